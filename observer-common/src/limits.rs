@@ -1,0 +1,22 @@
+//! Bounds of what a record carries. Each is documented for operators in docs/limits.md.
+
+/// Bytes of argv that an exec record carries.
+pub const ARGV_MAX: usize = 4096;
+/// Bytes of environment that an exec record carries (processes with a terminal only).
+pub const ENV_MAX: usize = 8192;
+/// Bytes of one path (cwd, exe, cgroup).
+pub const PATH_MAX: usize = 4096;
+/// Bytes of the file name given to exec.
+pub const FILENAME_MAX: usize = 1024;
+/// Components of one path that the walk visits, mount crossings included.
+pub const PATH_STEPS_MAX: usize = 256;
+/// Length of `task->comm`, terminating NUL included.
+pub const COMM_LEN: usize = 16;
+/// Bytes kept of `tty->name`, terminating NUL included.
+pub const TTY_NAME_LEN: usize = 16;
+/// The ring's default size. A power of two; holds about 20,000 births and deaths.
+pub const RING_BYTES_DEFAULT: u32 = 8 << 20;
+/// The smallest ring that the daemon accepts: room for two of the largest records.
+pub const RING_BYTES_MIN: u32 = 64 << 10;
+/// The largest ring that the daemon accepts.
+pub const RING_BYTES_MAX: u32 = 512 << 20;

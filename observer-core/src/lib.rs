@@ -1,0 +1,23 @@
+//! The core: kernel records go in, the map of live processes and sessions stays right, changes come out.
+//!
+//! No I/O, no clock, no async, no logging: time is an argument, [`Core::handle`] never fails, anomalies are
+//! counted. The daemon, the tests and the fuzzers drive the same code.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod change;
+pub mod decode;
+pub mod ids;
+pub mod input;
+pub mod process;
+pub mod session;
+pub mod table;
+
+pub use change::{Change, GapReason, Request, Sink};
+pub use ids::{BootTime, ProcessKey, Tgid};
+pub use input::Input;
+pub use process::Process;
+pub use session::{Rule, Session};
+pub use table::Core;

@@ -1,0 +1,3 @@
+//! The developer commands: `cargo xtask VERB`.
+
+fn main() {}
