@@ -2,7 +2,9 @@
 
 mod clock;
 mod config;
+mod glob;
 mod kernel;
 mod show;
+mod socket;
 
 fn main() {}

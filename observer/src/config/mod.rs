@@ -1,7 +1,6 @@
 //! The configuration file: TOML, checked as a whole before anything starts. Every error names file, line and
 //! column, what was expected, and what to do.
 
-mod pattern;
 mod session;
 
 use std::fmt;
