@@ -70,6 +70,10 @@ impl Diff {
         Self(self.0 & !bits.0)
     }
 
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub const fn count(self) -> u32 {
         self.0.count_ones()
     }

@@ -1,12 +1,19 @@
-//! Sessions follow processes: which homes have rows, and what is said of them.
+//! Sessions follow processes: who is a candidate of which home. What a home makes of its candidates is `rows`'.
 
-use crate::change::Sink;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::change::{Request, Sink};
 use crate::entry::{Entry, Member};
+use crate::homes::{Homes, Owner};
 use crate::ids::{BootTime, ProcessKey};
 use crate::live::Table;
 use crate::merge::Diff;
+use crate::primary::{Place, age, is_member, place};
 use crate::process::{Death, Process};
-use crate::session::{Rule, Session};
+use crate::rules::{admissions, admits, home_len, namespace, whole};
+use crate::session::{Home, Rule, Session};
 use crate::table::Core;
 
 /// What sessions need of the rest of the core while one input is handled.
@@ -19,11 +26,45 @@ pub(crate) struct Ctx<'a> {
     pub sink: &'a mut dyn Sink,
 }
 
+/// Why a home is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause<'a> {
+    /// Candidates came or went, or time passed.
+    Candidates,
+    /// Fields of this process changed.
+    Changed(ProcessKey, Diff),
+    /// This process exec'd into something that its home's rule does not admit.
+    ExecedAway(ProcessKey),
+    /// This process died.
+    Died(&'a Process, Death),
+}
+
+/// Candidates and homes.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    pub dropped: u64,
-    pub lineage_cut: u64,
+    pub homes: Homes,
+    /// Processes that a rule would admit once the owner of the home is known.
+    awaiting: BTreeMap<ProcessKey, Arc<Home>>,
+    /// Homes whose row was spoken of since a process's fields changed: one change is said once.
+    pub said: Vec<Arc<Home>>,
 }
+
+/// What the rules say of a process.
+enum Verdict {
+    No,
+    /// The owner of this home must be known first.
+    Await(Arc<Home>),
+    Yes(Member),
+}
+
+/// Fields that decide whether a rule admits.
+const ADMITTING: Diff = Diff::EXEC
+    .and(Diff::MOVED)
+    .and(Diff::COMM)
+    .and(Diff::UIDS)
+    .and(Diff::TTY)
+    .and(Diff::CGROUP)
+    .and(Diff::IMAGE);
 
 impl Core {
     pub(crate) fn sessions_ctx(
@@ -43,22 +84,271 @@ impl Core {
             at,
             sink,
         };
+        self.sessions.said.clear();
         act(&mut self.sessions, &mut ctx);
     }
 }
 
 impl Sessions {
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        None
+        self.homes.next_due().map(|(at, _)| at)
     }
-    pub fn rows<'a>(&'a self, _table: &'a Table) -> impl Iterator<Item = (&'a Session, &'a Process)> {
-        core::iter::empty()
+
+    pub fn rows<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a Session, &'a Process)> {
+        self.homes.by_home.values().filter_map(|state| {
+            let row = state.row.as_ref()?;
+            let process = match &row.last {
+                Some(last) => last,
+                None => &table.get(row.session.primary)?.process,
+            };
+            Some((&row.session, process))
+        })
     }
-    pub fn owner_known(&mut self, _ctx: &mut Ctx<'_>, _path: &[u8], _uid: Option<u32>) {}
-    pub fn changed(&mut self, _ctx: &mut Ctx<'_>, _key: ProcessKey, _diff: Diff) {}
-    pub fn started(&mut self, _ctx: &mut Ctx<'_>, _key: ProcessKey, _creator: Option<ProcessKey>) {}
-    pub fn ended(&mut self, _ctx: &mut Ctx<'_>, _row: &Process, _member: Option<Member>, _death: Death) {}
-    pub fn tick(&mut self, _ctx: &mut Ctx<'_>) {}
+
+    /// A process came into the map.
+    pub fn started(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        if creator.and_then(|creator| ctx.table.get(creator)).is_some_and(|from| as_refused(entry, from)) {
+            return;
+        }
+        self.consider(ctx, key);
+    }
+
+    /// Fields of a process changed.
+    pub fn changed(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, diff: Diff) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        let member = entry.member.as_ref().map(|member| Arc::clone(&member.home));
+        if diff.has(ADMITTING) {
+            match member {
+                Some(home) => self.follow(ctx, key, &home, diff),
+                None => self.consider(ctx, key),
+            }
+        } else if let Some(home) = member.filter(|_| diff.has(Diff::PARENT)) {
+            // The ancestors by birth may be others.
+            self.refresh(ctx, &home, Cause::Candidates);
+        }
+        self.holders_changed(ctx, key, diff);
+    }
+
+    /// The homes that the process is primary of, wherever it is.
+    fn holders_changed(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, diff: Diff) {
+        if self.homes.held_by(key).is_empty() {
+            return;
+        }
+        let held: Vec<Arc<Home>> = self.homes.held_by(key).to_vec();
+        for home in held.into_iter().filter(|home| !self.said.contains(home)).collect::<Vec<_>>() {
+            let Some(entry) = ctx.table.get(key) else { return };
+            let row = self.homes.by_home.get(&home).and_then(|state| state.row.as_ref());
+            let rule = row.map(|row| row.session.rule).and_then(|rule| ctx.rules.get(rule));
+            let away = diff.has(Diff::EXEC)
+                && !is_member(entry, &home)
+                && rule.is_none_or(|rule| admits(rule, &entry.process).is_none());
+            let cause = if away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
+            self.refresh(ctx, &home, cause);
+        }
+    }
+
+    /// A process left the map; `row` is its last.
+    pub fn ended(&mut self, ctx: &mut Ctx<'_>, row: &Process, member: Option<Member>, death: Death) {
+        self.awaiting.remove(&row.key);
+        let home = member.map(|member| member.home);
+        if let Some(home) = &home {
+            self.leave(ctx, row.key, home, false, Cause::Died(row, death));
+        }
+        let held: Vec<Arc<Home>> = self.homes.held_by(row.key).to_vec();
+        for held in held {
+            if Some(&held) != home.as_ref() {
+                self.refresh(ctx, &held, Cause::Died(row, death));
+            }
+        }
+    }
+
+    /// Homes whose roots have reached the age that their rule asks for.
+    pub fn tick(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some((at, home)) = self.homes.next_due() {
+            if at > ctx.now {
+                break;
+            }
+            let home = Arc::clone(home);
+            self.homes.set_due(&home, None);
+            self.refresh(ctx, &home, Cause::Candidates);
+        }
+    }
+
+    /// The edge told who owns a directory.
+    pub fn owner_known(&mut self, ctx: &mut Ctx<'_>, path: &[u8], uid: Option<u32>) {
+        let waiting: Vec<(ProcessKey, Arc<Home>)> = self
+            .awaiting
+            .iter()
+            .filter(|(_, home)| *home.path == *path)
+            .map(|(&key, home)| (key, Arc::clone(home)))
+            .collect();
+        for (_, home) in &waiting {
+            if let Some(state) = self.homes.by_home.get_mut(home) {
+                state.owner = Owner::Known(uid);
+            }
+        }
+        for (key, home) in waiting {
+            self.consider(ctx, key);
+            self.homes.forget_empty(&home);
+        }
+    }
+
+    /// Whether a process that is no candidate becomes one.
+    fn consider(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey) {
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        if core::mem::take(&mut entry.owner_awaited) {
+            self.awaiting.remove(&key);
+        }
+        match self.verdict(ctx, key) {
+            Verdict::No => {}
+            Verdict::Await(home) => {
+                if let Some(entry) = ctx.table.get_mut(key) {
+                    entry.owner_awaited = true;
+                }
+                let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
+                if state.owner == Owner::Unknown {
+                    state.owner = Owner::Asked;
+                    ctx.sink.request(Request::HomeOwner(&home));
+                }
+                self.awaiting.insert(key, home);
+            }
+            Verdict::Yes(member) => self.join(ctx, key, member),
+        }
+    }
+
+    fn verdict(&self, ctx: &Ctx<'_>, key: ProcessKey) -> Verdict {
+        let Some(entry) = ctx.table.get(key) else { return Verdict::No };
+        let process = &entry.process;
+        for admission in admissions(ctx.rules, process) {
+            let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
+            let asks = ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner);
+            if asks {
+                // The edge can look at the host's directories only: whose home another namespace's is stays open.
+                if home.mnt_ns.is_some() {
+                    continue;
+                }
+                match self.homes.by_home.get(&home).map(|state| state.owner).unwrap_or_default() {
+                    Owner::Known(Some(uid)) if uid == process.uids.uid => {}
+                    Owner::Known(_) => continue,
+                    Owner::Unknown | Owner::Asked => return Verdict::Await(home),
+                }
+            }
+            return Verdict::Yes(Member {
+                home,
+                rule: admission.rule,
+                wrapper: admission.wrapper,
+                dir: process.cwd.id,
+                since: ctx.at,
+            });
+        }
+        Verdict::No
+    }
+
+    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit, they do not evict: only another
+    /// image or another directory ends a candidacy.
+    fn follow(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        let Some(member) = &entry.member else { return };
+        let Some(rule) = ctx.rules.get(member.rule) else { return };
+        let process = &entry.process;
+        let cwd = &process.cwd;
+        let inside = match &cwd.path {
+            None if !cwd.truncated => true,
+            _ if namespace(ctx.host_mnt_ns, cwd.mnt_ns) != home.mnt_ns => false,
+            _ if cwd.id == member.dir && whole(cwd).is_none() => true,
+            Some(path) if !cwd.unreachable => home_len(&rule.home, path)
+                .is_some_and(|len| path.get(..len).is_some_and(|prefix| *prefix == *home.path)),
+            _ => false,
+        };
+        let admitted = admits(rule, process);
+        let stays = inside && (!diff.has(Diff::EXEC) || admitted.is_some());
+        let place_known = whole(&process.cwd).is_some();
+        if stays {
+            let wrapper = rule.wrappers.iter().any(|wrapper| wrapper.is_match(process.comm.as_bytes()));
+            let (dir, before) = (process.cwd.id, member.dir);
+            let at = ctx.at;
+            let Some(member) = ctx.table.get_mut(key).and_then(|entry| entry.member.as_mut()) else { return };
+            let turned = core::mem::replace(&mut member.wrapper, wrapper) != wrapper;
+            if place_known && dir != before {
+                member.dir = dir;
+                member.since = at;
+            }
+            if turned || (diff.has(Diff::CWD_ID) && self.in_front(key, home)) {
+                self.refresh(ctx, home, Cause::Changed(key, diff));
+            }
+            return;
+        }
+        let verdict = self.verdict(ctx, key);
+        if let Verdict::Yes(member) = &verdict
+            && member.home == *home
+        {
+            // Another rule admits it to the same home.
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.member = Some(member.clone());
+            }
+            self.refresh(ctx, home, Cause::Changed(key, diff));
+            return;
+        }
+        let away = diff.has(Diff::EXEC) && admitted.is_none();
+        let cause = if away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
+        if let Some(entry) = ctx.table.get_mut(key) {
+            entry.member = None;
+        }
+        self.leave(ctx, key, home, true, cause);
+        if !matches!(verdict, Verdict::No) {
+            self.consider(ctx, key);
+        }
+    }
+
+    /// Whether the home's row depends on this candidate by itself.
+    fn in_front(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
+        self.homes.by_home.get(home).is_some_and(|state| {
+            state.roots.iter().any(|root| root.key == key || root.stand_in == Some(key))
+                || state.row.as_ref().is_some_and(|row| {
+                    row.holder() == Some(key) || (!row.is_ended() && row.session.wrapper == Some(key))
+                })
+        })
+    }
+
+    fn join(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, member: Member) {
+        let home = Arc::clone(&member.home);
+        let wrapper = member.wrapper;
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        entry.member = Some(member);
+        let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
+        state.members.insert(age(key));
+        let holder = state.row.as_ref().and_then(|row| row.holder());
+        let Some(entry) = ctx.table.get(key) else { return };
+        let root = place(ctx.table, entry, &home, holder) == Place::Root;
+        let stands_in = !wrapper && state.roots.iter().any(|root| root.stand_in.is_none());
+        // Most processes of a busy home are below its primary and change nothing.
+        if root || stands_in || holder == Some(key) || ctx.table.has_below(key.tgid) {
+            self.refresh(ctx, &home, Cause::Candidates);
+        }
+    }
+
+    /// `key` is no candidate of `home` any more. `alive`: what is below it may have become a root.
+    fn leave(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>, alive: bool, cause: Cause<'_>) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        state.members.remove(&age(key));
+        if self.in_front(key, home) || (alive && ctx.table.has_below(key.tgid)) {
+            self.refresh(ctx, home, cause);
+        }
+        self.homes.forget_empty(home);
+    }
 }
-#[allow(dead_code)]
-fn unused(_: &Entry) {}
+
+/// The child of a process that no rule admits, with the same facts: refused without asking the rules again.
+fn as_refused(child: &Entry, creator: &Entry) -> bool {
+    let (one, other) = (&child.process, &creator.process);
+    creator.member.is_none()
+        && !creator.owner_awaited
+        && one.exec_id == other.exec_id
+        && one.comm == other.comm
+        && one.tty == other.tty
+        && one.uids.uid == other.uids.uid
+        && one.exe == other.exe
+        && one.cgroup == other.cgroup
+        && (one.cwd.path.is_none() || one.cwd == other.cwd)
+}

@@ -42,8 +42,6 @@ pub struct Counters {
     pub parents_unresolved: u64,
     /// Ended sessions forgotten.
     pub sessions_dropped: u64,
-    /// Chains of ancestors cut at their bound.
-    pub lineage_cut: u64,
 }
 
 /// What the core is told once.
@@ -183,8 +181,7 @@ impl Core {
             tombstones_dropped: self.table.tombstones_dropped(),
             suspects_dropped: self.passes.suspects_dropped,
             helper_of_dropped: self.table.helper_of_dropped,
-            sessions_dropped: self.sessions.dropped,
-            lineage_cut: self.sessions.lineage_cut,
+            sessions_dropped: self.sessions.homes.dropped,
             ..self.counters
         }
     }

@@ -1,0 +1,295 @@
+//! What a home makes of its candidates: its row, and what is said of it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::change::{Change, Request, Sink};
+use crate::homes::{HomeState, Row, same_dir};
+use crate::ids::{BootTime, ProcessKey};
+use crate::live::Table;
+use crate::merge::Diff;
+use crate::primary::{is_member, roots};
+use crate::process::{Death, DirId, Process};
+use crate::rules::name;
+use crate::session::{EndReason, Home, Session, State};
+use crate::sessions::{Cause, Ctx, Sessions};
+
+/// Fields of the primary that a session shows.
+const SHOWN: Diff =
+    Diff::EXEC.and(Diff::MOVED).and(Diff::COMM).and(Diff::UIDS).and(Diff::TTY).and(Diff::IMAGE);
+
+/// Who should stand for a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// This process; `fresh`: in a directory that is not the one that the row is of.
+    Primary {
+        key: ProcessKey,
+        fresh: bool,
+    },
+    /// Nobody yet: a root is too young until then.
+    Young(BootTime),
+    Nobody,
+}
+
+impl Sessions {
+    /// Looks at a home again after something that concerns it.
+    pub(crate) fn refresh(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, cause: Cause<'_>) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        let holder = state.row.as_ref().and_then(Row::holder);
+        state.roots = roots(ctx.table, &state.members, home, holder);
+        let choice = choose(ctx, home, state);
+        let due = if let Choice::Young(due) = choice { Some(due) } else { None };
+        let before = held(state);
+        let was_ended = state.row.as_ref().filter(|row| row.is_ended()).map(|row| row.session.since);
+        let said = match choice {
+            Choice::Primary { key, fresh } => take(ctx, home, state, key, fresh, cause),
+            Choice::Young(_) | Choice::Nobody => nobody(ctx, state, cause),
+        };
+        let after = held(state);
+        let is_ended = state.row.as_ref().filter(|row| row.is_ended()).map(|row| row.session.since);
+        if said {
+            self.said.push(Arc::clone(home));
+        }
+        self.homes.set_due(home, due);
+        if was_ended != is_ended {
+            if let Some(since) = was_ended {
+                self.homes.remove_ended(since, home);
+            }
+            if let Some(since) = is_ended {
+                self.homes.add_ended(since, home);
+            }
+        }
+        for key in before.into_iter().flatten().filter(|key| !after.contains(&Some(*key))) {
+            if self.homes.release(key, home) {
+                ctx.sink.request(Request::Watch(key, false));
+            }
+        }
+        for key in after.into_iter().flatten().filter(|key| !before.contains(&Some(*key))) {
+            if self.homes.hold(key, home) {
+                ctx.sink.request(Request::Watch(key, true));
+            }
+        }
+    }
+}
+
+/// Primary and wrapper of a session that has not ended.
+fn held(state: &HomeState) -> [Option<ProcessKey>; 2] {
+    match state.row.as_ref().filter(|row| !row.is_ended()) {
+        Some(row) => [Some(row.session.primary), row.session.wrapper],
+        None => [None, None],
+    }
+}
+
+fn choose(ctx: &Ctx<'_>, home: &Home, state: &HomeState) -> Choice {
+    let stand_ins = || state.roots.iter().filter_map(|root| root.stand_in);
+    let Some(row) = &state.row else { return first_of_age(ctx, stand_ins()) };
+    // Another directory at the home's path is a new incarnation.
+    if let Some(key) = stand_ins().find(|&key| is_replacement(ctx.table, home, row, key)) {
+        return Choice::Primary { key, fresh: true };
+    }
+    if let Some(holder) = row.holder()
+        && let Some(entry) = ctx.table.get(holder)
+        && is_member(entry, home)
+    {
+        let below = state.roots.iter().find(|root| root.key == holder).and_then(|root| root.stand_in);
+        return Choice::Primary { key: below.unwrap_or(holder), fresh: false };
+    }
+    match stand_ins().find(|&key| eligible(ctx.table, row.session.cwd_deleted, key)) {
+        Some(key) => Choice::Primary { key, fresh: false },
+        None => Choice::Nobody,
+    }
+}
+
+/// Who is in a deleted directory stands for that incarnation of the home only.
+fn eligible(table: &Table, cwd_deleted: bool, key: ProcessKey) -> bool {
+    table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
+}
+
+fn first_of_age(ctx: &Ctx<'_>, stand_ins: impl Iterator<Item = ProcessKey>) -> Choice {
+    let mut soonest: Option<BootTime> = None;
+    for key in stand_ins {
+        let rule = ctx.table.get(key).and_then(|entry| entry.member.as_ref()).map(|member| member.rule);
+        let min_age_ns = rule.and_then(|rule| ctx.rules.get(rule)).map_or(0, |rule| rule.min_age_ns);
+        let due = key.start_boottime.after(min_age_ns);
+        if min_age_ns == 0 || due <= ctx.now {
+            return Choice::Primary { key, fresh: false };
+        }
+        soonest = Some(soonest.map_or(due, |at| at.min(due)));
+    }
+    soonest.map_or(Choice::Nobody, Choice::Young)
+}
+
+/// The home's own directory, if the process stands right in it.
+fn home_dir(process: &Process, home: &Home) -> Option<DirId> {
+    let cwd = &process.cwd;
+    let there = cwd.path.as_deref() == Some(&*home.path) && cwd.id != DirId::default();
+    there.then_some(cwd.id)
+}
+
+fn is_replacement(table: &Table, home: &Home, row: &Row, key: ProcessKey) -> bool {
+    let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
+    let Some(member) = &entry.member else { return false };
+    if row.is_ended() && row.session.cwd_deleted {
+        return true;
+    }
+    let known = row.session.home_dir != DirId::default();
+    let other = home_dir(&entry.process, home).is_some_and(|dir| !same_dir(dir, row.session.home_dir));
+    known && other && member.since > row.opened_at
+}
+
+/// `key` stands for the home.
+fn take(
+    ctx: &mut Ctx<'_>,
+    home: &Arc<Home>,
+    state: &mut HomeState,
+    key: ProcessKey,
+    fresh: bool,
+    cause: Cause<'_>,
+) -> bool {
+    let (table, rules, at) = (&*ctx.table, ctx.rules, ctx.at);
+    let Some(entry) = table.get(key) else { return false };
+    let Some(member) = &entry.member else { return false };
+    let process = &entry.process;
+    let root = state.roots.iter().find(|root| root.stand_in == Some(key));
+    let wrapper = root.map(|root| root.key).filter(|&root| root != key);
+    let starting = fresh || state.row.as_ref().is_none_or(Row::is_ended);
+    if fresh && let Some(mut old) = state.row.take().filter(|row| !row.is_ended()) {
+        end(table, at, ctx.sink, &mut old, EndReason::Replaced, cause);
+    }
+    let rule = rules.get(member.rule);
+    let template = rule.map_or("{basename}", |rule| &rule.name);
+    let mut before = None;
+    let mut row = match state.row.take() {
+        Some(row) => {
+            before = (!starting).then(|| row.session.clone());
+            row
+        }
+        None => open(home, key, template, at),
+    };
+    let same = row.session.primary == key && !starting;
+    let exec_known = process.exec_at.is_some();
+    let started_at = process.exec_at.unwrap_or(key.start_boottime);
+    if !same {
+        row.had_tty = false;
+        row.push_start(started_at);
+    } else if row.exec_id != process.exec_id {
+        row.push_start(process.exec_at.unwrap_or(at));
+    } else if exec_known && !row.exec_known {
+        row.session.starts.pop();
+        row.push_start(started_at);
+    }
+    row.exec_id = process.exec_id;
+    row.exec_known = exec_known;
+    row.had_tty |= process.tty.is_some();
+    row.last = None;
+    let session = &mut row.session;
+    session.primary = key;
+    session.wrapper = wrapper;
+    session.rule = member.rule;
+    let dir = home_dir(process, home);
+    session.home_dir = dir.unwrap_or(session.home_dir);
+    if dir.is_some() {
+        session.cwd_deleted = process.cwd.deleted;
+    }
+    let stands = |stand_in| eligible(table, session.cwd_deleted, stand_in);
+    let stood_for = state.roots.iter().filter_map(|root| root.stand_in).filter(|&root| stands(root)).count();
+    session.roots = u32::try_from(stood_for).unwrap_or(u32::MAX).max(1);
+    session.moved_to = None;
+    session.death = None;
+    session.end_reason = None;
+    let detached = row.had_tty && process.tty.is_none();
+    enter(session, if detached { State::Detached } else { State::Live }, starting, at);
+    let changed = before.as_ref() != Some(&row.session) || shows(cause, key);
+    if starting {
+        ctx.sink.change(at, Change::SessionStarted(&row.session, process));
+    } else if changed {
+        ctx.sink.change(at, Change::SessionChanged(&row.session, process));
+    }
+    state.row = Some(row);
+    starting || changed
+}
+
+/// No candidate stands for the home.
+fn nobody(ctx: &mut Ctx<'_>, state: &mut HomeState, cause: Cause<'_>) -> bool {
+    let Some(row) = state.row.as_mut().filter(|row| !row.is_ended()) else { return false };
+    let primary = row.session.primary;
+    let reason = match cause {
+        Cause::ExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
+        Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        end(ctx.table, ctx.at, ctx.sink, row, reason, cause);
+        return true;
+    }
+    let Some(entry) = ctx.table.get(primary) else { return false };
+    let process = &entry.process;
+    let before = row.session.clone();
+    row.session.wrapper = None;
+    row.session.roots = 1;
+    if process.cwd.path.is_some() {
+        row.session.moved_to = process.cwd.path.clone();
+    }
+    enter(&mut row.session, State::Left, false, ctx.at);
+    if row.exec_id != process.exec_id {
+        row.exec_id = process.exec_id;
+        row.exec_known = process.exec_at.is_some();
+        row.push_start(process.exec_at.unwrap_or(ctx.at));
+    }
+    let changed = before != row.session || shows(cause, primary);
+    if changed {
+        ctx.sink.change(ctx.at, Change::SessionChanged(&row.session, process));
+    }
+    changed
+}
+
+/// Whether the cause is a change of fields of `key` that the session shows.
+fn shows(cause: Cause<'_>, key: ProcessKey) -> bool {
+    matches!(cause, Cause::Changed(of, diff) if of == key && diff.has(SHOWN))
+}
+
+fn enter(session: &mut Session, state: State, anew: bool, at: BootTime) {
+    if anew || session.state != state {
+        session.state = state;
+        session.since = at;
+    }
+}
+
+/// Ends a row and says so.
+fn end(table: &Table, at: BootTime, sink: &mut dyn Sink, row: &mut Row, reason: EndReason, cause: Cause<'_>) {
+    let primary = row.session.primary;
+    let dead = match cause {
+        Cause::Died(process, death) if process.key == primary => Some((process, death)),
+        _ => None,
+    };
+    row.session.death = dead.map(|(_, death)| death);
+    row.session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });
+    row.session.wrapper = None;
+    row.session.roots = 0;
+    enter(&mut row.session, State::Ended, true, at);
+    let alive = || table.get(primary).map(|entry| &entry.process);
+    let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
+    row.last = Some(Box::new(last.clone()));
+    sink.change(at, Change::SessionEnded(&row.session, last));
+}
+
+fn open(home: &Arc<Home>, key: ProcessKey, template: &str, at: BootTime) -> Row {
+    let session = Session {
+        home: Arc::clone(home),
+        home_dir: DirId::default(),
+        name: name(template, &home.path),
+        primary: key,
+        wrapper: None,
+        roots: 1,
+        state: State::Live,
+        since: at,
+        moved_to: None,
+        cwd_deleted: false,
+        rule: 0,
+        death: None::<Death>,
+        end_reason: None,
+        starts: Vec::new(),
+    };
+    Row { session, last: None, had_tty: false, exec_id: 0, exec_known: false, opened_at: at }
+}

@@ -1,0 +1,497 @@
+//! The session rules, one fact a test.
+
+mod support;
+
+use observer_core::session::{HomeRule, State, TtyRule};
+use observer_core::{BootTime, Input, Rule};
+use support::{Glob, Proc, World, globs, rule, shell};
+
+fn said(world: &mut World, expected: &[&str]) {
+    assert_eq!(world.take(), expected);
+    world.assert_folded();
+}
+
+/// A shell in /srv/a.
+fn at_home(world: &mut World) -> Proc {
+    let mut bash = shell(world);
+    world.chdir(&mut bash, "/srv/a");
+    bash
+}
+
+fn world() -> World {
+    World::new(vec![rule()])
+}
+
+#[test]
+fn a_shell_is_no_session_and_what_it_runs_is() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    said(&mut world, &[]);
+    let claude = world.spawn(&bash, 20, "claude");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert!(world.said.watched.contains(&claude.key));
+    world.exit(&claude, 9);
+    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert!(world.said.watched.is_empty());
+    let session = world.session("/srv/a").expect("the row stays");
+    assert_eq!(session.death.and_then(|death| death.raw_status), Some(9));
+}
+
+#[test]
+fn a_home_holds_what_is_below_it() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    world.chdir(&mut bash, "/srv/a/deep/er");
+    world.spawn(&bash, 20, "claude");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn moves_inside_the_home_are_said_once_each() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    world.chdir(&mut claude, "/srv/a/sub");
+    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn children_of_the_primary_change_nothing() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    let helper = world.spawn(&claude, 21, "node");
+    let make = world.spawn(&helper, 22, "make");
+    world.exit(&make, 0);
+    world.exit(&helper, 0);
+    said(&mut world, &[]);
+}
+
+#[test]
+fn a_wrapper_alone_is_no_session() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let sudo = world.spawn(&bash, 20, "sudo");
+    said(&mut world, &[]);
+    let inner = world.spawn(&sudo, 21, "bash");
+    said(&mut world, &[]);
+    let claude = world.spawn(&inner, 22, "claude");
+    said(&mut world, &["started /srv/a 22 live roots=1 wrapper=20"]);
+    assert!(world.said.watched.contains(&sudo.key));
+    world.exit(&sudo, 0);
+    said(&mut world, &["changed /srv/a 22 live roots=1"]);
+    world.exit(&claude, 0);
+    said(&mut world, &["ended /srv/a 22 ended roots=0 died"]);
+}
+
+#[test]
+fn a_wrapper_that_execs_its_program_is_that_program() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut env = world.spawn(&bash, 20, "env");
+    said(&mut world, &[]);
+    world.exec(&mut env, "claude");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn the_wrappers_of_a_rule_that_names_comms_are_candidates_too() {
+    let mut world = World::new(vec![Rule { comm: globs(&["claude"]), ..rule() }]);
+    let bash = at_home(&mut world);
+    let sudo = world.spawn(&bash, 20, "sudo");
+    world.spawn(&sudo, 21, "claude");
+    said(&mut world, &["started /srv/a 21 live roots=1 wrapper=20"]);
+    world.spawn(&bash, 22, "vim");
+    said(&mut world, &[]);
+}
+
+#[test]
+fn two_roots_are_counted_and_the_first_stays_primary() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let first = world.spawn(&bash, 20, "claude");
+    let second = world.spawn(&bash, 21, "codex");
+    said(&mut world, &["started /srv/a 20 live roots=1", "changed /srv/a 20 live roots=2"]);
+    world.exit(&first, 0);
+    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+    world.exit(&second, 0);
+    said(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
+}
+
+#[test]
+fn an_older_process_that_moves_in_does_not_take_over() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut elsewhere = shell_child(&mut world, &bash, 20, "/root");
+    world.spawn(&bash, 21, "claude");
+    world.chdir(&mut elsewhere, "/srv/a");
+    said(&mut world, &["started /srv/a 21 live roots=1", "changed /srv/a 21 live roots=2"]);
+}
+
+fn shell_child(world: &mut World, parent: &Proc, tgid: u32, cwd: &str) -> Proc {
+    let mut child = world.spawn(parent, tgid, "bash");
+    world.chdir(&mut child, cwd);
+    world.exec(&mut child, "vim");
+    child
+}
+
+#[test]
+fn a_helper_left_behind_is_no_root() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut helper = world.spawn(&claude, 21, "node");
+    world.take();
+    world.exit(&claude, 0);
+    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    world.exec(&mut helper, "codex");
+    let below = world.spawn(&helper, 22, "codex");
+    world.exit(&helper, 0);
+    world.spawn(&below, 23, "codex");
+    said(&mut world, &[]);
+}
+
+#[test]
+fn a_restart_keeps_the_row_and_its_starts() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let first = world.spawn(&bash, 20, "claude");
+    world.exit(&first, 9);
+    world.spawn(&bash, 21, "claude");
+    said(
+        &mut world,
+        &[
+            "started /srv/a 20 live roots=1",
+            "ended /srv/a 20 ended roots=0 died",
+            "started /srv/a 21 live roots=1",
+        ],
+    );
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(2));
+}
+
+#[test]
+fn min_age_holds_back_a_first_session_only() {
+    let mut world = World::new(vec![Rule { min_age_ns: 1_000_000, ..rule() }]);
+    let bash = at_home(&mut world);
+    let short = world.spawn(&bash, 20, "claude");
+    world.exit(&short, 1);
+    assert_eq!(world.core.poll_timeout(), None);
+    let claude = world.spawn(&bash, 21, "claude");
+    said(&mut world, &[]);
+    let due = world.core.poll_timeout().expect("a root grows old");
+    assert_eq!(due, claude.key.start_boottime.after(1_000_000));
+    world.wait(900_000);
+    said(&mut world, &[]);
+    world.wait(200_000);
+    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    world.exit(&claude, 1);
+    world.take();
+    // A crash loop in a home that has a row is seen at once.
+    for tgid in 30..40 {
+        let crash = world.spawn(&bash, tgid, "claude");
+        world.exit(&crash, 1);
+        said(
+            &mut world,
+            &[
+                &format!("started /srv/a {tgid} live roots=1"),
+                &format!("ended /srv/a {tgid} ended roots=0 died"),
+            ],
+        );
+    }
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(11));
+}
+
+#[test]
+fn at_most_64_starts_are_kept() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    for tgid in 100..200 {
+        let crash = world.spawn(&bash, tgid, "claude");
+        world.exit(&crash, 1);
+    }
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(64));
+}
+
+#[test]
+fn a_home_deleted_keeps_its_row_and_recreated_is_another() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    claude.deleted = true;
+    world.pass(&[&bash, &claude]);
+    said(&mut world, &["changed /srv/a 20 live roots=1 deleted"]);
+    world.dirs.insert("/srv/a".into(), 9_999);
+    let mut other = shell_child(&mut world, &bash, 21, "/root");
+    world.chdir(&mut other, "/srv/a");
+    said(&mut world, &["ended /srv/a 20 ended roots=0 deleted replaced", "started /srv/a 21 live roots=1"]);
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
+    world.exit(&claude, 0);
+    said(&mut world, &[]);
+}
+
+#[test]
+fn a_home_recreated_after_the_end_is_a_fresh_row() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 0);
+    world.dirs.insert("/srv/a".into(), 9_999);
+    let mut other = shell_child(&mut world, &bash, 21, "/root");
+    world.take();
+    world.chdir(&mut other, "/srv/a");
+    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
+}
+
+#[test]
+fn a_deleted_directory_is_no_new_home() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    bash.deleted = true;
+    world.pass(&[&bash]);
+    let mut child = world.spawn(&bash, 20, "claude");
+    said(&mut world, &[]);
+    child.deleted = false;
+    world.chdir(&mut child, "/srv/a");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn a_home_renamed_is_left_and_a_session_starts_in_the_new_one() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    let ino = world.dirs.get("/srv/a").copied().unwrap_or_default();
+    world.dirs.insert("/srv/b".into(), ino);
+    claude.cwd = "/srv/b".into();
+    let mut bash = bash;
+    bash.cwd = "/srv/b".into();
+    world.pass(&[&bash, &claude]);
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b", "started /srv/b 20 live roots=1"]);
+    world.exit(&claude, 0);
+    said(&mut world, &["ended /srv/b 20 ended roots=0 died", "ended /srv/a 20 ended roots=0 to=/srv/b died"]);
+}
+
+#[test]
+fn who_leaves_may_come_back() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    world.chdir(&mut claude, "/tmp");
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+    world.chdir(&mut claude, "/var");
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/var"]);
+    world.chdir(&mut claude, "/srv/a");
+    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn who_leaves_hands_over_to_another_root() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.spawn(&bash, 21, "codex");
+    world.take();
+    world.chdir(&mut claude, "/srv/b");
+    said(&mut world, &["changed /srv/a 21 live roots=1", "started /srv/b 20 live roots=1"]);
+}
+
+#[test]
+fn a_helper_does_not_take_over_from_a_primary_that_left() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.spawn(&claude, 21, "node");
+    world.take();
+    world.chdir(&mut claude, "/tmp");
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+}
+
+#[test]
+fn the_terminal_gone_is_detached() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    let at = world.tick_clock();
+    world.feed(Input::Ids { at, key: claude.key, sid: 1, pgid: 1, tty: None });
+    said(&mut world, &["changed /srv/a 20 detached roots=1"]);
+    assert_eq!(world.session("/srv/a").map(|session| session.since), Some(at));
+}
+
+#[test]
+fn a_daemon_that_never_had_a_terminal_is_live() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    bash.tty = None;
+    world.spawn(&bash, 20, "claude");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn rules_admit_and_do_not_evict() {
+    let tty = TtyRule::Matches(Box::new(Glob("pts/*")));
+    let mut world = World::new(vec![Rule { comm: globs(&["claude"]), tty, ..rule() }]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    let at = world.tick_clock();
+    world.feed(Input::Comm { at, key: claude.key, comm: support::comm("bash") });
+    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    let at = world.tick_clock();
+    world.feed(Input::Ids { at, key: claude.key, sid: 1, pgid: 1, tty: None });
+    said(&mut world, &["changed /srv/a 20 detached roots=1"]);
+}
+
+#[test]
+fn exec_into_something_else_ends_the_session() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    world.exec(&mut claude, "bash");
+    said(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
+    assert_eq!(world.session("/srv/a").and_then(|session| session.death), None);
+    world.exec(&mut claude, "claude");
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn exec_away_hands_over_to_another_root() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.spawn(&bash, 21, "codex");
+    world.take();
+    world.exec(&mut claude, "bash");
+    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+}
+
+#[test]
+fn exec_away_ends_a_session_that_was_left() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/tmp");
+    world.take();
+    world.exec(&mut claude, "bash");
+    said(&mut world, &["ended /srv/a 20 ended roots=0 to=/tmp execed-away"]);
+}
+
+#[test]
+fn a_re_exec_is_one_more_start() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    world.exec(&mut claude, "claude");
+    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(2));
+}
+
+#[test]
+fn same_basename_twice_is_two_sessions() {
+    let mut world = World::new(vec![Rule { home: HomeRule::Cwd, ..rule() }]);
+    let mut bash = at_home(&mut world);
+    world.chdir(&mut bash, "/x/app");
+    world.spawn(&bash, 20, "claude");
+    world.chdir(&mut bash, "/y/app");
+    world.spawn(&bash, 21, "claude");
+    said(&mut world, &["started /x/app 20 live roots=1", "started /y/app 21 live roots=1"]);
+    let names: Vec<Vec<u8>> = world.core.sessions().map(|(session, _)| session.name.to_vec()).collect();
+    assert_eq!(names, [b"app".to_vec(), b"app".to_vec()]);
+}
+
+#[test]
+fn the_name_follows_the_template() {
+    let mut world = World::new(vec![Rule { name: "[{basename}] {home} {other}".into(), ..rule() }]);
+    let bash = at_home(&mut world);
+    world.spawn(&bash, 20, "claude");
+    let name = world.session("/srv/a").map(|session| session.name.to_vec());
+    assert_eq!(name, Some(b"[a] /srv/a {other}".to_vec()));
+}
+
+#[test]
+fn an_owned_home_waits_for_the_answer() {
+    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    said(&mut world, &[]);
+    assert_eq!(world.said.owners, [b"/srv/a".to_vec()]);
+    let at = world.tick_clock();
+    world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(7) });
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    world.exit(&claude, 0);
+    world.take();
+    world.spawn(&bash, 21, "claude");
+    let at = world.tick_clock();
+    world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(8) });
+    said(&mut world, &[]);
+    assert_eq!(world.said.owners.len(), 2);
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let named = Rule { comm: globs(&["codex"]), name: "codex".into(), ..rule() };
+    let by_user = Rule { uid: Some(8), name: "user".into(), ..rule() };
+    let mut world = World::new(vec![by_user, named, rule()]);
+    let bash = at_home(&mut world);
+    world.spawn(&bash, 20, "codex");
+    let session = world.session("/srv/a").expect("admitted");
+    assert_eq!((session.rule, &*session.name), (1, b"codex".as_slice()));
+}
+
+#[test]
+fn another_namespaces_home_is_another_home() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    world.spawn(&bash, 20, "claude");
+    world.take();
+    let child = world.spawn(&bash, 21, "claude");
+    world.take();
+    let at = world.tick_clock();
+    let raw = support::components("/srv/a");
+    let path = observer_core::input::RawPath { components: &raw, flags: 0 };
+    let cwd = world.dir("/srv/a");
+    world.feed(Input::Cwd { at, key: child.key, cwd, mnt_ns: 2, path, fs_shared: false });
+    let homes: Vec<Option<u32>> = world.core.sessions().map(|(session, _)| session.home.mnt_ns).collect();
+    assert_eq!(homes, [None, Some(2)]);
+}
+
+#[test]
+fn a_cwd_that_is_being_read_again_changes_no_membership() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    // The exec names a directory whose path is not known yet.
+    claude.cwd = "/tmp".into();
+    world.exec(&mut claude, "claude");
+    assert_eq!(world.session("/srv/a").map(|session| session.state), Some(State::Live));
+    assert!(!world.said.passes.is_empty());
+    world.take();
+    world.pass(&[&bash, &claude]);
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+}
+
+#[test]
+fn doubled_inputs_say_nothing_twice() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    let at = BootTime(world.now);
+    let facts = world.facts(&claude);
+    world.feed(Input::Fork { at: claude.key.start_boottime, key: claude.key, facts, creator: bash.key });
+    world.feed(Input::Comm { at, key: claude.key, comm: support::comm("claude") });
+    said(&mut world, &[]);
+    world.exit(&claude, 9);
+    world.exit(&claude, 0);
+    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert_eq!(world.core.counters().duplicate_exits, 1);
+}

@@ -1,0 +1,393 @@
+//! Drives a core and keeps what it says: as text, as a folded map, as open requests.
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::process::{Comm, DirId, Tty, Uids};
+use observer_core::session::{EndReason, Home, HomeRule, Pattern, State, TtyRule};
+use observer_core::table::Settings;
+use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
+
+/// `*` at the end matches the rest without a slash; `**` matches everything.
+#[derive(Debug)]
+pub struct Glob(pub &'static str);
+
+impl Pattern for Glob {
+    fn is_match(&self, bytes: &[u8]) -> bool {
+        match self.0.strip_suffix('*') {
+            _ if self.0 == "**" => true,
+            Some(prefix) => bytes
+                .strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| !rest.is_empty() && !rest.contains(&b'/')),
+            None => bytes == self.0.as_bytes(),
+        }
+    }
+}
+
+pub fn globs(of: &[&'static str]) -> Vec<Box<dyn Pattern>> {
+    of.iter().map(|&glob| Box::new(Glob(glob)) as Box<dyn Pattern>).collect()
+}
+
+/// `/srv/*`, no shells, `sudo` and `env` wrap.
+pub fn rule() -> Rule {
+    Rule {
+        home: HomeRule::Prefix(Box::new(Glob("/srv/*"))),
+        tty: TtyRule::Any,
+        comm: Vec::new(),
+        not_comm: globs(&["bash"]),
+        wrappers: globs(&["sudo", "env"]),
+        exe: None,
+        cgroup: None,
+        uid: None,
+        owner: false,
+        min_age_ns: 0,
+        name: "{basename}".into(),
+    }
+}
+
+/// Owned form of what was said, for folding.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    pub text: Vec<String>,
+    pub live: BTreeMap<Tgid, Process>,
+    pub started: BTreeMap<ProcessKey, u32>,
+    pub ended: BTreeMap<ProcessKey, u32>,
+    pub sessions: BTreeMap<Home, Session>,
+    pub gaps_opened: u32,
+    pub gaps_closed: u32,
+    pub corrected: u64,
+    pub lost: u64,
+    pub passes: Vec<(BootTime, u64)>,
+    pub memory: Vec<ProcessKey>,
+    pub owners: Vec<Vec<u8>>,
+    pub watched: BTreeSet<ProcessKey>,
+    pub faults: Vec<String>,
+}
+
+fn name(session: &Session) -> String {
+    let state = match session.state {
+        State::Live => "live",
+        State::Detached => "detached",
+        State::Left => "left",
+        State::Ended => "ended",
+    };
+    let mut text = format!(
+        "{} {} {} roots={}",
+        String::from_utf8_lossy(&session.home.path),
+        session.primary.tgid,
+        state,
+        session.roots
+    );
+    if let Some(wrapper) = session.wrapper {
+        text += &format!(" wrapper={}", wrapper.tgid);
+    }
+    if let Some(to) = &session.moved_to {
+        text += &format!(" to={}", String::from_utf8_lossy(to));
+    }
+    if session.cwd_deleted {
+        text += " deleted";
+    }
+    match session.end_reason {
+        Some(EndReason::Died) => text += " died",
+        Some(EndReason::ExecedAway) => text += " execed-away",
+        Some(EndReason::Replaced) => text += " replaced",
+        None => {}
+    }
+    text
+}
+
+impl Said {
+    fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.faults.push(what());
+        }
+    }
+
+    fn put(&mut self, row: &Process) {
+        let held = self.live.get(&row.key.tgid).is_some_and(|old| old.key == row.key);
+        self.check(held, || format!("change of {:?}, which is not live", row.key));
+        self.live.insert(row.key.tgid, row.clone());
+    }
+}
+
+impl Sink for Said {
+    fn change(&mut self, _at: BootTime, change: Change<'_>) {
+        match change {
+            Change::ProcessStarted(row) => {
+                let free = !self.live.contains_key(&row.key.tgid);
+                self.check(free, || format!("{:?} started on a live tgid", row.key));
+                let again = self.started.contains_key(&row.key);
+                self.check(!again, || format!("{:?} started twice", row.key));
+                *self.started.entry(row.key).or_default() += 1;
+                self.live.insert(row.key.tgid, row.clone());
+            }
+            Change::ProcessExeced(row) | Change::ProcessMoved(row) | Change::ProcessChanged(row) => {
+                self.put(row);
+            }
+            Change::ProcessEnded(row, _) => {
+                *self.ended.entry(row.key).or_default() += 1;
+                let gone = self.live.remove(&row.key.tgid).is_some_and(|old| old.key == row.key);
+                self.check(gone, || format!("{:?} ended, but was not live", row.key));
+            }
+            Change::SessionStarted(session, row) => {
+                let key = (*session.home).clone();
+                let open = self.sessions.get(&key).is_some_and(|old| old.state != State::Ended);
+                self.check(!open, || format!("{} started twice", name(session)));
+                self.check(row.key == session.primary, || "row of another process".into());
+                self.text.push(format!("started {}", name(session)));
+                self.sessions.insert(key, session.clone());
+            }
+            Change::SessionChanged(session, row) => {
+                let key = (*session.home).clone();
+                let open = self.sessions.get(&key).is_some_and(|old| old.state != State::Ended);
+                self.check(open, || format!("{} changed, but is not open", name(session)));
+                self.check(row.key == session.primary, || "row of another process".into());
+                self.text.push(format!("changed {}", name(session)));
+                self.sessions.insert(key, session.clone());
+            }
+            Change::SessionEnded(session, _) => {
+                let key = (*session.home).clone();
+                let open = self.sessions.get(&key).is_some_and(|old| old.state != State::Ended);
+                self.check(open, || format!("{} ended, but is not open", name(session)));
+                self.text.push(format!("ended {}", name(session)));
+                self.sessions.insert(key, session.clone());
+            }
+            Change::GapOpened { .. } => {
+                let closed = self.gaps_opened == self.gaps_closed;
+                self.check(closed, || "gap opened twice".into());
+                self.gaps_opened += 1;
+            }
+            Change::GapClosed { lost, corrected, .. } => {
+                self.gaps_closed += 1;
+                self.lost += lost;
+                self.corrected += corrected;
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request<'_>) {
+        match request {
+            Request::Pass { not_before, hints } => self.passes.push((not_before, hints)),
+            Request::Memory(key) => self.memory.push(key),
+            Request::HomeOwner(home) => self.owners.push(home.path.to_vec()),
+            Request::Watch(key, true) => {
+                let new = self.watched.insert(key);
+                self.check(new, || format!("{key:?} watched twice"));
+            }
+            Request::Watch(key, false) => {
+                let was = self.watched.remove(&key);
+                self.check(was, || format!("{key:?} released, but was not watched"));
+            }
+        }
+    }
+}
+
+/// What may differ between a row as last said and the row in the map: when a field was read, and what is read only
+/// when asked.
+pub fn shown(row: &Process) -> Process {
+    let mut row = row.clone();
+    row.cwd.as_of = BootTime(0);
+    row.tty_pgrp = 0;
+    row
+}
+
+/// A core, and what it said.
+pub struct World {
+    pub core: Core,
+    pub said: Said,
+    pub now: u64,
+    pub dirs: BTreeMap<String, u64>,
+    pub drops: u64,
+}
+
+/// A process as a test describes it.
+#[derive(Clone, Debug)]
+pub struct Proc {
+    pub key: ProcessKey,
+    pub parent: ProcessKey,
+    pub comm: &'static str,
+    pub cwd: String,
+    pub deleted: bool,
+    pub tty: Option<&'static str>,
+    pub uid: u32,
+    pub exec_id: u32,
+}
+
+pub fn components(path: &str) -> Vec<u8> {
+    path.split('/').rev().filter(|part| !part.is_empty()).flat_map(|part| part.bytes().chain([0])).collect()
+}
+
+pub fn comm(text: &str) -> Comm {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(slot, byte)| *slot = byte);
+    Comm(bytes)
+}
+
+impl World {
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let core = Core::new(Settings { rules, env: vec![b"TMUX_PANE".to_vec()], host_mnt_ns: 1 });
+        let dirs = BTreeMap::new();
+        Self { core, said: Said::default(), now: 1_000, dirs, drops: 0 }
+    }
+
+    pub fn tick_clock(&mut self) -> BootTime {
+        self.now += 10;
+        BootTime(self.now)
+    }
+
+    pub fn feed(&mut self, input: Input<'_>) {
+        self.core.handle(input, &mut self.said);
+        assert_eq!(self.said.faults, Vec::<String>::new());
+    }
+
+    /// What was said of sessions since the last call.
+    pub fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said.text)
+    }
+
+    pub fn dir(&mut self, path: &str) -> DirId {
+        let next = 100 + self.dirs.len() as u64;
+        DirId { ino: *self.dirs.entry(path.into()).or_insert(next), dev: 8, mnt_id: 1 }
+    }
+
+    pub fn facts(&mut self, proc: &Proc) -> Facts {
+        let tty = proc.tty.map(|name| Tty { dev: 136 << 20, name: comm(name).0 });
+        Facts {
+            parent: proc.parent,
+            cwd: self.dir(&proc.cwd),
+            mnt_ns: 1,
+            cgroup_id: 0,
+            sid: 1,
+            pgid: 1,
+            uids: Uids { uid: proc.uid, euid: proc.uid, suid: proc.uid },
+            tty,
+            exec_id: proc.exec_id,
+            comm: comm(proc.comm),
+            ..Facts::default()
+        }
+    }
+
+    /// A child of `parent` with its facts, now.
+    pub fn fork(&mut self, parent: &Proc, tgid: u32) -> Proc {
+        let at = self.tick_clock();
+        let key = ProcessKey::new(tgid, at.0);
+        let child = Proc { key, parent: parent.key, ..parent.clone() };
+        let facts = self.facts(&child);
+        self.feed(Input::Fork { at, key, facts, creator: parent.key });
+        child
+    }
+
+    pub fn exec(&mut self, proc: &mut Proc, name: &'static str) {
+        let at = self.tick_clock();
+        proc.comm = name;
+        proc.exec_id += 1;
+        let facts = self.facts(proc);
+        let exe = [name.as_bytes(), b"\0bin\0"].concat();
+        let argv = [name.as_bytes(), b"\0"].concat();
+        self.feed(Input::Exec {
+            at,
+            key: proc.key,
+            facts,
+            exe: RawPath { components: &exe, flags: 0 },
+            filename: name.as_bytes(),
+            argv: Block { bytes: &argv, truncated: false },
+            env: Block::default(),
+        });
+    }
+
+    /// Fork and exec.
+    pub fn spawn(&mut self, parent: &Proc, tgid: u32, name: &'static str) -> Proc {
+        let mut child = self.fork(parent, tgid);
+        self.exec(&mut child, name);
+        child
+    }
+
+    pub fn chdir(&mut self, proc: &mut Proc, path: &str) {
+        let at = self.tick_clock();
+        proc.cwd = path.into();
+        let cwd = self.dir(path);
+        let raw = components(path);
+        self.feed(Input::Cwd {
+            at,
+            key: proc.key,
+            cwd,
+            mnt_ns: 1,
+            path: RawPath { components: &raw, flags: u32::from(proc.deleted) },
+            fs_shared: false,
+        });
+    }
+
+    pub fn exit(&mut self, proc: &Proc, raw_status: u32) {
+        let at = self.tick_clock();
+        self.feed(Input::Exit { at, key: proc.key, raw_status, by_leader: true, led_sid: None });
+    }
+
+    pub fn row(&mut self, proc: &Proc) {
+        let at = self.tick_clock();
+        let facts = self.facts(proc);
+        let raw = components(&proc.cwd);
+        let exe = [proc.comm.as_bytes(), b"\0bin\0"].concat();
+        self.feed(Input::PassRow(Row {
+            at,
+            key: proc.key,
+            facts,
+            cwd_path: RawPath { components: &raw, flags: u32::from(proc.deleted) },
+            exe: RawPath { components: &exe, flags: 0 },
+            cgroup: RawPath::default(),
+            tty_pgrp: 0,
+            dead: None,
+        }));
+    }
+
+    pub fn pass(&mut self, procs: &[&Proc]) {
+        let at = self.tick_clock();
+        let drops_total = self.drops;
+        self.feed(Input::PassBegin { at, drops_total });
+        for proc in procs {
+            self.row(proc);
+        }
+        let at = self.tick_clock();
+        self.feed(Input::PassEnd { at, complete: true });
+    }
+
+    pub fn wait(&mut self, ns: u64) {
+        self.now += ns;
+        let at = BootTime(self.now);
+        self.feed(Input::Tick { at });
+    }
+
+    pub fn session(&self, home: &str) -> Option<Session> {
+        let sessions = self.core.sessions();
+        sessions.map(|(session, _)| session.clone()).find(|session| *session.home.path == *home.as_bytes())
+    }
+
+    /// The map as folded from what was said is the map.
+    pub fn assert_folded(&self) {
+        let map: Vec<Process> = self.core.processes().map(shown).collect();
+        let folded: Vec<Process> = self.said.live.values().map(shown).collect();
+        assert_eq!(map, folded);
+        for (session, _) in self.core.sessions() {
+            assert_eq!(self.said.sessions.get(&*session.home), Some(session));
+        }
+    }
+}
+
+/// The shell that everything in a test descends from, found by the first pass.
+pub fn shell(world: &mut World) -> Proc {
+    let key = ProcessKey::new(10, 5);
+    let parent = ProcessKey::new(1, 1);
+    let proc = Proc {
+        key,
+        parent,
+        comm: "bash",
+        cwd: "/root".into(),
+        deleted: false,
+        tty: Some("pts3"),
+        uid: 7,
+        exec_id: 1,
+    };
+    world.pass(&[&proc]);
+    world.take();
+    proc
+}
