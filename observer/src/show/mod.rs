@@ -1,6 +1,7 @@
 //! What observer shows: core types as JSON (the contract of docs/json.md), and bytes and times for people.
 //! Reads the core, knows neither kernel nor socket.
 
+pub mod answer;
 pub mod bytes;
 pub mod change;
 pub mod death;

@@ -5,5 +5,5 @@ pub mod client;
 pub mod frame;
 pub mod hub;
 pub mod listen;
-mod peer;
+pub mod peer;
 pub mod server;

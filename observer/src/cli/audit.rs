@@ -1,0 +1,74 @@
+//! `observer audit`
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::{Exit, term};
+use crate::show::answer::AuditAnswer;
+use crate::show::bytes::{Text, to_line};
+use crate::show::style::{BAD, GOOD};
+use crate::show::table::{Align, Cell, Table};
+use crate::socket::client::{Client, decode};
+use crate::socket::frame::Request;
+
+/// What differs is looked at twice more before it counts. Without a daemon: two looks at the kernel against each
+/// other (needs root).
+#[derive(Args)]
+pub struct Audit {
+    /// JSON: an object (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+impl Audit {
+    /// 0 no drift, 1 drift, 4 not certain.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        let line = Client::connect(socket)?.ask(&Request::Audit {})?;
+        self.show(&decode(&line)?)
+    }
+
+    fn show(&self, answer: &AuditAnswer<'_>) -> anyhow::Result<Exit> {
+        if self.json {
+            term::print_json(answer)?;
+        } else {
+            print(answer)?;
+        }
+        if !answer.drift.is_empty() {
+            return Ok(Exit::None);
+        }
+        Ok(if answer.head.certain { Exit::Found } else { Exit::Unknown })
+    }
+}
+
+fn print(answer: &AuditAnswer<'_>) -> std::io::Result<()> {
+    if answer.drift.is_empty() {
+        let word = format!("{} processes compared with the kernel, no drift", answer.processes);
+        return term::print_lines([format!("{GOOD}{word}{GOOD:#}")]);
+    }
+    let mut table = Table::new(&[
+        ("PID", Align::Right),
+        ("FIELD", Align::Left),
+        ("OBSERVER", Align::Left),
+        ("KERNEL", Align::Left),
+    ]);
+    let value = |value: &Option<Text<'_>>| match value {
+        Some(value) => Cell::new(to_line(value.as_bytes())),
+        None => Cell::new("-"),
+    };
+    for drift in &answer.drift {
+        table.push(vec![
+            Cell::new(drift.pid.to_string()),
+            Cell::new(to_line(drift.field.as_bytes())).styled(BAD),
+            value(&drift.observer),
+            value(&drift.kernel),
+        ]);
+    }
+    let mut lines: Vec<_> = table.lines(term::width()).collect();
+    lines.push(format!(
+        "{BAD}{} differences in {} processes{BAD:#}: a defect of observer; report it with this output",
+        answer.drift.len(),
+        answer.processes
+    ));
+    term::print_lines(lines)
+}

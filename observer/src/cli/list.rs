@@ -1,0 +1,122 @@
+//! `observer list`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::once::Snapshot;
+use super::{Exit, term};
+use crate::daemon::answers;
+use crate::show::answer::ListAnswer;
+use crate::show::bytes::{Text, to_line};
+use crate::show::session::SessionJson;
+use crate::show::style::{self, FAINT, STRONG};
+use crate::show::table::{Align, Cell, Table};
+use crate::show::time::{age_s, span};
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::Request;
+
+/// Without a daemon: one snapshot of the kernel (needs root).
+#[derive(Args)]
+pub struct List {
+    /// JSON: an array of sessions (docs/json.md)
+    #[arg(long, conflicts_with = "porcelain")]
+    json: bool,
+    /// For scripts: name<TAB>pid<TAB>cwd, a line a session
+    #[arg(long)]
+    porcelain: bool,
+    /// Also sessions that have ended
+    #[arg(long)]
+    ended: bool,
+    /// Session rules for the case that no daemon runs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl List {
+    /// 0 some, 1 none, 4 not certain.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        match Client::connect(socket) {
+            Ok(mut client) => {
+                let line = client.ask(&Request::List { ended: self.ended })?;
+                self.show(&decode(&line)?)
+            }
+            Err(ClientError::NoDaemon(_)) => {
+                let snapshot = Snapshot::take(self.config.as_deref())?;
+                if !self.json && !self.porcelain {
+                    eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
+                }
+                self.show(&answers::list(&snapshot.core, snapshot.moment(), self.ended))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn show(&self, answer: &ListAnswer<'_>) -> anyhow::Result<Exit> {
+        if self.json {
+            term::print_json(&answer.sessions)?;
+        } else if self.porcelain {
+            term::print_lines(answer.sessions.iter().map(porcelain))?;
+        } else if !answer.sessions.is_empty() {
+            term::print_table(&table(&answer.sessions))?;
+        }
+        if !answer.head.certain {
+            eprintln!(
+                "observer: not certain: events were lost and the kernel is read again; ask again in a second"
+            );
+            return Ok(Exit::Unknown);
+        }
+        if answer.sessions.is_empty() {
+            eprintln!(
+                "observer: no sessions: no process matches a session rule (see [[session]] in the configuration; \
+                 without one, what runs on a pty for a second and is no shell)"
+            );
+            return Ok(Exit::None);
+        }
+        Ok(Exit::Found)
+    }
+}
+
+fn shown(text: &Text<'_>) -> String {
+    to_line(text.as_bytes()).into_owned()
+}
+
+fn porcelain(session: &SessionJson<'_>) -> String {
+    let cwd = session.primary.cwd.as_ref().map(shown).unwrap_or_default();
+    format!("{}\t{}\t{cwd}", shown(&session.name), session.primary.pid)
+}
+
+fn table(sessions: &[SessionJson<'_>]) -> Table {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("PID", Align::Right),
+        ("STATE", Align::Left),
+        ("TTY", Align::Left),
+        ("UP", Align::Right),
+        ("COMMAND", Align::Left),
+        ("HOME", Align::Left),
+    ]);
+    for session in sessions {
+        let primary = &session.primary;
+        let note = match session.roots {
+            0 | 1 => String::new(),
+            roots => format!(" (+{})", roots - 1),
+        };
+        let home = match &session.moved_to {
+            Some(moved) => format!("{} → {}", shown(&session.home), shown(moved)),
+            None if session.home_deleted => format!("{} (deleted)", shown(&session.home)),
+            None => shown(&session.home),
+        };
+        table.push(vec![
+            Cell::new(shown(&session.name)).styled(STRONG),
+            Cell::new(primary.pid.to_string()),
+            Cell::new(format!("{}{note}", to_line(session.state.as_bytes())))
+                .styled(style::state(&session.state)),
+            Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
+            Cell::new(span(age_s(&primary.started_at))).styled(FAINT),
+            Cell::new(shown(&primary.comm)),
+            Cell::new(home),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,171 @@
+//! `observer ps`
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use clap::Args;
+
+use super::once::Snapshot;
+use super::{Exit, term};
+use crate::daemon::answers;
+use crate::show::answer::ProcessesAnswer;
+use crate::show::bytes::{Text, to_line};
+use crate::show::process::ProcessJson;
+use crate::show::style::FAINT;
+use crate::show::table::{Align, Cell, Table};
+use crate::show::time::{age_s, span};
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::Request;
+
+/// Levels of the tree that are drawn as levels.
+const DEPTH_MAX: usize = 24;
+
+/// Without a daemon: one snapshot of the kernel (needs root).
+#[derive(Args)]
+pub struct Ps {
+    /// JSON: an array of processes (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ps {
+    /// 0, or 4 not certain.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        match Client::connect(socket) {
+            Ok(mut client) => {
+                let line = client.ask(&Request::Processes {})?;
+                self.show(&decode(&line)?)
+            }
+            Err(ClientError::NoDaemon(_)) => {
+                let snapshot = Snapshot::take(None)?;
+                if !self.json {
+                    eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
+                }
+                self.show(&answers::processes(&snapshot.core, snapshot.moment()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn show(&self, answer: &ProcessesAnswer<'_>) -> anyhow::Result<Exit> {
+        if self.json {
+            term::print_json(&answer.processes)?;
+        } else {
+            term::print_table(&table(&answer.processes))?;
+        }
+        if !answer.head.certain {
+            eprintln!(
+                "observer: not certain: events were lost and the kernel is read again; ask again in a second"
+            );
+            return Ok(Exit::Unknown);
+        }
+        Ok(Exit::Found)
+    }
+}
+
+fn table(processes: &[ProcessJson<'_>]) -> Table {
+    let mut table = Table::new(&[
+        ("PID", Align::Right),
+        ("PPID", Align::Right),
+        ("UID", Align::Right),
+        ("TTY", Align::Left),
+        ("UP", Align::Right),
+        ("CWD", Align::Left),
+        ("COMMAND", Align::Left),
+    ]);
+    for (branch, process) in tree(processes) {
+        let cwd = process.cwd.as_ref().map_or("?".into(), |cwd| to_line(cwd.as_bytes()).into_owned());
+        table.push(vec![
+            Cell::new(process.pid.to_string()),
+            Cell::new(process.ppid.to_string()).styled(FAINT),
+            Cell::new(process.uid.to_string()),
+            Cell::new(process.tty.as_ref().map_or("-".into(), |tty| to_line(tty.as_bytes()).into_owned())),
+            Cell::new(span(age_s(&process.started_at))).styled(FAINT),
+            Cell::new(crate::show::table::cut(&cwd, 40)),
+            Cell::new(format!("{branch}{}", command(process))),
+        ]);
+    }
+    table
+}
+
+/// What was executed, as one line; comm where that is not known.
+fn command(process: &ProcessJson<'_>) -> String {
+    match process.argv.as_deref() {
+        Some(argv @ [_, ..]) => {
+            let words: Vec<_> = argv.iter().map(|word: &Text<'_>| to_line(word.as_bytes())).collect();
+            words.join(" ")
+        }
+        _ => format!("[{}]", to_line(process.comm.as_bytes())),
+    }
+}
+
+/// Every process once, children under their parents, each with the drawing before it. A parent that is not there
+/// (or a circle, which one moment's readings can make) makes a root.
+fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJson<'a>)> {
+    let known: HashMap<u32, &ProcessJson<'_>> =
+        processes.iter().map(|process| (process.pid, process)).collect();
+    let mut children: BTreeMap<u32, Vec<&ProcessJson<'a>>> = BTreeMap::new();
+    let mut roots = Vec::new();
+    for process in processes {
+        match known.get(&process.ppid) {
+            Some(parent) if parent.pid != process.pid => {
+                children.entry(parent.pid).or_default().push(process)
+            }
+            _ => roots.push(process),
+        }
+    }
+    let mut rows = Vec::with_capacity(processes.len());
+    let mut seen = std::collections::HashSet::new();
+    // Roots first; whatever they do not reach stands in a circle and is begun anywhere.
+    for root in roots.into_iter().chain(processes) {
+        let mut stack = vec![(root, String::new(), String::new())];
+        while let Some((process, branch, below)) = stack.pop() {
+            if !seen.insert(process.pid) {
+                continue;
+            }
+            rows.push((branch, process));
+            let mut last = true;
+            for child in children.get(&process.pid).into_iter().flatten().rev() {
+                let (branch, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+                last = false;
+                let flat = below.chars().count() >= 3 * DEPTH_MAX;
+                let under = if flat { below.clone() } else { format!("{below}{under}") };
+                stack.push((child, format!("{below}{branch}"), under));
+            }
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, ppid: u32) -> ProcessJson<'static> {
+        ProcessJson { pid, ppid, ..ProcessJson::default() }
+    }
+
+    fn drawn(processes: &[ProcessJson<'_>]) -> Vec<String> {
+        tree(processes).iter().map(|(branch, process)| format!("{branch}{}", process.pid)).collect()
+    }
+
+    #[test]
+    fn children_stand_under_their_parents() {
+        let processes = [process(1, 0), process(2, 1), process(3, 1), process(4, 2), process(9, 7)];
+        assert_eq!(drawn(&processes), ["1", "├─ 2", "│  └─ 4", "└─ 3", "9"]);
+    }
+
+    #[test]
+    fn a_circle_is_shown_once_and_ends() {
+        let processes = [process(1, 1), process(2, 3), process(3, 2)];
+        assert_eq!(drawn(&processes), ["1", "2", "└─ 3"]);
+    }
+
+    #[test]
+    fn deep_trees_end_to_grow_in_width() {
+        let processes: Vec<_> = (1..=5_000).map(|pid| process(pid, pid - 1)).collect();
+        let rows = tree(&processes);
+        assert_eq!(rows.len(), 5_000);
+        assert!(rows.iter().all(|(branch, _)| branch.chars().count() <= 3 * DEPTH_MAX + 3));
+    }
+}

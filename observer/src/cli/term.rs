@@ -1,0 +1,49 @@
+//! Standard output: lines, colours where they belong, and what happens when nobody reads on.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::show::table::Table;
+
+/// Writes lines; colours are taken out where standard output is no terminal or NO_COLOR is set.
+pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
+    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// Writes a table, cut to the terminal's width if there is one.
+pub fn print_table(table: &Table) -> io::Result<()> {
+    print_lines(table.lines(width()))
+}
+
+/// Writes `value` as a JSON document.
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Cells of a line on the terminal; `None` if standard output is none.
+pub fn width() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0))
+}
+
+/// Ends this process as SIGPIPE ends other tools. Rust starts programs with the signal ignored.
+pub fn die_of_broken_pipe() -> ! {
+    use nix::sys::signal::{SigHandler, Signal, raise, signal};
+    // SAFETY: the default action runs no code of ours.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    if restored.is_ok() {
+        let _ = raise(Signal::SIGPIPE);
+    }
+    std::process::exit(141)
+}

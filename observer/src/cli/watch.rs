@@ -1,0 +1,169 @@
+//! `observer watch`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anstyle::Style;
+use clap::Args;
+use serde::Deserialize;
+
+use super::Exit;
+use crate::show::bytes::{Text, to_line};
+use crate::show::death::DeathJson;
+use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::show::time::time_of_day;
+use crate::socket::client::{Client, decode, told};
+use crate::socket::frame::Request;
+
+/// A snapshot, then every change, until interrupted. Needs the daemon: exits 4 without one.
+#[derive(Args)]
+pub struct Watch {
+    /// JSON: a frame a line (docs/json.md)
+    #[arg(long)]
+    json: bool,
+    /// Also processes that are in no session
+    #[arg(long)]
+    all: bool,
+    /// Only what matches: a session's name (with --all: a comm); with a `/` in it, its home
+    glob: Option<String>,
+}
+
+impl Watch {
+    /// 4 when the daemon goes; else it does not end by itself.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        let mut client = Client::connect(socket)?;
+        client.send(&Request::Watch { all: self.all, glob: self.glob.clone() })?;
+        client.wait_for_ever()?;
+        let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+        let mut json_out = io::BufWriter::new(io::stdout());
+        loop {
+            let line = client.read_line()?;
+            told(&line)?;
+            if self.json {
+                json_out.write_all(&line)?;
+                json_out.write_all(b"\n")?;
+            } else if let Some(shown) = decode::<Frame<'_>>(&line)?.shown(self.all) {
+                writeln!(out, "{shown}")?;
+            }
+            if client.is_drained() {
+                json_out.flush()?;
+                out.flush()?;
+            }
+        }
+    }
+}
+
+/// What a person is shown of a frame.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Frame<'a> {
+    at: String,
+    kind: String,
+    name: Option<Text<'a>>,
+    home: Option<Text<'a>>,
+    pid: u32,
+    comm: Text<'a>,
+    cwd: Option<Text<'a>>,
+    state: String,
+    roots: u32,
+    tty: Option<Text<'a>>,
+    death: Option<DeathJson<'a>>,
+    end_reason: Option<String>,
+    lost: u64,
+    corrected: u64,
+}
+
+impl Frame<'_> {
+    /// One line; `None` for frames that only matter to programs. Without `all`, a process in a session is told by
+    /// its session.
+    fn shown(&self, all: bool) -> Option<String> {
+        let line = |mark: &str, style: Style, rest: String| {
+            let at = time_of_day(&self.at);
+            Some(format!("{FAINT}{at}{FAINT:#}  {style}{mark:<8}{style:#}  {rest}"))
+        };
+        match self.kind.as_str() {
+            "session" => line("is", FAINT, self.session()),
+            "session_started" => line("started", GOOD, self.session()),
+            "session_changed" => {
+                line(if self.state == "live" { "changed" } else { &self.state }, NOTICE, self.session())
+            }
+            "session_ended" => line("ended", BAD, format!("{}  {}", self.session(), self.end())),
+            "gap_opened" => line("gap", BAD, "events were lost; the kernel is read again".into()),
+            "gap_closed" => {
+                line("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
+            }
+            "lagged" => line("lagged", BAD, "this reader was too slow; a new snapshot follows".into()),
+            "process" if all => line("is", FAINT, self.process()),
+            "process_started" if all => line("born", GOOD, self.process()),
+            "process_execed" if all => line("exec", NOTICE, self.process()),
+            "process_moved" if all => line("moved", NOTICE, self.process()),
+            "process_changed" if all => line("changed", FAINT, self.process()),
+            "process_ended" if all => line("died", BAD, format!("{}  {}", self.process(), self.end())),
+            _ => None,
+        }
+    }
+
+    fn session(&self) -> String {
+        let name = self.name.as_ref().map(|name| to_line(name.as_bytes())).unwrap_or_default();
+        let home = self.home.as_ref().map(|home| to_line(home.as_bytes())).unwrap_or_default();
+        let others = if self.roots > 1 { format!("  +{} more", self.roots - 1) } else { String::new() };
+        let tty = self.tty.as_ref().map(|tty| format!("  {}", to_line(tty.as_bytes()))).unwrap_or_default();
+        let comm = to_line(self.comm.as_bytes());
+        format!("{STRONG}{name}{STRONG:#}  {}  {comm}{tty}  {home}{others}", self.pid)
+    }
+
+    fn process(&self) -> String {
+        let cwd = self.cwd.as_ref().map_or("?".into(), |cwd| to_line(cwd.as_bytes()));
+        format!("{}  {STRONG}{}{STRONG:#}  {cwd}", self.pid, to_line(self.comm.as_bytes()))
+    }
+
+    fn end(&self) -> String {
+        let reason = match (&self.death, self.end_reason.as_deref()) {
+            (Some(death), _) => death.words(),
+            (None, Some("execed_away")) => "became another program".into(),
+            (None, Some("replaced")) => "its home was replaced".into(),
+            _ => String::new(),
+        };
+        to_line(reason.as_bytes()).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(json: &str, all: bool) -> Option<String> {
+        let frame: Frame<'_> = serde_json::from_str(json).unwrap();
+        frame.shown(all).map(|line| anstream::adapter::strip_str(&line).to_string())
+    }
+
+    #[test]
+    fn frames_are_one_harmless_line() {
+        let started = plain(
+            r#"{"seq":1,"at":"x\u001b[2J","kind":"session_started","name":"a\nb","home":"/h/\u202e","pid":7,
+                "comm":"\u001b]0;","tty":"pts/3","roots":3,"state":"live","death":null}"#,
+            false,
+        )
+        .unwrap();
+        let rest = r"x\x1b[2J  started   a\nb  7  \x1b]0;  pts/3  /h/\u{202e}  +2 more";
+        assert_eq!(started, rest);
+        assert_eq!(plain(r#"{"kind":"snapshot_end"}"#, true), None);
+        assert_eq!(plain(r#"{"kind":"process_started","pid":3}"#, false), None);
+        assert!(
+            plain(r#"{"kind":"process_started","pid":3,"comm":"ls"}"#, true)
+                .unwrap()
+                .contains("born      3  ls  ?")
+        );
+    }
+
+    #[test]
+    fn ends_say_how() {
+        let ended = |death: &str| {
+            plain(&format!(r#"{{"kind":"session_ended","name":"a","pid":7,"death":{death}}}"#), false)
+                .unwrap()
+        };
+        assert!(ended(r#"{"kind":"signaled","signal":9,"signal_name":"SIGKILL"}"#).ends_with("SIGKILL"));
+        assert!(ended(r#"{"kind":"exited","code":3}"#).ends_with("exit 3"));
+        assert!(ended(r#"{"kind":"signaled","signal_name":"SIG\u001b"}"#).ends_with(r"SIG\x1b"));
+    }
+}

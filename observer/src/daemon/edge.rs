@@ -1,0 +1,149 @@
+//! Where the core speaks to: changes go to whoever watches, requests are kept until the loop can perform them.
+
+use std::collections::HashSet;
+
+use observer_core::session::Home;
+use observer_core::{BootTime, Change, Process, ProcessKey, Request, Sink};
+
+use crate::clock;
+use crate::show::Context;
+use crate::show::change::change_body;
+use crate::socket::hub::{Hub, Scope};
+
+/// Between two messages about gaps in the log, ns.
+const GAP_LOG_NS: u64 = 10_000_000_000;
+
+/// A pass that the core asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingPass {
+    /// No sooner.
+    pub not_before: BootTime,
+    /// Hint bits that it answers.
+    pub hints: u64,
+}
+
+/// The daemon's side of [`Sink`].
+pub struct Edge {
+    /// Who watches.
+    pub hub: Hub,
+    /// The pass that is wanted, if one is.
+    pub pass: Option<PendingPass>,
+    /// Processes whose memory is wanted.
+    pub memory: Vec<ProcessKey>,
+    /// Homes whose owner is wanted.
+    pub owners: Vec<Home>,
+    /// Processes that shall wake the reader from now on, or no longer.
+    pub watches: Vec<(ProcessKey, bool)>,
+    /// This boot.
+    pub boot_id: String,
+    /// Realtime minus boot time, ns.
+    pub wall_offset_ns: i64,
+    /// No gap is open.
+    pub certain: bool,
+    /// Processes that stand for a session. One that ended stays until [`Edge::settle`], so that its last change is
+    /// still a session's.
+    primaries: HashSet<ProcessKey>,
+    gap_logged_at: Option<BootTime>,
+}
+
+impl Edge {
+    /// Nothing is wanted and nobody watches.
+    pub fn new(boot_id: String) -> Self {
+        Self {
+            hub: Hub::default(),
+            pass: None,
+            memory: Vec::new(),
+            owners: Vec::new(),
+            watches: Vec::new(),
+            boot_id,
+            wall_offset_ns: clock::wall_offset_ns(),
+            certain: false,
+            primaries: HashSet::new(),
+            gap_logged_at: None,
+        }
+    }
+
+    /// The watches wanted since the last call.
+    pub fn settle(&mut self) -> Vec<(ProcessKey, bool)> {
+        let watches = std::mem::take(&mut self.watches);
+        for (key, on) in &watches {
+            if !on {
+                self.primaries.remove(key);
+            }
+        }
+        watches
+    }
+
+    fn process_scope<'a>(&self, process: &'a Process) -> Scope<'a> {
+        Scope::Process {
+            in_session: self.primaries.contains(&process.key),
+            comm: process.comm.as_bytes(),
+            cwd: process.cwd.path.as_deref(),
+        }
+    }
+
+    /// Lost events are told in the log, but not once for each gap of a storm.
+    fn log_gap(&mut self, at: BootTime, message: impl FnOnce() -> String) {
+        if self.gap_logged_at.is_none_or(|logged| at.since(logged) >= GAP_LOG_NS) {
+            self.gap_logged_at = Some(at);
+            eprintln!("observer: warning: {}", message());
+        }
+    }
+}
+
+impl Sink for Edge {
+    fn change(&mut self, at: BootTime, change: Change<'_>) {
+        match change {
+            Change::GapOpened { .. } => {
+                self.certain = false;
+                self.log_gap(at, || {
+                    "events were lost; the kernel is read again. If this repeats, raise --ring-bytes".into()
+                });
+            }
+            Change::GapClosed { .. } => self.certain = true,
+            _ => {}
+        }
+        if self.hub.is_empty() {
+            return;
+        }
+        let scope = match change {
+            Change::ProcessStarted(process)
+            | Change::ProcessExeced(process)
+            | Change::ProcessMoved(process)
+            | Change::ProcessEnded(process, _) => self.process_scope(process),
+            // Only those who want every process want to hear of its lesser fields.
+            Change::ProcessChanged(process) => Scope::Process {
+                in_session: false,
+                comm: process.comm.as_bytes(),
+                cwd: process.cwd.path.as_deref(),
+            },
+            Change::SessionStarted(session, _)
+            | Change::SessionChanged(session, _)
+            | Change::SessionEnded(session, _) => {
+                Scope::Session { name: &session.name, home: &session.home.path }
+            }
+            Change::GapOpened { .. } | Change::GapClosed { .. } => Scope::Always,
+        };
+        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let wall = self.wall_offset_ns;
+        self.hub.publish(scope, || change_body(at, &change, wall, context));
+    }
+
+    fn request(&mut self, request: Request<'_>) {
+        match request {
+            Request::Pass { not_before, hints } => {
+                let pending = self.pass.get_or_insert(PendingPass { not_before, hints });
+                pending.not_before = pending.not_before.min(not_before);
+                pending.hints |= hints;
+            }
+            Request::Memory(key) => self.memory.push(key),
+            Request::HomeOwner(home) => self.owners.push(home.clone()),
+            Request::Watch(key, on) => {
+                if on {
+                    self.primaries.insert(key);
+                }
+                self.watches.push((key, on));
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Looks up who owns a home, on threads of its own: a directory's file system can make that wait.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use observer_core::process::Bytes;
+use observer_core::session::Home;
+use tokio::sync::mpsc;
+
+/// Look-ups under way at a time; beyond, the owner counts as unknown, which admits nobody.
+const LOOKUPS_MAX: usize = 256;
+
+/// The owner of a home.
+pub struct OwnerFound {
+    /// The home's path.
+    pub path: Bytes,
+    /// Its owner; `None` if that could not be read.
+    pub uid: Option<u32>,
+}
+
+/// Look-ups under way.
+pub struct Owners {
+    results: mpsc::Sender<OwnerFound>,
+    under_way: usize,
+    refused: u64,
+}
+
+impl Owners {
+    /// None under way; results come on the channel.
+    pub fn new() -> (Self, mpsc::Receiver<OwnerFound>) {
+        // Room for every look-up and every refusal between two turns of the loop.
+        let (results, found) = mpsc::channel(2 * LOOKUPS_MAX);
+        (Self { results, under_way: 0, refused: 0 }, found)
+    }
+
+    /// Wants the owner of `home`.
+    pub fn ask(&mut self, home: Home) {
+        // A path in another mount namespace means another directory here, and what processes publish of
+        // themselves is not opened.
+        let elsewhere = home.mnt_ns.is_some() || home.path.starts_with(b"/proc/");
+        if elsewhere || self.under_way >= LOOKUPS_MAX {
+            self.refused += u64::from(!elsewhere);
+            self.under_way +=
+                usize::from(self.results.try_send(OwnerFound { path: home.path, uid: None }).is_ok());
+            return;
+        }
+        self.under_way += 1;
+        let results = self.results.clone();
+        tokio::task::spawn_blocking(move || {
+            let uid = std::fs::metadata(Path::new(OsStr::from_bytes(&home.path))).ok().map(|meta| meta.uid());
+            let _ = results.blocking_send(OwnerFound { path: home.path, uid });
+        });
+    }
+
+    /// One result was taken from the channel.
+    pub fn done(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Look-ups not made because too many were under way.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}

@@ -1,0 +1,203 @@
+//! From nothing to ready, and out again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use observer_core::Core;
+use observer_core::session::State;
+use observer_core::table::Settings;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings};
+use crate::config::Config;
+use crate::kernel::{self, Drained, Kernel};
+use crate::socket::frame::{Hello, PROTOCOL};
+use crate::socket::listen::{Bound, Claim};
+use crate::socket::peer::Admission;
+use crate::socket::server::{self, Counters, QUESTIONS_MAX, Service};
+use crate::{boot, clock};
+
+/// Passes at the start: the first, one for what the core asks on it, one more.
+const START_PASSES_MAX: usize = 3;
+/// How long the start waits for arguments of processes that are older than the daemon.
+const ARGV_WAIT: Duration = Duration::from_secs(2);
+/// Threads that look up owners of homes.
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// What the daemon is started with.
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// Where to keep what outlives the daemon.
+    pub state_dir: Option<PathBuf>,
+    /// Size of the ring, bytes.
+    pub ring_bytes: u32,
+    /// Pass the programs' own diagnostics on.
+    pub program_log: bool,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(options: Options) -> Result<()> {
+    let boot_id = boot::boot_id()?;
+    let claim = Claim::new(&options.socket)?;
+    if let Some(dir) = &options.state_dir {
+        std::fs::create_dir_all(dir).with_context(|| {
+            format!("cannot make {}; choose another directory with --state-dir", dir.display())
+        })?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .context("cannot start the event loop; raise the limit of open files")?;
+    let result = runtime.block_on(start(options, claim, boot_id));
+    // A look-up that hangs on a dead file system must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
+    // Before the programs: a signal during the start stops it in order.
+    let stop = signals()?;
+    let kernel_options = kernel::Options { ring_bytes: options.ring_bytes, program_log: options.program_log };
+    let kernel = Kernel::start(&kernel_options)?;
+    let ring = kernel
+        .ring_fd()
+        .try_clone_to_owned()
+        .context("cannot duplicate the ring's descriptor; raise the limit of open files")?;
+    let ring =
+        AsyncFd::with_interest(ring, Interest::READABLE).context("cannot wait for the ring; report this")?;
+    let (readings, memory) = Readings::new(kernel.memory_reader());
+    let (owners, found) = Owners::new();
+    let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
+    let clients = Arc::new(Counters::default());
+    let core = Core::new(Settings {
+        rules: options.config.rules,
+        env: options.config.env.into_iter().map(String::into_bytes).collect(),
+        host_mnt_ns: kernel::host_mnt_ns(),
+    });
+    let mut events = Events { ring, questions, memory, owners: found, stop };
+    let mut daemon = Daemon {
+        kernel,
+        core,
+        edge: Edge::new(boot_id.clone()),
+        readings,
+        owners,
+        phase: Phase::Idle,
+        found: Drained::default(),
+        drops_seen: 0,
+        counters_due: None,
+        passes: Default::default(),
+        pass_ok: true,
+        clients: Arc::clone(&clients),
+        ready_at: clock::boottime(),
+    };
+    if !daemon.first_look(&mut events).await? {
+        return Ok(());
+    }
+    let bound = claim.bind()?;
+    let listener = bound
+        .listener
+        .try_clone()
+        .and_then(UnixListener::from_std)
+        .context("cannot listen; raise the limit of open files")?;
+    let hello = Hello {
+        observer: env!("CARGO_PKG_VERSION").into(),
+        protocol: PROTOCOL,
+        boot_id,
+        pid: std::process::id(),
+    };
+    let admission = Admission { group: bound.group };
+    let server = tokio::spawn(server::serve(
+        listener,
+        Service { hello, admission, questions: asked, counters: clients },
+    ));
+    daemon.ready_at = clock::boottime();
+    daemon.announce(&bound);
+    let signal = daemon.serve(&mut events).await;
+    eprintln!("observer: {signal}: stopping");
+    notify(sd_notify::NotifyState::Stopping);
+    server.abort();
+    drop(bound);
+    Ok(())
+}
+
+impl Daemon {
+    /// The first passes, and arguments of older processes as far as they come in time; false if a signal came.
+    async fn first_look(&mut self, events: &mut Events) -> Result<bool> {
+        for _ in 0..START_PASSES_MAX {
+            self.pass();
+            anyhow::ensure!(
+                self.pass_ok,
+                "the processes could not be read; run `observer doctor` to see what this machine lacks"
+            );
+            self.perform();
+            if self.edge.pass.is_none_or(|pass| pass.not_before > clock::boottime()) {
+                break;
+            }
+        }
+        let deadline = Instant::now() + ARGV_WAIT;
+        while !self.readings.is_done() && Instant::now() < deadline {
+            match events.next(Some(deadline), false).await {
+                Event::Memory(outcome) => self.memory_read(outcome),
+                Event::Owner(found) => self.owner_found(&found),
+                Event::Stop(_) => return Ok(false),
+                Event::Ring | Event::Timer | Event::Asked(_) => {}
+            }
+        }
+        self.tick(clock::boottime());
+        self.perform();
+        Ok(true)
+    }
+
+    /// Says what is there, to people and to the service manager.
+    fn announce(&self, bound: &Bound) {
+        let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
+        println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
+        println!("  socket     {}", bound.path().display());
+        println!("  found      {} processes, {sessions} sessions", self.core.process_count());
+        println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
+        for hook in self.kernel.hooks() {
+            let why = if hook.why.is_empty() { String::new() } else { format!("  ({})", hook.why) };
+            println!("  {:<10} {}{why}", hook.fact, hook.source);
+        }
+        for spot in self.kernel.blind_spots() {
+            println!("  not seen   {}: {}", spot.fact, spot.what);
+        }
+        notify(sd_notify::NotifyState::Ready);
+    }
+}
+
+/// Names of signals that ask to stop, as they come.
+fn signals() -> Result<mpsc::Receiver<&'static str>> {
+    let (sender, stop) = mpsc::channel(1);
+    for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
+        let mut signals = signal(kind).with_context(|| format!("cannot handle {name}; report this"))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if sender.send(name).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(stop)
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        eprintln!(
+            "observer: warning: the service manager could not be told ({error}); look at NOTIFY_SOCKET"
+        );
+    }
+}

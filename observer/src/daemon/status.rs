@@ -1,0 +1,102 @@
+//! What the daemon says of itself.
+
+use std::sync::atomic::Ordering;
+
+use observer_core::session::State;
+
+use super::Daemon;
+use crate::clock;
+use crate::show::answer::{BlindSpotJson, Clients, HookJson, StatusAnswer, by_kind};
+use crate::show::time::span;
+
+impl Daemon {
+    /// Answer to `status`.
+    pub(super) fn status(&mut self, sure: bool) -> StatusAnswer {
+        let drops = self.kernel.drops_by_kind();
+        self.note_drops();
+        let events = self.kernel.events_by_kind();
+        let counters = self.core.counters();
+        let (ring_used_bytes, ring_bytes) = self.kernel.ring_usage();
+        let uptime = clock::boottime().since(self.ready_at) / 1_000_000_000;
+        let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
+        StatusAnswer {
+            head: self.moment(sure).head("status"),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime,
+            uptime_text: span(uptime),
+            processes: self.core.process_count() as u64,
+            sessions: sessions as u64,
+            ring_bytes,
+            ring_used_bytes,
+            events_by_kind: by_kind(&events),
+            drops_by_kind: by_kind(&drops),
+            throttled_by_kind: by_kind(&self.kernel.throttled_by_kind()),
+            undecodable: events.first().copied().unwrap_or(0),
+            gaps: counters.gaps,
+            resyncs: counters.resyncs,
+            passes: self.passes.clone(),
+            drift_total: counters.drift_total,
+            anomalies: self.anomalies(),
+            hooks: self.hooks(),
+            blind_spots: self.blind_spots(),
+            clients: self.clients(),
+            memory_reads: self.readings.counters().clone(),
+            rss_bytes: rss_bytes(),
+        }
+    }
+
+    fn anomalies(&self) -> std::collections::BTreeMap<String, u64> {
+        let counters = self.core.counters();
+        [
+            ("orphans", counters.orphans),
+            ("duplicate_exits", counters.duplicate_exits),
+            ("tombstones_dropped", counters.tombstones_dropped),
+            ("suspects_dropped", counters.suspects_dropped),
+            ("helper_of_dropped", counters.helper_of_dropped),
+            ("parents_unresolved", counters.parents_unresolved),
+            ("sessions_dropped", counters.sessions_dropped),
+            ("lineage_cut", counters.lineage_cut),
+            ("owners_refused", self.owners.refused()),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into()
+    }
+
+    fn hooks(&self) -> Vec<HookJson> {
+        let json = |hook: &crate::kernel::Hook| HookJson {
+            fact: hook.fact.into(),
+            source: hook.source.clone(),
+            why: hook.why.clone(),
+        };
+        self.kernel.hooks().iter().map(json).collect()
+    }
+
+    fn blind_spots(&self) -> Vec<BlindSpotJson> {
+        let json = |spot: &crate::kernel::BlindSpot| BlindSpotJson {
+            fact: spot.fact.into(),
+            what: spot.what.clone(),
+        };
+        self.kernel.blind_spots().iter().map(json).collect()
+    }
+
+    fn clients(&self) -> Clients {
+        Clients {
+            connected: self.clients.connected.load(Ordering::Relaxed),
+            watching: self.edge.hub.len() as u64,
+            accepted: self.clients.accepted.load(Ordering::Relaxed),
+            refused: self.clients.refused.load(Ordering::Relaxed),
+            dropped: self.clients.dropped.load(Ordering::Relaxed),
+            lagged: self.edge.hub.lagged_total(),
+        }
+    }
+}
+
+/// Resident pages of this process; 0 if the kernel does not say.
+fn rss_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    // SAFETY: sysconf reads a constant and touches no memory of ours.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * u64::try_from(page).unwrap_or(0)
+}
