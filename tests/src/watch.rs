@@ -123,6 +123,13 @@ impl Watch {
         self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
     }
 
+    /// Stops the watcher (SIGSTOP): nobody reads its end of the socket any more.
+    pub fn stop_reading(&self) {
+        // SAFETY: the child is ours and not reaped, so its pid is no stranger's.
+        let stopped = unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGSTOP) };
+        assert_eq!(stopped, 0, "stop the watcher");
+    }
+
     /// How many frames of this sort were heard so far.
     pub fn count(&self, sort: impl Fn(&Frame) -> bool) -> usize {
         self.frames().iter().filter(|frame| sort(frame)).count()

@@ -168,3 +168,17 @@ impl Image {
 pub fn path(bytes: &[u8]) -> &std::path::Path {
     std::path::Path::new::<std::ffi::OsStr>(std::os::unix::ffi::OsStrExt::from_bytes(bytes))
 }
+
+/// `reuses_pid PID TIMES`: a child with this very pid, TIMES times, one after the other; each exits at once.
+pub fn reuses_pid(args: Args<'_>) -> Done {
+    let (wanted, times): (libc::pid_t, u32) = (number(args, 0)?, number(args, 1)?);
+    for _ in 0..times {
+        let words = ["0".into(), String::new(), wanted.to_string()].map(String::into_bytes);
+        let pid = clone3(&words)?;
+        if pid == 0 {
+            crate::ends::exit(0);
+        }
+        observer_tests::wait::reap(wanted)?;
+    }
+    Ok(vec![])
+}

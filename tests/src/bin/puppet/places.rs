@@ -177,3 +177,8 @@ mod uring {
         if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
     }
 }
+
+/// `mkdir DIR`.
+pub fn mkdir(args: Args<'_>) -> Done {
+    std::fs::create_dir(path(word(args, 0)?)).map(|()| vec![])
+}

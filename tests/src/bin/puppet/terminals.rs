@@ -32,9 +32,18 @@ pub fn setname(args: Args<'_>) -> Done {
 
 /// `gains_terminal PATH`: opened with O_NOCTTY, taken with TIOCSCTTY, kept open.
 pub fn gain(args: Args<'_>) -> Done {
+    take(args, 0)
+}
+
+/// `steals_terminal PATH`: the same, from the session that has it.
+pub fn steal(args: Args<'_>) -> Done {
+    take(args, 1)
+}
+
+fn take(args: Args<'_>, steal: i32) -> Done {
     let fd = opened(args, libc::O_RDWR | libc::O_NOCTTY)?;
     // SAFETY: a valid descriptor and an integer.
-    check(unsafe { libc::ioctl(fd, libc::TIOCSCTTY, 0) }).map(|_| vec![])
+    check(unsafe { libc::ioctl(fd, libc::TIOCSCTTY, steal) }).map(|_| vec![])
 }
 
 /// `opens_terminal PATH`: opened without O_NOCTTY, by which a session leader without a terminal gains it.
