@@ -69,9 +69,7 @@ fn a_failed_exec_changes_nothing() {
     let mut puppet = stage.puppet();
     let before = assert_row(daemon, puppet.pid);
     let junk = stage.dir().join("junk");
-    std::fs::write(&junk, b"\x7fELF but not really").expect("write a file");
-    std::fs::set_permissions(&junk, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("make it executable");
+    stage.install(b"\x7fELF but not really", &junk);
     for (path, errno) in
         [(stage.dir().join("absent"), libc::ENOENT), (stage.dir(), libc::EACCES), (junk, libc::ENOEXEC)]
     {
@@ -99,9 +97,7 @@ fn a_script_is_shown_as_its_interpreter_runs_it() {
     let script = stage.dir().join("scripted");
     let text = format!("#!{} {}\n", observer_tests::stage::puppet_program().display(), stage.address);
     // One optional argument only: interpreter, address, script path (which becomes the token).
-    std::fs::write(&script, text).expect("write the script");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("make it executable");
+    stage.install(text.as_bytes(), &script);
     let mut parent = stage.puppet();
     let (child, _) = parent.bears(&stage, "fork", &[]);
     let mut child = child;

@@ -121,9 +121,10 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
 #[test]
 fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let image = std::fs::read(observer_tests::stage::puppet_program()).expect("read the puppet");
     for name in NAMES {
         let program = stage.mkdir("programs").join(OsStr::from_bytes(name));
-        std::fs::copy(observer_tests::stage::puppet_program(), &program).expect("copy the puppet");
+        stage.install(&image, &program);
         let puppet = stage.cast(&Casting { program: Some(program.clone()), ..Default::default() });
         let row = assert_row(daemon, puppet.pid);
         assert_eq!(text::bytes(&row, "exe").as_deref(), Some(program.as_os_str().as_bytes()), "{row:#}");

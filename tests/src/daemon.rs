@@ -83,6 +83,9 @@ impl Daemon {
             .prefix("observer-daemon-")
             .tempdir()
             .expect("a directory for the daemon");
+        // Who may talk to the daemon is for the socket's own mode to say.
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("open the daemon's directory to all");
         let mut daemon = Self { dir: dir.keep(), child: None, options: options.clone() };
         daemon.launch();
         daemon.wait_ready();
@@ -172,6 +175,14 @@ impl Daemon {
     /// Still running: neither ended nor crashed.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Stops it (SIGSTOP) or lets it go on (SIGCONT): a daemon that gets no CPU.
+    pub fn starve(&self, starved: bool) {
+        let signal = if starved { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: the child is ours and not reaped yet, so its pid is no stranger's.
+        let sent = unsafe { libc::kill(self.pid().cast_signed(), signal) };
+        assert_eq!(sent, 0, "signal the daemon");
     }
 
     /// SIGKILL, and its remains reaped.

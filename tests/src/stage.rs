@@ -94,6 +94,16 @@ impl Stage {
         path
     }
 
+    /// An executable file of these bytes at `path`. Written by a process of its own: a descriptor open for writing
+    /// in this one could be inherited by another test's child and make the exec fail with ETXTBSY.
+    #[track_caller]
+    pub fn install(&self, bytes: &[u8], path: &Path) {
+        let source = self.dir().join(format!(".source-{}", self.token()));
+        std::fs::write(&source, bytes).expect("write the file's source");
+        let done = Command::new("install").args(["-m", "755", "--"]).args([&source, path]).status();
+        assert!(done.is_ok_and(|status| status.success()), "install {}", path.display());
+    }
+
     /// A token that no puppet of this stage has yet.
     pub fn token(&self) -> String {
         format!("t{}", self.tokens.fetch_add(1, Ordering::Relaxed))

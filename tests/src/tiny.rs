@@ -1,10 +1,6 @@
 //! The smallest program there is: a 64-bit ELF file of 160-odd bytes that changes into the directory named by its
 //! first argument (if there is one) and exits with code 7. Storms exec it, so that their cost is the kernel's.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
 /// Exit code of the program.
 pub const CODE: i32 = 7;
 
@@ -22,8 +18,8 @@ const CODE_BYTES: [u8; 24] = [
     0x0f, 0x05, // syscall
 ];
 
-/// Writes the program to `path`, executable by all.
-pub fn write(path: &Path) -> io::Result<()> {
+/// The program's file.
+pub fn image() -> Vec<u8> {
     let size = HEADERS + CODE_BYTES.len() as u64;
     let mut image: Vec<u8> = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     for half in [2u16, 62] {
@@ -44,17 +40,19 @@ pub fn write(path: &Path) -> io::Result<()> {
         image.extend(word.to_le_bytes()); // p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align
     }
     image.extend(CODE_BYTES);
-    std::fs::write(path, image)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    image
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     #[test]
     fn it_runs_and_exits_with_its_code() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("tiny");
-        super::write(&path).expect("write the program");
+        std::fs::write(&path, super::image()).expect("write the program");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("make it executable");
         let status = std::process::Command::new(&path).arg("/").status().expect("run it");
         assert_eq!(status.code(), Some(super::CODE));
     }

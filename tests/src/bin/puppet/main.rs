@@ -145,6 +145,7 @@ fn quiet(verb: &str, args: Args<'_>) -> Done {
         "thread_moves_alone" => threads::moves_alone(args),
         "thread_setresuid" => threads::setresuid(args),
         "thread_stays" => threads::stays(),
+        "many_threads" => threads::many(args),
         "reuses_pid" => births::reuses_pid(args),
         "chdir_race" => races::chdir(args),
         "fork_race" => races::fork(args),

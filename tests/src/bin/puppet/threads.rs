@@ -118,3 +118,11 @@ fn tid() -> u64 {
     // SAFETY: gettid has no preconditions.
     u64::from(unsafe { libc::gettid() }.unsigned_abs())
 }
+
+/// `many_threads TIMES`: threads born and gone, one after the other.
+pub fn many(args: Args<'_>) -> Done {
+    for _ in 0..number::<u32>(args, 0)? {
+        std::thread::spawn(|| {}).join().map_err(|_| io::Error::other("a thread panicked"))?;
+    }
+    Ok(vec![])
+}
