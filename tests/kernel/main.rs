@@ -2,6 +2,7 @@
 //! the kernel answers itself. All share one daemon with the default ring; what one test does is noise to the others.
 
 mod birth;
+mod contract;
 mod cwd;
 mod exec;
 mod exit;

@@ -30,6 +30,12 @@ fn read() -> Reading {
 /// Every difference between `observer ps` now and /proc: pids, start times, cwd, ppid and the ids of every
 /// process that did not change between two readings around the question.
 pub fn differences(daemon: &Daemon) -> Vec<String> {
+    differences_while(daemon, &[])
+}
+
+/// The same while these processes move to and fro, so that both readings may find them at a place where they were
+/// not in between: of them only their presence is compared.
+pub fn differences_while(daemon: &Daemon, movers: &[u32]) -> Vec<String> {
     let before = read();
     let rows: BTreeMap<u32, Value> = daemon.ps().into_iter().map(|row| (pid_of(&row), row)).collect();
     let after = read();
@@ -40,7 +46,7 @@ pub fn differences(daemon: &Daemon) -> Vec<String> {
         };
         match rows.get(pid) {
             None => found.push(format!("{pid} {} lives and has no row", truth.comm.escape_ascii())),
-            Some(row) if truth == still => {
+            Some(row) if truth == still && !movers.contains(pid) => {
                 found.extend(
                     truth
                         .differences(row)

@@ -311,6 +311,14 @@ impl Puppet {
         }
     }
 
+    /// It has not answered yet what it was told.
+    pub fn is_silent(&self) -> bool {
+        let mut poll =
+            libc::pollfd { fd: self.stream.get_ref().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        self.stream.buffer().is_empty() && unsafe { libc::poll(&raw mut poll, 1, 0) } == 0
+    }
+
     /// Tells it to do something that must succeed; the answer's numbers.
     #[track_caller]
     pub fn does(&mut self, verb: &str, args: &[&[u8]]) -> Vec<u64> {

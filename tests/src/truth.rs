@@ -43,6 +43,9 @@ pub struct Truth {
     pub pgid: u32,
     /// Every thread but an unreaped leader is gone.
     pub dead: bool,
+    /// /proc lets the caller read the links of this process (a sandbox's first process may be closed to root
+    /// too). Where it does not, `exe`, `cwd`, its identity and `mnt_ns` say nothing.
+    pub readable: bool,
     /// A kernel thread: no row.
     pub kernel_thread: bool,
 }
@@ -91,6 +94,8 @@ impl Truth {
             uid: uid.parse().ok()?,
             sid: u32::try_from(at(6)?).ok()?,
             pgid: u32::try_from(at(5)?).ok()?,
+            readable: !fs::read_link(proc("cwd"))
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied),
             dead: matches!(field.first(), Some(&"Z" | &"X")) && threads <= 1,
             kernel_thread: at(9)? & PF_KTHREAD != 0,
         })
@@ -114,16 +119,23 @@ impl Truth {
         ] {
             same(field, format!("{:?}", number(field)), format!("{:?}", Some(u64::from(truth))));
         }
+        let bytes = |field: &str| row.get(field).and_then(Value::as_str).map(text::decode);
+        same("comm", shown(bytes("comm").as_deref()), shown(Some(&self.comm)));
         let start = text::u64_string(row, "start_boottime_ns").map(|ns| ns / ns_per_tick());
         same("start_boottime_ns in ticks", format!("{start:?}"), format!("{:?}", Some(self.start_ticks)));
-        same("mnt_ns", format!("{:?}", text::u64_any(row, "mnt_ns")), format!("{:?}", self.mnt_ns));
         same(
             "tty",
             format!("{:?}", row.get("tty").and_then(Value::as_str)),
             format!("{:?}", self.tty.as_deref()),
         );
-        let bytes = |field: &str| row.get(field).and_then(Value::as_str).map(text::decode);
-        same("comm", shown(bytes("comm").as_deref()), shown(Some(&self.comm)));
+        let argv = row.get("argv").and_then(Value::as_array).map(|words| {
+            words.iter().map(|word| word.as_str().map(text::decode).unwrap_or_default()).collect::<Vec<_>>()
+        });
+        same("argv", shown_all(argv.as_deref()), shown_all(Some(&self.argv)));
+        if !self.readable {
+            return found;
+        }
+        same("mnt_ns", format!("{:?}", text::u64_any(row, "mnt_ns")), format!("{:?}", self.mnt_ns));
         same("exe", shown(bytes("exe").as_deref()), shown(self.exe.as_deref()));
         same("cwd", shown(bytes("cwd").as_deref()), shown(self.cwd.as_deref()));
         for (field, truth) in [("cwd_dev", &self.cwd_dev), ("cwd_ino", &self.cwd_ino)] {
@@ -133,10 +145,6 @@ impl Truth {
                 format!("{:?}", truth.as_deref()),
             );
         }
-        let argv = row.get("argv").and_then(Value::as_array).map(|words| {
-            words.iter().map(|word| word.as_str().map(text::decode).unwrap_or_default()).collect::<Vec<_>>()
-        });
-        same("argv", shown_all(argv.as_deref()), shown_all(Some(&self.argv)));
         found
     }
 }
@@ -153,6 +161,7 @@ pub fn assert_row(daemon: &crate::Daemon, pid: u32) -> Value {
             continue;
         }
         let truth = before.unwrap_or_else(|| panic!("process {pid} is gone: its test expects it alive"));
+        assert!(truth.readable, "/proc/{pid} is open to root");
         let row = row.unwrap_or_else(|| panic!("process {pid} lives and is not in the map: {truth:?}"));
         let found = truth.differences(&row);
         assert!(found.is_empty(), "process {pid} is shown wrong:\n  {}\n{row:#}", found.join("\n  "));

@@ -57,3 +57,52 @@ fn the_pane_is_what_the_environment_said_at_exec() {
     let shown = daemon.observer(&["ps", "--json"]);
     assert!(!shown.text().contains("s3cret"), "only the variables named in the configuration are kept");
 }
+
+/// A tmux server of the test's own; it ends with the test.
+struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    fn run(&self, args: &[&str]) -> String {
+        let mut command = std::process::Command::new("tmux");
+        command
+            .args(["-L", &self.socket, "-f", "/dev/null"])
+            .args(args)
+            .env("TERM", "xterm")
+            .env_remove("TMUX");
+        let out = command.output().expect("tmux(1) is installed: run `cargo xtask setup`");
+        assert!(out.status.success(), "tmux {args:?}: {out:?}");
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+    }
+}
+
+#[test]
+fn programs_in_two_tmux_panes_are_told_apart_by_what_tmux_says_of_them() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::sessions(daemon);
+    let tmux = Tmux { socket: stage.address.clone() };
+    let mut puppets = Vec::new();
+    for (name, verb) in [("left", "new-session"), ("right", "split-window")] {
+        let dir = stage.mkdir(name).display().to_string();
+        let program = stage.program("agent").display().to_string();
+        tmux.run(&[verb, "-d", "-c", &dir, &format!("exec {program} {} {name}", stage.address)]);
+        let puppet = stage.meet(name);
+        let start = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+        let pane = tmux.run(&["list-panes", "-a", "-F", "#{pane_pid} #{pane_tty} #{pane_id}"]);
+        let line = pane
+            .lines()
+            .find(|line| line.starts_with(&format!("{} ", puppet.pid)))
+            .expect("tmux knows its pid");
+        let field = |name: &str| start.field(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        assert_eq!(line, format!("{} /dev/{} {}", puppet.pid, field("tty"), field("pane")), "{start:?}");
+        assert_eq!((field("name"), field("mux")), (name.to_owned(), "tmux".to_owned()));
+        puppets.push(puppet);
+    }
+}
