@@ -1,14 +1,18 @@
 //! The control map: one memory-mapped array of 64-bit words that both sides read and write without a system
 //! call.
 
-use crate::record::KIND_COUNT;
+use crate::record::{HINT_COUNT, KIND_COUNT};
 
 /// Word index: what the reader is doing, one of [`READER_IDLE`], [`READER_LINGERING`], [`READER_POLLING`].
 pub const READER_STATE: u32 = 0;
-/// Word index: how many tgids stand in the `watched` map; 0 spares the programs its look-up.
+/// Word index: how many tgids stand in the `WATCHED` map; 0 spares the programs its look-up.
 pub const WATCHED_COUNT: u32 = 1;
-/// Word index: hints raised since the daemon last cleared them, a bit each ([`crate::record::hint`]).
+/// Word index: hint bit `b` is raised while the word at `HINTS + b` is not 0; the daemon clears it. A word each,
+/// because kernels before 5.12 have no atomic OR.
 pub const HINTS: u32 = 2;
+/// Word index: set to 1 when a record concerns a terminal or a watched process; the reader clears it before it
+/// drains.
+pub const URGENT: u32 = 6;
 /// Word index: records of kind `k` that could not be reserved stand at `DROPS + k`.
 pub const DROPS: u32 = 8;
 /// Word index: records of kind `k` not reserved because the ring was above half full (the field is then read
@@ -24,4 +28,5 @@ pub const READER_LINGERING: u64 = 1;
 /// The reader drains, or will within 2 ms: nothing wakes it.
 pub const READER_POLLING: u64 = 2;
 
+const _: () = assert!(HINTS as usize + HINT_COUNT <= URGENT as usize);
 const _: () = assert!(THROTTLED as usize + KIND_COUNT <= WORDS as usize);

@@ -8,4 +8,5 @@
 
 pub mod control;
 pub mod limits;
+pub mod offsets;
 pub mod record;

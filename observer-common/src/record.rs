@@ -259,8 +259,8 @@ pub struct Cgroup {
     pub path_flags: u32,
 }
 
-/// Body of [`KIND_HINT`]; no tail. One record until the daemon clears the bit in
-/// [`HINTS`](crate::control::HINTS).
+/// Body of [`KIND_HINT`]; no tail. One record until the daemon clears the bit's word
+/// ([`HINTS`](crate::control::HINTS)).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
@@ -270,16 +270,27 @@ pub struct Hint {
     pub hint: u64,
 }
 
+/// Bit number of [`hint::PATHS`].
+pub const HINT_BIT_PATHS: u32 = 0;
+/// Bit number of [`hint::IDS`].
+pub const HINT_BIT_IDS: u32 = 1;
+/// Bit number of [`hint::THROTTLED`].
+pub const HINT_BIT_THROTTLED: u32 = 2;
+/// Bit number of [`hint::FS_SHARED`].
+pub const HINT_BIT_FS_SHARED: u32 = 3;
+/// Bits in [`hint`].
+pub const HINT_COUNT: usize = 4;
+
 /// What a [`Hint`] says may have changed. Bits.
 pub mod hint {
     /// Paths: a rename, rmdir, unlinkat, mount change or setns succeeded.
-    pub const PATHS: u64 = 1 << 0;
+    pub const PATHS: u64 = 1 << super::HINT_BIT_PATHS;
     /// sid or pgid of some process (setpgid), or terminals (a new POSIX session).
-    pub const IDS: u64 = 1 << 1;
+    pub const IDS: u64 = 1 << super::HINT_BIT_IDS;
     /// A record that may be throttled was: every field is read again.
-    pub const THROTTLED: u64 = 1 << 2;
+    pub const THROTTLED: u64 = 1 << super::HINT_BIT_THROTTLED;
     /// A directory was set in an `fs_struct` that other groups share.
-    pub const FS_SHARED: u64 = 1 << 3;
+    pub const FS_SHARED: u64 = 1 << super::HINT_BIT_FS_SHARED;
 }
 
 /// Body of [`KIND_ROW`]. Tail: cwd path, exe path, cgroup path (each from the leaf up, components followed by

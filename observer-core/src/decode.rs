@@ -1,1 +1,348 @@
 //! Bytes to inputs. Hostile until decoded: an unknown kind, a short or long record is an error, never a panic.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use observer_common::limits;
+use observer_common::record::{self, path_flag};
+
+use crate::ids::{BootTime, ProcessKey};
+use crate::input::{Block, Facts, Input, RawPath, Row};
+use crate::process::{Bytes, Comm, DirId, Tty, Uids};
+
+/// Why a record is no input. Count it and go on: one bad record says nothing about the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Fewer bytes than the kind's body has.
+    Short,
+    /// No such kind.
+    UnknownKind(u32),
+    /// The header's `len` is not the number of bytes at hand.
+    Length,
+    /// The lengths of the sections do not add up to the tail.
+    Sections,
+    /// A value that the kernel programs never send: the thread group 0, a section beyond its bound.
+    Bounds,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short => f.write_str("record shorter than its kind's body"),
+            Self::UnknownKind(kind) => write!(f, "unknown record kind {kind}"),
+            Self::Length => f.write_str("record length differs from its header"),
+            Self::Sections => f.write_str("record sections do not fill the tail"),
+            Self::Bounds => f.write_str("record holds a value beyond its bound"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// One record of the ring, or one row of the iterator (layouts: [`observer_common::record`]), as an input that
+/// borrows from it.
+///
+/// # Errors
+///
+/// [`DecodeError`], for whatever is not exactly one well-formed record.
+pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
+    let mut cursor = Cursor(bytes);
+    let header = header(&mut cursor)?;
+    if usize::try_from(header.len) != Ok(bytes.len()) {
+        return Err(DecodeError::Length);
+    }
+    if header.key.tgid.0 == 0 && header.kind != record::KIND_HINT {
+        return Err(DecodeError::Bounds);
+    }
+    match header.kind {
+        record::KIND_FORK => fork(&header, cursor),
+        record::KIND_EXEC => exec(&header, cursor),
+        record::KIND_EXIT => exit(&header, cursor),
+        record::KIND_CWD => cwd(&header, cursor),
+        record::KIND_COMM => {
+            let comm = comm(&mut cursor)?;
+            cursor.end()?;
+            Ok(Input::Comm { at: header.at, key: header.key, comm })
+        }
+        record::KIND_CREDS => {
+            let uids = uids(&mut cursor)?;
+            cursor.u32()?;
+            cursor.end()?;
+            Ok(Input::Creds { at: header.at, key: header.key, uids })
+        }
+        record::KIND_IDS => ids(&header, cursor),
+        record::KIND_CGROUP => cgroup(&header, cursor),
+        record::KIND_HINT => {
+            let bits = cursor.u64()?;
+            cursor.end()?;
+            Ok(Input::Hint { at: header.at, bits })
+        }
+        record::KIND_ROW => row(&header, cursor),
+        kind => Err(DecodeError::UnknownKind(kind)),
+    }
+}
+
+/// The absolute path of `raw`, root first; `None` where it is torn or incomplete. No components at all are `/`.
+///
+/// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
+pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
+    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
+        return None;
+    }
+    if raw.components.is_empty() {
+        return Some(Bytes::from(b"/".as_slice()));
+    }
+    let mut rest = raw.components.strip_suffix(b"\0")?;
+    let mut path = Vec::with_capacity(raw.components.len());
+    loop {
+        let at = rest.iter().rposition(|&byte| byte == 0);
+        let component = at.map_or(Some(rest), |at| rest.get(at + 1..))?;
+        if matches!(component, b"" | b"." | b"..") || component.contains(&b'/') {
+            return None;
+        }
+        path.push(b'/');
+        path.extend_from_slice(component);
+        match at {
+            Some(at) => rest = rest.get(..at)?,
+            None => return Some(Bytes::from(path)),
+        }
+    }
+}
+
+/// A path in `raw` equal to `path`, without building it: what spares a snapshot one allocation a row.
+pub(crate) fn path_is(raw: RawPath<'_>, path: &[u8]) -> bool {
+    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
+        return false;
+    }
+    if raw.components.is_empty() {
+        return path == b"/";
+    }
+    let Some(path) = path.strip_prefix(b"/") else { return false };
+    let Some(components) = raw.components.strip_suffix(b"\0") else { return false };
+    components.len() == path.len()
+        && components.rsplit(|&byte| byte == 0).eq(path.split(|&byte| byte == b'/'))
+}
+
+struct Head {
+    kind: u32,
+    len: u32,
+    at: BootTime,
+    key: ProcessKey,
+}
+
+/// Reads from the front; each read is bounded by what is left.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    fn section(&mut self, len: u32, max: usize) -> Result<&'a [u8], DecodeError> {
+        let len = usize::try_from(len).map_err(|_| DecodeError::Bounds)?;
+        if len > max {
+            return Err(DecodeError::Bounds);
+        }
+        let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Sections)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Sections) }
+    }
+}
+
+fn header(cursor: &mut Cursor<'_>) -> Result<Head, DecodeError> {
+    let kind = cursor.u32()?;
+    let len = cursor.u32()?;
+    let at = BootTime(cursor.u64()?);
+    let start_boottime_ns = cursor.u64()?;
+    let tgid = cursor.u32()?;
+    let _tid = cursor.u32()?;
+    Ok(Head { kind, len, at, key: ProcessKey::new(tgid, start_boottime_ns) })
+}
+
+fn dir_id(cursor: &mut Cursor<'_>) -> Result<DirId, DecodeError> {
+    Ok(DirId { ino: cursor.u64()?, dev: cursor.u32()?, mnt_id: cursor.u32()? })
+}
+
+fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {
+    Ok(Uids { uid: cursor.u32()?, euid: cursor.u32()?, suid: cursor.u32()? })
+}
+
+/// Bytes behind the first NUL are whatever was there before: cleared, so that equal strings compare equal.
+fn padded(mut bytes: [u8; 16]) -> [u8; 16] {
+    let mut ended = false;
+    for byte in &mut bytes {
+        ended |= *byte == 0;
+        if ended {
+            *byte = 0;
+        }
+    }
+    bytes
+}
+
+fn comm(cursor: &mut Cursor<'_>) -> Result<Comm, DecodeError> {
+    cursor.array().map(|bytes| Comm(padded(bytes)))
+}
+
+fn tty(dev: u32, name: [u8; limits::TTY_NAME_LEN]) -> Option<Tty> {
+    (dev != 0).then(|| Tty { dev, name: padded(name) })
+}
+
+/// The facts, and their flags.
+fn facts(cursor: &mut Cursor<'_>) -> Result<(Facts, u32), DecodeError> {
+    let parent_start_boottime_ns = cursor.u64()?;
+    let cwd = dir_id(cursor)?;
+    let cgroup_id = cursor.u64()?;
+    let ppid = cursor.u32()?;
+    let sid = cursor.u32()?;
+    let pgid = cursor.u32()?;
+    let uids = uids(cursor)?;
+    let tty_dev = cursor.u32()?;
+    let mnt_ns = cursor.u32()?;
+    let exec_id = cursor.u32()?;
+    let flags = cursor.u32()?;
+    let tty = tty(tty_dev, cursor.array()?);
+    let facts = Facts {
+        parent: ProcessKey::new(ppid, parent_start_boottime_ns),
+        cwd,
+        mnt_ns,
+        cgroup_id,
+        sid,
+        pgid,
+        uids,
+        tty,
+        exec_id,
+        comm: comm(cursor)?,
+        fs_shared: flags & record::FACT_FS_SHARED != 0,
+        leader_gone: flags & record::FACT_LEADER_GONE != 0,
+        no_mm: flags & record::FACT_NO_MM != 0,
+    };
+    Ok((facts, flags))
+}
+
+fn fork<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let (facts, _) = facts(&mut cursor)?;
+    let creator_start_boottime_ns = cursor.u64()?;
+    let creator_tgid = cursor.u32()?;
+    cursor.u32()?;
+    cursor.end()?;
+    let creator = ProcessKey::new(creator_tgid, creator_start_boottime_ns);
+    Ok(Input::Fork { at: header.at, key: header.key, facts, creator })
+}
+
+fn exec<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let (facts, _) = facts(&mut cursor)?;
+    let exe_len = cursor.u32()?;
+    let exe_flags = cursor.u32()?;
+    let filename_len = cursor.u32()?;
+    let argv_len = cursor.u32()?;
+    let argv_total = cursor.u32()?;
+    let env_len = cursor.u32()?;
+    let env_total = cursor.u32()?;
+    cursor.u32()?;
+    let exe = RawPath { components: cursor.section(exe_len, limits::PATH_MAX)?, flags: exe_flags };
+    let filename = cursor.section(filename_len, limits::FILENAME_MAX)?;
+    let argv = cursor.section(argv_len, limits::ARGV_MAX)?;
+    let env = cursor.section(env_len, limits::ENV_MAX)?;
+    cursor.end()?;
+    let argv = Block { bytes: argv, truncated: argv_total > argv_len };
+    let env = Block { bytes: env, truncated: env_total > env_len };
+    Ok(Input::Exec { at: header.at, key: header.key, facts, exe, filename, argv, env })
+}
+
+fn exit<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let raw_status = cursor.u32()?;
+    let flags = cursor.u32()?;
+    let _tty_dev = cursor.u32()?;
+    let sid = cursor.u32()?;
+    cursor.end()?;
+    Ok(Input::Exit {
+        at: header.at,
+        key: header.key,
+        raw_status,
+        by_leader: flags & record::EXIT_BY_LEADER != 0,
+        led_sid: (flags & record::EXIT_SESSION_LEADER != 0).then_some(sid),
+    })
+}
+
+fn cwd<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let cwd = dir_id(&mut cursor)?;
+    let mnt_ns = cursor.u32()?;
+    let facts_flags = cursor.u32()?;
+    let path_len = cursor.u32()?;
+    let flags = cursor.u32()?;
+    let components = cursor.section(path_len, limits::PATH_MAX)?;
+    cursor.end()?;
+    Ok(Input::Cwd {
+        at: header.at,
+        key: header.key,
+        cwd,
+        mnt_ns,
+        path: RawPath { components, flags },
+        fs_shared: facts_flags & record::FACT_FS_SHARED != 0,
+    })
+}
+
+fn ids<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let sid = cursor.u32()?;
+    let pgid = cursor.u32()?;
+    let tty_dev = cursor.u32()?;
+    cursor.u32()?;
+    let tty = tty(tty_dev, cursor.array()?);
+    cursor.end()?;
+    Ok(Input::Ids { at: header.at, key: header.key, sid, pgid, tty })
+}
+
+fn cgroup<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let cgroup_id = cursor.u64()?;
+    let path_len = cursor.u32()?;
+    let flags = cursor.u32()?;
+    let path = cursor.section(path_len, limits::PATH_MAX)?;
+    cursor.end()?;
+    // A path cut short is none: the core reads it again.
+    let whole = flags & (path_flag::FAULT | path_flag::TRUNCATED) == 0 && path.starts_with(b"/");
+    let path = if whole { path } else { &[] };
+    Ok(Input::Cgroup { at: header.at, key: header.key, cgroup_id, path })
+}
+
+fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let (facts, facts_flags) = facts(&mut cursor)?;
+    for _ in 0..4 {
+        cursor.u64()?;
+    }
+    let tty_pgrp = cursor.u32()?;
+    let exit_code = cursor.u32()?;
+    let mut lens = [(0, 0); 3];
+    for pair in &mut lens {
+        *pair = (cursor.u32()?, cursor.u32()?);
+    }
+    let mut paths = [RawPath::default(); 3];
+    for (path, (len, flags)) in paths.iter_mut().zip(lens) {
+        *path = RawPath { components: cursor.section(len, limits::PATH_MAX)?, flags };
+    }
+    cursor.end()?;
+    let [cwd_path, exe, cgroup] = paths;
+    Ok(Input::PassRow(Row {
+        at: header.at,
+        key: header.key,
+        facts,
+        cwd_path,
+        exe,
+        cgroup,
+        tty_pgrp,
+        dead: (facts_flags & record::FACT_DEAD != 0).then_some(exit_code),
+    }))
+}

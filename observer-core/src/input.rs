@@ -1,5 +1,7 @@
 //! What the core hears. A closed enum; byte slices borrow from the ring or the iterator.
 
+use alloc::vec::Vec;
+
 use crate::ids::{BootTime, ProcessKey, Tgid};
 use crate::process::{Comm, DirId, Tty, Uids};
 
@@ -51,6 +53,27 @@ pub struct Block<'a> {
     pub bytes: &'a [u8],
     /// The block is longer than `bytes`.
     pub truncated: bool,
+}
+
+impl<'a> Block<'a> {
+    /// The strings, without their NULs. A last one without a NUL was cut; it comes too.
+    pub fn strings(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes.strip_suffix(b"\0").unwrap_or(self.bytes);
+        let none = self.bytes.is_empty();
+        bytes.split(|&byte| byte == 0).filter(move |_| !none)
+    }
+
+    /// Of an environment: the whole `NAME=value` strings whose name is one of `names`, in their order.
+    pub fn select<'n>(&self, names: &'n [Vec<u8>]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let cut = !self.bytes.ends_with(b"\0");
+        let last = self.bytes.rsplit(|&byte| byte == 0).next().map_or(0, <[u8]>::len);
+        let whole = self.bytes.len() - if cut { last } else { 0 };
+        let whole = Block { bytes: self.bytes.get(..whole).unwrap_or_default(), truncated: self.truncated };
+        whole.strings().filter(move |string| {
+            let name = string.split(|&byte| byte == b'=').next().unwrap_or_default();
+            name.len() < string.len() && names.iter().any(|wanted| wanted == name)
+        })
+    }
 }
 
 /// A row of the task iterator.

@@ -9,10 +9,18 @@ extern crate alloc;
 
 pub mod change;
 pub mod decode;
+mod entry;
+mod events;
 pub mod ids;
 pub mod input;
+pub mod limits;
+mod live;
+mod merge;
+mod passes;
 pub mod process;
+mod reconcile;
 pub mod session;
+mod sessions;
 pub mod table;
 
 pub use change::{Change, GapReason, Request, Sink};

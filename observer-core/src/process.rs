@@ -1,8 +1,6 @@
 //! One live process, as the kernel told it.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 pub use observer_common::record::DirId;
 
@@ -30,6 +28,43 @@ pub struct Tty {
     pub dev: u32,
     /// The kernel's name, NUL-padded: `pts3`, `tty1`.
     pub name: [u8; 16],
+}
+
+impl Tty {
+    /// The name as shown to people and matched by rules: `pts/3`, `tty1`.
+    pub fn shown(&self) -> ShownTty {
+        let mut shown = ShownTty { bytes: [0; 17], len: 0 };
+        let mut previous: &[u8] = &[];
+        for (at, &byte) in self.name.iter().enumerate().take_while(|&(_, &byte)| byte != 0) {
+            if at == 3 && previous == b"pts" && byte.is_ascii_digit() {
+                shown.push(b'/');
+            }
+            shown.push(byte);
+            previous = self.name.get(..=at).unwrap_or_default();
+        }
+        shown
+    }
+}
+
+/// A terminal's name as shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownTty {
+    bytes: [u8; 17],
+    len: usize,
+}
+
+impl ShownTty {
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    /// The name.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// Where a path stands and what is known of it.
@@ -86,7 +121,7 @@ pub struct Argv {
 }
 
 /// The environment variables that the configuration names, as `NAME=value`, at the last exec.
-pub type Env = Box<[Bytes]>;
+pub type Env = Arc<[Bytes]>;
 
 /// One live process: a thread group with a user memory map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,22 +168,6 @@ pub struct Process {
     pub cgroup: Option<Bytes>,
     /// Other thread groups share its `fs_struct`.
     pub fs_shared: bool,
-    /// Timestamps per field group: the latest wins.
-    pub(crate) stamps: Stamps,
-    /// Homes of dead ancestors by birth that were candidates: this process is no root there.
-    pub(crate) helper_of: Vec<Arc<crate::session::Home>>,
-}
-
-/// When each group of fields was last read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stamps {
-    pub exec: BootTime,
-    pub cwd: BootTime,
-    pub comm: BootTime,
-    pub uids: BootTime,
-    pub ids: BootTime,
-    pub parent: BootTime,
-    pub cgroup: BootTime,
 }
 
 /// How a process ended.

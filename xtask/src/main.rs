@@ -1,3 +1,59 @@
-//! The developer commands: `cargo xtask VERB`.
+//! observer's developer commands: `cargo xtask VERB`. One file per verb; what several verbs need stands beside
+//! them: `workspace` (where things are), `command` (running programs), `toolchain` and `apt` (what setup
+//! installs).
+#![forbid(unsafe_op_in_unsafe_fn)]
 
-fn main() {}
+mod apt;
+mod bench;
+mod build;
+mod check;
+mod command;
+mod fmt;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// observer's developer commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Arguments),
+    Build(build::Arguments),
+    Run(run::Arguments),
+    Test(test::Arguments),
+    Check(check::Arguments),
+    Bench(bench::Arguments),
+    Fmt(fmt::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = workspace::Workspace::locate().and_then(|workspace| match &arguments.verb {
+        Verb::Setup(verb) => setup::run(verb),
+        Verb::Build(verb) => build::run(&workspace, verb),
+        Verb::Run(verb) => run::run(&workspace, verb),
+        Verb::Test(verb) => test::run(&workspace, verb),
+        Verb::Check(verb) => check::run(&workspace, verb),
+        Verb::Bench(verb) => bench::run(&workspace, verb),
+        Verb::Fmt(verb) => fmt::run(&workspace, verb),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,12 +1,40 @@
 //! The kernel adapter: loads and attaches the programs, drains the ring, runs passes of the task iterator.
 //! Knows nothing of the map, the socket or the configuration file.
-#![allow(dead_code, clippy::unused_self, missing_docs)]
 
-use std::os::fd::BorrowedFd;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData};
+use observer_common::control;
 use observer_common::record::KIND_COUNT;
-use observer_core::{BootTime, Input, ProcessKey, Tgid};
+use observer_core::decode::decode;
+use observer_core::{Input, Tgid};
+
+mod attach;
+mod btf;
+mod doctor;
+mod load;
+mod memory;
+mod misses;
+mod offsets;
+mod pass;
+mod program_log;
+mod ring;
+mod selftest;
+mod sys;
+
+pub use attach::{BlindSpot, Hook};
+pub use doctor::{Check, Verdict, doctor};
+pub use load::check_ring_bytes;
+pub use memory::{Memory, MemoryReader};
+
+use self::load::Programs;
+use self::misses::Misses;
+use self::pass::Passes;
+use self::ring::{Control, End, Ring};
+use crate::clock;
 
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
@@ -17,26 +45,6 @@ pub struct Options {
     pub program_log: bool,
 }
 
-/// One fact that is taken from the kernel, and what it is taken from on this kernel.
-#[derive(Clone, Debug)]
-pub struct Hook {
-    /// The fact: "birth", "cwd", "uids"…
-    pub fact: &'static str,
-    /// Where it comes from: "tp_btf/sched_process_fork", "tracepoint/syscalls/sys_exit_chdir", "iter/task"…
-    pub source: String,
-    /// Why this and not a better one; empty for the best.
-    pub why: String,
-}
-
-/// Something that the hooks in use cannot see.
-#[derive(Clone, Debug)]
-pub struct BlindSpot {
-    /// Field or fact concerned: its value carries `as_of` and is read again when asked.
-    pub fact: &'static str,
-    /// What is not seen, in a sentence.
-    pub what: String,
-}
-
 /// What [`Kernel::drain`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -44,7 +52,7 @@ pub struct Drained {
     pub records: usize,
     /// At least one of them concerned a terminal or a watched process.
     pub urgent: bool,
-    /// The ring was empty at the end (false: the budget was used up).
+    /// The ring was empty at the end (false: the budget was used up, or a record is being written).
     pub caught_up: bool,
 }
 
@@ -59,156 +67,227 @@ pub enum ReaderState {
     Polling,
 }
 
-/// Loaded and attached programs.
-pub struct Kernel {}
+/// Loaded and attached programs. Dropping it detaches them.
+pub struct Kernel {
+    ring: Ring,
+    control: Control,
+    watched: HashMap<MapData, u32, u8>,
+    watched_tgids: BTreeSet<u32>,
+    passes: Passes,
+    misses: Misses,
+    hooks: Vec<Hook>,
+    blind_spots: Vec<BlindSpot>,
+    /// Records by kind; index 0: undecodable.
+    events: [u64; KIND_COUNT],
+    /// Hint bits that were handed over and not cleared since.
+    told: u64,
+    /// Holds the programs and their links.
+    _ebpf: Ebpf,
+}
 
 impl Kernel {
     /// Loads the programs with this kernel's offsets, attaches, runs the self-test. From here on records queue
     /// in the ring. Errors are sentences that end with the next step.
-    pub fn start(_options: &Options) -> Result<Self> {
-        bail!("not built")
+    pub fn start(options: &Options) -> Result<Self> {
+        let mut ebpf = load::load(Programs::All, options.ring_bytes, options.program_log)?;
+        let ring_map = ebpf.take_map("RING").context("find the ring in the object")?;
+        let control_map = ebpf.take_map("CONTROL").context("find the control map in the object")?;
+        let (Map::RingBuf(ring_data), Map::Array(control_data)) = (&ring_map, &control_map) else {
+            bail!("maps of the object are of unexpected types: rebuild with `cargo xtask build`");
+        };
+        let ring_fd = ring_data.fd().as_fd().try_clone_to_owned().context("keep the ring's descriptor")?;
+        let ring = Ring::map(ring_fd, options.ring_bytes)?;
+        let control = Control::map(control_data.fd().as_fd())?;
+        let watched =
+            HashMap::try_from(ebpf.take_map("WATCHED").context("find the watched map in the object")?)?;
+        let passes = Passes::new(&ebpf)?;
+        if options.program_log {
+            program_log::start(&mut ebpf)?;
+        }
+        control.set_reader_state(control::READER_POLLING);
+        let (hooks, blind_spots) = attach::attach(&mut ebpf)?;
+        let misses = Misses::new(&ebpf);
+        let mut kernel = Self {
+            ring,
+            control,
+            watched,
+            watched_tgids: BTreeSet::new(),
+            passes,
+            misses,
+            hooks,
+            blind_spots,
+            events: [0; KIND_COUNT],
+            told: 0,
+            _ebpf: ebpf,
+        };
+        selftest::run(&mut kernel)?;
+        Ok(kernel)
     }
 
     /// What is in use for what.
     pub fn hooks(&self) -> &[Hook] {
-        &[]
+        &self.hooks
     }
 
     /// What stays unseen.
     pub fn blind_spots(&self) -> &[BlindSpot] {
-        &[]
+        &self.blind_spots
     }
 
     /// Readable (poll, level-triggered) when the ring has records and the programs decided to wake.
     pub fn ring_fd(&self) -> BorrowedFd<'_> {
-        unimplemented_fd()
+        self.ring.fd()
     }
 
     /// Tells the programs what the reader does next. Returns true if the ring is not empty at that moment: drain
     /// again before sleeping, or a wake-up may be lost.
-    pub fn set_reader_state(&mut self, _state: ReaderState) -> bool {
-        false
+    pub fn set_reader_state(&mut self, state: ReaderState) -> bool {
+        self.control.set_reader_state(match state {
+            ReaderState::Idle => control::READER_IDLE,
+            ReaderState::Lingering => control::READER_LINGERING,
+            ReaderState::Polling => control::READER_POLLING,
+        });
+        self.producer_position() != self.consumer_position()
     }
 
-    /// Hands up to `budget` records to `handle`, in ring order. Malformed ones are counted, never handed over.
-    pub fn drain(&mut self, _budget: usize, _handle: impl FnMut(Input<'_>)) -> Drained {
-        Drained::default()
+    /// Hands up to `budget` records to `handle`, in ring order, and hints that were raised without a record.
+    /// Malformed records are counted, never handed over.
+    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(Input<'_>)) -> Drained {
+        let urgent = self.control.take_urgent();
+        let events = &mut self.events;
+        let told = &mut self.told;
+        let (records, end) = self.ring.drain(budget, |bytes| match decode(bytes) {
+            Ok(input) => {
+                count(events, bytes);
+                if let Input::Hint { bits, .. } = input {
+                    *told |= bits;
+                }
+                handle(input);
+            }
+            Err(_) => count(events, &[]),
+        });
+        let untold = self.control.hints() & !self.told;
+        if untold != 0 {
+            self.told |= untold;
+            handle(Input::Hint { at: clock::boottime(), bits: untold });
+        }
+        Drained { records, urgent, caught_up: end == End::Empty }
     }
 
     /// Where the next record will be reserved. Everything that happened before this call has a position below.
     pub fn producer_position(&self) -> u64 {
-        0
+        self.ring.producer_position()
     }
 
     /// Everything below has been handed over.
     pub fn consumer_position(&self) -> u64 {
-        0
+        self.ring.consumer_position()
     }
 
     /// Bytes of the ring in use now, and its size.
     pub fn ring_usage(&self) -> (u64, u64) {
-        (0, 0)
+        self.ring.usage()
     }
 
     /// Records lost since the start, by kind; programs skipped by the kernel count under their kind. A system call
     /// a program: not for the hot path; [`Kernel::drops_total`] is.
     pub fn drops_by_kind(&mut self) -> [u64; KIND_COUNT] {
-        [0; KIND_COUNT]
+        self.misses.refresh();
+        let mut drops = self.control.drops();
+        for (drop, missed) in drops.iter_mut().zip(self.misses.by_kind()) {
+            *drop += missed;
+        }
+        drops
     }
 
-    /// Sum of the records lost since the start, from mapped memory: costs no system call.
+    /// Sum of the records lost since the start, from mapped memory: costs no system call. Skipped programs as of
+    /// the last [`Kernel::drops_by_kind`].
     pub fn drops_total(&self) -> u64 {
-        0
+        self.control.drops().iter().chain(&self.misses.by_kind()).sum()
     }
 
     /// Records received by kind, and those that did not decode (index 0).
     pub fn events_by_kind(&self) -> [u64; KIND_COUNT] {
-        [0; KIND_COUNT]
+        self.events
     }
 
     /// Low-priority records replaced by a re-read because the ring was above half full, by kind.
     pub fn throttled_by_kind(&self) -> [u64; KIND_COUNT] {
-        [0; KIND_COUNT]
+        self.control.throttled()
     }
 
     /// Clears hint bits, so that the next such event is told again. Call before the pass that answers them.
-    pub fn clear_hints(&mut self, _bits: u64) {}
+    pub fn clear_hints(&mut self, bits: u64) {
+        self.told &= !bits;
+        self.control.clear_hints(bits);
+    }
 
-    /// One pass of the task iterator: `PassBegin`, a `PassRow` each, `PassEnd`.
-    pub fn pass(&mut self, _handle: impl FnMut(Input<'_>)) -> Result<()> {
-        Ok(())
+    /// One pass of the task iterator: `PassBegin`, a `PassRow` each, `PassEnd`. An iterator that fails part-way
+    /// ends in `PassEnd` with `complete: false`, and in the error.
+    pub fn pass(&mut self, handle: impl FnMut(Input<'_>)) -> Result<()> {
+        let drops_total = self.drops_total();
+        let events = &mut self.events;
+        run_pass(&self.passes, drops_total, handle, |bytes| count(events, bytes))
     }
 
     /// Records of this tgid wake the reader from now on, or no longer.
-    pub fn watch(&mut self, _tgid: Tgid, _on: bool) {}
+    pub fn watch(&mut self, tgid: Tgid, on: bool) {
+        // A full map costs promptness only: the record comes within 20 ms all the same.
+        let known = if on {
+            self.watched.insert(tgid.0, 1, 0).is_ok() && self.watched_tgids.insert(tgid.0)
+        } else {
+            let _ = self.watched.remove(&tgid.0);
+            self.watched_tgids.remove(&tgid.0)
+        };
+        if known {
+            self.control.set_watched_count(self.watched_tgids.len() as u64);
+        }
+    }
 
-    /// argv, and environment if `env`, out of a process's memory, verified against the kernel afterwards. Blocks
-    /// for as long as the process's memory does: call it on a thread of its own, hence no `&self`.
+    /// argv and environment out of processes' memory: for a thread of its own.
     pub fn memory_reader(&self) -> MemoryReader {
-        MemoryReader {}
+        MemoryReader::new(self.passes.clone())
     }
 }
 
-/// Reads argv and environment of processes that exec'd before the programs were attached.
-#[derive(Clone)]
-pub struct MemoryReader {}
-
-/// What [`MemoryReader::read`] found.
-pub struct Memory {
-    pub at: BootTime,
-    pub exec_id: u32,
-    pub argv: Vec<u8>,
-    pub argv_truncated: bool,
-    pub env: Vec<u8>,
-    pub env_truncated: bool,
+/// A single pass without attaching anything: what `list`, `ps` and `audit` show without a daemon. Returns what
+/// reads argv of the processes that it showed.
+pub fn pass_once(handle: impl FnMut(Input<'_>)) -> Result<MemoryReader> {
+    let ebpf = load::load(Programs::Iterator, observer_common::limits::RING_BYTES_MIN, false)?;
+    let passes = Passes::new(&ebpf)?;
+    run_pass(&passes, 0, handle, |_| {})?;
+    Ok(MemoryReader::new(passes))
 }
 
-impl MemoryReader {
-    /// `None`: gone, exec'd meanwhile, or not readable with these rights.
-    pub fn read(&self, _key: ProcessKey, _env: bool) -> Option<Memory> {
-        None
+/// The inode number of the mount namespace of the host's first process, as the iterator shows it; 0 if it does not.
+pub fn host_mnt_ns(passes: &MemoryReader) -> u32 {
+    passes.first_mnt_ns()
+}
+
+fn run_pass(
+    passes: &Passes,
+    drops_total: u64,
+    mut handle: impl FnMut(Input<'_>),
+    mut undecodable: impl FnMut(&[u8]),
+) -> Result<()> {
+    handle(Input::PassBegin { at: clock::boottime(), drops_total });
+    let mut complete = true;
+    let result = passes.run(|row| match decode(row) {
+        Ok(input) => handle(input),
+        Err(_) => {
+            complete = false;
+            undecodable(&[]);
+        }
+    });
+    complete &= result.is_ok();
+    handle(Input::PassEnd { at: clock::boottime(), complete });
+    result
+}
+
+/// Counts a record under its kind; bytes without one under 0.
+fn count(events: &mut [u64; KIND_COUNT], bytes: &[u8]) {
+    let kind = bytes.get(..4).and_then(|kind| kind.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    if let Some(count) = events.get_mut(kind as usize) {
+        *count += 1;
     }
-}
-
-/// A single pass without attaching anything: what `list`, `ps` and `audit` show without a daemon.
-pub fn pass_once(_handle: impl FnMut(Input<'_>)) -> Result<()> {
-    bail!("not built")
-}
-
-/// One check of `observer doctor`.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What was checked: "BTF", "ring buffer", "tp_btf/sched_process_exit"…
-    pub name: String,
-    /// Fine, works with a loss, or fails.
-    pub verdict: Verdict,
-    /// What was found, and for a verdict other than `Fine` what to do.
-    pub detail: String,
-}
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// As wanted.
-    Fine,
-    /// observer runs, something stays blind or slower.
-    Limited,
-    /// observer cannot run.
-    Fails,
-}
-
-/// Every check that concerns the kernel, in the order in which they matter; tries the real programs.
-pub fn doctor() -> Vec<Check> {
-    Vec::new()
-}
-
-/// The inode number of the mount namespace of the host's first process, as the iterator shows it, 0 if it does not;
-/// and this boot's id.
-pub fn host_mnt_ns() -> u32 {
-    0
-}
-
-fn unimplemented_fd() -> BorrowedFd<'static> {
-    // SAFETY: standard input's descriptor number is never closed by this program.
-    unsafe { BorrowedFd::borrow_raw(0) }
 }

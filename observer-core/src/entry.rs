@@ -1,0 +1,142 @@
+//! What the map holds of one process: the row, and what it takes to keep the row right.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::ids::{BootTime, ProcessKey};
+use crate::input::Facts;
+use crate::limits::PROCESS_BYTES_MAX;
+use crate::process::{DirId, Directory, Process};
+use crate::session::Home;
+
+/// When each group of fields was last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    pub exec: BootTime,
+    pub cwd: BootTime,
+    pub comm: BootTime,
+    pub uids: BootTime,
+    pub ids: BootTime,
+    pub parent: BootTime,
+    pub cgroup: BootTime,
+}
+
+/// Candidacy: a rule admitted the process to a home.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub home: Arc<Home>,
+    /// Which rule.
+    pub rule: usize,
+    /// Its comm is one of the rule's wrappers.
+    pub wrapper: bool,
+    /// Its directory when it was last known to be inside.
+    pub dir: DirId,
+    /// When it came in.
+    pub since: BootTime,
+}
+
+/// A process in the map.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub process: Process,
+    pub stamps: Stamps,
+    /// The latest moment at which it was known to live.
+    pub seen: BootTime,
+    /// The last pass that showed it.
+    pub pass: u32,
+    /// The last complete pass did not show it.
+    pub absent: bool,
+    /// Which image's memory was asked for.
+    pub memory_asked: Option<u32>,
+    /// `lineage` is the creator that the birth record named, or that process's nearest live ancestor.
+    pub lineage_by_birth: bool,
+    /// Passes in a row that gave a torn path.
+    pub torn: u8,
+    /// Candidacy, if any.
+    pub member: Option<Member>,
+    /// A rule would admit it once the home's owner is known.
+    pub owner_awaited: bool,
+    /// Homes of dead ancestors by birth that were candidates: this process and those below it are no roots there.
+    pub helper_of: Vec<Arc<Home>>,
+}
+
+const _: () = assert!(size_of::<Entry>() <= PROCESS_BYTES_MAX);
+const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
+
+impl Entry {
+    /// A row with the facts of a birth, an exec or a pass; paths and arguments are not known yet.
+    pub fn new(at: BootTime, key: ProcessKey, facts: &Facts, wall_offset_ns: i64) -> Self {
+        let process = Process {
+            key,
+            wall_offset_ns,
+            parent: facts.parent,
+            lineage: None,
+            comm: facts.comm,
+            exe: None,
+            exe_deleted: false,
+            filename: None,
+            argv: None,
+            env: None,
+            exec_at: None,
+            exec_id: facts.exec_id,
+            cwd: Directory {
+                path: None,
+                id: facts.cwd,
+                mnt_ns: facts.mnt_ns,
+                deleted: false,
+                truncated: false,
+                unreachable: false,
+                leader_gone: facts.leader_gone,
+                as_of: at,
+            },
+            tty: facts.tty,
+            tty_pgrp: 0,
+            uids: facts.uids,
+            sid: facts.sid,
+            pgid: facts.pgid,
+            cgroup_id: facts.cgroup_id,
+            cgroup: None,
+            fs_shared: facts.fs_shared,
+        };
+        Self {
+            process,
+            stamps: Stamps { exec: at, cwd: at, comm: at, uids: at, ids: at, parent: at, cgroup: at },
+            seen: at,
+            pass: 0,
+            absent: false,
+            memory_asked: None,
+            lineage_by_birth: false,
+            torn: 0,
+            member: None,
+            owner_awaited: false,
+            helper_of: Vec::new(),
+        }
+    }
+
+    /// Takes over from the creator what fork copies, as far as the identities prove that it is still the same.
+    /// Returns whether something is left to be read.
+    pub fn inherit(&mut self, creator: &Entry) -> bool {
+        let (child, from) = (&mut self.process, &creator.process);
+        let same_dir = child.cwd.id == from.cwd.id
+            && child.cwd.mnt_ns == from.cwd.mnt_ns
+            && child.cwd.id != DirId::default();
+        if same_dir {
+            let leader_gone = child.cwd.leader_gone;
+            child.cwd = Directory { leader_gone, ..from.cwd.clone() };
+        }
+        if child.cgroup_id == from.cgroup_id {
+            child.cgroup = from.cgroup.clone();
+        }
+        let same_image = child.exec_id == from.exec_id;
+        if same_image {
+            child.exe = from.exe.clone();
+            child.exe_deleted = from.exe_deleted;
+            child.filename = from.filename.clone();
+            child.argv = from.argv.clone();
+            child.env = from.env.clone();
+        }
+        let path_known = child.cwd.path.is_some() || (same_dir && child.cwd.truncated);
+        let cgroup_known = child.cgroup.is_some() || child.cgroup_id == 0;
+        !(path_known && cgroup_known && same_image)
+    }
+}

@@ -1,0 +1,19 @@
+//! User ids: a row's are its leader's.
+
+use observer_common::record::{Creds, KIND_CREDS};
+
+use crate::emit::{self, Class};
+use crate::task::Task;
+
+/// `task` set user ids.
+#[inline(always)]
+pub fn set(task: Task) {
+    let now = emit::now();
+    if !task.is_leader() {
+        return;
+    }
+    let header = emit::header(KIND_CREDS, now, task, task.pid(), size_of::<Creds>());
+    let (uid, euid, suid) = task.uids();
+    let record = Creds { header, uid, euid, suid, reserved: 0 };
+    emit::fixed(KIND_CREDS, Class::Throttled, header.tgid, false, record);
+}

@@ -1,0 +1,82 @@
+//! A row of the task iterator: everything, now, of one thread group.
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use observer_common::record::{FACT_DEAD, KIND_ROW, Row};
+
+use crate::emit;
+use crate::maps::{ROW_SCRATCH, TAIL_MASK};
+use crate::path;
+use crate::task::{self, Task, offset, pointer};
+
+path::walker!(row_walk, ROW_SCRATCH);
+
+/// `struct bpf_iter__task`.
+#[repr(C)]
+pub struct IterTask {
+    meta: *mut IterMeta,
+    task: *mut u8,
+}
+
+/// `struct bpf_iter_meta`.
+#[repr(C)]
+struct IterMeta {
+    seq: *mut u8,
+}
+
+/// Writes the row of `ctx.task`, if it leads a group that is no kernel thread.
+#[inline(always)]
+pub fn show(ctx: *mut IterTask) -> i32 {
+    // SAFETY: the iterator's context, as the verifier knows it.
+    let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
+    if task.is_null() {
+        return 0;
+    }
+    let leader = Task(task as u64);
+    let now = emit::now();
+    if !leader.is_leader() || leader.is_kthread() {
+        return 0;
+    }
+    let exit_state = leader.exit_state();
+    let dead = exit_state != 0 && leader.live() == 0;
+    let mm = leader.mm();
+    if mm == 0 && exit_state == 0 && leader.self_exec_id() == 0 {
+        // A user-mode helper before its exec.
+        return 0;
+    }
+    let Some(scratch) = ROW_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a per-CPU map value; the daemon runs one pass at a time.
+    let (walk, body, tail) =
+        unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body, (&raw mut (*scratch).tail).cast::<u8>()) };
+    task::facts(leader, &mut body.facts);
+    body.exit_code = 0;
+    if dead {
+        body.facts.flags |= FACT_DEAD;
+        body.exit_code = leader.wait_status().0;
+    }
+    body.tty_pgrp = task::tty_pgrp(leader.signal().tty());
+    body.arg_start = pointer(mm, offset!(mm_arg_start));
+    body.arg_end = pointer(mm, offset!(mm_arg_end));
+    body.env_start = pointer(mm, offset!(mm_env_start));
+    body.env_end = pointer(mm, offset!(mm_env_end));
+
+    path::reset(walk);
+    let namespace = leader.mnt_namespace();
+    let (mnt, dentry) = leader.pwd();
+    let cwd = path::append(walk, mnt, dentry, namespace, row_walk);
+    body.cwd_len = cwd.len;
+    body.cwd_flags = cwd.flags;
+    let file_path = pointer(mm, offset!(mm_exe_file)).wrapping_add(u64::from(offset!(file_path)));
+    let (mnt, dentry) = (pointer(file_path, offset!(path_mnt)), pointer(file_path, offset!(path_dentry)));
+    let exe = path::append(walk, mnt, dentry, namespace, row_walk);
+    body.exe_len = exe.len;
+    body.exe_flags = exe.flags;
+    let cgroup = path::append_kernfs(walk, tail, leader.cgroup_kn());
+    body.cgroup_len = cgroup.len;
+    body.cgroup_flags = cgroup.flags;
+
+    let len = size_of::<Row>() as u64 + (path::load!(walk, pos) & TAIL_MASK);
+    body.header = emit::header(KIND_ROW, now, leader, leader.pid(), len as usize);
+    // SAFETY: `seq` comes from the iterator's context; `len` bytes from the body lie within the map value.
+    unsafe { bpf_seq_write((*meta).seq.cast(), (&raw const *body).cast_mut().cast(), len as u32) };
+    0
+}

@@ -1,0 +1,21 @@
+//! The only reader of a clock.
+
+use nix::time::{ClockId, clock_gettime};
+use observer_core::BootTime;
+
+/// Boot time now (CLOCK_BOOTTIME): the domain of `start_boottime`.
+pub fn boottime() -> BootTime {
+    BootTime(u64::try_from(read(ClockId::CLOCK_BOOTTIME)).unwrap_or(0))
+}
+
+/// Realtime minus boot time now, ns: what turns a boot time into a wall-clock time.
+pub fn wall_offset_ns() -> i64 {
+    let offset = read(ClockId::CLOCK_REALTIME) - read(ClockId::CLOCK_BOOTTIME);
+    i64::try_from(offset).unwrap_or(0)
+}
+
+/// Both clocks exist on every kernel that observer supports; a reading that fails counts as 0.
+fn read(clock: ClockId) -> i128 {
+    clock_gettime(clock)
+        .map_or(0, |time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
+}

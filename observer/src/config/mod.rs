@@ -1,0 +1,187 @@
+//! The configuration file: TOML, checked as a whole before anything starts. Every error names file, line and
+//! column, what was expected, and what to do.
+
+mod session;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use observer_core::Rule;
+use serde::Deserialize;
+
+/// Environment variables kept where the configuration names none: where a multiplexer says who it is.
+const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
+/// Bytes of the largest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What the file says, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Session rules, first match wins.
+    pub rules: Vec<Rule>,
+    /// Names of the environment variables to keep.
+    pub env: Vec<String>,
+    /// Socket's path.
+    pub socket: Option<PathBuf>,
+    /// State directory.
+    pub state_dir: Option<PathBuf>,
+    /// Ring size, bytes.
+    pub ring_bytes: Option<u32>,
+}
+
+/// Why a configuration is not usable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    /// Line and column, both from 1.
+    place: Option<(usize, usize)>,
+    message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A fault in the text at these bytes.
+#[derive(Debug)]
+struct Fault {
+    span: Option<Range<usize>>,
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    daemon: Daemon,
+    #[serde(default)]
+    session: Vec<session::Section>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Daemon {
+    env: Option<Vec<toml::Spanned<String>>>,
+    socket: Option<toml::Spanned<PathBuf>>,
+    state_dir: Option<toml::Spanned<PathBuf>>,
+    ring_bytes: Option<toml::Spanned<u64>>,
+}
+
+impl Config {
+    /// What holds without a file: every process on a pty is a session of its directory once it is a second old.
+    pub fn without_file() -> Self {
+        Self {
+            rules: vec![session::default_rule()],
+            env: ENV_DEFAULT.map(String::from).into(),
+            socket: None,
+            state_dir: None,
+            ring_bytes: None,
+        }
+    }
+
+    /// Reads and checks `path`; without one, [`Config::without_file`].
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::without_file()) };
+        let unreadable = |error: &dyn fmt::Display| ConfigError {
+            file: path.into(),
+            place: None,
+            message: format!(
+                "cannot be read: {error}; name a readable TOML file with --config, or leave it out"
+            ),
+        };
+        let size = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(unreadable(&format!("{size} bytes, more than {FILE_BYTES_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks `text`, which came from `path`.
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::check(text).map_err(|fault| ConfigError {
+            file: path.into(),
+            place: fault.span.map(|span| place(text, span.start)),
+            message: fault.message,
+        })
+    }
+
+    fn check(text: &str) -> Result<Self, Fault> {
+        let file: File = toml::from_str(text).map_err(|error| Fault {
+            span: error.span(),
+            message: format!("{}; correct this line", error.message().trim_end().replace('\n', ", ")),
+        })?;
+        let rules = match file.session.is_empty() {
+            true => vec![session::default_rule()],
+            false => file.session.into_iter().map(session::Section::compile).collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            rules,
+            env: match file.daemon.env {
+                Some(names) => names.into_iter().map(variable).collect::<Result<_, _>>()?,
+                None => ENV_DEFAULT.map(String::from).into(),
+            },
+            socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
+            state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
+            ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
+        })
+    }
+}
+
+fn variable(name: toml::Spanned<String>) -> Result<String, Fault> {
+    if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+        let message =
+            "env holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\"";
+        return Err(Fault { span: Some(name.span()), message: message.into() });
+    }
+    Ok(name.into_inner())
+}
+
+fn absolute(field: &str, path: toml::Spanned<PathBuf>) -> Result<PathBuf, Fault> {
+    if !path.get_ref().is_absolute() {
+        let message =
+            format!("{field} must be an absolute path, found {:?}: begin it with `/`", path.get_ref());
+        return Err(Fault { span: Some(path.span()), message });
+    }
+    Ok(path.into_inner())
+}
+
+fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
+    let span = Some(bytes.span());
+    check_ring_bytes(bytes.into_inner()).map_err(|message| Fault { span, message })
+}
+
+/// A ring size that the kernel takes and that observer's largest records fit.
+pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
+    use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&bytes) => {
+            Ok(bytes)
+        }
+        _ => Err(format!(
+            "the ring's size must be a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes, found {bytes}: \
+             write for instance {}",
+            observer_common::limits::RING_BYTES_DEFAULT
+        )),
+    }
+}
+
+/// Line and column, both from 1, columns in characters.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests;

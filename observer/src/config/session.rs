@@ -1,0 +1,278 @@
+//! One `[[session]]`: what may be written, and the rule that comes of it.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use observer_core::Rule;
+use observer_core::session::{HomeRule, Pattern, TtyRule};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Fault;
+use crate::glob::{Glob, split_literal};
+
+/// comms that are never a session unless a rule names its own: what stands between people and their programs.
+pub const NOT_COMM_DEFAULT: [&str; 44] = [
+    // shells
+    "sh",
+    "bash",
+    "rbash",
+    "dash",
+    "ash",
+    "zsh",
+    "fish",
+    "ksh",
+    "ksh93",
+    "mksh",
+    "tcsh",
+    "csh",
+    "nu",
+    "elvish",
+    "xonsh",
+    "pwsh",
+    "busybox",
+    // multiplexers and terminals' own servers
+    "tmux",
+    "tmux: server",
+    "tmux: client",
+    "screen",
+    "SCREEN",
+    "zellij",
+    "dtach",
+    "abduco",
+    "byobu",
+    // login programs
+    "login",
+    "agetty",
+    "getty",
+    "mingetty",
+    "su",
+    "runuser",
+    "(sd-pam)",
+    "systemd",
+    "newgrp",
+    "sg",
+    // remote shells
+    "sshd",
+    "sshd-session",
+    "sshd-auth",
+    "ssh",
+    "mosh-server",
+    "mosh-client",
+    "dropbear",
+    "autossh",
+];
+
+/// comms that run something else, which is the session, unless a rule names its own.
+pub const WRAPPERS_DEFAULT: [&str; 32] = [
+    "sudo",
+    "doas",
+    "pkexec",
+    "env",
+    "timeout",
+    "nice",
+    "ionice",
+    "chrt",
+    "taskset",
+    "nohup",
+    "setsid",
+    "stdbuf",
+    "unbuffer",
+    "script",
+    "scriptreplay",
+    "npx",
+    "npm exec*",
+    "npm run*",
+    "uv",
+    "uvx",
+    "pipx",
+    "strace",
+    "ltrace",
+    "unshare",
+    "nsenter",
+    "setpriv",
+    "flock",
+    "chronic",
+    "time",
+    "direnv",
+    "systemd-run",
+    "dumb-init",
+];
+
+/// How long a process must have lived before it is a session where no configuration says otherwise: keeps `ls`
+/// and the like out.
+const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A `[[session]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    cwd: Option<Spanned<String>>,
+    tty: Option<Spanned<String>>,
+    comm: Option<Vec<Spanned<String>>>,
+    not_comm: Option<Vec<Spanned<String>>>,
+    wrappers: Option<Vec<Spanned<String>>>,
+    exe: Option<Spanned<String>>,
+    cgroup: Option<Spanned<String>>,
+    user: Option<Spanned<String>>,
+    #[serde(default)]
+    owner: bool,
+    min_age: Option<Spanned<String>>,
+    name: Option<Spanned<String>>,
+}
+
+/// The rule that holds without a configuration.
+pub fn default_rule() -> Rule {
+    let glob = |glob: &str| Glob::name(glob).map(boxed);
+    let globs = |globs: &[&str]| globs.iter().copied().filter_map(|it| glob(it).ok()).collect();
+    Rule {
+        home: HomeRule::Cwd,
+        tty: Glob::path("pts/*").map_or(TtyRule::Any, |pts| TtyRule::Matches(boxed(pts))),
+        comm: Vec::new(),
+        not_comm: globs(&NOT_COMM_DEFAULT),
+        wrappers: globs(&WRAPPERS_DEFAULT),
+        exe: None,
+        cgroup: None,
+        uid: None,
+        owner: false,
+        min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
+        name: "{basename}".into(),
+    }
+}
+
+impl Section {
+    /// The rule, or where it is wrong.
+    pub(super) fn compile(self) -> Result<Rule, Fault> {
+        let default = default_rule();
+        let names = |own: Option<Vec<Spanned<String>>>, default| match own {
+            Some(globs) => {
+                globs.into_iter().map(|glob| spanned(glob, |it| Glob::name(it).map(boxed))).collect()
+            }
+            None => Ok(default),
+        };
+        let path = |field: &'static str| {
+            move |glob: &str| match glob.starts_with('/') {
+                true => Glob::path(glob).map(boxed),
+                false => Err(format!(
+                    "{field} is matched against absolute paths, found {glob:?}: begin it with `/`"
+                )),
+            }
+        };
+        Ok(Rule {
+            home: self.cwd.map_or(Ok(HomeRule::Cwd), |cwd| spanned(cwd, home))?,
+            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
+            comm: names(self.comm, Vec::new())?,
+            not_comm: names(self.not_comm, default.not_comm)?,
+            wrappers: names(self.wrappers, default.wrappers)?,
+            exe: self.exe.map(|exe| spanned(exe, path("exe"))).transpose()?,
+            cgroup: self.cgroup.map(|cgroup| spanned(cgroup, path("cgroup"))).transpose()?,
+            uid: self.user.map(|user| spanned(user, uid)).transpose()?,
+            owner: self.owner,
+            min_age_ns: self.min_age.map_or(Ok(0), |age| spanned(age, min_age))?,
+            name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
+        })
+    }
+}
+
+fn boxed(glob: Glob) -> Box<dyn Pattern> {
+    Box::new(glob)
+}
+
+/// Compiles one value; what is wrong with it is said at its place.
+fn spanned<T>(value: Spanned<String>, compile: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+    let span = value.span();
+    compile(value.get_ref()).map_err(|message| Fault { span: Some(span), message })
+}
+
+fn home(glob: &str) -> Result<HomeRule, String> {
+    if !glob.starts_with('/') {
+        let next = "write the directory's absolute path, beginning with `/`";
+        return Err(match glob.starts_with('~') {
+            true => format!("`~` has no meaning for a daemon, found {glob:?}: {next}"),
+            false => format!("cwd must be an absolute path, found {glob:?}: {next}"),
+        });
+    }
+    if Path::new(glob).components().any(|part| part == Component::ParentDir) {
+        return Err(format!("cwd cannot hold `..`, found {glob:?}: write the path that it leads to"));
+    }
+    let (literal, wild) = split_literal(glob);
+    let mut canonical = globset::escape(&canonicalize(Path::new(literal))?);
+    if !wild.is_empty() {
+        // The root is "/" as a whole path and nothing before a component.
+        canonical.truncate(canonical.trim_end_matches('/').len());
+        canonical.push_str(wild.trim_end_matches('/'));
+    }
+    Glob::path(&canonical).map(|glob| HomeRule::Prefix(boxed(glob)))
+}
+
+/// The path with the symlinks of its existing part resolved: the kernel knows directories by where they are.
+fn canonicalize(path: &Path) -> Result<String, String> {
+    let mut missing = PathBuf::new();
+    let mut existing = path;
+    let found = loop {
+        match std::fs::canonicalize(existing) {
+            Ok(found) => break found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!(
+                    "{} cannot be resolved: {error}; write a path that the daemon may search",
+                    existing.display()
+                ));
+            }
+        }
+        let (Some(parent), Some(leaf)) = (existing.parent(), existing.file_name()) else {
+            break PathBuf::from("/");
+        };
+        missing = if missing.as_os_str().is_empty() { leaf.into() } else { Path::new(leaf).join(&missing) };
+        existing = parent;
+    };
+    let whole = if missing.as_os_str().is_empty() { found } else { found.join(missing) };
+    whole.into_os_string().into_string().map_err(|path| {
+        format!(
+            "{} leads to a path that is not UTF-8 ({path:?}): use a wildcard for that part",
+            existing.display()
+        )
+    })
+}
+
+fn terminal(rule: &str) -> Result<TtyRule, String> {
+    match rule {
+        "any" => Ok(TtyRule::Any),
+        "none" => Ok(TtyRule::None),
+        "" => Err("tty is empty: write \"any\", \"none\" or a glob such as \"pts/*\"".into()),
+        glob if glob.starts_with('/') => Err(format!(
+            "tty is a terminal's name without /dev/, found {glob:?}: write for instance \"pts/*\""
+        )),
+        glob => Glob::path(glob).map(|glob| TtyRule::Matches(boxed(glob))),
+    }
+}
+
+fn uid(user: &str) -> Result<u32, String> {
+    match nix::unistd::User::from_name(user) {
+        Ok(Some(known)) => Ok(known.uid.as_raw()),
+        Ok(None) => user.parse().map_err(|_| {
+            format!(
+                "there is no user {user:?} on this machine: create it, correct the name, or write its number"
+            )
+        }),
+        Err(error) => Err(format!("user {user:?} cannot be looked up: {error}; write its number instead")),
+    }
+}
+
+fn min_age(age: &str) -> Result<u64, String> {
+    let expected =
+        || format!("min_age must be a span of time, found {age:?}: write for instance \"1s\" or \"500ms\"");
+    let span: SignedDuration = age.parse().map_err(|_| expected())?;
+    u64::try_from(span.as_nanos()).map_err(|_| expected())
+}
+
+fn template(name: &str) -> Result<String, String> {
+    let rest = name.replace("{basename}", "").replace("{home}", "");
+    if name.is_empty() || rest.contains(['{', '}']) {
+        return Err(format!(
+            "name may hold the placeholders {{basename}} and {{home}} only, found {name:?}: correct it"
+        ));
+    }
+    Ok(name.into())
+}

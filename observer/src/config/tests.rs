@@ -1,0 +1,171 @@
+//! Facts of the configuration file.
+
+use std::path::Path;
+
+use observer_core::session::{HomeRule, TtyRule};
+
+use super::Config;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("observer.toml")).map_err(|error| error.to_string())
+}
+
+fn refusal(text: &str) -> String {
+    parse(text).expect_err("this configuration is wrong")
+}
+
+fn home_matches(config: &Config, path: &[u8]) -> bool {
+    match &config.rules[0].home {
+        HomeRule::Prefix(pattern) => pattern.is_match(path),
+        HomeRule::Cwd => panic!("the rule has a cwd"),
+    }
+}
+
+#[test]
+fn without_a_file_one_rule_holds() {
+    let config = Config::load(None).unwrap();
+    let [rule] = &config.rules[..] else { panic!("one rule") };
+    assert!(matches!(&rule.home, HomeRule::Cwd));
+    assert!(matches!(&rule.tty, TtyRule::Matches(tty) if tty.is_match(b"pts/3") && !tty.is_match(b"tty1")));
+    assert_eq!((rule.min_age_ns, rule.name.as_str()), (1_000_000_000, "{basename}"));
+    for shell in ["bash", "tmux: server", "sshd-session", "(sd-pam)"] {
+        assert!(rule.not_comm.iter().any(|glob| glob.is_match(shell.as_bytes())), "{shell}");
+    }
+    for wrapper in ["sudo", "npm exec claude", "uvx"] {
+        assert!(rule.wrappers.iter().any(|glob| glob.is_match(wrapper.as_bytes())), "{wrapper}");
+    }
+    assert!(!rule.not_comm.iter().chain(&rule.wrappers).any(|glob| glob.is_match(b"claude")));
+    assert_eq!(config.env, ["TMUX_PANE", "TMUX", "STY", "WINDOW"]);
+    assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (44, 32), "every default glob compiles");
+}
+
+#[test]
+fn every_field_is_taken() {
+    let config = parse(
+        r#"
+        [daemon]
+        env = ["PANE"]
+        socket = "/run/o.sock"
+        state_dir = "/var/lib/o"
+        ring_bytes = 65536
+        [[session]]
+        cwd = "/nowhere/agents/*"
+        tty = "none"
+        comm = ["claude", "codex*"]
+        not_comm = []
+        wrappers = ["run-it"]
+        exe = "/usr/**"
+        cgroup = "/user.slice/**"
+        user = "root"
+        owner = true
+        min_age = "1m 500ms"
+        name = "agent-{basename}"
+        [[session]]
+        "#,
+    )
+    .unwrap();
+    let [first, second] = &config.rules[..] else { panic!("two rules") };
+    assert!(home_matches(&config, b"/nowhere/agents/a") && !home_matches(&config, b"/nowhere/agents/a/b"));
+    assert!(matches!(first.tty, TtyRule::None));
+    assert!(first.comm[1].is_match(b"codex-cli") && first.not_comm.is_empty());
+    assert!(first.wrappers[0].is_match(b"run-it") && first.wrappers.len() == 1);
+    assert!(first.exe.as_ref().unwrap().is_match(b"/usr/bin/x"));
+    assert!(first.cgroup.as_ref().unwrap().is_match(b"/user.slice/a/b"));
+    assert_eq!((first.uid, first.owner, first.min_age_ns), (Some(0), true, 60_500_000_000));
+    assert_eq!(first.name, "agent-{basename}");
+    assert!(matches!(second.tty, TtyRule::Any) && second.min_age_ns == 0 && !second.not_comm.is_empty());
+    assert_eq!(config.env, ["PANE"]);
+    assert_eq!(config.socket.as_deref(), Some(Path::new("/run/o.sock")));
+    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/var/lib/o")));
+    assert_eq!(config.ring_bytes, Some(65536));
+}
+
+#[test]
+fn a_symlinked_home_is_the_directory_it_leads_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = std::fs::canonicalize(dir.path()).unwrap();
+    std::fs::create_dir(base.join("re[al")).unwrap();
+    std::os::unix::fs::symlink(base.join("re[al"), base.join("link")).unwrap();
+    for (cwd, below) in
+        [("link/*", "re[al/a"), ("link", "re[al"), ("link/", "re[al"), ("link/new/*", "re[al/new/a")]
+    {
+        let config = parse(&format!("[[session]]\ncwd = '{}/{cwd}'", base.display())).unwrap();
+        let path = base.join(below).into_os_string().into_encoded_bytes();
+        assert!(home_matches(&config, &path), "{cwd}");
+    }
+    assert!(home_matches(&parse("[[session]]\ncwd = '/*'").unwrap(), b"/srv"));
+    assert!(home_matches(&parse("[[session]]\ncwd = '/'").unwrap(), b"/"));
+}
+
+#[test]
+fn errors_say_where_what_and_what_next() {
+    let cases = [
+        (
+            "[[session]]\ncwd = \"agents/*\"",
+            "observer.toml:2:7: cwd must be an absolute path, found \"agents/*\": write the directory's absolute path, beginning with `/`",
+        ),
+        (
+            "[[session]]\ncwd = \"~/a\"",
+            "observer.toml:2:7: `~` has no meaning for a daemon, found \"~/a\": write the directory's absolute path, beginning with `/`",
+        ),
+        (
+            "[[session]]\ncwd = \"/a/../b\"",
+            "observer.toml:2:7: cwd cannot hold `..`, found \"/a/../b\": write the path that it leads to",
+        ),
+        (
+            "[[session]]\ncwd = \"/a/[\"",
+            "observer.toml:2:7: \"/a/[\" is not a glob: unclosed character class; missing ']': correct it",
+        ),
+        (
+            "[[session]]\n  tty = \"/dev/pts/1\"",
+            "observer.toml:2:9: tty is a terminal's name without /dev/, found \"/dev/pts/1\": write for instance \"pts/*\"",
+        ),
+        (
+            "[[session]]\nuser = \"no-such-user-here\"",
+            "observer.toml:2:8: there is no user \"no-such-user-here\" on this machine: create it, correct the name, or write its number",
+        ),
+        (
+            "[[session]]\nmin_age = \"-1s\"",
+            "observer.toml:2:11: min_age must be a span of time, found \"-1s\": write for instance \"1s\" or \"500ms\"",
+        ),
+        (
+            "[[session]]\nname = \"{base}\"",
+            "observer.toml:2:8: name may hold the placeholders {basename} and {home} only, found \"{base}\": correct it",
+        ),
+        (
+            "[[session]]\ncomm = [\"a\", \"[\"]",
+            "observer.toml:2:14: \"[\" is not a glob: unclosed character class; missing ']': correct it",
+        ),
+        (
+            "[daemon]\nring_bytes = 65537",
+            "observer.toml:2:14: the ring's size must be a power of two from 65536 to 536870912 bytes, found 65537: write for instance 8388608",
+        ),
+        (
+            "[daemon]\nsocket = \"o.sock\"",
+            "observer.toml:2:10: socket must be an absolute path, found \"o.sock\": begin it with `/`",
+        ),
+        (
+            "[daemon]\nenv = [\"A=B\"]",
+            "observer.toml:2:8: env holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\"",
+        ),
+        (
+            "# ü\n[[session]]\nowner = \"yes\"",
+            "observer.toml:3:9: invalid type: string \"yes\", expected a boolean; correct this line",
+        ),
+    ];
+    for (text, message) in cases {
+        assert_eq!(refusal(text), message);
+    }
+    let unknown = refusal("[[session]]\ncwd = \"/a\"\ncolour = 1");
+    assert!(
+        unknown.starts_with("observer.toml:3:1: unknown field `colour`, expected one of `cwd`"),
+        "{unknown}"
+    );
+    let broken = refusal("[[session]\ncwd = 1");
+    assert!(broken.starts_with("observer.toml:1:") && broken.ends_with("; correct this line"), "{broken}");
+    let missing = Config::load(Some(Path::new("/nowhere/observer.toml"))).unwrap_err().to_string();
+    assert!(
+        missing.starts_with("/nowhere/observer.toml: cannot be read: ") && missing.contains("--config"),
+        "{missing}"
+    );
+}

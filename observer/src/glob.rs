@@ -1,0 +1,74 @@
+//! Globs, compiled once, matched against bytes.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobMatcher};
+use observer_core::session::Pattern;
+
+/// A glob over the bytes of a path (`*` and `?` do not cross `/`) or of a plain name.
+#[derive(Debug)]
+pub struct Glob(GlobMatcher);
+
+impl Glob {
+    /// A glob over paths: `*` stays within a component, `**` crosses.
+    pub fn path(glob: &str) -> Result<Self, String> {
+        Self::compile(glob, true)
+    }
+
+    /// A glob over names such as comm.
+    pub fn name(glob: &str) -> Result<Self, String> {
+        Self::compile(glob, false)
+    }
+
+    fn compile(glob: &str, is_path: bool) -> Result<Self, String> {
+        GlobBuilder::new(glob)
+            .literal_separator(is_path)
+            .backslash_escape(true)
+            .build()
+            .map(|glob| Self(glob.compile_matcher()))
+            .map_err(|error| format!("{glob:?} is not a glob: {}: correct it", error.kind()))
+    }
+}
+
+impl Pattern for Glob {
+    fn is_match(&self, bytes: &[u8]) -> bool {
+        self.0.is_match(Path::new(OsStr::from_bytes(bytes)))
+    }
+}
+
+/// Splits a path glob into the components before the first that holds a wildcard, and the rest.
+pub fn split_literal(glob: &str) -> (&str, &str) {
+    let wild = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
+    if wild == glob.len() {
+        return (glob, "");
+    }
+    let cut = glob.get(..wild).and_then(|literal| literal.rfind('/')).unwrap_or(0);
+    (glob.get(..cut).unwrap_or_default(), glob.get(cut..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_globs_stay_within_a_component_and_match_bytes() {
+        let agents = Glob::path("/srv/agents/*").unwrap();
+        assert!(agents.is_match(b"/srv/agents/a"));
+        assert!(agents.is_match(b"/srv/agents/\xff\n"));
+        assert!(!agents.is_match(b"/srv/agents/a/b"));
+        assert!(!agents.is_match(b"/srv/agents"));
+        assert!(Glob::path("/srv/**").unwrap().is_match(b"/srv/a/b"));
+        assert!(Glob::name("tmux*").unwrap().is_match(b"tmux: server"));
+        assert!(Glob::path("/srv/[").unwrap_err().contains("is not a glob"));
+    }
+
+    #[test]
+    fn the_literal_part_ends_at_a_component() {
+        assert_eq!(split_literal("/srv/agents/*"), ("/srv/agents", "/*"));
+        assert_eq!(split_literal("/srv/ag*/x"), ("/srv", "/ag*/x"));
+        assert_eq!(split_literal("/srv/agents"), ("/srv/agents", ""));
+        assert_eq!(split_literal("/*"), ("", "/*"));
+    }
+}

@@ -1,0 +1,101 @@
+//! `observer doctor`: can this machine run it? Tries the real programs, not a miniature.
+
+use anyhow::Result;
+
+use super::{Kernel, Options, attach, load, sys};
+
+/// One check of `observer doctor`.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What was checked: "BTF", "ring buffer", "tp_btf/sched_process_exit"…
+    pub name: String,
+    /// Fine, works with a loss, or fails.
+    pub verdict: Verdict,
+    /// What was found, and for a verdict other than `Fine` what to do.
+    pub detail: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As wanted.
+    Fine,
+    /// observer runs, something stays blind or slower.
+    Limited,
+    /// observer cannot run.
+    Fails,
+}
+
+impl Check {
+    fn of(name: &str, result: Result<String>) -> Self {
+        let (verdict, detail) = match result {
+            Ok(detail) => (Verdict::Fine, detail),
+            Err(error) => (Verdict::Fails, format!("{error:#}")),
+        };
+        Self { name: name.into(), verdict, detail }
+    }
+}
+
+/// Every check that concerns the kernel, in the order in which they matter. Loads, attaches and self-tests the real
+/// programs, then detaches them.
+pub fn doctor() -> Vec<Check> {
+    let mut checks = vec![
+        Check::of(
+            "kernel release",
+            sys::check_kernel_release().and_then(|()| sys::kernel_release()).map(|(release, _)| release),
+        ),
+        Check::of("pid namespace", sys::check_pid_namespace().map(|()| "the host's own".into())),
+        Check::of("rights", sys::check_capabilities().map(|()| "may load programs".into())),
+        Check::of("BTF", load::check_btf().map(|()| format!("{} has every field in use", load::KERNEL_BTF))),
+        tracefs(),
+    ];
+    if checks.iter().any(|check| check.verdict == Verdict::Fails) {
+        return checks;
+    }
+    let options = Options { ring_bytes: observer_common::limits::RING_BYTES_MIN, program_log: false };
+    match Kernel::start(&options) {
+        Err(error) => checks.push(Check::of("programs", Err(error))),
+        Ok(kernel) => {
+            checks.push(Check::of(
+                "programs and self-test",
+                Ok("load, attach, and tell what the system calls tell".into()),
+            ));
+            for hook in kernel.hooks() {
+                let verdict = if hook.why.is_empty() { Verdict::Fine } else { Verdict::Limited };
+                let detail = if hook.why.is_empty() {
+                    hook.fact.to_owned()
+                } else {
+                    format!("{} ({})", hook.fact, hook.why)
+                };
+                // The iterator and the memory reader are no fallbacks.
+                let verdict = if hook.source.contains('/') && hook.source.starts_with("tracepoint") {
+                    verdict
+                } else {
+                    Verdict::Fine
+                };
+                checks.push(Check { name: hook.source.clone(), verdict, detail });
+            }
+            for spot in kernel.blind_spots() {
+                checks.push(Check {
+                    name: format!("blind: {}", spot.fact),
+                    verdict: Verdict::Limited,
+                    detail: format!("not seen when it happens: {}; read again when asked", spot.what),
+                });
+            }
+        }
+    }
+    checks
+}
+
+fn tracefs() -> Check {
+    let name = "tracefs".to_owned();
+    if attach::tracefs_mounted() {
+        return Check { name, verdict: Verdict::Fine, detail: "mounted".into() };
+    }
+    if sys::has_sys_admin() {
+        let detail = "not mounted; observer mounts it for itself while it attaches";
+        return Check { name, verdict: Verdict::Fine, detail: detail.into() };
+    }
+    let detail = "not mounted, and mounting it takes CAP_SYS_ADMIN: run `mount -t tracefs nodev /sys/kernel/tracing` as root";
+    Check { name, verdict: Verdict::Fails, detail: detail.into() }
+}

@@ -1,0 +1,134 @@
+//! argv and environment of processes that exec'd before the programs were attached, out of their memory.
+//!
+//! A process can make reads of its memory block (userfaultfd, FUSE), so this runs on a thread of its own, and what
+//! was read counts only if the process is the same, with the same image, afterwards.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use observer_common::limits::{ARGV_MAX, ENV_MAX};
+use observer_core::decode::decode;
+use observer_core::{BootTime, Input, ProcessKey, Tgid};
+
+use super::pass::Passes;
+use crate::clock;
+
+/// Reads argv and environment of processes.
+#[derive(Clone)]
+pub struct MemoryReader {
+    passes: Passes,
+}
+
+/// What was found of one process.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Before it was read.
+    pub at: BootTime,
+    /// Whose.
+    pub key: ProcessKey,
+    /// The image that it belongs to.
+    pub exec_id: u32,
+    /// NUL-terminated strings.
+    pub argv: Vec<u8>,
+    /// There is more of it.
+    pub argv_truncated: bool,
+    /// `NAME=value`, NUL-terminated; empty where not asked for.
+    pub env: Vec<u8>,
+    /// There is more of it.
+    pub env_truncated: bool,
+}
+
+/// Where a process keeps what is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Blocks {
+    exec_id: u32,
+    argv: (u64, u64),
+    env: (u64, u64),
+}
+
+impl MemoryReader {
+    pub(super) fn new(passes: Passes) -> Self {
+        Self { passes }
+    }
+
+    /// Reads argv of each process, and the environment of those marked. Processes that are gone, that exec'd
+    /// meanwhile or whose memory cannot be read are left out. Two passes of the iterator a call.
+    pub fn read(&self, wanted: &[(ProcessKey, bool)]) -> Result<Vec<Memory>> {
+        let at = clock::boottime();
+        let before = self.blocks()?;
+        let mut found = Vec::new();
+        for &(key, env) in wanted {
+            let Some(blocks) = before.get(&key) else { continue };
+            let Some((argv, argv_truncated)) = read_block(key, blocks.argv, ARGV_MAX) else { continue };
+            let (env, env_truncated) = if env {
+                read_block(key, blocks.env, ENV_MAX).unwrap_or_default()
+            } else {
+                Default::default()
+            };
+            found.push(Memory { at, key, exec_id: blocks.exec_id, argv, argv_truncated, env, env_truncated });
+        }
+        if !found.is_empty() {
+            let after = self.blocks()?;
+            found.retain(|memory| after.get(&memory.key) == before.get(&memory.key));
+        }
+        Ok(found)
+    }
+
+    /// Inode number of the mount namespace of the process with tgid 1; 0 if there is none to see.
+    pub(super) fn first_mnt_ns(&self) -> u32 {
+        let mut found = 0;
+        let _ = self.passes.run(|row| {
+            if let Ok(Input::PassRow(row)) = decode(row)
+                && row.key.tgid == Tgid(1)
+            {
+                found = row.facts.mnt_ns;
+            }
+        });
+        found
+    }
+
+    fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {
+        let mut blocks = BTreeMap::new();
+        self.passes.run(|row| {
+            if let Some((key, found)) = decode_blocks(row) {
+                blocks.insert(key, found);
+            }
+        })?;
+        Ok(blocks)
+    }
+}
+
+/// What [`observer_core::decode`] leaves aside: addresses are of no use to the core.
+fn decode_blocks(row: &[u8]) -> Option<(ProcessKey, Blocks)> {
+    use std::mem::offset_of;
+
+    use observer_common::record::{Facts, Header, Row};
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(row.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_ne_bytes(row.get(at..at + 8)?.try_into().ok()?));
+    let key =
+        ProcessKey::new(u32_at(offset_of!(Header, tgid))?, u64_at(offset_of!(Header, start_boottime_ns))?);
+    let blocks = Blocks {
+        exec_id: u32_at(offset_of!(Row, facts) + offset_of!(Facts, exec_id))?,
+        argv: (u64_at(offset_of!(Row, arg_start))?, u64_at(offset_of!(Row, arg_end))?),
+        env: (u64_at(offset_of!(Row, env_start))?, u64_at(offset_of!(Row, env_end))?),
+    };
+    Some((key, blocks))
+}
+
+/// Up to `max` bytes from `start` to `end` in a process's memory, and whether there is more.
+fn read_block(key: ProcessKey, (start, end): (u64, u64), max: usize) -> Option<(Vec<u8>, bool)> {
+    let total = usize::try_from(end.checked_sub(start)?).ok()?;
+    let mut bytes = vec![0_u8; total.min(max)];
+    if bytes.is_empty() {
+        return Some((bytes, false));
+    }
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: start as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: writes into `bytes`, at most its length; the remote side is checked by the kernel.
+    let read = unsafe {
+        libc::process_vm_readv(key.tgid.0.cast_signed(), &raw const local, 1, &raw const remote, 1, 0)
+    };
+    let read = usize::try_from(read).ok().filter(|&read| read > 0)?;
+    bytes.truncate(read);
+    Some((bytes, read < total))
+}

@@ -1,0 +1,43 @@
+//! The programs' own diagnostics (aya-log), passed on to standard error. Only where asked for: otherwise the programs
+//! were loaded with the level set to none, and the verifier removed what writes them.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
+
+struct ToStderr;
+
+impl Log for ToStderr {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        eprintln!("program: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts the thread that passes them on; it lives as long as the process.
+pub fn start(ebpf: &mut Ebpf) -> Result<()> {
+    let mut logger =
+        EbpfLogger::init_with_logger(ebpf, ToStderr).context("read the programs' diagnostics")?;
+    thread::Builder::new()
+        .name("program-log".into())
+        .spawn(move || {
+            loop {
+                let mut ready =
+                    libc::pollfd { fd: logger.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                // SAFETY: one pollfd, of a descriptor that the logger keeps open.
+                unsafe { libc::poll(&raw mut ready, 1, -1) };
+                logger.flush();
+            }
+        })
+        .context("start the thread that passes the programs' diagnostics on")?;
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The ring buffer's consumer side and the control words, both memory-mapped: draining, asking how far the
+//! producers are and telling them when to wake the reader cost no system call.
+//!
+//! Layout: <https://docs.kernel.org/bpf/ringbuf.html>. One page with the consumer's position, one with the
+//! producers', then the data, mapped twice in a row so that no record is ever split.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use anyhow::{Context as _, Result};
+use observer_common::control;
+use observer_common::record::{HINT_COUNT, KIND_COUNT};
+
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+const RECORD_HEADER: u64 = 8;
+/// Records after which the consumer's position is published: the producers read it at each reservation.
+const PUBLISH_EVERY: usize = 64;
+
+/// A shared mapping, unmapped when dropped.
+struct Mapping {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is memory like any other; access goes through atomics, or through `&mut` of its owner.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, writable: bool) -> Result<Self> {
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("map a BPF map into memory");
+        }
+        let at = NonNull::new(at.cast()).context("map a BPF map into memory: address 0")?;
+        Ok(Self { at, len })
+    }
+
+    /// The word at byte `at`.
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at + 8 <= self.len && at.is_multiple_of(8));
+        // SAFETY: within the mapping, aligned, and only ever accessed as whole words.
+        unsafe { AtomicU64::from_ptr(self.at.as_ptr().add(at).cast()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing borrows from it any more.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Consumer of the ring.
+pub struct Ring {
+    fd: OwnedFd,
+    consumer: Mapping,
+    producer: Mapping,
+    page: usize,
+    size: u64,
+    /// Position up to which records were handed over; published to the kernel in batches.
+    position: u64,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is left.
+    Empty,
+    /// The next record is reserved but not committed yet.
+    Busy,
+    /// The budget is used up.
+    Budget,
+}
+
+impl Ring {
+    /// Maps the ring buffer `fd` of `size` bytes of data.
+    pub fn map(fd: OwnedFd, size: u32) -> Result<Self> {
+        // SAFETY: a query without side effects.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let consumer = Mapping::new(fd.as_fd(), 0, page, true)?;
+        let producer = Mapping::new(fd.as_fd(), page, page + 2 * size as usize, false)?;
+        let position = consumer.word(0).load(Ordering::Acquire);
+        Ok(Self { fd, consumer, producer, page, size: u64::from(size), position })
+    }
+
+    /// Readable when a program decided to wake the reader.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Where the next record will be reserved.
+    pub fn producer_position(&self) -> u64 {
+        self.producer.word(0).load(Ordering::Acquire)
+    }
+
+    /// Everything below was handed over.
+    pub fn consumer_position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes in use and bytes in all.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.producer_position().saturating_sub(self.position), self.size)
+    }
+
+    /// Hands up to `budget` records to `handle`, oldest first; how many, and why it stopped.
+    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(&[u8])) -> (usize, End) {
+        let mut records = 0;
+        let mut steps = 0;
+        let end = loop {
+            if self.position >= self.producer_position() {
+                break End::Empty;
+            }
+            if records >= budget {
+                break End::Budget;
+            }
+            let header = self.header().load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                break End::Busy;
+            }
+            let len = header & !(BUSY | DISCARDED);
+            if header & DISCARDED == 0 {
+                handle(self.data(len));
+                records += 1;
+            }
+            self.position += RECORD_HEADER + u64::from(len.next_multiple_of(8));
+            steps += 1;
+            if steps % PUBLISH_EVERY == 0 {
+                self.publish();
+            }
+        };
+        self.publish();
+        (records, end)
+    }
+
+    fn publish(&self) {
+        self.consumer.word(0).store(self.position, Ordering::Release);
+    }
+
+    /// Index of the byte at the consumer's position within the producer's mapping.
+    fn index(&self) -> usize {
+        self.page + (self.position & (self.size - 1)) as usize
+    }
+
+    fn header(&self) -> &AtomicU32 {
+        // SAFETY: the index lies within the first copy of the data, records are aligned to 8 bytes, and the kernel
+        // writes the length atomically.
+        unsafe { AtomicU32::from_ptr(self.producer.at.as_ptr().add(self.index()).cast()) }
+    }
+
+    fn data(&self, len: u32) -> &[u8] {
+        let len = (len as usize).min(self.size as usize - RECORD_HEADER as usize);
+        // SAFETY: a committed record lies within the doubled mapping, and the kernel does not write to it before the
+        // consumer's position passes it, which needs `&mut self`.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.producer.at.as_ptr().add(self.index() + RECORD_HEADER as usize),
+                len,
+            )
+        }
+    }
+}
+
+/// The control words.
+pub struct Control(Mapping);
+
+impl Control {
+    /// Maps the control map `fd`.
+    pub fn map(fd: BorrowedFd<'_>) -> Result<Self> {
+        Mapping::new(fd, 0, control::WORDS as usize * 8, true).map(Self)
+    }
+
+    fn word(&self, index: u32) -> &AtomicU64 {
+        self.0.word(index as usize * 8)
+    }
+
+    /// Announces what the reader does next. A later look at the ring is ordered after it.
+    pub fn set_reader_state(&self, state: u64) {
+        self.word(control::READER_STATE).store(state, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether an urgent record was made since the last call.
+    pub fn take_urgent(&self) -> bool {
+        let word = self.word(control::URGENT);
+        word.load(Ordering::Relaxed) != 0 && word.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Tells the programs how many tgids are watched.
+    pub fn set_watched_count(&self, count: u64) {
+        self.word(control::WATCHED_COUNT).store(count, Ordering::SeqCst);
+    }
+
+    /// Hint bits that are raised.
+    pub fn hints(&self) -> u64 {
+        (0..HINT_COUNT as u32)
+            .filter(|&bit| self.word(control::HINTS + bit).load(Ordering::SeqCst) != 0)
+            .fold(0, |bits, bit| bits | 1 << bit)
+    }
+
+    /// Lowers hint bits.
+    pub fn clear_hints(&self, bits: u64) {
+        for bit in (0..HINT_COUNT as u32).filter(|bit| bits & (1 << bit) != 0) {
+            self.word(control::HINTS + bit).store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Records that could not be reserved, by kind.
+    pub fn drops(&self) -> [u64; KIND_COUNT] {
+        std::array::from_fn(|kind| self.word(control::DROPS + kind as u32).load(Ordering::Relaxed))
+    }
+
+    /// Records replaced by a re-read, by kind.
+    pub fn throttled(&self) -> [u64; KIND_COUNT] {
+        std::array::from_fn(|kind| self.word(control::THROTTLED + kind as u32).load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,100 @@
+//! Facts of the machine that decide whether observer can run, read by system calls.
+
+use std::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Oldest kernel with all that is used: ring buffer and task iterator.
+const KERNEL_MIN: (u32, u32) = (5, 8);
+/// Kernels from here on account BPF memory by cgroup, and need no RLIMIT_MEMLOCK.
+const KERNEL_MEMCG_ACCOUNTED: (u32, u32) = (5, 11);
+/// `PROC_PID_INIT_INO`: inode number of the initial pid namespace, on every kernel.
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// `uname -r`, and its first two numbers.
+pub fn kernel_release() -> Result<(String, (u32, u32))> {
+    // SAFETY: utsname is plain bytes, which uname fills.
+    let name = unsafe {
+        let mut name = std::mem::zeroed::<libc::utsname>();
+        ensure!(libc::uname(&raw mut name) == 0, "ask the kernel for its release");
+        name
+    };
+    // SAFETY: the kernel terminates each field within its array.
+    let release = unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((release, (major, minor))),
+        _ => bail!("kernel release {release:?} does not begin with two numbers"),
+    }
+}
+
+/// Refuses kernels below the floor.
+pub fn check_kernel_release() -> Result<()> {
+    let (release, version) = kernel_release()?;
+    ensure!(
+        version >= KERNEL_MIN,
+        "kernel {release} is too old: observer needs {}.{} or newer (ring buffer, task iterator); boot a newer kernel",
+        KERNEL_MIN.0,
+        KERNEL_MIN.1
+    );
+    Ok(())
+}
+
+/// Refuses to run inside a pid namespace: the iterator would show only that, and pids would be others.
+pub fn check_pid_namespace() -> Result<()> {
+    let namespace =
+        fs::metadata("/proc/self/ns/pid").context("look up the own pid namespace in /proc/self/ns/pid")?;
+    ensure!(
+        namespace.ino() == INITIAL_PID_NAMESPACE,
+        "observer runs inside a pid namespace (a container), where it cannot see the host's processes: run it on the \
+         host itself, or in a container with the host's pid namespace (`--pid=host`)"
+    );
+    Ok(())
+}
+
+/// Refuses without the rights to load programs.
+pub fn check_capabilities() -> Result<()> {
+    let effective = effective_capabilities().context("read the own capabilities from /proc/self/status")?;
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    ensure!(
+        has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON)),
+        "observer may not load programs into the kernel: run it as root (`sudo observer …`), or give it CAP_BPF and \
+         CAP_PERFMON as its service does"
+    );
+    Ok(())
+}
+
+/// Whether plain tracepoints can be attached: perf_event_open wants it on kernels with perf_event_paranoid above 2.
+pub fn has_sys_admin() -> bool {
+    effective_capabilities().is_some_and(|effective| effective >> CAP_SYS_ADMIN & 1 == 1)
+}
+
+fn effective_capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. A refusal is no error here: creating the maps then says so.
+pub fn raise_memlock_where_needed() {
+    if kernel_release().is_ok_and(|(_, version)| version < KERNEL_MEMCG_ACCOUNTED) {
+        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: reads one struct.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    }
+}
+
+/// Hands freed heap pages back: parsing the kernel's BTF takes some 90 MB for a moment.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: releases free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,186 @@
+//! Deaths as JSON: one shape, whatever is known.
+
+use observer_core::BootTime;
+use observer_core::process::{Death, DeathKind};
+use serde::{Deserialize, Serialize};
+
+use super::bytes::Text;
+use super::time::rfc3339;
+
+/// `death` of docs/json.md. A field that is not known is null, never left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeathJson<'a> {
+    /// `exited`, `signaled`, `oom_killed` or `unobserved`.
+    pub kind: String,
+    /// Exit code.
+    pub code: Option<u8>,
+    /// Number of the fatal signal.
+    pub signal: Option<u8>,
+    /// Its name.
+    pub signal_name: Option<String>,
+    /// The kernel's core flag.
+    pub core_dumped: Option<bool>,
+    /// What wait(2) would return.
+    pub raw_status: Option<u32>,
+    /// When; of an unobserved death the end of the interval.
+    pub at: String,
+    /// From the process's start to `at`; null for an unobserved death.
+    pub lifetime_ms: Option<u64>,
+    /// Who sent the fatal signal.
+    pub sender: Option<Sender<'a>>,
+    /// The polite signal before it.
+    pub polite_signal: Option<PoliteSignal<'a>>,
+    /// Out of memory.
+    pub oom: Option<Oom<'a>>,
+    /// The interval of an unobserved death.
+    pub between: Option<[String; 2]>,
+}
+
+/// Who sent a signal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sender<'a> {
+    /// tgid.
+    pub pid: Option<u32>,
+    /// comm.
+    pub comm: Option<Text<'a>>,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// What kind of sender.
+    pub kind: String,
+}
+
+/// A signal that could have been handled, before the fatal one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoliteSignal<'a> {
+    /// Number.
+    pub signal: u8,
+    /// When.
+    pub at: String,
+    /// By whom.
+    pub sender: Option<Sender<'a>>,
+}
+
+/// What ran out of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Oom<'a> {
+    /// `global`, `cgroup` or `unknown`.
+    pub scope: String,
+    /// Path of the cgroup.
+    pub cgroup: Option<Text<'a>>,
+}
+
+impl DeathJson<'_> {
+    /// The certificate of a process started at `start`.
+    pub fn new(death: &Death, start: BootTime, wall_offset_ns: i64) -> Self {
+        let mut json = Self {
+            raw_status: death.raw_status,
+            at: rfc3339(death.at, wall_offset_ns),
+            lifetime_ms: Some(death.at.since(start) / 1_000_000),
+            ..Self::default()
+        };
+        match death.kind {
+            DeathKind::Exited { code } => {
+                json.kind = "exited".into();
+                json.code = Some(code);
+            }
+            DeathKind::Signaled { signal, core_dumped } => {
+                json.kind = "signaled".into();
+                json.signal = Some(signal);
+                json.signal_name = Some(signal_name(signal));
+                json.core_dumped = Some(core_dumped);
+            }
+            DeathKind::Unobserved { from, to } => {
+                json.kind = "unobserved".into();
+                json.lifetime_ms = None;
+                json.between = Some([rfc3339(from, wall_offset_ns), rfc3339(to, wall_offset_ns)]);
+            }
+        }
+        json
+    }
+
+    /// In a few words: `exit 3`, `SIGKILL`, `SIGSEGV, core dumped`.
+    pub fn words(&self) -> String {
+        match (self.kind.as_str(), self.code, &self.signal_name, &self.between) {
+            ("exited", Some(code), ..) => format!("exit {code}"),
+            ("signaled", _, Some(name), _) if self.core_dumped == Some(true) => {
+                format!("{name}, core dumped")
+            }
+            ("signaled", _, Some(name), _) => name.clone(),
+            ("oom_killed", ..) => "killed for lack of memory".into(),
+            ("unobserved", _, _, Some([from, to])) => {
+                format!(
+                    "unobserved, between {} and {}",
+                    super::time::time_of_day(from),
+                    super::time::time_of_day(to)
+                )
+            }
+            _ => "unknown".into(),
+        }
+    }
+}
+
+/// `SIGKILL`, `SIGRTMIN+3`; `SIG32` and `SIG33` are the C library's own.
+pub fn signal_name(signal: u8) -> String {
+    match (nix::sys::signal::Signal::try_from(i32::from(signal)), signal) {
+        (Ok(known), _) => known.as_str().into(),
+        (_, 34) => "SIGRTMIN".into(),
+        (_, 35..=64) => format!("SIGRTMIN+{}", signal - 34),
+        _ => format!("SIG{signal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(death: Death) -> serde_json::Value {
+        serde_json::to_value(DeathJson::new(&death, BootTime(1_000_000_000), 0)).unwrap()
+    }
+
+    #[test]
+    fn every_field_is_there_and_null_where_unknown() {
+        assert_eq!(
+            shown(Death::from_status(3 << 8, BootTime(2_500_000_000))),
+            json!({"kind": "exited", "code": 3, "signal": null, "signal_name": null, "core_dumped": null,
+                "raw_status": 768, "at": "1970-01-01T00:00:02.500Z", "lifetime_ms": 1500, "sender": null,
+                "polite_signal": null, "oom": null, "between": null})
+        );
+        assert_eq!(
+            shown(Death::from_status(0x8b, BootTime(1_000_000_000))),
+            json!({"kind": "signaled", "code": null, "signal": 11, "signal_name": "SIGSEGV", "core_dumped": true,
+                "raw_status": 139, "at": "1970-01-01T00:00:01.000Z", "lifetime_ms": 0, "sender": null,
+                "polite_signal": null, "oom": null, "between": null})
+        );
+        let kind = DeathKind::Unobserved { from: BootTime(2_000_000_000), to: BootTime(3_000_000_000) };
+        assert_eq!(
+            shown(Death { kind, raw_status: None, at: BootTime(3_000_000_000) }),
+            json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null, "core_dumped": null,
+                "raw_status": null, "at": "1970-01-01T00:00:03.000Z", "lifetime_ms": null, "sender": null,
+                "polite_signal": null, "oom": null,
+                "between": ["1970-01-01T00:00:02.000Z", "1970-01-01T00:00:03.000Z"]})
+        );
+    }
+
+    #[test]
+    fn signals_have_names() {
+        let names: Vec<_> = [1, 9, 15, 31, 32, 34, 40, 64, 65].map(signal_name).into();
+        let expected = [
+            "SIGHUP",
+            "SIGKILL",
+            "SIGTERM",
+            "SIGSYS",
+            "SIG32",
+            "SIGRTMIN",
+            "SIGRTMIN+6",
+            "SIGRTMIN+30",
+            "SIG65",
+        ];
+        assert_eq!(names, expected);
+    }
+}

@@ -1,0 +1,219 @@
+//! Processes as JSON.
+
+use std::borrow::Cow;
+
+use observer_core::Process;
+use observer_core::process::{ArgvSource, DirId, Tty};
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use super::bytes::{Big, Text};
+use super::death::DeathJson;
+use super::time::rfc3339;
+
+/// A process of docs/json.md; null where it is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessJson<'a> {
+    /// tgid.
+    pub pid: u32,
+    /// tgid of the parent as the kernel has it.
+    pub ppid: u32,
+    /// Identity together with `pid` and `boot_id`.
+    pub start_boottime_ns: Big,
+    /// Wall-clock start.
+    pub started_at: String,
+    /// When it last exec'd, if that was observed.
+    pub exec_at: Option<String>,
+    /// `task->comm` of the leader.
+    pub comm: Text<'a>,
+    /// Path of the executable.
+    pub exe: Option<Text<'a>>,
+    /// The executable was unlinked or replaced.
+    pub exe_deleted: bool,
+    /// Arguments.
+    pub argv: Option<Vec<Text<'a>>>,
+    /// There are more arguments than shown.
+    pub argv_truncated: bool,
+    /// `exec` or `memory`.
+    pub argv_source: Option<Cow<'a, str>>,
+    /// Working directory, with the kernel's ` (deleted)`.
+    pub cwd: Option<Text<'a>>,
+    /// `major:minor` of its super block.
+    pub cwd_dev: Option<String>,
+    /// Its inode number.
+    pub cwd_ino: Option<Big>,
+    /// It was unlinked.
+    pub cwd_deleted: bool,
+    /// Its path is longer than observer's limits: `cwd` is null.
+    pub cwd_truncated: bool,
+    /// It cannot be reached from the namespace's root.
+    pub cwd_unreachable: bool,
+    /// Inode number of the mount namespace.
+    pub mnt_ns: Option<u32>,
+    /// Controlling terminal: `pts/3`.
+    pub tty: Option<Text<'a>>,
+    /// Its process group is the terminal's foreground group.
+    pub foreground: Option<bool>,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Saved user id.
+    pub suid: u32,
+    /// POSIX session.
+    pub sid: u32,
+    /// Process group.
+    pub pgid: u32,
+    /// Path of the v2 cgroup.
+    pub cgroup: Option<Text<'a>>,
+    /// Pane of the multiplexer, from the environment at exec.
+    pub pane: Option<Text<'a>>,
+    /// `tmux` or `screen`.
+    pub mux: Option<Cow<'a, str>>,
+    /// Socket path of tmux, or screen's session.
+    pub mux_socket: Option<Text<'a>>,
+    /// When values were read.
+    pub as_of: AsOf,
+    /// No gap is open.
+    pub certain: bool,
+    /// This boot.
+    pub boot_id: Cow<'a, str>,
+    /// Of one that ended, else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub death: Option<DeathJson<'a>>,
+}
+
+/// When values that can change without an event were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AsOf {
+    /// `cwd`, `cwd_dev`, `cwd_ino`.
+    pub cwd: Option<String>,
+}
+
+impl<'a> ProcessJson<'a> {
+    /// `process` as it is in the map.
+    pub fn new(process: &'a Process, context: Context<'a>) -> Self {
+        let wall = process.wall_offset_ns;
+        let hints = Hints::new(process);
+        let cwd = &process.cwd;
+        Self {
+            pid: process.key.tgid.0,
+            ppid: process.parent.tgid.0,
+            start_boottime_ns: Big(process.key.start_boottime.0),
+            started_at: rfc3339(process.key.start_boottime, wall),
+            exec_at: process.exec_at.map(|at| rfc3339(at, wall)),
+            comm: Text::from(process.comm.as_bytes()),
+            exe: process.exe.as_deref().map(Text::from),
+            exe_deleted: process.exe_deleted,
+            argv: process.argv.as_ref().map(|argv| strings(&argv.bytes).map(Text::from).collect()),
+            argv_truncated: process.argv.as_ref().is_some_and(|argv| argv.truncated),
+            argv_source: process.argv.as_ref().map(|argv| Cow::Borrowed(source(argv.source))),
+            cwd: cwd_path(process),
+            cwd_dev: known(cwd.id).map(|id| device(id.dev)),
+            cwd_ino: known(cwd.id).map(|id| Big(id.ino)),
+            cwd_deleted: cwd.deleted,
+            cwd_truncated: cwd.truncated,
+            cwd_unreachable: cwd.unreachable,
+            mnt_ns: Some(cwd.mnt_ns).filter(|&ns| ns != 0),
+            tty: process.tty.as_ref().map(|tty| Text::from(tty_name(tty))),
+            foreground: foreground(process),
+            uid: process.uids.uid,
+            euid: process.uids.euid,
+            suid: process.uids.suid,
+            sid: process.sid,
+            pgid: process.pgid,
+            cgroup: process.cgroup.as_deref().map(Text::from),
+            pane: hints.pane,
+            mux: hints.mux.map(Cow::Borrowed),
+            mux_socket: hints.mux_socket,
+            as_of: AsOf { cwd: Some(cwd.as_of).filter(|at| at.0 != 0).map(|at| rfc3339(at, wall)) },
+            certain: context.certain,
+            boot_id: Cow::Borrowed(context.boot_id),
+            death: None,
+        }
+    }
+}
+
+fn source(source: ArgvSource) -> &'static str {
+    match source {
+        ArgvSource::Exec => "exec",
+        ArgvSource::Memory => "memory",
+    }
+}
+
+/// The strings of a NUL-terminated block; the last may lack its NUL.
+pub fn strings(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let terminated = block.strip_suffix(b"\0").unwrap_or(block);
+    let count = if block.is_empty() { 0 } else { usize::MAX };
+    terminated.split(|&byte| byte == 0).take(count)
+}
+
+fn known(id: DirId) -> Option<DirId> {
+    Some(id).filter(|id| *id != DirId::default())
+}
+
+/// `major:minor` of a kernel device number.
+pub fn device(dev: u32) -> String {
+    format!("{}:{}", dev >> 20, dev & 0xf_ffff)
+}
+
+/// As readlink(2) of /proc/PID/cwd would show it.
+fn cwd_path(process: &Process) -> Option<Text<'_>> {
+    let path = process.cwd.path.as_deref()?;
+    if process.cwd.deleted {
+        Some(Text::from([path, b" (deleted)"].concat()))
+    } else {
+        Some(Text::from(path))
+    }
+}
+
+/// `pts/3` for the kernel's `pts3`; other terminals have the kernel's name.
+pub fn tty_name(tty: &Tty) -> Vec<u8> {
+    let end = tty.name.iter().position(|&byte| byte == 0).unwrap_or(tty.name.len());
+    let name = tty.name.get(..end).unwrap_or_default();
+    match name.strip_prefix(b"pts") {
+        Some(index) if !index.is_empty() && index.iter().all(u8::is_ascii_digit) => [b"pts/", index].concat(),
+        _ => name.to_vec(),
+    }
+}
+
+fn foreground(process: &Process) -> Option<bool> {
+    let known = process.tty.is_some() && process.tty_pgrp != 0;
+    known.then_some(process.tty_pgrp == process.pgid)
+}
+
+/// What the environment at exec says of a terminal multiplexer: hints, not facts.
+#[derive(Default)]
+struct Hints<'a> {
+    pane: Option<Text<'a>>,
+    mux: Option<&'static str>,
+    mux_socket: Option<Text<'a>>,
+}
+
+impl<'a> Hints<'a> {
+    fn new(process: &'a Process) -> Self {
+        let variable = |name: &str| {
+            let of = |entry: &'a [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+            process.env.as_deref()?.iter().find_map(|entry| of(entry))
+        };
+        if let Some(tmux) = variable("TMUX").filter(|value| !value.is_empty()) {
+            // TMUX is `socket,server pid,session`; the socket's path may hold commas itself.
+            let socket = tmux.rsplitn(3, |&byte| byte == b',').nth(2).unwrap_or(tmux);
+            return Self {
+                pane: variable("TMUX_PANE").map(Text::from),
+                mux: Some("tmux"),
+                mux_socket: Some(Text::from(socket)),
+            };
+        }
+        if let Some(screen) = variable("STY").filter(|value| !value.is_empty()) {
+            return Self {
+                pane: variable("WINDOW").map(Text::from),
+                mux: Some("screen"),
+                mux_socket: Some(Text::from(screen)),
+            };
+        }
+        Self { pane: variable("TMUX_PANE").map(Text::from), ..Self::default() }
+    }
+}

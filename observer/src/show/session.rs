@@ -1,0 +1,92 @@
+//! Sessions as JSON.
+
+use std::borrow::Cow;
+
+use observer_core::session::{EndReason, State};
+use observer_core::{Process, Session};
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use super::bytes::{Big, Text};
+use super::death::DeathJson;
+use super::process::ProcessJson;
+use super::time::rfc3339;
+
+/// A session of docs/json.md: the home's row, and the fields of its primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionJson<'a> {
+    /// Shown name.
+    pub name: Text<'a>,
+    /// Path of the home.
+    pub home: Text<'a>,
+    /// Mount namespace of the home, where it is not the host's own.
+    pub home_mnt_ns: Option<u32>,
+    /// `live`, `detached`, `left`, `ended` (`unknown` where no daemon speaks).
+    pub state: Cow<'a, str>,
+    /// When the state was entered.
+    pub since: String,
+    /// Roots in this home, the primary included.
+    pub roots: u32,
+    /// Wrapper that the primary runs under.
+    pub wrapper_pid: Option<u32>,
+    /// Where the home was renamed to, or the primary went.
+    pub moved_to: Option<Text<'a>>,
+    /// The home itself was deleted.
+    pub home_deleted: bool,
+    /// `died`, `execed_away` or `replaced`.
+    pub end_reason: Option<Cow<'a, str>>,
+    /// Starts in this home, oldest first, at most 64.
+    pub starts: Vec<String>,
+    /// Primary.
+    #[serde(flatten)]
+    pub primary: ProcessJson<'a>,
+    /// The primary's death; null unless it died.
+    #[serde(rename = "death")]
+    pub session_death: Option<DeathJson<'a>>,
+}
+
+impl<'a> SessionJson<'a> {
+    /// `session` with its primary, as they are in the map.
+    pub fn new(session: &'a Session, primary: &'a Process, context: Context<'a>) -> Self {
+        let wall = primary.wall_offset_ns;
+        let mut process = ProcessJson::new(primary, context);
+        process.pid = session.primary.tgid.0;
+        process.start_boottime_ns = Big(session.primary.start_boottime.0);
+        process.cwd_deleted |= session.cwd_deleted;
+        let death = |death| DeathJson::new(death, session.primary.start_boottime, wall);
+        Self {
+            name: Text::from(&*session.name),
+            home: Text::from(&*session.home.path),
+            home_mnt_ns: session.home.mnt_ns,
+            state: Cow::Borrowed(state(session.state)),
+            since: rfc3339(session.since, wall),
+            roots: session.roots,
+            wrapper_pid: session.wrapper.map(|key| key.tgid.0),
+            moved_to: session.moved_to.as_deref().map(Text::from),
+            home_deleted: session.cwd_deleted,
+            end_reason: session.end_reason.map(|reason| Cow::Borrowed(end_reason(reason))),
+            starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
+            primary: process,
+            session_death: session.death.as_ref().map(death),
+        }
+    }
+}
+
+/// The word for a state.
+pub fn state(state: State) -> &'static str {
+    match state {
+        State::Live => "live",
+        State::Detached => "detached",
+        State::Left => "left",
+        State::Ended => "ended",
+    }
+}
+
+fn end_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Died => "died",
+        EndReason::ExecedAway => "execed_away",
+        EndReason::Replaced => "replaced",
+    }
+}

@@ -1,0 +1,145 @@
+//! Aligned columns for people: the width of a terminal's cells, not of bytes or characters.
+
+use anstyle::Style;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// One cell: harmless text (see [`super::bytes::to_line`]) and how it looks.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// A plain cell.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), style: Style::new() }
+    }
+
+    /// The same, styled.
+    pub fn styled(self, style: Style) -> Self {
+        Self { style, ..self }
+    }
+}
+
+/// Where a column's text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows under a header.
+#[derive(Debug)]
+pub struct Table {
+    aligns: Vec<Align>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new(columns: &[(&str, Align)]) -> Self {
+        let header = columns.iter().map(|(name, _)| Cell::new(*name).styled(Style::new().bold())).collect();
+        Self { aligns: columns.iter().map(|&(_, align)| align).collect(), rows: vec![header] }
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, row: Vec<Cell>) {
+        self.rows.push(row);
+    }
+
+    /// The lines, each cut to `width` cells if one is given; the last column is not padded.
+    pub fn lines(&self, width: Option<usize>) -> impl Iterator<Item = String> + '_ {
+        let widths: Vec<usize> = (0..self.aligns.len())
+            .map(|column| {
+                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width()).max()
+            })
+            .map(|widest| widest.unwrap_or(0))
+            .collect();
+        self.rows.iter().map(move |row| self.line(row, &widths, width.unwrap_or(usize::MAX)))
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize], mut room: usize) -> String {
+        let mut line = String::new();
+        let mut padding = 0;
+        for (column, ((cell, &align), &wide)) in row.iter().zip(&self.aligns).zip(widths).enumerate() {
+            let missing = wide.saturating_sub(cell.text.width());
+            let gap = if column == 0 { 0 } else { 2 };
+            let before = padding + gap + if align == Align::Right { missing } else { 0 };
+            padding = if align == Align::Left { missing } else { 0 };
+            if before >= room || cell.text.is_empty() {
+                padding += before;
+                continue;
+            }
+            room -= before;
+            line.extend(std::iter::repeat_n(' ', before));
+            let shown = cut(&cell.text, room);
+            room -= shown.width();
+            let style = cell.style;
+            line.push_str(&format!("{style}{shown}{style:#}"));
+        }
+        line
+    }
+}
+
+/// `text` in at most `width` cells, `…` where something is missing.
+pub fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if text.width() <= width {
+        return text.into();
+    }
+    let mut used = 0;
+    let mut end = 0;
+    for (at, c) in text.char_indices() {
+        used += c.width().unwrap_or(0);
+        if used + 1 > width {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    let mark = if width == 0 { "" } else { "…" };
+    format!("{}{mark}", text.get(..end).unwrap_or_default()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bytes::to_line;
+    use super::*;
+
+    fn sample() -> Table {
+        let mut table = Table::new(&[("NAME", Align::Left), ("PID", Align::Right), ("CWD", Align::Left)]);
+        let hostile: [&[u8]; 4] = ["日本".as_bytes(), b"evil\n\x1b[2J", b"\xff\t", "a\u{202e}b".as_bytes()];
+        for (row, name) in hostile.iter().enumerate() {
+            let pid = Cell::new((10_usize.pow(row as u32)).to_string());
+            table.push(vec![Cell::new(to_line(name)), pid, Cell::new("/srv")]);
+        }
+        table
+    }
+
+    #[test]
+    fn hostile_names_keep_columns_and_lines() {
+        let lines: Vec<_> =
+            sample().lines(None).map(|line| anstream::adapter::strip_str(&line).to_string()).collect();
+        let expected = [
+            "NAME            PID  CWD",
+            "日本              1  /srv",
+            r"evil\n\x1b[2J    10  /srv",
+            r"\xff\t          100  /srv",
+            r"a\u{202e}b     1000  /srv",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_terminal() {
+        for width in 0..40 {
+            for line in sample().lines(Some(width)) {
+                let plain = anstream::adapter::strip_str(&line).to_string();
+                assert!(plain.width() <= width, "{plain:?} in {width}");
+            }
+        }
+        assert_eq!(cut("日本語", 4), "日…");
+        assert_eq!(cut("abc", 3), "abc");
+    }
+}

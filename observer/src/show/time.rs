@@ -1,0 +1,60 @@
+//! Moments and spans, shown.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use observer_core::BootTime;
+
+/// A boot time as RFC 3339 in UTC with milliseconds, given realtime minus boot time.
+pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
+    match timestamp(at, wall_offset_ns) {
+        Some(time) => format!("{time:.3}"),
+        None => String::from("1970-01-01T00:00:00.000Z"),
+    }
+}
+
+fn timestamp(at: BootTime, wall_offset_ns: i64) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(at.0) + i128::from(wall_offset_ns)).ok()
+}
+
+/// The time of day of an RFC 3339 moment in this machine's zone, `15:04:05.678`; the text itself if it is none.
+pub fn time_of_day(rfc3339: &str) -> String {
+    match rfc3339.parse::<Timestamp>() {
+        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
+        Err(_) => super::bytes::to_line(rfc3339.as_bytes()).into_owned(),
+    }
+}
+
+/// Seconds from an RFC 3339 moment to now, for people; 0 if it is none or lies ahead.
+pub fn age_s(rfc3339: &str) -> u64 {
+    let now = Timestamp::now();
+    rfc3339
+        .parse::<Timestamp>()
+        .map_or(0, |time| u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0))
+}
+
+/// A span in its two largest units: `3d 4h`, `12m 5s`, `7s`.
+pub fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_utc_with_milliseconds() {
+        assert_eq!(rfc3339(BootTime(1_500_000_000), 1_700_000_000_000_000_000), "2023-11-14T22:13:21.500Z");
+    }
+
+    #[test]
+    fn spans_show_two_units() {
+        let shown: Vec<_> = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 900_000].map(span).into();
+        assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "10d 10h"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! The command line's end of the socket.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::frame::{ErrorLine, Hello, PROTOCOL, Request, line};
+use super::listen::is_stale;
+
+/// Bytes of the longest line that is taken from a daemon: some 50,000 processes with long arguments.
+const LINE_BYTES_MAX: u64 = 512 << 20;
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Why the daemon could not be asked.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody listens.
+    NoDaemon(PathBuf),
+    /// The socket's rights say no.
+    Denied(PathBuf),
+    /// Another protocol.
+    Version(u32),
+    /// The daemon's own words.
+    Told(String),
+    /// The answer makes no sense.
+    Garbled(String),
+    /// The connection broke or nothing came.
+    Broken(PathBuf, io::Error),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDaemon(path) => write!(
+                f,
+                "no daemon listens on {}: start it with `observer run`, or name its socket with --socket",
+                path.display()
+            ),
+            Self::Denied(path) => write!(
+                f,
+                "{} may not be opened by this user: become root, or a member of the group `observer`",
+                path.display()
+            ),
+            Self::Version(found) => write!(
+                f,
+                "the daemon speaks protocol {found}, this program {PROTOCOL}: restart the daemon, or use its program"
+            ),
+            Self::Told(message) => f.write_str(message),
+            Self::Garbled(what) => {
+                write!(f, "the answer cannot be read ({what}): is this observer's socket?")
+            }
+            Self::Broken(path, error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+            {
+                write!(
+                    f,
+                    "the daemon on {} did not answer within {} s: it may still be starting; look at its log",
+                    path.display(),
+                    ANSWER_MAX.as_secs()
+                )
+            }
+            Self::Broken(path, error) if error.kind() == ErrorKind::UnexpectedEof => write!(
+                f,
+                "the daemon on {} closed the connection: look whether it still runs, then ask again",
+                path.display()
+            ),
+            Self::Broken(path, error) => {
+                write!(f, "the connection to {} broke ({error}): ask again", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// A connection to the daemon, its first line read.
+pub struct Client {
+    path: PathBuf,
+    reader: BufReader<UnixStream>,
+    /// The daemon's first line.
+    pub hello: Hello,
+}
+
+impl Client {
+    /// Connects and checks the version.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => ClientError::Denied(path.into()),
+            _ if is_stale(&error) => ClientError::NoDaemon(path.into()),
+            _ => ClientError::Broken(path.into(), error),
+        })?;
+        let broken = |error| ClientError::Broken(path.into(), error);
+        stream.set_read_timeout(Some(ANSWER_MAX)).map_err(broken)?;
+        stream.set_write_timeout(Some(ANSWER_MAX)).map_err(broken)?;
+        let hello = Hello { observer: String::new(), protocol: PROTOCOL, boot_id: String::new(), pid: 0 };
+        let mut client = Self { path: path.into(), reader: BufReader::new(stream), hello };
+        let first = client.read_line()?;
+        client.hello = decode(&first)?;
+        if client.hello.protocol != PROTOCOL {
+            return Err(ClientError::Version(client.hello.protocol));
+        }
+        Ok(client)
+    }
+
+    /// Sends `request`.
+    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        let path = &self.path;
+        self.reader
+            .get_mut()
+            .write_all(&line(request))
+            .map_err(|error| ClientError::Broken(path.clone(), error))
+    }
+
+    /// Asks, and reads the answer's line.
+    pub fn ask(&mut self, request: &Request) -> Result<Vec<u8>, ClientError> {
+        self.send(request)?;
+        let answer = self.read_line()?;
+        told(&answer)?;
+        Ok(answer)
+    }
+
+    /// Frames come when something happens: waits for them without end.
+    pub fn wait_for_ever(&mut self) -> Result<(), ClientError> {
+        let path = &self.path;
+        self.reader.get_ref().set_read_timeout(None).map_err(|error| ClientError::Broken(path.clone(), error))
+    }
+
+    /// Nothing has arrived that was not read yet.
+    pub fn is_drained(&self) -> bool {
+        self.reader.buffer().is_empty()
+    }
+
+    /// The next line without its end.
+    pub fn read_line(&mut self) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::new();
+        let read = self.reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
+        let broken = |error| ClientError::Broken(self.path.clone(), error);
+        read.map_err(broken)?;
+        if bytes.pop() != Some(b'\n') {
+            return Err(broken(ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The daemon's refusal, if `line` is one.
+pub fn told(line: &[u8]) -> Result<(), ClientError> {
+    match serde_json::from_slice::<ErrorLine>(line) {
+        Ok(error) if error.kind == "error" => {
+            Err(ClientError::Told(crate::show::bytes::to_line(error.message.as_bytes()).into_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `line` as a `T`.
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
+    told(line)?;
+    serde_json::from_slice(line).map_err(|error| ClientError::Garbled(error.to_string()))
+}

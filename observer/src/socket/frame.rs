@@ -1,0 +1,247 @@
+//! Lines, requests and refusals: no I/O.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol, in the first line of every connection.
+pub const PROTOCOL: u32 = 1;
+/// Bytes of the longest request line that the daemon reads.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// First line of a connection, from the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the program.
+    pub observer: String,
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// This boot's id.
+    pub boot_id: String,
+    /// The daemon's tgid.
+    pub pid: u32,
+}
+
+/// What a client can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Every session.
+    List {
+        /// Also those that have ended.
+        #[serde(default)]
+        ended: bool,
+    },
+    /// Every live process.
+    Processes {},
+    /// A snapshot, then every change.
+    Watch {
+        /// Also processes that are in no session.
+        #[serde(default)]
+        all: bool,
+        /// Only what matches: a session's name or a process's comm; with a `/` in it, a home or cwd.
+        #[serde(default)]
+        glob: Option<String>,
+    },
+    /// The daemon's own counters.
+    Status {},
+    /// The map against the kernel.
+    Audit {},
+}
+
+/// Why the daemon does not serve a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A line longer than [`REQUEST_BYTES_MAX`].
+    LineTooLong,
+    /// Not one of the requests.
+    BadRequest,
+    /// The glob of a watch does not compile.
+    BadGlob,
+    /// Nothing was asked for too long.
+    Idle,
+    /// Too many connections.
+    Busy,
+    /// This user may not ask.
+    Denied,
+    /// The daemon is about to stop.
+    Stopping,
+}
+
+impl Refusal {
+    /// The word of docs/socket.md.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::LineTooLong => "line_too_long",
+            Self::BadRequest => "bad_request",
+            Self::BadGlob => "bad_glob",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Denied => "denied",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// What happened and what to do.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::LineTooLong => "a request is one line of at most 65536 bytes: send it shorter",
+            Self::BadRequest => {
+                "a request is one line such as {\"request\":\"list\"}; list, processes, watch, status and audit exist: \
+                 see docs/socket.md"
+            }
+            Self::BadGlob => "the glob does not compile: correct it",
+            Self::Idle => "nothing was asked for 30 seconds: connect again when there is a question",
+            Self::Busy => "too many connections: close some, then connect again",
+            Self::Denied => "this user may not ask: become root, or a member of the group `observer`",
+            Self::Stopping => "the daemon is stopping: connect again when it runs",
+        }
+    }
+}
+
+/// The line that tells a client why it is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorLine {
+    /// `error`.
+    pub kind: String,
+    /// [`Refusal::code`].
+    pub error: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// `refusal` as a line with its end; `detail` says more where there is more to say.
+pub fn error_line(refusal: Refusal, detail: Option<&dyn fmt::Display>) -> Vec<u8> {
+    let message = match detail {
+        Some(detail) => format!("{detail}; {}", refusal.sentence()),
+        None => refusal.sentence().into(),
+    };
+    line(&ErrorLine { kind: "error".into(), error: refusal.code().into(), message })
+}
+
+/// `value` as one line of JSON with its end.
+pub fn line(value: &impl Serialize) -> Vec<u8> {
+    // What is sent holds strings, numbers and structs only: serialising it into memory cannot fail.
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Decodes a request line, without its end.
+pub fn parse_request(line: &[u8]) -> Result<Request, serde_json::Error> {
+    serde_json::from_slice(line)
+}
+
+/// Appends the frame `body`, a JSON object, as number `seq` of its connection.
+pub fn push_numbered(out: &mut Vec<u8>, seq: u64, body: &[u8]) {
+    out.extend_from_slice(b"{\"seq\":");
+    out.extend_from_slice(seq.to_string().as_bytes());
+    out.push(b',');
+    out.extend_from_slice(body.strip_prefix(b"{").unwrap_or(body));
+    out.push(b'\n');
+}
+
+/// Cuts a stream of bytes into lines, holding one line at most.
+#[derive(Debug, Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    /// Bytes at the front that hold no line end.
+    searched: usize,
+}
+
+impl Lines {
+    /// Takes what arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole line without its end (a CR before it goes too); `None`: more must arrive.
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
+        let fresh = self.bytes.get(self.searched..).unwrap_or_default();
+        let Some(at) = fresh.iter().position(|&byte| byte == b'\n') else {
+            self.searched = self.bytes.len();
+            return if self.bytes.len() > REQUEST_BYTES_MAX { Err(Refusal::LineTooLong) } else { Ok(None) };
+        };
+        let end = self.searched + at;
+        if end > REQUEST_BYTES_MAX {
+            return Err(Refusal::LineTooLong);
+        }
+        let rest = self.bytes.split_off(end + 1);
+        let mut line = std::mem::replace(&mut self.bytes, rest);
+        self.searched = 0;
+        line.truncate(end);
+        if line.ends_with(b"\r") {
+            line.truncate(end - 1);
+        }
+        Ok(Some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn requests_have_one_spelling() {
+        assert_eq!(parse_request(br#"{"request":"list"}"#).unwrap(), Request::List { ended: false });
+        assert_eq!(parse_request(br#"{"request":"processes"}"#).unwrap(), Request::Processes {});
+        let watch = Request::Watch { all: true, glob: Some("a*".into()) };
+        assert_eq!(parse_request(br#"{"request":"watch","all":true,"glob":"a*"}"#).unwrap(), watch);
+        assert_eq!(parse_request(&line(&watch)).unwrap(), watch);
+        for wrong in [
+            "",
+            "list",
+            "{}",
+            r#"{"request":"kill"}"#,
+            r#"{"request":"list","x":1}"#,
+            r#"{"request":"status","x":1}"#,
+        ] {
+            assert!(parse_request(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn frames_are_numbered_in_front() {
+        let mut out = Vec::new();
+        push_numbered(&mut out, 7, br#"{"kind":"x"}"#);
+        assert_eq!(out, b"{\"seq\":7,\"kind\":\"x\"}\n");
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_at_the_bound() {
+        let mut lines = Lines::default();
+        lines.push(&vec![b'x'; REQUEST_BYTES_MAX]);
+        assert_eq!(lines.next(), Ok(None));
+        lines.push(b"\n");
+        assert_eq!(lines.next().unwrap().unwrap().len(), REQUEST_BYTES_MAX);
+        lines.push(&vec![b'x'; REQUEST_BYTES_MAX + 1]);
+        assert_eq!(lines.next(), Err(Refusal::LineTooLong));
+    }
+
+    #[test]
+    fn errors_tell_the_next_step() {
+        let told: ErrorLine = serde_json::from_slice(&error_line(Refusal::BadRequest, Some(&"no"))).unwrap();
+        assert_eq!((told.kind.as_str(), told.error.as_str()), ("error", "bad_request"));
+        assert!(told.message.starts_with("no; a request is") && told.message.ends_with("see docs/socket.md"));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_they_arrive(
+            wanted in prop::collection::vec("[a-z ]{0,20}", 0..8), chunk in 1usize..9,
+        ) {
+            let stream: String = wanted.iter().map(|line| format!("{line}\n")).collect();
+            let mut lines = Lines::default();
+            let mut found = Vec::new();
+            for piece in stream.as_bytes().chunks(chunk) {
+                lines.push(piece);
+                while let Some(line) = lines.next().unwrap() {
+                    found.push(String::from_utf8(line).unwrap());
+                }
+            }
+            prop_assert_eq!(found, wanted);
+        }
+    }
+}

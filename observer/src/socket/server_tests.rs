@@ -1,0 +1,193 @@
+//! The server against clients of every kind, with a loop that answers from a script.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::*;
+use crate::socket::hub::{Hub, Scope};
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    questions: mpsc::Receiver<Asked>,
+    counters: Arc<Counters>,
+}
+
+fn start() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("o.sock");
+    let listener = StdListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
+    let counters = Arc::new(Counters::default());
+    let hello = Hello { observer: "0".into(), protocol: 1, boot_id: "b".into(), pid: 1 };
+    let service = Service {
+        hello,
+        admission: Admission { group: None },
+        questions: asked,
+        counters: Arc::clone(&counters),
+    };
+    tokio::spawn(serve(UnixListener::from_std(listener).unwrap(), service));
+    Fixture { _dir: dir, path, questions, counters }
+}
+
+impl Fixture {
+    async fn connect(&self) -> BufReader<UnixStream> {
+        let mut client = BufReader::new(UnixStream::connect(&self.path).await.unwrap());
+        assert!(read(&mut client).await.starts_with("{\"observer\":\"0\",\"protocol\":1"));
+        client
+    }
+
+    /// Takes the next question and answers it with `line`.
+    async fn answer(&mut self, line: &'static [u8]) -> Question {
+        let asked = self.questions.recv().await.unwrap();
+        asked.reply.send(Answer::Line(Bytes::from_static(line))).unwrap();
+        asked.question
+    }
+}
+
+async fn read(client: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    timeout(Duration::from_secs(20), client.read_line(&mut line)).await.expect("a line in time").unwrap();
+    line
+}
+
+async fn send(client: &mut BufReader<UnixStream>, bytes: &[u8]) {
+    client.get_mut().write_all(bytes).await.unwrap();
+}
+
+#[tokio::test]
+async fn questions_reach_the_loop_and_answers_come_back() {
+    let mut fixture = start();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"list\",\"ended\":true}\n{\"request\":\"status\"}\n").await;
+    assert!(matches!(fixture.answer(b"one\n").await, Question::List { ended: true }));
+    assert!(matches!(fixture.answer(b"two\n").await, Question::Status));
+    assert_eq!([read(&mut client).await, read(&mut client).await], ["one\n", "two\n"]);
+}
+
+#[tokio::test]
+async fn garbage_is_told_and_dropped_and_others_are_served() {
+    let mut fixture = start();
+    let cases: [(&[u8], &str); 4] = [
+        (b"\xff\x00\x1b[2J\n", "bad_request"),
+        (b"{\"request\":\"kill\",\"pid\":1}\n", "bad_request"),
+        (b"{\"request\":\"watch\",\"glob\":\"[\"}\n", "bad_glob"),
+        (&[b'x'; 1 << 20], "line_too_long"),
+    ];
+    for (garbage, code) in cases {
+        let mut client = fixture.connect().await;
+        // The daemon may close before it has all of it.
+        let _ = client.get_mut().write_all(garbage).await;
+        let told = read(&mut client).await;
+        assert!(told.contains(&format!("\"error\":\"{code}\"")), "{told}");
+        assert!(!told.contains('\x1b'));
+        assert_eq!(read(&mut client).await, "", "{code}: dropped");
+    }
+    assert_eq!(fixture.counters.dropped.load(Ordering::Relaxed), 4);
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"processes\"}\r\n").await;
+    assert!(matches!(fixture.answer(b"fine\n").await, Question::Processes));
+    assert_eq!(read(&mut client).await, "fine\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_told_and_dropped() {
+    let fixture = start();
+    let mut client = fixture.connect().await;
+    let mut line = String::new();
+    client.read_line(&mut line).await.unwrap();
+    assert!(line.contains("\"error\":\"idle\""), "{line}");
+    line.clear();
+    assert_eq!(client.read_line(&mut line).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn too_many_clients_are_turned_away() {
+    let fixture = start();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS_MAX {
+        clients.push(fixture.connect().await);
+    }
+    let mut late = BufReader::new(UnixStream::connect(&fixture.path).await.unwrap());
+    assert!(read(&mut late).await.contains("\"error\":\"busy\""));
+    drop(clients.pop());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut again = BufReader::new(UnixStream::connect(&fixture.path).await.unwrap());
+        if read(&mut again).await.contains("protocol") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the place is free again");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Subscribes whoever asks to watch, with a snapshot of one frame.
+async fn subscribe(fixture: &mut Fixture, hub: &mut Hub) {
+    let asked = fixture.questions.recv().await.unwrap();
+    let Question::Watch(interest) = asked.question else { panic!("a watch") };
+    let snapshot = [Bytes::from_static(b"{\"kind\":\"snapshot_begin\"}")].into();
+    asked.reply.send(Answer::Watch(hub.subscribe(interest, snapshot))).unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_is_a_snapshot_and_every_change_after_it_numbered() {
+    let mut fixture = start();
+    let mut hub = Hub::default();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"watch\"}\n").await;
+    subscribe(&mut fixture, &mut hub).await;
+    for n in 0..3 {
+        hub.publish(Scope::Always, || format!("{{\"n\":{n}}}").into_bytes());
+    }
+    assert_eq!(read(&mut client).await, "{\"seq\":1,\"kind\":\"snapshot_begin\"}\n");
+    for n in 0..3 {
+        assert_eq!(read(&mut client).await, format!("{{\"seq\":{},\"n\":{n}}}\n", n + 2));
+    }
+    send(&mut client, b"{\"request\":\"list\"}\n").await;
+    assert!(read(&mut client).await.contains("takes no further request"));
+}
+
+#[tokio::test]
+async fn a_slow_client_is_told_lagged_and_gets_a_new_snapshot() {
+    let mut fixture = start();
+    let mut hub = Hub::default();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"watch\"}\n").await;
+    subscribe(&mut fixture, &mut hub).await;
+    let mut published = 0;
+    while !hub.is_empty() {
+        hub.publish(Scope::Always, || vec![b' '; 1024]);
+        published += 1;
+        assert!(published < 100_000, "the queue has a bound");
+    }
+    let mut frames = 0;
+    let lagged = loop {
+        let line = read(&mut client).await;
+        frames += 1;
+        assert!(line.starts_with(&format!("{{\"seq\":{frames},")), "{line}");
+        if line.contains("\"kind\":\"lagged\"") {
+            break line;
+        }
+    };
+    assert!(lagged.contains("\"boottime_ns\":\"") && lagged.contains("\"boot_id\":\"b\""), "{lagged}");
+    // Everything up to the frame that found no room, the snapshot and the word itself.
+    assert_eq!(frames, published - 1 + 2);
+    subscribe(&mut fixture, &mut hub).await;
+    let line = read(&mut client).await;
+    assert_eq!(line, format!("{{\"seq\":{},\"kind\":\"snapshot_begin\"}}\n", frames + 1));
+}
+
+#[tokio::test]
+async fn a_daemon_that_stops_says_so() {
+    let mut fixture = start();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"audit\"}\n").await;
+    let asked = fixture.questions.recv().await.unwrap();
+    assert!(matches!(asked.question, Question::Audit));
+    drop(asked);
+    assert!(read(&mut client).await.contains("\"error\":\"stopping\""));
+}

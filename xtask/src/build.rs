@@ -1,0 +1,92 @@
+//! `cargo xtask build`: the kernel programs, then the program that carries them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::toolchain::{TARGET, Toolchain};
+use crate::workspace::Workspace;
+
+/// Build the kernel programs and target/release/observer.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The program in the dev profile: target/debug/observer. The kernel programs are always optimised: the
+    /// verifier takes no others.
+    #[arg(long)]
+    debug: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let toolchain = Toolchain::ready()?;
+    if arguments.debug {
+        kernel_programs(workspace, &toolchain)?;
+        command::run(&mut workspace.cargo(&["build", "--package", "observer"]))?;
+        eprintln!("xtask: built {}", workspace.target.join("debug/observer").display());
+    } else {
+        let binary = release(workspace, &toolchain)?;
+        eprintln!("xtask: built {}", binary.display());
+    }
+    Ok(())
+}
+
+/// Builds everything in the release profile; returns where the program is.
+pub(crate) fn release(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
+    kernel_programs(workspace, toolchain)?;
+    command::run(&mut workspace.cargo(&["build", "--release", "--package", "observer"]))?;
+    Ok(workspace.release_binary())
+}
+
+fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+    // A target directory of their own: other flags and another compiler would have the host's builds thrown
+    // away at each turn.
+    let directory = workspace.root.join("target/bpf-build");
+    command::run(&mut toolchain.build_command(&workspace.root, &directory))
+        .context("build the kernel programs")?;
+    let built = directory.join(TARGET).join("release/observer-ebpf");
+    let object = workspace.bpf_object();
+    copy_if_changed(&built, &object)
+        .with_context(|| format!("copy {} to {}", built.display(), object.display()))
+}
+
+/// Leaves `to` alone when it holds the same bytes: its age decides whether the program is built again. Otherwise
+/// replaces it in one step.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from)?;
+    if fs::read(to).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let directory = to.parent().context("no directory to copy into")?;
+    fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    std::io::Write::write_all(&mut file, &bytes)?;
+    file.persist(to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_with_the_same_bytes_keeps_its_age() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let from = directory.path().join("built");
+        let to = directory.path().join("bpf/observer.bpf.o");
+        fs::write(&from, "one")?;
+        copy_if_changed(&from, &to)?;
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        fs::File::options().write(true).open(&to)?.set_modified(old)?;
+
+        copy_if_changed(&from, &to)?;
+        assert_eq!(fs::metadata(&to)?.modified()?, old);
+
+        fs::write(&from, "two")?;
+        copy_if_changed(&from, &to)?;
+        assert_eq!(fs::read_to_string(&to)?, "two");
+        assert_ne!(fs::metadata(&to)?.modified()?, old);
+        assert_eq!(fs::read_dir(directory.path().join("bpf"))?.count(), 1, "no temporary file is left");
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! Who may name what: the house's invariants, as far as names can prove them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::source::Source;
+use crate::workspace::Workspace;
+
+/// Names that only some files of a directory may use.
+struct Rule {
+    /// What holds, as a sentence.
+    says: &'static str,
+    /// Directory that it holds for.
+    within: &'static str,
+    /// Any of these, at the start of a word.
+    names: &'static [&'static str],
+    /// Files or directories that may use them, relative to `within`. Where there are any, one of them must: a rule
+    /// about names that nothing uses proves nothing.
+    only: &'static [&'static str],
+}
+
+const RULES: [Rule; 6] = [
+    Rule {
+        says: "only emit.rs touches the ring (maps.rs declares it)",
+        within: "observer-ebpf/src",
+        names: &["RING"],
+        only: &["emit.rs", "maps.rs"],
+    },
+    Rule {
+        says: "only clock.rs reads a clock",
+        within: "observer/src",
+        names: &["clock_gettime", "SystemTime::now", "Instant::now"],
+        only: &["clock.rs"],
+    },
+    Rule {
+        says: "the daemon signals and traces nobody; only the self-test kills, and only its own child",
+        within: "observer/src",
+        names: &["libc::kill", "tgkill", "tkill", "pidfd_send_signal", "ptrace", "process_vm_writev"],
+        only: &["kernel/selftest.rs", "kernel/self_test.rs", "kernel/selftest", "kernel/self_test"],
+    },
+    Rule {
+        says: "the kernel adapter knows no other adapter",
+        within: "observer/src/kernel",
+        names: &["crate::socket", "crate::journal", "crate::postgres", "crate::daemon", "crate::cli"],
+        only: &[],
+    },
+    Rule {
+        says: "the socket adapter knows no other adapter",
+        within: "observer/src/socket",
+        names: &["crate::kernel", "crate::journal", "crate::postgres", "crate::daemon", "crate::cli"],
+        only: &[],
+    },
+    Rule {
+        says: "the core and the record layouts know no std",
+        within: "observer-co",
+        names: &["std::", "extern crate std"],
+        only: &[],
+    },
+];
+
+/// Attributes that the compiler turns into proofs, and the crates that must have them.
+const ATTRIBUTES: [(&str, &[&str]); 3] = [
+    ("observer-core/src/lib.rs", &["#![no_std]", "#![forbid(unsafe_code)]"]),
+    ("observer-common/src/lib.rs", &["#![no_std]", "#![forbid(unsafe_code)]"]),
+    ("observer-ebpf/src/main.rs", &["#![no_std]"]),
+];
+
+/// What a crate may depend on, outside its tests.
+const DEPENDENCIES: [(&str, &[&str]); 2] =
+    [("observer-core", &["observer-common"]), ("observer-common", &[])];
+
+/// Libraries that read /proc for the state of processes.
+const PROC_READERS: [&str; 5] = ["procfs", "procfs-core", "sysinfo", "psutil", "heim"];
+
+pub(super) fn check(workspace: &Workspace, product: &[Source]) -> Result<Vec<String>> {
+    let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule.check(product)).collect();
+    for (path, attributes) in ATTRIBUTES {
+        let code =
+            product.iter().find(|source| source.path == Path::new(path)).map(|source| source.code.as_str());
+        for attribute in attributes {
+            if !code.is_some_and(|code| code.contains(attribute)) {
+                findings.push(format!("{path}: must begin with {attribute}"));
+            }
+        }
+    }
+    for (name, allowed) in DEPENDENCIES {
+        findings.extend(foreign_dependencies(workspace.package(name)?, allowed).map(|dependency| {
+            format!(
+                "{name}/Cargo.toml: depends on {dependency}; allowed are {allowed:?}: it has to stay pure"
+            )
+        }));
+    }
+    findings.extend(proc_readers(&workspace.cargo_tree("observer")?).map(|library| {
+        format!("observer/Cargo.toml: brings in {library}, which reads /proc for the state of processes")
+    }));
+    Ok(findings)
+}
+
+impl Rule {
+    fn check(&self, product: &[Source]) -> Vec<String> {
+        let mut findings = Vec::new();
+        let mut used_where_allowed = self.only.is_empty();
+        for source in product {
+            let path = source.path.to_string_lossy();
+            let Some(below) = path.strip_prefix(self.within) else { continue };
+            let below = below.trim_start_matches('/');
+            let allowed = self.only.iter().any(|only| Path::new(below).starts_with(only));
+            for (index, line) in source.code.lines().enumerate() {
+                let Some(name) = self.names.iter().find(|name| mentions(line, name)) else { continue };
+                if allowed {
+                    used_where_allowed = true;
+                } else {
+                    findings.push(format!("{path}:{}: `{name}`: {}", index + 1, self.says));
+                }
+            }
+        }
+        if !used_where_allowed {
+            findings.push(format!(
+                "{}: no file in {:?} uses any of {:?}: the names changed, and so must the rule in \
+                 xtask/src/check/layers.rs ({})",
+                self.within, self.only, self.names, self.says
+            ));
+        }
+        findings
+    }
+}
+
+/// Whether `line` has `name` at the start of a word: `RING` is in `RING.output` and `RING_SIZE`, not in `STRING`.
+fn mentions(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line.get(..at).and_then(|before| before.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+fn foreign_dependencies<'a>(package: &'a Value, allowed: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    package
+        .get("dependencies")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|dependency| dependency.get("kind").is_none_or(Value::is_null))
+        .filter_map(|dependency| dependency.get("name").and_then(Value::as_str))
+        .filter(|name| !allowed.contains(name))
+}
+
+fn proc_readers(tree: &str) -> impl Iterator<Item = &'static str> {
+    PROC_READERS
+        .into_iter()
+        .filter(|library| tree.lines().any(|line| line.split(' ').next() == Some(library)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::source;
+    use serde_json::json;
+
+    const RULE: Rule = Rule { says: "x", within: "e/src", names: &["RING"], only: &["emit.rs"] };
+
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        let sources: Vec<_> = files.iter().map(|(path, text)| source::parse(Path::new(path), text)).collect();
+        RULE.check(&sources)
+    }
+
+    #[test]
+    fn a_name_outside_its_file_is_found_by_line() {
+        let found =
+            found(&[("e/src/emit.rs", "RING.output()"), ("e/src/hooks/a.rs", "// RING\nlet x = RING;")]);
+        assert_eq!(found, ["e/src/hooks/a.rs:2: `RING`: x"]);
+    }
+
+    #[test]
+    fn a_rule_about_names_that_nothing_uses_is_a_finding() {
+        let found = found(&[("e/src/emit.rs", "let STRING = 1;"), ("other/src/a.rs", "RING")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found.iter().all(|finding| finding.contains("so must the rule")), "{found:?}");
+    }
+
+    #[test]
+    fn only_ordinary_dependencies_count() {
+        let package = json!({"dependencies": [
+            {"name": "observer-common", "kind": null}, {"name": "serde", "kind": null}, {"name": "proptest", "kind": "dev"}]});
+        assert_eq!(foreign_dependencies(&package, &["observer-common"]).collect::<Vec<_>>(), ["serde"]);
+    }
+
+    #[test]
+    fn a_library_that_reads_proc_is_found_by_its_whole_name() {
+        let tree = "observer v0.1.0 (/w/observer)\nprocfs v0.17.0\nsysinfo-not v1.0.0\n";
+        assert_eq!(proc_readers(tree).collect::<Vec<_>>(), ["procfs"]);
+    }
+}

@@ -1,0 +1,22 @@
+//! `cargo xtask fmt`: rustfmt over the whole workspace, the kernel programs included.
+
+use anyhow::Result;
+
+use crate::command;
+use crate::workspace::Workspace;
+
+/// Format all Rust sources.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing; fail if a file is not formatted.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let mut command = workspace.cargo(&["fmt", "--all"]);
+    if arguments.check {
+        command.arg("--check");
+    }
+    command::run(&mut command)
+}

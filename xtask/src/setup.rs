@@ -1,0 +1,47 @@
+//! `cargo xtask setup`: installs what is missing, one line a step. Running it again changes nothing.
+
+use anyhow::{Context, Result};
+
+use crate::toolchain::{self, Toolchain};
+use crate::{apt, command};
+
+/// Install what building and testing need, as far as it is missing.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+
+/// Programs that the tests run, and Debian's packages that have them.
+const TEST_PROGRAMS: [(&str, &str); 4] =
+    [("tmux", "tmux"), ("strace", "strace"), ("script", "bsdutils"), ("gcc", "gcc")];
+
+pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
+    for_test().map(drop)
+}
+
+/// What building needs.
+pub(crate) fn for_build() -> Result<Toolchain> {
+    let kind = toolchain::install_compiler().context("setup")?;
+    let linker = toolchain::install_linker().context("setup")?;
+    Ok(Toolchain { kind, linker })
+}
+
+/// What building and testing need.
+pub(crate) fn for_test() -> Result<Toolchain> {
+    let toolchain = for_build()?;
+    for (program, package) in TEST_PROGRAMS {
+        install_program(program, package)
+            .with_context(|| format!("setup: {program}, which the tests run"))?;
+    }
+    Ok(toolchain)
+}
+
+fn install_program(program: &str, package: &str) -> Result<()> {
+    if command::find(program).is_some() {
+        eprintln!("setup: {program}: present");
+        return Ok(());
+    }
+    eprintln!("setup: {program}: installing (package {package})");
+    apt::install(&[package])?;
+    command::find(program)
+        .with_context(|| format!("package {package} is installed, but {program} is not on PATH"))
+        .map(drop)
+}
