@@ -28,8 +28,12 @@ const COMM: &[u8; 16] = b"o)\n\x1b[7m\xff\xc3( x\"\0\0\0";
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// Marks the child that execs this program once more: should it ever come here, it stops.
+const CHILD_MARK: &str = "OBSERVER_SELF_TEST_CHILD";
+
 /// Runs it; `kernel`'s ring is drained, which is harmless before the first snapshot.
 pub fn run(kernel: &mut Kernel) -> Result<()> {
+    ensure!(std::env::var_os(CHILD_MARK).is_none(), "the self-test's child does not run observer: unset {CHILD_MARK}");
     killed_child(kernel).context(REFUSAL)?;
     execed_child(kernel).context(REFUSAL)
 }
@@ -79,6 +83,7 @@ fn killed_child(kernel: &mut Kernel) -> Result<()> {
 fn execed_child(kernel: &mut Kernel) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
         .arg("--version")
+        .env(CHILD_MARK, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
