@@ -18,7 +18,7 @@ use observer_core::input::{Facts, Row};
 use observer_core::process::Comm;
 use observer_core::{BootTime, Input, Tgid};
 
-use super::Kernel;
+use super::{Kernel, sys};
 use crate::clock;
 
 /// Where the child goes: three levels deep, across a mount, and there on every machine that observer runs on.
@@ -127,7 +127,6 @@ impl Truth {
         let raw = pid.cast_signed();
         let directory = fs::metadata(std::ffi::OsStr::from_bytes(DIRECTORY.to_bytes()))
             .context("look at /sys/kernel/btf")?;
-        let namespace = fs::metadata("/proc/self/ns/mnt").context("look at the own mount namespace")?;
         // SAFETY: four queries without side effects.
         let (sid, pgid, uid, euid) =
             unsafe { (libc::getsid(raw), libc::getpgid(raw), libc::getuid(), libc::geteuid()) };
@@ -141,7 +140,7 @@ impl Truth {
             tty_name: terminal.name.replace("/dev/pts/", "pts"),
             cwd_ino: directory.ino(),
             cwd_dev: kernel_dev(directory.dev()),
-            mnt_ns: namespace.ino() as u32,
+            mnt_ns: sys::own_mnt_ns(),
         })
     }
 
