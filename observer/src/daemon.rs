@@ -156,7 +156,6 @@ impl Daemon {
             self.kernel.drops_by_kind();
             self.note_drops();
         }
-        self.readings.check();
         self.perform();
         drained.caught_up
     }
@@ -207,10 +206,8 @@ impl Daemon {
     /// One pass, with everything that happened before it heard before, and what it overtook heard after. Whether
     /// it succeeded.
     fn pass(&mut self) -> bool {
-        // From here on each hint is told again; those told before are heard by this drain.
-        self.kernel.clear_hints(u64::MAX);
         let before = self.drain_to(self.kernel.producer_position());
-        // What was asked for up to here, this pass answers: a hint among it may be told again once more.
+        // What was asked for up to here, this pass answers; from here on its hints are told again.
         let asked = self.edge.pass.take();
         self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
         self.edge.wall_offset_ns = clock::wall_offset_ns();
@@ -249,6 +246,7 @@ impl Daemon {
                 self.readings.ask(key, process.tty.is_some());
             }
         }
+        self.readings.go_on();
         for home in std::mem::take(&mut self.edge.owners) {
             self.owners.ask(home);
         }
@@ -259,15 +257,17 @@ impl Daemon {
 
     fn memory_read(&mut self, outcome: Outcome) {
         self.readings.done(&outcome);
-        let Some(memory) = &outcome.memory else { return };
-        let input = Input::Memory {
-            at: memory.at,
-            key: outcome.key,
-            exec_id: memory.exec_id,
-            argv: Block { bytes: &memory.argv, truncated: memory.argv_truncated },
-            env: Block { bytes: &memory.env, truncated: memory.env_truncated },
-        };
-        self.core.handle(input, &mut self.edge);
+        for memory in outcome.memories {
+            let input = Input::Memory {
+                at: memory.at,
+                key: memory.key,
+                exec_id: memory.exec_id,
+                argv: Block { bytes: &memory.argv, truncated: memory.argv_truncated },
+                env: Block { bytes: &memory.env, truncated: memory.env_truncated },
+            };
+            self.core.handle(input, &mut self.edge);
+        }
+        self.perform();
     }
 
     fn owner_found(&mut self, found: &OwnerFound) {
@@ -309,7 +309,7 @@ impl Daemon {
             self.core.poll_timeout().map(of_boot),
             self.edge.pass.map(|pass| of_boot(pass.not_before)),
             self.counters_due,
-            self.readings.check_due(),
+            self.readings.due(),
         ]
         .into_iter()
         .flatten()

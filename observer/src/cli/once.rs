@@ -1,22 +1,38 @@
 //! Without a daemon: one look at the kernel into a map of one's own, then out.
 
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
+use observer_core::input::Block;
 use observer_core::table::Settings;
-use observer_core::{BootTime, Change, Core, Input, Request, Sink};
+use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 
 use super::{Exit, Failure};
 use crate::config::Config;
 use crate::daemon::answers::Moment;
+use crate::kernel::MemoryReader;
 use crate::show::Context;
 use crate::{boot, clock, kernel};
 
-/// Changes of a map that nobody watches.
-pub struct Nobody;
+/// How long arguments are waited for: a process can make their reading wait.
+const ARGV_WAIT: Duration = Duration::from_secs(2);
 
-impl Sink for Nobody {
+/// A map that nobody watches: its changes are not told; whose memory it wants is kept.
+#[derive(Default)]
+pub struct Wants {
+    memory: Vec<ProcessKey>,
+}
+
+impl Sink for Wants {
     fn change(&mut self, _: BootTime, _: Change<'_>) {}
-    fn request(&mut self, _: Request<'_>) {}
+
+    fn request(&mut self, request: Request<'_>) {
+        if let Request::Memory(key) = request {
+            self.memory.push(key);
+        }
+    }
 }
 
 /// A map made of one look.
@@ -31,22 +47,38 @@ impl Snapshot {
     /// Looks, with the sessions of `config`'s rules. Needs the rights to.
     pub fn take(config: Option<&Path>) -> anyhow::Result<Self> {
         let config = Config::load(config)?;
+        let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
-        let mut core = Core::new(Settings {
+        let mut wants = Wants::default();
+        let mut settings = Some(Settings {
             rules: config.rules,
             env: config.env.into_iter().map(String::into_bytes).collect(),
-            host_mnt_ns: kernel::host_mnt_ns(),
+            host_mnt_ns: 0,
         });
-        core.set_wall_offset(wall_offset_ns);
-        kernel::pass_once(|input| core.handle(input, &mut Nobody)).map_err(|error| Failure {
-            exit: Exit::Unknown,
-            message: format!(
-                "no daemon runs, and the kernel could not be read without one: {error:#}. Start the daemon (`observer \
-                 run`), become root, or see `observer doctor`"
-            ),
-        })?;
-        core.handle(Input::Tick { at: clock::boottime() }, &mut Nobody);
-        Ok(Self { core, boot_id: boot::boot_id()?, wall_offset_ns })
+        let mut begin = None;
+        let mut core: Option<Core> = None;
+        let look = kernel::pass_once(|input| {
+            // The host's first process comes first, and tells which mount namespace is the host's own.
+            match (&mut core, input) {
+                (Some(core), input) => core.handle(input, &mut wants),
+                (None, Input::PassBegin { .. }) => begin = beginning(&input),
+                (None, input) => {
+                    let mut settings = settings.take().unwrap_or_default();
+                    settings.host_mnt_ns = host_mnt_ns(&input);
+                    let core = core.insert(Core::new(settings));
+                    core.set_wall_offset(wall_offset_ns);
+                    if let Some((at, drops_total)) = begin {
+                        core.handle(Input::PassBegin { at, drops_total }, &mut wants);
+                    }
+                    core.handle(input, &mut wants);
+                }
+            }
+        });
+        let reader = look.map_err(no_rights)?;
+        let mut core = core.unwrap_or_else(|| Core::new(Settings::default()));
+        read_memory(&mut core, reader, wants);
+        core.handle(Input::Tick { at: clock::boottime() }, &mut Wants::default());
+        Ok(Self { core, boot_id, wall_offset_ns })
     }
 
     /// Now, for what is shown of it.
@@ -56,5 +88,53 @@ impl Snapshot {
             wall_offset_ns: self.wall_offset_ns,
             context: Context { boot_id: &self.boot_id, certain: !self.core.in_gap() },
         }
+    }
+}
+
+fn beginning(input: &Input<'_>) -> Option<(BootTime, u64)> {
+    match *input {
+        Input::PassBegin { at, drops_total } => Some((at, drops_total)),
+        _ => None,
+    }
+}
+
+fn host_mnt_ns(input: &Input<'_>) -> u32 {
+    match input {
+        Input::PassRow(row) if row.key.tgid == Tgid(1) => row.facts.mnt_ns,
+        _ => 0,
+    }
+}
+
+/// The kernel could not be read.
+pub fn no_rights(error: anyhow::Error) -> Failure {
+    Failure {
+        exit: Exit::Unknown,
+        message: format!(
+            "no daemon runs, and the kernel could not be read without one: {error:#}. Start the daemon with `observer \
+             run`, or see what `observer doctor` says"
+        ),
+    }
+}
+
+/// Arguments and environment of the processes that `wants` names, as far as they come in time.
+fn read_memory(core: &mut Core, reader: MemoryReader, wants: Wants) {
+    let env = |key| core.process_by_key(key).is_some_and(|process| process.tty.is_some());
+    let wanted: Vec<_> = wants.memory.into_iter().map(|key| (key, env(key))).collect();
+    let (found, memories) = channel();
+    let read = move || {
+        let _ = found.send(reader.read(&wanted));
+    };
+    if thread::Builder::new().spawn(read).is_err() {
+        return;
+    }
+    for memory in memories.recv_timeout(ARGV_WAIT).into_iter().flatten().flatten() {
+        let input = Input::Memory {
+            at: memory.at,
+            key: memory.key,
+            exec_id: memory.exec_id,
+            argv: Block { bytes: &memory.argv, truncated: memory.argv_truncated },
+            env: Block { bytes: &memory.env, truncated: memory.env_truncated },
+        };
+        core.handle(input, &mut Wants::default());
     }
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use observer_core::Rule;
 use serde::Deserialize;
 
+use crate::kernel;
+
 /// Environment variables kept where the configuration names none: where a multiplexer says who it is.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
 /// Bytes of the largest file that is read.
@@ -160,19 +162,11 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
     check_ring_bytes(bytes.into_inner()).map_err(|message| Fault { span, message })
 }
 
-/// A ring size that the kernel takes and that observer's largest records fit.
+/// A ring size that the kernel takes and that observer's largest records fit; the error ends with the next step.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
-    use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
-    match u32::try_from(bytes) {
-        Ok(bytes) if bytes.is_power_of_two() && (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&bytes) => {
-            Ok(bytes)
-        }
-        _ => Err(format!(
-            "the ring's size must be a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes, found {bytes}: \
-             write for instance {}",
-            observer_common::limits::RING_BYTES_DEFAULT
-        )),
-    }
+    // A size beyond 32 bits is told as the largest of them, which is as wrong.
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    kernel::check_ring_bytes(bytes).map(|()| bytes).map_err(|error| error.to_string())
 }
 
 /// Line and column, both from 1, columns in characters.

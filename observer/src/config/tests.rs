@@ -138,7 +138,7 @@ fn errors_say_where_what_and_what_next() {
         ),
         (
             "[daemon]\nring_bytes = 65537",
-            "observer.toml:2:14: the ring's size must be a power of two from 65536 to 536870912 bytes, found 65537: write for instance 8388608",
+            "observer.toml:2:14: ring size 65537 is not usable: give a power of two from 65536 to 536870912 bytes",
         ),
         (
             "[daemon]\nsocket = \"o.sock\"",

@@ -1,8 +1,12 @@
 //! Reads argv and environment out of processes' memory on threads of its own: a process can make that wait for as
 //! long as it likes (a page on a dead network file system), and the loop must not.
+//!
+//! Reading costs two passes whatever the number of processes, so they are read in batches. A batch that takes too
+//! long holds a process that makes its reader wait: its thread is given up, and its processes are read one by one
+//! by others, so that one such process takes one thread and nobody else's arguments.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,98 +19,132 @@ use crate::show::answer::MemoryReads;
 
 /// Processes that may wait for their reading; beyond, argv stays null and a counter says so.
 const WAITING_MAX: usize = 65_536;
-/// Of those, handed to the threads at a time.
-const HANDED_MAX: usize = 64;
-/// A thread without a result for so long is taken for stuck, and another one started.
+/// Processes read at a time.
+const BATCH_MAX: usize = 256;
+/// A thread without a result for so long is given up, and another one started.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
-/// Threads at most; when all are stuck, no memory is read any more and the counter says so.
+/// Threads at most; when all are given up, no memory is read any more and the counter says so.
 const THREADS_MAX: u64 = 8;
 
-/// What came of one reading.
+/// Whose memory, and whether the environment too.
+type Wanted = (ProcessKey, bool);
+
+/// What came of one batch.
 pub struct Outcome {
-    /// Whose.
-    pub key: ProcessKey,
+    batch: u64,
     /// What was read.
-    pub memory: Option<Memory>,
+    pub memories: Vec<Memory>,
 }
 
-struct Job {
-    key: ProcessKey,
-    env: bool,
+struct Batch {
+    number: u64,
+    wanted: Vec<Wanted>,
 }
 
-/// The threads and what waits for them.
+struct UnderWay {
+    since: Instant,
+    wanted: Vec<Wanted>,
+}
+
+/// The threads, what they do and what waits for them.
 pub struct Readings {
     reader: MemoryReader,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Wanted>,
+    /// Of a batch that was given up: each is read alone.
+    suspects: VecDeque<Wanted>,
     known: HashSet<ProcessKey>,
-    jobs: SyncSender<Job>,
-    shared_jobs: Arc<Mutex<Receiver<Job>>>,
+    under_way: BTreeMap<u64, UnderWay>,
+    next_batch: u64,
+    threads: u64,
+    batches: Sender<Batch>,
+    shared_batches: Arc<Mutex<Receiver<Batch>>>,
     results: mpsc::Sender<Outcome>,
-    handed: usize,
-    last_result: Instant,
     counters: MemoryReads,
 }
 
 impl Readings {
     /// One thread, and the channel on which results come.
     pub fn new(reader: MemoryReader) -> (Self, mpsc::Receiver<Outcome>) {
-        let (jobs, receiver) = sync_channel(HANDED_MAX);
-        let (results, outcomes) = mpsc::channel(HANDED_MAX + THREADS_MAX as usize);
-        let readings = Self {
+        // At most a batch a thread is sent, so neither channel grows.
+        let (batches, receiver) = channel();
+        let (results, outcomes) = mpsc::channel(THREADS_MAX as usize);
+        let mut readings = Self {
             reader,
             waiting: VecDeque::new(),
+            suspects: VecDeque::new(),
             known: HashSet::new(),
-            jobs,
-            shared_jobs: Arc::new(Mutex::new(receiver)),
+            under_way: BTreeMap::new(),
+            next_batch: 0,
+            threads: 0,
+            batches,
+            shared_batches: Arc::new(Mutex::new(receiver)),
             results,
-            handed: 0,
-            last_result: Instant::now(),
             counters: MemoryReads::default(),
         };
         readings.start_thread();
         (readings, outcomes)
     }
 
-    /// Wants the memory of `key` read, with the environment if `env`.
+    /// Wants the memory of `key` read, with the environment if `env`. Nothing begins before [`Readings::go_on`].
     pub fn ask(&mut self, key: ProcessKey, env: bool) {
-        self.counters.asked += 1;
         if self.known.len() >= WAITING_MAX {
             self.counters.overflowed += 1;
         } else if self.known.insert(key) {
-            self.waiting.push_back(Job { key, env });
-            self.hand_over();
+            self.counters.asked += 1;
+            self.waiting.push_back((key, env));
         }
     }
 
     /// Notes a result that came on the channel.
     pub fn done(&mut self, outcome: &Outcome) {
-        self.known.remove(&outcome.key);
-        self.handed = self.handed.saturating_sub(1);
-        self.last_result = Instant::now();
-        *(if outcome.memory.is_some() { &mut self.counters.read } else { &mut self.counters.failed }) += 1;
-        self.hand_over();
+        let read = outcome.memories.len() as u64;
+        self.counters.read += read;
+        if let Some(batch) = self.under_way.remove(&outcome.batch) {
+            self.counters.failed += (batch.wanted.len() as u64).saturating_sub(read);
+            self.forget(&batch.wanted);
+        } else {
+            // Given up, and back after all.
+            self.counters.stuck = self.counters.stuck.saturating_sub(1);
+        }
     }
 
-    /// Nothing waits.
+    /// Nothing waits and nothing is under way.
     pub fn is_done(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// When [`Readings::check`] is due.
-    pub fn check_due(&self) -> Option<Instant> {
-        let may_start = self.handed > 0 && self.counters.stuck < THREADS_MAX;
-        may_start.then(|| self.last_result + STUCK_AFTER)
+    /// When [`Readings::go_on`] is due without a result.
+    pub fn due(&self) -> Option<Instant> {
+        self.under_way.values().map(|batch| batch.since + STUCK_AFTER).min()
     }
 
-    /// Starts another thread if those that run seem stuck.
-    pub fn check(&mut self) {
-        if self.check_due().is_some_and(|due| due <= Instant::now()) {
+    /// Gives up threads that are stuck, and hands batches to those that are free.
+    pub fn go_on(&mut self) {
+        let now = Instant::now();
+        let is_stuck = |batch: &UnderWay| now >= batch.since + STUCK_AFTER;
+        for (_, batch) in self.under_way.extract_if(.., |_, batch| is_stuck(batch)) {
             self.counters.stuck += 1;
-            self.last_result = Instant::now();
-            if self.counters.stuck < THREADS_MAX {
+            if let [(key, _)] = batch.wanted[..] {
+                self.counters.failed += 1;
+                self.known.remove(&key);
+            } else {
+                self.suspects.extend(batch.wanted);
+            }
+        }
+        while (self.under_way.len() as u64) < self.threads - self.counters.stuck.min(self.threads)
+            || (self.threads < THREADS_MAX && self.under_way.is_empty())
+        {
+            let wanted = match self.suspects.pop_front() {
+                Some(suspect) => vec![suspect],
+                None => self.waiting.drain(..self.waiting.len().min(BATCH_MAX)).collect(),
+            };
+            if wanted.is_empty() {
+                return;
+            }
+            if self.counters.stuck >= self.threads {
                 self.start_thread();
             }
+            self.hand_over(wanted, now);
         }
     }
 
@@ -115,41 +153,41 @@ impl Readings {
         &self.counters
     }
 
-    fn hand_over(&mut self) {
-        while self.handed < HANDED_MAX
-            && let Some(job) = self.waiting.pop_front()
-        {
-            if self.handed == 0 {
-                self.last_result = Instant::now();
-            }
-            match self.jobs.try_send(job) {
-                Ok(()) => self.handed += 1,
-                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                    self.waiting.push_front(job);
-                    return;
-                }
-            }
+    fn hand_over(&mut self, wanted: Vec<Wanted>, since: Instant) {
+        self.next_batch += 1;
+        let batch = Batch { number: self.next_batch, wanted: wanted.clone() };
+        // The receiver is held here too: it is there.
+        if self.batches.send(batch).is_ok() {
+            self.under_way.insert(self.next_batch, UnderWay { since, wanted });
         }
     }
 
-    fn start_thread(&self) {
-        let (reader, jobs, results) =
-            (self.reader.clone(), Arc::clone(&self.shared_jobs), self.results.clone());
+    fn forget(&mut self, wanted: &[Wanted]) {
+        for (key, _) in wanted {
+            self.known.remove(key);
+        }
+    }
+
+    fn start_thread(&mut self) {
+        let (reader, batches) = (self.reader.clone(), Arc::clone(&self.shared_batches));
+        let results = self.results.clone();
         let body = move || {
             loop {
                 // A thread that panicked while it held the lock left the receiver whole.
-                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Job { key, env }) = job else { return };
-                let memory = reader.read(key, env);
-                if results.blocking_send(Outcome { key, memory }).is_err() {
+                let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(Batch { number, wanted }) = batch else { return };
+                // A pass that fails here fails in the loop too, which tells.
+                let memories = reader.read(&wanted).unwrap_or_default();
+                if results.blocking_send(Outcome { batch: number, memories }).is_err() {
                     return;
                 }
             }
         };
-        if let Err(error) = thread::Builder::new().name("memory".into()).stack_size(256 << 10).spawn(body) {
+        self.threads += 1;
+        if let Err(error) = thread::Builder::new().name("memory".into()).spawn(body) {
             eprintln!(
-                "observer: warning: cannot start a thread ({error}): arguments of processes older than the daemon stay \
-                 unknown; raise the limit of tasks"
+                "observer: warning: cannot start a thread ({error}): arguments of processes older than the daemon \
+                 stay unknown; raise the limit of tasks"
             );
         }
     }

@@ -73,16 +73,19 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         .ring_fd()
         .try_clone_to_owned()
         .context("cannot duplicate the ring's descriptor; raise the limit of open files")?;
-    let ring =
-        AsyncFd::with_interest(ring, Interest::READABLE).context("cannot wait for the ring; report this")?;
-    let (readings, memory) = Readings::new(kernel.memory_reader());
+    // SAFETY: the OwnedFd stays open, and the same descriptor, for as long as the AsyncFd owns it.
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        .context("cannot wait for the ring; report this")?;
+    let reader = kernel.memory_reader();
+    let host_mnt_ns = kernel::host_mnt_ns(&reader);
+    let (readings, memory) = Readings::new(reader);
     let (owners, found) = Owners::new();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let clients = Arc::new(Counters::default());
     let core = Core::new(Settings {
         rules: options.config.rules,
         env: options.config.env.into_iter().map(String::into_bytes).collect(),
-        host_mnt_ns: kernel::host_mnt_ns(),
+        host_mnt_ns,
     });
     let mut events = Events { ring, questions, memory, owners: found, stop };
     let mut daemon = Daemon {

@@ -56,7 +56,6 @@ impl Daemon {
             ("helper_of_dropped", counters.helper_of_dropped),
             ("parents_unresolved", counters.parents_unresolved),
             ("sessions_dropped", counters.sessions_dropped),
-            ("lineage_cut", counters.lineage_cut),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))
