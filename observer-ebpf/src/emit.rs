@@ -5,7 +5,7 @@ use observer_common::control;
 use observer_common::record::{HINT_BIT_THROTTLED, Header};
 
 use crate::maps::{CONTROL, RING, WATCHED};
-use crate::task::{Task, offset};
+use crate::task::{Access, Task, offset};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -29,7 +29,7 @@ pub fn now() -> u64 {
 
 /// The header of a record of `leader`'s group.
 #[inline(always)]
-pub fn header(kind: u32, boottime_ns: u64, leader: Task, tid: u32, len: usize) -> Header {
+pub fn header<A: Access>(kind: u32, boottime_ns: u64, leader: Task<A>, tid: u32, len: usize) -> Header {
     Header {
         kind,
         len: len as u32,

@@ -9,7 +9,7 @@ use observer_common::limits::{PATH_MAX, PATH_STEPS_MAX};
 use observer_common::record::path_flag;
 
 use crate::maps::TAIL_MASK;
-use crate::task::{offset, pointer, read, read_bytes};
+use crate::task::{Access, Probed, is_null, offset, read, read_bytes};
 
 /// Steps that one call of a walker takes; several calls make a walk. A walker is a global function, which the verifier
 /// looks at once and on its own: the cost of a walk is that of these steps, however many calls and callers there are.
@@ -95,12 +95,12 @@ pub fn append(
     walker: extern "C" fn() -> u64,
 ) -> Section {
     store!(walk, start, load!(walk, pos));
-    if dentry == 0 {
+    if is_null(dentry) {
         return Section { len: 0, flags: path_flag::FAULT };
     }
     store!(walk, node, dentry);
     store!(walk, mount, mnt.wrapping_sub(u64::from(offset!(mount_mnt))));
-    store!(walk, root, pointer(mnt, offset!(vfsmount_root)));
+    store!(walk, root, Probed::u64(mnt, offset!(vfsmount_root)));
     store!(walk, namespace, namespace);
     let deleted = if unlinked(dentry) { path_flag::DELETED } else { 0 };
     store!(walk, flags, u64::from(path_flag::TRUNCATED | deleted));
@@ -119,20 +119,18 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
         let dentry = load!(walk, node);
         if dentry == load!(walk, root) {
             let mount = load!(walk, mount);
-            let up = pointer(mount, offset!(mount_parent));
+            let up = Probed::u64(mount, offset!(mount_parent));
             if up == mount || up == 0 {
-                let reached = pointer(mount, offset!(mount_ns)) == load!(walk, namespace);
+                let reached = Probed::u64(mount, offset!(mount_ns)) == load!(walk, namespace);
                 return finish(walk, if reached { 0 } else { path_flag::UNREACHABLE });
             }
-            store!(walk, node, pointer(mount, offset!(mount_mountpoint)));
+            store!(walk, node, Probed::u64(mount, offset!(mount_mountpoint)));
             store!(walk, mount, up);
             let up_mnt = up.wrapping_add(u64::from(offset!(mount_mnt)));
-            store!(walk, root, pointer(up_mnt, offset!(vfsmount_root)));
+            store!(walk, root, Probed::u64(up_mnt, offset!(vfsmount_root)));
             continue;
         }
-        let parent = pointer(dentry, offset!(dentry_parent));
-        let len = read::<u64>(dentry.wrapping_add(u64::from(offset!(dentry_hash_len)))) >> 32;
-        let name = pointer(dentry, offset!(dentry_name));
+        let (parent, len, name) = entry(dentry);
         if parent == dentry || parent == 0 {
             // The top of a tree that hangs nowhere, or a read that failed. A file without a directory (memfd) has its
             // name here, the root of a file system "/".
@@ -155,6 +153,19 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     0
 }
 
+/// Parent, length of the name and the name's address of a dentry: by one read where they stand in a row, as they do
+/// on every kernel seen.
+#[inline(always)]
+fn entry(dentry: u64) -> (u64, u64, u64) {
+    let at = offset!(dentry_parent);
+    if offset!(dentry_hash_len) == at + 8 && offset!(dentry_name) == at + 16 {
+        let [parent, hash_len, name] = read::<[u64; 3]>(dentry.wrapping_add(u64::from(at)));
+        return (parent, hash_len >> 32, name);
+    }
+    let hash_len = Probed::u64(dentry, offset!(dentry_hash_len));
+    (Probed::u64(dentry, at), hash_len >> 32, Probed::u64(dentry, offset!(dentry_name)))
+}
+
 /// The walk came to its end, with these flags beside those it has.
 #[inline(always)]
 fn finish(walk: *mut Walk, flags: u32) -> u64 {
@@ -169,19 +180,19 @@ pub fn append_kernfs(walk: *mut Walk, tail: *mut u8, node: u64) -> Section {
     /// Deeper cgroups are flagged as truncated.
     const STEPS: usize = 32;
     store!(walk, start, load!(walk, pos));
-    if node == 0 {
+    if is_null(node) {
         return Section { len: 0, flags: path_flag::FAULT };
     }
     store!(walk, node, node);
     let mut flags = path_flag::TRUNCATED;
     for _ in 0..STEPS {
         let node = load!(walk, node);
-        let parent = pointer(node, offset!(kernfs_parent));
+        let parent = Probed::u64(node, offset!(kernfs_parent));
         if parent == 0 {
             flags &= !path_flag::TRUNCATED;
             break;
         }
-        let name = pointer(node, offset!(kernfs_name));
+        let name = Probed::u64(node, offset!(kernfs_name));
         let at = tail.wrapping_add((load!(walk, pos) & TAIL_MASK) as usize);
         // SAFETY: 256 bytes beyond a masked position lie within the tail; the helper checks the source.
         let copied = unsafe {
@@ -227,5 +238,6 @@ fn component(walk: *mut Walk, tail: *mut u8, name: u64, len: u64) -> Step {
 /// `d_unlinked`: unhashed, and not the root of its tree.
 #[inline(always)]
 fn unlinked(dentry: u64) -> bool {
-    pointer(dentry, offset!(dentry_hash_pprev)) == 0 && pointer(dentry, offset!(dentry_parent)) != dentry
+    Probed::u64(dentry, offset!(dentry_hash_pprev)) == 0
+        && Probed::u64(dentry, offset!(dentry_parent)) != dentry
 }

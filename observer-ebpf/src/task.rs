@@ -1,7 +1,9 @@
 //! The only reader of `task_struct` and of what hangs off it: one function per field, by the kernel's name.
 //!
-//! Every read goes through `bpf_probe_read_kernel`, so that tracepoint and BTF programs share it; a failed read
-//! is zero.
+//! Written once for both ways of reading ([`Access`]), so that BTF programs and plain tracepoints share it; a failed
+//! read is zero.
+
+use core::marker::PhantomData;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -22,59 +24,160 @@ pub(crate) use offset;
 
 const PF_KTHREAD: u32 = 0x0020_0000;
 const SIGNAL_GROUP_EXIT: u32 = 0x0000_0004;
-const PIDTYPE_PGID: u64 = 2;
-const PIDTYPE_SID: u64 = 3;
+const PIDTYPE_PGID: u32 = 2;
+const PIDTYPE_SID: u32 = 3;
 
-/// Reads a value at a kernel address; zero if that fails.
+/// How kernel memory is read.
+pub trait Access: Copy {
+    /// 64 bits at `base + offset`; 0 where that cannot be read.
+    fn u64(base: u64, offset: u32) -> u64;
+    /// 32 bits at `base + offset`; 0 where that cannot be read.
+    fn u32(base: u64, offset: u32) -> u32;
+}
+
+/// Plain loads through pointers whose types the verifier knows, from the arguments of a BTF program on: a few
+/// instructions each, where a helper call costs some 30 ns. A bad address reads as 0.
+#[derive(Clone, Copy)]
+pub struct Typed;
+
+/// Loads by helper: for pointers that are numbers to the verifier.
+#[derive(Clone, Copy)]
+pub struct Probed;
+
+impl Access for Typed {
+    #[inline(always)]
+    fn u64(base: u64, offset: u32) -> u64 {
+        let value: u64;
+        // SAFETY: the verifier admits only what it knows to lie within the type; a fault reads as 0. Newer kernels hand
+        // out some members as "or null" and want to see the test. Assembly, because the compiler would combine it with
+        // others by arithmetic, which the verifier forbids on pointers, and because kernel members need not be
+        // aligned for Rust.
+        unsafe {
+            core::arch::asm!(
+                "{value} = 0",
+                "if {at} == 0 goto +2",
+                "{at} += {offset}",
+                "{value} = *(u64 *)({at} + 0)",
+                at = inout(reg) base => _,
+                offset = in(reg) u64::from(offset),
+                value = out(reg) value,
+                options(nostack)
+            );
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn u32(base: u64, offset: u32) -> u32 {
+        let value: u64;
+        // SAFETY: the verifier admits only what it knows to lie within the type; a fault reads as 0. Newer kernels hand
+        // out some members as "or null" and want to see the test. Assembly, because the compiler would combine it with
+        // others by arithmetic, which the verifier forbids on pointers, and because kernel members need not be
+        // aligned for Rust.
+        unsafe {
+            core::arch::asm!(
+                "{value} = 0",
+                "if {at} == 0 goto +2",
+                "{at} += {offset}",
+                "{value} = *(u32 *)({at} + 0)",
+                at = inout(reg) base => _,
+                offset = in(reg) u64::from(offset),
+                value = out(reg) value,
+                options(nostack)
+            );
+        }
+        value as u32
+    }
+}
+
+impl Access for Probed {
+    #[inline(always)]
+    fn u64(base: u64, offset: u32) -> u64 {
+        read(base.wrapping_add(u64::from(offset)))
+    }
+
+    #[inline(always)]
+    fn u32(base: u64, offset: u32) -> u32 {
+        read(base.wrapping_add(u64::from(offset)))
+    }
+}
+
+/// Whether a pointer is null, asked in a way that the compiler cannot turn into arithmetic on it.
+#[inline(always)]
+pub fn is_null(pointer: u64) -> bool {
+    let null: u64;
+    // SAFETY: compares and sets a register.
+    unsafe {
+        core::arch::asm!(
+            "{null} = 1",
+            "if {pointer} == 0 goto +1",
+            "{null} = 0",
+            pointer = in(reg) pointer,
+            null = out(reg) null,
+            options(nostack, nomem, pure)
+        );
+    }
+    null != 0
+}
+
+/// Reads a value at a kernel address by helper; zero if that fails.
 #[inline(always)]
 pub fn read<T: Copy + Default>(address: u64) -> T {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
 }
 
-/// Reads a pointer-sized member.
+/// Reads 16 bytes.
 #[inline(always)]
-pub fn pointer(base: u64, offset: u32) -> u64 {
-    read(base.wrapping_add(u64::from(offset)))
-}
-
-/// Reads a 32-bit member.
-#[inline(always)]
-pub fn u32_at(base: u64, offset: u32) -> u32 {
-    read(base.wrapping_add(u64::from(offset)))
+fn bytes16<A: Access>(base: u64, offset: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (low, high) = bytes.split_at_mut(8);
+    low.copy_from_slice(&A::u64(base, offset).to_ne_bytes());
+    high.copy_from_slice(&A::u64(base, offset.wrapping_add(8)).to_ne_bytes());
+    bytes
 }
 
 /// A `struct task_struct`.
 #[derive(Clone, Copy)]
-pub struct Task(pub u64);
+pub struct Task<A>(u64, PhantomData<A>);
 
 /// A `struct signal_struct`: what threads of a group share.
 #[derive(Clone, Copy)]
-pub struct Signal(u64);
+pub struct Signal<A>(u64, PhantomData<A>);
 
-impl Task {
+impl Task<Typed> {
     /// Argument `n` of a BTF tracepoint.
     #[inline(always)]
     pub fn from_arg(ctx: &BtfTracePointContext, n: usize) -> Self {
         // SAFETY: the context has at least the arguments that the entry points name; the verifier checks it.
-        Self(unsafe { *ctx.as_ptr().cast::<u64>().add(n) })
+        Self(unsafe { *ctx.as_ptr().cast::<u64>().add(n) }, PhantomData)
     }
 
+    /// The task that an iterator shows.
+    #[inline(always)]
+    pub fn from_iterator(task: *mut u8) -> Self {
+        Self(task as u64, PhantomData)
+    }
+}
+
+impl Task<Probed> {
     /// The calling thread.
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: a helper without arguments.
-        Self(unsafe { bpf_get_current_task() })
+        Self(unsafe { bpf_get_current_task() }, PhantomData)
     }
+}
 
+impl<A: Access> Task<A> {
     #[inline(always)]
     pub fn pid(self) -> u32 {
-        u32_at(self.0, offset!(task_pid))
+        A::u32(self.0, offset!(task_pid))
     }
 
     #[inline(always)]
     pub fn tgid(self) -> u32 {
-        u32_at(self.0, offset!(task_tgid))
+        A::u32(self.0, offset!(task_tgid))
     }
 
     #[inline(always)]
@@ -84,42 +187,48 @@ impl Task {
 
     #[inline(always)]
     pub fn is_kthread(self) -> bool {
-        u32_at(self.0, offset!(task_flags)) & PF_KTHREAD != 0
+        A::u32(self.0, offset!(task_flags)) & PF_KTHREAD != 0
     }
 
     #[inline(always)]
     pub fn group_leader(self) -> Self {
-        Self(pointer(self.0, offset!(task_group_leader)))
+        Self(A::u64(self.0, offset!(task_group_leader)), PhantomData)
     }
 
     #[inline(always)]
     pub fn start_boottime(self) -> u64 {
-        pointer(self.0, offset!(task_start_boottime))
+        A::u64(self.0, offset!(task_start_boottime))
     }
 
     #[inline(always)]
     pub fn real_parent(self) -> Self {
-        Self(pointer(self.0, offset!(task_real_parent)))
+        Self(A::u64(self.0, offset!(task_real_parent)), PhantomData)
     }
 
     #[inline(always)]
     pub fn exit_state(self) -> u32 {
-        u32_at(self.0, offset!(task_exit_state))
+        A::u32(self.0, offset!(task_exit_state))
+    }
+
+    /// No user memory map: a kernel thread, a user-mode helper before its exec, a zombie.
+    #[inline(always)]
+    pub fn has_no_mm(self) -> bool {
+        is_null(self.mm())
     }
 
     #[inline(always)]
     pub fn mm(self) -> u64 {
-        pointer(self.0, offset!(task_mm))
+        A::u64(self.0, offset!(task_mm))
     }
 
     #[inline(always)]
     pub fn fs(self) -> u64 {
-        pointer(self.0, offset!(task_fs))
+        A::u64(self.0, offset!(task_fs))
     }
 
     #[inline(always)]
     pub fn comm(self) -> [u8; COMM_LEN] {
-        read(self.0.wrapping_add(u64::from(offset!(task_comm))))
+        bytes16::<A>(self.0, offset!(task_comm))
     }
 
     /// In the middle of an exec, whose own record will carry comm.
@@ -132,87 +241,73 @@ impl Task {
 
     #[inline(always)]
     pub fn self_exec_id(self) -> u32 {
-        u32_at(self.0, offset!(task_self_exec_id))
+        A::u32(self.0, offset!(task_self_exec_id))
     }
 
     /// uid, euid, suid in the initial user namespace.
     #[inline(always)]
     pub fn uids(self) -> (u32, u32, u32) {
-        let cred = pointer(self.0, offset!(task_cred));
-        (u32_at(cred, offset!(cred_uid)), u32_at(cred, offset!(cred_euid)), u32_at(cred, offset!(cred_suid)))
+        let cred = A::u64(self.0, offset!(task_cred));
+        (A::u32(cred, offset!(cred_uid)), A::u32(cred, offset!(cred_euid)), A::u32(cred, offset!(cred_suid)))
     }
 
     #[inline(always)]
-    pub fn signal(self) -> Signal {
-        Signal(pointer(self.0, offset!(task_signal)))
+    pub fn signal(self) -> Signal<A> {
+        Signal(A::u64(self.0, offset!(task_signal)), PhantomData)
     }
 
     /// `signal->live`: threads that have not begun to exit.
     #[inline(always)]
     pub fn live(self) -> u32 {
-        u32_at(self.signal().0, offset!(signal_live))
+        A::u32(self.signal().0, offset!(signal_live))
     }
 
     /// `struct mnt_namespace` of the task; 0 once it has left its namespaces.
     #[inline(always)]
     pub fn mnt_namespace(self) -> u64 {
-        match pointer(self.0, offset!(task_nsproxy)) {
-            0 => 0,
-            nsproxy => pointer(nsproxy, offset!(nsproxy_mnt_ns)),
-        }
+        A::u64(A::u64(self.0, offset!(task_nsproxy)), offset!(nsproxy_mnt_ns))
     }
 
     /// Inode number of the mount namespace.
     #[inline(always)]
     pub fn mnt_ns(self) -> u32 {
-        match self.mnt_namespace() {
-            0 => 0,
-            namespace => u32_at(namespace, offset!(mnt_namespace_inum)),
-        }
+        A::u32(self.mnt_namespace(), offset!(mnt_namespace_inum))
     }
 
     /// `fs->pwd`: `(mnt, dentry)`, both 0 where the task has no `fs`.
     #[inline(always)]
     pub fn pwd(self) -> (u64, u64) {
-        match self.fs() {
-            0 => (0, 0),
-            fs => {
-                let pwd = fs.wrapping_add(u64::from(offset!(fs_pwd)));
-                (pointer(pwd, offset!(path_mnt)), pointer(pwd, offset!(path_dentry)))
-            }
-        }
+        let (fs, pwd) = (self.fs(), offset!(fs_pwd));
+        (A::u64(fs, pwd + offset!(path_mnt)), A::u64(fs, pwd + offset!(path_dentry)))
     }
 
     /// Whether other groups share the leader's `fs_struct`: more users than the group has threads.
     #[inline(always)]
     pub fn fs_shared(self) -> bool {
-        match self.fs() {
-            0 => false,
-            fs => u32_at(fs, offset!(fs_users)) > u32_at(self.signal().0, offset!(signal_nr_threads)),
-        }
+        A::u32(self.fs(), offset!(fs_users)) > A::u32(self.signal().0, offset!(signal_nr_threads))
     }
 
     /// kernfs node of the task's cgroup in the v2 hierarchy.
     #[inline(always)]
     pub fn cgroup_kn(self) -> u64 {
-        let cset = pointer(self.0, offset!(task_cgroups));
-        let cgroup = pointer(cset, offset!(css_set_dfl_cgrp));
-        pointer(cgroup, offset!(cgroup_kn))
+        let cset = A::u64(self.0, offset!(task_cgroups));
+        let cgroup = A::u64(cset, offset!(css_set_dfl_cgrp));
+        A::u64(cgroup, offset!(cgroup_kn))
     }
 
     /// What wait(2) would return, and whether it is the group's.
     #[inline(always)]
     pub fn wait_status(self) -> (u32, bool) {
         let signal = self.signal().0;
-        if u32_at(signal, offset!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
-            (u32_at(signal, offset!(signal_group_exit_code)), true)
+        if A::u32(signal, offset!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
+            (A::u32(signal, offset!(signal_group_exit_code)), true)
         } else {
-            (u32_at(self.0, offset!(task_exit_code)), false)
+            (A::u32(self.0, offset!(task_exit_code)), false)
         }
     }
 }
 
-impl Signal {
+impl<A: Access> Signal<A> {
     #[inline(always)]
     pub fn sid(self) -> u32 {
         self.pid_nr(PIDTYPE_SID)
@@ -226,75 +321,64 @@ impl Signal {
     /// Whether the group leads a POSIX session.
     #[inline(always)]
     pub fn leads_session(self) -> bool {
-        u32_at(self.0, offset!(signal_leader)) != 0
+        A::u32(self.0, offset!(signal_leader)) != 0
     }
 
     #[inline(always)]
-    fn pid_nr(self, pidtype: u64) -> u32 {
-        global_nr(read(self.0.wrapping_add(u64::from(offset!(signal_pids)) + pidtype * 8)))
+    fn pid_nr(self, pidtype: u32) -> u32 {
+        global_nr::<A>(A::u64(self.0, offset!(signal_pids) + pidtype * 8))
     }
 
     /// `signal->tty`; 0 without a controlling terminal.
     #[inline(always)]
     pub fn tty(self) -> u64 {
-        pointer(self.0, offset!(signal_tty))
+        A::u64(self.0, offset!(signal_tty))
     }
 }
 
 /// A `struct pid`'s number in the initial pid namespace.
 #[inline(always)]
-fn global_nr(pid: u64) -> u32 {
-    if pid == 0 {
-        return 0;
-    }
-    u32_at(pid.wrapping_add(u64::from(offset!(pid_numbers))), offset!(upid_nr))
+fn global_nr<A: Access>(pid: u64) -> u32 {
+    A::u32(pid, offset!(pid_numbers) + offset!(upid_nr))
 }
 
 /// Device number of a terminal (major << 20 | minor); 0 for none.
 #[inline(always)]
-pub fn tty_dev(tty: u64) -> u32 {
-    if tty == 0 {
-        return 0;
-    }
-    let driver = pointer(tty, offset!(tty_driver));
-    let minor = u32_at(driver, offset!(tty_driver_minor_start)).wrapping_add(u32_at(tty, offset!(tty_index)));
-    u32_at(driver, offset!(tty_driver_major)) << 20 | minor & 0xf_ffff
+pub fn tty_dev<A: Access>(tty: u64) -> u32 {
+    let driver = A::u64(tty, offset!(tty_driver));
+    let minor = A::u32(driver, offset!(tty_driver_minor_start)).wrapping_add(A::u32(tty, offset!(tty_index)));
+    A::u32(driver, offset!(tty_driver_major)) << 20 | minor & 0xf_ffff
 }
 
 /// The kernel's name of a terminal, NUL-padded; zero for none.
 #[inline(always)]
-pub fn tty_name(tty: u64) -> [u8; TTY_NAME_LEN] {
-    if tty == 0 {
-        return [0; TTY_NAME_LEN];
-    }
-    read(tty.wrapping_add(u64::from(offset!(tty_name))))
+pub fn tty_name<A: Access>(tty: u64) -> [u8; TTY_NAME_LEN] {
+    bytes16::<A>(tty, offset!(tty_name))
 }
 
 /// Foreground process group of a terminal.
 #[inline(always)]
-pub fn tty_pgrp(tty: u64) -> u32 {
-    if tty == 0 { 0 } else { global_nr(pointer(tty, offset!(tty_pgrp))) }
+pub fn tty_pgrp<A: Access>(tty: u64) -> u32 {
+    global_nr::<A>(A::u64(tty, offset!(tty_pgrp)))
 }
 
 /// Identity of the directory `(mnt, dentry)`; zero where there is none.
 #[inline(always)]
-pub fn dir_id(mnt: u64, dentry: u64) -> DirId {
-    if dentry == 0 {
-        return DirId::default();
-    }
-    let inode = pointer(dentry, offset!(dentry_inode));
-    let sb = pointer(dentry, offset!(dentry_sb));
+pub fn dir_id<A: Access>(mnt: u64, dentry: u64) -> DirId {
+    let inode = A::u64(dentry, offset!(dentry_inode));
+    let sb = A::u64(dentry, offset!(dentry_sb));
     let mount = mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
     DirId {
-        ino: pointer(inode, offset!(inode_ino)),
-        dev: u32_at(sb, offset!(sb_dev)),
-        mnt_id: u32_at(mount, offset!(mount_id)),
+        ino: A::u64(inode, offset!(inode_ino)),
+        dev: A::u32(sb, offset!(sb_dev)),
+        // Not within the type that the pointer has.
+        mnt_id: Probed::u32(mount, offset!(mount_id)),
     }
 }
 
 /// Fills `facts` from the group that `leader` leads.
 #[inline(always)]
-pub fn facts(leader: Task, facts: &mut Facts) {
+pub fn facts<A: Access>(leader: Task<A>, facts: &mut Facts) {
     let signal = leader.signal();
     let parent = leader.real_parent().group_leader();
     let (mnt, dentry) = leader.pwd();
@@ -302,24 +386,24 @@ pub fn facts(leader: Task, facts: &mut Facts) {
     let (uid, euid, suid) = leader.uids();
     facts.parent_start_boottime_ns = parent.start_boottime();
     facts.ppid = parent.pid();
-    facts.cwd = dir_id(mnt, dentry);
+    facts.cwd = dir_id::<A>(mnt, dentry);
     facts.mnt_ns = leader.mnt_ns();
-    facts.cgroup_id = pointer(leader.cgroup_kn(), offset!(kernfs_id));
+    facts.cgroup_id = A::u64(leader.cgroup_kn(), offset!(kernfs_id));
     facts.sid = signal.sid();
     facts.pgid = signal.pgid();
     facts.uid = uid;
     facts.euid = euid;
     facts.suid = suid;
-    facts.tty_dev = tty_dev(tty);
-    facts.tty_name = tty_name(tty);
+    facts.tty_dev = tty_dev::<A>(tty);
+    facts.tty_name = tty_name::<A>(tty);
     facts.exec_id = leader.self_exec_id();
     facts.comm = leader.comm();
-    facts.flags = fs_flags(leader) | if leader.mm() == 0 { FACT_NO_MM } else { 0 };
+    facts.flags = fs_flags(leader) | if leader.has_no_mm() { FACT_NO_MM } else { 0 };
 }
 
 /// [`FACT_FS_SHARED`] and [`FACT_LEADER_GONE`], as they hold.
 #[inline(always)]
-pub fn fs_flags(leader: Task) -> u32 {
+pub fn fs_flags<A: Access>(leader: Task<A>) -> u32 {
     let shared = if leader.fs_shared() { FACT_FS_SHARED } else { 0 };
     let gone = if leader.exit_state() != 0 { FACT_LEADER_GONE } else { 0 };
     shared | gone

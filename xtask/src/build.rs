@@ -1,6 +1,8 @@
 //! `cargo xtask build`: the kernel programs, then the program that carries them.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -59,8 +61,9 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     }
     let directory = to.parent().context("no directory to copy into")?;
     fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    std::io::Write::write_all(&mut file, &bytes)?;
+    let readable_by_all = fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().permissions(readable_by_all).tempfile_in(directory)?;
+    file.write_all(&bytes)?;
     file.persist(to)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask check`: proofs about the source, and about what the program opens when it runs.
 
 mod layers;
+mod limits;
 mod opens;
 mod source;
 mod strace;
@@ -32,6 +33,7 @@ fn check(workspace: &Workspace, run_too: bool) -> Result<()> {
     let allowed = opens::Allowed::read(workspace)?;
     let product = source::product(workspace)?;
     let mut findings = layers::check(workspace, &product)?;
+    findings.extend(limits::check(workspace, &product)?);
     findings.extend(opens::check_source(&allowed, &product));
     println!("check: source: {} files, {} findings", product.len(), findings.len());
     if run_too {

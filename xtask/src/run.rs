@@ -43,7 +43,8 @@ fn daemon(binary: &Path, root: bool, sudo: Option<&Path>, arguments: &[OsString]
             )
         }
     };
-    command.arg("run").args(arguments);
+    // Cargo's, for compiler plug-ins: no business of a daemon.
+    command.env_remove("LD_LIBRARY_PATH").arg("run").args(arguments);
     Ok(command)
 }
 

@@ -21,6 +21,7 @@ pub(crate) const LINKER_VERSION: &str = "0.10.3";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const NIGHTLY_LINE: &str = "rustup toolchain install nightly --profile minimal --component rust-src";
+const NIGHTLY_COMPONENT_LINE: &str = "rustup component add rust-src --toolchain nightly";
 
 /// Where the BPF target's libcore comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,19 +218,30 @@ fn rustup() -> Command {
     Command::new(command::find("rustup").unwrap_or_else(|| PathBuf::from("rustup")))
 }
 
+/// A nightly that will do stays as it is, whatever newer one there may be: other projects have theirs from it.
+fn nightly_steps(present: bool) -> std::iter::Skip<std::str::Split<'static, char>> {
+    (if present { NIGHTLY_COMPONENT_LINE } else { NIGHTLY_LINE }).split(' ').skip(1)
+}
+
+/// Whether there is a nightly that only lacks rust-src.
+fn nightly_present() -> bool {
+    nightly_rustc(&["--version"]).is_ok_and(|version| new_enough(&version).is_ok())
+}
+
+fn nightly_rustc(arguments: &[&str]) -> Result<String, String> {
+    // A look must not download a toolchain.
+    command::capture(
+        rustup().env("RUSTUP_AUTO_INSTALL", "0").args(["run", "nightly", "rustc"]).args(arguments),
+    )
+    .map_err(|_| "rustup has no nightly".to_owned())
+}
+
 fn nightly_ready() -> Result<(), String> {
     if command::find("rustup").is_none() {
         return Err("rustup is not there".to_owned());
     }
-    let ask = |arguments: &[&str]| {
-        // A look must not download a toolchain.
-        command::capture(
-            rustup().env("RUSTUP_AUTO_INSTALL", "0").args(["run", "nightly", "rustc"]).args(arguments),
-        )
-        .map_err(|_| "rustup has no nightly".to_owned())
-    };
-    new_enough(&ask(&["--version"])?)?;
-    let sysroot = ask(&["--print", "sysroot"])?;
+    new_enough(&nightly_rustc(&["--version"])?)?;
+    let sysroot = nightly_rustc(&["--print", "sysroot"])?;
     if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() {
         Ok(())
     } else {
@@ -284,7 +296,7 @@ fn install(kind: Kind) -> Result<()> {
             debian_ready(Path::new(DEBIAN_RUSTC))
         }
         Kind::Nightly => {
-            command::quiet(rustup().args(NIGHTLY_LINE.split(' ').skip(1)))?;
+            command::quiet(rustup().args(nightly_steps(nightly_present())))?;
             nightly_ready()
         }
     };
@@ -375,6 +387,15 @@ mod tests {
         for part in ["no rustc", "no nightly", "as root: apt-get update && apt-get install", NIGHTLY_LINE] {
             assert!(said.contains(part), "{part:?} is not in {said}");
         }
+    }
+
+    #[test]
+    fn a_nightly_that_is_there_is_not_updated() {
+        assert_eq!(
+            nightly_steps(true).collect::<Vec<_>>(),
+            ["component", "add", "rust-src", "--toolchain", "nightly"]
+        );
+        assert!(nightly_steps(false).eq(NIGHTLY_LINE.split(' ').skip(1)));
     }
 
     #[test]

@@ -5,16 +5,16 @@ use observer_common::record::{Cgroup, KIND_CGROUP};
 
 use crate::emit::{self, Class};
 use crate::maps::{CGROUP_SCRATCH, TAIL_MASK};
-use crate::task::{Task, offset, pointer, u32_at};
+use crate::task::{Access, Task, Typed, offset};
 
 /// `task` (a leader, when its whole group moves) now belongs to `cgroup`, whose path in its hierarchy is `path`.
 #[inline(always)]
-pub fn attached(cgroup: *const u8, path: *const u8, task: Task) {
+pub fn attached(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
     let now = emit::now();
     let cgroup = cgroup as u64;
-    let root = pointer(cgroup, offset!(cgroup_root));
+    let root = Typed::u64(cgroup, offset!(cgroup_root));
     // The v2 hierarchy is the first that the kernel makes: number 0.
-    if u32_at(root, offset!(cgroup_root_hierarchy_id)) != 0 || !task.is_leader() || task.is_kthread() {
+    if Typed::u32(root, offset!(cgroup_root_hierarchy_id)) != 0 || !task.is_leader() || task.is_kthread() {
         return;
     }
     let Some(scratch) = CGROUP_SCRATCH.get_ptr_mut(0) else { return };
@@ -27,7 +27,7 @@ pub fn attached(cgroup: *const u8, path: *const u8, task: Task) {
     let path_len = if copied > 0 { (copied - 1) as u64 & TAIL_MASK } else { 0 };
     let len = size_of::<Cgroup>() as u64 + path_len;
     body.header = emit::header(KIND_CGROUP, now, task, task.pid(), len as usize);
-    body.cgroup_id = pointer(pointer(cgroup, offset!(cgroup_kn)), offset!(kernfs_id));
+    body.cgroup_id = Typed::u64(Typed::u64(cgroup, offset!(cgroup_kn)), offset!(kernfs_id));
     body.path_len = path_len as u32;
     body.path_flags = 0;
     emit::variable(KIND_CGROUP, Class::Throttled, body.header.tgid, false, (&raw const *body).cast(), len);

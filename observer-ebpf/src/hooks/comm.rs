@@ -4,11 +4,11 @@ use observer_common::limits::COMM_LEN;
 use observer_common::record::{Comm, KIND_COMM};
 
 use crate::emit::{self, Class};
-use crate::task::{Task, read};
+use crate::task::{Task, Typed, read};
 
 /// `task` is about to be named `comm`.
 #[inline(always)]
-pub fn renamed(task: Task, comm: *const u8) {
+pub fn renamed(task: Task<Typed>, comm: *const u8) {
     let now = emit::now();
     if !task.is_leader() || task.in_execve() || task.is_kthread() {
         return;

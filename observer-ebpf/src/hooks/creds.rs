@@ -3,11 +3,11 @@
 use observer_common::record::{Creds, KIND_CREDS};
 
 use crate::emit::{self, Class};
-use crate::task::Task;
+use crate::task::{Access, Task};
 
 /// `task` set user ids.
 #[inline(always)]
-pub fn set(task: Task) {
+pub fn set<A: Access>(task: Task<A>) {
     let now = emit::now();
     if !task.is_leader() {
         return;

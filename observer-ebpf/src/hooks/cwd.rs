@@ -5,13 +5,13 @@ use observer_common::record::{Cwd, FACT_FS_SHARED, HINT_BIT_FS_SHARED, KIND_CWD}
 use crate::emit::{self, Class};
 use crate::maps::{CWD_SCRATCH, TAIL_MASK};
 use crate::path;
-use crate::task::{self, Task};
+use crate::task::{self, Access, Task};
 
 path::walker!(cwd_walk, CWD_SCRATCH);
 
 /// `task` set the directory of its `fs_struct`. Returns the path's flags: 0 is a path like most.
 #[inline(always)]
-pub fn set(task: Task) -> u32 {
+pub fn set<A: Access>(task: Task<A>) -> u32 {
     let now = emit::now();
     let leader = task.group_leader();
     // A thread that unshared its fs moves alone and is not its process.
@@ -22,7 +22,7 @@ pub fn set(task: Task) -> u32 {
     // SAFETY: a per-CPU map value that only this program uses, and it is not re-entered on one CPU.
     let (walk, body) = unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body) };
     let (mnt, dentry) = leader.pwd();
-    body.cwd = task::dir_id(mnt, dentry);
+    body.cwd = task::dir_id::<A>(mnt, dentry);
     body.mnt_ns = leader.mnt_ns();
     body.facts_flags = task::fs_flags(leader);
     path::reset(walk);
@@ -31,7 +31,7 @@ pub fn set(task: Task) -> u32 {
     body.path_flags = section.flags;
     let len = size_of::<Cwd>() as u64 + (path::load!(walk, pos) & TAIL_MASK);
     body.header = emit::header(KIND_CWD, now, leader, task.pid(), len as usize);
-    let urgent = leader.signal().tty() != 0;
+    let urgent = !task::is_null(leader.signal().tty());
     emit::variable(KIND_CWD, Class::Throttled, body.header.tgid, urgent, (&raw const *body).cast(), len);
     if body.facts_flags & FACT_FS_SHARED != 0 {
         super::hint::raise(HINT_BIT_FS_SHARED);

@@ -7,14 +7,14 @@ use observer_common::record::{Exec, KIND_EXEC};
 use crate::emit::{self, Class};
 use crate::maps::{EXEC_SCRATCH, EXEC_TAIL, TAIL_MASK};
 use crate::path::{self, Walk};
-use crate::task::{self, Task, offset, pointer};
+use crate::task::{self, Access, Task, Typed, offset};
 
 path::walker!(exec_walk, EXEC_SCRATCH);
 
 /// `task` runs a new image; it leads its group by now. `bprm`: `struct linux_binprm`. Returns the flags of the
 /// executable's path: 0 is a path like most.
 #[inline(always)]
-pub fn execed(task: Task, bprm: *const u8) -> u32 {
+pub fn execed(task: Task<Typed>, bprm: *const u8) -> u32 {
     let now = emit::now();
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU map value that only this program uses, and it is not re-entered on one CPU.
@@ -24,21 +24,23 @@ pub fn execed(task: Task, bprm: *const u8) -> u32 {
     let mm = task.mm();
 
     path::reset(walk);
-    let file_path = pointer(mm, offset!(mm_exe_file)).wrapping_add(u64::from(offset!(file_path)));
-    let (mnt, dentry) = (pointer(file_path, offset!(path_mnt)), pointer(file_path, offset!(path_dentry)));
+    let file = Typed::u64(mm, offset!(mm_exe_file));
+    let at = offset!(file_path);
+    let (mnt, dentry) =
+        (Typed::u64(file, at + offset!(path_mnt)), Typed::u64(file, at + offset!(path_dentry)));
     let exe = path::append(walk, mnt, dentry, task.mnt_namespace(), exec_walk);
     body.exe_len = exe.len;
     body.exe_flags = exe.flags;
 
     let at = tail.wrapping_add((path::load!(walk, pos) & TAIL_MASK) as usize);
-    let filename = pointer(bprm as u64, offset!(binprm_filename));
+    let filename = Typed::u64(bprm as u64, offset!(binprm_filename));
     // SAFETY: FILENAME_MAX bytes beyond a masked position lie within the tail; the helper checks the source.
     let copied = unsafe { bpf_probe_read_kernel_str(at.cast(), FILENAME_MAX as u32, filename as *const _) };
     let filename_len = if copied > 0 { (copied - 1) as u64 & 0x7ff } else { 0 };
     path::store!(walk, pos, path::load!(walk, pos) + filename_len);
     body.filename_len = filename_len as u32;
 
-    let (start, end) = (pointer(mm, offset!(mm_arg_start)), pointer(mm, offset!(mm_arg_end)));
+    let (start, end) = (Typed::u64(mm, offset!(mm_arg_start)), Typed::u64(mm, offset!(mm_arg_end)));
     body.argv_total = end.wrapping_sub(start) as u32;
     body.argv_len = user_block::<ARGV_MAX>(walk, tail, start, body.argv_total);
 
@@ -46,7 +48,7 @@ pub fn execed(task: Task, bprm: *const u8) -> u32 {
     body.env_len = 0;
     body.env_total = 0;
     if urgent {
-        let (start, end) = (pointer(mm, offset!(mm_env_start)), pointer(mm, offset!(mm_env_end)));
+        let (start, end) = (Typed::u64(mm, offset!(mm_env_start)), Typed::u64(mm, offset!(mm_env_end)));
         body.env_total = end.wrapping_sub(start) as u32;
         body.env_len = user_block::<ENV_MAX>(walk, tail, start, body.env_total);
     }

@@ -3,11 +3,11 @@
 use observer_common::record::{EXIT_BY_LEADER, EXIT_GROUP, EXIT_SESSION_LEADER, Exit, KIND_EXIT};
 
 use crate::emit::{self, Class};
-use crate::task::{self, Task};
+use crate::task::{self, Task, Typed};
 
 /// `task` is the last of its group to leave.
 #[inline(always)]
-pub fn died(task: Task) {
+pub fn died(task: Task<Typed>) {
     let now = emit::now();
     if task.is_kthread() {
         return;
@@ -27,7 +27,7 @@ pub fn died(task: Task) {
     if signal.leads_session() {
         flags |= EXIT_SESSION_LEADER;
     }
-    let tty_dev = task::tty_dev(signal.tty());
+    let tty_dev = task::tty_dev::<Typed>(signal.tty());
     let record = Exit { header, exit_code, flags, tty_dev, sid: signal.sid() };
     emit::fixed(KIND_EXIT, Class::Vital, header.tgid, tty_dev != 0, record);
 }

@@ -3,11 +3,11 @@
 use observer_common::record::{Facts, Fork, KIND_FORK};
 
 use crate::emit::{self, Class};
-use crate::task::{self, Task};
+use crate::task::{self, Task, Typed};
 
 /// `parent` called fork, `child` is new and has not run.
 #[inline(always)]
-pub fn born(parent: Task, child: Task) {
+pub fn born(parent: Task<Typed>, child: Task<Typed>) {
     let now = emit::now();
     if !child.is_leader() || child.is_kthread() {
         return;

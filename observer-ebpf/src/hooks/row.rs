@@ -6,7 +6,7 @@ use observer_common::record::{FACT_DEAD, KIND_ROW, Row};
 use crate::emit;
 use crate::maps::{ROW_SCRATCH, TAIL_MASK};
 use crate::path;
-use crate::task::{self, Task, offset, pointer};
+use crate::task::{self, Access, Task, Typed, offset};
 
 path::walker!(row_walk, ROW_SCRATCH);
 
@@ -31,7 +31,7 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     if task.is_null() {
         return 0;
     }
-    let leader = Task(task as u64);
+    let leader = Task::from_iterator(task);
     let now = emit::now();
     if !leader.is_leader() || leader.is_kthread() {
         return 0;
@@ -39,7 +39,7 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     let exit_state = leader.exit_state();
     let dead = exit_state != 0 && leader.live() == 0;
     let mm = leader.mm();
-    if mm == 0 && exit_state == 0 && leader.self_exec_id() == 0 {
+    if leader.has_no_mm() && exit_state == 0 && leader.self_exec_id() == 0 {
         // A user-mode helper before its exec.
         return 0;
     }
@@ -53,11 +53,11 @@ pub fn show(ctx: *mut IterTask) -> i32 {
         body.facts.flags |= FACT_DEAD;
         body.exit_code = leader.wait_status().0;
     }
-    body.tty_pgrp = task::tty_pgrp(leader.signal().tty());
-    body.arg_start = pointer(mm, offset!(mm_arg_start));
-    body.arg_end = pointer(mm, offset!(mm_arg_end));
-    body.env_start = pointer(mm, offset!(mm_env_start));
-    body.env_end = pointer(mm, offset!(mm_env_end));
+    body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());
+    body.arg_start = Typed::u64(mm, offset!(mm_arg_start));
+    body.arg_end = Typed::u64(mm, offset!(mm_arg_end));
+    body.env_start = Typed::u64(mm, offset!(mm_env_start));
+    body.env_end = Typed::u64(mm, offset!(mm_env_end));
 
     path::reset(walk);
     let namespace = leader.mnt_namespace();
@@ -65,8 +65,10 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     let cwd = path::append(walk, mnt, dentry, namespace, row_walk);
     body.cwd_len = cwd.len;
     body.cwd_flags = cwd.flags;
-    let file_path = pointer(mm, offset!(mm_exe_file)).wrapping_add(u64::from(offset!(file_path)));
-    let (mnt, dentry) = (pointer(file_path, offset!(path_mnt)), pointer(file_path, offset!(path_dentry)));
+    let file = Typed::u64(mm, offset!(mm_exe_file));
+    let at = offset!(file_path);
+    let (mnt, dentry) =
+        (Typed::u64(file, at + offset!(path_mnt)), Typed::u64(file, at + offset!(path_dentry)));
     let exe = path::append(walk, mnt, dentry, namespace, row_walk);
     body.exe_len = exe.len;
     body.exe_flags = exe.flags;

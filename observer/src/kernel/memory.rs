@@ -10,7 +10,7 @@ use observer_common::limits::{ARGV_MAX, ENV_MAX};
 use observer_core::decode::decode;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 
-use super::pass::Passes;
+use super::{pass::Passes, sys};
 use crate::clock;
 
 /// Reads argv and environment of processes.
@@ -74,8 +74,9 @@ impl MemoryReader {
         Ok(found)
     }
 
-    /// Inode number of the mount namespace of the process with tgid 1; 0 if there is none to see.
-    pub(super) fn first_mnt_ns(&self) -> u32 {
+    /// Inode number of the mount namespace of the process with tgid 1; the own one where the iterator does not show
+    /// that process (some virtual machines hide it).
+    pub(super) fn host_mnt_ns(&self) -> u32 {
         let mut found = 0;
         let _ = self.passes.run(|row| {
             if let Ok(Input::PassRow(row)) = decode(row)
@@ -84,7 +85,7 @@ impl MemoryReader {
                 found = row.facts.mnt_ns;
             }
         });
-        found
+        if found == 0 { sys::own_mnt_ns() } else { found }
     }
 
     fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {

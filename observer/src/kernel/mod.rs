@@ -259,9 +259,9 @@ pub fn pass_once(handle: impl FnMut(Input<'_>)) -> Result<MemoryReader> {
     Ok(MemoryReader::new(passes))
 }
 
-/// The inode number of the mount namespace of the host's first process, as the iterator shows it; 0 if it does not.
+/// The inode number of the host's own mount namespace: its first process's.
 pub fn host_mnt_ns(passes: &MemoryReader) -> u32 {
-    passes.first_mnt_ns()
+    passes.host_mnt_ns()
 }
 
 fn run_pass(

@@ -18,7 +18,7 @@ use observer_core::input::{Facts, Row};
 use observer_core::process::Comm;
 use observer_core::{BootTime, Input, Tgid};
 
-use super::Kernel;
+use super::{Kernel, sys};
 use crate::clock;
 
 /// Where the child goes: three levels deep, across a mount, and there on every machine that observer runs on.
@@ -28,8 +28,12 @@ const COMM: &[u8; 16] = b"o)\n\x1b[7m\xff\xc3( x\"\0\0\0";
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// Marks the child that execs this program once more: should it ever come here, it stops.
+const CHILD_MARK: &str = "OBSERVER_SELF_TEST_CHILD";
+
 /// Runs it; `kernel`'s ring is drained, which is harmless before the first snapshot.
 pub fn run(kernel: &mut Kernel) -> Result<()> {
+    ensure!(std::env::var_os(CHILD_MARK).is_none(), "the self-test's child does not run observer: unset {CHILD_MARK}");
     killed_child(kernel).context(REFUSAL)?;
     execed_child(kernel).context(REFUSAL)
 }
@@ -79,6 +83,7 @@ fn killed_child(kernel: &mut Kernel) -> Result<()> {
 fn execed_child(kernel: &mut Kernel) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
         .arg("--version")
+        .env(CHILD_MARK, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -122,7 +127,6 @@ impl Truth {
         let raw = pid.cast_signed();
         let directory = fs::metadata(std::ffi::OsStr::from_bytes(DIRECTORY.to_bytes()))
             .context("look at /sys/kernel/btf")?;
-        let namespace = fs::metadata("/proc/self/ns/mnt").context("look at the own mount namespace")?;
         // SAFETY: four queries without side effects.
         let (sid, pgid, uid, euid) =
             unsafe { (libc::getsid(raw), libc::getpgid(raw), libc::getuid(), libc::geteuid()) };
@@ -136,7 +140,7 @@ impl Truth {
             tty_name: terminal.name.replace("/dev/pts/", "pts"),
             cwd_ino: directory.ino(),
             cwd_dev: kernel_dev(directory.dev()),
-            mnt_ns: namespace.ino() as u32,
+            mnt_ns: sys::own_mnt_ns(),
         })
     }
 

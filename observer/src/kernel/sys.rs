@@ -58,6 +58,11 @@ pub fn check_pid_namespace() -> Result<()> {
     Ok(())
 }
 
+/// Inode number of the own mount namespace; 0 if it cannot be told.
+pub fn own_mnt_ns() -> u32 {
+    fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32)
+}
+
 /// Refuses without the rights to load programs.
 pub fn check_capabilities() -> Result<()> {
     let effective = effective_capabilities().context("read the own capabilities from /proc/self/status")?;

@@ -1,6 +1,5 @@
 //! What the program may open: the list in `xtask/allowed-opens.txt`, and the source held against it.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,9 +63,9 @@ impl Allowed {
             })
     }
 
-    /// Whether a literal of the source stands on the list as it is.
-    fn names(&self, literal: &str) -> bool {
-        self.patterns.iter().any(|pattern| pattern == literal)
+    /// Whether a path in the source stands on the list; what is formatted into it counts as any component.
+    fn names(&self, path: &str) -> bool {
+        self.patterns.iter().any(|pattern| matches(pattern, path))
     }
 }
 
@@ -126,19 +125,42 @@ pub(super) fn check_source(allowed: &Allowed, product: &[Source]) -> Vec<String>
     let mut findings = Vec::new();
     for source in product {
         for (line, literal) in &source.literals {
-            if literal.contains("/proc") && !allowed.names(literal) {
-                let mut finding = format!("{}:{line}: ", source.path.display());
-                // A string always takes what is written to it.
-                let _ = write!(
-                    finding,
-                    "{literal:?} leads into /proc and is not in {LIST}; ask the kernel instead, or if this is no \
-                     process's state, add it there"
-                );
-                findings.push(finding);
+            for path in proc_paths(literal).into_iter().filter(|path| !allowed.names(path)) {
+                findings.push(format!(
+                    "{}:{line}: {path} is not in {LIST}; ask the kernel instead, or if this is no process's state, \
+                     add it there",
+                    source.path.display()
+                ));
             }
         }
     }
     findings
+}
+
+/// Every path into /proc that a literal holds, also in the middle of a sentence. What is formatted into it
+/// (`{fd}`) becomes `*`.
+fn proc_paths(literal: &str) -> Vec<String> {
+    literal
+        .match_indices("/proc")
+        .filter_map(|(at, _)| literal.get(at..))
+        .map(|rest| {
+            let mut path = String::new();
+            let mut braces = 0u32;
+            for c in rest.chars() {
+                match c {
+                    '{' => braces += 1,
+                    '}' => {
+                        braces = braces.saturating_sub(1);
+                        path.push('*');
+                    }
+                    _ if braces > 0 => {}
+                    c if c.is_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '*') => path.push(c),
+                    _ => break,
+                }
+            }
+            path.trim_end_matches('.').to_owned()
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -9,13 +9,16 @@ pub(super) fn paths(line: &str) -> Vec<String> {
     // Some calls take strings that are not paths after one that is (argv, a link's content coming back).
     let most = match call {
         "getcwd" => 0,
-        "rename" | "renameat" | "renameat2" | "link" | "linkat" | "symlink" | "symlinkat" | "pivot_root"
-        | "mount" => 2,
+        "rename" | "renameat" | "renameat2" | "link" | "linkat" | "symlink" | "symlinkat" | "pivot_root" => 2,
         _ => 1,
     };
     let mut found = Vec::new();
     let mut directory = None;
-    let mut rest = arguments;
+    // What is mounted (`none`, `tracefs`, a device) is no path that is opened; where it is mounted is.
+    let mut rest = match call {
+        "mount" => arguments.split_once(", ").map_or("", |(_, rest)| rest),
+        _ => arguments,
+    };
     while found.len() < most {
         let Some(at) = rest.find(['"', '<']) else { break };
         let Some(after) = rest.get(at + 1..) else { break };
@@ -92,6 +95,10 @@ mod tests {
         assert_eq!(paths(line), ["/proc/self/maps"]);
         assert_eq!(paths(r#"77 readlink("/proc/self/exe", "/usr/bin/x", 4096) = 10"#), ["/proc/self/exe"]);
         assert_eq!(paths(r#"77 execve("/bin/sh", ["sh", "-c", "/x"], 0x7f /* 3 vars */) = 0"#), ["/bin/sh"]);
+        assert_eq!(
+            paths(r#"77 mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL) = 0"#),
+            ["/sys/kernel/tracing"]
+        );
         assert_eq!(paths(r#"77 getcwd("/w", 512) = 3"#), [""; 0]);
     }
 

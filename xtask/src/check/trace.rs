@@ -196,6 +196,8 @@ impl Drop for Running {
 fn under_strace(trace: &Path) -> Command {
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-s", "4096", "-e", "trace=%file", "-e", "signal=none", "-o"]).arg(trace);
+    // Cargo's, for compiler plug-ins: the loader would look there first.
+    command.env_remove("LD_LIBRARY_PATH");
     command
 }
 

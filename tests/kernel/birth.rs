@@ -1,0 +1,210 @@
+//! Births: fork, vfork, clone, posix_spawn, clone3, and whose child it is.
+
+use observer_tests::stage::Birth;
+use observer_tests::truth::{assert_no_row, assert_row};
+use observer_tests::{Daemon, Puppet, Stage, Watch, text};
+
+/// The row is right in every field, and the start time lies between two readings of the boot clock.
+#[track_caller]
+fn assert_born(daemon: &Daemon, child: &Puppet, birth: Birth) {
+    let row = assert_row(daemon, child.pid);
+    let start_ns = text::u64_string(&row, "start_boottime_ns").expect("a start time");
+    assert!(
+        (birth.after..=birth.before).contains(&start_ns),
+        "born between {} and {}, shown {start_ns}",
+        birth.after,
+        birth.before
+    );
+}
+
+#[test]
+fn a_forked_child_has_its_parents_facts() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut parent = stage.puppet();
+    let (child, birth) = parent.bears(&stage, "fork", &[]);
+    assert_born(daemon, &child, birth);
+    assert_row(daemon, parent.pid);
+}
+
+#[test]
+fn a_vforked_child_execs_while_its_parent_waits() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut parent = stage.puppet();
+    let (child, birth) = parent.bears(&stage, "vfork", &[]);
+    assert_born(daemon, &child, birth);
+}
+
+#[test]
+fn posix_spawn_is_a_birth_and_an_exec() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut parent = stage.puppet();
+    let (child, birth) = parent.bears(&stage, "spawn", &[]);
+    assert_born(daemon, &child, birth);
+    let started = watch.wait_for("its birth", |frame| frame.is("process_started", child.pid));
+    let execed = watch.wait_for("its exec", |frame| frame.is("process_execed", child.pid));
+    assert!(started.seq() < execed.seq(), "birth before exec");
+}
+
+#[test]
+fn a_clone_that_shares_the_directory_moves_with_its_parent() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut parent = stage.puppet();
+    let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
+    let (mut child, birth) = parent.bears(&stage, "clone", &[flags.as_bytes()]);
+    assert_born(daemon, &child, birth);
+    let (mut grandchild, _) = child.bears(&stage, "clone", &[flags.as_bytes()]);
+    for (mover, name) in [(&mut parent, "one"), (&mut child, "two"), (&mut grandchild, "three")] {
+        mover.chdir(&stage.mkdir(name));
+    }
+    for pid in [parent.pid, child.pid, grandchild.pid] {
+        let row = assert_row(daemon, pid);
+        let cwd = text::bytes(&row, "cwd").expect("a cwd");
+        assert!(cwd.ends_with(b"/three"), "the last of the three moved all: {row:#}");
+    }
+}
+
+#[test]
+fn every_one_who_shares_a_directory_moves_by_relative_path_too() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    stage.mkdir("deep/er");
+    let mut parent = stage.puppet();
+    let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
+    let (mut child, _) = parent.bears(&stage, "clone", &[flags.as_bytes()]);
+    parent.does("chdir", &[b"deep"]);
+    child.does("fchdir", &[b"er"]);
+    for pid in [parent.pid, child.pid] {
+        let row = assert_row(daemon, pid);
+        assert!(text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/deep/er")), "{row:#}");
+    }
+}
+
+#[test]
+fn a_clone_with_clone_parent_is_its_callers_sibling() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut grandparent = stage.puppet();
+    let (mut caller, _) = grandparent.bears(&stage, "fork", &[]);
+    let flags = (libc::CLONE_PARENT | libc::SIGCHLD).to_string();
+    let (mut sibling, birth) = caller.bears(&stage, "clone", &[flags.as_bytes()]);
+    let [_, ppid, ..] = sibling.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    assert_eq!(ppid, u64::from(grandparent.pid), "getppid");
+    assert_born(daemon, &sibling, birth);
+}
+
+#[test]
+fn clone3_into_a_cgroup_is_a_birth() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let cgroup = Cgroup::new("clone3");
+    let mut parent = stage.puppet();
+    let (child, birth) =
+        parent.bears(&stage, "clone3", &[b"0", cgroup.path.as_os_str().as_encoded_bytes(), b"0"]);
+    let procs = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).expect("the cgroup's processes");
+    assert_eq!(procs.trim(), child.pid.to_string(), "it was born in the cgroup");
+    assert_born(daemon, &child, birth);
+    assert_cgroup(daemon, child.pid);
+}
+
+#[test]
+fn a_process_moved_to_another_cgroup_is_shown_there() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let cgroup = Cgroup::new("moved");
+    let puppet = stage.puppet();
+    assert_cgroup(daemon, puppet.pid);
+    std::fs::write(cgroup.path.join("cgroup.procs"), puppet.pid.to_string()).expect("move it");
+    assert_cgroup(daemon, puppet.pid);
+}
+
+/// The shown v2 cgroup is the line `0::` of /proc/PID/cgroup.
+#[track_caller]
+fn assert_cgroup(daemon: &Daemon, pid: u32) {
+    let row = assert_row(daemon, pid);
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+    let truth = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a v2 cgroup");
+    assert_eq!(row.get("cgroup").and_then(|cgroup| cgroup.as_str()), Some(truth), "{row:#}");
+}
+
+/// A v2 cgroup of the test's own, removed on drop (once its processes are gone).
+struct Cgroup {
+    path: std::path::PathBuf,
+}
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .iter()
+            .map(std::path::Path::new)
+            .find(|root| root.join("cgroup.procs").exists() && root.join("cgroup.controllers").exists())
+            .expect("a v2 hierarchy is mounted below /sys/fs/cgroup");
+        let path = root.join(format!("observer-tests-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).expect("create a cgroup");
+        Self { path }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        while std::fs::remove_dir(&self.path).is_err() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn an_orphan_is_shown_under_its_new_parent() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut grandparent = stage.puppet();
+    let (mut parent, _) = grandparent.bears(&stage, "fork", &[]);
+    let (mut child, _) = parent.bears(&stage, "fork", &[]);
+    assert_row(daemon, child.pid);
+    let parents_pid = parent.pid.to_string();
+    parent.tell("exit", &[b"0"]);
+    grandparent.does("wait", &[parents_pid.as_bytes()]);
+    let [_, ppid, ..] = child.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    assert_ne!(ppid, u64::from(parent.pid), "it was reparented");
+    let row = assert_row(daemon, child.pid);
+    assert_eq!(row.get("ppid").and_then(serde_json::Value::as_u64), Some(ppid), "getppid");
+}
+
+#[test]
+fn an_orphan_goes_to_the_nearest_subreaper() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut reaper = stage.puppet();
+    reaper.does("becomes_subreaper", &[]);
+    let (mut parent, _) = reaper.bears(&stage, "fork", &[]);
+    let (mut child, _) = parent.bears(&stage, "fork", &[]);
+    parent.tell("exit", &[b"0"]);
+    reaper.does("wait", &[parent.pid.to_string().as_bytes()]);
+    let [_, ppid, ..] = child.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    assert_eq!(ppid, u64::from(reaper.pid), "getppid");
+    assert_row(daemon, child.pid);
+}
+
+#[test]
+fn an_unreaped_parent_has_lost_its_children_too() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut grandparent = stage.puppet();
+    let (mut parent, _) = grandparent.bears(&stage, "fork", &[]);
+    let (mut child, _) = parent.bears(&stage, "fork", &[]);
+    let start = text::u64_string(&assert_row(daemon, parent.pid), "start_boottime_ns").expect("a start time");
+    parent.tell("exit", &[b"0"]);
+    // Until it is waited for it is a zombie: in /proc, not alive.
+    let watch = observer_tests::eventually("the child is reparented", observer_tests::watch::SOON, || {
+        let ppid = child.does("facts", &[]).get(1).copied();
+        if ppid == Some(parent.pid.into()) { Err("not yet".to_owned()) } else { Ok(ppid) }
+    });
+    assert!(watch.is_some(), "it has a parent");
+    assert_no_row(daemon, parent.pid, &start.to_string());
+    assert_row(daemon, child.pid);
+}
+
+#[test]
+fn a_thread_is_no_row() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    let [tid] = puppet.does("thread_stays", &[])[..] else { panic!("a tid") };
+    let tid = u32::try_from(tid).expect("a tid fits");
+    assert!(std::fs::exists(format!("/proc/{}/task/{tid}", puppet.pid)).expect("/proc"), "the thread lives");
+    assert!(daemon.row(tid).is_none(), "a thread is never a row");
+    assert_row(daemon, puppet.pid);
+}

@@ -1,0 +1,231 @@
+//! Directories: what a process changes itself, and what is changed under it.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use observer_tests::truth::assert_row;
+use observer_tests::{Daemon, Stage, Watch, text};
+
+/// The row is right in every field, and its cwd is `expected` (which says that the puppet did what was meant).
+#[track_caller]
+fn assert_cwd(pid: u32, expected: &Path) {
+    let row = assert_row(Daemon::shared(), pid);
+    let cwd = text::bytes(&row, "cwd").map(|cwd| cwd.escape_ascii().to_string());
+    assert_eq!(cwd, Some(expected.as_os_str().as_bytes().escape_ascii().to_string()));
+}
+
+fn exchange(a: &Path, b: &Path) {
+    let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()).expect("no NUL"));
+    let at = libc::AT_FDCWD;
+    // SAFETY: valid paths.
+    let done = unsafe { libc::renameat2(at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE) };
+    assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn chdir_by_absolute_relative_and_dotted_path() {
+    let stage = Stage::new();
+    let (a, b) = (stage.mkdir("a"), stage.mkdir("a/b"));
+    let mut puppet = stage.puppet();
+    puppet.chdir(&a);
+    assert_cwd(puppet.pid, &a);
+    puppet.does("chdir", &[b"b"]);
+    assert_cwd(puppet.pid, &b);
+    puppet.does("chdir", &[b"../../a/./b/.."]);
+    assert_cwd(puppet.pid, &a);
+    puppet.does("chdir", &[b"/"]);
+    assert_cwd(puppet.pid, Path::new("/"));
+}
+
+#[test]
+fn chdir_through_a_symlink_shows_where_it_leads() {
+    let stage = Stage::new();
+    let real = stage.mkdir("real");
+    std::os::unix::fs::symlink(&real, stage.dir().join("link")).expect("make a symlink");
+    let mut puppet = stage.puppet();
+    puppet.does("chdir", &[b"link"]);
+    assert_cwd(puppet.pid, &real);
+}
+
+#[test]
+fn fchdir_is_a_move() {
+    let stage = Stage::new();
+    let dir = stage.mkdir("by descriptor");
+    let mut puppet = stage.puppet();
+    puppet.does("fchdir", &[dir.as_os_str().as_bytes()]);
+    assert_cwd(puppet.pid, &dir);
+}
+
+#[test]
+fn a_failed_chdir_is_no_move() {
+    let stage = Stage::new();
+    let mut puppet = stage.puppet();
+    puppet.ask("chdir", &[b"not there"]).expect_err("there is no such directory");
+    assert_cwd(puppet.pid, &stage.dir());
+}
+
+#[test]
+fn a_32_bit_chdir_is_shown_at_the_next_question() {
+    let stage = Stage::new();
+    let dir = stage.mkdir("narrow");
+    let mut puppet = stage.puppet();
+    puppet.does("chdir32", &[dir.as_os_str().as_bytes()]);
+    assert_cwd(puppet.pid, &dir);
+}
+
+#[test]
+fn a_move_is_told_to_watchers_with_old_and_new_place_in_order() {
+    let stage = Stage::new();
+    let watch = Watch::all(Daemon::shared());
+    let dirs = ["one", "two", "three"].map(|name| stage.mkdir(name));
+    let mut puppet = stage.puppet();
+    for dir in &dirs {
+        puppet.chdir(dir);
+    }
+    let last = dirs.last().map(|dir| dir.as_os_str().as_bytes().to_vec());
+    let moved = |frame: &observer_tests::Frame| frame.is("process_moved", puppet.pid);
+    watch.wait_for("the last move", |frame| moved(frame) && text::bytes(&frame.0, "cwd") == last);
+    let told: Vec<_> =
+        watch.frames().into_iter().filter(moved).filter_map(|frame| text::bytes(&frame.0, "cwd")).collect();
+    let went: Vec<_> = dirs.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect();
+    assert_eq!(told, went, "every move once, in order");
+}
+
+#[test]
+fn a_renamed_directory_moves_those_in_it() {
+    let stage = Stage::new();
+    let (before, after) = (stage.mkdir("before"), stage.dir().join("after"));
+    let mut puppet = stage.puppet();
+    puppet.chdir(&before);
+    assert_cwd(puppet.pid, &before);
+    std::fs::rename(&before, &after).expect("rename");
+    assert_cwd(puppet.pid, &after);
+}
+
+#[test]
+fn a_renamed_ancestor_moves_those_below_it() {
+    let stage = Stage::new();
+    let below = stage.mkdir("grand/parent/child");
+    let watch = Watch::all(Daemon::shared());
+    let mut puppet = stage.puppet();
+    puppet.chdir(&below);
+    assert_cwd(puppet.pid, &below);
+    std::fs::rename(stage.dir().join("grand"), stage.dir().join("great")).expect("rename");
+    let after = stage.dir().join("great/parent/child");
+    // Told without a question too: the rename itself arms the re-reading.
+    watch.wait_for("the move", |frame| {
+        frame.is("process_moved", puppet.pid)
+            && text::bytes(&frame.0, "cwd").as_deref() == Some(after.as_os_str().as_bytes())
+    });
+    assert_cwd(puppet.pid, &after);
+}
+
+#[test]
+fn exchanged_directories_move_both_sides() {
+    let stage = Stage::new();
+    let (left, right) = (stage.mkdir("left/in"), stage.mkdir("right/in"));
+    let (mut a, mut b) = (stage.puppet(), stage.puppet());
+    a.chdir(&left);
+    b.chdir(&right);
+    exchange(&stage.dir().join("left"), &stage.dir().join("right"));
+    assert_cwd(a.pid, &right);
+    assert_cwd(b.pid, &left);
+}
+
+#[test]
+fn a_rename_by_io_uring_is_shown_at_the_next_question() {
+    let stage = Stage::new();
+    let before = stage.mkdir("ring before");
+    let after = stage.dir().join("ring after");
+    let (mut puppet, mut other) = (stage.puppet(), stage.puppet());
+    puppet.chdir(&before);
+    assert_cwd(puppet.pid, &before);
+    other.does("renames_by_uring", &[before.as_os_str().as_bytes(), after.as_os_str().as_bytes()]);
+    assert!(after.is_dir(), "it was renamed");
+    assert_cwd(puppet.pid, &after);
+}
+
+#[test]
+fn a_removed_directory_is_shown_as_deleted() {
+    let stage = Stage::new();
+    let dir = stage.mkdir("doomed");
+    let mut puppet = stage.puppet();
+    puppet.chdir(&dir);
+    assert_cwd(puppet.pid, &dir);
+    std::fs::remove_dir(&dir).expect("rmdir");
+    let row = assert_row(Daemon::shared(), puppet.pid);
+    assert!(text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/doomed (deleted)")), "{row:#}");
+    assert_eq!(row.get("cwd_deleted"), Some(&true.into()));
+    // Another directory under the same name is another directory.
+    stage.mkdir("doomed");
+    let row = assert_row(Daemon::shared(), puppet.pid);
+    assert_eq!(row.get("cwd_deleted"), Some(&true.into()), "{row:#}");
+}
+
+#[test]
+fn a_directory_removed_by_its_own_process_is_deleted_too() {
+    let stage = Stage::new();
+    let dir = stage.mkdir("own");
+    let script = stage.cast(&observer_tests::stage::Casting {
+        wrapper: ["sh", "-c", "rmdir \"$PWD\"; exec \"$0\" \"$@\""].map(Into::into).to_vec(),
+        dir: Some(dir),
+        ..Default::default()
+    });
+    let row = assert_row(Daemon::shared(), script.pid);
+    assert_eq!(row.get("cwd_deleted"), Some(&true.into()), "{row:#}");
+}
+
+#[test]
+fn a_directory_really_named_deleted_is_not_deleted() {
+    let stage = Stage::new();
+    let dir = stage.mkdir("alive (deleted)");
+    let mut puppet = stage.puppet();
+    puppet.chdir(&dir);
+    let row = assert_row(Daemon::shared(), puppet.pid);
+    assert_eq!(row.get("cwd_deleted"), Some(&false.into()), "{row:#}");
+}
+
+#[test]
+fn a_thread_with_a_directory_of_its_own_is_not_its_process() {
+    let stage = Stage::new();
+    let elsewhere = stage.mkdir("elsewhere");
+    let mut puppet = stage.puppet();
+    let [tid] = puppet.does("thread_moves_alone", &[elsewhere.as_os_str().as_bytes()])[..] else {
+        panic!("a tid")
+    };
+    let threads =
+        std::fs::read_link(format!("/proc/{}/task/{tid}/cwd", puppet.pid)).expect("the thread's cwd");
+    assert_eq!(threads, elsewhere, "the thread moved");
+    assert_cwd(puppet.pid, &stage.dir());
+    // The leader moves on as before.
+    let on = stage.mkdir("on");
+    puppet.chdir(&on);
+    assert_cwd(puppet.pid, &on);
+}
+
+#[test]
+fn a_thread_that_shares_its_directory_moves_its_process() {
+    let stage = Stage::new();
+    let (a, b) = (stage.mkdir("a"), stage.mkdir("b"));
+    let mut puppet = stage.puppet();
+    puppet.does("chdir_race", &[a.as_os_str().as_bytes(), b.as_os_str().as_bytes(), b"1"]);
+    let row = assert_row(Daemon::shared(), puppet.pid);
+    assert!(
+        text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/a") || cwd.ends_with(b"/b")),
+        "{row:#}"
+    );
+}
+
+#[test]
+fn a_process_whose_leader_left_keeps_its_last_directory() {
+    let stage = Stage::new();
+    let (last, on) = (stage.mkdir("last"), stage.mkdir("on"));
+    let mut puppet = stage.puppet();
+    puppet.chdir(&last);
+    puppet.does("leader_exits", &[b"0"]);
+    // Its other thread moves on; what is shown is the leader's last.
+    puppet.chdir(&on);
+    let row = Daemon::shared().row(puppet.pid).expect("its thread lives");
+    assert_eq!(text::bytes(&row, "cwd").as_deref(), Some(last.as_os_str().as_bytes()), "{row:#}");
+}

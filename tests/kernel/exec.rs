@@ -1,0 +1,145 @@
+//! Execs: what is run, by whom, and what an exec leaves as it was.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use observer_tests::truth::assert_row;
+use observer_tests::{Daemon, Puppet, Stage, Watch, text};
+use serde_json::Value;
+
+/// Has `puppet` exec `program` with more arguments by `verb`; the same process, with its new conversation.
+#[track_caller]
+fn execs(
+    stage: &Stage,
+    mut puppet: Puppet,
+    verb: &str,
+    program: &std::path::Path,
+    args: &[&[u8]],
+) -> (Puppet, Puppet) {
+    let token = stage.token();
+    let mut words = vec![program.as_os_str().as_bytes(), token.as_bytes()];
+    words.extend(args);
+    puppet.tell(verb, &words);
+    let same = stage.meet(&token);
+    assert_eq!(same.pid, puppet.pid, "an exec keeps the pid");
+    (same, puppet)
+}
+
+fn identity(row: &Value) -> (Option<u64>, Option<u64>) {
+    (row.get("pid").and_then(Value::as_u64), text::u64_string(row, "start_boottime_ns"))
+}
+
+#[test]
+fn an_exec_changes_comm_exe_and_argv_and_keeps_the_identity() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let puppet = stage.puppet();
+    let before = assert_row(daemon, puppet.pid);
+    let (puppet, _old) =
+        execs(&stage, puppet, "exec", &stage.program("renamed"), &[b"one", b"", b"two words"]);
+    let row = assert_row(daemon, puppet.pid);
+    assert_eq!(identity(&before), identity(&row), "the same process");
+    assert_eq!(row.get("comm").and_then(Value::as_str), Some("renamed"));
+    let argv: Vec<&str> =
+        row.get("argv").and_then(Value::as_array).expect("argv").iter().filter_map(Value::as_str).collect();
+    assert_eq!(argv.get(3..), Some(&["one", "", "two words"][..]), "empty arguments are arguments");
+    assert_eq!(row.get("argv_source").and_then(Value::as_str), Some("exec"));
+    watch.wait_for("the exec", |frame| {
+        frame.is("process_execed", puppet.pid) && frame.field("comm") == Some(&"renamed".into())
+    });
+}
+
+#[test]
+fn an_exec_by_a_thread_that_is_not_the_leader_keeps_pid_and_start_time() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let puppet = stage.puppet();
+    let before = assert_row(daemon, puppet.pid);
+    let (puppet, _old) = execs(&stage, puppet, "exec_by_thread", &stage.program("usurper"), &[b"x"]);
+    let row = assert_row(daemon, puppet.pid);
+    assert_eq!(identity(&before), identity(&row), "the same process, whichever thread went on");
+    let ends = watch.count(|frame| frame.is("process_ended", puppet.pid));
+    let starts = watch.count(|frame| frame.is("process_started", puppet.pid));
+    assert_eq!((starts, ends), (1, 0), "one birth, no death: the old leader's exit is no death");
+}
+
+#[test]
+fn a_failed_exec_changes_nothing() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut puppet = stage.puppet();
+    let before = assert_row(daemon, puppet.pid);
+    let junk = stage.dir().join("junk");
+    stage.install(b"\x7fELF but not really", &junk);
+    for (path, errno) in
+        [(stage.dir().join("absent"), libc::ENOENT), (stage.dir(), libc::EACCES), (junk, libc::ENOEXEC)]
+    {
+        let said = puppet.does("exec_fails", &[path.as_os_str().as_bytes()]);
+        assert_eq!(said, [u64::from(errno.unsigned_abs())], "exec of {}", path.display());
+    }
+    assert_eq!(assert_row(daemon, puppet.pid), before);
+    assert_eq!(puppet.ends("exit", &[b"0"]).si_status, 0);
+    let pid = u64_pid(&before);
+    watch.end_of(pid);
+    assert_eq!(
+        watch.count(|frame| frame.is("process_execed", pid)
+            && text::bytes(&frame.0, "exe") != text::bytes(&before, "exe")),
+        0
+    );
+}
+
+fn u64_pid(row: &Value) -> u32 {
+    row.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+#[test]
+fn a_script_is_shown_as_its_interpreter_runs_it() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let script = stage.dir().join("scripted");
+    let text = format!("#!{} {}\n", observer_tests::stage::puppet_program().display(), stage.address);
+    // One optional argument only: interpreter, address, script path (which becomes the token).
+    stage.install(text.as_bytes(), &script);
+    let mut parent = stage.puppet();
+    let (child, _) = parent.bears(&stage, "fork", &[]);
+    let mut child = child;
+    child.tell("exec", &[script.as_os_str().as_bytes(), b"ignored"]);
+    let same = stage.meet(&script.display().to_string());
+    assert_eq!(same.pid, child.pid);
+    let row = assert_row(daemon, same.pid);
+    assert_eq!(row.get("comm").and_then(Value::as_str), Some("scripted"), "comm is the script's");
+}
+
+#[test]
+fn argv_of_many_kilobytes_is_shown_in_part_and_says_so() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let long = vec![b'x'; 100_000];
+    let (puppet, _old) = execs(&stage, stage.puppet(), "exec", &stage.program("long"), &[&long, b"after"]);
+    let row = daemon.row(puppet.pid).expect("it lives");
+    let shown = row.get("argv").and_then(Value::as_array).expect("argv");
+    let bytes: usize = shown.iter().filter_map(Value::as_str).map(str::len).sum();
+    assert!((3_500..=4_096).contains(&bytes), "the first 4 KiB, not {bytes} bytes");
+    assert_eq!(row.get("argv_truncated").and_then(Value::as_bool), Some(true), "{row:#}");
+    assert_eq!(row.get("cwd").and_then(Value::as_str), stage.dir().to_str(), "the rest of the row stands");
+}
+
+#[test]
+fn a_title_written_over_comm_leaves_argv_and_exe() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    let before = assert_row(daemon, puppet.pid);
+    puppet.does("setname", &[b"a title"]);
+    let row = assert_row(daemon, puppet.pid);
+    assert_eq!(row.get("comm").and_then(Value::as_str), Some("a title"));
+    assert_eq!((row.get("argv"), row.get("exe")), (before.get("argv"), before.get("exe")));
+}
+
+#[test]
+fn what_ran_before_the_daemon_is_shown_with_its_argv() {
+    let stage = Stage::new();
+    let puppet = stage.cast(&observer_tests::stage::Casting {
+        args: vec!["before".into(), "the daemon".into()],
+        ..Default::default()
+    });
+    let daemon = Daemon::start(&observer_tests::Options::default());
+    let row = assert_row(&daemon, puppet.pid);
+    assert_eq!(row.get("argv_source").and_then(Value::as_str), Some("memory"), "{row:#}");
+}

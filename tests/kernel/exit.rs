@@ -1,0 +1,194 @@
+//! Deaths: the certificate is what wait(2) says, once, whoever leaves last.
+
+use observer_tests::truth::{assert_no_row, assert_row};
+use observer_tests::wait::Waited;
+use observer_tests::{Daemon, Frame, Stage, Watch, text};
+use serde_json::{Value, json};
+
+/// The certificate says what wait said; everything else of it is consistent with the row that lived.
+#[track_caller]
+fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
+    let death = end.death();
+    assert_eq!(
+        death.get("raw_status"),
+        Some(&json!(waited.raw_status)),
+        "wait4's word, of {waited:?}: {death:#}"
+    );
+    let (kind, code, signal, core) = match waited.si_code {
+        libc::CLD_EXITED => ("exited", json!(waited.si_status), Value::Null, Value::Null),
+        libc::CLD_KILLED => ("signaled", Value::Null, json!(waited.si_status), json!(false)),
+        libc::CLD_DUMPED => ("signaled", Value::Null, json!(waited.si_status), json!(true)),
+        other => panic!("waitid said {other}"),
+    };
+    for (field, truth) in [("kind", json!(kind)), ("code", code), ("signal", signal), ("core_dumped", core)] {
+        assert_eq!(death.get(field), Some(&truth), "{field}, of {waited:?}: {death:#}");
+    }
+    for unknown in ["sender", "polite_signal", "oom", "between"] {
+        assert_eq!(death.get(unknown), Some(&Value::Null), "{unknown} is there and null: {death:#}");
+    }
+    let name = death.get("signal_name").and_then(Value::as_str);
+    assert_eq!(name.is_some(), kind == "signaled", "a name where there is a signal: {death:#}");
+    let start_ns = text::u64_string(lived, "start_boottime_ns").expect("a start time");
+    assert_eq!(text::u64_string(&end.0, "start_boottime_ns"), Some(start_ns), "of the process that lived");
+    let end_ns = text::u64_string(&end.0, "boottime_ns").expect("an end has its time");
+    let lifetime_ms = death.get("lifetime_ms").and_then(Value::as_u64).expect("a lifetime");
+    assert_eq!(lifetime_ms, end_ns.saturating_sub(start_ns) / 1_000_000, "lifetime is end minus start");
+    for field in ["comm", "cwd", "exe", "argv", "tty", "uid", "sid"] {
+        assert_eq!(end.0.get(field), lived.get(field), "{field} in the end is the last that was");
+    }
+}
+
+/// Ends a fresh puppet by `verb` and checks its certificate; which comes once.
+#[track_caller]
+fn assert_ends(watch: &Watch, verb: &str, args: &[&[u8]]) -> Waited {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let puppet = stage.puppet();
+    let pid = puppet.pid;
+    let lived = assert_row(daemon, pid);
+    let waited = puppet.ends(verb, args);
+    assert_no_row(daemon, pid, lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time"));
+    let end = watch.end_of(pid);
+    assert_certified(&end, waited, &lived);
+    assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+    waited
+}
+
+#[test]
+fn an_exit_code_is_the_one_given_modulo_256() {
+    let watch = Watch::all(Daemon::shared());
+    for (given, code) in
+        [(0, 0), (1, 1), (3, 3), (127, 127), (128, 128), (137, 137), (255, 255), (256, 0), (-1, 255)]
+    {
+        let waited = assert_ends(&watch, "exit", &[given.to_string().as_bytes()]);
+        assert_eq!((waited.si_code, waited.si_status), (libc::CLD_EXITED, code), "exit({given})");
+    }
+}
+
+/// Signals whose default is to end the process, those that dump core by default apart.
+const ENDING: [i32; 13] = [1, 2, 9, 10, 12, 13, 14, 15, 16, 26, 27, 29, 30];
+const DUMPING: [i32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
+
+#[test]
+fn every_signal_that_kills_is_in_the_certificate() {
+    let watch = Watch::all(Daemon::shared());
+    for signal in ENDING.into_iter().chain([34, 50, 64]) {
+        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"0"]);
+        assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, signal));
+    }
+}
+
+#[test]
+fn a_signal_that_would_dump_core_has_no_core_flag_where_the_limit_forbids_it() {
+    let watch = Watch::all(Daemon::shared());
+    for signal in DUMPING {
+        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"0"]);
+        assert_eq!(waited.si_status, signal);
+        assert_eq!(waited.si_code, libc::CLD_KILLED, "no core was dumped for {signal}");
+    }
+}
+
+#[test]
+fn a_dumped_core_is_flagged() {
+    let watch = Watch::all(Daemon::shared());
+    for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
+        // The core file falls into the stage's directory, and goes with it.
+        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"1"]);
+        assert_eq!((waited.si_code, waited.si_status), (libc::CLD_DUMPED, signal), "the kernel dumped core");
+    }
+}
+
+#[test]
+fn a_kill_from_outside_is_certified() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let puppet = stage.puppet();
+        let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
+        let waited = puppet.killed(signal);
+        assert_certified(&watch.end_of(pid), waited, &lived);
+    }
+}
+
+#[test]
+fn a_zombie_is_dead_before_it_is_waited_for() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut puppet = stage.puppet();
+    let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
+    puppet.tell("exit", &[b"5"]);
+    let end = watch.end_of(pid);
+    assert!(std::fs::exists(format!("/proc/{pid}")).expect("/proc"), "nobody waited for it yet");
+    assert_no_row(daemon, pid, lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time"));
+    assert_certified(&end, puppet.reap(), &lived);
+}
+
+#[test]
+fn a_leader_that_exits_before_its_threads_is_alive_until_the_last() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    for (leader, verb, last) in
+        [("3", "exit_thread", "7"), ("3", "exit", "9"), ("0", "exit_thread", "0"), ("4", "exit", "0")]
+    {
+        let mut puppet = stage.puppet();
+        let (pid, before) = (puppet.pid, assert_row(daemon, puppet.pid));
+        puppet.does("leader_exits", &[leader.as_bytes()]);
+        let row = daemon.row(pid).expect("its thread lives, so it does");
+        for field in ["start_boottime_ns", "comm", "exe", "argv", "cwd", "sid", "pgid", "ppid"] {
+            assert_eq!(row.get(field), before.get(field), "{field} with the leader gone");
+        }
+        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 0, "no death yet");
+        let waited = puppet.ends(verb, &[last.as_bytes()]);
+        assert_certified(&watch.end_of(pid), waited, &row);
+        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+    }
+}
+
+#[test]
+fn a_leader_that_exits_first_and_a_fatal_signal_give_the_signal() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut puppet = stage.puppet();
+    let pid = puppet.pid;
+    puppet.does("leader_exits", &[b"3"]);
+    let row = daemon.row(pid).expect("its thread lives");
+    let waited = puppet.killed(libc::SIGKILL);
+    assert_certified(&watch.end_of(pid), waited, &row);
+}
+
+#[test]
+fn a_threads_exit_is_no_death() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut puppet = stage.puppet();
+    let pid = puppet.pid;
+    for _ in 0..20 {
+        puppet.does("thread_exits", &[]);
+    }
+    puppet.does("thread_stays", &[]);
+    let lived = assert_row(daemon, pid);
+    assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 0, "threads' exits are no deaths");
+    let waited = puppet.ends("exit", &[b"6"]);
+    assert_certified(&watch.end_of(pid), waited, &lived);
+    assert_eq!(
+        watch.count(|frame| frame.is("process_ended", pid)),
+        1,
+        "one death, with a thread left behind"
+    );
+}
+
+#[test]
+fn a_process_killed_with_many_threads_dies_once() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    for _ in 0..20 {
+        let mut puppet = stage.puppet();
+        for _ in 0..8 {
+            puppet.does("thread_stays", &[]);
+        }
+        let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
+        let waited = puppet.killed(libc::SIGKILL);
+        assert_certified(&watch.end_of(pid), waited, &lived);
+        daemon.status();
+        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+    }
+}

@@ -1,0 +1,206 @@
+//! Names that processes choose: any bytes, shown without loss in JSON and without harm everywhere else.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use observer_tests::stage::Casting;
+use observer_tests::truth::assert_row;
+use observer_tests::{Daemon, Pty, Puppet, Stage, Watch, text};
+use serde_json::Value;
+
+/// Names that break lines, columns, terminals, encodings and escapes.
+const NAMES: [&[u8]; 14] = [
+    b"new\nline",
+    b"tab\there",
+    b"\x1b[31mred\x1b]0;title\x07",
+    b"bad\xff\xfe\xc3utf8",
+    b"cr\rback\x08\x08del\x7f",
+    "bidi\u{202e}evil\u{2066}".as_bytes(),
+    "zero\u{200b}width\u{feff}".as_bytes(),
+    "private\u{10fe80}\u{10feff}".as_bytes(),
+    "c1\u{9b}31m".as_bytes(),
+    b"back\\slash\\n\\x41",
+    b"quote\"brace{}",
+    b") R 1 1 (paren",
+    "gr\u{fc}\u{df}e \u{65e5}\u{672c}".as_bytes(),
+    b" ",
+];
+
+/// Every output that a person or a script reads is harmless: UTF-8, no control bytes, no bidi, one line a thing.
+#[track_caller]
+fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
+    let said = daemon.observer(args);
+    assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
+    let shown = said.text().to_owned();
+    for (number, line) in shown.lines().enumerate() {
+        let bad = line.chars().find(|&c| {
+            (c.is_control() && c != '\t')
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+                || ('\u{10fe00}'..='\u{10feff}').contains(&c)
+        });
+        assert_eq!(bad, None, "{args:?}, line {number}: {line:?}");
+    }
+    shown
+}
+
+/// A session in each hostile directory.
+fn sessions(stage: &Stage, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
+    let made = NAMES.iter().zip(ptys).map(|(name, pty)| {
+        let dir = stage.mkdir(PathBuf::from("homes").join(OsStr::from_bytes(name)));
+        let args = vec![OsString::from_vec(name.to_vec())];
+        (dir.clone(), stage.cast(&Casting { dir: Some(dir), pty: Some(pty), args, ..Default::default() }))
+    });
+    made.collect()
+}
+
+#[test]
+fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
+    let stage = Stage::new();
+    let homes = stage.mkdir("homes");
+    let config = format!("[[session]]\ncwd = \"{}/*\"\n", homes.display());
+    let daemon = Daemon::start(&observer_tests::Options { config: Some(config), ..Default::default() });
+    let watch = Watch::all(&daemon);
+    let ptys: Vec<_> = NAMES.iter().map(|_| Pty::open()).collect();
+    let cast = sessions(&stage, &ptys);
+    let list = daemon.list();
+    for (dir, puppet) in &cast {
+        let row = assert_row(&daemon, puppet.pid);
+        let argv =
+            row.get("argv").and_then(Value::as_array).and_then(|argv| argv.last()).and_then(Value::as_str);
+        assert_eq!(
+            argv.map(text::decode).as_deref(),
+            dir.file_name().map(OsStr::as_bytes),
+            "the argument's bytes"
+        );
+        let home =
+            |session: &&Value| text::bytes(session, "home").as_deref() == Some(dir.as_os_str().as_bytes());
+        let session = list.iter().find(home).unwrap_or_else(|| panic!("{dir:?} is a home: {list:#?}"));
+        assert_eq!(text::bytes(session, "name").as_deref(), dir.file_name().map(OsStr::as_bytes), "its name");
+        assert_eq!(text::u64_any(session, "pid"), Some(puppet.pid.into()));
+        watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+    }
+    let porcelain = assert_harmless(&daemon, &["list", "--porcelain"]);
+    assert_eq!(porcelain.lines().count(), NAMES.len(), "one line a session:\n{porcelain}");
+    for line in porcelain.lines() {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [_, pid, cwd] = fields[..] else { panic!("name, pid, cwd: {line:?}") };
+        assert!(cast.iter().any(|(_, puppet)| puppet.pid.to_string() == pid), "{line:?}");
+        assert!(cwd.starts_with('/'), "{line:?}");
+    }
+    let table = assert_harmless(&daemon, &["list"]);
+    assert!(table.lines().count() >= NAMES.len() && !table.contains('\t'), "{table}");
+    assert!(!assert_harmless(&daemon, &["ps"]).contains('\t'), "columns, not tabs");
+    for (dir, puppet) in &cast {
+        let pid = daemon.observer(&[OsStr::new("pid"), dir.as_os_str()]);
+        assert_eq!(pid.text().trim(), puppet.pid.to_string(), "the home's bytes name it: {pid:?}");
+    }
+}
+
+#[test]
+fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let watch = Watch::all(daemon);
+    let mut puppets = Vec::new();
+    for name in NAMES {
+        let mut puppet = stage.puppet();
+        puppet.does("setname", &[name]);
+        let row = assert_row(daemon, puppet.pid);
+        assert_eq!(text::bytes(&row, "comm").as_deref(), name.get(..name.len().min(15)), "{row:#}");
+        puppets.push(puppet);
+    }
+    let table = assert_harmless(daemon, &["ps"]);
+    assert!(table.lines().count() > NAMES.len(), "{table}");
+    for puppet in puppets {
+        let pid = puppet.pid;
+        puppet.ends("exit", &[b"0"]);
+        watch.end_of(pid);
+    }
+}
+
+#[test]
+fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let image = std::fs::read(observer_tests::stage::puppet_program()).expect("read the puppet");
+    for name in NAMES {
+        let program = stage.mkdir("programs").join(OsStr::from_bytes(name));
+        stage.install(&image, &program);
+        let puppet = stage.cast(&Casting { program: Some(program.clone()), ..Default::default() });
+        let row = assert_row(daemon, puppet.pid);
+        assert_eq!(text::bytes(&row, "exe").as_deref(), Some(program.as_os_str().as_bytes()), "{row:#}");
+    }
+}
+
+/// Goes down into `name` until the path has `bytes` bytes or `levels` levels, as the puppet alone can.
+fn descend(puppet: &mut Puppet, start: &std::path::Path, name: &[u8], levels: usize) -> Vec<u8> {
+    let mut path = start.as_os_str().as_bytes().to_vec();
+    puppet.chdir(start);
+    for _ in 0..levels {
+        puppet.does("mkdir", &[name]);
+        puppet.does("chdir", &[name]);
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+#[test]
+fn components_of_255_bytes_are_whole() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    let component: Vec<u8> = (1..=255).filter(|&byte| byte != b'/').cycle().take(255).collect();
+    let path = descend(&mut puppet, &stage.dir(), &component, 3);
+    let row = assert_row(daemon, puppet.pid);
+    assert_eq!(text::bytes(&row, "cwd"), Some(path), "255 different bytes");
+}
+
+#[test]
+fn a_path_of_4095_bytes_is_whole() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    let mut path = descend(&mut puppet, &stage.dir(), &[b'x'; 200], 19);
+    let rest = 4_094 - path.len();
+    assert!((1..=255).contains(&rest), "one component more: {rest}");
+    let last = vec![b'y'; rest];
+    puppet.does("mkdir", &[&last]);
+    puppet.does("chdir", &[&last]);
+    path.push(b'/');
+    path.extend(last);
+    assert_eq!(path.len(), 4_095, "PATH_MAX without its NUL");
+    let row = daemon.row(puppet.pid).expect("it lives");
+    assert_eq!(text::bytes(&row, "cwd").map(|cwd| cwd.len()), Some(path.len()), "whole");
+    assert_eq!(text::bytes(&row, "cwd"), Some(path));
+}
+
+#[test]
+fn a_path_200_levels_deep_is_whole() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    let path = descend(&mut puppet, &stage.dir(), b"level", 200);
+    let row = assert_row(daemon, puppet.pid);
+    assert_eq!(text::bytes(&row, "cwd"), Some(path));
+}
+
+#[test]
+fn a_path_longer_than_any_limit_is_null_and_says_so() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut puppet = stage.puppet();
+    for (name, levels) in [(&[b'z'; 250][..], 20), (b"d", 400)] {
+        descend(&mut puppet, &stage.mkdir("deep"), name, levels);
+        let row = daemon.row(puppet.pid).expect("it lives");
+        assert_eq!(
+            (row.get("cwd"), row.get("cwd_truncated")),
+            (Some(&Value::Null), Some(&true.into())),
+            "{row:#}"
+        );
+        let here = puppet.does("facts", &[]);
+        let ino = here.get(8).map(u64::to_string);
+        assert_eq!(
+            row.get("cwd_ino").and_then(Value::as_str),
+            ino.as_deref(),
+            "its identity is known all the same"
+        );
+    }
+    puppet.chdir(&stage.dir());
+    assert_row(daemon, puppet.pid);
+}

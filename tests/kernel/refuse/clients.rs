@@ -1,0 +1,122 @@
+//! Clients of the socket that send garbage, too much, or nothing.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use observer_tests::{Daemon, Options, Stage, Watch};
+
+/// Everything that the daemon says until it closes, within seconds.
+fn rest(mut stream: &UnixStream) -> (Vec<u8>, bool) {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+    let mut heard = Vec::new();
+    let closed = match stream.read_to_end(&mut heard) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    (heard, closed)
+}
+
+/// The daemon answers others as if nothing had been.
+#[track_caller]
+fn assert_goes_on(daemon: &Daemon) {
+    let stage = Stage::new();
+    let watch = Watch::all(daemon);
+    let puppet = stage.puppet();
+    observer_tests::truth::assert_row(daemon, puppet.pid);
+    let pid = puppet.pid;
+    puppet.ends("exit", &[b"0"]);
+    watch.end_of(pid);
+}
+
+#[test]
+fn garbage_is_answered_and_the_client_dropped() {
+    let daemon = Daemon::shared();
+    for garbage in [
+        &b"garbage\n"[..],
+        b"{\"request\":\n",
+        b"\xff\xfe\x00\n",
+        b"{}\n",
+        b"[1,2,3]\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\n",
+    ] {
+        let mut client = UnixStream::connect(daemon.socket()).expect("connect");
+        client.write_all(garbage).expect("send");
+        client.shutdown(std::net::Shutdown::Write).expect("say that that was all");
+        let (heard, closed) = rest(&client);
+        assert!(closed, "{:?}: the connection is closed", garbage.escape_ascii().to_string());
+        let text = String::from_utf8(heard).expect("UTF-8");
+        assert!(
+            text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+            "JSON lines: {text:?}"
+        );
+        assert!(text.contains("error"), "the client is told: {text:?}");
+    }
+    assert_goes_on(daemon);
+}
+
+#[test]
+fn a_line_of_a_megabyte_is_refused() {
+    let daemon = Daemon::shared();
+    let mut client = UnixStream::connect(daemon.socket()).expect("connect");
+    client.set_write_timeout(Some(Duration::from_secs(5))).expect("a deadline");
+    // The daemon may close before it has read all: then sending fails, which is as good.
+    let _ = client.write_all(&vec![b'x'; 1 << 20]);
+    let (_, closed) = rest(&client);
+    assert!(closed, "the connection is closed");
+    assert_goes_on(daemon);
+}
+
+#[test]
+fn silent_clients_bother_nobody_and_are_dropped_in_the_end() {
+    let daemon = Daemon::start(&Options::default());
+    let silent: Vec<_> = (0..40).filter_map(|_| UnixStream::connect(daemon.socket()).ok()).collect();
+    assert_eq!(silent.len(), 40, "they can connect");
+    assert_goes_on(&daemon);
+    drop(silent);
+    assert_goes_on(&daemon);
+}
+
+#[test]
+fn a_flood_of_connections_ends_in_refusals_and_not_in_the_daemons_end() {
+    let mut daemon = Daemon::start(&Options::default());
+    let flood: Vec<_> = (0..600).filter_map(|_| UnixStream::connect(daemon.socket()).ok()).collect();
+    assert!(flood.len() > 32, "some are let in");
+    drop(flood);
+    assert!(daemon.is_running(), "it goes on");
+    observer_tests::eventually("it answers again", Duration::from_secs(10), || {
+        let said = daemon.observer(&["ps", "--json"]);
+        if said.code == Some(0) { Ok(()) } else { Err(said.stderr) }
+    });
+    assert_goes_on(&daemon);
+}
+
+#[test]
+fn half_a_request_and_gone() {
+    let daemon = Daemon::shared();
+    for half in [&b"{\"req"[..], b"{\"request\":\"watch\"", b""] {
+        for _ in 0..50 {
+            let mut client = UnixStream::connect(daemon.socket()).expect("connect");
+            client.write_all(half).expect("send");
+        }
+    }
+    assert_goes_on(daemon);
+}
+
+#[test]
+fn strangers_are_kept_out_by_the_sockets_mode() {
+    let daemon = Daemon::shared();
+    let meta = std::fs::metadata(daemon.socket()).expect("the socket is there");
+    assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o660, 0), "root and its group alone");
+    assert_eq!(meta.permissions().mode() & 0o007, 0, "nobody else");
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(observer_tests::daemon::product());
+    let said = observer_tests::observe::Said::by(
+        command.args(["status", "--json", "--socket"]).arg(daemon.socket()),
+    );
+    crate::assert_refused(&said, 4, &["permission"]);
+}

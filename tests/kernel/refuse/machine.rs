@@ -1,0 +1,171 @@
+//! Machines and rights that will not do.
+
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
+use observer_tests::{Daemon, Options, failure};
+
+use crate::{assert_refused, run};
+
+const NOBODY: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+
+/// A directory that anyone may write to.
+fn open_dir() -> tempfile::TempDir {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .expect("open it to all");
+    dir
+}
+
+#[track_caller]
+fn assert_refuses(said: &Said, words: &[&str]) {
+    assert!(
+        said.code.is_some_and(|code| code != 0 && code != 124 && code < 126),
+        "refused in time: {said:?}"
+    );
+    assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+    for word in words {
+        assert!(
+            said.stderr.to_lowercase().contains(&word.to_lowercase()),
+            "{word:?} is said: {}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn without_root_the_daemon_says_what_it_needs() {
+    let dir = open_dir();
+    assert_refuses(&run(&NOBODY, dir.path(), &[]), &["root"]);
+}
+
+#[test]
+fn another_pid_namespace_is_refused() {
+    let dir = open_dir();
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    assert_refuses(&run(&wrapper, dir.path(), &[]), &["pid namespace"]);
+}
+
+#[test]
+fn a_kernel_without_btf_is_refused() {
+    let dir = open_dir();
+    let hide = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"";
+    assert_refuses(&run(&["unshare", "--mount", "sh", "-c", hide], dir.path(), &[]), &["btf"]);
+}
+
+#[test]
+fn without_tracefs_it_mounts_it_or_says_how_or_names_what_is_blind() {
+    let dir = open_dir();
+    let socket = dir.path().join("observer.sock");
+    let hide = "for at in /sys/kernel/tracing /sys/kernel/debug; do mount -t tmpfs none $at || true; done; exec \"$0\" \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", hide]).arg(product()).args(["run", "--socket"]).arg(&socket);
+    command.arg("--state-dir").arg(dir.path().join("state"));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("start it");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while std::time::Instant::now() < end && !matches!(child.try_wait(), Ok(Some(_))) {
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let status =
+        Said::by(std::process::Command::new(product()).args(["status", "--json", "--socket"]).arg(&socket));
+    let ended = child.try_wait().expect("it can be asked for");
+    // SAFETY: the child is ours and not reaped unless `ended`.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+    let out = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    if ended.is_some() {
+        assert!(stderr.contains("tracefs"), "it refused, and says why: {stderr}");
+    } else {
+        let text = status.json().to_string();
+        let by_syscalls = text.contains("sys_exit_chdir");
+        assert!(
+            by_syscalls || text.contains("tracefs"),
+            "attached all the same, or it says what is blind: {text}"
+        );
+    }
+}
+
+#[test]
+fn without_a_daemon_questions_that_need_one_cannot_be_answered() {
+    let dir = open_dir();
+    let socket = dir.path().join("observer.sock").display().to_string();
+    for args in [&["pid", "x"][..], &["watch", "--json"], &["status", "--json"]] {
+        let said = Said::by(std::process::Command::new(product()).args(args).args(["--socket", &socket]));
+        assert_refused(&said, 4, &["observer run"]);
+    }
+}
+
+#[test]
+fn without_a_daemon_one_snapshot_answers_those_that_have_the_rights() {
+    let dir = open_dir();
+    let socket = dir.path().join("observer.sock").display().to_string();
+    let ask = |args: &[&str]| {
+        Said::by(std::process::Command::new(product()).args(args).args(["--socket", &socket]))
+    };
+    let rows = ask(&["ps", "--json"]);
+    assert_eq!(rows.code, Some(0), "{rows:?}");
+    let rows = rows.json();
+    let own = |row: &&serde_json::Value| {
+        row.get("pid").and_then(serde_json::Value::as_u64) == Some(std::process::id().into())
+    };
+    let row = rows.as_array().and_then(|rows| rows.iter().find(own)).expect("this process is shown").clone();
+    let truth = observer_tests::Truth::of(std::process::id()).expect("it lives");
+    let found = truth.differences(&row);
+    assert!(found.is_empty(), "{found:?}");
+    for args in [&["list", "--json"][..], &["list", "--porcelain"]] {
+        let said = ask(args);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let mut command = std::process::Command::new("setpriv");
+    command.args(NOBODY.iter().skip(1)).arg(product()).args(["ps", "--json", "--socket", &socket]);
+    assert_refuses(&Said::by(&mut command), &["root"]);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_names_the_first() {
+    let daemon = Daemon::start(&Options::default());
+    let dir = daemon.dir().to_owned();
+    let said = run(&[], &dir, &[]);
+    assert_refuses(&said, &["running", &daemon.pid().to_string()]);
+    assert!(!daemon.ps().is_empty(), "the first goes on");
+}
+
+#[test]
+fn a_socket_path_that_is_no_socket_is_refused_and_left_alone() {
+    let dir = open_dir();
+    let path = dir.path().join("observer.sock");
+    std::fs::write(&path, "precious").expect("write a file");
+    assert_refuses(&run(&[], dir.path(), &[]), &["socket", &path.display().to_string()]);
+    assert_eq!(std::fs::read(&path).ok().as_deref(), Some(&b"precious"[..]), "left alone");
+    std::fs::remove_file(&path).expect("remove it");
+    std::fs::create_dir(&path).expect("make a directory");
+    assert_refuses(&run(&[], dir.path(), &[]), &["socket", &path.display().to_string()]);
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let mut daemon = Daemon::start(&Options::default());
+    daemon.kill();
+    assert!(daemon.socket().exists(), "a killed daemon leaves its socket");
+    daemon.restart();
+    assert!(!daemon.ps().is_empty(), "it answers");
+}
+
+#[test]
+fn a_daemon_that_is_asked_to_go_cleans_up() {
+    let mut daemon = Daemon::start(&Options::default());
+    assert_eq!(daemon.stop(), Some(0), "SIGTERM is a wish");
+    assert!(!daemon.socket().exists(), "no socket is left");
+}
+
+#[test]
+fn the_doctor_finds_this_machine_fit() {
+    let daemon = Daemon::shared();
+    let said = daemon.observer(&["doctor"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.text().contains("BTF"), "{said:?}");
+}

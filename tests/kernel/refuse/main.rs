@@ -1,0 +1,37 @@
+//! Bad input: a clear message with the next step, an exit code that means something, and the daemon goes on.
+
+mod clients;
+mod machine;
+mod words;
+
+use std::process::Command;
+
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
+
+/// Fails unless this is a refusal that a person can use: an exit code, words on standard error alone, no panic.
+#[track_caller]
+fn assert_refused(said: &Said, code: i32, words: &[&str]) {
+    assert_eq!(said.code, Some(code), "{said:?}");
+    assert!(said.stdout.is_empty(), "nothing for a script to mistake for an answer: {said:?}");
+    assert!(!said.stderr.contains("panicked") && !said.stderr.contains("RUST_BACKTRACE"), "{}", said.stderr);
+    for word in words {
+        assert!(
+            said.stderr.to_lowercase().contains(&word.to_lowercase()),
+            "{word:?} is said: {}",
+            said.stderr
+        );
+    }
+}
+
+/// `observer run` in a directory of its own that must refuse within seconds.
+fn run(wrapper: &[&str], dir: &std::path::Path, args: &[&str]) -> Said {
+    let mut words: Vec<String> = ["timeout", "20"].iter().chain(wrapper).map(ToString::to_string).collect();
+    words.push(product().display().to_string());
+    words.extend(["run".into(), "--socket".into(), dir.join("observer.sock").display().to_string()]);
+    words.extend(["--state-dir".into(), dir.join("state").display().to_string()]);
+    words.extend(args.iter().map(ToString::to_string));
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    Said::by(command.args(words))
+}

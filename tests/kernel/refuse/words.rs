@@ -1,0 +1,128 @@
+//! Words on the command line and in the configuration.
+
+use observer_tests::{Daemon, Options, Pty, Stage, failure};
+
+use crate::{assert_refused, run};
+
+/// What a broken configuration must be answered with: the file, line and column, and a word of what is wrong.
+const BROKEN: [(&str, u32, &str); 8] = [
+    ("[[session]]\ncwd = \"/srv/*\"\ntty =\n", 3, "tty"),
+    ("[[session]]\ncwd = \"/srv/*\"\ncolour = \"red\"\n", 3, "colour"),
+    ("[[session]]\ncwd = \"relative/*\"\n", 2, "absolute"),
+    ("[[session]]\ncwd = \"~/x\"\n", 2, "~"),
+    ("[[session]]\ncwd = \"/srv/[\"\n", 2, "["),
+    ("[[session]]\ncwd = \"/srv/*\"\nmin_age = \"soon\"\n", 3, "min_age"),
+    ("[[session]]\ncwd = \"/srv/*\"\nuser = \"nobody-has-this-name\"\n", 3, "nobody-has-this-name"),
+    ("session = 3\n", 1, "session"),
+];
+
+#[test]
+fn a_broken_configuration_is_refused_with_file_line_and_column() {
+    failure::require_root();
+    for (text, line, word) in BROKEN {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("observer.toml");
+        std::fs::write(&file, text).expect("write the configuration");
+        let path = file.display().to_string();
+        let said = run(&[], dir.path(), &["--config", &path]);
+        assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
+        assert_refused(&said, said.code.unwrap_or(0), &[&path, word]);
+        let at = format!("{path}:{line}:");
+        assert!(said.stderr.contains(&at), "{at} and a column for {text:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("absent.toml").display().to_string();
+    let said = run(&[], dir.path(), &["--config", &path]);
+    assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
+    assert!(said.stderr.contains(&path), "{}", said.stderr);
+}
+
+#[test]
+fn a_ring_that_is_no_power_of_two_or_out_of_bounds_is_refused() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    for bytes in ["100000", "0", "4096", "4294967296", "1073741824", "-1", "many"] {
+        let said = run(&[], dir.path(), &[&format!("--ring-bytes={bytes}")]);
+        assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
+        assert_refused(&said, said.code.unwrap_or(0), &["ring-bytes"]);
+    }
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    failure::require_root();
+    for args in
+        [&["no-such-verb"][..], &["pid"], &["list", "--json", "--porcelain"], &["run", "--no-such-flag"], &[]]
+    {
+        let said = observer_tests::observe::Said::by(
+            std::process::Command::new(observer_tests::daemon::product()).args(args),
+        );
+        assert_eq!(said.code, Some(2), "{args:?}: {said:?}");
+        assert!(said.stderr.to_lowercase().contains("usage"), "{args:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn an_unknown_session_is_certainly_none() {
+    let daemon = Daemon::shared();
+    for name in ["no-such-session", "/no/such/home", "bad\nname"] {
+        assert_refused(&daemon.observer(&["pid", name]), 1, &["no session"]);
+    }
+}
+
+#[test]
+fn no_sessions_is_an_empty_list_and_a_sentence() {
+    let stage = Stage::new();
+    let config = format!("[[session]]\ncwd = \"{}/*\"\n", stage.mkdir("empty").display());
+    let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
+    assert!(daemon.list().is_empty());
+    for args in [&["list", "--porcelain"][..], &["list"]] {
+        let said = daemon.observer(args);
+        assert_eq!((said.code, said.stdout.len()), (Some(0), 0), "{args:?}: {said:?}");
+    }
+    assert!(daemon.observer(&["list"]).stderr.contains("no sessions"), "said in a sentence");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let daemon = Daemon::shared();
+    let mut command = daemon.command(&["ps", "--json"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("start observer ps");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("it ends");
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("panicked"), "{out:?}");
+}
+
+#[test]
+fn colour_is_for_terminals() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let pty = Pty::open();
+    let home = stage.mkdir("coloured");
+    let _session = stage.cast(&observer_tests::stage::Casting {
+        dir: Some(home),
+        pty: Some(&pty),
+        ..Default::default()
+    });
+    for args in [&["ps"][..], &["list"], &["status"], &["doctor"]] {
+        let said = daemon.observer(args);
+        assert!(!said.stdout.contains(&0x1b), "{args:?} into a pipe: {said:?}");
+    }
+    let view = Pty::open();
+    let slave =
+        || std::fs::File::options().read(true).write(true).open(&view.path).expect("open the terminal");
+    let mut command = daemon.command(&["ps"]);
+    let mut child =
+        command.stdout(slave()).env("NO_COLOR", "1").env("TERM", "xterm").spawn().expect("start observer ps");
+    let shown = view.read_until("observer", std::time::Duration::from_secs(5));
+    child.wait().expect("it ends");
+    assert!(!shown.contains('\u{1b}'), "NO_COLOR is honoured: {shown:?}");
+}

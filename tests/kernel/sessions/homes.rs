@@ -1,0 +1,137 @@
+//! Homes: two at once, the same name twice, renamed, deleted and made again, behind a symlink.
+
+use observer_tests::stage::Casting;
+use observer_tests::{Pty, text};
+use serde_json::Value;
+
+use crate::Scene;
+
+#[test]
+fn two_programs_on_two_terminals_in_two_directories_are_two_sessions() {
+    let scene = Scene::new("");
+    let (one, two) = (scene.home("one"), scene.home("two"));
+    let ptys = [Pty::open(), Pty::open()];
+    let (a, b) = (scene.agent(&one, &ptys[0]), scene.agent(&two, &ptys[1]));
+    let row = scene.assert_session(&one, &a, "live");
+    assert_eq!(row.get("name").and_then(Value::as_str), Some("one"));
+    assert_eq!(row.get("tty").and_then(Value::as_str), Some(ptys[0].tty().as_str()));
+    assert_eq!(
+        (text::u64_any(&row, "roots"), row.get("wrapper_pid")),
+        (Some(1), Some(&Value::Null)),
+        "{row:#}"
+    );
+    scene.assert_session(&two, &b, "live");
+    let porcelain = scene.daemon.observer(&["list", "--porcelain"]);
+    let expected = format!("one\t{}\t{}\ntwo\t{}\t{}\n", a.pid, one.display(), b.pid, two.display());
+    assert_eq!(porcelain.text(), expected, "sorted by name");
+}
+
+#[test]
+fn a_home_is_the_directory_and_all_below_it() {
+    let scene = Scene::new("");
+    let home = scene.home("one");
+    let below = scene.home("one/deep/er");
+    let pty = Pty::open();
+    let mut agent = scene.agent(&below, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.chdir(&home);
+    scene.assert_session(&home, &agent, "live");
+    assert!(scene.session(&below).is_none(), "below is no home of its own");
+}
+
+#[test]
+fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
+    let stage = observer_tests::Stage::new();
+    let (a, b) = (stage.mkdir("a/same"), stage.mkdir("b/same"));
+    let config = ["a", "b"]
+        .map(|name| format!("[[session]]\ncwd = \"{}/*\"\n", stage.dir().join(name).display()))
+        .concat();
+    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+        config: Some(config),
+        ..Default::default()
+    });
+    let ptys = [Pty::open(), Pty::open()];
+    let cast = |dir: &std::path::Path, pty| {
+        stage.cast(&Casting { dir: Some(dir.to_owned()), pty: Some(pty), ..Default::default() })
+    };
+    let (first, second) = (cast(&a, &ptys[0]), cast(&b, &ptys[1]));
+    let said = daemon.observer(&["pid", "same"]);
+    assert_eq!(
+        (said.code, said.stdout.len()),
+        (Some(3), 0),
+        "ambiguous, and nothing for a script to use: {said:?}"
+    );
+    for home in [&a, &b] {
+        assert!(said.stderr.contains(&home.display().to_string()), "the homes are listed: {}", said.stderr);
+    }
+    for (home, puppet) in [(&a, &first), (&b, &second)] {
+        let said = daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
+        assert_eq!((said.code, said.text()), (Some(0), format!("{}\n", puppet.pid).as_str()));
+    }
+    let porcelain = daemon.observer(&["list", "--porcelain"]);
+    let homes: Vec<_> = porcelain.text().lines().filter_map(|line| line.split('\t').nth(2)).collect();
+    assert_eq!(
+        homes,
+        [a.to_str().unwrap_or_default(), b.to_str().unwrap_or_default()],
+        "sorted by home then"
+    );
+}
+
+#[test]
+fn a_renamed_home_is_left_and_the_new_one_is_live() {
+    let scene = Scene::new("");
+    let home = scene.home("before");
+    let after = home.with_file_name("after");
+    let pty = Pty::open();
+    let agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    std::fs::rename(&home, &after).expect("rename the home");
+    let row = scene.session(&home).expect("the old home keeps its row");
+    assert_eq!(row.get("state").and_then(Value::as_str), Some("left"), "{row:#}");
+    assert_eq!(row.get("moved_to").and_then(Value::as_str), after.to_str(), "{row:#}");
+    scene.assert_session(&after, &agent, "live");
+    scene.wait_told("session_started", &after);
+}
+
+#[test]
+fn a_deleted_home_keeps_its_row_and_recreated_is_another() {
+    let scene = Scene::new("");
+    let home = scene.home("doomed");
+    let ptys = [Pty::open(), Pty::open()];
+    let first = scene.agent(&home, &ptys[0]);
+    let before = scene.assert_session(&home, &first, "live");
+    std::fs::remove_dir(&home).expect("remove the home");
+    let row = scene.session(&home).expect("it keeps its row");
+    assert_eq!(text::u64_any(&row, "pid"), Some(first.pid.into()), "{row:#}");
+    assert_eq!(row.get("cwd_deleted"), Some(&true.into()), "{row:#}");
+    scene.home("doomed");
+    let second = scene.agent(&home, &ptys[1]);
+    let row = scene.assert_session(&home, &second, "live");
+    assert_ne!(row.get("cwd_ino"), before.get("cwd_ino"), "another directory");
+    assert_eq!(
+        text::u64_any(&row, "roots"),
+        Some(1),
+        "the one in the deleted directory is none of its roots: {row:#}"
+    );
+    assert_eq!(row.get("cwd_deleted"), Some(&false.into()), "{row:#}");
+}
+
+#[test]
+fn homes_behind_a_symlink_are_found_where_they_are() {
+    let stage = observer_tests::Stage::new();
+    let real = stage.mkdir("real/project");
+    std::os::unix::fs::symlink(stage.dir().join("real"), stage.dir().join("link")).expect("make a symlink");
+    let config = format!("[[session]]\ncwd = \"{}/link/*\"\n", stage.dir().display());
+    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+        config: Some(config),
+        ..Default::default()
+    });
+    let pty = Pty::open();
+    // Entered through the link: the kernel knows the real path only.
+    let dir = stage.dir().join("link/project");
+    let agent = stage.cast(&Casting { dir: Some(dir), pty: Some(&pty), ..Default::default() });
+    let list = daemon.list();
+    let [row] = &list[..] else { panic!("one session: {list:#?}") };
+    assert_eq!(row.get("home").and_then(Value::as_str), real.to_str());
+    assert_eq!(text::u64_any(row, "pid"), Some(agent.pid.into()));
+}

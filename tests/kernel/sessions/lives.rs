@@ -1,0 +1,177 @@
+//! What a session lives through: a young age, crashes, a lost terminal, moves and execs.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
+
+use observer_tests::{Pty, eventually, text, watch};
+use serde_json::Value;
+
+use crate::Scene;
+
+#[test]
+fn a_program_younger_than_min_age_is_no_session_yet() {
+    let scene = Scene::new("min_age = \"2s\"");
+    let (home, pty) = (scene.home("young"), Pty::open());
+    let started = Instant::now();
+    let agent = scene.agent(&home, &pty);
+    let seen = scene.session(&home);
+    assert!(seen.is_none() || started.elapsed() > Duration::from_secs(2), "too young: {seen:?}");
+    scene.wait_told("session_started", &home);
+    assert!(started.elapsed() >= Duration::from_millis(1_900), "told after {:?}", started.elapsed());
+    scene.assert_session(&home, &agent, "live");
+}
+
+#[test]
+fn crashes_of_a_known_home_are_seen_however_young() {
+    let scene = Scene::new("min_age = \"1s\"");
+    let home = scene.home("crashing");
+    let first_pty = Pty::open();
+    let first = scene.agent(&home, &first_pty);
+    scene.wait_told("session_started", &home);
+    first.killed(libc::SIGKILL);
+    let mut pids = Vec::new();
+    for _ in 0..5 {
+        let pty = Pty::open();
+        let agent = scene.agent(&home, &pty);
+        pids.push(agent.pid);
+        scene.assert_session(&home, &agent, "live");
+        agent.killed(libc::SIGSEGV);
+        scene.assert_none(&home);
+    }
+    for pid in pids {
+        scene.watch.wait_for(&format!("start of {pid}"), |frame| frame.is("session_started", pid));
+        let end = scene.watch.wait_for(&format!("end of {pid}"), |frame| frame.is("session_ended", pid));
+        assert_eq!(end.death().get("signal"), Some(&libc::SIGSEGV.into()), "{end:?}");
+    }
+}
+
+#[test]
+fn crashes_below_min_age_of_an_unknown_home_are_no_session() {
+    let scene = Scene::new("min_age = \"5s\"");
+    let home = scene.home("unknown");
+    for _ in 0..5 {
+        let pty = Pty::open();
+        let agent = scene.agent(&home, &pty);
+        let pid = agent.pid;
+        agent.killed(libc::SIGKILL);
+        scene.watch.end_of(pid);
+    }
+    assert!(scene.session(&home).is_none() && scene.told(&home).is_empty(), "{:?}", scene.told(&home));
+}
+
+#[test]
+fn a_session_whose_terminal_is_gone_is_detached() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("detached"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    agent.does("ignore", &[b"1"]);
+    scene.assert_session(&home, &agent, "live");
+    pty.hang_up();
+    let row = scene.assert_session(&home, &agent, "detached");
+    assert_eq!(row.get("tty"), Some(&Value::Null), "{row:#}");
+    scene.watch.wait_for("the change", |frame| {
+        frame.is("session_changed", agent.pid) && frame.field("state") == Some(&"detached".into())
+    });
+}
+
+#[test]
+fn a_session_that_moves_out_has_left_and_comes_back() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("left"), Pty::open());
+    let outside = scene.stage.mkdir("outside");
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.chdir(&outside);
+    scene.assert_session(&home, &agent, "left");
+    agent.chdir(&home);
+    scene.assert_session(&home, &agent, "live");
+    let states = || {
+        let told = scene.watch.frames().into_iter().filter(|frame| frame.is("session_changed", agent.pid));
+        told.filter_map(|frame| frame.field("state").and_then(Value::as_str).map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    eventually("both changes are told", watch::SOON, || {
+        if states() == ["left", "live"] { Ok(()) } else { Err(format!("{:?}", states())) }
+    });
+}
+
+#[test]
+fn a_session_that_goes_to_another_home_is_there() {
+    let scene = Scene::new("");
+    let (home, other) = (scene.home("here"), scene.home("there"));
+    let pty = Pty::open();
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.chdir(&other);
+    scene.assert_session(&other, &agent, "live");
+    scene.assert_session(&home, &agent, "left");
+}
+
+#[test]
+fn a_primary_that_execs_into_itself_is_a_start_and_the_same_session() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("again"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    let before = scene.assert_session(&home, &agent, "live");
+    let token = scene.stage.token();
+    agent.tell("exec", &[scene.stage.program("agent").as_os_str().as_bytes(), token.as_bytes(), b"again"]);
+    let again = scene.stage.meet(&token);
+    let row = scene.assert_session(&home, &again, "live");
+    assert_eq!(row.get("start_boottime_ns"), before.get("start_boottime_ns"), "the same process");
+    let starts = |row: &Value| row.get("starts").and_then(Value::as_array).map(Vec::len);
+    assert_eq!(starts(&row), starts(&before).map(|count| count + 1), "one start more: {row:#}");
+    assert_ne!(row.get("exec_at"), before.get("exec_at"), "at another time");
+    assert!(!scene.told(&home).contains(&"session_ended".to_owned()), "{:?}", scene.told(&home));
+}
+
+#[test]
+fn a_primary_that_execs_into_a_shell_ends_its_session_without_a_death() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("shell"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let token = scene.stage.token();
+    agent.tell("exec", &[scene.stage.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
+    let shell = scene.stage.meet(&token);
+    scene.assert_none(&home);
+    let end = scene.wait_told("session_ended", &home);
+    assert_eq!(end.0.get("death"), Some(&Value::Null), "nobody died: {end:?}");
+    assert!(scene.daemon.row(shell.pid).is_some(), "the process lives");
+}
+
+#[test]
+fn a_rule_admits_and_does_not_evict() {
+    let scene = Scene::new("comm = [\"agent\"]");
+    let (home, pty) = (scene.home("renamed"), Pty::open());
+    let other = Pty::open();
+    let stranger = scene.named("stranger", &home, &other);
+    assert!(scene.session(&home).is_none(), "no rule admits it");
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.does("setname", &[b"something else"]);
+    let row = scene.assert_session(&home, &agent, "live");
+    assert_eq!(text::u64_any(&row, "roots"), Some(1), "the stranger is none: {row:#}");
+    drop(stranger);
+}
+
+#[test]
+fn a_rule_for_no_terminal_admits_those_without_one() {
+    let stage = observer_tests::Stage::new();
+    let home = stage.mkdir("homes/daemonic");
+    let config = format!(
+        "[[session]]\ncwd = \"{}/*\"\ntty = \"none\"\ncomm = [\"puppet\"]\n",
+        stage.dir().join("homes").display()
+    );
+    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+        config: Some(config),
+        ..Default::default()
+    });
+    let mut parent =
+        stage.cast(&observer_tests::stage::Casting { dir: Some(stage.dir()), ..Default::default() });
+    let (mut puppet, _) = parent.bears(&stage, "fork", &[]);
+    puppet.does("setsid", &[]);
+    puppet.chdir(&home);
+    let list = daemon.list();
+    let pids: Vec<_> = list.iter().filter_map(|row| text::u64_any(row, "pid")).collect();
+    assert_eq!(pids, [u64::from(puppet.pid)], "{list:#?}");
+}

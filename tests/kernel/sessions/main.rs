@@ -1,0 +1,119 @@
+//! Sessions on real terminals: which process stands for a home, and what becomes of it.
+
+mod default_rule;
+mod homes;
+mod lives;
+mod roots;
+
+use std::path::{Path, PathBuf};
+
+use observer_tests::stage::Casting;
+use observer_tests::truth::assert_row;
+use observer_tests::{Daemon, Options, Pty, Puppet, Stage, Watch, text};
+use serde_json::Value;
+
+/// A daemon whose one rule has its homes below the stage's `homes`.
+struct Scene {
+    stage: Stage,
+    daemon: Daemon,
+    watch: Watch,
+}
+
+impl Scene {
+    /// The rule with `extra` lines.
+    #[track_caller]
+    fn new(extra: &str) -> Self {
+        let stage = Stage::new();
+        let homes = stage.mkdir("homes");
+        let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n{extra}\n", homes.display());
+        let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
+        let watch = Watch::all(&daemon);
+        Self { stage, daemon, watch }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.stage.mkdir(Path::new("homes").join(name))
+    }
+
+    /// A puppet called `agent` on a terminal in `dir`.
+    fn agent(&self, dir: &Path, pty: &Pty) -> Puppet {
+        self.named("agent", dir, pty)
+    }
+
+    fn named(&self, comm: &str, dir: &Path, pty: &Pty) -> Puppet {
+        self.wrapped(&[], comm, dir, pty)
+    }
+
+    /// The same below a wrapper's command line.
+    fn wrapped(&self, wrapper: &[&str], comm: &str, dir: &Path, pty: &Pty) -> Puppet {
+        self.stage.cast(&Casting {
+            program: Some(self.stage.program(comm)),
+            wrapper: wrapper.iter().map(Into::into).collect(),
+            dir: Some(dir.to_owned()),
+            pty: Some(pty),
+            ..Casting::default()
+        })
+    }
+
+    /// The row of a home, at once; `None` where it has none.
+    #[track_caller]
+    fn session(&self, home: &Path) -> Option<Value> {
+        let mut rows = self.daemon.list();
+        rows.retain(|row| row.get("home").and_then(Value::as_str) == home.to_str());
+        assert!(rows.len() <= 1, "one row a home: {rows:#?}");
+        rows.pop()
+    }
+
+    /// The home's row shows `puppet` in `state`, with the process's own fields as the kernel has them; the
+    /// command for scripts gives the same pid.
+    #[track_caller]
+    fn assert_session(&self, home: &Path, puppet: &Puppet, state: &str) -> Value {
+        let row = self.session(home).unwrap_or_else(|| panic!("{} has a session", home.display()));
+        assert_eq!(text::u64_any(&row, "pid"), Some(puppet.pid.into()), "{row:#}");
+        assert_eq!(row.get("state").and_then(Value::as_str), Some(state), "{row:#}");
+        assert_eq!(row.get("certain"), Some(&true.into()), "{row:#}");
+        let process = assert_row(&self.daemon, puppet.pid);
+        for field in
+            ["start_boottime_ns", "comm", "exe", "argv", "cwd", "cwd_dev", "cwd_ino", "tty", "uid", "boot_id"]
+        {
+            assert_eq!(row.get(field), process.get(field), "{field} is the process's: {row:#}");
+        }
+        let said = self.daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
+        assert_eq!(
+            (said.code, said.text()),
+            (Some(0), format!("{}\n", puppet.pid).as_str()),
+            "observer pid: {said:?}"
+        );
+        row
+    }
+
+    /// No live session in the home: no row, or one that ended.
+    #[track_caller]
+    fn assert_none(&self, home: &Path) {
+        if let Some(row) = self.session(home) {
+            assert_eq!(row.get("state").and_then(Value::as_str), Some("ended"), "{row:#}");
+        }
+    }
+
+    /// Frames of sessions of this home, by kind, in order.
+    fn told(&self, home: &Path) -> Vec<String> {
+        let of_home = |frame: &observer_tests::Frame| {
+            frame.kind().starts_with("session")
+                && frame.field("home").and_then(Value::as_str) == home.to_str()
+        };
+        self.watch
+            .frames()
+            .iter()
+            .filter(|frame| of_home(frame))
+            .map(|frame| frame.kind().to_owned())
+            .collect()
+    }
+
+    /// Waits for a session frame of this kind and home.
+    #[track_caller]
+    fn wait_told(&self, kind: &str, home: &Path) -> observer_tests::Frame {
+        self.watch.wait_for(&format!("{kind} of {}", home.display()), |frame| {
+            frame.kind() == kind && frame.field("home").and_then(Value::as_str) == home.to_str()
+        })
+    }
+}

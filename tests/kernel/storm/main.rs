@@ -1,0 +1,204 @@
+//! Storms: 100,000 processes born, exec'd and dead while directories change. With the default ring nothing is
+//! lost; with a small one and a starved daemon the loss is counted, healed and told; a daemon killed in the middle
+//! is right again as soon as it answers. One at a time: each takes the whole machine.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use observer_tests::observe::total;
+use observer_tests::{Daemon, Options, Puppet, Stage, Watch, eventually, population, text, tiny};
+
+/// Processes of one storm, and the puppets that make them.
+const PROCESSES: u64 = 100_000;
+const MAKERS: u64 = 4;
+/// How long a storm may take: it takes some 20 s on two cores.
+const LONG: Duration = Duration::from_secs(240);
+/// How long after a storm the map may be wrong.
+const HEALED: Duration = Duration::from_secs(1);
+
+/// Storms do not run beside each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A storm that goes on.
+struct Storm {
+    makers: Vec<Puppet>,
+    each: u64,
+}
+
+impl Storm {
+    fn begin(stage: &Stage, processes: u64) -> Self {
+        let program = stage.dir().join("tiny");
+        stage.install(&tiny::image(), &program);
+        let dirs = [stage.mkdir("a"), stage.mkdir("b")];
+        let each = processes / MAKERS;
+        let count = each.to_string();
+        let mut makers: Vec<_> = (0..MAKERS).map(|_| stage.puppet()).collect();
+        for maker in &mut makers {
+            maker.patience(LONG);
+            let [a, b] = [&dirs[0], &dirs[1]].map(|dir| dir.as_os_str().as_bytes());
+            maker.tell("storm", &[program.as_os_str().as_bytes(), a, count.as_bytes(), a, b]);
+        }
+        Self { makers, each }
+    }
+
+    /// Not at its end yet: each maker still bears children.
+    fn goes_on(&self) -> bool {
+        self.makers.iter().all(Puppet::is_silent)
+    }
+
+    /// Waits for its end: every process exec'd and ended as it should.
+    #[track_caller]
+    fn end(&mut self) -> Instant {
+        for maker in &mut self.makers {
+            let said = maker.answer("storm").expect("the storm goes to its end");
+            let right = said.first().map(|word| observer_tests::stage::number(word));
+            assert_eq!(right, Some(self.each), "every process ran and exited with its code");
+        }
+        Instant::now()
+    }
+}
+
+/// Children that stay, and the puppet with which they die.
+fn population(stage: &Stage) -> (Puppet, Vec<u32>) {
+    let mut parent = stage.puppet();
+    let pids = parent.does("bears_many", &[b"300"]);
+    (parent, pids.into_iter().map(|pid| u32::try_from(pid).expect("a pid")).collect())
+}
+
+#[track_caller]
+fn assert_right_now(daemon: &Daemon) {
+    let found = population::differences(daemon);
+    assert!(found.is_empty(), "the map is not what /proc says:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_storm_with_the_default_ring_loses_nothing() {
+    let _alone = alone();
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
+    let (_parent, _children) = population(&stage);
+    let before = daemon.status();
+    let mut storm = Storm::begin(&stage, PROCESSES);
+    storm.end();
+    let after = daemon.status();
+    assert_eq!(total(&after, "drops_by_kind"), 0, "nothing lost: {after:#}");
+    for counter in ["gaps", "drift_total"] {
+        assert_eq!(text::u64_any(&after, counter), Some(0), "{counter}: {after:#}");
+    }
+    for kind in ["fork", "exec", "exit"] {
+        let count = |status: &serde_json::Value| {
+            text::u64_any(&status["events_by_kind"], kind)
+                .unwrap_or_else(|| panic!("{kind} is counted: {status:#}"))
+        };
+        let seen = count(&after) - count(&before);
+        assert!(seen >= PROCESSES, "{seen} of at least {PROCESSES} {kind} records: {after:#}");
+    }
+    assert_right_now(&daemon);
+    daemon.assert_no_drift();
+}
+
+#[test]
+fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
+    let _alone = alone();
+    let daemon = Daemon::start(&Options { ring_bytes: Some(64 << 10), ..Options::default() });
+    let stage = Stage::new();
+    let watch = Watch::all(&daemon);
+    let (parent, children) = population(&stage);
+    let first = children.first().copied().expect("children");
+    watch.wait_for("the children's births", |frame| frame.pid() == Some(first));
+    let mut storm = Storm::begin(&stage, PROCESSES);
+    // Whether a daemon that runs keeps up with this ring is its own merit; one that gets no CPU cannot.
+    for _ in 0..3 {
+        daemon.starve(true);
+        std::thread::sleep(Duration::from_millis(300));
+        daemon.starve(false);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    daemon.starve(true);
+    // These deaths fall into a ring that is full.
+    std::thread::sleep(Duration::from_millis(300));
+    parent.killed(libc::SIGKILL);
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.starve(false);
+    let ended = storm.end();
+    eventually("the map is the kernel's again", HEALED.saturating_sub(ended.elapsed()), || {
+        let found = population::differences(&daemon);
+        if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+    });
+    daemon.assert_no_drift();
+    let status = daemon.status();
+    assert!(total(&status, "drops_by_kind") > 0, "the loss is counted: {status:#}");
+    for counter in ["gaps", "resyncs"] {
+        assert!(text::u64_any(&status, counter).is_some_and(|count| count > 0), "{counter}: {status:#}");
+    }
+    watch.wait_for("the gap", |frame| frame.kind() == "gap_opened");
+    let closed = watch.wait_for("its end", |frame| frame.kind() == "gap_closed");
+    assert!(text::u64_any(&closed.0, "lost").is_some_and(|lost| lost > 0), "how much was lost: {closed:?}");
+    let rows = daemon.ps();
+    for pid in children {
+        let end = watch.end_of(pid);
+        let kind = end.death().get("kind").and_then(serde_json::Value::as_str).map(str::to_owned);
+        match kind.as_deref() {
+            Some("unobserved") => {
+                assert!(end.death().get("between").is_some_and(serde_json::Value::is_array), "{end:?}")
+            }
+            Some("signaled") => assert_eq!(end.death().get("signal"), Some(&libc::SIGKILL.into()), "{end:?}"),
+            other => panic!("{other:?} is not how {pid} died: {end:?}"),
+        }
+        assert!(!rows.iter().any(|row| text::u64_any(row, "pid") == Some(pid.into())), "{pid} is dead");
+    }
+    let opened = watch.count(|frame| frame.kind() == "gap_opened");
+    assert_eq!(opened, watch.count(|frame| frame.kind() == "gap_closed"), "every gap closed");
+}
+
+#[test]
+fn a_daemon_killed_in_mid_storm_is_right_as_soon_as_it_answers() {
+    let _alone = alone();
+    let (mut daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
+    let (parent, children) = population(&stage);
+    let mut storm = Storm::begin(&stage, PROCESSES);
+    std::thread::sleep(Duration::from_millis(500));
+    daemon.kill();
+    // Nobody sees these deaths.
+    parent.killed(libc::SIGKILL);
+    let mut mover = stage.puppet();
+    daemon.restart();
+    let movers: Vec<u32> = storm.makers.iter().map(|maker| maker.pid).collect();
+    let found = population::differences_while(&daemon, &movers);
+    assert!(found.is_empty(), "the map is not what /proc says:\n{}", found.join("\n"));
+    assert!(storm.goes_on(), "it was right while the storm went on");
+    let rows = daemon.ps();
+    assert!(
+        !rows.iter().any(|row| children.iter().any(|&pid| text::u64_any(row, "pid") == Some(pid.into()))),
+        "the dead are dead"
+    );
+    mover.chdir(&stage.mkdir("moved"));
+    observer_tests::truth::assert_row(&daemon, mover.pid);
+    storm.end();
+    assert_right_now(&daemon);
+    daemon.assert_no_drift();
+    assert_eq!(daemon.drops(), 0, "nothing lost since it is there");
+}
+
+#[test]
+fn a_storm_of_threads_is_no_storm() {
+    let _alone = alone();
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
+    let mut puppet = stage.puppet();
+    puppet.patience(LONG);
+    let before = daemon.status();
+    puppet.does("many_threads", &[b"50000"]);
+    let after = daemon.status();
+    assert_eq!(total(&after, "drops_by_kind"), 0, "{after:#}");
+    // Births and deaths of threads are no records: what was counted is what the rest of the machine did.
+    for kind in ["fork", "exit"] {
+        let count = |status: &serde_json::Value| text::u64_any(&status["events_by_kind"], kind).unwrap_or(0);
+        assert!(count(&after) - count(&before) < 10_000, "{kind}: {before:#} {after:#}");
+    }
+    observer_tests::truth::assert_row(&daemon, puppet.pid);
+    daemon.assert_no_drift();
+}

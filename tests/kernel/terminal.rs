@@ -1,0 +1,151 @@
+//! Terminals: gained, inherited, lost, taken away and hung up.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use observer_tests::stage::Casting;
+use observer_tests::truth::assert_row;
+use observer_tests::{Daemon, Pty, Puppet, Stage, eventually, watch};
+use serde_json::Value;
+
+/// The row is right in every field, and its terminal is `expected`.
+#[track_caller]
+fn assert_tty(pid: u32, expected: Option<&str>) {
+    let row = assert_row(Daemon::shared(), pid);
+    assert_eq!(row.get("tty").and_then(Value::as_str), expected, "{row:#}");
+}
+
+/// A puppet that leads a session without a terminal.
+fn leader(stage: &Stage) -> Puppet {
+    let mut parent = stage.puppet();
+    let (mut puppet, _) = parent.bears(stage, "fork", &[]);
+    // Its parent may go: it hears its own stage.
+    puppet.does("ignore", &[b"1"]);
+    puppet.does("setsid", &[]);
+    puppet
+}
+
+#[test]
+fn a_session_leader_gains_a_terminal_by_ioctl() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = leader(&stage);
+    assert_tty(puppet.pid, None);
+    puppet.does("gains_terminal", &[pty.path.as_os_str().as_bytes()]);
+    assert_tty(puppet.pid, Some(&pty.tty()));
+}
+
+#[test]
+fn a_session_leader_gains_a_terminal_by_opening_it() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = leader(&stage);
+    puppet.does("opens_terminal", &[pty.path.as_os_str().as_bytes()]);
+    assert_tty(puppet.pid, Some(&pty.tty()));
+}
+
+#[test]
+fn a_terminal_is_inherited_and_is_ttyname() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    assert_tty(puppet.pid, Some(&pty.tty()));
+    let standard = std::fs::read_link(format!("/proc/{}/fd/0", puppet.pid)).expect("its standard input");
+    assert_eq!(standard, pty.path, "its standard input is that terminal");
+    let (child, _) = puppet.bears(&stage, "fork", &[]);
+    assert_tty(child.pid, Some(&pty.tty()));
+}
+
+#[test]
+fn setsid_leaves_the_terminal_behind() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
+    child.does("setsid", &[]);
+    assert_tty(child.pid, None);
+    assert_tty(puppet.pid, Some(&pty.tty()));
+}
+
+#[test]
+fn a_process_can_give_its_terminal_up() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
+    child.does("loses_terminal", &[]);
+    assert_tty(child.pid, None);
+    assert_tty(puppet.pid, Some(&pty.tty()));
+}
+
+#[test]
+fn a_leader_that_gives_the_terminal_up_takes_it_from_its_whole_session() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    puppet.does("ignore", &[b"1"]);
+    let (child, _) = puppet.bears(&stage, "fork", &[]);
+    let (background, _) = puppet.bears(&stage, "fork", &[]);
+    puppet.does("loses_terminal", &[]);
+    for pid in [puppet.pid, child.pid, background.pid] {
+        assert_tty(pid, None);
+    }
+}
+
+#[test]
+fn a_hang_up_takes_the_terminal_from_all_that_have_it() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    puppet.does("ignore", &[b"1"]);
+    let (mut background, _) = puppet.bears(&stage, "fork", &[]);
+    background.does("setpgid", &[b"0", b"0"]);
+    assert_tty(background.pid, Some(&pty.tty()));
+    pty.hang_up();
+    for pid in [puppet.pid, background.pid] {
+        assert_tty(pid, None);
+    }
+}
+
+#[test]
+fn a_leaders_death_takes_the_terminal_from_its_session() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    puppet.does("ignore", &[b"1"]);
+    let (background, _) = puppet.bears(&stage, "fork", &[]);
+    assert_tty(background.pid, Some(&pty.tty()));
+    puppet.killed(libc::SIGKILL);
+    assert_tty(background.pid, None);
+}
+
+#[test]
+fn a_terminal_stolen_by_root_is_its_new_sessions_alone() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut owner = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    owner.does("ignore", &[b"1"]);
+    let mut thief = leader(&stage);
+    thief.does("steals_terminal", &[pty.path.as_os_str().as_bytes()]);
+    assert_tty(thief.pid, Some(&pty.tty()));
+    assert_tty(owner.pid, None);
+}
+
+#[test]
+fn the_foreground_is_what_tcgetpgrp_says() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
+    child.does("setpgid", &[b"0", b"0"]);
+    let foreground = |pid: u32| assert_row(Daemon::shared(), pid).get("foreground").cloned();
+    assert_eq!((foreground(puppet.pid), foreground(child.pid)), (Some(true.into()), Some(false.into())));
+    puppet.does("terminal_foreground", &[child.pid.to_string().as_bytes()]);
+    assert_eq!((foreground(puppet.pid), foreground(child.pid)), (Some(false.into()), Some(true.into())));
+}
+
+#[test]
+fn a_hang_up_is_told_without_a_question() {
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let watching = observer_tests::Watch::all(Daemon::shared());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    puppet.does("ignore", &[b"1"]);
+    watching.wait_for("its terminal", |frame| {
+        frame.pid() == Some(puppet.pid) && frame.field("tty") == Some(&pty.tty().into())
+    });
+    pty.hang_up();
+    eventually("watch tells that the terminal is gone", watch::SOON, || {
+        let last = watching.frames().into_iter().rfind(|frame| frame.pid() == Some(puppet.pid));
+        let tty = last.as_ref().and_then(|frame| frame.field("tty")).cloned();
+        if tty == Some(Value::Null) { Ok(()) } else { Err(format!("{tty:?}")) }
+    });
+}

@@ -1,0 +1,134 @@
+//! The command line as a user calls it, and its JSON.
+
+use std::ffi::OsStr;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::Daemon;
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error, as text.
+    pub stderr: String,
+}
+
+impl Said {
+    /// Runs a command to its end.
+    pub fn by(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } =
+            command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+        Self { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    }
+
+    /// Standard output as text.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("observer writes UTF-8")
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+}
+
+impl Daemon {
+    /// Runs a command against this daemon.
+    pub fn observer(&self, args: &[impl AsRef<OsStr>]) -> Said {
+        Said::by(&mut self.command(args))
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let said = self.observer(args);
+        assert!(said.code == Some(0), "observer {args:?}: {said:?}");
+        said.json()
+    }
+
+    /// Rows of `observer ps --json`.
+    #[track_caller]
+    pub fn ps(&self) -> Vec<Value> {
+        array(self.json(&["ps", "--json"]))
+    }
+
+    /// The row of one process.
+    #[track_caller]
+    pub fn row(&self, pid: u32) -> Option<Value> {
+        let mut rows: Vec<Value> = self
+            .ps()
+            .into_iter()
+            .filter(|row| row.get("pid").and_then(Value::as_u64) == Some(pid.into()))
+            .collect();
+        assert!(rows.len() <= 1, "one row a process: {rows:?}");
+        rows.pop()
+    }
+
+    /// Rows of `observer list --json`.
+    #[track_caller]
+    pub fn list(&self) -> Vec<Value> {
+        array(self.json(&["list", "--json"]))
+    }
+
+    /// `observer status --json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.json(&["status", "--json"])
+    }
+
+    /// `observer audit --json`, and its exit code.
+    #[track_caller]
+    pub fn audit(&self) -> (Value, Option<i32>) {
+        let said = self.observer(&["audit", "--json"]);
+        (said.json(), said.code)
+    }
+
+    /// Fails if the map differs from the kernel.
+    #[track_caller]
+    pub fn assert_no_drift(&self) {
+        let (audit, code) = self.audit();
+        let drift = audit.get("drift").and_then(Value::as_array).expect("an audit has its drift");
+        assert!(
+            drift.is_empty() && code == Some(0),
+            "the map drifted from the kernel (exit {code:?}): {audit:#}"
+        );
+        let processes = audit.get("processes").and_then(Value::as_u64);
+        assert!(processes.is_some_and(|count| count > 0), "an audit compares processes: {audit:#}");
+    }
+
+    /// Records lost, all kinds.
+    #[track_caller]
+    pub fn drops(&self) -> u64 {
+        total(&self.status(), "drops_by_kind")
+    }
+
+    /// A counter of `status`.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        let status = self.status();
+        crate::text::u64_any(&status, name).unwrap_or_else(|| panic!("status has no {name}: {status:#}"))
+    }
+}
+
+/// Sum over an object of counters; fails where it is no such object.
+#[track_caller]
+pub fn total(status: &Value, field: &str) -> u64 {
+    let kinds =
+        status.get(field).and_then(Value::as_object).unwrap_or_else(|| panic!("no {field}: {status:#}"));
+    assert!(!kinds.is_empty(), "{field} names kinds: {status:#}");
+    kinds.keys().map(|kind| crate::text::u64_any(&status[field], kind).expect("counters are numbers")).sum()
+}
+
+#[track_caller]
+fn array(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(rows) => rows,
+        other => panic!("expected an array: {other:#}"),
+    }
+}

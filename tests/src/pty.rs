@@ -1,0 +1,66 @@
+//! Pseudo-terminals, made and held by the test: closing the master is a hang-up.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
+
+/// A pseudo-terminal; dropping it hangs up.
+#[derive(Debug)]
+pub struct Pty {
+    /// The master's side.
+    pub master: OwnedFd,
+    /// The terminal's device file, `/dev/pts/N`.
+    pub path: PathBuf,
+}
+
+impl Pty {
+    /// A fresh pseudo-terminal.
+    pub fn open() -> Self {
+        // SAFETY: posix_openpt has no preconditions.
+        let fd = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+        assert!(fd >= 0, "posix_openpt: {}", std::io::Error::last_os_error());
+        // SAFETY: the descriptor is new and nobody else's.
+        let master = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: `fd` is a pty master.
+        let unlocked = unsafe { libc::grantpt(fd) == 0 && libc::unlockpt(fd) == 0 };
+        assert!(unlocked, "unlockpt: {}", std::io::Error::last_os_error());
+        let mut name = [0u8; 64];
+        // SAFETY: the buffer and its length belong together.
+        let named = unsafe { libc::ptsname_r(fd, name.as_mut_ptr().cast(), name.len()) };
+        assert!(named == 0, "ptsname_r: error {named}");
+        let name = CStr::from_bytes_until_nul(&name).expect("ptsname_r ends with NUL");
+        Self { master, path: PathBuf::from(name.to_str().expect("/dev/pts/N is ASCII")) }
+    }
+
+    /// What observer shows for it: `pts/N`.
+    pub fn tty(&self) -> String {
+        self.path.strip_prefix("/dev").expect("a pty is under /dev").display().to_string()
+    }
+
+    /// Hangs up: closes the master.
+    pub fn hang_up(self) {
+        drop(self.master);
+    }
+
+    /// Waits until what was written to the terminal contains `text`, and gives all that was read.
+    pub fn read_until(&self, text: &str, limit: std::time::Duration) -> String {
+        let end = std::time::Instant::now() + limit;
+        let mut seen = Vec::new();
+        let mut reader = File::from(self.master.try_clone().expect("duplicate the master"));
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let wait = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+            // SAFETY: one valid pollfd.
+            let ready = unsafe { libc::poll(&raw mut poll, 1, wait) };
+            assert!(ready > 0, "{text:?} not on the terminal within {limit:?}; it shows {seen:?}");
+            let mut chunk = [0u8; 4096];
+            let count = reader.read(&mut chunk).unwrap_or(0);
+            assert!(count > 0, "the terminal closed without {text:?}");
+            seen.extend(chunk.iter().take(count));
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+}

@@ -1,0 +1,411 @@
+//! A stage and its puppets: real processes, each of which does one thing at a time on command.
+//!
+//! Every puppet, however it was born, connects to the stage's abstract socket and names its token; so a child made
+//! by vfork, in another mount namespace or with a hostile name is led like any other. A puppet whose connection
+//! closes exits.
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::pty::Pty;
+use crate::wait::{self, Waited};
+use crate::{eventually, protocol};
+
+/// How long a puppet may take to connect or to answer, unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the puppets of one test connect, and a directory of its own.
+#[derive(Debug)]
+pub struct Stage {
+    /// The abstract socket's name.
+    pub address: String,
+    listener: UnixListener,
+    arrived: RefCell<Vec<(String, u32, BufReader<UnixStream>)>>,
+    dir: tempfile::TempDir,
+    tokens: AtomicU32,
+}
+
+/// How a puppet is started by the test itself.
+#[derive(Debug, Default)]
+pub struct Casting<'a> {
+    /// Program file: the puppet itself, or a link to it under another name.
+    pub program: Option<PathBuf>,
+    /// Words before the program: a wrapper and its options.
+    pub wrapper: Vec<OsString>,
+    /// Words after the two that the puppet needs.
+    pub args: Vec<OsString>,
+    /// Working directory.
+    pub dir: Option<PathBuf>,
+    /// Controlling terminal: the puppet (or its wrapper) leads a POSIX session on it.
+    pub pty: Option<&'a Pty>,
+    /// Environment, in addition.
+    pub env: Vec<(OsString, OsString)>,
+    /// User and group id.
+    pub uid: Option<u32>,
+}
+
+impl Stage {
+    /// An empty stage. Fails where the test is not run by root.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        crate::failure::require_root();
+        let address =
+            format!("observer-tests-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let listener = SocketAddr::from_abstract_name(&address)
+            .and_then(|address| UnixListener::bind_addr(&address))
+            .expect("listen on the stage's socket");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let dir =
+            tempfile::Builder::new().prefix("observer-stage-").tempdir().expect("a directory for the stage");
+        // Puppets of other users look for their names here.
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("open the stage's directory to all");
+        Self { address, listener, arrived: RefCell::default(), dir, tokens: AtomicU32::new(0) }
+    }
+
+    /// The stage's own directory, gone with it; canonical.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().canonicalize().expect("the stage's directory exists")
+    }
+
+    /// A fresh directory in the stage's own.
+    pub fn mkdir(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let path = self.dir().join(name.as_ref());
+        std::fs::create_dir_all(&path).expect("create a directory");
+        path
+    }
+
+    /// The puppet's program under another name: what the kernel calls comm.
+    pub fn program(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let path = self.mkdir("bin").join(name.as_ref());
+        if !path.exists() {
+            std::os::unix::fs::symlink(puppet_program(), &path).expect("link the puppet's program");
+        }
+        path
+    }
+
+    /// An executable file of these bytes at `path`. Written by a process of its own: a descriptor open for writing
+    /// in this one could be inherited by another test's child and make the exec fail with ETXTBSY.
+    #[track_caller]
+    pub fn install(&self, bytes: &[u8], path: &Path) {
+        let source = self.dir().join(format!(".source-{}", self.token()));
+        std::fs::write(&source, bytes).expect("write the file's source");
+        let done = Command::new("install").args(["-m", "755", "--"]).args([&source, path]).status();
+        assert!(done.is_ok_and(|status| status.success()), "install {}", path.display());
+    }
+
+    /// A token that no puppet of this stage has yet.
+    pub fn token(&self) -> String {
+        format!("t{}", self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A puppet, child of the test.
+    pub fn puppet(&self) -> Puppet {
+        self.cast(&Casting::default())
+    }
+
+    /// A puppet as cast, once it is there.
+    pub fn cast(&self, casting: &Casting<'_>) -> Puppet {
+        let token = self.token();
+        let mut command = self.command(casting, &token);
+        #[expect(
+            clippy::zombie_processes,
+            reason = "reaped by its pid, through the puppet or through `Extra`"
+        )]
+        let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        let child_pid = child.id();
+        let mut puppet = self.meet(&token);
+        if puppet.pid == child_pid {
+            puppet.child = true;
+        } else {
+            puppet.wrapper = Some(Extra::new(child_pid));
+        }
+        puppet
+    }
+
+    fn command(&self, casting: &Casting<'_>, token: &str) -> Command {
+        let program = casting.program.clone().unwrap_or_else(puppet_program);
+        let mut words: Vec<OsString> = casting.wrapper.clone();
+        words.extend([program.into_os_string(), OsString::from(&self.address), OsString::from(token)]);
+        words.extend(casting.args.iter().cloned());
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().expect("at least the program"));
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        command.current_dir(casting.dir.clone().unwrap_or_else(|| self.dir()));
+        command.envs(casting.env.iter().cloned());
+        let slave = casting.pty.map(|pty| {
+            std::ffi::CString::new(pty.path.as_os_str().as_bytes()).expect("a device's path has no NUL")
+        });
+        let uid = casting.uid;
+        // SAFETY: only async-signal-safe calls between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if let Some(slave) = &slave {
+                    take_terminal(slave)?;
+                }
+                match uid {
+                    Some(uid)
+                        if libc::setresgid(uid, uid, uid) != 0 || libc::setresuid(uid, uid, uid) != 0 =>
+                    {
+                        Err(io::Error::last_os_error())
+                    }
+                    _ => Ok(()),
+                }
+            });
+        }
+        command
+    }
+
+    /// Waits for the puppet that has this token to connect.
+    #[track_caller]
+    pub fn meet(&self, token: &str) -> Puppet {
+        let (pid, stream) = eventually(&format!("puppet {token} connects"), PATIENCE, || {
+            self.accept();
+            let mut arrived = self.arrived.borrow_mut();
+            let at = arrived.iter().position(|(name, ..)| name == token).ok_or("it did not")?;
+            let (_, pid, stream) = arrived.swap_remove(at);
+            Ok((pid, stream))
+        });
+        Puppet { pid, pidfd: Extra::new(pid), stream, child: false, wrapper: None }
+    }
+
+    fn accept(&self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            stream.set_nonblocking(false).expect("a stream that blocks");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a deadline for answers");
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).expect("a puppet says hello");
+            let mut words = protocol::words(&line).expect("hello is a line of words").into_iter();
+            let token = String::from_utf8(words.next().expect("hello has a token")).expect("tokens are text");
+            let pid = number(&words.next().expect("hello has a pid"));
+            self.arrived.borrow_mut().push((token, pid as u32, stream));
+        }
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Leads a new POSIX session on this terminal, with it as standard input, output and error.
+fn take_terminal(slave: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: system calls on valid arguments; the descriptor is new.
+    unsafe {
+        if libc::setsid() < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::open(slave.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        if fd < 0 || libc::ioctl(fd, libc::TIOCSCTTY, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for standard in 0..=2 {
+            if libc::dup2(fd, standard) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The puppet's program, beside the test binary's directory.
+pub fn puppet_program() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let path = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests are built below the target directory")
+        .join("puppet");
+    assert!(path.exists(), "{} is missing: run the tests through cargo", path.display());
+    path
+}
+
+/// A process named by a pidfd, so that no stranger is ever signalled; killed and, if it is a child, reaped on drop.
+#[derive(Debug)]
+pub struct Extra {
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Extra {
+    /// The process that has this pid now.
+    pub fn new(pid: u32) -> Self {
+        // SAFETY: pidfd_open takes two integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: a descriptor returned just now belongs to nobody else.
+        let pidfd = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) });
+        Self { pid, pidfd }
+    }
+
+    /// Sends a signal; true if the process was still there.
+    pub fn signal(&self, signal: i32) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| {
+            // SAFETY: a valid pidfd; a null siginfo means what kill(2) sends.
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) == 0 }
+        })
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        if self.signal(libc::SIGKILL) {
+            let _ = wait::reap(self.pid.cast_signed());
+        }
+    }
+}
+
+/// A process on the stage.
+#[derive(Debug)]
+pub struct Puppet {
+    /// Its tgid.
+    pub pid: u32,
+    stream: BufReader<UnixStream>,
+    child: bool,
+    pidfd: Extra,
+    wrapper: Option<Extra>,
+}
+
+impl Puppet {
+    /// Tells it to do something; its answer's words, or the error that it met.
+    pub fn ask(&mut self, verb: &str, args: &[&[u8]]) -> Result<Vec<Vec<u8>>, String> {
+        self.tell(verb, args);
+        self.answer(verb)
+    }
+
+    /// Tells it to do something and does not wait for an answer.
+    pub fn tell(&mut self, verb: &str, args: &[&[u8]]) {
+        let mut words = vec![verb.as_bytes().to_vec()];
+        words.extend(args.iter().map(|arg| arg.to_vec()));
+        self.stream.get_mut().write_all(&protocol::line(&words)).expect("the puppet listens");
+    }
+
+    /// The answer to what was told before.
+    pub fn answer(&mut self, verb: &str) -> Result<Vec<Vec<u8>>, String> {
+        let mut line = String::new();
+        let count =
+            self.stream.read_line(&mut line).map_err(|error| format!("{verb}: no answer: {error}"))?;
+        if count == 0 {
+            return Err(format!("{verb}: the puppet is gone"));
+        }
+        let mut words =
+            protocol::words(&line).ok_or_else(|| format!("{verb}: answered {line:?}"))?.into_iter();
+        match words.next().as_deref() {
+            Some(b"ok") => Ok(words.collect()),
+            _ => Err(format!(
+                "{verb}: {}",
+                words.map(|word| String::from_utf8_lossy(&word).into_owned()).collect::<String>()
+            )),
+        }
+    }
+
+    /// It has not answered yet what it was told.
+    pub fn is_silent(&self) -> bool {
+        let mut poll =
+            libc::pollfd { fd: self.stream.get_ref().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        self.stream.buffer().is_empty() && unsafe { libc::poll(&raw mut poll, 1, 0) } == 0
+    }
+
+    /// Tells it to do something that must succeed; the answer's numbers.
+    #[track_caller]
+    pub fn does(&mut self, verb: &str, args: &[&[u8]]) -> Vec<u64> {
+        match self.ask(verb, args) {
+            Ok(words) => words.iter().map(|word| number(word)).collect(),
+            Err(error) => panic!("puppet {} could not {error}", self.pid),
+        }
+    }
+
+    /// Changes its directory.
+    #[track_caller]
+    pub fn chdir(&mut self, dir: &Path) {
+        self.does("chdir", &[dir.as_os_str().as_bytes()]);
+    }
+
+    /// Gives it more time for its answers than usual.
+    pub fn patience(&self, limit: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a deadline for answers");
+    }
+
+    /// Has it bear a child by `verb` (which takes the token last) and waits for it. The child and the boot times
+    /// between which it was born.
+    #[track_caller]
+    pub fn bears(&mut self, stage: &Stage, verb: &str, args: &[&[u8]]) -> (Puppet, Birth) {
+        let token = stage.token();
+        let mut words = args.to_vec();
+        words.push(token.as_bytes());
+        let said = self.does(verb, &words);
+        let [pid, after, before] = said.as_slice() else { panic!("{verb} answered {said:?}") };
+        let child = stage.meet(&token);
+        assert_eq!(u64::from(child.pid), *pid, "the child that {verb} returned is the one that connected");
+        (child, Birth { after: *after, before: *before })
+    }
+
+    /// Tells a child of the test to end by `verb`, waits for it, and says what wait(2) said.
+    #[track_caller]
+    pub fn ends(mut self, verb: &str, args: &[&[u8]]) -> Waited {
+        assert!(self.child, "only a child of the test can be waited for here");
+        self.tell(verb, args);
+        self.reap()
+    }
+
+    /// Kills a child of the test and says what wait(2) said.
+    #[track_caller]
+    pub fn killed(mut self, signal: i32) -> Waited {
+        assert!(self.signal(signal), "the puppet is there to be signalled");
+        self.reap()
+    }
+
+    /// Sends a signal; true if it was still there.
+    pub fn signal(&self, signal: i32) -> bool {
+        self.pidfd.signal(signal)
+    }
+
+    /// Sends a signal to its wrapper.
+    pub fn signal_wrapper(&self, signal: i32) -> bool {
+        self.wrapper.as_ref().is_some_and(|wrapper| wrapper.signal(signal))
+    }
+
+    /// pid of the wrapper that it was started through, if that stayed.
+    pub fn wrapper_pid(&self) -> Option<u32> {
+        self.wrapper.as_ref().map(|wrapper| wrapper.pid)
+    }
+
+    /// Waits for a child of the test to end.
+    #[track_caller]
+    pub fn reap(&mut self) -> Waited {
+        self.child = false;
+        wait::reap(self.pid.cast_signed())
+            .unwrap_or_else(|error| panic!("wait for puppet {}: {error}", self.pid))
+    }
+}
+
+/// Boot times around a birth, ns, read by the parent.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// Not before this.
+    pub after: u64,
+    /// Not after this.
+    pub before: u64,
+}
+
+/// A decimal number said by a puppet.
+#[track_caller]
+pub fn number(word: &[u8]) -> u64 {
+    std::str::from_utf8(word)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("{:?} is no number", String::from_utf8_lossy(word)))
+}

@@ -1,0 +1,144 @@
+//! `observer watch --json`, read in the background.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Daemon, eventually};
+
+/// How long a change may take to arrive before a test fails; it takes milliseconds.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// One line of the stream.
+#[derive(Clone, Debug)]
+pub struct Frame(pub Value);
+
+impl Frame {
+    /// Its kind.
+    pub fn kind(&self) -> &str {
+        self.0.get("kind").and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// Its number on this connection.
+    pub fn seq(&self) -> u64 {
+        crate::text::u64_any(&self.0, "seq").unwrap_or_else(|| panic!("a frame has a seq: {self:?}"))
+    }
+
+    /// A field of the process or session that it is about.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        ["process", "session"].iter().find_map(|of| self.0.get(of)?.get(name)).or_else(|| self.0.get(name))
+    }
+
+    /// pid of what it is about.
+    pub fn pid(&self) -> Option<u32> {
+        self.field("pid")?.as_u64()?.try_into().ok()
+    }
+
+    /// This kind, of this process.
+    pub fn is(&self, kind: &str, pid: u32) -> bool {
+        self.kind() == kind && self.pid() == Some(pid)
+    }
+
+    /// The certificate in an end.
+    #[track_caller]
+    pub fn death(&self) -> Value {
+        let death = self.field("death").unwrap_or_else(|| panic!("an end carries death: {self:?}"));
+        assert!(death.is_object(), "an end carries death: {self:?}");
+        death.clone()
+    }
+}
+
+/// A running `observer watch --json`.
+#[derive(Debug)]
+pub struct Watch {
+    child: Child,
+    frames: Arc<Mutex<Vec<Frame>>>,
+}
+
+impl Watch {
+    /// Sessions only.
+    #[track_caller]
+    pub fn sessions(daemon: &Daemon) -> Self {
+        Self::start(daemon, &["watch", "--json"])
+    }
+
+    /// Processes too.
+    #[track_caller]
+    pub fn all(daemon: &Daemon) -> Self {
+        Self::start(daemon, &["watch", "--json", "--all"])
+    }
+
+    /// Any `watch --json`; returns once its snapshot has ended.
+    #[track_caller]
+    pub fn start(daemon: &Daemon, args: &[&str]) -> Self {
+        let mut command = daemon.command(args);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("start observer watch");
+        let stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&frames);
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let line = line.expect("watch writes UTF-8");
+                let value =
+                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON ({error}): {line:?}"));
+                heard.lock().expect("no reader panicked").push(Frame(value));
+            }
+        });
+        let watch = Self { child, frames };
+        watch.wait_for("the end of the snapshot", |frame| frame.kind() == "snapshot_end");
+        watch
+    }
+
+    /// Everything heard so far.
+    pub fn frames(&self) -> Vec<Frame> {
+        self.frames.lock().expect("every line was JSON").clone()
+    }
+
+    /// The first frame of this sort, heard already or soon.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, sort: impl Fn(&Frame) -> bool) -> Frame {
+        self.wait_within(SOON, what, sort)
+    }
+
+    /// The first frame of this sort, heard already or within `limit`.
+    #[track_caller]
+    pub fn wait_within(&self, limit: Duration, what: &str, sort: impl Fn(&Frame) -> bool) -> Frame {
+        eventually(&format!("watch tells {what}"), limit, || {
+            let frames = self.frames.lock().map_err(|_| "a line was no JSON".to_owned())?;
+            let last = frames.iter().rev().take(5).collect::<Vec<_>>();
+            frames
+                .iter()
+                .find(|frame| sort(frame))
+                .cloned()
+                .ok_or_else(|| format!("{} frames, {last:#?}", frames.len()))
+        })
+    }
+
+    /// The end of this process, heard already or soon.
+    #[track_caller]
+    pub fn end_of(&self, pid: u32) -> Frame {
+        self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
+    }
+
+    /// Stops the watcher (SIGSTOP): nobody reads its end of the socket any more.
+    pub fn stop_reading(&self) {
+        // SAFETY: the child is ours and not reaped, so its pid is no stranger's.
+        let stopped = unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGSTOP) };
+        assert_eq!(stopped, 0, "stop the watcher");
+    }
+
+    /// How many frames of this sort were heard so far.
+    pub fn count(&self, sort: impl Fn(&Frame) -> bool) -> usize {
+        self.frames().iter().filter(|frame| sort(frame)).count()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
