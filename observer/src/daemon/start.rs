@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings};
+use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
 use crate::kernel::{self, Drained, Kernel};
 use crate::socket::frame::{Hello, PROTOCOL};
@@ -78,7 +78,9 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         .context("cannot wait for the ring; report this")?;
     let reader = kernel.memory_reader();
     let host_mnt_ns = kernel::host_mnt_ns(&reader);
-    let (readings, memory) = Readings::new(reader);
+    // A pass that fails there fails in the loop too, which tells.
+    let read = move |wanted: &[memory::Wanted]| reader.read(wanted).unwrap_or_default();
+    let (readings, memory) = Readings::new(Arc::new(read));
     let (owners, found) = Owners::new();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let clients = Arc::new(Counters::default());
