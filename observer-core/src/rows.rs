@@ -36,9 +36,16 @@ impl Sessions {
     /// Looks at a home again after something that concerns it.
     pub(crate) fn refresh(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, cause: Cause<'_>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        // A primary that is elsewhere still keeps what is below it from being roots; one that exec'd away does not.
         let holder = state.row.as_ref().and_then(Row::holder);
+        let holder = holder.filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
         state.roots = roots(ctx.table, &state.members, home, holder);
         let choice = choose(ctx, home, state);
+        if let Choice::Primary { key, .. } = choice
+            && holder.is_some_and(|holder| holder != key)
+        {
+            state.roots = roots(ctx.table, &state.members, home, None);
+        }
         let due = if let Choice::Young(due) = choice { Some(due) } else { None };
         let before = held(state);
         let was_ended = state.row.as_ref().filter(|row| row.is_ended()).map(|row| row.session.since);
