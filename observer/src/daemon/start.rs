@@ -168,15 +168,30 @@ impl Daemon {
         println!("  socket     {}", bound.path().display());
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
-        for hook in self.kernel.hooks() {
-            let why = if hook.why.is_empty() { String::new() } else { format!("  ({})", hook.why) };
-            println!("  {:<10} {}{why}", hook.fact, hook.source);
+        for line in attached(self.kernel.hooks()) {
+            println!("  {line}");
         }
         for spot in self.kernel.blind_spots() {
             println!("  not seen   {}: {}", spot.fact, spot.what);
         }
         notify(sd_notify::NotifyState::Ready);
     }
+}
+
+/// A line for each fact: where it comes from, and why not from somewhere better.
+fn attached(hooks: &[kernel::Hook]) -> Vec<String> {
+    let mut facts: Vec<(&str, Vec<&str>, &str)> = Vec::new();
+    for hook in hooks {
+        match facts.iter_mut().find(|(fact, _, why)| *fact == hook.fact && *why == hook.why) {
+            Some((_, sources, _)) => sources.push(&hook.source),
+            None => facts.push((hook.fact, vec![&hook.source], &hook.why)),
+        }
+    }
+    let line = |(fact, sources, why): (&str, Vec<&str>, &str)| {
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        format!("{fact}: {}{why}", sources.join(", "))
+    };
+    facts.into_iter().map(line).collect()
 }
 
 /// Names of signals that ask to stop, as they come.

@@ -33,7 +33,10 @@ const CHILD_MARK: &str = "OBSERVER_SELF_TEST_CHILD";
 
 /// Runs it; `kernel`'s ring is drained, which is harmless before the first snapshot.
 pub fn run(kernel: &mut Kernel) -> Result<()> {
-    ensure!(std::env::var_os(CHILD_MARK).is_none(), "the self-test's child does not run observer: unset {CHILD_MARK}");
+    ensure!(
+        std::env::var_os(CHILD_MARK).is_none(),
+        "the self-test's child does not run observer: unset {CHILD_MARK}"
+    );
     killed_child(kernel).context(REFUSAL)?;
     execed_child(kernel).context(REFUSAL)
 }
