@@ -1,4 +1,5 @@
 //! Records to inputs: golden bytes, every truncation, hostile bytes.
+#![allow(clippy::indexing_slicing)]
 
 use observer_common::record;
 use observer_core::decode::{DecodeError, decode, join_path};
