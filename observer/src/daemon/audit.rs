@@ -32,20 +32,20 @@ impl Daemon {
     /// One comparison, everything that happened before it heard before. Whether the pass was whole.
     fn compare(&mut self) -> (Report, bool) {
         let before = self.drain_to(self.kernel.producer_position());
+        let snapshot = self.snapshot();
+        let after = self.drain_to(self.kernel.producer_position());
         self.perform();
-        let Self { kernel, core, .. } = self;
-        let mut audit = Audit::default();
-        let result = kernel.pass(|input| match input {
-            Input::PassBegin { at, .. } => audit = Audit::new(at),
-            Input::PassRow(row) => audit.row(core, &row),
-            _ => {}
-        });
-        self.passes.total += 1;
-        self.passes.failed += u64::from(result.is_err());
-        if result.is_err() {
+        if !snapshot.is_complete() {
             return (Report::default(), false);
         }
-        (audit.finish(&self.core), before)
+        let mut audit = Audit::new(snapshot.began());
+        let core = &self.core;
+        snapshot.rows(|input| {
+            if let Input::PassRow(row) = input {
+                audit.row(core, &row);
+            }
+        });
+        (audit.finish(core), before && after)
     }
 
     /// Takes out of `report` what the daemon knows to be stale: fields that it was about to read again, and those

@@ -97,7 +97,8 @@ pub fn attach(ebpf: &mut Ebpf) -> Result<(Vec<Hook>, Vec<BlindSpot>)> {
     hooks.push(Hook {
         fact: "older argv",
         source: "process_vm_readv".into(),
-        why: "of what exec'd before observer did: read once, the process's identity checked afterwards".into(),
+        why: "of what exec'd before observer did: read once, the process's identity checked afterwards"
+            .into(),
     });
     blind.extend(fallback_blind_spots());
     Ok((hooks, blind))
@@ -113,7 +114,10 @@ fn attach_syscall_exits(ebpf: &mut Ebpf, hooks: &mut Vec<Hook>, blind: &mut Vec<
                 Ok(_) => attached.push(*call),
                 Err(error) => blind.push(BlindSpot {
                     fact,
-                    what: format!("{call}, for tracepoint syscalls/{point} does not attach: {}", cause(&error)),
+                    what: format!(
+                        "{call}, for tracepoint syscalls/{point} does not attach: {}",
+                        cause(&error)
+                    ),
                 }),
             }
         }

@@ -179,14 +179,16 @@ struct Found {
 
 fn find_row(kernel: &mut Kernel, pid: u32) -> Result<Found> {
     let mut found = None;
-    kernel.pass(|input| {
+    let snapshot = kernel.snapshot();
+    snapshot.rows(|input| {
         if let Input::PassRow(Row { key, facts, cwd_path, exe, .. }) = input
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
             found = Some(Found { start: key.start_boottime, facts, cwd: path(cwd_path), exe: path(exe) });
         }
-    })?;
+    });
+    snapshot.into_result()?;
     found.with_context(|| format!("iterator: no row for child {pid}"))
 }
 
