@@ -63,14 +63,18 @@ impl Core {
         self.passes.explained(key, Diff::FOUND);
         let Some(entry) = self.table.get_mut(key) else { return };
         let by_birth = core::mem::replace(&mut entry.lineage_by_birth, true);
-        let relinked = !by_birth && self.table.set_lineage(key, creator);
-        self.update(at, key, Diff::FOUND, sink, |entry| {
-            let mut merged = entry.merge_identities(at, facts);
-            if relinked {
-                merged.diff |= Diff::PARENT;
-            }
-            merged
-        });
+        if !by_birth {
+            self.relink(at, key, creator, sink);
+        }
+        self.update(at, key, Diff::FOUND, sink, |entry| entry.merge_identities(at, facts));
+    }
+
+    /// The nearest live ancestor by birth is another than was believed.
+    pub(crate) fn relink(&mut self, at: BootTime, key: ProcessKey, above: ProcessKey, sink: &mut dyn Sink) {
+        if self.table.set_lineage(key, above) {
+            self.say(at, key, Diff::PARENT, sink);
+            self.sessions_ctx(at, sink, |sessions, ctx| sessions.relinked(ctx, key));
+        }
     }
 
     pub(crate) fn exec(
@@ -201,6 +205,7 @@ impl Core {
             Standing::Unknown | Standing::Reused(_) => {
                 if !self.embryos.contains(&key) {
                     self.counters.orphans += 1;
+                    self.passes.not_kept(key);
                     self.passes.want(self.now, 0, sink);
                 }
             }

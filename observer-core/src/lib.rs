@@ -7,7 +7,9 @@
 
 extern crate alloc;
 
+pub mod audit;
 pub mod change;
+pub mod check;
 pub mod decode;
 mod entry;
 mod events;

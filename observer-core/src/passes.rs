@@ -1,7 +1,7 @@
 //! When passes are asked for, what a pass in progress has shown, and the gap that it closes. Which processes it
 //! corrects is `reconcile`'s.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::change::{Request, Sink};
@@ -65,6 +65,8 @@ pub(crate) struct Passes {
     pub absent_due: Option<BootTime>,
     /// Dead processes that rows still name as parent, and the passes that did.
     pub dead_parents: BTreeMap<ProcessKey, u8>,
+    /// Processes of which a record came before their birth: what it told was not kept, so the next pass may find it.
+    pub unheard: BTreeSet<ProcessKey>,
     pub suspects: BTreeMap<ProcessKey, Suspect>,
     /// Moments at which suspects are due, all at or after this one.
     pub suspects_due: Option<BootTime>,
@@ -120,6 +122,13 @@ impl Passes {
         suspect.due = suspect.due.max(due);
         self.suspects_due = Some(self.suspects_due.map_or(due, |soonest| soonest.min(due)));
         false
+    }
+
+    /// A record of this process was not kept.
+    pub fn not_kept(&mut self, key: ProcessKey) {
+        if self.unheard.len() < SUSPECTS_MAX {
+            self.unheard.insert(key);
+        }
     }
 
     /// A record explains these fields of a process.

@@ -160,7 +160,8 @@ impl Core {
         if !self.passes.first_done {
             return;
         }
-        let fields = fields.without(self.passes.hinted);
+        let told = if self.passes.unheard.contains(&key) { Diff::THROTTLED } else { Diff::default() };
+        let fields = fields.without(self.passes.hinted).without(told);
         let due = self.now.after(DRIFT_SETTLE_NS);
         if self.passes.suspect(key, fields, due) {
             self.counters.drift_total += u64::from(fields.count());
@@ -179,6 +180,7 @@ impl Core {
         self.resolve_lineage(at, sink);
         self.passes.first_done = true;
         self.passes.hinted = Diff::default();
+        self.passes.unheard.clear();
         self.passes.healed_to = Some(pass.drops_total);
         if self.passes.gap.is_some() {
             self.counters.resyncs += 1;
@@ -240,9 +242,7 @@ impl Core {
             .map(|entry| (entry.process.key, entry.process.parent))
             .collect();
         for (key, parent) in lone {
-            if self.table.set_lineage(key, parent) {
-                self.say(at, key, Diff::PARENT, sink);
-            }
+            self.relink(at, key, parent, sink);
         }
     }
 

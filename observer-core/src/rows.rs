@@ -27,8 +27,6 @@ enum Choice {
         key: ProcessKey,
         fresh: bool,
     },
-    /// Nobody yet: a root is too young until then.
-    Young(BootTime),
     Nobody,
 }
 
@@ -36,15 +34,23 @@ impl Sessions {
     /// Looks at a home again after something that concerns it.
     pub(crate) fn refresh(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, cause: Cause<'_>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        // A primary that is elsewhere still keeps what is below it from being roots; one that exec'd away does not.
         let holder = state.row.as_ref().and_then(Row::holder);
+        let holder = holder.filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
         state.roots = roots(ctx.table, &state.members, home, holder);
-        let choice = choose(ctx, home, state);
-        let due = if let Choice::Young(due) = choice { Some(due) } else { None };
+        let young = young(ctx, state);
+        let choice = choose(ctx, home, state, &young);
+        if let Choice::Primary { key, .. } = choice
+            && holder.is_some_and(|holder| holder != key)
+        {
+            state.roots = roots(ctx.table, &state.members, home, None);
+        }
+        let due = young.iter().map(|&(_, due)| due).min();
         let before = held(state);
         let was_ended = state.row.as_ref().filter(|row| row.is_ended()).map(|row| row.session.since);
         let said = match choice {
-            Choice::Primary { key, fresh } => take(ctx, home, state, key, fresh, cause),
-            Choice::Young(_) | Choice::Nobody => nobody(ctx, state, cause),
+            Choice::Primary { key, fresh } => take(ctx, home, state, key, fresh, &young, cause),
+            Choice::Nobody => nobody(ctx, state, cause),
         };
         let after = held(state);
         let is_ended = state.row.as_ref().filter(|row| row.is_ended()).map(|row| row.session.since);
@@ -81,9 +87,17 @@ fn held(state: &HomeState) -> [Option<ProcessKey>; 2] {
     }
 }
 
-fn choose(ctx: &Ctx<'_>, home: &Home, state: &HomeState) -> Choice {
-    let stand_ins = || state.roots.iter().filter_map(|root| root.stand_in);
-    let Some(row) = &state.row else { return first_of_age(ctx, stand_ins()) };
+/// Stand-ins that are too young to count, with the moment from which they do.
+type Young = Vec<(ProcessKey, BootTime)>;
+
+fn choose(ctx: &Ctx<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
+    let stand_ins = || {
+        let keys = state.roots.iter().filter_map(|root| root.stand_in);
+        keys.filter(|&key| !is_young(young, key))
+    };
+    let Some(row) = &state.row else {
+        return stand_ins().next().map_or(Choice::Nobody, |key| Choice::Primary { key, fresh: false });
+    };
     // Another directory at the home's path is a new incarnation.
     if let Some(key) = stand_ins().find(|&key| is_replacement(ctx.table, home, row, key)) {
         return Choice::Primary { key, fresh: true };
@@ -106,18 +120,32 @@ fn eligible(table: &Table, cwd_deleted: bool, key: ProcessKey) -> bool {
     table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
 }
 
-fn first_of_age(ctx: &Ctx<'_>, stand_ins: impl Iterator<Item = ProcessKey>) -> Choice {
-    let mut soonest: Option<BootTime> = None;
-    for key in stand_ins {
-        let rule = ctx.table.get(key).and_then(|entry| entry.member.as_ref()).map(|member| member.rule);
-        let min_age_ns = rule.and_then(|rule| ctx.rules.get(rule)).map_or(0, |rule| rule.min_age_ns);
-        let due = key.start_boottime.after(min_age_ns);
-        if min_age_ns == 0 || due <= ctx.now {
-            return Choice::Primary { key, fresh: false };
+fn is_young(young: &Young, key: ProcessKey) -> bool {
+    young.iter().any(|&(other, _)| other == key)
+}
+
+/// Roots below their rule's `min_age`. It does not hold back the program that the home's row is of: a crash loop is
+/// seen. (Any program would do by the letter of "never applies to a home that has a row"; then, under the default
+/// rule, each command typed where a session once ran would be a session.)
+fn young(ctx: &Ctx<'_>, state: &HomeState) -> Young {
+    let mut young = Young::new();
+    for key in state.roots.iter().filter_map(|root| root.stand_in) {
+        let Some(entry) = ctx.table.get(key) else { continue };
+        let rule = entry.member.as_ref().and_then(|member| ctx.rules.get(member.rule));
+        let due = key.start_boottime.after(rule.map_or(0, |rule| rule.min_age_ns));
+        if due > ctx.now && !restarts(ctx, state.row.as_ref(), &entry.process) {
+            young.push((key, due));
         }
-        soonest = Some(soonest.map_or(due, |at| at.min(due)));
     }
-    soonest.map_or(Choice::Nobody, Choice::Young)
+    young
+}
+
+/// Whether `process` runs what the row's primary runs, or ran last.
+fn restarts(ctx: &Ctx<'_>, row: Option<&Row>, process: &Process) -> bool {
+    let Some(row) = row else { return false };
+    let live = ctx.table.get(row.session.primary).map(|entry| &entry.process);
+    let Some(last) = row.last.as_deref().or(live) else { return false };
+    last.comm == process.comm || (last.exe.is_some() && last.exe == process.exe)
 }
 
 /// The home's own directory, if the process stands right in it.
@@ -145,6 +173,7 @@ fn take(
     state: &mut HomeState,
     key: ProcessKey,
     fresh: bool,
+    young: &Young,
     cause: Cause<'_>,
 ) -> bool {
     let (table, rules, at) = (&*ctx.table, ctx.rules, ctx.at);
@@ -192,7 +221,7 @@ fn take(
     if dir.is_some() {
         session.cwd_deleted = process.cwd.deleted;
     }
-    let stands = |stand_in| eligible(table, session.cwd_deleted, stand_in);
+    let stands = |stand_in| !is_young(young, stand_in) && eligible(table, session.cwd_deleted, stand_in);
     let stood_for = state.roots.iter().filter_map(|root| root.stand_in).filter(|&root| stands(root)).count();
     session.roots = u32::try_from(stood_for).unwrap_or(u32::MAX).max(1);
     session.moved_to = None;

@@ -1,6 +1,6 @@
 //! Sessions follow processes: who is a candidate of which home. What a home makes of its candidates is `rows`'.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -121,13 +121,25 @@ impl Sessions {
         if diff.has(ADMITTING) {
             match member {
                 Some(home) => self.follow(ctx, key, &home, diff),
+                None if !diff.has(Diff::EXEC) && self.comes_back(ctx, key) => {}
                 None => self.consider(ctx, key),
             }
-        } else if let Some(home) = member.filter(|_| diff.has(Diff::PARENT)) {
-            // The ancestors by birth may be others.
-            self.refresh(ctx, &home, Cause::Candidates);
         }
         self.holders_changed(ctx, key, diff);
+    }
+
+    /// The ancestors by birth of a process are others: roots among it and those below it may be none any more.
+    pub fn relinked(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey) {
+        let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
+        let mut below = alloc::vec![key.tgid];
+        while let Some(tgid) = below.pop() {
+            let member = ctx.table.by_tgid(tgid).and_then(|entry| entry.member.as_ref());
+            homes.extend(member.map(|member| Arc::clone(&member.home)));
+            below.extend(ctx.table.below(tgid));
+        }
+        for home in homes {
+            self.refresh(ctx, &home, Cause::Candidates);
+        }
     }
 
     /// The homes that the process is primary of, wherever it is.
@@ -192,6 +204,29 @@ impl Sessions {
             self.consider(ctx, key);
             self.homes.forget_empty(&home);
         }
+    }
+
+    /// A primary that left its home and is there again needs no admission: rules do not evict.
+    fn comes_back(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey) -> bool {
+        let Some(entry) = ctx.table.get(key) else { return false };
+        let Some(path) = whole(&entry.process.cwd) else { return false };
+        let namespace = namespace(ctx.host_mnt_ns, entry.process.cwd.mnt_ns);
+        let back = self.homes.held_by(key).iter().find_map(|home| {
+            let row = self.homes.by_home.get(home)?.row.as_ref()?;
+            let rule = ctx.rules.get(row.session.rule).filter(|_| row.holder() == Some(key))?;
+            let prefix = path.get(..home_len(&rule.home, path)?)?;
+            let there = *prefix == *home.path && namespace == home.mnt_ns;
+            there.then(|| (Arc::clone(home), row.session.rule))
+        });
+        let Some((home, rule)) = back else { return false };
+        let comm = entry.process.comm.as_bytes();
+        let wrapper = ctx
+            .rules
+            .get(rule)
+            .is_some_and(|rule| rule.wrappers.iter().any(|wrapper| wrapper.is_match(comm)));
+        let member = Member { home, rule, wrapper, dir: entry.process.cwd.id, since: ctx.at };
+        self.join(ctx, key, member);
+        true
     }
 
     /// Whether a process that is no candidate becomes one.
@@ -296,7 +331,8 @@ impl Sessions {
             entry.member = None;
         }
         self.leave(ctx, key, home, true, cause);
-        if !matches!(verdict, Verdict::No) {
+        let back = !diff.has(Diff::EXEC) && self.comes_back(ctx, key);
+        if !back && !matches!(verdict, Verdict::No) {
             self.consider(ctx, key);
         }
     }
@@ -321,7 +357,8 @@ impl Sessions {
         let holder = state.row.as_ref().and_then(|row| row.holder());
         let Some(entry) = ctx.table.get(key) else { return };
         let root = place(ctx.table, entry, &home, holder) == Place::Root;
-        let stands_in = !wrapper && state.roots.iter().any(|root| root.stand_in.is_none());
+        let younger = |stand_in: ProcessKey| age(key) < age(stand_in);
+        let stands_in = !wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(younger));
         // Most processes of a busy home are below its primary and change nothing.
         if root || stands_in || holder == Some(key) || ctx.table.has_below(key.tgid) {
             self.refresh(ctx, &home, Cause::Candidates);

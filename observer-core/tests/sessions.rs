@@ -204,6 +204,33 @@ fn min_age_holds_back_a_first_session_only() {
 }
 
 #[test]
+fn min_age_holds_back_another_program_in_a_known_home() {
+    let mut world = World::new(vec![Rule { min_age_ns: 1_000_000, ..rule() }]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.wait(1_100_000);
+    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    // Neither a second root while it is short-lived…
+    let ls = world.spawn(&bash, 21, "ls");
+    world.exit(&ls, 0);
+    said(&mut world, &[]);
+    // …nor a session of its own where one ended.
+    world.exit(&claude, 0);
+    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    let git = world.spawn(&bash, 22, "git");
+    said(&mut world, &[]);
+    world.wait(1_100_000);
+    said(&mut world, &["started /srv/a 22 live roots=1"]);
+    let codex = world.spawn(&bash, 23, "codex");
+    said(&mut world, &[]);
+    world.wait(1_100_000);
+    said(&mut world, &["changed /srv/a 22 live roots=2"]);
+    world.exit(&codex, 0);
+    said(&mut world, &["changed /srv/a 22 live roots=1"]);
+    world.exit(&git, 0);
+}
+
+#[test]
 fn at_most_64_starts_are_kept() {
     let mut world = world();
     let bash = at_home(&mut world);

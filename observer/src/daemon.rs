@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::clock;
-use crate::kernel::{Drained, Kernel, ReaderState};
+use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
 use crate::show;
 use crate::show::Context;
 use crate::socket::hub::Interest;
@@ -203,8 +203,8 @@ impl Daemon {
         }
     }
 
-    /// One pass, with everything that happened before it heard before, and what it overtook heard after. Whether
-    /// it succeeded.
+    /// One pass. Everything that happened before it is heard before it, and what happened while it ran is heard
+    /// before its rows: a row is never ahead of the records that explain it. Whether it succeeded.
     fn pass(&mut self) -> bool {
         let before = self.drain_to(self.kernel.producer_position());
         // What was asked for up to here, this pass answers; from here on its hints are told again.
@@ -212,14 +212,14 @@ impl Daemon {
         self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
         self.edge.wall_offset_ns = clock::wall_offset_ns();
         self.core.set_wall_offset(self.edge.wall_offset_ns);
-        let began = Instant::now();
-        let Self { kernel, core, edge, .. } = self;
-        let result = kernel.pass(|input| core.handle(input, edge));
-        self.passes.total += 1;
-        self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let snapshot = self.snapshot();
+        self.core.handle(snapshot.begin(), &mut self.edge);
         let after = self.drain_to(self.kernel.producer_position());
+        let Self { core, edge, .. } = self;
+        snapshot.rows(|input| core.handle(input, edge));
+        core.handle(snapshot.end(), edge);
+        let result = snapshot.into_result();
         if let Err(error) = &result {
-            self.passes.failed += 1;
             if self.pass_ok {
                 eprintln!("observer: warning: the processes could not be read: {error:#}; it is tried again");
             }
@@ -229,6 +229,16 @@ impl Daemon {
         }
         self.pass_ok = result.is_ok();
         before && after && result.is_ok()
+    }
+
+    /// Reads the processes, and counts that.
+    fn snapshot(&mut self) -> Snapshot {
+        let began = Instant::now();
+        let snapshot = self.kernel.snapshot();
+        self.passes.total += 1;
+        self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.passes.failed += u64::from(!snapshot.is_complete());
+        snapshot
     }
 
     /// Lets the core do what is due by now.

@@ -63,6 +63,7 @@ pub struct Said {
     pub owners: Vec<Vec<u8>>,
     pub watched: BTreeSet<ProcessKey>,
     pub faults: Vec<String>,
+    pub changes: u64,
 }
 
 fn name(session: &Session) -> String {
@@ -113,6 +114,7 @@ impl Said {
 
 impl Sink for Said {
     fn change(&mut self, _at: BootTime, change: Change<'_>) {
+        self.changes += 1;
         match change {
             Change::ProcessStarted(row) => {
                 let free = !self.live.contains_key(&row.key.tgid);
@@ -239,6 +241,7 @@ impl World {
     pub fn feed(&mut self, input: Input<'_>) {
         self.core.handle(input, &mut self.said);
         assert_eq!(self.said.faults, Vec::<String>::new());
+        assert_eq!(observer_core::check::check(&self.core), Ok(()));
     }
 
     /// What was said of sessions since the last call.

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::once::Snapshot;
 use super::{Exit, term};
 use crate::show::answer::AuditAnswer;
 use crate::show::bytes::{Text, to_line};
 use crate::show::style::{BAD, GOOD};
 use crate::show::table::{Align, Cell, Table};
-use crate::socket::client::{Client, decode};
+use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::Request;
 
 /// What differs is looked at twice more before it counts. Without a daemon: two looks at the kernel against each
@@ -24,8 +25,24 @@ pub struct Audit {
 impl Audit {
     /// 0 no drift, 1 drift, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let line = Client::connect(socket)?.ask(&Request::Audit {})?;
-        self.show(&decode(&line)?)
+        match Client::connect(socket) {
+            Ok(mut client) => {
+                let line = client.ask(&Request::Audit {})?;
+                self.show(&decode(&line)?)
+            }
+            Err(ClientError::NoDaemon(_)) => {
+                let mut snapshot = Snapshot::take(None)?;
+                let report = snapshot.audit()?;
+                if !self.json {
+                    eprintln!(
+                        "observer: no daemon on {}: two looks at the kernel are compared",
+                        socket.display()
+                    );
+                }
+                self.show(&AuditAnswer::new(snapshot.moment().head("audit"), &report, 2))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn show(&self, answer: &AuditAnswer<'_>) -> anyhow::Result<Exit> {

@@ -81,6 +81,14 @@ fn shown(text: &Text<'_>) -> String {
     to_line(text.as_bytes()).into_owned()
 }
 
+/// How long the primary has lived, or lived.
+fn lived(session: &SessionJson<'_>) -> String {
+    match &session.session_death {
+        Some(death) => death.lifetime_ms.map_or("?".into(), |ms| span(ms / 1000)),
+        None => span(age_s(&session.primary.started_at)),
+    }
+}
+
 fn porcelain(session: &SessionJson<'_>) -> String {
     let cwd = session.primary.cwd.as_ref().map(shown).unwrap_or_default();
     format!("{}\t{}\t{cwd}", shown(&session.name), session.primary.pid)
@@ -113,7 +121,7 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
             Cell::new(format!("{}{note}", to_line(session.state.as_bytes())))
                 .styled(style::state(&session.state)),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
-            Cell::new(span(age_s(&primary.started_at))).styled(FAINT),
+            Cell::new(lived(session)).styled(FAINT),
             Cell::new(shown(&primary.comm)),
             Cell::new(home),
         ]);

@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use observer_core::audit::{Audit, Report};
 use observer_core::input::Block;
 use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
@@ -81,6 +82,25 @@ impl Snapshot {
         Ok(Self { core, boot_id, wall_offset_ns })
     }
 
+    /// A second look, which the map takes in and must then be equal to.
+    pub fn audit(&mut self) -> anyhow::Result<Report> {
+        let core = &mut self.core;
+        let mut audit = Audit::default();
+        kernel::pass_once(|input| {
+            core.handle(input, &mut Wants::default());
+            match input {
+                Input::PassBegin { at, .. } => audit = Audit::new(at),
+                Input::PassRow(row) => audit.row(core, &row),
+                _ => {}
+            }
+        })
+        .map_err(no_rights)?;
+        let mut report = audit.finish(core);
+        // Who died between the looks is kept until a third one misses it, too.
+        report.surplus.clear();
+        Ok(report)
+    }
+
     /// Now, for what is shown of it.
     pub fn moment(&self) -> Moment<'_> {
         Moment {
@@ -106,7 +126,7 @@ fn host_mnt_ns(input: &Input<'_>) -> u32 {
 }
 
 /// The kernel could not be read.
-pub fn no_rights(error: anyhow::Error) -> Failure {
+fn no_rights(error: anyhow::Error) -> Failure {
     Failure {
         exit: Exit::Unknown,
         message: format!(

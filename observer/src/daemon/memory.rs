@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use observer_core::ProcessKey;
 use tokio::sync::mpsc;
 
-use crate::kernel::{Memory, MemoryReader};
+use crate::kernel::Memory;
 use crate::show::answer::MemoryReads;
 
 /// Processes that may wait for their reading; beyond, argv stays null and a counter says so.
@@ -27,7 +27,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(2);
 const THREADS_MAX: u64 = 8;
 
 /// Whose memory, and whether the environment too.
-type Wanted = (ProcessKey, bool);
+pub type Wanted = (ProcessKey, bool);
+
+/// Reads the memory of these processes, for as long as that takes.
+pub type Read = Arc<dyn Fn(&[Wanted]) -> Vec<Memory> + Send + Sync>;
 
 /// What came of one batch.
 pub struct Outcome {
@@ -48,7 +51,7 @@ struct UnderWay {
 
 /// The threads, what they do and what waits for them.
 pub struct Readings {
-    reader: MemoryReader,
+    read: Read,
     waiting: VecDeque<Wanted>,
     /// Of a batch that was given up: each is read alone.
     suspects: VecDeque<Wanted>,
@@ -64,12 +67,12 @@ pub struct Readings {
 
 impl Readings {
     /// One thread, and the channel on which results come.
-    pub fn new(reader: MemoryReader) -> (Self, mpsc::Receiver<Outcome>) {
+    pub fn new(read: Read) -> (Self, mpsc::Receiver<Outcome>) {
         // At most a batch a thread is sent, so neither channel grows.
         let (batches, receiver) = channel();
         let (results, outcomes) = mpsc::channel(THREADS_MAX as usize);
         let mut readings = Self {
-            reader,
+            read,
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
             known: HashSet::new(),
@@ -169,15 +172,14 @@ impl Readings {
     }
 
     fn start_thread(&mut self) {
-        let (reader, batches) = (self.reader.clone(), Arc::clone(&self.shared_batches));
+        let (read, batches) = (Arc::clone(&self.read), Arc::clone(&self.shared_batches));
         let results = self.results.clone();
         let body = move || {
             loop {
                 // A thread that panicked while it held the lock left the receiver whole.
                 let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Batch { number, wanted }) = batch else { return };
-                // A pass that fails here fails in the loop too, which tells.
-                let memories = reader.read(&wanted).unwrap_or_default();
+                let memories = read(&wanted);
                 if results.blocking_send(Outcome { batch: number, memories }).is_err() {
                     return;
                 }
@@ -190,5 +192,61 @@ impl Readings {
                  stay unknown; raise the limit of tasks"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use observer_core::BootTime;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const HOSTILE: u32 = 13;
+
+    fn memory(key: ProcessKey) -> Memory {
+        let argv = b"a\0".to_vec();
+        let (argv_truncated, env, env_truncated) = (false, Vec::new(), false);
+        Memory { at: BootTime(1), key, exec_id: 1, argv, argv_truncated, env, env_truncated }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_makes_its_reader_wait_costs_nobody_elses_arguments() {
+        let released = Arc::new((Mutex::new(false), Condvar::new()));
+        let gate = Arc::clone(&released);
+        let read: Read = Arc::new(move |wanted| {
+            if wanted.iter().any(|(key, _)| key.tgid.0 == HOSTILE) {
+                let (open, opened) = &*gate;
+                drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+            }
+            wanted.iter().map(|&(key, _)| memory(key)).collect()
+        });
+        let (mut readings, mut outcomes) = Readings::new(read);
+        for tgid in 1..=20 {
+            readings.ask(ProcessKey::new(tgid, 1), false);
+            readings.ask(ProcessKey::new(tgid, 1), false);
+        }
+        let mut found = HashSet::new();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !readings.is_done() {
+            assert!(Instant::now() < deadline, "every other process is read; found {found:?}");
+            readings.go_on();
+            if let Ok(Some(outcome)) = timeout(Duration::from_millis(100), outcomes.recv()).await {
+                readings.done(&outcome);
+                found.extend(outcome.memories.iter().map(|memory| memory.key.tgid.0));
+            }
+        }
+        assert_eq!(found, (1..=20).filter(|&tgid| tgid != HOSTILE).collect());
+        let counters = readings.counters();
+        assert_eq!((counters.asked, counters.read, counters.failed, counters.stuck), (20, 19, 1, 2));
+        *released.0.lock().unwrap() = true;
+        released.1.notify_all();
+        for _ in 0..2 {
+            let late = timeout(Duration::from_secs(20), outcomes.recv()).await.unwrap().unwrap();
+            readings.done(&late);
+        }
+        assert_eq!(readings.counters().stuck, 0, "threads that came back are of use again");
     }
 }

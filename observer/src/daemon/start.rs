@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings};
+use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
 use crate::kernel::{self, Drained, Kernel};
 use crate::socket::frame::{Hello, PROTOCOL};
@@ -78,7 +78,9 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         .context("cannot wait for the ring; report this")?;
     let reader = kernel.memory_reader();
     let host_mnt_ns = kernel::host_mnt_ns(&reader);
-    let (readings, memory) = Readings::new(reader);
+    // A pass that fails there fails in the loop too, which tells.
+    let read = move |wanted: &[memory::Wanted]| reader.read(wanted).unwrap_or_default();
+    let (readings, memory) = Readings::new(Arc::new(read));
     let (owners, found) = Owners::new();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let clients = Arc::new(Counters::default());
@@ -168,15 +170,30 @@ impl Daemon {
         println!("  socket     {}", bound.path().display());
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
-        for hook in self.kernel.hooks() {
-            let why = if hook.why.is_empty() { String::new() } else { format!("  ({})", hook.why) };
-            println!("  {:<10} {}{why}", hook.fact, hook.source);
+        for line in attached(self.kernel.hooks()) {
+            println!("  {line}");
         }
         for spot in self.kernel.blind_spots() {
             println!("  not seen   {}: {}", spot.fact, spot.what);
         }
         notify(sd_notify::NotifyState::Ready);
     }
+}
+
+/// A line for each fact: where it comes from, and why not from somewhere better.
+fn attached(hooks: &[kernel::Hook]) -> Vec<String> {
+    let mut facts: Vec<(&str, Vec<&str>, &str)> = Vec::new();
+    for hook in hooks {
+        match facts.iter_mut().find(|(fact, _, why)| *fact == hook.fact && *why == hook.why) {
+            Some((_, sources, _)) => sources.push(&hook.source),
+            None => facts.push((hook.fact, vec![&hook.source], &hook.why)),
+        }
+    }
+    let line = |(fact, sources, why): (&str, Vec<&str>, &str)| {
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        format!("{fact}: {}{why}", sources.join(", "))
+    };
+    facts.into_iter().map(line).collect()
 }
 
 /// Names of signals that ask to stop, as they come.

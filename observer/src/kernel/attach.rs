@@ -16,7 +16,7 @@ use super::sys;
 pub struct Hook {
     /// The fact: "birth", "cwd", "uids"…
     pub fact: &'static str,
-    /// Where it comes from: "tp_btf/sched_process_fork", "tracepoint/syscalls/sys_exit_chdir", "iter/task"…
+    /// Where it comes from: "tp_btf/sched_process_fork", "tracepoint/syscalls/sys_exit_{chdir,fchdir}", "iter/task"…
     pub source: String,
     /// Why this and not a better one; empty for the best.
     pub why: String,
@@ -38,7 +38,7 @@ const BTF_TRACEPOINTS: &[(&str, &str)] = &[
     ("death", "sched_process_exit"),
     ("comm", "task_rename"),
     ("cgroup", "cgroup_attach_task"),
-    ("terminal hung up", "signal_generate"),
+    ("hang-up", "signal_generate"),
 ];
 const VITAL: usize = 3;
 
@@ -90,14 +90,15 @@ pub fn attach(ebpf: &mut Ebpf) -> Result<(Vec<Hook>, Vec<BlindSpot>)> {
     }
     with_tracefs(|| attach_syscall_exits(ebpf, &mut hooks, &mut blind))?;
     hooks.push(Hook {
-        fact: "everything, now",
+        fact: "snapshot",
         source: "iter/task".into(),
         why: "at start, to heal, when asked, on hints".into(),
     });
     hooks.push(Hook {
-        fact: "argv and environment of what exec'd before",
+        fact: "older argv",
         source: "process_vm_readv".into(),
-        why: "read once, with the process's identity checked afterwards".into(),
+        why: "of what exec'd before observer did: read once, the process's identity checked afterwards"
+            .into(),
     });
     blind.extend(fallback_blind_spots());
     Ok((hooks, blind))
@@ -105,15 +106,12 @@ pub fn attach(ebpf: &mut Ebpf) -> Result<(Vec<Hook>, Vec<BlindSpot>)> {
 
 fn attach_syscall_exits(ebpf: &mut Ebpf, hooks: &mut Vec<Hook>, blind: &mut Vec<BlindSpot>) -> Result<()> {
     for (fact, name, calls) in SYSCALL_EXITS {
+        let mut attached = Vec::new();
         for call in *calls {
             let program: &mut TracePoint = program(ebpf, name)?.try_into()?;
             let point = format!("sys_exit_{call}");
             match program.attach("syscalls", &point) {
-                Ok(_) => hooks.push(Hook {
-                    fact,
-                    source: format!("tracepoint/syscalls/{point}"),
-                    why: WHY_FALLBACK.into(),
-                }),
+                Ok(_) => attached.push(*call),
                 Err(error) => blind.push(BlindSpot {
                     fact,
                     what: format!(
@@ -122,6 +120,13 @@ fn attach_syscall_exits(ebpf: &mut Ebpf, hooks: &mut Vec<Hook>, blind: &mut Vec<
                     ),
                 }),
             }
+        }
+        if !attached.is_empty() {
+            hooks.push(Hook {
+                fact,
+                source: format!("tracepoint/syscalls/sys_exit_{{{}}}", attached.join(",")),
+                why: WHY_FALLBACK.into(),
+            });
         }
     }
     Ok(())

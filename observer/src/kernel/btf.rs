@@ -133,11 +133,6 @@ impl Btf {
         (proto.kind == KIND_FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
     }
 
-    /// Whether the kernel has a function of this name that programs can name.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.types_named(name).any(|ty| ty.kind == KIND_FUNC)
-    }
-
     fn types_named(&self, name: &str) -> impl Iterator<Item = Type> {
         self.types.iter().skip(1).filter_map(|&at| self.type_at(at as usize)).filter(move |ty| {
             ty.name != 0 && self.string(ty.name).is_some_and(|string| string == name.as_bytes())

@@ -23,12 +23,14 @@ mod pass;
 mod program_log;
 mod ring;
 mod selftest;
+mod snapshot;
 mod sys;
 
 pub use attach::{BlindSpot, Hook};
 pub use doctor::{Check, Verdict, doctor};
 pub use load::check_ring_bytes;
 pub use memory::{Memory, MemoryReader};
+pub use snapshot::Snapshot;
 
 use self::load::Programs;
 use self::misses::Misses;
@@ -222,12 +224,10 @@ impl Kernel {
         self.control.clear_hints(bits);
     }
 
-    /// One pass of the task iterator: `PassBegin`, a `PassRow` each, `PassEnd`. An iterator that fails part-way
-    /// ends in `PassEnd` with `complete: false`, and in the error.
-    pub fn pass(&mut self, handle: impl FnMut(Input<'_>)) -> Result<()> {
-        let drops_total = self.drops_total();
-        let events = &mut self.events;
-        run_pass(&self.passes, drops_total, handle, |bytes| count(events, bytes))
+    /// Reads every process, now. What was read is to be handed on after the ring has been drained to where it stood
+    /// afterwards: then no row is ahead of the records that explain it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::read(&self.passes, self.drops_total())
     }
 
     /// Records of this tgid wake the reader from now on, or no longer.
@@ -252,36 +252,20 @@ impl Kernel {
 
 /// A single pass without attaching anything: what `list`, `ps` and `audit` show without a daemon. Returns what
 /// reads argv of the processes that it showed.
-pub fn pass_once(handle: impl FnMut(Input<'_>)) -> Result<MemoryReader> {
+pub fn pass_once(mut handle: impl FnMut(Input<'_>)) -> Result<MemoryReader> {
     let ebpf = load::load(Programs::Iterator, observer_common::limits::RING_BYTES_MIN, false)?;
     let passes = Passes::new(&ebpf)?;
-    run_pass(&passes, 0, handle, |_| {})?;
+    let snapshot = Snapshot::read(&passes, 0);
+    handle(snapshot.begin());
+    snapshot.rows(&mut handle);
+    handle(snapshot.end());
+    snapshot.into_result()?;
     Ok(MemoryReader::new(passes))
 }
 
 /// The inode number of the host's own mount namespace: its first process's.
 pub fn host_mnt_ns(passes: &MemoryReader) -> u32 {
     passes.host_mnt_ns()
-}
-
-fn run_pass(
-    passes: &Passes,
-    drops_total: u64,
-    mut handle: impl FnMut(Input<'_>),
-    mut undecodable: impl FnMut(&[u8]),
-) -> Result<()> {
-    handle(Input::PassBegin { at: clock::boottime(), drops_total });
-    let mut complete = true;
-    let result = passes.run(|row| match decode(row) {
-        Ok(input) => handle(input),
-        Err(_) => {
-            complete = false;
-            undecodable(&[]);
-        }
-    });
-    complete &= result.is_ok();
-    handle(Input::PassEnd { at: clock::boottime(), complete });
-    result
 }
 
 /// Counts a record under its kind; bytes without one under 0.

@@ -33,7 +33,10 @@ const CHILD_MARK: &str = "OBSERVER_SELF_TEST_CHILD";
 
 /// Runs it; `kernel`'s ring is drained, which is harmless before the first snapshot.
 pub fn run(kernel: &mut Kernel) -> Result<()> {
-    ensure!(std::env::var_os(CHILD_MARK).is_none(), "the self-test's child does not run observer: unset {CHILD_MARK}");
+    ensure!(
+        std::env::var_os(CHILD_MARK).is_none(),
+        "the self-test's child does not run observer: unset {CHILD_MARK}"
+    );
     killed_child(kernel).context(REFUSAL)?;
     execed_child(kernel).context(REFUSAL)
 }
@@ -176,14 +179,16 @@ struct Found {
 
 fn find_row(kernel: &mut Kernel, pid: u32) -> Result<Found> {
     let mut found = None;
-    kernel.pass(|input| {
+    let snapshot = kernel.snapshot();
+    snapshot.rows(|input| {
         if let Input::PassRow(Row { key, facts, cwd_path, exe, .. }) = input
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
             found = Some(Found { start: key.start_boottime, facts, cwd: path(cwd_path), exe: path(exe) });
         }
-    })?;
+    });
+    snapshot.into_result()?;
     found.with_context(|| format!("iterator: no row for child {pid}"))
 }
 

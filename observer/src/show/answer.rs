@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use observer_common::record::KIND_COUNT;
+use observer_core::ProcessKey;
+use observer_core::audit::{Report, Value};
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{Big, Text};
@@ -197,6 +199,42 @@ pub struct DriftJson<'a> {
     pub observer: Option<Text<'a>>,
     /// The kernel's; null: none.
     pub kernel: Option<Text<'a>>,
+}
+
+impl AuditAnswer<'_> {
+    /// What `report` found in `passes` passes.
+    pub fn new(head: Head, report: &Report, passes: u32) -> Self {
+        let side = |key: &ProcessKey, observer: Option<&str>, kernel: Option<&str>| DriftJson {
+            pid: key.tgid.0,
+            start_boottime_ns: Big(key.start_boottime.0),
+            field: "process".into(),
+            observer: observer.map(text),
+            kernel: kernel.map(text),
+        };
+        let mut drift: Vec<_> = report.missing.iter().map(|key| side(key, None, Some("alive"))).collect();
+        drift.extend(report.surplus.iter().map(|key| side(key, Some("alive"), None)));
+        drift.extend(report.drift.iter().map(|drift| DriftJson {
+            pid: drift.key.tgid.0,
+            start_boottime_ns: Big(drift.key.start_boottime.0),
+            field: drift.field.into(),
+            observer: value(&drift.ours),
+            kernel: value(&drift.kernel),
+        }));
+        Self { head, processes: report.processes as u64, passes, drift }
+    }
+}
+
+fn text(text: &str) -> Text<'static> {
+    Text::from(text.as_bytes().to_vec())
+}
+
+fn value(value: &Value) -> Option<Text<'static>> {
+    match value {
+        Value::None => None,
+        Value::Number(number) => Some(text(&number.to_string())),
+        Value::Bytes(bytes) => Some(Text::from(bytes.to_vec())),
+        Value::Text(words) => Some(text(words)),
+    }
 }
 
 /// Names of record kinds, in the order of their numbers; 0 is none.

@@ -19,3 +19,6 @@ pub struct Context<'a> {
     /// No gap is open and the last reading of the kernel succeeded.
     pub certain: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Records to inputs: golden bytes, every truncation, hostile bytes.
+#![allow(clippy::indexing_slicing)]
+
+use observer_common::record;
+use observer_core::decode::{DecodeError, decode, join_path};
+use observer_core::input::{Block, RawPath};
+use observer_core::{Input, ProcessKey};
+use proptest::prelude::*;
+
+/// Writes a record in the machine's byte order, field by field as the layout says.
+#[derive(Clone, Default)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn u32(mut self, value: u32) -> Self {
+        self.0.extend(value.to_ne_bytes());
+        self
+    }
+
+    fn u64(mut self, value: u64) -> Self {
+        self.0.extend(value.to_ne_bytes());
+        self
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    fn header(kind: u32) -> Self {
+        Self::default().u32(kind).u32(0).u64(1000).u64(77).u32(42).u32(43)
+    }
+
+    fn facts(self, flags: u32) -> Self {
+        let ids = self.u64(5).u64(900).u32(8).u32(30).u64(600).u32(7).u32(11).u32(12);
+        let rest = ids.u32(1).u32(2).u32(3).u32(136 << 20 | 3).u32(4).u32(9).u32(flags);
+        rest.raw(b"pts3\0xxxxxxxxxxx").raw(b"claude\0garbage!!")
+    }
+
+    /// Sets the header's length.
+    fn done(mut self) -> Vec<u8> {
+        let len = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0.splice(4..8, len.to_ne_bytes());
+        self.0
+    }
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let path = b"x\0a\0srv\0";
+    let exec = Bytes::header(record::KIND_EXEC).facts(0);
+    let exec = exec.u32(8).u32(0).u32(4).u32(6).u32(99).u32(4).u32(4).u32(0);
+    let row = Bytes::header(record::KIND_ROW).facts(record::FACT_DEAD).u64(1).u64(2).u64(3).u64(4);
+    vec![
+        Bytes::header(record::KIND_FORK).facts(record::FACT_FS_SHARED).u64(70).u32(41).u32(0).done(),
+        exec.raw(path).raw(b"./pr").raw(b"pr\0-x\0").raw(b"A=b\0").done(),
+        Bytes::header(record::KIND_EXIT).u32(9).u32(5).u32(0).u32(42).done(),
+        Bytes::header(record::KIND_CWD).u64(900).u32(8).u32(30).u32(4).u32(1).u32(8).u32(1).raw(path).done(),
+        Bytes::header(record::KIND_COMM).raw(b"codex\0zzzzzzzzzz").done(),
+        Bytes::header(record::KIND_CREDS).u32(1).u32(2).u32(3).u32(0).done(),
+        Bytes::header(record::KIND_IDS).u32(1).u32(2).u32(0).u32(0).raw(&[0; 16]).done(),
+        Bytes::header(record::KIND_CGROUP).u64(600).u32(2).u32(0).raw(b"/c").done(),
+        Bytes::header(record::KIND_HINT).u64(3).done(),
+        row.u32(0).u32(0x8b).u32(8).u32(0).u32(0).u32(0).u32(2).u32(0).raw(path).raw(b"c\0").done(),
+    ]
+}
+
+#[test]
+fn layouts_are_those_of_the_records() {
+    let sizes = [
+        size_of::<record::Fork>(),
+        size_of::<record::Exec>() + 22,
+        size_of::<record::Exit>(),
+        size_of::<record::Cwd>() + 8,
+        size_of::<record::Comm>(),
+        size_of::<record::Creds>(),
+        size_of::<record::Ids>(),
+        size_of::<record::Cgroup>() + 2,
+        size_of::<record::Hint>(),
+        size_of::<record::Row>() + 10,
+    ];
+    assert_eq!(records().iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+}
+
+#[test]
+fn each_kind_decodes() {
+    let key = ProcessKey::new(42, 77);
+    for bytes in records() {
+        match decode(&bytes).expect("well-formed") {
+            Input::Fork { key: of, facts, creator, .. } => {
+                assert_eq!((of, creator), (key, ProcessKey::new(41, 70)));
+                assert_eq!(facts.parent, ProcessKey::new(7, 5));
+                assert_eq!((facts.sid, facts.pgid, facts.exec_id, facts.mnt_ns), (11, 12, 9, 4));
+                assert_eq!((facts.uids.uid, facts.uids.euid, facts.uids.suid), (1, 2, 3));
+                assert_eq!((facts.cwd.ino, facts.cwd.dev, facts.cwd.mnt_id), (900, 8, 30));
+                assert_eq!(facts.cgroup_id, 600);
+                assert_eq!(facts.comm.0, *b"claude\0\0\0\0\0\0\0\0\0\0");
+                assert_eq!(facts.tty.expect("a terminal").shown().as_bytes(), b"pts/3");
+                assert!(facts.fs_shared && !facts.leader_gone && !facts.no_mm);
+            }
+            Input::Exec { exe, filename, argv, env, .. } => {
+                assert_eq!(join_path(exe).as_deref(), Some(b"/srv/a/x".as_slice()));
+                assert_eq!(filename, b"./pr");
+                assert_eq!(argv.strings().collect::<Vec<_>>(), [b"pr".as_slice(), b"-x"]);
+                assert!(argv.truncated && !env.truncated);
+            }
+            Input::Exit { raw_status, by_leader, led_sid, .. } => {
+                assert_eq!((raw_status, by_leader, led_sid), (9, true, Some(42)));
+            }
+            Input::Cwd { path, fs_shared, mnt_ns, .. } => {
+                assert_eq!((path.flags, fs_shared, mnt_ns), (1, true, 4));
+            }
+            Input::Comm { comm, .. } => assert_eq!(comm.as_bytes(), b"codex"),
+            Input::Creds { uids, .. } => assert_eq!((uids.uid, uids.euid, uids.suid), (1, 2, 3)),
+            Input::Ids { sid, pgid, tty, .. } => assert_eq!((sid, pgid, tty), (1, 2, None)),
+            Input::Cgroup { cgroup_id, path, .. } => assert_eq!((cgroup_id, path), (600, b"/c".as_slice())),
+            Input::Hint { bits, .. } => assert_eq!(bits, 3),
+            Input::PassRow(row) => {
+                assert_eq!((row.key, row.dead, row.at.0), (key, Some(0x8b), 1000));
+                assert_eq!(join_path(row.cgroup).as_deref(), Some(b"/c".as_slice()));
+            }
+            other => panic!("no record makes {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_truncation_and_no_extension_decodes() {
+    for bytes in records() {
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err());
+            // Also where the header says that it is that short.
+            let shorter = Bytes(bytes[..len].to_vec());
+            if len >= 32 {
+                assert!(decode(&shorter.done()).is_err(), "{} of {}", len, bytes.len());
+            }
+        }
+        let longer = Bytes(bytes).raw(b"\0").done();
+        assert_eq!(decode(&longer), Err(DecodeError::Sections));
+    }
+}
+
+#[test]
+fn what_is_beyond_bounds_is_no_record() {
+    assert_eq!(decode(&Bytes::header(99).done()), Err(DecodeError::UnknownKind(99)));
+    assert_eq!(decode(&Bytes::header(0).done()), Err(DecodeError::UnknownKind(0)));
+    let cwd = |len| Bytes::header(record::KIND_CWD).u64(1).u64(1).u32(1).u32(1).u32(len).u32(0);
+    assert_eq!(decode(&cwd(u32::MAX).done()), Err(DecodeError::Bounds));
+    assert_eq!(decode(&cwd(4097).raw(&[b'a'; 4097]).done()), Err(DecodeError::Bounds));
+    assert!(decode(&cwd(4096).raw(&[b'a'; 4096]).done()).is_ok());
+    let nobody = Bytes::default().u32(record::KIND_COMM).u32(0).u64(1).u64(1).u32(0).u32(0).raw(&[0; 16]);
+    assert_eq!(decode(&nobody.done()), Err(DecodeError::Bounds));
+}
+
+#[test]
+fn paths_join_root_first() {
+    let join = |components: &[u8], flags| join_path(RawPath { components, flags }).map(|path| path.to_vec());
+    assert_eq!(join(b"", 0), Some(b"/".to_vec()));
+    assert_eq!(join(b"c\0b\0a\0", 0), Some(b"/a/b/c".to_vec()));
+    assert_eq!(join(b"\xff\n\0a\0", record::path_flag::DELETED), Some(b"/a/\xff\n".to_vec()));
+    assert_eq!(join(b"c\0", record::path_flag::FAULT), None);
+    assert_eq!(join(b"c\0", record::path_flag::TRUNCATED), None);
+    for torn in [b"c".as_slice(), b"\0", b"c\0\0a\0", b"c/d\0", b"..\0a\0", b".\0"] {
+        assert_eq!(join(torn, 0), None, "{torn:?}");
+    }
+}
+
+#[test]
+fn the_environment_is_selected_by_name() {
+    let names = vec![b"TMUX".to_vec(), b"WINDOW".to_vec()];
+    let block = Block { bytes: b"TMUX_PANE=1\0TMUX=a=b\0WINDOW\0\0WINDOW=2\0TMUX=cut", truncated: true };
+    let chosen: Vec<&[u8]> = block.select(&names).collect();
+    assert_eq!(chosen, [b"TMUX=a=b".as_slice(), b"WINDOW=2"]);
+    assert_eq!(Block::default().strings().count(), 0);
+    assert_eq!(Block { bytes: b"a\0\0", truncated: false }.strings().count(), 2);
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode(&bytes);
+        let _ = join_path(RawPath { components: &bytes, flags: 0 });
+    }
+
+    #[test]
+    fn damaged_records_never_panic(
+        which in 0..10_usize,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let Some(mut bytes) = records().into_iter().nth(which) else { return Ok(()) };
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let len = bytes.len();
+        if let Ok(Input::PassRow(row)) = decode(&bytes) {
+            prop_assert!(row.cwd_path.components.len() + row.exe.components.len() <= len);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The core against a naive model of Linux: processes with tgids that are reused, directories that are renamed, shared
+//! `fs_struct`s, reparenting; records that are lost, doubled, late and out of order; snapshots that run ahead of the
+//! ring.
+
+mod support;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use observer_common::record::hint;
+use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::process::{DirId, Uids};
+use observer_core::session::State;
+use observer_core::{BootTime, Input, Process, ProcessKey};
+use proptest::prelude::*;
+use support::{World, comm, components, rule};
+
+const NAMES: [&str; 5] = ["claude", "bash", "sudo", "node", "vim"];
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Fork {
+        by: usize,
+        share_fs: bool,
+    },
+    Exec {
+        by: usize,
+        name: usize,
+    },
+    Exit {
+        by: usize,
+        leave_zombie: bool,
+    },
+    Chdir {
+        by: usize,
+        to: usize,
+    },
+    Comm {
+        by: usize,
+        name: usize,
+    },
+    Setuid {
+        by: usize,
+        uid: u32,
+    },
+    Rename {
+        dir: usize,
+        to: usize,
+    },
+    Deliver {
+        records: usize,
+    },
+    /// The record that is next in the ring is lost.
+    Lose,
+    /// Two records were reserved in the other order.
+    Swap,
+    Pass,
+    Wait,
+}
+
+fn op(lossy: bool) -> impl Strategy<Value = Op> {
+    let by = 0..12_usize;
+    prop_oneof![
+        4 => (by.clone(), prop::bool::weighted(0.1)).prop_map(|(by, share_fs)| Op::Fork { by, share_fs }),
+        3 => (by.clone(), 0..NAMES.len()).prop_map(|(by, name)| Op::Exec { by, name }),
+        3 => (by.clone(), any::<bool>()).prop_map(|(by, leave_zombie)| Op::Exit { by, leave_zombie }),
+        3 => (by.clone(), 0..6_usize).prop_map(|(by, to)| Op::Chdir { by, to }),
+        1 => (by.clone(), 0..NAMES.len()).prop_map(|(by, name)| Op::Comm { by, name }),
+        1 => (by, 0..3_u32).prop_map(|(by, uid)| Op::Setuid { by, uid }),
+        1 => (0..6_usize, 0..9_usize).prop_map(|(dir, to)| Op::Rename { dir, to }),
+        8 => (1..6_usize).prop_map(|records| Op::Deliver { records }),
+        2 => Just(if lossy { Op::Lose } else { Op::Deliver { records: 1 } }),
+        2 => Just(Op::Swap),
+        1 => Just(Op::Pass),
+        1 => Just(Op::Wait),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Task {
+    key: ProcessKey,
+    parent: ProcessKey,
+    comm: &'static str,
+    argv: String,
+    exec_id: u32,
+    fs: usize,
+    uid: u32,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Fork { creator: ProcessKey },
+    Exec { name: &'static str, argv: String },
+    Exit { status: u32 },
+    Cwd { path: String },
+    Comm(&'static str),
+    Creds(Uids),
+    Hint(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    at: BootTime,
+    key: ProcessKey,
+    facts: Facts,
+    what: What,
+}
+
+struct Linux {
+    tasks: BTreeMap<u32, Task>,
+    zombies: Vec<(ProcessKey, u32, Facts)>,
+    /// Directory of each `fs_struct`.
+    fs: Vec<usize>,
+    paths: Vec<String>,
+    ring: VecDeque<Record>,
+    world: World,
+    lost: u64,
+    execs: u32,
+    next_tgid: u32,
+}
+
+impl Linux {
+    fn new() -> Self {
+        let init = Task {
+            key: ProcessKey::new(1, 1),
+            parent: ProcessKey::new(0, 0),
+            comm: "init",
+            argv: "init".into(),
+            exec_id: 1,
+            fs: 0,
+            uid: 0,
+        };
+        let paths = ["/", "/srv/a", "/srv/a/x", "/srv/b", "/tmp", "/srv/c"].map(String::from).to_vec();
+        let mut linux = Self {
+            tasks: BTreeMap::from([(1, init)]),
+            zombies: Vec::new(),
+            fs: vec![0],
+            paths,
+            ring: VecDeque::new(),
+            world: World::new(vec![rule()]),
+            lost: 0,
+            execs: 0,
+            next_tgid: 1,
+        };
+        linux.pass();
+        linux
+    }
+
+    fn pick(&self, by: usize) -> Option<u32> {
+        self.tasks.keys().copied().nth(by % self.tasks.len())
+    }
+
+    fn facts(&self, task: &Task) -> Facts {
+        let dir = self.fs.get(task.fs).copied().unwrap_or_default();
+        Facts {
+            parent: task.parent,
+            cwd: DirId { ino: 2 + dir as u64, dev: 8, mnt_id: 1 },
+            mnt_ns: 1,
+            sid: 1,
+            pgid: 1,
+            uids: Uids { uid: task.uid, euid: task.uid, suid: task.uid },
+            exec_id: task.exec_id,
+            comm: comm(task.comm),
+            fs_shared: self.tasks.values().filter(|other| other.fs == task.fs).count() > 1,
+            ..Facts::default()
+        }
+    }
+
+    fn path(&self, task: &Task) -> String {
+        self.fs.get(task.fs).and_then(|&dir| self.paths.get(dir)).cloned().unwrap_or_default()
+    }
+
+    fn record(&mut self, at: BootTime, task: &Task, what: What) {
+        let facts = self.facts(task);
+        self.ring.push_back(Record { at, key: task.key, facts, what });
+    }
+
+    fn free_tgid(&mut self) -> Option<u32> {
+        // A small space: tgids come back soon.
+        let busy = |tgid: u32| {
+            self.tasks.contains_key(&tgid) || self.zombies.iter().any(|(key, ..)| key.tgid.0 == tgid)
+        };
+        let next = (1..=12).map(|step| 2 + (self.next_tgid + step) % 12).find(|&tgid| !busy(tgid))?;
+        self.next_tgid = next;
+        Some(next)
+    }
+
+    fn apply(&mut self, op: Op) {
+        let at = self.world.tick_clock();
+        match op {
+            Op::Fork { by, share_fs } => {
+                let Some(tgid) = self.free_tgid() else { return };
+                let Some(parent) = self.pick(by).and_then(|tgid| self.tasks.get(&tgid)).cloned() else {
+                    return;
+                };
+                let fs = if share_fs {
+                    parent.fs
+                } else {
+                    self.fs.push(self.fs.get(parent.fs).copied().unwrap_or_default());
+                    self.fs.len() - 1
+                };
+                let key = ProcessKey::new(tgid, at.0);
+                let child = Task { key, parent: parent.key, fs, ..parent.clone() };
+                self.tasks.insert(tgid, child.clone());
+                self.record(at, &child, What::Fork { creator: parent.key });
+            }
+            Op::Exec { by, name } => {
+                self.execs += 1;
+                let execs = self.execs;
+                self.change(
+                    by,
+                    |task| {
+                        task.comm = NAMES.get(name).copied().unwrap_or("x");
+                        task.argv = format!("{} {execs}", task.comm);
+                        task.exec_id += 1;
+                        Some(What::Exec { name: task.comm, argv: task.argv.clone() })
+                    },
+                    at,
+                );
+            }
+            Op::Exit { by, leave_zombie } => self.exit(by, leave_zombie, at),
+            Op::Chdir { by, to } => {
+                let Some(task) = self.pick(by).and_then(|tgid| self.tasks.get(&tgid)).cloned() else {
+                    return;
+                };
+                if let Some(dir) = self.fs.get_mut(task.fs) {
+                    *dir = to;
+                }
+                let path = self.path(&task);
+                self.record(at, &task, What::Cwd { path });
+            }
+            Op::Comm { by, name } => self.change(
+                by,
+                |task| {
+                    task.comm = NAMES.get(name).copied().unwrap_or("x");
+                    Some(What::Comm(task.comm))
+                },
+                at,
+            ),
+            Op::Setuid { by, uid } => self.change(
+                by,
+                |task| {
+                    task.uid = uid;
+                    Some(What::Creds(Uids { uid, euid: uid, suid: uid }))
+                },
+                at,
+            ),
+            Op::Rename { dir, to } => {
+                let free = format!("/srv/r{to}");
+                if dir == 0 || self.paths.contains(&free) {
+                    return;
+                }
+                let Some(path) = self.paths.get_mut(dir) else { return };
+                let before = std::mem::replace(path, free.clone());
+                for path in &mut self.paths {
+                    if let Some(rest) = path.strip_prefix(&format!("{before}/")) {
+                        *path = format!("{free}/{rest}");
+                    }
+                }
+                let Some(init) = self.tasks.get(&1).cloned() else { return };
+                self.record(at, &init, What::Hint(hint::PATHS));
+            }
+            Op::Deliver { records } => self.deliver(records),
+            Op::Lose => {
+                if self.ring.pop_front().is_some() {
+                    self.lost += 1;
+                }
+            }
+            Op::Swap => {
+                if self.ring.len() > 1 {
+                    self.ring.swap(0, 1);
+                }
+            }
+            Op::Pass => self.pass(),
+            Op::Wait => self.world.wait(60_000_000),
+        }
+    }
+
+    fn change(&mut self, by: usize, change: impl FnOnce(&mut Task) -> Option<What>, at: BootTime) {
+        let Some(task) = self.pick(by).and_then(|tgid| self.tasks.get_mut(&tgid)) else { return };
+        let what = change(task);
+        let task = task.clone();
+        if let Some(what) = what {
+            self.record(at, &task, what);
+        }
+    }
+
+    fn exit(&mut self, by: usize, leave_zombie: bool, at: BootTime) {
+        let Some(task) = self.pick(by).filter(|&tgid| tgid != 1).and_then(|tgid| self.tasks.remove(&tgid))
+        else {
+            return;
+        };
+        let status = 9;
+        let facts = self.facts(&task);
+        self.record(at, &task, What::Exit { status });
+        self.zombies.retain(|_| leave_zombie);
+        if leave_zombie {
+            self.zombies.push((task.key, status, facts));
+        }
+        // Reparenting: without a record.
+        for child in self.tasks.values_mut().filter(|child| child.parent == task.key) {
+            child.parent = ProcessKey::new(1, 1);
+        }
+    }
+
+    fn deliver(&mut self, records: usize) {
+        for _ in 0..records {
+            let Some(record) = self.ring.pop_front() else { return };
+            feed(&mut self.world, &record);
+            let changes = self.world.said.changes;
+            feed(&mut self.world, &record);
+            assert_eq!(changes, self.world.said.changes, "doubled: {record:?}");
+        }
+    }
+
+    fn drops(&mut self) {
+        self.world.drops = self.lost;
+        let at = self.world.tick_clock();
+        self.world.feed(Input::Dropped { at, total: self.lost });
+    }
+
+    fn pass(&mut self) {
+        let begin = self.world.tick_clock();
+        self.world.feed(Input::PassBegin { at: begin, drops_total: self.lost });
+        let tasks: Vec<Task> = self.tasks.values().cloned().collect();
+        for task in &tasks {
+            let facts = self.facts(task);
+            self.row(task.key, facts, &self.path(task), task.comm, None);
+        }
+        for (key, status, facts) in self.zombies.clone() {
+            self.row(key, facts, "/", "gone", Some(status));
+        }
+        let at = self.world.tick_clock();
+        self.world.feed(Input::PassEnd { at, complete: true });
+    }
+
+    fn row(&mut self, key: ProcessKey, facts: Facts, path: &str, name: &str, dead: Option<u32>) {
+        let at = self.world.tick_clock();
+        let (raw, exe) = (components(path), [name.as_bytes(), b"\0bin\0"].concat());
+        self.world.feed(Input::PassRow(Row {
+            at,
+            key,
+            facts,
+            cwd_path: RawPath { components: &raw, flags: 0 },
+            exe: RawPath { components: &exe, flags: 0 },
+            cgroup: RawPath::default(),
+            tty_pgrp: 0,
+            dead,
+        }));
+    }
+
+    /// The host is quiet: everything is delivered, passes follow as the daemon would run them.
+    fn settle(&mut self) {
+        self.deliver(usize::MAX);
+        self.drops();
+        for _ in 0..2 {
+            self.pass();
+            self.world.wait(60_000_000);
+        }
+        self.world.wait(2_000_000_000);
+    }
+}
+
+fn feed(world: &mut World, record: &Record) {
+    let Record { at, key, facts, ref what } = *record;
+    match what {
+        What::Fork { creator } => world.feed(Input::Fork { at, key, facts, creator: *creator }),
+        What::Exec { name, argv } => {
+            let exe = [name.as_bytes(), b"\0bin\0"].concat();
+            let argv = Block { bytes: argv.as_bytes(), truncated: false };
+            let exe = RawPath { components: &exe, flags: 0 };
+            let env = Block::default();
+            world.feed(Input::Exec { at, key, facts, exe, filename: name.as_bytes(), argv, env });
+        }
+        What::Exit { status } => {
+            world.feed(Input::Exit { at, key, raw_status: *status, by_leader: true, led_sid: None });
+        }
+        What::Cwd { path } => {
+            let raw = components(path);
+            let path = RawPath { components: &raw, flags: 0 };
+            let (cwd, mnt_ns, fs_shared) = (facts.cwd, facts.mnt_ns, facts.fs_shared);
+            world.feed(Input::Cwd { at, key, cwd, mnt_ns, path, fs_shared });
+        }
+        What::Comm(name) => world.feed(Input::Comm { at, key, comm: comm(name) }),
+        What::Creds(uids) => world.feed(Input::Creds { at, key, uids: *uids }),
+        What::Hint(bits) => world.feed(Input::Hint { at, bits: *bits }),
+    }
+}
+
+fn assert_same(linux: &Linux) {
+    let ours: Vec<&Process> = linux.world.core.processes().collect();
+    let keys: Vec<ProcessKey> = ours.iter().map(|process| process.key).collect();
+    let tasks: Vec<ProcessKey> = linux.tasks.values().map(|task| task.key).collect();
+    assert_eq!(keys, tasks, "the same processes live");
+    for process in ours {
+        let Some(task) = linux.tasks.get(&process.key.tgid.0) else { continue };
+        let facts = linux.facts(task);
+        assert_eq!(process.comm, facts.comm, "comm of {:?}", process.key);
+        assert_eq!(process.cwd.id, facts.cwd, "cwd of {:?}", process.key);
+        let path = linux.path(task);
+        assert_eq!(process.cwd.path.as_deref(), Some(path.as_bytes()), "path of {:?}", process.key);
+        assert_eq!(process.parent, facts.parent, "parent of {:?}", process.key);
+        assert_eq!(process.uids, facts.uids, "uids of {:?}", process.key);
+        assert_eq!(process.exec_id, facts.exec_id, "image of {:?}", process.key);
+        assert_eq!(process.fs_shared, facts.fs_shared, "fs of {:?}", process.key);
+        // Where an exec was lost the arguments are unknown; they are never another process's.
+        if let Some(argv) = &process.argv {
+            assert_eq!(&*argv.bytes, task.argv.as_bytes(), "argv of {:?}", process.key);
+        }
+    }
+    assert_sessions(linux);
+}
+
+/// What can be said of sessions from the processes alone.
+fn assert_sessions(linux: &Linux) {
+    for (session, primary) in linux.world.core.sessions() {
+        if session.state == State::Ended {
+            assert!(
+                !linux.world.said.watched.contains(&session.primary)
+                    || linux
+                        .world
+                        .core
+                        .sessions()
+                        .any(|(other, _)| other.state != State::Ended && other.primary == session.primary
+                            || other.wrapper == Some(session.primary))
+            );
+            continue;
+        }
+        let task = linux.tasks.get(&primary.key.tgid.0).map(|task| task.key);
+        assert_eq!(task, Some(primary.key), "a primary lives");
+        assert!(linux.world.said.watched.contains(&primary.key), "a primary is watched");
+        let mut home = primary.cwd.path.as_deref().unwrap_or_default().splitn(4, |&byte| byte == b'/');
+        let (_, top, name) = (home.next(), home.next(), home.next());
+        let home = [b"/srv/".as_slice(), name.unwrap_or_default()].concat();
+        let inside = top == Some(b"srv") && *session.home.path == *home;
+        assert_eq!(inside, session.state != State::Left, "{:?}", session.home);
+    }
+}
+
+fn run(ops: &[Op]) -> Linux {
+    let mut linux = Linux::new();
+    for &op in ops {
+        linux.apply(op);
+        linux.world.assert_folded();
+    }
+    linux.settle();
+    linux.world.assert_folded();
+    linux
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn without_loss_the_map_is_the_kernels_and_nothing_drifts(ops in prop::collection::vec(op(false), 1..120)) {
+        let linux = run(&ops);
+        assert_same(&linux);
+        prop_assert_eq!(linux.world.core.counters().drift_total, 0);
+        prop_assert_eq!(linux.world.said.gaps_opened, 0);
+    }
+
+    #[test]
+    fn after_any_loss_two_passes_heal(ops in prop::collection::vec(op(true), 1..120)) {
+        let linux = run(&ops);
+        assert_same(&linux);
+        let said = &linux.world.said;
+        prop_assert_eq!(said.gaps_opened > 0, linux.lost > 0, "loss is loud, and nothing else is");
+        prop_assert_eq!(said.gaps_opened, said.gaps_closed);
+        prop_assert_eq!(said.lost, linux.lost);
+        prop_assert!(!linux.world.core.in_gap());
+        prop_assert!(said.ended.values().all(|&times| times == 1), "every process ends once");
+        let gone: u64 = said.ended.values().map(|&times| u64::from(times)).sum();
+        prop_assert_eq!(said.started.len() as u64 - gone, linux.tasks.len() as u64);
+    }
+}

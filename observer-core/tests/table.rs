@@ -1,0 +1,386 @@
+//! The map: births, execs, ends, passes, loss; one fact a test.
+#![allow(clippy::indexing_slicing)]
+
+mod support;
+
+use observer_common::record::hint;
+use observer_core::audit::Audit;
+use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::process::{ArgvSource, DeathKind};
+use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
+use support::{Proc, World, components, shell};
+
+fn world() -> (World, Proc) {
+    let mut world = World::new(Vec::new());
+    let bash = shell(&mut world);
+    (world, bash)
+}
+
+/// The last certificate that was said.
+#[derive(Default)]
+struct Ends(Vec<(ProcessKey, observer_core::process::Death)>);
+
+impl Sink for Ends {
+    fn change(&mut self, _at: BootTime, change: Change<'_>) {
+        if let Change::ProcessEnded(row, death) = change {
+            self.0.push((row.key, death));
+        }
+    }
+    fn request(&mut self, _request: Request<'_>) {}
+}
+
+fn ends(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, observer_core::process::Death)> {
+    let mut ends = Ends::default();
+    core.handle(input, &mut ends);
+    ends.0
+}
+
+fn row_of<'a>(at: BootTime, key: ProcessKey, facts: Facts, raw: &'a [u8]) -> Row<'a> {
+    let cwd_path = RawPath { components: raw, flags: 0 };
+    let (exe, cgroup) = (RawPath { components: b"bash\0bin\0", flags: 0 }, RawPath::default());
+    Row { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, dead: None }
+}
+
+#[test]
+fn a_child_takes_over_what_is_provably_the_same() {
+    let (mut world, mut bash) = world();
+    world.exec(&mut bash, "bash");
+    world.said.passes.clear();
+    let child = world.fork(&bash, 20);
+    let row = world.core.process_by_key(child.key).expect("born");
+    assert_eq!(row.cwd.path.as_deref(), Some(b"/root".as_slice()));
+    assert_eq!(row.argv.as_ref().map(|argv| &*argv.bytes), Some(b"bash\0".as_slice()));
+    assert_eq!((row.exec_at, row.lineage), (None, Some(bash.key)));
+    assert!(world.said.passes.is_empty());
+}
+
+#[test]
+fn a_child_in_another_directory_or_image_is_read_again() {
+    let (mut world, bash) = world();
+    let moved = Proc { cwd: "/other".into(), exec_id: 9, ..bash };
+    let child = world.fork(&moved, 20);
+    let row = world.core.process_by_key(child.key).expect("born");
+    assert_eq!((row.cwd.path.clone(), row.exe.clone(), row.argv.clone()), (None, None, None));
+    assert_eq!(world.said.passes.len(), 1);
+}
+
+#[test]
+fn a_late_record_does_not_undo_a_newer_one() {
+    let (mut world, mut bash) = world();
+    let old = world.tick_clock();
+    world.chdir(&mut bash, "/new");
+    let raw = components("/old");
+    let cwd = world.dir("/old");
+    let path = RawPath { components: &raw, flags: 0 };
+    world.feed(Input::Cwd { at: old, key: bash.key, cwd, mnt_ns: 1, path, fs_shared: false });
+    let row = world.core.process_by_key(bash.key).expect("live");
+    assert_eq!(row.cwd.path.as_deref(), Some(b"/new".as_slice()));
+}
+
+#[test]
+fn the_dead_are_not_resurrected() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    world.exit(&child, 0);
+    world.pass(&[&bash, &child]);
+    let facts = world.facts(&child);
+    let at = world.tick_clock();
+    world.feed(Input::Fork { at, key: child.key, facts, creator: bash.key });
+    assert_eq!(world.core.process(Tgid(20)), None);
+    // Also not one whose birth was never heard.
+    let key = ProcessKey::new(21, 900);
+    let at = world.tick_clock();
+    world.feed(Input::Exit { at, key, raw_status: 0, by_leader: true, led_sid: None });
+    let at = world.tick_clock();
+    world.feed(Input::Fork { at, key, facts, creator: bash.key });
+    assert_eq!(world.core.process(Tgid(21)), None);
+    assert_eq!(world.core.counters().orphans, 1);
+}
+
+#[test]
+fn a_reused_tgid_inherits_nothing_and_ends_the_other_unobserved() {
+    let (mut world, bash) = world();
+    let first = world.spawn(&bash, 20, "claude");
+    let seen = BootTime(world.now);
+    let at = world.tick_clock();
+    let key = ProcessKey::new(20, at.0);
+    let facts = world.facts(&bash);
+    let said = ends(&mut world.core, Input::Fork { at, key, facts, creator: bash.key });
+    let [(dead, death)] = said.as_slice() else { panic!("one end: {said:?}") };
+    assert_eq!(*dead, first.key);
+    assert_eq!((death.kind, death.raw_status), (DeathKind::Unobserved { from: seen, to: at }, None));
+    let row = world.core.process(Tgid(20)).expect("the younger");
+    assert_eq!((row.key, row.comm.as_bytes()), (key, b"bash".as_slice()));
+    let late = Input::Exit { at, key: first.key, raw_status: 9, by_leader: true, led_sid: None };
+    assert_eq!(ends(&mut world.core, late), []);
+    assert_eq!(world.core.counters().duplicate_exits, 1);
+}
+
+#[test]
+fn an_absence_counts_twice_only() {
+    let (mut world, bash) = world();
+    let child = world.spawn(&bash, 20, "claude");
+    world.pass(&[&bash]);
+    assert!(world.core.process(Tgid(20)).is_some());
+    world.said.passes.clear();
+    world.wait(30_000_000);
+    assert_eq!(world.said.passes.len(), 1, "a second pass is asked for");
+    world.pass(&[&bash]);
+    assert!(world.core.process(Tgid(20)).is_none());
+    assert_eq!(world.said.ended.get(&child.key), Some(&1));
+    world.wait(2_000_000_000);
+    assert_eq!(world.core.counters().drift_total, 1, "an exit was lost and nothing told");
+}
+
+#[test]
+fn an_absence_whose_exit_comes_is_none() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    world.pass(&[&bash]);
+    world.exit(&child, 0);
+    world.said.passes.clear();
+    world.wait(2_000_000_000);
+    assert!(world.said.passes.is_empty());
+    assert_eq!(world.core.counters().drift_total, 0);
+}
+
+#[test]
+fn a_pass_that_failed_proves_nothing() {
+    let (mut world, bash) = world();
+    world.fork(&bash, 20);
+    for _ in 0..3 {
+        let at = world.tick_clock();
+        world.feed(Input::PassBegin { at, drops_total: 0 });
+        let at = world.tick_clock();
+        world.feed(Input::PassEnd { at, complete: false });
+    }
+    assert_eq!(world.core.processes().count(), 2);
+}
+
+#[test]
+fn a_zombie_group_is_dead_with_its_exact_status() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    let at = world.tick_clock();
+    world.feed(Input::PassBegin { at, drops_total: 0 });
+    let facts = Facts { no_mm: true, ..world.facts(&child) };
+    let at = world.tick_clock();
+    let row = Row { dead: Some(0x8b), ..row_of(at, child.key, facts, b"") };
+    let said = ends(&mut world.core, Input::PassRow(row));
+    let [(key, death)] = said.as_slice() else { panic!("one end: {said:?}") };
+    assert_eq!((*key, death.at, death.raw_status), (child.key, at, Some(0x8b)));
+    assert_eq!(death.kind, DeathKind::Signaled { signal: 11, core_dumped: true });
+}
+
+#[test]
+fn a_gap_closes_only_when_all_that_is_known_to_be_lost_is_covered() {
+    let (mut world, bash) = world();
+    world.said.passes.clear();
+    let at = world.tick_clock();
+    world.feed(Input::Dropped { at, total: 5 });
+    assert!(world.core.in_gap());
+    assert_eq!(world.said.passes.first().map(|pass| pass.0), Some(at), "at once");
+    // A pass that began before the loss was complete.
+    world.drops = 3;
+    world.pass(&[&bash]);
+    assert!(world.core.in_gap());
+    world.drops = 5;
+    world.pass(&[&bash]);
+    assert!(!world.core.in_gap());
+    assert_eq!((world.said.gaps_opened, world.said.gaps_closed, world.said.lost), (1, 1, 5));
+    assert_eq!((world.core.counters().gaps, world.core.counters().resyncs), (1, 2));
+}
+
+#[test]
+fn an_unchanged_count_moves_the_begin_of_the_next_gap() {
+    let (mut world, _) = world();
+    let calm = world.tick_clock();
+    world.feed(Input::Dropped { at: calm, total: 0 });
+    let at = world.tick_clock();
+    struct From(Option<BootTime>);
+    impl Sink for From {
+        fn change(&mut self, _at: BootTime, change: Change<'_>) {
+            if let Change::GapOpened { from, .. } = change {
+                self.0 = Some(from);
+            }
+        }
+        fn request(&mut self, _request: Request<'_>) {}
+    }
+    let mut from = From(None);
+    world.core.handle(Input::Dropped { at, total: 1 }, &mut from);
+    assert_eq!(from.0, Some(calm));
+}
+
+#[test]
+fn hints_ask_for_one_pass_in_50_ms() {
+    let (mut world, bash) = world();
+    world.said.passes.clear();
+    let began = BootTime(world.now);
+    for _ in 0..10 {
+        let at = world.tick_clock();
+        world.feed(Input::Hint { at, bits: hint::PATHS });
+    }
+    let [(not_before, hints)] = world.said.passes[..] else { panic!("{:?}", world.said.passes) };
+    assert!(not_before <= began.after(50_000_000) && not_before > began.after(49_000_000));
+    assert_eq!(hints, hint::PATHS);
+    let at = world.tick_clock();
+    world.feed(Input::Hint { at, bits: hint::IDS });
+    assert_eq!(world.said.passes.last().map(|pass| pass.1), Some(hint::PATHS | hint::IDS));
+    world.said.passes.clear();
+    world.pass(&[&bash]);
+    assert!(world.said.passes.is_empty());
+}
+
+#[test]
+fn children_of_the_dead_are_read_again_until_none_names_it() {
+    let (mut world, bash) = world();
+    let parent = world.fork(&bash, 20);
+    let mut child = world.fork(&parent, 21);
+    world.said.passes.clear();
+    world.exit(&parent, 0);
+    assert_eq!(world.said.passes.len(), 1);
+    // The row was read before the kernel had come that far.
+    world.pass(&[&bash, &child]);
+    assert_eq!(world.said.passes.len(), 2);
+    child.parent = bash.key;
+    world.pass(&[&bash, &child]);
+    assert_eq!(world.said.passes.len(), 2);
+    let row = world.core.process_by_key(child.key).expect("live");
+    assert_eq!((row.parent, row.lineage), (bash.key, Some(bash.key)));
+}
+
+#[test]
+fn the_death_of_a_session_leader_verifies_terminals() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    world.said.passes.clear();
+    let at = world.tick_clock();
+    let led_sid = Some(20);
+    world.feed(Input::Exit { at, key: child.key, raw_status: 0, by_leader: true, led_sid });
+    assert_eq!(world.said.passes.first().map(|pass| pass.1), Some(hint::IDS));
+}
+
+#[test]
+fn a_user_mode_helper_is_a_row_from_its_exec_on() {
+    let (mut world, bash) = world();
+    let at = world.tick_clock();
+    let key = ProcessKey::new(30, at.0);
+    let kthreadd = ProcessKey::new(2, 2);
+    let mut helper = Proc { key, parent: kthreadd, ..bash };
+    let facts = Facts { no_mm: true, ..world.facts(&helper) };
+    world.feed(Input::Fork { at, key, facts, creator: kthreadd });
+    assert_eq!(world.core.process(Tgid(30)), None);
+    world.exec(&mut helper, "modprobe");
+    let row = world.core.process(Tgid(30)).expect("a process");
+    assert_eq!((row.comm.as_bytes(), row.lineage), (b"modprobe".as_slice(), None));
+    assert_eq!(world.core.counters().orphans, 0);
+}
+
+#[test]
+fn a_record_of_an_unknown_process_creates_nothing() {
+    let (mut world, _) = world();
+    world.said.passes.clear();
+    let at = world.tick_clock();
+    world.feed(Input::Comm { at, key: ProcessKey::new(99, 5), comm: support::comm("x") });
+    assert_eq!(world.core.process(Tgid(99)), None);
+    assert_eq!((world.core.counters().orphans, world.said.passes.len()), (1, 1));
+}
+
+#[test]
+fn an_exec_that_comes_after_its_row_still_tells_its_arguments() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    let exec_at = world.tick_clock();
+    let new = Proc { exec_id: 2, comm: "claude", ..child };
+    world.pass(&[&bash, &new]);
+    let row = world.core.process_by_key(new.key).expect("live");
+    assert_eq!((row.exec_id, row.argv.clone(), row.exec_at), (2, None, None));
+    let facts = world.facts(&new);
+    let argv = Block { bytes: b"claude\0-c\0", truncated: false };
+    let env = Block { bytes: b"HOME=/\0TMUX_PANE=%1\0", truncated: false };
+    let exe = RawPath { components: b"claude\0bin\0", flags: 0 };
+    world.feed(Input::Exec { at: exec_at, key: new.key, facts, exe, filename: b"claude", argv, env });
+    let row = world.core.process_by_key(new.key).expect("live");
+    assert_eq!(row.argv.as_ref().map(|argv| argv.source), Some(ArgvSource::Exec));
+    assert_eq!(row.exec_at, Some(exec_at));
+    let kept: Vec<&[u8]> = row.env.iter().flat_map(|env| env.iter().map(|entry| &**entry)).collect();
+    assert_eq!(kept, [b"TMUX_PANE=%1".as_slice()]);
+    world.wait(2_000_000_000);
+    assert_eq!(world.core.counters().drift_total, 0);
+}
+
+#[test]
+fn memory_is_asked_for_once_and_never_replaces_an_exec() {
+    let (mut world, bash) = world();
+    assert_eq!(world.said.memory, [bash.key]);
+    world.pass(&[&bash]);
+    assert_eq!(world.said.memory.len(), 1);
+    let argv = |bytes| Block { bytes, truncated: false };
+    let at = world.tick_clock();
+    let (key, env) = (bash.key, Block::default());
+    world.feed(Input::Memory { at, key, exec_id: 7, argv: argv(b"wrong\0"), env });
+    world.feed(Input::Memory { at, key, exec_id: 1, argv: argv(b"-bash\0"), env });
+    let told = |world: &World| {
+        let row = world.core.process_by_key(key).expect("live");
+        row.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
+    };
+    assert_eq!(told(&world), Some((b"-bash\0".to_vec(), ArgvSource::Memory)));
+    let mut bash = bash;
+    world.exec(&mut bash, "zsh");
+    world.feed(Input::Memory { at, key, exec_id: 2, argv: argv(b"late\0"), env });
+    assert_eq!(told(&world), Some((b"zsh\0".to_vec(), ArgvSource::Exec)));
+}
+
+#[test]
+fn a_leader_that_is_gone_leaves_its_last_directory() {
+    let (mut world, bash) = world();
+    let at = world.tick_clock();
+    world.feed(Input::PassBegin { at, drops_total: 0 });
+    let mut facts = world.facts(&bash);
+    facts.leader_gone = true;
+    facts.cwd = Default::default();
+    let at = world.tick_clock();
+    world.feed(Input::PassRow(row_of(at, bash.key, facts, b"")));
+    let row = world.core.process_by_key(bash.key).expect("live");
+    assert_eq!(row.cwd.path.as_deref(), Some(b"/root".as_slice()));
+    assert!(row.cwd.leader_gone);
+}
+
+#[test]
+fn the_dead_are_remembered_within_bounds() {
+    let (mut world, _) = world();
+    let max = observer_core::limits::TOMBSTONES_MAX;
+    for tgid in 0..max + 10 {
+        let key = ProcessKey::new(tgid as u32 + 100, 50);
+        let at = BootTime(world.now);
+        let exit = Input::Exit { at, key, raw_status: 0, by_leader: true, led_sid: None };
+        world.core.handle(exit, &mut world.said);
+    }
+    assert_eq!(world.core.counters().tombstones_dropped, 10);
+}
+
+#[test]
+fn an_audit_names_what_differs_and_touches_nothing() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    let facts = Facts { sid: 5, ..world.facts(&bash) };
+    let raw = components("/elsewhere");
+    let began = world.tick_clock();
+    let audit = |world: &World| {
+        let mut audit = Audit::new(began);
+        audit.row(&world.core, &row_of(began, bash.key, facts, &raw));
+        let unknown = ProcessKey::new(77, 3);
+        audit.row(&world.core, &row_of(began, unknown, facts, &raw));
+        audit.finish(&world.core)
+    };
+    let report = audit(&world);
+    let fields: Vec<&str> = report.drift.iter().map(|drift| drift.field).collect();
+    assert_eq!(fields, ["sid", "cwd"]);
+    assert_eq!(
+        (report.missing.clone(), report.surplus.clone()),
+        (vec![ProcessKey::new(77, 3)], vec![child.key])
+    );
+    world.exit(&child, 0);
+    let again = audit(&world).again(&report);
+    assert_eq!((again.surplus.len(), again.missing.len(), again.drift.len()), (0, 1, 2));
+}

@@ -1,0 +1,202 @@
+//! The contract's objects, whole, from a map that was fed by hand.
+
+use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::process::{Comm, DirId, Tty, Uids};
+use observer_core::table::Settings;
+use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::change::change_body;
+use super::process::ProcessJson;
+use super::session::SessionJson;
+use crate::config::Config;
+
+const S: u64 = 1_000_000_000;
+const KEY: ProcessKey = ProcessKey::new(4_242, 9_007_199_254_740_993);
+const START: u64 = 9_007_199_254_740_993;
+const CONTEXT: Context<'_> = Context { boot_id: "boot", certain: true };
+
+#[derive(Default)]
+struct Frames(Vec<Value>);
+
+impl Sink for Frames {
+    fn change(&mut self, at: BootTime, change: Change<'_>) {
+        let body = change_body(at, &change, 0, CONTEXT);
+        assert!(!body.contains(&b'\n'), "a frame is one line");
+        self.0.push(serde_json::from_slice(&body).unwrap());
+    }
+
+    fn request(&mut self, _: Request<'_>) {}
+}
+
+fn padded(text: &[u8]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..text.len()].copy_from_slice(text);
+    bytes
+}
+
+fn facts() -> Facts {
+    Facts {
+        parent: ProcessKey::new(1, 5),
+        cwd: DirId { ino: 18_446_744_073_709_551_615, dev: (253 << 20) | 17, mnt_id: 7 },
+        mnt_ns: 4_026_531_840,
+        cgroup_id: 1,
+        sid: 4_200,
+        pgid: 4_242,
+        uids: Uids { uid: 1_000, euid: 1_001, suid: 1_002 },
+        tty: Some(Tty { dev: (136 << 20) | 3, name: padded(b"pts3") }),
+        exec_id: 2,
+        comm: Comm(padded(b"cl\xffau\nde")),
+        ..Facts::default()
+    }
+}
+
+/// A map with one process on pts/3 that exec'd under tmux, in a directory with a hostile name.
+fn map() -> (Core, Frames) {
+    let config = Config::without_file();
+    let env = config.env.into_iter().map(String::into_bytes).collect();
+    let mut core = Core::new(Settings { rules: config.rules, env, host_mnt_ns: 4_026_531_840 });
+    let mut frames = Frames::default();
+    let at = BootTime(START + S);
+    let row = Row {
+        at,
+        key: KEY,
+        facts: facts(),
+        cwd_path: RawPath { components: b"a\xfe\x1bb\0srv\0", flags: 0 },
+        exe: RawPath { components: b"claude\0bin\0", flags: 0 },
+        cgroup: RawPath { components: b"user.slice\0", flags: 0 },
+        tty_pgrp: 4_242,
+        dead: None,
+    };
+    core.handle(Input::PassBegin { at: BootTime(START + S - 1), drops_total: 0 }, &mut frames);
+    core.handle(Input::PassRow(row), &mut frames);
+    core.handle(Input::PassEnd { at, complete: true }, &mut frames);
+    let exec = Input::Exec {
+        at: BootTime(START + 2 * S),
+        key: KEY,
+        facts: Facts { exec_id: 3, ..facts() },
+        exe: row.exe,
+        filename: b"claude",
+        argv: Block { bytes: b"claude\0\0--x=\xc3\0", truncated: false },
+        env: Block { bytes: b"HOME=/root\0TMUX=/tmp/a,b/default,77,0\0TMUX_PANE=%5\0", truncated: false },
+    };
+    core.handle(exec, &mut frames);
+    core.handle(Input::Tick { at: BootTime(START + 3 * S) }, &mut frames);
+    (core, frames)
+}
+
+fn process_json() -> Value {
+    json!({
+        "pid": 4242, "ppid": 1, "start_boottime_ns": "9007199254740993",
+        "started_at": "1970-04-15T05:59:59.254Z", "exec_at": "1970-04-15T06:00:01.254Z",
+        "comm": "cl\u{10feff}au\nde", "exe": "/bin/claude", "exe_deleted": false,
+        "argv": ["claude", "", "--x=\u{10fec3}"], "argv_truncated": false, "argv_source": "exec",
+        "cwd": "/srv/a\u{10fefe}\u{1b}b", "cwd_dev": "253:17", "cwd_ino": "18446744073709551615",
+        "cwd_deleted": false, "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531840_u32,
+        "tty": "pts/3", "foreground": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
+        "cgroup": "/user.slice", "pane": "%5", "mux": "tmux", "mux_socket": "/tmp/a,b/default",
+        "as_of": {"cwd": "1970-04-15T06:00:00.254Z"}, "certain": true, "boot_id": "boot"
+    })
+}
+
+#[test]
+fn a_process_has_every_field_of_the_contract() {
+    let (core, _) = map();
+    let process = core.process_by_key(KEY).unwrap();
+    let mut shown = serde_json::to_value(ProcessJson::new(process, CONTEXT)).unwrap();
+    // When the cwd was confirmed last is the core's affair; that it is told is ours.
+    let as_of = shown["as_of"]["cwd"].take();
+    assert!(as_of.as_str().unwrap().starts_with("1970-04-15T06:00:0"), "{as_of}");
+    let mut expected = process_json();
+    expected["as_of"]["cwd"] = Value::Null;
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_session_is_its_home_and_its_primary() {
+    let (core, frames) = map();
+    let (session, primary) = core.sessions().next().expect("pts/3 for more than a second");
+    let shown = serde_json::to_value(SessionJson::new(session, primary, CONTEXT)).unwrap();
+    for (field, value) in process_json().as_object().unwrap() {
+        if field != "as_of" {
+            assert_eq!(&shown[field], value, "{field}");
+        }
+    }
+    for (field, value) in [
+        ("name", json!("a\u{10fefe}\u{1b}b")),
+        ("home", json!("/srv/a\u{10fefe}\u{1b}b")),
+        ("home_mnt_ns", Value::Null),
+        ("state", json!("live")),
+        ("roots", json!(1)),
+        ("wrapper_pid", Value::Null),
+        ("moved_to", Value::Null),
+        ("home_deleted", json!(false)),
+        ("end_reason", Value::Null),
+        ("death", Value::Null),
+    ] {
+        assert_eq!(shown.get(field), Some(&value), "{field}");
+    }
+    assert!(shown["starts"].as_array().is_some_and(|starts| !starts.is_empty()));
+    let back: SessionJson<'_> = serde_json::from_value(shown.clone()).unwrap();
+    assert_eq!(back.home.as_bytes(), b"/srv/a\xfe\x1bb");
+    assert_eq!(serde_json::to_value(back).unwrap(), shown, "what a client reads it can write");
+    assert!(frames.0.iter().any(|frame| frame["kind"] == "session_started"));
+}
+
+#[test]
+fn both_kinds_of_end_carry_the_death() {
+    let (mut core, _) = map();
+    let mut frames = Frames::default();
+    let exit =
+        Input::Exit { at: BootTime(START + 5 * S), key: KEY, raw_status: 9, by_leader: true, led_sid: None };
+    core.handle(exit, &mut frames);
+    for kind in ["process_ended", "session_ended"] {
+        let frame = frames.0.iter().find(|frame| frame["kind"] == kind).expect(kind);
+        assert_eq!(frame["death"]["signal_name"], "SIGKILL");
+        assert_eq!(frame["death"]["lifetime_ms"], 5_000);
+        assert_eq!(frame["death"].as_object().unwrap().len(), 12);
+        assert_eq!(
+            (&frame["pid"], &frame["boottime_ns"]),
+            (&json!(4242), &json!((START + 5 * S).to_string()))
+        );
+        assert_eq!(frame["at"], "1970-04-15T06:00:04.254Z");
+    }
+}
+
+#[test]
+fn a_deleted_directory_is_shown_as_the_kernel_shows_it() {
+    let (mut core, mut frames) = map();
+    let moved = Input::Cwd {
+        at: BootTime(START + 4 * S),
+        key: KEY,
+        cwd: DirId { ino: 5, dev: 1, mnt_id: 7 },
+        mnt_ns: 4_026_531_840,
+        path: RawPath { components: b"gone\0srv\0", flags: observer_common::record::path_flag::DELETED },
+        fs_shared: false,
+    };
+    core.handle(moved, &mut frames);
+    let shown = serde_json::to_value(ProcessJson::new(core.process_by_key(KEY).unwrap(), CONTEXT)).unwrap();
+    assert_eq!((&shown["cwd"], &shown["cwd_deleted"]), (&json!("/srv/gone (deleted)"), &json!(true)));
+    assert_eq!((&shown["cwd_dev"], &shown["cwd_ino"]), (&json!("0:1"), &json!("5")));
+}
+
+#[test]
+fn gaps_say_from_when_to_when_and_what_was_lost() {
+    let (mut core, _) = map();
+    let mut frames = Frames::default();
+    core.handle(Input::Dropped { at: BootTime(START + 5 * S), total: 3 }, &mut frames);
+    let opened = &frames.0[0];
+    assert_eq!((&opened["kind"], &opened["reason"]), (&json!("gap_opened"), &json!("dropped")));
+    assert!(opened["from_boottime_ns"].is_string() && opened["boot_id"] == "boot");
+    core.handle(Input::PassBegin { at: BootTime(START + 6 * S), drops_total: 3 }, &mut frames);
+    core.handle(Input::PassEnd { at: BootTime(START + 6 * S), complete: true }, &mut frames);
+    core.handle(Input::PassBegin { at: BootTime(START + 7 * S), drops_total: 3 }, &mut frames);
+    core.handle(Input::PassEnd { at: BootTime(START + 7 * S), complete: true }, &mut frames);
+    let closed = frames.0.iter().find(|frame| frame["kind"] == "gap_closed").expect("healed");
+    assert_eq!(closed["lost"], 3);
+    let ended =
+        frames.0.iter().find(|frame| frame["kind"] == "process_ended").expect("absent from two passes");
+    assert_eq!(ended["death"]["kind"], "unobserved");
+    assert!(ended["death"]["between"].is_array() && ended["death"]["raw_status"].is_null());
+}

@@ -1,0 +1,186 @@
+//! The program as a script sees it where no daemon runs: exit codes, messages, and nothing on standard output that
+//! is not an answer. Needs no rights.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+fn observer(socket: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
+    command.arg("--socket").arg(socket).args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(socket: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = observer(socket, arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn without_a_daemon_what_needs_one_cannot_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    for arguments in [&["pid", "a"][..], &["watch"], &["watch", "--json"], &["status"], &["status", "--json"]]
+    {
+        let (code, out, err) = run(&socket, arguments);
+        assert_eq!((code, out.as_str()), (Some(4), ""), "{arguments:?}");
+        let expected = format!(
+            "observer: no daemon listens on {}: start it with `observer run`, or name its socket with --socket\n",
+            socket.display()
+        );
+        assert_eq!(err, expected);
+    }
+}
+
+#[test]
+fn without_a_daemon_lists_come_from_the_kernel_or_say_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    for arguments in [&["list", "--json"][..], &["ps", "--json"], &["audit", "--json"]] {
+        let (code, out, err) = run(&socket, arguments);
+        if code == Some(4) {
+            assert!(out.is_empty(), "{arguments:?}: {out}");
+            assert!(
+                err.contains("could not be read") && err.trim_end().ends_with("`observer doctor` says"),
+                "{err}"
+            );
+        } else {
+            assert!(matches!(code, Some(0 | 1)), "{arguments:?}: {code:?} {err}");
+            let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+            assert!(document.is_array() || document.get("drift").is_some(), "{out}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_are_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("o.sock");
+    for arguments in
+        [&[][..], &["nonsense"], &["list", "--json", "--porcelain"], &["run", "--ring-bytes", "65537"]]
+    {
+        assert_eq!(run(&socket, arguments).0, Some(2), "{arguments:?}");
+    }
+    let config = dir.path().join("observer.toml");
+    std::fs::write(&config, "[[session]]\ncwd = \"here\"\n").unwrap();
+    let (code, out, err) = run(&socket, &["run", "--config", config.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    let place = format!("observer: {}:2:7: cwd must be an absolute path", config.display());
+    assert!(err.starts_with(&place), "{err}");
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let (code, out, _) = run(Path::new("/nowhere"), &["--help"]);
+    assert_eq!(code, Some(0));
+    for line in ["0  found, fine", "1  certainly none", "2  wrong usage", "3  ambiguous", "4  can't know"] {
+        assert!(out.contains(line), "{line}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(Path::new("/nowhere"), &["completions", shell]);
+        assert!(code == Some(0) && out.contains("observer"), "{shell}");
+    }
+}
+
+#[test]
+fn the_daemon_refuses_a_path_that_is_no_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "keep").unwrap();
+    let (code, _, err) = run(&file, &["run"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("is no socket: remove it, or choose another path with --socket"), "{err}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "keep");
+}
+
+/// A daemon of these lines: it greets, and answers whatever is asked first with `answer`.
+fn scripted(socket: &Path, answer: &'static str) -> thread::JoinHandle<String> {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"{\"observer\":\"0\",\"protocol\":1,\"boot_id\":\"b\",\"pid\":1}\n").unwrap();
+        let mut request = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut request).unwrap();
+        // A client that reads no further is a case of its own.
+        let _ = stream.write_all(answer.as_bytes());
+        request
+    })
+}
+
+fn ask(arguments: &[&str], answer: &'static str) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("o.sock");
+    let daemon = scripted(&socket, answer);
+    let result = run(&socket, arguments);
+    daemon.join().unwrap();
+    result
+}
+
+const TWO: &str = "{\"kind\":\"list\",\"certain\":true,\"sessions\":[\
+    {\"name\":\"a\\nb\",\"home\":\"/x/a\\nb\",\"pid\":7,\"cwd\":\"/x/a\\nb\\\\\",\"state\":\"live\"},\
+    {\"name\":\"a\\nb\",\"home\":\"/y/\u{202e}\",\"pid\":8,\"cwd\":\"/y/\u{10feff}\",\"state\":\"live\"}]}\n";
+const NONE: &str = "{\"kind\":\"list\",\"certain\":true,\"sessions\":[]}\n";
+const UNSURE: &str =
+    "{\"kind\":\"list\",\"certain\":false,\"sessions\":[{\"name\":\"a\",\"home\":\"/a\",\"pid\":7}]}\n";
+
+#[test]
+fn answers_decide_the_exit_code() {
+    assert_eq!(ask(&["list", "--json"], NONE), (Some(1), "[]\n".into(), ask(&["list"], NONE).2));
+    assert!(ask(&["list"], NONE).2.starts_with("observer: no sessions"));
+    assert_eq!(ask(&["pid", "a"], NONE).0, Some(1));
+    let (code, out, err) = ask(&["pid", "a\nb"], TWO);
+    assert_eq!((code, out.as_str()), (Some(3), ""));
+    assert!(err.ends_with("name one by its home:\n  /x/a\\nb\n  /y/\\u{202e}\n"), "{err}");
+    assert_eq!(ask(&["pid", "/x/a\nb"], TWO), (Some(0), "7\n".into(), String::new()));
+    // A pid that may be wrong is not printed: a script would use it.
+    let (code, out, err) = ask(&["pid", "a"], UNSURE);
+    assert_eq!((code, out.as_str()), (Some(4), ""));
+    assert!(err.contains("can't know"), "{err}");
+    assert_eq!(ask(&["list"], UNSURE).0, Some(4));
+    let drift =
+        "{\"kind\":\"audit\",\"certain\":true,\"processes\":1,\"drift\":[{\"pid\":1,\"field\":\"cwd\"}]}\n";
+    assert_eq!(ask(&["audit", "--json"], drift).0, Some(1));
+    assert_eq!(
+        ask(&["audit"], "{\"kind\":\"audit\",\"certain\":true,\"processes\":3,\"drift\":[]}\n").0,
+        Some(0)
+    );
+}
+
+#[test]
+fn porcelain_is_a_line_a_session_whatever_its_name() {
+    let (code, out, _) = ask(&["list", "--porcelain"], TWO);
+    assert_eq!(code, Some(0));
+    assert_eq!(out, "a\\nb\t7\t/x/a\\nb\\\\\na\\nb\t8\t/y/\\xff\n");
+}
+
+#[test]
+fn what_is_no_daemon_is_told_apart() {
+    for garbage in ["HTTP/1.1 400\n", "{}\n", ""] {
+        let (code, out, err) = ask(&["list", "--json"], garbage);
+        // An empty object has no sessions and is not certain.
+        assert_eq!(code, Some(4), "{garbage:?}");
+        assert!(out.is_empty() || out == "[]\n", "{out}");
+        assert!(!err.is_empty());
+    }
+    let told =
+        ask(&["status"], "{\"kind\":\"error\",\"error\":\"busy\",\"message\":\"too many\\u001b[2J\"}\n");
+    assert_eq!(told, (Some(4), String::new(), "observer: too many\\x1b[2J\n".into()));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("o.sock");
+    let daemon = scripted(&socket, TWO);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output =
+        observer(&socket, &["list", "--json"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    daemon.join().unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(13), "as SIGPIPE ends other tools");
+    assert!(output.stderr.is_empty());
+}
