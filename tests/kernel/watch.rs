@@ -161,3 +161,32 @@ fn a_change_is_on_the_stream_within_moments() {
     // Others than sessions may linger 20 ms; the rest is this machine's scheduling, which tests do not judge.
     watch.wait_within(std::time::Duration::from_secs(1), "the end", |frame| frame.is("process_ended", pid));
 }
+
+#[test]
+fn questions_take_nothing_from_the_stream() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let program = stage.dir().join("tiny");
+    stage.install(&observer_tests::tiny::image(), &program);
+    let watch = Watch::all(daemon);
+    let mut maker = stage.puppet();
+    let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
+    maker.tell("storm", &[&program, &dir, b"2000", &dir, &dir]);
+    while maker.is_silent() {
+        daemon.ps();
+    }
+    assert_eq!(maker.answer("storm").expect("it ran"), [b"2000"], "2,000 processes lived and died");
+    let ppid = Some(Value::from(maker.pid));
+    let told = |kind: &str| {
+        let of_maker =
+            |frame: &observer_tests::Frame| frame.kind() == kind && frame.field("ppid").cloned() == ppid;
+        watch.frames().into_iter().filter(of_maker).collect::<Vec<_>>()
+    };
+    let counted = || ["process_started", "process_execed", "process_ended"].map(|kind| told(kind).len());
+    eventually("every birth, exec and death is told", SOON, || {
+        if counted() == [2000; 3] { Ok(()) } else { Err(format!("{:?} of 2000 each", counted())) }
+    });
+    for end in told("process_ended") {
+        assert_eq!(end.death().get("code"), Some(&observer_tests::tiny::CODE.into()), "{end:?}");
+    }
+    assert_no_holes(&watch);
+}

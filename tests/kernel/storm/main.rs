@@ -2,6 +2,8 @@
 //! lost; with a small one and a starved daemon the loss is counted, healed and told; a daemon killed in the middle
 //! is right again as soon as it answers. One at a time: each takes the whole machine.
 
+mod loops;
+
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
