@@ -34,7 +34,7 @@ pub struct List {
 }
 
 impl List {
-    /// 0, also where there are none; 4 not certain.
+    /// 0 some, 1 certainly none, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
@@ -71,6 +71,7 @@ impl List {
                 "observer: no sessions: no process matches a session rule (see [[session]] in the configuration; \
                  without one, what runs on a pty for a second and is no shell)"
             );
+            return Ok(Exit::None);
         }
         Ok(Exit::Found)
     }
