@@ -3,6 +3,8 @@
 //! is right again as soon as it answers. One at a time: each takes the whole machine.
 
 mod loops;
+mod races;
+mod streams;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
