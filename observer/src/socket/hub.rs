@@ -9,8 +9,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::glob::Glob;
 
-/// Frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot.
-const QUEUE_FRAMES_MAX: usize = 1024;
+/// Frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot. Some 10 MB of changes of
+/// processes: what a storm makes while a client on the same core is not run.
+const QUEUE_FRAMES_MAX: usize = 8192;
 
 /// What a client wants to hear.
 #[derive(Clone, Debug, Default)]
