@@ -124,6 +124,10 @@ impl Watch {
             // Only what is new, and out of the reader's way: streams of many thousands of frames are usual here.
             let new = self.since(looked)?;
             looked += new.len();
+            assert!(
+                !new.iter().any(|frame| frame.kind() == "lagged"),
+                "observer watch fell behind and was resynchronised: what it was to hear may be in no frame"
+            );
             let last: Vec<_> = new.iter().rev().take(3).map(Frame::brief).collect();
             new.into_iter()
                 .find(|frame| sort(frame))
@@ -140,6 +144,14 @@ impl Watch {
     #[track_caller]
     pub fn end_of(&self, pid: u32) -> Frame {
         self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
+    }
+
+    /// Fails unless the frames are numbered from 1 without holes.
+    #[track_caller]
+    pub fn assert_no_holes(&self) {
+        for (index, frame) in self.frames().iter().enumerate() {
+            assert_eq!(frame.seq(), index as u64 + 1, "numbered from 1 without holes: {frame:?}");
+        }
     }
 
     /// Stops the watcher (SIGSTOP): nobody reads its end of the socket any more.

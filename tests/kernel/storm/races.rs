@@ -4,27 +4,29 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Stage, text};
+use observer_tests::{Daemon, Options, Stage, text};
 
 const TIMES: &[u8] = b"10000";
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn two_threads_that_race_each_other_into_directories_end_where_the_kernel_has_them() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let _alone = crate::alone();
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
     for _ in 0..3 {
         let mut puppet = stage.puppet();
         puppet.patience(LONG);
         puppet.does("chdir_race", &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES]);
-        assert_row(daemon, puppet.pid);
+        assert_row(&daemon, puppet.pid);
     }
     assert_eq!(daemon.drops(), 0, "nothing lost");
 }
 
 #[test]
 fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let _alone = crate::alone();
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
     let mut puppet = stage.puppet();
     puppet.patience(LONG);
@@ -41,14 +43,6 @@ fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
         let found = truth.differences(row);
         assert!(found.is_empty(), "{pid}: {found:?}");
     }
-    assert_row(daemon, puppet.pid);
+    assert_row(&daemon, puppet.pid);
     assert_eq!(daemon.drops(), 0, "nothing lost");
-}
-
-#[test]
-fn after_all_this_the_map_is_the_kernels() {
-    let daemon = Daemon::shared();
-    let found = observer_tests::population::differences(daemon);
-    assert!(found.is_empty(), "the map is not what /proc says:\n{}", found.join("\n"));
-    daemon.assert_no_drift();
 }
