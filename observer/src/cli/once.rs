@@ -8,12 +8,12 @@ use std::time::Duration;
 use observer_core::audit::{Audit, Report};
 use observer_core::input::Block;
 use observer_core::table::Settings;
-use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
+use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::{Exit, Failure};
 use crate::config::Config;
 use crate::daemon::answers::Moment;
-use crate::kernel::MemoryReader;
+use crate::kernel::{Look, MemoryReader};
 use crate::show::Context;
 use crate::{boot, clock, kernel};
 
@@ -40,6 +40,7 @@ impl Sink for Wants {
 pub struct Snapshot {
     /// The map.
     pub core: Core,
+    look: Look,
     boot_id: String,
     wall_offset_ns: i64,
 }
@@ -51,50 +52,34 @@ impl Snapshot {
         let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
         let mut wants = Wants::default();
-        let mut settings = Some(Settings {
+        let look = Look::load().map_err(no_rights)?;
+        let reader = look.memory_reader();
+        let mut core = Core::new(Settings {
             rules: config.rules,
             env: config.env.into_iter().map(String::into_bytes).collect(),
-            host_mnt_ns: 0,
+            host_mnt_ns: reader.host_mnt_ns(),
         });
-        let mut begin = None;
-        let mut core: Option<Core> = None;
-        let look = kernel::pass_once(|input| {
-            // The host's first process comes first, and tells which mount namespace is the host's own.
-            match (&mut core, input) {
-                (Some(core), input) => core.handle(input, &mut wants),
-                (None, Input::PassBegin { .. }) => begin = beginning(&input),
-                (None, input) => {
-                    let mut settings = settings.take().unwrap_or_default();
-                    settings.host_mnt_ns = host_mnt_ns(&input);
-                    let core = core.insert(Core::new(settings));
-                    core.set_wall_offset(wall_offset_ns);
-                    if let Some((at, drops_total)) = begin {
-                        core.handle(Input::PassBegin { at, drops_total }, &mut wants);
-                    }
-                    core.handle(input, &mut wants);
-                }
-            }
-        });
-        let reader = look.map_err(no_rights)?;
-        let mut core = core.unwrap_or_else(|| Core::new(Settings::default()));
+        core.set_wall_offset(wall_offset_ns);
+        let snapshot = look.snapshot();
+        hear(&mut core, &snapshot, &mut wants);
+        snapshot.into_result().map_err(no_rights)?;
         read_memory(&mut core, reader, wants);
         core.handle(Input::Tick { at: clock::boottime() }, &mut Wants::default());
-        Ok(Self { core, boot_id, wall_offset_ns })
+        Ok(Self { core, look, boot_id, wall_offset_ns })
     }
 
     /// A second look, which the map takes in and must then be equal to.
     pub fn audit(&mut self) -> anyhow::Result<Report> {
         let core = &mut self.core;
-        let mut audit = Audit::default();
-        kernel::pass_once(|input| {
-            core.handle(input, &mut Wants::default());
-            match input {
-                Input::PassBegin { at, .. } => audit = Audit::new(at),
-                Input::PassRow(row) => audit.row(core, &row),
-                _ => {}
+        let snapshot = self.look.snapshot();
+        hear(core, &snapshot, &mut Wants::default());
+        let mut audit = Audit::new(snapshot.began());
+        snapshot.rows(|input| {
+            if let Input::PassRow(row) = input {
+                audit.row(core, &row);
             }
-        })
-        .map_err(no_rights)?;
+        });
+        snapshot.into_result().map_err(no_rights)?;
         let mut report = audit.finish(core);
         // Who died between the looks is kept until a third one misses it, too.
         report.surplus.clear();
@@ -111,18 +96,10 @@ impl Snapshot {
     }
 }
 
-fn beginning(input: &Input<'_>) -> Option<(BootTime, u64)> {
-    match *input {
-        Input::PassBegin { at, drops_total } => Some((at, drops_total)),
-        _ => None,
-    }
-}
-
-fn host_mnt_ns(input: &Input<'_>) -> u32 {
-    match input {
-        Input::PassRow(row) if row.key.tgid == Tgid(1) => row.facts.mnt_ns,
-        _ => 0,
-    }
+fn hear(core: &mut Core, snapshot: &kernel::Snapshot, wants: &mut Wants) {
+    core.handle(snapshot.begin(), wants);
+    snapshot.rows(|input| core.handle(input, wants));
+    core.handle(snapshot.end(), wants);
 }
 
 /// The kernel could not be read.

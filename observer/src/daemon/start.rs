@@ -77,7 +77,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
     let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .context("cannot wait for the ring; report this")?;
     let reader = kernel.memory_reader();
-    let host_mnt_ns = kernel::host_mnt_ns(&reader);
+    let host_mnt_ns = reader.host_mnt_ns();
     // A pass that fails there fails in the loop too, which tells.
     let read = move |wanted: &[memory::Wanted]| reader.read(wanted).unwrap_or_default();
     let (readings, memory) = Readings::new(Arc::new(read));

@@ -76,7 +76,7 @@ impl MemoryReader {
 
     /// Inode number of the mount namespace of the process with tgid 1; the own one where the iterator does not show
     /// that process (some virtual machines hide it).
-    pub(super) fn host_mnt_ns(&self) -> u32 {
+    pub fn host_mnt_ns(&self) -> u32 {
         let mut found = 0;
         let _ = self.passes.run(|row| {
             if let Ok(Input::PassRow(row)) = decode(row)

@@ -250,22 +250,27 @@ impl Kernel {
     }
 }
 
-/// A single pass without attaching anything: what `list`, `ps` and `audit` show without a daemon. Returns what
-/// reads argv of the processes that it showed.
-pub fn pass_once(mut handle: impl FnMut(Input<'_>)) -> Result<MemoryReader> {
-    let ebpf = load::load(Programs::Iterator, observer_common::limits::RING_BYTES_MIN, false)?;
-    let passes = Passes::new(&ebpf)?;
-    let snapshot = Snapshot::read(&passes, 0);
-    handle(snapshot.begin());
-    snapshot.rows(&mut handle);
-    handle(snapshot.end());
-    snapshot.into_result()?;
-    Ok(MemoryReader::new(passes))
+/// The task iterator alone, with nothing attached: what `list`, `ps` and `audit` show without a daemon.
+pub struct Look {
+    passes: Passes,
 }
 
-/// The inode number of the host's own mount namespace: its first process's.
-pub fn host_mnt_ns(passes: &MemoryReader) -> u32 {
-    passes.host_mnt_ns()
+impl Look {
+    /// Loads it.
+    pub fn load() -> Result<Self> {
+        let ebpf = load::load(Programs::Iterator, observer_common::limits::RING_BYTES_MIN, false)?;
+        Ok(Self { passes: Passes::new(&ebpf)? })
+    }
+
+    /// Reads every process, now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::read(&self.passes, 0)
+    }
+
+    /// argv and environment out of processes' memory: for a thread of its own.
+    pub fn memory_reader(&self) -> MemoryReader {
+        MemoryReader::new(self.passes.clone())
+    }
 }
 
 /// Counts a record under its kind; bytes without one under 0.
