@@ -10,6 +10,7 @@ mod glob;
 mod kernel;
 mod show;
 mod socket;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -13,9 +13,10 @@ use crate::show::bytes::Big;
 use crate::show::change::{Note, body};
 use crate::show::process::ProcessJson;
 use crate::show::session::SessionJson;
-use crate::show::time::rfc3339;
+use crate::show::time::{rfc3339, unix_rfc3339};
 use crate::socket::frame::line;
 use crate::socket::hub::{Interest, Scope};
+use crate::terminal;
 
 /// When an answer was made and how sure it is.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,13 @@ pub fn list<'a>(core: &'a Core, moment: Moment<'a>, ended: bool) -> ListAnswer<'
     let mut rows: Vec<(&Session, &Process)> =
         core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
     rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
-    let sessions = rows.iter().map(|(session, primary)| SessionJson::new(session, primary, moment.context));
+    let sessions = rows.iter().map(|(session, primary)| {
+        let mut json = SessionJson::new(session, primary, moment.context);
+        if let Some(io) = primary.tty.as_ref().and_then(terminal::last_io) {
+            (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
+        }
+        json
+    });
     ListAnswer { head: moment.head("list"), sessions: sessions.collect() }
 }
 

@@ -38,6 +38,10 @@ pub struct SessionJson<'a> {
     pub end_reason: Option<Cow<'a, str>>,
     /// Starts in this home, oldest first, at most 64.
     pub starts: Vec<String>,
+    /// When the primary's terminal last saw input; only in answers, null elsewhere.
+    pub tty_input_at: Option<String>,
+    /// When it last saw output.
+    pub tty_output_at: Option<String>,
     /// Primary.
     #[serde(flatten)]
     pub primary: ProcessJson<'a>,
@@ -67,6 +71,8 @@ impl<'a> SessionJson<'a> {
             home_deleted: session.cwd_deleted,
             end_reason: session.end_reason.map(|reason| Cow::Borrowed(end_reason(reason))),
             starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
+            tty_input_at: None,
+            tty_output_at: None,
             primary: process,
             session_death: session.death.as_ref().map(death),
         }

@@ -14,6 +14,11 @@ pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
     }
 }
 
+/// A wall-clock time, ns since 1970, likewise.
+pub fn unix_rfc3339(unix_ns: i64) -> Option<String> {
+    Timestamp::from_nanosecond(i128::from(unix_ns)).ok().map(|time| format!("{time:.3}"))
+}
+
 fn timestamp(at: BootTime, wall_offset_ns: i64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(at.0) + i128::from(wall_offset_ns)).ok()
 }
