@@ -81,10 +81,11 @@ fn a_failed_exec_changes_nothing() {
         assert_eq!(after.get(field), before.get(field), "{field}");
     }
     assert_eq!(puppet.ends("exit", &[b"0"]).si_status, 0);
+    watch.end_of_row(&before);
     let pid = u64_pid(&before);
-    watch.end_of(pid);
     assert_eq!(
         watch.count(|frame| frame.is("process_execed", pid)
+            && frame.field("start_boottime_ns") == before.get("start_boottime_ns")
             && text::bytes(&frame.0, "exe") != text::bytes(&before, "exe")),
         0
     );

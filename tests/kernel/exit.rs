@@ -47,9 +47,9 @@ fn assert_ends(watch: &Watch, verb: &str, args: &[&[u8]]) -> Waited {
     let lived = assert_row(daemon, pid);
     let waited = puppet.ends(verb, args);
     assert_no_row(daemon, pid, lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time"));
-    let end = watch.end_of(pid);
+    let end = watch.end_of_row(&lived);
     assert_certified(&end, waited, &lived);
-    assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+    assert_eq!(watch.count(|frame| frame.ends(&lived)), 1, "one death");
     waited
 }
 
@@ -103,9 +103,9 @@ fn a_kill_from_outside_is_certified() {
     let watch = Watch::all(daemon);
     for signal in [libc::SIGKILL, libc::SIGTERM] {
         let puppet = stage.puppet();
-        let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
+        let lived = assert_row(daemon, puppet.pid);
         let waited = puppet.killed(signal);
-        assert_certified(&watch.end_of(pid), waited, &lived);
+        assert_certified(&watch.end_of_row(&lived), waited, &lived);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_zombie_is_dead_before_it_is_waited_for() {
     let mut puppet = stage.puppet();
     let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
     puppet.tell("exit", &[b"5"]);
-    let end = watch.end_of(pid);
+    let end = watch.end_of_row(&lived);
     assert!(std::fs::exists(format!("/proc/{pid}")).expect("/proc"), "nobody waited for it yet");
     assert_no_row(daemon, pid, lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time"));
     assert_certified(&end, puppet.reap(), &lived);
@@ -136,10 +136,10 @@ fn a_leader_that_exits_before_its_threads_is_alive_until_the_last() {
         for field in ["start_boottime_ns", "comm", "exe", "argv", "cwd", "sid", "pgid", "ppid"] {
             assert_eq!(row.get(field), before.get(field), "{field} with the leader gone");
         }
-        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 0, "no death yet");
+        assert_eq!(watch.count(|frame| frame.ends(&row)), 0, "no death yet");
         let waited = puppet.ends(verb, &[last.as_bytes()]);
-        assert_certified(&watch.end_of(pid), waited, &row);
-        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+        assert_certified(&watch.end_of_row(&row), waited, &row);
+        assert_eq!(watch.count(|frame| frame.ends(&row)), 1, "one death");
     }
 }
 
@@ -152,7 +152,7 @@ fn a_leader_that_exits_first_and_a_fatal_signal_give_the_signal() {
     puppet.does("leader_exits", &[b"3"]);
     let row = daemon.row(pid).expect("its thread lives");
     let waited = puppet.killed(libc::SIGKILL);
-    assert_certified(&watch.end_of(pid), waited, &row);
+    assert_certified(&watch.end_of_row(&row), waited, &row);
 }
 
 #[test]
@@ -166,14 +166,10 @@ fn a_threads_exit_is_no_death() {
     }
     puppet.does("thread_stays", &[]);
     let lived = assert_row(daemon, pid);
-    assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 0, "threads' exits are no deaths");
+    assert_eq!(watch.count(|frame| frame.ends(&lived)), 0, "threads' exits are no deaths");
     let waited = puppet.ends("exit", &[b"6"]);
-    assert_certified(&watch.end_of(pid), waited, &lived);
-    assert_eq!(
-        watch.count(|frame| frame.is("process_ended", pid)),
-        1,
-        "one death, with a thread left behind"
-    );
+    assert_certified(&watch.end_of_row(&lived), waited, &lived);
+    assert_eq!(watch.count(|frame| frame.ends(&lived)), 1, "one death, with a thread left behind");
 }
 
 #[test]
@@ -185,10 +181,10 @@ fn a_process_killed_with_many_threads_dies_once() {
         for _ in 0..8 {
             puppet.does("thread_stays", &[]);
         }
-        let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
+        let lived = assert_row(daemon, puppet.pid);
         let waited = puppet.killed(libc::SIGKILL);
-        assert_certified(&watch.end_of(pid), waited, &lived);
+        assert_certified(&watch.end_of_row(&lived), waited, &lived);
         daemon.status();
-        assert_eq!(watch.count(|frame| frame.is("process_ended", pid)), 1, "one death");
+        assert_eq!(watch.count(|frame| frame.ends(&lived)), 1, "one death");
     }
 }

@@ -47,6 +47,11 @@ impl Frame {
         self.kind() == kind && self.pid() == Some(pid)
     }
 
+    /// The end of the very process that `row` shows.
+    pub fn ends(&self, row: &Value) -> bool {
+        self.kind() == "process_ended" && key_of(&self.0) == key_of(row)
+    }
+
     /// The certificate in an end.
     #[track_caller]
     pub fn death(&self) -> Value {
@@ -146,6 +151,12 @@ impl Watch {
         self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
     }
 
+    /// The end of the very process that `row` shows: its pid may have been another's since the watch began.
+    #[track_caller]
+    pub fn end_of_row(&self, row: &Value) -> Frame {
+        self.wait_for(&format!("process_ended of {}", key_of(row)), |frame| frame.ends(row))
+    }
+
     /// Fails unless the frames are numbered from 1 without holes.
     #[track_caller]
     pub fn assert_no_holes(&self) {
@@ -172,4 +183,9 @@ impl Drop for Watch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What identifies a process in a row or frame.
+fn key_of(row: &Value) -> String {
+    format!("{} started at {}", row["pid"], row["start_boottime_ns"])
 }

@@ -32,10 +32,11 @@ pub fn show(ctx: *mut IterTask) -> i32 {
         return 0;
     }
     let leader = Task::from_iterator(task);
-    let now = emit::now();
+    // Most of what the iterator walks may be threads: nothing else is done for them.
     if !leader.is_leader() || leader.is_kthread() {
         return 0;
     }
+    let now = emit::now();
     let exit_state = leader.exit_state();
     let dead = exit_state != 0 && leader.live() == 0;
     let mm = leader.mm();

@@ -64,6 +64,7 @@ fn check_btf_exists() -> Result<()> {
 pub fn load(which: Programs, ring_bytes: u32, program_log: bool) -> Result<Ebpf> {
     check_machine()?;
     check_ring_bytes(ring_bytes)?;
+    sys::return_freed_memory();
     let mut offsets = offsets::resolve(&Btf::read(Path::new(KERNEL_BTF))?)?;
     offsets.ring_bytes = ring_bytes;
     let words = offsets.words();

@@ -13,6 +13,10 @@ const KERNEL_MEMCG_ACCOUNTED: (u32, u32) = (5, 11);
 /// `PROC_PID_INIT_INO`: inode number of the initial pid namespace, on every kernel.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
+/// glibc's own default, bytes; setting it keeps it there.
+#[cfg(target_env = "gnu")]
+const ALLOCATOR_THRESHOLD: libc::c_int = 128 << 10;
+
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -95,7 +99,18 @@ pub fn raise_memlock_where_needed() {
     }
 }
 
-/// Hands freed heap pages back: parsing the kernel's BTF takes some 90 MB for a moment.
+/// From here on freed memory goes back to the kernel. glibc raises its thresholds for that to what was freed last, which
+/// after the kernel's BTF (some 90 MB for a moment) and a few large answers leaves tens of MiB resident.
+pub fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets two numbers of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, ALLOCATOR_THRESHOLD);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, ALLOCATOR_THRESHOLD);
+    }
+}
+
+/// Hands freed heap pages back, wherever they are.
 pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: releases free memory only.
