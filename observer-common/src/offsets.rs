@@ -12,18 +12,16 @@ pub struct Entry {
     pub members: &'static [&'static str],
     /// Bytes that the programs read there; 0: only the address is used.
     pub size: u32,
-    /// The programs do without it: [`ABSENT`] is handed over.
-    pub optional: bool,
 }
 
-/// Offset of an optional member that this kernel does not have.
+/// Offset of a member that this kernel does not have and the programs do without.
 pub const ABSENT: u32 = u32::MAX;
 
 /// Words of [`Offsets`].
 pub const WORDS: usize = TABLE.len() + 4;
 
 macro_rules! offsets {
-    ($($field:ident = $of:literal [$($member:literal),+] $size:literal $($optional:ident)?;)*) => {
+    ($($field:ident = $of:literal [$($member:literal),+] $size:literal;)*) => {
         /// Byte offsets, by `struct_member`.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +78,8 @@ macro_rules! offsets {
             of: $of,
             members: &[$($member),+],
             size: $size,
-            optional: offsets!(@optional $($optional)?),
         }),*];
     };
-    (@optional) => { false };
-    (@optional optional) => { true };
 }
 
 offsets! {

@@ -44,49 +44,40 @@ pub struct Typed;
 #[derive(Clone, Copy)]
 pub struct Probed;
 
-impl Access for Typed {
-    #[inline(always)]
-    fn u64(base: u64, offset: u32) -> u64 {
+/// Loads a `$size` through a typed pointer; 0 where the pointer is null.
+///
+/// Newer kernels hand out some members as "or null" and want to see the test. Assembly, because the compiler would
+/// combine it with others by arithmetic, which the verifier forbids on pointers, and because kernel members need not
+/// be aligned for Rust.
+macro_rules! typed_load {
+    ($size:literal, $base:expr, $offset:expr) => {{
         let value: u64;
-        // SAFETY: the verifier admits only what it knows to lie within the type; a fault reads as 0. Newer kernels hand
-        // out some members as "or null" and want to see the test. Assembly, because the compiler would combine it with
-        // others by arithmetic, which the verifier forbids on pointers, and because kernel members need not be
-        // aligned for Rust.
+        // SAFETY: the verifier admits only what it knows to lie within the type; a fault reads as 0.
         unsafe {
             core::arch::asm!(
                 "{value} = 0",
                 "if {at} == 0 goto +2",
                 "{at} += {offset}",
-                "{value} = *(u64 *)({at} + 0)",
-                at = inout(reg) base => _,
-                offset = in(reg) u64::from(offset),
+                concat!("{value} = *(", $size, " *)({at} + 0)"),
+                at = inout(reg) $base => _,
+                offset = in(reg) u64::from($offset),
                 value = out(reg) value,
                 options(nostack)
             );
         }
         value
+    }};
+}
+
+impl Access for Typed {
+    #[inline(always)]
+    fn u64(base: u64, offset: u32) -> u64 {
+        typed_load!("u64", base, offset)
     }
 
     #[inline(always)]
     fn u32(base: u64, offset: u32) -> u32 {
-        let value: u64;
-        // SAFETY: the verifier admits only what it knows to lie within the type; a fault reads as 0. Newer kernels hand
-        // out some members as "or null" and want to see the test. Assembly, because the compiler would combine it with
-        // others by arithmetic, which the verifier forbids on pointers, and because kernel members need not be
-        // aligned for Rust.
-        unsafe {
-            core::arch::asm!(
-                "{value} = 0",
-                "if {at} == 0 goto +2",
-                "{at} += {offset}",
-                "{value} = *(u32 *)({at} + 0)",
-                at = inout(reg) base => _,
-                offset = in(reg) u64::from(offset),
-                value = out(reg) value,
-                options(nostack)
-            );
-        }
-        value as u32
+        typed_load!("u32", base, offset) as u32
     }
 }
 

@@ -242,3 +242,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+#[path = "btf_tests.rs"]
+mod tests;

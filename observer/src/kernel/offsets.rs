@@ -14,9 +14,6 @@ pub fn resolve(btf: &Btf) -> Result<Offsets> {
             Ok(offset) => {
                 offsets.set(index, offset);
             }
-            Err(_) if entry.optional => {
-                offsets.set(index, ABSENT);
-            }
             Err(problem) => problems.push(problem),
         }
     }
@@ -42,7 +39,7 @@ fn resolve_entry(btf: &Btf, entry: &Entry) -> Result<u32, String> {
     let mut reason = MemberError::NoMember;
     for path in entry.members {
         match btf.member(entry.of, path) {
-            Ok(member) if member.bits != 0 && entry.size != 0 && !is_bit_field_int(entry, member.bits) => {
+            Ok(member) if member.bits != 0 && entry.size != 0 => {
                 return Err(format!("struct {}: {path}: is a bit field of {} bits", entry.of, member.bits));
             }
             Ok(member) if member.size < entry.size => {
@@ -59,16 +56,28 @@ fn resolve_entry(btf: &Btf, entry: &Entry) -> Result<u32, String> {
     Err(format!("struct {}: {}: {reason}", entry.of, entry.members.join(" or ")))
 }
 
-/// No entry is read out of a bit field.
-fn is_bit_field_int(_entry: &Entry, _bits: u32) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_kernel_without_the_fields_is_refused_with_their_names() {
+        // A BTF file with no types at all.
+        let header = [0x0001_eb9f_u32, 24, 0, 0, 0, 1];
+        let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.push(0);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("write it");
+        let said = resolve(&Btf::read(file.path()).expect("index it")).expect_err("refuse it").to_string();
+        for line in
+            ["struct task_struct: start_boottime or real_start_time: ", "struct dentry: d_name.hash_len: "]
+        {
+            assert!(said.contains(line), "{said}");
+        }
+        assert!(said.ends_with("with the output of `uname -r`"), "{said}");
+    }
 
     #[test]
     fn every_offset_resolves_on_the_running_kernel() {
