@@ -4,15 +4,6 @@ use crate::ids::{BootTime, ProcessKey};
 use crate::process::{Death, Process};
 use crate::session::{Home, Session};
 
-/// Why a gap opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapReason {
-    /// Records could not be reserved in the ring, or programs were skipped.
-    Dropped,
-    /// A snapshot showed a state that no record had announced.
-    Drift,
-}
-
 /// A change of the map or of a session. Rows borrow from the core, as they are after the change.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
@@ -37,8 +28,6 @@ pub enum Change<'a> {
     GapOpened {
         /// No loss is known before.
         from: BootTime,
-        /// Why.
-        reason: GapReason,
     },
     /// The map was healed from a snapshot and is the kernel's again.
     GapClosed {

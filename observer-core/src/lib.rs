@@ -29,7 +29,7 @@ pub mod session;
 mod sessions;
 pub mod table;
 
-pub use change::{Change, GapReason, Request, Sink};
+pub use change::{Change, Request, Sink};
 pub use ids::{BootTime, ProcessKey, Tgid};
 pub use input::Input;
 pub use process::Process;

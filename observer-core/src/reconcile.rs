@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use observer_common::record::hint;
 
-use crate::change::{Change, GapReason, Sink};
+use crate::change::{Change, Sink};
 use crate::entry::Entry;
 use crate::ids::{BootTime, ProcessKey};
 use crate::input::Row;
@@ -53,7 +53,7 @@ impl Core {
             let from = if passes.calm_at == BootTime(0) { at } else { passes.calm_at };
             passes.gap = Some(Gap { from, lost_before, corrected: 0 });
             self.counters.gaps += 1;
-            sink.change(at, Change::GapOpened { from, reason: GapReason::Dropped });
+            sink.change(at, Change::GapOpened { from });
         }
     }
 

@@ -6,6 +6,6 @@ use anyhow::{Context, Result};
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let id = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {path}; mount /proc (mount -t proc proc /proc)"))?;
+        .with_context(|| format!("cannot read {path}; mount the proc file system"))?;
     Ok(id.trim().to_owned())
 }

@@ -14,6 +14,11 @@ pub fn wall_offset_ns() -> i64 {
     i64::try_from(offset).unwrap_or(0)
 }
 
+/// Wall-clock time now, ns since 1970.
+pub fn realtime_ns() -> i128 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
 /// Both clocks exist on every kernel that observer supports; a reading that fails counts as 0.
 fn read(clock: ClockId) -> i128 {
     clock_gettime(clock)

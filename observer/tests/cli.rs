@@ -76,7 +76,9 @@ fn wrong_usage_and_wrong_configuration_are_2() {
 fn help_tells_the_exit_codes() {
     let (code, out, _) = run(Path::new("/nowhere"), &["--help"]);
     assert_eq!(code, Some(0));
-    for line in ["0  found, fine", "1  certainly none", "2  wrong usage", "3  ambiguous", "4  can't know"] {
+    for line in
+        ["0  found, fine", "1  certainly none: no session", "2  wrong usage", "3  ambiguous", "4  can't know"]
+    {
         assert!(out.contains(line), "{line}");
     }
     for shell in ["bash", "zsh", "fish"] {

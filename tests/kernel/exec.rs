@@ -76,7 +76,10 @@ fn a_failed_exec_changes_nothing() {
         let said = puppet.does("exec_fails", &[path.as_os_str().as_bytes()]);
         assert_eq!(said, [u64::from(errno.unsigned_abs())], "exec of {}", path.display());
     }
-    assert_eq!(assert_row(daemon, puppet.pid), before);
+    let after = assert_row(daemon, puppet.pid);
+    for field in ["start_boottime_ns", "comm", "exe", "argv", "argv_source", "exec_at", "cwd"] {
+        assert_eq!(after.get(field), before.get(field), "{field}");
+    }
     assert_eq!(puppet.ends("exit", &[b"0"]).si_status, 0);
     let pid = u64_pid(&before);
     watch.end_of(pid);

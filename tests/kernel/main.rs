@@ -9,7 +9,6 @@ mod exit;
 mod hostile;
 mod ids;
 mod mounts;
-mod races;
 mod reuse;
 mod terminal;
 mod watch;

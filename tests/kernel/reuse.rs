@@ -54,8 +54,13 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
     let pid = first.pid;
     first.killed(libc::SIGKILL);
     gone(pid, SOON);
-    let rounds = 200;
-    parent.does("reuses_pid", &[pid.to_string().as_bytes(), rounds.to_string().as_bytes()]);
+    let rounds = 500;
+    // Questions meanwhile: what their passes see of a process may precede its records.
+    parent.tell("reuses_pid", &[pid.to_string().as_bytes(), rounds.to_string().as_bytes()]);
+    while parent.is_silent() {
+        daemon.ps();
+    }
+    parent.answer("reuses_pid").expect("every child had that pid");
     observer_tests::eventually("all deaths are told", SOON, || {
         let ends = watch.count(|frame| frame.is("process_ended", pid));
         if ends == rounds + 1 { Ok(()) } else { Err(format!("{ends} of {}", rounds + 1)) }
@@ -70,6 +75,12 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
             }
             "process_ended" => {
                 assert_eq!(alive, key, "the end of the one that lived: {frame:?}");
+                let death = frame.death();
+                let kind = death.get("kind").and_then(Value::as_str);
+                assert!(
+                    matches!(kind, Some("exited" | "signaled")),
+                    "its exit was recorded, not guessed: {frame:?}"
+                );
                 alive = None;
             }
             _ => assert_eq!(alive, key, "{frame:?}"),

@@ -1,18 +1,8 @@
 //! The stream: a snapshot, then every change, in order, without holes.
 
 use observer_tests::truth::assert_row;
-use observer_tests::watch::SOON;
-use observer_tests::{Daemon, Stage, Watch, eventually, text};
+use observer_tests::{Daemon, Stage, Watch, text};
 use serde_json::Value;
-
-#[track_caller]
-fn assert_no_holes(watch: &Watch) {
-    for (index, frame) in watch.frames().iter().enumerate() {
-        assert_eq!(frame.seq(), index as u64 + 1, "numbered from 1 without holes: {frame:?}");
-        assert!(frame.0.get("at").and_then(Value::as_str).is_some_and(rfc3339), "{frame:?}");
-        assert!(text::u64_string(&frame.0, "boottime_ns").is_some_and(|ns| ns > 0), "{frame:?}");
-    }
-}
 
 /// 2026-01-02T03:04:05.678Z
 fn rfc3339(at: &str) -> bool {
@@ -31,8 +21,12 @@ fn the_stream_begins_with_a_whole_snapshot() {
     let puppet = stage.puppet();
     let row = assert_row(daemon, puppet.pid);
     let watch = Watch::all(daemon);
-    assert_no_holes(&watch);
+    watch.assert_no_holes();
     let frames = watch.frames();
+    for frame in &frames {
+        assert!(frame.0.get("at").and_then(Value::as_str).is_some_and(rfc3339), "{frame:?}");
+        assert!(text::u64_string(&frame.0, "boottime_ns").is_some_and(|ns| ns > 0), "{frame:?}");
+    }
     assert_eq!(frames.first().map(|frame| frame.kind().to_owned()).as_deref(), Some("snapshot_begin"));
     let end = frames.iter().position(|frame| frame.kind() == "snapshot_end").expect("it ended");
     let shown: Vec<_> = frames.iter().take(end).filter(|frame| frame.is("process", puppet.pid)).collect();
@@ -55,48 +49,7 @@ fn without_all_only_sessions_are_told() {
     puppet.ends("exit", &[b"0"]);
     all.end_of(pid);
     assert_eq!(sessions.count(|frame| frame.kind().starts_with("process")), 0, "{:?}", sessions.frames());
-    assert_no_holes(&sessions);
-}
-
-#[test]
-fn snapshot_and_changes_together_are_the_map() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    // Births and deaths go on while the watcher connects: none may fall between its snapshot and its changes.
-    let mut busy = stage.puppet();
-    let dir = stage.mkdir("a");
-    busy.patience(std::time::Duration::from_secs(60));
-    let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
-    busy.tell("fork_race", &[dir, dir, b"3000", b"300"]);
-    let watch = Watch::all(daemon);
-    let kept = busy.answer("fork_race").expect("it forked");
-    assert_eq!(kept.len(), 10);
-    eventually("the stream has caught up", SOON, || {
-        let told = watch.frames();
-        let missing = kept.iter().filter(|pid| {
-            let pid = observer_tests::stage::number(pid) as u32;
-            !told.iter().any(|frame| frame.pid() == Some(pid))
-        });
-        match missing.count() {
-            0 => Ok(()),
-            count => Err(format!("{count} untold")),
-        }
-    });
-    assert_no_holes(&watch);
-    let mut live = std::collections::BTreeMap::new();
-    for frame in watch.frames() {
-        let Some(pid) = frame.pid() else { continue };
-        let key = text::u64_string(&frame.0, "start_boottime_ns");
-        match frame.kind() {
-            "process" | "process_started" => {
-                assert_eq!(live.insert(pid, key), None, "not live before: {frame:?}")
-            }
-            "process_ended" => assert_eq!(live.remove(&pid), Some(key), "live before: {frame:?}"),
-            kind if kind.starts_with("process_") => assert_eq!(live.get(&pid), Some(&key), "{frame:?}"),
-            _ => {}
-        }
-    }
-    let born: Vec<_> = kept.iter().map(|pid| observer_tests::stage::number(pid) as u32).collect();
-    assert!(born.iter().all(|pid| live.contains_key(pid)), "what lives at the end is live in the fold");
+    sessions.assert_no_holes();
 }
 
 #[test]
@@ -130,25 +83,7 @@ fn what_happens_to_one_process_is_told_in_order() {
     for kind in order {
         assert!(rest.any(|told| told == kind), "{kind} in its place: {kinds:?}");
     }
-    assert_no_holes(&watch);
-}
-
-#[test]
-fn a_watcher_that_stops_reading_bothers_nobody() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let slow = Watch::all(daemon);
-    slow.stop_reading();
-    let dir = stage.mkdir("a");
-    let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
-    let mut busy = stage.puppet();
-    busy.patience(std::time::Duration::from_secs(60));
-    busy.does("fork_race", &[dir, dir, b"5000", b"5001"]);
-    let fresh = Watch::all(daemon);
-    let puppet = stage.puppet();
-    let pid = puppet.pid;
-    puppet.ends("exit", &[b"0"]);
-    fresh.end_of(pid);
-    assert_eq!(daemon.drops(), 0, "the ring was read on");
+    watch.assert_no_holes();
 }
 
 #[test]

@@ -73,7 +73,11 @@ impl Daemon {
     /// Rows of `observer list --json`.
     #[track_caller]
     pub fn list(&self) -> Vec<Value> {
-        array(self.json(&["list", "--json"]))
+        let said = self.observer(&["list", "--json"]);
+        let rows = array(said.json());
+        let code = if rows.is_empty() { 1 } else { 0 };
+        assert!(said.code == Some(code), "0 found, 1 certainly none: {said:?}");
+        rows
     }
 
     /// `observer status --json`.

@@ -250,6 +250,14 @@ impl Extra {
         Self { pid, pidfd }
     }
 
+    /// Waits for its end (it may stay a zombie); false if it lives on.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        let Some(pidfd) = &self.pidfd else { return true };
+        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, i32::try_from(limit.as_millis()).unwrap_or(i32::MAX)) == 1 }
+    }
+
     /// Sends a signal; true if the process was still there.
     pub fn signal(&self, signal: i32) -> bool {
         self.pidfd.as_ref().is_some_and(|pidfd| {
@@ -387,6 +395,7 @@ impl Puppet {
     #[track_caller]
     pub fn reap(&mut self) -> Waited {
         self.child = false;
+        assert!(self.pidfd.ends_within(PATIENCE), "puppet {} did not end within {PATIENCE:?}", self.pid);
         wait::reap(self.pid.cast_signed())
             .unwrap_or_else(|error| panic!("wait for puppet {}: {error}", self.pid))
     }

@@ -1,6 +1,6 @@
 //! `observer watch --json`, read in the background.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,6 +37,11 @@ impl Frame {
         self.field("pid")?.as_u64()?.try_into().ok()
     }
 
+    /// Kind and pid, for messages.
+    pub fn brief(&self) -> String {
+        format!("{} {} {}", self.seq(), self.kind(), self.pid().map_or(String::new(), |pid| pid.to_string()))
+    }
+
     /// This kind, of this process.
     pub fn is(&self, kind: &str, pid: u32) -> bool {
         self.kind() == kind && self.pid() == Some(pid)
@@ -49,6 +54,15 @@ impl Frame {
         assert!(death.is_object(), "an end carries death: {self:?}");
         death.clone()
     }
+}
+
+/// Lines that end as lines do: the last one may be cut off where the watcher is killed.
+fn whole_lines(mut stdout: impl BufRead) -> impl Iterator<Item = Vec<u8>> {
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        stdout.read_until(b'\n', &mut line).ok()?;
+        line.ends_with(b"\n").then_some(line)
+    })
 }
 
 /// A running `observer watch --json`.
@@ -80,10 +94,9 @@ impl Watch {
         let frames = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&frames);
         std::thread::spawn(move || {
-            for line in stdout.lines() {
-                let line = line.expect("watch writes UTF-8");
-                let value =
-                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("no JSON ({error}): {line:?}"));
+            for line in whole_lines(stdout) {
+                let value = serde_json::from_slice(&line)
+                    .unwrap_or_else(|error| panic!("no JSON ({error}): {}", line.escape_ascii()));
                 heard.lock().expect("no reader panicked").push(Frame(value));
             }
         });
@@ -106,21 +119,39 @@ impl Watch {
     /// The first frame of this sort, heard already or within `limit`.
     #[track_caller]
     pub fn wait_within(&self, limit: Duration, what: &str, sort: impl Fn(&Frame) -> bool) -> Frame {
+        let mut looked = 0;
         eventually(&format!("watch tells {what}"), limit, || {
-            let frames = self.frames.lock().map_err(|_| "a line was no JSON".to_owned())?;
-            let last = frames.iter().rev().take(5).collect::<Vec<_>>();
-            frames
-                .iter()
+            // Only what is new, and out of the reader's way: streams of many thousands of frames are usual here.
+            let new = self.since(looked)?;
+            looked += new.len();
+            assert!(
+                !new.iter().any(|frame| frame.kind() == "lagged"),
+                "observer watch fell behind and was resynchronised: what it was to hear may be in no frame"
+            );
+            let last: Vec<_> = new.iter().rev().take(3).map(Frame::brief).collect();
+            new.into_iter()
                 .find(|frame| sort(frame))
-                .cloned()
-                .ok_or_else(|| format!("{} frames, {last:#?}", frames.len()))
+                .ok_or_else(|| format!("{looked} frames, the newest {last:?}"))
         })
+    }
+
+    fn since(&self, looked: usize) -> Result<Vec<Frame>, String> {
+        let frames = self.frames.lock().map_err(|_| "a line was no JSON".to_owned())?;
+        Ok(frames.get(looked..).unwrap_or_default().to_vec())
     }
 
     /// The end of this process, heard already or soon.
     #[track_caller]
     pub fn end_of(&self, pid: u32) -> Frame {
         self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
+    }
+
+    /// Fails unless the frames are numbered from 1 without holes.
+    #[track_caller]
+    pub fn assert_no_holes(&self) {
+        for (index, frame) in self.frames().iter().enumerate() {
+            assert_eq!(frame.seq(), index as u64 + 1, "numbered from 1 without holes: {frame:?}");
+        }
     }
 
     /// Stops the watcher (SIGSTOP): nobody reads its end of the socket any more.

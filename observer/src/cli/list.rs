@@ -34,7 +34,7 @@ pub struct List {
 }
 
 impl List {
-    /// 0 some, 1 none, 4 not certain.
+    /// 0 some, 1 certainly none, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {

@@ -27,7 +27,7 @@ pub const SOCKET_DEFAULT: &str = "/run/observer/observer.sock";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  found, fine
-  1  certainly none (audit: drift; doctor: something fails; run: could not run)
+  1  certainly none: no session, or none of that name (audit: drift; doctor: something fails; run: could not run)
   2  wrong usage or configuration
   3  ambiguous: several sessions have that name
   4  can't know: no daemon, no rights, or events were lost and are being healed";

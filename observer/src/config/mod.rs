@@ -11,6 +11,7 @@ use observer_core::Rule;
 use serde::Deserialize;
 
 use crate::kernel;
+use crate::show::bytes::to_line;
 
 /// Environment variables kept where the configuration names none: where a multiplexer says who it is.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
@@ -120,7 +121,11 @@ impl Config {
     fn check(text: &str) -> Result<Self, Fault> {
         let file: File = toml::from_str(text).map_err(|error| Fault {
             span: error.span(),
-            message: format!("{}; correct this line", error.message().trim_end().replace('\n', ", ")),
+            message: format!(
+                "{}; correct this line: {}",
+                error.message().trim_end().replace('\n', ", "),
+                to_line(line_at(text, error.span().map_or(0, |span| span.start)).as_bytes())
+            ),
         })?;
         let rules = match file.session.is_empty() {
             true => vec![session::default_rule()],
@@ -167,6 +172,14 @@ pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
     // A size beyond 32 bits is told as the largest of them, which is as wrong.
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     kernel::check_ring_bytes(bytes).map(|()| bytes).map_err(|error| error.to_string())
+}
+
+/// The line that holds this offset, without blanks around it.
+fn line_at(text: &str, offset: usize) -> &str {
+    let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
+    let begin = before.rfind('\n').map_or(0, |end| end + 1);
+    let end = offset + after.find('\n').unwrap_or(after.len());
+    text.get(begin..end).unwrap_or_default().trim()
 }
 
 /// Line and column, both from 1, columns in characters.

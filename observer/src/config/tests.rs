@@ -150,7 +150,7 @@ fn errors_say_where_what_and_what_next() {
         ),
         (
             "# ü\n[[session]]\nowner = \"yes\"",
-            "observer.toml:3:9: invalid type: string \"yes\", expected a boolean; correct this line",
+            "observer.toml:3:9: invalid type: string \"yes\", expected a boolean; correct this line: owner = \"yes\"",
         ),
     ];
     for (text, message) in cases {
@@ -162,7 +162,10 @@ fn errors_say_where_what_and_what_next() {
         "{unknown}"
     );
     let broken = refusal("[[session]\ncwd = 1");
-    assert!(broken.starts_with("observer.toml:1:") && broken.ends_with("; correct this line"), "{broken}");
+    assert!(
+        broken.starts_with("observer.toml:1:") && broken.ends_with("; correct this line: [[session]"),
+        "{broken}"
+    );
     let missing = Config::load(Some(Path::new("/nowhere/observer.toml"))).unwrap_err().to_string();
     assert!(
         missing.starts_with("/nowhere/observer.toml: cannot be read: ") && missing.contains("--config"),

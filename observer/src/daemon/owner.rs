@@ -39,7 +39,7 @@ impl Owners {
     pub fn ask(&mut self, home: Home) {
         // A path in another mount namespace means another directory here, and what processes publish of
         // themselves is not opened.
-        let elsewhere = home.mnt_ns.is_some() || home.path.starts_with(b"/proc/");
+        let elsewhere = home.mnt_ns.is_some() || is_of_proc(&home.path);
         if elsewhere || self.under_way >= LOOKUPS_MAX {
             self.refused += u64::from(!elsewhere);
             self.under_way +=
@@ -62,5 +62,54 @@ impl Owners {
     /// Look-ups not made because too many were under way.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+}
+
+/// The proc file system's usual place; a name below it may be a process's.
+fn is_of_proc(path: &[u8]) -> bool {
+    path.split(|&byte| byte == b'/').nth(1) == Some(b"proc")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn home(path: &[u8], mnt_ns: Option<u32>) -> Home {
+        Home { mnt_ns, path: Arc::from(path) }
+    }
+
+    #[tokio::test]
+    async fn owners_are_the_file_systems_and_unknown_where_it_must_not_be_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().as_os_str().as_bytes();
+        let own = std::fs::metadata(dir.path()).unwrap().uid();
+        let (mut owners, mut found) = Owners::new();
+        let cases = [
+            (path, None, Some(own)),
+            (path, Some(7), None),
+            (b"/proc/1", None, None),
+            (b"/no/where", None, None),
+        ];
+        for (path, mnt_ns, uid) in cases {
+            owners.ask(home(path, mnt_ns));
+            let answer = found.recv().await.unwrap();
+            owners.done();
+            assert_eq!((&*answer.path, answer.uid), (path, uid));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_look_up_is_answered_also_beyond_the_bound() {
+        let (mut owners, mut found) = Owners::new();
+        let asked = LOOKUPS_MAX + 10;
+        for _ in 0..asked {
+            owners.ask(home(b"/", None));
+        }
+        assert_eq!(owners.refused(), 10);
+        for _ in 0..asked {
+            assert_eq!(&*found.recv().await.unwrap().path, b"/");
+        }
     }
 }

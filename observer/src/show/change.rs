@@ -1,6 +1,5 @@
 //! Changes as the bodies of `watch` frames: everything but the number, which each connection has of its own.
 
-use observer_core::change::GapReason;
 use observer_core::{BootTime, Change};
 use serde::Serialize;
 
@@ -96,15 +95,12 @@ pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, conte
         | Change::SessionEnded(session, primary) => {
             body(kind, at, wall_offset_ns, SessionJson::new(session, primary, context))
         }
-        Change::GapOpened { from, reason } => {
+        Change::GapOpened { from } => {
             let gap = GapOpened {
                 boot_id: context.boot_id,
                 from: rfc3339(from, wall_offset_ns),
                 from_boottime_ns: Big(from.0),
-                reason: match reason {
-                    GapReason::Dropped => "dropped",
-                    GapReason::Drift => "drift",
-                },
+                reason: "dropped",
             };
             body(kind, at, wall_offset_ns, gap)
         }

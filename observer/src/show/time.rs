@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use observer_core::BootTime;
 
+use crate::clock;
+
 /// A boot time as RFC 3339 in UTC with milliseconds, given realtime minus boot time.
 pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
     match timestamp(at, wall_offset_ns) {
@@ -26,10 +28,9 @@ pub fn time_of_day(rfc3339: &str) -> String {
 
 /// Seconds from an RFC 3339 moment to now, for people; 0 if it is none or lies ahead.
 pub fn age_s(rfc3339: &str) -> u64 {
-    let now = Timestamp::now();
-    rfc3339
-        .parse::<Timestamp>()
-        .map_or(0, |time| u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0))
+    let started = rfc3339.parse::<Timestamp>().map(Timestamp::as_nanosecond);
+    let age_ns = started.map_or(0, |started| clock::realtime_ns() - started);
+    u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
 }
 
 /// A span in its two largest units: `3d 4h`, `12m 5s`, `7s`.

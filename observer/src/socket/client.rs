@@ -43,7 +43,7 @@ impl fmt::Display for ClientError {
             ),
             Self::Denied(path) => write!(
                 f,
-                "{} may not be opened by this user: become root, or a member of the group `observer`",
+                "{}: permission denied: become root, or a member of the group `observer`",
                 path.display()
             ),
             Self::Version(found) => write!(

@@ -1,16 +1,19 @@
 //! Who watches, and what each of them wants to hear. A change is serialised once, and only if somebody wants it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use observer_core::session::Pattern as _;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 
 use crate::glob::Glob;
 
-/// Frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot.
-const QUEUE_FRAMES_MAX: usize = 1024;
+/// Bytes of frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot. A drain of a full
+/// ring of the default size, which no client's task can interrupt, fits.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// What a waiting frame costs besides its bytes.
+const FRAME_BYTES: usize = 64;
 
 /// What a client wants to hear.
 #[derive(Clone, Debug, Default)]
@@ -78,15 +81,41 @@ pub enum Scope<'a> {
 pub struct Subscription {
     /// Bodies of the snapshot's frames.
     pub snapshot: Arc<[Bytes]>,
-    /// Bodies of changes. Ends when the client lags or the daemon stops.
-    pub changes: mpsc::Receiver<Bytes>,
+    /// Bodies of changes.
+    pub changes: Changes,
     /// Why `changes` ended: the client was too slow.
     pub lagged: Arc<AtomicBool>,
 }
 
+/// Bodies of changes, in order. Ends when the client lags or the daemon stops.
+#[derive(Debug)]
+pub struct Changes {
+    frames: mpsc::UnboundedReceiver<Bytes>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Changes {
+    /// The next.
+    pub async fn recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.recv().await;
+        frame.inspect(|frame| self.taken(frame))
+    }
+
+    /// The next, if it waits already.
+    pub fn try_recv(&mut self) -> Option<Bytes> {
+        let frame = self.frames.try_recv().ok();
+        frame.inspect(|frame| self.taken(frame))
+    }
+
+    fn taken(&self, frame: &Bytes) {
+        self.waiting_bytes.fetch_sub(frame.len() + FRAME_BYTES, Ordering::Relaxed);
+    }
+}
+
 struct Subscriber {
     interest: Interest,
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::UnboundedSender<Bytes>,
+    waiting_bytes: Arc<AtomicUsize>,
     lagged: Arc<AtomicBool>,
 }
 
@@ -116,10 +145,13 @@ impl Hub {
     /// A new client: everything published from here on reaches it.
     pub fn subscribe(&mut self, interest: Interest, snapshot: Arc<[Bytes]>) -> Subscription {
         self.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
-        let (queue, changes) = mpsc::channel(QUEUE_FRAMES_MAX);
+        // Bounded by what `publish` lets in.
+        let (queue, frames) = mpsc::unbounded_channel();
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let lagged = Arc::new(AtomicBool::new(false));
-        self.subscribers.push(Subscriber { interest, queue, lagged: Arc::clone(&lagged) });
-        Subscription { snapshot, changes, lagged }
+        let (its_bytes, its_lag) = (Arc::clone(&waiting_bytes), Arc::clone(&lagged));
+        self.subscribers.push(Subscriber { interest, queue, waiting_bytes: its_bytes, lagged: its_lag });
+        Subscription { snapshot, changes: Changes { frames, waiting_bytes }, lagged }
     }
 
     /// Hands a frame to everybody who wants it; `body` is called at most once, and only if somebody does. Never
@@ -135,15 +167,13 @@ impl Hub {
             if let Some(body) = body.take() {
                 frame = Bytes::from(body());
             }
-            match subscriber.queue.try_send(frame.clone()) {
-                Ok(()) => true,
-                Err(TrySendError::Closed(_)) => false,
-                Err(TrySendError::Full(_)) => {
-                    subscriber.lagged.store(true, Ordering::Release);
-                    lagged += 1;
-                    false
-                }
+            let cost = frame.len() + FRAME_BYTES;
+            if subscriber.waiting_bytes.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES_MAX {
+                subscriber.lagged.store(true, Ordering::Release);
+                lagged += 1;
+                return false;
             }
+            subscriber.queue.send(frame.clone()).is_ok()
         });
         self.lagged_total += lagged;
     }
@@ -186,15 +216,13 @@ mod tests {
         let mut hub = Hub::default();
         let mut slow = hub.subscribe(Interest::default(), [].into());
         let mut quick = hub.subscribe(Interest::default(), [].into());
-        for _ in 0..=QUEUE_FRAMES_MAX {
-            hub.publish(SESSION, || b"{}".to_vec());
-            assert!(quick.changes.try_recv().is_ok());
+        let room = QUEUE_BYTES_MAX / (1 << 20);
+        for _ in 0..=room {
+            hub.publish(SESSION, || vec![b' '; (1 << 20) - FRAME_BYTES]);
+            assert!(quick.changes.try_recv().is_some());
         }
-        let mut queued = 0;
-        while slow.changes.try_recv().is_ok() {
-            queued += 1;
-        }
-        assert_eq!(queued, QUEUE_FRAMES_MAX);
+        let queued = std::iter::from_fn(|| slow.changes.try_recv()).count();
+        assert_eq!(queued, room);
         assert!(slow.lagged.load(Ordering::Acquire) && !quick.lagged.load(Ordering::Acquire));
         assert_eq!((hub.len(), hub.lagged_total()), (1, 1));
     }

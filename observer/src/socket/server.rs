@@ -273,7 +273,7 @@ impl<'a> Connection<'a> {
             tokio::select! {
                 change = subscription.changes.recv() => {
                     let Some(change) = change else { return Ok(()) };
-                    let queued = std::iter::from_fn(|| subscription.changes.try_recv().ok());
+                    let queued = std::iter::from_fn(|| subscription.changes.try_recv());
                     self.write_frames(seq, std::iter::once(change).chain(queued)).await?;
                 }
                 read = self.reader.read(&mut byte) => match read? {

@@ -160,7 +160,7 @@ async fn a_slow_client_is_told_lagged_and_gets_a_new_snapshot() {
     subscribe(&mut fixture, &mut hub).await;
     let mut published = 0;
     while !hub.is_empty() {
-        hub.publish(Scope::Always, || vec![b' '; 1024]);
+        hub.publish(Scope::Always, || vec![b' '; 1 << 20]);
         published += 1;
         assert!(published < 100_000, "the queue has a bound");
     }

@@ -118,5 +118,5 @@ fn strangers_are_kept_out_by_the_sockets_mode() {
     let said = observer_tests::observe::Said::by(
         command.args(["status", "--json", "--socket"]).arg(daemon.socket()),
     );
-    crate::assert_refused(&said, 4, &["permission"]);
+    crate::assert_refused(&said, 4, &["become root"]);
 }

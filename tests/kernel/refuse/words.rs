@@ -6,14 +6,14 @@ use crate::{assert_refused, run};
 
 /// What a broken configuration must be answered with: the file, line and column, and a word of what is wrong.
 const BROKEN: [(&str, u32, &str); 8] = [
-    ("[[session]]\ncwd = \"/srv/*\"\ntty =\n", 3, "tty"),
+    ("[[session]]\ncwd = \"/srv/*\"\ntty = pts\n", 3, "quoted"),
     ("[[session]]\ncwd = \"/srv/*\"\ncolour = \"red\"\n", 3, "colour"),
     ("[[session]]\ncwd = \"relative/*\"\n", 2, "absolute"),
     ("[[session]]\ncwd = \"~/x\"\n", 2, "~"),
     ("[[session]]\ncwd = \"/srv/[\"\n", 2, "["),
     ("[[session]]\ncwd = \"/srv/*\"\nmin_age = \"soon\"\n", 3, "min_age"),
     ("[[session]]\ncwd = \"/srv/*\"\nuser = \"nobody-has-this-name\"\n", 3, "nobody-has-this-name"),
-    ("session = 3\n", 1, "session"),
+    ("session = 3\n", 1, "expected"),
 ];
 
 #[test]
@@ -83,7 +83,7 @@ fn no_sessions_is_an_empty_list_and_a_sentence() {
     assert!(daemon.list().is_empty());
     for args in [&["list", "--porcelain"][..], &["list"]] {
         let said = daemon.observer(args);
-        assert_eq!((said.code, said.stdout.len()), (Some(0), 0), "{args:?}: {said:?}");
+        assert_eq!((said.code, said.stdout.len()), (Some(1), 0), "certainly none, {args:?}: {said:?}");
     }
     assert!(daemon.observer(&["list"]).stderr.contains("no sessions"), "said in a sentence");
 }

@@ -52,6 +52,8 @@ pub(super) fn run(workspace: &Workspace, allowed: &Allowed) -> Result<Traced> {
     }
     let findings = seen
         .iter()
+        // strace's own exec of the program that it traces.
+        .filter(|(path, _)| Path::new(path) != session.binary)
         .filter(|(path, _)| !allowed.admits(path, &session.places))
         .map(|(path, line)| {
             let what = if opens::is_process_state(path) {

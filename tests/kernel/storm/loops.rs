@@ -1,0 +1,48 @@
+//! Users who try to drown the daemon without a single birth.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use observer_tests::observe::total;
+use observer_tests::stage::Casting;
+use observer_tests::{Daemon, Options, Pty, Stage, Watch, text};
+
+/// A change may take longer to be told while three processes never rest on two cores.
+const BUSY: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
+    let _alone = crate::alone();
+    let stage = Stage::new();
+    // Sessions tell births and deaths on a stream of their own, which the loops do not fill.
+    let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
+    let daemon = Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20) });
+    let watch = Watch::sessions(&daemon);
+    let dirs = [stage.mkdir("a"), stage.mkdir("b")];
+    let mut loopers: Vec<_> = (0..3).map(|_| stage.puppet()).collect();
+    for looper in &mut loopers {
+        looper.does("loop_for_ever", &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
+    }
+    for code in 0..50 {
+        let pty = Pty::open();
+        let home = stage.mkdir(format!("homes/{code}"));
+        let puppet = stage.cast(&Casting { dir: Some(home), pty: Some(&pty), ..Default::default() });
+        let pid = puppet.pid;
+        // Directories and terminals may be read again instead of told; births and deaths are told.
+        watch.wait_within(BUSY, &format!("the start of {pid}"), |frame| frame.is("session_started", pid));
+        let raw_status = puppet.ends("exit", &[code.to_string().as_bytes()]).raw_status;
+        let end =
+            watch.wait_within(BUSY, &format!("the end of {pid}"), |frame| frame.is("session_ended", pid));
+        assert_eq!(end.death().get("raw_status"), Some(&raw_status.into()), "{pid}");
+    }
+    let status = daemon.status();
+    assert_eq!(total(&status, "drops_by_kind"), 0, "{status:#}");
+    assert_eq!(text::u64_any(&status, "gaps"), Some(0), "{status:#}");
+    assert!(
+        total(&status, "throttled_by_kind") > 0 || total(&status, "events_by_kind") > 100_000,
+        "they looped: {status:#}"
+    );
+    drop(loopers);
+    crate::assert_right_now(&daemon);
+    daemon.assert_no_drift();
+}

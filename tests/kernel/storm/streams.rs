@@ -1,0 +1,106 @@
+//! The stream while much happens: nothing falls between snapshot and changes, and questions take nothing from it.
+
+use observer_tests::watch::SOON;
+use observer_tests::{Daemon, Options, Stage, Watch, eventually, text};
+use serde_json::Value;
+
+#[test]
+fn snapshot_and_changes_together_are_the_map() {
+    let _alone = crate::alone();
+    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
+    // Births and deaths go on while the watcher connects: none may fall between its snapshot and its changes.
+    let mut busy = stage.puppet();
+    let dir = stage.mkdir("a");
+    busy.patience(std::time::Duration::from_secs(60));
+    let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
+    busy.tell("fork_race", &[dir, dir, b"3000", b"300"]);
+    let watch = Watch::all(daemon);
+    let kept = busy.answer("fork_race").expect("it forked");
+    assert_eq!(kept.len(), 10);
+    eventually("the stream has caught up", SOON, || {
+        let told = watch.frames();
+        let missing = kept.iter().filter(|pid| {
+            let pid = observer_tests::stage::number(pid) as u32;
+            !told.iter().any(|frame| frame.pid() == Some(pid))
+        });
+        match missing.count() {
+            0 => Ok(()),
+            count => Err(format!("{count} untold")),
+        }
+    });
+    watch.assert_no_holes();
+    let mut live = std::collections::BTreeMap::new();
+    for frame in watch.frames() {
+        // A watcher that fell behind is told so, and begins again from a new snapshot.
+        if frame.kind() == "snapshot_begin" {
+            live.clear();
+        }
+        let Some(pid) = frame.pid() else { continue };
+        let key = text::u64_string(&frame.0, "start_boottime_ns");
+        match frame.kind() {
+            "process" | "process_started" => {
+                assert_eq!(live.insert(pid, key), None, "not live before: {frame:?}")
+            }
+            "process_ended" => assert_eq!(live.remove(&pid), Some(key), "live before: {frame:?}"),
+            kind if kind.starts_with("process_") => assert_eq!(live.get(&pid), Some(&key), "{frame:?}"),
+            _ => {}
+        }
+    }
+    let born: Vec<_> = kept.iter().map(|pid| observer_tests::stage::number(pid) as u32).collect();
+    assert!(born.iter().all(|pid| live.contains_key(pid)), "what lives at the end is live in the fold");
+}
+
+#[test]
+fn a_watcher_that_stops_reading_bothers_nobody() {
+    let _alone = crate::alone();
+    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
+    let slow = Watch::all(daemon);
+    slow.stop_reading();
+    let dir = stage.mkdir("a");
+    let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
+    let mut busy = stage.puppet();
+    busy.patience(std::time::Duration::from_secs(60));
+    busy.does("fork_race", &[dir, dir, b"5000", b"5001"]);
+    let fresh = Watch::all(daemon);
+    let puppet = stage.puppet();
+    let pid = puppet.pid;
+    puppet.ends("exit", &[b"0"]);
+    fresh.end_of(pid);
+    assert_eq!(daemon.drops(), 0, "the ring was read on");
+}
+
+#[test]
+fn questions_take_nothing_from_the_stream() {
+    let _alone = crate::alone();
+    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
+    let program = stage.dir().join("tiny");
+    stage.install(&observer_tests::tiny::image(), &program);
+    let watch = Watch::all(daemon);
+    let mut maker = stage.puppet();
+    let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
+    // In portions that a watcher's queue holds: what falls to one who is behind is no matter of questions.
+    for _ in 0..40 {
+        maker.tell("storm", &[&program, &dir, b"50", &dir, &dir]);
+        while maker.is_silent() {
+            daemon.ps();
+        }
+        assert_eq!(maker.answer("storm").expect("it ran"), [b"50"], "50 processes lived and died");
+        // Nothing waits in the daemon once a question that came after it was answered.
+        daemon.ps();
+    }
+    let ppid = Some(Value::from(maker.pid));
+    let told = |kind: &str| {
+        let of_maker =
+            |frame: &observer_tests::Frame| frame.kind() == kind && frame.field("ppid").cloned() == ppid;
+        watch.frames().into_iter().filter(of_maker).collect::<Vec<_>>()
+    };
+    assert_eq!(watch.count(|frame| frame.kind() == "lagged"), 0, "the watcher kept up");
+    let counted = || ["process_started", "process_execed", "process_ended"].map(|kind| told(kind).len());
+    eventually("every birth, exec and death is told", SOON, || {
+        if counted() == [2000; 3] { Ok(()) } else { Err(format!("{:?} of 2000 each", counted())) }
+    });
+    for end in told("process_ended") {
+        assert_eq!(end.death().get("code"), Some(&observer_tests::tiny::CODE.into()), "{end:?}");
+    }
+    watch.assert_no_holes();
+}
