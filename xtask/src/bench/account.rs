@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,6 +12,9 @@ use anyhow::{Context, Result, bail};
 const BPF_ENABLE_STATS: libc::c_long = 32;
 /// `BPF_STATS_RUN_TIME`, the only kind there is.
 const BPF_STATS_RUN_TIME: u32 = 0;
+
+const STILL: Duration = Duration::from_millis(200);
+const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// The kernel counts the time of BPF programs as long as this lives. That costs two clock readings a run: nothing
 /// else is measured meanwhile. Ends with the bench, however that ends, which the sysctl would not.
@@ -80,6 +84,22 @@ fn threads(pid: u32) -> Result<Vec<PathBuf>> {
     let directory = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&directory).with_context(|| format!("list {directory}: did it end?"))?;
     entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Waits until the process has done what there was to do: it has been still for [`STILL`], or [`SETTLE_MAX`] is over.
+pub(super) fn settle(pid: u32) -> Result<()> {
+    let end = Instant::now() + SETTLE_MAX;
+    let mut before = cpu_ns(pid)?;
+    while Instant::now() < end {
+        std::thread::sleep(STILL);
+        let after = cpu_ns(pid)?;
+        // A tenth of a percent of a CPU is a timer, not a backlog.
+        if u128::from(after.saturating_sub(before)) * 1000 < STILL.as_nanos() {
+            break;
+        }
+        before = after;
+    }
+    Ok(())
 }
 
 /// BPF time of the programs that a process holds open: each program once, through however many descriptors.

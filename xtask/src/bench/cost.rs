@@ -1,7 +1,5 @@
 //! BPF time and CPU for each fork+exec+exit, and the same of the peers.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, bail};
 
 use super::Bench;
@@ -11,9 +9,6 @@ use super::peers::{PEERS, Peer};
 use super::work::Spawn;
 
 const NAME: &str = "cost";
-/// Reader CPU counts until it has been still for so long, or until [`SETTLE_MAX`].
-const STILL: Duration = Duration::from_millis(200);
-const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// For one spawn.
 #[derive(Clone, Copy)]
@@ -102,33 +97,17 @@ fn of_peer(bench: &Bench, peer: &'static Peer, spawns: u64, rounds: u64) -> Resu
 }
 
 fn round(bench: &Bench, pid: u32, kind: Spawn, spawns: u64) -> Result<Cost> {
-    // One after the other: counting BPF time costs BPF time, but none of the reader's.
+    // Both in one loop: that BPF time is counted costs the programs something, and the reader nothing.
     let _statistics = BpfStatistics::enable()?;
-    settle(pid)?;
+    account::settle(pid)?;
     let (bpf, cpu) = (account::bpf_time(pid)?, account::cpu_ns(pid)?);
     bench.work.spawn(kind, spawns)?;
     let BpfTime { run_time_ns, runs, .. } = account::bpf_time(pid)?;
-    settle(pid)?;
+    account::settle(pid)?;
     let per_spawn = |from: u64, to: u64| to.saturating_sub(from) as f64 / spawns as f64;
     Ok(Cost {
         bpf_us: per_spawn(bpf.run_time_ns, run_time_ns) / 1000.0,
         cpu_us: per_spawn(cpu, account::cpu_ns(pid)?) / 1000.0,
         runs: per_spawn(bpf.runs, runs),
     })
-}
-
-/// Waits until the process has done what there was to do.
-fn settle(pid: u32) -> Result<()> {
-    let end = Instant::now() + SETTLE_MAX;
-    let mut before = account::cpu_ns(pid)?;
-    while Instant::now() < end {
-        std::thread::sleep(STILL);
-        let after = account::cpu_ns(pid)?;
-        // A tenth of a percent of a CPU is a timer, not a backlog.
-        if u128::from(after.saturating_sub(before)) * 1000 < STILL.as_nanos() {
-            break;
-        }
-        before = after;
-    }
-    Ok(())
 }

@@ -26,9 +26,17 @@ const SPAWNERS: usize = 2;
 /// Spawns of a loop: it is stopped long before.
 const ENDLESS: u64 = 100_000_000;
 
+/// What a session's process did or suffered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Move,
+    Death,
+}
+
 /// One event, ms.
 #[derive(Clone, Copy)]
 struct Delay {
+    event: Event,
     /// From the time in the frame, which the kernel program took, to the line.
     from_kernel: f64,
     /// From just before the system call to the line.
@@ -48,28 +56,32 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         spawner.child_mut().stop(libc::SIGKILL, LIMIT)?;
     }
     let mut figures = figures("", &quiet)?;
-    let under_load = figures_under_load(&loaded?)?;
-    figures.extend(under_load);
+    figures.extend(self::figures(&format!(", beside {SPAWNERS} loops that spawn"), &loaded?)?);
     Ok(figures)
 }
 
-fn figures_under_load(delays: &[Delay]) -> Result<Vec<Figure>> {
-    let figures = figures(&format!(", {SPAWNERS} loops spawning"), delays)?;
-    Ok(figures.into_iter().map(|figure| figure.note("every CPU is busy: scheduling is in it")).collect())
-}
-
-fn figures(where_: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
+fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (from, of) in [
-        ("kernel → watch", (|delay| delay.from_kernel) as fn(&Delay) -> f64),
-        ("system call → watch", |delay| delay.from_call),
-    ] {
-        let values: Vec<f64> = delays.iter().map(of).collect();
-        for (name, percent, budget) in [("p50", 50.0, 0.5), ("p99", 99.0, 5.0)] {
-            let sample = Sample::percentile(&values, percent).context("no event was made")?;
-            let what = format!("{from}, a session, {name}{where_}");
-            figures.push(Figure::new(NAME, what, "ms", sample).at_most(budget));
-        }
+    for (name, percent, budget) in [("p50", 50.0, 0.5), ("p99", 99.0, 5.0)] {
+        let sample = |of: fn(&Delay) -> f64, wanted: &[Event]| {
+            let wanted = delays.iter().filter(|delay| wanted.contains(&delay.event));
+            Sample::percentile(&wanted.map(of).collect::<Vec<_>>(), percent).context("no event was made")
+        };
+        let of_both = |of| sample(of, &[Event::Move, Event::Death]);
+        let from_kernel: fn(&Delay) -> f64 = |delay| delay.from_kernel;
+        let [moves, deaths] = [Event::Move, Event::Death].map(|event| sample(from_kernel, &[event]));
+        figures.push(
+            Figure::new(
+                NAME,
+                format!("kernel → watch, a session, {name}{beside}"),
+                "ms",
+                of_both(from_kernel)?,
+            )
+            .at_most(budget)
+            .note(format!("moves {:.2} ms, deaths {:.2} ms", moves?.value, deaths?.value)),
+        );
+        let what = format!("from before the system call to watch, a session, {name}{beside}");
+        figures.push(Figure::new(NAME, what, "ms", of_both(|delay| delay.from_call)?));
     }
     Ok(figures)
 }
@@ -113,7 +125,7 @@ fn one_session(bench: &Bench, watch: &mut Conversation, home: &Path, jitter: Dur
     let killed = clock::boottime_ns();
     session.child_mut().stop(libc::SIGKILL, LIMIT)?;
     let ended = of_session(watch, pid, "session_ended", "ended")?;
-    Ok([left.delay(called), ended.delay(killed)])
+    Ok([left.delay(Event::Move, called), ended.delay(Event::Death, killed)])
 }
 
 /// When a frame's cause happened and when its line was there, ns of boot time.
@@ -124,9 +136,9 @@ struct Times {
 }
 
 impl Times {
-    fn delay(self, called: u64) -> Delay {
+    fn delay(self, event: Event, called: u64) -> Delay {
         let ms = |from: u64| self.arrived.saturating_sub(from) as f64 / 1e6;
-        Delay { from_kernel: ms(self.happened), from_call: ms(called) }
+        Delay { event, from_kernel: ms(self.happened), from_call: ms(called) }
     }
 }
 

@@ -95,6 +95,12 @@ impl Observer {
         answer.get("drift").and_then(Value::as_array).map(Vec::len).context("an audit without drift")
     }
 
+    /// Asks for every process; how many it told.
+    pub(super) fn tell_processes(&self) -> Result<usize> {
+        let answer = self.ask("processes")?;
+        answer.get("processes").and_then(Value::as_array).map(Vec::len).context("an answer without processes")
+    }
+
     fn ask(&self, request: &str) -> Result<Value> {
         let stream = UnixStream::connect(self.socket()).context("connect to the daemon")?;
         stream.set_read_timeout(Some(ANSWER))?;

@@ -64,12 +64,12 @@ fn begins_with(line: &str, comm: &str) -> bool {
     line.split_whitespace().next() == Some(comm)
 }
 
-/// `TIME exec PID … COMMAND LINE`; the spawner's own command line names the program too.
+/// `TIME exec PID … COMMAND LINE`. It reads the command line from /proc when it gets to it, which may be before the
+/// exec has changed it or after the process is gone: `<unknown>` is a report too.
 fn is_exec_by_forkstat(line: &str, comm: &str) -> bool {
     let mut words = line.split_whitespace().skip(1);
     words.next() == Some("exec")
-        && words.any(|word| word.rsplit('/').next() == Some(comm))
-        && !line.contains("bench-load")
+        && words.any(|word| word == "<unknown>" || word.rsplit('/').next() == Some(comm))
 }
 
 /// `exec PID COMM`
@@ -176,11 +176,12 @@ mod tests {
         let spawner = ["bench-load       10    1    0 /t/bench-load spawn 9 /t/bench-tiny"];
         assert_eq!(counts("execsnoop", &spawner), Some(0));
         let forkstat = [
-            "05:17:17 exec  11630                 /t/bench-load spawn 200 /t/bench-tiny",
+            "05:17:17 exec  11630                 <unknown>",
             "05:17:17 exec  11631                 /t/bench-tiny",
+            "05:17:17 exec  11632                 sleep 1",
             "05:17:17 exit  11631   1792   0.006s /t/bench-tiny",
         ];
-        assert_eq!(counts("forkstat", &forkstat), Some(1));
+        assert_eq!(counts("forkstat", &forkstat), Some(2));
         let bpftrace = ["fork 1 bench-tiny", "exec 11 bench-tiny", "exit 11 bench-tiny"];
         assert_eq!(counts("bpftrace", &bpftrace), Some(1));
     }

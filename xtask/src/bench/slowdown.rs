@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Bench;
+use super::account;
 use super::figure::{Figure, Reference, Sample};
 use super::peers::PEERS;
 use super::work::Spawn;
@@ -31,12 +32,14 @@ fn loops(bench: &Bench, kind: Spawn, what: &str, count: u64, rounds: u64) -> Res
     for _ in 0..rounds {
         ratios.push(round(bench, kind, count, &mut alone, || {
             let observer = bench.observer(None)?;
+            account::settle(observer.pid())?;
             let took = bench.work.spawn(kind, count)?;
             observer.stop().map(|()| took)
         })?);
         for (peer, (ratios, why)) in PEERS.iter().zip(&mut peers).filter(|(_, (_, why))| why.is_none()) {
             let ratio = round(bench, kind, count, &mut alone, || {
                 let running = peer.start(&bench.work)?;
+                account::settle(running.pid())?;
                 let took = bench.work.spawn(kind, count)?;
                 running.stop(super::Work::TINY).map(|_| took)
             });
