@@ -123,8 +123,10 @@ fn one_session(bench: &Bench, watch: &mut Conversation, home: &Path, jitter: Dur
 
     std::thread::sleep(APART + jitter);
     let killed = clock::boottime_ns();
-    session.child_mut().stop(libc::SIGKILL, LIMIT)?;
+    session.child().signal(libc::SIGKILL)?;
+    // First what is measured; that the process is gone is seen no sooner than the next look.
     let ended = of_session(watch, pid, "session_ended", "ended")?;
+    session.child_mut().wait(LIMIT)?;
     Ok([left.delay(Event::Move, called), ended.delay(Event::Death, killed)])
 }
 
