@@ -157,7 +157,7 @@ fn measure(bench: &Bench, measures: &[Measure]) -> Vec<Figure> {
             Ok(measured) => figures.extend(measured),
             Err(error) => {
                 eprintln!("bench: {name}: {error:#}");
-                figures.push(Figure::absent(name.clone(), "", format!("{error:#}")));
+                figures.push(Figure::absent(name.clone(), name.clone(), format!("{error:#}")));
             }
         }
         eprintln!("bench: {name}: {:.0} s", began.elapsed().as_secs_f64());

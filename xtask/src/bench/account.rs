@@ -14,7 +14,7 @@ const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_STATS_RUN_TIME: u32 = 0;
 
 const STILL: Duration = Duration::from_millis(200);
-const SETTLE_MAX: Duration = Duration::from_secs(10);
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// The kernel counts the time of BPF programs as long as this lives. That costs two clock readings a run: nothing
 /// else is measured meanwhile. Ends with the bench, however that ends, which the sysctl would not.

@@ -6,7 +6,7 @@ use super::Bench;
 use super::account::{self, BpfStatistics, BpfTime};
 use super::figure::{Figure, Reference, Sample};
 use super::peers::{PEERS, Peer};
-use super::work::Spawn;
+use super::work::{Place, Spawn};
 
 const NAME: &str = "cost";
 
@@ -101,7 +101,7 @@ fn round(bench: &Bench, pid: u32, kind: Spawn, spawns: u64) -> Result<Cost> {
     let _statistics = BpfStatistics::enable()?;
     account::settle(pid)?;
     let (bpf, cpu) = (account::bpf_time(pid)?, account::cpu_ns(pid)?);
-    bench.work.spawn(kind, spawns)?;
+    bench.work.spawn(kind, Place::Anywhere, spawns)?;
     let BpfTime { run_time_ns, runs, .. } = account::bpf_time(pid)?;
     account::settle(pid)?;
     let per_spawn = |from: u64, to: u64| to.saturating_sub(from) as f64 / spawns as f64;

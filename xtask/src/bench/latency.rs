@@ -13,7 +13,7 @@ use super::child::Conversation;
 use super::clock;
 use super::figure::{Figure, Sample};
 use super::observer::Observer;
-use super::work::Spawn;
+use super::work::{Place, Spawn};
 
 const NAME: &str = "latency";
 /// Between two events: longer than anything lingers (20 ms), so that each finds the daemon asleep.
@@ -46,8 +46,9 @@ struct Delay {
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let events = bench.scaled(400, 60);
     let quiet = events_of(bench, events)?;
-    let storm: Vec<_> =
-        (0..SPAWNERS).map(|_| bench.work.start_spawning(Spawn::Tiny, ENDLESS)).collect::<Result<_>>()?;
+    let storm: Vec<_> = (0..SPAWNERS)
+        .map(|_| bench.work.start_spawning(Spawn::Tiny, Place::Anywhere, ENDLESS))
+        .collect::<Result<_>>()?;
     let loaded = events_of(bench, events);
     for mut spawner in storm {
         if let Some(status) = spawner.child_mut().ended()? {

@@ -8,7 +8,7 @@ use super::Bench;
 use super::figure::{Figure, Reference, Sample};
 use super::observer::{Observer, Status};
 use super::peers::{PEERS, Peer};
-use super::work::{Spawn, finish};
+use super::work::{Place, Spawn, finish};
 
 const PROCESSES: &str = "storm";
 const THREADS: &str = "threads";
@@ -73,7 +73,8 @@ fn risen(before: &Status, after: &Status, path: &[&str]) -> Result<u64> {
 }
 
 fn storm(bench: &Bench, total: u64) -> Result<()> {
-    let loops = (0..SPAWNERS).map(|_| bench.work.start_spawning(Spawn::Tiny, total / SPAWNERS));
+    let loops =
+        (0..SPAWNERS).map(|_| bench.work.start_spawning(Spawn::Tiny, Place::Anywhere, total / SPAWNERS));
     // All are started before the first is waited for.
     let loops: Vec<_> = loops.collect::<Result<_>>()?;
     loops.into_iter().try_for_each(|spawner| finish(spawner).map(drop))

@@ -45,6 +45,14 @@ pub(super) enum Spawn {
     TinyWithTerminal,
 }
 
+/// Where a loop and what it spawns may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Anywhere,
+    /// On the last CPU that the bench may use.
+    OneCpu,
+}
+
 impl Work {
     /// comm of the program that loops spawn.
     pub(super) const TINY: &str = "bench-tiny";
@@ -81,27 +89,28 @@ impl Work {
     }
 
     /// Runs a spawn loop; ns that it took.
-    pub(super) fn spawn(&self, kind: Spawn, count: u64) -> Result<u64> {
-        finish(self.start_spawning(kind, count)?)
+    pub(super) fn spawn(&self, kind: Spawn, place: Place, count: u64) -> Result<u64> {
+        finish(self.start_spawning(kind, place, count)?)
     }
 
     /// Starts a spawn loop, to be ended by [`finish`].
-    pub(super) fn start_spawning(&self, kind: Spawn, count: u64) -> Result<Conversation> {
-        let count = count.to_string();
-        match kind {
-            Spawn::Tiny => Conversation::start(self.load(&["spawn", &count]).arg(&self.tiny)),
-            Spawn::True => Conversation::start(self.load(&["fork", &count]).arg("/bin/true")),
-            Spawn::TinyWithTerminal => {
-                let mut command = self.load(&["spawn", &count]);
-                command.arg(&self.tiny);
-                command.args((0..8).map(|n| format!("--option-{n}=some/realistic/value")));
-                environment(&mut command);
-                let master = on_terminal(&mut command)?;
-                let mut conversation = Conversation::start(&mut command)?;
-                conversation.keep(master);
-                Ok(conversation)
-            }
+    pub(super) fn start_spawning(&self, kind: Spawn, place: Place, count: u64) -> Result<Conversation> {
+        let verb = if kind == Spawn::True { "fork" } else { "spawn" };
+        let program = if kind == Spawn::True { Path::new("/bin/true") } else { &self.tiny };
+        let mut command = self.load(&[verb, &count.to_string()]);
+        command.arg(program);
+        if place == Place::OneCpu {
+            stay_on_one_cpu(&mut command)?;
         }
+        if kind != Spawn::TinyWithTerminal {
+            return Conversation::start(&mut command);
+        }
+        command.args((0..8).map(|n| format!("--option-{n}=some/realistic/value")));
+        environment(&mut command);
+        let master = on_terminal(&mut command)?;
+        let mut conversation = Conversation::start(&mut command)?;
+        conversation.keep(master);
+        Ok(conversation)
     }
 
     /// Runs a loop that prints how long it took; ns.
@@ -165,6 +174,31 @@ fn environment(command: &mut Command) {
     }
 }
 
+fn stay_on_one_cpu(command: &mut Command) -> Result<()> {
+    // SAFETY: an all-zero set is an empty one.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set and its size belong together.
+    if unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("read which CPUs there are");
+    }
+    let cpus = 0..usize::try_from(libc::CPU_SETSIZE)?;
+    // SAFETY: the CPU's number is below the set's size.
+    let last = cpus.rev().find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) });
+    let last = last.context("no CPU is allowed, and yet this runs")?;
+    // SAFETY: an all-zero set is an empty one.
+    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the CPU's number is below the set's size.
+    unsafe { libc::CPU_SET(last, &mut one) };
+    // SAFETY: between fork and exec one system call runs, on a set of ours.
+    unsafe {
+        command.pre_exec(move || match libc::sched_setaffinity(0, size_of_val(&one), &raw const one) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    Ok(())
+}
+
 /// Gives a command a terminal and a POSIX session of its own; returns the terminal's master: closing it hangs up.
 fn on_terminal(command: &mut Command) -> Result<OwnedFd> {
     // SAFETY: posix_openpt has no preconditions.
@@ -207,7 +241,9 @@ mod tests {
     fn the_programs_do_what_they_say() -> Result<()> {
         let work = Work::prepare()?;
         for kind in [Spawn::Tiny, Spawn::True, Spawn::TinyWithTerminal] {
-            assert!(work.spawn(kind, 2)? > 1000, "{kind:?} takes more than a microsecond");
+            for place in [Place::Anywhere, Place::OneCpu] {
+                assert!(work.spawn(kind, place, 2)? > 1000, "{kind:?} takes more than a microsecond");
+            }
         }
         assert!(work.time("threads", 2)? > 1000);
         assert!(work.time("getppid", 100)? > 100);
