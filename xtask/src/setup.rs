@@ -34,6 +34,14 @@ pub(crate) fn for_test() -> Result<Toolchain> {
     Ok(toolchain)
 }
 
+/// What building and measuring need; the peers that the bench measures beside observer it installs itself, because
+/// it can do without them.
+pub(crate) fn for_bench() -> Result<Toolchain> {
+    let toolchain = for_build()?;
+    install_program("gcc", "gcc").context("setup: gcc, which builds what the bench spawns")?;
+    Ok(toolchain)
+}
+
 fn install_program(program: &str, package: &str) -> Result<()> {
     if command::find(program).is_some() {
         eprintln!("setup: {program}: present");
