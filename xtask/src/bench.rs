@@ -21,6 +21,7 @@ mod table;
 mod work;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -134,7 +135,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         (_, true) => table::markdown(&machine, &figures),
         _ => table::text(&machine, &figures),
     };
-    println!("{}", shown.trim_end());
+    writeln!(std::io::stdout(), "{}", shown.trim_end())
+        .with_context(|| format!("print the table; it is in {}", file.display()))?;
     eprintln!("bench: the same as JSON: {}", file.display());
     if figures.iter().any(|figure| matches!(figure.outcome, Outcome::Absent(_))) {
         bail!("not everything could be measured; what could not is named above");
