@@ -18,7 +18,7 @@ pub struct Entry {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Words of [`Offsets`].
-pub const WORDS: usize = TABLE.len() + 4;
+pub const WORDS: usize = TABLE.len() + 5;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $size:literal;)*) => {
@@ -33,6 +33,8 @@ macro_rules! offsets {
             pub task_in_execve_mask: u32,
             /// 1 where the tracepoint `sched_process_exit` has the argument `group_dead`.
             pub exit_has_group_dead: u32,
+            /// 1 where a plain load through a BTF-typed pointer is safe: a fault reads as 0.
+            pub typed_loads: u32,
             /// Size of the ring, bytes.
             pub ring_bytes: u32,
         }
@@ -44,6 +46,7 @@ macro_rules! offsets {
                 task_in_execve_byte: 0,
                 task_in_execve_mask: 0,
                 exit_has_group_dead: 0,
+                typed_loads: 0,
                 ring_bytes: 0,
             };
 
@@ -54,6 +57,7 @@ macro_rules! offsets {
                     self.task_in_execve_byte,
                     self.task_in_execve_mask,
                     self.exit_has_group_dead,
+                    self.typed_loads,
                     self.ring_bytes,
                 ]
             }

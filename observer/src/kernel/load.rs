@@ -67,6 +67,7 @@ pub fn load(which: Programs, ring_bytes: u32, program_log: bool) -> Result<Ebpf>
     sys::return_freed_memory();
     let mut offsets = offsets::resolve(&Btf::read(Path::new(KERNEL_BTF))?)?;
     offsets.ring_bytes = ring_bytes;
+    offsets.typed_loads = u32::from(sys::typed_loads_are_safe());
     let words = offsets.words();
     let log_level: u8 = if program_log { u8::MAX } else { 0 };
     sys::raise_memlock_where_needed();

@@ -10,6 +10,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Kernels from here on account BPF memory by cgroup, and need no RLIMIT_MEMLOCK.
 const KERNEL_MEMCG_ACCOUNTED: (u32, u32) = (5, 11);
+/// Kernels from here on read a faulting load through a BTF-typed pointer as 0 in every program. Before, a program that
+/// calls BPF functions has no exception table ("bpf: ensure main program has an extable" came with 6.4), and such a load
+/// is an oops (seen on 5.10); and the verifier does not decide null tests of such pointers, so that states multiply
+/// until it gives up (seen on 5.10 and 6.1).
+const KERNEL_TYPED_LOADS: (u32, u32) = (6, 5);
 /// `PROC_PID_INIT_INO`: inode number of the initial pid namespace, on every kernel.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
@@ -36,6 +41,11 @@ pub fn kernel_release() -> Result<(String, (u32, u32))> {
         (Some(Ok(major)), Some(Ok(minor))) => Ok((release, (major, minor))),
         _ => bail!("kernel release {release:?} does not begin with two numbers"),
     }
+}
+
+/// Whether programs may load through BTF-typed pointers.
+pub fn typed_loads_are_safe() -> bool {
+    kernel_release().is_ok_and(|(_, version)| version >= KERNEL_TYPED_LOADS)
 }
 
 /// Refuses kernels below the floor.
