@@ -20,7 +20,8 @@ fn every_program_is_far_from_the_verifiers_limit() {
     let loads = trace::loads(&product(), &["doctor"]);
     let names = btf::Names::of_kernel();
     let mut seen = Vec::new();
-    for load in &loads {
+    // The loader's own trials of what the kernel can are no programs of ours.
+    for load in loads.iter().filter(|load| !load.name.starts_with("aya_")) {
         let name = names.tracepoint(load.attach_btf_id).unwrap_or_else(|| load.name.clone());
         assert!(load.accepted, "{name} loads: {}", load.log);
         let count = load.instructions().unwrap_or_else(|| panic!("{name}: no count in {:?}", load.log));
