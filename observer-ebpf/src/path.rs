@@ -34,6 +34,10 @@ pub struct Walk {
     namespace: u64,
     /// [`path_flag`] bits.
     flags: u64,
+    /// Digest of every link that was followed.
+    digest: u64,
+    /// 1 while the same way is gone once more, without copying names.
+    again: u64,
 }
 
 /// Makes the walker of one scratch: a function named `$name` that takes up to [`STEPS_PER_CALL`] steps, and returns 1
@@ -98,18 +102,40 @@ pub fn append(
     if is_null(dentry) {
         return Section { len: 0, flags: path_flag::FAULT };
     }
-    store!(walk, node, dentry);
-    store!(walk, mount, mnt.wrapping_sub(u64::from(offset!(mount_mnt))));
-    store!(walk, root, Probed::u64(mnt, offset!(vfsmount_root)));
     store!(walk, namespace, namespace);
     let deleted = if unlinked(dentry) { path_flag::DELETED } else { 0 };
     store!(walk, flags, u64::from(path_flag::TRUNCATED | deleted));
+    store!(walk, again, 0);
+    go(walk, mnt, dentry, walker);
+    // Gone twice: links that read the same both times all stood at once between the two. Others are of a rename or a
+    // mount in progress, and the path may be one that never was.
+    let (digest, mut flags) = (load!(walk, digest), load!(walk, flags) as u32);
+    store!(walk, again, 1);
+    go(walk, mnt, dentry, walker);
+    if digest != load!(walk, digest) && flags & path_flag::TRUNCATED == 0 {
+        flags |= path_flag::FAULT;
+    }
+    Section { len: (load!(walk, pos) - load!(walk, start)) as u32, flags }
+}
+
+/// Goes the whole way up once.
+#[inline(always)]
+fn go(walk: *mut Walk, mnt: u64, dentry: u64, walker: extern "C" fn() -> u64) {
+    store!(walk, node, dentry);
+    store!(walk, mount, mnt.wrapping_sub(u64::from(offset!(mount_mnt))));
+    store!(walk, root, Probed::u64(mnt, offset!(vfsmount_root)));
+    store!(walk, digest, 0);
     for _ in 0..CALLS_MAX {
         if walker() != 0 {
             break;
         }
     }
-    Section { len: (load!(walk, pos) - load!(walk, start)) as u32, flags: load!(walk, flags) as u32 }
+}
+
+/// Takes a link into the digest.
+#[inline(always)]
+fn digest(walk: *mut Walk, link: u64) {
+    store!(walk, digest, load!(walk, digest).rotate_left(7) ^ link);
 }
 
 /// Body of a walker: 1 when the walk is over.
@@ -124,13 +150,18 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
                 let reached = Probed::u64(mount, offset!(mount_ns)) == load!(walk, namespace);
                 return finish(walk, if reached { 0 } else { path_flag::UNREACHABLE });
             }
-            store!(walk, node, Probed::u64(mount, offset!(mount_mountpoint)));
+            let mountpoint = Probed::u64(mount, offset!(mount_mountpoint));
+            digest(walk, up ^ mountpoint);
+            store!(walk, node, mountpoint);
             store!(walk, mount, up);
             let up_mnt = up.wrapping_add(u64::from(offset!(mount_mnt)));
             store!(walk, root, Probed::u64(up_mnt, offset!(vfsmount_root)));
             continue;
         }
-        let (parent, len, name) = entry(dentry);
+        let (parent, hash_len, name) = entry(dentry);
+        // The hash tells names apart that stand in the same place, within the dentry.
+        digest(walk, parent ^ name.rotate_left(24) ^ hash_len);
+        let len = hash_len >> 32;
         if parent == dentry || parent == 0 {
             // The top of a tree that hangs nowhere, or a read that failed. A file without a directory (memfd) has its
             // name here, the root of a file system "/".
@@ -153,17 +184,17 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     0
 }
 
-/// Parent, length of the name and the name's address of a dentry: by one read where they stand in a row, as they do
+/// Parent, hash and length of the name (`hash_len`), and the name's address of a dentry: by one read where they stand in a row, as they do
 /// on every kernel seen.
 #[inline(always)]
 fn entry(dentry: u64) -> (u64, u64, u64) {
     let at = offset!(dentry_parent);
     if offset!(dentry_hash_len) == at + 8 && offset!(dentry_name) == at + 16 {
         let [parent, hash_len, name] = read::<[u64; 3]>(dentry.wrapping_add(u64::from(at)));
-        return (parent, hash_len >> 32, name);
+        return (parent, hash_len, name);
     }
     let hash_len = Probed::u64(dentry, offset!(dentry_hash_len));
-    (Probed::u64(dentry, at), hash_len >> 32, Probed::u64(dentry, offset!(dentry_name)))
+    (Probed::u64(dentry, at), hash_len, Probed::u64(dentry, offset!(dentry_name)))
 }
 
 /// The walk came to its end, with these flags beside those it has.
@@ -221,6 +252,9 @@ enum Step {
 #[inline(always)]
 fn component(walk: *mut Walk, tail: *mut u8, name: u64, len: u64) -> Step {
     let len = len & 0xff;
+    if load!(walk, again) != 0 {
+        return Step::Done;
+    }
     if load!(walk, pos) - load!(walk, start) + len + 1 > PATH_MAX as u64 {
         return Step::Full;
     }

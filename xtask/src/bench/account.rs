@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -56,28 +57,33 @@ impl BpfStatistics {
     }
 }
 
-/// CPU time of all threads of a process, user and system, ns: the first field of each thread's schedstat.
+/// CPU time of all live threads of a process, user and system, ns: the first field of each thread's schedstat.
 pub(super) fn cpu_ns(pid: u32) -> Result<u64> {
-    threads(pid)?
-        .iter()
-        .map(|thread| {
-            let text = fs::read_to_string(thread.join("schedstat"))?;
-            let first = text.split(' ').next().unwrap_or_default();
-            first.parse::<u64>().with_context(|| format!("schedstat of {} reads {text:?}", thread.display()))
-        })
-        .sum()
+    sum(pid, "schedstat", |text| text.split(' ').next()?.parse().ok())
 }
 
-/// How often the threads of a process went to sleep by themselves, and so were woken.
+/// How often the live threads of a process went to sleep by themselves, and so were woken.
 pub(super) fn sleeps(pid: u32) -> Result<u64> {
-    threads(pid)?
-        .iter()
-        .map(|thread| {
-            let text = fs::read_to_string(thread.join("status"))?;
-            number(&text, "voluntary_ctxt_switches:")
-                .with_context(|| format!("{} has no voluntary_ctxt_switches", thread.display()))
-        })
-        .sum()
+    sum(pid, "status", |text| number(text, "voluntary_ctxt_switches:"))
+}
+
+/// Adds up what `read` finds in this file of each thread. A thread may end between being listed and being read.
+fn sum(pid: u32, file: &str, read: impl Fn(&str) -> Option<u64>) -> Result<u64> {
+    let mut total = 0;
+    for thread in threads(pid)? {
+        let path = thread.join(file);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        total += read(&text).with_context(|| format!("{} reads {text:?}", path.display()))?;
+    }
+    Ok(total)
 }
 
 fn threads(pid: u32) -> Result<Vec<PathBuf>> {
