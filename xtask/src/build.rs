@@ -40,7 +40,8 @@ pub(crate) fn release(workspace: &Workspace, toolchain: &Toolchain) -> Result<Pa
     Ok(workspace.release_binary())
 }
 
-fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+/// Builds the kernel programs alone, and puts them where the product's build looks for them.
+pub(crate) fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     // A target directory of their own: other flags and another compiler would have the host's builds thrown
     // away at each turn.
     let directory = workspace.root.join("target/bpf-build");

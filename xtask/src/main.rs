@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ enum Verb {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
+    Vm(vm::Arguments),
     Fmt(fmt::Arguments),
 }
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Test(verb) => test::run(&workspace, verb),
         Verb::Check(verb) => check::run(&workspace, verb),
         Verb::Bench(verb) => bench::run(&workspace, verb),
+        Verb::Vm(verb) => vm::run(&workspace, verb),
         Verb::Fmt(verb) => fmt::run(&workspace, verb),
     });
     match result {

@@ -13,6 +13,15 @@ pub(crate) struct Arguments {}
 const TEST_PROGRAMS: [(&str, &str); 4] =
     [("tmux", "tmux"), ("strace", "strace"), ("script", "bsdutils"), ("gcc", "gcc")];
 
+/// Programs that `cargo xtask vm` runs, on this machine or in the guest.
+const VM_PROGRAMS: [(&str, &str); 5] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("tmux", "tmux"),
+    ("script", "bsdutils"),
+];
+
 pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
     for_test().map(drop)
 }
@@ -39,6 +48,16 @@ pub(crate) fn for_test() -> Result<Toolchain> {
 pub(crate) fn for_bench() -> Result<Toolchain> {
     let toolchain = for_build()?;
     install_program("gcc", "gcc").context("setup: gcc, which builds what the bench spawns")?;
+    Ok(toolchain)
+}
+
+/// What building, and testing on other kernels need.
+pub(crate) fn for_vm() -> Result<Toolchain> {
+    let toolchain = for_build()?;
+    for (program, package) in VM_PROGRAMS {
+        install_program(program, package)
+            .with_context(|| format!("setup: {program}, which boots other kernels"))?;
+    }
     Ok(toolchain)
 }
 

@@ -1,0 +1,172 @@
+//! A child traced from system call to system call: where it loads a BPF program, statistics of the verifier are asked
+//! for in its name, into memory below its stack.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use observer_tests::wait;
+
+const BPF_PROG_LOAD: u64 = 5;
+const BPF_LOG_STATS: u32 = 4;
+/// Where `union bpf_attr` has them, for BPF_PROG_LOAD.
+const LOG_LEVEL: usize = 24;
+const NAME: usize = 48;
+const NAME_LEN: usize = 16;
+const ATTACH_BTF_ID: usize = 108;
+const ATTR_LEN: usize = ATTACH_BTF_ID + 4;
+/// Far below what the child has on its stack, which grows when the kernel writes there.
+const BELOW_STACK: u64 = 64 << 10;
+const LOG_BYTES: usize = 8 << 10;
+
+/// One program that was loaded, or was to be.
+#[derive(Debug)]
+pub struct Load {
+    /// Its name, 15 bytes at most.
+    pub name: String,
+    /// Type id of what it attaches to; 0 for none.
+    pub attach_btf_id: u32,
+    /// Whether the kernel took it.
+    pub accepted: bool,
+    /// What the verifier said.
+    pub log: String,
+}
+
+impl Load {
+    /// Instructions processed.
+    pub fn instructions(&self) -> Option<u64> {
+        let (_, rest) = self.log.rsplit_once("processed ")?;
+        rest.split(' ').next()?.parse().ok()
+    }
+}
+
+/// Runs a program to its end; the named BPF programs that it loads. Unnamed ones are its trials of what the kernel can.
+pub fn loads(program: &Path, args: &[&str]) -> Vec<Load> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+    // SAFETY: one async-signal-safe call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            Ok(())
+        });
+    }
+    let child = command.spawn().expect("start the program").id().cast_signed();
+    let tracee = Tracee(child);
+    assert!(tracee.next().is_some(), "it stops at its exec");
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+    // SAFETY: the child is stopped and traced by this thread.
+    let set = unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, child, 0, options) };
+    assert_eq!(set, 0, "set the tracer's options");
+    let mut loads = Vec::new();
+    let mut asked: Option<(u64, Vec<u8>)> = None;
+    let mut entered = false;
+    let mut signal = 0;
+    loop {
+        tracee.resume(signal);
+        let Some(stop) = tracee.next() else { return loads };
+        // With the option above, stops at system calls are told from signals by a bit.
+        if stop != libc::SIGTRAP | 0x80 {
+            signal = stop;
+            continue;
+        }
+        signal = 0;
+        entered = !entered;
+        if entered {
+            asked = tracee.entering();
+        } else if let Some((at, attr)) = asked.take() {
+            loads.extend(tracee.left(at, &attr));
+        }
+    }
+}
+
+struct Tracee(i32);
+
+impl Tracee {
+    fn resume(&self, signal: i32) {
+        // SAFETY: the child is stopped and traced by this thread.
+        let gone = unsafe { libc::ptrace(libc::PTRACE_SYSCALL, self.0, 0, signal) };
+        assert_eq!(gone, 0, "let the child go on");
+    }
+
+    /// The signal that stopped it; `None` when it ended.
+    fn next(&self) -> Option<i32> {
+        let mut status = 0;
+        // SAFETY: waits for a child of this process, which nobody else waits for.
+        let found = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
+        assert_eq!(found, self.0, "wait for the child");
+        libc::WIFSTOPPED(status).then(|| libc::WSTOPSIG(status))
+    }
+
+    /// At the entry of a system call: if it loads a named program, asks for the log. Where its attributes are, and what
+    /// they were.
+    fn entering(&self) -> Option<(u64, Vec<u8>)> {
+        let registers = self.registers();
+        if registers.orig_rax != libc::SYS_bpf as u64 || registers.rdi != BPF_PROG_LOAD {
+            return None;
+        }
+        let attr = self.read(registers.rsi, ATTR_LEN.min(registers.rdx as usize));
+        if attr.len() < ATTR_LEN || attr.get(NAME) == Some(&0) {
+            return None;
+        }
+        let mut log = [BPF_LOG_STATS, LOG_BYTES as u32].map(u32::to_ne_bytes).concat();
+        log.extend((registers.rsp - BELOW_STACK).to_ne_bytes());
+        self.write(registers.rsi + LOG_LEVEL as u64, &log);
+        Some((registers.rsi, attr))
+    }
+
+    /// At its exit: reads the log and puts the attributes back.
+    fn left(&self, at: u64, attr: &[u8]) -> Option<Load> {
+        let registers = self.registers();
+        let log = self.read(registers.rsp - BELOW_STACK, LOG_BYTES);
+        self.write(at + LOG_LEVEL as u64, attr.get(LOG_LEVEL..LOG_LEVEL + 16)?);
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+        };
+        let id = attr.get(ATTACH_BTF_ID..ATTACH_BTF_ID + 4)?;
+        Some(Load {
+            name: text(attr.get(NAME..NAME + NAME_LEN)?),
+            attach_btf_id: u32::from_ne_bytes(id.try_into().ok()?),
+            accepted: registers.rax.cast_signed() >= 0,
+            log: text(&log),
+        })
+    }
+
+    fn registers(&self) -> libc::user_regs_struct {
+        // SAFETY: plain integers, which the kernel fills for a stopped child.
+        unsafe {
+            let mut registers = std::mem::zeroed::<libc::user_regs_struct>();
+            let got = libc::ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers);
+            assert_eq!(got, 0, "read the child's registers");
+            registers
+        }
+    }
+
+    fn read(&self, at: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0_u8; len];
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
+        let remote = libc::iovec { iov_base: at as *mut _, iov_len: len };
+        // SAFETY: writes at most `len` bytes into `bytes`.
+        let read = unsafe { libc::process_vm_readv(self.0, &raw const local, 1, &raw const remote, 1, 0) };
+        bytes.truncate(usize::try_from(read).unwrap_or(0));
+        bytes
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) {
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let remote = libc::iovec { iov_base: at as *mut _, iov_len: bytes.len() };
+        // SAFETY: reads `bytes` only; the child's memory is the child's.
+        let wrote = unsafe { libc::process_vm_writev(self.0, &raw const local, 1, &raw const remote, 1, 0) };
+        assert_eq!(usize::try_from(wrote).ok(), Some(bytes.len()), "write into the child's memory");
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // SAFETY: a child of this process, not reaped: an ended one would have ended the loop.
+            unsafe { libc::kill(self.0, libc::SIGKILL) };
+            let _ = wait::reap(self.0);
+        }
+    }
+}
