@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod hooks;
 pub mod limits;
 pub mod offsets;
 pub mod record;

@@ -10,8 +10,28 @@ pub struct Entry {
     pub of: &'static str,
     /// Names of the member, newest first; `a.b` descends into a named member. Anonymous members are searched.
     pub members: &'static [&'static str],
-    /// Bytes that the programs read there; 0: only the address is used.
-    pub size: u32,
+    /// What it must be.
+    pub shape: Shape,
+}
+
+/// What a member or an argument must be for the programs to take it: part of the contract with each kernel. Exact
+/// where they read the whole of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// An integer or enum of this many bytes, or a struct that holds just one (`kuid_t`, `atomic_t`).
+    Int(u32),
+    /// A pointer to `struct NAME`; with an empty name, to anything.
+    Ptr(&'static str),
+    /// `struct NAME` itself.
+    Struct(&'static str),
+    /// Exactly this many bytes of text.
+    Text(u32),
+    /// At least this many bytes of text.
+    TextFrom(u32),
+    /// An array of at least this many pointers to `struct NAME`.
+    PtrsFrom(u32, &'static str),
+    /// An array of `struct NAME`, its length known at run time only.
+    Structs(&'static str),
 }
 
 /// Offset of a member that this kernel does not have and the programs do without.
@@ -21,7 +41,7 @@ pub const ABSENT: u32 = u32::MAX;
 pub const WORDS: usize = TABLE.len() + 5;
 
 macro_rules! offsets {
-    ($($field:ident = $of:literal [$($member:literal),+] $size:literal;)*) => {
+    ($($field:ident = $of:literal [$($member:literal),+] $shape:expr;)*) => {
         /// Byte offsets, by `struct_member`.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,78 +101,80 @@ macro_rules! offsets {
             field: stringify!($field),
             of: $of,
             members: &[$($member),+],
-            size: $size,
+            shape: $shape,
         }),*];
     };
 }
 
+use Shape::{Int, Ptr, PtrsFrom, Struct, Structs, Text, TextFrom};
+
 offsets! {
-    task_pid = "task_struct" ["pid"] 4;
-    task_tgid = "task_struct" ["tgid"] 4;
-    task_flags = "task_struct" ["flags"] 4;
-    task_exit_state = "task_struct" ["exit_state"] 4;
-    task_exit_code = "task_struct" ["exit_code"] 4;
-    task_real_parent = "task_struct" ["real_parent"] 8;
-    task_group_leader = "task_struct" ["group_leader"] 8;
-    task_start_boottime = "task_struct" ["start_boottime", "real_start_time"] 8;
-    task_cred = "task_struct" ["cred"] 8;
-    task_comm = "task_struct" ["comm"] 16;
-    task_fs = "task_struct" ["fs"] 8;
-    task_nsproxy = "task_struct" ["nsproxy"] 8;
-    task_signal = "task_struct" ["signal"] 8;
-    task_mm = "task_struct" ["mm"] 8;
-    task_self_exec_id = "task_struct" ["self_exec_id"] 0;
-    task_cgroups = "task_struct" ["cgroups"] 8;
-    signal_live = "signal_struct" ["live"] 4;
-    signal_nr_threads = "signal_struct" ["nr_threads"] 4;
-    signal_group_exit_code = "signal_struct" ["group_exit_code"] 4;
-    signal_flags = "signal_struct" ["flags"] 4;
-    signal_pids = "signal_struct" ["pids"] 0;
-    signal_leader = "signal_struct" ["leader"] 4;
-    signal_tty = "signal_struct" ["tty"] 8;
-    pid_numbers = "pid" ["numbers"] 0;
-    upid_nr = "upid" ["nr"] 4;
-    cred_uid = "cred" ["uid"] 4;
-    cred_euid = "cred" ["euid"] 4;
-    cred_suid = "cred" ["suid"] 4;
-    fs_users = "fs_struct" ["users"] 4;
-    fs_pwd = "fs_struct" ["pwd"] 16;
-    path_mnt = "path" ["mnt"] 8;
-    path_dentry = "path" ["dentry"] 8;
-    mount_mnt = "mount" ["mnt"] 0;
-    mount_parent = "mount" ["mnt_parent"] 8;
-    mount_mountpoint = "mount" ["mnt_mountpoint"] 8;
-    mount_ns = "mount" ["mnt_ns"] 8;
-    mount_id = "mount" ["mnt_id"] 4;
-    vfsmount_root = "vfsmount" ["mnt_root"] 8;
-    dentry_parent = "dentry" ["d_parent"] 8;
-    dentry_hash_len = "dentry" ["d_name.hash_len"] 8;
-    dentry_name = "dentry" ["d_name.name"] 8;
-    dentry_hash_pprev = "dentry" ["d_hash.pprev"] 8;
-    dentry_inode = "dentry" ["d_inode"] 8;
-    dentry_sb = "dentry" ["d_sb"] 8;
-    inode_ino = "inode" ["i_ino"] 8;
-    sb_dev = "super_block" ["s_dev"] 4;
-    nsproxy_mnt_ns = "nsproxy" ["mnt_ns"] 8;
-    mnt_namespace_inum = "mnt_namespace" ["ns.inum"] 4;
-    mm_arg_start = "mm_struct" ["arg_start"] 8;
-    mm_arg_end = "mm_struct" ["arg_end"] 8;
-    mm_env_start = "mm_struct" ["env_start"] 8;
-    mm_env_end = "mm_struct" ["env_end"] 8;
-    mm_exe_file = "mm_struct" ["exe_file"] 8;
-    file_path = "file" ["f_path"] 16;
-    binprm_filename = "linux_binprm" ["filename"] 8;
-    tty_name = "tty_struct" ["name"] 0;
-    tty_index = "tty_struct" ["index"] 4;
-    tty_driver = "tty_struct" ["driver"] 8;
-    tty_pgrp = "tty_struct" ["ctrl.pgrp", "pgrp"] 8;
-    tty_driver_major = "tty_driver" ["major"] 4;
-    tty_driver_minor_start = "tty_driver" ["minor_start"] 4;
-    css_set_dfl_cgrp = "css_set" ["dfl_cgrp"] 8;
-    cgroup_kn = "cgroup" ["kn"] 8;
-    cgroup_root = "cgroup" ["root"] 8;
-    cgroup_root_hierarchy_id = "cgroup_root" ["hierarchy_id"] 4;
-    kernfs_id = "kernfs_node" ["id"] 8;
-    kernfs_name = "kernfs_node" ["name"] 8;
-    kernfs_parent = "kernfs_node" ["__parent", "parent"] 8;
+    task_pid = "task_struct" ["pid"] Int(4);
+    task_tgid = "task_struct" ["tgid"] Int(4);
+    task_flags = "task_struct" ["flags"] Int(4);
+    task_exit_state = "task_struct" ["exit_state"] Int(4);
+    task_exit_code = "task_struct" ["exit_code"] Int(4);
+    task_real_parent = "task_struct" ["real_parent"] Ptr("task_struct");
+    task_group_leader = "task_struct" ["group_leader"] Ptr("task_struct");
+    task_start_boottime = "task_struct" ["start_boottime", "real_start_time"] Int(8);
+    task_cred = "task_struct" ["cred"] Ptr("cred");
+    task_comm = "task_struct" ["comm"] Text(16);
+    task_fs = "task_struct" ["fs"] Ptr("fs_struct");
+    task_nsproxy = "task_struct" ["nsproxy"] Ptr("nsproxy");
+    task_signal = "task_struct" ["signal"] Ptr("signal_struct");
+    task_mm = "task_struct" ["mm"] Ptr("mm_struct");
+    task_self_exec_id = "task_struct" ["self_exec_id"] Int(8);
+    task_cgroups = "task_struct" ["cgroups"] Ptr("css_set");
+    signal_live = "signal_struct" ["live"] Int(4);
+    signal_nr_threads = "signal_struct" ["nr_threads"] Int(4);
+    signal_group_exit_code = "signal_struct" ["group_exit_code"] Int(4);
+    signal_flags = "signal_struct" ["flags"] Int(4);
+    signal_pids = "signal_struct" ["pids"] PtrsFrom(4, "pid");
+    signal_leader = "signal_struct" ["leader"] Int(4);
+    signal_tty = "signal_struct" ["tty"] Ptr("tty_struct");
+    pid_numbers = "pid" ["numbers"] Structs("upid");
+    upid_nr = "upid" ["nr"] Int(4);
+    cred_uid = "cred" ["uid"] Int(4);
+    cred_euid = "cred" ["euid"] Int(4);
+    cred_suid = "cred" ["suid"] Int(4);
+    fs_users = "fs_struct" ["users"] Int(4);
+    fs_pwd = "fs_struct" ["pwd"] Struct("path");
+    path_mnt = "path" ["mnt"] Ptr("vfsmount");
+    path_dentry = "path" ["dentry"] Ptr("dentry");
+    mount_mnt = "mount" ["mnt"] Struct("vfsmount");
+    mount_parent = "mount" ["mnt_parent"] Ptr("mount");
+    mount_mountpoint = "mount" ["mnt_mountpoint"] Ptr("dentry");
+    mount_ns = "mount" ["mnt_ns"] Ptr("mnt_namespace");
+    mount_id = "mount" ["mnt_id"] Int(4);
+    vfsmount_root = "vfsmount" ["mnt_root"] Ptr("dentry");
+    dentry_parent = "dentry" ["d_parent"] Ptr("dentry");
+    dentry_hash_len = "dentry" ["d_name.hash_len"] Int(8);
+    dentry_name = "dentry" ["d_name.name"] Ptr("");
+    dentry_hash_pprev = "dentry" ["d_hash.pprev"] Ptr("");
+    dentry_inode = "dentry" ["d_inode"] Ptr("inode");
+    dentry_sb = "dentry" ["d_sb"] Ptr("super_block");
+    inode_ino = "inode" ["i_ino"] Int(8);
+    sb_dev = "super_block" ["s_dev"] Int(4);
+    nsproxy_mnt_ns = "nsproxy" ["mnt_ns"] Ptr("mnt_namespace");
+    mnt_namespace_inum = "mnt_namespace" ["ns.inum"] Int(4);
+    mm_arg_start = "mm_struct" ["arg_start"] Int(8);
+    mm_arg_end = "mm_struct" ["arg_end"] Int(8);
+    mm_env_start = "mm_struct" ["env_start"] Int(8);
+    mm_env_end = "mm_struct" ["env_end"] Int(8);
+    mm_exe_file = "mm_struct" ["exe_file"] Ptr("file");
+    file_path = "file" ["f_path"] Struct("path");
+    binprm_filename = "linux_binprm" ["filename"] Ptr("");
+    tty_name = "tty_struct" ["name"] TextFrom(16);
+    tty_index = "tty_struct" ["index"] Int(4);
+    tty_driver = "tty_struct" ["driver"] Ptr("tty_driver");
+    tty_pgrp = "tty_struct" ["ctrl.pgrp", "pgrp"] Ptr("pid");
+    tty_driver_major = "tty_driver" ["major"] Int(4);
+    tty_driver_minor_start = "tty_driver" ["minor_start"] Int(4);
+    css_set_dfl_cgrp = "css_set" ["dfl_cgrp"] Ptr("cgroup");
+    cgroup_kn = "cgroup" ["kn"] Ptr("kernfs_node");
+    cgroup_root = "cgroup" ["root"] Ptr("cgroup_root");
+    cgroup_root_hierarchy_id = "cgroup_root" ["hierarchy_id"] Int(4);
+    kernfs_id = "kernfs_node" ["id"] Int(8);
+    kernfs_name = "kernfs_node" ["name"] Ptr("");
+    kernfs_parent = "kernfs_node" ["__parent", "parent"] Ptr("kernfs_node");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::once::Snapshot;
-use super::{Exit, term};
+use super::{BtfFile, Exit, term};
 use crate::show::answer::AuditAnswer;
 use crate::show::bytes::{Text, to_line};
 use crate::show::style::{BAD, GOOD};
@@ -20,6 +20,8 @@ pub struct Audit {
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    btf: BtfFile,
 }
 
 impl Audit {
@@ -31,7 +33,7 @@ impl Audit {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let mut snapshot = Snapshot::take(None)?;
+                let mut snapshot = Snapshot::take(None, self.btf.btf.as_deref())?;
                 let report = snapshot.audit()?;
                 if !self.json {
                     eprintln!(

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, term};
+use super::{BtfFile, Exit, term};
 use crate::kernel::{self, Check, Verdict};
 use crate::show::bytes::to_line;
 use crate::show::style::{BAD, GOOD, NOTICE};
@@ -18,6 +18,8 @@ pub struct Doctor {
     /// JSON: an array of checks (docs/json.md)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    btf: BtfFile,
 }
 
 #[derive(Serialize)]
@@ -30,7 +32,7 @@ struct CheckJson {
 impl Doctor {
     /// 0, or 1 if observer cannot run here.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let mut checks = kernel::doctor();
+        let mut checks = kernel::doctor(self.btf.btf.as_deref());
         checks.push(daemon(socket));
         checks.push(group());
         if self.json {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::once::Snapshot;
-use super::{Exit, term};
+use super::{BtfFile, Exit, term};
 use crate::daemon::answers;
 use crate::show::answer::ListAnswer;
 use crate::show::bytes::{Text, to_line};
@@ -31,6 +31,8 @@ pub struct List {
     /// Session rules for the case that no daemon runs
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    btf: BtfFile,
 }
 
 impl List {
@@ -42,7 +44,7 @@ impl List {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let snapshot = Snapshot::take(self.config.as_deref())?;
+                let snapshot = Snapshot::take(self.config.as_deref(), self.btf.btf.as_deref())?;
                 if !self.json && !self.porcelain {
                     eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
                 }

@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigError;
 
@@ -63,6 +63,14 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print a shell's completion script
     Completions(completions::Completions),
+}
+
+/// For commands that load the kernel programs.
+#[derive(Args)]
+struct BtfFile {
+    /// Take the kernel's layout from this file, not from /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "PATH")]
+    btf: Option<PathBuf>,
 }
 
 /// How a command ends.

@@ -46,13 +46,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks, with the sessions of `config`'s rules. Needs the rights to.
-    pub fn take(config: Option<&Path>) -> anyhow::Result<Self> {
+    /// Looks, with the sessions of `config`'s rules; the kernel's layout from `btf`, if that is given. Needs the rights to.
+    pub fn take(config: Option<&Path>, btf: Option<&Path>) -> anyhow::Result<Self> {
         let config = Config::load(config)?;
         let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
         let mut wants = Wants::default();
-        let look = Look::load().map_err(no_rights)?;
+        let look = Look::load(btf).map_err(no_rights)?;
         let reader = look.memory_reader();
         let mut core = Core::new(Settings {
             rules: config.rules,

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::once::Snapshot;
-use super::{Exit, term};
+use super::{BtfFile, Exit, term};
 use crate::daemon::answers;
 use crate::show::answer::ProcessesAnswer;
 use crate::show::bytes::{Text, to_line};
@@ -26,6 +26,8 @@ pub struct Ps {
     /// JSON: an array of processes (docs/json.md)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    btf: BtfFile,
 }
 
 impl Ps {
@@ -37,7 +39,7 @@ impl Ps {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let snapshot = Snapshot::take(None)?;
+                let snapshot = Snapshot::take(None, self.btf.btf.as_deref())?;
                 if !self.json {
                     eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
                 }

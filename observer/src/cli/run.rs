@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Exit, Failure, SOCKET_DEFAULT};
+use super::{BtfFile, Exit, Failure, SOCKET_DEFAULT};
 use crate::config::{Config, check_ring_bytes};
 use crate::daemon;
 
@@ -23,6 +23,8 @@ pub struct Run {
     /// Print the kernel programs' own diagnostics
     #[arg(long)]
     program_log: bool,
+    #[command(flatten)]
+    btf: BtfFile,
 }
 
 fn parse_ring_bytes(text: &str) -> Result<u32, String> {
@@ -43,6 +45,7 @@ impl Run {
                 .or(config.ring_bytes)
                 .unwrap_or(observer_common::limits::RING_BYTES_DEFAULT),
             program_log: self.program_log,
+            btf: self.btf.btf,
             config,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;

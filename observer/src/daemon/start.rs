@@ -42,6 +42,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Pass the programs' own diagnostics on.
     pub program_log: bool,
+    /// Type information in place of the kernel's own.
+    pub btf: Option<PathBuf>,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -67,7 +69,11 @@ pub fn run(options: Options) -> Result<()> {
 async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
     // Before the programs: a signal during the start stops it in order.
     let stop = signals()?;
-    let kernel_options = kernel::Options { ring_bytes: options.ring_bytes, program_log: options.program_log };
+    let kernel_options = kernel::Options {
+        ring_bytes: options.ring_bytes,
+        program_log: options.program_log,
+        btf: options.btf,
+    };
     let kernel = Kernel::start(&kernel_options)?;
     let ring = kernel
         .ring_fd()

@@ -8,7 +8,9 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::programs::{BtfTracePoint, TracePoint};
+use observer_common::hooks::Point;
 
+use super::contract::Contract;
 use super::sys;
 
 /// One fact that is taken from the kernel, and what it is taken from on this kernel.
@@ -70,10 +72,18 @@ const SYSCALL_EXITS: &[(&str, &str, &[&str])] = &[
 const WHY_FALLBACK: &str = "this kernel attaches no fexit programs";
 
 /// Attaches everything that this kernel can; errors only where a fact without which there is no map is missing.
-pub fn attach(ebpf: &mut Ebpf) -> Result<(Vec<Hook>, Vec<BlindSpot>)> {
+/// What is not as the contract says is not attached.
+pub fn attach(ebpf: &mut Ebpf, contract: &Contract) -> Result<(Vec<Hook>, Vec<BlindSpot>)> {
     let mut hooks = Vec::new();
     let mut blind = Vec::new();
     for (index, (fact, name)) in BTF_TRACEPOINTS.iter().enumerate() {
+        if let Some(why) = contract.unfit(Point::Tracepoint(name)) {
+            blind.push(BlindSpot {
+                fact,
+                what: format!("changes, for this kernel is not as observer knows it: {why}"),
+            });
+            continue;
+        }
         let program: &mut BtfTracePoint = program(ebpf, name)?.try_into()?;
         match program.attach() {
             Ok(_) => hooks.push(Hook { fact, source: format!("tp_btf/{name}"), why: String::new() }),

@@ -1,33 +1,53 @@
 //! A reader of BTF type information: struct members, and the arguments of functions. It keeps the kernel's bytes
-//! and an index, 7 MB in all, where a parsed tree takes 90 MB; and it believes nothing of what they say.
+//! and an index, 8 MB in all, where a parsed tree takes 90 MB; and it believes nothing of what they say.
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use observer_common::hooks::Point;
 
-const KIND_PTR: u32 = 2;
-const KIND_ARRAY: u32 = 3;
-const KIND_STRUCT: u32 = 4;
-const KIND_UNION: u32 = 5;
+/// What is refused as too large to be a kernel's type information, bytes: they take some 5 MiB.
+const BTF_BYTES_MAX: u64 = 64 << 20;
+
+pub(super) const KIND_INT: u32 = 1;
+pub(super) const KIND_PTR: u32 = 2;
+pub(super) const KIND_ARRAY: u32 = 3;
+pub(super) const KIND_STRUCT: u32 = 4;
+pub(super) const KIND_UNION: u32 = 5;
+pub(super) const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
-const KIND_FUNC_PROTO: u32 = 13;
+pub(super) const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
+pub(super) const KIND_ENUM64: u32 = 19;
+
+const MAGIC: u16 = 0xeb9f;
+
+/// What the kernel puts before a system call's name where it is entered.
+#[cfg(target_arch = "x86_64")]
+pub const SYSCALL_PREFIX: &str = "__x64_sys_";
+/// What the kernel puts before a system call's name where it is entered.
+#[cfg(target_arch = "aarch64")]
+pub const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
 /// Typedef chains and nested anonymous members deeper than this are taken for corruption.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// Type information of one kernel.
 pub struct Btf {
     bytes: Vec<u8>,
     /// Offset of each type's record; ids begin at 1.
     types: Vec<u32>,
+    /// Types that are looked up by name: hash of the name, and id. Sorted.
+    names: Vec<(u32, u32)>,
     strings: usize,
     strings_end: usize,
 }
@@ -41,6 +61,36 @@ pub struct Member {
     pub bits: u32,
     /// Bytes of its type; 0 where that has no size (a flexible array).
     pub size: u32,
+    /// Its type.
+    pub type_id: u32,
+}
+
+impl Member {
+    /// In the same place, and as large: what two structs of one name must agree on.
+    fn agrees_with(&self, other: &Self) -> bool {
+        (self.bit_offset, self.bits, self.size) == (other.bit_offset, other.bits, other.size)
+    }
+}
+
+/// Why a hook cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookError {
+    /// Nothing of that name.
+    Missing,
+    /// Several functions of that name (static ones): one cannot tell to which a program would be attached.
+    Ambiguous,
+    /// BTF has something else under that name.
+    Malformed,
+}
+
+impl fmt::Display for HookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "this kernel does not have it",
+            Self::Ambiguous => "this kernel has several functions of that name",
+            Self::Malformed => "this kernel's type information has something else under that name",
+        })
+    }
 }
 
 /// Why a member cannot be used.
@@ -64,41 +114,75 @@ impl fmt::Display for MemberError {
     }
 }
 
+/// One type's record.
 #[derive(Clone, Copy)]
-struct Type {
-    at: usize,
+pub(super) struct Type {
+    pub(super) at: usize,
     name: u32,
-    kind: u32,
-    vlen: usize,
+    pub(super) kind: u32,
+    pub(super) vlen: usize,
     bit_fields: bool,
     /// Size, or the id of the type referred to.
-    size_or_type: u32,
+    pub(super) size_or_type: u32,
 }
 
 impl Btf {
     /// Reads and indexes a BTF file.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        Self::index(bytes).with_context(|| format!("index {}", path.display()))
+        let file = File::open(path).with_context(|| format!("read {}", path.display()))?;
+        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        ensure!(is_file, "read {}: it is no regular file", path.display());
+        let mut bytes = Vec::new();
+        file.take(BTF_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("read {}", path.display()))?;
+        ensure!(
+            bytes.len() as u64 <= BTF_BYTES_MAX,
+            "read {}: it is larger than {} MiB, which no kernel's type information is",
+            path.display(),
+            BTF_BYTES_MAX >> 20
+        );
+        Self::index(bytes).with_context(|| format!("read {}", path.display()))
     }
 
-    fn index(bytes: Vec<u8>) -> Result<Self> {
-        let header_len = u32_at(&bytes, 4).context("BTF header is cut short")? as usize;
-        ensure!(bytes.get(..2) == Some(0xeb9f_u16.to_ne_bytes().as_slice()), "not BTF: wrong magic number");
-        let field = |at| u32_at(&bytes, at).map(|value| value as usize).context("BTF header is cut short");
+    pub(super) fn index(bytes: Vec<u8>) -> Result<Self> {
+        match bytes.get(..2).and_then(|magic| magic.try_into().ok()).map(u16::from_ne_bytes) {
+            Some(MAGIC) => {}
+            Some(magic) if magic.swap_bytes() == MAGIC => {
+                bail!("it is BTF in the other byte order: of a machine of another kind")
+            }
+            _ => bail!("it is not BTF: the magic number is wrong"),
+        }
+        let field =
+            |at| u32_at(&bytes, at).map(|value| value as usize).context("the BTF header is cut short");
+        let header_len = field(4)?;
         let types_at = header_len + field(8)?;
         let types_end = types_at + field(12)?;
         let strings = header_len + field(16)?;
         let strings_end = strings + field(20)?;
-        ensure!(types_end <= bytes.len() && strings_end <= bytes.len(), "BTF sections reach beyond the file");
-        let mut btf = Self { bytes, types: vec![0], strings, strings_end };
+        ensure!(
+            types_end <= bytes.len() && strings_end <= bytes.len(),
+            "the BTF is cut short: its header speaks of {} bytes, there are {}",
+            types_end.max(strings_end),
+            bytes.len()
+        );
+        let mut btf = Self { bytes, types: vec![0], names: Vec::new(), strings, strings_end };
         let mut at = types_at;
         while at < types_end {
-            let ty = btf.type_at(at).context("BTF type is cut short")?;
+            let ty = btf.type_at(at).context("a BTF type is cut short")?;
+            if matches!(ty.kind, KIND_STRUCT | KIND_TYPEDEF | KIND_FUNC | KIND_ENUM) && ty.name != 0 {
+                let name = btf.string(ty.name).context("the name of a BTF type lies outside the strings")?;
+                let entry = (hash(name), btf.types.len() as u32);
+                btf.names.push(entry);
+            }
             btf.types.push(at as u32);
             at += 12
-                + trailer_len(ty.kind, ty.vlen).with_context(|| format!("unknown BTF kind {}", ty.kind))?;
+                + trailer_len(ty.kind, ty.vlen).with_context(|| {
+                    format!("BTF kind {} is not known to this observer: it is older than the kernel", ty.kind)
+                })?;
         }
+        ensure!(at == types_end, "the last BTF type is cut short");
+        btf.names.sort_unstable();
         Ok(btf)
     }
 
@@ -110,7 +194,7 @@ impl Btf {
         for ty in self.types_named(name).filter(|ty| ty.kind == KIND_STRUCT && ty.vlen > 0) {
             structs += 1;
             if let Some(member) = self.descend(ty, path) {
-                conflict |= found.is_some_and(|other| other != member);
+                conflict |= found.is_some_and(|other| !other.agrees_with(&member));
                 found = Some(member);
             } else {
                 conflict |= found.is_some();
@@ -124,19 +208,68 @@ impl Btf {
         }
     }
 
-    /// How many arguments a tracepoint hands to a BTF program; `None` if the kernel has no such tracepoint.
-    pub fn tracepoint_arity(&self, name: &str) -> Option<usize> {
-        let typedef = self.types_named(&format!("btf_trace_{name}")).find(|ty| ty.kind == KIND_TYPEDEF)?;
-        let proto = self.resolve(typedef.size_or_type)?;
-        // A pointer to the prototype, whose first argument is the tracepoint's private data.
-        let proto = if proto.kind == KIND_PTR { self.resolve(proto.size_or_type)? } else { proto };
-        (proto.kind == KIND_FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
+    /// Types of the arguments that a program gets at `point`, in order.
+    pub fn arguments(&self, point: Point) -> Result<Vec<u32>, HookError> {
+        let (proto, hidden) = match point {
+            // A pointer to the prototype, whose first argument is the tracepoint's private data.
+            Point::Tracepoint(name) => {
+                let typedef = self.only(&format!("btf_trace_{name}"), KIND_TYPEDEF)?;
+                let pointer = self.resolve(typedef.size_or_type).ok_or(HookError::Malformed)?;
+                (if pointer.kind == KIND_PTR { pointer.size_or_type } else { typedef.size_or_type }, 1)
+            }
+            Point::Function(name) => (self.only(name, KIND_FUNC)?.size_or_type, 0),
+            Point::Syscall(name) => {
+                (self.only(&format!("{SYSCALL_PREFIX}{name}"), KIND_FUNC)?.size_or_type, 0)
+            }
+            Point::Iterator(name) => (self.only(&format!("bpf_iter_{name}"), KIND_FUNC)?.size_or_type, 0),
+        };
+        let proto = self.resolve(proto).filter(|proto| proto.kind == KIND_FUNC_PROTO);
+        let proto = proto.ok_or(HookError::Malformed)?;
+        (hidden..proto.vlen)
+            .map(|index| u32_at(&self.bytes, proto.at + 12 + index * 8 + 4).ok_or(HookError::Malformed))
+            .collect()
+    }
+
+    /// The type of this name and kind, where there is one and not more. The kernel's own duplicates of a typedef
+    /// (of types that differ in what does not matter here) count as one.
+    fn only(&self, name: &str, kind: u32) -> Result<Type, HookError> {
+        let mut types = self.types_named(name).filter(|ty| ty.kind == kind);
+        let first = types.next().ok_or(HookError::Missing)?;
+        if kind == KIND_FUNC && types.next().is_some() { Err(HookError::Ambiguous) } else { Ok(first) }
+    }
+
+    /// The value of a constant of an enum.
+    pub fn constant(&self, of: &str, name: &str) -> Option<u32> {
+        let value = |ty: Type| {
+            (0..ty.vlen).map(|index| ty.at + 12 + index * 8).find_map(|at| {
+                let same = self.string(u32_at(&self.bytes, at)?)? == name.as_bytes();
+                same.then(|| u32_at(&self.bytes, at + 4))?
+            })
+        };
+        self.types_named(of).filter(|ty| ty.kind == KIND_ENUM).find_map(value)
     }
 
     fn types_named(&self, name: &str) -> impl Iterator<Item = Type> {
-        self.types.iter().skip(1).filter_map(|&at| self.type_at(at as usize)).filter(move |ty| {
-            ty.name != 0 && self.string(ty.name).is_some_and(|string| string == name.as_bytes())
-        })
+        let name = name.as_bytes();
+        let hash = hash(name);
+        let begin = self.names.partition_point(|&(other, _)| other < hash);
+        let same = self.names.iter().skip(begin).take_while(move |&&(other, _)| other == hash);
+        same.filter_map(|&(_, id)| self.record(id))
+            .filter(move |ty| self.string(ty.name).is_some_and(|string| string == name))
+    }
+
+    fn record(&self, id: u32) -> Option<Type> {
+        self.type_at(*self.types.get(id as usize).filter(|_| id != 0)? as usize)
+    }
+
+    /// A type's name; empty if it has none.
+    pub(super) fn name_of(&self, ty: Type) -> &[u8] {
+        self.string(ty.name).unwrap_or_default()
+    }
+
+    /// The 32 bits at this place of a type's record.
+    pub(super) fn word(&self, ty: Type, at: usize) -> Option<u32> {
+        u32_at(&self.bytes, ty.at + at)
     }
 
     fn descend(&self, ty: Type, path: &str) -> Option<Member> {
@@ -173,7 +306,8 @@ impl Btf {
                     return Some((Member { bit_offset, ..member }, type_id));
                 }
             } else if string == name.as_bytes() {
-                return Some((Member { bit_offset, bits, size: self.size_of(type_id, 0) }, type_id));
+                let size = self.size_of(type_id, 0);
+                return Some((Member { bit_offset, bits, size, type_id }, type_id));
             }
         }
         None
@@ -194,10 +328,10 @@ impl Btf {
     }
 
     /// The type behind typedefs and qualifiers.
-    fn resolve(&self, type_id: u32) -> Option<Type> {
+    pub(super) fn resolve(&self, type_id: u32) -> Option<Type> {
         let mut id = type_id;
         for _ in 0..DEPTH_MAX {
-            let ty = self.type_at(*self.types.get(id as usize).filter(|_| id != 0)? as usize)?;
+            let ty = self.record(id)?;
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = ty.size_or_type
@@ -230,12 +364,17 @@ impl Btf {
 fn trailer_len(kind: u32, vlen: usize) -> Result<usize> {
     Ok(match kind {
         2 | 7..=12 | 16 | 18 => 0,
-        1 | 14 | 17 => 4,
+        KIND_INT | 14 | 17 => 4,
         KIND_ARRAY => 12,
-        KIND_STRUCT | KIND_UNION | 15 | 19 => 12 * vlen,
-        6 | KIND_FUNC_PROTO => 8 * vlen,
+        KIND_STRUCT | KIND_UNION | 15 | KIND_ENUM64 => 12 * vlen,
+        KIND_ENUM | KIND_FUNC_PROTO => 8 * vlen,
         _ => bail!("unknown"),
     })
+}
+
+/// FNV-1a.
+fn hash(name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

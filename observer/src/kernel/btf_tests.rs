@@ -68,8 +68,9 @@ impl Made {
     }
 }
 
-fn member(bit_offset: u32, size: u32) -> Result<Member, MemberError> {
-    Ok(Member { bit_offset, bits: 0, size })
+/// Where a member stands and how large it is.
+fn found(btf: &Btf, of: &str, path: &str) -> Result<(u32, u32), MemberError> {
+    btf.member(of, path).map(|member| (member.bit_offset, member.size))
 }
 
 #[test]
@@ -82,12 +83,12 @@ fn members_are_found_through_anonymous_structs_and_typedefs() {
     let renamed = made.head("qstr_t", KIND_TYPEDEF, 0, qstr);
     made.aggregate(KIND_STRUCT, "dentry", 24, &[("d_flags", int, 0), ("d_name", renamed, 64)]);
     let btf = made.btf();
-    assert_eq!(btf.member("dentry", "d_flags"), member(0, 4));
-    assert_eq!(btf.member("dentry", "d_name.len"), member(96, 4));
-    assert_eq!(btf.member("dentry", "d_name.name"), member(128, 4));
-    assert_eq!(btf.member("dentry", "d_gone"), Err(MemberError::NoMember));
-    assert_eq!(btf.member("dentry", "d_flags.deeper"), Err(MemberError::NoMember));
-    assert_eq!(btf.member("inode", "i_ino"), Err(MemberError::NoStruct));
+    assert_eq!(found(&btf, "dentry", "d_flags"), Ok((0, 4)));
+    assert_eq!(found(&btf, "dentry", "d_name.len"), Ok((96, 4)));
+    assert_eq!(found(&btf, "dentry", "d_name.name"), Ok((128, 4)));
+    assert_eq!(found(&btf, "dentry", "d_gone"), Err(MemberError::NoMember));
+    assert_eq!(found(&btf, "dentry", "d_flags.deeper"), Err(MemberError::NoMember));
+    assert_eq!(found(&btf, "inode", "i_ino"), Err(MemberError::NoStruct));
 }
 
 #[test]
@@ -99,8 +100,8 @@ fn structs_of_one_name_must_agree_on_the_member() {
     // A declaration without members says nothing.
     made.aggregate(KIND_STRUCT, "pid", 0, &[]);
     let btf = made.btf();
-    assert_eq!(btf.member("pid", "count"), member(0, 4));
-    assert_eq!(btf.member("pid", "level"), Err(MemberError::Ambiguous));
+    assert_eq!(found(&btf, "pid", "count"), Ok((0, 4)));
+    assert_eq!(found(&btf, "pid", "level"), Err(MemberError::Ambiguous));
 }
 
 #[test]
@@ -111,11 +112,11 @@ fn bit_fields_are_told_from_members() {
     made.head("task_struct", 0x80 | KIND_STRUCT, 1, 4);
     made.words(&[name, int, 1 << 24 | 17]);
     let found = made.btf().member("task_struct", "in_execve");
-    assert_eq!(found, Ok(Member { bit_offset: 17, bits: 1, size: 4 }));
+    assert_eq!(found, Ok(Member { bit_offset: 17, bits: 1, size: 4, type_id: int }));
 }
 
 #[test]
-fn arguments_of_a_tracepoint_are_counted_without_its_private_data() {
+fn arguments_of_a_tracepoint_are_told_without_its_private_data() {
     let mut made = Made::new();
     let int = made.int(4);
     let proto = made.head("", KIND_FUNC_PROTO, 3, 0);
@@ -123,8 +124,8 @@ fn arguments_of_a_tracepoint_are_counted_without_its_private_data() {
     let pointer = made.head("", KIND_PTR, 0, proto);
     made.head("btf_trace_sched_process_exit", KIND_TYPEDEF, 0, pointer);
     let btf = made.btf();
-    assert_eq!(btf.tracepoint_arity("sched_process_exit"), Some(2));
-    assert_eq!(btf.tracepoint_arity("sched_process_fork"), None);
+    assert_eq!(btf.arguments(Point::Tracepoint("sched_process_exit")), Ok(vec![int, int]));
+    assert_eq!(btf.arguments(Point::Tracepoint("sched_process_fork")), Err(HookError::Missing));
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn broken_files_are_refused_and_never_a_panic() {
     // A struct that holds itself without a name: the search must end.
     made.aggregate(KIND_STRUCT, "", 4, &[("", int + 1, 0)]);
     made.aggregate(KIND_STRUCT, "task_struct", 4, &[("", int + 1, 0), ("pid", int, 0)]);
-    assert_eq!(made.btf().member("task_struct", "tgid"), Err(MemberError::NoMember));
+    assert_eq!(found(&made.btf(), "task_struct", "tgid"), Err(MemberError::NoMember));
     let bytes = made.bytes();
     for len in 0..bytes.len() {
         assert!(Btf::index(bytes[..len].to_vec()).is_err(), "cut at {len}");
@@ -144,7 +145,7 @@ fn broken_files_are_refused_and_never_a_panic() {
             let mut broken = bytes.clone();
             broken[at] = value;
             if let Ok(btf) = Btf::index(broken) {
-                let _ = (btf.member("task_struct", "pid"), btf.tracepoint_arity("task_struct"));
+                let _ = (btf.member("task_struct", "pid"), btf.arguments(Point::Tracepoint("task_struct")));
             }
         }
     }

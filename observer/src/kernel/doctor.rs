@@ -1,5 +1,7 @@
 //! `observer doctor`: can this machine run it? Tries the real programs, not a miniature.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{Kernel, Options, attach, load, sys};
@@ -38,7 +40,7 @@ impl Check {
 
 /// Every check that concerns the kernel, in the order in which they matter. Loads, attaches and self-tests the real
 /// programs, then detaches them.
-pub fn doctor() -> Vec<Check> {
+pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
     let mut checks = vec![
         Check::of(
             "kernel release",
@@ -46,13 +48,17 @@ pub fn doctor() -> Vec<Check> {
         ),
         Check::of("pid namespace", sys::check_pid_namespace().map(|()| "the host's own".into())),
         Check::of("rights", sys::check_capabilities().map(|()| "may load programs".into())),
-        Check::of("BTF", load::check_btf().map(|()| format!("{} has every field in use", load::KERNEL_BTF))),
+        Check::of("BTF", load::check_btf(btf).map(|_| has_all(btf))),
         tracefs(),
     ];
     if checks.iter().any(|check| check.verdict == Verdict::Fails) {
         return checks;
     }
-    let options = Options { ring_bytes: observer_common::limits::RING_BYTES_MIN, program_log: false };
+    let options = Options {
+        ring_bytes: observer_common::limits::RING_BYTES_MIN,
+        program_log: false,
+        btf: btf.map(Path::to_owned),
+    };
     match Kernel::start(&options) {
         Err(error) => checks.push(Check::of("programs", Err(error))),
         Ok(kernel) => {
@@ -85,6 +91,10 @@ pub fn doctor() -> Vec<Check> {
         }
     }
     checks
+}
+
+fn has_all(btf: Option<&Path>) -> String {
+    format!("{} has every field in use", btf.unwrap_or(Path::new(load::KERNEL_BTF)).display())
 }
 
 fn tracefs() -> Check {

@@ -5,10 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::programs::{BtfTracePoint, Iter, Program, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
+use observer_common::hooks::{HOOKS, Hook};
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
 
 use super::btf::Btf;
-use super::{offsets, sys};
+use super::contract::Contract;
+use super::{Options, sys};
 
 /// Where the kernel publishes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -45,10 +47,25 @@ pub fn check_machine() -> Result<()> {
     check_btf_exists()
 }
 
-/// Whether every offset resolves.
-pub fn check_btf() -> Result<()> {
+/// Whether the kernel is as the programs expect: its own type information, or what `btf` says instead of it.
+pub fn check_btf(btf: Option<&Path>) -> Result<Contract> {
     check_btf_exists()?;
-    offsets::resolve(&Btf::read(Path::new(KERNEL_BTF))?).map(drop)
+    contract(btf)
+}
+
+/// Only the contract is taken from `file`: programs are attached by the numbers that the running kernel gives its types,
+/// and in another's numbering the same number is something else.
+fn contract(file: Option<&Path>) -> Result<Contract> {
+    let contract = Btf::read(file.unwrap_or(Path::new(KERNEL_BTF))).and_then(|btf| Contract::check(&btf));
+    match file {
+        Some(file) => contract.with_context(|| {
+            format!(
+                "--btf {} does not do: give the running kernel's own type information, or leave the option out",
+                file.display()
+            )
+        }),
+        None => contract,
+    }
 }
 
 fn check_btf_exists() -> Result<()> {
@@ -60,16 +77,19 @@ fn check_btf_exists() -> Result<()> {
     Ok(())
 }
 
-/// Loads the object into the kernel; nothing is attached yet.
-pub fn load(which: Programs, ring_bytes: u32, program_log: bool) -> Result<Ebpf> {
+/// Loads the object into the kernel; nothing is attached yet. What the kernel keeps of the contract comes with it.
+pub fn load(which: Programs, options: &Options) -> Result<(Ebpf, Contract)> {
+    let Options { ring_bytes, program_log, btf: file } = options;
+    let ring_bytes = *ring_bytes;
     check_machine()?;
     check_ring_bytes(ring_bytes)?;
     sys::return_freed_memory();
-    let mut offsets = offsets::resolve(&Btf::read(Path::new(KERNEL_BTF))?)?;
+    let contract = contract(file.as_deref())?;
+    let mut offsets = contract.offsets;
     offsets.ring_bytes = ring_bytes;
     offsets.typed_loads = u32::from(sys::typed_loads_are_safe());
     let words = offsets.words();
-    let log_level: u8 = if program_log { u8::MAX } else { 0 };
+    let log_level: u8 = if *program_log { u8::MAX } else { 0 };
     sys::raise_memlock_where_needed();
     let btf = AyaBtf::from_sys_fs().context("parse the kernel's BTF")?;
     let mut loader = EbpfLoader::new();
@@ -81,13 +101,19 @@ pub fn load(which: Programs, ring_bytes: u32, program_log: bool) -> Result<Ebpf>
     let mut ebpf = loader.load(OBJECT).map_err(explain)?;
     for (name, program) in ebpf.programs_mut() {
         let wanted = which == Programs::All || matches!(program, Program::Iter(_));
-        if wanted {
+        if wanted && is_fit(&contract, name, program) {
             load_program(name, program, &btf)?;
         }
     }
     drop(btf);
     sys::give_back_memory();
-    Ok(ebpf)
+    Ok((ebpf, contract))
+}
+
+/// Whether what the program is attached to is as it expects.
+fn is_fit(contract: &Contract, name: &str, program: &Program) -> bool {
+    let unfit = |hook: &Hook| hook.point.name() == name && contract.unfit(hook.point).is_some();
+    !matches!(program, Program::BtfTracePoint(_)) || !HOOKS.iter().any(unfit)
 }
 
 fn load_program(name: &str, program: &mut Program, btf: &AyaBtf) -> Result<()> {

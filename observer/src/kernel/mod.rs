@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
@@ -14,15 +15,16 @@ use observer_core::{Input, Tgid};
 
 mod attach;
 mod btf;
+mod contract;
 mod doctor;
 mod load;
 mod memory;
 mod misses;
-mod offsets;
 mod pass;
 mod program_log;
 mod ring;
 mod selftest;
+mod shape;
 mod snapshot;
 mod sys;
 
@@ -45,6 +47,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Pass the programs' own diagnostics (aya-log) on to standard error.
     pub program_log: bool,
+    /// Type information to take the kernel's layout from, in place of its own.
+    pub btf: Option<PathBuf>,
 }
 
 /// What [`Kernel::drain`] did.
@@ -91,7 +95,7 @@ impl Kernel {
     /// Loads the programs with this kernel's offsets, attaches, runs the self-test. From here on records queue
     /// in the ring. Errors are sentences that end with the next step.
     pub fn start(options: &Options) -> Result<Self> {
-        let mut ebpf = load::load(Programs::All, options.ring_bytes, options.program_log)?;
+        let (mut ebpf, contract) = load::load(Programs::All, options)?;
         let ring_map = ebpf.take_map("RING").context("find the ring in the object")?;
         let control_map = ebpf.take_map("CONTROL").context("find the control map in the object")?;
         let (Map::RingBuf(ring_data), Map::Array(control_data)) = (&ring_map, &control_map) else {
@@ -107,7 +111,7 @@ impl Kernel {
             program_log::start(&mut ebpf)?;
         }
         control.set_reader_state(control::READER_POLLING);
-        let (hooks, blind_spots) = attach::attach(&mut ebpf)?;
+        let (hooks, blind_spots) = attach::attach(&mut ebpf, &contract)?;
         let misses = Misses::new(&ebpf);
         let mut kernel = Self {
             ring,
@@ -256,9 +260,14 @@ pub struct Look {
 }
 
 impl Look {
-    /// Loads it.
-    pub fn load() -> Result<Self> {
-        let ebpf = load::load(Programs::Iterator, observer_common::limits::RING_BYTES_MIN, false)?;
+    /// Loads it; the kernel's layout as `btf` says, or as the kernel itself does.
+    pub fn load(btf: Option<&Path>) -> Result<Self> {
+        let options = Options {
+            ring_bytes: observer_common::limits::RING_BYTES_MIN,
+            program_log: false,
+            btf: btf.map(Path::to_owned),
+        };
+        let (ebpf, _) = load::load(Programs::Iterator, &options)?;
         Ok(Self { passes: Passes::new(&ebpf)? })
     }
 

@@ -1,0 +1,102 @@
+//! What a type in BTF is, held against what the programs expect of it, and said in C's words.
+
+use observer_common::offsets::Shape;
+
+use super::btf::{
+    Btf, DEPTH_MAX, KIND_ARRAY, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT,
+    KIND_UNION, Type,
+};
+
+impl Btf {
+    /// Whether a type is what `shape` says.
+    pub fn is(&self, type_id: u32, shape: Shape) -> bool {
+        // Nothing to resolve to is `void`, which is nothing that a program takes.
+        self.resolve(type_id).is_some_and(|ty| match shape {
+            Shape::Int(bytes) => self.integer_bytes(ty, 0) == Some(bytes),
+            Shape::Ptr(name) => ty.kind == KIND_PTR && self.points_at(ty, name),
+            Shape::Struct(name) => self.is_struct(ty, name),
+            Shape::Text(bytes) => self.text_bytes(ty) == Some(bytes),
+            Shape::TextFrom(bytes) => self.text_bytes(ty).is_some_and(|found| found >= bytes),
+            Shape::PtrsFrom(count, name) => self.array(ty).is_some_and(|(element, found)| {
+                found >= count && element.kind == KIND_PTR && self.points_at(element, name)
+            }),
+            Shape::Structs(name) => self.array(ty).is_some_and(|(element, _)| self.is_struct(element, name)),
+        })
+    }
+
+    /// A type in C's words, for messages.
+    pub fn describe(&self, type_id: u32) -> String {
+        self.describe_to(type_id, 0)
+    }
+
+    fn describe_to(&self, type_id: u32, depth: usize) -> String {
+        let Some(ty) = self.resolve(type_id) else { return "void".into() };
+        if depth > DEPTH_MAX {
+            return "…".into();
+        }
+        let name = match self.name_of(ty) {
+            b"" => "(no name)".into(),
+            name => String::from_utf8_lossy(name),
+        };
+        match ty.kind {
+            KIND_INT => name.into_owned(),
+            KIND_PTR => format!("{} *", self.describe_to(ty.size_or_type, depth + 1)),
+            KIND_ARRAY => {
+                let element = self.word(ty, 12).unwrap_or(0);
+                let count = self.word(ty, 20).unwrap_or(0);
+                format!("{}[{count}]", self.describe_to(element, depth + 1))
+            }
+            KIND_STRUCT => format!("struct {name} of {} bytes", ty.size_or_type),
+            KIND_UNION => format!("union {name} of {} bytes", ty.size_or_type),
+            KIND_ENUM | KIND_ENUM64 => format!("enum {name}"),
+            KIND_FUNC_PROTO => "a function".into(),
+            kind => format!("a type of kind {kind}"),
+        }
+    }
+
+    fn integer_bytes(&self, ty: Type, depth: usize) -> Option<u32> {
+        match ty.kind {
+            KIND_INT | KIND_ENUM | KIND_ENUM64 => Some(ty.size_or_type),
+            // One integer in a struct for the compiler's sake.
+            KIND_STRUCT if ty.vlen == 1 && depth <= DEPTH_MAX => {
+                let inner = self.integer_bytes(self.resolve(self.word(ty, 16)?)?, depth + 1);
+                inner.filter(|&bytes| bytes == ty.size_or_type)
+            }
+            _ => None,
+        }
+    }
+
+    fn points_at(&self, pointer: Type, name: &str) -> bool {
+        name.is_empty() || self.resolve(pointer.size_or_type).is_some_and(|ty| self.is_struct(ty, name))
+    }
+
+    /// A struct of this name, or its declaration.
+    fn is_struct(&self, ty: Type, name: &str) -> bool {
+        // 7: a declaration without members.
+        matches!(ty.kind, KIND_STRUCT | 7) && self.name_of(ty) == name.as_bytes()
+    }
+
+    fn text_bytes(&self, ty: Type) -> Option<u32> {
+        let (element, count) = self.array(ty)?;
+        (element.kind == KIND_INT && element.size_or_type == 1).then_some(count)
+    }
+
+    fn array(&self, ty: Type) -> Option<(Type, u32)> {
+        let element = self.resolve(self.word(ty, 12)?).filter(|_| ty.kind == KIND_ARRAY)?;
+        Some((element, self.word(ty, 20)?))
+    }
+}
+
+/// What programs expect, in C's words.
+pub fn expected(shape: Shape) -> String {
+    match shape {
+        Shape::Int(bytes) => format!("an integer of {bytes} bytes"),
+        Shape::Ptr("") => "a pointer".into(),
+        Shape::Ptr(name) => format!("struct {name} *"),
+        Shape::Struct(name) => format!("struct {name}"),
+        Shape::Text(bytes) => format!("char[{bytes}]"),
+        Shape::TextFrom(bytes) => format!("char[{bytes}] or more"),
+        Shape::PtrsFrom(count, name) => format!("struct {name} *[{count}] or more"),
+        Shape::Structs(name) => format!("struct {name}[]"),
+    }
+}
