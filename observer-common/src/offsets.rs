@@ -172,8 +172,6 @@ offsets! {
     tty_driver_minor_start = "tty_driver" ["minor_start"] Int(4);
     css_set_dfl_cgrp = "css_set" ["dfl_cgrp"] Ptr("cgroup");
     cgroup_kn = "cgroup" ["kn"] Ptr("kernfs_node");
-    cgroup_root = "cgroup" ["root"] Ptr("cgroup_root");
-    cgroup_root_hierarchy_id = "cgroup_root" ["hierarchy_id"] Int(4);
     kernfs_id = "kernfs_node" ["id"] Int(8);
     kernfs_name = "kernfs_node" ["name"] Ptr("");
     kernfs_parent = "kernfs_node" ["__parent", "parent"] Ptr("kernfs_node");

@@ -105,6 +105,9 @@ pub const FACT_LEADER_GONE: u32 = 1 << 1;
 pub const FACT_DEAD: u32 = 1 << 2;
 /// [`Facts::flags`]: the process has no memory map (a user-mode helper before its exec).
 pub const FACT_NO_MM: u32 = 1 << 3;
+/// [`Facts::flags`]: the process has not exec'd since its birth. It comes from the word of `task_struct` that tells kernel
+/// threads from processes, and is known of any process: so a self-test can tell that this word is the right one.
+pub const FACT_FORKED: u32 = 1 << 4;
 
 /// How a path came out. Bits of the `*_flags` fields beside a path section.
 pub mod path_flag {

@@ -229,6 +229,7 @@ fn facts(cursor: &mut Cursor<'_>) -> Result<(Facts, u32), DecodeError> {
         fs_shared: flags & record::FACT_FS_SHARED != 0,
         leader_gone: flags & record::FACT_LEADER_GONE != 0,
         no_mm: flags & record::FACT_NO_MM != 0,
+        forked: flags & record::FACT_FORKED != 0,
     };
     Ok((facts, flags))
 }

@@ -44,6 +44,8 @@ pub struct Facts {
     pub leader_gone: bool,
     /// No user memory map: a user-mode helper that has not exec'd.
     pub no_mm: bool,
+    /// It has not exec'd since its birth.
+    pub forked: bool,
 }
 
 /// An argv or environment block.

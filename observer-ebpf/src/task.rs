@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel a
 use aya_ebpf::programs::BtfTracePointContext;
 use observer_common::limits::{COMM_LEN, TTY_NAME_LEN};
 use observer_common::offsets::ABSENT;
-use observer_common::record::{DirId, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, Facts};
+use observer_common::record::{DirId, FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, Facts};
 
 /// An offset: a constant to the verifier.
 macro_rules! offset {
@@ -22,6 +22,7 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
+const PF_FORKNOEXEC: u32 = 0x0000_0040;
 const PF_KTHREAD: u32 = 0x0020_0000;
 const SIGNAL_GROUP_EXIT: u32 = 0x0000_0004;
 const PIDTYPE_PGID: u32 = 2;
@@ -117,6 +118,25 @@ pub fn is_null(pointer: u64) -> bool {
     null != 0
 }
 
+/// Whether two pointers are one, asked as in [`is_null`].
+#[inline(always)]
+pub fn is_same(one: u64, other: u64) -> bool {
+    let same: u64;
+    // SAFETY: compares and sets a register.
+    unsafe {
+        core::arch::asm!(
+            "{same} = 1",
+            "if {one} == {other} goto +1",
+            "{same} = 0",
+            one = in(reg) one,
+            other = in(reg) other,
+            same = out(reg) same,
+            options(nostack, nomem, pure)
+        );
+    }
+    same != 0
+}
+
 /// Reads a value at a kernel address by helper; zero if that fails.
 ///
 /// The answer is not looked at, for the helper zeroes the target of a read that fails: a branch here would double the
@@ -192,6 +212,12 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub fn is_kthread(self) -> bool {
         A::u32(self.0, offset!(task_flags)) & PF_KTHREAD != 0
+    }
+
+    /// Not exec'd since its birth.
+    #[inline(always)]
+    pub fn is_forked(self) -> bool {
+        A::u32(self.0, offset!(task_flags)) & PF_FORKNOEXEC != 0
     }
 
     #[inline(always)]
@@ -291,12 +317,16 @@ impl<A: Access> Task<A> {
         A::u32(self.fs(), offset!(fs_users)) > A::u32(self.signal().0, offset!(signal_nr_threads))
     }
 
-    /// kernfs node of the task's cgroup in the v2 hierarchy.
+    /// The task's cgroup in the v2 hierarchy.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        A::u64(A::u64(self.0, offset!(task_cgroups)), offset!(css_set_dfl_cgrp))
+    }
+
+    /// Its kernfs node.
     #[inline(always)]
     pub fn cgroup_kn(self) -> u64 {
-        let cset = A::u64(self.0, offset!(task_cgroups));
-        let cgroup = A::u64(cset, offset!(css_set_dfl_cgrp));
-        A::u64(cgroup, offset!(cgroup_kn))
+        A::u64(self.cgroup(), offset!(cgroup_kn))
     }
 
     /// What wait(2) would return, and whether it is the group's.
@@ -402,7 +432,8 @@ pub fn facts<A: Access>(leader: Task<A>, facts: &mut Facts) {
     facts.tty_name = tty_name::<A>(tty);
     facts.exec_id = leader.self_exec_id();
     facts.comm = leader.comm();
-    facts.flags = fs_flags(leader) | if leader.has_no_mm() { FACT_NO_MM } else { 0 };
+    let forked = if leader.is_forked() { FACT_FORKED } else { 0 };
+    facts.flags = fs_flags(leader) | forked | if leader.has_no_mm() { FACT_NO_MM } else { 0 };
 }
 
 /// [`FACT_FS_SHARED`] and [`FACT_LEADER_GONE`], as they hold.

@@ -5,16 +5,18 @@ use observer_common::record::{Cgroup, KIND_CGROUP};
 
 use crate::emit::{self, Class};
 use crate::maps::{CGROUP_SCRATCH, TAIL_MASK};
-use crate::task::{Access, Task, Typed, offset};
+use crate::task::{self, Access, Task, Typed, offset};
 
 /// `task` (a leader, when its whole group moves) now belongs to `cgroup`, whose path in its hierarchy is `path`.
 #[inline(always)]
 pub fn attached(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
     let now = emit::now();
+    if !task.is_leader() || task.is_kthread() {
+        return;
+    }
+    // The task has arrived, so a cgroup that is not its own in the v2 hierarchy is of another.
     let cgroup = cgroup as u64;
-    let root = Typed::u64(cgroup, offset!(cgroup_root));
-    // The v2 hierarchy is the first that the kernel makes: number 0.
-    if Typed::u32(root, offset!(cgroup_root_hierarchy_id)) != 0 || !task.is_leader() || task.is_kthread() {
+    if !task::is_same(cgroup, task.cgroup()) {
         return;
     }
     let Some(scratch) = CGROUP_SCRATCH.get_ptr_mut(0) else { return };
