@@ -260,7 +260,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Loads it; the kernel's layout as `btf` says, or as the kernel itself does.
+    /// Loads it and runs the iterator's half of the self-test; the kernel's layout as `btf` says, or as the kernel itself does.
     pub fn load(btf: Option<&Path>) -> Result<Self> {
         let options = Options {
             ring_bytes: observer_common::limits::RING_BYTES_MIN,
@@ -268,7 +268,9 @@ impl Look {
             btf: btf.map(Path::to_owned),
         };
         let (ebpf, _) = load::load(Programs::Iterator, &options)?;
-        Ok(Self { passes: Passes::new(&ebpf)? })
+        let look = Self { passes: Passes::new(&ebpf)? };
+        selftest::run_rows(&look)?;
+        Ok(look)
     }
 
     /// Reads every process, now.
