@@ -2,7 +2,7 @@
 
 use observer_tests::stage::Birth;
 use observer_tests::truth::{assert_no_row, assert_row};
-use observer_tests::{Daemon, Puppet, Stage, Watch, text};
+use observer_tests::{Cgroup, Daemon, Puppet, Stage, Watch, text};
 
 /// The row is right in every field, and the start time lies between two readings of the boot clock.
 #[track_caller]
@@ -121,33 +121,6 @@ fn assert_cgroup(daemon: &Daemon, pid: u32) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
     let truth = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a v2 cgroup");
     assert_eq!(row.get("cgroup").and_then(|cgroup| cgroup.as_str()), Some(truth), "{row:#}");
-}
-
-/// A v2 cgroup of the test's own, removed on drop (once its processes are gone).
-struct Cgroup {
-    path: std::path::PathBuf,
-}
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-            .iter()
-            .map(std::path::Path::new)
-            .find(|root| root.join("cgroup.procs").exists() && root.join("cgroup.controllers").exists())
-            .expect("a v2 hierarchy is mounted below /sys/fs/cgroup");
-        let path = root.join(format!("observer-tests-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("create a cgroup");
-        Self { path }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-        while std::fs::remove_dir(&self.path).is_err() && std::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! the kernel answers. Nothing here sleeps blindly: it asks at once where observer promises to be right at once,
 //! and polls to a deadline where it promises "soon".
 
+pub mod btf;
+pub mod cgroup;
 pub mod daemon;
 pub mod failure;
 pub mod observe;
@@ -19,6 +21,7 @@ pub mod truth;
 pub mod wait;
 pub mod watch;
 
+pub use cgroup::Cgroup;
 pub use daemon::{Daemon, Options};
 pub use poll::eventually;
 pub use pty::Pty;

@@ -267,7 +267,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Loads it; the kernel's layout as `btf` says, or as the kernel itself does.
+    /// Loads it and runs the iterator's half of the self-test; the kernel's layout as `btf` says, or as the kernel itself does.
     pub fn load(btf: Option<&Path>) -> Result<Self> {
         let options = Options {
             ring_bytes: observer_common::limits::RING_BYTES_MIN,
@@ -277,7 +277,9 @@ impl Look {
         };
         let Loaded { ebpf, .. } = load::load(&options)?;
         sys::give_back_memory();
-        Ok(Self { passes: Passes::new(&ebpf)? })
+        let look = Self { passes: Passes::new(&ebpf)? };
+        selftest::run_rows(&look)?;
+        Ok(look)
     }
 
     /// Reads every process, now.

@@ -51,7 +51,7 @@ const RULES: [Rule; 8] = [
         says: "the daemon signals and traces nobody; only the self-test kills, and only its own child",
         within: "observer/src",
         names: &["kill", "tgkill", "tkill", "pidfd_send_signal", "ptrace", "process_vm_writev"],
-        only: &["kernel/selftest.rs"],
+        only: &["kernel/selftest"],
     },
     Rule {
         says: "the kernel adapter knows no other adapter",

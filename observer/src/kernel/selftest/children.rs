@@ -1,0 +1,331 @@
+//! The self-test's children: what they are and do, up to their ends.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{COMM, DIRECTORY};
+
+/// What kills the first child.
+pub const SIGNAL: libc::c_int = libc::SIGUSR1;
+/// What a child of root becomes: three that no field has by chance.
+pub const UIDS: [libc::uid_t; 3] = [65_531, 65_532, 65_533];
+/// What the leader of the threaded child leaves with, and what its thread ends the group with: wait(2) says the second.
+const LEADERS_CODE: libc::c_int = 3;
+const GROUPS_CODE: libc::c_int = 9;
+/// What the child that ends without ending a group ends with.
+const PLAIN_CODE: libc::c_int = 7;
+/// What a ready child says: as it should be; the same with [`UIDS`]; not as it should be.
+const READY: u8 = 0;
+const READY_WITH_UIDS: u8 = 1;
+const FAILED: u8 = 2;
+
+/// A pseudo-terminal; its master keeps the slave alive.
+pub struct Terminal {
+    master: OwnedFd,
+    /// Path of the slave.
+    pub slave: CString,
+    /// The kernel's name: "pts3".
+    pub name: String,
+    /// Device number as stat(2) says it.
+    pub rdev: u64,
+}
+
+impl Terminal {
+    /// A new one.
+    pub fn open() -> Result<Self> {
+        // SAFETY: a new descriptor that nothing else owns.
+        let master = unsafe {
+            let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            ensure!(fd >= 0, io::Error::last_os_error());
+            OwnedFd::from_raw_fd(fd)
+        };
+        let mut name = [0_u8; 64];
+        // SAFETY: writes a terminated string of at most 64 bytes.
+        unsafe {
+            ensure!(libc::unlockpt(master.as_raw_fd()) == 0, io::Error::last_os_error());
+            ensure!(
+                libc::ptsname_r(master.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) == 0,
+                io::Error::last_os_error()
+            );
+        }
+        let slave = CStr::from_bytes_until_nul(&name).context("name of the terminal")?.to_owned();
+        let path = slave.to_string_lossy().into_owned();
+        let rdev = fs::metadata(&path).with_context(|| format!("look at {path}"))?.rdev();
+        Ok(Self { master, slave, name: path.replace("/dev/pts/", "pts"), rdev })
+    }
+}
+
+impl Terminal {
+    /// Its foreground process group.
+    pub fn foreground(&self) -> Result<u32> {
+        // SAFETY: a query without side effects. Of a master it tells what the slave has.
+        let group = unsafe { libc::tcgetpgrp(self.master.as_raw_fd()) };
+        ensure!(group > 0, "ask for the terminal's foreground group: {}", io::Error::last_os_error());
+        Ok(group.cast_unsigned())
+    }
+}
+
+/// A forked child; killed and reaped when dropped.
+pub struct Child {
+    /// Its pid.
+    pub pid: u32,
+    ready: OwnedFd,
+    orders: OwnedFd,
+    reaped: bool,
+}
+
+impl Child {
+    /// Has a terminal, a POSIX session, a comm, a directory, and where that is allowed user ids of its own; waits for a
+    /// signal.
+    pub fn with_everything(slave: &CStr) -> Result<Self> {
+        // SAFETY: async-signal-safe calls only, and it never returns.
+        Self::fork(|ends| unsafe { with_everything(slave, ends) })
+    }
+
+    /// Has a process group of its own and the directory `dir`, which another process shares with it. First order: its
+    /// leader leaves; second: its thread ends the group.
+    pub fn with_threads(dir: &CStr) -> Result<Self> {
+        let mut stack = vec![0_u64; 4096];
+        // SAFETY: async-signal-safe calls only, and it never returns; it has a stack of its own to give to a thread.
+        Self::fork(|ends| unsafe { with_threads(dir, &mut stack, ends) })
+    }
+
+    /// Ends at once, as a thread ends.
+    pub fn plain() -> Result<Self> {
+        // SAFETY: ends the child's only thread.
+        Self::fork(|_| unsafe {
+            libc::syscall(libc::SYS_exit, PLAIN_CODE);
+            libc::_exit(PLAIN_CODE)
+        })
+    }
+
+    fn fork(main: impl FnOnce(Ends) -> Infallible) -> Result<Self> {
+        let (ready, told) = pipe()?;
+        let (heard, orders) = pipe()?;
+        // SAFETY: the child calls nothing but `main`, which every caller holds to async-signal-safe calls.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // Its own copy, so that it hears the end when its parent is gone.
+            // SAFETY: closes a descriptor that the child does not use.
+            unsafe { libc::close(orders.as_raw_fd()) };
+            main(Ends { told: told.as_raw_fd(), heard: heard.as_raw_fd() });
+        }
+        ensure!(pid > 0, "fork: {}", io::Error::last_os_error());
+        Ok(Self { pid: pid.cast_unsigned(), ready, orders, reaped: false })
+    }
+
+    /// Until the child has done everything that it is to be seen with. Whether it has [`UIDS`].
+    pub fn wait_ready(&self) -> Result<bool> {
+        let mut byte = FAILED;
+        // SAFETY: writes one byte. The child's end closes when it exits, so this returns.
+        let read = unsafe { libc::read(self.ready.as_raw_fd(), (&raw mut byte).cast(), 1) };
+        ensure!(
+            read == 1 && byte != FAILED,
+            "the self-test's child could not take its terminal, change its directory or start a thread; see that the \
+             limits of processes and open files leave room, and start observer again"
+        );
+        Ok(byte == READY_WITH_UIDS)
+    }
+
+    /// Has it do the next of what it waits with.
+    pub fn order(&self) -> Result<()> {
+        // SAFETY: reads one byte.
+        let wrote = unsafe { libc::write(self.orders.as_raw_fd(), [0_u8].as_ptr().cast(), 1) };
+        ensure!(wrote == 1, "order the self-test's child: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Sends it [`SIGNAL`].
+    pub fn kill(&self) -> Result<()> {
+        // SAFETY: our own child, not reaped yet, so the pid is still its.
+        let sent = unsafe { libc::kill(self.pid.cast_signed(), SIGNAL) };
+        ensure!(sent == 0, "kill the self-test's child: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Until it has ended; it stays a zombie.
+    pub fn wait_dead(&self) -> Result<()> {
+        // SAFETY: fills a struct of plain integers.
+        let ended = unsafe {
+            let mut info = std::mem::zeroed::<libc::siginfo_t>();
+            libc::waitid(libc::P_PID, self.pid, &raw mut info, libc::WEXITED | libc::WNOWAIT)
+        };
+        ensure!(ended == 0, "wait for the self-test's child: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Its wait status.
+    pub fn reap(&mut self) -> Result<u32> {
+        let mut status = 0;
+        // SAFETY: our own child, not reaped yet.
+        let reaped = unsafe { libc::waitpid(self.pid.cast_signed(), &raw mut status, 0) };
+        ensure!(reaped > 0, "reap the self-test's child: {}", io::Error::last_os_error());
+        self.reaped = true;
+        Ok(status.cast_unsigned())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // SAFETY: our own child, not reaped yet.
+            unsafe {
+                libc::kill(self.pid.cast_signed(), libc::SIGKILL);
+                libc::waitpid(self.pid.cast_signed(), std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+/// A child's ends of its pipes.
+#[derive(Clone, Copy)]
+struct Ends {
+    told: RawFd,
+    heard: RawFd,
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: writes two descriptors.
+    ensure!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } == 0, io::Error::last_os_error());
+    // SAFETY: both are new and ours.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// What the first child does.
+///
+/// # Safety
+/// Runs after fork: async-signal-safe calls only.
+unsafe fn with_everything(slave: &CStr, ends: Ends) -> ! {
+    // SAFETY: see above; every pointer is to memory that the child has a copy of.
+    unsafe {
+        libc::signal(SIGNAL, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        let mut failed = libc::setsid() < 0;
+        let tty = libc::open(slave.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        failed |= libc::ioctl(tty, libc::TIOCSCTTY, 0) != 0;
+        failed |= libc::prctl(libc::PR_SET_NAME, COMM.as_ptr()) != 0;
+        failed |= libc::chdir(DIRECTORY.as_ptr()) != 0;
+        // Not the library's call, which asks all threads, and this child has one.
+        let [uid, euid, suid] = UIDS;
+        let own = libc::syscall(libc::SYS_setresuid, uid, euid, suid) == 0;
+        // Otherwise the id for files is as the effective one, beside which it stands.
+        libc::syscall(libc::SYS_setfsuid, uid);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // The foreground group is another than the session, beside which it stands.
+        let foreground = fork_follower(libc::SIGCHLD);
+        failed |= foreground < 0
+            || libc::setpgid(foreground, foreground) != 0
+            || libc::ioctl(tty, libc::TIOCSPGRP, &raw const foreground) != 0;
+        say(ends, failed, own);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+/// What the threaded child does.
+///
+/// # Safety
+/// Runs after fork: async-signal-safe calls only.
+unsafe fn with_threads(dir: &CStr, stack: &mut [u64], ends: Ends) -> ! {
+    const THREAD: libc::c_int = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    let shared = Shared { heard: ends.heard, leader_goes: AtomicBool::new(false) };
+    // SAFETY: see above; every pointer is to memory that the child has a copy of. The thread has a stack of its own and
+    // makes system calls only; what it shares outlives it, since the leader never returns.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let mut failed = libc::setpgid(0, 0) != 0 || libc::chdir(dir.as_ptr()) != 0;
+        // Shares the directory.
+        failed |= fork_follower(libc::CLONE_FS | libc::SIGCHLD) < 0;
+        let top = stack.as_mut_ptr_range().end;
+        failed |= libc::clone(thread, top.cast(), THREAD, (&raw const shared).cast_mut().cast()) < 0;
+        say(ends, failed, false);
+        hear(shared.heard);
+        shared.leader_goes.store(true, Ordering::Release);
+        libc::syscall(libc::SYS_exit, LEADERS_CODE);
+        libc::_exit(LEADERS_CODE)
+    }
+}
+
+/// Forks a process that does nothing, and goes when the calling thread does. Its pid, or an error.
+///
+/// # Safety
+/// Runs after fork: async-signal-safe calls only.
+unsafe fn fork_follower(flags: libc::c_int) -> libc::pid_t {
+    // SAFETY: see above; with no stack given, the child goes on with a copy of this one.
+    unsafe {
+        let parent = libc::getpid();
+        let child = libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0);
+        if child == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            while libc::getppid() == parent {
+                libc::pause();
+            }
+            libc::_exit(0);
+        }
+        child as libc::pid_t
+    }
+}
+
+/// What the leader and the thread of the threaded child share.
+struct Shared {
+    heard: RawFd,
+    leader_goes: AtomicBool,
+}
+
+/// The second thread: ends the group when it is ordered to, after its leader has been.
+extern "C" fn thread(shared: *mut libc::c_void) -> libc::c_int {
+    let moment = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    // SAFETY: the leader's, which never returns from where it has it.
+    let shared = unsafe { &*shared.cast::<Shared>() };
+    // SAFETY: system calls on memory of this process.
+    unsafe {
+        while !shared.leader_goes.load(Ordering::Acquire) {
+            libc::syscall(libc::SYS_nanosleep, &raw const moment, 0);
+        }
+        hear(shared.heard);
+        libc::syscall(libc::SYS_exit_group, GROUPS_CODE);
+    }
+    GROUPS_CODE
+}
+
+/// Says how it stands.
+///
+/// # Safety
+/// None beyond what its callers promise: one system call.
+unsafe fn say(ends: Ends, failed: bool, own_uids: bool) {
+    let byte = if failed {
+        FAILED
+    } else if own_uids {
+        READY_WITH_UIDS
+    } else {
+        READY
+    };
+    // SAFETY: reads one byte.
+    unsafe { libc::write(ends.told, (&raw const byte).cast(), 1) };
+}
+
+/// Until an order comes, or nobody is there to give one.
+///
+/// # Safety
+/// None beyond what its callers promise: one system call.
+unsafe fn hear(heard: RawFd) {
+    let mut byte = 0_u8;
+    // SAFETY: writes one byte.
+    unsafe { libc::syscall(libc::SYS_read, heard, &raw mut byte, 1) };
+}

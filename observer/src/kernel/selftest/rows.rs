@@ -1,0 +1,190 @@
+//! The iterator's half: what rows say of the children.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use observer_common::record::path_flag;
+use observer_core::decode::join_path;
+use observer_core::input::{Facts, Row};
+use observer_core::process::{Comm, Uids};
+use observer_core::{BootTime, Input, Tgid};
+
+use super::children::{Child, Terminal, UIDS};
+use super::truth::{self, Cgroup, Directory};
+use super::values;
+use super::{COMM, DEADLINE, DIRECTORY, same, terminals};
+use crate::clock;
+use crate::kernel::{Snapshot, sys};
+
+const VIA: &str = "iterator";
+
+/// The children that rows told of, for the ring's half.
+pub struct Told {
+    /// Had everything, and was killed.
+    pub killed: Past,
+    /// Its leader left before its thread.
+    pub threaded: Past,
+    /// What the first was.
+    pub sid: u32,
+    /// What the first was in the end.
+    pub uids: Uids,
+}
+
+/// A child that has ended.
+pub struct Past {
+    /// Its pid.
+    pub pid: u32,
+    /// When it was born.
+    pub start: BootTime,
+    /// What wait(2) said.
+    pub status: u32,
+}
+
+/// What one row said.
+struct Found {
+    start: BootTime,
+    facts: Facts,
+    cwd: Option<Vec<u8>>,
+    reached: bool,
+    deleted: bool,
+    exe: Option<Vec<u8>>,
+    cgroup: Option<Vec<u8>>,
+    foreground: u32,
+    dead: Option<u32>,
+}
+
+/// Compares them, and the terminals of all processes.
+pub fn check(look: &dyn Fn() -> Snapshot) -> Result<Told> {
+    let terminal = Terminal::open().context("open a pseudo-terminal")?;
+    let (killed, sid, uids) = killed(look, &terminal)?;
+    let threaded = threaded(look)?;
+    terminals::check(&look())?;
+    Ok(Told { killed, threaded, sid, uids })
+}
+
+fn killed(look: &dyn Fn() -> Snapshot, terminal: &Terminal) -> Result<(Past, u32, Uids)> {
+    let before = clock::boottime();
+    let mut child = Child::with_everything(&terminal.slave)?;
+    let after = clock::boottime();
+    let [uid, euid, suid] = UIDS;
+    let uids = if child.wait_ready()? { Uids { uid, euid, suid } } else { truth::own_uids() };
+    let (sid, pgid) = truth::ids(child.pid);
+
+    let row = find(look, child.pid)?;
+    let facts = &row.facts;
+    ensure!(
+        before <= row.start && row.start <= after,
+        "{VIA}: {} {} is not between the readings of the boot clock before ({}) and after ({}) the fork ({})",
+        values::START,
+        row.start.0,
+        before.0,
+        after.0,
+        values::START.through()
+    );
+    inherited(&row)?;
+    same(VIA, &values::SID, facts.sid, sid)?;
+    same(VIA, &values::PGID, facts.pgid, pgid)?;
+    same(VIA, &values::UIDS, facts.uids, uids)?;
+    same(VIA, &values::COMM, facts.comm, Comm(*COMM))?;
+    same(VIA, &values::CWD, row.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
+    same(VIA, &values::CWD_ID, facts.cwd, truth::directory(DIRECTORY)?)?;
+    same(VIA, &values::CWD_REACHED, row.reached, true)?;
+    same(VIA, &values::CWD_DELETED, row.deleted, false)?;
+    same(VIA, &values::FS_SHARED, facts.fs_shared, false)?;
+    let tty = facts.tty.map(|tty| (Comm(tty.name).as_bytes().to_vec(), tty.dev));
+    let expected = (terminal.name.clone().into_bytes(), truth::kernel_dev(terminal.rdev));
+    same(VIA, &values::TTY, tty, Some(expected))?;
+    same(VIA, &values::FOREGROUND, row.foreground, terminal.foreground()?)?;
+    same(VIA, &values::DEAD, row.dead, None)?;
+
+    child.kill()?;
+    child.wait_dead()?;
+    let zombie = find(look, child.pid)?;
+    let status = child.reap()?;
+    same(VIA, &values::DEAD, zombie.dead, Some(status))?;
+    same(VIA, &values::NO_MM, zombie.facts.no_mm, true)?;
+    Ok((Past { pid: child.pid, start: row.start, status }, sid, uids))
+}
+
+fn threaded(look: &dyn Fn() -> Snapshot) -> Result<Past> {
+    let mut directory = Directory::make();
+    let mut child = Child::with_threads(&directory.path)?;
+    child.wait_ready()?;
+    let (sid, pgid) = truth::ids(child.pid);
+    let place = truth::directory(&directory.path)?;
+    let deleted = directory.delete()?;
+
+    let row = find(look, child.pid)?;
+    inherited(&row)?;
+    same(VIA, &values::SID, row.facts.sid, sid)?;
+    same(VIA, &values::PGID, row.facts.pgid, pgid)?;
+    same(VIA, &values::CWD_ID, row.facts.cwd, place)?;
+    same(VIA, &values::CWD_DELETED, row.deleted, deleted)?;
+    same(VIA, &values::FS_SHARED, row.facts.fs_shared, true)?;
+    same(VIA, &values::LEADER_GONE, row.facts.leader_gone, false)?;
+
+    child.order()?;
+    let deadline = Instant::now() + DEADLINE;
+    let mut left = find(look, child.pid)?;
+    while !left.facts.leader_gone && Instant::now() < deadline {
+        std::thread::yield_now();
+        left = find(look, child.pid)?;
+    }
+    same(VIA, &values::LEADER_GONE, left.facts.leader_gone, true)?;
+    same(VIA, &values::DEAD, left.dead, None)?;
+    child.order()?;
+    child.wait_dead()?;
+    let zombie = find(look, child.pid)?;
+    let status = child.reap()?;
+    same(VIA, &values::DEAD, zombie.dead, Some(status))?;
+    Ok(Past { pid: child.pid, start: row.start, status })
+}
+
+/// What a forked child has from this process.
+fn inherited(row: &Found) -> Result<()> {
+    same(VIA, &values::PPID, row.facts.parent.tgid.0, std::process::id())?;
+    same(VIA, &values::MNT_NS, row.facts.mnt_ns, sys::own_mnt_ns())?;
+    same(VIA, &values::FORKED, row.facts.forked, true)?;
+    same(VIA, &values::NO_MM, row.facts.no_mm, false)?;
+    let exe = fs::read_link("/proc/self/exe").context("read the own executable's path")?;
+    let exe = exe.as_os_str().as_bytes();
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    same(VIA, &values::EXE, row.exe.as_deref(), Some(exe))?;
+    if let Some(Cgroup { path, id }) = Cgroup::own() {
+        if let Some(id) = id {
+            same(VIA, &values::CGROUP_ID, row.facts.cgroup_id, id)?;
+        }
+        if let Some(path) = path {
+            same(VIA, &values::CGROUP, row.cgroup.as_deref(), Some(path.as_slice()))?;
+        }
+    }
+    Ok(())
+}
+
+fn find(look: &dyn Fn() -> Snapshot, pid: u32) -> Result<Found> {
+    let mut found = None;
+    let snapshot = look();
+    snapshot.rows(|input| {
+        if let Input::PassRow(Row { key, facts, cwd_path, exe, cgroup, tty_pgrp, dead, .. }) = input
+            && key.tgid == Tgid(pid)
+        {
+            let path = |raw| join_path(raw).map(|path| path.to_vec());
+            found = Some(Found {
+                start: key.start_boottime,
+                facts,
+                cwd: path(cwd_path),
+                reached: cwd_path.flags & path_flag::UNREACHABLE == 0,
+                deleted: cwd_path.flags & path_flag::DELETED != 0,
+                exe: path(exe),
+                cgroup: path(cgroup),
+                foreground: tty_pgrp,
+                dead,
+            });
+        }
+    });
+    snapshot.into_result()?;
+    let absent = || format!("{VIA}: {} of child {pid} is missing ({})", values::ROW, values::ROW.through());
+    found.with_context(absent)
+}

@@ -1,0 +1,135 @@
+//! What the system calls say, for the self-test to compare with.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use anyhow::{Context as _, Result, ensure};
+use observer_core::process::{DirId, Uids};
+
+/// `PROC_CGROUP_INIT_INO`: inode number of the initial cgroup namespace, on every kernel.
+const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
+const CGROUP2_MAGIC: libc::c_long = 0x6367_7270;
+/// Where the v2 hierarchy is mounted: alone, or beside the others.
+const CGROUP_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where a directory may be made, to be removed at once.
+const PLACES: [&CStr; 3] = [
+    c"/tmp/observer-self-test-XXXXXX",
+    c"/run/observer-self-test-XXXXXX",
+    c"/dev/shm/observer-self-test-XXXXXX",
+];
+
+/// Device, inode and mount of a directory.
+pub fn directory(path: &CStr) -> Result<DirId> {
+    // SAFETY: fills a struct of plain integers.
+    let (asked, found) = unsafe {
+        let mut found = std::mem::zeroed::<libc::statx>();
+        let asked = libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            0,
+            libc::STATX_INO | libc::STATX_MNT_ID,
+            &raw mut found,
+        );
+        (asked, found)
+    };
+    ensure!(asked == 0, "look at {}: {}", path.to_string_lossy(), io::Error::last_os_error());
+    Ok(DirId {
+        dev: found.stx_dev_major << 20 | found.stx_dev_minor,
+        ino: found.stx_ino,
+        mnt_id: u32::try_from(found.stx_mnt_id).unwrap_or(0),
+    })
+}
+
+/// A device number as the kernel holds it, from what stat(2) says.
+pub fn kernel_dev(dev: u64) -> u32 {
+    (libc::major(dev) << 20) | libc::minor(dev)
+}
+
+/// sid and pgid of a child.
+pub fn ids(pid: u32) -> (u32, u32) {
+    let pid = pid.cast_signed();
+    // SAFETY: two queries without side effects.
+    unsafe { (libc::getsid(pid).cast_unsigned(), libc::getpgid(pid).cast_unsigned()) }
+}
+
+/// The user ids that children inherit.
+pub fn own_uids() -> Uids {
+    let (mut uid, mut euid, mut suid) = (0, 0, 0);
+    // SAFETY: writes three integers.
+    unsafe { libc::getresuid(&raw mut uid, &raw mut euid, &raw mut suid) };
+    Uids { uid, euid, suid }
+}
+
+/// The own cgroup in the v2 hierarchy, which children inherit.
+pub struct Cgroup {
+    /// Its path, where it can be told: not from within a cgroup namespace.
+    pub path: Option<Vec<u8>>,
+    /// Its id, where the hierarchy is mounted.
+    pub id: Option<u64>,
+}
+
+impl Cgroup {
+    /// `None` where the kernel has no v2 hierarchy.
+    pub fn own() -> Option<Self> {
+        let text = fs::read("/proc/self/cgroup").ok()?;
+        let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+        let is_v2 = |mount: &&str| {
+            CString::new(*mount).is_ok_and(|mount| {
+                // SAFETY: fills a struct of plain integers.
+                unsafe {
+                    let mut found = std::mem::zeroed::<libc::statfs>();
+                    libc::statfs(mount.as_ptr(), &raw mut found) == 0 && found.f_type == CGROUP2_MAGIC
+                }
+            })
+        };
+        let directory = |mount: &str| [mount.as_bytes(), path].concat();
+        let id = CGROUP_MOUNTS.iter().copied().find(is_v2).and_then(|mount| {
+            fs::metadata(OsStr::from_bytes(&directory(mount))).ok().map(|directory| directory.ino())
+        });
+        let initial = fs::metadata("/proc/self/ns/cgroup")
+            .is_ok_and(|namespace| namespace.ino() == INITIAL_CGROUP_NAMESPACE);
+        Some(Self { path: initial.then(|| path.to_vec()), id })
+    }
+}
+
+/// A directory made for one child; gone when dropped.
+pub struct Directory {
+    /// Its path.
+    pub path: CString,
+    made: bool,
+}
+
+impl Directory {
+    /// A new one where that is possible; else the root, which cannot be deleted.
+    pub fn make() -> Self {
+        for place in PLACES {
+            let mut template = place.to_bytes_with_nul().to_vec();
+            // SAFETY: a terminated string that mkdtemp fills in place.
+            let made = unsafe { !libc::mkdtemp(template.as_mut_ptr().cast()).is_null() };
+            if let (true, Ok(path)) = (made, CString::from_vec_with_nul(template)) {
+                return Self { path, made };
+            }
+        }
+        Self { path: c"/".to_owned(), made: false }
+    }
+
+    /// Deletes it; whether there is anything to see of that.
+    pub fn delete(&mut self) -> Result<bool> {
+        let deleted = self.made;
+        if std::mem::take(&mut self.made) {
+            let path = OsStr::from_bytes(self.path.to_bytes());
+            fs::remove_dir(path).with_context(|| format!("delete {}", path.to_string_lossy()))?;
+        }
+        Ok(deleted)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It may be that nobody asked for it to be deleted: nothing more can be done about it here.
+        let _ = self.delete();
+    }
+}

@@ -1,0 +1,145 @@
+//! Every member, hook and constant in use is in this kernel's BTF, as the one list has it.
+
+use observer_common::hooks::{CONSTANTS, FIXED, HOOKS, Hook, Point, Take};
+use observer_common::offsets::{Entry, Shape, TABLE};
+use observer_tests::btf::{Btf, kind};
+
+#[cfg(target_arch = "x86_64")]
+const SYSCALL_PREFIX: &str = "__x64_sys_";
+#[cfg(target_arch = "aarch64")]
+const SYSCALL_PREFIX: &str = "__arm64_sys_";
+
+/// Whether a type is what the list says, asked of the tree.
+fn fits(btf: &Btf, ty: u32, shape: Shape) -> bool {
+    let id = btf.resolve(ty);
+    let is_struct =
+        |id: u32, name: &str| matches!(btf.get(id).kind(), kind::STRUCT | kind::FWD) && btf.name(id) == name;
+    let points = |id: u32, name: &str| {
+        btf.get(id).kind() == kind::PTR
+            && (name.is_empty() || is_struct(btf.resolve(btf.get(id).size_or_type), name))
+    };
+    let array = btf.array(id).map(|(element, count)| (btf.resolve(element), count));
+    let is_text = |element: u32| btf.get(element).kind() == kind::INT && btf.get(element).size_or_type == 1;
+    match shape {
+        Shape::Int(bytes) => integer(btf, id) == Some(bytes),
+        Shape::Ptr(name) => points(id, name),
+        Shape::Struct(name) => is_struct(id, name),
+        Shape::Text(bytes) => array.is_some_and(|(element, count)| is_text(element) && count == bytes),
+        Shape::TextFrom(bytes) => array.is_some_and(|(element, count)| is_text(element) && count >= bytes),
+        Shape::PtrsFrom(least, name) => {
+            array.is_some_and(|(element, count)| points(element, name) && count >= least)
+        }
+        Shape::Structs(name) => array.is_some_and(|(element, _)| is_struct(element, name)),
+    }
+}
+
+/// Bytes of an integer, alone or wrapped.
+fn integer(btf: &Btf, id: u32) -> Option<u32> {
+    match btf.get(id).kind() {
+        kind::INT | kind::ENUM | kind::ENUM64 => Some(btf.get(id).size_or_type),
+        kind::STRUCT => match btf.members(id).as_slice() {
+            [(_, only)] => integer(btf, btf.resolve(only.ty)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Byte offsets of a member in all structs of that name that have members.
+fn places(btf: &Btf, entry: &Entry) -> Vec<Result<u32, String>> {
+    let structs = btf.named(kind::STRUCT, entry.of).into_iter().filter(|&id| !btf.members(id).is_empty());
+    let place = |id| {
+        let member = entry.members.iter().find_map(|path| btf.member(id, path)).ok_or("no such member")?;
+        if member.bits != 0 || member.bit_offset % 8 != 0 {
+            return Err("a bit field".to_owned());
+        }
+        if !fits(btf, member.ty, entry.shape) {
+            return Err(format!("no {:?} but {:?}", entry.shape, btf.get(btf.resolve(member.ty))));
+        }
+        Ok(member.bit_offset / 8)
+    };
+    structs.map(place).collect()
+}
+
+#[test]
+fn every_member_in_use_is_there_and_what_it_should_be() {
+    let btf = Btf::of_kernel();
+    let mut broken = Vec::new();
+    for entry in TABLE {
+        let mut places = places(&btf, entry);
+        places.dedup();
+        match places.as_slice() {
+            [Ok(offset)] => {
+                println!("{}.{} at {offset}: {:?}", entry.of, entry.members.join("/"), entry.shape)
+            }
+            others => broken.push(format!("{}.{}: {others:?}", entry.of, entry.members.join("/"))),
+        }
+    }
+    assert!(broken.is_empty(), "not as observer-common/src/offsets.rs has it:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn members_whose_place_is_compiled_in_stand_there() {
+    let btf = Btf::of_kernel();
+    for fixed in FIXED {
+        let structs = btf.named(kind::STRUCT, fixed.of);
+        let [id] = structs.as_slice() else { panic!("one struct {}: {structs:?}", fixed.of) };
+        let member = btf.member(*id, fixed.member).unwrap_or_else(|| panic!("{}.{}", fixed.of, fixed.member));
+        assert_eq!(member.bit_offset, fixed.offset * 8, "{}.{}", fixed.of, fixed.member);
+        assert!(fits(&btf, member.ty, fixed.shape), "{}.{}", fixed.of, fixed.member);
+    }
+    for (of, name, value) in CONSTANTS {
+        let enums = btf.named(kind::ENUM, of);
+        let found: Vec<_> =
+            enums.iter().flat_map(|&id| btf.constants(id)).filter(|(found, _)| found == name).collect();
+        assert_eq!(found, [((*name).to_owned(), *value)], "enum {of}");
+    }
+}
+
+/// Types of the arguments that a program gets there.
+fn arguments(btf: &Btf, point: Point) -> Result<Vec<u32>, String> {
+    let function = |name: &str| match btf.named(kind::FUNC, name).as_slice() {
+        [] => Err(format!("no function {name}")),
+        [id] => Ok(btf.arguments(btf.get(*id).size_or_type)),
+        several => Err(format!("{} functions {name}", several.len())),
+    };
+    match point {
+        Point::Tracepoint(name) => {
+            let typedefs = btf.named(kind::TYPEDEF, &format!("btf_trace_{name}"));
+            let id = *typedefs.first().ok_or_else(|| format!("no tracepoint {name}"))?;
+            let pointer = btf.get(btf.resolve(id));
+            let mut arguments = btf.arguments(pointer.size_or_type);
+            arguments.remove(0);
+            Ok(arguments)
+        }
+        Point::Function(name) => function(name),
+        Point::Syscall(name) => function(&format!("{SYSCALL_PREFIX}{name}")),
+        Point::Iterator(name) => function(&format!("bpf_iter_{name}")),
+    }
+}
+
+fn check(btf: &Btf, hook: &Hook) -> Result<(), String> {
+    let arguments = arguments(btf, hook.point)?;
+    for take in hook.takes {
+        let kept = match *take {
+            Take::At(index, shape) => {
+                arguments.get(usize::from(index)).is_some_and(|&ty| fits(btf, ty, shape))
+            }
+            Take::MayBeAt(index, shape) => {
+                arguments.get(usize::from(index)).is_none_or(|&ty| fits(btf, ty, shape))
+            }
+            Take::Found(shape) => arguments.iter().any(|&ty| fits(btf, ty, shape)),
+        };
+        if !kept {
+            return Err(format!("{}: {take:?}", hook.point.name()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_hook_in_use_is_there_with_the_arguments_that_programs_take() {
+    let btf = Btf::of_kernel();
+    let broken: Vec<_> = HOOKS.iter().filter_map(|hook| check(&btf, hook).err()).collect();
+    assert!(broken.is_empty(), "not as observer-common/src/hooks.rs has it:\n{}", broken.join("\n"));
+}

@@ -1,0 +1,106 @@
+//! A member that stands elsewhere than observer is told: the self-test or the verifier must notice at start, whichever
+//! member it is, or it would show wrong values.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use observer_common::offsets::{Entry, TABLE};
+use observer_tests::btf::{Btf, kind};
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
+use observer_tests::{Cgroup, failure};
+
+/// How far a member is moved: by one word, what a kernel built with one option more does.
+const BYTES: u32 = 8;
+/// Members whose neighbour holds the same value, but for what the self-test cannot bring about. These are moved by two words.
+const TWINS: [(&str, &str); 5] = [
+    ("task_real_parent", "parent: differs while the process is traced"),
+    ("task_mm", "active_mm: differs for kernel threads"),
+    ("signal_live", "quick_threads: differs for a moment of an exit"),
+    ("mm_arg_end", "env_start: differs after prctl(PR_SET_MM)"),
+    ("binprm_filename", "interp: differs for scripts"),
+];
+/// Doctors at a time: each waits for the kernel most of its time.
+const AT_A_TIME: usize = 4;
+
+/// The kernel's type information with this member moved.
+fn moved(btf: &Btf, entry: &Entry) -> Btf {
+    let mut btf = btf.clone();
+    let twin = TWINS.iter().any(|(field, _)| *field == entry.field);
+    let bytes = if twin { 2 * BYTES } else { BYTES };
+    let mut moved = Vec::new();
+    for id in btf.named(kind::STRUCT, entry.of) {
+        let Some(member) = entry.members.iter().find_map(|path| btf.member(id, path)) else { continue };
+        // Two structs of one name may have it from a third.
+        if !moved.contains(&(member.owner, member.index)) {
+            btf.move_member(member, bytes);
+            moved.push((member.owner, member.index));
+        }
+    }
+    assert!(!moved.is_empty(), "{}.{} is there to be moved", entry.of, entry.members.join("/"));
+    btf
+}
+
+/// Who noticed, by what the doctor said.
+fn caught(said: &Said, entry: &Entry) -> Result<&'static str, String> {
+    let name = format!("{}.{}", entry.of, entry.members.join("/"));
+    if said.code != Some(1) {
+        return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", said.code, said.stderr));
+    }
+    let text = said.text();
+    let fails: Vec<_> = text.lines().filter(|line| line.starts_with("fails")).collect();
+    match fails.as_slice() {
+        [line] if line.contains("self-test failed") && line.contains(&name) => Ok("self-test"),
+        [line] if line.contains("self-test failed") => Err(format!("{name}: not named: {line}")),
+        [line] if line.contains("the kernel refused program") => Ok("verifier"),
+        _ => Err(format!("{name}: {text}")),
+    }
+}
+
+/// The doctor's word, from within a cgroup: in the topmost there is no name to be read.
+fn doctor(file: &Path, cgroup: &Cgroup) -> Said {
+    let mut command = Command::new("timeout");
+    command.args(["60", "sh", "-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
+    command.arg(cgroup.path.join("cgroup.procs")).arg(product());
+    command.args(["doctor", "--socket"]).arg(file.with_extension("sock"));
+    Said::by(command.arg("--btf").arg(file))
+}
+
+/// Whether nothing that is shown is read from there on this kernel.
+fn is_idle(btf: &Btf, entry: &Entry) -> bool {
+    // Kernels with this member set the group's code at the last thread's exit, and the leader's counts no more.
+    let quick = |&id: &u32| btf.member(id, "quick_threads").is_some();
+    entry.field == "task_exit_code" && btf.named(kind::STRUCT, "signal_struct").iter().any(quick)
+}
+
+#[test]
+fn a_wrong_offset_of_any_member_is_noticed_at_start() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (outer, inner) = (Cgroup::new("outer"), Cgroup::new("outer/inner"));
+    let (btf, next, missed) = (Btf::of_kernel(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(entry) = TABLE.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if is_idle(&btf, entry) {
+                        println!("moved {}: read for nothing on this kernel", entry.field);
+                        continue;
+                    }
+                    let file = dir.path().join(entry.field);
+                    moved(&btf, entry).write(&file);
+                    match caught(&doctor(&file, &inner), entry) {
+                        Ok(by) => println!("moved {}: {by}", entry.field),
+                        Err(why) => missed.lock().expect("no thread failed").push(why),
+                    }
+                    std::fs::remove_file(&file).expect("remove the file");
+                }
+            });
+        }
+    });
+    drop((inner, outer));
+    let missed = missed.into_inner().expect("no thread failed");
+    assert!(missed.is_empty(), "{} of {}:\n{}", missed.len(), TABLE.len(), missed.join("\n"));
+}
