@@ -41,6 +41,8 @@ pub enum Take {
     MayBeAt(u8, Shape),
     /// At an index that is looked up: the first of this shape.
     Found(Shape),
+    /// What the function returned, which stands after as many arguments as this.
+    ReturnedAfter(u8),
 }
 
 /// What becomes of a fact whose hook is not there.
@@ -55,14 +57,13 @@ pub enum Without {
 }
 
 use Point::{Function, Iterator, Syscall, Tracepoint};
-use Take::{At, Found, MayBeAt};
+use Take::{At, Found, MayBeAt, ReturnedAfter};
 
 /// Index of the argument of `sched_process_exit` that tells whether the whole group is dead.
 pub const GROUP_DEAD: u8 = 1;
 
 const TASK: Shape = Ptr("task_struct");
 const DENTRY: Shape = Ptr("dentry");
-const REGISTERS: Shape = Ptr("pt_regs");
 const FLOOR: &str = "5.8";
 
 /// Every hook that a program is attached to by its type in BTF. Exits of system calls (`SYSCALL_EXITS`) have none.
@@ -94,25 +95,20 @@ pub const HOOKS: &[Hook] = &[
         &[At(0, Int(4)), At(1, Ptr("kernel_siginfo"))],
         Without::Blind,
     ),
-    hook("cwd", Function("set_fs_pwd"), &[At(0, Ptr("fs_struct")), At(1, Ptr("path"))], Without::Fallback),
-    hook("paths", Function("d_move"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
+    hook("cwd", Function("set_fs_pwd"), &[], Without::Fallback),
+    hook("paths", Function("d_move"), &[At(0, DENTRY)], Without::Fallback),
     hook("paths", Function("d_exchange"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
-    hook("paths", Function("vfs_rmdir"), &[Found(DENTRY)], Without::Fallback),
-    hook("paths", Function("path_mount"), &[At(1, Ptr("path"))], Without::Fallback),
-    hook("paths", Function("path_umount"), &[At(0, Ptr("path"))], Without::Fallback),
-    hook("paths", Function("ksys_unshare"), &[At(0, Int(8))], Without::Fallback),
-    hook("paths", Syscall("move_mount"), &[At(0, REGISTERS)], Without::Fallback),
-    hook("paths", Syscall("pivot_root"), &[At(0, REGISTERS)], Without::Fallback),
-    hook("paths", Syscall("setns"), &[At(0, REGISTERS)], Without::Fallback),
-    hook("uids", Function("commit_creds"), &[At(0, Ptr("cred"))], Without::Fallback),
-    hook("sid", Function("ksys_setsid"), &[], Without::Fallback),
+    hook("paths", Function("vfs_rmdir"), &[], Without::Fallback),
+    hook("paths", Function("path_mount"), &[ReturnedAfter(5)], Without::Fallback),
+    hook("paths", Function("path_umount"), &[ReturnedAfter(2)], Without::Fallback),
+    hook("paths", Function("ksys_unshare"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Syscall("move_mount"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Syscall("pivot_root"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Syscall("setns"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("uids", Function("commit_creds"), &[], Without::Fallback),
+    hook("sid", Function("ksys_setsid"), &[ReturnedAfter(0)], Without::Fallback),
     hook("pgid", Function("change_pid"), &[Found(TASK)], Without::Fallback),
-    hook(
-        "terminal",
-        Function("tty_jobctrl_ioctl"),
-        &[At(0, Ptr("tty_struct")), At(3, Int(4))],
-        Without::Blind,
-    ),
+    hook("terminal", Function("tty_jobctrl_ioctl"), &[At(3, Int(4)), ReturnedAfter(5)], Without::Blind),
     hook("terminal", Function("tty_open_proc_set_tty"), &[At(1, Ptr("tty_struct"))], Without::Blind),
 ];
 

@@ -38,7 +38,7 @@ pub enum Shape {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Words of [`Offsets`].
-pub const WORDS: usize = TABLE.len() + 5;
+pub const WORDS: usize = TABLE.len() + 6;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $shape:expr;)*) => {
@@ -53,6 +53,8 @@ macro_rules! offsets {
             pub task_in_execve_mask: u32,
             /// 1 where the tracepoint `sched_process_exit` has the argument `group_dead`.
             pub exit_has_group_dead: u32,
+            /// Index of the argument of `change_pid` that is the task.
+            pub change_pid_task: u32,
             /// 1 where a plain load through a BTF-typed pointer is safe: a fault reads as 0.
             pub typed_loads: u32,
             /// Size of the ring, bytes.
@@ -66,6 +68,7 @@ macro_rules! offsets {
                 task_in_execve_byte: 0,
                 task_in_execve_mask: 0,
                 exit_has_group_dead: 0,
+                change_pid_task: 0,
                 typed_loads: 0,
                 ring_bytes: 0,
             };
@@ -77,6 +80,7 @@ macro_rules! offsets {
                     self.task_in_execve_byte,
                     self.task_in_execve_mask,
                     self.exit_has_group_dead,
+                    self.change_pid_task,
                     self.typed_loads,
                     self.ring_bytes,
                 ]
@@ -153,6 +157,7 @@ offsets! {
     dentry_hash_pprev = "dentry" ["d_hash.pprev"] Ptr("");
     dentry_inode = "dentry" ["d_inode"] Ptr("inode");
     dentry_sb = "dentry" ["d_sb"] Ptr("super_block");
+    inode_mode = "inode" ["i_mode"] Int(2);
     inode_ino = "inode" ["i_ino"] Int(8);
     sb_dev = "super_block" ["s_dev"] Int(4);
     nsproxy_mnt_ns = "nsproxy" ["mnt_ns"] Ptr("mnt_namespace");

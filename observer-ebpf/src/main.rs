@@ -1,4 +1,5 @@
-//! The kernel programs: entry points only, one function per hook, named after the hook.
+//! The kernel programs: entry points only, one function per hook, named after the hook; those at the ends of kernel
+//! functions are in `fexit`.
 //!
 //! What a hook does is in `hooks`, apart from what calls it, so that a tracepoint and an fexit program can share
 //! it. Nothing here returns an error to the kernel: what cannot be read is flagged, what cannot be sent is counted.
@@ -12,6 +13,7 @@ use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use aya_log_ebpf::debug;
 
 mod emit;
+mod fexit;
 mod hooks;
 mod maps;
 mod path;

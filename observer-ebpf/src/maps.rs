@@ -26,6 +26,8 @@ pub static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0);
 /// program can be interrupted by another on the same CPU, but not by itself.
 #[repr(C)]
 pub struct Scratch<B, const TAIL: usize> {
+    /// Not 0 while a program that can be preempted uses it.
+    pub busy: u64,
     /// State of the path walk: in a map value, because the verifier then forgets what it knew of it.
     pub walk: Walk,
     /// The fixed part.

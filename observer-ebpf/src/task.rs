@@ -6,9 +6,8 @@
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::EbpfContext as _;
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel as probe_read_kernel};
-use aya_ebpf::programs::BtfTracePointContext;
 use observer_common::limits::{COMM_LEN, TTY_NAME_LEN};
 use observer_common::offsets::ABSENT;
 use observer_common::record::{DirId, FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, Facts};
@@ -170,11 +169,27 @@ pub struct Task<A>(u64, PhantomData<A>);
 pub struct Signal<A>(u64, PhantomData<A>);
 
 impl Task<Typed> {
-    /// Argument `n` of a BTF tracepoint.
+    /// Argument `n` of a BTF program.
     #[inline(always)]
-    pub fn from_arg(ctx: &BtfTracePointContext, n: usize) -> Self {
+    pub fn from_arg(ctx: &impl EbpfContext, n: usize) -> Self {
         // SAFETY: the context has at least the arguments that the entry points name; the verifier checks it.
         Self(unsafe { *ctx.as_ptr().cast::<u64>().add(n) }, PhantomData)
+    }
+
+    /// The argument of `change_pid` that is a task: kernels differ in which it is.
+    #[inline(always)]
+    pub fn from_change_pid(ctx: &impl EbpfContext) -> Self {
+        let task: u64;
+        // Assembly, because the compiler would make one load at a computed place of the two, which the verifier
+        // forbids in a context.
+        if offset!(change_pid_task) == 0 {
+            // SAFETY: loads the first argument.
+            unsafe { core::arch::asm!("{0} = *(u64 *)({1} + 0)", out(reg) task, in(reg) ctx.as_ptr()) };
+        } else {
+            // SAFETY: loads the second argument; the verifier checks that there is one.
+            unsafe { core::arch::asm!("{0} = *(u64 *)({1} + 8)", out(reg) task, in(reg) ctx.as_ptr()) };
+        }
+        Self(task, PhantomData)
     }
 
     /// The task that an iterator shows.
@@ -408,6 +423,15 @@ pub fn dir_id<A: Access>(mnt: u64, dentry: u64) -> DirId {
         // Not within the type that the pointer has.
         mnt_id: Probed::u32(mount, offset!(mount_id)),
     }
+}
+
+/// Whether a `struct dentry` is a directory's.
+#[inline(always)]
+pub fn is_directory(dentry: u64) -> bool {
+    const S_IFMT: u16 = 0o170_000;
+    const S_IFDIR: u16 = 0o040_000;
+    let inode = Probed::u64(dentry, offset!(dentry_inode));
+    read::<u16>(inode.wrapping_add(u64::from(offset!(inode_mode)))) & S_IFMT == S_IFDIR
 }
 
 /// Fills `facts` from the group that `leader` leads.

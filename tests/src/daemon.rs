@@ -23,6 +23,8 @@ pub struct Options {
     pub config: Option<String>,
     /// `--ring-bytes`.
     pub ring_bytes: Option<u32>,
+    /// `--hooks`; `None`: what `OBSERVER_TEST_HOOKS` says, or the daemon's own choice.
+    pub hooks: Option<&'static str>,
 }
 
 /// A running daemon.
@@ -78,6 +80,12 @@ impl Daemon {
     /// Starts a daemon and waits until it answers.
     #[track_caller]
     pub fn start(options: &Options) -> Self {
+        Self::try_start(options).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts a daemon and waits until it answers, or refuses: then what it said.
+    #[track_caller]
+    pub fn try_start(options: &Options) -> Result<Self, String> {
         failure::require_root();
         let dir = tempfile::Builder::new()
             .prefix("observer-daemon-")
@@ -88,8 +96,8 @@ impl Daemon {
             .expect("open the daemon's directory to all");
         let mut daemon = Self { dir: dir.keep(), child: None, options: options.clone() };
         daemon.launch();
-        daemon.wait_ready();
-        daemon
+        daemon.ready()?;
+        Ok(daemon)
     }
 
     /// Starts it again after [`Daemon::kill`] and waits until it answers.
@@ -127,22 +135,31 @@ impl Daemon {
         if let Some(bytes) = self.options.ring_bytes {
             args.extend(["--ring-bytes".into(), bytes.to_string().into()]);
         }
+        let hooks = self.options.hooks.map(OsString::from);
+        if let Some(hooks) = hooks.or_else(|| std::env::var_os("OBSERVER_TEST_HOOKS")) {
+            args.extend(["--hooks".into(), hooks]);
+        }
         args
     }
 
     #[track_caller]
     fn wait_ready(&mut self) {
+        if let Err(why) = self.ready() {
+            panic!("{why}");
+        }
+    }
+
+    /// Waits until it answers; what it said if it ended instead.
+    #[track_caller]
+    fn ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + READY;
         loop {
             if UnixStream::connect(self.socket()).is_ok() {
-                return;
+                return Ok(());
             }
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(
-                ended.is_none(),
-                "the daemon ended with {ended:?}:\n{}",
-                failure::last_lines(&self.log())
-            );
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                return Err(format!("the daemon ended with {status}:\n{}", failure::last_lines(&self.log())));
+            }
             assert!(
                 Instant::now() < end,
                 "no daemon within {READY:?}:\n{}",

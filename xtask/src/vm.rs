@@ -8,32 +8,44 @@ mod machine;
 mod record;
 mod report;
 mod results;
+mod ways;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::{env, fs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::Workspace;
 use crate::{build, setup};
+use ways::Way;
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
 const CACHE: &str = "OBSERVER_VM_CACHE";
+/// Oldest to newest, as the archive has them.
+const SERIES: &str = "5.10,6.1,6.12,7";
 
 /// Run the real-kernel tests on other kernels, in emulated machines (no root, no KVM needed).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Kernel series, the newest of each as Debian ships it.
-    #[arg(long, value_delimiter = ',', default_value = "5.10,6.1,6.12,7", value_parser = kernels::series)]
+    #[arg(long, value_delimiter = ',', default_value = SERIES, value_parser = kernels::series)]
     kernel: Vec<String>,
     /// Take kernels from the cache alone.
     #[arg(long)]
     offline: bool,
+    /// Only these ways of running the daemon.
+    #[arg(long, value_delimiter = ',', default_values_t = ways::ALL, value_enum)]
+    way: Vec<Way>,
+    /// Machines at a time; as many as there are processors unless given.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
     /// The storms too: they take many minutes a kernel.
     #[arg(long)]
     storm: bool,
     /// Write what came out to docs/kernels.md. Only for the whole: every kernel, no filter.
-    #[arg(long, conflicts_with_all = ["filter", "kernel"])]
+    #[arg(long, conflicts_with_all = ["filter", "kernel", "way"])]
     record: bool,
     /// Only tests whose name contains one of these: `cargo xtask vm -- chdir`.
     #[arg(last = true)]
@@ -41,19 +53,24 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    matrix(workspace, arguments).map(drop)
+}
+
+/// All of it, but for the storms: what `cargo xtask test` runs. Returns how many tests passed.
+pub(crate) fn whole(workspace: &Workspace) -> Result<u64> {
+    let kernel = SERIES.split(',').map(str::to_owned).collect();
+    let (offline, storm, record) = (false, false, false);
+    let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
+    matrix(workspace, &Arguments { kernel, offline, way, jobs, storm, record, filter })
+}
+
+fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<u64> {
     let toolchain = setup::for_vm()?;
     let cache = cache()?;
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
     build::kernel_programs(workspace, &toolchain)?;
     let guest = guest::build(workspace, arguments.storm)?;
-    let work = workspace.target.join("vm");
-    let mut runs = Vec::new();
-    for kernel in &kernels {
-        let plan = machine::Plan::new(kernel, &guest, &arguments.filter)?;
-        let run = machine::boot(&work, &plan).with_context(|| format!("run kernel {}", kernel.release))?;
-        eprintln!("vm: {}: {}", kernel.release, run.summary());
-        runs.push(run);
-    }
+    let runs = boot_all(workspace, &kernels, &guest, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
     if runs.iter().any(|run| !run.passed()) {
         bail!("not everything passed; each failure stands above with the command that repeats it");
@@ -63,7 +80,49 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if arguments.record {
         record::write(&workspace.root.join("docs/kernels.md"), &runs)?;
     }
-    Ok(())
+    Ok(ran)
+}
+
+/// Boots every kernel, some at a time; their runs in the order of the kernels.
+fn boot_all(
+    workspace: &Workspace,
+    kernels: &[kernels::Kernel],
+    guest: &guest::Guest,
+    arguments: &Arguments,
+) -> Result<Vec<results::Run>> {
+    let work = workspace.target.join("vm");
+    let next = AtomicUsize::new(0);
+    let boot = || {
+        let mut runs = Vec::new();
+        while let Some((index, kernel)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            kernels.get(index).map(|kernel| (index, kernel))
+        } {
+            let plan = machine::Plan::new(kernel, guest, &arguments.way, &arguments.filter)?;
+            let run =
+                machine::boot(&work, &plan).with_context(|| format!("run kernel {}", kernel.release))?;
+            eprintln!("vm: {}: {}", kernel.release, run.summary());
+            runs.push((index, run));
+        }
+        anyhow::Ok(runs)
+    };
+    let jobs = match arguments.jobs {
+        Some(jobs) => jobs,
+        None => thread::available_parallelism().context("count the processors; give --jobs instead")?,
+    };
+    let mut runs = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.get().min(kernels.len())).map(|_| scope.spawn(boot)).collect();
+        let mut runs = Vec::new();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => runs.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        anyhow::Ok(runs)
+    })?;
+    runs.sort_by_key(|(index, _)| *index);
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
 fn cache() -> Result<PathBuf> {

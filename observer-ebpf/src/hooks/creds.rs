@@ -9,7 +9,7 @@ use crate::task::{Access, Task};
 #[inline(always)]
 pub fn set<A: Access>(task: Task<A>) {
     let now = emit::now();
-    if !task.is_leader() {
+    if !task.is_leader() || task.is_kthread() {
         return;
     }
     let header = emit::header(KIND_CREDS, now, task, task.pid(), size_of::<Creds>());

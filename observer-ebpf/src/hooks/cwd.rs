@@ -1,6 +1,6 @@
 //! The working directory: the leader's `fs->pwd` after a change, never a system call's argument.
 
-use observer_common::record::{Cwd, FACT_FS_SHARED, HINT_BIT_FS_SHARED, KIND_CWD};
+use observer_common::record::{Cwd, FACT_FS_SHARED, HINT_BIT_FS_SHARED, HINT_BIT_PATHS, KIND_CWD};
 
 use crate::emit::{self, Class};
 use crate::maps::{CWD_SCRATCH, TAIL_MASK};
@@ -19,7 +19,18 @@ pub fn set<A: Access>(task: Task<A>) -> u32 {
         return 0;
     }
     let Some(scratch) = CWD_SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: a per-CPU map value that only this program uses, and it is not re-entered on one CPU.
+    // SAFETY: a word of a map value.
+    let busy = unsafe { &raw mut (*scratch).busy };
+    // SAFETY: as above; volatile, for it is others that change it.
+    if unsafe { busy.read_volatile() } != 0 {
+        // Another thread was preempted on this CPU while it used the scratch: kernels before 5.12 guard no fexit program
+        // against that. The path is read again.
+        super::hint::raise(HINT_BIT_PATHS);
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { busy.write_volatile(1) };
+    // SAFETY: a per-CPU map value that only one way of telling the directory uses at a time, from here on this thread.
     let (walk, body) = unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body) };
     let (mnt, dentry) = leader.pwd();
     body.cwd = task::dir_id::<A>(mnt, dentry);
@@ -33,6 +44,8 @@ pub fn set<A: Access>(task: Task<A>) -> u32 {
     body.header = emit::header(KIND_CWD, now, leader, task.pid(), len as usize);
     let urgent = !task::is_null(leader.signal().tty());
     emit::variable(KIND_CWD, Class::Throttled, body.header.tgid, urgent, (&raw const *body).cast(), len);
+    // SAFETY: as above.
+    unsafe { busy.write_volatile(0) };
     if body.facts_flags & FACT_FS_SHARED != 0 {
         super::hint::raise(HINT_BIT_FS_SHARED);
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{BtfFile, Exit, Failure, SOCKET_DEFAULT};
 use crate::config::{Config, check_ring_bytes};
 use crate::daemon;
+use crate::kernel::Ways;
 
 /// Flags win over the configuration file.
 #[derive(Args)]
@@ -23,6 +24,9 @@ pub struct Run {
     /// Print the kernel programs' own diagnostics
     #[arg(long)]
     program_log: bool,
+    /// Where to take facts from that more than one kind of hook can tell
+    #[arg(long, value_name = "WAY", default_value = "auto")]
+    hooks: Ways,
     #[command(flatten)]
     btf: BtfFile,
 }
@@ -46,6 +50,7 @@ impl Run {
                 .unwrap_or(observer_common::limits::RING_BYTES_DEFAULT),
             program_log: self.program_log,
             btf: self.btf.btf,
+            hooks: self.hooks,
             config,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;

@@ -44,6 +44,8 @@ pub struct Options {
     pub program_log: bool,
     /// Type information in place of the kernel's own.
     pub btf: Option<PathBuf>,
+    /// Where to take facts from that more than one hook can tell.
+    pub hooks: kernel::Ways,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -73,6 +75,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         ring_bytes: options.ring_bytes,
         program_log: options.program_log,
         btf: options.btf,
+        hooks: options.hooks,
     };
     let kernel = Kernel::start(&kernel_options)?;
     let ring = kernel

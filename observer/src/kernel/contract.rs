@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail};
 use observer_common::hooks::{CONSTANTS, FIXED, Fixed, GROUP_DEAD, HOOKS, Hook, Point, Take, Without};
-use observer_common::offsets::{ABSENT, Entry, Offsets, TABLE};
+use observer_common::offsets::{ABSENT, Entry, Offsets, Shape, TABLE};
 
 use super::btf::{Btf, MemberError};
 use super::shape::expected;
@@ -68,6 +68,10 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     }
     let exit = btf.arguments(Point::Tracepoint("sched_process_exit")).unwrap_or_default();
     offsets.exit_has_group_dead = u32::from(exit.len() > usize::from(GROUP_DEAD));
+    let change_pid = btf.arguments(Point::Function("change_pid")).unwrap_or_default();
+    let task = change_pid.iter().position(|&argument| btf.is(argument, Shape::Ptr("task_struct")));
+    // Where there is none, nothing is attached to it.
+    offsets.change_pid_task = task.map_or(0, |index| index as u32);
     (offsets, problems)
 }
 
@@ -125,6 +129,10 @@ fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
             Take::MayBeAt(index, _) if arguments.len() <= usize::from(index) => {}
             Take::MayBeAt(index, shape) => fits(index, shape)?,
             Take::Found(shape) if arguments.iter().any(|&argument| btf.is(argument, shape)) => {}
+            Take::ReturnedAfter(count) if arguments.len() == usize::from(count) => {}
+            Take::ReturnedAfter(count) => {
+                return Err(format!("{name}: takes {} arguments, expected {count}", arguments.len()));
+            }
             Take::Found(shape) => return Err(format!("{name}: no argument is {}", expected(shape))),
         }
     }

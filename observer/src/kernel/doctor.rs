@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Kernel, Options, attach, load, sys};
+use super::{Kernel, Options, Ways, attach, load, sys};
 
 /// One check of `observer doctor`.
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
         ring_bytes: observer_common::limits::RING_BYTES_MIN,
         program_log: false,
         btf: btf.map(Path::to_owned),
+        hooks: Ways::Auto,
     };
     match Kernel::start(&options) {
         Err(error) => checks.push(Check::of("programs", Err(error))),
@@ -67,18 +68,12 @@ pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
                 Ok("load, attach, and tell what the system calls tell".into()),
             ));
             for hook in kernel.hooks() {
-                let verdict = if hook.why.is_empty() { Verdict::Fine } else { Verdict::Limited };
                 let detail = if hook.why.is_empty() {
                     hook.fact.to_owned()
                 } else {
                     format!("{} ({})", hook.fact, hook.why)
                 };
-                // The iterator and the memory reader are no fallbacks.
-                let verdict = if hook.source.contains('/') && hook.source.starts_with("tracepoint") {
-                    verdict
-                } else {
-                    Verdict::Fine
-                };
+                let verdict = if hook.fallback { Verdict::Limited } else { Verdict::Fine };
                 checks.push(Check { name: hook.source.clone(), verdict, detail });
             }
             for spot in kernel.blind_spots() {
@@ -106,6 +101,7 @@ fn tracefs() -> Check {
         let detail = "not mounted; observer mounts it for itself while it attaches";
         return Check { name, verdict: Verdict::Fine, detail: detail.into() };
     }
-    let detail = "not mounted, and mounting it takes CAP_SYS_ADMIN: run `mount -t tracefs nodev /sys/kernel/tracing` as root";
-    Check { name, verdict: Verdict::Fails, detail: detail.into() }
+    let detail = "not mounted, and mounting it takes CAP_SYS_ADMIN; only needed where fexit does not attach: then run \
+                  `mount -t tracefs nodev /sys/kernel/tracing` as root";
+    Check { name, verdict: Verdict::Limited, detail: detail.into() }
 }

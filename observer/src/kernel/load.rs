@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use aya::programs::{BtfTracePoint, Iter, Program, TracePoint};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use aya::programs::Iter;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
-use observer_common::hooks::{HOOKS, Hook};
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
 
 use super::btf::Btf;
@@ -16,15 +15,6 @@ use super::{Options, sys};
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
-
-/// Which programs to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Programs {
-    /// All of them.
-    All,
-    /// The task iterator alone.
-    Iterator,
-}
 
 /// Checks a ring size that a person gave.
 pub fn check_ring_bytes(bytes: u32) -> Result<()> {
@@ -77,9 +67,19 @@ fn check_btf_exists() -> Result<()> {
     Ok(())
 }
 
-/// Loads the object into the kernel; nothing is attached yet. What the kernel keeps of the contract comes with it.
-pub fn load(which: Programs, options: &Options) -> Result<(Ebpf, Contract)> {
-    let Options { ring_bytes, program_log, btf: file } = options;
+/// The object with its maps made and the task iterator loaded. Other programs are loaded as they are attached.
+pub struct Loaded {
+    /// Programs and maps.
+    pub ebpf: Ebpf,
+    /// What the kernel keeps of the contract.
+    pub contract: Contract,
+    /// The kernel's own types, some 90 MB: to be dropped, and [`sys::give_back_memory`] called, once all is loaded.
+    pub btf: AyaBtf,
+}
+
+/// Makes the object's maps and loads its iterator; nothing is attached yet.
+pub fn load(options: &Options) -> Result<Loaded> {
+    let Options { ring_bytes, program_log, btf: file, hooks: _ } = options;
     let ring_bytes = *ring_bytes;
     check_machine()?;
     check_ring_bytes(ring_bytes)?;
@@ -99,31 +99,12 @@ pub fn load(which: Programs, options: &Options) -> Result<(Ebpf, Contract)> {
         .override_global("OFFSETS", &words[..], true)
         .override_global("AYA_LOG_LEVEL", &log_level, false);
     let mut ebpf = loader.load(OBJECT).map_err(explain)?;
-    for (name, program) in ebpf.programs_mut() {
-        let wanted = which == Programs::All || matches!(program, Program::Iter(_));
-        if wanted && is_fit(&contract, name, program) {
-            load_program(name, program, &btf)?;
-        }
-    }
-    drop(btf);
-    sys::give_back_memory();
-    Ok((ebpf, contract))
-}
-
-/// Whether what the program is attached to is as it expects.
-fn is_fit(contract: &Contract, name: &str, program: &Program) -> bool {
-    let unfit = |hook: &Hook| hook.point.name() == name && contract.unfit(hook.point).is_some();
-    !matches!(program, Program::BtfTracePoint(_)) || !HOOKS.iter().any(unfit)
-}
-
-fn load_program(name: &str, program: &mut Program, btf: &AyaBtf) -> Result<()> {
-    let result = match program {
-        Program::BtfTracePoint(program) => BtfTracePoint::load(program, name, btf),
-        Program::TracePoint(program) => TracePoint::load(program),
-        Program::Iter(program) => Iter::load(program, "task", btf),
-        _ => bail!("program {name} is of an unexpected type: rebuild with `cargo xtask build`"),
-    };
-    result.map_err(|error| explain_program(name, error))
+    let iterator = ebpf.program_mut("iter_task");
+    let iterator =
+        iterator.context("find program iter_task in the object: rebuild with `cargo xtask build`")?;
+    let iterator: &mut Iter = iterator.try_into()?;
+    iterator.load("task", &btf).map_err(|error| explain_program("iter_task", &error))?;
+    Ok(Loaded { ebpf, contract, btf })
 }
 
 /// A load error with the whole of what the kernel said, and the next step.
@@ -137,8 +118,9 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
     anyhow!("load observer's maps: {text}; see `observer doctor`")
 }
 
-fn explain_program(name: &str, error: aya::programs::ProgramError) -> anyhow::Error {
-    anyhow!("the kernel refused program {name}: {}; see `observer doctor`", chain(&error))
+/// A program that the kernel refused, with the whole of what it said, and the next step.
+pub fn explain_program(name: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
+    anyhow!("the kernel refused program {name}: {}; see `observer doctor`", chain(error))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

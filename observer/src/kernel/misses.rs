@@ -22,6 +22,21 @@ const KIND_BY_PROGRAM: &[(&str, u32)] = &[
     ("sys_exit_setsid", KIND_IDS),
     ("sys_exit_setpgid", KIND_HINT),
     ("sys_exit_paths", KIND_HINT),
+    ("set_fs_pwd", KIND_CWD),
+    ("commit_creds", KIND_CREDS),
+    ("ksys_setsid", KIND_IDS),
+    ("change_pid", KIND_IDS),
+    ("tty_jobctrl_ioctl", KIND_IDS),
+    ("tty_open_proc_set_tty", KIND_IDS),
+    ("d_move", KIND_HINT),
+    ("d_exchange", KIND_HINT),
+    ("vfs_rmdir", KIND_HINT),
+    ("path_mount", KIND_HINT),
+    ("path_umount", KIND_HINT),
+    ("ksys_unshare", KIND_HINT),
+    ("move_mount", KIND_HINT),
+    ("pivot_root", KIND_HINT),
+    ("setns", KIND_HINT),
 ];
 
 /// Skips by program.

@@ -28,13 +28,14 @@ mod shape;
 mod snapshot;
 mod sys;
 
-pub use attach::{BlindSpot, Hook};
+pub use attach::{BlindSpot, Hook, Ways};
 pub use doctor::{Check, Verdict, doctor};
 pub use load::check_ring_bytes;
 pub use memory::{Memory, MemoryReader};
 pub use snapshot::Snapshot;
 
-use self::load::Programs;
+use self::attach::Attached;
+use self::load::Loaded;
 use self::misses::Misses;
 use self::pass::Passes;
 use self::ring::{Control, End, Ring};
@@ -49,6 +50,8 @@ pub struct Options {
     pub program_log: bool,
     /// Type information to take the kernel's layout from, in place of its own.
     pub btf: Option<PathBuf>,
+    /// Where to take facts from that more than one hook can tell.
+    pub hooks: Ways,
 }
 
 /// What [`Kernel::drain`] did.
@@ -95,7 +98,8 @@ impl Kernel {
     /// Loads the programs with this kernel's offsets, attaches, runs the self-test. From here on records queue
     /// in the ring. Errors are sentences that end with the next step.
     pub fn start(options: &Options) -> Result<Self> {
-        let (mut ebpf, contract) = load::load(Programs::All, options)?;
+        let mut loaded = load::load(options)?;
+        let ebpf = &mut loaded.ebpf;
         let ring_map = ebpf.take_map("RING").context("find the ring in the object")?;
         let control_map = ebpf.take_map("CONTROL").context("find the control map in the object")?;
         let (Map::RingBuf(ring_data), Map::Array(control_data)) = (&ring_map, &control_map) else {
@@ -106,12 +110,15 @@ impl Kernel {
         let control = Control::map(control_data.fd().as_fd())?;
         let watched =
             HashMap::try_from(ebpf.take_map("WATCHED").context("find the watched map in the object")?)?;
-        let passes = Passes::new(&ebpf)?;
+        let passes = Passes::new(ebpf)?;
         if options.program_log {
-            program_log::start(&mut ebpf)?;
+            program_log::start(ebpf)?;
         }
         control.set_reader_state(control::READER_POLLING);
-        let (hooks, blind_spots) = attach::attach(&mut ebpf, &contract)?;
+        // Before `ring_map` and `control_map` close: programs name maps by these descriptors until they are loaded.
+        let Attached { hooks, blind_spots } = attach::attach(&mut loaded, options.hooks)?;
+        let Loaded { ebpf, .. } = loaded;
+        sys::give_back_memory();
         let misses = Misses::new(&ebpf);
         let mut kernel = Self {
             ring,
@@ -266,8 +273,10 @@ impl Look {
             ring_bytes: observer_common::limits::RING_BYTES_MIN,
             program_log: false,
             btf: btf.map(Path::to_owned),
+            hooks: Ways::Auto,
         };
-        let (ebpf, _) = load::load(Programs::Iterator, &options)?;
+        let Loaded { ebpf, .. } = load::load(&options)?;
+        sys::give_back_memory();
         let look = Self { passes: Passes::new(&ebpf)? };
         selftest::run_rows(&look)?;
         Ok(look)

@@ -16,7 +16,8 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
     let stage = Stage::new();
     // Sessions tell births and deaths on a stream of their own, which the loops do not fill.
     let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
-    let daemon = Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20) });
+    let daemon =
+        Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20), ..Default::default() });
     let watch = Watch::sessions(&daemon);
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
     let mut loopers: Vec<_> = (0..3).map(|_| stage.puppet()).collect();

@@ -111,7 +111,8 @@ fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
     let _alone = alone();
     let stage = Stage::new();
     let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
-    let daemon = Daemon::start(&Options { config: Some(config), ring_bytes: Some(64 << 10) });
+    let daemon =
+        Daemon::start(&Options { config: Some(config), ring_bytes: Some(64 << 10), ..Default::default() });
     let watch = Watch::sessions(&daemon);
     let (parent, children) = population(&stage);
     let pty = Pty::open();

@@ -65,7 +65,7 @@ fn plan(steps: &[Step]) -> Result<String> {
         let words = step.command.iter().chain([&step.name]);
         // The guest's shell takes a line apart at blanks, and expands the rest.
         let plain =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ':' | ',');
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ':' | ',' | '+');
         for word in words {
             ensure!(
                 !word.is_empty() && word.chars().all(plain),

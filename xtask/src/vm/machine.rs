@@ -1,8 +1,9 @@
 //! One boot of one kernel: qemu's emulator, two serial lines (the kernel's console and the results), a time limit.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,7 +11,8 @@ use anyhow::{Context, Result};
 use super::guest::{Guest, STORM, VERIFIER};
 use super::initramfs::{self, HOME, Step};
 use super::kernels::Kernel;
-use super::results::{Ended, Run};
+use super::results::{End, Ended, Run};
+use super::ways::Way;
 use crate::command;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -29,19 +31,28 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// `observer doctor`, then the tests whose names contain any of `filter`, or all.
-    pub(crate) fn new(kernel: &'a Kernel, guest: &'a Guest, filter: &[String]) -> Result<Self> {
-        let doctor = vec![format!("{HOME}/observer"), "doctor".to_owned()];
-        let mut steps = vec![Step { name: "doctor".into(), limit_s: DOCTOR_S, command: doctor }];
-        for test in &guest.tests {
-            let mut command =
-                vec![initramfs::test_path(&test.name), "--test-threads=1".into(), "--color=never".into()];
-            if test.name == VERIFIER {
-                command.push("--nocapture".into());
+    /// For each way `observer doctor` where it is of interest, then the tests whose names contain any of `filter`, or
+    /// all.
+    pub(crate) fn new(kernel: &'a Kernel, guest: &'a Guest, ways: &[Way], filter: &[String]) -> Result<Self> {
+        let mut steps = Vec::new();
+        for way in ways {
+            if *way == Way::Own {
+                let command = ["/usr/bin/env", "NO_COLOR=1", &format!("{HOME}/observer"), "doctor"];
+                let command = command.map(str::to_owned).into();
+                steps.push(Step { name: "doctor".into(), limit_s: DOCTOR_S, command });
             }
-            command.extend(filter.iter().cloned());
-            let limit_s = if test.name == STORM { STORM_S } else { TESTS_S };
-            steps.push(Step { name: test.name.clone(), limit_s, command });
+            for test in guest.tests.iter().filter(|test| way.has(&test.name)) {
+                let mut command: Vec<String> = vec!["/usr/bin/env".into()];
+                command.extend(way.environment().iter().map(|&variable| variable.to_owned()));
+                command.push(initramfs::test_path(&test.name));
+                command.extend(["--test-threads=1".into(), "--color=never".into()]);
+                if test.name == VERIFIER {
+                    command.push("--nocapture".into());
+                }
+                command.extend(filter.iter().cloned());
+                let limit_s = if test.name == STORM { STORM_S } else { TESTS_S };
+                steps.push(Step { name: way.step(&test.name), limit_s, command });
+            }
         }
         Ok(Self { kernel, guest, steps })
     }
@@ -65,9 +76,9 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| format!("start {QEMU} (cargo xtask setup installs it)"))?;
-    let status = wait(&mut child, begin + plan.limit())?;
+    let end = wait(&mut child, begin + plan.limit())?;
     let said = read(&files.results)?;
-    let ended = Ended { in_time: status.is_some(), took: begin.elapsed(), console: files.console.clone() };
+    let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
     // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
     Ok(Run::read(plan.kernel, &word, &said, &read(&files.console)?, ended))
 }
@@ -107,16 +118,16 @@ fn qemu(kernel: &Kernel, files: &Files) -> Command {
     command
 }
 
-/// Its status, or `None` where it had to be killed.
-fn wait(child: &mut Child, end: Instant) -> Result<Option<ExitStatus>> {
+/// How it ended; one that takes too long is killed.
+fn wait(child: &mut Child, end: Instant) -> Result<End> {
     loop {
         if let Some(status) = child.try_wait().context("wait for the machine")? {
-            return Ok(Some(status));
+            return Ok(status.signal().map_or(End::Exit, End::Signal));
         }
         if Instant::now() >= end {
             child.kill().context("stop the machine")?;
             child.wait().context("wait for the machine")?;
-            return Ok(None);
+            return Ok(End::Limit);
         }
         std::thread::sleep(POLL);
     }

@@ -1,6 +1,8 @@
 //! The table kernel × test target, and each failure with the command that repeats it.
 
+use super::guest::VERIFIER;
 use super::results::{Run, Section};
+use super::ways;
 
 const FIRST: &str = "tests";
 
@@ -76,7 +78,8 @@ fn failures(run: &Run, filter: &[String]) -> String {
         text.push_str(&format!("\n{}: {}: {}\n", run.release, section.name, cell(run, &section.name)));
         text.push_str(&indented(&said(section)));
         for name in &section.failed {
-            text.push_str(&format!("  to repeat: cargo xtask vm --kernel {} -- {name}\n", run.series));
+            let way = ways::option(&section.name);
+            text.push_str(&format!("  to repeat: cargo xtask vm --kernel {}{way} -- {name}\n", run.series));
         }
         if section.failed.is_empty() {
             text.push_str(&format!("  to repeat: {}\n", whole(run, filter)));
@@ -87,9 +90,9 @@ fn failures(run: &Run, filter: &[String]) -> String {
         text.push_str(&indented(&run.trouble));
     }
     if !run.complete {
-        let why = if run.ended.in_time { "the machine ended early" } else { "the machine ran out of time" };
+        let why = run.ended.end.in_words();
         text.push_str(&format!(
-            "\n{}: {why}; see {}\n  to repeat: {}\n",
+            "\n{}: the machine: {why}; see {}\n  to repeat: {}\n",
             run.release,
             run.ended.console.display(),
             whole(run, filter)
@@ -98,9 +101,11 @@ fn failures(run: &Run, filter: &[String]) -> String {
     text
 }
 
-/// What a failed step said: of tests, from the first failure's words on.
+/// What a failed step said: of tests, from the first failure's words on; where they stand before the list of failures,
+/// because nothing was captured, the end of it all.
 fn said(section: &Section) -> Vec<String> {
-    match section.output.iter().position(|line| line == "failures:") {
+    let captured = |line: &&String| section.name != VERIFIER && *line == "failures:";
+    match section.output.iter().position(|line| captured(&line)) {
         Some(begin) => section.output.iter().skip(begin).cloned().collect(),
         None => section.tail().to_vec(),
     }

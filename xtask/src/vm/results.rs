@@ -32,12 +32,36 @@ pub(crate) struct Run {
 /// How a machine ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// Before its time limit.
-    pub(crate) in_time: bool,
+    /// In which way.
+    pub(crate) end: End,
     /// From start to end.
     pub(crate) took: Duration,
     /// The file with the kernel's console.
     pub(crate) console: PathBuf,
+}
+
+/// In which way a machine ended. No exit status counts: a kernel that panics ends qemu with 0, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself: switched off, restarted or panicked.
+    Exit,
+    /// qemu was ended by this signal, which nothing in the guest can send.
+    Signal(i32),
+    /// It was killed at its time limit.
+    Limit,
+}
+
+impl End {
+    /// Why the guest did not come to the end of its plan.
+    pub(crate) fn in_words(self) -> String {
+        match self {
+            Self::Exit => "ENDED before its plan (a panic, a restart, or its init failed)".into(),
+            Self::Signal(signal) => {
+                format!("KILLED from outside: signal {signal} ended qemu, which nothing in the guest can do")
+            }
+            Self::Limit => "NO END within its time".into(),
+        }
+    }
 }
 
 /// What one step said.
@@ -119,12 +143,11 @@ impl Run {
 
     /// In a line.
     pub(crate) fn summary(&self) -> String {
-        let verdict = match (self.passed(), self.ended.in_time, self.complete, self.trouble.first()) {
-            (true, ..) => "passed".to_owned(),
-            (_, _, _, Some(line)) => format!("THE KERNEL IS IN TROUBLE: {line}"),
-            (_, false, ..) => "NO END within its time".to_owned(),
-            (_, _, false, _) => "ENDED before its plan".to_owned(),
-            _ => "FAILED".to_owned(),
+        let verdict = match self.trouble.first() {
+            _ if self.passed() => "passed".to_owned(),
+            Some(line) => format!("THE KERNEL IS IN TROUBLE: {line}"),
+            None if self.complete => "FAILED".to_owned(),
+            None => self.ended.end.in_words(),
         };
         format!("{verdict} ({} tests, {:.0} s)", self.tests(), self.ended.took.as_secs_f64())
     }
@@ -207,7 +230,7 @@ pub(crate) mod tests {
     /// A run of one kernel that said this.
     pub(crate) fn run(said: &str, console: &str) -> Run {
         let kernel = Kernel { series: "6.1".into(), release: "6.1.0".into(), image: PathBuf::new() };
-        let ended = Ended { in_time: true, took: Duration::from_secs(9), console: "console.txt".into() };
+        let ended = Ended { end: End::Exit, took: Duration::from_secs(9), console: "console.txt".into() };
         Run::read(&kernel, "@w", said, console, ended)
     }
 
@@ -236,6 +259,17 @@ pub(crate) mod tests {
         }
         let oops = run(PASSED, "fine\n[ 1.0] BUG: kernel NULL pointer dereference\n more\n");
         assert!(!oops.passed() && oops.trouble.len() == 2, "{oops:?}");
+    }
+
+    #[test]
+    fn a_machine_that_was_killed_from_outside_is_told_from_one_that_ended() {
+        let mut run = run(&PASSED.replace("@w done\n", ""), "");
+        assert!(run.summary().starts_with("ENDED before its plan"), "{}", run.summary());
+        run.ended.end = End::Signal(15);
+        assert!(run.summary().starts_with("KILLED from outside: signal 15"), "{}", run.summary());
+        run.ended.end = End::Limit;
+        assert!(run.summary().starts_with("NO END within its time"), "{}", run.summary());
+        assert!(!run.passed());
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn quiet(verb: &str, args: Args<'_>) -> Done {
         "mount_tmpfs" => places::mount_tmpfs(args),
         "umount_lazily" => places::umount_lazily(args),
         "mount_moves" => places::mount_moves(args),
+        "move_mount" => places::move_mount(args),
         "pivots" => places::pivots(args),
         "setns_mounts" => places::setns_mounts(args),
         "renames_by_uring" => places::renames_by_uring(args),

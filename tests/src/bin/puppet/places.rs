@@ -90,6 +90,15 @@ pub fn mount_moves(args: Args<'_>) -> Done {
     mount(&text(args, 0)?, &text(args, 1)?, None, libc::MS_MOVE)
 }
 
+/// `move_mount FROM TO`: the system call of that name.
+pub fn move_mount(args: Args<'_>) -> Done {
+    let (from, to) = (text(args, 0)?, text(args, 1)?);
+    let at = libc::AT_FDCWD;
+    // SAFETY: valid paths.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, at, from.as_ptr(), at, to.as_ptr(), 0) })
+        .map(|_| vec![])
+}
+
 fn mount(source: &CStr, target: &CStr, kind: Option<&CStr>, flags: libc::c_ulong) -> Done {
     let kind = kind.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: valid strings, no data.

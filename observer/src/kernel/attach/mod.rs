@@ -1,0 +1,310 @@
+//! Loads and attaches the programs that this kernel takes, and says what is taken from where and what stays unseen.
+
+mod facts;
+mod tracefs;
+
+use std::error::Error;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
+use aya::{Btf as AyaBtf, Ebpf};
+use observer_common::hooks::{HOOKS, Point};
+
+use self::facts::{BTF_TRACEPOINTS, FACTS, Fact, VITAL};
+pub use self::tracefs::is_mounted as tracefs_mounted;
+use super::btf::SYSCALL_PREFIX;
+use super::contract::Contract;
+use super::load::{Loaded, explain_program};
+
+/// One fact that is taken from the kernel, and what it is taken from on this kernel.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// The fact: "birth", "cwd", "uids"…
+    pub fact: &'static str,
+    /// Where it comes from: "tp_btf/sched_process_fork", "fexit/set_fs_pwd",
+    /// "tracepoint/syscalls/sys_exit_{chdir,fchdir}", "iter/task"…
+    pub source: String,
+    /// Why this and not a better one, or when; empty for the best.
+    pub why: String,
+    /// It stands in for a better one.
+    pub fallback: bool,
+}
+
+/// Something that the hooks in use cannot see.
+#[derive(Clone, Debug)]
+pub struct BlindSpot {
+    /// Field or fact concerned: its value carries `as_of` and is read again when asked.
+    pub fact: &'static str,
+    /// What is not seen, in a sentence.
+    pub what: String,
+}
+
+/// Where facts are taken from that more than one hook can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ways {
+    /// From kernel functions where this kernel attaches to them, else from system calls
+    #[default]
+    Auto,
+    /// From kernel functions (fexit), or not at all
+    Fexit,
+    /// From system calls (tracepoints), or not at all
+    Tracepoints,
+}
+
+/// What is in use, and what stays unseen.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// One for each source.
+    pub hooks: Vec<Hook>,
+    /// One for each thing that is not seen.
+    pub blind_spots: Vec<BlindSpot>,
+}
+
+/// Attaches everything that this kernel takes; errors only where a fact without which there is no map is missing, or
+/// where `ways` demands what cannot be had. What is not as the contract says is not attached.
+pub fn attach(loaded: &mut Loaded, ways: Ways) -> Result<Attached> {
+    let mut attached = Attached::default();
+    for (index, (fact, name)) in BTF_TRACEPOINTS.iter().enumerate() {
+        match attach_tracepoint(loaded, name)? {
+            Ok(()) => attached.hook(fact, format!("tp_btf/{name}"), ""),
+            Err(why) if index < VITAL => bail!("attach tp_btf/{name}: {why}; see `observer doctor`"),
+            Err(why) => attached.blind(fact, format!("changes, for tp_btf/{name} does not attach: {why}")),
+        }
+    }
+    let missing = match ways {
+        Ways::Tracepoints => FACTS.iter().filter(|fact| fact.syscalls.is_some()).map(Missing::all).collect(),
+        Ways::Auto | Ways::Fexit => attach_functions(loaded, &mut attached)?,
+    };
+    match ways {
+        Ways::Fexit => demand(missing.iter().map(|missing| missing.why.as_str()), "fexit", "--hooks auto")?,
+        Ways::Auto | Ways::Tracepoints if missing.is_empty() => {}
+        Ways::Auto | Ways::Tracepoints => fall_back(&mut loaded.ebpf, ways, &missing, &mut attached)?,
+    }
+    if ways == Ways::Tracepoints {
+        for fact in FACTS.iter().filter(|fact| fact.syscalls.is_none()) {
+            attached.blind(fact.name, fact.unseen.to_owned());
+        }
+    }
+    attached.hook("snapshot", "iter/task".into(), "at start, to heal, when asked, on hints");
+    attached.hook(
+        "older argv",
+        "process_vm_readv".into(),
+        "of what exec'd before observer did: read once, the process's identity checked afterwards",
+    );
+    Ok(attached)
+}
+
+impl Attached {
+    fn hook(&mut self, fact: &'static str, source: String, why: &str) {
+        self.hooks.push(Hook { fact, source, why: why.into(), fallback: false });
+    }
+
+    fn blind(&mut self, fact: &'static str, what: String) {
+        self.blind_spots.push(BlindSpot { fact, what });
+    }
+}
+
+/// Functions of a fact that could not be attached to.
+struct Missing {
+    fact: &'static Fact,
+    /// What does not attach, and the kernel's own word for it; empty where it was not tried.
+    why: String,
+    /// Those that were attached all the same.
+    present: Vec<&'static str>,
+}
+
+impl Missing {
+    fn all(fact: &'static Fact) -> Self {
+        Self { fact, why: String::new(), present: Vec::new() }
+    }
+}
+
+fn attach_tracepoint(loaded: &mut Loaded, name: &str) -> Result<Result<(), String>> {
+    let Loaded { ebpf, contract, btf } = loaded;
+    if let Some(why) = contract.unfit(point(name)?) {
+        return Ok(Err(format!("this kernel is not as observer knows it: {why}")));
+    }
+    let program: &mut BtfTracePoint = program(ebpf, name)?.try_into()?;
+    // What the verifier refuses is a defect of observer, whatever the fact.
+    program.load(name, btf).map_err(|error| explain_program(name, &error))?;
+    Ok(program.attach().map(drop).map_err(|error| said(&error)))
+}
+
+/// Attaches to every kernel function that can be; returns the facts of which one cannot.
+fn attach_functions(loaded: &mut Loaded, attached: &mut Attached) -> Result<Vec<Missing>> {
+    let Loaded { ebpf, contract, btf } = loaded;
+    let mut missing = Vec::new();
+    for fact in FACTS {
+        let mut problems = Vec::new();
+        let mut present = Vec::new();
+        for name in fact.functions {
+            match attach_function(ebpf, contract, btf, name)? {
+                Ok(()) => present.push(*name),
+                Err(why) => problems.push((function(name)?, why)),
+            }
+        }
+        for name in &present {
+            attached.hook(fact.name, format!("fexit/{}", function(name)?), "");
+        }
+        if !problems.is_empty() {
+            missing.push(Missing { fact, why: in_words(&problems), present });
+        }
+    }
+    Ok(missing)
+}
+
+fn attach_function(
+    ebpf: &mut Ebpf,
+    contract: &Contract,
+    btf: &AyaBtf,
+    name: &str,
+) -> Result<Result<(), String>> {
+    if let Some(why) = contract.unfit(point(name)?) {
+        return Ok(Err(why.to_owned()));
+    }
+    let program: &mut FExit = program(ebpf, name)?.try_into()?;
+    let result = program.load(&function(name)?, btf).and_then(|()| program.attach().map(drop));
+    if result.is_err() {
+        // Whether it was the load or the attaching: it is of no use.
+        let _ = program.unload();
+    }
+    Ok(result.map_err(|error| said(&error)))
+}
+
+/// Lets the exits of system calls tell what the missing functions do not.
+fn fall_back(ebpf: &mut Ebpf, ways: Ways, missing: &[Missing], attached: &mut Attached) -> Result<()> {
+    let with = missing.iter().filter_map(|missing| Some((missing, missing.fact.syscalls?)));
+    let results = tracefs::within(|| {
+        with.map(|(missing, syscalls)| attach_syscalls(ebpf, missing, syscalls)).collect::<Result<Vec<_>>>()
+    });
+    let results = match results {
+        Ok(results) => results?,
+        Err(error) => {
+            let why = format!("{error:#}");
+            let each = missing.iter().filter(|missing| missing.fact.syscalls.is_some());
+            each.map(|missing| Outcome::none(missing.fact, why.clone())).collect()
+        }
+    };
+    if ways == Ways::Tracepoints {
+        demand(results.iter().map(|outcome| outcome.why.as_str()), "tracepoints", "--hooks auto")?;
+    }
+    for Missing { fact, why, present } in missing {
+        let outcome = results.iter().find(|outcome| outcome.fact == fact.name);
+        let in_use = outcome.map(|outcome| outcome.calls.as_slice()).unwrap_or_default();
+        if !in_use.is_empty() {
+            attached.hooks.push(Hook {
+                fact: fact.name,
+                source: format!("tracepoint/syscalls/sys_exit_{{{}}}", in_use.join(",")),
+                why: if why.is_empty() { "as asked for".into() } else { why.clone() },
+                fallback: true,
+            });
+        }
+        match outcome {
+            Some(outcome) if outcome.why.is_empty() => {
+                // One of the two ways is enough, and this is the whole of it.
+                detach_functions(ebpf, present)?;
+                attached.hooks.retain(|hook| hook.fact != fact.name || hook.fallback);
+                attached.blind(fact.name, fact.unseen.to_owned());
+            }
+            Some(outcome) => attached.blind(fact.name, format!("changes, for {}; {why}", outcome.why)),
+            None => attached.blind(fact.name, format!("{}, for {why}", fact.unseen)),
+        }
+    }
+    Ok(())
+}
+
+/// How the exits of a fact's system calls fared.
+struct Outcome {
+    fact: &'static str,
+    /// Those attached.
+    calls: Vec<&'static str>,
+    /// What does not attach and why; empty if all do.
+    why: String,
+}
+
+impl Outcome {
+    fn none(fact: &Fact, why: String) -> Self {
+        Self { fact: fact.name, calls: Vec::new(), why }
+    }
+}
+
+fn attach_syscalls(
+    ebpf: &mut Ebpf,
+    missing: &Missing,
+    (name, calls): (&str, &'static [&'static str]),
+) -> Result<Outcome> {
+    let program: &mut TracePoint = program(ebpf, name)?.try_into()?;
+    program.load().map_err(|error| explain_program(name, &error))?;
+    let mut outcome = Outcome { fact: missing.fact.name, calls: Vec::new(), why: String::new() };
+    let mut problems = Vec::new();
+    for call in calls {
+        match program.attach("syscalls", &format!("sys_exit_{call}")) {
+            Ok(_) => outcome.calls.push(*call),
+            Err(error) => problems.push((format!("sys_exit_{call}"), said(&error))),
+        }
+    }
+    if !problems.is_empty() {
+        outcome.why = in_words(&problems);
+    }
+    Ok(outcome)
+}
+
+fn detach_functions(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
+    for name in names {
+        let program: &mut FExit = program(ebpf, name)?.try_into()?;
+        program.unload().with_context(|| format!("detach {name}"))?;
+    }
+    Ok(())
+}
+
+/// Refuses, where a person asked for one way alone and it cannot be had.
+fn demand<'a>(problems: impl Iterator<Item = &'a str>, way: &str, instead: &str) -> Result<()> {
+    let problems: Vec<_> = problems.filter(|problem| !problem.is_empty()).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!("--hooks {way} cannot be had: {}; run with {instead} instead", problems.join("; "))
+}
+
+/// Each reason once, after all that it holds for.
+fn in_words(problems: &[(String, String)]) -> String {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (what, why) in problems {
+        match by_reason.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, all)) => all.push(what),
+            None => by_reason.push((why, vec![what])),
+        }
+    }
+    let each =
+        by_reason.iter().map(|(why, what)| format!("{} cannot be attached to ({why})", what.join(", ")));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The entry of a program's point in the contract.
+fn point(name: &str) -> Result<Point> {
+    let hook = HOOKS.iter().find(|hook| hook.point.name() == name);
+    hook.map(|hook| hook.point).with_context(|| format!("find {name} among the hooks: please report this"))
+}
+
+/// The kernel function of a program at a function's end.
+fn function(name: &str) -> Result<String> {
+    Ok(match point(name)? {
+        Point::Syscall(name) => format!("{SYSCALL_PREFIX}{name}"),
+        point => point.name().to_owned(),
+    })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| anyhow!("find program {name} in the object: rebuild with `cargo xtask build`"))
+}
+
+/// What the kernel said, without what the verifier did.
+fn said(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,65 @@
+//! Which hooks the daemon chooses, and what it says of that.
+
+use observer_tests::{Daemon, Options};
+use serde_json::Value;
+
+use crate::scene::{alone, blind_spots, sources};
+
+const FACTS: [&str; 6] = ["cwd", "uids", "sid", "pgid", "paths", "terminal"];
+
+/// The status of a daemon that uses this way alone, or what it said when it refused.
+pub fn forced(way: &'static str) -> Result<Value, String> {
+    Daemon::try_start(&Options { hooks: Some(way), ..Default::default() }).map(|daemon| daemon.status())
+}
+
+fn all(status: &Value, texts: fn(&Value, &str) -> Vec<String>) -> Vec<String> {
+    FACTS.iter().flat_map(|fact| texts(status, fact)).collect()
+}
+
+#[track_caller]
+fn assert_way(status: &Value, way: &str, facts: &[&str]) {
+    for fact in facts {
+        let sources = sources(status, fact);
+        assert!(!sources.is_empty(), "{fact} has a source: {status:#}");
+        assert!(sources.iter().all(|source| source.starts_with(way)), "{fact} by {way} alone: {sources:?}");
+    }
+}
+
+#[test]
+fn functions_are_chosen_where_the_kernel_attaches_to_them() {
+    let _alone = alone();
+    let status = forced("auto").expect("it starts");
+    match forced("fexit") {
+        Ok(by_functions) => {
+            assert_way(&status, "fexit/", &FACTS);
+            assert_way(&by_functions, "fexit/", &FACTS);
+            assert_eq!(all(&status, blind_spots), [""; 0], "nothing is unseen");
+        }
+        Err(refusal) => {
+            assert!(refusal.contains("--hooks fexit cannot be had: "), "{refusal}");
+            assert!(refusal.contains("run with --hooks auto"), "{refusal}");
+            assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
+            let hooks = status.get("hooks").and_then(Value::as_array).expect("hooks");
+            let fallbacks =
+                hooks.iter().filter(|hook| hook["source"].as_str().is_some_and(|s| s.starts_with("trace")));
+            for hook in fallbacks {
+                let why = hook.get("why").and_then(Value::as_str).unwrap_or_default();
+                assert!(why.contains("cannot be attached to ("), "it says why: {hook:#}");
+            }
+            for fact in FACTS {
+                assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
+            }
+        }
+    }
+}
+
+#[test]
+fn system_calls_can_be_demanded() {
+    let _alone = alone();
+    let status = forced("tracepoints").expect("they can be had as root");
+    assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
+    assert_eq!(sources(&status, "terminal"), [""; 0], "no system call's exit tells it");
+    for fact in FACTS {
+        assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
+    }
+}

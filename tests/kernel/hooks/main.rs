@@ -1,0 +1,314 @@
+//! Each hook fires: a change is in `watch` though nobody asks, told by the hook that is in use on this kernel.
+//! `OBSERVER_TEST_HOOKS=fexit|tracepoints` has the daemon use one way only.
+
+mod choice;
+mod same;
+mod scene;
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use observer_tests::stage::Casting;
+use observer_tests::{Frame, Pty, Puppet};
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+/// The frame shows this value in this field.
+fn shows<V: Into<Value>>(field: &'static str, value: V) -> impl Fn(&Frame) -> bool + use<V> {
+    let value = value.into();
+    move |frame| frame.field(field) == Some(&value)
+}
+
+fn cwd(path: &Path) -> impl Fn(&Frame) -> bool {
+    shows("cwd", path.to_str().expect("a plain path").to_owned())
+}
+
+/// A puppet in a mount namespace of its own, and a child there whose directory is `dir`.
+fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
+    let mut puppet = scene.stage.puppet();
+    puppet.does("unshare_mounts", &[]);
+    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    child.chdir(dir);
+    scene.told(child.pid, "where it begins", cwd(dir));
+    (puppet, child)
+}
+
+/// A puppet that leads a POSIX session without a terminal.
+fn leader(scene: &Scene) -> Puppet {
+    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, "fork", &[]);
+    puppet.does("ignore", &[b"1"]);
+    puppet.does("setsid", &[]);
+    puppet
+}
+
+#[test]
+fn chdir_and_fchdir() {
+    let scene = Scene::new();
+    let mut puppet = scene.stage.puppet();
+    for (verb, name) in [("chdir", "one"), ("fchdir", "two")] {
+        let dir = scene.stage.mkdir(name);
+        scene.settle();
+        puppet.does(verb, &[bytes(&dir)]);
+        scene.told(puppet.pid, verb, cwd(&dir));
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn chdir_by_32_bit_code() {
+    let scene = Scene::new();
+    let mut puppet = scene.stage.puppet();
+    let dir = scene.stage.mkdir("by-32-bit-code");
+    scene.settle();
+    puppet.does("chdir32", &[bytes(&dir)]);
+    if scene.by_functions("cwd") {
+        scene.told(puppet.pid, "chdir", cwd(&dir));
+    } else {
+        scene.assert_blind("cwd", "32-bit");
+    }
+}
+
+#[test]
+fn rename_of_a_directory_above() {
+    let scene = Scene::new();
+    let (dir, to) = (scene.stage.mkdir("before"), scene.stage.dir().join("after"));
+    let mut puppet = scene.stage.puppet();
+    puppet.chdir(&scene.stage.mkdir("before/below"));
+    scene.settle();
+    fs::rename(dir, &to).expect("rename");
+    scene.told(puppet.pid, "rename", cwd(&to.join("below")));
+}
+
+#[test]
+fn rename_by_io_uring() {
+    let scene = Scene::new();
+    let (dir, to) = (scene.stage.mkdir("before"), scene.stage.dir().join("after"));
+    let mut puppet = scene.stage.puppet();
+    puppet.chdir(&dir);
+    scene.settle();
+    match puppet.ask("renames_by_uring", &[bytes(&dir), bytes(&to)]) {
+        Ok(_) if scene.by_functions("paths") => scene.told(puppet.pid, "rename", cwd(&to)),
+        Ok(_) => scene.assert_blind("paths", "io_uring"),
+        // Some kernels have no renames by io_uring (before 5.11), or no io_uring at all.
+        Err(error) => assert!(dir.exists(), "{error}: and renamed all the same"),
+    }
+}
+
+#[test]
+fn exchange_of_two_directories() {
+    let scene = Scene::new();
+    let (one, two) = (scene.stage.mkdir("one"), scene.stage.mkdir("two"));
+    let mut puppet = scene.stage.puppet();
+    puppet.chdir(&one);
+    scene.told(puppet.pid, "where it begins", cwd(&one));
+    scene.settle();
+    let path = |path: &Path| CString::new(bytes(path)).expect("no NUL");
+    // SAFETY: valid paths.
+    let done = unsafe {
+        let at = libc::AT_FDCWD;
+        libc::renameat2(at, path(&one).as_ptr(), at, path(&two).as_ptr(), libc::RENAME_EXCHANGE)
+    };
+    assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
+    scene.told(puppet.pid, "exchange", cwd(&two));
+}
+
+#[test]
+fn rename_of_a_file_asks_for_nothing() {
+    let scene = Scene::new();
+    if !scene.by_functions("paths") {
+        return assert!(
+            !scene.sources("paths").is_empty(),
+            "an exit of a system call does not tell what was renamed"
+        );
+    }
+    let (from, to) = (scene.stage.dir().join("file"), scene.stage.dir().join("renamed"));
+    fs::write(&from, "").expect("write");
+    scene.settle();
+    let before = scene.hints();
+    for _ in 0..50 {
+        fs::rename(&from, &to).expect("rename");
+        fs::rename(&to, &from).expect("rename");
+    }
+    // A directory's rename comes after them in the ring, and is told: what they raised would be there by then.
+    let (dir, moved) = (scene.stage.mkdir("dir"), scene.stage.dir().join("moved"));
+    let mut puppet = scene.stage.puppet();
+    puppet.chdir(&dir);
+    fs::rename(&dir, &moved).expect("rename");
+    scene.told(puppet.pid, "rename of a directory", cwd(&moved));
+    let raised = scene.hints() - before;
+    assert!(raised < 50, "{raised} hints for 100 renames of a file and one of a directory");
+}
+
+#[test]
+fn removal_of_the_directory() {
+    let scene = Scene::new();
+    let dir = scene.stage.mkdir("doomed");
+    let mut puppet = scene.stage.puppet();
+    puppet.chdir(&dir);
+    scene.told(puppet.pid, "where it begins", cwd(&dir));
+    scene.settle();
+    fs::remove_dir(&dir).expect("rmdir");
+    scene.told(puppet.pid, "rmdir", shows("cwd_deleted", true));
+}
+
+#[test]
+fn mount_that_moves() {
+    let scene = Scene::new();
+    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    child.chdir(&from);
+    scene.told(child.pid, "where it begins", cwd(&from));
+    scene.settle();
+    puppet.does("mount_moves", &[bytes(&from), bytes(&to)]);
+    scene.told(child.pid, "mount with MS_MOVE", cwd(&to));
+}
+
+#[test]
+fn mount_that_moves_by_move_mount() {
+    let scene = Scene::new();
+    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    child.chdir(&from);
+    scene.told(child.pid, "where it begins", cwd(&from));
+    scene.settle();
+    puppet.does("move_mount", &[bytes(&from), bytes(&to)]);
+    scene.told(child.pid, "move_mount", cwd(&to));
+}
+
+#[test]
+fn lazy_unmount() {
+    let scene = Scene::new();
+    let mount = scene.stage.mkdir("lazy");
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&mount)]);
+    child.chdir(&mount);
+    scene.told(child.pid, "where it begins", cwd(&mount));
+    scene.settle();
+    puppet.does("umount_lazily", &[bytes(&mount)]);
+    scene.told(child.pid, "umount", shows("cwd_unreachable", true));
+}
+
+#[test]
+fn root_that_is_pivoted() {
+    let scene = Scene::new();
+    let new = scene.stage.mkdir("new");
+    let (mut puppet, child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&new)]);
+    fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
+    scene.settle();
+    puppet.does("pivots", &[bytes(&new), bytes(&new.join("old"))]);
+    scene.told(child.pid, "pivot_root", shows("cwd", format!("/old{}", scene.stage.dir().display())));
+}
+
+#[test]
+fn mount_namespace_that_is_unshared_or_entered() {
+    let scene = Scene::new();
+    let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
+    let namespace = |pid: u32| {
+        let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its namespace");
+        let digits = |c: char| !c.is_ascii_digit();
+        link.to_string_lossy().trim_matches(digits).parse::<u64>().expect("mnt:[N]")
+    };
+    scene.settle();
+    inner.does("unshare_mounts", &[]);
+    let inside = namespace(inner.pid);
+    scene.told(inner.pid, "unshare", |frame| number(frame, "mnt_ns") == Some(inside));
+    scene.settle();
+    outer.does("setns_mounts", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
+    scene.told(outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
+}
+
+fn number(frame: &Frame, field: &str) -> Option<u64> {
+    observer_tests::text::u64_any(&frame.0, field)
+}
+
+#[test]
+fn user_ids() {
+    let scene = Scene::new();
+    let mut puppet = scene.stage.puppet();
+    scene.settle();
+    puppet.does("setresuid", &[b"1000", b"1001", b"1002"]);
+    scene.told(puppet.pid, "setresuid", |frame| {
+        ["uid", "euid", "suid"].map(|field| number(frame, field)) == [Some(1000), Some(1001), Some(1002)]
+    });
+}
+
+#[test]
+fn setsid() {
+    let scene = Scene::new();
+    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, "fork", &[]);
+    puppet.does("ignore", &[b"1"]);
+    scene.settle();
+    puppet.does("setsid", &[]);
+    let pid = u64::from(puppet.pid);
+    scene.told(puppet.pid, "setsid", |frame| {
+        ["sid", "pgid"].map(|field| number(frame, field)) == [Some(pid), Some(pid)]
+    });
+}
+
+#[test]
+fn setpgid_of_itself_and_of_a_child() {
+    let scene = Scene::new();
+    let mut parent = scene.stage.puppet();
+    let (mut own, _) = parent.bears(&scene.stage, "fork", &[]);
+    let (other, _) = parent.bears(&scene.stage, "fork", &[]);
+    let group = u64::from(own.pid);
+    scene.settle();
+    own.does("setpgid", &[b"0", b"0"]);
+    scene.told(own.pid, "setpgid", |frame| number(frame, "pgid") == Some(group));
+    scene.settle();
+    let (member, leader) = (other.pid.to_string(), own.pid.to_string());
+    parent.does("setpgid", &[member.as_bytes(), leader.as_bytes()]);
+    scene.told(other.pid, "setpgid of a child", |frame| number(frame, "pgid") == Some(group));
+}
+
+#[test]
+fn terminal_gained_by_ioctl() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut puppet = leader(&scene);
+    scene.settle();
+    puppet.does("gains_terminal", &[bytes(&pty.path)]);
+    scene.told_or_blind("terminal", puppet.pid, "TIOCSCTTY", shows("tty", pty.tty()));
+}
+
+#[test]
+fn terminal_gained_by_opening_it() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut puppet = leader(&scene);
+    scene.settle();
+    puppet.does("opens_terminal", &[bytes(&pty.path)]);
+    scene.told_or_blind("terminal", puppet.pid, "open", shows("tty", pty.tty()));
+}
+
+#[test]
+fn terminal_given_up() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    scene.told(child.pid, "its terminal", shows("tty", pty.tty()));
+    scene.settle();
+    child.does("loses_terminal", &[]);
+    scene.told_or_blind("terminal", child.pid, "TIOCNOTTY", shows("tty", json!(null)));
+}
+
+#[test]
+fn terminal_taken_from_another() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut owner = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    owner.does("ignore", &[b"1"]);
+    scene.told(owner.pid, "its terminal", shows("tty", pty.tty()));
+    let mut thief = leader(&scene);
+    scene.settle();
+    thief.does("steals_terminal", &[bytes(&pty.path)]);
+    scene.told_or_blind("terminal", thief.pid, "TIOCSCTTY", shows("tty", pty.tty()));
+    scene.told_or_blind("terminal", owner.pid, "its loss", shows("tty", json!(null)));
+}

@@ -1,0 +1,66 @@
+//! Both ways give the same map: two daemons, one each way, beside one course of events.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+
+use observer_tests::stage::Casting;
+use observer_tests::{Daemon, Options, Pty, Stage, eventually};
+use serde_json::{Map, Value};
+
+/// When a value was read is each daemon's own affair; what was heard of a birth or an exec may be read later by one.
+const OWN: [&str; 1] = ["as_of"];
+
+fn rows(daemon: &Daemon, pids: &[u32]) -> BTreeMap<u64, Map<String, Value>> {
+    let known = |row: &Value| row.get("pid").and_then(Value::as_u64);
+    let ours = daemon.ps().into_iter().filter(|row| pids.iter().any(|&pid| known(row) == Some(pid.into())));
+    ours.filter_map(|row| match row {
+        Value::Object(mut fields) => {
+            fields.retain(|name, _| !OWN.iter().any(|own| name.ends_with(own)));
+            Some((fields.get("pid")?.as_u64()?, fields))
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn both_ways_show_the_same_map() {
+    let _alone = crate::scene::alone();
+    let start = |way| Daemon::try_start(&Options { hooks: Some(way), ..Default::default() });
+    let by_calls = start("tracepoints").expect("they can be had as root");
+    let by_functions = match start("fexit") {
+        Ok(daemon) => daemon,
+        Err(refusal) => return assert!(refusal.contains("cannot be had"), "no other reason: {refusal}"),
+    };
+    let (stage, pty) = (Stage::new(), Pty::open());
+    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    puppet.does("ignore", &[b"1"]);
+    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
+    let (mut other, _) = puppet.bears(&stage, "fork", &[]);
+    let (mut user, _) = puppet.bears(&stage, "fork", &[]);
+    let (mut apart, _) = puppet.bears(&stage, "fork", &[]);
+    let dir = stage.mkdir("before");
+    child.chdir(&stage.mkdir("before/below"));
+    other.chdir(&stage.mkdir("doomed"));
+    user.does("fchdir", &[stage.mkdir("users").as_os_str().as_bytes()]);
+    fs::rename(&dir, stage.dir().join("after")).expect("rename");
+    fs::remove_dir(stage.dir().join("doomed")).expect("rmdir");
+    other.does("setsid", &[]);
+    user.does("setpgid", &[b"0", b"0"]);
+    user.does("setresuid", &[b"1000", b"1001", b"1002"]);
+    apart.does("unshare_mounts", &[]);
+    apart.does("mount_tmpfs", &[stage.mkdir("mount").as_os_str().as_bytes()]);
+    apart.chdir(&stage.dir().join("mount"));
+    child.does("loses_terminal", &[]);
+    let pids = [puppet.pid, child.pid, other.pid, user.pid, apart.pid];
+    // Parents that died are read again in a moment, by each daemon in its own.
+    eventually("both maps are the same", observer_tests::watch::SOON, || {
+        let (calls, functions) = (rows(&by_calls, &pids), rows(&by_functions, &pids));
+        assert_eq!((calls.len(), functions.len()), (pids.len(), pids.len()), "every puppet is in both");
+        if calls == functions { Ok(()) } else { Err(format!("{calls:#?}\n{functions:#?}")) }
+    });
+    for daemon in [&by_calls, &by_functions] {
+        daemon.assert_no_drift();
+    }
+}
