@@ -38,8 +38,13 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A new one.
+    /// A new one, whose number is not 0, as so much is that stands beside it.
     pub fn open() -> Result<Self> {
+        let first = Self::open_any()?;
+        if libc::minor(first.rdev) == 0 { Self::open_any() } else { Ok(first) }
+    }
+
+    fn open_any() -> Result<Self> {
         // SAFETY: a new descriptor that nothing else owns.
         let master = unsafe {
             let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
@@ -97,10 +102,11 @@ impl Child {
         Self::fork(|ends| unsafe { with_threads(dir, &mut stack, ends) })
     }
 
-    /// Ends at once, as a thread ends.
+    /// Leads a POSIX session without a terminal, and ends at once, as a thread ends.
     pub fn plain() -> Result<Self> {
-        // SAFETY: ends the child's only thread.
+        // SAFETY: two system calls, of which the second ends the child's only thread.
         Self::fork(|_| unsafe {
+            libc::setsid();
             libc::syscall(libc::SYS_exit, PLAIN_CODE);
             libc::_exit(PLAIN_CODE)
         })

@@ -142,7 +142,8 @@ fn plain(records: &Records<'_>) -> Result<()> {
     let status = child.reap()?;
     let seen = records.of(child.pid)?;
     let exit = seen.exit.with_context(|| never("death", child.pid))?;
-    same(VIA, &values::STATUS, exit.raw_status, status)
+    same(VIA, &values::STATUS, exit.raw_status, status)?;
+    same(VIA, &values::LED_SID, exit.led_sid, Some(child.pid))
 }
 
 /// A child that execs this program once more, on a terminal.
