@@ -128,6 +128,7 @@ fn check(btf: &Btf, hook: &Hook) -> Result<(), String> {
             Take::MayBeAt(index, shape) => {
                 arguments.get(usize::from(index)).is_none_or(|&ty| fits(btf, ty, shape))
             }
+            Take::ReturnedAfter(count) => arguments.len() == usize::from(count),
             Take::Found(shape) => arguments.iter().any(|&ty| fits(btf, ty, shape)),
         };
         if !kept {
