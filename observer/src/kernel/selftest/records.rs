@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use observer_common::record::hint;
 use observer_core::decode::join_path;
 use observer_core::input::Facts;
 use observer_core::process::{Comm, Uids};
@@ -18,6 +19,7 @@ use observer_core::{BootTime, Input, Tgid};
 
 use super::children::{Child, Terminal};
 use super::rows::{Past, Told};
+use super::truth::Directory;
 use super::values;
 use super::{CHILD_MARK, COMM, DEADLINE, DIRECTORY, same, truth};
 use crate::kernel::{Kernel, Snapshot};
@@ -55,13 +57,15 @@ pub struct Records<'a>(RefCell<Heard<'a>>);
 struct Heard<'a> {
     kernel: &'a mut Kernel,
     children: BTreeMap<u32, Seen>,
+    /// [`hint`] bits.
+    hints: u64,
     others: u64,
 }
 
 impl<'a> Records<'a> {
     /// Of this kernel's ring.
     pub fn new(kernel: &'a mut Kernel) -> Self {
-        Self(RefCell::new(Heard { kernel, children: BTreeMap::new(), others: 0 }))
+        Self(RefCell::new(Heard { kernel, children: BTreeMap::new(), hints: 0, others: 0 }))
     }
 
     /// A pass, and what came through the ring until then.
@@ -71,9 +75,12 @@ impl<'a> Records<'a> {
     }
 
     fn drain(&self) {
-        let Heard { kernel, children, others } = &mut *self.0.borrow_mut();
+        let Heard { kernel, children, hints, others } = &mut *self.0.borrow_mut();
         kernel.drain(usize::MAX, |input| {
             let pid = input.tgid().map_or(0, |tgid| tgid.0);
+            if let Input::Hint { bits, .. } = input {
+                *hints |= bits;
+            }
             if let Input::Fork { creator, .. } = input
                 && creator.tgid == Tgid(std::process::id())
             {
@@ -118,7 +125,8 @@ pub fn check(records: &Records<'_>, told: &Told) -> Result<()> {
     same(VIA, &values::UIDS, seen.uids.unwrap_or(told.uids), told.uids)?;
     past(records, &told.threaded, None)?;
     plain(records)?;
-    execed(records)
+    execed(records)?;
+    renamed(records)
 }
 
 /// Birth and death of a forked child.
@@ -144,6 +152,33 @@ fn plain(records: &Records<'_>) -> Result<()> {
     let exit = seen.exit.with_context(|| never("death", child.pid))?;
     same(VIA, &values::STATUS, exit.raw_status, status)?;
     same(VIA, &values::LED_SID, exit.led_sid, Some(child.pid))
+}
+
+/// A directory that gets another name: paths below it are to be read again.
+fn renamed(records: &Records<'_>) -> Result<()> {
+    records.drain();
+    {
+        let heard = &mut *records.0.borrow_mut();
+        if !heard.kernel.hooks().iter().any(|hook| hook.fact == "paths") {
+            return Ok(());
+        }
+        heard.kernel.clear_hints(hint::PATHS);
+        heard.hints = 0;
+    }
+    // Deleting it is told too: it stays until this has been looked at.
+    let mut directory = Directory::make();
+    if !directory.rename()? {
+        return Ok(());
+    }
+    let deadline = Instant::now() + DEADLINE;
+    let told = || {
+        records.drain();
+        records.0.borrow().hints & hint::PATHS != 0
+    };
+    while !told() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    same(VIA, &values::RENAMED, told(), true)
 }
 
 /// A child that execs this program once more, on a terminal.

@@ -116,6 +116,18 @@ impl Directory {
         Self { path: c"/".to_owned(), made: false }
     }
 
+    /// Gives it another name; whether there is anything to see of that.
+    pub fn rename(&mut self) -> Result<bool> {
+        if self.made {
+            let other =
+                CString::new([self.path.to_bytes(), b"-moved"].concat()).context("name a directory")?;
+            let (from, to) = (OsStr::from_bytes(self.path.to_bytes()), OsStr::from_bytes(other.to_bytes()));
+            fs::rename(from, to).with_context(|| format!("rename {}", from.to_string_lossy()))?;
+            self.path = other;
+        }
+        Ok(self.made)
+    }
+
     /// Deletes it; whether there is anything to see of that.
     pub fn delete(&mut self) -> Result<bool> {
         let deleted = self.made;

@@ -78,6 +78,7 @@ values! {
     ];
     STATUS = "wait status" [task_signal signal_flags signal_group_exit_code task_exit_code];
     LED_SID = "the POSIX session that it led" [signal_leader signal_pids];
+    RENAMED = "the hint that a directory was renamed" [inode_mode dentry_inode];
     ARGV = "argv" [task_mm mm_arg_start mm_arg_end];
     ENVIRONMENT = "environment" [task_mm mm_env_start mm_env_end signal_tty];
     FILENAME = "filename" [binprm_filename];
