@@ -15,6 +15,7 @@ pub use self::tracefs::is_mounted as tracefs_mounted;
 use super::btf::SYSCALL_PREFIX;
 use super::contract::Contract;
 use super::load::{Loaded, explain_program};
+use super::rights;
 
 /// One fact that is taken from the kernel, and what it is taken from on this kernel.
 #[derive(Clone, Debug)]
@@ -86,17 +87,25 @@ pub fn attach(loaded: &mut Loaded, ways: Ways) -> Result<Attached> {
         }
     }
     attached.hook("snapshot", "iter/task".into(), "at start, to heal, when asked, on hints");
-    attached.hook(
-        "older argv",
-        "process_vm_readv".into(),
-        "of what exec'd before observer did: read once, the process's identity checked afterwards",
-    );
+    attached.older_argv();
     Ok(attached)
 }
 
 impl Attached {
     fn hook(&mut self, fact: &'static str, source: String, why: &str) {
         self.hooks.push(Hook { fact, source, why: why.into(), fallback: false });
+    }
+
+    fn older_argv(&mut self) {
+        if rights::has_ptrace() {
+            let why =
+                "of what exec'd before observer did: read once, the process's identity checked afterwards";
+            self.hook("older argv", "process_vm_readv".into(), why);
+        } else {
+            let what = "argv and environment of other users' processes that exec'd before observer started: give it \
+                        CAP_SYS_PTRACE, if they are wanted";
+            self.blind("older argv", what.into());
+        }
     }
 
     fn blind(&mut self, fact: &'static str, what: String) {
@@ -240,7 +249,7 @@ fn attach_syscalls(
     for call in calls {
         match program.attach("syscalls", &format!("sys_exit_{call}")) {
             Ok(_) => outcome.calls.push(*call),
-            Err(error) => problems.push((format!("sys_exit_{call}"), said(&error))),
+            Err(error) => problems.push((format!("sys_exit_{call}"), said(&error) + remedy(&error))),
         }
     }
     if !problems.is_empty() {
@@ -297,6 +306,16 @@ fn function(name: &str) -> Result<String> {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .ok_or_else(|| anyhow!("find program {name} in the object: rebuild with `cargo xtask build`"))
+}
+
+/// What helps against a refusal to attach to a system call's exit.
+fn remedy(error: &dyn Error) -> &'static str {
+    let denied = said(error).contains("denied");
+    if denied && !rights::has_sys_admin() {
+        ", which takes CAP_SYS_ADMIN where kernel.perf_event_paranoid is above 2"
+    } else {
+        ""
+    }
 }
 
 /// What the kernel said, without what the verifier did.
