@@ -66,6 +66,9 @@ const ADMITTING: Diff = Diff::EXEC
     .and(Diff::CGROUP)
     .and(Diff::IMAGE);
 
+/// Fields that decide whether a process runs what ran in its home before.
+const PROGRAM: Diff = Diff::EXEC.and(Diff::COMM).and(Diff::IMAGE);
+
 impl Core {
     pub(crate) fn sessions_ctx(
         &mut self,
@@ -309,8 +312,12 @@ impl Sessions {
                 member.dir = dir;
                 member.since = at;
             }
+            let awaited = self.homes.by_home.get(home).is_some_and(|state| state.due.is_some());
             if turned || (diff.has(Diff::CWD_ID) && self.in_front(key, home)) {
                 self.refresh(ctx, home, Cause::Changed(key, diff));
+            } else if awaited && diff.has(PROGRAM) {
+                // What was too young as another program may be one that runs here again.
+                self.refresh(ctx, home, Cause::Candidates);
             }
             return;
         }

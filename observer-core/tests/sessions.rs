@@ -231,6 +231,23 @@ fn min_age_holds_back_another_program_in_a_known_home() {
 }
 
 #[test]
+fn a_crash_loop_is_seen_though_its_launcher_was_a_candidate_before_the_exec() {
+    let mut world = World::new(vec![Rule { min_age_ns: 1_000_000, ..rule() }]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.wait(1_100_000);
+    world.exit(&claude, 1);
+    world.take();
+    // As where a terminal is acquired between fork and exec: the child is another program's image in the home.
+    let mut launched = world.spawn(&bash, 21, "launcher");
+    said(&mut world, &[]);
+    world.exec(&mut launched, "claude");
+    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    world.exit(&launched, 1);
+    said(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
+}
+
+#[test]
 fn at_most_64_starts_are_kept() {
     let mut world = world();
     let bash = at_home(&mut world);

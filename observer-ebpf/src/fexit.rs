@@ -51,10 +51,11 @@ fn moved(dentry: *const u8) {
     }
 }
 
-/// `int vfs_rmdir(…, dentry, …)`: its arguments differ between kernels.
-#[fexit(function = "vfs_rmdir")]
-fn vfs_rmdir(_ctx: FExitContext) -> i32 {
-    hooks::hint::raise(HINT_BIT_PATHS);
+/// `void d_delete(dentry)`: the end of a removal. A directory that nobody uses has lost its inode by then. (Not
+/// `vfs_rmdir`, which its only caller may bypass: on Debian's 5.10 rmdir calls a part of it that the compiler split off.)
+#[fexit(function = "d_delete")]
+fn d_delete(ctx: FExitContext) -> i32 {
+    moved(ctx.arg(0));
     0
 }
 

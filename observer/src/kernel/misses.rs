@@ -30,7 +30,7 @@ const KIND_BY_PROGRAM: &[(&str, u32)] = &[
     ("tty_open_proc_set_tty", KIND_IDS),
     ("d_move", KIND_HINT),
     ("d_exchange", KIND_HINT),
-    ("vfs_rmdir", KIND_HINT),
+    ("d_delete", KIND_HINT),
     ("path_mount", KIND_HINT),
     ("path_umount", KIND_HINT),
     ("ksys_unshare", KIND_HINT),

@@ -256,6 +256,17 @@ fn setsid() {
 }
 
 #[test]
+fn terminal_left_behind_by_setsid() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    scene.told(child.pid, "its terminal", shows("tty", pty.tty()));
+    scene.settle();
+    child.does("setsid", &[]);
+    scene.told(child.pid, "setsid", shows("tty", json!(null)));
+}
+
+#[test]
 fn setpgid_of_itself_and_of_a_child() {
     let scene = Scene::new();
     let mut parent = scene.stage.puppet();

@@ -8,8 +8,8 @@ use observer_tests::stage::Casting;
 use observer_tests::{Daemon, Options, Pty, Stage, eventually};
 use serde_json::{Map, Value};
 
-/// When a value was read is each daemon's own affair; what was heard of a birth or an exec may be read later by one.
-const OWN: [&str; 1] = ["as_of"];
+/// When a value was read, and when a daemon's own program saw the exec, differ by the time between the two programs.
+const OWN: [&str; 2] = ["as_of", "exec_at"];
 
 fn rows(daemon: &Daemon, pids: &[u32]) -> BTreeMap<u64, Map<String, Value>> {
     let known = |row: &Value| row.get("pid").and_then(Value::as_u64);

@@ -56,7 +56,7 @@ pub const FACTS: &[Fact] = &[
         functions: &[
             "d_move",
             "d_exchange",
-            "vfs_rmdir",
+            "d_delete",
             "path_mount",
             "path_umount",
             "ksys_unshare",
