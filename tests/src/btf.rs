@@ -245,6 +245,13 @@ impl Btf {
         self.get_mut(id).name = self.intern(name);
     }
 
+    /// Gives a constant of an enum another name.
+    pub fn rename_constant(&mut self, id: u32, name: &str, other: &str) {
+        let index = self.constants(id).iter().position(|(found, _)| found == name).expect("such a constant");
+        let other = self.intern(other);
+        *self.get_mut(id).words.get_mut(index * 2).expect("its name") = other;
+    }
+
     /// Gives a member another name.
     pub fn rename_member(&mut self, member: Member, name: &str) {
         let name = self.intern(name);

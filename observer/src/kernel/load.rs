@@ -46,15 +46,18 @@ pub fn check_btf(btf: Option<&Path>) -> Result<Contract> {
 /// Only the contract is taken from `file`: programs are attached by the numbers that the running kernel gives its types,
 /// and in another's numbering the same number is something else.
 fn contract(file: Option<&Path>) -> Result<Contract> {
-    let contract = Btf::read(file.unwrap_or(Path::new(KERNEL_BTF))).and_then(|btf| Contract::check(&btf));
+    let btf = Btf::read(file.unwrap_or(Path::new(KERNEL_BTF)));
     match file {
-        Some(file) => contract.with_context(|| {
-            format!(
-                "--btf {} does not do: give the running kernel's own type information, or leave the option out",
+        Some(file) => btf.and_then(|btf| Contract::check(&btf)).map_err(|error| {
+            anyhow!(
+                "{error:#}\nso says {}, which --btf named: name the running kernel's own type information, or leave \
+                 the option out",
                 file.display()
             )
         }),
-        None => contract,
+        None => Contract::check(&btf.map_err(|error| {
+            anyhow!("{error:#}; observer cannot know this kernel's layout: please report this with `uname -r`")
+        })?),
     }
 }
 

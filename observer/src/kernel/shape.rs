@@ -46,8 +46,8 @@ impl Btf {
                 let count = self.word(ty, 20).unwrap_or(0);
                 format!("{}[{count}]", self.describe_to(element, depth + 1))
             }
-            KIND_STRUCT => format!("struct {name} of {} bytes", ty.size_or_type),
-            KIND_UNION => format!("union {name} of {} bytes", ty.size_or_type),
+            KIND_STRUCT => format!("struct {name}"),
+            KIND_UNION => format!("union {name}"),
             KIND_ENUM | KIND_ENUM64 => format!("enum {name}"),
             KIND_FUNC_PROTO => "a function".into(),
             kind => format!("a type of kind {kind}"),

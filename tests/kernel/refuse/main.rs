@@ -1,6 +1,7 @@
 //! Bad input: a clear message with the next step, an exit code that means something, and the daemon goes on.
 
 mod clients;
+mod layout;
 mod machine;
 mod words;
 

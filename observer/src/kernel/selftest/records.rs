@@ -74,6 +74,11 @@ impl<'a> Records<'a> {
         self.0.borrow().kernel.snapshot()
     }
 
+    /// Whether a hook is in use that tells `fact`.
+    fn tell(&self, fact: &str) -> bool {
+        self.0.borrow().kernel.hooks().iter().any(|hook| hook.fact == fact)
+    }
+
     fn drain(&self) {
         let Heard { kernel, children, hints, others } = &mut *self.0.borrow_mut();
         kernel.drain(usize::MAX, |input| {
@@ -120,9 +125,16 @@ impl<'a> Records<'a> {
 /// Compares them.
 pub fn check(records: &Records<'_>, told: &Told) -> Result<()> {
     let seen = past(records, &told.killed, Some(told.sid))?;
-    same(VIA, &values::COMM, seen.comm, Some(Comm(*COMM)))?;
-    same(VIA, &values::CWD, seen.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
-    same(VIA, &values::UIDS, seen.uids.unwrap_or(told.uids), told.uids)?;
+    // Facts that nothing on this kernel tells are blind spots, and known to be.
+    if records.tell("comm") {
+        same(VIA, &values::COMM, seen.comm, Some(Comm(*COMM)))?;
+    }
+    if records.tell("cwd") {
+        same(VIA, &values::CWD, seen.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
+    }
+    if records.tell("uids") {
+        same(VIA, &values::UIDS, seen.uids.unwrap_or(told.uids), told.uids)?;
+    }
     past(records, &told.threaded, None)?;
     plain(records)?;
     execed(records)?;
@@ -156,12 +168,12 @@ fn plain(records: &Records<'_>) -> Result<()> {
 
 /// A directory that gets another name: paths below it are to be read again.
 fn renamed(records: &Records<'_>) -> Result<()> {
+    if !records.tell("paths") {
+        return Ok(());
+    }
     records.drain();
     {
         let heard = &mut *records.0.borrow_mut();
-        if !heard.kernel.hooks().iter().any(|hook| hook.fact == "paths") {
-            return Ok(());
-        }
         heard.kernel.clear_hints(hint::PATHS);
         heard.hints = 0;
     }

@@ -1,0 +1,275 @@
+//! Kernels that are not as observer expects, told by `--btf` with an edited copy of this kernel's type information: each
+//! gets a sentence of its own, an exit code, and no panic.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use observer_tests::btf::{self, Btf, kind};
+use observer_tests::daemon::product;
+use observer_tests::failure;
+use observer_tests::observe::Said;
+
+use crate::{assert_refused, run};
+
+/// What every refusal of a file ends with.
+const NEXT_STEP: &str = "or leave the option out";
+/// Parts that a file is cut into.
+const CUTS: usize = 64;
+/// Bytes changed, one at a time.
+const FLIPS: u64 = 64;
+/// Where they are, the same in each run.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `observer run` with this file.
+fn run_with(dir: &Path, bytes: &[u8]) -> Said {
+    let file = dir.join("edited.btf");
+    std::fs::write(&file, bytes).expect("write the file");
+    run(&[], dir, &["--btf", &file.display().to_string()])
+}
+
+/// An edit of this kernel's own, and the sentence that it must be answered with.
+type Edit = (&'static str, fn(&mut Btf), &'static [&'static str]);
+
+fn only(btf: &Btf, of: u32, name: &str) -> u32 {
+    let all = btf.named(of, name);
+    let whole = all.into_iter().filter(|&id| of != kind::STRUCT || !btf.members(id).is_empty());
+    let [id] = whole.collect::<Vec<_>>()[..] else { panic!("one {name}") };
+    id
+}
+
+fn member(btf: &Btf, of: &str, path: &str) -> btf::Member {
+    btf.member(only(btf, kind::STRUCT, of), path).expect("such a member")
+}
+
+/// Prototype of a tracepoint, whose first argument programs do not see.
+fn prototype(btf: &Btf, name: &str) -> u32 {
+    let pointer = btf.resolve(only(btf, kind::TYPEDEF, &format!("btf_trace_{name}")));
+    btf.get(pointer).size_or_type
+}
+
+const EDITS: [Edit; 12] = [
+    (
+        "a member is gone",
+        |btf| btf.rename_member(member(btf, "task_struct", "start_boottime"), "start_gone"),
+        &["struct task_struct: start_boottime or real_start_time: the struct has no such member"],
+    ),
+    (
+        "a struct is gone",
+        |btf| btf.rename(only(btf, kind::STRUCT, "nsproxy"), "nsproxy_gone"),
+        &[
+            "struct nsproxy: mnt_ns: this kernel has no struct of that name",
+            "struct task_struct: nsproxy is struct nsproxy_gone *, expected struct nsproxy *",
+        ],
+    ),
+    (
+        "two structs of one name disagree",
+        |btf| {
+            let (id, int) = (only(btf, kind::STRUCT, "vfsmount"), member(btf, "task_struct", "pid").ty);
+            let other = btf.duplicate(id);
+            let root = btf.member(other, "mnt_root").expect("a root");
+            btf.move_member(root, 8);
+            btf.retype_member(root, int);
+        },
+        &["struct vfsmount: mnt_root: several structs of that name disagree on it"],
+    ),
+    (
+        "an integer is wider",
+        |btf| {
+            let wide = member(btf, "task_struct", "start_boottime").ty;
+            btf.retype_member(member(btf, "task_struct", "tgid"), wide);
+        },
+        &["struct task_struct: tgid is ", "expected an integer of 4 bytes"],
+    ),
+    (
+        "a pointer is an integer",
+        |btf| {
+            let wide = member(btf, "task_struct", "start_boottime").ty;
+            btf.retype_member(member(btf, "task_struct", "fs"), wide);
+        },
+        &["struct task_struct: fs is ", "expected struct fs_struct *"],
+    ),
+    (
+        "a pointer is to something else",
+        |btf| {
+            let other = member(btf, "task_struct", "mm").ty;
+            btf.retype_member(member(btf, "task_struct", "signal"), other);
+        },
+        &["struct task_struct: signal is struct mm_struct", "expected struct signal_struct *"],
+    ),
+    (
+        "a member that is compiled in has moved",
+        |btf| btf.move_member(member(btf, "trace_event_raw_sys_exit", "ret"), 8),
+        &[
+            "struct trace_event_raw_sys_exit: ret is ",
+            "at byte 24, expected an integer of 8 bytes at byte 16",
+        ],
+    ),
+    (
+        "a tracepoint without which there is no map is gone",
+        |btf| btf.rename(only(btf, kind::TYPEDEF, "btf_trace_sched_process_exec"), "gone"),
+        &["tracepoint sched_process_exec: this kernel does not have it"],
+    ),
+    (
+        "a tracepoint hands out something else",
+        |btf| {
+            let (proto, other) = (prototype(btf, "sched_process_fork"), member(btf, "task_struct", "mm").ty);
+            btf.retype_argument(proto, 2, other);
+        },
+        &["tracepoint sched_process_fork: argument 1 is struct mm_struct", "expected struct task_struct *"],
+    ),
+    (
+        "the iterator is gone",
+        |btf| btf.rename(only(btf, kind::FUNC, "bpf_iter_task"), "gone"),
+        &["iterator task: this kernel does not have it"],
+    ),
+    (
+        "there are two iterators",
+        |btf| {
+            btf.duplicate(only(btf, kind::FUNC, "bpf_iter_task"));
+        },
+        &["iterator task: this kernel has several functions of that name"],
+    ),
+    (
+        "a constant has another value",
+        |btf| btf.rename_constant(only(btf, kind::ENUM, "pid_type"), "PIDTYPE_SID", "PIDTYPE_OTHER"),
+        &["enum pid_type: PIDTYPE_SID is not 3"],
+    ),
+];
+
+#[test]
+fn a_kernel_that_lacks_something_is_told_what() {
+    failure::require_root();
+    let kernel = Btf::of_kernel();
+    let dir = tempfile::tempdir().expect("a directory");
+    for (what, edit, sentence) in EDITS {
+        let mut edited = kernel.clone();
+        edit(&mut edited);
+        let said = run_with(dir.path(), &edited.bytes());
+        println!("{what}: {}", said.stderr);
+        assert_refused(&said, 1, sentence);
+        assert_refused(&said, 1, &[NEXT_STEP]);
+        let mut lines = said.stderr.lines().filter(|line| line.starts_with("  "));
+        let named = |line: &str| sentence.iter().any(|part| line.contains(part));
+        assert!(lines.all(named), "{what}: that and nothing else: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_type_information_is_told_why() {
+    failure::require_root();
+    let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
+    let half = whole.get(..whole.len() / 2).expect("half of it");
+    let dir = tempfile::tempdir().expect("a directory");
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "it is not BTF"),
+        (b"garbage, garbage, garbage, garbage", "it is not BTF"),
+        (&btf::in_other_byte_order(&whole), "in the other byte order"),
+        (half, "the BTF is cut short"),
+        (whole.get(..10).unwrap_or_default(), "the BTF header is cut short"),
+    ];
+    for (bytes, sentence) in cases {
+        assert_refused(&run_with(dir.path(), bytes), 1, &[sentence, "edited.btf", NEXT_STEP]);
+    }
+    let absent = dir.path().join("absent.btf").display().to_string();
+    for (path, sentence) in [
+        (absent.as_str(), "No such file"),
+        ("/sys/kernel/btf", "no regular file"),
+        ("/dev/zero", "no regular file"),
+    ] {
+        assert_refused(&run(&[], dir.path(), &["--btf", path]), 1, &[sentence, path, NEXT_STEP]);
+    }
+}
+
+#[test]
+fn what_a_map_can_do_without_becomes_a_blind_spot() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("edited.btf");
+    let mut edited = Btf::of_kernel();
+    edited.rename(only(&edited, kind::TYPEDEF, "btf_trace_task_rename"), "gone");
+    let (proto, other) = (prototype(&edited, "cgroup_attach_task"), member(&edited, "task_struct", "mm").ty);
+    edited.retype_argument(proto, 1, other);
+    edited.write(&file);
+    let said = Said::by(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
+    assert_eq!(said.code, Some(0), "it runs: {}", said.stderr);
+    let checks = said.json();
+    let checks = checks.as_array().expect("an array of checks");
+    for (fact, why) in [
+        ("comm", "tracepoint task_rename: this kernel does not have it"),
+        ("cgroup", "tracepoint cgroup_attach_task: argument 0 is struct mm_struct"),
+    ] {
+        let blind = checks.iter().find(|check| check["name"] == format!("blind: {fact}"));
+        let detail = blind.and_then(|check| check["detail"].as_str()).unwrap_or_default();
+        assert!(detail.contains(why), "{fact}: {detail}");
+    }
+    let attached = |name: &str| checks.iter().any(|check| check["name"] == name);
+    assert!(!attached("tp_btf/task_rename") && !attached("tp_btf/cgroup_attach_task"), "not attached");
+    assert!(attached("tp_btf/signal_generate"), "the others are");
+}
+
+/// One look at the kernel with this file: what it may answer, whatever the file says.
+#[track_caller]
+fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
+    let file = dir.join(name);
+    std::fs::write(&file, bytes).expect("write the file");
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(product()).args(["ps", "--json", "--socket"]).arg(dir.join("no-socket"));
+    let said = Said::by(command.arg("--btf").arg(&file));
+    assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
+    match said.code {
+        Some(0) => true,
+        Some(4) => {
+            let refused = said.stdout.is_empty() && !said.stderr.is_empty();
+            assert!(refused, "{what}: a sentence and nothing else: {}", said.stderr);
+            false
+        }
+        other => panic!("{what}: ended with {other:?}: {}", said.stderr),
+    }
+}
+
+#[test]
+fn no_part_of_a_file_is_taken_for_the_whole() {
+    failure::require_root();
+    let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
+    let dir = tempfile::tempdir().expect("a directory");
+    for part in 0..CUTS {
+        let cut = whole.get(..whole.len() * part / CUTS).expect("a part of it");
+        let taken = assert_survives(&format!("{part}/{CUTS}"), dir.path(), "cut.btf", cut);
+        assert!(!taken, "{part}/{CUTS} of it is taken for the whole");
+    }
+}
+
+#[test]
+fn a_changed_byte_is_a_refusal_or_of_no_account() {
+    failure::require_root();
+    let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
+    let dir = tempfile::tempdir().expect("a directory");
+    let next = AtomicUsize::new(0);
+    let refused = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (next, refused, whole, dir) = (&next, &refused, &whole, dir.path());
+            scope.spawn(move || {
+                while let flip = next.fetch_add(1, Ordering::Relaxed) as u64
+                    && flip < FLIPS
+                {
+                    // The header is short: every fourth change falls there.
+                    let random = SEED.wrapping_mul(flip + 1).rotate_left(23).wrapping_mul(SEED);
+                    let span = if flip.is_multiple_of(4) { 24 } else { whole.len() as u64 };
+                    let at = usize::try_from(random % span).expect("an index");
+                    let mut changed = whole.clone();
+                    let byte = changed.get_mut(at).expect("a byte");
+                    *byte ^= 1 << (random >> 61);
+                    let what = format!("byte {at} is {byte:#04x}");
+                    if !assert_survives(&what, dir, &format!("{thread}.btf"), &changed) {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let refused = refused.into_inner();
+    println!("{refused} of {FLIPS} refused");
+    assert!(refused > 0, "changes of the header are");
+}
