@@ -3,6 +3,7 @@
 mod facts;
 mod tracefs;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -268,11 +269,12 @@ fn detach_functions(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
 
 /// Refuses, where a person asked for one way alone and it cannot be had.
 fn demand<'a>(problems: impl Iterator<Item = &'a str>, way: &str, instead: &str) -> Result<()> {
-    let problems: Vec<_> = problems.filter(|problem| !problem.is_empty()).collect();
+    let problems: BTreeSet<_> = problems.filter(|problem| !problem.is_empty()).collect();
     if problems.is_empty() {
         return Ok(());
     }
-    bail!("--hooks {way} cannot be had: {}; run with {instead} instead", problems.join("; "))
+    let problems = problems.into_iter().collect::<Vec<_>>().join("; ");
+    bail!("--hooks {way} cannot be had: {problems}; run with {instead} instead")
 }
 
 /// Each reason once, after all that it holds for.
