@@ -13,8 +13,6 @@ pub struct Hook {
     pub point: Point,
     /// The arguments that programs take; others may be there, and differ between kernels.
     pub takes: &'static [Take],
-    /// First release known to have it so; the floor for what is older.
-    pub since: &'static str,
     /// What becomes of the fact without it.
     pub without: Without,
 }
@@ -64,7 +62,6 @@ pub const GROUP_DEAD: u8 = 1;
 
 const TASK: Shape = Ptr("task_struct");
 const DENTRY: Shape = Ptr("dentry");
-const FLOOR: &str = "5.8";
 
 /// Every hook that a program is attached to by its type in BTF. Exits of system calls (`SYSCALL_EXITS`) have none.
 pub const HOOKS: &[Hook] = &[
@@ -113,7 +110,7 @@ pub const HOOKS: &[Hook] = &[
 ];
 
 const fn hook(fact: &'static str, point: Point, takes: &'static [Take], without: Without) -> Hook {
-    Hook { fact, point, takes, since: FLOOR, without }
+    Hook { fact, point, takes, without }
 }
 
 /// A member whose place is compiled into the programs: what BPF itself and the tracing events promise to keep.
