@@ -16,6 +16,11 @@ const READY: Duration = Duration::from_secs(20);
 /// How long it may take to go when asked to.
 const GOING: Duration = Duration::from_secs(5);
 
+/// Nobody's.
+const SERVICE_UID: u32 = 65_534;
+/// `AmbientCapabilities=` of packaging/observer.service, as setpriv(1) writes them.
+const SERVICE_CAPABILITIES: &str = "+bpf,+perfmon";
+
 /// What a daemon is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -113,7 +118,7 @@ impl Daemon {
             fs::write(self.dir.join("observer.toml"), text).expect("write the configuration");
         }
         let log = File::options().create(true).append(true).open(self.log()).expect("open the daemon's log");
-        let mut command = Command::new(product());
+        let mut command = self.runner();
         command.args(self.run_args()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
         // SAFETY: one async-signal-safe call between fork and exec.
@@ -124,6 +129,28 @@ impl Daemon {
             });
         }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
+    }
+
+    /// The product; with `OBSERVER_TEST_USER=service` as its service runs it: a user like any, with the unit's
+    /// capabilities and no others.
+    fn runner(&self) -> Command {
+        match std::env::var_os("OBSERVER_TEST_USER") {
+            None => Command::new(product()),
+            Some(user) => {
+                assert_eq!(user, "service", "OBSERVER_TEST_USER is not set, or service");
+                // It makes its socket and its state there.
+                std::os::unix::fs::chown(&self.dir, Some(SERVICE_UID), Some(SERVICE_UID))
+                    .expect("give the daemon its directory");
+                let mut command = Command::new("setpriv");
+                let id = SERVICE_UID.to_string();
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
+                for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+                    command.arg(format!("{set}=-all,{SERVICE_CAPABILITIES}"));
+                }
+                command.args(["--pdeathsig", "TERM"]).arg(product());
+                command
+            }
+        }
     }
 
     fn run_args(&self) -> Vec<OsString> {

@@ -78,6 +78,8 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         hooks: options.hooks,
     };
     let kernel = Kernel::start(&kernel_options)?;
+    // While there is one thread: each has its own.
+    kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
     let ring = kernel
         .ring_fd()
         .try_clone_to_owned()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Kernel, Options, Ways, attach, load, sys};
+use super::{Kernel, Options, Ways, attach, load, rights, sys};
 
 /// One check of `observer doctor`.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
             sys::check_kernel_release().and_then(|()| sys::kernel_release()).map(|(release, _)| release),
         ),
         Check::of("pid namespace", sys::check_pid_namespace().map(|()| "the host's own".into())),
-        Check::of("rights", sys::check_capabilities().map(|()| "may load programs".into())),
+        Check::of("rights", rights::check().map(|()| "may load programs".into())),
         Check::of("BTF", load::check_btf(btf).map(|_| has_all(btf))),
         tracefs(),
     ];
@@ -97,7 +97,7 @@ fn tracefs() -> Check {
     if attach::tracefs_mounted() {
         return Check { name, verdict: Verdict::Fine, detail: "mounted".into() };
     }
-    if sys::has_sys_admin() {
+    if rights::has_sys_admin() {
         let detail = "not mounted; observer mounts it for itself while it attaches";
         return Check { name, verdict: Verdict::Fine, detail: detail.into() };
     }

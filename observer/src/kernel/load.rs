@@ -9,7 +9,7 @@ use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
 
 use super::btf::Btf;
 use super::contract::Contract;
-use super::{Options, sys};
+use super::{Options, rights, sys};
 
 /// Where the kernel publishes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,7 +33,7 @@ pub fn check_machine() -> Result<()> {
     );
     sys::check_kernel_release()?;
     sys::check_pid_namespace()?;
-    sys::check_capabilities()?;
+    rights::check()?;
     check_btf_exists()
 }
 
@@ -93,7 +93,7 @@ pub fn load(options: &Options) -> Result<Loaded> {
     offsets.typed_loads = u32::from(sys::typed_loads_are_safe());
     let words = offsets.words();
     let log_level: u8 = if *program_log { u8::MAX } else { 0 };
-    sys::raise_memlock_where_needed();
+    rights::raise_memlock_where_needed();
     let btf = AyaBtf::from_sys_fs().context("parse the kernel's BTF")?;
     let mut loader = EbpfLoader::new();
     loader
@@ -113,7 +113,14 @@ pub fn load(options: &Options) -> Result<Loaded> {
 /// A load error with the whole of what the kernel said, and the next step.
 fn explain(error: aya::EbpfError) -> anyhow::Error {
     let text = chain(&error);
-    if text.contains("EPERM") || text.contains("Operation not permitted") {
+    let refused = text.contains("EPERM") || text.contains("Operation not permitted");
+    if refused && rights::is_memlock_limited() {
+        return anyhow!(
+            "the kernel refused to create observer's maps ({text}), which count as locked memory on kernels before \
+             5.11: raise that limit (`LimitMEMLOCK=infinity` in the unit, `ulimit -l unlimited` in a shell)"
+        );
+    }
+    if refused {
         return anyhow!(
             "the kernel refused to create observer's maps ({text}): run as root, or with CAP_BPF and CAP_PERFMON"
         );

@@ -22,6 +22,7 @@ mod memory;
 mod misses;
 mod pass;
 mod program_log;
+mod rights;
 mod ring;
 mod selftest;
 mod shape;
@@ -32,6 +33,7 @@ pub use attach::{BlindSpot, Hook, Ways};
 pub use doctor::{Check, Verdict, doctor};
 pub use load::check_ring_bytes;
 pub use memory::{Memory, MemoryReader};
+pub use rights::drop_unneeded as drop_rights;
 pub use snapshot::Snapshot;
 
 use self::attach::Attached;

@@ -8,8 +8,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// Oldest kernel with all that is used: ring buffer and task iterator.
 const KERNEL_MIN: (u32, u32) = (5, 8);
-/// Kernels from here on account BPF memory by cgroup, and need no RLIMIT_MEMLOCK.
-const KERNEL_MEMCG_ACCOUNTED: (u32, u32) = (5, 11);
 /// Kernels from here on read a faulting load through a BTF-typed pointer as 0 in every program. Before, a program that
 /// calls BPF functions has no exception table ("bpf: ensure main program has an extable" came with 6.4), and such a load
 /// is an oops (seen on 5.10); and the verifier does not decide null tests of such pointers, so that states multiply
@@ -21,10 +19,6 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// glibc's own default, bytes; setting it keeps it there.
 #[cfg(target_env = "gnu")]
 const ALLOCATOR_THRESHOLD: libc::c_int = 128 << 10;
-
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
 
 /// `uname -r`, and its first two numbers.
 pub fn kernel_release() -> Result<(String, (u32, u32))> {
@@ -90,38 +84,6 @@ pub fn check_pid_namespace() -> Result<()> {
 /// Inode number of the own mount namespace; 0 if it cannot be told.
 pub fn own_mnt_ns() -> u32 {
     fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32)
-}
-
-/// Refuses without the rights to load programs.
-pub fn check_capabilities() -> Result<()> {
-    let effective = effective_capabilities().context("read the own capabilities from /proc/self/status")?;
-    let has = |capability: u32| effective >> capability & 1 == 1;
-    ensure!(
-        has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON)),
-        "observer may not load programs into the kernel: run it as root (`sudo observer …`), or give it CAP_BPF and \
-         CAP_PERFMON as its service does"
-    );
-    Ok(())
-}
-
-/// Whether plain tracepoints can be attached: perf_event_open wants it on kernels with perf_event_paranoid above 2.
-pub fn has_sys_admin() -> bool {
-    effective_capabilities().is_some_and(|effective| effective >> CAP_SYS_ADMIN & 1 == 1)
-}
-
-fn effective_capabilities() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. A refusal is no error here: creating the maps then says so.
-pub fn raise_memlock_where_needed() {
-    if kernel_release().is_ok_and(|(_, version)| version < KERNEL_MEMCG_ACCOUNTED) {
-        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: reads one struct.
-        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
-    }
 }
 
 /// From here on freed memory goes back to the kernel. glibc raises its thresholds for that to what was freed last, which

@@ -38,6 +38,16 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
         Err(refusal) => {
             assert!(refusal.contains("--hooks fexit cannot be had: "), "{refusal}");
             assert!(refusal.contains("run with --hooks auto"), "{refusal}");
+            for fact in FACTS {
+                assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
+            }
+            if let Err(refusal) = forced("tracepoints") {
+                assert!(
+                    refusal.contains("it takes CAP_SYS_ADMIN"),
+                    "it names the right that it lacks: {refusal}"
+                );
+                return assert_eq!(all(&status, sources), [""; 0], "neither way is to be had");
+            }
             assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
             let hooks = status.get("hooks").and_then(Value::as_array).expect("hooks");
             let fallbacks =
@@ -46,9 +56,6 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
                 let why = hook.get("why").and_then(Value::as_str).unwrap_or_default();
                 assert!(why.contains("cannot be attached to ("), "it says why: {hook:#}");
             }
-            for fact in FACTS {
-                assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
-            }
         }
     }
 }
@@ -56,7 +63,14 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
 #[test]
 fn system_calls_can_be_demanded() {
     let _alone = alone();
-    let status = forced("tracepoints").expect("they can be had as root");
+    let status = match forced("tracepoints") {
+        Ok(status) => status,
+        Err(refusal) => {
+            // As a user like any.
+            assert!(refusal.contains("--hooks tracepoints cannot be had: "), "{refusal}");
+            return assert!(refusal.contains("CAP_SYS_ADMIN"), "it names the right that it lacks: {refusal}");
+        }
+    };
     assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
     assert_eq!(sources(&status, "terminal"), [""; 0], "no system call's exit tells it");
     for fact in FACTS {

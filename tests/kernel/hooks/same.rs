@@ -28,10 +28,12 @@ fn rows(daemon: &Daemon, pids: &[u32]) -> BTreeMap<u64, Map<String, Value>> {
 fn both_ways_show_the_same_map() {
     let _alone = crate::scene::alone();
     let start = |way| Daemon::try_start(&Options { hooks: Some(way), ..Default::default() });
-    let by_calls = start("tracepoints").expect("they can be had as root");
-    let by_functions = match start("fexit") {
-        Ok(daemon) => daemon,
-        Err(refusal) => return assert!(refusal.contains("cannot be had"), "no other reason: {refusal}"),
+    let (by_calls, by_functions) = match (start("tracepoints"), start("fexit")) {
+        (Ok(by_calls), Ok(by_functions)) => (by_calls, by_functions),
+        // Some kernels attach to no functions, and some users may not attach to system calls.
+        (Err(refusal), _) | (_, Err(refusal)) => {
+            return assert!(refusal.contains("cannot be had"), "no other reason: {refusal}");
+        }
     };
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });

@@ -61,26 +61,22 @@ impl Scene {
         }
     }
 
-    /// Fails unless `watch` tells it of this process, without having been asked.
+    /// Fails unless `watch` tells it of this process, without having been asked; or no hook tells `fact` here, and that
+    /// is said.
     #[track_caller]
-    pub fn told(&self, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
-        self.watch.wait_for(what, |frame| frame.pid() == Some(pid) && sort(frame));
-    }
-
-    /// As [`Scene::told`], where a hook tells `fact`; without one, that must be said.
-    #[track_caller]
-    pub fn told_or_blind(&self, fact: &str, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
+    pub fn told(&self, fact: &str, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
         if self.sources(fact).is_empty() {
             self.assert_blind(fact, "");
         } else {
-            self.told(pid, what, sort);
+            self.watch.wait_for(what, |frame| frame.pid() == Some(pid) && sort(frame));
         }
     }
 
-    /// Fails unless `status` says that this is not seen.
+    /// Fails unless `status` says that this is not seen; where no hook tells the fact, that nothing of it is.
     #[track_caller]
     pub fn assert_blind(&self, fact: &str, words: &str) {
         let said = blind_spots(&self.status, fact);
+        let words = if self.sources(fact).is_empty() { "" } else { words };
         assert!(
             said.iter().any(|what| what.contains(words)),
             "{fact}: {words:?} is not seen, and said: {said:?}"

@@ -7,10 +7,12 @@ pub(crate) enum Way {
     Own,
     /// As root, told by exits of system calls
     Tracepoints,
+    /// As the service does: a user like any, with CAP_BPF and CAP_PERFMON alone
+    Service,
 }
 
 /// Every way, in the order of the table.
-pub(crate) const ALL: [Way; 2] = [Way::Own, Way::Tracepoints];
+pub(crate) const ALL: [Way; 3] = [Way::Own, Way::Tracepoints, Way::Service];
 
 /// Between a test target's name and the way it ran, in the name of a step.
 const SEPARATOR: char = '+';
@@ -21,6 +23,7 @@ impl Way {
         match self {
             Self::Own => None,
             Self::Tracepoints => Some("tracepoints"),
+            Self::Service => Some("service"),
         }
     }
 
@@ -29,6 +32,7 @@ impl Way {
         match self {
             Self::Own => &[],
             Self::Tracepoints => &["OBSERVER_TEST_HOOKS=tracepoints"],
+            Self::Service => &["OBSERVER_TEST_USER=service"],
         }
     }
 
@@ -36,7 +40,7 @@ impl Way {
     pub(crate) fn has(self, target: &str) -> bool {
         match self {
             Self::Own => true,
-            Self::Tracepoints => ["kernel", "sessions", "hooks"].contains(&target),
+            Self::Tracepoints | Self::Service => ["kernel", "sessions", "hooks"].contains(&target),
         }
     }
 

@@ -3,6 +3,7 @@
 mod facts;
 mod tracefs;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -15,6 +16,7 @@ pub use self::tracefs::is_mounted as tracefs_mounted;
 use super::btf::SYSCALL_PREFIX;
 use super::contract::Contract;
 use super::load::{Loaded, explain_program};
+use super::rights;
 
 /// One fact that is taken from the kernel, and what it is taken from on this kernel.
 #[derive(Clone, Debug)]
@@ -86,17 +88,25 @@ pub fn attach(loaded: &mut Loaded, ways: Ways) -> Result<Attached> {
         }
     }
     attached.hook("snapshot", "iter/task".into(), "at start, to heal, when asked, on hints");
-    attached.hook(
-        "older argv",
-        "process_vm_readv".into(),
-        "of what exec'd before observer did: read once, the process's identity checked afterwards",
-    );
+    attached.older_argv();
     Ok(attached)
 }
 
 impl Attached {
     fn hook(&mut self, fact: &'static str, source: String, why: &str) {
         self.hooks.push(Hook { fact, source, why: why.into(), fallback: false });
+    }
+
+    fn older_argv(&mut self) {
+        if rights::has_ptrace() {
+            let why =
+                "of what exec'd before observer did: read once, the process's identity checked afterwards";
+            self.hook("older argv", "process_vm_readv".into(), why);
+        } else {
+            let what = "argv and environment of other users' processes that exec'd before observer started: give it \
+                        CAP_SYS_PTRACE, if they are wanted";
+            self.blind("older argv", what.into());
+        }
     }
 
     fn blind(&mut self, fact: &'static str, what: String) {
@@ -240,7 +250,7 @@ fn attach_syscalls(
     for call in calls {
         match program.attach("syscalls", &format!("sys_exit_{call}")) {
             Ok(_) => outcome.calls.push(*call),
-            Err(error) => problems.push((format!("sys_exit_{call}"), said(&error))),
+            Err(error) => problems.push((format!("sys_exit_{call}"), said(&error) + remedy(&error))),
         }
     }
     if !problems.is_empty() {
@@ -259,11 +269,12 @@ fn detach_functions(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
 
 /// Refuses, where a person asked for one way alone and it cannot be had.
 fn demand<'a>(problems: impl Iterator<Item = &'a str>, way: &str, instead: &str) -> Result<()> {
-    let problems: Vec<_> = problems.filter(|problem| !problem.is_empty()).collect();
+    let problems: BTreeSet<_> = problems.filter(|problem| !problem.is_empty()).collect();
     if problems.is_empty() {
         return Ok(());
     }
-    bail!("--hooks {way} cannot be had: {}; run with {instead} instead", problems.join("; "))
+    let problems = problems.into_iter().collect::<Vec<_>>().join("; ");
+    bail!("--hooks {way} cannot be had: {problems}; run with {instead} instead")
 }
 
 /// Each reason once, after all that it holds for.
@@ -297,6 +308,16 @@ fn function(name: &str) -> Result<String> {
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .ok_or_else(|| anyhow!("find program {name} in the object: rebuild with `cargo xtask build`"))
+}
+
+/// What helps against a refusal to attach to a system call's exit.
+fn remedy(error: &dyn Error) -> &'static str {
+    let denied = said(error).contains("denied");
+    if denied && !rights::has_sys_admin() {
+        ", which takes CAP_SYS_ADMIN where kernel.perf_event_paranoid is above 2"
+    } else {
+        ""
+    }
 }
 
 /// What the kernel said, without what the verifier did.

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::kernel::sys;
+use crate::kernel::rights;
 
 /// Whether it is mounted where programs look for it.
 pub fn is_mounted() -> bool {
@@ -24,7 +24,8 @@ pub fn within<T: Send>(attach: impl FnOnce() -> T + Send) -> Result<T> {
     }
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            mount_privately().context("tracefs is not mounted, and mounting it for observer alone failed")?;
+            mount_privately()
+                .context("tracefs is not in reach, and mounting it for observer alone failed")?;
             Ok(attach())
         });
         match thread.join() {
@@ -35,7 +36,7 @@ pub fn within<T: Send>(attach: impl FnOnce() -> T + Send) -> Result<T> {
 }
 
 fn mount_privately() -> Result<()> {
-    if !sys::has_sys_admin() {
+    if !rights::has_sys_admin() {
         bail!("it takes CAP_SYS_ADMIN");
     }
     // SAFETY: concerns this thread alone, which shares its file system attributes with no other afterwards.
