@@ -77,21 +77,33 @@ fn ksys_unshare(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg::<i32>(1).into())
 }
 
-/// `long sys_move_mount(regs)`. The daemon knows what the architecture calls it, and the two below.
+/// `void chroot_fs_refs(old_root, new_root)`: the end of a pivot_root.
+#[fexit(function = "chroot_fs_refs")]
+fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
+    mounts_changed(0)
+}
+
+/// `long sys_move_mount(regs)`. The daemon knows what the architecture calls it.
 #[fexit]
 fn move_mount(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 
-/// `long sys_pivot_root(regs)`.
+/// The same for 32-bit callers, who come to an entry of their own on x86.
 #[fexit]
-fn pivot_root(ctx: FExitContext) -> i32 {
+fn __ia32_sys_move_mount(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 
 /// `long sys_setns(regs)`.
 #[fexit]
 fn setns(ctx: FExitContext) -> i32 {
+    mounts_changed(ctx.arg(1))
+}
+
+/// The same for 32-bit callers.
+#[fexit]
+fn __ia32_sys_setns(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 

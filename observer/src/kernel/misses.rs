@@ -35,8 +35,10 @@ const KIND_BY_PROGRAM: &[(&str, u32)] = &[
     ("path_umount", KIND_HINT),
     ("ksys_unshare", KIND_HINT),
     ("move_mount", KIND_HINT),
-    ("pivot_root", KIND_HINT),
+    ("__ia32_sys_move_mount", KIND_HINT),
+    ("chroot_fs_refs", KIND_HINT),
     ("setns", KIND_HINT),
+    ("__ia32_sys_setns", KIND_HINT),
 ];
 
 /// Skips by program.

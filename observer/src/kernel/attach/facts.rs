@@ -61,8 +61,10 @@ pub const FACTS: &[Fact] = &[
             "path_umount",
             "ksys_unshare",
             "move_mount",
-            "pivot_root",
+            "__ia32_sys_move_mount",
+            "chroot_fs_refs",
             "setns",
+            "__ia32_sys_setns",
         ],
         syscalls: Some((
             "sys_exit_paths",
@@ -80,7 +82,7 @@ pub const FACTS: &[Fact] = &[
                 "unshare",
             ],
         )),
-        unseen: "renames and removals made through io_uring or by 32-bit code",
+        unseen: "renames and removals made through io_uring; renames, removals and mount changes made by 32-bit code",
     },
     Fact {
         name: "terminal",
