@@ -156,6 +156,8 @@ fn quiet(verb: &str, args: Args<'_>) -> Done {
         "reuses_pid" => births::reuses_pid(args),
         "chdir_race" => races::chdir(args),
         "fork_race" => races::fork(args),
+        "renames_for" => races::renames_for(args),
+        "fchdirs_for" => races::fchdirs_for(args),
         "loop_for_ever" => races::loop_for_ever(args),
         "becomes_subreaper" => ends::becomes_subreaper(),
         "storm" => storms::storm(args),
