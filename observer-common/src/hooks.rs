@@ -98,6 +98,7 @@ pub const HOOKS: &[Hook] = &[
     hook("paths", Function("d_move"), &[At(0, DENTRY)], Without::Fallback),
     hook("paths", Function("d_exchange"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
     hook("paths", Function("d_delete"), &[At(0, DENTRY)], Without::Fallback),
+    hook("paths", Function("__detach_mounts"), &[], Without::Fallback),
     hook("paths", Function("path_mount"), &[ReturnedAfter(5)], Without::Fallback),
     hook("paths", Function("path_umount"), &[ReturnedAfter(2)], Without::Fallback),
     hook("paths", Function("ksys_unshare"), &[ReturnedAfter(1)], Without::Fallback),

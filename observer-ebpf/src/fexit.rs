@@ -59,6 +59,13 @@ fn d_delete(ctx: FExitContext) -> i32 {
     0
 }
 
+/// `void __detach_mounts(dentry)`: a directory was removed that is a mount point in another mount namespace, where what
+/// was mounted there hangs nowhere any more.
+#[fexit(function = "__detach_mounts")]
+fn __detach_mounts(_ctx: FExitContext) -> i32 {
+    mounts_changed(0)
+}
+
 /// `int path_mount(dev_name, path, type, flags, data)`.
 #[fexit(function = "path_mount")]
 fn path_mount(ctx: FExitContext) -> i32 {

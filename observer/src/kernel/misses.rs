@@ -31,6 +31,7 @@ const KIND_BY_PROGRAM: &[(&str, u32)] = &[
     ("d_move", KIND_HINT),
     ("d_exchange", KIND_HINT),
     ("d_delete", KIND_HINT),
+    ("__detach_mounts", KIND_HINT),
     ("path_mount", KIND_HINT),
     ("path_umount", KIND_HINT),
     ("ksys_unshare", KIND_HINT),

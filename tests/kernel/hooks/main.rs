@@ -157,6 +157,19 @@ fn removal_of_the_directory() {
 }
 
 #[test]
+fn removal_of_a_directory_where_others_have_a_mount() {
+    let scene = Scene::new();
+    let dir = scene.stage.mkdir("doomed");
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&dir)]);
+    child.chdir(&dir);
+    scene.told("cwd", child.pid, "where it begins", cwd(&dir));
+    scene.settle();
+    fs::remove_dir(&dir).expect("rmdir");
+    scene.told("paths", child.pid, "rmdir", shows("cwd_unreachable", true));
+}
+
+#[test]
 fn mount_that_moves() {
     let scene = Scene::new();
     let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));

@@ -57,6 +57,7 @@ pub const FACTS: &[Fact] = &[
             "d_move",
             "d_exchange",
             "d_delete",
+            "__detach_mounts",
             "path_mount",
             "path_umount",
             "ksys_unshare",
