@@ -13,8 +13,6 @@ pub struct Hook {
     pub point: Point,
     /// The arguments that programs take; others may be there, and differ between kernels.
     pub takes: &'static [Take],
-    /// First release known to have it so; the floor for what is older.
-    pub since: &'static str,
     /// What becomes of the fact without it.
     pub without: Without,
 }
@@ -28,6 +26,8 @@ pub enum Point {
     Function(&'static str),
     /// Entry of a system call, for fexit: `__x64_sys_NAME`, `__arm64_sys_NAME`.
     Syscall(&'static str),
+    /// Entry of a system call for 32-bit callers, for fexit. A kernel that does not have it has no such callers.
+    Compat(&'static str),
     /// Iterator: `bpf_iter_NAME` in BTF.
     Iterator(&'static str),
 }
@@ -56,7 +56,7 @@ pub enum Without {
     Blind,
 }
 
-use Point::{Function, Iterator, Syscall, Tracepoint};
+use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
 use Take::{At, Found, MayBeAt, ReturnedAfter};
 
 /// Index of the argument of `sched_process_exit` that tells whether the whole group is dead.
@@ -64,7 +64,6 @@ pub const GROUP_DEAD: u8 = 1;
 
 const TASK: Shape = Ptr("task_struct");
 const DENTRY: Shape = Ptr("dentry");
-const FLOOR: &str = "5.8";
 
 /// Every hook that a program is attached to by its type in BTF. Exits of system calls (`SYSCALL_EXITS`) have none.
 pub const HOOKS: &[Hook] = &[
@@ -99,12 +98,15 @@ pub const HOOKS: &[Hook] = &[
     hook("paths", Function("d_move"), &[At(0, DENTRY)], Without::Fallback),
     hook("paths", Function("d_exchange"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
     hook("paths", Function("d_delete"), &[At(0, DENTRY)], Without::Fallback),
+    hook("paths", Function("__detach_mounts"), &[], Without::Fallback),
     hook("paths", Function("path_mount"), &[ReturnedAfter(5)], Without::Fallback),
     hook("paths", Function("path_umount"), &[ReturnedAfter(2)], Without::Fallback),
     hook("paths", Function("ksys_unshare"), &[ReturnedAfter(1)], Without::Fallback),
     hook("paths", Syscall("move_mount"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Syscall("pivot_root"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Compat("__ia32_sys_move_mount"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Function("chroot_fs_refs"), &[], Without::Fallback),
     hook("paths", Syscall("setns"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Compat("__ia32_sys_setns"), &[ReturnedAfter(1)], Without::Fallback),
     hook("uids", Function("commit_creds"), &[], Without::Fallback),
     hook("sid", Function("ksys_setsid"), &[ReturnedAfter(0)], Without::Fallback),
     hook("pgid", Function("change_pid"), &[Found(TASK)], Without::Fallback),
@@ -113,7 +115,7 @@ pub const HOOKS: &[Hook] = &[
 ];
 
 const fn hook(fact: &'static str, point: Point, takes: &'static [Take], without: Without) -> Hook {
-    Hook { fact, point, takes, since: FLOOR, without }
+    Hook { fact, point, takes, without }
 }
 
 /// A member whose place is compiled into the programs: what BPF itself and the tracing events promise to keep.
@@ -145,7 +147,7 @@ impl Point {
     /// The name by which programs and people call it.
     pub const fn name(self) -> &'static str {
         match self {
-            Tracepoint(name) | Function(name) | Syscall(name) | Iterator(name) => name,
+            Tracepoint(name) | Function(name) | Syscall(name) | Compat(name) | Iterator(name) => name,
         }
     }
 }

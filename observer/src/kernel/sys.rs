@@ -30,10 +30,21 @@ pub fn kernel_release() -> Result<(String, (u32, u32))> {
     };
     // SAFETY: the kernel terminates each field within its array.
     let release = unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned();
+    let version = version(&release)?;
+    Ok((release, version))
+}
+
+/// The first two numbers of a release.
+fn version(release: &str) -> Result<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => Ok((release, (major, minor))),
-        _ => bail!("kernel release {release:?} does not begin with two numbers"),
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!(
+            "kernel release {release:?} does not begin with two numbers, so observer cannot tell whether it is {}.{} or \
+             newer: boot a kernel whose `uname -r` says",
+            KERNEL_MIN.0,
+            KERNEL_MIN.1
+        ),
     }
 }
 
@@ -45,6 +56,10 @@ pub fn typed_loads_are_safe() -> bool {
 /// Refuses kernels below the floor.
 pub fn check_kernel_release() -> Result<()> {
     let (release, version) = kernel_release()?;
+    check_version(&release, version)
+}
+
+fn check_version(release: &str, version: (u32, u32)) -> Result<()> {
     ensure!(
         version >= KERNEL_MIN,
         "kernel {release} is too old: observer needs {}.{} or newer (ring buffer, task iterator); boot a newer kernel",
@@ -88,5 +103,44 @@ pub fn give_back_memory() {
     // SAFETY: releases free memory only.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(release: &str) -> Option<String> {
+        version(release)
+            .and_then(|version| check_version(release, version))
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn kernels_below_the_floor_are_refused_with_their_release() {
+        for release in ["4.19.0-27-amd64", "5.4.0", "5.7.19", "5.7", "3.10.0-1160.el7.x86_64", "0.0"] {
+            let said = said(release).unwrap_or_default();
+            assert!(said.contains(&format!("kernel {release} is too old")), "{said}");
+            assert!(said.contains("5.8 or newer") && said.ends_with("boot a newer kernel"), "{said}");
+        }
+    }
+
+    #[test]
+    fn kernels_from_the_floor_on_are_not() {
+        for release in
+            ["5.8.0", "5.8-rc1", "5.10.0-46-cloud-amd64", "6.1.0", "6.18.44-fc-v669", "10.0", "7.2+"]
+        {
+            assert_eq!(said(release), None);
+        }
+    }
+
+    #[test]
+    fn a_release_that_tells_no_version_is_refused_with_what_it_says() {
+        for release in ["6", "", "unknown", "-5.10", "five.ten", "99999999999.1", "6.99999999999", "6. 1"] {
+            let said = said(release).unwrap_or_default();
+            assert!(said.contains(&format!("kernel release {release:?} does not begin")), "{said}");
+            assert!(said.ends_with("boot a kernel whose `uname -r` says"), "{said}");
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! Races within one process: the map ends equal to the kernel.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Options, Stage, text};
+use observer_tests::{Daemon, Frame, Options, Stage, eventually, text};
 
 const TIMES: &[u8] = b"10000";
 const LONG: Duration = Duration::from_secs(60);
@@ -45,4 +50,94 @@ fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
     }
     assert_row(&daemon, puppet.pid);
     assert_eq!(daemon.drops(), 0, "nothing lost");
+}
+
+/// Counts of the directories that `observer watch` tells of one process; its frames would fill the memory.
+struct Directories {
+    watch: std::process::Child,
+    counts: Arc<Mutex<BTreeMap<Option<String>, u64>>>,
+}
+
+impl Directories {
+    fn of(daemon: &Daemon, pid: u32) -> Self {
+        let mut command = daemon.command(&["watch", "--json", "--all"]);
+        let mut watch = command.stdout(Stdio::piped()).spawn().expect("start the watcher");
+        let lines = BufReader::new(watch.stdout.take().expect("its output is piped")).lines();
+        let frames =
+            lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok().map(Frame));
+        let mut frames = frames.skip_while(|frame| frame.kind() != "snapshot_end");
+        assert!(frames.next().is_some(), "the watcher hears what is there, and then what changes");
+        let counts = Arc::new(Mutex::new(BTreeMap::new()));
+        let into = Arc::clone(&counts);
+        std::thread::spawn(move || {
+            // Whatever kind they are: a watcher that falls behind is told what is, not what it missed.
+            for frame in frames.filter(|frame| frame.pid() == Some(pid)) {
+                let Some(cwd) = frame.field("cwd") else { continue };
+                let cwd = cwd.as_str().map(str::to_owned);
+                *into.lock().expect("nobody failed with it").entry(cwd).or_default() += 1;
+            }
+        });
+        Self { watch, counts }
+    }
+
+    /// Until this directory has been told.
+    #[track_caller]
+    fn wait_for(&self, cwd: &Option<String>) {
+        eventually(&format!("watch tells {cwd:?}"), LONG, || {
+            let counts = self.counts();
+            if counts.contains_key(cwd) { Ok(()) } else { Err(format!("{counts:?}")) }
+        });
+    }
+
+    fn counts(&self) -> BTreeMap<Option<String>, u64> {
+        self.counts.lock().expect("nobody failed with it").clone()
+    }
+}
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        let _ = self.watch.kill();
+        let _ = self.watch.wait();
+    }
+}
+
+#[test]
+fn a_path_that_never_was_is_never_told() {
+    const MS: &[u8] = b"6000";
+    let _alone = crate::alone();
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
+    let [here, there] = ["p1/a", "p2/b"].map(|name| stage.dir().join(name));
+    let deep = |dir: &Path| dir.join("c/d/e");
+    std::fs::create_dir_all(deep(&here)).expect("create directories");
+    stage.mkdir("p2");
+    let [mut mover, mut renamer] = [stage.puppet(), stage.puppet()];
+    let told = Directories::of(&daemon, mover.pid);
+    // It is heard before the race begins.
+    mover.chdir(&deep(&here));
+    let name = |dir: &Path| Some(dir.display().to_string());
+    told.wait_for(&name(&deep(&here)));
+    for puppet in [&mover, &renamer] {
+        puppet.patience(LONG);
+    }
+    mover.tell("fchdirs_for", &[deep(&here).as_os_str().as_bytes(), b"/", MS]);
+    // Before the first rename its directories are open.
+    told.wait_for(&Some("/".into()));
+    renamer.tell("renames_for", &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
+    let renames = renamer.answer("renames_for").expect("it renames");
+    let moves = mover.answer("fchdirs_for").expect("it moves");
+    let count = |said: Vec<Vec<u8>>| said.first().map_or(0, |word| observer_tests::stage::number(word));
+    let [renames, moves] = [renames, moves].map(count);
+    mover.chdir(&stage.mkdir("last"));
+    let last = name(&stage.dir().join("last"));
+    told.wait_for(&last);
+    let counts = told.counts();
+    println!("{renames} renames beside {moves} moves: {counts:?}");
+    let real = [name(&deep(&here)), name(&deep(&there)), Some("/".into()), last, None];
+    let invented: Vec<_> = counts.iter().filter(|(cwd, _)| !real.contains(cwd)).collect();
+    assert!(invented.is_empty(), "paths that never were, of {moves} moves: {invented:?}");
+    for dir in [&here, &there] {
+        assert!(counts.get(&name(&deep(dir))).is_some_and(|&count| count > 100), "they raced: {counts:?}");
+    }
+    assert_row(&daemon, mover.pid);
+    daemon.assert_no_drift();
 }

@@ -119,6 +119,8 @@ impl Tracee {
     fn left(&self, at: u64, attr: &[u8]) -> Option<Load> {
         let registers = self.registers();
         let log = self.read(registers.rsp - BELOW_STACK, LOG_BYTES);
+        // What is refused before the verifier sees it has no log, and must not be taken to have the last one's.
+        self.write(registers.rsp - BELOW_STACK, &vec![0; log.len()]);
         self.write(at + LOG_LEVEL as u64, attr.get(LOG_LEVEL..LOG_LEVEL + 16)?);
         let text = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()

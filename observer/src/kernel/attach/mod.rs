@@ -148,6 +148,9 @@ fn attach_functions(loaded: &mut Loaded, attached: &mut Attached) -> Result<Vec<
         let mut problems = Vec::new();
         let mut present = Vec::new();
         for name in fact.functions {
+            if contract.is_needless(point(name)?) {
+                continue;
+            }
             match attach_function(ebpf, contract, btf, name)? {
                 Ok(()) => present.push(*name),
                 Err(why) => problems.push((function(name)?, why)),
@@ -183,9 +186,16 @@ fn attach_function(
 
 /// Lets the exits of system calls tell what the missing functions do not.
 fn fall_back(ebpf: &mut Ebpf, ways: Ways, missing: &[Missing], attached: &mut Attached) -> Result<()> {
-    let with = missing.iter().filter_map(|missing| Some((missing, missing.fact.syscalls?)));
+    let with: Vec<_> = missing.iter().filter_map(|missing| Some((missing, missing.fact.syscalls?))).collect();
+    // Only to attach them takes tracefs.
+    for (_, (name, _)) in &with {
+        let program: &mut TracePoint = program(ebpf, name)?.try_into()?;
+        program.load().map_err(|error| explain_program(name, &error))?;
+    }
     let results = tracefs::within(|| {
-        with.map(|(missing, syscalls)| attach_syscalls(ebpf, missing, syscalls)).collect::<Result<Vec<_>>>()
+        with.into_iter()
+            .map(|(missing, syscalls)| attach_syscalls(ebpf, missing, syscalls))
+            .collect::<Result<Vec<_>>>()
     });
     let results = match results {
         Ok(results) => results?,
@@ -244,7 +254,6 @@ fn attach_syscalls(
     (name, calls): (&str, &'static [&'static str]),
 ) -> Result<Outcome> {
     let program: &mut TracePoint = program(ebpf, name)?.try_into()?;
-    program.load().map_err(|error| explain_program(name, &error))?;
     let mut outcome = Outcome { fact: missing.fact.name, calls: Vec::new(), why: String::new() };
     let mut problems = Vec::new();
     for call in calls {

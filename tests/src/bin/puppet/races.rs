@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::{Args, Done, check, number, text};
 
@@ -98,4 +99,49 @@ pub fn loop_for_ever(args: Args<'_>) -> Done {
             }
         }
     }
+}
+
+/// `renames_for FROM TO MS`: there and back again, for so many milliseconds. Answers how often.
+pub fn renames_for(args: Args<'_>) -> Done {
+    let (from, to) = (text(args, 0)?, text(args, 1)?);
+    repeat_for(args, || {
+        for (from, to) in [(&from, &to), (&to, &from)] {
+            // SAFETY: valid paths.
+            check(unsafe { libc::rename(from.as_ptr(), to.as_ptr()) })?;
+        }
+        Ok(())
+    })
+}
+
+/// `fchdirs_for DIR OTHER MS`: by descriptors, so that it does not matter what the directories are called meanwhile.
+/// Goes into the one and the other for so many milliseconds. Answers how often.
+pub fn fchdirs_for(args: Args<'_>) -> Done {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+    let open = |at| {
+        let path = text(args, at)?;
+        // SAFETY: a valid path; the descriptor belongs to nobody else.
+        io::Result::Ok(unsafe {
+            let fd = check(libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC))?;
+            OwnedFd::from_raw_fd(fd as i32)
+        })
+    };
+    let dirs = [open(0)?, open(1)?];
+    repeat_for(args, || {
+        for dir in &dirs {
+            // SAFETY: a descriptor that is open.
+            check(unsafe { libc::fchdir(dir.as_raw_fd()) })?;
+        }
+        Ok(())
+    })
+}
+
+/// Repeats it for as many milliseconds as the third word says.
+fn repeat_for(args: Args<'_>, mut once: impl FnMut() -> io::Result<()>) -> Done {
+    let end = Instant::now() + Duration::from_millis(number(args, 2)?);
+    let mut count = 0;
+    while Instant::now() < end {
+        once()?;
+        count += 1;
+    }
+    Ok(vec![count])
 }

@@ -1,0 +1,106 @@
+//! The part of docs/kernels.md that says what is expected of a kernel is the list itself, in words.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use observer_common::hooks::{CONSTANTS, FIXED, HOOKS, Hook, Point, Take, Without};
+use observer_common::offsets::{Entry, Shape, TABLE};
+
+const BEGIN: &str =
+    "<!-- written by `OBSERVER_WRITE_DOCS=1 cargo test -p observer-common --test kernels_doc`: from here -->";
+const END: &str = "<!-- what is used: to here -->";
+
+fn shape(shape: Shape) -> String {
+    match shape {
+        Shape::Int(1) => "integer of 1 byte".into(),
+        Shape::Int(bytes) => format!("integer of {bytes} bytes"),
+        Shape::Ptr("") => "pointer".into(),
+        Shape::Ptr(name) => format!("`struct {name} *`"),
+        Shape::Struct(name) => format!("`struct {name}`"),
+        Shape::Text(bytes) => format!("`char[{bytes}]`"),
+        Shape::TextFrom(bytes) => format!("`char[{bytes}]` or longer"),
+        Shape::PtrsFrom(count, name) => format!("`struct {name} *[{count}]` or longer"),
+        Shape::Structs(name) => format!("`struct {name}[]`"),
+    }
+}
+
+fn hook(hook: &Hook) -> String {
+    let point = match hook.point {
+        Point::Tracepoint(name) => format!("tracepoint `{name}`"),
+        Point::Function(name) => format!("function `{name}`"),
+        Point::Syscall(name) => format!("function `__x64_sys_{name}`, on aarch64 `__arm64_sys_{name}`"),
+        Point::Compat(name) => format!("function `{name}`, if there is one"),
+        Point::Iterator(name) => format!("iterator `{name}`"),
+    };
+    let take = |take: &Take| match *take {
+        Take::At(index, of) => format!("{index}: {}", shape(of)),
+        Take::MayBeAt(index, of) => format!("{index}, where there is one: {}", shape(of)),
+        Take::Found(of) => format!("wherever it stands: {}", shape(of)),
+        Take::ReturnedAfter(count) => format!("what it returns, after {count}"),
+    };
+    let takes: Vec<_> = hook.takes.iter().map(take).collect();
+    let without = match hook.without {
+        Without::Refused => "observer does not start",
+        Without::Fallback => "exits of system calls tell it",
+        Without::Blind => "read again when asked: a blind spot",
+    };
+    let takes = if takes.is_empty() { "none".into() } else { takes.join("; ") };
+    format!("| {} | {point} | {takes} | {without} |\n", hook.fact)
+}
+
+fn members(of: &str) -> String {
+    let member = |entry: &Entry| {
+        let names: Vec<_> = entry.members.iter().map(|name| format!("`{name}`")).collect();
+        format!("{} ({})", names.join(" or "), shape(entry.shape))
+    };
+    let members: Vec<_> = TABLE.iter().filter(|entry| entry.of == of).map(member).collect();
+    format!("| `{of}` | {} |\n", members.join(", "))
+}
+
+/// The section as it should be.
+fn section() -> String {
+    let mut text = String::from("| fact | hook | arguments taken | without it |\n|---|---|---|---|\n");
+    text.extend(HOOKS.iter().map(hook));
+    text.push_str("\n| struct | members |\n|---|---|\n");
+    let mut structs: Vec<_> = TABLE.iter().map(|entry| entry.of).collect();
+    structs.dedup();
+    text.extend(structs.iter().map(|of| members(of)));
+    text.push_str("\nCompiled in, and compared with BTF at start:");
+    for fixed in FIXED {
+        let _ = write!(text, " `{}.{}` at byte {};", fixed.of, fixed.member, fixed.offset);
+    }
+    let constants: Vec<_> =
+        CONSTANTS.iter().map(|(_, name, value)| format!(" `{name}` is {value}")).collect();
+    text.push_str(&constants.join(";"));
+    text.push_str(".\n");
+    text
+}
+
+#[test]
+fn the_kernels_page_says_what_the_list_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernels.md");
+    let page = fs::read_to_string(&file).expect("read docs/kernels.md");
+    let (before, rest) = page.split_once(BEGIN).expect("docs/kernels.md has the mark where the list begins");
+    let (found, after) = rest.split_once(END).expect("docs/kernels.md has the mark where the list ends");
+    let expected = format!("\n\n{}\n", section());
+    if std::env::var_os("OBSERVER_WRITE_DOCS").is_some() {
+        fs::write(&file, format!("{before}{BEGIN}{expected}{END}{after}")).expect("write docs/kernels.md");
+        return;
+    }
+    assert!(
+        found == expected,
+        "docs/kernels.md is not what observer-common/src/{{hooks,offsets}}.rs say: run `OBSERVER_WRITE_DOCS=1 cargo test \
+         -p observer-common --test kernels_doc` to write it"
+    );
+}
+
+#[test]
+fn members_of_one_struct_stand_together() {
+    let mut structs: Vec<_> = TABLE.iter().map(|entry| entry.of).collect();
+    structs.dedup();
+    let count = structs.len();
+    structs.sort_unstable();
+    structs.dedup();
+    assert_eq!(structs.len(), count, "a struct's row would be written twice");
+}
