@@ -26,6 +26,8 @@ pub enum Point {
     Function(&'static str),
     /// Entry of a system call, for fexit: `__x64_sys_NAME`, `__arm64_sys_NAME`.
     Syscall(&'static str),
+    /// Entry of a system call for 32-bit callers, for fexit. A kernel that does not have it has no such callers.
+    Compat(&'static str),
     /// Iterator: `bpf_iter_NAME` in BTF.
     Iterator(&'static str),
 }
@@ -54,7 +56,7 @@ pub enum Without {
     Blind,
 }
 
-use Point::{Function, Iterator, Syscall, Tracepoint};
+use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
 use Take::{At, Found, MayBeAt, ReturnedAfter};
 
 /// Index of the argument of `sched_process_exit` that tells whether the whole group is dead.
@@ -96,12 +98,15 @@ pub const HOOKS: &[Hook] = &[
     hook("paths", Function("d_move"), &[At(0, DENTRY)], Without::Fallback),
     hook("paths", Function("d_exchange"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
     hook("paths", Function("d_delete"), &[At(0, DENTRY)], Without::Fallback),
+    hook("paths", Function("__detach_mounts"), &[], Without::Fallback),
     hook("paths", Function("path_mount"), &[ReturnedAfter(5)], Without::Fallback),
     hook("paths", Function("path_umount"), &[ReturnedAfter(2)], Without::Fallback),
     hook("paths", Function("ksys_unshare"), &[ReturnedAfter(1)], Without::Fallback),
     hook("paths", Syscall("move_mount"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Syscall("pivot_root"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Compat("__ia32_sys_move_mount"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Function("chroot_fs_refs"), &[], Without::Fallback),
     hook("paths", Syscall("setns"), &[ReturnedAfter(1)], Without::Fallback),
+    hook("paths", Compat("__ia32_sys_setns"), &[ReturnedAfter(1)], Without::Fallback),
     hook("uids", Function("commit_creds"), &[], Without::Fallback),
     hook("sid", Function("ksys_setsid"), &[ReturnedAfter(0)], Without::Fallback),
     hook("pgid", Function("change_pid"), &[Found(TASK)], Without::Fallback),
@@ -142,7 +147,7 @@ impl Point {
     /// The name by which programs and people call it.
     pub const fn name(self) -> &'static str {
         match self {
-            Tracepoint(name) | Function(name) | Syscall(name) | Iterator(name) => name,
+            Tracepoint(name) | Function(name) | Syscall(name) | Compat(name) | Iterator(name) => name,
         }
     }
 }

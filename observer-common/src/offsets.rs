@@ -121,7 +121,7 @@ offsets! {
     task_real_parent = "task_struct" ["real_parent"] Ptr("task_struct");
     task_group_leader = "task_struct" ["group_leader"] Ptr("task_struct");
     task_start_boottime = "task_struct" ["start_boottime", "real_start_time"] Int(8);
-    task_cred = "task_struct" ["cred"] Ptr("cred");
+    task_real_cred = "task_struct" ["real_cred"] Ptr("cred");
     task_comm = "task_struct" ["comm"] Text(16);
     task_fs = "task_struct" ["fs"] Ptr("fs_struct");
     task_nsproxy = "task_struct" ["nsproxy"] Ptr("nsproxy");

@@ -30,6 +30,7 @@ fn hook(hook: &Hook) -> String {
         Point::Tracepoint(name) => format!("tracepoint `{name}`"),
         Point::Function(name) => format!("function `{name}`"),
         Point::Syscall(name) => format!("function `__x64_sys_{name}`, on aarch64 `__arm64_sys_{name}`"),
+        Point::Compat(name) => format!("function `{name}`, if there is one"),
         Point::Iterator(name) => format!("iterator `{name}`"),
     };
     let take = |take: &Take| match *take {

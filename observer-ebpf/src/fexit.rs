@@ -59,6 +59,13 @@ fn d_delete(ctx: FExitContext) -> i32 {
     0
 }
 
+/// `void __detach_mounts(dentry)`: a directory was removed that is a mount point in another mount namespace, where what
+/// was mounted there hangs nowhere any more.
+#[fexit(function = "__detach_mounts")]
+fn __detach_mounts(_ctx: FExitContext) -> i32 {
+    mounts_changed(0)
+}
+
 /// `int path_mount(dev_name, path, type, flags, data)`.
 #[fexit(function = "path_mount")]
 fn path_mount(ctx: FExitContext) -> i32 {
@@ -77,21 +84,33 @@ fn ksys_unshare(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg::<i32>(1).into())
 }
 
-/// `long sys_move_mount(regs)`. The daemon knows what the architecture calls it, and the two below.
+/// `void chroot_fs_refs(old_root, new_root)`: the end of a pivot_root.
+#[fexit(function = "chroot_fs_refs")]
+fn chroot_fs_refs(_ctx: FExitContext) -> i32 {
+    mounts_changed(0)
+}
+
+/// `long sys_move_mount(regs)`. The daemon knows what the architecture calls it.
 #[fexit]
 fn move_mount(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 
-/// `long sys_pivot_root(regs)`.
+/// The same for 32-bit callers, who come to an entry of their own on x86.
 #[fexit]
-fn pivot_root(ctx: FExitContext) -> i32 {
+fn __ia32_sys_move_mount(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 
 /// `long sys_setns(regs)`.
 #[fexit]
 fn setns(ctx: FExitContext) -> i32 {
+    mounts_changed(ctx.arg(1))
+}
+
+/// The same for 32-bit callers.
+#[fexit]
+fn __ia32_sys_setns(ctx: FExitContext) -> i32 {
     mounts_changed(ctx.arg(1))
 }
 

@@ -289,10 +289,11 @@ impl<A: Access> Task<A> {
         A::u32(self.0, offset!(task_self_exec_id))
     }
 
-    /// uid, euid, suid in the initial user namespace.
+    /// uid, euid, suid in the initial user namespace: the task's own, as /proc has them. `cred` is another's while the
+    /// task acts for that other, as it does within overlayfs.
     #[inline(always)]
     pub fn uids(self) -> (u32, u32, u32) {
-        let cred = A::u64(self.0, offset!(task_cred));
+        let cred = A::u64(self.0, offset!(task_real_cred));
         (A::u32(cred, offset!(cred_uid)), A::u32(cred, offset!(cred_euid)), A::u32(cred, offset!(cred_suid)))
     }
 

@@ -333,7 +333,8 @@ impl Daemon {
         let needs_pass = batch.iter().any(|asked| match asked.question {
             // These show the terminal's foreground group, which no event tells.
             Question::List { .. } | Question::Processes => true,
-            Question::Watch(_) => blind,
+            // A hint that was drained just now may wait for its pass.
+            Question::Watch(_) => blind || self.edge.pass.is_some(),
             Question::Status | Question::Audit => false,
         });
         if needs_pass {

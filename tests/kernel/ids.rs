@@ -1,5 +1,7 @@
 //! sid, pgid, user ids and names, and who can change them.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use observer_tests::truth::assert_row;
 use observer_tests::{Daemon, Stage};
 use serde_json::Value;
@@ -95,4 +97,27 @@ fn a_leader_named_by_its_thread_has_that_name() {
     let mut puppet = stage.puppet();
     puppet.does("thread_names_leader", &[b"christened"]);
     assert_eq!(assert_row(daemon, puppet.pid).get("comm").and_then(Value::as_str), Some("christened"));
+}
+
+#[test]
+fn a_process_that_acts_for_another_keeps_its_own_user() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let dir = stage.mkdir("layers");
+    let mut puppet = stage.puppet();
+    puppet.does("unshare_mounts", &[]);
+    puppet.does("mount_tmpfs", &[dir.as_os_str().as_bytes()]);
+    let ids = ["1000", "1001", "1002"].map(str::as_bytes);
+    let waits = puppet.ask("waits_in_overlay", &[&[dir.as_os_str().as_bytes()], &ids[..]].concat());
+    let known = std::fs::read_to_string("/proc/filesystems").expect("read the list of file systems");
+    match waits {
+        Ok(_) => {
+            let row = daemon.row(puppet.pid).expect("it waits");
+            assert_eq!(
+                ["uid", "euid", "suid"].map(|field| number(&row, field)),
+                [1000, 1001, 1002],
+                "{row:#}"
+            );
+        }
+        Err(error) => assert!(!known.contains("overlay"), "this kernel has overlayfs: {error}"),
+    }
 }

@@ -148,6 +148,16 @@ impl Daemon {
                     command.arg(format!("{set}=-all,{SERVICE_CAPABILITIES}"));
                 }
                 command.args(["--pdeathsig", "TERM"]).arg(product());
+                // `LimitMEMLOCK=` of the unit, which kernels before 5.11 count maps against. Newer ones don't care.
+                // SAFETY: one async-signal-safe call between fork and exec, which reads one struct.
+                unsafe {
+                    command.pre_exec(|| {
+                        let limit =
+                            libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+                        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+                        Ok(())
+                    });
+                }
                 command
             }
         }

@@ -217,7 +217,7 @@ impl Btf {
                 let pointer = self.resolve(typedef.size_or_type).ok_or(HookError::Malformed)?;
                 (if pointer.kind == KIND_PTR { pointer.size_or_type } else { typedef.size_or_type }, 1)
             }
-            Point::Function(name) => (self.only(name, KIND_FUNC)?.size_or_type, 0),
+            Point::Function(name) | Point::Compat(name) => (self.only(name, KIND_FUNC)?.size_or_type, 0),
             Point::Syscall(name) => {
                 (self.only(&format!("{SYSCALL_PREFIX}{name}"), KIND_FUNC)?.size_or_type, 0)
             }

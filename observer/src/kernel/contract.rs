@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use observer_common::hooks::{CONSTANTS, FIXED, Fixed, GROUP_DEAD, HOOKS, Hook, Point, Take, Without};
 use observer_common::offsets::{ABSENT, Entry, Offsets, Shape, TABLE};
 
-use super::btf::{Btf, MemberError};
+use super::btf::{Btf, HookError, MemberError};
 use super::shape::expected;
 
 /// What one kernel keeps of the contract.
@@ -15,6 +15,7 @@ pub struct Contract {
     /// Where it keeps what the programs read; `ring_bytes` and `typed_loads` are for the caller to set.
     pub offsets: Offsets,
     unfit: Vec<(Point, String)>,
+    absent: Vec<Point>,
 }
 
 impl Contract {
@@ -24,8 +25,12 @@ impl Contract {
         problems.extend(FIXED.iter().filter_map(|fixed| check_fixed(btf, fixed).err()));
         let other = CONSTANTS.iter().filter(|(of, name, value)| btf.constant(of, name) != Some(*value));
         problems.extend(other.map(|(of, name, value)| format!("enum {of}: {name} is not {value}")));
-        let mut unfit = Vec::new();
+        let (mut unfit, mut absent) = (Vec::new(), Vec::new());
         for hook in HOOKS {
+            if is_needless(btf, hook.point) {
+                absent.push(hook.point);
+                continue;
+            }
             match check_hook(btf, hook) {
                 Ok(()) => {}
                 Err(why) if hook.without == Without::Refused => problems.push(why),
@@ -39,13 +44,23 @@ impl Contract {
                 problems.join("\n  ")
             );
         }
-        Ok(Self { offsets, unfit })
+        Ok(Self { offsets, unfit, absent })
+    }
+
+    /// Whether there is no need to attach to `point`: this kernel does not have it, so nobody comes there.
+    pub fn is_needless(&self, point: Point) -> bool {
+        self.absent.contains(&point)
     }
 
     /// Why nothing may be attached to `point`; `None` if it is as expected.
     pub fn unfit(&self, point: Point) -> Option<&str> {
         self.unfit.iter().find(|(other, _)| *other == point).map(|(_, why)| why.as_str())
     }
+}
+
+/// Whether this kernel lacks `point`, and nobody can come there for that reason.
+fn is_needless(btf: &Btf, point: Point) -> bool {
+    matches!(point, Point::Compat(_)) && matches!(btf.arguments(point), Err(HookError::Missing))
 }
 
 fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
@@ -143,7 +158,7 @@ fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
 fn said(point: Point) -> String {
     match point {
         Point::Tracepoint(name) => format!("tracepoint {name}"),
-        Point::Function(name) => format!("function {name}"),
+        Point::Function(name) | Point::Compat(name) => format!("function {name}"),
         Point::Syscall(name) => format!("function {}{name}", super::btf::SYSCALL_PREFIX),
         Point::Iterator(name) => format!("iterator {name}"),
     }

@@ -31,12 +31,15 @@ const KIND_BY_PROGRAM: &[(&str, u32)] = &[
     ("d_move", KIND_HINT),
     ("d_exchange", KIND_HINT),
     ("d_delete", KIND_HINT),
+    ("__detach_mounts", KIND_HINT),
     ("path_mount", KIND_HINT),
     ("path_umount", KIND_HINT),
     ("ksys_unshare", KIND_HINT),
     ("move_mount", KIND_HINT),
-    ("pivot_root", KIND_HINT),
+    ("__ia32_sys_move_mount", KIND_HINT),
+    ("chroot_fs_refs", KIND_HINT),
     ("setns", KIND_HINT),
+    ("__ia32_sys_setns", KIND_HINT),
 ];
 
 /// Skips by program.

@@ -112,7 +112,7 @@ fn arguments(btf: &Btf, point: Point) -> Result<Vec<u32>, String> {
             arguments.remove(0);
             Ok(arguments)
         }
-        Point::Function(name) => function(name),
+        Point::Function(name) | Point::Compat(name) => function(name),
         Point::Syscall(name) => function(&format!("{SYSCALL_PREFIX}{name}")),
         Point::Iterator(name) => function(&format!("bpf_iter_{name}")),
     }

@@ -15,8 +15,9 @@ use observer_tests::{Cgroup, failure};
 /// How far a member is moved: by one word, what a kernel built with one option more does.
 const BYTES: u32 = 8;
 /// Members whose neighbour holds the same value, but for what the self-test cannot bring about. These are moved by two words.
-const TWINS: [(&str, &str); 5] = [
+const TWINS: [(&str, &str); 6] = [
     ("task_real_parent", "parent: differs while the process is traced"),
+    ("task_real_cred", "cred: differs while a process acts for another (overlayfs)"),
     ("task_mm", "active_mm: differs for kernel threads"),
     ("signal_live", "quick_threads: differs for a moment of an exit"),
     ("mm_arg_end", "env_start: differs after prctl(PR_SET_MM)"),

@@ -157,6 +157,19 @@ fn removal_of_the_directory() {
 }
 
 #[test]
+fn removal_of_a_directory_where_others_have_a_mount() {
+    let scene = Scene::new();
+    let dir = scene.stage.mkdir("doomed");
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&dir)]);
+    child.chdir(&dir);
+    scene.told("cwd", child.pid, "where it begins", cwd(&dir));
+    scene.settle();
+    fs::remove_dir(&dir).expect("rmdir");
+    scene.told("paths", child.pid, "rmdir", shows("cwd_unreachable", true));
+}
+
+#[test]
 fn mount_that_moves() {
     let scene = Scene::new();
     let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
@@ -212,15 +225,17 @@ fn root_that_is_pivoted() {
     );
 }
 
+/// Inode number of its mount namespace.
+fn namespace(pid: u32) -> u64 {
+    let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its namespace");
+    let digits = |c: char| !c.is_ascii_digit();
+    link.to_string_lossy().trim_matches(digits).parse::<u64>().expect("mnt:[N]")
+}
+
 #[test]
 fn mount_namespace_that_is_unshared_or_entered() {
     let scene = Scene::new();
     let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
-    let namespace = |pid: u32| {
-        let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its namespace");
-        let digits = |c: char| !c.is_ascii_digit();
-        link.to_string_lossy().trim_matches(digits).parse::<u64>().expect("mnt:[N]")
-    };
     scene.settle();
     inner.does("unshare_mounts", &[]);
     let inside = namespace(inner.pid);
@@ -228,6 +243,56 @@ fn mount_namespace_that_is_unshared_or_entered() {
     scene.settle();
     outer.does("setns_mounts", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
     scene.told("paths", outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
+}
+
+/// Told by functions; else unseen, and said to be.
+#[track_caller]
+fn told_by_functions(scene: &Scene, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
+    if scene.by_functions("paths") {
+        scene.told("paths", pid, what, sort);
+    } else {
+        scene.assert_blind("paths", "32-bit");
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn mount_that_moves_by_32_bit_code() {
+    let scene = Scene::new();
+    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    child.chdir(&from);
+    scene.told("cwd", child.pid, "where it begins", cwd(&from));
+    scene.settle();
+    puppet.does("move_mount32", &[bytes(&from), bytes(&to)]);
+    told_by_functions(&scene, child.pid, "move_mount", cwd(&to));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn root_that_is_pivoted_by_32_bit_code() {
+    let scene = Scene::new();
+    let new = scene.stage.mkdir("new");
+    let (mut puppet, child) = apart(&scene, &scene.stage.dir());
+    puppet.does("mount_tmpfs", &[bytes(&new)]);
+    fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
+    scene.settle();
+    puppet.does("pivots32", &[bytes(&new), bytes(&new.join("old"))]);
+    let there = format!("/old{}", scene.stage.dir().display());
+    told_by_functions(&scene, child.pid, "pivot_root", shows("cwd", there));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn mount_namespace_entered_by_32_bit_code() {
+    let scene = Scene::new();
+    let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
+    inner.does("unshare_mounts", &[]);
+    let inside = namespace(inner.pid);
+    scene.settle();
+    outer.does("setns_mounts32", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
+    told_by_functions(&scene, outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
 fn number(frame: &Frame, field: &str) -> Option<u64> {

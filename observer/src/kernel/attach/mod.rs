@@ -148,6 +148,9 @@ fn attach_functions(loaded: &mut Loaded, attached: &mut Attached) -> Result<Vec<
         let mut problems = Vec::new();
         let mut present = Vec::new();
         for name in fact.functions {
+            if contract.is_needless(point(name)?) {
+                continue;
+            }
             match attach_function(ebpf, contract, btf, name)? {
                 Ok(()) => present.push(*name),
                 Err(why) => problems.push((function(name)?, why)),

@@ -44,7 +44,7 @@ values! {
     PPID = "ppid" [task_real_parent task_group_leader task_pid];
     SID = "sid" [task_group_leader task_signal signal_pids pid_numbers upid_nr];
     PGID = "pgid" [task_group_leader task_signal signal_pids pid_numbers upid_nr];
-    UIDS = "uid, euid and suid" [task_cred cred_uid cred_euid cred_suid];
+    UIDS = "uid, euid and suid" [task_real_cred cred_uid cred_euid cred_suid];
     COMM = "comm" [task_comm];
     FORKED = "whether it has not exec'd" [task_flags];
     EXEC_ID = "the count of its execs" [task_self_exec_id];

@@ -3,6 +3,8 @@
 
 mod births;
 mod ends;
+mod narrow;
+mod overlay;
 mod places;
 mod races;
 mod storms;
@@ -108,6 +110,7 @@ impl Conversation {
             "die" => Then::Say(ends::die(args)),
             "wait" => Then::Say(ends::wait(args)),
             "ignore" => Then::Say(ends::ignore(args)),
+            "waits_in_overlay" => overlay::waits(self, args),
             "leader_exits" => threads::leader_exits(self, args),
             "exit_thread" => threads::exit_thread(args),
             _ => Then::Say(quiet(verb, args)),
@@ -120,7 +123,10 @@ fn quiet(verb: &str, args: Args<'_>) -> Done {
     match verb {
         "facts" => places::facts(),
         "chdir" => places::chdir(args),
-        "chdir32" => places::chdir32(args),
+        "chdir32" => narrow::chdir(args),
+        "move_mount32" => narrow::move_mount(args),
+        "pivots32" => narrow::pivots(args),
+        "setns_mounts32" => narrow::setns_mounts(args),
         "mkdir" => places::mkdir(args),
         "fchdir" => places::fchdir(args),
         "unshare_mounts" => places::unshare_mounts(),

@@ -37,40 +37,6 @@ pub fn fchdir(args: Args<'_>) -> Done {
     check(unsafe { libc::fchdir(dir.as_raw_fd()) }).map(|_| vec![])
 }
 
-/// `chdir32 DIR`: chdir by the 32-bit entry of the kernel (`int 0x80`), which a 64-bit process may use too.
-pub fn chdir32(args: Args<'_>) -> Done {
-    /// chdir in the i386 table.
-    const CHDIR: u64 = 12;
-    let dir = text(args, 0)?;
-    let bytes = dir.as_bytes_with_nul();
-    // SAFETY: a fresh mapping below 4 GiB, large enough for the path; the kernel reads it during the call.
-    let result = unsafe {
-        let low = libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
-            -1,
-            0,
-        );
-        if low == libc::MAP_FAILED || bytes.len() > 4096 {
-            return Err(io::Error::last_os_error());
-        }
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), low.cast(), bytes.len());
-        let mut result = CHDIR;
-        // rbx is the compiler's own: swapped in and out. r8 to r11 are lost to old kernels' 32-bit entry.
-        std::arch::asm!(
-            "xchg rbx, {dir}", "int 0x80", "xchg rbx, {dir}",
-            dir = inout(reg) low.addr() as u64 => _,
-            inout("rax") result,
-            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-        );
-        libc::munmap(low, 4096);
-        result as u32 as i32
-    };
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(vec![]) }
-}
-
 /// `unshare_mounts`: a mount namespace of its own, from which nothing propagates.
 pub fn unshare_mounts() -> Done {
     // SAFETY: integers, and valid strings.
