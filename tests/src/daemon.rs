@@ -121,10 +121,16 @@ impl Daemon {
         let mut command = self.runner();
         command.args(self.run_args()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
-        // SAFETY: one async-signal-safe call between fork and exec.
+        let as_service = std::env::var_os("OBSERVER_TEST_USER").is_some();
+        // SAFETY: async-signal-safe calls between fork and exec.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                // `LimitMEMLOCK=` of the unit; who may not raise it is on a kernel that does without.
+                let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+                if as_service {
+                    libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+                }
                 Ok(())
             });
         }

@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod fmt;
 mod run;
+mod service;
 mod setup;
 mod test;
 mod toolchain;
@@ -37,6 +38,7 @@ enum Verb {
     Check(check::Arguments),
     Bench(bench::Arguments),
     Vm(vm::Arguments),
+    Service(service::Arguments),
     Fmt(fmt::Arguments),
 }
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Check(verb) => check::run(&workspace, verb),
         Verb::Bench(verb) => bench::run(&workspace, verb),
         Verb::Vm(verb) => vm::run(&workspace, verb),
+        Verb::Service(verb) => service::run(&workspace, verb),
         Verb::Fmt(verb) => fmt::run(&workspace, verb),
     });
     match result {

@@ -14,7 +14,9 @@ const TEST_PROGRAMS: [(&str, &str); 4] =
     [("tmux", "tmux"), ("strace", "strace"), ("script", "bsdutils"), ("gcc", "gcc")];
 
 /// Programs that `cargo xtask vm` runs, on this machine or in the guest.
-const VM_PROGRAMS: [(&str, &str); 5] = [
+const VM_PROGRAMS: [(&str, &str); 7] = [
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),

@@ -46,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         parts.push(part("kernel tests", || counted(&mut kernel_tests(workspace, filter))));
         if filter.is_none() {
             parts.push(part("check", || check::everything(workspace).map(|()| Counts::default())));
+            parts.push(part("service", || vm::container(workspace, false).map(Counts::passed)));
             parts.push(part("other kernels", || vm::whole(workspace).map(Counts::passed)));
         }
     }

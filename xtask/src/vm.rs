@@ -5,9 +5,11 @@ mod guest;
 mod initramfs;
 mod kernels;
 mod machine;
+mod nspawn;
 mod record;
 mod report;
 mod results;
+mod systemd;
 mod ways;
 
 use std::num::NonZeroUsize;
@@ -56,6 +58,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     matrix(workspace, arguments).map(drop)
 }
 
+/// Kernels on which the unit is tested under a real systemd, too.
+const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
+
 /// All of it, but for the storms: what `cargo xtask test` runs. Returns how many tests passed.
 pub(crate) fn whole(workspace: &Workspace) -> Result<u64> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
@@ -70,7 +75,10 @@ fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<u64> {
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
     build::kernel_programs(workspace, &toolchain)?;
     let guest = guest::build(workspace, arguments.storm)?;
-    let runs = boot_all(workspace, &kernels, &guest, arguments)?;
+    let serves = arguments.way.contains(&Way::Service);
+    let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
+    let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments)?;
+    let runs = boot_all(workspace, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
     if runs.iter().any(|run| !run.passed()) {
         bail!("not everything passed; each failure stands above with the command that repeats it");
@@ -83,35 +91,48 @@ fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<u64> {
     Ok(ran)
 }
 
-/// Boots every kernel, some at a time; their runs in the order of the kernels.
+/// What each machine is to do.
+fn plans<'a>(
+    kernels: &'a [kernels::Kernel],
+    guest: &'a guest::Guest,
+    rootfs: Option<&'a systemd::Rootfs>,
+    arguments: &Arguments,
+) -> Result<Vec<machine::Plan<'a>>> {
+    let tests =
+        kernels.iter().map(|kernel| machine::Plan::new(kernel, guest, &arguments.way, &arguments.filter));
+    let mut plans = tests.collect::<Result<Vec<_>>>()?;
+    if let Some(rootfs) = rootfs {
+        let served = kernels.iter().filter(|kernel| SERVICE_SERIES.contains(&kernel.series.as_str()));
+        plans.extend(served.map(|kernel| machine::Plan::service(kernel, guest, rootfs, &arguments.filter)));
+    }
+    Ok(plans)
+}
+
+/// Boots every machine, some at a time; their runs in the order of the plans.
 fn boot_all(
     workspace: &Workspace,
-    kernels: &[kernels::Kernel],
-    guest: &guest::Guest,
+    plans: &[machine::Plan<'_>],
     arguments: &Arguments,
 ) -> Result<Vec<results::Run>> {
     let work = workspace.target.join("vm");
     let next = AtomicUsize::new(0);
     let boot = || {
         let mut runs = Vec::new();
-        while let Some((index, kernel)) = {
+        loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            kernels.get(index).map(|kernel| (index, kernel))
-        } {
-            let plan = machine::Plan::new(kernel, guest, &arguments.way, &arguments.filter)?;
-            let run =
-                machine::boot(&work, &plan).with_context(|| format!("run kernel {}", kernel.release))?;
-            eprintln!("vm: {}: {}", kernel.release, run.summary());
+            let Some(plan) = plans.get(index) else { return anyhow::Ok(runs) };
+            let label = plan.label();
+            let run = machine::boot(&work, plan).with_context(|| format!("run kernel {label}"))?;
+            eprintln!("vm: {label}: {}", run.summary());
             runs.push((index, run));
         }
-        anyhow::Ok(runs)
     };
     let jobs = match arguments.jobs {
         Some(jobs) => jobs,
         None => thread::available_parallelism().context("count the processors; give --jobs instead")?,
     };
     let mut runs = thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.get().min(kernels.len())).map(|_| scope.spawn(boot)).collect();
+        let workers: Vec<_> = (0..jobs.get().min(plans.len())).map(|_| scope.spawn(boot)).collect();
         let mut runs = Vec::new();
         for worker in workers {
             match worker.join() {
@@ -123,6 +144,19 @@ fn boot_all(
     })?;
     runs.sort_by_key(|(index, _)| *index);
     Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+/// The unit's tests in a container of this machine: `cargo xtask service`.
+pub(crate) fn container(workspace: &Workspace, offline: bool) -> Result<u64> {
+    let toolchain = setup::for_vm()?;
+    let rootfs = systemd::Rootfs::obtain(&cache()?, offline)?;
+    build::kernel_programs(workspace, &toolchain)?;
+    let guest = guest::build(workspace, false)?;
+    let run = nspawn::boot(&workspace.target.join("vm/container"), &guest, &rootfs)?;
+    let runs = [run];
+    print!("{}", report::table(&runs, &[]));
+    ensure!(runs.iter().all(results::Run::passed), "not everything passed; what failed stands above");
+    Ok(runs.iter().map(results::Run::tests).sum())
 }
 
 fn cache() -> Result<PathBuf> {

@@ -97,31 +97,44 @@ fn sources() -> Result<String> {
         Path::new(KEYRING).exists(),
         "{KEYRING} is missing: run apt-get install debian-archive-keyring, or put kernel images where --offline looks"
     );
-    let targets = command::capture(Command::new("apt-get").args([
+    sources_from(&targets()?)
+}
+
+/// Where the system itself takes its packages from.
+pub(crate) fn address() -> Result<String> {
+    address_of(&addresses(&targets()?), "").map(str::to_owned)
+}
+
+/// Lines of `RELEASE ADDRESS`.
+fn targets() -> Result<String> {
+    command::capture(Command::new("apt-get").args([
         "indextargets",
         "--format",
         "$(RELEASE) $(REPO_URI)",
         "Created-By: Packages",
-    ]))?;
-    sources_from(&targets)
+    ]))
+}
+
+fn addresses(targets: &str) -> BTreeMap<&str, &str> {
+    targets.lines().filter_map(|line| line.split_once(' ')).collect()
+}
+
+/// Of the first release that has one with this suffix.
+fn address_of<'a>(addresses: &BTreeMap<&str, &'a str>, suffix: &str) -> Result<&'a str> {
+    let found = RELEASES.iter().find_map(|release| addresses.get(format!("{release}{suffix}").as_str()));
+    found.copied().with_context(|| {
+        format!(
+            "the system's apt sources name no archive of {}: run this on Debian, or use --offline with what is in the \
+             cache",
+            RELEASES.map(|release| format!("{release}{suffix}")).join(", ")
+        )
+    })
 }
 
 /// From lines of `RELEASE ADDRESS`, as the system has them.
 fn sources_from(targets: &str) -> Result<String> {
-    let addresses: BTreeMap<_, _> = targets.lines().filter_map(|line| line.split_once(' ')).collect();
-    let address = |suffix: &str| {
-        RELEASES
-            .iter()
-            .find_map(|release| addresses.get(format!("{release}{suffix}").as_str()))
-            .with_context(|| {
-                format!(
-                    "the system's apt sources name no archive of {}: run this on Debian, or use --offline with kernels \
-                     that are in the cache",
-                    RELEASES.map(|release| format!("{release}{suffix}")).join(", ")
-                )
-            })
-    };
-    let (archive, security) = (address("")?, address("-security")?);
+    let addresses = addresses(targets);
+    let (archive, security) = (address_of(&addresses, "")?, address_of(&addresses, "-security")?);
     let mut lines = String::new();
     for release in RELEASES {
         if release == UNSTABLE {

@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The target whose tests take very long under emulation.
 pub(crate) const STORM: &str = "storm";
+/// The target that is for a real systemd alone.
+pub(crate) const SERVICE: &str = "service";
 /// The target that says what programs cost the verifier; its output is kept.
 pub(crate) const VERIFIER: &str = "verifier";
 
@@ -24,6 +26,8 @@ pub(crate) struct Guest {
     pub(crate) puppet: PathBuf,
     /// Test targets, by name.
     pub(crate) tests: Vec<Test>,
+    /// The unit's files.
+    pub(crate) packaging: PathBuf,
 }
 
 /// One test target.
@@ -37,7 +41,7 @@ pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
     let product = artifacts(&mut cargo(workspace, &["build", "--package", "observer"]))?;
     let tests = artifacts(&mut cargo(
         workspace,
-        &["test", "--no-run", "--package", "observer-tests", "--features", "kernel"],
+        &["test", "--no-run", "--package", "observer-tests", "--features", "kernel,service"],
     ))?;
     let mut guest = Guest {
         observer: program(&product, "bin", "observer")?,
@@ -47,6 +51,7 @@ pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
             .filter(|artifact| artifact.kind == "test" && (storm || artifact.name != STORM))
             .map(|artifact| Test { name: artifact.name.clone(), program: artifact.program.clone() })
             .collect(),
+        packaging: workspace.root.join("packaging"),
     };
     guest.tests.sort_by(|a, b| a.name.cmp(&b.name));
     ensure!(!guest.tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");

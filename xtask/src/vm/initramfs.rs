@@ -15,7 +15,8 @@ use crate::command;
 
 /// Where the guest has what is tested.
 pub(crate) const HOME: &str = "/vm";
-const INIT: &str = include_str!("init.sh");
+const INIT: &str = include_str!("guest-files/init.sh");
+const PLAN: &str = include_str!("guest-files/plan.sh");
 /// Programs that tests call and whose behaviour is part of the test: busybox's differ.
 const PROGRAMS: [&str; 16] = [
     "bash", "cat", "date", "env", "install", "nice", "script", "setpriv", "setsid", "sh", "sleep", "stdbuf",
@@ -56,10 +57,12 @@ pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], word: &str) -> R
     }
     put(root, "vm/word", &format!("{word}\n"))?;
     put(root, "vm/plan", &plan(steps)?)?;
-    pack(root, file)
+    put(root, "vm/plan.sh", PLAN)?;
+    pack(root, file, &[])
 }
 
-fn plan(steps: &[Step]) -> Result<String> {
+/// The plan as the guest reads it.
+pub(crate) fn plan(steps: &[Step]) -> Result<String> {
     let mut text = String::new();
     for step in steps {
         let words = step.command.iter().chain([&step.name]);
@@ -90,9 +93,7 @@ fn base(root: &Path) -> Result<()> {
     put(root, "etc/group", GROUP)?;
     put(root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n")?;
     put(root, "etc/os-release", "ID=observer-vm\nNAME=\"observer's test machine\"\n")?;
-    put(root, "init", INIT)?;
-    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))
-        .context("make init executable")?;
+    executable(root, "init", INIT)?;
     copy(&needed("busybox")?, &root.join("bin/busybox"))?;
     let mut libraries = BTreeSet::new();
     for name in PROGRAMS {
@@ -109,7 +110,7 @@ fn base(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn needed(name: &str) -> Result<PathBuf> {
+pub(crate) fn needed(name: &str) -> Result<PathBuf> {
     command::find(name)
         .with_context(|| format!("no {name} on PATH, which the guest needs: run cargo xtask setup"))
 }
@@ -139,21 +140,42 @@ fn copy_all(path: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(directory) = to.parent() {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     }
     fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }
 
-fn put(root: &Path, name: &str, text: &str) -> Result<()> {
-    fs::write(root.join(name), text).with_context(|| format!("write the guest's {name}"))
+pub(crate) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
+    let path = root.join(name);
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("write the guest's {name}"))
 }
 
-fn pack(root: &Path, file: &Path) -> Result<()> {
-    let mut names = Vec::new();
-    list(root, Path::new("."), &mut names)?;
+pub(crate) fn executable(root: &Path, name: &str, text: &str) -> Result<()> {
+    put(root, name, text)?;
+    fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("make the guest's {name} executable"))
+}
+
+/// Writes everything below `root` to `file`, but for what is below `left_out`.
+pub(crate) fn pack(root: &Path, file: &Path, left_out: &[&Path]) -> Result<()> {
     let archive = fs::File::create(file).with_context(|| format!("create {}", file.display()))?;
+    pack_to(root, archive, left_out)
+}
+
+/// Adds everything below `root` to the archive `file`: newc archives may follow each other, and the last word counts.
+pub(crate) fn append(root: &Path, file: &Path) -> Result<()> {
+    let archive = fs::File::options().append(true).open(file);
+    pack_to(root, archive.with_context(|| format!("open {}", file.display()))?, &[])
+}
+
+fn pack_to(root: &Path, archive: fs::File, left_out: &[&Path]) -> Result<()> {
+    let mut names = Vec::new();
+    list(root, Path::new(""), left_out, &mut names)?;
     let mut cpio = Command::new("cpio")
         .current_dir(root)
         .args(["--create", "--format=newc", "--null", "--quiet", "--owner=+0:+0"])
@@ -172,15 +194,18 @@ fn pack(root: &Path, file: &Path) -> Result<()> {
 }
 
 /// Every path below `root`, a directory before what it holds, each ended by a NUL.
-fn list(root: &Path, below: &Path, names: &mut Vec<u8>) -> Result<()> {
+fn list(root: &Path, below: &Path, left_out: &[&Path], names: &mut Vec<u8>) -> Result<()> {
     let here = root.join(below);
     for entry in fs::read_dir(&here).with_context(|| format!("list {}", here.display()))? {
         let entry = entry.with_context(|| format!("list {}", here.display()))?;
         let path = below.join(entry.file_name());
+        if left_out.contains(&path.as_path()) {
+            continue;
+        }
         names.extend_from_slice(path.as_os_str().as_encoded_bytes());
         names.push(0);
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            list(root, &path, names)?;
+            list(root, &path, left_out, names)?;
         }
     }
     Ok(())

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::guest::{Guest, STORM, VERIFIER};
+use super::guest::{Guest, SERVICE, STORM, VERIFIER};
 use super::initramfs::{self, HOME, Step};
 use super::kernels::Kernel;
 use super::results::{End, Ended, Run};
+use super::systemd::{Rootfs, START_TESTS};
 use super::ways::Way;
 use crate::command;
 
@@ -21,6 +22,8 @@ const DOCTOR_S: u32 = 240;
 const TESTS_S: u32 = 1200;
 const STORM_S: u32 = 7200;
 const BOOT_S: u32 = 180;
+/// Tests of the service that are for a machine of its own.
+const SERVICE_TESTS: [&str; 2] = ["unit::", "host::"];
 const POLL: Duration = Duration::from_millis(100);
 
 /// What a machine is to do.
@@ -28,6 +31,8 @@ pub(crate) struct Plan<'a> {
     kernel: &'a Kernel,
     guest: &'a Guest,
     steps: Vec<Step>,
+    /// With a real systemd; without, the least of a Linux.
+    rootfs: Option<&'a Rootfs>,
 }
 
 impl<'a> Plan<'a> {
@@ -54,7 +59,24 @@ impl<'a> Plan<'a> {
                 steps.push(Step { name: way.step(&test.name), limit_s, command });
             }
         }
-        Ok(Self { kernel, guest, steps })
+        Ok(Self { kernel, guest, steps, rootfs: None })
+    }
+
+    /// The unit's tests, under a real systemd.
+    pub(crate) fn service(
+        kernel: &'a Kernel,
+        guest: &'a Guest,
+        rootfs: &'a Rootfs,
+        filter: &[String],
+    ) -> Self {
+        let only = if filter.is_empty() { &SERVICE_TESTS.map(str::to_owned) } else { filter };
+        Self { kernel, guest, steps: vec![service_step(only)], rootfs: Some(rootfs) }
+    }
+
+    /// What tells its files and its column from those of other plans.
+    pub(crate) fn label(&self) -> String {
+        let system = if self.rootfs.is_some() { "-systemd" } else { "" };
+        format!("{}{system}", self.kernel.release)
     }
 
     fn limit(&self) -> Duration {
@@ -62,15 +84,26 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Tests of the unit, but for those of its refusals, whose names contain any of `only`.
+pub(crate) fn service_step(only: &[String]) -> Step {
+    let mut command: Vec<String> = vec![initramfs::test_path(SERVICE), "--test-threads=1".into()];
+    command.extend(["--color=never".into(), "--nocapture".into()]);
+    command.extend(only.iter().cloned());
+    Step { name: SERVICE.into(), limit_s: TESTS_S, command }
+}
+
 /// Boots it and waits for its end. What it said stays below `work`.
 pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
-    let directory = work.join(&plan.kernel.release);
+    let directory = work.join(plan.label());
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let files = Files::below(&directory);
     let word = word()?;
-    initramfs::write(&files.initrd, plan.guest, &plan.steps, &word)?;
-    let mut command = qemu(plan.kernel, &files);
-    eprintln!("vm: {}: {}", plan.kernel.release, command::line(&command));
+    match plan.rootfs {
+        None => initramfs::write(&files.initrd, plan.guest, &plan.steps, &word)?,
+        Some(rootfs) => rootfs.write(&files.initrd, plan.guest, &plan.steps, &word)?,
+    }
+    let mut command = qemu(plan.kernel, &files, plan.rootfs.is_some());
+    eprintln!("vm: {}: {}", plan.label(), command::line(&command));
     let begin = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -80,7 +113,7 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     let said = read(&files.results)?;
     let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
     // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
-    Ok(Run::read(plan.kernel, &word, &said, &read(&files.console)?, ended))
+    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &said, &read(&files.console)?, ended))
 }
 
 struct Files {
@@ -100,11 +133,13 @@ impl Files {
 }
 
 /// The emulator, even where there is a /dev/kvm: that one is there does not say that a kernel boots under it.
-fn qemu(kernel: &Kernel, files: &Files) -> Command {
+fn qemu(kernel: &Kernel, files: &Files, systemd: bool) -> Command {
+    let memory = if systemd { "2048" } else { "1024" };
+    let more = if systemd { format!(" {START_TESTS}") } else { String::new() };
     let serial = |path: &Path| format!("file:{}", path.display());
     let mut command = Command::new(QEMU);
     command
-        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "1024"])
+        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", memory])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .arg("-serial")
         .arg(serial(&files.console))
@@ -114,12 +149,13 @@ fn qemu(kernel: &Kernel, files: &Files) -> Command {
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&files.initrd)
-        .args(["-append", "console=ttyS0 panic=-1 oops=panic quiet"]);
+        .arg("-append")
+        .arg(format!("console=ttyS0 panic=-1 oops=panic quiet{more}"));
     command
 }
 
 /// How it ended; one that takes too long is killed.
-fn wait(child: &mut Child, end: Instant) -> Result<End> {
+pub(crate) fn wait(child: &mut Child, end: Instant) -> Result<End> {
     loop {
         if let Some(status) = child.try_wait().context("wait for the machine")? {
             return Ok(status.signal().map_or(End::Exit, End::Signal));
@@ -134,14 +170,14 @@ fn wait(child: &mut Child, end: Instant) -> Result<End> {
 }
 
 /// A word that nothing in the guest can have by chance.
-fn word() -> Result<String> {
+pub(crate) fn word() -> Result<String> {
     let mut bytes = [0_u8; 12];
     let mut random = File::open("/dev/urandom").context("open /dev/urandom")?;
     std::io::Read::read_exact(&mut random, &mut bytes).context("read /dev/urandom")?;
     Ok(bytes.iter().fold("@".to_owned(), |word, byte| format!("{word}{byte:02x}")))
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
 }

@@ -1,6 +1,6 @@
 //! The table kernel × test target, and each failure with the command that repeats it.
 
-use super::guest::VERIFIER;
+use super::guest::{SERVICE, VERIFIER};
 use super::results::{Run, Section};
 use super::ways;
 
@@ -8,7 +8,7 @@ const FIRST: &str = "tests";
 
 /// For a person: a table, then what failed.
 pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
-    let mut rows = vec![row(FIRST, runs, |run| run.release.trim_end_matches("-cloud-amd64").to_owned())];
+    let mut rows = vec![row(FIRST, runs, label)];
     for name in names(runs) {
         rows.push(row(&name, runs, |run| cell(run, &name)));
     }
@@ -21,6 +21,12 @@ pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
         text.push_str(&failures(run, filter));
     }
     text
+}
+
+/// What a run's column is called.
+fn label(run: &Run) -> String {
+    let system = if run.systemd { " systemd" } else { "" };
+    format!("{}{system}", run.release.trim_end_matches("-cloud-amd64"))
 }
 
 /// Names of all steps that began on any kernel, in order.
@@ -37,7 +43,7 @@ pub(crate) fn names(runs: &[Run]) -> Vec<String> {
 /// How a step went on a kernel.
 pub(crate) fn cell(run: &Run, name: &str) -> String {
     let Some(section) = run.sections.iter().find(|section| section.name == name) else {
-        return "not run".into();
+        return if run.systemd == (name == SERVICE) { "not run".into() } else { String::new() };
     };
     match (section.counts, section.code) {
         (Some(counts), Some(_)) if counts.failed > 0 => {

@@ -17,6 +17,8 @@ pub(crate) struct Run {
     pub(crate) series: String,
     /// `uname -r`, as the guest said it; the package's where it said nothing.
     pub(crate) release: String,
+    /// Under a real systemd, which only the unit's tests are.
+    pub(crate) systemd: bool,
     /// `uname -v`, which names the distribution's own version.
     pub(crate) version: String,
     /// One for each step that began, in order.
@@ -89,10 +91,18 @@ pub(crate) struct Counts {
 
 impl Run {
     /// Takes apart what came over the two serial lines. `word` begins the guest's own lines.
-    pub(crate) fn read(kernel: &Kernel, word: &str, said: &str, console: &str, ended: Ended) -> Self {
+    pub(crate) fn read(
+        kernel: &Kernel,
+        systemd: bool,
+        word: &str,
+        said: &str,
+        console: &str,
+        ended: Ended,
+    ) -> Self {
         let mut run = Self {
             series: kernel.series.clone(),
             release: kernel.release.clone(),
+            systemd,
             version: String::new(),
             sections: Vec::new(),
             complete: false,
@@ -231,7 +241,7 @@ pub(crate) mod tests {
     pub(crate) fn run(said: &str, console: &str) -> Run {
         let kernel = Kernel { series: "6.1".into(), release: "6.1.0".into(), image: PathBuf::new() };
         let ended = Ended { end: End::Exit, took: Duration::from_secs(9), console: "console.txt".into() };
-        Run::read(&kernel, "@w", said, console, ended)
+        Run::read(&kernel, false, "@w", said, console, ended)
     }
 
     pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor\nfine\n@w end doctor 0 3.1\n\

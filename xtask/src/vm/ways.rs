@@ -1,5 +1,7 @@
 //! Ways in which the same tests run the daemon.
 
+use super::guest::SERVICE;
+
 /// One way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Way {
@@ -39,7 +41,7 @@ impl Way {
     /// Whether a test target says something else this way than the usual one.
     pub(crate) fn has(self, target: &str) -> bool {
         match self {
-            Self::Own => true,
+            Self::Own => target != SERVICE,
             Self::Tracepoints | Self::Service => ["kernel", "sessions", "hooks"].contains(&target),
         }
     }

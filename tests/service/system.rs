@@ -1,0 +1,96 @@
+//! systemd, and observer as a user of the machine calls it.
+
+use std::fs;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use observer_tests::observe::Said;
+
+pub const UNIT: &str = "observer.service";
+pub const SOCKET: &str = "/run/observer/observer.sock";
+/// For what a service manager does; emulated machines are slow.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The README's commands, from the directory that has what they install.
+const INSTALL: &str = "install -Dm644 packaging/observer.sysusers.conf /usr/lib/sysusers.d/observer.conf && \
+                       systemd-sysusers && \
+                       install -Dm644 packaging/observer.service /etc/systemd/system/observer.service && \
+                       systemctl daemon-reload";
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static INSTALLED: Once = Once::new();
+
+/// The unit is installed and stopped, and this test is alone with it.
+pub fn installed() -> MutexGuard<'static, ()> {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    INSTALLED.call_once(|| {
+        let said = Said::by(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
+        assert_eq!(said.code, Some(0), "the README's commands: {said:?}");
+        for name in ["member", "stranger"] {
+            let said = Said::by(Command::new("useradd").args(["--no-create-home", name]));
+            assert_eq!(said.code, Some(0), "a user of the machine: {said:?}");
+        }
+        let said = Said::by(Command::new("usermod").args(["-aG", "observer", "member"]));
+        assert_eq!(said.code, Some(0), "who may ask: {said:?}");
+    });
+    systemctl(&["stop", UNIT]);
+    systemctl(&["reset-failed", UNIT]);
+    alone
+}
+
+/// Runs systemctl.
+pub fn systemctl(args: &[&str]) -> Said {
+    Said::by(Command::new("systemctl").args(args))
+}
+
+/// One property of the unit.
+pub fn property(name: &str) -> String {
+    let said = systemctl(&["show", "--value", "--property", name, UNIT]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.text().trim().to_owned()
+}
+
+/// Starts the unit; systemctl comes back when it is ready.
+pub fn start() {
+    let said = systemctl(&["start", UNIT]);
+    assert_eq!(said.code, Some(0), "{said:?}\n{}", journal());
+    assert_eq!(property("ActiveState"), "active", "{}", journal());
+}
+
+/// pid of the running daemon.
+pub fn main_pid() -> u32 {
+    property("MainPID").parse().expect("a number")
+}
+
+/// What the unit said in the journal.
+pub fn journal() -> String {
+    let said = Said::by(Command::new("journalctl").args(["--no-pager", "--output=cat", "--unit", UNIT]));
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+/// Runs observer as this user, in all groups of theirs.
+pub fn as_user(user: &str, args: &[&str]) -> Said {
+    Said::by(
+        Command::new("setpriv")
+            .args(["--reuid", user, "--regid", user, "--init-groups", "observer"])
+            .args(args),
+    )
+}
+
+/// A line of `/proc/PID/status`.
+pub fn status_line(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
+}
+
+/// Polls until it holds; fails with the journal.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {LIMIT:?}: {what}\n{}", journal());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
