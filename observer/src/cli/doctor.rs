@@ -65,7 +65,10 @@ fn line(check: &Check) -> String {
         Verdict::Limited => NOTICE,
         Verdict::Fails => BAD,
     };
-    let (name, detail) = (to_line(check.name.as_bytes()), to_line(check.detail.as_bytes()));
+    let name = to_line(check.name.as_bytes());
+    // Lists of what is wrong have a line each.
+    let detail: Vec<_> = check.detail.lines().map(|line| to_line(line.as_bytes())).collect();
+    let detail = detail.join("\n         ");
     format!("{style}{:<7}{style:#}  {name}: {detail}", word(check.verdict))
 }
 

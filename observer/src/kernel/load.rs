@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aya::programs::Iter;
+use aya::programs::{Iter, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
 
@@ -13,6 +13,9 @@ use super::{Options, rights, sys};
 
 /// Where the kernel publishes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Lines of a verifier's log that are shown.
+const LOG_LINES: usize = 4;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
 
@@ -128,9 +131,30 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
     anyhow!("load observer's maps: {text}; see `observer doctor`")
 }
 
-/// A program that the kernel refused, with the whole of what it said, and the next step.
-pub fn explain_program(name: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
+/// A program that the kernel refused, with what it said, and the next step.
+pub fn explain_program(name: &str, error: &ProgramError) -> anyhow::Error {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let words = last_words(&log);
+        if !words.is_empty() {
+            return anyhow!(
+                "the kernel refused program {name} ({io_error}); its verifier ended with:\n  {}\nwhat the program reads \
+                 may stand elsewhere than this kernel's type information says, or observer does not know this kernel: \
+                 please report these lines with `uname -r`",
+                words.join("\n  ")
+            );
+        }
+    }
     anyhow!("the kernel refused program {name}: {}; see `observer doctor`", chain(error))
+}
+
+/// Of a verifier's log, which lists every instruction: what it was at when it gave up, and why.
+fn last_words(log: &str) -> Vec<&str> {
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed "];
+    let said = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word));
+    let mut last: Vec<_> = log.lines().map(str::trim).filter(said).rev().take(LOG_LINES).collect();
+    last.reverse();
+    last
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -142,4 +166,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn of_a_verifiers_log_its_last_words_are_kept() {
+        let log = "0: R1=ctx()\n1: (79) r8 = *(u64 *)(r1 +0)\n2: R1=x\n; task.rs:58\n3: (61) r1 = *(u32 *)(r3 +0)\nR3 \
+                   invalid mem access 'scalar'\nverification time 208 usec\nstack depth 0\nprocessed 21 insns (limit 1000000)\n\n";
+        let words = last_words(log);
+        assert_eq!(words.last(), Some(&"R3 invalid mem access 'scalar'"));
+        assert_eq!(words.len(), super::LOG_LINES);
+        assert!(last_words("\nprocessed 0 insns\n").is_empty());
+    }
 }

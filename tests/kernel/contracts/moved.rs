@@ -50,13 +50,14 @@ fn caught(said: &Said, entry: &Entry) -> Result<&'static str, String> {
     if said.code != Some(1) {
         return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", said.code, said.stderr));
     }
-    let text = said.text();
-    let fails: Vec<_> = text.lines().filter(|line| line.starts_with("fails")).collect();
-    match fails.as_slice() {
-        [line] if line.contains("self-test failed") && line.contains(&name) => Ok("self-test"),
-        [line] if line.contains("self-test failed") => Err(format!("{name}: not named: {line}")),
-        [line] if line.contains("the kernel refused program") => Ok("verifier"),
-        _ => Err(format!("{name}: {text}")),
+    let checks = said.json();
+    let failed = checks.as_array().into_iter().flatten().filter(|check| check["verdict"] == "fails");
+    let details: Vec<_> = failed.filter_map(|check| check["detail"].as_str()).collect();
+    match details.as_slice() {
+        [one] if one.contains("self-test failed") && one.contains(&name) => Ok("self-test"),
+        [one] if one.contains("self-test failed") => Err(format!("{name}: not named: {one}")),
+        [one] if one.contains("the kernel refused program") => Ok("verifier"),
+        _ => Err(format!("{name}: {details:?}")),
     }
 }
 
@@ -65,7 +66,7 @@ fn doctor(file: &Path, cgroup: &Cgroup) -> Said {
     let mut command = Command::new("timeout");
     command.args(["60", "sh", "-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
     command.arg(cgroup.path.join("cgroup.procs")).arg(product());
-    command.args(["doctor", "--socket"]).arg(cgroup.path.join("no-socket"));
+    command.args(["doctor", "--json", "--socket"]).arg(cgroup.path.join("no-socket"));
     Said::by(command.arg("--btf").arg(file))
 }
 

@@ -208,6 +208,24 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
     assert!(attached("tp_btf/signal_generate"), "the others are");
 }
 
+#[test]
+fn a_wrong_offset_is_noticed_before_it_shows_wrong_values() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut edited = Btf::of_kernel();
+    edited.move_member(member(&edited, "cred", "suid"), 8);
+    let file = dir.path().join("edited.btf");
+    edited.write(&file);
+    let socket = dir.path().join("no-socket");
+    for args in [&["ps", "--json"][..], &["list", "--json"], &["audit", "--json"]] {
+        let mut command = Command::new(product());
+        let said = Said::by(command.args(args).arg("--socket").arg(&socket).arg("--btf").arg(&file));
+        assert_refused(&said, 4, &["self-test failed", "uid, euid and suid", "cred.suid", "uname -r"]);
+    }
+    let said = run(&[], dir.path(), &["--btf", &file.display().to_string()]);
+    assert_refused(&said, 1, &["self-test failed", "cred.suid", "uname -r"]);
+}
+
 /// One look at the kernel with this file: what it may answer, whatever the file says.
 #[track_caller]
 fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
