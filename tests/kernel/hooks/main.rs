@@ -237,7 +237,7 @@ fn mount_namespace_that_is_unshared_or_entered() {
     let scene = Scene::new();
     let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
     scene.settle();
-    inner.does("unshare_mounts", &[]);
+    inner.does("unshare_quietly", &[]);
     let inside = namespace(inner.pid);
     scene.told("paths", inner.pid, "unshare", |frame| number(frame, "mnt_ns") == Some(inside));
     scene.settle();

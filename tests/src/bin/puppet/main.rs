@@ -129,6 +129,7 @@ fn quiet(verb: &str, args: Args<'_>) -> Done {
         "setns_mounts32" => narrow::setns_mounts(args),
         "mkdir" => places::mkdir(args),
         "fchdir" => places::fchdir(args),
+        "unshare_quietly" => places::unshare_quietly(),
         "unshare_mounts" => places::unshare_mounts(),
         "mount_tmpfs" => places::mount_tmpfs(args),
         "umount_lazily" => places::umount_lazily(args),

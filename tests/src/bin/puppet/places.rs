@@ -37,6 +37,12 @@ pub fn fchdir(args: Args<'_>) -> Done {
     check(unsafe { libc::fchdir(dir.as_raw_fd()) }).map(|_| vec![])
 }
 
+/// `unshare_quietly`: a mount namespace of its own, and nothing else that tells of it.
+pub fn unshare_quietly() -> Done {
+    // SAFETY: an integer.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(|_| vec![])
+}
+
 /// `unshare_mounts`: a mount namespace of its own, from which nothing propagates.
 pub fn unshare_mounts() -> Done {
     // SAFETY: integers, and valid strings.
