@@ -1,6 +1,7 @@
 //! The control map: one memory-mapped array of 64-bit words that both sides read and write without a system
 //! call.
 
+use crate::hooks::HOOKS;
 use crate::record::{HINT_COUNT, KIND_COUNT};
 
 /// Word index: what the reader is doing, one of [`READER_IDLE`], [`READER_LINGERING`], [`READER_POLLING`].
@@ -18,6 +19,8 @@ pub const DROPS: u32 = 8;
 /// Word index: records of kind `k` not reserved because the ring was above half full (the field is then read
 /// again, nothing is lost) stand at `THROTTLED + k`.
 pub const THROTTLED: u32 = DROPS + KIND_COUNT as u32;
+/// Word index: set to 1 when the program of hook `h` (its index in [`HOOKS`]) first ran, where that is asked for.
+pub const FIRED: u32 = THROTTLED + KIND_COUNT as u32;
 /// Words in the control map.
 pub const WORDS: u32 = 64;
 
@@ -29,4 +32,4 @@ pub const READER_LINGERING: u64 = 1;
 pub const READER_POLLING: u64 = 2;
 
 const _: () = assert!(HINTS as usize + HINT_COUNT <= URGENT as usize);
-const _: () = assert!(THROTTLED as usize + KIND_COUNT <= WORDS as usize);
+const _: () = assert!(FIRED as usize + HOOKS.len() <= WORDS as usize);

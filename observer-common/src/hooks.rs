@@ -2,6 +2,7 @@
 //! attached. docs/kernels.md is made from this list, the daemon holds it against the kernel at start, and so do the
 //! tests on every kernel, with a reader of their own.
 
+use crate::control::FIRED;
 use crate::offsets::Shape::{self, Int, Ptr};
 
 /// One hook.
@@ -150,4 +151,26 @@ impl Point {
             Tracepoint(name) | Function(name) | Syscall(name) | Compat(name) | Iterator(name) => name,
         }
     }
+}
+
+/// Control word of the hook whose point has this name, if there is one.
+pub const fn fired(name: &str) -> Option<u32> {
+    let (mut hooks, mut word) = (HOOKS, FIRED);
+    while let Some((hook, others)) = hooks.split_first() {
+        if same(hook.point.name().as_bytes(), name.as_bytes()) {
+            return Some(word);
+        }
+        (hooks, word) = (others, word + 1);
+    }
+    None
+}
+
+const fn same(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let (Some((first, rest)), Some((second, others))) = (one.split_first(), other.split_first()) {
+        if *first != *second {
+            return false;
+        }
+        (one, other) = (rest, others);
+    }
+    one.is_empty() && other.is_empty()
 }

@@ -9,15 +9,30 @@ use aya_ebpf::programs::FExitContext;
 use aya_log_ebpf::debug;
 use observer_common::record::{HINT_BIT_IDS, HINT_BIT_PATHS};
 
+use crate::emit;
 use crate::hooks;
 use crate::task::{self, Task};
 
 const TIOCSCTTY: u32 = 0x540E;
 const TIOCNOTTY: u32 = 0x5422;
 
+/// Says once that the program of this name runs: the daemon provokes it at start, and takes another way where it does not.
+macro_rules! fired {
+    ($name:literal) => {
+        const WORD: u32 = match observer_common::hooks::fired($name) {
+            Some(word) => word,
+            None => panic!("no hook of that name"),
+        };
+        if emit::word(WORD) == 0 {
+            emit::set_word(WORD, 1);
+        }
+    };
+}
+
 /// `void set_fs_pwd(fs, path)`: chdir, fchdir, setns; always of the caller.
 #[fexit(function = "set_fs_pwd")]
 fn set_fs_pwd(ctx: FExitContext) -> i32 {
+    fired!("set_fs_pwd");
     let task = Task::current();
     if !task.is_kthread() {
         let flags = hooks::cwd::set(task);
@@ -31,6 +46,7 @@ fn set_fs_pwd(ctx: FExitContext) -> i32 {
 /// `void d_move(dentry, target)`: a rename, by whatever way it came.
 #[fexit(function = "d_move")]
 fn d_move(ctx: FExitContext) -> i32 {
+    fired!("d_move");
     moved(ctx.arg(0));
     0
 }
@@ -38,6 +54,7 @@ fn d_move(ctx: FExitContext) -> i32 {
 /// `void d_exchange(dentry1, dentry2)`.
 #[fexit(function = "d_exchange")]
 fn d_exchange(ctx: FExitContext) -> i32 {
+    fired!("d_exchange");
     moved(ctx.arg(0));
     moved(ctx.arg(1));
     0
@@ -55,6 +72,7 @@ fn moved(dentry: *const u8) {
 /// `vfs_rmdir`, which its only caller may bypass: on Debian's 5.10 rmdir calls a part of it that the compiler split off.)
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
+    fired!("d_delete");
     moved(ctx.arg(0));
     0
 }
@@ -69,18 +87,21 @@ fn __detach_mounts(_ctx: FExitContext) -> i32 {
 /// `int path_mount(dev_name, path, type, flags, data)`.
 #[fexit(function = "path_mount")]
 fn path_mount(ctx: FExitContext) -> i32 {
+    fired!("path_mount");
     mounts_changed(ctx.arg::<i32>(5).into())
 }
 
 /// `int path_umount(path, flags)`.
 #[fexit(function = "path_umount")]
 fn path_umount(ctx: FExitContext) -> i32 {
+    fired!("path_umount");
     mounts_changed(ctx.arg::<i32>(2).into())
 }
 
 /// `int ksys_unshare(flags)`.
 #[fexit(function = "ksys_unshare")]
 fn ksys_unshare(ctx: FExitContext) -> i32 {
+    fired!("ksys_unshare");
     mounts_changed(ctx.arg::<i32>(1).into())
 }
 
@@ -125,6 +146,7 @@ fn mounts_changed(result: i64) -> i32 {
 /// `int commit_creds(new)`: always of the caller. Within an exec, whose own record carries them, it is not told.
 #[fexit(function = "commit_creds")]
 fn commit_creds(_ctx: FExitContext) -> i32 {
+    fired!("commit_creds");
     let task = Task::current();
     if !task.in_execve() {
         hooks::creds::set(task);
@@ -135,6 +157,7 @@ fn commit_creds(_ctx: FExitContext) -> i32 {
 /// `void change_pid(…, task, type, …)`: setpgid of whomever, setsid.
 #[fexit(function = "change_pid")]
 fn change_pid(ctx: FExitContext) -> i32 {
+    fired!("change_pid");
     hooks::ids::set(Task::from_change_pid(&ctx));
     0
 }
@@ -142,6 +165,7 @@ fn change_pid(ctx: FExitContext) -> i32 {
 /// `int ksys_setsid(void)`: the terminal is given up, too.
 #[fexit(function = "ksys_setsid")]
 fn ksys_setsid(ctx: FExitContext) -> i32 {
+    fired!("ksys_setsid");
     if ctx.arg::<i32>(0) >= 0 {
         hooks::ids::set(Task::current());
     }
@@ -151,6 +175,7 @@ fn ksys_setsid(ctx: FExitContext) -> i32 {
 /// `long tty_jobctrl_ioctl(tty, real_tty, file, cmd, arg)`: shells come here for each command that they run.
 #[fexit(function = "tty_jobctrl_ioctl")]
 fn tty_jobctrl_ioctl(ctx: FExitContext) -> i32 {
+    fired!("tty_jobctrl_ioctl");
     let cmd: u32 = ctx.arg(3);
     if (cmd == TIOCSCTTY || cmd == TIOCNOTTY) && ctx.arg::<i64>(5) == 0 {
         hooks::ids::set(Task::current());
@@ -163,6 +188,7 @@ fn tty_jobctrl_ioctl(ctx: FExitContext) -> i32 {
 /// `void tty_open_proc_set_tty(file, tty)`: at each opening of a terminal; it may have become the caller's.
 #[fexit(function = "tty_open_proc_set_tty")]
 fn tty_open_proc_set_tty(ctx: FExitContext) -> i32 {
+    fired!("tty_open_proc_set_tty");
     let task = Task::current();
     if task.signal().tty() == ctx.arg::<*const u8>(1) as u64 {
         hooks::ids::set(task);

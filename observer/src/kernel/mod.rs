@@ -118,7 +118,7 @@ impl Kernel {
         }
         control.set_reader_state(control::READER_POLLING);
         // Before `ring_map` and `control_map` close: programs name maps by these descriptors until they are loaded.
-        let Attached { hooks, blind_spots } = attach::attach(&mut loaded, options.hooks)?;
+        let Attached { hooks, blind_spots } = attach::attach(&mut loaded, options.hooks, &control)?;
         let Loaded { ebpf, .. } = loaded;
         sys::give_back_memory();
         let misses = Misses::new(&ebpf);

@@ -219,6 +219,11 @@ impl Control {
         }
     }
 
+    /// Whether a program at the end of this function has run; false for those that do not say.
+    pub fn has_fired(&self, word: u32) -> bool {
+        self.word(word).load(Ordering::SeqCst) != 0
+    }
+
     /// Records that could not be reserved, by kind.
     pub fn drops(&self) -> [u64; KIND_COUNT] {
         std::array::from_fn(|kind| self.word(control::DROPS + kind as u32).load(Ordering::Relaxed))
