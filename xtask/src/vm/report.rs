@@ -30,9 +30,9 @@ fn label(run: &Run) -> String {
 }
 
 /// Names of all steps that began on any kernel, in order.
-pub(crate) fn names(runs: &[Run]) -> Vec<String> {
+pub(crate) fn names<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for section in runs.iter().flat_map(|run| &run.sections) {
+    for section in runs.into_iter().flat_map(|run| &run.sections) {
         if !names.contains(&section.name) {
             names.push(section.name.clone());
         }
