@@ -121,16 +121,10 @@ impl Daemon {
         let mut command = self.runner();
         command.args(self.run_args()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
-        let as_service = std::env::var_os("OBSERVER_TEST_USER").is_some();
-        // SAFETY: async-signal-safe calls between fork and exec.
+        // SAFETY: one async-signal-safe call between fork and exec.
         unsafe {
-            command.pre_exec(move || {
+            command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                // `LimitMEMLOCK=` of the unit; who may not raise it is on a kernel that does without.
-                let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-                if as_service {
-                    libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
-                }
                 Ok(())
             });
         }
@@ -308,4 +302,19 @@ extern "C" fn end_shared() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let _ = fs::remove_dir_all(&daemon.dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SERVICE_CAPABILITIES;
+
+    #[test]
+    fn the_service_in_tests_has_the_capabilities_of_the_unit() {
+        let unit = include_str!("../../packaging/observer.service");
+        for setting in ["AmbientCapabilities=", "CapabilityBoundingSet="] {
+            let names = unit.lines().find_map(|line| line.strip_prefix(setting)).expect("it is set");
+            let written = names.split(' ').map(|name| name.to_lowercase().replace("cap_", "+"));
+            assert_eq!(written.collect::<Vec<_>>().join(","), SERVICE_CAPABILITIES, "{setting}");
+        }
+    }
 }

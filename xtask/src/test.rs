@@ -73,8 +73,8 @@ fn part(name: &'static str, work: impl FnOnce() -> Result<Counts>) -> Part {
 
 /// Every host crate, the real-kernel tests included. The kernel programs are left to their own compiler.
 fn lints(workspace: &Workspace) -> Command {
-    let arguments =
-        ["clippy", "--all-targets", "--features", "observer-tests/kernel", "--", "-D", "warnings"];
+    let features = "observer-tests/kernel,observer-tests/service";
+    let arguments = ["clippy", "--all-targets", "--features", features, "--", "-D", "warnings"];
     workspace.cargo(&arguments)
 }
 

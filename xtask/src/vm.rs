@@ -86,7 +86,7 @@ fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<u64> {
     let ran: u64 = runs.iter().map(results::Run::tests).sum();
     ensure!(ran > 0, "no test ran whose name contains any of {:?}", arguments.filter);
     if arguments.record {
-        record::write(&workspace.root.join("docs/kernels.md"), &runs)?;
+        record::write(&workspace.root, &runs)?;
     }
     Ok(ran)
 }

@@ -40,6 +40,24 @@ fn without_root_the_daemon_says_what_it_needs() {
 }
 
 #[test]
+fn the_limit_of_locked_memory_is_raised_where_maps_count_as_such_and_only_there() {
+    let limit = |pid: u32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory")).expect("that one");
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split('.').map(|part| part.parse::<u32>().expect("a number"));
+    let version = (numbers.next(), numbers.next());
+    let daemon = limit(Daemon::shared().pid());
+    if version < (Some(5), Some(11)) {
+        assert_eq!(daemon, ["unlimited", "unlimited", "bytes"], "on {release}");
+    } else {
+        assert_eq!(daemon, limit(std::process::id()), "as it was, on {release}");
+    }
+}
+
+#[test]
 fn another_pid_namespace_is_refused() {
     let dir = open_dir();
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];

@@ -1,4 +1,4 @@
-//! docs/kernels.md: the part that a run writes, between two marks.
+//! What a run writes, between two marks: the tables of docs/kernels.md, and the tested kernels in README.md.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,13 @@ use crate::command;
 const BEGIN: &str = "<!-- written by `cargo xtask vm --record`: from here -->";
 const END: &str = "<!-- to here -->";
 
-/// Replaces what stands between the marks.
-pub(crate) fn write(file: &Path, runs: &[Run]) -> Result<()> {
+/// Replaces what stands between the marks of both files, below `root`.
+pub(crate) fn write(root: &Path, runs: &[Run]) -> Result<()> {
     let date = command::capture(Command::new("date").args(["--utc", "+%F"]))?;
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let text = replaced(&text, &section(runs, date.trim())).with_context(|| {
-        format!("{} lacks the lines {BEGIN:?} and {END:?}: put them back", file.display())
-    })?;
-    fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
-    eprintln!("vm: wrote {}", file.display());
+    // What runs under systemd is the unit alone, on a kernel that has a run of its own.
+    let (units, runs): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.systemd);
+    put(&root.join("docs/kernels.md"), &section(&runs, &units, date.trim()))?;
+    put(&root.join("README.md"), &tested(&runs, date.trim()))?;
     let bare = runs.iter().find(|run| verified(run).is_empty());
     ensure!(
         bare.is_none(),
@@ -33,25 +31,45 @@ pub(crate) fn write(file: &Path, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
+fn put(file: &Path, section: &str) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let text = replaced(&text, section).with_context(|| {
+        format!("{} lacks the lines {BEGIN:?} and {END:?}: put them back", file.display())
+    })?;
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    eprintln!("vm: wrote {}", file.display());
+    Ok(())
+}
+
+/// The kernels in a sentence.
+fn tested(runs: &[&Run], date: &str) -> String {
+    let names: Vec<_> =
+        runs.iter().map(|run| format!("{} ({})", run.release, distribution(&run.version))).collect();
+    format!("All of it passed on {date} on Linux {}.\n", names.join(", "))
+}
+
 fn replaced(text: &str, section: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}\n\n{section}\n{END}{after}"))
 }
 
-fn section(runs: &[Run], date: &str) -> String {
-    let mut text = format!("Run on {date}, all passed:\n\n");
-    text.push_str("| kernel | version | ");
-    let names = report::names(runs);
-    text.push_str(&format!("{} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len())));
+fn section(runs: &[&Run], units: &[&Run], date: &str) -> String {
+    let mut text = format!("Run on {date}, all passed:\n\n| kernel |");
     for run in runs {
-        let cells: Vec<_> = names.iter().map(|name| report::cell(run, name)).collect();
-        text.push_str(&format!(
-            "| {} | {} | {} |\n",
-            run.release,
-            distribution(&run.version),
-            cells.join(" | ")
-        ));
+        text.push_str(&format!(" {}<br>{} |", run.release, distribution(&run.version)));
+    }
+    text.push_str(&format!("\n|---|{}\n", "---|".repeat(runs.len())));
+    for name in report::names(runs.iter().copied()) {
+        let cells: Vec<_> = runs.iter().map(|run| report::cell(run, &name)).collect();
+        text.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
+    }
+    for name in report::names(units.iter().copied()) {
+        let on = |run: &Run| {
+            units.iter().find(|unit| unit.release == run.release).map(|unit| report::cell(unit, &name))
+        };
+        let cells: Vec<_> = runs.iter().map(|run| on(run).unwrap_or_else(|| "–".into())).collect();
+        text.push_str(&format!("| {name}, under systemd | {} |\n", cells.join(" | ")));
     }
     text.push_str("\nInstructions that the verifier processed, of its 1,000,000:\n\n");
     text.push_str(&counts(runs));
@@ -64,8 +82,8 @@ fn distribution(version: &str) -> String {
     if words.is_empty() { version.to_owned() } else { words.join(" ") }
 }
 
-fn counts(runs: &[Run]) -> String {
-    let columns: Vec<_> = runs.iter().map(verified).collect();
+fn counts(runs: &[&Run]) -> String {
+    let columns: Vec<_> = runs.iter().map(|run| verified(run)).collect();
     let mut programs: Vec<_> = columns.iter().flat_map(BTreeMap::keys).collect();
     programs.sort();
     programs.dedup();
@@ -127,12 +145,16 @@ mod tests {
             "test a::b ... ok",
             "test cost ... verified sched_process_exec 24031\nverified iter_task 987\nok",
         );
-        let text = section(&[run(&said, "")], "2026-01-02");
+        let run = run(&said, "");
+        let text = section(&[&run], &[], "2026-01-02");
         assert!(
             text.contains("| `sched_process_exec` | 24,031 |") && text.contains("| `iter_task` | 987 |"),
             "{text}"
         );
-        assert!(text.contains("| 6.1.0-56 | Debian 6.1.192-2 | ok | 3 passed, 1 ignored |"), "{text}");
+        assert!(text.contains("| kernel | 6.1.0-56<br>Debian 6.1.192-2 |\n"), "{text}");
+        assert!(text.contains("\n| verifier | 3 passed, 1 ignored |\n"), "{text}");
+        let sentence = tested(&[&run], "2026-01-02");
+        assert_eq!(sentence, "All of it passed on 2026-01-02 on Linux 6.1.0-56 (Debian 6.1.192-2).\n");
         assert_eq!(thousands(1_000_000), "1,000,000");
     }
 }

@@ -30,9 +30,9 @@ fn label(run: &Run) -> String {
 }
 
 /// Names of all steps that began on any kernel, in order.
-pub(crate) fn names(runs: &[Run]) -> Vec<String> {
+pub(crate) fn names<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for section in runs.iter().flat_map(|run| &run.sections) {
+    for section in runs.into_iter().flat_map(|run| &run.sections) {
         if !names.contains(&section.name) {
             names.push(section.name.clone());
         }
@@ -110,7 +110,8 @@ fn failures(run: &Run, filter: &[String]) -> String {
 /// What a failed step said: of tests, from the first failure's words on; where they stand before the list of failures,
 /// because nothing was captured, the end of it all.
 fn said(section: &Section) -> Vec<String> {
-    let captured = |line: &&String| section.name != VERIFIER && *line == "failures:";
+    let captured =
+        |line: &&String| ![SERVICE, VERIFIER].contains(&section.name.as_str()) && *line == "failures:";
     match section.output.iter().position(|line| captured(&line)) {
         Some(begin) => section.output.iter().skip(begin).cloned().collect(),
         None => section.tail().to_vec(),
@@ -118,7 +119,8 @@ fn said(section: &Section) -> Vec<String> {
 }
 
 fn whole(run: &Run, filter: &[String]) -> String {
-    let mut line = format!("cargo xtask vm --kernel {}", run.series);
+    let way = if run.systemd { " --way service" } else { "" };
+    let mut line = format!("cargo xtask vm --kernel {}{way}", run.series);
     if !filter.is_empty() {
         line.push_str(&format!(" -- {}", filter.join(" ")));
     }

@@ -54,6 +54,9 @@ impl Way {
 
 /// The option that has a step's way repeated; empty for the usual one.
 pub(crate) fn option(step: &str) -> String {
+    if step == SERVICE {
+        return " --way service".into();
+    }
     step.split_once(SEPARATOR).map_or_else(String::new, |(_, way)| format!(" --way {way}"))
 }
 
