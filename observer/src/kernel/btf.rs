@@ -40,6 +40,8 @@ pub const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
 /// Typedef chains and nested anonymous members deeper than this are taken for corruption.
 pub(super) const DEPTH_MAX: usize = 32;
+/// Members looked at to find one: a struct that holds itself twice without a name would otherwise be searched for ever.
+const VISITS_MAX: u32 = 1 << 20;
 
 /// Type information of one kernel.
 pub struct Btf {
@@ -191,9 +193,10 @@ impl Btf {
         let mut found: Option<Member> = None;
         let mut structs = 0;
         let mut conflict = false;
+        let mut visits = 0;
         for ty in self.types_named(name).filter(|ty| ty.kind == KIND_STRUCT && ty.vlen > 0) {
             structs += 1;
-            if let Some(member) = self.descend(ty, path) {
+            if let Some(member) = self.descend(ty, path, &mut visits) {
                 conflict |= found.is_some_and(|other| !other.agrees_with(&member));
                 found = Some(member);
             } else {
@@ -272,12 +275,12 @@ impl Btf {
         u32_at(&self.bytes, ty.at + at)
     }
 
-    fn descend(&self, ty: Type, path: &str) -> Option<Member> {
+    fn descend(&self, ty: Type, path: &str, visits: &mut u32) -> Option<Member> {
         let mut ty = ty;
         let mut base = 0_u32;
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
-            let (member, type_id) = self.find(ty, part, 0)?;
+            let (member, type_id) = self.find(ty, part, 0, visits)?;
             let bit_offset = base.checked_add(member.bit_offset)?;
             if parts.peek().is_none() {
                 return Some(Member { bit_offset, ..member });
@@ -288,11 +291,15 @@ impl Btf {
         None
     }
 
-    fn find(&self, ty: Type, name: &str, depth: usize) -> Option<(Member, u32)> {
+    fn find(&self, ty: Type, name: &str, depth: usize, visits: &mut u32) -> Option<(Member, u32)> {
         if depth > DEPTH_MAX || !matches!(ty.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
         for index in 0..ty.vlen {
+            *visits += 1;
+            if *visits > VISITS_MAX {
+                return None;
+            }
             let at = ty.at + 12 + index * 12;
             let (name_at, type_id, offset) =
                 (u32_at(&self.bytes, at)?, u32_at(&self.bytes, at + 4)?, u32_at(&self.bytes, at + 8)?);
@@ -301,7 +308,7 @@ impl Btf {
             let string = self.string(name_at)?;
             if string.is_empty() {
                 let inner = self.resolve(type_id)?;
-                if let Some((member, type_id)) = self.find(inner, name, depth + 1) {
+                if let Some((member, type_id)) = self.find(inner, name, depth + 1, visits) {
                     let bit_offset = bit_offset.checked_add(member.bit_offset)?;
                     return Some((Member { bit_offset, ..member }, type_id));
                 }

@@ -129,6 +129,18 @@ fn arguments_of_a_tracepoint_are_told_without_its_private_data() {
 }
 
 #[test]
+fn a_struct_that_holds_itself_often_is_not_searched_for_ever() {
+    let mut made = Made::new();
+    let int = made.int(4);
+    let own = int + 1;
+    let members = [("", own, 0), ("", own, 0), ("", own, 0), ("pid", int, 0)];
+    assert_eq!(made.aggregate(KIND_STRUCT, "task_struct", 4, &members), own);
+    let begin = std::time::Instant::now();
+    assert_eq!(found(&made.btf(), "task_struct", "tgid"), Err(MemberError::NoMember));
+    assert!(begin.elapsed() < std::time::Duration::from_secs(120), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn broken_files_are_refused_and_never_a_panic() {
     let mut made = Made::new();
     let int = made.int(4);
