@@ -70,13 +70,15 @@ pub(crate) fn whole(workspace: &Workspace) -> Result<u64> {
 }
 
 fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<u64> {
+    here()?;
     let toolchain = setup::for_vm()?;
-    let cache = cache()?;
+    let (cache, lock) = cache()?;
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
-    build::kernel_programs(workspace, &toolchain)?;
-    let guest = guest::build(workspace, arguments.storm)?;
     let serves = arguments.way.contains(&Way::Service);
     let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
+    drop(lock);
+    build::kernel_programs(workspace, &toolchain)?;
+    let guest = guest::build(workspace, arguments.storm)?;
     let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments)?;
     let runs = boot_all(workspace, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
@@ -148,8 +150,11 @@ fn boot_all(
 
 /// The unit's tests in a container of this machine: `cargo xtask service`.
 pub(crate) fn container(workspace: &Workspace, offline: bool) -> Result<u64> {
+    here()?;
     let toolchain = setup::for_vm()?;
-    let rootfs = systemd::Rootfs::obtain(&cache()?, offline)?;
+    let (cache, lock) = cache()?;
+    let rootfs = systemd::Rootfs::obtain(&cache, offline)?;
+    drop(lock);
     build::kernel_programs(workspace, &toolchain)?;
     let guest = guest::build(workspace, false)?;
     let run = nspawn::boot(&workspace.target.join("vm/container"), &guest, &rootfs)?;
@@ -159,12 +164,31 @@ pub(crate) fn container(workspace: &Workspace, offline: bool) -> Result<u64> {
     Ok(runs.iter().map(results::Run::tests).sum())
 }
 
-fn cache() -> Result<PathBuf> {
+/// Packages, kernels and the tests inside are for x86-64, and so must be what builds them.
+fn here() -> Result<()> {
+    ensure!(
+        env::consts::ARCH == "x86_64",
+        "this is {}: tests on other kernels boot Debian's x86-64 kernels with programs linked here, which takes an x86-64 \
+         machine; `cargo xtask test FILTER` tests the kernel that runs",
+        env::consts::ARCH
+    );
+    Ok(())
+}
+
+/// The directory, and a lock on it: of two runs that find the same thing missing, one fetches it.
+fn cache() -> Result<(PathBuf, fs::File)> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = set(CACHE)
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("observer-vm")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/observer-vm")))
         .with_context(|| format!("no HOME to keep kernels below: set {CACHE} to a directory"))?;
     fs::create_dir_all(&path).with_context(|| format!("create {} (or set {CACHE})", path.display()))?;
-    path.canonicalize().with_context(|| format!("look up {}", path.display()))
+    let path = path.canonicalize().with_context(|| format!("look up {}", path.display()))?;
+    let file = path.join("lock");
+    let lock = fs::File::create(&file).with_context(|| format!("create {}", file.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("vm: another run fetches what is missing to {}: waiting for it", path.display());
+        lock.lock().with_context(|| format!("lock {}", file.display()))?;
+    }
+    Ok((path, lock))
 }

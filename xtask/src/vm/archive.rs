@@ -41,7 +41,13 @@ impl Archive {
         let stamp = home.join("fetched");
         let age = stamp.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
         if !known || age.is_none_or(|age| age > LISTS_AGE_MAX) {
-            write(&list, &sources)?;
+            // Until the new lists are whole there are none: a run that is killed here has the next one fetch again.
+            match fs::remove_file(&stamp) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", stamp.display()));
+                }
+                _ => write(&list, &sources)?,
+            }
             eprintln!("vm: fetching the package lists of {}", RELEASES.join(", "));
             command::quiet(archive.apt("apt-get").args(["-qq", "--error-on=any", "update"]))?;
             write(&stamp, "")?;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,12 @@ const KEPT_MAX: usize = 2;
 /// Before the release in a package's name; from 6.19 on the image is in the second kind.
 const PREFIXES: [&str; 2] = ["linux-image-", "linux-binary-"];
 const SUFFIX: &str = "-cloud-amd64";
+/// Why the archive is not asked.
+const OFFLINE: &str = "--offline was given";
+/// Begins the name of a directory to unpack in.
+const PARTIAL: &str = ".partial-";
+/// What a cache with four kernels and a root file system takes, unpacking included.
+const ROOM_MB: u32 = 1000;
 
 /// A kernel to boot.
 #[derive(Clone, Debug)]
@@ -37,33 +44,44 @@ pub(crate) fn series(text: &str) -> Result<String, String> {
     }
 }
 
+/// The archive, and the names of its packages.
+type Opened = (Archive, Vec<String>);
+
 /// The newest kernel of each series: from the archive, or from the cache where that cannot be reached.
 pub(crate) fn obtain(cache: &Path, series: &[String], offline: bool) -> Result<Vec<Kernel>> {
     let home = cache.join("kernels");
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    let archive = if offline { None } else { open(cache) };
+    forget_partial(&home)?;
+    let archive = if offline { Err(OFFLINE.into()) } else { open(cache) };
     series.iter().map(|series| newest(&home, series, archive.as_ref())).collect()
 }
 
-fn open(cache: &Path) -> Option<(Archive, Vec<String>)> {
+/// Otherwise why it cannot be used.
+fn open(cache: &Path) -> Result<Opened, String> {
     let opened = Archive::open(cache).and_then(|archive| {
         let packages = archive.packages("linux-")?;
         Ok((archive, packages))
     });
-    opened
-        .inspect_err(|error| eprintln!("vm: the archive cannot be used, so the cache must do: {error:#}"))
-        .ok()
+    opened.map_err(|error| {
+        let why = format!("{error:#}");
+        eprintln!("vm: the archive cannot be used, so the cache must do: {why}");
+        why
+    })
 }
 
-fn newest(home: &Path, series: &str, archive: Option<&(Archive, Vec<String>)>) -> Result<Kernel> {
-    if let Some((archive, packages)) = archive {
+fn newest(home: &Path, series: &str, archive: Result<&Opened, &String>) -> Result<Kernel> {
+    let mut why = archive.err().cloned().unwrap_or_default();
+    if let Ok((archive, packages)) = archive {
         for release in releases(packages, series).iter().take(TRIES_MAX) {
             match fetch(home, release, archive, packages) {
                 Ok(image) => {
                     forget_older(home, series)?;
                     return Ok(Kernel { series: series.into(), release: release.clone(), image });
                 }
-                Err(error) => eprintln!("vm: {release}: {error:#}"),
+                Err(error) => {
+                    eprintln!("vm: {release}: {error:#}");
+                    why = format!("{error:#}");
+                }
             }
         }
     }
@@ -72,13 +90,57 @@ fn newest(home: &Path, series: &str, archive: Option<&(Archive, Vec<String>)>) -
             let image = home.join(release).join("vmlinuz");
             Ok(Kernel { series: series.into(), release: release.clone(), image })
         }
-        None => bail!(
-            "no kernel {series}: neither the archive has one (see above) nor {}; run without --offline where apt reaches \
-             Debian's archive, or put an image at {}/{series}.0{SUFFIX}/vmlinuz",
-            home.display(),
-            home.display()
-        ),
+        None => bail!("no kernel {series}, neither from the archive nor in {}: {}", home.display(), {
+            remedy(&why, &format!("{}/{series}.0{SUFFIX}/vmlinuz", home.display()))
+        }),
     }
+}
+
+/// What to do, by what apt and the system said.
+fn remedy(why: &str, image: &str) -> String {
+    let full = ["No space left on device", "Disk quota exceeded", "don't have enough free space"];
+    if full.iter().any(|words| why.contains(words)) {
+        return format!(
+            "the disk is full: free {ROOM_MB} MB there, or set OBSERVER_VM_CACHE to a directory that has them"
+        );
+    }
+    if why == OFFLINE {
+        return format!("run once without --offline, or put an image at {image}");
+    }
+    if why.is_empty() {
+        return format!(
+            "the archive has no such series: name another with --kernel, or put an image at {image}"
+        );
+    }
+    format!(
+        "the archive did not give it (its own words stand above): see that `apt-get update` works on this system, and \
+         run it again; or put an image at {image} and use --offline"
+    )
+}
+
+/// What a run that was killed while it unpacked left behind.
+fn forget_partial(home: &Path) -> Result<()> {
+    for entry in fs::read_dir(home).with_context(|| format!("list {}", home.display()))? {
+        let path = entry.with_context(|| format!("list {}", home.display()))?.path();
+        let partial = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL));
+        if partial {
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is a kernel image to its last byte, by the boot protocol's header: the setup's size in sectors at 0x1f1, the
+/// rest's in units of 16 bytes at 0x1f4, `HdrS` at 0x202. A signature may follow.
+fn is_whole(image: &Path) -> bool {
+    let mut header = [0_u8; 0x206];
+    let read = fs::File::open(image).and_then(|mut file| {
+        file.read_exact(&mut header)?;
+        file.metadata()
+    });
+    let rest = u32::from_le_bytes([header[0x1f4], header[0x1f5], header[0x1f6], header[0x1f7]]);
+    let said = (u64::from(header[0x1f1]) + 1) * 512 + u64::from(rest) * 16;
+    header.ends_with(b"HdrS") && read.is_ok_and(|metadata| metadata.len() >= said)
 }
 
 /// Releases of a series that packages exist for, newest first.
@@ -104,7 +166,7 @@ fn cached(home: &Path, series: &str) -> Result<Vec<String>> {
     let entries = fs::read_dir(home).with_context(|| format!("list {}", home.display()))?;
     let mut found: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|release| belongs(release, series) && home.join(release).join("vmlinuz").is_file())
+        .filter(|release| belongs(release, series) && is_whole(&home.join(release).join("vmlinuz")))
         .collect();
     found.sort_by(|a, b| by_version(b, a));
     Ok(found)
@@ -113,15 +175,22 @@ fn cached(home: &Path, series: &str) -> Result<Vec<String>> {
 fn fetch(home: &Path, release: &str, archive: &Archive, packages: &[String]) -> Result<PathBuf> {
     let directory = home.join(release);
     let image = directory.join("vmlinuz");
-    if image.is_file() {
+    if is_whole(&image) {
         return Ok(image);
     }
     let names = PREFIXES.iter().rev().map(|prefix| format!("{prefix}{release}"));
     for package in names.filter(|name| packages.contains(name)) {
         eprintln!("vm: fetching {package}");
-        let unpacked = tempfile::tempdir_in(home).context("make a directory to unpack in")?;
+        let unpacked = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(home);
+        let unpacked = unpacked.context("make a directory to unpack in")?;
         archive.unpack(&package, unpacked.path())?;
         if let Some(found) = image_in(unpacked.path()) {
+            if !is_whole(&found) {
+                bail!("the image in package {package} is not whole, or for no x86-64");
+            }
+            // Else a machine that loses power might keep the name and not what it stands for.
+            let written = fs::File::open(&found).and_then(|file| file.sync_all());
+            written.with_context(|| format!("write {}", found.display()))?;
             fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
             fs::rename(&found, &image).with_context(|| format!("move the image to {}", image.display()))?;
             return Ok(image);
@@ -199,6 +268,47 @@ mod tests {
         assert!(releases(&packages, "5.10").is_empty());
     }
 
+    /// Of a header that says 2,064.
+    fn image(bytes: usize) -> Vec<u8> {
+        let mut header = [0; 0x206];
+        header[0x1f1] = 3;
+        header[0x1f4] = 1;
+        header[0x202..].copy_from_slice(b"HdrS");
+        let mut image = header.to_vec();
+        image.resize(bytes, 0);
+        image
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_no_image() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let file = home.path().join("vmlinuz");
+        for (bytes, whole) in
+            [(image(2064), true), (image(2063), false), (vec![0; 2064], false), (Vec::new(), false)]
+        {
+            fs::write(&file, &bytes)?;
+            assert_eq!(is_whole(&file), whole, "{} bytes", bytes.len());
+        }
+        let partial = home.path().join(".partial-x");
+        fs::create_dir_all(partial.join("boot"))?;
+        forget_partial(home.path())?;
+        assert!(!partial.exists() && file.exists(), "only what was being unpacked is forgotten");
+        Ok(())
+    }
+
+    #[test]
+    fn what_to_do_fits_what_was_said() {
+        for (why, what) in [
+            ("apt-get: write: No space left on device", "OBSERVER_VM_CACHE"),
+            (OFFLINE, "run once without --offline"),
+            ("Temporary failure resolving", "apt-get update"),
+            ("", "name another with --kernel"),
+        ] {
+            let said = remedy(why, "/c/vmlinuz");
+            assert!(said.contains(what), "{why}: {said}");
+        }
+    }
+
     #[test]
     fn without_an_archive_the_newest_image_of_the_cache_is_taken() -> Result<()> {
         let home = tempfile::tempdir()?;
@@ -206,11 +316,18 @@ mod tests {
             fs::create_dir(home.path().join(release))?;
         }
         for release in ["6.1.0-9-cloud-amd64", "6.1.0-10-cloud-amd64"] {
-            fs::write(home.path().join(release).join("vmlinuz"), "")?;
+            fs::write(home.path().join(release).join("vmlinuz"), image(2064))?;
         }
-        assert_eq!(newest(home.path(), "6.1", None)?.release, "6.1.0-10-cloud-amd64", "11 has no image");
-        let said = newest(home.path(), "5.10", None).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(said.contains("run without --offline"), "{said}");
+        assert_eq!(
+            newest(home.path(), "6.1", Err(&OFFLINE.into()))?.release,
+            "6.1.0-10-cloud-amd64",
+            "11 has no image"
+        );
+        let said = newest(home.path(), "5.10", Err(&OFFLINE.into()))
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        assert!(said.contains("run once without --offline"), "{said}");
         Ok(())
     }
 

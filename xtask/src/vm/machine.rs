@@ -137,8 +137,10 @@ fn qemu(kernel: &Kernel, files: &Files, systemd: bool) -> Command {
     let memory = if systemd { "2048" } else { "1024" };
     let more = if systemd { format!(" {START_TESTS}") } else { String::new() };
     let serial = |path: &Path| format!("file:{}", path.display());
-    let mut command = Command::new(QEMU);
+    // However this program ends, the machine does not outlive it.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", QEMU])
         .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", memory])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .arg("-serial")

@@ -96,8 +96,13 @@ pub(crate) const OVERLAY: [&str; 4] = ["usr/bin/observer", "usr/bin/busybox", "v
 fn debootstrap(directory: &Path) -> Result<()> {
     eprintln!("vm: making a Debian {SUITE} with systemd (a minute)");
     let address = archive::address()?;
-    let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", PACKAGES, SUITE]).arg(directory).arg(address);
+    // It mounts /proc and /sys in there. In a mount namespace of its own they are gone with it even if it is killed, and
+    // the next run can remove what is half done.
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "debootstrap", "--variant=minbase", PACKAGES, SUITE])
+        .arg(directory)
+        .arg(address);
     command::quiet(&mut command)
 }
 
