@@ -40,6 +40,13 @@ impl Said {
 }
 
 impl Daemon {
+    /// Whether `status` says that arguments of what exec'd before the daemon did are not read: they are null then.
+    pub fn is_blind_to_older_argv(&self) -> bool {
+        let status = self.status();
+        let spots = status.get("blind_spots").and_then(Value::as_array);
+        spots.is_some_and(|spots| spots.iter().any(|spot| spot["fact"] == "older argv"))
+    }
+
     /// Runs a command against this daemon.
     pub fn observer(&self, args: &[impl AsRef<OsStr>]) -> Said {
         Said::by(&mut self.command(args))

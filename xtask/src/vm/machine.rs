@@ -105,18 +105,32 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     let mut command = qemu(plan.kernel, &files, plan.rootfs.is_some());
     eprintln!("vm: {}: {}", plan.label(), command::line(&command));
     let begin = Instant::now();
+    let log = File::create(&files.log).with_context(|| format!("create {}", files.log.display()))?;
     let mut child = command
         .stdin(Stdio::null())
+        .stderr(log)
         .spawn()
         .with_context(|| format!("start {QEMU} (cargo xtask setup installs it)"))?;
-    let end = wait(&mut child, begin + plan.limit())?;
+    let mut end = wait(&mut child, begin + plan.limit())?;
+    let log = read(&files.log)?;
+    eprint!("{log}");
+    if let (End::Exit, Some(signal)) = (end, signal_in(&log)) {
+        end = End::Signal(signal);
+    }
     let said = read(&files.results)?;
     let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
     // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
     Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &said, &read(&files.console)?, ended))
 }
 
+/// The signal that qemu says it was ended by: it catches some, and exits by itself then.
+fn signal_in(log: &str) -> Option<i32> {
+    let (_, rest) = log.split_once("terminating on signal ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 struct Files {
+    log: PathBuf,
     initrd: PathBuf,
     console: PathBuf,
     results: PathBuf,
@@ -125,6 +139,7 @@ struct Files {
 impl Files {
     fn below(directory: &Path) -> Self {
         Self {
+            log: directory.join("qemu.txt"),
             initrd: directory.join("initrd.cpio"),
             console: directory.join("console.txt"),
             results: directory.join("results.txt"),
@@ -182,4 +197,15 @@ pub(crate) fn word() -> Result<String> {
 pub(crate) fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_qemu_caught_is_read_from_its_words() {
+        let said = "qemu-system-x86_64: terminating on signal 15 from pid 4242 (kill)\n";
+        assert_eq!((signal_in(said), signal_in("")), (Some(15), None));
+    }
 }
