@@ -29,7 +29,7 @@ use edge::{Edge, PendingPass};
 use memory::{Outcome, Readings};
 use owner::{OwnerFound, Owners};
 use reader::Phase;
-pub use start::{Options, run};
+pub use start::{JournalOptions, Options, run};
 
 /// Records drained in a turn: clients' tasks run between turns.
 const DRAIN_BUDGET: usize = 1024;
@@ -99,6 +99,8 @@ struct Daemon {
     kernel: Kernel,
     core: Core,
     edge: Edge,
+    /// Why there is no journal.
+    journal_off: Option<String>,
     readings: Readings,
     owners: Owners,
     phase: Phase,

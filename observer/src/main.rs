@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod daemon;
 mod glob;
+mod journal;
 mod kernel;
 mod show;
 mod socket;

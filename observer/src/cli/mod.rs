@@ -3,6 +3,7 @@
 mod audit;
 mod completions;
 mod doctor;
+mod history;
 mod list;
 mod once;
 mod pid;
@@ -23,6 +24,12 @@ use crate::config::ConfigError;
 
 /// Where the daemon listens unless told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/observer/observer.sock";
+
+/// Where the daemon keeps its state unless told otherwise.
+pub const STATE_DIR_DEFAULT: &str = "/var/lib/observer";
+
+/// The journal in it.
+pub const JOURNAL_NAME: &str = "journal.sqlite";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -55,6 +62,8 @@ enum Command {
     Pid(pid::Pid),
     /// Follow sessions as they start, move and end
     Watch(watch::Watch),
+    /// Show what happened to sessions, from the journal
+    History(history::History),
     /// Show the daemon's own counters
     Status(status::Status),
     /// Compare the map with the kernel, field by field
@@ -113,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Ps(ps) => ps.run(&path),
         Command::Pid(pid) => pid.run(&path),
         Command::Watch(watch) => watch.run(&path),
+        Command::History(history) => history.run(),
         Command::Status(status) => status.run(&path),
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),

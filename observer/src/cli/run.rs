@@ -1,13 +1,14 @@
 //! `observer run`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{BtfFile, Exit, Failure, SOCKET_DEFAULT};
-use crate::config::{Config, check_ring_bytes};
-use crate::daemon;
+use super::{BtfFile, Exit, Failure, JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
+use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
 use crate::kernel::Ways;
+use crate::{daemon, journal};
 
 /// Flags win over the configuration file.
 #[derive(Args)]
@@ -18,6 +19,15 @@ pub struct Run {
     /// Directory for what outlives the daemon
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// The journal's SQLite file; by default journal.sqlite in the state directory
+    #[arg(long, value_name = "FILE")]
+    journal_path: Option<PathBuf>,
+    /// What the journal may take of the disk, bytes
+    #[arg(long, value_name = "N", value_parser = parse_max_bytes)]
+    journal_max_bytes: Option<u64>,
+    /// How old its entries may get, as 90d
+    #[arg(long, value_name = "SPAN", value_parser = check_max_age)]
+    journal_max_age: Option<Duration>,
     /// Size of the ring buffer, bytes: a power of two
     #[arg(long, value_name = "N", value_parser = parse_ring_bytes)]
     ring_bytes: Option<u32>,
@@ -37,13 +47,35 @@ fn parse_ring_bytes(text: &str) -> Result<u32, String> {
     )
 }
 
+fn parse_max_bytes(text: &str) -> Result<u64, String> {
+    check_max_bytes(
+        text.parse().map_err(|_| format!("{text:?} is no number of bytes: write for instance 268435456"))?,
+    )
+}
+
 impl Run {
+    fn journal(&self, config: &Config) -> daemon::JournalOptions {
+        let dir = self.state_dir.as_ref().or(config.state_dir.as_ref());
+        let path = self.journal_path.as_ref().or(config.journal.path.as_ref());
+        daemon::JournalOptions {
+            chosen: dir.is_some() || path.is_some(),
+            path: path.cloned().unwrap_or_else(|| {
+                dir.map_or(STATE_DIR_DEFAULT.as_ref(), PathBuf::as_path).join(JOURNAL_NAME)
+            }),
+            max_bytes: self
+                .journal_max_bytes
+                .or(config.journal.max_bytes)
+                .unwrap_or(journal::MAX_BYTES_DEFAULT),
+            max_age: self.journal_max_age.or(config.journal.max_age).unwrap_or(journal::MAX_AGE_DEFAULT),
+        }
+    }
+
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load(self.config.as_deref())?;
         let options = daemon::Options {
             socket: socket.or_else(|| config.socket.clone()).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            state_dir: self.state_dir.or_else(|| config.state_dir.clone()),
+            journal: self.journal(&config),
             ring_bytes: self
                 .ring_bytes
                 .or(config.ring_bytes)

@@ -69,6 +69,7 @@ fn print(status: &StatusAnswer) -> std::io::Result<()> {
             status.clients.dropped,
             status.clients.lagged
         ),
+        journal(&status.journal),
         String::new(),
     ];
     lines.extend(events(status).lines(term::width()));
@@ -79,6 +80,27 @@ fn print(status: &StatusAnswer) -> std::io::Result<()> {
         lines.push(format!("{NOTICE}not seen{NOTICE:#}  {fact}: {what}"));
     }
     term::print_lines(lines)
+}
+
+fn journal(journal: &crate::journal::Status) -> String {
+    let style = if journal.state == "ok" { GOOD } else { BAD };
+    let state = to_line(journal.state.as_bytes());
+    let error = journal.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
+    let error = error.unwrap_or_default();
+    let Some(path) = &journal.path else {
+        return format!("journal  {style}{state}{style:#}{error}");
+    };
+    format!(
+        "journal  {style}{state}{style:#}{error}, {} of {} MiB, entries {} to {}, {} waiting, {} dropped, {} expired, {}",
+        journal.bytes >> 20,
+        journal.limit_bytes >> 20,
+        journal.oldest_seq,
+        journal.last_seq,
+        journal.queued,
+        journal.dropped,
+        journal.expired,
+        to_line(path.as_bytes())
+    )
 }
 
 fn events(status: &StatusAnswer) -> Table {

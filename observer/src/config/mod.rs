@@ -1,6 +1,7 @@
 //! The configuration file: TOML, checked as a whole before anything starts. Every error names file, line and
 //! column, what was expected, and what to do.
 
+mod journal;
 mod session;
 
 use std::fmt;
@@ -31,6 +32,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Ring size, bytes.
     pub ring_bytes: Option<u32>,
+    /// The journal.
+    pub journal: journal::Journal,
 }
 
 /// Why a configuration is not usable.
@@ -67,6 +70,8 @@ struct File {
     #[serde(default)]
     daemon: Daemon,
     #[serde(default)]
+    journal: journal::Section,
+    #[serde(default)]
     session: Vec<session::Section>,
 }
 
@@ -88,6 +93,7 @@ impl Config {
             socket: None,
             state_dir: None,
             ring_bytes: None,
+            journal: journal::Journal::default(),
         }
     }
 
@@ -140,6 +146,7 @@ impl Config {
             socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
             state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
+            journal: file.journal.check()?,
         })
     }
 }
@@ -166,6 +173,8 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
     let span = Some(bytes.span());
     check_ring_bytes(bytes.into_inner()).map_err(|message| Fault { span, message })
 }
+
+pub use journal::{check_max_age, check_max_bytes, span};
 
 /// A ring size that the kernel takes and that observer's largest records fit; the error ends with the next step.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {

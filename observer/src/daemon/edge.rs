@@ -6,8 +6,9 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Sink};
 
 use crate::clock;
+use crate::journal::{Entry, Journal};
 use crate::show::Context;
-use crate::show::change::change_body;
+use crate::show::change::{change_body, journaled, kind};
 use crate::socket::hub::{Hub, Scope};
 
 /// Between two messages about gaps in the log, ns.
@@ -26,6 +27,8 @@ pub struct PendingPass {
 pub struct Edge {
     /// Who watches.
     pub hub: Hub,
+    /// Where changes of sessions are kept, if they are.
+    pub journal: Option<Journal>,
     /// The pass that is wanted, if one is.
     pub pass: Option<PendingPass>,
     /// Processes whose memory is wanted.
@@ -51,6 +54,7 @@ impl Edge {
     pub fn new(boot_id: String) -> Self {
         Self {
             hub: Hub::default(),
+            journal: None,
             pass: None,
             memory: Vec::new(),
             owners: Vec::new(),
@@ -103,7 +107,8 @@ impl Sink for Edge {
             Change::GapClosed { .. } => self.certain = true,
             _ => {}
         }
-        if self.hub.is_empty() {
+        let entry = entry(&change);
+        if self.hub.is_empty() && (self.journal.is_none() || entry.is_none()) {
             return;
         }
         let scope = match change {
@@ -126,7 +131,22 @@ impl Sink for Edge {
         };
         let context = Context { boot_id: &self.boot_id, certain: self.certain };
         let wall = self.wall_offset_ns;
-        self.hub.publish(scope, || change_body(at, &change, wall, context));
+        let Some(entry) = entry else {
+            return self.hub.publish(scope, || change_body(at, &change, wall, context));
+        };
+        // Numbered here, so that journal and watchers speak of the same change; on the disk a moment later.
+        let body = change_body(at, &change, wall, context);
+        let event_seq = self.journal.as_ref().and_then(|journal| {
+            journal.push(Entry {
+                at_unix_ns: at.0.cast_signed().saturating_add(wall),
+                boottime_ns: at.0,
+                boot_id: self.boot_id.clone(),
+                // JSON is UTF-8.
+                detail: String::from_utf8_lossy(&body).into_owned(),
+                ..entry
+            })
+        });
+        self.hub.publish(scope, || journaled(&body, event_seq));
     }
 
     fn request(&mut self, request: Request<'_>) {
@@ -145,5 +165,23 @@ impl Sink for Edge {
                 self.watches.push((key, on));
             }
         }
+    }
+}
+
+/// What of a change the journal keeps in columns; `None` if it does not keep it.
+fn entry(change: &Change<'_>) -> Option<Entry> {
+    let entry = || Entry { kind: kind(change).into(), ..Entry::default() };
+    match change {
+        Change::SessionStarted(session, _)
+        | Change::SessionChanged(session, _)
+        | Change::SessionEnded(session, _) => Some(Entry {
+            home: Some(session.home.path.to_vec()),
+            name: Some(session.name.to_vec()),
+            pid: Some(session.primary.tgid.0),
+            start_boottime_ns: Some(session.primary.start_boottime.0),
+            ..entry()
+        }),
+        Change::GapOpened { .. } | Change::GapClosed { .. } => Some(entry()),
+        _ => None,
     }
 }

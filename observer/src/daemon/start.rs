@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 
 use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
+use crate::journal::{self, Journal};
 use crate::kernel::{self, Drained, Kernel};
+use crate::show::bytes::to_line;
 use crate::socket::frame::{Hello, PROTOCOL};
 use crate::socket::listen::{Bound, Claim};
 use crate::socket::peer::Admission;
@@ -36,8 +38,8 @@ pub struct Options {
     pub config: Config,
     /// Where to listen.
     pub socket: PathBuf,
-    /// Where to keep what outlives the daemon.
-    pub state_dir: Option<PathBuf>,
+    /// Where to keep the journal.
+    pub journal: JournalOptions,
     /// Size of the ring, bytes.
     pub ring_bytes: u32,
     /// Pass the programs' own diagnostics on.
@@ -48,27 +50,60 @@ pub struct Options {
     pub hooks: kernel::Ways,
 }
 
+/// Where to keep the journal, and how much of it.
+pub struct JournalOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// Somebody chose the path: the daemon does not start without it.
+    pub chosen: bool,
+    /// Bytes on the disk.
+    pub max_bytes: u64,
+    /// An entry's age.
+    pub max_age: Duration,
+}
+
+impl JournalOptions {
+    /// Opens it. A default place that cannot be used is told; without a journal the map is as true.
+    fn open(&self, boot_id: &str) -> Result<Result<Journal, String>> {
+        let options = journal::Options {
+            path: self.path.clone(),
+            max_bytes: self.max_bytes,
+            max_age: self.max_age,
+            boot_id: boot_id.into(),
+            delivers: false,
+        };
+        match Journal::open(options) {
+            Err(error) if !self.chosen => {
+                eprintln!("observer: warning: no history is kept: {error:#}");
+                Ok(Err(format!("{error:#}")))
+            }
+            result => result.map(Ok),
+        }
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<()> {
     let boot_id = boot::boot_id()?;
     let claim = Claim::new(&options.socket)?;
-    if let Some(dir) = &options.state_dir {
-        std::fs::create_dir_all(dir).with_context(|| {
-            format!("cannot make {}; choose another directory with --state-dir", dir.display())
-        })?;
-    }
+    let journal = options.journal.open(&boot_id)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the event loop; raise the limit of open files")?;
-    let result = runtime.block_on(start(options, claim, boot_id));
+    let result = runtime.block_on(start(options, claim, boot_id, journal));
     // A look-up that hangs on a dead file system must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
+async fn start(
+    options: Options,
+    claim: Claim,
+    boot_id: String,
+    journal: Result<Journal, String>,
+) -> Result<()> {
     // Before the programs: a signal during the start stops it in order.
     let stop = signals()?;
     let kernel_options = kernel::Options {
@@ -105,6 +140,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         kernel,
         core,
         edge: Edge::new(boot_id.clone()),
+        journal_off: journal.as_ref().err().cloned(),
         readings,
         owners,
         phase: Phase::Idle,
@@ -116,6 +152,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         clients: Arc::clone(&clients),
         ready_at: clock::boottime(),
     };
+    daemon.edge.journal = journal.ok();
     if !daemon.first_look(&mut events).await? {
         return Ok(());
     }
@@ -180,6 +217,9 @@ impl Daemon {
         println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
         println!("  socket     {}", bound.path().display());
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
+        if let Some(journal) = &self.edge.journal {
+            println!("  journal    {}", to_line(journal.path().as_os_str().as_encoded_bytes()));
+        }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
         for line in attached(self.kernel.hooks()) {
             println!("  {line}");

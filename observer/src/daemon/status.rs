@@ -42,6 +42,7 @@ impl Daemon {
             blind_spots: self.blind_spots(),
             clients: self.clients(),
             memory_reads: self.readings.counters().clone(),
+            journal: self.journal(),
             rss_bytes: rss_bytes(),
         }
     }
@@ -60,6 +61,13 @@ impl Daemon {
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into()
+    }
+
+    fn journal(&self) -> crate::journal::Status {
+        match &self.edge.journal {
+            Some(journal) => journal.status(clock::realtime_ns()),
+            None => crate::journal::Status::off(self.journal_off.as_deref().unwrap_or_default()),
+        }
     }
 
     fn hooks(&self) -> Vec<HookJson> {

@@ -98,6 +98,8 @@ pub struct StatusAnswer {
     pub clients: Clients,
     /// Reading argv and environment out of memory.
     pub memory_reads: MemoryReads,
+    /// The journal.
+    pub journal: crate::journal::Status,
     /// Resident memory of the daemon, bytes; 0 unknown.
     pub rss_bytes: u64,
 }

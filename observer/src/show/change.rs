@@ -59,6 +59,13 @@ pub fn body(kind: &str, at: BootTime, wall_offset_ns: i64, subject: impl Seriali
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+/// `body`, an object, with the journal's number of the change; null: the journal has none for it.
+pub fn journaled(body: &[u8], event_seq: Option<u64>) -> Vec<u8> {
+    let number = event_seq.map_or_else(|| "null".into(), |seq| seq.to_string());
+    let rest = body.get(1..).unwrap_or_default();
+    [format!("{{\"event_seq\":{number},").as_bytes(), rest].concat()
+}
+
 /// The `kind` of a change.
 pub fn kind(change: &Change<'_>) -> &'static str {
     match change {

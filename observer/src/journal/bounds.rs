@@ -1,0 +1,154 @@
+//! What the journal may take of the disk, and how old its entries may get.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::{Gap, aside, file};
+
+/// Pages of the write-ahead log after which it is moved into the file.
+pub const CHECKPOINT_PAGES: i64 = 256;
+/// Entries removed in one transaction; more than one transaction adds.
+const EXPIRE_MAX: u64 = 1_024;
+/// Of the file's bound, what is left after the oldest went: they go in some numbers, not one by one.
+const KEEP: f64 = 0.98;
+/// Free pages given back to the file system at a time, and how many are kept for the next entries.
+const VACUUM_PAGES: i64 = 256;
+
+/// Of `max_bytes`, what the write-ahead log may take; the rest is the file's.
+pub fn wal_reserve(max_bytes: u64) -> u64 {
+    (max_bytes / 4).clamp(2 << 20, 8 << 20)
+}
+
+/// What is in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of the file.
+    pub file: u64,
+    /// Of the file, bytes that hold something.
+    pub used: u64,
+    /// Bytes of the write-ahead log.
+    pub wal: u64,
+    /// Entries that went since the last reading.
+    pub expired: u64,
+}
+
+impl Usage {
+    /// On the disk.
+    pub fn total(&self) -> u64 {
+        self.file + self.wal
+    }
+}
+
+/// Reads it.
+pub fn usage(conn: &Connection, path: &Path) -> rusqlite::Result<Usage> {
+    let integer = |name: &str| {
+        conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map(|n| u64::try_from(n).unwrap_or(0))
+    };
+    let (pages, free, page) = (integer("page_count")?, integer("freelist_count")?, integer("page_size")?);
+    let wal = std::fs::metadata(aside::suffixed(path, "-wal")).map_or(0, |wal| wal.len());
+    Ok(Usage { file: pages * page, used: pages.saturating_sub(free) * page, wal, expired: 0 })
+}
+
+/// Removes what is too old and, before `coming` bytes are added, what the bound leaves no room for; how many went.
+/// Where the last of them was, an entry tells of all that are gone. To be called in a transaction.
+pub fn expire(
+    conn: &Connection,
+    usage: &Usage,
+    coming: u64,
+    max_bytes: u64,
+    oldest_at_ns: Option<i64>,
+    boot_id: &str,
+) -> rusqlite::Result<u64> {
+    let (oldest, last, _) = file::extent(conn)?;
+    let bound = max_bytes.saturating_sub(wal_reserve(max_bytes));
+    let (mut count, mut reason) = (0, "retention_size");
+    if usage.used + coming > bound && last > oldest {
+        let rows = last - oldest + 1;
+        let surplus = (usage.used + coming) as f64 - bound as f64 * KEEP;
+        count = (rows as f64 * surplus / usage.used.max(1) as f64).ceil() as u64;
+        count = count.clamp(2, EXPIRE_MAX);
+    }
+    if let Some(oldest_at_ns) = oldest_at_ns {
+        let aged = aged(conn, oldest, oldest_at_ns)?;
+        if aged > count {
+            (count, reason) = (aged, "retention_age");
+        }
+    }
+    // The newest stays, so that the numbers go on where they were; and one old entry is worth no gap for one.
+    let end = (oldest + count).saturating_sub(1).min(last.saturating_sub(1));
+    if count < 2 || end <= oldest {
+        return Ok(0);
+    }
+    let (at_ns, boottime_ns): (i64, i64) = conn.query_row(
+        "SELECT at_unix_ns, boottime_ns FROM entry WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
+        [end.cast_signed()],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    conn.prepare_cached("DELETE FROM entry WHERE seq <= ?")?.execute([end.cast_signed()])?;
+    let gap = Gap {
+        from_seq: Some(1),
+        to_seq: Some(end),
+        count: Some(end),
+        reason: reason.into(),
+        to: crate::show::time::unix_rfc3339(at_ns),
+        ..Gap::default()
+    };
+    let entry = file::gap_entry(&gap, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);
+    insert(conn, end, &entry)?;
+    Ok(end - oldest)
+}
+
+/// Entries from `oldest` on that are older than `oldest_at_ns`, the gap of those before them not counted alone.
+fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u64> {
+    let mut query =
+        conn.prepare_cached("SELECT at_unix_ns FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?")?;
+    let mut rows = query.query([oldest.cast_signed(), EXPIRE_MAX.cast_signed()])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(0)? >= oldest_at_ns {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Adds an entry.
+pub fn insert(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Result<()> {
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home, detail)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    insert
+        .execute(params![
+            seq.cast_signed(),
+            entry.at_unix_ns,
+            entry.boottime_ns.cast_signed(),
+            entry.kind,
+            entry.name,
+            entry.pid,
+            entry.start_boottime_ns.map(u64::cast_signed),
+            entry.boot_id,
+            entry.home,
+            entry.detail,
+        ])
+        .map(|_| ())
+}
+
+/// Gives free pages back, if there are many.
+pub fn vacuum(conn: &Connection, usage: &Usage) -> rusqlite::Result<()> {
+    if usage.file.saturating_sub(usage.used) > 2 * VACUUM_PAGES.unsigned_abs() * 4_096 {
+        let mut vacuum = conn.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut rows = vacuum.query(())?;
+        while rows.next()?.is_some() {}
+    }
+    Ok(())
+}
+
+/// The moment before which entries are too old, ns since 1970.
+pub fn oldest_at_ns(now_unix_ns: i128, max_age: Duration) -> i64 {
+    let age = i128::try_from(max_age.as_nanos()).unwrap_or(i128::MAX);
+    i64::try_from(now_unix_ns.saturating_sub(age)).unwrap_or(i64::MIN)
+}

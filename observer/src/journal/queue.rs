@@ -1,0 +1,292 @@
+//! Between the loop and the writer: entries that have a number and are not committed. The lock is held for moments,
+//! never over I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Entry, Gap, Options, Status, bounds, file};
+use crate::show::time::unix_rfc3339;
+
+/// Entries that wait for the disk.
+const QUEUE_ENTRIES_MAX: usize = 65_536;
+/// Their bytes.
+const QUEUE_BYTES_MAX: usize = 8 << 20;
+/// An entry takes this beside its own bytes.
+const ENTRY_BYTES: usize = 256;
+/// The largest entry: a session with all its arguments and start times is a tenth of it.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// What the writer is to do.
+pub enum Work {
+    /// Write these; they stay queued until [`Queue::written`]. May be empty: see to ages and acknowledgements.
+    Write(Vec<(u64, Arc<Entry>)>),
+    /// Set this stream aside first.
+    BeginAnew,
+    /// Nothing is left and the daemon stops.
+    Stop,
+}
+
+#[derive(Default)]
+struct Lost {
+    count: u64,
+    from_ns: i64,
+    to_ns: i64,
+    reason: &'static str,
+}
+
+struct State {
+    stream_id: Arc<str>,
+    next_seq: u64,
+    entries: VecDeque<(u64, Arc<Entry>)>,
+    bytes: usize,
+    lost: Lost,
+    boot_id: String,
+    acknowledged: u64,
+    acknowledged_seen: u64,
+    begin_anew: bool,
+    stopping: bool,
+    /// Why the last write failed: the reason that a loss is given.
+    failing: Option<&'static str>,
+    status: Status,
+    /// When the oldest undelivered entry was, ns since 1970.
+    undelivered_since: Option<i64>,
+}
+
+/// See the module.
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Queue {
+    /// Empty, after what `opened` holds.
+    pub fn new(opened: &file::Opened, options: &Options) -> Self {
+        let mut state = State {
+            stream_id: opened.stream_id.clone(),
+            next_seq: opened.last_seq + 1,
+            entries: VecDeque::new(),
+            bytes: 0,
+            lost: Lost::default(),
+            boot_id: options.boot_id.clone(),
+            acknowledged: 0,
+            acknowledged_seen: 0,
+            begin_anew: false,
+            stopping: false,
+            failing: None,
+            status: Status { state: "ok".into(), limit_bytes: options.max_bytes, ..Status::default() },
+            undelivered_since: None,
+        };
+        if let Some(gap) = &opened.first {
+            state.number(gap.clone());
+        }
+        Self { state: Mutex::new(state), wake: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that panics runs under it, and every state between its lines is a good one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`super::Journal::push`].
+    pub fn push(&self, entry: Entry) -> Option<u64> {
+        let mut state = self.lock();
+        if size(&entry) > ENTRY_BYTES_MAX {
+            state.lose(&entry, Some("too_large"));
+            self.wake.notify_one();
+            return None;
+        }
+        if !state.has_room(size(&entry)) {
+            state.lose(&entry, None);
+            return None;
+        }
+        let idle = state.entries.is_empty();
+        state.settle_lost();
+        let seq = state.number(entry);
+        if idle {
+            self.wake.notify_one();
+        }
+        Some(seq)
+    }
+
+    /// Waits for work, at most `patience`; then there may be none. While a write fails, nothing but a stop ends
+    /// the wait.
+    pub fn work(&self, patience: Duration, batch_max: usize) -> Work {
+        let mut state = self.lock();
+        let failing = state.failing.is_some();
+        let idle = |state: &mut State| {
+            let news = !state.entries.is_empty() || state.lost.count > 0 || state.begin_anew;
+            !state.stopping && (failing || !news) && state.acknowledged == state.acknowledged_seen
+        };
+        if idle(&mut state) {
+            let waited = self.wake.wait_timeout_while(state, patience, idle);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.acknowledged_seen = state.acknowledged;
+        if std::mem::take(&mut state.begin_anew) {
+            return Work::BeginAnew;
+        }
+        if state.entries.is_empty() {
+            state.settle_lost();
+        }
+        if state.stopping && state.entries.is_empty() {
+            return Work::Stop;
+        }
+        Work::Write(state.entries.iter().take(batch_max).cloned().collect())
+    }
+
+    /// Entries up to `seq` are committed.
+    pub fn written(&self, seq: u64) {
+        let mut state = self.lock();
+        state.failing = None;
+        state.status.failures = 0;
+        state.status.state = "ok".into();
+        state.status.last_error = None;
+        while state.entries.front().is_some_and(|(number, _)| *number <= seq) {
+            if let Some((_, entry)) = state.entries.pop_front() {
+                state.bytes -= size(&entry);
+            }
+        }
+        if state.entries.is_empty() {
+            // What a storm took is given back.
+            state.entries.shrink_to(64);
+        }
+    }
+
+    /// A write failed; how often in a row.
+    pub fn failed(&self, reason: &'static str, error: String) -> u64 {
+        let mut state = self.lock();
+        state.failing = Some(reason);
+        state.status.failures += 1;
+        state.status.state = "failing".into();
+        state.status.last_error = Some(error);
+        state.status.failures
+    }
+
+    /// A new stream begins: `opened.first`, and then what is queued, are its first entries.
+    pub fn restart(&self, opened: &file::Opened) {
+        let mut state = self.lock();
+        let queued = std::mem::take(&mut state.entries);
+        state.bytes = 0;
+        state.stream_id = opened.stream_id.clone();
+        state.next_seq = opened.last_seq + 1;
+        (state.acknowledged, state.acknowledged_seen) = (0, 0);
+        state.undelivered_since = None;
+        if let Some(first) = &opened.first {
+            state.number(first.clone());
+        }
+        for (_, entry) in queued {
+            state.number(Arc::unwrap_or_clone(entry));
+        }
+    }
+
+    /// See [`super::Journal::acknowledged`].
+    pub fn acknowledged(&self, stream_id: &str, seq: u64) {
+        let mut state = self.lock();
+        if *state.stream_id == *stream_id && seq > state.acknowledged {
+            state.acknowledged = seq;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Number of the newest entry that the mirror has.
+    pub fn delivered(&self) -> u64 {
+        self.lock().acknowledged
+    }
+
+    /// See [`super::Journal::begin_anew`].
+    pub fn begin_anew(&self, stream_id: &str) {
+        let mut state = self.lock();
+        if *state.stream_id == *stream_id {
+            state.begin_anew = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// The daemon stops.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.wake.notify_one();
+    }
+
+    /// Whether it does.
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// Entries not committed, lost ones that no entry tells of included.
+    pub fn waiting(&self) -> u64 {
+        let state = self.lock();
+        state.entries.len() as u64 + state.lost.count
+    }
+
+    /// What the writer knows of the file.
+    pub fn note(&self, usage: &bounds::Usage, oldest_seq: u64, last_seq: u64, undelivered: Option<i64>) {
+        let mut state = self.lock();
+        state.status.bytes = usage.total();
+        state.status.expired += usage.expired;
+        state.status.oldest_seq = oldest_seq;
+        state.status.last_seq = last_seq;
+        state.undelivered_since = undelivered;
+    }
+
+    /// See [`super::Journal::status`].
+    pub fn status(&self, now_unix_ns: i128) -> Status {
+        let state = self.lock();
+        let mut status = state.status.clone();
+        status.stream_id = Some(state.stream_id.to_string());
+        status.queued = state.entries.len() as u64;
+        status.delivered = state.acknowledged;
+        status.utilisation = status.bytes as f64 / status.limit_bytes.max(1) as f64;
+        let age_ms = |since: i64| u64::try_from((now_unix_ns - i128::from(since)) / 1_000_000).unwrap_or(0);
+        status.oldest_undelivered_ms = state.undelivered_since.map(age_ms);
+        status
+    }
+}
+
+impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.entries.len() < QUEUE_ENTRIES_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX
+    }
+
+    fn number(&mut self, entry: Entry) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.bytes += size(&entry);
+        self.entries.push_back((seq, Arc::new(entry)));
+        seq
+    }
+
+    fn lose(&mut self, entry: &Entry, reason: Option<&'static str>) {
+        if self.lost.count == 0 {
+            self.lost.from_ns = entry.at_unix_ns;
+            self.lost.reason = reason.or(self.failing).unwrap_or("queue_full");
+        }
+        self.lost.to_ns = entry.at_unix_ns;
+        self.lost.count += 1;
+        self.status.dropped += 1;
+    }
+
+    /// Makes the entry that tells of what was lost.
+    fn settle_lost(&mut self) {
+        if self.lost.count == 0 {
+            return;
+        }
+        let lost = std::mem::take(&mut self.lost);
+        let gap = Gap {
+            count: Some(lost.count),
+            reason: lost.reason.into(),
+            from: unix_rfc3339(lost.from_ns),
+            to: unix_rfc3339(lost.to_ns),
+            ..Gap::default()
+        };
+        self.number(file::gap_entry(&gap, lost.to_ns, 0, &self.boot_id));
+    }
+}
+
+/// What an entry takes of the queue.
+fn size(entry: &Entry) -> usize {
+    let texts = entry.detail.len() + entry.kind.len() + entry.boot_id.len();
+    let names = entry.home.as_ref().map_or(0, Vec::len) + entry.name.as_ref().map_or(0, Vec::len);
+    ENTRY_BYTES + texts + names
+}

@@ -1,0 +1,358 @@
+//! The journal against real SQLite, in directories of the tests' own.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use super::reader::{Filter, Reader, Stored};
+use super::*;
+use crate::clock;
+
+/// For one thing to come about.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(super) fn options(dir: &Path) -> Options {
+    Options {
+        path: dir.join("journal.sqlite"),
+        max_bytes: 64 << 20,
+        max_age: MAX_AGE_DEFAULT,
+        boot_id: "boot".into(),
+        delivers: false,
+    }
+}
+
+pub(super) fn entry(n: u64) -> Entry {
+    Entry {
+        at_unix_ns: i64::try_from(clock::realtime_ns()).unwrap(),
+        boottime_ns: n,
+        boot_id: "boot".into(),
+        kind: "session_changed".into(),
+        home: Some(b"/srv/\xff".to_vec()),
+        name: Some(b"\xff".to_vec()),
+        pid: Some(7),
+        start_boottime_ns: Some(u64::MAX),
+        detail: format!(r#"{{"n":{n}}}"#),
+    }
+}
+
+fn large(n: u64) -> Entry {
+    Entry { detail: format!(r#"{{"n":{n},"pad":"{}"}}"#, "x".repeat(1_100)), ..entry(n) }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn committed(journal: &Journal, seq: u64) {
+    until("committed", || journal.committed().borrow().last_seq >= seq);
+}
+
+pub(super) fn all(path: &Path) -> (String, Vec<Stored>) {
+    let reader = Reader::open(path).unwrap();
+    let entries = reader.read_after(0, &Filter::default(), usize::MAX, usize::MAX).unwrap();
+    (reader.stream_id().to_string(), entries)
+}
+
+pub(super) fn gap(stored: &Stored) -> Gap {
+    assert_eq!(stored.entry.kind, "gap", "{stored:?}");
+    serde_json::from_str(&stored.entry.detail).unwrap()
+}
+
+/// Numbers are dense but for those that a gap covers.
+pub(super) fn assert_dense(entries: &[Stored]) {
+    let mut next = 1;
+    for stored in entries {
+        if stored.seq != next {
+            let gap = gap(stored);
+            assert!(gap.from_seq.unwrap() <= next && gap.to_seq.unwrap() == stored.seq, "{gap:?} at {next}");
+        }
+        next = stored.seq + 1;
+    }
+}
+
+#[test]
+fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    let pushed: Vec<_> = (1..=100).map(entry).collect();
+    for (seq, entry) in (1..).zip(&pushed) {
+        assert_eq!(journal.push(entry.clone()), Some(seq));
+    }
+    committed(&journal, 100);
+    let (stream, read) = all(journal.path());
+    assert_eq!(
+        read.iter().map(|stored| &stored.entry).collect::<Vec<_>>(),
+        pushed.iter().collect::<Vec<_>>()
+    );
+    drop(journal);
+    // No log is left: also a reader without the right to make one reads it.
+    assert!(!aside::suffixed(&dir.path().join("journal.sqlite"), "-wal").exists());
+    let journal = Journal::open(options(dir.path())).unwrap();
+    assert_eq!(journal.push(entry(101)), Some(102));
+    committed(&journal, 102);
+    let (again, read) = all(journal.path());
+    assert_eq!(again, stream);
+    assert_dense(&read);
+    let between = gap(&read[100]);
+    assert_eq!((between.reason.as_str(), between.count), ("not_running", None));
+    assert_eq!(between.message.as_deref(), Some("observer was stopped"));
+}
+
+#[test]
+fn a_directory_has_one_journal_at_a_time_and_one_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    let refused = Journal::open(options(dir.path())).err().unwrap().to_string();
+    assert!(refused.contains("another observer") && refused.contains("--state-dir"), "{refused}");
+    let id = journal.instance_id().to_owned();
+    drop(journal);
+    assert_eq!(Journal::open(options(dir.path())).unwrap().instance_id(), id);
+}
+
+#[test]
+fn size_is_bounded_and_the_oldest_go_with_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) }).unwrap();
+    let mut largest = 0;
+    let total = 6_000;
+    for n in 1..=total {
+        until("room", || journal.queue.waiting() < 1_000);
+        assert_eq!(journal.push(large(n)), Some(n));
+        if n % 50 == 0 {
+            let size =
+                |suffix| fs::metadata(aside::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
+            largest = largest.max(size("") + size("-wal"));
+        }
+    }
+    committed(&journal, total);
+    assert!(largest <= MAX_BYTES_MIN, "{largest}");
+    let (_, read) = all(journal.path());
+    assert_dense(&read);
+    let gone = gap(&read[0]);
+    assert_eq!((gone.from_seq, gone.to_seq, gone.count), (Some(1), Some(read[0].seq), Some(read[0].seq)));
+    assert_eq!(gone.reason, "retention_size");
+    assert_eq!(read.last().unwrap().seq, total);
+    // A third of the smallest bound is history: half is the log's, and pages are not full.
+    assert!(read.len() as u64 * 1_100 > MAX_BYTES_MIN / 3, "{}", read.len());
+    // Who had some of it already is told of the rest only.
+    let reader = Reader::open(journal.path()).unwrap();
+    let after = reader.read_after(read[0].seq - 5, &Filter::default(), 2, usize::MAX).unwrap();
+    let rest = gap(&after[0]);
+    assert_eq!((rest.from_seq, rest.to_seq, rest.count), (Some(read[0].seq - 4), Some(read[0].seq), Some(5)));
+    assert_eq!(journal.status(clock::realtime_ns()).expired + 1, read[0].seq);
+}
+
+#[test]
+fn age_is_bounded_and_numbers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    let old = |n| Entry { at_unix_ns: 1_000_000_000 * i64::try_from(n).unwrap(), ..entry(n) };
+    (1..=3_000).for_each(|n| assert!(journal.push(old(n)).is_some()));
+    committed(&journal, 3_000);
+    drop(journal);
+    let journal = Journal::open(options(dir.path())).unwrap();
+    committed(&journal, 3_001);
+    until("aged", || {
+        journal.committed().borrow().oldest_seq >= 2_999 || all(journal.path()).1[0].seq >= 2_999
+    });
+    let (_, read) = all(journal.path());
+    assert_dense(&read);
+    assert_eq!(gap(&read[0]).reason, "retention_age");
+    assert_eq!(read.last().unwrap().seq, 3_001);
+}
+
+#[test]
+fn a_file_that_is_no_journal_any_more_goes_aside() {
+    type Damage = fn(&Path);
+    let damage: [(&str, Damage); 4] = [
+        ("corrupt", |path| fs::write(path, vec![b'x'; 10_000]).unwrap()),
+        ("corrupt", |path| {
+            let size = fs::metadata(path).unwrap().len();
+            fs::File::options().write(true).open(path).unwrap().set_len(size / 2).unwrap();
+        }),
+        ("corrupt", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[4_096..].fill(0xff);
+            fs::write(path, bytes).unwrap();
+        }),
+        ("newer_schema", |path| {
+            let conn = rusqlite::Connection::open(path).unwrap();
+            conn.pragma_update(None, "user_version", 99).unwrap();
+        }),
+    ];
+    for (reason, damage) in damage {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(options(dir.path())).unwrap();
+        (1..=200).for_each(|n| assert!(journal.push(large(n)).is_some()));
+        committed(&journal, 200);
+        let path = journal.path().to_owned();
+        drop(journal);
+        let (stream, _) = all(&path);
+        damage(&path);
+        let journal = Journal::open(options(dir.path())).unwrap();
+        journal.push(entry(1));
+        until("a new stream", || *journal.committed().borrow().stream_id != *stream);
+        until("its entries", || journal.committed().borrow().last_seq >= 2);
+        let (_, read) = all(&path);
+        assert_dense(&read);
+        assert_eq!(gap(&read[0]).reason, reason);
+        assert_eq!(read.last().unwrap().entry.kind, "session_changed");
+        assert_eq!(aside::kept(&path).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn files_set_aside_are_few_and_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = options(dir.path()).path;
+    for n in 1..=8 {
+        fs::write(&path, n.to_string()).unwrap();
+        aside::set_aside(&path, n).unwrap();
+    }
+    let kept: Vec<_> =
+        aside::kept(&path).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(kept, ["6", "7", "8"]);
+}
+
+#[test]
+fn a_copy_put_back_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = options(dir.path()).path;
+    drop(Journal::open(options(dir.path())).unwrap());
+    let copy = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        drop(Journal::open(options(dir.path())).unwrap());
+    }
+    let (stream, _) = all(&path);
+    fs::write(&path, copy).unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    committed(&journal, 1);
+    let (new, read) = all(&path);
+    assert_ne!(new, stream);
+    let first = gap(&read[0]);
+    assert_eq!((first.reason.as_str(), first.previous_stream_id), ("restored", Some(stream)));
+    drop(journal);
+    fs::remove_file(&path).unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    committed(&journal, 1);
+    assert_eq!(gap(&all(&path).1[0]).reason, "lost");
+}
+
+#[test]
+fn another_database_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = options(dir.path()).path;
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    let before = fs::read(&path).unwrap();
+    let refused = format!("{:#}", Journal::open(options(dir.path())).err().unwrap());
+    assert!(refused.contains("not observer's") && refused.contains("--journal-path"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(Options { delivers: true, ..options(dir.path()) }).unwrap();
+    (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    committed(&journal, 5);
+    let stream = journal.committed().borrow().stream_id.clone();
+    assert!(journal.status(clock::realtime_ns()).oldest_undelivered_ms.is_some());
+    journal.acknowledged(&stream, 5);
+    until("all is delivered", || journal.status(clock::realtime_ns()).oldest_undelivered_ms.is_none());
+    assert_eq!(journal.status(clock::realtime_ns()).delivered, 5);
+    journal.begin_anew("another");
+    journal.begin_anew(&stream);
+    until("a new stream", || journal.committed().borrow().stream_id != stream);
+    until("its gap", || journal.committed().borrow().last_seq == 1);
+    let status = journal.status(clock::realtime_ns());
+    assert_eq!((status.delivered, status.failures), (0, 0));
+    let first = gap(&all(journal.path()).1[0]);
+    assert_eq!(first.reason, "mirror_ahead");
+    assert_eq!(first.previous_stream_id.as_deref(), Some(&*stream));
+}
+
+#[test]
+fn a_full_queue_is_told_and_too_large_an_entry_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    // Another connection writes: the writer waits for it, and entries pile up.
+    let other = rusqlite::Connection::open(journal.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let huge = |n| Entry { detail: format!(r#"{{"n":{n},"pad":"{}"}}"#, "x".repeat(500_000)), ..entry(n) };
+    let pushed: u64 = (1..=40).map(|n| u64::from(journal.push(huge(n)).is_some())).sum();
+    assert!((10..20).contains(&pushed), "{pushed}");
+    assert_eq!(journal.status(0).dropped, 40 - pushed);
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    until("the gap", || journal.committed().borrow().last_seq == pushed + 1);
+    let too_large = Entry { detail: "x".repeat(2 << 20), ..entry(1) };
+    assert_eq!(journal.push(too_large), None);
+    assert_eq!(journal.push(entry(2)), Some(pushed + 3));
+    committed(&journal, pushed + 3);
+    let (_, read) = all(journal.path());
+    assert_dense(&read);
+    let gaps: Vec<_> = read.iter().filter(|stored| stored.entry.kind == "gap").map(gap).collect();
+    assert_eq!(gaps.iter().map(|gap| gap.count).collect::<Vec<_>>(), [Some(40 - pushed), Some(1)]);
+    assert_eq!(gaps[1].reason, "too_large");
+}
+
+#[test]
+fn a_reader_that_pauses_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) }).unwrap();
+    (1..=10).for_each(|n| assert!(journal.push(large(n)).is_some()));
+    committed(&journal, 10);
+    let stuck = rusqlite::Connection::open(journal.path()).unwrap();
+    stuck.execute_batch("BEGIN; SELECT count(*) FROM entry").unwrap();
+    let _: i64 = stuck.query_row("SELECT count(*) FROM entry", (), |row| row.get(0)).unwrap();
+    let mut n = 10;
+    until("the log is full", || {
+        n += 1;
+        journal.push(large(n));
+        journal.status(0).state == "failing"
+    });
+    let size = |suffix| fs::metadata(aside::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
+    assert!(size("") + size("-wal") <= MAX_BYTES_MIN + (1 << 20), "{} {}", size(""), size("-wal"));
+    stuck.execute_batch("ROLLBACK").unwrap();
+    until("it goes on", || journal.status(0).state == "ok");
+    drop(journal);
+    let (_, read) = all(&options(dir.path()).path);
+    assert_dense(&read);
+    assert_eq!(read.last().unwrap().seq, n);
+}
+
+#[test]
+fn filters_keep_gaps_and_what_matches() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    for n in 1..=4 {
+        let (home, kind) = if n % 2 == 0 { ("/a/x", "session_ended") } else { ("/b/x", "session_started") };
+        let at_unix_ns = entry(n).at_unix_ns;
+        let entry = Entry { home: Some(home.into()), name: Some("x".into()), kind: kind.into(), ..entry(n) };
+        assert!(
+            journal
+                .push(Entry { at_unix_ns: at_unix_ns - 10_i64.pow(9) * (4 - n as i64), ..entry })
+                .is_some()
+        );
+    }
+    committed(&journal, 4);
+    let reader = Reader::open(journal.path()).unwrap();
+    let seqs = |filter| {
+        let found: Vec<_> = reader.read_after(0, &filter, 10, usize::MAX).unwrap();
+        found.iter().map(|stored| stored.seq).collect::<Vec<_>>()
+    };
+    let none = Filter::default;
+    assert_eq!(seqs(Filter { home: Some("/a/x".into()), ..none() }), [2, 4]);
+    assert!(seqs(Filter { name: Some("y".into()), ..none() }).is_empty());
+    assert_eq!(seqs(Filter { ends: true, ..none() }), [2, 4]);
+    let at = i64::try_from(clock::realtime_ns()).unwrap() - 2_500_000_000;
+    assert_eq!(seqs(Filter { until_ns: Some(at), ..none() }), [1]);
+    assert_eq!(seqs(Filter { since_ns: Some(at), ..none() }), [2, 3, 4]);
+    assert_eq!(reader.homes(b"x").unwrap(), [b"/a/x", b"/b/x"]);
+    assert_eq!(reader.read_after(1, &none(), 2, usize::MAX).unwrap().len(), 2);
+    assert_eq!(reader.read_after(0, &none(), 9, 1).unwrap().len(), 1);
+}
