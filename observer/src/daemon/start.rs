@@ -86,24 +86,18 @@ impl JournalOptions {
 pub fn run(options: Options) -> Result<()> {
     let boot_id = boot::boot_id()?;
     let claim = Claim::new(&options.socket)?;
-    let journal = options.journal.open(&boot_id)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the event loop; raise the limit of open files")?;
-    let result = runtime.block_on(start(options, claim, boot_id, journal));
+    let result = runtime.block_on(start(options, claim, boot_id));
     // A look-up that hangs on a dead file system must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn start(
-    options: Options,
-    claim: Claim,
-    boot_id: String,
-    journal: Result<Journal, String>,
-) -> Result<()> {
+async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
     // Before the programs: a signal during the start stops it in order.
     let stop = signals()?;
     let kernel_options = kernel::Options {
@@ -115,6 +109,7 @@ async fn start(
     let kernel = Kernel::start(&kernel_options)?;
     // While there is one thread: each has its own.
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
+    let journal = options.journal.open(&boot_id)?;
     let ring = kernel
         .ring_fd()
         .try_clone_to_owned()
