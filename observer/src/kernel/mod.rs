@@ -213,7 +213,7 @@ impl Kernel {
     /// Records lost since the start, by kind; programs skipped by the kernel count under their kind. A system call
     /// a program: not for the hot path; [`Kernel::drops_total`] is.
     pub fn drops_by_kind(&mut self) -> [u64; KIND_COUNT] {
-        self.misses.refresh();
+        self.misses.refresh(&self.control);
         let mut drops = self.control.drops();
         for (drop, missed) in drops.iter_mut().zip(self.misses.by_kind()) {
             *drop += missed;
@@ -235,6 +235,11 @@ impl Kernel {
     /// Low-priority records replaced by a re-read because the ring was above half full, by kind.
     pub fn throttled_by_kind(&self) -> [u64; KIND_COUNT] {
         self.control.throttled()
+    }
+
+    /// Events that the kernel skipped a program for and that a second program told, by kind.
+    pub fn preempted_by_kind(&self) -> [u64; KIND_COUNT] {
+        self.control.second()
     }
 
     /// Clears hint bits, so that the next such event is told again. Call before the pass that answers them.

@@ -44,10 +44,12 @@ fn wrong(verdicts: &[Verdict]) -> Vec<String> {
     wrong
 }
 
-/// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells.
+/// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells, but for
+/// second programs.
 fn name_of(load: &trace::Load, btf: &Btf) -> String {
     match load.attach_btf_id {
         0 => load.name.clone(),
+        _ if load.name.ends_with("_second") => load.name.clone(),
         id => match btf.name(id) {
             name if name.starts_with("bpf_iter_") => load.name.clone(),
             name => name.trim_start_matches("btf_trace_").to_owned(),

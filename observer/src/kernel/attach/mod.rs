@@ -14,7 +14,7 @@ use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf};
 use observer_common::hooks::{HOOKS, Point};
 
-use self::facts::{BTF_TRACEPOINTS, FACTS, Fact, VITAL};
+use self::facts::{BTF_TRACEPOINTS, FACTS, Fact, SECOND, VITAL};
 pub use self::links::{Kept, Links};
 pub use self::tracefs::is_mounted as tracefs_mounted;
 use super::btf::SYSCALL_PREFIX;
@@ -22,6 +22,7 @@ use super::contract::Contract;
 use super::load::{Loaded, explain_program};
 use super::rights;
 use super::ring::Control;
+use super::sys;
 
 /// One fact that is taken from the kernel, and what it is taken from on this kernel.
 #[derive(Clone, Debug)]
@@ -74,10 +75,18 @@ pub struct Attached {
 pub fn attach(loaded: &mut Loaded, ways: Ways, control: &Control) -> Result<Attached> {
     let mut attached = Attached::default();
     for (index, (fact, name)) in BTF_TRACEPOINTS.iter().enumerate() {
-        match attach_tracepoint(loaded, &mut attached.links, name)? {
+        match attach_tracepoint(loaded, &mut attached.links, name, name)? {
             Ok(()) => attached.hook(fact, format!("tp_btf/{name}"), ""),
             Err(why) if index < VITAL => bail!("attach tp_btf/{name}: {why}; see `observer doctor`"),
             Err(why) => attached.blind(fact, format!("changes, for tp_btf/{name} does not attach: {why}")),
+        }
+    }
+    if sys::tracepoints_are_preempted() {
+        // After the first ones, because the kernel calls them in the order in which they came.
+        for (program, name) in SECOND {
+            if let Err(why) = attach_tracepoint(loaded, &mut attached.links, program, name)? {
+                bail!("attach {program} to tp_btf/{name}: {why}; see `observer doctor`");
+            }
         }
     }
     let missing = match ways {
@@ -139,16 +148,17 @@ impl Missing {
 fn attach_tracepoint(
     loaded: &mut Loaded,
     links: &mut Links,
-    name: &'static str,
+    program_name: &'static str,
+    name: &str,
 ) -> Result<Result<(), String>> {
     let Loaded { ebpf, contract, btf } = loaded;
     if let Some(why) = contract.unfit(point(name)?) {
         return Ok(Err(format!("this kernel is not as observer knows it: {why}")));
     }
-    let program: &mut BtfTracePoint = program(ebpf, name)?.try_into()?;
+    let program: &mut BtfTracePoint = program(ebpf, program_name)?.try_into()?;
     // What the verifier refuses is a defect of observer, whatever the fact.
-    program.load(name, btf).map_err(|error| explain_program(name, &error))?;
-    Ok(links.attach(name, program.fd()?.as_fd()).map_err(|error| said(&error)))
+    program.load(name, btf).map_err(|error| explain_program(program_name, &error))?;
+    Ok(links.attach(program_name, program.fd()?.as_fd()).map_err(|error| said(&error)))
 }
 
 /// Attaches to every kernel function that can be and that then tells of a call made to try it; returns the facts of
