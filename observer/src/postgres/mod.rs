@@ -1,0 +1,1 @@
+//! The mirror: the live map, and what happened to sessions, in Postgres (docs/mirror.md). Knows no other adapter.
