@@ -1,1 +1,6 @@
 //! The mirror: the live map, and what happened to sessions, in Postgres (docs/mirror.md). Knows no other adapter.
+
+pub mod connect;
+pub mod sqlstate;
+pub mod target;
+pub mod tls;
