@@ -7,6 +7,7 @@ mod edge;
 mod memory;
 mod owner;
 mod reader;
+mod resume;
 mod start;
 mod status;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use observer_core::input::Block;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 
 use crate::clock;
@@ -54,6 +55,8 @@ enum Event {
     Memory(Outcome),
     /// A home's owner was looked up.
     Owner(OwnerFound),
+    /// A file of the journal was opened.
+    Journal,
     /// A signal asks to stop.
     Stop(&'static str),
 }
@@ -64,6 +67,7 @@ struct Events {
     questions: mpsc::Receiver<Asked>,
     memory: mpsc::Receiver<Outcome>,
     owners: mpsc::Receiver<OwnerFound>,
+    journal: std::sync::Arc<Notify>,
     stop: mpsc::Receiver<&'static str>,
 }
 
@@ -84,6 +88,7 @@ impl Events {
             Some(asked) = self.questions.recv() => Event::Asked(asked),
             Some(outcome) = self.memory.recv() => Event::Memory(outcome),
             Some(found) = self.owners.recv() => Event::Owner(found),
+            () = self.journal.notified() => Event::Journal,
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
@@ -139,6 +144,7 @@ impl Daemon {
                 }
                 Event::Memory(outcome) => self.memory_read(outcome),
                 Event::Owner(found) => self.owner_found(&found),
+                Event::Journal => self.resume(),
                 Event::Stop(signal) => return signal,
             }
         }
@@ -165,7 +171,10 @@ impl Daemon {
     /// Hands up to a budget of records to the core.
     fn drain(&mut self) -> Drained {
         let Self { kernel, core, edge, .. } = self;
-        let drained = kernel.drain(DRAIN_BUDGET, |input| core.handle(input, edge));
+        let drained = kernel.drain(DRAIN_BUDGET, |input| {
+            edge.memory_of_before.note(&input);
+            core.handle(input, edge);
+        });
         self.found.records += drained.records;
         self.found.urgent |= drained.urgent;
         if drained.records > 0 && self.counters_due.is_none() {
@@ -218,7 +227,10 @@ impl Daemon {
         self.core.handle(snapshot.begin(), &mut self.edge);
         let after = self.drain_to(self.kernel.producer_position());
         let Self { core, edge, .. } = self;
-        snapshot.rows(|input| core.handle(input, edge));
+        snapshot.rows(|input| {
+            edge.memory_of_before.note(&input);
+            core.handle(input, edge);
+        });
         core.handle(snapshot.end(), edge);
         let result = snapshot.into_result();
         if let Err(error) = &result {

@@ -63,7 +63,7 @@ pub struct JournalOptions {
 }
 
 impl JournalOptions {
-    /// Opens it. A default place that cannot be used is told; without a journal the map is as true.
+    /// Opens it. A default place that is somebody else's is told; without a journal the map is as true.
     fn open(&self, boot_id: &str) -> Result<Result<Journal, String>> {
         let options = journal::Options {
             path: self.path.clone(),
@@ -130,7 +130,8 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         env: options.config.env.into_iter().map(String::into_bytes).collect(),
         host_mnt_ns,
     });
-    let mut events = Events { ring, questions, memory, owners: found, stop };
+    let news = journal.as_ref().map(Journal::news).unwrap_or_default();
+    let mut events = Events { ring, questions, memory, owners: found, journal: news, stop };
     let mut daemon = Daemon {
         kernel,
         core,
@@ -181,6 +182,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
 impl Daemon {
     /// The first passes, and arguments of older processes as far as they come in time; false if a signal came.
     async fn first_look(&mut self, events: &mut Events) -> Result<bool> {
+        self.before_first_look();
         for _ in 0..START_PASSES_MAX {
             self.pass();
             anyhow::ensure!(
@@ -192,12 +194,14 @@ impl Daemon {
                 break;
             }
         }
+        self.resume();
         let deadline = Instant::now() + ARGV_WAIT;
         while !self.readings.is_done() && Instant::now() < deadline {
             match events.next(Some(deadline), false).await {
                 Event::Memory(outcome) => self.memory_read(outcome),
                 Event::Owner(found) => self.owner_found(&found),
                 Event::Stop(_) => return Ok(false),
+                Event::Journal => self.resume(),
                 Event::Ring | Event::Timer | Event::Asked(_) => {}
             }
         }
