@@ -3,14 +3,20 @@
 CREATE SCHEMA observer;
 COMMENT ON SCHEMA observer IS 'Which process stands for which session, on every host, as the hosts'' kernels say. Read the views sessions, live, deaths, events and hosts.';
 
+-- Roles are the cluster's: another database may have made them, at this very moment.
 DO $$
+DECLARE
+    role text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'observer_reader') THEN
-        CREATE ROLE observer_reader NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'observer_writer') THEN
-        CREATE ROLE observer_writer NOLOGIN;
-    END IF;
+    FOREACH role IN ARRAY ARRAY['observer_reader', 'observer_writer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
+    END LOOP;
 END
 $$;
 
