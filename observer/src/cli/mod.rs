@@ -2,6 +2,7 @@
 
 mod audit;
 mod completions;
+mod database;
 mod doctor;
 mod history;
 mod list;
