@@ -27,7 +27,7 @@ pub enum Purpose {
     Presence,
 }
 
-/// What the server shall do by itself, in order of `SET`. The server ends a silent or stuck client, whatever the network
+/// What the server shall do by itself. The server ends a silent or stuck client, whatever the network
 /// says (docs/mirror.md has each).
 const PRESENCE_SETTINGS: [(&str, &str); 9] = [
     ("idle_session_timeout", "15s"),

@@ -13,6 +13,8 @@ pub enum Verdict {
     Reconnect,
     /// Something in the data is refused: find out what, and leave it out.
     Bisect,
+    /// Another daemon is the host's writer. It is tried again, seldom, and nobody is pushed aside.
+    Ousted,
     /// A person has to act; the words say how. It is tried again, seldom.
     Stop(&'static str),
 }
