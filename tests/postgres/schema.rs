@@ -47,7 +47,7 @@ fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> St
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
     ));
     let number = session.ask(&format!("SELECT host_no FROM observer.host WHERE host_id = '{host_id}'"));
-    assert_eq!(session.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    assert_eq!(session.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     session.ask(&format!(
         "UPDATE observer.host SET backend_pid = pg_backend_pid(), certain = true, caught_up = true, last_commit_at = now()
          WHERE host_no = {number}"
@@ -265,7 +265,7 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
     // Whoever else takes the lock is not the host's connection.
     server().psql(&database, "CREATE ROLE mallory LOGIN");
     let mut forger = server().session(&database, "mallory");
-    assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     assert_eq!(sessions(), gone, "a forged lock changes nothing");
     assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "f");
 }

@@ -168,7 +168,7 @@ BEGIN
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
         -- One at a time; whoever waited finds it made.
         PERFORM set_config('lock_timeout', '0', true);
-        PERFORM pg_advisory_xact_lock(1868722038, 0);
+        PERFORM pg_advisory_xact_lock(1868723062, 0);
         PERFORM set_config('lock_timeout', '250ms', true);
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
         -- Made apart and attached: that does not hold up who reads or writes the others.
@@ -183,7 +183,7 @@ BEGIN
             AND (to_date(substr(c.relname, 7), 'YYYYMMDD') + 1)::timestamptz <= now() - s.keep_events
         ORDER BY c.relname
     LOOP
-        IF NOT pg_try_advisory_xact_lock(1868722038, 0) THEN
+        IF NOT pg_try_advisory_xact_lock(1868723062, 0) THEN
             RETURN;
         END IF;
         BEGIN
@@ -240,7 +240,7 @@ FROM observer.host h
 LEFT JOIN (
     SELECT DISTINCT k.objid::bigint AS host_no, k.pid
     FROM pg_catalog.pg_locks k
-    WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868722038 AND k.objsubid = 2
+    WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868723062 AND k.objsubid = 2
         AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ) l ON l.host_no = h.host_no AND l.pid = h.backend_pid;
 COMMENT ON VIEW observer.hosts IS 'Every host that ever mirrored here.';
