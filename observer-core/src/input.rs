@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::ids::{BootTime, ProcessKey, Tgid};
 use crate::process::{Comm, DirId, Tty, Uids};
+use crate::resume::Known;
 
 /// A path as a record gives it: components from the leaf up, each followed by a NUL; see
 /// [`decode::join_path`](crate::decode::join_path).
@@ -253,6 +254,13 @@ pub enum Input<'a> {
         path: &'a [u8],
         /// The directory's owner; `None` if it could not be read.
         uid: Option<u32>,
+    },
+    /// A session that was known before the daemon was started again; after a pass.
+    Resume {
+        /// When.
+        at: BootTime,
+        /// As it was last known.
+        known: Known<'a>,
     },
     /// Time passed: deadlines up to `at` are due.
     Tick {

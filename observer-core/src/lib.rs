@@ -23,6 +23,7 @@ mod passes;
 mod primary;
 pub mod process;
 mod reconcile;
+pub mod resume;
 mod rows;
 mod rules;
 pub mod session;

@@ -303,7 +303,7 @@ fn end(table: &Table, at: BootTime, sink: &mut dyn Sink, row: &mut Row, reason: 
     sink.change(at, Change::SessionEnded(&row.session, last));
 }
 
-fn open(home: &Arc<Home>, key: ProcessKey, template: &str, at: BootTime) -> Row {
+pub(crate) fn open(home: &Arc<Home>, key: ProcessKey, template: &str, at: BootTime) -> Row {
     let session = Session {
         home: Arc::clone(home),
         home_dir: DirId::default(),

@@ -32,7 +32,12 @@ pub(crate) fn admits(rule: &Rule, process: &Process) -> Option<bool> {
         (TtyRule::Matches(pattern), Some(tty)) => pattern.is_match(tty.shown().as_bytes()),
         (TtyRule::None, Some(_)) | (TtyRule::Matches(_), None) => false,
     };
-    if !tty || rule.uid.is_some_and(|uid| uid != process.uids.uid) {
+    if tty { admits_without_tty(rule, process) } else { None }
+}
+
+/// The same, but for the terminal as well.
+pub(crate) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<bool> {
+    if rule.uid.is_some_and(|uid| uid != process.uids.uid) {
         return None;
     }
     let comm = process.comm.as_bytes();

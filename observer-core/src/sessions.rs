@@ -354,7 +354,7 @@ impl Sessions {
         })
     }
 
-    fn join(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, member: Member) {
+    pub(crate) fn join(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, member: Member) {
         let home = Arc::clone(&member.home);
         let wrapper = member.wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };

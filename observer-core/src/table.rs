@@ -135,6 +135,10 @@ impl Core {
                 self.hear(at);
                 self.sessions_ctx(at, sink, |sessions, ctx| sessions.owner_known(ctx, path, uid));
             }
+            Input::Resume { at, known } => {
+                self.hear(at);
+                self.sessions_ctx(at, sink, |sessions, ctx| sessions.resume(ctx, &known));
+            }
             Input::Tick { at } => self.tick(at, sink),
         }
     }

@@ -5,8 +5,10 @@ pub mod answers;
 mod audit;
 mod edge;
 mod memory;
+mod mirror;
 mod owner;
 mod reader;
+mod resume;
 mod start;
 mod status;
 
@@ -15,11 +17,12 @@ use std::time::{Duration, Instant};
 use observer_core::input::Block;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
+use crate::postgres::source::LiveMap;
 use crate::show;
 use crate::show::Context;
 use crate::socket::hub::Interest;
@@ -54,6 +57,10 @@ enum Event {
     Memory(Outcome),
     /// A home's owner was looked up.
     Owner(OwnerFound),
+    /// A file of the journal was opened.
+    Journal,
+    /// The mirror wants the map.
+    Map(oneshot::Sender<LiveMap>),
     /// A signal asks to stop.
     Stop(&'static str),
 }
@@ -64,6 +71,8 @@ struct Events {
     questions: mpsc::Receiver<Asked>,
     memory: mpsc::Receiver<Outcome>,
     owners: mpsc::Receiver<OwnerFound>,
+    journal: std::sync::Arc<Notify>,
+    maps: mirror::Questions,
     stop: mpsc::Receiver<&'static str>,
 }
 
@@ -84,6 +93,8 @@ impl Events {
             Some(asked) = self.questions.recv() => Event::Asked(asked),
             Some(outcome) = self.memory.recv() => Event::Memory(outcome),
             Some(found) = self.owners.recv() => Event::Owner(found),
+            () = self.journal.notified() => Event::Journal,
+            Some(reply) = self.maps.recv() => Event::Map(reply),
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
@@ -113,6 +124,8 @@ struct Daemon {
     pass_ok: bool,
     clients: std::sync::Arc<Counters>,
     ready_at: BootTime,
+    /// Last: what the journal commits at its end can still be delivered.
+    mirror: mirror::Link,
 }
 
 impl Daemon {
@@ -139,6 +152,8 @@ impl Daemon {
                 }
                 Event::Memory(outcome) => self.memory_read(outcome),
                 Event::Owner(found) => self.owner_found(&found),
+                Event::Journal => self.resume(),
+                Event::Map(reply) => self.map_wanted(reply),
                 Event::Stop(signal) => return signal,
             }
         }
@@ -159,13 +174,17 @@ impl Daemon {
             self.note_drops();
         }
         self.perform();
+        self.mirror.beat(self.edge.journal.as_ref());
         drained.caught_up
     }
 
     /// Hands up to a budget of records to the core.
     fn drain(&mut self) -> Drained {
         let Self { kernel, core, edge, .. } = self;
-        let drained = kernel.drain(DRAIN_BUDGET, |input| core.handle(input, edge));
+        let drained = kernel.drain(DRAIN_BUDGET, |input| {
+            edge.memory_of_before.note(&input);
+            core.handle(input, edge);
+        });
         self.found.records += drained.records;
         self.found.urgent |= drained.urgent;
         if drained.records > 0 && self.counters_due.is_none() {
@@ -218,7 +237,10 @@ impl Daemon {
         self.core.handle(snapshot.begin(), &mut self.edge);
         let after = self.drain_to(self.kernel.producer_position());
         let Self { core, edge, .. } = self;
-        snapshot.rows(|input| core.handle(input, edge));
+        snapshot.rows(|input| {
+            edge.memory_of_before.note(&input);
+            core.handle(input, edge);
+        });
         core.handle(snapshot.end(), edge);
         let result = snapshot.into_result();
         if let Err(error) = &result {
@@ -322,6 +344,7 @@ impl Daemon {
             self.edge.pass.map(|pass| of_boot(pass.not_before)),
             self.counters_due,
             self.readings.due(),
+            self.mirror.due(),
         ]
         .into_iter()
         .flatten()

@@ -30,6 +30,8 @@ pub struct Options {
     pub ring_bytes: Option<u32>,
     /// `--hooks`; `None`: what `OBSERVER_TEST_HOOKS` says, or the daemon's own choice.
     pub hooks: Option<&'static str>,
+    /// `--state-dir`; `None`: in its own directory.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// A running daemon.
@@ -165,7 +167,7 @@ impl Daemon {
 
     fn run_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["run".into(), "--socket".into(), self.socket().into()];
-        args.extend(["--state-dir".into(), self.dir.join("state").into()]);
+        args.extend(["--state-dir".into(), self.state_dir().into()]);
         if self.options.config.is_some() {
             args.extend(["--config".into(), self.dir.join("observer.toml").into()]);
         }
@@ -204,6 +206,16 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Its configuration from the next start on.
+    pub fn configure(&mut self, config: &str) {
+        self.options.config = Some(config.to_owned());
+    }
+
+    /// Where its state is.
+    pub fn state_dir(&self) -> PathBuf {
+        self.options.state_dir.clone().unwrap_or_else(|| self.dir.join("state"))
     }
 
     /// Path of its socket.

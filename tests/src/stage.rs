@@ -391,6 +391,11 @@ impl Puppet {
         self.wrapper.as_ref().map(|wrapper| wrapper.pid)
     }
 
+    /// It ends within `limit`, and waits to be reaped.
+    pub fn is_gone_within(&self, limit: Duration) -> bool {
+        self.pidfd.ends_within(limit)
+    }
+
     /// Waits for a child of the test to end.
     #[track_caller]
     pub fn reap(&mut self) -> Waited {

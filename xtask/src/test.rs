@@ -43,6 +43,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     parts.push(part("unit tests", || counted(&mut unit_tests(workspace, filter))));
     if built {
+        parts.push(part("mirror tests", || counted(&mut mirror_tests(workspace, filter))));
         parts.push(part("kernel tests", || counted(&mut kernel_tests(workspace, filter))));
         if filter.is_none() {
             parts.push(part("check", || check::everything(workspace).map(|()| Counts::default())));
@@ -73,7 +74,7 @@ fn part(name: &'static str, work: impl FnOnce() -> Result<Counts>) -> Part {
 
 /// Every host crate, the real-kernel tests included. The kernel programs are left to their own compiler.
 fn lints(workspace: &Workspace) -> Command {
-    let features = "observer-tests/kernel,observer-tests/service";
+    let features = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
     let arguments = ["clippy", "--all-targets", "--features", features, "--", "-D", "warnings"];
     workspace.cargo(&arguments)
 }
@@ -95,6 +96,25 @@ fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
         "kernel",
         "--",
         // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
+        "--test-threads=2",
+    ]);
+    command.args(filter).env("OBSERVER_BIN", workspace.release_binary());
+    command
+}
+
+/// Against a Postgres server that they start.
+fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
+    let mut command = workspace.cargo(&[
+        "test",
+        "--no-fail-fast",
+        "--release",
+        "--package",
+        "observer-tests",
+        "--features",
+        "postgres",
+        "--test",
+        "postgres",
+        "--",
         "--test-threads=2",
     ]);
     command.args(filter).env("OBSERVER_BIN", workspace.release_binary());

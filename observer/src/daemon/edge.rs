@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Sink};
 
+use super::resume::Memory;
 use crate::clock;
 use crate::journal::{Entry, Journal};
 use crate::show::Context;
@@ -46,6 +47,10 @@ pub struct Edge {
     /// Processes that stand for a session. One that ended stays until [`Edge::settle`], so that its last change is
     /// still a session's.
     primaries: HashSet<ProcessKey>,
+    /// Changes of sessions get entries: the first look is over.
+    pub telling: bool,
+    /// What the daemon before this one knew.
+    pub memory_of_before: Memory,
     gap_logged_at: Option<BootTime>,
 }
 
@@ -63,6 +68,8 @@ impl Edge {
             wall_offset_ns: clock::wall_offset_ns(),
             certain: false,
             primaries: HashSet::new(),
+            telling: false,
+            memory_of_before: Memory::default(),
             gap_logged_at: None,
         }
     }
@@ -136,7 +143,13 @@ impl Sink for Edge {
         };
         // Numbered here, so that journal and watchers speak of the same change; on the disk a moment later.
         let body = change_body(at, &change, wall, context);
-        let event_seq = self.journal.as_ref().and_then(|journal| {
+        let tells = match change {
+            Change::SessionStarted(session, primary)
+            | Change::SessionChanged(session, primary)
+            | Change::SessionEnded(session, primary) => self.tells(session, primary),
+            _ => true,
+        };
+        let event_seq = self.journal.as_ref().filter(|_| tells).and_then(|journal| {
             journal.push(Entry {
                 at_unix_ns: at.0.cast_signed().saturating_add(wall),
                 boottime_ns: at.0,
@@ -176,6 +189,7 @@ fn entry(change: &Change<'_>) -> Option<Entry> {
         | Change::SessionChanged(session, _)
         | Change::SessionEnded(session, _) => Some(Entry {
             home: Some(session.home.path.to_vec()),
+            home_mnt_ns: session.home.mnt_ns,
             name: Some(session.name.to_vec()),
             pid: Some(session.primary.tgid.0),
             start_boottime_ns: Some(session.primary.start_boottime.0),

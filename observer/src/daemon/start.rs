@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::mirror::{Link, announced};
 use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
 use crate::journal::{self, Journal};
@@ -40,6 +41,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to keep the journal.
     pub journal: JournalOptions,
+    /// Which database to mirror to, if any.
+    pub mirror: crate::config::Mirror,
     /// Size of the ring, bytes.
     pub ring_bytes: u32,
     /// Pass the programs' own diagnostics on.
@@ -60,17 +63,19 @@ pub struct JournalOptions {
     pub max_bytes: u64,
     /// An entry's age.
     pub max_age: Duration,
+    /// There is a mirror.
+    pub delivers: bool,
 }
 
 impl JournalOptions {
-    /// Opens it. A default place that cannot be used is told; without a journal the map is as true.
+    /// Opens it. A default place that is somebody else's is told; without a journal the map is as true.
     fn open(&self, boot_id: &str) -> Result<Result<Journal, String>> {
         let options = journal::Options {
             path: self.path.clone(),
             max_bytes: self.max_bytes,
             max_age: self.max_age,
             boot_id: boot_id.into(),
-            delivers: false,
+            delivers: self.delivers,
         };
         match Journal::open(options) {
             Err(error) if !self.chosen => {
@@ -130,7 +135,9 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         env: options.config.env.into_iter().map(String::into_bytes).collect(),
         host_mnt_ns,
     });
-    let mut events = Events { ring, questions, memory, owners: found, stop };
+    let news = journal.as_ref().map(Journal::news).unwrap_or_default();
+    let mut events =
+        Events { ring, questions, memory, owners: found, journal: news, maps: mpsc::channel(1).1, stop };
     let mut daemon = Daemon {
         kernel,
         core,
@@ -146,11 +153,13 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         pass_ok: true,
         clients: Arc::clone(&clients),
         ready_at: clock::boottime(),
+        mirror: Link::Off(None),
     };
     daemon.edge.journal = journal.ok();
     if !daemon.first_look(&mut events).await? {
         return Ok(());
     }
+    (daemon.mirror, events.maps) = Link::start(options.mirror, daemon.edge.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
     let listener = bound
         .listener
@@ -181,6 +190,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
 impl Daemon {
     /// The first passes, and arguments of older processes as far as they come in time; false if a signal came.
     async fn first_look(&mut self, events: &mut Events) -> Result<bool> {
+        self.before_first_look();
         for _ in 0..START_PASSES_MAX {
             self.pass();
             anyhow::ensure!(
@@ -192,13 +202,15 @@ impl Daemon {
                 break;
             }
         }
+        self.resume();
         let deadline = Instant::now() + ARGV_WAIT;
         while !self.readings.is_done() && Instant::now() < deadline {
             match events.next(Some(deadline), false).await {
                 Event::Memory(outcome) => self.memory_read(outcome),
                 Event::Owner(found) => self.owner_found(&found),
                 Event::Stop(_) => return Ok(false),
-                Event::Ring | Event::Timer | Event::Asked(_) => {}
+                Event::Journal => self.resume(),
+                Event::Ring | Event::Timer | Event::Asked(_) | Event::Map(_) => {}
             }
         }
         self.tick(clock::boottime());
@@ -214,6 +226,9 @@ impl Daemon {
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
         if let Some(journal) = &self.edge.journal {
             println!("  journal    {}", to_line(journal.path().as_os_str().as_encoded_bytes()));
+        }
+        if let Some(line) = announced(&self.mirror) {
+            println!("{line}");
         }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
         for line in attached(self.kernel.hooks()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::{Gap, aside, file};
+use super::{Gap, aside, file, live};
 
 /// Pages of the write-ahead log after which it is moved into the file.
 pub const CHECKPOINT_PAGES: i64 = 256;
@@ -86,6 +86,7 @@ pub fn expire(
         [end.cast_signed()],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
+    live::keep(conn, end)?;
     conn.prepare_cached("DELETE FROM entry WHERE seq <= ?")?.execute([end.cast_signed()])?;
     let gap = Gap {
         from_seq: Some(1),
@@ -115,11 +116,18 @@ fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u
     Ok(count)
 }
 
+/// Adds an entry, and what it says of a session.
+pub fn add(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Result<()> {
+    insert(conn, seq, entry)?;
+    live::apply(conn, seq, entry)
+}
+
 /// Adds an entry.
 pub fn insert(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(
-        "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home, detail)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home_mnt_ns, home,
+            detail)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     insert
         .execute(params![
@@ -131,6 +139,7 @@ pub fn insert(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Re
             entry.pid,
             entry.start_boottime_ns.map(u64::cast_signed),
             entry.boot_id,
+            entry.home_mnt_ns,
             entry.home,
             entry.detail,
         ])

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::tests::{all, assert_dense, entry, gap, options};
+use super::tests::{all, assert_dense, begun, entry, gap, options};
 use super::*;
 
 /// Set in the child: the directory of its journal.
@@ -29,7 +29,7 @@ fn child_that_ends_at_any_moment() {
         std::thread::spawn(end_soon);
     }
     let options = Options { max_bytes: MAX_BYTES_MIN, ..options(Path::new(&dir)) };
-    let journal = Journal::open(options).unwrap();
+    let journal = begun(options);
     if !while_opening {
         std::thread::spawn(end_soon);
     }
@@ -115,7 +115,7 @@ fn a_process_that_ends_at_any_moment_loses_nothing_that_was_acknowledged() {
 }
 
 /// A file system of a few MiB, mounted for one thread alone.
-fn on_a_small_disk(bytes: &str, test: impl FnOnce(&Path) + Send + 'static) {
+pub(super) fn on_a_small_disk(bytes: &str, test: impl FnOnce(&Path) + Send + 'static) {
     let bytes = bytes.to_owned();
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().to_owned();
@@ -155,7 +155,7 @@ fn a_full_disk_costs_a_gap_that_counts_and_nothing_else() {
         return;
     }
     on_a_small_disk("12m", |dir| {
-        let journal = Journal::open(options(dir)).unwrap();
+        let journal = begun(options(dir));
         let large =
             |n| Entry { detail: format!(r#"{{"n":{n},"pad":"{}"}}"#, "x".repeat(20_000)), ..entry(n) };
         let ballast = dir.join("ballast");

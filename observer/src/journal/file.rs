@@ -1,7 +1,7 @@
 //! The SQLite file: opened, made, judged.
 
-use std::fmt;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::instance::Instance;
-use super::{Committed, Entry, Gap, Options, aside, bounds};
+use super::instance::{Instance, Lock};
+use super::live::Live;
+use super::{Entry, Gap, Options, Unusable, aside, bounds, live};
 use crate::clock;
 use crate::show::time::unix_rfc3339;
 
 /// Says in the file's header whose it is: "obsv".
 const APPLICATION_ID: i32 = 0x6f62_7376;
 /// Of the tables below.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// Who may read history beside the daemon's user.
 const GROUP: &str = "observer";
 /// For a lock that another connection holds for moments.
@@ -35,6 +36,7 @@ const SCHEMA: &str = "
         pid INTEGER,
         start_boottime_ns INTEGER,
         boot_id TEXT NOT NULL,
+        home_mnt_ns INTEGER,
         home BLOB,
         detail TEXT NOT NULL
     ) STRICT;";
@@ -49,20 +51,12 @@ pub struct Opened {
     pub last_seq: u64,
     /// How often it was opened, this time included.
     pub opens: u64,
-    /// What is to be said first.
-    pub first: Option<Entry>,
+    /// The time without a daemon, whose end is to be filled in; and its beginning, ns since 1970.
+    pub absence: Option<(Gap, i64)>,
+    /// Sessions that it says live.
+    pub live: Live,
     /// It was not made just now: whether it is whole is not known.
     pub unchecked: bool,
-}
-
-impl Opened {
-    pub fn committed(&self) -> Committed {
-        Committed {
-            stream_id: Arc::clone(&self.stream_id),
-            oldest_seq: self.oldest_seq,
-            last_seq: self.last_seq,
-        }
-    }
 }
 
 /// Why a stream ended and another begins.
@@ -79,8 +73,8 @@ pub struct Reason {
 enum Unfit {
     /// It goes aside.
     Aside(Reason),
-    /// The operator decides.
-    Refuse(anyhow::Error),
+    /// It stays as it is.
+    No(Unusable),
 }
 
 impl From<rusqlite::Error> for Unfit {
@@ -89,7 +83,7 @@ impl From<rusqlite::Error> for Unfit {
             Trouble::Corrupt => {
                 Self::Aside(Reason { word: "corrupt", message: error.to_string(), previous: None })
             }
-            Trouble::Full | Trouble::Other => Self::Refuse(error.into()),
+            Trouble::Full | Trouble::Other => Self::No(Unusable::Now(error.into())),
         }
     }
 }
@@ -109,9 +103,12 @@ pub enum Trouble {
 pub fn trouble(error: &rusqlite::Error) -> Trouble {
     /// SQLITE_IOERR_SHORT_READ: the file ends before it should.
     const SHORT_READ: i32 = 522;
+    /// SQLITE_IOERR_SHMSIZE: there is no room for the write-ahead log's index.
+    const SHM_SIZE: i32 = 4_874;
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             _ if failure.extended_code == SHORT_READ => Trouble::Corrupt,
+            _ if failure.extended_code == SHM_SIZE => Trouble::Full,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation => {
                 Trouble::Corrupt
             }
@@ -129,47 +126,59 @@ pub fn trouble(error: &rusqlite::Error) -> Trouble {
     }
 }
 
-/// Opens the file, or makes it; one that cannot be used goes aside. Errors end with the next step.
-pub fn open(options: &Options, instance: &Instance) -> Result<Opened> {
+/// The word for an error that kept the journal from being opened or written.
+pub fn reason(error: &anyhow::Error) -> &'static str {
+    let full = error.chain().any(|cause| {
+        let sqlite = cause.downcast_ref::<rusqlite::Error>().map(trouble);
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        sqlite == Some(Trouble::Full)
+            || matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    });
+    if full { "disk_full" } else { "write_failed" }
+}
+
+/// Opens the file, or makes it; one that cannot be used goes aside.
+pub fn open(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, Unusable> {
     let path = &options.path;
-    let told = || {
-        format!(
-            "cannot use the journal {}; look at its rights and the space on its disk, or name another with --journal-path",
-            path.display()
-        )
+    let known = instance.opens.is_some_and(|opens| opens > 0);
+    let made = match path.try_exists() {
+        Err(error) => Err(error.into()),
+        Ok(false) => {
+            let reason = known.then(|| Reason {
+                word: "lost",
+                message: "the journal that was here is gone".into(),
+                previous: None,
+            });
+            create(options, instance, reason)
+        }
+        Ok(true) => match load(options, instance, lock) {
+            Ok(opened) => Ok(opened),
+            Err(Unfit::No(unusable)) => return Err(unusable),
+            Err(Unfit::Aside(reason)) => begin_anew(options, instance, reason),
+        },
     };
-    if !path.try_exists().with_context(told)? {
-        let reason = instance.opens.is_some_and(|opens| opens > 0).then(|| Reason {
-            word: "lost",
-            message: "the journal that was here is gone".into(),
-            previous: None,
-        });
-        return create(options, instance, reason).with_context(told);
-    }
-    match load(options, instance) {
-        Ok(Some(opened)) => Ok(opened),
-        Ok(None) => create(options, instance, None).with_context(told),
-        Err(Unfit::Refuse(error)) => Err(error).with_context(told),
-        Err(Unfit::Aside(reason)) => begin_anew(options, instance, reason).with_context(told),
-    }
+    made.map_err(Unusable::Now)
 }
 
 /// Sets the file aside and makes a new one. No connection to it may be open.
 pub fn begin_anew(options: &Options, instance: &Instance, reason: Reason) -> Result<Opened> {
-    let to = aside::set_aside(&options.path, clock::realtime_ns()).context("cannot set the journal aside")?;
-    eprintln!(
-        "observer: warning: the journal cannot go on ({}: {}); it is kept as {}, and a new one begins",
-        reason.word,
-        reason.message,
-        to.display()
-    );
+    if options.path.try_exists()? {
+        let to =
+            aside::set_aside(&options.path, clock::realtime_ns()).context("cannot set the journal aside")?;
+        eprintln!(
+            "observer: warning: the journal cannot go on ({}: {}); it is kept as {}, and a new one begins",
+            reason.word,
+            reason.message,
+            to.display()
+        );
+    }
     create(options, instance, Some(reason))
 }
 
 /// A connection that writes.
-fn connect(options: &Options) -> rusqlite::Result<Connection> {
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(&options.path, flags)?;
+    let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_WAIT)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -512)?;
@@ -185,17 +194,21 @@ fn configure(conn: &Connection, options: &Options) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_size_limit", bounds::wal_reserve(options.max_bytes).cast_signed())
 }
 
-/// The file as it is; `None`: it holds nothing yet.
-fn load(options: &Options, instance: &Instance) -> Result<Option<Opened>, Unfit> {
-    let conn = connect(options)?;
+/// The file as it is.
+fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, Unfit> {
+    let conn = connect(&options.path)?;
     let integer = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (integer("application_id")?, integer("user_version")?);
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if tables == 0 && application == 0 {
-        return Ok(None);
+        let message = "it is empty".into();
+        return Err(Unfit::Aside(Reason { word: "corrupt", message, previous: None }));
     }
     if application != APPLICATION_ID {
-        return Err(Unfit::Refuse(anyhow::anyhow!("it is a database, and not observer's")));
+        let path = options.path.display();
+        return Err(Unfit::No(Unusable::Ever(anyhow::anyhow!(
+            "{path} is a database, and not observer's; name another file with --journal-path"
+        ))));
     }
     let previous = meta::<String>(&conn, "stream_id").ok();
     if version != SCHEMA_VERSION {
@@ -212,64 +225,89 @@ fn load(options: &Options, instance: &Instance) -> Result<Option<Opened>, Unfit>
         return Err(Unfit::Aside(Reason { word: "restored", message: message.into(), previous }));
     }
     configure(&conn, options)?;
-    let (oldest_seq, last_seq, last_at) = extent(&conn)?;
-    let closed_at: i64 = meta(&conn, "closed_at_ns")?;
+    let (oldest_seq, last_seq, last_at_ns) = extent(&conn)?;
+    let closed_at_ns: i64 = meta(&conn, "closed_at_ns")?;
     set_meta(&conn, "opens", known.cast_signed() + 1)?;
-    set_meta(&conn, "closed_at_ns", 0)?;
     let stream_id: Arc<str> = meta::<String>(&conn, "stream_id")?.into();
-    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
-    let clean = closed_at != 0;
-    let gap = Gap {
+    let (from_ns, message) = match closed_at_ns {
+        0 => (lock.alive_before_ns.max(last_at_ns), "observer ended without being stopped"),
+        closed_at_ns => (closed_at_ns, "observer was stopped"),
+    };
+    let absence = Gap {
         reason: "not_running".into(),
-        from: unix_rfc3339(if clean { closed_at } else { last_at }),
-        to: unix_rfc3339(now_ns),
-        message: Some(
-            if clean { "observer was stopped" } else { "observer ended without being stopped" }.into(),
-        ),
+        from: unix_rfc3339(from_ns),
+        message: Some(message.into()),
         ..Gap::default()
     };
-    let first = Some(gap_entry(&gap, now_ns, clock::boottime().0, &options.boot_id));
-    Ok(Some(Opened { conn, stream_id, oldest_seq, last_seq, opens: known + 1, first, unchecked: true }))
+    let live = live::read(&conn)?;
+    let (opens, absence) = (known + 1, Some((absence, from_ns)));
+    Ok(Opened { conn, stream_id, oldest_seq, last_seq, opens, absence, live, unchecked: true })
 }
 
-/// A new file, with a gap for its first entry if there is a `reason`.
+/// A new file; if there is a `reason`, a gap is its first entry. It is there whole or not at all.
 fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Result<Opened> {
-    let file = File::options().create(true).truncate(false).write(true).mode(0o640).open(&options.path)?;
+    let new = aside::suffixed(&options.path, ".new");
+    for part in ["", "-journal", "-wal", "-shm"] {
+        match std::fs::remove_file(aside::suffixed(&new, part)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let file = File::options().create_new(true).write(true).mode(0o640).open(&new)?;
     // The group exists where the service was installed. SQLite gives log and index the owner and mode of the file.
     if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
         let _ = std::os::unix::fs::fchown(&file, None, Some(group.gid.as_raw()));
     }
     drop(file);
-    let mut conn = connect(options)?;
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    configure(&conn, options)?;
     let stream_id = uuid::Uuid::new_v4().to_string();
-    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
     let opens = instance.opens.unwrap_or(0) + 1;
+    let last_seq = u64::from(reason.is_some());
+    let mut conn = connect(&new)?;
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let tx = conn.transaction()?;
     tx.execute_batch(SCHEMA)?;
+    tx.execute_batch(live::SCHEMA)?;
     set_meta(&tx, "stream_id", &stream_id)?;
     set_meta(&tx, "instance_id", &instance.id)?;
     set_meta(&tx, "opens", opens.cast_signed())?;
     set_meta(&tx, "closed_at_ns", 0)?;
+    if let Some(reason) = reason {
+        bounds::add(&tx, last_seq, &began(reason, options))?;
+    }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()?;
+    conn.close().map_err(|(_, error)| error)?;
+    std::fs::rename(&new, &options.path)?;
     if let Some(dir) = options.path.parent() {
         File::open(dir).and_then(|dir| dir.sync_all())?;
     }
-    let first = reason.map(|reason| {
-        let gap = Gap {
-            reason: reason.word.into(),
-            to: unix_rfc3339(now_ns),
-            previous_stream_id: reason.previous,
-            message: Some(reason.message),
-            ..Gap::default()
-        };
-        gap_entry(&gap, now_ns, clock::boottime().0, &options.boot_id)
-    });
-    let stream_id = stream_id.into();
-    Ok(Opened { conn, stream_id, oldest_seq: 0, last_seq: 0, opens, first, unchecked: false })
+    let conn = connect(&options.path)?;
+    configure(&conn, options)?;
+    let (stream_id, live) = (stream_id.into(), Live::new());
+    Ok(Opened {
+        conn,
+        stream_id,
+        oldest_seq: last_seq,
+        last_seq,
+        opens,
+        absence: None,
+        live,
+        unchecked: false,
+    })
+}
+
+/// The first entry of a stream that follows another.
+fn began(reason: Reason, options: &Options) -> Entry {
+    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
+    let gap = Gap {
+        reason: reason.word.into(),
+        to: unix_rfc3339(now_ns),
+        previous_stream_id: reason.previous,
+        message: Some(reason.message),
+        ..Gap::default()
+    };
+    gap_entry(&gap, now_ns, clock::boottime().0, &options.boot_id)
 }
 
 /// Whether every page can be read and makes sense; the error says what does not.
@@ -304,7 +342,7 @@ pub fn meta<T: rusqlite::types::FromSql>(conn: &Connection, key: &str) -> rusqli
     conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
 }
 
-fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+pub fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
     conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(|_| ())
 }
 
@@ -327,15 +365,6 @@ pub fn gap_entry(gap: &Gap, at_unix_ns: i64, boottime_ns: u64, boot_id: &str) ->
         // Strings and numbers: serialising them cannot fail.
         detail: serde_json::to_string(&detail).unwrap_or_default(),
         ..Entry::default()
-    }
-}
-
-impl fmt::Debug for Opened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened")
-            .field("stream_id", &self.stream_id)
-            .field("last_seq", &self.last_seq)
-            .finish()
     }
 }
 

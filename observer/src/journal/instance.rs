@@ -1,14 +1,17 @@
 //! Who this state directory is: an id made once, and how often its journal was opened, kept beside the journal. A
-//! journal whose own count differs was put back from a copy.
+//! journal whose own count differs was put back from a copy. And who keeps a journal there, and until when it is
+//! known to have lived.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
+
+use super::Unusable;
 
 const NEXT: &str = "choose another directory with --state-dir";
 
@@ -24,44 +27,69 @@ pub struct Instance {
     pub opens: Option<u64>,
 }
 
-/// Makes `dir` where it is missing, and claims it for this process.
-pub fn claim(dir: &Path) -> Result<File> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)
-        .with_context(|| format!("cannot make {}; {NEXT}", dir.display()))?;
-    let path = dir.join("lock");
-    let lock =
-        File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(
-            || format!("cannot write in {}: give the daemon's user the right, or {NEXT}", dir.display()),
-        )?;
-    let began = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if began.elapsed() < CLAIM_WAIT => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            outcome => return told(outcome, lock, dir),
-        }
-    }
+/// The file `lock`: held while this process keeps a journal here. Its text is when a daemon was last known to live.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    /// When the one before was, ns since 1970; 0: not known.
+    pub alive_before_ns: i64,
 }
 
-fn told(outcome: Result<(), TryLockError>, lock: File, dir: &Path) -> Result<File> {
-    match outcome {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another observer keeps its journal in {}; stop it, or {NEXT}", dir.display())
+impl Lock {
+    /// Makes `dir` where it is missing, and claims it for this process.
+    pub fn claim(dir: &Path) -> Result<Self, Unusable> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .with_context(|| {
+                format!("cannot make {}; give the daemon's user the right, or {NEXT}", dir.display())
+            })
+            .map_err(Unusable::Now)?;
+        let path = dir.join("lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
+        let file = file
+            .with_context(|| {
+                format!("cannot write in {}: give the daemon's user the right, or {NEXT}", dir.display())
+            })
+            .map_err(Unusable::Now)?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < CLAIM_WAIT => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let dir = dir.display();
+                    return Err(Unusable::Ever(anyhow::anyhow!(
+                        "another observer keeps its journal in {dir}; stop it, or {NEXT}"
+                    )));
+                }
+                Err(TryLockError::Error(error)) => {
+                    let told = format!("cannot lock {}; {NEXT}", path.display());
+                    return Err(Unusable::Now(anyhow::Error::new(error).context(told)));
+                }
+            }
         }
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}; {NEXT}", dir.join("lock").display()))
-        }
+        let mut text = [0; 20];
+        let read = file.read_at(&mut text, 0).unwrap_or(0);
+        let text = text.get(..read).and_then(|text| std::str::from_utf8(text).ok());
+        let alive_before_ns = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        Ok(Self { file, alive_before_ns })
+    }
+
+    /// This process lives. Not synced: of a power loss, an earlier moment is as true.
+    pub fn note_alive(&self, now_unix_ns: i128) {
+        // Of one length, so that no other time's digits remain. Where it fails, an earlier moment stands.
+        let _ = self.file.write_all_at(format!("{now_unix_ns:019}\n").as_bytes(), 0);
     }
 }
 
 impl Instance {
     /// Reads it; a new one where there is none, or none that makes sense.
-    pub fn load(dir: &Path) -> Result<Self> {
+    pub fn load(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join("instance");
         let new = Self { id: uuid::Uuid::new_v4().to_string(), opens: None };
         let text = match fs::read(&path) {
@@ -90,7 +118,7 @@ impl Instance {
     }
 
     /// Writes it, durably, whole or not at all.
-    pub fn store(&self, dir: &Path) -> Result<()> {
+    pub fn store(&self, dir: &Path) -> anyhow::Result<()> {
         let (path, new) = (dir.join("instance"), dir.join("instance.new"));
         let text = serde_json::to_vec(self).unwrap_or_default();
         let write = || -> std::io::Result<()> {

@@ -6,14 +6,18 @@
 
 mod aside;
 mod bounds;
+mod delivery;
 mod file;
 mod instance;
+mod live;
 mod queue;
 pub mod reader;
 mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod start_tests;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +28,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+pub use delivery::Delivery;
 use queue::Queue;
 
 /// Bytes that the file and its write-ahead log may take unless configured.
@@ -65,6 +70,8 @@ pub struct Entry {
     pub kind: String,
     /// Raw path of the home; `None` for gaps.
     pub home: Option<Vec<u8>>,
+    /// Its mount namespace, unless the host's own.
+    pub home_mnt_ns: Option<u32>,
     /// Raw name.
     pub name: Option<Vec<u8>>,
     /// tgid of the primary.
@@ -101,12 +108,30 @@ pub struct Gap {
 /// What was committed last; told to whoever delivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// The stream; changes when the file is set aside.
+    /// The stream; empty until a file could be opened, another once one was set aside.
     pub stream_id: Arc<str>,
     /// Oldest number that the file holds.
     pub oldest_seq: u64,
     /// Newest; 0: none.
     pub last_seq: u64,
+}
+
+/// What a file that was opened says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Last entries of the sessions that live; what was pushed since it was opened is counted in.
+    pub live: Vec<Entry>,
+    /// Until when that is known, ns since 1970: a daemon was there. `None`: the file is new.
+    pub until_ns: Option<i64>,
+}
+
+/// Why there is no journal.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The operator decides: the place is somebody else's. The error ends with the next step.
+    Ever(anyhow::Error),
+    /// It may pass: the disk is full, a right is missing. It is tried again.
+    Now(anyhow::Error),
 }
 
 /// `journal` of `status --json` (docs/json.md).
@@ -156,49 +181,50 @@ impl Status {
 pub struct Journal {
     queue: Arc<Queue>,
     committed: watch::Receiver<Committed>,
-    instance_id: String,
     path: PathBuf,
     writer: Option<JoinHandle<()>>,
-    /// Held for the daemon's life: one writer a directory.
-    _lock: std::fs::File,
 }
 
 impl Journal {
-    /// Opens or creates the file, sets aside one that cannot be used, and starts the writer. Errors are about the
-    /// directory, and end with the next step.
+    /// Opens or creates the file, sets aside one that cannot be used, and starts the writer. A disk that is full or
+    /// a directory that cannot be written is no error: it is told, and tried again.
+    ///
+    /// # Errors
+    ///
+    /// The place is another daemon's or another program's; or the machine has no thread left.
     pub fn open(options: Options) -> Result<Self> {
-        let dir = options.path.parent().unwrap_or(Path::new("/")).to_owned();
-        let lock = instance::claim(&dir)?;
-        let mut instance = instance::Instance::load(&dir)?;
-        if instance.opens.is_none() {
-            // Before the first journal, which names it.
-            instance = instance.with_opens(0);
-            instance.store(&dir)?;
-        }
-        let opened = file::open(&options, &instance)?;
-        instance.with_opens(opened.opens).store(&dir)?;
-        let (tell, committed) = watch::channel(opened.committed());
-        let queue = Arc::new(Queue::new(&opened, &options));
-        let (its_queue, path) = (Arc::clone(&queue), options.path.clone());
-        let instance_id = instance.id.clone();
-        let writer = writer::Writer::new(opened, options, instance, its_queue, tell);
+        let queue = Arc::new(Queue::new(&options));
+        let (tell, committed) = watch::channel(Committed::default());
+        let path = options.path.clone();
+        let mut writer = writer::Writer::new(options, Arc::clone(&queue), tell);
+        let wait = writer.open()?;
         let writer = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || writer.run())
+            .spawn(move || writer.run(wait))
             .context("cannot start the journal's thread; raise the limit of processes (ulimit -u)")?;
-        Ok(Self { queue, committed, instance_id, path, writer: Some(writer), _lock: lock })
+        Ok(Self { queue, committed, path, writer: Some(writer) })
     }
 
-    /// Numbers `entry` and queues it; `None` if there is no room: it is counted then, and a gap entry will say so.
-    /// Waits for nothing but a lock that nobody holds over I/O.
+    /// Numbers `entry` and queues it; `None` if there is no room, or no file: it is counted then, and a gap entry
+    /// will say so. Waits for nothing but a lock that nobody holds over I/O.
     pub fn push(&self, entry: Entry) -> Option<u64> {
         self.queue.push(entry)
     }
 
-    /// Who this state directory is, among daemons (`hosts.instance_id`).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn instance_id(&self) -> &str {
-        &self.instance_id
+    /// Last entries of the sessions that live, by what the file says; until [`Journal::resume`] takes them.
+    pub fn known(&self) -> Vec<Entry> {
+        self.queue.known()
+    }
+
+    /// From now on changes are told. Once for each file that is opened, also later ([`Journal::news`]): what it says
+    /// lives. The entry that says for how long nobody was there is made here.
+    pub fn resume(&self) -> Option<Resumed> {
+        self.queue.resume()
+    }
+
+    /// Told when [`Journal::resume`] has something to say: a file was opened.
+    pub fn news(&self) -> Arc<Notify> {
+        self.queue.news()
     }
 
     /// Where readers open it.
@@ -206,23 +232,14 @@ impl Journal {
         &self.path
     }
 
-    /// Tells of every commit; a receiver that sleeps through some sees the last.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn committed(&self) -> watch::Receiver<Committed> {
-        self.committed.clone()
+    /// What delivers.
+    pub fn delivery(&self) -> Delivery {
+        Delivery::new(Arc::clone(&self.queue), self.committed.clone(), self.path.clone())
     }
 
-    /// The mirror has everything of `stream_id` up to `seq`. Local history stays.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn acknowledged(&self, stream_id: &str, seq: u64) {
-        self.queue.acknowledged(stream_id, seq);
-    }
-
-    /// The mirror has entries of `stream_id` that this file lacks: an old file was put back. It is set aside and a
-    /// new stream begins, so that no number is given twice.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn begin_anew(&self, stream_id: &str) {
-        self.queue.begin_anew(stream_id);
+    /// The stream and the newest number given in it, committed or not; changes that got none so far.
+    pub fn numbered(&self) -> (Arc<str>, u64, u64) {
+        self.queue.numbered()
     }
 
     /// For `status`: from memory, without the disk.

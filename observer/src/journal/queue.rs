@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Entry, Gap, Options, Status, bounds, file};
+use tokio::sync::Notify;
+
+use super::live::{self, Live};
+use super::{Entry, Gap, Options, Resumed, Status, bounds, file};
+use crate::clock;
 use crate::show::time::unix_rfc3339;
 
 /// Entries that wait for the disk.
@@ -36,8 +40,17 @@ struct Lost {
 }
 
 struct State {
+    /// Empty: no file could be opened yet.
     stream_id: Arc<str>,
+    instance_id: Option<Arc<str>>,
     next_seq: u64,
+    /// The time without a daemon: told before anything else.
+    absence: Option<Gap>,
+    /// When the loop began to tell changes, ns since 1970: the absence ends there.
+    telling_since_ns: Option<i64>,
+    /// Sessions that live by what was numbered, until the loop takes them; and until when the file knew.
+    live: Option<Live>,
+    known_until_ns: Option<i64>,
     entries: VecDeque<(u64, Arc<Entry>)>,
     bytes: usize,
     lost: Lost,
@@ -57,14 +70,20 @@ struct State {
 pub struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    news: Arc<Notify>,
 }
 
 impl Queue {
-    /// Empty, after what `opened` holds.
-    pub fn new(opened: &file::Opened, options: &Options) -> Self {
-        let mut state = State {
-            stream_id: opened.stream_id.clone(),
-            next_seq: opened.last_seq + 1,
+    /// Empty, and without a file.
+    pub fn new(options: &Options) -> Self {
+        let state = State {
+            stream_id: Arc::from(""),
+            instance_id: None,
+            next_seq: 1,
+            absence: None,
+            telling_since_ns: None,
+            live: None,
+            known_until_ns: None,
             entries: VecDeque::new(),
             bytes: 0,
             lost: Lost::default(),
@@ -77,10 +96,7 @@ impl Queue {
             status: Status { state: "ok".into(), limit_bytes: options.max_bytes, ..Status::default() },
             undelivered_since: None,
         };
-        if let Some(gap) = &opened.first {
-            state.number(gap.clone());
-        }
-        Self { state: Mutex::new(state), wake: Condvar::new() }
+        Self { state: Mutex::new(state), wake: Condvar::new(), news: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -96,7 +112,7 @@ impl Queue {
             self.wake.notify_one();
             return None;
         }
-        if !state.has_room(size(&entry)) {
+        if !state.is_open() || !state.has_room(size(&entry)) {
             state.lose(&entry, None);
             return None;
         }
@@ -126,7 +142,7 @@ impl Queue {
         if std::mem::take(&mut state.begin_anew) {
             return Work::BeginAnew;
         }
-        if state.entries.is_empty() {
+        if state.entries.is_empty() && state.is_open() {
             state.settle_lost();
         }
         if state.stopping && state.entries.is_empty() {
@@ -138,10 +154,7 @@ impl Queue {
     /// Entries up to `seq` are committed.
     pub fn written(&self, seq: u64) {
         let mut state = self.lock();
-        state.failing = None;
-        state.status.failures = 0;
-        state.status.state = "ok".into();
-        state.status.last_error = None;
+        state.recovered();
         while state.entries.front().is_some_and(|(number, _)| *number <= seq) {
             if let Some((_, entry)) = state.entries.pop_front() {
                 state.bytes -= size(&entry);
@@ -163,24 +176,59 @@ impl Queue {
         state.status.failures
     }
 
-    /// A new stream begins: `opened.first`, and then what is queued, are its first entries.
-    pub fn restart(&self, opened: &file::Opened) {
+    /// A file is open: what is queued, and what is pushed from here on, are its next entries.
+    pub fn begin(&self, opened: &mut file::Opened, instance_id: &str) {
         let mut state = self.lock();
         let queued = std::mem::take(&mut state.entries);
         state.bytes = 0;
         state.stream_id = opened.stream_id.clone();
+        state.instance_id = Some(instance_id.into());
         state.next_seq = opened.last_seq + 1;
         (state.acknowledged, state.acknowledged_seen) = (0, 0);
         state.undelivered_since = None;
-        if let Some(first) = &opened.first {
-            state.number(first.clone());
-        }
+        (state.absence, state.known_until_ns) = opened.absence.take().unzip();
+        state.live = Some(std::mem::take(&mut opened.live));
+        state.status.oldest_seq = opened.oldest_seq;
+        state.status.last_seq = opened.last_seq;
+        state.recovered();
         for (_, entry) in queued {
             state.number(Arc::unwrap_or_clone(entry));
         }
+        self.news.notify_one();
     }
 
-    /// See [`super::Journal::acknowledged`].
+    /// See [`super::Journal::known`].
+    pub fn known(&self) -> Vec<Entry> {
+        self.lock().live.iter().flat_map(Live::values).cloned().collect()
+    }
+
+    /// See [`super::Journal::resume`].
+    pub fn resume(&self) -> Option<Resumed> {
+        let mut state = self.lock();
+        state.telling_since_ns.get_or_insert_with(now_ns);
+        let live = state.live.take()?;
+        state.settle_absence();
+        self.wake.notify_one();
+        Some(Resumed { live: live.into_values().collect(), until_ns: state.known_until_ns })
+    }
+
+    /// See [`super::Journal::news`].
+    pub fn news(&self) -> Arc<Notify> {
+        Arc::clone(&self.news)
+    }
+
+    /// See [`super::Journal::instance_id`].
+    pub fn instance_id(&self) -> Option<Arc<str>> {
+        self.lock().instance_id.clone()
+    }
+
+    /// See [`super::Journal::numbered`].
+    pub fn numbered(&self) -> (Arc<str>, u64, u64) {
+        let state = self.lock();
+        (state.stream_id.clone(), state.next_seq - 1, state.status.dropped)
+    }
+
+    /// See [`super::Delivery::acknowledged`].
     pub fn acknowledged(&self, stream_id: &str, seq: u64) {
         let mut state = self.lock();
         if *state.stream_id == *stream_id && seq > state.acknowledged {
@@ -194,7 +242,7 @@ impl Queue {
         self.lock().acknowledged
     }
 
-    /// See [`super::Journal::begin_anew`].
+    /// See [`super::Delivery::begin_anew`].
     pub fn begin_anew(&self, stream_id: &str) {
         let mut state = self.lock();
         if *state.stream_id == *stream_id {
@@ -234,7 +282,7 @@ impl Queue {
     pub fn status(&self, now_unix_ns: i128) -> Status {
         let state = self.lock();
         let mut status = state.status.clone();
-        status.stream_id = Some(state.stream_id.to_string());
+        status.stream_id = state.is_open().then(|| state.stream_id.to_string());
         status.queued = state.entries.len() as u64;
         status.delivered = state.acknowledged;
         status.utilisation = status.bytes as f64 / status.limit_bytes.max(1) as f64;
@@ -249,12 +297,36 @@ impl State {
         self.entries.len() < QUEUE_ENTRIES_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX
     }
 
+    fn is_open(&self) -> bool {
+        !self.stream_id.is_empty()
+    }
+
+    fn recovered(&mut self) {
+        self.failing = None;
+        self.status.failures = 0;
+        self.status.state = "ok".into();
+        self.status.last_error = None;
+    }
+
+    /// Gives `entry` its number, after what has to be said before it.
     fn number(&mut self, entry: Entry) -> u64 {
+        self.settle_absence();
+        if let Some(live) = &mut self.live {
+            live::fold(live, &entry);
+        }
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes += size(&entry);
         self.entries.push_back((seq, Arc::new(entry)));
         seq
+    }
+
+    /// Makes the entry that tells of the time without a daemon.
+    fn settle_absence(&mut self) {
+        let Some(mut gap) = self.absence.take() else { return };
+        let to_ns = self.telling_since_ns.unwrap_or_else(now_ns);
+        gap.to = unix_rfc3339(to_ns);
+        self.number(file::gap_entry(&gap, to_ns, clock::boottime().0, &self.boot_id));
     }
 
     fn lose(&mut self, entry: &Entry, reason: Option<&'static str>) {
@@ -282,6 +354,10 @@ impl State {
         };
         self.number(file::gap_entry(&gap, lost.to_ns, 0, &self.boot_id));
     }
+}
+
+fn now_ns() -> i64 {
+    i64::try_from(clock::realtime_ns()).unwrap_or(0)
 }
 
 /// What an entry takes of the queue.

@@ -94,7 +94,8 @@ impl Reader {
         bytes_max: usize,
     ) -> rusqlite::Result<Vec<Stored>> {
         let mut query = self.conn.prepare_cached(
-            "SELECT seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail
+            "SELECT seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail,
+                home_mnt_ns
              FROM entry WHERE seq > ?1
                 AND (?2 IS NULL OR name IS NULL OR name = ?2)
                 AND (?3 IS NULL OR home IS NULL OR home = ?3)
@@ -150,7 +151,9 @@ fn immutable(path: &Path) -> PathBuf {
     format!("file:{path}?immutable=1").into()
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+/// A row of these columns: seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail,
+/// home_mnt_ns.
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let unsigned = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
     Ok(Stored {
         seq: unsigned(0)?,
@@ -164,6 +167,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             pid: row.get(7)?,
             start_boottime_ns: row.get::<_, Option<i64>>(8)?.map(i64::cast_unsigned),
             detail: row.get(9)?,
+            home_mnt_ns: row.get(10)?,
         },
     })
 }

@@ -28,6 +28,7 @@ pub(super) fn entry(n: u64) -> Entry {
         boot_id: "boot".into(),
         kind: "session_changed".into(),
         home: Some(b"/srv/\xff".to_vec()),
+        home_mnt_ns: Some(7),
         name: Some(b"\xff".to_vec()),
         pid: Some(7),
         start_boottime_ns: Some(u64::MAX),
@@ -35,11 +36,18 @@ pub(super) fn entry(n: u64) -> Entry {
     }
 }
 
+/// Opened by a daemon that has had its first look.
+pub(super) fn begun(options: Options) -> Journal {
+    let journal = Journal::open(options).unwrap();
+    journal.resume();
+    journal
+}
+
 fn large(n: u64) -> Entry {
     Entry { detail: format!(r#"{{"n":{n},"pad":"{}"}}"#, "x".repeat(1_100)), ..entry(n) }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -47,7 +55,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn committed(journal: &Journal, seq: u64) {
+pub(super) fn committed(journal: &Journal, seq: u64) {
     until("committed", || journal.committed().borrow().last_seq >= seq);
 }
 
@@ -77,7 +85,7 @@ pub(super) fn assert_dense(entries: &[Stored]) {
 #[test]
 fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     let pushed: Vec<_> = (1..=100).map(entry).collect();
     for (seq, entry) in (1..).zip(&pushed) {
         assert_eq!(journal.push(entry.clone()), Some(seq));
@@ -91,7 +99,7 @@ fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
     drop(journal);
     // No log is left: also a reader without the right to make one reads it.
     assert!(!aside::suffixed(&dir.path().join("journal.sqlite"), "-wal").exists());
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     assert_eq!(journal.push(entry(101)), Some(102));
     committed(&journal, 102);
     let (again, read) = all(journal.path());
@@ -105,18 +113,19 @@ fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
 #[test]
 fn a_directory_has_one_journal_at_a_time_and_one_identity() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     let refused = Journal::open(options(dir.path())).err().unwrap().to_string();
     assert!(refused.contains("another observer") && refused.contains("--state-dir"), "{refused}");
-    let id = journal.instance_id().to_owned();
+    let id = journal.instance_id();
+    assert!(id.is_some());
     drop(journal);
-    assert_eq!(Journal::open(options(dir.path())).unwrap().instance_id(), id);
+    assert_eq!(begun(options(dir.path())).instance_id(), id);
 }
 
 #[test]
 fn size_is_bounded_and_the_oldest_go_with_a_gap() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) }).unwrap();
+    let journal = begun(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
     let mut largest = 0;
     let total = 6_000;
     for n in 1..=total {
@@ -149,12 +158,12 @@ fn size_is_bounded_and_the_oldest_go_with_a_gap() {
 #[test]
 fn age_is_bounded_and_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     let old = |n| Entry { at_unix_ns: 1_000_000_000 * i64::try_from(n).unwrap(), ..entry(n) };
     (1..=3_000).for_each(|n| assert!(journal.push(old(n)).is_some()));
     committed(&journal, 3_000);
     drop(journal);
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     committed(&journal, 3_001);
     until("aged", || {
         journal.committed().borrow().oldest_seq >= 2_999 || all(journal.path()).1[0].seq >= 2_999
@@ -186,14 +195,14 @@ fn a_file_that_is_no_journal_any_more_goes_aside() {
     ];
     for (reason, damage) in damage {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(options(dir.path())).unwrap();
+        let journal = begun(options(dir.path()));
         (1..=200).for_each(|n| assert!(journal.push(large(n)).is_some()));
         committed(&journal, 200);
         let path = journal.path().to_owned();
         drop(journal);
         let (stream, _) = all(&path);
         damage(&path);
-        let journal = Journal::open(options(dir.path())).unwrap();
+        let journal = begun(options(dir.path()));
         journal.push(entry(1));
         until("a new stream", || *journal.committed().borrow().stream_id != *stream);
         until("its entries", || journal.committed().borrow().last_seq >= 2);
@@ -222,14 +231,14 @@ fn files_set_aside_are_few_and_the_newest() {
 fn a_copy_put_back_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
-    drop(Journal::open(options(dir.path())).unwrap());
+    drop(begun(options(dir.path())));
     let copy = fs::read(&path).unwrap();
     for _ in 0..2 {
-        drop(Journal::open(options(dir.path())).unwrap());
+        drop(begun(options(dir.path())));
     }
     let (stream, _) = all(&path);
     fs::write(&path, copy).unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     committed(&journal, 1);
     let (new, read) = all(&path);
     assert_ne!(new, stream);
@@ -237,7 +246,7 @@ fn a_copy_put_back_is_noticed() {
     assert_eq!((first.reason.as_str(), first.previous_stream_id), ("restored", Some(stream)));
     drop(journal);
     fs::remove_file(&path).unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     committed(&journal, 1);
     assert_eq!(gap(&all(&path).1[0]).reason, "lost");
 }
@@ -256,7 +265,7 @@ fn another_database_is_left_alone() {
 #[test]
 fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(Options { delivers: true, ..options(dir.path()) }).unwrap();
+    let journal = begun(Options { delivers: true, ..options(dir.path()) });
     (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
     committed(&journal, 5);
     let stream = journal.committed().borrow().stream_id.clone();
@@ -278,7 +287,7 @@ fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
 #[test]
 fn a_full_queue_is_told_and_too_large_an_entry_too() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     // Another connection writes: the writer waits for it, and entries pile up.
     let other = rusqlite::Connection::open(journal.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -303,7 +312,7 @@ fn a_full_queue_is_told_and_too_large_an_entry_too() {
 #[test]
 fn a_reader_that_pauses_holds_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) }).unwrap();
+    let journal = begun(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
     (1..=10).for_each(|n| assert!(journal.push(large(n)).is_some()));
     committed(&journal, 10);
     let stuck = rusqlite::Connection::open(journal.path()).unwrap();
@@ -328,7 +337,7 @@ fn a_reader_that_pauses_holds_nothing_up() {
 #[test]
 fn filters_keep_gaps_and_what_matches() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(options(dir.path())).unwrap();
+    let journal = begun(options(dir.path()));
     for n in 1..=4 {
         let (home, kind) = if n % 2 == 0 { ("/a/x", "session_ended") } else { ("/b/x", "session_started") };
         let at_unix_ns = entry(n).at_unix_ns;

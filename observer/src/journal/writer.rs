@@ -1,5 +1,6 @@
 //! The thread that writes: what is queued, in one transaction, durable before it counts. It alone changes the file.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,9 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::file::{Reason, Trouble, trouble};
-use super::instance::Instance;
+use super::instance::{Instance, Lock};
 use super::queue::{Queue, Work};
-use super::{Committed, Entry, Options, bounds, file};
+use super::{Committed, Entry, Options, Unusable, bounds, file};
 use crate::clock;
 
 /// Entries of one transaction.
@@ -21,20 +22,31 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Ages are looked at this often.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
+/// It is noted this often that the daemon lives.
+const ALIVE_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub struct Writer {
-    /// `None` while a new file could not be made.
+    /// `None` before the directory could be claimed.
+    claim: Option<Claim>,
+    /// `None` while no file could be opened or made.
     conn: Option<Connection>,
     /// Why a new file is to be made.
     anew: Option<Reason>,
     options: Options,
-    instance: Instance,
     queue: Arc<Queue>,
     tell: watch::Sender<Committed>,
     unchecked: bool,
+    /// Nothing was written to this file since it was opened: what it says of its end still holds.
+    silent: bool,
     aged_at: Option<Instant>,
     retry: Duration,
+}
+
+/// The state directory is this process's.
+struct Claim {
+    lock: Lock,
+    instance: Instance,
 }
 
 /// Why a batch was not written.
@@ -50,25 +62,83 @@ impl From<rusqlite::Error> for Failed {
 }
 
 impl Writer {
-    /// A writer for `opened`.
-    pub fn new(
-        opened: file::Opened,
-        options: Options,
-        instance: Instance,
-        queue: Arc<Queue>,
-        tell: watch::Sender<Committed>,
-    ) -> Self {
-        let instance = instance.with_opens(opened.opens);
-        let (conn, unchecked) = (Some(opened.conn), opened.unchecked);
-        Self { conn, anew: None, options, instance, queue, tell, unchecked, aged_at: None, retry: RETRY_MIN }
+    /// A writer without a file.
+    pub fn new(options: Options, queue: Arc<Queue>, tell: watch::Sender<Committed>) -> Self {
+        Self {
+            claim: None,
+            conn: None,
+            anew: None,
+            options,
+            queue,
+            tell,
+            unchecked: false,
+            silent: false,
+            aged_at: None,
+            retry: RETRY_MIN,
+        }
     }
 
-    /// Writes until the queue says stop. A daemon that stops while writes fail is not kept: one last try.
-    pub fn run(mut self) {
-        let mut patience = Duration::ZERO;
+    /// Opens the file. Where that may succeed later, it is told, and the answer is how long to wait first.
+    pub fn open(&mut self) -> anyhow::Result<Duration> {
+        match self.try_open() {
+            Ok(()) => Ok(Duration::ZERO),
+            Err(Unusable::Ever(error)) => Err(error),
+            Err(Unusable::Now(error)) => {
+                Ok(self.failed(Failed::Other(file::reason(&error), format!("{error:#}"))))
+            }
+        }
+    }
+
+    fn try_open(&mut self) -> Result<(), Unusable> {
+        let dir = self.options.path.parent().unwrap_or(Path::new("/"));
+        let claim = match self.claim.take() {
+            Some(claim) => self.claim.insert(claim),
+            None => self.claim.insert(Claim::new(dir)?),
+        };
+        if claim.instance.opens.is_none() {
+            // Before the first journal, which names it.
+            let instance = claim.instance.with_opens(0);
+            instance.store(dir).map_err(Unusable::Now)?;
+            claim.instance = instance;
+        }
+        let opened = match self.anew.clone() {
+            Some(reason) => {
+                file::begin_anew(&self.options, &claim.instance, reason).map_err(Unusable::Now)?
+            }
+            None => file::open(&self.options, &claim.instance, &claim.lock)?,
+        };
+        let instance = claim.instance.with_opens(opened.opens);
+        match instance.store(dir) {
+            Ok(()) => claim.instance = instance,
+            // The file may be one ahead of it.
+            Err(error) => eprintln!("observer: warning: {error:#}"),
+        }
+        claim.lock.note_alive(clock::realtime_ns());
+        self.take(opened);
+        Ok(())
+    }
+
+    fn take(&mut self, mut opened: file::Opened) {
+        let id = self.claim.as_ref().map(|claim| claim.instance.id.as_str()).unwrap_or_default();
+        self.queue.begin(&mut opened, id);
+        self.tell.send_replace(Committed {
+            stream_id: opened.stream_id,
+            oldest_seq: opened.oldest_seq,
+            last_seq: opened.last_seq,
+        });
+        self.anew = None;
+        self.unchecked = opened.unchecked;
+        self.silent = opened.unchecked;
+        self.conn = Some(opened.conn);
+    }
+
+    /// Writes until the queue says stop, after a first wait. A daemon that stops while writes fail is not kept: one
+    /// last try.
+    pub fn run(mut self, wait: Duration) {
+        let mut patience = wait;
         loop {
             let stopping = self.queue.is_stopping();
-            let result = match self.queue.work(patience, BATCH_MAX) {
+            let result = match self.queue.work(patience.min(ALIVE_EVERY), BATCH_MAX) {
                 Work::Stop => break,
                 Work::BeginAnew => {
                     let message = "the mirror has entries that this file lacks: it was put back from a copy";
@@ -77,24 +147,30 @@ impl Writer {
                 }
                 Work::Write(batch) => self.step(&batch),
             };
+            if let Some(claim) = &self.claim {
+                claim.lock.note_alive(clock::realtime_ns());
+            }
             patience = match result {
-                Ok(()) => {
-                    self.retry = RETRY_MIN;
-                    if self.anew.is_some() || self.age_due() { Duration::ZERO } else { AGE_EVERY }
-                }
+                // A file that is given up as soon as it is made is not made without end.
+                Ok(()) if self.conn.is_none() => self.longer(),
+                Ok(()) if self.age_due() => Duration::ZERO,
+                Ok(()) => ALIVE_EVERY,
                 Err(_) if stopping => break,
                 Err(failed) => self.failed(failed),
             };
         }
-        if let Some(conn) = self.conn.take() {
+        if let Some(conn) = self.conn.take().filter(|_| !self.silent) {
             file::close(conn);
         }
     }
 
     fn step(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), Failed> {
-        if let Some(reason) = self.anew.clone() {
+        if self.conn.is_none() {
             // What is queued gets other numbers: it is asked for again.
-            return self.begin_anew(reason);
+            return self.try_open().map_err(|unusable| {
+                let (Unusable::Ever(error) | Unusable::Now(error)) = unusable;
+                Failed::Other(file::reason(&error), format!("{error:#}"))
+            });
         }
         if std::mem::take(&mut self.unchecked)
             && let Some(conn) = &self.conn
@@ -128,16 +204,23 @@ impl Writer {
         let age_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let oldest_at = age_due.then(|| bounds::oldest_at_ns(clock::realtime_ns(), self.options.max_age));
         let tx = conn.transaction()?;
+        if self.silent && !batch.is_empty() {
+            file::set_meta(&tx, "closed_at_ns", 0)?;
+        }
         let bound = self.options.max_bytes;
         let expired = bounds::expire(&tx, &usage, coming as u64, bound, oldest_at, &self.options.boot_id)?;
         for (seq, entry) in batch {
-            bounds::insert(&tx, *seq, entry)?;
+            bounds::add(&tx, *seq, entry)?;
         }
         tx.commit()?;
         if age_due && expired == 0 {
             self.aged_at = Some(Instant::now());
         }
         // From here on it is committed: what fails below is no reason to write it again.
+        self.silent &= batch.is_empty();
+        if !batch.is_empty() {
+            self.retry = RETRY_MIN;
+        }
         self.queue.written(batch.last().map_or(0, |(last, _)| *last));
         self.tell(expired)
     }
@@ -169,7 +252,7 @@ impl Writer {
             Failed::Sqlite(error) => match trouble(&error) {
                 Trouble::Corrupt => {
                     self.give_up("corrupt", error.to_string());
-                    return Duration::ZERO;
+                    return self.longer();
                 }
                 Trouble::Full => ("disk_full", error.to_string()),
                 Trouble::Other => ("write_failed", error.to_string()),
@@ -177,12 +260,21 @@ impl Writer {
             Failed::Other(reason, message) => (reason, message),
         };
         if self.queue.failed(reason, message.clone()) == 1 {
+            let kept = match self.conn {
+                Some(_) => "entries are kept in memory as far as they fit",
+                None => "no history is kept until then",
+            };
+            let path = file::shown(&self.options.path);
             eprintln!(
-                "observer: warning: the journal {} cannot be written ({message}); entries are kept in memory as far as \
-                 they fit, and it is tried again. Look at its disk",
-                file::shown(&self.options.path)
+                "observer: warning: the journal {path} cannot be written: {message}; look at its disk and its rights. \
+                 It is tried again, {kept}"
             );
         }
+        self.longer()
+    }
+
+    /// How long to wait this time; the next time longer.
+    fn longer(&mut self) -> Duration {
         let wait = self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);
         wait
@@ -194,22 +286,13 @@ impl Writer {
         self.conn = None;
         self.anew = Some(Reason { word, message, previous });
     }
+}
 
-    fn begin_anew(&mut self, reason: Reason) -> Result<(), Failed> {
-        // A try that failed half-way has set the old file aside already: what is there now is its own.
-        let opened = file::begin_anew(&self.options, &self.instance, reason)
-            .map_err(|error| Failed::Other("write_failed", format!("{error:#}")))?;
-        self.anew = None;
-        self.instance = self.instance.with_opens(opened.opens);
-        if let Some(dir) = self.options.path.parent()
-            && let Err(error) = self.instance.store(dir)
-        {
-            eprintln!("observer: warning: {error:#}");
-        }
-        self.queue.restart(&opened);
-        self.tell.send_replace(opened.committed());
-        self.conn = Some(opened.conn);
-        Ok(())
+impl Claim {
+    fn new(dir: &Path) -> Result<Self, Unusable> {
+        let lock = Lock::claim(dir)?;
+        let instance = Instance::load(dir).map_err(Unusable::Now)?;
+        Ok(Self { lock, instance })
     }
 }
 

@@ -20,7 +20,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 const JSON_ESCAPE_BASE: u32 = 0x10_fe00;
 
 /// Bytes in a JSON string, by the scheme above.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Text<'a>(pub Cow<'a, [u8]>);
 
 impl<'a> From<&'a [u8]> for Text<'a> {

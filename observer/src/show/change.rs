@@ -59,6 +59,29 @@ pub fn body(kind: &str, at: BootTime, wall_offset_ns: i64, subject: impl Seriali
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+/// A change of a session that the daemon found when it was made: it happened before.
+#[derive(Serialize)]
+pub struct Found<'a> {
+    /// When it happened; where that is not known, until when it had.
+    pub at: String,
+    /// The same in boot time; null: in another boot.
+    pub boottime_ns: Option<Big>,
+    /// What it is.
+    pub kind: &'a str,
+    /// When it was found.
+    pub found_at: String,
+    /// The session after it.
+    #[serde(flatten)]
+    pub session: SessionJson<'a>,
+}
+
+impl Found<'_> {
+    /// As [`body`].
+    pub fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
 /// `body`, an object, with the journal's number of the change; null: the journal has none for it.
 pub fn journaled(body: &[u8], event_seq: Option<u64>) -> Vec<u8> {
     let number = event_seq.map_or_else(|| "null".into(), |seq| seq.to_string());

@@ -34,7 +34,7 @@ pub struct SessionJson<'a> {
     pub moved_to: Option<Text<'a>>,
     /// The home itself was deleted.
     pub home_deleted: bool,
-    /// `died`, `execed_away` or `replaced`.
+    /// `died`, `execed_away`, `replaced` or `not_admitted`.
     pub end_reason: Option<Cow<'a, str>>,
     /// Starts in this home, oldest first, at most 64.
     pub starts: Vec<String>,

@@ -19,6 +19,11 @@ pub fn unix_rfc3339(unix_ns: i64) -> Option<String> {
     Timestamp::from_nanosecond(i128::from(unix_ns)).ok().map(|time| format!("{time:.3}"))
 }
 
+/// ns since 1970 of an RFC 3339 moment; `None` if it is none.
+pub fn unix_ns(rfc3339: &str) -> Option<i64> {
+    i64::try_from(rfc3339.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+}
+
 fn timestamp(at: BootTime, wall_offset_ns: i64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(at.0) + i128::from(wall_offset_ns)).ok()
 }

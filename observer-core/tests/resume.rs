@@ -1,0 +1,215 @@
+//! A core that is begun anew and told what the one before it knew, one fact a test.
+
+mod support;
+
+use observer_core::resume::Known;
+use observer_core::session::{State, TtyRule};
+use observer_core::{BootTime, Input, Rule, Session};
+use support::{Glob, Proc, World, globs, rule, shell};
+
+fn at_home(world: &mut World) -> Proc {
+    let mut bash = shell(world);
+    world.chdir(&mut bash, "/srv/a");
+    world.take();
+    bash
+}
+
+/// The next daemon: it finds `procs`, and is told of `sessions`.
+fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session, bool)]) -> World {
+    let mut world = World::new(rules);
+    world.now = before.now + 5_000_000_000;
+    world.dirs.clone_from(&before.dirs);
+    world.pass(procs);
+    for (session, had_tty) in sessions {
+        let at = world.tick_clock();
+        let known = Known {
+            home: &session.home,
+            primary: session.primary,
+            state: session.state,
+            since: session.since,
+            had_tty: *had_tty,
+            starts: &session.starts,
+        };
+        world.feed(Input::Resume { at, known });
+    }
+    world.assert_folded();
+    world
+}
+
+fn session(world: &World) -> Session {
+    world.session("/srv/a").expect("a row")
+}
+
+/// What the next daemon shows is what the one before showed.
+#[track_caller]
+fn assert_same(before: &Session, after: &Session) {
+    let of =
+        |it: &Session| (it.home.clone(), it.primary, it.state, it.since, it.moved_to.clone(), it.cwd_deleted);
+    assert_eq!(of(before), of(after));
+    assert_eq!((before.wrapper, before.roots), (after.wrapper, after.roots));
+    assert_eq!(before.starts.len(), after.starts.len(), "{:?}, {:?}", before.starts, after.starts);
+}
+
+#[test]
+fn a_live_session_keeps_its_starts_and_since_when_it_is() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let sudo = world.spawn(&bash, 19, "sudo");
+    let mut claude = world.spawn(&sudo, 20, "claude");
+    world.now += 7_000_000_000;
+    world.exec(&mut claude, "claude");
+    let before = session(&world);
+    assert_eq!(before.starts.len(), 2);
+    let mut after = next(&world, vec![rule()], &[&bash, &sudo, &claude], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    // And goes on: a re-exec is one start more, its end one end.
+    after.take();
+    after.exec(&mut claude, "claude");
+    assert_eq!(session(&after).starts.len(), 3);
+    after.exit(&claude, 9);
+    assert_eq!(session(&after).state, State::Ended);
+}
+
+#[test]
+fn a_moment_kept_in_milliseconds_is_no_start_of_its_own() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    world.now += 1_234_567_891;
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut before = session(&world);
+    let started = claude.key.start_boottime.0;
+    before.starts = vec![BootTime(started / 1_000_000 * 1_000_000)];
+    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    assert_eq!(session(&after).starts.len(), 1);
+}
+
+#[test]
+fn who_lost_the_terminal_stays_detached_though_the_rule_asks_for_one() {
+    let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
+    let mut world = World::new(vec![pty()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    claude.tty = None;
+    let (at, key) = (world.tick_clock(), claude.key);
+    world.feed(Input::Ids { at, key, sid: 1, pgid: 1, tty: None });
+    let before = session(&world);
+    assert_eq!(before.state, State::Detached);
+    let mut after = next(&world, vec![pty()], &[&bash, &claude], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    assert!(after.said.watched.contains(&claude.key));
+    after.exit(&claude, 9);
+    assert_eq!(session(&after).state, State::Ended);
+    // Without the memory of a terminal no rule admits it.
+    let after = next(&world, vec![pty()], &[&bash, &claude], &[(before, false)]);
+    assert!(after.session("/srv/a").is_none());
+}
+
+#[test]
+fn who_lost_the_terminal_while_nobody_looked_is_detached_from_then_on() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let before = session(&world);
+    claude.tty = None;
+    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    let now = session(&after);
+    assert_eq!(now.state, State::Detached);
+    assert!(now.since > before.since);
+}
+
+#[test]
+fn who_left_has_left_and_comes_back() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/tmp");
+    let before = session(&world);
+    assert_eq!(before.state, State::Left);
+    let mut after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    after.chdir(&mut claude, "/srv/a");
+    assert_eq!(session(&after).state, State::Live);
+}
+
+#[test]
+fn who_went_to_another_home_meanwhile_left_the_one_and_is_in_the_other() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let before = session(&world);
+    claude.cwd = "/srv/b".into();
+    world.dir("/srv/b");
+    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    assert_eq!(session(&after).state, State::Left);
+    let other = after.session("/srv/b").expect("a row");
+    assert_eq!((other.state, other.primary), (State::Live, claude.key));
+}
+
+#[test]
+fn a_deleted_home_is_still_its_primarys() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    claude.deleted = true;
+    world.pass(&[&bash, &claude]);
+    let before = session(&world);
+    assert!(before.cwd_deleted && before.state == State::Live);
+    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+}
+
+#[test]
+fn a_primary_stays_before_another_root_that_a_rule_admits() {
+    let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
+    let mut world = World::new(vec![pty()]);
+    let bash = at_home(&mut world);
+    let mut first = world.spawn(&bash, 20, "claude");
+    let sudo = world.spawn(&bash, 21, "sudo");
+    let second = world.spawn(&sudo, 22, "claude");
+    first.tty = None;
+    let (at, key) = (world.tick_clock(), first.key);
+    world.feed(Input::Ids { at, key, sid: 1, pgid: 1, tty: None });
+    let before = session(&world);
+    assert_eq!((before.primary, before.roots), (first.key, 2));
+    let mut after = next(&world, vec![pty()], &[&bash, &first, &sudo, &second], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    assert_eq!(after.said.watched.iter().copied().collect::<Vec<_>>(), [first.key]);
+    after.exit(&first, 9);
+    assert_eq!(session(&after).primary, second.key);
+}
+
+#[test]
+fn nobody_is_resumed_who_is_dead_or_whom_the_rules_would_not_admit() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let before = session(&world);
+    let after = next(&world, vec![rule()], &[&bash], &[(before.clone(), true)]);
+    assert!(after.session("/srv/a").is_none());
+    // Other rules, another home.
+    claude.cwd = "/tmp".into();
+    world.dir("/tmp");
+    for rules in [
+        vec![Rule { comm: globs(&["codex"]), ..rule() }],
+        vec![Rule { uid: Some(8), ..rule() }],
+        vec![Rule { home: observer_core::session::HomeRule::Prefix(Box::new(Glob("/home/*"))), ..rule() }],
+        vec![],
+    ] {
+        let after = next(&world, rules, &[&bash, &claude], &[(before.clone(), true)]);
+        assert!(after.session("/srv/a").is_none());
+    }
+}
+
+#[test]
+fn what_began_since_keeps_its_home_and_the_starts_there() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let before = session(&world);
+    world.exit(&claude, 9);
+    world.now += 2_000_000;
+    let codex = world.spawn(&bash, 21, "codex");
+    let after = next(&world, vec![rule()], &[&bash, &codex], &[(before, true)]);
+    assert_eq!(session(&after).primary, codex.key);
+    assert_eq!(session(&after).starts.len(), 2);
+}

@@ -1,0 +1,192 @@
+//! What a journal makes of the one before it, and of a place that cannot be written.
+
+use std::fs;
+use std::path::Path;
+
+use super::crash_tests::on_a_small_disk;
+use super::instance::Lock;
+use super::tests::{all, assert_dense, begun, committed, entry, gap, options, until};
+use super::*;
+use crate::clock;
+
+/// A session's entry, of the home `/srv/NAME`.
+fn session(kind: &str, name: &str, n: u64) -> Entry {
+    let home = Some(format!("/srv/{name}").into_bytes());
+    Entry { kind: kind.into(), home, home_mnt_ns: None, name: Some(name.into()), ..entry(n) }
+}
+
+/// What a journal that is opened now is told to live: names and details, by home.
+fn live(options: Options) -> Vec<(String, String)> {
+    let journal = Journal::open(options).unwrap();
+    let live = journal.resume().unwrap().live;
+    live.into_iter().map(|it| (String::from_utf8(it.name.unwrap()).unwrap(), it.detail)).collect()
+}
+
+#[test]
+fn who_lives_by_the_entries_is_known_to_the_next_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    let other = Entry { home_mnt_ns: Some(5), ..session("session_started", "b", 3) };
+    let entries = [
+        session("session_started", "a", 1),
+        session("session_started", "b", 2),
+        other.clone(),
+        session("session_changed", "a", 4),
+        session("session_started", "c", 5),
+        session("session_ended", "c", 6),
+        session("session_ended", "b", 7),
+        Entry { kind: "gap_opened".into(), home: None, name: None, ..entry(8) },
+    ];
+    let count = entries.len() as u64;
+    entries.into_iter().for_each(|entry| assert!(journal.push(entry).is_some()));
+    committed(&journal, count);
+    drop(journal);
+    let journal = Journal::open(options(dir.path())).unwrap();
+    assert_eq!(journal.known().len(), 2);
+    let resumed = journal.resume().unwrap();
+    assert_eq!(resumed.live.len(), 2);
+    assert_eq!(resumed.live[0].detail, r#"{"n":4}"#);
+    assert_eq!(resumed.live[1], other, "the same path in another namespace is another home");
+    assert!(resumed.until_ns.is_some());
+    assert!(journal.known().is_empty() && journal.resume().is_none(), "told once");
+}
+
+#[test]
+fn who_lives_outlives_the_entry_that_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };
+    let journal = begun(options.clone());
+    assert_eq!(journal.push(session("session_started", "old", 1)), Some(1));
+    let pad = "x".repeat(2_000);
+    for n in 2..=4_000 {
+        until("room", || journal.queue.waiting() < 500);
+        let detail = format!(r#"{{"n":{n},"pad":"{pad}"}}"#);
+        let kind = if n % 2 == 0 { "session_started" } else { "session_ended" };
+        assert!(journal.push(Entry { detail, ..session(kind, "busy", n) }).is_some());
+    }
+    committed(&journal, 4_000);
+    assert!(journal.status(0).expired > 1_000);
+    drop(journal);
+    let live = live(options);
+    assert_eq!(live.len(), 2);
+    assert_eq!(live[1], ("old".into(), r#"{"n":1}"#.into()));
+}
+
+#[test]
+fn an_absence_lasts_until_changes_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(begun(options(dir.path())));
+    // A daemon that ends in its first look has told nothing.
+    drop(Journal::open(options(dir.path())).unwrap());
+    let before = clock::realtime_ns();
+    let journal = Journal::open(options(dir.path())).unwrap();
+    let between = clock::realtime_ns();
+    while clock::realtime_ns() < between + 3_000_000 {
+        std::hint::spin_loop();
+    }
+    let resumed = journal.resume().unwrap();
+    assert!(i128::from(resumed.until_ns.unwrap()) < before);
+    committed(&journal, 1);
+    let (_, read) = all(journal.path());
+    assert_eq!(read.len(), 1);
+    let absence = gap(&read[0]);
+    let ns = |text: &Option<String>| crate::show::time::unix_ns(text.as_deref().unwrap()).unwrap();
+    // Shown to the millisecond.
+    assert_eq!(ns(&absence.from), resumed.until_ns.unwrap() / 1_000_000 * 1_000_000);
+    assert!(i128::from(ns(&absence.to)) > between, "{absence:?}");
+}
+
+#[test]
+fn until_when_a_daemon_lived_is_known_of_one_that_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = Lock::claim(dir.path()).unwrap();
+    assert_eq!(lock.alive_before_ns, 0);
+    lock.note_alive(1_700_000_000_000_000_001);
+    lock.note_alive(1_700_000_000_000_000_002);
+    drop(lock);
+    assert_eq!(Lock::claim(dir.path()).unwrap().alive_before_ns, 1_700_000_000_000_000_002);
+    fs::write(dir.path().join("lock"), "no number").unwrap();
+    assert_eq!(Lock::claim(dir.path()).unwrap().alive_before_ns, 0);
+}
+
+/// Nobody can write there until the file is gone.
+#[test]
+fn a_place_that_cannot_be_written_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("state");
+    fs::write(&place, "in the way").unwrap();
+    let journal = begun(options(&place));
+    let status = journal.status(0);
+    assert_eq!((status.state.as_str(), status.failures, status.stream_id), ("failing", 1, None));
+    let error = status.last_error.unwrap();
+    assert!(error.contains("--state-dir"), "the next step: {error}");
+    assert_eq!((journal.instance_id(), &*journal.committed().borrow().stream_id), (None, ""));
+    assert_eq!([1, 2, 3].map(|n| journal.push(entry(n))), [None; 3]);
+    assert_eq!(journal.status(0).dropped, 3);
+    fs::remove_file(&place).unwrap();
+    until("it is open", || journal.status(0).state == "ok");
+    assert_eq!(journal.resume().unwrap(), Resumed::default());
+    until("the gap", || journal.committed().borrow().last_seq == 1);
+    assert_eq!(journal.push(entry(4)), Some(2));
+    committed(&journal, 2);
+    let (_, read) = all(journal.path());
+    assert_eq!((gap(&read[0]).count, gap(&read[0]).reason.as_str()), (Some(3), "write_failed"));
+    assert_eq!(read[1].entry, entry_of(&read[1].entry, 4));
+}
+
+/// `like`, but for what [`entry`] fixes.
+fn entry_of(like: &Entry, n: u64) -> Entry {
+    Entry { at_unix_ns: like.at_unix_ns, ..entry(n) }
+}
+
+fn fill(dir: &Path) -> std::path::PathBuf {
+    use std::io::Write as _;
+    let ballast = dir.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    let full = loop {
+        if let Err(error) = file.write_all(&[0; 4_096]) {
+            break error.kind();
+        }
+    };
+    assert_eq!(full, std::io::ErrorKind::StorageFull);
+    ballast
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_costs_a_gap_that_counts() {
+    // SAFETY: reads a number.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("not tried: mounting a small file system needs root");
+        return;
+    }
+    on_a_small_disk("6m", |dir| {
+        // The first time, and with a journal there.
+        for (life, lost) in [(1, 5), (2, 7)] {
+            let ballast = fill(dir);
+            let journal = begun(options(dir));
+            let status = journal.status(0);
+            assert_eq!(status.state, "failing", "life {life}: {status:?}");
+            (0..lost).for_each(|n| assert_eq!(journal.push(entry(n)), None));
+            until("it is tried again", || journal.status(0).failures > 1);
+            let status = journal.status(0);
+            assert_eq!((status.state.as_str(), status.dropped), ("failing", lost), "{status:?}");
+            fs::remove_file(&ballast).unwrap();
+            until("there is room", || journal.status(0).state == "ok");
+            assert_eq!(journal.resume().unwrap().live.len(), usize::from(life == 2));
+            until("the gap", || journal.status(0).queued == 0 && journal.status(0).last_seq > 0);
+            let seq = journal.push(session("session_started", "a", life)).unwrap();
+            committed(&journal, seq);
+            let (_, read) = all(journal.path());
+            assert_dense(&read);
+            let reasons: Vec<_> = read.iter().filter(|stored| stored.entry.kind == "gap").map(gap).collect();
+            let reasons: Vec<_> = reasons.iter().map(|gap| (gap.reason.as_str(), gap.count)).collect();
+            let expected = [("disk_full", Some(5)), ("not_running", None), ("disk_full", Some(7))];
+            assert_eq!(reasons, expected[..if life == 1 { 1 } else { 3 }]);
+            assert_eq!(read.last().unwrap().seq, seq);
+        }
+        // Nothing half-made is left.
+        let mut left: Vec<_> = fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["instance", "journal.sqlite", "lock"]);
+    });
+}

@@ -1,0 +1,201 @@
+//! A disk that is full, when the daemon starts and while it runs: the map goes on, history has a gap with the count.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use observer_tests::stage::Casting;
+use observer_tests::text::u64_any;
+use observer_tests::{Daemon, Options, Stage, Watch, eventually};
+use serde_json::Value;
+
+use crate::{SOON, Scene, count, kind};
+
+/// A file system of some MiB, there as long as this is.
+struct SmallDisk {
+    at: PathBuf,
+    ballast: PathBuf,
+}
+
+impl SmallDisk {
+    fn new(stage: &Stage, mib: u32) -> Self {
+        let at = stage.mkdir("disk");
+        let name = CString::new(at.to_str().expect("a path of ours")).expect("no NUL");
+        let size = CString::new(format!("size={mib}m")).expect("no NUL");
+        // SAFETY: terminated strings that outlive the call.
+        let mounted = unsafe {
+            libc::mount(c"none".as_ptr(), name.as_ptr(), c"tmpfs".as_ptr(), 0, size.as_ptr().cast())
+        };
+        assert_eq!(mounted, 0, "mount {}: {}", at.display(), std::io::Error::last_os_error());
+        Self { ballast: at.join("ballast"), at }
+    }
+
+    /// Not a byte is left.
+    fn fill(&self) {
+        let mut file = File::create(&self.ballast).expect("create the ballast");
+        let full = loop {
+            if let Err(error) = file.write_all(&[0; 4_096]) {
+                break error.kind();
+            }
+        };
+        assert_eq!(full, std::io::ErrorKind::StorageFull);
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(&self.ballast).expect("remove the ballast");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let name = CString::new(self.at.to_str().expect("a path of ours")).expect("no NUL");
+        // SAFETY: a terminated string that outlives the call.
+        unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+/// Changes of sessions that the watcher heard of: (number in the journal, kind, cwd).
+fn heard(watch: &Watch) -> Vec<(Option<u64>, String, Value)> {
+    let frames = watch.frames().into_iter().map(|frame| frame.0);
+    let changes =
+        frames.filter(|frame| kind(frame).starts_with("session_") || kind(frame).starts_with("gap"));
+    changes.map(|it| (u64_any(&it, "event_seq"), kind(&it).to_owned(), it["cwd"].clone())).collect()
+}
+
+fn state(scene: &Scene, state: &str) -> Value {
+    eventually(&format!("the journal is {state}"), Duration::from_secs(40), || {
+        let journal = scene.journal();
+        if journal["state"] == state { Ok(journal) } else { Err(format!("{journal}")) }
+    })
+}
+
+/// What the watcher heard is in history, once, but for what a gap counts.
+#[track_caller]
+fn assert_told(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
+    let told = scene.history(&[]);
+    let count = told.len();
+    let by_seq: BTreeMap<u64, Value> =
+        told.into_iter().map(|entry| (u64_any(&entry, "event_seq").expect("a number"), entry)).collect();
+    assert_eq!(by_seq.len(), count, "no number twice");
+    let (first, last) = (by_seq.keys().next().copied(), by_seq.keys().last().copied());
+    assert_eq!((first, last), (Some(1), Some(count as u64)), "no holes");
+    for (seq, of, cwd) in heard(watch) {
+        let Some(seq) = seq else { continue };
+        let entry = by_seq.get(&seq).unwrap_or_else(|| panic!("{seq} ({of}) is lost"));
+        assert_eq!((kind(entry), &entry["cwd"]), (of.as_str(), &cwd), "{seq}");
+    }
+    by_seq
+}
+
+fn gaps(told: &BTreeMap<u64, Value>) -> Vec<(String, Option<u64>)> {
+    let gaps = told.values().filter(|entry| kind(entry) == "gap");
+    gaps.map(|gap| (gap["reason"].as_str().expect("a reason").to_owned(), u64_any(gap, "count"))).collect()
+}
+
+fn row_is(scene: &Scene, home: &Path, pid: u32, cwd: &Path) {
+    let row = scene.row(home).expect("a row");
+    assert_eq!((u64_any(&row, "pid"), row["cwd"].as_str()), (Some(pid.into()), cwd.to_str()), "{row:#}");
+}
+
+#[test]
+fn full_at_the_start_the_map_goes_on_and_a_gap_counts() {
+    let stage = Stage::new();
+    let disk = SmallDisk::new(&stage, 8);
+    disk.fill();
+    let config = Some(Scene::config(&stage, ""));
+    let state_dir = Some(disk.at.clone());
+    let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
+    let scene = Scene { stage, daemon };
+    let log = std::fs::read_to_string(scene.daemon.log()).expect("the log");
+    assert!(log.contains("warning") && log.contains("look at its disk"), "{log}");
+    let journal = state(&scene, "failing");
+    assert!(journal["last_error"].is_string() && journal["stream_id"].is_null(), "{journal:#}");
+    let watch = Watch::sessions(&scene.daemon);
+    let home = scene.home("busy");
+    let below = scene.stage.mkdir("homes/busy/below");
+    let mut agent = scene.agent(&home, None);
+    for _ in 0..50 {
+        agent.chdir(&below);
+        row_is(&scene, &home, agent.pid, &below);
+        agent.chdir(&home);
+        row_is(&scene, &home, agent.pid, &home);
+    }
+    disk.free();
+    state(&scene, "ok");
+    let told = eventually("the session is told", SOON, || {
+        let told = scene.told(&home);
+        if told.is_empty() { Err("nothing".into()) } else { Ok(told) }
+    });
+    let lost = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
+    assert!(lost > 100, "{lost}");
+    assert_eq!(kind(&told[0]), "session_started");
+    assert!(told[0]["found_at"].is_string(), "{told:#?}");
+    agent.killed(libc::SIGKILL);
+    eventually("its end is told", SOON, || match scene.told(&home).last() {
+        Some(last) if kind(last) == "session_ended" && last["death"]["signal"] == 9 => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    let told = assert_told(&scene, &watch);
+    assert_eq!(gaps(&told), [("disk_full".into(), Some(lost))]);
+    assert_eq!(scene.journal()["dropped"], lost);
+}
+
+#[test]
+fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
+    let stage = Stage::new();
+    let disk = SmallDisk::new(&stage, 24);
+    let scene = {
+        let config = Some(Scene::config(&stage, ""));
+        let state_dir = Some(disk.at.clone());
+        let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
+        Scene { stage, daemon }
+    };
+    let watch = Watch::sessions(&scene.daemon);
+    let home = scene.home("busy");
+    let below = scene.stage.mkdir("homes/busy/below");
+    // Entries of some size: 8 MiB of them wait in memory.
+    let args = (0..40).map(|_| "x".repeat(90).into()).collect();
+    let program = Some(scene.stage.program("agent"));
+    let mut agent =
+        scene.stage.cast(&Casting { program, args, dir: Some(home.clone()), ..Casting::default() });
+    scene.wait_live(&home, &agent);
+    disk.fill();
+    // As much as waits in memory is lost by nobody.
+    for _ in 0..50 {
+        agent.chdir(&below);
+        agent.chdir(&home);
+    }
+    state(&scene, "failing");
+    disk.free();
+    state(&scene, "ok");
+    eventually("all is written", SOON, || match scene.journal()["queued"].as_u64() {
+        Some(0) => Ok(()),
+        queued => Err(format!("{queued:?}")),
+    });
+    assert_eq!(gaps(&assert_told(&scene, &watch)), []);
+    assert_eq!(scene.journal()["dropped"], 0);
+    // And more.
+    disk.fill();
+    for _ in 0..2_500 {
+        agent.chdir(&below);
+        agent.chdir(&home);
+    }
+    row_is(&scene, &home, agent.pid, &home);
+    let lost = scene.journal()["dropped"].as_u64().expect("a number");
+    assert!(lost > 100, "{lost}");
+    disk.free();
+    state(&scene, "ok");
+    agent.killed(libc::SIGKILL);
+    eventually("its end is told", SOON, || match scene.told(&home).last() {
+        Some(last) if kind(last) == "session_ended" => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    let told = assert_told(&scene, &watch);
+    let unnumbered = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
+    assert_eq!(gaps(&told), [("disk_full".into(), Some(unnumbered))]);
+    assert_eq!(scene.journal()["dropped"], unnumbered);
+    assert_eq!(count(&told.into_values().collect::<Vec<_>>(), "session_ended"), 1);
+}

@@ -1,0 +1,103 @@
+//! The journal of a real daemon: what history says of sessions, whatever becomes of the daemon, its disk and its
+//! file.
+#![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
+
+mod disk;
+mod restart;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use observer_tests::stage::Casting;
+use observer_tests::{Daemon, Options, Pty, Puppet, Stage, eventually};
+use serde_json::Value;
+
+/// For an entry to be on the disk.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A daemon whose one rule admits what is called `agent` below the stage's `homes`.
+struct Scene {
+    stage: Stage,
+    daemon: Daemon,
+}
+
+impl Scene {
+    #[track_caller]
+    fn new() -> Self {
+        Self::with("", None)
+    }
+
+    /// The rule with `extra` lines, and the state elsewhere.
+    #[track_caller]
+    fn with(extra: &str, state_dir: Option<PathBuf>) -> Self {
+        let stage = Stage::new();
+        let config = Self::config(&stage, extra);
+        let daemon = Daemon::start(&Options { config: Some(config), state_dir, ..Options::default() });
+        Self { stage, daemon }
+    }
+
+    fn config(stage: &Stage, extra: &str) -> String {
+        let homes = stage.mkdir("homes");
+        format!("[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\n{extra}\n", homes.display())
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.stage.mkdir(Path::new("homes").join(name))
+    }
+
+    fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
+        let program = Some(self.stage.program("agent"));
+        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
+    }
+
+    /// All that `observer history --json` says; the daemon need not run.
+    #[track_caller]
+    fn history(&self, args: &[&str]) -> Vec<Value> {
+        let mut command = self.daemon.command(&["history", "--json"]);
+        command.args(args).arg("--state-dir").arg(self.daemon.state_dir());
+        let said = observer_tests::observe::Said::by(&mut command);
+        assert!(matches!(said.code, Some(0 | 1)), "{said:?}");
+        said.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    }
+
+    /// The same of sessions of one home.
+    #[track_caller]
+    fn told(&self, home: &Path) -> Vec<Value> {
+        let mut told = self.history(&[]);
+        told.retain(|entry| entry["home"].as_str() == home.to_str());
+        told
+    }
+
+    /// Waits until the home's last entry says that this puppet lives there.
+    #[track_caller]
+    fn wait_live(&self, home: &Path, agent: &Puppet) -> Vec<Value> {
+        eventually(&format!("{} has a session", home.display()), SOON, || {
+            let told = self.told(home);
+            let lives =
+                told.last().is_some_and(|last| last["pid"] == agent.pid && kind(last) != "session_ended");
+            if lives { Ok(told) } else { Err(format!("{told:?}")) }
+        })
+    }
+
+    /// The row of a home, now.
+    #[track_caller]
+    fn row(&self, home: &Path) -> Option<Value> {
+        let mut rows = self.daemon.list();
+        rows.retain(|row| row["home"].as_str() == home.to_str());
+        assert!(rows.len() <= 1, "one row a home: {rows:#?}");
+        rows.pop()
+    }
+
+    fn journal(&self) -> Value {
+        self.daemon.status()["journal"].clone()
+    }
+}
+
+fn kind(entry: &Value) -> &str {
+    entry["kind"].as_str().expect("entries have a kind")
+}
+
+/// How many entries are of this kind.
+fn count(told: &[Value], of: &str) -> usize {
+    told.iter().filter(|entry| kind(entry) == of).count()
+}

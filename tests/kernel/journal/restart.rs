@@ -1,0 +1,272 @@
+//! A daemon that is started again: history says what happened, and not what the daemon did.
+
+use observer_tests::text::u64_any;
+use observer_tests::{Pty, eventually};
+use serde_json::{Value, json};
+
+use crate::{SOON, Scene, count, kind};
+
+/// How a daemon may end.
+const ENDS: [bool; 2] = [false, true];
+
+impl Scene {
+    /// The daemon ends, killed or stopped; something happens; the next one begins.
+    fn again(&mut self, killed: bool, meanwhile: impl FnOnce(&Scene)) {
+        if killed {
+            self.daemon.kill();
+        } else {
+            assert_eq!(self.daemon.stop(), Some(0));
+        }
+        meanwhile(self);
+        self.daemon.restart();
+    }
+}
+
+fn ms(entry: &Value, field: &str) -> String {
+    entry[field].as_str().unwrap_or_else(|| panic!("{field} is a moment: {entry:#}")).to_owned()
+}
+
+#[test]
+fn a_session_that_lives_on_is_not_told_again() {
+    for killed in ENDS {
+        let mut scene = Scene::new();
+        let home = scene.home("on");
+        let mut agent = scene.agent(&home, None);
+        scene.wait_live(&home, &agent);
+        let before = (scene.told(&home), scene.row(&home).expect("a row"));
+        for _ in 0..3 {
+            scene.again(killed, |_| {});
+        }
+        let after = scene.row(&home).expect("a row");
+        for field in ["pid", "start_boottime_ns", "since", "starts", "state", "name", "started_at"] {
+            assert_eq!(after[field], before.1[field], "killed {killed}: {field}");
+        }
+        // It still counts: what comes next is told.
+        agent.chdir(&scene.stage.mkdir("homes/on/below"));
+        let told = eventually("the move is told", SOON, || {
+            let told = scene.told(&home);
+            let moved =
+                told.last().is_some_and(|last| last["cwd"].as_str().is_some_and(|it| it.ends_with("below")));
+            if moved { Ok(told) } else { Err(format!("{told:#?}")) }
+        });
+        assert_eq!(told.len(), before.0.len() + 1, "killed {killed}: {told:#?}");
+        assert_eq!(count(&told, "session_started"), 1);
+        let gaps: Vec<_> = scene.history(&[]).into_iter().filter(|entry| kind(entry) == "gap").collect();
+        assert_eq!(gaps.len(), 3, "each absence is told: {gaps:#?}");
+        for gap in gaps {
+            assert_eq!((&gap["reason"], &gap["count"]), (&json!("not_running"), &Value::Null));
+            assert!(ms(&gap, "from") <= ms(&gap, "to"), "{gap:#}");
+        }
+    }
+}
+
+#[test]
+fn who_died_meanwhile_ended_unobserved_between_the_two() {
+    for killed in ENDS {
+        let mut scene = Scene::new();
+        let home = scene.home("died");
+        let agent = scene.agent(&home, None);
+        let pid = agent.pid;
+        let last = scene.wait_live(&home, &agent).pop().expect("an entry");
+        scene.again(killed, |_| {
+            agent.killed(libc::SIGKILL);
+        });
+        let told = scene.told(&home);
+        let end = told.last().expect("entries");
+        assert_eq!((kind(end), end["pid"].as_u64()), ("session_ended", Some(pid.into())), "{end:#}");
+        assert_eq!((&end["state"], &end["end_reason"]), (&json!("ended"), &json!("died")));
+        assert_eq!(end["start_boottime_ns"], last["start_boottime_ns"]);
+        assert_eq!(end["argv"], last["argv"], "what was known of it stands");
+        let death = &end["death"];
+        assert_eq!(
+            (&death["kind"], &death["raw_status"], &death["lifetime_ms"]),
+            (&json!("unobserved"), &Value::Null, &Value::Null)
+        );
+        let [from, to] = [0, 1].map(|at| death["between"][at].as_str().expect("a moment"));
+        assert!(ms(&last, "at").as_str() <= from && from < to, "{end:#}");
+        assert_eq!([&end["at"], &death["at"]], [to, to]);
+        assert!(scene.row(&home).is_none_or(|row| row["state"] == "ended"));
+        // Once, however often a daemon begins.
+        scene.again(killed, |_| {});
+        assert_eq!(count(&scene.told(&home), "session_ended"), 1);
+    }
+}
+
+#[test]
+fn who_waits_to_be_reaped_has_an_exact_status() {
+    let mut scene = Scene::new();
+    let home = scene.home("zombie");
+    let mut agent = scene.agent(&home, None);
+    scene.wait_live(&home, &agent);
+    scene.again(true, |_| {
+        agent.tell("exit", &[b"3"]);
+        assert!(agent.is_gone_within(SOON), "it ends, and is not reaped");
+    });
+    let end = scene.told(&home).pop().expect("entries");
+    let death = &end["death"];
+    assert_eq!((kind(&end), &death["kind"], &death["code"]), ("session_ended", &json!("exited"), &json!(3)));
+    assert_eq!((&death["raw_status"], &death["lifetime_ms"]), (&json!(3 << 8), &Value::Null), "{end:#}");
+    assert!(death["between"].is_array(), "when, nobody saw: {end:#}");
+    agent.reap();
+}
+
+#[test]
+fn who_began_meanwhile_is_told_with_its_true_start() {
+    let mut scene = Scene::new();
+    let home = scene.home("new");
+    let mut agent = None;
+    scene.again(true, |scene| agent = Some(scene.agent(&home, None)));
+    let agent = agent.expect("it was born");
+    let told = scene.wait_live(&home, &agent);
+    assert_eq!(count(&told, "session_started"), 1);
+    let start = &told[0];
+    assert_eq!((kind(start), &start["at"]), ("session_started", &start["started_at"]), "{start:#}");
+    assert_eq!(start["boottime_ns"], start["start_boottime_ns"]);
+    assert!(ms(start, "found_at") > ms(start, "at"), "{start:#}");
+    let row = scene.row(&home).expect("a row");
+    assert_eq!(row["started_at"], start["started_at"]);
+}
+
+#[test]
+fn one_home_ended_and_begun_meanwhile_is_told_so() {
+    let mut scene = Scene::new();
+    let home = scene.home("both");
+    let first = scene.agent(&home, None);
+    scene.wait_live(&home, &first);
+    let mut second = None;
+    scene.again(true, |scene| {
+        first.killed(libc::SIGKILL);
+        second = Some(scene.agent(&home, None));
+    });
+    let second = second.expect("it was born");
+    let told = scene.wait_live(&home, &second);
+    let story: Vec<_> = told.iter().map(kind).filter(|kind| *kind != "session_changed").collect();
+    assert_eq!(story, ["session_started", "session_ended", "session_started"]);
+    let row = scene.row(&home).expect("a row");
+    assert_eq!(row["starts"].as_array().map(Vec::len), Some(2), "the home's starts go on: {row:#}");
+}
+
+#[test]
+fn who_lost_the_terminal_or_left_is_shown_so_by_the_next_daemon() {
+    let mut scene = Scene::with("tty = \"pts/*\"", None);
+    let (detached, left, pty, other) = (scene.home("detached"), scene.home("left"), Pty::open(), Pty::open());
+    let mut one = scene.agent(&detached, Some(&pty));
+    let mut two = scene.agent(&left, Some(&other));
+    one.does("ignore", &[b"1"]);
+    pty.hang_up();
+    two.chdir(&scene.stage.mkdir("outside"));
+    for (home, state) in [(&detached, "detached"), (&left, "left")] {
+        eventually(state, SOON, || match scene.told(home).last() {
+            Some(last) if last["state"] == state => Ok(()),
+            last => Err(format!("{last:?}")),
+        });
+    }
+    let told = (scene.told(&detached), scene.told(&left));
+    scene.again(true, |_| {});
+    for (home, state, agent) in [(&detached, "detached", &one), (&left, "left", &two)] {
+        let row = scene.row(home).expect("a row");
+        assert_eq!((&row["state"], u64_any(&row, "pid")), (&json!(state), Some(agent.pid.into())), "{row:#}");
+    }
+    assert_eq!((scene.told(&detached), scene.told(&left)), told, "nothing happened");
+    two.chdir(&left);
+    eventually("it came back", SOON, || match scene.told(&left).last() {
+        Some(last) if last["state"] == "live" => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+}
+
+#[test]
+fn who_moved_meanwhile_is_told_as_found() {
+    let mut scene = Scene::new();
+    let home = scene.home("moves");
+    let mut agent = scene.agent(&home, None);
+    let before = scene.wait_live(&home, &agent);
+    let below = scene.stage.mkdir("homes/moves/below");
+    scene.again(true, |_| agent.chdir(&below));
+    let told = scene.told(&home);
+    assert_eq!(told.len(), before.len() + 1, "{told:#?}");
+    let change = told.last().expect("entries");
+    assert_eq!((kind(change), change["cwd"].as_str()), ("session_changed", below.to_str()));
+    assert_eq!(change["at"], change["found_at"], "when, nobody saw: {change:#}");
+}
+
+#[test]
+fn whom_the_rules_admit_no_longer_is_told_as_that() {
+    let mut scene = Scene::new();
+    let home = scene.home("rules");
+    let agent = scene.agent(&home, None);
+    scene.wait_live(&home, &agent);
+    let config =
+        std::fs::read_to_string(scene.daemon.dir().join("observer.toml")).expect("the configuration");
+    scene.again(true, |_| {});
+    scene.daemon.configure(&config.replace("agent", "another"));
+    scene.again(true, |_| {});
+    let end = scene.told(&home).pop().expect("entries");
+    assert_eq!(
+        (kind(&end), &end["end_reason"], &end["death"]),
+        ("session_ended", &json!("not_admitted"), &Value::Null)
+    );
+    assert!(scene.row(&home).is_none());
+    scene.daemon.configure(&config);
+    scene.again(true, |_| {});
+    let told = scene.wait_live(&home, &agent);
+    let start = told.iter().rfind(|entry| kind(entry) == "session_started").expect("a start");
+    assert!(start["at"].as_str() > start["started_at"].as_str(), "it was none before: {start:#}");
+}
+
+/// When this boot began, ns since 1970.
+fn began_ns() -> i64 {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is valid for the kernel to fill.
+        assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    read(libc::CLOCK_REALTIME) - read(libc::CLOCK_BOOTTIME)
+}
+
+/// Seconds since 1970, by SQLite.
+fn rfc3339_s(text: &str) -> i64 {
+    let memory = rusqlite::Connection::open_in_memory().expect("a database");
+    memory.query_row("SELECT unixepoch(?)", [text], |row| row.get(0)).expect("a moment")
+}
+
+#[test]
+fn a_reboot_ends_what_lived_before_it() {
+    let mut scene = Scene::new();
+    let (home, alive) = (scene.home("old"), scene.home("alive"));
+    let gone = scene.agent(&home, None);
+    let agent = scene.agent(&alive, None);
+    scene.wait_live(&home, &gone);
+    scene.wait_live(&alive, &agent);
+    scene.again(true, |scene| {
+        gone.killed(libc::SIGKILL);
+        // As another boot's daemon left it, which lived until a minute before this one began.
+        let state = scene.daemon.state_dir();
+        let journal = rusqlite::Connection::open(state.join("journal.sqlite")).expect("open");
+        let left = began_ns() - 60_000_000_000;
+        let old = format!(
+            "UPDATE live SET boot_id = 'another', at_unix_ns = {left};
+             UPDATE entry SET boot_id = 'another', at_unix_ns = {left}"
+        );
+        journal.execute_batch(&old).expect("rewrite");
+        std::fs::write(state.join("lock"), format!("{left}\n")).expect("rewrite");
+    });
+    for (home, again) in [(&home, false), (&alive, true)] {
+        let told = scene.told(home);
+        let end = told.iter().find(|entry| kind(entry) == "session_ended").expect("it ended");
+        assert_eq!((&end["boot_id"], &end["boottime_ns"]), (&json!("another"), &Value::Null), "{end:#}");
+        assert_eq!(end["death"]["kind"], "unobserved");
+        let began = began_ns() / 1_000_000_000;
+        let at: i64 = rfc3339_s(&ms(end, "at"));
+        assert!((began - 2..=began + 2).contains(&at), "no later than this boot: {end:#}");
+        let from = rfc3339_s(end["death"]["between"][0].as_str().expect("a moment"));
+        assert!((58..=62).contains(&(at - from)), "{end:#}");
+        // The same process's number and start, and another boot: another process.
+        assert_eq!(count(&told, "session_started"), if again { 2 } else { 1 }, "{told:#?}");
+    }
+    let before = scene.history(&[]).len();
+    scene.again(true, |_| {});
+    let told = scene.history(&[]);
+    assert_eq!(told.len(), before + 1, "one absence more: {:#?}", told.last());
+}
