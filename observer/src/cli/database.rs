@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::{Exit, Failure};
+use crate::postgres::connect::{Connected, Purpose, connect};
 use crate::postgres::target::DatabaseUrl;
 
 /// For commands that know a database.
@@ -30,5 +32,22 @@ impl DatabaseFlags {
             message: format!("--database-url: {message}"),
         })?;
         Ok(Some(url))
+    }
+
+    /// Runs `work` on a connection to the database that the flags name.
+    pub fn with<T>(&self, work: impl AsyncFnOnce(Connected) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let Some(url) = self.url()? else {
+            let message = "no database: name it with --database-url-file FILE, or, without a password, with --database-url";
+            return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
+        };
+        let target = url.target()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the event loop; raise the limit of open files")?;
+        runtime.block_on(async {
+            let connected = connect(&target, Purpose::Command).await;
+            work(connected.map_err(|trouble| anyhow::anyhow!("{}", trouble.message))?).await
+        })
     }
 }

@@ -7,6 +7,7 @@ pub mod mirror;
 mod presence;
 mod reconcile;
 mod rows;
+pub mod schema;
 pub mod source;
 mod sql;
 pub mod sqlstate;
