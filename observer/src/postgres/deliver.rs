@@ -7,18 +7,18 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::ask::{answer, execute};
+use super::ask::{ANSWER_WAIT, answer, execute};
 use super::connect::{Connected, Purpose, connect};
 use super::presence::claim;
 use super::reconcile::{Who, reconcile};
 use super::rows::{Item, Shape, item, uids};
 use super::source::{Beat, Event, Extent, Feed, LiveMap};
-use super::sql;
 use super::sqlstate::{Trouble, Verdict};
 use super::status::Shared;
 use super::target::DatabaseUrl;
 use super::usernames::Directory;
 use super::write::{Position, Writer};
+use super::{schema, sql};
 
 /// Entries in one batch.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -34,6 +34,8 @@ const PULSE_WAIT: Duration = Duration::from_secs(8);
 const STALE_MAX: Duration = Duration::from_secs(8);
 /// Between two such tries.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// Partitions are looked after this often; there are some for days to come.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(3600);
 /// Hints: at most one in this time.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 /// While a backlog is delivered the state is taken from the map this often, if there is news.
@@ -59,6 +61,7 @@ struct Open {
     /// Changes up to this number are in the state.
     state_after: u64,
     reconciled_at: Instant,
+    maintained_at: Instant,
     /// When the last hint was given, and when the next is due.
     notified_at: Option<Instant>,
     notify_due: Option<Instant>,
@@ -118,7 +121,12 @@ impl Delivery {
 
     /// From an open connection to presence.
     async fn open(&mut self, connected: Connected, instance_id: Uuid) -> Result<Open, Trouble> {
+        let check = timeout(ANSWER_WAIT, schema::check(&connected.client));
+        check
+            .await
+            .unwrap_or_else(|_| Err(Trouble::new(Verdict::Reconnect, "the database does not answer")))?;
         let host_no = claim(&connected, &self.feed.identity, instance_id, self.ousted).await?;
+        maintain(&connected).await?;
         let map = self.map().await?;
         let extent = self.feed.history.extent();
         let who = Who::New { host_no, identity: &self.feed.identity, instance_id };
@@ -133,6 +141,7 @@ impl Delivery {
             position: Position { stream_id: map.stream_id.to_string(), seq: done.cursor },
             state_after: map.after_seq,
             reconciled_at: Instant::now(),
+            maintained_at: Instant::now(),
             notified_at: None,
             notify_due: Some(Instant::now()),
             beat,
@@ -282,7 +291,10 @@ impl Delivery {
                 open.writer.write(&open.connected.client, left, &mut open.position, caught_up).await;
             self.status.update(|status| status.rejected += open.writer.rejected - rejected);
             match outcome {
-                Err(trouble) if trouble.verdict == Verdict::Retry && began.elapsed() < STALE_MAX => {
+                Err(trouble) if is_passing(&trouble) && began.elapsed() < STALE_MAX => {
+                    if trouble.verdict == Verdict::Maintain {
+                        maintain(&open.connected).await?;
+                    }
                     self.status.update(|status| {
                         status.state = "retrying".into();
                         status.failures += 1;
@@ -347,6 +359,10 @@ impl Delivery {
         if stuck || lost {
             self.refresh(open).await?;
         }
+        if open.maintained_at.elapsed() >= MAINTAIN_EVERY {
+            open.maintained_at = Instant::now();
+            maintain(&open.connected).await?;
+        }
         Ok(())
     }
 
@@ -367,6 +383,18 @@ impl Delivery {
             }
             Ok(_) => Ok(()),
         }
+    }
+}
+
+fn is_passing(trouble: &Trouble) -> bool {
+    matches!(trouble.verdict, Verdict::Retry | Verdict::Maintain)
+}
+
+/// Has partitions made and dropped. That somebody holds a lock is for the next time.
+async fn maintain(connected: &Connected) -> Result<(), Trouble> {
+    match execute(&connected.client, sql::MAINTAIN, &[]).await {
+        Err(trouble) if !is_passing(&trouble) => Err(trouble),
+        _ => Ok(()),
     }
 }
 

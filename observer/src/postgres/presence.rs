@@ -92,7 +92,13 @@ async fn host(client: &Client, identity: &Identity) -> Result<Host, Trouble> {
                 backend_pid: row.try_get(3)?,
             });
         }
-        execute(client, sql::INSERT_HOST, &[&host_id, &identity.host]).await?;
+        let inserted = execute(client, sql::INSERT_HOST, &[&host_id, &identity.host]).await;
+        inserted.map_err(|trouble| match trouble.verdict {
+            Verdict::Stop(_) => {
+                Trouble { message: format!("{} (this host is {host_id})", trouble.message), ..trouble }
+            }
+            _ => trouble,
+        })?;
     }
     let next = "map it in observer.writers: docs/schema.md, Roles";
     Err(Trouble::new(

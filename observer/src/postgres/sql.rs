@@ -129,6 +129,9 @@ pub fn reconcile_rows() -> String {
 pub const DOUBT: &str =
     "UPDATE observer.session SET certain = false WHERE host_no = $1 AND home_id = $2 AND certain";
 
+/// Makes the days that come, drops those that are over for long.
+pub const MAINTAIN: &str = "SELECT observer.maintain()";
+
 /// One batch, in one statement: whoever is no longer the writer, or not at that point of the stream, writes nothing. Gives
 /// how many rows of host and cursor were found. Parameters: [`super::write`].
 pub fn batch() -> String {

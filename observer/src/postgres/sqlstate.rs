@@ -11,6 +11,8 @@ pub enum Verdict {
     Retry,
     /// This connection is done with.
     Reconnect,
+    /// The day that arrives has no partition: have it made, and the same again.
+    Maintain,
     /// Something in the data is refused: find out what, and leave it out.
     Bisect,
     /// Another daemon is the host's writer. It is tried again, seldom, and nobody is pushed aside.
@@ -19,7 +21,7 @@ pub enum Verdict {
     Stop(&'static str),
 }
 
-use Verdict::{Bisect, Reconnect, Retry, Stop};
+use Verdict::{Bisect, Maintain, Reconnect, Retry, Stop};
 
 const LOGIN: &str = "correct user and password in the connection string, or the server's pg_hba.conf";
 const DATABASE: &str = "create the database, or correct its name in the connection string";
@@ -102,7 +104,11 @@ impl From<tokio_postgres::Error> for Trouble {
             return Self::new(Reconnect, client_side(&error));
         };
         let code = told.code().code();
-        let verdict = verdict(code);
+        let verdict = match verdict(code) {
+            // A row that no partition takes violates no constraint that has a name.
+            Bisect if *told.code() == SqlState::CHECK_VIOLATION && told.constraint().is_none() => Maintain,
+            verdict => verdict,
+        };
         // What a server says of data quotes it, and arguments of processes may hold secrets.
         let said = match (verdict, told.column(), told.constraint()) {
             (Bisect, _, Some(constraint)) => format!("the constraint {constraint} refuses it"),
