@@ -1,3 +1,5 @@
 //! The mirror against a real Postgres.
 
+mod documented;
+mod forget;
 mod schema;
