@@ -4,13 +4,19 @@ CREATE SCHEMA observer;
 COMMENT ON SCHEMA observer IS 'Which process stands for which session, on every host, as the hosts'' kernels say. Read the views sessions, live, deaths, events and hosts.';
 
 DO $$
+DECLARE
+    name text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'observer_reader') THEN
-        CREATE ROLE observer_reader NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'observer_writer') THEN
-        CREATE ROLE observer_writer NOLOGIN;
-    END IF;
+    FOREACH name IN ARRAY ARRAY['observer_reader', 'observer_writer'] LOOP
+        -- Roles are the cluster's: another database may be given the schema at this moment.
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = name) THEN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', name);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+    END LOOP;
 END
 $$;
 
