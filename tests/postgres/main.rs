@@ -1,3 +1,4 @@
 //! The mirror against a real Postgres.
 
 mod schema;
+mod writer;
