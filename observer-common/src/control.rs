@@ -21,8 +21,10 @@ pub const DROPS: u32 = 8;
 pub const THROTTLED: u32 = DROPS + KIND_COUNT as u32;
 /// Word index: set to 1 when the program of hook `h` (its index in [`HOOKS`]) first ran, where that is asked for.
 pub const FIRED: u32 = THROTTLED + KIND_COUNT as u32;
+/// Word index: events of kind `k` that the kernel skipped the first program for, and the second told, stand at `SECOND + k`.
+pub const SECOND: u32 = FIRED + HOOKS.len() as u32;
 /// Words in the control map.
-pub const WORDS: u32 = 64;
+pub const WORDS: u32 = 128;
 
 /// The reader sleeps and nothing is pending: the first record of any kind wakes it.
 pub const READER_IDLE: u64 = 0;
@@ -32,4 +34,4 @@ pub const READER_LINGERING: u64 = 1;
 pub const READER_POLLING: u64 = 2;
 
 const _: () = assert!(HINTS as usize + HINT_COUNT <= URGENT as usize);
-const _: () = assert!(FIRED as usize + HOOKS.len() <= WORDS as usize);
+const _: () = assert!(SECOND as usize + KIND_COUNT <= WORDS as usize);

@@ -38,7 +38,7 @@ pub enum Shape {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Words of [`Offsets`].
-pub const WORDS: usize = TABLE.len() + 6;
+pub const WORDS: usize = TABLE.len() + 7;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $shape:expr;)*) => {
@@ -57,6 +57,8 @@ macro_rules! offsets {
             pub change_pid_task: u32,
             /// 1 where a plain load through a BTF-typed pointer is safe: a fault reads as 0.
             pub typed_loads: u32,
+            /// 1 where a program at a tracepoint can be preempted, so that vital ones have a second program.
+            pub preempted: u32,
             /// Size of the ring, bytes.
             pub ring_bytes: u32,
         }
@@ -70,6 +72,7 @@ macro_rules! offsets {
                 exit_has_group_dead: 0,
                 change_pid_task: 0,
                 typed_loads: 0,
+                preempted: 0,
                 ring_bytes: 0,
             };
 
@@ -82,6 +85,7 @@ macro_rules! offsets {
                     self.exit_has_group_dead,
                     self.change_pid_task,
                     self.typed_loads,
+                    self.preempted,
                     self.ring_bytes,
                 ]
             }

@@ -141,7 +141,7 @@ pub fn set_word(index: u32, value: u64) {
 
 /// Adds one to a control word.
 #[inline(always)]
-fn count(index: u32) {
+pub fn count(index: u32) {
     if let Some(word) = CONTROL.get_ptr_mut(index) {
         // SAFETY: adds to an aligned word of a map value. `AtomicU64::fetch_add` does not exist on this target;
         // this is BPF_XADD, which every supported kernel has.

@@ -11,6 +11,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use aya_log_ebpf::debug;
+use observer_common::record::{KIND_EXEC, KIND_EXIT, KIND_FORK};
 
 mod emit;
 mod fexit;
@@ -18,34 +19,72 @@ mod hooks;
 mod maps;
 mod path;
 mod task;
+mod turn;
 
 use task::Task;
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    hooks::fork::born(Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
+    let (parent, child) = (Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
+    turn::first(|| turn::event(KIND_FORK, child, 0), || hooks::fork::born(parent, child));
+    0
+}
+
+/// See `turn`.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn fork_second(ctx: BtfTracePointContext) -> i32 {
+    let (parent, child) = (Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
+    turn::second(KIND_FORK, turn::event(KIND_FORK, child, 0), || hooks::fork::born(parent, child));
     0
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    let flags = hooks::exec::execed(Task::from_arg(&ctx, 0), ctx.arg::<*const u8>(2));
+    let task = Task::from_arg(&ctx, 0);
+    let flags = turn::first(
+        || turn::event(KIND_EXEC, task, task.self_exec_id()),
+        || hooks::exec::execed(task, ctx.arg::<*const u8>(2)),
+    );
     if flags != 0 {
         debug!(&ctx, "exec of {}: path flags {} of the executable", ctx.tgid(), flags);
     }
     0
 }
 
+/// See `turn`.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn exec_second(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::from_arg(&ctx, 0);
+    turn::second(KIND_EXEC, turn::event(KIND_EXEC, task, task.self_exec_id()), || {
+        hooks::exec::execed_second(task, ctx.arg::<*const u8>(2))
+    });
+    0
+}
+
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(&ctx, 0);
+    turn::first(|| turn::event(KIND_EXIT, task, 0), || left(&ctx, task));
+    0
+}
+
+/// See `turn`.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn exit_second(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::from_arg(&ctx, 0);
+    turn::second(KIND_EXIT, turn::event(KIND_EXIT, task, 0), || left(&ctx, task));
+    0
+}
+
+/// A thread leaves: a death, if it is the last of its group.
+#[inline(always)]
+fn left(ctx: &BtfTracePointContext, task: Task<task::Typed>) {
     // The verifier sees a constant here, and does not look at the argument where the kernel has none.
     let group_dead =
         if task::offset!(exit_has_group_dead) == 1 { ctx.arg::<u64>(1) & 1 == 1 } else { task.live() == 0 };
     if group_dead {
         hooks::exit::died(task);
     }
-    0
 }
 
 #[btf_tracepoint(function = "task_rename")]

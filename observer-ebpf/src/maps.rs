@@ -8,6 +8,7 @@ use observer_common::offsets::Offsets;
 use observer_common::record::{Cgroup, Cwd, Exec, Row};
 
 use crate::path::Walk;
+use crate::turn::TOLD_SLOTS;
 
 /// Records on their way to the daemon. One for all CPUs, so that order of reservation is one order. The daemon
 /// sets its size.
@@ -53,6 +54,13 @@ pub static CWD_SCRATCH: PerCpuArray<Scratch<Cwd, PATHS_TAIL>> = PerCpuArray::wit
 pub static CGROUP_SCRATCH: PerCpuArray<Scratch<Cgroup, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static ROW_SCRATCH: PerCpuArray<Scratch<Row, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static EXEC_SECOND_SCRATCH: PerCpuArray<Scratch<Exec, EXEC_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+
+/// Numbers of the vital events that first programs told. One for all CPUs: between its two programs a task may move.
+#[map]
+pub static TOLD: Array<u64> = Array::with_max_entries(TOLD_SLOTS, 0);
 
 /// Where this kernel keeps what the programs read; set by the daemon before loading, constants to the verifier.
 #[unsafe(no_mangle)]

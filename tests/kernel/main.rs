@@ -9,6 +9,7 @@ mod exit;
 mod hostile;
 mod ids;
 mod mounts;
+mod preempted;
 mod reuse;
 mod terminal;
 mod watch;

@@ -1,17 +1,17 @@
 //! What `observer schema` makes, as who reads it and who writes it meet it.
 
 use std::process::Command;
-use std::sync::LazyLock;
 
 use observer_tests::daemon::product;
 use observer_tests::observe::Said;
 use observer_tests::postgres::Server;
 
-/// For all tests that do not stop it.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
-
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
+
+fn server() -> &'static Server {
+    Server::shared()
+}
 
 fn observer(args: &[&str]) -> Said {
     Said::by(Command::new(product()).args(args))
@@ -24,15 +24,15 @@ fn apply(url: &str) -> Said {
 /// A database with the schema.
 #[track_caller]
 fn applied() -> String {
-    let database = SERVER.database();
-    let said = apply(&SERVER.url(&database));
+    let database = server().database();
+    let said = apply(&server().url(&database));
     assert_eq!(said.code, Some(0), "{said:?}");
     database
 }
 
 /// A login that may write this host's rows.
 fn writer(database: &str, login: &str, host_id: &str) {
-    SERVER.psql(
+    server().psql(
         database,
         &format!(
             "CREATE ROLE {login} LOGIN IN ROLE observer_writer;
@@ -47,7 +47,7 @@ fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> St
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
     ));
     let number = session.ask(&format!("SELECT host_no FROM observer.host WHERE host_id = '{host_id}'"));
-    assert_eq!(session.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    assert_eq!(session.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     session.ask(&format!(
         "UPDATE observer.host SET backend_pid = pg_backend_pid(), certain = true, caught_up = true, last_commit_at = now()
          WHERE host_no = {number}"
@@ -67,8 +67,8 @@ fn session_row(number: &str, home: &str, state: &str) -> String {
 
 #[test]
 fn it_is_applied_once_and_then_left_alone() {
-    let database = SERVER.database();
-    let url = SERVER.url(&database);
+    let database = server().database();
+    let url = server().url(&database);
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
@@ -88,7 +88,8 @@ fn it_is_applied_once_and_then_left_alone() {
 
 /// Everything in the schema, as SQL.
 fn dump(database: &str) -> Said {
-    let said = Said::by(SERVER.program("pg_dump").args(["--schema=observer", "-d", &SERVER.url(database)]));
+    let said =
+        Said::by(server().program("pg_dump").args(["--schema=observer", "-d", &server().url(database)]));
     assert_eq!(said.code, Some(0), "{said:?}");
     // A word of its own in each dump, and when and by whom the schema was applied.
     let text = said
@@ -101,18 +102,18 @@ fn dump(database: &str) -> Said {
 
 #[test]
 fn the_printed_script_makes_the_same() {
-    let (printed, database) = (SERVER.database(), applied());
+    let (printed, database) = (server().database(), applied());
     let script = observer(&["schema", "print"]);
     assert_eq!(script.code, Some(0));
-    let said = SERVER.try_psql(&printed, script.text());
+    let said = server().try_psql(&printed, script.text());
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&SERVER.url(&printed)).text(), "the schema observer is at version 1 already\n");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1 already\n");
 }
 
 #[test]
 fn two_at_a_time_make_one() {
-    let url = SERVER.url(&SERVER.database());
+    let url = server().url(&server().database());
     let said = std::thread::scope(|scope| {
         let both = [scope.spawn(|| apply(&url)), scope.spawn(|| apply(&url))];
         both.map(|one| one.join().expect("it ends"))
@@ -129,22 +130,22 @@ fn two_at_a_time_make_one() {
 #[test]
 fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
     let newer = applied();
-    SERVER.psql(&newer, "INSERT INTO observer.migration (version) VALUES (99)");
-    let taken = SERVER.database();
-    SERVER.psql(&taken, "CREATE SCHEMA observer; CREATE TABLE observer.mine (x int)");
+    server().psql(&newer, "INSERT INTO observer.migration (version) VALUES (99)");
+    let taken = server().database();
+    server().psql(&taken, "CREATE SCHEMA observer; CREATE TABLE observer.mine (x int)");
     let latin = "latin";
-    SERVER.psql(
+    server().psql(
         "postgres",
         "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
     );
-    let nobody = SERVER.database();
-    SERVER.psql(&nobody, "CREATE ROLE nobody_special LOGIN");
+    let nobody = server().database();
+    server().psql(&nobody, "CREATE ROLE nobody_special LOGIN");
     for (url, words) in [
-        (SERVER.url(&newer), ["version 99", "upgrade observer"]),
-        (SERVER.url(&taken), ["not observer's", "rename it"]),
-        (SERVER.url(latin), ["encoding is LATIN1", "ENCODING 'UTF8'"]),
-        (SERVER.url("not_there"), ["not_there", "create the database"]),
-        (SERVER.url_as(&nobody, "nobody_special"), ["permission denied", "give the login its rights"]),
+        (server().url(&newer), ["version 99", "upgrade observer"]),
+        (server().url(&taken), ["not observer's", "rename it"]),
+        (server().url(latin), ["encoding is LATIN1", "ENCODING 'UTF8'"]),
+        (server().url("not_there"), ["not_there", "create the database"]),
+        (server().url_as(&nobody, "nobody_special"), ["permission denied", "give the login its rights"]),
     ] {
         let said = apply(&url);
         assert_ne!(said.code, Some(0), "{url}");
@@ -152,8 +153,8 @@ fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
             assert!(said.stderr.contains(word), "{word}: {said:?}");
         }
     }
-    assert_eq!(SERVER.psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
-    assert_eq!(SERVER.psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
+    assert_eq!(server().psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
+    assert_eq!(server().psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
     let none = observer(&["schema", "apply"]);
     assert_eq!(none.code, Some(2), "{none:?}");
     assert!(none.stderr.contains("--database-url-file"), "{none:?}");
@@ -170,7 +171,7 @@ fn a_password_in_an_argument_is_refused_and_not_repeated() {
 fn the_views_have_the_columns_that_tooling_reads() {
     let database = applied();
     let columns = |view: &str| {
-        SERVER.psql(
+        server().psql(
             &database,
             &format!(
                 "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
@@ -221,7 +222,7 @@ fn the_views_have_the_columns_that_tooling_reads() {
 #[test]
 fn every_table_view_column_and_function_says_what_it_is() {
     let database = applied();
-    let silent = SERVER.psql(
+    let silent = server().psql(
         &database,
         "SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
          WHERE c.relnamespace = 'observer'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND a.attnum > 0
@@ -238,12 +239,12 @@ fn every_table_view_column_and_function_says_what_it_is() {
 fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_longer() {
     let database = applied();
     let sessions = || {
-        SERVER.psql(
+        server().psql(
             &database,
             "SELECT home, state, recorded_state, certain, as_of = now(), starts_24h FROM observer.sessions ORDER BY home",
         )
     };
-    let mut daemon = SERVER.session(&database, "postgres");
+    let mut daemon = server().session(&database, "postgres");
     let number = present(&mut daemon, HOST);
     for (home, state) in [("a", "live"), ("b", "ended"), ("c", "left"), ("d", "detached")] {
         daemon.ask(&session_row(&number, home, state));
@@ -253,35 +254,35 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
         "a|live|live|t|t|2\nb|ended|ended|t|t|2\nc|left|left|t|t|2\nd|detached|detached|t|t|2"
     );
     assert_eq!(
-        SERVER.psql(&database, "SELECT string_agg(home, ',' ORDER BY home) FROM observer.live"),
+        server().psql(&database, "SELECT string_agg(home, ',' ORDER BY home) FROM observer.live"),
         "a,d"
     );
     let pid = daemon.ask("SELECT pg_backend_pid()");
-    SERVER.psql(&database, &format!("SELECT pg_terminate_backend({pid}, 10000)"));
+    server().psql(&database, &format!("SELECT pg_terminate_backend({pid}, 10000)"));
     let gone = "a|unknown|live|f|f|2\nb|unknown|ended|f|f|2\nc|unknown|left|f|f|2\nd|unknown|detached|f|f|2";
     assert_eq!(sessions(), gone);
-    assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.live"), "0");
+    assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.live"), "0");
     // Whoever else takes the lock is not the host's connection.
-    SERVER.psql(&database, "CREATE ROLE mallory LOGIN");
-    let mut forger = SERVER.session(&database, "mallory");
-    assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    server().psql(&database, "CREATE ROLE mallory LOGIN");
+    let mut forger = server().session(&database, "mallory");
+    assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     assert_eq!(sessions(), gone, "a forged lock changes nothing");
-    assert_eq!(SERVER.psql(&database, "SELECT present FROM observer.hosts"), "f");
+    assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "f");
 }
 
 #[test]
 fn of_another_database_on_the_server_a_lock_says_nothing() {
     let (one, other) = (applied(), applied());
-    let mut daemon = SERVER.session(&one, "postgres");
+    let mut daemon = server().session(&one, "postgres");
     let number = present(&mut daemon, HOST);
     let pid = daemon.ask("SELECT pg_backend_pid()");
-    SERVER.psql(
+    server().psql(
         &other,
         &format!(
             "INSERT INTO observer.host (host_no, host_id, host, backend_pid) OVERRIDING SYSTEM VALUE VALUES ({number}, '{HOST}', 'h', {pid})"
         ),
     );
-    let present = |database: &str| SERVER.psql(database, "SELECT present FROM observer.hosts");
+    let present = |database: &str| server().psql(database, "SELECT present FROM observer.hosts");
     assert_eq!((present(&one).as_str(), present(&other).as_str()), ("t", "f"));
 }
 
@@ -290,8 +291,8 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
     let database = applied();
     writer(&database, "host_a", HOST);
     writer(&database, "host_b", OTHER);
-    let mut a = SERVER.session(&database, "host_a");
-    let (mine, theirs) = (present(&mut a, HOST), present(&mut SERVER.session(&database, "host_b"), OTHER));
+    let mut a = server().session(&database, "host_a");
+    let (mine, theirs) = (present(&mut a, HOST), present(&mut server().session(&database, "host_b"), OTHER));
     a.ask(&session_row(&mine, "a", "live"));
     a.ask(&format!("INSERT INTO observer.stream VALUES ({mine}, '{HOST}', 1)"));
     let event = |number: &str| {
@@ -300,8 +301,8 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
         )
     };
     a.ask(&event(&mine));
-    SERVER.psql(&database, &session_row(&theirs, "b", "live"));
-    let as_a = |statement: &str| SERVER.try_psql_as(&database, "host_a", statement);
+    server().psql(&database, &session_row(&theirs, "b", "live"));
+    let as_a = |statement: &str| server().try_psql_as(&database, "host_a", statement);
     let theirs_host = format!("INSERT INTO observer.host (host_id, host) VALUES ('{}', 'x')", uuid_of(9));
     for refused in [
         session_row(&theirs, "x", "live"),
@@ -325,7 +326,7 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
     let changed =
         as_a("WITH u AS (UPDATE observer.host SET generation = 7 RETURNING 1) SELECT count(*) FROM u");
     assert_eq!(changed.text().trim(), "1");
-    assert_eq!(SERVER.psql(&database, "SELECT state FROM observer.session WHERE home = 'b'"), "live");
+    assert_eq!(server().psql(&database, "SELECT state FROM observer.session WHERE home = 'b'"), "live");
 }
 
 fn uuid_of(number: u8) -> String {
@@ -335,11 +336,11 @@ fn uuid_of(number: u8) -> String {
 #[test]
 fn a_reader_reads_the_views_and_nothing_else() {
     let database = applied();
-    let mut daemon = SERVER.session(&database, "postgres");
+    let mut daemon = server().session(&database, "postgres");
     let number = present(&mut daemon, HOST);
     daemon.ask(&session_row(&number, "a", "live"));
-    SERVER.psql(&database, "CREATE ROLE tooling LOGIN IN ROLE observer_reader");
-    let ask = |statement: &str| SERVER.try_psql_as(&database, "tooling", statement);
+    server().psql(&database, "CREATE ROLE tooling LOGIN IN ROLE observer_reader");
+    let ask = |statement: &str| server().try_psql_as(&database, "tooling", statement);
     for view in ["sessions", "live", "hosts"] {
         let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
         assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
@@ -364,17 +365,17 @@ fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader(
     let database = applied();
     writer(&database, "host_days", HOST);
     let parts = || {
-        SERVER.psql(&database, "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY 1) FROM pg_inherits WHERE inhparent = 'observer.event'::regclass")
+        server().psql(&database, "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY 1) FROM pg_inherits WHERE inhparent = 'observer.event'::regclass")
     };
     let made = parts();
     assert_eq!(made.split(' ').count(), 9, "yesterday, today and seven days ahead: {made}");
-    let last = SERVER.psql(
+    let last = server().psql(
         &database,
         "SELECT 'observer.event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')",
     );
     assert!(made.ends_with(&last), "{made}: {last}");
     // Three days that are over, one of them just old enough, one not.
-    SERVER.psql(
+    server().psql(
         &database,
         "DO $$ DECLARE day date; BEGIN
             FOR day IN SELECT unnest(ARRAY[current_date - 400, current_date - 91, current_date - 89]) LOOP
@@ -382,15 +383,15 @@ fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader(
                     to_char(day, 'YYYYMMDD'), day, day + 1);
             END LOOP; END $$",
     );
-    let mut reader = SERVER.session(&database, "postgres");
+    let mut reader = server().session(&database, "postgres");
     reader.ask("BEGIN; SELECT count(*) FROM observer.events");
-    let maintain = || SERVER.try_psql_as(&database, "host_days", "SELECT observer.maintain()");
+    let maintain = || server().try_psql_as(&database, "host_days", "SELECT observer.maintain()");
     assert_eq!(maintain().code, Some(0), "a reader holds it up, and it goes on");
     assert_eq!(parts().split(' ').count(), 12, "nothing was dropped");
     reader.ask("COMMIT");
     assert_eq!(maintain().code, Some(0));
     assert_eq!(parts().split(' ').count(), 10, "{}", parts());
-    SERVER.psql(&database, &format!("DROP TABLE {last}"));
+    server().psql(&database, &format!("DROP TABLE {last}"));
     assert_eq!(maintain().code, Some(0));
     assert!(parts().ends_with(&last), "made again by a login that owns nothing");
 }

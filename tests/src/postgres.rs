@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{LazyLock, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -32,6 +32,8 @@ pub struct Server {
 
 /// A cluster that was made once: copied for each server.
 static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
+/// For all tests of a binary that leave it running.
+static SHARED: OnceLock<Server> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 static USER: LazyLock<(u32, u32)> = LazyLock::new(|| {
     let id = |flag: &str, user: &str| -> Option<u32> {
@@ -89,6 +91,24 @@ fn succeeds(command: &mut Command) {
 }
 
 impl Server {
+    /// The one that the tests of this binary share.
+    pub fn shared() -> &'static Self {
+        SHARED.get_or_init(|| {
+            let (started, wait) = mpsc::channel();
+            // The kernel ends the server when the thread that started it ends: that one waits as long as this process lives.
+            std::thread::spawn(move || {
+                let _ = started.send(Self::start(&[]));
+                loop {
+                    std::thread::park();
+                }
+            });
+            let server = wait.recv().expect("the shared server started (see above why not)");
+            // SAFETY: a plain function that does not unwind.
+            unsafe { libc::atexit(end_shared) };
+            server
+        })
+    }
+
     /// Starts one with these settings (`name=value`) besides the harness' own, which leave durability to the file system's cache.
     pub fn start(settings: &[&str]) -> Self {
         let template = TEMPLATE.get_or_init(|| {
@@ -135,6 +155,13 @@ impl Server {
         ];
         for setting in own.into_iter().chain(self.settings.iter().map(String::as_str)) {
             postgres.args(["-c", setting]);
+        }
+        // SAFETY: one async-signal-safe call between fork and exec.
+        unsafe {
+            postgres.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT);
+                Ok(())
+            });
         }
         let child = postgres.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
         self.postmaster = Some(child.expect("start postgres: is Postgres 14 or newer installed?"));
@@ -331,6 +358,21 @@ impl Server {
             // SAFETY: the postmaster is our child, and the others are its children, which it reaps only when they end.
             unsafe { libc::kill(pid.cast_signed(), signal) };
         }
+    }
+}
+
+/// Statics are not dropped.
+extern "C" fn end_shared() {
+    let dirs = [SHARED.get().map(|server| &server.dir), TEMPLATE.get()];
+    if let Some(postmaster) = SHARED.get().and_then(|server| server.postmaster.as_ref()) {
+        // SAFETY: a child that nobody waited for.
+        unsafe {
+            libc::kill(postmaster.id().cast_signed(), libc::SIGQUIT);
+            libc::waitpid(postmaster.id().cast_signed(), std::ptr::null_mut(), 0);
+        }
+    }
+    for dir in dirs.into_iter().flatten() {
+        let _ = fs::remove_dir_all(dir.path());
     }
 }
 

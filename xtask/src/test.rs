@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{build, check, command, setup};
+use crate::{build, check, command, setup, vm};
 
 /// Install what is missing, build, and run all tests (as root: most are against the real kernel).
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only tests whose name contains this; formatting, lints and the source checks are left out then.
+    /// Only tests on this kernel whose name contains this; formatting, lints, the source checks and other kernels are
+    /// left out then.
     filter: Option<String>,
 }
 
@@ -42,9 +43,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     parts.push(part("unit tests", || counted(&mut unit_tests(workspace, filter))));
     if built {
+        parts.push(part("mirror tests", || counted(&mut mirror_tests(workspace, filter))));
         parts.push(part("kernel tests", || counted(&mut kernel_tests(workspace, filter))));
         if filter.is_none() {
             parts.push(part("check", || check::everything(workspace).map(|()| Counts::default())));
+            parts.push(part("service", || vm::container(workspace, false).map(Counts::passed)));
+            parts.push(part("other kernels", || vm::whole(workspace).map(Counts::passed)));
         }
     }
     for part in &parts {
@@ -70,7 +74,7 @@ fn part(name: &'static str, work: impl FnOnce() -> Result<Counts>) -> Part {
 
 /// Every host crate, the real-kernel tests included. The kernel programs are left to their own compiler.
 fn lints(workspace: &Workspace) -> Command {
-    let features = "observer-tests/kernel,observer-tests/service";
+    let features = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
     let arguments = ["clippy", "--all-targets", "--features", features, "--", "-D", "warnings"];
     workspace.cargo(&arguments)
 }
@@ -92,6 +96,25 @@ fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
         "kernel",
         "--",
         // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
+        "--test-threads=2",
+    ]);
+    command.args(filter).env("OBSERVER_BIN", workspace.release_binary());
+    command
+}
+
+/// Against a Postgres server that they start.
+fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
+    let mut command = workspace.cargo(&[
+        "test",
+        "--no-fail-fast",
+        "--release",
+        "--package",
+        "observer-tests",
+        "--features",
+        "postgres",
+        "--test",
+        "postgres",
+        "--",
         "--test-threads=2",
     ]);
     command.args(filter).env("OBSERVER_BIN", workspace.release_binary());
@@ -123,6 +146,10 @@ fn counted(command: &mut Command) -> Result<Counts> {
 }
 
 impl Counts {
+    fn passed(passed: u64) -> Self {
+        Self { passed, ..Self::default() }
+    }
+
     /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`; others count nothing.
     fn add(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
@@ -158,7 +185,7 @@ fn summary(parts: &[Part]) -> String {
         lines.push(line.trim_end().to_owned());
     }
     if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
-        lines.push("  kernel tests and check need the build: not run".to_owned());
+        lines.push("  kernel tests, check and other kernels need the build: not run".to_owned());
     }
     lines.join("\n")
 }

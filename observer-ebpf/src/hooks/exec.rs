@@ -5,19 +5,37 @@ use observer_common::limits::{ARGV_MAX, ENV_MAX, FILENAME_MAX};
 use observer_common::record::{Exec, KIND_EXEC};
 
 use crate::emit::{self, Class};
-use crate::maps::{EXEC_SCRATCH, EXEC_TAIL, TAIL_MASK};
+use crate::maps::{EXEC_SCRATCH, EXEC_SECOND_SCRATCH, EXEC_TAIL, Scratch, TAIL_MASK};
 use crate::path::{self, Walk};
 use crate::task::{self, Access, Task, Typed, offset};
 
 path::walker!(exec_walk, EXEC_SCRATCH);
+path::walker!(exec_second_walk, EXEC_SECOND_SCRATCH);
 
 /// `task` runs a new image; it leads its group by now. `bprm`: `struct linux_binprm`. Returns the flags of the
 /// executable's path: 0 is a path like most.
 #[inline(always)]
 pub fn execed(task: Task<Typed>, bprm: *const u8) -> u32 {
-    let now = emit::now();
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: a per-CPU map value that only this program uses, and it is not re-entered on one CPU.
+    tell(task, bprm, scratch, exec_walk)
+}
+
+/// The same, by the program that tells what the first was skipped for.
+#[inline(always)]
+pub fn execed_second(task: Task<Typed>, bprm: *const u8) {
+    let Some(scratch) = EXEC_SECOND_SCRATCH.get_ptr_mut(0) else { return };
+    tell(task, bprm, scratch, exec_second_walk);
+}
+
+#[inline(always)]
+fn tell(
+    task: Task<Typed>,
+    bprm: *const u8,
+    scratch: *mut Scratch<Exec, EXEC_TAIL>,
+    walker: extern "C" fn() -> u64,
+) -> u32 {
+    let now = emit::now();
+    // SAFETY: a per-CPU map value that only the calling program uses, and it is not re-entered on one CPU.
     let (walk, body, tail) =
         unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body, (&raw mut (*scratch).tail).cast::<u8>()) };
     task::facts(task, &mut body.facts);
@@ -28,7 +46,7 @@ pub fn execed(task: Task<Typed>, bprm: *const u8) -> u32 {
     let at = offset!(file_path);
     let (mnt, dentry) =
         (Typed::u64(file, at + offset!(path_mnt)), Typed::u64(file, at + offset!(path_dentry)));
-    let exe = path::append(walk, mnt, dentry, task.mnt_namespace(), exec_walk);
+    let exe = path::append(walk, mnt, dentry, task.mnt_namespace(), walker);
     body.exe_len = exe.len;
     body.exe_flags = exe.flags;
 

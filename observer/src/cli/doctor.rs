@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{BtfFile, Exit, term};
-use crate::kernel::{self, Check, Verdict};
+use crate::kernel::{self, Check, Verdict, Ways};
 use crate::show::bytes::to_line;
 use crate::show::style::{BAD, GOOD, NOTICE};
 use crate::socket::client::{Client, ClientError};
@@ -20,6 +20,9 @@ pub struct Doctor {
     json: bool,
     #[command(flatten)]
     btf: BtfFile,
+    /// Where to take facts from that more than one hook can tell
+    #[arg(long, value_enum, default_value_t)]
+    hooks: Ways,
 }
 
 #[derive(Serialize)]
@@ -32,7 +35,7 @@ struct CheckJson {
 impl Doctor {
     /// 0, or 1 if observer cannot run here.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let mut checks = kernel::doctor(self.btf.btf.as_deref());
+        let mut checks = kernel::doctor(self.btf.btf.as_deref(), self.hooks);
         checks.push(daemon(socket));
         checks.push(group());
         if self.json {

@@ -33,6 +33,7 @@ impl Daemon {
             events_by_kind: by_kind(&events),
             drops_by_kind: by_kind(&drops),
             throttled_by_kind: by_kind(&self.kernel.throttled_by_kind()),
+            preempted_by_kind: by_kind(&self.kernel.preempted_by_kind()),
             undecodable: events.first().copied().unwrap_or(0),
             gaps: counters.gaps,
             resyncs: counters.resyncs,

@@ -12,7 +12,7 @@ use super::shape::expected;
 /// What one kernel keeps of the contract.
 #[derive(Clone, Debug)]
 pub struct Contract {
-    /// Where it keeps what the programs read; `ring_bytes` and `typed_loads` are for the caller to set.
+    /// Where it keeps what the programs read; `ring_bytes`, `typed_loads` and `preempted` are for the caller to set.
     pub offsets: Offsets,
     unfit: Vec<(Point, String)>,
     absent: Vec<Point>,

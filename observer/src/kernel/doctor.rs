@@ -40,7 +40,7 @@ impl Check {
 
 /// Every check that concerns the kernel, in the order in which they matter. Loads, attaches and self-tests the real
 /// programs, then detaches them.
-pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
+pub fn doctor(btf: Option<&Path>, hooks: Ways) -> Vec<Check> {
     let mut checks = vec![
         Check::of(
             "kernel release",
@@ -58,7 +58,7 @@ pub fn doctor(btf: Option<&Path>) -> Vec<Check> {
         ring_bytes: observer_common::limits::RING_BYTES_MIN,
         program_log: false,
         btf: btf.map(Path::to_owned),
-        hooks: Ways::Auto,
+        hooks,
     };
     match Kernel::start(&options) {
         Err(error) => checks.push(Check::of("programs", Err(error))),

@@ -94,6 +94,7 @@ pub fn load(options: &Options) -> Result<Loaded> {
     let mut offsets = contract.offsets;
     offsets.ring_bytes = ring_bytes;
     offsets.typed_loads = u32::from(sys::typed_loads_are_safe());
+    offsets.preempted = u32::from(sys::tracepoints_are_preempted());
     let words = offsets.words();
     let log_level: u8 = if *program_log { u8::MAX } else { 0 };
     rights::raise_memlock_where_needed();

@@ -14,6 +14,7 @@ use observer_core::decode::decode;
 use observer_core::{Input, Tgid};
 
 mod attach;
+mod bpf;
 mod btf;
 mod contract;
 mod doctor;
@@ -36,7 +37,7 @@ pub use memory::{Memory, MemoryReader};
 pub use rights::drop_unneeded as drop_rights;
 pub use snapshot::Snapshot;
 
-use self::attach::Attached;
+use self::attach::{Attached, Kept};
 use self::load::Loaded;
 use self::misses::Misses;
 use self::pass::Passes;
@@ -92,8 +93,10 @@ pub struct Kernel {
     events: [u64; KIND_COUNT],
     /// Hint bits that were handed over and not cleared since.
     told: u64,
-    /// Holds the programs and their links.
+    /// Holds the programs that are attached to exits of system calls.
     _ebpf: Ebpf,
+    /// Holds those that are attached to tracepoints and functions.
+    _links: Kept,
 }
 
 impl Kernel {
@@ -118,7 +121,7 @@ impl Kernel {
         }
         control.set_reader_state(control::READER_POLLING);
         // Before `ring_map` and `control_map` close: programs name maps by these descriptors until they are loaded.
-        let Attached { hooks, blind_spots } = attach::attach(&mut loaded, options.hooks, &control)?;
+        let Attached { hooks, blind_spots, links } = attach::attach(&mut loaded, options.hooks, &control)?;
         let Loaded { ebpf, .. } = loaded;
         sys::give_back_memory();
         let misses = Misses::new(&ebpf);
@@ -134,6 +137,7 @@ impl Kernel {
             events: [0; KIND_COUNT],
             told: 0,
             _ebpf: ebpf,
+            _links: links.keep(),
         };
         selftest::run(&mut kernel)?;
         // What the self-test raised has been handed over to it; the first pass reads everything anyway.
@@ -209,7 +213,7 @@ impl Kernel {
     /// Records lost since the start, by kind; programs skipped by the kernel count under their kind. A system call
     /// a program: not for the hot path; [`Kernel::drops_total`] is.
     pub fn drops_by_kind(&mut self) -> [u64; KIND_COUNT] {
-        self.misses.refresh();
+        self.misses.refresh(&self.control);
         let mut drops = self.control.drops();
         for (drop, missed) in drops.iter_mut().zip(self.misses.by_kind()) {
             *drop += missed;
@@ -231,6 +235,11 @@ impl Kernel {
     /// Low-priority records replaced by a re-read because the ring was above half full, by kind.
     pub fn throttled_by_kind(&self) -> [u64; KIND_COUNT] {
         self.control.throttled()
+    }
+
+    /// Events that the kernel skipped a program for and that a second program told, by kind.
+    pub fn preempted_by_kind(&self) -> [u64; KIND_COUNT] {
+        self.control.second()
     }
 
     /// Clears hint bits, so that the next such event is told again. Call before the pass that answers them.

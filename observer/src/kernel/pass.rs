@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,9 +10,8 @@ use aya::Ebpf;
 use aya::programs::Iter;
 use observer_common::record::Header;
 
-const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_ITER_CREATE: libc::c_long = 33;
-const BPF_TRACE_ITER: u32 = 28;
+use super::bpf;
+
 /// The kernel hands out at most 32 KiB a read, whole rows.
 const READ_BYTES: usize = 64 << 10;
 
@@ -27,14 +26,14 @@ impl Passes {
             .program("iter_task")
             .context("find program iter_task in the object: rebuild with `cargo xtask build`")?
             .try_into()?;
-        let link = create_link(program.fd()?.as_fd()).context("create the task iterator")?;
+        let link = bpf::link_iterator(program.fd()?.as_fd()).context("create the task iterator")?;
         Ok(Self(Arc::new(Mutex::new(link))))
     }
 
     /// One pass; `handle` gets each row's bytes.
     pub fn run(&self, mut handle: impl FnMut(&[u8])) -> Result<()> {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = File::from(create_iterator(link.as_fd()).context("open the task iterator")?);
+        let mut file = File::from(bpf::open_iterator(link.as_fd()).context("open the task iterator")?);
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         loop {
@@ -76,26 +75,4 @@ fn rows(mut bytes: &[u8], handle: &mut impl FnMut(&[u8])) -> Result<usize> {
         bytes = bytes.get(len..).unwrap_or_default();
     }
     Ok(used)
-}
-
-fn create_link(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // bpf_attr.link_create: prog_fd, target_fd, attach_type, flags, and the iterator's empty parameters.
-    let attributes = [program.as_raw_fd() as u32, 0, BPF_TRACE_ITER, 0, 0, 0, 0, 0];
-    bpf(BPF_LINK_CREATE, &attributes)
-}
-
-fn create_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // bpf_attr.iter_create: link_fd, flags.
-    bpf(BPF_ITER_CREATE, &[link.as_raw_fd() as u32, 0, 0, 0, 0, 0, 0, 0])
-}
-
-/// A bpf(2) command that returns a descriptor.
-fn bpf(command: libc::c_long, attributes: &[u32; 8]) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `size` bytes of attributes, which outlive the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that the kernel just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -229,6 +229,11 @@ impl Control {
         std::array::from_fn(|kind| self.word(control::DROPS + kind as u32).load(Ordering::Relaxed))
     }
 
+    /// Events that only the second program told, by kind.
+    pub fn second(&self) -> [u64; KIND_COUNT] {
+        std::array::from_fn(|kind| self.word(control::SECOND + kind as u32).load(Ordering::Relaxed))
+    }
+
     /// Records replaced by a re-read, by kind.
     pub fn throttled(&self) -> [u64; KIND_COUNT] {
         std::array::from_fn(|kind| self.word(control::THROTTLED + kind as u32).load(Ordering::Relaxed))

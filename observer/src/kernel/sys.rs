@@ -13,6 +13,9 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// is an oops (seen on 5.10); and the verifier does not decide null tests of such pointers, so that states multiply
 /// until it gives up (seen on 5.10 and 6.1).
 const KERNEL_TYPED_LOADS: (u32, u32) = (6, 5);
+/// Kernels from here on let programs at tracepoints be preempted ("Guard __DECLARE_TRACE() use of __DO_TRACE_CALL() with
+/// SRCU-fast" came with 7.0), and skip them for every other task of that CPU meanwhile.
+const KERNEL_PREEMPTED: (u32, u32) = (7, 0);
 /// `PROC_PID_INIT_INO`: inode number of the initial pid namespace, on every kernel.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
@@ -51,6 +54,11 @@ fn version(release: &str) -> Result<(u32, u32)> {
 /// Whether programs may load through BTF-typed pointers.
 pub fn typed_loads_are_safe() -> bool {
     kernel_release().is_ok_and(|(_, version)| version >= KERNEL_TYPED_LOADS)
+}
+
+/// Whether a program at a tracepoint can be preempted.
+pub fn tracepoints_are_preempted() -> bool {
+    kernel_release().is_ok_and(|(_, version)| version >= KERNEL_PREEMPTED)
 }
 
 /// Refuses kernels below the floor.

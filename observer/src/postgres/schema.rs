@@ -10,7 +10,7 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 /// What this program writes and reads.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
 /// One migration at a time; the second key is of no host.
-const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1868722038, 0)";
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
 const FIND: &str = "SELECT pg_catalog.to_regclass('observer.migration') IS NOT NULL,
     pg_catalog.to_regnamespace('observer') IS NOT NULL";
 const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.migration";
@@ -117,6 +117,13 @@ mod tests {
         assert!(whole.contains("CREATE SCHEMA observer") && whole.contains(LOCK));
         assert!(!print(VERSION).unwrap().contains("CREATE"));
         assert!(print(VERSION + 1).unwrap_err().to_string().contains("--from"));
+    }
+
+    #[test]
+    fn the_views_look_for_the_lock_that_the_writer_takes() {
+        let class = crate::postgres::sql::LOCK_CLASS.to_string();
+        assert!(MIGRATIONS.concat().contains(&format!("k.classid = {class} AND")));
+        assert!(LOCK.contains(&class));
     }
 
     #[test]

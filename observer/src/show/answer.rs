@@ -78,6 +78,8 @@ pub struct StatusAnswer {
     pub drops_by_kind: BTreeMap<String, u64>,
     /// Records replaced by a re-read because the ring was above half full.
     pub throttled_by_kind: BTreeMap<String, u64>,
+    /// Records told by a second program, because the kernel skipped the first while another task was preempted in it.
+    pub preempted_by_kind: BTreeMap<String, u64>,
     /// Records that made no sense.
     pub undecodable: u64,
     /// Gaps opened.

@@ -46,7 +46,7 @@ impl Storm {
         for maker in &mut makers {
             maker.patience(LONG);
             let [a, b] = [&dirs[0], &dirs[1]].map(|dir| dir.as_os_str().as_bytes());
-            maker.tell("storm", &[program.as_os_str().as_bytes(), a, count.as_bytes(), a, b]);
+            maker.tell("storm", &[program.as_os_str().as_bytes(), a, count.as_bytes(), a, b, b"0"]);
         }
         Self { makers, each }
     }

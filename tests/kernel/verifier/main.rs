@@ -44,10 +44,12 @@ fn wrong(verdicts: &[Verdict]) -> Vec<String> {
     wrong
 }
 
-/// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells.
+/// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells, but for
+/// second programs.
 fn name_of(load: &trace::Load, btf: &Btf) -> String {
     match load.attach_btf_id {
         0 => load.name.clone(),
+        _ if load.name.ends_with("_second") => load.name.clone(),
         id => match btf.name(id) {
             name if name.starts_with("bpf_iter_") => load.name.clone(),
             name => name.trim_start_matches("btf_trace_").to_owned(),
@@ -58,18 +60,23 @@ fn name_of(load: &trace::Load, btf: &Btf) -> String {
 #[test]
 fn every_program_is_far_from_the_verifiers_limit() {
     observer_tests::failure::require_root();
-    let loads = trace::loads(&product(), &["doctor"]);
     let btf = Btf::of_kernel();
-    let mut verdicts = Vec::new();
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    // Whichever way is not the kernel's best is loaded where it is asked for.
+    let loads = ["auto", "tracepoints"].map(|hooks| trace::loads(&product(), &["doctor", "--hooks", hooks]));
     // The loader's own trials of what the kernel can are no programs of ours.
-    for load in loads.iter().filter(|load| !load.name.starts_with("aya_")) {
+    for load in loads.iter().flatten().filter(|load| !load.name.starts_with("aya_")) {
         let (name, count) = (name_of(load, &btf), load.instructions());
+        if verdicts.iter().any(|verdict| verdict.name == name) {
+            continue;
+        }
         match count {
             Some(count) => println!("verified {name} {count}"),
             None => println!("not verified: {name}: {:?}", load.log),
         }
         verdicts.push(Verdict { name, accepted: load.accepted, count });
     }
+    assert!(verdicts.iter().any(|verdict| verdict.name.starts_with("sys_exit_")), "both ways: {verdicts:?}");
     let wrong = wrong(&verdicts);
     assert!(wrong.is_empty(), "{}\n{verdicts:?}", wrong.join("\n"));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::kernels;
 use crate::command;
 
 /// Releases that have kernels, oldest first. `sid` is no release: its index may be older than it promises to be.
@@ -18,6 +19,9 @@ const UNSTABLE: &str = "sid";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Package lists younger than this are not fetched again.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What fetching a package, or all lists, may take, seconds.
+const APT_S: &str = "900";
 
 /// An apt of our own.
 pub(crate) struct Archive {
@@ -48,6 +52,7 @@ impl Archive {
                 }
                 _ => write(&list, &sources)?,
             }
+            kernels::check_room(cache)?;
             eprintln!("vm: fetching the package lists of {}", RELEASES.join(", "));
             command::quiet(archive.apt("apt-get").args(["-qq", "--error-on=any", "update"]))?;
             write(&stamp, "")?;
@@ -73,7 +78,9 @@ impl Archive {
     }
 
     fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        // It has time limits for a server, and none for itself.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", APT_S, program]);
         command.env("APT_CONFIG", &self.configuration).env("LC_ALL", "C");
         command
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::statvfs::statvfs;
 
 use super::archive::Archive;
 
@@ -21,7 +22,10 @@ const OFFLINE: &str = "--offline was given";
 /// Begins the name of a directory to unpack in.
 const PARTIAL: &str = ".partial-";
 /// What a cache with four kernels and a root file system takes, unpacking included.
-const ROOM_MB: u32 = 1000;
+const ROOM_MB: u64 = 1000;
+
+/// Why nothing is fetched to a disk.
+const NO_ROOM: &str = "too few for kernels and a root file system";
 
 /// A kernel to boot.
 #[derive(Clone, Debug)]
@@ -32,6 +36,22 @@ pub(crate) struct Kernel {
     pub(crate) release: String,
     /// Its image.
     pub(crate) image: PathBuf,
+}
+
+/// Refuses a disk that is nearly full before something is fetched to it: apt then waits for ever.
+pub(crate) fn check_room(directory: &Path) -> Result<()> {
+    let found = statvfs(directory).with_context(|| format!("see how full {} is", directory.display()))?;
+    let free_mb = (found.blocks_available() * found.fragment_size()) >> 20;
+    ensure_room(directory, free_mb)
+}
+
+fn ensure_room(directory: &Path, free_mb: u64) -> Result<()> {
+    ensure!(free_mb >= ROOM_MB, "{}: {free_mb} MB are free: {NO_ROOM}; {}", directory.display(), more_room());
+    Ok(())
+}
+
+fn more_room() -> String {
+    format!("free {ROOM_MB} MB there, or set OBSERVER_VM_CACHE to a directory that has them")
 }
 
 /// Checks a series that a person gave: numbers with dots between.
@@ -98,11 +118,9 @@ fn newest(home: &Path, series: &str, archive: Result<&Opened, &String>) -> Resul
 
 /// What to do, by what apt and the system said.
 fn remedy(why: &str, image: &str) -> String {
-    let full = ["No space left on device", "Disk quota exceeded", "don't have enough free space"];
+    let full = [NO_ROOM, "No space left on device", "Disk quota exceeded", "don't have enough free space"];
     if full.iter().any(|words| why.contains(words)) {
-        return format!(
-            "the disk is full: free {ROOM_MB} MB there, or set OBSERVER_VM_CACHE to a directory that has them"
-        );
+        return format!("the disk is full: {}", more_room());
     }
     if why == OFFLINE {
         return format!("run once without --offline, or put an image at {image}");
@@ -180,6 +198,7 @@ fn fetch(home: &Path, release: &str, archive: &Archive, packages: &[String]) -> 
     }
     let names = PREFIXES.iter().rev().map(|prefix| format!("{prefix}{release}"));
     for package in names.filter(|name| packages.contains(name)) {
+        check_room(home)?;
         eprintln!("vm: fetching {package}");
         let unpacked = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(home);
         let unpacked = unpacked.context("make a directory to unpack in")?;
@@ -329,6 +348,15 @@ mod tests {
             .unwrap_or_default();
         assert!(said.contains("run once without --offline"), "{said}");
         Ok(())
+    }
+
+    #[test]
+    fn a_full_disk_is_refused_before_anything_is_fetched() {
+        let cache = Path::new("/c");
+        assert!(ensure_room(cache, ROOM_MB).is_ok());
+        let said = ensure_room(cache, 8).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("8 MB are free") && said.contains("OBSERVER_VM_CACHE"), "{said}");
+        assert!(remedy(&said, "/c/vmlinuz").starts_with("the disk is full"), "{said}");
     }
 
     #[test]

@@ -6,7 +6,15 @@ use std::time::Duration;
 use super::kernels::Kernel;
 
 /// What the kernel's console says where the kernel itself is in trouble.
-const TROUBLE: [&str; 5] = ["Kernel panic", "Oops", "BUG:", "WARNING: CPU", "general protection fault"];
+const TROUBLE: [&str; 7] = [
+    "Kernel panic",
+    "Oops",
+    "BUG:",
+    "WARNING: CPU",
+    "general protection fault",
+    "detected stall",
+    "blocked for more than",
+];
 /// Lines kept of a console or of a step that failed.
 const TAIL_LINES: usize = 40;
 
@@ -267,8 +275,14 @@ pub(crate) mod tests {
         ] {
             assert!(!run(&said, "").passed(), "{what}");
         }
-        let oops = run(PASSED, "fine\n[ 1.0] BUG: kernel NULL pointer dereference\n more\n");
-        assert!(!oops.passed() && oops.trouble.len() == 2, "{oops:?}");
+        for line in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "INFO: task observer:77 blocked for more than 120 seconds.",
+        ] {
+            let run = run(PASSED, &format!("fine\n[ 1.0] {line}\n more\n"));
+            assert!(!run.passed() && run.trouble.len() == 2, "{run:?}");
+        }
     }
 
     #[test]

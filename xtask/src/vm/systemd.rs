@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::archive;
 use super::guest::{Guest, SERVICE};
 use super::initramfs::{self, Step, copy, needed, put};
+use super::kernels;
 use crate::{command, workspace};
 
 /// The oldest Debian that has a systemd as new as the unit asks for.
@@ -52,6 +53,7 @@ impl Rootfs {
             if !workspace::is_root() {
                 bail!("making {} takes root: run `cargo xtask vm` as root once", rootfs.directory.display());
             }
+            kernels::check_room(&home)?;
             in_one_step(&rootfs.directory, debootstrap)?;
         }
         if !rootfs.archive.exists() {

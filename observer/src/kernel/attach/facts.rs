@@ -13,6 +13,13 @@ pub const BTF_TRACEPOINTS: &[(&str, &str)] = &[
 /// The first so many are those without which there is no map.
 pub const VITAL: usize = 3;
 
+/// Their second programs, for kernels that preempt the first: program, tracepoint.
+pub const SECOND: [(&str, &str); VITAL] = [
+    ("fork_second", "sched_process_fork"),
+    ("exec_second", "sched_process_exec"),
+    ("exit_second", "sched_process_exit"),
+];
+
 /// A fact that is told at the ends of kernel functions, or else at the exits of system calls.
 pub struct Fact {
     /// What it is called in `status`.

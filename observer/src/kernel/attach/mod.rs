@@ -1,24 +1,28 @@
 //! Loads and attaches the programs that this kernel takes, and says what is taken from where and what stays unseen.
 
 mod facts;
+mod links;
 mod provoke;
 mod tracefs;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{BtfTracePoint, FExit, Program, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf};
 use observer_common::hooks::{HOOKS, Point};
 
-use self::facts::{BTF_TRACEPOINTS, FACTS, Fact, VITAL};
+use self::facts::{BTF_TRACEPOINTS, FACTS, Fact, SECOND, VITAL};
+pub use self::links::{Kept, Links};
 pub use self::tracefs::is_mounted as tracefs_mounted;
 use super::btf::SYSCALL_PREFIX;
 use super::contract::Contract;
 use super::load::{Loaded, explain_program};
 use super::rights;
 use super::ring::Control;
+use super::sys;
 
 /// One fact that is taken from the kernel, and what it is taken from on this kernel.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub struct Attached {
     pub hooks: Vec<Hook>,
     /// One for each thing that is not seen.
     pub blind_spots: Vec<BlindSpot>,
+    /// What holds the BTF tracepoints and functions in use.
+    pub links: Links,
 }
 
 /// Attaches everything that this kernel takes; errors only where a fact without which there is no map is missing, or
@@ -69,10 +75,18 @@ pub struct Attached {
 pub fn attach(loaded: &mut Loaded, ways: Ways, control: &Control) -> Result<Attached> {
     let mut attached = Attached::default();
     for (index, (fact, name)) in BTF_TRACEPOINTS.iter().enumerate() {
-        match attach_tracepoint(loaded, name)? {
+        match attach_tracepoint(loaded, &mut attached.links, name, name)? {
             Ok(()) => attached.hook(fact, format!("tp_btf/{name}"), ""),
             Err(why) if index < VITAL => bail!("attach tp_btf/{name}: {why}; see `observer doctor`"),
             Err(why) => attached.blind(fact, format!("changes, for tp_btf/{name} does not attach: {why}")),
+        }
+    }
+    if sys::tracepoints_are_preempted() {
+        // After the first ones, because the kernel calls them in the order in which they came.
+        for (program, name) in SECOND {
+            if let Err(why) = attach_tracepoint(loaded, &mut attached.links, program, name)? {
+                bail!("attach {program} to tp_btf/{name}: {why}; see `observer doctor`");
+            }
         }
     }
     let missing = match ways {
@@ -131,15 +145,20 @@ impl Missing {
     }
 }
 
-fn attach_tracepoint(loaded: &mut Loaded, name: &str) -> Result<Result<(), String>> {
+fn attach_tracepoint(
+    loaded: &mut Loaded,
+    links: &mut Links,
+    program_name: &'static str,
+    name: &str,
+) -> Result<Result<(), String>> {
     let Loaded { ebpf, contract, btf } = loaded;
     if let Some(why) = contract.unfit(point(name)?) {
         return Ok(Err(format!("this kernel is not as observer knows it: {why}")));
     }
-    let program: &mut BtfTracePoint = program(ebpf, name)?.try_into()?;
+    let program: &mut BtfTracePoint = program(ebpf, program_name)?.try_into()?;
     // What the verifier refuses is a defect of observer, whatever the fact.
-    program.load(name, btf).map_err(|error| explain_program(name, &error))?;
-    Ok(program.attach().map(drop).map_err(|error| said(&error)))
+    program.load(name, btf).map_err(|error| explain_program(program_name, &error))?;
+    Ok(links.attach(program_name, program.fd()?.as_fd()).map_err(|error| said(&error)))
 }
 
 /// Attaches to every kernel function that can be and that then tells of a call made to try it; returns the facts of
@@ -154,7 +173,7 @@ fn attach_functions(loaded: &mut Loaded, attached: &mut Attached, control: &Cont
             if contract.is_needless(point(name)?) {
                 continue;
             }
-            match attach_function(ebpf, contract, btf, name)? {
+            match attach_function(ebpf, contract, btf, &mut attached.links, name)? {
                 Ok(()) => present.push(*name),
                 Err(why) => problems.push((function(name)?, why)),
             }
@@ -169,7 +188,7 @@ fn attach_functions(loaded: &mut Loaded, attached: &mut Attached, control: &Cont
     for (fact, mut present, mut problems) in tried {
         let (useless, useful) = present.into_iter().partition(|name| deaf.contains(name));
         present = useful;
-        detach_functions(ebpf, &useless)?;
+        detach_functions(ebpf, &mut attached.links, &useless)?;
         for name in useless {
             problems.push((function(name)?, "a call made to try it went past it".to_owned()));
         }
@@ -187,16 +206,19 @@ fn attach_function(
     ebpf: &mut Ebpf,
     contract: &Contract,
     btf: &AyaBtf,
-    name: &str,
+    links: &mut Links,
+    name: &'static str,
 ) -> Result<Result<(), String>> {
     if let Some(why) = contract.unfit(point(name)?) {
         return Ok(Err(why.to_owned()));
     }
     let program: &mut FExit = program(ebpf, name)?.try_into()?;
-    let result = program.load(&function(name)?, btf).and_then(|()| program.attach().map(drop));
+    if let Err(error) = program.load(&function(name)?, btf) {
+        return Ok(Err(said(&error)));
+    }
+    let result = links.attach(name, program.fd()?.as_fd());
     if result.is_err() {
-        // Whether it was the load or the attaching: it is of no use.
-        let _ = program.unload();
+        program.unload().with_context(|| format!("unload {name}"))?;
     }
     Ok(result.map_err(|error| said(&error)))
 }
@@ -239,7 +261,7 @@ fn fall_back(ebpf: &mut Ebpf, ways: Ways, missing: &[Missing], attached: &mut At
         match outcome {
             Some(outcome) if outcome.why.is_empty() => {
                 // One of the two ways is enough, and this is the whole of it.
-                detach_functions(ebpf, present)?;
+                detach_functions(ebpf, &mut attached.links, present)?;
                 attached.hooks.retain(|hook| hook.fact != fact.name || hook.fallback);
                 attached.blind(fact.name, fact.unseen.to_owned());
             }
@@ -285,8 +307,9 @@ fn attach_syscalls(
     Ok(outcome)
 }
 
-fn detach_functions(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
+fn detach_functions(ebpf: &mut Ebpf, links: &mut Links, names: &[&str]) -> Result<()> {
     for name in names {
+        links.detach(name);
         let program: &mut FExit = program(ebpf, name)?.try_into()?;
         program.unload().with_context(|| format!("detach {name}"))?;
     }

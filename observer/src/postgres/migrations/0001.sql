@@ -3,19 +3,19 @@
 CREATE SCHEMA observer;
 COMMENT ON SCHEMA observer IS 'Which process stands for which session, on every host, as the hosts'' kernels say. Read the views sessions, live, deaths, events and hosts.';
 
+-- Roles are the cluster's: another database may have made them, at this very moment.
 DO $$
 DECLARE
-    name text;
+    role text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['observer_reader', 'observer_writer'] LOOP
-        -- Roles are the cluster's: another database may be given the schema at this moment.
-        BEGIN
-            IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = name) THEN
-                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', name);
-            END IF;
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL;
-        END;
+    FOREACH role IN ARRAY ARRAY['observer_reader', 'observer_writer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
     END LOOP;
 END
 $$;
@@ -168,7 +168,7 @@ BEGIN
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
         -- One at a time; whoever waited finds it made.
         PERFORM set_config('lock_timeout', '0', true);
-        PERFORM pg_advisory_xact_lock(1868722038, 0);
+        PERFORM pg_advisory_xact_lock(1868723062, 0);
         PERFORM set_config('lock_timeout', '250ms', true);
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
         -- Made apart and attached: that does not hold up who reads or writes the others.
@@ -183,7 +183,7 @@ BEGIN
             AND (to_date(substr(c.relname, 7), 'YYYYMMDD') + 1)::timestamptz <= now() - s.keep_events
         ORDER BY c.relname
     LOOP
-        IF NOT pg_try_advisory_xact_lock(1868722038, 0) THEN
+        IF NOT pg_try_advisory_xact_lock(1868723062, 0) THEN
             RETURN;
         END IF;
         BEGIN
@@ -240,7 +240,7 @@ FROM observer.host h
 LEFT JOIN (
     SELECT DISTINCT k.objid::bigint AS host_no, k.pid
     FROM pg_catalog.pg_locks k
-    WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868722038 AND k.objsubid = 2
+    WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868723062 AND k.objsubid = 2
         AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ) l ON l.host_no = h.host_no AND l.pid = h.backend_pid;
 COMMENT ON VIEW observer.hosts IS 'Every host that ever mirrored here.';

@@ -1,6 +1,7 @@
 //! Many processes.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use crate::{Args, Done, check, number, text};
 
@@ -10,18 +11,22 @@ struct Tiny {
     dir: CString,
 }
 
-/// `storm PROGRAM DIR TIMES DIR_A DIR_B`: TIMES children, each born, exec'd into PROGRAM with DIR as argument and dead, one after the
+/// `storm PROGRAM DIR TIMES DIR_A DIR_B PAUSE_US`: TIMES children, each born, exec'd into PROGRAM with DIR as argument and dead, one after the
 /// other; this process itself goes between DIR_A and DIR_B at each of them. Answers how many ended with code 7.
 pub fn storm(args: Args<'_>) -> Done {
     let tiny = Tiny { path: text(args, 0)?, dir: text(args, 1)? };
     let times: u32 = number(args, 2)?;
     let dirs = [text(args, 3)?, text(args, 4)?];
+    let pause = Duration::from_micros(number(args, 5)?);
     let mut stack = vec![0u8; 16 << 10];
     let top = stack.as_mut_ptr_range().end.map_addr(|address| address & !15);
     let mut right = 0;
     for (_, dir) in (0..times).zip(dirs.iter().cycle()) {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let mut status = 0;
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         // SAFETY: valid paths; the child has a stack of its own and only execs or exits while this process waits.
         unsafe {
             check(libc::chdir(dir.as_ptr()))?;

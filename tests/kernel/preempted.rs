@@ -1,0 +1,71 @@
+//! Tasks that are preempted in the middle of a program, and others that come to the same program meanwhile.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use observer_tests::observe::total;
+use observer_tests::{Daemon, Options, Puppet, Stage, stage, tiny};
+use serde_json::Value;
+
+/// Processes of each of the two makers.
+const EACH: u64 = 1500;
+const KINDS: [&str; 3] = ["fork", "exec", "exit"];
+/// How long they may take, on an emulated machine that is busy.
+const LONG: Duration = Duration::from_secs(120);
+
+/// On the first processor alone; `rt`: whenever it is ready, whatever else runs there.
+fn place(puppet: &Puppet, rt: bool) {
+    let pid = puppet.pid.cast_signed();
+    // SAFETY: plain values that outlive the calls; the process is the test's own.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        assert_eq!(libc::sched_setaffinity(pid, size_of_val(&set), &raw const set), 0, "on one processor");
+        let parameters = libc::sched_param { sched_priority: 1 };
+        assert!(
+            !rt || libc::sched_setscheduler(pid, libc::SCHED_FIFO, &raw const parameters) == 0,
+            "in real time"
+        );
+    }
+}
+
+fn of(status: &Value, counters: &str) -> u64 {
+    KINDS.iter().filter_map(|kind| status.get(counters)?.get(kind)?.as_u64()).sum()
+}
+
+#[test]
+fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_program_that_tells_them() {
+    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
+    let program = stage.dir().join("tiny");
+    stage.install(&tiny::image(), &program);
+    let dir = stage.mkdir("a");
+    let mut makers = [stage.puppet(), stage.puppet()];
+    for (maker, rt) in makers.iter_mut().zip([false, true]) {
+        place(maker, rt);
+        maker.patience(LONG);
+    }
+    let before = daemon.status();
+    let (count, dir) = (EACH.to_string(), dir.as_os_str().as_bytes());
+    // One never rests; the other comes between every moment, and bears a child.
+    for (maker, pause_us) in makers.iter_mut().zip(["0", "300"]) {
+        maker.tell(
+            "storm",
+            &[program.as_os_str().as_bytes(), dir, count.as_bytes(), dir, dir, pause_us.as_bytes()],
+        );
+    }
+    for maker in &mut makers {
+        let said = maker.answer("storm").expect("it goes to its end");
+        assert_eq!(said.first().map(|word| stage::number(word)), Some(EACH), "every process ran and exited");
+    }
+    let after = observer_tests::eventually("no gap is open", LONG, || {
+        let said = daemon.observer(&["status", "--json"]);
+        if said.code == Some(0) { Ok(said.json()) } else { Err(format!("{said:?}")) }
+    });
+    let told = of(&after, "events_by_kind") - of(&before, "events_by_kind");
+    let (second, lost) = (of(&after, "preempted_by_kind"), of(&after, "drops_by_kind"));
+    println!("told {told}, of them by the second program {second}; lost {lost}");
+    assert!(told + lost >= 2 * EACH * KINDS.len() as u64, "what is not told is counted: {after:#}");
+    // Only what came while two tasks were preempted, one in either program.
+    assert!(lost <= second / 10, "skipped and not told: {after:#}");
+    assert_eq!(total(&before, "drops_by_kind"), 0);
+}
