@@ -3,3 +3,4 @@
 mod documented;
 mod forget;
 mod schema;
+mod writer;

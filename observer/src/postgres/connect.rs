@@ -29,11 +29,12 @@ pub enum Purpose {
 
 /// What the server shall do by itself. The server ends a silent or stuck client, whatever the network
 /// says (docs/mirror.md has each).
-const PRESENCE_SETTINGS: [(&str, &str); 9] = [
+const PRESENCE_SETTINGS: [(&str, &str); 10] = [
     ("idle_session_timeout", "15s"),
     ("idle_in_transaction_session_timeout", "10s"),
     ("lock_timeout", "5s"),
     ("statement_timeout", "20s"),
+    ("client_connection_check_interval", "2s"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "3"),
     ("tcp_keepalives_count", "3"),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ask::{ANSWER_WAIT, answer, execute};
 use super::connect::{Connected, Purpose, connect};
-use super::presence::claim;
+use super::presence::{Former, claim};
 use super::reconcile::{Who, reconcile};
 use super::rows::{Item, Shape, item, uids};
 use super::source::{Beat, Event, Extent, Feed, LiveMap};
@@ -24,8 +24,8 @@ use super::{schema, sql};
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Their bytes, beyond the first entry.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// The loop's last sign of life may be this old; then nothing is sent, and the server ends presence by itself.
-const BEAT_AGE_MAX: Duration = Duration::from_secs(8);
+/// The loop's last sign of life may be this old; then the connection is given up, and presence with it.
+const BEAT_AGE_MAX: Duration = Duration::from_secs(12);
 /// How long the loop is waited for.
 const LOOP_WAIT: Duration = Duration::from_secs(10);
 /// How long an empty query's answer is waited for.
@@ -47,9 +47,8 @@ pub struct Delivery {
     shape: Shape,
     status: Shared,
     users: Directory,
-    /// This daemon was the writer, and another took over.
-    ousted: bool,
-    present: bool,
+    former: Former,
+    delivered: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -73,17 +72,18 @@ struct Open {
 impl Delivery {
     /// Connected to nothing yet.
     pub fn new(feed: Feed, shape: Shape, status: Shared, stop: watch::Receiver<bool>) -> Self {
-        Self { feed, shape, status, users: Directory::default(), ousted: false, present: false, stop }
+        let (users, former) = (Directory::default(), Former::default());
+        Self { feed, shape, status, users, former, delivered: false, stop }
     }
 
-    /// The last connection got as far as presence.
-    pub fn was_present(&self) -> bool {
-        self.present
+    /// The last connection was good for something.
+    pub fn delivered(&self) -> bool {
+        self.delivered
     }
 
     /// Connects, and delivers until something fails, or the daemon stops and nothing is left.
     pub async fn connection(&mut self, database: &DatabaseUrl) -> Result<(), Trouble> {
-        self.present = false;
+        self.delivered = false;
         let instance_id = self.instance_id().await;
         self.status.update(|status| status.state = "connecting".into());
         let unusable = |error: anyhow::Error| Trouble::new(Verdict::Stop(""), format!("{error:#}"));
@@ -92,8 +92,6 @@ impl Delivery {
         self.alive().await;
         let connected = connect(&target, Purpose::Presence).await?;
         let mut open = self.open(connected, instance_id).await?;
-        self.ousted = false;
-        self.present = true;
         let (host, generation) = (open.connected.host.clone(), open.writer.tenure().generation);
         self.status.update(|status| {
             status.host = Some(host);
@@ -103,9 +101,11 @@ impl Delivery {
             status.last_error = None;
         });
         // With `open` the connection is closed: presence ends now, not when the server finds out.
-        let outcome = self.deliver(&mut open).await;
-        self.ousted = matches!(&outcome, Err(trouble) if trouble.verdict == Verdict::Ousted);
-        outcome
+        let beat = self.feed.beat.clone();
+        tokio::select! {
+            outcome = self.deliver(&mut open) => outcome,
+            () = hung(beat) => Err(Trouble::new(Verdict::Reconnect, "the loop that drains the ring hangs: report this")),
+        }
     }
 
     /// Who the state directory is: a journal that cannot be opened yet does not know.
@@ -125,13 +125,15 @@ impl Delivery {
         check
             .await
             .unwrap_or_else(|_| Err(Trouble::new(Verdict::Reconnect, "the database does not answer")))?;
-        let host_no = claim(&connected, &self.feed.identity, instance_id, self.ousted).await?;
+        self.former.connected(connected.backend_pid);
+        let host_no = claim(&connected, &self.feed.identity, instance_id, &self.former).await?;
         maintain(&connected).await?;
         let map = self.map().await?;
         let extent = self.feed.history.extent();
         let who = Who::New { host_no, identity: &self.feed.identity, instance_id };
         let (client, names) = (&connected.client, self.users.names());
         let done = reconcile(client, who, &map, extent.last_seq, self.shape, names).await?;
+        self.former.generation = Some(done.tenure.generation);
         self.status.update(|status| status.rejected += done.rejected);
         let writer = Writer::new(client, done.tenure).await?;
         let beat = self.feed.beat.borrow_and_update().clone();
@@ -210,7 +212,6 @@ impl Delivery {
 
     /// The journal began a new stream: its cursor, and the state as of one of its numbers.
     async fn change_stream(&mut self, open: &mut Open, extent: &Extent) -> Result<(), Trouble> {
-        self.alive().await;
         self.refresh(open).await?;
         if *extent.stream_id != *open.position.stream_id {
             // The loop knows of the new stream before it is committed, or hears of it in a moment.
@@ -249,7 +250,6 @@ impl Delivery {
 
     /// Writes the next entries.
     async fn batch(&mut self, open: &mut Open, extent: &Extent) -> Result<(), Trouble> {
-        self.alive().await;
         let cursor = open.position.seq.cast_unsigned();
         let far = cursor + (BATCH_ENTRIES_MAX as u64) < open.state_after;
         if far && extent.last_seq > open.state_after && open.reconciled_at.elapsed() >= REFRESH_EVERY {
@@ -264,6 +264,7 @@ impl Delivery {
         }
         let items = self.items(events, open.state_after).await;
         self.write(open, &items, extent.last_seq).await?;
+        self.delivered = true;
         if items.iter().any(|item| item.state_lost) {
             self.refresh(open).await?;
         }
@@ -382,6 +383,20 @@ impl Delivery {
                 Ok(())
             }
             Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Resolves when the loop has given no sign of life for too long.
+async fn hung(mut beat: watch::Receiver<Beat>) {
+    loop {
+        let at = beat.borrow_and_update().at;
+        tokio::select! {
+            () = sleep_until(at + BEAT_AGE_MAX) => return,
+            changed = beat.changed() => if changed.is_err() {
+                // The loop has ended, and the daemon is about to.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 /// The least, where a person has to act first or another daemon to end.
 const STOPPED_WAIT: Duration = Duration::from_secs(15);
 /// A connection that lasted this long was no failure.
-const LASTED: Duration = Duration::from_secs(30);
+const LASTED: Duration = Duration::from_secs(60);
 /// How long the daemon's end waits for what can still be delivered.
 const STOP_WAIT: Duration = Duration::from_millis(1500);
 /// How long it tries.
@@ -116,11 +116,9 @@ async fn run(options: Options, feed: Feed, status: Shared, mut stop: watch::Rece
             () = stopped_for(&mut stop, FINISH_WAIT) => return,
         };
         let Err(trouble) = outcome else { return };
-        if delivery.was_present() {
+        if delivery.delivered() || began.elapsed() > LASTED {
             told = None;
-            if began.elapsed() > LASTED {
-                waits = backoff();
-            }
+            waits = backoff();
         }
         let mut wait = waits.next().unwrap_or(RETRY_MAX);
         let person = matches!(trouble.verdict, Verdict::Stop(_) | Verdict::Ousted);

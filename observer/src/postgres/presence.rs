@@ -1,5 +1,6 @@
 //! One writer a host: the presence lock, whose holder is the host's daemon (docs/mirror.md).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -23,6 +24,7 @@ const GHOST_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Host {
     host_no: i32,
+    generation: i64,
     instance_id: Option<String>,
     backend_pid: Option<i32>,
 }
@@ -34,13 +36,38 @@ struct Holder {
     role: String,
 }
 
-/// Takes the lock for this host; its number. `ousted`: this daemon was the writer and another took over, so it takes
-/// over from nobody.
+/// What this daemon did before on this host's row.
+#[derive(Debug, Default)]
+pub struct Former {
+    /// The last generation that it was the writer in.
+    pub generation: Option<i64>,
+    /// Server processes of its last connections.
+    backends: VecDeque<i32>,
+}
+
+/// Connections that are remembered: a ghost is one of the last.
+const BACKENDS_MAX: usize = 16;
+
+impl Former {
+    /// A connection was made.
+    pub fn connected(&mut self, backend_pid: i32) {
+        self.backends.truncate(BACKENDS_MAX - 1);
+        self.backends.push_front(backend_pid);
+    }
+
+    /// Another daemon became the writer after this one was.
+    fn ousted(&self, host: &Host) -> bool {
+        let by_us = host.backend_pid.is_some_and(|pid| self.backends.contains(&pid));
+        self.generation.is_some_and(|generation| host.generation > generation) && !by_us
+    }
+}
+
+/// Takes the lock for this host; its number. From another daemon that took over from this one nothing is taken back.
 pub async fn claim(
     connected: &Connected,
     identity: &Identity,
     instance_id: Uuid,
-    ousted: bool,
+    former: &Former,
 ) -> Result<i32, Trouble> {
     let client = &connected.client;
     let deadline = Instant::now() + GHOST_WAIT;
@@ -51,7 +78,7 @@ pub async fn claim(
             return Ok(host.host_no);
         }
         let Some(holder) = holder(client, host.host_no).await? else { continue };
-        may_end(&host, &holder, instance_id, ousted)?;
+        may_end(&host, &holder, instance_id, former)?;
         if Instant::now() >= deadline {
             let next = "end it there (pg_terminate_backend)";
             let message = format!(
@@ -66,9 +93,9 @@ pub async fn claim(
 }
 
 /// Whether who holds the lock is what a former connection of this daemon left.
-fn may_end(host: &Host, holder: &Holder, instance_id: Uuid, ousted: bool) -> Result<(), Trouble> {
+fn may_end(host: &Host, holder: &Holder, instance_id: Uuid, former: &Former) -> Result<(), Trouble> {
     let ours = host.instance_id.as_deref().is_none_or(|id| Uuid::parse_str(id) == Ok(instance_id));
-    if !ours || ousted {
+    if !ours || former.ousted(host) {
         return Err(superseded());
     }
     // Before its first reconcile a connection has the lock and not yet the row.
@@ -89,6 +116,7 @@ async fn host(client: &Client, identity: &Identity) -> Result<Host, Trouble> {
             return Ok(Host {
                 host_no: row.try_get(0)?,
                 instance_id: row.try_get(1)?,
+                generation: row.try_get(2)?,
                 backend_pid: row.try_get(3)?,
             });
         }
@@ -142,27 +170,38 @@ mod tests {
     const OURS: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
-    fn verdict(
-        instance: Option<Uuid>,
-        backend: Option<i32>,
-        same_role: bool,
-        ousted: bool,
-    ) -> Result<(), String> {
-        let host = Host { host_no: 1, instance_id: instance.map(|id| id.to_string()), backend_pid: backend };
+    /// Whether process 7, which holds the lock of a host at generation 5, may be ended.
+    fn verdict(instance: Option<Uuid>, backend: i32, same_role: bool, former: &Former) -> Result<(), String> {
+        let host = Host {
+            host_no: 1,
+            generation: 5,
+            instance_id: instance.map(|id| id.to_string()),
+            backend_pid: Some(backend),
+        };
         let holder = Holder { pid: 7, same_role, role: "mallory".into() };
-        may_end(&host, &holder, OURS, ousted).map_err(|trouble| trouble.message)
+        may_end(&host, &holder, OURS, former).map_err(|trouble| trouble.message)
     }
 
     #[test]
     fn only_our_own_ghost_is_ended() {
-        assert_eq!(verdict(Some(OURS), Some(7), false, false), Ok(()));
-        assert_eq!(verdict(Some(OURS), Some(6), true, false), Ok(()));
-        assert_eq!(verdict(None, None, true, false), Ok(()));
-        for refused in [verdict(Some(OTHER), Some(7), true, false), verdict(Some(OURS), Some(7), true, true)]
-        {
-            assert!(refused.unwrap_err().contains("cloned machine-id or second daemon"));
-        }
-        let forged = verdict(Some(OURS), Some(6), false, false).unwrap_err();
+        let new = Former::default();
+        assert_eq!(verdict(Some(OURS), 7, false, &new), Ok(()));
+        assert_eq!(verdict(Some(OURS), 6, true, &new), Ok(()));
+        assert_eq!(verdict(None, 6, true, &new), Ok(()));
+        let clone = verdict(Some(OTHER), 7, true, &new).unwrap_err();
+        assert!(clone.contains("cloned machine-id or second daemon"), "{clone}");
+        let forged = verdict(Some(OURS), 6, false, &new).unwrap_err();
         assert!(forged.contains("mallory"), "{forged}");
+    }
+
+    #[test]
+    fn who_was_taken_over_from_takes_nothing_back() {
+        let mut former = Former { generation: Some(4), ..Former::default() };
+        assert!(verdict(Some(OURS), 7, true, &former).is_err());
+        // That was we ourselves, and the answer never came.
+        former.connected(7);
+        assert_eq!(verdict(Some(OURS), 7, true, &former), Ok(()));
+        former = Former { generation: Some(5), ..Former::default() };
+        assert_eq!(verdict(Some(OURS), 7, true, &former), Ok(()));
     }
 }

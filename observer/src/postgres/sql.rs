@@ -1,7 +1,7 @@
 //! The statements. Names of tables and columns are those of the schema's migrations; whoever changes one changes the other.
 
 /// First key of the presence lock; the second is the host's number.
-pub const LOCK_CLASS: i32 = 0x6f62_7376;
+pub const LOCK_CLASS: i32 = 1_868_722_038;
 
 /// The channel of hints.
 pub const CHANNEL: &str = "observer";
@@ -101,7 +101,7 @@ fn upsert(from: &str) -> String {
     let death_values = DEATH.map(|(_, field, _)| format!("d.{field}")).join(", ");
     let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
     // A death stays told when the home lives again.
-    let newer = "excluded.last_death_at IS NOT NULL AND excluded.last_death_at >= coalesce(s.last_death_at, '-infinity')";
+    let newer = "excluded.last_death_at > coalesce(s.last_death_at, '-infinity')";
     let death_updates =
         DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {newer} THEN excluded.{name} ELSE s.{name} END"));
     format!(
@@ -177,3 +177,14 @@ pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no
 
 /// The hint.
 pub const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+
+#[cfg(test)]
+mod tests {
+    use super::LOCK_CLASS;
+
+    #[test]
+    fn the_view_looks_for_the_lock_that_is_taken() {
+        let script = crate::postgres::schema::print(0).unwrap();
+        assert!(script.contains(&format!("k.classid = {LOCK_CLASS} AND k.objsubid = 2")));
+    }
+}

@@ -1,0 +1,343 @@
+//! What arrives, and what of it is refused.
+
+use std::time::Duration;
+
+use observer_tests::poll::eventually;
+use serde_json::json;
+
+use super::host::Host;
+use super::{SERVER, SOON, applied, is_mirrored, is_present};
+
+#[test]
+fn thousands_of_changes_arrive_once_and_the_state_is_the_map() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(20, 3000);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    assert!(is_present(&SERVER, &database, &host));
+    let deaths =
+        "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE signal = 9";
+    assert_eq!(SERVER.psql(&database, deaths), "1500|1500");
+}
+
+#[test]
+fn a_row_has_the_columns_that_tooling_reads() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.kill("/srv/a");
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let row = SERVER.psql(
+        &database,
+        "SELECT host, home, name, pid, start_boottime_ns, tty, pane, mux, mux_socket, cwd, comm, argv, username, uid, state,
+            recorded_state, certain, roots, last_death_kind, last_death_signal, last_death_code IS NULL, as_of = now(),
+            started_at AT TIME ZONE 'UTC'
+         FROM observer.live",
+    );
+    assert_eq!(
+        row,
+        "test-host|/srv/a|a|102|102000000714|pts/3|%1|tmux|/tmp/tmux|/srv/a|sleep|{sleep}|root|0|live|live|t|1|signaled|9|t|t|\
+         2026-11-21 00:00:42"
+    );
+}
+
+#[test]
+fn arguments_are_mirrored_on_request_only() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let all = "SELECT s::text || e::text FROM observer.session s, observer.event e";
+    assert!(!SERVER.psql(&database, all).contains("hunter2"));
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    let host = Host::with(shared, host_id, &SERVER.url(&database), true);
+    host.start("/srv/b");
+    host.delivered(SOON);
+    let argv = "SELECT argv FROM observer.sessions ORDER BY home";
+    assert_eq!(SERVER.psql(&database, argv), "{sleep,--token=hunter2}\n{sleep,--token=hunter2}");
+}
+
+#[test]
+fn what_is_equal_is_not_written() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(10, 15);
+    host.delivered(SOON);
+    let versions = "SELECT string_agg(xmin::text, ',' ORDER BY home) FROM observer.session";
+    let before = SERVER.psql(&database, versions);
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    assert_eq!(SERVER.psql(&database, versions), before);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn rows_edited_by_hand_are_put_right_on_connect() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(10, 15);
+    host.delivered(SOON);
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    SERVER.psql(
+        &database,
+        "UPDATE observer.session SET state = 'live', pid = 1, detail = '{}' WHERE home < '/srv/5';
+         DELETE FROM observer.session WHERE home = '/srv/7';
+         INSERT INTO observer.session (host_no, home_id, home, state, certain, detail)
+             SELECT host_no, '\\x00', '/srv/never', 'live', true, '{}' FROM observer.host",
+    );
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    let never = "SELECT recorded_state, last_death_kind FROM observer.sessions WHERE home = '/srv/never'";
+    assert_eq!(SERVER.psql(&database, never), "ended|unobserved");
+    SERVER.psql(&database, "DELETE FROM observer.session WHERE home = '/srv/never'");
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn hostile_names_arrive_as_they_are() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    let long = format!("/{}", "x/".repeat(1950));
+    let homes = [
+        long.as_str(),
+        "/a'b\"c\\d$$e;DROP SCHEMA observer;--",
+        "/line\nfeed\ttab\r\u{1b}[31m",
+        "/{curly,\"quoted\"}",
+        "/\u{10fe80}\u{10feff} not UTF-8 as the socket escapes it",
+        "/\u{202e}bidi \u{fffd}",
+        "/NULL",
+    ];
+    for home in homes {
+        host.start(home);
+    }
+    host.delivered(SOON);
+    let found = SERVER.psql(&database, "SELECT json_agg(home ORDER BY seq) FROM observer.events");
+    let found: Vec<String> = serde_json::from_str(&found).unwrap();
+    // An escape of the socket's form in a path is itself escaped on the way in.
+    let wanted: Vec<String> = homes
+        .iter()
+        .map(|home| {
+            let escape = |c: char| match u32::from(c) {
+                0x10_fe80..=0x10_feff => {
+                    let mut bytes = [0; 4];
+                    let escaped = c.encode_utf8(&mut bytes).bytes();
+                    escaped.filter_map(|byte| char::from_u32(0x10_fe00 + u32::from(byte))).collect::<String>()
+                }
+                _ => c.to_string(),
+            };
+            home.chars().map(escape).collect()
+        })
+        .collect();
+    assert_eq!(found, wanted);
+    let states = SERVER.psql(
+        &database,
+        "SELECT count(*), count(DISTINCT home_id) FROM observer.session WHERE state = 'live'",
+    );
+    assert_eq!(states, "7|7");
+    assert_eq!(host.status().rejected, 0);
+}
+
+#[test]
+fn what_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
+    let database = applied(&SERVER);
+    SERVER.psql(&database, "ALTER TABLE observer.event ADD CONSTRAINT no_poison CHECK (name <> 'poison')");
+    let host = Host::new(&SERVER.url(&database));
+    host.delivered(SOON);
+    {
+        let mut world = host.shared.world();
+        for at in 0..2000 {
+            let home = if at % 500 == 250 { format!("/srv/{at}/poison") } else { format!("/srv/{at}") };
+            world.start(&home);
+        }
+        // NUL exists in JSON, and not in Postgres.
+        world.entry(
+            "session_changed",
+            "/srv/1",
+            &json!({"home": "/srv/1", "name": "1", "state": "live", "x": "\0"}),
+        );
+        world.start("/srv/last");
+    }
+    host.shared.tell();
+    host.delivered(SOON);
+    let gaps = SERVER.psql(
+        &database,
+        "SELECT seq, detail->>'from_seq', detail->>'to_seq', detail->>'count', detail->>'reason' FROM observer.events
+         WHERE kind = 'gap' ORDER BY seq",
+    );
+    assert_eq!(
+        gaps,
+        "251|251|251|1|rejected\n751|751|751|1|rejected\n1251|1251|1251|1|rejected\n1751|1751|1751|1|rejected\n\
+         2001|2001|2001|1|rejected"
+    );
+    assert_eq!(
+        SERVER.psql(&database, "SELECT count(*), count(DISTINCT seq), max(seq) FROM observer.events"),
+        "2002|2002|2002"
+    );
+    // The state of the poisoned homes is all right: only their entries were refused.
+    let states =
+        "SELECT count(*) FROM observer.sessions WHERE state = 'live' AND certain AND name = 'poison'";
+    assert_eq!(SERVER.psql(&database, states), "4");
+    // That of the home with the NUL could not be written, and says so.
+    let doubtful = "SELECT home FROM observer.sessions WHERE NOT certain";
+    assert_eq!(SERVER.psql(&database, doubtful), "/srv/1");
+    assert_eq!(host.status().rejected, 5);
+    let said = SERVER.psql(&database, "SELECT detail->>'message' FROM observer.events WHERE seq = 251");
+    assert!(said.contains("no_poison") && said.contains("23514"), "{said}");
+}
+
+#[test]
+fn a_row_of_the_state_that_is_refused_says_that_it_is_behind() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.start("/srv/b");
+    host.delivered(SOON);
+    SERVER.psql(
+        &database,
+        "ALTER TABLE observer.session ADD CONSTRAINT lives CHECK (home <> '/srv/a' OR state = 'live')",
+    );
+    host.kill("/srv/a");
+    host.kill("/srv/b");
+    host.delivered(SOON);
+    let rows = "SELECT home, recorded_state, certain FROM observer.sessions ORDER BY home";
+    assert_eq!(SERVER.psql(&database, rows), "/srv/a|live|f\n/srv/b|ended|t");
+    assert_eq!(
+        SERVER.psql(&database, "SELECT count(*) FROM observer.events WHERE kind = 'session_ended'"),
+        "2"
+    );
+    // The same at a reconcile; and right again as soon as it can be.
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    assert_eq!(SERVER.psql(&database, rows), "/srv/a|live|f\n/srv/b|ended|t");
+    SERVER.psql(&database, "ALTER TABLE observer.session DROP CONSTRAINT lives");
+    host.start("/srv/a");
+    host.delivered(SOON);
+    assert_eq!(SERVER.psql(&database, rows), "/srv/a|live|t\n/srv/b|ended|t");
+}
+
+#[test]
+fn a_clock_that_is_stepped_loses_nothing() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    for years in [0_i64, -51, 200, -1, 1] {
+        host.shared.world().clock_ns = years * 365 * 86_400 * 1_000_000_000;
+        host.churn(5, 100);
+    }
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let years = "SELECT min(extract(year FROM at)), max(extract(year FROM at)) FROM observer.events";
+    assert_eq!(SERVER.psql(&database, years), "1975|2226");
+}
+
+#[test]
+fn another_boot_ends_what_lived_in_the_one_before() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.start("/srv/b");
+    host.delivered(SOON);
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    {
+        let mut world = shared.world();
+        world.map.clear();
+        world.boot_id = uuid::Uuid::new_v4();
+    }
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    host.start("/srv/b");
+    host.delivered(SOON);
+    let rows = "SELECT home, state, last_death_kind FROM observer.sessions ORDER BY home";
+    assert_eq!(SERVER.psql(&database, rows), "/srv/a|ended|unobserved\n/srv/b|live|unobserved");
+}
+
+#[test]
+fn a_journal_that_was_lost_is_another_stream_and_takes_nothing_from_the_first() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(7, 500);
+    host.delivered(SOON);
+    host.shared.world().begin_anew();
+    host.shared.tell();
+    host.churn(7, 500);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let streams = "SELECT count(*), min(n), max(n) FROM (SELECT count(*) AS n FROM observer.events GROUP BY stream_id) s";
+    assert_eq!(SERVER.psql(&database, streams), "2|500|501");
+}
+
+#[test]
+fn a_journal_that_was_put_back_gives_no_number_twice() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(7, 500);
+    host.delivered(SOON);
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    // Yesterday's copy.
+    shared.world().entries.truncate(300);
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    eventually("a new stream", SOON, || match host.shared.world().begun_anew {
+        1 => Ok(()),
+        times => Err(format!("{times}")),
+    });
+    host.churn(7, 100);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let all = "SELECT count(*), count(DISTINCT (stream_id, seq)) FROM observer.events";
+    assert_eq!(SERVER.psql(&database, all), "601|601");
+}
+
+#[test]
+fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    {
+        let mut world = host.shared.world();
+        world.kill("/srv/a");
+        world.start("/srv/b");
+        // Its disk is full.
+        world.held_back = 2;
+    }
+    host.shared.tell();
+    let rows = "SELECT string_agg(home || ' ' || state, ',' ORDER BY home) FROM observer.sessions";
+    eventually("the state is the map", SOON, || match SERVER.psql(&database, rows).as_str() {
+        "/srv/a ended,/srv/b live" => Ok(()),
+        rows => Err(rows.to_owned()),
+    });
+    assert_eq!(SERVER.psql(&database, "SELECT max(seq) FROM observer.events"), "1");
+    host.shared.world().held_back = 0;
+    host.shared.tell();
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn listeners_hear_which_host_and_one_stuck_in_a_transaction_holds_up_nobody() {
+    let database = applied(&SERVER);
+    let mut stuck = SERVER.session(&database, "postgres");
+    stuck.ask("LISTEN observer; BEGIN; SELECT 1");
+    let mut listener = SERVER.session(&database, "postgres");
+    listener.ask("LISTEN observer");
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(10, 2000);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
+    let wanted = format!("Asynchronous notification \"observer\" with payload \"{number}\"");
+    eventually("the hint", Duration::from_secs(10), || {
+        let heard = listener.ask("SELECT 1");
+        if heard.contains(&wanted) { Ok(()) } else { Err(heard) }
+    });
+    assert_eq!(host.status().notify_failures, 0);
+}

@@ -1,0 +1,371 @@
+//! A host of the test's making: the real mirror, on a map and a history that the test writes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use observer::postgres::mirror::{Mirror, Options};
+use observer::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use observer::postgres::status::Status;
+use observer::postgres::target::DatabaseUrl;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use observer_tests::poll::eventually;
+
+/// 2026-11-21T00:00:00Z.
+const DAY_NS: i64 = 1_795_219_200_000_000_000;
+
+/// What the host knows, and what it wrote down.
+pub struct World {
+    pub stream_id: Arc<str>,
+    /// Of the stream, from number 1.
+    pub entries: Vec<Event>,
+    /// Streams before this one.
+    pub former: Vec<(Arc<str>, Vec<Event>)>,
+    /// By home.
+    pub map: BTreeMap<String, Value>,
+    pub boot_id: Uuid,
+    pub instance_id: Uuid,
+    /// Added to every `at`.
+    pub clock_ns: i64,
+    /// The journal's disk: what is numbered and not committed.
+    pub held_back: u64,
+    pub dropped: u64,
+    pub acknowledged: u64,
+    pub begun_anew: u32,
+    next_pid: u32,
+}
+
+/// Shared by the test, the loop and the mirror.
+pub struct Shared {
+    world: Mutex<World>,
+    committed: watch::Sender<u64>,
+    /// The loop hangs.
+    stuck: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Shared {
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no test panics under it")
+    }
+}
+
+/// A daemon.
+pub struct Host {
+    pub shared: Arc<Shared>,
+    mirror: Option<Mirror>,
+    turn: Option<JoinHandle<()>>,
+    pub host_id: Uuid,
+}
+
+/// The parts of a host that outlive its daemon.
+pub fn world() -> Arc<Shared> {
+    let world = World {
+        stream_id: Uuid::new_v4().to_string().into(),
+        entries: Vec::new(),
+        former: Vec::new(),
+        map: BTreeMap::new(),
+        boot_id: Uuid::new_v4(),
+        instance_id: Uuid::new_v4(),
+        clock_ns: 0,
+        held_back: 0,
+        dropped: 0,
+        acknowledged: 0,
+        begun_anew: 0,
+        next_pid: 100,
+    };
+    let (committed, _) = watch::channel(0);
+    Arc::new(Shared { world: Mutex::new(world), committed, stuck: false.into(), over: false.into() })
+}
+
+impl Host {
+    /// A new host, mirrored there.
+    pub fn new(url: &str) -> Self {
+        Self::of(world(), Uuid::new_v4(), url)
+    }
+
+    /// The daemon of a host that is.
+    pub fn of(shared: Arc<Shared>, host_id: Uuid, url: &str) -> Self {
+        Self::with(shared, host_id, url, false)
+    }
+
+    /// The same; `argv`: all arguments.
+    pub fn with(shared: Arc<Shared>, host_id: Uuid, url: &str, argv: bool) -> Self {
+        Self::run(shared, host_id, Options { database: DatabaseUrl::Text(url.into()), argv })
+    }
+
+    /// The same, the connection string in a file.
+    pub fn at(shared: Arc<Shared>, host_id: Uuid, file: &std::path::Path) -> Self {
+        Self::run(shared, host_id, Options { database: DatabaseUrl::File(file.into()), argv: false })
+    }
+
+    fn run(shared: Arc<Shared>, host_id: Uuid, options: Options) -> Self {
+        shared.over.store(false, Ordering::Relaxed);
+        let (map, questions) = mpsc::channel(1);
+        let (beats, beat) = watch::channel(shared.beat());
+        let boot_id = shared.world().boot_id;
+        let identity = Identity { host_id, host: "test-host".into(), boot_id, version: "test".into() };
+        let history =
+            Box::new(FromWorld { committed: shared.committed.subscribe(), shared: Arc::clone(&shared) });
+        let its_shared = Arc::clone(&shared);
+        let turn = std::thread::spawn(move || its_shared.turn(questions, &beats));
+        let feed = Feed { identity, history, map, beat };
+        let mirror = Mirror::start(options, feed).expect("start the mirror");
+        Self { shared, mirror: Some(mirror), turn: Some(turn), host_id }
+    }
+
+    /// How the mirror stands.
+    pub fn status(&self) -> Status {
+        self.mirror.as_ref().expect("it runs").status()
+    }
+
+    /// A process starts in `home`.
+    pub fn start(&self, home: &str) {
+        self.shared.world().start(home);
+        self.shared.tell();
+    }
+
+    /// It dies by SIGKILL.
+    pub fn kill(&self, home: &str) {
+        self.shared.world().kill(home);
+        self.shared.tell();
+    }
+
+    /// `count` changes of `homes` sessions: each starts and dies in turn.
+    pub fn churn(&self, homes: usize, count: usize) {
+        for at in 0..count {
+            let home = format!("/srv/{}", at % homes);
+            let mut world = self.shared.world();
+            let lives = world.map.get(&home).is_some_and(|session| session["state"] == "live");
+            if lives {
+                world.kill(&home)
+            } else {
+                world.start(&home)
+            }
+            drop(world);
+            self.shared.tell();
+        }
+    }
+
+    /// Waits until the database has everything that was committed.
+    #[track_caller]
+    pub fn delivered(&self, limit: Duration) {
+        eventually("everything is delivered", limit, || {
+            let (status, world) = (self.status(), self.shared.world());
+            let last = world.committed();
+            match status.state.as_str() {
+                "ok" if world.acknowledged == last => Ok(()),
+                _ => Err(format!("{} of {last}; {status:?}", world.acknowledged)),
+            }
+        });
+    }
+
+    /// Waits until the mirror says this of itself; what it says.
+    #[track_caller]
+    pub fn comes_to(&self, state: &str, error: &str, limit: Duration) -> Status {
+        eventually(&format!("{state}, {error:?}"), limit, || {
+            let status = self.status();
+            let said = status.last_error.as_deref().unwrap_or_default().contains(error);
+            if status.state == state && said { Ok(status) } else { Err(format!("{status:?}")) }
+        })
+    }
+
+    /// The loop hangs, or goes on.
+    pub fn hang(&self, stuck: bool) {
+        self.shared.stuck.store(stuck, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.mirror = None;
+        self.shared.over.store(true, Ordering::Relaxed);
+        if let Some(turn) = self.turn.take() {
+            let _ = turn.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The loop: answers for the map, and gives signs of life.
+    fn turn(&self, mut questions: mpsc::Receiver<oneshot::Sender<LiveMap>>, beats: &watch::Sender<Beat>) {
+        let mut at = 0_u32;
+        while !self.over.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+            if self.stuck.load(Ordering::Relaxed) {
+                continue;
+            }
+            if let Ok(reply) = questions.try_recv() {
+                let _ = reply.send(self.world().live_map());
+            }
+            at += 1;
+            // The daemon's are every 5 s.
+            if at.is_multiple_of(500) {
+                beats.send_replace(self.beat());
+            }
+        }
+    }
+
+    fn beat(&self) -> Beat {
+        let world = self.world();
+        Beat { at: tokio::time::Instant::now(), numbered: world.entries.len() as u64, dropped: world.dropped }
+    }
+
+    /// A commit of the journal.
+    pub fn tell(&self) {
+        let committed = self.world().committed();
+        self.committed.send_replace(committed);
+    }
+}
+
+impl World {
+    fn committed(&self) -> u64 {
+        self.entries.len() as u64 - self.held_back
+    }
+
+    fn live_map(&self) -> LiveMap {
+        LiveMap {
+            stream_id: self.stream_id.clone(),
+            after_seq: self.entries.len() as u64,
+            certain: true,
+            sessions: self.map.values().map(Value::to_string).collect(),
+        }
+    }
+
+    /// An entry of this kind about `home`, as the daemon writes it.
+    pub fn entry(&mut self, kind: &str, home: &str, session: &Value) {
+        let seq = self.entries.len() as u64 + 1;
+        let mut detail = session.clone();
+        detail["kind"] = kind.into();
+        detail["at"] = "2026-11-21T00:00:00.000Z".into();
+        let start = session["start_boottime_ns"].as_str().and_then(|text| text.parse().ok());
+        self.entries.push(Event {
+            seq,
+            at_unix_ns: DAY_NS + self.clock_ns + seq.cast_signed() * 1_000_000,
+            boot_id: self.boot_id.to_string(),
+            kind: kind.into(),
+            home: Some(home.into()),
+            name: session["name"].as_str().map(|name| name.as_bytes().into()),
+            pid: session["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
+            start_boottime_ns: start,
+            detail: detail.to_string(),
+        });
+    }
+
+    pub fn start(&mut self, home: &str) {
+        self.next_pid += 1;
+        let name = home.rsplit('/').next().unwrap_or(home);
+        let at = format!("2026-11-21T00:00:{:02}.000Z", self.next_pid % 60);
+        let session = json!({"home": home, "home_mnt_ns": null, "name": name, "state": "live", "since": at, "roots": 1,
+            "wrapper_pid": null, "moved_to": null, "end_reason": null, "starts": [at], "pid": self.next_pid,
+            "start_boottime_ns": (u64::from(self.next_pid) * 1_000_000_007).to_string(), "started_at": at,
+            "exec_at": at, "comm": "sleep", "argv": ["sleep", "--token=hunter2"], "argv_truncated": false,
+            "cwd": home, "tty": "pts/3", "pane": "%1", "mux": "tmux", "mux_socket": "/tmp/tmux", "uid": 0,
+            "boot_id": self.boot_id.to_string(), "certain": true, "as_of": {"cwd": at}, "death": null});
+        self.map.insert(home.into(), session.clone());
+        self.entry("session_started", home, &session);
+    }
+
+    pub fn kill(&mut self, home: &str) {
+        let seq = self.entries.len();
+        let session = self.map.get_mut(home).expect("it lives");
+        session["state"] = "ended".into();
+        session["end_reason"] = "died".into();
+        let at = format!("2026-11-21T{:02}:{:02}:{:02}.000Z", seq / 3600 % 24, seq / 60 % 60, seq % 60);
+        session["death"] = json!({"kind": "signaled", "code": null, "signal": 9, "signal_name": "SIGKILL",
+            "core_dumped": false, "raw_status": 9, "at": at, "lifetime_ms": 5, "sender": null, "polite_signal": null,
+            "oom": null, "between": null});
+        let session = session.clone();
+        self.entry("session_ended", home, &session);
+    }
+
+    /// Another file.
+    pub fn begin_anew(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.former.push((self.stream_id.clone(), entries));
+        self.stream_id = Uuid::new_v4().to_string().into();
+        self.acknowledged = 0;
+        let detail = json!({"from_seq": null, "to_seq": null, "count": null, "reason": "lost"});
+        self.entries.push(Event {
+            seq: 1,
+            at_unix_ns: DAY_NS,
+            boot_id: self.boot_id.to_string(),
+            kind: "gap".into(),
+            detail: detail.to_string(),
+            ..Event::default()
+        });
+    }
+}
+
+struct FromWorld {
+    shared: Arc<Shared>,
+    committed: watch::Receiver<u64>,
+}
+
+impl History for FromWorld {
+    fn instance_id(&self) -> Option<Uuid> {
+        Some(self.shared.world().instance_id)
+    }
+
+    fn extent(&mut self) -> Extent {
+        self.committed.borrow_and_update();
+        let world = self.shared.world();
+        Extent { stream_id: world.stream_id.clone(), last_seq: world.committed() }
+    }
+
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let _ = self.committed.changed().await;
+        })
+    }
+
+    fn read_after(
+        &mut self,
+        stream_id: &str,
+        seq: u64,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> anyhow::Result<Vec<Event>> {
+        let world = self.shared.world();
+        if *world.stream_id != *stream_id {
+            return Ok(Vec::new());
+        }
+        let mut bytes = 0;
+        let after = world
+            .entries
+            .iter()
+            .take(world.committed() as usize)
+            .filter(|entry| entry.seq > seq)
+            .take(entries_max);
+        let fits = after.take_while(|entry| {
+            let fits = bytes < bytes_max;
+            bytes += entry.detail.len();
+            fits
+        });
+        Ok(fits.cloned().collect())
+    }
+
+    fn acknowledged(&mut self, stream_id: &str, seq: u64) {
+        let mut world = self.shared.world();
+        if *world.stream_id == *stream_id {
+            world.acknowledged = seq;
+        }
+    }
+
+    fn begin_anew(&mut self, stream_id: &str) {
+        let mut world = self.shared.world();
+        if *world.stream_id == *stream_id {
+            world.begin_anew();
+            world.begun_anew += 1;
+            drop(world);
+            self.shared.tell();
+        }
+    }
+}

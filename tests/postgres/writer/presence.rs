@@ -1,0 +1,222 @@
+//! Who is present, who writes, and how soon it shows that nobody does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use observer_tests::poll::eventually;
+use uuid::Uuid;
+
+use super::host::Host;
+use super::{SERVER, SOON, applied, is_mirrored, is_present};
+
+/// Three signs of life that the server misses, and time to look.
+const GONE: Duration = Duration::from_secs(18);
+
+fn state(database: &str) -> String {
+    SERVER.psql(database, "SELECT state, recorded_state, certain FROM observer.sessions")
+}
+
+#[track_caller]
+fn becomes(database: &str, wanted: &str, limit: Duration) {
+    eventually(wanted, limit, || match state(database) {
+        found if found == wanted => Ok(()),
+        found => Err(found),
+    });
+}
+
+#[test]
+fn a_daemon_that_ends_is_unknown_at_once() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    assert_eq!(state(&database), "live|live|t");
+    drop(host);
+    becomes(&database, "unknown|live|f", Duration::from_secs(2));
+}
+
+#[test]
+fn a_loop_that_hangs_is_unknown_in_time_and_back_when_it_goes_on() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    host.hang(true);
+    becomes(&database, "unknown|live|f", GONE);
+    // Whoever hangs does not come back as present either.
+    let lately = Instant::now();
+    while lately.elapsed() < Duration::from_secs(3) {
+        assert_eq!(state(&database), "unknown|live|f");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    host.hang(false);
+    becomes(&database, "live|live|t", SOON);
+}
+
+#[test]
+fn a_hung_loop_is_not_kept_present_by_a_backlog() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    host.hang(true);
+    let until = Instant::now() + GONE;
+    eventually("unknown", GONE, || {
+        assert!(Instant::now() < until + Duration::from_secs(5));
+        let lives = host.shared.world().map["/srv/a"]["state"] == "live";
+        if lives {
+            host.kill("/srv/a")
+        } else {
+            host.start("/srv/a")
+        }
+        let state = SERVER.psql(&database, "SELECT state FROM observer.sessions");
+        if state == "unknown" { Ok(()) } else { Err(state) }
+    });
+    host.hang(false);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let database = applied(&SERVER);
+    let url = SERVER.url(&database);
+    let first = Host::new(&url);
+    first.start("/srv/a");
+    first.delivered(SOON);
+    let clone = super::host::world();
+    clone.world().start("/srv/other");
+    let second = Host::of(clone, first.host_id, &url);
+    let said = second.comes_to("stopped", "cloned machine-id or second daemon", SOON);
+    assert_eq!((said.generation, said.connections), (None, 0));
+    first.churn(5, 100);
+    first.delivered(SOON);
+    is_mirrored(&SERVER, &database, &first);
+    // When the first is gone the second may.
+    let first_id = first.host_id;
+    drop(first);
+    second.delivered(Duration::from_secs(60));
+    assert_eq!(second.host_id, first_id);
+    assert_eq!(
+        SERVER.psql(&database, "SELECT state FROM observer.sessions WHERE home = '/srv/other'"),
+        "live"
+    );
+}
+
+#[test]
+fn of_two_with_one_state_directory_the_last_stays_and_the_other_does_not_fight() {
+    let database = applied(&SERVER);
+    let url = SERVER.url(&database);
+    let first = Host::new(&url);
+    first.start("/srv/a");
+    first.delivered(SOON);
+    let clone = super::host::world();
+    clone.world().instance_id = first.shared.world().instance_id;
+    let second = Host::of(clone, first.host_id, &url);
+    second.start("/srv/b");
+    second.delivered(SOON);
+    // The first finds out that it was taken over, and leaves the lock alone.
+    first.start("/srv/c");
+    first.comes_to("stopped", "cloned machine-id or second daemon", SOON);
+    let generation = second.status().generation;
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        assert_eq!(second.status().generation, generation);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    second.delivered(SOON);
+}
+
+#[test]
+fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
+    let database = applied(&SERVER);
+    let url = SERVER.url(&database);
+    let host = Host::new(&url);
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let (shared, host_id) = (Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    // What a machine that lost its power leaves behind, until the server finds out.
+    let mut ghost = SERVER.session(&database, "postgres");
+    let number = ghost.ask("SELECT host_no FROM observer.hosts");
+    eventually("the lock", SOON, || {
+        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+            "t" => Ok(()),
+            held => Err(held.to_owned()),
+        }
+    });
+    ghost.ask("UPDATE observer.host SET backend_pid = pg_backend_pid()");
+    let pid = ghost.ask("SELECT pg_backend_pid()");
+    let host = Host::of(shared, host_id, &url);
+    host.delivered(Duration::from_secs(8));
+    assert!(is_present(&SERVER, &database, &host));
+    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    assert_eq!(SERVER.psql(&database, &left), "0");
+}
+
+#[test]
+fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
+    let database = applied(&SERVER);
+    let url = SERVER.url(&database);
+    let host = Host::new(&url);
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let (shared, host_id) = (Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    SERVER.psql(&database, "CREATE ROLE mallory LOGIN");
+    let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
+    let mut mallory = SERVER.session(&database, "mallory");
+    eventually("the lock", SOON, || {
+        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+            "t" => Ok(()),
+            held => Err(held.to_owned()),
+        }
+    });
+    assert_eq!(state(&database), "unknown|live|f");
+    let host = Host::of(shared, host_id, &url);
+    let said = host.comes_to("stopped", "mallory", SOON);
+    assert!(said.last_error.is_some_and(|error| error.contains("end that session")));
+    assert_eq!(state(&database), "unknown|live|f");
+    drop(mallory);
+    host.delivered(Duration::from_secs(60));
+}
+
+#[test]
+fn a_host_that_was_forgotten_while_it_runs_comes_back_whole() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(5, 200);
+    host.delivered(SOON);
+    SERVER.psql(&database, "DELETE FROM observer.event; DELETE FROM observer.host");
+    host.churn(5, 200);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn each_login_writes_its_own_host_and_no_other() {
+    let database = applied(&SERVER);
+    let (mine, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let login = format!("writer_{database}");
+    SERVER.psql(
+        &database,
+        &format!("CREATE ROLE {login} LOGIN IN ROLE observer_writer; INSERT INTO observer.writers VALUES ('{login}', '{mine}')"),
+    );
+    let url = SERVER.url_as(&database, &login);
+    let host = Host::of(super::host::world(), mine, &url);
+    host.churn(5, 300);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let stranger = Host::of(super::host::world(), other, &url);
+    let said = stranger.comes_to("stopped", "42501", SOON);
+    let error = said.last_error.unwrap();
+    assert!(error.contains(&other.to_string()) && error.contains("docs/schema.md"), "{error}");
+    assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.hosts"), "1");
+    // Rights that are taken away while it runs.
+    SERVER.psql(&database, &format!("REVOKE observer_writer FROM {login}"));
+    host.start("/srv/later");
+    host.comes_to("stopped", "42501", SOON);
+    SERVER.psql(&database, &format!("GRANT observer_writer TO {login}"));
+    host.delivered(Duration::from_secs(60));
+    is_mirrored(&SERVER, &database, &host);
+}
