@@ -1,4 +1,5 @@
 //! The mirror against a real Postgres.
 
+mod daemon;
 mod schema;
 mod writer;

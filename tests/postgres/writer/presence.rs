@@ -140,7 +140,7 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
     let mut ghost = SERVER.session(&database, "postgres");
     let number = ghost.ask("SELECT host_no FROM observer.hosts");
     eventually("the lock", SOON, || {
-        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
             "t" => Ok(()),
             held => Err(held.to_owned()),
         }
@@ -167,7 +167,7 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
     let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
     let mut mallory = SERVER.session(&database, "mallory");
     eventually("the lock", SOON, || {
-        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
             "t" => Ok(()),
             held => Err(held.to_owned()),
         }
