@@ -1,5 +1,6 @@
 //! The mirror against a real Postgres.
 
+mod daemon;
 mod documented;
 mod forget;
 mod schema;

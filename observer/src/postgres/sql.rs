@@ -1,7 +1,7 @@
 //! The statements. Names of tables and columns are those of the schema's migrations; whoever changes one changes the other.
 
 /// First key of the presence lock; the second is the host's number.
-pub const LOCK_CLASS: i32 = 1_868_722_038;
+pub const LOCK_CLASS: i32 = 1_868_723_062;
 
 /// The channel of hints.
 pub const CHANNEL: &str = "observer";

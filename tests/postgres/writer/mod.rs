@@ -18,7 +18,7 @@ use observer_tests::postgres::Server;
 use host::Host;
 
 /// For all tests that do not stop it.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+static SERVER: LazyLock<&Server> = LazyLock::new(Server::shared);
 
 /// A machine that runs other tests too is slow.
 const SOON: Duration = Duration::from_secs(30);

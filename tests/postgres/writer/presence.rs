@@ -140,7 +140,7 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
     let mut ghost = SERVER.session(&database, "postgres");
     let number = ghost.ask("SELECT host_no FROM observer.hosts");
     eventually("the lock", SOON, || {
-        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
             "t" => Ok(()),
             held => Err(held.to_owned()),
         }
@@ -163,18 +163,19 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
     host.delivered(SOON);
     let (shared, host_id) = (Arc::clone(&host.shared), host.host_id);
     drop(host);
-    SERVER.psql(&database, "CREATE ROLE mallory LOGIN");
+    let forger = format!("mallory_{database}");
+    SERVER.psql(&database, &format!("CREATE ROLE {forger} LOGIN"));
     let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
-    let mut mallory = SERVER.session(&database, "mallory");
+    let mut mallory = SERVER.session(&database, &forger);
     eventually("the lock", SOON, || {
-        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")).as_str() {
+        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
             "t" => Ok(()),
             held => Err(held.to_owned()),
         }
     });
     assert_eq!(state(&database), "unknown|live|f");
     let host = Host::of(shared, host_id, &url);
-    let said = host.comes_to("stopped", "mallory", SOON);
+    let said = host.comes_to("stopped", &forger, SOON);
     assert!(said.last_error.is_some_and(|error| error.contains("end that session")));
     assert_eq!(state(&database), "unknown|live|f");
     drop(mallory);

@@ -58,8 +58,8 @@ fn a_database_that_is_not_there_or_not_utf8_is_told() {
     let host = Host::new(&SERVER.url("nowhere"));
     host.comes_to("stopped", "create the database", SOON);
     drop(host);
-    SERVER.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
-    let host = Host::new(&SERVER.url("latin"));
+    SERVER.psql("postgres", "CREATE DATABASE latin_mirror ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let host = Host::new(&SERVER.url("latin_mirror"));
     host.comes_to("stopped", "ENCODING 'UTF8'", SOON);
 }
 

@@ -1,0 +1,196 @@
+//! The whole way: a process of this kernel, the daemon, a row in Postgres.
+#![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use observer::postgres::schema;
+use observer_tests::postgres::Server;
+use observer_tests::stage::Casting;
+use observer_tests::{Daemon, Options, Pty, Puppet, Stage, eventually};
+use serde_json::Value;
+
+/// For a change to be in the database, on a machine that runs other tests.
+const SOON: Duration = Duration::from_secs(10);
+const DATABASE: &str = "postgres";
+
+/// A daemon, mirrored to a server of its own, whose one rule admits what is called `agent` below the stage's `homes`.
+struct Scene {
+    stage: Stage,
+    server: Server,
+    daemon: Daemon,
+}
+
+impl Scene {
+    #[track_caller]
+    fn new() -> Self {
+        let stage = Stage::new();
+        let server = Server::start(&[]);
+        server.psql(DATABASE, &schema::print(0).expect("the whole script"));
+        let config = format!(
+            "[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            server.url(DATABASE),
+            stage.mkdir("homes").display()
+        );
+        let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
+        Self { stage, server, daemon }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.stage.mkdir(Path::new("homes").join(name))
+    }
+
+    fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
+        let program = Some(self.stage.program("agent"));
+        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
+    }
+
+    #[track_caller]
+    fn sql(&self, statement: &str) -> String {
+        self.server.psql(DATABASE, statement)
+    }
+
+    /// Waits until the statement gives this.
+    #[track_caller]
+    fn gives(&self, statement: &str, wanted: &str, limit: Duration) {
+        eventually(statement, limit, || match self.sql(statement) {
+            found if found == wanted => Ok(()),
+            found => Err(found),
+        });
+    }
+
+    fn mirror(&self) -> Value {
+        self.daemon.status()["mirror"].clone()
+    }
+
+    /// Waits until the journal says that the database has all of it.
+    #[track_caller]
+    fn delivered(&self) {
+        eventually("all is delivered", Duration::from_secs(60), || {
+            let status = self.daemon.status();
+            let (mirror, journal) = (&status["mirror"], &status["journal"]);
+            let all = journal["delivered"] == journal["last_seq"] && journal["queued"] == 0;
+            if mirror["state"] == "ok" && mirror["pending"] == 0 && all {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        });
+        let gapless = "SELECT count(*) = max(seq) AND count(*) = count(DISTINCT seq) FROM observer.events";
+        assert_eq!(self.sql(gapless), "t");
+    }
+}
+
+#[test]
+fn a_session_is_a_row_from_its_start_to_its_death() {
+    let mut scene = Scene::new();
+    let home = scene.home("alpha");
+    let pty = Pty::open();
+    let agent = scene.agent(&home, Some(&pty));
+    let row = "SELECT name, pid, state, recorded_state, certain, comm, uid, username, cwd = home, as_of = now(), roots FROM observer.live";
+    scene.gives(row, &format!("alpha|{}|live|live|t|agent|0|root|t|t|1", agent.pid), SOON);
+    let listed = scene.daemon.list().pop().expect("a session");
+    let of_row = |field: &str| scene.sql(&format!("SELECT {field} FROM observer.sessions"));
+    assert_eq!(of_row("start_boottime_ns"), listed["start_boottime_ns"]);
+    assert_eq!(of_row("tty"), listed["tty"]);
+    assert_eq!(of_row("home"), listed["home"]);
+    assert_eq!(of_row("boot_id"), listed["boot_id"]);
+    let status = scene.daemon.status();
+    assert_eq!(status["mirror"]["state"], "ok");
+    assert_eq!((&status["mirror"]["lag_ms"], &status["mirror"]["last_error"]), (&0.into(), &Value::Null));
+    assert!(status["mirror"]["generation"].as_u64().is_some_and(|generation| generation >= 1), "{status:#}");
+    assert_eq!(status["mirror"]["host_id"], scene.sql("SELECT host_id FROM observer.hosts"));
+    // A daemon that is killed is not there; the next one is, and the session is the same.
+    scene.daemon.kill();
+    scene.gives(
+        "SELECT state, recorded_state FROM observer.sessions",
+        "unknown|live",
+        Duration::from_secs(2),
+    );
+    scene.daemon.restart();
+    scene.gives("SELECT state, pid FROM observer.sessions", &format!("live|{}", agent.pid), SOON);
+    let pid = agent.pid;
+    agent.killed(libc::SIGKILL);
+    let death = "SELECT state, last_death_kind, last_death_signal FROM observer.sessions";
+    scene.gives(death, "ended|signaled|9", SOON);
+    scene.delivered();
+    assert_eq!(scene.sql("SELECT kind, signal, pid FROM observer.deaths"), format!("signaled|9|{pid}"));
+    let kinds = "SELECT string_agg(kind, ',' ORDER BY seq) FROM observer.events WHERE kind LIKE 'session_%' AND kind <> 'session_changed'";
+    assert_eq!(scene.sql(kinds), "session_started,session_ended");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
+    let scene = Scene::new();
+    let home = scene.home("alpha");
+    let agent = scene.agent(&home, None);
+    let state = "SELECT state FROM observer.sessions";
+    scene.gives(state, "live", SOON);
+    scene.daemon.starve(true);
+    // 15 s, and the look.
+    scene.gives(state, "unknown", Duration::from_secs(17));
+    agent.killed(libc::SIGKILL);
+    scene.daemon.starve(false);
+    scene.gives("SELECT state, last_death_signal FROM observer.sessions", "ended|9", SOON);
+    scene.delivered();
+}
+
+#[test]
+fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
+    let scene = Scene::new();
+    let home = scene.home("first");
+    let first = scene.agent(&home, None);
+    scene.gives("SELECT count(*) FROM observer.live", "1", SOON);
+    scene.server.pause();
+    let mut slowest = Duration::ZERO;
+    for at in 0..50 {
+        let home = scene.home(&format!("h{at}"));
+        let agent = scene.agent(&home, None);
+        let asked = Instant::now();
+        let rows = scene.daemon.list();
+        slowest = slowest.max(asked.elapsed());
+        let row = rows.iter().find(|row| row["home"].as_str() == home.to_str()).expect("it is listed");
+        assert_eq!((&row["pid"], &row["state"]), (&agent.pid.into(), &"live".into()));
+        agent.killed(libc::SIGKILL);
+        assert_eq!(scene.daemon.list().len(), 1, "its death is known when asked");
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Nothing waits for the database at the end either; what it lacks is on the disk.
+    eventually("the mirror has found out", Duration::from_secs(40), || {
+        let mirror = scene.mirror();
+        let found = mirror["state"] == "retrying" && mirror["pending"].as_u64() >= Some(100);
+        if found { Ok(()) } else { Err(mirror.to_string()) }
+    });
+    assert!(scene.mirror()["lag_ms"].as_u64() > Some(0));
+    scene.server.resume();
+    scene.delivered();
+    let counts = "SELECT count(*) FILTER (WHERE kind = 'session_started'), count(*) FILTER (WHERE kind = 'session_ended') FROM observer.events";
+    assert_eq!(scene.sql(counts), "51|50");
+    assert_eq!(
+        scene.sql("SELECT count(*), count(*) FILTER (WHERE state = 'live') FROM observer.sessions"),
+        "51|1"
+    );
+    scene.daemon.assert_no_drift();
+    first.killed(libc::SIGKILL);
+}
+
+#[test]
+fn a_daemon_without_its_database_runs_and_says_so_and_ends_in_time() {
+    let mut scene = Scene::new();
+    scene.server.stop();
+    let mut daemon = {
+        let home = scene.home("alpha");
+        let _agent = scene.agent(&home, None);
+        let config = "[mirror]\ndatabase_url = \"host=/nowhere user=u dbname=d\"\n";
+        Daemon::start(&Options { config: Some(config.into()), ..Options::default() })
+    };
+    let mirror = eventually("it says so", SOON, || {
+        let mirror = daemon.status()["mirror"].clone();
+        if mirror["state"] == "retrying" { Ok(mirror) } else { Err(mirror.to_string()) }
+    });
+    assert!(mirror["last_error"].as_str().is_some_and(|error| error.contains("/nowhere")), "{mirror}");
+    assert!(mirror["failures"].as_u64() >= Some(1) && mirror["generation"].is_null(), "{mirror}");
+    let words = String::from_utf8(daemon.observer(&["status"]).stdout).expect("text");
+    assert!(words.contains("mirror   retrying: /nowhere"), "{words}");
+    assert_eq!(daemon.stop(), Some(0));
+}
