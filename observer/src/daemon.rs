@@ -5,6 +5,7 @@ pub mod answers;
 mod audit;
 mod edge;
 mod memory;
+mod mirror;
 mod owner;
 mod reader;
 mod resume;
@@ -16,11 +17,12 @@ use std::time::{Duration, Instant};
 use observer_core::input::Block;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
+use crate::postgres::source::LiveMap;
 use crate::show;
 use crate::show::Context;
 use crate::socket::hub::Interest;
@@ -60,6 +62,8 @@ enum Event {
     Owner(OwnerFound),
     /// A file of the journal was opened.
     Journal,
+    /// The mirror wants the map.
+    Map(oneshot::Sender<LiveMap>),
     /// A signal asks to stop.
     Stop(&'static str),
 }
@@ -71,6 +75,7 @@ struct Events {
     memory: mpsc::Receiver<Outcome>,
     owners: mpsc::Receiver<OwnerFound>,
     journal: std::sync::Arc<Notify>,
+    maps: mirror::Questions,
     stop: mpsc::Receiver<&'static str>,
 }
 
@@ -92,6 +97,7 @@ impl Events {
             Some(outcome) = self.memory.recv() => Event::Memory(outcome),
             Some(found) = self.owners.recv() => Event::Owner(found),
             () = self.journal.notified() => Event::Journal,
+            Some(reply) = self.maps.recv() => Event::Map(reply),
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
@@ -121,6 +127,8 @@ struct Daemon {
     pass_ok: bool,
     clients: std::sync::Arc<Counters>,
     ready_at: BootTime,
+    /// Last: what the journal commits at its end can still be delivered.
+    mirror: mirror::Link,
 }
 
 impl Daemon {
@@ -156,6 +164,7 @@ impl Daemon {
                     }
                     return signal;
                 }
+                Event::Map(reply) => self.map_wanted(reply),
             }
         }
     }
@@ -179,6 +188,7 @@ impl Daemon {
             self.note_drops();
         }
         self.perform();
+        self.mirror.beat(self.edge.journal.as_ref());
         drained.caught_up
     }
 
@@ -356,6 +366,7 @@ impl Daemon {
             self.edge.pass.map(|pass| of_boot(pass.not_before)),
             self.counters_due,
             self.readings.due(),
+            self.mirror.due(),
         ]
         .into_iter()
         .flatten()

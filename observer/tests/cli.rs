@@ -186,3 +186,23 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!(output.status.signal(), Some(13), "as SIGPIPE ends other tools");
     assert!(output.stderr.is_empty());
 }
+
+#[test]
+fn a_password_in_an_argument_is_refused_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    for url in [
+        "host=h password=hunter2",
+        "postgresql://u:hunter2@h/d",
+        "postgresql://u:hunter2@h:port/d",
+        "hunter2",
+    ] {
+        let (code, out, err) = run(&socket, &["run", "--database-url", url]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{url}: {err}");
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+    let (_, _, err) = run(&socket, &["run", "--database-url", "host=h password=hunter2"]);
+    assert!(err.contains("--database-url-file"), "{err}");
+    let (code, ..) = run(&socket, &["run", "--database-url", "host=h", "--database-url-file", "/f"]);
+    assert_eq!(code, Some(2));
+}

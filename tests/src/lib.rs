@@ -12,6 +12,7 @@ pub mod failure;
 pub mod observe;
 pub mod poll;
 pub mod population;
+pub mod postgres;
 pub mod protocol;
 pub mod pty;
 pub mod stage;

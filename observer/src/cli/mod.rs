@@ -2,6 +2,7 @@
 
 mod audit;
 mod completions;
+mod database;
 mod doctor;
 mod history;
 mod list;
@@ -9,6 +10,7 @@ mod once;
 mod pid;
 mod ps;
 mod run;
+mod schema;
 mod status;
 mod term;
 mod watch;
@@ -70,6 +72,8 @@ enum Command {
     Audit(audit::Audit),
     /// Check whether this machine can run observer, and say what to do
     Doctor(doctor::Doctor),
+    /// Create or print the mirror's tables and views
+    Schema(schema::Schema),
     /// Print a shell's completion script
     Completions(completions::Completions),
 }
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(&path),
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),
+        Command::Schema(schema) => schema.run(),
         Command::Completions(completions) => completions.run(),
     };
     ExitCode::from(result.unwrap_or_else(|error| tell(&error)) as u8)

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::database::DatabaseFlags;
 use super::{BtfFile, Exit, Failure, JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
-use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
+use crate::config::{Config, Mirror, check_max_age, check_max_bytes, check_ring_bytes};
 use crate::kernel::Ways;
+use crate::postgres::target::DatabaseUrl;
 use crate::{daemon, journal};
 
 /// Flags win over the configuration file.
@@ -28,6 +30,11 @@ pub struct Run {
     /// How old its entries may get, as 90d
     #[arg(long, value_name = "SPAN", value_parser = check_max_age)]
     journal_max_age: Option<Duration>,
+    #[command(flatten)]
+    database: DatabaseFlags,
+    /// Mirror all arguments of processes, which may hold secrets; otherwise only the first
+    #[arg(long)]
+    mirror_argv: bool,
     /// Size of the ring buffer, bytes: a power of two
     #[arg(long, value_name = "N", value_parser = parse_ring_bytes)]
     ring_bytes: Option<u32>,
@@ -54,7 +61,7 @@ fn parse_max_bytes(text: &str) -> Result<u64, String> {
 }
 
 impl Run {
-    fn journal(&self, config: &Config) -> daemon::JournalOptions {
+    fn journal(&self, config: &Config, delivers: bool) -> daemon::JournalOptions {
         let dir = self.state_dir.as_ref().or(config.state_dir.as_ref());
         let path = self.journal_path.as_ref().or(config.journal.path.as_ref());
         daemon::JournalOptions {
@@ -67,15 +74,28 @@ impl Run {
                 .or(config.journal.max_bytes)
                 .unwrap_or(journal::MAX_BYTES_DEFAULT),
             max_age: self.journal_max_age.or(config.journal.max_age).unwrap_or(journal::MAX_AGE_DEFAULT),
+            delivers,
         }
+    }
+
+    /// Flags, then the configuration, then what systemd keeps for the service.
+    fn mirror(&self, config: &Config) -> anyhow::Result<Mirror> {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let database = self.database.url()?.or_else(|| config.mirror.database.clone());
+        Ok(Mirror {
+            database: database.or_else(|| DatabaseUrl::from_credentials(credentials.as_deref())),
+            argv: self.mirror_argv || config.mirror.argv,
+        })
     }
 
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load(self.config.as_deref())?;
+        let mirror = self.mirror(&config)?;
         let options = daemon::Options {
             socket: socket.or_else(|| config.socket.clone()).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            journal: self.journal(&config),
+            journal: self.journal(&config, mirror.database.is_some()),
+            mirror,
             ring_bytes: self
                 .ring_bytes
                 .or(config.ring_bytes)

@@ -70,6 +70,7 @@ fn print(status: &StatusAnswer) -> std::io::Result<()> {
             status.clients.lagged
         ),
         journal(&status.journal),
+        mirror(&status.mirror),
         String::new(),
     ];
     lines.extend(events(status).lines(term::width()));
@@ -100,6 +101,29 @@ fn journal(journal: &crate::journal::Status) -> String {
         journal.dropped,
         journal.expired,
         to_line(path.as_bytes())
+    )
+}
+
+fn mirror(mirror: &crate::postgres::status::Status) -> String {
+    let style = match mirror.state.as_str() {
+        "ok" => GOOD,
+        "off" if mirror.last_error.is_none() => FAINT,
+        "connecting" | "catching_up" | "waiting" => NOTICE,
+        _ => BAD,
+    };
+    let state = to_line(mirror.state.as_bytes());
+    let error = mirror.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
+    let error = error.unwrap_or_default();
+    let Some(lag_ms) = mirror.lag_ms else {
+        return format!("mirror   {style}{state}{style:#}{error}");
+    };
+    let host =
+        mirror.host.as_deref().map(|host| format!(", {}", to_line(host.as_bytes()))).unwrap_or_default();
+    let generation =
+        mirror.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
+    format!(
+        "mirror   {style}{state}{style:#}{error}, {} pending, lag {lag_ms} ms, {} failures, {} rejected{generation}{host}",
+        mirror.pending, mirror.failures, mirror.rejected
     )
 }
 

@@ -15,6 +15,13 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes text as it is.
+pub fn print_text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Writes a table, cut to the terminal's width if there is one.
 pub fn print_table(table: &Table) -> io::Result<()> {
     print_lines(table.lines(width()))

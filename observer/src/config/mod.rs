@@ -2,6 +2,7 @@
 //! column, what was expected, and what to do.
 
 mod journal;
+mod mirror;
 mod session;
 
 use std::fmt;
@@ -34,6 +35,8 @@ pub struct Config {
     pub ring_bytes: Option<u32>,
     /// The journal.
     pub journal: journal::Journal,
+    /// The mirror.
+    pub mirror: mirror::Mirror,
 }
 
 /// Why a configuration is not usable.
@@ -72,6 +75,8 @@ struct File {
     #[serde(default)]
     journal: journal::Section,
     #[serde(default)]
+    mirror: mirror::Section,
+    #[serde(default)]
     session: Vec<session::Section>,
 }
 
@@ -94,6 +99,7 @@ impl Config {
             state_dir: None,
             ring_bytes: None,
             journal: journal::Journal::default(),
+            mirror: mirror::Mirror::default(),
         }
     }
 
@@ -125,14 +131,7 @@ impl Config {
     }
 
     fn check(text: &str) -> Result<Self, Fault> {
-        let file: File = toml::from_str(text).map_err(|error| Fault {
-            span: error.span(),
-            message: format!(
-                "{}; correct this line: {}",
-                error.message().trim_end().replace('\n', ", "),
-                to_line(line_at(text, error.span().map_or(0, |span| span.start)).as_bytes())
-            ),
-        })?;
+        let file: File = toml::from_str(text).map_err(|error| not_understood(text, &error))?;
         let rules = match file.session.is_empty() {
             true => vec![session::default_rule()],
             false => file.session.into_iter().map(session::Section::compile).collect::<Result<_, _>>()?,
@@ -147,8 +146,27 @@ impl Config {
             state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
             journal: file.journal.check()?,
+            mirror: file.mirror.check()?,
         })
     }
+}
+
+/// What TOML says of `text`, and the line. Neither is shown where it could hold a password.
+fn not_understood(text: &str, error: &toml::de::Error) -> Fault {
+    let offset = error.span().map_or(0, |span| span.start);
+    let (line, said) = (line_at(text, offset), error.message().trim_end().replace('\n', ", "));
+    let (before, _) = text.split_at_checked(offset).unwrap_or((text, ""));
+    let section = before.lines().rfind(|line| line.trim_start().starts_with('[')).unwrap_or_default();
+    let secret = section.contains("mirror")
+        || ["mirror", "database", "password"].iter().any(|word| line.contains(word));
+    let message = match (secret, said.contains('"')) {
+        (false, _) => format!("{said}; correct this line: {}", to_line(line.as_bytes())),
+        (true, false) => format!("{said}; correct this line"),
+        (true, true) => {
+            "this is not what belongs here; correct this line: docs/mirror.md has [mirror]".into()
+        }
+    };
+    Fault { span: error.span(), message }
 }
 
 fn variable(name: toml::Spanned<String>) -> Result<String, Fault> {
@@ -175,6 +193,7 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
 }
 
 pub use journal::{check_max_age, check_max_bytes, span};
+pub use mirror::Mirror;
 
 /// A ring size that the kernel takes and that observer's largest records fit; the error ends with the next step.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {

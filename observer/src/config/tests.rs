@@ -220,3 +220,30 @@ fn spans_are_numbers_with_units() {
         assert_eq!(seconds(text), expected, "{text:?}");
     }
 }
+
+#[test]
+fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
+    use crate::postgres::target::DatabaseUrl;
+
+    let mirror =
+        parse("[mirror]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\nmirror_argv = true").unwrap().mirror;
+    assert!(mirror.argv);
+    assert_eq!(mirror.database, Some(DatabaseUrl::Text("postgresql://u:hunter2@h/d".into())));
+    let mirror = parse("[mirror]\ndatabase_url_file = \"/etc/observer/database_url\"").unwrap().mirror;
+    assert_eq!(mirror.database, Some(DatabaseUrl::File("/etc/observer/database_url".into())));
+    assert_eq!(parse("").unwrap().mirror, super::Mirror::default());
+    for text in [
+        "[mirror]\ndatabase_url = \"host=h password=hunter2\"\ndatabase_url_file = \"/f\"",
+        "[mirror]\ndatabase_url_file = \"hunter2\"\ndatabase_url_file = \"/f\"",
+        "[mirror]\ndatabase_url = \"host=h port=hunter2\"",
+        "[mirror]\ndatabase_url = \"\"\"\nhost=h\npassword=hunter2",
+        "[mirror]\ndatabase_url = [\"hunter2\"]",
+        "[mirror]\nmirror_argv = \"hunter2\"",
+        "[mirror]\ndatabase_ur = \"host=h password=hunter2\"",
+        "mirror = \"hunter2\"",
+        "[mirrors]\ndatabase_url = \"hunter2\"",
+    ] {
+        let refusal = refusal(text);
+        assert!(!refusal.contains("hunter2"), "{text}: {refusal}");
+    }
+}

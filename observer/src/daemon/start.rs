@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::mirror::{Link, announced};
 use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
 use crate::journal::{self, Journal};
@@ -40,6 +41,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to keep the journal.
     pub journal: JournalOptions,
+    /// Which database to mirror to, if any.
+    pub mirror: crate::config::Mirror,
     /// Size of the ring, bytes.
     pub ring_bytes: u32,
     /// Pass the programs' own diagnostics on.
@@ -60,6 +63,8 @@ pub struct JournalOptions {
     pub max_bytes: u64,
     /// An entry's age.
     pub max_age: Duration,
+    /// There is a mirror.
+    pub delivers: bool,
 }
 
 impl JournalOptions {
@@ -70,7 +75,7 @@ impl JournalOptions {
             max_bytes: self.max_bytes,
             max_age: self.max_age,
             boot_id: boot_id.into(),
-            delivers: false,
+            delivers: self.delivers,
         };
         match Journal::open(options) {
             Err(error) if !self.chosen => {
@@ -131,7 +136,8 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         host_mnt_ns,
     });
     let news = journal.as_ref().map(Journal::news).unwrap_or_default();
-    let mut events = Events { ring, questions, memory, owners: found, journal: news, stop };
+    let mut events =
+        Events { ring, questions, memory, owners: found, journal: news, maps: mpsc::channel(1).1, stop };
     let mut daemon = Daemon {
         kernel,
         core,
@@ -147,11 +153,13 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         pass_ok: true,
         clients: Arc::clone(&clients),
         ready_at: clock::boottime(),
+        mirror: Link::Off(None),
     };
     daemon.edge.journal = journal.ok();
     if !daemon.first_look(&mut events).await? {
         return Ok(());
     }
+    (daemon.mirror, events.maps) = Link::start(options.mirror, daemon.edge.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
     let listener = bound
         .listener
@@ -202,7 +210,7 @@ impl Daemon {
                 Event::Owner(found) => self.owner_found(&found),
                 Event::Stop(_) => return Ok(false),
                 Event::Journal => self.resume(),
-                Event::Ring | Event::Timer | Event::Asked(_) => {}
+                Event::Ring | Event::Timer | Event::Asked(_) | Event::Map(_) => {}
             }
         }
         self.tick(clock::boottime());
@@ -218,6 +226,9 @@ impl Daemon {
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
         if let Some(journal) = &self.edge.journal {
             println!("  journal    {}", to_line(journal.path().as_os_str().as_encoded_bytes()));
+        }
+        if let Some(line) = announced(&self.mirror) {
+            println!("{line}");
         }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
         for line in attached(self.kernel.hooks()) {

@@ -19,6 +19,7 @@ impl Daemon {
         let (ring_used_bytes, ring_bytes) = self.kernel.ring_usage();
         let uptime = clock::boottime().since(self.ready_at) / 1_000_000_000;
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
+        let journal = self.journal();
         StatusAnswer {
             head: self.moment(sure).head("status"),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -42,7 +43,8 @@ impl Daemon {
             blind_spots: self.blind_spots(),
             clients: self.clients(),
             memory_reads: self.readings.counters().clone(),
-            journal: self.journal(),
+            mirror: self.mirror.status(&journal),
+            journal,
             rss_bytes: rss_bytes(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod aside;
 mod bounds;
+mod delivery;
 mod file;
 mod instance;
 mod live;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+pub use delivery::Delivery;
 use queue::Queue;
 
 /// Bytes that the file and its write-ahead log may take unless configured.
@@ -241,34 +243,19 @@ impl Journal {
         self.queue.news()
     }
 
-    /// Who this state directory is, among daemons (`hosts.instance_id`); `None` while it cannot be read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn instance_id(&self) -> Option<Arc<str>> {
-        self.queue.instance_id()
-    }
-
     /// Where readers open it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells of every commit; a receiver that sleeps through some sees the last.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn committed(&self) -> watch::Receiver<Committed> {
-        self.committed.clone()
+    /// What delivers.
+    pub fn delivery(&self) -> Delivery {
+        Delivery::new(Arc::clone(&self.queue), self.committed.clone(), self.path.clone())
     }
 
-    /// The mirror has everything of `stream_id` up to `seq`. Local history stays.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn acknowledged(&self, stream_id: &str, seq: u64) {
-        self.queue.acknowledged(stream_id, seq);
-    }
-
-    /// The mirror has entries of `stream_id` that this file lacks: an old file was put back. It is set aside and a
-    /// new stream begins, so that no number is given twice.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the mirror"))]
-    pub fn begin_anew(&self, stream_id: &str) {
-        self.queue.begin_anew(stream_id);
+    /// The stream and the newest number given in it, committed or not; changes that got none so far.
+    pub fn numbered(&self) -> (Arc<str>, u64, u64) {
+        self.queue.numbered()
     }
 
     /// For `status`: from memory, without the disk.

@@ -258,7 +258,13 @@ impl Queue {
         self.lock().instance_id.clone()
     }
 
-    /// See [`super::Journal::acknowledged`].
+    /// See [`super::Journal::numbered`].
+    pub fn numbered(&self) -> (Arc<str>, u64, u64) {
+        let state = self.lock();
+        (state.stream_id.clone(), state.next_seq - 1, state.status.dropped)
+    }
+
+    /// See [`super::Delivery::acknowledged`].
     pub fn acknowledged(&self, stream_id: &str, seq: u64) {
         let mut state = self.lock();
         if *state.stream_id == *stream_id && seq > state.acknowledged {
@@ -272,7 +278,7 @@ impl Queue {
         self.lock().acknowledged
     }
 
-    /// See [`super::Journal::begin_anew`].
+    /// See [`super::Delivery::begin_anew`].
     pub fn begin_anew(&self, stream_id: &str) {
         let mut state = self.lock();
         if *state.stream_id == *stream_id {

@@ -100,6 +100,8 @@ pub struct StatusAnswer {
     pub memory_reads: MemoryReads,
     /// The journal.
     pub journal: crate::journal::Status,
+    /// The mirror.
+    pub mirror: crate::postgres::status::Status,
     /// Resident memory of the daemon, bytes; 0 unknown.
     pub rss_bytes: u64,
 }

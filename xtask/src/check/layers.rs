@@ -21,7 +21,7 @@ struct Rule {
     only: &'static [&'static str],
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule {
         says: "only emit.rs touches the ring (maps.rs declares it)",
         within: "observer-ebpf/src",
@@ -69,6 +69,12 @@ const RULES: [Rule; 9] = [
         says: "the journal knows no other adapter",
         within: "observer/src/journal",
         names: &["crate::kernel", "crate::socket", "crate::postgres", "crate::daemon", "crate::cli"],
+        only: &[],
+    },
+    Rule {
+        says: "the mirror knows no other adapter",
+        within: "observer/src/postgres",
+        names: &["crate::kernel", "crate::socket", "crate::journal", "crate::daemon", "crate::cli"],
         only: &[],
     },
     Rule {

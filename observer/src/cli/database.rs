@@ -1,0 +1,53 @@
+//! Which database a command is to use.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Exit, Failure};
+use crate::postgres::connect::{Connected, Purpose, connect};
+use crate::postgres::target::DatabaseUrl;
+
+/// For commands that know a database.
+#[derive(Args)]
+pub struct DatabaseFlags {
+    /// The Postgres database: URL or key=value, without a password
+    // Not parsed by clap: its message would show the text, to logs too.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// The same, from a file, which may hold a password
+    #[arg(long, value_name = "FILE", conflicts_with = "database_url")]
+    database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseFlags {
+    /// What the flags name, if they do; with a password in an argument a wrong usage.
+    pub fn url(&self) -> Result<Option<DatabaseUrl>, anyhow::Error> {
+        let Some(text) = &self.database_url else {
+            return Ok(self.database_url_file.clone().map(DatabaseUrl::File));
+        };
+        let url = DatabaseUrl::from_argument(text).map_err(|message| Failure {
+            exit: Exit::Usage,
+            message: format!("--database-url: {message}"),
+        })?;
+        Ok(Some(url))
+    }
+
+    /// Runs `work` on a connection to the database that the flags name.
+    pub fn with<T>(&self, work: impl AsyncFnOnce(Connected) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let Some(url) = self.url()? else {
+            let message = "no database: name it with --database-url-file FILE, or, without a password, with --database-url";
+            return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
+        };
+        let target = url.target()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the event loop; raise the limit of open files")?;
+        runtime.block_on(async {
+            let connected = connect(&target, Purpose::Command).await;
+            work(connected.map_err(|trouble| anyhow::anyhow!("{}", trouble.message))?).await
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! Between the loop, the journal and the mirror: the loop gives its beat and the map when it is asked; history comes from
+//! the journal, on the mirror's own thread.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use super::{Daemon, answers};
+use crate::boot;
+use crate::config;
+use crate::journal::reader::{Filter, Reader};
+use crate::journal::{Committed, Delivery, Journal};
+use crate::postgres::mirror::{Mirror, Options};
+use crate::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use crate::postgres::status::Status;
+
+/// Between two signs of life. The server ends presence after three that it misses.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// The loop's side.
+pub enum Link {
+    /// A mirror runs.
+    On {
+        /// It.
+        mirror: Mirror,
+        /// Signs of life.
+        beat: watch::Sender<Beat>,
+        /// When the next is due.
+        due: Instant,
+    },
+    /// None does; why, if one was wanted.
+    Off(Option<String>),
+}
+
+/// Questions of the mirror for the map.
+pub type Questions = mpsc::Receiver<oneshot::Sender<LiveMap>>;
+
+impl Link {
+    /// Starts the mirror that `config` wants, out of `journal`; waits for no database.
+    pub fn start(
+        config: config::Mirror,
+        journal: Option<&Journal>,
+        boot_id: &str,
+    ) -> Result<(Self, Questions)> {
+        let (map, questions) = mpsc::channel(1);
+        let Some(database) = config.database else { return Ok((Self::Off(None), questions)) };
+        let Some(journal) = journal else {
+            let why = "nothing is mirrored without a journal; name a directory for it with --state-dir";
+            eprintln!("observer: warning: {why}");
+            return Ok((Self::Off(Some(why.into())), questions));
+        };
+        let identity = Identity {
+            host_id: boot::host_id()?,
+            host: boot::hostname()?,
+            boot_id: Uuid::parse_str(boot_id).context("the kernel's boot_id is no UUID; report this")?,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let (beat, beats) = watch::channel(beat(Some(journal)));
+        let history = Box::new(FromJournal::new(journal.delivery()));
+        let feed = Feed { identity, history, map, beat: beats };
+        let mirror = Mirror::start(Options { database, argv: config.argv }, feed)?;
+        Ok((Self::On { mirror, beat, due: Instant::now() + BEAT_EVERY }, questions))
+    }
+
+    /// When the next sign of life is due.
+    pub fn due(&self) -> Option<Instant> {
+        match self {
+            Self::On { due, .. } => Some(*due),
+            Self::Off(_) => None,
+        }
+    }
+
+    /// The loop goes round.
+    pub fn beat(&mut self, journal: Option<&Journal>) {
+        let Self::On { beat: beats, due, .. } = self else { return };
+        if *due <= Instant::now() {
+            *due = Instant::now() + BEAT_EVERY;
+            beats.send_replace(beat(journal));
+        }
+    }
+
+    /// For `status`; `pending` and `lag_ms` are the journal's.
+    pub fn status(&self, journal: &crate::journal::Status) -> Status {
+        match self {
+            Self::On { mirror, .. } => Status {
+                pending: journal.last_seq.saturating_sub(journal.delivered),
+                lag_ms: Some(journal.oldest_undelivered_ms.unwrap_or(0)),
+                ..mirror.status()
+            },
+            Self::Off(why) => Status::off(why.as_deref()),
+        }
+    }
+}
+
+fn beat(journal: Option<&Journal>) -> Beat {
+    let (_, numbered, dropped) = journal.map(Journal::numbered).unwrap_or_else(|| (Arc::from(""), 0, 0));
+    Beat { at: tokio::time::Instant::now(), numbered, dropped }
+}
+
+impl Daemon {
+    /// The map for the mirror, with everything in it that happened before it asked.
+    pub(super) fn map_wanted(&mut self, reply: oneshot::Sender<LiveMap>) {
+        self.drain_to(self.kernel.producer_position());
+        self.tick(crate::clock::boottime());
+        self.perform();
+        let (stream_id, after_seq, _) =
+            self.edge.journal.as_ref().map(Journal::numbered).unwrap_or_else(|| (Arc::from(""), 0, 0));
+        let list = answers::list(&self.core, self.moment(true), true);
+        // Strings, numbers and structs only: serialising them into memory cannot fail.
+        let json = |session| serde_json::to_string(session).unwrap_or_default();
+        let sessions = list.sessions.iter().map(json).collect();
+        // Whoever asked may have given up.
+        let _ = reply.send(LiveMap { stream_id, after_seq, certain: self.edge.certain, sessions });
+    }
+}
+
+/// The journal, as the mirror sees it.
+struct FromJournal {
+    journal: Delivery,
+    committed: watch::Receiver<Committed>,
+    /// Of one stream; another is opened when it is asked for.
+    reader: Option<Reader>,
+}
+
+impl FromJournal {
+    fn new(journal: Delivery) -> Self {
+        Self { committed: journal.committed(), journal, reader: None }
+    }
+}
+
+impl History for FromJournal {
+    fn instance_id(&self) -> Option<Uuid> {
+        Uuid::parse_str(&self.journal.instance_id()?).ok()
+    }
+
+    fn extent(&mut self) -> Extent {
+        let committed = self.committed.borrow_and_update();
+        Extent { stream_id: committed.stream_id.clone(), last_seq: committed.last_seq }
+    }
+
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            if self.committed.changed().await.is_err() {
+                // The journal was closed: nothing more comes.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    fn read_after(
+        &mut self,
+        stream_id: &str,
+        seq: u64,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Event>> {
+        if self.reader.as_ref().is_none_or(|reader| **reader.stream_id() != *stream_id) {
+            self.reader = Some(Reader::open(self.journal.path())?);
+        }
+        let Some(reader) = self.reader.as_ref().filter(|reader| **reader.stream_id() == *stream_id) else {
+            self.reader = None;
+            return Ok(Vec::new());
+        };
+        let read = reader.read_after(seq, &Filter::default(), entries_max, bytes_max);
+        if read.is_err() {
+            self.reader = None;
+        }
+        let event = |stored: crate::journal::reader::Stored| Event {
+            seq: stored.seq,
+            at_unix_ns: stored.entry.at_unix_ns,
+            boot_id: stored.entry.boot_id,
+            kind: stored.entry.kind,
+            home: stored.entry.home,
+            name: stored.entry.name,
+            pid: stored.entry.pid,
+            start_boottime_ns: stored.entry.start_boottime_ns,
+            detail: stored.entry.detail,
+        };
+        Ok(read?.into_iter().map(event).collect())
+    }
+
+    fn acknowledged(&mut self, stream_id: &str, seq: u64) {
+        self.journal.acknowledged(stream_id, seq);
+    }
+
+    fn begin_anew(&mut self, stream_id: &str) {
+        self.reader = None;
+        self.journal.begin_anew(stream_id);
+    }
+}
+
+/// A line for people at the start; names no secret.
+pub fn announced(link: &Link) -> Option<String> {
+    match link {
+        Link::On { mirror, .. } => {
+            let status = mirror.status();
+            let host_id = status.host_id.unwrap_or_default();
+            Some(format!("  mirror     {}, as host_id {host_id}", status.state))
+        }
+        Link::Off(_) => None,
+    }
+}

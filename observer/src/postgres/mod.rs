@@ -1,0 +1,18 @@
+//! The mirror: the live map, and what happened to sessions, in Postgres (docs/mirror.md). Knows no other adapter.
+
+mod ask;
+pub mod connect;
+mod deliver;
+pub mod mirror;
+mod presence;
+mod reconcile;
+mod rows;
+pub mod schema;
+pub mod source;
+mod sql;
+pub mod sqlstate;
+pub mod status;
+pub mod target;
+pub mod tls;
+mod usernames;
+mod write;

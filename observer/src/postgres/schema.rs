@@ -1,0 +1,129 @@
+//! The schema: its migrations, in order, are part of the program.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio_postgres::Client;
+
+use super::sqlstate::{Trouble, Verdict};
+
+/// From 1 by 1.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+/// What this program writes and reads.
+pub const VERSION: i32 = MIGRATIONS.len() as i32;
+/// One migration at a time; the second key is of no host.
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1868722038, 0)";
+const FIND: &str = "SELECT pg_catalog.to_regclass('observer.migration') IS NOT NULL,
+    pg_catalog.to_regnamespace('observer') IS NOT NULL";
+const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.migration";
+
+/// Versions before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// 0: there was none.
+    pub from: i32,
+    /// [`VERSION`].
+    pub to: i32,
+}
+
+/// Every migration after version `from`, as a script for psql; the error says which versions there are.
+pub fn print(from: i32) -> Result<String> {
+    ensure!(
+        (0..=VERSION).contains(&from),
+        "there is no version {from} of the schema: this program has 1 to {VERSION}; give --from with one of them, or 0"
+    );
+    let mut script = format!(
+        "-- The schema of observer's mirror, version {VERSION}, from version {from}. It needs a database with the encoding UTF8,\n\
+         -- Postgres 14 or newer, and a login that may create schemas and roles. Run it with: psql -v ON_ERROR_STOP=1 -f FILE\n\n\
+         BEGIN;\n{LOCK};\n\n"
+    );
+    for migration in after(from) {
+        script.push_str(migration);
+        script.push('\n');
+    }
+    script.push_str("COMMIT;\n");
+    Ok(script)
+}
+
+/// Brings the database to [`VERSION`], in one transaction; does nothing where it is there. Who else does the same at that moment
+/// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
+pub async fn apply(client: &mut Client) -> Result<Applied> {
+    let transaction = client.transaction().await.map_err(said)?;
+    transaction.batch_execute(LOCK).await.map_err(said)?;
+    let row = transaction.query_one(FIND, &[]).await.map_err(said)?;
+    let (known, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    ensure!(
+        known || !taken,
+        "the database has a schema named observer that is not observer's: rename it (ALTER SCHEMA observer RENAME TO …), \
+         or use another database"
+    );
+    let from = if known { transaction.query_one(READ, &[]).await.map_err(said)?.try_get(0)? } else { 0 };
+    if from > VERSION {
+        bail!("{}", newer(from));
+    }
+    for (migration, version) in after(from).zip(from + 1..) {
+        let applied = transaction.batch_execute(migration).await.map_err(said);
+        applied.with_context(|| format!("migrate the schema to version {version}; nothing was changed"))?;
+    }
+    transaction.commit().await.map_err(said)?;
+    Ok(Applied { from, to: VERSION })
+}
+
+/// Whether the database has the schema that this program writes.
+pub async fn check(client: &Client) -> Result<(), Trouble> {
+    let row = client.query_one(FIND, &[]).await?;
+    let next = "run `observer schema apply` of this version on the database";
+    if !row.try_get::<_, bool>(0)? {
+        return Err(Trouble::new(
+            Verdict::Stop(next),
+            format!("the database has no schema of observer's; {next}"),
+        ));
+    }
+    let version: i32 = client.query_one(READ, &[]).await?.try_get(0)?;
+    match version {
+        VERSION => Ok(()),
+        older if older < VERSION => {
+            let message = format!(
+                "the database's schema is at version {older}, and this program needs {VERSION}; {next}"
+            );
+            Err(Trouble::new(Verdict::Stop(next), message))
+        }
+        found => Err(Trouble::new(Verdict::Stop("upgrade observer on this host"), newer(found))),
+    }
+}
+
+fn after(from: i32) -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or_default()).copied()
+}
+
+fn newer(found: i32) -> String {
+    format!(
+        "the database's schema is at version {found}, newer than this program's {VERSION}: nothing was changed; upgrade observer on \
+         this host"
+    )
+}
+
+/// In words that can be shown, with the next step where there is one.
+fn said(error: tokio_postgres::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}", Trouble::from(error).message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_has_what_is_missing_and_no_more() {
+        let whole = print(0).unwrap();
+        assert!(whole.starts_with("--") && whole.ends_with("COMMIT;\n"), "{whole}");
+        assert!(whole.contains("CREATE SCHEMA observer") && whole.contains(LOCK));
+        assert!(!print(VERSION).unwrap().contains("CREATE"));
+        assert!(print(VERSION + 1).unwrap_err().to_string().contains("--from"));
+    }
+
+    #[test]
+    fn each_migration_notes_its_version() {
+        for (migration, version) in MIGRATIONS.iter().zip(1..) {
+            let noted = format!("INSERT INTO observer.migration (version) VALUES ({version});");
+            assert!(migration.trim_end().ends_with(&noted), "{version}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The statements. Names of tables and columns are those of the schema's migrations; whoever changes one changes the other.
+
+/// First key of the presence lock; the second is the host's number.
+pub const LOCK_CLASS: i32 = 0x6f62_7376;
+
+/// The channel of hints.
+pub const CHANNEL: &str = "observer";
+
+/// The host's row: number, instance, generation, backend.
+pub const FIND_HOST: &str = "SELECT host_no, instance_id::text, generation, backend_pid FROM observer.host WHERE host_id = $1::text::uuid";
+
+/// A host that is new here.
+pub const INSERT_HOST: &str =
+    "INSERT INTO observer.host (host_id, host) VALUES ($1::text::uuid, $2) ON CONFLICT (host_id) DO NOTHING";
+
+/// Takes the presence lock, or does not.
+pub const TRY_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)";
+
+/// Who holds it: process, and whether it is of our role.
+pub const LOCK_HOLDER: &str = "
+    SELECT l.pid, a.usesysid IS NOT DISTINCT FROM r.oid, a.usename::text
+    FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+    JOIN pg_catalog.pg_roles r ON r.rolname = current_user
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.classid = $1::int8::oid AND l.objid = $2::int8::oid AND l.objsubid = 2 AND l.granted
+    LIMIT 1";
+
+/// Ends a server process of our own role.
+pub const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
+
+/// This daemon writes from here on, and nobody else: earlier generations find no row. With it the host is present.
+pub const BEGIN_GENERATION: &str = "
+    UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(),
+        host = $2, boot_id = $3::text::uuid, instance_id = $4::text::uuid, version = $5
+    WHERE host_no = $1
+    RETURNING generation";
+
+/// How the state stands after a reconcile.
+pub const SETTLE_HOST: &str = "
+    UPDATE observer.host SET certain = $3, caught_up = $4, last_commit_at = pg_catalog.now()
+    WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
+
+/// The cursor of a stream, which is made if it is not there.
+pub const CURSOR: &str = "
+    INSERT INTO observer.stream (host_no, stream_id, last_seq) VALUES ($1, $2::text::uuid, 0)
+    ON CONFLICT (host_no, stream_id) DO NOTHING";
+
+/// See [`CURSOR`].
+pub const READ_CURSOR: &str =
+    "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
+
+/// Rows whose home the map does not know: what stood for them is gone, and nobody saw it go.
+pub const END_UNKNOWN: &str = "
+    UPDATE observer.session SET state = 'ended', since = pg_catalog.now(), certain = true,
+        last_death_at = pg_catalog.now(), last_death_kind = 'unobserved', last_death_signal = NULL, last_death_code = NULL,
+        detail = detail || pg_catalog.jsonb_build_object('state', 'ended', 'since', pg_catalog.now())
+    WHERE host_no = $1 AND state <> 'ended' AND home_id <> ALL ($2::bytea[])";
+
+/// Columns of a session that stand in its JSON under the same name, with their types there.
+const COLUMNS: [(&str, &str); 22] = [
+    ("home", "text"),
+    ("home_mnt_ns", "bigint"),
+    ("name", "text"),
+    ("boot_id", "uuid"),
+    ("pid", "integer"),
+    ("start_boottime_ns", "bigint"),
+    ("started_at", "timestamptz"),
+    ("exec_at", "timestamptz"),
+    ("tty", "text"),
+    ("pane", "text"),
+    ("mux", "text"),
+    ("mux_socket", "text"),
+    ("cwd", "text"),
+    ("comm", "text"),
+    ("argv", "text[]"),
+    ("username", "text"),
+    ("uid", "bigint"),
+    ("state", "text"),
+    ("since", "timestamptz"),
+    ("roots", "integer"),
+    ("wrapper_pid", "integer"),
+    ("starts", "timestamptz[]"),
+];
+
+/// Columns of the last death: beside the name in the row the name in its JSON.
+const DEATH: [(&str, &str, &str); 4] = [
+    ("last_death_at", "at", "timestamptz"),
+    ("last_death_kind", "kind", "text"),
+    ("last_death_signal", "signal", "integer"),
+    ("last_death_code", "code", "integer"),
+];
+
+/// Inserts rows of the state out of `r(home_id, row, death)`, or updates what differs. `from` gives `host_no` and `r`.
+fn upsert(from: &str) -> String {
+    let names = COLUMNS.map(|(name, _)| name).join(", ");
+    let values = COLUMNS.map(|(name, _)| format!("x.{name}")).join(", ");
+    let types = COLUMNS.map(|(name, kind)| format!("{name} {kind}")).join(", ");
+    let updates = COLUMNS.map(|(name, _)| format!("{name} = excluded.{name}")).join(", ");
+    let deaths = DEATH.map(|(name, ..)| name).join(", ");
+    let death_values = DEATH.map(|(_, field, _)| format!("d.{field}")).join(", ");
+    let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
+    // A death stays told when the home lives again.
+    let newer = "excluded.last_death_at IS NOT NULL AND excluded.last_death_at >= coalesce(s.last_death_at, '-infinity')";
+    let death_updates =
+        DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {newer} THEN excluded.{name} ELSE s.{name} END"));
+    format!(
+        "INSERT INTO observer.session AS s (host_no, home_id, certain, detail, {names}, {deaths})
+         SELECT h.host_no, r.home_id, true, r.body::jsonb, {values}, {death_values}
+         FROM {from}
+         CROSS JOIN LATERAL pg_catalog.jsonb_to_record(r.body::jsonb) AS x({types})
+         CROSS JOIN LATERAL pg_catalog.jsonb_to_record(coalesce(r.death, '{{}}')::jsonb) AS d({death_types})
+         WHERE r.body IS NOT NULL
+         ON CONFLICT (host_no, home_id) DO UPDATE SET certain = true, detail = excluded.detail, {updates}, {}
+         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR ({newer})",
+        death_updates.join(", ")
+    )
+}
+
+/// A part of the map, in a reconcile: host, home ids, rows, deaths.
+pub fn reconcile_rows() -> String {
+    upsert(
+        "(SELECT $1::integer AS host_no) AS h
+         CROSS JOIN unnest($2::bytea[], $3::text[], $4::text[]) AS r(home_id, body, death)",
+    )
+}
+
+/// A row that could not be written is not sure.
+pub const DOUBT: &str =
+    "UPDATE observer.session SET certain = false WHERE host_no = $1 AND home_id = $2 AND certain";
+
+/// Makes the days that come, drops those that are over for long.
+pub const MAINTAIN: &str = "SELECT observer.maintain()";
+
+/// One batch, in one statement: whoever is no longer the writer, or not at that point of the stream, writes nothing. Gives
+/// how many rows of host and cursor were found. Parameters: [`super::write`].
+pub fn batch() -> String {
+    let upsert = upsert("cursor AS h CROSS JOIN state AS r");
+    let deaths = DEATH.map(|(name, field, _)| format!("{name} = d.{field}")).join(", ");
+    let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
+    format!(
+        "WITH host AS (
+            UPDATE observer.host SET certain = coalesce($3, certain), caught_up = $4,
+                last_commit_at = CASE WHEN $4 THEN pg_catalog.now() ELSE last_commit_at END
+            WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()
+            RETURNING host_no),
+        cursor AS (
+            UPDATE observer.stream AS s SET last_seq = $7 FROM host
+            WHERE s.host_no = host.host_no AND s.stream_id = $5::text::uuid AND s.last_seq = $6
+            RETURNING s.host_no),
+        state AS (
+            SELECT * FROM unnest($18::bytea[], $19::text[], $20::text[]) AS r(home_id, body, death)),
+        events AS (
+            INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid,
+                start_boottime_ns, detail)
+            SELECT cursor.host_no, $5::text::uuid, e.seq, e.at, nullif(e.boot_id, '')::uuid, e.kind, e.home_id, e.home,
+                e.name, e.pid, e.start_boottime_ns, e.detail::jsonb
+            FROM cursor CROSS JOIN unnest($8::bigint[], $9::timestamptz[], $10::text[], $11::text[],
+                $12::bytea[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::text[])
+                AS e(seq, at, boot_id, kind, home_id, home, name, pid, start_boottime_ns, detail)),
+        rows AS ({upsert}),
+        deaths AS (
+            UPDATE observer.session AS s SET {deaths}
+            FROM cursor CROSS JOIN state AS r
+            CROSS JOIN LATERAL pg_catalog.jsonb_to_record(r.death::jsonb) AS d({death_types})
+            WHERE s.host_no = cursor.host_no AND s.home_id = r.home_id AND r.body IS NULL
+                AND r.death IS NOT NULL AND d.at > coalesce(s.last_death_at, '-infinity')),
+        doubts AS (
+            UPDATE observer.session AS s SET certain = false FROM cursor
+            WHERE s.host_no = cursor.host_no AND s.home_id = ANY ($21::bytea[]))
+        SELECT (SELECT pg_catalog.count(*) FROM host), (SELECT pg_catalog.count(*) FROM cursor)"
+    )
+}
+
+/// How many rows this host has, and which generation it is at: after a batch that wrote nothing.
+pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no = $1";
+
+/// The hint.
+pub const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";

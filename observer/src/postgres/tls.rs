@@ -1,0 +1,214 @@
+//! How a server proves who it is: libpq's `sslmode`, on rustls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server has it; proves nothing. `allow` is taken for this.
+    Prefer,
+    /// TLS; proves nothing.
+    Require,
+    /// The certificate comes from a known authority.
+    VerifyCa,
+    /// And is this host's.
+    VerifyFull,
+}
+
+impl Mode {
+    /// The word of `sslmode`.
+    pub fn parse(word: &str) -> Result<Self> {
+        Ok(match word {
+            "disable" => Self::Disable,
+            "allow" | "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => bail!(
+                "sslmode is not understood; write verify-full, or verify-ca, require, prefer or disable"
+            ),
+        })
+    }
+
+    /// What of it is said while connecting.
+    pub fn negotiation(self) -> SslMode {
+        match self {
+            Self::Disable => SslMode::Disable,
+            Self::Prefer => SslMode::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => SslMode::Require,
+        }
+    }
+}
+
+/// Files with certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `sslrootcert`; `None`: the system's authorities.
+    pub roots: Option<PathBuf>,
+    /// `sslcert`: who we are.
+    pub certificate: Option<PathBuf>,
+    /// `sslkey`.
+    pub key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// What makes TLS connections of this mode. Files are read each time: certificates are renewed.
+    pub fn connector(&self, mode: Mode) -> Result<MakeRustlsConnect> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .context("TLS cannot be set up; report this")?;
+        let builder = match mode {
+            Mode::Disable | Mode::Prefer | Mode::Require => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            }
+            Mode::VerifyCa => {
+                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider)
+                    .build()
+                    .context("the authorities in sslrootcert cannot be used; name a PEM file with one")?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)))
+            }
+            Mode::VerifyFull => builder.with_root_certificates(self.roots()?),
+        };
+        let config = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let next = "name PEM files that the daemon's user may read";
+                let told = |file: &Path| format!("cannot use {}; {next}", file.display());
+                let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| told(key))?;
+                builder
+                    .with_client_auth_cert(certificates(certificate)?, key_der)
+                    .with_context(|| told(certificate))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut store = RootCertStore::empty();
+        let Some(path) = &self.roots else {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            ensure!(
+                !store.is_empty(),
+                "this system has no certificate authorities; install them (ca-certificates) or name a file with sslrootcert"
+            );
+            return Ok(store);
+        };
+        for certificate in certificates(path)? {
+            store.add(certificate).with_context(|| {
+                format!("cannot use {}; name a PEM file of an authority with sslrootcert", path.display())
+            })?;
+        }
+        Ok(store)
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let told = || {
+        format!(
+            "cannot read certificates in {}; name a PEM file that the daemon's user may read",
+            path.display()
+        )
+    };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(told)?;
+    ensure!(!found.is_empty(), told());
+    Ok(found)
+}
+
+/// Takes any certificate, as libpq does below `verify-ca`: what is sent cannot be read by a listener, but whom it is
+/// sent to is not known.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The authority counts, the name does not.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        // The name is compared last: with that error everything else was right.
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,3 @@
+//! The mirror against a real Postgres.
+
+mod schema;

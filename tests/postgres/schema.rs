@@ -1,0 +1,412 @@
+//! What `observer schema` makes, as who reads it and who writes it meet it.
+
+use std::process::Command;
+use std::sync::LazyLock;
+
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
+use observer_tests::postgres::Server;
+
+/// For all tests that do not stop it.
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+
+const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
+const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
+
+fn observer(args: &[&str]) -> Said {
+    Said::by(Command::new(product()).args(args))
+}
+
+fn apply(url: &str) -> Said {
+    observer(&["schema", "apply", "--database-url", url])
+}
+
+/// A database with the schema.
+#[track_caller]
+fn applied() -> String {
+    let database = SERVER.database();
+    let said = apply(&SERVER.url(&database));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    database
+}
+
+/// A login that may write this host's rows.
+fn writer(database: &str, login: &str, host_id: &str) {
+    SERVER.psql(
+        database,
+        &format!(
+            "CREATE ROLE {login} LOGIN IN ROLE observer_writer;
+             INSERT INTO observer.writers VALUES ('{login}', '{host_id}')"
+        ),
+    );
+}
+
+/// The host's row, present by the lock of the connection that wrote it.
+fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> String {
+    session.ask(&format!(
+        "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
+    ));
+    let number = session.ask(&format!("SELECT host_no FROM observer.host WHERE host_id = '{host_id}'"));
+    assert_eq!(session.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    session.ask(&format!(
+        "UPDATE observer.host SET backend_pid = pg_backend_pid(), certain = true, caught_up = true, last_commit_at = now()
+         WHERE host_no = {number}"
+    ));
+    number
+}
+
+/// A live session of a host.
+fn session_row(number: &str, home: &str, state: &str) -> String {
+    format!(
+        "INSERT INTO observer.session (host_no, home_id, home, name, state, certain, starts, detail)
+         VALUES ({number}, '\\x{}', '{home}', '{home}', '{state}', true,
+             ARRAY[now() - interval '25 hours', now() - interval '23 hours', now()], '{{}}')",
+        home.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
+    )
+}
+
+#[test]
+fn it_is_applied_once_and_then_left_alone() {
+    let database = SERVER.database();
+    let url = SERVER.url(&database);
+    let first = apply(&url);
+    assert_eq!(
+        (first.code, first.text()),
+        (Some(0), "created the schema observer, version 1\n"),
+        "{first:?}"
+    );
+    let dump = || String::from_utf8(dump(&database).stdout).expect("text");
+    let made = dump();
+    let again = apply(&url);
+    assert_eq!(
+        (again.code, again.text()),
+        (Some(0), "the schema observer is at version 1 already\n"),
+        "{again:?}"
+    );
+    assert_eq!(dump(), made);
+}
+
+/// Everything in the schema, as SQL.
+fn dump(database: &str) -> Said {
+    let said = Said::by(SERVER.program("pg_dump").args(["--schema=observer", "-d", &SERVER.url(database)]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // A word of its own in each dump, and when and by whom the schema was applied.
+    let text = said
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));
+    let text: Vec<_> = text.filter(|line| !line.starts_with("1\t20")).collect();
+    Said { stdout: text.join("\n").into_bytes(), ..said }
+}
+
+#[test]
+fn the_printed_script_makes_the_same() {
+    let (printed, database) = (SERVER.database(), applied());
+    let script = observer(&["schema", "print"]);
+    assert_eq!(script.code, Some(0));
+    let said = SERVER.try_psql(&printed, script.text());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(dump(&printed).text(), dump(&database).text());
+    assert_eq!(apply(&SERVER.url(&printed)).text(), "the schema observer is at version 1 already\n");
+}
+
+#[test]
+fn two_at_a_time_make_one() {
+    let url = SERVER.url(&SERVER.database());
+    let said = std::thread::scope(|scope| {
+        let both = [scope.spawn(|| apply(&url)), scope.spawn(|| apply(&url))];
+        both.map(|one| one.join().expect("it ends"))
+    });
+    let mut texts = said.each_ref().map(|said| said.text().to_owned());
+    texts.sort();
+    assert_eq!(
+        texts,
+        ["created the schema observer, version 1\n", "the schema observer is at version 1 already\n"],
+        "{said:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
+    let newer = applied();
+    SERVER.psql(&newer, "INSERT INTO observer.migration (version) VALUES (99)");
+    let taken = SERVER.database();
+    SERVER.psql(&taken, "CREATE SCHEMA observer; CREATE TABLE observer.mine (x int)");
+    let latin = "latin";
+    SERVER.psql(
+        "postgres",
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let nobody = SERVER.database();
+    SERVER.psql(&nobody, "CREATE ROLE nobody_special LOGIN");
+    for (url, words) in [
+        (SERVER.url(&newer), ["version 99", "upgrade observer"]),
+        (SERVER.url(&taken), ["not observer's", "rename it"]),
+        (SERVER.url(latin), ["encoding is LATIN1", "ENCODING 'UTF8'"]),
+        (SERVER.url("not_there"), ["not_there", "create the database"]),
+        (SERVER.url_as(&nobody, "nobody_special"), ["permission denied", "give the login its rights"]),
+    ] {
+        let said = apply(&url);
+        assert_ne!(said.code, Some(0), "{url}");
+        for word in words {
+            assert!(said.stderr.contains(word), "{word}: {said:?}");
+        }
+    }
+    assert_eq!(SERVER.psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
+    assert_eq!(SERVER.psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
+    let none = observer(&["schema", "apply"]);
+    assert_eq!(none.code, Some(2), "{none:?}");
+    assert!(none.stderr.contains("--database-url-file"), "{none:?}");
+}
+
+#[test]
+fn a_password_in_an_argument_is_refused_and_not_repeated() {
+    let said = apply("postgresql://u:hunter2@127.0.0.1/x");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("--database-url-file") && !said.stderr.contains("hunter2"), "{said:?}");
+}
+
+#[test]
+fn the_views_have_the_columns_that_tooling_reads() {
+    let database = applied();
+    let columns = |view: &str| {
+        SERVER.psql(
+            &database,
+            &format!(
+                "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
+                 FROM pg_attribute WHERE attrelid = 'observer.{view}'::regclass AND attnum > 0"
+            ),
+        )
+    };
+    for (view, expected) in [
+        (
+            "sessions",
+            "host text, host_id uuid, boot_id uuid, home text, name text, pid integer, start_boottime_ns bigint, \
+             started_at timestamp with time zone, exec_at timestamp with time zone, tty text, pane text, mux text, \
+             mux_socket text, cwd text, comm text, argv text[], username text, uid bigint, state text, recorded_state text, \
+             certain boolean, since timestamp with time zone, roots integer, starts_24h integer, \
+             last_death_at timestamp with time zone, last_death_kind text, last_death_signal integer, \
+             last_death_code integer, as_of timestamp with time zone",
+        ),
+        (
+            "events",
+            "host_id uuid, stream_id uuid, seq bigint, boot_id uuid, at timestamp with time zone, \
+             received_at timestamp with time zone, kind text, home text, name text, pid integer, \
+             start_boottime_ns bigint, detail jsonb",
+        ),
+        ("hosts", "host text, host_id uuid, present boolean"),
+    ] {
+        let found = columns(view);
+        assert!(found.starts_with(expected), "{view}: {found}");
+    }
+    let live = columns("live");
+    assert_eq!(live, columns("sessions"));
+    let deaths = columns("deaths");
+    for column in [
+        "kind text",
+        "code integer",
+        "signal integer",
+        "core_dumped boolean",
+        "raw_status integer",
+        "sender_pid integer",
+        "sender_comm text",
+        "sender_uid bigint",
+        "started_at timestamp with time zone",
+        "ended_at timestamp with time zone",
+    ] {
+        assert!(deaths.contains(column), "{column}: {deaths}");
+    }
+}
+
+#[test]
+fn every_table_view_column_and_function_says_what_it_is() {
+    let database = applied();
+    let silent = SERVER.psql(
+        &database,
+        "SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'observer'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND a.attnum > 0
+             AND col_description(c.oid, a.attnum) IS NULL
+         UNION ALL SELECT relname::text FROM pg_class WHERE relnamespace = 'observer'::regnamespace
+             AND relkind IN ('r', 'p', 'v') AND obj_description(oid, 'pg_class') IS NULL
+         UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'observer'::regnamespace
+             AND obj_description(oid, 'pg_proc') IS NULL",
+    );
+    assert_eq!(silent, "");
+}
+
+#[test]
+fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_longer() {
+    let database = applied();
+    let sessions = || {
+        SERVER.psql(
+            &database,
+            "SELECT home, state, recorded_state, certain, as_of = now(), starts_24h FROM observer.sessions ORDER BY home",
+        )
+    };
+    let mut daemon = SERVER.session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    for (home, state) in [("a", "live"), ("b", "ended"), ("c", "left"), ("d", "detached")] {
+        daemon.ask(&session_row(&number, home, state));
+    }
+    assert_eq!(
+        sessions(),
+        "a|live|live|t|t|2\nb|ended|ended|t|t|2\nc|left|left|t|t|2\nd|detached|detached|t|t|2"
+    );
+    assert_eq!(
+        SERVER.psql(&database, "SELECT string_agg(home, ',' ORDER BY home) FROM observer.live"),
+        "a,d"
+    );
+    let pid = daemon.ask("SELECT pg_backend_pid()");
+    SERVER.psql(&database, &format!("SELECT pg_terminate_backend({pid}, 10000)"));
+    let gone = "a|unknown|live|f|f|2\nb|unknown|ended|f|f|2\nc|unknown|left|f|f|2\nd|unknown|detached|f|f|2";
+    assert_eq!(sessions(), gone);
+    assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.live"), "0");
+    // Whoever else takes the lock is not the host's connection.
+    SERVER.psql(&database, "CREATE ROLE mallory LOGIN");
+    let mut forger = SERVER.session(&database, "mallory");
+    assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868722038, {number})")), "t");
+    assert_eq!(sessions(), gone, "a forged lock changes nothing");
+    assert_eq!(SERVER.psql(&database, "SELECT present FROM observer.hosts"), "f");
+}
+
+#[test]
+fn of_another_database_on_the_server_a_lock_says_nothing() {
+    let (one, other) = (applied(), applied());
+    let mut daemon = SERVER.session(&one, "postgres");
+    let number = present(&mut daemon, HOST);
+    let pid = daemon.ask("SELECT pg_backend_pid()");
+    SERVER.psql(
+        &other,
+        &format!(
+            "INSERT INTO observer.host (host_no, host_id, host, backend_pid) OVERRIDING SYSTEM VALUE VALUES ({number}, '{HOST}', 'h', {pid})"
+        ),
+    );
+    let present = |database: &str| SERVER.psql(database, "SELECT present FROM observer.hosts");
+    assert_eq!((present(&one).as_str(), present(&other).as_str()), ("t", "f"));
+}
+
+#[test]
+fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
+    let database = applied();
+    writer(&database, "host_a", HOST);
+    writer(&database, "host_b", OTHER);
+    let mut a = SERVER.session(&database, "host_a");
+    let (mine, theirs) = (present(&mut a, HOST), present(&mut SERVER.session(&database, "host_b"), OTHER));
+    a.ask(&session_row(&mine, "a", "live"));
+    a.ask(&format!("INSERT INTO observer.stream VALUES ({mine}, '{HOST}', 1)"));
+    let event = |number: &str| {
+        format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail) VALUES ({number}, '{HOST}', 1, now(), 'gap', '{{}}')"
+        )
+    };
+    a.ask(&event(&mine));
+    SERVER.psql(&database, &session_row(&theirs, "b", "live"));
+    let as_a = |statement: &str| SERVER.try_psql_as(&database, "host_a", statement);
+    let theirs_host = format!("INSERT INTO observer.host (host_id, host) VALUES ('{}', 'x')", uuid_of(9));
+    for refused in [
+        session_row(&theirs, "x", "live"),
+        event(&theirs),
+        theirs_host,
+        format!("INSERT INTO observer.stream VALUES ({theirs}, '{HOST}', 1)"),
+        format!("UPDATE observer.session SET host_no = {theirs}"),
+        "INSERT INTO observer.writers VALUES ('host_a', '00000000-0000-0000-0000-000000000000')".into(),
+        "DELETE FROM observer.event".into(),
+        "DELETE FROM observer.session".into(),
+        "DROP TABLE observer.event".into(),
+        "UPDATE observer.setting SET keep_events = '1 day'".into(),
+        "INSERT INTO observer.migration VALUES (2)".into(),
+        "INSERT INTO observer.event_19990101 SELECT FROM observer.event".into(),
+    ] {
+        assert_ne!(as_a(&refused).code, Some(0), "{refused}");
+    }
+    let changed =
+        as_a("WITH u AS (UPDATE observer.session SET state = 'ended' RETURNING 1) SELECT count(*) FROM u");
+    assert_eq!(changed.text().trim(), "1", "its own alone");
+    let changed =
+        as_a("WITH u AS (UPDATE observer.host SET generation = 7 RETURNING 1) SELECT count(*) FROM u");
+    assert_eq!(changed.text().trim(), "1");
+    assert_eq!(SERVER.psql(&database, "SELECT state FROM observer.session WHERE home = 'b'"), "live");
+}
+
+fn uuid_of(number: u8) -> String {
+    format!("00000000-0000-0000-0000-{number:012}")
+}
+
+#[test]
+fn a_reader_reads_the_views_and_nothing_else() {
+    let database = applied();
+    let mut daemon = SERVER.session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    daemon.ask(&session_row(&number, "a", "live"));
+    SERVER.psql(&database, "CREATE ROLE tooling LOGIN IN ROLE observer_reader");
+    let ask = |statement: &str| SERVER.try_psql_as(&database, "tooling", statement);
+    for view in ["sessions", "live", "hosts"] {
+        let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
+        assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
+    }
+    for view in ["deaths", "events"] {
+        assert_eq!(ask(&format!("SELECT count(*) FROM observer.{view}")).text(), "0\n", "{view}");
+    }
+    for refused in [
+        "SELECT FROM observer.host",
+        "SELECT FROM observer.session",
+        "SELECT FROM observer.event",
+        "DELETE FROM observer.sessions",
+        "SELECT observer.maintain()",
+        "SELECT FROM observer.writers",
+    ] {
+        assert_ne!(ask(refused).code, Some(0), "{refused}");
+    }
+}
+
+#[test]
+fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader() {
+    let database = applied();
+    writer(&database, "host_days", HOST);
+    let parts = || {
+        SERVER.psql(&database, "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY 1) FROM pg_inherits WHERE inhparent = 'observer.event'::regclass")
+    };
+    let made = parts();
+    assert_eq!(made.split(' ').count(), 9, "yesterday, today and seven days ahead: {made}");
+    let last = SERVER.psql(
+        &database,
+        "SELECT 'observer.event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')",
+    );
+    assert!(made.ends_with(&last), "{made}: {last}");
+    // Three days that are over, one of them just old enough, one not.
+    SERVER.psql(
+        &database,
+        "DO $$ DECLARE day date; BEGIN
+            FOR day IN SELECT unnest(ARRAY[current_date - 400, current_date - 91, current_date - 89]) LOOP
+                EXECUTE format('CREATE TABLE observer.event_%s PARTITION OF observer.event FOR VALUES FROM (%L) TO (%L)',
+                    to_char(day, 'YYYYMMDD'), day, day + 1);
+            END LOOP; END $$",
+    );
+    let mut reader = SERVER.session(&database, "postgres");
+    reader.ask("BEGIN; SELECT count(*) FROM observer.events");
+    let maintain = || SERVER.try_psql_as(&database, "host_days", "SELECT observer.maintain()");
+    assert_eq!(maintain().code, Some(0), "a reader holds it up, and it goes on");
+    assert_eq!(parts().split(' ').count(), 12, "nothing was dropped");
+    reader.ask("COMMIT");
+    assert_eq!(maintain().code, Some(0));
+    assert_eq!(parts().split(' ').count(), 10, "{}", parts());
+    SERVER.psql(&database, &format!("DROP TABLE {last}"));
+    assert_eq!(maintain().code, Some(0));
+    assert!(parts().ends_with(&last), "made again by a login that owns nothing");
+}
+
+#[test]
+fn on_a_standby_nothing_is_known() {
+    let primary = Server::start(&[]);
+    let database = primary.database();
+    assert_eq!(apply(&primary.url(&database)).code, Some(0));
+    let mut daemon = primary.session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    daemon.ask(&session_row(&number, "a", "live"));
+    let standby = primary.standby(&[]);
+    let shown =
+        |server: &Server| server.psql(&database, "SELECT state, recorded_state FROM observer.sessions");
+    assert_eq!((shown(&primary).as_str(), shown(&standby).as_str()), ("live|live", "unknown|live"));
+    let said = apply(&standby.url(&database));
+    assert_eq!(said.code, Some(0), "there is nothing to do: {said:?}");
+}

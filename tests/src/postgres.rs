@@ -1,0 +1,386 @@
+//! A Postgres server of the test's own: from the machine's binaries, below a temporary directory, as a user that is not root
+//! (whom Postgres refuses). Gone with the value, however the test ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::observe::Said;
+
+/// Where Debian puts them, the newest first.
+const INSTALLED: &str = "/usr/lib/postgresql";
+/// Users that it may run as.
+const USERS: [&str; 2] = ["postgres", "nobody"];
+const LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// One server.
+#[derive(Debug)]
+pub struct Server {
+    dir: TempDir,
+    port: u16,
+    settings: Vec<String>,
+    postmaster: Option<Child>,
+}
+
+/// A cluster that was made once: copied for each server.
+static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+static USER: LazyLock<(u32, u32)> = LazyLock::new(|| {
+    let id = |flag: &str, user: &str| -> Option<u32> {
+        let said = Command::new("id").args([flag, user]).output().ok()?;
+        String::from_utf8(said.stdout).ok()?.trim().parse().ok()
+    };
+    USERS
+        .iter()
+        .find_map(|user| Some((id("-u", user)?, id("-g", user)?)))
+        .expect("a user named postgres or nobody")
+});
+
+/// A program of Postgres'.
+fn program(name: &str) -> PathBuf {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(INSTALLED)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin").join(name)))
+        })
+        .filter(|(_, path)| path.exists())
+        .collect();
+    versions.sort();
+    versions.pop().map_or_else(|| name.into(), |(_, path)| path)
+}
+
+/// Its command, as the user that the server runs as.
+fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        let (uid, gid) = *USER;
+        command.uid(uid).gid(gid);
+    }
+    command.env("LC_ALL", "C.UTF-8").current_dir("/");
+    command
+}
+
+/// A directory that the server's user owns.
+fn directory() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("observer-pg-").tempdir().expect("a directory");
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        let (uid, gid) = *USER;
+        std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("give the directory away");
+    }
+    dir
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) {
+    let said = Said::by(command);
+    assert_eq!(said.code, Some(0), "{command:?}: {said:?}");
+}
+
+impl Server {
+    /// Starts one with these settings (`name=value`) besides the harness' own, which leave durability to the file system's cache.
+    pub fn start(settings: &[&str]) -> Self {
+        let template = TEMPLATE.get_or_init(|| {
+            let template = directory();
+            succeeds(command("initdb").arg("-D").arg(template.path().join("data")).args([
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ]));
+            template
+        });
+        let dir = directory();
+        succeeds(command_cp().arg(template.path().join("data")).arg(dir.path().join("data")));
+        Self::on(dir, settings)
+    }
+
+    fn on(dir: TempDir, settings: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let mut server = Self { dir, port, settings, postmaster: None };
+        server.start_again();
+        server
+    }
+
+    /// Starts it after it was stopped or killed; comes back when it answers.
+    pub fn start_again(&mut self) {
+        assert!(self.postmaster.is_none(), "it runs");
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log");
+        let mut postgres = command("postgres");
+        postgres.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path());
+        let port = format!("port={}", self.port);
+        let own = [
+            "listen_addresses=127.0.0.1",
+            "fsync=off",
+            "logging_collector=off",
+            "max_connections=100",
+            &port,
+        ];
+        for setting in own.into_iter().chain(self.settings.iter().map(String::as_str)) {
+            postgres.args(["-c", setting]);
+        }
+        let child = postgres.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
+        self.postmaster = Some(child.expect("start postgres: is Postgres 14 or newer installed?"));
+        let end = Instant::now() + LIMIT;
+        while self.try_psql("postgres", "SELECT 1").code != Some(0) {
+            assert!(Instant::now() < end, "the server does not answer: {}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The directory with its socket.
+    pub fn socket_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its port on 127.0.0.1, and its socket's.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A new database.
+    pub fn database(&self) -> String {
+        let name = format!("db{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// Connection string for its socket.
+    pub fn url(&self, database: &str) -> String {
+        self.url_as(database, "postgres")
+    }
+
+    /// The same for another login.
+    pub fn url_as(&self, database: &str, login: &str) -> String {
+        format!("host={} port={} user={login} dbname={database}", self.dir.path().display(), self.port)
+    }
+
+    /// Connection string for its port on the loopback.
+    pub fn url_tcp(&self, database: &str) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// One of Postgres' own programs.
+    pub fn program(&self, name: &str) -> Command {
+        Command::new(program(name))
+    }
+
+    /// psql with this connection string; statements come on its input.
+    pub fn psql_command(&self, url: &str) -> Command {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url]);
+        psql
+    }
+
+    /// What the statements give: rows as lines, columns between `|`. Fails with what the server said.
+    #[track_caller]
+    pub fn psql(&self, database: &str, statements: &str) -> String {
+        let said = self.try_psql(database, statements);
+        assert_eq!(said.code, Some(0), "{statements}: {said:?}");
+        said.text().trim_end().to_owned()
+    }
+
+    /// What became of the statements.
+    pub fn try_psql(&self, database: &str, statements: &str) -> Said {
+        self.try_psql_as(database, "postgres", statements)
+    }
+
+    /// The same as another login.
+    pub fn try_psql_as(&self, database: &str, login: &str, statements: &str) -> Said {
+        Said::by(self.psql_command(&self.url_as(database, login)).args(["-c", statements]))
+    }
+
+    /// Another copy of psql that stays: its statements are sent one after the other.
+    pub fn session(&self, database: &str, login: &str) -> Session {
+        let mut psql = self.psql_command(&self.url_as(database, login));
+        let mut child = psql
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start psql");
+        let input = child.stdin.take().expect("piped");
+        let output = std::io::BufReader::new(child.stdout.take().expect("piped"));
+        Session { child, input: Some(input), output }
+    }
+
+    /// Ends it as an administrator does (fast shutdown).
+    pub fn stop(&mut self) {
+        self.end(libc::SIGINT);
+    }
+
+    /// Kills the postmaster and every server process.
+    pub fn kill(&mut self) {
+        self.signal_all(libc::SIGKILL);
+        if let Some(mut child) = self.postmaster.take() {
+            child.wait().expect("wait for postgres");
+        }
+        // Only a clean end removes it.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    /// Stops every process where it is: connections stay, and nothing answers.
+    pub fn pause(&self) {
+        self.signal_all(libc::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        self.signal_all(libc::SIGCONT);
+    }
+
+    /// A streaming standby of it, named in its `application_name`.
+    pub fn standby(&self, settings: &[&str]) -> Self {
+        let dir = directory();
+        succeeds(
+            command("pg_basebackup")
+                .arg("-D")
+                .arg(dir.path().join("data"))
+                .args([
+                    "-h",
+                    &self.dir.path().display().to_string(),
+                    "-p",
+                    &self.port.to_string(),
+                    "-U",
+                    "postgres",
+                ])
+                .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]),
+        );
+        Self::on(dir, settings)
+    }
+
+    /// Makes a standby a primary; comes back when it is one.
+    pub fn promote(&self) {
+        self.psql("postgres", "SELECT pg_promote(true, 60)");
+    }
+
+    /// A copy of its data as it is on disk; it has to be stopped.
+    pub fn copy_of_data(&self) -> TempDir {
+        assert!(self.postmaster.is_none(), "it runs");
+        let copy = directory();
+        succeeds(command_cp().arg(self.data()).arg(copy.path().join("data")));
+        copy
+    }
+
+    /// Puts a copy in place of its data; it has to be stopped.
+    pub fn restore(&self, copy: &TempDir) {
+        assert!(self.postmaster.is_none(), "it runs");
+        fs::remove_dir_all(self.data()).expect("remove the data");
+        succeeds(command_cp().arg(copy.path().join("data")).arg(self.data()));
+    }
+
+    fn end(&mut self, signal: i32) {
+        let Some(mut child) = self.postmaster.take() else { return };
+        // SAFETY: a child that was not waited for.
+        unsafe { libc::kill(child.id().cast_signed(), signal) };
+        let end = Instant::now() + LIMIT;
+        while child.try_wait().expect("wait for postgres").is_none() {
+            if Instant::now() > end {
+                self.signal_all(libc::SIGKILL);
+                let _ = child.kill();
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The postmaster leads a process group, and its children lead their own.
+    fn signal_all(&self, signal: i32) {
+        let Some(postmaster) = &self.postmaster else { return };
+        let mut pids = vec![postmaster.id()];
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+            if parent == Some(postmaster.id()) {
+                pids.push(pid);
+            }
+        }
+        for pid in pids {
+            // SAFETY: the postmaster is our child, and the others are its children, which it reaps only when they end.
+            unsafe { libc::kill(pid.cast_signed(), signal) };
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.resume();
+        self.end(libc::SIGQUIT);
+    }
+}
+
+fn command_cp() -> Command {
+    let mut command = Command::new("cp");
+    command.args(["-a", "--reflink=auto"]);
+    command
+}
+
+/// A connection that stays.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    input: Option<std::process::ChildStdin>,
+    output: std::io::BufReader<std::process::ChildStdout>,
+}
+
+impl Session {
+    /// The rows that statements give.
+    #[track_caller]
+    pub fn ask(&mut self, statements: &str) -> String {
+        use std::io::{BufRead as _, Write as _};
+        const END: &str = "--end--";
+        let input = self.input.as_mut().expect("open");
+        writeln!(input, "{statements};\n\\echo {END}").expect("psql listens");
+        let mut rows = Vec::new();
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).expect("psql answers");
+            assert!(read > 0, "psql ended over {statements}");
+            match line.trim_end() {
+                END => return rows.join("\n"),
+                row => rows.push(row.to_owned()),
+            }
+        }
+    }
+
+    /// Sends statements, and does not wait.
+    pub fn tell(&mut self, statements: &str) {
+        use std::io::Write as _;
+        writeln!(self.input.as_mut().expect("open"), "{statements};").expect("psql listens");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
