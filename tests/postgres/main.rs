@@ -4,4 +4,5 @@ mod daemon;
 mod documented;
 mod forget;
 mod schema;
+mod watch;
 mod writer;

@@ -4,6 +4,7 @@ mod audit;
 mod completions;
 mod database;
 mod doctor;
+mod fleet;
 mod forget;
 mod history;
 mod list;

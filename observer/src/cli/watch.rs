@@ -7,13 +7,15 @@ use anstyle::Style;
 use clap::Args;
 use serde::Deserialize;
 
-use super::Exit;
+use super::database::DatabaseFlags;
+use super::{Exit, Failure, fleet};
 use crate::show::bytes::{Text, to_line};
 use crate::show::death::DeathJson;
 use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::show::time::time_of_day;
 use crate::socket::client::{Client, decode, told};
 use crate::socket::frame::Request;
+use crate::socket::hub::Interest;
 
 /// A snapshot, then every change, until interrupted. Needs the daemon: exits 4 without one.
 #[derive(Args)]
@@ -26,11 +28,17 @@ pub struct Watch {
     all: bool,
     /// Only what matches: a session's name (with --all: a comm); with a `/` in it, its home
     glob: Option<String>,
+    /// All hosts that mirror to this database, without a daemon
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 impl Watch {
     /// 4 when the daemon goes; else it does not end by itself.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        if self.database.url()?.is_some() {
+            return self.fleet();
+        }
         let mut client = Client::connect(socket)?;
         client.send(&Request::Watch { all: self.all, glob: self.glob.clone() })?;
         client.wait_for_ever()?;
@@ -53,11 +61,30 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// 4 when the database goes.
+    fn fleet(&self) -> anyhow::Result<Exit> {
+        let usage = |message: String| Failure { exit: Exit::Usage, message };
+        if self.all {
+            return Err(usage("--all: only sessions are mirrored; leave it out".into()).into());
+        }
+        let interest = Interest::new(false, self.glob.as_deref()).map_err(usage)?;
+        self.database.with(async |connected| fleet::watch(connected, interest, self.json).await)
+    }
+}
+
+/// A frame's line, if there is one for people.
+pub fn shown(json: &str) -> anyhow::Result<Option<String>> {
+    Ok(decode::<Frame<'_>>(json.as_bytes())?.shown(false))
+}
+
 /// What a person is shown of a frame.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Frame<'a> {
-    at: String,
+    at: Option<String>,
+    host: Option<Text<'a>>,
+    present: bool,
     kind: String,
     name: Option<Text<'a>>,
     home: Option<Text<'a>>,
@@ -78,11 +105,19 @@ impl Frame<'_> {
     /// its session.
     fn shown(&self, all: bool) -> Option<String> {
         let line = |mark: &str, style: Style, rest: String| {
-            let at = time_of_day(&self.at);
-            Some(format!("{FAINT}{at}{FAINT:#}  {style}{mark:<8}{style:#}  {rest}"))
+            let at = self.at.as_deref().map_or_else(|| "never".into(), time_of_day);
+            let host = self.host.as_ref().map(|host| format!("{}  ", to_line(host.as_bytes())));
+            let host = host.unwrap_or_default();
+            Some(format!("{FAINT}{at}{FAINT:#}  {style}{mark:<8}{style:#}  {host}{rest}"))
         };
         match self.kind.as_str() {
+            "session" if self.state == "unknown" => line("unknown", NOTICE, self.session()),
             "session" => line("is", FAINT, self.session()),
+            "host_present" => line("present", GOOD, "its daemon is there".into()),
+            "host" | "host_lost" if !self.present => {
+                line("lost", BAD, "its daemon is not there: nobody can say what its sessions do".into())
+            }
+            "gap" => line("missing", BAD, "what happened is not known: observer history says why".into()),
             "session_started" => line("started", GOOD, self.session()),
             "session_changed" => {
                 line(if self.state == "live" { "changed" } else { &self.state }, NOTICE, self.session())

@@ -1,12 +1,14 @@
 //! One connection: to the first host that takes it and can be written, with the settings that presence and time
 //! limits need, refused where a pooler stands between.
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use super::sqlstate::{Trouble, Verdict};
 use super::target::{HostTarget, Target};
@@ -49,6 +51,8 @@ pub struct Connected {
     pub client: Client,
     /// Resolves when the connection has ended, with why.
     pub ended: oneshot::Receiver<Trouble>,
+    /// Told when a notification came, if it listens.
+    pub hints: Arc<Notify>,
     /// Host and port.
     pub host: String,
     /// The server's process for it.
@@ -94,7 +98,7 @@ async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Re
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let reach = async {
-        let (client, ended) = match config.get_ssl_mode() {
+        let (client, ended, hints) = match config.get_ssl_mode() {
             SslMode::Disable => open(&config, NoTls).await?,
             _ => {
                 let tls = target.tls().connector(mode);
@@ -103,7 +107,7 @@ async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Re
             }
         };
         let backend_pid = look(&client, purpose).await?;
-        Ok(Connected { client, ended, host: name, backend_pid })
+        Ok(Connected { client, ended, hints, host: name, backend_pid })
     };
     match timeout(wait, reach).await {
         Ok(reached) => reached,
@@ -112,22 +116,31 @@ async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Re
 }
 
 /// Connects; the connection runs as a task until it ends.
-async fn open<T>(config: &Config, tls: T) -> Result<(Client, oneshot::Receiver<Trouble>), Trouble>
+async fn open<T>(
+    config: &Config,
+    tls: T,
+) -> Result<(Client, oneshot::Receiver<Trouble>, Arc<Notify>), Trouble>
 where
     T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = config.connect(tls).await.map_err(refused)?;
+    let (client, mut connection) = config.connect(tls).await.map_err(refused)?;
     let (tell, ended) = oneshot::channel();
+    let hints = Arc::new(Notify::new());
+    let hint = Arc::clone(&hints);
     tokio::spawn(async move {
-        let trouble = match connection.await {
-            Ok(()) => Trouble::new(Verdict::Reconnect, "the connection was closed"),
-            Err(error) => error.into(),
+        let trouble = loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => hint.notify_one(),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error.into(),
+                None => break Trouble::new(Verdict::Reconnect, "the connection was closed"),
+            }
         };
         // Whoever waited may have gone on.
         let _ = tell.send(trouble);
     });
-    Ok((client, ended))
+    Ok((client, ended, hints))
 }
 
 /// A pooler does not know the settings that stand in the first message, and says so in its own words.

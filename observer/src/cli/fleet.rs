@@ -1,0 +1,50 @@
+//! `observer watch --database-url …`: all hosts in one terminal.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::watch::shown;
+use super::{Exit, Failure};
+use crate::postgres::connect::Connected;
+use crate::postgres::follow::{Follow, Frame};
+use crate::postgres::schema;
+use crate::postgres::sqlstate::Trouble;
+use crate::show::bytes::from_json;
+use crate::socket::hub::{Interest, Scope};
+
+/// Writes the state, then what changes, until the connection ends.
+pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyhow::Result<Exit> {
+    schema::check(&connected.client).await.map_err(gone)?;
+    let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+    let mut json_out = io::BufWriter::new(io::stdout());
+    let (mut follow, mut frames) = Follow::begin(connected).await.map_err(gone)?;
+    let mut seq = 0_u64;
+    loop {
+        for mut frame in frames.into_iter().filter(|frame| wanted(&interest, frame)) {
+            seq += 1;
+            frame.insert("seq".into(), json!(seq));
+            let line = serde_json::to_string(&frame)?;
+            if json {
+                writeln!(json_out, "{line}")?;
+            } else if let Some(line) = shown(&line)? {
+                writeln!(out, "{line}")?;
+            }
+        }
+        json_out.flush()?;
+        out.flush()?;
+        frames = follow.next().await.map_err(gone)?;
+    }
+}
+
+fn wanted(interest: &Interest, frame: &Frame) -> bool {
+    let text = |name: &str| frame.get(name).and_then(Value::as_str).map(from_json);
+    match (text("name"), text("home")) {
+        (Some(name), Some(home)) => interest.wants(Scope::Session { name: &name, home: &home }),
+        _ => interest.wants(Scope::Always),
+    }
+}
+
+fn gone(trouble: Trouble) -> Failure {
+    Failure { exit: Exit::Unknown, message: trouble.message }
+}

@@ -1,0 +1,206 @@
+//! What the sessions of all hosts do, as their daemons mirror it: the state, then each event once, and who is present.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until};
+use tokio_postgres::Row;
+
+use super::ask::{ANSWER_WAIT, answer, run};
+use super::connect::Connected;
+use super::sql::CHANNEL;
+use super::sqlstate::{Trouble, Verdict};
+
+/// Presence ends without an event, and hints may be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Where the server gives no hints: a standby.
+const LOOK_WITHOUT_HINTS: Duration = Duration::from_secs(1);
+/// A batch is dated by its begin and seen at its commit: at most the writer's `statement_timeout` later.
+const COMMIT_MAX: Duration = Duration::from_secs(30);
+
+const NOW: &str = "SELECT pg_catalog.now(),
+    pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+const HOSTS: &str = "SELECT host_id::text, host, present FROM observer.hosts ORDER BY host, host_id";
+const SESSIONS: &str = "SELECT host_id::text, host, state, recorded_state, certain,
+        pg_catalog.to_char(as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), detail::text
+    FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
+const EVENTS: &str = "SELECT host_id::text, host, stream_id::text, seq, received_at, detail::text
+    FROM observer.events WHERE received_at > $1 ORDER BY received_at, host_id, seq";
+
+/// An object of `watch --json`, but for `seq`.
+pub type Frame = Map<String, Value>;
+
+/// Which event: host, stream, number.
+type Key = (String, String, i64);
+
+/// A connection that follows.
+pub struct Follow {
+    connected: Connected,
+    hinted: bool,
+    /// Events that arrived after this may not have been seen.
+    since: SystemTime,
+    /// Those that were, with when they arrived.
+    seen: HashMap<Key, SystemTime>,
+    /// Name and presence by host_id.
+    hosts: BTreeMap<String, (String, bool)>,
+    look_at: Instant,
+}
+
+impl Follow {
+    /// Begins; the frames are the state of one moment, and what follows is every event that it does not have.
+    pub async fn begin(connected: Connected) -> Result<(Self, Vec<Frame>), Trouble> {
+        let client = &connected.client;
+        // Before the state is read: nothing is between. A standby refuses.
+        let hinted = run(client, &format!("LISTEN {CHANNEL}")).await.is_ok();
+        run(client, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let (now, at) = now(&connected).await?;
+        let since = now - COMMIT_MAX;
+        let mut follow = Self {
+            connected,
+            hinted,
+            since,
+            seen: HashMap::new(),
+            hosts: BTreeMap::new(),
+            look_at: Instant::now(),
+        };
+        let mut frames = vec![frame("snapshot_begin", &at)];
+        let rows = follow.query(HOSTS, &[]).await?;
+        for row in &rows {
+            let (host_id, host, present): (String, String, bool) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            frames.push(of_host("host", &at, &host_id, &host, present));
+            follow.hosts.insert(host_id, (host, present));
+        }
+        for row in follow.query(SESSIONS, &[]).await? {
+            frames.push(session(&row)?);
+        }
+        // What the state has already.
+        follow.events().await?;
+        run(&follow.connected.client, "COMMIT").await?;
+        frames.push(frame("snapshot_end", &at));
+        Ok((follow, frames))
+    }
+
+    /// The next frames, as soon as there are some.
+    pub async fn next(&mut self) -> Result<Vec<Frame>, Trouble> {
+        loop {
+            let every = if self.hinted { LOOK_EVERY } else { LOOK_WITHOUT_HINTS };
+            let due = self.look_at + every;
+            let hint = tokio::select! {
+                () = self.connected.hints.notified() => true,
+                () = sleep_until(due) => false,
+                ended = &mut self.connected.ended => {
+                    return Err(ended.unwrap_or_else(|_| Trouble::new(Verdict::Reconnect, "the connection ended")));
+                }
+            };
+            let mut frames = Vec::new();
+            if !hint {
+                self.look_at = Instant::now();
+                frames.extend(self.presence().await?);
+            }
+            frames.extend(self.events().await?);
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+        }
+    }
+
+    /// Hosts that came or went.
+    async fn presence(&mut self) -> Result<Vec<Frame>, Trouble> {
+        let (_, at) = now(&self.connected).await?;
+        let mut frames = Vec::new();
+        let mut hosts = BTreeMap::new();
+        for row in self.query(HOSTS, &[]).await? {
+            let (host_id, host, present): (String, String, bool) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let was = self.hosts.get(&host_id).is_some_and(|(_, present)| *present);
+            if was != present {
+                let kind = if present { "host_present" } else { "host_lost" };
+                frames.push(of_host(kind, &at, &host_id, &host, present));
+            }
+            hosts.insert(host_id, (host, present));
+        }
+        self.hosts = hosts;
+        Ok(frames)
+    }
+
+    /// Events that were not seen yet, in the order in which they arrived.
+    async fn events(&mut self) -> Result<Vec<Frame>, Trouble> {
+        let rows = self.query(EVENTS, &[&self.since]).await?;
+        let mut frames = Vec::new();
+        for row in &rows {
+            let key: Key = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
+            let received_at: SystemTime = row.try_get(4)?;
+            self.since = self.since.max(received_at - COMMIT_MAX);
+            if self.seen.insert(key.clone(), received_at).is_none() {
+                frames.push(event(key, row)?);
+            }
+        }
+        let since = self.since;
+        self.seen.retain(|_, received_at| *received_at > since);
+        Ok(frames)
+    }
+
+    async fn query(
+        &self,
+        statement: &str,
+        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<Row>, Trouble> {
+        answer(ANSWER_WAIT, self.connected.client.query(statement, params)).await
+    }
+}
+
+/// The server's, twice.
+async fn now(connected: &Connected) -> Result<(SystemTime, String), Trouble> {
+    let row = answer(ANSWER_WAIT, connected.client.query_one(NOW, &[])).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+fn frame(kind: &str, at: &str) -> Frame {
+    Frame::from_iter([("kind".to_owned(), json!(kind)), ("at".to_owned(), json!(at))])
+}
+
+fn of_host(kind: &str, at: &str, host_id: &str, host: &str, present: bool) -> Frame {
+    let mut frame = frame(kind, at);
+    frame.extend([
+        ("host".to_owned(), json!(host)),
+        ("host_id".to_owned(), json!(host_id)),
+        ("present".to_owned(), json!(present)),
+    ]);
+    frame
+}
+
+/// A row of the state.
+fn session(row: &Row) -> Result<Frame, Trouble> {
+    let mut frame = object(&row.try_get::<_, String>(6)?);
+    frame.extend([
+        ("kind".to_owned(), json!("session")),
+        ("at".to_owned(), json!(row.try_get::<_, Option<String>>(5)?)),
+        ("host".to_owned(), json!(row.try_get::<_, String>(1)?)),
+        ("host_id".to_owned(), json!(row.try_get::<_, String>(0)?)),
+        ("state".to_owned(), json!(row.try_get::<_, String>(2)?)),
+        ("recorded_state".to_owned(), json!(row.try_get::<_, String>(3)?)),
+        ("certain".to_owned(), json!(row.try_get::<_, bool>(4)?)),
+    ]);
+    Ok(frame)
+}
+
+fn event((host_id, stream_id, seq): Key, row: &Row) -> Result<Frame, Trouble> {
+    let mut frame = object(&row.try_get::<_, String>(5)?);
+    frame.extend([
+        ("host".to_owned(), json!(row.try_get::<_, String>(1)?)),
+        ("host_id".to_owned(), json!(host_id)),
+        ("stream_id".to_owned(), json!(stream_id)),
+        ("event_seq".to_owned(), json!(seq)),
+    ]);
+    Ok(frame)
+}
+
+/// What is in the database may be anybody's.
+fn object(text: &str) -> Frame {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => object,
+        other => Frame::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
+    }
+}
