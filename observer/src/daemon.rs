@@ -42,6 +42,9 @@ const COMMIT_MAX: Duration = Duration::from_millis(100);
 const COUNTERS_EVERY: Duration = Duration::from_secs(5);
 /// A pass that failed is tried again after this long, ns.
 const PASS_RETRY_NS: u64 = 1_000_000_000;
+/// Between a record's timestamp and its place in the ring its program may have been held up: for so long, ns, at most,
+/// as far as what the next daemon is told goes.
+const RECORD_LATE_NS: u64 = 10_000_000;
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
 
@@ -153,15 +156,26 @@ impl Daemon {
                 Event::Memory(outcome) => self.memory_read(outcome),
                 Event::Owner(found) => self.owner_found(&found),
                 Event::Journal => self.resume(),
+                Event::Stop(signal) => {
+                    // What happened so far belongs into the journal.
+                    let now = clock::boottime();
+                    if self.drain_to(self.kernel.producer_position()) {
+                        self.complete(now);
+                    }
+                    return signal;
+                }
                 Event::Map(reply) => self.map_wanted(reply),
-                Event::Stop(signal) => return signal,
             }
         }
     }
 
     /// Drains one budget and does what is due; whether the ring was empty at the end.
     fn turn(&mut self) -> bool {
+        let before = clock::boottime();
         let drained = self.drain();
+        if drained.caught_up {
+            self.complete(before);
+        }
         let now = clock::boottime();
         if self.edge.pass.is_some_and(|pass| pass.not_before <= now) {
             self.pass();
@@ -192,6 +206,14 @@ impl Daemon {
         }
         self.note_drops();
         drained
+    }
+
+    /// Everything up to `at` was drained; unless something was lost, the core knows it.
+    fn complete(&mut self, at: BootTime) {
+        let at = at.0.saturating_sub(RECORD_LATE_NS).cast_signed();
+        if let Some(journal) = self.edge.journal.as_ref().filter(|_| !self.core.in_gap()) {
+            journal.complete(at.saturating_add(self.edge.wall_offset_ns));
+        }
     }
 
     /// Tells the core of losses.

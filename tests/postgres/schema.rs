@@ -9,7 +9,8 @@ use observer_tests::postgres::Server;
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 
-fn server() -> &'static Server {
+/// For all tests that do not stop it.
+pub fn server() -> &'static Server {
     Server::shared()
 }
 
@@ -23,11 +24,16 @@ fn apply(url: &str) -> Said {
 
 /// A database with the schema.
 #[track_caller]
-fn applied() -> String {
+pub fn applied() -> String {
     let database = server().database();
-    let said = apply(&server().url(&database));
-    assert_eq!(said.code, Some(0), "{said:?}");
+    apply_to(server(), &database);
     database
+}
+
+#[track_caller]
+pub fn apply_to(server: &Server, database: &str) {
+    let said = apply(&server.url(database));
+    assert_eq!(said.code, Some(0), "{said:?}");
 }
 
 /// A login that may write this host's rows.
@@ -42,7 +48,7 @@ fn writer(database: &str, login: &str, host_id: &str) {
 }
 
 /// The host's row, present by the lock of the connection that wrote it.
-fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> String {
+pub fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> String {
     session.ask(&format!(
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
     ));

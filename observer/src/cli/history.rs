@@ -1,8 +1,8 @@
 //! `observer history`
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use anstyle::Style;
@@ -69,8 +69,24 @@ fn when(text: &str) -> Result<i64, String> {
 }
 
 impl History {
-    /// 0 found, 1 certainly nothing, 3 the name is that of several homes, 4 the journal cannot be read.
+    /// 0 found, 1 certainly nothing, 2 no time is meant, 3 the name is that of several homes, 4 the journal cannot be
+    /// read.
     pub fn run(self) -> anyhow::Result<Exit> {
+        let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+        let exit = self.tell(&mut out, &mut io::stderr().lock(), term::width())?;
+        out.flush()?;
+        Ok(exit)
+    }
+
+    fn tell(&self, out: &mut impl Write, err: &mut impl Write, width: Option<usize>) -> anyhow::Result<Exit> {
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            let (since, until) = (local(since), local(until));
+            let message =
+                format!("--since ({since}) must be earlier than --until ({until}); correct one of them");
+            return Err(Failure { exit: Exit::Usage, message }.into());
+        }
         let path = self.journal_path.clone().unwrap_or_else(|| {
             self.state_dir.clone().unwrap_or_else(|| STATE_DIR_DEFAULT.into()).join(JOURNAL_NAME)
         });
@@ -79,33 +95,34 @@ impl History {
             Filter { since_ns: self.since, until_ns: self.until, ends: self.violent, ..Filter::default() };
         let wanted = self.session.as_ref().map(|session| session.as_bytes());
         match wanted {
-            Some(home) if home.starts_with(b"/") => {
-                let end = home.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
-                filter.home = home.get(..end).map(<[u8]>::to_vec);
-            }
+            Some(home) if home.starts_with(b"/") => filter.home = Some(known_home(&reader, home)?),
             Some(name) => {
-                let homes = reader.homes(name)?;
+                filter.name = Some(name.to_vec());
+                let homes = reader.homes(&filter)?;
                 if homes.len() > 1 {
-                    eprintln!("observer: {} homes are called {}; name one:", homes.len(), to_line(name));
+                    writeln!(err, "observer: {} homes are called {}; name one:", homes.len(), to_line(name))?;
                     for home in homes {
-                        eprintln!("  {}", to_line(&home));
+                        writeln!(err, "  {}", to_line(&home))?;
                     }
                     return Ok(Exit::Ambiguous);
                 }
-                filter.name = Some(name.to_vec());
             }
             None => {}
         }
-        let found =
-            if self.json { self.print_json(&reader, &filter)? } else { self.print(&reader, &filter)? };
+        let found = if self.json {
+            self.print_json(&reader, &filter, out)?
+        } else {
+            self.print(&reader, &filter, out, width)?
+        };
         if found > 0 {
             return Ok(Exit::Found);
         }
         let of = wanted.map(|name| format!(" of {}", to_line(name))).unwrap_or_default();
         let what = if self.violent { "nothing that was killed" } else { "nothing" };
-        eprintln!(
+        writeln!(
+            err,
             "observer: the journal holds {what}{of} in that time; `observer history` shows all it holds"
-        );
+        )?;
         Ok(Exit::None)
     }
 
@@ -140,21 +157,24 @@ impl History {
         }
     }
 
-    fn print_json(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
-        let mut out = io::BufWriter::new(io::stdout().lock());
+    fn print_json(&self, reader: &Reader, filter: &Filter, out: &mut impl Write) -> anyhow::Result<u64> {
         let stream_id = reader.stream_id();
-        let found = self.each(reader, filter, |stored, _| {
+        self.each(reader, filter, |stored, _| {
             let body = journaled(stored.entry.detail.as_bytes(), Some(stored.seq));
             write!(out, "{{\"stream_id\":\"{stream_id}\",")?;
             out.write_all(body.get(1..).unwrap_or_default())?;
             out.write_all(b"\n")
-        })?;
-        out.flush()?;
-        Ok(found)
+        })
     }
 
     /// A table for each thousand entries: their columns are as wide as they need.
-    fn print(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
+    fn print(
+        &self,
+        reader: &Reader,
+        filter: &Filter,
+        out: &mut impl Write,
+        width: Option<usize>,
+    ) -> anyhow::Result<u64> {
         let columns = [
             ("WHEN", Align::Left),
             ("EVENT", Align::Left),
@@ -170,7 +190,7 @@ impl History {
             let mut table = Table::new(&columns);
             rows.drain(..).for_each(|row| table.push(row));
             let skip = usize::from(!std::mem::take(&mut first));
-            term::print_lines(table.lines(term::width()).skip(skip))
+            table.lines(width).skip(skip).try_for_each(|line| writeln!(out, "{line}"))
         };
         let found = self.each(reader, filter, |stored, shown| {
             rows.push(shown.row(stored));
@@ -183,6 +203,17 @@ impl History {
     }
 }
 
+/// A home as the journal has it: what was typed, or where that leads by a symlink.
+fn known_home(reader: &Reader, typed: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let end = typed.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
+    let plain = typed.get(..end).unwrap_or(typed).to_vec();
+    if reader.knows_home(&plain)? {
+        return Ok(plain);
+    }
+    let path = std::fs::canonicalize(OsStr::from_bytes(&plain));
+    Ok(path.map_or(plain, |path| path.into_os_string().into_vec()))
+}
+
 /// What a person is shown of an entry.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -192,6 +223,7 @@ struct Shown<'a> {
     roots: u32,
     death: Option<DeathJson<'a>>,
     end_reason: Option<String>,
+    found_at: Option<String>,
     lost: u64,
     corrected: u64,
     #[serde(flatten)]
@@ -206,10 +238,12 @@ impl Shown<'_> {
     fn row(&self, stored: &Stored) -> Vec<Cell> {
         let entry = &stored.entry;
         let (event, style, how) = match entry.kind.as_str() {
+            "session_started" if self.found_at.is_some() => ("started", GOOD, "found later".into()),
             "session_started" => ("started", GOOD, String::new()),
             "session_changed" if self.state == "live" => ("changed", NOTICE, self.others()),
             "session_changed" => (self.state.as_str(), NOTICE, String::new()),
             "session_ended" => ("ended", BAD, self.end()),
+            "process_ended" => ("died", BAD, format!("{}; another stands for the home", self.end())),
             "gap_opened" => ("gap", BAD, "events were lost; the kernel was read again".into()),
             "gap_closed" => {
                 ("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
@@ -238,6 +272,7 @@ impl Shown<'_> {
             (Some(death), _) => death.words(),
             (None, Some("execed_away")) => "became another program".into(),
             (None, Some("replaced")) => "its home was replaced".into(),
+            (None, Some("not_admitted")) => "no rule admits it any more".into(),
             _ => String::new(),
         }
     }
@@ -269,3 +304,6 @@ fn local(unix_ns: i64) -> String {
         Err(_) => "?".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ mod audit;
 mod completions;
 mod database;
 mod doctor;
+mod forget;
 mod history;
 mod list;
 mod once;
@@ -74,6 +75,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Create or print the mirror's tables and views
     Schema(schema::Schema),
+    /// Remove a host that is gone from the mirror
+    Forget(forget::Forget),
     /// Print a shell's completion script
     Completions(completions::Completions),
 }
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),
         Command::Schema(schema) => schema.run(),
+        Command::Forget(forget) => forget.run(),
         Command::Completions(completions) => completions.run(),
     };
     ExitCode::from(result.unwrap_or_else(|error| tell(&error)) as u8)

@@ -174,6 +174,54 @@ fn errors_say_where_what_and_what_next() {
 }
 
 #[test]
+fn the_journal_has_a_place_and_bounds() {
+    let none = parse("[journal]").unwrap().journal;
+    assert_eq!(none, super::journal::Journal::default());
+    let text = "[journal]\npath = \"/srv/j.sqlite\"\nmax_bytes = 4194304\nmax_age = \"36h\"";
+    let journal = parse(text).unwrap().journal;
+    assert_eq!(journal.path.as_deref(), Some(Path::new("/srv/j.sqlite")));
+    assert_eq!(journal.max_bytes, Some(4 << 20));
+    assert_eq!(journal.max_age, Some(std::time::Duration::from_secs(36 * 3_600)));
+    let cases = [
+        ("path = \"j.sqlite\"", "must be an absolute path"),
+        ("max_bytes = 4194303", "at least 4194304"),
+        ("max_bytes = -1", "correct this line"),
+        ("max_bytes = \"256M\"", "correct this line"),
+        ("max_age = \"0s\"", "a span of time"),
+        ("max_age = \"soon\"", "a span of time"),
+        ("max_age = 90", "correct this line"),
+        ("keep = true", "correct this line"),
+    ];
+    for (line, expected) in cases {
+        let told = refusal(&format!("# a comment\n[journal]\n{line}\n"));
+        assert!(told.contains(expected) && told.contains("observer.toml:3:"), "{line}: {told}");
+    }
+}
+
+#[test]
+fn spans_are_numbers_with_units() {
+    let seconds = |text| super::span(text).map(|span| span.as_secs());
+    let cases = [
+        ("90d", Some(7_776_000)),
+        (" 1d ", Some(86_400)),
+        ("1 d", Some(86_400)),
+        ("12h", Some(43_200)),
+        ("1h 30m", Some(5_400)),
+        ("0s", Some(0)),
+        ("-1h", None),
+        ("-1d", None),
+        ("d", None),
+        ("1.5d", None),
+        ("213503982334602d", None),
+        ("", None),
+        ("90", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(seconds(text), expected, "{text:?}");
+    }
+}
+
+#[test]
 fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
     use crate::postgres::target::DatabaseUrl;
 

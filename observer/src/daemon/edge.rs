@@ -1,14 +1,16 @@
 //! Where the core speaks to: changes go to whoever watches, requests are kept until the loop can perform them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use observer_core::session::Home;
-use observer_core::{BootTime, Change, Process, ProcessKey, Request, Sink};
+use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 
 use super::resume::Memory;
 use crate::clock;
 use crate::journal::{Entry, Journal};
 use crate::show::Context;
+use crate::show::bytes::Text;
 use crate::show::change::{change_body, journaled, kind};
 use crate::socket::hub::{Hub, Scope};
 
@@ -47,6 +49,10 @@ pub struct Edge {
     /// Processes that stand for a session. One that ended stays until [`Edge::settle`], so that its last change is
     /// still a session's.
     primaries: HashSet<ProcessKey>,
+    /// Who stood for each home last.
+    primary_by_home: HashMap<Arc<Home>, ProcessKey>,
+    /// The primary that ended last; another may stand for its home.
+    last_death: Option<(ProcessKey, String)>,
     /// Changes of sessions get entries: the first look is over.
     pub telling: bool,
     /// What the daemon before this one knew.
@@ -68,6 +74,8 @@ impl Edge {
             wall_offset_ns: clock::wall_offset_ns(),
             certain: false,
             primaries: HashSet::new(),
+            primary_by_home: HashMap::new(),
+            last_death: None,
             telling: false,
             memory_of_before: Memory::default(),
             gap_logged_at: None,
@@ -83,6 +91,37 @@ impl Edge {
             }
         }
         watches
+    }
+
+    /// Keeps who stands for each home. Where a primary died and another took its place, no session ended: the death
+    /// gets an entry of its own, which this gives.
+    fn follow(&mut self, at: BootTime, change: &Change<'_>) -> Option<Entry> {
+        match *change {
+            Change::ProcessEnded(process, _) if self.primaries.contains(&process.key) => {
+                let context = Context { boot_id: &self.boot_id, certain: self.certain };
+                let body = change_body(at, change, self.wall_offset_ns, context);
+                self.last_death = Some((process.key, String::from_utf8_lossy(&body).into_owned()));
+                None
+            }
+            Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
+                let home = Arc::clone(&session.home);
+                let former = self.primary_by_home.insert(home, session.primary)?;
+                let (key, body) = self.last_death.as_ref().filter(|(key, _)| *key == former)?;
+                (session.primary != former).then(|| Entry {
+                    at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
+                    boottime_ns: at.0,
+                    boot_id: self.boot_id.clone(),
+                    detail: of_home(session, body),
+                    kind: "process_ended".into(),
+                    ..columns(session, *key)
+                })
+            }
+            Change::SessionEnded(session, _) => {
+                self.primary_by_home.remove(&session.home);
+                None
+            }
+            _ => None,
+        }
     }
 
     fn process_scope<'a>(&self, process: &'a Process) -> Scope<'a> {
@@ -114,6 +153,7 @@ impl Sink for Edge {
             Change::GapClosed { .. } => self.certain = true,
             _ => {}
         }
+        let death = self.follow(at, &change);
         let entry = entry(&change);
         if self.hub.is_empty() && (self.journal.is_none() || entry.is_none()) {
             return;
@@ -141,6 +181,9 @@ impl Sink for Edge {
         let Some(entry) = entry else {
             return self.hub.publish(scope, || change_body(at, &change, wall, context));
         };
+        if let (Some(death), Some(journal), true) = (death, &self.journal, self.telling) {
+            journal.push(death);
+        }
         // Numbered here, so that journal and watchers speak of the same change; on the disk a moment later.
         let body = change_body(at, &change, wall, context);
         let tells = match change {
@@ -187,15 +230,35 @@ fn entry(change: &Change<'_>) -> Option<Entry> {
     match change {
         Change::SessionStarted(session, _)
         | Change::SessionChanged(session, _)
-        | Change::SessionEnded(session, _) => Some(Entry {
-            home: Some(session.home.path.to_vec()),
-            home_mnt_ns: session.home.mnt_ns,
-            name: Some(session.name.to_vec()),
-            pid: Some(session.primary.tgid.0),
-            start_boottime_ns: Some(session.primary.start_boottime.0),
-            ..entry()
-        }),
+        | Change::SessionEnded(session, _) => {
+            Some(Entry { kind: kind(change).into(), ..columns(session, session.primary) })
+        }
         Change::GapOpened { .. } | Change::GapClosed { .. } => Some(entry()),
         _ => None,
     }
+}
+
+fn columns(session: &Session, process: ProcessKey) -> Entry {
+    Entry {
+        home: Some(session.home.path.to_vec()),
+        home_mnt_ns: session.home.mnt_ns,
+        name: Some(session.name.to_vec()),
+        pid: Some(process.tgid.0),
+        start_boottime_ns: Some(process.start_boottime.0),
+        ..Entry::default()
+    }
+}
+
+/// `body`, an object, of a process that stood for `session`.
+fn of_home(session: &Session, body: &str) -> String {
+    #[derive(serde::Serialize)]
+    struct Of<'a> {
+        name: Text<'a>,
+        home: Text<'a>,
+        home_mnt_ns: Option<u32>,
+    }
+    let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
+    // Strings and a number: serialising them cannot fail.
+    let of = serde_json::to_string(&Of { name, home, home_mnt_ns: session.home.mnt_ns }).unwrap_or_default();
+    format!("{},{}", of.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
 }

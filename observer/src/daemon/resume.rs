@@ -280,10 +280,15 @@ impl Teller<'_> {
         self.entry("session_ended", session.since, &session.home, json)
     }
 
+    /// The last moment at which a session's primary was known to live.
+    fn known_to_live_ns(&self, before: &Believed<'_>) -> i64 {
+        self.until_ns.unwrap_or(i64::MIN).max(before.entry.at_unix_ns)
+    }
+
     fn died(&self, before: Believed<'_>, seen: Option<Seen>) -> Entry {
         let start = before.primary.start_boottime;
         let json = |death: &Death| DeathJson::new(death, start, self.wall_offset_ns);
-        let since = |at| self.until_ns.and_then(unix_rfc3339).map(|from| [from, self.shown(at)]);
+        let since = |at| unix_rfc3339(self.known_to_live_ns(&before)).map(|from| [from, self.shown(at)]);
         let (at, death) = match seen {
             Some(Seen::Death(death)) => (death.at, json(&death)),
             Some(Seen::Remains(death)) => {
@@ -316,7 +321,7 @@ impl Teller<'_> {
     /// The machine went down: no later than this boot began. The moment is none of this boot's.
     fn of_another_boot(&self, before: Believed<'_>) -> Entry {
         let began_ns = self.wall_offset_ns;
-        let from_ns = self.until_ns.unwrap_or(before.entry.at_unix_ns);
+        let from_ns = self.known_to_live_ns(&before);
         // A clock that was set meanwhile.
         let at_ns = if from_ns <= began_ns { began_ns } else { self.unix(self.now) };
         let at = unix_rfc3339(at_ns).unwrap_or_default();

@@ -16,8 +16,8 @@ pub fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Renames the file, its log and its index to `….aside-TIME`, and removes the oldest beyond [`ASIDE_MAX`]; where
-/// it is now. No connection may be open.
-pub fn set_aside(path: &Path, now_unix_ns: i128) -> io::Result<PathBuf> {
+/// it is now. `dir` is where it is. No connection may be open.
+pub fn set_aside(path: &Path, dir: &Path, now_unix_ns: i128) -> io::Result<PathBuf> {
     // Wide enough that names sort by time.
     let mut stamp = now_unix_ns.max(0);
     let mut to = suffixed(path, &format!(".aside-{stamp:020}"));
@@ -32,7 +32,7 @@ pub fn set_aside(path: &Path, now_unix_ns: i128) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    for old in kept(path)?.iter().rev().skip(ASIDE_MAX) {
+    for old in kept(path, dir)?.iter().rev().skip(ASIDE_MAX) {
         for part in ["", "-wal", "-shm"] {
             let _ = fs::remove_file(suffixed(old, part));
         }
@@ -41,8 +41,7 @@ pub fn set_aside(path: &Path, now_unix_ns: i128) -> io::Result<PathBuf> {
 }
 
 /// Files set aside, oldest first.
-pub fn kept(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+pub fn kept(path: &Path, dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut prefix: OsString = path.file_name().unwrap_or_default().to_owned();
     prefix.push(".aside-");
     let mut kept = Vec::new();

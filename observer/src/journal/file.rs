@@ -53,6 +53,8 @@ pub struct Opened {
     pub opens: u64,
     /// The time without a daemon, whose end is to be filled in; and its beginning, ns since 1970.
     pub absence: Option<(Gap, i64)>,
+    /// It ends before the number that was committed last.
+    pub lost_to_seq: Option<u64>,
     /// Sessions that it says live.
     pub live: Live,
     /// It was not made just now: whether it is whole is not known.
@@ -163,8 +165,8 @@ pub fn open(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opene
 /// Sets the file aside and makes a new one. No connection to it may be open.
 pub fn begin_anew(options: &Options, instance: &Instance, reason: Reason) -> Result<Opened> {
     if options.path.try_exists()? {
-        let to =
-            aside::set_aside(&options.path, clock::realtime_ns()).context("cannot set the journal aside")?;
+        let to = aside::set_aside(&options.path, options.dir(), clock::realtime_ns())
+            .context("cannot set the journal aside")?;
         eprintln!(
             "observer: warning: the journal cannot go on ({}: {}); it is kept as {}, and a new one begins",
             reason.word,
@@ -221,7 +223,8 @@ fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, U
     // It is counted in the journal first: an end in between, however often, leaves it one ahead.
     let known = instance.opens.unwrap_or(0);
     if of != instance.id || (opens != known && opens != known + 1) {
-        let message = "it is a copy: this directory's own journal was another, or a later one";
+        let message =
+            "it is a copy, or its log is gone: this directory's own journal was another, or a later one";
         return Err(Unfit::Aside(Reason { word: "restored", message: message.into(), previous }));
     }
     configure(&conn, options)?;
@@ -229,8 +232,13 @@ fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, U
     let closed_at_ns: i64 = meta(&conn, "closed_at_ns")?;
     set_meta(&conn, "opens", known.cast_signed() + 1)?;
     let stream_id: Arc<str> = meta::<String>(&conn, "stream_id")?.into();
+    let note = &lock.before;
+    let lost_to_seq = Some(note.last_seq).filter(|&seq| note.stream_id == *stream_id && seq > last_seq);
     let (from_ns, message) = match closed_at_ns {
-        0 => (lock.alive_before_ns.max(last_at_ns), "observer ended without being stopped"),
+        _ if lost_to_seq.is_some() || note.complete_ns == 0 => {
+            (last_at_ns, "observer ended without being stopped")
+        }
+        0 => (note.complete_ns, "observer ended without being stopped"),
         closed_at_ns => (closed_at_ns, "observer was stopped"),
     };
     let absence = Gap {
@@ -241,7 +249,7 @@ fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, U
     };
     let live = live::read(&conn)?;
     let (opens, absence) = (known + 1, Some((absence, from_ns)));
-    Ok(Opened { conn, stream_id, oldest_seq, last_seq, opens, absence, live, unchecked: true })
+    Ok(Opened { conn, stream_id, oldest_seq, last_seq, opens, absence, lost_to_seq, live, unchecked: true })
 }
 
 /// A new file; if there is a `reason`, a gap is its first entry. It is there whole or not at all.
@@ -279,9 +287,7 @@ fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Res
     tx.commit()?;
     conn.close().map_err(|(_, error)| error)?;
     std::fs::rename(&new, &options.path)?;
-    if let Some(dir) = options.path.parent() {
-        File::open(dir).and_then(|dir| dir.sync_all())?;
-    }
+    File::open(options.dir()).and_then(|dir| dir.sync_all())?;
     let conn = connect(&options.path)?;
     configure(&conn, options)?;
     let (stream_id, live) = (stream_id.into(), Live::new());
@@ -292,6 +298,7 @@ fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Res
         last_seq,
         opens,
         absence: None,
+        lost_to_seq: None,
         live,
         unchecked: false,
     })
@@ -319,11 +326,10 @@ pub fn check(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Notes that nothing is missing up to now.
-pub fn close(conn: Connection) {
-    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
+/// Notes that nothing is missing up to this moment.
+pub fn close(conn: Connection, complete_ns: i64) {
     // If it fails, the next start tells of an end without a stop: that is so.
-    let _ = set_meta(&conn, "closed_at_ns", now_ns);
+    let _ = set_meta(&conn, "closed_at_ns", complete_ns);
 }
 
 /// Oldest and newest number, and when the newest was; 0 where there is none.

@@ -1,6 +1,6 @@
 //! Who this state directory is: an id made once, and how often its journal was opened, kept beside the journal. A
-//! journal whose own count differs was put back from a copy. And who keeps a journal there, and until when it is
-//! known to have lived.
+//! journal whose own count differs was put back from a copy. And who keeps a journal there, and up to when it lacks
+//! nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
@@ -27,12 +27,24 @@ pub struct Instance {
     pub opens: Option<u64>,
 }
 
-/// The file `lock`: held while this process keeps a journal here. Its text is when a daemon was last known to live.
+/// The file `lock`: held while this process keeps a journal here.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    /// When the one before was, ns since 1970; 0: not known.
-    pub alive_before_ns: i64,
+    /// What the daemon before left there.
+    pub before: Note,
+    noted: Note,
+}
+
+/// The text of `lock`: what a daemon knew of its journal. Not synced: after a power loss an earlier one is as true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Up to when the journal lacks nothing, ns since 1970; 0: not known.
+    pub complete_ns: i64,
+    /// Number of the newest committed entry.
+    pub last_seq: u64,
+    /// Of this stream.
+    pub stream_id: String,
 }
 
 impl Lock {
@@ -73,17 +85,29 @@ impl Lock {
                 }
             }
         }
-        let mut text = [0; 20];
+        let mut text = [0; 128];
         let read = file.read_at(&mut text, 0).unwrap_or(0);
         let text = text.get(..read).and_then(|text| std::str::from_utf8(text).ok());
-        let alive_before_ns = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { file, alive_before_ns })
+        let before = text.and_then(Note::parse).unwrap_or_default();
+        Ok(Self { file, before, noted: Note::default() })
     }
 
-    /// This process lives. Not synced: of a power loss, an earlier moment is as true.
-    pub fn note_alive(&self, now_unix_ns: i128) {
-        // Of one length, so that no other time's digits remain. Where it fails, an earlier moment stands.
-        let _ = self.file.write_all_at(format!("{now_unix_ns:019}\n").as_bytes(), 0);
+    /// Leaves `note` to the next daemon.
+    pub fn note(&mut self, note: Note) {
+        if note != self.noted {
+            // Of one length, so that nothing of another remains. Where it fails, an earlier one stands.
+            let text = format!("{:019} {:020} {}\n", note.complete_ns, note.last_seq, note.stream_id);
+            let _ = self.file.write_all_at(text.as_bytes(), 0);
+            self.noted = note;
+        }
+    }
+}
+
+impl Note {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let (complete_ns, last_seq) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { complete_ns, last_seq, stream_id: words.next()?.into() })
     }
 }
 

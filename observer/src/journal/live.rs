@@ -87,7 +87,7 @@ pub fn keep(conn: &Connection, seq: u64) -> rusqlite::Result<()> {
 pub fn read(conn: &Connection) -> rusqlite::Result<Live> {
     let mut query = conn.prepare(
         "SELECT live.seq, live.at_unix_ns, live.boottime_ns, live.boot_id, live.kind, live.home,
-            live.name, live.pid, live.start_boottime_ns, ifnull(live.detail, entry.detail),
+            live.name, live.pid, live.start_boottime_ns, coalesce(live.detail, entry.detail, '{}'),
             nullif(live.home_mnt_ns, 0)
          FROM live LEFT JOIN entry ON entry.seq = live.seq",
     )?;

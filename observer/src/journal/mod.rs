@@ -57,6 +57,16 @@ pub struct Options {
     pub delivers: bool,
 }
 
+impl Options {
+    fn dir(&self) -> &Path {
+        match self.path.parent() {
+            Some(dir) if dir != Path::new("") => dir,
+            Some(_) => Path::new("."),
+            None => Path::new("/"),
+        }
+    }
+}
+
 /// An entry, as the core's change gives it; the journal adds the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -220,6 +230,12 @@ impl Journal {
     /// lives. The entry that says for how long nobody was there is made here.
     pub fn resume(&self) -> Option<Resumed> {
         self.queue.resume()
+    }
+
+    /// Everything that happened up to this moment, ns since 1970, was pushed. What the next daemon finds different
+    /// happened later.
+    pub fn complete(&self, up_to_ns: i64) {
+        self.queue.complete(up_to_ns);
     }
 
     /// Told when [`Journal::resume`] has something to say: a file was opened.

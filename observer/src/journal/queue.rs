@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::instance::Note;
 use super::live::{self, Live};
 use super::{Entry, Gap, Options, Resumed, Status, bounds, file};
 use crate::clock;
@@ -48,6 +49,12 @@ struct State {
     absence: Option<Gap>,
     /// When the loop began to tell changes, ns since 1970: the absence ends there.
     telling_since_ns: Option<i64>,
+    /// Up to when everything that happened is committed, ns since 1970; 0: not known.
+    complete_ns: i64,
+    /// The newest number that is.
+    committed_seq: u64,
+    /// Up to when everything has a number, and the first number that is later: not committed yet.
+    numbered: Option<(i64, u64)>,
     /// Sessions that live by what was numbered, until the loop takes them; and until when the file knew.
     live: Option<Live>,
     known_until_ns: Option<i64>,
@@ -82,6 +89,9 @@ impl Queue {
             next_seq: 1,
             absence: None,
             telling_since_ns: None,
+            complete_ns: 0,
+            committed_seq: 0,
+            numbered: None,
             live: None,
             known_until_ns: None,
             entries: VecDeque::new(),
@@ -155,10 +165,16 @@ impl Queue {
     pub fn written(&self, seq: u64) {
         let mut state = self.lock();
         state.recovered();
+        state.committed_seq = state.committed_seq.max(seq);
         while state.entries.front().is_some_and(|(number, _)| *number <= seq) {
             if let Some((_, entry)) = state.entries.pop_front() {
                 state.bytes -= size(&entry);
             }
+        }
+        if let Some((up_to_ns, next_seq)) = state.numbered
+            && next_seq <= seq + 1
+        {
+            (state.complete_ns, state.numbered) = (up_to_ns, None);
         }
         if state.entries.is_empty() {
             // What a storm took is given back.
@@ -186,10 +202,15 @@ impl Queue {
         state.next_seq = opened.last_seq + 1;
         (state.acknowledged, state.acknowledged_seen) = (0, 0);
         state.undelivered_since = None;
+        state.committed_seq = opened.last_seq;
+        if let Some(to_seq) = opened.lost_to_seq {
+            state.lose_numbers(to_seq);
+        }
         (state.absence, state.known_until_ns) = opened.absence.take().unzip();
         state.live = Some(std::mem::take(&mut opened.live));
         state.status.oldest_seq = opened.oldest_seq;
         state.status.last_seq = opened.last_seq;
+        state.numbered = None;
         state.recovered();
         for (_, entry) in queued {
             state.number(Arc::unwrap_or_clone(entry));
@@ -210,6 +231,21 @@ impl Queue {
         state.settle_absence();
         self.wake.notify_one();
         Some(Resumed { live: live.into_values().collect(), until_ns: state.known_until_ns })
+    }
+
+    /// See [`super::Journal::complete`].
+    pub fn complete(&self, up_to_ns: i64) {
+        self.lock().complete(up_to_ns);
+    }
+
+    /// What is committed.
+    pub fn note(&self) -> Note {
+        let state = self.lock();
+        Note {
+            complete_ns: state.complete_ns,
+            last_seq: state.committed_seq,
+            stream_id: state.stream_id.to_string(),
+        }
     }
 
     /// See [`super::Journal::news`].
@@ -269,7 +305,7 @@ impl Queue {
     }
 
     /// What the writer knows of the file.
-    pub fn note(&self, usage: &bounds::Usage, oldest_seq: u64, last_seq: u64, undelivered: Option<i64>) {
+    pub fn learn(&self, usage: &bounds::Usage, oldest_seq: u64, last_seq: u64, undelivered: Option<i64>) {
         let mut state = self.lock();
         state.status.bytes = usage.total();
         state.status.expired += usage.expired;
@@ -301,6 +337,18 @@ impl State {
         !self.stream_id.is_empty()
     }
 
+    /// Where something waits, the oldest such moment is kept: it is the first to hold.
+    fn complete(&mut self, up_to_ns: i64) {
+        if self.lost.count > 0 || self.live.is_some() || !self.is_open() {
+            return;
+        }
+        if self.entries.is_empty() {
+            self.complete_ns = up_to_ns;
+        } else if self.numbered.is_none() {
+            self.numbered = Some((up_to_ns, self.next_seq));
+        }
+    }
+
     fn recovered(&mut self) {
         self.failing = None;
         self.status.failures = 0;
@@ -319,6 +367,22 @@ impl State {
         self.bytes += size(&entry);
         self.entries.push_back((seq, Arc::new(entry)));
         seq
+    }
+
+    /// Entries up to this number were committed, and the file lacks them: no number is given twice.
+    fn lose_numbers(&mut self, to_seq: u64) {
+        let (from_seq, now_ns) = (self.next_seq, now_ns());
+        let gap = Gap {
+            from_seq: Some(from_seq),
+            to_seq: Some(to_seq),
+            count: Some(to_seq - from_seq + 1),
+            reason: "corrupt".into(),
+            to: unix_rfc3339(now_ns),
+            message: Some("the end of the file is gone".into()),
+            ..Gap::default()
+        };
+        self.next_seq = to_seq;
+        self.number(file::gap_entry(&gap, now_ns, clock::boottime().0, &self.boot_id));
     }
 
     /// Makes the entry that tells of the time without a daemon.

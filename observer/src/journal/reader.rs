@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::{Entry, Gap, aside, file};
@@ -49,7 +49,13 @@ impl Reader {
                 file::shown(path)
             )
         };
-        std::fs::File::open(path).with_context(told)?;
+        match std::fs::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+                "there is no journal {}; `observer run` makes it, or name another with --journal-path or --state-dir",
+                file::shown(path)
+            ),
+            opened => drop(opened.with_context(told)?),
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let live = Connection::open_with_flags(path, flags).and_then(Self::of);
         match live {
@@ -101,7 +107,7 @@ impl Reader {
                 AND (?3 IS NULL OR home IS NULL OR home = ?3)
                 AND (?4 IS NULL OR at_unix_ns >= ?4)
                 AND (?5 IS NULL OR at_unix_ns < ?5)
-                AND (NOT ?6 OR kind IN ('session_ended', 'gap', 'gap_closed'))
+                AND (NOT ?6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed'))
              ORDER BY seq LIMIT ?7",
         )?;
         let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);
@@ -129,15 +135,25 @@ impl Reader {
         Ok(found)
     }
 
-    /// Homes of entries with this name.
-    pub fn homes(&self, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+    /// Homes with `filter`'s name in its time.
+    pub fn homes(&self, filter: &Filter) -> Result<Vec<Vec<u8>>> {
         let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
-            let mut query =
-                self.conn.prepare("SELECT DISTINCT home FROM entry WHERE name = ? ORDER BY home")?;
-            let rows = query.query_map([name], |row| row.get(0))?;
-            rows.collect()
+            let mut query = self.conn.prepare(
+                "SELECT DISTINCT home FROM entry WHERE home IS NOT NULL AND name = ?1
+                    AND (?2 IS NULL OR at_unix_ns >= ?2) AND (?3 IS NULL OR at_unix_ns < ?3) ORDER BY home",
+            )?;
+            let values = rusqlite::params![filter.name, filter.since_ns, filter.until_ns];
+            query.query_map(values, |row| row.get(0))?.collect()
         };
         read().context("cannot read the journal; is its disk well?")
+    }
+
+    /// Whether an entry has this home.
+    pub fn knows_home(&self, home: &[u8]) -> Result<bool> {
+        let read = self
+            .conn
+            .query_row("SELECT EXISTS (SELECT 1 FROM entry WHERE home = ?)", [home], |row| row.get(0));
+        read.context("cannot read the journal; is its disk well?")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::crash_tests::on_a_small_disk;
-use super::instance::Lock;
+use super::instance::{Lock, Note};
 use super::tests::{all, assert_dense, begun, committed, entry, gap, options, until};
 use super::*;
 use crate::clock;
@@ -97,16 +97,69 @@ fn an_absence_lasts_until_changes_are_told() {
 }
 
 #[test]
-fn until_when_a_daemon_lived_is_known_of_one_that_was_killed() {
+fn what_a_daemon_knew_is_known_to_the_next_also_if_it_was_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let lock = Lock::claim(dir.path()).unwrap();
-    assert_eq!(lock.alive_before_ns, 0);
-    lock.note_alive(1_700_000_000_000_000_001);
-    lock.note_alive(1_700_000_000_000_000_002);
+    let mut lock = Lock::claim(dir.path()).unwrap();
+    assert_eq!(lock.before, Note::default());
+    let note = Note { complete_ns: 1_700_000_000_000_000_002, last_seq: 7, stream_id: "a-stream".into() };
+    lock.note(Note { last_seq: u64::MAX, ..note.clone() });
+    lock.note(note.clone());
     drop(lock);
-    assert_eq!(Lock::claim(dir.path()).unwrap().alive_before_ns, 1_700_000_000_000_000_002);
-    fs::write(dir.path().join("lock"), "no number").unwrap();
-    assert_eq!(Lock::claim(dir.path()).unwrap().alive_before_ns, 0);
+    assert_eq!(Lock::claim(dir.path()).unwrap().before, note);
+    for text in ["no number", "1", "1 2", "\u{ff}"] {
+        fs::write(dir.path().join("lock"), text).unwrap();
+        assert_eq!(Lock::claim(dir.path()).unwrap().before, Note::default());
+    }
+}
+
+#[test]
+fn numbers_that_were_given_are_not_given_again_where_the_files_end_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = options(dir.path()).path;
+    let journal = begun(options(dir.path()));
+    (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    committed(&journal, 10);
+    drop(journal);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute("DELETE FROM entry WHERE seq > 6", ()).unwrap();
+    drop(conn);
+    let journal = begun(options(dir.path()));
+    let seq = journal.push(entry(11)).unwrap();
+    committed(&journal, seq);
+    let (_, read) = all(&path);
+    assert_dense(&read);
+    let seqs: Vec<_> = read.iter().map(|stored| stored.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 10, 11, 12]);
+    let gone = gap(&read[6]);
+    assert_eq!((gone.from_seq, gone.to_seq, gone.count), (Some(7), Some(10), Some(4)));
+    assert_eq!((gone.reason.as_str(), gap(&read[7]).reason.as_str()), ("corrupt", "not_running"));
+}
+
+#[test]
+fn nothing_is_missing_up_to_what_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    until("all is written", || journal.queue.waiting() == 0);
+    journal.complete(100);
+    assert_eq!(journal.queue.note().complete_ns, 100);
+    // Another connection writes: entries wait.
+    let other = rusqlite::Connection::open(journal.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // What is lost is not there before a gap tells of it.
+    assert_eq!(journal.push(Entry { detail: "x".repeat(2 << 20), ..entry(3) }), None);
+    journal.complete(150);
+    journal.push(entry(1));
+    journal.complete(200);
+    journal.push(entry(2));
+    journal.complete(300);
+    assert_eq!(journal.queue.note().complete_ns, 100);
+    other.execute_batch("ROLLBACK").unwrap();
+    committed(&journal, 3);
+    until("what was before is complete", || journal.queue.note().complete_ns == 200);
+    journal.complete(400);
+    drop(journal);
+    let journal = Journal::open(options(dir.path())).unwrap();
+    assert_eq!(journal.resume().unwrap().until_ns, Some(400));
 }
 
 /// Nobody can write there until the file is gone.
@@ -137,6 +190,12 @@ fn a_place_that_cannot_be_written_is_tried_again() {
 /// `like`, but for what [`entry`] fixes.
 fn entry_of(like: &Entry, n: u64) -> Entry {
     Entry { at_unix_ns: like.at_unix_ns, ..entry(n) }
+}
+
+#[test]
+fn a_bare_name_is_a_file_here() {
+    let of = |path: &str| Options { path: path.into(), ..options(Path::new("/")) }.dir().to_owned();
+    assert_eq!(["j", "./j", "/j", "/a/j", "a/j"].map(of), [".", ".", "/", "/a", "a"].map(Path::new));
 }
 
 fn fill(dir: &Path) -> std::path::PathBuf {

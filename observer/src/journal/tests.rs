@@ -40,6 +40,7 @@ pub(super) fn entry(n: u64) -> Entry {
 pub(super) fn begun(options: Options) -> Journal {
     let journal = Journal::open(options).unwrap();
     journal.resume();
+    journal.complete(i64::try_from(clock::realtime_ns()).unwrap());
     journal
 }
 
@@ -210,7 +211,7 @@ fn a_file_that_is_no_journal_any_more_goes_aside() {
         assert_dense(&read);
         assert_eq!(gap(&read[0]).reason, reason);
         assert_eq!(read.last().unwrap().entry.kind, "session_changed");
-        assert_eq!(aside::kept(&path).unwrap().len(), 1);
+        assert_eq!(aside::kept(&path, dir.path()).unwrap().len(), 1);
     }
 }
 
@@ -220,10 +221,13 @@ fn files_set_aside_are_few_and_the_newest() {
     let path = options(dir.path()).path;
     for n in 1..=8 {
         fs::write(&path, n.to_string()).unwrap();
-        aside::set_aside(&path, n).unwrap();
+        aside::set_aside(&path, dir.path(), n).unwrap();
     }
-    let kept: Vec<_> =
-        aside::kept(&path).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let kept: Vec<_> = aside::kept(&path, dir.path())
+        .unwrap()
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
     assert_eq!(kept, ["6", "7", "8"]);
 }
 
@@ -361,7 +365,10 @@ fn filters_keep_gaps_and_what_matches() {
     let at = i64::try_from(clock::realtime_ns()).unwrap() - 2_500_000_000;
     assert_eq!(seqs(Filter { until_ns: Some(at), ..none() }), [1]);
     assert_eq!(seqs(Filter { since_ns: Some(at), ..none() }), [2, 3, 4]);
-    assert_eq!(reader.homes(b"x").unwrap(), [b"/a/x", b"/b/x"]);
+    let named = |filter| reader.homes(&Filter { name: Some("x".into()), ..filter }).unwrap();
+    assert_eq!(named(none()), [b"/a/x", b"/b/x"]);
+    assert_eq!(named(Filter { until_ns: Some(at), ..none() }), [b"/b/x"]);
+    assert!(reader.knows_home(b"/a/x").unwrap() && !reader.knows_home(b"/a").unwrap());
     assert_eq!(reader.read_after(1, &none(), 2, usize::MAX).unwrap().len(), 2);
     assert_eq!(reader.read_after(0, &none(), 9, 1).unwrap().len(), 1);
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::file::{Reason, Trouble, trouble};
-use super::instance::{Instance, Lock};
+use super::instance::{Instance, Lock, Note};
 use super::queue::{Queue, Work};
 use super::{Committed, Entry, Options, Unusable, bounds, file};
 use crate::clock;
@@ -22,8 +22,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Ages are looked at this often.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
-/// It is noted this often that the daemon lives.
-const ALIVE_EVERY: Duration = Duration::from_secs(60);
+/// It is noted this often up to when nothing is missing.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub struct Writer {
@@ -90,7 +90,7 @@ impl Writer {
     }
 
     fn try_open(&mut self) -> Result<(), Unusable> {
-        let dir = self.options.path.parent().unwrap_or(Path::new("/"));
+        let dir = self.options.dir();
         let claim = match self.claim.take() {
             Some(claim) => self.claim.insert(claim),
             None => self.claim.insert(Claim::new(dir)?),
@@ -113,7 +113,6 @@ impl Writer {
             // The file may be one ahead of it.
             Err(error) => eprintln!("observer: warning: {error:#}"),
         }
-        claim.lock.note_alive(clock::realtime_ns());
         self.take(opened);
         Ok(())
     }
@@ -138,7 +137,7 @@ impl Writer {
         let mut patience = wait;
         loop {
             let stopping = self.queue.is_stopping();
-            let result = match self.queue.work(patience.min(ALIVE_EVERY), BATCH_MAX) {
+            let result = match self.queue.work(patience.min(NOTE_EVERY), BATCH_MAX) {
                 Work::Stop => break,
                 Work::BeginAnew => {
                     let message = "the mirror has entries that this file lacks: it was put back from a copy";
@@ -147,20 +146,27 @@ impl Writer {
                 }
                 Work::Write(batch) => self.step(&batch),
             };
-            if let Some(claim) = &self.claim {
-                claim.lock.note_alive(clock::realtime_ns());
-            }
+            self.note(0);
             patience = match result {
                 // A file that is given up as soon as it is made is not made without end.
                 Ok(()) if self.conn.is_none() => self.longer(),
                 Ok(()) if self.age_due() => Duration::ZERO,
-                Ok(()) => ALIVE_EVERY,
+                Ok(()) => NOTE_EVERY,
                 Err(_) if stopping => break,
                 Err(failed) => self.failed(failed),
             };
         }
+        self.note(0);
         if let Some(conn) = self.conn.take().filter(|_| !self.silent) {
-            file::close(conn);
+            file::close(conn, self.queue.note().complete_ns);
+        }
+    }
+
+    /// Leaves to the next daemon what is committed: up to `last_seq`, where the queue does not know it yet.
+    fn note(&mut self, last_seq: u64) {
+        if let Some(claim) = self.claim.as_mut().filter(|_| self.conn.is_some()) {
+            let note = self.queue.note();
+            claim.lock.note(Note { last_seq: note.last_seq.max(last_seq), ..note });
         }
     }
 
@@ -221,7 +227,10 @@ impl Writer {
         if !batch.is_empty() {
             self.retry = RETRY_MIN;
         }
-        self.queue.written(batch.last().map_or(0, |(last, _)| *last));
+        let last_seq = batch.last().map_or(0, |(last, _)| *last);
+        // Before anybody is told.
+        self.note(last_seq);
+        self.queue.written(last_seq);
         self.tell(expired)
     }
 
@@ -237,7 +246,7 @@ impl Writer {
         let (oldest_seq, last_seq, _) = file::extent(conn)?;
         let undelivered =
             if self.options.delivers { undelivered(conn, self.queue.delivered())? } else { None };
-        self.queue.note(&usage, oldest_seq, last_seq, undelivered);
+        self.queue.learn(&usage, oldest_seq, last_seq, undelivered);
         self.tell.send_if_modified(|committed| {
             let changed = committed.last_seq != last_seq;
             (committed.oldest_seq, committed.last_seq) = (oldest_seq, last_seq);

@@ -3,6 +3,7 @@
 mod ask;
 pub mod connect;
 mod deliver;
+pub mod forget;
 pub mod mirror;
 mod presence;
 mod reconcile;

@@ -129,15 +129,17 @@ fn full_at_the_start_the_map_goes_on_and_a_gap_counts() {
         let told = scene.told(&home);
         if told.is_empty() { Err("nothing".into()) } else { Ok(told) }
     });
-    let lost = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
-    assert!(lost > 100, "{lost}");
     assert_eq!(kind(&told[0]), "session_started");
     assert!(told[0]["found_at"].is_string(), "{told:#?}");
+    let pid = agent.pid;
     agent.killed(libc::SIGKILL);
+    watch.wait_for("its end", |frame| frame.is("session_ended", pid));
     eventually("its end is told", SOON, || match scene.told(&home).last() {
         Some(last) if kind(last) == "session_ended" && last["death"]["signal"] == 9 => Ok(()),
         last => Err(format!("{last:?}")),
     });
+    let lost = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
+    assert!(lost > 100, "{lost}");
     let told = assert_told(&scene, &watch);
     assert_eq!(gaps(&told), [("disk_full".into(), Some(lost))]);
     assert_eq!(scene.journal()["dropped"], lost);
@@ -171,10 +173,7 @@ fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
     state(&scene, "failing");
     disk.free();
     state(&scene, "ok");
-    eventually("all is written", SOON, || match scene.journal()["queued"].as_u64() {
-        Some(0) => Ok(()),
-        queued => Err(format!("{queued:?}")),
-    });
+    scene.wait_written();
     assert_eq!(gaps(&assert_told(&scene, &watch)), []);
     assert_eq!(scene.journal()["dropped"], 0);
     // And more.
@@ -188,7 +187,9 @@ fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
     assert!(lost > 100, "{lost}");
     disk.free();
     state(&scene, "ok");
+    let pid = agent.pid;
     agent.killed(libc::SIGKILL);
+    watch.wait_for("its end", |frame| frame.is("session_ended", pid));
     eventually("its end is told", SOON, || match scene.told(&home).last() {
         Some(last) if kind(last) == "session_ended" => Ok(()),
         last => Err(format!("{last:?}")),

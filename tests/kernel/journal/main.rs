@@ -2,7 +2,10 @@
 //! file.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
+mod corrupt;
+mod crash;
 mod disk;
+mod entries;
 mod restart;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +89,15 @@ impl Scene {
         rows.retain(|row| row["home"].as_str() == home.to_str());
         assert!(rows.len() <= 1, "one row a home: {rows:#?}");
         rows.pop()
+    }
+
+    /// Waits until nothing is queued.
+    #[track_caller]
+    fn wait_written(&self) {
+        eventually("all is written", SOON, || match self.journal()["queued"].as_u64() {
+            Some(0) => Ok(()),
+            queued => Err(format!("{queued:?}")),
+        });
     }
 
     fn journal(&self) -> Value {

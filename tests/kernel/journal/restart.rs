@@ -1,6 +1,6 @@
 //! A daemon that is started again: history says what happened, and not what the daemon did.
 
-use observer_tests::text::u64_any;
+use observer_tests::text::{moment_ms, u64_any};
 use observer_tests::{Pty, eventually};
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ impl Scene {
         }
         meanwhile(self);
         self.daemon.restart();
+        self.wait_written();
     }
 }
 
@@ -225,10 +226,8 @@ fn began_ns() -> i64 {
     read(libc::CLOCK_REALTIME) - read(libc::CLOCK_BOOTTIME)
 }
 
-/// Seconds since 1970, by SQLite.
 fn rfc3339_s(text: &str) -> i64 {
-    let memory = rusqlite::Connection::open_in_memory().expect("a database");
-    memory.query_row("SELECT unixepoch(?)", [text], |row| row.get(0)).expect("a moment")
+    moment_ms(text).expect("a moment") / 1_000
 }
 
 #[test]
@@ -250,7 +249,9 @@ fn a_reboot_ends_what_lived_before_it() {
              UPDATE entry SET boot_id = 'another', at_unix_ns = {left}"
         );
         journal.execute_batch(&old).expect("rewrite");
-        std::fs::write(state.join("lock"), format!("{left}\n")).expect("rewrite");
+        let note = std::fs::read_to_string(state.join("lock")).expect("the note");
+        let rest = note.split_once(' ').expect("words").1;
+        std::fs::write(state.join("lock"), format!("{left} {rest}")).expect("rewrite");
     });
     for (home, again) in [(&home, false), (&alive, true)] {
         let told = scene.told(home);

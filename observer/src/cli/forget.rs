@@ -1,0 +1,76 @@
+//! `observer forget`
+
+use clap::Args;
+
+use super::database::DatabaseFlags;
+use super::{Exit, Failure};
+use crate::postgres::forget::{Found, Outcome, find, forget};
+use crate::show::bytes::to_line;
+
+/// Needs a login that owns the schema.
+#[derive(Args)]
+pub struct Forget {
+    /// Its name, or its host_id where several have that name
+    #[arg(value_name = "HOST")]
+    host: String,
+    #[command(flatten)]
+    database: DatabaseFlags,
+}
+
+impl Forget {
+    /// 0 forgotten; 1 there is none, or its daemon is there; 3 several have that name.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        self.database.with(async |mut connected| {
+            let found = find(&connected.client, &self.host).await?;
+            let host = one(&self.host, &found)?;
+            let name = format!("{} (host_id {})", to_line(host.host.as_bytes()), host.host_id);
+            let outcome =
+                if host.present { Outcome::Present } else { forget(&mut connected.client, host).await? };
+            match outcome {
+                Outcome::Forgotten { sessions, events } => {
+                    println!("forgot {name}: {sessions} sessions, {events} events");
+                    Ok(Exit::Found)
+                }
+                Outcome::Present => Err(Failure {
+                    exit: Exit::None,
+                    message: format!(
+                        "{name} is present: stop its daemon there first (systemctl disable --now observer)"
+                    ),
+                }
+                .into()),
+            }
+        })
+    }
+}
+
+fn one<'a>(wanted: &str, found: &'a [Found]) -> Result<&'a Found, Failure> {
+    match found {
+        [host] => Ok(host),
+        [] => Err(Failure {
+            exit: Exit::None,
+            message: format!(
+                "the database has no host {}: see SELECT host, host_id FROM observer.hosts",
+                to_line(wanted.as_bytes())
+            ),
+        }),
+        several => {
+            let each = several.iter().map(|host| {
+                let seen = host.last_commit_at.as_deref().unwrap_or("never");
+                format!(
+                    "\n  {}  last commit {seen}{}",
+                    host.host_id,
+                    if host.present { ", present" } else { "" }
+                )
+            });
+            Err(Failure {
+                exit: Exit::Ambiguous,
+                message: format!(
+                    "{} hosts are named {}; give the host_id of one:{}",
+                    several.len(),
+                    to_line(wanted.as_bytes()),
+                    each.collect::<String>()
+                ),
+            })
+        }
+    }
+}

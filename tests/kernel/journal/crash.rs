@@ -1,0 +1,222 @@
+//! A daemon that is killed at any moment under hundreds of changes: what was acknowledged is there, nothing is there
+//! twice, and what is missing is covered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use observer_tests::text::{moment_ms, u64_any};
+use observer_tests::{Daemon, Watch};
+use serde_json::Value;
+
+use crate::{Scene, kind};
+
+/// Lives of the daemon.
+const LIVES: u32 = 12;
+/// Homes in which somebody starts and ends all the time.
+const HOMES: usize = 6;
+
+/// One process that was a session, as its parent knows it.
+#[derive(Debug)]
+struct Witness {
+    home: String,
+    started_ns: i64,
+    ended_ns: i64,
+    raw_status: i32,
+}
+
+/// What the daemon's lives said was committed, and what the watchers heard under which number.
+#[derive(Default)]
+struct Said {
+    acknowledged: u64,
+    frames: BTreeMap<u64, (String, u64)>,
+}
+
+fn now_ns() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(now.as_nanos()).expect("before 2262")
+}
+
+/// Starts and ends processes in the homes until told to stop; each by its pid.
+fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witness)> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut running: Vec<Option<(Child, i64)>> = homes.iter().map(|_| None).collect();
+    let mut seen = Vec::new();
+    while !stop.load(Ordering::Relaxed) || running.iter().any(Option::is_some) {
+        for (slot, home) in running.iter_mut().zip(homes) {
+            match slot.take() {
+                Some((mut child, started_ns)) => {
+                    child.kill().expect("kill a child");
+                    let status = child.wait().expect("reap a child");
+                    let (home, ended_ns) = (home.display().to_string(), now_ns());
+                    seen.push((
+                        child.id(),
+                        Witness { home, started_ns, ended_ns, raw_status: status.into_raw() },
+                    ));
+                }
+                None if !stop.load(Ordering::Relaxed) => {
+                    let started_ns = now_ns();
+                    let child =
+                        Command::new(program).arg("600").current_dir(home).spawn().expect("start a child");
+                    *slot = Some((child, started_ns));
+                }
+                None => {}
+            }
+        }
+        std::thread::sleep(Duration::from_micros(next(4_000)));
+    }
+    seen
+}
+
+/// Asks for what is committed until `until`, then kills.
+fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut Said) {
+    while Instant::now() < until {
+        let status = daemon.status();
+        said.acknowledged = said.acknowledged.max(u64_any(&status["journal"], "last_seq").unwrap_or(0));
+    }
+    daemon.kill();
+    for frame in watch.frames() {
+        let (seq, pid) = (u64_any(&frame.0, "event_seq"), u64_any(&frame.0, "pid"));
+        // Numbers that were not acknowledged are given again.
+        if let (Some(seq), Some(pid)) = (seq.filter(|seq| *seq <= said.acknowledged), pid) {
+            said.frames.insert(seq, (frame.kind().to_owned(), pid));
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_keeps_what_was_acknowledged_and_says_nothing_twice() {
+    let mut scene = Scene::new();
+    let program = scene.stage.dir().join("agent");
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
+    let homes: Vec<_> = (0..HOMES).map(|n| scene.home(&format!("h{n}"))).collect();
+    let stop = AtomicBool::new(false);
+    let (mut said, mut lives) = (Said::default(), Vec::new());
+    let witnesses = std::thread::scope(|scope| {
+        let churner = scope.spawn(|| churn(&program, &homes, &stop));
+        let mut random = 88_172_645_463_325_252_u64;
+        for _ in 0..LIVES {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let watch = Watch::sessions(&scene.daemon);
+            lives.push((now_ns(), 0));
+            let until = Instant::now() + Duration::from_millis(50 + random % 700);
+            listen(&mut scene.daemon, &watch, until, &mut said);
+            if let Some(life) = lives.last_mut() {
+                life.1 = now_ns();
+            }
+            scene.daemon.restart();
+        }
+        stop.store(true, Ordering::Relaxed);
+        churner.join().expect("the churner")
+    });
+    scene.wait_written();
+    assert!(witnesses.len() > 100, "{}", witnesses.len());
+    let told = scene.history(&[]);
+    assert_numbers(&told, &said);
+    assert_truth(&told, &witnesses);
+    let ended: BTreeSet<_> = told
+        .iter()
+        .filter(|it| kind(it) == "gap")
+        .map(|it| it["reason"].as_str().expect("a reason"))
+        .collect();
+    assert_eq!(ended.into_iter().collect::<Vec<_>>(), ["not_running"], "nothing else was lost");
+    scene.daemon.assert_no_drift();
+}
+
+/// Numbers go from 1 by 1; what was acknowledged is there as it was heard.
+#[track_caller]
+fn assert_numbers(told: &[Value], said: &Said) {
+    let streams: BTreeSet<_> = told.iter().map(|entry| entry["stream_id"].as_str()).collect();
+    assert_eq!(streams.len(), 1, "one stream through all lives");
+    let seqs: Vec<_> = told.iter().filter_map(|entry| u64_any(entry, "event_seq")).collect();
+    assert_eq!(seqs, (1..=told.len() as u64).collect::<Vec<_>>(), "no holes, nothing twice");
+    assert!(said.acknowledged > 100 && said.acknowledged <= told.len() as u64, "{}", said.acknowledged);
+    assert!(said.frames.len() > 100, "{}", said.frames.len());
+    for (seq, (of, pid)) in &said.frames {
+        let at = usize::try_from(*seq - 1).expect("a small number");
+        let entry = &told[at];
+        assert_eq!((kind(entry), u64_any(entry, "pid")), (of.as_str(), Some(*pid)), "{seq}: {entry:#}");
+    }
+}
+
+/// Every process that was a session started once and ended once, as wait(2) says or unobserved; or it is in no entry
+/// because it came and went while no daemon looked.
+#[track_caller]
+fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
+    let mut starts: BTreeMap<(u64, String), Vec<&Value>> = BTreeMap::new();
+    let mut ends = starts.clone();
+    for entry in told {
+        let key = || {
+            let start = entry["start_boottime_ns"].as_str().expect("a start").to_owned();
+            (u64_any(entry, "pid").expect("a pid"), start)
+        };
+        match kind(entry) {
+            "session_started" => starts.entry(key()).or_default().push(entry),
+            "session_ended" | "process_ended" => ends.entry(key()).or_default().push(entry),
+            _ => {}
+        }
+    }
+    for (key, entries) in starts.iter().chain(&ends) {
+        assert_eq!(entries.len(), 1, "{key:?} once: {entries:#?}");
+    }
+    let absences: Vec<_> = told.iter().filter(|entry| kind(entry) == "gap").map(absence).collect();
+    let (mut unobserved, mut unseen) = (0, 0);
+    for (pid, witness) in witnesses {
+        let mine = |entry: &&&Value| {
+            let started_ns = moment_ns(entry["started_at"].as_str().expect("a start"));
+            // To the millisecond; a pid comes again much later.
+            entry["home"].as_str() == Some(&witness.home)
+                && (started_ns - witness.started_ns).abs() < 1_000_000_000
+        };
+        let of_pid = ((*pid).into(), String::new())..=((*pid).into(), "a".into());
+        let start = starts.range(of_pid.clone()).flat_map(|(_, entries)| entries).find(mine);
+        let end = ends.range(of_pid).flat_map(|(_, entries)| entries).find(mine);
+        let Some(start) = start else {
+            assert!(end.is_none(), "{pid} ended and never started: {end:?}");
+            // Out by a millisecond of rounding, and the time that a fork and an exec take.
+            let covered = |(from, to): &(i64, i64)| {
+                *from - 2_000_000 <= witness.ended_ns && witness.started_ns <= *to + 2_000_000
+            };
+            assert!(
+                absences.iter().any(covered),
+                "{pid} is in no entry and no absence: {witness:?}, {absences:?}"
+            );
+            unseen += 1;
+            continue;
+        };
+        let end = end.unwrap_or_else(|| panic!("{pid} started and never ended: {start:#} {witness:?}"));
+        let death = &end["death"];
+        match death["kind"].as_str() {
+            Some("unobserved") => {
+                let [from, to] = [0, 1].map(|at| moment_ns(death["between"][at].as_str().expect("a moment")));
+                let slack = 2_000_000;
+                assert!(
+                    from - slack <= witness.ended_ns && witness.started_ns <= to + slack,
+                    "{end:#} {witness:?}"
+                );
+                unobserved += 1;
+            }
+            _ => assert_eq!(u64_any(death, "raw_status"), u64::try_from(witness.raw_status).ok(), "{end:#}"),
+        }
+    }
+    eprintln!("{} processes, {unobserved} ended unobserved, {unseen} in an absence", witnesses.len());
+}
+
+fn absence(gap: &Value) -> (i64, i64) {
+    let at = |field: &str| moment_ns(gap[field].as_str().expect("a moment"));
+    (at("from"), at("to"))
+}
+
+/// ns since 1970 of an RFC 3339 moment in milliseconds.
+fn moment_ns(text: &str) -> i64 {
+    moment_ms(text).expect("a moment") * 1_000_000
+}

@@ -1,0 +1,157 @@
+//! Every statement of docs/schema.md does what its first line says.
+
+use std::collections::BTreeMap;
+
+use observer_tests::postgres::{Server, Session};
+
+use crate::schema::{applied, present, server};
+
+const DOCUMENT: &str = include_str!("../../docs/schema.md");
+const WEB1: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
+const CLONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
+const BOOT: &str = "bba24f73-d3f2-4a88-9abd-a6393b876be2";
+const STREAM: &str = "a908e876-0186-4247-9093-5a95ea6af837";
+
+/// Statements by what their first line says.
+fn statements() -> BTreeMap<&'static str, &'static str> {
+    let blocks = DOCUMENT.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks
+        .map(|(block, _)| {
+            block.strip_prefix("-- ").and_then(|rest| rest.split_once('\n')).expect("a line that says what")
+        })
+        .collect()
+}
+
+#[track_caller]
+fn statement(title: &str) -> &'static str {
+    let statements = statements();
+    statements.get(title).copied().unwrap_or_else(|| panic!("{title}: {:?}", statements.keys()))
+}
+
+/// Two hosts of one name, one of them present; sessions in every state; what became of some.
+fn filled(database: &str) -> Session {
+    let mut daemon = server().session(database, "postgres");
+    let number = present(&mut daemon, WEB1);
+    daemon.ask(&format!("UPDATE observer.host SET host = 'web1' WHERE host_no = {number}"));
+    daemon.ask(&format!(
+        "INSERT INTO observer.host (host_id, host, last_commit_at, first_seen_at)
+         VALUES ('{CLONE}', 'web1', now() - interval '1 hour', now() + interval '1 hour')"
+    ));
+    let rows = [
+        ("alpha", 4242, "live", 1, "ARRAY[now()]", "NULL, NULL, NULL, NULL"),
+        ("twice", 4243, "detached", 2, "ARRAY[now()]", "NULL, NULL, NULL, NULL"),
+        ("loop", 4244, "ended", 0, "array_fill(now(), ARRAY[7])", "now(), 'exited', NULL, 3"),
+        ("away", 4245, "left", 1, "ARRAY[now()]", "NULL, NULL, NULL, NULL"),
+    ];
+    for (name, pid, state, roots, starts, death) in rows {
+        daemon.ask(&format!(
+            "INSERT INTO observer.session (host_no, home_id, home, name, boot_id, pid, start_boottime_ns, pane, cwd, since, state,
+                 roots, starts, certain, last_death_at, last_death_kind, last_death_signal, last_death_code, detail)
+             VALUES ({number}, '{name}'::bytea, '/srv/agents/{name}', '{name}', '{BOOT}', {pid}, 51000000000, '%3', '/srv/agents/{name}',
+                 '2026-11-21T08:00:00Z', '{state}', {roots}, {starts}, true, {death}, '{{}}')"
+        ));
+    }
+    let certificate = r#"{"comm": "python3", "started_at": "2026-11-21T08:00:00Z", "death": {"kind": "signaled", "code": null, "signal": 9,
+        "signal_name": "SIGKILL", "core_dumped": false, "raw_status": 9, "at": "AT", "lifetime_ms": 5,
+        "sender": {"pid": 77, "comm": "oomd", "uid": 0, "kind": "user"}, "polite_signal": null, "oom": null, "between": null}}"#;
+    let now = daemon.ask("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')");
+    let events = [
+        (1, "session_started", "alpha", "{}".to_owned()),
+        (2, "session_ended", "alpha", certificate.replace("AT", &now)),
+        (4, "gap", "", r#"{"from_seq": 3, "to_seq": 4, "count": 2, "reason": "rejected"}"#.to_owned()),
+    ];
+    for (seq, kind, name, detail) in events {
+        let home = if name.is_empty() { "NULL".to_owned() } else { format!("'/srv/agents/{name}'") };
+        daemon.ask(&format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home, name, pid, start_boottime_ns, detail)
+             VALUES ({number}, '{STREAM}', {seq}, now(), '{BOOT}', '{kind}', {home}, nullif('{name}', ''), 4242, 51000000000, '{detail}')"
+        ));
+    }
+    daemon
+}
+
+#[test]
+fn every_query_of_the_document_finds_what_it_says() {
+    let database = applied();
+    let daemon = filled(&database);
+    let ask = |title: &str| server().psql(&database, statement(title));
+    let without_time = |rows: String| rows.split_once('|').map_or(rows.clone(), |(_, rest)| rest.to_owned());
+    assert_eq!(
+        ask("which process is it: to nudge it, give it work, or leave it alone"),
+        "web1|alpha|4242|%3||/srv/agents/alpha|2026-11-21 08:00:00+00"
+    );
+    assert_eq!(ask("is this one still the process that I gave work to?"), "t");
+    assert_eq!(
+        without_time(ask("what died by SIGKILL this month, and by whom")),
+        "web1|alpha|/srv/agents/alpha|4242|77|oomd|0|signaled"
+    );
+    assert_eq!(ask("sessions that restart in a loop"), "web1|loop|/srv/agents/loop|7|exited||3");
+    assert_eq!(ask("homes with two CLIs"), "web1|twice|/srv/agents/twice|4243|2");
+    let silent = ask("hosts that are not present, the longest first");
+    assert!(silent.starts_with(&format!("web1|{CLONE}|")) && silent.contains("|01:00:"), "{silent}");
+    let happened = ask("what happened in a home, the last first");
+    let kinds: Vec<_> = happened.lines().map(|row| without_time(row.to_owned())).collect();
+    assert_eq!(kinds, ["session_ended|4242|signaled", "session_started|4242|"]);
+    assert!(ask("what is not known: numbers that are missing, and why").ends_with("|rejected|2"));
+    assert_eq!(ask("names that two hosts share: another host_id"), format!("web1|{{{WEB1},{CLONE}}}"));
+    drop(daemon);
+    let gone = server().psql(&database, statement("is this one still the process that I gave work to?"));
+    assert_eq!(gone, "f", "nobody says so any more");
+}
+
+#[test]
+fn tooling_that_reads_a_table_of_self_registered_sessions_reads_the_truth_untouched() {
+    let database = applied();
+    let tooling = "SELECT name, pid, pane FROM ops.sessions WHERE last_seen > now() - interval '1 minute' ORDER BY name";
+    let registration = "INSERT INTO ops.sessions VALUES ('liar', 1, '%9', now()); UPDATE ops.sessions SET last_seen = now() WHERE name = 'liar'";
+    server().psql(
+        &database,
+        "CREATE SCHEMA ops; GRANT USAGE ON SCHEMA ops TO PUBLIC;
+         CREATE TABLE ops.sessions (name text, pid int, pane text, last_seen timestamptz);
+         GRANT SELECT, INSERT, UPDATE ON ops.sessions TO PUBLIC;
+         INSERT INTO ops.sessions VALUES ('dead', 99, '%1', now()); CREATE ROLE ops_tool LOGIN",
+    );
+    let ask = |statement: &str| {
+        let said = server().try_psql_as(&database, "ops_tool", statement);
+        assert_eq!(said.code, Some(0), "{statement}: {said:?}");
+        said.text().trim_end().to_owned()
+    };
+    assert_eq!(ask(tooling), "dead|99|%1", "what registered itself and died");
+    let daemon = filled(&database);
+    server().psql(&database, statement("move in"));
+    assert_eq!(ask(tooling), "alpha|4242|%3\ntwice|4243|%3");
+    server().psql(&database, statement("sessions may go on registering themselves"));
+    ask(registration);
+    assert_eq!(ask(tooling), "alpha|4242|%3\ntwice|4243|%3", "what they say of themselves is not believed");
+    drop(daemon);
+    assert_eq!(ask(tooling), "", "nobody knows");
+}
+
+#[test]
+fn roles_and_retention_are_set_as_the_document_says() {
+    // Roles are the server's: this one has its own.
+    let server = Server::start(&[]);
+    let database = server.database();
+    crate::schema::apply_to(&server, &database);
+    for title in ["a login for people and tools", "a login for a host", "keep history for half a year"] {
+        server.psql(&database, statement(title));
+    }
+    assert_eq!(server.psql(&database, "SELECT keep_events FROM observer.setting"), "180 days");
+    let said = server.try_psql_as(&database, "tooling", "SELECT count(*) FROM observer.live");
+    assert_eq!((said.code, said.text()), (Some(0), "0\n"), "{said:?}");
+    let mut host = server.session(&database, "host_web1");
+    present(&mut host, WEB1);
+    assert_eq!(server.psql(&database, "SELECT present FROM observer.hosts"), "t");
+}
+
+#[test]
+fn every_view_that_the_document_names_is_there() {
+    let database = applied();
+    let named = ["live", "sessions", "deaths", "events", "hosts"];
+    for view in named {
+        assert!(DOCUMENT.contains(&format!("| `observer.{view}` |")), "{view}");
+        server().psql(&database, &format!("SELECT FROM observer.{view}"));
+    }
+    let there = server().psql(&database, "SELECT count(*) FROM pg_views WHERE schemaname = 'observer'");
+    assert_eq!(there, named.len().to_string(), "and no other");
+}

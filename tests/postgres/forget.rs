@@ -1,0 +1,89 @@
+//! `observer forget`
+
+use std::process::Command;
+
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
+
+use crate::schema::{applied, present, server};
+
+const GONE: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
+const CLONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
+const OTHER: &str = "00000000-0000-4000-8000-000000000001";
+
+fn forget(url: &str, host: &str) -> Said {
+    Said::by(Command::new(product()).args(["forget", host, "--database-url", url]))
+}
+
+#[test]
+fn a_host_that_is_gone_is_removed_with_everything_of_it_and_nothing_of_others() {
+    let database = applied();
+    let url = server().url(&database);
+    for (id, name) in [(GONE, "gone"), (OTHER, "other")] {
+        server().psql(
+            &database,
+            &format!(
+                "WITH h AS (INSERT INTO observer.host (host_id, host) VALUES ('{id}', '{name}') RETURNING host_no),
+                     s AS (INSERT INTO observer.stream SELECT host_no, '{id}', 2 FROM h),
+                     r AS (INSERT INTO observer.session (host_no, home_id, home, state, certain, detail)
+                         SELECT host_no, 'a', '/a', 'live', true, '{{}}' FROM h)
+                 INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail)
+                 SELECT host_no, '{id}', seq, now(), 'gap', '{{}}' FROM h, generate_series(1, 2) AS seq;
+                 INSERT INTO observer.writers VALUES ('login_{name}', '{id}')"
+            ),
+        );
+    }
+    let said = forget(&url, "gone");
+    assert_eq!(
+        (said.code, said.text()),
+        (Some(0), &*format!("forgot gone (host_id {GONE}): 1 sessions, 2 events\n")),
+        "{said:?}"
+    );
+    let left = ["host", "stream", "session", "event", "writers"]
+        .map(|table| server().psql(&database, &format!("SELECT count(*) FROM observer.{table}")));
+    assert_eq!(left, ["1", "1", "1", "2", "1"]);
+    let again = forget(&url, "gone");
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("no host gone"), "{again:?}");
+}
+
+#[test]
+fn a_host_that_is_present_is_not_forgotten() {
+    let database = applied();
+    let mut daemon = server().session(&database, "postgres");
+    present(&mut daemon, GONE);
+    let said = forget(&server().url(&database), GONE);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("is present") && said.stderr.contains("stop its daemon"), "{said:?}");
+    // Connected, and not yet present.
+    daemon.ask("UPDATE observer.host SET backend_pid = NULL");
+    assert_eq!(forget(&server().url(&database), GONE).code, Some(1), "its daemon has the lock");
+    assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.host"), "1");
+}
+
+#[test]
+fn of_two_hosts_of_one_name_the_id_tells_which() {
+    let database = applied();
+    let url = server().url(&database);
+    server().psql(
+        &database,
+        &format!("INSERT INTO observer.host (host_id, host) VALUES ('{GONE}', 'web'), ('{CLONE}', 'web')"),
+    );
+    let said = forget(&url, "web");
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.contains(GONE) && said.stderr.contains(CLONE), "{said:?}");
+    assert_eq!(forget(&url, CLONE).code, Some(0));
+    assert_eq!(server().psql(&database, "SELECT host_id FROM observer.host"), GONE);
+}
+
+#[test]
+fn a_login_without_the_right_is_told_so() {
+    let database = applied();
+    server().psql(
+        &database,
+        &format!("CREATE ROLE forgetful LOGIN IN ROLE observer_reader; INSERT INTO observer.host (host_id, host) VALUES ('{GONE}', 'web')"),
+    );
+    let said = forget(&server().url_as(&database, "forgetful"), "web");
+    assert!(said.code != Some(0) && said.stderr.contains("permission denied"), "{said:?}");
+    assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.host"), "1");
+}
