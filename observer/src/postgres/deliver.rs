@@ -104,7 +104,7 @@ impl Delivery {
         let beat = self.feed.beat.clone();
         tokio::select! {
             outcome = self.deliver(&mut open) => outcome,
-            () = hung(beat) => Err(Trouble::new(Verdict::Reconnect, "the loop that drains the ring hangs: report this")),
+            () = hung(beat) => Err(Trouble::new(Verdict::Reconnect, "the loop that drains the ring gave no sign of life for 12 s; is the machine overloaded?")),
         }
     }
 
@@ -215,7 +215,7 @@ impl Delivery {
         self.refresh(open).await?;
         if *extent.stream_id != *open.position.stream_id {
             // The loop knows of the new stream before it is committed, or hears of it in a moment.
-            self.pause(open, RETRY_WAIT).await?;
+            self.pause(open, REFRESH_EVERY).await?;
         }
         Ok(())
     }

@@ -77,7 +77,11 @@ pub async fn claim(
         if locked.try_get(0)? {
             return Ok(host.host_no);
         }
-        let Some(holder) = holder(client, host.host_no).await? else { continue };
+        let Some(holder) = holder(client, host.host_no).await? else {
+            // It ended between the two looks.
+            sleep(GHOST_POLL).await;
+            continue;
+        };
         may_end(&host, &holder, instance_id, former)?;
         if Instant::now() >= deadline {
             let next = "end it there (pg_terminate_backend)";
