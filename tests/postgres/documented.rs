@@ -1,7 +1,10 @@
 //! Every statement of docs/schema.md does what its first line says.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
+use observer_tests::daemon::product;
+use observer_tests::observe::Said;
 use observer_tests::postgres::{Server, Session};
 
 use crate::schema::{applied, present, server};
@@ -154,4 +157,48 @@ fn every_view_that_the_document_names_is_there() {
     }
     let there = server().psql(&database, "SELECT count(*) FROM pg_views WHERE schemaname = 'observer'");
     assert_eq!(there, named.len().to_string(), "and no other");
+}
+
+#[test]
+fn history_is_that_of_all_hosts_or_of_one() {
+    let database = applied();
+    let _daemon = filled(&database);
+    let other =
+        server().psql(&database, &format!("SELECT host_no FROM observer.host WHERE host_id = '{CLONE}'"));
+    server().psql(
+        &database,
+        &format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, home, name, pid, detail)
+             VALUES ({other}, '{CLONE}', 1, '2026-01-01T00:00:00Z', 'session_started', '/srv/agents/beta', 'beta', 9,
+                '{{\"comm\": \"sh\"}}')"
+        ),
+    );
+    let url = server().url(&database);
+    let history = |args: &[&str]| {
+        Said::by(
+            Command::new(product()).args(["history", "--database-url", &url]).args(args).env("TZ", "UTC"),
+        )
+    };
+    let all = history(&[]);
+    let lines: Vec<_> = all.text().lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let [heading, first, rest @ ..] = lines.as_slice() else { panic!("{all:?}") };
+    assert_eq!(heading, &["HOST", "WHEN", "EVENT", "NAME", "PID", "COMMAND", "HOW", "HOME"]);
+    assert_eq!(
+        first,
+        &["web1", "2026-01-01", "00:00:00.000", "started", "beta", "9", "sh", "/srv/agents/beta"]
+    );
+    assert_eq!(rest.len(), 3, "{all:?}");
+    let killed = history(&["--killed", "alpha", "--since", "2026-02-01"]);
+    assert_eq!(killed.code, Some(0), "{killed:?}");
+    assert!(killed.text().contains("SIGKILL") && !killed.text().contains("started"), "{killed:?}");
+    let one = history(&["--host", CLONE, "--json"]);
+    let object: serde_json::Value = serde_json::from_str(one.text().trim()).expect("one object");
+    assert_eq!(
+        (object.get("host_id"), object.get("event_seq")),
+        (Some(&CLONE.into()), Some(&1.into())),
+        "{one:?}"
+    );
+    let none = history(&["gamma", "--until", "2025-01-01"]);
+    assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
+    assert_eq!(Said::by(Command::new(product()).args(["history", "--host", "x"])).code, Some(2));
 }

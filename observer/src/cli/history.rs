@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 use clap::Args;
@@ -12,12 +13,15 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use super::database::DatabaseFlags;
+use super::fleet_history::{self, Form};
 use super::{Exit, Failure, JOURNAL_NAME, STATE_DIR_DEFAULT, term};
 use crate::clock;
 use crate::config::span;
 use crate::journal::Gap;
 use crate::journal::reader::{Filter, Reader, Stored};
-use crate::show::bytes::{Text, to_line};
+use crate::postgres::history::Wanted;
+use crate::show::bytes::{Text, to_json, to_line};
 use crate::show::change::journaled;
 use crate::show::death::DeathJson;
 use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
@@ -51,6 +55,12 @@ pub struct History {
     /// The daemon's state directory
     #[arg(long, value_name = "DIR", conflicts_with = "journal_path")]
     state_dir: Option<PathBuf>,
+    /// Instead of the journal: what all hosts mirrored to this database
+    #[command(flatten)]
+    database: DatabaseFlags,
+    /// Of the mirror only this host, by its name or host_id
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
 }
 
 /// A moment, ns since 1970; a date is its first moment in this machine's zone.
@@ -87,6 +97,13 @@ impl History {
                 format!("--since ({since}) must be earlier than --until ({until}); correct one of them");
             return Err(Failure { exit: Exit::Usage, message }.into());
         }
+        if self.database.url()?.is_some() {
+            return self.tell_mirrored(out, err, width);
+        }
+        if self.host.is_some() {
+            let message = "--host is of the mirror: name its database, with --database-url-file FILE";
+            return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
+        }
         let path = self.journal_path.clone().unwrap_or_else(|| {
             self.state_dir.clone().unwrap_or_else(|| STATE_DIR_DEFAULT.into()).join(JOURNAL_NAME)
         });
@@ -122,6 +139,46 @@ impl History {
         writeln!(
             err,
             "observer: the journal holds {what}{of} in that time; `observer history` shows all it holds"
+        )?;
+        Ok(Exit::None)
+    }
+
+    /// The same from the database; a name may be that of several homes there.
+    fn tell_mirrored(
+        &self,
+        out: &mut impl Write,
+        err: &mut impl Write,
+        width: Option<usize>,
+    ) -> anyhow::Result<Exit> {
+        if self.journal_path.is_some() || self.state_dir.is_some() {
+            let message = "a journal and a database cannot both be read: leave one out";
+            return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
+        }
+        let session = self.session.as_ref().map(|session| to_json(session.as_bytes()).into_owned());
+        let is_home = session.as_ref().is_some_and(|session| session.starts_with('/'));
+        let (home, name) = if is_home { (session, None) } else { (None, session) };
+        let moment = |ns: i64| {
+            let span = Duration::from_nanos(ns.unsigned_abs());
+            if ns < 0 { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span }
+        };
+        let wanted = Wanted {
+            host: self.host.clone(),
+            since: self.since.map(moment),
+            until: self.until.map(moment),
+            name,
+            home,
+            ends: self.violent,
+        };
+        let form = Form { json: self.json, violent: self.violent, width };
+        let found = self
+            .database
+            .with(async |connected| fleet_history::tell(connected, &wanted, &form, out).await)?;
+        if found > 0 {
+            return Ok(Exit::Found);
+        }
+        writeln!(
+            err,
+            "observer: the mirror holds nothing of that; see SELECT host, host_id FROM observer.hosts"
         )?;
         Ok(Exit::None)
     }
@@ -217,7 +274,7 @@ fn known_home(reader: &Reader, typed: &[u8]) -> anyhow::Result<Vec<u8>> {
 /// What a person is shown of an entry.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Shown<'a> {
+pub struct Shown<'a> {
     comm: Text<'a>,
     state: String,
     roots: u32,
@@ -231,11 +288,13 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn violent(&self) -> bool {
+    /// A signal or the lack of memory ended it.
+    pub fn violent(&self) -> bool {
         self.death.as_ref().is_some_and(|death| matches!(death.kind.as_str(), "signaled" | "oom_killed"))
     }
 
-    fn row(&self, stored: &Stored) -> Vec<Cell> {
+    /// Cells of its line.
+    pub fn row(&self, stored: &Stored) -> Vec<Cell> {
         let entry = &stored.entry;
         let (event, style, how) = match entry.kind.as_str() {
             "session_started" if self.found_at.is_some() => ("started", GOOD, "found later".into()),

@@ -5,6 +5,7 @@ mod completions;
 mod database;
 mod doctor;
 mod fleet;
+mod fleet_history;
 mod forget;
 mod history;
 mod list;

@@ -5,6 +5,7 @@ pub mod connect;
 mod deliver;
 pub mod follow;
 pub mod forget;
+pub mod history;
 pub mod mirror;
 mod presence;
 mod reconcile;

@@ -144,6 +144,8 @@ CREATE TABLE observer.event (
     PRIMARY KEY (host_no, stream_id, seq, received_at)
 ) PARTITION BY RANGE (received_at);
 CREATE INDEX event_of_host ON observer.event (host_no, at);
+-- Tiny, and enough for who follows what arrives.
+CREATE INDEX event_received ON observer.event USING brin (received_at);
 CREATE INDEX event_death ON observer.event (at) WHERE kind IN ('session_ended', 'process_ended');
 COMMENT ON TABLE observer.event IS 'History, by day of arrival.';
 COMMENT ON COLUMN observer.event.host_no IS 'The host.';

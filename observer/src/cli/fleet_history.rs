@@ -1,0 +1,139 @@
+//! `observer history --database-url …`: one host or all.
+
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::history::Shown;
+use super::{Exit, Failure};
+use crate::journal::Entry;
+use crate::journal::reader::Stored;
+use crate::postgres::connect::Connected;
+use crate::postgres::history::{Past, Wanted, each};
+use crate::postgres::schema;
+use crate::show::bytes::{from_json, to_line};
+use crate::show::table::{Align, Cell, Table};
+
+/// Rows of a table: their columns are as wide as they need.
+const TABLE_ROWS: usize = 1_024;
+
+/// How to write it.
+pub struct Form {
+    /// JSON: an object a line.
+    pub json: bool,
+    /// Only deaths by a signal or the lack of memory.
+    pub violent: bool,
+    /// Of the terminal.
+    pub width: Option<usize>,
+}
+
+/// How many events of sessions were written.
+pub async fn tell(
+    mut connected: Connected,
+    wanted: &Wanted,
+    form: &Form,
+    out: &mut impl Write,
+) -> anyhow::Result<u64> {
+    schema::check(&connected.client)
+        .await
+        .map_err(|trouble| Failure { exit: Exit::Unknown, message: trouble.message })?;
+    let mut tables = Tables { rows: Vec::new(), first: true, width: form.width };
+    let mut found = 0;
+    each(&mut connected.client, wanted, |past| {
+        let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
+        let is_session = past.name.is_some();
+        if is_session && form.violent && !shown.violent() {
+            return Ok(());
+        }
+        found += u64::from(is_session);
+        if form.json {
+            writeln!(out, "{}", line(&past))?;
+        } else {
+            let mut row = vec![Cell::new(to_line(past.host.as_bytes()).into_owned())];
+            row.extend(shown.row(&stored(&past)));
+            tables.push(row, out)?;
+        }
+        Ok(())
+    })
+    .await?;
+    tables.flush(out)?;
+    Ok(found)
+}
+
+fn line(past: &Past) -> Value {
+    let mut object = match serde_json::from_str(&past.detail) {
+        Ok(Value::Object(object)) => object,
+        other => Map::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
+    };
+    object.extend([
+        ("host".to_owned(), json!(past.host)),
+        ("host_id".to_owned(), json!(past.host_id)),
+        ("stream_id".to_owned(), json!(past.stream_id)),
+        ("event_seq".to_owned(), json!(past.seq)),
+        ("kind".to_owned(), json!(past.kind)),
+    ]);
+    Value::Object(object)
+}
+
+/// As the journal of that host has it.
+fn stored(past: &Past) -> Stored {
+    let raw = |text: &Option<String>| text.as_deref().map(from_json);
+    Stored {
+        seq: past.seq.unsigned_abs(),
+        entry: Entry {
+            at_unix_ns: unix_ns(past.at),
+            boottime_ns: 0,
+            boot_id: String::new(),
+            kind: past.kind.clone(),
+            home: raw(&past.home),
+            home_mnt_ns: None,
+            name: raw(&past.name),
+            pid: past.pid.map(i32::cast_unsigned),
+            start_boottime_ns: None,
+            detail: past.detail.clone(),
+        },
+    }
+}
+
+/// 0 for times that ns since 1970 cannot tell.
+fn unix_ns(at: SystemTime) -> i64 {
+    let ns = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or_default();
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(after) => ns(after),
+        Err(before) => -ns(before.duration()),
+    }
+}
+
+struct Tables {
+    rows: Vec<Vec<Cell>>,
+    first: bool,
+    width: Option<usize>,
+}
+
+impl Tables {
+    fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
+        self.rows.push(row);
+        if self.rows.len() >= TABLE_ROWS { self.flush(out) } else { Ok(()) }
+    }
+
+    fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let columns = [
+            ("HOST", Align::Left),
+            ("WHEN", Align::Left),
+            ("EVENT", Align::Left),
+            ("NAME", Align::Left),
+            ("PID", Align::Right),
+            ("COMMAND", Align::Left),
+            ("HOW", Align::Left),
+            ("HOME", Align::Left),
+        ];
+        let mut table = Table::new(&columns);
+        self.rows.drain(..).for_each(|row| table.push(row));
+        let skip = usize::from(!std::mem::take(&mut self.first));
+        table.lines(self.width).skip(skip).try_for_each(|line| writeln!(out, "{line}"))
+    }
+}
