@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod daemon;
 mod glob;
+mod heap;
 mod journal;
 mod kernel;
 pub mod postgres;

@@ -8,6 +8,7 @@ mod cost;
 mod figure;
 mod getppid;
 mod idle;
+mod journal;
 mod latency;
 mod list;
 mod machine;
@@ -71,6 +72,8 @@ enum Measure {
     Latency,
     /// Resident memory.
     Memory,
+    /// What is kept of sessions' changes on the disk.
+    Journal,
     /// Wake-ups when nothing happens.
     Idle,
     /// A system call that is none of observer's business.
@@ -111,6 +114,7 @@ impl Measure {
             Self::List => list::measure(bench),
             Self::Latency => latency::measure(bench),
             Self::Memory => memory::measure(bench),
+            Self::Journal => journal::measure(bench),
             Self::Idle => idle::measure(bench),
             Self::Getppid => getppid::measure(bench),
         }
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn without_a_choice_everything_is_measured_in_the_tables_order() {
-        assert_eq!(chosen(&[]).len(), 10);
+        assert_eq!(chosen(&[]).len(), 11);
         assert_eq!(chosen(&[Measure::Idle, Measure::Cost]), [Measure::Cost, Measure::Idle]);
         assert_eq!(Measure::Getppid.name(), "getppid");
     }

@@ -109,7 +109,10 @@ impl<'a> Believed<'a> {
 
     fn resume(&self, daemon: &mut Daemon) {
         let at = clock::boottime();
-        let wall = daemon.edge.wall_offset_ns;
+        // The entry's moments are of the clock as it was when the process was first seen.
+        let start_ns = self.primary.start_boottime.0.cast_signed();
+        let started = unix_ns(&self.json.primary.started_at);
+        let wall = started.map_or(daemon.edge.wall_offset_ns, |at_ns| at_ns.saturating_sub(start_ns));
         let boottime = |text: &str| {
             let ns = unix_ns(text)?.checked_sub(wall)?;
             u64::try_from(ns).ok().map(BootTime)
@@ -288,7 +291,11 @@ impl Teller<'_> {
     fn died(&self, before: Believed<'_>, seen: Option<Seen>) -> Entry {
         let start = before.primary.start_boottime;
         let json = |death: &Death| DeathJson::new(death, start, self.wall_offset_ns);
-        let since = |at| unix_rfc3339(self.known_to_live_ns(&before)).map(|from| [from, self.shown(at)]);
+        let since = |at: BootTime| {
+            // A clock that was set back meanwhile.
+            let from_ns = self.known_to_live_ns(&before).min(self.unix(at));
+            unix_rfc3339(from_ns).map(|from| [from, self.shown(at)])
+        };
         let (at, death) = match seen {
             Some(Seen::Death(death)) => (death.at, json(&death)),
             Some(Seen::Remains(death)) => {

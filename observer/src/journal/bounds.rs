@@ -16,6 +16,9 @@ const KEEP: f64 = 0.98;
 /// Free pages given back to the file system at a time, and how many are kept for the next entries.
 const VACUUM_PAGES: i64 = 256;
 
+/// When the oldest entries were.
+pub const OLDEST: &str = "SELECT at_unix_ns FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?";
+
 /// Of `max_bytes`, what the write-ahead log may take; the rest is the file's.
 pub fn wal_reserve(max_bytes: u64) -> u64 {
     (max_bytes / 4).clamp(2 << 20, 8 << 20)
@@ -103,8 +106,7 @@ pub fn expire(
 
 /// Entries from `oldest` on that are older than `oldest_at_ns`, the gap of those before them not counted alone.
 fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u64> {
-    let mut query =
-        conn.prepare_cached("SELECT at_unix_ns FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?")?;
+    let mut query = conn.prepare_cached(OLDEST)?;
     let mut rows = query.query([oldest.cast_signed(), EXPIRE_MAX.cast_signed()])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {

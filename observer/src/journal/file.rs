@@ -332,15 +332,16 @@ pub fn close(conn: Connection, complete_ns: i64) {
     let _ = set_meta(&conn, "closed_at_ns", complete_ns);
 }
 
+/// Each by itself: asked for both at once, SQLite reads the whole table.
+pub const EXTENT: &str =
+    "SELECT ifnull((SELECT min(seq) FROM entry), 0), ifnull((SELECT max(seq) FROM entry), 0),
+    ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0)";
+
 /// Oldest and newest number, and when the newest was; 0 where there is none.
 pub fn extent(conn: &Connection) -> rusqlite::Result<(u64, u64, i64)> {
     let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
-    conn.query_row(
-        "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0),
-            ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0) FROM entry",
-        (),
-        |row| Ok((number(row, 0)?, number(row, 1)?, row.get(2)?)),
-    )
+    let mut query = conn.prepare_cached(EXTENT)?;
+    query.query_row((), |row| Ok((number(row, 0)?, number(row, 1)?, row.get(2)?)))
 }
 
 /// A fact of the file.

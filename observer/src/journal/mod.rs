@@ -168,6 +168,8 @@ pub struct Status {
     pub utilisation: f64,
     /// Entries waiting for the disk.
     pub queued: u64,
+    /// How long the newest commit took, from when its first entry was queued, µs; null: none was made.
+    pub commit_us: Option<u64>,
     /// Number of the newest entry that the mirror has; 0: none.
     pub delivered: u64,
     /// Age of the oldest committed entry that the mirror lacks; null: none, or no mirror.

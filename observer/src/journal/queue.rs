@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -17,10 +17,19 @@ use crate::show::time::unix_rfc3339;
 const QUEUE_ENTRIES_MAX: usize = 65_536;
 /// Their bytes.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Bytes after which memory is given back once they are written.
+const STORM_BYTES: usize = 1 << 20;
 /// An entry takes this beside its own bytes.
 const ENTRY_BYTES: usize = 256;
 /// The largest entry: a session with all its arguments and start times is a tenth of it.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// An entry that waits.
+struct Waiting {
+    seq: u64,
+    entry: Arc<Entry>,
+    since: Instant,
+}
 
 /// What the writer is to do.
 pub enum Work {
@@ -51,15 +60,15 @@ struct State {
     telling_since_ns: Option<i64>,
     /// Up to when everything that happened is committed, ns since 1970; 0: not known.
     complete_ns: i64,
-    /// The newest number that is.
-    committed_seq: u64,
     /// Up to when everything has a number, and the first number that is later: not committed yet.
     numbered: Option<(i64, u64)>,
     /// Sessions that live by what was numbered, until the loop takes them; and until when the file knew.
     live: Option<Live>,
     known_until_ns: Option<i64>,
-    entries: VecDeque<(u64, Arc<Entry>)>,
+    entries: VecDeque<Waiting>,
     bytes: usize,
+    /// The most that it was since memory was given back.
+    bytes_peak: usize,
     lost: Lost,
     boot_id: String,
     acknowledged: u64,
@@ -90,12 +99,12 @@ impl Queue {
             absence: None,
             telling_since_ns: None,
             complete_ns: 0,
-            committed_seq: 0,
             numbered: None,
             live: None,
             known_until_ns: None,
             entries: VecDeque::new(),
             bytes: 0,
+            bytes_peak: 0,
             lost: Lost::default(),
             boot_id: options.boot_id.clone(),
             acknowledged: 0,
@@ -158,17 +167,22 @@ impl Queue {
         if state.stopping && state.entries.is_empty() {
             return Work::Stop;
         }
-        Work::Write(state.entries.iter().take(batch_max).cloned().collect())
+        let batch = state.entries.iter().take(batch_max);
+        Work::Write(batch.map(|waiting| (waiting.seq, Arc::clone(&waiting.entry))).collect())
     }
 
     /// Entries up to `seq` are committed.
     pub fn written(&self, seq: u64) {
         let mut state = self.lock();
         state.recovered();
-        state.committed_seq = state.committed_seq.max(seq);
-        while state.entries.front().is_some_and(|(number, _)| *number <= seq) {
-            if let Some((_, entry)) = state.entries.pop_front() {
-                state.bytes -= size(&entry);
+        state.status.last_seq = state.status.last_seq.max(seq);
+        if let Some(first) = state.entries.front().filter(|first| first.seq <= seq) {
+            state.status.commit_us =
+                Some(u64::try_from(first.since.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        while state.entries.front().is_some_and(|waiting| waiting.seq <= seq) {
+            if let Some(waiting) = state.entries.pop_front() {
+                state.bytes -= size(&waiting.entry);
             }
         }
         if let Some((up_to_ns, next_seq)) = state.numbered
@@ -180,6 +194,18 @@ impl Queue {
             // What a storm took is given back.
             state.entries.shrink_to(64);
         }
+    }
+
+    /// Whether a storm is over that took memory.
+    pub fn storm_is_over(&self) -> bool {
+        let state = self.lock();
+        state.entries.is_empty() && state.bytes_peak >= STORM_BYTES
+    }
+
+    /// What it took was given back.
+    pub fn forget_storm(&self) {
+        let mut state = self.lock();
+        state.bytes_peak = state.bytes;
     }
 
     /// A write failed; how often in a row.
@@ -202,7 +228,6 @@ impl Queue {
         state.next_seq = opened.last_seq + 1;
         (state.acknowledged, state.acknowledged_seen) = (0, 0);
         state.undelivered_since = None;
-        state.committed_seq = opened.last_seq;
         if let Some(to_seq) = opened.lost_to_seq {
             state.lose_numbers(to_seq);
         }
@@ -212,8 +237,8 @@ impl Queue {
         state.status.last_seq = opened.last_seq;
         state.numbered = None;
         state.recovered();
-        for (_, entry) in queued {
-            state.number(Arc::unwrap_or_clone(entry));
+        for waiting in queued {
+            state.number(Arc::unwrap_or_clone(waiting.entry));
         }
         self.news.notify_one();
     }
@@ -243,7 +268,7 @@ impl Queue {
         let state = self.lock();
         Note {
             complete_ns: state.complete_ns,
-            last_seq: state.committed_seq,
+            last_seq: state.status.last_seq,
             stream_id: state.stream_id.to_string(),
         }
     }
@@ -305,12 +330,11 @@ impl Queue {
     }
 
     /// What the writer knows of the file.
-    pub fn learn(&self, usage: &bounds::Usage, oldest_seq: u64, last_seq: u64, undelivered: Option<i64>) {
+    pub fn learn(&self, usage: &bounds::Usage, oldest_seq: u64, undelivered: Option<i64>) {
         let mut state = self.lock();
         state.status.bytes = usage.total();
         state.status.expired += usage.expired;
         state.status.oldest_seq = oldest_seq;
-        state.status.last_seq = last_seq;
         state.undelivered_since = undelivered;
     }
 
@@ -365,7 +389,8 @@ impl State {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes += size(&entry);
-        self.entries.push_back((seq, Arc::new(entry)));
+        self.bytes_peak = self.bytes_peak.max(self.bytes);
+        self.entries.push_back(Waiting { seq, entry: Arc::new(entry), since: Instant::now() });
         seq
     }
 

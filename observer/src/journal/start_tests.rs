@@ -145,16 +145,13 @@ fn nothing_is_missing_up_to_what_is_committed() {
     // Another connection writes: entries wait.
     let other = rusqlite::Connection::open(journal.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // What is lost is not there before a gap tells of it.
-    assert_eq!(journal.push(Entry { detail: "x".repeat(2 << 20), ..entry(3) }), None);
-    journal.complete(150);
     journal.push(entry(1));
     journal.complete(200);
     journal.push(entry(2));
     journal.complete(300);
     assert_eq!(journal.queue.note().complete_ns, 100);
     other.execute_batch("ROLLBACK").unwrap();
-    committed(&journal, 3);
+    committed(&journal, 2);
     until("what was before is complete", || journal.queue.note().complete_ns == 200);
     journal.complete(400);
     drop(journal);

@@ -372,3 +372,29 @@ fn filters_keep_gaps_and_what_matches() {
     assert_eq!(reader.read_after(1, &none(), 2, usize::MAX).unwrap().len(), 2);
     assert_eq!(reader.read_after(0, &none(), 9, 1).unwrap().len(), 1);
 }
+
+/// What is asked at each commit must not take longer the more there is.
+#[test]
+fn no_question_of_a_commit_reads_the_whole_table() {
+    use rusqlite::StatementStatus::{FullscanStep, VmStep};
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    let conn = rusqlite::Connection::open(journal.path()).unwrap();
+    let steps = |query: &str| {
+        let mut asked = conn.prepare(query).unwrap();
+        let values = vec![1; asked.parameter_count()];
+        let mut rows = asked.query(rusqlite::params_from_iter(values)).unwrap();
+        while rows.next().unwrap().is_some() {}
+        drop(rows);
+        asked.get_status(FullscanStep) + asked.get_status(VmStep)
+    };
+    let queries = [file::EXTENT, writer::UNDELIVERED, bounds::OLDEST];
+    (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    committed(&journal, 10);
+    let few = queries.map(steps);
+    (11..=1_000).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    committed(&journal, 1_000);
+    assert_eq!(queries.map(steps), few);
+    let all = "SELECT min(seq), max(seq) FROM entry";
+    assert!(steps(all) > 1_000, "as such a question would");
+}

@@ -11,7 +11,7 @@ use super::file::{Reason, Trouble, trouble};
 use super::instance::{Instance, Lock, Note};
 use super::queue::{Queue, Work};
 use super::{Committed, Entry, Options, Unusable, bounds, file};
-use crate::clock;
+use crate::{clock, heap};
 
 /// Entries of one transaction.
 const BATCH_MAX: usize = 512;
@@ -22,6 +22,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Ages are looked at this often.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
+/// Memory is given back no more often; the loop may wait for it.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// It is noted this often up to when nothing is missing.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,7 @@ pub struct Writer {
     /// Nothing was written to this file since it was opened: what it says of its end still holds.
     silent: bool,
     aged_at: Option<Instant>,
+    trimmed_at: Option<Instant>,
     retry: Duration,
 }
 
@@ -48,6 +51,9 @@ struct Claim {
     lock: Lock,
     instance: Instance,
 }
+
+/// When the oldest entry after a number was.
+pub const UNDELIVERED: &str = "SELECT at_unix_ns FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// Why a batch was not written.
 enum Failed {
@@ -74,6 +80,7 @@ impl Writer {
             unchecked: false,
             silent: false,
             aged_at: None,
+            trimmed_at: None,
             retry: RETRY_MIN,
         }
     }
@@ -147,11 +154,12 @@ impl Writer {
                 Work::Write(batch) => self.step(&batch),
             };
             self.note(0);
+            let rest = self.trim();
             patience = match result {
                 // A file that is given up as soon as it is made is not made without end.
                 Ok(()) if self.conn.is_none() => self.longer(),
                 Ok(()) if self.age_due() => Duration::ZERO,
-                Ok(()) => NOTE_EVERY,
+                Ok(()) => rest,
                 Err(_) if stopping => break,
                 Err(failed) => self.failed(failed),
             };
@@ -160,6 +168,20 @@ impl Writer {
         if let Some(conn) = self.conn.take().filter(|_| !self.silent) {
             file::close(conn, self.queue.note().complete_ns);
         }
+    }
+
+    /// Gives memory back after a storm; how long there is nothing to do.
+    fn trim(&mut self) -> Duration {
+        if !self.queue.storm_is_over() {
+            return NOTE_EVERY;
+        }
+        if self.trimmed_at.is_none_or(|at| at.elapsed() >= TRIM_EVERY) {
+            self.trimmed_at = Some(Instant::now());
+            heap::give_back();
+            self.queue.forget_storm();
+            return NOTE_EVERY;
+        }
+        TRIM_EVERY
     }
 
     /// Leaves to the next daemon what is committed: up to `last_seq`, where the queue does not know it yet.
@@ -246,7 +268,7 @@ impl Writer {
         let (oldest_seq, last_seq, _) = file::extent(conn)?;
         let undelivered =
             if self.options.delivers { undelivered(conn, self.queue.delivered())? } else { None };
-        self.queue.learn(&usage, oldest_seq, last_seq, undelivered);
+        self.queue.learn(&usage, oldest_seq, undelivered);
         self.tell.send_if_modified(|committed| {
             let changed = committed.last_seq != last_seq;
             (committed.oldest_seq, committed.last_seq) = (oldest_seq, last_seq);
@@ -318,7 +340,7 @@ fn within_bytes(batch: &[(u64, Arc<Entry>)]) -> &[(u64, Arc<Entry>)] {
 
 /// When the oldest entry after `delivered` was.
 fn undelivered(conn: &Connection, delivered: u64) -> rusqlite::Result<Option<i64>> {
-    let mut query = conn.prepare_cached("SELECT at_unix_ns FROM entry WHERE seq > ? ORDER BY seq LIMIT 1")?;
+    let mut query = conn.prepare_cached(UNDELIVERED)?;
     let mut rows = query.query([delivered.cast_signed()])?;
     rows.next()?.map(|row| row.get(0)).transpose()
 }

@@ -123,7 +123,7 @@ impl Kernel {
         // Before `ring_map` and `control_map` close: programs name maps by these descriptors until they are loaded.
         let Attached { hooks, blind_spots, links } = attach::attach(&mut loaded, options.hooks, &control)?;
         let Loaded { ebpf, .. } = loaded;
-        sys::give_back_memory();
+        crate::heap::give_back();
         let misses = Misses::new(&ebpf);
         let mut kernel = Self {
             ring,
@@ -289,7 +289,7 @@ impl Look {
             hooks: Ways::Auto,
         };
         let Loaded { ebpf, .. } = load::load(&options)?;
-        sys::give_back_memory();
+        crate::heap::give_back();
         let look = Self { passes: Passes::new(&ebpf)? };
         selftest::run_rows(&look)?;
         Ok(look)

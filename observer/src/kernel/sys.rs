@@ -105,15 +105,6 @@ pub fn return_freed_memory() {
     }
 }
 
-/// Hands freed heap pages back, wherever they are.
-pub fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: releases free memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

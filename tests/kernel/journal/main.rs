@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod entries;
 mod restart;
+mod slow;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

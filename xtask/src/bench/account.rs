@@ -62,6 +62,19 @@ pub(super) fn cpu_ns(pid: u32) -> Result<u64> {
     sum(pid, "schedstat", |text| text.split(' ').next()?.parse().ok())
 }
 
+/// The same of the threads that have this name.
+pub(super) fn thread_cpu_ns(pid: u32, name: &str) -> Result<u64> {
+    let mut total = None;
+    for thread in threads(pid)? {
+        if fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+            let text = fs::read_to_string(thread.join("schedstat"))?;
+            let ns: u64 = text.split(' ').next().and_then(|ns| ns.parse().ok()).context("a time")?;
+            *total.get_or_insert(0) += ns;
+        }
+    }
+    total.with_context(|| format!("process {pid} has no thread {name}"))
+}
+
 /// How often the live threads of a process went to sleep by themselves, and so were woken.
 pub(super) fn sleeps(pid: u32) -> Result<u64> {
     sum(pid, "status", |text| number(text, "voluntary_ctxt_switches:"))

@@ -1,0 +1,84 @@
+//! A writer that stands still, as on a disk that does not answer: the map and the watchers do not notice.
+
+use std::time::{Duration, Instant};
+
+use observer_tests::{Watch, eventually};
+
+use crate::{SOON, Scene, kind};
+
+/// One thread of another process, held still.
+struct Held(libc::pid_t);
+
+impl Held {
+    /// Of the process with this pid, the thread of this name, while it sleeps.
+    fn new(pid: u32, name: &str) -> Self {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        let tid: libc::pid_t = tasks
+            .filter_map(|task| Some(task.ok()?.path()))
+            .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name))
+            .and_then(|task| task.file_name()?.to_str()?.parse().ok())
+            .expect("the thread");
+        eventually("it sleeps", SOON, || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).expect("its state");
+            if stat.contains(") S ") { Ok(()) } else { Err(stat) }
+        });
+        let null = std::ptr::null_mut::<libc::c_void>();
+        let mut status = 0;
+        // SAFETY: the requests take no memory of ours; `status` is valid for the kernel to fill.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, tid, null, null), 0, "seize {tid}");
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null), 0, "interrupt {tid}");
+            assert_eq!(libc::waitpid(tid, &raw mut status, libc::__WALL), tid, "it stops");
+        }
+        assert!(libc::WIFSTOPPED(status), "{status:#x}");
+        Self(tid)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let null = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: takes no memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
+    }
+}
+
+#[test]
+fn while_the_disk_does_not_answer_the_map_stays_current() {
+    let scene = Scene::new();
+    let home = scene.home("busy");
+    let below = scene.stage.mkdir("homes/busy/below");
+    let mut agent = scene.agent(&home, None);
+    scene.wait_live(&home, &agent);
+    scene.wait_written();
+    let watch = Watch::sessions(&scene.daemon);
+    let written = scene.journal()["last_seq"].as_u64().expect("a number");
+    let held = Held::new(scene.daemon.pid(), "journal");
+    let mut longest = Duration::ZERO;
+    for n in 0..200 {
+        let to = if n % 2 == 0 { &below } else { &home };
+        agent.chdir(to);
+        let asked = Instant::now();
+        let row = scene.row(&home).expect("a row");
+        longest = longest.max(asked.elapsed());
+        assert_eq!(row["cwd"].as_str(), to.to_str(), "asked is read");
+    }
+    let pid = agent.pid;
+    agent.killed(libc::SIGKILL);
+    watch.wait_for("its end", |frame| frame.is("session_ended", pid));
+    assert!(longest < Duration::from_secs(2), "nobody waited for the disk: {longest:?}");
+    let journal = scene.journal();
+    assert_eq!(journal["last_seq"], written, "nothing is written: {journal}");
+    assert!(journal["queued"].as_u64().is_some_and(|queued| queued > 200), "{journal}");
+    assert_eq!((scene.daemon.drops(), scene.daemon.counter("gaps")), (0, 0), "the ring was read");
+    drop(held);
+    scene.wait_written();
+    let told = scene.told(&home);
+    let numbered = watch.frames().into_iter().filter(|frame| frame.kind().starts_with("session_"));
+    for frame in numbered {
+        let seq = &frame.0["event_seq"];
+        assert!(seq.is_u64(), "there was room: {frame:?}");
+        let entry = told.iter().find(|entry| entry["event_seq"] == *seq).expect("it is written now");
+        assert_eq!((kind(entry), &entry["cwd"]), (frame.kind(), &frame.0["cwd"]));
+    }
+}
