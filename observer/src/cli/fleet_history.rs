@@ -1,7 +1,6 @@
 //! `observer history --database-url …`: one host or all.
 
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -82,7 +81,7 @@ fn stored(past: &Past) -> Stored {
     Stored {
         seq: past.seq.unsigned_abs(),
         entry: Entry {
-            at_unix_ns: unix_ns(past.at),
+            at_unix_ns: past.at_us.saturating_mul(1_000),
             boottime_ns: 0,
             boot_id: String::new(),
             kind: past.kind.clone(),
@@ -93,15 +92,6 @@ fn stored(past: &Past) -> Stored {
             start_boottime_ns: None,
             detail: past.detail.clone(),
         },
-    }
-}
-
-/// 0 for times that ns since 1970 cannot tell.
-fn unix_ns(at: SystemTime) -> i64 {
-    let ns = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or_default();
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(after) => ns(after),
-        Err(before) => -ns(before.duration()),
     }
 }
 

@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
 use clap::Args;
@@ -157,14 +156,10 @@ impl History {
         let session = self.session.as_ref().map(|session| to_json(session.as_bytes()).into_owned());
         let is_home = session.as_ref().is_some_and(|session| session.starts_with('/'));
         let (home, name) = if is_home { (session, None) } else { (None, session) };
-        let moment = |ns: i64| {
-            let span = Duration::from_nanos(ns.unsigned_abs());
-            if ns < 0 { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span }
-        };
         let wanted = Wanted {
             host: self.host.clone(),
-            since: self.since.map(moment),
-            until: self.until.map(moment),
+            since_us: self.since.map(|ns| ns.div_euclid(1_000)),
+            until_us: self.until.map(|ns| ns.div_euclid(1_000)),
             name,
             home,
             ends: self.violent,

@@ -1,7 +1,7 @@
 //! What the sessions of all hosts do, as their daemons mirror it: the state, then each event once, and who is present.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -17,16 +17,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Where the server gives no hints: a standby.
 const LOOK_WITHOUT_HINTS: Duration = Duration::from_secs(1);
 /// A batch is dated by its begin and seen at its commit: at most the writer's `statement_timeout` later.
-const COMMIT_MAX: Duration = Duration::from_secs(30);
+const COMMIT_MAX_US: i64 = 30_000_000;
 
-const NOW: &str = "SELECT pg_catalog.now(),
+const NOW: &str = "SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint,
     pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
 const HOSTS: &str = "SELECT host_id::text, host, present FROM observer.hosts ORDER BY host, host_id";
 const SESSIONS: &str = "SELECT host_id::text, host, state, recorded_state, certain,
         pg_catalog.to_char(as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), detail::text
     FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
-const EVENTS: &str = "SELECT host_id::text, host, stream_id::text, seq, received_at, detail::text
-    FROM observer.events WHERE received_at > $1 ORDER BY received_at, host_id, seq";
+const EVENTS: &str = "SELECT host_id::text, host, stream_id::text, seq, (extract(epoch FROM received_at) * 1000000)::bigint,
+        detail::text
+    FROM observer.events WHERE received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY received_at, host_id, seq";
 
 /// An object of `watch --json`, but for `seq`.
 pub type Frame = Map<String, Value>;
@@ -38,10 +39,10 @@ type Key = (String, String, i64);
 pub struct Follow {
     connected: Connected,
     hinted: bool,
-    /// Events that arrived after this may not have been seen.
-    since: SystemTime,
+    /// Events that arrived after this may not have been seen; µs since 1970, by the server's clock.
+    since_us: i64,
     /// Those that were, with when they arrived.
-    seen: HashMap<Key, SystemTime>,
+    seen: HashMap<Key, i64>,
     /// Name and presence by host_id.
     hosts: BTreeMap<String, (String, bool)>,
     look_at: Instant,
@@ -54,12 +55,11 @@ impl Follow {
         // Before the state is read: nothing is between. A standby refuses.
         let hinted = run(client, &format!("LISTEN {CHANNEL}")).await.is_ok();
         run(client, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let (now, at) = now(&connected).await?;
-        let since = now - COMMIT_MAX;
+        let (now_us, at) = now(&connected).await?;
         let mut follow = Self {
             connected,
             hinted,
-            since,
+            since_us: now_us - COMMIT_MAX_US,
             seen: HashMap::new(),
             hosts: BTreeMap::new(),
             look_at: Instant::now(),
@@ -127,18 +127,18 @@ impl Follow {
 
     /// Events that were not seen yet, in the order in which they arrived.
     async fn events(&mut self) -> Result<Vec<Frame>, Trouble> {
-        let rows = self.query(EVENTS, &[&self.since]).await?;
+        let rows = self.query(EVENTS, &[&self.since_us]).await?;
         let mut frames = Vec::new();
         for row in &rows {
             let key: Key = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
-            let received_at: SystemTime = row.try_get(4)?;
-            self.since = self.since.max(received_at - COMMIT_MAX);
-            if self.seen.insert(key.clone(), received_at).is_none() {
+            let received_us: i64 = row.try_get(4)?;
+            self.since_us = self.since_us.max(received_us - COMMIT_MAX_US);
+            if self.seen.insert(key.clone(), received_us).is_none() {
                 frames.push(event(key, row)?);
             }
         }
-        let since = self.since;
-        self.seen.retain(|_, received_at| *received_at > since);
+        let since_us = self.since_us;
+        self.seen.retain(|_, received_us| *received_us > since_us);
         Ok(frames)
     }
 
@@ -152,7 +152,7 @@ impl Follow {
 }
 
 /// The server's, twice.
-async fn now(connected: &Connected) -> Result<(SystemTime, String), Trouble> {
+async fn now(connected: &Connected) -> Result<(i64, String), Trouble> {
     let row = answer(ANSWER_WAIT, connected.client.query_one(NOW, &[])).await?;
     Ok((row.try_get(0)?, row.try_get(1)?))
 }

@@ -1,7 +1,5 @@
 //! What happened to sessions of all hosts, or one.
 
-use std::time::SystemTime;
-
 use anyhow::Result;
 use tokio_postgres::{Client, Row};
 
@@ -10,10 +8,11 @@ use super::sqlstate::Trouble;
 /// Rows in memory at a time.
 const FETCH: i32 = 1_000;
 /// Gaps are of every session.
-const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, at, kind, home, name, pid, detail::text
+const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, (extract(epoch FROM at) * 1000000)::bigint, kind, home, name, pid, detail::text
     FROM observer.events
     WHERE ($1::text IS NULL OR host = $1 OR host_id::text = $1)
-        AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
+        AND ($2::bigint IS NULL OR at >= 'epoch'::timestamptz + $2 * interval '1 microsecond')
+        AND ($3::bigint IS NULL OR at < 'epoch'::timestamptz + $3 * interval '1 microsecond')
         AND ($4::text IS NULL OR name = $4 OR kind = 'gap') AND ($5::text IS NULL OR home = $5 OR kind = 'gap')
         AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'gap'))
     ORDER BY at, host_id, stream_id, seq";
@@ -23,10 +22,10 @@ const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, at, kind
 pub struct Wanted {
     /// Name of a host, or its host_id.
     pub host: Option<String>,
-    /// No earlier.
-    pub since: Option<SystemTime>,
+    /// No earlier; µs since 1970.
+    pub since_us: Option<i64>,
     /// Earlier.
-    pub until: Option<SystemTime>,
+    pub until_us: Option<i64>,
     /// Exactly this name, beside gaps.
     pub name: Option<String>,
     /// Exactly this home, beside gaps.
@@ -46,8 +45,8 @@ pub struct Past {
     pub stream_id: String,
     /// Under this number.
     pub seq: i64,
-    /// When it happened, by the host's clock.
-    pub at: SystemTime,
+    /// When it happened, by the host's clock; µs since 1970.
+    pub at_us: i64,
     /// As in `watch --json`, or `gap`.
     pub kind: String,
     /// Path of the home, escaped.
@@ -68,7 +67,10 @@ pub async fn each(
 ) -> Result<()> {
     let transaction = client.transaction().await.map_err(said)?;
     let portal = transaction
-        .bind(EVENTS, &[&wanted.host, &wanted.since, &wanted.until, &wanted.name, &wanted.home, &wanted.ends])
+        .bind(
+            EVENTS,
+            &[&wanted.host, &wanted.since_us, &wanted.until_us, &wanted.name, &wanted.home, &wanted.ends],
+        )
         .await
         .map_err(said)?;
     loop {
@@ -88,7 +90,7 @@ fn past(row: &Row) -> Result<Past> {
         host_id: row.try_get(1)?,
         stream_id: row.try_get(2)?,
         seq: row.try_get(3)?,
-        at: row.try_get(4)?,
+        at_us: row.try_get(4)?,
         kind: row.try_get(5)?,
         home: row.try_get(6)?,
         name: row.try_get(7)?,
