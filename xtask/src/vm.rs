@@ -62,9 +62,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
 
 /// All of it, but for the storms: what `cargo xtask test` runs. Returns how many tests passed.
-pub(crate) fn whole(workspace: &Workspace) -> Result<u64> {
+pub(crate) fn whole(workspace: &Workspace, record: bool) -> Result<u64> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
-    let (offline, storm, record) = (false, false, false);
+    let (offline, storm) = (false, false);
     let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
     matrix(workspace, &Arguments { kernel, offline, way, jobs, storm, record, filter })
 }
