@@ -80,7 +80,7 @@ fn questions_take_nothing_from_the_stream() {
     let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
     // In portions that a watcher's queue holds: what falls to one who is behind is no matter of questions.
     for _ in 0..40 {
-        maker.tell("storm", &[&program, &dir, b"50", &dir, &dir]);
+        maker.tell("storm", &[&program, &dir, b"50", &dir, &dir, b"0"]);
         while maker.is_silent() {
             daemon.ps();
         }
