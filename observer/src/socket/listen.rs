@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -34,6 +36,23 @@ pub struct Bound {
     id: Option<(u64, u64)>,
 }
 
+/// How long a lock is waited for: one of a daemon that was killed was seen held a moment after its process was gone.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The lock, unless somebody keeps it.
+fn locked(mut file: File) -> Option<Flock<File>> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if Instant::now() >= end => return None,
+            Err((back, _)) => file = back,
+        }
+        thread::sleep(LOCK_POLL);
+    }
+}
+
 impl Claim {
     /// Makes the directory, and refuses a path that is taken.
     pub fn new(path: &Path) -> Result<Self> {
@@ -60,8 +79,8 @@ impl Claim {
                     lock_path.display()
                 )
             })?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
-            anyhow::anyhow!(
+        let lock = locked(lock).with_context(|| {
+            format!(
                 "another daemon is starting on {}: stop it, or choose another path with --socket",
                 path.display()
             )
