@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use crate::ids::{BootTime, ProcessKey};
 use crate::input::Facts;
 use crate::limits::PROCESS_BYTES_MAX;
-use crate::process::{DirId, Directory, Process};
+use crate::merge::Diff;
+use crate::process::{Argv, Bytes, DirId, Directory, Env, Process};
 use crate::session::Home;
 
 /// When each group of fields was last read.
@@ -33,6 +34,14 @@ pub(crate) struct Member {
     pub dir: DirId,
     /// When it came in.
     pub since: BootTime,
+}
+
+/// What an exec alone tells of an image.
+#[derive(Debug)]
+pub(crate) struct Told {
+    filename: Option<Bytes>,
+    argv: Option<Argv>,
+    env: Option<Env>,
 }
 
 /// A process in the map.
@@ -138,5 +147,25 @@ impl Entry {
         let path_known = child.cwd.path.is_some() || (same_dir && child.cwd.truncated);
         let cgroup_known = child.cgroup.is_some() || child.cgroup_id == 0;
         !(path_known && cgroup_known && same_image)
+    }
+
+    /// What an exec told of image `exec_id`, if that is still this process's.
+    pub fn told(&self, exec_id: u32) -> Option<Told> {
+        let Process { filename, argv, env, .. } = &self.process;
+        (self.process.exec_id == exec_id && filename.is_some()).then(|| Told {
+            filename: filename.clone(),
+            argv: argv.clone(),
+            env: env.clone(),
+        })
+    }
+
+    /// Takes over what the creator's exec told, in place of what was read from memory.
+    pub fn inherit_told(&mut self, told: Told) -> Diff {
+        let Process { filename, argv, env, .. } = &mut self.process;
+        if filename.is_some() {
+            return Diff::default();
+        }
+        (*filename, *argv, *env) = (told.filename, told.argv, told.env);
+        Diff::IMAGE
     }
 }

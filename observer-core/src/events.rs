@@ -66,7 +66,14 @@ impl Core {
         if !by_birth {
             self.relink(at, key, creator, sink);
         }
-        self.update(at, key, Diff::FOUND, sink, |entry| entry.merge_identities(at, facts));
+        let told = self.table.get(creator).and_then(|creator| creator.told(facts.exec_id));
+        self.update(at, key, Diff::FOUND, sink, |entry| {
+            let mut merged = entry.merge_identities(at, facts);
+            if let Some(told) = told.filter(|_| entry.process.exec_id == facts.exec_id) {
+                merged.diff |= entry.inherit_told(told);
+            }
+            merged
+        });
     }
 
     /// The nearest live ancestor by birth is another than was believed.

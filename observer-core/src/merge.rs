@@ -367,9 +367,10 @@ impl Entry {
         }
         if facts.leader_gone {
             merged.diff |= self.leader_gone();
-        } else {
+        } else if facts.cwd != DirId::default() {
             merged |= self.merge_cwd(row.at, facts.cwd, facts.mnt_ns, row.cwd_path);
         }
+        // A process without a directory gave it up a moment before its end: the last one stays.
         merged |= self.merge_cgroup(
             row.at,
             facts.cgroup_id,

@@ -310,6 +310,30 @@ fn an_exec_that_comes_after_its_row_still_tells_its_arguments() {
 }
 
 #[test]
+fn a_birth_that_comes_after_its_row_still_inherits_what_the_creators_exec_told() {
+    let (mut world, mut bash) = world();
+    world.exec(&mut bash, "zsh");
+    let fork_at = world.tick_clock();
+    let key = ProcessKey::new(20, fork_at.0);
+    let child = Proc { key, parent: bash.key, ..bash.clone() };
+    let facts = world.facts(&child);
+    world.pass(&[&bash, &child]);
+    let argv = |world: &World| {
+        let row = world.core.process_by_key(key).expect("live");
+        row.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
+    };
+    let at = world.tick_clock();
+    let of_memory = Block { bytes: b"zsh\0", truncated: false };
+    let exec_id = facts.exec_id;
+    world.feed(Input::Memory { at, key, exec_id, argv: of_memory, env: Block::default() });
+    assert_eq!(argv(&world), Some((b"zsh\0".to_vec(), ArgvSource::Memory)));
+    world.feed(Input::Fork { at: fork_at, key, facts, creator: bash.key });
+    assert_eq!(argv(&world), Some((b"zsh\0".to_vec(), ArgvSource::Exec)));
+    let row = |key| world.core.process_by_key(key).expect("live");
+    assert_eq!(row(key).filename, row(bash.key).filename);
+}
+
+#[test]
 fn memory_is_asked_for_once_and_never_replaces_an_exec() {
     let (mut world, bash) = world();
     assert_eq!(world.said.memory, [bash.key]);
@@ -344,6 +368,23 @@ fn a_leader_that_is_gone_leaves_its_last_directory() {
     let row = world.core.process_by_key(bash.key).expect("live");
     assert_eq!(row.cwd.path.as_deref(), Some(b"/root".as_slice()));
     assert!(row.cwd.leader_gone);
+}
+
+#[test]
+fn a_process_about_to_end_keeps_its_last_directory() {
+    let (mut world, bash) = world();
+    let last = world.core.process_by_key(bash.key).expect("live").cwd.clone();
+    for no_mm in [true, false] {
+        let at = world.tick_clock();
+        world.feed(Input::PassBegin { at, drops_total: 0 });
+        let facts = Facts { no_mm, cwd: Default::default(), mnt_ns: 0, ..world.facts(&bash) };
+        let at = world.tick_clock();
+        world.feed(Input::PassRow(row_of(at, bash.key, facts, b"")));
+        let at = world.tick_clock();
+        world.feed(Input::PassEnd { at, complete: true });
+        assert_eq!(world.core.process_by_key(bash.key).expect("live").cwd, last);
+    }
+    assert_eq!((world.core.counters().drift_total, world.core.counters().gaps), (0, 0));
 }
 
 #[test]

@@ -465,8 +465,7 @@ pub fn facts<A: Access>(leader: Task<A>, facts: &mut Facts) {
 #[inline(always)]
 pub fn fs_flags<A: Access>(leader: Task<A>) -> u32 {
     let shared = if leader.fs_shared() { FACT_FS_SHARED } else { 0 };
-    // Its directory is gone a moment before it is.
-    let gone = if leader.exit_state() != 0 || is_null(leader.fs()) { FACT_LEADER_GONE } else { 0 };
+    let gone = if leader.exit_state() != 0 { FACT_LEADER_GONE } else { 0 };
     shared | gone
 }
 

@@ -66,8 +66,6 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     let cwd = path::append(walk, mnt, dentry, namespace, row_walk);
     body.cwd_len = cwd.len;
     body.cwd_flags = cwd.flags;
-    // It may have left while its path was read.
-    body.facts.flags |= task::fs_flags(leader);
     let file = Typed::u64(mm, offset!(mm_exe_file));
     let at = offset!(file_path);
     let (mnt, dentry) =
