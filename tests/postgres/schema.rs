@@ -274,6 +274,12 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
     assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     assert_eq!(sessions(), gone, "a forged lock changes nothing");
     assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "f");
+    // Nor is it when the server gave its process the number that the host's had.
+    let pid = forger.ask("SELECT pg_backend_pid()");
+    server().psql(&database, &format!("UPDATE observer.host SET backend_pid = {pid}"));
+    assert_eq!(sessions(), gone, "nor one by a process of the same number");
+    server().psql(&database, "UPDATE observer.host SET login = 'mallory'");
+    assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "t", "the role alone kept it out");
 }
 
 #[test]
@@ -351,6 +357,7 @@ fn a_reader_reads_the_views_and_nothing_else() {
         let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
         assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
     }
+    assert_eq!(ask("SELECT present FROM observer.hosts").text(), "t\n", "whose connection it is anybody may see");
     for view in ["deaths", "events"] {
         assert_eq!(ask(&format!("SELECT count(*) FROM observer.{view}")).text(), "0\n", "{view}");
     }

@@ -31,7 +31,7 @@ pub const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
 
 /// This daemon writes from here on, and nobody else: earlier generations find no row. With it the host is present.
 pub const BEGIN_GENERATION: &str = "
-    UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(),
+    UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(), login = session_user,
         host = $2, boot_id = $3::text::uuid, instance_id = $4::text::uuid, version = $5
     WHERE host_no = $1
     RETURNING generation";

@@ -56,6 +56,7 @@ CREATE TABLE observer.host (
     instance_id    uuid,
     generation     bigint      NOT NULL DEFAULT 0,
     backend_pid    integer,
+    login          name        NOT NULL DEFAULT session_user,
     version        text,
     certain        boolean     NOT NULL DEFAULT false,
     caught_up      boolean     NOT NULL DEFAULT false,
@@ -70,6 +71,7 @@ COMMENT ON COLUMN observer.host.boot_id IS 'The boot in which its daemon last co
 COMMENT ON COLUMN observer.host.instance_id IS 'The state directory of its daemon: a clone of the machine, or a second daemon, has another.';
 COMMENT ON COLUMN observer.host.generation IS 'Raised by each connection that became the writer; older ones write nothing any more.';
 COMMENT ON COLUMN observer.host.backend_pid IS 'Server process of the writer''s connection; the host is present while that one holds the presence lock.';
+COMMENT ON COLUMN observer.host.login IS 'Role of the writer''s connection: a number of a server process comes again, and then it may be anybody''s.';
 COMMENT ON COLUMN observer.host.version IS 'Version of its daemon.';
 COMMENT ON COLUMN observer.host.certain IS 'False from a loss of kernel events until the kernel was read again.';
 COMMENT ON COLUMN observer.host.caught_up IS 'With the last commit the database had all that the host had.';
@@ -232,19 +234,20 @@ CREATE POLICY own_rows ON observer.event TO observer_writer
     USING (host_no = ANY ((SELECT observer.own_hosts())::integer[]))
     WITH CHECK (host_no = ANY ((SELECT observer.own_hosts())::integer[]));
 
--- A host is present while its writer's own connection holds its lock. Anybody may take an advisory lock; nobody else has
--- that connection. On a standby locks of the primary cannot be seen.
+-- A host is present while its writer's own connection holds its lock. Anybody may take an advisory lock, and who connects
+-- often enough gets any process number; nobody else has that connection's role. On a standby locks of the primary cannot
+-- be seen.
 CREATE VIEW observer.hosts AS
 SELECT h.host, h.host_id,
     (l.pid IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery()) AS present,
     h.caught_up, h.certain, h.boot_id, h.version, h.last_commit_at, h.first_seen_at, h.generation, h.host_no
 FROM observer.host h
 LEFT JOIN (
-    SELECT DISTINCT k.objid::bigint AS host_no, k.pid
-    FROM pg_catalog.pg_locks k
+    SELECT DISTINCT k.objid::bigint AS host_no, k.pid, a.usename AS login
+    FROM pg_catalog.pg_locks k JOIN pg_catalog.pg_stat_activity a ON a.pid = k.pid
     WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868723062 AND k.objsubid = 2
         AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-) l ON l.host_no = h.host_no AND l.pid = h.backend_pid;
+) l ON l.host_no = h.host_no AND l.pid = h.backend_pid AND l.login = h.login;
 COMMENT ON VIEW observer.hosts IS 'Every host that ever mirrored here.';
 COMMENT ON COLUMN observer.hosts.host IS 'Its name when its daemon last connected. Names may repeat; host_id does not.';
 COMMENT ON COLUMN observer.hosts.host_id IS 'Who it is: made from the machine-id, which itself is not told.';
