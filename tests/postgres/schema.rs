@@ -159,6 +159,9 @@ fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
             assert!(said.stderr.contains(word), "{word}: {said:?}");
         }
     }
+    let script = observer(&["schema", "print"]);
+    let said = server().try_psql(latin, script.text());
+    assert!(said.code != Some(0) && said.stderr.contains("ENCODING 'UTF8'"), "printed: {said:?}");
     assert_eq!(server().psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
     assert_eq!(server().psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
     let none = observer(&["schema", "apply"]);
@@ -339,6 +342,50 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
         as_a("WITH u AS (UPDATE observer.host SET generation = 7 RETURNING 1) SELECT count(*) FROM u");
     assert_eq!(changed.text().trim(), "1");
     assert_eq!(server().psql(&database, "SELECT state FROM observer.session WHERE home = 'b'"), "live");
+}
+
+#[test]
+fn no_host_can_take_the_deaths_from_those_who_read_them() {
+    let database = applied();
+    writer(&database, "host_certifies", HOST);
+    let number = present(&mut server().session(&database, "host_certifies"), HOST);
+    let certificate = |seq: usize, detail: &str| {
+        let event = format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail)
+             VALUES ({number}, '{HOST}', {seq}, now(), 'session_ended', '{detail}')"
+        );
+        server().try_psql_as(&database, "host_certifies", &event)
+    };
+    for (seq, refused) in [
+        r#"{"death": {"kind": "exited", "code": "many"}}"#,
+        r#"{"death": {"kind": "exited", "code": 99999999999}}"#,
+        r#"{"death": {"at": "2026-13-45T00:00:00Z"}}"#,
+        r#"{"death": {"sender": {"pid": "x"}}}"#,
+        r#"{"death": {"sender": {"uid": 1.5}}}"#,
+        r#"{"death": {"between": ["then", "now"]}}"#,
+        r#"{"started_at": "once", "death": {}}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = certificate(seq, refused);
+        assert!(said.stderr.contains("certificate"), "{refused}: {said:?}");
+    }
+    for (seq, taken) in [
+        r#"{"death": null}"#,
+        r#"{"death": "none"}"#,
+        r#"{"death": {}}"#,
+        r#"{"death": {"kind": "exited", "code": 3, "sender": "nobody", "between": null, "at": "2026-11-21T00:00:00.5Z"}}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = certificate(seq, taken);
+        assert_eq!(said.code, Some(0), "{taken}: {said:?}");
+    }
+    assert_eq!(server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"), "||t\nexited|3|f");
+    let state = server().try_psql_as(&database, "host_certifies", &session_row(&number, "a", "unknown"));
+    assert!(state.stderr.contains("session_state_check"), "what only the view says: {state:?}");
 }
 
 fn uuid_of(number: u8) -> String {

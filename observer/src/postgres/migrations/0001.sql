@@ -109,7 +109,7 @@ CREATE TABLE observer.session (
     argv              text[],
     username          text,
     uid               bigint,
-    state             text    NOT NULL,
+    state             text    NOT NULL CHECK (state IN ('live', 'detached', 'left', 'ended')),
     since             timestamptz,
     roots             integer,
     wrapper_pid       integer,
@@ -127,6 +127,23 @@ COMMENT ON COLUMN observer.session.host_no IS 'The host.';
 COMMENT ON COLUMN observer.session.home_id IS 'SHA-256 of the home''s mount namespace and raw path: a path may be longer than an index takes.';
 COMMENT ON COLUMN observer.session.detail IS 'The whole session, as `observer list --json` has it.';
 
+-- One row that cannot be read as one would take the view deaths from all hosts: it is refused when it arrives.
+CREATE FUNCTION observer.is_certificate(detail jsonb) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM (d.sender ->> 'pid')::integer, (d.sender ->> 'uid')::bigint, (detail ->> 'started_at')::timestamptz,
+        (d."between" ->> 0)::timestamptz
+    FROM jsonb_to_record(detail -> 'death') AS d(code integer, signal integer, core_dumped boolean, raw_status integer,
+        sender jsonb, at timestamptz, lifetime_ms bigint, "between" jsonb);
+    RETURN true;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION observer.is_certificate(jsonb) IS 'Whether the view deaths can read the death in an event''s detail.';
+
 -- Days are of arrival by the server's clock: whatever a host's clock says, there is a partition. A key that holds over all
 -- of them would have to be without the day; each number comes once because the stream's cursor moves with it.
 CREATE TABLE observer.event (
@@ -143,7 +160,9 @@ CREATE TABLE observer.event (
     pid               integer,
     start_boottime_ns bigint,
     detail            jsonb       NOT NULL,
-    PRIMARY KEY (host_no, stream_id, seq, received_at)
+    PRIMARY KEY (host_no, stream_id, seq, received_at),
+    CONSTRAINT certificate CHECK (kind NOT IN ('session_ended', 'process_ended')
+        OR pg_catalog.jsonb_typeof(detail -> 'death') IS DISTINCT FROM 'object' OR observer.is_certificate(detail))
 ) PARTITION BY RANGE (received_at);
 CREATE INDEX event_of_host ON observer.event (host_no, at);
 -- Tiny, and enough for who follows what arrives.
@@ -381,6 +400,7 @@ GRANT SELECT ON observer.sessions, observer.live, observer.deaths, observer.even
 GRANT SELECT ON observer.migration TO observer_reader, observer_writer;
 GRANT SELECT, INSERT, UPDATE ON observer.host, observer.stream, observer.session TO observer_writer;
 GRANT SELECT, INSERT ON observer.event TO observer_writer;
-GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts() TO observer_writer;
+GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts(), observer.is_certificate(jsonb)
+    TO observer_writer;
 
 INSERT INTO observer.migration (version) VALUES (1);
