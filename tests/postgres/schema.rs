@@ -282,7 +282,11 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
     server().psql(&database, &format!("UPDATE observer.host SET backend_pid = {pid}"));
     assert_eq!(sessions(), gone, "nor one by a process of the same number");
     server().psql(&database, "UPDATE observer.host SET login = 'mallory'");
-    assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "t", "the role alone kept it out");
+    assert_eq!(
+        server().psql(&database, "SELECT present FROM observer.hosts"),
+        "t",
+        "the role alone kept it out"
+    );
 }
 
 #[test]
@@ -383,7 +387,10 @@ fn no_host_can_take_the_deaths_from_those_who_read_them() {
         let said = certificate(seq, taken);
         assert_eq!(said.code, Some(0), "{taken}: {said:?}");
     }
-    assert_eq!(server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"), "||t\nexited|3|f");
+    assert_eq!(
+        server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
+        "||t\nexited|3|f"
+    );
     let state = server().try_psql_as(&database, "host_certifies", &session_row(&number, "a", "unknown"));
     assert!(state.stderr.contains("session_state_check"), "what only the view says: {state:?}");
 }
@@ -404,7 +411,11 @@ fn a_reader_reads_the_views_and_nothing_else() {
         let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
         assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
     }
-    assert_eq!(ask("SELECT present FROM observer.hosts").text(), "t\n", "whose connection it is anybody may see");
+    assert_eq!(
+        ask("SELECT present FROM observer.hosts").text(),
+        "t\n",
+        "whose connection it is anybody may see"
+    );
     for view in ["deaths", "events"] {
         assert_eq!(ask(&format!("SELECT count(*) FROM observer.{view}")).text(), "0\n", "{view}");
     }

@@ -307,7 +307,10 @@ fn what_is_sent_again_on_another_day_comes_once() {
     host.churn(7, 500);
     host.delivered(SOON);
     // Yesterday's partition: there no key keeps today's from coming again.
-    SERVER.psql(&database, "UPDATE observer.event SET received_at = received_at - interval '1 day' WHERE seq <= 400");
+    SERVER.psql(
+        &database,
+        "UPDATE observer.event SET received_at = received_at - interval '1 day' WHERE seq <= 400",
+    );
     let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
     drop(host);
     let host = Host::of(shared, host_id, &SERVER.url(&database));

@@ -351,7 +351,7 @@ DECLARE
         "wrapper_pid": "The wrapper (sudo, env, script...) that the process runs under.",
         "starts": "Starts in this home, oldest first, at most 64.",
         "starts_24h": "How often a session began here in the last 24 hours; counts up to 64.",
-        "last_death_at": "When a process that stood for this session last died; null: not seen.",
+        "last_death_at": "When a process that stood for this session last died; null beside a kind: it is gone, and nobody knows since when.",
         "last_death_kind": "exited, signaled, oom_killed or unobserved (it is gone, and nobody saw it go).",
         "last_death_signal": "The signal, if one killed it.",
         "last_death_code": "The exit code, if it exited.",
