@@ -373,7 +373,7 @@ fn no_host_can_take_the_deaths_from_those_who_read_them() {
     .enumerate()
     {
         let said = certificate(seq, refused);
-        assert!(said.stderr.contains("certificate"), "{refused}: {said:?}");
+        assert!(said.stderr.contains("constraint \"certificate\""), "{refused}: {said:?}");
     }
     for (seq, taken) in [
         r#"{"death": null}"#,
