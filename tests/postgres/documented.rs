@@ -1,4 +1,5 @@
-//! Every statement of docs/schema.md does what its first line says.
+//! Every statement of docs/schema.md does what its first line says, and its columns are those of the views.
+#![allow(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -157,6 +158,57 @@ fn every_view_that_the_document_names_is_there() {
     }
     let there = server().psql(&database, "SELECT count(*) FROM pg_views WHERE schemaname = 'observer'");
     assert_eq!(there, named.len().to_string(), "and no other");
+}
+
+/// Columns of a view in the order of the document, with their types; those of `live` are those of `sessions`.
+fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
+    let columns = DOCUMENT
+        .split_once("\n## Columns\n")
+        .and_then(|(_, rest)| rest.split_once("\n## "))
+        .expect("columns")
+        .0;
+    let (_, table) = columns.split_once(&format!("`observer.{view}`")).expect("a table of the view");
+    let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let mut found = Vec::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, names, types, ..] = cells.as_slice() else { panic!("{row}") };
+        let names: Vec<_> = names.split(", ").map(|name| name.trim_matches('`')).collect();
+        let types: Vec<_> = types.split(", ").collect();
+        for (at, name) in names.iter().enumerate() {
+            // One type for all, or one for each.
+            let kind = if types.len() == names.len() { types[at] } else { types[0] };
+            assert!(types.len() == 1 || types.len() == names.len(), "{row}");
+            found.push((*name, kind));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_column_of_every_view_is_in_the_document_and_no_other() {
+    let database = applied();
+    for view in ["sessions", "deaths", "events", "hosts"] {
+        let there = server().psql(
+            &database,
+            &format!(
+                "SELECT attname, replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz')
+                 FROM pg_attribute WHERE attrelid = 'observer.{view}'::regclass AND attnum > 0 ORDER BY attname"
+            ),
+        );
+        let there: Vec<_> = there.lines().filter_map(|row| row.split_once('|')).collect();
+        let mut said = documented_columns(view);
+        said.sort_unstable();
+        let names =
+            |columns: &[(&str, &str)]| columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&there), names(&said), "{view}");
+        for ((name, kind), (_, documented)) in there.iter().zip(&said) {
+            assert!(
+                kind == documented || *documented == "as above",
+                "{view}.{name}: {kind}, said {documented}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -159,6 +159,9 @@ fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
             assert!(said.stderr.contains(word), "{word}: {said:?}");
         }
     }
+    let script = observer(&["schema", "print"]);
+    let said = server().try_psql(latin, script.text());
+    assert!(said.code != Some(0) && said.stderr.contains("ENCODING 'UTF8'"), "printed: {said:?}");
     assert_eq!(server().psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
     assert_eq!(server().psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
     let none = observer(&["schema", "apply"]);
@@ -274,6 +277,16 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
     assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     assert_eq!(sessions(), gone, "a forged lock changes nothing");
     assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "f");
+    // Nor is it when the server gave its process the number that the host's had.
+    let pid = forger.ask("SELECT pg_backend_pid()");
+    server().psql(&database, &format!("UPDATE observer.host SET backend_pid = {pid}"));
+    assert_eq!(sessions(), gone, "nor one by a process of the same number");
+    server().psql(&database, "UPDATE observer.host SET login = 'mallory'");
+    assert_eq!(
+        server().psql(&database, "SELECT present FROM observer.hosts"),
+        "t",
+        "the role alone kept it out"
+    );
 }
 
 #[test]
@@ -335,6 +348,53 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
     assert_eq!(server().psql(&database, "SELECT state FROM observer.session WHERE home = 'b'"), "live");
 }
 
+#[test]
+fn no_host_can_take_the_deaths_from_those_who_read_them() {
+    let database = applied();
+    writer(&database, "host_certifies", HOST);
+    let number = present(&mut server().session(&database, "host_certifies"), HOST);
+    let certificate = |seq: usize, detail: &str| {
+        let event = format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail)
+             VALUES ({number}, '{HOST}', {seq}, now(), 'session_ended', '{detail}')"
+        );
+        server().try_psql_as(&database, "host_certifies", &event)
+    };
+    for (seq, refused) in [
+        r#"{"death": {"kind": "exited", "code": "many"}}"#,
+        r#"{"death": {"kind": "exited", "code": 99999999999}}"#,
+        r#"{"death": {"at": "2026-13-45T00:00:00Z"}}"#,
+        r#"{"death": {"sender": {"pid": "x"}}}"#,
+        r#"{"death": {"sender": {"uid": 1.5}}}"#,
+        r#"{"death": {"between": ["then", "now"]}}"#,
+        r#"{"started_at": "once", "death": {}}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = certificate(seq, refused);
+        assert!(said.stderr.contains("constraint \"certificate\""), "{refused}: {said:?}");
+    }
+    for (seq, taken) in [
+        r#"{"death": null}"#,
+        r#"{"death": "none"}"#,
+        r#"{"death": {}}"#,
+        r#"{"death": {"kind": "exited", "code": 3, "sender": "nobody", "between": null, "at": "2026-11-21T00:00:00.5Z"}}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = certificate(seq, taken);
+        assert_eq!(said.code, Some(0), "{taken}: {said:?}");
+    }
+    assert_eq!(
+        server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
+        "||t\nexited|3|f"
+    );
+    let state = server().try_psql_as(&database, "host_certifies", &session_row(&number, "a", "unknown"));
+    assert!(state.stderr.contains("session_state_check"), "what only the view says: {state:?}");
+}
+
 fn uuid_of(number: u8) -> String {
     format!("00000000-0000-0000-0000-{number:012}")
 }
@@ -351,6 +411,11 @@ fn a_reader_reads_the_views_and_nothing_else() {
         let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
         assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
     }
+    assert_eq!(
+        ask("SELECT present FROM observer.hosts").text(),
+        "t\n",
+        "whose connection it is anybody may see"
+    );
     for view in ["deaths", "events"] {
         assert_eq!(ask(&format!("SELECT count(*) FROM observer.{view}")).text(), "0\n", "{view}");
     }

@@ -18,7 +18,7 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long what was sent may stay unacknowledged by the peer's kernel.
 const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// The first version with `idle_session_timeout`.
-const SERVER_VERSION_MIN: i32 = 140_000;
+pub(super) const SERVER_VERSION_MIN: i32 = 140_000;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

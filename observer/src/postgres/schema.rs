@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio_postgres::Client;
 
+use super::connect::SERVER_VERSION_MIN;
 use super::sqlstate::{Trouble, Verdict};
 
 /// From 1 by 1.
@@ -33,7 +34,8 @@ pub fn print(from: i32) -> Result<String> {
     let mut script = format!(
         "-- The schema of observer's mirror, version {VERSION}, from version {from}. It needs a database with the encoding UTF8,\n\
          -- Postgres 14 or newer, and a login that may create schemas and roles. Run it with: psql -v ON_ERROR_STOP=1 -f FILE\n\n\
-         BEGIN;\n{LOCK};\n\n"
+         BEGIN;\n{}\n{LOCK};\n\n",
+        guard()
     );
     for migration in after(from) {
         script.push_str(migration);
@@ -41,6 +43,20 @@ pub fn print(from: i32) -> Result<String> {
     }
     script.push_str("COMMIT;\n");
     Ok(script)
+}
+
+/// What a connection of ours looks at, for psql.
+fn guard() -> String {
+    format!(
+        "DO $$ BEGIN\n    \
+             IF current_setting('server_version_num')::integer < {SERVER_VERSION_MIN} THEN\n        \
+                 RAISE EXCEPTION 'observer needs Postgres 14 or newer; upgrade it';\n    \
+             END IF;\n    \
+             IF current_setting('server_encoding') <> 'UTF8' THEN\n        \
+                 RAISE EXCEPTION 'observer needs a database with ENCODING ''UTF8''; create one from TEMPLATE template0';\n    \
+             END IF;\n\
+         END $$;\n"
+    )
 }
 
 /// Brings the database to [`VERSION`], in one transaction; does nothing where it is there. Who else does the same at that moment

@@ -31,7 +31,7 @@ pub const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
 
 /// This daemon writes from here on, and nobody else: earlier generations find no row. With it the host is present.
 pub const BEGIN_GENERATION: &str = "
-    UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(),
+    UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(), login = session_user,
         host = $2, boot_id = $3::text::uuid, instance_id = $4::text::uuid, version = $5
     WHERE host_no = $1
     RETURNING generation";
@@ -50,10 +50,11 @@ pub const CURSOR: &str = "
 pub const READ_CURSOR: &str =
     "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
 
-/// Rows whose home the map does not know: what stood for them is gone, and nobody saw it go.
+/// Rows whose home the map does not know: what stood for them is gone, and nobody saw it go, unless history that is
+/// still to come has its death. So none is dated here: any that arrives is newer.
 pub const END_UNKNOWN: &str = "
     UPDATE observer.session SET state = 'ended', since = pg_catalog.now(), certain = true,
-        last_death_at = pg_catalog.now(), last_death_kind = 'unobserved', last_death_signal = NULL, last_death_code = NULL,
+        last_death_at = NULL, last_death_kind = 'unobserved', last_death_signal = NULL, last_death_code = NULL,
         detail = detail || pg_catalog.jsonb_build_object('state', 'ended', 'since', pg_catalog.now())
     WHERE host_no = $1 AND state <> 'ended' AND home_id <> ALL ($2::bytea[])";
 
@@ -100,10 +101,12 @@ fn upsert(from: &str) -> String {
     let deaths = DEATH.map(|(name, ..)| name).join(", ");
     let death_values = DEATH.map(|(_, field, _)| format!("d.{field}")).join(", ");
     let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
-    // A death stays told when the home lives again.
-    let newer = "excluded.last_death_at > coalesce(s.last_death_at, '-infinity')";
+    // A death stays told when the home lives again. One that comes with the state is the last, whatever the clocks say.
+    let told = "excluded.last_death_at IS NOT NULL";
     let death_updates =
-        DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {newer} THEN excluded.{name} ELSE s.{name} END"));
+        DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {told} THEN excluded.{name} ELSE s.{name} END"));
+    let row_of = |row: &str| DEATH.map(|(name, ..)| format!("{row}.{name}")).join(", ");
+    let differs = format!("({}) IS DISTINCT FROM ({})", row_of("s"), row_of("excluded"));
     format!(
         "INSERT INTO observer.session AS s (host_no, home_id, certain, detail, {names}, {deaths})
          SELECT h.host_no, r.home_id, true, r.body::jsonb, {values}, {death_values}
@@ -112,7 +115,7 @@ fn upsert(from: &str) -> String {
          CROSS JOIN LATERAL pg_catalog.jsonb_to_record(coalesce(r.death, '{{}}')::jsonb) AS d({death_types})
          WHERE r.body IS NOT NULL
          ON CONFLICT (host_no, home_id) DO UPDATE SET certain = true, detail = excluded.detail, {updates}, {}
-         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR ({newer})",
+         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR ({told} AND {differs})",
         death_updates.join(", ")
     )
 }

@@ -260,6 +260,68 @@ fn another_boot_ends_what_lived_in_the_one_before() {
 }
 
 #[test]
+fn a_death_that_history_brings_later_is_told_and_not_that_nobody_saw_it() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.start("/srv/b");
+    host.delivered(SOON);
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    // It died while the database was away; then the daemon was started again, which knows what lives.
+    let died = {
+        let mut world = shared.world();
+        world.kill("/srv/a");
+        let death = world.map["/srv/a"]["death"]["at"].as_str().unwrap().to_owned();
+        world.map.clear();
+        death
+    };
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    let rows = format!(
+        "SELECT home, recorded_state, last_death_kind, last_death_signal, last_death_at = '{died}' FROM observer.sessions ORDER BY home"
+    );
+    assert_eq!(SERVER.psql(&database, &rows), "/srv/a|ended|signaled|9|t\n/srv/b|ended|unobserved||");
+}
+
+#[test]
+fn the_last_death_is_the_last_though_the_clock_was_ahead_at_the_one_before() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    SERVER.psql(
+        &database,
+        "UPDATE observer.session SET last_death_at = '2226-01-01', last_death_kind = 'exited', last_death_code = 1",
+    );
+    host.kill("/srv/a");
+    host.delivered(SOON);
+    let death = "SELECT last_death_kind, last_death_signal, last_death_code, last_death_at < '2027-01-01' FROM observer.sessions";
+    assert_eq!(SERVER.psql(&database, death), "signaled|9||t");
+}
+
+#[test]
+fn what_is_sent_again_on_another_day_comes_once() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(7, 500);
+    host.delivered(SOON);
+    // Yesterday's partition: there no key keeps today's from coming again.
+    SERVER.psql(
+        &database,
+        "UPDATE observer.event SET received_at = received_at - interval '1 day' WHERE seq <= 400",
+    );
+    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
+    drop(host);
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.churn(7, 100);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let days = "SELECT count(DISTINCT tableoid) > 1, count(*) FROM observer.event";
+    assert_eq!(SERVER.psql(&database, days), "t|600");
+}
+
+#[test]
 fn a_journal_that_was_lost_is_another_stream_and_takes_nothing_from_the_first() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));

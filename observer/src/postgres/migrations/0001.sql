@@ -56,6 +56,7 @@ CREATE TABLE observer.host (
     instance_id    uuid,
     generation     bigint      NOT NULL DEFAULT 0,
     backend_pid    integer,
+    login          name        NOT NULL DEFAULT session_user,
     version        text,
     certain        boolean     NOT NULL DEFAULT false,
     caught_up      boolean     NOT NULL DEFAULT false,
@@ -70,6 +71,7 @@ COMMENT ON COLUMN observer.host.boot_id IS 'The boot in which its daemon last co
 COMMENT ON COLUMN observer.host.instance_id IS 'The state directory of its daemon: a clone of the machine, or a second daemon, has another.';
 COMMENT ON COLUMN observer.host.generation IS 'Raised by each connection that became the writer; older ones write nothing any more.';
 COMMENT ON COLUMN observer.host.backend_pid IS 'Server process of the writer''s connection; the host is present while that one holds the presence lock.';
+COMMENT ON COLUMN observer.host.login IS 'Role of the writer''s connection: a number of a server process comes again, and then it may be anybody''s.';
 COMMENT ON COLUMN observer.host.version IS 'Version of its daemon.';
 COMMENT ON COLUMN observer.host.certain IS 'False from a loss of kernel events until the kernel was read again.';
 COMMENT ON COLUMN observer.host.caught_up IS 'With the last commit the database had all that the host had.';
@@ -107,7 +109,7 @@ CREATE TABLE observer.session (
     argv              text[],
     username          text,
     uid               bigint,
-    state             text    NOT NULL,
+    state             text    NOT NULL CHECK (state IN ('live', 'detached', 'left', 'ended')),
     since             timestamptz,
     roots             integer,
     wrapper_pid       integer,
@@ -125,6 +127,23 @@ COMMENT ON COLUMN observer.session.host_no IS 'The host.';
 COMMENT ON COLUMN observer.session.home_id IS 'SHA-256 of the home''s mount namespace and raw path: a path may be longer than an index takes.';
 COMMENT ON COLUMN observer.session.detail IS 'The whole session, as `observer list --json` has it.';
 
+-- One row that cannot be read as one would take the view deaths from all hosts: it is refused when it arrives.
+CREATE FUNCTION observer.is_certificate(detail jsonb) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM (d.sender ->> 'pid')::integer, (d.sender ->> 'uid')::bigint, (detail ->> 'started_at')::timestamptz,
+        (d."between" ->> 0)::timestamptz
+    FROM jsonb_to_record(detail -> 'death') AS d(code integer, signal integer, core_dumped boolean, raw_status integer,
+        sender jsonb, at timestamptz, lifetime_ms bigint, "between" jsonb);
+    RETURN true;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION observer.is_certificate(jsonb) IS 'Whether the view deaths can read the death in an event''s detail.';
+
 -- Days are of arrival by the server's clock: whatever a host's clock says, there is a partition. A key that holds over all
 -- of them would have to be without the day; each number comes once because the stream's cursor moves with it.
 CREATE TABLE observer.event (
@@ -141,7 +160,9 @@ CREATE TABLE observer.event (
     pid               integer,
     start_boottime_ns bigint,
     detail            jsonb       NOT NULL,
-    PRIMARY KEY (host_no, stream_id, seq, received_at)
+    PRIMARY KEY (host_no, stream_id, seq, received_at),
+    CONSTRAINT certificate CHECK (kind NOT IN ('session_ended', 'process_ended')
+        OR pg_catalog.jsonb_typeof(detail -> 'death') IS DISTINCT FROM 'object' OR observer.is_certificate(detail))
 ) PARTITION BY RANGE (received_at);
 CREATE INDEX event_of_host ON observer.event (host_no, at);
 -- Tiny, and enough for who follows what arrives.
@@ -232,19 +253,20 @@ CREATE POLICY own_rows ON observer.event TO observer_writer
     USING (host_no = ANY ((SELECT observer.own_hosts())::integer[]))
     WITH CHECK (host_no = ANY ((SELECT observer.own_hosts())::integer[]));
 
--- A host is present while its writer's own connection holds its lock. Anybody may take an advisory lock; nobody else has
--- that connection. On a standby locks of the primary cannot be seen.
+-- A host is present while its writer's own connection holds its lock. Anybody may take an advisory lock, and who connects
+-- often enough gets any process number; nobody else has that connection's role. On a standby locks of the primary cannot
+-- be seen.
 CREATE VIEW observer.hosts AS
 SELECT h.host, h.host_id,
     (l.pid IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery()) AS present,
     h.caught_up, h.certain, h.boot_id, h.version, h.last_commit_at, h.first_seen_at, h.generation, h.host_no
 FROM observer.host h
 LEFT JOIN (
-    SELECT DISTINCT k.objid::bigint AS host_no, k.pid
-    FROM pg_catalog.pg_locks k
+    SELECT DISTINCT k.objid::bigint AS host_no, k.pid, a.usename AS login
+    FROM pg_catalog.pg_locks k JOIN pg_catalog.pg_stat_activity a ON a.pid = k.pid
     WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1868723062 AND k.objsubid = 2
         AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
-) l ON l.host_no = h.host_no AND l.pid = h.backend_pid;
+) l ON l.host_no = h.host_no AND l.pid = h.backend_pid AND l.login = h.login;
 COMMENT ON VIEW observer.hosts IS 'Every host that ever mirrored here.';
 COMMENT ON COLUMN observer.hosts.host IS 'Its name when its daemon last connected. Names may repeat; host_id does not.';
 COMMENT ON COLUMN observer.hosts.host_id IS 'Who it is: made from the machine-id, which itself is not told.';
@@ -329,7 +351,7 @@ DECLARE
         "wrapper_pid": "The wrapper (sudo, env, script...) that the process runs under.",
         "starts": "Starts in this home, oldest first, at most 64.",
         "starts_24h": "How often a session began here in the last 24 hours; counts up to 64.",
-        "last_death_at": "When a process that stood for this session last died; null: not seen.",
+        "last_death_at": "When a process that stood for this session last died; null beside a kind: it is gone, and nobody knows since when.",
         "last_death_kind": "exited, signaled, oom_killed or unobserved (it is gone, and nobody saw it go).",
         "last_death_signal": "The signal, if one killed it.",
         "last_death_code": "The exit code, if it exited.",
@@ -378,6 +400,7 @@ GRANT SELECT ON observer.sessions, observer.live, observer.deaths, observer.even
 GRANT SELECT ON observer.migration TO observer_reader, observer_writer;
 GRANT SELECT, INSERT, UPDATE ON observer.host, observer.stream, observer.session TO observer_writer;
 GRANT SELECT, INSERT ON observer.event TO observer_writer;
-GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts() TO observer_writer;
+GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts(), observer.is_certificate(jsonb)
+    TO observer_writer;
 
 INSERT INTO observer.migration (version) VALUES (1);
