@@ -43,8 +43,7 @@ pub const HELPER_OF_MAX: usize = 16;
 /// Start times kept of a session; the oldest goes.
 pub const STARTS_MAX: usize = 64;
 
-/// Ancestors visited to decide whether a process is a root; beyond it the walk ends as if at the top
-/// (`Counters::lineage_cut`).
+/// Ancestors visited to decide whether a process is a root; beyond it the walk ends as if at the top.
 pub const LINEAGE_STEPS_MAX: usize = 4096;
 
 /// Bytes of a session's name; a longer one is cut.

@@ -14,7 +14,7 @@ mod status;
 
 use std::time::{Duration, Instant};
 
-use observer_core::input::Block;
+use observer_core::limits::PASS_RETRY_NS;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -40,8 +40,6 @@ const DRAIN_BUDGET: usize = 1024;
 const COMMIT_MAX: Duration = Duration::from_millis(100);
 /// After records came, counters that cost system calls are read once in this time.
 const COUNTERS_EVERY: Duration = Duration::from_secs(5);
-/// A pass that failed is tried again after this long, ns.
-const PASS_RETRY_NS: u64 = 1_000_000_000;
 /// Between a record's timestamp and its place in the ring its program may have been held up: for so long, ns, at most,
 /// as far as what the next daemon is told goes.
 const RECORD_LATE_NS: u64 = 10_000_000;
@@ -304,7 +302,9 @@ impl Daemon {
         }
         self.readings.go_on();
         for home in std::mem::take(&mut self.edge.owners) {
-            self.owners.ask(home);
+            if let Some(refused) = self.owners.ask(home) {
+                self.owner_known(&refused);
+            }
         }
         for (key, on) in self.edge.settle() {
             self.kernel.watch(key.tgid, on);
@@ -314,20 +314,17 @@ impl Daemon {
     fn memory_read(&mut self, outcome: Outcome) {
         self.readings.done(&outcome);
         for memory in outcome.memories {
-            let input = Input::Memory {
-                at: memory.at,
-                key: memory.key,
-                exec_id: memory.exec_id,
-                argv: Block { bytes: &memory.argv, truncated: memory.argv_truncated },
-                env: Block { bytes: &memory.env, truncated: memory.env_truncated },
-            };
-            self.core.handle(input, &mut self.edge);
+            self.core.handle(memory.input(), &mut self.edge);
         }
         self.perform();
     }
 
     fn owner_found(&mut self, found: &OwnerFound) {
         self.owners.done();
+        self.owner_known(found);
+    }
+
+    fn owner_known(&mut self, found: &OwnerFound) {
         let input = Input::HomeOwner { at: clock::boottime(), path: &found.path, uid: found.uid };
         self.core.handle(input, &mut self.edge);
     }
@@ -376,6 +373,11 @@ impl Daemon {
     /// Answers all that were asked at once: each hears of everything that happened before it asked.
     fn answer(&mut self, batch: Vec<Asked>) {
         let mut sure = self.drain_to(self.kernel.producer_position());
+        if batch.iter().any(|asked| matches!(asked.question, Question::Audit)) {
+            // What programs were skipped for is a loss that a pass heals, and no drift.
+            self.kernel.drops_by_kind();
+            self.note_drops();
+        }
         let blind = !self.kernel.blind_spots().is_empty();
         let needs_pass = batch.iter().any(|asked| match asked.question {
             // These show the terminal's foreground group, which no event tells.

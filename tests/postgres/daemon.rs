@@ -1,89 +1,18 @@
 //! The whole way: a process of this kernel, the daemon, a row in Postgres.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use observer::postgres::schema;
-use observer_tests::postgres::Server;
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Options, Pty, Puppet, Stage, eventually};
+use observer_tests::scene::Scene;
+use observer_tests::{Daemon, Options, Pty, eventually};
 use serde_json::Value;
 
 /// For a change to be in the database, on a machine that runs other tests.
 const SOON: Duration = Duration::from_secs(10);
-const DATABASE: &str = "postgres";
-
-/// A daemon, mirrored to a server of its own, whose one rule admits what is called `agent` below the stage's `homes`.
-struct Scene {
-    stage: Stage,
-    server: Server,
-    daemon: Daemon,
-}
-
-impl Scene {
-    #[track_caller]
-    fn new() -> Self {
-        let stage = Stage::new();
-        let server = Server::start(&[]);
-        server.psql(DATABASE, &schema::print(0).expect("the whole script"));
-        let config = format!(
-            "[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
-            server.url(DATABASE),
-            stage.mkdir("homes").display()
-        );
-        let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
-        Self { stage, server, daemon }
-    }
-
-    fn home(&self, name: &str) -> PathBuf {
-        self.stage.mkdir(Path::new("homes").join(name))
-    }
-
-    fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
-        let program = Some(self.stage.program("agent"));
-        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
-    }
-
-    #[track_caller]
-    fn sql(&self, statement: &str) -> String {
-        self.server.psql(DATABASE, statement)
-    }
-
-    /// Waits until the statement gives this.
-    #[track_caller]
-    fn gives(&self, statement: &str, wanted: &str, limit: Duration) {
-        eventually(statement, limit, || match self.sql(statement) {
-            found if found == wanted => Ok(()),
-            found => Err(found),
-        });
-    }
-
-    fn mirror(&self) -> Value {
-        self.daemon.status()["mirror"].clone()
-    }
-
-    /// Waits until the journal says that the database has all of it.
-    #[track_caller]
-    fn delivered(&self) {
-        eventually("all is delivered", Duration::from_secs(60), || {
-            let status = self.daemon.status();
-            let (mirror, journal) = (&status["mirror"], &status["journal"]);
-            let all = journal["delivered"] == journal["last_seq"] && journal["queued"] == 0;
-            if mirror["state"] == "ok" && mirror["pending"] == 0 && all {
-                Ok(())
-            } else {
-                Err(status.to_string())
-            }
-        });
-        let gapless = "SELECT count(*) = max(seq) AND count(*) = count(DISTINCT seq) FROM observer.events";
-        assert_eq!(self.sql(gapless), "t");
-    }
-}
 
 #[test]
 fn a_session_is_a_row_from_its_start_to_its_death() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(&[]);
     let home = scene.home("alpha");
     let pty = Pty::open();
     let agent = scene.agent(&home, Some(&pty));
@@ -121,7 +50,7 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
 
 #[test]
 fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let home = scene.home("alpha");
     let agent = scene.agent(&home, None);
     let state = "SELECT state FROM observer.sessions";
@@ -137,7 +66,7 @@ fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
 
 #[test]
 fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let home = scene.home("first");
     let first = scene.agent(&home, None);
     scene.gives("SELECT count(*) FROM observer.live", "1", SOON);
@@ -176,7 +105,7 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
 
 #[test]
 fn a_daemon_without_its_database_runs_and_says_so_and_ends_in_time() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(&[]);
     scene.server.stop();
     let mut daemon = {
         let home = scene.home("alpha");

@@ -3,6 +3,7 @@
 mod daemon;
 mod documented;
 mod forget;
+mod outage;
 mod schema;
 mod watch;
 mod writer;

@@ -1,5 +1,7 @@
 //! The service as it runs on a host.
 
+mod mirror;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

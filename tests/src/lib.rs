@@ -15,6 +15,7 @@ pub mod population;
 pub mod postgres;
 pub mod protocol;
 pub mod pty;
+pub mod scene;
 pub mod stage;
 pub mod text;
 pub mod tiny;

@@ -1,6 +1,8 @@
 //! `cargo xtask setup`: installs what is missing, one line a step. Running it again changes nothing.
 
-use anyhow::{Context, Result};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
 use crate::{apt, command};
@@ -12,6 +14,9 @@ pub(crate) struct Arguments {}
 /// Programs that the tests run, and Debian's packages that have them.
 const TEST_PROGRAMS: [(&str, &str); 4] =
     [("tmux", "tmux"), ("strace", "strace"), ("script", "bsdutils"), ("gcc", "gcc")];
+
+/// Where Debian has Postgres' programs, which are not on the search path there.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// Programs that `cargo xtask vm` runs, on this machine or in the guest.
 const VM_PROGRAMS: [(&str, &str); 7] = [
@@ -42,6 +47,8 @@ pub(crate) fn for_test() -> Result<Toolchain> {
         install_program(program, package)
             .with_context(|| format!("setup: {program}, which the tests run"))?;
     }
+    install("initdb", "postgresql", has_postgres)
+        .context("setup: Postgres, which the mirror's tests start")?;
     Ok(toolchain)
 }
 
@@ -64,13 +71,21 @@ pub(crate) fn for_vm() -> Result<Toolchain> {
 }
 
 fn install_program(program: &str, package: &str) -> Result<()> {
-    if command::find(program).is_some() {
+    install(program, package, || command::find(program).is_some())
+}
+
+fn install(program: &str, package: &str, is_present: impl Fn() -> bool) -> Result<()> {
+    if is_present() {
         eprintln!("setup: {program}: present");
         return Ok(());
     }
     eprintln!("setup: {program}: installing (package {package})");
     apt::install(&[package])?;
-    command::find(program)
-        .with_context(|| format!("package {package} is installed, but {program} is not on PATH"))
-        .map(drop)
+    ensure!(is_present(), "package {package} is installed, but {program} is not where it is looked for");
+    Ok(())
+}
+
+fn has_postgres() -> bool {
+    let mut versions = fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    versions.any(|version| version.path().join("bin/initdb").exists()) || command::find("initdb").is_some()
 }

@@ -46,8 +46,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     parts.push(part("unit tests", || counted(&mut unit_tests(workspace, filter))));
     if built {
-        parts.push(part("mirror tests", || counted(&mut mirror_tests(workspace, filter))));
-        parts.push(part("kernel tests", || counted(&mut kernel_tests(workspace, filter))));
+        let tests = |feature: &str, targets: &[&str]| {
+            counted(&mut feature_tests(workspace, feature, targets, filter))
+        };
+        parts.push(part("mirror tests", || tests("postgres", &["--test", "postgres"])));
+        parts.push(part("kernel tests", || tests("kernel", &[])));
         if filter.is_none() {
             parts.push(part("check", || check::everything(workspace).map(|()| Counts::default())));
             parts.push(part("service", || vm::container(workspace, false).map(Counts::passed)));
@@ -88,38 +91,14 @@ fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
     command
 }
 
-fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
-    let mut command = workspace.cargo(&[
-        "test",
-        "--no-fail-fast",
-        "--release",
-        "--package",
-        "observer-tests",
-        "--features",
-        "kernel",
-        "--",
-        // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
-        "--test-threads=2",
-    ]);
-    command.args(filter).env("OBSERVER_BIN", workspace.release_binary());
-    command
-}
-
-/// Against a Postgres server that they start.
-fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
-    let mut command = workspace.cargo(&[
-        "test",
-        "--no-fail-fast",
-        "--release",
-        "--package",
-        "observer-tests",
-        "--features",
-        "postgres",
-        "--test",
-        "postgres",
-        "--",
-        "--test-threads=2",
-    ]);
+/// Tests of the package `observer-tests` that `feature` turns on: of these targets, or all.
+fn feature_tests(workspace: &Workspace, feature: &str, targets: &[&str], filter: Option<&str>) -> Command {
+    let mut arguments = vec!["test", "--no-fail-fast", "--release", "--package", "observer-tests"];
+    arguments.extend(["--features", feature]);
+    arguments.extend(targets);
+    // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
+    arguments.extend(["--", "--test-threads=2"]);
+    let mut command = workspace.cargo(&arguments);
     command.args(filter).env("OBSERVER_BIN", workspace.release_binary());
     command
 }
@@ -188,7 +167,9 @@ fn summary(parts: &[Part]) -> String {
         lines.push(line.trim_end().to_owned());
     }
     if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
-        lines.push("  kernel tests, check and other kernels need the build: not run".to_owned());
+        lines.push(
+            "  mirror and kernel tests, check, service and other kernels need the build: not run".to_owned(),
+        );
     }
     lines.join("\n")
 }

@@ -35,7 +35,11 @@ impl DatabaseFlags {
     }
 
     /// Runs `work` on a connection to the database that the flags name.
-    pub fn with<T>(&self, work: impl AsyncFnOnce(Connected) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub fn with<T>(
+        &self,
+        purpose: Purpose,
+        work: impl AsyncFnOnce(Connected) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let Some(url) = self.url()? else {
             let message = "no database: name it with --database-url-file FILE, or, without a password, with --database-url";
             return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
@@ -45,9 +49,6 @@ impl DatabaseFlags {
             .enable_all()
             .build()
             .context("cannot start the event loop; raise the limit of open files")?;
-        runtime.block_on(async {
-            let connected = connect(&target, Purpose::Command).await;
-            work(connected.map_err(|trouble| anyhow::anyhow!("{}", trouble.message))?).await
-        })
+        runtime.block_on(async { work(connect(&target, purpose).await?).await })
     }
 }

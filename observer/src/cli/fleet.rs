@@ -4,21 +4,20 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::Exit;
 use super::watch::shown;
-use super::{Exit, Failure};
 use crate::postgres::connect::Connected;
 use crate::postgres::follow::{Follow, Frame};
 use crate::postgres::schema;
-use crate::postgres::sqlstate::Trouble;
 use crate::show::bytes::from_json;
 use crate::socket::hub::{Interest, Scope};
 
 /// Writes the state, then what changes, until the connection ends.
 pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyhow::Result<Exit> {
-    schema::check(&connected.client).await.map_err(gone)?;
+    schema::check(&connected.client).await?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     let mut json_out = io::BufWriter::new(io::stdout());
-    let (mut follow, mut frames) = Follow::begin(connected).await.map_err(gone)?;
+    let (mut follow, mut frames) = Follow::begin(connected).await?;
     let mut seq = 0_u64;
     loop {
         for mut frame in frames.into_iter().filter(|frame| wanted(&interest, frame)) {
@@ -33,7 +32,7 @@ pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyh
         }
         json_out.flush()?;
         out.flush()?;
-        frames = follow.next().await.map_err(gone)?;
+        frames = follow.next().await?;
     }
 }
 
@@ -43,8 +42,4 @@ fn wanted(interest: &Interest, frame: &Frame) -> bool {
         (Some(name), Some(home)) => interest.wants(Scope::Session { name: &name, home: &home }),
         _ => interest.wants(Scope::Always),
     }
-}
-
-fn gone(trouble: Trouble) -> Failure {
-    Failure { exit: Exit::Unknown, message: trouble.message }
 }

@@ -1,21 +1,17 @@
 //! `observer history --database-url …`: one host or all.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::history::Shown;
-use super::{Exit, Failure};
+use super::history::{COLUMNS, Shown};
 use crate::journal::Entry;
 use crate::journal::reader::Stored;
 use crate::postgres::connect::Connected;
 use crate::postgres::history::{Past, Wanted, each};
 use crate::postgres::schema;
 use crate::show::bytes::{from_json, to_line};
-use crate::show::table::{Align, Cell, Table};
-
-/// Rows of a table: their columns are as wide as they need.
-const TABLE_ROWS: usize = 1_024;
+use crate::show::table::{Align, Cell, LongTable};
 
 /// How to write it.
 pub struct Form {
@@ -34,10 +30,9 @@ pub async fn tell(
     form: &Form,
     out: &mut impl Write,
 ) -> anyhow::Result<u64> {
-    schema::check(&connected.client)
-        .await
-        .map_err(|trouble| Failure { exit: Exit::Unknown, message: trouble.message })?;
-    let mut tables = Tables { rows: Vec::new(), first: true, width: form.width };
+    schema::check(&connected.client).await?;
+    let columns: Vec<_> = std::iter::once(("HOST", Align::Left)).chain(COLUMNS).collect();
+    let mut table = LongTable::new(&columns, form.width);
     let mut found = 0;
     each(&mut connected.client, wanted, |past| {
         let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
@@ -51,12 +46,12 @@ pub async fn tell(
         } else {
             let mut row = vec![Cell::new(to_line(past.host.as_bytes()).into_owned())];
             row.extend(shown.row(&stored(&past)));
-            tables.push(row, out)?;
+            table.push(row, out)?;
         }
         Ok(())
     })
     .await?;
-    tables.flush(out)?;
+    table.flush(out)?;
     Ok(found)
 }
 
@@ -92,38 +87,5 @@ fn stored(past: &Past) -> Stored {
             start_boottime_ns: None,
             detail: past.detail.clone(),
         },
-    }
-}
-
-struct Tables {
-    rows: Vec<Vec<Cell>>,
-    first: bool,
-    width: Option<usize>,
-}
-
-impl Tables {
-    fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
-        self.rows.push(row);
-        if self.rows.len() >= TABLE_ROWS { self.flush(out) } else { Ok(()) }
-    }
-
-    fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let columns = [
-            ("HOST", Align::Left),
-            ("WHEN", Align::Left),
-            ("EVENT", Align::Left),
-            ("NAME", Align::Left),
-            ("PID", Align::Right),
-            ("COMMAND", Align::Left),
-            ("HOW", Align::Left),
-            ("HOME", Align::Left),
-        ];
-        let mut table = Table::new(&columns);
-        self.rows.drain(..).for_each(|row| table.push(row));
-        let skip = usize::from(!std::mem::take(&mut self.first));
-        table.lines(self.width).skip(skip).try_for_each(|line| writeln!(out, "{line}"))
     }
 }

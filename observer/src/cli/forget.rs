@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
+use crate::postgres::connect::Purpose;
 use crate::postgres::forget::{Found, Outcome, find, forget};
 use crate::show::bytes::to_line;
 
@@ -20,7 +21,7 @@ pub struct Forget {
 impl Forget {
     /// 0 forgotten; 1 there is none, or its daemon is there; 3 several have that name.
     pub fn run(self) -> anyhow::Result<Exit> {
-        self.database.with(async |mut connected| {
+        self.database.with(Purpose::Change, async |mut connected| {
             let found = find(&connected.client, &self.host).await?;
             let host = one(&self.host, &found)?;
             let name = format!("{} (host_id {})", to_line(host.host.as_bytes()), host.host_id);

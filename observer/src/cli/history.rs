@@ -1,8 +1,8 @@
 //! `observer history`
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anstyle::Style;
@@ -14,21 +14,33 @@ use serde::Deserialize;
 
 use super::database::DatabaseFlags;
 use super::fleet_history::{self, Form};
-use super::{Exit, Failure, JOURNAL_NAME, STATE_DIR_DEFAULT, term};
+use super::{Exit, Failure, JOURNAL_NAME, STATE_DIR_DEFAULT, home, term};
 use crate::clock;
 use crate::config::span;
 use crate::journal::Gap;
 use crate::journal::reader::{Filter, Reader, Stored};
+use crate::postgres::connect::Purpose;
 use crate::postgres::history::Wanted;
 use crate::show::bytes::{Text, to_json, to_line};
 use crate::show::change::journaled;
 use crate::show::death::DeathJson;
 use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::show::table::{Align, Cell, Table};
+use crate::show::table::{Align, Cell, LongTable};
 
 /// Entries read at a time, and their bytes.
 const READ_MAX: usize = 1_024;
 const READ_BYTES_MAX: usize = 4 << 20;
+
+/// Of [`Shown::row`].
+pub const COLUMNS: [(&str, Align); 7] = [
+    ("WHEN", Align::Left),
+    ("EVENT", Align::Left),
+    ("NAME", Align::Left),
+    ("PID", Align::Right),
+    ("COMMAND", Align::Left),
+    ("HOW", Align::Left),
+    ("HOME", Align::Left),
+];
 
 /// Reads the journal's file: with a daemon or without. Needs root, or the group observer.
 #[derive(Args)]
@@ -153,9 +165,11 @@ impl History {
             let message = "a journal and a database cannot both be read: leave one out";
             return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
         }
-        let session = self.session.as_ref().map(|session| to_json(session.as_bytes()).into_owned());
-        let is_home = session.as_ref().is_some_and(|session| session.starts_with('/'));
-        let (home, name) = if is_home { (session, None) } else { (None, session) };
+        let text = |bytes: &[u8]| to_json(bytes).into_owned();
+        let (home, name) = match self.session.as_ref().map(|session| session.as_bytes()) {
+            Some(home) if home.starts_with(b"/") => (Some(text(home::plain(home))), None),
+            name => (None, name.map(text)),
+        };
         let wanted = Wanted {
             host: self.host.clone(),
             since_us: self.since.map(|ns| ns.div_euclid(1_000)),
@@ -165,9 +179,9 @@ impl History {
             ends: self.violent,
         };
         let form = Form { json: self.json, violent: self.violent, width };
-        let found = self
-            .database
-            .with(async |connected| fleet_history::tell(connected, &wanted, &form, out).await)?;
+        let found = self.database.with(Purpose::Read, async |connected| {
+            fleet_history::tell(connected, &wanted, &form, out).await
+        })?;
         if found > 0 {
             return Ok(Exit::Found);
         }
@@ -219,7 +233,6 @@ impl History {
         })
     }
 
-    /// A table for each thousand entries: their columns are as wide as they need.
     fn print(
         &self,
         reader: &Reader,
@@ -227,43 +240,20 @@ impl History {
         out: &mut impl Write,
         width: Option<usize>,
     ) -> anyhow::Result<u64> {
-        let columns = [
-            ("WHEN", Align::Left),
-            ("EVENT", Align::Left),
-            ("NAME", Align::Left),
-            ("PID", Align::Right),
-            ("COMMAND", Align::Left),
-            ("HOW", Align::Left),
-            ("HOME", Align::Left),
-        ];
-        let mut rows: Vec<Vec<Cell>> = Vec::new();
-        let mut first = true;
-        let mut flush = |rows: &mut Vec<Vec<Cell>>| -> io::Result<()> {
-            let mut table = Table::new(&columns);
-            rows.drain(..).for_each(|row| table.push(row));
-            let skip = usize::from(!std::mem::take(&mut first));
-            table.lines(width).skip(skip).try_for_each(|line| writeln!(out, "{line}"))
-        };
-        let found = self.each(reader, filter, |stored, shown| {
-            rows.push(shown.row(stored));
-            if rows.len() >= READ_MAX { flush(&mut rows) } else { Ok(()) }
-        })?;
-        if !rows.is_empty() {
-            flush(&mut rows)?;
-        }
+        let mut table = LongTable::new(&COLUMNS, width);
+        let found = self.each(reader, filter, |stored, shown| table.push(shown.row(stored), out))?;
+        table.flush(out)?;
         Ok(found)
     }
 }
 
 /// A home as the journal has it: what was typed, or where that leads by a symlink.
 fn known_home(reader: &Reader, typed: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let end = typed.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
-    let plain = typed.get(..end).unwrap_or(typed).to_vec();
-    if reader.knows_home(&plain)? {
-        return Ok(plain);
+    let plain = home::plain(typed);
+    if reader.knows_home(plain)? {
+        return Ok(plain.to_vec());
     }
-    let path = std::fs::canonicalize(OsStr::from_bytes(&plain));
-    Ok(path.map_or(plain, |path| path.into_os_string().into_vec()))
+    Ok(home::resolved(plain).unwrap_or_else(|| plain.to_vec()))
 }
 
 /// What a person is shown of an entry.
@@ -322,13 +312,7 @@ impl Shown<'_> {
     }
 
     fn end(&self) -> String {
-        match (&self.death, self.end_reason.as_deref()) {
-            (Some(death), _) => death.words(),
-            (None, Some("execed_away")) => "became another program".into(),
-            (None, Some("replaced")) => "its home was replaced".into(),
-            (None, Some("not_admitted")) => "no rule admits it any more".into(),
-            _ => String::new(),
-        }
+        DeathJson::end_words(self.death.as_ref(), self.end_reason.as_deref())
     }
 
     /// What a gap of the journal itself is.

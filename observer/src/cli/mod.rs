@@ -8,6 +8,7 @@ mod fleet;
 mod fleet_history;
 mod forget;
 mod history;
+mod home;
 mod list;
 mod once;
 mod pid;

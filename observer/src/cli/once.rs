@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use observer_core::audit::{Audit, Report};
-use observer_core::input::Block;
 use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
@@ -125,13 +124,6 @@ fn read_memory(core: &mut Core, reader: MemoryReader, wants: Wants) {
         return;
     }
     for memory in memories.recv_timeout(ARGV_WAIT).into_iter().flatten().flatten() {
-        let input = Input::Memory {
-            at: memory.at,
-            key: memory.key,
-            exec_id: memory.exec_id,
-            argv: Block { bytes: &memory.argv, truncated: memory.argv_truncated },
-            env: Block { bytes: &memory.env, truncated: memory.env_truncated },
-        };
-        core.handle(input, &mut Wants::default());
+        core.handle(memory.input(), &mut Wants::default());
     }
 }

@@ -1,12 +1,12 @@
 //! `observer pid`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::Args;
 
-use super::{Exit, term};
+use super::{Exit, home, term};
 use crate::show::answer::ListAnswer;
 use crate::show::bytes::to_line;
 use crate::show::session::SessionJson;
@@ -65,16 +65,12 @@ fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s Sessi
     let at = |path: &[u8]| -> Vec<_> {
         sessions.iter().filter(|session| session.home.as_bytes() == path).collect()
     };
-    let end = wanted.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
-    let plain = wanted.get(..end).unwrap_or(wanted);
+    let plain = home::plain(wanted);
     let found = at(plain);
     if !found.is_empty() {
         return found;
     }
-    match std::fs::canonicalize(std::ffi::OsStr::from_bytes(plain)) {
-        Ok(path) => at(&path.into_os_string().into_vec()),
-        Err(_) => found,
-    }
+    home::resolved(plain).map_or(found, |path| at(&path))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
+use crate::postgres::connect::Purpose;
 use crate::postgres::schema::{self, Applied};
 
 /// The mirror's tables and views, in a Postgres database.
@@ -38,8 +39,9 @@ impl Schema {
                 super::term::print_text(&script)?;
             }
             Verb::Apply { database } => {
-                let Applied { from, to } =
-                    database.with(async |mut connected| schema::apply(&mut connected.client).await)?;
+                let Applied { from, to } = database.with(Purpose::Change, async |mut connected| {
+                    schema::apply(&mut connected.client).await
+                })?;
                 match from {
                     0 => println!("created the schema observer, version {to}"),
                     from if from == to => println!("the schema observer is at version {to} already"),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure, fleet};
+use crate::postgres::connect::Purpose;
 use crate::show::bytes::{Text, to_line};
 use crate::show::death::DeathJson;
 use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
@@ -69,7 +70,8 @@ impl Watch {
             return Err(usage("--all: only sessions are mirrored; leave it out".into()).into());
         }
         let interest = Interest::new(false, self.glob.as_deref()).map_err(usage)?;
-        self.database.with(async |connected| fleet::watch(connected, interest, self.json).await)
+        self.database
+            .with(Purpose::Read, async |connected| fleet::watch(connected, interest, self.json).await)
     }
 }
 
@@ -153,12 +155,7 @@ impl Frame<'_> {
     }
 
     fn end(&self) -> String {
-        let reason = match (&self.death, self.end_reason.as_deref()) {
-            (Some(death), _) => death.words(),
-            (None, Some("execed_away")) => "became another program".into(),
-            (None, Some("replaced")) => "its home was replaced".into(),
-            _ => String::new(),
-        };
+        let reason = DeathJson::end_words(self.death.as_ref(), self.end_reason.as_deref());
         to_line(reason.as_bytes()).into_owned()
     }
 }
@@ -200,5 +197,7 @@ mod tests {
         assert!(ended(r#"{"kind":"signaled","signal":9,"signal_name":"SIGKILL"}"#).ends_with("SIGKILL"));
         assert!(ended(r#"{"kind":"exited","code":3}"#).ends_with("exit 3"));
         assert!(ended(r#"{"kind":"signaled","signal_name":"SIG\u001b"}"#).ends_with(r"SIG\x1b"));
+        let frame = r#"{"kind":"session_ended","name":"a","pid":7,"death":null,"end_reason":"not_admitted"}"#;
+        assert!(plain(frame, false).unwrap().ends_with("no rule admits it any more"));
     }
 }

@@ -21,6 +21,8 @@ use crate::postgres::status::Status;
 
 /// Between two signs of life. The server ends presence after three that it misses.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// While changes are not on the disk: the mirror has to find out soon whether they get there.
+const BEAT_BEHIND: Duration = Duration::from_secs(1);
 
 /// The loop's side.
 pub enum Link {
@@ -54,9 +56,17 @@ impl Link {
             eprintln!("observer: warning: {why}");
             return Ok((Self::Off(Some(why.into())), questions));
         };
+        let (host_id, host) = match boot::host_id().and_then(|id| Ok((id, boot::hostname()?))) {
+            Ok(who) => who,
+            Err(error) => {
+                let why = format!("nothing is mirrored: {error:#}");
+                eprintln!("observer: warning: {why}");
+                return Ok((Self::Off(Some(why)), questions));
+            }
+        };
         let identity = Identity {
-            host_id: boot::host_id()?,
-            host: boot::hostname()?,
+            host_id,
+            host,
             boot_id: Uuid::parse_str(boot_id).context("the kernel's boot_id is no UUID; report this")?,
             version: env!("CARGO_PKG_VERSION").into(),
         };
@@ -78,8 +88,11 @@ impl Link {
     /// The loop goes round.
     pub fn beat(&mut self, journal: Option<&Journal>) {
         let Self::On { beat: beats, due, .. } = self else { return };
-        if *due <= Instant::now() {
-            *due = Instant::now() + BEAT_EVERY;
+        let now = Instant::now();
+        let every = if journal.is_some_and(Journal::is_behind) { BEAT_BEHIND } else { BEAT_EVERY };
+        *due = (*due).min(now + every);
+        if *due <= now {
+            *due = now + every;
             beats.send_replace(beat(journal));
         }
     }
@@ -167,8 +180,9 @@ impl History for FromJournal {
             return Ok(Vec::new());
         };
         let read = reader.read_after(seq, &Filter::default(), entries_max, bytes_max);
-        if read.is_err() {
+        if let Err(error) = &read {
             self.reader = None;
+            self.journal.read_failed(stream_id, error);
         }
         let event = |stored: crate::journal::reader::Stored| Event {
             seq: stored.seq,

@@ -30,21 +30,18 @@ pub struct Owners {
 impl Owners {
     /// None under way; results come on the channel.
     pub fn new() -> (Self, mpsc::Receiver<OwnerFound>) {
-        // Room for every look-up and every refusal between two turns of the loop.
-        let (results, found) = mpsc::channel(2 * LOOKUPS_MAX);
+        let (results, found) = mpsc::channel(LOOKUPS_MAX);
         (Self { results, under_way: 0, refused: 0 }, found)
     }
 
-    /// Wants the owner of `home`.
-    pub fn ask(&mut self, home: Home) {
+    /// Wants the owner of `home`. The answer comes on the channel, but for one that is not looked up: that is given back.
+    pub fn ask(&mut self, home: Home) -> Option<OwnerFound> {
         // A path in another mount namespace means another directory here, and what processes publish of
         // themselves is not opened.
         let elsewhere = home.mnt_ns.is_some() || is_of_proc(&home.path);
         if elsewhere || self.under_way >= LOOKUPS_MAX {
             self.refused += u64::from(!elsewhere);
-            self.under_way +=
-                usize::from(self.results.try_send(OwnerFound { path: home.path, uid: None }).is_ok());
-            return;
+            return Some(OwnerFound { path: home.path, uid: None });
         }
         self.under_way += 1;
         let results = self.results.clone();
@@ -52,6 +49,7 @@ impl Owners {
             let uid = std::fs::metadata(Path::new(OsStr::from_bytes(&home.path))).ok().map(|meta| meta.uid());
             let _ = results.blocking_send(OwnerFound { path: home.path, uid });
         });
+        None
     }
 
     /// One result was taken from the channel.
@@ -93,9 +91,14 @@ mod tests {
             (b"/no/where", None, None),
         ];
         for (path, mnt_ns, uid) in cases {
-            owners.ask(home(path, mnt_ns));
-            let answer = found.recv().await.unwrap();
-            owners.done();
+            let answer = match owners.ask(home(path, mnt_ns)) {
+                Some(refused) => refused,
+                None => {
+                    let answer = found.recv().await.unwrap();
+                    owners.done();
+                    answer
+                }
+            };
             assert_eq!((&*answer.path, answer.uid), (path, uid));
         }
     }
@@ -103,12 +106,10 @@ mod tests {
     #[tokio::test]
     async fn every_look_up_is_answered_also_beyond_the_bound() {
         let (mut owners, mut found) = Owners::new();
-        let asked = LOOKUPS_MAX + 10;
-        for _ in 0..asked {
-            owners.ask(home(b"/", None));
-        }
-        assert_eq!(owners.refused(), 10);
-        for _ in 0..asked {
+        let asked = 4 * LOOKUPS_MAX;
+        let refused = (0..asked).filter_map(|_| owners.ask(home(b"/", None))).count();
+        assert_eq!((refused, owners.refused()), (3 * LOOKUPS_MAX, 3 * LOOKUPS_MAX as u64));
+        for _ in refused..asked {
             assert_eq!(&*found.recv().await.unwrap().path, b"/");
         }
     }

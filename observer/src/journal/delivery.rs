@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Committed;
+use super::file::{Trouble, trouble};
 use super::queue::Queue;
 
 /// See the module.
@@ -22,7 +23,7 @@ impl Delivery {
         Self { queue, committed, path }
     }
 
-    /// Who this state directory is, among daemons (`hosts.instance_id`); `None` while it cannot be read.
+    /// Who this state directory is, among daemons (`host.instance_id` in the mirror); `None` while it cannot be read.
     pub fn instance_id(&self) -> Option<Arc<str>> {
         self.queue.instance_id()
     }
@@ -46,6 +47,15 @@ impl Delivery {
     /// new stream begins, so that no number is given twice.
     pub fn begin_anew(&self, stream_id: &str) {
         self.queue.begin_anew(stream_id);
+    }
+
+    /// A reader of `stream_id` met this error. Where it says that the file is damaged, the writer looks: it may never come to
+    /// that page by itself.
+    pub fn read_failed(&self, stream_id: &str, error: &anyhow::Error) {
+        let sqlite = error.downcast_ref::<rusqlite::Error>();
+        if sqlite.is_some_and(|error| trouble(error) == Trouble::Corrupt) {
+            self.queue.doubt(stream_id);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn fold(live: &mut Live, entry: &Entry) {
     }
 }
 
-/// The same in the file; in the transaction that adds the entry.
+/// The same in the file, where `entry` was added under `seq` in this transaction.
 pub fn apply(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
     let Some((lives, home, mnt_ns)) = says(entry) else { return Ok(()) };
     if !lives {
@@ -57,21 +57,10 @@ pub fn apply(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()>
     let mut insert = conn.prepare_cached(
         "INSERT OR REPLACE INTO live
             (home, home_mnt_ns, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         SELECT home, ifnull(home_mnt_ns, 0), seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id
+         FROM entry WHERE seq = ?",
     )?;
-    let values = params![
-        home,
-        mnt_ns,
-        seq.cast_signed(),
-        entry.at_unix_ns,
-        entry.boottime_ns.cast_signed(),
-        entry.kind,
-        entry.name,
-        entry.pid,
-        entry.start_boottime_ns.map(u64::cast_signed),
-        entry.boot_id,
-    ];
-    insert.execute(values).map(|_| ())
+    insert.execute([seq.cast_signed()]).map(|_| ())
 }
 
 /// Entries up to `seq` are about to go: what they say of sessions that live is kept.

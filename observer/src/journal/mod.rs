@@ -53,7 +53,7 @@ pub struct Options {
     pub max_age: Duration,
     /// This boot, for the entries that the journal writes itself.
     pub boot_id: String,
-    /// Somebody delivers: entries count as undelivered until [`Journal::acknowledged`].
+    /// Somebody delivers: entries count as undelivered until [`Delivery::acknowledged`].
     pub delivers: bool,
 }
 
@@ -258,6 +258,11 @@ impl Journal {
     /// The stream and the newest number given in it, committed or not; changes that got none so far.
     pub fn numbered(&self) -> (Arc<str>, u64, u64) {
         self.queue.numbered()
+    }
+
+    /// Whether changes are not on the disk yet.
+    pub fn is_behind(&self) -> bool {
+        self.queue.waiting() > 0
     }
 
     /// For `status`: from memory, without the disk.

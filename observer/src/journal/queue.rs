@@ -37,6 +37,8 @@ pub enum Work {
     Write(Vec<(u64, Arc<Entry>)>),
     /// Set this stream aside first.
     BeginAnew,
+    /// A reader says that the file is damaged: see.
+    Check,
     /// Nothing is left and the daemon stops.
     Stop,
 }
@@ -74,6 +76,7 @@ struct State {
     acknowledged: u64,
     acknowledged_seen: u64,
     begin_anew: bool,
+    doubted: bool,
     stopping: bool,
     /// Why the last write failed: the reason that a loss is given.
     failing: Option<&'static str>,
@@ -110,6 +113,7 @@ impl Queue {
             acknowledged: 0,
             acknowledged_seen: 0,
             begin_anew: false,
+            doubted: false,
             stopping: false,
             failing: None,
             status: Status { state: "ok".into(), limit_bytes: options.max_bytes, ..Status::default() },
@@ -150,7 +154,7 @@ impl Queue {
         let mut state = self.lock();
         let failing = state.failing.is_some();
         let idle = |state: &mut State| {
-            let news = !state.entries.is_empty() || state.lost.count > 0 || state.begin_anew;
+            let news = !state.entries.is_empty() || state.lost.count > 0 || state.begin_anew || state.doubted;
             !state.stopping && (failing || !news) && state.acknowledged == state.acknowledged_seen
         };
         if idle(&mut state) {
@@ -160,6 +164,9 @@ impl Queue {
         state.acknowledged_seen = state.acknowledged;
         if std::mem::take(&mut state.begin_anew) {
             return Work::BeginAnew;
+        }
+        if std::mem::take(&mut state.doubted) {
+            return Work::Check;
         }
         if state.entries.is_empty() && state.is_open() {
             state.settle_lost();
@@ -278,7 +285,7 @@ impl Queue {
         Arc::clone(&self.news)
     }
 
-    /// See [`super::Journal::instance_id`].
+    /// See [`super::Delivery::instance_id`].
     pub fn instance_id(&self) -> Option<Arc<str>> {
         self.lock().instance_id.clone()
     }
@@ -308,6 +315,15 @@ impl Queue {
         let mut state = self.lock();
         if *state.stream_id == *stream_id {
             state.begin_anew = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// See [`super::Delivery::read_failed`].
+    pub fn doubt(&self, stream_id: &str) {
+        let mut state = self.lock();
+        if *state.stream_id == *stream_id {
+            state.doubted = true;
             self.wake.notify_one();
         }
     }

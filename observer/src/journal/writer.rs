@@ -151,6 +151,10 @@ impl Writer {
                     self.give_up("mirror_ahead", message.into());
                     Ok(())
                 }
+                Work::Check => {
+                    self.unchecked = true;
+                    self.step(&[])
+                }
                 Work::Write(batch) => self.step(&batch),
             };
             self.note(0);

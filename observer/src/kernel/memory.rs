@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use observer_common::limits::{ARGV_MAX, ENV_MAX};
 use observer_core::decode::decode;
+use observer_core::input::Block;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 
 use super::{pass::Passes, sys};
@@ -36,6 +37,19 @@ pub struct Memory {
     pub env: Vec<u8>,
     /// There is more of it.
     pub env_truncated: bool,
+}
+
+impl Memory {
+    /// As the core hears it.
+    pub fn input(&self) -> Input<'_> {
+        Input::Memory {
+            at: self.at,
+            key: self.key,
+            exec_id: self.exec_id,
+            argv: Block { bytes: &self.argv, truncated: self.argv_truncated },
+            env: Block { bytes: &self.env, truncated: self.env_truncated },
+        }
+    }
 }
 
 /// Where a process keeps what is asked for.

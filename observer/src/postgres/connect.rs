@@ -2,19 +2,24 @@
 //! limits need, refused where a pooler stands between.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::lookup_host;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use super::sqlstate::{Trouble, Verdict};
 use super::target::{HostTarget, Target};
 
-/// TCP, TLS and login of one host, all together, unless `connect_timeout` says otherwise.
+/// TCP, TLS and login at one address, all together, unless `connect_timeout` says otherwise.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
 /// How long what was sent may stay unacknowledged by the peer's kernel.
 const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// The first version with `idle_session_timeout`.
@@ -23,8 +28,10 @@ pub(super) const SERVER_VERSION_MIN: i32 = 140_000;
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A command that a person waits for.
-    Command,
+    /// A command that reads, and a person waits for it.
+    Read,
+    /// One that writes: not to a standby.
+    Change,
     /// The daemon's: holds the presence lock.
     Presence,
 }
@@ -57,6 +64,16 @@ pub struct Connected {
     pub host: String,
     /// The server's process for it.
     pub backend_pid: i32,
+    _socket: Socket,
+}
+
+/// The task that has the socket: with it the socket is closed, whatever the server has not answered yet.
+struct Socket(AbortHandle);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Connects to the first of `target`'s hosts that accepts and serves what is asked for. The error is that of the host
@@ -64,26 +81,59 @@ pub struct Connected {
 pub async fn connect(target: &Target, purpose: Purpose) -> Result<Connected, Trouble> {
     let mut worst: Option<Trouble> = None;
     for host in target.hosts() {
-        let name = host.name.clone();
-        match connect_host(target, host, purpose).await {
-            Ok(connected) => return Ok(connected),
-            Err(trouble) => {
-                let trouble = Trouble { message: format!("{name}: {}", trouble.message), ..trouble };
-                let graver = |worst: &Trouble| {
-                    matches!(worst.verdict, Verdict::Stop(_)) || !matches!(trouble.verdict, Verdict::Stop(_))
-                };
-                if !worst.as_ref().is_some_and(graver) {
-                    worst = Some(trouble);
-                }
+        let wait = host.config.get_connect_timeout().copied().filter(|wait| !wait.is_zero());
+        let wait = wait.unwrap_or(CONNECT_WAIT);
+        let found = addresses(&host.config, wait).await;
+        let attempts = match found {
+            Ok(configs) => configs.into_iter().map(Ok).collect(),
+            Err(trouble) => vec![Err(trouble)],
+        };
+        for attempt in attempts {
+            let reached = match attempt {
+                Ok(config) => connect_address(target, &host, config, wait, purpose).await,
+                Err(trouble) => Err(trouble),
+            };
+            let trouble = match reached {
+                Ok(connected) => return Ok(connected),
+                Err(trouble) => trouble,
+            };
+            let trouble = Trouble { message: format!("{}: {}", host.name, trouble.message), ..trouble };
+            let graver = |worst: &Trouble| {
+                matches!(worst.verdict, Verdict::Stop(_)) || !matches!(trouble.verdict, Verdict::Stop(_))
+            };
+            if !worst.as_ref().is_some_and(graver) {
+                worst = Some(trouble);
             }
         }
     }
     Err(worst.unwrap_or_else(|| Trouble::new(Verdict::Stop(""), "no host; name one with host=")))
 }
 
-async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Result<Connected, Trouble> {
-    let HostTarget { mut config, name, mode } = host;
-    let wait = config.get_connect_timeout().copied().filter(|wait| !wait.is_zero()).unwrap_or(CONNECT_WAIT);
+/// The addresses of a host, each to be tried for itself: one that is silent takes no time from the next.
+async fn addresses(config: &Config, wait: Duration) -> Result<Vec<Config>, Trouble> {
+    let ([Host::Tcp(name)], []) = (config.get_hosts(), config.get_hostaddrs()) else {
+        return Ok(vec![config.clone()]);
+    };
+    let unknown = |why: String| Trouble::new(Verdict::Reconnect, format!("its address is not found: {why}"));
+    let looked = timeout(wait, lookup_host((name.as_str(), 0))).await;
+    let found = looked
+        .map_err(|_| unknown(format!("no answer within {} s", wait.as_secs())))?
+        .map_err(|error| unknown(error.to_string()))?;
+    let at = |address: SocketAddr| {
+        let mut config = config.clone();
+        config.hostaddr(address.ip());
+        config
+    };
+    Ok(found.take(ADDRESSES_MAX).map(at).collect())
+}
+
+async fn connect_address(
+    target: &Target,
+    host: &HostTarget,
+    mut config: Config,
+    wait: Duration,
+    purpose: Purpose,
+) -> Result<Connected, Trouble> {
     config.connect_timeout(wait);
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_UNACKNOWLEDGED);
@@ -94,20 +144,22 @@ async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Re
     if purpose == Purpose::Presence {
         let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
         config.options(given + &options());
+    }
+    if purpose != Purpose::Read {
         // A standby takes no mirror, whatever the connection string allows.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let reach = async {
-        let (client, ended, hints) = match config.get_ssl_mode() {
+        let (client, socket, ended, hints) = match config.get_ssl_mode() {
             SslMode::Disable => open(&config, NoTls).await?,
             _ => {
-                let tls = target.tls().connector(mode);
+                let tls = target.tls().connector(host.mode);
                 let tls = tls.map_err(|error| Trouble::new(Verdict::Stop(""), format!("{error:#}")))?;
                 open(&config, tls).await?
             }
         };
         let backend_pid = look(&client, purpose).await?;
-        Ok(Connected { client, ended, hints, host: name, backend_pid })
+        Ok(Connected { client, ended, hints, host: host.name.clone(), backend_pid, _socket: socket })
     };
     match timeout(wait, reach).await {
         Ok(reached) => reached,
@@ -119,7 +171,7 @@ async fn connect_host(target: &Target, host: HostTarget, purpose: Purpose) -> Re
 async fn open<T>(
     config: &Config,
     tls: T,
-) -> Result<(Client, oneshot::Receiver<Trouble>, Arc<Notify>), Trouble>
+) -> Result<(Client, Socket, oneshot::Receiver<Trouble>, Arc<Notify>), Trouble>
 where
     T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
     T::Stream: Send + 'static,
@@ -128,7 +180,7 @@ where
     let (tell, ended) = oneshot::channel();
     let hints = Arc::new(Notify::new());
     let hint = Arc::clone(&hints);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let trouble = loop {
             match poll_fn(|context| connection.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(_))) => hint.notify_one(),
@@ -140,7 +192,7 @@ where
         // Whoever waited may have gone on.
         let _ = tell.send(trouble);
     });
-    Ok((client, ended, hints))
+    Ok((client, Socket(task.abort_handle()), ended, hints))
 }
 
 /// A pooler does not know the settings that stand in the first message, and says so in its own words.

@@ -17,8 +17,9 @@ use super::sqlstate::{Trouble, Verdict};
 use super::status::Shared;
 use super::target::DatabaseUrl;
 use super::usernames::Directory;
-use super::write::{Position, Writer};
+use super::write::{Position, Rejected, Writer};
 use super::{schema, sql};
+use crate::show::bytes::to_line;
 
 /// Entries in one batch.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -38,6 +39,8 @@ const RETRY_WAIT: Duration = Duration::from_millis(250);
 const MAINTAIN_EVERY: Duration = Duration::from_secs(3600);
 /// Hints: at most one in this time.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
+/// That the database refuses data is logged no more often.
+const REJECTED_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// While a backlog is delivered the state is taken from the map this often, if there is news.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,7 @@ pub struct Delivery {
     users: Directory,
     former: Former,
     delivered: bool,
+    rejected_told_at: Option<Instant>,
     stop: watch::Receiver<bool>,
 }
 
@@ -73,7 +77,7 @@ impl Delivery {
     /// Connected to nothing yet.
     pub fn new(feed: Feed, shape: Shape, status: Shared, stop: watch::Receiver<bool>) -> Self {
         let (users, former) = (Directory::default(), Former::default());
-        Self { feed, shape, status, users, former, delivered: false, stop }
+        Self { feed, shape, status, users, former, delivered: false, rejected_told_at: None, stop }
     }
 
     /// The last connection was good for something.
@@ -134,7 +138,7 @@ impl Delivery {
         let (client, names) = (&connected.client, self.users.names());
         let done = reconcile(client, who, &map, extent.last_seq, self.shape, names).await?;
         self.former.generation = Some(done.tenure.generation);
-        self.status.update(|status| status.rejected += done.rejected);
+        self.rejected(&done.rejected);
         let writer = Writer::new(client, done.tenure).await?;
         let beat = self.feed.beat.borrow_and_update().clone();
         Ok(Open {
@@ -240,7 +244,7 @@ impl Delivery {
         let who = Who::Same(open.writer.tenure());
         let names = self.users.names();
         let done = reconcile(&open.connected.client, who, &map, last_seq, self.shape, names).await?;
-        self.status.update(|status| status.rejected += done.rejected);
+        self.rejected(&done.rejected);
         open.position = Position { stream_id: map.stream_id.to_string(), seq: done.cursor };
         open.state_after = map.after_seq;
         open.reconciled_at = Instant::now();
@@ -257,7 +261,9 @@ impl Delivery {
         }
         let read =
             self.feed.history.read_after(&extent.stream_id, cursor, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX);
-        let events = read.map_err(|error| Trouble::new(Verdict::Reconnect, format!("{error:#}")))?;
+        let mut events = read.map_err(|error| Trouble::new(Verdict::Reconnect, format!("{error:#}")))?;
+        // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
+        events.retain(|event| event.seq <= extent.last_seq);
         if events.is_empty() {
             // Set aside between the look at its extent and now.
             return self.pause(open, RETRY_WAIT).await;
@@ -287,10 +293,10 @@ impl Delivery {
             let done = items.iter().take_while(|item| item.seq <= open.position.seq).count();
             let left = items.get(done..).unwrap_or_default();
             let caught_up = items.last().is_some_and(|item| item.seq.cast_unsigned() >= last_seq);
-            let rejected = open.writer.rejected;
+            open.writer.rejected = Rejected::default();
             let outcome =
                 open.writer.write(&open.connected.client, left, &mut open.position, caught_up).await;
-            self.status.update(|status| status.rejected += open.writer.rejected - rejected);
+            self.rejected(&open.writer.rejected);
             match outcome {
                 Err(trouble) if is_passing(&trouble) && began.elapsed() < STALE_MAX => {
                     if trouble.verdict == Verdict::Maintain {
@@ -312,6 +318,20 @@ impl Delivery {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Counts what the database refused, and tells of it.
+    fn rejected(&mut self, rejected: &Rejected) {
+        let Rejected { count, why: Some(why) } = rejected else { return };
+        self.status.update(|status| status.rejected += count);
+        if self.rejected_told_at.is_none_or(|at| at.elapsed() >= REJECTED_TOLD_EVERY) {
+            self.rejected_told_at = Some(Instant::now());
+            eprintln!(
+                "observer: warning: the database refuses what is mirrored ({count} just now: {}); look for constraints and \
+                 triggers that were added to the schema observer",
+                to_line(why.as_bytes())
+            );
         }
     }
 

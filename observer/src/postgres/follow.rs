@@ -19,15 +19,26 @@ const LOOK_WITHOUT_HINTS: Duration = Duration::from_secs(1);
 /// A batch is dated by its begin and seen at its commit: at most the writer's `statement_timeout` later.
 const COMMIT_MAX_US: i64 = 30_000_000;
 
-const NOW: &str = "SELECT (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint,
+/// Hints of a fleet come without pause: looks are no closer than this.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// Events whose details are read by one statement.
+const DETAILS_MAX: usize = 1_000;
+
+/// How far the data goes, and the time: a standby may be behind.
+const NOW: &str = "SELECT (extract(epoch FROM CASE WHEN pg_catalog.pg_is_in_recovery()
+            THEN least(pg_catalog.now(), pg_catalog.pg_last_xact_replay_timestamp()) ELSE pg_catalog.now() END) * 1000000)::bigint,
     pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
 const HOSTS: &str = "SELECT host_id::text, host, present FROM observer.hosts ORDER BY host, host_id";
 const SESSIONS: &str = "SELECT host_id::text, host, state, recorded_state, certain,
         pg_catalog.to_char(as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), detail::text
     FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
-const EVENTS: &str = "SELECT host_id::text, host, stream_id::text, seq, (extract(epoch FROM received_at) * 1000000)::bigint,
-        detail::text
+const KEYS: &str = "SELECT host_id::text, stream_id::text, seq, (extract(epoch FROM received_at) * 1000000)::bigint
     FROM observer.events WHERE received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY received_at, host_id, seq";
+const DETAILS: &str = "SELECT e.host_id::text, e.stream_id::text, e.seq, e.host, e.detail::text
+    FROM observer.events e
+    JOIN unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k(host_id, stream_id, seq, place)
+        ON e.host_id = k.host_id::uuid AND e.stream_id = k.stream_id::uuid AND e.seq = k.seq
+    WHERE e.received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY k.place";
 
 /// An object of `watch --json`, but for `seq`.
 pub type Frame = Map<String, Value>;
@@ -46,6 +57,8 @@ pub struct Follow {
     /// Name and presence by host_id.
     hosts: BTreeMap<String, (String, bool)>,
     look_at: Instant,
+    /// When events were last read.
+    events_at: Instant,
 }
 
 impl Follow {
@@ -63,6 +76,7 @@ impl Follow {
             seen: HashMap::new(),
             hosts: BTreeMap::new(),
             look_at: Instant::now(),
+            events_at: Instant::now(),
         };
         let mut frames = vec![frame("snapshot_begin", &at)];
         let rows = follow.query(HOSTS, &[]).await?;
@@ -76,7 +90,7 @@ impl Follow {
             frames.push(session(&row)?);
         }
         // What the state has already.
-        follow.events().await?;
+        follow.news().await?;
         run(&follow.connected.client, "COMMIT").await?;
         frames.push(frame("snapshot_end", &at));
         Ok((follow, frames))
@@ -94,6 +108,7 @@ impl Follow {
                     return Err(ended.unwrap_or_else(|_| Trouble::new(Verdict::Reconnect, "the connection ended")));
                 }
             };
+            sleep_until(self.events_at + LOOK_PAUSE).await;
             let mut frames = Vec::new();
             if !hint {
                 self.look_at = Instant::now();
@@ -108,7 +123,9 @@ impl Follow {
 
     /// Hosts that came or went.
     async fn presence(&mut self) -> Result<Vec<Frame>, Trouble> {
-        let (_, at) = now(&self.connected).await?;
+        let (now_us, at) = now(&self.connected).await?;
+        // Where the server's clock was set back, what arrives is older than what was seen.
+        self.since_us = self.since_us.min(now_us - COMMIT_MAX_US);
         let mut frames = Vec::new();
         let mut hosts = BTreeMap::new();
         for row in self.query(HOSTS, &[]).await? {
@@ -125,20 +142,36 @@ impl Follow {
         Ok(frames)
     }
 
-    /// Events that were not seen yet, in the order in which they arrived.
-    async fn events(&mut self) -> Result<Vec<Frame>, Trouble> {
-        let rows = self.query(EVENTS, &[&self.since_us]).await?;
-        let mut frames = Vec::new();
-        for row in &rows {
-            let key: Key = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
-            let received_us: i64 = row.try_get(4)?;
+    /// Which events were not seen yet, in the order in which they arrived.
+    async fn news(&mut self) -> Result<Vec<Key>, Trouble> {
+        self.events_at = Instant::now();
+        let mut news = Vec::new();
+        for row in self.query(KEYS, &[&self.since_us]).await? {
+            let key: Key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let received_us: i64 = row.try_get(3)?;
             self.since_us = self.since_us.max(received_us - COMMIT_MAX_US);
             if self.seen.insert(key.clone(), received_us).is_none() {
-                frames.push(event(key, row)?);
+                news.push(key);
             }
         }
         let since_us = self.since_us;
         self.seen.retain(|_, received_us| *received_us > since_us);
+        Ok(news)
+    }
+
+    /// Those events.
+    async fn events(&mut self) -> Result<Vec<Frame>, Trouble> {
+        let before_us = self.since_us;
+        let news = self.news().await?;
+        let mut frames = Vec::with_capacity(news.len());
+        for part in news.chunks(DETAILS_MAX) {
+            let hosts: Vec<&str> = part.iter().map(|(host_id, ..)| host_id.as_str()).collect();
+            let streams: Vec<&str> = part.iter().map(|(_, stream_id, _)| stream_id.as_str()).collect();
+            let seqs: Vec<i64> = part.iter().map(|(.., seq)| *seq).collect();
+            for row in self.query(DETAILS, &[&before_us, &hosts, &streams, &seqs]).await? {
+                frames.push(event(&row)?);
+            }
+        }
         Ok(frames)
     }
 
@@ -186,13 +219,13 @@ fn session(row: &Row) -> Result<Frame, Trouble> {
     Ok(frame)
 }
 
-fn event((host_id, stream_id, seq): Key, row: &Row) -> Result<Frame, Trouble> {
-    let mut frame = object(&row.try_get::<_, String>(5)?);
+fn event(row: &Row) -> Result<Frame, Trouble> {
+    let mut frame = object(&row.try_get::<_, String>(4)?);
     frame.extend([
-        ("host".to_owned(), json!(row.try_get::<_, String>(1)?)),
-        ("host_id".to_owned(), json!(host_id)),
-        ("stream_id".to_owned(), json!(stream_id)),
-        ("event_seq".to_owned(), json!(seq)),
+        ("host".to_owned(), json!(row.try_get::<_, String>(3)?)),
+        ("host_id".to_owned(), json!(row.try_get::<_, String>(0)?)),
+        ("stream_id".to_owned(), json!(row.try_get::<_, String>(1)?)),
+        ("event_seq".to_owned(), json!(row.try_get::<_, i64>(2)?)),
     ]);
     Ok(frame)
 }

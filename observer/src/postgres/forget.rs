@@ -46,7 +46,7 @@ pub enum Outcome {
 
 /// Hosts of this name, or with this id.
 pub async fn find(client: &Client, name: &str) -> Result<Vec<Found>> {
-    let rows = client.query(FIND, &[&name]).await.map_err(said)?;
+    let rows = client.query(FIND, &[&name]).await.map_err(Trouble::from)?;
     let found = |row: &tokio_postgres::Row| -> Result<Found> {
         let host_id: String = row.try_get(1)?;
         Ok(Found {
@@ -62,19 +62,15 @@ pub async fn find(client: &Client, name: &str) -> Result<Vec<Found>> {
 
 /// Removes it in one transaction, unless its daemon is there.
 pub async fn forget(client: &mut Client, host: &Found) -> Result<Outcome> {
-    let transaction = client.transaction().await.map_err(said)?;
-    let locked = transaction.query_one(LOCK, &[&LOCK_CLASS, &host.host_no]).await.map_err(said)?;
+    let transaction = client.transaction().await.map_err(Trouble::from)?;
+    let locked = transaction.query_one(LOCK, &[&LOCK_CLASS, &host.host_no]).await.map_err(Trouble::from)?;
     if !locked.try_get::<_, bool>(0)? {
         return Ok(Outcome::Present);
     }
-    let events = transaction.execute(EVENTS, &[&host.host_no]).await.map_err(said)?;
-    let sessions = transaction.execute(SESSIONS, &[&host.host_no]).await.map_err(said)?;
-    transaction.execute(WRITERS, &[&host.host_id.to_string()]).await.map_err(said)?;
-    transaction.execute(HOST, &[&host.host_no]).await.map_err(said)?;
-    transaction.commit().await.map_err(said)?;
+    let events = transaction.execute(EVENTS, &[&host.host_no]).await.map_err(Trouble::from)?;
+    let sessions = transaction.execute(SESSIONS, &[&host.host_no]).await.map_err(Trouble::from)?;
+    transaction.execute(WRITERS, &[&host.host_id.to_string()]).await.map_err(Trouble::from)?;
+    transaction.execute(HOST, &[&host.host_no]).await.map_err(Trouble::from)?;
+    transaction.commit().await.map_err(Trouble::from)?;
     Ok(Outcome::Forgotten { sessions, events })
-}
-
-fn said(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", Trouble::from(error).message)
 }

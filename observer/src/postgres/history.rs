@@ -13,8 +13,8 @@ const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, (extract
     WHERE ($1::text IS NULL OR host = $1 OR host_id::text = $1)
         AND ($2::bigint IS NULL OR at >= 'epoch'::timestamptz + $2 * interval '1 microsecond')
         AND ($3::bigint IS NULL OR at < 'epoch'::timestamptz + $3 * interval '1 microsecond')
-        AND ($4::text IS NULL OR name = $4 OR kind = 'gap') AND ($5::text IS NULL OR home = $5 OR kind = 'gap')
-        AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'gap'))
+        AND ($4::text IS NULL OR name = $4 OR kind LIKE 'gap%') AND ($5::text IS NULL OR home = $5 OR kind LIKE 'gap%')
+        AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed'))
     ORDER BY at, host_id, stream_id, seq";
 
 /// What is wanted; text as the database has it, escaped.
@@ -65,16 +65,16 @@ pub async fn each(
     wanted: &Wanted,
     mut tell: impl FnMut(Past) -> Result<()>,
 ) -> Result<()> {
-    let transaction = client.transaction().await.map_err(said)?;
+    let transaction = client.transaction().await.map_err(Trouble::from)?;
     let portal = transaction
         .bind(
             EVENTS,
             &[&wanted.host, &wanted.since_us, &wanted.until_us, &wanted.name, &wanted.home, &wanted.ends],
         )
         .await
-        .map_err(said)?;
+        .map_err(Trouble::from)?;
     loop {
-        let rows = transaction.query_portal(&portal, FETCH).await.map_err(said)?;
+        let rows = transaction.query_portal(&portal, FETCH).await.map_err(Trouble::from)?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -97,8 +97,4 @@ fn past(row: &Row) -> Result<Past> {
         pid: row.try_get(8)?,
         detail: row.try_get(9)?,
     })
-}
-
-fn said(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", Trouble::from(error).message)
 }

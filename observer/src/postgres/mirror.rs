@@ -121,7 +121,7 @@ async fn run(options: Options, feed: Feed, status: Shared, mut stop: watch::Rece
             waits = backoff();
         }
         let mut wait = waits.next().unwrap_or(RETRY_MAX);
-        let person = matches!(trouble.verdict, Verdict::Stop(_) | Verdict::Ousted);
+        let person = matches!(trouble.verdict, Verdict::Stop(_));
         if person {
             wait = wait.max(STOPPED_WAIT);
         }

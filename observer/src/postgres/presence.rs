@@ -73,6 +73,9 @@ pub async fn claim(
     let deadline = Instant::now() + GHOST_WAIT;
     loop {
         let host = host(client, identity).await?;
+        if host.backend_pid == Some(connected.backend_pid) {
+            execute(client, sql::DISOWN, &[&host.host_no]).await?;
+        }
         let locked = query_one(client, sql::TRY_LOCK, &[&sql::LOCK_CLASS, &host.host_no]).await?;
         if locked.try_get(0)? {
             return Ok(host.host_no);

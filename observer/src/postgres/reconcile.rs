@@ -11,7 +11,7 @@ use super::rows::{Shape, StateRow, Usernames, state_row};
 use super::source::{Identity, LiveMap};
 use super::sql;
 use super::sqlstate::{Trouble, Verdict};
-use super::write::{State, Tenure, superseded};
+use super::write::{Rejected, State, Tenure, superseded};
 
 /// Sessions written by one statement.
 const CHUNK_MAX: usize = 256;
@@ -39,10 +39,11 @@ pub struct Reconciled {
     /// Number of the last entry of the map's stream that the database has; 0 without a stream.
     pub cursor: i64,
     /// Rows that the database refused.
-    pub rejected: u64,
+    pub rejected: Rejected,
 }
 
-/// Makes the state `map`. `last_seq`: what the journal has; with the cursor there the database has all. After an error
+/// Makes the state `map`. `last_seq`: what the journal has; with the cursor there, and
+/// nothing in the map that the journal does not have yet, the database has all. After an error
 /// the transaction may be open: the connection is done with.
 pub async fn reconcile(
     client: &Client,
@@ -70,9 +71,10 @@ pub async fn reconcile(
         cursor = row.try_get(0)?;
     }
     let homes: Vec<&[u8]> = rows.iter().map(|row| row.home_id.as_slice()).collect();
-    execute(client, sql::END_UNKNOWN, &[host_no, &homes]).await?;
+    // What a stream tells of is told to its end; a stream that is new here begins after what this ends.
+    execute(client, sql::END_UNKNOWN, &[host_no, &homes, &(cursor > 0)]).await?;
     let rejected = write_rows(client, tenure, &rows).await?;
-    let caught_up = cursor >= last_seq.cast_signed();
+    let caught_up = cursor >= last_seq.max(map.after_seq).cast_signed();
     let params: [&(dyn ToSql + Sync); 4] = [host_no, &tenure.generation, &map.certain, &caught_up];
     if execute(client, sql::SETTLE_HOST, &params).await? != 1 {
         return Err(superseded());
@@ -81,10 +83,10 @@ pub async fn reconcile(
     Ok(Reconciled { tenure, cursor, rejected })
 }
 
-/// How many were refused. One that fails would take the whole transaction with it, but for the savepoints.
-async fn write_rows(client: &Client, tenure: Tenure, rows: &[StateRow]) -> Result<u64, Trouble> {
+/// Which were refused. One that fails would take the whole transaction with it, but for the savepoints.
+async fn write_rows(client: &Client, tenure: Tenure, rows: &[StateRow]) -> Result<Rejected, Trouble> {
     let statement = answer(ANSWER_WAIT, client.prepare(&sql::reconcile_rows())).await?;
-    let mut rejected = 0;
+    let mut rejected = Rejected::default();
     let mut parts: Vec<&[StateRow]> = rows.chunks(CHUNK_MAX).rev().collect();
     while let Some(part) = parts.pop() {
         let state = State::of(part.iter());
@@ -96,7 +98,7 @@ async fn write_rows(client: &Client, tenure: Tenure, rows: &[StateRow]) -> Resul
                 run(client, "ROLLBACK TO part").await?;
                 match part {
                     [row] => {
-                        rejected += 1;
+                        rejected.add(&trouble.message);
                         // The home's row, if there is one, is not what the map says.
                         answer(ANSWER_WAIT, client.execute(sql::DOUBT, &[&tenure.host_no, &row.home_id]))
                             .await?;

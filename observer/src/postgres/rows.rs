@@ -44,6 +44,8 @@ pub struct StateRow {
     pub row: Option<String>,
     /// The death that the entry tells, as JSON.
     pub death: Option<String>,
+    /// The entry is newer than the state: its death is the home's last.
+    pub is_last: bool,
 }
 
 /// An entry, ready to be written.
@@ -122,7 +124,12 @@ fn row_of(mut session: Map<String, Value>, shape: Shape, usernames: &Usernames) 
     let username = uid.and_then(|uid| usernames.get(&uid)).cloned().flatten();
     session.insert("username".into(), username.into());
     let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
-    Some(StateRow { home_id: home_id(mnt_ns, &home), row: Some(Value::Object(session).to_string()), death })
+    Some(StateRow {
+        home_id: home_id(mnt_ns, &home),
+        row: Some(Value::Object(session).to_string()),
+        death,
+        is_last: true,
+    })
 }
 
 /// Leaves of `argv` what may be mirrored: the program's own name.
@@ -160,7 +167,7 @@ pub fn item(event: Event, state_after: u64, shape: Shape, usernames: &Usernames)
     }
     let is_state = event.seq > state_after;
     if let Some(row) = state.as_mut().filter(|_| !is_state) {
-        row.row = None;
+        (row.row, row.is_last) = (None, false);
     }
     let certain = match event.kind.as_str() {
         "gap_opened" => Some(false),

@@ -62,24 +62,25 @@ fn guard() -> String {
 /// Brings the database to [`VERSION`], in one transaction; does nothing where it is there. Who else does the same at that moment
 /// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
 pub async fn apply(client: &mut Client) -> Result<Applied> {
-    let transaction = client.transaction().await.map_err(said)?;
-    transaction.batch_execute(LOCK).await.map_err(said)?;
-    let row = transaction.query_one(FIND, &[]).await.map_err(said)?;
+    let transaction = client.transaction().await.map_err(Trouble::from)?;
+    transaction.batch_execute(LOCK).await.map_err(Trouble::from)?;
+    let row = transaction.query_one(FIND, &[]).await.map_err(Trouble::from)?;
     let (known, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     ensure!(
         known || !taken,
         "the database has a schema named observer that is not observer's: rename it (ALTER SCHEMA observer RENAME TO …), \
          or use another database"
     );
-    let from = if known { transaction.query_one(READ, &[]).await.map_err(said)?.try_get(0)? } else { 0 };
+    let from =
+        if known { transaction.query_one(READ, &[]).await.map_err(Trouble::from)?.try_get(0)? } else { 0 };
     if from > VERSION {
         bail!("{}", newer(from));
     }
     for (migration, version) in after(from).zip(from + 1..) {
-        let applied = transaction.batch_execute(migration).await.map_err(said);
+        let applied = transaction.batch_execute(migration).await.map_err(Trouble::from);
         applied.with_context(|| format!("migrate the schema to version {version}; nothing was changed"))?;
     }
-    transaction.commit().await.map_err(said)?;
+    transaction.commit().await.map_err(Trouble::from)?;
     Ok(Applied { from, to: VERSION })
 }
 
@@ -117,11 +118,6 @@ fn newer(found: i32) -> String {
     )
 }
 
-/// In words that can be shown, with the next step where there is one.
-fn said(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", Trouble::from(error).message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +134,7 @@ mod tests {
     #[test]
     fn the_views_look_for_the_lock_that_the_writer_takes() {
         let class = crate::postgres::sql::LOCK_CLASS.to_string();
-        assert!(MIGRATIONS.concat().contains(&format!("k.classid = {class} AND")));
+        assert!(MIGRATIONS.concat().contains(&format!("k.classid = {class} AND k.objsubid = 2")));
         assert!(LOCK.contains(&class));
     }
 

@@ -65,7 +65,7 @@ pub trait History: Send {
     /// Waits for a commit after the last [`History::extent`]. Dropping it loses nothing.
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Entries of `stream_id` after `seq`, by number; none if that stream is gone.
+    /// Entries of `stream_id` after `seq`, by number, those of a commit that is not told yet too; none if that stream is gone.
     fn read_after(
         &mut self,
         stream_id: &str,

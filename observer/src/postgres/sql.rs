@@ -13,10 +13,13 @@ pub const FIND_HOST: &str = "SELECT host_no, instance_id::text, generation, back
 pub const INSERT_HOST: &str =
     "INSERT INTO observer.host (host_id, host) VALUES ($1::text::uuid, $2) ON CONFLICT (host_id) DO NOTHING";
 
+/// Before the lock is taken: a process number that comes again must not make a former connection's state look present.
+pub const DISOWN: &str = "UPDATE observer.host SET backend_pid = NULL WHERE host_no = $1 AND backend_pid = pg_catalog.pg_backend_pid()";
+
 /// Takes the presence lock, or does not.
 pub const TRY_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)";
 
-/// Who holds it: process, and whether it is of our role.
+/// Who holds it: process, whether it is of our role, and which role.
 pub const LOCK_HOLDER: &str = "
     SELECT l.pid, a.usesysid IS NOT DISTINCT FROM r.oid, a.usename::text
     FROM pg_catalog.pg_locks l
@@ -50,11 +53,14 @@ pub const CURSOR: &str = "
 pub const READ_CURSOR: &str =
     "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
 
-/// Rows whose home the map does not know: what stood for them is gone, and nobody saw it go, unless history that is
-/// still to come has its death. So none is dated here: any that arrives is newer.
+/// Rows whose home the map does not know: what stood for them is gone. `$3`: history that is still to come tells how; else
+/// nobody saw it go, and that is not dated: any death that arrives is newer.
 pub const END_UNKNOWN: &str = "
     UPDATE observer.session SET state = 'ended', since = pg_catalog.now(), certain = true,
-        last_death_at = NULL, last_death_kind = 'unobserved', last_death_signal = NULL, last_death_code = NULL,
+        last_death_at = CASE WHEN $3 THEN last_death_at END,
+        last_death_kind = CASE WHEN $3 THEN last_death_kind ELSE 'unobserved' END,
+        last_death_signal = CASE WHEN $3 THEN last_death_signal END,
+        last_death_code = CASE WHEN $3 THEN last_death_code END,
         detail = detail || pg_catalog.jsonb_build_object('state', 'ended', 'since', pg_catalog.now())
     WHERE host_no = $1 AND state <> 'ended' AND home_id <> ALL ($2::bytea[])";
 
@@ -105,8 +111,14 @@ fn upsert(from: &str) -> String {
     let told = "excluded.last_death_at IS NOT NULL";
     let death_updates =
         DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {told} THEN excluded.{name} ELSE s.{name} END"));
-    let row_of = |row: &str| DEATH.map(|(name, ..)| format!("{row}.{name}")).join(", ");
-    let differs = format!("({}) IS DISTINCT FROM ({})", row_of("s"), row_of("excluded"));
+    let differ = |names: &[&str]| {
+        let row_of =
+            |row: &str| names.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
+        format!("({}) IS DISTINCT FROM ({})", row_of("s"), row_of("excluded"))
+    };
+    let differs = differ(&DEATH.map(|(name, ..)| name));
+    // Somebody may have edited a column and not the JSON that it was taken from.
+    let edited = differ(&COLUMNS.map(|(name, _)| name));
     format!(
         "INSERT INTO observer.session AS s (host_no, home_id, certain, detail, {names}, {deaths})
          SELECT h.host_no, r.home_id, true, r.body::jsonb, {values}, {death_values}
@@ -115,7 +127,7 @@ fn upsert(from: &str) -> String {
          CROSS JOIN LATERAL pg_catalog.jsonb_to_record(coalesce(r.death, '{{}}')::jsonb) AS d({death_types})
          WHERE r.body IS NOT NULL
          ON CONFLICT (host_no, home_id) DO UPDATE SET certain = true, detail = excluded.detail, {updates}, {}
-         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR ({told} AND {differs})",
+         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR {edited} OR ({told} AND {differs})",
         death_updates.join(", ")
     )
 }
@@ -152,7 +164,8 @@ pub fn batch() -> String {
             WHERE s.host_no = host.host_no AND s.stream_id = $5::text::uuid AND s.last_seq = $6
             RETURNING s.host_no),
         state AS (
-            SELECT * FROM unnest($18::bytea[], $19::text[], $20::text[]) AS r(home_id, body, death)),
+            SELECT * FROM unnest($18::bytea[], $19::text[], $20::text[], $21::boolean[])
+                AS r(home_id, body, death, is_last)),
         events AS (
             INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid,
                 start_boottime_ns, detail)
@@ -167,27 +180,16 @@ pub fn batch() -> String {
             FROM cursor CROSS JOIN state AS r
             CROSS JOIN LATERAL pg_catalog.jsonb_to_record(r.death::jsonb) AS d({death_types})
             WHERE s.host_no = cursor.host_no AND s.home_id = r.home_id AND r.body IS NULL
-                AND r.death IS NOT NULL AND d.at > coalesce(s.last_death_at, '-infinity')),
+                AND r.death IS NOT NULL AND (r.is_last OR d.at > coalesce(s.last_death_at, '-infinity'))),
         doubts AS (
             UPDATE observer.session AS s SET certain = false FROM cursor
-            WHERE s.host_no = cursor.host_no AND s.home_id = ANY ($21::bytea[]))
+            WHERE s.host_no = cursor.host_no AND s.home_id = ANY ($22::bytea[]))
         SELECT (SELECT pg_catalog.count(*) FROM host), (SELECT pg_catalog.count(*) FROM cursor)"
     )
 }
 
-/// How many rows this host has, and which generation it is at: after a batch that wrote nothing.
+/// Which generation the host is at, if it is still there: after a batch that wrote nothing.
 pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no = $1";
 
 /// The hint.
 pub const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
-
-#[cfg(test)]
-mod tests {
-    use super::LOCK_CLASS;
-
-    #[test]
-    fn the_view_looks_for_the_lock_that_is_taken() {
-        let script = crate::postgres::schema::print(0).unwrap();
-        assert!(script.contains(&format!("k.classid = {LOCK_CLASS} AND k.objsubid = 2")));
-    }
-}

@@ -15,8 +15,6 @@ pub enum Verdict {
     Maintain,
     /// Something in the data is refused: find out what, and leave it out.
     Bisect,
-    /// Another daemon is the host's writer. It is tried again, seldom, and nobody is pushed aside.
-    Ousted,
     /// A person has to act; the words say how. It is tried again, seldom.
     Stop(&'static str),
 }
@@ -27,6 +25,8 @@ const LOGIN: &str = "correct user and password in the connection string, or the 
 const DATABASE: &str = "create the database, or correct its name in the connection string";
 const SCHEMA: &str = "run `observer schema apply` of this version on the database";
 const RIGHTS: &str = "give the login its rights: docs/schema.md, Roles";
+const CERTIFICATE: &str =
+    "name its authority with sslrootcert=FILE, and the host as the certificate does (docs/mirror.md)";
 const DAMAGED: &str = "the server says that its data is damaged; look at its log";
 const TRIGGER: &str =
     "a trigger or function in the database refuses; look for what was added to the schema observer";
@@ -101,7 +101,17 @@ impl Trouble {
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(told) = error.as_db_error() else {
-            return Self::new(Reconnect, client_side(&error));
+            let verdict = if refuses_certificate(&error) { Stop(CERTIFICATE) } else { Reconnect };
+            let message = client_side(&error);
+            let next = match verdict {
+                Stop(next) => format!("; {next}"),
+                // The library's own words, of `target_session_attrs`.
+                _ if message.contains("does not allow writes") => {
+                    "; it is a standby: name the primary too".into()
+                }
+                _ => String::new(),
+            };
+            return Self::new(verdict, message + &next);
         };
         let code = told.code().code();
         let verdict = match verdict(code) {
@@ -119,11 +129,28 @@ impl From<tokio_postgres::Error> for Trouble {
         let next = match verdict {
             Stop(next) => format!("; {next}"),
             _ if *told.code() == SqlState::DISK_FULL => "; free disk space on the database's machine".into(),
+            _ if *told.code() == SqlState::LOCK_NOT_AVAILABLE => {
+                "; pg_locks on the server says who holds a lock on its tables".into()
+            }
             _ if *told.code() == SqlState::TOO_MANY_CONNECTIONS => "; raise max_connections there".into(),
             _ => String::new(),
         };
         Self::new(verdict, format!("{said} (SQLSTATE {code}){next}"))
     }
+}
+
+/// The server's certificate is no good, as things are: trying again changes nothing.
+fn refuses_certificate(error: &tokio_postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The error and its causes; none of them quotes the connection string, for that was parsed before.

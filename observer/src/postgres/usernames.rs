@@ -1,9 +1,12 @@
 //! Names of users. A look-up may ask a directory over the network and hang: it waits on a thread of its own, and not for
 //! long.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::rows::Usernames;
@@ -21,33 +24,46 @@ const FRESH: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct Directory {
     names: Usernames,
-    since: Option<Instant>,
+    looked_at: HashMap<u32, Instant>,
     paused_until: Option<Instant>,
+    /// A look-up that hangs: it keeps its thread.
+    hanging: Option<JoinHandle<()>>,
 }
 
 impl Directory {
-    /// Looks up those of `uids` that are not known.
+    /// Looks up those of `uids` that are not known, or not for certain any more. A name stands until another is known.
     pub async fn learn(&mut self, uids: Vec<u32>) {
-        let stale = self.since.is_some_and(|since| since.elapsed() > FRESH);
-        if stale || self.names.len() > USERS_MAX {
+        if self.names.len() > USERS_MAX {
             self.names.clear();
-            self.since = None;
+            self.looked_at.clear();
         }
         for uid in uids {
-            let paused = self.paused_until.is_some_and(|until| Instant::now() < until);
-            if paused || self.names.contains_key(&uid) {
+            let fresh = self.looked_at.get(&uid).is_some_and(|at| at.elapsed() < FRESH);
+            if fresh || self.paused() {
                 continue;
             }
-            let look = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid)));
-            match timeout(LOOKUP_WAIT, look).await {
+            let (tell, told) = oneshot::channel();
+            let look = tokio::task::spawn_blocking(move || {
+                // Whoever asked may have given up.
+                let _ = tell.send(User::from_uid(Uid::from_raw(uid)));
+            });
+            match timeout(LOOKUP_WAIT, told).await {
                 Ok(Ok(Ok(user))) => {
-                    self.since.get_or_insert_with(Instant::now);
+                    self.looked_at.insert(uid, Instant::now());
                     self.names.insert(uid, user.map(|user| user.name));
                 }
                 Ok(_) => {}
-                Err(_) => self.paused_until = Some(Instant::now() + LOOKUP_PAUSE),
+                Err(_) => {
+                    self.paused_until = Some(Instant::now() + LOOKUP_PAUSE);
+                    self.hanging = Some(look);
+                }
             }
         }
+    }
+
+    fn paused(&self) -> bool {
+        let hangs = self.hanging.as_ref().is_some_and(|look| !look.is_finished());
+        hangs || self.paused_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// What is known.

@@ -33,8 +33,25 @@ pub struct Position {
 pub struct Writer {
     batch: Statement,
     tenure: Tenure,
-    /// Entries, and rows of the state, that the database refused.
-    pub rejected: u64,
+    /// What the database refused on this connection.
+    pub rejected: Rejected,
+}
+
+/// Entries, and rows of the state, that the database refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// How many.
+    pub count: u64,
+    /// Why it refused the last of them.
+    pub why: Option<String>,
+}
+
+impl Rejected {
+    /// One more.
+    pub fn add(&mut self, why: &str) {
+        self.count += 1;
+        self.why = Some(why.to_owned());
+    }
 }
 
 /// What of a refused entry is left.
@@ -52,7 +69,7 @@ impl Writer {
     /// Prepares the statement.
     pub async fn new(client: &Client, tenure: Tenure) -> Result<Self, Trouble> {
         let batch = answer(ANSWER_WAIT, client.prepare(&sql::batch())).await?;
-        Ok(Self { batch, tenure, rejected: 0 })
+        Ok(Self { batch, tenure, rejected: Rejected::default() })
     }
 
     /// Who writes.
@@ -106,7 +123,7 @@ impl Writer {
             match self.attempt(client, &[kept], &doubtful, position, caught_up).await {
                 Err(trouble) if trouble.verdict == Verdict::Bisect => refused = trouble,
                 outcome => {
-                    self.rejected += 1;
+                    self.rejected.add(why);
                     return outcome;
                 }
             }
@@ -129,7 +146,7 @@ impl Writer {
         let events = Events::new(items);
         let state = State::new(items);
         let certain = items.iter().rev().find_map(|item| item.certain);
-        let params: [&(dyn ToSql + Sync); 21] = [
+        let params: [&(dyn ToSql + Sync); 22] = [
             &self.tenure.host_no,
             &self.tenure.generation,
             &certain,
@@ -150,6 +167,7 @@ impl Writer {
             &state.home_ids,
             &state.rows,
             &state.deaths,
+            &state.lasts,
             &doubtful,
         ];
         let row = query_one(client, &self.batch, &params).await?;
@@ -235,6 +253,8 @@ pub struct State<'a> {
     pub rows: Vec<Option<&'a str>>,
     /// Deaths.
     pub deaths: Vec<Option<&'a str>>,
+    /// Which of those are the homes' last, whatever the clocks say.
+    pub lasts: Vec<bool>,
 }
 
 impl<'a> State<'a> {
@@ -251,13 +271,16 @@ impl<'a> State<'a> {
                 columns.home_ids.push(&row.home_id);
                 columns.rows.push(None);
                 columns.deaths.push(None);
+                columns.lasts.push(false);
                 columns.home_ids.len() - 1
             });
             if let (Some(place), Some(body)) = (columns.rows.get_mut(at), row.row.as_deref()) {
                 *place = Some(body);
             }
-            if let (Some(place), Some(death)) = (columns.deaths.get_mut(at), row.death.as_deref()) {
-                *place = Some(death);
+            if let (Some(place), Some(last), Some(death)) =
+                (columns.deaths.get_mut(at), columns.lasts.get_mut(at), row.death.as_deref())
+            {
+                (*place, *last) = (Some(death), row.is_last);
             }
         }
         columns
@@ -274,6 +297,7 @@ mod tests {
             home_id: home.into(),
             row: row.map(Into::into),
             death: death.map(Into::into),
+            is_last: true,
         };
         let rows = [
             row(b"a", Some("1"), None),

@@ -102,6 +102,17 @@ impl DeathJson<'_> {
         json
     }
 
+    /// How a session ended, in a few words; empty where that is not known.
+    pub fn end_words(death: Option<&Self>, end_reason: Option<&str>) -> String {
+        match (death, end_reason) {
+            (Some(death), _) => death.words(),
+            (None, Some("execed_away")) => "became another program".into(),
+            (None, Some("replaced")) => "its home was replaced".into(),
+            (None, Some("not_admitted")) => "no rule admits it any more".into(),
+            _ => String::new(),
+        }
+    }
+
     /// In a few words: `exit 3`, `SIGKILL`, `SIGSEGV, core dumped`.
     pub fn words(&self) -> String {
         match (self.kind.as_str(), self.code, &self.signal_name, &self.between) {

@@ -1,7 +1,12 @@
 //! Aligned columns for people: the width of a terminal's cells, not of bytes or characters.
 
+use std::io::{self, Write};
+
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Rows of a long table that are held before they are written.
+const TABLE_ROWS: usize = 1_024;
 
 /// One cell: harmless text (see [`super::bytes::to_line`]) and how it looks.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +89,39 @@ impl Table {
     }
 }
 
+/// A table of any length: written so many rows at a time, whose columns are as wide as those need.
+pub struct LongTable<'a> {
+    columns: &'a [(&'a str, Align)],
+    width: Option<usize>,
+    rows: Vec<Vec<Cell>>,
+    /// The header was written.
+    begun: bool,
+}
+
+impl<'a> LongTable<'a> {
+    /// A table with these columns; lines are cut to `width`.
+    pub fn new(columns: &'a [(&'a str, Align)], width: Option<usize>) -> Self {
+        Self { columns, width, rows: Vec::new(), begun: false }
+    }
+
+    /// Adds a row, and writes those there are if they are many.
+    pub fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
+        self.rows.push(row);
+        if self.rows.len() >= TABLE_ROWS { self.flush(out) } else { Ok(()) }
+    }
+
+    /// Writes the rows there are.
+    pub fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new(self.columns);
+        self.rows.drain(..).for_each(|row| table.push(row));
+        let skip = usize::from(std::mem::replace(&mut self.begun, true));
+        table.lines(self.width).skip(skip).try_for_each(|line| writeln!(out, "{line}"))
+    }
+}
+
 /// `text` in at most `width` cells, `…` where something is missing.
 pub fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     if text.width() <= width {
@@ -141,5 +179,21 @@ mod tests {
         }
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 3), "abc");
+    }
+
+    #[test]
+    fn a_long_table_has_one_header_and_every_row() {
+        let mut table = LongTable::new(&[("N", Align::Right)], None);
+        let mut out = Vec::new();
+        table.flush(&mut out).unwrap();
+        assert!(out.is_empty());
+        for row in 0..=TABLE_ROWS {
+            table.push(vec![Cell::new(row.to_string())], &mut out).unwrap();
+        }
+        table.flush(&mut out).unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert_eq!((words[0], words.len()), ("N", TABLE_ROWS + 2));
+        assert_eq!(words.last(), Some(&"1024"));
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, umask};
@@ -40,14 +41,14 @@ pub struct Bound {
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// The lock, unless somebody keeps it.
-fn locked(mut file: File) -> Option<Flock<File>> {
+/// The lock; `EWOULDBLOCK`: somebody keeps it.
+fn locked(mut file: File) -> Result<Flock<File>, Errno> {
     let end = Instant::now() + LOCK_WAIT;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Some(lock),
-            Err(_) if Instant::now() >= end => return None,
-            Err((back, _)) => file = back,
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,
+            Err((_, error)) => return Err(error),
         }
         thread::sleep(LOCK_POLL);
     }
@@ -79,12 +80,18 @@ impl Claim {
                     lock_path.display()
                 )
             })?;
-        let lock = locked(lock).with_context(|| {
-            format!(
+        let lock = match locked(lock) {
+            Ok(lock) => lock,
+            Err(Errno::EWOULDBLOCK) => bail!(
                 "another daemon is starting on {}: stop it, or choose another path with --socket",
                 path.display()
-            )
-        })?;
+            ),
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot lock {}; choose a path with --socket", lock_path.display())
+                });
+            }
+        };
         Ok(Self { path: path.into(), _lock: lock })
     }
 

@@ -51,8 +51,7 @@ fn arguments_are_mirrored_on_request_only() {
     host.delivered(SOON);
     let all = "SELECT s::text || e::text FROM observer.session s, observer.event e";
     assert!(!SERVER.psql(&database, all).contains("hunter2"));
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     let host = Host::with(shared, host_id, &SERVER.url(&database), true);
     host.start("/srv/b");
     host.delivered(SOON);
@@ -68,8 +67,7 @@ fn what_is_equal_is_not_written() {
     host.delivered(SOON);
     let versions = "SELECT string_agg(xmin::text, ',' ORDER BY home) FROM observer.session";
     let before = SERVER.psql(&database, versions);
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
     assert_eq!(SERVER.psql(&database, versions), before);
@@ -82,11 +80,11 @@ fn rows_edited_by_hand_are_put_right_on_connect() {
     let host = Host::new(&SERVER.url(&database));
     host.churn(10, 15);
     host.delivered(SOON);
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     SERVER.psql(
         &database,
-        "UPDATE observer.session SET state = 'live', pid = 1, detail = '{}' WHERE home < '/srv/5';
+        "UPDATE observer.session SET state = 'live', pid = 1 WHERE home < '/srv/5';
+         UPDATE observer.session SET detail = '{}' WHERE home > '/srv/5';
          DELETE FROM observer.session WHERE home = '/srv/7';
          INSERT INTO observer.session (host_no, home_id, home, state, certain, detail)
              SELECT host_no, '\\x00', '/srv/never', 'live', true, '{}' FROM observer.host",
@@ -94,7 +92,7 @@ fn rows_edited_by_hand_are_put_right_on_connect() {
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
     let never = "SELECT recorded_state, last_death_kind FROM observer.sessions WHERE home = '/srv/never'";
-    assert_eq!(SERVER.psql(&database, never), "ended|unobserved");
+    assert_eq!(SERVER.psql(&database, never), "ended|", "nothing tells how, and nothing is made up");
     SERVER.psql(&database, "DELETE FROM observer.session WHERE home = '/srv/never'");
     is_mirrored(&SERVER, &database, &host);
 }
@@ -212,8 +210,7 @@ fn a_row_of_the_state_that_is_refused_says_that_it_is_behind() {
         "2"
     );
     // The same at a reconcile; and right again as soon as it can be.
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
     assert_eq!(SERVER.psql(&database, rows), "/srv/a|live|f\n/srv/b|ended|t");
@@ -244,10 +241,12 @@ fn another_boot_ends_what_lived_in_the_one_before() {
     host.start("/srv/a");
     host.start("/srv/b");
     host.delivered(SOON);
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     {
         let mut world = shared.world();
+        // As the next daemon tells it.
+        world.vanish("/srv/a");
+        world.vanish("/srv/b");
         world.map.clear();
         world.boot_id = uuid::Uuid::new_v4();
     }
@@ -260,18 +259,41 @@ fn another_boot_ends_what_lived_in_the_one_before() {
 }
 
 #[test]
+fn a_session_that_no_rule_admits_any_more_has_not_died() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.kill("/srv/a");
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let (shared, host_id) = host.ends();
+    {
+        let mut world = shared.world();
+        let mut session = world.map.remove("/srv/a").unwrap();
+        session["state"] = "ended".into();
+        session["end_reason"] = "not_admitted".into();
+        world.entry("session_ended", "/srv/a", &session);
+    }
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    let row = "SELECT state, last_death_kind, last_death_signal FROM observer.sessions";
+    assert_eq!(SERVER.psql(&database, row), "ended|signaled|9", "its last death was the one before");
+    assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.deaths"), "1");
+}
+
+#[test]
 fn a_death_that_history_brings_later_is_told_and_not_that_nobody_saw_it() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
     host.start("/srv/b");
     host.delivered(SOON);
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     // It died while the database was away; then the daemon was started again, which knows what lives.
     let died = {
         let mut world = shared.world();
         world.kill("/srv/a");
+        world.vanish("/srv/b");
         let death = world.map["/srv/a"]["death"]["at"].as_str().unwrap().to_owned();
         world.map.clear();
         death
@@ -281,7 +303,7 @@ fn a_death_that_history_brings_later_is_told_and_not_that_nobody_saw_it() {
     let rows = format!(
         "SELECT home, recorded_state, last_death_kind, last_death_signal, last_death_at = '{died}' FROM observer.sessions ORDER BY home"
     );
-    assert_eq!(SERVER.psql(&database, &rows), "/srv/a|ended|signaled|9|t\n/srv/b|ended|unobserved||");
+    assert_eq!(SERVER.psql(&database, &rows), "/srv/a|ended|signaled|9|t\n/srv/b|ended|unobserved||f");
 }
 
 #[test]
@@ -311,8 +333,7 @@ fn what_is_sent_again_on_another_day_comes_once() {
         &database,
         "UPDATE observer.event SET received_at = received_at - interval '1 day' WHERE seq <= 400",
     );
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.churn(7, 100);
     host.delivered(SOON);
@@ -342,8 +363,7 @@ fn a_journal_that_was_put_back_gives_no_number_twice() {
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 500);
     host.delivered(SOON);
-    let (shared, host_id) = (std::sync::Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     // Yesterday's copy.
     shared.world().entries.truncate(300);
     let host = Host::of(shared, host_id, &SERVER.url(&database));

@@ -177,6 +177,11 @@ impl Host {
         })
     }
 
+    /// Its daemon ends; what outlives it, for the next one.
+    pub fn ends(self) -> (Arc<Shared>, Uuid) {
+        (Arc::clone(&self.shared), self.host_id)
+    }
+
     /// The loop hangs, or goes on.
     pub fn hang(&self, stuck: bool) {
         self.shared.stuck.store(stuck, Ordering::Relaxed);
@@ -286,6 +291,18 @@ impl World {
         self.entry("session_ended", home, &session);
     }
 
+    /// It is gone, and nobody saw it go: as a daemon tells it that was not there.
+    pub fn vanish(&mut self, home: &str) {
+        let mut session = self.map.get(home).expect("it lives").clone();
+        session["state"] = "ended".into();
+        session["end_reason"] = "died".into();
+        let at = "2026-11-21T12:00:00.000Z";
+        session["death"] = json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null,
+            "core_dumped": null, "raw_status": null, "at": at, "lifetime_ms": null, "sender": null, "polite_signal": null,
+            "oom": null, "between": [at, at]});
+        self.entry("session_ended", home, &session);
+    }
+
     /// Another file.
     pub fn begin_anew(&mut self) {
         let entries = std::mem::take(&mut self.entries);
@@ -341,7 +358,7 @@ impl History for FromWorld {
         let after = world
             .entries
             .iter()
-            .take(world.committed() as usize)
+            // Those of a commit that nobody was told of yet too.
             .filter(|entry| entry.seq > seq)
             .take(entries_max);
         let fits = after.take_while(|entry| {

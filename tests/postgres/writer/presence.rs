@@ -1,9 +1,9 @@
 //! Who is present, who writes, and how soon it shows that nobody does.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use observer_tests::poll::eventually;
+use observer_tests::postgres::Session;
 use uuid::Uuid;
 
 use super::host::Host;
@@ -21,6 +21,17 @@ fn becomes(database: &str, wanted: &str, limit: Duration) {
     eventually(wanted, limit, || match state(database) {
         found if found == wanted => Ok(()),
         found => Err(found),
+    });
+}
+
+/// The presence lock of the only host, as soon as its daemon has let it go.
+#[track_caller]
+fn takes_the_lock(session: &mut Session, database: &str) {
+    let number = SERVER.psql(database, "SELECT host_no FROM observer.hosts");
+    let take = format!("SELECT pg_try_advisory_lock(1868723062, {number})");
+    eventually("the lock", SOON, || match session.ask(&take).as_str() {
+        "t" => Ok(()),
+        held => Err(held.to_owned()),
     });
 }
 
@@ -134,17 +145,10 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
     let host = Host::new(&url);
     host.start("/srv/a");
     host.delivered(SOON);
-    let (shared, host_id) = (Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     // What a machine that lost its power leaves behind, until the server finds out.
     let mut ghost = SERVER.session(&database, "postgres");
-    let number = ghost.ask("SELECT host_no FROM observer.hosts");
-    eventually("the lock", SOON, || {
-        match ghost.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
-            "t" => Ok(()),
-            held => Err(held.to_owned()),
-        }
-    });
+    takes_the_lock(&mut ghost, &database);
     ghost.ask("UPDATE observer.host SET backend_pid = pg_backend_pid()");
     let pid = ghost.ask("SELECT pg_backend_pid()");
     let host = Host::of(shared, host_id, &url);
@@ -161,18 +165,11 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
     let host = Host::new(&url);
     host.start("/srv/a");
     host.delivered(SOON);
-    let (shared, host_id) = (Arc::clone(&host.shared), host.host_id);
-    drop(host);
+    let (shared, host_id) = host.ends();
     let forger = format!("mallory_{database}");
     SERVER.psql(&database, &format!("CREATE ROLE {forger} LOGIN"));
-    let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
     let mut mallory = SERVER.session(&database, &forger);
-    eventually("the lock", SOON, || {
-        match mallory.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")).as_str() {
-            "t" => Ok(()),
-            held => Err(held.to_owned()),
-        }
-    });
+    takes_the_lock(&mut mallory, &database);
     assert_eq!(state(&database), "unknown|live|f");
     let host = Host::of(shared, host_id, &url);
     let said = host.comes_to("stopped", &forger, SOON);

@@ -140,7 +140,7 @@ fn a_certificate_counts_as_sslmode_says() {
         format!("host=127.0.0.1 sslmode=verify-ca sslrootcert={}", file("crt")),
     ] {
         let host = Host::new(&url(&rest));
-        host.comes_to("retrying", "ertificate", SOON);
+        host.comes_to("stopped", "sslrootcert", SOON);
         assert_eq!(host.status().connections, 0, "{rest}");
     }
 }

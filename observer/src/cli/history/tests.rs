@@ -1,5 +1,6 @@
 //! `observer history` on journals made for it.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use clap::Parser;

@@ -64,19 +64,9 @@ CREATE TABLE observer.host (
     first_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE observer.host IS 'A host and its one writer.';
-COMMENT ON COLUMN observer.host.host_no IS 'Its short number here: second key of its presence lock, payload of its notifications.';
-COMMENT ON COLUMN observer.host.host_id IS 'Who it is: made from the machine-id, which itself is not told.';
-COMMENT ON COLUMN observer.host.host IS 'Its name when its daemon last connected.';
-COMMENT ON COLUMN observer.host.boot_id IS 'The boot in which its daemon last connected.';
 COMMENT ON COLUMN observer.host.instance_id IS 'The state directory of its daemon: a clone of the machine, or a second daemon, has another.';
-COMMENT ON COLUMN observer.host.generation IS 'Raised by each connection that became the writer; older ones write nothing any more.';
 COMMENT ON COLUMN observer.host.backend_pid IS 'Server process of the writer''s connection; the host is present while that one holds the presence lock.';
 COMMENT ON COLUMN observer.host.login IS 'Role of the writer''s connection: a number of a server process comes again, and then it may be anybody''s.';
-COMMENT ON COLUMN observer.host.version IS 'Version of its daemon.';
-COMMENT ON COLUMN observer.host.certain IS 'False from a loss of kernel events until the kernel was read again.';
-COMMENT ON COLUMN observer.host.caught_up IS 'With the last commit the database had all that the host had.';
-COMMENT ON COLUMN observer.host.last_commit_at IS 'When the state was last known to be right here.';
-COMMENT ON COLUMN observer.host.first_seen_at IS 'When its first daemon connected.';
 
 CREATE TABLE observer.stream (
     host_no   integer NOT NULL REFERENCES observer.host ON DELETE CASCADE,
@@ -85,7 +75,6 @@ CREATE TABLE observer.stream (
     PRIMARY KEY (host_no, stream_id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE observer.stream IS 'A journal file of a host, and how much of it is here. Moved in the transaction that writes the events: that is what keeps each from being written twice.';
-COMMENT ON COLUMN observer.stream.host_no IS 'The host.';
 COMMENT ON COLUMN observer.stream.stream_id IS 'The journal file''s name for itself.';
 COMMENT ON COLUMN observer.stream.last_seq IS 'Events up to this number are here.';
 
@@ -123,8 +112,6 @@ CREATE TABLE observer.session (
     PRIMARY KEY (host_no, home_id)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE observer.session IS 'The state: one row a home. Its columns are those of the view sessions.';
-COMMENT ON COLUMN observer.session.host_no IS 'The host.';
-COMMENT ON COLUMN observer.session.home_id IS 'SHA-256 of the home''s mount namespace and raw path: a path may be longer than an index takes.';
 COMMENT ON COLUMN observer.session.detail IS 'The whole session, as `observer list --json` has it.';
 
 -- One row that cannot be read as one would take the view deaths from all hosts: it is refused when it arrives.
@@ -169,8 +156,6 @@ CREATE INDEX event_of_host ON observer.event (host_no, at);
 CREATE INDEX event_received ON observer.event USING brin (received_at);
 CREATE INDEX event_death ON observer.event (at) WHERE kind IN ('session_ended', 'process_ended');
 COMMENT ON TABLE observer.event IS 'History, by day of arrival.';
-COMMENT ON COLUMN observer.event.host_no IS 'The host.';
-COMMENT ON COLUMN observer.event.home_id IS 'As in session.';
 
 -- Run by every daemon when it connects and then each hour; does nothing where there is nothing to do.
 CREATE FUNCTION observer.maintain(days_ahead integer DEFAULT 7) RETURNS void
@@ -268,17 +253,7 @@ LEFT JOIN (
         AND k.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 ) l ON l.host_no = h.host_no AND l.pid = h.backend_pid AND l.login = h.login;
 COMMENT ON VIEW observer.hosts IS 'Every host that ever mirrored here.';
-COMMENT ON COLUMN observer.hosts.host IS 'Its name when its daemon last connected. Names may repeat; host_id does not.';
-COMMENT ON COLUMN observer.hosts.host_id IS 'Who it is: made from the machine-id, which itself is not told.';
 COMMENT ON COLUMN observer.hosts.present IS 'Its daemon is connected now and alive: what sessions says of it holds. False within 15 s of whatever happens to it; always false on a standby.';
-COMMENT ON COLUMN observer.hosts.caught_up IS 'Nothing that happened there was missing here at its last commit.';
-COMMENT ON COLUMN observer.hosts.certain IS 'False from a loss of kernel events there until its kernel was read again.';
-COMMENT ON COLUMN observer.hosts.boot_id IS 'The boot in which its daemon last connected.';
-COMMENT ON COLUMN observer.hosts.version IS 'Version of its daemon.';
-COMMENT ON COLUMN observer.hosts.last_commit_at IS 'When the state was last known to be right here, by the server''s clock.';
-COMMENT ON COLUMN observer.hosts.first_seen_at IS 'When its first daemon connected.';
-COMMENT ON COLUMN observer.hosts.generation IS 'How often a daemon of it became the writer.';
-COMMENT ON COLUMN observer.hosts.host_no IS 'Its short number here: the payload of NOTIFY observer.';
 
 CREATE VIEW observer.sessions AS
 SELECT h.host, h.host_id, s.boot_id, s.home, s.name, s.pid, s.start_boottime_ns, s.started_at, s.exec_at,
@@ -320,13 +295,24 @@ CROSS JOIN LATERAL pg_catalog.jsonb_to_record(e.detail -> 'death') AS d(kind tex
 WHERE e.kind IN ('session_ended', 'process_ended') AND pg_catalog.jsonb_typeof(e.detail -> 'death') = 'object';
 COMMENT ON VIEW observer.deaths IS 'One row for each certificate of death of a session''s process.';
 
--- The same words wherever the same thing is told.
+-- The same words wherever the same thing is told; a table's own are its view's too.
 DO $$
 DECLARE
     said constant jsonb := '{
+        "host_no": "The host''s short number here: second key of its presence lock, payload of NOTIFY observer.",
+        "host.host": "Its name when its daemon last connected. Names may repeat; host_id does not.",
+        "host.host_id": "Who it is: made from the machine-id, which itself is not told.",
+        "host.boot_id": "The boot in which its daemon last connected.",
+        "host.certain": "False from a loss of kernel events there until its kernel was read again.",
+        "caught_up": "Nothing that happened there was missing here at its last commit.",
+        "version": "Version of its daemon.",
+        "last_commit_at": "When the state was last known to be right here, by the server''s clock.",
+        "first_seen_at": "When its first daemon connected.",
+        "generation": "How often a daemon of it became the writer; those before the last write nothing any more.",
         "host": "Name of the host when its daemon last connected.",
         "host_id": "The host: made from its machine-id, which itself is not told.",
         "boot_id": "The boot that it happened in, or in which the process runs. pid and start_boottime_ns mean something beside it only.",
+        "home_id": "SHA-256 of the home''s mount namespace and raw path: a path may be longer than an index takes.",
         "home": "The directory that identifies the session, from its mount namespace''s root. Bytes that are no UTF-8 are escaped: docs/json.md.",
         "home_mnt_ns": "Inode number of the home''s mount namespace; null for the host''s own.",
         "name": "Of the session; several homes may share it.",
@@ -362,7 +348,7 @@ DECLARE
         "at": "When it happened, by the host''s clock.",
         "received_at": "When it was written here, by the server''s clock.",
         "kind": "As in observer watch --json: session_started, session_changed, session_ended, process_ended (of one that stood for a session which goes on), gap_opened, gap_closed; or gap: numbers that are missing, with the reason in detail.",
-        "deaths.kind": "exited, signaled, oom_killed or unobserved.",
+        "death.kind": "exited, signaled, oom_killed or unobserved.",
         "code": "Exit code; null unless exited.",
         "signal": "Number of the signal; null unless signaled.",
         "signal_name": "Its name.",
@@ -381,7 +367,7 @@ DECLARE
 BEGIN
     FOR col IN
         SELECT c.relname, c.oid, a.attnum, a.attname,
-            coalesce(said ->> (c.relname || '.' || a.attname), said ->> a.attname::text) AS words
+            coalesce(said ->> (pg_catalog.rtrim(c.relname::text, 's') || '.' || a.attname), said ->> a.attname::text) AS words
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         WHERE c.relnamespace = 'observer'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND c.relispartition = false
             AND a.attnum > 0 AND NOT a.attisdropped
@@ -399,7 +385,10 @@ GRANT USAGE ON SCHEMA observer TO observer_reader, observer_writer;
 GRANT SELECT ON observer.sessions, observer.live, observer.deaths, observer.events, observer.hosts TO observer_reader;
 GRANT SELECT ON observer.migration TO observer_reader, observer_writer;
 GRANT SELECT, INSERT, UPDATE ON observer.host, observer.stream, observer.session TO observer_writer;
-GRANT SELECT, INSERT ON observer.event TO observer_writer;
+GRANT SELECT ON observer.event TO observer_writer;
+-- Not received_at: readers follow it, and it is the server's.
+GRANT INSERT (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid, start_boottime_ns, detail)
+    ON observer.event TO observer_writer;
 GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts(), observer.is_certificate(jsonb)
     TO observer_writer;
 

@@ -1,0 +1,89 @@
+//! The changes of ten minutes while the database is away, beside a daemon that never lost its own.
+#![expect(clippy::indexing_slicing, reason = "a place for each session")]
+
+use std::path::PathBuf;
+
+use observer_tests::Puppet;
+use observer_tests::scene::Scene;
+use serde_json::Value;
+
+const SESSIONS: usize = 8;
+/// A hundred a second.
+const CHANGES: usize = 60_000;
+/// Entries that may wait for the disk while changes are made: no more than a daemon under such a load has.
+const QUEUED_MAX: u64 = 2_000;
+
+/// What both databases have to say alike: times are each daemon's own reading of the clock, orders each ring's.
+const STATE: &str = "SELECT home, name, pid, start_boottime_ns, state, recorded_state, certain, comm, cwd, tty, uid, username, roots,
+    cardinality(argv), starts_24h, last_death_kind, last_death_signal FROM observer.sessions ORDER BY home";
+const LIVES: &str =
+    "SELECT home, kind, pid, start_boottime_ns, detail #>> '{death,kind}' FROM observer.events
+    WHERE kind IN ('session_started', 'session_ended') ORDER BY home, seq";
+const DEATHS: &str =
+    "SELECT home, pid, start_boottime_ns, kind, code, signal, raw_status FROM observer.deaths ORDER BY home";
+/// What the database has to say as the journal does: a move during which another process renamed a directory may be told together with the
+/// next, by the one daemon and not by the other.
+const HISTORY: &str = "SELECT seq, kind, home, pid, detail ->> 'cwd' FROM observer.events ORDER BY seq";
+
+/// The journal's entries, as [`HISTORY`] gives them.
+fn journal(scene: &Scene) -> Vec<String> {
+    let dir = scene.daemon.state_dir();
+    let said = scene.daemon.observer(&[
+        "history".as_ref(),
+        "--json".as_ref(),
+        "--state-dir".as_ref(),
+        dir.as_os_str(),
+    ]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let line = |line: &str| {
+        let entry: Value = serde_json::from_str(line).expect("JSON");
+        let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let number = |name: &str| entry[name].as_u64().map_or_else(String::new, |number| number.to_string());
+        [number("event_seq"), text("kind"), text("home"), number("pid"), text("cwd")].join("|")
+    };
+    said.text().lines().map(line).collect()
+}
+
+#[test]
+fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
+    let mut scene = Scene::new(&[]);
+    let beside = scene.beside();
+    let places: Vec<[PathBuf; 2]> = (0..SESSIONS)
+        .map(|at| [format!("s{at}"), format!("s{at}/below")].map(|name| scene.home(&name)))
+        .collect();
+    let mut agents: Vec<Puppet> = places.iter().map(|[home, _]| scene.agent(home, None)).collect();
+    scene.delivered();
+    scene.server.stop();
+    for n in 0..CHANGES {
+        agents[n % SESSIONS].chdir(&places[n % SESSIONS][(n / SESSIONS + 1) % 2]);
+        if n % 200 == 0 {
+            scene.keeps_up(QUEUED_MAX);
+            beside.keeps_up(QUEUED_MAX);
+        }
+    }
+    for agent in agents.drain(SESSIONS / 2..) {
+        agent.killed(libc::SIGKILL);
+    }
+    scene.keeps_up(0);
+    let pending = scene.mirror()["pending"].as_u64();
+    assert!(pending >= Some(CHANGES as u64 * 9 / 10), "they wait: {pending:?}");
+    scene.server.start_again();
+    let [after, without] = [&scene, &beside].map(|scene| {
+        scene.delivered();
+        let history = scene.sql(HISTORY);
+        same(history.lines(), journal(scene).iter().map(String::as_str));
+        [STATE, DEATHS, LIVES].map(|statement| scene.sql(statement))
+    });
+    for (after, without) in after.iter().zip(&without) {
+        same(after.lines(), without.lines());
+    }
+}
+
+/// Shows the first line that differs, out of very many.
+#[track_caller]
+fn same<'a>(found: impl Iterator<Item = &'a str>, wanted: impl Iterator<Item = &'a str>) {
+    let (found, wanted): (Vec<_>, Vec<_>) = (found.collect(), wanted.collect());
+    let differ = found.iter().zip(&wanted).find(|(found, wanted)| found != wanted);
+    assert_eq!(differ, None);
+    assert_eq!(found.len(), wanted.len());
+}

@@ -1,0 +1,115 @@
+//! One host, whole: its sessions, the daemon, and the server that it is mirrored to.
+#![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::daemon::product;
+use crate::observe::Said;
+use crate::postgres::Server;
+use crate::stage::Casting;
+use crate::{Daemon, Options, Pty, Puppet, Stage, eventually};
+
+/// Where the schema is.
+pub const DATABASE: &str = "postgres";
+/// For a backlog to arrive.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A daemon, mirrored to a server of its own, whose one rule admits what is called `agent` below the stage's `homes`.
+#[derive(Debug)]
+pub struct Scene {
+    /// Where the sessions are.
+    pub stage: Rc<Stage>,
+    /// Ends after the daemon.
+    pub daemon: Daemon,
+    /// The database.
+    pub server: Server,
+}
+
+impl Scene {
+    /// With these settings (`name=value`) of the server.
+    pub fn new(settings: &[&str]) -> Self {
+        Self::of(Rc::new(Stage::new()), settings)
+    }
+
+    /// Another daemon that sees the same sessions, with a server of its own.
+    pub fn beside(&self) -> Self {
+        Self::of(Rc::clone(&self.stage), &[])
+    }
+
+    fn of(stage: Rc<Stage>, settings: &[&str]) -> Self {
+        let server = Server::start(settings);
+        let schema = Said::by(Command::new(product()).args(["schema", "print"]));
+        server.psql(DATABASE, schema.text());
+        let config = format!(
+            "[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            server.url(DATABASE),
+            stage.mkdir("homes").display()
+        );
+        let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
+        Self { stage, daemon, server }
+    }
+
+    /// A directory that may become a session's home.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.stage.mkdir(Path::new("homes").join(name))
+    }
+
+    /// A process that the rule admits.
+    pub fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
+        let program = Some(self.stage.program("agent"));
+        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
+    }
+
+    /// What a statement gives.
+    #[track_caller]
+    pub fn sql(&self, statement: &str) -> String {
+        self.server.psql(DATABASE, statement)
+    }
+
+    /// Waits until the statement gives this.
+    #[track_caller]
+    pub fn gives(&self, statement: &str, wanted: &str, limit: Duration) {
+        eventually(statement, limit, || match self.sql(statement) {
+            found if found == wanted => Ok(()),
+            found => Err(found),
+        });
+    }
+
+    /// How the mirror stands.
+    pub fn mirror(&self) -> Value {
+        self.daemon.status()["mirror"].clone()
+    }
+
+    /// Waits until no more than this many changes wait for the disk.
+    #[track_caller]
+    pub fn keeps_up(&self, queued_max: u64) {
+        eventually("the journal keeps up", LONG, || {
+            match self.daemon.status()["journal"]["queued"].as_u64() {
+                Some(queued) if queued <= queued_max => Ok(()),
+                queued => Err(format!("{queued:?}")),
+            }
+        });
+    }
+
+    /// Waits until the journal says that the database has all of it; it has each number once.
+    #[track_caller]
+    pub fn delivered(&self) {
+        eventually("all is delivered", LONG, || {
+            let status = self.daemon.status();
+            let (mirror, journal) = (&status["mirror"], &status["journal"]);
+            let all = journal["delivered"] == journal["last_seq"] && journal["queued"] == 0;
+            if mirror["state"] == "ok" && mirror["pending"] == 0 && all {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        });
+        let gapless = "SELECT count(*) = max(seq) AND count(*) = count(DISTINCT seq) FROM observer.events";
+        assert_eq!(self.sql(gapless), "t");
+    }
+}
