@@ -13,6 +13,7 @@ mod latency;
 mod list;
 mod machine;
 mod memory;
+mod mirror;
 mod observer;
 mod peers;
 mod slowdown;
@@ -74,6 +75,12 @@ enum Measure {
     Memory,
     /// What is kept of sessions' changes on the disk.
     Journal,
+    /// From the kernel to a row in Postgres.
+    Commit,
+    /// Ten minutes without the database.
+    Outage,
+    /// 1,000 hosts into one Postgres.
+    Fleet,
     /// Wake-ups when nothing happens.
     Idle,
     /// A system call that is none of observer's business.
@@ -81,13 +88,14 @@ enum Measure {
 }
 
 /// What every measurement needs.
-struct Bench {
+struct Bench<'a> {
+    workspace: &'a Workspace,
     binary: PathBuf,
     work: Work,
     quick: bool,
 }
 
-impl Bench {
+impl Bench<'_> {
     /// A size of the full run, or of the quick one.
     fn scaled(&self, full: u64, quick: u64) -> u64 {
         if self.quick { quick } else { full }
@@ -104,7 +112,7 @@ impl Measure {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    fn run(self, bench: &Bench) -> Result<Vec<Figure>> {
+    fn run(self, bench: &Bench<'_>) -> Result<Vec<Figure>> {
         match self {
             Self::Cost => cost::measure(bench),
             Self::Slowdown => slowdown::measure(bench),
@@ -115,6 +123,7 @@ impl Measure {
             Self::Latency => latency::measure(bench),
             Self::Memory => memory::measure(bench),
             Self::Journal => journal::measure(bench),
+            Self::Commit | Self::Outage | Self::Fleet => mirror::measure(bench, &self.name()),
             Self::Idle => idle::measure(bench),
             Self::Getppid => getppid::measure(bench),
         }
@@ -129,7 +138,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let binary = build::release(workspace, &toolchain)?;
     install_peers();
     let machine = Machine::look(workspace)?;
-    let bench = Bench { binary, work: Work::prepare()?, quick: arguments.quick };
+    let bench = Bench { workspace, binary, work: Work::prepare()?, quick: arguments.quick };
     let figures = measure(&bench, &chosen(&arguments.only));
 
     let json = serde_json::to_string_pretty(&table::json(&machine, arguments.quick, &figures))?;
@@ -154,7 +163,7 @@ fn chosen(only: &[Measure]) -> Vec<Measure> {
 }
 
 /// A measurement that fails does not keep the others from being made.
-fn measure(bench: &Bench, measures: &[Measure]) -> Vec<Figure> {
+fn measure(bench: &Bench<'_>, measures: &[Measure]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for measure in measures {
         let name = measure.name();
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn without_a_choice_everything_is_measured_in_the_tables_order() {
-        assert_eq!(chosen(&[]).len(), 11);
+        assert_eq!(chosen(&[]).len(), 14);
         assert_eq!(chosen(&[Measure::Idle, Measure::Cost]), [Measure::Cost, Measure::Idle]);
         assert_eq!(Measure::Getppid.name(), "getppid");
     }

@@ -19,7 +19,7 @@ struct Cost {
     runs: f64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let spawns = bench.scaled(5_000, 1_000);
     let rounds = bench.scaled(7, 2);
     let plain = of_observer(bench, Spawn::Tiny, spawns, rounds)?;
@@ -74,7 +74,7 @@ fn references(
     peers.iter().filter_map(reference).collect()
 }
 
-fn of_observer(bench: &Bench, kind: Spawn, spawns: u64, rounds: u64) -> Result<Vec<Cost>> {
+fn of_observer(bench: &Bench<'_>, kind: Spawn, spawns: u64, rounds: u64) -> Result<Vec<Cost>> {
     let observer = bench.observer(None)?;
     let costs =
         (0..rounds).map(|_| round(bench, observer.pid(), kind, spawns)).collect::<Result<Vec<_>>>()?;
@@ -85,7 +85,7 @@ fn of_observer(bench: &Bench, kind: Spawn, spawns: u64, rounds: u64) -> Result<V
     Ok(costs)
 }
 
-fn of_peer(bench: &Bench, peer: &'static Peer, spawns: u64, rounds: u64) -> Result<Vec<Cost>> {
+fn of_peer(bench: &Bench<'_>, peer: &'static Peer, spawns: u64, rounds: u64) -> Result<Vec<Cost>> {
     let running = peer.start(&bench.work)?;
     let costs =
         (0..rounds).map(|_| round(bench, running.pid(), Spawn::Tiny, spawns)).collect::<Result<Vec<_>>>()?;
@@ -96,7 +96,7 @@ fn of_peer(bench: &Bench, peer: &'static Peer, spawns: u64, rounds: u64) -> Resu
     Ok(costs)
 }
 
-fn round(bench: &Bench, pid: u32, kind: Spawn, spawns: u64) -> Result<Cost> {
+fn round(bench: &Bench<'_>, pid: u32, kind: Spawn, spawns: u64) -> Result<Cost> {
     // Both in one loop: that BPF time is counted costs the programs something, and the reader nothing.
     let _statistics = BpfStatistics::enable()?;
     account::settle(pid)?;

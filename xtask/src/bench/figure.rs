@@ -8,7 +8,7 @@ pub(crate) struct Figure {
     /// Name of the measurement, as `--only` takes it.
     pub(crate) measure: String,
     pub(crate) what: String,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     pub(crate) outcome: Outcome,
     pub(crate) budget: Budget,
     pub(crate) references: Vec<Reference>,
@@ -49,16 +49,16 @@ pub(crate) enum Budget {
 pub(crate) struct Reference {
     pub(crate) name: String,
     pub(crate) value: Result<f64, String>,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
 }
 
 impl Reference {
-    pub(crate) fn measured(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value: Ok(value), unit }
+    pub(crate) fn measured(name: impl Into<String>, value: f64, unit: impl Into<String>) -> Self {
+        Self { name: name.into(), value: Ok(value), unit: unit.into() }
     }
 
     pub(crate) fn absent(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { name: name.into(), value: Err(why.into()), unit: "" }
+        Self { name: name.into(), value: Err(why.into()), unit: String::new() }
     }
 
     fn json(&self) -> Value {
@@ -73,13 +73,13 @@ impl Figure {
     pub(crate) fn new(
         measure: impl Into<String>,
         what: impl Into<String>,
-        unit: &'static str,
+        unit: impl Into<String>,
         sample: Sample,
     ) -> Self {
         Self {
             measure: measure.into(),
             what: what.into(),
-            unit,
+            unit: unit.into(),
             outcome: Outcome::Measured(sample),
             budget: Budget::None,
             references: Vec::new(),

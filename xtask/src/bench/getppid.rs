@@ -9,7 +9,7 @@ const NAME: &str = "getppid";
 /// Noise of a loop of system calls on a quiet machine: within it, unchanged.
 const UNCHANGED: f64 = 1.03;
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let calls = bench.scaled(3_000_000, 300_000);
     let mut alone = Vec::new();
     let mut ratios = Vec::new();

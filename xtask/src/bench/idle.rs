@@ -17,7 +17,7 @@ struct Stretch {
     records: f64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let observer = bench.observer(None)?;
     let length = Duration::from_secs(bench.scaled(10, 4));
     let pid = observer.pid();

@@ -47,7 +47,7 @@ struct Load {
     expired: u64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let outage = bench.scaled(OUTAGE, OUTAGE / 20);
     let alone = fsyncs(bench.scaled(200, 50))?;
     let (commits, load) = {
@@ -87,7 +87,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn begin(bench: &Bench, journal: &str) -> Result<(Observer, Movers)> {
+fn begin(bench: &Bench<'_>, journal: &str) -> Result<(Observer, Movers)> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
     let observer = bench.observer(Some(&format!("{}{journal}", super::homes_rule(homes.path()))))?;
     let sessions = (0..SESSIONS).map(|n| {

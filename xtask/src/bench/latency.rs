@@ -43,7 +43,7 @@ struct Delay {
     from_call: f64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let events = bench.scaled(400, 60);
     let quiet = events_of(bench, events)?;
     let storm: Vec<_> = (0..SPAWNERS)
@@ -87,7 +87,7 @@ fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn events_of(bench: &Bench, events: u64) -> Result<Vec<Delay>> {
+fn events_of(bench: &Bench<'_>, events: u64) -> Result<Vec<Delay>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
     let observer = bench.observer(Some(&super::homes_rule(homes.path())))?;
     let mut watch = watch(&observer)?;
@@ -109,7 +109,12 @@ fn watch(observer: &Observer) -> Result<Conversation> {
 }
 
 /// A session that begins, leaves its home and is killed: two delays.
-fn one_session(bench: &Bench, watch: &mut Conversation, home: &Path, jitter: Duration) -> Result<[Delay; 2]> {
+fn one_session(
+    bench: &Bench<'_>,
+    watch: &mut Conversation,
+    home: &Path,
+    jitter: Duration,
+) -> Result<[Delay; 2]> {
     let mut session = bench.work.session(home)?;
     let pid = session.child().pid();
     let started = of_session(watch, pid, "session_started", "live");

@@ -26,7 +26,7 @@ const SCRIPT: &str = "for p in /proc/[0-9]*; do
     printf '%s\\t%s\\t%s\\n' \"${p#/proc/}\" \"$comm\" \"$cwd\"
 done 2>/dev/null";
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
     let observer = bench.observer(Some(&super::homes_rule(homes.path())))?;
     let _sessions = sessions(bench, &observer, homes.path())?;
@@ -52,7 +52,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn sessions(bench: &Bench, observer: &Observer, homes: &Path) -> Result<Vec<Conversation>> {
+fn sessions(bench: &Bench<'_>, observer: &Observer, homes: &Path) -> Result<Vec<Conversation>> {
     let make = |n: usize| {
         let home = homes.join(format!("session-{n}"));
         fs::create_dir(&home)?;
@@ -79,7 +79,7 @@ fn list(observer: &Observer) -> Result<f64> {
     Ok(took.as_secs_f64() * 1000.0)
 }
 
-fn script(bench: &Bench) -> Result<f64> {
+fn script(bench: &Bench<'_>) -> Result<f64> {
     let began = Instant::now();
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT]).stdout(fs::File::create(bench.work.directory().join("script.out"))?);

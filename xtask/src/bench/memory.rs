@@ -22,7 +22,7 @@ struct Resident {
     processes: f64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let mut grown = Vec::new();
     let mut begun = Vec::new();
     let mut asked = Vec::new();

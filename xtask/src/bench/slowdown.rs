@@ -81,7 +81,7 @@ fn median(rounds: &[Round]) -> Option<(Sample, bool)> {
     Some((sample, enough))
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let mut alone = Times::default();
     let mut observer = Rounds::default();
     let mut peers: Vec<(Rounds, Option<String>)> = PEERS.iter().map(|_| Default::default()).collect();
@@ -103,7 +103,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     figures(&alone, &observer, &peers)
 }
 
-fn beside(bench: &Bench, peer: &'static Peer) -> Result<[f64; LOOPS.len()]> {
+fn beside(bench: &Bench<'_>, peer: &'static Peer) -> Result<[f64; LOOPS.len()]> {
     let running = peer.start(&bench.work)?;
     account::settle(running.pid())?;
     let took = loops(bench)?;
@@ -111,7 +111,7 @@ fn beside(bench: &Bench, peer: &'static Peer) -> Result<[f64; LOOPS.len()]> {
 }
 
 /// Every loop once: µs a spawn.
-fn loops(bench: &Bench) -> Result<[f64; LOOPS.len()]> {
+fn loops(bench: &Bench<'_>) -> Result<[f64; LOOPS.len()]> {
     let mut took = [0.0; LOOPS.len()];
     for (took, each) in took.iter_mut().zip(&LOOPS) {
         let count = bench.scaled(each.counts.0, each.counts.1);
@@ -122,7 +122,7 @@ fn loops(bench: &Bench) -> Result<[f64; LOOPS.len()]> {
 
 /// The loops alone, beside an observer, and alone again; adds what came out.
 fn round(
-    bench: &Bench,
+    bench: &Bench<'_>,
     alone: &mut Times,
     rounds: &mut Rounds,
     beside: impl FnOnce() -> Result<[f64; LOOPS.len()]>,

@@ -20,7 +20,7 @@ struct Pass {
     processes: f64,
 }
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let count = bench.scaled(30, 5);
     let observer = bench.observer(None)?;
     let mut figures = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn threads(bench: &Bench, observer: &Observer, count: u64) -> Result<Figure> {
+fn threads(bench: &Bench<'_>, observer: &Observer, count: u64) -> Result<Figure> {
     let without = per_pass(&passes(observer, count)?)?;
     let sleepers = bench.work.crowd("sleeping-threads", THREADS)?;
     let with = passes(observer, count)?;

@@ -25,7 +25,7 @@ struct Storm {
     per_second: f64,
 }
 
-pub(super) fn processes(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn processes(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let total = bench.scaled(100_000, 20_000);
     let storms = (0..bench.scaled(3, 1)).map(|_| observed(bench, total)).collect::<Result<Vec<_>>>()?;
     let worst = |of: fn(&Storm) -> f64| {
@@ -49,7 +49,7 @@ pub(super) fn processes(bench: &Bench) -> Result<Vec<Figure>> {
     ])
 }
 
-fn observed(bench: &Bench, total: u64) -> Result<Storm> {
+fn observed(bench: &Bench<'_>, total: u64) -> Result<Storm> {
     let observer = bench.observer(None)?;
     let before = observer.status()?;
     let began = Instant::now();
@@ -72,7 +72,7 @@ fn risen(before: &Status, after: &Status, path: &[&str]) -> Result<u64> {
     Ok(after.number(path)?.saturating_sub(before.number(path)?))
 }
 
-fn storm(bench: &Bench, total: u64) -> Result<()> {
+fn storm(bench: &Bench<'_>, total: u64) -> Result<()> {
     let loops =
         (0..SPAWNERS).map(|_| bench.work.start_spawning(Spawn::Tiny, Place::Anywhere, total / SPAWNERS));
     // All are started before the first is waited for.
@@ -80,7 +80,7 @@ fn storm(bench: &Bench, total: u64) -> Result<()> {
     loops.into_iter().try_for_each(|spawner| finish(spawner).map(drop))
 }
 
-fn reported(bench: &Bench, peer: &'static Peer, total: u64) -> Reference {
+fn reported(bench: &Bench<'_>, peer: &'static Peer, total: u64) -> Reference {
     let lost = || -> Result<f64> {
         let running = peer.start(&bench.work)?;
         storm(bench, total)?;
@@ -99,7 +99,7 @@ fn reported(bench: &Bench, peer: &'static Peer, total: u64) -> Reference {
     }
 }
 
-pub(super) fn threads(bench: &Bench) -> Result<Vec<Figure>> {
+pub(super) fn threads(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let total = bench.scaled(100_000, 20_000);
     let observer = bench.observer(None)?;
     let counts = (0..bench.scaled(3, 1)).map(|_| thread_storm(bench, &observer, total));
@@ -115,7 +115,7 @@ pub(super) fn threads(bench: &Bench) -> Result<Vec<Figure>> {
     ])
 }
 
-fn thread_storm(bench: &Bench, observer: &Observer, total: u64) -> Result<f64> {
+fn thread_storm(bench: &Bench<'_>, observer: &Observer, total: u64) -> Result<f64> {
     let before = observer.status()?;
     let loops = (0..SPAWNERS).map(|_| bench.work.start("threads", total / SPAWNERS));
     let loops: Vec<_> = loops.collect::<Result<_>>()?;

@@ -71,7 +71,7 @@ fn verdict(figures: &[Figure]) -> String {
 }
 
 fn cells(figure: &Figure, strong: &str) -> [String; 5] {
-    let unit = figure.unit;
+    let unit = figure.unit.as_str();
     let measured = match &figure.outcome {
         Outcome::Measured(sample) => measured(sample, unit),
         Outcome::Absent(why) => format!("not measured: {why}"),
@@ -101,7 +101,7 @@ fn measured(sample: &Sample, unit: &str) -> String {
 
 fn reference(reference: &Reference) -> String {
     match &reference.value {
-        Ok(value) => format!("{} {}", reference.name, with_unit(*value, reference.unit)),
+        Ok(value) => format!("{} {}", reference.name, with_unit(*value, &reference.unit)),
         Err(why) => format!("{}: absent ({})", reference.name, why.lines().next().unwrap_or_default()),
     }
 }
