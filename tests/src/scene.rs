@@ -109,7 +109,8 @@ impl Scene {
                 Err(status.to_string())
             }
         });
-        let gapless = "SELECT count(*) = max(seq) AND count(*) = count(DISTINCT seq) FROM observer.events";
+        let gapless =
+            "SELECT count(*) = coalesce(max(seq), 0) AND count(*) = count(DISTINCT seq) FROM observer.events";
         assert_eq!(self.sql(gapless), "t");
     }
 }

@@ -96,10 +96,13 @@ pub fn own_mnt_ns() -> u32 {
 
 /// From here on freed memory goes back to the kernel. glibc raises its thresholds for that to what was freed last, which
 /// after the kernel's BTF (some 90 MB for a moment) and a few large answers leaves tens of MiB resident.
+/// One arena: threads seldom allocate at a time, and each arena keeps what its busiest moment took.
+/// One arena: threads seldom allocate at a time, and each arena keeps what its busiest moment took.
 pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets two numbers of the allocator.
+    // SAFETY: sets numbers of the allocator.
     unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, ALLOCATOR_THRESHOLD);
         libc::mallopt(libc::M_MMAP_THRESHOLD, ALLOCATOR_THRESHOLD);
     }

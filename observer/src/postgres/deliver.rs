@@ -24,7 +24,7 @@ use crate::show::bytes::to_line;
 /// Entries in one batch.
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Their bytes, beyond the first entry.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+const BATCH_BYTES_MAX: usize = 256 << 10;
 /// The loop's last sign of life may be this old; then the connection is given up, and presence with it.
 const BEAT_AGE_MAX: Duration = Duration::from_secs(12);
 /// How long the loop is waited for.
