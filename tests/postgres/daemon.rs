@@ -1,10 +1,13 @@
 //! The whole way: a process of this kernel, the daemon, a row in Postgres.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use observer_tests::scene::Scene;
-use observer_tests::{Daemon, Options, Pty, eventually};
+use observer_tests::{Daemon, Options, Pty, Puppet, eventually};
 use serde_json::Value;
 
 /// For a change to be in the database, on a machine that runs other tests.
@@ -122,4 +125,82 @@ fn a_daemon_without_its_database_runs_and_says_so_and_ends_in_time() {
     let words = String::from_utf8(daemon.observer(&["status"]).stdout).expect("text");
     assert!(words.contains("mirror   retrying: /nowhere"), "{words}");
     assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
+    let scene = Scene::new(&[]);
+    let names: [&[u8]; 6] = [
+        b"not \xff\xc3\x28 UTF-8 \x80",
+        b"quote'\"\\ $$ E'\\x27' ;DROP SCHEMA observer CASCADE;--",
+        b"line\nfeed\ttab\r\x1b[31m",
+        b"{curly,\"quoted\",NULL}",
+        "\u{202e}\u{10feff}\u{feff}\u{fffd}".as_bytes(),
+        &[b'x'; 255],
+    ];
+    let mut agents: Vec<Puppet> = names
+        .iter()
+        .map(|name| scene.agent(&scene.stage.mkdir(Path::new("homes").join(OsStr::from_bytes(name))), None))
+        .collect();
+    // As deep as chdir takes in one step.
+    let deep = scene.home(&"d".repeat(100)).join(vec!["e".repeat(199); 18].join("/"));
+    std::fs::create_dir_all(&deep).expect("make it");
+    assert!((3_650..4_096).contains(&deep.as_os_str().len()), "{}", deep.as_os_str().len());
+    let mut deepest = scene.agent(&scene.home(&"d".repeat(100)), None);
+    scene.gives("SELECT count(*) FROM observer.live", "7", SOON);
+    deepest.chdir(&deep);
+    scene.gives(&format!("SELECT count(*) FROM observer.live WHERE cwd = '{}'", deep.display()), "1", SOON);
+    let columns = ["home", "name", "cwd", "pid", "comm", "state"];
+    let rows = format!(
+        "SELECT jsonb_agg(jsonb_build_array({}) ORDER BY pid) FROM observer.live",
+        columns.join(", ")
+    );
+    let rows: Vec<Value> = serde_json::from_str(&scene.sql(&rows)).expect("JSON");
+    let mut listed = scene.daemon.list();
+    listed.sort_by_key(|session| session["pid"].as_u64());
+    let listed: Vec<Value> =
+        listed.iter().map(|session| columns.map(|column| session[column].clone()).to_vec().into()).collect();
+    assert_eq!(rows, listed);
+    agents.push(deepest);
+    for agent in agents {
+        agent.killed(libc::SIGKILL);
+    }
+    scene.gives("SELECT count(*), count(DISTINCT home) FROM observer.deaths WHERE signal = 9", "7|7", SOON);
+    scene.delivered();
+}
+
+#[test]
+fn a_journal_that_is_lost_or_put_back_takes_nothing_from_the_database_and_gives_nothing_twice() {
+    let mut scene = Scene::new(&[]);
+    let agent = scene.agent(&scene.home("stays"), None);
+    let churn = |scene: &Scene, lives: usize| {
+        for _ in 0..lives {
+            scene.agent(&scene.home("churn"), None).killed(libc::SIGKILL);
+        }
+        scene.delivered();
+    };
+    let lives = |scene: &Scene| scene.sql("SELECT count(*) FROM observer.deaths WHERE home LIKE '%/churn'");
+    churn(&scene, 20);
+    assert_eq!(scene.daemon.stop(), Some(0));
+    let files =
+        ["", "-wal", "-shm"].map(|part| scene.daemon.state_dir().join(format!("journal.sqlite{part}")));
+    let lose = || files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    let yesterday = files.each_ref().map(std::fs::read);
+    scene.daemon.restart();
+    churn(&scene, 20);
+    assert_eq!(scene.daemon.stop(), Some(0));
+    lose();
+    for (file, bytes) in files.iter().zip(yesterday) {
+        bytes.map_or_else(|_| Ok(()), |bytes| std::fs::write(file, bytes)).expect("put it back");
+    }
+    scene.daemon.restart();
+    churn(&scene, 20);
+    assert_eq!(scene.daemon.stop(), Some(0));
+    lose();
+    scene.daemon.restart();
+    churn(&scene, 20);
+    assert_eq!(lives(&scene), "80", "each death is one row");
+    let begins = "SELECT detail ->> 'reason' FROM observer.events WHERE seq = 1 ORDER BY received_at";
+    assert_eq!(scene.sql(begins), "\nrestored\nlost");
+    scene.gives("SELECT name, pid FROM observer.live", &format!("stays|{}", agent.pid), SOON);
 }

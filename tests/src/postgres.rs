@@ -156,13 +156,7 @@ impl Server {
         for setting in own.into_iter().chain(self.settings.iter().map(String::as_str)) {
             postgres.args(["-c", setting]);
         }
-        // SAFETY: one async-signal-safe call between fork and exec.
-        unsafe {
-            postgres.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT);
-                Ok(())
-            });
-        }
+        end_with_parent(&mut postgres);
         let child = postgres.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
         self.postmaster = Some(child.expect("start postgres: is Postgres 14 or newer installed?"));
         let end = Instant::now() + LIMIT;
@@ -222,6 +216,14 @@ impl Server {
     /// One of Postgres' own programs.
     pub fn program(&self, name: &str) -> Command {
         Command::new(program(name))
+    }
+
+    /// A program that runs as the server's user, and ends with the thread that starts it.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut program = command(program);
+        end_with_parent(&mut program);
+        program.stdin(Stdio::null());
+        program
     }
 
     /// psql with this connection string; statements come on its input.
@@ -380,6 +382,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.resume();
         self.end(libc::SIGQUIT);
+    }
+}
+
+/// The kernel ends it when the thread that starts it ends.
+fn end_with_parent(command: &mut Command) {
+    // SAFETY: one async-signal-safe call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT);
+            Ok(())
+        });
     }
 }
 

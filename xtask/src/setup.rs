@@ -12,8 +12,13 @@ use crate::{apt, command};
 pub(crate) struct Arguments {}
 
 /// Programs that the tests run, and Debian's packages that have them.
-const TEST_PROGRAMS: [(&str, &str); 4] =
-    [("tmux", "tmux"), ("strace", "strace"), ("script", "bsdutils"), ("gcc", "gcc")];
+const TEST_PROGRAMS: [(&str, &str); 5] = [
+    ("tmux", "tmux"),
+    ("strace", "strace"),
+    ("script", "bsdutils"),
+    ("gcc", "gcc"),
+    ("pgbouncer", "pgbouncer"),
+];
 
 /// Where Debian has Postgres' programs, which are not on the search path there.
 const POSTGRES: &str = "/usr/lib/postgresql";
@@ -47,8 +52,7 @@ pub(crate) fn for_test() -> Result<Toolchain> {
         install_program(program, package)
             .with_context(|| format!("setup: {program}, which the tests run"))?;
     }
-    install("initdb", "postgresql", has_postgres)
-        .context("setup: Postgres, which the mirror's tests start")?;
+    install_postgres().context("setup: Postgres, which the mirror's tests start")?;
     Ok(toolchain)
 }
 
@@ -57,6 +61,7 @@ pub(crate) fn for_test() -> Result<Toolchain> {
 pub(crate) fn for_bench() -> Result<Toolchain> {
     let toolchain = for_build()?;
     install_program("gcc", "gcc").context("setup: gcc, which builds what the bench spawns")?;
+    install_postgres().context("setup: Postgres, to which the bench mirrors")?;
     Ok(toolchain)
 }
 
@@ -83,6 +88,10 @@ fn install(program: &str, package: &str, is_present: impl Fn() -> bool) -> Resul
     apt::install(&[package])?;
     ensure!(is_present(), "package {package} is installed, but {program} is not where it is looked for");
     Ok(())
+}
+
+fn install_postgres() -> Result<()> {
+    install("initdb", "postgresql", has_postgres)
 }
 
 fn has_postgres() -> bool {

@@ -49,6 +49,8 @@ pub struct Opened {
     pub oldest_seq: u64,
     /// 0: none.
     pub last_seq: u64,
+    /// Number of the newest entry that the mirror was known to have; 0: none.
+    pub delivered: u64,
     /// How often it was opened, this time included.
     pub opens: u64,
     /// The time without a daemon, whose end is to be filled in; and its beginning, ns since 1970.
@@ -248,8 +250,19 @@ fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, U
         ..Gap::default()
     };
     let live = live::read(&conn)?;
-    let (opens, absence) = (known + 1, Some((absence, from_ns)));
-    Ok(Opened { conn, stream_id, oldest_seq, last_seq, opens, absence, lost_to_seq, live, unchecked: true })
+    let delivered = if note.stream_id == *stream_id { note.delivered.min(last_seq) } else { 0 };
+    Ok(Opened {
+        conn,
+        stream_id,
+        oldest_seq,
+        last_seq,
+        delivered,
+        opens: known + 1,
+        absence: Some((absence, from_ns)),
+        lost_to_seq,
+        live,
+        unchecked: true,
+    })
 }
 
 /// A new file; if there is a `reason`, a gap is its first entry. It is there whole or not at all.
@@ -296,6 +309,7 @@ fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Res
         stream_id,
         oldest_seq: last_seq,
         last_seq,
+        delivered: 0,
         opens,
         absence: None,
         lost_to_seq: None,

@@ -43,6 +43,8 @@ pub struct Note {
     pub complete_ns: i64,
     /// Number of the newest committed entry.
     pub last_seq: u64,
+    /// Number of the newest entry that the mirror was known to have.
+    pub delivered: u64,
     /// Of this stream.
     pub stream_id: String,
 }
@@ -96,7 +98,8 @@ impl Lock {
     pub fn note(&mut self, note: Note) {
         if note != self.noted {
             // Of one length, so that nothing of another remains. Where it fails, an earlier one stands.
-            let text = format!("{:019} {:020} {}\n", note.complete_ns, note.last_seq, note.stream_id);
+            let Note { complete_ns, last_seq, delivered, stream_id } = &note;
+            let text = format!("{complete_ns:019} {last_seq:020} {delivered:020} {stream_id}\n");
             let _ = self.file.write_all_at(text.as_bytes(), 0);
             self.noted = note;
         }
@@ -106,8 +109,10 @@ impl Lock {
 impl Note {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
-        let (complete_ns, last_seq) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { complete_ns, last_seq, stream_id: words.next()?.into() })
+        let complete_ns = words.next()?.parse().ok()?;
+        let mut number = || words.next()?.parse().ok();
+        let (last_seq, delivered) = (number()?, number()?);
+        Some(Self { complete_ns, last_seq, delivered, stream_id: words.next()?.into() })
     }
 }
 

@@ -233,7 +233,7 @@ impl Queue {
         state.stream_id = opened.stream_id.clone();
         state.instance_id = Some(instance_id.into());
         state.next_seq = opened.last_seq + 1;
-        (state.acknowledged, state.acknowledged_seen) = (0, 0);
+        (state.acknowledged, state.acknowledged_seen) = (opened.delivered, opened.delivered);
         state.undelivered_since = None;
         if let Some(to_seq) = opened.lost_to_seq {
             state.lose_numbers(to_seq);
@@ -276,6 +276,7 @@ impl Queue {
         Note {
             complete_ns: state.complete_ns,
             last_seq: state.status.last_seq,
+            delivered: state.acknowledged,
             stream_id: state.stream_id.to_string(),
         }
     }
@@ -299,7 +300,8 @@ impl Queue {
     /// See [`super::Delivery::acknowledged`].
     pub fn acknowledged(&self, stream_id: &str, seq: u64) {
         let mut state = self.lock();
-        if *state.stream_id == *stream_id && seq > state.acknowledged {
+        // Less than before where the database was restored.
+        if *state.stream_id == *stream_id && seq != state.acknowledged {
             state.acknowledged = seq;
             self.wake.notify_one();
         }

@@ -101,7 +101,12 @@ fn what_a_daemon_knew_is_known_to_the_next_also_if_it_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut lock = Lock::claim(dir.path()).unwrap();
     assert_eq!(lock.before, Note::default());
-    let note = Note { complete_ns: 1_700_000_000_000_000_002, last_seq: 7, stream_id: "a-stream".into() };
+    let note = Note {
+        complete_ns: 1_700_000_000_000_000_002,
+        last_seq: 7,
+        delivered: 5,
+        stream_id: "a-stream".into(),
+    };
     lock.note(Note { last_seq: u64::MAX, ..note.clone() });
     lock.note(note.clone());
     drop(lock);

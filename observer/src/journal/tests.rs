@@ -289,6 +289,25 @@ fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
 }
 
 #[test]
+fn what_was_delivered_is_known_to_the_next_daemon_and_less_after_a_restored_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let delivers = || Options { delivers: true, ..options(dir.path()) };
+    let delivered = |journal: &Journal| journal.status(clock::realtime_ns()).delivered;
+    let journal = begun(delivers());
+    (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    committed(&journal, 5);
+    let stream = journal.committed().borrow().stream_id.clone();
+    journal.acknowledged(&stream, 3);
+    until("its thread has seen it", || delivered(&journal) == 3);
+    drop(journal);
+    let journal = begun(delivers());
+    until("it is open", || journal.committed().borrow().stream_id == stream);
+    assert_eq!(delivered(&journal), 3);
+    journal.acknowledged(&stream, 2);
+    assert_eq!(delivered(&journal), 2);
+}
+
+#[test]
 fn a_full_queue_is_told_and_too_large_an_entry_too() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::ask::{ANSWER_WAIT, answer, execute};
@@ -29,7 +30,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 const BEAT_AGE_MAX: Duration = Duration::from_secs(12);
 /// How long the loop is waited for.
 const LOOP_WAIT: Duration = Duration::from_secs(10);
-/// How long an empty query's answer is waited for.
+/// How long the answer to an empty query, or to a hint, is waited for.
 const PULSE_WAIT: Duration = Duration::from_secs(8);
 /// For how long a batch is tried again on its connection. Then presence ends: the state is no longer the kernel's.
 const STALE_MAX: Duration = Duration::from_secs(8);
@@ -396,7 +397,10 @@ impl Delivery {
         open.notify_due = None;
         open.notified_at = Some(now);
         let payload = open.writer.tenure().host_no.to_string();
-        match execute(&open.connected.client, sql::NOTIFY, &[&sql::CHANNEL, &payload]).await {
+        // No longer than for a sign of life: who does not answer this is gone.
+        let params: [&(dyn ToSql + Sync); 2] = [&sql::CHANNEL, &payload];
+        let hint = open.connected.client.execute(sql::NOTIFY, &params);
+        match answer(PULSE_WAIT, hint).await {
             Err(trouble) if trouble.verdict == Verdict::Reconnect => Err(trouble),
             Err(_) => {
                 self.status.update(|status| status.notify_failures += 1);

@@ -1,4 +1,4 @@
-//! What stands between: a wire that is cut at the worst moment, a network that swallows, a pooler.
+//! What stands between: a wire that is cut at the worst moment, a network that swallows, PgBouncer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -151,66 +151,37 @@ fn a_network_that_is_gone_ends_presence_in_time() {
     is_mirrored(&SERVER, &database, &host);
 }
 
-/// What PgBouncer does with what it does not know in the first message.
-#[derive(Clone, Copy)]
-enum Pooler {
-    /// Refuses it.
-    Refuses,
-    /// Leaves it out (`ignore_startup_parameters`).
-    Ignores,
-}
-
-impl Pooler {
-    /// Its port.
-    fn start(self) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                std::thread::spawn(move || self.serve(client));
-            }
-        });
-        port
-    }
-
-    fn serve(self, mut client: TcpStream) -> Option<()> {
-        let mut length = [0; 4];
-        client.read_exact(&mut length).ok()?;
-        let mut message = vec![0; u32::from_be_bytes(length) as usize - 4];
-        client.read_exact(&mut message).ok()?;
-        if let Self::Refuses = self {
-            let body = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
-            let length = (body.len() as u32 + 4).to_be_bytes();
-            client.write_all(&[b"E", &length[..], body].concat()).ok()?;
-            return client.shutdown(Shutdown::Both).ok();
-        }
-        let (version, parameters) = message.split_at(4);
-        let words: Vec<&[u8]> = parameters.split(|&byte| byte == 0).collect();
-        let kept =
-            words.chunks(2).filter(|pair| pair.len() == 2 && !pair[0].is_empty() && pair[0] != b"options");
-        let mut message = version.to_vec();
-        for pair in kept {
-            message.extend([pair[0], b"\0", pair[1], b"\0"].concat());
-        }
-        message.push(0);
-        let mut server = TcpStream::connect(("127.0.0.1", SERVER.port())).ok()?;
-        server.write_all(&(message.len() as u32 + 4).to_be_bytes()).ok()?;
-        server.write_all(&message).ok()?;
-        let (client_too, server_too) = (client.try_clone().ok()?, server.try_clone().ok()?);
-        std::thread::spawn(move || pass(client, server, || false));
-        pass(server_too, client_too, || false);
-        Some(())
-    }
-}
-
 #[test]
-fn a_pooler_is_refused_by_that_word() {
+fn pgbouncer_is_refused_by_that_word() {
     let database = applied(&SERVER);
-    for pooler in [Pooler::Refuses, Pooler::Ignores] {
-        let port = pooler.start();
+    // It knows no `options`, and says so; or was told to leave out what it does not know.
+    for (name, rest) in [("refuses", ""), ("ignores", "ignore_startup_parameters = options")] {
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let dir = SERVER.socket_dir();
+        let config = dir.join(format!("pgbouncer-{name}.ini"));
+        let text = format!(
+            "[databases]\n* = host={} port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             auth_type = any\npool_mode = transaction\nunix_socket_dir =\n{rest}\n",
+            dir.display(),
+            SERVER.port()
+        );
+        std::fs::write(&config, text).expect("write its configuration");
+        let mut pooler = SERVER.beside("pgbouncer");
+        let mut pooler = pooler
+            .arg("--quiet")
+            .arg(&config)
+            .spawn()
+            .expect("start pgbouncer: cargo xtask setup installs it");
+        eventually("it listens", SOON, || match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        });
         let host =
             Host::new(&format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable"));
         let said = host.comes_to("stopped", "connection pooler", SOON);
         assert!(said.last_error.is_some_and(|error| error.contains("Postgres' own host and port")));
+        drop(host);
+        pooler.kill().and_then(|()| pooler.wait()).expect("end pgbouncer");
     }
 }
