@@ -373,8 +373,8 @@ impl Daemon {
     /// Answers all that were asked at once: each hears of everything that happened before it asked.
     fn answer(&mut self, batch: Vec<Asked>) {
         let mut sure = self.drain_to(self.kernel.producer_position());
-        if batch.iter().any(|asked| matches!(asked.question, Question::Audit)) {
-            // What programs were skipped for is a loss that a pass heals, and no drift.
+        if batch.iter().any(|asked| matches!(asked.question, Question::Audit | Question::Status)) {
+            // What programs were skipped for is a loss like any: healed before the answer, and no drift.
             self.kernel.drops_by_kind();
             self.note_drops();
         }
