@@ -1,5 +1,6 @@
 //! Sessions that the daemon knew before it was started again. What the kernel does not keep is taken over: that a
-//! terminal was there, that a rule admitted the primary before it left, when the state was entered, earlier starts.
+//! terminal was there, that a rule admitted the primary before it left, when the state was entered, earlier starts,
+//! the clock by which all this was told.
 
 use alloc::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Known<'a> {
     pub home: &'a Home,
     /// Its primary.
     pub primary: ProcessKey,
+    /// Realtime minus boot time by which the primary's moments were told, ns.
+    pub wall_offset_ns: i64,
     /// Its state; not [`State::Ended`].
     pub state: State,
     /// When that was entered; to the millisecond.
@@ -36,11 +39,12 @@ pub struct Known<'a> {
 
 impl Sessions {
     /// Takes over what is known of a session: all of it where its primary lives and a rule would have admitted that
-    /// one to the home, else the starts.
+    /// one to the home, else the starts; and when the primary began, by the clock as it was told.
     pub(crate) fn resume(&mut self, ctx: &mut Ctx<'_>, known: &Known<'_>) {
         let home = self.homes.intern(known.home.clone());
+        let redated = redate(ctx, known);
         self.return_home(ctx, &home, known);
-        self.remember(ctx, &home, known);
+        self.remember(ctx, &home, known, redated);
     }
 
     fn return_home(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &Known<'_>) {
@@ -96,7 +100,7 @@ impl Sessions {
     }
 
     /// Starts; terminal and the moment of the state where the row is still of the same process.
-    fn remember(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &Known<'_>) {
+    fn remember(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &Known<'_>, redated: bool) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let Some(row) = state.row.as_mut().filter(|row| !row.is_ended()) else { return };
         let Some(entry) = ctx.table.get(row.session.primary) else { return };
@@ -113,10 +117,23 @@ impl Sessions {
                 session.since = known.since;
             }
         }
-        if before != row.session {
+        let redated = redated && row.session.primary == known.primary;
+        if redated || before != row.session {
             ctx.sink.change(ctx.at, Change::SessionChanged(&row.session, &entry.process));
         }
     }
+}
+
+/// The primary's moments are shown by the clock that they were told by. Whether that is another.
+fn redate(ctx: &mut Ctx<'_>, known: &Known<'_>) -> bool {
+    let Some(entry) = ctx.table.get_mut(known.primary) else { return false };
+    let process = &mut entry.process;
+    let redated = process.wall_offset_ns != known.wall_offset_ns;
+    if redated {
+        process.wall_offset_ns = known.wall_offset_ns;
+        ctx.sink.change(ctx.at, Change::ProcessChanged(process));
+    }
+    redated
 }
 
 fn member(ctx: &Ctx<'_>, home: &Arc<Home>, rule: usize, process: &Process) -> Member {

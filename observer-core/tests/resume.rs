@@ -7,6 +7,9 @@ use observer_core::session::{State, TtyRule};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
 
+/// Realtime minus boot time when the sessions were told, ns; the next daemon's clock says otherwise.
+const TOLD_BY: i64 = 1_700_000_000_000_000_000;
+
 fn at_home(world: &mut World) -> Proc {
     let mut bash = shell(world);
     world.chdir(&mut bash, "/srv/a");
@@ -25,6 +28,7 @@ fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session,
         let known = Known {
             home: &session.home,
             primary: session.primary,
+            wall_offset_ns: TOLD_BY,
             state: session.state,
             since: session.since,
             had_tty: *had_tty,
@@ -68,6 +72,18 @@ fn a_live_session_keeps_its_starts_and_since_when_it_is() {
     assert_eq!(session(&after).starts.len(), 3);
     after.exit(&claude, 9);
     assert_eq!(session(&after).state, State::Ended);
+}
+
+#[test]
+fn a_primary_keeps_the_clock_by_which_it_was_told_and_others_have_the_new_one() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let before = session(&world);
+    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    let wall = |it: &Proc| after.core.process_by_key(it.key).expect("it lives").wall_offset_ns;
+    assert_eq!(wall(&claude), TOLD_BY);
+    assert_ne!(wall(&bash), TOLD_BY);
 }
 
 #[test]

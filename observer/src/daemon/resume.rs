@@ -126,6 +126,7 @@ impl<'a> Believed<'a> {
         let known = Known {
             home: &self.home,
             primary: self.primary,
+            wall_offset_ns: wall,
             state,
             since: boottime(&self.json.since).unwrap_or(at),
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
