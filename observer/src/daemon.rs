@@ -40,6 +40,9 @@ const DRAIN_BUDGET: usize = 1024;
 const COMMIT_MAX: Duration = Duration::from_millis(100);
 /// After records came, counters that cost system calls are read once in this time.
 const COUNTERS_EVERY: Duration = Duration::from_secs(5);
+/// The wall clock was set by more than this, ns: its two readings are never of one moment, and small corrections come with
+/// the next pass.
+const CLOCK_STEP_NS: u64 = 100_000_000;
 /// Between a record's timestamp and its place in the ring its program may have been held up: for so long, ns, at most,
 /// as far as what the next daemon is told goes.
 const RECORD_LATE_NS: u64 = 10_000_000;
@@ -192,6 +195,7 @@ impl Daemon {
 
     /// Hands up to a budget of records to the core.
     fn drain(&mut self) -> Drained {
+        self.follow_clock();
         let Self { kernel, core, edge, .. } = self;
         let drained = kernel.drain(DRAIN_BUDGET, |input| {
             edge.memory_of_before.note(&input);
@@ -204,6 +208,19 @@ impl Daemon {
         }
         self.note_drops();
         drained
+    }
+
+    /// What comes is dated by the wall clock as it is set now.
+    fn follow_clock(&mut self) {
+        let offset_ns = clock::wall_offset_ns();
+        if offset_ns.abs_diff(self.edge.wall_offset_ns) > CLOCK_STEP_NS {
+            self.set_wall_offset(offset_ns);
+        }
+    }
+
+    fn set_wall_offset(&mut self, ns: i64) {
+        self.edge.wall_offset_ns = ns;
+        self.core.set_wall_offset(ns);
     }
 
     /// Everything up to `at` was drained; unless something was lost, the core knows it.
@@ -251,8 +268,7 @@ impl Daemon {
         // What was asked for up to here, this pass answers; from here on its hints are told again.
         let asked = self.edge.pass.take();
         self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
-        self.edge.wall_offset_ns = clock::wall_offset_ns();
-        self.core.set_wall_offset(self.edge.wall_offset_ns);
+        self.set_wall_offset(clock::wall_offset_ns());
         let snapshot = self.snapshot();
         self.core.handle(snapshot.begin(), &mut self.edge);
         let after = self.drain_to(self.kernel.producer_position());

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use observer_tests::scene::Scene;
+use observer_tests::wall_clock::WallClock;
 use observer_tests::{Daemon, Options, Pty, Puppet, eventually};
 use serde_json::Value;
 
@@ -167,6 +168,54 @@ fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
     }
     scene.gives("SELECT count(*), count(DISTINCT home) FROM observer.deaths WHERE signal = 9", "7|7", SOON);
     scene.delivered();
+}
+
+#[test]
+fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
+    const YEAR: i64 = 365 * 86_400;
+    const LIVES: usize = 250;
+    let clock = WallClock::new();
+    let mut scene = Scene::with("", Options { environment: clock.environment(), ..Options::default() });
+    let stays = scene.agent(&scene.home("stays"), None);
+    let row = "SELECT name, pid, start_boottime_ns, started_at, since, state FROM observer.live";
+    scene.gives(
+        &row.replace("name, pid, start_boottime_ns, started_at, since, state", "count(*)"),
+        "1",
+        SOON,
+    );
+    let first = scene.sql(row);
+    let now: i64 = scene.sql("SELECT extract(epoch FROM now())::bigint").parse().expect("a number");
+    let steps = [(1, false), (-2, false), (3, true), (0, true), (-1, false)];
+    for (round, (years, restarts)) in (1..).zip(steps) {
+        clock.step_to(years * YEAR);
+        if restarts {
+            assert_eq!(scene.daemon.stop(), Some(0));
+            scene.daemon.restart();
+        }
+        let home = scene.home(&format!("churn{round}"));
+        for _ in 0..LIVES {
+            scene.agent(&home, None).killed(libc::SIGKILL);
+        }
+        scene.delivered();
+        assert_eq!(scene.sql(row), first, "{years} years");
+        // Dated by the clock as it was set then: by nothing else is a host's history to be read.
+        let deaths = format!(
+            "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)), count(*) FILTER (WHERE signal = 9),
+                bool_and(abs(extract(epoch FROM ended_at) - {}) < 600), bool_and(started_at <= ended_at),
+                bool_and(lifetime_ms < 60000)
+             FROM observer.deaths WHERE name = 'churn{round}'",
+            now + years * YEAR
+        );
+        assert_eq!(scene.sql(&deaths), format!("{LIVES}|{LIVES}|{LIVES}|t|t|t"), "{years} years");
+    }
+    let gaps = "SELECT count(*), count(*) FILTER (WHERE detail ->> 'reason' = 'not_running') FROM observer.events WHERE kind = 'gap'";
+    assert_eq!(scene.sql(gaps), "2|2", "no entry is too old, whatever the clock says");
+    let arrival = format!(
+        "SELECT bool_and(extract(epoch FROM received_at) BETWEEN {now} - 600 AND {now} + 600) FROM observer.events"
+    );
+    assert_eq!(scene.sql(&arrival), "t");
+    scene.daemon.assert_no_drift();
+    stays.killed(libc::SIGKILL);
 }
 
 #[test]

@@ -57,7 +57,13 @@ fn a_host_that_is_present_is_not_forgotten() {
     assert!(said.stderr.contains("is present") && said.stderr.contains("stop its daemon"), "{said:?}");
     // Connected, and not yet present.
     daemon.ask("UPDATE observer.host SET backend_pid = NULL");
-    assert_eq!(forget(&server().url(&database), GONE).code, Some(1), "its daemon has the lock");
+    let said = forget(&server().url(&database), GONE);
+    assert_eq!(said.code, Some(1), "its daemon has the lock");
+    assert!(
+        said.stderr.contains("the role postgres holds the lock")
+            && said.stderr.contains("pg_terminate_backend("),
+        "{said:?}"
+    );
     assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.host"), "1");
 }
 

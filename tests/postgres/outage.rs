@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use observer_tests::Puppet;
 use observer_tests::scene::Scene;
+use observer_tests::{Options, Puppet};
 use serde_json::Value;
 
 const SESSIONS: usize = 8;
@@ -77,6 +77,50 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
     for (after, without) in after.iter().zip(&without) {
         same(after.lines(), without.lines());
     }
+}
+
+/// The smallest that may be configured: some thousand entries.
+const JOURNAL: &str = "[journal]\nmax_bytes = 4194304";
+
+#[test]
+fn what_the_journals_bound_takes_meanwhile_is_a_gap_that_says_how_many() {
+    let mut scene = Scene::with(JOURNAL, Options::default());
+    let places = ["", "/below"].map(|below| scene.home(&format!("moves{below}")));
+    let mut agent = scene.agent(&places[0], None);
+    let dies = scene.agent(&scene.home("dies"), None);
+    scene.delivered();
+    let before: u64 = scene.sql("SELECT count(*) FROM observer.events").parse().expect("a number");
+    scene.server.stop();
+    dies.killed(libc::SIGKILL);
+    for n in 0..6_000 {
+        agent.chdir(&places[(n + 1) % 2]);
+        if n % 200 == 0 {
+            scene.keeps_up(QUEUED_MAX);
+        }
+    }
+    scene.keeps_up(0);
+    let journal = scene.daemon.status()["journal"].clone();
+    let [last, expired] = ["last_seq", "expired"].map(|field| journal[field].as_u64().expect("a number"));
+    assert!(last > 6_000 && expired > 2_000, "{journal}");
+    assert!(journal["bytes"].as_u64() <= Some(4 << 20), "{journal}");
+    scene.server.start_again();
+    scene.delivered();
+    // What came before, one gap, what is left: each number in one of them.
+    let counts = "SELECT count(*) FILTER (WHERE kind = 'gap'), count(*) + sum((detail ->> 'count')::bigint) FILTER (WHERE kind = 'gap') - 1
+        FROM observer.events";
+    assert_eq!(scene.sql(counts), format!("1|{last}"));
+    let gap = "SELECT detail ->> 'reason', detail ->> 'from_seq', detail ->> 'to_seq', seq, detail ->> 'count' FROM observer.events WHERE kind = 'gap'";
+    assert_eq!(
+        scene.sql(gap),
+        format!("retention_size|{}|{expired}|{expired}|{}", before + 1, expired - before)
+    );
+    // The death is in the gap: what became of the home is known, and how is not.
+    let rows = "SELECT name, state, pid, coalesce(last_death_kind, '-'), cwd LIKE '%below' FROM observer.sessions ORDER BY name";
+    let rows = scene.sql(rows);
+    assert!(
+        rows.starts_with("dies|ended|") && rows.contains(&format!("\nmoves|live|{}|-|f", agent.pid)),
+        "{rows}"
+    );
 }
 
 /// Shows the first line that differs, out of very many.

@@ -468,6 +468,34 @@ fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader(
 }
 
 #[test]
+fn who_sits_on_every_lock_that_is_to_be_had_stops_neither_days_nor_schema() {
+    let database = applied();
+    writer(&database, "host_locked_out", OTHER);
+    server().psql(&database, "CREATE ROLE squatter LOGIN IN ROLE observer_reader");
+    let mut squatter = server().session(&database, "squatter");
+    squatter.ask("SELECT pg_advisory_lock(1868723062, 0)");
+    for lock in ["SHARE UPDATE EXCLUSIVE", "ACCESS SHARE"] {
+        let said = server().try_psql_as(
+            &database,
+            "squatter",
+            &format!("BEGIN; LOCK TABLE observer.setting IN {lock} MODE"),
+        );
+        assert!(said.stderr.contains("permission denied"), "{lock}: {said:?}");
+    }
+    let tomorrow = "observer.event_".to_owned()
+        + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')");
+    server().psql(&database, &format!("DROP TABLE {tomorrow}"));
+    let made = server().try_psql_as(&database, "host_locked_out", "SELECT observer.maintain()");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    assert_eq!(server().psql(&database, &format!("SELECT to_regclass('{tomorrow}')")), tomorrow);
+    let said = apply(&server().url(&database));
+    assert_ne!(said.code, Some(0));
+    assert!(said.stderr.contains("nothing was changed") && said.stderr.contains("pg_locks"), "{said:?}");
+    squatter.ask("SELECT pg_advisory_unlock(1868723062, 0)");
+    assert_eq!(apply(&server().url(&database)).code, Some(0));
+}
+
+#[test]
 fn on_a_standby_nothing_is_known() {
     let primary = Server::start(&[]);
     let database = primary.database();

@@ -32,6 +32,8 @@ pub struct Options {
     pub hooks: Option<&'static str>,
     /// `--state-dir`; `None`: in its own directory.
     pub state_dir: Option<PathBuf>,
+    /// Added to its environment.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// A running daemon.
@@ -122,6 +124,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log()).expect("open the daemon's log");
         let mut command = self.runner();
         command.args(self.run_args()).stdin(Stdio::null());
+        command.envs(self.options.environment.iter().cloned());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
         // SAFETY: one async-signal-safe call between fork and exec.
         unsafe {

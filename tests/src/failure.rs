@@ -22,10 +22,10 @@ pub fn install() {
         std::panic::set_hook(Box::new(move |info| {
             before(info);
             let thread = std::thread::current();
-            let test = thread.name().unwrap_or("main");
+            let (test, target) = (thread.name().unwrap_or("main"), target());
+            let feature = if matches!(&*target, "postgres" | "service") { &*target } else { "kernel" };
             eprintln!(
-                "reproduce: cargo test --release -p observer-tests --features kernel --test {} -- --exact {test}",
-                target()
+                "reproduce: cargo test --release -p observer-tests --features {feature} --test {target} -- --exact {test}"
             );
             if let Some(log) = crate::daemon::shared_log() {
                 eprintln!("the shared daemon's last words:\n{}", last_lines(&log));

@@ -21,6 +21,7 @@ pub mod text;
 pub mod tiny;
 pub mod truth;
 pub mod wait;
+pub mod wall_clock;
 pub mod watch;
 
 pub use cgroup::Cgroup;

@@ -33,24 +33,30 @@ pub struct Scene {
 impl Scene {
     /// With these settings (`name=value`) of the server.
     pub fn new(settings: &[&str]) -> Self {
-        Self::of(Rc::new(Stage::new()), settings)
+        Self::of(Rc::new(Stage::new()), settings, Options::default())
+    }
+
+    /// With this besides its own configuration, and these other options of the daemon.
+    pub fn with(config: &str, options: Options) -> Self {
+        Self::of(Rc::new(Stage::new()), &[], Options { config: Some(config.into()), ..options })
     }
 
     /// Another daemon that sees the same sessions, with a server of its own.
     pub fn beside(&self) -> Self {
-        Self::of(Rc::clone(&self.stage), &[])
+        Self::of(Rc::clone(&self.stage), &[], Options::default())
     }
 
-    fn of(stage: Rc<Stage>, settings: &[&str]) -> Self {
+    fn of(stage: Rc<Stage>, settings: &[&str], options: Options) -> Self {
         let server = Server::start(settings);
         let schema = Said::by(Command::new(product()).args(["schema", "print"]));
         server.psql(DATABASE, schema.text());
         let config = format!(
-            "[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            "{}\n[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            options.config.as_deref().unwrap_or_default(),
             server.url(DATABASE),
             stage.mkdir("homes").display()
         );
-        let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
+        let daemon = Daemon::start(&Options { config: Some(config), ..options });
         Self { stage, daemon, server }
     }
 
@@ -96,7 +102,7 @@ impl Scene {
         });
     }
 
-    /// Waits until the journal says that the database has all of it; it has each number once.
+    /// Waits until the journal says that the database has all of it; it has each number once, or in one gap.
     #[track_caller]
     pub fn delivered(&self) {
         eventually("all is delivered", LONG, || {
@@ -109,8 +115,10 @@ impl Scene {
                 Err(status.to_string())
             }
         });
-        let gapless = "SELECT bool_and(count = max AND count = numbers) IS NOT FALSE FROM (
-            SELECT count(*), max(seq), count(DISTINCT seq) AS numbers FROM observer.events GROUP BY stream_id) AS stream";
+        let gapless = "SELECT bool_and(count + coalesce(covered, 0) = max AND count = numbers) IS NOT FALSE FROM (
+            SELECT count(*), max(seq), count(DISTINCT seq) AS numbers,
+                sum((detail ->> 'to_seq')::bigint - (detail ->> 'from_seq')::bigint) FILTER (WHERE kind = 'gap') AS covered
+            FROM observer.events GROUP BY stream_id) AS stream";
         assert_eq!(self.sql(gapless), "t");
     }
 }

@@ -25,20 +25,22 @@ impl Forget {
             let found = find(&connected.client, &self.host).await?;
             let host = one(&self.host, &found)?;
             let name = format!("{} (host_id {})", to_line(host.host.as_bytes()), host.host_id);
-            let outcome =
-                if host.present { Outcome::Present } else { forget(&mut connected.client, host).await? };
-            match outcome {
+            let none = |message| Err(Failure { exit: Exit::None, message }.into());
+            if host.present {
+                return none(format!(
+                    "{name} is present: stop its daemon there first (systemctl disable --now observer)"
+                ));
+            }
+            match forget(&mut connected.client, host).await? {
                 Outcome::Forgotten { sessions, events } => {
                     println!("forgot {name}: {sessions} sessions, {events} events");
                     Ok(Exit::Found)
                 }
-                Outcome::Present => Err(Failure {
-                    exit: Exit::None,
-                    message: format!(
-                        "{name} is present: stop its daemon there first (systemctl disable --now observer)"
-                    ),
-                }
-                .into()),
+                Outcome::Locked { pid, role } => none(format!(
+                    "the role {} holds the lock of {name}: stop its daemon there if that is it, else end that session (SELECT \
+                     pg_terminate_backend({pid}))",
+                    to_line(role.as_bytes())
+                )),
             }
         })
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use observer_core::BootTime;
 use rusqlite::{Connection, params};
 
 use super::{Gap, aside, file, live};
@@ -101,7 +102,8 @@ pub fn expire(
     };
     let entry = file::gap_entry(&gap, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);
     insert(conn, end, &entry)?;
-    Ok(end - oldest)
+    // Beyond the first, the oldest is such a gap itself.
+    Ok(if oldest == 1 { end } else { end - oldest })
 }
 
 /// Entries from `oldest` on that are older than `oldest_at_ns`, the gap of those before them not counted alone.
@@ -158,8 +160,43 @@ pub fn vacuum(conn: &Connection, usage: &Usage) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The moment before which entries are too old, ns since 1970.
-pub fn oldest_at_ns(now_unix_ns: i128, max_age: Duration) -> i64 {
-    let age = i128::try_from(max_age.as_nanos()).unwrap_or(i128::MAX);
-    i64::try_from(now_unix_ns.saturating_sub(age)).unwrap_or(i64::MIN)
+/// The wall clock that ages are taken by: it follows one that is set back, and none that is set ahead, which would make
+/// everything old at once.
+#[derive(Clone, Copy, Debug)]
+pub struct AgeClock {
+    /// Realtime minus boot time, the least so far, ns.
+    offset_ns: i64,
+}
+
+impl AgeClock {
+    /// At the daemon's start.
+    pub fn new(wall_offset_ns: i64) -> Self {
+        Self { offset_ns: wall_offset_ns }
+    }
+
+    /// The moment before which entries are too old, ns since 1970.
+    pub fn oldest_at_ns(&mut self, now: BootTime, wall_offset_ns: i64, max_age: Duration) -> i64 {
+        self.offset_ns = self.offset_ns.min(wall_offset_ns);
+        let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
+        now.0.cast_signed().saturating_add(self.offset_ns).saturating_sub(age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_ahead_makes_nothing_old_and_one_that_is_set_back_is_followed() {
+        const DAY: i64 = 86_400_000_000_000;
+        let today = 20_000 * DAY;
+        let mut clock = AgeClock::new(today);
+        let mut oldest = |up: u64, offset| {
+            clock.oldest_at_ns(BootTime(up * DAY.cast_unsigned()), offset, Duration::from_secs(30 * 86_400))
+        };
+        assert_eq!(oldest(1, today), today - 29 * DAY);
+        assert_eq!(oldest(2, today + 400 * DAY), today - 28 * DAY);
+        assert_eq!(oldest(3, today - 10 * DAY), today - 37 * DAY);
+        assert_eq!(oldest(4, today), today - 36 * DAY);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use super::bounds::AgeClock;
 use super::file::{Reason, Trouble, trouble};
 use super::instance::{Instance, Lock, Note};
 use super::queue::{Queue, Work};
@@ -42,6 +43,7 @@ pub struct Writer {
     /// Nothing was written to this file since it was opened: what it says of its end still holds.
     silent: bool,
     aged_at: Option<Instant>,
+    ages: AgeClock,
     trimmed_at: Option<Instant>,
     retry: Duration,
 }
@@ -80,6 +82,7 @@ impl Writer {
             unchecked: false,
             silent: false,
             aged_at: None,
+            ages: AgeClock::new(clock::wall_offset_ns()),
             trimmed_at: None,
             retry: RETRY_MIN,
         }
@@ -234,7 +237,9 @@ impl Writer {
             }
         }
         let age_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
-        let oldest_at = age_due.then(|| bounds::oldest_at_ns(clock::realtime_ns(), self.options.max_age));
+        let (ages, max_age) = (&mut self.ages, self.options.max_age);
+        let oldest_at =
+            age_due.then(|| ages.oldest_at_ns(clock::boottime(), clock::wall_offset_ns(), max_age));
         let tx = conn.transaction()?;
         if self.silent && !batch.is_empty() {
             file::set_meta(&tx, "closed_at_ns", 0)?;

@@ -1,6 +1,7 @@
 //! One connection, from its beginning to its end: first the state, then what the database lacks of history, then both as
 //! they come. Nothing is queued in memory but one batch: the journal is the queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -8,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::ask::{ANSWER_WAIT, answer, execute};
+use super::ask::{ANSWER_WAIT, answer, execute, query_opt};
 use super::connect::{Connected, Purpose, connect};
 use super::presence::{Former, claim};
 use super::reconcile::{Who, reconcile};
@@ -62,6 +63,8 @@ struct Open {
     connected: Connected,
     writer: Writer,
     position: Position,
+    /// The stream whose past was compared with the journal's.
+    compared: Arc<str>,
     /// Changes up to this number are in the state.
     state_after: u64,
     reconciled_at: Instant,
@@ -146,6 +149,7 @@ impl Delivery {
             connected,
             writer,
             position: Position { stream_id: map.stream_id.to_string(), seq: done.cursor },
+            compared: Arc::default(),
             state_after: map.after_seq,
             reconciled_at: Instant::now(),
             maintained_at: Instant::now(),
@@ -194,7 +198,7 @@ impl Delivery {
                 continue;
             }
             let cursor = open.position.seq.cast_unsigned();
-            if cursor > extent.last_seq {
+            if cursor > extent.last_seq || !self.has_one_past(open, &extent).await? {
                 self.begin_anew(open).await;
                 continue;
             }
@@ -225,11 +229,53 @@ impl Delivery {
         Ok(())
     }
 
+    /// Whether the database's newest event is the journal's entry of that number. A journal that was put back from a copy, and
+    /// has grown beyond what the database has, gave the numbers in between to something else.
+    async fn has_one_past(&mut self, open: &mut Open, extent: &Extent) -> Result<bool, Trouble> {
+        let Position { stream_id, seq } = &open.position;
+        if *open.compared == *extent.stream_id || *seq == 0 {
+            return Ok(true);
+        }
+        let newest = self.read(extent, seq.cast_unsigned() - 1, 1)?.pop();
+        // None: the journal's bounds dropped it, or its end was lost, and a gap tells so.
+        let entry = |newest: &Event| newest.seq == seq.cast_unsigned() && newest.kind != "gap";
+        if let Some(newest) = newest.filter(entry) {
+            let item = item(newest, 0, self.shape, self.users.names());
+            let host_no = open.writer.tenure().host_no;
+            let params: [&(dyn ToSql + Sync); 8] = [
+                &host_no,
+                stream_id,
+                seq,
+                &item.at,
+                &item.kind,
+                &item.boot_id,
+                &item.pid,
+                &item.start_boottime_ns,
+            ];
+            if let Some(row) = query_opt(&open.connected.client, sql::SAME_EVENT, &params).await?
+                && !row.try_get::<_, bool>(0)?
+            {
+                return Ok(false);
+            }
+        }
+        open.compared = Arc::clone(&extent.stream_id);
+        Ok(true)
+    }
+
+    /// The journal's next entries; none where its file was set aside meanwhile.
+    fn read(&mut self, extent: &Extent, after: u64, entries_max: usize) -> Result<Vec<Event>, Trouble> {
+        let read = self.feed.history.read_after(&extent.stream_id, after, entries_max, BATCH_BYTES_MAX);
+        let mut events = read.map_err(|error| Trouble::new(Verdict::Reconnect, format!("{error:#}")))?;
+        // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
+        events.retain(|event| event.seq <= extent.last_seq);
+        Ok(events)
+    }
+
     /// The database has entries that the journal lacks: no number may be given twice.
     async fn begin_anew(&mut self, open: &mut Open) {
         let stream = open.position.stream_id.clone();
         eprintln!(
-            "observer: warning: the database has more of the journal's entries than the journal; a new one is begun"
+            "observer: warning: the database has entries that the journal lacks: was an older copy put back? A new journal is begun"
         );
         self.feed.history.begin_anew(&stream);
         let deadline = Instant::now() + LOOP_WAIT;
@@ -260,11 +306,7 @@ impl Delivery {
         if far && extent.last_seq > open.state_after && open.reconciled_at.elapsed() >= REFRESH_EVERY {
             return self.refresh(open).await;
         }
-        let read =
-            self.feed.history.read_after(&extent.stream_id, cursor, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX);
-        let mut events = read.map_err(|error| Trouble::new(Verdict::Reconnect, format!("{error:#}")))?;
-        // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
-        events.retain(|event| event.seq <= extent.last_seq);
+        let events = self.read(extent, cursor, BATCH_ENTRIES_MAX)?;
         if events.is_empty() {
             // Set aside between the look at its extent and now.
             return self.pause(open, RETRY_WAIT).await;

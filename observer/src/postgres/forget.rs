@@ -1,9 +1,10 @@
 //! Removing a host that is gone, with everything of it.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::presence::{Holder, holder};
 use super::sql::LOCK_CLASS;
 use super::sqlstate::Trouble;
 
@@ -31,7 +32,7 @@ pub struct Found {
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Removed, with so many sessions and events.
     Forgotten {
@@ -40,8 +41,13 @@ pub enum Outcome {
         /// Rows of history.
         events: u64,
     },
-    /// A daemon of this host has its lock.
-    Present,
+    /// Somebody has this host's lock: its daemon before it is present, or whoever likes.
+    Locked {
+        /// Server process.
+        pid: i32,
+        /// Whose.
+        role: String,
+    },
 }
 
 /// Hosts of this name, or with this id.
@@ -60,12 +66,14 @@ pub async fn find(client: &Client, name: &str) -> Result<Vec<Found>> {
     rows.iter().map(found).collect()
 }
 
-/// Removes it in one transaction, unless its daemon is there.
+/// Removes it in one transaction, unless its lock is taken.
 pub async fn forget(client: &mut Client, host: &Found) -> Result<Outcome> {
     let transaction = client.transaction().await.map_err(Trouble::from)?;
     let locked = transaction.query_one(LOCK, &[&LOCK_CLASS, &host.host_no]).await.map_err(Trouble::from)?;
     if !locked.try_get::<_, bool>(0)? {
-        return Ok(Outcome::Present);
+        let holder = holder(transaction.client(), host.host_no).await?;
+        let Holder { pid, role, .. } = holder.context("its lock was given up just now: try again")?;
+        return Ok(Outcome::Locked { pid, role });
     }
     let events = transaction.execute(EVENTS, &[&host.host_no]).await.map_err(Trouble::from)?;
     let sessions = transaction.execute(SESSIONS, &[&host.host_no]).await.map_err(Trouble::from)?;

@@ -30,10 +30,12 @@ struct Host {
 }
 
 /// Who holds the lock.
-struct Holder {
-    pid: i32,
+pub struct Holder {
+    /// Server process.
+    pub pid: i32,
     same_role: bool,
-    role: String,
+    /// Whose.
+    pub role: String,
 }
 
 /// What this daemon did before on this host's row.
@@ -142,7 +144,8 @@ async fn host(client: &Client, identity: &Identity) -> Result<Host, Trouble> {
     ))
 }
 
-async fn holder(client: &Client, host_no: i32) -> Result<Option<Holder>, Trouble> {
+/// Who holds this host's lock, if anybody does.
+pub async fn holder(client: &Client, host_no: i32) -> Result<Option<Holder>, Trouble> {
     let keys = [i64::from(sql::LOCK_CLASS), i64::from(host_no)];
     let [class, object] = &keys;
     let Some(row) = query_opt(client, sql::LOCK_HOLDER, &[class, object]).await? else {

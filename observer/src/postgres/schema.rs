@@ -10,8 +10,9 @@ use super::sqlstate::{Trouble, Verdict};
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 /// What this program writes and reads.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
-/// One migration at a time; the second key is of no host.
-const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
+/// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
+/// waits for a table makes everybody else wait behind.
+const LOCK: &str = "SET LOCAL lock_timeout = '20s'; SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
 const FIND: &str = "SELECT pg_catalog.to_regclass('observer.migration') IS NOT NULL,
     pg_catalog.to_regnamespace('observer') IS NOT NULL";
 const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.migration";
@@ -63,7 +64,10 @@ fn guard() -> String {
 /// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
 pub async fn apply(client: &mut Client) -> Result<Applied> {
     let transaction = client.transaction().await.map_err(Trouble::from)?;
-    transaction.batch_execute(LOCK).await.map_err(Trouble::from)?;
+    let locked = transaction.batch_execute(LOCK).await.map_err(Trouble::from);
+    locked.context(
+        "wait for whoever else applies the schema (advisory lock 1868723062, 0); nothing was changed",
+    )?;
     let row = transaction.query_one(FIND, &[]).await.map_err(Trouble::from)?;
     let (known, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     ensure!(

@@ -53,6 +53,15 @@ pub const CURSOR: &str = "
 pub const READ_CURSOR: &str =
     "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
 
+/// Whether the event of a number is the journal's entry of that number. No row: the event was dropped. A gap may stand for an
+/// entry that was refused.
+pub const SAME_EVENT: &str = "
+    SELECT e.kind = 'gap' OR (e.at, e.kind, e.boot_id, e.pid, e.start_boottime_ns)
+        IS NOT DISTINCT FROM ($4::timestamptz, $5::text, nullif($6::text, '')::uuid, $7::integer, $8::bigint)
+    FROM observer.event e
+    WHERE e.host_no = $1 AND e.stream_id = $2::text::uuid AND e.seq = $3
+    LIMIT 1";
+
 /// Rows whose home the map does not know: what stood for them is gone. `$3`: history that is still to come tells how; else
 /// nobody saw it go, and that is not dated: any death that arrives is newer.
 pub const END_UNKNOWN: &str = "

@@ -379,6 +379,54 @@ fn a_journal_that_was_put_back_gives_no_number_twice() {
 }
 
 #[test]
+fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_another_change() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(7, 3000);
+    host.delivered(SOON);
+    let (shared, host_id) = host.ends();
+    let gone: Vec<_> = shared.world().entries.split_off(2000);
+    // A whole machine as it was: it makes other changes, more than it lost, and then it is connected.
+    let mut world = shared.world();
+    world.clock_ns = 3_600_000_000_000;
+    for at in 0..2000 {
+        let home = format!("/srv/other{}", at % 7);
+        if world.map.get(&home).is_some_and(|session| session["state"] == "live") {
+            world.kill(&home);
+        } else {
+            world.start(&home);
+        }
+    }
+    drop(world);
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    eventually("a new stream", SOON, || match host.shared.world().begun_anew {
+        1 => Ok(()),
+        times => Err(format!("{times}")),
+    });
+    host.churn(7, 100);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let counts = "SELECT count(*), count(DISTINCT (stream_id, seq)), count(*) FILTER (WHERE home LIKE '/srv/other%') FROM observer.events";
+    assert_eq!(SERVER.psql(&database, counts), "3101|3101|0");
+    let first = host.shared.world().former[0].0.clone();
+    let kept = format!(
+        "SELECT string_agg(home || kind, ',' ORDER BY seq) FROM observer.events WHERE stream_id = '{first}' AND seq > 2000"
+    );
+    let wanted: Vec<String> = gone
+        .iter()
+        .map(|entry| format!("{}{}", String::from_utf8_lossy(entry.home.as_deref().unwrap()), entry.kind))
+        .collect();
+    assert_eq!(SERVER.psql(&database, &kept), wanted.join(","), "what was there is still there");
+    // The same journal again is no other.
+    let (shared, host_id) = host.ends();
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.churn(7, 100);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    assert_eq!(host.shared.world().begun_anew, 1);
+}
+
+#[test]
 fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));

@@ -174,9 +174,9 @@ BEGIN
     LOOP
         part := 'event_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
-        -- One at a time; whoever waited finds it made.
+        -- One at a time; whoever waited finds it made. A lock that nobody but the owner can take.
         PERFORM set_config('lock_timeout', '0', true);
-        PERFORM pg_advisory_xact_lock(1868723062, 0);
+        LOCK TABLE observer.setting IN SHARE UPDATE EXCLUSIVE MODE;
         PERFORM set_config('lock_timeout', '250ms', true);
         CONTINUE WHEN to_regclass('observer.' || part) IS NOT NULL;
         -- Made apart and attached: that does not hold up who reads or writes the others.
@@ -191,10 +191,8 @@ BEGIN
             AND (to_date(substr(c.relname, 7), 'YYYYMMDD') + 1)::timestamptz <= now() - s.keep_events
         ORDER BY c.relname
     LOOP
-        IF NOT pg_try_advisory_xact_lock(1868723062, 0) THEN
-            RETURN;
-        END IF;
         BEGIN
+            LOCK TABLE observer.setting IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
             EXECUTE format('DROP TABLE IF EXISTS observer.%I', part);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             RETURN;
