@@ -201,6 +201,11 @@ fn a_password_in_an_argument_is_refused_and_never_shown() {
         assert_eq!((code, out.as_str()), (Some(2), ""), "{url}: {err}");
         assert!(!err.contains("hunter2"), "{err}");
     }
+    for text in ["host=h password=hunter2", "postgresql://u:hunter2@h/d"] {
+        let (code, _, err) = run(&socket, &["run", "--database-url-file", text]);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(!err.contains("hunter2") && err.contains("name of a file"), "{err}");
+    }
     let (_, _, err) = run(&socket, &["run", "--database-url", "host=h password=hunter2"]);
     assert!(err.contains("--database-url-file"), "{err}");
     let (code, ..) = run(&socket, &["run", "--database-url", "host=h", "--database-url-file", "/f"]);

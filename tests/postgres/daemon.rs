@@ -171,6 +171,31 @@ fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
 }
 
 #[test]
+fn who_left_one_home_for_another_dies_once() {
+    let scene = Scene::new(&[]);
+    let [left, went] = ["left", "went"].map(|name| scene.home(name));
+    let mut agent = scene.agent(&left, None);
+    scene.gives("SELECT state FROM observer.sessions", "live", SOON);
+    agent.chdir(&went);
+    scene.gives(
+        "SELECT string_agg(name || ' ' || state, ',' ORDER BY name) FROM observer.sessions",
+        "left left,went live",
+        SOON,
+    );
+    agent.killed(libc::SIGKILL);
+    let ended = "SELECT string_agg(name || ' ' || state || ' ' || last_death_signal, ',' ORDER BY name) FROM observer.sessions";
+    scene.gives(ended, "left ended 9,went ended 9", SOON);
+    assert_eq!(scene.sql("SELECT name, signal FROM observer.deaths"), "went|9");
+    // Nowhere else is as good a place to die as any.
+    let mut agent = scene.agent(&left, None);
+    agent.chdir(&scene.stage.mkdir("elsewhere"));
+    scene.gives("SELECT state FROM observer.sessions WHERE name = 'left'", "left", SOON);
+    agent.killed(libc::SIGKILL);
+    scene.gives("SELECT string_agg(name, ',' ORDER BY ended_at) FROM observer.deaths", "went,left", SOON);
+    scene.delivered();
+}
+
+#[test]
 fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
     const YEAR: i64 = 365 * 86_400;
     const LIVES: usize = 250;

@@ -349,17 +349,19 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
 }
 
 #[test]
-fn no_host_can_take_the_deaths_from_those_who_read_them() {
+fn no_host_can_take_the_views_from_those_who_read_them() {
     let database = applied();
     writer(&database, "host_certifies", HOST);
     let number = present(&mut server().session(&database, "host_certifies"), HOST);
-    let certificate = |seq: usize, detail: &str| {
+    let event = |seq: usize, at: &str, kind: &str, detail: &str| {
         let event = format!(
-            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail)
-             VALUES ({number}, '{HOST}', {seq}, now(), 'session_ended', '{detail}')"
+            "SET datestyle = 'ISO, DMY';
+             INSERT INTO observer.event (host_no, stream_id, seq, at, kind, detail)
+             VALUES ({number}, '{HOST}', {seq}, {at}, '{kind}', '{detail}')"
         );
         server().try_psql_as(&database, "host_certifies", &event)
     };
+    let certificate = |seq: usize, detail: &str| event(seq, "now()", "session_ended", detail);
     for (seq, refused) in [
         r#"{"death": {"kind": "exited", "code": "many"}}"#,
         r#"{"death": {"kind": "exited", "code": 99999999999}}"#,
@@ -368,12 +370,16 @@ fn no_host_can_take_the_deaths_from_those_who_read_them() {
         r#"{"death": {"sender": {"uid": 1.5}}}"#,
         r#"{"death": {"between": ["then", "now"]}}"#,
         r#"{"started_at": "once", "death": {}}"#,
+        r#"{"started_at": "13/02/2026", "death": {}}"#,
+        r#"{"death": {"at": "13/02/2026 00:00:00"}}"#,
+        r#"{"death": {"at": "infinity"}}"#,
+        r#"{"death": {"between": ["now", null]}}"#,
     ]
     .into_iter()
     .enumerate()
     {
         let said = certificate(seq, refused);
-        assert!(said.stderr.contains("constraint \"certificate\""), "{refused}: {said:?}");
+        assert!(said.stderr.contains("constraint \"legible\""), "{refused}: {said:?}");
     }
     for (seq, taken) in [
         r#"{"death": null}"#,
@@ -391,6 +397,25 @@ fn no_host_can_take_the_deaths_from_those_who_read_them() {
         server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
         "||t\nexited|3|f"
     );
+    for detail in [r#"{"count": "many"}"#, r#"{"from_seq": 1.5}"#, r#"{"to_seq": 1e30}"#] {
+        let said = event(9, "now()", "gap", detail);
+        assert!(said.stderr.contains("constraint \"legible\""), "{detail}: {said:?}");
+    }
+    for at in ["'infinity'", "'-infinity'"] {
+        assert!(event(9, at, "session_changed", "{}").stderr.contains("event_at_check"), "{at}");
+        for column in ["last_commit_at", "first_seen_at"] {
+            let edit = format!("UPDATE observer.host SET {column} = {at}");
+            assert_ne!(server().try_psql_as(&database, "host_certifies", &edit).code, Some(0), "{edit}");
+        }
+    }
+    // Its number is the key of its lock: of another host's, or of the schema's.
+    for edit in [
+        "UPDATE observer.host SET host_no = DEFAULT",
+        "INSERT INTO observer.host (host_no, host_id, host) OVERRIDING SYSTEM VALUE VALUES (0, gen_random_uuid(), 'x')",
+    ] {
+        let said = server().try_psql_as(&database, "host_certifies", edit);
+        assert!(said.stderr.contains("permission denied"), "{edit}: {said:?}");
+    }
     let state = server().try_psql_as(&database, "host_certifies", &session_row(&number, "a", "unknown"));
     assert!(state.stderr.contains("session_state_check"), "what only the view says: {state:?}");
 }

@@ -24,13 +24,16 @@ pub struct DatabaseFlags {
 impl DatabaseFlags {
     /// What the flags name, if they do; with a password in an argument a wrong usage.
     pub fn url(&self) -> Result<Option<DatabaseUrl>, anyhow::Error> {
-        let Some(text) = &self.database_url else {
-            return Ok(self.database_url_file.clone().map(DatabaseUrl::File));
+        let usage = |flag: &'static str| {
+            move |message| Failure { exit: Exit::Usage, message: format!("{flag}: {message}") }
         };
-        let url = DatabaseUrl::from_argument(text).map_err(|message| Failure {
-            exit: Exit::Usage,
-            message: format!("--database-url: {message}"),
-        })?;
+        let url = match (&self.database_url, &self.database_url_file) {
+            (Some(text), _) => DatabaseUrl::from_argument(text).map_err(usage("--database-url"))?,
+            (None, Some(path)) => {
+                DatabaseUrl::from_file(path.clone()).map_err(usage("--database-url-file"))?
+            }
+            (None, None) => return Ok(None),
+        };
         Ok(Some(url))
     }
 

@@ -23,10 +23,9 @@ pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyh
         for mut frame in frames.into_iter().filter(|frame| wanted(&interest, frame)) {
             seq += 1;
             frame.insert("seq".into(), json!(seq));
-            let line = serde_json::to_string(&frame)?;
             if json {
-                writeln!(json_out, "{line}")?;
-            } else if let Some(line) = shown(&line)? {
+                writeln!(json_out, "{}", serde_json::to_string(&frame)?)?;
+            } else if let Some(line) = shown(&frame) {
                 writeln!(out, "{line}")?;
             }
         }

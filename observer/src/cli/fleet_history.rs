@@ -25,7 +25,7 @@ pub struct Form {
 
 /// How many events of sessions were written.
 pub async fn tell(
-    mut connected: Connected,
+    connected: Connected,
     wanted: &Wanted,
     form: &Form,
     out: &mut impl Write,
@@ -34,7 +34,7 @@ pub async fn tell(
     let columns: Vec<_> = std::iter::once(("HOST", Align::Left)).chain(COLUMNS).collect();
     let mut table = LongTable::new(&columns, form.width);
     let mut found = 0;
-    each(&mut connected.client, wanted, |past| {
+    each(&connected.client, wanted, |past| {
         let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
         let is_session = past.name.is_some();
         if is_session && form.violent && !shown.violent() {

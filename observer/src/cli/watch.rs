@@ -6,6 +6,7 @@ use std::path::Path;
 use anstyle::Style;
 use clap::Args;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure, fleet};
@@ -75,9 +76,16 @@ impl Watch {
     }
 }
 
-/// A frame's line, if there is one for people.
-pub fn shown(json: &str) -> anyhow::Result<Option<String>> {
-    Ok(decode::<Frame<'_>>(json.as_bytes())?.shown(false))
+/// The line of a database's frame, if there is one for people. What is there may be anybody's.
+pub fn shown(frame: &Map<String, Value>) -> Option<String> {
+    let json = serde_json::to_string(frame).ok()?;
+    let shown = |json: &str| Some(serde_json::from_str::<Frame<'_>>(json).ok()?.shown(false));
+    shown(&json).unwrap_or_else(|| {
+        let of =
+            ["at", "host", "event_seq"].map(|name| (name.to_owned(), Value::from(frame.get(name).cloned())));
+        let strange = Map::from_iter(of.into_iter().chain([("kind".to_owned(), "strange".into())]));
+        shown(&serde_json::to_string(&strange).ok()?).flatten()
+    })
 }
 
 /// What a person is shown of a frame.
@@ -88,6 +96,7 @@ struct Frame<'a> {
     host: Option<Text<'a>>,
     present: bool,
     kind: String,
+    event_seq: Option<u64>,
     name: Option<Text<'a>>,
     home: Option<Text<'a>>,
     pid: u32,
@@ -113,6 +122,10 @@ impl Frame<'_> {
             Some(format!("{FAINT}{at}{FAINT:#}  {style}{mark:<8}{style:#}  {host}{rest}"))
         };
         match self.kind.as_str() {
+            "strange" => {
+                let entry = self.event_seq.map_or_else(|| "a session".into(), |seq| format!("event {seq}"));
+                line("strange", BAD, format!("{entry} cannot be read: another version's, or not observer's"))
+            }
             "session" if self.state == "unknown" => line("unknown", NOTICE, self.session()),
             "session" => line("is", FAINT, self.session()),
             "host_present" => line("present", GOOD, "its daemon is there".into()),
@@ -186,6 +199,21 @@ mod tests {
                 .unwrap()
                 .contains("born      3  ls  ?")
         );
+    }
+
+    #[test]
+    fn what_a_database_has_and_nobody_can_read_is_told_and_ends_nothing() {
+        for hostile in
+            [r#""pid":"x""#, r#""comm":5"#, r#""at":"2026-11-21T00:00:00Z","roots":-1"#, r#""death":7"#]
+        {
+            let json = format!(r#"{{"host":"web\n1","event_seq":8,"kind":"session_started",{hostile}}}"#);
+            let line = shown(&serde_json::from_str(&json).unwrap()).unwrap();
+            let line = anstream::adapter::strip_str(&line).to_string();
+            assert!(
+                line.contains("strange") && line.contains("web\\n1") && line.contains("event 8"),
+                "{line}"
+            );
+        }
     }
 
     #[test]

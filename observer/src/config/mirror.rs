@@ -39,7 +39,12 @@ impl Section {
                 Target::parse(&text).map_err(|error| Fault { span, message: format!("{error:#}") })?;
                 Some(DatabaseUrl::Text(text))
             }
-            (None, Some(path)) => Some(DatabaseUrl::File(absolute("database_url_file", path)?)),
+            (None, Some(path)) => {
+                let span = Some(path.span());
+                DatabaseUrl::from_file(path.get_ref().clone())
+                    .map_err(|message| Fault { span, message: format!("database_url_file: {message}") })?;
+                Some(DatabaseUrl::File(absolute("database_url_file", path)?))
+            }
             (None, None) => None,
         };
         Ok(Mirror { database, argv: self.mirror_argv })

@@ -239,6 +239,8 @@ fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
         "[mirror]\ndatabase_url = \"\"\"\nhost=h\npassword=hunter2",
         "[mirror]\ndatabase_url = [\"hunter2\"]",
         "[mirror]\nmirror_argv = \"hunter2\"",
+        "[mirror]\ndatabase_url_file = \"postgresql://u:hunter2@h/d\"",
+        "[mirror]\ndatabase_url_file = \"host=/run/postgresql password=hunter2\"",
         "[mirror]\ndatabase_ur = \"host=h password=hunter2\"",
         "mirror = \"hunter2\"",
         "[mirrors]\ndatabase_url = \"hunter2\"",

@@ -160,23 +160,32 @@ pub fn vacuum(conn: &Connection, usage: &Usage) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The wall clock that ages are taken by: it follows one that is set back, and none that is set ahead, which would make
-/// everything old at once.
+/// A wall clock that stands ahead for this long is right, ns.
+const AHEAD_NS: u64 = 86_400_000_000_000;
+
+/// The wall clock that ages are taken by: it follows one that is set back at once, and one that is set ahead, which would make
+/// everything old, after a day.
 #[derive(Clone, Copy, Debug)]
 pub struct AgeClock {
-    /// Realtime minus boot time, the least so far, ns.
+    /// Realtime minus boot time, ns.
     offset_ns: i64,
+    /// Since when the wall clock is ahead of that.
+    ahead_since: Option<BootTime>,
 }
 
 impl AgeClock {
     /// At the daemon's start.
     pub fn new(wall_offset_ns: i64) -> Self {
-        Self { offset_ns: wall_offset_ns }
+        Self { offset_ns: wall_offset_ns, ahead_since: None }
     }
 
     /// The moment before which entries are too old, ns since 1970.
     pub fn oldest_at_ns(&mut self, now: BootTime, wall_offset_ns: i64, max_age: Duration) -> i64 {
-        self.offset_ns = self.offset_ns.min(wall_offset_ns);
+        let ahead = wall_offset_ns > self.offset_ns;
+        let since = *self.ahead_since.get_or_insert(now);
+        if !ahead || now.since(since) >= AHEAD_NS {
+            (self.offset_ns, self.ahead_since) = (wall_offset_ns, None);
+        }
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         now.0.cast_signed().saturating_add(self.offset_ns).saturating_sub(age)
     }
@@ -187,16 +196,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_set_ahead_makes_nothing_old_and_one_that_is_set_back_is_followed() {
-        const DAY: i64 = 86_400_000_000_000;
-        let today = 20_000 * DAY;
+    fn a_clock_that_is_set_ahead_makes_nothing_old_for_a_day_and_one_that_is_set_back_is_followed() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let today = 480_000 * HOUR;
         let mut clock = AgeClock::new(today);
-        let mut oldest = |up: u64, offset| {
-            clock.oldest_at_ns(BootTime(up * DAY.cast_unsigned()), offset, Duration::from_secs(30 * 86_400))
+        let mut oldest = |up: i64, offset| {
+            let now = BootTime((up * HOUR).cast_unsigned());
+            clock.oldest_at_ns(now, offset, Duration::from_secs(30 * 3_600))
         };
-        assert_eq!(oldest(1, today), today - 29 * DAY);
-        assert_eq!(oldest(2, today + 400 * DAY), today - 28 * DAY);
-        assert_eq!(oldest(3, today - 10 * DAY), today - 37 * DAY);
-        assert_eq!(oldest(4, today), today - 36 * DAY);
+        assert_eq!(oldest(1, today), today - 29 * HOUR);
+        assert_eq!(oldest(2, today + 9_000 * HOUR), today - 28 * HOUR);
+        assert_eq!(oldest(25, today + 9_000 * HOUR), today - 5 * HOUR);
+        assert_eq!(oldest(26, today - 10 * HOUR), today - 14 * HOUR);
+        assert_eq!(oldest(27, today), today - 13 * HOUR);
+        assert_eq!(oldest(51, today), today + 21 * HOUR);
     }
 }

@@ -12,6 +12,7 @@ use super::file::{Reason, Trouble, trouble};
 use super::instance::{Instance, Lock, Note};
 use super::queue::{Queue, Work};
 use super::{Committed, Entry, Options, Unusable, bounds, file};
+use crate::show::time::unix_ns;
 use crate::{clock, heap};
 
 /// Entries of one transaction.
@@ -54,8 +55,8 @@ struct Claim {
     instance: Instance,
 }
 
-/// When the oldest entry after a number was.
-pub const UNDELIVERED: &str = "SELECT at_unix_ns FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
+/// The oldest entry after a number.
+pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// Why a batch was not written.
 enum Failed {
@@ -347,9 +348,16 @@ fn within_bytes(batch: &[(u64, Arc<Entry>)]) -> &[(u64, Arc<Entry>)] {
     batch.get(..fits.count()).unwrap_or(batch)
 }
 
-/// When the oldest entry after `delivered` was.
+/// When the oldest entry after `delivered` came to be known.
 fn undelivered(conn: &Connection, delivered: u64) -> rusqlite::Result<Option<i64>> {
+    #[derive(serde::Deserialize)]
+    struct Found {
+        found_at: Option<String>,
+    }
     let mut query = conn.prepare_cached(UNDELIVERED)?;
     let mut rows = query.query([delivered.cast_signed()])?;
-    rows.next()?.map(|row| row.get(0)).transpose()
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (at_ns, detail): (i64, String) = (row.get(0)?, row.get(1)?);
+    let found = serde_json::from_str::<Found>(&detail).ok().and_then(|found| unix_ns(&found.found_at?));
+    Ok(Some(found.map_or(at_ns, |found_ns| found_ns.max(at_ns))))
 }

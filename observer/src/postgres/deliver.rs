@@ -54,6 +54,8 @@ pub struct Delivery {
     users: Directory,
     former: Former,
     delivered: bool,
+    /// By how many halvings a batch is smaller than it may be.
+    shrunk: u32,
     rejected_told_at: Option<Instant>,
     stop: watch::Receiver<bool>,
 }
@@ -81,7 +83,7 @@ impl Delivery {
     /// Connected to nothing yet.
     pub fn new(feed: Feed, shape: Shape, status: Shared, stop: watch::Receiver<bool>) -> Self {
         let (users, former) = (Directory::default(), Former::default());
-        Self { feed, shape, status, users, former, delivered: false, rejected_told_at: None, stop }
+        Self { feed, shape, status, users, former, delivered: false, shrunk: 0, rejected_told_at: None, stop }
     }
 
     /// The last connection was good for something.
@@ -202,6 +204,10 @@ impl Delivery {
                 self.begin_anew(open).await;
                 continue;
             }
+            if open.maintained_at.elapsed() >= MAINTAIN_EVERY {
+                open.maintained_at = Instant::now();
+                maintain(&open.connected).await?;
+            }
             self.feed.history.acknowledged(&extent.stream_id, cursor);
             let pending = extent.last_seq - cursor;
             self.status.update(|status| {
@@ -236,7 +242,8 @@ impl Delivery {
         if *open.compared == *extent.stream_id || *seq == 0 {
             return Ok(true);
         }
-        let newest = self.read(extent, seq.cast_unsigned() - 1, 1)?.pop();
+        let Some(mut newest) = self.read(extent, seq.cast_unsigned() - 1, 1) else { return Ok(true) };
+        let newest = newest.pop();
         // None: the journal's bounds dropped it, or its end was lost, and a gap tells so.
         let entry = |newest: &Event| newest.seq == seq.cast_unsigned() && newest.kind != "gap";
         if let Some(newest) = newest.filter(entry) {
@@ -262,13 +269,24 @@ impl Delivery {
         Ok(true)
     }
 
-    /// The journal's next entries; none where its file was set aside meanwhile.
-    fn read(&mut self, extent: &Extent, after: u64, entries_max: usize) -> Result<Vec<Event>, Trouble> {
-        let read = self.feed.history.read_after(&extent.stream_id, after, entries_max, BATCH_BYTES_MAX);
-        let mut events = read.map_err(|error| Trouble::new(Verdict::Reconnect, format!("{error:#}")))?;
-        // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
-        events.retain(|event| event.seq <= extent.last_seq);
-        Ok(events)
+    /// The journal's next entries; none where its file was set aside meanwhile. `None`: it cannot be read, which `status` says: that is no
+    /// reason to be without the state.
+    fn read(&mut self, extent: &Extent, after: u64, entries_max: usize) -> Option<Vec<Event>> {
+        let bytes_max = BATCH_BYTES_MAX >> self.shrunk;
+        match self.feed.history.read_after(&extent.stream_id, after, entries_max, bytes_max) {
+            Ok(mut events) => {
+                // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
+                events.retain(|event| event.seq <= extent.last_seq);
+                Some(events)
+            }
+            Err(error) => {
+                self.status.update(|status| {
+                    status.failures += 1;
+                    status.last_error = Some(format!("{error:#}"));
+                });
+                None
+            }
+        }
     }
 
     /// The database has entries that the journal lacks: no number may be given twice.
@@ -306,13 +324,21 @@ impl Delivery {
         if far && extent.last_seq > open.state_after && open.reconciled_at.elapsed() >= REFRESH_EVERY {
             return self.refresh(open).await;
         }
-        let events = self.read(extent, cursor, BATCH_ENTRIES_MAX)?;
+        let Some(events) = self.read(extent, cursor, (BATCH_ENTRIES_MAX >> self.shrunk).max(1)) else {
+            self.pause(open, REFRESH_EVERY).await?;
+            return self.refresh(open).await;
+        };
         if events.is_empty() {
             // Set aside between the look at its extent and now.
             return self.pause(open, RETRY_WAIT).await;
         }
         let items = self.items(events, open.state_after).await;
-        self.write(open, &items, extent.last_seq).await?;
+        if let Err(trouble) = self.write(open, &items, extent.last_seq).await {
+            // As much in one statement may take the server longer than it has for one.
+            self.shrunk = (self.shrunk + 1).min(BATCH_ENTRIES_MAX.ilog2());
+            return Err(trouble);
+        }
+        self.shrunk = self.shrunk.saturating_sub(1);
         self.delivered = true;
         if items.iter().any(|item| item.state_lost) {
             self.refresh(open).await?;
@@ -332,6 +358,7 @@ impl Delivery {
     /// Writes `items`, again for what passes, but not for long: the state ages meanwhile.
     async fn write(&mut self, open: &mut Open, items: &[Item], last_seq: u64) -> Result<(), Trouble> {
         let began = Instant::now();
+        let mut behind = false;
         loop {
             let done = items.iter().take_while(|item| item.seq <= open.position.seq).count();
             let left = items.get(done..).unwrap_or_default();
@@ -350,6 +377,9 @@ impl Delivery {
                         status.failures += 1;
                         status.last_error = Some(trouble.message);
                     });
+                    if !std::mem::replace(&mut behind, true) {
+                        self.fall_behind(open).await?;
+                    }
                     sleep(RETRY_WAIT).await;
                 }
                 Err(trouble) => return Err(trouble),
@@ -362,6 +392,14 @@ impl Delivery {
                 }
             }
         }
+    }
+
+    /// Readers are told that the state is not of now, unless that has to wait, too.
+    async fn fall_behind(&mut self, open: &mut Open) -> Result<(), Trouble> {
+        let tenure = open.writer.tenure();
+        let told =
+            execute(&open.connected.client, sql::FALL_BEHIND, &[&tenure.host_no, &tenure.generation]).await;
+        told.map(|_| ()).or_else(|trouble| if is_passing(&trouble) { Ok(()) } else { Err(trouble) })
     }
 
     /// Counts what the database refused, and tells of it.
@@ -422,10 +460,6 @@ impl Delivery {
         open.beat = beat;
         if stuck || lost {
             self.refresh(open).await?;
-        }
-        if open.maintained_at.elapsed() >= MAINTAIN_EVERY {
-            open.maintained_at = Instant::now();
-            maintain(&open.connected).await?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ const SESSIONS: &str = "SELECT host_id::text, host, state, recorded_state, certa
     FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
 const KEYS: &str = "SELECT host_id::text, stream_id::text, seq, (extract(epoch FROM received_at) * 1000000)::bigint
     FROM observer.events WHERE received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY received_at, host_id, seq";
-const DETAILS: &str = "SELECT e.host_id::text, e.stream_id::text, e.seq, e.host, e.detail::text
+const DETAILS: &str = "SELECT e.host_id::text, e.stream_id::text, e.seq, e.host, e.detail::text, e.kind
     FROM observer.events e
     JOIN unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k(host_id, stream_id, seq, place)
         ON e.host_id = k.host_id::uuid AND e.stream_id = k.stream_id::uuid AND e.seq = k.seq
@@ -226,6 +226,7 @@ fn event(row: &Row) -> Result<Frame, Trouble> {
         ("host_id".to_owned(), json!(row.try_get::<_, String>(0)?)),
         ("stream_id".to_owned(), json!(row.try_get::<_, String>(1)?)),
         ("event_seq".to_owned(), json!(row.try_get::<_, i64>(2)?)),
+        ("kind".to_owned(), json!(row.try_get::<_, String>(5)?)),
     ]);
     Ok(frame)
 }

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row};
 use super::sqlstate::Trouble;
 
 /// Rows in memory at a time.
-const FETCH: i32 = 1_000;
+const FETCH: u32 = 1_000;
 /// Gaps are of every session.
 const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, (extract(epoch FROM at) * 1000000)::bigint, kind, home, name, pid, detail::text
     FROM observer.events
@@ -59,22 +59,20 @@ pub struct Past {
     pub detail: String,
 }
 
-/// Calls `tell` with each event that is wanted, the oldest first.
-pub async fn each(
-    client: &mut Client,
-    wanted: &Wanted,
-    mut tell: impl FnMut(Past) -> Result<()>,
-) -> Result<()> {
-    let transaction = client.transaction().await.map_err(Trouble::from)?;
-    let portal = transaction
-        .bind(
-            EVENTS,
+/// Calls `tell` with each event that is wanted, the oldest first. Whoever reads them slowly holds no lock: the server keeps what it
+/// found.
+pub async fn each(client: &Client, wanted: &Wanted, mut tell: impl FnMut(Past) -> Result<()>) -> Result<()> {
+    let declare = format!("DECLARE history NO SCROLL CURSOR WITH HOLD FOR {EVENTS}");
+    client
+        .execute(
+            &declare,
             &[&wanted.host, &wanted.since_us, &wanted.until_us, &wanted.name, &wanted.home, &wanted.ends],
         )
         .await
         .map_err(Trouble::from)?;
+    let fetch = client.prepare(&format!("FETCH {FETCH} FROM history")).await.map_err(Trouble::from)?;
     loop {
-        let rows = transaction.query_portal(&portal, FETCH).await.map_err(Trouble::from)?;
+        let rows = client.query(&fetch, &[]).await.map_err(Trouble::from)?;
         if rows.is_empty() {
             return Ok(());
         }

@@ -74,7 +74,8 @@ pub async fn reconcile(
     // What a stream tells of is told to its end; a stream that is new here begins after what this ends.
     execute(client, sql::END_UNKNOWN, &[host_no, &homes, &(cursor > 0)]).await?;
     let rejected = write_rows(client, tenure, &rows).await?;
-    let caught_up = cursor >= last_seq.max(map.after_seq).cast_signed();
+    // Where the database is ahead, the journal is about to begin anew.
+    let caught_up = cursor == last_seq.max(map.after_seq).cast_signed();
     let params: [&(dyn ToSql + Sync); 4] = [host_no, &tenure.generation, &map.certain, &caught_up];
     if execute(client, sql::SETTLE_HOST, &params).await? != 1 {
         return Err(superseded());

@@ -62,16 +62,20 @@ pub const SAME_EVENT: &str = "
     WHERE e.host_no = $1 AND e.stream_id = $2::text::uuid AND e.seq = $3
     LIMIT 1";
 
-/// Rows whose home the map does not know: what stood for them is gone. `$3`: history that is still to come tells how; else
-/// nobody saw it go, and that is not dated: any death that arrives is newer.
+/// Rows whose home the map does not know: no session is there any more. `$3`: history that is still to come tells how it ended;
+/// else, where it was of another boot, nobody saw its process go, and that is not dated: any death that arrives is newer. A process of this boot may live
+/// on as no session.
 pub const END_UNKNOWN: &str = "
-    UPDATE observer.session SET state = 'ended', since = pg_catalog.now(), certain = true,
-        last_death_at = CASE WHEN $3 THEN last_death_at END,
-        last_death_kind = CASE WHEN $3 THEN last_death_kind ELSE 'unobserved' END,
-        last_death_signal = CASE WHEN $3 THEN last_death_signal END,
-        last_death_code = CASE WHEN $3 THEN last_death_code END,
-        detail = detail || pg_catalog.jsonb_build_object('state', 'ended', 'since', pg_catalog.now())
-    WHERE host_no = $1 AND state <> 'ended' AND home_id <> ALL ($2::bytea[])";
+    UPDATE observer.session s SET state = 'ended', since = pg_catalog.now(), certain = true, roots = 0, wrapper_pid = NULL,
+        last_death_at = CASE WHEN e.unseen THEN NULL ELSE last_death_at END,
+        last_death_kind = CASE WHEN e.unseen THEN 'unobserved' ELSE last_death_kind END,
+        last_death_signal = CASE WHEN e.unseen THEN NULL ELSE last_death_signal END,
+        last_death_code = CASE WHEN e.unseen THEN NULL ELSE last_death_code END,
+        detail = detail || pg_catalog.jsonb_build_object('state', 'ended', 'since', pg_catalog.now(), 'roots', 0, 'wrapper_pid', NULL)
+    FROM (SELECT o.home_id, NOT $3 AND o.boot_id IS DISTINCT FROM h.boot_id AS unseen
+        FROM observer.session o JOIN observer.host h USING (host_no)
+        WHERE o.host_no = $1 AND o.state <> 'ended' AND o.home_id <> ALL ($2::bytea[])) AS e
+    WHERE s.host_no = $1 AND s.home_id = e.home_id";
 
 /// Columns of a session that stand in its JSON under the same name, with their types there.
 const COLUMNS: [(&str, &str); 22] = [
@@ -196,6 +200,11 @@ pub fn batch() -> String {
         SELECT (SELECT pg_catalog.count(*) FROM host), (SELECT pg_catalog.count(*) FROM cursor)"
     )
 }
+
+/// A batch does not get through: the state is no longer the map's.
+pub const FALL_BEHIND: &str = "
+    UPDATE observer.host SET caught_up = false
+    WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
 
 /// Which generation the host is at, if it is still there: after a batch that wrote nothing.
 pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no = $1";

@@ -51,6 +51,17 @@ impl DatabaseUrl {
         Ok(Self::Text(text.into()))
     }
 
+    /// The file of this name. The error, for one that is a connection string itself, does not show it.
+    pub fn from_file(path: PathBuf) -> Result<Self, String> {
+        let name = path.to_string_lossy();
+        if name.contains("://") || (name.contains('=') && !name.starts_with(['/', '.'])) {
+            return Err("this is a connection string, and the name of a file that holds one is wanted: write it into a file that \
+                        only its user may read"
+                .into());
+        }
+        Ok(Self::File(path))
+    }
+
     /// The credential that systemd keeps for this service, if there is one. `dir` is `$CREDENTIALS_DIRECTORY`.
     pub fn from_credentials(dir: Option<&Path>) -> Option<Self> {
         dir.map(|dir| dir.join(CREDENTIAL)).filter(|path| path.exists()).map(Self::File)

@@ -7,15 +7,15 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::rows::Usernames;
 
 /// Users that are remembered.
 const USERS_MAX: usize = 4096;
-/// How long a look-up is waited for.
+/// How long the look-ups of one call are waited for, together.
 const LOOKUP_WAIT: Duration = Duration::from_secs(2);
-/// After one that took longer none is made for this long.
+/// After such as took longer none is made for this long.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
 /// A name is looked up again after this long: users are made, and renamed.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -37,6 +37,7 @@ impl Directory {
             self.names.clear();
             self.looked_at.clear();
         }
+        let deadline = Instant::now() + LOOKUP_WAIT;
         for uid in uids {
             let fresh = self.looked_at.get(&uid).is_some_and(|at| at.elapsed() < FRESH);
             if fresh || self.paused() {
@@ -47,7 +48,7 @@ impl Directory {
                 // Whoever asked may have given up.
                 let _ = tell.send(User::from_uid(Uid::from_raw(uid)));
             });
-            match timeout(LOOKUP_WAIT, told).await {
+            match timeout_at(deadline, told).await {
                 Ok(Ok(Ok(user))) => {
                     self.looked_at.insert(uid, Instant::now());
                     self.names.insert(uid, user.map(|user| user.name));

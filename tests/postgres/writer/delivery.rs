@@ -453,6 +453,56 @@ fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_read_holds_up_history_and_neither_presence_nor_the_state() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(7, 100);
+    host.delivered(SOON);
+    let (shared, host_id) = host.ends();
+    shared.world().unreadable = true;
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.start("/srv/new");
+    let row = "SELECT state, certain, (SELECT max(seq) FROM observer.events) FROM observer.sessions WHERE home = '/srv/new'";
+    eventually("the state is the map", SOON, || match SERVER.psql(&database, row).as_str() {
+        "live|t|100" => Ok(()),
+        row => Err(row.to_owned()),
+    });
+    let status = host.status();
+    assert!(status.last_error.is_some_and(|error| error.contains("cannot be read")));
+    let until = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < until {
+        assert!(is_present(&SERVER, &database, &host));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(host.status().connections, 1);
+    host.shared.world().unreadable = false;
+    host.churn(7, 3000);
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn a_session_that_a_new_journal_knows_nothing_of_has_not_died() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.kill("/srv/a");
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let (shared, host_id) = host.ends();
+    {
+        // Its terminal is gone, so that no rule admits it: only the journal knew that it is a session.
+        let mut world = shared.world();
+        world.map.clear();
+        world.begin_anew();
+    }
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    let row = "SELECT state, roots, last_death_kind, last_death_signal FROM observer.sessions";
+    assert_eq!(SERVER.psql(&database, row), "ended|0|signaled|9", "its last death was the one before");
+}
+
+#[test]
 fn listeners_hear_which_host_and_one_stuck_in_a_transaction_holds_up_nobody() {
     let database = applied(&SERVER);
     let mut stuck = SERVER.session(&database, "postgres");

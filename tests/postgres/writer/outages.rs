@@ -211,6 +211,13 @@ fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
     let mut other = server.session(&database, "postgres");
     other.ask("BEGIN; LOCK TABLE observer.session IN EXCLUSIVE MODE");
     under_changes(&host, || {
+        eventually("behind, before it is lost", Duration::from_secs(10), || {
+            let row = "SELECT present, caught_up FROM observer.hosts";
+            match server.psql(&database, row).as_str() {
+                "t|f" => Ok(()),
+                row => Err(row.to_owned()),
+            }
+        });
         eventually("not present", Duration::from_secs(30), || {
             if is_present(&server, &database, &host) { Err(format!("{:?}", host.status())) } else { Ok(()) }
         });
@@ -238,6 +245,27 @@ fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
         });
         server.psql(&database, "DROP TRIGGER slow ON observer.event");
     });
+    host.delivered(Duration::from_secs(60));
+    is_mirrored(&server, &database, &host);
+}
+
+#[test]
+fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
+    let (server, database, host) = hosted(&[]);
+    // 200 entries take longer than a statement may.
+    server.psql(
+        &database,
+        "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH ROW EXECUTE FUNCTION public.slow()",
+    );
+    server.psql(&database, "SELECT pg_terminate_backend(backend_pid) FROM observer.host");
+    host.churn(11, 3000);
+    let before = server.psql(&database, "SELECT count(*) FROM observer.events");
+    eventually("something arrives", Duration::from_secs(120), || {
+        let now = server.psql(&database, "SELECT count(*) FROM observer.events");
+        if now == before { Err(format!("{now}; {:?}", host.status())) } else { Ok(()) }
+    });
+    server.psql(&database, "DROP TRIGGER slow ON observer.event");
     host.delivered(Duration::from_secs(60));
     is_mirrored(&server, &database, &host);
 }

@@ -49,7 +49,7 @@ COMMENT ON COLUMN observer.writers.login IS 'Name of the role with which the hos
 COMMENT ON COLUMN observer.writers.host_id IS 'The host, as `observer status` on it says.';
 
 CREATE TABLE observer.host (
-    host_no        integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host_no        integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (host_no > 0),
     host_id        uuid        NOT NULL UNIQUE,
     host           text        NOT NULL,
     boot_id        uuid,
@@ -61,7 +61,8 @@ CREATE TABLE observer.host (
     certain        boolean     NOT NULL DEFAULT false,
     caught_up      boolean     NOT NULL DEFAULT false,
     last_commit_at timestamptz,
-    first_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+    first_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CHECK (pg_catalog.isfinite(last_commit_at))
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE observer.host IS 'A host and its one writer.';
 COMMENT ON COLUMN observer.host.instance_id IS 'The state directory of its daemon: a clone of the machine, or a second daemon, has another.';
@@ -109,27 +110,38 @@ CREATE TABLE observer.session (
     last_death_signal integer,
     last_death_code   integer,
     detail            jsonb   NOT NULL,
-    PRIMARY KEY (host_no, home_id)
+    PRIMARY KEY (host_no, home_id),
+    CHECK (pg_catalog.isfinite(since) AND pg_catalog.isfinite(started_at) AND pg_catalog.isfinite(exec_at)
+        AND pg_catalog.isfinite(last_death_at))
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE observer.session IS 'The state: one row a home. Its columns are those of the view sessions.';
 COMMENT ON COLUMN observer.session.detail IS 'The whole session, as `observer list --json` has it.';
 
--- One row that cannot be read as one would take the view deaths from all hosts: it is refused when it arrives.
-CREATE FUNCTION observer.is_certificate(detail jsonb) RETURNS boolean
+-- One row that cannot be read as one would take the view deaths, or a query for gaps, from all hosts: it is refused when it
+-- arrives. Moments are in ISO's form: every other is read as the reader's DateStyle likes.
+CREATE FUNCTION observer.is_legible(kind text, detail jsonb) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    death constant jsonb := CASE WHEN kind <> 'gap' AND jsonb_typeof(detail -> 'death') = 'object' THEN detail -> 'death' END;
+    moments constant text[] := ARRAY[detail ->> 'started_at', death ->> 'at', death -> 'between' ->> 0];
 BEGIN
-    PERFORM (d.sender ->> 'pid')::integer, (d.sender ->> 'uid')::bigint, (detail ->> 'started_at')::timestamptz,
-        (d."between" ->> 0)::timestamptz
-    FROM jsonb_to_record(detail -> 'death') AS d(code integer, signal integer, core_dumped boolean, raw_status integer,
-        sender jsonb, at timestamptz, lifetime_ms bigint, "between" jsonb);
+    IF kind = 'gap' THEN
+        PERFORM (detail ->> 'from_seq')::bigint, (detail ->> 'to_seq')::bigint, (detail ->> 'count')::bigint;
+    ELSIF death IS NOT NULL THEN
+        PERFORM (d.sender ->> 'pid')::integer, (d.sender ->> 'uid')::bigint, moments::timestamptz[]
+        FROM jsonb_to_record(death) AS d(code integer, signal integer, core_dumped boolean, raw_status integer,
+            sender jsonb, lifetime_ms bigint);
+        RETURN (SELECT bool_and(moment ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$') IS NOT FALSE
+            FROM unnest(moments) AS moment);
+    END IF;
     RETURN true;
 EXCEPTION WHEN data_exception THEN
     RETURN false;
 END
 $$;
-COMMENT ON FUNCTION observer.is_certificate(jsonb) IS 'Whether the view deaths can read the death in an event''s detail.';
+COMMENT ON FUNCTION observer.is_legible(text, jsonb) IS 'Whether the views, and whoever counts what is missing, can read an event''s detail.';
 
 -- Days are of arrival by the server's clock: whatever a host's clock says, there is a partition. A key that holds over all
 -- of them would have to be without the day; each number comes once because the stream's cursor moves with it.
@@ -148,8 +160,8 @@ CREATE TABLE observer.event (
     start_boottime_ns bigint,
     detail            jsonb       NOT NULL,
     PRIMARY KEY (host_no, stream_id, seq, received_at),
-    CONSTRAINT certificate CHECK (kind NOT IN ('session_ended', 'process_ended')
-        OR pg_catalog.jsonb_typeof(detail -> 'death') IS DISTINCT FROM 'object' OR observer.is_certificate(detail))
+    CONSTRAINT legible CHECK (kind NOT IN ('session_ended', 'process_ended', 'gap') OR observer.is_legible(kind, detail)),
+    CHECK (pg_catalog.isfinite(at))
 ) PARTITION BY RANGE (received_at);
 CREATE INDEX event_of_host ON observer.event (host_no, at);
 -- Tiny, and enough for who follows what arrives.
@@ -290,7 +302,13 @@ FROM observer.event e
 JOIN observer.host h USING (host_no)
 CROSS JOIN LATERAL pg_catalog.jsonb_to_record(e.detail -> 'death') AS d(kind text, code integer, signal integer,
     signal_name text, core_dumped boolean, raw_status integer, sender jsonb, at timestamptz, lifetime_ms bigint, "between" jsonb)
-WHERE e.kind IN ('session_ended', 'process_ended') AND pg_catalog.jsonb_typeof(e.detail -> 'death') = 'object';
+WHERE e.kind IN ('session_ended', 'process_ended') AND pg_catalog.jsonb_typeof(e.detail -> 'death') = 'object'
+    -- Who left its home for another stood for both: its death is told where it went.
+    AND (e.detail ->> 'moved_to' IS NULL OR NOT EXISTS (
+        SELECT FROM observer.event o
+        WHERE o.host_no = e.host_no AND o.at = e.at AND o.pid = e.pid AND o.start_boottime_ns = e.start_boottime_ns
+            AND o.boot_id = e.boot_id AND o.kind IN ('session_ended', 'process_ended')
+            AND (o.detail ->> 'moved_to' IS NULL, o.stream_id, o.seq) > (false, e.stream_id, e.seq)));
 COMMENT ON VIEW observer.deaths IS 'One row for each certificate of death of a session''s process.';
 
 -- The same words wherever the same thing is told; a table's own are its view's too.
@@ -382,12 +400,16 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA observer FROM PUBLIC;
 GRANT USAGE ON SCHEMA observer TO observer_reader, observer_writer;
 GRANT SELECT ON observer.sessions, observer.live, observer.deaths, observer.events, observer.hosts TO observer_reader;
 GRANT SELECT ON observer.migration TO observer_reader, observer_writer;
-GRANT SELECT, INSERT, UPDATE ON observer.host, observer.stream, observer.session TO observer_writer;
-GRANT SELECT ON observer.event TO observer_writer;
+GRANT SELECT ON observer.host, observer.event TO observer_writer;
+-- Not host_no: it is the key of the host's lock.
+GRANT INSERT (host_id, host),
+    UPDATE (host, boot_id, instance_id, generation, backend_pid, login, version, certain, caught_up, last_commit_at)
+    ON observer.host TO observer_writer;
+GRANT SELECT, INSERT, UPDATE ON observer.stream, observer.session TO observer_writer;
 -- Not received_at: readers follow it, and it is the server's.
 GRANT INSERT (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid, start_boottime_ns, detail)
     ON observer.event TO observer_writer;
-GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts(), observer.is_certificate(jsonb)
+GRANT EXECUTE ON FUNCTION observer.maintain(integer), observer.own_host_ids(), observer.own_hosts(), observer.is_legible(text, jsonb)
     TO observer_writer;
 
 INSERT INTO observer.migration (version) VALUES (1);
