@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::instance::{Instance, Lock};
+use super::instance::{Instance, Lock, Note};
 use super::live::Live;
 use super::{Entry, Gap, Options, Unusable, aside, bounds, live};
 use crate::clock;
@@ -153,19 +153,19 @@ pub fn open(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opene
                 message: "the journal that was here is gone".into(),
                 previous: None,
             });
-            create(options, instance, reason)
+            create(options, instance, lock, reason)
         }
         Ok(true) => match load(options, instance, lock) {
             Ok(opened) => Ok(opened),
             Err(Unfit::No(unusable)) => return Err(unusable),
-            Err(Unfit::Aside(reason)) => begin_anew(options, instance, reason),
+            Err(Unfit::Aside(reason)) => begin_anew(options, instance, lock, reason),
         },
     };
     made.map_err(Unusable::Now)
 }
 
 /// Sets the file aside and makes a new one. No connection to it may be open.
-pub fn begin_anew(options: &Options, instance: &Instance, reason: Reason) -> Result<Opened> {
+pub fn begin_anew(options: &Options, instance: &Instance, lock: &Lock, reason: Reason) -> Result<Opened> {
     if options.path.try_exists()? {
         let to = aside::set_aside(&options.path, options.dir(), clock::realtime_ns())
             .context("cannot set the journal aside")?;
@@ -176,7 +176,7 @@ pub fn begin_anew(options: &Options, instance: &Instance, reason: Reason) -> Res
             to.display()
         );
     }
-    create(options, instance, Some(reason))
+    create(options, instance, lock, Some(reason))
 }
 
 /// A connection that writes.
@@ -266,7 +266,7 @@ fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, U
 }
 
 /// A new file; if there is a `reason`, a gap is its first entry. It is there whole or not at all.
-fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Result<Opened> {
+fn create(options: &Options, instance: &Instance, lock: &Lock, reason: Option<Reason>) -> Result<Opened> {
     let new = aside::suffixed(&options.path, ".new");
     for part in ["", "-journal", "-wal", "-shm"] {
         match std::fs::remove_file(aside::suffixed(&new, part)) {
@@ -293,7 +293,7 @@ fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Res
     set_meta(&tx, "opens", opens.cast_signed())?;
     set_meta(&tx, "closed_at_ns", 0)?;
     if let Some(reason) = reason {
-        bounds::add(&tx, last_seq, &began(reason, options))?;
+        bounds::add(&tx, last_seq, &began(reason, lock.last(), options))?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -318,13 +318,17 @@ fn create(options: &Options, instance: &Instance, reason: Option<Reason>) -> Res
     })
 }
 
-/// The first entry of a stream that follows another.
-fn began(reason: Reason, options: &Options) -> Entry {
+/// The first entry of a stream that follows another, of which `last` is known.
+fn began(reason: Reason, last: &Note, options: &Options) -> Entry {
     let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
+    let previous = reason.previous.or_else(|| Some(last.stream_id.clone()).filter(|id| !id.is_empty()));
+    // Of one that the mirror is ahead of, what is known is as old as the copy.
+    let known = previous.as_ref() == Some(&last.stream_id) && reason.word != "mirror_ahead";
     let gap = Gap {
         reason: reason.word.into(),
         to: unix_rfc3339(now_ns),
-        previous_stream_id: reason.previous,
+        count: known.then(|| last.last_seq.saturating_sub(last.delivered)),
+        previous_stream_id: previous,
         message: Some(reason.message),
         ..Gap::default()
     };

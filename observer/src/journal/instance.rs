@@ -94,6 +94,11 @@ impl Lock {
         Ok(Self { file, before, noted: Note::default() })
     }
 
+    /// What is known of the journal: by this daemon, or still by the one before.
+    pub fn last(&self) -> &Note {
+        if self.noted.stream_id.is_empty() { &self.before } else { &self.noted }
+    }
+
     /// Leaves `note` to the next daemon.
     pub fn note(&mut self, note: Note) {
         if note != self.noted {

@@ -252,7 +252,8 @@ fn a_copy_put_back_is_noticed() {
     fs::remove_file(&path).unwrap();
     let journal = begun(options(dir.path()));
     committed(&journal, 1);
-    assert_eq!(gap(&all(&path).1[0]).reason, "lost");
+    let first = gap(&all(&path).1[0]);
+    assert_eq!((first.reason.as_str(), first.previous_stream_id, first.count), ("lost", Some(new), Some(1)));
 }
 
 #[test]
@@ -305,6 +306,17 @@ fn what_was_delivered_is_known_to_the_next_daemon_and_less_after_a_restored_data
     assert_eq!(delivered(&journal), 3);
     journal.acknowledged(&stream, 2);
     assert_eq!(delivered(&journal), 2);
+    let path = journal.path().to_owned();
+    drop(journal);
+    // Lost with the file is what the mirror lacks: 3 to 5, and 6, that no daemon ran.
+    fs::write(&path, "no database at all, and long enough to be looked at as one").unwrap();
+    let journal = begun(delivers());
+    committed(&journal, 1);
+    let first = gap(&all(&path).1[0]);
+    assert_eq!(
+        (first.reason.as_str(), first.previous_stream_id.as_deref(), first.count),
+        ("corrupt", Some(&*stream), Some(4))
+    );
 }
 
 #[test]

@@ -113,9 +113,8 @@ impl Writer {
             claim.instance = instance;
         }
         let opened = match self.anew.clone() {
-            Some(reason) => {
-                file::begin_anew(&self.options, &claim.instance, reason).map_err(Unusable::Now)?
-            }
+            Some(reason) => file::begin_anew(&self.options, &claim.instance, &claim.lock, reason)
+                .map_err(Unusable::Now)?,
             None => file::open(&self.options, &claim.instance, &claim.lock)?,
         };
         let instance = claim.instance.with_opens(opened.opens);
