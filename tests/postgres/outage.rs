@@ -16,13 +16,14 @@ const QUEUED_MAX: u64 = 2_000;
 /// What both databases have to say alike: times are each daemon's own reading of the clock, orders each ring's.
 const STATE: &str = "SELECT home, name, pid, start_boottime_ns, state, recorded_state, certain, comm, cwd, tty, uid, username, roots,
     cardinality(argv), starts_24h, last_death_kind, last_death_signal FROM observer.sessions ORDER BY home";
-const LIVES: &str =
-    "SELECT home, kind, pid, start_boottime_ns, detail #>> '{death,kind}' FROM observer.events
-    WHERE kind IN ('session_started', 'session_ended') ORDER BY home, seq";
 const DEATHS: &str =
     "SELECT home, pid, start_boottime_ns, kind, code, signal, raw_status FROM observer.deaths ORDER BY home";
-/// What the database has to say as the journal does: a move during which another process renamed a directory may be told together with the
-/// next, by the one daemon and not by the other.
+/// Each move once. What becomes known just after a start is an entry of its own in one history, and the start's in the other.
+const MOVES: &str = "SELECT home, kind, pid, cwd FROM (
+        SELECT home, kind, pid, seq, detail ->> 'cwd' AS cwd, lag(detail ->> 'cwd') OVER (PARTITION BY home, pid ORDER BY seq) AS before
+        FROM observer.events) AS event
+    WHERE kind <> 'session_changed' OR cwd IS DISTINCT FROM before ORDER BY home, seq";
+/// What the database has to say as the journal does.
 const HISTORY: &str = "SELECT seq, kind, home, pid, detail ->> 'cwd' FROM observer.events ORDER BY seq";
 
 /// The journal's entries, as [`HISTORY`] gives them.
@@ -72,7 +73,7 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
         scene.delivered();
         let history = scene.sql(HISTORY);
         same(history.lines(), journal(scene).iter().map(String::as_str));
-        [STATE, DEATHS, LIVES].map(|statement| scene.sql(statement))
+        [STATE, DEATHS, MOVES].map(|statement| scene.sql(statement))
     });
     for (after, without) in after.iter().zip(&without) {
         same(after.lines(), without.lines());

@@ -134,6 +134,64 @@ fn two_at_a_time_make_one() {
 }
 
 #[test]
+fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() {
+    let database = server().database();
+    server().psql(
+        &database,
+        &format!("CREATE ROLE plain_owner LOGIN CREATEROLE; ALTER DATABASE {database} OWNER TO plain_owner"),
+    );
+    let said = apply(&server().url_as(&database, "plain_owner"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let grant = format!(
+        "CREATE ROLE host_of_plain LOGIN IN ROLE observer_writer; INSERT INTO observer.writers VALUES ('host_of_plain', '{HOST}')"
+    );
+    let said = server().try_psql_as(&database, "plain_owner", &grant);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let mut host = server().session(&database, "host_of_plain");
+    let number = present(&mut host, HOST);
+    host.ask(&session_row(&number, "a", "live"));
+    assert_eq!(server().psql(&database, "SELECT state FROM observer.live"), "live");
+    let yesterday = "event_".to_owned()
+        + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date - 1, 'YYYYMMDD')");
+    server().psql(&database, &format!("DROP TABLE observer.{yesterday}"));
+    assert_eq!(host.ask("SELECT observer.maintain()"), "");
+    let owner = format!("SELECT tableowner FROM pg_tables WHERE tablename = '{yesterday}'");
+    assert_eq!(server().psql(&database, &owner), "plain_owner");
+}
+
+#[tokio::test]
+async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none() {
+    use observer::postgres::schema::{Applied, MIGRATIONS, apply, check};
+    let database = server().database();
+    let config = server().url(&database);
+    let (mut client, connection) =
+        tokio_postgres::connect(&config, tokio_postgres::NoTls).await.expect("connect");
+    tokio::spawn(connection);
+    const SECOND: &str =
+        "CREATE TABLE observer.second (x int); INSERT INTO observer.migration (version) VALUES (2);";
+    const BROKEN: &str = "INSERT INTO observer.second VALUES (1); SELECT 1 / 0;";
+    let two = [MIGRATIONS, &[SECOND]].concat();
+    assert_eq!(apply(&mut client, MIGRATIONS).await.expect("the first"), Applied { from: 0, to: 1 });
+    server().psql(&database, "INSERT INTO observer.host (host_id, host) VALUES (gen_random_uuid(), 'stays')");
+    let three = [&*two, &[BROKEN]].concat();
+    let failed = format!("{:#}", apply(&mut client, &three).await.expect_err("the third fails"));
+    assert!(failed.contains("to version 3; nothing was changed") && failed.contains("22012"), "{failed}");
+    assert_eq!(server().psql(&database, "SELECT to_regclass('observer.second') IS NULL"), "t");
+    assert_eq!(apply(&mut client, &two).await.expect("the second"), Applied { from: 1, to: 2 });
+    assert_eq!(apply(&mut client, &two).await.expect("again"), Applied { from: 2, to: 2 });
+    assert_eq!(
+        server()
+            .psql(&database, "SELECT host, (SELECT max(version) FROM observer.migration) FROM observer.host"),
+        "stays|2"
+    );
+    // The program of before refuses, and so does its mirror.
+    let newer = format!("{:#}", apply(&mut client, MIGRATIONS).await.expect_err("newer"));
+    assert!(newer.contains("version 2") && newer.contains("upgrade observer"), "{newer}");
+    let newer = check(&client).await.expect_err("newer");
+    assert!(newer.message.contains("upgrade observer"), "{newer}");
+}
+
+#[test]
 fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
     let newer = applied();
     server().psql(&newer, "INSERT INTO observer.migration (version) VALUES (99)");

@@ -40,7 +40,7 @@ impl Schema {
             }
             Verb::Apply { database } => {
                 let Applied { from, to } = database.with(Purpose::Change, async |mut connected| {
-                    schema::apply(&mut connected.client).await
+                    schema::apply(&mut connected.client, schema::MIGRATIONS).await
                 })?;
                 match from {
                     0 => println!("created the schema observer, version {to}"),

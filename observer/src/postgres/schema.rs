@@ -6,8 +6,8 @@ use tokio_postgres::Client;
 use super::connect::SERVER_VERSION_MIN;
 use super::sqlstate::{Trouble, Verdict};
 
-/// From 1 by 1.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+/// From version 1 by 1.
+pub const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 /// What this program writes and reads.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
@@ -22,7 +22,7 @@ const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.mi
 pub struct Applied {
     /// 0: there was none.
     pub from: i32,
-    /// [`VERSION`].
+    /// The last.
     pub to: i32,
 }
 
@@ -38,7 +38,7 @@ pub fn print(from: i32) -> Result<String> {
          BEGIN;\n{}\n{LOCK};\n\n",
         guard()
     );
-    for migration in after(from) {
+    for migration in after(MIGRATIONS, from) {
         script.push_str(migration);
         script.push('\n');
     }
@@ -60,9 +60,10 @@ fn guard() -> String {
     )
 }
 
-/// Brings the database to [`VERSION`], in one transaction; does nothing where it is there. Who else does the same at that moment
+/// Brings the database to the last of `migrations` (of this program: [`MIGRATIONS`]), in one transaction; does nothing where it is there. Who else does the same at that moment
 /// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
-pub async fn apply(client: &mut Client) -> Result<Applied> {
+pub async fn apply(client: &mut Client, migrations: &[&str]) -> Result<Applied> {
+    let to = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
     let transaction = client.transaction().await.map_err(Trouble::from)?;
     let locked = transaction.batch_execute(LOCK).await.map_err(Trouble::from);
     locked.context(
@@ -77,15 +78,15 @@ pub async fn apply(client: &mut Client) -> Result<Applied> {
     );
     let from =
         if known { transaction.query_one(READ, &[]).await.map_err(Trouble::from)?.try_get(0)? } else { 0 };
-    if from > VERSION {
+    if from > to {
         bail!("{}", newer(from));
     }
-    for (migration, version) in after(from).zip(from + 1..) {
+    for (migration, version) in after(migrations, from).zip(from + 1..) {
         let applied = transaction.batch_execute(migration).await.map_err(Trouble::from);
         applied.with_context(|| format!("migrate the schema to version {version}; nothing was changed"))?;
     }
     transaction.commit().await.map_err(Trouble::from)?;
-    Ok(Applied { from, to: VERSION })
+    Ok(Applied { from, to })
 }
 
 /// Whether the database has the schema that this program writes.
@@ -111,8 +112,8 @@ pub async fn check(client: &Client) -> Result<(), Trouble> {
     }
 }
 
-fn after(from: i32) -> impl Iterator<Item = &'static str> {
-    MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or_default()).copied()
+fn after<'a>(migrations: &[&'a str], from: i32) -> impl Iterator<Item = &'a str> {
+    migrations.iter().skip(usize::try_from(from).unwrap_or_default()).copied()
 }
 
 fn newer(found: i32) -> String {
