@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use observer_tests::scene::Scene;
+use observer_tests::postgres::Server;
+use observer_tests::scene::{DATABASE, Scene};
 use observer_tests::wall_clock::WallClock;
-use observer_tests::{Daemon, Options, Pty, Puppet, eventually};
+use observer_tests::{Daemon, Options, Pty, Puppet, Watch, eventually};
 use serde_json::Value;
 
 /// For a change to be in the database, on a machine that runs other tests.
@@ -70,10 +71,11 @@ fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
 
 #[test]
 fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
-    let scene = Scene::new(&[]);
+    let mut scene = Scene::new(&[]);
     let home = scene.home("first");
     let first = scene.agent(&home, None);
     scene.gives("SELECT count(*) FROM observer.live", "1", SOON);
+    let watch = Watch::sessions(&scene.daemon);
     scene.server.pause();
     let mut slowest = Duration::ZERO;
     for at in 0..50 {
@@ -88,23 +90,116 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
         assert_eq!(scene.daemon.list().len(), 1, "its death is known when asked");
     }
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    lives_watched(&scene, &watch, 250);
     // Nothing waits for the database at the end either; what it lacks is on the disk.
     eventually("the mirror has found out", Duration::from_secs(40), || {
         let mirror = scene.mirror();
-        let found = mirror["state"] == "retrying" && mirror["pending"].as_u64() >= Some(100);
+        let found = mirror["state"] == "retrying" && mirror["pending"].as_u64() >= Some(600);
         if found { Ok(()) } else { Err(mirror.to_string()) }
     });
     assert!(scene.mirror()["lag_ms"].as_u64() > Some(0));
     scene.server.resume();
     scene.delivered();
     let counts = "SELECT count(*) FILTER (WHERE kind = 'session_started'), count(*) FILTER (WHERE kind = 'session_ended') FROM observer.events";
-    assert_eq!(scene.sql(counts), "51|50");
+    assert_eq!(scene.sql(counts), "301|300");
+    // The same without it.
+    scene.server.stop();
+    lives_watched(&scene, &watch, 250);
+    scene.server.start_again();
+    scene.delivered();
+    assert_eq!(scene.sql(counts), "551|550");
     assert_eq!(
         scene.sql("SELECT count(*), count(*) FILTER (WHERE state = 'live') FROM observer.sessions"),
-        "51|1"
+        "52|1"
     );
+    let deaths =
+        "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE signal = 9";
+    assert_eq!(scene.sql(deaths), "550|550");
+    watch.assert_no_holes();
     scene.daemon.assert_no_drift();
     first.killed(libc::SIGKILL);
+}
+
+/// `count` sessions start and die, one after the other, and the watcher hears of each within a second.
+#[track_caller]
+fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
+    let home = scene.home("watched");
+    let mut slowest = Duration::ZERO;
+    for _ in 0..count {
+        let acted = Instant::now();
+        let agent = scene.agent(&home, None);
+        let pid = agent.pid;
+        watch.wait_for("the start", |frame| frame.is("session_started", pid));
+        slowest = slowest.max(acted.elapsed());
+        let acted = Instant::now();
+        agent.killed(libc::SIGKILL);
+        watch.wait_for("the death", |frame| frame.is("session_ended", pid));
+        slowest = slowest.max(acted.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+#[test]
+fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
+    const LIMIT: u64 = 8 << 20;
+    let server = Server::start(&[]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (url, journal) = (dir.path().join("url"), dir.path().join("journal"));
+    std::fs::write(&url, server.url_tcp(DATABASE)).expect("write the connection string");
+    let config = "[journal]\npath = \"/nowhere/journal\"\nmax_bytes = 4194304\nmax_age = \"1s\"\n";
+    let flags = vec![
+        "--database-url-file".into(),
+        url.into(),
+        "--journal-path".into(),
+        journal.clone().into(),
+        "--journal-max-bytes".into(),
+        LIMIT.to_string().into(),
+        "--journal-max-age".into(),
+        "2d".into(),
+        "--mirror-argv".into(),
+    ];
+    let options = Options { config: Some(config.into()), flags, ..Options::default() };
+    let mut scene = Scene::by_flags(server, "host=/nowhere user=u dbname=d", options);
+    let port = scene.server.port();
+    let home = scene.home("alpha");
+    let agent = scene.agent(&home, None);
+    scene.gives("SELECT name, pid FROM observer.live", &format!("alpha|{}", agent.pid), SOON);
+    scene.delivered();
+    let status = scene.daemon.status();
+    assert_eq!(status["mirror"]["host"], format!("127.0.0.1 port {port}"));
+    assert_eq!(status["journal"]["path"].as_str(), journal.to_str());
+    assert_eq!(status["journal"]["limit_bytes"], LIMIT);
+    assert_eq!(status["journal"]["oldest_undelivered_ms"], Value::Null);
+    let listed = scene.daemon.list().pop().expect("a session");
+    let argv: Value =
+        serde_json::from_str(&scene.sql("SELECT to_json(argv) FROM observer.live")).expect("JSON");
+    assert!(argv.as_array().is_some_and(|argv| argv.len() > 1), "{argv}");
+    assert_eq!(argv, listed["argv"]);
+    // What waits for the database is older than the configuration would let it get: a daemon looks when it starts.
+    scene.server.stop();
+    let churn = scene.home("churn");
+    for _ in 0..500 {
+        scene.agent(&churn, None).killed(libc::SIGKILL);
+    }
+    eventually("it waits, and for how long", SOON, || {
+        let journal = scene.daemon.status()["journal"].clone();
+        if journal["oldest_undelivered_ms"].as_u64() >= Some(2000) {
+            Ok(())
+        } else {
+            Err(journal.to_string())
+        }
+    });
+    assert_eq!(scene.daemon.stop(), Some(0));
+    scene.daemon.restart();
+    scene.server.start_again();
+    scene.delivered();
+    assert_eq!(scene.daemon.status()["journal"]["oldest_undelivered_ms"], Value::Null);
+    let deaths =
+        "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE signal = 9";
+    assert_eq!(scene.sql(deaths), "500|500");
+    let gaps = "SELECT string_agg(detail ->> 'reason', ',') FROM observer.events WHERE kind = 'gap'";
+    assert_eq!(scene.sql(gaps), "not_running");
+    agent.killed(libc::SIGKILL);
 }
 
 #[test]
@@ -245,6 +340,7 @@ fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
 
 #[test]
 fn a_journal_that_is_lost_or_put_back_takes_nothing_from_the_database_and_gives_nothing_twice() {
+    const LIVES: usize = 300;
     let mut scene = Scene::new(&[]);
     let agent = scene.agent(&scene.home("stays"), None);
     let churn = |scene: &Scene, lives: usize| {
@@ -253,27 +349,29 @@ fn a_journal_that_is_lost_or_put_back_takes_nothing_from_the_database_and_gives_
         }
         scene.delivered();
     };
-    let lives = |scene: &Scene| scene.sql("SELECT count(*) FROM observer.deaths WHERE home LIKE '%/churn'");
-    churn(&scene, 20);
+    let lives = |scene: &Scene| {
+        scene.sql("SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE home LIKE '%/churn'")
+    };
+    churn(&scene, LIVES);
     assert_eq!(scene.daemon.stop(), Some(0));
     let files =
         ["", "-wal", "-shm"].map(|part| scene.daemon.state_dir().join(format!("journal.sqlite{part}")));
     let lose = || files.iter().for_each(|file| drop(std::fs::remove_file(file)));
     let yesterday = files.each_ref().map(std::fs::read);
     scene.daemon.restart();
-    churn(&scene, 20);
+    churn(&scene, LIVES);
     assert_eq!(scene.daemon.stop(), Some(0));
     lose();
     for (file, bytes) in files.iter().zip(yesterday) {
         bytes.map_or_else(|_| Ok(()), |bytes| std::fs::write(file, bytes)).expect("put it back");
     }
     scene.daemon.restart();
-    churn(&scene, 20);
+    churn(&scene, LIVES);
     assert_eq!(scene.daemon.stop(), Some(0));
     lose();
     scene.daemon.restart();
-    churn(&scene, 20);
-    assert_eq!(lives(&scene), "80", "each death is one row");
+    churn(&scene, LIVES);
+    assert_eq!(lives(&scene), format!("{0}|{0}", 4 * LIVES), "each death is one row");
     let begins = "SELECT detail ->> 'reason' FROM observer.events WHERE seq = 1 ORDER BY received_at";
     assert_eq!(scene.sql(begins), "\nrestored\nlost");
     scene.gives("SELECT name, pid FROM observer.live", &format!("stays|{}", agent.pid), SOON);

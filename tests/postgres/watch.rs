@@ -18,13 +18,14 @@ const STREAM: &str = "a908e876-0186-4247-9093-5a95ea6af837";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A watcher, ended with the value.
-struct Watcher {
+pub struct Watcher {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Watcher {
-    fn start(database: &str, args: &[&str]) -> Self {
+    /// With these arguments besides the database.
+    pub fn start(database: &str, args: &[&str]) -> Self {
         let mut command = Command::new(product());
         command.args(["watch", "--database-url", &server().url(database)]).args(args).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("start observer watch");
@@ -36,7 +37,7 @@ impl Watcher {
 
     /// Lines up to the first that is wanted, that one included.
     #[track_caller]
-    fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn until(&self, what: &str, mut wanted: impl FnMut(&str) -> bool) -> Vec<String> {
         let end = Instant::now() + LIMIT;
         let mut lines: Vec<String> = Vec::new();
         loop {
@@ -50,8 +51,9 @@ impl Watcher {
         }
     }
 
+    /// Frames up to the first of this kind, that one included.
     #[track_caller]
-    fn frames(&self, what: &str, kind: &str) -> Vec<Value> {
+    pub fn frames(&self, what: &str, kind: &str) -> Vec<Value> {
         let is_kind = |line: &str| parsed(line).get("kind").is_some_and(|found| found == kind);
         self.until(what, is_kind).iter().map(|line| parsed(line)).collect()
     }
@@ -64,8 +66,9 @@ impl Drop for Watcher {
     }
 }
 
+/// A line as JSON.
 #[track_caller]
-fn parsed(line: &str) -> Value {
+pub fn parsed(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 

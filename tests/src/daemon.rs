@@ -34,6 +34,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Added to its environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// Added to its command line.
+    pub flags: Vec<OsString>,
 }
 
 /// A running daemon.
@@ -181,6 +183,7 @@ impl Daemon {
         if let Some(hooks) = hooks.or_else(|| std::env::var_os("OBSERVER_TEST_HOOKS")) {
             args.extend(["--hooks".into(), hooks]);
         }
+        args.extend(self.options.flags.iter().cloned());
         args
     }
 

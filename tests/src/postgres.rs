@@ -270,6 +270,18 @@ impl Server {
         self.end(libc::SIGINT);
     }
 
+    /// Whether it ended by itself; then it can be started again.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self
+            .postmaster
+            .as_mut()
+            .is_some_and(|child| child.try_wait().expect("wait for postgres").is_some());
+        if ended {
+            self.postmaster = None;
+        }
+        ended
+    }
+
     /// Kills the postmaster and every server process.
     pub fn kill(&mut self) {
         self.signal_all(libc::SIGKILL);

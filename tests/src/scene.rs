@@ -48,12 +48,21 @@ impl Scene {
 
     fn of(stage: Rc<Stage>, settings: &[&str], options: Options) -> Self {
         let server = Server::start(settings);
+        let url = server.url(DATABASE);
+        Self::on(stage, server, &url, options)
+    }
+
+    /// With these options of the daemon, whose flags name this server; its configuration has `url`.
+    pub fn by_flags(server: Server, url: &str, options: Options) -> Self {
+        Self::on(Rc::new(Stage::new()), server, url, options)
+    }
+
+    fn on(stage: Rc<Stage>, server: Server, url: &str, options: Options) -> Self {
         let schema = Said::by(Command::new(product()).args(["schema", "print"]));
         server.psql(DATABASE, schema.text());
         let config = format!(
-            "{}\n[mirror]\ndatabase_url = \"{}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            "{}\n[mirror]\ndatabase_url = \"{url}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
             options.config.as_deref().unwrap_or_default(),
-            server.url(DATABASE),
             stage.mkdir("homes").display()
         );
         let daemon = Daemon::start(&Options { config: Some(config), ..options });

@@ -1,12 +1,14 @@
 //! What arrives, and what of it is refused.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use observer_tests::poll::eventually;
+use observer_tests::postgres::Server;
 use serde_json::json;
 
 use super::host::Host;
-use super::{SERVER, SOON, applied, is_mirrored, is_present};
+use super::{SERVER, SOON, applied, as_json, has_history, is_mirrored, is_present, state_of};
 
 #[test]
 fn thousands_of_changes_arrive_once_and_the_state_is_the_map() {
@@ -117,27 +119,20 @@ fn hostile_names_arrive_as_they_are() {
     host.delivered(SOON);
     let found = SERVER.psql(&database, "SELECT json_agg(home ORDER BY seq) FROM observer.events");
     let found: Vec<String> = serde_json::from_str(&found).unwrap();
-    // An escape of the socket's form in a path is itself escaped on the way in.
-    let wanted: Vec<String> = homes
-        .iter()
-        .map(|home| {
-            let escape = |c: char| match u32::from(c) {
-                0x10_fe80..=0x10_feff => {
-                    let mut bytes = [0; 4];
-                    let escaped = c.encode_utf8(&mut bytes).bytes();
-                    escaped.filter_map(|byte| char::from_u32(0x10_fe00 + u32::from(byte))).collect::<String>()
-                }
-                _ => c.to_string(),
-            };
-            home.chars().map(escape).collect()
-        })
-        .collect();
-    assert_eq!(found, wanted);
+    assert_eq!(found, homes.map(as_json));
     let states = SERVER.psql(
         &database,
         "SELECT count(*), count(DISTINCT home_id) FROM observer.session WHERE state = 'live'",
     );
     assert_eq!(states, "7|7");
+    for at in 0..3000 {
+        host.shared.world().turn(homes[at % homes.len()]);
+        host.shared.tell();
+    }
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let deaths = "SELECT count(*), count(DISTINCT (home, pid)), count(DISTINCT home) FROM observer.deaths WHERE signal = 9";
+    assert_eq!(SERVER.psql(&database, deaths), "1502|1502|7");
     assert_eq!(host.status().rejected, 0);
 }
 
@@ -238,24 +233,73 @@ fn a_clock_that_is_stepped_loses_nothing() {
 fn another_boot_ends_what_lived_in_the_one_before() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
-    host.start("/srv/a");
-    host.start("/srv/b");
+    let homes: Vec<String> = (0..1000).map(|at| format!("/srv/{at}")).collect();
+    host.churn(homes.len(), homes.len());
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
+    // What nobody was told of: 500 died by a signal, and others took their places.
+    shared.churn(500, 1000);
     {
         let mut world = shared.world();
         // As the next daemon tells it.
-        world.vanish("/srv/a");
-        world.vanish("/srv/b");
+        homes.iter().for_each(|home| world.vanish(home));
         world.map.clear();
         world.boot_id = uuid::Uuid::new_v4();
     }
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
-    host.start("/srv/b");
+    let rows = "SELECT state, last_death_kind, count(*), count(DISTINCT home) FROM observer.sessions GROUP BY 1, 2 ORDER BY 1";
+    assert_eq!(SERVER.psql(&database, rows), "ended|unobserved|1000|1000");
+    host.churn(300, 300);
     host.delivered(SOON);
-    let rows = "SELECT home, state, last_death_kind FROM observer.sessions ORDER BY home";
-    assert_eq!(SERVER.psql(&database, rows), "/srv/a|ended|unobserved\n/srv/b|live|unobserved");
+    assert_eq!(SERVER.psql(&database, rows), "ended|unobserved|700|700\nlive|unobserved|300|300");
+    has_history(&SERVER, &database, &host);
+    let deaths = "SELECT kind, count(*), count(DISTINCT home), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths
+        GROUP BY 1 ORDER BY 1";
+    assert_eq!(SERVER.psql(&database, deaths), "signaled|500|500|500\nunobserved|1000|1000|1000");
+}
+
+#[test]
+fn after_an_outage_the_state_is_right_before_history_is_whole() {
+    const BACKLOG: usize = 20_000;
+    let mut server = Server::start(&[]);
+    let database = applied(&server);
+    let host = Host::new(&server.url(&database));
+    host.churn(50, 75);
+    host.delivered(SOON);
+    server.stop();
+    host.churn(50, BACKLOG);
+    let (last, map) = {
+        let world = host.shared.world();
+        (world.entries.len(), state_of(&world))
+    };
+    server.start_again();
+    let mut reader = server.session(&database, "postgres");
+    reader.ask("SET jit = off");
+    let look = "SELECT json_build_array(max(st.last_seq), bool_and(h.caught_up), bool_and(s.as_of = h.last_commit_at AND s.as_of < now()),
+            json_object_agg(s.home, s.recorded_state || ' ' || s.pid))
+        FROM observer.sessions s JOIN observer.hosts h USING (host_id) JOIN observer.stream st USING (host_no)";
+    let end = Instant::now() + SOON;
+    let mut right = Vec::new();
+    loop {
+        assert!(Instant::now() < end, "{:?}", host.status());
+        let (seq, caught_up, dated, state): (usize, bool, bool, BTreeMap<String, String>) =
+            serde_json::from_str(&reader.ask(look)).unwrap();
+        if seq == last {
+            assert!(caught_up);
+            break;
+        }
+        if state == map {
+            assert!(!caught_up && dated, "{seq} of {last}: {caught_up} {dated}");
+            right.push(seq);
+        } else {
+            assert_eq!((seq, right.len()), (75, 0), "once right, it stays right");
+        }
+    }
+    assert!(!right.is_empty(), "the state was not seen right before history was whole");
+    host.delivered(SOON);
+    is_mirrored(&server, &database, &host);
+    assert_eq!(reader.ask("SELECT bool_and(as_of = now()) FROM observer.sessions"), "t");
 }
 
 #[test]
@@ -390,12 +434,7 @@ fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_anot
     let mut world = shared.world();
     world.clock_ns = 3_600_000_000_000;
     for at in 0..2000 {
-        let home = format!("/srv/other{}", at % 7);
-        if world.map.get(&home).is_some_and(|session| session["state"] == "live") {
-            world.kill(&home);
-        } else {
-            world.start(&home);
-        }
+        world.turn(&format!("/srv/other{}", at % 7));
     }
     drop(world);
     let host = Host::of(shared, host_id, &SERVER.url(&database));
@@ -520,4 +559,49 @@ fn listeners_hear_which_host_and_one_stuck_in_a_transaction_holds_up_nobody() {
         if heard.contains(&wanted) { Ok(()) } else { Err(heard) }
     });
     assert_eq!(host.status().notify_failures, 0);
+}
+
+#[test]
+fn listeners_hear_of_a_host_at_most_once_a_second() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.delivered(SOON);
+    let mut listener = SERVER.session(&database, "postgres");
+    listener.ask("LISTEN observer");
+    let began = Instant::now();
+    let mut changes = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        host.churn(10, 1);
+        changes += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let took = began.elapsed();
+    let heard = listener.ask("SELECT 1").matches("Asynchronous notification").count();
+    assert!((3..=6).contains(&heard), "{heard} in {took:?}");
+    assert!(changes >= 1000, "{changes}");
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+}
+
+#[test]
+fn a_login_that_may_not_give_hints_delivers_all_the_same() {
+    let database = applied(&SERVER);
+    SERVER.psql(&database, "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) FROM PUBLIC");
+    let (host_id, login) = (uuid::Uuid::new_v4(), format!("mute_{database}"));
+    SERVER.psql(
+        &database,
+        &format!("CREATE ROLE {login} LOGIN IN ROLE observer_writer; INSERT INTO observer.writers VALUES ('{login}', '{host_id}')"),
+    );
+    let host = Host::of(super::host::world(), host_id, &SERVER.url_as(&database, &login));
+    for round in 1..=3 {
+        host.churn(10, 1000);
+        eventually("hints that fail are counted", SOON, || match host.status().notify_failures {
+            failures if failures >= round => Ok(()),
+            failures => Err(format!("{failures}")),
+        });
+    }
+    host.delivered(SOON);
+    is_mirrored(&SERVER, &database, &host);
+    let status = host.status();
+    assert_eq!((status.connections, status.failures, status.last_error), (1, 0, None));
 }

@@ -143,18 +143,7 @@ impl Host {
 
     /// `count` changes of `homes` sessions: each starts and dies in turn.
     pub fn churn(&self, homes: usize, count: usize) {
-        for at in 0..count {
-            let home = format!("/srv/{}", at % homes);
-            let mut world = self.shared.world();
-            let lives = world.map.get(&home).is_some_and(|session| session["state"] == "live");
-            if lives {
-                world.kill(&home)
-            } else {
-                world.start(&home)
-            }
-            drop(world);
-            self.shared.tell();
-        }
+        self.shared.churn(homes, count);
     }
 
     /// Waits until the database has everything that was committed.
@@ -226,6 +215,14 @@ impl Shared {
         Beat { at: tokio::time::Instant::now(), numbered: world.entries.len() as u64, dropped: world.dropped }
     }
 
+    /// See [`Host::churn`]; there may be no daemon.
+    pub fn churn(&self, homes: usize, count: usize) {
+        for at in 0..count {
+            self.world().turn(&format!("/srv/{}", at % homes));
+            self.tell();
+        }
+    }
+
     /// A commit of the journal.
     pub fn tell(&self) {
         let committed = self.world().committed();
@@ -279,6 +276,12 @@ impl World {
             "boot_id": self.boot_id.to_string(), "certain": true, "as_of": {"cwd": at}, "death": null});
         self.map.insert(home.into(), session.clone());
         self.entry("session_started", home, &session);
+    }
+
+    /// What lives in `home` dies; where nothing lives, something starts.
+    pub fn turn(&mut self, home: &str) {
+        let lives = self.map.get(home).is_some_and(|session| session["state"] == "live");
+        if lives { self.kill(home) } else { self.start(home) }
     }
 
     pub fn kill(&mut self, home: &str) {

@@ -7,6 +7,7 @@ mod outages;
 mod presence;
 mod proxy;
 mod refused;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use observer::postgres::schema;
 use observer_tests::postgres::Server;
+use serde_json::Value;
 
-use host::Host;
+use host::{Host, World};
 
 /// For all tests that do not stop it.
 static SERVER: LazyLock<&Server> = LazyLock::new(Server::shared);
@@ -34,50 +36,57 @@ fn applied(server: &Server) -> String {
 /// The database has every entry of the stream once and no other of it, and the state is the map.
 #[track_caller]
 fn is_mirrored(server: &Server, database: &str, host: &Host) {
+    has_history(server, database, host);
     let world = host.shared.world();
-    let events = server.psql(
-        database,
-        &format!(
-            "SELECT seq, kind, coalesce(home, '') FROM observer.events
-             WHERE host_id = '{}' AND stream_id = '{}' ORDER BY seq",
-            host.host_id, world.stream_id
-        ),
+    let state = format!(
+        "SELECT json_object_agg(home, recorded_state || ' ' || pid) FROM observer.sessions WHERE host_id = '{}'",
+        host.host_id
     );
-    let expected: Vec<String> = world
-        .entries
-        .iter()
-        .map(|entry| {
-            let home = String::from_utf8_lossy(entry.home.as_deref().unwrap_or_default()).into_owned();
-            format!("{}|{}|{home}", entry.seq, entry.kind)
-        })
-        .collect();
+    let found: BTreeMap<String, String> = serde_json::from_str(&server.psql(database, &state)).unwrap();
+    assert_eq!(found, state_of(&world));
+}
+
+/// The database has every entry of the stream once, as it is, and no other of it.
+#[track_caller]
+fn has_history(server: &Server, database: &str, host: &Host) {
+    let world = host.shared.world();
+    let events = format!(
+        "SELECT json_build_array(seq, kind, home, pid) FROM observer.events
+         WHERE host_id = '{}' AND stream_id = '{}' ORDER BY seq",
+        host.host_id, world.stream_id
+    );
+    let events = server.psql(database, &events);
     let events: Vec<&str> = events.lines().collect();
-    assert_eq!(events.len(), expected.len(), "entries: {:?}…", events.iter().take(3).collect::<Vec<_>>());
-    if let Some((found, wanted)) =
-        events.iter().zip(&expected).find(|(found, wanted)| **found != wanted.as_str())
-    {
-        panic!("found {found}, wanted {wanted}");
-    }
-    let state = server.psql(
-        database,
-        &format!(
-            "SELECT home, recorded_state, pid FROM observer.sessions WHERE host_id = '{}'",
-            host.host_id
-        ),
+    assert_eq!(
+        events.len(),
+        world.entries.len(),
+        "entries: {:?}…",
+        events.iter().take(3).collect::<Vec<_>>()
     );
-    let found: BTreeMap<String, String> = state
-        .lines()
-        .filter_map(|row| row.split_once('|'))
-        .map(|(home, rest)| (home.to_owned(), rest.to_owned()))
-        .collect();
-    let wanted: BTreeMap<String, String> = world
-        .map
-        .iter()
-        .map(|(home, session)| {
-            (home.clone(), format!("{}|{}", session["state"].as_str().expect("a word"), session["pid"]))
-        })
-        .collect();
-    assert_eq!(found, wanted);
+    for (found, entry) in events.iter().zip(&world.entries) {
+        let found: Value = serde_json::from_str(found).unwrap();
+        let home = entry.home.as_deref().map(|home| as_json(std::str::from_utf8(home).unwrap()));
+        assert_eq!(found, serde_json::json!([entry.seq, entry.kind, home, entry.pid]));
+    }
+}
+
+/// What the map says, home by home.
+fn state_of(world: &World) -> BTreeMap<String, String> {
+    let state = |session: &Value| format!("{} {}", session["state"].as_str().unwrap(), session["pid"]);
+    world.map.iter().map(|(home, session)| (home.clone(), state(session))).collect()
+}
+
+/// A path in the socket's form: an escape of that form in it is itself escaped.
+fn as_json(path: &str) -> String {
+    let escape = |c: char| match u32::from(c) {
+        0x10_fe80..=0x10_feff => {
+            let mut bytes = [0; 4];
+            let escaped = c.encode_utf8(&mut bytes).bytes();
+            escaped.filter_map(|byte| char::from_u32(0x10_fe00 + u32::from(byte))).collect::<String>()
+        }
+        _ => c.to_string(),
+    };
+    path.chars().map(escape).collect()
 }
 
 /// Whether the host is present.

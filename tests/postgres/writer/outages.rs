@@ -1,35 +1,67 @@
 //! Databases that go away, hang, forget, fill up or are replaced, with changes going on all the while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use observer_tests::poll::eventually;
 use observer_tests::postgres::Server;
 
 use super::host::Host;
-use super::{SOON, applied, is_mirrored, is_present};
+use super::{SERVER, SOON, applied, is_mirrored, is_present};
 
-/// Changes a second beside a fault.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Between changes beside a fault.
+const PAUSE: Duration = Duration::from_millis(1);
+/// As many a fault has to see.
+const CHANGES: usize = 1000;
+/// For a mirror to come back that failed for long: it tries every 30 s at the least.
+const BACK: Duration = Duration::from_secs(60);
+
+/// How many changes there were since a fault began.
+struct Changes(AtomicUsize);
+
+impl Changes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there were enough.
+    #[track_caller]
+    fn suffice(&self) {
+        eventually("changes", SOON, || match self.count() {
+            CHANGES.. => Ok(()),
+            count => Err(format!("{count}")),
+        });
+    }
+}
 
 /// Runs `fault` while sessions start and die; the map must not notice: how many changes there were meanwhile.
-fn under_changes(host: &Host, fault: impl FnOnce()) {
-    let over = AtomicBool::new(false);
+#[track_caller]
+fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) -> usize {
+    let (over, changes) = (AtomicBool::new(false), Changes(AtomicUsize::new(0)));
     std::thread::scope(|scope| {
-        let changes = scope.spawn(|| {
-            let mut count = 0;
+        scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 host.churn(11, 1);
-                count += 1;
+                changes.0.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
             }
-            count
         });
-        fault();
-        over.store(true, Ordering::Relaxed);
-        assert!(changes.join().expect("no test panics there") > 0);
+        // A fault that panics ends the changes too.
+        let _ended = Ended(&over);
+        fault(&changes);
     });
+    assert!(changes.count() >= CHANGES, "{} changes", changes.count());
+    changes.count()
+}
+
+/// Says so with its own end.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn hosted(settings: &[&str]) -> (Server, String, Host) {
@@ -45,14 +77,14 @@ fn hosted(settings: &[&str]) -> (Server, String, Host) {
 fn stopped_killed_and_restarted() {
     let (mut server, database, host) = hosted(&["fsync=on"]);
     for kill in [false, true, false, true] {
-        under_changes(&host, || {
+        under_changes(&host, |changes| {
             if kill {
                 server.kill()
             } else {
                 server.stop()
             }
             host.comes_to("retrying", "", SOON);
-            std::thread::sleep(Duration::from_millis(300));
+            changes.suffice();
             server.start_again();
         });
         host.delivered(SOON);
@@ -64,7 +96,7 @@ fn stopped_killed_and_restarted() {
 #[test]
 fn a_server_that_hangs_is_found_out_and_everything_arrives() {
     let (server, database, host) = hosted(&[]);
-    under_changes(&host, || {
+    under_changes(&host, |_| {
         server.pause();
         // A batch is waited for 25 s, an empty query 8 s.
         host.comes_to("retrying", "did not answer", Duration::from_secs(35));
@@ -92,9 +124,10 @@ fn restored_from_yesterday_it_is_filled_up_again() {
     server.start_again();
     host.churn(11, 3000);
     host.delivered(SOON);
-    under_changes(&host, || {
+    under_changes(&host, |changes| {
         server.stop();
         server.restore(&copy);
+        changes.suffice();
         server.start_again();
     });
     host.delivered(SOON);
@@ -140,8 +173,9 @@ fn a_promoted_standby_gets_what_the_old_primary_took_with_it() {
     });
     host.churn(11, 1000);
     host.delivered(SOON);
-    under_changes(&host, || {
+    under_changes(&host, |changes| {
         primary.kill();
+        changes.suffice();
         standby.promote();
     });
     host.delivered(SOON);
@@ -161,6 +195,17 @@ impl Small {
             .status();
         assert!(mount.is_ok_and(|status| status.success()), "mount a tmpfs: run as root");
         Self(dir)
+    }
+
+    /// Fills it with a file: as much as goes in.
+    fn fill(&self) -> std::path::PathBuf {
+        let ballast = self.0.path().join("ballast");
+        // A file that ends early is the point.
+        let _ = std::process::Command::new("dd")
+            .args(["if=/dev/zero", "bs=64k", &format!("of={}", ballast.display())])
+            .stderr(std::process::Stdio::null())
+            .status();
+        ballast
     }
 }
 
@@ -187,13 +232,8 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
     let host = Host::new(&server.url(database));
     host.churn(11, 500);
     host.delivered(SOON);
-    let ballast = small.0.path().join("ballast");
-    // As much as goes in; a file that ends early is the point.
-    let _ = std::process::Command::new("dd")
-        .args(["if=/dev/zero", "bs=64k", &format!("of={}", ballast.display())])
-        .stderr(std::process::Stdio::null())
-        .status();
-    under_changes(&host, || {
+    let ballast = small.fill();
+    under_changes(&host, |_| {
         eventually("not present", Duration::from_secs(60), || {
             if is_present(&server, database, &host) { Err(format!("{:?}", host.status())) } else { Ok(()) }
         });
@@ -206,11 +246,52 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_full_write_ahead_log_takes_the_server_and_nothing_of_history() {
+    let small = Small::new("80m");
+    let mut server = Server::start(&["max_wal_size=32MB", "min_wal_size=32MB"]);
+    let database = applied(&server);
+    server.stop();
+    let (log, place) = (server.data().join("pg_wal"), small.0.path().join("pg_wal"));
+    let moved = std::process::Command::new("mv").args([&log, &place]).status();
+    assert!(moved.is_ok_and(|status| status.success()), "move the log");
+    std::os::unix::fs::symlink(&place, &log).unwrap();
+    server.start_again();
+    let host = Host::new(&server.url(&database));
+    host.churn(11, 500);
+    host.delivered(SOON);
+    let ballast = small.fill();
+    under_changes(&host, |changes| {
+        let write = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 8 << 20))";
+        eventually("no room for the log", SOON, || match server.try_psql(&database, write).code {
+            Some(0) => Err("written".into()),
+            _ => Ok(()),
+        });
+        assert!(server.log().contains("PANIC"), "{}", server.log());
+        host.comes_to("retrying", "", SOON);
+        changes.suffice();
+        std::fs::remove_file(&ballast).unwrap();
+        eventually("it is there again", BACK, || {
+            // It ends where it cannot even recover.
+            if server.has_ended() {
+                server.start_again();
+            }
+            match server.try_psql(&database, "SELECT 1").code {
+                Some(0) => Ok(()),
+                _ => Err(server.log()),
+            }
+        });
+    });
+    host.delivered(BACK);
+    is_mirrored(&server, &database, &host);
+    assert!(is_present(&server, &database, &host));
+}
+
+#[test]
 fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
     let (server, database, host) = hosted(&[]);
     let mut other = server.session(&database, "postgres");
     other.ask("BEGIN; LOCK TABLE observer.session IN EXCLUSIVE MODE");
-    under_changes(&host, || {
+    under_changes(&host, |_| {
         eventually("behind, before it is lost", Duration::from_secs(10), || {
             let row = "SELECT present, caught_up FROM observer.hosts";
             match server.psql(&database, row).as_str() {
@@ -237,7 +318,7 @@ fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
         "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
          CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH STATEMENT EXECUTE FUNCTION public.slow()",
     );
-    under_changes(&host, || {
+    under_changes(&host, |_| {
         // 20 s, and then it is no longer tried on this connection.
         eventually("it says so", Duration::from_secs(40), || match host.status().last_error {
             Some(error) if error.contains("57014") => Ok(()),
@@ -281,11 +362,60 @@ fn a_day_without_partition_gets_one() {
             END LOOP;
          END $$",
     );
-    host.churn(11, 100);
+    host.churn(11, 3000);
     host.delivered(SOON);
-    assert_eq!(
-        server.psql(&database, "SELECT count(*), min(seq), max(seq) FROM observer.events"),
-        "100|501|600"
-    );
+    let counts = "SELECT count(*), count(DISTINCT seq), min(seq), max(seq) FROM observer.events";
+    assert_eq!(server.psql(&database, counts), "3000|3000|501|3500");
     assert_eq!(host.status().rejected, 0);
+}
+
+#[test]
+fn a_reader_that_holds_up_the_drop_of_a_day_holds_up_no_host() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.churn(11, 500);
+    host.delivered(SOON);
+    let keeper = format!("keeper_{database}");
+    SERVER.psql(
+        &database,
+        &format!(
+            "CREATE ROLE {keeper} LOGIN IN ROLE observer_writer;
+             INSERT INTO observer.writers VALUES ('{keeper}', '{}');
+             CREATE TABLE observer.event_20200229 PARTITION OF observer.event FOR VALUES FROM ('2020-02-29') TO ('2020-03-01')",
+            uuid::Uuid::new_v4()
+        ),
+    );
+    let old = || SERVER.psql(&database, "SELECT to_regclass('observer.event_20200229') IS NOT NULL");
+    let mut reader = SERVER.session(&database, "postgres");
+    reader.ask("BEGIN; SELECT count(*) FROM observer.events");
+    let (over, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _ended = Ended(&over);
+        scope.spawn(|| {
+            let mut keeper = SERVER.session(&database, &keeper);
+            while !over.load(Ordering::Relaxed) {
+                keeper.ask("SELECT observer.maintain()");
+                tries.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let began = Instant::now();
+        for _ in 0..60 {
+            host.churn(11, 50);
+            assert!(is_present(&SERVER, &database, &host), "{:?} after {:?}", host.status(), began.elapsed());
+        }
+        host.delivered(SOON);
+        assert!(is_present(&SERVER, &database, &host));
+        eventually("tries to drop the day", SOON, || match tries.load(Ordering::Relaxed) {
+            5.. => Ok(()),
+            tries => Err(format!("{tries}")),
+        });
+        assert_eq!(old(), "t", "it is read");
+        reader.ask("COMMIT");
+        eventually("the day is dropped", SOON, || match old().as_str() {
+            "f" => Ok(()),
+            there => Err(there.to_owned()),
+        });
+    });
+    assert_eq!(host.status().connections, 1, "presence never ended");
+    is_mirrored(&SERVER, &database, &host);
 }

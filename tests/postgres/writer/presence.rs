@@ -7,7 +7,7 @@ use observer_tests::postgres::Session;
 use uuid::Uuid;
 
 use super::host::Host;
-use super::{SERVER, SOON, applied, is_mirrored, is_present};
+use super::{SERVER, SOON, applied, has_history, is_mirrored, is_present};
 
 /// Three signs of life that the server misses, and time to look.
 const GONE: Duration = Duration::from_secs(18);
@@ -39,11 +39,17 @@ fn takes_the_lock(session: &mut Session, database: &str) {
 fn a_daemon_that_ends_is_unknown_at_once() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
-    host.start("/srv/a");
+    host.churn(1, 1501);
     host.delivered(SOON);
     assert_eq!(state(&database), "live|live|t");
-    drop(host);
+    let (shared, host_id) = host.ends();
     becomes(&database, "unknown|live|f", Duration::from_secs(2));
+    shared.churn(1, 1500);
+    assert_eq!(state(&database), "unknown|live|f");
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
+    host.delivered(SOON);
+    assert_eq!(state(&database), "live|live|t");
+    is_mirrored(&SERVER, &database, &host);
 }
 
 #[test]
@@ -100,14 +106,20 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let second = Host::of(clone, first.host_id, &url);
     let said = second.comes_to("stopped", "cloned machine-id or second daemon", SOON);
     assert_eq!((said.generation, said.connections), (None, 0));
-    first.churn(5, 100);
-    first.delivered(SOON);
+    for _ in 0..3 {
+        second.churn(5, 1000);
+        first.churn(5, 1000);
+        first.delivered(SOON);
+    }
     is_mirrored(&SERVER, &database, &first);
     // When the first is gone the second may.
     let first_id = first.host_id;
     drop(first);
     second.delivered(Duration::from_secs(60));
     assert_eq!(second.host_id, first_id);
+    has_history(&SERVER, &database, &second);
+    let streams = "SELECT count(*), min(n), max(n) FROM (SELECT count(*) AS n FROM observer.events GROUP BY stream_id) s";
+    assert_eq!(SERVER.psql(&database, streams), "2|3001|3001");
     assert_eq!(
         SERVER.psql(&database, "SELECT state FROM observer.sessions WHERE home = '/srv/other'"),
         "live"
@@ -133,9 +145,19 @@ fn of_two_with_one_state_directory_the_last_stays_and_the_other_does_not_fight()
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
         assert_eq!(second.status().generation, generation);
+        first.churn(5, 30);
+        second.churn(5, 30);
         std::thread::sleep(Duration::from_millis(200));
     }
     second.delivered(SOON);
+    has_history(&SERVER, &database, &second);
+    let counts = "SELECT count(*) > 2400 FROM observer.events";
+    assert_eq!(SERVER.psql(&database, counts), "t");
+    let firsts = format!(
+        "SELECT count(*) FROM observer.events WHERE stream_id = '{}'",
+        first.shared.world().stream_id
+    );
+    assert_eq!(SERVER.psql(&database, &firsts), "1", "nothing of what the first saw later");
 }
 
 #[test]
@@ -143,7 +165,7 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let host = Host::new(&url);
-    host.start("/srv/a");
+    host.churn(11, 1000);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
     // What a machine that lost its power leaves behind, until the server finds out.
@@ -151,9 +173,12 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
     takes_the_lock(&mut ghost, &database);
     ghost.ask("UPDATE observer.host SET backend_pid = pg_backend_pid()");
     let pid = ghost.ask("SELECT pg_backend_pid()");
+    shared.churn(11, 1000);
     let host = Host::of(shared, host_id, &url);
+    host.churn(11, 1000);
     host.delivered(Duration::from_secs(8));
     assert!(is_present(&SERVER, &database, &host));
+    is_mirrored(&SERVER, &database, &host);
     let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
     assert_eq!(SERVER.psql(&database, &left), "0");
 }
@@ -163,7 +188,7 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let host = Host::new(&url);
-    host.start("/srv/a");
+    host.churn(1, 1001);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
     let forger = format!("mallory_{database}");
@@ -174,9 +199,12 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
     let host = Host::of(shared, host_id, &url);
     let said = host.comes_to("stopped", &forger, SOON);
     assert!(said.last_error.is_some_and(|error| error.contains("end that session")));
+    host.churn(1, 2000);
     assert_eq!(state(&database), "unknown|live|f");
     drop(mallory);
     host.delivered(Duration::from_secs(60));
+    assert_eq!(state(&database), "live|live|t");
+    is_mirrored(&SERVER, &database, &host);
 }
 
 #[test]
@@ -214,6 +242,7 @@ fn each_login_writes_its_own_host_and_no_other() {
     SERVER.psql(&database, &format!("REVOKE observer_writer FROM {login}"));
     host.start("/srv/later");
     host.comes_to("stopped", "42501", SOON);
+    host.churn(5, 3000);
     SERVER.psql(&database, &format!("GRANT observer_writer TO {login}"));
     host.delivered(Duration::from_secs(60));
     is_mirrored(&SERVER, &database, &host);

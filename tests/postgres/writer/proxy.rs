@@ -94,7 +94,7 @@ fn cut_between_a_commit_and_its_answer_nothing_is_lost_and_nothing_twice() {
         assert!(rounds <= 40, "commits that the mirror does not hear of: {unknown} in 40 rounds");
         wire.state.deaf.store(true, Ordering::Relaxed);
         let before = host.shared.world().acknowledged;
-        host.churn(7, 50);
+        host.churn(7, 300);
         // The answer that is swallowed may be another's, such as a notification's: then there is no commit to wait for.
         let committed = format!("SELECT last_seq > {before} FROM observer.stream");
         let end = Instant::now() + COMMIT_WAIT;
@@ -115,7 +115,7 @@ fn cut_between_a_commit_and_its_answer_nothing_is_lost_and_nothing_twice() {
     }
     is_mirrored(&SERVER, &database, &host);
     let all = "SELECT count(*), count(DISTINCT seq) FROM observer.events";
-    let expected = 100 + 50 * rounds;
+    let expected = 100 + 300 * rounds;
     assert_eq!(SERVER.psql(&database, all), format!("{expected}|{expected}"));
 }
 
@@ -125,7 +125,7 @@ fn cut_at_any_moment_nothing_is_lost_and_nothing_twice() {
     let wire = Wire::new();
     let host = Host::new(&wire.url(&database));
     for round in 0..40_u64 {
-        host.churn(7, 50);
+        host.churn(7, 75);
         std::thread::sleep(Duration::from_millis(round * 7 % 40));
         wire.cut();
     }
@@ -144,7 +144,7 @@ fn a_network_that_is_gone_ends_presence_in_time() {
     eventually("not present", Duration::from_secs(18), || {
         if is_present(&SERVER, &database, &host) { Err("present".into()) } else { Ok(()) }
     });
-    host.churn(7, 500);
+    host.churn(7, 3000);
     wire.state.dead.store(false, Ordering::Relaxed);
     wire.cut();
     host.delivered(SOON);

@@ -27,6 +27,7 @@ fn a_wrong_password_is_told_without_it_and_a_right_one_needs_no_restart() {
     let host = Host::at(super::host::world(), uuid::Uuid::new_v4(), &file);
     host.churn(3, 50);
     let said = host.comes_to("stopped", "28P01", SOON);
+    host.churn(3, 3000);
     let error = said.last_error.unwrap();
     assert!(!error.contains("hunter2") && error.contains("correct user and password"), "{error}");
     std::fs::write(&file, url("right-hunter2")).unwrap();
@@ -38,17 +39,21 @@ fn a_wrong_password_is_told_without_it_and_a_right_one_needs_no_restart() {
 fn a_schema_that_is_missing_older_or_newer_is_told_and_then_taken() {
     let database = SERVER.database();
     let host = Host::new(&SERVER.url(&database));
-    host.churn(3, 50);
     host.comes_to("stopped", "observer schema apply", SOON);
+    host.churn(3, 3000);
     SERVER.psql(&database, &observer::postgres::schema::print(0).unwrap());
     host.delivered(AGAIN);
     is_mirrored(&SERVER, &database, &host);
-    drop(host);
+    let (shared, host_id) = host.ends();
     SERVER.psql(&database, "INSERT INTO observer.migration (version) VALUES (1000)");
-    let host = Host::new(&SERVER.url(&database));
+    let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.comes_to("stopped", "upgrade observer", SOON);
-    SERVER.psql(&database, "DELETE FROM observer.migration");
+    host.churn(3, 3000);
+    SERVER.psql(&database, "DELETE FROM observer.migration WHERE version = 1000");
+    host.delivered(AGAIN);
+    is_mirrored(&SERVER, &database, &host);
     drop(host);
+    SERVER.psql(&database, "DELETE FROM observer.migration");
     let host = Host::new(&SERVER.url(&database));
     host.comes_to("stopped", "at version 0", SOON);
 }
