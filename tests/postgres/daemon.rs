@@ -89,7 +89,7 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
         agent.killed(libc::SIGKILL);
         assert_eq!(scene.daemon.list().len(), 1, "its death is known when asked");
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     lives_watched(&scene, &watch, 250);
     // Nothing waits for the database at the end either; what it lacks is on the disk.
     eventually("the mirror has found out", Duration::from_secs(40), || {
@@ -136,7 +136,7 @@ fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
         watch.wait_for("the death", |frame| frame.is("session_ended", pid));
         slowest = slowest.max(acted.elapsed());
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
 #[test]
