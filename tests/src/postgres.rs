@@ -46,8 +46,12 @@ static USER: LazyLock<(u32, u32)> = LazyLock::new(|| {
         .expect("a user named postgres or nobody")
 });
 
-/// A program of Postgres'.
+/// A program of Postgres', of the release in `OBSERVER_TEST_POSTGRES` (a directory with `bin`) if that has it.
 fn program(name: &str) -> PathBuf {
+    let chosen = std::env::var_os("OBSERVER_TEST_POSTGRES").map(|dir| Path::new(&dir).join("bin").join(name));
+    if let Some(chosen) = chosen.filter(|chosen| chosen.exists()) {
+        return chosen;
+    }
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(INSTALLED)
         .into_iter()
         .flatten()
