@@ -203,6 +203,11 @@ fn take(
         row.had_tty = false;
         row.push_start(started_at);
     } else if row.exec_id != process.exec_id {
+        // A birth, and the exec that it was for, are one start.
+        if !row.exec_known && entry.lineage_by_birth && row.session.starts.last() == Some(&key.start_boottime)
+        {
+            row.session.starts.pop();
+        }
         row.push_start(process.exec_at.unwrap_or(at));
     } else if exec_known && !row.exec_known {
         row.session.starts.pop();

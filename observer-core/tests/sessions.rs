@@ -4,7 +4,7 @@ mod support;
 
 use observer_core::session::{HomeRule, State, TtyRule};
 use observer_core::{BootTime, Input, Rule};
-use support::{Glob, Proc, World, globs, rule, shell};
+use support::{Glob, Proc, World, comm, globs, rule, shell};
 
 fn said(world: &mut World, expected: &[&str]) {
     assert_eq!(world.take(), expected);
@@ -301,6 +301,25 @@ fn a_deleted_directory_is_no_new_home() {
     child.deleted = false;
     world.chdir(&mut child, "/srv/a");
     said(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn a_birth_and_the_exec_that_it_was_for_are_one_start_and_the_next_exec_another() {
+    let mut world = World::new(vec![rule()]);
+    let mut bash = shell(&mut world);
+    world.chdir(&mut bash, "/srv/a");
+    let mut claude = world.fork(&bash, 20);
+    // It takes its time, and the name comes before the rest.
+    world.now += 60_000_000_000;
+    claude.comm = "claude";
+    let (at, key) = (world.tick_clock(), claude.key);
+    world.feed(Input::Comm { at, key, comm: comm("claude") });
+    let starts = |world: &World| world.session("/srv/a").expect("a row").starts;
+    assert_eq!(starts(&world), [key.start_boottime]);
+    world.exec(&mut claude, "claude");
+    assert_eq!(starts(&world), [BootTime(world.now)]);
+    world.exec(&mut claude, "claude");
+    assert_eq!(starts(&world).len(), 2);
 }
 
 #[test]
