@@ -120,7 +120,7 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
     first.killed(libc::SIGKILL);
 }
 
-/// `count` sessions start and die, one after the other, and the watcher hears of each within a second.
+/// `count` sessions start and die, one after the other, and the watcher hears of each soon.
 #[track_caller]
 fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
     let home = scene.home("watched");
@@ -169,7 +169,6 @@ fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
     assert_eq!(status["mirror"]["host"], format!("127.0.0.1 port {port}"));
     assert_eq!(status["journal"]["path"].as_str(), journal.to_str());
     assert_eq!(status["journal"]["limit_bytes"], LIMIT);
-    assert_eq!(status["journal"]["oldest_undelivered_ms"], Value::Null);
     let listed = scene.daemon.list().pop().expect("a session");
     let argv: Value =
         serde_json::from_str(&scene.sql("SELECT to_json(argv) FROM observer.live")).expect("JSON");
@@ -193,7 +192,12 @@ fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
     scene.daemon.restart();
     scene.server.start_again();
     scene.delivered();
-    assert_eq!(scene.daemon.status()["journal"]["oldest_undelivered_ms"], Value::Null);
+    eventually("nothing waits", SOON, || {
+        match scene.daemon.status()["journal"]["oldest_undelivered_ms"].clone() {
+            Value::Null => Ok(()),
+            age => Err(age.to_string()),
+        }
+    });
     let deaths =
         "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE signal = 9";
     assert_eq!(scene.sql(deaths), "500|500");
@@ -329,7 +333,7 @@ fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
         assert_eq!(scene.sql(&deaths), format!("{LIVES}|{LIVES}|{LIVES}|t|t|t"), "{years} years");
     }
     let gaps = "SELECT count(*), count(*) FILTER (WHERE detail ->> 'reason' = 'not_running') FROM observer.events WHERE kind = 'gap'";
-    assert_eq!(scene.sql(gaps), "2|2", "no entry is too old, whatever the clock says");
+    assert_eq!(scene.sql(gaps), "2|2", "the absences, and nothing else");
     let arrival = format!(
         "SELECT bool_and(extract(epoch FROM received_at) BETWEEN {now} - 600 AND {now} + 600) FROM observer.events"
     );

@@ -135,28 +135,30 @@ fn two_at_a_time_make_one() {
 
 #[test]
 fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() {
-    let database = server().database();
-    server().psql(
+    // Its own: from Postgres 16 on who is no superuser puts logins only into roles that it made.
+    let server = Server::start(&[]);
+    let database = server.database();
+    server.psql(
         &database,
         &format!("CREATE ROLE plain_owner LOGIN CREATEROLE; ALTER DATABASE {database} OWNER TO plain_owner"),
     );
-    let said = apply(&server().url_as(&database, "plain_owner"));
+    let said = apply(&server.url_as(&database, "plain_owner"));
     assert_eq!(said.code, Some(0), "{said:?}");
     let grant = format!(
         "CREATE ROLE host_of_plain LOGIN IN ROLE observer_writer; INSERT INTO observer.writers VALUES ('host_of_plain', '{HOST}')"
     );
-    let said = server().try_psql_as(&database, "plain_owner", &grant);
+    let said = server.try_psql_as(&database, "plain_owner", &grant);
     assert_eq!(said.code, Some(0), "{said:?}");
-    let mut host = server().session(&database, "host_of_plain");
+    let mut host = server.session(&database, "host_of_plain");
     let number = present(&mut host, HOST);
     host.ask(&session_row(&number, "a", "live"));
-    assert_eq!(server().psql(&database, "SELECT state FROM observer.live"), "live");
+    assert_eq!(server.psql(&database, "SELECT state FROM observer.live"), "live");
     let yesterday = "event_".to_owned()
-        + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date - 1, 'YYYYMMDD')");
-    server().psql(&database, &format!("DROP TABLE observer.{yesterday}"));
+        + &server.psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date - 1, 'YYYYMMDD')");
+    server.psql(&database, &format!("DROP TABLE observer.{yesterday}"));
     assert_eq!(host.ask("SELECT observer.maintain()"), "");
     let owner = format!("SELECT tableowner FROM pg_tables WHERE tablename = '{yesterday}'");
-    assert_eq!(server().psql(&database, &owner), "plain_owner");
+    assert_eq!(server.psql(&database, &owner), "plain_owner");
 }
 
 #[tokio::test]
@@ -564,6 +566,11 @@ fn who_sits_on_every_lock_that_is_to_be_had_stops_neither_days_nor_schema() {
             &format!("BEGIN; LOCK TABLE observer.setting IN {lock} MODE"),
         );
         assert!(said.stderr.contains("permission denied"), "{lock}: {said:?}");
+    }
+    for table in ["host", "stream", "session", "event", "setting", "writers"] {
+        let lock = format!("BEGIN; LOCK TABLE observer.{table} IN ROW EXCLUSIVE MODE");
+        let said = server().try_psql_as(&database, "host_locked_out", &lock);
+        assert!(said.stderr.contains("permission denied"), "{table}: {said:?}");
     }
     let tomorrow = "observer.event_".to_owned()
         + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')");

@@ -326,10 +326,13 @@ impl Shown<'_> {
                 let from = from.ok().and_then(|ns| i64::try_from(ns).ok()).map(local).unwrap_or_default();
                 format!("{} from {from}", self.gap.message.as_deref().unwrap_or("observer did not run"))
             }
-            reason if self.gap.count.is_some() => format!("{count} entries lost: {reason}"),
+            "queue_full" | "disk_full" | "write_failed" | "too_large" | "rejected" => {
+                format!("{count} entries lost: {}", self.gap.reason)
+            }
             reason => {
                 let message = self.gap.message.as_deref().unwrap_or_default();
-                format!("a new journal begins: {reason}: {message}")
+                let lost = if count.is_empty() { count } else { format!(" ({count} entries in no mirror)") };
+                format!("a new journal begins: {reason}: {message}{lost}")
             }
         }
     }

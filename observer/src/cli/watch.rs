@@ -81,8 +81,10 @@ pub fn shown(frame: &Map<String, Value>) -> Option<String> {
     let json = serde_json::to_string(frame).ok()?;
     let shown = |json: &str| Some(serde_json::from_str::<Frame<'_>>(json).ok()?.shown(false));
     shown(&json).unwrap_or_else(|| {
-        let of =
-            ["at", "host", "event_seq"].map(|name| (name.to_owned(), Value::from(frame.get(name).cloned())));
+        // `host` and `event_seq` are columns; `at` is anybody's.
+        let at = frame.get("at").filter(|at| at.is_string());
+        let of = [("at", at), ("host", frame.get("host")), ("event_seq", frame.get("event_seq"))]
+            .map(|(name, value)| (name.to_owned(), Value::from(value.cloned())));
         let strange = Map::from_iter(of.into_iter().chain([("kind".to_owned(), "strange".into())]));
         shown(&serde_json::to_string(&strange).ok()?).flatten()
     })
@@ -203,9 +205,13 @@ mod tests {
 
     #[test]
     fn what_a_database_has_and_nobody_can_read_is_told_and_ends_nothing() {
-        for hostile in
-            [r#""pid":"x""#, r#""comm":5"#, r#""at":"2026-11-21T00:00:00Z","roots":-1"#, r#""death":7"#]
-        {
+        for hostile in [
+            r#""pid":"x""#,
+            r#""comm":5"#,
+            r#""at":"2026-11-21T00:00:00Z","roots":-1"#,
+            r#""death":7"#,
+            r#""at":8"#,
+        ] {
             let json = format!(r#"{{"host":"web\n1","event_seq":8,"kind":"session_started",{hostile}}}"#);
             let line = shown(&serde_json::from_str(&json).unwrap()).unwrap();
             let line = anstream::adapter::strip_str(&line).to_string();

@@ -41,9 +41,11 @@ impl Section {
             }
             (None, Some(path)) => {
                 let span = Some(path.span());
-                DatabaseUrl::from_file(path.get_ref().clone())
+                let file = DatabaseUrl::from_file(path.get_ref().clone())
                     .map_err(|message| Fault { span, message: format!("database_url_file: {message}") })?;
-                Some(DatabaseUrl::File(absolute("database_url_file", path)?))
+                // Shown where it is not absolute: it is no connection string.
+                absolute("database_url_file", path)?;
+                Some(file)
             }
             (None, None) => None,
         };

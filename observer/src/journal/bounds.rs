@@ -169,22 +169,24 @@ const AHEAD_NS: u64 = 86_400_000_000_000;
 pub struct AgeClock {
     /// Realtime minus boot time, ns.
     offset_ns: i64,
-    /// Since when the wall clock is ahead of that.
-    ahead_since: Option<BootTime>,
+    /// Since when the wall clock is ahead of that, and by how much at the least: what it shows at its first look may be
+    /// no more than what two readings differ by.
+    ahead: Option<(BootTime, i64)>,
 }
 
 impl AgeClock {
     /// At the daemon's start.
     pub fn new(wall_offset_ns: i64) -> Self {
-        Self { offset_ns: wall_offset_ns, ahead_since: None }
+        Self { offset_ns: wall_offset_ns, ahead: None }
     }
 
     /// The moment before which entries are too old, ns since 1970.
     pub fn oldest_at_ns(&mut self, now: BootTime, wall_offset_ns: i64, max_age: Duration) -> i64 {
-        let ahead = wall_offset_ns > self.offset_ns;
-        let since = *self.ahead_since.get_or_insert(now);
-        if !ahead || now.since(since) >= AHEAD_NS {
-            (self.offset_ns, self.ahead_since) = (wall_offset_ns, None);
+        let (since, least) = self.ahead.unwrap_or((now, wall_offset_ns));
+        let least = least.min(wall_offset_ns);
+        self.ahead = Some((since, least));
+        if wall_offset_ns <= self.offset_ns || now.since(since) >= AHEAD_NS {
+            (self.offset_ns, self.ahead) = (least, None);
         }
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         now.0.cast_signed().saturating_add(self.offset_ns).saturating_sub(age)
@@ -210,5 +212,9 @@ mod tests {
         assert_eq!(oldest(26, today - 10 * HOUR), today - 14 * HOUR);
         assert_eq!(oldest(27, today), today - 13 * HOUR);
         assert_eq!(oldest(51, today), today + 21 * HOUR);
+        // What was ahead by next to nothing for long makes no more than that right.
+        assert_eq!(oldest(52, today + 1), today + 22 * HOUR);
+        assert_eq!(oldest(75, today + 9_000 * HOUR), today + 45 * HOUR);
+        assert_eq!(oldest(77, today + 9_000 * HOUR), today + 47 * HOUR + 1);
     }
 }

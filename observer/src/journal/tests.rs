@@ -290,6 +290,27 @@ fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
 }
 
 #[test]
+fn asked_again_and_again_while_there_is_no_room_it_begins_when_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(Options { delivers: true, ..options(dir.path()) });
+    assert!(journal.push(entry(1)).is_some());
+    committed(&journal, 1);
+    let stream = journal.committed().borrow().stream_id.clone();
+    // In the way of the new file.
+    let blocked = dir.path().join("journal.sqlite.new");
+    fs::create_dir(&blocked).unwrap();
+    journal.begin_anew(&stream);
+    until("it was tried", || journal.status(clock::realtime_ns()).failures > 2);
+    journal.begin_anew(&stream);
+    fs::remove_dir(&blocked).unwrap();
+    until("a new stream", || {
+        journal.begin_anew(&stream);
+        journal.committed().borrow().stream_id != stream
+    });
+    assert_eq!(gap(&all(journal.path()).1[0]).reason, "mirror_ahead");
+}
+
+#[test]
 fn what_was_delivered_is_known_to_the_next_daemon_and_less_after_a_restored_database() {
     let dir = tempfile::tempdir().unwrap();
     let delivers = || Options { delivers: true, ..options(dir.path()) };

@@ -149,6 +149,8 @@ impl Writer {
             let stopping = self.queue.is_stopping();
             let result = match self.queue.work(patience.min(NOTE_EVERY), BATCH_MAX) {
                 Work::Stop => break,
+                // It is about to: the question is asked again until it has.
+                Work::BeginAnew if self.conn.is_none() => self.step(&[]),
                 Work::BeginAnew => {
                     let message = "the mirror has entries that this file lacks: it was put back from a copy";
                     self.give_up("mirror_ahead", message.into());

@@ -27,6 +27,8 @@ use crate::show::bytes::to_line;
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Their bytes, beyond the first entry.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+/// After a batch that took no longer, the next may be larger.
+const EASY: Duration = Duration::from_secs(2);
 /// The loop's last sign of life may be this old; then the connection is given up, and presence with it.
 const BEAT_AGE_MAX: Duration = Duration::from_secs(12);
 /// How long the loop is waited for.
@@ -56,6 +58,8 @@ pub struct Delivery {
     delivered: bool,
     /// By how many halvings a batch is smaller than it may be.
     shrunk: u32,
+    /// The journal could not be read when last it was tried.
+    unreadable: bool,
     rejected_told_at: Option<Instant>,
     stop: watch::Receiver<bool>,
 }
@@ -83,7 +87,18 @@ impl Delivery {
     /// Connected to nothing yet.
     pub fn new(feed: Feed, shape: Shape, status: Shared, stop: watch::Receiver<bool>) -> Self {
         let (users, former) = (Directory::default(), Former::default());
-        Self { feed, shape, status, users, former, delivered: false, shrunk: 0, rejected_told_at: None, stop }
+        Self {
+            feed,
+            shape,
+            status,
+            users,
+            former,
+            delivered: false,
+            shrunk: 0,
+            unreadable: false,
+            rejected_told_at: None,
+            stop,
+        }
     }
 
     /// The last connection was good for something.
@@ -200,9 +215,20 @@ impl Delivery {
                 continue;
             }
             let cursor = open.position.seq.cast_unsigned();
-            if cursor > extent.last_seq || !self.has_one_past(open, &extent).await? {
-                self.begin_anew(open).await;
-                continue;
+            match self.shares_past(open, &extent).await? {
+                Some(true) => {}
+                Some(false) => {
+                    self.begin_anew(open).await?;
+                    continue;
+                }
+                None => {
+                    if self.stopping() {
+                        return Ok(());
+                    }
+                    self.pause(open, REFRESH_EVERY).await?;
+                    self.refresh(open).await?;
+                    continue;
+                }
             }
             if open.maintained_at.elapsed() >= MAINTAIN_EVERY {
                 open.maintained_at = Instant::now();
@@ -235,14 +261,17 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether the database's newest event is the journal's entry of that number. A journal that was put back from a copy, and
-    /// has grown beyond what the database has, gave the numbers in between to something else.
-    async fn has_one_past(&mut self, open: &mut Open, extent: &Extent) -> Result<bool, Trouble> {
+    /// Whether the database's newest event is the journal's entry of that number; `None`: one of them cannot be read now. A journal
+    /// that was put back from a copy lacks that entry, or has grown beyond it and gave its number to something else.
+    async fn shares_past(&mut self, open: &mut Open, extent: &Extent) -> Result<Option<bool>, Trouble> {
         let Position { stream_id, seq } = &open.position;
-        if *open.compared == *extent.stream_id || *seq == 0 {
-            return Ok(true);
+        if seq.cast_unsigned() > extent.last_seq {
+            return Ok(Some(false));
         }
-        let Some(mut newest) = self.read(extent, seq.cast_unsigned() - 1, 1) else { return Ok(true) };
+        if *open.compared == *extent.stream_id || *seq == 0 {
+            return Ok(Some(true));
+        }
+        let Some(mut newest) = self.read(extent, seq.cast_unsigned() - 1, 1) else { return Ok(None) };
         let newest = newest.pop();
         // None: the journal's bounds dropped it, or its end was lost, and a gap tells so.
         let entry = |newest: &Event| newest.seq == seq.cast_unsigned() && newest.kind != "gap";
@@ -259,47 +288,65 @@ impl Delivery {
                 &item.pid,
                 &item.start_boottime_ns,
             ];
-            if let Some(row) = query_opt(&open.connected.client, sql::SAME_EVENT, &params).await?
+            let row = match query_opt(&open.connected.client, sql::SAME_EVENT, &params).await {
+                Err(trouble) if is_passing(&trouble) => return Ok(None),
+                row => row?,
+            };
+            if let Some(row) = row
                 && !row.try_get::<_, bool>(0)?
             {
-                return Ok(false);
+                return Ok(Some(false));
             }
         }
         open.compared = Arc::clone(&extent.stream_id);
-        Ok(true)
+        Ok(Some(true))
     }
 
-    /// The journal's next entries; none where its file was set aside meanwhile. `None`: it cannot be read, which `status` says: that is no
-    /// reason to be without the state.
+    /// The journal's next entries; none where its file was set aside meanwhile. `None`: it cannot be read, which status and
+    /// log say: that is no reason to be without the state.
     fn read(&mut self, extent: &Extent, after: u64, entries_max: usize) -> Option<Vec<Event>> {
         let bytes_max = BATCH_BYTES_MAX >> self.shrunk;
         match self.feed.history.read_after(&extent.stream_id, after, entries_max, bytes_max) {
             Ok(mut events) => {
                 // A commit can be read a moment before it is told; sent before that, the database would be ahead of the journal.
                 events.retain(|event| event.seq <= extent.last_seq);
+                if std::mem::take(&mut self.unreadable) {
+                    self.status.update(|status| {
+                        status.failures = 0;
+                        status.last_error = None;
+                    });
+                }
                 Some(events)
             }
             Err(error) => {
+                let message = format!("{error:#}");
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    eprintln!("observer: warning: history is not mirrored: {message}; it is tried again");
+                }
                 self.status.update(|status| {
                     status.failures += 1;
-                    status.last_error = Some(format!("{error:#}"));
+                    status.last_error = Some(message);
                 });
                 None
             }
         }
     }
 
-    /// The database has entries that the journal lacks: no number may be given twice.
-    async fn begin_anew(&mut self, open: &mut Open) {
+    /// The database has entries that the journal lacks: no number may be given twice. Until there is another journal, the
+    /// state is taken from the map.
+    async fn begin_anew(&mut self, open: &mut Open) -> Result<(), Trouble> {
         let stream = open.position.stream_id.clone();
         eprintln!(
             "observer: warning: the database has entries that the journal lacks: was an older copy put back? A new journal is begun"
         );
         self.feed.history.begin_anew(&stream);
-        let deadline = Instant::now() + LOOP_WAIT;
-        while *self.feed.history.extent().stream_id == *stream && Instant::now() < deadline {
-            sleep(RETRY_WAIT).await;
+        while *self.feed.history.extent().stream_id == *stream && !self.stopping() {
+            self.pause(open, RETRY_WAIT).await?;
+            if open.reconciled_at.elapsed() >= REFRESH_EVERY {
+                self.refresh(open).await?;
+            }
         }
+        Ok(())
     }
 
     /// Takes the state from the map again.
@@ -325,20 +372,24 @@ impl Delivery {
             return self.refresh(open).await;
         }
         let Some(events) = self.read(extent, cursor, (BATCH_ENTRIES_MAX >> self.shrunk).max(1)) else {
-            self.pause(open, REFRESH_EVERY).await?;
-            return self.refresh(open).await;
+            // It is looked at anew, and the state taken from the map meanwhile.
+            open.compared = Arc::default();
+            return Ok(());
         };
         if events.is_empty() {
             // Set aside between the look at its extent and now.
             return self.pause(open, RETRY_WAIT).await;
         }
         let items = self.items(events, open.state_after).await;
+        let began = Instant::now();
         if let Err(trouble) = self.write(open, &items, extent.last_seq).await {
             // As much in one statement may take the server longer than it has for one.
             self.shrunk = (self.shrunk + 1).min(BATCH_ENTRIES_MAX.ilog2());
             return Err(trouble);
         }
-        self.shrunk = self.shrunk.saturating_sub(1);
+        if began.elapsed() < EASY {
+            self.shrunk = self.shrunk.saturating_sub(1);
+        }
         self.delivered = true;
         if items.iter().any(|item| item.state_lost) {
             self.refresh(open).await?;

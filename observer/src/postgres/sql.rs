@@ -53,18 +53,18 @@ pub const CURSOR: &str = "
 pub const READ_CURSOR: &str =
     "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
 
-/// Whether the event of a number is the journal's entry of that number. No row: the event was dropped. A gap may stand for an
-/// entry that was refused.
+/// Whether the event of a number is the journal's entry of that number. No row: the event was dropped. A gap stands for one
+/// that was refused.
 pub const SAME_EVENT: &str = "
-    SELECT e.kind = 'gap' OR (e.at, e.kind, e.boot_id, e.pid, e.start_boottime_ns)
+    SELECT (e.kind = 'gap' AND e.detail ->> 'reason' = 'rejected') IS TRUE OR (e.at, e.kind, e.boot_id, e.pid, e.start_boottime_ns)
         IS NOT DISTINCT FROM ($4::timestamptz, $5::text, nullif($6::text, '')::uuid, $7::integer, $8::bigint)
     FROM observer.event e
     WHERE e.host_no = $1 AND e.stream_id = $2::text::uuid AND e.seq = $3
     LIMIT 1";
 
-/// Rows whose home the map does not know: no session is there any more. `$3`: history that is still to come tells how it ended;
-/// else, where it was of another boot, nobody saw its process go, and that is not dated: any death that arrives is newer. A process of this boot may live
-/// on as no session.
+/// Rows whose home the map does not know: no session is there any more. `$3`: history that is still to come tells how it
+/// ended; else, where it was of another boot, nobody saw its process go, and that is not dated: any death that arrives is
+/// newer. A process of this boot may live on as no session.
 pub const END_UNKNOWN: &str = "
     UPDATE observer.session s SET state = 'ended', since = pg_catalog.now(), certain = true, roots = 0, wrapper_pid = NULL,
         last_death_at = CASE WHEN e.unseen THEN NULL ELSE last_death_at END,
@@ -201,10 +201,11 @@ pub fn batch() -> String {
     )
 }
 
-/// A batch does not get through: the state is no longer the map's.
+/// A batch does not get through: the state is no longer the map's. Whoever holds that batch up may hold up this too: not for long.
 pub const FALL_BEHIND: &str = "
     UPDATE observer.host SET caught_up = false
-    WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
+    FROM (SELECT pg_catalog.set_config('lock_timeout', '250ms', true) AS it) AS wait
+    WHERE wait.it IS NOT NULL AND host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
 
 /// Which generation the host is at, if it is still there: after a batch that wrote nothing.
 pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no = $1";

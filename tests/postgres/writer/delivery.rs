@@ -570,15 +570,15 @@ fn listeners_hear_of_a_host_at_most_once_a_second() {
     listener.ask("LISTEN observer");
     let began = Instant::now();
     let mut changes = 0;
-    while began.elapsed() < Duration::from_secs(5) {
+    while began.elapsed() < Duration::from_secs(5) || changes < 1000 {
         host.churn(10, 1);
         changes += 1;
         std::thread::sleep(Duration::from_millis(2));
     }
-    let took = began.elapsed();
     let heard = listener.ask("SELECT 1").matches("Asynchronous notification").count();
-    assert!((3..=6).contains(&heard), "{heard} in {took:?}");
-    assert!(changes >= 1000, "{changes}");
+    // One at once, one each second, and what was on its way when the listener came.
+    let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    assert!((3..=most).contains(&heard), "{heard} of {most}");
     host.delivered(SOON);
     is_mirrored(&SERVER, &database, &host);
 }

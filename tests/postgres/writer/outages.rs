@@ -35,9 +35,9 @@ impl Changes {
     }
 }
 
-/// Runs `fault` while sessions start and die; the map must not notice: how many changes there were meanwhile.
+/// Runs `fault` while sessions start and die; the map must not notice.
 #[track_caller]
-fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) -> usize {
+fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) {
     let (over, changes) = (AtomicBool::new(false), Changes(AtomicUsize::new(0)));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -52,7 +52,6 @@ fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) -> usize {
         fault(&changes);
     });
     assert!(changes.count() >= CHANGES, "{} changes", changes.count());
-    changes.count()
 }
 
 /// Says so with its own end.
@@ -96,10 +95,11 @@ fn stopped_killed_and_restarted() {
 #[test]
 fn a_server_that_hangs_is_found_out_and_everything_arrives() {
     let (server, database, host) = hosted(&[]);
-    under_changes(&host, |_| {
+    under_changes(&host, |changes| {
         server.pause();
         // A batch is waited for 25 s, an empty query 8 s.
         host.comes_to("retrying", "did not answer", Duration::from_secs(35));
+        changes.suffice();
         server.resume();
     });
     host.delivered(SOON);
@@ -233,12 +233,13 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
     host.churn(11, 500);
     host.delivered(SOON);
     let ballast = small.fill();
-    under_changes(&host, |_| {
+    under_changes(&host, |changes| {
         eventually("not present", Duration::from_secs(60), || {
             if is_present(&server, database, &host) { Err(format!("{:?}", host.status())) } else { Ok(()) }
         });
         let error = host.status().last_error.unwrap_or_default();
         assert!(error.contains("53100") && error.contains("free disk space"), "{error}");
+        changes.suffice();
         std::fs::remove_file(&ballast).unwrap();
     });
     host.delivered(SOON);
@@ -291,8 +292,8 @@ fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
     let (server, database, host) = hosted(&[]);
     let mut other = server.session(&database, "postgres");
     other.ask("BEGIN; LOCK TABLE observer.session IN EXCLUSIVE MODE");
-    under_changes(&host, |_| {
-        eventually("behind, before it is lost", Duration::from_secs(10), || {
+    under_changes(&host, |changes| {
+        eventually("behind, before it is lost", SOON, || {
             let row = "SELECT present, caught_up FROM observer.hosts";
             match server.psql(&database, row).as_str() {
                 "t|f" => Ok(()),
@@ -304,6 +305,7 @@ fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
         });
         let error = host.status().last_error.unwrap_or_default();
         assert!(error.contains("55P03"), "{error}");
+        changes.suffice();
         other.ask("ROLLBACK");
     });
     host.delivered(SOON);
@@ -318,12 +320,13 @@ fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
         "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
          CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH STATEMENT EXECUTE FUNCTION public.slow()",
     );
-    under_changes(&host, |_| {
+    under_changes(&host, |changes| {
         // 20 s, and then it is no longer tried on this connection.
         eventually("it says so", Duration::from_secs(40), || match host.status().last_error {
             Some(error) if error.contains("57014") => Ok(()),
             error => Err(format!("{error:?}")),
         });
+        changes.suffice();
         server.psql(&database, "DROP TRIGGER slow ON observer.event");
     });
     host.delivered(Duration::from_secs(60));
@@ -346,6 +349,15 @@ fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
         let now = server.psql(&database, "SELECT count(*) FROM observer.events");
         if now == before { Err(format!("{now}; {:?}", host.status())) } else { Ok(()) }
     });
+    // It is there, and stays, while the rest goes on coming.
+    let arrived = || server.psql(&database, "SELECT count(*) FROM observer.events").parse::<u64>().unwrap();
+    let (first, connections) = (arrived(), host.status().connections);
+    eventually("more arrives", Duration::from_secs(120), || {
+        assert!(is_present(&server, &database, &host), "{:?}", host.status());
+        let now = arrived();
+        if now > first { Ok(()) } else { Err(now.to_string()) }
+    });
+    assert_eq!(host.status().connections, connections);
     server.psql(&database, "DROP TRIGGER slow ON observer.event");
     host.delivered(Duration::from_secs(60));
     is_mirrored(&server, &database, &host);

@@ -133,7 +133,7 @@ BEGIN
         PERFORM (d.sender ->> 'pid')::integer, (d.sender ->> 'uid')::bigint, moments::timestamptz[]
         FROM jsonb_to_record(death) AS d(code integer, signal integer, core_dumped boolean, raw_status integer,
             sender jsonb, lifetime_ms bigint);
-        RETURN (SELECT bool_and(moment ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$') IS NOT FALSE
+        RETURN (SELECT bool_and(moment ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$') IS NOT FALSE
             FROM unnest(moments) AS moment);
     END IF;
     RETURN true;
@@ -400,12 +400,20 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA observer FROM PUBLIC;
 GRANT USAGE ON SCHEMA observer TO observer_reader, observer_writer;
 GRANT SELECT ON observer.sessions, observer.live, observer.deaths, observer.events, observer.hosts TO observer_reader;
 GRANT SELECT ON observer.migration TO observer_reader, observer_writer;
-GRANT SELECT ON observer.host, observer.event TO observer_writer;
--- Not host_no: it is the key of the host's lock.
+GRANT SELECT ON observer.host, observer.stream, observer.session, observer.event TO observer_writer;
+-- By column throughout: who may write a table as a whole may lock it, and hold up every host and reader. Not host_no: it is
+-- the key of the host's lock.
 GRANT INSERT (host_id, host),
     UPDATE (host, boot_id, instance_id, generation, backend_pid, login, version, certain, caught_up, last_commit_at)
     ON observer.host TO observer_writer;
-GRANT SELECT, INSERT, UPDATE ON observer.stream, observer.session TO observer_writer;
+GRANT INSERT (host_no, stream_id, last_seq), UPDATE (last_seq) ON observer.stream TO observer_writer;
+GRANT INSERT (host_no, home_id, home, home_mnt_ns, name, boot_id, pid, start_boottime_ns, started_at, exec_at, tty, pane, mux,
+        mux_socket, cwd, comm, argv, username, uid, state, since, roots, wrapper_pid, starts, certain, last_death_at,
+        last_death_kind, last_death_signal, last_death_code, detail),
+    UPDATE (home, home_mnt_ns, name, boot_id, pid, start_boottime_ns, started_at, exec_at, tty, pane, mux,
+        mux_socket, cwd, comm, argv, username, uid, state, since, roots, wrapper_pid, starts, certain, last_death_at,
+        last_death_kind, last_death_signal, last_death_code, detail)
+    ON observer.session TO observer_writer;
 -- Not received_at: readers follow it, and it is the server's.
 GRANT INSERT (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid, start_boottime_ns, detail)
     ON observer.event TO observer_writer;
