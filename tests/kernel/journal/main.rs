@@ -77,8 +77,13 @@ impl Scene {
     fn wait_live(&self, home: &Path, agent: &Puppet) -> Vec<Value> {
         eventually(&format!("{} has a session", home.display()), SOON, || {
             let told = self.told(home);
-            let lives =
-                told.last().is_some_and(|last| last["pid"] == agent.pid && kind(last) != "session_ended");
+            // A start may be told in parts, the exec last: the row has it at once.
+            let (row, last) = (self.row(home), told.last());
+            let lives = row.zip(last).is_some_and(|(row, last)| {
+                let whole =
+                    row["comm"] == last["comm"] && (row["argv"].is_null() || row["argv"] == last["argv"]);
+                last["pid"] == agent.pid && kind(last) != "session_ended" && whole
+            });
             if lives { Ok(told) } else { Err(format!("{told:?}")) }
         })
     }
