@@ -32,5 +32,5 @@ pub fn hostname() -> Result<String> {
     let path = "/proc/sys/kernel/hostname";
     let name =
         std::fs::read(path).with_context(|| format!("cannot read {path}; mount the proc file system"))?;
-    Ok(crate::show::bytes::to_json(name.trim_ascii_end()).into_owned())
+    Ok(crate::text::bytes::to_json(name.trim_ascii_end()).into_owned())
 }

@@ -20,11 +20,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 
+use crate::api::Context;
+use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
 use crate::postgres::source::LiveMap;
-use crate::show;
-use crate::show::Context;
 use crate::socket::hub::Interest;
 use crate::socket::server::{Answer, Asked, Counters, Question};
 use answers::Moment;
@@ -123,7 +123,7 @@ struct Daemon {
     found: Drained,
     drops_seen: u64,
     counters_due: Option<Instant>,
-    passes: show::answer::Passes,
+    passes: PassCounts,
     /// The last pass succeeded.
     pass_ok: bool,
     clients: std::sync::Arc<Counters>,

@@ -1,17 +1,18 @@
-//! observer: keeps the map session → pid true, from the kernel's own probes. The program is `main.rs`; a library so
-//! that `tests` can drive parts of it without a kernel. Nothing outside this workspace depends on it.
+//! observer: maps each terminal session of this machine to its process, from the kernel's own events. The program is
+//! `main.rs`. This is a library so that `tests` can drive parts of it without a kernel; nothing outside this workspace
+//! depends on it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod api;
 mod boot;
 pub mod cli;
 mod clock;
 mod config;
 mod daemon;
-mod glob;
 mod heap;
 mod journal;
 mod kernel;
 pub mod postgres;
-mod show;
 mod socket;
 mod terminal;
+mod text;

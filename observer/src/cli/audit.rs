@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::once::Snapshot;
 use super::{BtfFile, Exit, term};
-use crate::show::answer::AuditAnswer;
-use crate::show::bytes::{Text, to_line};
-use crate::show::style::{BAD, GOOD};
-use crate::show::table::{Align, Cell, Table};
+use crate::api::answer::AuditAnswer;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::Request;
+use crate::text::bytes::{Text, to_line};
+use crate::text::style::{BAD, GOOD};
+use crate::text::table::{Align, Cell, Table};
 
 /// What differs is looked at twice more before it counts. Without a daemon: two looks at the kernel against each
 /// other (needs root).

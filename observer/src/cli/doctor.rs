@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{BtfFile, Exit, term};
 use crate::kernel::{self, Check, Verdict, Ways};
-use crate::show::bytes::to_line;
-use crate::show::style::{BAD, GOOD, NOTICE};
 use crate::socket::client::{Client, ClientError};
 use crate::socket::listen::GROUP;
+use crate::text::bytes::to_line;
+use crate::text::style::{BAD, GOOD, NOTICE};
 
 /// Tries the real programs, so it needs the daemon's rights.
 #[derive(Args)]

@@ -9,8 +9,8 @@ use super::watch::shown;
 use crate::postgres::connect::Connected;
 use crate::postgres::follow::{Follow, Frame};
 use crate::postgres::schema;
-use crate::show::bytes::from_json;
 use crate::socket::hub::{Interest, Scope};
+use crate::text::bytes::from_json;
 
 /// Writes the state, then what changes, until the connection ends.
 pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyhow::Result<Exit> {

@@ -10,8 +10,8 @@ use crate::journal::reader::Stored;
 use crate::postgres::connect::Connected;
 use crate::postgres::history::{Past, Wanted, each};
 use crate::postgres::schema;
-use crate::show::bytes::{from_json, to_line};
-use crate::show::table::{Align, Cell, LongTable};
+use crate::text::bytes::{from_json, to_line};
+use crate::text::table::{Align, Cell, LongTable};
 
 /// How to write it.
 pub struct Form {

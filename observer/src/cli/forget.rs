@@ -6,7 +6,7 @@ use super::database::DatabaseFlags;
 use super::{Exit, Failure};
 use crate::postgres::connect::Purpose;
 use crate::postgres::forget::{Found, Outcome, find, forget};
-use crate::show::bytes::to_line;
+use crate::text::bytes::to_line;
 
 /// Needs a login that owns the schema.
 #[derive(Args)]

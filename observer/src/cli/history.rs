@@ -15,17 +15,17 @@ use serde::Deserialize;
 use super::database::DatabaseFlags;
 use super::fleet_history::{self, Form};
 use super::{Exit, Failure, JOURNAL_NAME, STATE_DIR_DEFAULT, home, term};
+use crate::api::change::journaled;
+use crate::api::death::DeathJson;
 use crate::clock;
 use crate::config::span;
 use crate::journal::Gap;
 use crate::journal::reader::{Filter, Reader, Stored};
 use crate::postgres::connect::Purpose;
 use crate::postgres::history::Wanted;
-use crate::show::bytes::{Text, to_json, to_line};
-use crate::show::change::journaled;
-use crate::show::death::DeathJson;
-use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::show::table::{Align, Cell, LongTable};
+use crate::text::bytes::{Text, to_json, to_line};
+use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::text::table::{Align, Cell, LongTable};
 
 /// Entries read at a time, and their bytes.
 const READ_MAX: usize = 1_024;

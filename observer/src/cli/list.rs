@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use anstyle::Style;
 use clap::Args;
 
 use super::once::Snapshot;
 use super::{BtfFile, Exit, term};
+use crate::api::answer::ListAnswer;
+use crate::api::session::SessionJson;
+use crate::clock;
 use crate::daemon::answers;
-use crate::show::answer::ListAnswer;
-use crate::show::bytes::{Text, to_line};
-use crate::show::session::SessionJson;
-use crate::show::style::{self, FAINT, STRONG};
-use crate::show::table::{Align, Cell, Table};
-use crate::show::time::{age_s, span};
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::Request;
+use crate::text::bytes::{Text, to_line};
+use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::text::table::{Align, Cell, Table};
+use crate::text::time::{age_s, span};
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
@@ -87,7 +89,16 @@ fn shown(text: &Text<'_>) -> String {
 fn lived(session: &SessionJson<'_>) -> String {
     match &session.session_death {
         Some(death) => death.lifetime_ms.map_or("?".into(), |ms| span(ms / 1000)),
-        None => span(age_s(&session.primary.started_at)),
+        None => span(age_s(&session.primary.started_at, clock::realtime_ns())),
+    }
+}
+
+fn state_style(state: &str) -> Style {
+    match state {
+        "live" => GOOD,
+        "detached" | "left" => NOTICE,
+        "ended" => BAD,
+        _ => FAINT,
     }
 }
 
@@ -121,7 +132,7 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
             Cell::new(shown(&session.name)).styled(STRONG),
             Cell::new(primary.pid.to_string()),
             Cell::new(format!("{}{note}", to_line(session.state.as_bytes())))
-                .styled(style::state(&session.state)),
+                .styled(state_style(&session.state)),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
             Cell::new(lived(session)).styled(FAINT),
             Cell::new(shown(&primary.comm)),

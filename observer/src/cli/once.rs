@@ -10,10 +10,10 @@ use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::{Exit, Failure};
+use crate::api::Context;
 use crate::config::Config;
 use crate::daemon::answers::Moment;
 use crate::kernel::{Look, MemoryReader};
-use crate::show::Context;
 use crate::{boot, clock, kernel};
 
 /// How long arguments are waited for: a process can make their reading wait.

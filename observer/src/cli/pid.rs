@@ -7,11 +7,11 @@ use std::path::Path;
 use clap::Args;
 
 use super::{Exit, home, term};
-use crate::show::answer::ListAnswer;
-use crate::show::bytes::to_line;
-use crate::show::session::SessionJson;
+use crate::api::answer::ListAnswer;
+use crate::api::session::SessionJson;
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::Request;
+use crate::text::bytes::to_line;
 
 /// Needs the daemon: exits 4 without one.
 #[derive(Args)]
@@ -76,7 +76,7 @@ fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s Sessi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::show::bytes::Text;
+    use crate::text::bytes::Text;
 
     fn session(name: &'static [u8], home: &[u8]) -> SessionJson<'static> {
         SessionJson { name: Text::from(name), home: Text::from(home.to_vec()), ..SessionJson::default() }

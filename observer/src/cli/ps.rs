@@ -7,15 +7,16 @@ use clap::Args;
 
 use super::once::Snapshot;
 use super::{BtfFile, Exit, term};
+use crate::api::answer::ProcessesAnswer;
+use crate::api::process::ProcessJson;
+use crate::clock;
 use crate::daemon::answers;
-use crate::show::answer::ProcessesAnswer;
-use crate::show::bytes::{Text, to_line};
-use crate::show::process::ProcessJson;
-use crate::show::style::FAINT;
-use crate::show::table::{Align, Cell, Table};
-use crate::show::time::{age_s, span};
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::Request;
+use crate::text::bytes::{Text, to_line};
+use crate::text::style::FAINT;
+use crate::text::table::{Align, Cell, Table};
+use crate::text::time::{age_s, span};
 
 /// Levels of the tree that are drawn as levels.
 const DEPTH_MAX: usize = 24;
@@ -82,8 +83,8 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
             Cell::new(process.ppid.to_string()).styled(FAINT),
             Cell::new(process.uid.to_string()),
             Cell::new(process.tty.as_ref().map_or("-".into(), |tty| to_line(tty.as_bytes()).into_owned())),
-            Cell::new(span(age_s(&process.started_at))).styled(FAINT),
-            Cell::new(crate::show::table::cut(&cwd, 40)),
+            Cell::new(span(age_s(&process.started_at, clock::realtime_ns()))).styled(FAINT),
+            Cell::new(crate::text::table::cut(&cwd, 40)),
             Cell::new(format!("{branch}{}", command(process))),
         ]);
     }

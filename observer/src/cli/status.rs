@@ -7,12 +7,12 @@ use anstyle::Style;
 use clap::Args;
 
 use super::{Exit, term};
-use crate::show::answer::StatusAnswer;
-use crate::show::bytes::to_line;
-use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::show::table::{Align, Cell, Table};
+use crate::api::status::{JournalStatus, MirrorStatus, StatusAnswer};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::Request;
+use crate::text::bytes::to_line;
+use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::text::table::{Align, Cell, Table};
 
 /// Needs the daemon: exits 4 without one.
 #[derive(Args)]
@@ -83,7 +83,7 @@ fn print(status: &StatusAnswer) -> std::io::Result<()> {
     term::print_lines(lines)
 }
 
-fn journal(journal: &crate::journal::Status) -> String {
+fn journal(journal: &JournalStatus) -> String {
     let style = if journal.state == "ok" { GOOD } else { BAD };
     let state = to_line(journal.state.as_bytes());
     let error = journal.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
@@ -104,7 +104,7 @@ fn journal(journal: &crate::journal::Status) -> String {
     )
 }
 
-fn mirror(mirror: &crate::postgres::status::Status) -> String {
+fn mirror(mirror: &MirrorStatus) -> String {
     let style = match mirror.state.as_str() {
         "ok" => GOOD,
         "off" if mirror.last_error.is_none() => FAINT,

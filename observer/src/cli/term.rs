@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::show::table::Table;
+use crate::text::table::Table;
 
 /// Writes lines; colours are taken out where standard output is no terminal or NO_COLOR is set.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {

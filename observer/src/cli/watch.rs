@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure, fleet};
+use crate::api::death::DeathJson;
 use crate::postgres::connect::Purpose;
-use crate::show::bytes::{Text, to_line};
-use crate::show::death::DeathJson;
-use crate::show::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::show::time::time_of_day;
 use crate::socket::client::{Client, decode, told};
 use crate::socket::frame::Request;
 use crate::socket::hub::Interest;
+use crate::text::bytes::{Text, to_line};
+use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::text::time::time_of_day;
 
 /// A snapshot, then every change, until interrupted. Needs the daemon: exits 4 without one.
 #[derive(Args)]

@@ -13,7 +13,7 @@ use observer_core::Rule;
 use serde::Deserialize;
 
 use crate::kernel;
-use crate::show::bytes::to_line;
+use crate::text::bytes::to_line;
 
 /// Environment variables kept where the configuration names none: where a multiplexer says who it is.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Fault;
-use crate::glob::{Glob, split_literal};
+use crate::text::glob::{Glob, split_literal};
 
 /// comms that are never a session unless a rule names its own: what stands between people and their programs.
 pub const NOT_COMM_DEFAULT: [&str; 44] = [

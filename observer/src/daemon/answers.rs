@@ -7,16 +7,16 @@ use observer_core::session::State;
 use observer_core::{BootTime, Core, Process, Session};
 use serde::Serialize;
 
-use crate::show::Context;
-use crate::show::answer::{Head, ListAnswer, ProcessesAnswer};
-use crate::show::bytes::Big;
-use crate::show::change::{Note, body};
-use crate::show::process::ProcessJson;
-use crate::show::session::SessionJson;
-use crate::show::time::{rfc3339, unix_rfc3339};
+use crate::api::Context;
+use crate::api::answer::{Head, ListAnswer, ProcessesAnswer};
+use crate::api::change::{Note, body};
+use crate::api::process::ProcessJson;
+use crate::api::session::SessionJson;
 use crate::socket::frame::line;
 use crate::socket::hub::{Interest, Scope};
 use crate::terminal;
+use crate::text::bytes::Big;
+use crate::text::time::{rfc3339, unix_rfc3339};
 
 /// When an answer was made and how sure it is.
 #[derive(Clone, Copy, Debug)]

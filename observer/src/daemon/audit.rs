@@ -5,7 +5,7 @@ use observer_core::Input;
 use observer_core::audit::{Audit, Report};
 
 use super::Daemon;
-use crate::show::answer::AuditAnswer;
+use crate::api::answer::AuditAnswer;
 
 /// Comparisons that a difference must stand in at the same value: what is under way when the first row is read is
 /// in the map by the second.

@@ -7,12 +7,12 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 
 use super::resume::Memory;
+use crate::api::Context;
+use crate::api::change::{change_body, journaled, kind};
 use crate::clock;
 use crate::journal::{Entry, Journal};
-use crate::show::Context;
-use crate::show::bytes::Text;
-use crate::show::change::{change_body, journaled, kind};
 use crate::socket::hub::{Hub, Scope};
+use crate::text::bytes::Text;
 
 /// Between two messages about gaps in the log, ns.
 const GAP_LOG_NS: u64 = 10_000_000_000;

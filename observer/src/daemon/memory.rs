@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use observer_core::ProcessKey;
 use tokio::sync::mpsc;
 
+use crate::api::status::MemoryReadCounts;
 use crate::kernel::Memory;
-use crate::show::answer::MemoryReads;
 
 /// Processes that may wait for their reading; beyond, argv stays null and a counter says so.
 const WAITING_MAX: usize = 65_536;
@@ -62,7 +62,7 @@ pub struct Readings {
     batches: Sender<Batch>,
     shared_batches: Arc<Mutex<Receiver<Batch>>>,
     results: mpsc::Sender<Outcome>,
-    counters: MemoryReads,
+    counters: MemoryReadCounts,
 }
 
 impl Readings {
@@ -82,7 +82,7 @@ impl Readings {
             batches,
             shared_batches: Arc::new(Mutex::new(receiver)),
             results,
-            counters: MemoryReads::default(),
+            counters: MemoryReadCounts::default(),
         };
         readings.start_thread();
         (readings, outcomes)
@@ -152,7 +152,7 @@ impl Readings {
     }
 
     /// What happened so far.
-    pub fn counters(&self) -> &MemoryReads {
+    pub fn counters(&self) -> &MemoryReadCounts {
         &self.counters
     }
 

@@ -11,13 +11,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{Daemon, answers};
+use crate::api::status::{JournalStatus, MirrorStatus};
 use crate::boot;
 use crate::config;
 use crate::journal::reader::{Filter, Reader};
 use crate::journal::{Committed, Delivery, Journal};
 use crate::postgres::mirror::{Mirror, Options};
 use crate::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
-use crate::postgres::status::Status;
 
 /// Between two signs of life. The server ends presence after three that it misses.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -98,14 +98,14 @@ impl Link {
     }
 
     /// For `status`; `pending` and `lag_ms` are the journal's.
-    pub fn status(&self, journal: &crate::journal::Status) -> Status {
+    pub fn status(&self, journal: &JournalStatus) -> MirrorStatus {
         match self {
-            Self::On { mirror, .. } => Status {
+            Self::On { mirror, .. } => MirrorStatus {
                 pending: journal.last_seq.saturating_sub(journal.delivered),
                 lag_ms: Some(journal.oldest_undelivered_ms.unwrap_or(0)),
                 ..mirror.status()
             },
-            Self::Off(why) => Status::off(why.as_deref()),
+            Self::Off(why) => MirrorStatus::off(why.as_deref()),
         }
     }
 }

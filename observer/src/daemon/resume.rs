@@ -12,14 +12,14 @@ use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 
 use super::{Daemon, Edge};
+use crate::api::Context;
+use crate::api::change::Found;
+use crate::api::death::DeathJson;
+use crate::api::session::SessionJson;
 use crate::clock;
 use crate::journal::{Entry, Resumed};
-use crate::show::Context;
-use crate::show::bytes::{Big, Text};
-use crate::show::change::Found;
-use crate::show::death::DeathJson;
-use crate::show::session::SessionJson;
-use crate::show::time::{rfc3339, unix_ns, unix_rfc3339};
+use crate::text::bytes::{Big, Text};
+use crate::text::time::{rfc3339, unix_ns, unix_rfc3339};
 
 /// What the first look at the kernel needs of the journal, and what it leaves for later.
 #[derive(Default)]

@@ -19,11 +19,11 @@ use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
 use crate::config::Config;
 use crate::journal::{self, Journal};
 use crate::kernel::{self, Drained, Kernel};
-use crate::show::bytes::to_line;
 use crate::socket::frame::{Hello, PROTOCOL};
 use crate::socket::listen::{Bound, Claim};
 use crate::socket::peer::Admission;
 use crate::socket::server::{self, Counters, QUESTIONS_MAX, Service};
+use crate::text::bytes::to_line;
 use crate::{boot, clock};
 
 /// Passes at the start: the first, one for what the core asks on it, one more.

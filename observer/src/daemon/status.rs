@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use observer_core::session::State;
 
 use super::Daemon;
+use crate::api::status::{BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, StatusAnswer, by_kind};
 use crate::clock;
-use crate::show::answer::{BlindSpotJson, Clients, HookJson, StatusAnswer, by_kind};
-use crate::show::time::span;
+use crate::text::time::span;
 
 impl Daemon {
     /// Answer to `status`.
@@ -66,15 +66,15 @@ impl Daemon {
         .into()
     }
 
-    fn journal(&self) -> crate::journal::Status {
+    fn journal(&self) -> JournalStatus {
         match &self.edge.journal {
             Some(journal) => journal.status(clock::realtime_ns()),
-            None => crate::journal::Status::off(self.journal_off.as_deref().unwrap_or_default()),
+            None => JournalStatus::off(self.journal_off.as_deref().unwrap_or_default()),
         }
     }
 
-    fn hooks(&self) -> Vec<HookJson> {
-        let json = |hook: &crate::kernel::Hook| HookJson {
+    fn hooks(&self) -> Vec<HookStatus> {
+        let json = |hook: &crate::kernel::Hook| HookStatus {
             fact: hook.fact.into(),
             source: hook.source.clone(),
             why: hook.why.clone(),
@@ -82,16 +82,16 @@ impl Daemon {
         self.kernel.hooks().iter().map(json).collect()
     }
 
-    fn blind_spots(&self) -> Vec<BlindSpotJson> {
-        let json = |spot: &crate::kernel::BlindSpot| BlindSpotJson {
+    fn blind_spots(&self) -> Vec<BlindSpotStatus> {
+        let json = |spot: &crate::kernel::BlindSpot| BlindSpotStatus {
             fact: spot.fact.into(),
             what: spot.what.clone(),
         };
         self.kernel.blind_spots().iter().map(json).collect()
     }
 
-    fn clients(&self) -> Clients {
-        Clients {
+    fn clients(&self) -> ClientCounts {
+        ClientCounts {
             connected: self.clients.connected.load(Ordering::Relaxed),
             watching: self.edge.hub.len() as u64,
             accepted: self.clients.accepted.load(Ordering::Relaxed),

@@ -97,7 +97,7 @@ pub fn expire(
         to_seq: Some(end),
         count: Some(end),
         reason: reason.into(),
-        to: crate::show::time::unix_rfc3339(at_ns),
+        to: crate::text::time::unix_rfc3339(at_ns),
         ..Gap::default()
     };
     let entry = file::gap_entry(&gap, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);

@@ -14,7 +14,7 @@ use super::instance::{Instance, Lock, Note};
 use super::live::Live;
 use super::{Entry, Gap, Options, Unusable, aside, bounds, live};
 use crate::clock;
-use crate::show::time::unix_rfc3339;
+use crate::text::time::unix_rfc3339;
 
 /// Says in the file's header whose it is: "obsv".
 const APPLICATION_ID: i32 = 0x6f62_7376;
@@ -395,5 +395,5 @@ pub fn gap_entry(gap: &Gap, at_unix_ns: i64, boottime_ns: u64, boot_id: &str) ->
 
 /// For errors that name the file.
 pub fn shown(path: &Path) -> String {
-    crate::show::bytes::to_line(path.as_os_str().as_encoded_bytes()).into_owned()
+    crate::text::bytes::to_line(path.as_os_str().as_encoded_bytes()).into_owned()
 }

@@ -30,6 +30,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+use crate::api::status::JournalStatus;
 pub use delivery::Delivery;
 use queue::Queue;
 
@@ -144,51 +145,6 @@ pub enum Unusable {
     Now(anyhow::Error),
 }
 
-/// `journal` of `status --json` (docs/json.md).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Status {
-    /// `ok`, `failing` (it is tried again), `off`.
-    pub state: String,
-    /// Why it is failing or off.
-    pub last_error: Option<String>,
-    /// The file.
-    pub path: Option<String>,
-    /// The stream.
-    pub stream_id: Option<String>,
-    /// Number of the newest committed entry; 0: none.
-    pub last_seq: u64,
-    /// Number of the oldest entry held.
-    pub oldest_seq: u64,
-    /// File and write-ahead log.
-    pub bytes: u64,
-    /// Their bound.
-    pub limit_bytes: u64,
-    /// `bytes` of `limit_bytes`, 0 to 1.
-    pub utilisation: f64,
-    /// Entries waiting for the disk.
-    pub queued: u64,
-    /// How long the newest commit took, from when its first entry was queued, µs; null: none was made.
-    pub commit_us: Option<u64>,
-    /// Number of the newest entry that the mirror has; 0: none.
-    pub delivered: u64,
-    /// Age of the oldest committed entry that the mirror lacks; null: none, or no mirror.
-    pub oldest_undelivered_ms: Option<u64>,
-    /// Failed writes since the last that succeeded.
-    pub failures: u64,
-    /// Entries lost since the daemon's start, because the queue was full or an entry was refused.
-    pub dropped: u64,
-    /// Entries removed since the daemon's start, because a bound bit.
-    pub expired: u64,
-}
-
-impl Status {
-    /// Of a daemon that keeps no journal.
-    pub fn off(reason: &str) -> Self {
-        Self { state: "off".into(), last_error: Some(reason.into()), ..Self::default() }
-    }
-}
-
 /// The loop's side. Dropping it writes what is queued, for [`STOP_WAIT`] at most.
 pub struct Journal {
     queue: Arc<Queue>,
@@ -266,7 +222,7 @@ impl Journal {
     }
 
     /// For `status`: from memory, without the disk.
-    pub fn status(&self, now_unix_ns: i128) -> Status {
+    pub fn status(&self, now_unix_ns: i128) -> JournalStatus {
         let mut status = self.queue.status(now_unix_ns);
         status.path = Some(self.path.display().to_string());
         status

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use super::instance::Note;
 use super::live::{self, Live};
-use super::{Entry, Gap, Options, Resumed, Status, bounds, file};
+use super::{Entry, Gap, Options, Resumed, bounds, file};
+use crate::api::status::JournalStatus;
 use crate::clock;
-use crate::show::time::unix_rfc3339;
+use crate::text::time::unix_rfc3339;
 
 /// Entries that wait for the disk.
 const QUEUE_ENTRIES_MAX: usize = 65_536;
@@ -80,7 +81,7 @@ struct State {
     stopping: bool,
     /// Why the last write failed: the reason that a loss is given.
     failing: Option<&'static str>,
-    status: Status,
+    status: JournalStatus,
     /// When the oldest undelivered entry was, ns since 1970.
     undelivered_since: Option<i64>,
 }
@@ -116,7 +117,11 @@ impl Queue {
             doubted: false,
             stopping: false,
             failing: None,
-            status: Status { state: "ok".into(), limit_bytes: options.max_bytes, ..Status::default() },
+            status: JournalStatus {
+                state: "ok".into(),
+                limit_bytes: options.max_bytes,
+                ..JournalStatus::default()
+            },
             undelivered_since: None,
         };
         Self { state: Mutex::new(state), wake: Condvar::new(), news: Arc::default() }
@@ -357,7 +362,7 @@ impl Queue {
     }
 
     /// See [`super::Journal::status`].
-    pub fn status(&self, now_unix_ns: i128) -> Status {
+    pub fn status(&self, now_unix_ns: i128) -> JournalStatus {
         let state = self.lock();
         let mut status = state.status.clone();
         status.stream_id = state.is_open().then(|| state.stream_id.to_string());

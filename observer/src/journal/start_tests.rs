@@ -90,7 +90,7 @@ fn an_absence_lasts_until_changes_are_told() {
     let (_, read) = all(journal.path());
     assert_eq!(read.len(), 1);
     let absence = gap(&read[0]);
-    let ns = |text: &Option<String>| crate::show::time::unix_ns(text.as_deref().unwrap()).unwrap();
+    let ns = |text: &Option<String>| crate::text::time::unix_ns(text.as_deref().unwrap()).unwrap();
     // Shown to the millisecond.
     assert_eq!(ns(&absence.from), resumed.until_ns.unwrap() / 1_000_000 * 1_000_000);
     assert!(i128::from(ns(&absence.to)) > between, "{absence:?}");

@@ -12,7 +12,7 @@ use super::file::{Reason, Trouble, trouble};
 use super::instance::{Instance, Lock, Note};
 use super::queue::{Queue, Work};
 use super::{Committed, Entry, Options, Unusable, bounds, file};
-use crate::show::time::unix_ns;
+use crate::text::time::unix_ns;
 use crate::{clock, heap};
 
 /// Entries of one transaction.

@@ -21,7 +21,7 @@ use super::target::DatabaseUrl;
 use super::usernames::Directory;
 use super::write::{Position, Rejected, Writer};
 use super::{schema, sql};
-use crate::show::bytes::to_line;
+use crate::text::bytes::to_line;
 
 /// Entries in one batch.
 const BATCH_ENTRIES_MAX: usize = 1024;

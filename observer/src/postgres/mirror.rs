@@ -13,9 +13,10 @@ use super::deliver::Delivery;
 use super::rows::Shape;
 use super::source::Feed;
 use super::sqlstate::{Trouble, Verdict};
-use super::status::{Shared, Status};
+use super::status::Shared;
 use super::target::DatabaseUrl;
-use crate::show::bytes::to_line;
+use crate::api::status::MirrorStatus;
+use crate::text::bytes::to_line;
 
 /// Between two attempts, doubled each time from the first to the second, and up to as much again at random: a server
 /// that comes back is not met by all hosts at once.
@@ -79,7 +80,7 @@ impl Mirror {
     }
 
     /// How it stands; from memory.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> MirrorStatus {
         self.status.read()
     }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::source::Event;
-use crate::show::bytes::{from_json, to_json};
+use crate::text::bytes::{from_json, to_json};
 
 /// What a row of the state leaves out of a session's JSON: what was read for one answer only, what changes without
 /// an event, and what frames add.

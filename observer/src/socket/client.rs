@@ -152,7 +152,7 @@ impl Client {
 pub fn told(line: &[u8]) -> Result<(), ClientError> {
     match serde_json::from_slice::<ErrorLine>(line) {
         Ok(error) if error.kind == "error" => {
-            Err(ClientError::Told(crate::show::bytes::to_line(error.message.as_bytes()).into_owned()))
+            Err(ClientError::Told(crate::text::bytes::to_line(error.message.as_bytes()).into_owned()))
         }
         _ => Ok(()),
     }

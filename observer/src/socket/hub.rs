@@ -7,7 +7,7 @@ use bytes::Bytes;
 use observer_core::session::Pattern as _;
 use tokio::sync::mpsc;
 
-use crate::glob::Glob;
+use crate::text::glob::Glob;
 
 /// Bytes of frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot. A drain of a full
 /// ring of the default size, which no client's task can interrupt, fits.

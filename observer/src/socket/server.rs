@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::frame::{Hello, Lines, Refusal, Request, error_line, line, parse_request, push_numbered};
 use super::hub::{Interest, Subscription};
 use super::peer::{Admission, is_privileged};
+use crate::api::change::{Note, body};
 use crate::clock;
-use crate::show::change::{Note, body};
 
 /// Connections at a time.
 pub const CLIENTS_MAX: usize = 64;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use observer::api::status::MirrorStatus;
 use observer::postgres::mirror::{Mirror, Options};
 use observer::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
-use observer::postgres::status::Status;
 use observer::postgres::target::DatabaseUrl;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -125,7 +125,7 @@ impl Host {
     }
 
     /// How the mirror stands.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> MirrorStatus {
         self.mirror.as_ref().expect("it runs").status()
     }
 
@@ -161,7 +161,7 @@ impl Host {
 
     /// Waits until the mirror says this of itself; what it says.
     #[track_caller]
-    pub fn comes_to(&self, state: &str, error: &str, limit: Duration) -> Status {
+    pub fn comes_to(&self, state: &str, error: &str, limit: Duration) -> MirrorStatus {
         eventually(&format!("{state}, {error:?}"), limit, || {
             let status = self.status();
             let said = status.last_error.as_deref().unwrap_or_default().contains(error);

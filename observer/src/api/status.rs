@@ -1,53 +1,11 @@
-//! Answers of the daemon, and of the commands that look for themselves.
+//! The answer to `status`, and the parts that the adapters fill in.
 
 use std::collections::BTreeMap;
 
 use observer_common::record::KIND_COUNT;
-use observer_core::ProcessKey;
-use observer_core::audit::{Report, Value};
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{Big, Text};
-use super::process::ProcessJson;
-use super::session::SessionJson;
-
-/// What every answer says first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Head {
-    /// The request's name.
-    pub kind: String,
-    /// When.
-    pub at: String,
-    /// The same in boot time.
-    pub boottime_ns: Big,
-    /// This boot.
-    pub boot_id: String,
-    /// No gap is open and every reading of the kernel that the answer needed succeeded.
-    pub certain: bool,
-}
-
-/// Answer to `list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ListAnswer<'a> {
-    /// First.
-    #[serde(flatten)]
-    pub head: Head,
-    /// By name, then home.
-    pub sessions: Vec<SessionJson<'a>>,
-}
-
-/// Answer to `processes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProcessesAnswer<'a> {
-    /// First.
-    #[serde(flatten)]
-    pub head: Head,
-    /// By pid.
-    pub processes: Vec<ProcessJson<'a>>,
-}
+use super::answer::Head;
 
 /// Answer to `status`: counters are since the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,32 +44,32 @@ pub struct StatusAnswer {
     pub gaps: u64,
     /// Healing passes that ended.
     pub resyncs: u64,
-    /// Passes run, and those that failed.
-    pub passes: Passes,
+    /// PassCounts run, and those that failed.
+    pub passes: PassCounts,
     /// Differences that no loss explains.
     pub drift_total: u64,
     /// What the core met, by name.
     pub anomalies: BTreeMap<String, u64>,
     /// Which hook is used for what.
-    pub hooks: Vec<HookJson>,
+    pub hooks: Vec<HookStatus>,
     /// What they cannot see.
-    pub blind_spots: Vec<BlindSpotJson>,
+    pub blind_spots: Vec<BlindSpotStatus>,
     /// Connections.
-    pub clients: Clients,
+    pub clients: ClientCounts,
     /// Reading argv and environment out of memory.
-    pub memory_reads: MemoryReads,
+    pub memory_reads: MemoryReadCounts,
     /// The journal.
-    pub journal: crate::journal::Status,
+    pub journal: JournalStatus,
     /// The mirror.
-    pub mirror: crate::postgres::status::Status,
+    pub mirror: MirrorStatus,
     /// Resident memory of the daemon, bytes; 0 unknown.
     pub rss_bytes: u64,
 }
 
-/// Passes of the task iterator.
+/// PassCounts of the task iterator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Passes {
+pub struct PassCounts {
     /// Run.
     pub total: u64,
     /// Failed.
@@ -123,7 +81,7 @@ pub struct Passes {
 /// A hook in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct HookJson {
+pub struct HookStatus {
     /// The fact.
     pub fact: String,
     /// Where it comes from.
@@ -135,7 +93,7 @@ pub struct HookJson {
 /// Something unseen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BlindSpotJson {
+pub struct BlindSpotStatus {
     /// The fact concerned.
     pub fact: String,
     /// What is not seen.
@@ -145,7 +103,7 @@ pub struct BlindSpotJson {
 /// Connections of the socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Clients {
+pub struct ClientCounts {
     /// Now.
     pub connected: u64,
     /// Of those, watching.
@@ -163,7 +121,7 @@ pub struct Clients {
 /// Reading argv and environment out of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct MemoryReads {
+pub struct MemoryReadCounts {
     /// Asked for.
     pub asked: u64,
     /// Read.
@@ -176,70 +134,83 @@ pub struct MemoryReads {
     pub stuck: u64,
 }
 
-/// Answer to `audit`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `journal` of `status --json` (docs/json.md).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct AuditAnswer<'a> {
-    /// First.
-    #[serde(flatten)]
-    pub head: Head,
-    /// Processes compared.
-    pub processes: u64,
-    /// Passes that it took.
-    pub passes: u32,
-    /// What differs, and differed again when looked at twice more.
-    pub drift: Vec<DriftJson<'a>>,
+pub struct JournalStatus {
+    /// `ok`, `failing` (it is tried again), `off`.
+    pub state: String,
+    /// Why it is failing or off.
+    pub last_error: Option<String>,
+    /// The file.
+    pub path: Option<String>,
+    /// The stream.
+    pub stream_id: Option<String>,
+    /// Number of the newest committed entry; 0: none.
+    pub last_seq: u64,
+    /// Number of the oldest entry held.
+    pub oldest_seq: u64,
+    /// File and write-ahead log.
+    pub bytes: u64,
+    /// Their bound.
+    pub limit_bytes: u64,
+    /// `bytes` of `limit_bytes`, 0 to 1.
+    pub utilisation: f64,
+    /// Entries waiting for the disk.
+    pub queued: u64,
+    /// How long the newest commit took, from when its first entry was queued, µs; null: none was made.
+    pub commit_us: Option<u64>,
+    /// Number of the newest entry that the mirror has; 0: none.
+    pub delivered: u64,
+    /// Age of the oldest committed entry that the mirror lacks; null: none, or no mirror.
+    pub oldest_undelivered_ms: Option<u64>,
+    /// Failed writes since the last that succeeded.
+    pub failures: u64,
+    /// Entries lost since the daemon's start, because the queue was full or an entry was refused.
+    pub dropped: u64,
+    /// Entries removed since the daemon's start, because a bound bit.
+    pub expired: u64,
 }
 
-/// One difference between the map and the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DriftJson<'a> {
-    /// tgid.
-    pub pid: u32,
-    /// Which of the processes that had this pid.
-    pub start_boottime_ns: Big,
-    /// The field; `process` where one side lacks the process.
-    pub field: String,
-    /// The map's value; null: none.
-    pub observer: Option<Text<'a>>,
-    /// The kernel's; null: none.
-    pub kernel: Option<Text<'a>>,
-}
-
-impl AuditAnswer<'_> {
-    /// What `report` found in `passes` passes.
-    pub fn new(head: Head, report: &Report, passes: u32) -> Self {
-        let side = |key: &ProcessKey, observer: Option<&str>, kernel: Option<&str>| DriftJson {
-            pid: key.tgid.0,
-            start_boottime_ns: Big(key.start_boottime.0),
-            field: "process".into(),
-            observer: observer.map(text),
-            kernel: kernel.map(text),
-        };
-        let mut drift: Vec<_> = report.missing.iter().map(|key| side(key, None, Some("alive"))).collect();
-        drift.extend(report.surplus.iter().map(|key| side(key, Some("alive"), None)));
-        drift.extend(report.drift.iter().map(|drift| DriftJson {
-            pid: drift.key.tgid.0,
-            start_boottime_ns: Big(drift.key.start_boottime.0),
-            field: drift.field.into(),
-            observer: value(&drift.ours),
-            kernel: value(&drift.kernel),
-        }));
-        Self { head, processes: report.processes as u64, passes, drift }
+impl JournalStatus {
+    /// Of a daemon that keeps no journal.
+    pub fn off(reason: &str) -> Self {
+        Self { state: "off".into(), last_error: Some(reason.into()), ..Self::default() }
     }
 }
 
-fn text(text: &str) -> Text<'static> {
-    Text::from(text.as_bytes().to_vec())
+/// `mirror` of `status --json` (docs/json.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MirrorStatus {
+    /// `off`, `waiting` (for the journal), `connecting`, `retrying`, `stopped` (a person has to act), `catching_up`, `ok`.
+    pub state: String,
+    /// Age of the oldest committed entry that the database lacks; 0: none; null: no mirror.
+    pub lag_ms: Option<u64>,
+    /// Committed entries that the database lacks, as far as is known.
+    pub pending: u64,
+    /// Failed attempts since the last that succeeded.
+    pub failures: u64,
+    /// What the last of them met; ends with the next step where there is one.
+    pub last_error: Option<String>,
+    /// Which writer of this host the daemon is, by number; null: none now.
+    pub generation: Option<i64>,
+    /// Who this machine is in the database.
+    pub host_id: Option<String>,
+    /// Host and port of the database.
+    pub host: Option<String>,
+    /// Entries and rows that the database refused, since the daemon's start.
+    pub rejected: u64,
+    /// Hints that could not be given, since the daemon's start.
+    pub notify_failures: u64,
+    /// Connections made, since the daemon's start.
+    pub connections: u64,
 }
 
-fn value(value: &Value) -> Option<Text<'static>> {
-    match value {
-        Value::None => None,
-        Value::Number(number) => Some(text(&number.to_string())),
-        Value::Bytes(bytes) => Some(Text::from(bytes.to_vec())),
-        Value::Text(words) => Some(text(words)),
+impl MirrorStatus {
+    /// Of a daemon without a mirror; `why` if one was wanted.
+    pub fn off(why: Option<&str>) -> Self {
+        Self { state: "off".into(), last_error: why.map(Into::into), ..Self::default() }
     }
 }
 

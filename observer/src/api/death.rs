@@ -4,8 +4,8 @@ use observer_core::BootTime;
 use observer_core::process::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
-use super::bytes::Text;
-use super::time::rfc3339;
+use crate::text::bytes::Text;
+use crate::text::time::rfc3339;
 
 /// `death` of docs/json.md. A field that is not known is null, never left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +125,8 @@ impl DeathJson<'_> {
             ("unobserved", _, _, Some([from, to])) => {
                 format!(
                     "unobserved, between {} and {}",
-                    super::time::time_of_day(from),
-                    super::time::time_of_day(to)
+                    crate::text::time::time_of_day(from),
+                    crate::text::time::time_of_day(to)
                 )
             }
             _ => "unknown".into(),

@@ -7,9 +7,9 @@ use observer_core::process::{ArgvSource, DirId, Tty};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
-use super::bytes::{Big, Text};
 use super::death::DeathJson;
-use super::time::rfc3339;
+use crate::text::bytes::{Big, Text};
+use crate::text::time::rfc3339;
 
 /// A process of docs/json.md; null where it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,11 +4,11 @@ use observer_core::{BootTime, Change};
 use serde::Serialize;
 
 use super::Context;
-use super::bytes::Big;
 use super::death::DeathJson;
 use super::process::ProcessJson;
 use super::session::SessionJson;
-use super::time::rfc3339;
+use crate::text::bytes::Big;
+use crate::text::time::rfc3339;
 
 /// A frame without its number.
 #[derive(Serialize)]

@@ -7,10 +7,10 @@ use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
-use super::bytes::{Big, Text};
 use super::death::DeathJson;
 use super::process::ProcessJson;
-use super::time::rfc3339;
+use crate::text::bytes::{Big, Text};
+use crate::text::time::rfc3339;
 
 /// A session of docs/json.md: the home's row, and the fields of its primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use observer_core::BootTime;
 
-use crate::clock;
-
 /// A boot time as RFC 3339 in UTC with milliseconds, given realtime minus boot time.
 pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
     match timestamp(at, wall_offset_ns) {
@@ -36,10 +34,10 @@ pub fn time_of_day(rfc3339: &str) -> String {
     }
 }
 
-/// Seconds from an RFC 3339 moment to now, for people; 0 if it is none or lies ahead.
-pub fn age_s(rfc3339: &str) -> u64 {
+/// Seconds from an RFC 3339 time to `now_unix_ns` (ns since 1970); 0 if the text is not a time or lies in the future.
+pub fn age_s(rfc3339: &str, now_unix_ns: i128) -> u64 {
     let started = rfc3339.parse::<Timestamp>().map(Timestamp::as_nanosecond);
-    let age_ns = started.map_or(0, |started| clock::realtime_ns() - started);
+    let age_ns = started.map_or(0, |started| now_unix_ns - started);
     u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
 }
 

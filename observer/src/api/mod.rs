@@ -1,0 +1,20 @@
+//! What leaves the process: core types, status and answers as JSON (the contract of docs/json.md). Knows no adapter.
+
+pub mod answer;
+pub mod change;
+pub mod death;
+pub mod process;
+pub mod session;
+pub mod status;
+
+/// The facts that every JSON object carries beside its own fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The id of this boot, from /proc/sys/kernel/random/boot_id.
+    pub boot_id: &'a str,
+    /// Whether no gap is open and the last pass over the processes succeeded.
+    pub certain: bool,
+}
+
+#[cfg(test)]
+mod tests;
