@@ -1,8 +1,8 @@
 //! Births: fork, vfork, clone, posix_spawn, clone3, and whose child it is.
 
-use observer_tests::stage::Birth;
-use observer_tests::truth::{assert_no_row, assert_row};
-use observer_tests::{Cgroup, Daemon, Puppet, Stage, Watch, text};
+use observer_harness::stage::Birth;
+use observer_harness::truth::{assert_no_row, assert_row};
+use observer_harness::{Cgroup, Daemon, Puppet, Stage, Watch, text};
 
 /// The row is right in every field, and the start time lies between two readings of the boot clock.
 #[track_caller]
@@ -162,10 +162,11 @@ fn an_unreaped_parent_has_lost_its_children_too() {
     let start = text::u64_string(&assert_row(daemon, parent.pid), "start_boottime_ns").expect("a start time");
     parent.tell("exit", &[b"0"]);
     // Until it is waited for it is a zombie: in /proc, not alive.
-    let watch = observer_tests::eventually("the child is reparented", observer_tests::watch::SOON, || {
-        let ppid = child.does("facts", &[]).get(1).copied();
-        if ppid == Some(parent.pid.into()) { Err("not yet".to_owned()) } else { Ok(ppid) }
-    });
+    let watch =
+        observer_harness::eventually("the child is reparented", observer_harness::watch::SOON, || {
+            let ppid = child.does("facts", &[]).get(1).copied();
+            if ppid == Some(parent.pid.into()) { Err("not yet".to_owned()) } else { Ok(ppid) }
+        });
     assert!(watch.is_some(), "it has a parent");
     assert_no_row(daemon, parent.pid, &start.to_string());
     assert_row(daemon, child.pid);

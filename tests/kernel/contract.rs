@@ -1,7 +1,7 @@
 //! The fields that scripts outside this repository rely on, and their types.
 
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Pty, Stage, Watch};
+use observer_harness::stage::Casting;
+use observer_harness::{Daemon, Pty, Stage, Watch};
 use serde_json::Value;
 
 /// What a field may hold.

@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Stage, Watch, text};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Stage, Watch, text};
 
 /// The row is right in every field, and its cwd is `expected` (which says that the puppet did what was meant).
 #[track_caller]
@@ -84,7 +84,7 @@ fn a_move_is_told_to_watchers_with_old_and_new_place_in_order() {
         puppet.chdir(dir);
     }
     let last = dirs.last().map(|dir| dir.as_os_str().as_bytes().to_vec());
-    let moved = |frame: &observer_tests::Frame| frame.is("process_moved", puppet.pid);
+    let moved = |frame: &observer_harness::Frame| frame.is("process_moved", puppet.pid);
     watch.wait_for("the last move", |frame| moved(frame) && text::bytes(&frame.0, "cwd") == last);
     let told: Vec<_> =
         watch.frames().into_iter().filter(moved).filter_map(|frame| text::bytes(&frame.0, "cwd")).collect();
@@ -169,7 +169,7 @@ fn a_removed_directory_is_shown_as_deleted() {
 fn a_directory_removed_by_its_own_process_is_deleted_too() {
     let stage = Stage::new();
     let dir = stage.mkdir("own");
-    let script = stage.cast(&observer_tests::stage::Casting {
+    let script = stage.cast(&observer_harness::stage::Casting {
         wrapper: ["sh", "-c", "rmdir \"$PWD\"; exec \"$0\" \"$@\""].map(Into::into).to_vec(),
         dir: Some(dir),
         ..Default::default()

@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Puppet, Stage, Watch, text};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Puppet, Stage, Watch, text};
 use serde_json::Value;
 
 /// Has `puppet` exec `program` with more arguments by `verb`; the same process, with its new conversation.
@@ -99,7 +99,7 @@ fn u64_pid(row: &Value) -> u32 {
 fn a_script_is_shown_as_its_interpreter_runs_it() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let script = stage.dir().join("scripted");
-    let text = format!("#!{} {}\n", observer_tests::stage::puppet_program().display(), stage.address);
+    let text = format!("#!{} {}\n", observer_harness::stage::puppet_program().display(), stage.address);
     // One optional argument only: interpreter, address, script path (which becomes the token).
     stage.install(text.as_bytes(), &script);
     let mut parent = stage.puppet();
@@ -139,11 +139,11 @@ fn a_title_written_over_comm_leaves_argv_and_exe() {
 #[test]
 fn what_ran_before_the_daemon_is_shown_with_its_argv() {
     let stage = Stage::new();
-    let puppet = stage.cast(&observer_tests::stage::Casting {
+    let puppet = stage.cast(&observer_harness::stage::Casting {
         args: vec!["before".into(), "the daemon".into()],
         ..Default::default()
     });
-    let daemon = Daemon::start(&observer_tests::Options::default());
+    let daemon = Daemon::start(&observer_harness::Options::default());
     let row = assert_row(&daemon, puppet.pid);
     // Reading other users' memory takes a right that the service does not have.
     let source = if daemon.is_blind_to_older_argv() { None } else { Some("memory") };

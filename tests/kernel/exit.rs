@@ -1,8 +1,8 @@
 //! Deaths: the certificate is what wait(2) says, once, whoever leaves last.
 
-use observer_tests::truth::{assert_no_row, assert_row};
-use observer_tests::wait::Waited;
-use observer_tests::{Daemon, Frame, Stage, Watch, text};
+use observer_harness::truth::{assert_no_row, assert_row};
+use observer_harness::wait::Waited;
+use observer_harness::{Daemon, Frame, Stage, Watch, text};
 use serde_json::{Value, json};
 
 /// The certificate says what wait said; everything else of it is consistent with the row that lived.

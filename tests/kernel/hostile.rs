@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use observer_tests::stage::Casting;
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Pty, Puppet, Stage, Watch, text};
+use observer_harness::stage::Casting;
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Pty, Puppet, Stage, Watch, text};
 use serde_json::Value;
 
 /// Names that break lines, columns, terminals, encodings and escapes.
@@ -59,7 +59,7 @@ fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
     let stage = Stage::new();
     let homes = stage.mkdir("homes");
     let config = format!("[[session]]\ncwd = \"{}/*\"\n", homes.display());
-    let daemon = Daemon::start(&observer_tests::Options { config: Some(config), ..Default::default() });
+    let daemon = Daemon::start(&observer_harness::Options { config: Some(config), ..Default::default() });
     let watch = Watch::all(&daemon);
     let ptys: Vec<_> = NAMES.iter().map(|_| Pty::open()).collect();
     let cast = sessions(&stage, &ptys);
@@ -121,7 +121,7 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
 #[test]
 fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let image = std::fs::read(observer_tests::stage::puppet_program()).expect("read the puppet");
+    let image = std::fs::read(observer_harness::stage::puppet_program()).expect("read the puppet");
     for name in NAMES {
         let program = stage.mkdir("programs").join(OsStr::from_bytes(name));
         stage.install(&image, &program);

@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Stage};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Stage};
 use serde_json::Value;
 
 fn number(row: &Value, field: &str) -> u64 {
@@ -65,7 +65,7 @@ fn a_thread_that_changes_its_user_is_not_its_process() {
 #[test]
 fn a_user_born_to_a_user_is_one() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.cast(&observer_tests::stage::Casting { uid: Some(65534), ..Default::default() });
+    let mut puppet = stage.cast(&observer_harness::stage::Casting { uid: Some(65534), ..Default::default() });
     assert_eq!(number(&assert_row(daemon, puppet.pid), "uid"), 65534);
     let (child, _) = puppet.bears(&stage, "fork", &[]);
     assert_eq!(number(&assert_row(daemon, child.pid), "euid"), 65534);

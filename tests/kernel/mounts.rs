@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Puppet, Stage, text};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Puppet, Stage, text};
 use serde_json::Value;
 
 /// A puppet in a mount namespace of its own.
@@ -93,7 +93,7 @@ fn a_lazily_unmounted_cwd_is_shown_as_unreachable() {
     puppet.does("umount_lazily", &[bytes(&mount)]);
     let row = Daemon::shared().row(puppet.pid).expect("it lives");
     assert_eq!(row.get("cwd_unreachable"), Some(&true.into()), "{row:#}");
-    let truth = observer_tests::Truth::of(puppet.pid).expect("it lives");
+    let truth = observer_harness::Truth::of(puppet.pid).expect("it lives");
     assert_eq!(row.get("cwd_ino").and_then(Value::as_str), truth.cwd_ino.as_deref(), "still that directory");
     assert_ne!(row.get("cwd").and_then(Value::as_str), mount.to_str(), "not where it was");
 }

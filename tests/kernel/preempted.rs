@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use observer_tests::observe::total;
-use observer_tests::{Daemon, Options, Puppet, Stage, stage, tiny};
+use observer_harness::observe::total;
+use observer_harness::{Daemon, Options, Puppet, Stage, stage, tiny};
 use serde_json::Value;
 
 /// Processes of each of the two makers.
@@ -57,7 +57,7 @@ fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_progr
         let said = maker.answer("storm").expect("it goes to its end");
         assert_eq!(said.first().map(|word| stage::number(word)), Some(EACH), "every process ran and exited");
     }
-    let after = observer_tests::eventually("no gap is open", LONG, || {
+    let after = observer_harness::eventually("no gap is open", LONG, || {
         let said = daemon.observer(&["status", "--json"]);
         if said.code == Some(0) { Ok(said.json()) } else { Err(format!("{said:?}")) }
     });

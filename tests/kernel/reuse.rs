@@ -1,8 +1,8 @@
 //! Reused pids: a pid alone is no identity.
 
-use observer_tests::truth::{assert_row, gone};
-use observer_tests::watch::SOON;
-use observer_tests::{Daemon, Stage, Watch, text};
+use observer_harness::truth::{assert_row, gone};
+use observer_harness::watch::SOON;
+use observer_harness::{Daemon, Stage, Watch, text};
 use serde_json::Value;
 
 #[test]
@@ -10,7 +10,7 @@ fn a_reused_pid_is_another_process() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let mut parent = stage.puppet();
-    let first = stage.cast(&observer_tests::stage::Casting {
+    let first = stage.cast(&observer_harness::stage::Casting {
         program: Some(stage.program("predecessor")),
         dir: Some(stage.mkdir("theirs")),
         ..Default::default()
@@ -61,7 +61,7 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
         daemon.ps();
     }
     parent.answer("reuses_pid").expect("every child had that pid");
-    observer_tests::eventually("all deaths are told", SOON, || {
+    observer_harness::eventually("all deaths are told", SOON, || {
         let ends = watch.count(|frame| frame.is("process_ended", pid));
         if ends == rounds + 1 { Ok(()) } else { Err(format!("{ends} of {}", rounds + 1)) }
     });

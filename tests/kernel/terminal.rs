@@ -2,9 +2,9 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use observer_tests::stage::Casting;
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Pty, Puppet, Stage, eventually, watch};
+use observer_harness::stage::Casting;
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Pty, Puppet, Stage, eventually, watch};
 use serde_json::Value;
 
 /// The row is right in every field, and its terminal is `expected`.
@@ -136,7 +136,7 @@ fn the_foreground_is_what_tcgetpgrp_says() {
 #[test]
 fn a_hang_up_is_told_without_a_question() {
     let (stage, pty) = (Stage::new(), Pty::open());
-    let watching = observer_tests::Watch::all(Daemon::shared());
+    let watching = observer_harness::Watch::all(Daemon::shared());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     puppet.does("ignore", &[b"1"]);
     watching.wait_for("its terminal", |frame| {

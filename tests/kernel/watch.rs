@@ -1,7 +1,7 @@
 //! The stream: a snapshot, then every change, in order, without holes.
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Stage, Watch, text};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Stage, Watch, text};
 use serde_json::Value;
 
 /// 2026-01-02T03:04:05.678Z

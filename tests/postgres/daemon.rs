@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use observer_tests::postgres::Server;
-use observer_tests::scene::{DATABASE, Scene};
-use observer_tests::wall_clock::WallClock;
-use observer_tests::{Daemon, Options, Pty, Puppet, Watch, eventually};
+use observer_harness::postgres::Server;
+use observer_harness::scene::{DATABASE, Scene};
+use observer_harness::wall_clock::WallClock;
+use observer_harness::{Daemon, Options, Pty, Puppet, Watch, eventually};
 use serde_json::Value;
 
 /// For a change to be in the database, on a machine that runs other tests.

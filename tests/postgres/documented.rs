@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
-use observer_tests::postgres::{Server, Session};
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
+use observer_harness::postgres::{Server, Session};
 
 use crate::schema::{applied, present, server};
 

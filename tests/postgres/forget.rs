@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
 
 use crate::schema::{applied, present, server};
 

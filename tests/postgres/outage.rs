@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use observer_tests::scene::Scene;
-use observer_tests::{Options, Puppet};
+use observer_harness::scene::Scene;
+use observer_harness::{Options, Puppet};
 use serde_json::Value;
 
 const SESSIONS: usize = 8;

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
-use observer_tests::postgres::Server;
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
+use observer_harness::postgres::Server;
 
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
@@ -48,7 +48,7 @@ fn writer(database: &str, login: &str, host_id: &str) {
 }
 
 /// The host's row, present by the lock of the connection that wrote it.
-pub fn present(session: &mut observer_tests::postgres::Session, host_id: &str) -> String {
+pub fn present(session: &mut observer_harness::postgres::Session, host_id: &str) -> String {
     session.ask(&format!(
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
     ));

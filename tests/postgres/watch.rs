@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
 use serde_json::{Value, json};
 
 use crate::schema::{applied, present, server};

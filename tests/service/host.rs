@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_tests::observe::Said;
-use observer_tests::stage::Extra;
-use observer_tests::{Stage, Truth};
+use observer_harness::observe::Said;
+use observer_harness::stage::Extra;
+use observer_harness::{Stage, Truth};
 use serde_json::Value;
 
 use crate::system::{

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_tests::observe::Said;
+use observer_harness::observe::Said;
 
 pub const UNIT: &str = "observer.service";
 pub const SOCKET: &str = "/run/observer/observer.sock";

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use observer_tests::observe::Said;
+use observer_harness::observe::Said;
 
 use crate::system::{UNIT, installed};
 

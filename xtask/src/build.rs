@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::command;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
+use observer_harness::command;
 
 /// Build the kernel programs and target/release/observer.
 #[derive(clap::Args)]

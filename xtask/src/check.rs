@@ -10,7 +10,9 @@ mod workload;
 
 use anyhow::{Result, bail};
 
-use crate::workspace::{self, Workspace};
+use observer_harness::failure;
+
+use crate::workspace::Workspace;
 
 /// Prove what the source must not contain, and (as root) that the running program opens only what it may.
 #[derive(clap::Args)]
@@ -37,7 +39,7 @@ fn check(workspace: &Workspace, run_too: bool) -> Result<()> {
     findings.extend(opens::check_source(&allowed, &product));
     println!("check: source: {} files, {} findings", product.len(), findings.len());
     if run_too {
-        if !workspace::is_root() {
+        if !failure::is_root() {
             bail!("the traced run of the program needs root: sudo cargo xtask check, or check --source-only");
         }
         let traced = trace::run(workspace, &allowed)?;

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::command;
 use crate::workspace::Workspace;
+use observer_harness::command;
 
 /// Format all Rust sources.
 #[derive(clap::Args)]

@@ -1,13 +1,10 @@
 //! observer's developer commands: `cargo xtask VERB`. One file per verb; what several verbs need stands beside
-//! them: `workspace` (where things are), `command` (running programs), `toolchain` and `apt` (what setup
-//! installs).
+//! them: `workspace` (where things are) and `toolchain` (what setup installs).
 #![forbid(unsafe_op_in_unsafe_fn)]
 
-mod apt;
 mod bench;
 mod build;
 mod check;
-mod command;
 mod fmt;
 mod run;
 mod service;

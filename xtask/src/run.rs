@@ -7,8 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{self, Workspace};
-use crate::{build, command, setup};
+use observer_harness::{command, failure};
+
+use crate::workspace::Workspace;
+use crate::{build, setup};
 
 /// Install what is missing, build, and run the daemon in the foreground (as root; by sudo otherwise).
 #[derive(clap::Args)]
@@ -22,7 +24,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let toolchain = setup::for_build()?;
     let binary = build::release(workspace, &toolchain)?;
     let sudo = command::find("sudo");
-    let mut command = daemon(&binary, workspace::is_root(), sudo.as_deref(), &arguments.arguments)?;
+    let mut command = daemon(&binary, failure::is_root(), sudo.as_deref(), &arguments.arguments)?;
     eprintln!("xtask: {}", command::line(&command));
     let error = command.exec();
     Err(error).with_context(|| format!("run {}", binary.display()))

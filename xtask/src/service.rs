@@ -14,5 +14,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    vm::container(workspace, arguments.offline).map(drop)
+    vm::prepare(workspace)?;
+    observer_vm::container(&workspace.checkout(), arguments.offline).map(drop)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
-use crate::{apt, command};
+use observer_harness::{apt, command};
 
 /// Install what building and testing need, as far as it is missing.
 #[derive(clap::Args)]

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{build, check, command, setup, vm};
+use observer_harness::command;
+
+use crate::{build, check, setup, vm};
 
 /// Install what is missing, build, and run all tests (as root: most are against the real kernel).
 #[derive(clap::Args)]
@@ -53,8 +55,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         parts.push(part("kernel tests", || tests("kernel", &[])));
         if filter.is_none() {
             parts.push(part("check", || check::everything(workspace).map(|()| Counts::default())));
-            parts.push(part("service", || vm::container(workspace, false).map(Counts::passed)));
-            parts.push(part("other kernels", || vm::whole(workspace, arguments.record).map(Counts::passed)));
+            parts.push(part("service", || container(workspace)));
+            parts.push(part("other kernels", || other_kernels(workspace, arguments.record)));
         }
     }
     for part in &parts {
@@ -70,6 +72,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bail!("not everything passed; what failed is named above");
     }
     Ok(())
+}
+
+fn container(workspace: &Workspace) -> Result<Counts> {
+    vm::prepare(workspace)?;
+    observer_vm::container(&workspace.checkout(), false).map(Counts::passed)
+}
+
+fn other_kernels(workspace: &Workspace, record: bool) -> Result<Counts> {
+    vm::prepare(workspace)?;
+    observer_vm::whole(&workspace.checkout(), record).map(Counts::passed)
 }
 
 fn part(name: &'static str, work: impl FnOnce() -> Result<Counts>) -> Part {

@@ -11,7 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, command, workspace};
+use observer_harness::{apt, command, failure};
+
+use crate::workspace;
 
 /// Chooses the toolchain: `debian` or `nightly`.
 pub(crate) const OVERRIDE: &str = "OBSERVER_BPF_TOOLCHAIN";
@@ -149,7 +151,7 @@ impl Survey {
         Ok(Self {
             debian_installable: missing
                 && wanted(Kind::Debian)
-                && workspace::is_root()
+                && failure::is_root()
                 && apt::offers(&DEBIAN_PACKAGES),
             nightly_installable: missing && wanted(Kind::Nightly) && command::find("rustup").is_some(),
             forced,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use observer_harness::command;
+use observer_vm::Checkout;
 use serde_json::Value;
-
-use crate::command;
 
 /// The workspace as cargo sees it.
 pub(crate) struct Workspace {
@@ -43,6 +43,11 @@ impl Workspace {
         let mut command = Command::new(cargo());
         command.current_dir(&self.root).args(arguments);
         command
+    }
+
+    /// The same, for the runs on other kernels.
+    pub(crate) fn checkout(&self) -> Checkout {
+        Checkout { root: self.root.clone(), target: self.target.clone() }
     }
 
     /// The kernel programs as `observer/build.rs` looks for them: in the workspace's own target directory,
@@ -90,10 +95,4 @@ fn top() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest.parent().map_or_else(|| manifest.clone(), Path::to_path_buf)
-}
-
-/// Whether this process may do what only root may.
-pub(crate) fn is_root() -> bool {
-    // SAFETY: geteuid takes no arguments and cannot fail.
-    unsafe { libc::geteuid() == 0 }
 }

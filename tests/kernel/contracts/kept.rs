@@ -2,7 +2,7 @@
 
 use observer_common::hooks::{CONSTANTS, FIXED, HOOKS, Hook, Point, Take};
 use observer_common::offsets::{Entry, Shape, TABLE};
-use observer_tests::btf::{Btf, kind};
+use observer_harness::btf::{Btf, kind};
 
 #[cfg(target_arch = "x86_64")]
 const SYSCALL_PREFIX: &str = "__x64_sys_";

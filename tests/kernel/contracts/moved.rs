@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use observer_common::offsets::{Entry, TABLE};
-use observer_tests::btf::{Btf, KERNEL_BTF, kind};
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
-use observer_tests::{Cgroup, failure};
+use observer_harness::btf::{Btf, KERNEL_BTF, kind};
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
+use observer_harness::{Cgroup, failure};
 
 /// How far a member is moved: by one word, what a kernel built with one option more does.
 const BYTES: u32 = 8;

@@ -1,6 +1,6 @@
 //! Which hooks the daemon chooses, and what it says of that.
 
-use observer_tests::{Daemon, Options};
+use observer_harness::{Daemon, Options};
 use serde_json::Value;
 
 use crate::scene::{alone, blind_spots, sources};

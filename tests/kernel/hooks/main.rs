@@ -10,8 +10,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use observer_tests::stage::Casting;
-use observer_tests::{Frame, Pty, Puppet};
+use observer_harness::stage::Casting;
+use observer_harness::{Frame, Pty, Puppet};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
@@ -296,7 +296,7 @@ fn mount_namespace_entered_by_32_bit_code() {
 }
 
 fn number(frame: &Frame, field: &str) -> Option<u64> {
-    observer_tests::text::u64_any(&frame.0, field)
+    observer_harness::text::u64_any(&frame.0, field)
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Options, Pty, Stage, eventually};
+use observer_harness::stage::Casting;
+use observer_harness::{Daemon, Options, Pty, Stage, eventually};
 use serde_json::{Map, Value};
 
 /// When a value was read, and when a daemon's own program saw the exec, differ by the time between the two programs.
@@ -57,7 +57,7 @@ fn both_ways_show_the_same_map() {
     child.does("loses_terminal", &[]);
     let pids = [puppet.pid, child.pid, other.pid, user.pid, apart.pid];
     // Parents that died are read again in a moment, by each daemon in its own.
-    eventually("both maps are the same", observer_tests::watch::SOON, || {
+    eventually("both maps are the same", observer_harness::watch::SOON, || {
         let (calls, functions) = (rows(&by_calls, &pids), rows(&by_functions, &pids));
         assert_eq!((calls.len(), functions.len()), (pids.len(), pids.len()), "every puppet is in both");
         if calls == functions { Ok(()) } else { Err(format!("{calls:#?}\n{functions:#?}")) }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_tests::{Daemon, Frame, Stage, Watch};
+use observer_harness::{Daemon, Frame, Stage, Watch};
 use serde_json::Value;
 
 /// Passes that were asked for earlier are over when none was made for this long.

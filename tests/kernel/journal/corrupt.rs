@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use observer_tests::eventually;
+use observer_harness::eventually;
 use serde_json::json;
 
 use crate::{SOON, Scene, count, kind};

@@ -8,8 +8,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use observer_tests::text::{moment_ms, u64_any};
-use observer_tests::{Daemon, Watch};
+use observer_harness::text::{moment_ms, u64_any};
+use observer_harness::{Daemon, Watch};
 use serde_json::Value;
 
 use crate::{Scene, kind};

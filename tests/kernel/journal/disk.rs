@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use observer_tests::stage::Casting;
-use observer_tests::text::u64_any;
-use observer_tests::{Daemon, Options, Stage, Watch, eventually};
+use observer_harness::stage::Casting;
+use observer_harness::text::u64_any;
+use observer_harness::{Daemon, Options, Stage, Watch, eventually};
 use serde_json::Value;
 
 use crate::{SOON, Scene, count, kind};

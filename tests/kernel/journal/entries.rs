@@ -1,6 +1,6 @@
 //! What gets an entry.
 
-use observer_tests::eventually;
+use observer_harness::eventually;
 use serde_json::json;
 
 use crate::{SOON, Scene, kind};

@@ -1,7 +1,7 @@
 //! A daemon that is started again: history says what happened, and not what the daemon did.
 
-use observer_tests::text::{moment_ms, u64_any};
-use observer_tests::{Pty, eventually};
+use observer_harness::text::{moment_ms, u64_any};
+use observer_harness::{Pty, eventually};
 use serde_json::{Value, json};
 
 use crate::{SOON, Scene, count, kind};

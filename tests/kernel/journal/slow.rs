@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use observer_tests::{Watch, eventually};
+use observer_harness::{Watch, eventually};
 
 use crate::{SOON, Scene, kind};
 

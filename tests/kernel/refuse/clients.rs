@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use observer_tests::{Daemon, Options, Stage, Watch};
+use observer_harness::{Daemon, Options, Stage, Watch};
 
 /// Everything that the daemon says until it closes, within seconds.
 fn rest(mut stream: &UnixStream) -> (Vec<u8>, bool) {
@@ -24,7 +24,7 @@ fn assert_goes_on(daemon: &Daemon) {
     let stage = Stage::new();
     let watch = Watch::all(daemon);
     let puppet = stage.puppet();
-    observer_tests::truth::assert_row(daemon, puppet.pid);
+    observer_harness::truth::assert_row(daemon, puppet.pid);
     let pid = puppet.pid;
     puppet.ends("exit", &[b"0"]);
     watch.end_of(pid);
@@ -86,7 +86,7 @@ fn a_flood_of_connections_ends_in_refusals_and_not_in_the_daemons_end() {
     assert!(flood.len() > 32, "some are let in");
     drop(flood);
     assert!(daemon.is_running(), "it goes on");
-    observer_tests::eventually("it answers again", Duration::from_secs(10), || {
+    observer_harness::eventually("it answers again", Duration::from_secs(10), || {
         let said = daemon.observer(&["ps", "--json"]);
         if said.code == Some(0) { Ok(()) } else { Err(said.stderr) }
     });
@@ -120,8 +120,8 @@ fn strangers_are_kept_out_by_the_sockets_mode() {
     let mut command = std::process::Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg(observer_tests::daemon::product());
-    let said = observer_tests::observe::Said::by(
+        .arg(observer_harness::daemon::product());
+    let said = observer_harness::observe::Said::by(
         command.args(["status", "--json", "--socket"]).arg(daemon.socket()),
     );
     crate::assert_refused(&said, 4, &["become root"]);

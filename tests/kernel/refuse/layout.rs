@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use observer_tests::btf::{self, Btf, kind};
-use observer_tests::daemon::product;
-use observer_tests::failure;
-use observer_tests::observe::Said;
+use observer_harness::btf::{self, Btf, kind};
+use observer_harness::daemon::product;
+use observer_harness::failure;
+use observer_harness::observe::Said;
 
 use crate::{assert_refused, run};
 

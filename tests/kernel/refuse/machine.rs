@@ -1,8 +1,8 @@
 //! Machines and rights that will not do.
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
-use observer_tests::{Daemon, Options, failure};
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
+use observer_harness::{Daemon, Options, failure};
 
 use crate::{assert_refused, run};
 
@@ -131,7 +131,7 @@ fn without_a_daemon_one_snapshot_answers_those_that_have_the_rights() {
         row.get("pid").and_then(serde_json::Value::as_u64) == Some(std::process::id().into())
     };
     let row = rows.as_array().and_then(|rows| rows.iter().find(own)).expect("this process is shown").clone();
-    let truth = observer_tests::Truth::of(std::process::id()).expect("it lives");
+    let truth = observer_harness::Truth::of(std::process::id()).expect("it lives");
     let found = truth.differences(&row);
     assert!(found.is_empty(), "{found:?}");
     for args in [&["list", "--json"][..], &["list", "--porcelain"]] {

@@ -7,8 +7,8 @@ mod words;
 
 use std::process::Command;
 
-use observer_tests::daemon::product;
-use observer_tests::observe::Said;
+use observer_harness::daemon::product;
+use observer_harness::observe::Said;
 
 /// Fails unless this is a refusal that a person can use: an exit code, words on standard error alone, no panic.
 #[track_caller]

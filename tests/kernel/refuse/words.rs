@@ -1,6 +1,6 @@
 //! Words on the command line and in the configuration.
 
-use observer_tests::{Daemon, Options, Pty, Stage, failure};
+use observer_harness::{Daemon, Options, Pty, Stage, failure};
 
 use crate::{assert_refused, run};
 
@@ -59,8 +59,8 @@ fn usage_errors_exit_2() {
     for args in
         [&["no-such-verb"][..], &["pid"], &["list", "--json", "--porcelain"], &["run", "--no-such-flag"], &[]]
     {
-        let said = observer_tests::observe::Said::by(
-            std::process::Command::new(observer_tests::daemon::product()).args(args),
+        let said = observer_harness::observe::Said::by(
+            std::process::Command::new(observer_harness::daemon::product()).args(args),
         );
         assert_eq!(said.code, Some(2), "{args:?}: {said:?}");
         assert!(said.stderr.to_lowercase().contains("usage"), "{args:?}: {}", said.stderr);
@@ -107,7 +107,7 @@ fn colour_is_for_terminals() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let pty = Pty::open();
     let home = stage.mkdir("coloured");
-    let _session = stage.cast(&observer_tests::stage::Casting {
+    let _session = stage.cast(&observer_harness::stage::Casting {
         dir: Some(home),
         pty: Some(&pty),
         ..Default::default()

@@ -1,7 +1,7 @@
 //! Without a configuration: whoever runs on a pty for a second, named after its directory.
 
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Pty, Stage, Watch, text};
+use observer_harness::stage::Casting;
+use observer_harness::{Daemon, Pty, Stage, Watch, text};
 use serde_json::Value;
 
 #[test]

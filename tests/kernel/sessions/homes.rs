@@ -1,7 +1,7 @@
 //! Homes: two at once, the same name twice, renamed, deleted and made again, behind a symlink.
 
-use observer_tests::stage::Casting;
-use observer_tests::{Pty, text};
+use observer_harness::stage::Casting;
+use observer_harness::{Pty, text};
 use serde_json::Value;
 
 use crate::Scene;
@@ -41,12 +41,12 @@ fn a_home_is_the_directory_and_all_below_it() {
 
 #[test]
 fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
-    let stage = observer_tests::Stage::new();
+    let stage = observer_harness::Stage::new();
     let (a, b) = (stage.mkdir("a/same"), stage.mkdir("b/same"));
     let config = ["a", "b"]
         .map(|name| format!("[[session]]\ncwd = \"{}/*\"\n", stage.dir().join(name).display()))
         .concat();
-    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+    let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()
     });
@@ -118,11 +118,11 @@ fn a_deleted_home_keeps_its_row_and_recreated_is_another() {
 
 #[test]
 fn homes_behind_a_symlink_are_found_where_they_are() {
-    let stage = observer_tests::Stage::new();
+    let stage = observer_harness::Stage::new();
     let real = stage.mkdir("real/project");
     std::os::unix::fs::symlink(stage.dir().join("real"), stage.dir().join("link")).expect("make a symlink");
     let config = format!("[[session]]\ncwd = \"{}/link/*\"\n", stage.dir().display());
-    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+    let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()
     });

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
-use observer_tests::{Pty, eventually, text, watch};
+use observer_harness::{Pty, eventually, text, watch};
 use serde_json::Value;
 
 use crate::Scene;
@@ -159,18 +159,18 @@ fn a_rule_admits_and_does_not_evict() {
 
 #[test]
 fn a_rule_for_no_terminal_admits_those_without_one() {
-    let stage = observer_tests::Stage::new();
+    let stage = observer_harness::Stage::new();
     let home = stage.mkdir("homes/daemonic");
     let config = format!(
         "[[session]]\ncwd = \"{}/*\"\ntty = \"none\"\ncomm = [\"puppet\"]\n",
         stage.dir().join("homes").display()
     );
-    let daemon = observer_tests::Daemon::start(&observer_tests::Options {
+    let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()
     });
     let mut parent =
-        stage.cast(&observer_tests::stage::Casting { dir: Some(stage.dir()), ..Default::default() });
+        stage.cast(&observer_harness::stage::Casting { dir: Some(stage.dir()), ..Default::default() });
     let (mut puppet, _) = parent.bears(&stage, "fork", &[]);
     puppet.does("setsid", &[]);
     puppet.chdir(&home);

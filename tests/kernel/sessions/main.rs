@@ -7,9 +7,9 @@ mod roots;
 
 use std::path::{Path, PathBuf};
 
-use observer_tests::stage::Casting;
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Options, Pty, Puppet, Stage, Watch, text};
+use observer_harness::stage::Casting;
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, text};
 use serde_json::Value;
 
 /// A daemon whose one rule has its homes below the stage's `homes`.
@@ -97,7 +97,7 @@ impl Scene {
 
     /// Frames of sessions of this home, by kind, in order.
     fn told(&self, home: &Path) -> Vec<String> {
-        let of_home = |frame: &observer_tests::Frame| {
+        let of_home = |frame: &observer_harness::Frame| {
             frame.kind().starts_with("session")
                 && frame.field("home").and_then(Value::as_str) == home.to_str()
         };
@@ -111,7 +111,7 @@ impl Scene {
 
     /// Waits for a session frame of this kind and home.
     #[track_caller]
-    fn wait_told(&self, kind: &str, home: &Path) -> observer_tests::Frame {
+    fn wait_told(&self, kind: &str, home: &Path) -> observer_harness::Frame {
         self.watch.wait_for(&format!("{kind} of {}", home.display()), |frame| {
             frame.kind() == kind && frame.field("home").and_then(Value::as_str) == home.to_str()
         })

@@ -1,7 +1,7 @@
 //! Roots: wrappers, shells, helpers, two programs in one home, and who takes over.
 
-use observer_tests::wait::Waited;
-use observer_tests::{Pty, text};
+use observer_harness::wait::Waited;
+use observer_harness::{Pty, text};
 use serde_json::Value;
 
 use crate::Scene;
@@ -63,7 +63,7 @@ fn a_shell_is_no_session_and_what_it_runs_is() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("shelly"), Pty::open());
     let shell = scene.named("bash", &home, &pty);
-    observer_tests::truth::assert_row(&scene.daemon, shell.pid);
+    observer_harness::truth::assert_row(&scene.daemon, shell.pid);
     assert!(scene.session(&home).is_none(), "a shell alone is no session");
     drop(shell);
     let pty = Pty::open();
@@ -83,7 +83,7 @@ fn helpers_of_a_program_are_no_roots_even_orphaned() {
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "{row:#}");
     helper.tell("exit", &[b"0"]);
     agent.does("wait", &[helper.pid.to_string().as_bytes()]);
-    observer_tests::truth::assert_row(&scene.daemon, orphan.pid);
+    observer_harness::truth::assert_row(&scene.daemon, orphan.pid);
     let row = scene.assert_session(&home, &agent, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "ancestry is by birth: {row:#}");
 }

@@ -3,9 +3,9 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use observer_tests::observe::total;
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Options, Pty, Stage, Watch, text};
+use observer_harness::observe::total;
+use observer_harness::stage::Casting;
+use observer_harness::{Daemon, Options, Pty, Stage, Watch, text};
 
 /// A change may take longer to be told while three processes never rest on two cores.
 const BUSY: Duration = Duration::from_secs(20);

@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use observer_tests::observe::total;
-use observer_tests::stage::Casting;
-use observer_tests::{Daemon, Options, Pty, Puppet, Stage, Watch, eventually, population, text, tiny};
+use observer_harness::observe::total;
+use observer_harness::stage::Casting;
+use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, eventually, population, text, tiny};
 
 /// Processes of one storm, and the puppets that make them.
 const PROCESSES: u64 = 100_000;
@@ -61,7 +61,7 @@ impl Storm {
     fn end(&mut self) -> Instant {
         for maker in &mut self.makers {
             let said = maker.answer("storm").expect("the storm goes to its end");
-            let right = said.first().map(|word| observer_tests::stage::number(word));
+            let right = said.first().map(|word| observer_harness::stage::number(word));
             assert_eq!(right, Some(self.each), "every process ran and exited with its code");
         }
         Instant::now()
@@ -197,7 +197,7 @@ fn a_daemon_killed_in_mid_storm_is_right_as_soon_as_it_answers() {
         "the dead are dead"
     );
     mover.chdir(&stage.mkdir("moved"));
-    observer_tests::truth::assert_row(&daemon, mover.pid);
+    observer_harness::truth::assert_row(&daemon, mover.pid);
     storm.end();
     assert_right_now(&daemon);
     daemon.assert_no_drift();
@@ -219,6 +219,6 @@ fn a_storm_of_threads_is_no_storm() {
         let count = |status: &serde_json::Value| text::u64_any(&status["events_by_kind"], kind).unwrap_or(0);
         assert!(count(&after) - count(&before) < 10_000, "{kind}: {before:#} {after:#}");
     }
-    observer_tests::truth::assert_row(&daemon, puppet.pid);
+    observer_harness::truth::assert_row(&daemon, puppet.pid);
     daemon.assert_no_drift();
 }

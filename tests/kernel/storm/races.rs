@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use observer_tests::truth::assert_row;
-use observer_tests::{Daemon, Frame, Options, Stage, eventually, text};
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Frame, Options, Stage, eventually, text};
 
 const TIMES: &[u8] = b"10000";
 const LONG: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
     assert_eq!(kept.len(), 100);
     let rows = daemon.ps();
     for pid in kept {
-        let truth = observer_tests::Truth::of(pid.try_into().expect("a pid")).expect("it stays");
+        let truth = observer_harness::Truth::of(pid.try_into().expect("a pid")).expect("it stays");
         let row = rows
             .iter()
             .find(|row| text::u64_any(row, "pid") == Some(pid))
@@ -125,7 +125,7 @@ fn a_path_that_never_was_is_never_told() {
     renamer.tell("renames_for", &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
     let renames = renamer.answer("renames_for").expect("it renames");
     let moves = mover.answer("fchdirs_for").expect("it moves");
-    let count = |said: Vec<Vec<u8>>| said.first().map_or(0, |word| observer_tests::stage::number(word));
+    let count = |said: Vec<Vec<u8>>| said.first().map_or(0, |word| observer_harness::stage::number(word));
     let [renames, moves] = [renames, moves].map(count);
     mover.chdir(&stage.mkdir("last"));
     let last = name(&stage.dir().join("last"));

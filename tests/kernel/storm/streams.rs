@@ -1,7 +1,7 @@
 //! The stream while much happens: nothing falls between snapshot and changes, and questions take nothing from it.
 
-use observer_tests::watch::SOON;
-use observer_tests::{Daemon, Options, Stage, Watch, eventually, text};
+use observer_harness::watch::SOON;
+use observer_harness::{Daemon, Options, Stage, Watch, eventually, text};
 use serde_json::Value;
 
 #[test]
@@ -20,7 +20,7 @@ fn snapshot_and_changes_together_are_the_map() {
     eventually("the stream has caught up", SOON, || {
         let told = watch.frames();
         let missing = kept.iter().filter(|pid| {
-            let pid = observer_tests::stage::number(pid) as u32;
+            let pid = observer_harness::stage::number(pid) as u32;
             !told.iter().any(|frame| frame.pid() == Some(pid))
         });
         match missing.count() {
@@ -46,7 +46,7 @@ fn snapshot_and_changes_together_are_the_map() {
             _ => {}
         }
     }
-    let born: Vec<_> = kept.iter().map(|pid| observer_tests::stage::number(pid) as u32).collect();
+    let born: Vec<_> = kept.iter().map(|pid| observer_harness::stage::number(pid) as u32).collect();
     assert!(born.iter().all(|pid| live.contains_key(pid)), "what lives at the end is live in the fold");
 }
 
@@ -74,7 +74,7 @@ fn questions_take_nothing_from_the_stream() {
     let _alone = crate::alone();
     let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
     let program = stage.dir().join("tiny");
-    stage.install(&observer_tests::tiny::image(), &program);
+    stage.install(&observer_harness::tiny::image(), &program);
     let watch = Watch::all(daemon);
     let mut maker = stage.puppet();
     let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
@@ -91,7 +91,7 @@ fn questions_take_nothing_from_the_stream() {
     let ppid = Some(Value::from(maker.pid));
     let told = |kind: &str| {
         let of_maker =
-            |frame: &observer_tests::Frame| frame.kind() == kind && frame.field("ppid").cloned() == ppid;
+            |frame: &observer_harness::Frame| frame.kind() == kind && frame.field("ppid").cloned() == ppid;
         watch.frames().into_iter().filter(of_maker).collect::<Vec<_>>()
     };
     assert_eq!(watch.count(|frame| frame.kind() == "lagged"), 0, "the watcher kept up");
@@ -100,7 +100,7 @@ fn questions_take_nothing_from_the_stream() {
         if counted() == [2000; 3] { Ok(()) } else { Err(format!("{:?} of 2000 each", counted())) }
     });
     for end in told("process_ended") {
-        assert_eq!(end.death().get("code"), Some(&observer_tests::tiny::CODE.into()), "{end:?}");
+        assert_eq!(end.death().get("code"), Some(&observer_harness::tiny::CODE.into()), "{end:?}");
     }
     watch.assert_no_holes();
 }

@@ -6,8 +6,8 @@
 
 mod trace;
 
-use observer_tests::btf::Btf;
-use observer_tests::daemon::product;
+use observer_harness::btf::Btf;
+use observer_harness::daemon::product;
 
 /// A fifth of what the verifier takes.
 const INSTRUCTIONS_MAX: u64 = 200_000;
@@ -59,7 +59,7 @@ fn name_of(load: &trace::Load, btf: &Btf) -> String {
 
 #[test]
 fn every_program_is_far_from_the_verifiers_limit() {
-    observer_tests::failure::require_root();
+    observer_harness::failure::require_root();
     let btf = Btf::of_kernel();
     let mut verdicts: Vec<Verdict> = Vec::new();
     // Whichever way is not the kernel's best is loaded where it is asked for.

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use observer_tests::wait;
+use observer_harness::wait;
 
 const BPF_PROG_LOAD: u64 = 5;
 const BPF_LOG_STATS: u32 = 4;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use observer_tests::poll::eventually;
-use observer_tests::postgres::Server;
+use observer_harness::poll::eventually;
+use observer_harness::postgres::Server;
 use serde_json::json;
 
 use super::host::Host;

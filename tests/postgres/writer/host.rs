@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use observer_tests::poll::eventually;
+use observer_harness::poll::eventually;
 
 /// 2026-11-21T00:00:00Z.
 const DAY_NS: i64 = 1_795_219_200_000_000_000;

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use observer::postgres::schema;
-use observer_tests::postgres::Server;
+use observer_harness::postgres::Server;
 use serde_json::Value;
 
 use host::{Host, World};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use observer_tests::poll::eventually;
-use observer_tests::postgres::Server;
+use observer_harness::poll::eventually;
+use observer_harness::postgres::Server;
 
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored, is_present};

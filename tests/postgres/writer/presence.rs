@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use observer_tests::poll::eventually;
-use observer_tests::postgres::Session;
+use observer_harness::poll::eventually;
+use observer_harness::postgres::Session;
 use uuid::Uuid;
 
 use super::host::Host;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use observer_tests::poll::eventually;
+use observer_harness::poll::eventually;
 
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored, is_present};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use observer_tests::postgres::Server;
+use observer_harness::postgres::Server;
 
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored};

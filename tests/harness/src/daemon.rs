@@ -1,0 +1,338 @@
+//! A daemon of the test's own: its own socket, state directory and configuration; ended by its own pid only.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::failure;
+
+/// How long a daemon may take to attach, read the kernel and listen.
+const READY: Duration = Duration::from_secs(20);
+/// How long it may take to go when asked to.
+const GOING: Duration = Duration::from_secs(5);
+
+/// Nobody's.
+const SERVICE_UID: u32 = 65_534;
+/// `AmbientCapabilities=` of packaging/observer.service, as setpriv(1) writes them.
+const SERVICE_CAPABILITIES: &str = "+bpf,+perfmon";
+
+/// What a daemon is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Text of its configuration file; `None`: no file.
+    pub config: Option<String>,
+    /// `--ring-bytes`.
+    pub ring_bytes: Option<u32>,
+    /// `--hooks`; `None`: what `OBSERVER_TEST_HOOKS` says, or the daemon's own choice.
+    pub hooks: Option<&'static str>,
+    /// `--state-dir`; `None`: in its own directory.
+    pub state_dir: Option<PathBuf>,
+    /// Added to its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Added to its command line.
+    pub flags: Vec<OsString>,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    dir: PathBuf,
+    child: Option<Child>,
+    options: Options,
+}
+
+static SHARED: OnceLock<Daemon> = OnceLock::new();
+
+/// The product's binary: `OBSERVER_BIN`, else the workspace's release build.
+pub fn product() -> PathBuf {
+    let path = std::env::var_os("OBSERVER_BIN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/observer"),
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo xtask build`, or name another with OBSERVER_BIN",
+        path.display()
+    );
+    path.canonicalize().expect("the product's path")
+}
+
+/// Log of the shared daemon, if it was started.
+pub fn shared_log() -> Option<PathBuf> {
+    SHARED.get().map(Daemon::log)
+}
+
+impl Daemon {
+    /// The one daemon that the tests of this binary share, with the default rule and the default ring.
+    pub fn shared() -> &'static Self {
+        SHARED.get_or_init(|| {
+            failure::require_root();
+            let (started, wait) = mpsc::channel();
+            // The kernel kills the daemon when the thread that started it ends: so that one waits as long as this
+            // process lives, and no daemon outlives its tests.
+            std::thread::spawn(move || {
+                let _ = started.send(Self::start(&Options::default()));
+                loop {
+                    std::thread::park();
+                }
+            });
+            let daemon = wait.recv().expect("the shared daemon started (see above why not)");
+            // SAFETY: `end_shared` is a plain function that does not unwind.
+            unsafe { libc::atexit(end_shared) };
+            daemon
+        })
+    }
+
+    /// Starts a daemon and waits until it answers.
+    #[track_caller]
+    pub fn start(options: &Options) -> Self {
+        Self::try_start(options).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts a daemon and waits until it answers, or refuses: then what it said.
+    #[track_caller]
+    pub fn try_start(options: &Options) -> Result<Self, String> {
+        failure::require_root();
+        let dir = tempfile::Builder::new()
+            .prefix("observer-daemon-")
+            .tempdir()
+            .expect("a directory for the daemon");
+        // Who may talk to the daemon is for the socket's own mode to say.
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("open the daemon's directory to all");
+        let mut daemon = Self { dir: dir.keep(), child: None, options: options.clone() };
+        daemon.launch();
+        daemon.ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts it again after [`Daemon::kill`] and waits until it answers.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it was killed before");
+        self.launch();
+        self.wait_ready();
+    }
+
+    fn launch(&mut self) {
+        if let Some(text) = &self.options.config {
+            fs::write(self.dir.join("observer.toml"), text).expect("write the configuration");
+        }
+        let log = File::options().create(true).append(true).open(self.log()).expect("open the daemon's log");
+        let mut command = self.runner();
+        command.args(self.run_args()).stdin(Stdio::null());
+        command.envs(self.options.environment.iter().cloned());
+        command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
+        // SAFETY: one async-signal-safe call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
+    }
+
+    /// The product; with `OBSERVER_TEST_USER=service` as its service runs it: a user like any, with the unit's
+    /// capabilities and no others.
+    fn runner(&self) -> Command {
+        match std::env::var_os("OBSERVER_TEST_USER") {
+            None => Command::new(product()),
+            Some(user) => {
+                assert_eq!(user, "service", "OBSERVER_TEST_USER is not set, or service");
+                // It makes its socket and its state there.
+                std::os::unix::fs::chown(&self.dir, Some(SERVICE_UID), Some(SERVICE_UID))
+                    .expect("give the daemon its directory");
+                let mut command = Command::new("setpriv");
+                let id = SERVICE_UID.to_string();
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--no-new-privs"]);
+                for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+                    command.arg(format!("{set}=-all,{SERVICE_CAPABILITIES}"));
+                }
+                command.args(["--pdeathsig", "TERM"]).arg(product());
+                // `LimitMEMLOCK=` of the unit, which kernels before 5.11 count maps against. Newer ones don't care.
+                // SAFETY: one async-signal-safe call between fork and exec, which reads one struct.
+                unsafe {
+                    command.pre_exec(|| {
+                        let limit =
+                            libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+                        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+                        Ok(())
+                    });
+                }
+                command
+            }
+        }
+    }
+
+    fn run_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["run".into(), "--socket".into(), self.socket().into()];
+        args.extend(["--state-dir".into(), self.state_dir().into()]);
+        if self.options.config.is_some() {
+            args.extend(["--config".into(), self.dir.join("observer.toml").into()]);
+        }
+        if let Some(bytes) = self.options.ring_bytes {
+            args.extend(["--ring-bytes".into(), bytes.to_string().into()]);
+        }
+        let hooks = self.options.hooks.map(OsString::from);
+        if let Some(hooks) = hooks.or_else(|| std::env::var_os("OBSERVER_TEST_HOOKS")) {
+            args.extend(["--hooks".into(), hooks]);
+        }
+        args.extend(self.options.flags.iter().cloned());
+        args
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        if let Err(why) = self.ready() {
+            panic!("{why}");
+        }
+    }
+
+    /// Waits until it answers; what it said if it ended instead.
+    #[track_caller]
+    fn ready(&mut self) -> Result<(), String> {
+        let end = Instant::now() + READY;
+        loop {
+            if UnixStream::connect(self.socket()).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                return Err(format!("the daemon ended with {status}:\n{}", failure::last_lines(&self.log())));
+            }
+            assert!(
+                Instant::now() < end,
+                "no daemon within {READY:?}:\n{}",
+                failure::last_lines(&self.log())
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its configuration from the next start on.
+    pub fn configure(&mut self, config: &str) {
+        self.options.config = Some(config.to_owned());
+    }
+
+    /// Where its state is.
+    pub fn state_dir(&self) -> PathBuf {
+        self.options.state_dir.clone().unwrap_or_else(|| self.dir.join("state"))
+    }
+
+    /// Path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("observer.sock")
+    }
+
+    /// Its own directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it wrote to standard output and error.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Still running: neither ended nor crashed.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Stops it (SIGSTOP) or lets it go on (SIGCONT): a daemon that gets no CPU.
+    pub fn starve(&self, starved: bool) {
+        let signal = if starved { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: the child is ours and not reaped yet, so its pid is no stranger's.
+        let sent = unsafe { libc::kill(self.pid().cast_signed(), signal) };
+        assert_eq!(sent, 0, "signal the daemon");
+    }
+
+    /// SIGKILL, and its remains reaped.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kill the daemon");
+            child.wait().expect("reap the daemon");
+        }
+    }
+
+    /// SIGTERM; its exit code, or `None` where it had to be killed or died by a signal.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        terminate(&child);
+        let end = Instant::now() + GOING;
+        while Instant::now() < end {
+            if let Ok(Some(status)) = child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        None
+    }
+
+    /// A command line of the product, directed at this daemon.
+    pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = Command::new(product());
+        command.args(args).arg("--socket").arg(self.socket()).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's last words:\n{}", failure::last_lines(&self.log()));
+        }
+        self.stop();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn terminate(child: &Child) {
+    // SAFETY: the child is ours and not reaped yet, so its pid is no stranger's.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+}
+
+/// Statics are not dropped: the shared daemon ends here.
+extern "C" fn end_shared() {
+    let Some(daemon) = SHARED.get() else { return };
+    let Some(child) = &daemon.child else { return };
+    terminate(child);
+    let mut status = 0;
+    let end = Instant::now() + GOING;
+    // SAFETY: waits for a child of this process; `status` is valid.
+    while unsafe { libc::waitpid(child.id().cast_signed(), &raw mut status, libc::WNOHANG) } == 0 {
+        if Instant::now() > end {
+            // SAFETY: the child is ours and not reaped yet.
+            unsafe { libc::kill(child.id().cast_signed(), libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = fs::remove_dir_all(&daemon.dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SERVICE_CAPABILITIES;
+
+    #[test]
+    fn the_service_in_tests_has_the_capabilities_of_the_unit() {
+        let unit = include_str!("../../../packaging/observer.service");
+        for setting in ["AmbientCapabilities=", "CapabilityBoundingSet="] {
+            let names = unit.lines().find_map(|line| line.strip_prefix(setting)).expect("it is set");
+            let written = names.split(' ').map(|name| name.to_lowercase().replace("cap_", "+"));
+            assert_eq!(written.collect::<Vec<_>>().join(","), SERVICE_CAPABILITIES, "{setting}");
+        }
+    }
+}

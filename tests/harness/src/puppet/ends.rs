@@ -1,0 +1,54 @@
+//! Ends, and waiting for them.
+
+use super::{Args, Done, Then, check, number};
+
+/// Exits at once, all threads.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// `exit CODE`: exit_group(2).
+pub fn exit_as(args: Args<'_>) -> Then {
+    match number(args, 0) {
+        Ok(code) => exit(code),
+        Err(error) => Then::Say(Err(error)),
+    }
+}
+
+/// `die SIGNAL CORE`: this process kills itself; CORE 1 allows a core dump. Answers only where it survived.
+pub fn die(args: Args<'_>) -> Done {
+    let signal: i32 = number(args, 0)?;
+    let core: u64 = number(args, 1)?;
+    let limit = libc::rlimit { rlim_cur: core * (64 << 20), rlim_max: core * (64 << 20) };
+    // SAFETY: plain system calls; `limit` and `set` are valid.
+    unsafe {
+        check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit))?;
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        check(libc::kill(libc::getpid(), signal))?;
+    }
+    Ok(vec![])
+}
+
+/// `ignore SIGNAL`.
+pub fn ignore(args: Args<'_>) -> Done {
+    // SAFETY: sets a disposition that needs no handler.
+    unsafe { libc::signal(number(args, 0)?, libc::SIG_IGN) };
+    Ok(vec![])
+}
+
+/// `wait PID`: waits for a child of this process; answers si_code, si_status and wait4's status word.
+pub fn wait(args: Args<'_>) -> Done {
+    let waited = crate::wait::reap(number(args, 0)?)?;
+    [waited.si_code, waited.si_status, waited.raw_status].into_iter().map(check).collect()
+}
+
+/// `becomes_subreaper`.
+pub fn becomes_subreaper() -> Done {
+    // SAFETY: prctl with integers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(|_| vec![])
+}

@@ -1,0 +1,196 @@
+//! `cargo xtask vm`: the tests against the kernel on Debian's kernels, each in a virtual machine of its own; and the
+//! tests of the systemd unit, in a machine or in a container.
+
+mod archive;
+mod guest;
+mod initramfs;
+mod kernels;
+mod machine;
+mod nspawn;
+mod record;
+mod report;
+mod results;
+mod systemd;
+mod ways;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use ways::Way;
+
+/// Where kernels are kept, instead of ~/.cache/observer-vm.
+const CACHE: &str = "OBSERVER_VM_CACHE";
+/// Oldest to newest, as the archive has them.
+const SERIES: &str = "5.10,6.1,6.12,7";
+
+/// Run the real-kernel tests on other kernels, in emulated machines (no root, no KVM needed).
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Kernel series, the newest of each as Debian ships it.
+    #[arg(long, value_delimiter = ',', default_value = SERIES, value_parser = kernels::series)]
+    kernel: Vec<String>,
+    /// Take kernels from the cache alone.
+    #[arg(long)]
+    offline: bool,
+    /// Only these ways of running the daemon.
+    #[arg(long, value_delimiter = ',', default_values_t = ways::ALL, value_enum)]
+    way: Vec<Way>,
+    /// Machines at a time; as many as there are processors unless given.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// The storms too: they take many minutes a kernel.
+    #[arg(long)]
+    storm: bool,
+    /// Write what came out to docs/kernels.md. Only for the whole: every kernel, no filter.
+    #[arg(long, conflicts_with_all = ["filter", "kernel", "way"])]
+    record: bool,
+    /// Only tests whose name contains one of these: `cargo xtask vm -- chdir`.
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// The checkout whose tests run.
+pub struct Checkout {
+    /// Its top directory.
+    pub root: PathBuf,
+    /// Cargo's target directory.
+    pub target: PathBuf,
+}
+
+/// Kernels on which the unit is tested under a real systemd, too.
+const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
+
+/// Runs everything except the storms, as `cargo xtask test` does; returns how many tests ran.
+pub fn whole(checkout: &Checkout, record: bool) -> Result<u64> {
+    let kernel = SERIES.split(',').map(str::to_owned).collect();
+    let (offline, storm) = (false, false);
+    let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
+    matrix(checkout, &Arguments { kernel, offline, way, jobs, storm, record, filter })
+}
+
+/// Boots the machines that `arguments` ask for, prints a table of the results, and returns how many tests ran. The kernel
+/// programs must have been built before. A test that fails is an error.
+pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<u64> {
+    require_x86_64()?;
+    let (cache, lock) = cache()?;
+    let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
+    let serves = arguments.way.contains(&Way::Service);
+    let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
+    drop(lock);
+    let guest = guest::build(checkout, arguments.storm)?;
+    let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments)?;
+    let runs = boot_all(checkout, &plans, arguments)?;
+    print!("{}", report::table(&runs, &arguments.filter));
+    if runs.iter().any(|run| !run.passed()) {
+        bail!("not everything passed; each failure stands above with the command that repeats it");
+    }
+    let ran: u64 = runs.iter().map(results::Run::tests).sum();
+    ensure!(ran > 0, "no test ran whose name contains any of {:?}", arguments.filter);
+    if arguments.record {
+        record::write(&checkout.root, &runs)?;
+    }
+    Ok(ran)
+}
+
+/// What each machine is to do.
+fn plans<'a>(
+    kernels: &'a [kernels::Kernel],
+    guest: &'a guest::Guest,
+    rootfs: Option<&'a systemd::Rootfs>,
+    arguments: &Arguments,
+) -> Result<Vec<machine::Plan<'a>>> {
+    let tests =
+        kernels.iter().map(|kernel| machine::Plan::new(kernel, guest, &arguments.way, &arguments.filter));
+    let mut plans = tests.collect::<Result<Vec<_>>>()?;
+    if let Some(rootfs) = rootfs {
+        let served = kernels.iter().filter(|kernel| SERVICE_SERIES.contains(&kernel.series.as_str()));
+        plans.extend(served.map(|kernel| machine::Plan::service(kernel, guest, rootfs, &arguments.filter)));
+    }
+    Ok(plans)
+}
+
+/// Boots every machine, some at a time; their runs in the order of the plans.
+fn boot_all(
+    checkout: &Checkout,
+    plans: &[machine::Plan<'_>],
+    arguments: &Arguments,
+) -> Result<Vec<results::Run>> {
+    let work = checkout.target.join("vm");
+    let next = AtomicUsize::new(0);
+    let boot = || {
+        let mut runs = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(plan) = plans.get(index) else { return anyhow::Ok(runs) };
+            let label = plan.label();
+            let run = machine::boot(&work, plan).with_context(|| format!("run kernel {label}"))?;
+            eprintln!("vm: {label}: {}", run.summary());
+            runs.push((index, run));
+        }
+    };
+    let jobs = match arguments.jobs {
+        Some(jobs) => jobs,
+        None => thread::available_parallelism().context("count the processors; give --jobs instead")?,
+    };
+    let mut runs = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.get().min(plans.len())).map(|_| scope.spawn(boot)).collect();
+        let mut runs = Vec::new();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => runs.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        anyhow::Ok(runs)
+    })?;
+    runs.sort_by_key(|(index, _)| *index);
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+/// Runs the tests of the systemd unit in a container on this machine; returns how many tests ran. The kernel programs must
+/// have been built before.
+pub fn container(checkout: &Checkout, offline: bool) -> Result<u64> {
+    require_x86_64()?;
+    let (cache, lock) = cache()?;
+    let rootfs = systemd::Rootfs::obtain(&cache, offline)?;
+    drop(lock);
+    let guest = guest::build(checkout, false)?;
+    let run = nspawn::boot(&checkout.target.join("vm/container"), &guest, &rootfs)?;
+    let runs = [run];
+    print!("{}", report::table(&runs, &[]));
+    ensure!(runs.iter().all(results::Run::passed), "not everything passed; what failed stands above");
+    Ok(runs.iter().map(results::Run::tests).sum())
+}
+
+/// Fails where this machine is no x86-64: the packages, kernels and test programs are.
+pub fn require_x86_64() -> Result<()> {
+    ensure!(
+        env::consts::ARCH == "x86_64",
+        "this is {}: tests on other kernels boot Debian's x86-64 kernels with programs linked here, which takes an x86-64 \
+         machine; `cargo xtask test FILTER` tests the kernel that runs",
+        env::consts::ARCH
+    );
+    Ok(())
+}
+
+/// The directory, and a lock on it: of two runs that find the same thing missing, one fetches it.
+fn cache() -> Result<(PathBuf, fs::File)> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = set(CACHE)
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("observer-vm")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/observer-vm")))
+        .with_context(|| format!("no HOME to keep kernels below: set {CACHE} to a directory"))?;
+    fs::create_dir_all(&path).with_context(|| format!("create {} (or set {CACHE})", path.display()))?;
+    let path = path.canonicalize().with_context(|| format!("look up {}", path.display()))?;
+    let file = path.join("lock");
+    let lock = fs::File::create(&file).with_context(|| format!("create {}", file.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("vm: another run fetches what is missing to {}: waiting for it", path.display());
+        lock.lock().with_context(|| format!("lock {}", file.display()))?;
+    }
+    Ok((path, lock))
+}

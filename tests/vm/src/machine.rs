@@ -1,0 +1,217 @@
+//! One boot of one kernel: qemu's emulator, two serial lines (the kernel's console and the results), a time limit.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::guest::{Guest, SERVICE, STORM, VERIFIER};
+use crate::initramfs::{self, HOME, Step};
+use crate::kernels::Kernel;
+use crate::results::{End, Ended, Run};
+use crate::systemd::{Rootfs, START_TESTS};
+use crate::ways::Way;
+use observer_harness::command;
+
+const QEMU: &str = "qemu-system-x86_64";
+/// Emulation is 6 to 24 times slower than the machine it runs on; limits are for what hangs.
+const DOCTOR_S: u32 = 240;
+const TESTS_S: u32 = 1200;
+const STORM_S: u32 = 7200;
+const BOOT_S: u32 = 180;
+/// Tests of the service that are for a machine of its own.
+const SERVICE_TESTS: [&str; 2] = ["unit::", "host::"];
+/// Left out unless a filter asks for it: a dozen lives of the daemon under load, of which nothing is the kernel's, and which
+/// take a third of the whole run in emulation.
+const LONG_TEST: &str = "crash::killed_at_any_moment";
+const POLL: Duration = Duration::from_millis(100);
+
+/// What a machine is to do.
+pub(crate) struct Plan<'a> {
+    kernel: &'a Kernel,
+    guest: &'a Guest,
+    steps: Vec<Step>,
+    /// With a real systemd; without, the least of a Linux.
+    rootfs: Option<&'a Rootfs>,
+}
+
+impl<'a> Plan<'a> {
+    /// For each way `observer doctor` where it is of interest, then the tests whose names contain any of `filter`, or
+    /// all.
+    pub(crate) fn new(kernel: &'a Kernel, guest: &'a Guest, ways: &[Way], filter: &[String]) -> Result<Self> {
+        let mut steps = Vec::new();
+        for way in ways {
+            if *way == Way::Own {
+                let command = ["/usr/bin/env", "NO_COLOR=1", &format!("{HOME}/observer"), "doctor"];
+                let command = command.map(str::to_owned).into();
+                steps.push(Step { name: "doctor".into(), limit_s: DOCTOR_S, command });
+            }
+            for test in guest.tests.iter().filter(|test| way.has(&test.name)) {
+                let mut command: Vec<String> = vec!["/usr/bin/env".into()];
+                command.extend(way.environment().iter().map(|&variable| variable.to_owned()));
+                command.push(initramfs::test_path(&test.name));
+                command.extend(["--test-threads=1".into(), "--color=never".into()]);
+                if test.name == VERIFIER {
+                    command.push("--nocapture".into());
+                }
+                if filter.is_empty() {
+                    command.extend(["--skip".into(), LONG_TEST.into()]);
+                }
+                command.extend(filter.iter().cloned());
+                let limit_s = if test.name == STORM { STORM_S } else { TESTS_S };
+                steps.push(Step { name: way.step(&test.name), limit_s, command });
+            }
+        }
+        Ok(Self { kernel, guest, steps, rootfs: None })
+    }
+
+    /// The unit's tests, under a real systemd.
+    pub(crate) fn service(
+        kernel: &'a Kernel,
+        guest: &'a Guest,
+        rootfs: &'a Rootfs,
+        filter: &[String],
+    ) -> Self {
+        let only = if filter.is_empty() { &SERVICE_TESTS.map(str::to_owned) } else { filter };
+        Self { kernel, guest, steps: vec![service_step(only)], rootfs: Some(rootfs) }
+    }
+
+    /// What tells its files and its column from those of other plans.
+    pub(crate) fn label(&self) -> String {
+        let system = if self.rootfs.is_some() { "-systemd" } else { "" };
+        format!("{}{system}", self.kernel.release)
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.steps.iter().fold(BOOT_S, |sum, step| sum + step.limit_s).into())
+    }
+}
+
+/// Tests of the unit, but for those of its refusals, whose names contain any of `only`.
+pub(crate) fn service_step(only: &[String]) -> Step {
+    let mut command: Vec<String> = vec![initramfs::test_path(SERVICE), "--test-threads=1".into()];
+    command.extend(["--color=never".into(), "--nocapture".into()]);
+    command.extend(only.iter().cloned());
+    Step { name: SERVICE.into(), limit_s: TESTS_S, command }
+}
+
+/// Boots it and waits for its end. What it said stays below `work`.
+pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
+    let directory = work.join(plan.label());
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    let files = Files::below(&directory);
+    let word = word()?;
+    match plan.rootfs {
+        None => initramfs::write(&files.initrd, plan.guest, &plan.steps, &word)?,
+        Some(rootfs) => rootfs.write(&files.initrd, plan.guest, &plan.steps, &word)?,
+    }
+    let mut command = qemu(plan.kernel, &files, plan.rootfs.is_some());
+    eprintln!("vm: {}: {}", plan.label(), command::line(&command));
+    let begin = Instant::now();
+    let log = File::create(&files.log).with_context(|| format!("create {}", files.log.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {QEMU} (cargo xtask setup installs it)"))?;
+    let mut end = wait(&mut child, begin + plan.limit())?;
+    let log = read(&files.log)?;
+    eprint!("{log}");
+    if let (End::Exit, Some(signal)) = (end, signal_in(&log)) {
+        end = End::Signal(signal);
+    }
+    let said = read(&files.results)?;
+    let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
+    // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
+    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &said, &read(&files.console)?, ended))
+}
+
+/// The signal that qemu says it was ended by: it catches some, and exits by itself then.
+fn signal_in(log: &str) -> Option<i32> {
+    let (_, rest) = log.split_once("terminating on signal ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+struct Files {
+    log: PathBuf,
+    initrd: PathBuf,
+    console: PathBuf,
+    results: PathBuf,
+}
+
+impl Files {
+    fn below(directory: &Path) -> Self {
+        Self {
+            log: directory.join("qemu.txt"),
+            initrd: directory.join("initrd.cpio"),
+            console: directory.join("console.txt"),
+            results: directory.join("results.txt"),
+        }
+    }
+}
+
+/// The emulator, even where there is a /dev/kvm: that one is there does not say that a kernel boots under it.
+fn qemu(kernel: &Kernel, files: &Files, systemd: bool) -> Command {
+    let memory = if systemd { "2048" } else { "1024" };
+    let more = if systemd { format!(" {START_TESTS}") } else { String::new() };
+    let serial = |path: &Path| format!("file:{}", path.display());
+    // However this program ends, the machine does not outlive it.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", QEMU])
+        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", memory])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .arg("-serial")
+        .arg(serial(&files.console))
+        .arg("-serial")
+        .arg(serial(&files.results))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&files.initrd)
+        .arg("-append")
+        .arg(format!("console=ttyS0 panic=-1 oops=panic quiet{more}"));
+    command
+}
+
+/// How it ended; one that takes too long is killed.
+pub(crate) fn wait(child: &mut Child, end: Instant) -> Result<End> {
+    loop {
+        if let Some(status) = child.try_wait().context("wait for the machine")? {
+            return Ok(status.signal().map_or(End::Exit, End::Signal));
+        }
+        if Instant::now() >= end {
+            child.kill().context("stop the machine")?;
+            child.wait().context("wait for the machine")?;
+            return Ok(End::Limit);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A word that nothing in the guest can have by chance.
+pub(crate) fn word() -> Result<String> {
+    let mut bytes = [0_u8; 12];
+    let mut random = File::open("/dev/urandom").context("open /dev/urandom")?;
+    std::io::Read::read_exact(&mut random, &mut bytes).context("read /dev/urandom")?;
+    Ok(bytes.iter().fold("@".to_owned(), |word, byte| format!("{word}{byte:02x}")))
+}
+
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_qemu_caught_is_read_from_its_words() {
+        let said = "qemu-system-x86_64: terminating on signal 15 from pid 4242 (kill)\n";
+        assert_eq!((signal_in(said), signal_in("")), (Some(15), None));
+    }
+}

@@ -1,0 +1,166 @@
+//! The table kernel × test target, and each failure with the command that repeats it.
+
+use crate::guest::{SERVICE, VERIFIER};
+use crate::results::{Run, Section};
+use crate::ways;
+
+const FIRST: &str = "tests";
+
+/// For a person: a table, then what failed.
+pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
+    let mut rows = vec![row(FIRST, runs, label)];
+    for name in names(runs) {
+        rows.push(row(&name, runs, |run| cell(run, &name)));
+    }
+    rows.push(row("kernel itself", runs, |run| {
+        if run.trouble.is_empty() { "quiet".into() } else { "TROUBLE".into() }
+    }));
+    rows.push(row("plan", runs, |run| if run.complete { "done".into() } else { "NOT DONE".into() }));
+    let mut text = aligned(&rows);
+    for run in runs.iter().filter(|run| !run.passed()) {
+        text.push_str(&failures(run, filter));
+    }
+    text
+}
+
+/// What a run's column is called.
+fn label(run: &Run) -> String {
+    let system = if run.systemd { " systemd" } else { "" };
+    format!("{}{system}", run.release.trim_end_matches("-cloud-amd64"))
+}
+
+/// Names of all steps that began on any kernel, in order.
+pub(crate) fn names<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for section in runs.into_iter().flat_map(|run| &run.sections) {
+        if !names.contains(&section.name) {
+            names.push(section.name.clone());
+        }
+    }
+    names
+}
+
+/// How a step went on a kernel.
+pub(crate) fn cell(run: &Run, name: &str) -> String {
+    let Some(section) = run.sections.iter().find(|section| section.name == name) else {
+        return if run.systemd == (name == SERVICE) { "not run".into() } else { String::new() };
+    };
+    match (section.counts, section.code) {
+        (Some(counts), Some(_)) if counts.failed > 0 => {
+            format!("{} passed, {} FAILED", counts.passed, counts.failed)
+        }
+        (Some(counts), Some(0)) if counts.ignored > 0 => {
+            format!("{} passed, {} ignored", counts.passed, counts.ignored)
+        }
+        (Some(counts), Some(0)) => format!("{} passed", counts.passed),
+        (None, Some(0)) if section.passed() => "ok".into(),
+        (None, Some(0)) => "NO RESULT".into(),
+        (_, Some(137)) => "KILLED: over its time".into(),
+        (_, Some(code)) => format!("FAILED: exit status {code}"),
+        (_, None) => "NO END".into(),
+    }
+}
+
+fn row(first: &str, runs: &[Run], cell: impl Fn(&Run) -> String) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(runs.iter().map(cell)).collect()
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column)));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn failures(run: &Run, filter: &[String]) -> String {
+    let mut text = String::new();
+    for section in run.sections.iter().filter(|section| !section.passed()) {
+        text.push_str(&format!("\n{}: {}: {}\n", run.release, section.name, cell(run, &section.name)));
+        text.push_str(&indented(&said(section)));
+        for name in &section.failed {
+            let way = ways::option(&section.name);
+            text.push_str(&format!("  to repeat: cargo xtask vm --kernel {}{way} -- {name}\n", run.series));
+        }
+        if section.failed.is_empty() {
+            text.push_str(&format!("  to repeat: {}\n", whole(run, filter)));
+        }
+    }
+    if !run.trouble.is_empty() {
+        text.push_str(&format!("\n{}: its console ({}):\n", run.release, run.ended.console.display()));
+        text.push_str(&indented(&run.trouble));
+    }
+    if !run.complete {
+        let why = run.ended.end.in_words();
+        text.push_str(&format!(
+            "\n{}: the machine: {why}; see {}\n  to repeat: {}\n",
+            run.release,
+            run.ended.console.display(),
+            whole(run, filter)
+        ));
+    }
+    text
+}
+
+/// What a failed step said: of tests, from the first failure's words on; where they stand before the list of failures,
+/// because nothing was captured, the end of it all.
+fn said(section: &Section) -> Vec<String> {
+    let captured =
+        |line: &&String| ![SERVICE, VERIFIER].contains(&section.name.as_str()) && *line == "failures:";
+    match section.output.iter().position(|line| captured(&line)) {
+        Some(begin) => section.output.iter().skip(begin).cloned().collect(),
+        None => section.tail().to_vec(),
+    }
+}
+
+fn whole(run: &Run, filter: &[String]) -> String {
+    let way = if run.systemd { " --way service" } else { "" };
+    let mut line = format!("cargo xtask vm --kernel {}{way}", run.series);
+    if !filter.is_empty() {
+        line.push_str(&format!(" -- {}", filter.join(" ")));
+    }
+    line
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  | {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::{PASSED, run};
+
+    #[test]
+    fn a_row_for_each_step_and_a_column_for_each_kernel() {
+        let text = table(&[run(PASSED, ""), run(PASSED, "")], &[]);
+        assert!(text.contains("\nkernel         3 passed, 1 ignored  3 passed, 1 ignored\n"), "{text}");
+        assert!(!text.contains("to repeat"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_says_how_to_repeat_it() {
+        let said = PASSED
+            .replace("test a::b ... ok", "failures:\n    a::b\n")
+            .replace("ok. 3 passed; 0 failed", "FAILED. 2 passed; 1 failed")
+            .replace("end kernel 0", "end kernel 101");
+        let text = table(&[run(&said, "")], &[]);
+        assert!(text.contains("2 passed, 1 FAILED"), "{text}");
+        assert!(text.contains("to repeat: cargo xtask vm --kernel 6.1 -- a::b\n"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_that_ended_early_says_where_its_console_is() {
+        let text = table(&[run("@w begin doctor\n", "[ 1.0] Kernel panic - not syncing\n")], &["cwd".into()]);
+        assert!(
+            text.contains("NO END") && text.contains("Kernel panic") && text.contains("console.txt"),
+            "{text}"
+        );
+        assert!(text.contains("to repeat: cargo xtask vm --kernel 6.1 -- cwd\n"), "{text}");
+    }
+}

@@ -1,0 +1,319 @@
+//! What a machine said, taken apart: one section for each step of the plan.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::kernels::Kernel;
+
+/// What the kernel's console says where the kernel itself is in trouble.
+const TROUBLE: [&str; 7] = [
+    "Kernel panic",
+    "Oops",
+    "BUG:",
+    "WARNING: CPU",
+    "general protection fault",
+    "detected stall",
+    "blocked for more than",
+];
+/// Lines kept of a console or of a step that failed.
+const TAIL_LINES: usize = 40;
+
+/// One kernel's run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Series as asked for.
+    pub(crate) series: String,
+    /// `uname -r`, as the guest said it; the package's where it said nothing.
+    pub(crate) release: String,
+    /// Under a real systemd, which only the unit's tests are.
+    pub(crate) systemd: bool,
+    /// `uname -v`, which names the distribution's own version.
+    pub(crate) version: String,
+    /// One for each step that began, in order.
+    pub(crate) sections: Vec<Section>,
+    /// Whether the guest came to the end of its plan.
+    pub(crate) complete: bool,
+    /// The console's lines from the first that speaks of trouble on.
+    pub(crate) trouble: Vec<String>,
+    /// How the machine ended.
+    pub(crate) ended: Ended,
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// In which way.
+    pub(crate) end: End,
+    /// From start to end.
+    pub(crate) took: Duration,
+    /// The file with the kernel's console.
+    pub(crate) console: PathBuf,
+}
+
+/// In which way a machine ended. No exit status counts: a kernel that panics ends qemu with 0, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself: switched off, restarted or panicked.
+    Exit,
+    /// qemu was ended by this signal, which nothing in the guest can send.
+    Signal(i32),
+    /// It was killed at its time limit.
+    Limit,
+}
+
+impl End {
+    /// Why the guest did not come to the end of its plan.
+    pub(crate) fn in_words(self) -> String {
+        match self {
+            Self::Exit => "ENDED before its plan (a panic, a restart, or its init failed)".into(),
+            Self::Signal(signal) => {
+                format!("KILLED from outside: signal {signal} ended qemu, which nothing in the guest can do")
+            }
+            Self::Limit => "NO END within its time".into(),
+        }
+    }
+}
+
+/// What one step said.
+#[derive(Debug, Default)]
+pub(crate) struct Section {
+    /// `doctor`, or a test target.
+    pub(crate) name: String,
+    /// Its exit status; `None`: it never ended.
+    pub(crate) code: Option<i32>,
+    /// Tests as libtest counted them; `None`: it gave no result.
+    pub(crate) counts: Option<Counts>,
+    /// Names of the tests that failed; of one that hung, the test that was running.
+    pub(crate) failed: Vec<String>,
+    /// Everything else that it said.
+    pub(crate) output: Vec<String>,
+}
+
+/// Tests as libtest counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
+}
+
+impl Run {
+    /// Takes apart what came over the two serial lines. `word` begins the guest's own lines.
+    pub(crate) fn read(
+        kernel: &Kernel,
+        systemd: bool,
+        word: &str,
+        said: &str,
+        console: &str,
+        ended: Ended,
+    ) -> Self {
+        let mut run = Self {
+            series: kernel.series.clone(),
+            release: kernel.release.clone(),
+            systemd,
+            version: String::new(),
+            sections: Vec::new(),
+            complete: false,
+            trouble: trouble(console),
+            ended,
+        };
+        for line in said.lines() {
+            match line.strip_prefix(word).map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
+            {
+                Some(("release", text)) => text.clone_into(&mut run.release),
+                Some(("version", text)) => text.clone_into(&mut run.version),
+                Some(("begin", name)) => {
+                    run.sections.push(Section { name: name.into(), ..Section::default() });
+                }
+                Some(("end", rest)) => {
+                    if let Some(section) = run.sections.last_mut() {
+                        section.code = rest.split(' ').nth(1).and_then(|code| code.parse().ok());
+                    }
+                }
+                Some(("done", _)) => run.complete = true,
+                Some(_) => {}
+                None => {
+                    if let Some(section) = run.sections.last_mut() {
+                        section.output.push(line.to_owned());
+                    }
+                }
+            }
+        }
+        for section in &mut run.sections {
+            section.conclude();
+        }
+        run
+    }
+
+    /// Everything ran, passed, and the kernel had no complaint.
+    pub(crate) fn passed(&self) -> bool {
+        self.complete && self.trouble.is_empty() && self.sections.iter().all(Section::passed)
+    }
+
+    /// How many tests passed or failed.
+    pub(crate) fn tests(&self) -> u64 {
+        self.sections
+            .iter()
+            .filter_map(|section| section.counts)
+            .map(|counts| counts.passed + counts.failed)
+            .sum()
+    }
+
+    /// In a line.
+    pub(crate) fn summary(&self) -> String {
+        let verdict = match self.trouble.first() {
+            _ if self.passed() => "passed".to_owned(),
+            Some(line) => format!("THE KERNEL IS IN TROUBLE: {line}"),
+            None if self.complete => "FAILED".to_owned(),
+            None => self.ended.end.in_words(),
+        };
+        format!("{verdict} ({} tests, {:.0} s)", self.tests(), self.ended.took.as_secs_f64())
+    }
+}
+
+impl Section {
+    /// Ended well; a test target with a result.
+    pub(crate) fn passed(&self) -> bool {
+        self.code == Some(0)
+            && (self.counts.is_some_and(|counts| counts.failed == 0) || self.name == "doctor")
+    }
+
+    /// The last lines that it said.
+    pub(crate) fn tail(&self) -> &[String] {
+        self.output.get(self.output.len().saturating_sub(TAIL_LINES)..).unwrap_or_default()
+    }
+
+    fn conclude(&mut self) {
+        self.counts = self.output.iter().rev().find_map(|line| Counts::of(line));
+        self.failed = match self.counts {
+            Some(_) => failures(&self.output),
+            None => running(&self.output).into_iter().collect(),
+        };
+    }
+}
+
+impl Counts {
+    /// From a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn of(line: &str) -> Option<Self> {
+        let result = line.strip_prefix("test result: ")?;
+        let words: Vec<_> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        let mut counts = Self::default();
+        for pair in words.windows(2) {
+            let [number, what] = pair else { continue };
+            let Ok(number) = number.parse() else { continue };
+            match *what {
+                "passed" => counts.passed = number,
+                "failed" => counts.failed = number,
+                "ignored" => counts.ignored = number,
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+}
+
+/// The names that libtest lists last, below `failures:`.
+fn failures(output: &[String]) -> Vec<String> {
+    let Some(begin) = output.iter().rposition(|line| line == "failures:") else { return Vec::new() };
+    output
+        .iter()
+        .skip(begin + 1)
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// The test that was running when there was no more.
+fn running(output: &[String]) -> Option<String> {
+    let begun = |line: &String| {
+        let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        Some(name.to_owned())
+    };
+    output.iter().rev().find_map(begun)
+}
+
+fn trouble(console: &str) -> Vec<String> {
+    console
+        .lines()
+        .skip_while(|line| !TROUBLE.iter().any(|word| line.contains(word)))
+        .take(TAIL_LINES)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A run of one kernel that said this.
+    pub(crate) fn run(said: &str, console: &str) -> Run {
+        let kernel = Kernel { series: "6.1".into(), release: "6.1.0".into(), image: PathBuf::new() };
+        let ended = Ended { end: End::Exit, took: Duration::from_secs(9), console: "console.txt".into() };
+        Run::read(&kernel, false, "@w", said, console, ended)
+    }
+
+    pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor\nfine\n@w end doctor 0 3.1\n\
+         @w begin kernel\ntest a::b ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n@w end kernel 0 9.0\n@w done\n";
+
+    #[test]
+    fn a_run_that_came_to_its_end_passes() {
+        let run = run(PASSED, "");
+        assert!(run.passed(), "{run:?}");
+        assert_eq!((run.release.as_str(), run.tests()), ("6.1.0-56", 3));
+    }
+
+    #[test]
+    fn what_does_not_end_well_fails() {
+        for (what, said) in [
+            ("a panic: the plan's end is missing", PASSED.replace("@w done\n", "")),
+            ("the word of another run", PASSED.replace("@w done", "@v done")),
+            ("a step that was killed", PASSED.replace("end kernel 0", "end kernel 137")),
+            ("a step that never ended", PASSED.replace("@w end kernel 0 9.0\n", "")),
+            ("a test target without a result", PASSED.replace("test result: ok.", "")),
+            ("a refusal by the product", PASSED.replace("end doctor 0", "end doctor 1")),
+            ("silence", String::new()),
+        ] {
+            assert!(!run(&said, "").passed(), "{what}");
+        }
+        for line in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "INFO: task observer:77 blocked for more than 120 seconds.",
+        ] {
+            let run = run(PASSED, &format!("fine\n[ 1.0] {line}\n more\n"));
+            assert!(!run.passed() && run.trouble.len() == 2, "{run:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_was_killed_from_outside_is_told_from_one_that_ended() {
+        let mut run = run(&PASSED.replace("@w done\n", ""), "");
+        assert!(run.summary().starts_with("ENDED before its plan"), "{}", run.summary());
+        run.ended.end = End::Signal(15);
+        assert!(run.summary().starts_with("KILLED from outside: signal 15"), "{}", run.summary());
+        run.ended.end = End::Limit;
+        assert!(run.summary().starts_with("NO END within its time"), "{}", run.summary());
+        assert!(!run.passed());
+    }
+
+    #[test]
+    fn failing_tests_are_named() {
+        let said = PASSED
+            .replace(
+                "test a::b ... ok",
+                "failures:\n\n---- a::b stdout ----\n    x\n\nfailures:\n    a::b\n    c\n",
+            )
+            .replace("ok. 3 passed; 0 failed", "FAILED. 1 passed; 2 failed")
+            .replace("end kernel 0", "end kernel 101");
+        let run = run(&said, "");
+        let names: Vec<_> = run.sections.iter().flat_map(|section| &section.failed).collect();
+        assert_eq!(names, ["a::b", "c"]);
+    }
+
+    #[test]
+    fn of_a_target_that_hung_the_running_test_is_named() {
+        let said = PASSED.replace("test a::b ... ok\ntest result", "test a ... ok\ntest b ... result");
+        let run = run(&said, "");
+        assert_eq!(run.sections.last().map(|section| section.failed.clone()), Some(vec!["b".to_owned()]));
+    }
+}

@@ -1,0 +1,119 @@
+//! Debian with a real systemd: made once, kept in the cache, booted as a machine or as a container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::archive;
+use crate::guest::{Guest, SERVICE};
+use crate::initramfs::{self, Step, copy, needed, put};
+use crate::kernels;
+use observer_harness::{command, failure};
+
+/// The oldest Debian that has a systemd as new as the unit asks for.
+const SUITE: &str = "bookworm";
+const PACKAGES: &str = "--include=systemd,systemd-sysv,dbus";
+/// What nobody reads in there.
+const LEFT_OUT: [&str; 6] = [
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+];
+const INIT: &str = include_str!("../guest-files/init-systemd.sh");
+const PLAN: &str = include_str!("../guest-files/plan.sh");
+const TESTS: &str = include_str!("../guest-files/observer-tests.service");
+/// Where [`TESTS`] stands.
+const TESTS_AT: &str = "etc/systemd/system/observer-tests.service";
+/// Has systemd start it, on the command line of a kernel or of the first process.
+pub(crate) const START_TESTS: &str = "systemd.wants=observer-tests.service";
+
+/// The root file system.
+pub(crate) struct Rootfs {
+    /// As a directory.
+    pub(crate) directory: PathBuf,
+    /// As a newc archive.
+    archive: PathBuf,
+}
+
+impl Rootfs {
+    /// Below `cache`; made where it is not there yet, by debootstrap, from the system's own archive.
+    pub(crate) fn obtain(cache: &Path, offline: bool) -> Result<Self> {
+        let home = cache.join("rootfs");
+        fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+        let rootfs = Self { directory: home.join(SUITE), archive: home.join(format!("{SUITE}.cpio")) };
+        if !rootfs.directory.exists() {
+            if offline {
+                bail!("no {} yet: run once without --offline", rootfs.directory.display());
+            }
+            if !failure::is_root() {
+                bail!("making {} takes root: run `cargo xtask vm` as root once", rootfs.directory.display());
+            }
+            kernels::check_room(&home)?;
+            in_one_step(&rootfs.directory, debootstrap)?;
+        }
+        if !rootfs.archive.exists() {
+            let leave_out = LEFT_OUT.map(Path::new);
+            in_one_step(&rootfs.archive, |file| initramfs::pack(&rootfs.directory, file, &leave_out))?;
+        }
+        Ok(rootfs)
+    }
+
+    /// Writes a machine's archive to `file`: this, and over it what is to be tested.
+    pub(crate) fn write(&self, file: &Path, guest: &Guest, steps: &[Step], word: &str) -> Result<()> {
+        let directory = tempfile::tempdir().context("make a directory for the guest's files")?;
+        let root = directory.path();
+        overlay(root, guest, steps, word)?;
+        initramfs::executable(root, "init", INIT)?;
+        fs::copy(&self.archive, file).with_context(|| format!("copy {}", self.archive.display()))?;
+        initramfs::append(root, file)
+    }
+}
+
+/// What is laid over the root file system: the product where its unit has it, its unit's files where the README's commands
+/// take them from, and what is to be run.
+pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], word: &str) -> Result<()> {
+    copy(&guest.observer, &root.join("usr/bin/observer"))?;
+    copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
+    copy(&guest.puppet, &root.join("vm/puppet"))?;
+    for file in ["observer.service", "observer.sysusers.conf"] {
+        copy(&guest.packaging.join(file), &root.join("vm/packaging").join(file))?;
+    }
+    for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
+        copy(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
+    }
+    put(root, "vm/word", &format!("{word}\n"))?;
+    put(root, "vm/plan", &initramfs::plan(steps)?)?;
+    put(root, "vm/plan.sh", PLAN)?;
+    put(root, TESTS_AT, TESTS)
+}
+
+/// Files of the overlay, as the container is to see them: paths from its root.
+pub(crate) const OVERLAY: [&str; 4] = ["usr/bin/observer", "usr/bin/busybox", "vm", TESTS_AT];
+
+fn debootstrap(directory: &Path) -> Result<()> {
+    eprintln!("vm: making a Debian {SUITE} with systemd (a minute)");
+    let address = archive::address()?;
+    // It mounts /proc and /sys in there. In a mount namespace of its own they are gone with it even if it is killed, and
+    // the next run can remove what is half done.
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "debootstrap", "--variant=minbase", PACKAGES, SUITE])
+        .arg(directory)
+        .arg(address);
+    command::quiet(&mut command)
+}
+
+/// Makes `path` under another name first: what is there under its own is whole.
+fn in_one_step(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let partial = path.with_extension("partial");
+    if partial.is_dir() {
+        fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
+    }
+    make(&partial)?;
+    fs::rename(&partial, path).with_context(|| format!("rename {}", partial.display()))
+}

@@ -1,0 +1,80 @@
+//! Ways in which the same tests run the daemon.
+
+use crate::guest::SERVICE;
+
+/// One way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// As root, with the hooks that it chooses itself
+    Own,
+    /// As root, told by exits of system calls
+    Tracepoints,
+    /// As the service does: a user like any, with CAP_BPF and CAP_PERFMON alone
+    Service,
+}
+
+/// Every way, in the order of the table.
+pub(crate) const ALL: [Way; 3] = [Way::Own, Way::Tracepoints, Way::Service];
+
+/// Between a test target's name and the way it ran, in the name of a step.
+const SEPARATOR: char = '+';
+
+impl Way {
+    /// As it is given on the command line; nothing for the usual one.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::Tracepoints => Some("tracepoints"),
+            Self::Service => Some("service"),
+        }
+    }
+
+    /// What the tests' harness is told.
+    pub(crate) const fn environment(self) -> &'static [&'static str] {
+        match self {
+            Self::Own => &[],
+            Self::Tracepoints => &["OBSERVER_TEST_HOOKS=tracepoints"],
+            Self::Service => &["OBSERVER_TEST_USER=service"],
+        }
+    }
+
+    /// Whether a test target says something else this way than the usual one.
+    pub(crate) fn has(self, target: &str) -> bool {
+        match self {
+            Self::Own => target != SERVICE,
+            Self::Tracepoints | Self::Service => ["kernel", "sessions", "hooks"].contains(&target),
+        }
+    }
+
+    /// Name of the step that runs a test target.
+    pub(crate) fn step(self, target: &str) -> String {
+        self.name().map_or_else(|| target.to_owned(), |name| format!("{target}{SEPARATOR}{name}"))
+    }
+}
+
+/// The option that has a step's way repeated; empty for the usual one.
+pub(crate) fn option(step: &str) -> String {
+    if step == SERVICE {
+        return " --way service".into();
+    }
+    step.split_once(SEPARATOR).map_or_else(String::new, |(_, way)| format!(" --way {way}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn a_step_names_the_option_that_repeats_it() {
+        for way in ALL {
+            let option = option(&way.step("kernel"));
+            match option.strip_prefix(" --way ") {
+                Some(name) => assert_eq!(Way::from_str(name, false), Ok(way)),
+                None => assert_eq!((option.as_str(), way), ("", Way::Own)),
+            }
+        }
+        assert_eq!(Way::value_variants(), ALL, "every way is in the table");
+    }
+}
