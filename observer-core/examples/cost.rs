@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use observer_core::Settings;
 use observer_core::input::{Block, Facts, RawPath, Row};
 use observer_core::process::{Comm, DirId, Tty};
 use observer_core::session::{HomeRule, Pattern, TtyRule};
-use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
 
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::ids::{BootTime, ProcessKey};
 use crate::limits::{ENDED_SESSIONS_MAX, STARTS_MAX};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{DirId, Process};
 use crate::primary::{ByAge, Root};
-use crate::process::{DirId, Process};
 use crate::session::{Home, Session, State};
 
 /// A session's row, and what it takes to keep it right.

@@ -2,37 +2,34 @@
 //!
 //! No I/O, no clock, no async, no logging: time is an argument, [`Core::handle`] never fails, anomalies are
 //! counted. The daemon, the tests and the fuzzers drive the same code.
+//!
+//! The folders are layers, and imports point downwards only: `model` ← `input` ← `processes` ← `sessions` ← `core`;
+//! `verify` checks the core from outside. `limits` stands below all of them.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-pub mod audit;
-pub mod change;
-pub mod check;
-pub mod decode;
-mod entry;
-mod events;
+mod core;
 mod homes;
-pub mod ids;
 pub mod input;
 pub mod limits;
-mod live;
-mod merge;
-mod passes;
+mod model;
 mod primary;
-pub mod process;
-mod reconcile;
-pub mod resume;
+mod processes;
+mod resume;
 mod rows;
 mod rules;
 pub mod session;
 mod sessions;
-pub mod table;
+mod verify;
 
-pub use change::{Change, Request, Sink};
-pub use ids::{BootTime, ProcessKey, Tgid};
+pub use crate::core::{Core, Counters, Settings};
 pub use input::Input;
-pub use process::Process;
+pub use input::decode::{DecodeError, decode};
+pub use model::change::{Change, Request, Sink};
+pub use model::ids::{BootTime, ProcessKey, Tgid};
+pub use model::process::Process;
+pub use model::{change, death, ids, process};
 pub use session::{Rule, Session};
-pub use table::Core;
+pub use verify::{audit, invariants};

@@ -1,5 +1,5 @@
 //! Every bound and delay of the core, in one place. docs/limits.md explains them to operators; where one bites, a
-//! field of [`Counters`](crate::table::Counters) says so.
+//! field of [`Counters`](crate::Counters) says so.
 
 /// Passes asked for because of hints, re-reads and reparenting happen at most once in this time, ns.
 pub const PASS_INTERVAL_NS: u64 = 50_000_000;

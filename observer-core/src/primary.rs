@@ -4,9 +4,9 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::entry::Entry;
-use crate::ids::{BootTime, ProcessKey, Tgid};
-use crate::live::Table;
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::processes::entry::Entry;
+use crate::processes::table::Table;
 use crate::session::Home;
 
 /// Processes in order of their start.

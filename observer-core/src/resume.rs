@@ -4,12 +4,12 @@
 
 use alloc::sync::Arc;
 
-use crate::change::{Change, Request};
-use crate::entry::Member;
 use crate::homes::Row;
-use crate::ids::{BootTime, ProcessKey};
+use crate::input::Known;
 use crate::limits::STARTS_MAX;
-use crate::process::{Directory, Process};
+use crate::model::change::{Change, Request};
+use crate::model::process::{Directory, Process};
+use crate::processes::entry::Member;
 use crate::rows::open;
 use crate::rules::{admits, admits_without_tty, home_len, namespace};
 use crate::session::{Home, Rule, State};
@@ -17,25 +17,6 @@ use crate::sessions::{Cause, Ctx, Sessions};
 
 /// A moment that was kept in milliseconds is this much earlier at most, ns.
 const GRAIN_NS: u64 = 1_000_000;
-
-/// A session as it was last known, of this boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known<'a> {
-    /// Its home.
-    pub home: &'a Home,
-    /// Its primary.
-    pub primary: ProcessKey,
-    /// Realtime minus boot time by which the primary's moments were told, ns.
-    pub wall_offset_ns: i64,
-    /// Its state; not [`State::Ended`].
-    pub state: State,
-    /// When that was entered; to the millisecond.
-    pub since: BootTime,
-    /// The primary had a terminal.
-    pub had_tty: bool,
-    /// Starts, oldest first; to the millisecond.
-    pub starts: &'a [BootTime],
-}
 
 impl Sessions {
     /// Takes over what is known of a session: all of it where its primary lives and a rule would have admitted that

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::NAME_MAX;
-use crate::process::{Bytes, Directory, Process};
+use crate::model::process::{Bytes, Directory, Process};
 use crate::session::{Home, HomeRule, Pattern, Rule, TtyRule};
 
 /// A rule that admits a process.

@@ -6,8 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::ids::{BootTime, ProcessKey};
-use crate::process::{Bytes, Death, DirId};
+use crate::model::death::Death;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Bytes, DirId};
 
 /// Something that a byte string can match: the edge compiles globs into this.
 pub trait Pattern: fmt::Debug + Send + Sync {

@@ -4,17 +4,18 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::change::{Request, Sink};
-use crate::entry::{Entry, Member};
+use crate::core::Core;
 use crate::homes::{Homes, Owner};
-use crate::ids::{BootTime, ProcessKey};
-use crate::live::Table;
-use crate::merge::Diff;
+use crate::model::change::{Request, Sink};
+use crate::model::death::Death;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::Process;
 use crate::primary::{Place, age, is_member, place};
-use crate::process::{Death, Process};
+use crate::processes::entry::{Entry, Member};
+use crate::processes::fields::Diff;
+use crate::processes::table::Table;
 use crate::rules::{admissions, admits, home_len, namespace, whole};
 use crate::session::{Home, Rule, Session};
-use crate::table::Core;
 
 /// What sessions need of the rest of the core while one input is handled.
 pub(crate) struct Ctx<'a> {

@@ -2,8 +2,9 @@
 #![allow(clippy::indexing_slicing)]
 
 use observer_common::record;
-use observer_core::decode::{DecodeError, decode, join_path};
+use observer_core::input::join_path;
 use observer_core::input::{Block, RawPath};
+use observer_core::{DecodeError, decode};
 use observer_core::{Input, ProcessKey};
 use proptest::prelude::*;
 

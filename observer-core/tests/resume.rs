@@ -2,7 +2,7 @@
 
 mod support;
 
-use observer_core::resume::Known;
+use observer_core::input::Known;
 use observer_core::session::{State, TtyRule};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};

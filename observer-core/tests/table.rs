@@ -5,8 +5,9 @@ mod support;
 
 use observer_common::record::hint;
 use observer_core::audit::Audit;
+use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, Facts, RawPath, Row};
-use observer_core::process::{ArgvSource, DeathKind};
+use observer_core::process::ArgvSource;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 use support::{Proc, World, components, shell};
 
@@ -18,7 +19,7 @@ fn world() -> (World, Proc) {
 
 /// The last certificate that was said.
 #[derive(Default)]
-struct Ends(Vec<(ProcessKey, observer_core::process::Death)>);
+struct Ends(Vec<(ProcessKey, Death)>);
 
 impl Sink for Ends {
     fn change(&mut self, _at: BootTime, change: Change<'_>) {
@@ -29,7 +30,7 @@ impl Sink for Ends {
     fn request(&mut self, _request: Request<'_>) {}
 }
 
-fn ends(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, observer_core::process::Death)> {
+fn ends(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
     let mut ends = Ends::default();
     core.handle(input, &mut ends);
     ends.0

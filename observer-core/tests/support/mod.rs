@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use observer_core::Settings;
 use observer_core::input::{Block, Facts, RawPath, Row};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::session::{EndReason, Home, HomeRule, Pattern, State, TtyRule};
-use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
 
 /// `*` at the end matches the rest without a slash; `**` matches everything.
@@ -241,7 +241,7 @@ impl World {
     pub fn feed(&mut self, input: Input<'_>) {
         self.core.handle(input, &mut self.said);
         assert_eq!(self.said.faults, Vec::<String>::new());
-        assert_eq!(observer_core::check::check(&self.core), Ok(()));
+        assert_eq!(observer_core::invariants::check(&self.core), Ok(()));
     }
 
     /// What was said of sessions since the last call.

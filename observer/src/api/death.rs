@@ -1,7 +1,7 @@
 //! Deaths as JSON: one shape, whatever is known.
 
 use observer_core::BootTime;
-use observer_core::process::{Death, DeathKind};
+use observer_core::death::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
 use crate::text::bytes::Text;

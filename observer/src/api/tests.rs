@@ -1,8 +1,8 @@
 //! The contract's objects, whole, from a map that was fed by hand.
 
+use observer_core::Settings;
 use observer_core::input::{Block, Facts, RawPath, Row};
 use observer_core::process::{Comm, DirId, Tty, Uids};
-use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 use serde_json::{Value, json};
 

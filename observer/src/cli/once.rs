@@ -5,8 +5,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use observer_core::Settings;
 use observer_core::audit::{Audit, Report};
-use observer_core::table::Settings;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::{Exit, Failure};

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use observer_core::process::Death;
-use observer_core::resume::Known;
+use observer_core::death::Death;
+use observer_core::input::Known;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use observer_core::Core;
+use observer_core::Settings;
 use observer_core::session::State;
-use observer_core::table::Settings;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use observer_common::limits::{ARGV_MAX, ENV_MAX};
-use observer_core::decode::decode;
+use observer_core::decode;
 use observer_core::input::Block;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 

@@ -10,7 +10,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData};
 use observer_common::control;
 use observer_common::record::KIND_COUNT;
-use observer_core::decode::decode;
+use observer_core::decode;
 use observer_core::{Input, Tgid};
 
 mod attach;

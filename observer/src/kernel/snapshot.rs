@@ -1,7 +1,7 @@
 //! One pass of the task iterator, kept until the records that it overtook have been heard.
 
 use anyhow::Result;
-use observer_core::decode::decode;
+use observer_core::decode;
 use observer_core::{BootTime, Input};
 
 use super::pass::Passes;

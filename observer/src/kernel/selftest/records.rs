@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use observer_common::record::hint;
-use observer_core::decode::join_path;
 use observer_core::input::Facts;
+use observer_core::input::join_path;
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use observer_common::record::path_flag;
-use observer_core::decode::join_path;
+use observer_core::input::join_path;
 use observer_core::input::{Facts, Row};
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};

@@ -4,15 +4,16 @@ use alloc::boxed::Box;
 
 use observer_common::record::hint;
 
-use crate::change::{Change, Request, Sink};
-use crate::entry::Entry;
-use crate::ids::{BootTime, ProcessKey};
+use crate::core::Core;
 use crate::input::{Block, Facts};
 use crate::limits::EMBRYOS_MAX;
-use crate::live::Standing;
-use crate::merge::{Diff, Image, Merged};
-use crate::process::{Death, DeathKind};
-use crate::table::Core;
+use crate::model::change::{Change, Request, Sink};
+use crate::model::death::{Death, DeathKind};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::processes::entry::Entry;
+use crate::processes::fields::Diff;
+use crate::processes::merge::{Image, Merged};
+use crate::processes::table::Standing;
 
 impl Core {
     pub(crate) fn fork(

@@ -1,13 +1,13 @@
 //! When passes are asked for, what a pass in progress has shown, and the gap that it closes. Which processes it
-//! corrects is `reconcile`'s.
+//! corrects is `resync`'s.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::change::{Request, Sink};
-use crate::ids::{BootTime, ProcessKey};
 use crate::limits::{PASS_INTERVAL_NS, SUSPECTS_MAX};
-use crate::merge::Diff;
+use crate::model::change::{Request, Sink};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::processes::fields::Diff;
 
 /// A time in which records were lost, not healed yet.
 #[derive(Clone, Copy, Debug)]

@@ -5,18 +5,18 @@ use alloc::vec::Vec;
 
 use observer_common::record::hint;
 
-use crate::change::{Change, Sink};
-use crate::entry::Entry;
-use crate::ids::{BootTime, ProcessKey};
+use crate::core::Core;
+use crate::core::passes::Gap;
 use crate::input::Row;
 use crate::limits::{
     ABSENT_SETTLE_NS, DRIFT_SETTLE_NS, PASS_RETRY_NS, REPARENT_PASSES_MAX, TORN_REREADS_MAX,
 };
-use crate::live::Standing;
-use crate::merge::Diff;
-use crate::passes::Gap;
-use crate::process::{Death, DeathKind};
-use crate::table::Core;
+use crate::model::change::{Change, Sink};
+use crate::model::death::{Death, DeathKind};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::processes::entry::Entry;
+use crate::processes::fields::Diff;
+use crate::processes::table::Standing;
 
 impl Core {
     pub(crate) fn hint(&mut self, at: BootTime, bits: u64, sink: &mut dyn Sink) {

@@ -1,14 +1,13 @@
 //! Bytes to inputs. Hostile until decoded: an unknown kind, a short or long record is an error, never a panic.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use observer_common::limits;
 use observer_common::record::{self, path_flag};
 
-use crate::ids::{BootTime, ProcessKey};
 use crate::input::{Block, Facts, Input, RawPath, Row};
-use crate::process::{Bytes, Comm, DirId, Tty, Uids};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Comm, DirId, Tty, Uids};
 
 /// Why a record is no input. Count it and go on: one bad record says nothing about the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,47 +79,6 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
         record::KIND_ROW => row(&header, cursor),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
-}
-
-/// The absolute path of `raw`, root first; `None` where it is torn or incomplete. No components at all are `/`.
-///
-/// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
-pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
-    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
-        return None;
-    }
-    if raw.components.is_empty() {
-        return Some(Bytes::from(b"/".as_slice()));
-    }
-    let mut rest = raw.components.strip_suffix(b"\0")?;
-    let mut path = Vec::with_capacity(raw.components.len());
-    loop {
-        let at = rest.iter().rposition(|&byte| byte == 0);
-        let component = at.map_or(Some(rest), |at| rest.get(at + 1..))?;
-        if matches!(component, b"" | b"." | b"..") || component.contains(&b'/') {
-            return None;
-        }
-        path.push(b'/');
-        path.extend_from_slice(component);
-        match at {
-            Some(at) => rest = rest.get(..at)?,
-            None => return Some(Bytes::from(path)),
-        }
-    }
-}
-
-/// A path in `raw` equal to `path`, without building it: what spares a snapshot one allocation a row.
-pub(crate) fn path_is(raw: RawPath<'_>, path: &[u8]) -> bool {
-    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
-        return false;
-    }
-    if raw.components.is_empty() {
-        return path == b"/";
-    }
-    let Some(path) = path.strip_prefix(b"/") else { return false };
-    let Some(components) = raw.components.strip_suffix(b"\0") else { return false };
-    components.len() == path.len()
-        && components.rsplit(|&byte| byte == 0).eq(path.split(|&byte| byte == b'/'))
 }
 
 struct Head {

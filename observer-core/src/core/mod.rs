@@ -1,5 +1,9 @@
-//! The map and its one owner: what goes in, what can be asked. What each input does is in `events` and
-//! `reconcile`; sessions are `sessions`'.
+//! The map and its one owner: what goes in, what can be asked. What each input does is in `records` and
+//! `resync`; sessions are `sessions`'.
+
+mod passes;
+mod records;
+mod resync;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -7,14 +11,15 @@ use alloc::vec::Vec;
 
 use observer_common::record::hint;
 
-use crate::change::{Change, Sink};
-use crate::entry::Entry;
-use crate::ids::{BootTime, ProcessKey, Tgid};
+use crate::core::passes::Passes;
 use crate::input::Input;
-use crate::live::Table;
-use crate::merge::{Diff, Image};
-use crate::passes::Passes;
-use crate::process::Process;
+use crate::model::change::{Change, Sink};
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::process::Process;
+use crate::processes::entry::Entry;
+use crate::processes::fields::Diff;
+use crate::processes::merge::Image;
+use crate::processes::table::Table;
 use crate::session::{Rule, Session};
 use crate::sessions::Sessions;
 

@@ -1,13 +1,14 @@
 //! The live processes and the indexes over them, and the memory of the dead.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::entry::Entry;
-use crate::ids::{BootTime, ProcessKey, Tgid};
-use crate::limits::{HELPER_OF_MAX, LINEAGE_STEPS_MAX, TOMBSTONE_NS, TOMBSTONES_MAX};
+use crate::limits::{HELPER_OF_MAX, LINEAGE_STEPS_MAX};
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::processes::entry::Entry;
+use crate::processes::tombstones::Tombstones;
 use crate::session::Home;
 
 /// What is known of the process that an input names.
@@ -211,37 +212,4 @@ fn remember(homes: &mut Vec<Arc<Home>>, home: &Arc<Home>) -> bool {
     }
     homes.push(Arc::clone(home));
     full
-}
-
-/// Who is known to have ended, for a while.
-#[derive(Debug, Default)]
-struct Tombstones {
-    /// The youngest dead process of each tgid; an older one of the same tgid is dead as well.
-    started: BTreeMap<Tgid, BootTime>,
-    /// In order of burial.
-    queue: VecDeque<(BootTime, ProcessKey)>,
-    dropped: u64,
-}
-
-impl Tombstones {
-    fn covers(&self, key: ProcessKey) -> bool {
-        self.started.get(&key.tgid).is_some_and(|&start| key.start_boottime <= start)
-    }
-
-    fn add(&mut self, key: ProcessKey, at: BootTime) {
-        while let Some(&(buried, oldest)) = self.queue.front() {
-            let young = at.since(buried) < TOMBSTONE_NS;
-            if young && self.queue.len() < TOMBSTONES_MAX {
-                break;
-            }
-            self.dropped += u64::from(young);
-            self.queue.pop_front();
-            if self.started.get(&oldest.tgid) == Some(&oldest.start_boottime) {
-                self.started.remove(&oldest.tgid);
-            }
-        }
-        let start = self.started.entry(key.tgid).or_default();
-        *start = key.start_boottime.max(*start);
-        self.queue.push_back((at, key));
-    }
 }

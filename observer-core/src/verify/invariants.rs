@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use crate::ids::{ProcessKey, Tgid};
-use crate::live::older;
+use crate::core::Core;
+use crate::model::ids::{ProcessKey, Tgid};
 use crate::primary::{age, is_member, roots};
+use crate::processes::table::older;
 use crate::session::State;
-use crate::table::Core;
 
 /// An invariant that does not hold: which, and of what.
 #[derive(Clone, Debug, PartialEq, Eq)]

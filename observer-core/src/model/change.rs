@@ -1,7 +1,8 @@
 //! What the core says. A closed enum; applying every change to an empty map gives the map.
 
-use crate::ids::{BootTime, ProcessKey};
-use crate::process::{Death, Process};
+use crate::model::death::Death;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::Process;
 use crate::session::{Home, Session};
 
 /// A change of the map or of a session. Rows borrow from the core, as they are after the change.

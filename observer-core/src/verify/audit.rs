@@ -10,11 +10,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
-use crate::decode::join_path;
-use crate::ids::{BootTime, ProcessKey};
+use crate::core::Core;
 use crate::input::Row;
-use crate::process::{Bytes, DirId, Process};
-use crate::table::Core;
+use crate::input::join_path;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Bytes, DirId, Process};
 
 /// One value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +164,6 @@ fn path(value: Option<Bytes>) -> Value {
     value.map_or(Value::None, Value::Bytes)
 }
 
-fn tty(value: Option<crate::process::Tty>) -> Value {
+fn tty(value: Option<crate::model::process::Tty>) -> Value {
     value.map_or(Value::None, |tty| bytes(tty.shown().as_bytes()))
 }

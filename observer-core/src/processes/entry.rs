@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::ids::{BootTime, ProcessKey};
 use crate::input::Facts;
 use crate::limits::PROCESS_BYTES_MAX;
-use crate::merge::Diff;
-use crate::process::{Argv, Bytes, DirId, Directory, Env, Process};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Argv, Bytes, DirId, Directory, Env, Process};
+use crate::processes::fields::Diff;
 use crate::session::Home;
 
 /// When each group of fields was last read.

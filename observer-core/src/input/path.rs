@@ -1,0 +1,58 @@
+//! Paths as the kernel programs send them, and as the map holds them.
+
+use alloc::vec::Vec;
+
+use observer_common::record::path_flag;
+
+use crate::model::process::Bytes;
+
+/// A path as a record gives it: components from the leaf up, each followed by a NUL; see
+/// [`join_path`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawPath<'a> {
+    /// The components.
+    pub components: &'a [u8],
+    /// [`observer_common::record::path_flag`] bits.
+    pub flags: u32,
+}
+
+/// The absolute path of `raw`, root first; `None` where it is torn or incomplete. No components at all are `/`.
+///
+/// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
+pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
+    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
+        return None;
+    }
+    if raw.components.is_empty() {
+        return Some(Bytes::from(b"/".as_slice()));
+    }
+    let mut rest = raw.components.strip_suffix(b"\0")?;
+    let mut path = Vec::with_capacity(raw.components.len());
+    loop {
+        let at = rest.iter().rposition(|&byte| byte == 0);
+        let component = at.map_or(Some(rest), |at| rest.get(at + 1..))?;
+        if matches!(component, b"" | b"." | b"..") || component.contains(&b'/') {
+            return None;
+        }
+        path.push(b'/');
+        path.extend_from_slice(component);
+        match at {
+            Some(at) => rest = rest.get(..at)?,
+            None => return Some(Bytes::from(path)),
+        }
+    }
+}
+
+/// A path in `raw` equal to `path`, without building it: what spares a snapshot one allocation a row.
+pub(crate) fn path_is(raw: RawPath<'_>, path: &[u8]) -> bool {
+    if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
+        return false;
+    }
+    if raw.components.is_empty() {
+        return path == b"/";
+    }
+    let Some(path) = path.strip_prefix(b"/") else { return false };
+    let Some(components) = raw.components.strip_suffix(b"\0") else { return false };
+    components.len() == path.len()
+        && components.rsplit(|&byte| byte == 0).eq(path.split(|&byte| byte == b'/'))
+}

@@ -1,0 +1,86 @@
+//! Which fields of a process an input changed.
+
+use core::ops::{BitOr, BitOrAssign};
+
+/// Which fields an input changed. A set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Diff(u16);
+
+impl Diff {
+    /// Another program image.
+    pub const EXEC: Self = Self(1 << 0);
+    /// The directory's identity.
+    pub const CWD_ID: Self = Self(1 << 1);
+    /// The directory's path or what is known of it.
+    pub const CWD: Self = Self(1 << 2);
+    pub const COMM: Self = Self(1 << 3);
+    pub const UIDS: Self = Self(1 << 4);
+    pub const TTY: Self = Self(1 << 5);
+    /// sid, pgid.
+    pub const IDS: Self = Self(1 << 6);
+    pub const PARENT: Self = Self(1 << 7);
+    pub const CGROUP: Self = Self(1 << 8);
+    /// exe, argv, environment or exec time of the same image.
+    pub const IMAGE: Self = Self(1 << 9);
+    pub const FS_SHARED: Self = Self(1 << 10);
+    /// Not a field: what a pass found that no birth had announced.
+    pub const FOUND: Self = Self(1 << 11);
+    /// Not a field: what a pass found gone that no exit had announced.
+    pub const VANISHED: Self = Self(1 << 12);
+
+    /// Bits of a changed directory.
+    pub const MOVED: Self = Self(Self::CWD_ID.0 | Self::CWD.0);
+    /// Fields that have a record of their own on every kernel: a pass finds them different only if one was missed.
+    pub const RECORDED: Self = Self(
+        Self::EXEC.0
+            | Self::CWD_ID.0
+            | Self::COMM.0
+            | Self::UIDS.0
+            | Self::CGROUP.0
+            | Self::FOUND.0
+            | Self::VANISHED.0,
+    );
+    /// Fields whose records are throttled above half full.
+    pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP.0);
+
+    pub const fn none(self) -> bool {
+        self.0 == 0
+    }
+
+    pub const fn has(self, bits: Self) -> bool {
+        self.0 & bits.0 != 0
+    }
+
+    pub const fn only(self, bits: Self) -> Self {
+        Self(self.0 & bits.0)
+    }
+
+    pub const fn without(self, bits: Self) -> Self {
+        Self(self.0 & !bits.0)
+    }
+
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub fn when(self, changed: bool) -> Self {
+        if changed { self } else { Self(0) }
+    }
+}
+
+impl BitOr for Diff {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Diff {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}

@@ -1,0 +1,7 @@
+//! The map of live processes.
+
+pub(crate) mod entry;
+pub(crate) mod fields;
+pub(crate) mod merge;
+pub(crate) mod table;
+mod tombstones;
