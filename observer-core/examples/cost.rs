@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use observer_core::Settings;
-use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty};
 use observer_core::session::{HomeRule, Pattern, TtyRule};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
@@ -45,13 +45,18 @@ fn main() {
         let mut sink = Count(0);
         let parent = ProcessKey::new(10, 10);
         let cwd = DirId { ino: 7, dev: 8, mnt_id: 9 };
-        let facts =
-            Facts { cwd, mnt_ns: 1, tty, comm: Comm(*b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), ..Facts::default() };
+        let facts = ProcessFacts {
+            cwd,
+            mnt_ns: 1,
+            tty,
+            comm: Comm(*b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            ..ProcessFacts::default()
+        };
         let path = RawPath { components: b"work\0home\0", flags: 0 };
         core.handle(Input::PassBegin { at: BootTime(20), drops_total: 0 }, &mut sink);
         for tgid in 10..1010_u32 {
             let key = ProcessKey::new(tgid, tgid.into());
-            let row = Row {
+            let row = TaskRow {
                 at: BootTime(21),
                 key,
                 facts,
@@ -69,9 +74,9 @@ fn main() {
         for round in 0..rounds {
             let at = BootTime(10_000 + round * 500_000);
             let key = ProcessKey::new(2_000 + (round % 30_000) as u32, at.0);
-            let born = Facts { parent, ..facts };
+            let born = ProcessFacts { parent, ..facts };
             core.handle(Input::Fork { at, key, facts: born, creator: parent }, &mut sink);
-            let ran = Facts { exec_id: 1, comm: Comm(*b"true\0\0\0\0\0\0\0\0\0\0\0\0"), ..born };
+            let ran = ProcessFacts { exec_id: 1, comm: Comm(*b"true\0\0\0\0\0\0\0\0\0\0\0\0"), ..born };
             let argv = Block { bytes: b"/bin/true\0--help\0", truncated: false };
             let exe = RawPath { components: b"true\0bin\0usr\0", flags: 0 };
             let env = Block::default();

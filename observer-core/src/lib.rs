@@ -24,7 +24,7 @@ pub mod session;
 mod sessions;
 mod verify;
 
-pub use crate::core::{Core, Counters, Settings};
+pub use crate::core::{Core, CoreCounters, Settings};
 pub use input::Input;
 pub use input::decode::{DecodeError, decode};
 pub use model::change::{Change, Request, Sink};

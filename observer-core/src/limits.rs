@@ -1,5 +1,5 @@
 //! Every bound and delay of the core, in one place. docs/limits.md explains them to operators; where one bites, a
-//! field of [`Counters`](crate::Counters) says so.
+//! field of [`Counters`](crate::CoreCounters) says so.
 
 /// Passes asked for because of hints, re-reads and reparenting happen at most once in this time, ns.
 pub const PASS_INTERVAL_NS: u64 = 50_000_000;
@@ -26,7 +26,7 @@ pub const TOMBSTONE_NS: u64 = 10_000_000_000;
 pub const TOMBSTONES_MAX: usize = 65_536;
 
 /// User-mode helpers between birth and exec that are remembered.
-pub const EMBRYOS_MAX: usize = 256;
+pub const UNEXECED_HELPERS_MAX: usize = 256;
 
 /// Passes after which a process that still has a dead parent is left as it is (`Counters::parents_unresolved`).
 pub const REPARENT_PASSES_MAX: u8 = 64;

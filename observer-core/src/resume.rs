@@ -5,10 +5,10 @@
 use alloc::sync::Arc;
 
 use crate::homes::Row;
-use crate::input::Known;
+use crate::input::KnownSession;
 use crate::limits::STARTS_MAX;
 use crate::model::change::{Change, Request};
-use crate::model::process::{Directory, Process};
+use crate::model::process::{Process, WorkingDirectory};
 use crate::processes::entry::Member;
 use crate::rows::open;
 use crate::rules::{admits, admits_without_tty, home_len, namespace};
@@ -21,14 +21,14 @@ const GRAIN_NS: u64 = 1_000_000;
 impl Sessions {
     /// Takes over what is known of a session: all of it where its primary lives and a rule would have admitted that
     /// one to the home, else the starts; and when the primary began, by the clock as it was told.
-    pub(crate) fn resume(&mut self, ctx: &mut Ctx<'_>, known: &Known<'_>) {
+    pub(crate) fn resume(&mut self, ctx: &mut Ctx<'_>, known: &KnownSession<'_>) {
         let home = self.homes.intern(known.home.clone());
         let redated = redate(ctx, known);
         self.return_home(ctx, &home, known);
         self.remember(ctx, &home, known, redated);
     }
 
-    fn return_home(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &Known<'_>) {
+    fn return_home(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &KnownSession<'_>) {
         let Some(entry) = ctx.table.get(known.primary) else { return };
         let process = &entry.process;
         let row = self.homes.by_home.get(home).and_then(|state| state.row.as_ref());
@@ -50,7 +50,7 @@ impl Sessions {
     }
 
     /// The home's row is the known primary's, which need not be there.
-    fn adopt(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, rule: usize, known: &Known<'_>) {
+    fn adopt(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, rule: usize, known: &KnownSession<'_>) {
         let Some(entry) = ctx.table.get(known.primary) else { return };
         let process = &entry.process;
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
@@ -81,7 +81,7 @@ impl Sessions {
     }
 
     /// Starts; terminal and the moment of the state where the row is still of the same process.
-    fn remember(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &Known<'_>, redated: bool) {
+    fn remember(&mut self, ctx: &mut Ctx<'_>, home: &Arc<Home>, known: &KnownSession<'_>, redated: bool) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let Some(row) = state.row.as_mut().filter(|row| !row.is_ended()) else { return };
         let Some(entry) = ctx.table.get(row.session.primary) else { return };
@@ -106,7 +106,7 @@ impl Sessions {
 }
 
 /// The primary's moments are shown by the clock that they were told by. Whether that is another.
-fn redate(ctx: &mut Ctx<'_>, known: &Known<'_>) -> bool {
+fn redate(ctx: &mut Ctx<'_>, known: &KnownSession<'_>) -> bool {
     let Some(entry) = ctx.table.get_mut(known.primary) else { return false };
     let process = &mut entry.process;
     let redated = process.wall_offset_ns != known.wall_offset_ns;
@@ -125,7 +125,7 @@ fn member(ctx: &Ctx<'_>, home: &Arc<Home>, rule: usize, process: &Process) -> Me
 }
 
 /// Whether `cwd` lies in the home, which may be deleted.
-fn is_inside(ctx: &Ctx<'_>, rule: usize, known: &Known<'_>, cwd: &Directory) -> bool {
+fn is_inside(ctx: &Ctx<'_>, rule: usize, known: &KnownSession<'_>, cwd: &WorkingDirectory) -> bool {
     let path = cwd.path.as_deref().filter(|_| !cwd.unreachable);
     let prefix =
         path.zip(ctx.rules.get(rule)).and_then(|(path, rule)| path.get(..home_len(&rule.home, path)?));
@@ -133,7 +133,7 @@ fn is_inside(ctx: &Ctx<'_>, rule: usize, known: &Known<'_>, cwd: &Directory) -> 
 }
 
 /// The starts that were known, then those since.
-fn restore(row: &mut Row, known: &Known<'_>) {
+fn restore(row: &mut Row, known: &KnownSession<'_>) {
     let Some(&last) = known.starts.last() else { return };
     let starts = &mut row.session.starts;
     starts.retain(|start| start.since(last) > GRAIN_NS);
@@ -143,7 +143,7 @@ fn restore(row: &mut Row, known: &Known<'_>) {
 
 /// Whether `rule` admits `process` to the home, but for what it may have lost since it was admitted: its place and
 /// its terminal.
-fn fits(rule: &Rule, process: &Process, known: &Known<'_>) -> bool {
+fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
     let path = &known.home.path;
     let lost_tty = known.had_tty && process.tty.is_none();
     let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::NAME_MAX;
-use crate::model::process::{Bytes, Directory, Process};
+use crate::model::process::{Bytes, Process, WorkingDirectory};
 use crate::session::{Home, HomeRule, Pattern, Rule, TtyRule};
 
 /// A rule that admits a process.
@@ -76,7 +76,7 @@ pub(crate) fn home_len(rule: &HomeRule, path: &[u8]) -> Option<usize> {
 }
 
 /// A path that may name a new home: whole, and the directory is there.
-pub(crate) fn whole(cwd: &Directory) -> Option<&Bytes> {
+pub(crate) fn whole(cwd: &WorkingDirectory) -> Option<&Bytes> {
     if cwd.deleted || cwd.truncated || cwd.unreachable || cwd.leader_gone {
         return None;
     }

@@ -7,7 +7,7 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use observer_common::record::hint;
-use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{DirId, Uids};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, Process, ProcessKey};
@@ -101,13 +101,13 @@ enum What {
 struct Record {
     at: BootTime,
     key: ProcessKey,
-    facts: Facts,
+    facts: ProcessFacts,
     what: What,
 }
 
 struct Linux {
     tasks: BTreeMap<u32, Task>,
-    zombies: Vec<(ProcessKey, u32, Facts)>,
+    zombies: Vec<(ProcessKey, u32, ProcessFacts)>,
     /// Directory of each `fs_struct`.
     fs: Vec<usize>,
     paths: Vec<String>,
@@ -149,9 +149,9 @@ impl Linux {
         self.tasks.keys().copied().nth(by % self.tasks.len())
     }
 
-    fn facts(&self, task: &Task) -> Facts {
+    fn facts(&self, task: &Task) -> ProcessFacts {
         let dir = self.fs.get(task.fs).copied().unwrap_or_default();
-        Facts {
+        ProcessFacts {
             parent: task.parent,
             cwd: DirId { ino: 2 + dir as u64, dev: 8, mnt_id: 1 },
             mnt_ns: 1,
@@ -161,7 +161,7 @@ impl Linux {
             exec_id: task.exec_id,
             comm: comm(task.comm),
             fs_shared: self.tasks.values().filter(|other| other.fs == task.fs).count() > 1,
-            ..Facts::default()
+            ..ProcessFacts::default()
         }
     }
 
@@ -333,10 +333,10 @@ impl Linux {
         self.world.feed(Input::PassEnd { at, complete: true });
     }
 
-    fn row(&mut self, key: ProcessKey, facts: Facts, path: &str, name: &str, dead: Option<u32>) {
+    fn row(&mut self, key: ProcessKey, facts: ProcessFacts, path: &str, name: &str, dead: Option<u32>) {
         let at = self.world.tick_clock();
         let (raw, exe) = (components(path), [name.as_bytes(), b"\0bin\0"].concat());
-        self.world.feed(Input::PassRow(Row {
+        self.world.feed(Input::PassRow(TaskRow {
             at,
             key,
             facts,

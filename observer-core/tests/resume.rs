@@ -2,7 +2,7 @@
 
 mod support;
 
-use observer_core::input::Known;
+use observer_core::input::KnownSession;
 use observer_core::session::{State, TtyRule};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
@@ -25,7 +25,7 @@ fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session,
     world.pass(procs);
     for (session, had_tty) in sessions {
         let at = world.tick_clock();
-        let known = Known {
+        let known = KnownSession {
             home: &session.home,
             primary: session.primary,
             wall_offset_ns: TOLD_BY,

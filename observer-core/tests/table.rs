@@ -6,7 +6,7 @@ mod support;
 use observer_common::record::hint;
 use observer_core::audit::Audit;
 use observer_core::death::{Death, DeathKind};
-use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::ArgvSource;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 use support::{Proc, World, components, shell};
@@ -36,10 +36,10 @@ fn ends(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
     ends.0
 }
 
-fn row_of<'a>(at: BootTime, key: ProcessKey, facts: Facts, raw: &'a [u8]) -> Row<'a> {
+fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8]) -> TaskRow<'a> {
     let cwd_path = RawPath { components: raw, flags: 0 };
     let (exe, cgroup) = (RawPath { components: b"bash\0bin\0", flags: 0 }, RawPath::default());
-    Row { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, dead: None }
+    TaskRow { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, dead: None }
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn a_zombie_group_is_dead_with_its_exact_status() {
     let child = world.fork(&bash, 20);
     let at = world.tick_clock();
     world.feed(Input::PassBegin { at, drops_total: 0 });
-    let facts = Facts { no_mm: true, ..world.facts(&child) };
+    let facts = ProcessFacts { no_mm: true, ..world.facts(&child) };
     let at = world.tick_clock();
-    let row = Row { dead: Some(0x8b), ..row_of(at, child.key, facts, b"") };
+    let row = TaskRow { dead: Some(0x8b), ..row_of(at, child.key, facts, b"") };
     let said = ends(&mut world.core, Input::PassRow(row));
     let [(key, death)] = said.as_slice() else { panic!("one end: {said:?}") };
     assert_eq!((*key, death.at, death.raw_status), (child.key, at, Some(0x8b)));
@@ -268,7 +268,7 @@ fn a_user_mode_helper_is_a_row_from_its_exec_on() {
     let key = ProcessKey::new(30, at.0);
     let kthreadd = ProcessKey::new(2, 2);
     let mut helper = Proc { key, parent: kthreadd, ..bash };
-    let facts = Facts { no_mm: true, ..world.facts(&helper) };
+    let facts = ProcessFacts { no_mm: true, ..world.facts(&helper) };
     world.feed(Input::Fork { at, key, facts, creator: kthreadd });
     assert_eq!(world.core.process(Tgid(30)), None);
     world.exec(&mut helper, "modprobe");
@@ -378,7 +378,7 @@ fn a_process_about_to_end_keeps_its_last_directory() {
     for no_mm in [true, false] {
         let at = world.tick_clock();
         world.feed(Input::PassBegin { at, drops_total: 0 });
-        let facts = Facts { no_mm, cwd: Default::default(), mnt_ns: 0, ..world.facts(&bash) };
+        let facts = ProcessFacts { no_mm, cwd: Default::default(), mnt_ns: 0, ..world.facts(&bash) };
         let at = world.tick_clock();
         world.feed(Input::PassRow(row_of(at, bash.key, facts, b"")));
         let at = world.tick_clock();
@@ -405,7 +405,7 @@ fn the_dead_are_remembered_within_bounds() {
 fn an_audit_names_what_differs_and_touches_nothing() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
-    let facts = Facts { sid: 5, ..world.facts(&bash) };
+    let facts = ProcessFacts { sid: 5, ..world.facts(&bash) };
     let raw = components("/elsewhere");
     let began = world.tick_clock();
     let audit = |world: &World| {
@@ -423,6 +423,6 @@ fn an_audit_names_what_differs_and_touches_nothing() {
         (vec![ProcessKey::new(77, 3)], vec![child.key])
     );
     world.exit(&child, 0);
-    let again = audit(&world).again(&report);
+    let again = audit(&world).confirmed(&report);
     assert_eq!((again.surplus.len(), again.missing.len(), again.drift.len()), (0, 1, 2));
 }

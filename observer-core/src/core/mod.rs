@@ -1,11 +1,11 @@
-//! The map and its one owner: what goes in, what can be asked. What each input does is in `records` and
-//! `resync`; sessions are `sessions`'.
+//! The map and its one owner: which inputs change it, and what can be asked of it. `records` and `resync` say what
+//! each input does.
 
 mod passes;
 mod records;
 mod resync;
+mod suspects;
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -23,40 +23,41 @@ use crate::processes::table::Table;
 use crate::session::{Rule, Session};
 use crate::sessions::Sessions;
 
-/// Counters of what the core met. All since the start.
+/// What the core counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Gaps opened.
+pub struct CoreCounters {
+    /// Gaps that were opened.
     pub gaps: u64,
-    /// Healing passes that ended.
+    /// Complete passes that ended while a gap was open.
     pub resyncs: u64,
     /// Fields or processes that a pass found different with no loss to explain it.
     pub drift_total: u64,
-    /// Records for processes that the map does not hold.
+    /// Records of processes that the map does not hold.
     pub orphans: u64,
-    /// Exits of processes that had ended already: the second thread of a pair that died at once, or a death that a
-    /// pass had told first.
+    /// Exits of processes that had ended already: the second thread of a pair that left at once, or a death that a
+    /// pass had shown first.
     pub duplicate_exits: u64,
-    /// Dead processes forgotten before their time.
+    /// Dead processes that were forgotten before their time.
     pub tombstones_dropped: u64,
-    /// Differences counted as drift without waiting for their record.
+    /// Differences that counted as drift without waiting for their record.
     pub suspects_dropped: u64,
-    /// Homes of dead ancestors forgotten.
+    /// Homes of dead ancestors that were forgotten.
     pub helper_of_dropped: u64,
-    /// Processes left with a dead parent.
+    /// Processes that were left with a dead parent.
     pub parents_unresolved: u64,
-    /// Ended sessions forgotten.
+    /// Ended sessions that were forgotten.
     pub sessions_dropped: u64,
 }
 
-/// What the core is told once.
+/// The configuration of the core.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// Session rules, first match wins.
+    /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
     /// Names of the environment variables to keep.
     pub env: Vec<Vec<u8>>,
-    /// Inode number of the host's own mount namespace; 0 unknown: homes of all namespaces are then the host's.
+    /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
+    /// host's.
     pub host_mnt_ns: u32,
 }
 
@@ -64,19 +65,19 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Core {
     pub(crate) settings: Settings,
-    pub(crate) wall_offset_ns: i64,
-    /// The latest moment heard of.
+    wall_offset_ns: i64,
+    /// The latest timestamp of any input.
     pub(crate) now: BootTime,
     pub(crate) table: Table,
     pub(crate) sessions: Sessions,
-    pub(crate) passes: Passes,
-    pub(crate) counters: Counters,
-    /// User-mode helpers between birth and exec.
-    pub(crate) embryos: BTreeSet<ProcessKey>,
+    passes: Passes,
+    counters: CoreCounters,
+    /// User-mode helpers that were born and have not exec'd.
+    unexeced_helpers: BTreeSet<ProcessKey>,
 }
 
 impl Core {
-    /// An empty map; feed it a pass first.
+    /// Returns an empty map. The first complete pass fills it.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -85,143 +86,137 @@ impl Core {
             table: Table::default(),
             sessions: Sessions::default(),
             passes: Passes::default(),
-            counters: Counters::default(),
-            embryos: BTreeSet::new(),
+            counters: CoreCounters::default(),
+            unexeced_helpers: BTreeSet::new(),
         }
     }
 
-    /// Realtime minus boot time, ns, for processes first seen from here on.
+    /// Sets realtime minus boot time, ns, for the processes first seen from here on.
     pub fn set_wall_offset(&mut self, ns: i64) {
         self.wall_offset_ns = ns;
     }
 
-    /// Handles one input; says what follows from it through `sink`.
+    /// Applies one input and reports what follows from it to `sink`.
     pub fn handle(&mut self, input: Input<'_>, sink: &mut impl Sink) {
         let sink: &mut dyn Sink = sink;
+        // Time does not go back, whatever the order in which records arrive.
+        self.now = self.now.max(input.at());
         match input {
-            Input::Fork { at, key, facts, creator } => self.fork(at, key, &facts, creator, sink),
+            Input::Fork { at, key, facts, creator } => self.apply_fork(at, key, &facts, creator, sink),
             Input::Exec { at, key, facts, exe, filename, argv, env } => {
-                self.exec(at, key, &facts, &Image { exe, filename, argv, env }, sink);
+                self.apply_exec(at, key, &facts, &Image { exe, filename, argv, env }, sink);
             }
             Input::Exit { at, key, raw_status, by_leader: _, led_sid } => {
-                self.exit(at, key, raw_status, led_sid, sink);
+                self.apply_exit(at, key, raw_status, led_sid, sink);
             }
             Input::Cwd { at, key, cwd, mnt_ns, path, fs_shared } => {
                 if fs_shared {
-                    self.hint(at, hint::FS_SHARED, sink);
+                    self.apply_hint(hint::FS_SHARED, sink);
                 }
-                self.update(at, key, Diff::MOVED, sink, |entry| {
+                self.apply_fields(at, key, Diff::MOVED, sink, |entry| {
                     entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared)
                 });
             }
             Input::Comm { at, key, comm } => {
-                self.update(at, key, Diff::COMM, sink, |entry| entry.merge_comm(at, comm).into());
+                self.apply_fields(at, key, Diff::COMM, sink, |entry| entry.merge_comm(at, comm).into());
             }
             Input::Creds { at, key, uids } => {
-                self.update(at, key, Diff::UIDS, sink, |entry| entry.merge_uids(at, uids).into());
+                self.apply_fields(at, key, Diff::UIDS, sink, |entry| entry.merge_uids(at, uids).into());
             }
             Input::Ids { at, key, sid, pgid, tty } => {
-                self.update(at, key, Diff::IDS, sink, |entry| entry.merge_ids(at, sid, pgid, tty).into());
+                self.apply_fields(at, key, Diff::IDS, sink, |entry| {
+                    entry.merge_ids(at, sid, pgid, tty).into()
+                });
             }
             Input::Cgroup { at, key, cgroup_id, path } => {
-                self.update(at, key, Diff::CGROUP, sink, |entry| {
+                self.apply_fields(at, key, Diff::CGROUP, sink, |entry| {
                     entry.merge_cgroup_record(at, cgroup_id, path)
                 });
             }
-            Input::Hint { at, bits } => self.hint(at, bits, sink),
-            Input::Dropped { at, total } => self.dropped(at, total, sink),
-            Input::PassBegin { at, drops_total } => self.pass_begin(at, drops_total, sink),
-            Input::PassRow(row) => self.pass_row(&row, sink),
-            Input::PassEnd { at, complete } => self.pass_end(at, complete, sink),
+            Input::Hint { bits, .. } => self.apply_hint(bits, sink),
+            Input::Dropped { at, total } => self.apply_drops(at, total, sink),
+            Input::PassBegin { at, drops_total } => self.begin_pass(at, drops_total, sink),
+            Input::PassRow(row) => self.apply_row(&row, sink),
+            Input::PassEnd { at, complete } => self.end_pass(at, complete, sink),
             Input::Memory { at, key, exec_id, argv, env } => {
-                self.memory(at, key, exec_id, (argv, env), sink);
+                self.apply_memory(at, key, exec_id, (argv, env), sink);
             }
             Input::HomeOwner { at, path, uid } => {
-                self.hear(at);
                 self.sessions_ctx(at, sink, |sessions, ctx| sessions.owner_known(ctx, path, uid));
             }
             Input::Resume { at, known } => {
-                self.hear(at);
                 self.sessions_ctx(at, sink, |sessions, ctx| sessions.resume(ctx, &known));
             }
-            Input::Tick { at } => self.tick(at, sink),
+            Input::Tick { at } => self.apply_tick(at, sink),
         }
     }
 
-    /// When [`Input::Tick`] is next due. Other inputs do not stand in for it.
+    /// Returns when [`Input::Tick`] is next due. No other input replaces it.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         [self.passes.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Every live process, by tgid.
+    /// Returns every live process, in the order of tgids.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.table.iter().map(|entry| &entry.process)
     }
 
-    /// How many processes live.
+    /// Returns the number of live processes.
     pub fn process_count(&self) -> usize {
         self.table.len()
     }
 
-    /// The live process that has this tgid.
+    /// Returns the live process that has this tgid.
     pub fn process(&self, tgid: Tgid) -> Option<&Process> {
         self.table.by_tgid(tgid).map(|entry| &entry.process)
     }
 
-    /// The live process with this key.
+    /// Returns the live process that has this key.
     pub fn process_by_key(&self, key: ProcessKey) -> Option<&Process> {
         self.table.get(key).map(|entry| &entry.process)
     }
 
-    /// Every session row, by home; ended ones included, as far as they are kept. The process is the primary as
-    /// last known.
+    /// Returns every session in the order of homes, each with its primary as last known. Ended sessions are
+    /// included as far as they are kept.
     pub fn sessions(&self) -> impl Iterator<Item = (&Session, &Process)> {
         self.sessions.rows(&self.table)
     }
 
-    /// While true, the map may be wrong: no pass was complete yet, or events were lost and not healed yet.
+    /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has healed
+    /// that yet.
     pub fn in_gap(&self) -> bool {
         self.passes.gap.is_some() || !self.passes.first_done
     }
 
-    /// Counters.
-    pub fn counters(&self) -> Counters {
-        Counters {
+    /// Returns what the core counted since it was made.
+    pub fn counters(&self) -> CoreCounters {
+        CoreCounters {
             tombstones_dropped: self.table.tombstones_dropped(),
-            suspects_dropped: self.passes.suspects_dropped,
+            suspects_dropped: self.passes.suspects.dropped,
             helper_of_dropped: self.table.helper_of_dropped,
             sessions_dropped: self.sessions.homes.dropped,
             ..self.counters
         }
     }
 
-    /// Time does not go back, whatever order records come in.
-    pub(crate) fn hear(&mut self, at: BootTime) {
-        self.now = self.now.max(at);
-    }
-
-    /// Says what changed of a live process, and lets its sessions follow.
-    pub(crate) fn say(&mut self, at: BootTime, key: ProcessKey, diff: Diff, sink: &mut dyn Sink) {
+    /// Reports the changed fields of a live process, and lets its sessions follow.
+    fn report_fields(&mut self, at: BootTime, key: ProcessKey, diff: Diff, sink: &mut dyn Sink) {
         let Some(entry) = self.table.get(key).filter(|_| !diff.none()) else { return };
-        say_diff(at, entry, diff, sink);
+        report_diff(at, entry, diff, sink);
         self.sessions_ctx(at, sink, |sessions, ctx| sessions.changed(ctx, key, diff));
-    }
-
-    pub(crate) fn insert(&mut self, entry: Box<Entry>, lineage: Option<ProcessKey>) {
-        self.table.insert(entry, lineage);
     }
 }
 
-fn say_diff(at: BootTime, entry: &Entry, diff: Diff, sink: &mut dyn Sink) {
-    let row = &entry.process;
+fn report_diff(at: BootTime, entry: &Entry, diff: Diff, sink: &mut dyn Sink) {
+    let process = &entry.process;
     if diff.has(Diff::EXEC) {
-        sink.change(at, Change::ProcessExeced(row));
+        sink.change(at, Change::ProcessExeced(process));
         return;
     }
     if diff.has(Diff::MOVED) {
-        sink.change(at, Change::ProcessMoved(row));
+        sink.change(at, Change::ProcessMoved(process));
     }
     if !diff.without(Diff::MOVED).none() {
-        sink.change(at, Change::ProcessChanged(row));
+        sink.change(at, Change::ProcessChanged(process));
     }
 }

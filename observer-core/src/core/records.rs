@@ -1,12 +1,12 @@
-//! What births, execs, exits and the records of single fields do to the map.
+//! Applies births, execs, exits and the records of single fields to the map.
 
 use alloc::boxed::Box;
 
 use observer_common::record::hint;
 
 use crate::core::Core;
-use crate::input::{Block, Facts};
-use crate::limits::EMBRYOS_MAX;
+use crate::input::{Block, ProcessFacts};
+use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::death::{Death, DeathKind};
 use crate::model::ids::{BootTime, ProcessKey};
@@ -16,89 +16,93 @@ use crate::processes::merge::{Image, Merged};
 use crate::processes::table::Standing;
 
 impl Core {
-    pub(crate) fn fork(
+    /// A thread group was born.
+    pub(super) fn apply_fork(
         &mut self,
         at: BootTime,
         key: ProcessKey,
-        facts: &Facts,
+        facts: &ProcessFacts,
         creator: ProcessKey,
         sink: &mut dyn Sink,
     ) {
-        self.hear(at);
-        match self.standing(at, key, sink) {
-            Standing::Live => return self.late_birth(at, key, facts, creator, sink),
+        match self.identify(at, key, sink) {
+            Standing::Live => return self.apply_late_fork(at, key, facts, creator, sink),
             Standing::Dead => return,
             Standing::Unknown | Standing::Reused(_) => {}
         }
         if facts.no_mm {
-            if self.embryos.len() >= EMBRYOS_MAX {
-                self.embryos.pop_first();
+            if self.unexeced_helpers.len() >= UNEXECED_HELPERS_MAX {
+                self.unexeced_helpers.pop_first();
             }
-            self.embryos.insert(key);
+            self.unexeced_helpers.insert(key);
             return;
         }
         let mut entry = Box::new(Entry::new(at, key, facts, self.wall_offset_ns));
         entry.lineage_by_birth = true;
-        let reread = match self.table.get(creator) {
-            Some(creator) => entry.inherit(creator),
-            None => true,
+        let (lineage, reread) = match self.table.get(creator) {
+            Some(from) => (creator, entry.inherit(from)),
+            None => (facts.parent, true),
         };
-        let lineage = if self.table.get(creator).is_some() { creator } else { facts.parent };
-        self.insert(entry, Some(lineage));
-        self.dead_parent(at, facts.parent, sink);
+        self.table.insert(entry, Some(lineage));
+        self.await_reparenting(facts.parent, sink);
         if reread {
-            self.passes.want(self.now, 0, sink);
+            self.passes.request_soon(self.now, 0, sink);
         }
-        self.started(at, key, Some(creator), sink);
+        self.report_start(at, key, Some(creator), sink);
     }
 
-    /// The birth of a process that a row or an exec had told of before.
-    fn late_birth(
+    /// The birth record of a process that a pass or an exec record put into the map before.
+    fn apply_late_fork(
         &mut self,
         at: BootTime,
         key: ProcessKey,
-        facts: &Facts,
+        facts: &ProcessFacts,
         creator: ProcessKey,
         sink: &mut dyn Sink,
     ) {
-        self.passes.explained(key, Diff::FOUND);
         let Some(entry) = self.table.get_mut(key) else { return };
         let by_birth = core::mem::replace(&mut entry.lineage_by_birth, true);
         if !by_birth {
             self.relink(at, key, creator, sink);
         }
-        let told = self.table.get(creator).and_then(|creator| creator.told(facts.exec_id));
-        self.update(at, key, Diff::FOUND, sink, |entry| {
+        let image = self.table.get(creator).and_then(|creator| creator.exec_image(facts.exec_id));
+        self.apply_fields(at, key, Diff::FOUND, sink, |entry| {
             let mut merged = entry.merge_identities(at, facts);
-            if let Some(told) = told.filter(|_| entry.process.exec_id == facts.exec_id) {
-                merged.diff |= entry.inherit_told(told);
+            if let Some(image) = image.filter(|_| entry.process.exec_id == facts.exec_id) {
+                merged.diff |= entry.inherit_image(image);
             }
             merged
         });
     }
 
-    /// The nearest live ancestor by birth is another than was believed.
-    pub(crate) fn relink(&mut self, at: BootTime, key: ProcessKey, above: ProcessKey, sink: &mut dyn Sink) {
-        if self.table.set_lineage(key, above) {
-            self.say(at, key, Diff::PARENT, sink);
+    /// The nearest live ancestor by birth of `key` is `ancestor`, and not the one that was assumed.
+    pub(super) fn relink(
+        &mut self,
+        at: BootTime,
+        key: ProcessKey,
+        ancestor: ProcessKey,
+        sink: &mut dyn Sink,
+    ) {
+        if self.table.set_lineage(key, ancestor) {
+            self.report_fields(at, key, Diff::PARENT, sink);
             self.sessions_ctx(at, sink, |sessions, ctx| sessions.relinked(ctx, key));
         }
     }
 
-    pub(crate) fn exec(
+    /// A process replaced its program image. The exec of an unknown process puts it into the map.
+    pub(super) fn apply_exec(
         &mut self,
         at: BootTime,
         key: ProcessKey,
-        facts: &Facts,
+        facts: &ProcessFacts,
         image: &Image<'_>,
         sink: &mut dyn Sink,
     ) {
-        self.hear(at);
-        match self.standing(at, key, sink) {
+        match self.identify(at, key, sink) {
             Standing::Dead => return,
             Standing::Live => {
                 let keep = core::mem::take(&mut self.settings.env);
-                self.update(at, key, Diff::RECORDED, sink, |entry| {
+                self.apply_fields(at, key, Diff::RECORDED, sink, |entry| {
                     let mut merged = entry.merge_identities(at, facts);
                     merged.diff |= entry.merge_exec(at, facts.exec_id, image, &keep);
                     merged
@@ -108,25 +112,25 @@ impl Core {
             }
             Standing::Unknown | Standing::Reused(_) => {}
         }
-        let helper = self.embryos.remove(&key);
+        let helper = self.unexeced_helpers.remove(&key);
         let mut entry = Box::new(Entry::new(at, key, facts, self.wall_offset_ns));
-        // The exec itself is no second fact of the birth: the row starts with its image.
+        // The process starts with its image: its start and its exec are reported as one change.
         entry.process.exec_id = facts.exec_id.wrapping_sub(1);
         entry.stamps.exec = BootTime(0);
         entry.merge_exec(at, facts.exec_id, image, &self.settings.env);
-        self.insert(entry, Some(facts.parent));
-        self.dead_parent(at, facts.parent, sink);
+        self.table.insert(entry, Some(facts.parent));
+        self.await_reparenting(facts.parent, sink);
         if !helper {
             self.counters.orphans += 1;
         }
-        self.passes.want(self.now, 0, sink);
-        self.started(at, key, None, sink);
+        self.passes.request_soon(self.now, 0, sink);
+        self.report_start(at, key, None, sink);
     }
 
-    /// The last thread of a group left. The first exit of a process that is heard ends it; whatever says the same
-    /// of it later (another thread that died at once, a row, an absence) is counted and changes nothing: a death
-    /// that was said stays said.
-    pub(crate) fn exit(
+    /// The last thread of a group left. The first exit record of a process ends it. Whatever shows the same end
+    /// later (the record of a thread that left at once, a row of a pass, an absence) is counted and changes nothing:
+    /// a death that was reported is final.
+    pub(super) fn apply_exit(
         &mut self,
         at: BootTime,
         key: ProcessKey,
@@ -134,29 +138,28 @@ impl Core {
         led_sid: Option<u32>,
         sink: &mut dyn Sink,
     ) {
-        self.hear(at);
-        self.passes.explained(key, Diff::RECORDED);
-        match self.standing(at, key, sink) {
+        self.passes.suspects.explain(key, Diff::RECORDED);
+        match self.identify(at, key, sink) {
             Standing::Live => self.end(at, key, Death::from_status(raw_status, at), sink),
             Standing::Dead => {
                 self.counters.duplicate_exits += 1;
                 return;
             }
             Standing::Unknown | Standing::Reused(_) => {
-                if !self.embryos.remove(&key) {
+                if !self.unexeced_helpers.remove(&key) {
                     self.counters.orphans += 1;
                 }
-                self.table.bury(key, self.now);
+                self.table.add_tombstone(key, self.now);
             }
         }
         if led_sid.is_some() {
-            self.passes.want(self.now, hint::IDS, sink);
+            self.passes.request_soon(self.now, hint::IDS, sink);
         }
-        self.try_close(at, sink);
+        self.try_close_gap(at, sink);
     }
 
-    /// Ends a live process: the only way out of the map.
-    pub(crate) fn end(&mut self, at: BootTime, key: ProcessKey, death: Death, sink: &mut dyn Sink) {
+    /// Ends a live process. Nothing else removes a process from the map.
+    pub(super) fn end(&mut self, at: BootTime, key: ProcessKey, death: Death, sink: &mut dyn Sink) {
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now) else { return };
         sink.change(at, Change::ProcessEnded(&entry.process, death));
@@ -166,38 +169,39 @@ impl Core {
             }
         }
         let member = entry.member.take();
-        let row = &entry.process;
-        self.sessions_ctx(at, sink, |sessions, ctx| sessions.ended(ctx, row, member, death));
+        let process = &entry.process;
+        self.sessions_ctx(at, sink, |sessions, ctx| sessions.ended(ctx, process, member, death));
         if was_parent {
-            self.dead_parent(at, key, sink);
+            self.await_reparenting(key, sink);
         }
     }
 
-    /// Reparenting has no hook and happens after the parent's death: the children are read again until none of
-    /// them names it any more.
-    pub(crate) fn dead_parent(&mut self, _at: BootTime, parent: ProcessKey, sink: &mut dyn Sink) {
+    /// The kernel gives the children of a dead parent another one, and no hook shows it. So they are read again
+    /// until none of them has the dead parent any more.
+    pub(super) fn await_reparenting(&mut self, parent: ProcessKey, sink: &mut dyn Sink) {
         if self.table.is_dead(parent) && self.table.has_children(parent) {
             self.passes.dead_parents.entry(parent).or_insert(0);
-            self.passes.want(self.now, 0, sink);
+            self.passes.request_soon(self.now, 0, sink);
         }
     }
 
-    /// What is known of `key`. A younger process of the same tgid proves the older one gone, somewhere between its
-    /// last sign of life and this birth; its exit, if it still comes, is a duplicate.
-    pub(crate) fn standing(&mut self, at: BootTime, key: ProcessKey, sink: &mut dyn Sink) -> Standing {
+    /// Returns what is known of `key`. A younger process of the same tgid proves that the older one is gone. That
+    /// one ends here, unobserved, between its last sign of life and this birth; if its exit record still arrives, it
+    /// counts as a duplicate.
+    pub(super) fn identify(&mut self, at: BootTime, key: ProcessKey, sink: &mut dyn Sink) -> Standing {
         let standing = self.table.standing(key);
         if let Standing::Reused(older) = standing {
-            self.missed(older, Diff::VANISHED, sink);
-            let seen = self.table.get(older).map_or(older.start_boottime, |entry| entry.seen);
-            let to = key.start_boottime.max(seen);
-            let kind = DeathKind::Unobserved { from: seen, to };
+            self.note_missed_record(older, Diff::VANISHED);
+            let from = self.table.get(older).map_or(older.start_boottime, |entry| entry.last_seen);
+            let to = key.start_boottime.max(from);
+            let kind = DeathKind::Unobserved { from, to };
             self.end(at, older, Death { kind, raw_status: None, at: to }, sink);
         }
         standing
     }
 
-    /// A record of single fields: `merge` puts them into the row. `fields` are those that it explains.
-    pub(crate) fn update(
+    /// Applies a record: `merge` puts its values into the entry. `fields` are the differences that it explains.
+    pub(super) fn apply_fields(
         &mut self,
         at: BootTime,
         key: ProcessKey,
@@ -205,23 +209,22 @@ impl Core {
         sink: &mut dyn Sink,
         merge: impl FnOnce(&mut Entry) -> Merged,
     ) {
-        self.hear(at);
-        self.passes.explained(key, fields);
-        match self.standing(at, key, sink) {
+        self.passes.suspects.explain(key, fields);
+        match self.identify(at, key, sink) {
             Standing::Live => self.merge(at, key, sink, merge),
             Standing::Dead => {}
             Standing::Unknown | Standing::Reused(_) => {
-                if !self.embryos.contains(&key) {
+                if !self.unexeced_helpers.contains(&key) {
                     self.counters.orphans += 1;
-                    self.passes.not_kept(key);
-                    self.passes.want(self.now, 0, sink);
+                    self.passes.add_unapplied(key);
+                    self.passes.request_soon(self.now, 0, sink);
                 }
             }
         }
     }
 
-    /// Merges into a live row, keeps the indexes, says what changed.
-    pub(crate) fn merge(
+    /// Merges values into the entry of a live process, keeps the indexes, and reports what changed.
+    pub(super) fn merge(
         &mut self,
         at: BootTime,
         key: ProcessKey,
@@ -230,24 +233,24 @@ impl Core {
     ) {
         let began = self.passes.last_begin;
         let Some(entry) = self.table.get_mut(key) else { return };
-        entry.seen = entry.seen.max(at);
-        // Seen since the last pass began: that pass's missing it says nothing.
+        entry.last_seen = entry.last_seen.max(at);
+        // It was seen after the last pass began, so its absence from that pass means nothing.
         entry.absent &= at < began;
         let before = entry.process.parent;
         let merged = merge(entry);
         let parent = entry.process.parent;
         if before != parent {
             self.table.reparented(before, parent);
-            self.dead_parent(at, parent, sink);
+            self.await_reparenting(parent, sink);
         }
         if merged.reread {
-            self.passes.want(self.now, 0, sink);
+            self.passes.request_soon(self.now, 0, sink);
         }
-        self.say(at, key, merged.diff, sink);
+        self.report_fields(at, key, merged.diff, sink);
     }
 
-    /// Says that a process is in the map, and lets sessions follow.
-    pub(crate) fn started(
+    /// Reports that a process is in the map, and lets sessions follow.
+    pub(super) fn report_start(
         &mut self,
         at: BootTime,
         key: ProcessKey,
@@ -259,7 +262,8 @@ impl Core {
         self.sessions_ctx(at, sink, |sessions, ctx| sessions.started(ctx, key, creator));
     }
 
-    pub(crate) fn memory(
+    /// Applies argv and environment that the edge read from the memory of a process.
+    pub(super) fn apply_memory(
         &mut self,
         at: BootTime,
         key: ProcessKey,
@@ -267,7 +271,6 @@ impl Core {
         (argv, env): (Block<'_>, Block<'_>),
         sink: &mut dyn Sink,
     ) {
-        self.hear(at);
         if self.table.standing(key) != Standing::Live {
             return;
         }
@@ -276,12 +279,12 @@ impl Core {
         self.settings.env = keep;
     }
 
-    /// Asks for argv and environment of an image whose exec was not seen, once.
-    pub(crate) fn ask_memory(&mut self, key: ProcessKey, sink: &mut dyn Sink) {
+    /// Requests argv and environment of an image whose exec was not observed, once per image.
+    pub(super) fn request_memory(&mut self, key: ProcessKey, sink: &mut dyn Sink) {
         let Some(entry) = self.table.get_mut(key) else { return };
         let image = Some(entry.process.exec_id);
-        if entry.process.argv.is_none() && entry.memory_asked != image {
-            entry.memory_asked = image;
+        if entry.process.argv.is_none() && entry.memory_requested != image {
+            entry.memory_requested = image;
             sink.request(Request::Memory(key));
         }
     }

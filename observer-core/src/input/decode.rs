@@ -1,26 +1,28 @@
-//! Bytes to inputs. Hostile until decoded: an unknown kind, a short or long record is an error, never a panic.
+//! Decodes the bytes of a record into an [`Input`]. The bytes are not trusted: an unknown kind, a short record or a
+//! long one is an error, never a panic.
 
 use core::fmt;
 
 use observer_common::limits;
 use observer_common::record::{self, path_flag};
 
-use crate::input::{Block, Facts, Input, RawPath, Row};
+use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
-/// Why a record is no input. Count it and go on: one bad record says nothing about the next.
+/// Why a record cannot be decoded. The caller counts it and goes on, since the next record may be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Fewer bytes than the kind's body has.
+    /// The record has fewer bytes than the body of its kind.
     Short,
-    /// No such kind.
+    /// There is no such kind.
     UnknownKind(u32),
-    /// The header's `len` is not the number of bytes at hand.
+    /// `len` in the header is not the number of bytes given.
     Length,
-    /// The lengths of the sections do not add up to the tail.
+    /// The lengths of the sections do not add up to the length of the tail.
     Sections,
-    /// A value that the kernel programs never send: the thread group 0, a section beyond its bound.
+    /// The record holds a value that the kernel programs never send: the thread group 0, or a section longer than
+    /// its bound.
     Bounds,
 }
 
@@ -38,12 +40,12 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// One record of the ring, or one row of the iterator (layouts: [`observer_common::record`]), as an input that
-/// borrows from it.
+/// Decodes one record of the ring or one row of the task iterator into an input that borrows from `bytes`. The
+/// layouts are in [`observer_common::record`].
 ///
 /// # Errors
 ///
-/// [`DecodeError`], for whatever is not exactly one well-formed record.
+/// Returns a [`DecodeError`] for whatever is not exactly one well-formed record.
 pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
     let mut cursor = Cursor(bytes);
     let header = header(&mut cursor)?;
@@ -81,6 +83,7 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
     }
 }
 
+/// The header of a record, decoded.
 struct Head {
     kind: u32,
     len: u32,
@@ -88,7 +91,7 @@ struct Head {
     key: ProcessKey,
 }
 
-/// Reads from the front; each read is bounded by what is left.
+/// Reads from the front. Each read is bounded by the bytes that are left.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -139,7 +142,8 @@ fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {
     Ok(Uids { uid: cursor.u32()?, euid: cursor.u32()?, suid: cursor.u32()? })
 }
 
-/// Bytes behind the first NUL are whatever was there before: cleared, so that equal strings compare equal.
+/// Clears the bytes behind the first NUL, which are left over from earlier values, so that equal strings compare
+/// equal.
 fn padded(mut bytes: [u8; 16]) -> [u8; 16] {
     let mut ended = false;
     for byte in &mut bytes {
@@ -159,8 +163,8 @@ fn tty(dev: u32, name: [u8; limits::TTY_NAME_LEN]) -> Option<Tty> {
     (dev != 0).then(|| Tty { dev, name: padded(name) })
 }
 
-/// The facts, and their flags.
-fn facts(cursor: &mut Cursor<'_>) -> Result<(Facts, u32), DecodeError> {
+/// Decodes the facts. The second value is their flags.
+fn facts(cursor: &mut Cursor<'_>) -> Result<(ProcessFacts, u32), DecodeError> {
     let parent_start_boottime_ns = cursor.u64()?;
     let cwd = dir_id(cursor)?;
     let cgroup_id = cursor.u64()?;
@@ -173,7 +177,7 @@ fn facts(cursor: &mut Cursor<'_>) -> Result<(Facts, u32), DecodeError> {
     let exec_id = cursor.u32()?;
     let flags = cursor.u32()?;
     let tty = tty(tty_dev, cursor.array()?);
-    let facts = Facts {
+    let facts = ProcessFacts {
         parent: ProcessKey::new(ppid, parent_start_boottime_ns),
         cwd,
         mnt_ns,
@@ -271,7 +275,7 @@ fn cgroup<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let flags = cursor.u32()?;
     let path = cursor.section(path_len, limits::PATH_MAX)?;
     cursor.end()?;
-    // A path cut short is none: the core reads it again.
+    // A pass reads a path that was cut.
     let whole = flags & (path_flag::FAULT | path_flag::TRUNCATED) == 0 && path.starts_with(b"/");
     let path = if whole { path } else { &[] };
     Ok(Input::Cgroup { at: header.at, key: header.key, cgroup_id, path })
@@ -294,7 +298,7 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
     }
     cursor.end()?;
     let [cwd_path, exe, cgroup] = paths;
-    Ok(Input::PassRow(Row {
+    Ok(Input::PassRow(TaskRow {
         at: header.at,
         key: header.key,
         facts,

@@ -1,4 +1,4 @@
-//! What a record or a row of the iterator tells of one process.
+//! The values that records and rows of the task iterator hold of one process.
 
 use alloc::vec::Vec;
 
@@ -6,34 +6,34 @@ use crate::input::path::RawPath;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
-/// Facts common to births, execs and snapshot rows: [`observer_common::record::Facts`], decoded.
+/// The facts that births, execs and rows of a pass have in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Parent as the kernel has it.
+pub struct ProcessFacts {
+    /// The parent as the kernel has it.
     pub parent: ProcessKey,
-    /// Working directory's identity.
+    /// Identity of the working directory.
     pub cwd: DirId,
-    /// Mount namespace; 0 unknown.
+    /// Inode number of the mount namespace; 0 if unknown.
     pub mnt_ns: u32,
-    /// kernfs id of the v2 cgroup.
+    /// kernfs id of the v2 cgroup; 0 if unknown.
     pub cgroup_id: u64,
-    /// POSIX session.
+    /// The id of the POSIX session.
     pub sid: u32,
-    /// Process group.
+    /// The id of the process group.
     pub pgid: u32,
-    /// User ids.
+    /// The user ids.
     pub uids: Uids,
-    /// Controlling terminal.
+    /// The controlling terminal.
     pub tty: Option<Tty>,
     /// The kernel's `self_exec_id`.
     pub exec_id: u32,
-    /// comm of the leader.
+    /// The comm of the leader.
     pub comm: Comm,
     /// Other groups share the leader's `fs_struct`.
     pub fs_shared: bool,
-    /// The leader left before its threads.
+    /// The leader exited before its threads.
     pub leader_gone: bool,
-    /// No user memory map: a user-mode helper that has not exec'd.
+    /// It has no user memory map: it is a user-mode helper that has not exec'd.
     pub no_mm: bool,
     /// It has not exec'd since its birth.
     pub forked: bool,
@@ -42,21 +42,22 @@ pub struct Facts {
 /// An argv or environment block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// NUL-terminated strings as in memory.
+    /// NUL-terminated strings as they stand in memory.
     pub bytes: &'a [u8],
     /// The block is longer than `bytes`.
     pub truncated: bool,
 }
 
 impl<'a> Block<'a> {
-    /// The strings, without their NULs. A last one without a NUL was cut; it comes too.
+    /// Returns the strings without their NULs. A last string without a NUL was cut, and is included.
     pub fn strings(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes.strip_suffix(b"\0").unwrap_or(self.bytes);
         let none = self.bytes.is_empty();
         bytes.split(|&byte| byte == 0).filter(move |_| !none)
     }
 
-    /// Of an environment: the whole `NAME=value` strings whose name is one of `names`, in their order.
+    /// Returns those `NAME=value` strings of an environment whose name is one of `names`, in the order of the
+    /// block. A string that was cut is left out.
     pub fn select<'n>(&self, names: &'n [Vec<u8>]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let cut = !self.bytes.ends_with(b"\0");
         let last = self.bytes.rsplit(|&byte| byte == 0).next().map_or(0, <[u8]>::len);
@@ -69,23 +70,23 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A row of the task iterator.
+/// A row of the task iterator: one process as a pass shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// When the row was read.
+pub struct TaskRow<'a> {
+    /// The time before the row was read.
     pub at: BootTime,
-    /// Whose.
+    /// The process.
     pub key: ProcessKey,
-    /// Facts.
-    pub facts: Facts,
+    /// Its facts.
+    pub facts: ProcessFacts,
     /// Path of the working directory.
     pub cwd_path: RawPath<'a>,
     /// Path of `mm->exe_file`; empty if there is none.
     pub exe: RawPath<'a>,
     /// Path of the v2 cgroup.
     pub cgroup: RawPath<'a>,
-    /// Foreground process group of the terminal; 0 none.
+    /// Foreground process group of the terminal; 0 if there is none.
     pub tty_pgrp: u32,
-    /// Every thread has left; the wait status.
+    /// The wait status, where every thread has exited and the group waits to be reaped.
     pub dead: Option<u32>,
 }

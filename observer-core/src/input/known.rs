@@ -3,21 +3,21 @@
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::session::{Home, State};
 
-/// A session as it was last known, of this boot.
+/// A session of this boot as the journal last had it. Times are known to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known<'a> {
+pub struct KnownSession<'a> {
     /// Its home.
     pub home: &'a Home,
     /// Its primary.
     pub primary: ProcessKey,
-    /// Realtime minus boot time by which the primary's moments were told, ns.
+    /// Realtime minus boot time, ns, by which the primary's times were reported.
     pub wall_offset_ns: i64,
     /// Its state; not [`State::Ended`].
     pub state: State,
-    /// When that was entered; to the millisecond.
+    /// When it entered that state.
     pub since: BootTime,
     /// The primary had a terminal.
     pub had_tty: bool,
-    /// Starts, oldest first; to the millisecond.
+    /// Its starts, oldest first.
     pub starts: &'a [BootTime],
 }

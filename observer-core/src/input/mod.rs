@@ -1,189 +1,188 @@
-//! What the core receives. A closed enum; byte slices borrow from the ring or the iterator.
+//! What the core receives: a closed enum whose byte slices borrow from the ring or from the rows of a pass.
 
 pub(crate) mod decode;
 mod facts;
 mod known;
 mod path;
 
-pub use facts::{Block, Facts, Row};
-pub use known::Known;
+pub use facts::{Block, ProcessFacts, TaskRow};
+pub use known::KnownSession;
 pub(crate) use path::path_is;
 pub use path::{RawPath, join_path};
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
-/// What can happen. Timestamps are the kernel's, taken before the fields were read: per process and field the
-/// latest wins, whatever the order of arrival.
+/// One input of [`Core::handle`](crate::Core::handle). Timestamps of records and rows are the kernel's and were taken
+/// before the fields were read. For each process and field the latest timestamp wins, whatever the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
     /// A thread group was born.
     Fork {
-        /// When.
+        /// Time of the record.
         at: BootTime,
         /// The child.
         key: ProcessKey,
         /// The child's facts.
-        facts: Facts,
-        /// Who called fork: its path, exe and argv are the child's when their identities match.
+        facts: ProcessFacts,
+        /// The process that called fork. The child takes over its path, exe and argv where the identities match.
         creator: ProcessKey,
     },
-    /// A program image was replaced.
+    /// A process replaced its program image.
     Exec {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
-        /// Facts after it.
-        facts: Facts,
+        /// Its facts after the exec.
+        facts: ProcessFacts,
         /// Path of `mm->exe_file`.
         exe: RawPath<'a>,
-        /// Name given to exec.
+        /// The name given to exec.
         filename: &'a [u8],
-        /// Arguments.
+        /// The arguments.
         argv: Block<'a>,
-        /// Environment; empty for a process without a terminal.
+        /// The environment; empty for a process without a terminal.
         env: Block<'a>,
     },
-    /// The last thread of a group left.
+    /// The last thread of a group exited.
     Exit {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
-        /// Wait status.
+        /// The wait status.
         raw_status: u32,
         /// From the leader's own context: wins over a duplicate.
         by_leader: bool,
-        /// It led this POSIX session: the terminal of the whole sid goes with it.
+        /// The POSIX session that the process led, if it led one. All processes of that session lose the terminal.
         led_sid: Option<u32>,
     },
     /// The leader's directory was set.
     Cwd {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
         /// The directory.
         cwd: DirId,
-        /// Mount namespace; 0 unknown.
+        /// Inode number of the mount namespace; 0 if unknown.
         mnt_ns: u32,
-        /// Its path.
+        /// Path of the directory.
         path: RawPath<'a>,
-        /// Other groups share the `fs_struct`: theirs are to be read again.
+        /// Other groups share the `fs_struct`: their directories are to be read again.
         fs_shared: bool,
     },
     /// The leader's comm was set.
     Comm {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
         /// The new comm.
         comm: Comm,
     },
     /// The leader's user ids were set.
     Creds {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
-        /// User ids.
+        /// The new user ids.
         uids: Uids,
     },
-    /// sid, pgid or terminal were set.
+    /// The POSIX session, the process group or the terminal was set.
     Ids {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
-        /// POSIX session.
+        /// The id of the POSIX session.
         sid: u32,
-        /// Process group.
+        /// The id of the process group.
         pgid: u32,
-        /// Terminal.
+        /// The controlling terminal.
         tty: Option<Tty>,
     },
     /// The process was moved to another cgroup.
     Cgroup {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Whose.
+        /// The process.
         key: ProcessKey,
-        /// kernfs id.
+        /// kernfs id of the cgroup.
         cgroup_id: u64,
-        /// Path, root first, complete with its leading `/`.
+        /// Path of the cgroup from its root, with the leading `/`; empty where the record could not carry it.
         path: &'a [u8],
     },
-    /// Fields may have changed with no record of their own: the bits of [`observer_common::record::hint`].
+    /// Fields may have changed with no record of their own.
     Hint {
-        /// When.
+        /// Time of the record.
         at: BootTime,
-        /// Bits.
+        /// Bits of [`observer_common::record::hint`].
         bits: u64,
     },
-    /// Records were lost: the counters rose. `total` is the sum of all of them since the start.
+    /// The count of lost records was read.
     Dropped {
-        /// When this was noticed.
+        /// The time before it was read.
         at: BootTime,
-        /// Records lost since the start, all kinds.
+        /// Records of all kinds that were lost since the start.
         total: u64,
     },
     /// A pass of the task iterator begins; its rows follow.
     PassBegin {
-        /// Read before the iterator was opened.
+        /// The time before the iterator was opened.
         at: BootTime,
-        /// Records lost since the start, read at the same moment: a loss up to here is healed by this pass.
+        /// The count of lost records, read at the same time. The pass heals the losses up to here.
         drops_total: u64,
     },
     /// One process of the pass.
-    PassRow(Row<'a>),
-    /// The pass ended. `complete` is false if the iterator failed part-way: nothing may be concluded from an
-    /// absence then.
+    PassRow(TaskRow<'a>),
+    /// The pass ended.
     PassEnd {
-        /// Read after the last row.
+        /// The time after the last row was read.
         at: BootTime,
-        /// Every process was shown.
+        /// Every process was shown. Otherwise the iterator failed part-way, and an absence means nothing.
         complete: bool,
     },
-    /// argv and environment of a process that exec'd before the daemon did, from its memory.
+    /// argv and environment of a process that exec'd before the daemon did, read from its memory.
     Memory {
-        /// When.
+        /// The time of reading.
         at: BootTime,
-        /// Whose; verified after reading.
+        /// The process; the edge verified after reading that it still lived.
         key: ProcessKey,
-        /// The image that it was read from; ignored if the process has exec'd since.
+        /// The image that was read. The input is ignored if the process has exec'd since.
         exec_id: u32,
-        /// Arguments.
+        /// The arguments.
         argv: Block<'a>,
-        /// Environment; empty if not read.
+        /// The environment; empty if it was not read.
         env: Block<'a>,
     },
-    /// Answer to [`Request::HomeOwner`](crate::model::change::Request::HomeOwner).
+    /// The answer to [`Request::HomeOwner`](crate::Request::HomeOwner).
     HomeOwner {
-        /// When.
+        /// The time of reading.
         at: BootTime,
-        /// The home's path.
+        /// Path of the home.
         path: &'a [u8],
-        /// The directory's owner; `None` if it could not be read.
+        /// Owner of the directory; `None` if it could not be read.
         uid: Option<u32>,
     },
-    /// A session that was known before the daemon was started again; after a pass.
+    /// A session that was known before the daemon was started again. To be given after a pass.
     Resume {
-        /// When.
+        /// The present time.
         at: BootTime,
-        /// As it was last known.
-        known: Known<'a>,
+        /// The session as it was last known.
+        known: KnownSession<'a>,
     },
-    /// Time passed: deadlines up to `at` are due.
+    /// Time passed: the deadlines up to `at` are due.
     Tick {
-        /// Now.
+        /// The present time.
         at: BootTime,
     },
 }
 
 impl Input<'_> {
-    /// The process that the input is of, where it is of one.
+    /// Returns the process that the input is of, where it is of one.
     pub fn tgid(&self) -> Option<Tgid> {
         match self {
             Self::Fork { key, .. }
@@ -195,8 +194,31 @@ impl Input<'_> {
             | Self::Ids { key, .. }
             | Self::Cgroup { key, .. }
             | Self::Memory { key, .. }
-            | Self::PassRow(Row { key, .. }) => Some(key.tgid),
+            | Self::PassRow(TaskRow { key, .. }) => Some(key.tgid),
             _ => None,
+        }
+    }
+
+    /// Returns the time of the input.
+    pub fn at(&self) -> BootTime {
+        match *self {
+            Self::Fork { at, .. }
+            | Self::Exec { at, .. }
+            | Self::Exit { at, .. }
+            | Self::Cwd { at, .. }
+            | Self::Comm { at, .. }
+            | Self::Creds { at, .. }
+            | Self::Ids { at, .. }
+            | Self::Cgroup { at, .. }
+            | Self::Hint { at, .. }
+            | Self::Dropped { at, .. }
+            | Self::PassBegin { at, .. }
+            | Self::PassRow(TaskRow { at, .. })
+            | Self::PassEnd { at, .. }
+            | Self::Memory { at, .. }
+            | Self::HomeOwner { at, .. }
+            | Self::Resume { at, .. }
+            | Self::Tick { at } => at,
         }
     }
 }

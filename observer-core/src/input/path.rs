@@ -6,17 +6,17 @@ use observer_common::record::path_flag;
 
 use crate::model::process::Bytes;
 
-/// A path as a record gives it: components from the leaf up, each followed by a NUL; see
-/// [`join_path`].
+/// A path as a record holds it: the components from the leaf up, each followed by a NUL. [`join_path`] makes the
+/// path of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawPath<'a> {
     /// The components.
     pub components: &'a [u8],
-    /// [`observer_common::record::path_flag`] bits.
+    /// Bits of [`observer_common::record::path_flag`].
     pub flags: u32,
 }
 
-/// The absolute path of `raw`, root first; `None` where it is torn or incomplete. No components at all are `/`.
+/// Returns the absolute path of `raw`, or `None` where it is torn or incomplete. No components at all mean `/`.
 ///
 /// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
 pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
@@ -43,7 +43,7 @@ pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
     }
 }
 
-/// A path in `raw` equal to `path`, without building it: what spares a snapshot one allocation a row.
+/// Returns whether `raw` is `path`, without building the path. This saves one allocation for each row of a pass.
 pub(crate) fn path_is(raw: RawPath<'_>, path: &[u8]) -> bool {
     if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
         return false;

@@ -1,70 +1,71 @@
-//! What the core says. A closed enum; applying every change to an empty map gives the map.
+//! What the core reports: changes and requests, two closed enums. Applying every change to an empty map gives the
+//! map.
 
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
 use crate::session::{Home, Session};
 
-/// A change of the map or of a session. Rows borrow from the core, as they are after the change.
+/// A change of the map or of a session. Processes and sessions borrow from the core, as they are after the change.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// A process was born, or found by a snapshot.
+    /// A process was born, or a pass found it.
     ProcessStarted(&'a Process),
     /// It exec'd.
     ProcessExeced(&'a Process),
-    /// Its directory, or that directory's path, changed.
+    /// Its directory or the path of that directory changed.
     ProcessMoved(&'a Process),
-    /// Another field changed: comm, uids, sid, pgid, terminal, parent, cgroup, argv.
+    /// Another field changed: comm, uids, sid, pgid, terminal, parent, cgroup or argv.
     ProcessChanged(&'a Process),
-    /// It ended; the row is its last.
+    /// It ended. The process is as it was last known.
     ProcessEnded(&'a Process, Death),
-    /// A home has a primary that it had not, or has one again after it ended.
+    /// A home has a primary that had none, or has one again after its session ended.
     SessionStarted(&'a Session, &'a Process),
-    /// State, primary, roots, name or the primary's own fields changed.
+    /// The state, the primary, the number of roots, the name or a field of the primary changed.
     SessionChanged(&'a Session, &'a Process),
-    /// No root remains. The row and the primary are the last ones. `Session::death` is `None` if the primary
-    /// lives on as something else.
+    /// No root remains. Session and primary are as they were last known. `Session::death` is `None` if the primary
+    /// lives on as another program.
     SessionEnded(&'a Session, &'a Process),
-    /// Events are known to have been lost since `from`; until closed, `certain` is false everywhere.
+    /// Records were lost. Until the gap is closed, the map may be wrong.
     GapOpened {
-        /// No loss is known before.
+        /// No loss is known before this time.
         from: BootTime,
     },
-    /// The map was healed from a snapshot and is the kernel's again.
+    /// A pass healed the losses: the map agrees with the kernel again.
     GapClosed {
-        /// When it opened.
+        /// When the gap opened.
         from: BootTime,
         /// When the pass that healed it ended.
         to: BootTime,
-        /// Records lost in it.
+        /// Records that were lost in it.
         lost: u64,
-        /// Processes found, corrected or ended by the healing.
+        /// Processes that the healing found, corrected or ended.
         corrected: u64,
     },
 }
 
-/// What the core needs of the edge.
+/// What the core needs from the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// A pass of the task iterator, no sooner than `not_before`.
+    /// A pass of the task iterator.
     Pass {
-        /// Earliest moment.
+        /// The earliest time at which it may begin.
         not_before: BootTime,
-        /// The hint bits that the pass answers; clear them before it begins.
+        /// The hint bits that the pass answers. The edge clears them before it begins.
         hints: u64,
     },
-    /// argv (and environment, for one with a terminal) of a process from its memory.
+    /// argv of a process from its memory, and the environment too if it has a terminal.
     Memory(ProcessKey),
-    /// Who owns the directory of this home; answer with [`Input::HomeOwner`](crate::Input::HomeOwner).
+    /// The owner of the directory of this home; [`Input::HomeOwner`](crate::Input::HomeOwner) is the answer.
     HomeOwner(&'a Home),
-    /// Records of this process are (or are no longer) worth waking the reader for.
+    /// Whether records of this process are worth waking the reader of the ring for.
     Watch(ProcessKey, bool),
 }
 
-/// Receives what the core says while it handles one input.
+/// Receives what the core reports while it handles one input.
 pub trait Sink {
-    /// `change` took effect; `at` is the kernel's time of the cause.
+    /// `change` took effect. `at` is the kernel's time of its cause.
     fn change(&mut self, at: BootTime, change: Change<'_>);
-    /// The core wants this done; it does not wait for it.
+    /// The core requests this, and does not wait for it.
     fn request(&mut self, request: Request<'_>);
 }

@@ -5,40 +5,40 @@ use crate::model::ids::BootTime;
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeathKind {
-    /// By exit(2), with this code.
+    /// It called exit(2) or returned from main.
     Exited {
-        /// 0 to 255.
+        /// The exit code, 0 to 255.
         code: u8,
     },
-    /// By a signal.
+    /// A signal killed it.
     Signaled {
-        /// Its number.
+        /// Number of the signal.
         signal: u8,
-        /// A core was dumped (or would have been: the kernel's flag).
+        /// The kernel's flag for a core dump, which is set also where a limit kept the dump from being written.
         core_dumped: bool,
     },
-    /// Nobody saw it: somewhere between two readings of the kernel.
+    /// No record of the end was received: it fell between two readings of the kernel.
     Unobserved {
-        /// The last moment at which it was known to live.
+        /// The last moment at which the process was known to live.
         from: BootTime,
-        /// The first at which it was known to be gone.
+        /// The first moment at which it was known to be gone.
         to: BootTime,
     },
 }
 
-/// A death certificate, as far as the probes tell.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// How.
+    /// How it ended.
     pub kind: DeathKind,
-    /// What wait(2) would return; `None` where unobserved.
+    /// The status that wait(2) returns; `None` where the end was not observed.
     pub raw_status: Option<u32>,
-    /// When; for an unobserved death the end of the interval.
+    /// When it ended; for an unobserved death the end of the interval.
     pub at: BootTime,
 }
 
 impl Death {
-    /// The certificate of a wait status.
+    /// Returns the death that a wait status describes.
     pub fn from_status(raw_status: u32, at: BootTime) -> Self {
         let signal = (raw_status & 0x7f) as u8;
         let kind = if signal == 0 {

@@ -1,24 +1,24 @@
-//! Identifiers and time. Newtypes, so that what must not mix cannot.
+//! Identifiers and time, as newtypes that cannot be mixed up.
 
 use core::fmt;
 
-/// Boot time in ns (CLOCK_BOOTTIME: the domain of `start_boottime`; goes on during suspend).
+/// Boot time in ns: CLOCK_BOOTTIME, which goes on during suspend and in which `start_boottime` is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(pub u64);
 
 impl BootTime {
-    /// This moment plus `ns`, saturating.
+    /// Returns the time `ns` later, saturating.
     pub const fn after(self, ns: u64) -> Self {
         Self(self.0.saturating_add(ns))
     }
 
-    /// ns from `earlier` to this moment; 0 if `earlier` is later.
+    /// Returns the ns from `earlier` to this time; 0 if `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// A thread group's id in the initial pid namespace: what operators call PID.
+/// The id of a thread group in the initial pid namespace, which operators call PID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tgid(pub u32);
 
@@ -28,17 +28,17 @@ impl fmt::Display for Tgid {
     }
 }
 
-/// Identity of a process on one boot: a tgid alone is reused, this pair is not.
+/// The identity of a process on one boot. A tgid alone is reused; this pair is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessKey {
-    /// Thread group.
+    /// The id of its thread group.
     pub tgid: Tgid,
-    /// `start_boottime` of its leader, ns.
+    /// `start_boottime` of the leader.
     pub start_boottime: BootTime,
 }
 
 impl ProcessKey {
-    /// The key of `tgid` started at `start_boottime_ns`.
+    /// Returns the key of the process `tgid` that started at `start_boottime_ns`.
     pub const fn new(tgid: u32, start_boottime_ns: u64) -> Self {
         Self { tgid: Tgid(tgid), start_boottime: BootTime(start_boottime_ns) }
     }

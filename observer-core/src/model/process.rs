@@ -1,4 +1,4 @@
-//! One live process, as the kernel told it.
+//! One live process as the kernel shows it.
 
 use alloc::sync::Arc;
 
@@ -6,15 +6,15 @@ pub use observer_common::record::DirId;
 
 use crate::model::ids::{BootTime, ProcessKey};
 
-/// Bytes that processes choose (paths, argv): not text until shown. Shared between parent and child.
+/// Bytes that processes choose, such as paths and argv. They need not be text. Parent and child share them.
 pub type Bytes = Arc<[u8]>;
 
-/// `task->comm`, NUL-padded; at most 15 bytes of content.
+/// `task->comm`: at most 15 bytes, padded with NULs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comm(pub [u8; 16]);
 
 impl Comm {
-    /// The content up to the first NUL.
+    /// Returns the bytes before the first NUL.
     pub fn as_bytes(&self) -> &[u8] {
         let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
         self.0.get(..end).unwrap_or_default()
@@ -24,14 +24,14 @@ impl Comm {
 /// A controlling terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tty {
-    /// Device number as the kernel holds it: major << 20 | minor.
+    /// Device number as the kernel holds it: `major << 20 | minor`.
     pub dev: u32,
-    /// The kernel's name, NUL-padded: `pts3`, `tty1`.
+    /// The kernel's name, such as `pts3` or `tty1`, padded with NULs.
     pub name: [u8; 16],
 }
 
 impl Tty {
-    /// The name as shown to people and matched by rules: `pts/3`, `tty1`.
+    /// Returns the name that is shown to people and matched by rules, such as `pts/3` or `tty1`.
     pub fn shown(&self) -> ShownTty {
         let mut shown = ShownTty { bytes: [0; 17], len: 0 };
         let mut previous: &[u8] = &[];
@@ -46,7 +46,7 @@ impl Tty {
     }
 }
 
-/// A terminal's name as shown.
+/// The name of a terminal as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShownTty {
     bytes: [u8; 17],
@@ -61,78 +61,78 @@ impl ShownTty {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-/// Where a path stands and what is known of it.
+/// A working directory, and what is known of its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Directory {
+pub struct WorkingDirectory {
     /// Absolute path from the root of the mount namespace, without the kernel's " (deleted)"; `None` while it
     /// is being read again or could not be read whole.
     pub path: Option<Bytes>,
-    /// The directory's identity.
+    /// Identity of the directory.
     pub id: DirId,
-    /// Inode number of the mount namespace; 0 unknown.
+    /// Inode number of the mount namespace; 0 if unknown.
     pub mnt_ns: u32,
-    /// Unlinked.
+    /// The directory was deleted.
     pub deleted: bool,
-    /// Longer than observer's limits; `path` is `None`.
+    /// The path is longer than observer's limits, so `path` is `None`.
     pub truncated: bool,
-    /// Not reachable from the namespace's root (lazily unmounted).
+    /// The directory cannot be reached from the root of the namespace, because its mount was lazily unmounted.
     pub unreachable: bool,
-    /// The leader has exited before its threads: this is its last directory.
+    /// The leader exited before its threads: this is its last directory.
     pub leader_gone: bool,
-    /// When it was read: the record's or row's timestamp.
+    /// When it was read: the timestamp of the record or row.
     pub as_of: BootTime,
 }
 
 /// User ids of the leader, in the initial user namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uids {
-    /// Real.
+    /// The real user id.
     pub uid: u32,
-    /// Effective.
+    /// The effective user id.
     pub euid: u32,
-    /// Saved.
+    /// The saved user id.
     pub suid: u32,
 }
 
-/// Where argv was read.
+/// Where argv was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgvSource {
-    /// From the exec itself: what was executed, whatever was written over it since.
+    /// From the exec itself. This is what was executed, even if the process wrote over it since.
     Exec,
-    /// From the process's memory later: the process may have written over it.
+    /// From the memory of the process at a later time. The process may have written over it.
     Memory,
 }
 
-/// Arguments of the last exec.
+/// The arguments of the last exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argv {
-    /// NUL-terminated strings, as in memory; the last may be cut where `truncated`.
+    /// NUL-terminated strings as they stand in memory. The last one may be cut where `truncated`.
     pub bytes: Bytes,
-    /// Longer than was read.
+    /// The arguments are longer than what was read.
     pub truncated: bool,
-    /// Where it was read.
+    /// Where they were read from.
     pub source: ArgvSource,
 }
 
-/// The environment variables that the configuration names, as `NAME=value`, at the last exec.
+/// Those environment variables at the last exec that the configuration names, as `NAME=value`.
 pub type Env = Arc<[Bytes]>;
 
 /// One live process: a thread group with a user memory map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Identity.
+    /// Its identity.
     pub key: ProcessKey,
-    /// Realtime minus boot time when the process was first seen, ns: fixes its wall-clock start for good.
+    /// Realtime minus boot time, ns, when the process was first seen. It fixes the wall-clock time of its start.
     pub wall_offset_ns: i64,
-    /// The parent as the kernel has it; `start_boottime` 0 where only the tgid is known.
+    /// The parent as the kernel has it. `start_boottime` is 0 where only the tgid is known.
     pub parent: ProcessKey,
-    /// Nearest live ancestor by birth as observed (reparenting does not change it).
+    /// The nearest live ancestor by birth, as observed. Reparenting does not change it.
     pub lineage: Option<ProcessKey>,
     /// `task->comm` of the leader.
     pub comm: Comm,
@@ -140,29 +140,29 @@ pub struct Process {
     pub exe: Option<Bytes>,
     /// The executable was unlinked or replaced since.
     pub exe_deleted: bool,
-    /// Name given to the last exec that was observed.
+    /// The name given to the last exec that was observed.
     pub filename: Option<Bytes>,
-    /// Arguments; `None` where they could not be read.
+    /// The arguments; `None` where they could not be read.
     pub argv: Option<Argv>,
-    /// Chosen environment variables at exec; `None` where not read.
+    /// The chosen environment variables at exec; `None` where they were not read.
     pub env: Option<Env>,
     /// When it last exec'd, if that was observed.
     pub exec_at: Option<BootTime>,
     /// The kernel's `self_exec_id`.
     pub exec_id: u32,
-    /// Working directory of the leader.
-    pub cwd: Directory,
-    /// Controlling terminal.
+    /// The working directory of the leader.
+    pub cwd: WorkingDirectory,
+    /// The controlling terminal.
     pub tty: Option<Tty>,
-    /// Foreground process group of the terminal when last read; 0 unknown or none.
+    /// The foreground process group of the terminal when it was last read; 0 if unknown or none.
     pub tty_pgrp: u32,
-    /// User ids.
+    /// The user ids.
     pub uids: Uids,
-    /// POSIX session.
+    /// The id of the POSIX session.
     pub sid: u32,
-    /// Process group.
+    /// The id of the process group.
     pub pgid: u32,
-    /// kernfs id of the v2 cgroup.
+    /// kernfs id of the v2 cgroup; 0 if unknown.
     pub cgroup_id: u64,
     /// Path of the v2 cgroup.
     pub cgroup: Option<Bytes>,

@@ -1,12 +1,12 @@
-//! What the map holds of one process: the row, and what it takes to keep the row right.
+//! One live process in the map: its fields, and what it takes to keep them right.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::input::Facts;
+use crate::input::ProcessFacts;
 use crate::limits::PROCESS_BYTES_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Argv, Bytes, DirId, Directory, Env, Process};
+use crate::model::process::{Argv, Bytes, DirId, Env, Process, WorkingDirectory};
 use crate::processes::fields::Diff;
 use crate::session::Home;
 
@@ -36,9 +36,9 @@ pub(crate) struct Member {
     pub since: BootTime,
 }
 
-/// What an exec alone tells of an image.
+/// What only an exec record tells of an image, and a child inherits.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct InheritedImage {
     filename: Option<Bytes>,
     argv: Option<Argv>,
     env: Option<Env>,
@@ -50,14 +50,14 @@ pub(crate) struct Entry {
     pub process: Process,
     pub stamps: Stamps,
     /// The latest moment at which it was known to live.
-    pub seen: BootTime,
-    /// The last pass that showed it.
-    pub pass: u32,
+    pub last_seen: BootTime,
+    /// Number of the last pass that showed it; 0 before the first.
+    pub last_pass: u32,
     /// The last complete pass did not show it.
     pub absent: bool,
-    /// Which image's memory was asked for.
-    pub memory_asked: Option<u32>,
-    /// `lineage` is the creator that the birth record named, or that process's nearest live ancestor.
+    /// `exec_id` of the image whose memory was requested.
+    pub memory_requested: Option<u32>,
+    /// `lineage` comes from a birth record: it is the creator, or the creator's nearest live ancestor.
     pub lineage_by_birth: bool,
     /// Passes in a row that gave a torn path.
     pub torn: u8,
@@ -65,7 +65,8 @@ pub(crate) struct Entry {
     pub member: Option<Member>,
     /// A rule would admit it once the home's owner is known.
     pub owner_awaited: bool,
-    /// Homes of dead ancestors by birth that were candidates: this process and those below it are no roots there.
+    /// Homes of dead ancestors by birth that were candidates. Neither this process nor its descendants are roots
+    /// there.
     pub helper_of: Vec<Arc<Home>>,
 }
 
@@ -73,8 +74,8 @@ const _: () = assert!(size_of::<Entry>() <= PROCESS_BYTES_MAX);
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
 
 impl Entry {
-    /// A row with the facts of a birth, an exec or a pass; paths and arguments are not known yet.
-    pub fn new(at: BootTime, key: ProcessKey, facts: &Facts, wall_offset_ns: i64) -> Self {
+    /// Returns an entry with the facts of a birth, an exec or a pass. Paths and arguments are not known yet.
+    pub fn new(at: BootTime, key: ProcessKey, facts: &ProcessFacts, wall_offset_ns: i64) -> Self {
         let process = Process {
             key,
             wall_offset_ns,
@@ -88,7 +89,7 @@ impl Entry {
             env: None,
             exec_at: None,
             exec_id: facts.exec_id,
-            cwd: Directory {
+            cwd: WorkingDirectory {
                 path: None,
                 id: facts.cwd,
                 mnt_ns: facts.mnt_ns,
@@ -110,10 +111,10 @@ impl Entry {
         Self {
             process,
             stamps: Stamps { exec: at, cwd: at, comm: at, uids: at, ids: at, parent: at, cgroup: at },
-            seen: at,
-            pass: 0,
+            last_seen: at,
+            last_pass: 0,
             absent: false,
-            memory_asked: None,
+            memory_requested: None,
             lineage_by_birth: false,
             torn: 0,
             member: None,
@@ -123,7 +124,7 @@ impl Entry {
     }
 
     /// Takes over from the creator what fork copies, as far as the identities prove that it is still the same.
-    /// Returns whether something is left to be read.
+    /// Returns whether a pass has to read the rest.
     pub fn inherit(&mut self, creator: &Entry) -> bool {
         let (child, from) = (&mut self.process, &creator.process);
         let same_dir = child.cwd.id == from.cwd.id
@@ -131,7 +132,7 @@ impl Entry {
             && child.cwd.id != DirId::default();
         if same_dir {
             let leader_gone = child.cwd.leader_gone;
-            child.cwd = Directory { leader_gone, ..from.cwd.clone() };
+            child.cwd = WorkingDirectory { leader_gone, ..from.cwd.clone() };
         }
         if child.cgroup_id == from.cgroup_id {
             child.cgroup = from.cgroup.clone();
@@ -149,23 +150,23 @@ impl Entry {
         !(path_known && cgroup_known && same_image)
     }
 
-    /// What an exec told of image `exec_id`, if that is still this process's.
-    pub fn told(&self, exec_id: u32) -> Option<Told> {
+    /// Returns what an exec record told of image `exec_id`, if the process still runs that image.
+    pub fn exec_image(&self, exec_id: u32) -> Option<InheritedImage> {
         let Process { filename, argv, env, .. } = &self.process;
-        (self.process.exec_id == exec_id && filename.is_some()).then(|| Told {
+        (self.process.exec_id == exec_id && filename.is_some()).then(|| InheritedImage {
             filename: filename.clone(),
             argv: argv.clone(),
             env: env.clone(),
         })
     }
 
-    /// Takes over what the creator's exec told, in place of what was read from memory.
-    pub fn inherit_told(&mut self, told: Told) -> Diff {
+    /// Takes over what the creator's exec record told, in place of what was read from memory.
+    pub fn inherit_image(&mut self, image: InheritedImage) -> Diff {
         let Process { filename, argv, env, .. } = &mut self.process;
         if filename.is_some() {
             return Diff::default();
         }
-        (*filename, *argv, *env) = (told.filename, told.argv, told.env);
+        (*filename, *argv, *env) = (image.filename, image.argv, image.env);
         Diff::IMAGE
     }
 }

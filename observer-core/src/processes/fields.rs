@@ -2,16 +2,16 @@
 
 use core::ops::{BitOr, BitOrAssign};
 
-/// Which fields an input changed. A set of bits.
+/// A set of changed fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Diff(u16);
 
 impl Diff {
     /// Another program image.
     pub const EXEC: Self = Self(1 << 0);
-    /// The directory's identity.
+    /// The identity of the directory.
     pub const CWD_ID: Self = Self(1 << 1);
-    /// The directory's path or what is known of it.
+    /// The path of the directory, or what is known of that path.
     pub const CWD: Self = Self(1 << 2);
     pub const COMM: Self = Self(1 << 3);
     pub const UIDS: Self = Self(1 << 4);
@@ -23,14 +23,14 @@ impl Diff {
     /// exe, argv, environment or exec time of the same image.
     pub const IMAGE: Self = Self(1 << 9);
     pub const FS_SHARED: Self = Self(1 << 10);
-    /// Not a field: what a pass found that no birth had announced.
+    /// Not a field: a pass found a process of which no birth record came.
     pub const FOUND: Self = Self(1 << 11);
-    /// Not a field: what a pass found gone that no exit had announced.
+    /// Not a field: a pass did not find a process of which no exit record came.
     pub const VANISHED: Self = Self(1 << 12);
 
-    /// Bits of a changed directory.
+    /// Both bits of a changed directory.
     pub const MOVED: Self = Self(Self::CWD_ID.0 | Self::CWD.0);
-    /// Fields that have a record of their own on every kernel: a pass finds them different only if one was missed.
+    /// Fields that have a record of their own on every kernel. A pass finds them different only if one was missed.
     pub const RECORDED: Self = Self(
         Self::EXEC.0
             | Self::CWD_ID.0
@@ -40,7 +40,7 @@ impl Diff {
             | Self::FOUND.0
             | Self::VANISHED.0,
     );
-    /// Fields whose records are throttled above half full.
+    /// Fields whose records are throttled while the ring is more than half full.
     pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP.0);
 
     pub const fn none(self) -> bool {

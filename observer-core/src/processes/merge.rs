@@ -1,4 +1,5 @@
-//! Fields into a row: per process and group of fields the latest timestamp wins, whatever the order of arrival.
+//! Merges records and rows into an entry. For each group of fields the latest timestamp wins, whatever the order of
+//! arrival.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,18 +7,18 @@ use core::ops::BitOrAssign;
 
 use observer_common::record::path_flag;
 
-use crate::input::{Block, Facts, RawPath, Row, join_path, path_is};
+use crate::input::{Block, ProcessFacts, RawPath, TaskRow, join_path, path_is};
 use crate::limits::TORN_REREADS_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Directory, Env, Tty, Uids};
+use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Env, Tty, Uids, WorkingDirectory};
 use crate::processes::entry::Entry;
 use crate::processes::fields::Diff;
 
-/// What merging one input did.
+/// The result of merging one input.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Merged {
     pub diff: Diff,
-    /// A field is known to be stale or missing: a pass is needed.
+    /// A field is known to be stale or missing, so a pass has to read it.
     pub reread: bool,
 }
 
@@ -64,16 +65,16 @@ impl Entry {
             return Diff::default();
         }
         self.stamps.ids = at;
-        let row = &mut self.process;
+        let process = &mut self.process;
         if tty.is_none() {
-            row.tty_pgrp = 0;
+            process.tty_pgrp = 0;
         }
-        set(&mut row.sid, sid, Diff::IDS)
-            | set(&mut row.pgid, pgid, Diff::IDS)
-            | set(&mut row.tty, tty, Diff::TTY)
+        set(&mut process.sid, sid, Diff::IDS)
+            | set(&mut process.pgid, pgid, Diff::IDS)
+            | set(&mut process.tty, tty, Diff::TTY)
     }
 
-    /// The caller keeps the count of children: it compares `process.parent` before and after.
+    /// The caller compares `process.parent` before and after, and keeps the count of children.
     fn merge_parent(&mut self, at: BootTime, parent: ProcessKey) -> Diff {
         if at <= self.stamps.parent {
             return Diff::default();
@@ -82,7 +83,8 @@ impl Entry {
         set(&mut self.process.parent, parent, Diff::PARENT)
     }
 
-    /// `path` is asked for only where it is not what is stored.
+    /// Merges a cgroup. `path` makes the path of the record from the stored one, or is `None` where the record
+    /// carries no path.
     pub fn merge_cgroup(
         &mut self,
         at: BootTime,
@@ -93,22 +95,22 @@ impl Entry {
             return Merged::default();
         }
         self.stamps.cgroup = at;
-        let row = &mut self.process;
-        let same = row.cgroup_id == cgroup_id;
-        let mut diff = set(&mut row.cgroup_id, cgroup_id, Diff::CGROUP);
+        let process = &mut self.process;
+        let same = process.cgroup_id == cgroup_id;
+        let mut diff = set(&mut process.cgroup_id, cgroup_id, Diff::CGROUP);
         match path {
             Some(path) => {
-                let path = path(row.cgroup.as_ref());
-                diff |= set(&mut row.cgroup, path, Diff::CGROUP);
+                let path = path(process.cgroup.as_ref());
+                diff |= set(&mut process.cgroup, path, Diff::CGROUP);
             }
             None if same => {}
-            None => row.cgroup = None,
+            None => process.cgroup = None,
         }
-        // A path that a record could not carry is read again; one that a pass could not carry is too long.
-        Merged { diff, reread: !same && row.cgroup.is_none() }
+        // A path that does not fit a record is read again by a pass. One that does not fit a pass is too long.
+        Merged { diff, reread: !same && process.cgroup.is_none() }
     }
 
-    /// A directory by identity alone: births and execs carry no path.
+    /// Merges a directory by its identity alone: the records of births and execs carry no path.
     fn merge_cwd_id(&mut self, at: BootTime, id: DirId, mnt_ns: u32) -> Merged {
         if at <= self.stamps.cwd {
             return Merged::default();
@@ -119,14 +121,14 @@ impl Entry {
             return Merged { diff: Diff::default(), reread: cwd.path.is_none() && !cwd.truncated };
         }
         let diff = Diff::CWD_ID.when(cwd.id != id) | Diff::CWD;
-        *cwd = Directory { id, mnt_ns, as_of: at, ..Directory::default() };
+        *cwd = WorkingDirectory { id, mnt_ns, as_of: at, ..WorkingDirectory::default() };
         Merged { diff, reread: true }
     }
 
-    /// A directory with its path.
+    /// Merges a directory with its path.
     pub fn merge_cwd(&mut self, at: BootTime, id: DirId, mnt_ns: u32, path: RawPath<'_>) -> Merged {
         let cwd = &mut self.process.cwd;
-        // An older record may still tell the path of the directory that a later one named without it.
+        // An older record may still carry the path of the directory that a later one identified without a path.
         let fills = cwd.path.is_none() && !cwd.truncated && cwd.id == id && cwd.mnt_ns == mnt_ns;
         if at <= self.stamps.cwd && !fills {
             return Merged::default();
@@ -139,7 +141,7 @@ impl Entry {
             Some(stored) if path_is(path, stored) => Some(Arc::clone(stored)),
             _ => join_path(path),
         };
-        let new = Directory {
+        let new = WorkingDirectory {
             path: path_of(cwd.path.as_ref()),
             id,
             mnt_ns,
@@ -162,7 +164,7 @@ impl Entry {
         Merged { diff, reread: torn && self.torn <= TORN_REREADS_MAX }
     }
 
-    /// The leader's directory was set. One that could not be read is read again.
+    /// Merges the record of a changed directory. A pass reads a directory that the record could not carry.
     pub fn merge_cwd_record(
         &mut self,
         at: BootTime,
@@ -183,7 +185,7 @@ impl Entry {
         merged
     }
 
-    /// The process was moved to another cgroup; an empty path could not be read.
+    /// Merges the record of a changed cgroup. An empty `path` means that the record could not carry it.
     pub fn merge_cgroup_record(&mut self, at: BootTime, cgroup_id: u64, path: &[u8]) -> Merged {
         let known = |stored: Option<&Bytes>| match stored {
             Some(stored) if **stored == *path => Some(Arc::clone(stored)),
@@ -192,13 +194,13 @@ impl Entry {
         self.merge_cgroup(at, cgroup_id, (!path.is_empty()).then_some(known))
     }
 
-    /// The leader has left its threads behind: its directory is the last one.
+    /// The leader exited before its threads: its last directory stays.
     fn leader_gone(&mut self) -> Diff {
         set(&mut self.process.cwd.leader_gone, true, Diff::CWD)
     }
 
-    /// The facts of a birth, an exec or a row, but for the directory, the cgroup and the image.
-    fn merge_facts(&mut self, at: BootTime, facts: &Facts) -> Diff {
+    /// Merges the facts of a birth, an exec or a row, except the directory, the cgroup and the image.
+    fn merge_facts(&mut self, at: BootTime, facts: &ProcessFacts) -> Diff {
         let mut diff = self.merge_ids(at, facts.sid, facts.pgid, facts.tty);
         diff |= self.merge_parent(at, facts.parent);
         if !facts.leader_gone {
@@ -208,8 +210,8 @@ impl Entry {
         diff
     }
 
-    /// A birth or an exec: identities only.
-    pub fn merge_identities(&mut self, at: BootTime, facts: &Facts) -> Merged {
+    /// Merges the facts of a birth or an exec, which carry identities without paths.
+    pub fn merge_identities(&mut self, at: BootTime, facts: &ProcessFacts) -> Merged {
         let mut merged = Merged { diff: self.merge_facts(at, facts), reread: false };
         if at > self.stamps.cwd {
             merged.diff |= set(&mut self.process.fs_shared, facts.fs_shared, Diff::FS_SHARED);
@@ -223,30 +225,32 @@ impl Entry {
         merged
     }
 
-    /// A new image. An exec record that comes after a later row told of the image still tells its arguments.
+    /// Merges an exec record. Where a later row has shown the image already, the record still adds its arguments.
+    /// `keep` are the names of the environment variables to keep.
     pub fn merge_exec(&mut self, at: BootTime, exec_id: u32, image: &Image<'_>, keep: &[Vec<u8>]) -> Diff {
         let same = self.process.exec_id == exec_id;
-        let tells = same && self.process.exec_at.is_none();
+        let adds_arguments = same && self.process.exec_at.is_none();
         let newer = at > self.stamps.exec;
-        if !newer && !tells {
+        if !newer && !adds_arguments {
             return Diff::default();
         }
-        let row = &mut self.process;
+        let process = &mut self.process;
         if newer {
             self.stamps.exec = at;
-            row.exe = if image.exe.components.is_empty() { None } else { join_path(image.exe) };
-            row.exe_deleted = image.exe.flags & path_flag::DELETED != 0;
+            process.exe = if image.exe.components.is_empty() { None } else { join_path(image.exe) };
+            process.exe_deleted = image.exe.flags & path_flag::DELETED != 0;
         }
-        row.exec_id = exec_id;
-        row.exec_at = Some(at);
-        row.filename = Some(Bytes::from(image.filename));
-        row.argv = argv_of(image.argv, ArgvSource::Exec);
-        row.env = env_of(image.env, keep);
+        process.exec_id = exec_id;
+        process.exec_at = Some(at);
+        process.filename = Some(Bytes::from(image.filename));
+        process.argv = argv_of(image.argv, ArgvSource::Exec);
+        process.env = env_of(image.env, keep);
         if same { Diff::IMAGE } else { Diff::EXEC }
     }
 
-    /// What a row says of the image: a different one means that its exec was missed, or is still on its way.
-    fn merge_row_image(&mut self, row: &Row<'_>) -> Diff {
+    /// Merges the image that a row shows. A different one means that its exec record was missed or is still on its
+    /// way.
+    fn merge_row_image(&mut self, row: &TaskRow<'_>) -> Diff {
         if row.at <= self.stamps.exec || row.facts.no_mm {
             return Diff::default();
         }
@@ -270,8 +274,8 @@ impl Entry {
         diff
     }
 
-    /// A row of the iterator.
-    pub fn merge_row(&mut self, row: &Row<'_>) -> Merged {
+    /// Merges a row of a pass.
+    pub fn merge_row(&mut self, row: &TaskRow<'_>) -> Merged {
         let facts = &row.facts;
         let newer_ids = row.at > self.stamps.ids;
         let mut merged = Merged { diff: self.merge_facts(row.at, facts), reread: false };
@@ -285,9 +289,9 @@ impl Entry {
         if facts.leader_gone {
             merged.diff |= self.leader_gone();
         } else if facts.cwd != DirId::default() {
+            // A process releases its directory a moment before its end. Its last one stays then.
             merged |= self.merge_cwd(row.at, facts.cwd, facts.mnt_ns, row.cwd_path);
         }
-        // A process without a directory gave it up a moment before its end: the last one stays.
         merged |= self.merge_cgroup(
             row.at,
             facts.cgroup_id,
@@ -299,24 +303,24 @@ impl Entry {
         merged
     }
 
-    /// argv and environment from the process's memory; what an exec told stands.
+    /// Merges argv and environment from the process's memory. They do not replace those of an exec record.
     pub fn merge_memory(&mut self, exec_id: u32, argv: Block<'_>, env: Block<'_>, keep: &[Vec<u8>]) -> Diff {
-        let row = &mut self.process;
-        if row.exec_id != exec_id {
+        let process = &mut self.process;
+        if process.exec_id != exec_id {
             return Diff::default();
         }
         let mut diff = Diff::default();
-        if row.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
-            diff |= set(&mut row.argv, argv_of(argv, ArgvSource::Memory), Diff::IMAGE);
+        if process.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
+            diff |= set(&mut process.argv, argv_of(argv, ArgvSource::Memory), Diff::IMAGE);
         }
-        if row.env.is_none() && row.exec_at.is_none() {
-            diff |= set(&mut row.env, env_of(env, keep), Diff::IMAGE);
+        if process.env.is_none() && process.exec_at.is_none() {
+            diff |= set(&mut process.env, env_of(env, keep), Diff::IMAGE);
         }
         diff
     }
 }
 
-/// What an exec record says of the image.
+/// The image of an exec record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Image<'a> {
     pub exe: RawPath<'a>,
@@ -325,7 +329,7 @@ pub(crate) struct Image<'a> {
     pub env: Block<'a>,
 }
 
-/// An empty block that is longer in memory could not be read.
+/// Returns `None` for an empty block that is longer in memory: it could not be read.
 fn argv_of(block: Block<'_>, source: ArgvSource) -> Option<Argv> {
     (!block.bytes.is_empty() || !block.truncated).then(|| Argv {
         bytes: Bytes::from(block.bytes),

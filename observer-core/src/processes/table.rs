@@ -1,4 +1,4 @@
-//! The live processes and the indexes over them, and the memory of the dead.
+//! The live processes and the indexes over them.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -11,77 +11,84 @@ use crate::processes::entry::Entry;
 use crate::processes::tombstones::Tombstones;
 use crate::session::Home;
 
-/// What is known of the process that an input names.
+/// What is known of the process with a given key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// In the map.
     Live,
     /// Not in the map, and not known to be dead.
     Unknown,
-    /// Ended, or so old that another process has its tgid.
+    /// It has ended: it is remembered as dead, or a younger process has its tgid.
     Dead,
-    /// Its tgid belongs to this older process in the map: that one is gone.
+    /// The map holds this older process with its tgid, which must have ended.
     Reused(ProcessKey),
 }
 
-/// Live processes by tgid: one at most by construction.
+/// The live processes, at most one for each tgid.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     by_tgid: BTreeMap<Tgid, Box<Entry>>,
-    /// (ancestor by birth, process), for each process with one.
+    /// (nearest live ancestor by birth, process), for each process that has one.
     lineage: BTreeSet<(Tgid, Tgid)>,
-    /// How many live processes have this parent, which need not be in the map itself.
+    /// The number of live processes that have this parent. The parent need not be in the map.
     children: BTreeMap<ProcessKey, u32>,
-    dead: Tombstones,
-    /// `helper_of` was longer than its bound.
+    tombstones: Tombstones,
+    /// Homes that were dropped because `helper_of` was full.
     pub helper_of_dropped: u64,
 }
 
 impl Table {
+    /// Returns what is known of `key`.
     pub fn standing(&self, key: ProcessKey) -> Standing {
         match self.by_tgid.get(&key.tgid) {
             Some(entry) if entry.process.key == key => Standing::Live,
             Some(entry) if entry.process.key < key => Standing::Reused(entry.process.key),
             Some(_) => Standing::Dead,
-            None if self.dead.covers(key) => Standing::Dead,
+            None if self.tombstones.covers(key) => Standing::Dead,
             None => Standing::Unknown,
         }
     }
 
+    /// Returns the number of live processes.
     pub fn len(&self) -> usize {
         self.by_tgid.len()
     }
 
+    /// Returns the live processes in the order of tgids.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.by_tgid.values().map(|entry| &**entry)
     }
 
+    /// The same as [`Self::iter`], to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.by_tgid.values_mut().map(|entry| &mut **entry)
     }
 
+    /// Returns the live process that has this tgid.
     pub fn by_tgid(&self, tgid: Tgid) -> Option<&Entry> {
         self.by_tgid.get(&tgid).map(|entry| &**entry)
     }
 
+    /// Returns the live process that has this key.
     pub fn get(&self, key: ProcessKey) -> Option<&Entry> {
         self.by_tgid(key.tgid).filter(|entry| entry.process.key == key)
     }
 
+    /// The same as [`Self::get`], to be changed.
     pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Entry> {
         self.by_tgid.get_mut(&key.tgid).map(|entry| &mut **entry).filter(|entry| entry.process.key == key)
     }
 
-    /// Whether this process is known to have ended.
+    /// Returns whether this process is known to have ended.
     pub fn is_dead(&self, key: ProcessKey) -> bool {
         matches!(self.standing(key), Standing::Dead | Standing::Reused(_))
             && key.start_boottime != BootTime(0)
     }
 
-    /// Puts a process in; the caller has made sure that its tgid is free.
+    /// Inserts a process. Its tgid must be free.
     pub fn insert(&mut self, mut entry: Box<Entry>, lineage: Option<ProcessKey>) {
         let key = entry.process.key;
-        self.count_child(entry.process.parent, true);
+        self.add_child(entry.process.parent);
         entry.process.lineage = self.above(key, lineage);
         if let Some(above) = entry.process.lineage {
             self.lineage.insert((above.tgid, key.tgid));
@@ -89,12 +96,12 @@ impl Table {
         self.by_tgid.insert(key.tgid, entry);
     }
 
-    /// `above`, if it lives and started before `key`: so that no chain of ancestors can close.
+    /// Returns `above` if it lives and started before `key`. This rules out circles of ancestors.
     fn above(&self, key: ProcessKey, above: Option<ProcessKey>) -> Option<ProcessKey> {
-        above.filter(|&above| older(above, key) && self.get(above).is_some())
+        above.filter(|&above| starts_before(above, key) && self.get(above).is_some())
     }
 
-    /// The birth record of a process that a row had told of before: its creator is its ancestor by birth.
+    /// Makes `creator` the nearest live ancestor by birth of `key`. Returns whether that changed anything.
     pub fn set_lineage(&mut self, key: ProcessKey, creator: ProcessKey) -> bool {
         let Some(above) = self.above(key, Some(creator)) else { return false };
         let Some(entry) = self.get_mut(key) else { return false };
@@ -109,46 +116,47 @@ impl Table {
         true
     }
 
-    /// The parent as the kernel has it is another.
+    /// Counts that one process has another parent.
     pub fn reparented(&mut self, from: ProcessKey, to: ProcessKey) {
-        self.count_child(from, false);
-        self.count_child(to, true);
+        self.remove_child(from);
+        self.add_child(to);
     }
 
-    fn count_child(&mut self, parent: ProcessKey, more: bool) {
-        if more {
-            let count = self.children.entry(parent).or_default();
-            *count = count.saturating_add(1);
-        } else if let Some(count) = self.children.get_mut(&parent) {
-            *count -= 1;
-            if *count == 0 {
-                self.children.remove(&parent);
-            }
+    fn add_child(&mut self, parent: ProcessKey) {
+        let count = self.children.entry(parent).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn remove_child(&mut self, parent: ProcessKey) {
+        let Some(count) = self.children.get_mut(&parent) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.children.remove(&parent);
         }
     }
 
-    /// Whether a live process has this one as its parent.
+    /// Returns whether a live process has this one as its parent.
     pub fn has_children(&self, key: ProcessKey) -> bool {
         self.children.contains_key(&key)
     }
 
-    /// (parent, how many live processes have it): what the invariant checker recounts.
+    /// Returns the number of live children of each parent, for the check of invariants.
     pub fn child_counts(&self) -> &BTreeMap<ProcessKey, u32> {
         &self.children
     }
 
-    /// (ancestor by birth, process): what the invariant checker rebuilds.
+    /// Returns the index (ancestor by birth, process), for the check of invariants.
     pub fn lineage_index(&self) -> &BTreeSet<(Tgid, Tgid)> {
         &self.lineage
     }
 
-    /// Takes a process out and remembers it as dead. Those below it by birth go to its own ancestor, marked with
-    /// its home; they are named in the answer.
+    /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and remember its
+    /// home in `helper_of`. Returns the entry and those children.
     pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<Entry>, Vec<ProcessKey>)> {
         self.get(key)?;
         let entry = self.by_tgid.remove(&key.tgid)?;
-        self.dead.add(key, at);
-        self.count_child(entry.process.parent, false);
+        self.tombstones.add(key, at);
+        self.remove_child(entry.process.parent);
         let above = entry.process.lineage;
         if let Some(above) = above {
             self.lineage.remove(&(above.tgid, key.tgid));
@@ -164,45 +172,47 @@ impl Table {
             let Some(child) = self.by_tgid.get_mut(&tgid) else { continue };
             child.process.lineage = above;
             for home in entry.helper_of.iter().chain(home) {
-                self.helper_of_dropped += u64::from(remember(&mut child.helper_of, home));
+                self.helper_of_dropped += u64::from(push_home(&mut child.helper_of, home));
             }
             orphans.push(child.process.key);
         }
         Some((entry, orphans))
     }
 
-    /// A process that was never in the map is dead.
-    pub fn bury(&mut self, key: ProcessKey, at: BootTime) {
-        self.dead.add(key, at);
+    /// Remembers a process that was never in the map as dead.
+    pub fn add_tombstone(&mut self, key: ProcessKey, at: BootTime) {
+        self.tombstones.add(key, at);
     }
 
-    /// The dead that were forgotten before their time.
+    /// Returns the number of dead processes that were forgotten before their time.
     pub fn tombstones_dropped(&self) -> u64 {
-        self.dead.dropped
+        self.tombstones.dropped
     }
 
-    /// Those whose nearest live ancestor by birth this is.
+    /// Returns the processes whose nearest live ancestor by birth is `tgid`.
     pub fn below(&self, tgid: Tgid) -> impl Iterator<Item = Tgid> {
         self.lineage.range((tgid, Tgid(0))..=(tgid, Tgid(u32::MAX))).map(|&(_, below)| below)
     }
 
+    /// Returns whether there is any process in [`Self::below`].
     pub fn has_below(&self, tgid: Tgid) -> bool {
         self.below(tgid).next().is_some()
     }
 
-    /// The live ancestors by birth, nearest first; at most [`LINEAGE_STEPS_MAX`].
+    /// Returns the live ancestors by birth, nearest first, at most [`LINEAGE_STEPS_MAX`].
     pub fn ancestors(&self, entry: &Entry) -> impl Iterator<Item = &Entry> {
         let up = |entry: &Entry| entry.process.lineage.and_then(|key| self.get(key));
         core::iter::successors(up(entry), move |entry| up(entry)).take(LINEAGE_STEPS_MAX)
     }
 }
 
-/// Ancestors start before their descendants.
-pub(crate) fn older(above: ProcessKey, below: ProcessKey) -> bool {
+/// Returns whether `above` started before `below`, as an ancestor must.
+pub(crate) fn starts_before(above: ProcessKey, below: ProcessKey) -> bool {
     (above.start_boottime, above.tgid) < (below.start_boottime, below.tgid)
 }
 
-fn remember(homes: &mut Vec<Arc<Home>>, home: &Arc<Home>) -> bool {
+/// Adds a home, within [`HELPER_OF_MAX`]. Returns whether another one was dropped for it.
+fn push_home(homes: &mut Vec<Arc<Home>>, home: &Arc<Home>) -> bool {
     if homes.contains(home) {
         return false;
     }

@@ -5,24 +5,27 @@ use alloc::collections::{BTreeMap, VecDeque};
 use crate::limits::{TOMBSTONE_NS, TOMBSTONES_MAX};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 
-/// Who is known to have ended, for a while.
+/// Processes that are known to have ended, each for [`TOMBSTONE_NS`].
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones {
-    /// The youngest dead process of each tgid; an older one of the same tgid is dead as well.
+    /// The start of the youngest dead process of each tgid. An older one of the same tgid is dead as well.
     started: BTreeMap<Tgid, BootTime>,
-    /// In order of burial.
+    /// In the order of insertion, with the time of insertion.
     queue: VecDeque<(BootTime, ProcessKey)>,
+    /// Processes that were forgotten before their time.
     pub dropped: u64,
 }
 
 impl Tombstones {
+    /// Returns whether `key` is known to have ended.
     pub fn covers(&self, key: ProcessKey) -> bool {
         self.started.get(&key.tgid).is_some_and(|&start| key.start_boottime <= start)
     }
 
+    /// Adds a process that ended, and forgets those whose time is over.
     pub fn add(&mut self, key: ProcessKey, at: BootTime) {
-        while let Some(&(buried, oldest)) = self.queue.front() {
-            let young = at.since(buried) < TOMBSTONE_NS;
+        while let Some(&(added, oldest)) = self.queue.front() {
+            let young = at.since(added) < TOMBSTONE_NS;
             if young && self.queue.len() < TOMBSTONES_MAX {
                 break;
             }

@@ -1,8 +1,8 @@
-//! The live map against the kernel's rows, field by field, without touching the map.
+//! Compares the live map with the rows of a pass, field by field, without changing the map.
 //!
-//! Rows are read while the host goes on: a difference is a candidate, not a verdict. The caller drains the ring, runs
-//! a pass into an [`Audit`], drains again, and runs the audit anew; what stands in both reports ([`Report::again`]) at
-//! the same value is drift.
+//! The rows are read while processes run, so a single difference proves nothing. The caller drains the ring, runs a
+//! pass into an [`Audit`], drains the ring again, and repeats this. What stands in both reports
+//! ([`AuditReport::confirmed`]) with the same values is drift.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -11,59 +11,58 @@ use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use crate::core::Core;
-use crate::input::Row;
-use crate::input::join_path;
+use crate::input::{TaskRow, join_path};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, DirId, Process};
 
-/// One value of a field.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// There is none.
+pub enum FieldValue {
+    /// The field has no value.
     None,
-    /// A number: ids, inode numbers, flags.
+    /// A number: an id, an inode number or a flag.
     Number(u64),
-    /// Bytes that processes choose: paths, comm, a terminal's name.
+    /// Bytes that processes choose: a path, a comm or the name of a terminal.
     Bytes(Bytes),
-    /// Several numbers, as text (directory identities, process keys, user ids).
+    /// Several numbers as text: the identity of a directory, a process key or user ids.
     Text(String),
 }
 
-/// A field that differs.
+/// A field whose value in the map differs from the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// Whose.
+    /// The process.
     pub key: ProcessKey,
-    /// Name of the field, the kernel's word.
+    /// Name of the field, in the kernel's words.
     pub field: &'static str,
-    /// In the map.
-    pub ours: Value,
-    /// In the kernel.
-    pub kernel: Value,
+    /// The value in the map.
+    pub ours: FieldValue,
+    /// The value in the kernel.
+    pub kernel: FieldValue,
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Processes compared.
+pub struct AuditReport {
+    /// The number of processes that were compared.
     pub processes: usize,
-    /// Fields that differ.
+    /// The fields that differ.
     pub drift: Vec<Drift>,
-    /// In the kernel, not in the map.
+    /// Processes that the kernel has and the map has not.
     pub missing: Vec<ProcessKey>,
-    /// In the map, not in the kernel.
+    /// Processes that the map has and the kernel has not.
     pub surplus: Vec<ProcessKey>,
 }
 
-impl Report {
-    /// Nothing differs.
+impl AuditReport {
+    /// Returns whether nothing differs.
     pub fn is_clean(&self) -> bool {
         self.drift.is_empty() && self.missing.is_empty() && self.surplus.is_empty()
     }
 
-    /// What an earlier report had found and this one finds again.
+    /// Reduces this report to what an earlier one found as well.
     #[must_use]
-    pub fn again(mut self, earlier: &Self) -> Self {
+    pub fn confirmed(mut self, earlier: &Self) -> Self {
         self.drift.retain(|drift| earlier.drift.contains(drift));
         self.missing.retain(|key| earlier.missing.contains(key));
         self.surplus.retain(|key| earlier.surplus.contains(key));
@@ -71,28 +70,29 @@ impl Report {
     }
 }
 
-/// A comparison in progress.
+/// An audit in progress.
 #[derive(Debug, Default)]
 pub struct Audit {
     began: BootTime,
     seen: BTreeSet<ProcessKey>,
-    report: Report,
+    report: AuditReport,
 }
 
 impl Audit {
-    /// `began`: read before the iterator was opened. Processes younger than that may be absent from it.
+    /// Starts an audit. `began` is the boot time before the iterator was opened: younger processes may be absent from
+    /// the pass.
     pub fn new(began: BootTime) -> Self {
         Self { began, ..Self::default() }
     }
 
-    /// Compares one row.
-    pub fn row(&mut self, core: &Core, row: &Row<'_>) {
+    /// Compares one row of the pass with the map.
+    pub fn row(&mut self, core: &Core, row: &TaskRow<'_>) {
         if row.dead.is_some() {
             return;
         }
         self.seen.insert(row.key);
         let Some(ours) = core.process_by_key(row.key) else {
-            // A user-mode helper before its exec is no process yet.
+            // A user-mode helper is not in the map before its exec.
             if !row.facts.no_mm || row.facts.leader_gone {
                 self.report.missing.push(row.key);
             }
@@ -102,8 +102,8 @@ impl Audit {
         self.compare(ours, row);
     }
 
-    /// What was found; call after the last row of a complete pass.
-    pub fn finish(mut self, core: &Core) -> Report {
+    /// Returns the report. To be called after the last row of a complete pass.
+    pub fn finish(mut self, core: &Core) -> AuditReport {
         for process in core.processes() {
             let old = process.key.start_boottime < self.began;
             if old && !self.seen.contains(&process.key) {
@@ -113,10 +113,10 @@ impl Audit {
         self.report
     }
 
-    fn compare(&mut self, ours: &Process, row: &Row<'_>) {
+    fn compare(&mut self, ours: &Process, row: &TaskRow<'_>) {
         let facts = &row.facts;
         let key = row.key;
-        let mut differ = |field, ours: Value, kernel: Value| {
+        let mut differ = |field, ours: FieldValue, kernel: FieldValue| {
             if ours != kernel {
                 self.report.drift.push(Drift { key, field, ours, kernel });
             }
@@ -126,13 +126,13 @@ impl Audit {
         differ("pgid", number(ours.pgid), number(facts.pgid));
         differ("tty", tty(ours.tty), tty(facts.tty));
         if facts.cgroup_id != 0 {
-            differ("cgroup_id", Value::Number(ours.cgroup_id), Value::Number(facts.cgroup_id));
+            differ("cgroup_id", FieldValue::Number(ours.cgroup_id), FieldValue::Number(facts.cgroup_id));
             differ("cgroup", path(ours.cgroup.clone()), path(join_path(row.cgroup)));
         }
         if !facts.no_mm {
             differ("exec_id", number(ours.exec_id), number(facts.exec_id));
         }
-        // What lives in the leader is its last when it has left before its threads.
+        // Where the leader exited before its threads, the map keeps the leader's last values.
         if facts.leader_gone {
             return;
         }
@@ -148,22 +148,22 @@ impl Audit {
     }
 }
 
-fn number(value: u32) -> Value {
-    Value::Number(value.into())
+fn number(value: u32) -> FieldValue {
+    FieldValue::Number(value.into())
 }
 
-fn text(value: &impl Debug) -> Value {
-    Value::Text(format!("{value:?}"))
+fn text(value: &impl Debug) -> FieldValue {
+    FieldValue::Text(format!("{value:?}"))
 }
 
-fn bytes(value: &[u8]) -> Value {
-    Value::Bytes(Bytes::from(value))
+fn bytes(value: &[u8]) -> FieldValue {
+    FieldValue::Bytes(Bytes::from(value))
 }
 
-fn path(value: Option<Bytes>) -> Value {
-    value.map_or(Value::None, Value::Bytes)
+fn path(value: Option<Bytes>) -> FieldValue {
+    value.map_or(FieldValue::None, FieldValue::Bytes)
 }
 
-fn tty(value: Option<crate::model::process::Tty>) -> Value {
-    value.map_or(Value::None, |tty| bytes(tty.shown().as_bytes()))
+fn tty(value: Option<crate::model::process::Tty>) -> FieldValue {
+    value.map_or(FieldValue::None, |tty| bytes(tty.shown().as_bytes()))
 }

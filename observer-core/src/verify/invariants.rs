@@ -1,4 +1,4 @@
-//! The invariants of the map, recomputed from scratch: what tests assert after every step.
+//! Recomputes the invariants of the map from scratch. Tests do it after every input.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -8,18 +8,19 @@ use alloc::{format, vec};
 use crate::core::Core;
 use crate::model::ids::{ProcessKey, Tgid};
 use crate::primary::{age, is_member, roots};
-use crate::processes::table::older;
+use crate::processes::table::starts_before;
 use crate::session::State;
 
-/// An invariant that does not hold: which, and of what.
+/// An invariant that does not hold, as a sentence that names the process or the home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
 
-/// Recomputes the indexes and what sessions derive, and compares. O(n log n): not for the hot path.
+/// Recomputes the indexes and the values that sessions derive, and compares them with those in the map. It takes
+/// O(n log n), so it is for tests.
 ///
 /// # Errors
 ///
-/// Every violation found.
+/// Returns every violation.
 pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
     let mut found = vec![];
     check_table(core, &mut found);
@@ -32,22 +33,22 @@ fn check_table(core: &Core, found: &mut Vec<Violation>) {
     let mut children: BTreeMap<ProcessKey, u32> = BTreeMap::new();
     let mut lineage: BTreeSet<(Tgid, Tgid)> = BTreeSet::new();
     for entry in core.table.iter() {
-        let row = &entry.process;
-        *children.entry(row.parent).or_default() += 1;
-        let Some(above) = row.lineage else { continue };
-        lineage.insert((above.tgid, row.key.tgid));
+        let process = &entry.process;
+        *children.entry(process.parent).or_default() += 1;
+        let Some(above) = process.lineage else { continue };
+        lineage.insert((above.tgid, process.key.tgid));
         if core.table.get(above).is_none() {
-            found.push(Violation(format!("{:?}: its ancestor {above:?} is not live", row.key)));
+            found.push(Violation(format!("{:?}: its ancestor {above:?} is not live", process.key)));
         }
-        if !older(above, row.key) {
-            found.push(Violation(format!("{:?}: its ancestor {above:?} is younger", row.key)));
+        if !starts_before(above, process.key) {
+            found.push(Violation(format!("{:?}: its ancestor {above:?} is younger", process.key)));
         }
     }
     if &children != core.table.child_counts() {
-        found.push(Violation("the counts of children differ from the rows".into()));
+        found.push(Violation("the counts of children differ from the processes".into()));
     }
     if &lineage != core.table.lineage_index() {
-        found.push(Violation("the index of ancestors differs from the rows".into()));
+        found.push(Violation("the index of ancestors differs from the processes".into()));
     }
 }
 

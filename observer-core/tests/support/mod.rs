@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use observer_core::Settings;
-use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::session::{EndReason, Home, HomeRule, Pattern, State, TtyRule};
 use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
@@ -254,9 +254,9 @@ impl World {
         DirId { ino: *self.dirs.entry(path.into()).or_insert(next), dev: 8, mnt_id: 1 }
     }
 
-    pub fn facts(&mut self, proc: &Proc) -> Facts {
+    pub fn facts(&mut self, proc: &Proc) -> ProcessFacts {
         let tty = proc.tty.map(|name| Tty { dev: 136 << 20, name: comm(name).0 });
-        Facts {
+        ProcessFacts {
             parent: proc.parent,
             cwd: self.dir(&proc.cwd),
             mnt_ns: 1,
@@ -267,7 +267,7 @@ impl World {
             tty,
             exec_id: proc.exec_id,
             comm: comm(proc.comm),
-            ..Facts::default()
+            ..ProcessFacts::default()
         }
     }
 
@@ -331,7 +331,7 @@ impl World {
         let facts = self.facts(proc);
         let raw = components(&proc.cwd);
         let exe = [proc.comm.as_bytes(), b"\0bin\0"].concat();
-        self.feed(Input::PassRow(Row {
+        self.feed(Input::PassRow(TaskRow {
             at,
             key: proc.key,
             facts,

@@ -1,7 +1,7 @@
 //! Answers of the daemon, and of the commands that look for themselves.
 
 use observer_core::ProcessKey;
-use observer_core::audit::{Report, Value};
+use observer_core::audit::{AuditReport, FieldValue};
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessJson;
@@ -79,7 +79,7 @@ pub struct DriftJson<'a> {
 
 impl AuditAnswer<'_> {
     /// What `report` found in `passes` passes.
-    pub fn new(head: Head, report: &Report, passes: u32) -> Self {
+    pub fn new(head: Head, report: &AuditReport, passes: u32) -> Self {
         let side = |key: &ProcessKey, observer: Option<&str>, kernel: Option<&str>| DriftJson {
             pid: key.tgid.0,
             start_boottime_ns: Big(key.start_boottime.0),
@@ -104,11 +104,11 @@ fn text(text: &str) -> Text<'static> {
     Text::from(text.as_bytes().to_vec())
 }
 
-fn value(value: &Value) -> Option<Text<'static>> {
+fn value(value: &FieldValue) -> Option<Text<'static>> {
     match value {
-        Value::None => None,
-        Value::Number(number) => Some(text(&number.to_string())),
-        Value::Bytes(bytes) => Some(Text::from(bytes.to_vec())),
-        Value::Text(words) => Some(text(words)),
+        FieldValue::None => None,
+        FieldValue::Number(number) => Some(text(&number.to_string())),
+        FieldValue::Bytes(bytes) => Some(Text::from(bytes.to_vec())),
+        FieldValue::Text(words) => Some(text(words)),
     }
 }

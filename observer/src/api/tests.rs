@@ -1,7 +1,7 @@
 //! The contract's objects, whole, from a map that was fed by hand.
 
 use observer_core::Settings;
-use observer_core::input::{Block, Facts, RawPath, Row};
+use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ fn padded(text: &[u8]) -> [u8; 16] {
     bytes
 }
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> ProcessFacts {
+    ProcessFacts {
         parent: ProcessKey::new(1, 5),
         cwd: DirId { ino: 18_446_744_073_709_551_615, dev: (253 << 20) | 17, mnt_id: 7 },
         mnt_ns: 4_026_531_840,
@@ -48,7 +48,7 @@ fn facts() -> Facts {
         tty: Some(Tty { dev: (136 << 20) | 3, name: padded(b"pts3") }),
         exec_id: 2,
         comm: Comm(padded(b"cl\xffau\nde")),
-        ..Facts::default()
+        ..ProcessFacts::default()
     }
 }
 
@@ -59,7 +59,7 @@ fn map() -> (Core, Frames) {
     let mut core = Core::new(Settings { rules: config.rules, env, host_mnt_ns: 4_026_531_840 });
     let mut frames = Frames::default();
     let at = BootTime(START + S);
-    let row = Row {
+    let row = TaskRow {
         at,
         key: KEY,
         facts: facts(),
@@ -75,7 +75,7 @@ fn map() -> (Core, Frames) {
     let exec = Input::Exec {
         at: BootTime(START + 2 * S),
         key: KEY,
-        facts: Facts { exec_id: 3, ..facts() },
+        facts: ProcessFacts { exec_id: 3, ..facts() },
         exe: row.exe,
         filename: b"claude",
         argv: Block { bytes: b"claude\0\0--x=\xc3\0", truncated: false },

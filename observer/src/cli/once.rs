@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use observer_core::Settings;
-use observer_core::audit::{Audit, Report};
+use observer_core::audit::{Audit, AuditReport};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::{Exit, Failure};
@@ -68,7 +68,7 @@ impl Snapshot {
     }
 
     /// A second look, which the map takes in and must then be equal to.
-    pub fn audit(&mut self) -> anyhow::Result<Report> {
+    pub fn audit(&mut self) -> anyhow::Result<AuditReport> {
         let core = &mut self.core;
         let snapshot = self.look.snapshot();
         hear(core, &snapshot, &mut Wants::default());

@@ -2,7 +2,7 @@
 //! is looked at again.
 
 use observer_core::Input;
-use observer_core::audit::{Audit, Report};
+use observer_core::audit::{Audit, AuditReport};
 
 use super::Daemon;
 use crate::api::answer::AuditAnswer;
@@ -18,7 +18,7 @@ impl Daemon {
         let (mut report, mut sure) = self.compare();
         while passes < COMPARISONS && !report.is_clean() {
             let (again, ok) = self.compare();
-            report = again.again(&report);
+            report = again.confirmed(&report);
             sure &= ok;
             passes += 1;
         }
@@ -30,13 +30,13 @@ impl Daemon {
     }
 
     /// One comparison, everything that happened before it heard before. Whether the pass was whole.
-    fn compare(&mut self) -> (Report, bool) {
+    fn compare(&mut self) -> (AuditReport, bool) {
         let before = self.drain_to(self.kernel.producer_position());
         let snapshot = self.snapshot();
         let after = self.drain_to(self.kernel.producer_position());
         self.perform();
         if !snapshot.is_complete() {
-            return (Report::default(), false);
+            return (AuditReport::default(), false);
         }
         let mut audit = Audit::new(snapshot.began());
         let core = &self.core;
@@ -50,14 +50,14 @@ impl Daemon {
 
     /// Takes out of `report` what the daemon knows to be stale: fields that it was about to read again, and those
     /// that no hook tells on this kernel. They are read, and only what then still differs stays.
-    fn excuse(&mut self, report: &mut Report) -> bool {
+    fn excuse(&mut self, report: &mut AuditReport) -> bool {
         let pending = self.edge.pass.is_some();
         let blind: Vec<&str> = self.kernel.blind_spots().iter().map(|spot| spot.fact).collect();
         let excusable =
             |field: &str| (pending && field != "exec_id") || blind.iter().any(|fact| tells(fact, field));
         let ok = self.pass();
         let (after, whole) = self.compare();
-        let still = after.again(report);
+        let still = after.confirmed(report);
         report.drift.retain(|drift| !excusable(drift.field) || still.drift.contains(drift));
         ok && whole
     }

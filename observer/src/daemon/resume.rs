@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use observer_core::death::Death;
-use observer_core::input::Known;
+use observer_core::input::KnownSession;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 
@@ -123,7 +123,7 @@ impl<'a> Believed<'a> {
             "left" => State::Left,
             _ => State::Live,
         };
-        let known = Known {
+        let known = KnownSession {
             home: &self.home,
             primary: self.primary,
             wall_offset_ns: wall,

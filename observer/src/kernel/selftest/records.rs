@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use observer_common::record::hint;
-use observer_core::input::Facts;
+use observer_core::input::ProcessFacts;
 use observer_core::input::join_path;
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
@@ -32,7 +32,7 @@ const RENAMES: usize = 3;
 /// What the ring said of one child.
 #[derive(Default)]
 struct Seen {
-    fork: Option<(BootTime, Facts)>,
+    fork: Option<(BootTime, ProcessFacts)>,
     comm: Option<Comm>,
     uids: Option<Uids>,
     cwd: Option<Vec<u8>>,
@@ -41,7 +41,7 @@ struct Seen {
 }
 
 struct Exec {
-    facts: Facts,
+    facts: ProcessFacts,
     exe: Option<Vec<u8>>,
     filename: Vec<u8>,
     argv: Vec<u8>,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use observer_common::record::path_flag;
 use observer_core::input::join_path;
-use observer_core::input::{Facts, Row};
+use observer_core::input::{ProcessFacts, TaskRow};
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
@@ -45,7 +45,7 @@ pub struct Past {
 /// What one row said.
 struct Found {
     start: BootTime,
-    facts: Facts,
+    facts: ProcessFacts,
     cwd: Option<Vec<u8>>,
     reached: bool,
     deleted: bool,
@@ -167,7 +167,7 @@ fn find(look: &dyn Fn() -> Snapshot, pid: u32) -> Result<Found> {
     let mut found = None;
     let snapshot = look();
     snapshot.rows(|input| {
-        if let Input::PassRow(Row { key, facts, cwd_path, exe, cgroup, tty_pgrp, dead, .. }) = input
+        if let Input::PassRow(TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, dead, .. }) = input
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
