@@ -86,7 +86,7 @@ fn main() {
                 &mut sink,
             );
             let at = at.after(10);
-            core.handle(Input::Exit { at, key, raw_status: 0, by_leader: true, led_sid: None }, &mut sink);
+            core.handle(Input::Exit { at, key, raw_status: 0, led_sid: None }, &mut sink);
         }
         let ns = begin.elapsed().as_nanos() as u64 / rounds;
         println!("{what}: {ns} ns per fork+exec+exit, {} changes", sink.0);

@@ -54,7 +54,7 @@ fn records() -> Vec<Vec<u8>> {
     vec![
         Bytes::header(record::KIND_FORK).facts(record::FACT_FS_SHARED).u64(70).u32(41).u32(0).done(),
         exec.raw(path).raw(b"./pr").raw(b"pr\0-x\0").raw(b"A=b\0").done(),
-        Bytes::header(record::KIND_EXIT).u32(9).u32(5).u32(0).u32(42).done(),
+        Bytes::header(record::KIND_EXIT).u32(9).u32(record::EXIT_SESSION_LEADER).u32(0).u32(42).done(),
         Bytes::header(record::KIND_CWD).u64(900).u32(8).u32(30).u32(4).u32(1).u32(8).u32(1).raw(path).done(),
         Bytes::header(record::KIND_COMM).raw(b"codex\0zzzzzzzzzz").done(),
         Bytes::header(record::KIND_CREDS).u32(1).u32(2).u32(3).u32(0).done(),
@@ -104,9 +104,7 @@ fn each_kind_decodes() {
                 assert_eq!(argv.strings().collect::<Vec<_>>(), [b"pr".as_slice(), b"-x"]);
                 assert!(argv.truncated && !env.truncated);
             }
-            Input::Exit { raw_status, by_leader, led_sid, .. } => {
-                assert_eq!((raw_status, by_leader, led_sid), (9, true, Some(42)));
-            }
+            Input::Exit { raw_status, led_sid, .. } => assert_eq!((raw_status, led_sid), (9, Some(42))),
             Input::Cwd { path, fs_shared, mnt_ns, .. } => {
                 assert_eq!((path.flags, fs_shared, mnt_ns), (1, true, 4));
             }
@@ -122,6 +120,19 @@ fn each_kind_decodes() {
             other => panic!("no record makes {other:?}"),
         }
     }
+}
+
+#[test]
+fn only_a_session_leaders_exit_names_a_posix_session() {
+    let led_sid = |flags: u32| {
+        let bytes = Bytes::header(record::KIND_EXIT).u32(9).u32(flags).u32(0).u32(42).done();
+        match decode(&bytes) {
+            Ok(Input::Exit { led_sid, .. }) => led_sid,
+            other => panic!("not an exit: {other:?}"),
+        }
+    };
+    assert_eq!(led_sid(record::EXIT_SESSION_LEADER), Some(42));
+    assert_eq!(led_sid(!record::EXIT_SESSION_LEADER), None);
 }
 
 #[test]

@@ -372,7 +372,7 @@ fn feed(world: &mut World, record: &Record) {
             world.feed(Input::Exec { at, key, facts, exe, filename: name.as_bytes(), argv, env });
         }
         What::Exit { status } => {
-            world.feed(Input::Exit { at, key, raw_status: *status, by_leader: true, led_sid: None });
+            world.feed(Input::Exit { at, key, raw_status: *status, led_sid: None });
         }
         What::Cwd { path } => {
             let raw = components(path);

@@ -91,7 +91,7 @@ fn the_dead_are_not_resurrected() {
     // Also not one whose birth was never heard.
     let key = ProcessKey::new(21, 900);
     let at = world.tick_clock();
-    world.feed(Input::Exit { at, key, raw_status: 0, by_leader: true, led_sid: None });
+    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None });
     let at = world.tick_clock();
     world.feed(Input::Fork { at, key, facts, creator: bash.key });
     assert_eq!(world.core.process(Tgid(21)), None);
@@ -112,8 +112,22 @@ fn a_reused_tgid_inherits_nothing_and_ends_the_other_unobserved() {
     assert_eq!((death.kind, death.raw_status), (DeathKind::Unobserved { from: seen, to: at }, None));
     let row = world.core.process(Tgid(20)).expect("the younger");
     assert_eq!((row.key, row.comm.as_bytes()), (key, b"bash".as_slice()));
-    let late = Input::Exit { at, key: first.key, raw_status: 9, by_leader: true, led_sid: None };
+    let late = Input::Exit { at, key: first.key, raw_status: 9, led_sid: None };
     assert_eq!(ends(&mut world.core, late), []);
+    assert_eq!(world.core.counters().duplicate_exits, 1);
+}
+
+#[test]
+fn the_first_of_two_exits_is_the_death_and_the_second_is_counted() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    // Without `group_dead` two threads that exit at once can both see themselves as the last.
+    let exit = |at, raw_status| Input::Exit { at, key: child.key, raw_status, led_sid: None };
+    let (first, second) = (world.tick_clock(), world.tick_clock());
+    let deaths = ends(&mut world.core, exit(first, 3 << 8));
+    let expected = Death { kind: DeathKind::Exited { code: 3 }, raw_status: Some(3 << 8), at: first };
+    assert_eq!(deaths, [(child.key, expected)]);
+    assert_eq!(ends(&mut world.core, exit(second, 0)), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);
 }
 
@@ -257,7 +271,7 @@ fn the_death_of_a_session_leader_verifies_terminals() {
     world.said.passes.clear();
     let at = world.tick_clock();
     let led_sid = Some(20);
-    world.feed(Input::Exit { at, key: child.key, raw_status: 0, by_leader: true, led_sid });
+    world.feed(Input::Exit { at, key: child.key, raw_status: 0, led_sid });
     assert_eq!(world.said.passes.first().map(|pass| pass.1), Some(hint::IDS));
 }
 
@@ -395,7 +409,7 @@ fn the_dead_are_remembered_within_bounds() {
     for tgid in 0..max + 10 {
         let key = ProcessKey::new(tgid as u32 + 100, 50);
         let at = BootTime(world.now);
-        let exit = Input::Exit { at, key, raw_status: 0, by_leader: true, led_sid: None };
+        let exit = Input::Exit { at, key, raw_status: 0, led_sid: None };
         world.core.handle(exit, &mut world.said);
     }
     assert_eq!(world.core.counters().tombstones_dropped, 10);

@@ -106,7 +106,7 @@ impl Core {
             Input::Exec { at, key, facts, exe, filename, argv, env } => {
                 self.apply_exec(at, key, &facts, &Image { exe, filename, argv, env }, sink);
             }
-            Input::Exit { at, key, raw_status, by_leader: _, led_sid } => {
+            Input::Exit { at, key, raw_status, led_sid } => {
                 self.apply_exit(at, key, raw_status, led_sid, sink);
             }
             Input::Cwd { at, key, cwd, mnt_ns, path, fs_shared } => {

@@ -236,7 +236,6 @@ fn exit<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeEr
         at: header.at,
         key: header.key,
         raw_status,
-        by_leader: flags & record::EXIT_BY_LEADER != 0,
         led_sid: (flags & record::EXIT_SESSION_LEADER != 0).then_some(sid),
     })
 }

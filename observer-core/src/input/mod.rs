@@ -53,8 +53,6 @@ pub enum Input<'a> {
         key: ProcessKey,
         /// The wait status.
         raw_status: u32,
-        /// From the leader's own context: wins over a duplicate.
-        by_leader: bool,
         /// The POSIX session that the process led, if it led one. All processes of that session lose the terminal.
         led_sid: Option<u32>,
     },

@@ -323,7 +323,7 @@ impl World {
 
     pub fn exit(&mut self, proc: &Proc, raw_status: u32) {
         let at = self.tick_clock();
-        self.feed(Input::Exit { at, key: proc.key, raw_status, by_leader: true, led_sid: None });
+        self.feed(Input::Exit { at, key: proc.key, raw_status, led_sid: None });
     }
 
     pub fn row(&mut self, proc: &Proc) {

@@ -148,8 +148,7 @@ fn a_session_is_its_home_and_its_primary() {
 fn both_kinds_of_end_carry_the_death() {
     let (mut core, _) = map();
     let mut frames = Frames::default();
-    let exit =
-        Input::Exit { at: BootTime(START + 5 * S), key: KEY, raw_status: 9, by_leader: true, led_sid: None };
+    let exit = Input::Exit { at: BootTime(START + 5 * S), key: KEY, raw_status: 9, led_sid: None };
     core.handle(exit, &mut frames);
     for kind in ["process_ended", "session_ended"] {
         let frame = frames.0.iter().find(|frame| frame["kind"] == kind).expect(kind);
