@@ -1,5 +1,6 @@
 //! Births: fork, vfork, clone, posix_spawn, clone3, and whose child it is.
 
+use observer_harness::Verb;
 use observer_harness::stage::Birth;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::{Cgroup, Daemon, Puppet, Stage, Watch, text};
@@ -21,7 +22,7 @@ fn assert_born(daemon: &Daemon, child: &Puppet, birth: Birth) {
 fn a_forked_child_has_its_parents_facts() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, "fork", &[]);
+    let (child, birth) = parent.bears(&stage, Verb::Fork, &[]);
     assert_born(daemon, &child, birth);
     assert_row(daemon, parent.pid);
 }
@@ -30,7 +31,7 @@ fn a_forked_child_has_its_parents_facts() {
 fn a_vforked_child_execs_while_its_parent_waits() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, "vfork", &[]);
+    let (child, birth) = parent.bears(&stage, Verb::Vfork, &[]);
     assert_born(daemon, &child, birth);
 }
 
@@ -39,7 +40,7 @@ fn posix_spawn_is_a_birth_and_an_exec() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, "spawn", &[]);
+    let (child, birth) = parent.bears(&stage, Verb::Spawn, &[]);
     assert_born(daemon, &child, birth);
     let started = watch.wait_for("its birth", |frame| frame.is("process_started", child.pid));
     let execed = watch.wait_for("its exec", |frame| frame.is("process_execed", child.pid));
@@ -51,9 +52,9 @@ fn a_clone_that_shares_the_directory_moves_with_its_parent() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
     let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
-    let (mut child, birth) = parent.bears(&stage, "clone", &[flags.as_bytes()]);
+    let (mut child, birth) = parent.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
     assert_born(daemon, &child, birth);
-    let (mut grandchild, _) = child.bears(&stage, "clone", &[flags.as_bytes()]);
+    let (mut grandchild, _) = child.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
     for (mover, name) in [(&mut parent, "one"), (&mut child, "two"), (&mut grandchild, "three")] {
         mover.chdir(&stage.mkdir(name));
     }
@@ -70,9 +71,9 @@ fn every_one_who_shares_a_directory_moves_by_relative_path_too() {
     stage.mkdir("deep/er");
     let mut parent = stage.puppet();
     let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
-    let (mut child, _) = parent.bears(&stage, "clone", &[flags.as_bytes()]);
-    parent.does("chdir", &[b"deep"]);
-    child.does("fchdir", &[b"er"]);
+    let (mut child, _) = parent.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    parent.does(Verb::Chdir, &[b"deep"]);
+    child.does(Verb::Fchdir, &[b"er"]);
     for pid in [parent.pid, child.pid] {
         let row = assert_row(daemon, pid);
         assert!(text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/deep/er")), "{row:#}");
@@ -83,10 +84,10 @@ fn every_one_who_shares_a_directory_moves_by_relative_path_too() {
 fn a_clone_with_clone_parent_is_its_callers_sibling() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut grandparent = stage.puppet();
-    let (mut caller, _) = grandparent.bears(&stage, "fork", &[]);
+    let (mut caller, _) = grandparent.bears(&stage, Verb::Fork, &[]);
     let flags = (libc::CLONE_PARENT | libc::SIGCHLD).to_string();
-    let (mut sibling, birth) = caller.bears(&stage, "clone", &[flags.as_bytes()]);
-    let [_, ppid, ..] = sibling.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    let (mut sibling, birth) = caller.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    let [_, ppid, ..] = sibling.does(Verb::Facts, &[])[..] else { panic!("facts have a ppid") };
     assert_eq!(ppid, u64::from(grandparent.pid), "getppid");
     assert_born(daemon, &sibling, birth);
 }
@@ -97,7 +98,7 @@ fn clone3_into_a_cgroup_is_a_birth() {
     let cgroup = Cgroup::new("clone3");
     let mut parent = stage.puppet();
     let (child, birth) =
-        parent.bears(&stage, "clone3", &[b"0", cgroup.path.as_os_str().as_encoded_bytes(), b"0"]);
+        parent.bears(&stage, Verb::Clone3, &[b"0", cgroup.path.as_os_str().as_encoded_bytes(), b"0"]);
     let procs = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).expect("the cgroup's processes");
     assert_eq!(procs.trim(), child.pid.to_string(), "it was born in the cgroup");
     assert_born(daemon, &child, birth);
@@ -127,13 +128,13 @@ fn assert_cgroup(daemon: &Daemon, pid: u32) {
 fn an_orphan_is_shown_under_its_new_parent() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut grandparent = stage.puppet();
-    let (mut parent, _) = grandparent.bears(&stage, "fork", &[]);
-    let (mut child, _) = parent.bears(&stage, "fork", &[]);
+    let (mut parent, _) = grandparent.bears(&stage, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
     assert_row(daemon, child.pid);
     let parents_pid = parent.pid.to_string();
-    parent.tell("exit", &[b"0"]);
-    grandparent.does("wait", &[parents_pid.as_bytes()]);
-    let [_, ppid, ..] = child.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    parent.request(Verb::Exit, &[b"0"]);
+    grandparent.does(Verb::Wait, &[parents_pid.as_bytes()]);
+    let [_, ppid, ..] = child.does(Verb::Facts, &[])[..] else { panic!("facts have a ppid") };
     assert_ne!(ppid, u64::from(parent.pid), "it was reparented");
     let row = assert_row(daemon, child.pid);
     assert_eq!(row.get("ppid").and_then(serde_json::Value::as_u64), Some(ppid), "getppid");
@@ -143,12 +144,12 @@ fn an_orphan_is_shown_under_its_new_parent() {
 fn an_orphan_goes_to_the_nearest_subreaper() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut reaper = stage.puppet();
-    reaper.does("becomes_subreaper", &[]);
-    let (mut parent, _) = reaper.bears(&stage, "fork", &[]);
-    let (mut child, _) = parent.bears(&stage, "fork", &[]);
-    parent.tell("exit", &[b"0"]);
-    reaper.does("wait", &[parent.pid.to_string().as_bytes()]);
-    let [_, ppid, ..] = child.does("facts", &[])[..] else { panic!("facts have a ppid") };
+    reaper.does(Verb::BecomesSubreaper, &[]);
+    let (mut parent, _) = reaper.bears(&stage, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
+    parent.request(Verb::Exit, &[b"0"]);
+    reaper.does(Verb::Wait, &[parent.pid.to_string().as_bytes()]);
+    let [_, ppid, ..] = child.does(Verb::Facts, &[])[..] else { panic!("facts have a ppid") };
     assert_eq!(ppid, u64::from(reaper.pid), "getppid");
     assert_row(daemon, child.pid);
 }
@@ -157,14 +158,14 @@ fn an_orphan_goes_to_the_nearest_subreaper() {
 fn an_unreaped_parent_has_lost_its_children_too() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut grandparent = stage.puppet();
-    let (mut parent, _) = grandparent.bears(&stage, "fork", &[]);
-    let (mut child, _) = parent.bears(&stage, "fork", &[]);
+    let (mut parent, _) = grandparent.bears(&stage, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
     let start = text::u64_string(&assert_row(daemon, parent.pid), "start_boottime_ns").expect("a start time");
-    parent.tell("exit", &[b"0"]);
+    parent.request(Verb::Exit, &[b"0"]);
     // Until it is waited for it is a zombie: in /proc, not alive.
     let watch =
         observer_harness::eventually("the child is reparented", observer_harness::watch::SOON, || {
-            let ppid = child.does("facts", &[]).get(1).copied();
+            let ppid = child.does(Verb::Facts, &[]).get(1).copied();
             if ppid == Some(parent.pid.into()) { Err("not yet".to_owned()) } else { Ok(ppid) }
         });
     assert!(watch.is_some(), "it has a parent");
@@ -176,7 +177,7 @@ fn an_unreaped_parent_has_lost_its_children_too() {
 fn a_thread_is_no_row() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
-    let [tid] = puppet.does("thread_stays", &[])[..] else { panic!("a tid") };
+    let [tid] = puppet.does(Verb::ThreadStays, &[])[..] else { panic!("a tid") };
     let tid = u32::try_from(tid).expect("a tid fits");
     assert!(std::fs::exists(format!("/proc/{}/task/{tid}", puppet.pid)).expect("/proc"), "the thread lives");
     assert!(daemon.row(tid).is_none(), "a thread is never a row");

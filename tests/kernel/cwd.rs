@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Stage, Watch, text};
 
@@ -30,11 +31,11 @@ fn chdir_by_absolute_relative_and_dotted_path() {
     let mut puppet = stage.puppet();
     puppet.chdir(&a);
     assert_cwd(puppet.pid, &a);
-    puppet.does("chdir", &[b"b"]);
+    puppet.does(Verb::Chdir, &[b"b"]);
     assert_cwd(puppet.pid, &b);
-    puppet.does("chdir", &[b"../../a/./b/.."]);
+    puppet.does(Verb::Chdir, &[b"../../a/./b/.."]);
     assert_cwd(puppet.pid, &a);
-    puppet.does("chdir", &[b"/"]);
+    puppet.does(Verb::Chdir, &[b"/"]);
     assert_cwd(puppet.pid, Path::new("/"));
 }
 
@@ -44,7 +45,7 @@ fn chdir_through_a_symlink_shows_where_it_leads() {
     let real = stage.mkdir("real");
     std::os::unix::fs::symlink(&real, stage.dir().join("link")).expect("make a symlink");
     let mut puppet = stage.puppet();
-    puppet.does("chdir", &[b"link"]);
+    puppet.does(Verb::Chdir, &[b"link"]);
     assert_cwd(puppet.pid, &real);
 }
 
@@ -53,7 +54,7 @@ fn fchdir_is_a_move() {
     let stage = Stage::new();
     let dir = stage.mkdir("by descriptor");
     let mut puppet = stage.puppet();
-    puppet.does("fchdir", &[dir.as_os_str().as_bytes()]);
+    puppet.does(Verb::Fchdir, &[dir.as_os_str().as_bytes()]);
     assert_cwd(puppet.pid, &dir);
 }
 
@@ -61,7 +62,7 @@ fn fchdir_is_a_move() {
 fn a_failed_chdir_is_no_move() {
     let stage = Stage::new();
     let mut puppet = stage.puppet();
-    puppet.ask("chdir", &[b"not there"]).expect_err("there is no such directory");
+    puppet.attempt(Verb::Chdir, &[b"not there"]).expect_err("there is no such directory");
     assert_cwd(puppet.pid, &stage.dir());
 }
 
@@ -70,7 +71,7 @@ fn a_32_bit_chdir_is_shown_at_the_next_question() {
     let stage = Stage::new();
     let dir = stage.mkdir("narrow");
     let mut puppet = stage.puppet();
-    puppet.does("chdir32", &[dir.as_os_str().as_bytes()]);
+    puppet.does(Verb::Chdir32, &[dir.as_os_str().as_bytes()]);
     assert_cwd(puppet.pid, &dir);
 }
 
@@ -143,7 +144,7 @@ fn a_rename_by_io_uring_is_shown_at_the_next_question() {
     let (mut puppet, mut other) = (stage.puppet(), stage.puppet());
     puppet.chdir(&before);
     assert_cwd(puppet.pid, &before);
-    other.does("renames_by_uring", &[before.as_os_str().as_bytes(), after.as_os_str().as_bytes()]);
+    other.does(Verb::RenamesByUring, &[before.as_os_str().as_bytes(), after.as_os_str().as_bytes()]);
     assert!(after.is_dir(), "it was renamed");
     assert_cwd(puppet.pid, &after);
 }
@@ -193,7 +194,7 @@ fn a_thread_with_a_directory_of_its_own_is_not_its_process() {
     let stage = Stage::new();
     let elsewhere = stage.mkdir("elsewhere");
     let mut puppet = stage.puppet();
-    let [tid] = puppet.does("thread_moves_alone", &[elsewhere.as_os_str().as_bytes()])[..] else {
+    let [tid] = puppet.does(Verb::ThreadMovesAlone, &[elsewhere.as_os_str().as_bytes()])[..] else {
         panic!("a tid")
     };
     let threads =
@@ -211,7 +212,7 @@ fn a_thread_that_shares_its_directory_moves_its_process() {
     let stage = Stage::new();
     let (a, b) = (stage.mkdir("a"), stage.mkdir("b"));
     let mut puppet = stage.puppet();
-    puppet.does("chdir_race", &[a.as_os_str().as_bytes(), b.as_os_str().as_bytes(), b"1"]);
+    puppet.does(Verb::ChdirRace, &[a.as_os_str().as_bytes(), b.as_os_str().as_bytes(), b"1"]);
     let row = assert_row(Daemon::shared(), puppet.pid);
     assert!(
         text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/a") || cwd.ends_with(b"/b")),
@@ -225,7 +226,7 @@ fn a_process_whose_leader_left_keeps_its_last_directory() {
     let (last, on) = (stage.mkdir("last"), stage.mkdir("on"));
     let mut puppet = stage.puppet();
     puppet.chdir(&last);
-    puppet.does("leader_exits", &[b"0"]);
+    puppet.does(Verb::LeaderExits, &[b"0"]);
     // Its other thread moves on; what is shown is the leader's last.
     puppet.chdir(&on);
     let row = Daemon::shared().row(puppet.pid).expect("its thread lives");

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Puppet, Stage, Watch, text};
 use serde_json::Value;
@@ -11,14 +12,14 @@ use serde_json::Value;
 fn execs(
     stage: &Stage,
     mut puppet: Puppet,
-    verb: &str,
+    verb: Verb,
     program: &std::path::Path,
     args: &[&[u8]],
 ) -> (Puppet, Puppet) {
     let token = stage.token();
     let mut words = vec![program.as_os_str().as_bytes(), token.as_bytes()];
     words.extend(args);
-    puppet.tell(verb, &words);
+    puppet.request(verb, &words);
     let same = stage.meet(&token);
     assert_eq!(same.pid, puppet.pid, "an exec keeps the pid");
     (same, puppet)
@@ -35,7 +36,7 @@ fn an_exec_changes_comm_exe_and_argv_and_keeps_the_identity() {
     let puppet = stage.puppet();
     let before = assert_row(daemon, puppet.pid);
     let (puppet, _old) =
-        execs(&stage, puppet, "exec", &stage.program("renamed"), &[b"one", b"", b"two words"]);
+        execs(&stage, puppet, Verb::Exec, &stage.program("renamed"), &[b"one", b"", b"two words"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(identity(&before), identity(&row), "the same process");
     assert_eq!(row.get("comm").and_then(Value::as_str), Some("renamed"));
@@ -54,7 +55,7 @@ fn an_exec_by_a_thread_that_is_not_the_leader_keeps_pid_and_start_time() {
     let watch = Watch::all(daemon);
     let puppet = stage.puppet();
     let before = assert_row(daemon, puppet.pid);
-    let (puppet, _old) = execs(&stage, puppet, "exec_by_thread", &stage.program("usurper"), &[b"x"]);
+    let (puppet, _old) = execs(&stage, puppet, Verb::ExecByThread, &stage.program("usurper"), &[b"x"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(identity(&before), identity(&row), "the same process, whichever thread went on");
     let ends = watch.count(|frame| frame.is("process_ended", puppet.pid));
@@ -73,14 +74,14 @@ fn a_failed_exec_changes_nothing() {
     for (path, errno) in
         [(stage.dir().join("absent"), libc::ENOENT), (stage.dir(), libc::EACCES), (junk, libc::ENOEXEC)]
     {
-        let said = puppet.does("exec_fails", &[path.as_os_str().as_bytes()]);
+        let said = puppet.does(Verb::ExecFails, &[path.as_os_str().as_bytes()]);
         assert_eq!(said, [u64::from(errno.unsigned_abs())], "exec of {}", path.display());
     }
     let after = assert_row(daemon, puppet.pid);
     for field in ["start_boottime_ns", "comm", "exe", "argv", "argv_source", "exec_at", "cwd"] {
         assert_eq!(after.get(field), before.get(field), "{field}");
     }
-    assert_eq!(puppet.ends("exit", &[b"0"]).si_status, 0);
+    assert_eq!(puppet.ends(Verb::Exit, &[b"0"]).si_status, 0);
     watch.end_of_row(&before);
     let pid = u64_pid(&before);
     assert_eq!(
@@ -103,9 +104,9 @@ fn a_script_is_shown_as_its_interpreter_runs_it() {
     // One optional argument only: interpreter, address, script path (which becomes the token).
     stage.install(text.as_bytes(), &script);
     let mut parent = stage.puppet();
-    let (child, _) = parent.bears(&stage, "fork", &[]);
+    let (child, _) = parent.bears(&stage, Verb::Fork, &[]);
     let mut child = child;
-    child.tell("exec", &[script.as_os_str().as_bytes(), b"ignored"]);
+    child.request(Verb::Exec, &[script.as_os_str().as_bytes(), b"ignored"]);
     let same = stage.meet(&script.display().to_string());
     assert_eq!(same.pid, child.pid);
     let row = assert_row(daemon, same.pid);
@@ -116,7 +117,8 @@ fn a_script_is_shown_as_its_interpreter_runs_it() {
 fn argv_of_many_kilobytes_is_shown_in_part_and_says_so() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let long = vec![b'x'; 100_000];
-    let (puppet, _old) = execs(&stage, stage.puppet(), "exec", &stage.program("long"), &[&long, b"after"]);
+    let (puppet, _old) =
+        execs(&stage, stage.puppet(), Verb::Exec, &stage.program("long"), &[&long, b"after"]);
     let row = daemon.row(puppet.pid).expect("it lives");
     let shown = row.get("argv").and_then(Value::as_array).expect("argv");
     let bytes: usize = shown.iter().filter_map(Value::as_str).map(str::len).sum();
@@ -130,7 +132,7 @@ fn a_title_written_over_comm_leaves_argv_and_exe() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let before = assert_row(daemon, puppet.pid);
-    puppet.does("setname", &[b"a title"]);
+    puppet.does(Verb::Setname, &[b"a title"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(row.get("comm").and_then(Value::as_str), Some("a title"));
     assert_eq!((row.get("argv"), row.get("exe")), (before.get("argv"), before.get("exe")));

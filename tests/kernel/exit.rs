@@ -1,5 +1,6 @@
 //! Deaths: the certificate is what wait(2) says, once, whoever leaves last.
 
+use observer_harness::Verb;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
 use observer_harness::{Daemon, Frame, Stage, Watch, text};
@@ -40,7 +41,7 @@ fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
 
 /// Ends a fresh puppet by `verb` and checks its certificate; which comes once.
 #[track_caller]
-fn assert_ends(watch: &Watch, verb: &str, args: &[&[u8]]) -> Waited {
+fn assert_ends(watch: &Watch, verb: Verb, args: &[&[u8]]) -> Waited {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let puppet = stage.puppet();
     let pid = puppet.pid;
@@ -59,7 +60,7 @@ fn an_exit_code_is_the_one_given_modulo_256() {
     for (given, code) in
         [(0, 0), (1, 1), (3, 3), (127, 127), (128, 128), (137, 137), (255, 255), (256, 0), (-1, 255)]
     {
-        let waited = assert_ends(&watch, "exit", &[given.to_string().as_bytes()]);
+        let waited = assert_ends(&watch, Verb::Exit, &[given.to_string().as_bytes()]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_EXITED, code), "exit({given})");
     }
 }
@@ -72,7 +73,7 @@ const DUMPING: [i32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
 fn every_signal_that_kills_is_in_the_certificate() {
     let watch = Watch::all(Daemon::shared());
     for signal in ENDING.into_iter().chain([34, 50, 64]) {
-        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"0"]);
+        let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"0"]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, signal));
     }
 }
@@ -81,7 +82,7 @@ fn every_signal_that_kills_is_in_the_certificate() {
 fn a_signal_that_would_dump_core_has_no_core_flag_where_the_limit_forbids_it() {
     let watch = Watch::all(Daemon::shared());
     for signal in DUMPING {
-        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"0"]);
+        let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"0"]);
         assert_eq!(waited.si_status, signal);
         assert_eq!(waited.si_code, libc::CLD_KILLED, "no core was dumped for {signal}");
     }
@@ -92,7 +93,7 @@ fn a_dumped_core_is_flagged() {
     let watch = Watch::all(Daemon::shared());
     for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
         // The core file falls into the stage's directory, and goes with it.
-        let waited = assert_ends(&watch, "die", &[signal.to_string().as_bytes(), b"1"]);
+        let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"1"]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_DUMPED, signal), "the kernel dumped core");
     }
 }
@@ -115,7 +116,7 @@ fn a_zombie_is_dead_before_it_is_waited_for() {
     let watch = Watch::all(daemon);
     let mut puppet = stage.puppet();
     let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
-    puppet.tell("exit", &[b"5"]);
+    puppet.request(Verb::Exit, &[b"5"]);
     let end = watch.end_of_row(&lived);
     assert!(std::fs::exists(format!("/proc/{pid}")).expect("/proc"), "nobody waited for it yet");
     assert_no_row(daemon, pid, lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time"));
@@ -126,12 +127,15 @@ fn a_zombie_is_dead_before_it_is_waited_for() {
 fn a_leader_that_exits_before_its_threads_is_alive_until_the_last() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
-    for (leader, verb, last) in
-        [("3", "exit_thread", "7"), ("3", "exit", "9"), ("0", "exit_thread", "0"), ("4", "exit", "0")]
-    {
+    for (leader, verb, last) in [
+        ("3", Verb::ExitThread, "7"),
+        ("3", Verb::Exit, "9"),
+        ("0", Verb::ExitThread, "0"),
+        ("4", Verb::Exit, "0"),
+    ] {
         let mut puppet = stage.puppet();
         let (pid, before) = (puppet.pid, assert_row(daemon, puppet.pid));
-        puppet.does("leader_exits", &[leader.as_bytes()]);
+        puppet.does(Verb::LeaderExits, &[leader.as_bytes()]);
         let row = daemon.row(pid).expect("its thread lives, so it does");
         for field in ["start_boottime_ns", "comm", "exe", "argv", "cwd", "sid", "pgid", "ppid"] {
             assert_eq!(row.get(field), before.get(field), "{field} with the leader gone");
@@ -149,7 +153,7 @@ fn a_leader_that_exits_first_and_a_fatal_signal_give_the_signal() {
     let watch = Watch::all(daemon);
     let mut puppet = stage.puppet();
     let pid = puppet.pid;
-    puppet.does("leader_exits", &[b"3"]);
+    puppet.does(Verb::LeaderExits, &[b"3"]);
     let row = daemon.row(pid).expect("its thread lives");
     let waited = puppet.killed(libc::SIGKILL);
     assert_certified(&watch.end_of_row(&row), waited, &row);
@@ -162,12 +166,12 @@ fn a_threads_exit_is_no_death() {
     let mut puppet = stage.puppet();
     let pid = puppet.pid;
     for _ in 0..20 {
-        puppet.does("thread_exits", &[]);
+        puppet.does(Verb::ThreadExits, &[]);
     }
-    puppet.does("thread_stays", &[]);
+    puppet.does(Verb::ThreadStays, &[]);
     let lived = assert_row(daemon, pid);
     assert_eq!(watch.count(|frame| frame.ends(&lived)), 0, "threads' exits are no deaths");
-    let waited = puppet.ends("exit", &[b"6"]);
+    let waited = puppet.ends(Verb::Exit, &[b"6"]);
     assert_certified(&watch.end_of_row(&lived), waited, &lived);
     assert_eq!(watch.count(|frame| frame.ends(&lived)), 1, "one death, with a thread left behind");
 }
@@ -179,7 +183,7 @@ fn a_process_killed_with_many_threads_dies_once() {
     for _ in 0..20 {
         let mut puppet = stage.puppet();
         for _ in 0..8 {
-            puppet.does("thread_stays", &[]);
+            puppet.does(Verb::ThreadStays, &[]);
         }
         let lived = assert_row(daemon, puppet.pid);
         let waited = puppet.killed(libc::SIGKILL);

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
+use observer_harness::Verb;
 use observer_harness::stage::Casting;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Pty, Puppet, Stage, Watch, text};
@@ -104,7 +105,7 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
     let mut puppets = Vec::new();
     for name in NAMES {
         let mut puppet = stage.puppet();
-        puppet.does("setname", &[name]);
+        puppet.does(Verb::Setname, &[name]);
         let row = assert_row(daemon, puppet.pid);
         assert_eq!(text::bytes(&row, "comm").as_deref(), name.get(..name.len().min(15)), "{row:#}");
         puppets.push(puppet);
@@ -113,7 +114,7 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
     assert!(table.lines().count() > NAMES.len(), "{table}");
     for puppet in puppets {
         let pid = puppet.pid;
-        puppet.ends("exit", &[b"0"]);
+        puppet.ends(Verb::Exit, &[b"0"]);
         watch.end_of(pid);
     }
 }
@@ -136,8 +137,8 @@ fn descend(puppet: &mut Puppet, start: &std::path::Path, name: &[u8], levels: us
     let mut path = start.as_os_str().as_bytes().to_vec();
     puppet.chdir(start);
     for _ in 0..levels {
-        puppet.does("mkdir", &[name]);
-        puppet.does("chdir", &[name]);
+        puppet.does(Verb::Mkdir, &[name]);
+        puppet.does(Verb::Chdir, &[name]);
         path.push(b'/');
         path.extend_from_slice(name);
     }
@@ -162,8 +163,8 @@ fn a_path_of_4095_bytes_is_whole() {
     let rest = 4_094 - path.len();
     assert!((1..=255).contains(&rest), "one component more: {rest}");
     let last = vec![b'y'; rest];
-    puppet.does("mkdir", &[&last]);
-    puppet.does("chdir", &[&last]);
+    puppet.does(Verb::Mkdir, &[&last]);
+    puppet.does(Verb::Chdir, &[&last]);
     path.push(b'/');
     path.extend(last);
     assert_eq!(path.len(), 4_095, "PATH_MAX without its NUL");
@@ -193,7 +194,7 @@ fn a_path_longer_than_any_limit_is_null_and_says_so() {
             (Some(&Value::Null), Some(&true.into())),
             "{row:#}"
         );
-        let here = puppet.does("facts", &[]);
+        let here = puppet.does(Verb::Facts, &[]);
         let ino = here.get(8).map(u64::to_string);
         assert_eq!(
             row.get("cwd_ino").and_then(Value::as_str),

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Stage};
 use serde_json::Value;
@@ -14,15 +15,15 @@ fn number(row: &Value, field: &str) -> u64 {
 fn setsid_makes_a_process_leader_of_its_own_session() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
-    let (mut puppet, _) = parent.bears(&stage, "fork", &[]);
-    assert_eq!(puppet.does("setsid", &[]), [u64::from(puppet.pid)]);
+    let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
+    assert_eq!(puppet.does(Verb::Setsid, &[]), [u64::from(puppet.pid)]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(
         (number(&row, "sid"), number(&row, "pgid")),
         (puppet.pid.into(), puppet.pid.into()),
         "getsid, getpgid"
     );
-    let (child, _) = puppet.bears(&stage, "fork", &[]);
+    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
     assert_eq!(number(&assert_row(daemon, child.pid), "sid"), u64::from(puppet.pid), "its child is in it");
 }
 
@@ -30,12 +31,12 @@ fn setsid_makes_a_process_leader_of_its_own_session() {
 fn setpgid_of_itself_and_of_a_child() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
-    let (mut own, _) = parent.bears(&stage, "fork", &[]);
-    let (other, _) = parent.bears(&stage, "fork", &[]);
-    own.does("setpgid", &[b"0", b"0"]);
+    let (mut own, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (other, _) = parent.bears(&stage, Verb::Fork, &[]);
+    own.does(Verb::Setpgid, &[b"0", b"0"]);
     assert_eq!(number(&assert_row(daemon, own.pid), "pgid"), u64::from(own.pid), "its own group");
     let (group, member) = (own.pid.to_string(), other.pid.to_string());
-    parent.does("setpgid", &[member.as_bytes(), group.as_bytes()]);
+    parent.does(Verb::Setpgid, &[member.as_bytes(), group.as_bytes()]);
     assert_eq!(number(&assert_row(daemon, other.pid), "pgid"), u64::from(own.pid), "put there by its parent");
     assert_row(daemon, parent.pid);
 }
@@ -45,8 +46,8 @@ fn setresuid_is_shown_in_all_three_ids() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     for ids in [["1000", "1001", "1002"], ["-1", "1003", "-1"], ["4294967", "4294967", "4294967"]] {
         let mut puppet = stage.puppet();
-        puppet.does("setresuid", &ids.map(str::as_bytes));
-        let facts = puppet.does("facts", &[]);
+        puppet.does(Verb::Setresuid, &ids.map(str::as_bytes));
+        let facts = puppet.does(Verb::Facts, &[]);
         let row = assert_row(daemon, puppet.pid);
         let shown = ["uid", "euid", "suid"].map(|field| number(&row, field));
         assert_eq!(Some(&shown[..]), facts.get(4..7), "getresuid");
@@ -57,7 +58,7 @@ fn setresuid_is_shown_in_all_three_ids() {
 fn a_thread_that_changes_its_user_is_not_its_process() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
-    puppet.does("thread_setresuid", &[b"1000"]);
+    puppet.does(Verb::ThreadSetresuid, &[b"1000"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(["uid", "euid", "suid"].map(|field| number(&row, field)), [0, 0, 0], "the leader's");
 }
@@ -67,7 +68,7 @@ fn a_user_born_to_a_user_is_one() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.cast(&observer_harness::stage::Casting { uid: Some(65534), ..Default::default() });
     assert_eq!(number(&assert_row(daemon, puppet.pid), "uid"), 65534);
-    let (child, _) = puppet.bears(&stage, "fork", &[]);
+    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
     assert_eq!(number(&assert_row(daemon, child.pid), "euid"), 65534);
 }
 
@@ -76,7 +77,7 @@ fn the_leaders_name_is_the_processs() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     for name in ["short", "exactly fifteen", "rather longer than fifteen bytes", ""] {
-        puppet.does("setname", &[name.as_bytes()]);
+        puppet.does(Verb::Setname, &[name.as_bytes()]);
         let row = assert_row(daemon, puppet.pid);
         assert_eq!(row.get("comm").and_then(Value::as_str), name.get(..name.len().min(15)));
     }
@@ -86,8 +87,8 @@ fn the_leaders_name_is_the_processs() {
 fn a_threads_name_is_not() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
-    puppet.does("setname", &[b"leader"]);
-    puppet.does("thread_names_itself", &[b"worker"]);
+    puppet.does(Verb::Setname, &[b"leader"]);
+    puppet.does(Verb::ThreadNamesItself, &[b"worker"]);
     assert_eq!(assert_row(daemon, puppet.pid).get("comm").and_then(Value::as_str), Some("leader"));
 }
 
@@ -95,7 +96,7 @@ fn a_threads_name_is_not() {
 fn a_leader_named_by_its_thread_has_that_name() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
-    puppet.does("thread_names_leader", &[b"christened"]);
+    puppet.does(Verb::ThreadNamesLeader, &[b"christened"]);
     assert_eq!(assert_row(daemon, puppet.pid).get("comm").and_then(Value::as_str), Some("christened"));
 }
 
@@ -104,10 +105,10 @@ fn a_process_that_acts_for_another_keeps_its_own_user() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let dir = stage.mkdir("layers");
     let mut puppet = stage.puppet();
-    puppet.does("unshare_mounts", &[]);
-    puppet.does("mount_tmpfs", &[dir.as_os_str().as_bytes()]);
+    puppet.does(Verb::UnshareMounts, &[]);
+    puppet.does(Verb::MountTmpfs, &[dir.as_os_str().as_bytes()]);
     let ids = ["1000", "1001", "1002"].map(str::as_bytes);
-    let waits = puppet.ask("waits_in_overlay", &[&[dir.as_os_str().as_bytes()], &ids[..]].concat());
+    let waits = puppet.attempt(Verb::WaitsInOverlay, &[&[dir.as_os_str().as_bytes()], &ids[..]].concat());
     let known = std::fs::read_to_string("/proc/filesystems").expect("read the list of file systems");
     match waits {
         Ok(_) => {

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Puppet, Stage, text};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 /// A puppet in a mount namespace of its own.
 fn apart(stage: &Stage) -> Puppet {
     let mut puppet = stage.puppet();
-    puppet.does("unshare_mounts", &[]);
+    puppet.does(Verb::UnshareMounts, &[]);
     puppet
 }
 
@@ -30,7 +31,7 @@ fn unsharing_the_mount_namespace_is_shown() {
     let stage = Stage::new();
     let mut puppet = stage.puppet();
     let before = assert_row(Daemon::shared(), puppet.pid);
-    puppet.does("unshare_mounts", &[]);
+    puppet.does(Verb::UnshareMounts, &[]);
     let after = assert_row(Daemon::shared(), puppet.pid);
     assert_ne!(text::u64_any(&before, "mnt_ns"), text::u64_any(&after, "mnt_ns"), "another namespace");
 }
@@ -40,13 +41,13 @@ fn a_cwd_on_another_mount_and_at_its_root_has_its_whole_path() {
     let stage = Stage::new();
     let mount = stage.mkdir("mounted");
     let mut puppet = apart(&stage);
-    puppet.does("mount_tmpfs", &[bytes(&mount)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     let row = assert_cwd(puppet.pid, &mount);
     let host = assert_row(Daemon::shared(), std::process::id());
     assert_ne!(row.get("cwd_dev"), host.get("cwd_dev"), "another device");
     // A mount on a mount.
-    puppet.does("mount_tmpfs", &[bytes(&mount)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     assert_cwd(puppet.pid, &mount);
 }
@@ -64,7 +65,7 @@ fn a_chain_of_mounts_is_climbed() {
             .join("root")
             .join(dir.strip_prefix("/").expect("absolute"));
         std::fs::create_dir(&outside).expect("mkdir inside");
-        puppet.does("mount_tmpfs", &[bytes(&dir)]);
+        puppet.does(Verb::MountTmpfs, &[bytes(&dir)]);
     }
     puppet.chdir(&dir);
     assert_cwd(puppet.pid, &dir);
@@ -74,11 +75,11 @@ fn a_chain_of_mounts_is_climbed() {
 fn a_moved_mount_moves_those_on_it() {
     let stage = Stage::new();
     let (from, to) = (stage.mkdir("from"), stage.mkdir("to"));
-    let (mut puppet, _birth) = apart(&stage).bears(&stage, "fork", &[]);
-    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    let (mut puppet, _birth) = apart(&stage).bears(&stage, Verb::Fork, &[]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     puppet.chdir(&from);
     assert_cwd(puppet.pid, &from);
-    puppet.does("mount_moves", &[bytes(&from), bytes(&to)]);
+    puppet.does(Verb::MountMoves, &[bytes(&from), bytes(&to)]);
     assert_cwd(puppet.pid, &to);
 }
 
@@ -87,10 +88,10 @@ fn a_lazily_unmounted_cwd_is_shown_as_unreachable() {
     let stage = Stage::new();
     let mount = stage.mkdir("lazy");
     let mut puppet = apart(&stage);
-    puppet.does("mount_tmpfs", &[bytes(&mount)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     assert_cwd(puppet.pid, &mount);
-    puppet.does("umount_lazily", &[bytes(&mount)]);
+    puppet.does(Verb::UmountLazily, &[bytes(&mount)]);
     let row = Daemon::shared().row(puppet.pid).expect("it lives");
     assert_eq!(row.get("cwd_unreachable"), Some(&true.into()), "{row:#}");
     let truth = observer_harness::Truth::of(puppet.pid).expect("it lives");
@@ -103,7 +104,7 @@ fn setns_takes_a_process_to_the_root_of_the_namespace() {
     let stage = Stage::new();
     let inner = apart(&stage);
     let mut puppet = stage.puppet();
-    puppet.does("setns_mounts", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
+    puppet.does(Verb::SetnsMounts, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
     let row = assert_cwd(puppet.pid, Path::new("/"));
     let theirs = assert_row(Daemon::shared(), inner.pid);
     assert_eq!(row.get("mnt_ns"), theirs.get("mnt_ns"), "the same namespace");
@@ -114,13 +115,13 @@ fn pivot_root_changes_the_path_of_those_in_the_old_root() {
     let stage = Stage::new();
     let new = stage.mkdir("new");
     let mut puppet = apart(&stage);
-    let (watcher, _birth) = puppet.bears(&stage, "fork", &[]);
+    let (watcher, _birth) = puppet.bears(&stage, Verb::Fork, &[]);
     let old_cwd = stage.dir();
     assert_cwd(watcher.pid, &old_cwd);
-    puppet.does("mount_tmpfs", &[bytes(&new)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     let root = format!("/proc/{}/root{}", puppet.pid, new.display());
     std::fs::create_dir(format!("{root}/old")).expect("mkdir inside");
-    puppet.does("pivots", &[bytes(&new), bytes(&new.join("old"))]);
+    puppet.does(Verb::Pivots, &[bytes(&new), bytes(&new.join("old"))]);
     let expected = format!("/old{}", old_cwd.display());
     assert_cwd(watcher.pid, Path::new(&expected));
 }

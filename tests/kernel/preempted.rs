@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
+use observer_harness::Verb;
 use observer_harness::observe::total;
 use observer_harness::{Daemon, Options, Puppet, Stage, stage, tiny};
 use serde_json::Value;
@@ -48,13 +49,13 @@ fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_progr
     let (count, dir) = (EACH.to_string(), dir.as_os_str().as_bytes());
     // One never rests; the other comes between every moment, and bears a child.
     for (maker, pause_us) in makers.iter_mut().zip(["0", "300"]) {
-        maker.tell(
-            "storm",
+        maker.request(
+            Verb::Storm,
             &[program.as_os_str().as_bytes(), dir, count.as_bytes(), dir, dir, pause_us.as_bytes()],
         );
     }
     for maker in &mut makers {
-        let said = maker.answer("storm").expect("it goes to its end");
+        let said = maker.answer(Verb::Storm).expect("it goes to its end");
         assert_eq!(said.first().map(|word| stage::number(word)), Some(EACH), "every process ran and exited");
     }
     let after = observer_harness::eventually("no gap is open", LONG, || {

@@ -1,5 +1,6 @@
 //! Reused pids: a pid alone is no identity.
 
+use observer_harness::Verb;
 use observer_harness::truth::{assert_row, gone};
 use observer_harness::watch::SOON;
 use observer_harness::{Daemon, Stage, Watch, text};
@@ -20,7 +21,7 @@ fn a_reused_pid_is_another_process() {
     first.killed(libc::SIGKILL);
     gone(pid, SOON);
     for round in 0..5 {
-        let (second, birth) = parent.bears(&stage, "clone3", &[b"0", b"", pid.to_string().as_bytes()]);
+        let (second, birth) = parent.bears(&stage, Verb::Clone3, &[b"0", b"", pid.to_string().as_bytes()]);
         assert_eq!(second.pid, pid, "the kernel gave that pid");
         let row = assert_row(daemon, pid);
         let start_ns = text::u64_string(&row, "start_boottime_ns").expect("a start time");
@@ -29,7 +30,7 @@ fn a_reused_pid_is_another_process() {
             assert_ne!(row.get(field), before.get(field), "{field} is not its predecessor's");
         }
         second.signal(libc::SIGKILL);
-        parent.does("wait", &[pid.to_string().as_bytes()]);
+        parent.does(Verb::Wait, &[pid.to_string().as_bytes()]);
         watch.wait_for(&format!("death {round}"), |frame| {
             frame.is("process_ended", pid)
                 && text::u64_string(&frame.0, "start_boottime_ns") == Some(start_ns)
@@ -56,11 +57,11 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
     gone(pid, SOON);
     let rounds = 500;
     // Questions meanwhile: what their passes see of a process may precede its records.
-    parent.tell("reuses_pid", &[pid.to_string().as_bytes(), rounds.to_string().as_bytes()]);
+    parent.request(Verb::ReusesPid, &[pid.to_string().as_bytes(), rounds.to_string().as_bytes()]);
     while parent.is_silent() {
         daemon.ps();
     }
-    parent.answer("reuses_pid").expect("every child had that pid");
+    parent.answer(Verb::ReusesPid).expect("every child had that pid");
     observer_harness::eventually("all deaths are told", SOON, || {
         let ends = watch.count(|frame| frame.is("process_ended", pid));
         if ends == rounds + 1 { Ok(()) } else { Err(format!("{ends} of {}", rounds + 1)) }

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use observer_harness::Verb;
 use observer_harness::stage::Casting;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Pty, Puppet, Stage, eventually, watch};
@@ -17,10 +18,10 @@ fn assert_tty(pid: u32, expected: Option<&str>) {
 /// A puppet that leads a session without a terminal.
 fn leader(stage: &Stage) -> Puppet {
     let mut parent = stage.puppet();
-    let (mut puppet, _) = parent.bears(stage, "fork", &[]);
+    let (mut puppet, _) = parent.bears(stage, Verb::Fork, &[]);
     // Its parent may go: it hears its own stage.
-    puppet.does("ignore", &[b"1"]);
-    puppet.does("setsid", &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    puppet.does(Verb::Setsid, &[]);
     puppet
 }
 
@@ -29,7 +30,7 @@ fn a_session_leader_gains_a_terminal_by_ioctl() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = leader(&stage);
     assert_tty(puppet.pid, None);
-    puppet.does("gains_terminal", &[pty.path.as_os_str().as_bytes()]);
+    puppet.does(Verb::GainsTerminal, &[pty.path.as_os_str().as_bytes()]);
     assert_tty(puppet.pid, Some(&pty.tty()));
 }
 
@@ -37,7 +38,7 @@ fn a_session_leader_gains_a_terminal_by_ioctl() {
 fn a_session_leader_gains_a_terminal_by_opening_it() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = leader(&stage);
-    puppet.does("opens_terminal", &[pty.path.as_os_str().as_bytes()]);
+    puppet.does(Verb::OpensTerminal, &[pty.path.as_os_str().as_bytes()]);
     assert_tty(puppet.pid, Some(&pty.tty()));
 }
 
@@ -48,7 +49,7 @@ fn a_terminal_is_inherited_and_is_ttyname() {
     assert_tty(puppet.pid, Some(&pty.tty()));
     let standard = std::fs::read_link(format!("/proc/{}/fd/0", puppet.pid)).expect("its standard input");
     assert_eq!(standard, pty.path, "its standard input is that terminal");
-    let (child, _) = puppet.bears(&stage, "fork", &[]);
+    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
     assert_tty(child.pid, Some(&pty.tty()));
 }
 
@@ -56,8 +57,8 @@ fn a_terminal_is_inherited_and_is_ttyname() {
 fn setsid_leaves_the_terminal_behind() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
-    child.does("setsid", &[]);
+    let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    child.does(Verb::Setsid, &[]);
     assert_tty(child.pid, None);
     assert_tty(puppet.pid, Some(&pty.tty()));
 }
@@ -66,8 +67,8 @@ fn setsid_leaves_the_terminal_behind() {
 fn a_process_can_give_its_terminal_up() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
-    child.does("loses_terminal", &[]);
+    let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    child.does(Verb::LosesTerminal, &[]);
     assert_tty(child.pid, None);
     assert_tty(puppet.pid, Some(&pty.tty()));
 }
@@ -76,10 +77,10 @@ fn a_process_can_give_its_terminal_up() {
 fn a_leader_that_gives_the_terminal_up_takes_it_from_its_whole_session() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    puppet.does("ignore", &[b"1"]);
-    let (child, _) = puppet.bears(&stage, "fork", &[]);
-    let (background, _) = puppet.bears(&stage, "fork", &[]);
-    puppet.does("loses_terminal", &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (background, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    puppet.does(Verb::LosesTerminal, &[]);
     for pid in [puppet.pid, child.pid, background.pid] {
         assert_tty(pid, None);
     }
@@ -89,9 +90,9 @@ fn a_leader_that_gives_the_terminal_up_takes_it_from_its_whole_session() {
 fn a_hang_up_takes_the_terminal_from_all_that_have_it() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    puppet.does("ignore", &[b"1"]);
-    let (mut background, _) = puppet.bears(&stage, "fork", &[]);
-    background.does("setpgid", &[b"0", b"0"]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    let (mut background, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    background.does(Verb::Setpgid, &[b"0", b"0"]);
     assert_tty(background.pid, Some(&pty.tty()));
     pty.hang_up();
     for pid in [puppet.pid, background.pid] {
@@ -103,8 +104,8 @@ fn a_hang_up_takes_the_terminal_from_all_that_have_it() {
 fn a_leaders_death_takes_the_terminal_from_its_session() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    puppet.does("ignore", &[b"1"]);
-    let (background, _) = puppet.bears(&stage, "fork", &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    let (background, _) = puppet.bears(&stage, Verb::Fork, &[]);
     assert_tty(background.pid, Some(&pty.tty()));
     puppet.killed(libc::SIGKILL);
     assert_tty(background.pid, None);
@@ -114,9 +115,9 @@ fn a_leaders_death_takes_the_terminal_from_its_session() {
 fn a_terminal_stolen_by_root_is_its_new_sessions_alone() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut owner = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    owner.does("ignore", &[b"1"]);
+    owner.does(Verb::Ignore, &[b"1"]);
     let mut thief = leader(&stage);
-    thief.does("steals_terminal", &[pty.path.as_os_str().as_bytes()]);
+    thief.does(Verb::StealsTerminal, &[pty.path.as_os_str().as_bytes()]);
     assert_tty(thief.pid, Some(&pty.tty()));
     assert_tty(owner.pid, None);
 }
@@ -125,11 +126,11 @@ fn a_terminal_stolen_by_root_is_its_new_sessions_alone() {
 fn the_foreground_is_what_tcgetpgrp_says() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
-    child.does("setpgid", &[b"0", b"0"]);
+    let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    child.does(Verb::Setpgid, &[b"0", b"0"]);
     let foreground = |pid: u32| assert_row(Daemon::shared(), pid).get("foreground").cloned();
     assert_eq!((foreground(puppet.pid), foreground(child.pid)), (Some(true.into()), Some(false.into())));
-    puppet.does("terminal_foreground", &[child.pid.to_string().as_bytes()]);
+    puppet.does(Verb::TerminalForeground, &[child.pid.to_string().as_bytes()]);
     assert_eq!((foreground(puppet.pid), foreground(child.pid)), (Some(false.into()), Some(true.into())));
 }
 
@@ -138,7 +139,7 @@ fn a_hang_up_is_told_without_a_question() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let watching = observer_harness::Watch::all(Daemon::shared());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    puppet.does("ignore", &[b"1"]);
+    puppet.does(Verb::Ignore, &[b"1"]);
     watching.wait_for("its terminal", |frame| {
         frame.pid() == Some(puppet.pid) && frame.field("tty") == Some(&pty.tty().into())
     });

@@ -1,5 +1,6 @@
 //! The stream: a snapshot, then every change, in order, without holes.
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Stage, Watch, text};
 use serde_json::Value;
@@ -46,7 +47,7 @@ fn without_all_only_sessions_are_told() {
     let (sessions, all) = (Watch::sessions(daemon), Watch::all(daemon));
     let puppet = stage.puppet();
     let pid = puppet.pid;
-    puppet.ends("exit", &[b"0"]);
+    puppet.ends(Verb::Exit, &[b"0"]);
     all.end_of(pid);
     assert_eq!(sessions.count(|frame| frame.kind().starts_with("process")), 0, "{:?}", sessions.frames());
     sessions.assert_no_holes();
@@ -60,9 +61,9 @@ fn what_happens_to_one_process_is_told_in_order() {
     let mut puppet = stage.puppet();
     let pid = puppet.pid;
     puppet.chdir(&dir);
-    puppet.does("setname", &[b"named"]);
-    puppet.does("setresuid", &[b"1000", b"1000", b"1000"]);
-    puppet.ends("exit", &[b"4"]);
+    puppet.does(Verb::Setname, &[b"named"]);
+    puppet.does(Verb::Setresuid, &[b"1000", b"1000", b"1000"]);
+    puppet.ends(Verb::Exit, &[b"4"]);
     watch.end_of(pid);
     let kinds: Vec<_> = watch
         .frames()
@@ -92,7 +93,7 @@ fn a_change_is_on_the_stream_within_moments() {
     let watch = Watch::all(daemon);
     let puppet = stage.puppet();
     let pid = puppet.pid;
-    puppet.ends("exit", &[b"0"]);
+    puppet.ends(Verb::Exit, &[b"0"]);
     // Others than sessions may linger 20 ms; the rest is this machine's scheduling, which tests do not judge.
     watch.wait_within(std::time::Duration::from_secs(1), "the end", |frame| frame.is("process_ended", pid));
 }

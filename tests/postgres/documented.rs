@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use observer_harness::postgres::{Server, Session};
 
 use crate::schema::{applied, present, server};
@@ -227,7 +227,7 @@ fn history_is_that_of_all_hosts_or_of_one() {
     );
     let url = server().url(&database);
     let history = |args: &[&str]| {
-        Said::by(
+        CommandResult::of(
             Command::new(product()).args(["history", "--database-url", &url]).args(args).env("TZ", "UTC"),
         )
     };
@@ -252,5 +252,5 @@ fn history_is_that_of_all_hosts_or_of_one() {
     );
     let none = history(&["gamma", "--until", "2025-01-01"]);
     assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
-    assert_eq!(Said::by(Command::new(product()).args(["history", "--host", "x"])).code, Some(2));
+    assert_eq!(CommandResult::of(Command::new(product()).args(["history", "--host", "x"])).code, Some(2));
 }

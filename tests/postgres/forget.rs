@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 
 use crate::schema::{applied, present, server};
 
@@ -11,8 +11,8 @@ const GONE: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const CLONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 const OTHER: &str = "00000000-0000-4000-8000-000000000001";
 
-fn forget(url: &str, host: &str) -> Said {
-    Said::by(Command::new(product()).args(["forget", host, "--database-url", url]))
+fn forget(url: &str, host: &str) -> CommandResult {
+    CommandResult::of(Command::new(product()).args(["forget", host, "--database-url", url]))
 }
 
 #[test]

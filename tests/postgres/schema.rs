@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use observer_harness::postgres::Server;
 
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
@@ -14,11 +14,11 @@ pub fn server() -> &'static Server {
     Server::shared()
 }
 
-fn observer(args: &[&str]) -> Said {
-    Said::by(Command::new(product()).args(args))
+fn observer(args: &[&str]) -> CommandResult {
+    CommandResult::of(Command::new(product()).args(args))
 }
 
-fn apply(url: &str) -> Said {
+fn apply(url: &str) -> CommandResult {
     observer(&["schema", "apply", "--database-url", url])
 }
 
@@ -93,9 +93,12 @@ fn it_is_applied_once_and_then_left_alone() {
 }
 
 /// Everything in the schema, as SQL.
-fn dump(database: &str) -> Said {
-    let said =
-        Said::by(server().program("pg_dump").args(["--schema=observer", "-d", &server().url(database)]));
+fn dump(database: &str) -> CommandResult {
+    let said = CommandResult::of(server().program("pg_dump").args([
+        "--schema=observer",
+        "-d",
+        &server().url(database),
+    ]));
     assert_eq!(said.code, Some(0), "{said:?}");
     // A word of its own in each dump, and when and by whom the schema was applied.
     let text = said
@@ -103,7 +106,7 @@ fn dump(database: &str) -> Said {
         .lines()
         .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));
     let text: Vec<_> = text.filter(|line| !line.starts_with("1\t20")).collect();
-    Said { stdout: text.join("\n").into_bytes(), ..said }
+    CommandResult { stdout: text.join("\n").into_bytes(), ..said }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use serde_json::{Value, json};
 
 use crate::schema::{applied, present, server};
@@ -178,7 +178,7 @@ fn people_get_a_line_with_the_host_and_only_what_they_asked_for() {
 #[test]
 fn what_cannot_be_watched_is_told() {
     let (database, empty) = (applied(), server().database());
-    let watch = |args: &[&str]| Said::by(Command::new(product()).arg("watch").args(args));
+    let watch = |args: &[&str]| CommandResult::of(Command::new(product()).arg("watch").args(args));
     let all = watch(&["--all", "--database-url", &server().url(&database)]);
     assert_eq!(all.code, Some(2), "{all:?}");
     assert!(all.stderr.contains("only sessions are mirrored"), "{all:?}");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use observer_harness::stage::Extra;
 use observer_harness::{Stage, Truth};
 use serde_json::Value;
@@ -108,7 +108,7 @@ fn it_is_a_user_with_no_right_that_it_does_not_need() {
     let _alone = installed();
     start();
     let pid = main_pid();
-    let uid = Said::by(Command::new("id").args(["--user", "observer"])).text().trim().to_owned();
+    let uid = CommandResult::of(Command::new("id").args(["--user", "observer"])).text().trim().to_owned();
     assert_eq!(status_line(pid, "Uid"), [&*uid; 4].join("\t"), "real, effective, saved and of files");
     let bpf = format!("{:016x}", 1_u64 << 39);
     for set in ["CapPrm", "CapEff"] {
@@ -248,7 +248,7 @@ fn doctor_is_content_inside_the_units_sandbox() {
     for line in kept.filter(|line| !own.iter().any(|own| line.starts_with(own))) {
         command.arg(format!("--property={line}"));
     }
-    let said = Said::by(command.args(["/usr/bin/observer", "doctor", "--json"]));
+    let said = CommandResult::of(command.args(["/usr/bin/observer", "doctor", "--json"]));
     let checks = said.json();
     assert_eq!(said.code, Some(0), "{checks:#}");
     let limited: Vec<_> =

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 
 pub const UNIT: &str = "observer.service";
 pub const SOCKET: &str = "/run/observer/observer.sock";
@@ -25,13 +25,13 @@ static INSTALLED: Once = Once::new();
 pub fn installed() -> MutexGuard<'static, ()> {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     INSTALLED.call_once(|| {
-        let said = Said::by(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
+        let said = CommandResult::of(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
         assert_eq!(said.code, Some(0), "the README's commands: {said:?}");
         for name in ["member", "stranger"] {
-            let said = Said::by(Command::new("useradd").args(["--no-create-home", name]));
+            let said = CommandResult::of(Command::new("useradd").args(["--no-create-home", name]));
             assert_eq!(said.code, Some(0), "a user of the machine: {said:?}");
         }
-        let said = Said::by(Command::new("usermod").args(["-aG", "observer", "member"]));
+        let said = CommandResult::of(Command::new("usermod").args(["-aG", "observer", "member"]));
         assert_eq!(said.code, Some(0), "who may ask: {said:?}");
     });
     systemctl(&["stop", UNIT]);
@@ -40,8 +40,8 @@ pub fn installed() -> MutexGuard<'static, ()> {
 }
 
 /// Runs systemctl.
-pub fn systemctl(args: &[&str]) -> Said {
-    Said::by(Command::new("systemctl").args(args))
+pub fn systemctl(args: &[&str]) -> CommandResult {
+    CommandResult::of(Command::new("systemctl").args(args))
 }
 
 /// One property of the unit.
@@ -65,13 +65,14 @@ pub fn main_pid() -> u32 {
 
 /// What the unit said in the journal.
 pub fn journal() -> String {
-    let said = Said::by(Command::new("journalctl").args(["--no-pager", "--output=cat", "--unit", UNIT]));
+    let said =
+        CommandResult::of(Command::new("journalctl").args(["--no-pager", "--output=cat", "--unit", UNIT]));
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
 /// Runs observer as this user, in all groups of theirs.
-pub fn as_user(user: &str, args: &[&str]) -> Said {
-    Said::by(
+pub fn as_user(user: &str, args: &[&str]) -> CommandResult {
+    CommandResult::of(
         Command::new("setpriv")
             .args(["--reuid", user, "--regid", user, "--init-groups", "observer"])
             .args(args),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 
 use crate::system::{UNIT, installed};
 
@@ -12,7 +12,7 @@ const EXPOSURE_MAX: &str = "20";
 #[test]
 fn the_unit_has_no_mistake_that_systemd_finds() {
     let _alone = installed();
-    let said = Said::by(Command::new("systemd-analyze").args(["verify", "--man=no", UNIT]));
+    let said = CommandResult::of(Command::new("systemd-analyze").args(["verify", "--man=no", UNIT]));
     assert_eq!((said.code, said.text(), said.stderr.as_str()), (Some(0), "", ""));
 }
 
@@ -20,7 +20,8 @@ fn the_unit_has_no_mistake_that_systemd_finds() {
 fn little_of_the_system_is_exposed_to_it() {
     let _alone = installed();
     let threshold = format!("--threshold={EXPOSURE_MAX}");
-    let said = Said::by(Command::new("systemd-analyze").args(["security", "--no-pager", &threshold, UNIT]));
+    let said =
+        CommandResult::of(Command::new("systemd-analyze").args(["security", "--no-pager", &threshold, UNIT]));
     assert_eq!(said.code, Some(0), "more than {EXPOSURE_MAX} tenths: {}", said.text());
     println!("{}", said.text().lines().last().unwrap_or_default());
 }
@@ -28,9 +29,9 @@ fn little_of_the_system_is_exposed_to_it() {
 #[test]
 fn its_user_is_a_system_user_with_a_group_of_its_own() {
     let _alone = installed();
-    let said = Said::by(Command::new("id").args(["--name", "--groups", "observer"]));
+    let said = CommandResult::of(Command::new("id").args(["--name", "--groups", "observer"]));
     assert_eq!(said.text().trim(), "observer", "{said:?}");
-    let said = Said::by(Command::new("id").args(["--user", "observer"]));
+    let said = CommandResult::of(Command::new("id").args(["--user", "observer"]));
     let uid: u32 = said.text().trim().parse().expect("a number");
     assert!((1..1000).contains(&uid), "{uid} is a system user's");
 }

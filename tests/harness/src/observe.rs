@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::Daemon;
 
-/// How a command ended.
+/// How a command ended and what it printed.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandResult {
     /// Exit code; `None` where a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
@@ -18,9 +18,9 @@ pub struct Said {
     pub stderr: String,
 }
 
-impl Said {
+impl CommandResult {
     /// Runs a command to its end.
-    pub fn by(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         let Output { status, stdout, stderr } =
             command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"));
         Self { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
@@ -40,7 +40,7 @@ impl Said {
 }
 
 impl Daemon {
-    /// Whether `status` says that arguments of what exec'd before the daemon did are not read: they are null then.
+    /// Whether `status` reports that the arguments of programs exec'd before the daemon started cannot be read: they are null then.
     pub fn is_blind_to_older_argv(&self) -> bool {
         let status = self.status();
         let spots = status.get("blind_spots").and_then(Value::as_array);
@@ -48,15 +48,15 @@ impl Daemon {
     }
 
     /// Runs a command against this daemon.
-    pub fn observer(&self, args: &[impl AsRef<OsStr>]) -> Said {
-        Said::by(&mut self.command(args))
+    pub fn observer(&self, args: &[impl AsRef<OsStr>]) -> CommandResult {
+        CommandResult::of(&mut self.command(args))
     }
 
     #[track_caller]
     fn json(&self, args: &[&str]) -> Value {
-        let said = self.observer(args);
-        assert!(said.code == Some(0), "observer {args:?}: {said:?}");
-        said.json()
+        let result = self.observer(args);
+        assert!(result.code == Some(0), "observer {args:?}: {result:?}");
+        result.json()
     }
 
     /// Rows of `observer ps --json`.
@@ -80,10 +80,10 @@ impl Daemon {
     /// Rows of `observer list --json`.
     #[track_caller]
     pub fn list(&self) -> Vec<Value> {
-        let said = self.observer(&["list", "--json"]);
-        let rows = array(said.json());
+        let result = self.observer(&["list", "--json"]);
+        let rows = array(result.json());
         let code = if rows.is_empty() { 1 } else { 0 };
-        assert!(said.code == Some(code), "0 found, 1 certainly none: {said:?}");
+        assert!(result.code == Some(code), "0 found, 1 certainly none: {result:?}");
         rows
     }
 
@@ -96,8 +96,8 @@ impl Daemon {
     /// `observer audit --json`, and its exit code.
     #[track_caller]
     pub fn audit(&self) -> (Value, Option<i32>) {
-        let said = self.observer(&["audit", "--json"]);
-        (said.json(), said.code)
+        let result = self.observer(&["audit", "--json"]);
+        (result.json(), result.code)
     }
 
     /// Fails if the map differs from the kernel.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::observe::Said;
+use crate::observe::CommandResult;
 
 /// Where Debian puts them, the newest first.
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -90,7 +90,7 @@ fn directory() -> TempDir {
 
 #[track_caller]
 fn succeeds(command: &mut Command) {
-    let said = Said::by(command);
+    let said = CommandResult::of(command);
     assert_eq!(said.code, Some(0), "{command:?}: {said:?}");
 }
 
@@ -246,13 +246,13 @@ impl Server {
     }
 
     /// What became of the statements.
-    pub fn try_psql(&self, database: &str, statements: &str) -> Said {
+    pub fn try_psql(&self, database: &str, statements: &str) -> CommandResult {
         self.try_psql_as(database, "postgres", statements)
     }
 
     /// The same as another login.
-    pub fn try_psql_as(&self, database: &str, login: &str, statements: &str) -> Said {
-        Said::by(self.psql_command(&self.url_as(database, login)).args(["-c", statements]))
+    pub fn try_psql_as(&self, database: &str, login: &str, statements: &str) -> CommandResult {
+        CommandResult::of(self.psql_command(&self.url_as(database, login)).args(["-c", statements]))
     }
 
     /// Another copy of psql that stays: its statements are sent one after the other.

@@ -1,4 +1,4 @@
-//! What is said between a test and its puppets: a line each way, words in hexadecimal, so that any bytes pass.
+//! The protocol between a test and its puppets: a line each way, words in hexadecimal, so that any bytes pass.
 
 /// A line of words, newline included. An empty word is written as `-`.
 pub fn line(words: &[Vec<u8>]) -> Vec<u8> {
@@ -16,6 +16,17 @@ pub fn line(words: &[Vec<u8>]) -> Vec<u8> {
     }
     out.push(b'\n');
     out
+}
+
+/// The line that answers a request: `ok` and numbers, or `failed` and why.
+pub fn answer(done: std::io::Result<Vec<u64>>) -> Vec<u8> {
+    match done {
+        Ok(numbers) => {
+            let numbers = numbers.iter().map(|number| number.to_string().into_bytes());
+            line(&std::iter::once(b"ok".to_vec()).chain(numbers).collect::<Vec<_>>())
+        }
+        Err(error) => line(&[b"failed".to_vec(), error.to_string().into_bytes()]),
+    }
 }
 
 /// The words of a line; `None` if it is not one that [`line`] makes.
@@ -47,9 +58,9 @@ mod tests {
 
     #[test]
     fn any_bytes_pass() {
-        let said = vec![b"chdir".to_vec(), vec![0, 10, 0xff, b' '], Vec::new()];
-        let text = String::from_utf8(line(&said)).expect("hexadecimal is ASCII");
-        assert_eq!(words(&text), Some(said));
+        let sent = vec![b"chdir".to_vec(), vec![0, 10, 0xff, b' '], Vec::new()];
+        let text = String::from_utf8(line(&sent)).expect("hexadecimal is ASCII");
+        assert_eq!(words(&text), Some(sent));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::daemon::product;
-use crate::observe::Said;
+use crate::observe::CommandResult;
 use crate::postgres::Server;
 use crate::stage::Casting;
 use crate::{Daemon, Options, Pty, Puppet, Stage, eventually};
@@ -58,7 +58,7 @@ impl Scene {
     }
 
     fn on(stage: Rc<Stage>, server: Server, url: &str, options: Options) -> Self {
-        let schema = Said::by(Command::new(product()).args(["schema", "print"]));
+        let schema = CommandResult::of(Command::new(product()).args(["schema", "print"]));
         server.psql(DATABASE, schema.text());
         let config = format!(
             "{}\n[mirror]\ndatabase_url = \"{url}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",

@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::pty::Pty;
+use crate::puppet::Verb;
 use crate::wait::{self, Waited};
 use crate::{eventually, protocol};
 
-/// How long a puppet may take to connect or to answer, unless told otherwise.
+/// How long a puppet may take to connect or to answer, unless a test sets another limit.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the puppets of one test connect, and a directory of its own.
@@ -186,10 +187,11 @@ impl Stage {
             stream.set_read_timeout(Some(PATIENCE)).expect("a deadline for answers");
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
-            stream.read_line(&mut line).expect("a puppet says hello");
-            let mut words = protocol::words(&line).expect("hello is a line of words").into_iter();
-            let token = String::from_utf8(words.next().expect("hello has a token")).expect("tokens are text");
-            let pid = number(&words.next().expect("hello has a pid"));
+            stream.read_line(&mut line).expect("a puppet sends its token");
+            let mut words = protocol::words(&line).expect("a token and a pid are words").into_iter();
+            let token =
+                String::from_utf8(words.next().expect("a puppet sends its token")).expect("tokens are text");
+            let pid = number(&words.next().expect("a puppet sends its pid"));
             self.arrived.borrow_mut().push((token, pid as u32, stream));
         }
     }
@@ -287,39 +289,39 @@ pub struct Puppet {
 }
 
 impl Puppet {
-    /// Tells it to do something; its answer's words, or the error that it met.
-    pub fn ask(&mut self, verb: &str, args: &[&[u8]]) -> Result<Vec<Vec<u8>>, String> {
-        self.tell(verb, args);
+    /// Asks it to do something that may fail; returns its answer's words, or its error.
+    pub fn attempt(&mut self, verb: Verb, args: &[&[u8]]) -> Result<Vec<Vec<u8>>, String> {
+        self.request(verb, args);
         self.answer(verb)
     }
 
-    /// Tells it to do something and does not wait for an answer.
-    pub fn tell(&mut self, verb: &str, args: &[&[u8]]) {
-        let mut words = vec![verb.as_bytes().to_vec()];
+    /// Asks it to do something and does not wait for the answer.
+    pub fn request(&mut self, verb: Verb, args: &[&[u8]]) {
+        let mut words = vec![verb.name().as_bytes().to_vec()];
         words.extend(args.iter().map(|arg| arg.to_vec()));
         self.stream.get_mut().write_all(&protocol::line(&words)).expect("the puppet listens");
     }
 
-    /// The answer to what was told before.
-    pub fn answer(&mut self, verb: &str) -> Result<Vec<Vec<u8>>, String> {
+    /// Waits for the answer to an earlier [`Puppet::request`].
+    pub fn answer(&mut self, verb: Verb) -> Result<Vec<Vec<u8>>, String> {
         let mut line = String::new();
         let count =
-            self.stream.read_line(&mut line).map_err(|error| format!("{verb}: no answer: {error}"))?;
+            self.stream.read_line(&mut line).map_err(|error| format!("{verb:?}: no answer: {error}"))?;
         if count == 0 {
-            return Err(format!("{verb}: the puppet is gone"));
+            return Err(format!("{verb:?}: the puppet is gone"));
         }
         let mut words =
-            protocol::words(&line).ok_or_else(|| format!("{verb}: answered {line:?}"))?.into_iter();
+            protocol::words(&line).ok_or_else(|| format!("{verb:?}: answered {line:?}"))?.into_iter();
         match words.next().as_deref() {
             Some(b"ok") => Ok(words.collect()),
             _ => Err(format!(
-                "{verb}: {}",
+                "{verb:?}: {}",
                 words.map(|word| String::from_utf8_lossy(&word).into_owned()).collect::<String>()
             )),
         }
     }
 
-    /// It has not answered yet what it was told.
+    /// Whether it has not answered its last request yet.
     pub fn is_silent(&self) -> bool {
         let mut poll =
             libc::pollfd { fd: self.stream.get_ref().as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -327,10 +329,10 @@ impl Puppet {
         self.stream.buffer().is_empty() && unsafe { libc::poll(&raw mut poll, 1, 0) } == 0
     }
 
-    /// Tells it to do something that must succeed; the answer's numbers.
+    /// Asks it to do something that must succeed; returns the answer's numbers.
     #[track_caller]
-    pub fn does(&mut self, verb: &str, args: &[&[u8]]) -> Vec<u64> {
-        match self.ask(verb, args) {
+    pub fn does(&mut self, verb: Verb, args: &[&[u8]]) -> Vec<u64> {
+        match self.attempt(verb, args) {
             Ok(words) => words.iter().map(|word| number(word)).collect(),
             Err(error) => panic!("puppet {} could not {error}", self.pid),
         }
@@ -339,7 +341,7 @@ impl Puppet {
     /// Changes its directory.
     #[track_caller]
     pub fn chdir(&mut self, dir: &Path) {
-        self.does("chdir", &[dir.as_os_str().as_bytes()]);
+        self.does(Verb::Chdir, &[dir.as_os_str().as_bytes()]);
     }
 
     /// Gives it more time for its answers than usual.
@@ -350,26 +352,26 @@ impl Puppet {
     /// Has it bear a child by `verb` (which takes the token last) and waits for it. The child and the boot times
     /// between which it was born.
     #[track_caller]
-    pub fn bears(&mut self, stage: &Stage, verb: &str, args: &[&[u8]]) -> (Puppet, Birth) {
+    pub fn bears(&mut self, stage: &Stage, verb: Verb, args: &[&[u8]]) -> (Puppet, Birth) {
         let token = stage.token();
         let mut words = args.to_vec();
         words.push(token.as_bytes());
-        let said = self.does(verb, &words);
-        let [pid, after, before] = said.as_slice() else { panic!("{verb} answered {said:?}") };
+        let answer = self.does(verb, &words);
+        let [pid, after, before] = answer.as_slice() else { panic!("{verb:?} answered {answer:?}") };
         let child = stage.meet(&token);
-        assert_eq!(u64::from(child.pid), *pid, "the child that {verb} returned is the one that connected");
+        assert_eq!(u64::from(child.pid), *pid, "the child that {verb:?} returned is the one that connected");
         (child, Birth { after: *after, before: *before })
     }
 
-    /// Tells a child of the test to end by `verb`, waits for it, and says what wait(2) said.
+    /// Has a child of the test end by `verb`, and returns what wait(2) returned.
     #[track_caller]
-    pub fn ends(mut self, verb: &str, args: &[&[u8]]) -> Waited {
+    pub fn ends(mut self, verb: Verb, args: &[&[u8]]) -> Waited {
         assert!(self.child, "only a child of the test can be waited for here");
-        self.tell(verb, args);
+        self.request(verb, args);
         self.reap()
     }
 
-    /// Kills a child of the test and says what wait(2) said.
+    /// Kills a child of the test, and returns what wait(2) returned.
     #[track_caller]
     pub fn killed(mut self, signal: i32) -> Waited {
         assert!(self.signal(signal), "the puppet is there to be signalled");
@@ -415,7 +417,7 @@ pub struct Birth {
     pub before: u64,
 }
 
-/// A decimal number said by a puppet.
+/// A decimal number in a puppet's answer.
 #[track_caller]
 pub fn number(word: &[u8]) -> u64 {
     std::str::from_utf8(word)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use observer_common::offsets::{Entry, TABLE};
 use observer_harness::btf::{Btf, KERNEL_BTF, kind};
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use observer_harness::{Cgroup, failure};
 
 /// How far a member is moved: by one word, what a kernel built with one option more does.
@@ -45,7 +45,7 @@ fn moved(btf: &Btf, entry: &Entry) -> Btf {
 }
 
 /// Who noticed, by what the doctor said.
-fn caught(said: &Said, entry: &Entry) -> Result<&'static str, String> {
+fn caught(said: &CommandResult, entry: &Entry) -> Result<&'static str, String> {
     let name = format!("{}.{}", entry.of, entry.members.join("/"));
     if said.code != Some(1) {
         return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", said.code, said.stderr));
@@ -62,12 +62,12 @@ fn caught(said: &Said, entry: &Entry) -> Result<&'static str, String> {
 }
 
 /// The doctor's word, from within a cgroup: in the topmost there is no name to be read.
-fn doctor(file: &Path, cgroup: &Cgroup) -> Said {
+fn doctor(file: &Path, cgroup: &Cgroup) -> CommandResult {
     let mut command = Command::new("timeout");
     command.args(["60", "sh", "-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
     command.arg(cgroup.path.join("cgroup.procs")).arg(product());
     command.args(["doctor", "--json", "--socket"]).arg(cgroup.path.join("no-socket"));
-    Said::by(command.arg("--btf").arg(file))
+    CommandResult::of(command.arg("--btf").arg(file))
 }
 
 /// Whether nothing that is shown is read from there on this kernel. `unmoved`: what the doctor says of it as it is.

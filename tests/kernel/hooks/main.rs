@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use observer_harness::Verb;
 use observer_harness::stage::Casting;
 use observer_harness::{Frame, Pty, Puppet};
 use serde_json::{Value, json};
@@ -33,8 +34,8 @@ fn cwd(path: &Path) -> impl Fn(&Frame) -> bool {
 /// A puppet in a mount namespace of its own, and a child there whose directory is `dir`.
 fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
     let mut puppet = scene.stage.puppet();
-    puppet.does("unshare_mounts", &[]);
-    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    puppet.does(Verb::UnshareMounts, &[]);
+    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
     child.chdir(dir);
     scene.told("cwd", child.pid, "where it begins", cwd(dir));
     (puppet, child)
@@ -42,9 +43,9 @@ fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
 
 /// A puppet that leads a POSIX session without a terminal.
 fn leader(scene: &Scene) -> Puppet {
-    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, "fork", &[]);
-    puppet.does("ignore", &[b"1"]);
-    puppet.does("setsid", &[]);
+    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, Verb::Fork, &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    puppet.does(Verb::Setsid, &[]);
     puppet
 }
 
@@ -52,11 +53,11 @@ fn leader(scene: &Scene) -> Puppet {
 fn chdir_and_fchdir() {
     let scene = Scene::new();
     let mut puppet = scene.stage.puppet();
-    for (verb, name) in [("chdir", "one"), ("fchdir", "two")] {
+    for (verb, name) in [(Verb::Chdir, "one"), (Verb::Fchdir, "two")] {
         let dir = scene.stage.mkdir(name);
         scene.settle();
         puppet.does(verb, &[bytes(&dir)]);
-        scene.told("cwd", puppet.pid, verb, cwd(&dir));
+        scene.told("cwd", puppet.pid, verb.name(), cwd(&dir));
     }
 }
 
@@ -67,7 +68,7 @@ fn chdir_by_32_bit_code() {
     let mut puppet = scene.stage.puppet();
     let dir = scene.stage.mkdir("by-32-bit-code");
     scene.settle();
-    puppet.does("chdir32", &[bytes(&dir)]);
+    puppet.does(Verb::Chdir32, &[bytes(&dir)]);
     if scene.by_functions("cwd") {
         scene.told("cwd", puppet.pid, "chdir", cwd(&dir));
     } else {
@@ -93,7 +94,7 @@ fn rename_by_io_uring() {
     let mut puppet = scene.stage.puppet();
     puppet.chdir(&dir);
     scene.settle();
-    match puppet.ask("renames_by_uring", &[bytes(&dir), bytes(&to)]) {
+    match puppet.attempt(Verb::RenamesByUring, &[bytes(&dir), bytes(&to)]) {
         Ok(_) if scene.by_functions("paths") => scene.told("paths", puppet.pid, "rename", cwd(&to)),
         Ok(_) => scene.assert_blind("paths", "io_uring"),
         // Some kernels have no renames by io_uring (before 5.11), or no io_uring at all.
@@ -161,7 +162,7 @@ fn removal_of_a_directory_where_others_have_a_mount() {
     let scene = Scene::new();
     let dir = scene.stage.mkdir("doomed");
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&dir)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&dir)]);
     child.chdir(&dir);
     scene.told("cwd", child.pid, "where it begins", cwd(&dir));
     scene.settle();
@@ -174,11 +175,11 @@ fn mount_that_moves() {
     let scene = Scene::new();
     let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.told("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
-    puppet.does("mount_moves", &[bytes(&from), bytes(&to)]);
+    puppet.does(Verb::MountMoves, &[bytes(&from), bytes(&to)]);
     scene.told("paths", child.pid, "mount with MS_MOVE", cwd(&to));
 }
 
@@ -187,11 +188,11 @@ fn mount_that_moves_by_move_mount() {
     let scene = Scene::new();
     let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.told("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
-    puppet.does("move_mount", &[bytes(&from), bytes(&to)]);
+    puppet.does(Verb::MoveMount, &[bytes(&from), bytes(&to)]);
     scene.told("paths", child.pid, "move_mount", cwd(&to));
 }
 
@@ -200,11 +201,11 @@ fn lazy_unmount() {
     let scene = Scene::new();
     let mount = scene.stage.mkdir("lazy");
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&mount)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     child.chdir(&mount);
     scene.told("cwd", child.pid, "where it begins", cwd(&mount));
     scene.settle();
-    puppet.does("umount_lazily", &[bytes(&mount)]);
+    puppet.does(Verb::UmountLazily, &[bytes(&mount)]);
     scene.told("paths", child.pid, "umount", shows("cwd_unreachable", true));
 }
 
@@ -213,10 +214,10 @@ fn root_that_is_pivoted() {
     let scene = Scene::new();
     let new = scene.stage.mkdir("new");
     let (mut puppet, child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&new)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
     scene.settle();
-    puppet.does("pivots", &[bytes(&new), bytes(&new.join("old"))]);
+    puppet.does(Verb::Pivots, &[bytes(&new), bytes(&new.join("old"))]);
     scene.told(
         "paths",
         child.pid,
@@ -237,11 +238,11 @@ fn mount_namespace_that_is_unshared_or_entered() {
     let scene = Scene::new();
     let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
     scene.settle();
-    inner.does("unshare_quietly", &[]);
+    inner.does(Verb::UnshareQuietly, &[]);
     let inside = namespace(inner.pid);
     scene.told("paths", inner.pid, "unshare", |frame| number(frame, "mnt_ns") == Some(inside));
     scene.settle();
-    outer.does("setns_mounts", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
+    outer.does(Verb::SetnsMounts, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
     scene.told("paths", outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
@@ -261,11 +262,11 @@ fn mount_that_moves_by_32_bit_code() {
     let scene = Scene::new();
     let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&from)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.told("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
-    puppet.does("move_mount32", &[bytes(&from), bytes(&to)]);
+    puppet.does(Verb::MoveMount32, &[bytes(&from), bytes(&to)]);
     told_by_functions(&scene, child.pid, "move_mount", cwd(&to));
 }
 
@@ -275,10 +276,10 @@ fn root_that_is_pivoted_by_32_bit_code() {
     let scene = Scene::new();
     let new = scene.stage.mkdir("new");
     let (mut puppet, child) = apart(&scene, &scene.stage.dir());
-    puppet.does("mount_tmpfs", &[bytes(&new)]);
+    puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
     scene.settle();
-    puppet.does("pivots32", &[bytes(&new), bytes(&new.join("old"))]);
+    puppet.does(Verb::Pivots32, &[bytes(&new), bytes(&new.join("old"))]);
     let there = format!("/old{}", scene.stage.dir().display());
     told_by_functions(&scene, child.pid, "pivot_root", shows("cwd", there));
 }
@@ -288,10 +289,10 @@ fn root_that_is_pivoted_by_32_bit_code() {
 fn mount_namespace_entered_by_32_bit_code() {
     let scene = Scene::new();
     let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
-    inner.does("unshare_mounts", &[]);
+    inner.does(Verb::UnshareMounts, &[]);
     let inside = namespace(inner.pid);
     scene.settle();
-    outer.does("setns_mounts32", &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
+    outer.does(Verb::SetnsMounts32, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
     told_by_functions(&scene, outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
@@ -304,7 +305,7 @@ fn user_ids() {
     let scene = Scene::new();
     let mut puppet = scene.stage.puppet();
     scene.settle();
-    puppet.does("setresuid", &[b"1000", b"1001", b"1002"]);
+    puppet.does(Verb::Setresuid, &[b"1000", b"1001", b"1002"]);
     scene.told("uids", puppet.pid, "setresuid", |frame| {
         ["uid", "euid", "suid"].map(|field| number(frame, field)) == [Some(1000), Some(1001), Some(1002)]
     });
@@ -313,10 +314,10 @@ fn user_ids() {
 #[test]
 fn setsid() {
     let scene = Scene::new();
-    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, "fork", &[]);
-    puppet.does("ignore", &[b"1"]);
+    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, Verb::Fork, &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
     scene.settle();
-    puppet.does("setsid", &[]);
+    puppet.does(Verb::Setsid, &[]);
     let pid = u64::from(puppet.pid);
     scene.told("sid", puppet.pid, "setsid", |frame| {
         ["sid", "pgid"].map(|field| number(frame, field)) == [Some(pid), Some(pid)]
@@ -327,10 +328,10 @@ fn setsid() {
 fn terminal_left_behind_by_setsid() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
     scene.told("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
-    child.does("setsid", &[]);
+    child.does(Verb::Setsid, &[]);
     scene.told("sid", child.pid, "setsid", shows("tty", json!(null)));
 }
 
@@ -338,15 +339,15 @@ fn terminal_left_behind_by_setsid() {
 fn setpgid_of_itself_and_of_a_child() {
     let scene = Scene::new();
     let mut parent = scene.stage.puppet();
-    let (mut own, _) = parent.bears(&scene.stage, "fork", &[]);
-    let (other, _) = parent.bears(&scene.stage, "fork", &[]);
+    let (mut own, _) = parent.bears(&scene.stage, Verb::Fork, &[]);
+    let (other, _) = parent.bears(&scene.stage, Verb::Fork, &[]);
     let group = u64::from(own.pid);
     scene.settle();
-    own.does("setpgid", &[b"0", b"0"]);
+    own.does(Verb::Setpgid, &[b"0", b"0"]);
     scene.told("pgid", own.pid, "setpgid", |frame| number(frame, "pgid") == Some(group));
     scene.settle();
     let (member, leader) = (other.pid.to_string(), own.pid.to_string());
-    parent.does("setpgid", &[member.as_bytes(), leader.as_bytes()]);
+    parent.does(Verb::Setpgid, &[member.as_bytes(), leader.as_bytes()]);
     scene.told("pgid", other.pid, "setpgid of a child", |frame| number(frame, "pgid") == Some(group));
 }
 
@@ -355,7 +356,7 @@ fn terminal_gained_by_ioctl() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = leader(&scene);
     scene.settle();
-    puppet.does("gains_terminal", &[bytes(&pty.path)]);
+    puppet.does(Verb::GainsTerminal, &[bytes(&pty.path)]);
     scene.told("terminal", puppet.pid, "TIOCSCTTY", shows("tty", pty.tty()));
 }
 
@@ -364,7 +365,7 @@ fn terminal_gained_by_opening_it() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = leader(&scene);
     scene.settle();
-    puppet.does("opens_terminal", &[bytes(&pty.path)]);
+    puppet.does(Verb::OpensTerminal, &[bytes(&pty.path)]);
     scene.told("terminal", puppet.pid, "open", shows("tty", pty.tty()));
 }
 
@@ -372,10 +373,10 @@ fn terminal_gained_by_opening_it() {
 fn terminal_given_up() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&scene.stage, "fork", &[]);
+    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
     scene.told("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
-    child.does("loses_terminal", &[]);
+    child.does(Verb::LosesTerminal, &[]);
     scene.told("terminal", child.pid, "TIOCNOTTY", shows("tty", json!(null)));
 }
 
@@ -383,11 +384,11 @@ fn terminal_given_up() {
 fn terminal_taken_from_another() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut owner = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    owner.does("ignore", &[b"1"]);
+    owner.does(Verb::Ignore, &[b"1"]);
     scene.told("birth", owner.pid, "its terminal", shows("tty", pty.tty()));
     let mut thief = leader(&scene);
     scene.settle();
-    thief.does("steals_terminal", &[bytes(&pty.path)]);
+    thief.does(Verb::StealsTerminal, &[bytes(&pty.path)]);
     scene.told("terminal", thief.pid, "TIOCSCTTY", shows("tty", pty.tty()));
     scene.told("terminal", owner.pid, "its loss", shows("tty", json!(null)));
 }

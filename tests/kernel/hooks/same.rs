@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
+use observer_harness::Verb;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Stage, eventually};
 use serde_json::{Map, Value};
@@ -37,24 +38,24 @@ fn both_ways_show_the_same_map() {
     };
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    puppet.does("ignore", &[b"1"]);
-    let (mut child, _) = puppet.bears(&stage, "fork", &[]);
-    let (mut other, _) = puppet.bears(&stage, "fork", &[]);
-    let (mut user, _) = puppet.bears(&stage, "fork", &[]);
-    let (mut apart, _) = puppet.bears(&stage, "fork", &[]);
+    puppet.does(Verb::Ignore, &[b"1"]);
+    let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (mut other, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (mut user, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (mut apart, _) = puppet.bears(&stage, Verb::Fork, &[]);
     let dir = stage.mkdir("before");
     child.chdir(&stage.mkdir("before/below"));
     other.chdir(&stage.mkdir("doomed"));
-    user.does("fchdir", &[stage.mkdir("users").as_os_str().as_bytes()]);
+    user.does(Verb::Fchdir, &[stage.mkdir("users").as_os_str().as_bytes()]);
     fs::rename(&dir, stage.dir().join("after")).expect("rename");
     fs::remove_dir(stage.dir().join("doomed")).expect("rmdir");
-    other.does("setsid", &[]);
-    user.does("setpgid", &[b"0", b"0"]);
-    user.does("setresuid", &[b"1000", b"1001", b"1002"]);
-    apart.does("unshare_mounts", &[]);
-    apart.does("mount_tmpfs", &[stage.mkdir("mount").as_os_str().as_bytes()]);
+    other.does(Verb::Setsid, &[]);
+    user.does(Verb::Setpgid, &[b"0", b"0"]);
+    user.does(Verb::Setresuid, &[b"1000", b"1001", b"1002"]);
+    apart.does(Verb::UnshareMounts, &[]);
+    apart.does(Verb::MountTmpfs, &[stage.mkdir("mount").as_os_str().as_bytes()]);
     apart.chdir(&stage.dir().join("mount"));
-    child.does("loses_terminal", &[]);
+    child.does(Verb::LosesTerminal, &[]);
     let pids = [puppet.pid, child.pid, other.pid, user.pid, apart.pid];
     // Parents that died are read again in a moment, by each daemon in its own.
     eventually("both maps are the same", observer_harness::watch::SOON, || {

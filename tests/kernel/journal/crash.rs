@@ -30,7 +30,7 @@ struct Witness {
 
 /// What the daemon's lives said was committed, and what the watchers heard under which number.
 #[derive(Default)]
-struct Said {
+struct CommandResult {
     acknowledged: u64,
     frames: BTreeMap<u64, (String, u64)>,
 }
@@ -76,7 +76,7 @@ fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witn
 }
 
 /// Asks for what is committed until `until`, then kills.
-fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut Said) {
+fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut CommandResult) {
     while Instant::now() < until {
         let status = daemon.status();
         said.acknowledged = said.acknowledged.max(u64_any(&status["journal"], "last_seq").unwrap_or(0));
@@ -98,7 +98,7 @@ fn killed_at_any_moment_it_keeps_what_was_acknowledged_and_says_nothing_twice() 
     std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
     let homes: Vec<_> = (0..HOMES).map(|n| scene.home(&format!("h{n}"))).collect();
     let stop = AtomicBool::new(false);
-    let (mut said, mut lives) = (Said::default(), Vec::new());
+    let (mut said, mut lives) = (CommandResult::default(), Vec::new());
     let witnesses = std::thread::scope(|scope| {
         let churner = scope.spawn(|| churn(&program, &homes, &stop));
         let mut random = 88_172_645_463_325_252_u64;
@@ -134,7 +134,7 @@ fn killed_at_any_moment_it_keeps_what_was_acknowledged_and_says_nothing_twice() 
 
 /// Numbers go from 1 by 1; what was acknowledged is there as it was heard.
 #[track_caller]
-fn assert_numbers(told: &[Value], said: &Said) {
+fn assert_numbers(told: &[Value], said: &CommandResult) {
     let streams: BTreeSet<_> = told.iter().map(|entry| entry["stream_id"].as_str()).collect();
     assert_eq!(streams.len(), 1, "one stream through all lives");
     let seqs: Vec<_> = told.iter().filter_map(|entry| u64_any(entry, "event_seq")).collect();

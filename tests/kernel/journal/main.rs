@@ -59,7 +59,7 @@ impl Scene {
     fn history(&self, args: &[&str]) -> Vec<Value> {
         let mut command = self.daemon.command(&["history", "--json"]);
         command.args(args).arg("--state-dir").arg(self.daemon.state_dir());
-        let said = observer_harness::observe::Said::by(&mut command);
+        let said = observer_harness::observe::CommandResult::of(&mut command);
         assert!(matches!(said.code, Some(0 | 1)), "{said:?}");
         said.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
     }

@@ -1,5 +1,6 @@
 //! A daemon that is started again: history says what happened, and not what the daemon did.
 
+use observer_harness::Verb;
 use observer_harness::text::{moment_ms, u64_any};
 use observer_harness::{Pty, eventually};
 use serde_json::{Value, json};
@@ -100,7 +101,7 @@ fn who_waits_to_be_reaped_has_an_exact_status() {
     let mut agent = scene.agent(&home, None);
     scene.wait_live(&home, &agent);
     scene.again(true, |_| {
-        agent.tell("exit", &[b"3"]);
+        agent.request(Verb::Exit, &[b"3"]);
         assert!(agent.is_gone_within(SOON), "it ends, and is not reaped");
     });
     let end = scene.told(&home).pop().expect("entries");
@@ -153,7 +154,7 @@ fn who_lost_the_terminal_or_left_is_shown_so_by_the_next_daemon() {
     let (detached, left, pty, other) = (scene.home("detached"), scene.home("left"), Pty::open(), Pty::open());
     let mut one = scene.agent(&detached, Some(&pty));
     let mut two = scene.agent(&left, Some(&other));
-    one.does("ignore", &[b"1"]);
+    one.does(Verb::Ignore, &[b"1"]);
     pty.hang_up();
     two.chdir(&scene.stage.mkdir("outside"));
     for (home, state) in [(&detached, "detached"), (&left, "left")] {

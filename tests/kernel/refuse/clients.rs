@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use observer_harness::Verb;
 use observer_harness::{Daemon, Options, Stage, Watch};
 
 /// Everything that the daemon says until it closes, within seconds.
@@ -26,7 +27,7 @@ fn assert_goes_on(daemon: &Daemon) {
     let puppet = stage.puppet();
     observer_harness::truth::assert_row(daemon, puppet.pid);
     let pid = puppet.pid;
-    puppet.ends("exit", &[b"0"]);
+    puppet.ends(Verb::Exit, &[b"0"]);
     watch.end_of(pid);
 }
 
@@ -121,7 +122,7 @@ fn strangers_are_kept_out_by_the_sockets_mode() {
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
         .arg(observer_harness::daemon::product());
-    let said = observer_harness::observe::Said::by(
+    let said = observer_harness::observe::CommandResult::of(
         command.args(["status", "--json", "--socket"]).arg(daemon.socket()),
     );
     crate::assert_refused(&said, 4, &["become root"]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use observer_harness::btf::{self, Btf, kind};
 use observer_harness::daemon::product;
 use observer_harness::failure;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 
 use crate::{assert_refused, run};
 
@@ -22,7 +22,7 @@ const FLIPS: u64 = 24;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// `observer run` with this file.
-fn run_with(dir: &Path, bytes: &[u8]) -> Said {
+fn run_with(dir: &Path, bytes: &[u8]) -> CommandResult {
     let file = dir.join("edited.btf");
     std::fs::write(&file, bytes).expect("write the file");
     run(&[], dir, &["--btf", &file.display().to_string()])
@@ -193,7 +193,7 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
     // A static function of the same name elsewhere: a program might be attached to that one.
     edited.duplicate(only(&edited, kind::FUNC, "set_fs_pwd"));
     edited.write(&file);
-    let said = Said::by(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
+    let said = CommandResult::of(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
     assert_eq!(said.code, Some(0), "it runs: {}", said.stderr);
     let checks = said.json();
     let checks = checks.as_array().expect("an array of checks");
@@ -225,7 +225,7 @@ fn a_wrong_offset_is_noticed_before_it_shows_wrong_values() {
     let socket = dir.path().join("no-socket");
     for args in [&["ps", "--json"][..], &["list", "--json"], &["audit", "--json"]] {
         let mut command = Command::new(product());
-        let said = Said::by(command.args(args).arg("--socket").arg(&socket).arg("--btf").arg(&file));
+        let said = CommandResult::of(command.args(args).arg("--socket").arg(&socket).arg("--btf").arg(&file));
         assert_refused(&said, 4, &["self-test failed", "uid, euid and suid", "cred.suid", "uname -r"]);
     }
     let said = run(&[], dir.path(), &["--btf", &file.display().to_string()]);
@@ -239,7 +239,7 @@ fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
     std::fs::write(&file, bytes).expect("write the file");
     let mut command = Command::new("timeout");
     command.arg("60").arg(product()).args(["ps", "--json", "--socket"]).arg(dir.join("no-socket"));
-    let said = Said::by(command.arg("--btf").arg(&file));
+    let said = CommandResult::of(command.arg("--btf").arg(&file));
     assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
     match said.code {
         Some(0) => true,

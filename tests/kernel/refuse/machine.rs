@@ -1,7 +1,7 @@
 //! Machines and rights that will not do.
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 use observer_harness::{Daemon, Options, failure};
 
 use crate::{assert_refused, run};
@@ -18,7 +18,7 @@ fn open_dir() -> tempfile::TempDir {
 }
 
 #[track_caller]
-fn assert_refuses(said: &Said, words: &[&str]) {
+fn assert_refuses(said: &CommandResult, words: &[&str]) {
     assert!(
         said.code.is_some_and(|code| code != 0 && code != 124 && code < 126),
         "refused in time: {said:?}"
@@ -88,8 +88,9 @@ fn without_tracefs_it_mounts_it_or_says_how_or_names_what_is_blind() {
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    let status =
-        Said::by(std::process::Command::new(product()).args(["status", "--json", "--socket"]).arg(&socket));
+    let status = CommandResult::of(
+        std::process::Command::new(product()).args(["status", "--json", "--socket"]).arg(&socket),
+    );
     let ended = child.try_wait().expect("it can be asked for");
     // SAFETY: the child is ours and not reaped unless `ended`.
     unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
@@ -112,7 +113,8 @@ fn without_a_daemon_questions_that_need_one_cannot_be_answered() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock").display().to_string();
     for args in [&["pid", "x"][..], &["watch", "--json"], &["status", "--json"]] {
-        let said = Said::by(std::process::Command::new(product()).args(args).args(["--socket", &socket]));
+        let said =
+            CommandResult::of(std::process::Command::new(product()).args(args).args(["--socket", &socket]));
         assert_refused(&said, 4, &["observer run"]);
     }
 }
@@ -122,7 +124,7 @@ fn without_a_daemon_one_snapshot_answers_those_that_have_the_rights() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock").display().to_string();
     let ask = |args: &[&str]| {
-        Said::by(std::process::Command::new(product()).args(args).args(["--socket", &socket]))
+        CommandResult::of(std::process::Command::new(product()).args(args).args(["--socket", &socket]))
     };
     let rows = ask(&["ps", "--json"]);
     assert_eq!(rows.code, Some(0), "{rows:?}");
@@ -141,7 +143,7 @@ fn without_a_daemon_one_snapshot_answers_those_that_have_the_rights() {
     }
     let mut command = std::process::Command::new("setpriv");
     command.args(NOBODY.iter().skip(1)).arg(product()).args(["ps", "--json", "--socket", &socket]);
-    assert_refuses(&Said::by(&mut command), &["root"]);
+    assert_refuses(&CommandResult::of(&mut command), &["root"]);
 }
 
 #[test]

@@ -8,11 +8,11 @@ mod words;
 use std::process::Command;
 
 use observer_harness::daemon::product;
-use observer_harness::observe::Said;
+use observer_harness::observe::CommandResult;
 
 /// Fails unless this is a refusal that a person can use: an exit code, words on standard error alone, no panic.
 #[track_caller]
-fn assert_refused(said: &Said, code: i32, words: &[&str]) {
+fn assert_refused(said: &CommandResult, code: i32, words: &[&str]) {
     assert_eq!(said.code, Some(code), "{said:?}");
     assert!(said.stdout.is_empty(), "nothing for a script to mistake for an answer: {said:?}");
     assert!(!said.stderr.contains("panicked") && !said.stderr.contains("RUST_BACKTRACE"), "{}", said.stderr);
@@ -26,7 +26,7 @@ fn assert_refused(said: &Said, code: i32, words: &[&str]) {
 }
 
 /// `observer run` in a directory of its own that must refuse within seconds.
-fn run(wrapper: &[&str], dir: &std::path::Path, args: &[&str]) -> Said {
+fn run(wrapper: &[&str], dir: &std::path::Path, args: &[&str]) -> CommandResult {
     let mut words: Vec<String> = ["timeout", "20"].iter().chain(wrapper).map(ToString::to_string).collect();
     words.push(product().display().to_string());
     words.extend(["run".into(), "--socket".into(), dir.join("observer.sock").display().to_string()]);
@@ -34,5 +34,5 @@ fn run(wrapper: &[&str], dir: &std::path::Path, args: &[&str]) -> Said {
     words.extend(args.iter().map(ToString::to_string));
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default());
-    Said::by(command.args(words))
+    CommandResult::of(command.args(words))
 }

@@ -59,7 +59,7 @@ fn usage_errors_exit_2() {
     for args in
         [&["no-such-verb"][..], &["pid"], &["list", "--json", "--porcelain"], &["run", "--no-such-flag"], &[]]
     {
-        let said = observer_harness::observe::Said::by(
+        let said = observer_harness::observe::CommandResult::of(
             std::process::Command::new(observer_harness::daemon::product()).args(args),
         );
         assert_eq!(said.code, Some(2), "{args:?}: {said:?}");

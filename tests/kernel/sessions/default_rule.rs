@@ -1,5 +1,6 @@
 //! Without a configuration: whoever runs on a pty for a second, named after its directory.
 
+use observer_harness::Verb;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Pty, Stage, Watch, text};
 use serde_json::Value;
@@ -18,7 +19,7 @@ fn a_program_on_a_pty_is_a_session_after_a_second() {
         list.iter().find(|row| row.get("home").and_then(Value::as_str) == home.to_str()).expect("its row");
     assert_eq!(text::u64_any(row, "pid"), Some(puppet.pid.into()));
     let pid = puppet.pid;
-    puppet.ends("exit", &[b"3"]);
+    puppet.ends(Verb::Exit, &[b"3"]);
     let end = watch.wait_for("its end", |frame| frame.is("session_ended", pid));
     assert_eq!(end.death().get("code"), Some(&3.into()));
 }
@@ -28,8 +29,8 @@ fn a_program_without_a_terminal_is_none() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::sessions(daemon);
     let mut parent = stage.puppet();
-    let (mut silent, _) = parent.bears(&stage, "fork", &[]);
-    silent.does("setsid", &[]);
+    let (mut silent, _) = parent.bears(&stage, Verb::Fork, &[]);
+    silent.does(Verb::Setsid, &[]);
     silent.chdir(&stage.mkdir("silent"));
     // One that is a session, begun later: when it is told, the other would have been.
     let pty = Pty::open();

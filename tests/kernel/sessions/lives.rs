@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
+use observer_harness::Verb;
 use observer_harness::{Pty, eventually, text, watch};
 use serde_json::Value;
 
@@ -64,7 +65,7 @@ fn a_session_whose_terminal_is_gone_is_detached() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("detached"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
-    agent.does("ignore", &[b"1"]);
+    agent.does(Verb::Ignore, &[b"1"]);
     scene.assert_session(&home, &agent, "live");
     pty.hang_up();
     let row = scene.assert_session(&home, &agent, "detached");
@@ -117,7 +118,10 @@ fn a_primary_that_execs_into_itself_is_a_start_and_the_same_session() {
     let mut agent = scene.agent(&home, &pty);
     let before = scene.assert_session(&home, &agent, "live");
     let token = scene.stage.token();
-    agent.tell("exec", &[scene.stage.program("agent").as_os_str().as_bytes(), token.as_bytes(), b"again"]);
+    agent.request(
+        Verb::Exec,
+        &[scene.stage.program("agent").as_os_str().as_bytes(), token.as_bytes(), b"again"],
+    );
     let again = scene.stage.meet(&token);
     let row = scene.assert_session(&home, &again, "live");
     assert_eq!(row.get("start_boottime_ns"), before.get("start_boottime_ns"), "the same process");
@@ -134,7 +138,7 @@ fn a_primary_that_execs_into_a_shell_ends_its_session_without_a_death() {
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
     let token = scene.stage.token();
-    agent.tell("exec", &[scene.stage.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
+    agent.request(Verb::Exec, &[scene.stage.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
     let shell = scene.stage.meet(&token);
     scene.assert_none(&home);
     let end = scene.wait_told("session_ended", &home);
@@ -151,7 +155,7 @@ fn a_rule_admits_and_does_not_evict() {
     assert!(scene.session(&home).is_none(), "no rule admits it");
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
-    agent.does("setname", &[b"something else"]);
+    agent.does(Verb::Setname, &[b"something else"]);
     let row = scene.assert_session(&home, &agent, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "the stranger is none: {row:#}");
     drop(stranger);
@@ -171,8 +175,8 @@ fn a_rule_for_no_terminal_admits_those_without_one() {
     });
     let mut parent =
         stage.cast(&observer_harness::stage::Casting { dir: Some(stage.dir()), ..Default::default() });
-    let (mut puppet, _) = parent.bears(&stage, "fork", &[]);
-    puppet.does("setsid", &[]);
+    let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
+    puppet.does(Verb::Setsid, &[]);
     puppet.chdir(&home);
     let list = daemon.list();
     let pids: Vec<_> = list.iter().filter_map(|row| text::u64_any(row, "pid")).collect();

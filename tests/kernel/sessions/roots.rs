@@ -1,5 +1,6 @@
 //! Roots: wrappers, shells, helpers, two programs in one home, and who takes over.
 
+use observer_harness::Verb;
 use observer_harness::wait::Waited;
 use observer_harness::{Pty, text};
 use serde_json::Value;
@@ -77,12 +78,12 @@ fn helpers_of_a_program_are_no_roots_even_orphaned() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("helped"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
-    let (mut helper, _) = agent.bears(&scene.stage, "fork", &[]);
-    let (orphan, _) = helper.bears(&scene.stage, "fork", &[]);
+    let (mut helper, _) = agent.bears(&scene.stage, Verb::Fork, &[]);
+    let (orphan, _) = helper.bears(&scene.stage, Verb::Fork, &[]);
     let row = scene.assert_session(&home, &agent, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "{row:#}");
-    helper.tell("exit", &[b"0"]);
-    agent.does("wait", &[helper.pid.to_string().as_bytes()]);
+    helper.request(Verb::Exit, &[b"0"]);
+    agent.does(Verb::Wait, &[helper.pid.to_string().as_bytes()]);
     observer_harness::truth::assert_row(&scene.daemon, orphan.pid);
     let row = scene.assert_session(&home, &agent, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "ancestry is by birth: {row:#}");

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
+use observer_harness::Verb;
 use observer_harness::observe::total;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Stage, Watch, text};
@@ -22,7 +23,7 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
     let mut loopers: Vec<_> = (0..3).map(|_| stage.puppet()).collect();
     for looper in &mut loopers {
-        looper.does("loop_for_ever", &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
+        looper.does(Verb::LoopForever, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
     }
     for code in 0..50 {
         let pty = Pty::open();
@@ -31,7 +32,7 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
         let pid = puppet.pid;
         // Directories and terminals may be read again instead of told; births and deaths are told.
         watch.wait_within(BUSY, &format!("the start of {pid}"), |frame| frame.is("session_started", pid));
-        let raw_status = puppet.ends("exit", &[code.to_string().as_bytes()]).raw_status;
+        let raw_status = puppet.ends(Verb::Exit, &[code.to_string().as_bytes()]).raw_status;
         let end =
             watch.wait_within(BUSY, &format!("the end of {pid}"), |frame| frame.is("session_ended", pid));
         assert_eq!(end.death().get("raw_status"), Some(&raw_status.into()), "{pid}");

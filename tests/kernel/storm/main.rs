@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use observer_harness::Verb;
 use observer_harness::observe::total;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, eventually, population, text, tiny};
@@ -46,7 +47,7 @@ impl Storm {
         for maker in &mut makers {
             maker.patience(LONG);
             let [a, b] = [&dirs[0], &dirs[1]].map(|dir| dir.as_os_str().as_bytes());
-            maker.tell("storm", &[program.as_os_str().as_bytes(), a, count.as_bytes(), a, b, b"0"]);
+            maker.request(Verb::Storm, &[program.as_os_str().as_bytes(), a, count.as_bytes(), a, b, b"0"]);
         }
         Self { makers, each }
     }
@@ -60,7 +61,7 @@ impl Storm {
     #[track_caller]
     fn end(&mut self) -> Instant {
         for maker in &mut self.makers {
-            let said = maker.answer("storm").expect("the storm goes to its end");
+            let said = maker.answer(Verb::Storm).expect("the storm goes to its end");
             let right = said.first().map(|word| observer_harness::stage::number(word));
             assert_eq!(right, Some(self.each), "every process ran and exited with its code");
         }
@@ -71,7 +72,7 @@ impl Storm {
 /// Children that stay, and the puppet with which they die.
 fn population(stage: &Stage) -> (Puppet, Vec<u32>) {
     let mut parent = stage.puppet();
-    let pids = parent.does("bears_many", &[b"300"]);
+    let pids = parent.does(Verb::BearsMany, &[b"300"]);
     (parent, pids.into_iter().map(|pid| u32::try_from(pid).expect("a pid")).collect())
 }
 
@@ -211,7 +212,7 @@ fn a_storm_of_threads_is_no_storm() {
     let mut puppet = stage.puppet();
     puppet.patience(LONG);
     let before = daemon.status();
-    puppet.does("many_threads", &[b"50000"]);
+    puppet.does(Verb::ManyThreads, &[b"50000"]);
     let after = daemon.status();
     assert_eq!(total(&after, "drops_by_kind"), 0, "{after:#}");
     // Births and deaths of threads are no records: what was counted is what the rest of the machine did.

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Frame, Options, Stage, eventually, text};
 
@@ -22,7 +23,8 @@ fn two_threads_that_race_each_other_into_directories_end_where_the_kernel_has_th
     for _ in 0..3 {
         let mut puppet = stage.puppet();
         puppet.patience(LONG);
-        puppet.does("chdir_race", &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES]);
+        puppet
+            .does(Verb::ChdirRace, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES]);
         assert_row(&daemon, puppet.pid);
     }
     assert_eq!(daemon.drops(), 0, "nothing lost");
@@ -35,8 +37,10 @@ fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
     let mut puppet = stage.puppet();
     puppet.patience(LONG);
-    let kept = puppet
-        .does("fork_race", &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES, b"100"]);
+    let kept = puppet.does(
+        Verb::ForkRace,
+        &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES, b"100"],
+    );
     assert_eq!(kept.len(), 100);
     let rows = daemon.ps();
     for pid in kept {
@@ -119,12 +123,12 @@ fn a_path_that_never_was_is_never_told() {
     for puppet in [&mover, &renamer] {
         puppet.patience(LONG);
     }
-    mover.tell("fchdirs_for", &[deep(&here).as_os_str().as_bytes(), b"/", MS]);
+    mover.request(Verb::FchdirsFor, &[deep(&here).as_os_str().as_bytes(), b"/", MS]);
     // Before the first rename its directories are open.
     told.wait_for(&Some("/".into()));
-    renamer.tell("renames_for", &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
-    let renames = renamer.answer("renames_for").expect("it renames");
-    let moves = mover.answer("fchdirs_for").expect("it moves");
+    renamer.request(Verb::RenamesFor, &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
+    let renames = renamer.answer(Verb::RenamesFor).expect("it renames");
+    let moves = mover.answer(Verb::FchdirsFor).expect("it moves");
     let count = |said: Vec<Vec<u8>>| said.first().map_or(0, |word| observer_harness::stage::number(word));
     let [renames, moves] = [renames, moves].map(count);
     mover.chdir(&stage.mkdir("last"));

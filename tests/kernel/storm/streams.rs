@@ -1,5 +1,6 @@
 //! The stream while much happens: nothing falls between snapshot and changes, and questions take nothing from it.
 
+use observer_harness::Verb;
 use observer_harness::watch::SOON;
 use observer_harness::{Daemon, Options, Stage, Watch, eventually, text};
 use serde_json::Value;
@@ -13,9 +14,9 @@ fn snapshot_and_changes_together_are_the_map() {
     let dir = stage.mkdir("a");
     busy.patience(std::time::Duration::from_secs(60));
     let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
-    busy.tell("fork_race", &[dir, dir, b"3000", b"300"]);
+    busy.request(Verb::ForkRace, &[dir, dir, b"3000", b"300"]);
     let watch = Watch::all(daemon);
-    let kept = busy.answer("fork_race").expect("it forked");
+    let kept = busy.answer(Verb::ForkRace).expect("it forked");
     assert_eq!(kept.len(), 10);
     eventually("the stream has caught up", SOON, || {
         let told = watch.frames();
@@ -60,11 +61,11 @@ fn a_watcher_that_stops_reading_bothers_nobody() {
     let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
     let mut busy = stage.puppet();
     busy.patience(std::time::Duration::from_secs(60));
-    busy.does("fork_race", &[dir, dir, b"5000", b"5001"]);
+    busy.does(Verb::ForkRace, &[dir, dir, b"5000", b"5001"]);
     let fresh = Watch::all(daemon);
     let puppet = stage.puppet();
     let pid = puppet.pid;
-    puppet.ends("exit", &[b"0"]);
+    puppet.ends(Verb::Exit, &[b"0"]);
     fresh.end_of(pid);
     assert_eq!(daemon.drops(), 0, "the ring was read on");
 }
@@ -80,11 +81,11 @@ fn questions_take_nothing_from_the_stream() {
     let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
     // In portions that a watcher's queue holds: what falls to one who is behind is no matter of questions.
     for _ in 0..40 {
-        maker.tell("storm", &[&program, &dir, b"50", &dir, &dir, b"0"]);
+        maker.request(Verb::Storm, &[&program, &dir, b"50", &dir, &dir, b"0"]);
         while maker.is_silent() {
             daemon.ps();
         }
-        assert_eq!(maker.answer("storm").expect("it ran"), [b"50"], "50 processes lived and died");
+        assert_eq!(maker.answer(Verb::Storm).expect("it ran"), [b"50"], "50 processes lived and died");
         // Nothing waits in the daemon once a question that came after it was answered.
         daemon.ps();
     }

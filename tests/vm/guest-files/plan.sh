@@ -1,18 +1,18 @@
-# Runs what /vm/plan says, one line each, and says to $1 what came of it. What it says itself begins with a word that
-# nothing else knows.
+# Runs each line of /vm/plan and reports to $1 what came of it. Its own lines begin with a word that nothing else knows.
 word=$(cat /vm/word)
 exec </dev/null >"$1" 2>&1
 if [ -c "$1" ]; then
     stty -F "$1" raw -echo
 fi
-say() { echo; echo "$word $*"; }
+report() { echo; echo "$word $*"; }
+uptime_s() { cut -d' ' -f1 /proc/uptime; }
 
-say release "$(uname -r)"
-say version "$(uname -v)"
+report release "$(uname -r)"
+report version "$(uname -v)"
 while read -r name limit command; do
-    say begin "$name"
+    report begin "$name" "$(uptime_s)"
     # shellcheck disable=SC2086 # the command is words
     busybox timeout -s KILL "$limit" $command
-    say end "$name" "$?" "$(cut -d' ' -f1 /proc/uptime)"
+    report end "$name" "$?" "$(uptime_s)"
 done < /vm/plan
-say done
+report done

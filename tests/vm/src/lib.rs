@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
+use observer_harness::libtest::Report;
 
 use ways::Way;
 
@@ -64,17 +65,18 @@ pub struct Checkout {
 /// Kernels on which the unit is tested under a real systemd, too.
 const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
 
-/// Runs everything except the storms, as `cargo xtask test` does; returns how many tests ran.
-pub fn whole(checkout: &Checkout, record: bool) -> Result<u64> {
+/// Runs everything except the storms, as `cargo xtask test` does; returns what the
+/// tests reported.
+pub fn whole(checkout: &Checkout, record: bool) -> Result<Report> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
     let (offline, storm) = (false, false);
     let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
     matrix(checkout, &Arguments { kernel, offline, way, jobs, storm, record, filter })
 }
 
-/// Boots the machines that `arguments` ask for, prints a table of the results, and returns how many tests ran. The kernel
+/// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The kernel
 /// programs must have been built before. A test that fails is an error.
-pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<u64> {
+pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
@@ -85,15 +87,20 @@ pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<u64> {
     let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments)?;
     let runs = boot_all(checkout, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
+    print!("{}", report::waits(&runs));
     if runs.iter().any(|run| !run.passed()) {
         bail!("not everything passed; each failure stands above with the command that repeats it");
     }
-    let ran: u64 = runs.iter().map(results::Run::tests).sum();
-    ensure!(ran > 0, "no test ran whose name contains any of {:?}", arguments.filter);
+    let report = results::merged(&runs);
+    ensure!(
+        report.counts.is_some_and(|counts| counts.passed > 0),
+        "no test ran whose name contains any of {:?}",
+        arguments.filter
+    );
     if arguments.record {
         record::write(&checkout.root, &runs)?;
     }
-    Ok(ran)
+    Ok(report)
 }
 
 /// What each machine is to do.
@@ -151,9 +158,9 @@ fn boot_all(
     Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-/// Runs the tests of the systemd unit in a container on this machine; returns how many tests ran. The kernel programs must
-/// have been built before.
-pub fn container(checkout: &Checkout, offline: bool) -> Result<u64> {
+/// Runs the tests of the systemd unit in a container on this machine; returns what they reported. The kernel programs
+/// must have been built before.
+pub fn container(checkout: &Checkout, offline: bool) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
     let rootfs = systemd::Rootfs::obtain(&cache, offline)?;
@@ -163,7 +170,7 @@ pub fn container(checkout: &Checkout, offline: bool) -> Result<u64> {
     let runs = [run];
     print!("{}", report::table(&runs, &[]));
     ensure!(runs.iter().all(results::Run::passed), "not everything passed; what failed stands above");
-    Ok(runs.iter().map(results::Run::tests).sum())
+    Ok(results::merged(&runs))
 }
 
 /// Fails where this machine is no x86-64: the packages, kernels and test programs are.

@@ -15,6 +15,7 @@ use crate::results::{End, Ended, Run};
 use crate::systemd::{Rootfs, START_TESTS};
 use crate::ways::Way;
 use observer_harness::command;
+use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
 
 const QEMU: &str = "qemu-system-x86_64";
 /// Emulation is 6 to 24 times slower than the machine it runs on; limits are for what hangs.
@@ -50,10 +51,12 @@ impl<'a> Plan<'a> {
                 steps.push(Step { name: "doctor".into(), limit_s: DOCTOR_S, command });
             }
             for test in guest.tests.iter().filter(|test| way.has(&test.name)) {
-                let mut command: Vec<String> = vec!["/usr/bin/env".into()];
+                let (variable, value) = TIMES_ENVIRONMENT;
+                let mut command = vec!["/usr/bin/env".to_owned(), format!("{variable}={value}")];
                 command.extend(way.environment().iter().map(|&variable| variable.to_owned()));
                 command.push(initramfs::test_path(&test.name));
                 command.extend(["--test-threads=1".into(), "--color=never".into()]);
+                command.extend(TIMES.map(str::to_owned));
                 if test.name == VERIFIER {
                     command.push("--nocapture".into());
                 }

@@ -1,10 +1,14 @@
 //! The table kernel × test target, and each failure with the command that repeats it.
 
+use std::time::Duration;
+
 use crate::guest::{SERVICE, VERIFIER};
 use crate::results::{Run, Section};
 use crate::ways;
 
 const FIRST: &str = "tests";
+/// Tests of a machine that are named for taking long.
+const SLOWEST: usize = 8;
 
 /// For a person: a table, then what failed.
 pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
@@ -12,6 +16,7 @@ pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
     for name in names(runs) {
         rows.push(row(&name, runs, |run| cell(run, &name)));
     }
+    rows.push(row("boot", runs, |run| run.boot().map_or(String::new(), seconds)));
     rows.push(row("kernel itself", runs, |run| {
         if run.trouble.is_empty() { "quiet".into() } else { "TROUBLE".into() }
     }));
@@ -21,6 +26,34 @@ pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
         text.push_str(&failures(run, filter));
     }
     text
+}
+
+/// The longest waits: how long each machine took, and its slowest tests.
+pub(crate) fn waits(runs: &[Run]) -> String {
+    let mut text = String::new();
+    for run in runs {
+        let phases = run
+            .sections
+            .iter()
+            .filter_map(|section| Some(format!("{} {}", section.name, seconds(section.took()?))));
+        let phases: Vec<_> = phases.collect();
+        text.push_str(&format!("{}: {}: {}\n", label(run), seconds(run.ended.took), phases.join(", ")));
+        let mut slowest: Vec<_> = run.sections.iter().flat_map(slowest).collect();
+        slowest.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
+        for (took, name) in slowest.iter().take(SLOWEST) {
+            text.push_str(&format!("  {:>7}  {name}\n", seconds(*took)));
+        }
+    }
+    text
+}
+
+fn slowest(section: &Section) -> Vec<(Duration, String)> {
+    let slowest = section.tests.slowest(SLOWEST);
+    slowest.iter().map(|timed| (timed.took, format!("{}: {}", section.name, timed.name))).collect()
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.0} s", took.as_secs_f64())
 }
 
 /// What a run's column is called.
@@ -45,7 +78,7 @@ pub(crate) fn cell(run: &Run, name: &str) -> String {
     let Some(section) = run.sections.iter().find(|section| section.name == name) else {
         return if run.systemd == (name == SERVICE) { "not run".into() } else { String::new() };
     };
-    match (section.counts, section.code) {
+    match (section.tests.counts, section.code) {
         (Some(counts), Some(_)) if counts.failed > 0 => {
             format!("{} passed, {} FAILED", counts.passed, counts.failed)
         }
@@ -83,11 +116,11 @@ fn failures(run: &Run, filter: &[String]) -> String {
     for section in run.sections.iter().filter(|section| !section.passed()) {
         text.push_str(&format!("\n{}: {}: {}\n", run.release, section.name, cell(run, &section.name)));
         text.push_str(&indented(&said(section)));
-        for name in &section.failed {
+        for name in &section.tests.failed {
             let way = ways::option(&section.name);
             text.push_str(&format!("  to repeat: cargo xtask vm --kernel {}{way} -- {name}\n", run.series));
         }
-        if section.failed.is_empty() {
+        if section.tests.failed.is_empty() {
             text.push_str(&format!("  to repeat: {}\n", whole(run, filter)));
         }
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use observer_harness::libtest::{Report, Timed};
+
 use crate::kernels::Kernel;
 
 /// What the kernel's console says where the kernel itself is in trouble.
@@ -81,20 +83,13 @@ pub(crate) struct Section {
     pub(crate) name: String,
     /// Its exit status; `None`: it never ended.
     pub(crate) code: Option<i32>,
-    /// Tests as libtest counted them; `None`: it gave no result.
-    pub(crate) counts: Option<Counts>,
-    /// Names of the tests that failed; of one that hung, the test that was running.
-    pub(crate) failed: Vec<String>,
-    /// Everything else that it said.
+    /// When it began and ended, by the guest's clock, s.
+    pub(crate) began_s: Option<f64>,
+    pub(crate) ended_s: Option<f64>,
+    /// What the tests in it reported.
+    pub(crate) tests: Report,
+    /// Everything else that it printed.
     pub(crate) output: Vec<String>,
-}
-
-/// Tests as libtest counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) ignored: u64,
 }
 
 impl Run {
@@ -122,12 +117,16 @@ impl Run {
             {
                 Some(("release", text)) => text.clone_into(&mut run.release),
                 Some(("version", text)) => text.clone_into(&mut run.version),
-                Some(("begin", name)) => {
-                    run.sections.push(Section { name: name.into(), ..Section::default() });
+                Some(("begin", rest)) => {
+                    let (name, began) = rest.split_once(' ').unwrap_or((rest, ""));
+                    let began_s = began.parse().ok();
+                    run.sections.push(Section { name: name.into(), began_s, ..Section::default() });
                 }
                 Some(("end", rest)) => {
                     if let Some(section) = run.sections.last_mut() {
-                        section.code = rest.split(' ').nth(1).and_then(|code| code.parse().ok());
+                        let mut words = rest.split(' ').skip(1);
+                        section.code = words.next().and_then(|code| code.parse().ok());
+                        section.ended_s = words.next().and_then(|at| at.parse().ok());
                     }
                 }
                 Some(("done", _)) => run.complete = true,
@@ -150,11 +149,16 @@ impl Run {
         self.complete && self.trouble.is_empty() && self.sections.iter().all(Section::passed)
     }
 
+    /// From the kernel's start to its first step.
+    pub(crate) fn boot(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.sections.first()?.began_s?).ok()
+    }
+
     /// How many tests passed or failed.
     pub(crate) fn tests(&self) -> u64 {
         self.sections
             .iter()
-            .filter_map(|section| section.counts)
+            .filter_map(|section| section.tests.counts)
             .map(|counts| counts.passed + counts.failed)
             .sum()
     }
@@ -175,7 +179,7 @@ impl Section {
     /// Ended well; a test target with a result.
     pub(crate) fn passed(&self) -> bool {
         self.code == Some(0)
-            && (self.counts.is_some_and(|counts| counts.failed == 0) || self.name == "doctor")
+            && (self.tests.counts.is_some_and(|counts| counts.failed == 0) || self.name == "doctor")
     }
 
     /// The last lines that it said.
@@ -184,52 +188,30 @@ impl Section {
     }
 
     fn conclude(&mut self) {
-        self.counts = self.output.iter().rev().find_map(|line| Counts::of(line));
-        self.failed = match self.counts {
-            Some(_) => failures(&self.output),
-            None => running(&self.output).into_iter().collect(),
-        };
+        self.tests = Report::read(self.output.iter().map(String::as_str));
+    }
+
+    /// How long it took, by the guest's clock.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.ended_s? - self.began_s?).ok()
     }
 }
 
-impl Counts {
-    /// From a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-    fn of(line: &str) -> Option<Self> {
-        let result = line.strip_prefix("test result: ")?;
-        let words: Vec<_> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
-        let mut counts = Self::default();
-        for pair in words.windows(2) {
-            let [number, what] = pair else { continue };
-            let Ok(number) = number.parse() else { continue };
-            match *what {
-                "passed" => counts.passed = number,
-                "failed" => counts.failed = number,
-                "ignored" => counts.ignored = number,
-                _ => {}
+/// What the tests of all machines reported; each test is named with its machine and its step.
+pub(crate) fn merged(runs: &[Run]) -> Report {
+    let mut merged = Report::default();
+    for run in runs {
+        for section in &run.sections {
+            if let Some(counts) = section.tests.counts {
+                *merged.counts.get_or_insert_default() += counts;
             }
+            let named = |name: &str| format!("{}: {}: {name}", run.release, section.name);
+            merged.failed.extend(section.tests.failed.iter().map(|name| named(name)));
+            let timed = |timed: &Timed| Timed { name: named(&timed.name), took: timed.took };
+            merged.times.extend(section.tests.times.iter().map(timed));
         }
-        Some(counts)
     }
-}
-
-/// The names that libtest lists last, below `failures:`.
-fn failures(output: &[String]) -> Vec<String> {
-    let Some(begin) = output.iter().rposition(|line| line == "failures:") else { return Vec::new() };
-    output
-        .iter()
-        .skip(begin + 1)
-        .take_while(|line| line.starts_with("    "))
-        .map(|line| line.trim().to_owned())
-        .collect()
-}
-
-/// The test that was running when there was no more.
-fn running(output: &[String]) -> Option<String> {
-    let begun = |line: &String| {
-        let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        Some(name.to_owned())
-    };
-    output.iter().rev().find_map(begun)
+    merged
 }
 
 fn trouble(console: &str) -> Vec<String> {
@@ -252,8 +234,8 @@ pub(crate) mod tests {
         Run::read(&kernel, false, "@w", said, console, ended)
     }
 
-    pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor\nfine\n@w end doctor 0 3.1\n\
-         @w begin kernel\ntest a::b ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n@w end kernel 0 9.0\n@w done\n";
+    pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor 1.1\nfine\n@w end doctor 0 3.1\n\
+         @w begin kernel 3.2\ntest a::b ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n@w end kernel 0 9.0\n@w done\n";
 
     #[test]
     fn a_run_that_came_to_its_end_passes() {
@@ -306,7 +288,7 @@ pub(crate) mod tests {
             .replace("ok. 3 passed; 0 failed", "FAILED. 1 passed; 2 failed")
             .replace("end kernel 0", "end kernel 101");
         let run = run(&said, "");
-        let names: Vec<_> = run.sections.iter().flat_map(|section| &section.failed).collect();
+        let names: Vec<_> = run.sections.iter().flat_map(|section| &section.tests.failed).collect();
         assert_eq!(names, ["a::b", "c"]);
     }
 
@@ -314,6 +296,9 @@ pub(crate) mod tests {
     fn of_a_target_that_hung_the_running_test_is_named() {
         let said = PASSED.replace("test a::b ... ok\ntest result", "test a ... ok\ntest b ... result");
         let run = run(&said, "");
-        assert_eq!(run.sections.last().map(|section| section.failed.clone()), Some(vec!["b".to_owned()]));
+        assert_eq!(
+            run.sections.last().map(|section| section.tests.failed.clone()),
+            Some(vec!["b".to_owned()])
+        );
     }
 }

@@ -6,16 +6,16 @@ use std::os::fd::AsRawFd as _;
 
 use crate::protocol::boottime_ns;
 
-use super::{Args, Conversation, Done, Then, check, number, text, word};
+use super::{Args, Conversation, Done, Then, Verb, check, number, text, word};
 
 /// `fork TOKEN`, `clone FLAGS TOKEN`, `clone3 FLAGS CGROUP_DIR|- TID TOKEN`: the child, with a copy of this
 /// process's memory, begins a conversation of its own. Answers pid and the boot times around the birth.
-pub fn bear(conversation: &mut Conversation, verb: &str, args: Args<'_>) -> Then {
+pub fn bear(conversation: &mut Conversation, verb: Verb, args: Args<'_>) -> Then {
     let after = boottime_ns();
     let born = match verb {
         // SAFETY: this process has one thread, so the child may do anything.
-        "fork" => check(unsafe { libc::fork() }),
-        "clone" => clone(args),
+        Verb::Fork => check(unsafe { libc::fork() }),
+        Verb::Clone => clone(args),
         _ => clone3(args),
     };
     let before = boottime_ns();
@@ -24,8 +24,8 @@ pub fn bear(conversation: &mut Conversation, verb: &str, args: Args<'_>) -> Then
             let token = args.last().cloned().unwrap_or_default();
             conversation.begin_again(&token)
         }
-        Ok(pid) => Then::Say(Ok(vec![pid, after, before])),
-        Err(error) => Then::Say(Err(error)),
+        Ok(pid) => Then::Answer(Ok(vec![pid, after, before])),
+        Err(error) => Then::Answer(Err(error)),
     }
 }
 

@@ -12,7 +12,7 @@ pub fn exit(code: i32) -> ! {
 pub fn exit_as(args: Args<'_>) -> Then {
     match number(args, 0) {
         Ok(code) => exit(code),
-        Err(error) => Then::Say(Err(error)),
+        Err(error) => Then::Answer(Err(error)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! A puppet: `puppet ADDRESS TOKEN [IGNORED…]` connects to the abstract socket ADDRESS, says TOKEN, and then does
-//! one thing for each line that it reads. See `crate::stage`.
+//! A puppet: `puppet ADDRESS TOKEN [IGNORED…]` connects to the abstract socket ADDRESS, sends TOKEN and its pid, and then
+//! carries out one request for each line that it reads. See [`crate::stage`].
 
 mod births;
 mod ends;
@@ -10,6 +10,7 @@ mod races;
 mod storms;
 mod terminals;
 mod threads;
+mod verb;
 
 use std::ffi::CString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -18,9 +19,11 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 
 use crate::protocol;
 
-/// The words after the verb.
+pub use verb::Verb;
+
+/// The arguments after the verb.
 type Args<'a> = &'a [Vec<u8>];
-/// Numbers for the answer.
+/// The numbers of the answer.
 type Done = io::Result<Vec<u64>>;
 
 /// One conversation with a test.
@@ -31,10 +34,16 @@ struct Conversation {
 
 /// What follows a request.
 enum Then {
-    /// Answer with this.
-    Say(Done),
-    /// Answer nothing: this is a new process, or a thread that took over, and it has said hello.
+    /// The puppet answers with this.
+    Answer(Done),
+    /// The puppet answers nothing: it is a new process, or a thread that took over, and has answered already.
     Listen,
+}
+
+impl From<Done> for Then {
+    fn from(done: Done) -> Self {
+        Self::Answer(done)
+    }
 }
 
 /// Runs a puppet until its test closes the connection.
@@ -54,7 +63,7 @@ pub fn main() {
 }
 
 impl Conversation {
-    /// Connects and says hello.
+    /// Connects, and sends the token and the pid.
     fn begin(address: Vec<u8>, token: &[u8]) -> io::Result<Self> {
         let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&address)?)?;
         // SAFETY: getpid has no preconditions.
@@ -74,7 +83,7 @@ impl Conversation {
         }
     }
 
-    /// Listens and acts until the test hangs up.
+    /// Carries out requests until the test closes the connection.
     fn go_on(mut self) -> ! {
         loop {
             let mut line = String::new();
@@ -82,103 +91,89 @@ impl Conversation {
                 ends::exit(0);
             }
             let words = protocol::words(&line).unwrap_or_default();
-            let Some((verb, args)) = words.split_first() else { ends::exit(2) };
-            if let Then::Say(done) = self.act(&String::from_utf8_lossy(verb), args) {
-                let mut said = Vec::new();
-                match done {
-                    Ok(numbers) => {
-                        said.push(b"ok".to_vec());
-                        said.extend(numbers.iter().map(|number| number.to_string().into_bytes()));
-                    }
-                    Err(error) => said.extend([b"failed".to_vec(), error.to_string().into_bytes()]),
-                }
-                if self.stream.get_mut().write_all(&protocol::line(&said)).is_err() {
+            let Some((name, args)) = words.split_first() else { ends::exit(2) };
+            let Some(verb) = Verb::named(name) else { ends::exit(2) };
+            if let Then::Answer(done) = self.act(verb, args) {
+                let answer = protocol::answer(done);
+                if self.stream.get_mut().write_all(&answer).is_err() {
                     ends::exit(0);
                 }
             }
         }
     }
 
-    fn act(&mut self, verb: &str, args: Args<'_>) -> Then {
+    fn act(&mut self, verb: Verb, args: Args<'_>) -> Then {
         match verb {
-            "fork" | "clone" | "clone3" => births::bear(self, verb, args),
-            "vfork" => Then::Say(births::vfork(&self.address, args)),
-            "spawn" => Then::Say(births::spawn(&self.address, args)),
-            "exec" => Then::Say(births::exec(&self.address, args)),
-            "exec_by_thread" => Then::Say(births::exec_by_thread(&self.address, args)),
-            "exec_fails" => Then::Say(births::exec_fails(args)),
-            "exit" => ends::exit_as(args),
-            "die" => Then::Say(ends::die(args)),
-            "wait" => Then::Say(ends::wait(args)),
-            "ignore" => Then::Say(ends::ignore(args)),
-            "waits_in_overlay" => overlay::waits(self, args),
-            "leader_exits" => threads::leader_exits(self, args),
-            "exit_thread" => threads::exit_thread(args),
-            _ => Then::Say(quiet(verb, args)),
+            Verb::Fork | Verb::Clone | Verb::Clone3 => births::bear(self, verb, args),
+            Verb::Vfork => births::vfork(&self.address, args).into(),
+            Verb::Spawn => births::spawn(&self.address, args).into(),
+            Verb::Exec => births::exec(&self.address, args).into(),
+            Verb::ExecByThread => births::exec_by_thread(&self.address, args).into(),
+            Verb::ExecFails => births::exec_fails(args).into(),
+            Verb::Exit => ends::exit_as(args),
+            Verb::Die => ends::die(args).into(),
+            Verb::Wait => ends::wait(args).into(),
+            Verb::Ignore => ends::ignore(args).into(),
+            Verb::WaitsInOverlay => overlay::waits(self, args),
+            Verb::LeaderExits => threads::leader_exits(self, args),
+            Verb::ExitThread => threads::exit_thread(args),
+            Verb::Facts => places::facts().into(),
+            Verb::Chdir => places::chdir(args).into(),
+            Verb::Chdir32 => narrow::chdir(args).into(),
+            Verb::MoveMount32 => narrow::move_mount(args).into(),
+            Verb::Pivots32 => narrow::pivots(args).into(),
+            Verb::SetnsMounts32 => narrow::setns_mounts(args).into(),
+            Verb::Mkdir => places::mkdir(args).into(),
+            Verb::Fchdir => places::fchdir(args).into(),
+            Verb::UnshareQuietly => places::unshare_quietly().into(),
+            Verb::UnshareMounts => places::unshare_mounts().into(),
+            Verb::MountTmpfs => places::mount_tmpfs(args).into(),
+            Verb::UmountLazily => places::umount_lazily(args).into(),
+            Verb::MountMoves => places::mount_moves(args).into(),
+            Verb::MoveMount => places::move_mount(args).into(),
+            Verb::Pivots => places::pivots(args).into(),
+            Verb::SetnsMounts => places::setns_mounts(args).into(),
+            Verb::RenamesByUring => places::renames_by_uring(args).into(),
+            Verb::Setsid => terminals::setsid().into(),
+            Verb::Setpgid => terminals::setpgid(args).into(),
+            Verb::Setresuid => terminals::setresuid(args).into(),
+            Verb::Setname => terminals::setname(args).into(),
+            Verb::GainsTerminal => terminals::gain(args).into(),
+            Verb::StealsTerminal => terminals::steal(args).into(),
+            Verb::OpensTerminal => terminals::open(args).into(),
+            Verb::LosesTerminal => terminals::lose().into(),
+            Verb::TerminalForeground => terminals::foreground(args).into(),
+            Verb::ThreadExits => threads::thread_exits().into(),
+            Verb::ThreadNamesItself => threads::names_itself(args).into(),
+            Verb::ThreadNamesLeader => threads::names_leader(args).into(),
+            Verb::ThreadMovesAlone => threads::moves_alone(args).into(),
+            Verb::ThreadSetresuid => threads::setresuid(args).into(),
+            Verb::ThreadStays => threads::stays().into(),
+            Verb::ManyThreads => threads::many(args).into(),
+            Verb::ReusesPid => births::reuses_pid(args).into(),
+            Verb::ChdirRace => races::chdir(args).into(),
+            Verb::ForkRace => races::fork(args).into(),
+            Verb::RenamesFor => races::renames_for(args).into(),
+            Verb::FchdirsFor => races::fchdirs_for(args).into(),
+            Verb::LoopForever => races::loop_for_ever(args).into(),
+            Verb::BecomesSubreaper => ends::becomes_subreaper().into(),
+            Verb::Storm => storms::storm(args).into(),
+            Verb::BearsMany => storms::bears_many(args).into(),
         }
     }
 }
 
-/// What leaves the conversation as it is.
-fn quiet(verb: &str, args: Args<'_>) -> Done {
-    match verb {
-        "facts" => places::facts(),
-        "chdir" => places::chdir(args),
-        "chdir32" => narrow::chdir(args),
-        "move_mount32" => narrow::move_mount(args),
-        "pivots32" => narrow::pivots(args),
-        "setns_mounts32" => narrow::setns_mounts(args),
-        "mkdir" => places::mkdir(args),
-        "fchdir" => places::fchdir(args),
-        "unshare_quietly" => places::unshare_quietly(),
-        "unshare_mounts" => places::unshare_mounts(),
-        "mount_tmpfs" => places::mount_tmpfs(args),
-        "umount_lazily" => places::umount_lazily(args),
-        "mount_moves" => places::mount_moves(args),
-        "move_mount" => places::move_mount(args),
-        "pivots" => places::pivots(args),
-        "setns_mounts" => places::setns_mounts(args),
-        "renames_by_uring" => places::renames_by_uring(args),
-        "setsid" => terminals::setsid(),
-        "setpgid" => terminals::setpgid(args),
-        "setresuid" => terminals::setresuid(args),
-        "setname" => terminals::setname(args),
-        "gains_terminal" => terminals::gain(args),
-        "steals_terminal" => terminals::steal(args),
-        "opens_terminal" => terminals::open(args),
-        "loses_terminal" => terminals::lose(),
-        "terminal_foreground" => terminals::foreground(args),
-        "thread_exits" => threads::thread_exits(),
-        "thread_names_itself" => threads::names_itself(args),
-        "thread_names_leader" => threads::names_leader(args),
-        "thread_moves_alone" => threads::moves_alone(args),
-        "thread_setresuid" => threads::setresuid(args),
-        "thread_stays" => threads::stays(),
-        "many_threads" => threads::many(args),
-        "reuses_pid" => births::reuses_pid(args),
-        "chdir_race" => races::chdir(args),
-        "fork_race" => races::fork(args),
-        "renames_for" => races::renames_for(args),
-        "fchdirs_for" => races::fchdirs_for(args),
-        "loop_for_ever" => races::loop_for_ever(args),
-        "becomes_subreaper" => ends::becomes_subreaper(),
-        "storm" => storms::storm(args),
-        "bears_many" => storms::bears_many(args),
-        other => Err(io::Error::other(format!("no such verb: {other}"))),
-    }
-}
-
-/// The word at `at`.
+/// The argument at `at`.
 fn word<'a>(args: Args<'a>, at: usize) -> io::Result<&'a [u8]> {
-    args.get(at).map(Vec::as_slice).ok_or_else(|| io::Error::other(format!("word {at} is missing")))
+    args.get(at).map(Vec::as_slice).ok_or_else(|| io::Error::other(format!("argument {at} is missing")))
 }
 
-/// The word at `at`, for a system call.
+/// The argument at `at`, for a system call.
 fn text(args: Args<'_>, at: usize) -> io::Result<CString> {
     Ok(CString::new(word(args, at)?)?)
 }
 
-/// The word at `at`, a decimal number.
+/// The argument at `at`, a decimal number.
 fn number<T: std::str::FromStr>(args: Args<'_>, at: usize) -> io::Result<T> {
     let word = String::from_utf8_lossy(word(args, at)?).into_owned();
     word.parse().map_err(|_| io::Error::other(format!("{word:?} is no number")))

@@ -28,7 +28,7 @@ pub fn waits(conversation: &Conversation, args: Args<'_>) -> Then {
             unsafe { libc::read(file.as_raw_fd(), page, PAGE) };
             ends::exit(2)
         }
-        Err(error) => Then::Say(Err(error)),
+        Err(error) => Then::Answer(Err(error)),
     }
 }
 
@@ -84,7 +84,7 @@ fn answer_at_fault(faults: OwnedFd, mut stream: UnixStream) {
     let mut poll = libc::pollfd { fd: faults.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd.
     while unsafe { libc::poll(&raw mut poll, 1, -1) } != 1 {}
-    let _ = stream.write_all(&protocol::line(&[b"ok".to_vec()]));
+    let _ = stream.write_all(&protocol::answer(Ok(vec![])));
     // Closed, it would let the reader go.
     loop {
         std::thread::park();

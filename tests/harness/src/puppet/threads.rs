@@ -9,11 +9,11 @@ use super::{Args, Conversation, Done, Then, check, number, text};
 pub fn leader_exits(conversation: &mut Conversation, args: Args<'_>) -> Then {
     let code: i32 = match number(args, 0) {
         Ok(code) => code,
-        Err(error) => return Then::Say(Err(error)),
+        Err(error) => return Then::Answer(Err(error)),
     };
     let stream = match conversation.stream.get_ref().try_clone() {
         Ok(stream) => stream,
-        Err(error) => return Then::Say(Err(error)),
+        Err(error) => return Then::Answer(Err(error)),
     };
     let mut own = Conversation { address: conversation.address.clone(), stream: io::BufReader::new(stream) };
     std::thread::spawn(move || {
@@ -21,8 +21,8 @@ pub fn leader_exits(conversation: &mut Conversation, args: Args<'_>) -> Then {
         while !leader_is_gone() {
             std::thread::yield_now();
         }
-        let said = crate::protocol::line(&[b"ok".to_vec(), tid().to_string().into_bytes()]);
-        match io::Write::write_all(own.stream.get_mut(), &said) {
+        let answer = crate::protocol::answer(Ok(vec![tid()]));
+        match io::Write::write_all(own.stream.get_mut(), &answer) {
             Ok(()) => own.go_on(),
             Err(_) => super::ends::exit(0),
         }
@@ -44,7 +44,7 @@ pub fn exit_thread(args: Args<'_>) -> Then {
             unsafe { libc::syscall(libc::SYS_exit, code) };
             Then::Listen
         }
-        Err(error) => Then::Say(Err(error)),
+        Err(error) => Then::Answer(Err(error)),
     }
 }
 
@@ -104,14 +104,14 @@ fn on_thread(act: impl FnOnce() -> Done + Send + 'static) -> Done {
 
 /// Does something on a thread that then stays until the process ends.
 fn staying(act: impl FnOnce() -> Done + Send + 'static) -> Done {
-    let (said, hear) = mpsc::channel();
+    let (done, wait) = mpsc::channel();
     std::thread::spawn(move || {
-        let _ = said.send(act());
+        let _ = done.send(act());
         loop {
             std::thread::park();
         }
     });
-    hear.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    wait.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 fn tid() -> u64 {

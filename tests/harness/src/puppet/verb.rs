@@ -1,0 +1,159 @@
+//! What a puppet can do. Tests name these verbs, and the puppet obeys them: one list for both sides.
+
+/// Declares the verbs; a verb's name is also what stands for it in a request.
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A request to a puppet. Each verb's documentation lists the arguments that it takes and, after the arrow, the
+        /// numbers that it answers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Verb {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Verb {
+            /// The name, as a request carries it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// The verb of this name.
+            pub fn named(name: &[u8]) -> Option<Self> {
+                [$(Self::$name),*].into_iter().find(|verb| verb.name().as_bytes() == name)
+            }
+        }
+    };
+}
+
+verbs! {
+    /// `TOKEN` → pid, boot time before, boot time after: fork(2); the child connects with TOKEN.
+    Fork,
+    /// `FLAGS TOKEN` → as `Fork`: clone(2).
+    Clone,
+    /// `FLAGS CGROUP_DIR|- TID TOKEN` → as `Fork`: clone3(2), into a control group and with a chosen pid where given.
+    Clone3,
+    /// `TOKEN` → as `Fork`: a child that shares this memory while this process waits, until it execs a puppet.
+    Vfork,
+    /// `TOKEN` → as `Fork`: posix_spawn of a puppet.
+    Spawn,
+    /// `PATH TOKEN ARG…`: this process becomes a puppet from PATH, which is its argv[0]. No answer.
+    Exec,
+    /// `PATH TOKEN ARG…`: the same, by a thread that is not the leader. No answer.
+    ExecByThread,
+    /// `PATH` → errno: an exec that must fail.
+    ExecFails,
+    /// `CODE`: exit_group(2). No answer.
+    Exit,
+    /// `CODE`: ends the calling thread alone. No answer.
+    ExitThread,
+    /// `SIGNAL CORE`: this process kills itself; CORE 1 allows a core dump. It answers only where it survives.
+    Die,
+    /// `PID` → si_code, si_status, raw status: waits for a child of this process.
+    Wait,
+    /// `SIGNAL`: ignores a signal from here on.
+    Ignore,
+    /// Becomes a subreaper.
+    BecomesSubreaper,
+    /// `CODE` → tid: a second thread takes over, and the leader exits.
+    LeaderExits,
+    /// → pid, ppid, sid, pgid, real, effective and saved user id, st_dev and st_ino of `.`.
+    Facts,
+    /// `DIR`: chdir(2).
+    Chdir,
+    /// `DIR`: chdir(2) by the kernel's 32-bit entry.
+    Chdir32,
+    /// `DIR`: fchdir(2) on a descriptor of it.
+    Fchdir,
+    /// `DIR`: mkdir(2).
+    Mkdir,
+    /// Takes a mount namespace of its own and does nothing else that a hook could see.
+    UnshareQuietly,
+    /// Takes a mount namespace of its own, from which nothing propagates.
+    UnshareMounts,
+    /// `DIR`: mounts a tmpfs.
+    MountTmpfs,
+    /// `FROM TO`: mount(2) with MS_MOVE.
+    MountMoves,
+    /// `FROM TO`: move_mount(2).
+    MoveMount,
+    /// `FROM TO`: move_mount(2) by the kernel's 32-bit entry.
+    MoveMount32,
+    /// `DIR`: umount2(2) with MNT_DETACH.
+    UmountLazily,
+    /// `NEW OLD`: pivot_root(2); whoever had the old root as root or directory has the new one then.
+    Pivots,
+    /// `NEW OLD`: pivot_root(2) by the kernel's 32-bit entry.
+    Pivots32,
+    /// `PATH`: enters a mount namespace; the directory becomes its root.
+    SetnsMounts,
+    /// `PATH`: the same by the kernel's 32-bit entry.
+    SetnsMounts32,
+    /// `FROM TO`: IORING_OP_RENAMEAT, which reaches no rename system call's exit.
+    RenamesByUring,
+    /// `DIR REAL EFFECTIVE SAVED`: mounts an overlay in DIR, takes these user ids, and reads a file of it into memory that
+    /// nobody provides. It answers when it waits there, forever.
+    WaitsInOverlay,
+    /// → sid: setsid(2).
+    Setsid,
+    /// `PID PGID`: setpgid(2).
+    Setpgid,
+    /// `REAL EFFECTIVE SAVED`: setresuid(2); -1 leaves one as it is.
+    Setresuid,
+    /// `NAME`: prctl(PR_SET_NAME) by the leader.
+    Setname,
+    /// `PATH`: opens a terminal with O_NOCTTY, takes it with TIOCSCTTY, and keeps it open.
+    GainsTerminal,
+    /// `PATH`: the same, from the POSIX session that has it.
+    StealsTerminal,
+    /// `PATH`: opens a terminal without O_NOCTTY, by which a session leader without a terminal gains it.
+    OpensTerminal,
+    /// Gives the terminal up (TIOCNOTTY).
+    LosesTerminal,
+    /// `PGID`: tcsetpgrp on the controlling terminal.
+    TerminalForeground,
+    /// → tid: a thread is born and exits.
+    ThreadExits,
+    /// → tid: a thread is born and stays.
+    ThreadStays,
+    /// `NAME` → tid: a thread that stays sets its own comm.
+    ThreadNamesItself,
+    /// `NAME`: another thread sets the leader's comm.
+    ThreadNamesLeader,
+    /// `DIR` → tid: a thread that stays unshares its directory and changes it.
+    ThreadMovesAlone,
+    /// `UID` → tid: a thread that stays changes its own user ids, by the bare system call (the library's function would
+    /// change those of all threads).
+    ThreadSetresuid,
+    /// `TIMES`: threads are born and exit, one after the other.
+    ManyThreads,
+    /// `PID TIMES`: a child with this pid, TIMES times, one after the other; each exits at once.
+    ReusesPid,
+    /// `DIR_A DIR_B TIMES`: two threads of this process, each into its own directory, as fast as they go.
+    ChdirRace,
+    /// `DIR_A DIR_B TIMES KEEP` → pids that stay: one thread goes from directory to directory while another forks; every
+    /// KEEPth child stays where it was born, the others exit.
+    ForkRace,
+    /// `FROM TO MS` → how often: renames there and back again for so many milliseconds.
+    RenamesFor,
+    /// `DIR OTHER MS` → how often: goes into the one and the other by descriptors for so many milliseconds.
+    FchdirsFor,
+    /// `DIR_A DIR_B` → pid: chdir and prctl without end, in a child that dies with this process.
+    LoopForever,
+    /// `PROGRAM DIR TIMES DIR_A DIR_B PAUSE_US` → how many ended with code 7: TIMES children, each born, exec'd into PROGRAM
+    /// with DIR as argument and dead, one after the other; this process goes between DIR_A and DIR_B at each of them.
+    Storm,
+    /// `TIMES` → their pids: children that stay until this process ends.
+    BearsMany,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verb;
+
+    #[test]
+    fn a_name_stands_for_its_verb() {
+        assert_eq!(Verb::named(Verb::MoveMount32.name().as_bytes()), Some(Verb::MoveMount32));
+        assert_eq!(Verb::named(b"chdir"), None);
+    }
+}
