@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds what the benchmarks need and runs them. docs/bench.md says how each is measured.
+//! `cargo xtask bench`: builds what the benchmarks need and runs them. docs/bench.md describes how each is measured.
 
 use std::ffi::OsString;
 

@@ -9,7 +9,6 @@ mod trace;
 mod workload;
 
 use anyhow::{Result, bail};
-
 use observer_harness::failure;
 
 use crate::workspace::Workspace;

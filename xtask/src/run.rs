@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-
 use observer_harness::{command, failure};
 
 use crate::workspace::Workspace;
@@ -68,7 +67,7 @@ mod tests {
 
     #[test]
     fn without_root_or_sudo_the_error_says_what_to_run() {
-        let said = line(false, None).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(said.ends_with("run as root: /t/observer run"), "{said}");
+        let error = line(false, None).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.ends_with("run as root: /t/observer run"), "{error}");
     }
 }

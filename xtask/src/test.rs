@@ -155,7 +155,7 @@ fn tests(command: &mut Command) -> Result<Report> {
 }
 
 fn ran(parts: &[Part]) -> u64 {
-    // A part that failed ran something: its own error says what.
+    // A part that failed ran something: its own error has the details.
     let passed = |report: &Report| report.counts.unwrap_or_default().passed;
     parts.iter().map(|part| part.outcome.as_ref().map_or(1, passed)).sum()
 }

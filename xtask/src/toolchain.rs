@@ -118,7 +118,7 @@ impl Toolchain {
     }
 }
 
-/// What is there, as far as the choice depends on it. An `Err` says what is missing.
+/// What is there, as far as the choice depends on it. An `Err` names what is missing.
 struct Survey {
     forced: Option<Kind>,
     debian: Result<(), String>,
@@ -133,7 +133,7 @@ enum Plan {
     Ready(Kind),
     /// Install one of these, in this order of preference.
     Try(Vec<Kind>),
-    /// A person has to act first; the sentence says how.
+    /// A person has to act first; the sentence explains how.
     Stuck(String),
 }
 
@@ -265,7 +265,7 @@ fn new_enough(version: &str) -> Result<(), String> {
     }
 }
 
-/// Makes sure that there is a compiler; says in a line what it did.
+/// Makes sure that there is a compiler, and prints a line about it.
 pub(crate) fn install_compiler() -> Result<Kind> {
     match plan(&Survey::of_this_machine(true)?) {
         Plan::Ready(kind) => {
@@ -321,7 +321,7 @@ fn linker() -> Linker {
     }
 }
 
-/// Makes sure that there is the linker; says in a line what it did.
+/// Makes sure that there is the linker, and prints a line about it.
 pub(crate) fn install_linker() -> Result<PathBuf> {
     match linker() {
         Linker::Present(path) => {
@@ -385,9 +385,9 @@ mod tests {
 
     #[test]
     fn stuck_names_what_is_missing_and_what_to_run() {
-        let Plan::Stuck(said) = plan(&survey()) else { panic!("expected to be stuck") };
+        let Plan::Stuck(text) = plan(&survey()) else { panic!("expected to be stuck") };
         for part in ["no rustc", "no nightly", "as root: apt-get update && apt-get install", NIGHTLY_LINE] {
-            assert!(said.contains(part), "{part:?} is not in {said}");
+            assert!(text.contains(part), "{part:?} is not in {text}");
         }
     }
 
@@ -404,8 +404,8 @@ mod tests {
     fn an_unknown_override_is_refused_by_name() {
         assert_eq!(forced(Some("debian")).ok(), Some(Some(Kind::Debian)));
         assert_eq!(forced(None).ok(), Some(None));
-        let said = forced(Some("stable")).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(said.contains("stable") && said.contains("debian or nightly"), "{said}");
+        let text = forced(Some("stable")).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains("stable") && text.contains("debian or nightly"), "{text}");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Memory {
 impl BpfStatistics {
     pub(crate) fn enable() -> Result<Self> {
         let attributes = BPF_STATS_RUN_TIME;
-        // SAFETY: the attribute is four bytes long, as the kernel is told.
+        // SAFETY: the attribute is four bytes long, as the size argument states.
         let descriptor =
             unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const attributes, 4_usize) };
         if descriptor < 0 {

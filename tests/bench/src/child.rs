@@ -9,9 +9,8 @@ use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-
-use crate::clock;
 use observer_harness::command;
+use observer_harness::protocol::boottime_ns;
 
 /// How often an exit is looked for where there is nothing to wait on.
 const LOOK: Duration = Duration::from_millis(5);
@@ -22,10 +21,10 @@ pub(crate) struct Child {
     child: std::process::Child,
 }
 
-/// A program that is talked to in lines.
+/// A program that reads and writes lines.
 pub(crate) struct Conversation {
     child: Child,
-    /// `None` once it was told that there is nothing more.
+    /// `None` once its input was ended.
     stdin: Option<ChildStdin>,
     lines: Lines,
     /// The terminal's master, where it has a terminal.
@@ -97,7 +96,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // Nobody is left to tell of a failure: it would have ended by itself.
+            // A failure cannot be returned here, and means that it has ended by itself.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -112,7 +111,7 @@ impl Conversation {
         Ok(Self { child, stdin, lines: Lines::new(OwnedFd::from(stdout)), master: None })
     }
 
-    /// Holds its terminal open as long as it is talked to.
+    /// Holds its terminal open as long as the program runs.
     pub(crate) fn keep(&mut self, master: OwnedFd) {
         self.master = Some(master);
     }
@@ -125,7 +124,7 @@ impl Conversation {
         &mut self.child
     }
 
-    pub(crate) fn say(&mut self, line: &Path) -> Result<()> {
+    pub(crate) fn send(&mut self, line: &Path) -> Result<()> {
         let stdin = self.stdin.as_mut().context("its input was ended")?;
         let line = format!("{}\n", line.display());
         stdin.write_all(line.as_bytes()).with_context(|| format!("write to {}", self.child.name))
@@ -134,7 +133,7 @@ impl Conversation {
     pub(crate) fn line(&mut self, within: Duration) -> Result<String> {
         match self.lines.next(within)? {
             Some((line, _)) => Ok(line),
-            None => bail!("{} said nothing within {within:?}", self.child.name),
+            None => bail!("{} printed nothing within {within:?}", self.child.name),
         }
     }
 
@@ -162,7 +161,7 @@ impl Lines {
     /// The next line and the boot time (ns) at which it was there; `None` if there is none in time.
     pub(crate) fn next(&mut self, within: Duration) -> Result<Option<(String, u64)>> {
         let end = Instant::now() + within;
-        let mut arrived = clock::boottime_ns();
+        let mut arrived = boottime_ns();
         loop {
             if let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
                 let rest = self.pending.split_off(at + 1);
@@ -175,9 +174,9 @@ impl Lines {
             }
             let mut chunk = [0; 65536];
             let count = self.pipe.read(&mut chunk).context("read a program's output")?;
-            arrived = clock::boottime_ns();
+            arrived = boottime_ns();
             if count == 0 {
-                bail!("a program ended before it had said all; its own message stands above");
+                bail!("a program ended in the middle of its output; its own message stands above");
             }
             self.pending.extend(chunk.iter().take(count));
         }
@@ -200,13 +199,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_one_by_one_and_silence_is_told_from_the_end() -> Result<()> {
+    fn lines_come_one_by_one_and_silence_is_distinguished_from_the_end() -> Result<()> {
         let mut cat = Conversation::start(&mut Command::new("cat"))?;
         let long = Duration::from_secs(20);
-        cat.say(Path::new("one\ntwo"))?;
+        cat.send(Path::new("one\ntwo"))?;
         assert_eq!(cat.line(long)?, "one");
         assert_eq!(cat.line(long)?, "two");
-        assert!(cat.next(Duration::from_millis(1))?.is_none(), "it has nothing to say");
+        assert!(cat.next(Duration::from_millis(1))?.is_none(), "it prints nothing more");
         cat.finish(long)
     }
 

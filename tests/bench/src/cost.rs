@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::Bench;
 use crate::account::{self, BpfStatistics, BpfTime};
 use crate::figure::{Figure, Reference, Sample};
+use crate::observer::Observer;
 use crate::peers::{PEERS, Peer};
 use crate::work::{Place, Spawn, Work};
 
@@ -75,7 +76,7 @@ fn references(
 }
 
 fn of_observer(bench: &Bench, kind: Spawn, spawns: u64, rounds: u64) -> Result<Vec<Cost>> {
-    let observer = bench.observer(None)?;
+    let observer = Observer::start(None);
     let costs =
         (0..rounds).map(|_| round(bench, observer.pid(), kind, spawns)).collect::<Result<Vec<_>>>()?;
     if costs.iter().any(|cost| cost.runs < 3.0) {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::Bench;
 use crate::figure::{Budget, Figure, Sample};
+use crate::observer::Observer;
 
 const NAME: &str = "getppid";
 /// Noise of a loop of system calls on a quiet machine: within it, unchanged.
@@ -17,7 +18,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let time = || Ok::<f64, anyhow::Error>(bench.work.time("getppid", calls)? as f64 / calls as f64);
     for _ in 0..bench.scaled(9, 3) {
         let before = time()?;
-        let observer = bench.observer(None)?;
+        let observer = Observer::start(None);
         taps = observer.status()?.taps_system_calls();
         let beside = time()?;
         observer.stop()?;

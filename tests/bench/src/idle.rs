@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::Bench;
 use crate::account;
 use crate::figure::{Figure, Sample};
+use crate::observer::Observer;
 
 const NAME: &str = "idle";
 
@@ -18,7 +19,7 @@ struct Stretch {
 }
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let observer = bench.observer(None)?;
+    let observer = Observer::start(None);
     let length = Duration::from_secs(bench.scaled(10, 4));
     let pid = observer.pid();
     let stretches = (0..bench.scaled(3, 1)).map(|_| {

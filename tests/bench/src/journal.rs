@@ -89,7 +89,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 fn begin(bench: &Bench, journal: &str) -> Result<(Observer, Movers)> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = bench.observer(Some(&format!("{}{journal}", super::homes_rule(homes.path()))))?;
+    let observer = Observer::start(Some(&format!("{}{journal}", crate::homes_rule(homes.path()))));
     let sessions = (0..SESSIONS).map(|n| {
         let home = homes.path().join(format!("session-{n}"));
         let below = home.join("below");
@@ -108,7 +108,7 @@ impl Movers {
         let count = self.sessions.len();
         let (session, places) = self.sessions.get_mut(n % count).context("there are sessions")?;
         let place: &Path = places.get((n / count + 1) % 2).context("there are two places")?;
-        session.say(place)?;
+        session.send(place)?;
         session.line(LIMIT).map(drop)
     }
 

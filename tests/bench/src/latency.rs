@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use observer_harness::protocol::boottime_ns;
+
 use crate::Bench;
 use crate::child::Conversation;
-use crate::clock;
 use crate::figure::{Figure, Sample};
 use crate::observer::Observer;
 use crate::work::{Place, Spawn};
@@ -21,7 +22,7 @@ const APART: Duration = Duration::from_millis(40);
 /// Added in turn to [`APART`], so that events do not keep step with a timer.
 const JITTER: Duration = Duration::from_micros(700);
 const LIMIT: Duration = Duration::from_secs(20);
-/// Loops of the storm; each spawns until it is told to stop.
+/// Loops of the storm; each spawns until its input ends.
 const SPAWNERS: usize = 2;
 /// Spawns of a loop: it is stopped long before.
 const ENDLESS: u64 = 100_000_000;
@@ -89,7 +90,7 @@ fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
 
 fn events_of(bench: &Bench, events: u64) -> Result<Vec<Delay>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = bench.observer(Some(&super::homes_rule(homes.path())))?;
+    let observer = Observer::start(Some(&crate::homes_rule(homes.path())));
     let mut watch = watch(&observer)?;
     let mut delays = Vec::new();
     for n in 0..events / 2 {
@@ -116,14 +117,14 @@ fn one_session(bench: &Bench, watch: &mut Conversation, home: &Path, jitter: Dur
     started.with_context(|| format!("a process on a terminal in {}", home.display()))?;
 
     std::thread::sleep(APART + jitter);
-    session.say(&PathBuf::from("/"))?;
+    session.send(&PathBuf::from("/"))?;
     let line = session.line(LIMIT)?;
     let called = line.split(' ').next().and_then(|before| before.parse().ok());
-    let called = called.with_context(|| format!("bench-load said {line:?} for two times"))?;
+    let called = called.with_context(|| format!("bench-load printed {line:?} instead of two times"))?;
     let left = of_session(watch, pid, "session_changed", "left")?;
 
     std::thread::sleep(APART + jitter);
-    let killed = clock::boottime_ns();
+    let killed = boottime_ns();
     session.child().signal(libc::SIGKILL)?;
     // First what is measured; that the process is gone is seen no sooner than the next look.
     let ended = of_session(watch, pid, "session_ended", "ended")?;
@@ -166,5 +167,5 @@ fn frame(watch: &mut Conversation, wanted: impl Fn(&Value) -> bool) -> Result<Ti
             return Ok(Times { happened, arrived });
         }
     }
-    bail!("`observer watch` did not tell within {LIMIT:?}")
+    bail!("`observer watch` did not show it within {LIMIT:?}")
 }

@@ -1,9 +1,8 @@
 //! `cargo xtask bench`: observer's costs, held to the budgets of the design, and what they stand against, measured
-//! in one run. docs/bench.md says how each is measured.
+//! in one run. docs/bench.md describes how each is measured.
 
 mod account;
 mod child;
-mod clock;
 mod cost;
 mod figure;
 mod getppid;
@@ -32,11 +31,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use observer_harness::{daemon, failure};
+use observer_harness::failure;
 
 use crate::figure::{Figure, Outcome};
 use crate::machine::Machine;
-use crate::observer::Observer;
 use crate::work::Work;
 
 /// Measure observer against its budgets and its peers (as root).
@@ -49,7 +47,7 @@ struct Arguments {
     /// The table as Markdown.
     #[arg(long)]
     markdown: bool,
-    /// A short run: few repetitions, small storms. Says whether it works, not how it compares.
+    /// A short run: few repetitions, small storms. It shows whether it works, not how it compares.
     #[arg(long)]
     quick: bool,
     /// Only this measurement; may be given more than once.
@@ -98,7 +96,6 @@ enum Measure {
 
 /// What every measurement needs.
 struct Bench {
-    binary: PathBuf,
     work: Work,
     quick: bool,
 }
@@ -107,11 +104,6 @@ impl Bench {
     /// A size of the full run, or of the quick one.
     fn scaled<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
-    }
-
-    /// A daemon, ready.
-    fn observer(&self, config: Option<&str>) -> Result<Observer> {
-        Observer::start(&self.binary, config)
     }
 }
 
@@ -157,7 +149,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     install_peers();
     let machine = Machine::look()?;
-    let bench = Bench { binary: daemon::product(), work: Work::prepare()?, quick: arguments.quick };
+    let bench = Bench { work: Work::prepare()?, quick: arguments.quick };
     let figures = measure(&bench, &chosen(&arguments.only));
 
     let json = serde_json::to_string_pretty(&table::json(&machine, arguments.quick, &figures))?;

@@ -28,7 +28,7 @@ done 2>/dev/null";
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = bench.observer(Some(&super::homes_rule(homes.path())))?;
+    let observer = Observer::start(Some(&crate::homes_rule(homes.path())));
     let _sessions = sessions(bench, &observer, homes.path())?;
     let mut figures = Vec::new();
     for crowd in CROWDS {

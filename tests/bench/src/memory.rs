@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut asked = Vec::new();
     let mut idle = Vec::new();
     for _ in 0..bench.scaled(3, 1) {
-        let observer = bench.observer(None)?;
+        let observer = Observer::start(None);
         idle.push(resident(&observer, 0)?);
         for crowd in CROWDS {
             // Born while it watches.
@@ -36,7 +36,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             grown.push((crowd, resident(&observer, crowd)?));
             if Some(&crowd) == CROWDS.last() {
                 observer.drift()?;
-                observer.tell_processes()?;
+                observer.processes()?;
                 asked.push(resident(&observer, crowd)?);
             }
             disperse(sleepers)?;
@@ -45,7 +45,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         for crowd in CROWDS {
             // There when it starts.
             let sleepers = bench.work.crowd("processes", crowd)?;
-            let observer = bench.observer(None)?;
+            let observer = Observer::start(None);
             begun.push((crowd, resident(&observer, crowd)?));
             disperse(sleepers)?;
             observer.stop()?;

@@ -1,86 +1,40 @@
-//! The daemon under measurement: started for each measurement with a socket and a directory of its own, asked
-//! through its socket.
+//! The daemon under measurement: the harness's, asked through its socket, because a command line costs more than what is
+//! measured.
 
-use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
+use observer_harness::{Daemon, Options};
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::child::Child;
-
-const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(20);
 /// With 10,000 processes an audit reads and compares tens of thousands of rows.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A running daemon. It ends with this.
+/// A running daemon. It ends with this value.
 pub(crate) struct Observer {
-    binary: PathBuf,
-    directory: TempDir,
-    child: Child,
+    daemon: Daemon,
 }
 
 impl Observer {
-    /// Starts it and waits until it answers. Without `config` it holds to its default rule.
-    pub(crate) fn start(binary: &Path, config: Option<&str>) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-        let log = File::create(directory.path().join("log"))?;
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--socket").arg(directory.path().join("socket"));
-        command.arg("--state-dir").arg(directory.path().join("state"));
-        if let Some(config) = config {
-            let file = directory.path().join("observer.toml");
-            fs::write(&file, config)?;
-            command.arg("--config").arg(file);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = Child::spawn(&mut command)?;
-        let mut observer = Self { binary: binary.to_path_buf(), directory, child };
-        observer.await_ready().with_context(|| format!("start {}", binary.display()))?;
-        Ok(observer)
-    }
-
-    fn await_ready(&mut self) -> Result<()> {
-        let end = Instant::now() + START;
-        while !self.socket().exists() || self.status().is_err() {
-            if let Some(status) = self.child.ended()? {
-                bail!("it ended ({status}):\n{}", self.log());
-            }
-            if Instant::now() > end {
-                bail!("no answer within {START:?}:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+    /// Starts it and waits until it answers. Without `config` it has its default rule.
+    pub(crate) fn start(config: Option<&str>) -> Self {
+        let config = config.map(str::to_owned);
+        Self { daemon: Daemon::start(&Options { config, ..Options::default() }) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.pid()
+        self.daemon.pid()
     }
 
-    /// Its command line, for this daemon.
+    /// A command of observer's, directed at this daemon.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--socket").arg(self.socket()).stdin(Stdio::null());
-        command.env_remove("LD_LIBRARY_PATH");
-        command
+        self.daemon.command(arguments)
     }
 
-    /// What it says of itself; asking has it drain the ring.
+    /// Its status. The question makes it drain the ring.
     pub(crate) fn status(&self) -> Result<Status> {
         self.ask("status").map(Status)
     }
@@ -89,37 +43,32 @@ impl Observer {
     pub(crate) fn drift(&self) -> Result<usize> {
         let answer = self.ask("audit")?;
         let compared = answer.get("processes").and_then(Value::as_u64).unwrap_or(0);
-        if compared == 0 {
-            bail!("the audit compared nothing: {answer}");
-        }
+        ensure!(compared > 0, "the audit compared nothing: {answer}");
         answer.get("drift").and_then(Value::as_array).map(Vec::len).context("an audit without drift")
     }
 
-    /// Asks for every process; how many it told.
-    pub(crate) fn tell_processes(&self) -> Result<usize> {
+    /// Asks for every process, and returns how many there are.
+    pub(crate) fn processes(&self) -> Result<usize> {
         let answer = self.ask("processes")?;
         answer.get("processes").and_then(Value::as_array).map(Vec::len).context("an answer without processes")
     }
 
     fn ask(&self, request: &str) -> Result<Value> {
-        let stream = UnixStream::connect(self.socket()).context("connect to the daemon")?;
+        let stream = UnixStream::connect(self.daemon.socket()).context("connect to the daemon")?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut lines = BufReader::new(stream.try_clone()?).lines();
-        lines.next().context("the daemon said nothing")??;
+        lines.next().context("the daemon sent no greeting")??;
         writeln!(&stream, "{{\"request\":\"{request}\"}}")?;
         let line = lines.next().with_context(|| format!("no answer to {request}"))??;
         let answer: Value = serde_json::from_str(&line).with_context(|| format!("decode {request}"))?;
-        if answer.get("kind").and_then(Value::as_str) != Some(request) {
-            bail!("the daemon answered {request} with {line}");
-        }
+        let kind = answer.get("kind").and_then(Value::as_str);
+        ensure!(kind == Some(request), "the daemon answered {request} with {line}");
         Ok(answer)
     }
 
     pub(crate) fn stop(mut self) -> Result<()> {
-        let status = self.child.stop(libc::SIGTERM, STOP)?;
-        if !status.success() {
-            bail!("observer ended with {status}:\n{}", self.log());
-        }
+        let code = self.daemon.stop();
+        ensure!(code == Some(0), "observer ended with {code:?}; its log stands above");
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ pub(crate) struct Running {
 }
 
 impl Peer {
-    /// Installs it if it is missing and can be; says so otherwise.
+    /// Installs it if it is missing, and returns its program.
     pub(crate) fn install(&self) -> Result<PathBuf> {
         if let Some(program) = find(self.name) {
             return Ok(program);
@@ -101,13 +101,13 @@ impl Peer {
     pub(crate) fn start(&'static self, work: &Work) -> Result<Running> {
         let program = find(self.name).with_context(|| format!("{} is not installed", self.name))?;
         let output = work.directory().join(format!("{}.out", self.name));
-        let said = work.directory().join(format!("{}.err", self.name));
+        let errors = work.directory().join(format!("{}.err", self.name));
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", WITH_TRACEFS, "sh"]).arg(program).args(self.arguments);
-        command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&said)?);
+        command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
         let mut running = Running { peer: self, child: Child::spawn(&mut command)?, output };
         running.await_ready(work).with_context(|| {
-            format!("{} said: {}", self.name, fs::read_to_string(&said).unwrap_or_default())
+            format!("{} printed: {}", self.name, fs::read_to_string(&errors).unwrap_or_default())
         })?;
         Ok(running)
     }

@@ -50,7 +50,7 @@ pub(crate) fn processes(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 fn observed(bench: &Bench, total: u64) -> Result<Storm> {
-    let observer = bench.observer(None)?;
+    let observer = Observer::start(None);
     let before = observer.status()?;
     let began = Instant::now();
     storm(bench, total)?;
@@ -101,7 +101,7 @@ fn reported(bench: &Bench, peer: &'static Peer, total: u64) -> Reference {
 
 pub(crate) fn threads(bench: &Bench) -> Result<Vec<Figure>> {
     let total = bench.scaled(100_000, 20_000);
-    let observer = bench.observer(None)?;
+    let observer = Observer::start(None);
     let counts = (0..bench.scaled(3, 1)).map(|_| thread_storm(bench, &observer, total));
     let counts = counts.collect::<Result<Vec<_>>>()?;
     let drift = observer.drift()?;
@@ -121,6 +121,6 @@ fn thread_storm(bench: &Bench, observer: &Observer, total: u64) -> Result<f64> {
     let loops: Vec<_> = loops.collect::<Result<_>>()?;
     loops.into_iter().try_for_each(|threads| finish(threads).map(drop))?;
     let after = observer.status()?;
-    let told = ["fork", "exit"].into_iter().map(|kind| risen(&before, &after, &["events_by_kind", kind]));
-    Ok(told.sum::<Result<u64>>()? as f64)
+    let shown = ["fork", "exit"].into_iter().map(|kind| risen(&before, &after, &["events_by_kind", kind]));
+    Ok(shown.sum::<Result<u64>>()? as f64)
 }

@@ -1,7 +1,8 @@
 //! What the bench makes the kernel do: `load.c` and `tiny.c`, built at the beginning of a run.
 
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::child::Conversation;
-use observer_harness::command;
+use observer_harness::{Pty, command};
 
 const LOAD: &str = include_str!("../programs/load.c");
 const TINY: &str = include_str!("../programs/tiny.c");
@@ -20,8 +21,6 @@ const TINY: &str = include_str!("../programs/tiny.c");
 const LOOP: Duration = Duration::from_secs(300);
 /// How long 10,000 processes may take to be made, and to end.
 const CROWD: Duration = Duration::from_secs(60);
-
-const PEER_FLAGS: libc::c_int = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
 
 /// Bytes of the environment under which a program with a terminal is spawned: about that of a developer's shell.
 const ENVIRONMENT_BYTES: usize = 3 * 1024;
@@ -133,7 +132,7 @@ impl Work {
         Ok(conversation)
     }
 
-    /// A process on a terminal of its own in `home`, which changes directory when told to.
+    /// A process on a terminal of its own in `home`, which changes directory when it is sent a path.
     pub(crate) fn session(&self, home: &Path) -> Result<Conversation> {
         let mut command = self.load(&["session"]);
         let master = on_terminal(command.current_dir(home))?;
@@ -201,36 +200,21 @@ fn stay_on_one_cpu(command: &mut Command) -> Result<()> {
 
 /// Gives a command a terminal and a POSIX session of its own; returns the terminal's master: closing it hangs up.
 fn on_terminal(command: &mut Command) -> Result<OwnedFd> {
-    // SAFETY: posix_openpt has no preconditions.
-    let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
-    if master < 0 {
-        return Err(std::io::Error::last_os_error()).context("open a pseudo-terminal");
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    let master = unsafe { OwnedFd::from_raw_fd(master) };
-    // SAFETY: the descriptor is a pty master's.
-    if unsafe { libc::unlockpt(master.as_raw_fd()) } != 0 {
-        return Err(std::io::Error::last_os_error()).context("unlock a pseudo-terminal");
-    }
-    // SAFETY: TIOCGPTPEER takes flags and returns a descriptor.
-    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, PEER_FLAGS) };
-    if slave < 0 {
-        return Err(std::io::Error::last_os_error()).context("open a pseudo-terminal's other side");
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+    let pty = Pty::open();
+    let slave = fs::File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&pty.path);
+    let slave = slave.with_context(|| format!("open {}", pty.path.display()))?;
     // SAFETY: between fork and exec only system calls run, which touch no memory.
     unsafe {
         command.pre_exec(move || {
             let slave = slave.as_raw_fd();
-            // It stays open over the exec: a terminal that nobody holds open is nobody's terminal.
+            // It stays open over the exec: the kernel takes a terminal that no process holds open from its session.
             let done = libc::setsid() >= 0
                 && libc::ioctl(slave, libc::TIOCSCTTY, 0) == 0
                 && libc::fcntl(slave, libc::F_SETFD, 0) == 0;
             if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         });
     }
-    Ok(master)
+    Ok(pty.master)
 }
 
 #[cfg(test)]
@@ -281,7 +265,7 @@ mod tests {
         let mut session = work.session(Path::new("/usr"))?;
         let directory = format!("/proc/{}/cwd", session.child().pid());
         assert_eq!(fs::read_link(&directory)?, Path::new("/usr"));
-        session.say(Path::new("/etc"))?;
+        session.send(Path::new("/etc"))?;
         let line = session.line(CROWD)?;
         assert_eq!(line.split(' ').count(), 2, "{line}");
         assert_eq!(fs::read_link(&directory)?, Path::new("/etc"));

@@ -72,7 +72,7 @@ mod tests {
     fn a_package_is_offered_only_with_a_candidate() {
         assert!(has_candidate("strace:\n  Installed: (none)\n  Candidate: 6.1-0.1\n"));
         assert!(!has_candidate("strace:\n  Installed: (none)\n  Candidate: (none)\n"));
-        assert!(!has_candidate(""), "apt-cache says nothing of a package that it has never heard of");
+        assert!(!has_candidate(""), "apt-cache prints nothing about an unknown package");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! BTF as a tree that can be changed and written again: the kernel's own type information, and files that say something
-//! else. A reader of its own, so that it is a witness against the product's.
+//! BTF as a tree that can be changed and written again: the kernel's type information, and files that differ from it. The
+//! reader is not the product's, so that the one checks the other.
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>
 

@@ -1,8 +1,7 @@
-//! Running programs: what is said before, and what is said when they fail.
+//! Running programs: the command line is printed first, and a failure repeats the program's output.
 
 use std::env;
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -29,8 +28,7 @@ fn word(word: &OsStr) -> String {
     }
 }
 
-/// Runs it with this program's own input and output, after saying what runs. An exit status other than 0 is an
-/// error.
+/// Prints the command and runs it with this program's own input and output. An exit status other than 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {
     eprintln!("xtask: {}", line(command));
     let status = command.status().with_context(|| format!("start `{}`", line(command)))?;
@@ -40,20 +38,20 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it unseen; its output is told only if it fails.
+/// Runs it and shows its output only if it fails.
 pub fn quiet(command: &mut Command) -> Result<()> {
     capture(command).map(drop)
 }
 
-/// Runs it unseen and returns its standard output.
+/// Runs it and returns its standard output.
 pub fn capture(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("start `{}`", line(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let said = tail(&format!("{stdout}{stderr}"));
-        bail!("`{}` failed ({}):\n{said}", line(command), output.status);
+        let output_tail = tail(&format!("{stdout}{stderr}"));
+        bail!("`{}` failed ({}):\n{output_tail}", line(command), output.status);
     }
     Ok(stdout)
 }
@@ -70,7 +68,7 @@ pub fn cargo(directory: &Path) -> Command {
     command
 }
 
-/// Where programs are looked for: PATH, then cargo's own directory, where `cargo install` puts them.
+/// The directories that programs are looked for in: PATH, then cargo's own, where `cargo install` puts them.
 pub fn search_path() -> Vec<PathBuf> {
     let mut path: Vec<PathBuf> =
         env::var_os("PATH").map(|value| env::split_paths(&value).collect()).unwrap_or_default();
@@ -87,9 +85,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 fn find_in(path: &[PathBuf], name: &str) -> Option<PathBuf> {
-    path.iter().map(|directory| directory.join(name)).find(|file| {
-        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    })
+    which::which_in(name, Some(env::join_paths(path).ok()?), "/").ok()
 }
 
 #[cfg(test)]
@@ -104,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_repeats_what_the_program_said() {
+    fn a_failure_repeats_the_output_of_the_program() {
         let error = quiet(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(text.contains("exit status: 3") && text.contains("out\nerr"), "{text}");
@@ -118,7 +114,7 @@ mod tests {
         assert_eq!(find_in(&path, "tool"), None);
         std::fs::write(&file, "")?;
         assert_eq!(find_in(&path, "tool"), None, "a file without the executable bit");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         assert_eq!(find_in(&path, "tool"), Some(file));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A daemon of the test's own: its own socket, state directory and configuration; ended by its own pid only.
+//! A daemon that a test owns: it has a socket, a state directory and a configuration of its own, and ends with its test.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use crate::failure;
 
 /// How long a daemon may take to attach, read the kernel and listen.
 const READY: Duration = Duration::from_secs(20);
-/// How long it may take to go when asked to.
-const GOING: Duration = Duration::from_secs(5);
+/// How long it may take to end after SIGTERM.
+const END: Duration = Duration::from_secs(5);
 
-/// Nobody's.
+/// The user id of nobody.
 const SERVICE_UID: u32 = 65_534;
 /// `AmbientCapabilities=` of packaging/observer.service, as setpriv(1) writes them.
 const SERVICE_CAPABILITIES: &str = "+bpf,+perfmon";
@@ -28,7 +28,7 @@ pub struct Options {
     pub config: Option<String>,
     /// `--ring-bytes`.
     pub ring_bytes: Option<u32>,
-    /// `--hooks`; `None`: what `OBSERVER_TEST_HOOKS` says, or the daemon's own choice.
+    /// `--hooks`; `None`: the value of `OBSERVER_TEST_HOOKS`, or the daemon's own choice.
     pub hooks: Option<&'static str>,
     /// `--state-dir`; `None`: in its own directory.
     pub state_dir: Option<PathBuf>,
@@ -94,7 +94,7 @@ impl Daemon {
         Self::try_start(options).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Starts a daemon and waits until it answers, or refuses: then what it said.
+    /// Starts a daemon and waits until it answers; if it ends instead, the error has the end of its log.
     #[track_caller]
     pub fn try_start(options: &Options) -> Result<Self, String> {
         failure::require_root();
@@ -102,7 +102,7 @@ impl Daemon {
             .prefix("observer-daemon-")
             .tempdir()
             .expect("a directory for the daemon");
-        // Who may talk to the daemon is for the socket's own mode to say.
+        // The socket's own mode decides who may talk to the daemon.
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("open the daemon's directory to all");
         let mut daemon = Self { dir: dir.keep(), child: None, options: options.clone() };
@@ -126,6 +126,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log()).expect("open the daemon's log");
         let mut command = self.runner();
         command.args(self.run_args()).stdin(Stdio::null());
+        without_cargos_libraries(&mut command);
         command.envs(self.options.environment.iter().cloned());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
         // SAFETY: one async-signal-safe call between fork and exec.
@@ -194,7 +195,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until it answers; what it said if it ended instead.
+    /// Waits until it answers; if it ends instead, the error has the end of its log.
     #[track_caller]
     fn ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + READY;
@@ -269,7 +270,7 @@ impl Daemon {
     pub fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
         terminate(&child);
-        let end = Instant::now() + GOING;
+        let end = Instant::now() + END;
         while Instant::now() < end {
             if let Ok(Some(status)) = child.try_wait() {
                 return status.code();
@@ -285,6 +286,7 @@ impl Daemon {
     pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(product());
         command.args(args).arg("--socket").arg(self.socket()).stdin(Stdio::null());
+        without_cargos_libraries(&mut command);
         command
     }
 }
@@ -292,11 +294,17 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the daemon's last words:\n{}", failure::last_lines(&self.log()));
+            eprintln!("the end of the daemon's log:\n{}", failure::last_lines(&self.log()));
         }
         self.stop();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Cargo has programs search its own directories for libraries first, for compiler plug-ins. That costs the product time
+/// that a user does not pay.
+fn without_cargos_libraries(command: &mut Command) {
+    command.env_remove("LD_LIBRARY_PATH");
 }
 
 fn terminate(child: &Child) {
@@ -310,7 +318,7 @@ extern "C" fn end_shared() {
     let Some(child) = &daemon.child else { return };
     terminate(child);
     let mut status = 0;
-    let end = Instant::now() + GOING;
+    let end = Instant::now() + END;
     // SAFETY: waits for a child of this process; `status` is valid.
     while unsafe { libc::waitpid(child.id().cast_signed(), &raw mut status, libc::WNOHANG) } == 0 {
         if Instant::now() > end {

@@ -32,7 +32,7 @@ pub fn install() {
                 "reproduce: cargo test --release -p observer-tests --features {feature} --test {target} -- --exact {test}"
             );
             if let Some(log) = crate::daemon::shared_log() {
-                eprintln!("the shared daemon's last words:\n{}", last_lines(&log));
+                eprintln!("the end of the shared daemon's log:\n{}", last_lines(&log));
             }
         }));
     });

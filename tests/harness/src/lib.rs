@@ -1,9 +1,14 @@
-//! Harness of the real-kernel tests: a daemon of its own, the command line as a user would call it, puppets
-//! (child processes that do one thing on command), and witnesses (what the system calls and /proc say).
+//! What tests, benchmarks and VM runs share.
 //!
-//! A test states a fact of the kernel, makes it happen in a puppet, and compares what observer shows with what
-//! the kernel answers. Nothing here sleeps blindly: it asks at once where observer promises to be right at once,
-//! and polls to a deadline where it promises "soon".
+//! A test states a fact of the kernel, has a puppet (a child process that does one thing at a time, as the test asks) make it
+//! happen, and compares what observer shows with what system calls and /proc show. Nothing here just sleeps: where observer
+//! promises to be right at once, a test asks at once; where it promises "soon", a test polls to a deadline.
+//!
+//! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
+//! - what it observes: [`stage`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
+//! - what it depends on: [`postgres`], [`wall_clock`];
+//! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
+//! - for developer tools: [`command`], [`apt`], [`libtest`].
 
 pub mod apt;
 pub mod btf;

@@ -1,5 +1,5 @@
-//! A Postgres server of the test's own: from the machine's binaries, below a temporary directory, as a user that is not root
-//! (whom Postgres refuses). Gone with the value, however the test ends.
+//! A Postgres server that a test owns: from the machine's binaries, below a temporary directory, as a user that is not root
+//! (whom Postgres refuses). It ends with the value, however the test ends.
 
 use std::fs;
 use std::net::TcpListener;
@@ -37,8 +37,8 @@ static SHARED: OnceLock<Server> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 static USER: LazyLock<(u32, u32)> = LazyLock::new(|| {
     let id = |flag: &str, user: &str| -> Option<u32> {
-        let said = Command::new("id").args([flag, user]).output().ok()?;
-        String::from_utf8(said.stdout).ok()?.trim().parse().ok()
+        let output = Command::new("id").args([flag, user]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
     };
     USERS
         .iter()
@@ -90,8 +90,8 @@ fn directory() -> TempDir {
 
 #[track_caller]
 fn succeeds(command: &mut Command) {
-    let said = CommandResult::of(command);
-    assert_eq!(said.code, Some(0), "{command:?}: {said:?}");
+    let result = CommandResult::of(command);
+    assert_eq!(result.code, Some(0), "{command:?}: {result:?}");
 }
 
 impl Server {
@@ -237,15 +237,15 @@ impl Server {
         psql
     }
 
-    /// What the statements give: rows as lines, columns between `|`. Fails with what the server said.
+    /// Runs the statements and returns their output: rows as lines, columns between `|`. Fails with the error of the server.
     #[track_caller]
     pub fn psql(&self, database: &str, statements: &str) -> String {
-        let said = self.try_psql(database, statements);
-        assert_eq!(said.code, Some(0), "{statements}: {said:?}");
-        said.text().trim_end().to_owned()
+        let result = self.try_psql(database, statements);
+        assert_eq!(result.code, Some(0), "{statements}: {result:?}");
+        result.text().trim_end().to_owned()
     }
 
-    /// What became of the statements.
+    /// Runs the statements, which may fail.
     pub fn try_psql(&self, database: &str, statements: &str) -> CommandResult {
         self.try_psql_as(database, "postgres", statements)
     }

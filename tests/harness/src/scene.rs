@@ -111,7 +111,7 @@ impl Scene {
         });
     }
 
-    /// Waits until the journal says that the database has all of it; it has each number once, or in one gap.
+    /// Waits until the journal reports that the database has all of it; it has each number once, or in one gap.
     #[track_caller]
     pub fn delivered(&self) {
         eventually("all is delivered", LONG, || {

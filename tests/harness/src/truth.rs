@@ -1,4 +1,4 @@
-//! What the kernel says of a process, by system calls and /proc: the independent witness. observer itself never
+//! A process as system calls and /proc show it: the independent witness. observer itself never
 //! reads /proc/PID.
 
 use std::fs;
@@ -44,7 +44,7 @@ pub struct Truth {
     /// Every thread but an unreaped leader is gone.
     pub dead: bool,
     /// /proc lets the caller read the links of this process (a sandbox's first process may be closed to root
-    /// too). Where it does not, `exe`, `cwd`, its identity and `mnt_ns` say nothing.
+    /// too). Where it does not, `exe`, `cwd`, its identity and `mnt_ns` are unknown.
     pub readable: bool,
     /// A kernel thread: no row.
     pub kernel_thread: bool,

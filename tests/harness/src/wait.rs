@@ -1,11 +1,11 @@
-//! What wait(2) says of a dead child: the truth that certificates are compared with.
+//! What wait(2) returns for a dead child. Tests compare certificates with it.
 
 use std::io;
 
 /// A child's end, as wait4(2) gave it to its parent.
 ///
-/// Not from waitid(2) with WNOWAIT, which leaves the child to be reaped: on 5.10 that says the leader's own code where
-/// the group has another, and the wait(2) that reaps says the group's (seen).
+/// Not from waitid(2) with WNOWAIT, which leaves the child to be reaped: on 5.10 that returns the leader's own code where
+/// the group has another, and the wait(2) that reaps returns the group's (seen).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited {
     /// What waitid(2) calls it: CLD_EXITED, CLD_KILLED or CLD_DUMPED.

@@ -98,12 +98,12 @@ impl Watch {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("start observer watch");
         let stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
         let frames = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&frames);
+        let received = Arc::clone(&frames);
         std::thread::spawn(move || {
             for line in whole_lines(stdout) {
                 let value = serde_json::from_slice(&line)
                     .unwrap_or_else(|error| panic!("no JSON ({error}): {}", line.escape_ascii()));
-                heard.lock().expect("no reader panicked").push(Frame(value));
+                received.lock().expect("no reader panicked").push(Frame(value));
             }
         });
         let watch = Self { child, frames };
@@ -111,28 +111,28 @@ impl Watch {
         watch
     }
 
-    /// Everything heard so far.
+    /// Every frame received so far.
     pub fn frames(&self) -> Vec<Frame> {
         self.frames.lock().expect("every line was JSON").clone()
     }
 
-    /// The first frame of this sort, heard already or soon.
+    /// The first frame of this sort, received already or soon.
     #[track_caller]
     pub fn wait_for(&self, what: &str, sort: impl Fn(&Frame) -> bool) -> Frame {
         self.wait_within(SOON, what, sort)
     }
 
-    /// The first frame of this sort, heard already or within `limit`.
+    /// The first frame of this sort, received already or within `limit`.
     #[track_caller]
     pub fn wait_within(&self, limit: Duration, what: &str, sort: impl Fn(&Frame) -> bool) -> Frame {
         let mut looked = 0;
-        eventually(&format!("watch tells {what}"), limit, || {
+        eventually(&format!("watch shows {what}"), limit, || {
             // Only what is new, and out of the reader's way: streams of many thousands of frames are usual here.
             let new = self.since(looked)?;
             looked += new.len();
             assert!(
                 !new.iter().any(|frame| frame.kind() == "lagged"),
-                "observer watch fell behind and was resynchronised: what it was to hear may be in no frame"
+                "observer watch fell behind and was resynchronised: changes that the test waits for may be in no frame"
             );
             let last: Vec<_> = new.iter().rev().take(3).map(Frame::brief).collect();
             new.into_iter()
@@ -146,7 +146,7 @@ impl Watch {
         Ok(frames.get(looked..).unwrap_or_default().to_vec())
     }
 
-    /// The end of this process, heard already or soon.
+    /// The end of this process, received already or soon.
     #[track_caller]
     pub fn end_of(&self, pid: u32) -> Frame {
         self.wait_for(&format!("process_ended of {pid}"), |frame| frame.is("process_ended", pid))
@@ -173,7 +173,7 @@ impl Watch {
         assert_eq!(stopped, 0, "stop the watcher");
     }
 
-    /// How many frames of this sort were heard so far.
+    /// How many frames of this sort were received so far.
     pub fn count(&self, sort: impl Fn(&Frame) -> bool) -> usize {
         self.frames().iter().filter(|frame| sort(frame)).count()
     }

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The guest's first process: makes a small Linux, runs what /vm/plan says, and powers off.
+# The guest's first process: makes a small Linux, runs the steps of /vm/plan, and powers off.
 
 if [ "$1" != switched ]; then
     # The first root file system cannot be pivoted away from, and tests do that: so everything moves to another.

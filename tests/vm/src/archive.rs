@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn another_distribution_is_told_what_to_do() {
-        let said = sources_from("jammy a://u/ubuntu/\n").err().map(|error| error.to_string());
-        assert!(said.as_ref().is_some_and(|said| said.contains("--offline")), "{said:?}");
+        let error = sources_from("jammy a://u/ubuntu/\n").err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.contains("--offline")), "{error:?}");
     }
 }

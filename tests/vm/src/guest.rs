@@ -1,21 +1,20 @@
-//! What runs inside: the product and its real-kernel tests, linked statically, so that they need nothing of the
-//! guest's.
+//! Builds what runs inside: the product and its tests, linked statically, so that they need no library of the guest.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use cargo_metadata::{Message, TargetKind};
+use observer_harness::command;
 
 use crate::Checkout;
-use observer_harness::command;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The target whose tests take very long under emulation.
 pub(crate) const STORM: &str = "storm";
 /// The target that is for a real systemd alone.
 pub(crate) const SERVICE: &str = "service";
-/// The target that says what programs cost the verifier; its output is kept.
+/// The target that measures what programs cost the verifier; its output is recorded.
 pub(crate) const VERIFIER: &str = "verifier";
 
 /// The built programs.
@@ -38,18 +37,18 @@ pub(crate) struct Test {
 
 /// Builds them. The kernel programs must have been built before.
 pub(crate) fn build(checkout: &Checkout, storm: bool) -> Result<Guest> {
-    let product = artifacts(&mut cargo(checkout, &["build", "--package", "observer"]))?;
-    let tests = artifacts(&mut cargo(
+    let product = programs(&mut cargo(checkout, &["build", "--package", "observer"]))?;
+    let tests = programs(&mut cargo(
         checkout,
         &["test", "--no-run", "--package", "observer-tests", "--features", "kernel,service"],
     ))?;
     let mut guest = Guest {
-        observer: program(&product, "bin", "observer")?,
-        puppet: program(&tests, "bin", "puppet")?,
+        observer: program(&product, &TargetKind::Bin, "observer")?,
+        puppet: program(&tests, &TargetKind::Bin, "puppet")?,
         tests: tests
             .iter()
-            .filter(|artifact| artifact.kind == "test" && (storm || artifact.name != STORM))
-            .map(|artifact| Test { name: artifact.name.clone(), program: artifact.program.clone() })
+            .filter(|program| program.kind == TargetKind::Test && (storm || program.name != STORM))
+            .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
             .collect(),
         packaging: checkout.root.join("packaging"),
     };
@@ -73,7 +72,7 @@ fn cargo(checkout: &Checkout, verb: &[&str]) -> Command {
         .arg(checkout.target.join("vm/build"))
         // With a target named, procedural macros stay dynamic.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Emulated, so speed says nothing: what counts is how soon it is built, and how little there is to boot.
+        // In emulation speed means nothing: what counts is the time to build and the size to boot.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
@@ -83,36 +82,41 @@ fn cargo(checkout: &Checkout, verb: &[&str]) -> Command {
 
 /// A program that cargo built.
 #[derive(Debug, PartialEq, Eq)]
-struct Artifact {
-    kind: String,
+struct Program {
+    kind: TargetKind,
     name: String,
-    program: PathBuf,
+    path: PathBuf,
 }
 
-fn artifacts(command: &mut Command) -> Result<Vec<Artifact>> {
+/// Runs a cargo command that prints messages, and returns the programs that it built.
+fn programs(command: &mut Command) -> Result<Vec<Program>> {
     let line = command::line(command);
     eprintln!("xtask: {line}");
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("start `{line}`"))?;
     ensure!(output.status.success(), "`{line}` failed ({}); its own message stands above", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(artifact).collect())
+    programs_in(&output.stdout)
 }
 
-/// From a line of cargo's JSON: programs and test targets, not the unit tests of programs.
-fn artifact(line: &str) -> Option<Artifact> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let program = PathBuf::from(message.get("executable")?.as_str()?);
-    let target = message.get("target")?;
-    let kind = target.get("kind")?.get(0)?.as_str()?.to_owned();
-    let unit_tests = kind != "test" && message.get("profile")?.get("test")?.as_bool()?;
-    let name = target.get("name")?.as_str()?.to_owned();
-    (!unit_tests).then_some(Artifact { kind, name, program })
+/// The programs and test targets in cargo's messages; unit tests of programs are left out.
+fn programs_in(messages: &[u8]) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for message in Message::parse_stream(messages) {
+        let Message::CompilerArtifact(artifact) = message.context("read cargo's messages")? else { continue };
+        let (Some(path), Some(kind)) = (artifact.executable, artifact.target.kind.first().cloned()) else {
+            continue;
+        };
+        if kind == TargetKind::Test || !artifact.profile.test {
+            programs.push(Program { kind, name: artifact.target.name, path: path.into() });
+        }
+    }
+    Ok(programs)
 }
 
-fn program(artifacts: &[Artifact], kind: &str, name: &str) -> Result<PathBuf> {
-    artifacts
+fn program(programs: &[Program], kind: &TargetKind, name: &str) -> Result<PathBuf> {
+    programs
         .iter()
-        .find(|artifact| artifact.kind == kind && artifact.name == name)
-        .map(|artifact| artifact.program.clone())
+        .find(|program| program.kind == *kind && program.name == name)
+        .map(|program| program.path.clone())
         .with_context(|| format!("cargo built no program {name}: see the workspace's manifests"))
 }
 
@@ -120,18 +124,27 @@ fn program(artifacts: &[Artifact], kind: &str, name: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    fn message(kind: &str, test: bool, executable: &str) -> String {
+        let target = format!(
+            r#"{{"name":"x","kind":["{kind}"],"crate_types":["bin"],"src_path":"/s","edition":"2024","doctest":false,"test":true,"doc":true}}"#
+        );
+        let profile = format!(
+            r#"{{"opt_level":"3","debuginfo":0,"debug_assertions":false,"overflow_checks":false,"test":{test}}}"#
+        );
+        format!(
+            r#"{{"reason":"compiler-artifact","package_id":"p","manifest_path":"/m","target":{target},"profile":{profile},"features":[],"filenames":[],"executable":{executable},"fresh":true}}"#
+        )
+    }
+
     #[test]
-    fn programs_are_told_from_their_unit_tests() {
-        let line = |kind: &str, test: bool| {
-            format!(
-                r#"{{"executable":"/t/x","target":{{"kind":["{kind}"],"name":"x"}},"profile":{{"test":{test}}}}}"#
-            )
-        };
+    fn programs_are_distinguished_from_their_unit_tests() -> Result<()> {
         let found =
-            |kind: &str| Some(Artifact { kind: kind.into(), name: "x".into(), program: "/t/x".into() });
-        assert_eq!(artifact(&line("bin", false)), found("bin"));
-        assert_eq!(artifact(&line("bin", true)), None);
-        assert_eq!(artifact(&line("test", true)), found("test"));
-        assert_eq!(artifact(r#"{"reason":"build-finished","executable":null}"#), None);
+            |kind: &str, test, executable: &str| programs_in(message(kind, test, executable).as_bytes());
+        let program = |kind| vec![Program { kind, name: "x".into(), path: "/t/x".into() }];
+        assert_eq!(found("bin", false, r#""/t/x""#)?, program(TargetKind::Bin));
+        assert_eq!(found("bin", true, r#""/t/x""#)?, []);
+        assert_eq!(found("test", true, r#""/t/x""#)?, program(TargetKind::Test));
+        assert_eq!(found("bin", false, "null")?, []);
+        Ok(())
     }
 }

@@ -117,13 +117,13 @@ pub(crate) fn needed(name: &str) -> Result<PathBuf> {
 
 /// Shared libraries and the loader, by the paths that they are looked for at.
 fn libraries_of(program: &Path) -> Result<BTreeSet<PathBuf>> {
-    let said = command::capture(Command::new("ldd").arg(program))?;
-    Ok(libraries_in(&said))
+    let listing = command::capture(Command::new("ldd").arg(program))?;
+    Ok(libraries_in(&listing))
 }
 
 /// From ldd's lines: `name => /path (address)` or `/path (address)`.
-fn libraries_in(said: &str) -> BTreeSet<PathBuf> {
-    said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+fn libraries_in(listing: &str) -> BTreeSet<PathBuf> {
+    listing.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
 /// The file or directory `path` of this system at the same place below `root`. What is not there is left out.
@@ -217,8 +217,9 @@ mod tests {
 
     #[test]
     fn libraries_and_the_loader_are_found() {
-        let said = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
-        let found: Vec<_> = libraries_in(said).into_iter().collect();
+        let listing =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
+        let found: Vec<_> = libraries_in(listing).into_iter().collect();
         assert_eq!(found, [Path::new("/lib/x/libc.so.6"), Path::new("/lib64/ld.so.2")]);
         assert!(libraries_in("\tnot a dynamic executable\n").is_empty());
     }

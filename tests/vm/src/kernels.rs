@@ -116,7 +116,7 @@ fn newest(home: &Path, series: &str, archive: Result<&Opened, &String>) -> Resul
     }
 }
 
-/// What to do, by what apt and the system said.
+/// What to do, by the messages of apt and the system.
 fn remedy(why: &str, image: &str) -> String {
     let full = [NO_ROOM, "No space left on device", "Disk quota exceeded", "don't have enough free space"];
     if full.iter().any(|words| why.contains(words)) {
@@ -157,8 +157,8 @@ fn is_whole(image: &Path) -> bool {
         file.metadata()
     });
     let rest = u32::from_le_bytes([header[0x1f4], header[0x1f5], header[0x1f6], header[0x1f7]]);
-    let said = (u64::from(header[0x1f1]) + 1) * 512 + u64::from(rest) * 16;
-    header.ends_with(b"HdrS") && read.is_ok_and(|metadata| metadata.len() >= said)
+    let needed = (u64::from(header[0x1f1]) + 1) * 512 + u64::from(rest) * 16;
+    header.ends_with(b"HdrS") && read.is_ok_and(|metadata| metadata.len() >= needed)
 }
 
 /// Releases of a series that packages exist for, newest first.
@@ -287,7 +287,7 @@ mod tests {
         assert!(releases(&packages, "5.10").is_empty());
     }
 
-    /// Of a header that says 2,064.
+    /// Of a header that gives 2,064.
     fn image(bytes: usize) -> Vec<u8> {
         let mut header = [0; 0x206];
         header[0x1f1] = 3;
@@ -323,8 +323,8 @@ mod tests {
             ("Temporary failure resolving", "apt-get update"),
             ("", "name another with --kernel"),
         ] {
-            let said = remedy(why, "/c/vmlinuz");
-            assert!(said.contains(what), "{why}: {said}");
+            let error = remedy(why, "/c/vmlinuz");
+            assert!(error.contains(what), "{why}: {error}");
         }
     }
 
@@ -342,11 +342,11 @@ mod tests {
             "6.1.0-10-cloud-amd64",
             "11 has no image"
         );
-        let said = newest(home.path(), "5.10", Err(&OFFLINE.into()))
+        let error = newest(home.path(), "5.10", Err(&OFFLINE.into()))
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default();
-        assert!(said.contains("run once without --offline"), "{said}");
+        assert!(error.contains("run once without --offline"), "{error}");
         Ok(())
     }
 
@@ -354,9 +354,9 @@ mod tests {
     fn a_full_disk_is_refused_before_anything_is_fetched() {
         let cache = Path::new("/c");
         assert!(ensure_room(cache, ROOM_MB).is_ok());
-        let said = ensure_room(cache, 8).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(said.contains("8 MB are free") && said.contains("OBSERVER_VM_CACHE"), "{said}");
-        assert!(remedy(&said, "/c/vmlinuz").starts_with("the disk is full"), "{said}");
+        let error = ensure_room(cache, 8).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("8 MB are free") && error.contains("OBSERVER_VM_CACHE"), "{error}");
+        assert!(remedy(&error, "/c/vmlinuz").starts_with("the disk is full"), "{error}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl<'a> Plan<'a> {
         Self { kernel, guest, steps: vec![service_step(only)], rootfs: Some(rootfs) }
     }
 
-    /// What tells its files and its column from those of other plans.
+    /// Distinguishes its files and its column from those of other plans.
     pub(crate) fn label(&self) -> String {
         let system = if self.rootfs.is_some() { "-systemd" } else { "" };
         format!("{}{system}", self.kernel.release)
@@ -101,7 +101,7 @@ pub(crate) fn service_step(only: &[String]) -> Step {
     Step { name: SERVICE.into(), limit_s: TESTS_S, command }
 }
 
-/// Boots it and waits for its end. What it said stays below `work`.
+/// Boots it and waits for its end. Its output stays below `work`.
 pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     let directory = work.join(plan.label());
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
@@ -126,13 +126,13 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     if let (End::Exit, Some(signal)) = (end, signal_in(&log)) {
         end = End::Signal(signal);
     }
-    let said = read(&files.results)?;
+    let output = read(&files.results)?;
     let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
     // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
-    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &said, &read(&files.console)?, ended))
+    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &output, &read(&files.console)?, ended))
 }
 
-/// The signal that qemu says it was ended by: it catches some, and exits by itself then.
+/// The signal that ended qemu, by its own message: it catches some signals and then exits by itself.
 fn signal_in(log: &str) -> Option<i32> {
     let (_, rest) = log.split_once("terminating on signal ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -156,7 +156,7 @@ impl Files {
     }
 }
 
-/// The emulator, even where there is a /dev/kvm: that one is there does not say that a kernel boots under it.
+/// The emulator, even where there is a /dev/kvm: its presence does not mean that a kernel boots under it.
 fn qemu(kernel: &Kernel, files: &Files, systemd: bool) -> Command {
     let memory = if systemd { "2048" } else { "1024" };
     let more = if systemd { format!(" {START_TESTS}") } else { String::new() };
@@ -213,8 +213,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_that_qemu_caught_is_read_from_its_words() {
-        let said = "qemu-system-x86_64: terminating on signal 15 from pid 4242 (kill)\n";
-        assert_eq!((signal_in(said), signal_in("")), (Some(15), None));
+    fn a_signal_that_qemu_caught_is_read_from_its_message() {
+        let output = "qemu-system-x86_64: terminating on signal 15 from pid 4242 (kill)\n";
+        assert_eq!((signal_in(output), signal_in("")), (Some(15), None));
     }
 }

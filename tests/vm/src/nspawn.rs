@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Tests that are for a container.
 const TESTS: [&str; 2] = ["unit::", "container::"];
 
-/// Boots it and waits for its end. What it said stays in `work`.
+/// Boots it and waits for its end. Its output stays in `work`.
 pub(crate) fn boot(work: &Path, guest: &Guest, rootfs: &Rootfs) -> Result<Run> {
     fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (console, results) = (work.join("console.txt"), work.join("results.txt"));
@@ -41,9 +41,9 @@ pub(crate) fn boot(work: &Path, guest: &Guest, rootfs: &Rootfs) -> Result<Run> {
     let ended = Ended { end, took: begin.elapsed(), console: console.clone() };
     let release = command::capture(Command::new("uname").arg("--kernel-release"))?.trim().to_owned();
     let kernel = Kernel { series: "container".into(), release, image: Default::default() };
-    let said = machine::read(&results)?;
+    let output = machine::read(&results)?;
     // Its console is a service manager's, not a kernel's.
-    let run = Run::read(&kernel, true, &word, &said, "", ended);
+    let run = Run::read(&kernel, true, &word, &output, "", ended);
     eprintln!("vm: container: {}", run.summary());
     Ok(run)
 }

@@ -141,11 +141,11 @@ mod tests {
 
     #[test]
     fn counts_stand_by_program_and_kernel() {
-        let said = PASSED.replace("begin kernel", "begin verifier").replace(
+        let output = PASSED.replace("begin kernel", "begin verifier").replace(
             "test a::b ... ok",
             "test cost ... verified sched_process_exec 24031\nverified iter_task 987\nok",
         );
-        let run = run(&said, "");
+        let run = run(&output, "");
         let text = section(&[&run], &[], "2026-01-02");
         assert!(
             text.contains("| `sched_process_exec` | 24,031 |") && text.contains("| `iter_task` | 987 |"),

@@ -115,7 +115,7 @@ fn failures(run: &Run, filter: &[String]) -> String {
     let mut text = String::new();
     for section in run.sections.iter().filter(|section| !section.passed()) {
         text.push_str(&format!("\n{}: {}: {}\n", run.release, section.name, cell(run, &section.name)));
-        text.push_str(&indented(&said(section)));
+        text.push_str(&indented(&relevant(section)));
         for name in &section.tests.failed {
             let way = ways::option(&section.name);
             text.push_str(&format!("  to repeat: cargo xtask vm --kernel {}{way} -- {name}\n", run.series));
@@ -140,9 +140,9 @@ fn failures(run: &Run, filter: &[String]) -> String {
     text
 }
 
-/// What a failed step said: of tests, from the first failure's words on; where they stand before the list of failures,
-/// because nothing was captured, the end of it all.
-fn said(section: &Section) -> Vec<String> {
+/// The output of a failed step: of tests, from the first failure on; where nothing was captured, and failures stand before
+/// their list, the last lines.
+fn relevant(section: &Section) -> Vec<String> {
     let captured =
         |line: &&String| ![SERVICE, VERIFIER].contains(&section.name.as_str()) && *line == "failures:";
     match section.output.iter().position(|line| captured(&line)) {
@@ -178,11 +178,11 @@ mod tests {
 
     #[test]
     fn a_failure_says_how_to_repeat_it() {
-        let said = PASSED
+        let output = PASSED
             .replace("test a::b ... ok", "failures:\n    a::b\n")
             .replace("ok. 3 passed; 0 failed", "FAILED. 2 passed; 1 failed")
             .replace("end kernel 0", "end kernel 101");
-        let text = table(&[run(&said, "")], &[]);
+        let text = table(&[run(&output, "")], &[]);
         assert!(text.contains("2 passed, 1 FAILED"), "{text}");
         assert!(text.contains("to repeat: cargo xtask vm --kernel 6.1 -- a::b\n"), "{text}");
     }

@@ -1,4 +1,4 @@
-//! What a machine said, taken apart: one section for each step of the plan.
+//! A machine's output, taken apart: one section for each step of the plan.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use observer_harness::libtest::{Report, Timed};
 
 use crate::kernels::Kernel;
 
-/// What the kernel's console says where the kernel itself is in trouble.
+/// Words on the kernel's console that mean that the kernel itself is in trouble.
 const TROUBLE: [&str; 7] = [
     "Kernel panic",
     "Oops",
@@ -25,7 +25,7 @@ const TAIL_LINES: usize = 40;
 pub(crate) struct Run {
     /// Series as asked for.
     pub(crate) series: String,
-    /// `uname -r`, as the guest said it; the package's where it said nothing.
+    /// `uname -r`, as the guest printed it; the package's where it printed nothing.
     pub(crate) release: String,
     /// Under a real systemd, which only the unit's tests are.
     pub(crate) systemd: bool,
@@ -76,7 +76,7 @@ impl End {
     }
 }
 
-/// What one step said.
+/// The output of one step.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     /// `doctor`, or a test target.
@@ -98,7 +98,7 @@ impl Run {
         kernel: &Kernel,
         systemd: bool,
         word: &str,
-        said: &str,
+        output: &str,
         console: &str,
         ended: Ended,
     ) -> Self {
@@ -112,7 +112,7 @@ impl Run {
             trouble: trouble(console),
             ended,
         };
-        for line in said.lines() {
+        for line in output.lines() {
             match line.strip_prefix(word).map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
             {
                 Some(("release", text)) => text.clone_into(&mut run.release),
@@ -182,7 +182,7 @@ impl Section {
             && (self.tests.counts.is_some_and(|counts| counts.failed == 0) || self.name == "doctor")
     }
 
-    /// The last lines that it said.
+    /// The last lines of its output.
     pub(crate) fn tail(&self) -> &[String] {
         self.output.get(self.output.len().saturating_sub(TAIL_LINES)..).unwrap_or_default()
     }
@@ -227,11 +227,11 @@ fn trouble(console: &str) -> Vec<String> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A run of one kernel that said this.
-    pub(crate) fn run(said: &str, console: &str) -> Run {
+    /// A run of one kernel with this output.
+    pub(crate) fn run(output: &str, console: &str) -> Run {
         let kernel = Kernel { series: "6.1".into(), release: "6.1.0".into(), image: PathBuf::new() };
         let ended = Ended { end: End::Exit, took: Duration::from_secs(9), console: "console.txt".into() };
-        Run::read(&kernel, false, "@w", said, console, ended)
+        Run::read(&kernel, false, "@w", output, console, ended)
     }
 
     pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor 1.1\nfine\n@w end doctor 0 3.1\n\
@@ -246,7 +246,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_does_not_end_well_fails() {
-        for (what, said) in [
+        for (what, output) in [
             ("a panic: the plan's end is missing", PASSED.replace("@w done\n", "")),
             ("the word of another run", PASSED.replace("@w done", "@v done")),
             ("a step that was killed", PASSED.replace("end kernel 0", "end kernel 137")),
@@ -255,7 +255,7 @@ pub(crate) mod tests {
             ("a refusal by the product", PASSED.replace("end doctor 0", "end doctor 1")),
             ("silence", String::new()),
         ] {
-            assert!(!run(&said, "").passed(), "{what}");
+            assert!(!run(&output, "").passed(), "{what}");
         }
         for line in [
             "BUG: kernel NULL pointer dereference, address: 0000000000000008",
@@ -280,22 +280,22 @@ pub(crate) mod tests {
 
     #[test]
     fn failing_tests_are_named() {
-        let said = PASSED
+        let output = PASSED
             .replace(
                 "test a::b ... ok",
                 "failures:\n\n---- a::b stdout ----\n    x\n\nfailures:\n    a::b\n    c\n",
             )
             .replace("ok. 3 passed; 0 failed", "FAILED. 1 passed; 2 failed")
             .replace("end kernel 0", "end kernel 101");
-        let run = run(&said, "");
+        let run = run(&output, "");
         let names: Vec<_> = run.sections.iter().flat_map(|section| &section.tests.failed).collect();
         assert_eq!(names, ["a::b", "c"]);
     }
 
     #[test]
     fn of_a_target_that_hung_the_running_test_is_named() {
-        let said = PASSED.replace("test a::b ... ok\ntest result", "test a ... ok\ntest b ... result");
-        let run = run(&said, "");
+        let output = PASSED.replace("test a::b ... ok\ntest result", "test a ... ok\ntest b ... result");
+        let run = run(&output, "");
         assert_eq!(
             run.sections.last().map(|section| section.tests.failed.clone()),
             Some(vec!["b".to_owned()])

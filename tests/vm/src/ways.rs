@@ -7,7 +7,7 @@ use crate::guest::SERVICE;
 pub(crate) enum Way {
     /// As root, with the hooks that it chooses itself
     Own,
-    /// As root, told by exits of system calls
+    /// As root, by exits of system calls
     Tracepoints,
     /// As the service does: a user like any, with CAP_BPF and CAP_PERFMON alone
     Service,
@@ -29,7 +29,7 @@ impl Way {
         }
     }
 
-    /// What the tests' harness is told.
+    /// Variables by which the harness runs the daemon this way.
     pub(crate) const fn environment(self) -> &'static [&'static str] {
         match self {
             Self::Own => &[],
@@ -38,7 +38,7 @@ impl Way {
         }
     }
 
-    /// Whether a test target says something else this way than the usual one.
+    /// Whether the daemon's way makes a difference to a test target.
     pub(crate) fn has(self, target: &str) -> bool {
         match self {
             Self::Own => target != SERVICE,

@@ -16,11 +16,11 @@ pub fn facts() -> Done {
         check(libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved))?;
         [libc::getpid(), libc::getppid(), libc::getsid(0), libc::getpgid(0)]
     };
-    let mut said = [pid, ppid, sid, pgid].into_iter().map(check).collect::<io::Result<Vec<u64>>>()?;
-    said.extend([real, effective, saved].map(u64::from));
+    let mut facts = [pid, ppid, sid, pgid].into_iter().map(check).collect::<io::Result<Vec<u64>>>()?;
+    facts.extend([real, effective, saved].map(u64::from));
     let here = std::fs::metadata(".")?;
-    said.extend([here.dev(), here.ino()]);
-    Ok(said)
+    facts.extend([here.dev(), here.ino()]);
+    Ok(facts)
 }
 
 /// `chdir DIR`: chdir(2).
@@ -37,7 +37,7 @@ pub fn fchdir(args: Args<'_>) -> Done {
     check(unsafe { libc::fchdir(dir.as_raw_fd()) }).map(|_| vec![])
 }
 
-/// `unshare_quietly`: a mount namespace of its own, and nothing else that tells of it.
+/// `unshare_quietly`: a mount namespace of its own, and nothing else that a hook could see.
 pub fn unshare_quietly() -> Done {
     // SAFETY: an integer.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(|_| vec![])

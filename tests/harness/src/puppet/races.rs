@@ -135,7 +135,7 @@ pub fn fchdirs_for(args: Args<'_>) -> Done {
     })
 }
 
-/// Repeats it for as many milliseconds as the third word says.
+/// Repeats it for as many milliseconds as the third argument gives.
 fn repeat_for(args: Args<'_>, mut once: impl FnMut() -> io::Result<()>) -> Done {
     let end = Instant::now() + Duration::from_millis(number(args, 2)?);
     let mut count = 0;
