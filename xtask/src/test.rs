@@ -13,8 +13,6 @@ use crate::{build, check, setup, vm};
 
 /// Slowest tests that the summary names of each part.
 const SLOWEST: usize = 5;
-/// The variable by which cargo runs a test program through another one.
-const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
 /// Install what is missing, build, and run all tests (as root: most are against the kernel).
 #[derive(clap::Args)]
@@ -70,10 +68,8 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     if !built {
         return Ok(parts);
     }
-    parts.push(part("mirror tests", || {
-        tests(&mut feature_tests(workspace, "postgres", &["--test", "postgres"], filter))
-    }));
-    parts.push(part("kernel tests", || tests(&mut feature_tests(workspace, "kernel", &[], filter))));
+    parts.push(part("mirror tests", || tests(&mut mirror_tests(workspace, filter))));
+    parts.push(part("kernel tests", || tests(&mut kernel_tests(workspace, filter))));
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
     }
@@ -117,18 +113,27 @@ fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
     command
 }
 
-/// The tests of the package `observer-tests` that `feature` turns on: of these targets, or all.
-fn feature_tests(workspace: &Workspace, feature: &str, targets: &[&str], filter: Option<&str>) -> Command {
-    let mut arguments = vec!["test", "--no-fail-fast", "--release", "--package", "observer-tests"];
-    arguments.extend(["--features", feature]);
-    arguments.extend(targets);
-    // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
-    arguments.extend(["--", "--test-threads=2"]);
+fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
+    let arguments = ["test", "--no-fail-fast", "--release", "--package", "observer-tests"];
     let mut command = workspace.cargo(&arguments);
-    command.args(TIMES).args(filter).env("OBSERVER_BIN", workspace.release_binary());
-    // Set for the test programs alone: in cargo's environment it would have everything built anew.
+    command.args(["--features", "postgres", "--test", "postgres"]);
+    timed(command, workspace, filter)
+}
+
+/// The tests against this kernel, in the build that the virtual machines run as well: it is made once for both.
+fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
+    let arguments = ["test", "--no-fail-fast", "--package", "observer-tests", "--features", "kernel"];
+    timed(observer_vm::cargo(&workspace.checkout(), &arguments), workspace, filter)
+}
+
+/// Has the tests use the release build of the product and print how long each took.
+fn timed(mut command: Command, workspace: &Workspace, filter: Option<&str>) -> Command {
+    // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
+    command.args(["--", "--test-threads=2"]).args(TIMES).args(filter);
+    // Set for the test programs alone, through a runner: in cargo's environment it would have everything built anew.
+    let runner = format!("CARGO_TARGET_{}_RUNNER", observer_vm::target().replace('-', "_").to_uppercase());
     let (variable, value) = TIMES_ENVIRONMENT;
-    command.env(RUNNER, format!("env {variable}={value}"));
+    command.env(runner, format!("env {variable}={value}")).env("OBSERVER_BIN", workspace.release_binary());
     command
 }
 

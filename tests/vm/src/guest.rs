@@ -1,5 +1,6 @@
 //! Builds what runs inside: the product and its tests, linked statically, so that they need no library of the guest.
 
+use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,6 @@ use observer_harness::command;
 
 use crate::Checkout;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The target whose tests take very long under emulation.
 pub(crate) const STORM: &str = "storm";
 /// The target that is for a real systemd alone.
@@ -37,15 +37,15 @@ pub(crate) struct Test {
 
 /// Builds them. The kernel programs must have been built before.
 pub(crate) fn build(checkout: &Checkout, storm: bool) -> Result<Guest> {
-    let product = programs(&mut cargo(checkout, &["build", "--package", "observer"]))?;
-    let tests = programs(&mut cargo(
-        checkout,
-        &["test", "--no-run", "--package", "observer-tests", "--features", "kernel,service"],
-    ))?;
+    let product = built(checkout, &["build", "--package", "observer"])?;
+    let tests = ["test", "--no-run", "--package", "observer-tests", "--features"];
+    // In two steps, so that the first finds what a run of the same tests on this machine has built.
+    let mut programs = built(checkout, &[&tests[..], &["kernel"]].concat())?;
+    programs.extend(built(checkout, &[&tests[..], &["service", "--test", SERVICE]].concat())?);
     let mut guest = Guest {
         observer: program(&product, &TargetKind::Bin, "observer")?,
-        puppet: program(&tests, &TargetKind::Bin, "puppet")?,
-        tests: tests
+        puppet: program(&programs, &TargetKind::Bin, "puppet")?,
+        tests: programs
             .iter()
             .filter(|program| program.kind == TargetKind::Test && (storm || program.name != STORM))
             .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
@@ -57,22 +57,21 @@ pub(crate) fn build(checkout: &Checkout, storm: bool) -> Result<Guest> {
     Ok(guest)
 }
 
-fn cargo(checkout: &Checkout, verb: &[&str]) -> Command {
+/// The target triple of [`cargo`].
+pub fn target() -> String {
+    format!("{}-unknown-linux-gnu", env::consts::ARCH)
+}
+
+/// A cargo command that builds tests as the machines run them: linked statically, so that they need no library of the guest,
+/// and not optimised across crates, so that they are built soon. The product for users is built otherwise.
+pub fn cargo(checkout: &Checkout, arguments: &[&str]) -> Command {
     let mut command = command::cargo(&checkout.root);
     command
-        .args(verb)
-        .args([
-            "--release",
-            "--target",
-            TARGET,
-            "--message-format",
-            "json-render-diagnostics",
-            "--target-dir",
-        ])
+        .args(arguments)
+        .args(["--release", "--target", &target(), "--target-dir"])
         .arg(checkout.target.join("vm/build"))
         // With a target named, procedural macros stay dynamic.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // In emulation speed means nothing: what counts is the time to build and the size to boot.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
@@ -88,9 +87,11 @@ struct Program {
     path: PathBuf,
 }
 
-/// Runs a cargo command that prints messages, and returns the programs that it built.
-fn programs(command: &mut Command) -> Result<Vec<Program>> {
-    let line = command::line(command);
+/// Runs a cargo command and returns the programs that it built.
+fn built(checkout: &Checkout, arguments: &[&str]) -> Result<Vec<Program>> {
+    let mut command = cargo(checkout, arguments);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let line = command::line(&command);
     eprintln!("xtask: {line}");
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("start `{line}`"))?;
     ensure!(output.status.success(), "`{line}` failed ({}); its own message stands above", output.status);

@@ -21,7 +21,8 @@ use std::{env, fs, thread};
 use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 
-use ways::Way;
+pub use guest::{cargo, target};
+use ways::{Breadth, Way};
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
 const CACHE: &str = "OBSERVER_VM_CACHE";
@@ -40,7 +41,7 @@ pub struct Arguments {
     /// Only these ways of running the daemon.
     #[arg(long, value_delimiter = ',', default_values_t = ways::ALL, value_enum)]
     way: Vec<Way>,
-    /// Machines at a time; as many as there are processors unless given.
+    /// Machines at a time; three for two processors unless given.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
     /// The storms too: they take many minutes a kernel.
@@ -84,7 +85,7 @@ pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<Report> {
     let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
     drop(lock);
     let guest = guest::build(checkout, arguments.storm)?;
-    let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments)?;
+    let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments);
     let runs = boot_all(checkout, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
     print!("{}", report::waits(&runs));
@@ -109,15 +110,18 @@ fn plans<'a>(
     guest: &'a guest::Guest,
     rootfs: Option<&'a systemd::Rootfs>,
     arguments: &Arguments,
-) -> Result<Vec<machine::Plan<'a>>> {
-    let tests =
-        kernels.iter().map(|kernel| machine::Plan::new(kernel, guest, &arguments.way, &arguments.filter));
-    let mut plans = tests.collect::<Result<Vec<_>>>()?;
+) -> Vec<machine::Plan<'a>> {
+    let Arguments { way, filter, .. } = arguments;
+    let tests = kernels.iter().enumerate().map(|(index, kernel)| {
+        let breadth = Breadth::of(index, kernels.len(), way, filter);
+        machine::Plan::new(kernel, guest, way, breadth, filter)
+    });
+    let mut plans: Vec<_> = tests.collect();
     if let Some(rootfs) = rootfs {
         let served = kernels.iter().filter(|kernel| SERVICE_SERIES.contains(&kernel.series.as_str()));
         plans.extend(served.map(|kernel| machine::Plan::service(kernel, guest, rootfs, &arguments.filter)));
     }
-    Ok(plans)
+    plans
 }
 
 /// Boots every machine, some at a time; their runs in the order of the plans.
@@ -127,12 +131,16 @@ fn boot_all(
     arguments: &Arguments,
 ) -> Result<Vec<results::Run>> {
     let work = checkout.target.join("vm");
+    // The longest first, so that none is left to run alone at the end.
+    let mut order: Vec<_> = plans.iter().enumerate().collect();
+    order.sort_by_key(|(_, plan)| std::cmp::Reverse(plan.steps()));
     let next = AtomicUsize::new(0);
     let boot = || {
         let mut runs = Vec::new();
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(plan) = plans.get(index) else { return anyhow::Ok(runs) };
+            let Some(&(index, plan)) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return anyhow::Ok(runs);
+            };
             let label = plan.label();
             let run = machine::boot(&work, plan).with_context(|| format!("run kernel {label}"))?;
             eprintln!("vm: {label}: {}", run.summary());
@@ -140,11 +148,16 @@ fn boot_all(
         }
     };
     let jobs = match arguments.jobs {
-        Some(jobs) => jobs,
-        None => thread::available_parallelism().context("count the processors; give --jobs instead")?,
+        Some(jobs) => jobs.get(),
+        None => {
+            let processors =
+                thread::available_parallelism().context("count the processors; give --jobs instead")?.get();
+            // A daemon that starts or ends waits for the kernel (grace periods) most of the time.
+            processors + processors / 2
+        }
     };
     let mut runs = thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.get().min(plans.len())).map(|_| scope.spawn(boot)).collect();
+        let workers: Vec<_> = (0..jobs.min(plans.len())).map(|_| scope.spawn(boot)).collect();
         let mut runs = Vec::new();
         for worker in workers {
             match worker.join() {

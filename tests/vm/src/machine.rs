@@ -13,7 +13,7 @@ use crate::initramfs::{self, HOME, Step};
 use crate::kernels::Kernel;
 use crate::results::{End, Ended, Run};
 use crate::systemd::{Rootfs, START_TESTS};
-use crate::ways::Way;
+use crate::ways::{Breadth, Way};
 use observer_harness::command;
 use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
 
@@ -42,7 +42,13 @@ pub(crate) struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// For each way `observer doctor` where it is of interest, then the tests whose names contain any of `filter`, or
     /// all.
-    pub(crate) fn new(kernel: &'a Kernel, guest: &'a Guest, ways: &[Way], filter: &[String]) -> Result<Self> {
+    pub(crate) fn new(
+        kernel: &'a Kernel,
+        guest: &'a Guest,
+        ways: &[Way],
+        breadth: Breadth,
+        filter: &[String],
+    ) -> Self {
         let mut steps = Vec::new();
         for way in ways {
             if *way == Way::Own {
@@ -50,7 +56,7 @@ impl<'a> Plan<'a> {
                 let command = command.map(str::to_owned).into();
                 steps.push(Step { name: "doctor".into(), limit_s: DOCTOR_S, command });
             }
-            for test in guest.tests.iter().filter(|test| way.has(&test.name)) {
+            for test in guest.tests.iter().filter(|test| way.has(&test.name, breadth)) {
                 let (variable, value) = TIMES_ENVIRONMENT;
                 let mut command = vec!["/usr/bin/env".to_owned(), format!("{variable}={value}")];
                 command.extend(way.environment().iter().map(|&variable| variable.to_owned()));
@@ -68,7 +74,7 @@ impl<'a> Plan<'a> {
                 steps.push(Step { name: way.step(&test.name), limit_s, command });
             }
         }
-        Ok(Self { kernel, guest, steps, rootfs: None })
+        Self { kernel, guest, steps, rootfs: None }
     }
 
     /// The unit's tests, under a real systemd.
@@ -86,6 +92,11 @@ impl<'a> Plan<'a> {
     pub(crate) fn label(&self) -> String {
         let system = if self.rootfs.is_some() { "-systemd" } else { "" };
         format!("{}{system}", self.kernel.release)
+    }
+
+    /// How many steps it has.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps.len()
     }
 
     fn limit(&self) -> Duration {

@@ -13,6 +13,25 @@ pub(crate) enum Way {
     Service,
 }
 
+/// How much runs in the ways other than the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breadth {
+    /// Every target to which the way makes a difference.
+    Every,
+    /// `hooks` alone, which makes each change and has each hook report it.
+    Hooks,
+}
+
+impl Breadth {
+    /// For the kernel at `index` of `kernels`. The whole is for the oldest and the newest: a test that passes on both ends
+    /// in a way, and on the kernels between them in the usual way, has failed on none between them in that way. A run that a
+    /// person narrows down is not thinned out.
+    pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
+        let is_an_end = index == 0 || index + 1 == kernels;
+        if is_an_end || !filter.is_empty() || !ways.contains(&Way::Own) { Self::Every } else { Self::Hooks }
+    }
+}
+
 /// Every way, in the order of the table.
 pub(crate) const ALL: [Way; 3] = [Way::Own, Way::Tracepoints, Way::Service];
 
@@ -38,11 +57,12 @@ impl Way {
         }
     }
 
-    /// Whether the daemon's way makes a difference to a test target.
-    pub(crate) fn has(self, target: &str) -> bool {
-        match self {
-            Self::Own => target != SERVICE,
-            Self::Tracepoints | Self::Service => ["kernel", "sessions", "hooks"].contains(&target),
+    /// Whether a test target runs this way.
+    pub(crate) fn has(self, target: &str, breadth: Breadth) -> bool {
+        match (self, breadth) {
+            (Self::Own, _) => target != SERVICE,
+            (_, Breadth::Every) => ["kernel", "sessions", "hooks"].contains(&target),
+            (_, Breadth::Hooks) => target == "hooks",
         }
     }
 
@@ -76,5 +96,17 @@ mod tests {
             }
         }
         assert_eq!(Way::value_variants(), ALL, "every way is in the table");
+    }
+
+    #[test]
+    fn kernels_between_the_ends_run_the_hooks_alone_in_other_ways() {
+        let of = |index| Breadth::of(index, 4, &ALL, &[]);
+        assert_eq!([0, 1, 2, 3].map(of), [Breadth::Every, Breadth::Hooks, Breadth::Hooks, Breadth::Every]);
+        assert_eq!(Breadth::of(1, 4, &ALL, &["cwd".into()]), Breadth::Every, "a filter");
+        assert_eq!(Breadth::of(1, 4, &[Way::Service], &[]), Breadth::Every, "one way");
+        for target in ["kernel", "sessions", "hooks", "journal"] {
+            assert!(Way::Own.has(target, Breadth::Hooks), "every test runs on every kernel");
+        }
+        assert!(Way::Service.has("hooks", Breadth::Hooks) && !Way::Service.has("kernel", Breadth::Hooks));
     }
 }
