@@ -53,6 +53,7 @@ pub(crate) fn for_test() -> Result<Toolchain> {
             .with_context(|| format!("setup: {program}, which the tests run"))?;
     }
     install_postgres().context("setup: Postgres, which the mirror's tests start")?;
+    toolchain::install_cargo_deny().context("setup: cargo-deny, which checks the dependencies")?;
     Ok(toolchain)
 }
 

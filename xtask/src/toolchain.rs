@@ -19,6 +19,8 @@ use crate::workspace;
 pub(crate) const OVERRIDE: &str = "OBSERVER_BPF_TOOLCHAIN";
 /// Turns LLVM bitcode into a BPF object. Pinned: the verifier's verdict depends on the code that it emits.
 pub(crate) const LINKER_VERSION: &str = "0.10.3";
+/// Holds the dependencies to `deny.toml`. Pinned: another version may have other rules.
+const DENY_VERSION: &str = "0.20.2";
 
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -70,10 +72,7 @@ impl Toolchain {
             Plan::Ready(kind) => kind,
             Plan::Try(_) | Plan::Stuck(_) => bail!("no compiler for the BPF target: run cargo xtask setup"),
         };
-        let Linker::Present(linker) = linker() else {
-            bail!("no bpf-linker {LINKER_VERSION}: run cargo xtask setup");
-        };
-        Ok(Self { kind, linker })
+        Ok(Self { kind, linker: LINKER.ready()? })
     }
 
     /// The command that builds the kernel programs into `target_directory`, in the release profile.
@@ -305,47 +304,103 @@ fn install(kind: Kind) -> Result<()> {
     ready.map_err(|why| anyhow::anyhow!("installed, but {why}"))
 }
 
-enum Linker {
+/// A program that `cargo install` builds, in a fixed version.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// How long that takes on two CPUs.
+    takes: &'static str,
+    /// Changes of cargo's release profile.
+    profile: &'static [(&'static str, &'static str)],
+}
+
+const LINKER: Tool = Tool { name: "bpf-linker", version: LINKER_VERSION, takes: "about 70 s", profile: &[] };
+
+/// It runs for a second a time, so it is built fast rather than made fast.
+const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: DENY_VERSION,
+    takes: "some minutes",
+    profile: &[
+        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+        ("CARGO_PROFILE_RELEASE_LTO", "off"),
+        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ],
+};
+
+enum Installed {
     Present(PathBuf),
     /// There, with another version or failing to start.
     Other(String),
     Absent,
 }
 
-fn linker() -> Linker {
-    let Some(path) = command::find("bpf-linker") else { return Linker::Absent };
-    match command::capture(Command::new(&path).arg("--version")) {
-        Ok(version) if version.trim() == format!("bpf-linker {LINKER_VERSION}") => Linker::Present(path),
-        Ok(version) => Linker::Other(format!("{} is {}", path.display(), version.trim())),
-        Err(error) => Linker::Other(format!("{error:#}")),
+impl Tool {
+    fn installed(&self) -> Installed {
+        let Some(path) = command::find(self.name) else { return Installed::Absent };
+        match command::capture(Command::new(&path).arg("--version")) {
+            Ok(version) if version.trim() == format!("{} {}", self.name, self.version) => {
+                Installed::Present(path)
+            }
+            Ok(version) => Installed::Other(format!("{} is {}", path.display(), version.trim())),
+            Err(error) => Installed::Other(format!("{error:#}")),
+        }
+    }
+
+    /// Where the program is; nothing is changed.
+    fn ready(&self) -> Result<PathBuf> {
+        match self.installed() {
+            Installed::Present(path) => Ok(path),
+            _ => bail!("no {} {}: run cargo xtask setup", self.name, self.version),
+        }
+    }
+
+    /// Installs the program unless it is there, and prints a line about it.
+    fn install(&self) -> Result<PathBuf> {
+        let Self { name, version, takes, profile } = self;
+        match self.installed() {
+            Installed::Present(path) => {
+                eprintln!("setup: {name} {version}: present");
+                return Ok(path);
+            }
+            Installed::Other(found) => eprintln!("setup: {name} {version}: installing ({takes}; {found})"),
+            Installed::Absent => eprintln!("setup: {name} {version}: installing ({takes})"),
+        }
+        let arguments = ["install", name, "--version", version, "--locked", "--force"];
+        let mut install = Command::new(workspace::cargo());
+        // Not in the workspace: its configuration and toolchain file are not the tool's.
+        install.current_dir("/").envs(profile.iter().copied()).args(arguments);
+        command::quiet(&mut install).with_context(|| {
+            format!(
+                "install {name}: needs crates.io and a C compiler; to try by hand: cargo install {name} --version \
+                 {version} --locked"
+            )
+        })?;
+        match self.installed() {
+            Installed::Present(path) => Ok(path),
+            Installed::Other(found) => bail!(
+                "{name} {version} was installed, but comes after another on PATH: {found}; remove that one"
+            ),
+            Installed::Absent => bail!(
+                "{name} was installed, but not to where programs are looked for: add cargo's bin directory to PATH"
+            ),
+        }
     }
 }
 
-/// Makes sure that there is the linker, and prints a line about it.
+/// Installs the linker of the kernel programs unless it is there.
 pub(crate) fn install_linker() -> Result<PathBuf> {
-    match linker() {
-        Linker::Present(path) => {
-            eprintln!("setup: bpf-linker {LINKER_VERSION}: present");
-            return Ok(path);
-        }
-        Linker::Other(found) => {
-            eprintln!("setup: bpf-linker {LINKER_VERSION}: installing (about 70 s; {found})")
-        }
-        Linker::Absent => eprintln!("setup: bpf-linker {LINKER_VERSION}: installing (about 70 s)"),
-    }
-    let arguments = ["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"];
-    // Not in the workspace: its configuration and toolchain file are not the linker's.
-    command::quiet(Command::new(workspace::cargo()).current_dir("/").args(arguments))
-        .context("install bpf-linker: needs crates.io and a C compiler; to try by hand: cargo install bpf-linker --version 0.10.3 --locked")?;
-    match linker() {
-        Linker::Present(path) => Ok(path),
-        Linker::Other(found) => bail!(
-            "bpf-linker {LINKER_VERSION} was installed, but comes after another on PATH: {found}; remove that one"
-        ),
-        Linker::Absent => bail!(
-            "bpf-linker was installed, but not to where programs are looked for: add cargo's bin directory to PATH"
-        ),
-    }
+    LINKER.install()
+}
+
+/// Installs cargo-deny unless it is there.
+pub(crate) fn install_cargo_deny() -> Result<()> {
+    DENY.install().map(drop)
+}
+
+/// Where cargo-deny is.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    DENY.ready()
 }
 
 #[cfg(test)]

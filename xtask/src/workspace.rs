@@ -71,19 +71,6 @@ impl Workspace {
             .find(|package| package.get("name").and_then(Value::as_str) == Some(name))
             .with_context(|| format!("the workspace has no package {name}: see members in Cargo.toml"))
     }
-
-    /// Everything that goes into a package's program: `NAME VERSION …`, one line each.
-    pub(crate) fn cargo_tree(&self, package: &str) -> Result<String> {
-        command::capture(&mut self.cargo(&[
-            "tree",
-            "--package",
-            package,
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-        ]))
-    }
 }
 
 /// The cargo that runs this program.

@@ -1,11 +1,13 @@
-//! Who may name what: the house's invariants, as far as names can prove them.
+//! Which files may mention which names, which attributes a crate has, and which crates it may depend on.
+//!
+//! Clippy states what it can (`clippy.toml` of each crate), cargo-deny the rest of the dependencies (`deny.toml`).
 
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use super::source::Source;
+use super::source::{Crate, Source};
 use crate::workspace::Workspace;
 
 /// Names that only some files of a directory may use.
@@ -96,16 +98,16 @@ const ATTRIBUTES: [(&str, &[&str]); 3] = [
 const DEPENDENCIES: [(&str, &[&str]); 2] =
     [("observer-core", &["observer-common"]), ("observer-common", &[])];
 
-/// Libraries that read /proc for the state of processes.
-const PROC_READERS: [&str; 5] = ["procfs", "procfs-core", "sysinfo", "psutil", "heim"];
-
-pub(super) fn check(workspace: &Workspace, product: &[Source]) -> Result<Vec<String>> {
-    let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule.check(product)).collect();
+pub(super) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
+    let sources: Vec<_> = product.iter().flat_map(|krate| &krate.sources).collect();
+    let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule.check(&sources)).collect();
     for (path, attributes) in ATTRIBUTES {
-        let code =
-            product.iter().find(|source| source.path == Path::new(path)).map(|source| source.code.as_str());
+        let source = sources.iter().find(|source| source.path == Path::new(path));
+        let code = source.map(|source| source.code()).unwrap_or_default();
         for attribute in attributes {
-            if !code.is_some_and(|code| code.contains(attribute)) {
+            // The opening bracket of a group stands for the group.
+            let tokens = attribute.replace([')', ']'], "");
+            if !code.iter().any(|line| line.code.contains(&tokens)) {
                 findings.push(format!("{path}: must begin with {attribute}"));
             }
         }
@@ -117,27 +119,24 @@ pub(super) fn check(workspace: &Workspace, product: &[Source]) -> Result<Vec<Str
             )
         }));
     }
-    findings.extend(proc_readers(&workspace.cargo_tree("observer")?).map(|library| {
-        format!("observer/Cargo.toml: brings in {library}, which reads /proc for the state of processes")
-    }));
     Ok(findings)
 }
 
 impl Rule {
-    fn check(&self, product: &[Source]) -> Vec<String> {
+    fn check(&self, sources: &[&Source]) -> Vec<String> {
         let mut findings = Vec::new();
         let mut used_where_allowed = self.only.is_empty();
-        for source in product {
+        for source in sources {
             let path = source.path.to_string_lossy();
             let Some(below) = path.strip_prefix(self.within) else { continue };
             let below = below.trim_start_matches('/');
             let allowed = self.only.iter().any(|only| Path::new(below).starts_with(only));
-            for (index, line) in source.code.lines().enumerate() {
-                let Some(name) = self.names.iter().find(|name| mentions(line, name)) else { continue };
+            for line in source.code() {
+                let Some(name) = self.names.iter().find(|name| mentions(&line.code, name)) else { continue };
                 if allowed {
                     used_where_allowed = true;
                 } else {
-                    findings.push(format!("{path}:{}: `{name}`: {}", index + 1, self.says));
+                    findings.push(format!("{path}:{}: `{name}`: {}", line.number, self.says));
                 }
             }
         }
@@ -171,35 +170,31 @@ fn foreign_dependencies<'a>(package: &'a Value, allowed: &'a [&str]) -> impl Ite
         .filter(|name| !allowed.contains(name))
 }
 
-fn proc_readers(tree: &str) -> impl Iterator<Item = &'static str> {
-    PROC_READERS
-        .into_iter()
-        .filter(|library| tree.lines().any(|line| line.split(' ').next() == Some(library)))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::source::tests::source;
     use super::*;
-    use crate::check::source;
     use serde_json::json;
 
     const RULE: Rule = Rule { says: "x", within: "e/src", names: &["RING"], only: &["emit.rs"] };
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        let sources: Vec<_> = files.iter().map(|(path, text)| source::parse(Path::new(path), text)).collect();
-        RULE.check(&sources)
+        let sources: Vec<_> = files.iter().map(|(path, text)| source(path, text)).collect();
+        RULE.check(&sources.iter().collect::<Vec<_>>())
     }
 
     #[test]
     fn a_name_outside_its_file_is_found_by_line() {
-        let found =
-            found(&[("e/src/emit.rs", "RING.output()"), ("e/src/hooks/a.rs", "// RING\nlet x = RING;")]);
-        assert_eq!(found, ["e/src/hooks/a.rs:2: `RING`: x"]);
+        let found = found(&[
+            ("e/src/emit.rs", "fn f() { RING.output() }"),
+            ("e/src/hooks/a.rs", "// RING\nfn f() {\nlet x = RING; }"),
+        ]);
+        assert_eq!(found, ["e/src/hooks/a.rs:3: `RING`: x"]);
     }
 
     #[test]
     fn a_rule_about_names_that_nothing_uses_is_a_finding() {
-        let found = found(&[("e/src/emit.rs", "let STRING = 1;"), ("other/src/a.rs", "RING")]);
+        let found = found(&[("e/src/emit.rs", "const STRING: u8 = 1;"), ("other/src/a.rs", "use x::RING;")]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found.iter().all(|finding| finding.contains("so must the rule")), "{found:?}");
     }
@@ -209,11 +204,5 @@ mod tests {
         let package = json!({"dependencies": [
             {"name": "observer-common", "kind": null}, {"name": "serde", "kind": null}, {"name": "proptest", "kind": "dev"}]});
         assert_eq!(foreign_dependencies(&package, &["observer-common"]).collect::<Vec<_>>(), ["serde"]);
-    }
-
-    #[test]
-    fn a_library_that_reads_proc_is_found_by_its_whole_name() {
-        let tree = "observer v0.1.0 (/w/observer)\nprocfs v0.17.0\nsysinfo-not v1.0.0\n";
-        assert_eq!(proc_readers(tree).collect::<Vec<_>>(), ["procfs"]);
     }
 }

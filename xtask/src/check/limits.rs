@@ -4,20 +4,23 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use syn::visit::{self, Visit};
+use syn::{Ident, ImplItemConst, ItemConst, TraitItemConst};
 
-use super::source::Source;
+use super::source::{Crate, Source};
 use crate::workspace::Workspace;
 
 const PAGE: &str = "docs/limits.md";
 
 /// Constants that bound something and are not named in the page.
-pub(super) fn check(workspace: &Workspace, product: &[Source]) -> Result<Vec<String>> {
+pub(super) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
     let path = workspace.root.join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    Ok(missing(&page, product))
+    let sources: Vec<_> = product.iter().flat_map(|krate| &krate.sources).collect();
+    Ok(missing(&page, &sources))
 }
 
-fn missing(page: &str, product: &[Source]) -> Vec<String> {
+fn missing(page: &str, product: &[&Source]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in product {
         let all = source.path.file_name() == Some("limits.rs".as_ref());
@@ -40,40 +43,65 @@ fn missing(page: &str, product: &[Source]) -> Vec<String> {
 }
 
 /// Line and name of each constant; parameters of generics are none.
-fn constants(source: &Source) -> impl Iterator<Item = (usize, &str)> {
-    source.code.lines().enumerate().filter_map(|(index, line)| {
-        let line = line.trim_start();
-        let visible = line.strip_prefix("pub").map_or(line, |rest| {
-            rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest)
-        });
-        let (name, _) = visible.trim_start().strip_prefix("const ")?.split_once(':')?;
-        name.chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-            .then_some((index + 1, name))
-    })
+fn constants(source: &Source) -> Vec<(usize, String)> {
+    let mut constants = Constants(Vec::new());
+    constants.visit_file(&source.file);
+    constants.0
+}
+
+struct Constants(Vec<(usize, String)>);
+
+impl Constants {
+    fn add(&mut self, name: &Ident) {
+        self.0.push((name.span().start().line, name.to_string()));
+    }
+}
+
+impl<'ast> Visit<'ast> for Constants {
+    fn visit_item_const(&mut self, item: &'ast ItemConst) {
+        self.add(&item.ident);
+        visit::visit_item_const(self, item);
+    }
+
+    fn visit_impl_item_const(&mut self, item: &'ast ImplItemConst) {
+        self.add(&item.ident);
+        visit::visit_impl_item_const(self, item);
+    }
+
+    fn visit_trait_item_const(&mut self, item: &'ast TraitItemConst) {
+        self.add(&item.ident);
+        visit::visit_trait_item_const(self, item);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::tests::source;
     use super::*;
-    use crate::check::source;
 
     #[test]
     fn a_bound_that_the_page_does_not_name_is_found() {
-        let file = |path: &str, text: &str| source::parse(Path::new(path), text);
         let product = [
-            file(
+            source(
                 "observer-common/src/limits.rs",
                 "/// x\npub const A_BYTES: usize = 1;\npub const B_MAX: u32 = 2;",
             ),
-            file(
+            source(
                 "observer/src/x.rs",
-                "    pub(crate) const C_MAX: u8 = 1;\nconst OTHER: u8 = 1;\nfn f<const D_MAX: u8>() {}",
+                "pub(crate) const C_MAX: u8 = 1;\nconst OTHER: u8 = 1;\nfn f<const D_MAX: u8>() {}\nimpl X { const E_MIN: u8 = 1; }",
             ),
         ];
+        let product: Vec<_> = product.iter().collect();
         let found = missing("`A_BYTES` is 1, B_MAX is not in code marks", &product);
         let found: Vec<_> = found.iter().filter_map(|finding| finding.split(" is not").next()).collect();
-        assert_eq!(found, ["observer-common/src/limits.rs:3: `B_MAX`", "observer/src/x.rs:1: `C_MAX`"]);
+        assert_eq!(
+            found,
+            [
+                "observer-common/src/limits.rs:3: `B_MAX`",
+                "observer/src/x.rs:1: `C_MAX`",
+                "observer/src/x.rs:4: `E_MIN`"
+            ]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::source::Source;
+use super::source::Crate;
 use crate::workspace::Workspace;
 
 /// Path of the list in the workspace.
@@ -121,11 +121,11 @@ fn matches_component(pattern: &str, component: &str) -> bool {
 }
 
 /// Literals that lead into /proc and are not on the list.
-pub(super) fn check_source(allowed: &Allowed, product: &[Source]) -> Vec<String> {
+pub(super) fn check_source(allowed: &Allowed, product: &[Crate]) -> Vec<String> {
     let mut findings = Vec::new();
-    for source in product {
-        for (line, literal) in &source.literals {
-            for path in proc_paths(literal).into_iter().filter(|path| !allowed.names(path)) {
+    for source in product.iter().flat_map(|krate| &krate.sources) {
+        for (line, literal) in source.literals() {
+            for path in proc_paths(&literal).into_iter().filter(|path| !allowed.names(path)) {
                 findings.push(format!(
                     "{}:{line}: {path} is not in {LIST}; ask the kernel instead, or if this is no process's state, \
                      add it there",
@@ -165,8 +165,8 @@ fn proc_paths(literal: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::tests::source;
     use super::*;
-    use crate::check::source;
 
     fn admits(list: &str, path: &str) -> bool {
         let places = Places { run: "/tmp/r".into(), homes: "/tmp/h/homes".into() };
@@ -212,9 +212,8 @@ mod tests {
     #[test]
     fn a_literal_into_proc_is_found_however_it_is_written() -> Result<()> {
         let allowed = Allowed::parse("/proc/sys/kernel/random/boot_id")?;
-        let text =
-            "read(\"/proc/sys/kernel/random/boot_id\");\nformat!(\"/proc/{pid}/cwd\");\nopen(c\"/proc\");";
-        let found = check_source(&allowed, &[source::parse(Path::new("a.rs"), text)]);
+        let text = "fn f() { read(\"/proc/sys/kernel/random/boot_id\");\nformat!(\"/proc/{pid}/cwd\");\nopen(c\"/proc\"); }";
+        let found = check_source(&allowed, &[Crate { sources: vec![source("a.rs", text)] }]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found.iter().any(|finding| finding.starts_with("a.rs:2: ")), "{found:?}");
         Ok(())

@@ -1,249 +1,356 @@
-//! The product's Rust source, taken apart just enough to ask what it names: code without comments, literals and
-//! tests, and the literals for themselves.
+//! The product's Rust source, parsed by `syn`: the files that are compiled into a program, without their tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::ToTokens;
+use serde_json::Value;
+use syn::spanned::Spanned;
+use syn::{Attribute, ImplItem, Item, ItemMod};
 
 use crate::workspace::Workspace;
 
-/// Crates that run on a production host.
-const PRODUCT: [&str; 4] = ["observer-common", "observer-core", "observer-ebpf", "observer"];
+/// Files from which the crates of the product are compiled.
+const ROOTS: [&str; 5] = [
+    "observer-common/src/lib.rs",
+    "observer-core/src/lib.rs",
+    "observer-ebpf/src/main.rs",
+    "observer/src/lib.rs",
+    "observer/src/main.rs",
+];
+
+/// One crate of the product: every file that its root reaches by `mod`.
+pub(super) struct Crate {
+    /// In the order in which the modules are declared, the root first.
+    pub(super) sources: Vec<Source>,
+}
 
 /// One file.
 pub(super) struct Source {
     /// Relative to the workspace.
     pub(super) path: PathBuf,
-    /// The code; comments, contents of literals and test modules are blanked, line breaks kept.
+    /// Module path of the file in its crate; empty for the root.
+    pub(super) module: Vec<String>,
+    /// What the file declares, without what is under `#[cfg(test)]`.
+    pub(super) file: syn::File,
+    /// Lines of the file, those under `#[cfg(test)]` left out.
+    pub(super) lines: usize,
+}
+
+/// A file's tokens that stand on one line, written without spaces except between two words.
+pub(super) struct Line {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// Without comments, documentation and contents of literals.
     pub(super) code: String,
-    /// String literals outside tests: line, content as written between the quotes.
-    pub(super) literals: Vec<(usize, String)>,
 }
 
-/// Every file of the product, in order of path. Files that hold nothing but tests (`tests.rs`, `tests/`) are left
-/// out.
-pub(super) fn product(workspace: &Workspace) -> Result<Vec<Source>> {
-    let mut files = Vec::new();
-    for name in PRODUCT {
-        let directory = workspace.root.join(name).join("src");
-        collect(&directory, &mut files).with_context(|| format!("list {}", directory.display()))?;
-    }
-    files.sort();
-    let sources: Result<Vec<_>> = files
-        .iter()
-        .map(|file| {
-            let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-            Ok(parse(file.strip_prefix(&workspace.root).unwrap_or(file), &text))
-        })
-        .collect();
-    let sources = sources?;
-    if sources.is_empty() {
-        bail!("no source found under {}: the check would prove nothing", workspace.root.display());
-    }
-    Ok(sources)
+/// Parses every crate of the product.
+///
+/// # Errors
+/// A file that cannot be read, that does not parse, or a module whose file is missing.
+pub(super) fn product(workspace: &Workspace) -> Result<Vec<Crate>> {
+    ROOTS.iter().map(|root| Crate::read(&workspace.root, Path::new(root))).collect()
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let tests = path.file_stem().is_some_and(|stem| stem == "tests");
-        if path.is_dir() && !tests {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !tests {
-            files.push(path);
+/// Parses every other library and program of the workspace: the harness, the tools; test targets are left out.
+///
+/// # Errors
+/// As of [`product`].
+pub(super) fn tools(workspace: &Workspace) -> Result<Vec<Crate>> {
+    let packages = workspace.metadata.get("packages").and_then(Value::as_array).into_iter().flatten();
+    let targets = packages.filter_map(|package| package.get("targets").and_then(Value::as_array)).flatten();
+    let mut crates = Vec::new();
+    for target in targets {
+        let kinds = target.get("kind").and_then(Value::as_array).into_iter().flatten();
+        let is_crate = kinds.filter_map(Value::as_str).any(|kind| matches!(kind, "lib" | "bin"));
+        let root = target.get("src_path").and_then(Value::as_str).map(Path::new);
+        let Some(root) = root.and_then(|root| root.strip_prefix(&workspace.root).ok()) else { continue };
+        if is_crate && !ROOTS.iter().any(|product| Path::new(product) == root) {
+            crates.push(Crate::read(&workspace.root, root)?);
         }
     }
-    Ok(())
+    Ok(crates)
 }
 
-/// Takes one file apart.
-pub(super) fn parse(path: &Path, text: &str) -> Source {
-    let mut scan =
-        Scan { rest: text, line: 1, code: String::with_capacity(text.len()), literals: Vec::new() };
-    while !scan.rest.is_empty() {
-        scan.step();
-    }
-    let Scan { code, literals, .. } = scan;
-    let tests = test_lines(&code);
-    let in_tests = |line: usize| tests.iter().any(|&(first, last)| (first..=last).contains(&line));
-    let literals = literals.into_iter().filter(|&(line, _)| !in_tests(line)).collect();
-    let code = code
-        .lines()
-        .enumerate()
-        .map(|(index, line)| if in_tests(index + 1) { "" } else { line })
-        .collect::<Vec<_>>()
-        .join("\n");
-    Source { path: path.to_path_buf(), code, literals }
-}
-
-struct Scan<'a> {
-    rest: &'a str,
-    line: usize,
-    code: String,
-    literals: Vec<(usize, String)>,
-}
-
-impl<'a> Scan<'a> {
-    fn step(&mut self) {
-        if self.rest.starts_with("//") {
-            let end = self.rest.find('\n').unwrap_or(self.rest.len());
-            self.blank(end);
-        } else if self.rest.starts_with("/*") {
-            self.blank(block_comment(self.rest));
-        } else if let Some((open, body, close)) = string(self.rest, self.code.chars().next_back()) {
-            self.copy(open);
-            let line = self.line;
-            let content = self.blank(body).to_owned();
-            self.literals.push((line, content));
-            self.copy(close);
-        } else if let Some(len) = char_literal(self.rest) {
-            self.blank(len);
-        } else {
-            self.copy(self.rest.chars().next().map_or(1, char::len_utf8));
+impl Crate {
+    /// Parses the root, a path relative to `workspace`, and all that it reaches.
+    pub(super) fn read(workspace: &Path, root: &Path) -> Result<Self> {
+        let mut sources = Vec::new();
+        let mut waiting = vec![(root.to_path_buf(), Vec::new())];
+        while let Some((path, module)) = waiting.pop() {
+            let text = fs::read_to_string(workspace.join(&path))
+                .with_context(|| format!("read {}", path.display()))?;
+            let source = Source::parse(&path, module, &text)?;
+            for (child, name) in children(workspace, &source)?.into_iter().rev() {
+                let module = source.module.iter().cloned().chain(name).collect();
+                waiting.push((child, module));
+            }
+            sources.push(source);
         }
-    }
-
-    fn take(&mut self, len: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        self.line += taken.matches('\n').count();
-        taken
-    }
-
-    fn copy(&mut self, len: usize) {
-        let taken = self.take(len);
-        self.code.push_str(taken);
-    }
-
-    fn blank(&mut self, len: usize) -> &'a str {
-        let taken = self.take(len);
-        self.code.extend(taken.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        taken
+        Ok(Self { sources })
     }
 }
 
-/// Length of the block comment at the start of `text`; they nest.
-fn block_comment(text: &str) -> usize {
-    let mut depth = 0usize;
-    let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let step = if rest.starts_with("/*") {
-            depth += 1;
-            2
-        } else if rest.starts_with("*/") {
-            depth -= 1;
-            2
-        } else {
-            rest.chars().next().map_or(1, char::len_utf8)
-        };
-        at += step;
-        if depth == 0 {
-            break;
+impl Source {
+    pub(super) fn parse(path: &Path, module: Vec<String>, text: &str) -> Result<Self> {
+        let mut file = syn::parse_file(text).with_context(|| format!("parse {}", path.display()))?;
+        let mut test_lines = 0;
+        drop_tests(&mut file.items, &mut test_lines);
+        let lines = text.lines().count().saturating_sub(test_lines);
+        Ok(Self { path: path.to_path_buf(), module, file, lines })
+    }
+
+    /// The code, line by line; lines without code are left out.
+    pub(super) fn code(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for_each_token(self.file.to_token_stream(), &mut |token| match token {
+            TokenTree::Ident(ident) => push(&mut lines, ident.span().start().line, &ident.to_string()),
+            TokenTree::Punct(punct) => {
+                push(&mut lines, punct.span().start().line, &punct.as_char().to_string());
+            }
+            TokenTree::Literal(literal) => push(&mut lines, literal.span().start().line, "_"),
+            TokenTree::Group(group) => {
+                push(&mut lines, group.span_open().start().line, opening(group.delimiter()));
+            }
+        });
+        lines
+    }
+
+    /// Line and value of each string literal, byte and C strings included.
+    pub(super) fn literals(&self) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for_each_token(self.file.to_token_stream(), &mut |token| {
+            let TokenTree::Literal(literal) = token else { return };
+            let value = match syn::Lit::new(literal.clone()) {
+                syn::Lit::Str(text) => text.value(),
+                syn::Lit::ByteStr(bytes) => String::from_utf8_lossy(&bytes.value()).into_owned(),
+                syn::Lit::CStr(text) => text.value().to_string_lossy().into_owned(),
+                _ => return,
+            };
+            found.push((literal.span().start().line, value));
+        });
+        found
+    }
+}
+
+fn opening(delimiter: Delimiter) -> &'static str {
+    match delimiter {
+        Delimiter::Parenthesis => "(",
+        Delimiter::Brace => "{",
+        Delimiter::Bracket => "[",
+        Delimiter::None => "",
+    }
+}
+
+fn push(lines: &mut Vec<Line>, number: usize, token: &str) {
+    match lines.last_mut().filter(|line| line.number == number) {
+        Some(line) => {
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            if line.code.ends_with(is_word) && token.starts_with(is_word) {
+                line.code.push(' ');
+            }
+            line.code.push_str(token);
         }
+        None => lines.push(Line { number, code: token.to_owned() }),
     }
-    at
 }
 
-/// Lengths of the opening, content and closing of the string literal at the start of `text`, if one is there:
-/// `"…"`, `b"…"`, `c"…"`, and raw ones. `before` is the character in front of it.
-fn string(text: &str, before: Option<char>) -> Option<(usize, usize, usize)> {
-    let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let prefix = if in_word { 0 } else { text.find(|c| !matches!(c, 'b' | 'c' | 'r'))? };
-    if prefix > 2 {
-        return None;
-    }
-    let raw = text.get(..prefix)?.contains('r');
-    let after = text.get(prefix..)?;
-    let hashes = if raw { after.find(|c| c != '#')? } else { 0 };
-    let content = after.get(hashes..)?.strip_prefix('"')?;
-    let open = prefix + hashes + 1;
-    if raw {
-        let close = format!("\"{}", "#".repeat(hashes));
-        let len = content.find(&close).unwrap_or(content.len());
-        return Some((open, len, close.len()));
-    }
-    let mut escaped = false;
-    let len = content
-        .find(|c| {
-            let ends = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        })
-        .unwrap_or(content.len());
-    Some((open, len, 1))
-}
-
-/// Length of the character literal at the start of `text`; a lifetime is none.
-fn char_literal(text: &str) -> Option<usize> {
-    let content = text.strip_prefix('\'')?;
-    if let Some(escape) = content.strip_prefix('\\') {
-        // The escaped character may itself be a quote.
-        let skipped = escape.chars().next()?.len_utf8();
-        return escape.get(skipped..)?.find('\'').map(|end| 2 + skipped + end + 1);
-    }
-    let len = content.chars().next()?.len_utf8();
-    content.get(len..)?.starts_with('\'').then_some(len + 2)
-}
-
-/// First and last lines of modules under `#[cfg(test)]`. `code` has no comments and no literals.
-fn test_lines(code: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    for (at, attribute) in code.match_indices("#[cfg(test)]") {
-        let after = code.get(at + attribute.len()..).unwrap_or_default();
-        let item = after.trim_start();
-        if !(item.starts_with("mod ") || item.starts_with("pub(crate) mod ")) {
+/// Calls `visit` for each token, a group before its contents; documentation is left out.
+fn for_each_token(tokens: TokenStream, visit: &mut impl FnMut(&TokenTree)) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        if is_punct(&token, '#') {
+            let inner = tokens.next_if(|token| is_punct(token, '!'));
+            if tokens.next_if(is_documentation).is_some() {
+                continue;
+            }
+            visit(&token);
+            if let Some(inner) = inner {
+                visit(&inner);
+            }
             continue;
         }
-        let mut depth = 0i64;
-        let end = after.find(|c| {
-            depth += match c {
-                '{' => 1,
-                '}' => -1,
-                _ => 0,
-            };
-            depth == 0 && matches!(c, '}' | ';')
-        });
-        let line = |at: usize| code.get(..at).unwrap_or(code).matches('\n').count() + 1;
-        found.push((line(at), line(at + attribute.len() + end.unwrap_or(after.len()))));
+        visit(&token);
+        if let TokenTree::Group(group) = token {
+            for_each_token(group.stream(), visit);
+        }
     }
-    found
+}
+
+fn is_punct(token: &TokenTree, wanted: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
+}
+
+fn is_documentation(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Group(group)
+        if matches!(group.stream().into_iter().next(), Some(TokenTree::Ident(ident)) if ident == "doc"))
+}
+
+/// Removes what is under `#[cfg(test)]`, in modules and implementations too, and adds up the lines that it took.
+fn drop_tests(items: &mut Vec<Item>, lines: &mut usize) {
+    items.retain(|item| {
+        let is_test = is_test(attributes(item));
+        *lines += if is_test { height(item) } else { 0 };
+        !is_test
+    });
+    for item in items {
+        match item {
+            Item::Mod(ItemMod { content: Some((_, items)), .. }) => drop_tests(items, lines),
+            Item::Impl(implementation) => implementation.items.retain(|item| match item {
+                ImplItem::Fn(function) => {
+                    let is_test = is_test(&function.attrs);
+                    *lines += if is_test { height(function) } else { 0 };
+                    !is_test
+                }
+                _ => true,
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// How many lines `node` takes, its attributes and documentation included.
+pub(super) fn height(node: &impl Spanned) -> usize {
+    let span = node.span();
+    span.end().line.saturating_sub(span.start().line) + 1
+}
+
+fn is_test(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.meta.require_list().is_ok_and(|list| {
+                let condition = list.tokens.to_string();
+                condition == "test" || condition.replace(' ', "").starts_with("all(test,")
+            })
+    })
+}
+
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// Files of the modules that `source` declares without a body, each with its module path below that of `source`.
+fn children(workspace: &Path, source: &Source) -> Result<Vec<(PathBuf, Vec<String>)>> {
+    let beside = source.path.parent().unwrap_or(Path::new(""));
+    let stem = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let below = if matches!(stem, "lib" | "main" | "mod") { beside.to_path_buf() } else { beside.join(stem) };
+    let mut found = Vec::new();
+    let mut waiting: Vec<(&[Item], Vec<String>)> = vec![(&source.file.items, Vec::new())];
+    while let Some((items, module)) = waiting.pop() {
+        for item in items {
+            let Item::Mod(declared) = item else { continue };
+            let mut path = module.clone();
+            path.push(declared.ident.to_string());
+            match &declared.content {
+                Some((_, items)) => waiting.push((items, path)),
+                None => found.push((module_file(workspace, beside, &below, declared, &path)?, path)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `#[path]` is relative to the declaring file's directory; without it the file is `NAME.rs` or `NAME/mod.rs`.
+fn module_file(
+    workspace: &Path,
+    beside: &Path,
+    below: &Path,
+    declared: &ItemMod,
+    path: &[String],
+) -> Result<PathBuf> {
+    let named = declared.attrs.iter().find_map(|attribute| match &attribute.meta {
+        syn::Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }) => Some(beside.join(file.value())),
+            _ => None,
+        },
+        _ => None,
+    });
+    let place = path.iter().fold(below.to_path_buf(), |place, name| place.join(name));
+    let candidates =
+        named.map_or_else(|| vec![place.with_extension("rs"), place.join("mod.rs")], |file| vec![file]);
+    let Some(file) = candidates.iter().find(|file| workspace.join(file).is_file()) else {
+        bail!("module {} has no file: looked for {candidates:?}", path.join("::"));
+    };
+    Ok(file.clone())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn literals(text: &str) -> Vec<(usize, String)> {
-        parse(Path::new("x.rs"), text).literals
+    /// A source as the checks get it, from its text.
+    pub(in crate::check) fn source(path: &str, text: &str) -> Source {
+        Source::parse(Path::new(path), Vec::new(), text).unwrap_or_else(|error| panic!("{path}: {error:#}"))
+    }
+
+    /// A crate from paths relative to its source directory, in a workspace of its own.
+    pub(in crate::check) fn written(files: &[(&str, &str)]) -> Result<Crate> {
+        let workspace = tempfile::tempdir()?;
+        for (path, text) in files {
+            let file = workspace.path().join("c/src").join(path);
+            fs::create_dir_all(file.parent().unwrap_or(&file))?;
+            fs::write(file, text)?;
+        }
+        Crate::read(workspace.path(), Path::new("c/src/lib.rs"))
     }
 
     #[test]
     fn every_kind_of_string_is_found_with_its_line() {
-        let text = "f(\"a\\\"b\");\ng(br#\"c\"d\"#, c\"e\", r\"\\\");\nlet char = 'x';\nh(b\"i\")";
-        let expected = [(1, "a\\\"b"), (2, "c\"d"), (2, "e"), (2, "\\"), (4, "i")];
-        assert_eq!(literals(text), expected.map(|(line, text)| (line, text.to_owned())));
+        let text = "fn f() {\nf(\"a\\\"b\");\ng!(br#\"c\"d\"#, c\"e\", r\"\\\");\nlet c = 'x';\nh(b\"i\") }";
+        let expected = [(2, "a\"b"), (3, "c\"d"), (3, "e"), (3, "\\"), (5, "i")];
+        assert_eq!(source("x.rs", text).literals(), expected.map(|(line, text)| (line, text.to_owned())));
     }
 
     #[test]
-    fn comments_characters_and_lifetimes_hold_no_strings() {
-        let text =
-            "// \"a\"\n/* \"b\" /* \"c\" */ \"d\" */ let x: &'a str = '\"'; let y = '\\''; f::<'b>(\"e\")";
-        assert_eq!(literals(text), [(2, "e".to_owned())]);
+    fn comments_and_documentation_are_neither_code_nor_literals() {
+        let text = "#![x] //! \"a\"\n/// RING\nfn f() { a(); // RING\nb(\"RING\");\nRING.output(); }";
+        let source = source("x.rs", text);
+        assert_eq!(source.literals(), [(4, "RING".to_owned())]);
+        let code: Vec<_> = source.code().into_iter().map(|line| (line.number, line.code)).collect();
+        let expected = [(1, "#![x"), (3, "fn f({a(;"), (4, "b(_;"), (5, "RING.output(;")];
+        assert_eq!(code, expected.map(|(line, code)| (line, code.to_owned())));
     }
 
     #[test]
-    fn code_is_free_of_what_only_looks_like_code() {
-        let source = parse(Path::new("x.rs"), "a(); // RING\nb(\"RING\");\nRING.output();");
-        assert_eq!(source.code.matches("RING").count(), 1);
-        assert_eq!(source.code.lines().count(), 3);
+    fn tests_are_left_out_and_what_follows_them_is_not() {
+        let text = "const A: &str = \"a\";\n#[cfg(test)]\nmod tests {\n    fn g() { h(\"}\"); }\n}\n\
+                    #[cfg(test)]\nmod more;\nconst B: &str = \"b\";\nimpl X {\n#[cfg(test)]\nfn i() { \"c\"; }\n}\n";
+        let source = source("x.rs", text);
+        assert_eq!(source.literals(), [(1, "a".to_owned()), (8, "b".to_owned())]);
+        assert_eq!(source.lines, 12 - 4 - 2 - 2);
     }
 
     #[test]
-    fn test_modules_are_left_out_and_what_follows_them_is_not() {
-        let text = "f(\"a\");\n#[cfg(test)]\nmod tests {\n    fn g() { h(\"}\"); }\n}\ni(\"b\");\n#[cfg(test)]\nmod more;\nj(\"c\");";
-        let found: Vec<_> = literals(text).into_iter().map(|(_, text)| text).collect();
-        assert_eq!(found, ["a", "b", "c"]);
-        assert!(!parse(Path::new("x.rs"), text).code.contains("h("));
+    fn a_crate_is_what_its_root_reaches() -> Result<()> {
+        let files = [
+            ("lib.rs", "mod a;\nmod b;\n#[cfg(test)]\nmod tests;\nmod inline { mod deep; }"),
+            ("a.rs", "#[path = \"elsewhere.rs\"]\nmod named;"),
+            ("elsewhere.rs", ""),
+            ("b/mod.rs", "mod c;"),
+            ("b/c.rs", ""),
+            ("inline/deep.rs", ""),
+            ("unused.rs", "not Rust"),
+        ];
+        let krate = written(&files)?;
+        let modules: Vec<_> = krate.sources.iter().map(|source| source.module.join("::")).collect();
+        assert_eq!(modules, ["", "a", "a::named", "b", "b::c", "inline::deep"]);
+        assert!(written(&[("lib.rs", "mod missing;")]).is_err());
+        Ok(())
     }
 }
