@@ -41,11 +41,10 @@ fn put(file: &Path, section: &str) -> Result<()> {
     Ok(())
 }
 
-/// The kernels in a sentence.
+/// The kernels, one a line.
 fn tested(runs: &[&Run], date: &str) -> String {
-    let names: Vec<_> =
-        runs.iter().map(|run| format!("{} ({})", run.release, distribution(&run.version))).collect();
-    format!("All of it passed on {date} on Linux {}.\n", names.join(", "))
+    let lines = runs.iter().map(|run| format!("- Linux {} ({})\n", run.release, distribution(&run.version)));
+    format!("All tests passed on {date} on these kernels:\n\n{}", lines.collect::<String>())
 }
 
 fn replaced(text: &str, section: &str) -> Option<String> {
@@ -153,8 +152,11 @@ mod tests {
         );
         assert!(text.contains("| kernel | 6.1.0-56<br>Debian 6.1.192-2 |\n"), "{text}");
         assert!(text.contains("\n| verifier | 3 passed, 1 ignored |\n"), "{text}");
-        let sentence = tested(&[&run], "2026-01-02");
-        assert_eq!(sentence, "All of it passed on 2026-01-02 on Linux 6.1.0-56 (Debian 6.1.192-2).\n");
+        let list = tested(&[&run], "2026-01-02");
+        assert_eq!(
+            list,
+            "All tests passed on 2026-01-02 on these kernels:\n\n- Linux 6.1.0-56 (Debian 6.1.192-2)\n"
+        );
         assert_eq!(thousands(1_000_000), "1,000,000");
     }
 }
