@@ -1,13 +1,14 @@
 //! What arrives, and what of it is refused.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use observer_harness::poll::eventually;
 use observer_harness::postgres::Server;
 use serde_json::json;
 
-use super::host::Host;
+use super::host::{Host, Shared};
 use super::{SERVER, SOON, applied, as_json, has_history, is_mirrored, is_present, state_of};
 
 #[test]
@@ -302,15 +303,20 @@ fn after_an_outage_the_state_is_right_before_history_is_whole() {
     assert_eq!(reader.ask("SELECT bool_and(as_of = now()) FROM observer.sessions"), "t");
 }
 
-#[test]
-fn a_session_that_no_rule_admits_any_more_has_not_died() {
-    let database = applied(&SERVER);
-    let host = Host::new(&SERVER.url(&database));
+/// What outlives the daemon of a host on which a session died by SIGKILL and was started again.
+fn died_and_lives_again(database: &str) -> (Arc<Shared>, uuid::Uuid) {
+    let host = Host::new(&SERVER.url(database));
     host.start("/srv/a");
     host.kill("/srv/a");
     host.start("/srv/a");
     host.delivered(SOON);
-    let (shared, host_id) = host.ends();
+    host.ends()
+}
+
+#[test]
+fn a_session_that_no_rule_admits_any_more_has_not_died() {
+    let database = applied(&SERVER);
+    let (shared, host_id) = died_and_lives_again(&database);
     {
         let mut world = shared.world();
         let mut session = world.map.remove("/srv/a").unwrap();
@@ -493,12 +499,19 @@ fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
 
 #[test]
 fn a_journal_that_cannot_be_read_holds_up_history_and_neither_presence_nor_the_state() {
+    // Nowhere, or from where the database is.
+    for readable_to in [0, 100] {
+        unreadable_beyond(readable_to);
+    }
+}
+
+fn unreadable_beyond(readable_to: u64) {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 100);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
-    shared.world().unreadable = true;
+    shared.world().readable_to = readable_to;
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.start("/srv/new");
     let row = "SELECT state, certain, (SELECT max(seq) FROM observer.events) FROM observer.sessions WHERE home = '/srv/new'";
@@ -506,15 +519,16 @@ fn a_journal_that_cannot_be_read_holds_up_history_and_neither_presence_nor_the_s
         "live|t|100" => Ok(()),
         row => Err(row.to_owned()),
     });
-    let status = host.status();
-    assert!(status.last_error.is_some_and(|error| error.contains("cannot be read")));
+    host.comes_to("catching_up", "cannot be read", SOON);
     let until = std::time::Instant::now() + Duration::from_secs(3);
     while std::time::Instant::now() < until {
         assert!(is_present(&SERVER, &database, &host));
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(host.status().connections, 1);
-    host.shared.world().unreadable = false;
+    let status = host.status();
+    assert_eq!(status.connections, 1);
+    assert!(status.failures < 20, "it is not tried without a pause: {status:?}");
+    host.shared.world().readable_to = u64::MAX;
     host.churn(7, 3000);
     host.delivered(SOON);
     is_mirrored(&SERVER, &database, &host);
@@ -523,12 +537,7 @@ fn a_journal_that_cannot_be_read_holds_up_history_and_neither_presence_nor_the_s
 #[test]
 fn a_session_that_a_new_journal_knows_nothing_of_has_not_died() {
     let database = applied(&SERVER);
-    let host = Host::new(&SERVER.url(&database));
-    host.start("/srv/a");
-    host.kill("/srv/a");
-    host.start("/srv/a");
-    host.delivered(SOON);
-    let (shared, host_id) = host.ends();
+    let (shared, host_id) = died_and_lives_again(&database);
     {
         // Its terminal is gone, so that no rule admits it: only the journal knew that it is a session.
         let mut world = shared.world();

@@ -37,8 +37,8 @@ pub struct World {
     /// The journal's disk: what is numbered and not committed.
     pub held_back: u64,
     pub dropped: u64,
-    /// Its file cannot be read.
-    pub unreadable: bool,
+    /// Its file cannot be read beyond this number.
+    pub readable_to: u64,
     pub acknowledged: u64,
     pub begun_anew: u32,
     next_pid: u32,
@@ -79,7 +79,7 @@ pub fn world() -> Arc<Shared> {
         clock_ns: 0,
         held_back: 0,
         dropped: 0,
-        unreadable: false,
+        readable_to: u64::MAX,
         acknowledged: 0,
         begun_anew: 0,
         next_pid: 100,
@@ -357,7 +357,7 @@ impl History for FromWorld {
         bytes_max: usize,
     ) -> anyhow::Result<Vec<Event>> {
         let world = self.shared.world();
-        anyhow::ensure!(!world.unreadable, "the journal cannot be read: Input/output error");
+        anyhow::ensure!(seq < world.readable_to, "the journal cannot be read: Input/output error");
         if *world.stream_id != *stream_id {
             return Ok(Vec::new());
         }

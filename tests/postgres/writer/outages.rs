@@ -312,14 +312,21 @@ fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
     is_mirrored(&server, &database, &host);
 }
 
+/// Each `ROW`, or each `STATEMENT`, that brings events takes so many seconds, until the trigger `slow` is dropped.
+fn slow(server: &Server, database: &str, each: &str, seconds: f64) {
+    server.psql(
+        database,
+        &format!(
+            "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
+             CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH {each} EXECUTE FUNCTION public.slow()"
+        ),
+    );
+}
+
 #[test]
 fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
     let (server, database, host) = hosted(&[]);
-    server.psql(
-        &database,
-        "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
-         CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH STATEMENT EXECUTE FUNCTION public.slow()",
-    );
+    slow(&server, &database, "STATEMENT", 60.0);
     under_changes(&host, |changes| {
         // 20 s, and then it is no longer tried on this connection.
         eventually("it says so", Duration::from_secs(40), || match host.status().last_error {
@@ -337,11 +344,7 @@ fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
 fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
     let (server, database, host) = hosted(&[]);
     // 200 entries take longer than a statement may.
-    server.psql(
-        &database,
-        "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
-         CREATE TRIGGER slow BEFORE INSERT ON observer.event FOR EACH ROW EXECUTE FUNCTION public.slow()",
-    );
+    slow(&server, &database, "ROW", 0.1);
     server.psql(&database, "SELECT pg_terminate_backend(backend_pid) FROM observer.host");
     host.churn(11, 3000);
     let before = server.psql(&database, "SELECT count(*) FROM observer.events");
