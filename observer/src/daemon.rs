@@ -24,7 +24,7 @@ use crate::api::Context;
 use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
-use crate::postgres::source::LiveMap;
+use crate::mirror::source::LiveMap;
 use crate::socket::hub::Interest;
 use crate::socket::server::{Answer, Asked, Counters, Question};
 use answers::Moment;

@@ -12,7 +12,7 @@ mod daemon;
 mod heap;
 mod journal;
 mod kernel;
-pub mod postgres;
+pub mod mirror;
 mod socket;
 mod terminal;
 mod text;

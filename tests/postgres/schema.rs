@@ -166,7 +166,7 @@ fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() 
 
 #[tokio::test]
 async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none() {
-    use observer::postgres::schema::{Applied, MIGRATIONS, apply, check};
+    use observer::mirror::schema::{Applied, MIGRATIONS, apply, check};
     let database = server().database();
     let config = server().url(&database);
     let (mut client, connection) =

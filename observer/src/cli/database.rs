@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Exit, Failure};
-use crate::postgres::connect::{Connected, Purpose, connect};
-use crate::postgres::target::DatabaseUrl;
+use crate::mirror::connect::{Connected, Purpose, connect};
+use crate::mirror::target::DatabaseUrl;
 
 /// For commands that know a database.
 #[derive(Args)]

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::watch::shown;
-use crate::postgres::connect::Connected;
-use crate::postgres::follow::{Follow, Frame};
-use crate::postgres::schema;
+use crate::mirror::connect::Connected;
+use crate::mirror::follow::{Follow, Frame};
+use crate::mirror::schema;
 use crate::socket::hub::{Interest, Scope};
 use crate::text::bytes::from_json;
 

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use super::history::{COLUMNS, Shown};
 use crate::journal::Entry;
 use crate::journal::reader::Stored;
-use crate::postgres::connect::Connected;
-use crate::postgres::history::{Past, Wanted, each};
-use crate::postgres::schema;
+use crate::mirror::connect::Connected;
+use crate::mirror::history::{Past, Wanted, each};
+use crate::mirror::schema;
 use crate::text::bytes::{from_json, to_line};
 use crate::text::table::{Align, Cell, LongTable};
 

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
-use crate::postgres::connect::Purpose;
-use crate::postgres::forget::{Found, Outcome, find, forget};
+use crate::mirror::connect::Purpose;
+use crate::mirror::forget::{Found, Outcome, find, forget};
 use crate::text::bytes::to_line;
 
 /// Needs a login that owns the schema.

@@ -9,7 +9,7 @@ use super::database::DatabaseFlags;
 use super::{BtfFile, Exit, Failure, JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
 use crate::config::{Config, Mirror, check_max_age, check_max_bytes, check_ring_bytes};
 use crate::kernel::Ways;
-use crate::postgres::target::DatabaseUrl;
+use crate::mirror::target::DatabaseUrl;
 use crate::{daemon, journal};
 
 /// Flags win over the configuration file.

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
-use crate::postgres::connect::Purpose;
-use crate::postgres::schema::{self, Applied};
+use crate::mirror::connect::Purpose;
+use crate::mirror::schema::{self, Applied};
 
 /// The mirror's tables and views, in a Postgres database.
 #[derive(Args)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::database::DatabaseFlags;
 use super::{Exit, Failure, fleet};
 use crate::api::death::DeathJson;
-use crate::postgres::connect::Purpose;
+use crate::mirror::connect::Purpose;
 use crate::socket::client::{Client, decode, told};
 use crate::socket::frame::Request;
 use crate::socket::hub::Interest;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Fault, absolute};
-use crate::postgres::target::{DatabaseUrl, Target};
+use crate::mirror::target::{DatabaseUrl, Target};
 
 /// The section, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

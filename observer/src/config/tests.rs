@@ -223,7 +223,7 @@ fn spans_are_numbers_with_units() {
 
 #[test]
 fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
-    use crate::postgres::target::DatabaseUrl;
+    use crate::mirror::target::DatabaseUrl;
 
     let mirror =
         parse("[mirror]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\nmirror_argv = true").unwrap().mirror;

@@ -16,8 +16,8 @@ use crate::boot;
 use crate::config;
 use crate::journal::reader::{Filter, Reader};
 use crate::journal::{Committed, Delivery, Journal};
-use crate::postgres::mirror::{Mirror, Options};
-use crate::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use crate::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use crate::mirror::thread::{Mirror, Options};
 
 /// Between two signs of life. The server ends presence after three that it misses.
 const BEAT_EVERY: Duration = Duration::from_secs(5);

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use observer::api::status::MirrorStatus;
-use observer::postgres::mirror::{Mirror, Options};
-use observer::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
-use observer::postgres::target::DatabaseUrl;
+use observer::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use observer::mirror::target::DatabaseUrl;
+use observer::mirror::thread::{Mirror, Options};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;

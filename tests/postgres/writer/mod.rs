@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use observer::postgres::schema;
+use observer::mirror::schema;
 use observer_harness::postgres::Server;
 use serde_json::Value;
 

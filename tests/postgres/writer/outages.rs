@@ -228,7 +228,7 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
     server.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", place.display()));
     server.psql("postgres", "CREATE DATABASE small TABLESPACE small");
     let database = "small";
-    server.psql(database, &observer::postgres::schema::print(0).unwrap());
+    server.psql(database, &observer::mirror::schema::print(0).unwrap());
     let host = Host::new(&server.url(database));
     host.churn(11, 500);
     host.delivered(SOON);

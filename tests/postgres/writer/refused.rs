@@ -41,7 +41,7 @@ fn a_schema_that_is_missing_older_or_newer_is_told_and_then_taken() {
     let host = Host::new(&SERVER.url(&database));
     host.comes_to("stopped", "observer schema apply", SOON);
     host.churn(3, 3000);
-    SERVER.psql(&database, &observer::postgres::schema::print(0).unwrap());
+    SERVER.psql(&database, &observer::mirror::schema::print(0).unwrap());
     host.delivered(AGAIN);
     is_mirrored(&SERVER, &database, &host);
     let (shared, host_id) = host.ends();

@@ -58,24 +58,24 @@ const RULES: [Rule; 10] = [
     Rule {
         says: "the kernel adapter knows no other adapter",
         within: "observer/src/kernel",
-        names: &["crate::socket", "crate::journal", "crate::postgres", "crate::daemon", "crate::cli"],
+        names: &["crate::socket", "crate::journal", "crate::mirror", "crate::daemon", "crate::cli"],
         only: &[],
     },
     Rule {
         says: "the socket adapter knows no other adapter",
         within: "observer/src/socket",
-        names: &["crate::kernel", "crate::journal", "crate::postgres", "crate::daemon", "crate::cli"],
+        names: &["crate::kernel", "crate::journal", "crate::mirror", "crate::daemon", "crate::cli"],
         only: &[],
     },
     Rule {
         says: "the journal knows no other adapter",
         within: "observer/src/journal",
-        names: &["crate::kernel", "crate::socket", "crate::postgres", "crate::daemon", "crate::cli"],
+        names: &["crate::kernel", "crate::socket", "crate::mirror", "crate::daemon", "crate::cli"],
         only: &[],
     },
     Rule {
         says: "the mirror knows no other adapter",
-        within: "observer/src/postgres",
+        within: "observer/src/mirror",
         names: &["crate::kernel", "crate::socket", "crate::journal", "crate::daemon", "crate::cli"],
         only: &[],
     },

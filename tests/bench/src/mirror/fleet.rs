@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observer::postgres::mirror::Mirror;
-use observer::postgres::schema;
+use observer::mirror::schema;
+use observer::mirror::thread::Mirror;
 use observer_harness::postgres::Server;
 use observer_harness::scene::DATABASE;
 use tokio::runtime::Runtime;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use observer::postgres::mirror::{Mirror, Options};
-use observer::postgres::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
-use observer::postgres::target::DatabaseUrl;
+use observer::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use observer::mirror::target::DatabaseUrl;
+use observer::mirror::thread::{Mirror, Options};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_views_look_for_the_lock_that_the_writer_takes() {
-        let class = crate::postgres::sql::LOCK_CLASS.to_string();
+        let class = crate::mirror::sql::LOCK_CLASS.to_string();
         assert!(MIGRATIONS.concat().contains(&format!("k.classid = {class} AND k.objsubid = 2")));
         assert!(LOCK.contains(&class));
     }
