@@ -26,8 +26,9 @@ const LAYERS: [Layers; 2] = [
     Layers {
         within: "observer/src",
         layers: &[
+            &["clock", "heap"],
             &["text"],
-            &["host"],
+            &["boot", "terminal"],
             &["api"],
             &["kernel", "journal", "mirror", "socket"],
             &["config"],
