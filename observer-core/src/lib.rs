@@ -22,6 +22,7 @@ mod rows;
 mod rules;
 pub mod session;
 mod sessions;
+mod settling;
 mod verify;
 
 pub use crate::core::{Core, CoreCounters, Settings};

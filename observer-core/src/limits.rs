@@ -25,6 +25,9 @@ pub const TOMBSTONE_NS: u64 = 10_000_000_000;
 /// [`TOMBSTONE_NS`]). 24 bytes each.
 pub const TOMBSTONES_MAX: usize = 65_536;
 
+/// A process that moves into another home becomes a candidate there when it has stayed for this long, ns.
+pub const SETTLE_NS: u64 = 1_000_000_000;
+
 /// User-mode helpers between birth and exec that are remembered.
 pub const UNEXECED_HELPERS_MAX: usize = 256;
 

@@ -8,12 +8,13 @@ use crate::homes::Row;
 use crate::input::KnownSession;
 use crate::limits::STARTS_MAX;
 use crate::model::change::{Change, Request};
+use crate::model::ids::ProcessKey;
 use crate::model::process::{Process, WorkingDirectory};
 use crate::processes::entry::Member;
 use crate::rows::open;
 use crate::rules::{admits, admits_without_tty, home_len, namespace};
 use crate::session::{Home, Rule, State};
-use crate::sessions::{Cause, Ctx, Sessions};
+use crate::sessions::{Cause, Ctx, Sessions, follows_cwd};
 
 /// A moment that was kept in milliseconds is this much earlier at most, ns.
 const GRAIN_NS: u64 = 1_000_000;
@@ -35,18 +36,35 @@ impl Sessions {
         if row.is_some_and(|row| row.holder() == Some(known.primary)) {
             return;
         }
-        let Some(rule) = ctx.rules.iter().position(|rule| fits(rule, process, known)) else { return };
-        let there = is_inside(ctx, rule, known, &process.cwd);
+        let Some(index) = ctx.rules.iter().position(|rule| fits(rule, process, known)) else { return };
+        let keeps = ctx.rules.get(index).is_some_and(follows_cwd);
+        let there = keeps || is_inside(ctx, index, known, &process.cwd);
         // Who stands for the home now is another: a primary stays as long as it is there.
         if row.is_some_and(|row| row.is_ended() || !there) {
             return;
         }
-        let member = (there && entry.member.is_none()).then(|| member(ctx, home, rule, process));
-        self.adopt(ctx, home, rule, known);
+        // It went to another home that it is a candidate of: that is where it stands.
+        if entry.member.as_ref().is_some_and(|member| member.home != *home) && !keeps {
+            return;
+        }
+        let here = entry.member.as_ref().is_some_and(|member| member.home == *home);
+        let member = (there && !here).then(|| member(ctx, home, index, process));
+        if !here {
+            self.depart(ctx, known.primary);
+        }
+        self.adopt(ctx, home, index, known);
         match member {
             Some(member) => self.join(ctx, known.primary, member),
             None => self.refresh(ctx, home, Cause::Candidates),
         }
+    }
+
+    /// The process is no candidate of the home in which the first look found it, and that home's session was none.
+    fn depart(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey) {
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        let Some(member) = entry.member.take() else { return };
+        self.leave(ctx, key, &member.home, true, Cause::Candidates);
+        self.withdraw(ctx, key, &member.home);
     }
 
     /// The home's row is the known primary's, which need not be there.

@@ -8,7 +8,7 @@ use crate::homes::{HomeState, Row, same_dir};
 use crate::model::change::{Change, Request, Sink};
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{DirId, Process};
+use crate::model::process::{Bytes, DirId, Process};
 use crate::primary::{is_member, roots};
 use crate::processes::fields::Diff;
 use crate::processes::table::Table;
@@ -38,7 +38,9 @@ impl Sessions {
         // A primary that is elsewhere still keeps what is below it from being roots; one that exec'd away does not.
         let holder = state.row.as_ref().and_then(Row::holder);
         let holder = holder.filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
-        state.roots = roots(ctx.table, &state.members, home, holder);
+        if !matches!(cause, Cause::Changed(..)) {
+            state.roots = roots(ctx.table, &state.members, home, holder);
+        }
         let young = young(ctx, state);
         let choice = choose(ctx, home, state, &young);
         if let Choice::Primary { key, .. } = choice
@@ -77,6 +79,45 @@ impl Sessions {
                 ctx.sink.request(Request::Watch(key, true));
             }
         }
+    }
+}
+
+impl Sessions {
+    /// The session of `home`, if `key` is its primary, is forgotten: it was never there.
+    pub(crate) fn withdraw(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>) {
+        self.retire(ctx, key, home, None);
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        if let Some(row) = state.row.take_if(|row| row.is_ended() && row.session.primary == key) {
+            self.homes.remove_ended(row.session.since, home);
+        }
+        self.homes.forget_empty(home);
+    }
+
+    /// `key` is a candidate of `home`: a session of another home that it is primary of ends. One process stands for one session.
+    pub(crate) fn vacate(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>) {
+        let others = self.homes.held_by(key).iter().filter(|held| *held != home).cloned();
+        for other in others.collect::<Vec<_>>() {
+            self.retire(ctx, key, &other, Some(&home.path));
+            self.homes.forget_empty(&other);
+        }
+    }
+
+    /// Ends the session of `home` if `key` is its primary, which lives on: it went to `moved_to`.
+    fn retire(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>, moved_to: Option<&Bytes>) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        let Some(row) = state.row.as_mut().filter(|row| row.holder() == Some(key)) else { return };
+        let wrapper = row.session.wrapper;
+        row.session.moved_to = moved_to.cloned();
+        end(ctx.table, ctx.at, ctx.sink, row, EndReason::Moved, Cause::Candidates);
+        let since = row.session.since;
+        self.homes.add_ended(since, home);
+        for held in [Some(key), wrapper].into_iter().flatten() {
+            if self.homes.release(held, home) {
+                ctx.sink.request(Request::Watch(held, false));
+            }
+        }
+        // What was below it may be a root.
+        self.refresh(ctx, home, Cause::Candidates);
     }
 }
 
@@ -281,7 +322,7 @@ fn nobody(ctx: &mut Ctx<'_>, state: &mut HomeState, cause: Cause<'_>) -> bool {
 
 /// Whether the cause is a change of fields of `key` that the session shows.
 fn shows(cause: Cause<'_>, key: ProcessKey) -> bool {
-    matches!(cause, Cause::Changed(of, diff) if of == key && diff.has(SHOWN))
+    matches!(cause, Cause::Changed(of, diff) | Cause::Moved(of, diff) if of == key && diff.has(SHOWN))
 }
 
 fn enter(session: &mut Session, state: State, anew: bool, at: BootTime) {

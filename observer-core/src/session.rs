@@ -94,6 +94,8 @@ pub enum EndReason {
     ExecedAway,
     /// The home was deleted and another directory stands in its place.
     Replaced,
+    /// The primary left for another home and settled there.
+    Moved,
 }
 
 /// One row: a home and the process that stands for it.

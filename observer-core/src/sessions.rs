@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::core::Core;
-use crate::homes::{Homes, Owner};
+use crate::homes::{HomeState, Homes, Owner};
+use crate::limits::SETTLE_NS;
 use crate::model::change::{Request, Sink};
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
@@ -15,7 +16,8 @@ use crate::processes::entry::{Entry, Member};
 use crate::processes::fields::Diff;
 use crate::processes::table::Table;
 use crate::rules::{admissions, admits, home_len, namespace, whole};
-use crate::session::{Home, Rule, Session};
+use crate::session::{Home, HomeRule, Rule, Session};
+use crate::settling::Settling;
 
 /// What sessions need of the rest of the core while one input is handled.
 pub(crate) struct Ctx<'a> {
@@ -32,8 +34,10 @@ pub(crate) struct Ctx<'a> {
 pub(crate) enum Cause<'a> {
     /// Candidates came or went, or time passed.
     Candidates,
-    /// Fields of this process changed.
+    /// Fields of this process changed, and no candidate came or went.
     Changed(ProcessKey, Diff),
+    /// Fields of this process changed, and it joined or left the candidates with that.
+    Moved(ProcessKey, Diff),
     /// This process exec'd into something that its home's rule does not admit.
     ExecedAway(ProcessKey),
     /// This process died.
@@ -46,6 +50,8 @@ pub(crate) struct Sessions {
     pub homes: Homes,
     /// Processes that a rule would admit once the owner of the home is known.
     awaiting: BTreeMap<ProcessKey, Arc<Home>>,
+    /// Processes that moved into another home, and become candidates there if they stay.
+    settling: Settling,
     /// Homes whose row was spoken of since a process's fields changed: one change is said once.
     pub said: Vec<Arc<Home>>,
 }
@@ -95,23 +101,29 @@ impl Core {
 
 impl Sessions {
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        self.homes.next_due().map(|(at, _)| at)
+        [self.homes.next_due().map(|(at, _)| at), self.settling.next_due()].into_iter().flatten().min()
+    }
+
+    /// Processes that moved into another home and have not stayed long enough to be its candidates, and until when.
+    pub fn settling(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
+        self.settling.iter()
     }
 
     pub fn rows<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a Session, &'a Process)> {
-        self.homes.by_home.values().filter_map(|state| {
-            let row = state.row.as_ref()?;
-            let process = match &row.last {
-                Some(last) => last,
-                None => &table.get(row.session.primary)?.process,
-            };
-            Some((&row.session, process))
-        })
+        self.homes.by_home.values().filter_map(|state| shown_row(table, state))
+    }
+
+    pub fn row<'a>(&'a self, table: &'a Table, home: &Home) -> Option<(&'a Session, &'a Process)> {
+        shown_row(table, self.homes.by_home.get(home)?)
     }
 
     /// A process came into the map.
     pub fn started(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };
+        if creator.is_some_and(|creator| self.settling.contains(creator)) {
+            self.settling.set(key, ctx.now.after(SETTLE_NS));
+            return;
+        }
         if creator.and_then(|creator| ctx.table.get(creator)).is_some_and(|from| as_refused(entry, from)) {
             return;
         }
@@ -126,10 +138,46 @@ impl Sessions {
             match member {
                 Some(home) => self.follow(ctx, key, &home, diff),
                 None if !diff.has(Diff::EXEC) && self.comes_back(ctx, key) => {}
-                None => self.consider(ctx, key),
+                None => self.arrive(ctx, key, diff),
             }
         }
         self.holders_changed(ctx, key, diff);
+    }
+
+    /// A process that is no candidate may become one: at once, or where it moved, after it has stayed. So a program that
+    /// walks through homes is a session of none of them, and costs each step a timer at most.
+    fn arrive(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, diff: Diff) {
+        let was_settling = self.settling.end(key);
+        let execed = diff.has(Diff::EXEC);
+        let moved = diff.has(Diff::CWD_ID) && !execed;
+        let holds = !self.homes.held_by(key).is_empty();
+        let waits =
+            (moved && !self.follows_at_once(ctx, key)) || holds || (was_settling.is_some() && !execed);
+        if !waits {
+            return self.consider(ctx, key);
+        }
+        if let Some(entry) = ctx.table.get_mut(key)
+            && core::mem::take(&mut entry.owner_awaited)
+        {
+            self.awaiting.remove(&key);
+        }
+        let goes_on = was_settling.filter(|_| !moved);
+        if !matches!(self.verdict(ctx, key), Verdict::No) {
+            self.settling.set(key, goes_on.unwrap_or(ctx.now.after(SETTLE_NS)));
+        }
+    }
+
+    /// A process that is too young to be a session where its directory is its home goes from home to home without a trace.
+    fn follows_at_once(&self, ctx: &Ctx<'_>, key: ProcessKey) -> bool {
+        let Verdict::Yes(member) = self.verdict(ctx, key) else { return false };
+        ctx.rules.get(member.rule).is_some_and(|rule| follows_cwd(rule) && ctx.now < old_enough(rule, key))
+    }
+
+    /// The process has stayed in a home that it moved into.
+    fn settled(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey) {
+        if ctx.table.get(key).is_some_and(|entry| entry.member.is_none()) {
+            self.consider(ctx, key);
+        }
     }
 
     /// The ancestors by birth of a process are others: roots among it and those below it may be none any more.
@@ -167,6 +215,7 @@ impl Sessions {
     /// A process left the map; `row` is its last.
     pub fn ended(&mut self, ctx: &mut Ctx<'_>, row: &Process, member: Option<Member>, death: Death) {
         self.awaiting.remove(&row.key);
+        self.settling.end(row.key);
         let home = member.map(|member| member.home);
         if let Some(home) = &home {
             self.leave(ctx, row.key, home, false, Cause::Died(row, death));
@@ -179,8 +228,11 @@ impl Sessions {
         }
     }
 
-    /// Homes whose roots have reached the age that their rule asks for.
+    /// Processes that have settled, and homes whose roots have reached the age that their rule asks for.
     pub fn tick(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(key) = self.settling.take_due(ctx.now) {
+            self.settled(ctx, key);
+        }
         while let Some((at, home)) = self.homes.next_due() {
             if at > ctx.now {
                 break;
@@ -292,7 +344,12 @@ impl Sessions {
         let Some(rule) = ctx.rules.get(member.rule) else { return };
         let process = &entry.process;
         let cwd = &process.cwd;
+        let other_program = diff.has(Diff::EXEC) && diff.has(Diff::COMM);
+        let stays_there = follows_cwd(rule)
+            && !other_program
+            && (ctx.now >= old_enough(rule, key) || self.homes.held_by(key).contains(home));
         let inside = match &cwd.path {
+            _ if stays_there => true,
             None if !cwd.truncated => true,
             _ if namespace(ctx.host_mnt_ns, cwd.mnt_ns) != home.mnt_ns => false,
             _ if cwd.id == member.dir && whole(cwd).is_none() => true,
@@ -314,7 +371,9 @@ impl Sessions {
                 member.since = at;
             }
             let awaited = self.homes.by_home.get(home).is_some_and(|state| state.due.is_some());
-            if turned || (diff.has(Diff::CWD_ID) && self.in_front(key, home)) {
+            if turned {
+                self.refresh(ctx, home, Cause::Moved(key, diff));
+            } else if diff.has(Diff::CWD_ID) && self.in_front(key, home) {
                 self.refresh(ctx, home, Cause::Changed(key, diff));
             } else if awaited && diff.has(PROGRAM) {
                 // What was too young as another program may be one that runs here again.
@@ -322,26 +381,25 @@ impl Sessions {
             }
             return;
         }
-        let verdict = self.verdict(ctx, key);
-        if let Verdict::Yes(member) = &verdict
+        let away = diff.has(Diff::EXEC) && admitted.is_none();
+        if let Verdict::Yes(member) = self.verdict(ctx, key)
             && member.home == *home
         {
             // Another rule admits it to the same home.
             if let Some(entry) = ctx.table.get_mut(key) {
-                entry.member = Some(member.clone());
+                entry.member = Some(member);
             }
-            self.refresh(ctx, home, Cause::Changed(key, diff));
+            self.refresh(ctx, home, Cause::Moved(key, diff));
             return;
         }
-        let away = diff.has(Diff::EXEC) && admitted.is_none();
-        let cause = if away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
+        let cause = if away { Cause::ExecedAway(key) } else { Cause::Moved(key, diff) };
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.member = None;
         }
         self.leave(ctx, key, home, true, cause);
         let back = !diff.has(Diff::EXEC) && self.comes_back(ctx, key);
-        if !back && !matches!(verdict, Verdict::No) {
-            self.consider(ctx, key);
+        if !back {
+            self.arrive(ctx, key, diff);
         }
     }
 
@@ -357,6 +415,8 @@ impl Sessions {
 
     pub(crate) fn join(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, member: Member) {
         let home = Arc::clone(&member.home);
+        self.settling.end(key);
+        self.vacate(ctx, key, &home);
         let wrapper = member.wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };
         entry.member = Some(member);
@@ -374,7 +434,14 @@ impl Sessions {
     }
 
     /// `key` is no candidate of `home` any more. `alive`: what is below it may have become a root.
-    fn leave(&mut self, ctx: &mut Ctx<'_>, key: ProcessKey, home: &Arc<Home>, alive: bool, cause: Cause<'_>) {
+    pub(crate) fn leave(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+        alive: bool,
+        cause: Cause<'_>,
+    ) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         state.members.remove(&age(key));
         if self.in_front(key, home) || (alive && ctx.table.has_below(key.tgid)) {
@@ -382,6 +449,26 @@ impl Sessions {
         }
         self.homes.forget_empty(home);
     }
+}
+
+/// The row of a home, with its primary as last known.
+fn shown_row<'a>(table: &'a Table, state: &'a HomeState) -> Option<(&'a Session, &'a Process)> {
+    let row = state.row.as_ref()?;
+    let process = match &row.last {
+        Some(last) => last,
+        None => &table.get(row.session.primary)?.process,
+    };
+    Some((&row.session, process))
+}
+
+/// Whether homes of this rule are the directories of their processes.
+pub(crate) fn follows_cwd(rule: &Rule) -> bool {
+    matches!(rule.home, HomeRule::Cwd)
+}
+
+/// When `key` reaches the age that `rule` asks for.
+fn old_enough(rule: &Rule, key: ProcessKey) -> BootTime {
+    key.start_boottime.after(rule.min_age_ns)
 }
 
 /// The child of a process that no rule admits, with the same facts: refused without asking the rules again.

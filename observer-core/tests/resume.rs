@@ -3,7 +3,7 @@
 mod support;
 
 use observer_core::input::KnownSession;
-use observer_core::session::{State, TtyRule};
+use observer_core::session::{HomeRule, State, TtyRule};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
 
@@ -148,7 +148,7 @@ fn who_left_has_left_and_comes_back() {
 }
 
 #[test]
-fn who_went_to_another_home_meanwhile_left_the_one_and_is_in_the_other() {
+fn who_went_to_another_home_meanwhile_is_a_session_of_that_one_alone() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
@@ -156,9 +156,23 @@ fn who_went_to_another_home_meanwhile_left_the_one_and_is_in_the_other() {
     claude.cwd = "/srv/b".into();
     world.dir("/srv/b");
     let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
-    assert_eq!(session(&after).state, State::Left);
+    assert_eq!(after.session("/srv/a"), None);
     let other = after.session("/srv/b").expect("a row");
     assert_eq!((other.state, other.primary), (State::Live, claude.key));
+}
+
+#[test]
+fn where_the_directory_is_the_home_a_session_keeps_it_over_a_restart() {
+    let rules = || vec![Rule { home: HomeRule::Cwd, ..rule() }];
+    let mut world = World::new(rules());
+    let bash = at_home(&mut world);
+    let mut mc = world.spawn(&bash, 20, "mc");
+    world.chdir(&mut mc, "/usr");
+    let before = session(&world);
+    assert_eq!(before.state, State::Live);
+    let after = next(&world, rules(), &[&bash, &mc], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    assert_eq!(after.core.sessions().count(), 1);
 }
 
 #[test]

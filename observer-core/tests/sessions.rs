@@ -2,6 +2,7 @@
 
 mod support;
 
+use observer_core::limits::SETTLE_NS;
 use observer_core::session::{HomeRule, State, TtyRule};
 use observer_core::{BootTime, Input, Rule};
 use support::{Glob, Proc, World, comm, globs, rule, shell};
@@ -127,7 +128,9 @@ fn an_older_process_that_moves_in_does_not_take_over() {
     let mut elsewhere = shell_child(&mut world, &bash, 20, "/root");
     world.spawn(&bash, 21, "claude");
     world.chdir(&mut elsewhere, "/srv/a");
-    said(&mut world, &["started /srv/a 21 live roots=1", "changed /srv/a 21 live roots=2"]);
+    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    world.wait(SETTLE_NS);
+    said(&mut world, &["changed /srv/a 21 live roots=2"]);
 }
 
 fn shell_child(world: &mut World, parent: &Proc, tgid: u32, cwd: &str) -> Proc {
@@ -270,6 +273,7 @@ fn a_home_deleted_keeps_its_row_and_recreated_is_another() {
     world.dirs.insert("/srv/a".into(), 9_999);
     let mut other = shell_child(&mut world, &bash, 21, "/root");
     world.chdir(&mut other, "/srv/a");
+    world.wait(SETTLE_NS);
     said(&mut world, &["ended /srv/a 20 ended roots=0 deleted replaced", "started /srv/a 21 live roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
     world.exit(&claude, 0);
@@ -286,6 +290,7 @@ fn a_home_recreated_after_the_end_is_a_fresh_row() {
     let mut other = shell_child(&mut world, &bash, 21, "/root");
     world.take();
     world.chdir(&mut other, "/srv/a");
+    world.wait(SETTLE_NS);
     said(&mut world, &["started /srv/a 21 live roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
 }
@@ -334,9 +339,133 @@ fn a_home_renamed_is_left_and_a_session_starts_in_the_new_one() {
     let mut bash = bash;
     bash.cwd = "/srv/b".into();
     world.pass(&[&bash, &claude]);
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b", "started /srv/b 20 live roots=1"]);
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
+    world.wait(SETTLE_NS);
+    let moved = "ended /srv/a 20 ended roots=0 to=/srv/b moved";
+    said(&mut world, &[moved, "started /srv/b 20 live roots=1"]);
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/b 20 ended roots=0 died", "ended /srv/a 20 ended roots=0 to=/srv/b died"]);
+    said(&mut world, &["ended /srv/b 20 ended roots=0 died"]);
+}
+
+#[test]
+fn a_program_that_visits_another_home_for_less_than_a_second_is_no_session_there() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(SETTLE_NS - 1_000);
+    world.chdir(&mut claude, "/srv/a");
+    world.wait(SETTLE_NS);
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b", "changed /srv/a 20 live roots=1"]);
+    assert_eq!(world.core.sessions().count(), 1);
+}
+
+#[test]
+fn a_walk_through_homes_is_one_session_and_one_change_a_step() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut walker = world.spawn(&bash, 20, "mc");
+    world.take();
+    for step in 0..1_000 {
+        world.chdir(&mut walker, &format!("/srv/{step}"));
+        assert!(world.take().len() <= 1);
+        assert_eq!(world.core.sessions().count(), 1);
+        assert!(world.said.watched.len() <= 1);
+    }
+    world.wait(SETTLE_NS);
+    let moved = "ended /srv/a 20 ended roots=0 to=/srv/999 moved";
+    said(&mut world, &[moved, "started /srv/999 20 live roots=1"]);
+    world.exit(&walker, 0);
+    said(&mut world, &["ended /srv/999 20 ended roots=0 died"]);
+    assert_eq!(world.core.poll_timeout(), None);
+}
+
+#[test]
+fn a_walker_that_renames_itself_or_forks_at_each_step_is_no_session_of_any_step() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut walker = world.spawn(&bash, 20, "mc");
+    world.take();
+    for step in 0..100 {
+        world.chdir(&mut walker, &format!("/srv/{step}"));
+        let (at, key) = (world.tick_clock(), walker.key);
+        world.feed(Input::Comm { at, key, comm: comm(if step % 2 == 0 { "mc" } else { "md" }) });
+        let child = world.fork(&walker, 100 + step);
+        world.exit(&child, 0);
+        assert_eq!(world.core.sessions().count(), 1);
+    }
+}
+
+#[test]
+fn a_primary_that_execs_in_another_home_is_no_session_there_before_it_stays() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take();
+    for step in 0..100 {
+        world.chdir(&mut claude, &format!("/srv/{step}"));
+        world.exec(&mut claude, "claude");
+        assert!(world.take().iter().all(|change| change.starts_with("changed /srv/a 20 left")));
+    }
+    world.wait(SETTLE_NS);
+    let moved = "ended /srv/a 20 ended roots=0 to=/srv/99 moved";
+    said(&mut world, &[moved, "started /srv/99 20 live roots=1"]);
+}
+
+#[test]
+fn a_program_that_moves_before_its_exec_is_a_session_at_the_exec() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut child = world.fork(&bash, 20);
+    world.chdir(&mut child, "/srv/b");
+    world.exec(&mut child, "claude");
+    said(&mut world, &["started /srv/b 20 live roots=1"]);
+}
+
+#[test]
+fn who_moves_into_a_home_that_others_hold_ends_the_session_that_it_left() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut bash, "/srv/b");
+    world.spawn(&bash, 21, "codex");
+    world.take();
+    world.chdir(&mut claude, "/srv/b");
+    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
+    world.wait(SETTLE_NS);
+    let moved = "ended /srv/a 20 ended roots=0 to=/srv/b moved";
+    said(&mut world, &[moved, "changed /srv/b 21 live roots=2"]);
+}
+
+/// The home is the directory itself, as under the default rule.
+fn follows_cwd() -> Rule {
+    Rule { home: HomeRule::Cwd, min_age_ns: 1_000_000, ..rule() }
+}
+
+#[test]
+fn where_the_directory_is_the_home_a_session_keeps_the_one_in_which_it_became_one() {
+    let mut world = World::new(vec![follows_cwd()]);
+    let bash = at_home(&mut world);
+    let mut mc = world.spawn(&bash, 20, "mc");
+    world.chdir(&mut mc, "/srv/settled");
+    world.wait(1_000_000);
+    said(&mut world, &["started /srv/settled 20 live roots=1"]);
+    for step in 0..100 {
+        world.chdir(&mut mc, &format!("/usr/{step}"));
+        said(&mut world, &["changed /srv/settled 20 live roots=1"]);
+        world.wait(2 * SETTLE_NS);
+    }
+    said(&mut world, &[]);
+    world.exec(&mut mc, "mc");
+    said(&mut world, &["changed /srv/settled 20 live roots=1"]);
+    world.exec(&mut mc, "vim");
+    said(&mut world, &["changed /srv/settled 20 left roots=1 to=/usr/99"]);
+    world.wait(SETTLE_NS);
+    said(
+        &mut world,
+        &["ended /srv/settled 20 ended roots=0 to=/usr/99 moved", "started /usr/99 20 live roots=1"],
+    );
 }
 
 #[test]
@@ -361,7 +490,9 @@ fn who_leaves_hands_over_to_another_root() {
     world.spawn(&bash, 21, "codex");
     world.take();
     world.chdir(&mut claude, "/srv/b");
-    said(&mut world, &["changed /srv/a 21 live roots=1", "started /srv/b 20 live roots=1"]);
+    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+    world.wait(SETTLE_NS);
+    said(&mut world, &["started /srv/b 20 live roots=1"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod edge;
 mod memory;
 mod mirror;
 mod owner;
+mod pace;
 mod reader;
 mod resume;
 mod start;
@@ -46,6 +47,9 @@ const CLOCK_STEP_NS: u64 = 100_000_000;
 /// Between a record's timestamp and its place in the ring its program may have been held up: for so long, ns, at most,
 /// as far as what the next daemon is told goes.
 const RECORD_LATE_NS: u64 = 10_000_000;
+/// After a pass that took some time, hints have to wait for so many times that before the next: whoever provokes
+/// passes cannot have the daemon do nothing else.
+const PASS_REST: u32 = 10;
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
 
@@ -126,6 +130,8 @@ struct Daemon {
     passes: PassCounts,
     /// The last pass succeeded.
     pass_ok: bool,
+    /// When hints may have the next pass.
+    rested_at: BootTime,
     clients: std::sync::Arc<Counters>,
     ready_at: BootTime,
     /// Last: what the journal commits at its end can still be delivered.
@@ -163,6 +169,7 @@ impl Daemon {
                     if self.drain_to(self.kernel.producer_position()) {
                         self.complete(now);
                     }
+                    self.write_waiting(BootTime(u64::MAX));
                     return signal;
                 }
                 Event::Map(reply) => self.map_wanted(reply),
@@ -178,7 +185,7 @@ impl Daemon {
             self.complete(before);
         }
         let now = clock::boottime();
-        if self.edge.pass.is_some_and(|pass| pass.not_before <= now) {
+        if self.pass_due().is_some_and(|due| due <= now) {
             self.pass();
         }
         self.tick(now);
@@ -189,6 +196,7 @@ impl Daemon {
             self.note_drops();
         }
         self.perform();
+        self.write_waiting(now);
         self.mirror.beat(self.edge.journal.as_ref());
         drained.caught_up
     }
@@ -261,9 +269,16 @@ impl Daemon {
         }
     }
 
+    /// When the pass that is wanted is due. One that heals a gap does not wait for the rest after the last.
+    fn pass_due(&self) -> Option<BootTime> {
+        let not_before = self.edge.pass?.not_before;
+        Some(if self.core.in_gap() { not_before } else { not_before.max(self.rested_at) })
+    }
+
     /// One pass. Everything that happened before it is heard before it, and what happened while it ran is heard
     /// before its rows: a row is never ahead of the records that explain it. Whether it succeeded.
     fn pass(&mut self) -> bool {
+        let began = Instant::now();
         let before = self.drain_to(self.kernel.producer_position());
         // What was asked for up to here, this pass answers; from here on its hints are told again.
         let asked = self.edge.pass.take();
@@ -288,6 +303,8 @@ impl Daemon {
             self.edge.pass.get_or_insert(PendingPass { not_before, hints }).hints |= hints;
         }
         self.pass_ok = result.is_ok();
+        let rest = began.elapsed().saturating_mul(PASS_REST);
+        self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
         before && after && result.is_ok()
     }
 
@@ -324,6 +341,15 @@ impl Daemon {
         }
         for (key, on) in self.edge.settle() {
             self.kernel.watch(key.tgid, on);
+        }
+    }
+
+    /// Gives the journal the changes of sessions that waited for it until `due`, as the sessions are now.
+    fn write_waiting(&mut self, due: BootTime) {
+        for home in self.edge.take_due(due) {
+            if let Some((session, primary)) = self.core.session(&home) {
+                self.edge.write_waiting(clock::boottime(), session, primary);
+            }
         }
     }
 
@@ -376,7 +402,8 @@ impl Daemon {
         [
             self.phase.nap().map(|nap| now + nap),
             self.core.poll_timeout().map(of_boot),
-            self.edge.pass.map(|pass| of_boot(pass.not_before)),
+            self.edge.next_due().map(of_boot),
+            self.pass_due().map(of_boot),
             self.counters_due,
             self.readings.due(),
             self.mirror.due(),

@@ -20,7 +20,7 @@ use crate::processes::entry::Entry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::Image;
 use crate::processes::table::Table;
-use crate::session::{Rule, Session};
+use crate::session::{Home, Rule, Session};
 use crate::sessions::Sessions;
 
 /// What the core counted since it was made.
@@ -180,6 +180,11 @@ impl Core {
     /// included as far as they are kept.
     pub fn sessions(&self) -> impl Iterator<Item = (&Session, &Process)> {
         self.sessions.rows(&self.table)
+    }
+
+    /// Returns the session of `home`, if it has one, with its primary as last known.
+    pub fn session(&self, home: &Home) -> Option<(&Session, &Process)> {
+        self.sessions.row(&self.table, home)
     }
 
     /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has healed

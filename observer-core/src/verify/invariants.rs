@@ -26,6 +26,7 @@ pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
     check_table(core, &mut found);
     check_members(core, &mut found);
     check_rows(core, &mut found);
+    check_primaries(core, &mut found);
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
@@ -66,6 +67,22 @@ fn check_members(core: &Core, found: &mut Vec<Violation>) {
     }
     if counted != homes.values().map(|state| state.members.len()).sum::<usize>() {
         found.push(Violation("homes list candidates that are none".into()));
+    }
+}
+
+/// One process stands for one session.
+fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
+    let mut primaries = BTreeSet::new();
+    for state in core.sessions.homes.by_home.values() {
+        let Some(primary) = state.row.as_ref().and_then(|row| row.holder()) else { continue };
+        if !primaries.insert(primary) {
+            found.push(Violation(format!("{primary:?} stands for two sessions")));
+        }
+    }
+    for (key, _) in core.sessions.settling() {
+        if core.table.get(key).is_none_or(|entry| entry.member.is_some()) {
+            found.push(Violation(format!("{key:?} settles, but is gone or a candidate")));
+        }
     }
 }
 

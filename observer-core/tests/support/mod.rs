@@ -93,6 +93,7 @@ fn name(session: &Session) -> String {
         Some(EndReason::Died) => text += " died",
         Some(EndReason::ExecedAway) => text += " execed-away",
         Some(EndReason::Replaced) => text += " replaced",
+        Some(EndReason::Moved) => text += " moved",
         None => {}
     }
     text

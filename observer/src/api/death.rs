@@ -108,6 +108,7 @@ impl DeathJson<'_> {
             (Some(death), _) => death.words(),
             (None, Some("execed_away")) => "became another program".into(),
             (None, Some("replaced")) => "its home was replaced".into(),
+            (None, Some("moved")) => "it moved to another home".into(),
             (None, Some("not_admitted")) => "no rule admits it any more".into(),
             _ => String::new(),
         }

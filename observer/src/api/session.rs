@@ -34,7 +34,7 @@ pub struct SessionJson<'a> {
     pub moved_to: Option<Text<'a>>,
     /// The home itself was deleted.
     pub home_deleted: bool,
-    /// `died`, `execed_away`, `replaced` or `not_admitted`.
+    /// `died`, `execed_away`, `replaced`, `moved` or `not_admitted`.
     pub end_reason: Option<Cow<'a, str>>,
     /// Starts in this home, oldest first, at most 64.
     pub starts: Vec<String>,
@@ -94,5 +94,6 @@ fn end_reason(reason: EndReason) -> &'static str {
         EndReason::Died => "died",
         EndReason::ExecedAway => "execed_away",
         EndReason::Replaced => "replaced",
+        EndReason::Moved => "moved",
     }
 }

@@ -1,5 +1,6 @@
 //! `observer watch`
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -46,14 +47,18 @@ impl Watch {
         client.wait_for_ever()?;
         let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
         let mut json_out = io::BufWriter::new(io::stdout());
+        let mut unnumbered = Unnumbered::default();
         loop {
             let line = client.read_line()?;
             told(&line)?;
             if self.json {
                 json_out.write_all(&line)?;
                 json_out.write_all(b"\n")?;
-            } else if let Some(shown) = decode::<Frame<'_>>(&line)?.shown(self.all) {
-                writeln!(out, "{shown}")?;
+            } else {
+                let frame = decode::<Frame<'_>>(&line)?;
+                if let Some(shown) = frame.shown(self.all).filter(|_| !unnumbered.repeats(&frame)) {
+                    writeln!(out, "{shown}")?;
+                }
             }
             if client.is_drained() {
                 json_out.flush()?;
@@ -88,6 +93,28 @@ pub fn shown(frame: &Map<String, Value>) -> Option<String> {
         let strange = Map::from_iter(of.into_iter().chain([("kind".to_owned(), "strange".into())]));
         shown(&serde_json::to_string(&strange).ok()?).flatten()
     })
+}
+
+/// Changes of sessions that were shown before the journal took them: the entry that follows shows nothing new.
+#[derive(Default)]
+struct Unnumbered {
+    /// What was shown last, by home.
+    shown: HashMap<Vec<u8>, String>,
+}
+
+impl Unnumbered {
+    /// Whether the frame shows what the last one of its home showed, which had no number.
+    fn repeats(&mut self, frame: &Frame<'_>) -> bool {
+        let Some(home) = frame.home.as_ref().filter(|_| frame.kind.starts_with("session_")) else {
+            return false;
+        };
+        if frame.kind == "session_changed" && frame.event_seq.is_none() {
+            self.shown.insert(home.as_bytes().to_vec(), frame.session());
+            return false;
+        }
+        let before = self.shown.remove(home.as_bytes());
+        frame.kind == "session_changed" && before.is_some_and(|before| before == frame.session())
+    }
 }
 
 /// What a person is shown of a frame.
@@ -182,6 +209,31 @@ mod tests {
     fn plain(json: &str, all: bool) -> Option<String> {
         let frame: Frame<'_> = serde_json::from_str(json).unwrap();
         frame.shown(all).map(|line| anstream::adapter::strip_str(&line).to_string())
+    }
+
+    #[test]
+    fn a_change_that_was_shown_without_a_number_is_not_shown_again_with_it() {
+        let frame = |kind: &str, seq: &str, tty: &str| -> Frame<'static> {
+            let json = format!(
+                r#"{{"kind":"{kind}",{seq}"name":"a","home":"/a","pid":7,"tty":"{tty}","state":"live"}}"#
+            );
+            serde_json::from_str::<Frame<'_>>(Box::leak(json.into_boxed_str())).unwrap()
+        };
+        let mut unnumbered = Unnumbered::default();
+        let numbered = r#""event_seq":3,"#;
+        for (kind, seq, tty, repeats) in [
+            ("session_started", numbered, "pts/1", false),
+            ("session_changed", numbered, "pts/1", false),
+            ("session_changed", "", "pts/2", false),
+            ("session_changed", numbered, "pts/2", true),
+            ("session_changed", numbered, "pts/2", false),
+            ("session_changed", "", "pts/3", false),
+            ("session_changed", numbered, "pts/4", false),
+            ("session_changed", "", "pts/4", false),
+            ("session_ended", numbered, "pts/4", false),
+        ] {
+            assert_eq!(unnumbered.repeats(&frame(kind, seq, tty)), repeats, "{kind} {seq} {tty}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 
+use super::pace::Pace;
 use super::resume::Memory;
 use crate::api::Context;
 use crate::api::change::{change_body, journaled, kind};
@@ -57,6 +58,8 @@ pub struct Edge {
     pub telling: bool,
     /// What the daemon before this one knew.
     pub memory_of_before: Memory,
+    /// How often changes of sessions are written.
+    pace: Pace,
     gap_logged_at: Option<BootTime>,
 }
 
@@ -78,6 +81,7 @@ impl Edge {
             last_death: None,
             telling: false,
             memory_of_before: Memory::default(),
+            pace: Pace::default(),
             gap_logged_at: None,
         }
     }
@@ -122,6 +126,58 @@ impl Edge {
             }
             _ => None,
         }
+    }
+
+    /// Whether a change gets an entry of its own in the journal, and at once.
+    fn is_written(&mut self, at: BootTime, change: &Change<'_>) -> bool {
+        match *change {
+            Change::SessionStarted(session, primary) => {
+                self.pace.started(at, session);
+                self.tells(session, primary)
+            }
+            Change::SessionChanged(session, primary) => {
+                self.tells(session, primary) && self.pace.changed(at, session)
+            }
+            Change::SessionEnded(session, primary) => {
+                self.pace.ended(&session.home);
+                self.tells(session, primary)
+            }
+            _ => true,
+        }
+    }
+
+    /// Gives the journal an entry with this detail; returns its number, if the journal has room for it.
+    fn write(&self, at: BootTime, body: &[u8], entry: Entry) -> Option<u64> {
+        self.journal.as_ref()?.push(Entry {
+            at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
+            boottime_ns: at.0,
+            boot_id: self.boot_id.clone(),
+            // JSON is UTF-8.
+            detail: String::from_utf8_lossy(body).into_owned(),
+            ..entry
+        })
+    }
+
+    /// When the next change of a session that waits for the journal may be written.
+    pub fn next_due(&self) -> Option<BootTime> {
+        self.pace.next_due()
+    }
+
+    /// The homes of the sessions whose changes may be written by `due`.
+    pub fn take_due(&mut self, due: BootTime) -> Vec<Arc<Home>> {
+        self.pace.take_due(due)
+    }
+
+    /// Writes a change that waited, as the session is now. Who watches has seen its values already, without a number.
+    pub fn write_waiting(&mut self, at: BootTime, session: &Session, primary: &Process) {
+        self.pace.written(at, session);
+        let change = Change::SessionChanged(session, primary);
+        let Some(entry) = entry(&change) else { return };
+        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let body = change_body(at, &change, self.wall_offset_ns, context);
+        let event_seq = self.write(at, &body, entry);
+        let scope = Scope::Session { name: &session.name, home: &session.home.path };
+        self.hub.publish(scope, || journaled(&body, event_seq));
     }
 
     fn process_scope<'a>(&self, process: &'a Process) -> Scope<'a> {
@@ -186,23 +242,12 @@ impl Sink for Edge {
         }
         // Numbered here, so that journal and watchers speak of the same change; on the disk a moment later.
         let body = change_body(at, &change, wall, context);
-        let tells = match change {
-            Change::SessionStarted(session, primary)
-            | Change::SessionChanged(session, primary)
-            | Change::SessionEnded(session, primary) => self.tells(session, primary),
-            _ => true,
-        };
-        let event_seq = self.journal.as_ref().filter(|_| tells).and_then(|journal| {
-            journal.push(Entry {
-                at_unix_ns: at.0.cast_signed().saturating_add(wall),
-                boottime_ns: at.0,
-                boot_id: self.boot_id.clone(),
-                // JSON is UTF-8.
-                detail: String::from_utf8_lossy(&body).into_owned(),
-                ..entry
-            })
-        });
-        self.hub.publish(scope, || journaled(&body, event_seq));
+        if self.is_written(at, &change) {
+            let event_seq = self.write(at, &body, entry);
+            self.hub.publish(scope, || journaled(&body, event_seq));
+        } else {
+            self.hub.publish(scope, || body);
+        }
     }
 
     fn request(&mut self, request: Request<'_>) {

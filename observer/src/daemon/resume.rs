@@ -217,7 +217,12 @@ impl Daemon {
         }
         let death = self.edge.memory_of_before.deaths.get(&before.primary).copied().flatten();
         if death.is_none() && self.core.process_by_key(before.primary).is_some() {
-            return teller.not_admitted(before);
+            let elsewhere = |(session, _): &(&Session, &Process)| {
+                session.primary == before.primary && session.state != State::Ended
+            };
+            let moved_to =
+                self.core.sessions().find(elsewhere).map(|(session, _)| session.home.path.to_vec());
+            return teller.lives_on(before, moved_to);
         }
         teller.died(before, death)
     }
@@ -311,8 +316,11 @@ impl Teller<'_> {
         self.end(before, at, "died", Some(death))
     }
 
-    fn not_admitted(&self, before: Believed<'_>) -> Entry {
-        self.end(before, self.now, "not_admitted", None)
+    /// The process stands for a session of another home, or for none: no rule admits it any more.
+    fn lives_on(&self, mut before: Believed<'_>, moved_to: Option<Vec<u8>>) -> Entry {
+        let Some(moved_to) = moved_to else { return self.end(before, self.now, "not_admitted", None) };
+        before.json.moved_to = Some(Text::from(moved_to));
+        self.end(before, self.now, "moved", None)
     }
 
     fn end(

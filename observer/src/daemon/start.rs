@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use observer_core::Core;
 use observer_core::Settings;
 use observer_core::session::State;
+use observer_core::{BootTime, Core};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
@@ -151,6 +151,7 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
         counters_due: None,
         passes: Default::default(),
         pass_ok: true,
+        rested_at: BootTime(0),
         clients: Arc::clone(&clients),
         ready_at: clock::boottime(),
         mirror: Link::Off(None),

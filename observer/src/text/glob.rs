@@ -9,7 +9,17 @@ use observer_core::session::Pattern;
 
 /// A glob over the bytes of a path (`*` and `?` do not cross `/`) or of a plain name.
 #[derive(Debug)]
-pub struct Glob(GlobMatcher);
+pub struct Glob(Matcher);
+
+#[derive(Debug)]
+enum Matcher {
+    /// A glob without wildcards: comparing bytes costs a hundredth of running a matcher.
+    Literal(Box<[u8]>),
+    Wild(GlobMatcher),
+}
+
+/// What makes a glob more than the bytes it stands for.
+const WILD: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
 impl Glob {
     /// A glob over paths: `*` stays within a component, `**` crosses.
@@ -27,14 +37,24 @@ impl Glob {
             .literal_separator(is_path)
             .backslash_escape(true)
             .build()
-            .map(|glob| Self(glob.compile_matcher()))
+            .map(|compiled| {
+                let literal = !glob.contains(WILD);
+                Self(if literal {
+                    Matcher::Literal(glob.as_bytes().into())
+                } else {
+                    Matcher::Wild(compiled.compile_matcher())
+                })
+            })
             .map_err(|error| format!("{glob:?} is not a glob: {}: correct it", error.kind()))
     }
 }
 
 impl Pattern for Glob {
     fn is_match(&self, bytes: &[u8]) -> bool {
-        self.0.is_match(Path::new(OsStr::from_bytes(bytes)))
+        match &self.0 {
+            Matcher::Literal(literal) => **literal == *bytes,
+            Matcher::Wild(matcher) => matcher.is_match(Path::new(OsStr::from_bytes(bytes))),
+        }
     }
 }
 
@@ -62,6 +82,18 @@ mod tests {
         assert!(Glob::path("/srv/**").unwrap().is_match(b"/srv/a/b"));
         assert!(Glob::name("tmux*").unwrap().is_match(b"tmux: server"));
         assert!(Glob::path("/srv/[").unwrap_err().contains("is not a glob"));
+    }
+
+    #[test]
+    fn a_glob_without_wildcards_matches_itself_alone() {
+        let vim = Glob::name("vim").unwrap();
+        assert!(vim.is_match(b"vim"));
+        assert!(
+            !vim.is_match(b"vimx") && !vim.is_match(b"vi") && !vim.is_match(b"VIM") && !vim.is_match(b"")
+        );
+        assert!(Glob::name("a\\*").unwrap().is_match(b"a*"));
+        assert!(Glob::path("/srv/a").unwrap().is_match(b"/srv/a"));
+        assert!(!Glob::path("/srv/a").unwrap().is_match(b"/srv/a/"));
     }
 
     #[test]

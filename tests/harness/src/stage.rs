@@ -105,6 +105,21 @@ impl Stage {
         assert!(done.is_ok_and(|status| status.success()), "install {}", path.display());
     }
 
+    /// Runs the smallest program as `agent` in `dir`, so many times, one after the other: each run that a rule admits is a
+    /// session that starts and ends.
+    #[track_caller]
+    pub fn short_lives(&self, dir: &Path, args: &[OsString], runs: usize) {
+        let program = self.mkdir("tiny").join("agent");
+        if !program.exists() {
+            self.install(&crate::tiny::image(), &program);
+        }
+        for _ in 0..runs {
+            let status = Command::new(&program).args(args).current_dir(dir).status();
+            let code = status.unwrap_or_else(|error| panic!("run {}: {error}", program.display())).code();
+            assert_eq!(code, Some(crate::tiny::CODE));
+        }
+    }
+
     /// A token that no puppet of this stage has yet.
     pub fn token(&self) -> String {
         format!("t{}", self.tokens.fetch_add(1, Ordering::Relaxed))

@@ -61,16 +61,13 @@ const LOG_DAMAGE: [(&str, Damage); 4] = [
 fn a_damaged_file_goes_aside_and_a_new_stream_tells_what_lives() {
     let mut scene = Scene::new();
     let home = scene.home("alive");
-    let mut agent = scene.agent(&home, None);
+    let agent = scene.agent(&home, None);
     scene.wait_live(&home, &agent);
+    let short = scene.home("short");
     let path = scene.daemon.state_dir().join("journal.sqlite");
     for (what, damage) in DAMAGE {
-        let below = scene.stage.mkdir("homes/alive/below");
-        for _ in 0..100 {
-            agent.chdir(&below);
-            agent.chdir(&home);
-        }
-        eventually("it is written", SOON, || match scene.told(&home).len() {
+        scene.stage.short_lives(&short, &[], 100);
+        eventually("it is written", SOON, || match scene.told(&short).len() {
             count if count > 150 => Ok(()),
             count => Err(format!("{count}")),
         });
@@ -122,10 +119,16 @@ fn a_damaged_log_costs_its_end_and_never_the_daemon() {
     let log = part(&scene.daemon.state_dir().join("journal.sqlite"), "-wal");
     for (what, damage) in LOG_DAMAGE {
         let below = scene.stage.mkdir("homes/alive/below");
-        for _ in 0..20 {
-            agent.chdir(&below);
-            agent.chdir(&home);
-        }
+        agent.chdir(&home);
+        scene.stage.short_lives(&scene.home("short"), &[], 20);
+        eventually(&format!("{what}: it is back"), SOON, || {
+            let told = scene.told(&home);
+            if told.last().is_some_and(|last| last["cwd"].as_str() == home.to_str()) {
+                Ok(())
+            } else {
+                Err(format!("{told:?}"))
+            }
+        });
         scene.wait_written();
         let journal = scene.journal();
         let (stream, committed) = (&journal["stream_id"], journal["last_seq"].as_u64().expect("a number"));

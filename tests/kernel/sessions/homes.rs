@@ -78,7 +78,7 @@ fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
 }
 
 #[test]
-fn a_renamed_home_is_left_and_the_new_one_is_live() {
+fn a_renamed_home_is_left_and_after_a_second_the_session_is_the_new_ones() {
     let scene = Scene::new("");
     let home = scene.home("before");
     let after = home.with_file_name("after");
@@ -89,8 +89,13 @@ fn a_renamed_home_is_left_and_the_new_one_is_live() {
     let row = scene.session(&home).expect("the old home keeps its row");
     assert_eq!(row.get("state").and_then(Value::as_str), Some("left"), "{row:#}");
     assert_eq!(row.get("moved_to").and_then(Value::as_str), after.to_str(), "{row:#}");
-    scene.assert_session(&after, &agent, "live");
+    assert!(scene.session(&after).is_none(), "one process is one session");
+    let ended = scene.wait_told("session_ended", &home);
+    assert_eq!(ended.field("end_reason"), Some(&"moved".into()), "{ended:?}");
+    assert_eq!(ended.field("moved_to").and_then(Value::as_str), after.to_str(), "{ended:?}");
     scene.wait_told("session_started", &after);
+    scene.assert_session(&after, &agent, "live");
+    scene.assert_none(&home);
 }
 
 #[test]

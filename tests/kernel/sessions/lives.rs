@@ -1,6 +1,7 @@
 //! What a session lives through: a young age, crashes, a lost terminal, moves and execs.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
@@ -100,15 +101,50 @@ fn a_session_that_moves_out_has_left_and_comes_back() {
 }
 
 #[test]
-fn a_session_that_goes_to_another_home_is_there() {
+fn a_session_that_goes_to_another_home_is_there_when_it_has_stayed_a_second() {
     let scene = Scene::new("");
     let (home, other) = (scene.home("here"), scene.home("there"));
     let pty = Pty::open();
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
     agent.chdir(&other);
+    let row = scene.assert_session(&home, &agent, "left");
+    assert_eq!(row.get("moved_to").and_then(Value::as_str), other.to_str(), "{row:#}");
+    scene.wait_told("session_started", &other);
     scene.assert_session(&other, &agent, "live");
-    scene.assert_session(&home, &agent, "left");
+    scene.assert_none(&home);
+}
+
+#[test]
+fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_costs_nobody_anything() {
+    let scene = Scene::new("");
+    let (home, pty, other_pty) = (scene.home("start"), Pty::open(), Pty::open());
+    let homes: Vec<PathBuf> = (0..2_000).map(|at| scene.home(&format!("h{at}"))).collect();
+    let mut walker = scene.agent(&home, &pty);
+    scene.assert_session(&home, &walker, "live");
+    let before = scene.daemon.status();
+    let journal = |status: &Value, field: &str| {
+        status.get("journal").and_then(|journal| text::u64_any(journal, field)).expect("a number")
+    };
+    let began = Instant::now();
+    for _ in 0..10 {
+        for home in &homes {
+            walker.chdir(home);
+        }
+        let asked = Instant::now();
+        assert_eq!(scene.daemon.list().len(), 1, "one process is one session");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    let other = scene.agent(&scene.home("other"), &other_pty);
+    scene.assert_session(&scene.home("other"), &other, "live");
+    let (after, took) = (scene.daemon.status(), began.elapsed());
+    let entries = journal(&after, "last_seq") - journal(&before, "last_seq");
+    assert!(entries <= 10 + 10 * took.as_secs(), "{entries} entries in {took:?}");
+    assert_eq!((scene.daemon.drops(), journal(&after, "dropped")), (0, 0));
+    let end = homes.last().expect("homes");
+    scene.wait_told("session_started", end);
+    scene.assert_session(end, &walker, "live");
+    scene.assert_none(&home);
 }
 
 #[test]
@@ -178,7 +214,9 @@ fn a_rule_for_no_terminal_admits_those_without_one() {
     let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
     puppet.does(Verb::Setsid, &[]);
     puppet.chdir(&home);
-    let list = daemon.list();
-    let pids: Vec<_> = list.iter().filter_map(|row| text::u64_any(row, "pid")).collect();
-    assert_eq!(pids, [u64::from(puppet.pid)], "{list:#?}");
+    eventually("it has settled in its home", watch::SOON, || {
+        let list = daemon.list();
+        let pids: Vec<_> = list.iter().filter_map(|row| text::u64_any(row, "pid")).collect();
+        if pids == [u64::from(puppet.pid)] { Ok(()) } else { Err(format!("{list:#?}")) }
+    });
 }

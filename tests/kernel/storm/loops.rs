@@ -1,12 +1,12 @@
 //! Users who try to drown the daemon without a single birth.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
 use observer_harness::observe::total;
 use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Options, Pty, Stage, Watch, text};
+use observer_harness::{Daemon, Options, Pty, Stage, Watch, eventually, text};
 
 /// A change may take longer to be told while three processes never rest on two cores.
 const BUSY: Duration = Duration::from_secs(20);
@@ -47,4 +47,27 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
     drop(loopers);
     crate::assert_right_now(&daemon);
     daemon.assert_no_drift();
+}
+
+#[test]
+fn a_daemon_that_programs_keep_busy_ends_within_two_seconds() {
+    let _alone = crate::alone();
+    let stage = Stage::new();
+    let homes = stage.mkdir("homes");
+    let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
+    let mut daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
+    let dirs = [stage.mkdir("homes/one"), stage.mkdir("homes/two")];
+    let mut loopers: Vec<_> = (0..2).map(|_| stage.puppet()).collect();
+    for looper in &mut loopers {
+        looper.does(Verb::LoopForever, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
+    }
+    eventually("they loop", BUSY, || {
+        let status = daemon.status();
+        let records = total(&status, "events_by_kind") + total(&status, "throttled_by_kind");
+        if records > 100_000 { Ok(()) } else { Err(format!("{records} records")) }
+    });
+    let asked = Instant::now();
+    assert_eq!(daemon.stop(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    drop(loopers);
 }

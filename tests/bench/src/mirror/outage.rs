@@ -22,23 +22,18 @@ const MEBIBYTE: f64 = 1048576.0;
 pub(crate) fn measure(bench: &Bench) -> Vec<Figure> {
     let lasts = Duration::from_secs(bench.scaled(600, 20));
     let mut scene = Scene::new(&DURABLE);
-    let places = (0..SESSIONS).map(|n| {
-        let home = scene.home(&format!("session-{n}"));
-        let below = scene.home(&format!("session-{n}/below"));
-        [home, below]
-    });
-    let places: Vec<_> = places.collect();
-    let mut agents: Vec<Puppet> = places.iter().map(|[home, _]| scene.agent(home, None)).collect();
+    let homes: Vec<_> = (0..SESSIONS).map(|n| scene.home(&format!("session-{n}"))).collect();
+    let agents: Vec<Puppet> = homes.iter().map(|home| scene.agent(home, None)).collect();
+    let short: Vec<_> = (0..SESSIONS).map(|n| scene.home(&format!("short-{n}"))).collect();
     scene.delivered();
     let before = resident(&scene);
     scene.server.stop();
     let began = Instant::now();
     let (mut n, mut most) = (0_u32, 0.0_f64);
     while began.elapsed() < lasts {
-        let at = n as usize;
-        let to = &places[at % SESSIONS][(at / SESSIONS + 1) % 2];
-        agents[at % SESSIONS].chdir(to);
-        n += 1;
+        // A start and an end.
+        scene.stage.short_lives(&short[n as usize / 2 % SESSIONS], &[], 1);
+        n += 2;
         if n.is_multiple_of(RATE) {
             most = most.max(resident(&scene));
         }
@@ -52,8 +47,8 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Figure> {
     most = most.max(resident(&scene));
     std::thread::sleep(CALM);
     let after = resident(&scene);
-    let moves = "SELECT count(*) FROM observer.events WHERE kind = 'session_changed'";
-    let arrived = server::number(&scene.server, moves);
+    let changes = "SELECT count(*) FROM observer.events WHERE home LIKE '%/short-%'";
+    let arrived = server::number(&scene.server, changes);
     assert_eq!(arrived, f64::from(n), "each change is one row");
     for agent in agents {
         agent.killed(libc::SIGKILL);
