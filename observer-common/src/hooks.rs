@@ -1,21 +1,82 @@
-//! The hooks in use, and what each must look like in the running kernel's BTF: what is not as written here is not
-//! attached. docs/kernels.md is made from this list, the daemon holds it against the kernel at start, and so do the
-//! tests on every kernel, with a reader of their own.
+//! The hooks in use, and what each must look like in the running kernel's BTF: what differs is not attached. The daemon
+//! attaches from this list and compares it with the kernel at start, docs/kernels.md is generated from it, and the tests
+//! compare it with every kernel that is tested, with a BTF reader of their own.
 
-use crate::control::FIRED;
 use crate::offsets::Shape::{self, Int, Ptr};
+use crate::record::{
+    KIND_CGROUP, KIND_COMM, KIND_CREDS, KIND_CWD, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_HINT, KIND_IDS,
+    KIND_ROW,
+};
 
-/// One hook.
-#[derive(Clone, Copy, Debug)]
+/// Something that observer learns from the kernel, each by hooks of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A new process.
+    Birth,
+    /// A process runs a new program.
+    Exec,
+    /// A process ended.
+    Death,
+    /// Every field of every process, at one time.
+    Snapshot,
+    /// The leader's comm.
+    Comm,
+    /// The cgroup in the v2 hierarchy.
+    Cgroup,
+    /// A terminal hung up.
+    HangUp,
+    /// The working directory.
+    Cwd,
+    /// Names of directories and mounts, which are part of paths.
+    Paths,
+    /// User ids.
+    Uids,
+    /// The POSIX session.
+    Sid,
+    /// The process group.
+    Pgid,
+    /// The controlling terminal.
+    Terminal,
+}
+
+impl Fact {
+    /// The name of the fact in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Birth => "birth",
+            Self::Exec => "exec",
+            Self::Death => "death",
+            Self::Snapshot => "snapshot",
+            Self::Comm => "comm",
+            Self::Cgroup => "cgroup",
+            Self::HangUp => "hang-up",
+            Self::Cwd => "cwd",
+            Self::Paths => "paths",
+            Self::Uids => "uids",
+            Self::Sid => "sid",
+            Self::Pgid => "pgid",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
+/// One hook. Its program has the name of its point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// The fact that it tells.
-    pub fact: &'static str,
-    /// What the kernel calls it.
+    /// The fact that it reports.
+    pub fact: Fact,
+    /// Where its program is attached.
     pub point: Point,
-    /// The arguments that programs take; others may be there, and differ between kernels.
-    pub takes: &'static [Take],
-    /// What becomes of the fact without it.
+    /// Kind of the records that its program sends.
+    pub kind: u32,
+    /// What becomes of the fact without the hook.
     pub without: Without,
+    /// The arguments that the program reads; the point may have others, which differ between kernels.
+    pub takes: &'static [Take],
+    /// A second program at the same point, for kernels on which the first can be preempted and then skipped.
+    pub second: Option<&'static str>,
+    /// The call with which the daemon checks, after attaching, that the program runs.
+    pub trial: Option<Trial>,
 }
 
 /// A place in the kernel that programs attach to.
@@ -27,7 +88,7 @@ pub enum Point {
     Function(&'static str),
     /// Entry of a system call, for fexit: `__x64_sys_NAME`, `__arm64_sys_NAME`.
     Syscall(&'static str),
-    /// Entry of a system call for 32-bit callers, for fexit. A kernel that does not have it has no such callers.
+    /// Entry of a system call for 32-bit callers, for fexit. A kernel without this function has no such callers.
     Compat(&'static str),
     /// Iterator: `bpf_iter_NAME` in BTF.
     Iterator(&'static str),
@@ -36,99 +97,259 @@ pub enum Point {
 /// One argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// At this index.
+    /// The argument at this index.
     At(u8, Shape),
-    /// At this index, where the kernel hands it out.
+    /// The argument at this index, on kernels that have it.
     MayBeAt(u8, Shape),
-    /// At an index that is looked up: the first of this shape.
+    /// The first argument of this shape.
     Found(Shape),
-    /// What the function returned, which stands after as many arguments as this.
+    /// What the function returns, which follows this many arguments.
     ReturnedAfter(u8),
 }
 
-/// What becomes of a fact whose hook is not there.
+/// What becomes of a fact whose hook cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
-    /// There is no map without it.
+    /// observer does not start.
     Refused,
-    /// It is told by an exit of a system call instead.
+    /// Exits of system calls report it instead ([`FALLBACKS`]).
     Fallback,
-    /// Nothing tells it: it is read again when asked, with `as_of`, and listed as a blind spot.
+    /// Nothing reports it: it is read again when asked, carries `as_of`, and is listed as a blind spot.
     Blind,
+}
+
+/// A harmless system call that a child of the daemon makes at start, to check that the programs of a function run. In the
+/// order in which they are made: those that a sandbox may forbid by killing the caller are last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Changes to the directory that it is in.
+    ChangeDirectory,
+    /// Sets credentials to what they are.
+    CommitCredentials,
+    /// Renames a directory made for this.
+    Rename,
+    /// Exchanges two directories made for this.
+    Exchange,
+    /// Removes a directory made for this.
+    RemoveDirectory,
+    /// Begins a POSIX session.
+    BeginSession,
+    /// Opens a terminal, which becomes the controlling one.
+    OpenTerminal,
+    /// Takes a terminal by ioctl.
+    TakeTerminal,
+    /// Unshares nothing.
+    Unshare,
+    /// Mounts with a flag that is refused.
+    Mount,
+    /// Unmounts a directory that is no mount point.
+    Unmount,
+}
+
+impl Trial {
+    /// Every trial, in the order in which they are made.
+    pub const ALL: [Self; 11] = [
+        Self::ChangeDirectory,
+        Self::CommitCredentials,
+        Self::Rename,
+        Self::Exchange,
+        Self::RemoveDirectory,
+        Self::BeginSession,
+        Self::OpenTerminal,
+        Self::TakeTerminal,
+        Self::Unshare,
+        Self::Mount,
+        Self::Unmount,
+    ];
 }
 
 use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
 use Take::{At, Found, MayBeAt, ReturnedAfter};
+use Without::{Blind, Refused};
 
-/// Index of the argument of `sched_process_exit` that tells whether the whole group is dead.
+/// Index of the argument `group_dead` of `sched_process_exit`, on kernels that have it.
 pub const GROUP_DEAD: u8 = 1;
 
 const TASK: Shape = Ptr("task_struct");
 const DENTRY: Shape = Ptr("dentry");
 
-/// Every hook that a program is attached to by its type in BTF. Exits of system calls (`SYSCALL_EXITS`) have none.
+/// Every hook that a program is attached to by its type in BTF. Exits of system calls have no such type; they are in
+/// [`FALLBACKS`].
 pub const HOOKS: &[Hook] = &[
-    hook("birth", Tracepoint("sched_process_fork"), &[At(0, TASK), At(1, TASK)], Without::Refused),
-    hook(
-        "exec",
-        Tracepoint("sched_process_exec"),
-        &[At(0, TASK), At(2, Ptr("linux_binprm"))],
-        Without::Refused,
-    ),
-    hook(
-        "death",
-        Tracepoint("sched_process_exit"),
-        &[At(0, TASK), MayBeAt(GROUP_DEAD, Int(1))],
-        Without::Refused,
-    ),
-    hook("snapshot", Iterator("task"), &[At(0, Ptr("bpf_iter_meta")), At(1, TASK)], Without::Refused),
-    hook("comm", Tracepoint("task_rename"), &[At(0, TASK), At(1, Ptr(""))], Without::Blind),
-    hook(
-        "cgroup",
-        Tracepoint("cgroup_attach_task"),
-        &[At(0, Ptr("cgroup")), At(1, Ptr("")), At(2, TASK)],
-        Without::Blind,
-    ),
-    hook(
-        "hang-up",
-        Tracepoint("signal_generate"),
-        &[At(0, Int(4)), At(1, Ptr("kernel_siginfo"))],
-        Without::Blind,
-    ),
-    hook("cwd", Function("set_fs_pwd"), &[], Without::Fallback),
-    hook("paths", Function("d_move"), &[At(0, DENTRY)], Without::Fallback),
-    hook("paths", Function("d_exchange"), &[At(0, DENTRY), At(1, DENTRY)], Without::Fallback),
-    hook("paths", Function("d_delete"), &[At(0, DENTRY)], Without::Fallback),
-    hook("paths", Function("__detach_mounts"), &[], Without::Fallback),
-    hook("paths", Function("path_mount"), &[ReturnedAfter(5)], Without::Fallback),
-    hook("paths", Function("path_umount"), &[ReturnedAfter(2)], Without::Fallback),
-    hook("paths", Function("ksys_unshare"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Syscall("move_mount"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Compat("__ia32_sys_move_mount"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Function("chroot_fs_refs"), &[], Without::Fallback),
-    hook("paths", Syscall("setns"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("paths", Compat("__ia32_sys_setns"), &[ReturnedAfter(1)], Without::Fallback),
-    hook("uids", Function("commit_creds"), &[], Without::Fallback),
-    hook("sid", Function("ksys_setsid"), &[ReturnedAfter(0)], Without::Fallback),
-    hook("pgid", Function("change_pid"), &[Found(TASK)], Without::Fallback),
-    hook("terminal", Function("tty_jobctrl_ioctl"), &[At(3, Int(4)), ReturnedAfter(5)], Without::Blind),
-    hook("terminal", Function("tty_open_proc_set_tty"), &[At(1, Ptr("tty_struct"))], Without::Blind),
+    hook(Fact::Birth, Tracepoint("sched_process_fork"), KIND_FORK, Refused)
+        .takes(&[At(0, TASK), At(1, TASK)])
+        .second("fork_second"),
+    hook(Fact::Exec, Tracepoint("sched_process_exec"), KIND_EXEC, Refused)
+        .takes(&[At(0, TASK), At(2, Ptr("linux_binprm"))])
+        .second("exec_second"),
+    hook(Fact::Death, Tracepoint("sched_process_exit"), KIND_EXIT, Refused)
+        .takes(&[At(0, TASK), MayBeAt(GROUP_DEAD, Int(1))])
+        .second("exit_second"),
+    hook(Fact::Snapshot, Iterator("task"), KIND_ROW, Refused)
+        .takes(&[At(0, Ptr("bpf_iter_meta")), At(1, TASK)]),
+    hook(Fact::Comm, Tracepoint("task_rename"), KIND_COMM, Blind).takes(&[At(0, TASK), At(1, Ptr(""))]),
+    hook(Fact::Cgroup, Tracepoint("cgroup_attach_task"), KIND_CGROUP, Blind).takes(&[
+        At(0, Ptr("cgroup")),
+        At(1, Ptr("")),
+        At(2, TASK),
+    ]),
+    hook(Fact::HangUp, Tracepoint("signal_generate"), KIND_HINT, Blind)
+        .takes(&[At(0, Int(4)), At(1, Ptr("kernel_siginfo"))]),
+    function(Fact::Cwd, Function("set_fs_pwd"), KIND_CWD).tried_by(Trial::ChangeDirectory),
+    function(Fact::Paths, Function("d_move"), KIND_HINT).takes(&[At(0, DENTRY)]).tried_by(Trial::Rename),
+    function(Fact::Paths, Function("d_exchange"), KIND_HINT)
+        .takes(&[At(0, DENTRY), At(1, DENTRY)])
+        .tried_by(Trial::Exchange),
+    function(Fact::Paths, Function("d_delete"), KIND_HINT)
+        .takes(&[At(0, DENTRY)])
+        .tried_by(Trial::RemoveDirectory),
+    function(Fact::Paths, Function("__detach_mounts"), KIND_HINT),
+    function(Fact::Paths, Function("path_mount"), KIND_HINT)
+        .takes(&[ReturnedAfter(5)])
+        .tried_by(Trial::Mount),
+    function(Fact::Paths, Function("path_umount"), KIND_HINT)
+        .takes(&[ReturnedAfter(2)])
+        .tried_by(Trial::Unmount),
+    function(Fact::Paths, Function("ksys_unshare"), KIND_HINT)
+        .takes(&[ReturnedAfter(1)])
+        .tried_by(Trial::Unshare),
+    function(Fact::Paths, Syscall("move_mount"), KIND_HINT).takes(&[ReturnedAfter(1)]),
+    function(Fact::Paths, Compat("__ia32_sys_move_mount"), KIND_HINT).takes(&[ReturnedAfter(1)]),
+    function(Fact::Paths, Function("chroot_fs_refs"), KIND_HINT),
+    function(Fact::Paths, Syscall("setns"), KIND_HINT).takes(&[ReturnedAfter(1)]),
+    function(Fact::Paths, Compat("__ia32_sys_setns"), KIND_HINT).takes(&[ReturnedAfter(1)]),
+    function(Fact::Uids, Function("commit_creds"), KIND_CREDS).tried_by(Trial::CommitCredentials),
+    function(Fact::Sid, Function("ksys_setsid"), KIND_IDS)
+        .takes(&[ReturnedAfter(0)])
+        .tried_by(Trial::BeginSession),
+    function(Fact::Pgid, Function("change_pid"), KIND_IDS)
+        .takes(&[Found(TASK)])
+        .tried_by(Trial::BeginSession),
+    hook(Fact::Terminal, Function("tty_jobctrl_ioctl"), KIND_IDS, Blind)
+        .takes(&[At(3, Int(4)), ReturnedAfter(5)])
+        .tried_by(Trial::TakeTerminal),
+    hook(Fact::Terminal, Function("tty_open_proc_set_tty"), KIND_IDS, Blind)
+        .takes(&[At(1, Ptr("tty_struct"))])
+        .tried_by(Trial::OpenTerminal),
 ];
 
-const fn hook(fact: &'static str, point: Point, takes: &'static [Take], without: Without) -> Hook {
-    Hook { fact, point, takes, without }
+const fn hook(fact: Fact, point: Point, kind: u32, without: Without) -> Hook {
+    Hook { fact, point, kind, without, takes: &[], second: None, trial: None }
 }
 
-/// A member whose place is compiled into the programs: what BPF itself and the tracing events promise to keep.
+/// A hook at the end of a function, which exits of system calls can replace.
+const fn function(fact: Fact, point: Point, kind: u32) -> Hook {
+    hook(fact, point, kind, Without::Fallback)
+}
+
+impl Hook {
+    const fn takes(self, takes: &'static [Take]) -> Self {
+        Self { takes, ..self }
+    }
+
+    const fn second(self, program: &'static str) -> Self {
+        Self { second: Some(program), ..self }
+    }
+
+    const fn tried_by(self, trial: Trial) -> Self {
+        Self { trial: Some(trial), ..self }
+    }
+}
+
+/// What reports a fact if one of its functions cannot be attached to.
+#[derive(Clone, Copy, Debug)]
+pub struct Fallback {
+    /// The fact.
+    pub fact: Fact,
+    /// The exits of system calls that report it; `None` if nothing does.
+    pub exits: Option<SyscallExits>,
+    /// What stays unseen without the functions, for operators.
+    pub unseen: &'static str,
+}
+
+/// A program at the exits of system calls (`tracepoint/syscalls/sys_exit_CALL`).
+#[derive(Clone, Copy, Debug)]
+pub struct SyscallExits {
+    /// Name of the program.
+    pub program: &'static str,
+    /// The system calls.
+    pub calls: &'static [&'static str],
+    /// Kind of the records that the program sends.
+    pub kind: u32,
+}
+
+/// Every fact that the ends of kernel functions report, and what replaces them.
+pub const FALLBACKS: &[Fallback] = &[
+    Fallback {
+        fact: Fact::Cwd,
+        exits: exits("sys_exit_chdir", KIND_CWD, &["chdir", "fchdir"]),
+        unseen: "chdir and fchdir called by 32-bit code",
+    },
+    Fallback {
+        fact: Fact::Uids,
+        exits: exits("sys_exit_setuid", KIND_CREDS, &["setuid", "setreuid", "setresuid"]),
+        unseen: "setuid, setreuid and setresuid called by 32-bit code",
+    },
+    Fallback {
+        fact: Fact::Sid,
+        exits: exits("sys_exit_setsid", KIND_IDS, &["setsid"]),
+        unseen: "setsid called by 32-bit code",
+    },
+    Fallback {
+        fact: Fact::Pgid,
+        exits: exits("sys_exit_setpgid", KIND_HINT, &["setpgid"]),
+        unseen: "setpgid called by 32-bit code",
+    },
+    Fallback {
+        fact: Fact::Paths,
+        exits: exits(
+            "sys_exit_paths",
+            KIND_HINT,
+            &[
+                "rename",
+                "renameat",
+                "renameat2",
+                "rmdir",
+                "unlinkat",
+                "mount",
+                "umount",
+                "move_mount",
+                "pivot_root",
+                "setns",
+                "unshare",
+            ],
+        ),
+        unseen: "renames and removals made through io_uring; renames, removals and mount changes made by 32-bit code",
+    },
+    Fallback {
+        fact: Fact::Terminal,
+        exits: None,
+        unseen: "a terminal gained or given up by ioctl or by opening it",
+    },
+];
+
+const fn exits(program: &'static str, kind: u32, calls: &'static [&'static str]) -> Option<SyscallExits> {
+    Some(SyscallExits { program, calls, kind })
+}
+
+impl Fallback {
+    /// The hooks at the ends of functions that report the fact.
+    pub fn functions(&self) -> impl core::iter::Iterator<Item = &'static Hook> {
+        let fact = self.fact;
+        HOOKS.iter().filter(move |hook| hook.fact == fact)
+    }
+}
+
+/// A member whose place is compiled into the programs, because BPF or the tracing events guarantee it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
     /// Kernel struct.
     pub of: &'static str,
     /// Member.
     pub member: &'static str,
-    /// Where it must stand, bytes.
+    /// Its offset, bytes.
     pub offset: u32,
-    /// What it must be.
+    /// Its type.
     pub shape: Shape,
 }
 
@@ -140,12 +361,12 @@ pub const FIXED: &[Fixed] = &[
     Fixed { of: "trace_event_raw_sys_exit", member: "ret", offset: 16, shape: Int(8) },
 ];
 
-/// A number that is compiled into the programs: enum, constant, value.
+/// Numbers that are compiled into the programs: enum, constant, value.
 pub const CONSTANTS: &[(&str, &str, u32)] =
     &[("pid_type", "PIDTYPE_PGID", 2), ("pid_type", "PIDTYPE_SID", 3)];
 
 impl Point {
-    /// The name by which programs and people call it.
+    /// The name of the point, which is also the name of its program.
     pub const fn name(self) -> &'static str {
         match self {
             Tracepoint(name) | Function(name) | Syscall(name) | Compat(name) | Iterator(name) => name,
@@ -153,24 +374,30 @@ impl Point {
     }
 }
 
-/// Control word of the hook whose point has this name, if there is one.
-pub const fn fired(name: &str) -> Option<u32> {
-    let (mut hooks, mut word) = (HOOKS, FIRED);
-    while let Some((hook, others)) = hooks.split_first() {
-        if same(hook.point.name().as_bytes(), name.as_bytes()) {
-            return Some(word);
-        }
-        (hooks, word) = (others, word + 1);
-    }
-    None
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const fn same(mut one: &[u8], mut other: &[u8]) -> bool {
-    while let (Some((first, rest)), Some((second, others))) = (one.split_first(), other.split_first()) {
-        if *first != *second {
-            return false;
+    #[test]
+    fn every_hook_says_what_becomes_of_its_fact() {
+        for hook in HOOKS {
+            let fallback = FALLBACKS.iter().find(|fallback| fallback.fact == hook.fact);
+            let at_function = !matches!(hook.point, Tracepoint(_) | Iterator(_));
+            assert_eq!(fallback.is_some(), at_function, "{hook:?}");
+            let has_exits = fallback.is_some_and(|fallback| fallback.exits.is_some());
+            assert_eq!(has_exits, hook.without == Without::Fallback, "{hook:?}");
+            assert!(hook.second.is_none() || hook.without == Refused, "{hook:?}");
+            assert!(hook.trial.is_none() || at_function, "{hook:?}");
         }
-        (one, other) = (rest, others);
+        for fallback in FALLBACKS {
+            assert_ne!(fallback.functions().count(), 0, "{fallback:?}");
+        }
     }
-    one.is_empty() && other.is_empty()
+
+    #[test]
+    fn every_trial_checks_a_hook() {
+        for trial in Trial::ALL {
+            assert!(HOOKS.iter().any(|hook| hook.trial == Some(trial)), "{trial:?}");
+        }
+    }
 }

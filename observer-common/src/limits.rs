@@ -20,3 +20,9 @@ pub const RING_BYTES_DEFAULT: u32 = 8 << 20;
 pub const RING_BYTES_MIN: u32 = 64 << 10;
 /// The largest ring that the daemon accepts.
 pub const RING_BYTES_MAX: u32 = 512 << 20;
+
+/// Whether a ring may have this size: a power of two (the kernel's condition, `ringbuf_map_alloc` in
+/// kernel/bpf/ringbuf.c), from [`RING_BYTES_MIN`] to [`RING_BYTES_MAX`].
+pub const fn is_ring_size(bytes: u32) -> bool {
+    bytes.is_power_of_two() && RING_BYTES_MIN <= bytes && bytes <= RING_BYTES_MAX
+}

@@ -1,50 +1,50 @@
 //! Layout of every record: those of the ring, and the rows of the task iterator.
 //!
-//! A record is a [`Header`], a body that depends on `kind`, and for some kinds a tail of byte sections in the
-//! order of their lengths in the body. `len` counts all of it.
+//! A record is a [`RecordHeader`], a body that depends on `kind`, and for some kinds a tail of byte sections in the
+//! order of their lengths in the body. `len` counts header, body and tail.
 
 use core::mem::{offset_of, size_of};
 
 use crate::limits::{COMM_LEN, TTY_NAME_LEN};
 
-/// A new thread group: [`Fork`]. From `sched_process_fork`.
+/// A new thread group: [`ForkRecord`]. From `sched_process_fork`.
 pub const KIND_FORK: u32 = 1;
-/// A program image replaced: [`Exec`]. From `sched_process_exec`.
+/// A program image replaced: [`ExecRecord`]. From `sched_process_exec`.
 pub const KIND_EXEC: u32 = 2;
-/// The last thread of a group left: [`Exit`]. From `sched_process_exit`.
+/// The last thread of a group exited: [`ExitRecord`]. From `sched_process_exit`.
 pub const KIND_EXIT: u32 = 3;
-/// The leader's working directory was set: [`Cwd`].
+/// The leader's working directory was set: [`CwdRecord`].
 pub const KIND_CWD: u32 = 4;
-/// The leader's comm was set: [`Comm`].
+/// The leader's comm was set: [`CommRecord`].
 pub const KIND_COMM: u32 = 5;
-/// The leader's user ids were set: [`Creds`].
+/// The leader's user ids were set: [`CredsRecord`].
 pub const KIND_CREDS: u32 = 6;
-/// The process's sid, pgid or terminal was set: [`Ids`].
+/// The process's sid, pgid or terminal was set: [`IdsRecord`].
 pub const KIND_IDS: u32 = 7;
-/// The process was moved to another cgroup (v2 hierarchy): [`Cgroup`].
+/// The process was moved to another cgroup (v2 hierarchy): [`CgroupRecord`].
 pub const KIND_CGROUP: u32 = 8;
-/// Something changed fields of processes that did not call for it: [`Hint`].
+/// Fields of other processes than the caller may have changed: [`HintRecord`].
 pub const KIND_HINT: u32 = 9;
-/// A row of the task iterator: [`Row`]. Never in the ring.
+/// A row of the task iterator: [`RowRecord`]. Never in the ring.
 pub const KIND_ROW: u32 = 10;
-/// Kinds are below this number; 0 is none.
+/// Every kind is below this number; 0 is not a kind.
 pub const KIND_COUNT: usize = 11;
 
-/// First bytes of every record.
+/// The first bytes of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct RecordHeader {
     /// One of the `KIND_` constants.
     pub kind: u32,
     /// Bytes of the whole record, header and tail included.
     pub len: u32,
     /// Boot time, ns, taken before any field of the record was read.
     pub boottime_ns: u64,
-    /// `start_boottime` of the group's leader, ns. Zero in a [`Hint`].
+    /// `start_boottime` of the group's leader, ns. Zero in a [`HintRecord`].
     pub start_boottime_ns: u64,
     /// Thread group, in the initial pid namespace.
     pub tgid: u32,
-    /// The thread in whose context the record was made ([`Fork`]: the new leader).
+    /// The thread in whose context the record was made ([`ForkRecord`]: the new leader).
     pub tid: u32,
 }
 
@@ -60,10 +60,10 @@ pub struct DirId {
     pub mnt_id: u32,
 }
 
-/// Facts of a process common to [`Fork`], [`Exec`] and [`Row`].
+/// Facts of a process, as [`ForkRecord`], [`ExecRecord`] and [`RowRecord`] carry them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct RawFacts {
     /// `start_boottime` of the parent's leader (`real_parent->group_leader`), ns.
     pub parent_start_boottime_ns: u64,
     /// The leader's working directory.
@@ -96,42 +96,43 @@ pub struct Facts {
     pub comm: [u8; COMM_LEN],
 }
 
-/// [`Facts::flags`]: other thread groups share the leader's `fs_struct` (CLONE_FS).
+/// [`RawFacts::flags`]: other thread groups share the leader's `fs_struct` (CLONE_FS).
 pub const FACT_FS_SHARED: u32 = 1 << 0;
-/// [`Facts::flags`]: the leader has left its threads behind; fields that live in the leader (cwd, comm, uids)
-/// are absent or its last.
+/// [`RawFacts::flags`]: the leader has exited while other threads live. Fields that belong to the leader (cwd, comm, uids) are
+/// absent or have their last values.
 pub const FACT_LEADER_GONE: u32 = 1 << 1;
-/// [`Facts::flags`]: every thread has left, the group waits to be reaped; [`Row::exit_code`] is exact.
+/// [`RawFacts::flags`]: every thread has exited, and the group waits to be reaped; [`RowRecord::exit_code`] is final.
 pub const FACT_DEAD: u32 = 1 << 2;
-/// [`Facts::flags`]: the process has no memory map (a user-mode helper before its exec).
+/// [`RawFacts::flags`]: the process has no memory map (a user-mode helper before its exec).
 pub const FACT_NO_MM: u32 = 1 << 3;
-/// [`Facts::flags`]: the process has not exec'd since its birth. It comes from the word of `task_struct` that tells kernel
-/// threads from processes, and is known of any process: so a self-test can tell that this word is the right one.
+/// [`RawFacts::flags`]: the process has not called exec since its birth. The bit is in the same word of `task_struct`
+/// (`flags`) as the one that marks kernel threads. A process knows its own value, so the self-test can check that the
+/// programs read the right word.
 pub const FACT_FORKED: u32 = 1 << 4;
 
-/// How a path came out. Bits of the `*_flags` fields beside a path section.
+/// What is known of a path: bits of the `*_flags` field beside its section.
 pub mod path_flag {
     /// The directory was unlinked; the section does not contain the kernel's " (deleted)".
     pub const DELETED: u32 = 1 << 0;
-    /// Components nearest the root are missing: longer than the limits.
+    /// Components nearest the root are missing, because the path exceeds the limits.
     pub const TRUNCATED: u32 = 1 << 1;
-    /// The walk did not end at the root of the process's mount namespace (lazily unmounted).
+    /// The walk did not end at the root of the process's mount namespace (a lazy unmount, a memfd).
     pub const UNREACHABLE: u32 = 1 << 2;
-    /// A read failed, the section is incomplete.
+    /// A read failed, or a rename was in progress: the section is incomplete or may never have been a path.
     pub const FAULT: u32 = 1 << 3;
 }
 
 /// Body of [`KIND_FORK`]; no tail.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fork {
-    /// First bytes.
-    pub header: Header,
+pub struct ForkRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// The child's facts.
-    pub facts: Facts,
+    pub facts: RawFacts,
     /// `start_boottime` of the group that called fork, ns.
     pub creator_start_boottime_ns: u64,
-    /// tgid that called fork; differs from `facts.ppid` under CLONE_PARENT.
+    /// tgid of the group that called fork; differs from `facts.ppid` under CLONE_PARENT.
     pub creator_tgid: u32,
     /// Zero.
     pub reserved: u32,
@@ -140,11 +141,11 @@ pub struct Fork {
 /// Body of [`KIND_EXEC`]. Tail: exe path, filename, argv, environment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exec {
-    /// First bytes.
-    pub header: Header,
+pub struct ExecRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// Facts after the exec.
-    pub facts: Facts,
+    pub facts: RawFacts,
     /// Bytes of the path of `mm->exe_file`: components from the leaf up, each followed by a NUL.
     pub exe_len: u32,
     /// [`path_flag`] bits of the exe path.
@@ -166,32 +167,30 @@ pub struct Exec {
 /// Body of [`KIND_EXIT`]; no tail.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exit {
-    /// First bytes.
-    pub header: Header,
+pub struct ExitRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// Wait status as wait(2) would return it.
     pub exit_code: u32,
     /// `EXIT_` bits.
     pub flags: u32,
-    /// `FACT_`-free copy of the terminal's device number; 0: none.
+    /// Device number of the controlling terminal (major << 20 | minor); 0: none.
     pub tty_dev: u32,
     /// sid of the group.
     pub sid: u32,
 }
 
-/// [`Exit::flags`]: made in the leader's own context; wins over a duplicate from another thread.
+/// [`ExitRecord::flags`]: made in the leader's own context; wins over a duplicate from another thread.
 pub const EXIT_BY_LEADER: u32 = 1 << 0;
-/// [`Exit::flags`]: the status is the group's (SIGNAL_GROUP_EXIT), not the leader's own.
-pub const EXIT_GROUP: u32 = 1 << 1;
-/// [`Exit::flags`]: the group led a POSIX session, whose terminal goes with it.
+/// [`ExitRecord::flags`]: the group led a POSIX session, whose terminal goes with it.
 pub const EXIT_SESSION_LEADER: u32 = 1 << 2;
 
 /// Body of [`KIND_CWD`]. Tail: the path.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cwd {
-    /// First bytes.
-    pub header: Header,
+pub struct CwdRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// The directory.
     pub cwd: DirId,
     /// Inode number of the mount namespace.
@@ -207,9 +206,9 @@ pub struct Cwd {
 /// Body of [`KIND_COMM`]; no tail.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Comm {
-    /// First bytes.
-    pub header: Header,
+pub struct CommRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// The new comm, NUL-padded.
     pub comm: [u8; COMM_LEN],
 }
@@ -217,9 +216,9 @@ pub struct Comm {
 /// Body of [`KIND_CREDS`]; no tail.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Creds {
-    /// First bytes.
-    pub header: Header,
+pub struct CredsRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// Real user id.
     pub uid: u32,
     /// Effective user id.
@@ -233,9 +232,9 @@ pub struct Creds {
 /// Body of [`KIND_IDS`]; no tail.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ids {
-    /// First bytes.
-    pub header: Header,
+pub struct IdsRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// POSIX session.
     pub sid: u32,
     /// Process group.
@@ -251,9 +250,9 @@ pub struct Ids {
 /// Body of [`KIND_CGROUP`]. Tail: the path, root first, as kernfs gives it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cgroup {
-    /// First bytes.
-    pub header: Header,
+pub struct CgroupRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// kernfs id of the cgroup.
     pub cgroup_id: u64,
     /// Bytes of the path.
@@ -266,9 +265,9 @@ pub struct Cgroup {
 /// ([`HINTS`](crate::control::HINTS)).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hint {
-    /// First bytes; tgid is the caller's.
-    pub header: Header,
+pub struct HintRecord {
+    /// The record's header; its tgid is the caller's.
+    pub header: RecordHeader,
     /// One of [`hint`].
     pub hint: u64,
 }
@@ -284,13 +283,13 @@ pub const HINT_BIT_FS_SHARED: u32 = 3;
 /// Bits in [`hint`].
 pub const HINT_COUNT: usize = 4;
 
-/// What a [`Hint`] says may have changed. Bits.
+/// Bits of [`HintRecord::hint`]: which fields may have changed.
 pub mod hint {
     /// Paths: a rename, rmdir, unlinkat, mount change or setns succeeded.
     pub const PATHS: u64 = 1 << super::HINT_BIT_PATHS;
     /// sid or pgid of some process (setpgid), or terminals (a new POSIX session).
     pub const IDS: u64 = 1 << super::HINT_BIT_IDS;
-    /// A record that may be throttled was: every field is read again.
+    /// A record was replaced by this hint because the ring was more than half full: every field must be read again.
     pub const THROTTLED: u64 = 1 << super::HINT_BIT_THROTTLED;
     /// A directory was set in an `fs_struct` that other groups share.
     pub const FS_SHARED: u64 = 1 << super::HINT_BIT_FS_SHARED;
@@ -300,11 +299,11 @@ pub mod hint {
 /// a NUL).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    /// First bytes.
-    pub header: Header,
+pub struct RowRecord {
+    /// The record's header.
+    pub header: RecordHeader,
     /// The process's facts.
-    pub facts: Facts,
+    pub facts: RawFacts,
     /// `mm->arg_start`.
     pub arg_start: u64,
     /// `mm->arg_end`.
@@ -332,20 +331,24 @@ pub struct Row {
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<RecordHeader>() == 32);
     assert!(size_of::<DirId>() == 16);
-    assert!(size_of::<Facts>() == 104);
-    assert!(size_of::<Fork>() == 152);
-    assert!(size_of::<Exec>() == 168);
-    assert!(size_of::<Exit>() == 48);
-    assert!(size_of::<Cwd>() == 64);
-    assert!(size_of::<Comm>() == 48);
-    assert!(size_of::<Creds>() == 48);
-    assert!(size_of::<Ids>() == 64);
-    assert!(size_of::<Cgroup>() == 48);
-    assert!(size_of::<Hint>() == 40);
-    assert!(size_of::<Row>() == 200);
-    assert!(offset_of!(Header, tgid) == 24);
-    assert!(offset_of!(Exec, facts) == 32 && offset_of!(Row, facts) == 32 && offset_of!(Fork, facts) == 32);
-    assert!(offset_of!(Row, arg_start) == 136);
+    assert!(size_of::<RawFacts>() == 104);
+    assert!(size_of::<ForkRecord>() == 152);
+    assert!(size_of::<ExecRecord>() == 168);
+    assert!(size_of::<ExitRecord>() == 48);
+    assert!(size_of::<CwdRecord>() == 64);
+    assert!(size_of::<CommRecord>() == 48);
+    assert!(size_of::<CredsRecord>() == 48);
+    assert!(size_of::<IdsRecord>() == 64);
+    assert!(size_of::<CgroupRecord>() == 48);
+    assert!(size_of::<HintRecord>() == 40);
+    assert!(size_of::<RowRecord>() == 200);
+    assert!(offset_of!(RecordHeader, tgid) == 24);
+    assert!(
+        offset_of!(ExecRecord, facts) == 32
+            && offset_of!(RowRecord, facts) == 32
+            && offset_of!(ForkRecord, facts) == 32
+    );
+    assert!(offset_of!(RowRecord, arg_start) == 136);
 };

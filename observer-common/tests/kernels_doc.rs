@@ -1,4 +1,4 @@
-//! The part of docs/kernels.md that says what is expected of a kernel is the list itself, in words.
+//! The part of docs/kernels.md that lists what observer uses of a kernel is generated from the list itself.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,17 +36,17 @@ fn hook(hook: &Hook) -> String {
     let take = |take: &Take| match *take {
         Take::At(index, of) => format!("{index}: {}", shape(of)),
         Take::MayBeAt(index, of) => format!("{index}, where there is one: {}", shape(of)),
-        Take::Found(of) => format!("wherever it stands: {}", shape(of)),
+        Take::Found(of) => format!("at an index that is looked up: {}", shape(of)),
         Take::ReturnedAfter(count) => format!("what it returns, after {count}"),
     };
     let takes: Vec<_> = hook.takes.iter().map(take).collect();
     let without = match hook.without {
         Without::Refused => "observer does not start",
-        Without::Fallback => "exits of system calls tell it",
+        Without::Fallback => "exits of system calls report it",
         Without::Blind => "read again when asked: a blind spot",
     };
     let takes = if takes.is_empty() { "none".into() } else { takes.join("; ") };
-    format!("| {} | {point} | {takes} | {without} |\n", hook.fact)
+    format!("| {} | {point} | {takes} | {without} |\n", hook.fact.name())
 }
 
 fn members(of: &str) -> String {

@@ -68,16 +68,16 @@ fn records() -> Vec<Vec<u8>> {
 #[test]
 fn layouts_are_those_of_the_records() {
     let sizes = [
-        size_of::<record::Fork>(),
-        size_of::<record::Exec>() + 22,
-        size_of::<record::Exit>(),
-        size_of::<record::Cwd>() + 8,
-        size_of::<record::Comm>(),
-        size_of::<record::Creds>(),
-        size_of::<record::Ids>(),
-        size_of::<record::Cgroup>() + 2,
-        size_of::<record::Hint>(),
-        size_of::<record::Row>() + 10,
+        size_of::<record::ForkRecord>(),
+        size_of::<record::ExecRecord>() + 22,
+        size_of::<record::ExitRecord>(),
+        size_of::<record::CwdRecord>() + 8,
+        size_of::<record::CommRecord>(),
+        size_of::<record::CredsRecord>(),
+        size_of::<record::IdsRecord>(),
+        size_of::<record::CgroupRecord>() + 2,
+        size_of::<record::HintRecord>(),
+        size_of::<record::RowRecord>() + 10,
     ];
     assert_eq!(records().iter().map(Vec::len).collect::<Vec<_>>(), sizes);
 }

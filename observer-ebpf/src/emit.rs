@@ -1,36 +1,39 @@
-//! The only way to the ring: timestamp, reserve, submit, wake or not. Drops are counted here and nowhere else.
+//! The only writer of the ring: takes the timestamp, reserves, submits, and decides whether to wake the reader. Drops are
+//! counted here and nowhere else.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_query};
 use observer_common::control;
-use observer_common::record::{HINT_BIT_THROTTLED, Header};
+use observer_common::record::{HINT_BIT_THROTTLED, RecordHeader};
 
+use crate::access::{Access, offset};
 use crate::maps::{CONTROL, RING, WATCHED};
-use crate::task::{Access, Task, offset};
+use crate::task::Task;
 
+// Flags of the ring buffer's helpers, include/uapi/linux/bpf.h.
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
-/// How a record is treated when the ring fills up.
+/// How a record is treated while the ring fills up.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Births, execs, deaths: reserved as long as there is room.
+pub enum Priority {
+    /// Births, execs and deaths are reserved as long as there is room.
     Vital,
-    /// All else: above half full the field is marked for a re-read instead.
+    /// Other records are not sent while the ring is more than half full; the daemon reads their fields again instead.
     Throttled,
 }
 
-/// Boot time, ns: to be called before the fields of a record are read.
+/// Returns the boot time, ns. Must be called before the fields of a record are read.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// The header of a record of `leader`'s group.
+/// Returns the header of a record about `leader`'s group.
 #[inline(always)]
-pub fn header<A: Access>(kind: u32, boottime_ns: u64, leader: Task<A>, tid: u32, len: usize) -> Header {
-    Header {
+pub fn header<A: Access>(kind: u32, boottime_ns: u64, leader: Task<A>, tid: u32, len: usize) -> RecordHeader {
+    RecordHeader {
         kind,
         len: len as u32,
         boottime_ns,
@@ -40,10 +43,10 @@ pub fn header<A: Access>(kind: u32, boottime_ns: u64, leader: Task<A>, tid: u32,
     }
 }
 
-/// Sends a record of fixed size. `urgent`: it concerns a terminal.
+/// Sends a record of fixed size. `urgent` records concern a terminal.
 #[inline(always)]
-pub fn fixed<T: 'static>(kind: u32, class: Class, tgid: u32, urgent: bool, record: T) {
-    if class == Class::Throttled && throttle(kind) {
+pub fn fixed<T: 'static>(kind: u32, priority: Priority, tgid: u32, urgent: bool, record: T) {
+    if priority == Priority::Throttled && throttle(kind) {
         return;
     }
     match RING.reserve::<T>(0) {
@@ -56,12 +59,11 @@ pub fn fixed<T: 'static>(kind: u32, class: Class, tgid: u32, urgent: bool, recor
     }
 }
 
-/// Sends `len` bytes that begin at `record`: the body of a scratch and as much of its tail as is filled.
-///
-/// `len` must be bounded in a way that the verifier can see.
+/// Sends `len` bytes that begin at `record`: the body of a scratch and the filled part of its tail. `len` must be bounded in
+/// a way that the verifier can see.
 #[inline(always)]
-pub fn variable(kind: u32, class: Class, tgid: u32, urgent: bool, record: *const u8, len: u64) {
-    if class == Class::Throttled && throttle(kind) {
+pub fn variable(kind: u32, priority: Priority, tgid: u32, urgent: bool, record: *const u8, len: u64) {
+    if priority == Priority::Throttled && throttle(kind) {
         return;
     }
     // SAFETY: the verifier checks that `len` bytes from `record` lie within one map value.
@@ -80,7 +82,8 @@ pub fn variable(kind: u32, class: Class, tgid: u32, urgent: bool, record: *const
     }
 }
 
-/// Above half full: counts, marks for a re-read, and says that the record is not to be reserved.
+/// Returns whether a record of lower priority must not be sent, because the ring is more than half full. If so, counts it and
+/// asks the daemon to read the fields again.
 #[inline(always)]
 fn throttle(kind: u32) -> bool {
     // SAFETY: the ring is a ring buffer map.
@@ -93,11 +96,11 @@ fn throttle(kind: u32) -> bool {
     true
 }
 
-/// Wake-ups are what costs: one for the first record after idle and for what concerns a session or a terminal,
-/// none while the reader drains.
+/// Wakes the reader where its state asks for it: an idle reader for any record, a lingering reader for an urgent one, a polling
+/// reader never. A wake-up costs more than ten times what a record costs.
 ///
-/// Decided after the record is committed, which is a full barrier: a reader that announces its sleep and then finds
-/// the ring empty cannot miss it. The wake-up rides on a record that is discarded.
+/// Must be called after the record is committed, which is a full barrier: a reader that announces its sleep and then finds
+/// the ring empty cannot miss the record. The wake-up is carried by a record that is discarded.
 #[inline(always)]
 fn wake(tgid: u32, urgent: bool) {
     let urgent = urgent || watched(tgid);
@@ -106,7 +109,7 @@ fn wake(tgid: u32, urgent: bool) {
     }
     let state = word(control::READER_STATE);
     if state == control::READER_IDLE || (state == control::READER_LINGERING && urgent) {
-        // Two CPUs may both get here: one wake-up too many.
+        // If two CPUs get here at once, the reader is woken twice, which is harmless.
         set_word(control::READER_STATE, control::READER_POLLING);
         if let Some(entry) = RING.reserve::<u64>(0) {
             entry.discard(BPF_RB_FORCE_WAKEUP);
@@ -124,7 +127,7 @@ fn watched(tgid: u32) -> bool {
 #[inline(always)]
 pub fn word(index: u32) -> u64 {
     match CONTROL.get_ptr(index) {
-        // SAFETY: a pointer into a map value; the other side writes whole words.
+        // SAFETY: a pointer into a map value; the daemon writes whole words.
         Some(word) => unsafe { core::ptr::read_volatile(word) },
         None => 0,
     }

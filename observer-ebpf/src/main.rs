@@ -1,8 +1,8 @@
-//! The kernel programs: entry points only, one function per hook, named after the hook; those at the ends of kernel
+//! The kernel programs: entry points only, one function for each hook, named after the hook. Those at the ends of kernel
 //! functions are in `fexit`.
 //!
-//! What a hook does is in `hooks`, apart from what calls it, so that a tracepoint and an fexit program can share
-//! it. Nothing here returns an error to the kernel: what cannot be read is flagged, what cannot be sent is counted.
+//! What a hook does is in `hooks`, separate from the entry points, so that a tracepoint and an fexit program can share it.
+//! No program returns an error to the kernel: what cannot be read is flagged, what cannot be sent is counted.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -13,37 +13,41 @@ use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use aya_log_ebpf::debug;
 use observer_common::record::{KIND_EXEC, KIND_EXIT, KIND_FORK};
 
+mod access;
 mod emit;
 mod fexit;
 mod hooks;
 mod maps;
 mod path;
+mod preemption;
 mod task;
-mod turn;
 
+use access::{Typed, offset};
 use task::Task;
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
-    turn::first(|| turn::event(KIND_FORK, child, 0), || hooks::fork::born(parent, child));
+    preemption::first(|| preemption::event(KIND_FORK, child, 0), || hooks::fork::report(parent, child));
     0
 }
 
-/// See `turn`.
+/// See `preemption`.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn fork_second(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
-    turn::second(KIND_FORK, turn::event(KIND_FORK, child, 0), || hooks::fork::born(parent, child));
+    preemption::second(KIND_FORK, preemption::event(KIND_FORK, child, 0), || {
+        hooks::fork::report(parent, child)
+    });
     0
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(&ctx, 0);
-    let flags = turn::first(
-        || turn::event(KIND_EXEC, task, task.self_exec_id()),
-        || hooks::exec::execed(task, ctx.arg::<*const u8>(2)),
+    let flags = preemption::first(
+        || preemption::event(KIND_EXEC, task, task.self_exec_id()),
+        || hooks::exec::report(task, ctx.arg::<*const u8>(2)),
     );
     if flags != 0 {
         debug!(&ctx, "exec of {}: path flags {} of the executable", ctx.tgid(), flags);
@@ -51,12 +55,12 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// See `turn`.
+/// See `preemption`.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn exec_second(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(&ctx, 0);
-    turn::second(KIND_EXEC, turn::event(KIND_EXEC, task, task.self_exec_id()), || {
-        hooks::exec::execed_second(task, ctx.arg::<*const u8>(2))
+    preemption::second(KIND_EXEC, preemption::event(KIND_EXEC, task, task.self_exec_id()), || {
+        hooks::exec::report_second(task, ctx.arg::<*const u8>(2))
     });
     0
 }
@@ -64,46 +68,46 @@ fn exec_second(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(&ctx, 0);
-    turn::first(|| turn::event(KIND_EXIT, task, 0), || left(&ctx, task));
+    preemption::first(|| preemption::event(KIND_EXIT, task, 0), || thread_exited(&ctx, task));
     0
 }
 
-/// See `turn`.
+/// See `preemption`.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn exit_second(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(&ctx, 0);
-    turn::second(KIND_EXIT, turn::event(KIND_EXIT, task, 0), || left(&ctx, task));
+    preemption::second(KIND_EXIT, preemption::event(KIND_EXIT, task, 0), || thread_exited(&ctx, task));
     0
 }
 
-/// A thread leaves: a death, if it is the last of its group.
+/// Reports a death if the thread that exits is the last of its group.
 #[inline(always)]
-fn left(ctx: &BtfTracePointContext, task: Task<task::Typed>) {
-    // The verifier sees a constant here, and does not look at the argument where the kernel has none.
+fn thread_exited(ctx: &BtfTracePointContext, task: Task<Typed>) {
+    // A constant to the verifier, which does not visit the load of the argument on kernels that have no such argument.
     let group_dead =
-        if task::offset!(exit_has_group_dead) == 1 { ctx.arg::<u64>(1) & 1 == 1 } else { task.live() == 0 };
+        if offset!(exit_has_group_dead) == 1 { ctx.arg::<u64>(1) & 1 == 1 } else { task.live() == 0 };
     if group_dead {
-        hooks::exit::died(task);
+        hooks::exit::report(task);
     }
 }
 
 #[btf_tracepoint(function = "task_rename")]
 fn task_rename(ctx: BtfTracePointContext) -> i32 {
-    hooks::comm::renamed(Task::from_arg(&ctx, 0), ctx.arg::<*const u8>(1));
+    hooks::comm::report(Task::from_arg(&ctx, 0), ctx.arg::<*const u8>(1));
     0
 }
 
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
-    hooks::cgroup::attached(ctx.arg::<*const u8>(0), ctx.arg::<*const u8>(1), Task::from_arg(&ctx, 2));
+    hooks::cgroup::report(ctx.arg::<*const u8>(0), ctx.arg::<*const u8>(1), Task::from_arg(&ctx, 2));
     0
 }
 
-/// SIGHUP that the kernel itself sends: a terminal hung up, its whole POSIX session lost it.
+/// A SIGHUP that the kernel itself sends: a terminal hung up, and every process of its POSIX session lost it.
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     const SIGHUP: u64 = 1;
-    /// `SEND_SIG_PRIV`: the kernel is the sender.
+    /// `SEND_SIG_PRIV`, include/linux/sched/signal.h: the kernel is the sender.
     const SEND_SIG_PRIV: u64 = 1;
     if ctx.arg::<u64>(0) & 0xff == SIGHUP && ctx.arg::<*const u8>(1) as u64 == SEND_SIG_PRIV {
         hooks::hint::raise(observer_common::record::HINT_BIT_IDS);
@@ -114,7 +118,7 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
 #[tracepoint]
 fn sys_exit_chdir(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {
-        let flags = hooks::cwd::set(Task::current());
+        let flags = hooks::cwd::report(Task::current());
         if flags != 0 {
             debug!(&ctx, "chdir of {}: path flags {}", ctx.tgid(), flags);
         }
@@ -125,7 +129,7 @@ fn sys_exit_chdir(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_setuid(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {
-        hooks::creds::set(Task::current());
+        hooks::creds::report(Task::current());
     }
     0
 }
@@ -133,14 +137,14 @@ fn sys_exit_setuid(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_setsid(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {
-        hooks::ids::set(Task::current());
-        // A terminal is usually acquired next, which no hook of these shows.
+        hooks::ids::report(Task::current());
+        // The process usually acquires a terminal next, which no tracepoint shows.
         hooks::hint::raise(observer_common::record::HINT_BIT_IDS);
     }
     0
 }
 
-/// The target may be a child: its record would need the caller's argument, which this hook does not have.
+/// The target may be a child, and this hook does not have the argument that names it. So it raises a hint.
 #[tracepoint]
 fn sys_exit_setpgid(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {
@@ -149,7 +153,7 @@ fn sys_exit_setpgid(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// rename*, rmdir, unlinkat, mount changes, setns, unshare: paths of processes that did not call it may differ.
+/// rename*, rmdir, unlinkat, mount changes, setns, unshare: paths of other processes than the caller may have changed.
 #[tracepoint]
 fn sys_exit_paths(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {
@@ -162,10 +166,11 @@ fn sys_exit_paths(ctx: TracePointContext) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 fn iter_task(ctx: *mut hooks::row::IterTask) -> i32 {
-    hooks::row::show(ctx)
+    hooks::row::write(ctx)
 }
 
-/// Whether a syscall returned no error: `struct trace_event_raw_sys_exit::ret`, at byte 16 on every kernel.
+/// Returns whether a system call succeeded: `trace_event_raw_sys_exit::ret` at byte 16, which is compared with BTF at start
+/// (`observer_common::hooks::FIXED`).
 #[inline(always)]
 fn succeeded(ctx: &TracePointContext) -> bool {
     // SAFETY: reads the context of a sys_exit tracepoint within its 24 bytes, through the helper that checks.
@@ -178,7 +183,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Helpers that this object uses are open to GPL-compatible programs only; the text is what the kernel compares with.
+/// The helpers that this object uses are available to GPL-compatible programs only; the kernel accepts this text as such
+/// (`license_is_gpl_compatible`, include/linux/license.h).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

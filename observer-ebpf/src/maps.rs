@@ -1,35 +1,55 @@
-//! Every map, its size and why.
+//! Every map, its size, and the reason for the size.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use observer_common::control;
 use observer_common::limits::{ENV_MAX, PATH_MAX};
 use observer_common::offsets::Offsets;
-use observer_common::record::{Cgroup, Cwd, Exec, Row};
+use observer_common::record::{CgroupRecord, CwdRecord, ExecRecord, RowRecord};
 
-use crate::path::Walk;
-use crate::turn::TOLD_SLOTS;
-
-/// Records on their way to the daemon. One for all CPUs, so that order of reservation is one order. The daemon
+/// Records on their way to the daemon. All CPUs share one ring, so that the order of reservation is one order. The daemon
 /// sets its size.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(observer_common::limits::RING_BYTES_DEFAULT, 0);
 
-/// Words that both sides read and write; memory-mapped by the daemon.
+/// Words that both sides read and write; the daemon maps them into its memory.
 #[map]
 pub static CONTROL: Array<u64> = Array::with_max_entries(control::WORDS, BPF_F_MMAPABLE);
 
-/// tgids whose records wake the reader though they have no terminal: primaries of sessions.
+/// tgids whose records wake the reader even if they have no terminal: primaries of sessions.
 #[map]
 pub static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0);
 
-/// A variable-length record before it is sent: `body` and `tail` are contiguous. One map per program, because a
-/// program can be interrupted by another on the same CPU, but not by itself.
+/// State of a path walk (`path`). It stands in a map value, so that the verifier forgets what it knew of each field.
+#[repr(C)]
+pub struct Walk {
+    /// Bytes of the tail in use.
+    pub pos: u64,
+    /// Where the section in progress began.
+    pub start: u64,
+    /// `struct dentry` or `struct kernfs_node` of this step.
+    pub node: u64,
+    /// `struct mount` of this step.
+    pub mount: u64,
+    /// Root dentry of that mount.
+    pub root: u64,
+    /// `struct mnt_namespace` whose root the walk should reach.
+    pub namespace: u64,
+    /// `path_flag` bits.
+    pub flags: u64,
+    /// Digest of every link that the walk followed.
+    pub digest: u64,
+    /// 1 during the second pass over the same path, which copies no names.
+    pub again: u64,
+}
+
+/// A variable-length record before it is sent: `body` and `tail` are contiguous. Each program has a map of its own,
+/// because a program can be interrupted by another on the same CPU, but not by itself.
 #[repr(C)]
 pub struct Scratch<B, const TAIL: usize> {
-    /// Not 0 while a program that can be preempted uses it.
+    /// Not 0 while a program that can be preempted uses the scratch.
     pub busy: u64,
-    /// State of the path walk: in a map value, because the verifier then forgets what it knew of it.
+    /// State of the path walk.
     pub walk: Walk,
     /// The fixed part.
     pub body: B,
@@ -37,33 +57,41 @@ pub struct Scratch<B, const TAIL: usize> {
     pub tail: [u8; TAIL],
 }
 
-/// Bytes of a tail that a masked position can reach, plus the largest section after it.
+/// Mask of a position within a tail. Every tail has room for the largest section after the masked position.
 pub const TAIL_MASK: u64 = 0x3fff;
 /// Tail of an exec record; its last section is the environment.
 pub const EXEC_TAIL: usize = TAIL_MASK as usize + 1 + ENV_MAX;
-/// Tail of a record whose sections are paths; slack for one component beyond the mask.
+/// Tail of a record whose sections are paths.
 pub const PATHS_TAIL: usize = TAIL_MASK as usize + 1 + PATH_MAX;
 
+/// `BPF_F_MMAPABLE`, include/uapi/linux/bpf.h.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 #[map]
-pub static EXEC_SCRATCH: PerCpuArray<Scratch<Exec, EXEC_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+pub static EXEC_SCRATCH: PerCpuArray<Scratch<ExecRecord, EXEC_TAIL>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static CWD_SCRATCH: PerCpuArray<Scratch<Cwd, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+pub static CWD_SCRATCH: PerCpuArray<Scratch<CwdRecord, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static CGROUP_SCRATCH: PerCpuArray<Scratch<Cgroup, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+pub static CGROUP_SCRATCH: PerCpuArray<Scratch<CgroupRecord, PATHS_TAIL>> =
+    PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static ROW_SCRATCH: PerCpuArray<Scratch<Row, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+pub static ROW_SCRATCH: PerCpuArray<Scratch<RowRecord, PATHS_TAIL>> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
-pub static EXEC_SECOND_SCRATCH: PerCpuArray<Scratch<Exec, EXEC_TAIL>> = PerCpuArray::with_max_entries(1, 0);
+pub static EXEC_SECOND_SCRATCH: PerCpuArray<Scratch<ExecRecord, EXEC_TAIL>> =
+    PerCpuArray::with_max_entries(1, 0);
 
-/// Numbers of the vital events that first programs told. One for all CPUs: between its two programs a task may move.
+/// Slots of [`REPORTED`]: more than there are tasks between their first and their second program at any time.
+pub const REPORTED_SLOTS: u32 = 512;
+
+/// Numbers of the vital events that first programs reported (`preemption`). All CPUs share the slots, because a task can
+/// move to another CPU between its two programs.
 #[map]
-pub static TOLD: Array<u64> = Array::with_max_entries(TOLD_SLOTS, 0);
+pub static REPORTED: Array<u64> = Array::with_max_entries(REPORTED_SLOTS, 0);
 
-/// Where this kernel keeps what the programs read; set by the daemon before loading, constants to the verifier.
+/// Where this kernel keeps what the programs read; the daemon sets it before loading, and the verifier treats it as
+/// constants.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
 
-const _: () = assert!(core::mem::size_of::<Scratch<Exec, EXEC_TAIL>>() <= 32 << 10);
+const _: () = assert!(core::mem::size_of::<Scratch<ExecRecord, EXEC_TAIL>>() <= 32 << 10);

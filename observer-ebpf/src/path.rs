@@ -1,47 +1,25 @@
-//! The dentry walk: from a directory up to the root of its mount namespace, and the like for kernfs.
+//! The path walks: from a dentry up to the root of its mount namespace, and from a kernfs node up to the root of its
+//! hierarchy.
 //!
-//! Components are appended from the leaf up, each followed by a NUL; the daemon turns them round. The position and
-//! all else that differs from step to step stands in a map value and is read back by volatile loads: to the
-//! verifier it is an unknown number then, and the states of all steps converge. As local variables the same
-//! loop runs into the verifier's limit of 1,000,000 instructions (seen).
+//! A walk appends components from the leaf up, each followed by a NUL; the daemon reverses them. The position, and
+//! everything else that differs from step to step, stands in a map value and is read back by volatile loads. The verifier
+//! then treats it as an unknown number, and the states of all steps converge. With local variables the same loop reaches
+//! the verifier's limit of 1,000,000 instructions (seen on 6.1 and 6.18).
 
 use observer_common::limits::{PATH_MAX, PATH_STEPS_MAX};
 use observer_common::record::path_flag;
 
-use crate::maps::TAIL_MASK;
-use crate::task::{Access, Probed, is_null, offset, read, read_bytes};
+use crate::access::{Access, Probed, is_null, offset, read, read_bytes};
+use crate::maps::{TAIL_MASK, Walk};
 
-/// Steps that one call of a walker takes; several calls make a walk. A walker is a global function, which the verifier
-/// looks at once and on its own: the cost of a walk is that of these steps, however many calls and callers there are.
+/// Steps that one call of a walker takes; a walk is several calls. A walker is a global function, which the verifier checks
+/// once and on its own (from 5.6 on), so a walk costs the verifier these steps, however many calls and callers there are.
 const STEPS_PER_CALL: usize = 32;
-/// Calls that make the longest walk.
+/// Calls of the longest walk.
 const CALLS_MAX: usize = PATH_STEPS_MAX / STEPS_PER_CALL;
 
-/// State of a walk.
-#[repr(C)]
-pub struct Walk {
-    /// Bytes of the tail in use.
-    pub pos: u64,
-    /// Where the section in progress began.
-    start: u64,
-    /// `struct dentry` or `struct kernfs_node` of this step.
-    node: u64,
-    /// `struct mount` of this step.
-    mount: u64,
-    /// Its root dentry.
-    root: u64,
-    /// `struct mnt_namespace` whose root the walk should reach.
-    namespace: u64,
-    /// [`path_flag`] bits.
-    flags: u64,
-    /// Digest of every link that was followed.
-    digest: u64,
-    /// 1 while the same way is gone once more, without copying names.
-    again: u64,
-}
-
-/// Makes the walker of one scratch: a function named `$name` that takes up to [`STEPS_PER_CALL`] steps, and returns 1
-/// when the walk is over.
+/// Defines the walker of one scratch: a function named `$name` that takes up to [`STEPS_PER_CALL`] steps and returns 1 when
+/// the walk is complete.
 macro_rules! walker {
     ($name:ident, $scratch:ident) => {
         #[unsafe(no_mangle)]
@@ -56,7 +34,7 @@ macro_rules! walker {
 }
 pub(crate) use walker;
 
-/// Reads a field of a walk so that neither compiler nor verifier keeps what it knew of it.
+/// Reads a field of a walk so that neither the compiler nor the verifier keeps what it knew of the value.
 macro_rules! load {
     ($walk:expr, $field:ident) => {
         // SAFETY: `$walk` points into a map value.
@@ -64,6 +42,7 @@ macro_rules! load {
     };
 }
 
+/// Writes a field of a walk.
 macro_rules! store {
     ($walk:expr, $field:ident, $value:expr) => {{
         let value = $value;
@@ -73,10 +52,10 @@ macro_rules! store {
 }
 pub(crate) use {load, store};
 
-/// One section of a tail, as written.
+/// One section of a tail.
 #[derive(Clone, Copy)]
 pub struct Section {
-    /// Its bytes.
+    /// Bytes in the section.
     pub len: u32,
     /// [`path_flag`] bits.
     pub flags: u32,
@@ -88,8 +67,12 @@ pub fn reset(walk: *mut Walk) {
     store!(walk, pos, 0);
 }
 
-/// Appends the path of `(mnt, dentry)` by the caller's `walker`. `namespace`: the `struct mnt_namespace` whose root it
-/// should reach.
+/// Appends the path of `(mnt, dentry)` with the caller's `walker`. `namespace` is the `struct mnt_namespace` whose root the
+/// path should reach.
+///
+/// The path is walked twice. The second walk copies nothing and compares a digest of every link. Links that read the same
+/// both times all existed at one time between the two walks. Otherwise a rename or a mount was in progress, the path may be
+/// one that never existed, and it is flagged as [`path_flag::FAULT`].
 #[inline(always)]
 pub fn append(
     walk: *mut Walk,
@@ -106,21 +89,19 @@ pub fn append(
     let deleted = if unlinked(dentry) { path_flag::DELETED } else { 0 };
     store!(walk, flags, u64::from(path_flag::TRUNCATED | deleted));
     store!(walk, again, 0);
-    go(walk, mnt, dentry, walker);
-    // Gone twice: links that read the same both times all stood at once between the two. Others are of a rename or a
-    // mount in progress, and the path may be one that never was.
+    walk_up(walk, mnt, dentry, walker);
     let (digest, mut flags) = (load!(walk, digest), load!(walk, flags) as u32);
     store!(walk, again, 1);
-    go(walk, mnt, dentry, walker);
+    walk_up(walk, mnt, dentry, walker);
     if digest != load!(walk, digest) && flags & path_flag::TRUNCATED == 0 {
         flags |= path_flag::FAULT;
     }
     Section { len: (load!(walk, pos) - load!(walk, start)) as u32, flags }
 }
 
-/// Goes the whole way up once.
+/// Walks from `dentry` to the top once.
 #[inline(always)]
-fn go(walk: *mut Walk, mnt: u64, dentry: u64, walker: extern "C" fn() -> u64) {
+fn walk_up(walk: *mut Walk, mnt: u64, dentry: u64, walker: extern "C" fn() -> u64) {
     store!(walk, node, dentry);
     store!(walk, mount, mnt.wrapping_sub(u64::from(offset!(mount_mnt))));
     store!(walk, root, Probed::u64(mnt, offset!(vfsmount_root)));
@@ -132,13 +113,13 @@ fn go(walk: *mut Walk, mnt: u64, dentry: u64, walker: extern "C" fn() -> u64) {
     }
 }
 
-/// Takes a link into the digest.
+/// Adds a link to the digest.
 #[inline(always)]
-fn digest(walk: *mut Walk, link: u64) {
+fn add_to_digest(walk: *mut Walk, link: u64) {
     store!(walk, digest, load!(walk, digest).rotate_left(7) ^ link);
 }
 
-/// Body of a walker: 1 when the walk is over.
+/// Body of a walker; returns 1 when the walk is complete.
 #[inline(always)]
 pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     for _ in 0..STEPS_PER_CALL {
@@ -151,7 +132,7 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
                 return finish(walk, if reached { 0 } else { path_flag::UNREACHABLE });
             }
             let mountpoint = Probed::u64(mount, offset!(mount_mountpoint));
-            digest(walk, up ^ mountpoint);
+            add_to_digest(walk, up ^ mountpoint);
             store!(walk, node, mountpoint);
             store!(walk, mount, up);
             let up_mnt = up.wrapping_add(u64::from(offset!(mount_mnt)));
@@ -159,12 +140,12 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
             continue;
         }
         let (parent, hash_len, name) = entry(dentry);
-        // The hash tells names apart that stand in the same place, within the dentry.
-        digest(walk, parent ^ name.rotate_left(24) ^ hash_len);
+        // The hash distinguishes short names, which all stand at the same place within the dentry.
+        add_to_digest(walk, parent ^ name.rotate_left(24) ^ hash_len);
         let len = hash_len >> 32;
         if parent == dentry || parent == 0 {
-            // The top of a tree that hangs nowhere, or a read that failed. A file without a directory (memfd) has its
-            // name here, the root of a file system "/".
+            // The top of a tree that is not mounted, or a read that failed. A file without a directory (memfd) has its name
+            // here; the name of a file system's root is "/".
             if parent == 0 || len <= 1 {
                 return finish(walk, path_flag::UNREACHABLE);
             }
@@ -184,8 +165,8 @@ pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     0
 }
 
-/// Parent, hash and length of the name (`hash_len`), and the name's address of a dentry: by one read where they stand in a row, as they do
-/// on every kernel seen.
+/// Reads a dentry: its parent, the hash and length of its name (`hash_len`), and the address of the name. Takes one read if
+/// the three are adjacent, as they are on every kernel that is tested.
 #[inline(always)]
 fn entry(dentry: u64) -> (u64, u64, u64) {
     let at = offset!(dentry_parent);
@@ -197,7 +178,7 @@ fn entry(dentry: u64) -> (u64, u64, u64) {
     (Probed::u64(dentry, at), hash_len, Probed::u64(dentry, offset!(dentry_name)))
 }
 
-/// The walk came to its end, with these flags beside those it has.
+/// Ends the walk, adding `flags` to those that are set, and returns 1.
 #[inline(always)]
 fn finish(walk: *mut Walk, flags: u32) -> u64 {
     let flags = load!(walk, flags) & !u64::from(path_flag::TRUNCATED) | u64::from(flags);
@@ -208,7 +189,7 @@ fn finish(walk: *mut Walk, flags: u32) -> u64 {
 /// Appends the path of a kernfs node (a cgroup) within its hierarchy.
 #[inline(always)]
 pub fn append_kernfs(walk: *mut Walk, tail: *mut u8, node: u64) -> Section {
-    /// Deeper cgroups are flagged as truncated.
+    /// Paths with more components are flagged as truncated.
     const STEPS: usize = 32;
     store!(walk, start, load!(walk, pos));
     if is_null(node) {

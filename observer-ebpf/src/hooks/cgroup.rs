@@ -1,22 +1,25 @@
-//! A move to another cgroup of the v2 hierarchy.
+//! Reports that a process moved to another cgroup of the v2 hierarchy.
 
 use observer_common::limits::PATH_MAX;
-use observer_common::record::{Cgroup, KIND_CGROUP};
+use observer_common::record::{CgroupRecord, KIND_CGROUP};
 
-use crate::emit::{self, Class};
+use crate::access::{self, Access, Typed, offset};
+use crate::emit::{self, Priority};
 use crate::maps::{CGROUP_SCRATCH, TAIL_MASK};
-use crate::task::{self, Access, Task, Typed, offset};
+use crate::task::Task;
 
-/// `task` (a leader, when its whole group moves) now belongs to `cgroup`, whose path in its hierarchy is `path`.
+/// Reports that `task` now belongs to `cgroup`, whose path in its hierarchy is `path`. If a whole group moves, the kernel
+/// calls this for each thread, and the call for the leader is reported.
 #[inline(always)]
-pub fn attached(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
+pub fn report(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
     let now = emit::now();
     if !task.is_leader() || task.is_kthread() {
         return;
     }
-    // The task has arrived, so a cgroup that is not its own in the v2 hierarchy is of another.
+    // The tracepoint fires after the move (`cgroup_attach_task`, kernel/cgroup/cgroup.c). If this is not the task's cgroup
+    // in the v2 hierarchy, the move was in a v1 hierarchy.
     let cgroup = cgroup as u64;
-    if !task::is_same(cgroup, task.cgroup()) {
+    if !access::is_same(cgroup, task.cgroup()) {
         return;
     }
     let Some(scratch) = CGROUP_SCRATCH.get_ptr_mut(0) else { return };
@@ -27,10 +30,10 @@ pub fn attached(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
         aya_ebpf::helpers::generated::bpf_probe_read_kernel_str(tail.cast(), PATH_MAX as u32, path.cast())
     };
     let path_len = if copied > 0 { (copied - 1) as u64 & TAIL_MASK } else { 0 };
-    let len = size_of::<Cgroup>() as u64 + path_len;
+    let len = size_of::<CgroupRecord>() as u64 + path_len;
     body.header = emit::header(KIND_CGROUP, now, task, task.pid(), len as usize);
     body.cgroup_id = Typed::u64(Typed::u64(cgroup, offset!(cgroup_kn)), offset!(kernfs_id));
     body.path_len = path_len as u32;
     body.path_flags = 0;
-    emit::variable(KIND_CGROUP, Class::Throttled, body.header.tgid, false, (&raw const *body).cast(), len);
+    emit::variable(KIND_CGROUP, Priority::Throttled, body.header.tgid, false, (&raw const *body).cast(), len);
 }

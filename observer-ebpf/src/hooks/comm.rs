@@ -1,21 +1,22 @@
-//! A leader's comm set outside exec. Only a thread of the same group can set it.
+//! Reports that a leader's comm was set outside execve. Only a thread of the same group can set it.
 
 use observer_common::limits::COMM_LEN;
-use observer_common::record::{Comm, KIND_COMM};
+use observer_common::record::{CommRecord, KIND_COMM};
 
-use crate::emit::{self, Class};
-use crate::task::{Task, Typed, read};
+use crate::access::{Typed, read};
+use crate::emit::{self, Priority};
+use crate::task::Task;
 
-/// `task` is about to be named `comm`.
+/// Reports that `task` is about to be named `comm`.
 #[inline(always)]
-pub fn renamed(task: Task<Typed>, comm: *const u8) {
+pub fn report(task: Task<Typed>, comm: *const u8) {
     let now = emit::now();
     if !task.is_leader() || task.in_execve() || task.is_kthread() {
         return;
     }
-    let header = emit::header(KIND_COMM, now, task, task.pid(), size_of::<Comm>());
+    let header = emit::header(KIND_COMM, now, task, task.pid(), size_of::<CommRecord>());
     let mut comm: [u8; COMM_LEN] = read(comm as u64);
-    // The kernel keeps 15 bytes and a NUL.
+    // The kernel keeps 15 bytes and a NUL (`__set_task_comm`, fs/exec.c).
     comm[COMM_LEN - 1] = 0;
-    emit::fixed(KIND_COMM, Class::Throttled, header.tgid, false, Comm { header, comm });
+    emit::fixed(KIND_COMM, Priority::Throttled, header.tgid, false, CommRecord { header, comm });
 }

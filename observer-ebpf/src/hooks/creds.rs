@@ -1,19 +1,20 @@
-//! User ids: a row's are its leader's.
+//! Reports user ids. The user ids of a process are those of its leader.
 
-use observer_common::record::{Creds, KIND_CREDS};
+use observer_common::record::{CredsRecord, KIND_CREDS};
 
-use crate::emit::{self, Class};
-use crate::task::{Access, Task};
+use crate::access::Access;
+use crate::emit::{self, Priority};
+use crate::task::Task;
 
-/// `task` set user ids.
+/// Reports the user ids that `task` has set.
 #[inline(always)]
-pub fn set<A: Access>(task: Task<A>) {
+pub fn report<A: Access>(task: Task<A>) {
     let now = emit::now();
     if !task.is_leader() || task.is_kthread() {
         return;
     }
-    let header = emit::header(KIND_CREDS, now, task, task.pid(), size_of::<Creds>());
+    let header = emit::header(KIND_CREDS, now, task, task.pid(), size_of::<CredsRecord>());
     let (uid, euid, suid) = task.uids();
-    let record = Creds { header, uid, euid, suid, reserved: 0 };
-    emit::fixed(KIND_CREDS, Class::Throttled, header.tgid, false, record);
+    let record = CredsRecord { header, uid, euid, suid, reserved: 0 };
+    emit::fixed(KIND_CREDS, Priority::Throttled, header.tgid, false, record);
 }

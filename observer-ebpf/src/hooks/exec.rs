@@ -1,44 +1,45 @@
-//! An exec: what was executed, with which arguments, and for a process with a terminal its environment.
+//! Reports an exec: what was executed, with which arguments, and for a process with a terminal its environment.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
 use observer_common::limits::{ARGV_MAX, ENV_MAX, FILENAME_MAX};
-use observer_common::record::{Exec, KIND_EXEC};
+use observer_common::record::{ExecRecord, KIND_EXEC};
 
-use crate::emit::{self, Class};
-use crate::maps::{EXEC_SCRATCH, EXEC_SECOND_SCRATCH, EXEC_TAIL, Scratch, TAIL_MASK};
-use crate::path::{self, Walk};
-use crate::task::{self, Access, Task, Typed, offset};
+use crate::access::{Access, Typed, offset};
+use crate::emit::{self, Priority};
+use crate::maps::{EXEC_SCRATCH, EXEC_SECOND_SCRATCH, EXEC_TAIL, Scratch, TAIL_MASK, Walk};
+use crate::path;
+use crate::task::{self, Task};
 
 path::walker!(exec_walk, EXEC_SCRATCH);
 path::walker!(exec_second_walk, EXEC_SECOND_SCRATCH);
 
-/// `task` runs a new image; it leads its group by now. `bprm`: `struct linux_binprm`. Returns the flags of the
-/// executable's path: 0 is a path like most.
+/// Reports that `task`, which leads its group by then, runs a new image. `bprm` is a `struct linux_binprm`. Returns the flags
+/// of the executable's path; 0 is an ordinary path.
 #[inline(always)]
-pub fn execed(task: Task<Typed>, bprm: *const u8) -> u32 {
+pub fn report(task: Task<Typed>, bprm: *const u8) -> u32 {
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
-    tell(task, bprm, scratch, exec_walk)
+    report_from(task, bprm, scratch, exec_walk)
 }
 
-/// The same, by the program that tells what the first was skipped for.
+/// The same, for the second program of the tracepoint (`preemption`).
 #[inline(always)]
-pub fn execed_second(task: Task<Typed>, bprm: *const u8) {
+pub fn report_second(task: Task<Typed>, bprm: *const u8) {
     let Some(scratch) = EXEC_SECOND_SCRATCH.get_ptr_mut(0) else { return };
-    tell(task, bprm, scratch, exec_second_walk);
+    report_from(task, bprm, scratch, exec_second_walk);
 }
 
 #[inline(always)]
-fn tell(
+fn report_from(
     task: Task<Typed>,
     bprm: *const u8,
-    scratch: *mut Scratch<Exec, EXEC_TAIL>,
+    scratch: *mut Scratch<ExecRecord, EXEC_TAIL>,
     walker: extern "C" fn() -> u64,
 ) -> u32 {
     let now = emit::now();
     // SAFETY: a per-CPU map value that only the calling program uses, and it is not re-entered on one CPU.
     let (walk, body, tail) =
         unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body, (&raw mut (*scratch).tail).cast::<u8>()) };
-    task::facts(task, &mut body.facts);
+    task::read_facts(task, &mut body.facts);
     let mm = task.mm();
 
     path::reset(walk);
@@ -76,13 +77,13 @@ fn tell(
     if filled > EXEC_TAIL as u64 {
         filled = EXEC_TAIL as u64;
     }
-    let len = size_of::<Exec>() as u64 + filled;
+    let len = size_of::<ExecRecord>() as u64 + filled;
     body.header = emit::header(KIND_EXEC, now, task, task.pid(), len as usize);
-    emit::variable(KIND_EXEC, Class::Vital, body.header.tgid, urgent, (&raw const *body).cast(), len);
+    emit::variable(KIND_EXEC, Priority::Vital, body.header.tgid, urgent, (&raw const *body).cast(), len);
     exe.flags
 }
 
-/// Appends up to `MAX` of `total` bytes of the caller's memory at `start`; how many.
+/// Appends up to `MAX` of `total` bytes of the caller's memory at `start`; returns how many.
 #[inline(always)]
 fn user_block<const MAX: usize>(walk: *mut Walk, tail: *mut u8, start: u64, total: u32) -> u32 {
     let len = if total as usize > MAX { MAX as u32 } else { total };

@@ -1,12 +1,12 @@
-//! Hints: fields of processes that did not call for it may differ. One record until the daemon has read again.
+//! Raises hints: fields of other processes than the caller may have changed. A hint is sent once until the daemon clears it.
 
 use observer_common::control;
-use observer_common::record::{Header, Hint, KIND_HINT};
+use observer_common::record::{HintRecord, KIND_HINT, RecordHeader};
 
-use crate::emit::{self, Class};
+use crate::emit::{self, Priority};
 use crate::task::Task;
 
-/// Raises hint `bit`.
+/// Raises the hint with this bit number.
 #[inline(always)]
 pub fn raise(bit: u32) {
     if emit::word(control::HINTS + bit) != 0 {
@@ -15,13 +15,13 @@ pub fn raise(bit: u32) {
     let boottime_ns = emit::now();
     emit::set_word(control::HINTS + bit, 1);
     let task = Task::current();
-    let header = Header {
+    let header = RecordHeader {
         kind: KIND_HINT,
-        len: size_of::<Hint>() as u32,
+        len: size_of::<HintRecord>() as u32,
         boottime_ns,
         start_boottime_ns: 0,
         tgid: task.tgid(),
         tid: task.pid(),
     };
-    emit::fixed(KIND_HINT, Class::Throttled, header.tgid, true, Hint { header, hint: 1 << bit });
+    emit::fixed(KIND_HINT, Priority::Throttled, header.tgid, true, HintRecord { header, hint: 1 << bit });
 }

@@ -1,19 +1,20 @@
-//! sid, pgid and terminal of the caller's group.
+//! Reports sid, pgid and controlling terminal of a group.
 
-use observer_common::record::{Ids, KIND_IDS};
+use observer_common::record::{IdsRecord, KIND_IDS};
 
-use crate::emit::{self, Class};
-use crate::task::{self, Access, Task};
+use crate::access::Access;
+use crate::emit::{self, Priority};
+use crate::task::{self, Task};
 
-/// `task`'s group changed its POSIX session, process group or terminal.
+/// Reports that `task`'s group changed its POSIX session, process group or terminal.
 #[inline(always)]
-pub fn set<A: Access>(task: Task<A>) {
+pub fn report<A: Access>(task: Task<A>) {
     let now = emit::now();
     let leader = task.group_leader();
-    let header = emit::header(KIND_IDS, now, leader, task.pid(), size_of::<Ids>());
+    let header = emit::header(KIND_IDS, now, leader, task.pid(), size_of::<IdsRecord>());
     let signal = leader.signal();
     let tty = signal.tty();
-    let record = Ids {
+    let record = IdsRecord {
         header,
         sid: signal.sid(),
         pgid: signal.pgid(),
@@ -21,5 +22,5 @@ pub fn set<A: Access>(task: Task<A>) {
         reserved: 0,
         tty_name: task::tty_name::<A>(tty),
     };
-    emit::fixed(KIND_IDS, Class::Throttled, header.tgid, record.tty_dev != 0, record);
+    emit::fixed(KIND_IDS, Priority::Throttled, header.tgid, record.tty_dev != 0, record);
 }

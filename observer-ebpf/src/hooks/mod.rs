@@ -1,4 +1,4 @@
-//! What each hook does, apart from what calls it: fills one record from one hook.
+//! What each hook does, separate from the entry points: each module fills one kind of record.
 
 pub mod cgroup;
 pub mod comm;

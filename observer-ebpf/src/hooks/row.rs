@@ -1,12 +1,13 @@
-//! A row of the task iterator: everything, now, of one thread group.
+//! Writes a row of the task iterator: every field of one thread group, as it is at that time.
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use observer_common::record::{FACT_DEAD, KIND_ROW, Row};
+use observer_common::record::{FACT_DEAD, KIND_ROW, RowRecord};
 
+use crate::access::{Access, Typed, offset};
 use crate::emit;
 use crate::maps::{ROW_SCRATCH, TAIL_MASK};
 use crate::path;
-use crate::task::{self, Access, Task, Typed, offset};
+use crate::task::{self, Task};
 
 path::walker!(row_walk, ROW_SCRATCH);
 
@@ -23,16 +24,16 @@ struct IterMeta {
     seq: *mut u8,
 }
 
-/// Writes the row of `ctx.task`, if it leads a group that is no kernel thread.
+/// Writes the row of `ctx.task` if the task leads a group and is no kernel thread.
 #[inline(always)]
-pub fn show(ctx: *mut IterTask) -> i32 {
+pub fn write(ctx: *mut IterTask) -> i32 {
     // SAFETY: the iterator's context, as the verifier knows it.
     let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
     if task.is_null() {
         return 0;
     }
     let leader = Task::from_iterator(task);
-    // Most of what the iterator walks may be threads: nothing else is done for them.
+    // Most of the tasks that the iterator visits may be threads, so they are skipped first.
     if !leader.is_leader() || leader.is_kthread() {
         return 0;
     }
@@ -41,18 +42,18 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     let dead = exit_state != 0 && leader.live() == 0;
     let mm = leader.mm();
     if leader.has_no_mm() && exit_state == 0 && leader.self_exec_id() == 0 {
-        // A user-mode helper before its exec.
+        // A user-mode helper before its exec (`call_usermodehelper_exec_async`, kernel/umh.c).
         return 0;
     }
     let Some(scratch) = ROW_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU map value; the daemon runs one pass at a time.
     let (walk, body, tail) =
         unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body, (&raw mut (*scratch).tail).cast::<u8>()) };
-    task::facts(leader, &mut body.facts);
+    task::read_facts(leader, &mut body.facts);
     body.exit_code = 0;
     if dead {
         body.facts.flags |= FACT_DEAD;
-        body.exit_code = leader.wait_status().0;
+        body.exit_code = leader.wait_status();
     }
     body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());
     body.arg_start = Typed::u64(mm, offset!(mm_arg_start));
@@ -77,7 +78,7 @@ pub fn show(ctx: *mut IterTask) -> i32 {
     body.cgroup_len = cgroup.len;
     body.cgroup_flags = cgroup.flags;
 
-    let len = size_of::<Row>() as u64 + (path::load!(walk, pos) & TAIL_MASK);
+    let len = size_of::<RowRecord>() as u64 + (path::load!(walk, pos) & TAIL_MASK);
     body.header = emit::header(KIND_ROW, now, leader, leader.pid(), len as usize);
     // SAFETY: `seq` comes from the iterator's context; `len` bytes from the body lie within the map value.
     unsafe { bpf_seq_write((*meta).seq.cast(), (&raw const *body).cast_mut().cast(), len as u32) };

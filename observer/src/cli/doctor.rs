@@ -5,8 +5,9 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
+use super::hooks::HooksFlag;
 use super::{BtfFile, Exit, term};
-use crate::kernel::{self, Check, Verdict, Ways};
+use crate::kernel::{self, Check, Verdict};
 use crate::socket::client::{Client, ClientError};
 use crate::socket::listen::GROUP;
 use crate::text::bytes::to_line;
@@ -22,7 +23,7 @@ pub struct Doctor {
     btf: BtfFile,
     /// Where to take facts from that more than one hook can tell
     #[arg(long, value_enum, default_value_t)]
-    hooks: Ways,
+    hooks: HooksFlag,
 }
 
 #[derive(Serialize)]
@@ -35,7 +36,7 @@ struct CheckJson {
 impl Doctor {
     /// 0, or 1 if observer cannot run here.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let mut checks = kernel::doctor(self.btf.btf.as_deref(), self.hooks);
+        let mut checks = kernel::doctor(self.btf.btf.as_deref(), self.hooks.into());
         checks.push(daemon(socket));
         checks.push(group());
         if self.json {

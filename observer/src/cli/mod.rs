@@ -9,6 +9,7 @@ mod fleet_history;
 mod forget;
 mod history;
 mod home;
+mod hooks;
 mod list;
 mod once;
 mod pid;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::database::DatabaseFlags;
+use super::hooks::HooksFlag;
 use super::{BtfFile, Exit, Failure, JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
 use crate::config::{Config, Mirror, check_max_age, check_max_bytes, check_ring_bytes};
-use crate::kernel::Ways;
 use crate::mirror::target::DatabaseUrl;
 use crate::{daemon, journal};
 
@@ -43,7 +43,7 @@ pub struct Run {
     program_log: bool,
     /// Where to take facts from that more than one kind of hook can tell
     #[arg(long, value_name = "WAY", default_value = "auto")]
-    hooks: Ways,
+    hooks: HooksFlag,
     #[command(flatten)]
     btf: BtfFile,
 }
@@ -102,7 +102,7 @@ impl Run {
                 .unwrap_or(observer_common::limits::RING_BYTES_DEFAULT),
             program_log: self.program_log,
             btf: self.btf.btf,
-            hooks: self.hooks,
+            hooks: self.hooks.into(),
             config,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;

@@ -9,10 +9,10 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN, is_ring_size};
 use observer_core::Rule;
 use serde::Deserialize;
 
-use crate::kernel;
 use crate::text::bytes::to_line;
 
 /// Environment variables kept where the configuration names none: where a multiplexer says who it is.
@@ -195,11 +195,17 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
 pub use journal::{check_max_age, check_max_bytes, span};
 pub use mirror::Mirror;
 
-/// A ring size that the kernel takes and that observer's largest records fit; the error ends with the next step.
+/// Returns a ring size that the kernel accepts and that holds observer's largest records; the error ends with the next
+/// step.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
-    // A size beyond 32 bits is told as the largest of them, which is as wrong.
+    // A size beyond 32 bits is reported as the largest that 32 bits hold, which is not usable either.
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    kernel::check_ring_bytes(bytes).map(|()| bytes).map_err(|error| error.to_string())
+    if is_ring_size(bytes) {
+        return Ok(bytes);
+    }
+    Err(format!(
+        "ring size {bytes} is not usable: give a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes"
+    ))
 }
 
 /// The line that holds this offset, without blanks around it.

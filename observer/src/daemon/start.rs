@@ -50,7 +50,7 @@ pub struct Options {
     /// Type information in place of the kernel's own.
     pub btf: Option<PathBuf>,
     /// Where to take facts from that more than one hook can tell.
-    pub hooks: kernel::Ways,
+    pub hooks: kernel::HookChoice,
 }
 
 /// Where to keep the journal, and how much of it.
@@ -232,7 +232,7 @@ impl Daemon {
             println!("{line}");
         }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
-        for line in attached(self.kernel.hooks()) {
+        for line in attached(self.kernel.sources()) {
             println!("  {line}");
         }
         for spot in self.kernel.blind_spots() {
@@ -243,7 +243,7 @@ impl Daemon {
 }
 
 /// A line for each fact: where it comes from, and why not from somewhere better.
-fn attached(hooks: &[kernel::Hook]) -> Vec<String> {
+fn attached(hooks: &[kernel::FactSource]) -> Vec<String> {
     let mut facts: Vec<(&str, Vec<&str>, &str)> = Vec::new();
     for hook in hooks {
         match facts.iter_mut().find(|(fact, _, why)| *fact == hook.fact && *why == hook.why) {

@@ -74,12 +74,12 @@ impl Daemon {
     }
 
     fn hooks(&self) -> Vec<HookStatus> {
-        let json = |hook: &crate::kernel::Hook| HookStatus {
+        let json = |hook: &crate::kernel::FactSource| HookStatus {
             fact: hook.fact.into(),
             source: hook.source.clone(),
             why: hook.why.clone(),
         };
-        self.kernel.hooks().iter().map(json).collect()
+        self.kernel.sources().iter().map(json).collect()
     }
 
     fn blind_spots(&self) -> Vec<BlindSpotStatus> {

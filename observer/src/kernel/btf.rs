@@ -33,10 +33,10 @@ const MAGIC: u16 = 0xeb9f;
 
 /// What the kernel puts before a system call's name where it is entered.
 #[cfg(target_arch = "x86_64")]
-pub const SYSCALL_PREFIX: &str = "__x64_sys_";
+const SYSCALL_PREFIX: &str = "__x64_sys_";
 /// What the kernel puts before a system call's name where it is entered.
 #[cfg(target_arch = "aarch64")]
-pub const SYSCALL_PREFIX: &str = "__arm64_sys_";
+const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
 /// Typedef chains and nested anonymous members deeper than this are taken for corruption.
 pub(super) const DEPTH_MAX: usize = 32;
@@ -220,11 +220,9 @@ impl Btf {
                 let pointer = self.resolve(typedef.size_or_type).ok_or(HookError::Malformed)?;
                 (if pointer.kind == KIND_PTR { pointer.size_or_type } else { typedef.size_or_type }, 1)
             }
-            Point::Function(name) | Point::Compat(name) => (self.only(name, KIND_FUNC)?.size_or_type, 0),
-            Point::Syscall(name) => {
-                (self.only(&format!("{SYSCALL_PREFIX}{name}"), KIND_FUNC)?.size_or_type, 0)
+            Point::Function(_) | Point::Compat(_) | Point::Syscall(_) | Point::Iterator(_) => {
+                (self.only(&function_name(point), KIND_FUNC)?.size_or_type, 0)
             }
-            Point::Iterator(name) => (self.only(&format!("bpf_iter_{name}"), KIND_FUNC)?.size_or_type, 0),
         };
         let proto = self.resolve(proto).filter(|proto| proto.kind == KIND_FUNC_PROTO);
         let proto = proto.ok_or(HookError::Malformed)?;
@@ -364,6 +362,15 @@ impl Btf {
     fn string(&self, at: u32) -> Option<&[u8]> {
         let bytes = self.bytes.get(self.strings.checked_add(at as usize)?..self.strings_end)?;
         bytes.split(|&byte| byte == 0).next()
+    }
+}
+
+/// Returns the kernel's name of the function of a point; of a tracepoint, its own name.
+pub fn function_name(point: Point) -> String {
+    match point {
+        Point::Syscall(name) => format!("{SYSCALL_PREFIX}{name}"),
+        Point::Iterator(name) => format!("bpf_iter_{name}"),
+        Point::Tracepoint(name) | Point::Function(name) | Point::Compat(name) => name.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use observer_common::hooks::{CONSTANTS, FIXED, Fixed, GROUP_DEAD, HOOKS, Hook, Point, Take, Without};
 use observer_common::offsets::{ABSENT, Entry, Offsets, Shape, TABLE};
 
-use super::btf::{Btf, HookError, MemberError};
+use super::btf::{Btf, HookError, MemberError, function_name};
 use super::shape::expected;
 
 /// What one kernel keeps of the contract.
@@ -128,7 +128,7 @@ fn check_fixed(btf: &Btf, fixed: &Fixed) -> Result<(), String> {
 }
 
 fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
-    let name = said(hook.point);
+    let name = describe(hook.point);
     let arguments = btf.arguments(hook.point).map_err(|error| format!("{name}: {error}"))?;
     let fits = |index: u8, shape| match arguments.get(usize::from(index)) {
         Some(&argument) if btf.is(argument, shape) => Ok(()),
@@ -154,12 +154,13 @@ fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
     Ok(())
 }
 
-/// A hook in words.
-fn said(point: Point) -> String {
+/// Returns the kind and the kernel's name of a point, for messages.
+fn describe(point: Point) -> String {
     match point {
         Point::Tracepoint(name) => format!("tracepoint {name}"),
-        Point::Function(name) | Point::Compat(name) => format!("function {name}"),
-        Point::Syscall(name) => format!("function {}{name}", super::btf::SYSCALL_PREFIX),
+        Point::Function(_) | Point::Compat(_) | Point::Syscall(_) => {
+            format!("function {}", function_name(point))
+        }
         Point::Iterator(name) => format!("iterator {name}"),
     }
 }

@@ -43,7 +43,7 @@ fn every_offset_resolves_on_the_running_kernel() {
 
 #[test]
 fn no_field_and_no_hook_stands_twice() {
-    let mut points: Vec<_> = HOOKS.iter().map(|hook| said(hook.point)).collect();
+    let mut points: Vec<_> = HOOKS.iter().map(|hook| describe(hook.point)).collect();
     let mut fields: Vec<_> = TABLE.iter().map(|entry| (entry.of, entry.members)).collect();
     points.sort();
     fields.sort();

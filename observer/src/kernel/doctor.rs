@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Kernel, Options, Ways, attach, load, rights, sys};
+use super::{HookChoice, Kernel, Options, attach, load, rights, sys};
 
 /// One check of `observer doctor`.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Check {
 
 /// Every check that concerns the kernel, in the order in which they matter. Loads, attaches and self-tests the real
 /// programs, then detaches them.
-pub fn doctor(btf: Option<&Path>, hooks: Ways) -> Vec<Check> {
+pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
     let mut checks = vec![
         Check::of(
             "kernel release",
@@ -67,14 +67,14 @@ pub fn doctor(btf: Option<&Path>, hooks: Ways) -> Vec<Check> {
                 "programs and self-test",
                 Ok("load, attach, and tell what the system calls tell".into()),
             ));
-            for hook in kernel.hooks() {
-                let detail = if hook.why.is_empty() {
-                    hook.fact.to_owned()
+            for source in kernel.sources() {
+                let detail = if source.why.is_empty() {
+                    source.fact.to_owned()
                 } else {
-                    format!("{} ({})", hook.fact, hook.why)
+                    format!("{} ({})", source.fact, source.why)
                 };
-                let verdict = if hook.fallback { Verdict::Limited } else { Verdict::Fine };
-                checks.push(Check { name: hook.source.clone(), verdict, detail });
+                let verdict = if source.fallback { Verdict::Limited } else { Verdict::Fine };
+                checks.push(Check { name: source.source.clone(), verdict, detail });
             }
             for spot in kernel.blind_spots() {
                 checks.push(Check {

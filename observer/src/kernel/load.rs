@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
-use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
+use observer_common::limits::is_ring_size;
 
 use super::btf::Btf;
 use super::contract::Contract;
@@ -18,15 +18,6 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const LOG_LINES: usize = 4;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
-
-/// Checks a ring size that a person gave.
-pub fn check_ring_bytes(bytes: u32) -> Result<()> {
-    ensure!(
-        bytes.is_power_of_two() && (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&bytes),
-        "ring size {bytes} is not usable: give a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes"
-    );
-    Ok(())
-}
 
 /// Refuses, with the next step, where the programs cannot work at all.
 pub fn check_machine() -> Result<()> {
@@ -88,7 +79,10 @@ pub fn load(options: &Options) -> Result<Loaded> {
     let Options { ring_bytes, program_log, btf: file, hooks: _ } = options;
     let ring_bytes = *ring_bytes;
     check_machine()?;
-    check_ring_bytes(ring_bytes)?;
+    ensure!(
+        is_ring_size(ring_bytes),
+        "{ring_bytes} bytes are no valid size of a ring, and its caller did not check it: please report this"
+    );
     sys::return_freed_memory();
     let contract = contract(file.as_deref())?;
     let mut offsets = contract.offsets;

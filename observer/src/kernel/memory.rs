@@ -117,15 +117,17 @@ impl MemoryReader {
 fn decode_blocks(row: &[u8]) -> Option<(ProcessKey, Blocks)> {
     use std::mem::offset_of;
 
-    use observer_common::record::{Facts, Header, Row};
+    use observer_common::record::{RawFacts, RecordHeader, RowRecord};
     let u32_at = |at: usize| Some(u32::from_ne_bytes(row.get(at..at + 4)?.try_into().ok()?));
     let u64_at = |at: usize| Some(u64::from_ne_bytes(row.get(at..at + 8)?.try_into().ok()?));
-    let key =
-        ProcessKey::new(u32_at(offset_of!(Header, tgid))?, u64_at(offset_of!(Header, start_boottime_ns))?);
+    let key = ProcessKey::new(
+        u32_at(offset_of!(RecordHeader, tgid))?,
+        u64_at(offset_of!(RecordHeader, start_boottime_ns))?,
+    );
     let blocks = Blocks {
-        exec_id: u32_at(offset_of!(Row, facts) + offset_of!(Facts, exec_id))?,
-        argv: (u64_at(offset_of!(Row, arg_start))?, u64_at(offset_of!(Row, arg_end))?),
-        env: (u64_at(offset_of!(Row, env_start))?, u64_at(offset_of!(Row, env_end))?),
+        exec_id: u32_at(offset_of!(RowRecord, facts) + offset_of!(RawFacts, exec_id))?,
+        argv: (u64_at(offset_of!(RowRecord, arg_start))?, u64_at(offset_of!(RowRecord, arg_end))?),
+        env: (u64_at(offset_of!(RowRecord, env_start))?, u64_at(offset_of!(RowRecord, env_end))?),
     };
     Some((key, blocks))
 }

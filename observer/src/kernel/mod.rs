@@ -20,28 +20,27 @@ mod contract;
 mod doctor;
 mod load;
 mod memory;
-mod misses;
 mod pass;
 mod program_log;
 mod rights;
 mod ring;
 mod selftest;
 mod shape;
+mod skipped;
 mod snapshot;
 mod sys;
 
-pub use attach::{BlindSpot, Hook, Ways};
+pub use attach::{BlindSpot, FactSource, HookChoice};
 pub use doctor::{Check, Verdict, doctor};
-pub use load::check_ring_bytes;
 pub use memory::{Memory, MemoryReader};
 pub use rights::drop_unneeded as drop_rights;
 pub use snapshot::Snapshot;
 
 use self::attach::{Attached, Kept};
 use self::load::Loaded;
-use self::misses::Misses;
 use self::pass::Passes;
 use self::ring::{Control, End, Ring};
+use self::skipped::Skipped;
 use crate::clock;
 
 /// What the programs are loaded with.
@@ -54,7 +53,7 @@ pub struct Options {
     /// Type information to take the kernel's layout from, in place of its own.
     pub btf: Option<PathBuf>,
     /// Where to take facts from that more than one hook can tell.
-    pub hooks: Ways,
+    pub hooks: HookChoice,
 }
 
 /// What [`Kernel::drain`] did.
@@ -86,8 +85,8 @@ pub struct Kernel {
     watched: HashMap<MapData, u32, u8>,
     watched_tgids: BTreeSet<u32>,
     passes: Passes,
-    misses: Misses,
-    hooks: Vec<Hook>,
+    skipped: Skipped,
+    sources: Vec<FactSource>,
     blind_spots: Vec<BlindSpot>,
     /// Records by kind; index 0: undecodable.
     events: [u64; KIND_COUNT],
@@ -121,18 +120,18 @@ impl Kernel {
         }
         control.set_reader_state(control::READER_POLLING);
         // Before `ring_map` and `control_map` close: programs name maps by these descriptors until they are loaded.
-        let Attached { hooks, blind_spots, links } = attach::attach(&mut loaded, options.hooks, &control)?;
+        let Attached { sources, blind_spots, links } = attach::attach(&mut loaded, options.hooks, &control)?;
         let Loaded { ebpf, .. } = loaded;
         crate::heap::give_back();
-        let misses = Misses::new(&ebpf);
+        let skipped = Skipped::new(&ebpf);
         let mut kernel = Self {
             ring,
             control,
             watched,
             watched_tgids: BTreeSet::new(),
             passes,
-            misses,
-            hooks,
+            skipped,
+            sources,
             blind_spots,
             events: [0; KIND_COUNT],
             told: 0,
@@ -145,9 +144,9 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// What is in use for what.
-    pub fn hooks(&self) -> &[Hook] {
-        &self.hooks
+    /// The source of each fact.
+    pub fn sources(&self) -> &[FactSource] {
+        &self.sources
     }
 
     /// What stays unseen.
@@ -213,9 +212,9 @@ impl Kernel {
     /// Records lost since the start, by kind; programs skipped by the kernel count under their kind. A system call
     /// a program: not for the hot path; [`Kernel::drops_total`] is.
     pub fn drops_by_kind(&mut self) -> [u64; KIND_COUNT] {
-        self.misses.refresh(&self.control);
+        self.skipped.refresh(&self.control);
         let mut drops = self.control.drops();
-        for (drop, missed) in drops.iter_mut().zip(self.misses.by_kind()) {
+        for (drop, missed) in drops.iter_mut().zip(self.skipped.by_kind()) {
             *drop += missed;
         }
         drops
@@ -224,7 +223,7 @@ impl Kernel {
     /// Sum of the records lost since the start, from mapped memory: costs no system call. Skipped programs as of
     /// the last [`Kernel::drops_by_kind`].
     pub fn drops_total(&self) -> u64 {
-        self.control.drops().iter().chain(&self.misses.by_kind()).sum()
+        self.control.drops().iter().chain(&self.skipped.by_kind()).sum()
     }
 
     /// Records received by kind, and those that did not decode (index 0).
@@ -286,7 +285,7 @@ impl Look {
             ring_bytes: observer_common::limits::RING_BYTES_MIN,
             program_log: false,
             btf: btf.map(Path::to_owned),
-            hooks: Ways::Auto,
+            hooks: HookChoice::Auto,
         };
         let Loaded { ebpf, .. } = load::load(&options)?;
         crate::heap::give_back();

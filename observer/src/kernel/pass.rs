@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::programs::Iter;
-use observer_common::record::Header;
+use observer_common::record::RecordHeader;
 
 use super::bpf;
 
@@ -66,7 +66,7 @@ fn rows(mut bytes: &[u8], handle: &mut impl FnMut(&[u8])) -> Result<usize> {
     while let Some(len) = bytes.get(4..8).and_then(|len| len.try_into().ok()).map(u32::from_ne_bytes) {
         let len = len as usize;
         ensure!(
-            (size_of::<Header>()..=READ_BYTES).contains(&len),
+            (size_of::<RecordHeader>()..=READ_BYTES).contains(&len),
             "the task iterator gave a row of {len} bytes"
         );
         let Some(row) = bytes.get(..len) else { break };

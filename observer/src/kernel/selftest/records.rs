@@ -79,7 +79,7 @@ impl<'a> Records<'a> {
 
     /// Whether a hook is in use that tells `fact`.
     fn tell(&self, fact: &str) -> bool {
-        self.0.borrow().kernel.hooks().iter().any(|hook| hook.fact == fact)
+        self.0.borrow().kernel.sources().iter().any(|source| source.fact == fact)
     }
 
     fn drain(&self) {

@@ -1,0 +1,95 @@
+//! What was attached, for `status` and `doctor`.
+
+use observer_common::hooks::Fact;
+
+use super::links::Links;
+use crate::kernel::rights;
+
+/// One source of one fact on this kernel.
+#[derive(Clone, Debug)]
+pub struct FactSource {
+    /// The fact: "birth", "cwd", "uids"…
+    pub fact: &'static str,
+    /// Where it comes from: "tp_btf/sched_process_fork", "fexit/set_fs_pwd",
+    /// "tracepoint/syscalls/sys_exit_{chdir,fchdir}", "iter/task"…
+    pub source: String,
+    /// Why a better source is not used, or when this one is read; empty for the best.
+    pub why: String,
+    /// Whether it replaces a better source.
+    pub fallback: bool,
+}
+
+/// Something that the hooks in use cannot see.
+#[derive(Clone, Debug)]
+pub struct BlindSpot {
+    /// The field or fact concerned. Its value carries `as_of` and is read again when asked.
+    pub fact: &'static str,
+    /// What is not seen, in words.
+    pub what: String,
+}
+
+/// Which hooks to attach for the facts that more than one kind of hook can report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookChoice {
+    /// Ends of kernel functions where this kernel attaches to them, otherwise exits of system calls.
+    #[default]
+    Auto,
+    /// Ends of kernel functions (fexit); observer refuses to start without them.
+    Fexit,
+    /// Exits of system calls (tracepoints); observer refuses to start without them.
+    Tracepoints,
+}
+
+/// What is attached, and what stays unseen.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// One entry for each source.
+    pub sources: Vec<FactSource>,
+    /// One entry for each thing that is not seen.
+    pub blind_spots: Vec<BlindSpot>,
+    /// Links of the BTF tracepoints and functions in use.
+    pub links: Links,
+}
+
+impl Attached {
+    /// Adds the best source of a fact; `why` says when it is read, if not at each event.
+    pub(super) fn add_source(&mut self, fact: Fact, source: String, why: &str) {
+        self.sources.push(FactSource { fact: fact.name(), source, why: why.into(), fallback: false });
+    }
+
+    /// Adds a source that replaces a better one, for the reason `why`.
+    pub(super) fn add_fallback(&mut self, fact: Fact, source: String, why: String) {
+        self.sources.push(FactSource { fact: fact.name(), source, why, fallback: true });
+    }
+
+    /// Removes every source of a fact but those that replace a better one.
+    pub(super) fn keep_fallbacks(&mut self, fact: Fact) {
+        self.sources.retain(|source| source.fact != fact.name() || source.fallback);
+    }
+
+    pub(super) fn add_blind_spot(&mut self, fact: Fact, what: String) {
+        self.blind_spots.push(BlindSpot { fact: fact.name(), what });
+    }
+
+    /// Adds what is known of processes that were started before observer: argv, which no hook reports.
+    pub(super) fn add_older_argv(&mut self) {
+        let fact = "older argv";
+        if rights::has_ptrace() {
+            self.sources.push(FactSource {
+                fact,
+                source: "process_vm_readv".into(),
+                why: "of processes that called exec before observer started: read once, and the process's identity checked \
+                      afterwards"
+                    .into(),
+                fallback: false,
+            });
+        } else {
+            self.blind_spots.push(BlindSpot {
+                fact,
+                what: "argv and environment of other users' processes that called exec before observer started: give \
+                       observer CAP_SYS_PTRACE if you want them"
+                    .into(),
+            });
+        }
+    }
+}
