@@ -2,7 +2,7 @@
 //! attaches from this list and compares it with the kernel at start, docs/kernels.md is generated from it, and the tests
 //! compare it with every kernel that is tested, with a BTF reader of their own.
 
-use crate::offsets::Shape::{self, Int, Ptr};
+use crate::offsets::CType::{self, Int, Ptr};
 use crate::record::{
     KIND_CGROUP, KIND_COMM, KIND_CREDS, KIND_CWD, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_HINT, KIND_IDS,
     KIND_ROW,
@@ -72,7 +72,7 @@ pub struct Hook {
     /// What becomes of the fact without the hook.
     pub without: Without,
     /// The arguments that the program reads; the point may have others, which differ between kernels.
-    pub takes: &'static [Take],
+    pub arguments: &'static [Argument],
     /// A second program at the same point, for kernels on which the first can be preempted and then skipped.
     pub second: Option<&'static str>,
     /// The call with which the daemon checks, after attaching, that the program runs.
@@ -96,13 +96,13 @@ pub enum Point {
 
 /// One argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Take {
+pub enum Argument {
     /// The argument at this index.
-    At(u8, Shape),
+    At(u8, CType),
     /// The argument at this index, on kernels that have it.
-    MayBeAt(u8, Shape),
-    /// The first argument of this shape.
-    Found(Shape),
+    MayBeAt(u8, CType),
+    /// The first argument of this type.
+    Found(CType),
     /// What the function returns, which follows this many arguments.
     ReturnedAfter(u8),
 }
@@ -163,15 +163,15 @@ impl Trial {
     ];
 }
 
+use Argument::{At, Found, MayBeAt, ReturnedAfter};
 use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
-use Take::{At, Found, MayBeAt, ReturnedAfter};
 use Without::{Blind, Refused};
 
 /// Index of the argument `group_dead` of `sched_process_exit`, on kernels that have it.
 pub const GROUP_DEAD: u8 = 1;
 
-const TASK: Shape = Ptr("task_struct");
-const DENTRY: Shape = Ptr("dentry");
+const TASK: CType = Ptr("task_struct");
+const DENTRY: CType = Ptr("dentry");
 
 /// Every hook that a program is attached to by its type in BTF. Exits of system calls have no such type; they are in
 /// [`FALLBACKS`].
@@ -234,7 +234,7 @@ pub const HOOKS: &[Hook] = &[
 ];
 
 const fn hook(fact: Fact, point: Point, kind: u32, without: Without) -> Hook {
-    Hook { fact, point, kind, without, takes: &[], second: None, trial: None }
+    Hook { fact, point, kind, without, arguments: &[], second: None, trial: None }
 }
 
 /// A hook at the end of a function, which exits of system calls can replace.
@@ -243,8 +243,8 @@ const fn function(fact: Fact, point: Point, kind: u32) -> Hook {
 }
 
 impl Hook {
-    const fn takes(self, takes: &'static [Take]) -> Self {
-        Self { takes, ..self }
+    const fn takes(self, arguments: &'static [Argument]) -> Self {
+        Self { arguments, ..self }
     }
 
     const fn second(self, program: &'static str) -> Self {
@@ -342,7 +342,7 @@ impl Fallback {
 
 /// A member whose place is compiled into the programs, because BPF or the tracing events guarantee it.
 #[derive(Clone, Copy, Debug)]
-pub struct Fixed {
+pub struct FixedMember {
     /// Kernel struct.
     pub of: &'static str,
     /// Member.
@@ -350,15 +350,15 @@ pub struct Fixed {
     /// Its offset, bytes.
     pub offset: u32,
     /// Its type.
-    pub shape: Shape,
+    pub ctype: CType,
 }
 
 /// Every such member.
-pub const FIXED: &[Fixed] = &[
-    Fixed { of: "bpf_iter__task", member: "meta", offset: 0, shape: Ptr("bpf_iter_meta") },
-    Fixed { of: "bpf_iter__task", member: "task", offset: 8, shape: TASK },
-    Fixed { of: "bpf_iter_meta", member: "seq", offset: 0, shape: Ptr("seq_file") },
-    Fixed { of: "trace_event_raw_sys_exit", member: "ret", offset: 16, shape: Int(8) },
+pub const FIXED: &[FixedMember] = &[
+    FixedMember { of: "bpf_iter__task", member: "meta", offset: 0, ctype: Ptr("bpf_iter_meta") },
+    FixedMember { of: "bpf_iter__task", member: "task", offset: 8, ctype: TASK },
+    FixedMember { of: "bpf_iter_meta", member: "seq", offset: 0, ctype: Ptr("seq_file") },
+    FixedMember { of: "trace_event_raw_sys_exit", member: "ret", offset: 16, ctype: Int(8) },
 ];
 
 /// Numbers that are compiled into the programs: enum, constant, value.

@@ -1,26 +1,25 @@
-//! Where the running kernel keeps what the programs read. The daemon resolves every entry from the kernel's BTF
-//! and hands [`Offsets`] to the programs as one read-only global, which the verifier treats as constants.
+//! Where the running kernel keeps what the programs read. The daemon finds every member in the kernel's BTF and passes
+//! [`Offsets`] to the programs as one read-only global, which the verifier treats as constants.
 
-/// One entry of [`TABLE`].
+/// A member of a kernel struct that the programs read.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// Field of [`Offsets`], for messages.
+pub struct KernelMember {
+    /// Name of its field in [`Offsets`].
     pub field: &'static str,
     /// Kernel struct.
     pub of: &'static str,
     /// Names of the member, newest first; `a.b` descends into a named member. Anonymous members are searched.
-    pub members: &'static [&'static str],
-    /// What it must be.
-    pub shape: Shape,
+    pub names: &'static [&'static str],
+    /// Its type.
+    pub ctype: CType,
 }
 
-/// What a member or an argument must be for the programs to take it: part of the contract with each kernel. Exact
-/// where they read the whole of it.
+/// The C type that a member or an argument must have for the programs to read it. Exact if they read all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum CType {
     /// An integer or enum of this many bytes, or a struct that holds just one (`kuid_t`, `atomic_t`).
     Int(u32),
-    /// A pointer to `struct NAME`; with an empty name, to anything.
+    /// A pointer to `struct NAME`; if the name is empty, a pointer to anything.
     Ptr(&'static str),
     /// `struct NAME` itself.
     Struct(&'static str),
@@ -30,34 +29,34 @@ pub enum Shape {
     TextFrom(u32),
     /// An array of at least this many pointers to `struct NAME`.
     PtrsFrom(u32, &'static str),
-    /// An array of `struct NAME`, its length known at run time only.
+    /// An array of `struct NAME` whose length is known at run time only.
     Structs(&'static str),
 }
 
-/// Offset of a member that this kernel does not have and the programs do without.
+/// Offset of a member that this kernel does not have, and without which the programs work.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Words of [`Offsets`].
-pub const WORDS: usize = TABLE.len() + 7;
+/// Number of words in [`Offsets`].
+pub const WORDS: usize = MEMBERS.len() + 7;
 
 macro_rules! offsets {
-    ($($field:ident = $of:literal [$($member:literal),+] $shape:expr;)*) => {
-        /// Byte offsets, by `struct_member`.
+    ($($field:ident = $of:literal [$($member:literal),+] $ctype:expr;)*) => {
+        /// Byte offsets; each field is named `struct_member`.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Offsets {
             $(#[doc = concat!("`struct ", $of, "`")] pub $field: u32,)*
-            /// Byte that holds `task_struct::in_execve`, or [`ABSENT`].
+            /// Offset of the byte that holds `task_struct::in_execve`, or [`ABSENT`].
             pub task_in_execve_byte: u32,
             /// Its bit within that byte, as a mask.
             pub task_in_execve_mask: u32,
-            /// 1 where the tracepoint `sched_process_exit` has the argument `group_dead`.
+            /// 1 if the tracepoint `sched_process_exit` has the argument `group_dead`.
             pub exit_has_group_dead: u32,
             /// Index of the argument of `change_pid` that is the task.
             pub change_pid_task: u32,
-            /// 1 where a plain load through a BTF-typed pointer is safe: a fault reads as 0.
+            /// 1 if a plain load through a BTF-typed pointer is safe: a load that faults returns 0.
             pub typed_loads: u32,
-            /// 1 where a program at a tracepoint can be preempted, so that vital ones have a second program.
+            /// 1 if a program at a tracepoint can be preempted, so that vital tracepoints have a second program.
             pub preempted: u32,
             /// Size of the ring, bytes.
             pub ring_bytes: u32,
@@ -76,7 +75,7 @@ macro_rules! offsets {
                 ring_bytes: 0,
             };
 
-            /// As words, in the order of the fields: what the programs' global is made of.
+            /// The fields as words, in their order: the content of the programs' global.
             pub fn words(&self) -> [u32; WORDS] {
                 [
                     $(self.$field,)*
@@ -90,7 +89,7 @@ macro_rules! offsets {
                 ]
             }
 
-            /// Sets the entry of [`TABLE`] with this index; false if there is none.
+            /// Sets the offset of the member with this index in [`MEMBERS`]; returns false if there is none.
             pub fn set(&mut self, index: usize, offset: u32) -> bool {
                 match [$(&mut self.$field),*].get_mut(index) {
                     Some(field) => {
@@ -104,17 +103,17 @@ macro_rules! offsets {
 
         const _: () = assert!(core::mem::size_of::<Offsets>() == WORDS * 4);
 
-        /// Every offset, in the order of the fields of [`Offsets`].
-        pub const TABLE: &[Entry] = &[$(Entry {
+        /// Every member in use, in the order of the fields of [`Offsets`].
+        pub const MEMBERS: &[KernelMember] = &[$(KernelMember {
             field: stringify!($field),
             of: $of,
-            members: &[$($member),+],
-            shape: $shape,
+            names: &[$($member),+],
+            ctype: $ctype,
         }),*];
     };
 }
 
-use Shape::{Int, Ptr, PtrsFrom, Struct, Structs, Text, TextFrom};
+use CType::{Int, Ptr, PtrsFrom, Struct, Structs, Text, TextFrom};
 
 offsets! {
     task_pid = "task_struct" ["pid"] Int(4);

@@ -4,24 +4,24 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use observer_common::hooks::{CONSTANTS, FIXED, HOOKS, Hook, Point, Take, Without};
-use observer_common::offsets::{Entry, Shape, TABLE};
+use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point, Without};
+use observer_common::offsets::{CType, KernelMember, MEMBERS};
 
 const BEGIN: &str =
     "<!-- written by `OBSERVER_WRITE_DOCS=1 cargo test -p observer-common --test kernels_doc`: from here -->";
 const END: &str = "<!-- what is used: to here -->";
 
-fn shape(shape: Shape) -> String {
-    match shape {
-        Shape::Int(1) => "integer of 1 byte".into(),
-        Shape::Int(bytes) => format!("integer of {bytes} bytes"),
-        Shape::Ptr("") => "pointer".into(),
-        Shape::Ptr(name) => format!("`struct {name} *`"),
-        Shape::Struct(name) => format!("`struct {name}`"),
-        Shape::Text(bytes) => format!("`char[{bytes}]`"),
-        Shape::TextFrom(bytes) => format!("`char[{bytes}]` or longer"),
-        Shape::PtrsFrom(count, name) => format!("`struct {name} *[{count}]` or longer"),
-        Shape::Structs(name) => format!("`struct {name}[]`"),
+fn ctype(ctype: CType) -> String {
+    match ctype {
+        CType::Int(1) => "integer of 1 byte".into(),
+        CType::Int(bytes) => format!("integer of {bytes} bytes"),
+        CType::Ptr("") => "pointer".into(),
+        CType::Ptr(name) => format!("`struct {name} *`"),
+        CType::Struct(name) => format!("`struct {name}`"),
+        CType::Text(bytes) => format!("`char[{bytes}]`"),
+        CType::TextFrom(bytes) => format!("`char[{bytes}]` or longer"),
+        CType::PtrsFrom(count, name) => format!("`struct {name} *[{count}]` or longer"),
+        CType::Structs(name) => format!("`struct {name}[]`"),
     }
 }
 
@@ -33,13 +33,13 @@ fn hook(hook: &Hook) -> String {
         Point::Compat(name) => format!("function `{name}`, if there is one"),
         Point::Iterator(name) => format!("iterator `{name}`"),
     };
-    let take = |take: &Take| match *take {
-        Take::At(index, of) => format!("{index}: {}", shape(of)),
-        Take::MayBeAt(index, of) => format!("{index}, where there is one: {}", shape(of)),
-        Take::Found(of) => format!("at an index that is looked up: {}", shape(of)),
-        Take::ReturnedAfter(count) => format!("what it returns, after {count}"),
+    let take = |take: &Argument| match *take {
+        Argument::At(index, of) => format!("{index}: {}", ctype(of)),
+        Argument::MayBeAt(index, of) => format!("{index}, where there is one: {}", ctype(of)),
+        Argument::Found(of) => format!("at an index that is looked up: {}", ctype(of)),
+        Argument::ReturnedAfter(count) => format!("what it returns, after {count}"),
     };
-    let takes: Vec<_> = hook.takes.iter().map(take).collect();
+    let takes: Vec<_> = hook.arguments.iter().map(take).collect();
     let without = match hook.without {
         Without::Refused => "observer does not start",
         Without::Fallback => "exits of system calls report it",
@@ -50,11 +50,11 @@ fn hook(hook: &Hook) -> String {
 }
 
 fn members(of: &str) -> String {
-    let member = |entry: &Entry| {
-        let names: Vec<_> = entry.members.iter().map(|name| format!("`{name}`")).collect();
-        format!("{} ({})", names.join(" or "), shape(entry.shape))
+    let member = |kernel_member: &KernelMember| {
+        let names: Vec<_> = kernel_member.names.iter().map(|name| format!("`{name}`")).collect();
+        format!("{} ({})", names.join(" or "), ctype(kernel_member.ctype))
     };
-    let members: Vec<_> = TABLE.iter().filter(|entry| entry.of == of).map(member).collect();
+    let members: Vec<_> = MEMBERS.iter().filter(|kernel_member| kernel_member.of == of).map(member).collect();
     format!("| `{of}` | {} |\n", members.join(", "))
 }
 
@@ -63,7 +63,7 @@ fn section() -> String {
     let mut text = String::from("| fact | hook | arguments taken | without it |\n|---|---|---|---|\n");
     text.extend(HOOKS.iter().map(hook));
     text.push_str("\n| struct | members |\n|---|---|\n");
-    let mut structs: Vec<_> = TABLE.iter().map(|entry| entry.of).collect();
+    let mut structs: Vec<_> = MEMBERS.iter().map(|kernel_member| kernel_member.of).collect();
     structs.dedup();
     text.extend(structs.iter().map(|of| members(of)));
     text.push_str("\nCompiled in, and compared with BTF at start:");
@@ -97,7 +97,7 @@ fn the_kernels_page_says_what_the_list_says() {
 
 #[test]
 fn members_of_one_struct_stand_together() {
-    let mut structs: Vec<_> = TABLE.iter().map(|entry| entry.of).collect();
+    let mut structs: Vec<_> = MEMBERS.iter().map(|kernel_member| kernel_member.of).collect();
     structs.dedup();
     let count = structs.len();
     structs.sort_unstable();

@@ -15,7 +15,7 @@ use observer_core::ProcessKey;
 use tokio::sync::mpsc;
 
 use crate::api::status::MemoryReadCounts;
-use crate::kernel::Memory;
+use crate::kernel::ProcessMemory;
 
 /// Processes that may wait for their reading; beyond, argv stays null and a counter says so.
 const WAITING_MAX: usize = 65_536;
@@ -30,13 +30,13 @@ const THREADS_MAX: u64 = 8;
 pub type Wanted = (ProcessKey, bool);
 
 /// Reads the memory of these processes, for as long as that takes.
-pub type Read = Arc<dyn Fn(&[Wanted]) -> Vec<Memory> + Send + Sync>;
+pub type Read = Arc<dyn Fn(&[Wanted]) -> Vec<ProcessMemory> + Send + Sync>;
 
 /// What came of one batch.
 pub struct Outcome {
     batch: u64,
     /// What was read.
-    pub memories: Vec<Memory>,
+    pub memories: Vec<ProcessMemory>,
 }
 
 struct Batch {
@@ -206,10 +206,10 @@ mod tests {
 
     const HOSTILE: u32 = 13;
 
-    fn memory(key: ProcessKey) -> Memory {
+    fn memory(key: ProcessKey) -> ProcessMemory {
         let argv = b"a\0".to_vec();
         let (argv_truncated, env, env_truncated) = (false, Vec::new(), false);
-        Memory { at: BootTime(1), key, exec_id: 1, argv, argv_truncated, env, env_truncated }
+        ProcessMemory { at: BootTime(1), key, exec_id: 1, argv, argv_truncated, env, env_truncated }
     }
 
     #[tokio::test]

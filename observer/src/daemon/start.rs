@@ -105,7 +105,7 @@ pub fn run(options: Options) -> Result<()> {
 async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
     // Before the programs: a signal during the start stops it in order.
     let stop = signals()?;
-    let kernel_options = kernel::Options {
+    let kernel_options = kernel::KernelOptions {
         ring_bytes: options.ring_bytes,
         program_log: options.program_log,
         btf: options.btf,

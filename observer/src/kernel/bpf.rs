@@ -1,4 +1,4 @@
-//! Commands of bpf(2) that give a descriptor which this daemon keeps itself.
+//! Commands of bpf(2) whose descriptors the daemon owns itself, not aya.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -8,19 +8,19 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// Attaches a program to the tracepoint or function that it was loaded for; closing the link detaches it.
+/// Attaches a program to the tracepoint or function that it was loaded for. Closing the returned link detaches it.
 pub fn link_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // bpf_attr.raw_tracepoint: name (64 bits; none: the program has it), prog_fd.
     command(BPF_RAW_TRACEPOINT_OPEN, &[0, 0, program.as_raw_fd() as u32, 0, 0, 0, 0, 0])
 }
 
-/// Links an iterator's program.
+/// Links the program of an iterator.
 pub fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // bpf_attr.link_create: prog_fd, target_fd, attach_type, flags, and the iterator's empty parameters.
     command(BPF_LINK_CREATE, &[program.as_raw_fd() as u32, 0, BPF_TRACE_ITER, 0, 0, 0, 0, 0])
 }
 
-/// Opens a pass of a linked iterator.
+/// Opens a linked iterator for one pass.
 pub fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // bpf_attr.iter_create: link_fd, flags.
     command(BPF_ITER_CREATE, &[link.as_raw_fd() as u32, 0, 0, 0, 0, 0, 0, 0])
@@ -32,6 +32,6 @@ fn command(command: libc::c_long, attributes: &[u32; 8]) -> io::Result<OwnedFd> 
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that the kernel just made for us.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

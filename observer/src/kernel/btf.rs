@@ -1,5 +1,5 @@
-//! A reader of BTF type information: struct members, and the arguments of functions. It keeps the kernel's bytes
-//! and an index, 8 MB in all, where a parsed tree takes 90 MB; and it believes nothing of what they say.
+//! A reader of BTF type information: struct members, and the arguments of functions. It keeps the kernel's bytes and an
+//! index, 8 MB in all, where a parsed tree takes 90 MB. It trusts nothing that the bytes say.
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use observer_common::hooks::Point;
 
-/// What is refused as too large to be a kernel's type information, bytes: they take some 5 MiB.
+/// Larger files are refused, bytes. A kernel's type information takes some 5 MiB.
 const BTF_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) const KIND_INT: u32 = 1;
@@ -20,6 +20,7 @@ pub(super) const KIND_ARRAY: u32 = 3;
 pub(super) const KIND_STRUCT: u32 = 4;
 pub(super) const KIND_UNION: u32 = 5;
 pub(super) const KIND_ENUM: u32 = 6;
+pub(super) const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -31,16 +32,17 @@ pub(super) const KIND_ENUM64: u32 = 19;
 
 const MAGIC: u16 = 0xeb9f;
 
-/// What the kernel puts before a system call's name where it is entered.
+/// What precedes a system call's name in the name of its entry (`__SYSCALL_DEFINEx`, arch/*/include/asm/syscall_wrapper.h).
 #[cfg(target_arch = "x86_64")]
 const SYSCALL_PREFIX: &str = "__x64_sys_";
-/// What the kernel puts before a system call's name where it is entered.
+/// What precedes a system call's name in the name of its entry.
 #[cfg(target_arch = "aarch64")]
 const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
-/// Typedef chains and nested anonymous members deeper than this are taken for corruption.
+/// Longer typedef chains and deeper nested anonymous members count as corrupt.
 pub(super) const DEPTH_MAX: usize = 32;
-/// Members looked at to find one: a struct that holds itself twice without a name would otherwise be searched for ever.
+/// Members visited to find one. Without this bound a corrupt struct that contains itself twice without a name would be searched
+/// forever.
 const VISITS_MAX: u32 = 1 << 20;
 
 /// Type information of one kernel.
@@ -68,7 +70,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// In the same place, and as large: what two structs of one name must agree on.
+    /// Whether both have the same place and size, which structs of one name must agree on.
     fn agrees_with(&self, other: &Self) -> bool {
         (self.bit_offset, self.bits, self.size) == (other.bit_offset, other.bits, other.size)
     }
@@ -77,11 +79,11 @@ impl Member {
 /// Why a hook cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookError {
-    /// Nothing of that name.
+    /// BTF has nothing of that name.
     Missing,
-    /// Several functions of that name (static ones): one cannot tell to which a program would be attached.
+    /// BTF has several (static) functions of that name, and the kernel chooses which one a program is attached to.
     Ambiguous,
-    /// BTF has something else under that name.
+    /// BTF has something of another kind under that name.
     Malformed,
 }
 
@@ -211,7 +213,7 @@ impl Btf {
         }
     }
 
-    /// Types of the arguments that a program gets at `point`, in order.
+    /// Types of the arguments that a program gets at `point`, in their order.
     pub fn arguments(&self, point: Point) -> Result<Vec<u32>, HookError> {
         let (proto, hidden) = match point {
             // A pointer to the prototype, whose first argument is the tracepoint's private data.
@@ -231,8 +233,8 @@ impl Btf {
             .collect()
     }
 
-    /// The type of this name and kind, where there is one and not more. The kernel's own duplicates of a typedef
-    /// (of types that differ in what does not matter here) count as one.
+    /// The only type of this name and kind. Duplicates of a typedef, which the kernel has for types that differ elsewhere, count
+    /// as one.
     fn only(&self, name: &str, kind: u32) -> Result<Type, HookError> {
         let mut types = self.types_named(name).filter(|ty| ty.kind == kind);
         let first = types.next().ok_or(HookError::Missing)?;
@@ -263,12 +265,12 @@ impl Btf {
         self.type_at(*self.types.get(id as usize).filter(|_| id != 0)? as usize)
     }
 
-    /// A type's name; empty if it has none.
+    /// The name of a type; empty if it has none.
     pub(super) fn name_of(&self, ty: Type) -> &[u8] {
         self.string(ty.name).unwrap_or_default()
     }
 
-    /// The 32 bits at this place of a type's record.
+    /// The 32 bits at offset `at` of a type's record.
     pub(super) fn word(&self, ty: Type, at: usize) -> Option<u32> {
         u32_at(&self.bytes, ty.at + at)
     }
@@ -374,12 +376,15 @@ pub fn function_name(point: Point) -> String {
     }
 }
 
-/// Bytes after the common 12 of a type.
+/// Returns the bytes of a type's record after the common 12.
 fn trailer_len(kind: u32, vlen: usize) -> Result<usize> {
     Ok(match kind {
-        2 | 7..=12 | 16 | 18 => 0,
+        // Pointers, forward declarations, typedefs, qualifiers, functions, floats, type tags.
+        KIND_PTR | KIND_FWD..=KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
+        // Integers, variables, declaration tags.
         KIND_INT | 14 | 17 => 4,
         KIND_ARRAY => 12,
+        // Structs, unions, sections of variables, 64-bit enums.
         KIND_STRUCT | KIND_UNION | 15 | KIND_ENUM64 => 12 * vlen,
         KIND_ENUM | KIND_FUNC_PROTO => 8 * vlen,
         _ => bail!("unknown"),

@@ -1,25 +1,27 @@
-//! What the programs expect of the kernel (`observer_common::{offsets, hooks}`), held against its BTF at start. A field
-//! that is missing, ambiguous or of another type is a refusal that names it; so is a hook without which there is no
-//! map. Other hooks that are not as expected are not attached: their facts have a fallback or become blind spots.
+//! Compares what the programs expect of the kernel (`observer_common::{offsets, hooks}`) with its BTF at start. observer
+//! refuses to start if a member is missing, ambiguous or of another type, or if a hook without which it cannot run differs,
+//! and names each. Other hooks that differ are not attached: their facts have a fallback or become blind spots.
 
 use anyhow::{Result, bail};
-use observer_common::hooks::{CONSTANTS, FIXED, Fixed, GROUP_DEAD, HOOKS, Hook, Point, Take, Without};
-use observer_common::offsets::{ABSENT, Entry, Offsets, Shape, TABLE};
+use observer_common::hooks::{
+    Argument, CONSTANTS, FIXED, FixedMember, GROUP_DEAD, HOOKS, Hook, Point, Without,
+};
+use observer_common::offsets::{ABSENT, CType, KernelMember, MEMBERS, Offsets};
 
 use super::btf::{Btf, HookError, MemberError, function_name};
-use super::shape::expected;
+use super::ctype::in_words;
 
-/// What one kernel keeps of the contract.
+/// The result of the comparison for one kernel.
 #[derive(Clone, Debug)]
 pub struct Contract {
-    /// Where it keeps what the programs read; `ring_bytes`, `typed_loads` and `preempted` are for the caller to set.
+    /// Where the kernel keeps what the programs read. The caller sets `ring_bytes`, `typed_loads` and `preempted`.
     pub offsets: Offsets,
     unfit: Vec<(Point, String)>,
     absent: Vec<Point>,
 }
 
 impl Contract {
-    /// Holds everything against `btf`.
+    /// Compares everything with `btf`.
     pub fn check(btf: &Btf) -> Result<Self> {
         let (offsets, mut problems) = offsets(btf);
         problems.extend(FIXED.iter().filter_map(|fixed| check_fixed(btf, fixed).err()));
@@ -47,18 +49,18 @@ impl Contract {
         Ok(Self { offsets, unfit, absent })
     }
 
-    /// Whether there is no need to attach to `point`: this kernel does not have it, so nobody comes there.
+    /// Whether `point` need not be attached to, because this kernel does not have it and so nothing calls it.
     pub fn is_needless(&self, point: Point) -> bool {
         self.absent.contains(&point)
     }
 
-    /// Why nothing may be attached to `point`; `None` if it is as expected.
+    /// Why nothing may be attached to `point`; `None` if the point is as expected.
     pub fn unfit(&self, point: Point) -> Option<&str> {
         self.unfit.iter().find(|(other, _)| *other == point).map(|(_, why)| why.as_str())
     }
 }
 
-/// Whether this kernel lacks `point`, and nobody can come there for that reason.
+/// Whether this kernel has no entry of this name for 32-bit callers, and therefore no such callers.
 fn is_needless(btf: &Btf, point: Point) -> bool {
     matches!(point, Point::Compat(_)) && matches!(btf.arguments(point), Err(HookError::Missing))
 }
@@ -66,8 +68,8 @@ fn is_needless(btf: &Btf, point: Point) -> bool {
 fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     let mut offsets = Offsets::ZERO;
     let mut problems = Vec::new();
-    for (index, entry) in TABLE.iter().enumerate() {
-        match offset(btf, entry) {
+    for (index, member) in MEMBERS.iter().enumerate() {
+        match offset(btf, member) {
             Ok(offset) => {
                 offsets.set(index, offset);
             }
@@ -84,44 +86,44 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     let exit = btf.arguments(Point::Tracepoint("sched_process_exit")).unwrap_or_default();
     offsets.exit_has_group_dead = u32::from(exit.len() > usize::from(GROUP_DEAD));
     let change_pid = btf.arguments(Point::Function("change_pid")).unwrap_or_default();
-    let task = change_pid.iter().position(|&argument| btf.is(argument, Shape::Ptr("task_struct")));
-    // Where there is none, nothing is attached to it.
+    let task = change_pid.iter().position(|&argument| btf.is(argument, CType::Ptr("task_struct")));
+    // If there is none, nothing is attached to `change_pid`.
     offsets.change_pid_task = task.map_or(0, |index| index as u32);
     (offsets, problems)
 }
 
-fn offset(btf: &Btf, entry: &Entry) -> Result<u32, String> {
+fn offset(btf: &Btf, wanted: &KernelMember) -> Result<u32, String> {
+    let of = wanted.of;
     let mut reason = MemberError::NoMember;
-    for path in entry.members {
-        match btf.member(entry.of, path) {
-            Ok(member) if member.bits != 0 || member.bit_offset % 8 != 0 => {
-                return Err(format!("struct {}: {path} is a bit field", entry.of));
+    for name in wanted.names {
+        match btf.member(of, name) {
+            Ok(found) if found.bits != 0 || found.bit_offset % 8 != 0 => {
+                return Err(format!("struct {of}: {name} is a bit field"));
             }
-            Ok(member) if !btf.is(member.type_id, entry.shape) => {
+            Ok(found) if !btf.is(found.type_id, wanted.ctype) => {
                 return Err(format!(
-                    "struct {}: {path} is {}, expected {}",
-                    entry.of,
-                    btf.describe(member.type_id),
-                    expected(entry.shape)
+                    "struct {of}: {name} is {}, expected {}",
+                    btf.describe(found.type_id),
+                    in_words(wanted.ctype)
                 ));
             }
-            Ok(member) => return Ok(member.bit_offset / 8),
+            Ok(found) => return Ok(found.bit_offset / 8),
             Err(MemberError::NoMember) => {}
             Err(other) => reason = other,
         }
     }
-    Err(format!("struct {}: {}: {reason}", entry.of, entry.members.join(" or ")))
+    Err(format!("struct {of}: {}: {reason}", wanted.names.join(" or ")))
 }
 
-fn check_fixed(btf: &Btf, fixed: &Fixed) -> Result<(), String> {
-    let Fixed { of, member: name, offset, shape } = *fixed;
+fn check_fixed(btf: &Btf, fixed: &FixedMember) -> Result<(), String> {
+    let FixedMember { of, member: name, offset, ctype } = *fixed;
     let member = btf.member(of, name).map_err(|error| format!("struct {of}: {name}: {error}"))?;
-    if member.bit_offset != offset * 8 || !btf.is(member.type_id, shape) {
+    if member.bit_offset != offset * 8 || !btf.is(member.type_id, ctype) {
         return Err(format!(
             "struct {of}: {name} is {} at byte {}, expected {} at byte {offset}",
             btf.describe(member.type_id),
             member.bit_offset / 8,
-            expected(shape)
+            in_words(ctype)
         ));
     }
     Ok(())
@@ -130,25 +132,25 @@ fn check_fixed(btf: &Btf, fixed: &Fixed) -> Result<(), String> {
 fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
     let name = describe(hook.point);
     let arguments = btf.arguments(hook.point).map_err(|error| format!("{name}: {error}"))?;
-    let fits = |index: u8, shape| match arguments.get(usize::from(index)) {
-        Some(&argument) if btf.is(argument, shape) => Ok(()),
+    let fits = |index: u8, ctype| match arguments.get(usize::from(index)) {
+        Some(&argument) if btf.is(argument, ctype) => Ok(()),
         found => Err(format!(
             "{name}: argument {index} is {}, expected {}",
             found.map_or_else(|| "not there".into(), |&argument| btf.describe(argument)),
-            expected(shape)
+            in_words(ctype)
         )),
     };
-    for take in hook.takes {
-        match *take {
-            Take::At(index, shape) => fits(index, shape)?,
-            Take::MayBeAt(index, _) if arguments.len() <= usize::from(index) => {}
-            Take::MayBeAt(index, shape) => fits(index, shape)?,
-            Take::Found(shape) if arguments.iter().any(|&argument| btf.is(argument, shape)) => {}
-            Take::ReturnedAfter(count) if arguments.len() == usize::from(count) => {}
-            Take::ReturnedAfter(count) => {
+    for argument in hook.arguments {
+        match *argument {
+            Argument::At(index, ctype) => fits(index, ctype)?,
+            Argument::MayBeAt(index, _) if arguments.len() <= usize::from(index) => {}
+            Argument::MayBeAt(index, ctype) => fits(index, ctype)?,
+            Argument::Found(ctype) if arguments.iter().any(|&argument| btf.is(argument, ctype)) => {}
+            Argument::ReturnedAfter(count) if arguments.len() == usize::from(count) => {}
+            Argument::ReturnedAfter(count) => {
                 return Err(format!("{name}: takes {} arguments, expected {count}", arguments.len()));
             }
-            Take::Found(shape) => return Err(format!("{name}: no argument is {}", expected(shape))),
+            Argument::Found(ctype) => return Err(format!("{name}: no argument is {}", in_words(ctype))),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ fn a_kernel_without_the_fields_is_refused_with_their_names() {
     let header = [0x0001_eb9f_u32, 24, 0, 0, 0, 1];
     let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.push(0);
-    let said = Contract::check(&Btf::index(bytes).expect("index it")).expect_err("refuse it").to_string();
+    let refusal = Contract::check(&Btf::index(bytes).expect("index it")).expect_err("refuse it").to_string();
     for line in [
         "struct task_struct: start_boottime or real_start_time: ",
         "struct dentry: d_name.hash_len: ",
@@ -17,13 +17,13 @@ fn a_kernel_without_the_fields_is_refused_with_their_names() {
         "tracepoint sched_process_fork: this kernel does not have it",
         "iterator task: this kernel does not have it",
     ] {
-        assert!(said.contains(line), "{line} in {said}");
+        assert!(refusal.contains(line), "{line} in {refusal}");
     }
-    assert!(!said.contains("task_rename"), "what can be done without is no reason: {said}");
-    assert!(said.ends_with("with the output of `uname -r`"), "{said}");
+    assert!(!refusal.contains("task_rename"), "what can be done without is no reason: {refusal}");
+    assert!(refusal.ends_with("with the output of `uname -r`"), "{refusal}");
 }
 
-/// Where a kernel has no BTF there is nothing to hold the list against: then this says so, and the real-kernel tests
+/// A kernel without BTF has nothing to compare the list with. Then this prints so, and the real-kernel tests
 /// (`cargo xtask test`, `cargo xtask vm`) fail.
 #[test]
 fn every_offset_resolves_on_the_running_kernel() {
@@ -44,7 +44,7 @@ fn every_offset_resolves_on_the_running_kernel() {
 #[test]
 fn no_field_and_no_hook_stands_twice() {
     let mut points: Vec<_> = HOOKS.iter().map(|hook| describe(hook.point)).collect();
-    let mut fields: Vec<_> = TABLE.iter().map(|entry| (entry.of, entry.members)).collect();
+    let mut fields: Vec<_> = MEMBERS.iter().map(|member| (member.of, member.names)).collect();
     points.sort();
     fields.sort();
     let (points_before, fields_before) = (points.len(), fields.len());

@@ -1,28 +1,31 @@
-//! `observer doctor`: can this machine run it? Tries the real programs, not a miniature.
+//! `observer doctor`: checks whether this machine can run observer, with the real programs.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::{HookChoice, Kernel, Options, attach, load, rights, sys};
+use super::attach::{HookChoice, tracefs_mounted};
+use super::options::KernelOptions;
+use super::programs::Kernel;
+use super::{load, rights, sys};
 
 /// One check of `observer doctor`.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// What was checked: "BTF", "ring buffer", "tp_btf/sched_process_exit"…
     pub name: String,
-    /// Fine, works with a loss, or fails.
+    /// The result.
     pub verdict: Verdict,
-    /// What was found, and for a verdict other than `Fine` what to do.
+    /// What was found, and if the verdict is not `Fine`, what to do.
     pub detail: String,
 }
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As wanted.
     Fine,
-    /// observer runs, something stays blind or slower.
+    /// observer runs, but does not see something or is slower.
     Limited,
     /// observer cannot run.
     Fails,
@@ -38,8 +41,8 @@ impl Check {
     }
 }
 
-/// Every check that concerns the kernel, in the order in which they matter. Loads, attaches and self-tests the real
-/// programs, then detaches them.
+/// Runs every check that concerns the kernel, the most important first. Loads, attaches and self-tests the real programs, then
+/// detaches them.
 pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
     let mut checks = vec![
         Check::of(
@@ -54,36 +57,34 @@ pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
     if checks.iter().any(|check| check.verdict == Verdict::Fails) {
         return checks;
     }
-    let options = Options {
-        ring_bytes: observer_common::limits::RING_BYTES_MIN,
-        program_log: false,
-        btf: btf.map(Path::to_owned),
-        hooks,
-    };
-    match Kernel::start(&options) {
+    match Kernel::start(&KernelOptions::brief(btf, hooks)) {
         Err(error) => checks.push(Check::of("programs", Err(error))),
-        Ok(kernel) => {
-            checks.push(Check::of(
-                "programs and self-test",
-                Ok("load, attach, and tell what the system calls tell".into()),
-            ));
-            for source in kernel.sources() {
-                let detail = if source.why.is_empty() {
-                    source.fact.to_owned()
-                } else {
-                    format!("{} ({})", source.fact, source.why)
-                };
-                let verdict = if source.fallback { Verdict::Limited } else { Verdict::Fine };
-                checks.push(Check { name: source.source.clone(), verdict, detail });
-            }
-            for spot in kernel.blind_spots() {
-                checks.push(Check {
-                    name: format!("blind: {}", spot.fact),
-                    verdict: Verdict::Limited,
-                    detail: format!("not seen when it happens: {}; read again when asked", spot.what),
-                });
-            }
-        }
+        Ok(kernel) => checks.extend(of_programs(&kernel)),
+    }
+    checks
+}
+
+fn of_programs(kernel: &Kernel) -> Vec<Check> {
+    let mut checks = vec![Check {
+        name: "programs and self-test".into(),
+        verdict: Verdict::Fine,
+        detail: "load, attach, and report what the system calls return".into(),
+    }];
+    for source in kernel.sources() {
+        let detail = if source.why.is_empty() {
+            source.fact.to_owned()
+        } else {
+            format!("{} ({})", source.fact, source.why)
+        };
+        let verdict = if source.fallback { Verdict::Limited } else { Verdict::Fine };
+        checks.push(Check { name: source.source.clone(), verdict, detail });
+    }
+    for spot in kernel.blind_spots() {
+        checks.push(Check {
+            name: format!("blind: {}", spot.fact),
+            verdict: Verdict::Limited,
+            detail: format!("not seen when it happens: {}; read again when asked", spot.what),
+        });
     }
     checks
 }
@@ -94,7 +95,7 @@ fn has_all(btf: Option<&Path>) -> String {
 
 fn tracefs() -> Check {
     let name = "tracefs".to_owned();
-    if attach::tracefs_mounted() {
+    if tracefs_mounted() {
         return Check { name, verdict: Verdict::Fine, detail: "mounted".into() };
     }
     if rights::has_sys_admin() {

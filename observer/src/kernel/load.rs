@@ -9,9 +9,10 @@ use observer_common::limits::is_ring_size;
 
 use super::btf::Btf;
 use super::contract::Contract;
-use super::{Options, rights, sys};
+use super::options::KernelOptions;
+use super::{rights, sys};
 
-/// Where the kernel publishes its BTF.
+/// The file in which the kernel publishes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Lines of a verifier's log that are shown.
@@ -19,7 +20,7 @@ const LOG_LINES: usize = 4;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
 
-/// Refuses, with the next step, where the programs cannot work at all.
+/// Checks that the programs can work on this machine at all; the error ends with the next step.
 pub fn check_machine() -> Result<()> {
     ensure!(
         !OBJECT.is_empty(),
@@ -31,14 +32,14 @@ pub fn check_machine() -> Result<()> {
     check_btf_exists()
 }
 
-/// Whether the kernel is as the programs expect: its own type information, or what `btf` says instead of it.
+/// Checks that the kernel is as the programs expect, by its own type information or by the file `btf` instead of it.
 pub fn check_btf(btf: Option<&Path>) -> Result<Contract> {
     check_btf_exists()?;
     contract(btf)
 }
 
-/// Only the contract is taken from `file`: programs are attached by the numbers that the running kernel gives its types,
-/// and in another's numbering the same number is something else.
+/// Takes only the contract from `file`. Programs are attached by the numbers that the running kernel gives its types, and in
+/// another file the same number is another type.
 fn contract(file: Option<&Path>) -> Result<Contract> {
     let btf = Btf::read(file.unwrap_or(Path::new(KERNEL_BTF)));
     match file {
@@ -64,19 +65,19 @@ fn check_btf_exists() -> Result<()> {
     Ok(())
 }
 
-/// The object with its maps made and the task iterator loaded. Other programs are loaded as they are attached.
+/// The object with its maps created and the task iterator loaded. Other programs are loaded when they are attached.
 pub struct Loaded {
     /// Programs and maps.
     pub ebpf: Ebpf,
-    /// What the kernel keeps of the contract.
+    /// The result of comparing the kernel with the contract.
     pub contract: Contract,
-    /// The kernel's own types, some 90 MB: to be dropped, and [`sys::give_back_memory`] called, once all is loaded.
+    /// The kernel's own types, some 90 MB. The caller drops them and calls [`crate::heap::give_back`] once all is loaded.
     pub btf: AyaBtf,
 }
 
-/// Makes the object's maps and loads its iterator; nothing is attached yet.
-pub fn load(options: &Options) -> Result<Loaded> {
-    let Options { ring_bytes, program_log, btf: file, hooks: _ } = options;
+/// Creates the object's maps and loads its iterator; attaches nothing.
+pub fn load(options: &KernelOptions) -> Result<Loaded> {
+    let KernelOptions { ring_bytes, program_log, btf: file, hooks: _ } = options;
     let ring_bytes = *ring_bytes;
     check_machine()?;
     ensure!(
@@ -108,7 +109,7 @@ pub fn load(options: &Options) -> Result<Loaded> {
     Ok(Loaded { ebpf, contract, btf })
 }
 
-/// A load error with the whole of what the kernel said, and the next step.
+/// Describes a load error with all causes and the next step.
 fn explain(error: aya::EbpfError) -> anyhow::Error {
     let text = chain(&error);
     let refused = text.contains("EPERM") || text.contains("Operation not permitted");
@@ -126,28 +127,28 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
     anyhow!("load observer's maps: {text}; see `observer doctor`")
 }
 
-/// A program that the kernel refused, with what it said, and the next step.
+/// Describes the refusal of a program with the end of the verifier's log and the next step.
 pub fn explain_program(name: &str, error: &ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
-        let words = last_words(&log);
-        if !words.is_empty() {
+        let lines = last_lines(&log);
+        if !lines.is_empty() {
             return anyhow!(
                 "the kernel refused program {name} ({io_error}); its verifier ended with:\n  {}\nwhat the program reads \
                  may stand elsewhere than this kernel's type information says, or observer does not know this kernel: \
                  please report these lines with `uname -r`",
-                words.join("\n  ")
+                lines.join("\n  ")
             );
         }
     }
     anyhow!("the kernel refused program {name}: {}; see `observer doctor`", chain(error))
 }
 
-/// Of a verifier's log, which lists every instruction: what it was at when it gave up, and why.
-fn last_words(log: &str) -> Vec<&str> {
+/// Returns the last lines of a verifier's log, which lists every instruction: where it gave up, and why.
+fn last_lines(log: &str) -> Vec<&str> {
     const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed "];
-    let said = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word));
-    let mut last: Vec<_> = log.lines().map(str::trim).filter(said).rev().take(LOG_LINES).collect();
+    let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word));
+    let mut last: Vec<_> = log.lines().map(str::trim).filter(is_reason).rev().take(LOG_LINES).collect();
     last.reverse();
     last
 }
@@ -165,15 +166,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::last_words;
+    use super::last_lines;
 
     #[test]
-    fn of_a_verifiers_log_its_last_words_are_kept() {
+    fn of_a_verifiers_log_the_last_lines_are_kept() {
         let log = "0: R1=ctx()\n1: (79) r8 = *(u64 *)(r1 +0)\n2: R1=x\n; task.rs:58\n3: (61) r1 = *(u32 *)(r3 +0)\nR3 \
                    invalid mem access 'scalar'\nverification time 208 usec\nstack depth 0\nprocessed 21 insns (limit 1000000)\n\n";
-        let words = last_words(log);
-        assert_eq!(words.last(), Some(&"R3 invalid mem access 'scalar'"));
-        assert_eq!(words.len(), super::LOG_LINES);
-        assert!(last_words("\nprocessed 0 insns\n").is_empty());
+        let lines = last_lines(log);
+        assert_eq!(lines.last(), Some(&"R3 invalid mem access 'scalar'"));
+        assert_eq!(lines.len(), super::LOG_LINES);
+        assert!(last_lines("\nprocessed 0 insns\n").is_empty());
     }
 }

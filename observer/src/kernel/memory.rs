@@ -1,7 +1,7 @@
-//! argv and environment of processes that exec'd before the programs were attached, out of their memory.
+//! Reads argv and environment of processes that called exec before the programs were attached, from their memory.
 //!
-//! A process can make reads of its memory block (userfaultfd, FUSE), so this runs on a thread of its own, and what
-//! was read counts only if the process is the same, with the same image, afterwards.
+//! A process can make reads of its memory block (userfaultfd, FUSE), so this runs on a thread of its own. What was read counts
+//! only if the process is the same, with the same image, afterwards.
 
 use std::collections::BTreeMap;
 
@@ -11,36 +11,37 @@ use observer_core::decode;
 use observer_core::input::Block;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 
-use super::{pass::Passes, sys};
+use super::iterator::TaskIterator;
+use super::sys;
 use crate::clock;
 
-/// Reads argv and environment of processes.
+/// Reads argv and environment of processes from their memory.
 #[derive(Clone)]
 pub struct MemoryReader {
-    passes: Passes,
+    iterator: TaskIterator,
 }
 
-/// What was found of one process.
+/// argv and environment of one process.
 #[derive(Clone, Debug)]
-pub struct Memory {
-    /// Before it was read.
+pub struct ProcessMemory {
+    /// A time before it was read.
     pub at: BootTime,
-    /// Whose.
+    /// The process.
     pub key: ProcessKey,
-    /// The image that it belongs to.
+    /// `self_exec_id` of the image that it belongs to.
     pub exec_id: u32,
     /// NUL-terminated strings.
     pub argv: Vec<u8>,
-    /// There is more of it.
+    /// Whether the process has more than was read.
     pub argv_truncated: bool,
-    /// `NAME=value`, NUL-terminated; empty where not asked for.
+    /// `NAME=value` strings, NUL-terminated; empty if not asked for.
     pub env: Vec<u8>,
-    /// There is more of it.
+    /// Whether the process has more than was read.
     pub env_truncated: bool,
 }
 
-impl Memory {
-    /// As the core hears it.
+impl ProcessMemory {
+    /// The input for the core.
     pub fn input(&self) -> Input<'_> {
         Input::Memory {
             at: self.at,
@@ -52,7 +53,7 @@ impl Memory {
     }
 }
 
-/// Where a process keeps what is asked for.
+/// Where a process keeps its argv and environment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Blocks {
     exec_id: u32,
@@ -61,13 +62,13 @@ struct Blocks {
 }
 
 impl MemoryReader {
-    pub(super) fn new(passes: Passes) -> Self {
-        Self { passes }
+    pub(super) fn new(iterator: TaskIterator) -> Self {
+        Self { iterator }
     }
 
-    /// Reads argv of each process, and the environment of those marked. Processes that are gone, that exec'd
-    /// meanwhile or whose memory cannot be read are left out. Two passes of the iterator a call.
-    pub fn read(&self, wanted: &[(ProcessKey, bool)]) -> Result<Vec<Memory>> {
+    /// Reads argv of each process, and the environment of those marked `true`. Leaves out processes that are gone, that called
+    /// exec meanwhile, or whose memory cannot be read. A call takes two passes of the iterator.
+    pub fn read(&self, wanted: &[(ProcessKey, bool)]) -> Result<Vec<ProcessMemory>> {
         let at = clock::boottime();
         let before = self.blocks()?;
         let mut found = Vec::new();
@@ -79,7 +80,15 @@ impl MemoryReader {
             } else {
                 Default::default()
             };
-            found.push(Memory { at, key, exec_id: blocks.exec_id, argv, argv_truncated, env, env_truncated });
+            found.push(ProcessMemory {
+                at,
+                key,
+                exec_id: blocks.exec_id,
+                argv,
+                argv_truncated,
+                env,
+                env_truncated,
+            });
         }
         if !found.is_empty() {
             let after = self.blocks()?;
@@ -88,11 +97,11 @@ impl MemoryReader {
         Ok(found)
     }
 
-    /// Inode number of the mount namespace of the process with tgid 1; the own one where the iterator does not show
-    /// that process (some virtual machines hide it).
+    /// Inode number of the mount namespace of the process with tgid 1; the daemon's own if the iterator does not show that
+    /// process (some virtual machines hide it).
     pub fn host_mnt_ns(&self) -> u32 {
         let mut found = 0;
-        let _ = self.passes.run(|row| {
+        let _ = self.iterator.run(|row| {
             if let Ok(Input::PassRow(row)) = decode(row)
                 && row.key.tgid == Tgid(1)
             {
@@ -104,7 +113,7 @@ impl MemoryReader {
 
     fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {
         let mut blocks = BTreeMap::new();
-        self.passes.run(|row| {
+        self.iterator.run(|row| {
             if let Some((key, found)) = decode_blocks(row) {
                 blocks.insert(key, found);
             }
@@ -113,7 +122,7 @@ impl MemoryReader {
     }
 }
 
-/// What [`observer_core::decode`] leaves aside: addresses are of no use to the core.
+/// Decodes the addresses in a row, which [`observer_core::decode`] skips because the core has no use for them.
 fn decode_blocks(row: &[u8]) -> Option<(ProcessKey, Blocks)> {
     use std::mem::offset_of;
 
@@ -132,7 +141,7 @@ fn decode_blocks(row: &[u8]) -> Option<(ProcessKey, Blocks)> {
     Some((key, blocks))
 }
 
-/// Up to `max` bytes from `start` to `end` in a process's memory, and whether there is more.
+/// Reads up to `max` of the bytes from `start` to `end` in a process's memory; returns them and whether there are more.
 fn read_block(key: ProcessKey, (start, end): (u64, u64), max: usize) -> Option<(Vec<u8>, bool)> {
     let total = usize::try_from(end.checked_sub(start)?).ok()?;
     let mut bytes = vec![0_u8; total.min(max)];

@@ -1,5 +1,5 @@
-//! The programs' own diagnostics (aya-log), passed on to standard error. Only where asked for: otherwise the programs
-//! were loaded with the level set to none, and the verifier removed what writes them.
+//! Writes the programs' own diagnostics (aya-log) to standard error, if asked for. Otherwise the programs are loaded with the
+//! log level none, and the verifier removes the code that writes diagnostics.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::thread;
@@ -23,7 +23,7 @@ impl Log for ToStderr {
     fn flush(&self) {}
 }
 
-/// Starts the thread that passes them on; it lives as long as the process.
+/// Starts the thread that writes them; it lives as long as the process.
 pub fn start(ebpf: &mut Ebpf) -> Result<()> {
     let mut logger =
         EbpfLogger::init_with_logger(ebpf, ToStderr).context("read the programs' diagnostics")?;

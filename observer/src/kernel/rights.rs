@@ -1,16 +1,18 @@
-//! What this process may do: which rights observer needs, and giving up those that it needs no longer.
+//! The rights of this process: checks those that observer needs, and gives up those that it does not need after the start.
 
 use anyhow::{Context as _, Result, ensure};
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::sys;
 
-/// Kernels from here on account BPF memory by cgroup, and need no RLIMIT_MEMLOCK.
+/// From this release on, BPF memory is charged to the cgroup and not to RLIMIT_MEMLOCK (kernel/bpf/syscall.c, "bpf: Eliminate
+/// rlimit-based memory accounting", 5.11).
 const KERNEL_MEMCG_ACCOUNTED: (u32, u32) = (5, 11);
 
-/// What is needed after the programs are attached, as far as it was there: kernels differ in which bpf(2) commands they
-/// allow without CAP_BPF (a pass opens the iterator anew); memory of other users' processes; owners of homes; and the
-/// daemon's own files, which root may keep in somebody else's directory.
+/// Rights that are kept after the programs are attached, if the process had them. Kernels differ in which bpf(2) commands they
+/// allow without CAP_BPF, and each pass opens the iterator again. The others are for the memory of other users' processes, the
+/// owners of homes, and the daemon's own files, which root may keep in another user's directory.
 const KEPT: [Capability; 6] = [
     Capability::CAP_BPF,
     Capability::CAP_SYS_PTRACE,
@@ -20,7 +22,7 @@ const KEPT: [Capability; 6] = [
     Capability::CAP_CHOWN,
 ];
 
-/// Refuses without the rights to load programs.
+/// Checks that the process may load programs; the error ends with the next step.
 pub fn check() -> Result<()> {
     ensure!(
         has(Capability::CAP_SYS_ADMIN) || (has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON)),
@@ -30,12 +32,12 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Whether plain tracepoints can be attached: perf_event_open wants it on kernels with perf_event_paranoid above 2.
+/// Whether the process may attach plain tracepoints: perf_event_open takes CAP_SYS_ADMIN where perf_event_paranoid is above 2.
 pub fn has_sys_admin() -> bool {
     has(Capability::CAP_SYS_ADMIN)
 }
 
-/// Whether memory of other users' processes can be read.
+/// Whether the process may read the memory of other users' processes.
 pub fn has_ptrace() -> bool {
     has(Capability::CAP_SYS_PTRACE)
 }
@@ -44,8 +46,8 @@ fn has(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// Gives up, on this thread and those that it starts, every right that attached programs do not need. Threads that run
-/// already keep theirs: call it before there are any.
+/// Gives up every right that the attached programs do not need, for this thread and those that it starts. Threads that run
+/// already keep theirs, so this must be called before any is started.
 pub fn drop_unneeded() -> Result<()> {
     let permitted = caps::read(None, CapSet::Permitted).context("read the own capabilities")?;
     let kept: CapsHashSet = KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
@@ -56,22 +58,18 @@ pub fn drop_unneeded() -> Result<()> {
     caps::set(None, CapSet::Permitted, &kept).context("give up permitted capabilities")
 }
 
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK: it is raised there, and only there. A refusal is no error here:
-/// creating the maps then says so.
+/// Raises RLIMIT_MEMLOCK on kernels before 5.11, which charge maps to it. A refusal is not an error here; creating the maps
+/// fails then, and that error names the limit.
 pub fn raise_memlock_where_needed() {
     if is_memlock_charged() {
-        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: reads one struct.
-        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
 }
 
-/// Whether maps may be refused because the limit of locked memory is too low.
+/// Whether the kernel may refuse maps because the limit of locked memory is too low.
 pub fn is_memlock_limited() -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes one struct.
-    let read = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    is_memlock_charged() && (read != 0 || limit.rlim_cur != libc::RLIM_INFINITY)
+    let is_unlimited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    is_memlock_charged() && !is_unlimited
 }
 
 fn is_memlock_charged() -> bool {

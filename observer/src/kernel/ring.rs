@@ -1,5 +1,5 @@
-//! The ring buffer's consumer side and the control words, both memory-mapped: draining, asking how far the
-//! producers are and telling them when to wake the reader cost no system call.
+//! The ring buffer's consumer side and the control words. Both are memory-mapped, so draining, reading the producers'
+//! position and announcing when to wake the reader take no system call.
 //!
 //! Layout: <https://docs.kernel.org/bpf/ringbuf.html>. One page with the consumer's position, one with the
 //! producers', then the data, mapped twice in a row so that no record is ever split.
@@ -16,7 +16,7 @@ use observer_common::record::{HINT_COUNT, KIND_COUNT};
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const RECORD_HEADER: u64 = 8;
-/// Records after which the consumer's position is published: the producers read it at each reservation.
+/// Number of records after which the consumer's position is published; the producers read it at each reservation.
 const PUBLISH_EVERY: usize = 64;
 
 /// A shared mapping, unmapped when dropped.
@@ -71,16 +71,16 @@ pub struct Ring {
     producer: Mapping,
     page: usize,
     size: u64,
-    /// Position up to which records were handed over; published to the kernel in batches.
+    /// Position up to which records were passed on; published to the kernel in batches.
     position: u64,
 }
 
-/// How a drain ended.
+/// Why a drain stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Nothing is left.
+pub enum DrainEnd {
+    /// The ring is empty.
     Empty,
-    /// The next record is reserved but not committed yet.
+    /// The next record is reserved but not committed.
     Busy,
     /// The budget is used up.
     Budget,
@@ -97,40 +97,40 @@ impl Ring {
         Ok(Self { fd, consumer, producer, page, size: u64::from(size), position })
     }
 
-    /// Readable when a program decided to wake the reader.
+    /// The descriptor, which is readable when a program decided to wake the reader.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Where the next record will be reserved.
+    /// The position at which the next record will be reserved.
     pub fn producer_position(&self) -> u64 {
         self.producer.word(0).load(Ordering::Acquire)
     }
 
-    /// Everything below was handed over.
+    /// The position below which every record was passed on.
     pub fn consumer_position(&self) -> u64 {
         self.position
     }
 
-    /// Bytes in use and bytes in all.
+    /// Bytes in use, and the size.
     pub fn usage(&self) -> (u64, u64) {
         (self.producer_position().saturating_sub(self.position), self.size)
     }
 
-    /// Hands up to `budget` records to `handle`, oldest first; how many, and why it stopped.
-    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(&[u8])) -> (usize, End) {
+    /// Passes up to `budget` records to `handle`, oldest first; returns how many, and why it stopped.
+    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(&[u8])) -> (usize, DrainEnd) {
         let mut records = 0;
         let mut steps = 0;
         let end = loop {
             if self.position >= self.producer_position() {
-                break End::Empty;
+                break DrainEnd::Empty;
             }
             if records >= budget {
-                break End::Budget;
+                break DrainEnd::Budget;
             }
             let header = self.header().load(Ordering::Acquire);
             if header & BUSY != 0 {
-                break End::Busy;
+                break DrainEnd::Busy;
             }
             let len = header & !(BUSY | DISCARDED);
             if header & DISCARDED == 0 {
@@ -188,19 +188,19 @@ impl Control {
         self.0.word(index as usize * 8)
     }
 
-    /// Announces what the reader does next. A later look at the ring is ordered after it.
+    /// Announces what the reader does next. A later read of the ring is ordered after it.
     pub fn set_reader_state(&self, state: u64) {
         self.word(control::READER_STATE).store(state, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Whether an urgent record was made since the last call.
+    /// Whether an urgent record was sent since the last call.
     pub fn take_urgent(&self) -> bool {
         let word = self.word(control::URGENT);
         word.load(Ordering::Relaxed) != 0 && word.swap(0, Ordering::SeqCst) != 0
     }
 
-    /// Tells the programs how many tgids are watched.
+    /// Sets the number of watched tgids, for the programs.
     pub fn set_watched_count(&self, count: u64) {
         self.word(control::WATCHED_COUNT).store(count, Ordering::SeqCst);
     }
@@ -212,14 +212,14 @@ impl Control {
             .fold(0, |bits, bit| bits | 1 << bit)
     }
 
-    /// Lowers hint bits.
+    /// Clears hint bits.
     pub fn clear_hints(&self, bits: u64) {
         for bit in (0..HINT_COUNT as u32).filter(|bit| bits & (1 << bit) != 0) {
             self.word(control::HINTS + bit).store(0, Ordering::SeqCst);
         }
     }
 
-    /// Whether a program at the end of this function has run; false for those that do not say.
+    /// Whether the program with this [`control::FIRED`] word has run.
     pub fn has_fired(&self, word: u32) -> bool {
         self.word(word).load(Ordering::SeqCst) != 0
     }
@@ -229,12 +229,12 @@ impl Control {
         std::array::from_fn(|kind| self.word(control::DROPS + kind as u32).load(Ordering::Relaxed))
     }
 
-    /// Events that only the second program told, by kind.
+    /// Events that only the second program reported, by kind.
     pub fn second(&self) -> [u64; KIND_COUNT] {
         std::array::from_fn(|kind| self.word(control::SECOND + kind as u32).load(Ordering::Relaxed))
     }
 
-    /// Records replaced by a re-read, by kind.
+    /// Records that were not sent because the ring was more than half full, by kind.
     pub fn throttled(&self) -> [u64; KIND_COUNT] {
         std::array::from_fn(|kind| self.word(control::THROTTLED + kind as u32).load(Ordering::Relaxed))
     }

@@ -1,43 +1,36 @@
-//! Facts of the machine that decide whether observer can run, read by system calls.
+//! Facts of the machine that decide whether observer can run.
 
-use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::utsname::uname;
 
-/// Oldest kernel with all that is used: ring buffer and task iterator.
+/// The oldest release with everything that observer uses: ring buffer and task iterator.
 const KERNEL_MIN: (u32, u32) = (5, 8);
-/// Kernels from here on read a faulting load through a BTF-typed pointer as 0 in every program. Before, a program that
-/// calls BPF functions has no exception table ("bpf: ensure main program has an extable" came with 6.4), and such a load
-/// is an oops (seen on 5.10); and the verifier does not decide null tests of such pointers, so that states multiply
-/// until it gives up (seen on 5.10 and 6.1).
+/// From this release on, a load that faults through a BTF-typed pointer returns 0 in every program. Before, a program that calls
+/// BPF functions has no exception table (kernel/bpf/verifier.c, "bpf: ensure main program has an extable", 6.4), and such a
+/// load is an oops (seen on 5.10). Older verifiers do not decide null tests of such pointers either, and their states multiply
+/// until they give up (seen on 5.10 and 6.1).
 const KERNEL_TYPED_LOADS: (u32, u32) = (6, 5);
-/// Kernels from here on let programs at tracepoints be preempted ("Guard __DECLARE_TRACE() use of __DO_TRACE_CALL() with
-/// SRCU-fast" came with 7.0), and skip them for every other task of that CPU meanwhile.
+/// From this release on, programs at tracepoints can be preempted (include/linux/tracepoint.h, "Guard __DECLARE_TRACE() use of
+/// __DO_TRACE_CALL() with SRCU-fast", 7.0), and the kernel skips them for every other task of that CPU meanwhile.
 const KERNEL_PREEMPTED: (u32, u32) = (7, 0);
-/// `PROC_PID_INIT_INO`: inode number of the initial pid namespace, on every kernel.
+/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): inode number of the initial pid namespace, on every kernel.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// glibc's own default, bytes; setting it keeps it there.
+/// glibc's default for both thresholds, bytes; setting them keeps glibc from raising them.
 #[cfg(target_env = "gnu")]
 const ALLOCATOR_THRESHOLD: libc::c_int = 128 << 10;
 
-/// `uname -r`, and its first two numbers.
+/// Returns the kernel's release as `uname -r` prints it, and its first two numbers.
 pub fn kernel_release() -> Result<(String, (u32, u32))> {
-    // SAFETY: utsname is plain bytes, which uname fills.
-    let name = unsafe {
-        let mut name = std::mem::zeroed::<libc::utsname>();
-        ensure!(libc::uname(&raw mut name) == 0, "ask the kernel for its release");
-        name
-    };
-    // SAFETY: the kernel terminates each field within its array.
-    let release = unsafe { CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned();
+    let release = uname().context("ask the kernel for its release")?.release().to_string_lossy().into_owned();
     let version = version(&release)?;
     Ok((release, version))
 }
 
-/// The first two numbers of a release.
+/// Returns the first two numbers of a release.
 fn version(release: &str) -> Result<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
@@ -61,7 +54,7 @@ pub fn tracepoints_are_preempted() -> bool {
     kernel_release().is_ok_and(|(_, version)| version >= KERNEL_PREEMPTED)
 }
 
-/// Refuses kernels below the floor.
+/// Checks that the kernel is not older than observer supports.
 pub fn check_kernel_release() -> Result<()> {
     let (release, version) = kernel_release()?;
     check_version(&release, version)
@@ -77,7 +70,8 @@ fn check_version(release: &str, version: (u32, u32)) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to run inside a pid namespace: the iterator would show only that, and pids would be others.
+/// Checks that the process is in the initial pid namespace. In another one the iterator shows only the processes of that
+/// namespace (kernel/bpf/task_iter.c).
 pub fn check_pid_namespace() -> Result<()> {
     let namespace =
         fs::metadata("/proc/self/ns/pid").context("look up the own pid namespace in /proc/self/ns/pid")?;
@@ -89,15 +83,14 @@ pub fn check_pid_namespace() -> Result<()> {
     Ok(())
 }
 
-/// Inode number of the own mount namespace; 0 if it cannot be told.
+/// Inode number of the daemon's mount namespace; 0 if it cannot be read.
 pub fn own_mnt_ns() -> u32 {
     fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32)
 }
 
-/// From here on freed memory goes back to the kernel. glibc raises its thresholds for that to what was freed last, which
-/// after the kernel's BTF (some 90 MB for a moment) and a few large answers leaves tens of MiB resident.
-/// One arena: threads seldom allocate at a time, and each arena keeps what its busiest moment took.
-/// One arena: threads seldom allocate at a time, and each arena keeps what its busiest moment took.
+/// Has freed memory returned to the kernel from then on. glibc raises its thresholds for this to the size that was freed last;
+/// after the kernel's BTF (some 90 MB) and a few large answers that leaves tens of MiB resident. One arena is used, because
+/// threads seldom allocate at the same time, and each arena keeps the most that it ever held.
 pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets numbers of the allocator.
@@ -112,7 +105,7 @@ pub fn return_freed_memory() {
 mod tests {
     use super::*;
 
-    fn said(release: &str) -> Option<String> {
+    fn refusal(release: &str) -> Option<String> {
         version(release)
             .and_then(|version| check_version(release, version))
             .err()
@@ -122,9 +115,12 @@ mod tests {
     #[test]
     fn kernels_below_the_floor_are_refused_with_their_release() {
         for release in ["4.19.0-27-amd64", "5.4.0", "5.7.19", "5.7", "3.10.0-1160.el7.x86_64", "0.0"] {
-            let said = said(release).unwrap_or_default();
-            assert!(said.contains(&format!("kernel {release} is too old")), "{said}");
-            assert!(said.contains("5.8 or newer") && said.ends_with("boot a newer kernel"), "{said}");
+            let refusal = refusal(release).unwrap_or_default();
+            assert!(refusal.contains(&format!("kernel {release} is too old")), "{refusal}");
+            assert!(
+                refusal.contains("5.8 or newer") && refusal.ends_with("boot a newer kernel"),
+                "{refusal}"
+            );
         }
     }
 
@@ -133,16 +129,16 @@ mod tests {
         for release in
             ["5.8.0", "5.8-rc1", "5.10.0-46-cloud-amd64", "6.1.0", "6.18.44-fc-v669", "10.0", "7.2+"]
         {
-            assert_eq!(said(release), None);
+            assert_eq!(refusal(release), None);
         }
     }
 
     #[test]
-    fn a_release_that_tells_no_version_is_refused_with_what_it_says() {
+    fn a_release_without_a_version_is_refused_by_its_name() {
         for release in ["6", "", "unknown", "-5.10", "five.ten", "99999999999.1", "6.99999999999", "6. 1"] {
-            let said = said(release).unwrap_or_default();
-            assert!(said.contains(&format!("kernel release {release:?} does not begin")), "{said}");
-            assert!(said.ends_with("boot a kernel whose `uname -r` says"), "{said}");
+            let refusal = refusal(release).unwrap_or_default();
+            assert!(refusal.contains(&format!("kernel release {release:?} does not begin")), "{refusal}");
+            assert!(refusal.ends_with("boot a kernel whose `uname -r` says"), "{refusal}");
         }
     }
 }

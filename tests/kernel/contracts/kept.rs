@@ -1,7 +1,7 @@
 //! Every member, hook and constant in use is in this kernel's BTF, as the one list has it.
 
-use observer_common::hooks::{CONSTANTS, FIXED, HOOKS, Hook, Point, Take};
-use observer_common::offsets::{Entry, Shape, TABLE};
+use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point};
+use observer_common::offsets::{CType, KernelMember, MEMBERS};
 use observer_harness::btf::{Btf, kind};
 
 #[cfg(target_arch = "x86_64")]
@@ -10,7 +10,7 @@ const SYSCALL_PREFIX: &str = "__x64_sys_";
 const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
 /// Whether a type is what the list says, asked of the tree.
-fn fits(btf: &Btf, ty: u32, shape: Shape) -> bool {
+fn fits(btf: &Btf, ty: u32, ctype: CType) -> bool {
     let id = btf.resolve(ty);
     let is_struct =
         |id: u32, name: &str| matches!(btf.get(id).kind(), kind::STRUCT | kind::FWD) && btf.name(id) == name;
@@ -20,16 +20,16 @@ fn fits(btf: &Btf, ty: u32, shape: Shape) -> bool {
     };
     let array = btf.array(id).map(|(element, count)| (btf.resolve(element), count));
     let is_text = |element: u32| btf.get(element).kind() == kind::INT && btf.get(element).size_or_type == 1;
-    match shape {
-        Shape::Int(bytes) => integer(btf, id) == Some(bytes),
-        Shape::Ptr(name) => points(id, name),
-        Shape::Struct(name) => is_struct(id, name),
-        Shape::Text(bytes) => array.is_some_and(|(element, count)| is_text(element) && count == bytes),
-        Shape::TextFrom(bytes) => array.is_some_and(|(element, count)| is_text(element) && count >= bytes),
-        Shape::PtrsFrom(least, name) => {
+    match ctype {
+        CType::Int(bytes) => integer(btf, id) == Some(bytes),
+        CType::Ptr(name) => points(id, name),
+        CType::Struct(name) => is_struct(id, name),
+        CType::Text(bytes) => array.is_some_and(|(element, count)| is_text(element) && count == bytes),
+        CType::TextFrom(bytes) => array.is_some_and(|(element, count)| is_text(element) && count >= bytes),
+        CType::PtrsFrom(least, name) => {
             array.is_some_and(|(element, count)| points(element, name) && count >= least)
         }
-        Shape::Structs(name) => array.is_some_and(|(element, _)| is_struct(element, name)),
+        CType::Structs(name) => array.is_some_and(|(element, _)| is_struct(element, name)),
     }
 }
 
@@ -46,15 +46,17 @@ fn integer(btf: &Btf, id: u32) -> Option<u32> {
 }
 
 /// Byte offsets of a member in all structs of that name that have members.
-fn places(btf: &Btf, entry: &Entry) -> Vec<Result<u32, String>> {
-    let structs = btf.named(kind::STRUCT, entry.of).into_iter().filter(|&id| !btf.members(id).is_empty());
+fn places(btf: &Btf, kernel_member: &KernelMember) -> Vec<Result<u32, String>> {
+    let structs =
+        btf.named(kind::STRUCT, kernel_member.of).into_iter().filter(|&id| !btf.members(id).is_empty());
     let place = |id| {
-        let member = entry.members.iter().find_map(|path| btf.member(id, path)).ok_or("no such member")?;
+        let member =
+            kernel_member.names.iter().find_map(|path| btf.member(id, path)).ok_or("no such member")?;
         if member.bits != 0 || member.bit_offset % 8 != 0 {
             return Err("a bit field".to_owned());
         }
-        if !fits(btf, member.ty, entry.shape) {
-            return Err(format!("no {:?} but {:?}", entry.shape, btf.get(btf.resolve(member.ty))));
+        if !fits(btf, member.ty, kernel_member.ctype) {
+            return Err(format!("no {:?} but {:?}", kernel_member.ctype, btf.get(btf.resolve(member.ty))));
         }
         Ok(member.bit_offset / 8)
     };
@@ -65,14 +67,21 @@ fn places(btf: &Btf, entry: &Entry) -> Vec<Result<u32, String>> {
 fn every_member_in_use_is_there_and_what_it_should_be() {
     let btf = Btf::of_kernel();
     let mut broken = Vec::new();
-    for entry in TABLE {
-        let mut places = places(&btf, entry);
+    for kernel_member in MEMBERS {
+        let mut places = places(&btf, kernel_member);
         places.dedup();
         match places.as_slice() {
             [Ok(offset)] => {
-                println!("{}.{} at {offset}: {:?}", entry.of, entry.members.join("/"), entry.shape)
+                println!(
+                    "{}.{} at {offset}: {:?}",
+                    kernel_member.of,
+                    kernel_member.names.join("/"),
+                    kernel_member.ctype
+                )
             }
-            others => broken.push(format!("{}.{}: {others:?}", entry.of, entry.members.join("/"))),
+            others => {
+                broken.push(format!("{}.{}: {others:?}", kernel_member.of, kernel_member.names.join("/")))
+            }
         }
     }
     assert!(broken.is_empty(), "not as observer-common/src/offsets.rs has it:\n{}", broken.join("\n"));
@@ -86,7 +95,7 @@ fn members_whose_place_is_compiled_in_stand_there() {
         let [id] = structs.as_slice() else { panic!("one struct {}: {structs:?}", fixed.of) };
         let member = btf.member(*id, fixed.member).unwrap_or_else(|| panic!("{}.{}", fixed.of, fixed.member));
         assert_eq!(member.bit_offset, fixed.offset * 8, "{}.{}", fixed.of, fixed.member);
-        assert!(fits(&btf, member.ty, fixed.shape), "{}.{}", fixed.of, fixed.member);
+        assert!(fits(&btf, member.ty, fixed.ctype), "{}.{}", fixed.of, fixed.member);
     }
     for (of, name, value) in CONSTANTS {
         let enums = btf.named(kind::ENUM, of);
@@ -120,19 +129,19 @@ fn arguments(btf: &Btf, point: Point) -> Result<Vec<u32>, String> {
 
 fn check(btf: &Btf, hook: &Hook) -> Result<(), String> {
     let arguments = arguments(btf, hook.point)?;
-    for take in hook.takes {
-        let kept = match *take {
-            Take::At(index, shape) => {
-                arguments.get(usize::from(index)).is_some_and(|&ty| fits(btf, ty, shape))
+    for argument in hook.arguments {
+        let kept = match *argument {
+            Argument::At(index, ctype) => {
+                arguments.get(usize::from(index)).is_some_and(|&ty| fits(btf, ty, ctype))
             }
-            Take::MayBeAt(index, shape) => {
-                arguments.get(usize::from(index)).is_none_or(|&ty| fits(btf, ty, shape))
+            Argument::MayBeAt(index, ctype) => {
+                arguments.get(usize::from(index)).is_none_or(|&ty| fits(btf, ty, ctype))
             }
-            Take::ReturnedAfter(count) => arguments.len() == usize::from(count),
-            Take::Found(shape) => arguments.iter().any(|&ty| fits(btf, ty, shape)),
+            Argument::ReturnedAfter(count) => arguments.len() == usize::from(count),
+            Argument::Found(ctype) => arguments.iter().any(|&ty| fits(btf, ty, ctype)),
         };
         if !kept {
-            return Err(format!("{}: {take:?}", hook.point.name()));
+            return Err(format!("{}: {argument:?}", hook.point.name()));
         }
     }
     Ok(())

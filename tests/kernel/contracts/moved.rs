@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use observer_common::offsets::{Entry, TABLE};
+use observer_common::offsets::{KernelMember, MEMBERS};
 use observer_harness::btf::{Btf, KERNEL_BTF, kind};
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
@@ -27,26 +27,26 @@ const TWINS: [(&str, &str); 6] = [
 const AT_A_TIME: usize = 4;
 
 /// The kernel's type information with this member moved.
-fn moved(btf: &Btf, entry: &Entry) -> Btf {
+fn moved(btf: &Btf, kernel_member: &KernelMember) -> Btf {
     let mut btf = btf.clone();
-    let twin = TWINS.iter().any(|(field, _)| *field == entry.field);
+    let twin = TWINS.iter().any(|(field, _)| *field == kernel_member.field);
     let bytes = if twin { 2 * BYTES } else { BYTES };
     let mut moved = Vec::new();
-    for id in btf.named(kind::STRUCT, entry.of) {
-        let Some(member) = entry.members.iter().find_map(|path| btf.member(id, path)) else { continue };
+    for id in btf.named(kind::STRUCT, kernel_member.of) {
+        let Some(member) = kernel_member.names.iter().find_map(|path| btf.member(id, path)) else { continue };
         // Two structs of one name may have it from a third.
         if !moved.contains(&(member.owner, member.index)) {
             btf.move_member(member, bytes);
             moved.push((member.owner, member.index));
         }
     }
-    assert!(!moved.is_empty(), "{}.{} is there to be moved", entry.of, entry.members.join("/"));
+    assert!(!moved.is_empty(), "{}.{} is there to be moved", kernel_member.of, kernel_member.names.join("/"));
     btf
 }
 
 /// Who noticed, by what the doctor said.
-fn caught(said: &CommandResult, entry: &Entry) -> Result<&'static str, String> {
-    let name = format!("{}.{}", entry.of, entry.members.join("/"));
+fn caught(said: &CommandResult, kernel_member: &KernelMember) -> Result<&'static str, String> {
+    let name = format!("{}.{}", kernel_member.of, kernel_member.names.join("/"));
     if said.code != Some(1) {
         return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", said.code, said.stderr));
     }
@@ -71,14 +71,14 @@ fn doctor(file: &Path, cgroup: &Cgroup) -> CommandResult {
 }
 
 /// Whether nothing that is shown is read from there on this kernel. `unmoved`: what the doctor says of it as it is.
-fn is_idle(btf: &Btf, entry: &Entry, unmoved: &str) -> bool {
+fn is_idle(btf: &Btf, kernel_member: &KernelMember, unmoved: &str) -> bool {
     // Only the program at the end of this function asks for it.
-    if entry.field == "inode_mode" && !unmoved.contains("fexit/d_move") {
+    if kernel_member.field == "inode_mode" && !unmoved.contains("fexit/d_move") {
         return true;
     }
     // Kernels with this member set the group's code at the last thread's exit, and the leader's counts no more.
     let quick = |&id: &u32| btf.member(id, "quick_threads").is_some();
-    entry.field == "task_exit_code" && btf.named(kind::STRUCT, "signal_struct").iter().any(quick)
+    kernel_member.field == "task_exit_code" && btf.named(kind::STRUCT, "signal_struct").iter().any(quick)
 }
 
 #[test]
@@ -92,15 +92,15 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
-                while let Some(entry) = TABLE.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if is_idle(&btf, entry, unmoved.text()) {
-                        println!("moved {}: read for nothing on this kernel", entry.field);
+                while let Some(kernel_member) = MEMBERS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if is_idle(&btf, kernel_member, unmoved.text()) {
+                        println!("moved {}: read for nothing on this kernel", kernel_member.field);
                         continue;
                     }
-                    let file = dir.path().join(entry.field);
-                    moved(&btf, entry).write(&file);
-                    match caught(&doctor(&file, &inner), entry) {
-                        Ok(by) => println!("moved {}: {by}", entry.field),
+                    let file = dir.path().join(kernel_member.field);
+                    moved(&btf, kernel_member).write(&file);
+                    match caught(&doctor(&file, &inner), kernel_member) {
+                        Ok(by) => println!("moved {}: {by}", kernel_member.field),
                         Err(why) => missed.lock().expect("no thread failed").push(why),
                     }
                     std::fs::remove_file(&file).expect("remove the file");
@@ -110,5 +110,5 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     });
     drop((inner, outer));
     let missed = missed.into_inner().expect("no thread failed");
-    assert!(missed.is_empty(), "{} of {}:\n{}", missed.len(), TABLE.len(), missed.join("\n"));
+    assert!(missed.is_empty(), "{} of {}:\n{}", missed.len(), MEMBERS.len(), missed.join("\n"));
 }

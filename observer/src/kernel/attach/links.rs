@@ -1,8 +1,9 @@
-//! Links of attached programs, and who lets go of them.
+//! Links of attached programs, and how they are closed at the end.
 //!
-//! To detach from a function, newer kernels wait until no task can be within it any more: some 0.2 s a function, one after
-//! the other, in the exit of the process that holds the links, whether it was asked to stop or killed. Nobody needs to wait
-//! for that. Files that are registered with an io_uring are let go by a kernel worker after the process is gone.
+//! From 6.3 on, the kernel waits at the detaching of a function until no task is within it (`bpf_tramp_image_put`,
+//! kernel/bpf/trampoline.c): some 0.2 s for each function, one after the other, in the exit of the process that holds the
+//! links, whether it was asked to stop or killed. Files that are registered with an io_uring are closed by a kernel worker
+//! after the process is gone, so nothing waits for them.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -11,7 +12,7 @@ use io_uring::IoUring;
 
 use crate::kernel::bpf;
 
-/// Links that may still be taken back, each with its program's name.
+/// Links that can still be detached, each with the name of its program.
 #[derive(Debug, Default)]
 pub struct Links(Vec<(&'static str, OwnedFd)>);
 
@@ -22,18 +23,18 @@ impl Links {
         Ok(())
     }
 
-    /// Detaches it.
+    /// Detaches the program of this name.
     pub fn detach(&mut self, name: &str) {
         self.0.retain(|(other, _)| *other != name);
     }
 
-    /// Attached until the holder is dropped or its process ends.
-    pub fn keep(self) -> Kept {
+    /// Keeps the programs attached until the returned value is dropped or the process ends.
+    pub fn keep(self) -> HeldLinks {
         let links: Vec<_> = self.0.into_iter().map(|(_, link)| link).collect();
         match register(&links) {
-            Ok(ring) => Kept { _ring: Some(ring), _links: Vec::new() },
-            // A kernel, container or sandbox without io_uring: as attached as ever, only slower to let go.
-            Err(_) => Kept { _ring: None, _links: links },
+            Ok(ring) => HeldLinks { _ring: Some(ring), _links: Vec::new() },
+            // Without io_uring (an old kernel, a container, a sandbox) the programs stay attached, but detaching is slower.
+            Err(_) => HeldLinks { _ring: None, _links: links },
         }
     }
 }
@@ -45,10 +46,10 @@ fn register(links: &[OwnedFd]) -> io::Result<IoUring> {
     Ok(ring)
 }
 
-/// Links for the daemon's life.
-pub struct Kept {
-    /// Holds them; never used for reading or writing.
+/// Links that stay attached for the life of the daemon.
+pub struct HeldLinks {
+    /// Holds the links as registered files; it is never used for input or output.
     _ring: Option<IoUring>,
-    /// Those that no ring holds.
+    /// The links, if they could not be registered.
     _links: Vec<OwnedFd>,
 }

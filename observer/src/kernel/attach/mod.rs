@@ -10,6 +10,6 @@ mod tracefs;
 mod trial;
 
 pub use self::choose::attach;
-pub use self::links::Kept;
+pub use self::links::HeldLinks;
 pub use self::report::{Attached, BlindSpot, FactSource, HookChoice};
 pub use self::tracefs::is_mounted as tracefs_mounted;

@@ -12,8 +12,8 @@ use observer_common::control;
 use observer_common::hooks::{HOOKS, Hook, Trial};
 
 use crate::kernel::ring::Control;
-use crate::kernel::selftest::children::Terminal;
-use crate::kernel::selftest::truth::Directory;
+use crate::kernel::selftest::children::PseudoTerminal;
+use crate::kernel::selftest::truth::TestDirectory;
 
 /// Returns the hooks whose functions were called although their programs did not run. A call that failed proves nothing:
 /// rights, a directory or a terminal may be missing, or a sandbox forbids it.
@@ -27,8 +27,8 @@ pub fn bypassed(control: &Control) -> Result<Vec<&'static Hook>> {
 
 /// Has a child make every trial's call; returns those that reached the kernel function.
 fn make_calls() -> Result<Vec<Trial>> {
-    let directory = Directory::make();
-    let terminal = Terminal::open().context("open a pseudo-terminal")?;
+    let directory = TestDirectory::make();
+    let terminal = PseudoTerminal::open().context("open a pseudo-terminal")?;
     let scene = Scene::new(&directory.path, &terminal.slave)?;
     let mut ends = [0; 2];
     // SAFETY: writes two descriptors.

@@ -1,4 +1,4 @@
-//! The self-test's children: what they are and do, up to their ends.
+//! The children of the self-test: what they are and do, up to their ends.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
@@ -7,38 +7,47 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{COMM, DIRECTORY};
-
-/// What kills the first child.
+/// The directory of the first child: three levels deep, below a mount point, and present on every machine that observer runs
+/// on.
+pub const DIRECTORY: &CStr = c"/sys/kernel/btf";
+/// The comm of the first child, which has everything that may confuse a reader: newline, escape sequence, invalid UTF-8.
+pub const COMM: &[u8; 16] = b"o)\n\x1b[7m\xff\xc3( x\"\0\0\0";
+/// How long a child or its records may take.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+/// The signal that kills the first child.
 pub const SIGNAL: libc::c_int = libc::SIGUSR1;
-/// What a child of root becomes: three that no field has by chance.
+/// User ids of a child of root: three numbers that no field has by chance.
 pub const UIDS: [libc::uid_t; 3] = [65_531, 65_532, 65_533];
-/// What the leader of the threaded child leaves with, and what its thread ends the group with: wait(2) says the second.
+/// Exit code of the leader of the threaded child.
 const LEADERS_CODE: libc::c_int = 3;
+/// Exit code with which its thread ends the group, which is what wait(2) returns.
 const GROUPS_CODE: libc::c_int = 9;
-/// What the child that ends without ending a group ends with.
+/// Exit code of the child whose only thread exits without ending the group.
 const PLAIN_CODE: libc::c_int = 7;
-/// What a ready child says: as it should be; the same with [`UIDS`]; not as it should be.
+/// What a child reports: it is ready with inherited user ids.
 const READY: u8 = 0;
+/// It is ready and has [`UIDS`].
 const READY_WITH_UIDS: u8 = 1;
+/// It could not do what it is to be seen with.
 const FAILED: u8 = 2;
 
-/// A pseudo-terminal; its master keeps the slave alive.
-pub struct Terminal {
+/// A pseudo-terminal. The open master keeps the slave alive.
+pub struct PseudoTerminal {
     master: OwnedFd,
     /// Path of the slave.
     pub slave: CString,
-    /// The kernel's name: "pts3".
+    /// The kernel's name of it, as "pts3".
     pub name: String,
-    /// Device number as stat(2) says it.
+    /// Device number as stat(2) returns it.
     pub rdev: u64,
 }
 
-impl Terminal {
-    /// A new one, whose number is not 0, as so much is that stands beside it.
+impl PseudoTerminal {
+    /// Opens a new one whose number is not 0; neighbouring fields are often 0, so a wrong offset would not be noticed.
     pub fn open() -> Result<Self> {
         let first = Self::open_any()?;
         if libc::minor(first.rdev) == 0 { Self::open_any() } else { Ok(first) }
@@ -65,12 +74,10 @@ impl Terminal {
         let rdev = fs::metadata(&path).with_context(|| format!("look at {path}"))?.rdev();
         Ok(Self { master, slave, name: path.replace("/dev/pts/", "pts"), rdev })
     }
-}
 
-impl Terminal {
-    /// Its foreground process group.
+    /// The foreground process group.
     pub fn foreground(&self) -> Result<u32> {
-        // SAFETY: a query without side effects. Of a master it tells what the slave has.
+        // SAFETY: a query without side effects. On a master it returns the group of the slave.
         let group = unsafe { libc::tcgetpgrp(self.master.as_raw_fd()) };
         ensure!(group > 0, "ask for the terminal's foreground group: {}", io::Error::last_os_error());
         Ok(group.cast_unsigned())
@@ -78,31 +85,31 @@ impl Terminal {
 }
 
 /// A forked child; killed and reaped when dropped.
-pub struct Child {
-    /// Its pid.
+pub struct TestChild {
+    /// The pid.
     pub pid: u32,
     ready: OwnedFd,
     orders: OwnedFd,
     reaped: bool,
 }
 
-impl Child {
-    /// Has a terminal, a POSIX session, a comm, a directory, and where that is allowed user ids of its own; waits for a
-    /// signal.
+impl TestChild {
+    /// Forks a child that has a terminal, a POSIX session, a comm, a directory and, if that is allowed, user ids of its own. It
+    /// waits for a signal.
     pub fn with_everything(slave: &CStr) -> Result<Self> {
         // SAFETY: async-signal-safe calls only, and it never returns.
         Self::fork(|ends| unsafe { with_everything(slave, ends) })
     }
 
-    /// Has a process group of its own and the directory `dir`, which another process shares with it. First order: its
-    /// leader leaves; second: its thread ends the group.
+    /// Forks a child that has a process group of its own, a second thread, and the directory `dir`, which another process
+    /// shares. At the first order its leader exits; at the second its thread ends the group.
     pub fn with_threads(dir: &CStr) -> Result<Self> {
         let mut stack = vec![0_u64; 4096];
         // SAFETY: async-signal-safe calls only, and it never returns; it has a stack of its own to give to a thread.
         Self::fork(|ends| unsafe { with_threads(dir, &mut stack, ends) })
     }
 
-    /// Leads a POSIX session without a terminal, and ends at once, as a thread ends.
+    /// Forks a child that leads a POSIX session without a terminal, and ends at once by the exit of its only thread.
     pub fn plain() -> Result<Self> {
         // SAFETY: two system calls, of which the second ends the child's only thread.
         Self::fork(|_| unsafe {
@@ -112,22 +119,22 @@ impl Child {
         })
     }
 
-    fn fork(main: impl FnOnce(Ends) -> Infallible) -> Result<Self> {
-        let (ready, told) = pipe()?;
-        let (heard, orders) = pipe()?;
+    fn fork(main: impl FnOnce(ChildEnds) -> Infallible) -> Result<Self> {
+        let (ready, status) = pipe()?;
+        let (received, orders) = pipe()?;
         // SAFETY: the child calls nothing but `main`, which every caller holds to async-signal-safe calls.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            // Its own copy, so that it hears the end when its parent is gone.
+            // So that the child reads the end of the pipe once its parent is gone.
             // SAFETY: closes a descriptor that the child does not use.
             unsafe { libc::close(orders.as_raw_fd()) };
-            main(Ends { told: told.as_raw_fd(), heard: heard.as_raw_fd() });
+            main(ChildEnds { status: status.as_raw_fd(), orders: received.as_raw_fd() });
         }
         ensure!(pid > 0, "fork: {}", io::Error::last_os_error());
         Ok(Self { pid: pid.cast_unsigned(), ready, orders, reaped: false })
     }
 
-    /// Until the child has done everything that it is to be seen with. Whether it has [`UIDS`].
+    /// Waits until the child has everything that it is to be seen with. Returns whether it has [`UIDS`].
     pub fn wait_ready(&self) -> Result<bool> {
         let mut byte = FAILED;
         // SAFETY: writes one byte. The child's end closes when it exits, so this returns.
@@ -140,7 +147,7 @@ impl Child {
         Ok(byte == READY_WITH_UIDS)
     }
 
-    /// Has it do the next of what it waits with.
+    /// Gives the child its next order.
     pub fn order(&self) -> Result<()> {
         // SAFETY: reads one byte.
         let wrote = unsafe { libc::write(self.orders.as_raw_fd(), [0_u8].as_ptr().cast(), 1) };
@@ -148,7 +155,7 @@ impl Child {
         Ok(())
     }
 
-    /// Sends it [`SIGNAL`].
+    /// Sends [`SIGNAL`] to the child.
     pub fn kill(&self) -> Result<()> {
         // SAFETY: our own child, not reaped yet, so the pid is still its.
         let sent = unsafe { libc::kill(self.pid.cast_signed(), SIGNAL) };
@@ -156,7 +163,7 @@ impl Child {
         Ok(())
     }
 
-    /// Until it has ended; it stays a zombie.
+    /// Waits until the child has ended; it stays a zombie.
     pub fn wait_dead(&self) -> Result<()> {
         // SAFETY: fills a struct of plain integers.
         let ended = unsafe {
@@ -167,7 +174,7 @@ impl Child {
         Ok(())
     }
 
-    /// Its wait status.
+    /// Reaps the child; returns its wait status.
     pub fn reap(&mut self) -> Result<u32> {
         let mut status = 0;
         // SAFETY: our own child, not reaped yet.
@@ -178,7 +185,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for TestChild {
     fn drop(&mut self) {
         if !self.reaped {
             // SAFETY: our own child, not reaped yet.
@@ -190,11 +197,11 @@ impl Drop for Child {
     }
 }
 
-/// A child's ends of its pipes.
+/// The child's ends of its pipes.
 #[derive(Clone, Copy)]
-struct Ends {
-    told: RawFd,
-    heard: RawFd,
+struct ChildEnds {
+    status: RawFd,
+    orders: RawFd,
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
@@ -205,11 +212,11 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
-/// What the first child does.
+/// Body of the first child.
 ///
 /// # Safety
 /// Runs after fork: async-signal-safe calls only.
-unsafe fn with_everything(slave: &CStr, ends: Ends) -> ! {
+unsafe fn with_everything(slave: &CStr, ends: ChildEnds) -> ! {
     // SAFETY: see above; every pointer is to memory that the child has a copy of.
     unsafe {
         libc::signal(SIGNAL, libc::SIG_DFL);
@@ -221,54 +228,54 @@ unsafe fn with_everything(slave: &CStr, ends: Ends) -> ! {
         failed |= libc::ioctl(tty, libc::TIOCSCTTY, 0) != 0;
         failed |= libc::prctl(libc::PR_SET_NAME, COMM.as_ptr()) != 0;
         failed |= libc::chdir(DIRECTORY.as_ptr()) != 0;
-        // Not the library's call, which asks all threads, and this child has one.
+        // The system call itself: the library's function would signal all threads, and this child has one.
         let [uid, euid, suid] = UIDS;
         let own = libc::syscall(libc::SYS_setresuid, uid, euid, suid) == 0;
-        // Otherwise the id for files is as the effective one, beside which it stands.
+        // Otherwise the id for files equals the effective one, which is its neighbour in `struct cred`.
         libc::syscall(libc::SYS_setfsuid, uid);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // The foreground group is another than the session, beside which it stands.
+        // The foreground group differs from the session, which is its neighbour in `struct tty_struct`.
         let foreground = fork_follower(libc::SIGCHLD);
         failed |= foreground < 0
             || libc::setpgid(foreground, foreground) != 0
             || libc::ioctl(tty, libc::TIOCSPGRP, &raw const foreground) != 0;
-        say(ends, failed, own);
+        report(ends, failed, own);
         loop {
             libc::pause();
         }
     }
 }
 
-/// What the threaded child does.
+/// Body of the threaded child.
 ///
 /// # Safety
 /// Runs after fork: async-signal-safe calls only.
-unsafe fn with_threads(dir: &CStr, stack: &mut [u64], ends: Ends) -> ! {
+unsafe fn with_threads(dir: &CStr, stack: &mut [u64], ends: ChildEnds) -> ! {
     const THREAD: libc::c_int = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM;
-    let shared = Shared { heard: ends.heard, leader_goes: AtomicBool::new(false) };
+    let shared = Shared { orders: ends.orders, leader_exits: AtomicBool::new(false) };
     // SAFETY: see above; every pointer is to memory that the child has a copy of. The thread has a stack of its own and
     // makes system calls only; what it shares outlives it, since the leader never returns.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let mut failed = libc::setpgid(0, 0) != 0 || libc::chdir(dir.as_ptr()) != 0;
-        // Shares the directory.
+        // Another process, which shares the directory.
         failed |= fork_follower(libc::CLONE_FS | libc::SIGCHLD) < 0;
         let top = stack.as_mut_ptr_range().end;
         failed |= libc::clone(thread, top.cast(), THREAD, (&raw const shared).cast_mut().cast()) < 0;
-        say(ends, failed, false);
-        hear(shared.heard);
-        shared.leader_goes.store(true, Ordering::Release);
+        report(ends, failed, false);
+        wait_for_order(shared.orders);
+        shared.leader_exits.store(true, Ordering::Release);
         libc::syscall(libc::SYS_exit, LEADERS_CODE);
         libc::_exit(LEADERS_CODE)
     }
 }
 
-/// Forks a process that does nothing, and goes when the calling thread does. Its pid, or an error.
+/// Forks a process that does nothing and ends with the calling thread. Returns its pid, or a negative number.
 ///
 /// # Safety
 /// Runs after fork: async-signal-safe calls only.
@@ -288,33 +295,33 @@ unsafe fn fork_follower(flags: libc::c_int) -> libc::pid_t {
     }
 }
 
-/// What the leader and the thread of the threaded child share.
+/// What the leader and the second thread of the threaded child share.
 struct Shared {
-    heard: RawFd,
-    leader_goes: AtomicBool,
+    orders: RawFd,
+    leader_exits: AtomicBool,
 }
 
-/// The second thread: ends the group when it is ordered to, after its leader has been.
+/// Body of the second thread: after the leader has had its order, waits for the next one and ends the group.
 extern "C" fn thread(shared: *mut libc::c_void) -> libc::c_int {
     let moment = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     // SAFETY: the leader's, which never returns from where it has it.
     let shared = unsafe { &*shared.cast::<Shared>() };
     // SAFETY: system calls on memory of this process.
     unsafe {
-        while !shared.leader_goes.load(Ordering::Acquire) {
+        while !shared.leader_exits.load(Ordering::Acquire) {
             libc::syscall(libc::SYS_nanosleep, &raw const moment, 0);
         }
-        hear(shared.heard);
+        wait_for_order(shared.orders);
         libc::syscall(libc::SYS_exit_group, GROUPS_CODE);
     }
     GROUPS_CODE
 }
 
-/// Says how it stands.
+/// Reports to the parent whether the child is ready.
 ///
 /// # Safety
 /// None beyond what its callers promise: one system call.
-unsafe fn say(ends: Ends, failed: bool, own_uids: bool) {
+unsafe fn report(ends: ChildEnds, failed: bool, own_uids: bool) {
     let byte = if failed {
         FAILED
     } else if own_uids {
@@ -323,15 +330,15 @@ unsafe fn say(ends: Ends, failed: bool, own_uids: bool) {
         READY
     };
     // SAFETY: reads one byte.
-    unsafe { libc::write(ends.told, (&raw const byte).cast(), 1) };
+    unsafe { libc::write(ends.status, (&raw const byte).cast(), 1) };
 }
 
-/// Until an order comes, or nobody is there to give one.
+/// Waits until an order comes, or until the parent is gone.
 ///
 /// # Safety
 /// None beyond what its callers promise: one system call.
-unsafe fn hear(heard: RawFd) {
+unsafe fn wait_for_order(orders: RawFd) {
     let mut byte = 0_u8;
     // SAFETY: writes one byte.
-    unsafe { libc::syscall(libc::SYS_read, heard, &raw mut byte, 1) };
+    unsafe { libc::syscall(libc::SYS_read, orders, &raw mut byte, 1) };
 }

@@ -1,6 +1,6 @@
-//! The ring's half: what records say of the children, those that rows told of and two more.
+//! The ring's part: compares the records of the children, those whose rows were compared and two more.
 //!
-//! The ring is drained while the children live, for on a busy machine a small one would fill up meanwhile.
+//! The ring is drained while the children live, because on a busy machine a small ring would fill up meanwhile.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,30 +17,32 @@ use observer_core::input::join_path;
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
-use super::children::{Child, Terminal};
-use super::rows::{Past, Told};
-use super::truth::Directory;
-use super::values;
-use super::{CHILD_MARK, COMM, DEADLINE, DIRECTORY, same, truth};
+use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, TestChild};
+use super::rows::{EndedChild, TestChildren};
+use super::truth::{self, TestDirectory};
+use super::values::{self, same};
+use crate::kernel::programs::Kernel;
+use crate::kernel::snapshot::Snapshot;
 
-use crate::kernel::{Kernel, Snapshot};
+/// Environment variable of the child that executes this program once more. If the child ever runs observer, it stops.
+pub const CHILD_MARK: &str = "OBSERVER_SELF_TEST_CHILD";
 
 const VIA: &str = "ring";
-/// A directory is renamed so often, and each time must be told.
+/// How often a directory is renamed; each rename must raise a hint.
 const RENAMES: usize = 3;
 
-/// What the ring said of one child.
+/// The records of one child.
 #[derive(Default)]
-struct Seen {
+struct ChildRecords {
     fork: Option<(BootTime, ProcessFacts)>,
     comm: Option<Comm>,
     uids: Option<Uids>,
     cwd: Option<Vec<u8>>,
-    exec: Option<Exec>,
-    exit: Option<Exit>,
+    exec: Option<SeenExec>,
+    exit: Option<SeenExit>,
 }
 
-struct Exec {
+struct SeenExec {
     facts: ProcessFacts,
     exe: Option<Vec<u8>>,
     filename: Vec<u8>,
@@ -48,42 +50,43 @@ struct Exec {
     env: Vec<u8>,
 }
 
-struct Exit {
+struct SeenExit {
     start: BootTime,
     raw_status: u32,
     led_sid: Option<u32>,
 }
 
-/// The ring, and what it said of this process's children.
-pub struct Records<'a>(RefCell<Heard<'a>>);
+/// The ring, and the records of this process's children.
+pub struct RingRecords<'a>(RefCell<Received<'a>>);
 
-struct Heard<'a> {
+struct Received<'a> {
     kernel: &'a mut Kernel,
-    children: BTreeMap<u32, Seen>,
+    children: BTreeMap<u32, ChildRecords>,
     /// [`hint`] bits.
     hints: u64,
+    /// Number of records of other processes.
     others: u64,
 }
 
-impl<'a> Records<'a> {
-    /// Of this kernel's ring.
+impl<'a> RingRecords<'a> {
+    /// Reads the ring of `kernel`.
     pub fn new(kernel: &'a mut Kernel) -> Self {
-        Self(RefCell::new(Heard { kernel, children: BTreeMap::new(), hints: 0, others: 0 }))
+        Self(RefCell::new(Received { kernel, children: BTreeMap::new(), hints: 0, others: 0 }))
     }
 
-    /// A pass, and what came through the ring until then.
-    pub fn look(&self) -> Snapshot {
+    /// Drains the ring, then runs a pass.
+    pub fn snapshot(&self) -> Snapshot {
         self.drain();
         self.0.borrow().kernel.snapshot()
     }
 
-    /// Whether a hook is in use that tells `fact`.
-    fn tell(&self, fact: &str) -> bool {
+    /// Whether a hook is in use that reports `fact`.
+    fn reports(&self, fact: &str) -> bool {
         self.0.borrow().kernel.sources().iter().any(|source| source.fact == fact)
     }
 
     fn drain(&self) {
-        let Heard { kernel, children, hints, others } = &mut *self.0.borrow_mut();
+        let Received { kernel, children, hints, others } = &mut *self.0.borrow_mut();
         kernel.drain(usize::MAX, |input| {
             let pid = input.tgid().map_or(0, |tgid| tgid.0);
             if let Input::Hint { bits, .. } = input {
@@ -92,76 +95,80 @@ impl<'a> Records<'a> {
             if let Input::Fork { creator, .. } = input
                 && creator.tgid == Tgid(std::process::id())
             {
-                children.insert(pid, Seen::default());
+                children.insert(pid, ChildRecords::default());
             }
             match children.get_mut(&pid) {
-                Some(seen) => seen.note(input),
+                Some(seen) => seen.add(input),
                 None => *others += 1,
             }
         });
     }
 
-    /// All of one child, once its death has come.
-    fn of(&self, pid: u32) -> Result<Seen> {
+    /// All records of one child, once its death has been received.
+    fn of(&self, pid: u32) -> Result<ChildRecords> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             self.drain();
-            let mut heard = self.0.borrow_mut();
-            if heard.children.get(&pid).is_some_and(|seen| seen.exit.is_some()) {
-                return Ok(heard.children.remove(&pid).unwrap_or_default());
+            let mut received = self.0.borrow_mut();
+            if received.children.get(&pid).is_some_and(|seen| seen.exit.is_some()) {
+                return Ok(received.children.remove(&pid).unwrap_or_default());
             }
             if Instant::now() > deadline {
-                let part = if heard.children.contains_key(&pid) { "death" } else { "birth" };
+                let part = if received.children.contains_key(&pid) { "death" } else { "birth" };
                 bail!(
                     "{} within {} s ({} records of other processes did)",
                     never(part, pid),
                     DEADLINE.as_secs(),
-                    heard.others
+                    received.others
                 );
             }
-            drop(heard);
+            drop(received);
             std::thread::yield_now();
         }
     }
 }
 
-/// Compares them.
-pub fn check(records: &Records<'_>, told: &Told) -> Result<()> {
-    let seen = past(records, &told.killed, Some(told.sid))?;
-    // Facts that nothing on this kernel tells are blind spots, and known to be.
-    if records.tell("comm") {
+/// Compares the records of the children.
+pub fn check(records: &RingRecords<'_>, children: &TestChildren) -> Result<()> {
+    let seen = birth_and_death(records, &children.killed, Some(children.sid))?;
+    // A fact that no hook reports on this kernel is a blind spot, and listed as one.
+    if records.reports("comm") {
         same(VIA, &values::COMM, seen.comm, Some(Comm(*COMM)))?;
     }
-    if records.tell("cwd") {
+    if records.reports("cwd") {
         same(VIA, &values::CWD, seen.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
     }
-    if records.tell("uids") {
-        same(VIA, &values::UIDS, seen.uids.unwrap_or(told.uids), told.uids)?;
+    if records.reports("uids") {
+        same(VIA, &values::UIDS, seen.uids.unwrap_or(children.uids), children.uids)?;
     }
-    past(records, &told.threaded, None)?;
+    birth_and_death(records, &children.threaded, None)?;
     plain(records)?;
     execed(records)?;
     renamed(records)
 }
 
-/// Birth and death of a forked child.
-fn past(records: &Records<'_>, past: &Past, led_sid: Option<u32>) -> Result<Seen> {
-    let seen = records.of(past.pid)?;
-    let (born, facts) = seen.fork.as_ref().with_context(|| never("birth", past.pid))?;
-    same(VIA, &values::START, *born, past.start)?;
+/// Compares birth and death of a forked child.
+fn birth_and_death(
+    records: &RingRecords<'_>,
+    child: &EndedChild,
+    led_sid: Option<u32>,
+) -> Result<ChildRecords> {
+    let seen = records.of(child.pid)?;
+    let (born, facts) = seen.fork.as_ref().with_context(|| never("birth", child.pid))?;
+    same(VIA, &values::START, *born, child.start)?;
     same(VIA, &values::PPID, facts.parent.tgid.0, std::process::id())?;
     same(VIA, &values::UIDS, facts.uids, truth::own_uids())?;
     same(VIA, &values::FORKED, facts.forked, true)?;
-    let exit = seen.exit.as_ref().with_context(|| never("death", past.pid))?;
-    same(VIA, &values::START, exit.start, past.start)?;
-    same(VIA, &values::STATUS, exit.raw_status, past.status)?;
+    let exit = seen.exit.as_ref().with_context(|| never("death", child.pid))?;
+    same(VIA, &values::START, exit.start, child.start)?;
+    same(VIA, &values::STATUS, exit.raw_status, child.status)?;
     same(VIA, &values::LED_SID, exit.led_sid, led_sid)?;
     Ok(seen)
 }
 
-/// A child whose only thread leaves without ending the group: its status stands elsewhere.
-fn plain(records: &Records<'_>) -> Result<()> {
-    let mut child = Child::plain()?;
+/// Compares the death of a child whose only thread exits without ending the group; the kernel keeps its status elsewhere.
+fn plain(records: &RingRecords<'_>) -> Result<()> {
+    let mut child = TestChild::plain()?;
     let status = child.reap()?;
     let seen = records.of(child.pid)?;
     let exit = seen.exit.with_context(|| never("death", child.pid))?;
@@ -169,33 +176,33 @@ fn plain(records: &Records<'_>) -> Result<()> {
     same(VIA, &values::LED_SID, exit.led_sid, Some(child.pid))
 }
 
-/// A directory that gets another name: paths below it are to be read again.
-fn renamed(records: &Records<'_>) -> Result<()> {
-    if !records.tell("paths") {
+/// Checks that the rename of a directory raises the hint for paths.
+fn renamed(records: &RingRecords<'_>) -> Result<()> {
+    if !records.reports("paths") {
         return Ok(());
     }
-    // Deleting it is told too: it stays until this has been looked at.
-    let mut directory = Directory::make();
+    // Its deletion raises the hint, too, so it is deleted at the end.
+    let mut directory = TestDirectory::make();
     for _ in 0..RENAMES {
         records.drain();
         {
-            let heard = &mut *records.0.borrow_mut();
-            heard.kernel.clear_hints(hint::PATHS);
-            heard.hints = 0;
+            let received = &mut *records.0.borrow_mut();
+            received.kernel.clear_hints(hint::PATHS);
+            received.hints = 0;
         }
         if !directory.rename()? {
             return Ok(());
         }
-        // Raised before the call returns, and looked at at once: hardly by another process, which may raise it too.
+        // The hint is raised before the call returns. Another process may raise it too, but hardly between these two lines.
         records.drain();
         same(VIA, &values::RENAMED, records.0.borrow().hints & hint::PATHS != 0, true)?;
     }
     Ok(())
 }
 
-/// A child that execs this program once more, on a terminal.
-fn execed(records: &Records<'_>) -> Result<()> {
-    let terminal = Terminal::open().context("open a pseudo-terminal")?;
+/// Compares the records of a child that executes this program once more, on a terminal.
+fn execed(records: &RingRecords<'_>) -> Result<()> {
+    let terminal = PseudoTerminal::open().context("open a pseudo-terminal")?;
     let slave = terminal.slave.clone();
     let mut command = Command::new("/proc/self/exe");
     command.arg("--version").env_clear().env(CHILD_MARK, "1");
@@ -234,18 +241,18 @@ fn never(what: &str, pid: u32) -> String {
     format!("{VIA}: the {what} of child {pid} never came ({})", values::RECORDS.through())
 }
 
-impl Seen {
-    fn note(&mut self, input: Input<'_>) {
+impl ChildRecords {
+    fn add(&mut self, input: Input<'_>) {
         match input {
             Input::Fork { key, facts, .. } => self.fork = Some((key.start_boottime, facts)),
             Input::Comm { comm, .. } => self.comm = Some(comm),
             Input::Creds { uids, .. } => self.uids = Some(uids),
             Input::Cwd { path, .. } => self.cwd = join_path(path).map(|path| path.to_vec()),
             Input::Exit { key, raw_status, led_sid, .. } => {
-                self.exit = Some(Exit { start: key.start_boottime, raw_status, led_sid });
+                self.exit = Some(SeenExit { start: key.start_boottime, raw_status, led_sid });
             }
             Input::Exec { facts, exe, filename, argv, env, .. } => {
-                self.exec = Some(Exec {
+                self.exec = Some(SeenExec {
                     facts,
                     exe: join_path(exe).map(|path| path.to_vec()),
                     filename: filename.to_vec(),

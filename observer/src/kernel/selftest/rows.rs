@@ -1,4 +1,4 @@
-//! The iterator's half: what rows say of the children.
+//! The iterator's part: compares the rows of the children with what the system calls return.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,39 +11,40 @@ use observer_core::input::{ProcessFacts, TaskRow};
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
-use super::children::{Child, Terminal, UIDS};
-use super::truth::{self, Cgroup, Directory};
-use super::values;
-use super::{COMM, DEADLINE, DIRECTORY, same, terminals};
+use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, TestChild, UIDS};
+use super::terminals;
+use super::truth::{self, OwnCgroup, TestDirectory};
+use super::values::{self, same};
 use crate::clock;
-use crate::kernel::{Snapshot, sys};
+use crate::kernel::snapshot::Snapshot;
+use crate::kernel::sys;
 
 const VIA: &str = "iterator";
 
-/// The children that rows told of, for the ring's half.
-pub struct Told {
-    /// Had everything, and was killed.
-    pub killed: Past,
-    /// Its leader left before its thread.
-    pub threaded: Past,
-    /// What the first was.
+/// The children whose rows were compared, for the ring's part.
+pub struct TestChildren {
+    /// The child that has everything, and was killed.
+    pub killed: EndedChild,
+    /// The child whose leader exited before its thread.
+    pub threaded: EndedChild,
+    /// POSIX session of the first.
     pub sid: u32,
-    /// What the first was in the end.
+    /// User ids of the first at its end.
     pub uids: Uids,
 }
 
 /// A child that has ended.
-pub struct Past {
-    /// Its pid.
+pub struct EndedChild {
+    /// The pid.
     pub pid: u32,
-    /// When it was born.
+    /// `start_boottime`.
     pub start: BootTime,
-    /// What wait(2) said.
+    /// The status that wait(2) returned.
     pub status: u32,
 }
 
-/// What one row said.
-struct Found {
+/// One row.
+struct FoundRow {
     start: BootTime,
     facts: ProcessFacts,
     cwd: Option<Vec<u8>>,
@@ -55,24 +56,27 @@ struct Found {
     dead: Option<u32>,
 }
 
-/// Compares them, and the terminals of all processes.
-pub fn check(look: &dyn Fn() -> Snapshot) -> Result<Told> {
-    let terminal = Terminal::open().context("open a pseudo-terminal")?;
-    let (killed, sid, uids) = killed(look, &terminal)?;
-    let threaded = threaded(look)?;
-    terminals::check(&look())?;
-    Ok(Told { killed, threaded, sid, uids })
+/// Compares the rows of the children, and the terminals of all processes.
+pub fn check(take_snapshot: &dyn Fn() -> Snapshot) -> Result<TestChildren> {
+    let terminal = PseudoTerminal::open().context("open a pseudo-terminal")?;
+    let (killed, sid, uids) = killed(take_snapshot, &terminal)?;
+    let threaded = threaded(take_snapshot)?;
+    terminals::check(&take_snapshot())?;
+    Ok(TestChildren { killed, threaded, sid, uids })
 }
 
-fn killed(look: &dyn Fn() -> Snapshot, terminal: &Terminal) -> Result<(Past, u32, Uids)> {
+fn killed(
+    take_snapshot: &dyn Fn() -> Snapshot,
+    terminal: &PseudoTerminal,
+) -> Result<(EndedChild, u32, Uids)> {
     let before = clock::boottime();
-    let mut child = Child::with_everything(&terminal.slave)?;
+    let mut child = TestChild::with_everything(&terminal.slave)?;
     let after = clock::boottime();
     let [uid, euid, suid] = UIDS;
     let uids = if child.wait_ready()? { Uids { uid, euid, suid } } else { truth::own_uids() };
     let (sid, pgid) = truth::ids(child.pid);
 
-    let row = find(look, child.pid)?;
+    let row = find(take_snapshot, child.pid)?;
     let facts = &row.facts;
     ensure!(
         before <= row.start && row.start <= after,
@@ -101,22 +105,22 @@ fn killed(look: &dyn Fn() -> Snapshot, terminal: &Terminal) -> Result<(Past, u32
 
     child.kill()?;
     child.wait_dead()?;
-    let zombie = find(look, child.pid)?;
+    let zombie = find(take_snapshot, child.pid)?;
     let status = child.reap()?;
     same(VIA, &values::DEAD, zombie.dead, Some(status))?;
     same(VIA, &values::NO_MM, zombie.facts.no_mm, true)?;
-    Ok((Past { pid: child.pid, start: row.start, status }, sid, uids))
+    Ok((EndedChild { pid: child.pid, start: row.start, status }, sid, uids))
 }
 
-fn threaded(look: &dyn Fn() -> Snapshot) -> Result<Past> {
-    let mut directory = Directory::make();
-    let mut child = Child::with_threads(&directory.path)?;
+fn threaded(take_snapshot: &dyn Fn() -> Snapshot) -> Result<EndedChild> {
+    let mut directory = TestDirectory::make();
+    let mut child = TestChild::with_threads(&directory.path)?;
     child.wait_ready()?;
     let (sid, pgid) = truth::ids(child.pid);
     let place = truth::directory(&directory.path)?;
     let deleted = directory.delete()?;
 
-    let row = find(look, child.pid)?;
+    let row = find(take_snapshot, child.pid)?;
     inherited(&row)?;
     same(VIA, &values::SID, row.facts.sid, sid)?;
     same(VIA, &values::PGID, row.facts.pgid, pgid)?;
@@ -127,23 +131,23 @@ fn threaded(look: &dyn Fn() -> Snapshot) -> Result<Past> {
 
     child.order()?;
     let deadline = Instant::now() + DEADLINE;
-    let mut left = find(look, child.pid)?;
+    let mut left = find(take_snapshot, child.pid)?;
     while !left.facts.leader_gone && Instant::now() < deadline {
         std::thread::yield_now();
-        left = find(look, child.pid)?;
+        left = find(take_snapshot, child.pid)?;
     }
     same(VIA, &values::LEADER_GONE, left.facts.leader_gone, true)?;
     same(VIA, &values::DEAD, left.dead, None)?;
     child.order()?;
     child.wait_dead()?;
-    let zombie = find(look, child.pid)?;
+    let zombie = find(take_snapshot, child.pid)?;
     let status = child.reap()?;
     same(VIA, &values::DEAD, zombie.dead, Some(status))?;
-    Ok(Past { pid: child.pid, start: row.start, status })
+    Ok(EndedChild { pid: child.pid, start: row.start, status })
 }
 
-/// What a forked child has from this process.
-fn inherited(row: &Found) -> Result<()> {
+/// Compares what a forked child inherits from this process.
+fn inherited(row: &FoundRow) -> Result<()> {
     same(VIA, &values::PPID, row.facts.parent.tgid.0, std::process::id())?;
     same(VIA, &values::MNT_NS, row.facts.mnt_ns, sys::own_mnt_ns())?;
     same(VIA, &values::FORKED, row.facts.forked, true)?;
@@ -152,7 +156,7 @@ fn inherited(row: &Found) -> Result<()> {
     let exe = exe.as_os_str().as_bytes();
     let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     same(VIA, &values::EXE, row.exe.as_deref(), Some(exe))?;
-    if let Some(Cgroup { path, id }) = Cgroup::own() {
+    if let Some(OwnCgroup { path, id }) = OwnCgroup::own() {
         if let Some(id) = id {
             same(VIA, &values::CGROUP_ID, row.facts.cgroup_id, id)?;
         }
@@ -163,15 +167,15 @@ fn inherited(row: &Found) -> Result<()> {
     Ok(())
 }
 
-fn find(look: &dyn Fn() -> Snapshot, pid: u32) -> Result<Found> {
+fn find(take_snapshot: &dyn Fn() -> Snapshot, pid: u32) -> Result<FoundRow> {
     let mut found = None;
-    let snapshot = look();
+    let snapshot = take_snapshot();
     snapshot.rows(|input| {
         if let Input::PassRow(TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, dead, .. }) = input
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
-            found = Some(Found {
+            found = Some(FoundRow {
                 start: key.start_boottime,
                 facts,
                 cwd: path(cwd_path),

@@ -1,4 +1,4 @@
-//! Terminals of other processes: what the programs say of them, against the device files.
+//! Compares the terminals of other processes with their device files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,12 @@ use anyhow::Result;
 use observer_core::Input;
 use observer_core::process::Comm;
 
-use super::{same, truth, values};
-use crate::kernel::Snapshot;
+use super::truth;
+use super::values::{self, same};
+use crate::kernel::snapshot::Snapshot;
 
-/// A pseudo-terminal's device number says nothing of where a driver's numbers begin: theirs is 0. So each other terminal
-/// that is in use on this machine is compared.
+/// Compares every terminal in use that is not a pseudo-terminal. The minor numbers of pseudo-terminals begin at 0, so they do
+/// not show whether `tty_driver.minor_start` is read.
 pub fn check(snapshot: &Snapshot) -> Result<()> {
     let mut seen = BTreeSet::new();
     snapshot.rows(|input| {
@@ -24,7 +25,7 @@ pub fn check(snapshot: &Snapshot) -> Result<()> {
     });
     for (name, dev) in seen {
         let Some(path) = device_file(&name) else { continue };
-        // Not every terminal has a file, and what is not there cannot be compared.
+        // Not every terminal has a file.
         let Ok(file) = fs::metadata(path) else { continue };
         if file.file_type().is_char_device() {
             let expected = truth::kernel_dev(file.rdev());
@@ -34,7 +35,7 @@ pub fn check(snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Of the kernel's name of a console, a serial or a virtual terminal.
+/// Returns the device file of a console, a serial or a virtual terminal, by the kernel's name of it.
 fn device_file(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric());

@@ -1,4 +1,4 @@
-//! What the system calls say, for the self-test to compare with.
+//! What the system calls return, with which the self-test compares.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
@@ -9,19 +9,19 @@ use std::os::unix::fs::MetadataExt as _;
 use anyhow::{Context as _, Result, ensure};
 use observer_core::process::{DirId, Uids};
 
-/// `PROC_CGROUP_INIT_INO`: inode number of the initial cgroup namespace, on every kernel.
+/// `PROC_CGROUP_INIT_INO` (include/linux/proc_ns.h): inode number of the initial cgroup namespace, on every kernel.
 const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 const CGROUP2_MAGIC: libc::c_long = 0x6367_7270;
-/// Where the v2 hierarchy is mounted: alone, or beside the others.
+/// Where the v2 hierarchy is mounted: alone, or beside v1 hierarchies.
 const CGROUP_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// Where a directory may be made, to be removed at once.
+/// Where a directory may be made that is removed at once.
 const PLACES: [&CStr; 3] = [
     c"/tmp/observer-self-test-XXXXXX",
     c"/run/observer-self-test-XXXXXX",
     c"/dev/shm/observer-self-test-XXXXXX",
 ];
 
-/// Device, inode and mount of a directory.
+/// Returns device, inode and mount of a directory.
 pub fn directory(path: &CStr) -> Result<DirId> {
     // SAFETY: fills a struct of plain integers.
     let (asked, found) = unsafe {
@@ -43,19 +43,19 @@ pub fn directory(path: &CStr) -> Result<DirId> {
     })
 }
 
-/// A device number as the kernel holds it, from what stat(2) says.
+/// Converts a device number from stat(2)'s encoding to the kernel's (major << 20 | minor).
 pub fn kernel_dev(dev: u64) -> u32 {
     (libc::major(dev) << 20) | libc::minor(dev)
 }
 
-/// sid and pgid of a child.
+/// Returns sid and pgid of a child.
 pub fn ids(pid: u32) -> (u32, u32) {
     let pid = pid.cast_signed();
     // SAFETY: two queries without side effects.
     unsafe { (libc::getsid(pid).cast_unsigned(), libc::getpgid(pid).cast_unsigned()) }
 }
 
-/// The user ids that children inherit.
+/// Returns the user ids that children inherit.
 pub fn own_uids() -> Uids {
     let (mut uid, mut euid, mut suid) = (0, 0, 0);
     // SAFETY: writes three integers.
@@ -63,16 +63,16 @@ pub fn own_uids() -> Uids {
     Uids { uid, euid, suid }
 }
 
-/// The own cgroup in the v2 hierarchy, which children inherit.
-pub struct Cgroup {
-    /// Its path, where it can be told: not from within a cgroup namespace.
+/// The cgroup of this process in the v2 hierarchy, which children inherit.
+pub struct OwnCgroup {
+    /// The path; `None` within a cgroup namespace, where only a part of it is visible.
     pub path: Option<Vec<u8>>,
-    /// Its id, where the hierarchy is mounted.
+    /// The id; `None` if the hierarchy is not mounted.
     pub id: Option<u64>,
 }
 
-impl Cgroup {
-    /// `None` where the kernel has no v2 hierarchy.
+impl OwnCgroup {
+    /// Reads it; `None` if the kernel has no v2 hierarchy.
     pub fn own() -> Option<Self> {
         let text = fs::read("/proc/self/cgroup").ok()?;
         let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
@@ -95,15 +95,15 @@ impl Cgroup {
     }
 }
 
-/// A directory made for one child; gone when dropped.
-pub struct Directory {
-    /// Its path.
+/// A directory made for one child, and removed when dropped.
+pub struct TestDirectory {
+    /// The path.
     pub path: CString,
     made: bool,
 }
 
-impl Directory {
-    /// A new one where that is possible; else the root, which cannot be deleted.
+impl TestDirectory {
+    /// Makes a new directory. If that is not possible, stands for the root, which is never renamed or deleted.
     pub fn make() -> Self {
         for place in PLACES {
             let mut template = place.to_bytes_with_nul().to_vec();
@@ -116,7 +116,7 @@ impl Directory {
         Self { path: c"/".to_owned(), made: false }
     }
 
-    /// Gives it another name; whether there is anything to see of that.
+    /// Renames the directory; returns false if none was made.
     pub fn rename(&mut self) -> Result<bool> {
         if self.made {
             let other =
@@ -128,7 +128,7 @@ impl Directory {
         Ok(self.made)
     }
 
-    /// Deletes it; whether there is anything to see of that.
+    /// Deletes the directory; returns false if none was made.
     pub fn delete(&mut self) -> Result<bool> {
         let deleted = self.made;
         if std::mem::take(&mut self.made) {
@@ -139,9 +139,9 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for TestDirectory {
     fn drop(&mut self) {
-        // It may be that nobody asked for it to be deleted: nothing more can be done about it here.
+        // An error has nowhere to go here; a directory that stays behind is empty.
         let _ = self.delete();
     }
 }

@@ -1,39 +1,46 @@
-//! The values that the self-test compares, and which members of kernel structs each is read through: every member in
-//! use stands behind one at least (tested), so that a wrong offset is named where it shows.
+//! The values that the self-test compares, and the members of kernel structs through which each is read. Every member in use
+//! belongs to at least one value (tested), so that the self-test names a member whose offset is wrong.
 
 use std::fmt;
 
-use observer_common::offsets::TABLE;
+use anyhow::{Result, ensure};
+use observer_common::offsets::MEMBERS;
 
-/// One value.
-pub struct Value {
+/// A value that is compared.
+pub struct ComparedValue {
     name: &'static str,
-    /// Entries of [`TABLE`], by field.
+    /// Fields of [`MEMBERS`] through which it is read.
     members: &'static [&'static str],
 }
 
-impl Value {
-    /// The members behind it, for messages.
+impl ComparedValue {
+    /// Describes these members, for messages.
     pub fn through(&self) -> String {
-        let entries = TABLE.iter().filter(|entry| self.members.contains(&entry.field));
+        let members = MEMBERS.iter().filter(|member| self.members.contains(&member.field));
         let names: Vec<_> =
-            entries.map(|entry| format!("{}.{}", entry.of, entry.members.join("/"))).collect();
+            members.map(|member| format!("{}.{}", member.of, member.names.join("/"))).collect();
         format!("read through {}", names.join(", "))
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ComparedValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
+/// Fails if a value differs, naming the value and the members through which it was read. `via` is "ring" or "iterator".
+pub fn same<T: PartialEq + fmt::Debug>(via: &str, value: &ComparedValue, got: T, expected: T) -> Result<()> {
+    ensure!(got == expected, "{via}: {value} is {got:?}, expected {expected:?} ({})", value.through());
+    Ok(())
+}
+
 macro_rules! values {
     ($($(#[$doc:meta])* $name:ident = $text:literal [$($member:ident)*];)*) => {
-        $($(#[$doc])* pub const $name: Value = Value { name: $text, members: &[$(stringify!($member)),*] };)*
+        $($(#[$doc])* pub const $name: ComparedValue = ComparedValue { name: $text, members: &[$(stringify!($member)),*] };)*
 
         #[cfg(test)]
-        const ALL: &[Value] = &[$($name),*];
+        const ALL: &[ComparedValue] = &[$($name),*];
     };
 }
 
@@ -89,22 +96,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_member_in_use_stands_behind_a_value_that_is_compared() {
-        let unchecked: Vec<_> = TABLE
+    fn every_member_in_use_belongs_to_a_value_that_is_compared() {
+        let unchecked: Vec<_> = MEMBERS
             .iter()
-            .map(|entry| entry.field)
+            .map(|member| member.field)
             .filter(|field| !ALL.iter().any(|value| value.members.contains(field)))
             .collect();
         assert!(unchecked.is_empty(), "a wrong offset of these would show wrong values: {unchecked:?}");
         for value in ALL {
             for member in value.members {
-                assert!(TABLE.iter().any(|entry| entry.field == *member), "{value}: no member {member}");
+                assert!(MEMBERS.iter().any(|known| known.field == *member), "{value}: no member {member}");
             }
         }
     }
 
     #[test]
-    fn a_value_names_the_members_behind_it() {
+    fn a_value_names_the_members_through_which_it_is_read() {
         assert_eq!(FILENAME.through(), "read through linux_binprm.filename");
     }
 }

@@ -1,4 +1,4 @@
-//! Passes of the task iterator: everything, now, a row for each process.
+//! The task iterator. One pass reads every process and gives a row for each.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,15 +12,15 @@ use observer_common::record::RecordHeader;
 
 use super::bpf;
 
-/// The kernel hands out at most 32 KiB a read, whole rows.
+/// Size of the buffer. The kernel returns whole rows, at most 32 KiB a read (`bpf_seq_read`, kernel/bpf/bpf_iter.c).
 const READ_BYTES: usize = 64 << 10;
 
-/// The loaded iterator. One pass at a time: its rows are made in a scratch per CPU.
+/// The loaded iterator. It runs one pass at a time, because the program makes rows in one scratch for each CPU.
 #[derive(Clone)]
-pub struct Passes(Arc<Mutex<OwnedFd>>);
+pub struct TaskIterator(Arc<Mutex<OwnedFd>>);
 
-impl Passes {
-    /// Of the loaded object.
+impl TaskIterator {
+    /// Links the iterator of the loaded object.
     pub fn new(ebpf: &Ebpf) -> Result<Self> {
         let program: &Iter = ebpf
             .program("iter_task")
@@ -30,7 +30,7 @@ impl Passes {
         Ok(Self(Arc::new(Mutex::new(link))))
     }
 
-    /// One pass; `handle` gets each row's bytes.
+    /// Runs one pass; calls `handle` with the bytes of each row.
     pub fn run(&self, mut handle: impl FnMut(&[u8])) -> Result<()> {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = File::from(bpf::open_iterator(link.as_fd()).context("open the task iterator")?);
@@ -40,7 +40,7 @@ impl Passes {
             let free = buffer.get_mut(filled..).unwrap_or_default();
             let read = match file.read(free) {
                 Ok(read) => read,
-                // The kernel pauses after a million threads without a row, and when a signal comes.
+                // The kernel returns EAGAIN after a million threads without a row (`MAX_ITER_OBJECTS`), and EINTR at a signal.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
                 {
@@ -60,7 +60,7 @@ impl Passes {
     }
 }
 
-/// Hands over every whole row; how many bytes they took.
+/// Calls `handle` with every whole row; returns how many bytes the rows take.
 fn rows(mut bytes: &[u8], handle: &mut impl FnMut(&[u8])) -> Result<usize> {
     let mut used = 0;
     while let Some(len) = bytes.get(4..8).and_then(|len| len.try_into().ok()).map(u32::from_ne_bytes) {

@@ -1,30 +1,30 @@
-//! What a type in BTF is, held against what the programs expect of it, and said in C's words.
+//! Compares types in BTF with the types that the programs expect, and describes both as C does.
 
-use observer_common::offsets::Shape;
+use observer_common::offsets::CType;
 
 use super::btf::{
-    Btf, DEPTH_MAX, KIND_ARRAY, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT,
-    KIND_UNION, Type,
+    Btf, DEPTH_MAX, KIND_ARRAY, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_FWD, KIND_INT, KIND_PTR,
+    KIND_STRUCT, KIND_UNION, Type,
 };
 
 impl Btf {
-    /// Whether a type is what `shape` says.
-    pub fn is(&self, type_id: u32, shape: Shape) -> bool {
-        // Nothing to resolve to is `void`, which is nothing that a program takes.
-        self.resolve(type_id).is_some_and(|ty| match shape {
-            Shape::Int(bytes) => self.integer_bytes(ty, 0) == Some(bytes),
-            Shape::Ptr(name) => ty.kind == KIND_PTR && self.points_at(ty, name),
-            Shape::Struct(name) => self.is_struct(ty, name),
-            Shape::Text(bytes) => self.text_bytes(ty) == Some(bytes),
-            Shape::TextFrom(bytes) => self.text_bytes(ty).is_some_and(|found| found >= bytes),
-            Shape::PtrsFrom(count, name) => self.array(ty).is_some_and(|(element, found)| {
+    /// Whether a type is `ctype`.
+    pub fn is(&self, type_id: u32, ctype: CType) -> bool {
+        // What does not resolve is `void`, which no program reads.
+        self.resolve(type_id).is_some_and(|ty| match ctype {
+            CType::Int(bytes) => self.integer_bytes(ty, 0) == Some(bytes),
+            CType::Ptr(name) => ty.kind == KIND_PTR && self.points_at(ty, name),
+            CType::Struct(name) => self.is_struct(ty, name),
+            CType::Text(bytes) => self.text_bytes(ty) == Some(bytes),
+            CType::TextFrom(bytes) => self.text_bytes(ty).is_some_and(|found| found >= bytes),
+            CType::PtrsFrom(count, name) => self.array(ty).is_some_and(|(element, found)| {
                 found >= count && element.kind == KIND_PTR && self.points_at(element, name)
             }),
-            Shape::Structs(name) => self.array(ty).is_some_and(|(element, _)| self.is_struct(element, name)),
+            CType::Structs(name) => self.array(ty).is_some_and(|(element, _)| self.is_struct(element, name)),
         })
     }
 
-    /// A type in C's words, for messages.
+    /// Describes a type as C does, for messages.
     pub fn describe(&self, type_id: u32) -> String {
         self.describe_to(type_id, 0)
     }
@@ -57,7 +57,7 @@ impl Btf {
     fn integer_bytes(&self, ty: Type, depth: usize) -> Option<u32> {
         match ty.kind {
             KIND_INT | KIND_ENUM | KIND_ENUM64 => Some(ty.size_or_type),
-            // One integer in a struct for the compiler's sake.
+            // A struct that wraps one integer, as `kuid_t` does.
             KIND_STRUCT if ty.vlen == 1 && depth <= DEPTH_MAX => {
                 let inner = self.integer_bytes(self.resolve(self.word(ty, 16)?)?, depth + 1);
                 inner.filter(|&bytes| bytes == ty.size_or_type)
@@ -72,8 +72,7 @@ impl Btf {
 
     /// A struct of this name, or its declaration.
     fn is_struct(&self, ty: Type, name: &str) -> bool {
-        // 7: a declaration without members.
-        matches!(ty.kind, KIND_STRUCT | 7) && self.name_of(ty) == name.as_bytes()
+        matches!(ty.kind, KIND_STRUCT | KIND_FWD) && self.name_of(ty) == name.as_bytes()
     }
 
     fn text_bytes(&self, ty: Type) -> Option<u32> {
@@ -87,16 +86,16 @@ impl Btf {
     }
 }
 
-/// What programs expect, in C's words.
-pub fn expected(shape: Shape) -> String {
-    match shape {
-        Shape::Int(bytes) => format!("an integer of {bytes} bytes"),
-        Shape::Ptr("") => "a pointer".into(),
-        Shape::Ptr(name) => format!("struct {name} *"),
-        Shape::Struct(name) => format!("struct {name}"),
-        Shape::Text(bytes) => format!("char[{bytes}]"),
-        Shape::TextFrom(bytes) => format!("char[{bytes}] or more"),
-        Shape::PtrsFrom(count, name) => format!("struct {name} *[{count}] or more"),
-        Shape::Structs(name) => format!("struct {name}[]"),
+/// Describes an expected type as C does.
+pub fn in_words(ctype: CType) -> String {
+    match ctype {
+        CType::Int(bytes) => format!("an integer of {bytes} bytes"),
+        CType::Ptr("") => "a pointer".into(),
+        CType::Ptr(name) => format!("struct {name} *"),
+        CType::Struct(name) => format!("struct {name}"),
+        CType::Text(bytes) => format!("char[{bytes}]"),
+        CType::TextFrom(bytes) => format!("char[{bytes}] or more"),
+        CType::PtrsFrom(count, name) => format!("struct {name} *[{count}] or more"),
+        CType::Structs(name) => format!("struct {name}[]"),
     }
 }

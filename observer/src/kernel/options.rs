@@ -1,0 +1,27 @@
+//! What the programs are loaded with.
+
+use std::path::{Path, PathBuf};
+
+use observer_common::limits::RING_BYTES_MIN;
+
+use super::attach::HookChoice;
+
+/// What the programs are loaded with.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// Size of the ring, bytes; [`is_ring_size`](observer_common::limits::is_ring_size).
+    pub ring_bytes: u32,
+    /// Whether to write the programs' own diagnostics (aya-log) to standard error.
+    pub program_log: bool,
+    /// Type information from which to take the kernel's layout, instead of the kernel's own.
+    pub btf: Option<PathBuf>,
+    /// Which hooks to attach.
+    pub hooks: HookChoice,
+}
+
+impl KernelOptions {
+    /// Options for a short run: the smallest ring, and no diagnostics.
+    pub fn brief(btf: Option<&Path>, hooks: HookChoice) -> Self {
+        Self { ring_bytes: RING_BYTES_MIN, program_log: false, btf: btf.map(Path::to_owned), hooks }
+    }
+}
