@@ -18,17 +18,17 @@ const STEPS_PER_CALL: usize = 32;
 /// Calls of the longest walk.
 const CALLS_MAX: usize = PATH_STEPS_MAX / STEPS_PER_CALL;
 
-/// Defines the walker of one scratch: a function named `$name` that takes up to [`STEPS_PER_CALL`] steps and returns 1 when
-/// the walk is complete.
+/// Defines the walker of one scratch: a function named `$name` that takes up to [`STEPS_PER_CALL`] steps with `$steps` and
+/// returns 1 when the walk is complete.
 macro_rules! walker {
-    ($name:ident, $scratch:ident) => {
+    ($name:ident, $scratch:ident, $steps:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $name() -> u64 {
             let Some(scratch) = $scratch.get_ptr_mut(0) else { return 1 };
             // SAFETY: the per-CPU map value of the calling program, which is not re-entered on one CPU.
             let (walk, tail) = unsafe { (&raw mut (*scratch).walk, (&raw mut (*scratch).tail).cast::<u8>()) };
-            crate::path::steps(walk, tail)
+            crate::path::$steps(walk, tail)
         }
     };
 }
@@ -106,6 +106,12 @@ fn walk_up(walk: *mut Walk, mnt: u64, dentry: u64, walker: extern "C" fn() -> u6
     store!(walk, mount, mnt.wrapping_sub(u64::from(offset!(mount_mnt))));
     store!(walk, root, Probed::u64(mnt, offset!(vfsmount_root)));
     store!(walk, digest, 0);
+    run(walker);
+}
+
+/// Calls a walker until the walk is complete or too long.
+#[inline(always)]
+fn run(walker: extern "C" fn() -> u64) {
     for _ in 0..CALLS_MAX {
         if walker() != 0 {
             break;
@@ -119,9 +125,9 @@ fn add_to_digest(walk: *mut Walk, link: u64) {
     store!(walk, digest, load!(walk, digest).rotate_left(7) ^ link);
 }
 
-/// Body of a walker; returns 1 when the walk is complete.
+/// Body of a walker from a dentry to the root of a mount namespace; returns 1 when the walk is complete.
 #[inline(always)]
-pub fn steps(walk: *mut Walk, tail: *mut u8) -> u64 {
+pub fn dentry_steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     for _ in 0..STEPS_PER_CALL {
         let dentry = load!(walk, node);
         if dentry == load!(walk, root) {
@@ -186,23 +192,27 @@ fn finish(walk: *mut Walk, flags: u32) -> u64 {
     1
 }
 
-/// Appends the path of a kernfs node (a cgroup) within its hierarchy.
+/// Appends the path of a kernfs node (a cgroup) within its hierarchy, with the caller's `walker`.
 #[inline(always)]
-pub fn append_kernfs(walk: *mut Walk, tail: *mut u8, node: u64) -> Section {
-    /// Paths with more components are flagged as truncated.
-    const STEPS: usize = 32;
+pub fn append_kernfs(walk: *mut Walk, node: u64, walker: extern "C" fn() -> u64) -> Section {
     store!(walk, start, load!(walk, pos));
     if is_null(node) {
         return Section { len: 0, flags: path_flag::FAULT };
     }
     store!(walk, node, node);
-    let mut flags = path_flag::TRUNCATED;
-    for _ in 0..STEPS {
+    store!(walk, flags, u64::from(path_flag::TRUNCATED));
+    run(walker);
+    Section { len: (load!(walk, pos) - load!(walk, start)) as u32, flags: load!(walk, flags) as u32 }
+}
+
+/// Body of a walker from a kernfs node to the root of its hierarchy; returns 1 when the walk is complete.
+#[inline(always)]
+pub fn kernfs_steps(walk: *mut Walk, tail: *mut u8) -> u64 {
+    for _ in 0..STEPS_PER_CALL {
         let node = load!(walk, node);
         let parent = Probed::u64(node, offset!(kernfs_parent));
         if parent == 0 {
-            flags &= !path_flag::TRUNCATED;
-            break;
+            return finish(walk, 0);
         }
         let name = Probed::u64(node, offset!(kernfs_name));
         let at = tail.wrapping_add((load!(walk, pos) & TAIL_MASK) as usize);
@@ -211,16 +221,15 @@ pub fn append_kernfs(walk: *mut Walk, tail: *mut u8, node: u64) -> Section {
             aya_ebpf::helpers::generated::bpf_probe_read_kernel_str(at.cast(), 256, name as *const _)
         };
         if copied <= 0 {
-            flags |= path_flag::FAULT;
-            break;
+            return finish(walk, path_flag::FAULT);
         }
         store!(walk, pos, load!(walk, pos) + (copied as u64 & 0x1ff));
         if load!(walk, pos) - load!(walk, start) > (PATH_MAX - 256) as u64 {
-            break;
+            return 1;
         }
         store!(walk, node, parent);
     }
-    Section { len: (load!(walk, pos) - load!(walk, start)) as u32, flags }
+    0
 }
 
 enum Step {

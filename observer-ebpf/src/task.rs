@@ -7,6 +7,7 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use observer_common::limits::{COMM_LEN, TTY_NAME_LEN};
 use observer_common::offsets::ABSENT;
@@ -142,12 +143,18 @@ impl<A: Access> Task<A> {
         bytes16::<A>(self.0, offset!(task_comm))
     }
 
-    /// Whether the task is within execve, whose own record will carry the fields that it sets.
+    /// Whether the task is within execve, whose own record will carry the fields that it sets if it succeeds.
     #[inline(always)]
     pub fn in_execve(self) -> bool {
         let byte = offset!(task_in_execve_byte);
         byte != ABSENT
             && u32::from(read::<u8>(self.0.wrapping_add(u64::from(byte)))) & offset!(task_in_execve_mask) != 0
+    }
+
+    /// Whether the task is the calling thread.
+    #[inline(always)]
+    pub fn is_current(self) -> bool {
+        self.pid() == bpf_get_current_pid_tgid() as u32
     }
 
     #[inline(always)]

@@ -115,6 +115,41 @@ fn a_process_moved_to_another_cgroup_is_shown_there() {
     assert_cgroup(daemon, puppet.pid);
 }
 
+/// Cgroups one within the other, the innermost first: they are removed in this order. Each component of the path but the first
+/// is `component`.
+fn nested_cgroups(name: &str, component: &str, depth: usize) -> Vec<Cgroup> {
+    let mut path = name.to_owned();
+    let mut cgroups = vec![Cgroup::new(&path)];
+    for _ in 0..depth {
+        path = format!("{path}/{component}");
+        cgroups.insert(0, Cgroup::new(&path));
+    }
+    cgroups
+}
+
+#[test]
+fn a_birth_in_a_cgroup_below_many_others_is_shown_there() {
+    let cgroups = nested_cgroups("deep", "c", 200);
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let mut parent = stage.puppet();
+    let directory = cgroups.first().expect("a cgroup").path.as_os_str().as_encoded_bytes();
+    let (child, birth) = parent.bears(&stage, Verb::Clone3, &[b"0", directory, b"0"]);
+    assert_born(daemon, &child, birth);
+    assert_cgroup(daemon, child.pid);
+}
+
+/// The tracepoint that reports a move hands out 1,023 bytes of the path.
+#[test]
+fn a_process_moved_to_a_cgroup_with_a_long_path_is_shown_there() {
+    let cgroups = nested_cgroups("long", &"c".repeat(120), 12);
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let puppet = stage.puppet();
+    for cgroup in cgroups.iter().rev() {
+        std::fs::write(cgroup.path.join("cgroup.procs"), puppet.pid.to_string()).expect("move it");
+        assert_cgroup(daemon, puppet.pid);
+    }
+}
+
 /// The shown v2 cgroup is the line `0::` of /proc/PID/cgroup.
 #[track_caller]
 fn assert_cgroup(daemon: &Daemon, pid: u32) {

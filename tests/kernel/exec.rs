@@ -1,6 +1,7 @@
 //! Execs: what is run, by whom, and what an exec leaves as it was.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
@@ -90,6 +91,34 @@ fn a_failed_exec_changes_nothing() {
             && text::bytes(&frame.0, "exe") != text::bytes(&before, "exe")),
         0
     );
+}
+
+/// Names given by the thread that calls exec are left to the exec's record. Those that another thread gives meanwhile are not:
+/// the exec may fail.
+#[test]
+fn a_name_that_a_thread_gives_the_leader_during_an_exec_that_fails_is_shown() {
+    // A daemon of its own: a question of another test would read every field again.
+    let (daemon, stage) = (Daemon::start(&observer_harness::Options::default()), Stage::new());
+    let watch = Watch::all(&daemon);
+    // The kernel follows a script's interpreter five times before it fails with ELOOP, so most of each call is within exec.
+    let script = stage.dir().join("script");
+    stage.install(format!("#!{}\n", script.display()).as_bytes(), &script);
+    let mut puppet = stage.puppet();
+    for round in 0..60 {
+        let name = format!("named-{round}");
+        puppet.does(Verb::NamedDuringExec, &[script.as_os_str().as_bytes(), name.as_bytes()]);
+        watch.wait_for("the name", |frame| {
+            frame.is("process_changed", puppet.pid) && frame.field("comm") == Some(&name.as_str().into())
+        });
+    }
+    // A pass may have found the name before its record: a difference that no record explains within a second is drift.
+    let settled = Instant::now() + Duration::from_millis(1_500);
+    let status = observer_harness::eventually("differences are settled", Duration::from_secs(10), || {
+        assert_row(&daemon, puppet.pid);
+        let status = daemon.status();
+        if Instant::now() > settled { Ok(status) } else { Err("not yet".to_owned()) }
+    });
+    assert_eq!(status.get("drift_total").and_then(Value::as_u64), Some(0), "{status:#}");
 }
 
 fn u64_pid(row: &Value) -> u32 {

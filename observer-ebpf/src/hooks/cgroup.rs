@@ -1,12 +1,16 @@
 //! Reports that a process moved to another cgroup of the v2 hierarchy.
 
 use observer_common::limits::PATH_MAX;
-use observer_common::record::{CgroupRecord, KIND_CGROUP};
+use observer_common::record::{CgroupRecord, KIND_CGROUP, path_flag};
 
 use crate::access::{self, Access, Typed, offset};
 use crate::emit::{self, Priority};
 use crate::maps::{CGROUP_SCRATCH, TAIL_MASK};
 use crate::task::Task;
+
+/// Size of the buffer in which the tracepoint passes the path, NUL included (`TRACE_CGROUP_PATH_LEN`,
+/// kernel/cgroup/cgroup-internal.h). The kernel cuts longer paths.
+const TRACE_CGROUP_PATH_LEN: u64 = 1024;
 
 /// Reports that `task` now belongs to `cgroup`, whose path in its hierarchy is `path`. If a whole group moves, the kernel
 /// calls this for each thread, and the call for the leader is reported.
@@ -34,6 +38,7 @@ pub fn report(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
     body.header = emit::header(KIND_CGROUP, now, task, task.pid(), len as usize);
     body.cgroup_id = Typed::u64(Typed::u64(cgroup, offset!(cgroup_kn)), offset!(kernfs_id));
     body.path_len = path_len as u32;
-    body.path_flags = 0;
+    let is_whole = path_len + 1 < TRACE_CGROUP_PATH_LEN;
+    body.path_flags = if is_whole { 0 } else { path_flag::TRUNCATED };
     emit::variable(KIND_CGROUP, Priority::Throttled, body.header.tgid, false, (&raw const *body).cast(), len);
 }

@@ -1,4 +1,4 @@
-//! Reports that a leader's comm was set outside execve. Only a thread of the same group can set it.
+//! Reports that a leader's comm was set. Only a thread of the same group can set it.
 
 use observer_common::limits::COMM_LEN;
 use observer_common::record::{CommRecord, KIND_COMM};
@@ -7,11 +7,12 @@ use crate::access::{Typed, read};
 use crate::emit::{self, Priority};
 use crate::task::Task;
 
-/// Reports that `task` is about to be named `comm`.
+/// Reports that `task` is about to be named `comm`. The name that execve gives to the calling thread is left to the exec's own
+/// record; a name that another thread gives to a thread within execve is reported, because the execve may still fail.
 #[inline(always)]
 pub fn report(task: Task<Typed>, comm: *const u8) {
     let now = emit::now();
-    if !task.is_leader() || task.in_execve() || task.is_kthread() {
+    if !task.is_leader() || task.is_kthread() || (task.in_execve() && task.is_current()) {
         return;
     }
     let header = emit::header(KIND_COMM, now, task, task.pid(), size_of::<CommRecord>());

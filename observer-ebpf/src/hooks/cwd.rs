@@ -9,7 +9,7 @@ use crate::maps::{CWD_SCRATCH, TAIL_MASK};
 use crate::path;
 use crate::task::{self, Task};
 
-path::walker!(cwd_walk, CWD_SCRATCH);
+path::walker!(cwd_walk, CWD_SCRATCH, dentry_steps);
 
 /// Reports that `task` has set the directory of its `fs_struct`. Returns the path's flags; 0 is an ordinary path.
 #[inline(always)]

@@ -10,8 +10,8 @@ use crate::maps::{EXEC_SCRATCH, EXEC_SECOND_SCRATCH, EXEC_TAIL, Scratch, TAIL_MA
 use crate::path;
 use crate::task::{self, Task};
 
-path::walker!(exec_walk, EXEC_SCRATCH);
-path::walker!(exec_second_walk, EXEC_SECOND_SCRATCH);
+path::walker!(exec_walk, EXEC_SCRATCH, dentry_steps);
+path::walker!(exec_second_walk, EXEC_SECOND_SCRATCH, dentry_steps);
 
 /// Reports that `task`, which leads its group by then, runs a new image. `bprm` is a `struct linux_binprm`. Returns the flags
 /// of the executable's path; 0 is an ordinary path.

@@ -9,7 +9,8 @@ use crate::maps::{ROW_SCRATCH, TAIL_MASK};
 use crate::path;
 use crate::task::{self, Task};
 
-path::walker!(row_walk, ROW_SCRATCH);
+path::walker!(row_walk, ROW_SCRATCH, dentry_steps);
+path::walker!(row_cgroup_walk, ROW_SCRATCH, kernfs_steps);
 
 /// `struct bpf_iter__task`.
 #[repr(C)]
@@ -47,8 +48,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     }
     let Some(scratch) = ROW_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU map value; the daemon runs one pass at a time.
-    let (walk, body, tail) =
-        unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body, (&raw mut (*scratch).tail).cast::<u8>()) };
+    let (walk, body) = unsafe { (&raw mut (*scratch).walk, &mut (*scratch).body) };
     task::read_facts(leader, &mut body.facts);
     body.exit_code = 0;
     if dead {
@@ -74,7 +74,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     let exe = path::append(walk, mnt, dentry, namespace, row_walk);
     body.exe_len = exe.len;
     body.exe_flags = exe.flags;
-    let cgroup = path::append_kernfs(walk, tail, leader.cgroup_kn());
+    let cgroup = path::append_kernfs(walk, leader.cgroup_kn(), row_cgroup_walk);
     body.cgroup_len = cgroup.len;
     body.cgroup_flags = cgroup.flags;
 

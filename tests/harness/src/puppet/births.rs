@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::protocol::boottime_ns;
 
@@ -124,6 +125,33 @@ pub fn exec_fails(args: Args<'_>) -> Done {
         Err(error) => Ok(vec![u64::from(error.raw_os_error().unwrap_or(0).unsigned_abs())]),
         Ok(never) => Ok(never),
     }
+}
+
+/// `named_during_exec SCRIPT NAME`: another thread gives the leader a name while the leader calls exec of SCRIPT, which fails,
+/// again and again.
+pub fn named_during_exec(args: Args<'_>) -> Done {
+    let (path, name) = (text(args, 0)?, text(args, 1)?);
+    let comm = format!("/proc/self/task/{}/comm", std::process::id());
+    let image = Image { argv: vec![path.clone()], path };
+    let execs = AtomicU32::new(0);
+    let named = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while execs.load(Ordering::Acquire) < 100 {
+                std::thread::yield_now();
+            }
+            let result = std::fs::write(comm, name.as_bytes());
+            named.store(true, Ordering::Release);
+            result
+        });
+        while !named.load(Ordering::Acquire) {
+            if image.exec().is_ok() {
+                return Err(io::Error::other("the exec was to fail"));
+            }
+            execs.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(vec![])
+    })
 }
 
 /// What is exec'd.

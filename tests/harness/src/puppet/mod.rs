@@ -110,6 +110,7 @@ impl Conversation {
             Verb::Exec => births::exec(&self.address, args).into(),
             Verb::ExecByThread => births::exec_by_thread(&self.address, args).into(),
             Verb::ExecFails => births::exec_fails(args).into(),
+            Verb::NamedDuringExec => births::named_during_exec(args).into(),
             Verb::Exit => ends::exit_as(args),
             Verb::Die => ends::die(args).into(),
             Verb::Wait => ends::wait(args).into(),

@@ -43,6 +43,8 @@ verbs! {
     ExecByThread,
     /// `PATH` → errno: an exec that must fail.
     ExecFails,
+    /// `SCRIPT NAME`: a thread names the leader while the leader's execs of SCRIPT fail.
+    NamedDuringExec,
     /// `CODE`: exit_group(2). No answer.
     Exit,
     /// `CODE`: ends the calling thread alone. No answer.
