@@ -50,6 +50,7 @@ pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
             sys::check_kernel_release().and_then(|()| sys::kernel_release()).map(|(release, _)| release),
         ),
         Check::of("pid namespace", sys::check_pid_namespace().map(|()| "the host's own".into())),
+        Check::of("time namespace", sys::check_time_namespace().map(|()| "has the host's boot clock".into())),
         Check::of("rights", rights::check().map(|()| "may load programs".into())),
         Check::of("BTF", load::check_btf(btf).map(|_| has_all(btf))),
         tracefs(),

@@ -28,6 +28,7 @@ pub fn check_machine() -> Result<()> {
     );
     sys::check_kernel_release()?;
     sys::check_pid_namespace()?;
+    sys::check_time_namespace()?;
     rights::check()?;
     check_btf_exists()
 }

@@ -18,6 +18,8 @@ const KERNEL_TYPED_LOADS: (u32, u32) = (6, 5);
 const KERNEL_PREEMPTED: (u32, u32) = (7, 0);
 /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): inode number of the initial pid namespace, on every kernel.
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// `PROC_TIME_INIT_INO` (include/linux/proc_ns.h): inode number of the initial time namespace, on every kernel that has them.
+const INITIAL_TIME_NAMESPACE: u64 = 0xEFFF_FFFA;
 
 /// glibc's default for both thresholds, bytes; setting them keeps glibc from raising them.
 #[cfg(target_env = "gnu")]
@@ -83,6 +85,30 @@ pub fn check_pid_namespace() -> Result<()> {
     Ok(())
 }
 
+/// Checks that the boot clock is the host's. In a time namespace with an offset it differs from the clock of the kernel's own
+/// `start_boottime` and of the records (`timens_add_boottime`, include/linux/time_namespace.h).
+pub fn check_time_namespace() -> Result<()> {
+    // Kernels before 5.6, and kernels without CONFIG_TIME_NS, have no such namespaces and no such files.
+    let Ok(namespace) = fs::metadata("/proc/self/ns/time") else { return Ok(()) };
+    if namespace.ino() == INITIAL_TIME_NAMESPACE {
+        return Ok(());
+    }
+    let offsets = fs::read_to_string("/proc/self/timens_offsets")
+        .context("read the offsets of the own time namespace in /proc/self/timens_offsets")?;
+    ensure!(
+        !has_boottime_offset(&offsets),
+        "observer runs inside a time namespace whose boot clock is not the host's, so no time of a process could be \
+         compared with it: run it in the host's time namespace (`nsenter --target 1 --time observer …`)"
+    );
+    Ok(())
+}
+
+/// Whether the boot clock has an offset, by the lines of `timens_offsets`: name of the clock, seconds, nanoseconds.
+fn has_boottime_offset(offsets: &str) -> bool {
+    let mut lines = offsets.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    lines.any(|line| line.first() == Some(&"boottime") && line.iter().skip(1).any(|&number| number != "0"))
+}
+
 /// Inode number of the daemon's mount namespace; 0 if it cannot be read.
 pub fn own_mnt_ns() -> u32 {
     fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino() as u32)
@@ -130,6 +156,16 @@ mod tests {
             ["5.8.0", "5.8-rc1", "5.10.0-46-cloud-amd64", "6.1.0", "6.18.44-fc-v669", "10.0", "7.2+"]
         {
             assert_eq!(refusal(release), None);
+        }
+    }
+
+    #[test]
+    fn only_an_offset_of_the_boot_clock_counts() {
+        let offsets = |boottime| format!("monotonic          17         0\nboottime   {boottime}\n");
+        assert!(!has_boottime_offset(&offsets("        0         0")));
+        assert!(!has_boottime_offset(""));
+        for boottime in ["     1000         0", "       -3         0", "        0         1"] {
+            assert!(has_boottime_offset(&offsets(boottime)), "{boottime}");
         }
     }
 

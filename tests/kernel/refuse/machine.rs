@@ -65,6 +65,17 @@ fn another_pid_namespace_is_refused() {
 }
 
 #[test]
+fn a_time_namespace_with_another_boot_clock_is_refused() {
+    let dir = open_dir();
+    if !std::path::Path::new("/proc/self/ns/time").exists() {
+        println!("NOT TESTED: this kernel has no time namespaces");
+        return;
+    }
+    let wrapper = ["unshare", "--time", "--boottime", "1000", "--fork", "--kill-child"];
+    assert_refuses(&run(&wrapper, dir.path(), &[]), &["time namespace", "nsenter --target 1 --time"]);
+}
+
+#[test]
 fn a_kernel_without_btf_is_refused() {
     let dir = open_dir();
     let hide = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"";
