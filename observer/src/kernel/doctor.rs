@@ -9,6 +9,9 @@ use super::options::KernelOptions;
 use super::programs::Kernel;
 use super::{load, rights, sys};
 
+/// Size of the ring while `doctor` runs the self-test: room for what a busy machine does meanwhile.
+const RING_BYTES: u32 = 1 << 20;
+
 /// One check of `observer doctor`.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -58,7 +61,7 @@ pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
     if checks.iter().any(|check| check.verdict == Verdict::Fails) {
         return checks;
     }
-    match Kernel::start(&KernelOptions::brief(btf, hooks)) {
+    match Kernel::start(&KernelOptions::brief(btf, hooks, RING_BYTES)) {
         Err(error) => checks.push(Check::of("programs", Err(error))),
         Ok(kernel) => checks.extend(of_programs(&kernel)),
     }

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use observer_common::limits::RING_BYTES_MIN;
-
 use super::attach::HookChoice;
 
 /// What the programs are loaded with.
@@ -20,8 +18,8 @@ pub struct KernelOptions {
 }
 
 impl KernelOptions {
-    /// Options for a short run: the smallest ring, and no diagnostics.
-    pub fn brief(btf: Option<&Path>, hooks: HookChoice) -> Self {
-        Self { ring_bytes: RING_BYTES_MIN, program_log: false, btf: btf.map(Path::to_owned), hooks }
+    /// Options for a short run without diagnostics.
+    pub fn brief(btf: Option<&Path>, hooks: HookChoice, ring_bytes: u32) -> Self {
+        Self { ring_bytes, program_log: false, btf: btf.map(Path::to_owned), hooks }
     }
 }

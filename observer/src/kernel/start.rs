@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map};
 use observer_common::control;
+use observer_common::limits::RING_BYTES_MIN;
 use observer_common::record::KIND_COUNT;
 
 use super::attach::{self, Attached, HookChoice};
@@ -70,7 +71,7 @@ impl Look {
     /// Loads the iterator and runs its part of the self-test. The kernel's layout is taken from `btf`, or from the kernel
     /// itself.
     pub fn load(btf: Option<&Path>) -> Result<Self> {
-        let Loaded { ebpf, .. } = load::load(&KernelOptions::brief(btf, HookChoice::Auto))?;
+        let Loaded { ebpf, .. } = load::load(&KernelOptions::brief(btf, HookChoice::Auto, RING_BYTES_MIN))?;
         crate::heap::give_back();
         let look = Self { iterator: TaskIterator::new(&ebpf)? };
         selftest::run_rows(&look)?;
