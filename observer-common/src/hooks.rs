@@ -305,10 +305,14 @@ pub const FALLBACKS: &[Fallback] = &[
         exits: exits(
             "sys_exit_paths",
             KIND_HINT,
+            // arm64 has no system calls `rename` and `rmdir` (arch/arm64/tools/syscall_64.tbl; before 6.11
+            // include/uapi/asm-generic/unistd.h).
             &[
+                #[cfg(not(target_arch = "aarch64"))]
                 "rename",
                 "renameat",
                 "renameat2",
+                #[cfg(not(target_arch = "aarch64"))]
                 "rmdir",
                 "unlinkat",
                 "mount",
