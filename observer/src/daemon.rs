@@ -25,7 +25,7 @@ use crate::api::Context;
 use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
-use crate::mirror::source::LiveMap;
+use crate::mirror::feed::LiveMap;
 use crate::socket::hub::Interest;
 use crate::socket::server::{Answer, Asked, Counters, Question};
 use answers::Moment;

@@ -166,7 +166,7 @@ fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() 
 
 #[tokio::test]
 async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none() {
-    use observer::mirror::schema::{Applied, MIGRATIONS, apply, check};
+    use observer::mirror::schema::{AppliedVersions, MIGRATIONS, apply, check};
     let database = server().database();
     let config = server().url(&database);
     let (mut client, connection) =
@@ -176,14 +176,14 @@ async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none()
         "CREATE TABLE observer.second (x int); INSERT INTO observer.migration (version) VALUES (2);";
     const BROKEN: &str = "INSERT INTO observer.second VALUES (1); SELECT 1 / 0;";
     let two = [MIGRATIONS, &[SECOND]].concat();
-    assert_eq!(apply(&mut client, MIGRATIONS).await.expect("the first"), Applied { from: 0, to: 1 });
+    assert_eq!(apply(&mut client, MIGRATIONS).await.expect("the first"), AppliedVersions { from: 0, to: 1 });
     server().psql(&database, "INSERT INTO observer.host (host_id, host) VALUES (gen_random_uuid(), 'stays')");
     let three = [&*two, &[BROKEN]].concat();
     let failed = format!("{:#}", apply(&mut client, &three).await.expect_err("the third fails"));
     assert!(failed.contains("to version 3; nothing was changed") && failed.contains("22012"), "{failed}");
     assert_eq!(server().psql(&database, "SELECT to_regclass('observer.second') IS NULL"), "t");
-    assert_eq!(apply(&mut client, &two).await.expect("the second"), Applied { from: 1, to: 2 });
-    assert_eq!(apply(&mut client, &two).await.expect("again"), Applied { from: 2, to: 2 });
+    assert_eq!(apply(&mut client, &two).await.expect("the second"), AppliedVersions { from: 1, to: 2 });
+    assert_eq!(apply(&mut client, &two).await.expect("again"), AppliedVersions { from: 2, to: 2 });
     assert_eq!(
         server()
             .psql(&database, "SELECT host, (SELECT max(version) FROM observer.migration) FROM observer.host"),

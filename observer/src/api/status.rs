@@ -212,6 +212,11 @@ impl MirrorStatus {
     pub fn off(why: Option<&str>) -> Self {
         Self { state: "off".into(), last_error: why.map(Into::into), ..Self::default() }
     }
+
+    /// The status of a host's mirror before its first connection.
+    pub fn connecting(host_id: uuid::Uuid) -> Self {
+        Self { state: "connecting".into(), host_id: Some(host_id.to_string()), ..Self::default() }
+    }
 }
 
 /// Names of record kinds, in the order of their numbers; 0 is none.

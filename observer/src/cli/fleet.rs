@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Exit;
 use super::watch::shown;
 use crate::mirror::connect::Connected;
-use crate::mirror::follow::{Follow, Frame};
+use crate::mirror::follow::{FleetFrame, Follow};
 use crate::mirror::schema;
 use crate::socket::hub::{Interest, Scope};
 use crate::text::bytes::from_json;
@@ -35,7 +35,7 @@ pub async fn watch(connected: Connected, interest: Interest, json: bool) -> anyh
     }
 }
 
-fn wanted(interest: &Interest, frame: &Frame) -> bool {
+fn wanted(interest: &Interest, frame: &FleetFrame) -> bool {
     let text = |name: &str| frame.get(name).and_then(Value::as_str).map(from_json);
     match (text("name"), text("home")) {
         (Some(name), Some(home)) => interest.wants(Scope::Session { name: &name, home: &home }),

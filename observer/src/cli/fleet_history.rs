@@ -8,7 +8,7 @@ use super::history::{COLUMNS, Shown};
 use crate::journal::Entry;
 use crate::journal::reader::Stored;
 use crate::mirror::connect::Connected;
-use crate::mirror::history::{Past, Wanted, each};
+use crate::mirror::history::{EventQuery, FleetEvent, each};
 use crate::mirror::schema;
 use crate::text::bytes::{from_json, to_line};
 use crate::text::table::{Align, Cell, LongTable};
@@ -26,7 +26,7 @@ pub struct Form {
 /// How many events of sessions were written.
 pub async fn tell(
     connected: Connected,
-    wanted: &Wanted,
+    wanted: &EventQuery,
     form: &Form,
     out: &mut impl Write,
 ) -> anyhow::Result<u64> {
@@ -55,7 +55,7 @@ pub async fn tell(
     Ok(found)
 }
 
-fn line(past: &Past) -> Value {
+fn line(past: &FleetEvent) -> Value {
     let mut object = match serde_json::from_str(&past.detail) {
         Ok(Value::Object(object)) => object,
         other => Map::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
@@ -71,7 +71,7 @@ fn line(past: &Past) -> Value {
 }
 
 /// As the journal of that host has it.
-fn stored(past: &Past) -> Stored {
+fn stored(past: &FleetEvent) -> Stored {
     let raw = |text: &Option<String>| text.as_deref().map(from_json);
     Stored {
         seq: past.seq.unsigned_abs(),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
 use crate::mirror::connect::Purpose;
-use crate::mirror::forget::{Found, Outcome, find, forget};
+use crate::mirror::forget::{ForgetOutcome, ForgettableHost, find, forget};
 use crate::text::bytes::to_line;
 
 /// Needs a login that owns the schema.
@@ -32,11 +32,11 @@ impl Forget {
                 ));
             }
             match forget(&mut connected.client, host).await? {
-                Outcome::Forgotten { sessions, events } => {
+                ForgetOutcome::Forgotten { sessions, events } => {
                     println!("forgot {name}: {sessions} sessions, {events} events");
                     Ok(Exit::Found)
                 }
-                Outcome::Locked { pid, role } => none(format!(
+                ForgetOutcome::Locked { pid, role } => none(format!(
                     "the role {} holds the lock of {name}: stop its daemon there if that is it, else end that session (SELECT \
                      pg_terminate_backend({pid}))",
                     to_line(role.as_bytes())
@@ -46,7 +46,7 @@ impl Forget {
     }
 }
 
-fn one<'a>(wanted: &str, found: &'a [Found]) -> Result<&'a Found, Failure> {
+fn one<'a>(wanted: &str, found: &'a [ForgettableHost]) -> Result<&'a ForgettableHost, Failure> {
     match found {
         [host] => Ok(host),
         [] => Err(Failure {

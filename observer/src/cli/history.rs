@@ -22,7 +22,7 @@ use crate::config::span;
 use crate::journal::Gap;
 use crate::journal::reader::{Filter, Reader, Stored};
 use crate::mirror::connect::Purpose;
-use crate::mirror::history::Wanted;
+use crate::mirror::history::EventQuery;
 use crate::text::bytes::{Text, to_json, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell, LongTable};
@@ -170,7 +170,7 @@ impl History {
             Some(home) if home.starts_with(b"/") => (Some(text(home::plain(home))), None),
             name => (None, name.map(text)),
         };
-        let wanted = Wanted {
+        let wanted = EventQuery {
             host: self.host.clone(),
             since_us: self.since.map(|ns| ns.div_euclid(1_000)),
             until_us: self.until.map(|ns| ns.div_euclid(1_000)),

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::database::DatabaseFlags;
 use super::{Exit, Failure};
 use crate::mirror::connect::Purpose;
-use crate::mirror::schema::{self, Applied};
+use crate::mirror::schema::{self, AppliedVersions};
 
 /// The mirror's tables and views, in a Postgres database.
 #[derive(Args)]
@@ -39,9 +39,10 @@ impl Schema {
                 super::term::print_text(&script)?;
             }
             Verb::Apply { database } => {
-                let Applied { from, to } = database.with(Purpose::Change, async |mut connected| {
-                    schema::apply(&mut connected.client, schema::MIGRATIONS).await
-                })?;
+                let AppliedVersions { from, to } = database
+                    .with(Purpose::Change, async |mut connected| {
+                        schema::apply(&mut connected.client, schema::MIGRATIONS).await
+                    })?;
                 match from {
                     0 => println!("created the schema observer, version {to}"),
                     from if from == to => println!("the schema observer is at version {to} already"),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Fault, absolute};
-use crate::mirror::target::{DatabaseUrl, Target};
+use crate::mirror::target::{ConnectionTarget, DatabaseUrl};
 
 /// The section, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl Section {
             (Some(url), None) => {
                 let span = Some(url.span());
                 let text = url.into_inner();
-                Target::parse(&text).map_err(|error| Fault { span, message: format!("{error:#}") })?;
+                ConnectionTarget::parse(&text)
+                    .map_err(|error| Fault { span, message: format!("{error:#}") })?;
                 Some(DatabaseUrl::Text(text))
             }
             (None, Some(path)) => {

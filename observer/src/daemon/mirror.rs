@@ -16,8 +16,11 @@ use crate::boot;
 use crate::config;
 use crate::journal::reader::{Filter, Reader};
 use crate::journal::{Committed, Delivery, Journal};
-use crate::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
-use crate::mirror::thread::{Mirror, Options};
+use crate::mirror::feed::{
+    History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+};
+use crate::mirror::items::MirroredArgv;
+use crate::mirror::thread::Mirror;
 
 /// Between two signs of life. The server ends presence after three that it misses.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -31,7 +34,7 @@ pub enum Link {
         /// It.
         mirror: Mirror,
         /// Signs of life.
-        beat: watch::Sender<Beat>,
+        beat: watch::Sender<LoopHeartbeat>,
         /// When the next is due.
         due: Instant,
     },
@@ -64,7 +67,7 @@ impl Link {
                 return Ok((Self::Off(Some(why)), questions));
             }
         };
-        let identity = Identity {
+        let identity = HostIdentity {
             host_id,
             host,
             boot_id: Uuid::parse_str(boot_id).context("the kernel's boot_id is no UUID; report this")?,
@@ -72,8 +75,9 @@ impl Link {
         };
         let (beat, beats) = watch::channel(beat(Some(journal)));
         let history = Box::new(FromJournal::new(journal.delivery()));
-        let feed = Feed { identity, history, map, beat: beats };
-        let mirror = Mirror::start(Options { database, argv: config.argv }, feed)?;
+        let feed = MirrorFeed { identity, history, map, heartbeat: beats };
+        let argv = if config.argv { MirroredArgv::All } else { MirroredArgv::First };
+        let mirror = Mirror::start(MirrorOptions { database, argv }, feed)?;
         Ok((Self::On { mirror, beat, due: Instant::now() + BEAT_EVERY }, questions))
     }
 
@@ -110,9 +114,9 @@ impl Link {
     }
 }
 
-fn beat(journal: Option<&Journal>) -> Beat {
+fn beat(journal: Option<&Journal>) -> LoopHeartbeat {
     let (_, numbered, dropped) = journal.map(Journal::numbered).unwrap_or_else(|| (Arc::from(""), 0, 0));
-    Beat { at: tokio::time::Instant::now(), numbered, dropped }
+    LoopHeartbeat { at: Instant::now(), numbered, dropped }
 }
 
 impl Daemon {
@@ -128,6 +132,7 @@ impl Daemon {
         let json = |session| serde_json::to_string(session).unwrap_or_default();
         let sessions = list.sessions.iter().map(json).collect();
         // Whoever asked may have given up.
+        let stream_id = Uuid::parse_str(&stream_id).ok();
         let _ = reply.send(LiveMap { stream_id, after_seq, certain: self.edge.certain, sessions });
     }
 }
@@ -151,9 +156,9 @@ impl History for FromJournal {
         Uuid::parse_str(&self.journal.instance_id()?).ok()
     }
 
-    fn extent(&mut self) -> Extent {
+    fn extent(&mut self) -> JournalExtent {
         let committed = self.committed.borrow_and_update();
-        Extent { stream_id: committed.stream_id.clone(), last_seq: committed.last_seq }
+        JournalExtent { stream_id: Uuid::parse_str(&committed.stream_id).ok(), last_seq: committed.last_seq }
     }
 
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -167,11 +172,12 @@ impl History for FromJournal {
 
     fn read_after(
         &mut self,
-        stream_id: &str,
+        stream_id: Uuid,
         seq: u64,
         entries_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<Event>> {
+    ) -> Result<Vec<HistoryEntry>> {
+        let stream_id = &*stream_id.to_string();
         if self.reader.as_ref().is_none_or(|reader| **reader.stream_id() != *stream_id) {
             self.reader = Some(Reader::open(self.journal.path())?);
         }
@@ -184,10 +190,10 @@ impl History for FromJournal {
             self.reader = None;
             self.journal.read_failed(stream_id, error);
         }
-        let event = |stored: crate::journal::reader::Stored| Event {
+        let event = |stored: crate::journal::reader::Stored| HistoryEntry {
             seq: stored.seq,
             at_unix_ns: stored.entry.at_unix_ns,
-            boot_id: stored.entry.boot_id,
+            boot_id: Uuid::parse_str(&stored.entry.boot_id).ok(),
             kind: stored.entry.kind,
             home: stored.entry.home,
             name: stored.entry.name,
@@ -198,13 +204,13 @@ impl History for FromJournal {
         Ok(read?.into_iter().map(event).collect())
     }
 
-    fn acknowledged(&mut self, stream_id: &str, seq: u64) {
-        self.journal.acknowledged(stream_id, seq);
+    fn acknowledged(&mut self, stream_id: Uuid, seq: u64) {
+        self.journal.acknowledged(&stream_id.to_string(), seq);
     }
 
-    fn begin_anew(&mut self, stream_id: &str) {
+    fn begin_anew(&mut self, stream_id: Uuid) {
         self.reader = None;
-        self.journal.begin_anew(stream_id);
+        self.journal.begin_anew(&stream_id.to_string());
     }
 }
 

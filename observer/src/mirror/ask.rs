@@ -1,4 +1,4 @@
-//! Statements whose answer is not waited for without end.
+//! Statements whose answer is waited for up to a limit.
 
 use std::time::Duration;
 
@@ -6,53 +6,58 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, ToStatement};
 
-use super::sqlstate::{Trouble, Verdict};
+use super::delivery::ANSWER_WAIT;
+use super::error::DatabaseError;
 
-/// How long an answer is waited for: longer than the server tries (`statement_timeout`), so that it is the network or
-/// a stopped server that was not heard of.
-pub const ANSWER_WAIT: Duration = Duration::from_secs(25);
-
-/// `future`'s answer, unless it takes too long.
+/// The answer of `future`; a broken connection if it takes longer than [`ANSWER_WAIT`].
 pub async fn answer<T>(
-    wait: Duration,
     future: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, Trouble> {
-    match timeout(wait, future).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            let message = format!("the database did not answer within {} s", wait.as_secs());
-            Err(Trouble::new(Verdict::Reconnect, message))
-        }
-    }
+) -> Result<T, DatabaseError> {
+    within(ANSWER_WAIT, async { Ok(future.await?) }).await
 }
 
-type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+/// The result of `future`; a broken connection if it takes longer than `wait`.
+pub async fn within<T>(
+    wait: Duration,
+    future: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    let late =
+        |_| Err(DatabaseError::broken(format!("the database did not answer within {} s", wait.as_secs())));
+    timeout(wait, future).await.unwrap_or_else(late)
+}
 
-/// How many rows the statement changed.
-pub async fn execute<S>(client: &Client, statement: &S, params: Params<'_>) -> Result<u64, Trouble>
+/// Parameters of a statement.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Runs the statement; the number of rows that it changed.
+pub async fn execute<S>(client: &Client, statement: &S, params: Params<'_>) -> Result<u64, DatabaseError>
 where
     S: ?Sized + ToStatement,
 {
-    answer(ANSWER_WAIT, client.execute(statement, params)).await
+    answer(client.execute(statement, params)).await
 }
 
-/// The only row.
-pub async fn query_one<S>(client: &Client, statement: &S, params: Params<'_>) -> Result<Row, Trouble>
+/// Runs the statement; its only row.
+pub async fn query_one<S>(client: &Client, statement: &S, params: Params<'_>) -> Result<Row, DatabaseError>
 where
     S: ?Sized + ToStatement,
 {
-    answer(ANSWER_WAIT, client.query_one(statement, params)).await
+    answer(client.query_one(statement, params)).await
 }
 
-/// The row, if there is one.
-pub async fn query_opt<S>(client: &Client, statement: &S, params: Params<'_>) -> Result<Option<Row>, Trouble>
+/// Runs the statement; its row, if there is one.
+pub async fn query_opt<S>(
+    client: &Client,
+    statement: &S,
+    params: Params<'_>,
+) -> Result<Option<Row>, DatabaseError>
 where
     S: ?Sized + ToStatement,
 {
-    answer(ANSWER_WAIT, client.query_opt(statement, params)).await
+    answer(client.query_opt(statement, params)).await
 }
 
-/// Statements without parameters.
-pub async fn run(client: &Client, statements: &str) -> Result<(), Trouble> {
-    answer(ANSWER_WAIT, client.batch_execute(statements)).await
+/// Runs statements without parameters.
+pub async fn run(client: &Client, statements: &str) -> Result<(), DatabaseError> {
+    answer(client.batch_execute(statements)).await
 }

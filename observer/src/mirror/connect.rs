@@ -1,5 +1,5 @@
-//! One connection: to the first host that takes it and can be written, with the settings that presence and time
-//! limits need, refused where a pooler stands between.
+//! One connection: to the first host that accepts it and can be written, with the settings that presence and time limits
+//! need. A connection pooler is refused.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -13,31 +13,30 @@ use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-use super::sqlstate::{Trouble, Verdict};
-use super::target::{HostTarget, Target};
+use super::error::{DatabaseError, ErrorClass};
+use super::target::{ConnectionTarget, HostTarget};
 
-/// TCP, TLS and login at one address, all together, unless `connect_timeout` says otherwise.
+/// How long TCP, TLS and login at one address may take together, unless `connect_timeout` says otherwise.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
-/// Addresses of one host that are tried.
+/// How many addresses of one host are tried.
 const ADDRESSES_MAX: usize = 8;
-/// How long what was sent may stay unacknowledged by the peer's kernel.
+/// How long data may stay unacknowledged by the peer's kernel.
 const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// The first version with `idle_session_timeout`.
 pub(super) const SERVER_VERSION_MIN: i32 = 140_000;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A command that reads, and a person waits for it.
+    /// A command reads, and a person waits for it.
     Read,
-    /// One that writes: not to a standby.
+    /// A command writes, which a standby does not allow.
     Change,
-    /// The daemon's: holds the presence lock.
+    /// The daemon mirrors and holds the presence lock.
     Presence,
 }
 
-/// What the server shall do by itself. The server ends a silent or stuck client, whatever the network
-/// says (docs/mirror.md has each).
+/// Settings with which the server ends a silent or stuck client, whatever the network reports (docs/mirror.md explains each).
 const PRESENCE_SETTINGS: [(&str, &str); 10] = [
     ("idle_session_timeout", "15s"),
     ("idle_in_transaction_session_timeout", "10s"),
@@ -48,27 +47,28 @@ const PRESENCE_SETTINGS: [(&str, &str); 10] = [
     ("tcp_keepalives_interval", "3"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "10s"),
-    // Somebody may have set it for the role: then batches would fail that run beside readers.
+    // Another level may be set for the role, with which batches fail that run beside readers.
     ("default_transaction_isolation", "read committed"),
 ];
 
 /// An open connection.
 pub struct Connected {
-    /// For statements.
+    /// Sends statements.
     pub client: Client,
-    /// Resolves when the connection has ended, with why.
-    pub ended: oneshot::Receiver<Trouble>,
-    /// Told when a notification came, if it listens.
+    /// Resolves with the reason when the connection has ended.
+    pub ended: oneshot::Receiver<DatabaseError>,
+    /// Notified when a hint came, if the connection listens.
     pub hints: Arc<Notify>,
     /// Host and port.
     pub host: String,
     /// The server's process for it.
     pub backend_pid: i32,
-    _socket: Socket,
+    /// Closes the connection when it is dropped.
+    pub(super) socket: Socket,
 }
 
-/// The task that has the socket: with it the socket is closed, whatever the server has not answered yet.
-struct Socket(AbortHandle);
+/// The task that owns the socket. Dropping this closes the socket, whatever the server has not answered yet.
+pub(super) struct Socket(AbortHandle);
 
 impl Drop for Socket {
     fn drop(&mut self) {
@@ -76,45 +76,44 @@ impl Drop for Socket {
     }
 }
 
-/// Connects to the first of `target`'s hosts that accepts and serves what is asked for. The error is that of the host
-/// where most was achieved: the one that answered, rather than the one that is down.
-pub async fn connect(target: &Target, purpose: Purpose) -> Result<Connected, Trouble> {
-    let mut worst: Option<Trouble> = None;
+/// Connects to the first of `target`'s hosts that accepts the connection and serves the purpose. The error is that of a host
+/// that answered, if there is one, rather than that of a host that is down.
+pub async fn connect(target: &ConnectionTarget, purpose: Purpose) -> Result<Connected, DatabaseError> {
+    let mut worst: Option<DatabaseError> = None;
     for host in target.hosts() {
         let wait = host.config.get_connect_timeout().copied().filter(|wait| !wait.is_zero());
         let wait = wait.unwrap_or(CONNECT_WAIT);
         let found = addresses(&host.config, wait).await;
         let attempts = match found {
             Ok(configs) => configs.into_iter().map(Ok).collect(),
-            Err(trouble) => vec![Err(trouble)],
+            Err(error) => vec![Err(error)],
         };
         for attempt in attempts {
             let reached = match attempt {
                 Ok(config) => connect_address(target, &host, config, wait, purpose).await,
-                Err(trouble) => Err(trouble),
+                Err(error) => Err(error),
             };
-            let trouble = match reached {
+            let error = match reached {
                 Ok(connected) => return Ok(connected),
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            let trouble = Trouble { message: format!("{}: {}", host.name, trouble.message), ..trouble };
-            let graver = |worst: &Trouble| {
-                matches!(worst.verdict, Verdict::Stop(_)) || !matches!(trouble.verdict, Verdict::Stop(_))
-            };
-            if !worst.as_ref().is_some_and(graver) {
-                worst = Some(trouble);
+            let error = DatabaseError { message: format!("{}: {}", host.name, error.message), ..error };
+            let is_graver = error.class == ErrorClass::Permanent
+                && worst.as_ref().is_some_and(|worst| worst.class != ErrorClass::Permanent);
+            if worst.is_none() || is_graver {
+                worst = Some(error);
             }
         }
     }
-    Err(worst.unwrap_or_else(|| Trouble::new(Verdict::Stop(""), "no host; name one with host=")))
+    Err(worst.unwrap_or_else(|| DatabaseError::permanent("no host", "name one with host=")))
 }
 
-/// The addresses of a host, each to be tried for itself: one that is silent takes no time from the next.
-async fn addresses(config: &Config, wait: Duration) -> Result<Vec<Config>, Trouble> {
+/// One configuration for each address of a host: an address that does not answer takes no time from the next.
+async fn addresses(config: &Config, wait: Duration) -> Result<Vec<Config>, DatabaseError> {
     let ([Host::Tcp(name)], []) = (config.get_hosts(), config.get_hostaddrs()) else {
         return Ok(vec![config.clone()]);
     };
-    let unknown = |why: String| Trouble::new(Verdict::Reconnect, format!("its address is not found: {why}"));
+    let unknown = |why: String| DatabaseError::broken(format!("its address is not found: {why}"));
     let looked = timeout(wait, lookup_host((name.as_str(), 0))).await;
     let found = looked
         .map_err(|_| unknown(format!("no answer within {} s", wait.as_secs())))?
@@ -128,12 +127,12 @@ async fn addresses(config: &Config, wait: Duration) -> Result<Vec<Config>, Troub
 }
 
 async fn connect_address(
-    target: &Target,
+    target: &ConnectionTarget,
     host: &HostTarget,
     mut config: Config,
     wait: Duration,
     purpose: Purpose,
-) -> Result<Connected, Trouble> {
+) -> Result<Connected, DatabaseError> {
     config.connect_timeout(wait);
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_UNACKNOWLEDGED);
@@ -154,16 +153,17 @@ async fn connect_address(
             SslMode::Disable => open(&config, NoTls).await?,
             _ => {
                 let tls = target.tls().connector(host.mode);
-                let tls = tls.map_err(|error| Trouble::new(Verdict::Stop(""), format!("{error:#}")))?;
+                let tls =
+                    tls.map_err(|error| DatabaseError::new(ErrorClass::Permanent, format!("{error:#}")))?;
                 open(&config, tls).await?
             }
         };
-        let backend_pid = look(&client, purpose).await?;
-        Ok(Connected { client, ended, hints, host: host.name.clone(), backend_pid, _socket: socket })
+        let backend_pid = check_server(&client, purpose).await?;
+        Ok(Connected { client, ended, hints, host: host.name.clone(), backend_pid, socket })
     };
     match timeout(wait, reach).await {
         Ok(reached) => reached,
-        Err(_) => Err(Trouble::new(Verdict::Reconnect, format!("no answer within {} s", wait.as_secs()))),
+        Err(_) => Err(DatabaseError::broken(format!("no answer within {} s", wait.as_secs()))),
     }
 }
 
@@ -171,55 +171,46 @@ async fn connect_address(
 async fn open<T>(
     config: &Config,
     tls: T,
-) -> Result<(Client, Socket, oneshot::Receiver<Trouble>, Arc<Notify>), Trouble>
+) -> Result<(Client, Socket, oneshot::Receiver<DatabaseError>, Arc<Notify>), DatabaseError>
 where
     T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
     T::Stream: Send + 'static,
 {
     let (client, mut connection) = config.connect(tls).await.map_err(refused)?;
-    let (tell, ended) = oneshot::channel();
+    let (report_end, ended) = oneshot::channel();
     let hints = Arc::new(Notify::new());
     let hint = Arc::clone(&hints);
     let task = tokio::spawn(async move {
-        let trouble = loop {
+        let error = loop {
             match poll_fn(|context| connection.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(_))) => hint.notify_one(),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => break error.into(),
-                None => break Trouble::new(Verdict::Reconnect, "the connection was closed"),
+                None => break DatabaseError::broken("the connection was closed"),
             }
         };
-        // Whoever waited may have gone on.
-        let _ = tell.send(trouble);
+        // An error: nobody waits for the end of this connection any more.
+        let _ = report_end.send(error);
     });
     Ok((client, Socket(task.abort_handle()), ended, hints))
 }
 
-/// A pooler does not know the settings that stand in the first message, and says so in its own words.
-fn refused(error: tokio_postgres::Error) -> Trouble {
-    let pooler = error.as_db_error().is_some_and(|told| {
-        told.code().code() == "08P01" && told.message().contains("unsupported startup parameter")
+/// Classifies the error of a connection that was refused. A pooler refuses the settings in the startup message.
+fn refused(error: tokio_postgres::Error) -> DatabaseError {
+    let is_pooler = error.as_db_error().is_some_and(|error| {
+        error.code().code() == "08P01" && error.message().contains("unsupported startup parameter")
     });
-    if pooler { through_pooler() } else { error.into() }
+    if is_pooler { DatabaseError::through_pooler() } else { error.into() }
 }
 
-/// Presence is a lock that a session holds; behind a pooler sessions are shared.
-pub fn through_pooler() -> Trouble {
-    let next = "name Postgres' own host and port in the connection string";
-    Trouble::new(
-        Verdict::Stop(next),
-        format!("this is a connection pooler, and presence needs a session of its own; {next}"),
-    )
-}
-
-/// As the first message carries them: a blank within a value is escaped.
+/// The settings as the startup message carries them: a blank within a value is escaped.
 fn options() -> String {
     let option = |(key, value): &(&str, &str)| format!("-c {key}={}", value.replace(' ', "\\ "));
     PRESENCE_SETTINGS.iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
-/// Looks at what answers; its process number.
-async fn look(client: &Client, purpose: Purpose) -> Result<i32, Trouble> {
+/// Checks that the server is one that observer can use; the number of its process.
+async fn check_server(client: &Client, purpose: Purpose) -> Result<i32, DatabaseError> {
     let row = client
         .query_one(
             "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')::int4,
@@ -231,19 +222,17 @@ async fn look(client: &Client, purpose: Purpose) -> Result<i32, Trouble> {
     let version: i32 = row.try_get(1)?;
     if version < SERVER_VERSION_MIN {
         let version: String = row.try_get(2)?;
-        let next = "upgrade it";
-        let message = format!("this is Postgres {version}, and observer needs 14 or newer; {next}");
-        return Err(Trouble::new(Verdict::Stop(next), message));
+        let problem = format!("this is Postgres {version}, and observer needs 14 or newer");
+        return Err(DatabaseError::permanent(problem, "upgrade it"));
     }
     let encoding: String = row.try_get(3)?;
     if encoding != "UTF8" {
-        let next = "create one with ENCODING 'UTF8' TEMPLATE template0";
-        let message = format!("the database's encoding is {encoding}, and observer needs UTF8; {next}");
-        return Err(Trouble::new(Verdict::Stop(next), message));
+        let problem = format!("the database's encoding is {encoding}, and observer needs UTF8");
+        return Err(DatabaseError::permanent(problem, "create one with ENCODING 'UTF8' TEMPLATE template0"));
     }
     let idle: Option<String> = row.try_get(4)?;
     if purpose == Purpose::Presence && idle.as_deref() != Some("15s") {
-        return Err(through_pooler());
+        return Err(DatabaseError::through_pooler());
     }
     client
         .batch_execute(

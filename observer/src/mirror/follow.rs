@@ -1,78 +1,79 @@
-//! What the sessions of all hosts do, as their daemons mirror it: the state, then each event once, and who is present.
+//! Follows the sessions of all hosts as their daemons mirror them: the state, then each event once, and which hosts are
+//! present.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
-use super::ask::{ANSWER_WAIT, answer, run};
+use super::ask::{Params, answer, run};
 use super::connect::Connected;
+use super::error::DatabaseError;
 use super::sql::CHANNEL;
-use super::sqlstate::{Trouble, Verdict};
 
-/// Presence ends without an event, and hints may be lost.
+/// Presence ends without an event, and hints may be lost: the database is read at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Where the server gives no hints: a standby.
+/// The same where the server sends no hints: a standby.
 const LOOK_WITHOUT_HINTS: Duration = Duration::from_secs(1);
-/// A batch is dated by its begin and seen at its commit: at most the writer's `statement_timeout` later.
-const COMMIT_MAX_US: i64 = 30_000_000;
+/// An event is dated by the begin of its transaction and seen at its commit: at most the writer's `statement_timeout` later.
+const COMMIT_MAX: SignedDuration = SignedDuration::from_secs(30);
 
-/// Hints of a fleet come without pause: looks are no closer than this.
+/// The hints of a fleet come without pause: events are read no more often than this.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 /// Events whose details are read by one statement.
 const DETAILS_MAX: usize = 1_000;
 
-/// How far the data goes, and the time: a standby may be behind.
-const NOW: &str = "SELECT (extract(epoch FROM CASE WHEN pg_catalog.pg_is_in_recovery()
-            THEN least(pg_catalog.now(), pg_catalog.pg_last_xact_replay_timestamp()) ELSE pg_catalog.now() END) * 1000000)::bigint,
-    pg_catalog.to_char(pg_catalog.now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
-const HOSTS: &str = "SELECT host_id::text, host, present FROM observer.hosts ORDER BY host, host_id";
-const SESSIONS: &str = "SELECT host_id::text, host, state, recorded_state, certain,
-        pg_catalog.to_char(as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), detail::text
+/// The moment up to which the data is complete, and the server's time: a standby may be behind.
+const NOW: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+        THEN least(pg_catalog.now(), pg_catalog.pg_last_xact_replay_timestamp()) ELSE pg_catalog.now() END, pg_catalog.now()";
+const HOSTS: &str = "SELECT host_id, host, present FROM observer.hosts ORDER BY host, host_id";
+const SESSIONS: &str = "SELECT host_id, host, state, recorded_state, certain, as_of, detail::text
     FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
-const KEYS: &str = "SELECT host_id::text, stream_id::text, seq, (extract(epoch FROM received_at) * 1000000)::bigint
-    FROM observer.events WHERE received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY received_at, host_id, seq";
-const DETAILS: &str = "SELECT e.host_id::text, e.stream_id::text, e.seq, e.host, e.detail::text, e.kind
+const KEYS: &str = "SELECT host_id, stream_id, seq, received_at
+    FROM observer.events WHERE received_at > $1 ORDER BY received_at, host_id, seq";
+const DETAILS: &str = "SELECT e.host_id, e.stream_id, e.seq, e.host, e.detail::text, e.kind
     FROM observer.events e
-    JOIN unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k(host_id, stream_id, seq, place)
-        ON e.host_id = k.host_id::uuid AND e.stream_id = k.stream_id::uuid AND e.seq = k.seq
-    WHERE e.received_at > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond' ORDER BY k.place";
+    JOIN unnest($2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS k(host_id, stream_id, seq, place)
+        ON e.host_id = k.host_id AND e.stream_id = k.stream_id AND e.seq = k.seq
+    WHERE e.received_at > $1 ORDER BY k.place";
 
-/// An object of `watch --json`, but for `seq`.
-pub type Frame = Map<String, Value>;
+/// An object of `watch --json` without its `seq`.
+pub type FleetFrame = Map<String, Value>;
 
-/// Which event: host, stream, number.
-type Key = (String, String, i64);
+/// Identifies an event: host, stream, number.
+type Key = (Uuid, Uuid, i64);
 
-/// A connection that follows.
+/// A connection that follows the fleet.
 pub struct Follow {
     connected: Connected,
     hinted: bool,
-    /// Events that arrived after this may not have been seen; µs since 1970, by the server's clock.
-    since_us: i64,
-    /// Those that were, with when they arrived.
-    seen: HashMap<Key, i64>,
+    /// Events that arrived after this, by the server's clock, may not have been seen.
+    since: Timestamp,
+    /// Those that were seen, with when they arrived.
+    seen: HashMap<Key, Timestamp>,
     /// Name and presence by host_id.
-    hosts: BTreeMap<String, (String, bool)>,
+    hosts: BTreeMap<Uuid, (String, bool)>,
     look_at: Instant,
     /// When events were last read.
     events_at: Instant,
 }
 
 impl Follow {
-    /// Begins; the frames are the state of one moment, and what follows is every event that it does not have.
-    pub async fn begin(connected: Connected) -> Result<(Self, Vec<Frame>), Trouble> {
+    /// Begins. The frames are the state at one moment; [`Follow::next`] has every event that this state lacks.
+    pub async fn begin(connected: Connected) -> Result<(Self, Vec<FleetFrame>), DatabaseError> {
         let client = &connected.client;
-        // Before the state is read: nothing is between. A standby refuses.
+        // The hints begin before the state is read, so that none is missed. A standby refuses.
         let hinted = run(client, &format!("LISTEN {CHANNEL}")).await.is_ok();
         run(client, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let (now_us, at) = now(&connected).await?;
+        let (now, at) = now(&connected).await?;
         let mut follow = Self {
             connected,
             hinted,
-            since_us: now_us - COMMIT_MAX_US,
+            since: before(now),
             seen: HashMap::new(),
             hosts: BTreeMap::new(),
             look_at: Instant::now(),
@@ -81,23 +82,23 @@ impl Follow {
         let mut frames = vec![frame("snapshot_begin", &at)];
         let rows = follow.query(HOSTS, &[]).await?;
         for row in &rows {
-            let (host_id, host, present): (String, String, bool) =
+            let (host_id, host, present): (Uuid, String, bool) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            frames.push(of_host("host", &at, &host_id, &host, present));
+            frames.push(host_frame("host", &at, host_id, &host, present));
             follow.hosts.insert(host_id, (host, present));
         }
         for row in follow.query(SESSIONS, &[]).await? {
-            frames.push(session(&row)?);
+            frames.push(session_frame(&row)?);
         }
-        // What the state has already.
-        follow.news().await?;
+        // The state has these already.
+        follow.unseen().await?;
         run(&follow.connected.client, "COMMIT").await?;
         frames.push(frame("snapshot_end", &at));
         Ok((follow, frames))
     }
 
     /// The next frames, as soon as there are some.
-    pub async fn next(&mut self) -> Result<Vec<Frame>, Trouble> {
+    pub async fn next(&mut self) -> Result<Vec<FleetFrame>, DatabaseError> {
         loop {
             let every = if self.hinted { LOOK_EVERY } else { LOOK_WITHOUT_HINTS };
             let due = self.look_at + every;
@@ -105,7 +106,7 @@ impl Follow {
                 () = self.connected.hints.notified() => true,
                 () = sleep_until(due) => false,
                 ended = &mut self.connected.ended => {
-                    return Err(ended.unwrap_or_else(|_| Trouble::new(Verdict::Reconnect, "the connection ended")));
+                    return Err(ended.unwrap_or_else(|_| DatabaseError::broken("the connection ended")));
                 }
             };
             sleep_until(self.events_at + LOOK_PAUSE).await;
@@ -121,20 +122,20 @@ impl Follow {
         }
     }
 
-    /// Hosts that came or went.
-    async fn presence(&mut self) -> Result<Vec<Frame>, Trouble> {
-        let (now_us, at) = now(&self.connected).await?;
-        // Where the server's clock was set back, what arrives is older than what was seen.
-        self.since_us = self.since_us.min(now_us - COMMIT_MAX_US);
+    /// Hosts whose presence began or ended.
+    async fn presence(&mut self) -> Result<Vec<FleetFrame>, DatabaseError> {
+        let (now, at) = now(&self.connected).await?;
+        // After the server's clock was set back, events that arrive are older than those that were seen.
+        self.since = self.since.min(before(now));
         let mut frames = Vec::new();
         let mut hosts = BTreeMap::new();
         for row in self.query(HOSTS, &[]).await? {
-            let (host_id, host, present): (String, String, bool) =
+            let (host_id, host, present): (Uuid, String, bool) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let was = self.hosts.get(&host_id).is_some_and(|(_, present)| *present);
             if was != present {
                 let kind = if present { "host_present" } else { "host_lost" };
-                frames.push(of_host(kind, &at, &host_id, &host, present));
+                frames.push(host_frame(kind, &at, host_id, &host, present));
             }
             hosts.insert(host_id, (host, present));
         }
@@ -142,76 +143,82 @@ impl Follow {
         Ok(frames)
     }
 
-    /// Which events were not seen yet, in the order in which they arrived.
-    async fn news(&mut self) -> Result<Vec<Key>, Trouble> {
+    /// The events that were not seen yet, in the order of their arrival.
+    async fn unseen(&mut self) -> Result<Vec<Key>, DatabaseError> {
         self.events_at = Instant::now();
-        let mut news = Vec::new();
-        for row in self.query(KEYS, &[&self.since_us]).await? {
+        let mut unseen = Vec::new();
+        for row in self.query(KEYS, &[&self.since]).await? {
             let key: Key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let received_us: i64 = row.try_get(3)?;
-            self.since_us = self.since_us.max(received_us - COMMIT_MAX_US);
-            if self.seen.insert(key.clone(), received_us).is_none() {
-                news.push(key);
+            let received_at: Timestamp = row.try_get(3)?;
+            self.since = self.since.max(before(received_at));
+            if self.seen.insert(key, received_at).is_none() {
+                unseen.push(key);
             }
         }
-        let since_us = self.since_us;
-        self.seen.retain(|_, received_us| *received_us > since_us);
-        Ok(news)
+        let since = self.since;
+        self.seen.retain(|_, received_at| *received_at > since);
+        Ok(unseen)
     }
 
-    /// Those events.
-    async fn events(&mut self) -> Result<Vec<Frame>, Trouble> {
-        let before_us = self.since_us;
-        let news = self.news().await?;
-        let mut frames = Vec::with_capacity(news.len());
-        for part in news.chunks(DETAILS_MAX) {
-            let hosts: Vec<&str> = part.iter().map(|(host_id, ..)| host_id.as_str()).collect();
-            let streams: Vec<&str> = part.iter().map(|(_, stream_id, _)| stream_id.as_str()).collect();
+    /// The events that were not seen yet, as frames.
+    async fn events(&mut self) -> Result<Vec<FleetFrame>, DatabaseError> {
+        let since = self.since;
+        let unseen = self.unseen().await?;
+        let mut frames = Vec::with_capacity(unseen.len());
+        for part in unseen.chunks(DETAILS_MAX) {
+            let hosts: Vec<Uuid> = part.iter().map(|(host_id, ..)| *host_id).collect();
+            let streams: Vec<Uuid> = part.iter().map(|(_, stream_id, _)| *stream_id).collect();
             let seqs: Vec<i64> = part.iter().map(|(.., seq)| *seq).collect();
-            for row in self.query(DETAILS, &[&before_us, &hosts, &streams, &seqs]).await? {
-                frames.push(event(&row)?);
+            for row in self.query(DETAILS, &[&since, &hosts, &streams, &seqs]).await? {
+                frames.push(event_frame(&row)?);
             }
         }
         Ok(frames)
     }
 
-    async fn query(
-        &self,
-        statement: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<Vec<Row>, Trouble> {
-        answer(ANSWER_WAIT, self.connected.client.query(statement, params)).await
+    async fn query(&self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, DatabaseError> {
+        answer(self.connected.client.query(statement, params)).await
     }
 }
 
-/// The server's, twice.
-async fn now(connected: &Connected) -> Result<(i64, String), Trouble> {
-    let row = answer(ANSWER_WAIT, connected.client.query_one(NOW, &[])).await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+/// The moment up to which the data is complete, and the server's time as frames have it.
+async fn now(connected: &Connected) -> Result<(Timestamp, String), DatabaseError> {
+    let row = answer(connected.client.query_one(NOW, &[])).await?;
+    Ok((row.try_get(0)?, rfc3339(row.try_get(1)?)))
 }
 
-fn frame(kind: &str, at: &str) -> Frame {
-    Frame::from_iter([("kind".to_owned(), json!(kind)), ("at".to_owned(), json!(at))])
+/// Transactions that began before this are visible at `now`.
+fn before(now: Timestamp) -> Timestamp {
+    now.checked_sub(COMMIT_MAX).unwrap_or(Timestamp::MIN)
 }
 
-fn of_host(kind: &str, at: &str, host_id: &str, host: &str, present: bool) -> Frame {
+/// UTC with milliseconds.
+fn rfc3339(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+fn frame(kind: &str, at: &str) -> FleetFrame {
+    FleetFrame::from_iter([("kind".to_owned(), json!(kind)), ("at".to_owned(), json!(at))])
+}
+
+fn host_frame(kind: &str, at: &str, host_id: Uuid, host: &str, present: bool) -> FleetFrame {
     let mut frame = frame(kind, at);
     frame.extend([
         ("host".to_owned(), json!(host)),
-        ("host_id".to_owned(), json!(host_id)),
+        ("host_id".to_owned(), json!(host_id.to_string())),
         ("present".to_owned(), json!(present)),
     ]);
     frame
 }
 
-/// A row of the state.
-fn session(row: &Row) -> Result<Frame, Trouble> {
+/// A row of the state as a frame.
+fn session_frame(row: &Row) -> Result<FleetFrame, DatabaseError> {
     let mut frame = object(&row.try_get::<_, String>(6)?);
     frame.extend([
         ("kind".to_owned(), json!("session")),
-        ("at".to_owned(), json!(row.try_get::<_, Option<String>>(5)?)),
+        ("at".to_owned(), json!(row.try_get::<_, Option<Timestamp>>(5)?.map(rfc3339))),
         ("host".to_owned(), json!(row.try_get::<_, String>(1)?)),
-        ("host_id".to_owned(), json!(row.try_get::<_, String>(0)?)),
+        ("host_id".to_owned(), json!(row.try_get::<_, Uuid>(0)?.to_string())),
         ("state".to_owned(), json!(row.try_get::<_, String>(2)?)),
         ("recorded_state".to_owned(), json!(row.try_get::<_, String>(3)?)),
         ("certain".to_owned(), json!(row.try_get::<_, bool>(4)?)),
@@ -219,22 +226,22 @@ fn session(row: &Row) -> Result<Frame, Trouble> {
     Ok(frame)
 }
 
-fn event(row: &Row) -> Result<Frame, Trouble> {
+fn event_frame(row: &Row) -> Result<FleetFrame, DatabaseError> {
     let mut frame = object(&row.try_get::<_, String>(4)?);
     frame.extend([
         ("host".to_owned(), json!(row.try_get::<_, String>(3)?)),
-        ("host_id".to_owned(), json!(row.try_get::<_, String>(0)?)),
-        ("stream_id".to_owned(), json!(row.try_get::<_, String>(1)?)),
+        ("host_id".to_owned(), json!(row.try_get::<_, Uuid>(0)?.to_string())),
+        ("stream_id".to_owned(), json!(row.try_get::<_, Uuid>(1)?.to_string())),
         ("event_seq".to_owned(), json!(row.try_get::<_, i64>(2)?)),
         ("kind".to_owned(), json!(row.try_get::<_, String>(5)?)),
     ]);
     Ok(frame)
 }
 
-/// What is in the database may be anybody's.
-fn object(text: &str) -> Frame {
+/// The object in `text`. Anybody may have written what is in the database, so it may be something else.
+fn object(text: &str) -> FleetFrame {
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => object,
-        other => Frame::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
+        other => FleetFrame::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
     }
 }

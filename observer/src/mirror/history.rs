@@ -1,98 +1,106 @@
-//! What happened to sessions of all hosts, or one.
+//! Reads what happened to sessions, on all hosts or one.
 
 use anyhow::Result;
+use jiff::Timestamp;
 use tokio_postgres::{Client, Row};
+use uuid::Uuid;
 
-use super::sqlstate::Trouble;
+use super::error::DatabaseError;
 
 /// Rows in memory at a time.
 const FETCH: u32 = 1_000;
-/// Gaps are of every session.
-const EVENTS: &str = "SELECT host, host_id::text, stream_id::text, seq, (extract(epoch FROM at) * 1000000)::bigint, kind, home, name, pid, detail::text
+/// Gaps belong to every session.
+const EVENTS: &str = "SELECT host, host_id, stream_id, seq, at, kind, home, name, pid, detail::text
     FROM observer.events
     WHERE ($1::text IS NULL OR host = $1 OR host_id::text = $1)
-        AND ($2::bigint IS NULL OR at >= 'epoch'::timestamptz + $2 * interval '1 microsecond')
-        AND ($3::bigint IS NULL OR at < 'epoch'::timestamptz + $3 * interval '1 microsecond')
+        AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
         AND ($4::text IS NULL OR name = $4 OR kind LIKE 'gap%') AND ($5::text IS NULL OR home = $5 OR kind LIKE 'gap%')
         AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed'))
     ORDER BY at, host_id, stream_id, seq";
 
-/// What is wanted; text as the database has it, escaped.
+/// Which events are read. Text is escaped as in the database.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Name of a host, or its host_id.
+pub struct EventQuery {
+    /// Of the host with this name or host_id; `None`: of all hosts.
     pub host: Option<String>,
-    /// No earlier; µs since 1970.
+    /// At this time or later; µs since 1970.
     pub since_us: Option<i64>,
-    /// Earlier.
+    /// Earlier than this; µs since 1970.
     pub until_us: Option<i64>,
-    /// Exactly this name, beside gaps.
+    /// With exactly this name, and gaps.
     pub name: Option<String>,
-    /// Exactly this home, beside gaps.
+    /// With exactly this home, and gaps.
     pub home: Option<String>,
-    /// Ends and gaps only.
+    /// Only ends and gaps.
     pub ends: bool,
 }
 
-/// One event.
+/// An event of a host.
 #[derive(Clone, Debug)]
-pub struct Past {
-    /// Of this host.
+pub struct FleetEvent {
+    /// Name of the host.
     pub host: String,
-    /// Who that is.
+    /// Id of the host.
     pub host_id: String,
-    /// In this stream of it.
+    /// Stream of the host's journal.
     pub stream_id: String,
-    /// Under this number.
+    /// Number in the stream.
     pub seq: i64,
     /// When it happened, by the host's clock; µs since 1970.
     pub at_us: i64,
-    /// As in `watch --json`, or `gap`.
+    /// Kind as in `watch --json`, or `gap`.
     pub kind: String,
     /// Path of the home, escaped.
     pub home: Option<String>,
     /// Name, escaped.
     pub name: Option<String>,
-    /// tgid.
+    /// tgid of the primary process.
     pub pid: Option<i32>,
-    /// JSON.
+    /// The whole event as JSON.
     pub detail: String,
 }
 
-/// Calls `tell` with each event that is wanted, the oldest first. Whoever reads them slowly holds no lock: the server keeps what it
-/// found.
-pub async fn each(client: &Client, wanted: &Wanted, mut tell: impl FnMut(Past) -> Result<()>) -> Result<()> {
+/// Calls `visit` with each event that the query selects, the oldest first. A slow reader holds no lock: the server keeps the
+/// result.
+pub async fn each(
+    client: &Client,
+    query: &EventQuery,
+    mut visit: impl FnMut(FleetEvent) -> Result<()>,
+) -> Result<()> {
     let declare = format!("DECLARE history NO SCROLL CURSOR WITH HOLD FOR {EVENTS}");
+    let (since, until) = (query.since_us.map(timestamp), query.until_us.map(timestamp));
     client
-        .execute(
-            &declare,
-            &[&wanted.host, &wanted.since_us, &wanted.until_us, &wanted.name, &wanted.home, &wanted.ends],
-        )
+        .execute(&declare, &[&query.host, &since, &until, &query.name, &query.home, &query.ends])
         .await
-        .map_err(Trouble::from)?;
-    let fetch = client.prepare(&format!("FETCH {FETCH} FROM history")).await.map_err(Trouble::from)?;
+        .map_err(DatabaseError::from)?;
+    let fetch = client.prepare(&format!("FETCH {FETCH} FROM history")).await.map_err(DatabaseError::from)?;
     loop {
-        let rows = client.query(&fetch, &[]).await.map_err(Trouble::from)?;
+        let rows = client.query(&fetch, &[]).await.map_err(DatabaseError::from)?;
         if rows.is_empty() {
             return Ok(());
         }
         for row in &rows {
-            tell(past(row)?)?;
+            visit(event(row)?)?;
         }
     }
 }
 
-fn past(row: &Row) -> Result<Past> {
-    Ok(Past {
+fn event(row: &Row) -> Result<FleetEvent> {
+    Ok(FleetEvent {
         host: row.try_get(0)?,
-        host_id: row.try_get(1)?,
-        stream_id: row.try_get(2)?,
+        host_id: row.try_get::<_, Uuid>(1)?.to_string(),
+        stream_id: row.try_get::<_, Uuid>(2)?.to_string(),
         seq: row.try_get(3)?,
-        at_us: row.try_get(4)?,
+        at_us: row.try_get::<_, Timestamp>(4)?.as_microsecond(),
         kind: row.try_get(5)?,
         home: row.try_get(6)?,
         name: row.try_get(7)?,
         pid: row.try_get(8)?,
         detail: row.try_get(9)?,
     })
+}
+
+/// Times that the type cannot hold are before or after all events.
+fn timestamp(unix_us: i64) -> Timestamp {
+    Timestamp::from_microsecond(unix_us).unwrap_or(if unix_us < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

@@ -1,18 +1,21 @@
 //! The mirror: the live map, and what happened to sessions, in Postgres (docs/mirror.md). Knows no other adapter.
 
 mod ask;
+mod columns;
 pub mod connect;
-mod deliver;
+pub mod delivery;
+mod driver;
+pub mod error;
+pub mod feed;
 pub mod follow;
 pub mod forget;
 pub mod history;
+pub mod items;
 mod presence;
 mod reconcile;
-mod rows;
 pub mod schema;
-pub mod source;
 mod sql;
-pub mod sqlstate;
+mod sqlstate;
 pub mod status;
 pub mod target;
 pub mod thread;

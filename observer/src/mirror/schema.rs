@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio_postgres::Client;
 
 use super::connect::SERVER_VERSION_MIN;
-use super::sqlstate::{Trouble, Verdict};
+use super::error::{DatabaseError, ErrorClass};
 
 /// From version 1 by 1.
 pub const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
@@ -19,7 +19,7 @@ const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.mi
 
 /// Versions before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedVersions {
     /// 0: there was none.
     pub from: i32,
     /// The last.
@@ -62,53 +62,52 @@ fn guard() -> String {
 
 /// Brings the database to the last of `migrations` (of this program: [`MIGRATIONS`]), in one transaction; does nothing where it is there. Who else does the same at that moment
 /// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
-pub async fn apply(client: &mut Client, migrations: &[&str]) -> Result<Applied> {
+pub async fn apply(client: &mut Client, migrations: &[&str]) -> Result<AppliedVersions> {
     let to = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
-    let transaction = client.transaction().await.map_err(Trouble::from)?;
-    let locked = transaction.batch_execute(LOCK).await.map_err(Trouble::from);
+    let transaction = client.transaction().await.map_err(DatabaseError::from)?;
+    let locked = transaction.batch_execute(LOCK).await.map_err(DatabaseError::from);
     locked.context(
         "wait for whoever else applies the schema (advisory lock 1868723062, 0); nothing was changed",
     )?;
-    let row = transaction.query_one(FIND, &[]).await.map_err(Trouble::from)?;
+    let row = transaction.query_one(FIND, &[]).await.map_err(DatabaseError::from)?;
     let (known, taken): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     ensure!(
         known || !taken,
         "the database has a schema named observer that is not observer's: rename it (ALTER SCHEMA observer RENAME TO …), \
          or use another database"
     );
-    let from =
-        if known { transaction.query_one(READ, &[]).await.map_err(Trouble::from)?.try_get(0)? } else { 0 };
+    let from = if known {
+        transaction.query_one(READ, &[]).await.map_err(DatabaseError::from)?.try_get(0)?
+    } else {
+        0
+    };
     if from > to {
-        bail!("{}", newer(from));
+        bail!("{}", newer_schema(from));
     }
     for (migration, version) in after(migrations, from).zip(from + 1..) {
-        let applied = transaction.batch_execute(migration).await.map_err(Trouble::from);
+        let applied = transaction.batch_execute(migration).await.map_err(DatabaseError::from);
         applied.with_context(|| format!("migrate the schema to version {version}; nothing was changed"))?;
     }
-    transaction.commit().await.map_err(Trouble::from)?;
-    Ok(Applied { from, to })
+    transaction.commit().await.map_err(DatabaseError::from)?;
+    Ok(AppliedVersions { from, to })
 }
 
-/// Whether the database has the schema that this program writes.
-pub async fn check(client: &Client) -> Result<(), Trouble> {
+/// Checks that the database has the schema that this program writes.
+pub async fn check(client: &Client) -> Result<(), DatabaseError> {
     let row = client.query_one(FIND, &[]).await?;
-    let next = "run `observer schema apply` of this version on the database";
+    let next_step = "run `observer schema apply` of this version on the database";
     if !row.try_get::<_, bool>(0)? {
-        return Err(Trouble::new(
-            Verdict::Stop(next),
-            format!("the database has no schema of observer's; {next}"),
-        ));
+        return Err(DatabaseError::permanent("the database has no schema of observer's", next_step));
     }
     let version: i32 = client.query_one(READ, &[]).await?.try_get(0)?;
     match version {
         VERSION => Ok(()),
         older if older < VERSION => {
-            let message = format!(
-                "the database's schema is at version {older}, and this program needs {VERSION}; {next}"
-            );
-            Err(Trouble::new(Verdict::Stop(next), message))
+            let problem =
+                format!("the database's schema is at version {older}, and this program needs {VERSION}");
+            Err(DatabaseError::permanent(problem, next_step))
         }
-        found => Err(Trouble::new(Verdict::Stop("upgrade observer on this host"), newer(found))),
+        newer => Err(DatabaseError::new(ErrorClass::Permanent, newer_schema(newer))),
     }
 }
 
@@ -116,7 +115,7 @@ fn after<'a>(migrations: &[&'a str], from: i32) -> impl Iterator<Item = &'a str>
     migrations.iter().skip(usize::try_from(from).unwrap_or_default()).copied()
 }
 
-fn newer(found: i32) -> String {
+fn newer_schema(found: i32) -> String {
     format!(
         "the database's schema is at version {found}, newer than this program's {VERSION}: nothing was changed; upgrade observer on \
          this host"

@@ -1,25 +1,29 @@
 //! The statements. Names of tables and columns are those of the schema's migrations; whoever changes one changes the other.
 
+use super::columns::{EVENT_COLUMNS, parameter};
+
 /// First key of the presence lock; the second is the host's number.
 pub const LOCK_CLASS: i32 = 1_868_723_062;
 
 /// The channel of hints.
 pub const CHANNEL: &str = "observer";
 
-/// The host's row: number, instance, generation, backend.
-pub const FIND_HOST: &str = "SELECT host_no, instance_id::text, generation, backend_pid FROM observer.host WHERE host_id = $1::text::uuid";
+/// Reads the host's row: number, instance, generation, backend.
+pub const FIND_HOST: &str =
+    "SELECT host_no, instance_id, generation, backend_pid FROM observer.host WHERE host_id = $1";
 
-/// A host that is new here.
+/// Makes the row of a new host.
 pub const INSERT_HOST: &str =
-    "INSERT INTO observer.host (host_id, host) VALUES ($1::text::uuid, $2) ON CONFLICT (host_id) DO NOTHING";
+    "INSERT INTO observer.host (host_id, host) VALUES ($1, $2) ON CONFLICT (host_id) DO NOTHING";
 
-/// Before the lock is taken: a process number that comes again must not make a former connection's state look present.
+/// Removes this backend from the host's row before the lock is taken: the number of a process is used again, and must not make
+/// the state of an earlier connection look present.
 pub const DISOWN: &str = "UPDATE observer.host SET backend_pid = NULL WHERE host_no = $1 AND backend_pid = pg_catalog.pg_backend_pid()";
 
-/// Takes the presence lock, or does not.
+/// Takes the presence lock if nobody holds it.
 pub const TRY_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)";
 
-/// Who holds it: process, whether it is of our role, and which role.
+/// Reads who holds the lock: process, whether it is of the same role, and which role.
 pub const LOCK_HOLDER: &str = "
     SELECT l.pid, a.usesysid IS NOT DISTINCT FROM r.oid, a.usename::text
     FROM pg_catalog.pg_locks l
@@ -29,42 +33,42 @@ pub const LOCK_HOLDER: &str = "
     WHERE l.locktype = 'advisory' AND l.classid = $1::int8::oid AND l.objid = $2::int8::oid AND l.objsubid = 2 AND l.granted
     LIMIT 1";
 
-/// Ends a server process of our own role.
+/// Ends a server process of the same role.
 pub const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1)";
 
-/// This daemon writes from here on, and nobody else: earlier generations find no row. With it the host is present.
+/// Makes this connection the host's writer, and the host present: the tokens of earlier generations find no row.
 pub const BEGIN_GENERATION: &str = "
     UPDATE observer.host SET generation = generation + 1, backend_pid = pg_catalog.pg_backend_pid(), login = session_user,
-        host = $2, boot_id = $3::text::uuid, instance_id = $4::text::uuid, version = $5
+        host = $2, boot_id = $3, instance_id = $4, version = $5
     WHERE host_no = $1
     RETURNING generation";
 
-/// How the state stands after a reconcile.
+/// Records how the state stands after a reconciliation.
 pub const SETTLE_HOST: &str = "
     UPDATE observer.host SET certain = $3, caught_up = $4, last_commit_at = pg_catalog.now()
     WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
 
-/// The cursor of a stream, which is made if it is not there.
-pub const CURSOR: &str = "
-    INSERT INTO observer.stream (host_no, stream_id, last_seq) VALUES ($1, $2::text::uuid, 0)
+/// Makes the cursor of a stream if there is none.
+pub const INSERT_CURSOR: &str = "
+    INSERT INTO observer.stream (host_no, stream_id, last_seq) VALUES ($1, $2, 0)
     ON CONFLICT (host_no, stream_id) DO NOTHING";
 
-/// See [`CURSOR`].
-pub const READ_CURSOR: &str =
-    "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2::text::uuid";
+/// Reads the cursor of a stream.
+pub const READ_CURSOR: &str = "SELECT last_seq FROM observer.stream WHERE host_no = $1 AND stream_id = $2";
 
-/// Whether the event of a number is the journal's entry of that number. No row: the event was dropped. A gap stands for one
-/// that was refused.
+/// Compares the event of a number with the journal's entry of that number. No row: the event was dropped. A gap that stands for
+/// an entry that was refused has only the time and the boot of that entry.
 pub const SAME_EVENT: &str = "
-    SELECT (e.kind = 'gap' AND e.detail ->> 'reason' = 'rejected') IS TRUE OR (e.at, e.kind, e.boot_id, e.pid, e.start_boottime_ns)
-        IS NOT DISTINCT FROM ($4::timestamptz, $5::text, nullif($6::text, '')::uuid, $7::integer, $8::bigint)
+    SELECT (e.at, e.boot_id) IS NOT DISTINCT FROM ($4::timestamptz, $6::uuid)
+        AND ((e.kind = 'gap' AND e.detail ->> 'reason' = 'rejected') IS TRUE
+            OR (e.kind, e.pid, e.start_boottime_ns) IS NOT DISTINCT FROM ($5::text, $7::integer, $8::bigint))
     FROM observer.event e
-    WHERE e.host_no = $1 AND e.stream_id = $2::text::uuid AND e.seq = $3
+    WHERE e.host_no = $1 AND e.stream_id = $2 AND e.seq = $3
     LIMIT 1";
 
-/// Rows whose home the map does not know: no session is there any more. `$3`: history that is still to come tells how it
-/// ended; else, where it was of another boot, nobody saw its process go, and that is not dated: any death that arrives is
-/// newer. A process of this boot may live on as no session.
+/// Ends rows whose home the map does not know: there is no session there. `$3`: entries that are still to come report how it
+/// ended. Otherwise, where the row is of another boot, nobody observed the end of its process. That death has no date, so any
+/// death that arrives is newer. A process of this boot may live on without being a session.
 pub const END_UNKNOWN: &str = "
     UPDATE observer.session s SET state = 'ended', since = pg_catalog.now(), certain = true, roots = 0, wrapper_pid = NULL,
         last_death_at = CASE WHEN e.unseen THEN NULL ELSE last_death_at END,
@@ -77,7 +81,7 @@ pub const END_UNKNOWN: &str = "
         WHERE o.host_no = $1 AND o.state <> 'ended' AND o.home_id <> ALL ($2::bytea[])) AS e
     WHERE s.host_no = $1 AND s.home_id = e.home_id";
 
-/// Columns of a session that stand in its JSON under the same name, with their types there.
+/// Columns of a session that have the name of their field in its JSON, with their types.
 const COLUMNS: [(&str, &str); 22] = [
     ("home", "text"),
     ("home_mnt_ns", "bigint"),
@@ -103,7 +107,7 @@ const COLUMNS: [(&str, &str); 22] = [
     ("starts", "timestamptz[]"),
 ];
 
-/// Columns of the last death: beside the name in the row the name in its JSON.
+/// Columns of the last death, with their field in its JSON and their types.
 const DEATH: [(&str, &str, &str); 4] = [
     ("last_death_at", "at", "timestamptz"),
     ("last_death_kind", "kind", "text"),
@@ -111,7 +115,7 @@ const DEATH: [(&str, &str, &str); 4] = [
     ("last_death_code", "code", "integer"),
 ];
 
-/// Inserts rows of the state out of `r(home_id, row, death)`, or updates what differs. `from` gives `host_no` and `r`.
+/// Inserts rows of the state from `r(home_id, body, death)`, or updates what differs. `from` supplies `h.host_no` and `r`.
 fn upsert(from: &str) -> String {
     let names = COLUMNS.map(|(name, _)| name).join(", ");
     let values = COLUMNS.map(|(name, _)| format!("x.{name}")).join(", ");
@@ -120,17 +124,18 @@ fn upsert(from: &str) -> String {
     let deaths = DEATH.map(|(name, ..)| name).join(", ");
     let death_values = DEATH.map(|(_, field, _)| format!("d.{field}")).join(", ");
     let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
-    // A death stays told when the home lives again. One that comes with the state is the last, whatever the clocks say.
-    let told = "excluded.last_death_at IS NOT NULL";
-    let death_updates =
-        DEATH.map(|(name, ..)| format!("{name} = CASE WHEN {told} THEN excluded.{name} ELSE s.{name} END"));
+    // The last death stays in the row when the home lives again. A death that comes with the state is the last, whatever the
+    // clocks say.
+    let has_death = "excluded.last_death_at IS NOT NULL";
+    let death_updates = DEATH
+        .map(|(name, ..)| format!("{name} = CASE WHEN {has_death} THEN excluded.{name} ELSE s.{name} END"));
     let differ = |names: &[&str]| {
         let row_of =
             |row: &str| names.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
         format!("({}) IS DISTINCT FROM ({})", row_of("s"), row_of("excluded"))
     };
     let differs = differ(&DEATH.map(|(name, ..)| name));
-    // Somebody may have edited a column and not the JSON that it was taken from.
+    // Somebody may have edited a column, and not the JSON from which it was taken.
     let edited = differ(&COLUMNS.map(|(name, _)| name));
     format!(
         "INSERT INTO observer.session AS s (host_no, home_id, certain, detail, {names}, {deaths})
@@ -140,12 +145,12 @@ fn upsert(from: &str) -> String {
          CROSS JOIN LATERAL pg_catalog.jsonb_to_record(coalesce(r.death, '{{}}')::jsonb) AS d({death_types})
          WHERE r.body IS NOT NULL
          ON CONFLICT (host_no, home_id) DO UPDATE SET certain = true, detail = excluded.detail, {updates}, {}
-         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR {edited} OR ({told} AND {differs})",
+         WHERE s.detail IS DISTINCT FROM excluded.detail OR NOT s.certain OR {edited} OR ({has_death} AND {differs})",
         death_updates.join(", ")
     )
 }
 
-/// A part of the map, in a reconcile: host, home ids, rows, deaths.
+/// Writes a part of the map in a reconciliation: host, home ids, bodies, deaths.
 pub fn reconcile_rows() -> String {
     upsert(
         "(SELECT $1::integer AS host_no) AS h
@@ -153,40 +158,44 @@ pub fn reconcile_rows() -> String {
     )
 }
 
-/// A row that could not be written is not sure.
+/// Marks a row that could not be written as not certain.
 pub const DOUBT: &str =
     "UPDATE observer.session SET certain = false WHERE host_no = $1 AND home_id = $2 AND certain";
 
-/// Makes the days that come, drops those that are over for long.
+/// Makes the partitions of the next days, and drops those of days that are long over.
 pub const MAINTAIN: &str = "SELECT observer.maintain()";
 
-/// One batch, in one statement: whoever is no longer the writer, or not at that point of the stream, writes nothing. Gives
-/// how many rows of host and cursor were found. Parameters: [`super::write`].
+/// Writes one batch in one statement. A connection that is not the host's writer any more, or not at that point of the stream,
+/// writes nothing. Returns how many rows of host and cursor were found. The parameters are those of [`super::columns`].
 pub fn batch() -> String {
     let upsert = upsert("cursor AS h CROSS JOIN state AS r");
     let deaths = DEATH.map(|(name, field, _)| format!("{name} = d.{field}")).join(", ");
     let death_types = DEATH.map(|(_, field, kind)| format!("{field} {kind}")).join(", ");
+    let p = parameter;
+    let stream_id = p("stream_id");
+    let events = EVENT_COLUMNS.join(", ");
+    let event_arrays = EVENT_COLUMNS.map(parameter).join(", ");
+    let event_values = EVENT_COLUMNS.map(|name| match name {
+        "detail" => "e.detail::jsonb".to_owned(),
+        _ => format!("e.{name}"),
+    });
     format!(
         "WITH host AS (
-            UPDATE observer.host SET certain = coalesce($3, certain), caught_up = $4,
-                last_commit_at = CASE WHEN $4 THEN pg_catalog.now() ELSE last_commit_at END
-            WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()
+            UPDATE observer.host SET certain = coalesce({certain}, certain), caught_up = {caught_up},
+                last_commit_at = CASE WHEN {caught_up} THEN pg_catalog.now() ELSE last_commit_at END
+            WHERE host_no = {host_no} AND generation = {generation} AND backend_pid = pg_catalog.pg_backend_pid()
             RETURNING host_no),
         cursor AS (
-            UPDATE observer.stream AS s SET last_seq = $7 FROM host
-            WHERE s.host_no = host.host_no AND s.stream_id = $5::text::uuid AND s.last_seq = $6
+            UPDATE observer.stream AS s SET last_seq = {last_seq} FROM host
+            WHERE s.host_no = host.host_no AND s.stream_id = {stream_id} AND s.last_seq = {after}
             RETURNING s.host_no),
         state AS (
-            SELECT * FROM unnest($18::bytea[], $19::text[], $20::text[], $21::boolean[])
+            SELECT * FROM unnest({row_homes}, {row_bodies}, {row_deaths}, {rows_are_last})
                 AS r(home_id, body, death, is_last)),
         events AS (
-            INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home_id, home, name, pid,
-                start_boottime_ns, detail)
-            SELECT cursor.host_no, $5::text::uuid, e.seq, e.at, nullif(e.boot_id, '')::uuid, e.kind, e.home_id, e.home,
-                e.name, e.pid, e.start_boottime_ns, e.detail::jsonb
-            FROM cursor CROSS JOIN unnest($8::bigint[], $9::timestamptz[], $10::text[], $11::text[],
-                $12::bytea[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::text[])
-                AS e(seq, at, boot_id, kind, home_id, home, name, pid, start_boottime_ns, detail)),
+            INSERT INTO observer.event (host_no, stream_id, {events})
+            SELECT cursor.host_no, {stream_id}, {event_values}
+            FROM cursor CROSS JOIN unnest({event_arrays}) AS e({events})),
         rows AS ({upsert}),
         deaths AS (
             UPDATE observer.session AS s SET {deaths}
@@ -196,19 +205,32 @@ pub fn batch() -> String {
                 AND r.death IS NOT NULL AND (r.is_last OR d.at > coalesce(s.last_death_at, '-infinity'))),
         doubts AS (
             UPDATE observer.session AS s SET certain = false FROM cursor
-            WHERE s.host_no = cursor.host_no AND s.home_id = ANY ($22::bytea[]))
-        SELECT (SELECT pg_catalog.count(*) FROM host), (SELECT pg_catalog.count(*) FROM cursor)"
+            WHERE s.host_no = cursor.host_no AND s.home_id = ANY ({doubtful}))
+        SELECT (SELECT pg_catalog.count(*) FROM host), (SELECT pg_catalog.count(*) FROM cursor)",
+        certain = p("certain"),
+        caught_up = p("caught_up"),
+        host_no = p("host_no"),
+        generation = p("generation"),
+        last_seq = p("last_seq"),
+        after = p("after"),
+        row_homes = p("row_homes"),
+        row_bodies = p("row_bodies"),
+        row_deaths = p("row_deaths"),
+        rows_are_last = p("rows_are_last"),
+        doubtful = p("doubtful"),
+        event_values = event_values.join(", "),
     )
 }
 
-/// A batch does not get through: the state is no longer the map's. Whoever holds that batch up may hold up this too: not for long.
-pub const FALL_BEHIND: &str = "
+/// Marks the state as not caught up, since a batch cannot be written. Whoever holds up the batch may hold up this too, so it
+/// does not wait for long.
+pub const MARK_BEHIND: &str = "
     UPDATE observer.host SET caught_up = false
     FROM (SELECT pg_catalog.set_config('lock_timeout', '250ms', true) AS it) AS wait
     WHERE wait.it IS NOT NULL AND host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
 
-/// Which generation the host is at, if it is still there: after a batch that wrote nothing.
+/// Reads the host's generation, after a batch that wrote nothing; no row: the host was removed.
 pub const GENERATION: &str = "SELECT generation FROM observer.host WHERE host_no = $1";
 
-/// The hint.
+/// Sends the hint.
 pub const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";

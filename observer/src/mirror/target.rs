@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::tls::{Mode, Tls};
+use super::tls::{Tls, TlsMode};
 
 /// Bytes of the largest file with a connection string.
 const URL_BYTES_MAX: u64 = 64 << 10;
@@ -40,7 +40,7 @@ impl DatabaseUrl {
     /// From arguments: everybody on the machine can read those, so a password is refused. The error ends with the
     /// next step.
     pub fn from_argument(text: &str) -> Result<Self, String> {
-        let target = Target::parse(text).map_err(|error| format!("{error:#}"))?;
+        let target = ConnectionTarget::parse(text).map_err(|error| format!("{error:#}"))?;
         if target.has_secret() {
             return Err(
                 "holds a password, which everybody on this machine could read: write it into a file that \
@@ -68,9 +68,9 @@ impl DatabaseUrl {
     }
 
     /// Reads and parses it.
-    pub fn target(&self) -> Result<Target> {
+    pub fn target(&self) -> Result<ConnectionTarget> {
         match self {
-            Self::Text(text) => Target::parse(text),
+            Self::Text(text) => ConnectionTarget::parse(text),
             Self::File(path) => {
                 let next =
                     "give the daemon's user the right to read it, or name another with --database-url-file";
@@ -82,17 +82,17 @@ impl DatabaseUrl {
                     path.display()
                 );
                 let text = std::fs::read_to_string(path).with_context(told)?;
-                Target::parse(text.trim()).with_context(|| format!("in {}", path.display()))
+                ConnectionTarget::parse(text.trim()).with_context(|| format!("in {}", path.display()))
             }
         }
     }
 }
 
 /// A parsed connection string.
-pub struct Target {
+pub struct ConnectionTarget {
     /// All but TLS; several hosts.
     config: Config,
-    mode: Option<Mode>,
+    mode: Option<TlsMode>,
     tls: Tls,
 }
 
@@ -103,10 +103,10 @@ pub struct HostTarget {
     /// As people would write it; holds no secret.
     pub name: String,
     /// How the server proves itself.
-    pub mode: Mode,
+    pub mode: TlsMode,
 }
 
-impl Target {
+impl ConnectionTarget {
     /// Parses a URL (`postgresql://…`) or `key=value …`. Errors name keys, never values, and end with the next step.
     pub fn parse(text: &str) -> Result<Self> {
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
@@ -130,7 +130,7 @@ impl Target {
         let (mut mode, mut tls) = (None, Tls::default());
         for (key, value) in ours {
             match key.as_str() {
-                "sslmode" => mode = Some(Mode::parse(&value)?),
+                "sslmode" => mode = Some(TlsMode::parse(&value)?),
                 "sslrootcert" if value == "system" => tls.roots = None,
                 "sslrootcert" => tls.roots = Some(value.into()),
                 "sslcert" => tls.certificate = Some(value.into()),
@@ -187,11 +187,11 @@ impl Target {
         };
         let mode = match (local, self.mode) {
             // Only this machine's root could listen in.
-            (Local::Socket, _) => Mode::Disable,
-            (_, Some(Mode::Require)) if self.tls.roots.is_some() => Mode::VerifyCa,
+            (Local::Socket, _) => TlsMode::Disable,
+            (_, Some(TlsMode::Require)) if self.tls.roots.is_some() => TlsMode::VerifyCa,
             (_, Some(mode)) => mode,
-            (Local::Loopback, None) => Mode::Prefer,
-            (Local::No, None) => Mode::VerifyFull,
+            (Local::Loopback, None) => TlsMode::Prefer,
+            (Local::No, None) => TlsMode::VerifyFull,
         };
         config.ssl_mode(mode.negotiation());
         HostTarget { config, name, mode }
@@ -319,35 +319,45 @@ fn split_pairs(text: &str) -> Result<(String, Pairs)> {
 mod tests {
     use super::*;
 
-    fn modes(text: &str) -> Vec<(String, Mode)> {
-        Target::parse(text).unwrap().hosts().into_iter().map(|host| (host.name, host.mode)).collect()
+    fn modes(text: &str) -> Vec<(String, TlsMode)> {
+        ConnectionTarget::parse(text)
+            .unwrap()
+            .hosts()
+            .into_iter()
+            .map(|host| (host.name, host.mode))
+            .collect()
     }
 
     #[test]
     fn both_forms_name_hosts_and_how_they_prove_themselves() {
-        let full = vec![("a port 5433".into(), Mode::VerifyFull), ("b port 5434".into(), Mode::VerifyFull)];
+        let full =
+            vec![("a port 5433".into(), TlsMode::VerifyFull), ("b port 5434".into(), TlsMode::VerifyFull)];
         assert_eq!(modes("postgresql://u@a:5433,b:5434/d?sslmode=verify-full&connect_timeout=3"), full);
         assert_eq!(modes("host=a,b port=5433,5434 user = u sslmode = 'verify-full' dbname=d"), full);
         // Nothing said: beyond this machine a server has to prove who it is.
         assert_eq!(modes("host=a,b port=5433,5434"), full);
-        assert_eq!(modes("host=localhost"), [("localhost port 5432".into(), Mode::Prefer)]);
-        assert_eq!(modes("postgresql://u@[::1]/d"), [("::1 port 5432".into(), Mode::Prefer)]);
-        assert_eq!(modes("host=/tmp sslmode=require"), [("/tmp port 5432".into(), Mode::Disable)]);
-        assert_eq!(modes("dbname=d"), [("/run/postgresql port 5432".into(), Mode::Disable)]);
-        assert_eq!(modes("host=a sslmode=require sslrootcert=/r"), [("a port 5432".into(), Mode::VerifyCa)]);
+        assert_eq!(modes("host=localhost"), [("localhost port 5432".into(), TlsMode::Prefer)]);
+        assert_eq!(modes("postgresql://u@[::1]/d"), [("::1 port 5432".into(), TlsMode::Prefer)]);
+        assert_eq!(modes("host=/tmp sslmode=require"), [("/tmp port 5432".into(), TlsMode::Disable)]);
+        assert_eq!(modes("dbname=d"), [("/run/postgresql port 5432".into(), TlsMode::Disable)]);
+        assert_eq!(
+            modes("host=a sslmode=require sslrootcert=/r"),
+            [("a port 5432".into(), TlsMode::VerifyCa)]
+        );
     }
 
     #[test]
     fn what_is_said_of_certificates_is_taken_out_and_the_rest_arrives() {
         let text = "postgresql://us%65r:p%40ss@h/d?sslrootcert=%2fetc%2Froot&sslcert=/c&sslkey=/k&options=-c%20x%3D1";
-        let target = Target::parse(text).unwrap();
+        let target = ConnectionTarget::parse(text).unwrap();
         assert_eq!(target.tls.roots.as_deref(), Some(Path::new("/etc/root")));
         assert_eq!(target.tls.key.as_deref(), Some(Path::new("/k")));
         let hosts = target.hosts();
         let config = &hosts.first().unwrap().config;
         assert_eq!((config.get_user(), config.get_password()), (Some("user"), Some(&b"p@ss"[..])));
         assert_eq!(config.get_options(), Some("-c x=1"));
-        let target = Target::parse(r"password='it\'s \\ me' host=h sslkey='/a b' sslcert=/c").unwrap();
+        let target =
+            ConnectionTarget::parse(r"password='it\'s \\ me' host=h sslkey='/a b' sslcert=/c").unwrap();
         assert_eq!(target.tls.key.as_deref(), Some(Path::new("/a b")));
         assert_eq!(target.hosts().first().unwrap().config.get_password(), Some(&br"it's \ me"[..]));
     }
@@ -365,7 +375,7 @@ mod tests {
             "host=h sslmode=hunter2",
             "host=h password=hunter2 sslcert=/c",
         ] {
-            let error = format!("{:#}", Target::parse(text).err().expect(text));
+            let error = format!("{:#}", ConnectionTarget::parse(text).err().expect(text));
             assert!(!error.contains("hunter2"), "{text}: {error}");
             assert!(error.contains("; "), "no next step: {error}");
         }

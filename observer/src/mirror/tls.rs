@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TlsMode {
     /// No TLS.
     Disable,
     /// TLS if the server has it; proves nothing. `allow` is taken for this.
@@ -28,7 +28,7 @@ pub enum Mode {
     VerifyFull,
 }
 
-impl Mode {
+impl TlsMode {
     /// The word of `sslmode`.
     pub fn parse(word: &str) -> Result<Self> {
         Ok(match word {
@@ -66,18 +66,18 @@ pub struct Tls {
 
 impl Tls {
     /// What makes TLS connections of this mode. Files are read each time: certificates are renewed.
-    pub fn connector(&self, mode: Mode) -> Result<MakeRustlsConnect> {
+    pub fn connector(&self, mode: TlsMode) -> Result<MakeRustlsConnect> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .context("TLS cannot be set up; report this")?;
         let builder = match mode {
-            Mode::Disable | Mode::Prefer | Mode::Require => {
+            TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
                 let verifier = Lenient { authorities: None, algorithms };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            Mode::VerifyCa => {
+            TlsMode::VerifyCa => {
                 let roots = Arc::new(self.roots()?);
                 let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider)
                     .build()
@@ -85,7 +85,7 @@ impl Tls {
                 let verifier = Lenient { authorities: Some(authorities), algorithms };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            Mode::VerifyFull => builder.with_root_certificates(self.roots()?),
+            TlsMode::VerifyFull => builder.with_root_certificates(self.roots()?),
         };
         let config = match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => {

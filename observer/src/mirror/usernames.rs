@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::rows::Usernames;
+use super::items::Usernames;
 
 /// Users that are remembered.
 const USERS_MAX: usize = 4096;

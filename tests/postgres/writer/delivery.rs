@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use observer::mirror::items::MirroredArgv;
 use observer_harness::poll::eventually;
 use observer_harness::postgres::Server;
 use serde_json::json;
@@ -55,7 +56,7 @@ fn arguments_are_mirrored_on_request_only() {
     let all = "SELECT s::text || e::text FROM observer.session s, observer.event e";
     assert!(!SERVER.psql(&database, all).contains("hunter2"));
     let (shared, host_id) = host.ends();
-    let host = Host::with(shared, host_id, &SERVER.url(&database), true);
+    let host = Host::with(shared, host_id, &SERVER.url(&database), MirroredArgv::All);
     host.start("/srv/b");
     host.delivered(SOON);
     let argv = "SELECT argv FROM observer.sessions ORDER BY home";
@@ -453,7 +454,7 @@ fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_anot
     is_mirrored(&SERVER, &database, &host);
     let counts = "SELECT count(*), count(DISTINCT (stream_id, seq)), count(*) FILTER (WHERE home LIKE '/srv/other%') FROM observer.events";
     assert_eq!(SERVER.psql(&database, counts), "3101|3101|0");
-    let first = host.shared.world().former[0].0.clone();
+    let first = host.shared.world().former[0].0;
     let kept = format!(
         "SELECT string_agg(home || kind, ',' ORDER BY seq) FROM observer.events WHERE stream_id = '{first}' AND seq > 2000"
     );

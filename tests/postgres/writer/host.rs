@@ -6,12 +6,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use observer::api::status::MirrorStatus;
-use observer::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use observer::mirror::feed::{
+    History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+};
+use observer::mirror::items::MirroredArgv;
 use observer::mirror::target::DatabaseUrl;
-use observer::mirror::thread::{Mirror, Options};
+use observer::mirror::thread::Mirror;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -23,11 +26,11 @@ const DAY_NS: i64 = 1_795_219_200_000_000_000;
 
 /// What the host knows, and what it wrote down.
 pub struct World {
-    pub stream_id: Arc<str>,
+    pub stream_id: Uuid,
     /// Of the stream, from number 1.
-    pub entries: Vec<Event>,
+    pub entries: Vec<HistoryEntry>,
     /// Streams before this one.
-    pub former: Vec<(Arc<str>, Vec<Event>)>,
+    pub former: Vec<(Uuid, Vec<HistoryEntry>)>,
     /// By home.
     pub map: BTreeMap<String, Value>,
     pub boot_id: Uuid,
@@ -70,7 +73,7 @@ pub struct Host {
 /// The parts of a host that outlive its daemon.
 pub fn world() -> Arc<Shared> {
     let world = World {
-        stream_id: Uuid::new_v4().to_string().into(),
+        stream_id: Uuid::new_v4(),
         entries: Vec::new(),
         former: Vec::new(),
         map: BTreeMap::new(),
@@ -96,30 +99,31 @@ impl Host {
 
     /// The daemon of a host that is.
     pub fn of(shared: Arc<Shared>, host_id: Uuid, url: &str) -> Self {
-        Self::with(shared, host_id, url, false)
+        Self::with(shared, host_id, url, MirroredArgv::First)
     }
 
-    /// The same; `argv`: all arguments.
-    pub fn with(shared: Arc<Shared>, host_id: Uuid, url: &str, argv: bool) -> Self {
-        Self::run(shared, host_id, Options { database: DatabaseUrl::Text(url.into()), argv })
+    /// The same, with these arguments of processes.
+    pub fn with(shared: Arc<Shared>, host_id: Uuid, url: &str, argv: MirroredArgv) -> Self {
+        Self::run(shared, host_id, MirrorOptions { database: DatabaseUrl::Text(url.into()), argv })
     }
 
     /// The same, the connection string in a file.
     pub fn at(shared: Arc<Shared>, host_id: Uuid, file: &std::path::Path) -> Self {
-        Self::run(shared, host_id, Options { database: DatabaseUrl::File(file.into()), argv: false })
+        let argv = MirroredArgv::First;
+        Self::run(shared, host_id, MirrorOptions { database: DatabaseUrl::File(file.into()), argv })
     }
 
-    fn run(shared: Arc<Shared>, host_id: Uuid, options: Options) -> Self {
+    fn run(shared: Arc<Shared>, host_id: Uuid, options: MirrorOptions) -> Self {
         shared.over.store(false, Ordering::Relaxed);
         let (map, questions) = mpsc::channel(1);
-        let (beats, beat) = watch::channel(shared.beat());
+        let (heartbeats, heartbeat) = watch::channel(shared.heartbeat());
         let boot_id = shared.world().boot_id;
-        let identity = Identity { host_id, host: "test-host".into(), boot_id, version: "test".into() };
+        let identity = HostIdentity { host_id, host: "test-host".into(), boot_id, version: "test".into() };
         let history =
             Box::new(FromWorld { committed: shared.committed.subscribe(), shared: Arc::clone(&shared) });
         let its_shared = Arc::clone(&shared);
-        let turn = std::thread::spawn(move || its_shared.turn(questions, &beats));
-        let feed = Feed { identity, history, map, beat };
+        let turn = std::thread::spawn(move || its_shared.turn(questions, &heartbeats));
+        let feed = MirrorFeed { identity, history, map, heartbeat };
         let mirror = Mirror::start(options, feed).expect("start the mirror");
         Self { shared, mirror: Some(mirror), turn: Some(turn), host_id }
     }
@@ -192,7 +196,11 @@ impl Drop for Host {
 
 impl Shared {
     /// The loop: answers for the map, and gives signs of life.
-    fn turn(&self, mut questions: mpsc::Receiver<oneshot::Sender<LiveMap>>, beats: &watch::Sender<Beat>) {
+    fn turn(
+        &self,
+        mut questions: mpsc::Receiver<oneshot::Sender<LiveMap>>,
+        heartbeats: &watch::Sender<LoopHeartbeat>,
+    ) {
         let mut at = 0_u32;
         while !self.over.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(2));
@@ -205,14 +213,14 @@ impl Shared {
             at += 1;
             // The daemon's are every 5 s.
             if at.is_multiple_of(500) {
-                beats.send_replace(self.beat());
+                heartbeats.send_replace(self.heartbeat());
             }
         }
     }
 
-    fn beat(&self) -> Beat {
+    fn heartbeat(&self) -> LoopHeartbeat {
         let world = self.world();
-        Beat { at: tokio::time::Instant::now(), numbered: world.entries.len() as u64, dropped: world.dropped }
+        LoopHeartbeat { at: Instant::now(), numbered: world.entries.len() as u64, dropped: world.dropped }
     }
 
     /// See [`Host::churn`]; there may be no daemon.
@@ -237,7 +245,7 @@ impl World {
 
     fn live_map(&self) -> LiveMap {
         LiveMap {
-            stream_id: self.stream_id.clone(),
+            stream_id: Some(self.stream_id),
             after_seq: self.entries.len() as u64,
             certain: true,
             sessions: self.map.values().map(Value::to_string).collect(),
@@ -251,10 +259,10 @@ impl World {
         detail["kind"] = kind.into();
         detail["at"] = "2026-11-21T00:00:00.000Z".into();
         let start = session["start_boottime_ns"].as_str().and_then(|text| text.parse().ok());
-        self.entries.push(Event {
+        self.entries.push(HistoryEntry {
             seq,
             at_unix_ns: DAY_NS + self.clock_ns + seq.cast_signed() * 1_000_000,
-            boot_id: self.boot_id.to_string(),
+            boot_id: Some(self.boot_id),
             kind: kind.into(),
             home: Some(home.into()),
             name: session["name"].as_str().map(|name| name.as_bytes().into()),
@@ -312,17 +320,17 @@ impl World {
     /// Another file.
     pub fn begin_anew(&mut self) {
         let entries = std::mem::take(&mut self.entries);
-        self.former.push((self.stream_id.clone(), entries));
-        self.stream_id = Uuid::new_v4().to_string().into();
+        self.former.push((self.stream_id, entries));
+        self.stream_id = Uuid::new_v4();
         self.acknowledged = 0;
         let detail = json!({"from_seq": null, "to_seq": null, "count": null, "reason": "lost"});
-        self.entries.push(Event {
+        self.entries.push(HistoryEntry {
             seq: 1,
             at_unix_ns: DAY_NS,
-            boot_id: self.boot_id.to_string(),
+            boot_id: Some(self.boot_id),
             kind: "gap".into(),
             detail: detail.to_string(),
-            ..Event::default()
+            ..HistoryEntry::default()
         });
     }
 }
@@ -337,10 +345,10 @@ impl History for FromWorld {
         Some(self.shared.world().instance_id)
     }
 
-    fn extent(&mut self) -> Extent {
+    fn extent(&mut self) -> JournalExtent {
         self.committed.borrow_and_update();
         let world = self.shared.world();
-        Extent { stream_id: world.stream_id.clone(), last_seq: world.committed() }
+        JournalExtent { stream_id: Some(world.stream_id), last_seq: world.committed() }
     }
 
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -351,14 +359,14 @@ impl History for FromWorld {
 
     fn read_after(
         &mut self,
-        stream_id: &str,
+        stream_id: Uuid,
         seq: u64,
         entries_max: usize,
         bytes_max: usize,
-    ) -> anyhow::Result<Vec<Event>> {
+    ) -> anyhow::Result<Vec<HistoryEntry>> {
         let world = self.shared.world();
         anyhow::ensure!(seq < world.readable_to, "the journal cannot be read: Input/output error");
-        if *world.stream_id != *stream_id {
+        if world.stream_id != stream_id {
             return Ok(Vec::new());
         }
         let mut bytes = 0;
@@ -376,16 +384,16 @@ impl History for FromWorld {
         Ok(fits.cloned().collect())
     }
 
-    fn acknowledged(&mut self, stream_id: &str, seq: u64) {
+    fn acknowledged(&mut self, stream_id: Uuid, seq: u64) {
         let mut world = self.shared.world();
-        if *world.stream_id == *stream_id {
+        if world.stream_id == stream_id {
             world.acknowledged = seq;
         }
     }
 
-    fn begin_anew(&mut self, stream_id: &str) {
+    fn begin_anew(&mut self, stream_id: Uuid) {
         let mut world = self.shared.world();
-        if *world.stream_id == *stream_id {
+        if world.stream_id == stream_id {
             world.begin_anew();
             world.begun_anew += 1;
             drop(world);

@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use observer::mirror::source::{Beat, Event, Extent, Feed, History, Identity, LiveMap};
+use observer::mirror::feed::{
+    History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+};
+use observer::mirror::items::MirroredArgv;
 use observer::mirror::target::DatabaseUrl;
-use observer::mirror::thread::{Mirror, Options};
+use observer::mirror::thread::Mirror;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,8 +23,8 @@ use uuid::Uuid;
 pub(crate) const SESSIONS: u64 = 50;
 /// Changes of a session from one start to the next: the first starts it, the last is its death, the others move it.
 const LIFE: u64 = 10;
-/// Signs of life, as the daemon's.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// Between two heartbeats, as the daemon's.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// 2026-11-21T00:00:00Z.
 const DAY_NS: i64 = 1_795_219_200_000_000_000;
 
@@ -32,7 +35,7 @@ pub(crate) struct Host {
     name: String,
     boot_id: Uuid,
     instance_id: Uuid,
-    stream_id: Arc<str>,
+    stream_id: Uuid,
     numbered: AtomicU64,
     acknowledged: AtomicU64,
     committed: watch::Sender<u64>,
@@ -51,7 +54,7 @@ impl Host {
             name: format!("host-{number}"),
             boot_id: Uuid::new_v4(),
             instance_id: Uuid::new_v4(),
-            stream_id: Uuid::new_v4().to_string().into(),
+            stream_id: Uuid::new_v4(),
             numbered: AtomicU64::new(SESSIONS),
             acknowledged: AtomicU64::new(0),
             committed: watch::channel(SESSIONS).0,
@@ -62,10 +65,10 @@ impl Host {
     /// Starts its mirror; `runtime` answers for its loop.
     pub(crate) fn mirror(self: &Arc<Self>, url: String, runtime: &Handle, delays: &Delays) -> Mirror {
         let (map, mut questions) = mpsc::channel::<oneshot::Sender<LiveMap>>(1);
-        let (beats, beat) = watch::channel(self.beat());
+        let (heartbeats, heartbeat) = watch::channel(self.heartbeat());
         let host = Arc::clone(self);
         runtime.spawn(async move {
-            let mut due = tokio::time::interval(BEAT_EVERY);
+            let mut due = tokio::time::interval(HEARTBEAT_EVERY);
             loop {
                 tokio::select! {
                     question = questions.recv() => match question {
@@ -73,11 +76,11 @@ impl Host {
                         Some(reply) => drop(reply.send(host.live_map())),
                         None => return,
                     },
-                    _ = due.tick() => drop(beats.send_replace(host.beat())),
+                    _ = due.tick() => drop(heartbeats.send_replace(host.heartbeat())),
                 }
             }
         });
-        let identity = Identity {
+        let identity = HostIdentity {
             host_id: self.host_id,
             host: self.name.clone(),
             boot_id: self.boot_id,
@@ -85,8 +88,8 @@ impl Host {
         };
         let committed = self.committed.subscribe();
         let history = Box::new(Computed { host: Arc::clone(self), committed, delays: Arc::clone(delays) });
-        let options = Options { database: DatabaseUrl::Text(url), argv: false };
-        Mirror::start(options, Feed { identity, history, map, beat }).expect("start a mirror")
+        let options = MirrorOptions { database: DatabaseUrl::Text(url), argv: MirroredArgv::First };
+        Mirror::start(options, MirrorFeed { identity, history, map, heartbeat }).expect("start a mirror")
     }
 
     /// One more change; `timed`: until it is committed.
@@ -111,9 +114,9 @@ impl Host {
         self.numbered.load(Ordering::SeqCst) - self.acknowledged.load(Ordering::SeqCst)
     }
 
-    fn beat(&self) -> Beat {
+    fn heartbeat(&self) -> LoopHeartbeat {
         let numbered = self.numbered.load(Ordering::SeqCst);
-        Beat { at: tokio::time::Instant::now(), numbered, dropped: 0 }
+        LoopHeartbeat { at: Instant::now(), numbered, dropped: 0 }
     }
 
     fn live_map(&self) -> LiveMap {
@@ -121,7 +124,7 @@ impl Host {
         // Each session's last change: the numbers go round.
         let last = after_seq - SESSIONS + 1..=after_seq;
         let sessions = last.map(|seq| self.session(seq).to_string()).collect();
-        LiveMap { stream_id: Arc::clone(&self.stream_id), after_seq, certain: true, sessions }
+        LiveMap { stream_id: Some(self.stream_id), after_seq, certain: true, sessions }
     }
 
     /// A session after this change.
@@ -144,7 +147,7 @@ impl Host {
             "as_of": {"cwd": at}, "death": if dead { death } else { Value::Null }})
     }
 
-    fn event(&self, seq: u64) -> Event {
+    fn entry(&self, seq: u64) -> HistoryEntry {
         let mut detail = self.session(seq);
         let kind = match (seq - 1) / SESSIONS % LIFE {
             0 => "session_started",
@@ -156,10 +159,10 @@ impl Host {
             fields.insert("at".into(), "2026-11-21T09:30:00.123Z".into());
         }
         let text = |name: &str| detail.get(name).and_then(Value::as_str);
-        Event {
+        HistoryEntry {
             seq,
             at_unix_ns: DAY_NS + seq.cast_signed() * 1_000_000,
-            boot_id: self.boot_id.to_string(),
+            boot_id: Some(self.boot_id),
             kind: kind.into(),
             home: text("home").map(|home| home.as_bytes().into()),
             name: text("name").map(|name| name.as_bytes().into()),
@@ -182,9 +185,9 @@ impl History for Computed {
         Some(self.host.instance_id)
     }
 
-    fn extent(&mut self) -> Extent {
+    fn extent(&mut self) -> JournalExtent {
         let last_seq = *self.committed.borrow_and_update();
-        Extent { stream_id: Arc::clone(&self.host.stream_id), last_seq }
+        JournalExtent { stream_id: Some(self.host.stream_id), last_seq }
     }
 
     fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -196,25 +199,25 @@ impl History for Computed {
 
     fn read_after(
         &mut self,
-        _: &str,
+        _: Uuid,
         seq: u64,
         entries_max: usize,
         bytes_max: usize,
-    ) -> anyhow::Result<Vec<Event>> {
+    ) -> anyhow::Result<Vec<HistoryEntry>> {
         let last = (*self.committed.borrow()).min(seq + entries_max as u64);
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         for seq in seq + 1..=last {
             if bytes >= bytes_max {
                 break;
             }
-            let event = self.host.event(seq);
-            bytes += event.detail.len();
-            events.push(event);
+            let entry = self.host.entry(seq);
+            bytes += entry.detail.len();
+            entries.push(entry);
         }
-        Ok(events)
+        Ok(entries)
     }
 
-    fn acknowledged(&mut self, _: &str, seq: u64) {
+    fn acknowledged(&mut self, _: Uuid, seq: u64) {
         let now = Instant::now();
         self.host.acknowledged.store(seq, Ordering::SeqCst);
         let mut waiting = self.host.waiting.lock().expect("no holder panics");
@@ -224,7 +227,7 @@ impl History for Computed {
         }
     }
 
-    fn begin_anew(&mut self, _: &str) {
+    fn begin_anew(&mut self, _: Uuid) {
         unreachable!("nobody puts the database ahead of a journal that is computed");
     }
 }

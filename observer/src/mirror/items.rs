@@ -1,0 +1,357 @@
+//! Converts entries and sessions from the socket's JSON to columns. Pure.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::text::bytes::{from_json, to_json};
+
+/// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
+/// entry, and what frames add.
+const NOT_STATE: [&str; 10] = [
+    "as_of",
+    "at",
+    "boottime_ns",
+    "certain",
+    "event_seq",
+    "foreground",
+    "found_at",
+    "kind",
+    "tty_input_at",
+    "tty_output_at",
+];
+
+/// Which arguments of a process are mirrored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MirroredArgv {
+    /// The first, which is the program's name.
+    #[default]
+    First,
+    /// All of them, which may hold secrets.
+    All,
+}
+
+/// Names of users by uid; `None`: the user has no name.
+pub type Usernames = HashMap<u32, Option<String>>;
+
+/// An entry of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// Number in its stream, from 1.
+    pub seq: u64,
+    /// When the cause happened, ns since 1970.
+    pub at_unix_ns: i64,
+    /// The boot in which it happened, if that is known.
+    pub boot_id: Option<Uuid>,
+    /// Kind as in `watch --json`, or `gap`.
+    pub kind: String,
+    /// Raw path of the home.
+    pub home: Option<Vec<u8>>,
+    /// Raw name.
+    pub name: Option<Vec<u8>>,
+    /// tgid of the primary process.
+    pub pid: Option<u32>,
+    /// When that process was started, in ns of the boot's clock.
+    pub start_boottime_ns: Option<u64>,
+    /// JSON object: a change of `watch --json`, or a gap.
+    pub detail: String,
+}
+
+/// What an entry changes in the state of its home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Key of the row beside the host.
+    pub home_id: Vec<u8>,
+    /// The whole row as JSON; `None`: it stays as it is.
+    pub body: Option<String>,
+    /// The death that the entry reports, as JSON.
+    pub death: Option<String>,
+    /// Whether the entry is newer than the state, so that its death is the home's last.
+    pub is_last: bool,
+}
+
+/// An entry as columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchItem {
+    /// Number in its stream.
+    pub seq: u64,
+    /// When the cause happened, in whole µs.
+    pub at: Timestamp,
+    /// The boot in which it happened, if that is known.
+    pub boot_id: Option<Uuid>,
+    /// Kind as in `watch --json`, or `gap`.
+    pub kind: String,
+    /// Key of the home.
+    pub home_id: Option<Vec<u8>>,
+    /// Path of the home, escaped.
+    pub home: Option<String>,
+    /// Name of the session, escaped.
+    pub name: Option<String>,
+    /// tgid of the primary process.
+    pub pid: Option<i32>,
+    /// When that process was started, in ns of the boot's clock.
+    pub start_boottime_ns: Option<i64>,
+    /// The whole entry as JSON.
+    pub detail: String,
+    /// What it changes in the state.
+    pub row: Option<SessionRow>,
+    /// Whether the map is certain from here on; `None`: as before.
+    pub certain: Option<bool>,
+    /// Whether the journal lost changes that no entry has: the state has to be read from the map again.
+    pub state_lost: bool,
+}
+
+/// The key of a home. Its path is as long as its process likes, and an index is not.
+pub fn home_id(mnt_ns: Option<u32>, path: &[u8]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    // The first byte determines the length of this part: no two homes give the same bytes.
+    match mnt_ns {
+        Some(ns) => {
+            hash.update([1]);
+            hash.update(ns.to_be_bytes());
+        }
+        None => hash.update([0]),
+    }
+    hash.update(path);
+    hash.finalize().to_vec()
+}
+
+/// The user ids in `sessions`, each once.
+pub fn uids<'a>(sessions: impl Iterator<Item = &'a str>) -> Vec<u32> {
+    #[derive(serde::Deserialize)]
+    struct Uid {
+        uid: Option<u32>,
+    }
+    let mut uids: Vec<u32> =
+        sessions.filter_map(|json| serde_json::from_str::<Uid>(json).ok()?.uid).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    uids
+}
+
+/// A session of `list --json` as a row of the state; `None` if it is no session.
+pub fn session_row(json: &str, argv: MirroredArgv, usernames: &Usernames) -> Option<SessionRow> {
+    let Ok(Value::Object(session)) = serde_json::from_str(json) else { return None };
+    row_of(session, argv, usernames)
+}
+
+fn row_of(mut session: Map<String, Value>, argv: MirroredArgv, usernames: &Usernames) -> Option<SessionRow> {
+    let home = from_json(session.get("home")?.as_str()?);
+    let mnt_ns = session.get("home_mnt_ns").and_then(Value::as_u64).and_then(|ns| u32::try_from(ns).ok());
+    for field in NOT_STATE {
+        session.remove(field);
+    }
+    cut_argv(&mut session, argv);
+    let uid = session.get("uid").and_then(Value::as_u64).and_then(|uid| u32::try_from(uid).ok());
+    let username = uid.and_then(|uid| usernames.get(&uid)).cloned().flatten();
+    session.insert("username".into(), username.into());
+    let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
+    Some(SessionRow {
+        home_id: home_id(mnt_ns, &home),
+        body: Some(Value::Object(session).to_string()),
+        death,
+        is_last: true,
+    })
+}
+
+/// Removes the arguments that are not mirrored.
+fn cut_argv(session: &mut Map<String, Value>, mirrored: MirroredArgv) {
+    if mirrored == MirroredArgv::All {
+        return;
+    }
+    let Some(Value::Array(argv)) = session.get_mut("argv") else { return };
+    if argv.len() > 1 {
+        argv.truncate(1);
+        session.insert("argv_truncated".into(), true.into());
+    }
+}
+
+/// `entry` as columns. The state has the changes up to `state_after` already: their entries are history only.
+pub fn batch_item(
+    entry: HistoryEntry,
+    state_after: u64,
+    argv: MirroredArgv,
+    usernames: &Usernames,
+) -> BatchItem {
+    let mut detail = serde_json::from_str::<Value>(&entry.detail).unwrap_or_else(|_| {
+        // No daemon writes this; it is kept as a string.
+        Value::String(to_json(entry.detail.as_bytes()).into_owned())
+    });
+    if let Value::Object(fields) = &mut detail {
+        fields.remove("event_seq");
+        cut_argv(fields, argv);
+    }
+    let is_newer = entry.seq > state_after;
+    let row = row_change(&entry.kind, &detail, is_newer, argv, usernames);
+    let home_id = match &row {
+        Some(row) => Some(row.home_id.clone()),
+        None => entry.home.as_deref().map(|home| home_id(None, home)),
+    };
+    let certain = match entry.kind.as_str() {
+        "gap_opened" => Some(false),
+        "gap_closed" => Some(true),
+        _ => None,
+    };
+    BatchItem {
+        seq: entry.seq,
+        at: timestamp(entry.at_unix_ns),
+        boot_id: entry.boot_id,
+        home_id,
+        home: entry.home.as_deref().map(|home| to_json(home).into_owned()),
+        name: entry.name.as_deref().map(|name| to_json(name).into_owned()),
+        pid: entry.pid.map(u32::cast_signed),
+        start_boottime_ns: entry.start_boottime_ns.map(u64::cast_signed),
+        detail: detail.to_string(),
+        row: row.filter(|row| row.body.is_some() || row.death.is_some()),
+        certain: certain.filter(|_| is_newer),
+        state_lost: entry.kind == "gap" && is_newer,
+        kind: entry.kind,
+    }
+}
+
+/// What an entry of this kind changes in the state of its home.
+fn row_change(
+    kind: &str,
+    detail: &Value,
+    is_newer: bool,
+    argv: MirroredArgv,
+    usernames: &Usernames,
+) -> Option<SessionRow> {
+    let Value::Object(fields) = detail else { return None };
+    let is_session = kind.starts_with("session_");
+    // The primary process ended, and another root takes its place: only the death is of interest.
+    if !is_session && kind != "process_ended" {
+        return None;
+    }
+    let mut row = row_of(fields.clone(), argv, usernames)?;
+    if !is_session || !is_newer {
+        row.body = None;
+    }
+    row.is_last = is_newer;
+    Some(row)
+}
+
+/// Since `timestamptz` counts µs, parts of a µs are cut off. Every `i64` of ns is within the range of the type.
+fn timestamp(unix_ns: i64) -> Timestamp {
+    Timestamp::from_microsecond(unix_ns.div_euclid(1000)).unwrap_or_default()
+}
+
+impl BatchItem {
+    /// What stands in the place of an entry that the database refuses.
+    pub fn as_refused(&self, why: &str) -> Self {
+        let detail = json!({"from_seq": self.seq, "to_seq": self.seq, "count": 1, "reason": "rejected", "from": null,
+            "to": null, "previous_stream_id": null, "message": why});
+        Self {
+            kind: "gap".into(),
+            home_id: None,
+            home: None,
+            name: None,
+            pid: None,
+            start_boottime_ns: None,
+            detail: detail.to_string(),
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(seq: u64) -> HistoryEntry {
+        let detail = json!({"at": "x", "kind": "session_started", "home": "/a\u{10feff}", "name": "a", "pid": 7,
+            "argv": ["run", "--token", "hunter2"], "argv_truncated": false, "uid": 5, "as_of": {"cwd": "x"},
+            "certain": true, "state": "live", "death": null});
+        HistoryEntry {
+            seq,
+            at_unix_ns: -1_500_000_000,
+            kind: "session_started".into(),
+            home: Some(b"/a\xff".to_vec()),
+            detail: detail.to_string(),
+            pid: Some(7),
+            start_boottime_ns: Some(u64::MAX),
+            ..HistoryEntry::default()
+        }
+    }
+
+    fn json(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_start_is_an_entry_and_a_row_of_the_same_home() {
+        let names = Usernames::from([(5, Some("agents".into()))]);
+        let item = batch_item(started(3), 2, MirroredArgv::First, &names);
+        assert_eq!(item.home_id, Some(home_id(None, b"/a\xff")));
+        assert_eq!(item.home.as_deref(), Some("/a\u{10feff}"));
+        assert_eq!(item.at, Timestamp::from_microsecond(-1_500_000).unwrap());
+        let state = item.row.unwrap();
+        assert_eq!(Some(state.home_id), item.home_id);
+        let row = json(&state.body.unwrap());
+        assert_eq!(
+            row,
+            json!({"home": "/a\u{10feff}", "name": "a", "pid": 7, "argv": ["run"], "argv_truncated": true, "uid": 5,
+                "username": "agents", "state": "live", "death": null})
+        );
+    }
+
+    #[test]
+    fn only_the_first_argument_is_mirrored_unless_all_are_requested() {
+        let of = |argv| batch_item(started(1), 0, argv, &Usernames::new());
+        let kept = of(MirroredArgv::First);
+        assert!(!format!("{kept:?}").contains("hunter2"));
+        assert_eq!(json(&kept.detail)["argv"], json!(["run"]));
+        let all = of(MirroredArgv::All);
+        assert_eq!(json(&all.detail)["argv"], json!(["run", "--token", "hunter2"]));
+        assert_eq!(json(&all.detail)["argv_truncated"], json!(false));
+    }
+
+    #[test]
+    fn an_entry_that_the_state_has_already_changes_only_the_last_death() {
+        assert_eq!(batch_item(started(3), 3, MirroredArgv::First, &Usernames::new()).row, None);
+        let mut ended = started(3);
+        ended.kind = "session_ended".into();
+        ended.detail = json!({"home": "/a", "death": {"kind": "exited"}}).to_string();
+        let state = batch_item(ended, 3, MirroredArgv::First, &Usernames::new()).row.unwrap();
+        assert_eq!((state.body, state.death.as_deref()), (None, Some("{\"kind\":\"exited\"}")));
+    }
+
+    #[test]
+    fn a_gap_requests_the_map_unless_the_state_is_newer() {
+        let gap =
+            |seq| HistoryEntry { seq, kind: "gap".into(), detail: "{}".into(), ..HistoryEntry::default() };
+        let of = |entry| batch_item(entry, 5, MirroredArgv::First, &Usernames::new()).state_lost;
+        assert!(of(gap(6)));
+        assert!(!of(gap(5)));
+    }
+
+    #[test]
+    fn a_refused_entry_becomes_a_gap_of_the_same_number() {
+        let gap =
+            batch_item(started(9), 0, MirroredArgv::First, &Usernames::new()).as_refused("SQLSTATE 22P05");
+        assert_eq!((gap.seq, gap.kind.as_str(), gap.home), (9, "gap", None));
+        let detail = json(&gap.detail);
+        assert_eq!(detail["reason"], json!("rejected"));
+        assert_eq!(
+            (&detail["from_seq"], &detail["to_seq"], &detail["count"]),
+            (&json!(9), &json!(9), &json!(1))
+        );
+        assert!(gap.row.is_some(), "the row may be acceptable");
+    }
+
+    #[test]
+    fn homes_differ_by_namespace_and_path() {
+        let ids = [
+            home_id(None, b"/a"),
+            home_id(Some(1), b"/a"),
+            home_id(Some(2), b"/a"),
+            home_id(None, b"\0\0\0\x01/a"),
+            home_id(None, b"/b"),
+        ];
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+}
