@@ -1,10 +1,10 @@
-# Runs each line of /vm/plan and reports to $1 what came of it. Its own lines begin with a word that nothing else knows.
-word=$(cat /vm/word)
+# Runs each line of /vm/plan and reports to $1 what came of it. Its own lines begin with a marker that nothing else knows.
+marker=$(cat /vm/marker)
 exec </dev/null >"$1" 2>&1
 if [ -c "$1" ]; then
     stty -F "$1" raw -echo
 fi
-report() { echo; echo "$word $*"; }
+report() { echo; echo "$marker $*"; }
 uptime_s() { cut -d' ' -f1 /proc/uptime; }
 
 report release "$(uname -r)"

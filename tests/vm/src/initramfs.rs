@@ -45,7 +45,7 @@ pub(crate) fn test_path(name: &str) -> String {
 }
 
 /// Writes the archive to `file`.
-pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], word: &str) -> Result<()> {
+pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
     let directory = tempfile::tempdir().context("make a directory for the guest's files")?;
     let root = directory.path();
     base(root)?;
@@ -55,7 +55,7 @@ pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], word: &str) -> R
     for test in &guest.tests {
         copy(&test.program, &root.join(test_path(&test.name).trim_start_matches('/')))?;
     }
-    put(root, "vm/word", &format!("{word}\n"))?;
+    put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &plan(steps)?)?;
     put(root, "vm/plan.sh", PLAN)?;
     pack(root, file, &[])
@@ -167,7 +167,7 @@ pub(crate) fn pack(root: &Path, file: &Path, left_out: &[&Path]) -> Result<()> {
     pack_to(root, archive, left_out)
 }
 
-/// Adds everything below `root` to the archive `file`: newc archives may follow each other, and the last word counts.
+/// Adds everything below `root` to the archive `file`: newc archives may follow each other, and of two files with one name the last counts.
 pub(crate) fn append(root: &Path, file: &Path) -> Result<()> {
     let archive = fs::File::options().append(true).open(file);
     pack_to(root, archive.with_context(|| format!("open {}", file.display()))?, &[])

@@ -38,7 +38,7 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
 }
 
-/// Refuses a disk that is nearly full before something is fetched to it: apt then waits for ever.
+/// Refuses a disk that is nearly full before something is fetched to it: apt would wait forever.
 pub(crate) fn check_room(directory: &Path) -> Result<()> {
     let found = statvfs(directory).with_context(|| format!("see how full {} is", directory.display()))?;
     let free_mb = (found.blocks_available() * found.fragment_size()) >> 20;
@@ -131,7 +131,7 @@ fn remedy(why: &str, image: &str) -> String {
         );
     }
     format!(
-        "the archive did not give it (its own words stand above): see that `apt-get update` works on this system, and \
+        "the archive did not give it (its own message stands above): see that `apt-get update` works on this system, and \
          run it again; or put an image at {image} and use --offline"
     )
 }

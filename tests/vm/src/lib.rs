@@ -29,7 +29,7 @@ const CACHE: &str = "OBSERVER_VM_CACHE";
 /// Oldest to newest, as the archive has them.
 const SERIES: &str = "5.10,6.1,6.12,7";
 
-/// Run the real-kernel tests on other kernels, in emulated machines (no root, no KVM needed).
+/// Run the tests against the kernel on other kernels, in emulated machines (without root and KVM).
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Kernel series, the newest of each as Debian ships it.
@@ -47,7 +47,7 @@ pub struct Arguments {
     /// The storms too: they take many minutes a kernel.
     #[arg(long)]
     storm: bool,
-    /// Write what came out to docs/kernels.md. Only for the whole: every kernel, no filter.
+    /// Write the results to README.md and docs/kernels.md. Only for the whole run: every kernel, no filter.
     #[arg(long, conflicts_with_all = ["filter", "kernel", "way"])]
     record: bool,
     /// Only tests whose name contains one of these: `cargo xtask vm -- chdir`.

@@ -117,10 +117,10 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     let directory = work.join(plan.label());
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let files = Files::below(&directory);
-    let word = word()?;
+    let marker = marker()?;
     match plan.rootfs {
-        None => initramfs::write(&files.initrd, plan.guest, &plan.steps, &word)?,
-        Some(rootfs) => rootfs.write(&files.initrd, plan.guest, &plan.steps, &word)?,
+        None => initramfs::write(&files.initrd, plan.guest, &plan.steps, &marker)?,
+        Some(rootfs) => rootfs.write(&files.initrd, plan.guest, &plan.steps, &marker)?,
     }
     let mut command = qemu(plan.kernel, &files, plan.rootfs.is_some());
     eprintln!("vm: {}: {}", plan.label(), command::line(&command));
@@ -139,8 +139,8 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     }
     let output = read(&files.results)?;
     let ended = Ended { end, took: begin.elapsed(), console: files.console.clone() };
-    // No exit status counts: a kernel that panics ends qemu with 0 too. The word counts that only the guest's init had.
-    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &word, &output, &read(&files.console)?, ended))
+    // No exit status counts: a kernel that panics ends qemu with 0 too. The marker counts, which only the guest's init had.
+    Ok(Run::read(plan.kernel, plan.rootfs.is_some(), &marker, &output, &read(&files.console)?, ended))
 }
 
 /// The signal that ended qemu, by its own message: it catches some signals and then exits by itself.
@@ -206,12 +206,12 @@ pub(crate) fn wait(child: &mut Child, end: Instant) -> Result<End> {
     }
 }
 
-/// A word that nothing in the guest can have by chance.
-pub(crate) fn word() -> Result<String> {
+/// A random text that begins the lines of the guest's own report, so that nothing else in the guest can write one.
+pub(crate) fn marker() -> Result<String> {
     let mut bytes = [0_u8; 12];
     let mut random = File::open("/dev/urandom").context("open /dev/urandom")?;
     std::io::Read::read_exact(&mut random, &mut bytes).context("read /dev/urandom")?;
-    Ok(bytes.iter().fold("@".to_owned(), |word, byte| format!("{word}{byte:02x}")))
+    Ok(bytes.iter().fold("@".to_owned(), |marker, byte| format!("{marker}{byte:02x}")))
 }
 
 pub(crate) fn read(path: &Path) -> Result<String> {

@@ -24,10 +24,10 @@ pub(crate) fn boot(work: &Path, guest: &Guest, rootfs: &Rootfs) -> Result<Run> {
     fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (console, results) = (work.join("console.txt"), work.join("results.txt"));
     fs::write(&results, "").with_context(|| format!("write {}", results.display()))?;
-    let word = machine::word()?;
+    let marker = machine::marker()?;
     let overlay = tempfile::tempdir().context("make a directory for the container's files")?;
     let steps = [machine::service_step(&TESTS.map(str::to_owned))];
-    systemd::overlay(overlay.path(), guest, &steps, &word)?;
+    systemd::overlay(overlay.path(), guest, &steps, &marker)?;
     let line = command::line(&nspawn(rootfs, overlay.path(), &results));
     eprintln!("vm: container: {line}");
     let begin = Instant::now();
@@ -43,7 +43,7 @@ pub(crate) fn boot(work: &Path, guest: &Guest, rootfs: &Rootfs) -> Result<Run> {
     let kernel = Kernel { series: "container".into(), release, image: Default::default() };
     let output = machine::read(&results)?;
     // Its console is a service manager's, not a kernel's.
-    let run = Run::read(&kernel, true, &word, &output, "", ended);
+    let run = Run::read(&kernel, true, &marker, &output, "", ended);
     eprintln!("vm: container: {}", run.summary());
     Ok(run)
 }

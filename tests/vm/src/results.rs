@@ -93,11 +93,11 @@ pub(crate) struct Section {
 }
 
 impl Run {
-    /// Takes apart what came over the two serial lines. `word` begins the guest's own lines.
+    /// Takes apart what came over the two serial lines. `marker` begins the guest's own lines.
     pub(crate) fn read(
         kernel: &Kernel,
         systemd: bool,
-        word: &str,
+        marker: &str,
         output: &str,
         console: &str,
         ended: Ended,
@@ -113,7 +113,7 @@ impl Run {
             ended,
         };
         for line in output.lines() {
-            match line.strip_prefix(word).map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
+            match line.strip_prefix(marker).map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
             {
                 Some(("release", text)) => text.clone_into(&mut run.release),
                 Some(("version", text)) => text.clone_into(&mut run.version),
@@ -248,7 +248,7 @@ pub(crate) mod tests {
     fn what_does_not_end_well_fails() {
         for (what, output) in [
             ("a panic: the plan's end is missing", PASSED.replace("@w done\n", "")),
-            ("the word of another run", PASSED.replace("@w done", "@v done")),
+            ("the marker of another run", PASSED.replace("@w done", "@v done")),
             ("a step that was killed", PASSED.replace("end kernel 0", "end kernel 137")),
             ("a step that never ended", PASSED.replace("@w end kernel 0 9.0\n", "")),
             ("a test target without a result", PASSED.replace("test result: ok.", "")),

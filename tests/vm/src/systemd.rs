@@ -64,10 +64,10 @@ impl Rootfs {
     }
 
     /// Writes a machine's archive to `file`: this, and over it what is to be tested.
-    pub(crate) fn write(&self, file: &Path, guest: &Guest, steps: &[Step], word: &str) -> Result<()> {
+    pub(crate) fn write(&self, file: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
         let directory = tempfile::tempdir().context("make a directory for the guest's files")?;
         let root = directory.path();
-        overlay(root, guest, steps, word)?;
+        overlay(root, guest, steps, marker)?;
         initramfs::executable(root, "init", INIT)?;
         fs::copy(&self.archive, file).with_context(|| format!("copy {}", self.archive.display()))?;
         initramfs::append(root, file)
@@ -76,7 +76,7 @@ impl Rootfs {
 
 /// What is laid over the root file system: the product where its unit has it, its unit's files where the README's commands
 /// take them from, and what is to be run.
-pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], word: &str) -> Result<()> {
+pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
     copy(&guest.observer, &root.join("usr/bin/observer"))?;
     copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
     copy(&guest.puppet, &root.join("vm/puppet"))?;
@@ -86,7 +86,7 @@ pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], word: &str) ->
     for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
         copy(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
     }
-    put(root, "vm/word", &format!("{word}\n"))?;
+    put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &initramfs::plan(steps)?)?;
     put(root, "vm/plan.sh", PLAN)?;
     put(root, TESTS_AT, TESTS)
