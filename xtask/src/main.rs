@@ -41,7 +41,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = workspace::Workspace::locate().and_then(|workspace| match &arguments.verb {
+    let result = workspace::locate().and_then(|workspace| match &arguments.verb {
         Verb::Setup(verb) => setup::run(verb),
         Verb::Build(verb) => build::run(&workspace, verb),
         Verb::Run(verb) => run::run(&workspace, verb),

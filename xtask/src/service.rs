@@ -15,5 +15,5 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     vm::prepare(workspace)?;
-    observer_vm::container(&workspace.checkout(), arguments.offline).map(drop)
+    observer_vm::container(workspace, arguments.offline).map(drop)
 }

@@ -93,12 +93,12 @@ fn nothing<T>(outcome: Result<T>) -> Result<Report> {
 
 fn container(workspace: &Workspace) -> Result<Report> {
     vm::prepare(workspace)?;
-    observer_vm::container(&workspace.checkout(), false)
+    observer_vm::container(workspace, false)
 }
 
 fn other_kernels(workspace: &Workspace, record: bool) -> Result<Report> {
     vm::prepare(workspace)?;
-    observer_vm::whole(&workspace.checkout(), record)
+    observer_vm::whole(workspace, record)
 }
 
 /// Clippy over every host crate, the tests against the kernel included. The kernel programs are left to their own compiler.
@@ -123,7 +123,7 @@ fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
 /// The tests against this kernel, in the build that the virtual machines run as well: it is made once for both.
 fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
     let arguments = ["test", "--no-fail-fast", "--package", "observer-tests", "--features", "kernel"];
-    timed(observer_vm::cargo(&workspace.checkout(), &arguments), workspace, filter)
+    timed(observer_vm::cargo(workspace, &arguments), workspace, filter)
 }
 
 /// Has the tests use the release build of the product and print how long each took.

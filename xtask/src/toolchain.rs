@@ -13,8 +13,6 @@ use anyhow::{Context, Result, bail};
 
 use observer_harness::{apt, command, failure};
 
-use crate::workspace;
-
 /// Chooses the toolchain: `debian` or `nightly`.
 pub(crate) const OVERRIDE: &str = "OBSERVER_BPF_TOOLCHAIN";
 /// Turns LLVM bitcode into a BPF object. Pinned: the verifier's verdict depends on the code that it emits.
@@ -79,7 +77,7 @@ impl Toolchain {
     pub(crate) fn build_command(&self, root: &Path, target_directory: &Path) -> Command {
         let mut command = match self.kind {
             Kind::Debian => {
-                let mut command = Command::new(workspace::cargo());
+                let mut command = command::cargo(root);
                 // The archive's rustc is a release that has the target's libcore; target and flags count as
                 // unstable all the same.
                 command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1").arg("build");
@@ -367,7 +365,7 @@ impl Tool {
             Installed::Absent => eprintln!("setup: {name} {version}: installing ({takes})"),
         }
         let arguments = ["install", name, "--version", version, "--locked", "--force"];
-        let mut install = Command::new(workspace::cargo());
+        let mut install = command::cargo(Path::new("/"));
         // Not in the workspace: its configuration and toolchain file are not the tool's.
         install.current_dir("/").envs(profile.iter().copied()).args(arguments);
         command::quiet(&mut install).with_context(|| {

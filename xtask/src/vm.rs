@@ -9,7 +9,7 @@ pub(crate) use observer_vm::Arguments;
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     prepare(workspace)?;
-    observer_vm::matrix(&workspace.checkout(), arguments).map(drop)
+    observer_vm::matrix(workspace, arguments).map(drop)
 }
 
 /// Installs what the machines and the container need, and builds the kernel programs.

@@ -8,7 +8,7 @@
 //! - what it observes: [`stage`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
 //! - what it depends on: [`postgres`], [`wall_clock`];
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
-//! - for developer tools: [`command`], [`apt`], [`libtest`].
+//! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
 
 pub mod apt;
 pub mod btf;
@@ -32,6 +32,7 @@ pub mod truth;
 pub mod wait;
 pub mod wall_clock;
 pub mod watch;
+pub mod workspace;
 
 pub use cgroup::Cgroup;
 pub use daemon::{Daemon, Options};

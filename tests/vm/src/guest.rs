@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Message, TargetKind};
 use observer_harness::command;
-
-use crate::Checkout;
+use observer_harness::workspace::Workspace;
 
 /// The target whose tests take very long under emulation.
 pub(crate) const STORM: &str = "storm";
@@ -36,12 +35,12 @@ pub(crate) struct Test {
 }
 
 /// Builds them. The kernel programs must have been built before.
-pub(crate) fn build(checkout: &Checkout, storm: bool) -> Result<Guest> {
-    let product = built(checkout, &["build", "--package", "observer"])?;
+pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
+    let product = built(workspace, &["build", "--package", "observer"])?;
     let tests = ["test", "--no-run", "--package", "observer-tests", "--features"];
     // In two steps, so that the first finds what a run of the same tests on this machine has built.
-    let mut programs = built(checkout, &[&tests[..], &["kernel"]].concat())?;
-    programs.extend(built(checkout, &[&tests[..], &["service", "--test", SERVICE]].concat())?);
+    let mut programs = built(workspace, &[&tests[..], &["kernel"]].concat())?;
+    programs.extend(built(workspace, &[&tests[..], &["service", "--test", SERVICE]].concat())?);
     let mut guest = Guest {
         observer: program(&product, &TargetKind::Bin, "observer")?,
         puppet: program(&programs, &TargetKind::Bin, "puppet")?,
@@ -50,7 +49,7 @@ pub(crate) fn build(checkout: &Checkout, storm: bool) -> Result<Guest> {
             .filter(|program| program.kind == TargetKind::Test && (storm || program.name != STORM))
             .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
             .collect(),
-        packaging: checkout.root.join("packaging"),
+        packaging: workspace.root.join("packaging"),
     };
     guest.tests.sort_by(|a, b| a.name.cmp(&b.name));
     ensure!(!guest.tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");
@@ -64,12 +63,11 @@ pub fn target() -> String {
 
 /// A cargo command that builds tests as the machines run them: linked statically, so that they need no library of the guest,
 /// and not optimised across crates, so that they are built soon. The product for users is built otherwise.
-pub fn cargo(checkout: &Checkout, arguments: &[&str]) -> Command {
-    let mut command = command::cargo(&checkout.root);
+pub fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
+    let mut command = workspace.cargo(arguments);
     command
-        .args(arguments)
         .args(["--release", "--target", &target(), "--target-dir"])
-        .arg(checkout.target.join("vm/build"))
+        .arg(workspace.target.join("vm/build"))
         // With a target named, procedural macros stay dynamic.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
@@ -88,8 +86,8 @@ struct Program {
 }
 
 /// Runs a cargo command and returns the programs that it built.
-fn built(checkout: &Checkout, arguments: &[&str]) -> Result<Vec<Program>> {
-    let mut command = cargo(checkout, arguments);
+fn built(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Program>> {
+    let mut command = cargo(workspace, arguments);
     command.args(["--message-format", "json-render-diagnostics"]);
     let line = command::line(&command);
     eprintln!("xtask: {line}");

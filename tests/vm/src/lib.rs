@@ -20,6 +20,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
+use observer_harness::workspace::Workspace;
 
 pub use guest::{cargo, target};
 use ways::{Breadth, Way};
@@ -55,38 +56,30 @@ pub struct Arguments {
     filter: Vec<String>,
 }
 
-/// The checkout whose tests run.
-pub struct Checkout {
-    /// Its top directory.
-    pub root: PathBuf,
-    /// Cargo's target directory.
-    pub target: PathBuf,
-}
-
 /// Kernels on which the unit is tested under a real systemd, too.
 const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
 
 /// Runs everything except the storms, as `cargo xtask test` does; returns what the
 /// tests reported.
-pub fn whole(checkout: &Checkout, record: bool) -> Result<Report> {
+pub fn whole(workspace: &Workspace, record: bool) -> Result<Report> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
     let (offline, storm) = (false, false);
     let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
-    matrix(checkout, &Arguments { kernel, offline, way, jobs, storm, record, filter })
+    matrix(workspace, &Arguments { kernel, offline, way, jobs, storm, record, filter })
 }
 
 /// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The kernel
 /// programs must have been built before. A test that fails is an error.
-pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<Report> {
+pub fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
     let serves = arguments.way.contains(&Way::Service);
     let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
     drop(lock);
-    let guest = guest::build(checkout, arguments.storm)?;
+    let guest = guest::build(workspace, arguments.storm)?;
     let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments);
-    let runs = boot_all(checkout, &plans, arguments)?;
+    let runs = boot_all(workspace, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
     print!("{}", report::waits(&runs));
     if runs.iter().any(|run| !run.passed()) {
@@ -99,7 +92,7 @@ pub fn matrix(checkout: &Checkout, arguments: &Arguments) -> Result<Report> {
         arguments.filter
     );
     if arguments.record {
-        record::write(&checkout.root, &runs)?;
+        record::write(&workspace.root, &runs)?;
     }
     Ok(report)
 }
@@ -126,11 +119,11 @@ fn plans<'a>(
 
 /// Boots every machine, some at a time; their runs in the order of the plans.
 fn boot_all(
-    checkout: &Checkout,
+    workspace: &Workspace,
     plans: &[machine::Plan<'_>],
     arguments: &Arguments,
 ) -> Result<Vec<results::Run>> {
-    let work = checkout.target.join("vm");
+    let work = workspace.target.join("vm");
     // The longest first, so that none is left to run alone at the end.
     let mut order: Vec<_> = plans.iter().enumerate().collect();
     order.sort_by_key(|(_, plan)| std::cmp::Reverse(plan.steps()));
@@ -173,13 +166,13 @@ fn boot_all(
 
 /// Runs the tests of the systemd unit in a container on this machine; returns what they reported. The kernel programs
 /// must have been built before.
-pub fn container(checkout: &Checkout, offline: bool) -> Result<Report> {
+pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
     let rootfs = systemd::Rootfs::obtain(&cache, offline)?;
     drop(lock);
-    let guest = guest::build(checkout, false)?;
-    let run = nspawn::boot(&checkout.target.join("vm/container"), &guest, &rootfs)?;
+    let guest = guest::build(workspace, false)?;
+    let run = nspawn::boot(&workspace.target.join("vm/container"), &guest, &rootfs)?;
     let runs = [run];
     print!("{}", report::table(&runs, &[]));
     ensure!(runs.iter().all(results::Run::passed), "not everything passed; what failed stands above");

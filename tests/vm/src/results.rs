@@ -113,7 +113,9 @@ impl Run {
             ended,
         };
         for line in output.lines() {
-            match line.strip_prefix(marker).map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
+            match line
+                .strip_prefix(marker)
+                .map(|rest| rest.trim().split_once(' ').unwrap_or((rest.trim(), "")))
             {
                 Some(("release", text)) => text.clone_into(&mut run.release),
                 Some(("version", text)) => text.clone_into(&mut run.version),

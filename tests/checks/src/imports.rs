@@ -11,7 +11,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Item, ItemMacro, ItemMod, ItemUse, Macro, UseTree, Visibility};
 
-use super::source::Crate;
+use crate::source::Crate;
 
 /// How many re-exports may lie between a name and its declaration.
 const REEXPORTS_MAX: usize = 16;
@@ -21,15 +21,15 @@ type Names = Vec<String>;
 
 /// One file's import from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Import {
-    pub(super) from: PathBuf,
-    pub(super) to: PathBuf,
+pub(crate) struct Import {
+    pub(crate) from: PathBuf,
+    pub(crate) to: PathBuf,
     /// Of the first path in `from` that leads into `to`.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// Each pair of files of `krate` of which the first imports from the second, in order.
-pub(super) fn imports(krate: &Crate) -> Vec<Import> {
+pub(crate) fn imports(krate: &Crate) -> Vec<Import> {
     let mut names = Index::default();
     for source in &krate.sources {
         names.declare(&source.file.items, &source.module, &source.path);
@@ -306,8 +306,8 @@ impl<'ast> Visit<'ast> for Paths<'_> {
 mod tests {
     use anyhow::Result;
 
-    use super::super::source::tests::written;
     use super::*;
+    use crate::source::tests::written;
 
     fn found(files: &[(&str, &str)]) -> Result<Vec<String>> {
         let imports = imports(&written(files)?);

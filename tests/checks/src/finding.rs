@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Files that import each other.
     Circle,
     /// An import against the order of the layers, or a file outside them.
@@ -17,12 +17,12 @@ pub(super) enum Kind {
 
 /// One violation of a rule that has a list of what is tolerated.
 #[derive(Clone, Debug)]
-pub(super) struct Finding {
-    pub(super) kind: Kind,
+pub(crate) struct Finding {
+    pub(crate) kind: Kind,
     /// The file, or the name of the type.
-    pub(super) subject: String,
+    pub(crate) subject: String,
     /// What is wrong with it, and what to do.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for Finding {
@@ -95,15 +95,15 @@ const NOT_YET: [Tolerated; 52] = [
 ];
 
 /// The findings of one run, sorted by what becomes of them.
-pub(super) struct Settled {
+pub(crate) struct Settled {
     /// Those that are not tolerated.
-    pub(super) findings: Vec<String>,
+    pub(crate) findings: Vec<String>,
     /// Entries of the list that tolerate nothing.
-    pub(super) unused: Vec<String>,
+    pub(crate) unused: Vec<String>,
 }
 
 /// Compares the findings with the list.
-pub(super) fn settle(findings: &[Finding]) -> Settled {
+pub(crate) fn settle(findings: &[Finding]) -> Settled {
     settle_by(&NOT_YET, findings)
 }
 
@@ -122,7 +122,7 @@ fn settle_by(tolerated: &[Tolerated], findings: &[Finding]) -> Settled {
         unused: unused
             .map(|entry| {
                 format!(
-                    "{}: has no finding of the kind {:?}: remove it from NOT_YET in xtask/src/check/finding.rs",
+                    "{}: has no finding of the kind {:?}: remove it from NOT_YET in tests/checks/src/finding.rs",
                     entry.subject, entry.kind
                 )
             })

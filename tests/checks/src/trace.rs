@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use observer_harness::workspace::Workspace;
 
-use super::opens::{self, Allowed, Places};
-use super::strace;
-use super::workload::Workload;
-use crate::workspace::Workspace;
+use crate::opens::{self, Allowed, Places};
+use crate::strace;
+use crate::workload::Workload;
 
 /// For one thing to come about; the daemon is several times slower under strace.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -21,15 +21,15 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const SURELY_OPENED: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the traced run gave.
-pub(super) struct Traced {
+pub(crate) struct Traced {
     /// Distinct paths seen.
-    pub(super) paths: usize,
-    pub(super) findings: Vec<String>,
+    pub(crate) paths: usize,
+    pub(crate) findings: Vec<String>,
 }
 
 /// Runs the daemon with work to see, asks it everything that a client can ask, then runs what works without a
 /// daemon; holds every path against the list.
-pub(super) fn run(workspace: &Workspace, allowed: &Allowed) -> Result<Traced> {
+pub(crate) fn run(workspace: &Workspace, allowed: &Allowed) -> Result<Traced> {
     let binary = workspace.release_binary();
     if !binary.exists() {
         bail!("{} is not there: run cargo xtask build", binary.display());
@@ -61,7 +61,7 @@ pub(super) fn run(workspace: &Workspace, allowed: &Allowed) -> Result<Traced> {
             } else {
                 "is not on the list"
             };
-            format!("{path} {what} (xtask/allowed-opens.txt), in: {line}")
+            format!("{path} {what} (tests/checks/allowed-opens.txt), in: {line}")
         })
         .collect();
     Ok(Traced { paths: seen.len(), findings })

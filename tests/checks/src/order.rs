@@ -6,9 +6,9 @@ use std::path::Path;
 use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 
-use super::finding::{Finding, Kind};
-use super::imports::{Import, imports};
-use super::source::Crate;
+use crate::finding::{Finding, Kind};
+use crate::imports::{Import, imports};
+use crate::source::Crate;
 
 /// The layers of a crate, the lowest first. Each is a list of peers, files or directories of which none knows another.
 /// A layer imports from those below it. The crate's root declares the modules and belongs to no layer.
@@ -39,7 +39,7 @@ const LAYERS: [Layers; 2] = [
 ];
 
 /// Circles of imports, and imports against the order of the layers.
-pub(super) fn check(product: &[Crate]) -> Vec<Finding> {
+pub(crate) fn check(product: &[Crate]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for krate in product {
         let imports = imports(krate);
@@ -125,7 +125,7 @@ impl Layers {
         let mut findings: Vec<_> = files
             .iter()
             .filter(|file| self.place(file).is_none())
-            .map(|file| finding(file, "is in no layer: see LAYERS in xtask/src/check/order.rs".to_owned()))
+            .map(|file| finding(file, "is in no layer: see LAYERS in tests/checks/src/order.rs".to_owned()))
             .collect();
         for import in imports.iter().filter(|import| import.from != root) {
             let Some((from, from_peer)) = self.place(&import.from) else { continue };
@@ -160,8 +160,8 @@ impl Layers {
 mod tests {
     use anyhow::Result;
 
-    use super::super::source::tests::written;
     use super::*;
+    use crate::source::tests::written;
 
     const TWO: Layers = Layers { within: "c/src", layers: &[&["low"], &["left", "right"], &["high"]] };
 

@@ -6,15 +6,15 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Block, ImplItemFn, ItemFn, Signature, TraitItemFn};
 
-use super::finding::{Finding, Kind};
-use super::source::{Crate, Source};
+use crate::finding::{Finding, Kind};
+use crate::source::{Crate, Source};
 
 /// Lines of a function, from `fn` to its last brace.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Lines of a file without its tests.
 const FILE_LINES_MAX: usize = 450;
 
-pub(super) fn check(product: &[Crate]) -> Vec<Finding> {
+pub(crate) fn check(product: &[Crate]) -> Vec<Finding> {
     product.iter().flat_map(|krate| &krate.sources).flat_map(too_long).collect()
 }
 
@@ -77,8 +77,8 @@ impl<'ast> Visit<'ast> for Functions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::source;
     use super::*;
+    use crate::source::tests::source;
 
     fn subjects(text: &str) -> Vec<String> {
         too_long(&source("a.rs", text)).iter().map(Finding::to_string).collect()

@@ -4,7 +4,7 @@
 ///
 /// Only a call's own arguments count, not what it returns: `-y` shows the descriptor that opening
 /// `/proc/self/maps` gives as `/proc/PID/maps`.
-pub(super) fn paths(line: &str) -> Vec<String> {
+pub(crate) fn paths(line: &str) -> Vec<String> {
     let Some((call, arguments)) = call(line) else { return Vec::new() };
     // Some calls take strings that are not paths after one that is (argv, a link's content coming back).
     let most = match call {

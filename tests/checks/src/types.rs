@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use syn::{Ident, Item, ItemMod, Visibility};
 
-use super::finding::{Finding, Kind};
-use super::source::Crate;
+use crate::finding::{Finding, Kind};
+use crate::source::Crate;
 
 /// Names that stand for more than one type, and why they may.
 const EXCEPTIONS: [(&str, &str); 0] = [];
@@ -20,7 +20,7 @@ enum Scope {
 }
 
 /// The types of the product among themselves and beside the public types of the tools.
-pub(super) fn check(product: &[Crate], tools: &[Crate]) -> Vec<Finding> {
+pub(crate) fn check(product: &[Crate], tools: &[Crate]) -> Vec<Finding> {
     check_by(&EXCEPTIONS, product, tools)
 }
 
@@ -45,7 +45,7 @@ fn check_by(exceptions: &[(&str, &str)], product: &[Crate], tools: &[Crate]) -> 
             finding(name, format!("{} public types have this name ({})", places.len(), places.join(", ")))
         });
     let idle = exceptions.iter().filter(|(name, _)| !is_double(name)).map(|(name, _)| {
-        finding(name, "is one type: remove the exception in xtask/src/check/types.rs".to_owned())
+        finding(name, "is one type: remove the exception in tests/checks/src/types.rs".to_owned())
     });
     doubles.chain(idle).collect()
 }
@@ -80,8 +80,8 @@ fn types(items: &[Item], scope: Scope) -> Vec<&Ident> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::source;
     use super::*;
+    use crate::source::tests::source;
 
     fn product(files: &[(&str, &str)]) -> Vec<Crate> {
         vec![Crate { sources: files.iter().map(|(path, text)| source(path, text)).collect() }]

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use serde_json::Value;
+use anyhow::{Context, Result};
+use cargo_metadata::{DependencyKind, Package};
+use observer_harness::workspace::Workspace;
 
-use super::source::{Crate, Source};
-use crate::workspace::Workspace;
+use crate::source::{Crate, Source, packages};
 
 /// Names that only some files of a directory may use.
 struct Rule {
@@ -106,7 +106,7 @@ const ATTRIBUTES: [(&str, &[&str]); 3] = [
 const DEPENDENCIES: [(&str, &[&str]); 2] =
     [("observer-core", &["observer-common"]), ("observer-common", &[])];
 
-pub(super) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
+pub(crate) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
     let sources: Vec<_> = product.iter().flat_map(|krate| &krate.sources).collect();
     let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule.check(&sources)).collect();
     for (path, attributes) in ATTRIBUTES {
@@ -120,8 +120,12 @@ pub(super) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<Stri
             }
         }
     }
+    let packages = packages(workspace)?;
     for (name, allowed) in DEPENDENCIES {
-        findings.extend(foreign_dependencies(workspace.package(name)?, allowed).map(|dependency| {
+        let package = packages.iter().find(|package| package.name.as_str() == name);
+        let package =
+            package.with_context(|| format!("the workspace has no package {name}: see Cargo.toml"))?;
+        findings.extend(foreign_dependencies(package, allowed).map(|dependency| {
             format!(
                 "{name}/Cargo.toml: depends on {dependency}; allowed are {allowed:?}: it has to stay pure"
             )
@@ -151,7 +155,7 @@ impl Rule {
         if !used_where_allowed {
             findings.push(format!(
                 "{}: no file in {:?} uses any of {:?}: the names changed, and so must the rule in \
-                 xtask/src/check/layers.rs ({})",
+                 tests/checks/src/layers.rs ({})",
                 self.within, self.only, self.names, self.says
             ));
         }
@@ -167,21 +171,16 @@ fn mentions(line: &str, name: &str) -> bool {
     })
 }
 
-fn foreign_dependencies<'a>(package: &'a Value, allowed: &'a [&str]) -> impl Iterator<Item = &'a str> {
-    package
-        .get("dependencies")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|dependency| dependency.get("kind").is_none_or(Value::is_null))
-        .filter_map(|dependency| dependency.get("name").and_then(Value::as_str))
-        .filter(|name| !allowed.contains(name))
+/// The names of ordinary dependencies that are not allowed.
+fn foreign_dependencies<'a>(package: &'a Package, allowed: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let ordinary = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+    ordinary.map(|dependency| dependency.name.as_str()).filter(|name| !allowed.contains(name))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::source;
     use super::*;
+    use crate::source::tests::source;
     use serde_json::json;
 
     const RULE: Rule = Rule { says: "x", within: "e/src", names: &["RING"], only: &["emit.rs"] };
@@ -209,8 +208,12 @@ mod tests {
 
     #[test]
     fn only_ordinary_dependencies_count() {
-        let package = json!({"dependencies": [
-            {"name": "observer-common", "kind": null}, {"name": "serde", "kind": null}, {"name": "proptest", "kind": "dev"}]});
+        let dependency = |name: &str, kind: Option<&str>| json!({"name": name, "kind": kind, "req": "*", "optional": false, "uses_default_features": true, "features": []});
+        let dependencies = [("observer-common", None), ("serde", None), ("proptest", Some("dev"))]
+            .map(|(n, k)| dependency(n, k));
+        let package = json!({"name": "p", "version": "0.1.0", "id": "p", "manifest_path": "/p/Cargo.toml",
+            "targets": [], "features": {}, "dependencies": dependencies});
+        let package: Package = serde_json::from_value(package).expect("a package");
         assert_eq!(foreign_dependencies(&package, &["observer-common"]).collect::<Vec<_>>(), ["serde"]);
     }
 }

@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 
 /// A session named `one`, alive until [`Workload::finish`].
-pub(super) struct Workload {
+pub(crate) struct Workload {
     terminal: Child,
 }
 
 impl Workload {
     /// Begins a session in `homes/one`; has processes born, moved, renamed under and ended around it.
-    pub(super) fn start(homes: &Path) -> Result<Self> {
+    pub(crate) fn start(homes: &Path) -> Result<Self> {
         let home = homes.join("one");
         let other = homes.join("other");
         fs::create_dir(&home)?;
@@ -40,7 +40,7 @@ impl Workload {
     }
 
     /// Ends the session: with `script` gone, the kernel hangs up its terminal.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.end().context("end the session")
     }
 

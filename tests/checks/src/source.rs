@@ -4,13 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::{MetadataCommand, Package};
+use observer_harness::workspace::Workspace;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
-use serde_json::Value;
 use syn::spanned::Spanned;
 use syn::{Attribute, ImplItem, Item, ItemMod};
-
-use crate::workspace::Workspace;
 
 /// Files from which the crates of the product are compiled.
 const ROOTS: [&str; 5] = [
@@ -22,36 +21,36 @@ const ROOTS: [&str; 5] = [
 ];
 
 /// One crate of the product: every file that its root reaches by `mod`.
-pub(super) struct Crate {
+pub(crate) struct Crate {
     /// In the order in which the modules are declared, the root first.
-    pub(super) sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
 }
 
 /// One file.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Relative to the workspace.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Module path of the file in its crate; empty for the root.
-    pub(super) module: Vec<String>,
+    pub(crate) module: Vec<String>,
     /// What the file declares, without what is under `#[cfg(test)]`.
-    pub(super) file: syn::File,
+    pub(crate) file: syn::File,
     /// Lines of the file, those under `#[cfg(test)]` left out.
-    pub(super) lines: usize,
+    pub(crate) lines: usize,
 }
 
 /// A file's tokens that stand on one line, written without spaces except between two words.
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Counted from 1.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// Without comments, documentation and contents of literals.
-    pub(super) code: String,
+    pub(crate) code: String,
 }
 
 /// Parses every crate of the product.
 ///
 /// # Errors
 /// A file that cannot be read, that does not parse, or a module whose file is missing.
-pub(super) fn product(workspace: &Workspace) -> Result<Vec<Crate>> {
+pub(crate) fn product(workspace: &Workspace) -> Result<Vec<Crate>> {
     ROOTS.iter().map(|root| Crate::read(&workspace.root, Path::new(root))).collect()
 }
 
@@ -59,15 +58,11 @@ pub(super) fn product(workspace: &Workspace) -> Result<Vec<Crate>> {
 ///
 /// # Errors
 /// As of [`product`].
-pub(super) fn tools(workspace: &Workspace) -> Result<Vec<Crate>> {
-    let packages = workspace.metadata.get("packages").and_then(Value::as_array).into_iter().flatten();
-    let targets = packages.filter_map(|package| package.get("targets").and_then(Value::as_array)).flatten();
+pub(crate) fn tools(workspace: &Workspace) -> Result<Vec<Crate>> {
     let mut crates = Vec::new();
-    for target in targets {
-        let kinds = target.get("kind").and_then(Value::as_array).into_iter().flatten();
-        let is_crate = kinds.filter_map(Value::as_str).any(|kind| matches!(kind, "lib" | "bin"));
-        let root = target.get("src_path").and_then(Value::as_str).map(Path::new);
-        let Some(root) = root.and_then(|root| root.strip_prefix(&workspace.root).ok()) else { continue };
+    for target in packages(workspace)?.iter().flat_map(|package| &package.targets) {
+        let is_crate = target.is_lib() || target.is_bin();
+        let Ok(root) = target.src_path.as_std_path().strip_prefix(&workspace.root) else { continue };
         if is_crate && !ROOTS.iter().any(|product| Path::new(product) == root) {
             crates.push(Crate::read(&workspace.root, root)?);
         }
@@ -75,9 +70,18 @@ pub(super) fn tools(workspace: &Workspace) -> Result<Vec<Crate>> {
     Ok(crates)
 }
 
+/// The packages of the workspace.
+///
+/// # Errors
+/// cargo cannot read a manifest.
+pub(crate) fn packages(workspace: &Workspace) -> Result<Vec<Package>> {
+    let metadata = MetadataCommand::new().current_dir(&workspace.root).no_deps().exec();
+    Ok(metadata.context("read the workspace's packages")?.packages)
+}
+
 impl Crate {
     /// Parses the root, a path relative to `workspace`, and all that it reaches.
-    pub(super) fn read(workspace: &Path, root: &Path) -> Result<Self> {
+    pub(crate) fn read(workspace: &Path, root: &Path) -> Result<Self> {
         let mut sources = Vec::new();
         let mut waiting = vec![(root.to_path_buf(), Vec::new())];
         while let Some((path, module)) = waiting.pop() {
@@ -95,7 +99,7 @@ impl Crate {
 }
 
 impl Source {
-    pub(super) fn parse(path: &Path, module: Vec<String>, text: &str) -> Result<Self> {
+    pub(crate) fn parse(path: &Path, module: Vec<String>, text: &str) -> Result<Self> {
         let mut file = syn::parse_file(text).with_context(|| format!("parse {}", path.display()))?;
         let mut test_lines = 0;
         drop_tests(&mut file.items, &mut test_lines);
@@ -104,7 +108,7 @@ impl Source {
     }
 
     /// The code, line by line; lines without code are left out.
-    pub(super) fn code(&self) -> Vec<Line> {
+    pub(crate) fn code(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for_each_token(self.file.to_token_stream(), &mut |token| match token {
             TokenTree::Ident(ident) => push(&mut lines, ident.span().start().line, &ident.to_string()),
@@ -120,7 +124,7 @@ impl Source {
     }
 
     /// Line and value of each string literal, byte and C strings included.
-    pub(super) fn literals(&self) -> Vec<(usize, String)> {
+    pub(crate) fn literals(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         for_each_token(self.file.to_token_stream(), &mut |token| {
             let TokenTree::Literal(literal) = token else { return };
@@ -213,7 +217,7 @@ fn drop_tests(items: &mut Vec<Item>, lines: &mut usize) {
 }
 
 /// How many lines `node` takes, its attributes and documentation included.
-pub(super) fn height(node: &impl Spanned) -> usize {
+pub(crate) fn height(node: &impl Spanned) -> usize {
     let span = node.span();
     span.end().line.saturating_sub(span.start().line) + 1
 }
@@ -291,16 +295,16 @@ fn module_file(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A source as the checks get it, from its text.
-    pub(in crate::check) fn source(path: &str, text: &str) -> Source {
+    pub(crate) fn source(path: &str, text: &str) -> Source {
         Source::parse(Path::new(path), Vec::new(), text).unwrap_or_else(|error| panic!("{path}: {error:#}"))
     }
 
     /// A crate from paths relative to its source directory, in a workspace of its own.
-    pub(in crate::check) fn written(files: &[(&str, &str)]) -> Result<Crate> {
+    pub(crate) fn written(files: &[(&str, &str)]) -> Result<Crate> {
         let workspace = tempfile::tempdir()?;
         for (path, text) in files {
             let file = workspace.path().join("c/src").join(path);

@@ -1,31 +1,31 @@
-//! What the program may open: the list in `xtask/allowed-opens.txt`, and the source held against it.
+//! What the program may open: the list in `tests/checks/allowed-opens.txt`, and the source held against it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use observer_harness::workspace::Workspace;
 
-use super::source::Crate;
-use crate::workspace::Workspace;
+use crate::source::Crate;
 
 /// Path of the list in the workspace.
-const LIST: &str = "xtask/allowed-opens.txt";
+const LIST: &str = "tests/checks/allowed-opens.txt";
 
 /// The list.
-pub(super) struct Allowed {
+pub(crate) struct Allowed {
     patterns: Vec<String>,
 }
 
 /// What placeholders of the list stand for in one run.
-pub(super) struct Places {
+pub(crate) struct Places {
     /// `{run}`: the directory with socket, state and configuration.
-    pub(super) run: PathBuf,
+    pub(crate) run: PathBuf,
     /// `{home}`: the directory below which the configuration's homes are.
-    pub(super) homes: PathBuf,
+    pub(crate) homes: PathBuf,
 }
 
 impl Allowed {
-    pub(super) fn read(workspace: &Workspace) -> Result<Self> {
+    pub(crate) fn read(workspace: &Workspace) -> Result<Self> {
         let path = workspace.root.join(LIST);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("read {}", path.display()))
@@ -53,7 +53,7 @@ impl Allowed {
     }
 
     /// Whether the running program may name `path`.
-    pub(super) fn admits(&self, path: &str, places: &Places) -> bool {
+    pub(crate) fn admits(&self, path: &str, places: &Places) -> bool {
         let path = normal(path);
         !is_process_state(&path)
             && self.patterns.iter().any(|pattern| match pattern.as_str() {
@@ -71,7 +71,7 @@ impl Allowed {
 
 /// Whether `path` is of a process, by number or by one of the names for the caller's own threads: what the kernel
 /// publishes about its state, in place of which observer asks the kernel.
-pub(super) fn is_process_state(path: &str) -> bool {
+pub(crate) fn is_process_state(path: &str) -> bool {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     if components.next() != Some("proc") {
         return false;
@@ -121,7 +121,7 @@ fn matches_component(pattern: &str, component: &str) -> bool {
 }
 
 /// Literals that lead into /proc and are not on the list.
-pub(super) fn check_source(allowed: &Allowed, product: &[Crate]) -> Vec<String> {
+pub(crate) fn check_source(allowed: &Allowed, product: &[Crate]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in product.iter().flat_map(|krate| &krate.sources) {
         for (line, literal) in source.literals() {
@@ -165,8 +165,8 @@ fn proc_paths(literal: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::source;
     use super::*;
+    use crate::source::tests::source;
 
     fn admits(list: &str, path: &str) -> bool {
         let places = Places { run: "/tmp/r".into(), homes: "/tmp/h/homes".into() };

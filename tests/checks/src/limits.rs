@@ -4,16 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use observer_harness::workspace::Workspace;
 use syn::visit::{self, Visit};
 use syn::{Ident, ImplItemConst, ItemConst, TraitItemConst};
 
-use super::source::{Crate, Source};
-use crate::workspace::Workspace;
+use crate::source::{Crate, Source};
 
 const PAGE: &str = "docs/limits.md";
 
 /// Constants that bound something and are not named in the page.
-pub(super) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
+pub(crate) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
     let path = workspace.root.join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let sources: Vec<_> = product.iter().flat_map(|krate| &krate.sources).collect();
@@ -37,7 +37,7 @@ fn missing(page: &str, product: &[&Source]) -> Vec<String> {
     // The page would be just as complete if no constant were found at all.
     if !product.iter().any(|source| source.path == Path::new("observer-common/src/limits.rs")) {
         findings
-            .push("observer-common/src/limits.rs is not there: adapt xtask/src/check/limits.rs".to_owned());
+            .push("observer-common/src/limits.rs is not there: adapt tests/checks/src/limits.rs".to_owned());
     }
     findings
 }
@@ -76,8 +76,8 @@ impl<'ast> Visit<'ast> for Constants {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::tests::source;
     use super::*;
+    use crate::source::tests::source;
 
     #[test]
     fn a_bound_that_the_page_does_not_name_is_found() {
