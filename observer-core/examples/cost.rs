@@ -5,7 +5,7 @@ use std::time::Instant;
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty};
-use observer_core::session::{HomeRule, Pattern, TtyRule};
+use observer_core::rule::{HomeRule, Pattern, TtyRule};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
 
 #[derive(Debug)]

@@ -11,18 +11,11 @@
 extern crate alloc;
 
 mod core;
-mod homes;
 pub mod input;
 pub mod limits;
 mod model;
-mod primary;
 mod processes;
-mod resume;
-mod rows;
-mod rules;
-pub mod session;
 mod sessions;
-mod settling;
 mod verify;
 
 pub use crate::core::{Core, CoreCounters, Settings};
@@ -31,6 +24,7 @@ pub use input::decode::{DecodeError, decode};
 pub use model::change::{Change, Request, Sink};
 pub use model::ids::{BootTime, ProcessKey, Tgid};
 pub use model::process::Process;
-pub use model::{change, death, ids, process};
-pub use session::{Rule, Session};
+pub use model::rule::Rule;
+pub use model::session::Session;
+pub use model::{change, death, ids, process, rule, session, starts};
 pub use verify::{audit, invariants};

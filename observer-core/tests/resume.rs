@@ -3,7 +3,8 @@
 mod support;
 
 use observer_core::input::KnownSession;
-use observer_core::session::{HomeRule, State, TtyRule};
+use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
 
@@ -94,7 +95,7 @@ fn a_moment_kept_in_milliseconds_is_no_start_of_its_own() {
     let claude = world.spawn(&bash, 20, "claude");
     let mut before = session(&world);
     let started = claude.key.start_boottime.0;
-    before.starts = vec![BootTime(started / 1_000_000 * 1_000_000)];
+    before.starts = vec![BootTime(started / 1_000_000 * 1_000_000)].into();
     let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
     assert_eq!(session(&after).starts.len(), 1);
 }
@@ -222,7 +223,7 @@ fn nobody_is_resumed_who_is_dead_or_whom_the_rules_would_not_admit() {
     for rules in [
         vec![Rule { comm: globs(&["codex"]), ..rule() }],
         vec![Rule { uid: Some(8), ..rule() }],
-        vec![Rule { home: observer_core::session::HomeRule::Prefix(Box::new(Glob("/home/*"))), ..rule() }],
+        vec![Rule { home: observer_core::rule::HomeRule::Prefix(Box::new(Glob("/home/*"))), ..rule() }],
         vec![],
     ] {
         let after = next(&world, rules, &[&bash, &claude], &[(before.clone(), true)]);

@@ -3,7 +3,8 @@
 mod support;
 
 use observer_core::limits::SETTLE_NS;
-use observer_core::session::{HomeRule, State, TtyRule};
+use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule};
 use support::{Glob, Proc, World, comm, globs, rule, shell};
 
@@ -319,7 +320,7 @@ fn a_birth_and_the_exec_that_it_was_for_are_one_start_and_the_next_exec_another(
     claude.comm = "claude";
     let (at, key) = (world.tick_clock(), claude.key);
     world.feed(Input::Comm { at, key, comm: comm("claude") });
-    let starts = |world: &World| world.session("/srv/a").expect("a row").starts;
+    let starts = |world: &World| world.session("/srv/a").expect("a row").starts.to_vec();
     assert_eq!(starts(&world), [key.start_boottime]);
     world.exec(&mut claude, "claude");
     assert_eq!(starts(&world), [BootTime(world.now)]);

@@ -16,12 +16,13 @@ use crate::input::Input;
 use crate::model::change::{Change, Sink};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Process;
+use crate::model::rule::Rule;
+use crate::model::session::{Home, Session};
 use crate::processes::entry::Entry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::Image;
 use crate::processes::table::Table;
-use crate::session::{Home, Rule, Session};
-use crate::sessions::Sessions;
+use crate::sessions::{Context, Sessions};
 
 /// What the core counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,10 +143,10 @@ impl Core {
                 self.apply_memory(at, key, exec_id, (argv, env), sink);
             }
             Input::HomeOwner { at, path, uid } => {
-                self.sessions_ctx(at, sink, |sessions, ctx| sessions.owner_known(ctx, path, uid));
+                self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, path, uid));
             }
             Input::Resume { at, known } => {
-                self.sessions_ctx(at, sink, |sessions, ctx| sessions.resume(ctx, &known));
+                self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, &known));
             }
             Input::Tick { at } => self.apply_tick(at, sink),
         }
@@ -179,12 +180,12 @@ impl Core {
     /// Returns every session in the order of homes, each with its primary as last known. Ended sessions are
     /// included as far as they are kept.
     pub fn sessions(&self) -> impl Iterator<Item = (&Session, &Process)> {
-        self.sessions.rows(&self.table)
+        self.sessions.iter(&self.table)
     }
 
     /// Returns the session of `home`, if it has one, with its primary as last known.
     pub fn session(&self, home: &Home) -> Option<(&Session, &Process)> {
-        self.sessions.row(&self.table, home)
+        self.sessions.get(&self.table, home)
     }
 
     /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has healed
@@ -204,24 +205,46 @@ impl Core {
         }
     }
 
+    /// Lets the sessions follow an event whose cause was at `at`.
+    fn with_sessions(
+        &mut self,
+        at: BootTime,
+        sink: &mut dyn Sink,
+        follow: impl FnOnce(&mut Sessions, &mut Context<'_>),
+    ) {
+        if self.settings.rules.is_empty() {
+            return;
+        }
+        let mut ctx = Context {
+            rules: &self.settings.rules,
+            host_mnt_ns: self.settings.host_mnt_ns,
+            table: &mut self.table,
+            now: self.now,
+            at,
+            sink,
+        };
+        self.sessions.forget_reported();
+        follow(&mut self.sessions, &mut ctx);
+    }
+
     /// Reports the changed fields of a live process, and lets its sessions follow.
     fn report_fields(&mut self, at: BootTime, key: ProcessKey, diff: Diff, sink: &mut dyn Sink) {
-        let Some(entry) = self.table.get(key).filter(|_| !diff.none()) else { return };
+        let Some(entry) = self.table.get(key).filter(|_| !diff.is_empty()) else { return };
         report_diff(at, entry, diff, sink);
-        self.sessions_ctx(at, sink, |sessions, ctx| sessions.changed(ctx, key, diff));
+        self.with_sessions(at, sink, |sessions, ctx| sessions.changed(ctx, key, diff));
     }
 }
 
 fn report_diff(at: BootTime, entry: &Entry, diff: Diff, sink: &mut dyn Sink) {
     let process = &entry.process;
-    if diff.has(Diff::EXEC) {
+    if diff.intersects(Diff::EXEC) {
         sink.change(at, Change::ProcessExeced(process));
         return;
     }
-    if diff.has(Diff::MOVED) {
+    if diff.intersects(Diff::MOVED) {
         sink.change(at, Change::ProcessMoved(process));
     }
-    if !diff.without(Diff::MOVED).none() {
+    if !diff.without(Diff::MOVED).is_empty() {
         sink.change(at, Change::ProcessChanged(process));
     }
 }

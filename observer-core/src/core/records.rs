@@ -85,7 +85,7 @@ impl Core {
     ) {
         if self.table.set_lineage(key, ancestor) {
             self.report_fields(at, key, Diff::PARENT, sink);
-            self.sessions_ctx(at, sink, |sessions, ctx| sessions.relinked(ctx, key));
+            self.with_sessions(at, sink, |sessions, ctx| sessions.relinked(ctx, key));
         }
     }
 
@@ -168,9 +168,9 @@ impl Core {
                 sink.change(at, Change::ProcessChanged(&orphan.process));
             }
         }
-        let member = entry.member.take();
+        let candidacy = entry.candidacy.take();
         let process = &entry.process;
-        self.sessions_ctx(at, sink, |sessions, ctx| sessions.ended(ctx, process, member, death));
+        self.with_sessions(at, sink, |sessions, ctx| sessions.ended(ctx, process, candidacy, death));
         if was_parent {
             self.await_reparenting(key, sink);
         }
@@ -259,7 +259,7 @@ impl Core {
     ) {
         let Some(entry) = self.table.get(key) else { return };
         sink.change(at, Change::ProcessStarted(&entry.process));
-        self.sessions_ctx(at, sink, |sessions, ctx| sessions.started(ctx, key, creator));
+        self.with_sessions(at, sink, |sessions, ctx| sessions.started(ctx, key, creator));
     }
 
     /// Applies argv and environment that the edge read from the memory of a process.

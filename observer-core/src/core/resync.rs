@@ -104,7 +104,7 @@ impl Core {
         if moves_unrecorded {
             found = found.without(Diff::MOVED);
         }
-        self.note_missed_record(row.key, found.only(Diff::RECORDED));
+        self.note_missed_record(row.key, found.intersection(Diff::RECORDED));
         self.request_memory(row.key, sink);
     }
 
@@ -151,7 +151,7 @@ impl Core {
     /// A pass or a reused tgid showed what a record should have reported. Either a loss explains it, or the record
     /// is still on its way, or it is drift.
     pub(super) fn note_missed_record(&mut self, key: ProcessKey, fields: Diff) {
-        if fields.none() {
+        if fields.is_empty() {
             return;
         }
         if let Some(gap) = &mut self.passes.gap {
@@ -280,7 +280,7 @@ impl Core {
             }
         }
         self.counters.drift_total += self.passes.suspects.settle(at);
-        self.sessions_ctx(at, sink, |sessions, ctx| sessions.tick(ctx));
+        self.with_sessions(at, sink, |sessions, ctx| sessions.tick(ctx));
     }
 }
 

@@ -28,7 +28,7 @@ impl Suspects {
     /// Lets `fields` of `key` wait for their record until `due`. Returns how many differences count as drift at
     /// once because there is no room.
     pub fn add(&mut self, key: ProcessKey, fields: Diff, due: BootTime) -> u64 {
-        if fields.none() {
+        if fields.is_empty() {
             return 0;
         }
         if self.by_key.len() >= SUSPECTS_MAX && !self.by_key.contains_key(&key) {
@@ -54,7 +54,7 @@ impl Suspects {
         }
         if let Some(suspect) = self.by_key.get_mut(&key) {
             suspect.fields = suspect.fields.without(fields);
-            if suspect.fields.none() {
+            if suspect.fields.is_empty() {
                 self.by_key.remove(&key);
             }
         }
@@ -64,7 +64,7 @@ impl Suspects {
     pub fn explain_all(&mut self, fields: Diff) {
         self.by_key.retain(|_, suspect| {
             suspect.fields = suspect.fields.without(fields);
-            !suspect.fields.none()
+            !suspect.fields.is_empty()
         });
     }
 

@@ -1,7 +1,7 @@
 //! A session that the daemon knew before it was started again.
 
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::session::{Home, State};
+use crate::model::session::{Home, State};
 
 /// A session of this boot as the journal last had it. Times are known to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
-use crate::session::{Home, Session};
+use crate::model::session::{Home, Session};
 
 /// A change of the map or of a session. Processes and sessions borrow from the core, as they are after the change.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use crate::input::ProcessFacts;
 use crate::limits::PROCESS_BYTES_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, Bytes, DirId, Env, Process, WorkingDirectory};
+use crate::model::session::Home;
 use crate::processes::fields::Diff;
-use crate::session::Home;
 
 /// When each group of fields was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,17 +22,17 @@ pub(crate) struct Stamps {
     pub cgroup: BootTime,
 }
 
-/// Candidacy: a rule admitted the process to a home.
+/// A rule admitted the process to a home.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
+pub(crate) struct Candidacy {
     pub home: Arc<Home>,
-    /// Which rule.
+    /// Index of the rule.
     pub rule: usize,
     /// Its comm is one of the rule's wrappers.
-    pub wrapper: bool,
-    /// Its directory when it was last known to be inside.
+    pub is_wrapper: bool,
+    /// Its directory when it was last known to be in the home.
     pub dir: DirId,
-    /// When it came in.
+    /// When it came into that directory.
     pub since: BootTime,
 }
 
@@ -61,8 +61,8 @@ pub(crate) struct Entry {
     pub lineage_by_birth: bool,
     /// Passes in a row that gave a torn path.
     pub torn: u8,
-    /// Candidacy, if any.
-    pub member: Option<Member>,
+    /// Its candidacy, if it is a candidate.
+    pub candidacy: Option<Candidacy>,
     /// A rule would admit it once the home's owner is known.
     pub owner_awaited: bool,
     /// Homes of dead ancestors by birth that were candidates. Neither this process nor its descendants are roots
@@ -117,7 +117,7 @@ impl Entry {
             memory_requested: None,
             lineage_by_birth: false,
             torn: 0,
-            member: None,
+            candidacy: None,
             owner_awaited: false,
             helper_of: Vec::new(),
         }

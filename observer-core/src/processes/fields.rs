@@ -43,15 +43,15 @@ impl Diff {
     /// Fields whose records are throttled while the ring is more than half full.
     pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP.0);
 
-    pub const fn none(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    pub const fn has(self, bits: Self) -> bool {
+    pub const fn intersects(self, bits: Self) -> bool {
         self.0 & bits.0 != 0
     }
 
-    pub const fn only(self, bits: Self) -> Self {
+    pub const fn intersection(self, bits: Self) -> Self {
         Self(self.0 & bits.0)
     }
 
@@ -59,7 +59,7 @@ impl Diff {
         Self(self.0 & !bits.0)
     }
 
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

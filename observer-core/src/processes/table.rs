@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use crate::limits::{HELPER_OF_MAX, LINEAGE_STEPS_MAX};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::session::Home;
 use crate::processes::entry::Entry;
 use crate::processes::tombstones::Tombstones;
-use crate::session::Home;
 
 /// What is known of the process with a given key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +161,14 @@ impl Table {
         if let Some(above) = above {
             self.lineage.remove(&(above.tgid, key.tgid));
         }
-        let below: Vec<Tgid> = self.below(key.tgid).collect();
-        let home = entry.member.as_ref().filter(|member| !member.wrapper).map(|member| &member.home);
-        let mut orphans = Vec::with_capacity(below.len());
-        for tgid in below {
+        let children: Vec<Tgid> = self.children_by_birth(key.tgid).collect();
+        let home = entry
+            .candidacy
+            .as_ref()
+            .filter(|candidacy| !candidacy.is_wrapper)
+            .map(|candidacy| &candidacy.home);
+        let mut orphans = Vec::with_capacity(children.len());
+        for tgid in children {
             self.lineage.remove(&(key.tgid, tgid));
             if let Some(above) = above {
                 self.lineage.insert((above.tgid, tgid));
@@ -190,13 +194,13 @@ impl Table {
     }
 
     /// Returns the processes whose nearest live ancestor by birth is `tgid`.
-    pub fn below(&self, tgid: Tgid) -> impl Iterator<Item = Tgid> {
-        self.lineage.range((tgid, Tgid(0))..=(tgid, Tgid(u32::MAX))).map(|&(_, below)| below)
+    pub fn children_by_birth(&self, tgid: Tgid) -> impl Iterator<Item = Tgid> {
+        self.lineage.range((tgid, Tgid(0))..=(tgid, Tgid(u32::MAX))).map(|&(_, child)| child)
     }
 
-    /// Returns whether there is any process in [`Self::below`].
-    pub fn has_below(&self, tgid: Tgid) -> bool {
-        self.below(tgid).next().is_some()
+    /// Returns whether there is any process in [`Self::children_by_birth`].
+    pub fn has_children_by_birth(&self, tgid: Tgid) -> bool {
+        self.children_by_birth(tgid).next().is_some()
     }
 
     /// Returns the live ancestors by birth, nearest first, at most [`LINEAGE_STEPS_MAX`].

@@ -2,14 +2,16 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use crate::core::Core;
 use crate::model::ids::{ProcessKey, Tgid};
-use crate::primary::{age, is_member, roots};
+use crate::model::session::{Home, Session, State};
 use crate::processes::table::starts_before;
-use crate::session::State;
+use crate::sessions::homes::HomeState;
+use crate::sessions::roots::{age, is_candidate, roots};
 
 /// An invariant that does not hold, as a sentence that names the process or the home.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +26,9 @@ pub struct Violation(pub String);
 pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
     let mut found = vec![];
     check_table(core, &mut found);
-    check_members(core, &mut found);
-    check_rows(core, &mut found);
+    check_candidates(core, &mut found);
     check_primaries(core, &mut found);
+    check_sessions(core, &mut found);
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
@@ -53,72 +55,80 @@ fn check_table(core: &Core, found: &mut Vec<Violation>) {
     }
 }
 
-fn check_members(core: &Core, found: &mut Vec<Violation>) {
+fn check_candidates(core: &Core, found: &mut Vec<Violation>) {
     let homes = &core.sessions.homes.by_home;
     let mut counted = 0;
     for entry in core.table.iter() {
-        let Some(member) = &entry.member else { continue };
+        let Some(candidacy) = &entry.candidacy else { continue };
         counted += 1;
-        let listed =
-            homes.get(&member.home).is_some_and(|state| state.members.contains(&age(entry.process.key)));
-        if !listed {
+        let is_listed = homes
+            .get(&candidacy.home)
+            .is_some_and(|state| state.candidates.contains(&age(entry.process.key)));
+        if !is_listed {
             found.push(Violation(format!("{:?}: its home does not list it", entry.process.key)));
         }
     }
-    if counted != homes.values().map(|state| state.members.len()).sum::<usize>() {
-        found.push(Violation("homes list candidates that are none".into()));
+    if counted != homes.values().map(|state| state.candidates.len()).sum::<usize>() {
+        found.push(Violation("homes list processes that are no candidates".into()));
     }
 }
 
-/// One process stands for one session.
+/// One process is the primary of one session at most.
 fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
     let mut primaries = BTreeSet::new();
-    for state in core.sessions.homes.by_home.values() {
-        let Some(primary) = state.row.as_ref().and_then(|row| row.holder()) else { continue };
+    for primary in core.sessions.homes.by_home.values().filter_map(HomeState::current_primary) {
         if !primaries.insert(primary) {
-            found.push(Violation(format!("{primary:?} stands for two sessions")));
+            found.push(Violation(format!("{primary:?} is the primary of two sessions")));
         }
     }
     for (key, _) in core.sessions.settling() {
-        if core.table.get(key).is_none_or(|entry| entry.member.is_some()) {
+        if core.table.get(key).is_none_or(|entry| entry.candidacy.is_some()) {
             found.push(Violation(format!("{key:?} settles, but is gone or a candidate")));
         }
     }
 }
 
-fn check_rows(core: &Core, found: &mut Vec<Violation>) {
+fn check_sessions(core: &Core, found: &mut Vec<Violation>) {
     for (home, state) in &core.sessions.homes.by_home {
-        let holder = state.row.as_ref().and_then(|row| row.holder());
-        let computed = roots(&core.table, &state.members, home, holder);
-        if computed != state.roots {
-            let (kept, now) = (&state.roots, &computed);
-            found.push(Violation(format!("{home:?}: roots are kept as {kept:?}, but are {now:?}")));
+        let expected = roots(&core.table, &state.candidates, home, state.current_primary());
+        if expected != state.roots {
+            let kept = &state.roots;
+            found.push(Violation(format!("{home:?}: roots are kept as {kept:?}, but are {expected:?}")));
         }
-        let Some(row) = &state.row else { continue };
-        let session = &row.session;
-        if row.is_ended() {
-            if row.last.is_none() {
+        let Some(slot) = &state.slot else { continue };
+        if slot.is_ended() {
+            if slot.last_primary.is_none() {
                 found.push(Violation(format!("{home:?}: ended without its last primary")));
             }
             continue;
         }
-        let Some(entry) = core.table.get(session.primary) else {
-            found.push(Violation(format!("{home:?}: its primary is not live")));
-            continue;
-        };
-        if !core.sessions.homes.held_by(session.primary).contains(home) {
-            found.push(Violation(format!("{home:?}: its primary does not hold it")));
-        }
-        if is_member(entry, home) == (session.state == State::Left) {
-            found.push(Violation(format!("{home:?}: {:?} and the primary's place disagree", session.state)));
-        }
-        if session.wrapper.is_some_and(|wrapper| core.table.get(wrapper).is_none()) {
-            found.push(Violation(format!("{home:?}: its wrapper is not live")));
-        }
-        let stood_for = state.roots.iter().filter(|root| root.stand_in.is_some()).count();
-        let fits = usize::try_from(session.roots).is_ok_and(|roots| (1..=stood_for.max(1)).contains(&roots));
-        if !fits {
-            found.push(Violation(format!("{home:?}: {} roots, but {stood_for} stand", session.roots)));
-        }
+        check_live_session(core, home, state, &slot.session, found);
+    }
+}
+
+fn check_live_session(
+    core: &Core,
+    home: &Arc<Home>,
+    state: &HomeState,
+    session: &Session,
+    found: &mut Vec<Violation>,
+) {
+    let Some(entry) = core.table.get(session.primary) else {
+        found.push(Violation(format!("{home:?}: its primary is not live")));
+        return;
+    };
+    if !core.sessions.homes.held_by(session.primary).contains(home) {
+        found.push(Violation(format!("{home:?}: its primary does not hold it")));
+    }
+    if is_candidate(entry, home) == (session.state == State::Left) {
+        found.push(Violation(format!("{home:?}: {:?} and the primary's place disagree", session.state)));
+    }
+    if session.wrapper.is_some_and(|wrapper| core.table.get(wrapper).is_none()) {
+        found.push(Violation(format!("{home:?}: its wrapper is not live")));
+    }
+    let stand_ins = state.roots.iter().filter(|root| root.stand_in.is_some()).count();
+    let fits = usize::try_from(session.roots).is_ok_and(|roots| (1..=stand_ins.max(1)).contains(&roots));
+    if !fits {
+        found.push(Violation(format!("{home:?}: {} roots, but {stand_ins} stand-ins", session.roots)));
     }
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
-use observer_core::session::{EndReason, Home, HomeRule, Pattern, State, TtyRule};
+use observer_core::rule::{HomeRule, Pattern, TtyRule};
+use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
 
 /// `*` at the end matches the rest without a slash; `**` matches everything.

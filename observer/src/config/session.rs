@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use observer_core::Rule;
-use observer_core::session::{HomeRule, Pattern, TtyRule};
+use observer_core::rule::{HomeRule, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 

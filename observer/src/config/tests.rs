@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use observer_core::session::{HomeRule, TtyRule};
+use observer_core::rule::{HomeRule, TtyRule};
 
 use super::Config;
 

@@ -166,7 +166,7 @@ mod tests {
             rule: 0,
             death: None,
             end_reason: None,
-            starts: vec![BootTime(1)],
+            starts: vec![BootTime(1)].into(),
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_program_that_execs_all_the_time_writes_at_most_ten_entries_a_second() {
-        let written = entries(5, |ms, session| session.starts = vec![BootTime(ms)]);
+        let written = entries(5, |ms, session| session.starts = vec![BootTime(ms)].into());
         assert!(written.iter().all(|&entries| entries <= 10), "{written:?}");
     }
 

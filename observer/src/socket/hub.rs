@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use observer_core::session::Pattern as _;
+use observer_core::rule::Pattern as _;
 use tokio::sync::mpsc;
 
 use crate::text::glob::Glob;

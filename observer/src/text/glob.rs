@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
-use observer_core::session::Pattern;
+use observer_core::rule::Pattern;
 
 /// A glob over the bytes of a path (`*` and `?` do not cross `/`) or of a plain name.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
-//! Processes that moved into another home, each with the moment from which it counts as settled there.
+//! Processes that moved into another home, each with the time from which it counts as settled there.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::model::ids::{BootTime, ProcessKey};
 
-/// At most one moment for each live process, ordered by time.
+/// The settling processes, each with one time.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
     by_process: BTreeMap<ProcessKey, BootTime>,
@@ -12,31 +12,31 @@ pub(crate) struct Settling {
 }
 
 impl Settling {
-    /// Whether `key` is on its way into a home.
+    /// Returns whether `key` is settling.
     pub fn contains(&self, key: ProcessKey) -> bool {
         self.by_process.contains_key(&key)
     }
 
-    /// The processes that are on their way, and when each is settled.
+    /// Returns the settling processes, each with the time from which it is settled.
     pub fn iter(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
         self.by_process.iter().map(|(&key, &due)| (key, due))
     }
 
-    /// `key` is settled from `due` on, in place of any earlier moment.
+    /// Sets the time from which `key` is settled.
     pub fn set(&mut self, key: ProcessKey, due: BootTime) {
-        self.end(key);
+        self.remove(key);
         self.by_process.insert(key, due);
         self.due.insert((due, key));
     }
 
-    /// `key` is on its way no longer; returns when it would have been settled.
-    pub fn end(&mut self, key: ProcessKey) -> Option<BootTime> {
+    /// Removes `key`. Returns the time from which it would have been settled.
+    pub fn remove(&mut self, key: ProcessKey) -> Option<BootTime> {
         let due = self.by_process.remove(&key)?;
         self.due.remove(&(due, key));
         Some(due)
     }
 
-    /// When the next process is settled.
+    /// Returns when the next process is settled.
     pub fn next_due(&self) -> Option<BootTime> {
         self.due.first().map(|&(due, _)| due)
     }
@@ -44,7 +44,7 @@ impl Settling {
     /// Removes and returns a process that is settled by `now`.
     pub fn take_due(&mut self, now: BootTime) -> Option<ProcessKey> {
         let &(_, key) = self.due.first().filter(|&&(due, _)| due <= now)?;
-        self.end(key);
+        self.remove(key);
         Some(key)
     }
 }

@@ -1,0 +1,76 @@
+//! Sessions and their homes. Which process is the primary of a home is decided in `sessions`.
+
+use alloc::sync::Arc;
+
+use crate::model::death::Death;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Bytes, DirId};
+use crate::model::starts::Starts;
+
+/// The identity of a home on this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Home {
+    /// Inode number of the mount namespace; `None` for the host's own.
+    pub mnt_ns: Option<u32>,
+    /// Absolute path.
+    pub path: Bytes,
+}
+
+/// The state of a session as the core knows it. Readers say `unknown` where the host's observer does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// The primary runs in its home.
+    Live,
+    /// The primary is alive and has lost its terminal.
+    Detached,
+    /// The primary is alive, and its cwd is elsewhere.
+    Left,
+    /// The primary ended and no root remains.
+    Ended,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The primary died; [`Session::death`] tells how.
+    Died,
+    /// The primary exec'd into a program that its rule does not admit.
+    ExecedAway,
+    /// The home was deleted, and another directory stands at its path.
+    Replaced,
+    /// The primary left for another home and settled there.
+    Moved,
+}
+
+/// A home and the process that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its identity.
+    pub home: Arc<Home>,
+    /// The home directory itself, which differs between incarnations of one path. All zero where it is not known.
+    pub home_dir: DirId,
+    /// The name that is shown, usually the basename of the home.
+    pub name: Bytes,
+    /// The primary, or the last one if the session ended.
+    pub primary: ProcessKey,
+    /// The wrapper under which the primary runs.
+    pub wrapper: Option<ProcessKey>,
+    /// The number of roots in this home, the primary's included.
+    pub roots: u32,
+    /// Its state.
+    pub state: State,
+    /// When it entered `state`.
+    pub since: BootTime,
+    /// Where the home was renamed to, or where the primary went.
+    pub moved_to: Option<Bytes>,
+    /// The home directory was deleted.
+    pub cwd_deleted: bool,
+    /// Index of the rule that admitted the primary.
+    pub rule: usize,
+    /// The death of the primary, if that is why the session ended.
+    pub death: Option<Death>,
+    /// Why it ended, if it ended.
+    pub end_reason: Option<EndReason>,
+    /// The starts of primaries in this home.
+    pub starts: Starts,
+}

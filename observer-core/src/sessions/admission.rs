@@ -1,0 +1,250 @@
+//! Matches rules against processes: which rule admits a process, and to which home. The first rule that matches
+//! decides.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::model::change::Request;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Bytes, Process, WorkingDirectory};
+use crate::model::rule::{HomeRule, Pattern, Rule, TtyRule};
+use crate::model::session::Home;
+use crate::processes::entry::{Candidacy, Entry};
+use crate::sessions::Sessions;
+use crate::sessions::context::Context;
+use crate::sessions::homes::Owner;
+
+/// As what a rule admits a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It may be the primary.
+    Program,
+    /// The primary is what runs below it.
+    Wrapper,
+}
+
+/// What the rules say of a process.
+pub(super) enum Verdict {
+    Refused,
+    /// The owner of this home must be known first.
+    AwaitsOwner(Arc<Home>),
+    Admitted(Candidacy),
+}
+
+/// A rule that admits a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Admission<'a> {
+    /// Index of the rule.
+    rule: usize,
+    role: Role,
+    /// Path of the working directory.
+    cwd: &'a Bytes,
+    /// How many bytes of that path are the home.
+    len: usize,
+}
+
+impl Admission<'_> {
+    /// Returns the home. It shares the path where the home is the whole of it.
+    fn home(&self, host_mnt_ns: u32, mnt_ns: u32) -> Home {
+        let path = if self.len == self.cwd.len() {
+            Arc::clone(self.cwd)
+        } else {
+            Bytes::from(self.cwd.get(..self.len).unwrap_or_default())
+        };
+        Home { mnt_ns: namespace(host_mnt_ns, mnt_ns), path }
+    }
+}
+
+impl Sessions {
+    /// Makes a process that is no candidate one, if a rule admits it. Requests the owner of its home where the rule
+    /// requires that.
+    pub(super) fn consider(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+        self.stop_awaiting(ctx, key);
+        match self.verdict(ctx, key) {
+            Verdict::Refused => {}
+            Verdict::AwaitsOwner(home) => {
+                if let Some(entry) = ctx.table.get_mut(key) {
+                    entry.owner_awaited = true;
+                }
+                let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
+                if state.owner == Owner::Unknown {
+                    state.owner = Owner::Requested;
+                    ctx.sink.request(Request::HomeOwner(&home));
+                }
+                self.awaiting_owner.insert(key, home);
+            }
+            Verdict::Admitted(candidacy) => self.join(ctx, key, candidacy),
+        }
+    }
+
+    /// Forgets that `key` waits for the owner of a home.
+    pub(super) fn stop_awaiting(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+        if let Some(entry) = ctx.table.get_mut(key)
+            && core::mem::take(&mut entry.owner_awaited)
+        {
+            self.awaiting_owner.remove(&key);
+        }
+    }
+
+    /// Returns what the rules say of a process.
+    pub(super) fn verdict(&self, ctx: &Context<'_>, key: ProcessKey) -> Verdict {
+        let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
+        let process = &entry.process;
+        for admission in admissions(ctx.rules, process) {
+            let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
+            if ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner) {
+                // The edge can read directories of the host's own namespace only.
+                if home.mnt_ns.is_some() {
+                    continue;
+                }
+                match self.homes.by_home.get(&home).map(|state| state.owner).unwrap_or_default() {
+                    Owner::Known(Some(uid)) if uid == process.uids.uid => {}
+                    Owner::Known(_) => continue,
+                    Owner::Unknown | Owner::Requested => return Verdict::AwaitsOwner(home),
+                }
+            }
+            let is_wrapper = admission.role == Role::Wrapper;
+            let dir = process.cwd.id;
+            return Verdict::Admitted(Candidacy {
+                home,
+                rule: admission.rule,
+                is_wrapper,
+                dir,
+                since: ctx.at,
+            });
+        }
+        Verdict::Refused
+    }
+
+    /// The edge answered who owns the directory of a home.
+    pub(crate) fn owner_known(&mut self, ctx: &mut Context<'_>, path: &[u8], uid: Option<u32>) {
+        let waiting: Vec<(ProcessKey, Arc<Home>)> = self
+            .awaiting_owner
+            .iter()
+            .filter(|(_, home)| *home.path == *path)
+            .map(|(&key, home)| (key, Arc::clone(home)))
+            .collect();
+        for (_, home) in &waiting {
+            if let Some(state) = self.homes.by_home.get_mut(home) {
+                state.owner = Owner::Known(uid);
+            }
+        }
+        for (key, home) in waiting {
+            self.consider(ctx, key);
+            self.homes.forget_empty(&home);
+        }
+    }
+}
+
+/// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This saves
+/// asking the rules again at each fork.
+pub(super) fn is_refused_like(child: &Entry, creator: &Entry) -> bool {
+    let (one, other) = (&child.process, &creator.process);
+    creator.candidacy.is_none()
+        && !creator.owner_awaited
+        && one.exec_id == other.exec_id
+        && one.comm == other.comm
+        && one.tty == other.tty
+        && one.uids.uid == other.uids.uid
+        && one.exe == other.exe
+        && one.cgroup == other.cgroup
+        && (one.cwd.path.is_none() || one.cwd == other.cwd)
+}
+
+/// Returns the rules that admit `process`, in their order, each with its home.
+fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item = Admission<'a>> {
+    let path = usable_path(&process.cwd);
+    rules.iter().enumerate().filter_map(move |(index, rule)| {
+        let cwd = path?;
+        let role = admits(rule, process)?;
+        Some(Admission { rule: index, role, cwd, len: home_len(&rule.home, cwd)? })
+    })
+}
+
+/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm or the executable of
+/// what it wraps.
+pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
+    let tty = match (&rule.tty, &process.tty) {
+        (TtyRule::Any, _) | (TtyRule::None, None) => true,
+        (TtyRule::Matches(pattern), Some(tty)) => pattern.is_match(tty.shown().as_bytes()),
+        (TtyRule::None, Some(_)) | (TtyRule::Matches(_), None) => false,
+    };
+    if tty { admits_without_tty(rule, process) } else { None }
+}
+
+/// The same as [`admits`], the terminal aside too.
+pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role> {
+    if rule.uid.is_some_and(|uid| uid != process.uids.uid) {
+        return None;
+    }
+    let comm = process.comm.as_bytes();
+    if any_matches(&rule.not_comm, comm) {
+        return None;
+    }
+    if let Some(pattern) = &rule.cgroup
+        && !process.cgroup.as_ref().is_some_and(|path| pattern.is_match(path))
+    {
+        return None;
+    }
+    if is_wrapper(rule, process) {
+        return Some(Role::Wrapper);
+    }
+    let comm = rule.comm.is_empty() || any_matches(&rule.comm, comm);
+    let exe = rule
+        .exe
+        .as_ref()
+        .is_none_or(|pattern| process.exe.as_ref().is_some_and(|path| pattern.is_match(path)));
+    (comm && exe).then_some(Role::Program)
+}
+
+/// Returns whether `process` is one of the wrappers of `rule`.
+pub(super) fn is_wrapper(rule: &Rule, process: &Process) -> bool {
+    any_matches(&rule.wrappers, process.comm.as_bytes())
+}
+
+fn any_matches(patterns: &[Box<dyn Pattern>], bytes: &[u8]) -> bool {
+    patterns.iter().any(|pattern| pattern.is_match(bytes))
+}
+
+/// Returns how many bytes of `path` are the home that `rule` finds in it.
+pub(super) fn home_len(rule: &HomeRule, path: &[u8]) -> Option<usize> {
+    let pattern = match rule {
+        HomeRule::Cwd => return Some(path.len()),
+        HomeRule::Prefix(pattern) => pattern,
+    };
+    let cuts = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);
+    let root = (path.len() > 1).then_some(1);
+    root.into_iter()
+        .chain(cuts)
+        .chain([path.len()])
+        .find(|&len| path.get(..len).is_some_and(|prefix| pattern.is_match(prefix)))
+}
+
+/// Returns whether the home that `rule` finds in `path` is `home`.
+pub(super) fn finds_home(rule: &Rule, path: &[u8], home: &Home) -> bool {
+    home_len(&rule.home, path).is_some_and(|len| path.get(..len).is_some_and(|prefix| *prefix == *home.path))
+}
+
+/// Returns whether the homes of this rule are the working directories of processes.
+pub(super) fn follows_cwd(rule: &Rule) -> bool {
+    matches!(rule.home, HomeRule::Cwd)
+}
+
+/// Returns when `key` reaches the age that `rule` requires.
+pub(super) fn old_enough_at(rule: &Rule, key: ProcessKey) -> BootTime {
+    key.start_boottime.after(rule.min_age_ns)
+}
+
+/// Returns the path of a directory where it may be a new home: the path is complete and the directory exists.
+pub(super) fn usable_path(cwd: &WorkingDirectory) -> Option<&Bytes> {
+    if cwd.deleted || cwd.truncated || cwd.unreachable || cwd.leader_gone {
+        return None;
+    }
+    cwd.path.as_ref()
+}
+
+/// Returns the mount namespace as a home names it: `None` for the host's own and for one that could not be read.
+pub(super) fn namespace(host_mnt_ns: u32, mnt_ns: u32) -> Option<u32> {
+    (mnt_ns != 0 && host_mnt_ns != 0 && mnt_ns != host_mnt_ns).then_some(mnt_ns)
+}

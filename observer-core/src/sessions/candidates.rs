@@ -1,0 +1,306 @@
+//! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and end.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::limits::SETTLE_NS;
+use crate::model::death::Death;
+use crate::model::ids::ProcessKey;
+use crate::model::process::Process;
+use crate::model::rule::Rule;
+use crate::model::session::Home;
+use crate::processes::entry::{Candidacy, Entry};
+use crate::processes::fields::Diff;
+use crate::sessions::Sessions;
+use crate::sessions::admission::{
+    Verdict, admits, finds_home, follows_cwd, is_refused_like, is_wrapper, namespace, old_enough_at,
+    usable_path,
+};
+use crate::sessions::context::{Cause, Context};
+use crate::sessions::roots::{Place, age, is_candidate, place};
+
+/// Fields that decide whether a rule admits a process.
+const ADMITTING: Diff = Diff::EXEC
+    .union(Diff::MOVED)
+    .union(Diff::COMM)
+    .union(Diff::UIDS)
+    .union(Diff::TTY)
+    .union(Diff::CGROUP)
+    .union(Diff::IMAGE);
+
+/// Fields that decide whether a process runs the program that ran in its home before.
+const PROGRAM: Diff = Diff::EXEC.union(Diff::COMM).union(Diff::IMAGE);
+
+impl Sessions {
+    /// A process came into the map.
+    pub fn started(&mut self, ctx: &mut Context<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        if creator.is_some_and(|creator| self.settling.contains(creator)) {
+            self.settling.set(key, ctx.now.after(SETTLE_NS));
+            return;
+        }
+        let creator = creator.and_then(|creator| ctx.table.get(creator));
+        if creator.is_some_and(|creator| is_refused_like(entry, creator)) {
+            return;
+        }
+        self.consider(ctx, key);
+    }
+
+    /// Fields of a process changed.
+    pub fn changed(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        let home = entry.candidacy.as_ref().map(|candidacy| Arc::clone(&candidacy.home));
+        if diff.intersects(ADMITTING) {
+            match home {
+                Some(home) => self.reconsider(ctx, key, &home, diff),
+                None if !diff.intersects(Diff::EXEC) && self.comes_back(ctx, key) => {}
+                None => self.arrive(ctx, key, diff),
+            }
+        }
+        self.holder_changed(ctx, key, diff);
+    }
+
+    /// The ancestors by birth of a process are others: it and its descendants may have become roots, or ceased to be.
+    pub fn relinked(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+        let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
+        let mut pending = alloc::vec![key.tgid];
+        while let Some(tgid) = pending.pop() {
+            let candidacy = ctx.table.by_tgid(tgid).and_then(|entry| entry.candidacy.as_ref());
+            homes.extend(candidacy.map(|candidacy| Arc::clone(&candidacy.home)));
+            pending.extend(ctx.table.children_by_birth(tgid));
+        }
+        for home in homes {
+            self.elect(ctx, &home, Cause::Candidates);
+        }
+    }
+
+    /// A process left the map. `process` is as it was last known.
+    pub fn ended(
+        &mut self,
+        ctx: &mut Context<'_>,
+        process: &Process,
+        candidacy: Option<Candidacy>,
+        death: Death,
+    ) {
+        self.awaiting_owner.remove(&process.key);
+        self.settling.remove(process.key);
+        let home = candidacy.map(|candidacy| candidacy.home);
+        if let Some(home) = &home {
+            self.leave(ctx, process.key, home, Cause::Died(process, death));
+        }
+        let held: Vec<Arc<Home>> = self.homes.held_by(process.key).to_vec();
+        for held in held.into_iter().filter(|held| Some(held) != home.as_ref()) {
+            self.elect(ctx, &held, Cause::Died(process, death));
+        }
+    }
+
+    /// Time passed: acts on processes that have settled, and on homes whose roots are old enough.
+    pub fn tick(&mut self, ctx: &mut Context<'_>) {
+        while let Some(key) = self.settling.take_due(ctx.now) {
+            if ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
+                self.consider(ctx, key);
+            }
+        }
+        while let Some((at, home)) = self.homes.next_due() {
+            if at > ctx.now {
+                break;
+            }
+            let home = Arc::clone(home);
+            self.homes.set_due(&home, None);
+            self.elect(ctx, &home, Cause::Candidates);
+        }
+    }
+
+    /// Fields changed of a process that is no candidate. It may become one: at once, or where it moved, after it has
+    /// stayed. So a program that walks through homes is a session of none of them, and each step costs a timer at most.
+    fn arrive(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+        let settling_until = self.settling.remove(key);
+        let execed = diff.intersects(Diff::EXEC);
+        let moved = diff.intersects(Diff::CWD_ID) && !execed;
+        let holds = !self.homes.held_by(key).is_empty();
+        let waits =
+            (moved && !self.follows_at_once(ctx, key)) || holds || (settling_until.is_some() && !execed);
+        if !waits {
+            return self.consider(ctx, key);
+        }
+        self.stop_awaiting(ctx, key);
+        if !matches!(self.verdict(ctx, key), Verdict::Refused) {
+            let until = settling_until.filter(|_| !moved);
+            self.settling.set(key, until.unwrap_or(ctx.now.after(SETTLE_NS)));
+        }
+    }
+
+    /// Where the working directory is the home, a process that is too young to be a session goes from home to home
+    /// without a report, so it need not wait.
+    fn follows_at_once(&self, ctx: &Context<'_>, key: ProcessKey) -> bool {
+        let Verdict::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
+        let rule = ctx.rules.get(candidacy.rule);
+        rule.is_some_and(|rule| follows_cwd(rule) && ctx.now < old_enough_at(rule, key))
+    }
+
+    /// A primary that left its home and is there again becomes a candidate without being admitted again. Returns
+    /// whether it did.
+    fn comes_back(&mut self, ctx: &mut Context<'_>, key: ProcessKey) -> bool {
+        let Some(entry) = ctx.table.get(key) else { return false };
+        let process = &entry.process;
+        let Some(path) = usable_path(&process.cwd) else { return false };
+        let namespace = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
+        let candidacy = self.homes.held_by(key).iter().find_map(|home| {
+            let slot = self.homes.slot(home).filter(|slot| slot.current_primary() == Some(key))?;
+            let rule = ctx.rules.get(slot.session.rule)?;
+            let is_there = finds_home(rule, path, home) && namespace == home.mnt_ns;
+            is_there.then(|| Candidacy {
+                home: Arc::clone(home),
+                rule: slot.session.rule,
+                is_wrapper: is_wrapper(rule, process),
+                dir: process.cwd.id,
+                since: ctx.at,
+            })
+        });
+        let Some(candidacy) = candidacy else { return false };
+        self.join(ctx, key, candidacy);
+        true
+    }
+
+    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only another image
+    /// or another directory ends a candidacy.
+    fn reconsider(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        let Some(candidacy) = &entry.candidacy else { return };
+        let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
+        let execed_away = diff.intersects(Diff::EXEC) && admits(rule, &entry.process).is_none();
+        if !execed_away && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
+            return self.stay(ctx, key, home, diff);
+        }
+        if let Verdict::Admitted(candidacy) = self.verdict(ctx, key)
+            && candidacy.home == *home
+        {
+            // Another rule admits it to the same home.
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.candidacy = Some(candidacy);
+            }
+            return self.elect(ctx, home, Cause::Moved(key, diff));
+        }
+        let cause = if execed_away { Cause::ExecedAway(key) } else { Cause::Moved(key, diff) };
+        if let Some(entry) = ctx.table.get_mut(key) {
+            entry.candidacy = None;
+        }
+        self.leave(ctx, key, home, cause);
+        let is_back = !diff.intersects(Diff::EXEC) && self.comes_back(ctx, key);
+        if !is_back {
+            self.arrive(ctx, key, diff);
+        }
+    }
+
+    /// Returns whether a candidate is in its home, as far as that is known.
+    fn is_still_inside(
+        &self,
+        ctx: &Context<'_>,
+        entry: &Entry,
+        candidacy: &Candidacy,
+        rule: &Rule,
+        diff: Diff,
+    ) -> bool {
+        let (key, cwd, home) = (entry.process.key, &entry.process.cwd, &candidacy.home);
+        let is_other_program = diff.intersects(Diff::EXEC) && diff.intersects(Diff::COMM);
+        let keeps_home = follows_cwd(rule)
+            && !is_other_program
+            && (ctx.now >= old_enough_at(rule, key) || self.homes.held_by(key).contains(home));
+        match &cwd.path {
+            _ if keeps_home => true,
+            None if !cwd.truncated => true,
+            _ if namespace(ctx.host_mnt_ns, cwd.mnt_ns) != home.mnt_ns => false,
+            _ if cwd.id == candidacy.dir && usable_path(cwd).is_none() => true,
+            Some(path) if !cwd.unreachable => finds_home(rule, path, home),
+            _ => false,
+        }
+    }
+
+    /// A candidate stays in its home, and may be another program or in another directory of it.
+    fn stay(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
+        let at = ctx.at;
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        let process = &entry.process;
+        let Some(candidacy) = &mut entry.candidacy else { return };
+        let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
+        let is_wrapper = is_wrapper(rule, process);
+        let role_changed = core::mem::replace(&mut candidacy.is_wrapper, is_wrapper) != is_wrapper;
+        if usable_path(&process.cwd).is_some() && process.cwd.id != candidacy.dir {
+            candidacy.dir = process.cwd.id;
+            candidacy.since = at;
+        }
+        let awaits_age = self.homes.by_home.get(home).is_some_and(|state| state.due.is_some());
+        if role_changed {
+            self.elect(ctx, home, Cause::Moved(key, diff));
+        } else if diff.intersects(Diff::CWD_ID) && self.decides(key, home) {
+            self.elect(ctx, home, Cause::Changed(key, diff));
+        } else if awaits_age && diff.intersects(PROGRAM) {
+            // It was too young as another program, but may be one that runs here again.
+            self.elect(ctx, home, Cause::Candidates);
+        }
+    }
+
+    /// Fields of a process changed. Updates the sessions that it holds, wherever it is.
+    fn holder_changed(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+        if self.homes.held_by(key).is_empty() {
+            return;
+        }
+        let held: Vec<Arc<Home>> = self.homes.held_by(key).to_vec();
+        for home in held.into_iter().filter(|home| !self.reported.contains(home)).collect::<Vec<_>>() {
+            let Some(entry) = ctx.table.get(key) else { return };
+            let rule = self.homes.slot(&home).and_then(|slot| ctx.rules.get(slot.session.rule));
+            let execed_away = diff.intersects(Diff::EXEC)
+                && !is_candidate(entry, &home)
+                && rule.is_none_or(|rule| admits(rule, &entry.process).is_none());
+            let cause = if execed_away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
+            self.elect(ctx, &home, cause);
+        }
+    }
+
+    /// Returns whether the session of `home` depends on this candidate by itself.
+    fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
+        self.homes.by_home.get(home).is_some_and(|state| {
+            state.holders().contains(&Some(key))
+                || state.roots.iter().any(|root| root.key == key || root.stand_in == Some(key))
+        })
+    }
+
+    /// A process becomes a candidate.
+    pub(super) fn join(&mut self, ctx: &mut Context<'_>, key: ProcessKey, candidacy: Candidacy) {
+        let home = Arc::clone(&candidacy.home);
+        self.settling.remove(key);
+        self.vacate_others(ctx, key, &home);
+        let is_wrapper = candidacy.is_wrapper;
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        entry.candidacy = Some(candidacy);
+        let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
+        state.candidates.insert(age(key));
+        let primary = state.current_primary();
+        let Some(entry) = ctx.table.get(key) else { return };
+        let is_root = place(ctx.table, entry, &home, primary) == Place::Root;
+        let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
+        let may_stand_in = !is_wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(is_older));
+        // Most processes of a busy home are descendants of its primary and change nothing.
+        if is_root || may_stand_in || primary == Some(key) || ctx.table.has_children_by_birth(key.tgid) {
+            self.elect(ctx, &home, Cause::Candidates);
+        }
+    }
+
+    /// A process is no candidate of `home` any more. Unless it died, its descendants may have become roots.
+    pub(super) fn leave(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+        cause: Cause<'_>,
+    ) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        state.candidates.remove(&age(key));
+        let lives = !matches!(cause, Cause::Died(..));
+        if self.decides(key, home) || (lives && ctx.table.has_children_by_birth(key.tgid)) {
+            self.elect(ctx, home, cause);
+        }
+        self.homes.forget_empty(home);
+    }
+}

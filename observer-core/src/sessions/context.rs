@@ -1,0 +1,36 @@
+//! What the sessions need of the core while one input is handled.
+
+use crate::model::change::Sink;
+use crate::model::death::Death;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::Process;
+use crate::model::rule::Rule;
+use crate::processes::fields::Diff;
+use crate::processes::table::Table;
+
+/// The rest of the core, as the sessions use it while one input is handled.
+pub(crate) struct Context<'a> {
+    pub rules: &'a [Rule],
+    pub host_mnt_ns: u32,
+    pub table: &'a mut Table,
+    /// The latest timestamp of any input.
+    pub now: BootTime,
+    /// The time of the cause.
+    pub at: BootTime,
+    pub sink: &'a mut dyn Sink,
+}
+
+/// Why the primary of a home is elected again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause<'a> {
+    /// Candidates came or went, or time passed.
+    Candidates,
+    /// Fields of this process changed, and no candidate came or went.
+    Changed(ProcessKey, Diff),
+    /// Fields of this process changed, and with that it joined or left the candidates.
+    Moved(ProcessKey, Diff),
+    /// This process exec'd into a program that the rule of its home does not admit.
+    ExecedAway(ProcessKey),
+    /// This process died.
+    Died(&'a Process, Death),
+}

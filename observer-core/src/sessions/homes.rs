@@ -1,0 +1,227 @@
+//! What is kept of each home, and the indexes over homes.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::limits::{ENDED_SESSIONS_MAX, NAME_MAX};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{Bytes, DirId, Process};
+use crate::model::session::{Home, Session, State};
+use crate::model::starts::Starts;
+use crate::sessions::roots::{ByAge, Root};
+
+/// The session of one home, and what it takes to keep it right.
+#[derive(Debug)]
+pub(crate) struct SessionSlot {
+    pub session: Session,
+    /// The primary as it was when the session ended.
+    pub last_primary: Option<Box<Process>>,
+    /// The primary has or had a terminal.
+    pub had_tty: bool,
+    /// When this incarnation of the home was first seen.
+    pub opened_at: BootTime,
+}
+
+impl SessionSlot {
+    /// Returns a session of `home` that starts at `at`. `template` makes its name.
+    pub fn new(home: &Arc<Home>, primary: ProcessKey, template: &str, at: BootTime) -> Self {
+        let session = Session {
+            home: Arc::clone(home),
+            home_dir: DirId::default(),
+            name: session_name(template, &home.path),
+            primary,
+            wrapper: None,
+            roots: 1,
+            state: State::Live,
+            since: at,
+            moved_to: None,
+            cwd_deleted: false,
+            rule: 0,
+            death: None,
+            end_reason: None,
+            starts: Starts::default(),
+        };
+        Self { session, last_primary: None, had_tty: false, opened_at: at }
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.session.state == State::Ended
+    }
+
+    /// Returns the primary, unless the session ended. The process itself may be dead.
+    pub fn current_primary(&self) -> Option<ProcessKey> {
+        (!self.is_ended()).then_some(self.session.primary)
+    }
+
+    /// Returns the primary and its wrapper, unless the session ended: the processes that hold the home.
+    pub fn holders(&self) -> [Option<ProcessKey>; 2] {
+        if self.is_ended() { [None, None] } else { [Some(self.session.primary), self.session.wrapper] }
+    }
+}
+
+/// Returns the name that `template` gives to a home.
+fn session_name(template: &str, home: &[u8]) -> Bytes {
+    let base = match home.rsplit(|&byte| byte == b'/').next() {
+        Some(b"") | None => home,
+        Some(base) => base,
+    };
+    let mut name = Vec::with_capacity(template.len() + base.len());
+    let mut rest = template;
+    loop {
+        let next = [("{basename}", base), ("{home}", home)]
+            .into_iter()
+            .filter_map(|(key, value)| rest.find(key).map(|at| (at, key, value)))
+            .min_by_key(|&(at, ..)| at);
+        let Some((at, key, value)) = next else { break };
+        name.extend_from_slice(rest.get(..at).unwrap_or_default().as_bytes());
+        name.extend_from_slice(value);
+        rest = rest.get(at + key.len()..).unwrap_or_default();
+    }
+    name.extend_from_slice(rest.as_bytes());
+    name.truncate(NAME_MAX);
+    Bytes::from(name)
+}
+
+/// What is known of the owner of a home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    #[default]
+    Unknown,
+    Requested,
+    /// The user id; `None` if it could not be read.
+    Known(Option<u32>),
+}
+
+/// A home that has candidates, a session, or a request for its owner.
+#[derive(Debug, Default)]
+pub(crate) struct HomeState {
+    pub candidates: ByAge,
+    pub roots: Vec<Root>,
+    pub slot: Option<SessionSlot>,
+    /// When a root will be old enough.
+    pub due: Option<BootTime>,
+    pub owner: Owner,
+}
+
+impl HomeState {
+    pub fn current_primary(&self) -> Option<ProcessKey> {
+        self.slot.as_ref().and_then(SessionSlot::current_primary)
+    }
+
+    pub fn holders(&self) -> [Option<ProcessKey>; 2] {
+        self.slot.as_ref().map_or([None, None], SessionSlot::holders)
+    }
+
+    /// Returns when the session ended, if it did.
+    pub fn ended_at(&self) -> Option<BootTime> {
+        self.slot.as_ref().filter(|slot| slot.is_ended()).map(|slot| slot.session.since)
+    }
+}
+
+/// Every home, and which processes hold which.
+#[derive(Debug, Default)]
+pub(crate) struct Homes {
+    pub by_home: BTreeMap<Arc<Home>, HomeState>,
+    /// The primaries and wrappers of sessions that have not ended, each with its homes.
+    homes_by_holder: BTreeMap<ProcessKey, Vec<Arc<Home>>>,
+    due: BTreeSet<(BootTime, Arc<Home>)>,
+    ended: BTreeSet<(BootTime, Arc<Home>)>,
+    /// Ended sessions that were forgotten.
+    pub dropped: u64,
+}
+
+impl Homes {
+    /// Returns the shared form of a home.
+    pub fn intern(&self, home: Home) -> Arc<Home> {
+        match self.by_home.get_key_value(&home) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(home),
+        }
+    }
+
+    /// Returns the session of a home.
+    pub fn slot(&self, home: &Home) -> Option<&SessionSlot> {
+        self.by_home.get(home)?.slot.as_ref()
+    }
+
+    /// Returns the homes whose primary or wrapper `key` is.
+    pub fn held_by(&self, key: ProcessKey) -> &[Arc<Home>] {
+        self.homes_by_holder.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Records that `key` holds `home` from here on. Returns whether it is the first home that it holds.
+    pub fn hold(&mut self, key: ProcessKey, home: &Arc<Home>) -> bool {
+        let homes = self.homes_by_holder.entry(key).or_default();
+        let is_first = homes.is_empty();
+        if !homes.contains(home) {
+            homes.push(Arc::clone(home));
+        }
+        is_first
+    }
+
+    /// Records that `key` does not hold `home` any more. Returns whether it was the last home that it held.
+    pub fn release(&mut self, key: ProcessKey, home: &Arc<Home>) -> bool {
+        let Some(homes) = self.homes_by_holder.get_mut(&key) else { return false };
+        homes.retain(|held| held != home);
+        let was_last = homes.is_empty();
+        if was_last {
+            self.homes_by_holder.remove(&key);
+        }
+        was_last
+    }
+
+    /// Sets or clears the time at which a root of `home` is old enough.
+    pub fn set_due(&mut self, home: &Arc<Home>, due: Option<BootTime>) {
+        let Some(state) = self.by_home.get_mut(home) else { return };
+        if state.due == due {
+            return;
+        }
+        if let Some(before) = core::mem::replace(&mut state.due, due) {
+            self.due.remove(&(before, Arc::clone(home)));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, Arc::clone(home)));
+        }
+    }
+
+    /// Returns the home that is due next.
+    pub fn next_due(&self) -> Option<(BootTime, &Arc<Home>)> {
+        self.due.first().map(|(at, home)| (*at, home))
+    }
+
+    /// Records that the session of `home` ended at `since`, and forgets the oldest ended sessions beyond the bound.
+    pub fn add_ended(&mut self, since: BootTime, home: &Arc<Home>) {
+        self.ended.insert((since, Arc::clone(home)));
+        while self.ended.len() > ENDED_SESSIONS_MAX {
+            let Some((_, oldest)) = self.ended.pop_first() else { break };
+            if let Some(state) = self.by_home.get_mut(&oldest) {
+                state.slot = None;
+                self.dropped += 1;
+            }
+            self.forget_empty(&oldest);
+        }
+    }
+
+    /// Records that the session of `home` that ended at `since` is live again or was replaced.
+    pub fn remove_ended(&mut self, since: BootTime, home: &Arc<Home>) {
+        self.ended.remove(&(since, Arc::clone(home)));
+    }
+
+    /// Forgets a home of which nothing is left.
+    pub fn forget_empty(&mut self, home: &Arc<Home>) {
+        let Some(state) = self.by_home.get_mut(home) else { return };
+        if !state.candidates.is_empty() {
+            return;
+        }
+        // The owner may change while the home has no candidate.
+        if matches!(state.owner, Owner::Known(_)) {
+            state.owner = Owner::Unknown;
+        }
+        if state.slot.is_none() && state.owner == Owner::Unknown {
+            self.set_due(home, None);
+            self.by_home.remove(home);
+        }
+    }
+}

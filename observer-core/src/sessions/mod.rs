@@ -1,0 +1,77 @@
+//! Maps each home to the process that stands for it.
+//!
+//! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each home; `roots`
+//! finds those with no other candidate above them; `election` elects the primary among the roots and reports changes;
+//! `homes` keeps the result; `settling` delays processes that move between homes; `resume` restores what was known
+//! before the daemon was started again.
+
+mod admission;
+mod candidates;
+mod context;
+mod election;
+pub(crate) mod homes;
+mod resume;
+pub(crate) mod roots;
+mod settling;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub(crate) use context::Context;
+
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::Process;
+use crate::model::session::{Home, Session};
+use crate::processes::table::Table;
+use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::settling::Settling;
+
+/// The candidates, homes and sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    pub homes: Homes,
+    /// Processes that a rule would admit once the owner of the home is known.
+    awaiting_owner: BTreeMap<ProcessKey, Arc<Home>>,
+    /// Processes that moved into another home, and become candidates there if they stay.
+    settling: Settling,
+    /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
+    reported: Vec<Arc<Home>>,
+}
+
+impl Sessions {
+    /// Forgets which sessions were reported. To be called before each event that the sessions follow.
+    pub fn forget_reported(&mut self) {
+        self.reported.clear();
+    }
+
+    /// When a tick is due.
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        [self.homes.next_due().map(|(at, _)| at), self.settling.next_due()].into_iter().flatten().min()
+    }
+
+    /// Returns the processes that moved into another home and have not stayed long enough to be candidates there,
+    /// each with the time at which it will have.
+    pub fn settling(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
+        self.settling.iter()
+    }
+
+    /// Returns every session in the order of homes, each with its primary as last known.
+    pub fn iter<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a Session, &'a Process)> {
+        self.homes.by_home.values().filter_map(|state| with_primary(table, state))
+    }
+
+    /// Returns the session of `home` with its primary as last known.
+    pub fn get<'a>(&'a self, table: &'a Table, home: &Home) -> Option<(&'a Session, &'a Process)> {
+        with_primary(table, self.homes.by_home.get(home)?)
+    }
+}
+
+fn with_primary<'a>(table: &'a Table, state: &'a HomeState) -> Option<(&'a Session, &'a Process)> {
+    let slot = state.slot.as_ref()?;
+    let process = match &slot.last_primary {
+        Some(last) => last,
+        None => &table.get(slot.session.primary)?.process,
+    };
+    Some((&slot.session, process))
+}

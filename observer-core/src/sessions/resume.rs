@@ -1,0 +1,164 @@
+//! Restores sessions that were known before the daemon was started again. The kernel does not keep all of it: that the
+//! primary had a terminal, that a rule admitted it before it left, since when the session is in its state, earlier
+//! starts, and the clock by which its times were reported.
+
+use alloc::sync::Arc;
+
+use crate::input::KnownSession;
+use crate::model::change::Change;
+use crate::model::ids::ProcessKey;
+use crate::model::process::{Process, WorkingDirectory};
+use crate::model::rule::Rule;
+use crate::model::session::{Home, State};
+use crate::processes::entry::Candidacy;
+use crate::sessions::Sessions;
+use crate::sessions::admission::{
+    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_wrapper, namespace,
+};
+use crate::sessions::context::{Cause, Context};
+use crate::sessions::homes::SessionSlot;
+
+/// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
+const GRAIN_NS: u64 = 1_000_000;
+
+impl Sessions {
+    /// Restores a known session: all of it if its primary lives and a rule would have admitted that one to the home,
+    /// else its starts alone. The times of the primary stay as they were reported in either case.
+    pub(crate) fn resume(&mut self, ctx: &mut Context<'_>, known: &KnownSession<'_>) {
+        let home = self.homes.intern(known.home.clone());
+        let offset_changed = restore_wall_offset(ctx, known);
+        self.return_primary(ctx, &home, known);
+        self.restore_slot(ctx, &home, known, offset_changed);
+    }
+
+    /// Makes the known primary that of the home again, unless another process has taken its place.
+    fn return_primary(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, known: &KnownSession<'_>) {
+        let Some(entry) = ctx.table.get(known.primary) else { return };
+        let process = &entry.process;
+        let slot = self.homes.slot(home);
+        if slot.is_some_and(|slot| slot.current_primary() == Some(known.primary)) {
+            return;
+        }
+        let fitting = ctx.rules.iter().enumerate().find(|(_, rule)| fits(rule, process, known));
+        let Some((index, rule)) = fitting else { return };
+        let keeps_home = follows_cwd(rule);
+        let is_there = keeps_home || is_inside(ctx, rule, known, &process.cwd);
+        // Another process is the primary. It would not be if the known one had been there all the time.
+        if slot.is_some_and(|slot| slot.is_ended() || !is_there) {
+            return;
+        }
+        let present_home = entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
+        let is_candidate = present_home == Some(home);
+        // It went to another home and is a candidate there.
+        if present_home.is_some() && !is_candidate && !keeps_home {
+            return;
+        }
+        let candidacy = (is_there && !is_candidate).then(|| Candidacy {
+            home: Arc::clone(home),
+            rule: index,
+            is_wrapper: is_wrapper(rule, process),
+            dir: process.cwd.id,
+            since: ctx.at,
+        });
+        if !is_candidate {
+            self.depart(ctx, known.primary);
+        }
+        self.adopt(ctx, home, index, known);
+        match candidacy {
+            Some(candidacy) => self.join(ctx, known.primary, candidacy),
+            None => self.elect(ctx, home, Cause::Candidates),
+        }
+    }
+
+    /// Takes a process from the home in which the first pass found it, whose session it never was.
+    fn depart(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        let Some(candidacy) = entry.candidacy.take() else { return };
+        self.leave(ctx, key, &candidacy.home, Cause::Candidates);
+        self.withdraw(ctx, key, &candidacy.home);
+    }
+
+    /// Gives the home's session to the known primary, which need not be there.
+    fn adopt(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, rule: usize, known: &KnownSession<'_>) {
+        let Some(entry) = ctx.table.get(known.primary) else { return };
+        let process = &entry.process;
+        let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
+        let before = state.slot.take();
+        let template = ctx.rules.get(rule).map_or("{basename}", |rule| &rule.name);
+        let mut slot = SessionSlot::new(home, known.primary, template, ctx.at);
+        slot.session.rule = rule;
+        slot.session.state = State::Left;
+        slot.session.moved_to = process.cwd.path.clone();
+        slot.session.starts.add_primary(process);
+        let change = match &before {
+            None => Change::SessionStarted(&slot.session, process),
+            Some(_) => Change::SessionChanged(&slot.session, process),
+        };
+        ctx.sink.change(ctx.at, change);
+        state.slot = Some(slot);
+        let former = before.map(|slot| [Some(slot.session.primary), slot.session.wrapper]);
+        for key in former.into_iter().flatten().flatten() {
+            self.release(ctx, key, home);
+        }
+        self.hold(ctx, known.primary, home);
+    }
+
+    /// Restores the starts; the terminal and the time of the state too if the session is still of the same process.
+    fn restore_slot(
+        &mut self,
+        ctx: &mut Context<'_>,
+        home: &Arc<Home>,
+        known: &KnownSession<'_>,
+        offset_changed: bool,
+    ) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return };
+        let Some(entry) = ctx.table.get(slot.session.primary) else { return };
+        let before = slot.session.clone();
+        let session = &mut slot.session;
+        session.starts.restore(known.starts, GRAIN_NS);
+        let same_primary = session.primary == known.primary;
+        if same_primary {
+            slot.had_tty |= known.had_tty;
+            if slot.had_tty && entry.process.tty.is_none() && session.state == State::Live {
+                session.state = State::Detached;
+                session.since = ctx.at;
+            }
+            if session.state == known.state {
+                session.since = known.since;
+            }
+        }
+        if (offset_changed && same_primary) || before != *session {
+            ctx.sink.change(ctx.at, Change::SessionChanged(session, &entry.process));
+        }
+    }
+}
+
+/// Makes the times of the primary be shown by the clock by which they were reported. Returns whether that is another
+/// clock than the present one.
+fn restore_wall_offset(ctx: &mut Context<'_>, known: &KnownSession<'_>) -> bool {
+    let Some(entry) = ctx.table.get_mut(known.primary) else { return false };
+    let process = &mut entry.process;
+    let differs = process.wall_offset_ns != known.wall_offset_ns;
+    if differs {
+        process.wall_offset_ns = known.wall_offset_ns;
+        ctx.sink.change(ctx.at, Change::ProcessChanged(process));
+    }
+    differs
+}
+
+/// Returns whether `cwd` is in the home, which may be deleted.
+fn is_inside(ctx: &Context<'_>, rule: &Rule, known: &KnownSession<'_>, cwd: &WorkingDirectory) -> bool {
+    let path = cwd.path.as_deref().filter(|_| !cwd.unreachable);
+    path.is_some_and(|path| finds_home(rule, path, known.home))
+        && namespace(ctx.host_mnt_ns, cwd.mnt_ns) == known.home.mnt_ns
+}
+
+/// Returns whether `rule` admits `process` to the home, apart from what the process may have lost since it was
+/// admitted: its place and its terminal.
+fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
+    let path = &known.home.path;
+    let lost_tty = known.had_tty && process.tty.is_none();
+    let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
+    home_len(&rule.home, path) == Some(path.len()) && admitted.is_some()
+}
