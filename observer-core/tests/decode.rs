@@ -1,11 +1,9 @@
-//! Records to inputs: golden bytes, every truncation, hostile bytes.
+//! Decodes records: golden bytes, every truncation, hostile bytes.
 #![allow(clippy::indexing_slicing)]
 
 use observer_common::record;
-use observer_core::input::join_path;
-use observer_core::input::{Block, RawPath};
-use observer_core::{DecodeError, decode};
-use observer_core::{Input, ProcessKey};
+use observer_core::input::{Block, RawPath, join_path};
+use observer_core::{DecodeError, Input, ProcessKey, decode};
 use proptest::prelude::*;
 
 /// Writes a record in the machine's byte order, field by field as the layout says.
@@ -66,7 +64,7 @@ fn records() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn layouts_are_those_of_the_records() {
+fn the_sizes_are_those_of_the_record_types() {
     let sizes = [
         size_of::<record::ForkRecord>(),
         size_of::<record::ExecRecord>() + 22,
@@ -136,11 +134,11 @@ fn only_a_session_leaders_exit_names_a_posix_session() {
 }
 
 #[test]
-fn no_truncation_and_no_extension_decodes() {
+fn a_truncated_or_extended_record_does_not_decode() {
     for bytes in records() {
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err());
-            // Also where the header says that it is that short.
+            // The same where the length in the header matches.
             let shorter = Bytes(bytes[..len].to_vec());
             if len >= 32 {
                 assert!(decode(&shorter.done()).is_err(), "{} of {}", len, bytes.len());
@@ -152,7 +150,7 @@ fn no_truncation_and_no_extension_decodes() {
 }
 
 #[test]
-fn what_is_beyond_bounds_is_no_record() {
+fn unknown_kinds_and_lengths_beyond_the_bounds_do_not_decode() {
     assert_eq!(decode(&Bytes::header(99).done()), Err(DecodeError::UnknownKind(99)));
     assert_eq!(decode(&Bytes::header(0).done()), Err(DecodeError::UnknownKind(0)));
     let cwd = |len| Bytes::header(record::KIND_CWD).u64(1).u64(1).u32(1).u32(1).u32(len).u32(0);
@@ -164,7 +162,7 @@ fn what_is_beyond_bounds_is_no_record() {
 }
 
 #[test]
-fn paths_join_root_first() {
+fn paths_are_joined_from_the_root() {
     let join = |components: &[u8], flags| join_path(RawPath { components, flags }).map(|path| path.to_vec());
     assert_eq!(join(b"", 0), Some(b"/".to_vec()));
     assert_eq!(join(b"c\0b\0a\0", 0), Some(b"/a/b/c".to_vec()));

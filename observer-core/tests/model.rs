@@ -1,6 +1,5 @@
-//! The core against a naive model of Linux: processes with tgids that are reused, directories that are renamed, shared
-//! `fs_struct`s, reparenting; records that are lost, doubled, late and out of order; snapshots that run ahead of the
-//! ring.
+//! Compares the core with a naive model of Linux: tgids that are reused, directories that are renamed, shared
+//! `fs_struct`s, reparenting; records that are lost, doubled, late and out of order; passes that run ahead of the ring.
 
 mod support;
 
@@ -49,9 +48,9 @@ enum Op {
     Deliver {
         records: usize,
     },
-    /// The record that is next in the ring is lost.
+    /// The next record in the ring is lost.
     Lose,
-    /// Two records were reserved in the other order.
+    /// The next two records were reserved in the other order.
     Swap,
     Pass,
     Wait,
@@ -87,7 +86,7 @@ struct Task {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum RecordBody {
     Fork { creator: ProcessKey },
     Exec { name: &'static str, argv: String },
     Exit { status: u32 },
@@ -102,7 +101,7 @@ struct Record {
     at: BootTime,
     key: ProcessKey,
     facts: ProcessFacts,
-    what: What,
+    body: RecordBody,
 }
 
 struct Linux {
@@ -169,13 +168,13 @@ impl Linux {
         self.fs.get(task.fs).and_then(|&dir| self.paths.get(dir)).cloned().unwrap_or_default()
     }
 
-    fn record(&mut self, at: BootTime, task: &Task, what: What) {
+    fn record(&mut self, at: BootTime, task: &Task, body: RecordBody) {
         let facts = self.facts(task);
-        self.ring.push_back(Record { at, key: task.key, facts, what });
+        self.ring.push_back(Record { at, key: task.key, facts, body });
     }
 
     fn free_tgid(&mut self) -> Option<u32> {
-        // A small space: tgids come back soon.
+        // There are few tgids, so that they are reused soon.
         let busy = |tgid: u32| {
             self.tasks.contains_key(&tgid) || self.zombies.iter().any(|(key, ..)| key.tgid.0 == tgid)
         };
@@ -201,7 +200,7 @@ impl Linux {
                 let key = ProcessKey::new(tgid, at.0);
                 let child = Task { key, parent: parent.key, fs, ..parent.clone() };
                 self.tasks.insert(tgid, child.clone());
-                self.record(at, &child, What::Fork { creator: parent.key });
+                self.record(at, &child, RecordBody::Fork { creator: parent.key });
             }
             Op::Exec { by, name } => {
                 self.execs += 1;
@@ -212,7 +211,7 @@ impl Linux {
                         task.comm = NAMES.get(name).copied().unwrap_or("x");
                         task.argv = format!("{} {execs}", task.comm);
                         task.exec_id += 1;
-                        Some(What::Exec { name: task.comm, argv: task.argv.clone() })
+                        Some(RecordBody::Exec { name: task.comm, argv: task.argv.clone() })
                     },
                     at,
                 );
@@ -226,13 +225,13 @@ impl Linux {
                     *dir = to;
                 }
                 let path = self.path(&task);
-                self.record(at, &task, What::Cwd { path });
+                self.record(at, &task, RecordBody::Cwd { path });
             }
             Op::Comm { by, name } => self.change(
                 by,
                 |task| {
                     task.comm = NAMES.get(name).copied().unwrap_or("x");
-                    Some(What::Comm(task.comm))
+                    Some(RecordBody::Comm(task.comm))
                 },
                 at,
             ),
@@ -240,7 +239,7 @@ impl Linux {
                 by,
                 |task| {
                     task.uid = uid;
-                    Some(What::Creds(Uids { uid, euid: uid, suid: uid }))
+                    Some(RecordBody::Creds(Uids { uid, euid: uid, suid: uid }))
                 },
                 at,
             ),
@@ -257,7 +256,7 @@ impl Linux {
                     }
                 }
                 let Some(init) = self.tasks.get(&1).cloned() else { return };
-                self.record(at, &init, What::Hint(hint::PATHS));
+                self.record(at, &init, RecordBody::Hint(hint::PATHS));
             }
             Op::Deliver { records } => self.deliver(records),
             Op::Lose => {
@@ -275,12 +274,12 @@ impl Linux {
         }
     }
 
-    fn change(&mut self, by: usize, change: impl FnOnce(&mut Task) -> Option<What>, at: BootTime) {
+    fn change(&mut self, by: usize, change: impl FnOnce(&mut Task) -> Option<RecordBody>, at: BootTime) {
         let Some(task) = self.pick(by).and_then(|tgid| self.tasks.get_mut(&tgid)) else { return };
-        let what = change(task);
+        let body = change(task);
         let task = task.clone();
-        if let Some(what) = what {
-            self.record(at, &task, what);
+        if let Some(body) = body {
+            self.record(at, &task, body);
         }
     }
 
@@ -291,12 +290,12 @@ impl Linux {
         };
         let status = 9;
         let facts = self.facts(&task);
-        self.record(at, &task, What::Exit { status });
+        self.record(at, &task, RecordBody::Exit { status });
         self.zombies.retain(|_| leave_zombie);
         if leave_zombie {
             self.zombies.push((task.key, status, facts));
         }
-        // Reparenting: without a record.
+        // The kernel reparents without a record.
         for child in self.tasks.values_mut().filter(|child| child.parent == task.key) {
             child.parent = ProcessKey::new(1, 1);
         }
@@ -306,9 +305,9 @@ impl Linux {
         for _ in 0..records {
             let Some(record) = self.ring.pop_front() else { return };
             feed(&mut self.world, &record);
-            let changes = self.world.said.changes;
+            let changes = self.world.reports.changes;
             feed(&mut self.world, &record);
-            assert_eq!(changes, self.world.said.changes, "doubled: {record:?}");
+            assert_eq!(changes, self.world.reports.changes, "doubled: {record:?}");
         }
     }
 
@@ -348,7 +347,7 @@ impl Linux {
         }));
     }
 
-    /// The host is quiet: everything is delivered, passes follow as the daemon would run them.
+    /// Delivers every record and runs the passes that the daemon would run.
     fn settle(&mut self) {
         self.deliver(usize::MAX);
         self.drops();
@@ -361,28 +360,28 @@ impl Linux {
 }
 
 fn feed(world: &mut World, record: &Record) {
-    let Record { at, key, facts, ref what } = *record;
-    match what {
-        What::Fork { creator } => world.feed(Input::Fork { at, key, facts, creator: *creator }),
-        What::Exec { name, argv } => {
+    let Record { at, key, facts, ref body } = *record;
+    match body {
+        RecordBody::Fork { creator } => world.feed(Input::Fork { at, key, facts, creator: *creator }),
+        RecordBody::Exec { name, argv } => {
             let exe = [name.as_bytes(), b"\0bin\0"].concat();
             let argv = Block { bytes: argv.as_bytes(), truncated: false };
             let exe = RawPath { components: &exe, flags: 0 };
             let env = Block::default();
             world.feed(Input::Exec { at, key, facts, exe, filename: name.as_bytes(), argv, env });
         }
-        What::Exit { status } => {
+        RecordBody::Exit { status } => {
             world.feed(Input::Exit { at, key, raw_status: *status, led_sid: None });
         }
-        What::Cwd { path } => {
+        RecordBody::Cwd { path } => {
             let raw = components(path);
             let path = RawPath { components: &raw, flags: 0 };
             let (cwd, mnt_ns, fs_shared) = (facts.cwd, facts.mnt_ns, facts.fs_shared);
             world.feed(Input::Cwd { at, key, cwd, mnt_ns, path, fs_shared });
         }
-        What::Comm(name) => world.feed(Input::Comm { at, key, comm: comm(name) }),
-        What::Creds(uids) => world.feed(Input::Creds { at, key, uids: *uids }),
-        What::Hint(bits) => world.feed(Input::Hint { at, bits: *bits }),
+        RecordBody::Comm(name) => world.feed(Input::Comm { at, key, comm: comm(name) }),
+        RecordBody::Creds(uids) => world.feed(Input::Creds { at, key, uids: *uids }),
+        RecordBody::Hint(bits) => world.feed(Input::Hint { at, bits: *bits }),
     }
 }
 
@@ -410,12 +409,12 @@ fn assert_same(linux: &Linux) {
     assert_sessions(linux);
 }
 
-/// What can be said of sessions from the processes alone.
+/// Asserts what follows for sessions from the processes alone.
 fn assert_sessions(linux: &Linux) {
     for (session, primary) in linux.world.core.sessions() {
         if session.state == State::Ended {
             assert!(
-                !linux.world.said.watched.contains(&session.primary)
+                !linux.world.reports.watched.contains(&session.primary)
                     || linux
                         .world
                         .core
@@ -427,7 +426,7 @@ fn assert_sessions(linux: &Linux) {
         }
         let task = linux.tasks.get(&primary.key.tgid.0).map(|task| task.key);
         assert_eq!(task, Some(primary.key), "a primary lives");
-        assert!(linux.world.said.watched.contains(&primary.key), "a primary is watched");
+        assert!(linux.world.reports.watched.contains(&primary.key), "a primary is watched");
         let mut home = primary.cwd.path.as_deref().unwrap_or_default().splitn(4, |&byte| byte == b'/');
         let (_, top, name) = (home.next(), home.next(), home.next());
         let home = [b"/srv/".as_slice(), name.unwrap_or_default()].concat();
@@ -440,10 +439,10 @@ fn run(ops: &[Op]) -> Linux {
     let mut linux = Linux::new();
     for &op in ops {
         linux.apply(op);
-        linux.world.assert_folded();
+        linux.world.assert_reports_give_the_map();
     }
     linux.settle();
-    linux.world.assert_folded();
+    linux.world.assert_reports_give_the_map();
     linux
 }
 
@@ -451,24 +450,24 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn without_loss_the_map_is_the_kernels_and_nothing_drifts(ops in prop::collection::vec(op(false), 1..120)) {
+    fn without_loss_the_map_equals_the_kernel_and_nothing_drifts(ops in prop::collection::vec(op(false), 1..120)) {
         let linux = run(&ops);
         assert_same(&linux);
         prop_assert_eq!(linux.world.core.counters().drift_total, 0);
-        prop_assert_eq!(linux.world.said.gaps_opened, 0);
+        prop_assert_eq!(linux.world.reports.gaps_opened, 0);
     }
 
     #[test]
-    fn after_any_loss_two_passes_heal(ops in prop::collection::vec(op(true), 1..120)) {
+    fn two_passes_heal_any_loss(ops in prop::collection::vec(op(true), 1..120)) {
         let linux = run(&ops);
         assert_same(&linux);
-        let said = &linux.world.said;
-        prop_assert_eq!(said.gaps_opened > 0, linux.lost > 0, "loss is loud, and nothing else is");
-        prop_assert_eq!(said.gaps_opened, said.gaps_closed);
-        prop_assert_eq!(said.lost, linux.lost);
+        let reports = &linux.world.reports;
+        prop_assert_eq!(reports.gaps_opened > 0, linux.lost > 0, "every loss is reported, and nothing else is");
+        prop_assert_eq!(reports.gaps_opened, reports.gaps_closed);
+        prop_assert_eq!(reports.lost, linux.lost);
         prop_assert!(!linux.world.core.in_gap());
-        prop_assert!(said.ended.values().all(|&times| times == 1), "every process ends once");
-        let gone: u64 = said.ended.values().map(|&times| u64::from(times)).sum();
-        prop_assert_eq!(said.started.len() as u64 - gone, linux.tasks.len() as u64);
+        prop_assert!(reports.ended.values().all(|&times| times == 1), "every process ends once");
+        let gone: u64 = reports.ended.values().map(|&times| u64::from(times)).sum();
+        prop_assert_eq!(reports.started.len() as u64 - gone, linux.tasks.len() as u64);
     }
 }

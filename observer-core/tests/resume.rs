@@ -1,4 +1,4 @@
-//! A core that is begun anew and told what the one before it knew, one fact a test.
+//! What a restarted daemon's core restores of the sessions that the one before it knew. Each test shows one fact.
 
 mod support;
 
@@ -8,18 +8,19 @@ use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
 
-/// Realtime minus boot time when the sessions were told, ns; the next daemon's clock says otherwise.
-const TOLD_BY: i64 = 1_700_000_000_000_000_000;
+/// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
+const REPORTED_OFFSET_NS: i64 = 1_700_000_000_000_000_000;
 
 fn at_home(world: &mut World) -> Proc {
     let mut bash = shell(world);
     world.chdir(&mut bash, "/srv/a");
-    world.take();
+    world.take_reports();
     bash
 }
 
-/// The next daemon: it finds `procs`, and is told of `sessions`.
-fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session, bool)]) -> World {
+/// Returns the core of the next daemon. Its first pass finds `procs`, and it is given `sessions`, each with whether
+/// its primary had a terminal.
+fn next_daemon(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session, bool)]) -> World {
     let mut world = World::new(rules);
     world.now = before.now + 5_000_000_000;
     world.dirs.clone_from(&before.dirs);
@@ -29,7 +30,7 @@ fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session,
         let known = KnownSession {
             home: &session.home,
             primary: session.primary,
-            wall_offset_ns: TOLD_BY,
+            wall_offset_ns: REPORTED_OFFSET_NS,
             state: session.state,
             since: session.since,
             had_tty: *had_tty,
@@ -37,15 +38,15 @@ fn next(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session,
         };
         world.feed(Input::Resume { at, known });
     }
-    world.assert_folded();
+    world.assert_reports_give_the_map();
     world
 }
 
 fn session(world: &World) -> Session {
-    world.session("/srv/a").expect("a row")
+    world.session("/srv/a").expect("a session")
 }
 
-/// What the next daemon shows is what the one before showed.
+/// Asserts that the next daemon shows what the one before showed.
 #[track_caller]
 fn assert_same(before: &Session, after: &Session) {
     let of =
@@ -56,7 +57,7 @@ fn assert_same(before: &Session, after: &Session) {
 }
 
 #[test]
-fn a_live_session_keeps_its_starts_and_since_when_it_is() {
+fn a_live_session_keeps_its_starts_and_the_time_of_its_state() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let sudo = world.spawn(&bash, 19, "sudo");
@@ -65,10 +66,10 @@ fn a_live_session_keeps_its_starts_and_since_when_it_is() {
     world.exec(&mut claude, "claude");
     let before = session(&world);
     assert_eq!(before.starts.len(), 2);
-    let mut after = next(&world, vec![rule()], &[&bash, &sudo, &claude], &[(before.clone(), true)]);
+    let mut after = next_daemon(&world, vec![rule()], &[&bash, &sudo, &claude], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
-    // And goes on: a re-exec is one start more, its end one end.
-    after.take();
+    // It goes on from there: another exec is one more start, and the death ends it.
+    after.take_reports();
     after.exec(&mut claude, "claude");
     assert_eq!(session(&after).starts.len(), 3);
     after.exit(&claude, 9);
@@ -76,19 +77,19 @@ fn a_live_session_keeps_its_starts_and_since_when_it_is() {
 }
 
 #[test]
-fn a_primary_keeps_the_clock_by_which_it_was_told_and_others_have_the_new_one() {
+fn a_primary_keeps_the_clock_by_which_it_was_reported_and_others_have_the_new_one() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     let before = session(&world);
-    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
     let wall = |it: &Proc| after.core.process_by_key(it.key).expect("it lives").wall_offset_ns;
-    assert_eq!(wall(&claude), TOLD_BY);
-    assert_ne!(wall(&bash), TOLD_BY);
+    assert_eq!(wall(&claude), REPORTED_OFFSET_NS);
+    assert_ne!(wall(&bash), REPORTED_OFFSET_NS);
 }
 
 #[test]
-fn a_moment_kept_in_milliseconds_is_no_start_of_its_own() {
+fn a_start_that_was_kept_in_milliseconds_is_not_counted_twice() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     world.now += 1_234_567_891;
@@ -96,12 +97,12 @@ fn a_moment_kept_in_milliseconds_is_no_start_of_its_own() {
     let mut before = session(&world);
     let started = claude.key.start_boottime.0;
     before.starts = vec![BootTime(started / 1_000_000 * 1_000_000)].into();
-    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
     assert_eq!(session(&after).starts.len(), 1);
 }
 
 #[test]
-fn who_lost_the_terminal_stays_detached_though_the_rule_asks_for_one() {
+fn a_detached_session_stays_detached_though_its_rule_requires_a_terminal() {
     let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
     let mut world = World::new(vec![pty()]);
     let bash = at_home(&mut world);
@@ -111,59 +112,59 @@ fn who_lost_the_terminal_stays_detached_though_the_rule_asks_for_one() {
     world.feed(Input::Ids { at, key, sid: 1, pgid: 1, tty: None });
     let before = session(&world);
     assert_eq!(before.state, State::Detached);
-    let mut after = next(&world, vec![pty()], &[&bash, &claude], &[(before.clone(), true)]);
+    let mut after = next_daemon(&world, vec![pty()], &[&bash, &claude], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
-    assert!(after.said.watched.contains(&claude.key));
+    assert!(after.reports.watched.contains(&claude.key));
     after.exit(&claude, 9);
     assert_eq!(session(&after).state, State::Ended);
-    // Without the memory of a terminal no rule admits it.
-    let after = next(&world, vec![pty()], &[&bash, &claude], &[(before, false)]);
+    // Where it is not known that it had a terminal, no rule admits it.
+    let after = next_daemon(&world, vec![pty()], &[&bash, &claude], &[(before, false)]);
     assert!(after.session("/srv/a").is_none());
 }
 
 #[test]
-fn who_lost_the_terminal_while_nobody_looked_is_detached_from_then_on() {
+fn a_primary_that_lost_its_terminal_between_the_daemons_is_detached_from_then_on() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     let before = session(&world);
     claude.tty = None;
-    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
     let now = session(&after);
     assert_eq!(now.state, State::Detached);
     assert!(now.since > before.since);
 }
 
 #[test]
-fn who_left_has_left_and_comes_back() {
+fn a_session_in_state_left_stays_left_and_its_primary_may_come_back() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.chdir(&mut claude, "/tmp");
     let before = session(&world);
     assert_eq!(before.state, State::Left);
-    let mut after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    let mut after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
     after.chdir(&mut claude, "/srv/a");
     assert_eq!(session(&after).state, State::Live);
 }
 
 #[test]
-fn who_went_to_another_home_meanwhile_is_a_session_of_that_one_alone() {
+fn a_primary_that_moved_between_the_daemons_is_a_session_of_the_new_home_alone() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     let before = session(&world);
     claude.cwd = "/srv/b".into();
     world.dir("/srv/b");
-    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before, true)]);
     assert_eq!(after.session("/srv/a"), None);
-    let other = after.session("/srv/b").expect("a row");
+    let other = after.session("/srv/b").expect("a session");
     assert_eq!((other.state, other.primary), (State::Live, claude.key));
 }
 
 #[test]
-fn where_the_directory_is_the_home_a_session_keeps_it_over_a_restart() {
+fn under_a_rule_without_a_home_pattern_a_session_keeps_its_home_over_a_restart() {
     let rules = || vec![Rule { home: HomeRule::Cwd, ..rule() }];
     let mut world = World::new(rules());
     let bash = at_home(&mut world);
@@ -171,13 +172,13 @@ fn where_the_directory_is_the_home_a_session_keeps_it_over_a_restart() {
     world.chdir(&mut mc, "/usr");
     let before = session(&world);
     assert_eq!(before.state, State::Live);
-    let after = next(&world, rules(), &[&bash, &mc], &[(before.clone(), true)]);
+    let after = next_daemon(&world, rules(), &[&bash, &mc], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
     assert_eq!(after.core.sessions().count(), 1);
 }
 
 #[test]
-fn a_deleted_home_is_still_its_primarys() {
+fn a_deleted_home_keeps_its_primary() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
@@ -185,12 +186,12 @@ fn a_deleted_home_is_still_its_primarys() {
     world.pass(&[&bash, &claude]);
     let before = session(&world);
     assert!(before.cwd_deleted && before.state == State::Live);
-    let after = next(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
 }
 
 #[test]
-fn a_primary_stays_before_another_root_that_a_rule_admits() {
+fn a_known_primary_has_precedence_over_another_root() {
     let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
     let mut world = World::new(vec![pty()]);
     let bash = at_home(&mut world);
@@ -202,20 +203,21 @@ fn a_primary_stays_before_another_root_that_a_rule_admits() {
     world.feed(Input::Ids { at, key, sid: 1, pgid: 1, tty: None });
     let before = session(&world);
     assert_eq!((before.primary, before.roots), (first.key, 2));
-    let mut after = next(&world, vec![pty()], &[&bash, &first, &sudo, &second], &[(before.clone(), true)]);
+    let mut after =
+        next_daemon(&world, vec![pty()], &[&bash, &first, &sudo, &second], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
-    assert_eq!(after.said.watched.iter().copied().collect::<Vec<_>>(), [first.key]);
+    assert_eq!(after.reports.watched.iter().copied().collect::<Vec<_>>(), [first.key]);
     after.exit(&first, 9);
     assert_eq!(session(&after).primary, second.key);
 }
 
 #[test]
-fn nobody_is_resumed_who_is_dead_or_whom_the_rules_would_not_admit() {
+fn a_dead_or_refused_primary_is_not_restored() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     let before = session(&world);
-    let after = next(&world, vec![rule()], &[&bash], &[(before.clone(), true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash], &[(before.clone(), true)]);
     assert!(after.session("/srv/a").is_none());
     // Other rules, another home.
     claude.cwd = "/tmp".into();
@@ -226,13 +228,13 @@ fn nobody_is_resumed_who_is_dead_or_whom_the_rules_would_not_admit() {
         vec![Rule { home: observer_core::rule::HomeRule::Prefix(Box::new(Glob("/home/*"))), ..rule() }],
         vec![],
     ] {
-        let after = next(&world, rules, &[&bash, &claude], &[(before.clone(), true)]);
+        let after = next_daemon(&world, rules, &[&bash, &claude], &[(before.clone(), true)]);
         assert!(after.session("/srv/a").is_none());
     }
 }
 
 #[test]
-fn what_began_since_keeps_its_home_and_the_starts_there() {
+fn a_program_that_started_between_the_daemons_keeps_its_home_and_the_starts_there() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
@@ -240,7 +242,7 @@ fn what_began_since_keeps_its_home_and_the_starts_there() {
     world.exit(&claude, 9);
     world.now += 2_000_000;
     let codex = world.spawn(&bash, 21, "codex");
-    let after = next(&world, vec![rule()], &[&bash, &codex], &[(before, true)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &codex], &[(before, true)]);
     assert_eq!(session(&after).primary, codex.key);
     assert_eq!(session(&after).starts.len(), 2);
 }

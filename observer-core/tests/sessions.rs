@@ -1,4 +1,4 @@
-//! The session rules, one fact a test.
+//! Which process is the primary of which home. Each test shows one fact.
 
 mod support;
 
@@ -8,12 +8,12 @@ use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule};
 use support::{Glob, Proc, World, comm, globs, rule, shell};
 
-fn said(world: &mut World, expected: &[&str]) {
-    assert_eq!(world.take(), expected);
-    world.assert_folded();
+fn assert_reported(world: &mut World, expected: &[&str]) {
+    assert_eq!(world.take_reports(), expected);
+    world.assert_reports_give_the_map();
 }
 
-/// A shell in /srv/a.
+/// Returns a shell in /srv/a.
 fn at_home(world: &mut World) -> Proc {
     let mut bash = shell(world);
     world.chdir(&mut bash, "/srv/a");
@@ -25,37 +25,37 @@ fn world() -> World {
 }
 
 #[test]
-fn a_shell_is_no_session_and_what_it_runs_is() {
+fn a_shell_is_no_session_and_the_program_that_it_runs_is_one() {
     let mut world = world();
     let bash = at_home(&mut world);
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     let claude = world.spawn(&bash, 20, "claude");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
-    assert!(world.said.watched.contains(&claude.key));
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert!(world.reports.watched.contains(&claude.key));
     world.exit(&claude, 9);
-    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
-    assert!(world.said.watched.is_empty());
-    let session = world.session("/srv/a").expect("the row stays");
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert!(world.reports.watched.is_empty());
+    let session = world.session("/srv/a").expect("the session is kept");
     assert_eq!(session.death.and_then(|death| death.raw_status), Some(9));
 }
 
 #[test]
-fn a_home_holds_what_is_below_it() {
+fn a_program_in_a_subdirectory_belongs_to_the_home_above() {
     let mut world = world();
     let mut bash = at_home(&mut world);
     world.chdir(&mut bash, "/srv/a/deep/er");
     world.spawn(&bash, 20, "claude");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
 }
 
 #[test]
-fn moves_inside_the_home_are_said_once_each() {
+fn each_move_inside_the_home_is_reported_once() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/srv/a/sub");
-    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
 }
 
 #[test]
@@ -63,12 +63,12 @@ fn children_of_the_primary_change_nothing() {
     let mut world = world();
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let helper = world.spawn(&claude, 21, "node");
     let make = world.spawn(&helper, 22, "make");
     world.exit(&make, 0);
     world.exit(&helper, 0);
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
 }
 
 #[test]
@@ -76,26 +76,26 @@ fn a_wrapper_alone_is_no_session() {
     let mut world = world();
     let bash = at_home(&mut world);
     let sudo = world.spawn(&bash, 20, "sudo");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     let inner = world.spawn(&sudo, 21, "bash");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     let claude = world.spawn(&inner, 22, "claude");
-    said(&mut world, &["started /srv/a 22 live roots=1 wrapper=20"]);
-    assert!(world.said.watched.contains(&sudo.key));
+    assert_reported(&mut world, &["started /srv/a 22 live roots=1 wrapper=20"]);
+    assert!(world.reports.watched.contains(&sudo.key));
     world.exit(&sudo, 0);
-    said(&mut world, &["changed /srv/a 22 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=1"]);
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/a 22 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 22 ended roots=0 died"]);
 }
 
 #[test]
-fn a_wrapper_that_execs_its_program_is_that_program() {
+fn a_wrapper_that_execs_its_program_becomes_the_primary() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut env = world.spawn(&bash, 20, "env");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.exec(&mut env, "claude");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn the_wrappers_of_a_rule_that_names_comms_are_candidates_too() {
     let bash = at_home(&mut world);
     let sudo = world.spawn(&bash, 20, "sudo");
     world.spawn(&sudo, 21, "claude");
-    said(&mut world, &["started /srv/a 21 live roots=1 wrapper=20"]);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1 wrapper=20"]);
     world.spawn(&bash, 22, "vim");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn two_roots_are_counted_and_the_first_stays_primary() {
     let bash = at_home(&mut world);
     let first = world.spawn(&bash, 20, "claude");
     let second = world.spawn(&bash, 21, "codex");
-    said(&mut world, &["started /srv/a 20 live roots=1", "changed /srv/a 20 live roots=2"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1", "changed /srv/a 20 live roots=2"]);
     world.exit(&first, 0);
-    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1"]);
     world.exit(&second, 0);
-    said(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn an_older_process_that_moves_in_does_not_take_over() {
     let mut elsewhere = shell_child(&mut world, &bash, 20, "/root");
     world.spawn(&bash, 21, "claude");
     world.chdir(&mut elsewhere, "/srv/a");
-    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
     world.wait(SETTLE_NS);
-    said(&mut world, &["changed /srv/a 21 live roots=2"]);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=2"]);
 }
 
 fn shell_child(world: &mut World, parent: &Proc, tgid: u32, cwd: &str) -> Proc {
@@ -142,29 +142,29 @@ fn shell_child(world: &mut World, parent: &Proc, tgid: u32, cwd: &str) -> Proc {
 }
 
 #[test]
-fn a_helper_left_behind_is_no_root() {
+fn a_helper_that_outlives_its_primary_is_no_root() {
     let mut world = world();
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     let mut helper = world.spawn(&claude, 21, "node");
-    world.take();
+    world.take_reports();
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
     world.exec(&mut helper, "codex");
     let below = world.spawn(&helper, 22, "codex");
     world.exit(&helper, 0);
     world.spawn(&below, 23, "codex");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
 }
 
 #[test]
-fn a_restart_keeps_the_row_and_its_starts() {
+fn a_restart_keeps_the_session_and_its_starts() {
     let mut world = world();
     let bash = at_home(&mut world);
     let first = world.spawn(&bash, 20, "claude");
     world.exit(&first, 9);
     world.spawn(&bash, 21, "claude");
-    said(
+    assert_reported(
         &mut world,
         &[
             "started /srv/a 20 live roots=1",
@@ -183,20 +183,20 @@ fn min_age_holds_back_a_first_session_only() {
     world.exit(&short, 1);
     assert_eq!(world.core.poll_timeout(), None);
     let claude = world.spawn(&bash, 21, "claude");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     let due = world.core.poll_timeout().expect("a root grows old");
     assert_eq!(due, claude.key.start_boottime.after(1_000_000));
     world.wait(900_000);
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.wait(200_000);
-    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
     world.exit(&claude, 1);
-    world.take();
-    // A crash loop in a home that has a row is seen at once.
+    world.take_reports();
+    // A crash loop in a home that has a session is reported at once.
     for tgid in 30..40 {
         let crash = world.spawn(&bash, tgid, "claude");
         world.exit(&crash, 1);
-        said(
+        assert_reported(
             &mut world,
             &[
                 &format!("started /srv/a {tgid} live roots=1"),
@@ -213,42 +213,42 @@ fn min_age_holds_back_another_program_in_a_known_home() {
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     world.wait(1_100_000);
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
     // Neither a second root while it is short-lived…
     let ls = world.spawn(&bash, 21, "ls");
     world.exit(&ls, 0);
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     // …nor a session of its own where one ended.
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
     let git = world.spawn(&bash, 22, "git");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.wait(1_100_000);
-    said(&mut world, &["started /srv/a 22 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 22 live roots=1"]);
     let codex = world.spawn(&bash, 23, "codex");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.wait(1_100_000);
-    said(&mut world, &["changed /srv/a 22 live roots=2"]);
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=2"]);
     world.exit(&codex, 0);
-    said(&mut world, &["changed /srv/a 22 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=1"]);
     world.exit(&git, 0);
 }
 
 #[test]
-fn a_crash_loop_is_seen_though_its_launcher_was_a_candidate_before_the_exec() {
+fn a_crash_loop_is_reported_though_its_launcher_was_a_candidate_before_the_exec() {
     let mut world = World::new(vec![Rule { min_age_ns: 1_000_000, ..rule() }]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     world.wait(1_100_000);
     world.exit(&claude, 1);
-    world.take();
+    world.take_reports();
     // As where a terminal is acquired between fork and exec: the child is another program's image in the home.
     let mut launched = world.spawn(&bash, 21, "launcher");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.exec(&mut launched, "claude");
-    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
     world.exit(&launched, 1);
-    said(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 21 ended roots=0 died"]);
 }
 
 #[test]
@@ -263,36 +263,39 @@ fn at_most_64_starts_are_kept() {
 }
 
 #[test]
-fn a_home_deleted_keeps_its_row_and_recreated_is_another() {
+fn a_deleted_home_keeps_its_session_and_a_recreated_one_starts_another() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     claude.deleted = true;
     world.pass(&[&bash, &claude]);
-    said(&mut world, &["changed /srv/a 20 live roots=1 deleted"]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1 deleted"]);
     world.dirs.insert("/srv/a".into(), 9_999);
     let mut other = shell_child(&mut world, &bash, 21, "/root");
     world.chdir(&mut other, "/srv/a");
     world.wait(SETTLE_NS);
-    said(&mut world, &["ended /srv/a 20 ended roots=0 deleted replaced", "started /srv/a 21 live roots=1"]);
+    assert_reported(
+        &mut world,
+        &["ended /srv/a 20 ended roots=0 deleted replaced", "started /srv/a 21 live roots=1"],
+    );
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
     world.exit(&claude, 0);
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
 }
 
 #[test]
-fn a_home_recreated_after_the_end_is_a_fresh_row() {
+fn a_home_recreated_after_the_end_of_its_session_counts_starts_from_one() {
     let mut world = world();
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     world.exit(&claude, 0);
     world.dirs.insert("/srv/a".into(), 9_999);
     let mut other = shell_child(&mut world, &bash, 21, "/root");
-    world.take();
+    world.take_reports();
     world.chdir(&mut other, "/srv/a");
     world.wait(SETTLE_NS);
-    said(&mut world, &["started /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
 }
 
@@ -303,14 +306,14 @@ fn a_deleted_directory_is_no_new_home() {
     bash.deleted = true;
     world.pass(&[&bash]);
     let mut child = world.spawn(&bash, 20, "claude");
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     child.deleted = false;
     world.chdir(&mut child, "/srv/a");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
 }
 
 #[test]
-fn a_birth_and_the_exec_that_it_was_for_are_one_start_and_the_next_exec_another() {
+fn a_birth_and_the_first_exec_are_one_start_and_the_next_exec_is_another() {
     let mut world = World::new(vec![rule()]);
     let mut bash = shell(&mut world);
     world.chdir(&mut bash, "/srv/a");
@@ -320,7 +323,7 @@ fn a_birth_and_the_exec_that_it_was_for_are_one_start_and_the_next_exec_another(
     claude.comm = "claude";
     let (at, key) = (world.tick_clock(), claude.key);
     world.feed(Input::Comm { at, key, comm: comm("claude") });
-    let starts = |world: &World| world.session("/srv/a").expect("a row").starts.to_vec();
+    let starts = |world: &World| world.session("/srv/a").expect("a session").starts.to_vec();
     assert_eq!(starts(&world), [key.start_boottime]);
     world.exec(&mut claude, "claude");
     assert_eq!(starts(&world), [BootTime(world.now)]);
@@ -329,23 +332,23 @@ fn a_birth_and_the_exec_that_it_was_for_are_one_start_and_the_next_exec_another(
 }
 
 #[test]
-fn a_home_renamed_is_left_and_a_session_starts_in_the_new_one() {
+fn the_session_of_a_renamed_home_moves_to_the_new_path() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let ino = world.dirs.get("/srv/a").copied().unwrap_or_default();
     world.dirs.insert("/srv/b".into(), ino);
     claude.cwd = "/srv/b".into();
     let mut bash = bash;
     bash.cwd = "/srv/b".into();
     world.pass(&[&bash, &claude]);
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
     world.wait(SETTLE_NS);
     let moved = "ended /srv/a 20 ended roots=0 to=/srv/b moved";
-    said(&mut world, &[moved, "started /srv/b 20 live roots=1"]);
+    assert_reported(&mut world, &[moved, "started /srv/b 20 live roots=1"]);
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/b 20 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/b 20 ended roots=0 died"]);
 }
 
 #[test]
@@ -353,12 +356,15 @@ fn a_program_that_visits_another_home_for_less_than_a_second_is_no_session_there
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/srv/b");
     world.wait(SETTLE_NS - 1_000);
     world.chdir(&mut claude, "/srv/a");
     world.wait(SETTLE_NS);
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b", "changed /srv/a 20 live roots=1"]);
+    assert_reported(
+        &mut world,
+        &["changed /srv/a 20 left roots=1 to=/srv/b", "changed /srv/a 20 live roots=1"],
+    );
     assert_eq!(world.core.sessions().count(), 1);
 }
 
@@ -367,18 +373,18 @@ fn a_walk_through_homes_is_one_session_and_one_change_a_step() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut walker = world.spawn(&bash, 20, "mc");
-    world.take();
+    world.take_reports();
     for step in 0..1_000 {
         world.chdir(&mut walker, &format!("/srv/{step}"));
-        assert!(world.take().len() <= 1);
+        assert!(world.take_reports().len() <= 1);
         assert_eq!(world.core.sessions().count(), 1);
-        assert!(world.said.watched.len() <= 1);
+        assert!(world.reports.watched.len() <= 1);
     }
     world.wait(SETTLE_NS);
     let moved = "ended /srv/a 20 ended roots=0 to=/srv/999 moved";
-    said(&mut world, &[moved, "started /srv/999 20 live roots=1"]);
+    assert_reported(&mut world, &[moved, "started /srv/999 20 live roots=1"]);
     world.exit(&walker, 0);
-    said(&mut world, &["ended /srv/999 20 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/999 20 ended roots=0 died"]);
     assert_eq!(world.core.poll_timeout(), None);
 }
 
@@ -387,7 +393,7 @@ fn a_walker_that_renames_itself_or_forks_at_each_step_is_no_session_of_any_step(
     let mut world = world();
     let bash = at_home(&mut world);
     let mut walker = world.spawn(&bash, 20, "mc");
-    world.take();
+    world.take_reports();
     for step in 0..100 {
         world.chdir(&mut walker, &format!("/srv/{step}"));
         let (at, key) = (world.tick_clock(), walker.key);
@@ -403,15 +409,15 @@ fn a_primary_that_execs_in_another_home_is_no_session_there_before_it_stays() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     for step in 0..100 {
         world.chdir(&mut claude, &format!("/srv/{step}"));
         world.exec(&mut claude, "claude");
-        assert!(world.take().iter().all(|change| change.starts_with("changed /srv/a 20 left")));
+        assert!(world.take_reports().iter().all(|change| change.starts_with("changed /srv/a 20 left")));
     }
     world.wait(SETTLE_NS);
     let moved = "ended /srv/a 20 ended roots=0 to=/srv/99 moved";
-    said(&mut world, &[moved, "started /srv/99 20 live roots=1"]);
+    assert_reported(&mut world, &[moved, "started /srv/99 20 live roots=1"]);
 }
 
 #[test]
@@ -421,22 +427,22 @@ fn a_program_that_moves_before_its_exec_is_a_session_at_the_exec() {
     let mut child = world.fork(&bash, 20);
     world.chdir(&mut child, "/srv/b");
     world.exec(&mut child, "claude");
-    said(&mut world, &["started /srv/b 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/b 20 live roots=1"]);
 }
 
 #[test]
-fn who_moves_into_a_home_that_others_hold_ends_the_session_that_it_left() {
+fn a_primary_that_moves_into_the_home_of_another_ends_its_former_session() {
     let mut world = world();
     let mut bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.chdir(&mut bash, "/srv/b");
     world.spawn(&bash, 21, "codex");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/srv/b");
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
     world.wait(SETTLE_NS);
     let moved = "ended /srv/a 20 ended roots=0 to=/srv/b moved";
-    said(&mut world, &[moved, "changed /srv/b 21 live roots=2"]);
+    assert_reported(&mut world, &[moved, "changed /srv/b 21 live roots=2"]);
 }
 
 /// The home is the directory itself, as under the default rule.
@@ -445,55 +451,55 @@ fn follows_cwd() -> Rule {
 }
 
 #[test]
-fn where_the_directory_is_the_home_a_session_keeps_the_one_in_which_it_became_one() {
+fn under_a_rule_without_a_home_pattern_a_session_keeps_the_home_in_which_it_started() {
     let mut world = World::new(vec![follows_cwd()]);
     let bash = at_home(&mut world);
     let mut mc = world.spawn(&bash, 20, "mc");
     world.chdir(&mut mc, "/srv/settled");
     world.wait(1_000_000);
-    said(&mut world, &["started /srv/settled 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/settled 20 live roots=1"]);
     for step in 0..100 {
         world.chdir(&mut mc, &format!("/usr/{step}"));
-        said(&mut world, &["changed /srv/settled 20 live roots=1"]);
+        assert_reported(&mut world, &["changed /srv/settled 20 live roots=1"]);
         world.wait(2 * SETTLE_NS);
     }
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.exec(&mut mc, "mc");
-    said(&mut world, &["changed /srv/settled 20 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/settled 20 live roots=1"]);
     world.exec(&mut mc, "vim");
-    said(&mut world, &["changed /srv/settled 20 left roots=1 to=/usr/99"]);
+    assert_reported(&mut world, &["changed /srv/settled 20 left roots=1 to=/usr/99"]);
     world.wait(SETTLE_NS);
-    said(
+    assert_reported(
         &mut world,
         &["ended /srv/settled 20 ended roots=0 to=/usr/99 moved", "started /usr/99 20 live roots=1"],
     );
 }
 
 #[test]
-fn who_leaves_may_come_back() {
+fn a_primary_that_left_may_come_back() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/tmp");
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
     world.chdir(&mut claude, "/var");
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/var"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/var"]);
     world.chdir(&mut claude, "/srv/a");
-    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
 }
 
 #[test]
-fn who_leaves_hands_over_to_another_root() {
+fn another_root_becomes_primary_when_the_primary_leaves() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.spawn(&bash, 21, "codex");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/srv/b");
-    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1"]);
     world.wait(SETTLE_NS);
-    said(&mut world, &["started /srv/b 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/b 20 live roots=1"]);
 }
 
 #[test]
@@ -502,20 +508,20 @@ fn a_helper_does_not_take_over_from_a_primary_that_left() {
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.spawn(&claude, 21, "node");
-    world.take();
+    world.take_reports();
     world.chdir(&mut claude, "/tmp");
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
 }
 
 #[test]
-fn the_terminal_gone_is_detached() {
+fn a_session_whose_terminal_is_gone_is_detached() {
     let mut world = world();
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let at = world.tick_clock();
     world.feed(Input::Ids { at, key: claude.key, sid: 1, pgid: 1, tty: None });
-    said(&mut world, &["changed /srv/a 20 detached roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 detached roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.since), Some(at));
 }
 
@@ -525,79 +531,79 @@ fn a_daemon_that_never_had_a_terminal_is_live() {
     let mut bash = at_home(&mut world);
     bash.tty = None;
     world.spawn(&bash, 20, "claude");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
 }
 
 #[test]
-fn rules_admit_and_do_not_evict() {
+fn a_candidate_stays_when_its_comm_or_terminal_no_longer_matches() {
     let tty = TtyRule::Matches(Box::new(Glob("pts/*")));
     let mut world = World::new(vec![Rule { comm: globs(&["claude"]), tty, ..rule() }]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let at = world.tick_clock();
     world.feed(Input::Comm { at, key: claude.key, comm: support::comm("bash") });
-    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
     let at = world.tick_clock();
     world.feed(Input::Ids { at, key: claude.key, sid: 1, pgid: 1, tty: None });
-    said(&mut world, &["changed /srv/a 20 detached roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 detached roots=1"]);
 }
 
 #[test]
-fn exec_into_something_else_ends_the_session() {
+fn an_exec_of_a_program_that_no_rule_admits_ends_the_session() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     world.exec(&mut claude, "bash");
-    said(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
     assert_eq!(world.session("/srv/a").and_then(|session| session.death), None);
     world.exec(&mut claude, "claude");
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
 }
 
 #[test]
-fn exec_away_hands_over_to_another_root() {
+fn another_root_becomes_primary_when_the_primary_execs_away() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.spawn(&bash, 21, "codex");
-    world.take();
+    world.take_reports();
     world.exec(&mut claude, "bash");
-    said(&mut world, &["changed /srv/a 21 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1"]);
 }
 
 #[test]
-fn exec_away_ends_a_session_that_was_left() {
+fn an_exec_away_ends_a_session_in_state_left() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.chdir(&mut claude, "/tmp");
-    world.take();
+    world.take_reports();
     world.exec(&mut claude, "bash");
-    said(&mut world, &["ended /srv/a 20 ended roots=0 to=/tmp execed-away"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 to=/tmp execed-away"]);
 }
 
 #[test]
-fn a_re_exec_is_one_more_start() {
+fn an_exec_of_the_same_program_is_one_more_start() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     world.exec(&mut claude, "claude");
-    said(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(2));
 }
 
 #[test]
-fn same_basename_twice_is_two_sessions() {
+fn two_homes_with_the_same_basename_are_two_sessions() {
     let mut world = World::new(vec![Rule { home: HomeRule::Cwd, ..rule() }]);
     let mut bash = at_home(&mut world);
     world.chdir(&mut bash, "/x/app");
     world.spawn(&bash, 20, "claude");
     world.chdir(&mut bash, "/y/app");
     world.spawn(&bash, 21, "claude");
-    said(&mut world, &["started /x/app 20 live roots=1", "started /y/app 21 live roots=1"]);
+    assert_reported(&mut world, &["started /x/app 20 live roots=1", "started /y/app 21 live roots=1"]);
     let names: Vec<Vec<u8>> = world.core.sessions().map(|(session, _)| session.name.to_vec()).collect();
     assert_eq!(names, [b"app".to_vec(), b"app".to_vec()]);
 }
@@ -612,22 +618,22 @@ fn the_name_follows_the_template() {
 }
 
 #[test]
-fn an_owned_home_waits_for_the_answer() {
+fn a_rule_with_owner_waits_for_the_owner_of_the_home() {
     let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    said(&mut world, &[]);
-    assert_eq!(world.said.owners, [b"/srv/a".to_vec()]);
+    assert_reported(&mut world, &[]);
+    assert_eq!(world.reports.owner_requests, [b"/srv/a".to_vec()]);
     let at = world.tick_clock();
     world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(7) });
-    said(&mut world, &["started /srv/a 20 live roots=1"]);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
     world.exit(&claude, 0);
-    world.take();
+    world.take_reports();
     world.spawn(&bash, 21, "claude");
     let at = world.tick_clock();
     world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(8) });
-    said(&mut world, &[]);
-    assert_eq!(world.said.owners.len(), 2);
+    assert_reported(&mut world, &[]);
+    assert_eq!(world.reports.owner_requests.len(), 2);
 }
 
 #[test]
@@ -642,13 +648,13 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
-fn another_namespaces_home_is_another_home() {
+fn the_same_path_in_another_mount_namespace_is_another_home() {
     let mut world = world();
     let bash = at_home(&mut world);
     world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let child = world.spawn(&bash, 21, "claude");
-    world.take();
+    world.take_reports();
     let at = world.tick_clock();
     let raw = support::components("/srv/a");
     let path = observer_core::input::RawPath { components: &raw, flags: 0 };
@@ -659,34 +665,34 @@ fn another_namespaces_home_is_another_home() {
 }
 
 #[test]
-fn a_cwd_that_is_being_read_again_changes_no_membership() {
+fn a_candidate_whose_cwd_is_being_read_again_stays_a_candidate() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     // The exec names a directory whose path is not known yet.
     claude.cwd = "/tmp".into();
     world.exec(&mut claude, "claude");
     assert_eq!(world.session("/srv/a").map(|session| session.state), Some(State::Live));
-    assert!(!world.said.passes.is_empty());
-    world.take();
+    assert!(!world.reports.pass_requests.is_empty());
+    world.take_reports();
     world.pass(&[&bash, &claude]);
-    said(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/tmp"]);
 }
 
 #[test]
-fn doubled_inputs_say_nothing_twice() {
+fn doubled_inputs_report_nothing_twice() {
     let mut world = world();
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    world.take();
+    world.take_reports();
     let at = BootTime(world.now);
     let facts = world.facts(&claude);
     world.feed(Input::Fork { at: claude.key.start_boottime, key: claude.key, facts, creator: bash.key });
     world.feed(Input::Comm { at, key: claude.key, comm: support::comm("claude") });
-    said(&mut world, &[]);
+    assert_reported(&mut world, &[]);
     world.exit(&claude, 9);
     world.exit(&claude, 0);
-    said(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
     assert_eq!(world.core.counters().duplicate_exits, 1);
 }

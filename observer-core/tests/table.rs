@@ -1,4 +1,4 @@
-//! The map: births, execs, ends, passes, loss; one fact a test.
+//! The map of processes: births, execs, ends, passes and loss. Each test shows one fact.
 #![allow(clippy::indexing_slicing)]
 
 mod support;
@@ -17,23 +17,24 @@ fn world() -> (World, Proc) {
     (world, bash)
 }
 
-/// The last certificate that was said.
+/// The deaths that were reported.
 #[derive(Default)]
-struct Ends(Vec<(ProcessKey, Death)>);
+struct Deaths(Vec<(ProcessKey, Death)>);
 
-impl Sink for Ends {
+impl Sink for Deaths {
     fn change(&mut self, _at: BootTime, change: Change<'_>) {
-        if let Change::ProcessEnded(row, death) = change {
-            self.0.push((row.key, death));
+        if let Change::ProcessEnded(process, death) = change {
+            self.0.push((process.key, death));
         }
     }
     fn request(&mut self, _request: Request<'_>) {}
 }
 
-fn ends(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
-    let mut ends = Ends::default();
-    core.handle(input, &mut ends);
-    ends.0
+/// Handles `input` and returns the deaths that were reported.
+fn deaths_of(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
+    let mut deaths = Deaths::default();
+    core.handle(input, &mut deaths);
+    deaths.0
 }
 
 fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8]) -> TaskRow<'a> {
@@ -43,16 +44,16 @@ fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8])
 }
 
 #[test]
-fn a_child_takes_over_what_is_provably_the_same() {
+fn a_child_inherits_what_is_provably_the_same() {
     let (mut world, mut bash) = world();
     world.exec(&mut bash, "bash");
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     let child = world.fork(&bash, 20);
-    let row = world.core.process_by_key(child.key).expect("born");
-    assert_eq!(row.cwd.path.as_deref(), Some(b"/root".as_slice()));
-    assert_eq!(row.argv.as_ref().map(|argv| &*argv.bytes), Some(b"bash\0".as_slice()));
-    assert_eq!((row.exec_at, row.lineage), (None, Some(bash.key)));
-    assert!(world.said.passes.is_empty());
+    let process = world.core.process_by_key(child.key).expect("born");
+    assert_eq!(process.cwd.path.as_deref(), Some(b"/root".as_slice()));
+    assert_eq!(process.argv.as_ref().map(|argv| &*argv.bytes), Some(b"bash\0".as_slice()));
+    assert_eq!((process.exec_at, process.lineage), (None, Some(bash.key)));
+    assert!(world.reports.pass_requests.is_empty());
 }
 
 #[test]
@@ -60,9 +61,9 @@ fn a_child_in_another_directory_or_image_is_read_again() {
     let (mut world, bash) = world();
     let moved = Proc { cwd: "/other".into(), exec_id: 9, ..bash };
     let child = world.fork(&moved, 20);
-    let row = world.core.process_by_key(child.key).expect("born");
-    assert_eq!((row.cwd.path.clone(), row.exe.clone(), row.argv.clone()), (None, None, None));
-    assert_eq!(world.said.passes.len(), 1);
+    let process = world.core.process_by_key(child.key).expect("born");
+    assert_eq!((process.cwd.path.clone(), process.exe.clone(), process.argv.clone()), (None, None, None));
+    assert_eq!(world.reports.pass_requests.len(), 1);
 }
 
 #[test]
@@ -74,12 +75,12 @@ fn a_late_record_does_not_undo_a_newer_one() {
     let cwd = world.dir("/old");
     let path = RawPath { components: &raw, flags: 0 };
     world.feed(Input::Cwd { at: old, key: bash.key, cwd, mnt_ns: 1, path, fs_shared: false });
-    let row = world.core.process_by_key(bash.key).expect("live");
-    assert_eq!(row.cwd.path.as_deref(), Some(b"/new".as_slice()));
+    let process = world.core.process_by_key(bash.key).expect("live");
+    assert_eq!(process.cwd.path.as_deref(), Some(b"/new".as_slice()));
 }
 
 #[test]
-fn the_dead_are_not_resurrected() {
+fn a_late_row_or_birth_of_an_ended_process_creates_nothing() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     world.exit(&child, 0);
@@ -88,7 +89,7 @@ fn the_dead_are_not_resurrected() {
     let at = world.tick_clock();
     world.feed(Input::Fork { at, key: child.key, facts, creator: bash.key });
     assert_eq!(world.core.process(Tgid(20)), None);
-    // Also not one whose birth was never heard.
+    // The same holds for a process of which no birth record came.
     let key = ProcessKey::new(21, 900);
     let at = world.tick_clock();
     world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None });
@@ -99,21 +100,21 @@ fn the_dead_are_not_resurrected() {
 }
 
 #[test]
-fn a_reused_tgid_inherits_nothing_and_ends_the_other_unobserved() {
+fn a_process_with_a_reused_tgid_inherits_nothing_and_ends_the_older_one_unobserved() {
     let (mut world, bash) = world();
     let first = world.spawn(&bash, 20, "claude");
     let seen = BootTime(world.now);
     let at = world.tick_clock();
     let key = ProcessKey::new(20, at.0);
     let facts = world.facts(&bash);
-    let said = ends(&mut world.core, Input::Fork { at, key, facts, creator: bash.key });
-    let [(dead, death)] = said.as_slice() else { panic!("one end: {said:?}") };
+    let deaths = deaths_of(&mut world.core, Input::Fork { at, key, facts, creator: bash.key });
+    let [(dead, death)] = deaths.as_slice() else { panic!("one end: {deaths:?}") };
     assert_eq!(*dead, first.key);
     assert_eq!((death.kind, death.raw_status), (DeathKind::Unobserved { from: seen, to: at }, None));
-    let row = world.core.process(Tgid(20)).expect("the younger");
-    assert_eq!((row.key, row.comm.as_bytes()), (key, b"bash".as_slice()));
+    let process = world.core.process(Tgid(20)).expect("the younger");
+    assert_eq!((process.key, process.comm.as_bytes()), (key, b"bash".as_slice()));
     let late = Input::Exit { at, key: first.key, raw_status: 9, led_sid: None };
-    assert_eq!(ends(&mut world.core, late), []);
+    assert_eq!(deaths_of(&mut world.core, late), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);
 }
 
@@ -124,43 +125,43 @@ fn the_first_of_two_exits_is_the_death_and_the_second_is_counted() {
     // Without `group_dead` two threads that exit at once can both see themselves as the last.
     let exit = |at, raw_status| Input::Exit { at, key: child.key, raw_status, led_sid: None };
     let (first, second) = (world.tick_clock(), world.tick_clock());
-    let deaths = ends(&mut world.core, exit(first, 3 << 8));
+    let deaths = deaths_of(&mut world.core, exit(first, 3 << 8));
     let expected = Death { kind: DeathKind::Exited { code: 3 }, raw_status: Some(3 << 8), at: first };
     assert_eq!(deaths, [(child.key, expected)]);
-    assert_eq!(ends(&mut world.core, exit(second, 0)), []);
+    assert_eq!(deaths_of(&mut world.core, exit(second, 0)), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);
 }
 
 #[test]
-fn an_absence_counts_twice_only() {
+fn a_process_ends_only_when_two_passes_in_a_row_do_not_show_it() {
     let (mut world, bash) = world();
     let child = world.spawn(&bash, 20, "claude");
     world.pass(&[&bash]);
     assert!(world.core.process(Tgid(20)).is_some());
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     world.wait(30_000_000);
-    assert_eq!(world.said.passes.len(), 1, "a second pass is asked for");
+    assert_eq!(world.reports.pass_requests.len(), 1, "a second pass is requested");
     world.pass(&[&bash]);
     assert!(world.core.process(Tgid(20)).is_none());
-    assert_eq!(world.said.ended.get(&child.key), Some(&1));
+    assert_eq!(world.reports.ended.get(&child.key), Some(&1));
     world.wait(2_000_000_000);
-    assert_eq!(world.core.counters().drift_total, 1, "an exit was lost and nothing told");
+    assert_eq!(world.core.counters().drift_total, 1, "an exit was lost with no loss counted");
 }
 
 #[test]
-fn an_absence_whose_exit_comes_is_none() {
+fn an_exit_record_explains_an_absence() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     world.pass(&[&bash]);
     world.exit(&child, 0);
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     world.wait(2_000_000_000);
-    assert!(world.said.passes.is_empty());
+    assert!(world.reports.pass_requests.is_empty());
     assert_eq!(world.core.counters().drift_total, 0);
 }
 
 #[test]
-fn a_pass_that_failed_proves_nothing() {
+fn a_pass_that_failed_ends_no_process() {
     let (mut world, bash) = world();
     world.fork(&bash, 20);
     for _ in 0..3 {
@@ -173,7 +174,7 @@ fn a_pass_that_failed_proves_nothing() {
 }
 
 #[test]
-fn a_zombie_group_is_dead_with_its_exact_status() {
+fn a_zombie_in_a_pass_ends_with_its_exact_status() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     let at = world.tick_clock();
@@ -181,20 +182,24 @@ fn a_zombie_group_is_dead_with_its_exact_status() {
     let facts = ProcessFacts { no_mm: true, ..world.facts(&child) };
     let at = world.tick_clock();
     let row = TaskRow { dead: Some(0x8b), ..row_of(at, child.key, facts, b"") };
-    let said = ends(&mut world.core, Input::PassRow(row));
-    let [(key, death)] = said.as_slice() else { panic!("one end: {said:?}") };
+    let deaths = deaths_of(&mut world.core, Input::PassRow(row));
+    let [(key, death)] = deaths.as_slice() else { panic!("one end: {deaths:?}") };
     assert_eq!((*key, death.at, death.raw_status), (child.key, at, Some(0x8b)));
     assert_eq!(death.kind, DeathKind::Signaled { signal: 11, core_dumped: true });
 }
 
 #[test]
-fn a_gap_closes_only_when_all_that_is_known_to_be_lost_is_covered() {
+fn a_gap_closes_when_a_complete_pass_began_after_every_known_loss() {
     let (mut world, bash) = world();
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     let at = world.tick_clock();
     world.feed(Input::Dropped { at, total: 5 });
     assert!(world.core.in_gap());
-    assert_eq!(world.said.passes.first().map(|pass| pass.0), Some(at), "at once");
+    assert_eq!(
+        world.reports.pass_requests.first().map(|pass| pass.0),
+        Some(at),
+        "the pass is requested at once"
+    );
     // A pass that began before the loss was complete.
     world.drops = 3;
     world.pass(&[&bash]);
@@ -202,15 +207,15 @@ fn a_gap_closes_only_when_all_that_is_known_to_be_lost_is_covered() {
     world.drops = 5;
     world.pass(&[&bash]);
     assert!(!world.core.in_gap());
-    assert_eq!((world.said.gaps_opened, world.said.gaps_closed, world.said.lost), (1, 1, 5));
+    assert_eq!((world.reports.gaps_opened, world.reports.gaps_closed, world.reports.lost), (1, 1, 5));
     assert_eq!((world.core.counters().gaps, world.core.counters().resyncs), (1, 2));
 }
 
 #[test]
-fn an_unchanged_count_moves_the_begin_of_the_next_gap() {
+fn an_unchanged_count_of_losses_moves_the_begin_of_the_next_gap() {
     let (mut world, _) = world();
-    let calm = world.tick_clock();
-    world.feed(Input::Dropped { at: calm, total: 0 });
+    let lossless_until = world.tick_clock();
+    world.feed(Input::Dropped { at: lossless_until, total: 0 });
     let at = world.tick_clock();
     struct From(Option<BootTime>);
     impl Sink for From {
@@ -223,60 +228,62 @@ fn an_unchanged_count_moves_the_begin_of_the_next_gap() {
     }
     let mut from = From(None);
     world.core.handle(Input::Dropped { at, total: 1 }, &mut from);
-    assert_eq!(from.0, Some(calm));
+    assert_eq!(from.0, Some(lossless_until));
 }
 
 #[test]
-fn hints_ask_for_one_pass_in_50_ms() {
+fn hints_request_at_most_one_pass_in_50_ms() {
     let (mut world, bash) = world();
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     let began = BootTime(world.now);
     for _ in 0..10 {
         let at = world.tick_clock();
         world.feed(Input::Hint { at, bits: hint::PATHS });
     }
-    let [(not_before, hints)] = world.said.passes[..] else { panic!("{:?}", world.said.passes) };
+    let [(not_before, hints)] = world.reports.pass_requests[..] else {
+        panic!("{:?}", world.reports.pass_requests)
+    };
     assert!(not_before <= began.after(50_000_000) && not_before > began.after(49_000_000));
     assert_eq!(hints, hint::PATHS);
     let at = world.tick_clock();
     world.feed(Input::Hint { at, bits: hint::IDS });
-    assert_eq!(world.said.passes.last().map(|pass| pass.1), Some(hint::PATHS | hint::IDS));
-    world.said.passes.clear();
+    assert_eq!(world.reports.pass_requests.last().map(|pass| pass.1), Some(hint::PATHS | hint::IDS));
+    world.reports.pass_requests.clear();
     world.pass(&[&bash]);
-    assert!(world.said.passes.is_empty());
+    assert!(world.reports.pass_requests.is_empty());
 }
 
 #[test]
-fn children_of_the_dead_are_read_again_until_none_names_it() {
+fn children_of_a_dead_parent_are_read_again_until_they_have_another() {
     let (mut world, bash) = world();
     let parent = world.fork(&bash, 20);
     let mut child = world.fork(&parent, 21);
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     world.exit(&parent, 0);
-    assert_eq!(world.said.passes.len(), 1);
-    // The row was read before the kernel had come that far.
+    assert_eq!(world.reports.pass_requests.len(), 1);
+    // The row was read before the kernel had reparented the child.
     world.pass(&[&bash, &child]);
-    assert_eq!(world.said.passes.len(), 2);
+    assert_eq!(world.reports.pass_requests.len(), 2);
     child.parent = bash.key;
     world.pass(&[&bash, &child]);
-    assert_eq!(world.said.passes.len(), 2);
-    let row = world.core.process_by_key(child.key).expect("live");
-    assert_eq!((row.parent, row.lineage), (bash.key, Some(bash.key)));
+    assert_eq!(world.reports.pass_requests.len(), 2);
+    let process = world.core.process_by_key(child.key).expect("live");
+    assert_eq!((process.parent, process.lineage), (bash.key, Some(bash.key)));
 }
 
 #[test]
-fn the_death_of_a_session_leader_verifies_terminals() {
+fn the_exit_of_a_posix_session_leader_requests_a_pass_for_terminals() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     let at = world.tick_clock();
     let led_sid = Some(20);
     world.feed(Input::Exit { at, key: child.key, raw_status: 0, led_sid });
-    assert_eq!(world.said.passes.first().map(|pass| pass.1), Some(hint::IDS));
+    assert_eq!(world.reports.pass_requests.first().map(|pass| pass.1), Some(hint::IDS));
 }
 
 #[test]
-fn a_user_mode_helper_is_a_row_from_its_exec_on() {
+fn a_user_mode_helper_is_in_the_map_from_its_exec_on() {
     let (mut world, bash) = world();
     let at = world.tick_clock();
     let key = ProcessKey::new(30, at.0);
@@ -286,46 +293,46 @@ fn a_user_mode_helper_is_a_row_from_its_exec_on() {
     world.feed(Input::Fork { at, key, facts, creator: kthreadd });
     assert_eq!(world.core.process(Tgid(30)), None);
     world.exec(&mut helper, "modprobe");
-    let row = world.core.process(Tgid(30)).expect("a process");
-    assert_eq!((row.comm.as_bytes(), row.lineage), (b"modprobe".as_slice(), None));
+    let process = world.core.process(Tgid(30)).expect("a process");
+    assert_eq!((process.comm.as_bytes(), process.lineage), (b"modprobe".as_slice(), None));
     assert_eq!(world.core.counters().orphans, 0);
 }
 
 #[test]
 fn a_record_of_an_unknown_process_creates_nothing() {
     let (mut world, _) = world();
-    world.said.passes.clear();
+    world.reports.pass_requests.clear();
     let at = world.tick_clock();
     world.feed(Input::Comm { at, key: ProcessKey::new(99, 5), comm: support::comm("x") });
     assert_eq!(world.core.process(Tgid(99)), None);
-    assert_eq!((world.core.counters().orphans, world.said.passes.len()), (1, 1));
+    assert_eq!((world.core.counters().orphans, world.reports.pass_requests.len()), (1, 1));
 }
 
 #[test]
-fn an_exec_that_comes_after_its_row_still_tells_its_arguments() {
+fn an_exec_record_that_arrives_after_its_row_still_adds_the_arguments() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     let exec_at = world.tick_clock();
     let new = Proc { exec_id: 2, comm: "claude", ..child };
     world.pass(&[&bash, &new]);
-    let row = world.core.process_by_key(new.key).expect("live");
-    assert_eq!((row.exec_id, row.argv.clone(), row.exec_at), (2, None, None));
+    let process = world.core.process_by_key(new.key).expect("live");
+    assert_eq!((process.exec_id, process.argv.clone(), process.exec_at), (2, None, None));
     let facts = world.facts(&new);
     let argv = Block { bytes: b"claude\0-c\0", truncated: false };
     let env = Block { bytes: b"HOME=/\0TMUX_PANE=%1\0", truncated: false };
     let exe = RawPath { components: b"claude\0bin\0", flags: 0 };
     world.feed(Input::Exec { at: exec_at, key: new.key, facts, exe, filename: b"claude", argv, env });
-    let row = world.core.process_by_key(new.key).expect("live");
-    assert_eq!(row.argv.as_ref().map(|argv| argv.source), Some(ArgvSource::Exec));
-    assert_eq!(row.exec_at, Some(exec_at));
-    let kept: Vec<&[u8]> = row.env.iter().flat_map(|env| env.iter().map(|entry| &**entry)).collect();
+    let process = world.core.process_by_key(new.key).expect("live");
+    assert_eq!(process.argv.as_ref().map(|argv| argv.source), Some(ArgvSource::Exec));
+    assert_eq!(process.exec_at, Some(exec_at));
+    let kept: Vec<&[u8]> = process.env.iter().flat_map(|env| env.iter().map(|entry| &**entry)).collect();
     assert_eq!(kept, [b"TMUX_PANE=%1".as_slice()]);
     world.wait(2_000_000_000);
     assert_eq!(world.core.counters().drift_total, 0);
 }
 
 #[test]
-fn a_birth_that_comes_after_its_row_still_inherits_what_the_creators_exec_told() {
+fn a_birth_record_that_arrives_after_its_row_still_inherits_the_creators_image() {
     let (mut world, mut bash) = world();
     world.exec(&mut bash, "zsh");
     let fork_at = world.tick_clock();
@@ -334,8 +341,8 @@ fn a_birth_that_comes_after_its_row_still_inherits_what_the_creators_exec_told()
     let facts = world.facts(&child);
     world.pass(&[&bash, &child]);
     let argv = |world: &World| {
-        let row = world.core.process_by_key(key).expect("live");
-        row.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
+        let process = world.core.process_by_key(key).expect("live");
+        process.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
     };
     let at = world.tick_clock();
     let of_memory = Block { bytes: b"zsh\0", truncated: false };
@@ -344,34 +351,34 @@ fn a_birth_that_comes_after_its_row_still_inherits_what_the_creators_exec_told()
     assert_eq!(argv(&world), Some((b"zsh\0".to_vec(), ArgvSource::Memory)));
     world.feed(Input::Fork { at: fork_at, key, facts, creator: bash.key });
     assert_eq!(argv(&world), Some((b"zsh\0".to_vec(), ArgvSource::Exec)));
-    let row = |key| world.core.process_by_key(key).expect("live");
-    assert_eq!(row(key).filename, row(bash.key).filename);
+    let process = |key| world.core.process_by_key(key).expect("live");
+    assert_eq!(process(key).filename, process(bash.key).filename);
 }
 
 #[test]
-fn memory_is_asked_for_once_and_never_replaces_an_exec() {
+fn memory_is_requested_once_and_never_replaces_an_exec_record() {
     let (mut world, bash) = world();
-    assert_eq!(world.said.memory, [bash.key]);
+    assert_eq!(world.reports.memory_requests, [bash.key]);
     world.pass(&[&bash]);
-    assert_eq!(world.said.memory.len(), 1);
+    assert_eq!(world.reports.memory_requests.len(), 1);
     let argv = |bytes| Block { bytes, truncated: false };
     let at = world.tick_clock();
     let (key, env) = (bash.key, Block::default());
     world.feed(Input::Memory { at, key, exec_id: 7, argv: argv(b"wrong\0"), env });
     world.feed(Input::Memory { at, key, exec_id: 1, argv: argv(b"-bash\0"), env });
-    let told = |world: &World| {
-        let row = world.core.process_by_key(key).expect("live");
-        row.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
+    let argv_of = |world: &World| {
+        let process = world.core.process_by_key(key).expect("live");
+        process.argv.as_ref().map(|argv| (argv.bytes.to_vec(), argv.source))
     };
-    assert_eq!(told(&world), Some((b"-bash\0".to_vec(), ArgvSource::Memory)));
+    assert_eq!(argv_of(&world), Some((b"-bash\0".to_vec(), ArgvSource::Memory)));
     let mut bash = bash;
     world.exec(&mut bash, "zsh");
     world.feed(Input::Memory { at, key, exec_id: 2, argv: argv(b"late\0"), env });
-    assert_eq!(told(&world), Some((b"zsh\0".to_vec(), ArgvSource::Exec)));
+    assert_eq!(argv_of(&world), Some((b"zsh\0".to_vec(), ArgvSource::Exec)));
 }
 
 #[test]
-fn a_leader_that_is_gone_leaves_its_last_directory() {
+fn a_process_whose_leader_exited_keeps_its_last_directory() {
     let (mut world, bash) = world();
     let at = world.tick_clock();
     world.feed(Input::PassBegin { at, drops_total: 0 });
@@ -380,13 +387,13 @@ fn a_leader_that_is_gone_leaves_its_last_directory() {
     facts.cwd = Default::default();
     let at = world.tick_clock();
     world.feed(Input::PassRow(row_of(at, bash.key, facts, b"")));
-    let row = world.core.process_by_key(bash.key).expect("live");
-    assert_eq!(row.cwd.path.as_deref(), Some(b"/root".as_slice()));
-    assert!(row.cwd.leader_gone);
+    let process = world.core.process_by_key(bash.key).expect("live");
+    assert_eq!(process.cwd.path.as_deref(), Some(b"/root".as_slice()));
+    assert!(process.cwd.leader_gone);
 }
 
 #[test]
-fn a_process_about_to_end_keeps_its_last_directory() {
+fn a_process_that_released_its_directory_keeps_the_last_one() {
     let (mut world, bash) = world();
     let last = world.core.process_by_key(bash.key).expect("live").cwd.clone();
     for no_mm in [true, false] {
@@ -403,20 +410,20 @@ fn a_process_about_to_end_keeps_its_last_directory() {
 }
 
 #[test]
-fn the_dead_are_remembered_within_bounds() {
+fn ended_processes_are_remembered_within_bounds() {
     let (mut world, _) = world();
     let max = observer_core::limits::TOMBSTONES_MAX;
     for tgid in 0..max + 10 {
         let key = ProcessKey::new(tgid as u32 + 100, 50);
         let at = BootTime(world.now);
         let exit = Input::Exit { at, key, raw_status: 0, led_sid: None };
-        world.core.handle(exit, &mut world.said);
+        world.core.handle(exit, &mut world.reports);
     }
     assert_eq!(world.core.counters().tombstones_dropped, 10);
 }
 
 #[test]
-fn an_audit_names_what_differs_and_touches_nothing() {
+fn an_audit_names_the_fields_and_processes_that_differ() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     let facts = ProcessFacts { sid: 5, ..world.facts(&bash) };

@@ -1,4 +1,4 @@
-//! Drives a core and keeps what it says: as text, as a folded map, as open requests.
+//! Drives a core and keeps what it reports: as text, as a map to which every change was applied, and as requests.
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,9 +47,10 @@ pub fn rule() -> Rule {
     }
 }
 
-/// Owned form of what was said, for folding.
+/// What the core reported: the sessions' changes as text, the map that results from all changes, the requests, and
+/// faults of the reports themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
+pub struct Reports {
     pub text: Vec<String>,
     pub live: BTreeMap<Tgid, Process>,
     pub started: BTreeMap<ProcessKey, u32>,
@@ -59,9 +60,9 @@ pub struct Said {
     pub gaps_closed: u32,
     pub corrected: u64,
     pub lost: u64,
-    pub passes: Vec<(BootTime, u64)>,
-    pub memory: Vec<ProcessKey>,
-    pub owners: Vec<Vec<u8>>,
+    pub pass_requests: Vec<(BootTime, u64)>,
+    pub memory_requests: Vec<ProcessKey>,
+    pub owner_requests: Vec<Vec<u8>>,
     pub watched: BTreeSet<ProcessKey>,
     pub faults: Vec<String>,
     pub changes: u64,
@@ -100,53 +101,55 @@ fn name(session: &Session) -> String {
     text
 }
 
-impl Said {
-    fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+impl Reports {
+    fn check(&mut self, holds: bool, fault: impl FnOnce() -> String) {
         if !holds {
-            self.faults.push(what());
+            self.faults.push(fault());
         }
     }
 
-    fn put(&mut self, row: &Process) {
-        let held = self.live.get(&row.key.tgid).is_some_and(|old| old.key == row.key);
-        self.check(held, || format!("change of {:?}, which is not live", row.key));
-        self.live.insert(row.key.tgid, row.clone());
+    fn update(&mut self, process: &Process) {
+        let is_live = self.live.get(&process.key.tgid).is_some_and(|old| old.key == process.key);
+        self.check(is_live, || format!("change of {:?}, which is not live", process.key));
+        self.live.insert(process.key.tgid, process.clone());
     }
 }
 
-impl Sink for Said {
+impl Sink for Reports {
     fn change(&mut self, _at: BootTime, change: Change<'_>) {
         self.changes += 1;
         match change {
-            Change::ProcessStarted(row) => {
-                let free = !self.live.contains_key(&row.key.tgid);
-                self.check(free, || format!("{:?} started on a live tgid", row.key));
-                let again = self.started.contains_key(&row.key);
-                self.check(!again, || format!("{:?} started twice", row.key));
-                *self.started.entry(row.key).or_default() += 1;
-                self.live.insert(row.key.tgid, row.clone());
+            Change::ProcessStarted(process) => {
+                let free = !self.live.contains_key(&process.key.tgid);
+                self.check(free, || format!("{:?} started on a live tgid", process.key));
+                let again = self.started.contains_key(&process.key);
+                self.check(!again, || format!("{:?} started twice", process.key));
+                *self.started.entry(process.key).or_default() += 1;
+                self.live.insert(process.key.tgid, process.clone());
             }
-            Change::ProcessExeced(row) | Change::ProcessMoved(row) | Change::ProcessChanged(row) => {
-                self.put(row);
+            Change::ProcessExeced(process)
+            | Change::ProcessMoved(process)
+            | Change::ProcessChanged(process) => {
+                self.update(process);
             }
-            Change::ProcessEnded(row, _) => {
-                *self.ended.entry(row.key).or_default() += 1;
-                let gone = self.live.remove(&row.key.tgid).is_some_and(|old| old.key == row.key);
-                self.check(gone, || format!("{:?} ended, but was not live", row.key));
+            Change::ProcessEnded(process, _) => {
+                *self.ended.entry(process.key).or_default() += 1;
+                let gone = self.live.remove(&process.key.tgid).is_some_and(|old| old.key == process.key);
+                self.check(gone, || format!("{:?} ended, but was not live", process.key));
             }
-            Change::SessionStarted(session, row) => {
+            Change::SessionStarted(session, process) => {
                 let key = (*session.home).clone();
                 let open = self.sessions.get(&key).is_some_and(|old| old.state != State::Ended);
                 self.check(!open, || format!("{} started twice", name(session)));
-                self.check(row.key == session.primary, || "row of another process".into());
+                self.check(process.key == session.primary, || "reported with another process".into());
                 self.text.push(format!("started {}", name(session)));
                 self.sessions.insert(key, session.clone());
             }
-            Change::SessionChanged(session, row) => {
+            Change::SessionChanged(session, process) => {
                 let key = (*session.home).clone();
                 let open = self.sessions.get(&key).is_some_and(|old| old.state != State::Ended);
                 self.check(open, || format!("{} changed, but is not open", name(session)));
-                self.check(row.key == session.primary, || "row of another process".into());
+                self.check(process.key == session.primary, || "reported with another process".into());
                 self.text.push(format!("changed {}", name(session)));
                 self.sessions.insert(key, session.clone());
             }
@@ -172,9 +175,9 @@ impl Sink for Said {
 
     fn request(&mut self, request: Request<'_>) {
         match request {
-            Request::Pass { not_before, hints } => self.passes.push((not_before, hints)),
-            Request::Memory(key) => self.memory.push(key),
-            Request::HomeOwner(home) => self.owners.push(home.path.to_vec()),
+            Request::Pass { not_before, hints } => self.pass_requests.push((not_before, hints)),
+            Request::Memory(key) => self.memory_requests.push(key),
+            Request::HomeOwner(home) => self.owner_requests.push(home.path.to_vec()),
             Request::Watch(key, true) => {
                 let new = self.watched.insert(key);
                 self.check(new, || format!("{key:?} watched twice"));
@@ -187,19 +190,19 @@ impl Sink for Said {
     }
 }
 
-/// What may differ between a row as last said and the row in the map: when a field was read, and what is read only
-/// when asked.
-pub fn shown(row: &Process) -> Process {
-    let mut row = row.clone();
-    row.cwd.as_of = BootTime(0);
-    row.tty_pgrp = 0;
-    row
+/// Clears what may differ between a process as last reported and the one in the map: when a field was read, and what
+/// is read only when a question asks for it.
+pub fn shown(process: &Process) -> Process {
+    let mut process = process.clone();
+    process.cwd.as_of = BootTime(0);
+    process.tty_pgrp = 0;
+    process
 }
 
-/// A core, and what it said.
+/// A core, and what it reported.
 pub struct World {
     pub core: Core,
-    pub said: Said,
+    pub reports: Reports,
     pub now: u64,
     pub dirs: BTreeMap<String, u64>,
     pub drops: u64,
@@ -232,7 +235,7 @@ impl World {
     pub fn new(rules: Vec<Rule>) -> Self {
         let core = Core::new(Settings { rules, env: vec![b"TMUX_PANE".to_vec()], host_mnt_ns: 1 });
         let dirs = BTreeMap::new();
-        Self { core, said: Said::default(), now: 1_000, dirs, drops: 0 }
+        Self { core, reports: Reports::default(), now: 1_000, dirs, drops: 0 }
     }
 
     pub fn tick_clock(&mut self) -> BootTime {
@@ -241,14 +244,14 @@ impl World {
     }
 
     pub fn feed(&mut self, input: Input<'_>) {
-        self.core.handle(input, &mut self.said);
-        assert_eq!(self.said.faults, Vec::<String>::new());
+        self.core.handle(input, &mut self.reports);
+        assert_eq!(self.reports.faults, Vec::<String>::new());
         assert_eq!(observer_core::invariants::check(&self.core), Ok(()));
     }
 
-    /// What was said of sessions since the last call.
-    pub fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.said.text)
+    /// Returns what was reported of sessions since the last call.
+    pub fn take_reports(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.reports.text)
     }
 
     pub fn dir(&mut self, path: &str) -> DirId {
@@ -367,13 +370,13 @@ impl World {
         sessions.map(|(session, _)| session.clone()).find(|session| *session.home.path == *home.as_bytes())
     }
 
-    /// The map as folded from what was said is the map.
-    pub fn assert_folded(&self) {
+    /// Asserts that applying every reported change to an empty map gives the core's map.
+    pub fn assert_reports_give_the_map(&self) {
         let map: Vec<Process> = self.core.processes().map(shown).collect();
-        let folded: Vec<Process> = self.said.live.values().map(shown).collect();
+        let folded: Vec<Process> = self.reports.live.values().map(shown).collect();
         assert_eq!(map, folded);
         for (session, _) in self.core.sessions() {
-            assert_eq!(self.said.sessions.get(&*session.home), Some(session));
+            assert_eq!(self.reports.sessions.get(&*session.home), Some(session));
         }
     }
 }
@@ -393,6 +396,6 @@ pub fn shell(world: &mut World) -> Proc {
         exec_id: 1,
     };
     world.pass(&[&proc]);
-    world.take();
+    world.take_reports();
     proc
 }
