@@ -1,10 +1,11 @@
-//! The core: kernel records go in, the map of live processes and sessions stays right, changes come out.
+//! The core of observer: it applies records of the kernel, keeps the map of live processes and sessions, and
+//! reports changes.
 //!
-//! No I/O, no clock, no async, no logging: time is an argument, [`Core::handle`] never fails, anomalies are
-//! counted. The daemon, the tests and the fuzzers drive the same code.
+//! It does no I/O, reads no clock, and neither logs nor awaits: time is an argument, [`Core::handle`] never
+//! fails, and anomalies are counted. The daemon, the tests and the fuzzers drive the same code.
 //!
-//! The folders are layers, and imports point downwards only: `model` ← `input` ← `processes` ← `sessions` ← `core`;
-//! `verify` checks the core from outside. `limits` stands below all of them.
+//! The folders are layers, and imports point downwards only: `model` ← `input` ← `processes` ← `sessions` ←
+//! `core`; `verify` checks the core from outside. `limits` is below all of them.
 #![no_std]
 #![forbid(unsafe_code)]
 

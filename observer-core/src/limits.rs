@@ -1,56 +1,62 @@
-//! Every bound and delay of the core, in one place. docs/limits.md explains them to operators; where one bites, a
-//! field of [`Counters`](crate::CoreCounters) says so.
+//! Every bound and delay of the core. docs/limits.md explains them to operators. Where something was dropped
+//! because of a bound, a field of [`CoreCounters`](crate::CoreCounters) counts it.
 
-/// Passes asked for because of hints, re-reads and reparenting happen at most once in this time, ns.
+/// At most one pass in this time is requested because of hints, fields to be read again and reparenting, ns.
 pub const PASS_INTERVAL_NS: u64 = 50_000_000;
 
-/// After a pass that failed part-way the next waits at least this long, ns.
+/// The next pass after one that failed part-way is requested no sooner than this, ns.
 pub const PASS_RETRY_NS: u64 = 1_000_000_000;
 
-/// A process absent from a pass gets this long for its exit record to come out of the ring before a second pass is
-/// asked for, ns. More than the 20 ms that a record may linger there.
+/// How long the exit record of a process that a pass did not show may take to come out of the ring before a
+/// second pass is requested, ns. This is more than the 20 ms for which a record may stay in the ring.
 pub const ABSENT_SETTLE_NS: u64 = 30_000_000;
 
-/// What a pass found different counts as drift only if no record explains it within this time, ns.
+/// A difference that a pass found counts as drift if no record explains it within this time, ns.
 pub const DRIFT_SETTLE_NS: u64 = 1_000_000_000;
 
-/// Differences that wait for their record; beyond it a difference counts as drift at once
-/// (`Counters::suspects_dropped`).
+/// The number of processes whose differences may wait for their record. Further differences count as drift at
+/// once (`CoreCounters::suspects_dropped`).
 pub const SUSPECTS_MAX: usize = 4096;
 
-/// How long the dead are remembered, so that a late row or record does not resurrect them, ns.
+/// How long ended processes are remembered, so that a late row or record does not put them into the map
+/// again, ns.
 pub const TOMBSTONE_NS: u64 = 10_000_000_000;
 
-/// The dead that are remembered at most; the oldest go first (`Counters::tombstones_dropped`, if younger than
-/// [`TOMBSTONE_NS`]). 24 bytes each.
+/// The number of ended processes that are remembered, at 24 bytes each. The oldest are forgotten first
+/// (`CoreCounters::tombstones_dropped` counts those younger than [`TOMBSTONE_NS`]).
 pub const TOMBSTONES_MAX: usize = 65_536;
 
 /// A process that moves into another home becomes a candidate there when it has stayed for this long, ns.
 pub const SETTLE_NS: u64 = 1_000_000_000;
 
-/// User-mode helpers between birth and exec that are remembered.
+/// The number of user-mode helpers between birth and exec that are remembered.
 pub const UNEXECED_HELPERS_MAX: usize = 256;
 
-/// Passes after which a process that still has a dead parent is left as it is (`Counters::parents_unresolved`).
+/// The number of passes after which a process that still has a dead parent keeps it
+/// (`CoreCounters::parents_unresolved`).
 pub const REPARENT_PASSES_MAX: u8 = 64;
 
-/// Passes asked for in a row because the path of the same process came out torn.
+/// The number of passes in a row that are requested because the path of the same process was torn.
 pub const TORN_REREADS_MAX: u8 = 8;
 
-/// Ended sessions kept; the oldest go (`Counters::sessions_dropped`).
+/// The number of ended sessions that are kept. The oldest are forgotten first
+/// (`CoreCounters::sessions_dropped`).
 pub const ENDED_SESSIONS_MAX: usize = 4096;
 
-/// Homes of dead ancestors that a process remembers; the oldest goes (`Counters::helper_of_dropped`).
+/// The number of homes of dead ancestors that a process remembers. The oldest is forgotten first
+/// (`CoreCounters::helper_of_dropped`).
 pub const HELPER_OF_MAX: usize = 16;
 
-/// Start times kept of a session; the oldest goes.
+/// The number of start times that are kept of a session. The oldest is forgotten first.
 pub const STARTS_MAX: usize = 64;
 
-/// Ancestors visited to decide whether a process is a root; beyond it the walk ends as if at the top.
+/// The number of ancestors that are visited to decide whether a process is a root. The walk ends there as if
+/// it had reached the top.
 pub const LINEAGE_STEPS_MAX: usize = 4096;
 
-/// Bytes of a session's name; a longer one is cut.
+/// The length of a session's name, bytes. A longer name is cut.
 pub const NAME_MAX: usize = 4096;
 
-/// Bytes that a row of the map may take, argv and paths aside.
+/// The size of a process in the map without its argv and paths, bytes. It is asserted when the crate is
+/// compiled.
 pub const PROCESS_BYTES_MAX: usize = 1024;

@@ -6,7 +6,7 @@ use observer_core::input::{Block, RawPath, join_path};
 use observer_core::{DecodeError, Input, ProcessKey, decode};
 use proptest::prelude::*;
 
-/// Writes a record in the machine's byte order, field by field as the layout says.
+/// Writes a record in the machine's byte order, field by field in the order of the layout.
 #[derive(Clone, Default)]
 struct Bytes(Vec<u8>);
 
@@ -157,8 +157,9 @@ fn unknown_kinds_and_lengths_beyond_the_bounds_do_not_decode() {
     assert_eq!(decode(&cwd(u32::MAX).done()), Err(DecodeError::Bounds));
     assert_eq!(decode(&cwd(4097).raw(&[b'a'; 4097]).done()), Err(DecodeError::Bounds));
     assert!(decode(&cwd(4096).raw(&[b'a'; 4096]).done()).is_ok());
-    let nobody = Bytes::default().u32(record::KIND_COMM).u32(0).u64(1).u64(1).u32(0).u32(0).raw(&[0; 16]);
-    assert_eq!(decode(&nobody.done()), Err(DecodeError::Bounds));
+    let without_tgid =
+        Bytes::default().u32(record::KIND_COMM).u32(0).u64(1).u64(1).u32(0).u32(0).raw(&[0; 16]);
+    assert_eq!(decode(&without_tgid.done()), Err(DecodeError::Bounds));
 }
 
 #[test]

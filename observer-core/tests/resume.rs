@@ -1,4 +1,5 @@
-//! What a restarted daemon's core restores of the sessions that the one before it knew. Each test shows one fact.
+//! What a restarted daemon's core restores of the sessions that the one before it knew. Each test shows one
+//! fact.
 
 mod support;
 
@@ -18,8 +19,8 @@ fn at_home(world: &mut World) -> Proc {
     bash
 }
 
-/// Returns the core of the next daemon. Its first pass finds `procs`, and it is given `sessions`, each with whether
-/// its primary had a terminal.
+/// Returns the core of the next daemon. Its first pass finds `procs`, and it is given `sessions`, each with
+/// whether its primary had a terminal.
 fn next_daemon(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session, bool)]) -> World {
     let mut world = World::new(rules);
     world.now = before.now + 5_000_000_000;

@@ -242,7 +242,8 @@ fn a_crash_loop_is_reported_though_its_launcher_was_a_candidate_before_the_exec(
     world.wait(1_100_000);
     world.exit(&claude, 1);
     world.take_reports();
-    // As where a terminal is acquired between fork and exec: the child is another program's image in the home.
+    // As where a terminal is acquired between fork and exec: the child is another program's image in the
+    // home.
     let mut launched = world.spawn(&bash, 21, "launcher");
     assert_reported(&mut world, &[]);
     world.exec(&mut launched, "claude");

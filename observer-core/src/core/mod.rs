@@ -1,5 +1,5 @@
-//! The map and its one owner: which inputs change it, and what can be asked of it. `records` and `resync` say what
-//! each input does.
+//! The one owner of the map: it takes every input and answers every query. `records` and `resync` contain
+//! what each input does.
 
 mod passes;
 mod records;
@@ -35,8 +35,8 @@ pub struct CoreCounters {
     pub drift_total: u64,
     /// Records of processes that the map does not hold.
     pub orphans: u64,
-    /// Exits of processes that had ended already: the second thread of a pair that left at once, or a death that a
-    /// pass had shown first.
+    /// Exits of processes that had ended already: the second thread of a pair that left at once, or a death
+    /// that a pass had shown first.
     pub duplicate_exits: u64,
     /// Dead processes that were forgotten before their time.
     pub tombstones_dropped: u64,
@@ -188,8 +188,8 @@ impl Core {
         self.sessions.get(&self.table, home)
     }
 
-    /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has healed
-    /// that yet.
+    /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has
+    /// healed that yet.
     pub fn in_gap(&self) -> bool {
         self.passes.gap.is_some() || !self.passes.first_done
     }

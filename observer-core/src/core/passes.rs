@@ -1,5 +1,5 @@
-//! When passes are requested, what a pass in progress has shown, and the gap that it closes. Which processes a pass
-//! corrects is decided in `resync`.
+//! When passes are requested, what a pass in progress has shown, and the gap that it closes. Which processes
+//! a pass corrects is decided in `resync`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -60,8 +60,8 @@ pub(crate) struct Passes {
     pub absent_due: Option<BootTime>,
     /// Dead processes that live ones still have as parent, each with the number of passes since.
     pub dead_parents: BTreeMap<ProcessKey, u8>,
-    /// Processes of which a record came before their birth. It was not applied, so the next pass may find what it
-    /// held.
+    /// Processes of which a record came before their birth. It was not applied, so the next pass may find
+    /// what it held.
     pub unapplied: BTreeSet<ProcessKey>,
     pub suspects: Suspects,
 }
@@ -79,8 +79,8 @@ impl Passes {
         self.request(now, 0, sink);
     }
 
-    /// Requests a pass no sooner than `not_before`. A request that is still unanswered is repeated only to make it
-    /// sooner or to add hints.
+    /// Requests a pass no sooner than `not_before`. A request that is still unanswered is repeated only to
+    /// make it sooner or to add hints.
     pub fn request(&mut self, not_before: BootTime, hints: u64, sink: &mut dyn Sink) {
         let pass = match self.pending {
             Some(pending) if pending.not_before <= not_before && pending.hints & hints == hints => return,

@@ -127,9 +127,9 @@ impl Core {
         self.report_start(at, key, None, sink);
     }
 
-    /// The last thread of a group left. The first exit record of a process ends it. Whatever shows the same end
-    /// later (the record of a thread that left at once, a row of a pass, an absence) is counted and changes nothing:
-    /// a death that was reported is final.
+    /// The last thread of a group left. The first exit record of a process ends it. Whatever shows the same
+    /// end later (the record of a thread that left at once, a row of a pass, an absence) is counted and
+    /// changes nothing: a death that was reported is final.
     pub(super) fn apply_exit(
         &mut self,
         at: BootTime,
@@ -176,8 +176,8 @@ impl Core {
         }
     }
 
-    /// The kernel gives the children of a dead parent another one, and no hook shows it. So they are read again
-    /// until none of them has the dead parent any more.
+    /// The kernel gives the children of a dead parent another one, and no hook shows it. So they are read
+    /// again until none of them has the dead parent any more.
     pub(super) fn await_reparenting(&mut self, parent: ProcessKey, sink: &mut dyn Sink) {
         if self.table.is_dead(parent) && self.table.has_children(parent) {
             self.passes.dead_parents.entry(parent).or_insert(0);
@@ -185,9 +185,9 @@ impl Core {
         }
     }
 
-    /// Returns what is known of `key`. A younger process of the same tgid proves that the older one is gone. That
-    /// one ends here, unobserved, between its last sign of life and this birth; if its exit record still arrives, it
-    /// counts as a duplicate.
+    /// Returns what is known of `key`. A younger process of the same tgid proves that the older one is gone.
+    /// That one ends here, unobserved, between its last sign of life and this birth; if its exit record still
+    /// arrives, it counts as a duplicate.
     pub(super) fn identify(&mut self, at: BootTime, key: ProcessKey, sink: &mut dyn Sink) -> Standing {
         let standing = self.table.standing(key);
         if let Standing::Reused(older) = standing {
@@ -200,7 +200,8 @@ impl Core {
         standing
     }
 
-    /// Applies a record: `merge` puts its values into the entry. `fields` are the differences that it explains.
+    /// Applies a record: `merge` puts its values into the entry. `fields` are the differences that it
+    /// explains.
     pub(super) fn apply_fields(
         &mut self,
         at: BootTime,

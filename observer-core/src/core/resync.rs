@@ -33,7 +33,8 @@ impl Core {
         self.passes.request_soon(self.now, bits, sink);
     }
 
-    /// The count of lost records. If it did not rise, no loss is known up to `at`, and the next gap begins there.
+    /// The count of lost records. If it did not rise, no loss is known up to `at`, and the next gap begins
+    /// there.
     pub(super) fn apply_drops(&mut self, at: BootTime, total: u64, sink: &mut dyn Sink) {
         if total <= self.passes.drops_total {
             self.passes.lossless_until = self.passes.lossless_until.max(at);
@@ -148,8 +149,8 @@ impl Core {
         }
     }
 
-    /// A pass or a reused tgid showed what a record should have reported. Either a loss explains it, or the record
-    /// is still on its way, or it is drift.
+    /// A pass or a reused tgid showed what a record should have reported. Either a loss explains it, or the
+    /// record is still on its way, or it is drift.
     pub(super) fn note_missed_record(&mut self, key: ProcessKey, fields: Diff) {
         if fields.is_empty() {
             return;
@@ -191,8 +192,9 @@ impl Core {
         self.try_close_gap(at, sink);
     }
 
-    /// Ends each process that started before the pass began and that neither this pass nor the one before showed.
-    /// One absence proves nothing, because the iterator does not read all processes at one point in time.
+    /// Ends each process that started before the pass began and that neither this pass nor the one before
+    /// showed. One absence proves nothing, because the iterator does not read all processes at one point in
+    /// time.
     fn end_absent(&mut self, at: BootTime, began: BootTime, sink: &mut dyn Sink) {
         let serial = self.passes.serial;
         let mut gone: Vec<(ProcessKey, BootTime)> = Vec::new();
@@ -233,7 +235,8 @@ impl Core {
         }
     }
 
-    /// Links processes to their parents. Rows come in no order, so a process may have been shown before its parent.
+    /// Links processes to their parents. Rows come in no order, so a process may have been shown before its
+    /// parent.
     fn resolve_lineage(&mut self, at: BootTime, sink: &mut dyn Sink) {
         let unlinked: Vec<(ProcessKey, ProcessKey)> = self
             .table

@@ -1,5 +1,5 @@
-//! Differences that a pass found and that no record has explained yet. A difference becomes drift when its time is
-//! over: by then its record would have come out of the ring.
+//! Differences that a pass found and that no record has explained yet. A difference becomes drift when its
+//! time is over: by then its record would have come out of the ring.
 
 use alloc::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// Lets `fields` of `key` wait for their record until `due`. Returns how many differences count as drift at
-    /// once because there is no room.
+    /// Lets `fields` of `key` wait for their record until `due`. Returns how many differences count as drift
+    /// at once because there is no room.
     pub fn add(&mut self, key: ProcessKey, fields: Diff, due: BootTime) -> u64 {
         if fields.is_empty() {
             return 0;

@@ -1,5 +1,5 @@
-//! Decodes the bytes of a record into an [`Input`]. The bytes are not trusted: an unknown kind, a short record or a
-//! long one is an error, never a panic.
+//! Decodes the bytes of a record into an [`Input`]. The bytes are not trusted: an unknown kind, a short
+//! record or a long one is an error, never a panic.
 
 use core::fmt;
 
@@ -21,8 +21,8 @@ pub enum DecodeError {
     Length,
     /// The lengths of the sections do not add up to the length of the tail.
     Sections,
-    /// The record holds a value that the kernel programs never send: the thread group 0, or a section longer than
-    /// its bound.
+    /// The record holds a value that the kernel programs never send: the thread group 0, or a section longer
+    /// than its bound.
     Bounds,
 }
 
@@ -40,8 +40,8 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// Decodes one record of the ring or one row of the task iterator into an input that borrows from `bytes`. The
-/// layouts are in [`observer_common::record`].
+/// Decodes one record of the ring or one row of the task iterator into an input that borrows from `bytes`.
+/// The layouts are in [`observer_common::record`].
 ///
 /// # Errors
 ///
@@ -142,8 +142,8 @@ fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {
     Ok(Uids { uid: cursor.u32()?, euid: cursor.u32()?, suid: cursor.u32()? })
 }
 
-/// Clears the bytes behind the first NUL, which are left over from earlier values, so that equal strings compare
-/// equal.
+/// Clears the bytes behind the first NUL, which are left over from earlier values, so that equal strings
+/// compare equal.
 fn padded(mut bytes: [u8; 16]) -> [u8; 16] {
     let mut ended = false;
     for byte in &mut bytes {

@@ -42,7 +42,7 @@ pub struct ProcessFacts {
 /// An argv or environment block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// NUL-terminated strings as they stand in memory.
+    /// NUL-terminated strings as they are in memory.
     pub bytes: &'a [u8],
     /// The block is longer than `bytes`.
     pub truncated: bool,

@@ -13,8 +13,9 @@ pub use path::{RawPath, join_path};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
-/// One input of [`Core::handle`](crate::Core::handle). Timestamps of records and rows are the kernel's and were taken
-/// before the fields were read. For each process and field the latest timestamp wins, whatever the order of arrival.
+/// One input of [`Core::handle`](crate::Core::handle). Timestamps of records and rows are the kernel's and
+/// were taken before the fields were read. For each process and field the latest timestamp wins, whatever the
+/// order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
     /// A thread group was born.
@@ -25,7 +26,8 @@ pub enum Input<'a> {
         key: ProcessKey,
         /// The child's facts.
         facts: ProcessFacts,
-        /// The process that called fork. The child takes over its path, exe and argv where the identities match.
+        /// The process that called fork. The child takes over its path, exe and argv where the identities
+        /// match.
         creator: ProcessKey,
     },
     /// A process replaced its program image.
@@ -53,7 +55,8 @@ pub enum Input<'a> {
         key: ProcessKey,
         /// The wait status.
         raw_status: u32,
-        /// The POSIX session that the process led, if it led one. All processes of that session lose the terminal.
+        /// The POSIX session that the process led, if it led one. All processes of that session lose the
+        /// terminal.
         led_sid: Option<u32>,
     },
     /// The leader's directory was set.

@@ -6,8 +6,8 @@ use observer_common::record::path_flag;
 
 use crate::model::process::Bytes;
 
-/// A path as a record holds it: the components from the leaf up, each followed by a NUL. [`join_path`] makes the
-/// path of it.
+/// A path as a record holds it: the components from the leaf up, each followed by a NUL. [`join_path`] makes
+/// the path of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawPath<'a> {
     /// The components.
@@ -16,7 +16,8 @@ pub struct RawPath<'a> {
     pub flags: u32,
 }
 
-/// Returns the absolute path of `raw`, or `None` where it is torn or incomplete. No components at all mean `/`.
+/// Returns the absolute path of `raw`, or `None` where it is torn or incomplete. No components at all mean
+/// `/`.
 ///
 /// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
 pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
@@ -43,7 +44,8 @@ pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
     }
 }
 
-/// Returns whether `raw` is `path`, without building the path. This saves one allocation for each row of a pass.
+/// Returns whether `raw` is `path`, without building the path. This saves one allocation for each row of a
+/// pass.
 pub(crate) fn path_is(raw: RawPath<'_>, path: &[u8]) -> bool {
     if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
         return false;

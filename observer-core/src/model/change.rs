@@ -1,12 +1,13 @@
-//! What the core reports: changes and requests, two closed enums. Applying every change to an empty map gives the
-//! map.
+//! What the core reports: changes and requests, two closed enums. Applying every change to an empty map gives
+//! the map.
 
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
 use crate::model::session::{Home, Session};
 
-/// A change of the map or of a session. Processes and sessions borrow from the core, as they are after the change.
+/// A change of the map or of a session. Processes and sessions borrow from the core, as they are after the
+/// change.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
     /// A process was born, or a pass found it.
@@ -23,8 +24,8 @@ pub enum Change<'a> {
     SessionStarted(&'a Session, &'a Process),
     /// The state, the primary, the number of roots, the name or a field of the primary changed.
     SessionChanged(&'a Session, &'a Process),
-    /// No root remains. Session and primary are as they were last known. `Session::death` is `None` if the primary
-    /// lives on as another program.
+    /// No root remains. Session and primary are as they were last known. `Session::death` is `None` if the
+    /// primary lives on as another program.
     SessionEnded(&'a Session, &'a Process),
     /// Records were lost. Until the gap is closed, the map may be wrong.
     GapOpened {

@@ -14,7 +14,8 @@ pub enum DeathKind {
     Signaled {
         /// Number of the signal.
         signal: u8,
-        /// The kernel's flag for a core dump, which is set also where a limit kept the dump from being written.
+        /// The kernel's flag for a core dump, which is set also where a limit kept the dump from being
+        /// written.
         core_dumped: bool,
     },
     /// No record of the end was received: it fell between two readings of the kernel.

@@ -1,4 +1,5 @@
-//! What the core speaks about: processes, their identity and their end, sessions, and what changes.
+//! The types that inputs, changes and the map have in common: processes, their identity and their end,
+//! sessions and their rules, changes.
 
 pub mod change;
 pub mod death;

@@ -81,7 +81,8 @@ pub struct WorkingDirectory {
     pub deleted: bool,
     /// The path is longer than observer's limits, so `path` is `None`.
     pub truncated: bool,
-    /// The directory cannot be reached from the root of the namespace, because its mount was lazily unmounted.
+    /// The directory cannot be reached from the root of the namespace, because its mount was lazily
+    /// unmounted.
     pub unreachable: bool,
     /// The leader exited before its threads: this is its last directory.
     pub leader_gone: bool,
@@ -112,7 +113,7 @@ pub enum ArgvSource {
 /// The arguments of the last exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argv {
-    /// NUL-terminated strings as they stand in memory. The last one may be cut where `truncated`.
+    /// NUL-terminated strings as they are in memory. The last one may be cut where `truncated`.
     pub bytes: Bytes,
     /// The arguments are longer than what was read.
     pub truncated: bool,
@@ -128,7 +129,8 @@ pub type Env = Arc<[Bytes]>;
 pub struct Process {
     /// Its identity.
     pub key: ProcessKey,
-    /// Realtime minus boot time, ns, when the process was first seen. It fixes the wall-clock time of its start.
+    /// Realtime minus boot time, ns, when the process was first seen. It fixes the wall-clock time of its
+    /// start.
     pub wall_offset_ns: i64,
     /// The parent as the kernel has it. `start_boottime` is 0 where only the tgid is known.
     pub parent: ProcessKey,

@@ -16,7 +16,8 @@ pub struct Home {
     pub path: Bytes,
 }
 
-/// The state of a session as the core knows it. Readers say `unknown` where the host's observer does not run.
+/// The state of a session as the core knows it. Readers add the state `unknown` where the host's observer
+/// does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// The primary runs in its home.
@@ -36,18 +37,19 @@ pub enum EndReason {
     Died,
     /// The primary exec'd into a program that its rule does not admit.
     ExecedAway,
-    /// The home was deleted, and another directory stands at its path.
+    /// The home was deleted, and another directory is at its path.
     Replaced,
     /// The primary left for another home and settled there.
     Moved,
 }
 
-/// A home and the process that stands for it.
+/// A home and its primary, the process that represents it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Its identity.
     pub home: Arc<Home>,
-    /// The home directory itself, which differs between incarnations of one path. All zero where it is not known.
+    /// The home directory itself, which differs between incarnations of one path. All zero where it is not
+    /// known.
     pub home_dir: DirId,
     /// The name that is shown, usually the basename of the home.
     pub name: Bytes,

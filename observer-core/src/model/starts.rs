@@ -1,4 +1,4 @@
-//! Counts the starts of the programs that stand for one home.
+//! Counts the starts of the primaries of one home.
 
 use alloc::vec::Vec;
 use core::ops::Deref;
@@ -7,8 +7,8 @@ use crate::limits::STARTS_MAX;
 use crate::model::ids::BootTime;
 use crate::model::process::Process;
 
-/// When the primaries of one home started, oldest first, at most [`STARTS_MAX`] times. An exec of the primary is a
-/// start too.
+/// When the primaries of one home started, oldest first, at most [`STARTS_MAX`] times. An exec of the primary
+/// is a start too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Starts {
     times: Vec<BootTime>,
@@ -30,8 +30,9 @@ impl Starts {
         self.set_image(process);
     }
 
-    /// Counts the exec of the primary, if it has exec'd since its last start. `at` is the time of the exec where its
-    /// record was not observed. A birth that was observed (`born`) and the first exec after it are one start.
+    /// Counts the exec of the primary, if it has exec'd since its last start. `at` is the time of the exec
+    /// where its record was not observed. A birth that was observed (`born`) and the first exec after it are
+    /// one start.
     pub(crate) fn add_exec(&mut self, process: &Process, born: bool, at: BootTime) {
         let birth = Some(&process.key.start_boottime);
         if self.misses_image_of(process) {
@@ -46,8 +47,8 @@ impl Starts {
         self.set_image(process);
     }
 
-    /// Puts the starts that were known before the daemon was started again in front. They are known to `grain_ns`,
-    /// so a start that is not later than the last of them by more than that is the same start.
+    /// Puts the starts that were known before the daemon was started again in front. They are known to
+    /// `grain_ns`, so a start that is not later than the last of them by more than that is the same start.
     pub(crate) fn restore(&mut self, known: &[BootTime], grain_ns: u64) {
         let Some(&last) = known.last() else { return };
         self.times.retain(|start| start.since(last) > grain_ns);

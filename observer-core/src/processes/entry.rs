@@ -36,7 +36,7 @@ pub(crate) struct Candidacy {
     pub since: BootTime,
 }
 
-/// What only an exec record tells of an image, and a child inherits.
+/// What only an exec record holds of an image, and a child inherits.
 #[derive(Debug)]
 pub(crate) struct InheritedImage {
     filename: Option<Bytes>,
@@ -65,8 +65,8 @@ pub(crate) struct Entry {
     pub candidacy: Option<Candidacy>,
     /// A rule would admit it once the home's owner is known.
     pub owner_awaited: bool,
-    /// Homes of dead ancestors by birth that were candidates. Neither this process nor its descendants are roots
-    /// there.
+    /// Homes of dead ancestors by birth that were candidates. Neither this process nor its descendants are
+    /// roots there.
     pub helper_of: Vec<Arc<Home>>,
 }
 
@@ -123,8 +123,8 @@ impl Entry {
         }
     }
 
-    /// Takes over from the creator what fork copies, as far as the identities prove that it is still the same.
-    /// Returns whether a pass has to read the rest.
+    /// Takes over from the creator what fork copies, as far as the identities prove that it is still the
+    /// same. Returns whether a pass has to read the rest.
     pub fn inherit(&mut self, creator: &Entry) -> bool {
         let (child, from) = (&mut self.process, &creator.process);
         let same_dir = child.cwd.id == from.cwd.id
@@ -150,7 +150,7 @@ impl Entry {
         !(path_known && cgroup_known && same_image)
     }
 
-    /// Returns what an exec record told of image `exec_id`, if the process still runs that image.
+    /// Returns what an exec record held of image `exec_id`, if the process still runs that image.
     pub fn exec_image(&self, exec_id: u32) -> Option<InheritedImage> {
         let Process { filename, argv, env, .. } = &self.process;
         (self.process.exec_id == exec_id && filename.is_some()).then(|| InheritedImage {
@@ -160,7 +160,7 @@ impl Entry {
         })
     }
 
-    /// Takes over what the creator's exec record told, in place of what was read from memory.
+    /// Takes over what the creator's exec record held, in place of what was read from memory.
     pub fn inherit_image(&mut self, image: InheritedImage) -> Diff {
         let Process { filename, argv, env, .. } = &mut self.process;
         if filename.is_some() {

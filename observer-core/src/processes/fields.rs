@@ -30,7 +30,8 @@ impl Diff {
 
     /// Both bits of a changed directory.
     pub const MOVED: Self = Self(Self::CWD_ID.0 | Self::CWD.0);
-    /// Fields that have a record of their own on every kernel. A pass finds them different only if one was missed.
+    /// Fields that have a record of their own on every kernel. A pass finds them different only if one was
+    /// missed.
     pub const RECORDED: Self = Self(
         Self::EXEC.0
             | Self::CWD_ID.0

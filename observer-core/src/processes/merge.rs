@@ -1,5 +1,5 @@
-//! Merges records and rows into an entry. For each group of fields the latest timestamp wins, whatever the order of
-//! arrival.
+//! Merges records and rows into an entry. For each group of fields the latest timestamp wins, whatever the
+//! order of arrival.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -83,8 +83,8 @@ impl Entry {
         set(&mut self.process.parent, parent, Diff::PARENT)
     }
 
-    /// Merges a cgroup. `path` makes the path of the record from the stored one, or is `None` where the record
-    /// carries no path.
+    /// Merges a cgroup. `path` makes the path of the record from the stored one, or is `None` where the
+    /// record carries no path.
     pub fn merge_cgroup(
         &mut self,
         at: BootTime,
@@ -106,7 +106,8 @@ impl Entry {
             None if same => {}
             None => process.cgroup = None,
         }
-        // A path that does not fit a record is read again by a pass. One that does not fit a pass is too long.
+        // A path that does not fit a record is read again by a pass. One that does not fit a pass is too
+        // long.
         Merged { diff, reread: !same && process.cgroup.is_none() }
     }
 
@@ -128,7 +129,8 @@ impl Entry {
     /// Merges a directory with its path.
     pub fn merge_cwd(&mut self, at: BootTime, id: DirId, mnt_ns: u32, path: RawPath<'_>) -> Merged {
         let cwd = &mut self.process.cwd;
-        // An older record may still carry the path of the directory that a later one identified without a path.
+        // An older record may still carry the path of the directory that a later one identified without a
+        // path.
         let fills = cwd.path.is_none() && !cwd.truncated && cwd.id == id && cwd.mnt_ns == mnt_ns;
         if at <= self.stamps.cwd && !fills {
             return Merged::default();
@@ -225,8 +227,8 @@ impl Entry {
         merged
     }
 
-    /// Merges an exec record. Where a later row has shown the image already, the record still adds its arguments.
-    /// `keep` are the names of the environment variables to keep.
+    /// Merges an exec record. Where a later row has shown the image already, the record still adds its
+    /// arguments. `keep` are the names of the environment variables to keep.
     pub fn merge_exec(&mut self, at: BootTime, exec_id: u32, image: &Image<'_>, keep: &[Vec<u8>]) -> Diff {
         let same = self.process.exec_id == exec_id;
         let adds_arguments = same && self.process.exec_at.is_none();
@@ -248,8 +250,8 @@ impl Entry {
         if same { Diff::IMAGE } else { Diff::EXEC }
     }
 
-    /// Merges the image that a row shows. A different one means that its exec record was missed or is still on its
-    /// way.
+    /// Merges the image that a row shows. A different one means that its exec record was missed or is still
+    /// on its way.
     fn merge_row_image(&mut self, row: &TaskRow<'_>) -> Diff {
         if row.at <= self.stamps.exec || row.facts.no_mm {
             return Diff::default();

@@ -150,8 +150,8 @@ impl Table {
         &self.lineage
     }
 
-    /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and remember its
-    /// home in `helper_of`. Returns the entry and those children.
+    /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and remember
+    /// its home in `helper_of`. Returns the entry and those children.
     pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<Entry>, Vec<ProcessKey>)> {
         self.get(key)?;
         let entry = self.by_tgid.remove(&key.tgid)?;

@@ -1,5 +1,5 @@
-//! Matches rules against processes: which rule admits a process, and to which home. The first rule that matches
-//! decides.
+//! Matches rules against processes: which rule admits a process, and to which home. The first rule that
+//! matches decides.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) enum Role {
     Wrapper,
 }
 
-/// What the rules say of a process.
+/// The result of matching the rules against a process.
 pub(super) enum Verdict {
     Refused,
     /// The owner of this home must be known first.
@@ -57,8 +57,8 @@ impl Admission<'_> {
 }
 
 impl Sessions {
-    /// Makes a process that is no candidate one, if a rule admits it. Requests the owner of its home where the rule
-    /// requires that.
+    /// Makes a process that is no candidate one, if a rule admits it. Requests the owner of its home where
+    /// the rule requires that.
     pub(super) fn consider(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
         self.stop_awaiting(ctx, key);
         match self.verdict(ctx, key) {
@@ -87,7 +87,7 @@ impl Sessions {
         }
     }
 
-    /// Returns what the rules say of a process.
+    /// Matches the rules against a process.
     pub(super) fn verdict(&self, ctx: &Context<'_>, key: ProcessKey) -> Verdict {
         let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
         let process = &entry.process;
@@ -137,8 +137,8 @@ impl Sessions {
     }
 }
 
-/// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This saves
-/// asking the rules again at each fork.
+/// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This
+/// saves asking the rules again at each fork.
 pub(super) fn is_refused_like(child: &Entry, creator: &Entry) -> bool {
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
@@ -162,8 +162,8 @@ fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item
     })
 }
 
-/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm or the executable of
-/// what it wraps.
+/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm or the
+/// executable of what it wraps.
 pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
     let tty = match (&rule.tty, &process.tty) {
         (TtyRule::Any, _) | (TtyRule::None, None) => true,
@@ -244,7 +244,8 @@ pub(super) fn usable_path(cwd: &WorkingDirectory) -> Option<&Bytes> {
     cwd.path.as_ref()
 }
 
-/// Returns the mount namespace as a home names it: `None` for the host's own and for one that could not be read.
+/// Returns the mount namespace as a home names it: `None` for the host's own and for one that could not be
+/// read.
 pub(super) fn namespace(host_mnt_ns: u32, mnt_ns: u32) -> Option<u32> {
     (mnt_ns != 0 && host_mnt_ns != 0 && mnt_ns != host_mnt_ns).then_some(mnt_ns)
 }

@@ -1,4 +1,5 @@
-//! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and end.
+//! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and
+//! end.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -61,7 +62,8 @@ impl Sessions {
         self.holder_changed(ctx, key, diff);
     }
 
-    /// The ancestors by birth of a process are others: it and its descendants may have become roots, or ceased to be.
+    /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
+    /// ceased to be.
     pub fn relinked(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
         let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
         let mut pending = alloc::vec![key.tgid];
@@ -112,8 +114,9 @@ impl Sessions {
         }
     }
 
-    /// Fields changed of a process that is no candidate. It may become one: at once, or where it moved, after it has
-    /// stayed. So a program that walks through homes is a session of none of them, and each step costs a timer at most.
+    /// Fields changed of a process that is no candidate. It may become one: at once, or where it moved, after
+    /// it has stayed. So a program that walks through homes is a session of none of them, and each step costs
+    /// a timer at most.
     fn arrive(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
         let settling_until = self.settling.remove(key);
         let execed = diff.intersects(Diff::EXEC);
@@ -131,16 +134,16 @@ impl Sessions {
         }
     }
 
-    /// Where the working directory is the home, a process that is too young to be a session goes from home to home
-    /// without a report, so it need not wait.
+    /// Where the working directory is the home, a process that is too young to be a session goes from home to
+    /// home without a report, so it need not wait.
     fn follows_at_once(&self, ctx: &Context<'_>, key: ProcessKey) -> bool {
         let Verdict::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
         let rule = ctx.rules.get(candidacy.rule);
         rule.is_some_and(|rule| follows_cwd(rule) && ctx.now < old_enough_at(rule, key))
     }
 
-    /// A primary that left its home and is there again becomes a candidate without being admitted again. Returns
-    /// whether it did.
+    /// A primary that left its home and is there again becomes a candidate without being admitted again.
+    /// Returns whether it did.
     fn comes_back(&mut self, ctx: &mut Context<'_>, key: ProcessKey) -> bool {
         let Some(entry) = ctx.table.get(key) else { return false };
         let process = &entry.process;
@@ -163,8 +166,8 @@ impl Sessions {
         true
     }
 
-    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only another image
-    /// or another directory ends a candidacy.
+    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only
+    /// another image or another directory ends a candidacy.
     fn reconsider(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let Some(entry) = ctx.table.get(key) else { return };
         let Some(candidacy) = &entry.candidacy else { return };

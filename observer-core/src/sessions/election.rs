@@ -24,10 +24,10 @@ const SHOWN: Diff =
 enum Choice {
     /// This process is the primary.
     Primary(ProcessKey),
-    /// This process is the primary of a new incarnation: another directory stands at the path of the home.
+    /// This process is the primary of a new incarnation: another directory is at the path of the home.
     NewIncarnation(ProcessKey),
     /// No candidate can be the primary.
-    Nobody,
+    NoCandidate,
 }
 
 /// Whether an election changed what the session shows.
@@ -41,7 +41,8 @@ impl Sessions {
     /// Elects the primary of `home` again after something that concerns it.
     pub(super) fn elect(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, cause: Cause<'_>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
-        // A primary that is elsewhere still keeps its descendants from being roots. One that exec'd away does not.
+        // A primary that is elsewhere still keeps its descendants from being roots. One that exec'd away does
+        // not.
         let primary =
             state.current_primary().filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
         if !matches!(cause, Cause::Changed(..)) {
@@ -63,7 +64,7 @@ impl Sessions {
                 }
                 install(ctx, home, state, key, &young, cause)
             }
-            Choice::Nobody => keep_without_candidate(ctx, state, cause),
+            Choice::NoCandidate => keep_without_candidate(ctx, state, cause),
         };
         let after = (state.holders(), state.ended_at());
         if outcome == Outcome::Reported {
@@ -121,8 +122,8 @@ impl Sessions {
         self.homes.forget_empty(home);
     }
 
-    /// `key` becomes a candidate of `home`. Ends the sessions of other homes whose primary it is, since one process
-    /// stands for one session.
+    /// `key` becomes a candidate of `home`. Ends the sessions of other homes whose primary it is, since one
+    /// process is the primary of one session at most.
     pub(super) fn vacate_others(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>) {
         let others = self.homes.held_by(key).iter().filter(|held| *held != home).cloned();
         for other in others.collect::<Vec<_>>() {
@@ -157,9 +158,9 @@ impl Sessions {
 struct Young(Vec<(ProcessKey, BootTime)>);
 
 impl Young {
-    /// Finds the stand-ins below the `min_age` of their rule. `min_age` does not hold back the program that the home's
-    /// session runs or ran, so that a crash loop is shown. It holds back any other program: otherwise, under the
-    /// default rule, each command typed where a session once ran would be a session.
+    /// Finds the stand-ins below the `min_age` of their rule. `min_age` does not hold back the program that
+    /// the home's session runs or ran, so that a crash loop is shown. It holds back any other program:
+    /// otherwise, under the default rule, each command typed where a session once ran would be a session.
     fn among(ctx: &Context<'_>, state: &HomeState) -> Self {
         let mut young = Vec::new();
         for key in state.roots.iter().filter_map(|root| root.stand_in) {
@@ -198,7 +199,7 @@ fn choose(ctx: &Context<'_>, home: &Home, state: &HomeState, young: &Young) -> C
         keys.filter(|&key| !young.contains(key))
     };
     let Some(slot) = &state.slot else {
-        return stand_ins().next().map_or(Choice::Nobody, Choice::Primary);
+        return stand_ins().next().map_or(Choice::NoCandidate, Choice::Primary);
     };
     if let Some(key) = stand_ins().find(|&key| is_replacement(ctx.table, home, slot, key)) {
         return Choice::NewIncarnation(key);
@@ -211,10 +212,11 @@ fn choose(ctx: &Context<'_>, home: &Home, state: &HomeState, young: &Young) -> C
         return Choice::Primary(below.unwrap_or(primary));
     }
     let eligible = stand_ins().find(|&key| is_eligible(ctx.table, slot.session.cwd_deleted, key));
-    eligible.map_or(Choice::Nobody, Choice::Primary)
+    eligible.map_or(Choice::NoCandidate, Choice::Primary)
 }
 
-/// A process in a deleted directory can stand only for the incarnation of the home that is deleted too.
+/// A process in a deleted directory can be the primary only of the incarnation of the home that is deleted
+/// too.
 fn is_eligible(table: &Table, cwd_deleted: bool, key: ProcessKey) -> bool {
     table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
 }
@@ -298,7 +300,7 @@ fn install(
     outcome
 }
 
-/// Returns the wrapper that `key` runs under: the root that it stands for, unless that is itself.
+/// Returns the wrapper that `key` runs under: the root whose stand-in it is, unless that is itself.
 fn wrapper_of(state: &HomeState, key: ProcessKey) -> Option<ProcessKey> {
     let root = state.roots.iter().find(|root| root.stand_in == Some(key));
     root.map(|root| root.key).filter(|&root| root != key)
@@ -311,7 +313,8 @@ fn count_roots(table: &Table, state: &HomeState, young: &Young, cwd_deleted: boo
     u32::try_from(count).unwrap_or(u32::MAX).max(1)
 }
 
-/// No candidate stands for the home. The session ends with its primary; while that one lives elsewhere, it is left.
+/// No candidate can be the primary. The session ends with its primary; while that one lives elsewhere, it is
+/// left.
 fn keep_without_candidate(ctx: &mut Context<'_>, state: &mut HomeState, cause: Cause<'_>) -> Outcome {
     let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return Outcome::Unchanged };
     let primary = slot.session.primary;

@@ -191,7 +191,8 @@ impl Homes {
         self.due.first().map(|(at, home)| (*at, home))
     }
 
-    /// Records that the session of `home` ended at `since`, and forgets the oldest ended sessions beyond the bound.
+    /// Records that the session of `home` ended at `since`, and forgets the oldest ended sessions beyond the
+    /// bound.
     pub fn add_ended(&mut self, since: BootTime, home: &Arc<Home>) {
         self.ended.insert((since, Arc::clone(home)));
         while self.ended.len() > ENDED_SESSIONS_MAX {

@@ -1,9 +1,9 @@
-//! Maps each home to the process that stands for it.
+//! Maps each home to its primary, the process that represents it.
 //!
-//! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each home; `roots`
-//! finds those with no other candidate above them; `election` elects the primary among the roots and reports changes;
-//! `homes` keeps the result; `settling` delays processes that move between homes; `resume` restores what was known
-//! before the daemon was started again.
+//! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
+//! home; `roots` finds those with no other candidate above them; `election` elects the primary among the
+//! roots and reports changes; `homes` keeps the result; `settling` delays processes that move between homes;
+//! `resume` restores what was known before the daemon was started again.
 
 mod admission;
 mod candidates;
@@ -50,8 +50,8 @@ impl Sessions {
         [self.homes.next_due().map(|(at, _)| at), self.settling.next_due()].into_iter().flatten().min()
     }
 
-    /// Returns the processes that moved into another home and have not stayed long enough to be candidates there,
-    /// each with the time at which it will have.
+    /// Returns the processes that moved into another home and have not stayed long enough to be candidates
+    /// there, each with the time at which it will have.
     pub fn settling(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
         self.settling.iter()
     }

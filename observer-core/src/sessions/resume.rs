@@ -1,6 +1,6 @@
-//! Restores sessions that were known before the daemon was started again. The kernel does not keep all of it: that the
-//! primary had a terminal, that a rule admitted it before it left, since when the session is in its state, earlier
-//! starts, and the clock by which its times were reported.
+//! Restores sessions that were known before the daemon was started again. The kernel does not keep all of it:
+//! that the primary had a terminal, that a rule admitted it before it left, since when the session is in its
+//! state, earlier starts, and the clock by which its times were reported.
 
 use alloc::sync::Arc;
 
@@ -22,8 +22,8 @@ use crate::sessions::homes::SessionSlot;
 const GRAIN_NS: u64 = 1_000_000;
 
 impl Sessions {
-    /// Restores a known session: all of it if its primary lives and a rule would have admitted that one to the home,
-    /// else its starts alone. The times of the primary stay as they were reported in either case.
+    /// Restores a known session: all of it if its primary lives and a rule would have admitted that one to
+    /// the home, else its starts alone. The times of the primary stay as they were reported in either case.
     pub(crate) fn resume(&mut self, ctx: &mut Context<'_>, known: &KnownSession<'_>) {
         let home = self.homes.intern(known.home.clone());
         let offset_changed = restore_wall_offset(ctx, known);
@@ -103,7 +103,8 @@ impl Sessions {
         self.hold(ctx, known.primary, home);
     }
 
-    /// Restores the starts; the terminal and the time of the state too if the session is still of the same process.
+    /// Restores the starts; the terminal and the time of the state too if the session is still of the same
+    /// process.
     fn restore_slot(
         &mut self,
         ctx: &mut Context<'_>,
@@ -134,8 +135,8 @@ impl Sessions {
     }
 }
 
-/// Makes the times of the primary be shown by the clock by which they were reported. Returns whether that is another
-/// clock than the present one.
+/// Makes the times of the primary be shown by the clock by which they were reported. Returns whether that is
+/// another clock than the present one.
 fn restore_wall_offset(ctx: &mut Context<'_>, known: &KnownSession<'_>) -> bool {
     let Some(entry) = ctx.table.get_mut(known.primary) else { return false };
     let process = &mut entry.process;
@@ -154,8 +155,8 @@ fn is_inside(ctx: &Context<'_>, rule: &Rule, known: &KnownSession<'_>, cwd: &Wor
         && namespace(ctx.host_mnt_ns, cwd.mnt_ns) == known.home.mnt_ns
 }
 
-/// Returns whether `rule` admits `process` to the home, apart from what the process may have lost since it was
-/// admitted: its place and its terminal.
+/// Returns whether `rule` admits `process` to the home, apart from what the process may have lost since it
+/// was admitted: its place and its terminal.
 fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
     let path = &known.home.path;
     let lost_tty = known.had_tty && process.tty.is_none();

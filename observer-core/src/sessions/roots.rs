@@ -1,5 +1,5 @@
-//! Finds the roots of a home: the candidates with no other candidate of the same home among their ancestors. It only
-//! reads the table.
+//! Finds the roots of a home: the candidates with no other candidate of the same home among their ancestors.
+//! It only reads the table.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -26,12 +26,12 @@ const fn key_at((start_boottime, tgid): (BootTime, Tgid)) -> ProcessKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub key: ProcessKey,
-    /// The process that stands for the root: itself, or the first candidate below it that is no wrapper if the root
-    /// is a wrapper.
+    /// The process that may be the primary for this root: the root itself, or the first candidate below it
+    /// that is no wrapper if the root is a wrapper.
     pub stand_in: Option<ProcessKey>,
 }
 
-/// Where a candidate stands among the others of its home.
+/// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// No candidate of the home is above it.
@@ -47,8 +47,8 @@ pub(crate) fn is_candidate(entry: &Entry, home: &Home) -> bool {
     entry.candidacy.as_ref().is_some_and(|candidacy| *candidacy.home == *home)
 }
 
-/// Returns the place of `entry` among the candidates of `home`. `primary` is the home's primary, which counts as a
-/// candidate also while it is elsewhere.
+/// Returns the place of `entry` among the candidates of `home`. `primary` is the home's primary, which counts
+/// as a candidate also while it is elsewhere.
 pub(crate) fn place(table: &Table, entry: &Entry, home: &Home, primary: Option<ProcessKey>) -> Place {
     let is_helper = |entry: &Entry| entry.helper_of.iter().any(|of| **of == *home);
     let mut topmost = None;

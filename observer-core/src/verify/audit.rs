@@ -1,7 +1,7 @@
 //! Compares the live map with the rows of a pass, field by field, without changing the map.
 //!
-//! The rows are read while processes run, so a single difference proves nothing. The caller drains the ring, runs a
-//! pass into an [`Audit`], drains the ring again, and repeats this. What stands in both reports
+//! The rows are read while processes run, so a single difference proves nothing. The caller drains the ring,
+//! runs a pass into an [`Audit`], drains the ring again, and repeats this. What is in both reports
 //! ([`AuditReport::confirmed`]) with the same values is drift.
 
 use alloc::collections::BTreeSet;
@@ -79,8 +79,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Starts an audit. `began` is the boot time before the iterator was opened: younger processes may be absent from
-    /// the pass.
+    /// Starts an audit. `began` is the boot time before the iterator was opened: younger processes may be
+    /// absent from the pass.
     pub fn new(began: BootTime) -> Self {
         Self { began, ..Self::default() }
     }

@@ -17,8 +17,8 @@ use crate::sessions::roots::{age, is_candidate, roots};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
 
-/// Recomputes the indexes and the values that sessions derive, and compares them with those in the map. It takes
-/// O(n log n), so it is for tests.
+/// Recomputes the indexes and the values that sessions derive, and compares them with those in the map. It
+/// takes O(n log n), so it is for tests.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Drives a core and keeps what it reports: as text, as a map to which every change was applied, and as requests.
+//! Drives a core and keeps what it reports: as text, as a map to which every change was applied, and as
+//! requests.
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +48,8 @@ pub fn rule() -> Rule {
     }
 }
 
-/// What the core reported: the sessions' changes as text, the map that results from all changes, the requests, and
-/// faults of the reports themselves.
+/// What the core reported: the sessions' changes as text, the map that results from all changes, the
+/// requests, and faults of the reports themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
     pub text: Vec<String>,
@@ -190,8 +191,8 @@ impl Sink for Reports {
     }
 }
 
-/// Clears what may differ between a process as last reported and the one in the map: when a field was read, and what
-/// is read only when a question asks for it.
+/// Clears what may differ between a process as last reported and the one in the map: when a field was read,
+/// and what is read only when a question asks for it.
 pub fn shown(process: &Process) -> Process {
     let mut process = process.clone();
     process.cwd.as_of = BootTime(0);
