@@ -18,11 +18,11 @@ use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Process;
 use crate::model::rule::Rule;
 use crate::model::session::{Home, Session};
-use crate::processes::entry::Entry;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::Image;
-use crate::processes::table::Table;
-use crate::sessions::{Context, Sessions};
+use crate::processes::table::ProcessTable;
+use crate::sessions::{SessionContext, Sessions};
 
 /// What the core counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Core {
     wall_offset_ns: i64,
     /// The latest timestamp of any input.
     pub(crate) now: BootTime,
-    pub(crate) table: Table,
+    pub(crate) table: ProcessTable,
     pub(crate) sessions: Sessions,
     passes: Passes,
     counters: CoreCounters,
@@ -84,7 +84,7 @@ impl Core {
             settings,
             wall_offset_ns: 0,
             now: BootTime::default(),
-            table: Table::default(),
+            table: ProcessTable::default(),
             sessions: Sessions::default(),
             passes: Passes::default(),
             counters: CoreCounters::default(),
@@ -210,12 +210,12 @@ impl Core {
         &mut self,
         at: BootTime,
         sink: &mut dyn Sink,
-        follow: impl FnOnce(&mut Sessions, &mut Context<'_>),
+        follow: impl FnOnce(&mut Sessions, &mut SessionContext<'_>),
     ) {
         if self.settings.rules.is_empty() {
             return;
         }
-        let mut ctx = Context {
+        let mut ctx = SessionContext {
             rules: &self.settings.rules,
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &mut self.table,
@@ -235,7 +235,7 @@ impl Core {
     }
 }
 
-fn report_diff(at: BootTime, entry: &Entry, diff: Diff, sink: &mut dyn Sink) {
+fn report_diff(at: BootTime, entry: &ProcessEntry, diff: Diff, sink: &mut dyn Sink) {
     let process = &entry.process;
     if diff.intersects(Diff::EXEC) {
         sink.change(at, Change::ProcessExeced(process));

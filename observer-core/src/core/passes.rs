@@ -12,7 +12,7 @@ use crate::processes::fields::Diff;
 
 /// A time in which records were lost and that no pass has healed yet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Gap {
+pub(crate) struct OpenGap {
     pub from: BootTime,
     /// The count of lost records before it.
     pub lost_before: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Passes {
     pub hinted: Diff,
     /// A pass was complete: the map holds every process of the host.
     pub first_done: bool,
-    pub gap: Option<Gap>,
+    pub gap: Option<OpenGap>,
     /// The latest known count of lost records.
     pub drops_total: u64,
     /// The latest moment at which that count was known not to have risen.

@@ -10,7 +10,7 @@ use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::death::{Death, DeathKind};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::processes::entry::Entry;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::{Image, Merged};
 use crate::processes::table::Standing;
@@ -37,7 +37,7 @@ impl Core {
             self.unexeced_helpers.insert(key);
             return;
         }
-        let mut entry = Box::new(Entry::new(at, key, facts, self.wall_offset_ns));
+        let mut entry = Box::new(ProcessEntry::new(at, key, facts, self.wall_offset_ns));
         entry.lineage_by_birth = true;
         let (lineage, reread) = match self.table.get(creator) {
             Some(from) => (creator, entry.inherit(from)),
@@ -113,7 +113,7 @@ impl Core {
             Standing::Unknown | Standing::Reused(_) => {}
         }
         let helper = self.unexeced_helpers.remove(&key);
-        let mut entry = Box::new(Entry::new(at, key, facts, self.wall_offset_ns));
+        let mut entry = Box::new(ProcessEntry::new(at, key, facts, self.wall_offset_ns));
         // The process starts with its image: its start and its exec are reported as one change.
         entry.process.exec_id = facts.exec_id.wrapping_sub(1);
         entry.stamps.exec = BootTime(0);
@@ -208,7 +208,7 @@ impl Core {
         key: ProcessKey,
         fields: Diff,
         sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut Entry) -> Merged,
+        merge: impl FnOnce(&mut ProcessEntry) -> Merged,
     ) {
         self.passes.suspects.explain(key, fields);
         match self.identify(at, key, sink) {
@@ -230,7 +230,7 @@ impl Core {
         at: BootTime,
         key: ProcessKey,
         sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut Entry) -> Merged,
+        merge: impl FnOnce(&mut ProcessEntry) -> Merged,
     ) {
         let began = self.passes.last_begin;
         let Some(entry) = self.table.get_mut(key) else { return };

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use observer_common::record::hint;
 
 use crate::core::Core;
-use crate::core::passes::Gap;
+use crate::core::passes::OpenGap;
 use crate::input::TaskRow;
 use crate::limits::{
     ABSENT_SETTLE_NS, DRIFT_SETTLE_NS, PASS_RETRY_NS, REPARENT_PASSES_MAX, TORN_REREADS_MAX,
@@ -14,7 +14,7 @@ use crate::limits::{
 use crate::model::change::{Change, Sink};
 use crate::model::death::{Death, DeathKind};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::processes::entry::Entry;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::table::Standing;
 
@@ -51,7 +51,7 @@ impl Core {
         passes.suspects.clear();
         if passes.gap.is_none() {
             let from = if passes.lossless_until == BootTime(0) { at } else { passes.lossless_until };
-            passes.gap = Some(Gap { from, lost_before, corrected: 0 });
+            passes.gap = Some(OpenGap { from, lost_before, corrected: 0 });
             self.counters.gaps += 1;
             sink.change(at, Change::GapOpened { from });
         }
@@ -111,7 +111,7 @@ impl Core {
 
     /// A row of a process that is not in the map.
     fn insert_row(&mut self, row: &TaskRow<'_>, sink: &mut dyn Sink) {
-        let mut entry = Box::new(Entry::new(row.at, row.key, &row.facts, self.wall_offset_ns));
+        let mut entry = Box::new(ProcessEntry::new(row.at, row.key, &row.facts, self.wall_offset_ns));
         entry.stamps.cwd = BootTime(0);
         entry.stamps.exec = BootTime(0);
         entry.stamps.cgroup = BootTime(0);

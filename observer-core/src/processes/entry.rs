@@ -46,7 +46,7 @@ pub(crate) struct InheritedImage {
 
 /// A process in the map.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ProcessEntry {
     pub process: Process,
     pub stamps: Stamps,
     /// The latest moment at which it was known to live.
@@ -70,10 +70,10 @@ pub(crate) struct Entry {
     pub helper_of: Vec<Arc<Home>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= PROCESS_BYTES_MAX);
+const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
 
-impl Entry {
+impl ProcessEntry {
     /// Returns an entry with the facts of a birth, an exec or a pass. Paths and arguments are not known yet.
     pub fn new(at: BootTime, key: ProcessKey, facts: &ProcessFacts, wall_offset_ns: i64) -> Self {
         let process = Process {
@@ -125,7 +125,7 @@ impl Entry {
 
     /// Takes over from the creator what fork copies, as far as the identities prove that it is still the
     /// same. Returns whether a pass has to read the rest.
-    pub fn inherit(&mut self, creator: &Entry) -> bool {
+    pub fn inherit(&mut self, creator: &ProcessEntry) -> bool {
         let (child, from) = (&mut self.process, &creator.process);
         let same_dir = child.cwd.id == from.cwd.id
             && child.cwd.mnt_ns == from.cwd.mnt_ns

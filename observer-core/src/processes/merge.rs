@@ -11,7 +11,7 @@ use crate::input::{Block, ProcessFacts, RawPath, TaskRow, join_path, path_is};
 use crate::limits::TORN_REREADS_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Env, Tty, Uids, WorkingDirectory};
-use crate::processes::entry::Entry;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 
 /// The result of merging one input.
@@ -43,7 +43,7 @@ fn set<T: PartialEq>(slot: &mut T, value: T, bit: Diff) -> Diff {
     bit.when(changed)
 }
 
-impl Entry {
+impl ProcessEntry {
     pub fn merge_comm(&mut self, at: BootTime, comm: Comm) -> Diff {
         if at <= self.stamps.comm {
             return Diff::default();

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::limits::{HELPER_OF_MAX, LINEAGE_STEPS_MAX};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::session::Home;
-use crate::processes::entry::Entry;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::tombstones::Tombstones;
 
 /// What is known of the process with a given key.
@@ -26,8 +26,8 @@ pub(crate) enum Standing {
 
 /// The live processes, at most one for each tgid.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    by_tgid: BTreeMap<Tgid, Box<Entry>>,
+pub(crate) struct ProcessTable {
+    by_tgid: BTreeMap<Tgid, Box<ProcessEntry>>,
     /// (nearest live ancestor by birth, process), for each process that has one.
     lineage: BTreeSet<(Tgid, Tgid)>,
     /// The number of live processes that have this parent. The parent need not be in the map.
@@ -37,7 +37,7 @@ pub(crate) struct Table {
     pub helper_of_dropped: u64,
 }
 
-impl Table {
+impl ProcessTable {
     /// Returns what is known of `key`.
     pub fn standing(&self, key: ProcessKey) -> Standing {
         match self.by_tgid.get(&key.tgid) {
@@ -55,27 +55,27 @@ impl Table {
     }
 
     /// Returns the live processes in the order of tgids.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &ProcessEntry> {
         self.by_tgid.values().map(|entry| &**entry)
     }
 
     /// The same as [`Self::iter`], to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ProcessEntry> {
         self.by_tgid.values_mut().map(|entry| &mut **entry)
     }
 
     /// Returns the live process that has this tgid.
-    pub fn by_tgid(&self, tgid: Tgid) -> Option<&Entry> {
+    pub fn by_tgid(&self, tgid: Tgid) -> Option<&ProcessEntry> {
         self.by_tgid.get(&tgid).map(|entry| &**entry)
     }
 
     /// Returns the live process that has this key.
-    pub fn get(&self, key: ProcessKey) -> Option<&Entry> {
+    pub fn get(&self, key: ProcessKey) -> Option<&ProcessEntry> {
         self.by_tgid(key.tgid).filter(|entry| entry.process.key == key)
     }
 
     /// The same as [`Self::get`], to be changed.
-    pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut ProcessEntry> {
         self.by_tgid.get_mut(&key.tgid).map(|entry| &mut **entry).filter(|entry| entry.process.key == key)
     }
 
@@ -86,7 +86,7 @@ impl Table {
     }
 
     /// Inserts a process. Its tgid must be free.
-    pub fn insert(&mut self, mut entry: Box<Entry>, lineage: Option<ProcessKey>) {
+    pub fn insert(&mut self, mut entry: Box<ProcessEntry>, lineage: Option<ProcessKey>) {
         let key = entry.process.key;
         self.add_child(entry.process.parent);
         entry.process.lineage = self.above(key, lineage);
@@ -152,7 +152,7 @@ impl Table {
 
     /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and remember
     /// its home in `helper_of`. Returns the entry and those children.
-    pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<Entry>, Vec<ProcessKey>)> {
+    pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<ProcessEntry>, Vec<ProcessKey>)> {
         self.get(key)?;
         let entry = self.by_tgid.remove(&key.tgid)?;
         self.tombstones.add(key, at);
@@ -204,8 +204,8 @@ impl Table {
     }
 
     /// Returns the live ancestors by birth, nearest first, at most [`LINEAGE_STEPS_MAX`].
-    pub fn ancestors(&self, entry: &Entry) -> impl Iterator<Item = &Entry> {
-        let up = |entry: &Entry| entry.process.lineage.and_then(|key| self.get(key));
+    pub fn ancestors(&self, entry: &ProcessEntry) -> impl Iterator<Item = &ProcessEntry> {
+        let up = |entry: &ProcessEntry| entry.process.lineage.and_then(|key| self.get(key));
         core::iter::successors(up(entry), move |entry| up(entry)).take(LINEAGE_STEPS_MAX)
     }
 }

@@ -10,9 +10,9 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process, WorkingDirectory};
 use crate::model::rule::{HomeRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
-use crate::processes::entry::{Candidacy, Entry};
+use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::sessions::Sessions;
-use crate::sessions::context::Context;
+use crate::sessions::context::SessionContext;
 use crate::sessions::homes::Owner;
 
 /// As what a rule admits a process.
@@ -59,7 +59,7 @@ impl Admission<'_> {
 impl Sessions {
     /// Makes a process that is no candidate one, if a rule admits it. Requests the owner of its home where
     /// the rule requires that.
-    pub(super) fn consider(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+    pub(super) fn consider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         self.stop_awaiting(ctx, key);
         match self.verdict(ctx, key) {
             Verdict::Refused => {}
@@ -79,7 +79,7 @@ impl Sessions {
     }
 
     /// Forgets that `key` waits for the owner of a home.
-    pub(super) fn stop_awaiting(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+    pub(super) fn stop_awaiting(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         if let Some(entry) = ctx.table.get_mut(key)
             && core::mem::take(&mut entry.owner_awaited)
         {
@@ -88,7 +88,7 @@ impl Sessions {
     }
 
     /// Matches the rules against a process.
-    pub(super) fn verdict(&self, ctx: &Context<'_>, key: ProcessKey) -> Verdict {
+    pub(super) fn verdict(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> Verdict {
         let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
         let process = &entry.process;
         for admission in admissions(ctx.rules, process) {
@@ -118,7 +118,7 @@ impl Sessions {
     }
 
     /// The edge answered who owns the directory of a home.
-    pub(crate) fn owner_known(&mut self, ctx: &mut Context<'_>, path: &[u8], uid: Option<u32>) {
+    pub(crate) fn owner_known(&mut self, ctx: &mut SessionContext<'_>, path: &[u8], uid: Option<u32>) {
         let waiting: Vec<(ProcessKey, Arc<Home>)> = self
             .awaiting_owner
             .iter()
@@ -139,7 +139,7 @@ impl Sessions {
 
 /// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This
 /// saves asking the rules again at each fork.
-pub(super) fn is_refused_like(child: &Entry, creator: &Entry) -> bool {
+pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> bool {
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
         && !creator.owner_awaited

@@ -11,15 +11,15 @@ use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::Rule;
 use crate::model::session::Home;
-use crate::processes::entry::{Candidacy, Entry};
+use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     Verdict, admits, finds_home, follows_cwd, is_refused_like, is_wrapper, namespace, old_enough_at,
     usable_path,
 };
-use crate::sessions::context::{Cause, Context};
-use crate::sessions::roots::{Place, age, is_candidate, place};
+use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::roots::{LineagePosition, age, is_candidate, place};
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC
@@ -35,7 +35,7 @@ const PROGRAM: Diff = Diff::EXEC.union(Diff::COMM).union(Diff::IMAGE);
 
 impl Sessions {
     /// A process came into the map.
-    pub fn started(&mut self, ctx: &mut Context<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
+    pub fn started(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };
         if creator.is_some_and(|creator| self.settling.contains(creator)) {
             self.settling.set(key, ctx.now.after(SETTLE_NS));
@@ -49,7 +49,7 @@ impl Sessions {
     }
 
     /// Fields of a process changed.
-    pub fn changed(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+    pub fn changed(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
         let Some(entry) = ctx.table.get(key) else { return };
         let home = entry.candidacy.as_ref().map(|candidacy| Arc::clone(&candidacy.home));
         if diff.intersects(ADMITTING) {
@@ -64,7 +64,7 @@ impl Sessions {
 
     /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
     /// ceased to be.
-    pub fn relinked(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+    pub fn relinked(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
         let mut pending = alloc::vec![key.tgid];
         while let Some(tgid) = pending.pop() {
@@ -80,7 +80,7 @@ impl Sessions {
     /// A process left the map. `process` is as it was last known.
     pub fn ended(
         &mut self,
-        ctx: &mut Context<'_>,
+        ctx: &mut SessionContext<'_>,
         process: &Process,
         candidacy: Option<Candidacy>,
         death: Death,
@@ -98,7 +98,7 @@ impl Sessions {
     }
 
     /// Time passed: acts on processes that have settled, and on homes whose roots are old enough.
-    pub fn tick(&mut self, ctx: &mut Context<'_>) {
+    pub fn tick(&mut self, ctx: &mut SessionContext<'_>) {
         while let Some(key) = self.settling.take_due(ctx.now) {
             if ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
                 self.consider(ctx, key);
@@ -117,7 +117,7 @@ impl Sessions {
     /// Fields changed of a process that is no candidate. It may become one: at once, or where it moved, after
     /// it has stayed. So a program that walks through homes is a session of none of them, and each step costs
     /// a timer at most.
-    fn arrive(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+    fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
         let settling_until = self.settling.remove(key);
         let execed = diff.intersects(Diff::EXEC);
         let moved = diff.intersects(Diff::CWD_ID) && !execed;
@@ -136,7 +136,7 @@ impl Sessions {
 
     /// Where the working directory is the home, a process that is too young to be a session goes from home to
     /// home without a report, so it need not wait.
-    fn follows_at_once(&self, ctx: &Context<'_>, key: ProcessKey) -> bool {
+    fn follows_at_once(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> bool {
         let Verdict::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
         let rule = ctx.rules.get(candidacy.rule);
         rule.is_some_and(|rule| follows_cwd(rule) && ctx.now < old_enough_at(rule, key))
@@ -144,7 +144,7 @@ impl Sessions {
 
     /// A primary that left its home and is there again becomes a candidate without being admitted again.
     /// Returns whether it did.
-    fn comes_back(&mut self, ctx: &mut Context<'_>, key: ProcessKey) -> bool {
+    fn comes_back(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) -> bool {
         let Some(entry) = ctx.table.get(key) else { return false };
         let process = &entry.process;
         let Some(path) = usable_path(&process.cwd) else { return false };
@@ -168,7 +168,7 @@ impl Sessions {
 
     /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only
     /// another image or another directory ends a candidacy.
-    fn reconsider(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
+    fn reconsider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let Some(entry) = ctx.table.get(key) else { return };
         let Some(candidacy) = &entry.candidacy else { return };
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
@@ -199,8 +199,8 @@ impl Sessions {
     /// Returns whether a candidate is in its home, as far as that is known.
     fn is_still_inside(
         &self,
-        ctx: &Context<'_>,
-        entry: &Entry,
+        ctx: &SessionContext<'_>,
+        entry: &ProcessEntry,
         candidacy: &Candidacy,
         rule: &Rule,
         diff: Diff,
@@ -221,7 +221,7 @@ impl Sessions {
     }
 
     /// A candidate stays in its home, and may be another program or in another directory of it.
-    fn stay(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
+    fn stay(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let at = ctx.at;
         let Some(entry) = ctx.table.get_mut(key) else { return };
         let process = &entry.process;
@@ -245,7 +245,7 @@ impl Sessions {
     }
 
     /// Fields of a process changed. Updates the sessions that it holds, wherever it is.
-    fn holder_changed(&mut self, ctx: &mut Context<'_>, key: ProcessKey, diff: Diff) {
+    fn holder_changed(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
         if self.homes.held_by(key).is_empty() {
             return;
         }
@@ -270,7 +270,7 @@ impl Sessions {
     }
 
     /// A process becomes a candidate.
-    pub(super) fn join(&mut self, ctx: &mut Context<'_>, key: ProcessKey, candidacy: Candidacy) {
+    pub(super) fn join(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, candidacy: Candidacy) {
         let home = Arc::clone(&candidacy.home);
         self.settling.remove(key);
         self.vacate_others(ctx, key, &home);
@@ -281,7 +281,7 @@ impl Sessions {
         state.candidates.insert(age(key));
         let primary = state.current_primary();
         let Some(entry) = ctx.table.get(key) else { return };
-        let is_root = place(ctx.table, entry, &home, primary) == Place::Root;
+        let is_root = place(ctx.table, entry, &home, primary) == LineagePosition::Root;
         let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
         let may_stand_in = !is_wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(is_older));
         // Most processes of a busy home are descendants of its primary and change nothing.
@@ -293,7 +293,7 @@ impl Sessions {
     /// A process is no candidate of `home` any more. Unless it died, its descendants may have become roots.
     pub(super) fn leave(
         &mut self,
-        ctx: &mut Context<'_>,
+        ctx: &mut SessionContext<'_>,
         key: ProcessKey,
         home: &Arc<Home>,
         cause: Cause<'_>,

@@ -6,13 +6,13 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
 use crate::model::rule::Rule;
 use crate::processes::fields::Diff;
-use crate::processes::table::Table;
+use crate::processes::table::ProcessTable;
 
 /// The rest of the core, as the sessions use it while one input is handled.
-pub(crate) struct Context<'a> {
+pub(crate) struct SessionContext<'a> {
     pub rules: &'a [Rule],
     pub host_mnt_ns: u32,
-    pub table: &'a mut Table,
+    pub table: &'a mut ProcessTable,
     /// The latest timestamp of any input.
     pub now: BootTime,
     /// The time of the cause.

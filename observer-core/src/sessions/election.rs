@@ -9,9 +9,9 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, DirId, Process};
 use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::fields::Diff;
-use crate::processes::table::Table;
+use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
-use crate::sessions::context::{Cause, Context};
+use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, SessionSlot};
 use crate::sessions::roots::{is_candidate, roots};
 
@@ -39,7 +39,7 @@ enum Outcome {
 
 impl Sessions {
     /// Elects the primary of `home` again after something that concerns it.
-    pub(super) fn elect(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, cause: Cause<'_>) {
+    pub(super) fn elect(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, cause: Cause<'_>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         // A primary that is elsewhere still keeps its descendants from being roots. One that exec'd away does
         // not.
@@ -77,7 +77,7 @@ impl Sessions {
     /// Keeps the indexes of holders and of ended sessions: `home` went from one state to the other.
     fn index(
         &mut self,
-        ctx: &mut Context<'_>,
+        ctx: &mut SessionContext<'_>,
         home: &Arc<Home>,
         (old_holders, old_end): ([Option<ProcessKey>; 2], Option<BootTime>),
         (new_holders, new_end): ([Option<ProcessKey>; 2], Option<BootTime>),
@@ -99,21 +99,21 @@ impl Sessions {
     }
 
     /// `key` holds `home` from here on, so its records are worth waking the reader for.
-    pub(super) fn hold(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>) {
+    pub(super) fn hold(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         if self.homes.hold(key, home) {
             ctx.sink.request(Request::Watch(key, true));
         }
     }
 
     /// `key` does not hold `home` any more.
-    pub(super) fn release(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>) {
+    pub(super) fn release(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         if self.homes.release(key, home) {
             ctx.sink.request(Request::Watch(key, false));
         }
     }
 
     /// Forgets the session of `home` if `key` is its primary: the process never stood for it.
-    pub(super) fn withdraw(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>) {
+    pub(super) fn withdraw(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         self.end_moved(ctx, key, home, None);
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         if let Some(slot) = state.slot.take_if(|slot| slot.is_ended() && slot.session.primary == key) {
@@ -124,7 +124,7 @@ impl Sessions {
 
     /// `key` becomes a candidate of `home`. Ends the sessions of other homes whose primary it is, since one
     /// process is the primary of one session at most.
-    pub(super) fn vacate_others(&mut self, ctx: &mut Context<'_>, key: ProcessKey, home: &Arc<Home>) {
+    pub(super) fn vacate_others(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         let others = self.homes.held_by(key).iter().filter(|held| *held != home).cloned();
         for other in others.collect::<Vec<_>>() {
             self.end_moved(ctx, key, &other, Some(&home.path));
@@ -135,7 +135,7 @@ impl Sessions {
     /// Ends the session of `home` if `key` is its primary, which lives on and went to `moved_to`.
     fn end_moved(
         &mut self,
-        ctx: &mut Context<'_>,
+        ctx: &mut SessionContext<'_>,
         key: ProcessKey,
         home: &Arc<Home>,
         moved_to: Option<&Bytes>,
@@ -161,7 +161,7 @@ impl Young {
     /// Finds the stand-ins below the `min_age` of their rule. `min_age` does not hold back the program that
     /// the home's session runs or ran, so that a crash loop is shown. It holds back any other program:
     /// otherwise, under the default rule, each command typed where a session once ran would be a session.
-    fn among(ctx: &Context<'_>, state: &HomeState) -> Self {
+    fn among(ctx: &SessionContext<'_>, state: &HomeState) -> Self {
         let mut young = Vec::new();
         for key in state.roots.iter().filter_map(|root| root.stand_in) {
             let Some(entry) = ctx.table.get(key) else { continue };
@@ -185,7 +185,7 @@ impl Young {
 }
 
 /// Returns whether `process` runs the program that the session's primary runs, or ran last.
-fn runs_the_same(ctx: &Context<'_>, slot: Option<&SessionSlot>, process: &Process) -> bool {
+fn runs_the_same(ctx: &SessionContext<'_>, slot: Option<&SessionSlot>, process: &Process) -> bool {
     let Some(slot) = slot else { return false };
     let live = ctx.table.get(slot.session.primary).map(|entry| &entry.process);
     let Some(last) = slot.last_primary.as_deref().or(live) else { return false };
@@ -193,7 +193,7 @@ fn runs_the_same(ctx: &Context<'_>, slot: Option<&SessionSlot>, process: &Proces
 }
 
 /// Chooses the primary: the present one while it is a candidate, else the oldest root.
-fn choose(ctx: &Context<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
+fn choose(ctx: &SessionContext<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
     let stand_ins = || {
         let keys = state.roots.iter().filter_map(|root| root.stand_in);
         keys.filter(|&key| !young.contains(key))
@@ -217,7 +217,7 @@ fn choose(ctx: &Context<'_>, home: &Home, state: &HomeState, young: &Young) -> C
 
 /// A process in a deleted directory can be the primary only of the incarnation of the home that is deleted
 /// too.
-fn is_eligible(table: &Table, cwd_deleted: bool, key: ProcessKey) -> bool {
+fn is_eligible(table: &ProcessTable, cwd_deleted: bool, key: ProcessKey) -> bool {
     table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
 }
 
@@ -234,7 +234,7 @@ fn same_dir(one: DirId, other: DirId) -> bool {
 }
 
 /// Returns whether `key` is in another directory at the home's path than the one that the session is of.
-fn is_replacement(table: &Table, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
+fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
     let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
     let Some(candidacy) = &entry.candidacy else { return false };
     if slot.is_ended() && slot.session.cwd_deleted {
@@ -247,7 +247,7 @@ fn is_replacement(table: &Table, home: &Home, slot: &SessionSlot, key: ProcessKe
 
 /// Makes `key` the primary of `home`: opens a session or brings the present one up to date.
 fn install(
-    ctx: &mut Context<'_>,
+    ctx: &mut SessionContext<'_>,
     home: &Arc<Home>,
     state: &mut HomeState,
     key: ProcessKey,
@@ -307,7 +307,7 @@ fn wrapper_of(state: &HomeState, key: ProcessKey) -> Option<ProcessKey> {
 }
 
 /// Returns the number of roots that could be the primary, at least 1.
-fn count_roots(table: &Table, state: &HomeState, young: &Young, cwd_deleted: bool) -> u32 {
+fn count_roots(table: &ProcessTable, state: &HomeState, young: &Young, cwd_deleted: bool) -> u32 {
     let stand_ins = state.roots.iter().filter_map(|root| root.stand_in);
     let count = stand_ins.filter(|&key| !young.contains(key) && is_eligible(table, cwd_deleted, key)).count();
     u32::try_from(count).unwrap_or(u32::MAX).max(1)
@@ -315,7 +315,7 @@ fn count_roots(table: &Table, state: &HomeState, young: &Young, cwd_deleted: boo
 
 /// No candidate can be the primary. The session ends with its primary; while that one lives elsewhere, it is
 /// left.
-fn keep_without_candidate(ctx: &mut Context<'_>, state: &mut HomeState, cause: Cause<'_>) -> Outcome {
+fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, cause: Cause<'_>) -> Outcome {
     let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return Outcome::Unchanged };
     let primary = slot.session.primary;
     let reason = match cause {
@@ -363,7 +363,7 @@ fn report(sink: &mut dyn Sink, at: BootTime, change: Option<Change<'_>>) -> Outc
 }
 
 /// Ends a session and reports it. A primary that died is the reason, whatever else is.
-fn end(ctx: &mut Context<'_>, slot: &mut SessionSlot, reason: EndReason, cause: Cause<'_>) {
+fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, cause: Cause<'_>) {
     let primary = slot.session.primary;
     let dead = match cause {
         Cause::Died(process, death) if process.key == primary => Some((process, death)),

@@ -18,12 +18,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use context::Context;
+pub(crate) use context::SessionContext;
 
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
 use crate::model::session::{Home, Session};
-use crate::processes::table::Table;
+use crate::processes::table::ProcessTable;
 use crate::sessions::homes::{HomeState, Homes};
 use crate::sessions::settling::Settling;
 
@@ -57,17 +57,17 @@ impl Sessions {
     }
 
     /// Returns every session in the order of homes, each with its primary as last known.
-    pub fn iter<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (&'a Session, &'a Process)> {
+    pub fn iter<'a>(&'a self, table: &'a ProcessTable) -> impl Iterator<Item = (&'a Session, &'a Process)> {
         self.homes.by_home.values().filter_map(|state| with_primary(table, state))
     }
 
     /// Returns the session of `home` with its primary as last known.
-    pub fn get<'a>(&'a self, table: &'a Table, home: &Home) -> Option<(&'a Session, &'a Process)> {
+    pub fn get<'a>(&'a self, table: &'a ProcessTable, home: &Home) -> Option<(&'a Session, &'a Process)> {
         with_primary(table, self.homes.by_home.get(home)?)
     }
 }
 
-fn with_primary<'a>(table: &'a Table, state: &'a HomeState) -> Option<(&'a Session, &'a Process)> {
+fn with_primary<'a>(table: &'a ProcessTable, state: &'a HomeState) -> Option<(&'a Session, &'a Process)> {
     let slot = state.slot.as_ref()?;
     let process = match &slot.last_primary {
         Some(last) => last,

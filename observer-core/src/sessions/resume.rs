@@ -15,7 +15,7 @@ use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, finds_home, follows_cwd, home_len, is_wrapper, namespace,
 };
-use crate::sessions::context::{Cause, Context};
+use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::SessionSlot;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
@@ -24,7 +24,7 @@ const GRAIN_NS: u64 = 1_000_000;
 impl Sessions {
     /// Restores a known session: all of it if its primary lives and a rule would have admitted that one to
     /// the home, else its starts alone. The times of the primary stay as they were reported in either case.
-    pub(crate) fn resume(&mut self, ctx: &mut Context<'_>, known: &KnownSession<'_>) {
+    pub(crate) fn resume(&mut self, ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) {
         let home = self.homes.intern(known.home.clone());
         let offset_changed = restore_wall_offset(ctx, known);
         self.return_primary(ctx, &home, known);
@@ -32,7 +32,7 @@ impl Sessions {
     }
 
     /// Makes the known primary that of the home again, unless another process has taken its place.
-    fn return_primary(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, known: &KnownSession<'_>) {
+    fn return_primary(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, known: &KnownSession<'_>) {
         let Some(entry) = ctx.table.get(known.primary) else { return };
         let process = &entry.process;
         let slot = self.homes.slot(home);
@@ -71,7 +71,7 @@ impl Sessions {
     }
 
     /// Takes a process from the home in which the first pass found it, whose session it never was.
-    fn depart(&mut self, ctx: &mut Context<'_>, key: ProcessKey) {
+    fn depart(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         let Some(entry) = ctx.table.get_mut(key) else { return };
         let Some(candidacy) = entry.candidacy.take() else { return };
         self.leave(ctx, key, &candidacy.home, Cause::Candidates);
@@ -79,7 +79,13 @@ impl Sessions {
     }
 
     /// Gives the home's session to the known primary, which need not be there.
-    fn adopt(&mut self, ctx: &mut Context<'_>, home: &Arc<Home>, rule: usize, known: &KnownSession<'_>) {
+    fn adopt(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        rule: usize,
+        known: &KnownSession<'_>,
+    ) {
         let Some(entry) = ctx.table.get(known.primary) else { return };
         let process = &entry.process;
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
@@ -107,7 +113,7 @@ impl Sessions {
     /// process.
     fn restore_slot(
         &mut self,
-        ctx: &mut Context<'_>,
+        ctx: &mut SessionContext<'_>,
         home: &Arc<Home>,
         known: &KnownSession<'_>,
         offset_changed: bool,
@@ -137,7 +143,7 @@ impl Sessions {
 
 /// Makes the times of the primary be shown by the clock by which they were reported. Returns whether that is
 /// another clock than the present one.
-fn restore_wall_offset(ctx: &mut Context<'_>, known: &KnownSession<'_>) -> bool {
+fn restore_wall_offset(ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) -> bool {
     let Some(entry) = ctx.table.get_mut(known.primary) else { return false };
     let process = &mut entry.process;
     let differs = process.wall_offset_ns != known.wall_offset_ns;
@@ -149,7 +155,12 @@ fn restore_wall_offset(ctx: &mut Context<'_>, known: &KnownSession<'_>) -> bool 
 }
 
 /// Returns whether `cwd` is in the home, which may be deleted.
-fn is_inside(ctx: &Context<'_>, rule: &Rule, known: &KnownSession<'_>, cwd: &WorkingDirectory) -> bool {
+fn is_inside(
+    ctx: &SessionContext<'_>,
+    rule: &Rule,
+    known: &KnownSession<'_>,
+    cwd: &WorkingDirectory,
+) -> bool {
     let path = cwd.path.as_deref().filter(|_| !cwd.unreachable);
     path.is_some_and(|path| finds_home(rule, path, known.home))
         && namespace(ctx.host_mnt_ns, cwd.mnt_ns) == known.home.mnt_ns

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::session::Home;
-use crate::processes::entry::Entry;
-use crate::processes::table::Table;
+use crate::processes::entry::ProcessEntry;
+use crate::processes::table::ProcessTable;
 
 /// Processes in the order of their starts.
 pub(crate) type ByAge = BTreeSet<(BootTime, Tgid)>;
@@ -33,7 +33,7 @@ pub(crate) struct Root {
 
 /// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LineagePosition {
     /// No candidate of the home is above it.
     Root,
     /// This candidate is the topmost above it.
@@ -43,14 +43,19 @@ pub(crate) enum Place {
 }
 
 /// Returns whether `entry` is a candidate of `home`.
-pub(crate) fn is_candidate(entry: &Entry, home: &Home) -> bool {
+pub(crate) fn is_candidate(entry: &ProcessEntry, home: &Home) -> bool {
     entry.candidacy.as_ref().is_some_and(|candidacy| *candidacy.home == *home)
 }
 
 /// Returns the place of `entry` among the candidates of `home`. `primary` is the home's primary, which counts
 /// as a candidate also while it is elsewhere.
-pub(crate) fn place(table: &Table, entry: &Entry, home: &Home, primary: Option<ProcessKey>) -> Place {
-    let is_helper = |entry: &Entry| entry.helper_of.iter().any(|of| **of == *home);
+pub(crate) fn place(
+    table: &ProcessTable,
+    entry: &ProcessEntry,
+    home: &Home,
+    primary: Option<ProcessKey>,
+) -> LineagePosition {
+    let is_helper = |entry: &ProcessEntry| entry.helper_of.iter().any(|of| **of == *home);
     let mut topmost = None;
     let mut helper = is_helper(entry);
     for above in table.ancestors(entry) {
@@ -60,15 +65,15 @@ pub(crate) fn place(table: &Table, entry: &Entry, home: &Home, primary: Option<P
         helper |= is_helper(above);
     }
     match topmost {
-        _ if helper => Place::Helper,
-        Some(topmost) => Place::Below(topmost),
-        None => Place::Root,
+        _ if helper => LineagePosition::Helper,
+        Some(topmost) => LineagePosition::Below(topmost),
+        None => LineagePosition::Root,
     }
 }
 
 /// Returns the roots among `candidates`, oldest first.
 pub(crate) fn roots(
-    table: &Table,
+    table: &ProcessTable,
     candidates: &ByAge,
     home: &Home,
     primary: Option<ProcessKey>,
@@ -79,14 +84,14 @@ pub(crate) fn roots(
         let is_wrapper = entry.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper);
         let key = entry.process.key;
         match place(table, entry, home, primary) {
-            Place::Root => roots.push(Root { key, stand_in: (!is_wrapper).then_some(key) }),
-            Place::Below(topmost) if !is_wrapper => {
+            LineagePosition::Root => roots.push(Root { key, stand_in: (!is_wrapper).then_some(key) }),
+            LineagePosition::Below(topmost) if !is_wrapper => {
                 // Ancestors are older, so the root is in the list already.
                 if let Some(root) = roots.iter_mut().find(|root| root.key == topmost) {
                     root.stand_in.get_or_insert(key);
                 }
             }
-            Place::Below(_) | Place::Helper => {}
+            LineagePosition::Below(_) | LineagePosition::Helper => {}
         }
     }
     roots
