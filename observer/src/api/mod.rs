@@ -3,9 +3,11 @@
 pub mod answer;
 pub mod change;
 pub mod death;
+pub mod entry;
 pub mod process;
 pub mod session;
 pub mod status;
+pub mod words;
 
 /// The facts that every JSON object carries beside its own fields.
 #[derive(Clone, Copy, Debug)]
