@@ -1,12 +1,12 @@
-//! This machine, and this boot of it.
+//! The identity of this machine and of this boot.
 
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-/// What machine ids are hashed with: the id itself is not published (machine-id(5) says so).
+/// Machine ids are hashed with this, because the id itself must not be published (machine-id(5)).
 const HOST_ID_SPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_6572_8d1c_5a0e_4b7f_9e21);
 
-/// The kernel's id of this boot: boot times mean something only beside it.
+/// The kernel's id of this boot. Boot times are comparable only within one boot.
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let id = std::fs::read_to_string(path)
@@ -14,7 +14,7 @@ pub fn boot_id() -> Result<String> {
     Ok(id.trim().to_owned())
 }
 
-/// This machine among others: stays over boots, differs between machines unless one is a clone.
+/// The id of this machine: it survives boots, and differs between machines unless one is a clone of the other.
 pub fn host_id() -> Result<Uuid> {
     let path = "/etc/machine-id";
     let next = "make one with systemd-machine-id-setup";

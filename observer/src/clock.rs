@@ -8,13 +8,13 @@ pub fn boottime() -> BootTime {
     BootTime(u64::try_from(read(ClockId::CLOCK_BOOTTIME)).unwrap_or(0))
 }
 
-/// Readings of one moment are no further apart than this, ns.
+/// Two readings count as simultaneous if they are no further apart than this, ns.
 const APART_NS: i128 = 100_000;
-/// Tries to have such.
+/// How often simultaneous readings are tried.
 const TRIES: u32 = 8;
 
-/// Realtime minus boot time now, ns: what turns a boot time into a wall-clock time. Who was not running between two readings
-/// reads again.
+/// Realtime minus boot time, ns: it converts a boot time into a wall-clock time. Where this thread was interrupted between the
+/// readings of the two clocks, they are read again.
 pub fn wall_offset_ns() -> i64 {
     let look = || {
         let before = read(ClockId::CLOCK_BOOTTIME);

@@ -1,6 +1,6 @@
-//! Memory that was freed.
+//! Freed memory.
 
-/// Hands the pages of freed memory back to the kernel, wherever they are. Threads that allocate wait meanwhile.
+/// Returns the pages of freed memory to the kernel. Threads that allocate wait meanwhile.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: releases free memory only.

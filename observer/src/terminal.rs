@@ -1,4 +1,4 @@
-//! When a terminal last saw input and output: the times that the kernel keeps on its device, at a grain of 8 s.
+//! When a terminal last received input and output: the times that the kernel keeps on its device, with a resolution of 8 s.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -6,16 +6,17 @@ use std::path::Path;
 use nix::sys::stat::{major, minor, stat};
 use observer_core::process::Tty;
 
-/// Wall-clock times, ns since 1970.
+/// Times of a terminal's last input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastIo {
-    /// Somebody typed (the device was last read).
+    /// When it last received input (its device was read), ns since 1970.
     pub input_ns: i64,
-    /// Something was printed (the device was last written).
+    /// When it last received output (its device was written), ns since 1970.
     pub output_ns: i64,
 }
 
-/// Of a pseudo-terminal in the host's own devpts; `None` for others, and where another instance has the number.
+/// The times of a pseudo-terminal in the host's own devpts; `None` for other terminals, and where the number belongs to
+/// another devpts instance.
 pub fn last_io(tty: &Tty) -> Option<LastIo> {
     let name = tty.shown();
     let number = name.as_bytes().strip_prefix(b"pts/".as_slice())?;
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_of_ours_has_times_and_one_of_the_same_name_elsewhere_has_none() {
+    fn a_terminal_of_the_hosts_devpts_has_times_and_others_have_none() {
         // SAFETY: a new descriptor that nothing else owns.
         let master = unsafe { File::from_raw_fd(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY)) };
         let mut path = [0_u8; 32];

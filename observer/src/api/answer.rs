@@ -1,4 +1,4 @@
-//! Answers of the daemon, and of the commands that look for themselves.
+//! Answers of the daemon, and of commands that read the kernel without a daemon.
 
 use observer_core::ProcessKey;
 use observer_core::audit::{AuditReport, FieldValue};
@@ -8,19 +8,19 @@ use super::process::ProcessJson;
 use super::session::SessionJson;
 use crate::text::bytes::{Big, Text};
 
-/// What every answer says first.
+/// The first fields of every answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Head {
-    /// The request's name.
+    /// Name of the request.
     pub kind: String,
-    /// When.
+    /// When the answer was made, RFC 3339.
     pub at: String,
-    /// The same in boot time.
+    /// When the answer was made, boot time in ns.
     pub boottime_ns: Big,
-    /// This boot.
+    /// The id of this boot.
     pub boot_id: String,
-    /// No gap is open and every reading of the kernel that the answer needed succeeded.
+    /// Whether no gap is open and every pass that the answer needed succeeded.
     pub certain: bool,
 }
 
@@ -28,10 +28,10 @@ pub struct Head {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListAnswer<'a> {
-    /// First.
+    /// The first fields.
     #[serde(flatten)]
     pub head: Head,
-    /// By name, then home.
+    /// Sessions, by name, then home.
     pub sessions: Vec<SessionJson<'a>>,
 }
 
@@ -39,10 +39,10 @@ pub struct ListAnswer<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessesAnswer<'a> {
-    /// First.
+    /// The first fields.
     #[serde(flatten)]
     pub head: Head,
-    /// By pid.
+    /// Processes, by pid.
     pub processes: Vec<ProcessJson<'a>>,
 }
 
@@ -50,14 +50,14 @@ pub struct ProcessesAnswer<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditAnswer<'a> {
-    /// First.
+    /// The first fields.
     #[serde(flatten)]
     pub head: Head,
-    /// Processes compared.
+    /// Processes that were compared.
     pub processes: u64,
-    /// Passes that it took.
+    /// Passes that the comparison took.
     pub passes: u32,
-    /// What differs, and differed again when looked at twice more.
+    /// The differences that two more comparisons found again.
     pub drift: Vec<DriftJson<'a>>,
 }
 
@@ -67,18 +67,18 @@ pub struct AuditAnswer<'a> {
 pub struct DriftJson<'a> {
     /// tgid.
     pub pid: u32,
-    /// Which of the processes that had this pid.
+    /// Start of the process, boot time in ns: distinguishes processes that had the same pid.
     pub start_boottime_ns: Big,
-    /// The field; `process` where one side lacks the process.
+    /// The field that differs; `process` where one side lacks the process.
     pub field: String,
-    /// The map's value; null: none.
+    /// Value in the map; null: none.
     pub observer: Option<Text<'a>>,
-    /// The kernel's; null: none.
+    /// Value in the kernel; null: none.
     pub kernel: Option<Text<'a>>,
 }
 
 impl AuditAnswer<'_> {
-    /// What `report` found in `passes` passes.
+    /// The answer for what `report` found in `passes` passes.
     pub fn new(head: Head, report: &AuditReport, passes: u32) -> Self {
         let side = |key: &ProcessKey, observer: Option<&str>, kernel: Option<&str>| DriftJson {
             pid: key.tgid.0,

@@ -1,4 +1,4 @@
-//! Changes as the bodies of `watch` frames: everything but the number, which each connection has of its own.
+//! Changes as the bodies of `watch` frames: everything but the number, which differs between connections.
 
 use observer_core::{BootTime, Change};
 use serde::Serialize;
@@ -7,29 +7,30 @@ use super::Context;
 use super::death::DeathJson;
 use super::process::ProcessJson;
 use super::session::SessionJson;
+use super::words::{EntryKind, FrameKind};
 use crate::text::bytes::Big;
 use crate::text::time::rfc3339;
 
 /// A frame without its number.
 #[derive(Serialize)]
-pub struct Body<'a, T> {
-    /// When the cause happened.
+struct Body<T> {
+    /// When the cause happened, RFC 3339.
     at: String,
-    /// The same in boot time.
+    /// When the cause happened, boot time in ns.
     boottime_ns: Big,
-    /// What it is.
-    kind: &'a str,
-    /// The rest.
+    /// What the frame reports.
+    kind: FrameKind,
+    /// The fields of that kind.
     #[serde(flatten)]
     subject: T,
 }
 
-/// What frames that carry no row say.
+/// Fields of frames that carry neither a session nor a process.
 #[derive(Serialize)]
-pub struct Note<'a> {
-    /// This boot.
+pub struct Certainty<'a> {
+    /// The id of this boot.
     pub boot_id: &'a str,
-    /// No gap is open.
+    /// Whether no gap is open.
     pub certain: bool,
 }
 
@@ -52,62 +53,67 @@ struct GapClosed<'a> {
     corrected: u64,
 }
 
-/// JSON of a frame that happened at `at`: an object with its opening brace, without line end.
-pub fn body(kind: &str, at: BootTime, wall_offset_ns: i64, subject: impl Serialize) -> Vec<u8> {
+/// The JSON object of a frame whose cause happened at `at`, without a line end.
+pub fn body(kind: FrameKind, at: BootTime, wall_offset_ns: i64, subject: impl Serialize) -> Vec<u8> {
     let body = Body { at: rfc3339(at, wall_offset_ns), boottime_ns: Big(at.0), kind, subject };
-    // Strings, numbers and structs only: serialising them into memory cannot fail.
+    // Strings, numbers and structs only: serializing them into memory cannot fail.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// A change of a session that the daemon found when it was made: it happened before.
+/// A change of a session that happened before the daemon found it.
 #[derive(Serialize)]
-pub struct Found<'a> {
-    /// When it happened; where that is not known, until when it had.
+pub struct FoundLater<'a> {
+    /// When it happened; where that is not known, the end of the interval in which it happened.
     pub at: String,
-    /// The same in boot time; null: in another boot.
+    /// The same as boot time in ns; null: it happened in another boot.
     pub boottime_ns: Option<Big>,
-    /// What it is.
-    pub kind: &'a str,
-    /// When it was found.
+    /// What happened.
+    pub kind: EntryKind,
+    /// When the daemon found it.
     pub found_at: String,
-    /// The session after it.
+    /// The session after the change.
     #[serde(flatten)]
     pub session: SessionJson<'a>,
 }
 
-impl Found<'_> {
-    /// As [`body`].
+impl FoundLater<'_> {
+    /// The JSON object of the change, as [`body`] makes it.
     pub fn body(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// `body`, an object, with the journal's number of the change; null: the journal has none for it.
+/// `body`, a JSON object, with the journal's number of the change as `event_seq`; `None` (null): it has none.
 pub fn journaled(body: &[u8], event_seq: Option<u64>) -> Vec<u8> {
     let number = event_seq.map_or_else(|| "null".into(), |seq| seq.to_string());
     let rest = body.get(1..).unwrap_or_default();
     [format!("{{\"event_seq\":{number},").as_bytes(), rest].concat()
 }
 
-/// The `kind` of a change.
-pub fn kind(change: &Change<'_>) -> &'static str {
+/// The kind of the frame that reports `change`.
+pub fn frame_kind(change: &Change<'_>) -> FrameKind {
     match change {
-        Change::ProcessStarted(_) => "process_started",
-        Change::ProcessExeced(_) => "process_execed",
-        Change::ProcessMoved(_) => "process_moved",
-        Change::ProcessChanged(_) => "process_changed",
-        Change::ProcessEnded(..) => "process_ended",
-        Change::SessionStarted(..) => "session_started",
-        Change::SessionChanged(..) => "session_changed",
-        Change::SessionEnded(..) => "session_ended",
-        Change::GapOpened { .. } => "gap_opened",
-        Change::GapClosed { .. } => "gap_closed",
+        Change::ProcessStarted(_) => FrameKind::ProcessStarted,
+        Change::ProcessExeced(_) => FrameKind::ProcessExeced,
+        Change::ProcessMoved(_) => FrameKind::ProcessMoved,
+        Change::ProcessChanged(_) => FrameKind::ProcessChanged,
+        Change::ProcessEnded(..) => FrameKind::ProcessEnded,
+        Change::SessionStarted(..) => FrameKind::SessionStarted,
+        Change::SessionChanged(..) => FrameKind::SessionChanged,
+        Change::SessionEnded(..) => FrameKind::SessionEnded,
+        Change::GapOpened { .. } => FrameKind::GapOpened,
+        Change::GapClosed { .. } => FrameKind::GapClosed,
     }
 }
 
-/// JSON of `change`, which took effect at `at`.
+/// The word for the kind of the frame that reports `change`.
+pub fn kind(change: &Change<'_>) -> &'static str {
+    frame_kind(change).as_str()
+}
+
+/// The JSON object of the frame that reports `change`, which took effect at `at`.
 pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, context: Context<'_>) -> Vec<u8> {
-    let kind = kind(change);
+    let kind = frame_kind(change);
     match *change {
         Change::ProcessStarted(process)
         | Change::ProcessExeced(process)

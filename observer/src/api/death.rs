@@ -1,37 +1,38 @@
-//! Deaths as JSON: one shape, whatever is known.
+//! Deaths as JSON: one shape for every kind of death.
 
 use observer_core::BootTime;
 use observer_core::death::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
+use super::words::{DeathCause, SessionEndReason};
 use crate::text::bytes::Text;
-use crate::text::time::rfc3339;
+use crate::text::time::{rfc3339, time_of_day};
 
-/// `death` of docs/json.md. A field that is not known is null, never left out.
+/// A death, as docs/json.md describes it. A field that is not known is null, never left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeathJson<'a> {
-    /// `exited`, `signaled`, `oom_killed` or `unobserved`.
-    pub kind: String,
-    /// Exit code.
+    /// How the process ended.
+    pub kind: DeathCause,
+    /// Exit code, where it exited.
     pub code: Option<u8>,
-    /// Number of the fatal signal.
+    /// Number of the fatal signal, where a signal ended it.
     pub signal: Option<u8>,
-    /// Its name.
+    /// Name of the fatal signal.
     pub signal_name: Option<String>,
-    /// The kernel's core flag.
+    /// Whether the kernel reports a core dump.
     pub core_dumped: Option<bool>,
-    /// What wait(2) would return.
+    /// The status that wait(2) returns.
     pub raw_status: Option<u32>,
-    /// When; of an unobserved death the end of the interval.
+    /// When it died, RFC 3339; of an unobserved death the end of the interval.
     pub at: String,
     /// From the process's start to `at`; null for an unobserved death.
     pub lifetime_ms: Option<u64>,
     /// Who sent the fatal signal.
     pub sender: Option<Sender<'a>>,
-    /// The polite signal before it.
+    /// The last signal before it that the process could have handled.
     pub polite_signal: Option<PoliteSignal<'a>>,
-    /// Out of memory.
+    /// What ran out of memory.
     pub oom: Option<Oom<'a>>,
     /// The interval of an unobserved death.
     pub between: Option<[String; 2]>,
@@ -47,7 +48,7 @@ pub struct Sender<'a> {
     pub comm: Option<Text<'a>>,
     /// Real user id.
     pub uid: Option<u32>,
-    /// What kind of sender.
+    /// `user` or `kernel`.
     pub kind: String,
 }
 
@@ -57,9 +58,9 @@ pub struct Sender<'a> {
 pub struct PoliteSignal<'a> {
     /// Number.
     pub signal: u8,
-    /// When.
+    /// When it was sent, RFC 3339.
     pub at: String,
-    /// By whom.
+    /// Who sent it.
     pub sender: Option<Sender<'a>>,
 }
 
@@ -74,7 +75,7 @@ pub struct Oom<'a> {
 }
 
 impl DeathJson<'_> {
-    /// The certificate of a process started at `start`.
+    /// The JSON of the death of a process that started at `start`.
     pub fn new(death: &Death, start: BootTime, wall_offset_ns: i64) -> Self {
         let mut json = Self {
             raw_status: death.raw_status,
@@ -84,17 +85,17 @@ impl DeathJson<'_> {
         };
         match death.kind {
             DeathKind::Exited { code } => {
-                json.kind = "exited".into();
+                json.kind = DeathCause::Exited;
                 json.code = Some(code);
             }
             DeathKind::Signaled { signal, core_dumped } => {
-                json.kind = "signaled".into();
+                json.kind = DeathCause::Signaled;
                 json.signal = Some(signal);
                 json.signal_name = Some(signal_name(signal));
                 json.core_dumped = Some(core_dumped);
             }
             DeathKind::Unobserved { from, to } => {
-                json.kind = "unobserved".into();
+                json.kind = DeathCause::Unobserved;
                 json.lifetime_ms = None;
                 json.between = Some([rfc3339(from, wall_offset_ns), rfc3339(to, wall_offset_ns)]);
             }
@@ -102,33 +103,29 @@ impl DeathJson<'_> {
         json
     }
 
-    /// How a session ended, in a few words; empty where that is not known.
-    pub fn end_words(death: Option<&Self>, end_reason: Option<&str>) -> String {
+    /// A short description of a session's end for people; empty where it is not known.
+    pub fn describe_end(death: Option<&Self>, end_reason: Option<SessionEndReason>) -> String {
         match (death, end_reason) {
-            (Some(death), _) => death.words(),
-            (None, Some("execed_away")) => "became another program".into(),
-            (None, Some("replaced")) => "its home was replaced".into(),
-            (None, Some("moved")) => "it moved to another home".into(),
-            (None, Some("not_admitted")) => "no rule admits it any more".into(),
-            _ => String::new(),
+            (Some(death), _) => death.describe(),
+            (None, Some(SessionEndReason::ExecedAway)) => "became another program".into(),
+            (None, Some(SessionEndReason::Replaced)) => "its home was replaced".into(),
+            (None, Some(SessionEndReason::Moved)) => "it moved to another home".into(),
+            (None, Some(SessionEndReason::NotAdmitted)) => "no rule admits it any more".into(),
+            (None, Some(SessionEndReason::Died | SessionEndReason::Unknown) | None) => String::new(),
         }
     }
 
-    /// In a few words: `exit 3`, `SIGKILL`, `SIGSEGV, core dumped`.
-    pub fn words(&self) -> String {
-        match (self.kind.as_str(), self.code, &self.signal_name, &self.between) {
-            ("exited", Some(code), ..) => format!("exit {code}"),
-            ("signaled", _, Some(name), _) if self.core_dumped == Some(true) => {
+    /// A short description for people: `exit 3`, `SIGKILL`, `SIGSEGV, core dumped`.
+    pub fn describe(&self) -> String {
+        match (self.kind, self.code, &self.signal_name, &self.between) {
+            (DeathCause::Exited, Some(code), ..) => format!("exit {code}"),
+            (DeathCause::Signaled, _, Some(name), _) if self.core_dumped == Some(true) => {
                 format!("{name}, core dumped")
             }
-            ("signaled", _, Some(name), _) => name.clone(),
-            ("oom_killed", ..) => "killed for lack of memory".into(),
-            ("unobserved", _, _, Some([from, to])) => {
-                format!(
-                    "unobserved, between {} and {}",
-                    crate::text::time::time_of_day(from),
-                    crate::text::time::time_of_day(to)
-                )
+            (DeathCause::Signaled, _, Some(name), _) => name.clone(),
+            (DeathCause::OomKilled, ..) => "killed for lack of memory".into(),
+            (DeathCause::Unobserved, _, _, Some([from, to])) => {
+                format!("unobserved, between {} and {}", time_of_day(from), time_of_day(to))
             }
             _ => "unknown".into(),
         }

@@ -11,7 +11,7 @@ use super::death::DeathJson;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
-/// A process of docs/json.md; null where it is not known.
+/// A process, as docs/json.md describes it. A field that is not known is null.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessJson<'a> {
@@ -19,41 +19,41 @@ pub struct ProcessJson<'a> {
     pub pid: u32,
     /// tgid of the parent as the kernel has it.
     pub ppid: u32,
-    /// Identity together with `pid` and `boot_id`.
+    /// Start, boot time in ns: identifies the process together with `pid` and `boot_id`.
     pub start_boottime_ns: Big,
-    /// Wall-clock start.
+    /// Start, RFC 3339.
     pub started_at: String,
-    /// When it last exec'd, if that was observed.
+    /// When it last executed a program, if that was observed.
     pub exec_at: Option<String>,
     /// `task->comm` of the leader.
     pub comm: Text<'a>,
     /// Path of the executable.
     pub exe: Option<Text<'a>>,
-    /// The executable was unlinked or replaced.
+    /// Whether the executable was unlinked or replaced.
     pub exe_deleted: bool,
     /// Arguments.
     pub argv: Option<Vec<Text<'a>>>,
-    /// There are more arguments than shown.
+    /// Whether there are more arguments than `argv` has.
     pub argv_truncated: bool,
-    /// `exec` or `memory`.
+    /// Where `argv` comes from: `exec` or `memory`.
     pub argv_source: Option<Cow<'a, str>>,
     /// Working directory, with the kernel's ` (deleted)`.
     pub cwd: Option<Text<'a>>,
     /// `major:minor` of its super block.
     pub cwd_dev: Option<String>,
-    /// Its inode number.
+    /// Inode number of the working directory.
     pub cwd_ino: Option<Big>,
-    /// It was unlinked.
+    /// Whether the working directory was unlinked.
     pub cwd_deleted: bool,
-    /// Its path is longer than observer's limits: `cwd` is null.
+    /// Whether its path is longer than observer's limits; `cwd` is then null.
     pub cwd_truncated: bool,
-    /// It cannot be reached from the namespace's root.
+    /// Whether it cannot be reached from the root of the mount namespace.
     pub cwd_unreachable: bool,
     /// Inode number of the mount namespace.
     pub mnt_ns: Option<u32>,
     /// Controlling terminal: `pts/3`.
     pub tty: Option<Text<'a>>,
-    /// Its process group is the terminal's foreground group.
+    /// Whether its process group is the terminal's foreground group.
     pub foreground: Option<bool>,
     /// Real user id.
     pub uid: u32,
@@ -73,22 +73,22 @@ pub struct ProcessJson<'a> {
     pub mux: Option<Cow<'a, str>>,
     /// Socket path of tmux, or screen's session.
     pub mux_socket: Option<Text<'a>>,
-    /// When values were read.
+    /// When fields were read that no active hook keeps current.
     pub as_of: AsOf,
-    /// No gap is open.
+    /// Whether no gap is open.
     pub certain: bool,
-    /// This boot.
+    /// The id of this boot.
     pub boot_id: Cow<'a, str>,
-    /// Of one that ended, else left out.
+    /// How it ended; left out while it lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub death: Option<DeathJson<'a>>,
 }
 
-/// When values that can change without an event were read.
+/// When fields were read that can change without an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AsOf {
-    /// `cwd`, `cwd_dev`, `cwd_ino`.
+    /// When `cwd`, `cwd_dev` and `cwd_ino` were read.
     pub cwd: Option<String>,
 }
 
@@ -143,7 +143,7 @@ fn source(source: ArgvSource) -> &'static str {
     }
 }
 
-/// The strings of a NUL-terminated block; the last may lack its NUL.
+/// The strings of a block in which each is NUL-terminated; the last may lack its NUL.
 pub fn strings(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let terminated = block.strip_suffix(b"\0").unwrap_or(block);
     let count = if block.is_empty() { 0 } else { usize::MAX };
@@ -159,7 +159,7 @@ pub fn device(dev: u32) -> String {
     format!("{}:{}", dev >> 20, dev & 0xf_ffff)
 }
 
-/// As readlink(2) of /proc/PID/cwd would show it.
+/// The working directory as readlink(2) of /proc/PID/cwd shows it.
 fn cwd_path(process: &Process) -> Option<Text<'_>> {
     let path = process.cwd.path.as_deref()?;
     if process.cwd.deleted {
@@ -169,7 +169,7 @@ fn cwd_path(process: &Process) -> Option<Text<'_>> {
     }
 }
 
-/// `pts/3` for the kernel's `pts3`; other terminals have the kernel's name.
+/// The terminal's name: `pts/3` for the kernel's `pts3`, the kernel's own name for others.
 pub fn tty_name(tty: &Tty) -> Vec<u8> {
     let end = tty.name.iter().position(|&byte| byte == 0).unwrap_or(tty.name.len());
     let name = tty.name.get(..end).unwrap_or_default();
@@ -184,7 +184,7 @@ fn foreground(process: &Process) -> Option<bool> {
     known.then_some(process.tty_pgrp == process.pgid)
 }
 
-/// What the environment at exec says of a terminal multiplexer: hints, not facts.
+/// The multiplexer's pane, from the environment at exec. A process can set the environment, so these are hints.
 #[derive(Default)]
 struct Hints<'a> {
     pane: Option<Text<'a>>,

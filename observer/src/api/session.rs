@@ -1,48 +1,46 @@
 //! Sessions as JSON.
 
-use std::borrow::Cow;
-
-use observer_core::session::{EndReason, State};
 use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::death::DeathJson;
 use super::process::ProcessJson;
+use super::words::{SessionEndReason, SessionState};
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
-/// A session of docs/json.md: the home's row, and the fields of its primary.
+/// A session, as docs/json.md describes it: the fields of its home, and those of its primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionJson<'a> {
-    /// Shown name.
+    /// Raw name.
     pub name: Text<'a>,
     /// Path of the home.
     pub home: Text<'a>,
     /// Mount namespace of the home, where it is not the host's own.
     pub home_mnt_ns: Option<u32>,
-    /// `live`, `detached`, `left`, `ended` (`unknown` where no daemon speaks).
-    pub state: Cow<'a, str>,
-    /// When the state was entered.
+    /// State of the session.
+    pub state: SessionState,
+    /// When the state was entered, RFC 3339.
     pub since: String,
     /// Roots in this home, the primary included.
     pub roots: u32,
-    /// Wrapper that the primary runs under.
+    /// tgid of the wrapper that the primary runs under.
     pub wrapper_pid: Option<u32>,
     /// Where the home was renamed to, or the primary went.
     pub moved_to: Option<Text<'a>>,
-    /// The home itself was deleted.
+    /// Whether the home itself was deleted.
     pub home_deleted: bool,
-    /// `died`, `execed_away`, `replaced`, `moved` or `not_admitted`.
-    pub end_reason: Option<Cow<'a, str>>,
+    /// Why it ended; null unless it ended.
+    pub end_reason: Option<SessionEndReason>,
     /// Starts in this home, oldest first, at most 64.
     pub starts: Vec<String>,
-    /// When the primary's terminal last saw input; only in answers, null elsewhere.
+    /// When the primary's terminal last received input; in answers only, null elsewhere.
     pub tty_input_at: Option<String>,
-    /// When it last saw output.
+    /// When it last received output; likewise.
     pub tty_output_at: Option<String>,
-    /// Primary.
+    /// The fields of the primary.
     #[serde(flatten)]
     pub primary: ProcessJson<'a>,
     /// The primary's death; null unless it died.
@@ -51,7 +49,7 @@ pub struct SessionJson<'a> {
 }
 
 impl<'a> SessionJson<'a> {
-    /// `session` with its primary, as they are in the map.
+    /// The JSON of `session` and its primary, as they are in the map.
     pub fn new(session: &'a Session, primary: &'a Process, context: Context<'a>) -> Self {
         let wall = primary.wall_offset_ns;
         let mut process = ProcessJson::new(primary, context);
@@ -63,37 +61,18 @@ impl<'a> SessionJson<'a> {
             name: Text::from(&*session.name),
             home: Text::from(&*session.home.path),
             home_mnt_ns: session.home.mnt_ns,
-            state: Cow::Borrowed(state(session.state)),
+            state: session.state.into(),
             since: rfc3339(session.since, wall),
             roots: session.roots,
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),
             home_deleted: session.cwd_deleted,
-            end_reason: session.end_reason.map(|reason| Cow::Borrowed(end_reason(reason))),
+            end_reason: session.end_reason.map(Into::into),
             starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
             tty_input_at: None,
             tty_output_at: None,
             primary: process,
             session_death: session.death.as_ref().map(death),
         }
-    }
-}
-
-/// The word for a state.
-pub fn state(state: State) -> &'static str {
-    match state {
-        State::Live => "live",
-        State::Detached => "detached",
-        State::Left => "left",
-        State::Ended => "ended",
-    }
-}
-
-fn end_reason(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Died => "died",
-        EndReason::ExecedAway => "execed_away",
-        EndReason::Replaced => "replaced",
-        EndReason::Moved => "moved",
     }
 }

@@ -6,57 +6,58 @@ use observer_common::record::KIND_COUNT;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Head;
+use super::words::{JournalState, MirrorState};
 
-/// Answer to `status`: counters are since the daemon's start.
+/// The answer to `status`. Counters count from the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StatusAnswer {
-    /// First.
+    /// The first fields.
     #[serde(flatten)]
     pub head: Head,
-    /// Version of the daemon.
+    /// Version of the daemon's program.
     pub version: String,
     /// The daemon's tgid.
     pub pid: u32,
     /// Seconds since the daemon was ready.
     pub uptime: u64,
-    /// The same for people.
+    /// The same, for people.
     pub uptime_text: String,
     /// Live processes.
     pub processes: u64,
     /// Sessions that have not ended.
     pub sessions: u64,
-    /// Size of the ring.
+    /// Size of the ring, bytes.
     pub ring_bytes: u64,
-    /// In use now.
+    /// Bytes of the ring in use.
     pub ring_used_bytes: u64,
-    /// Records received.
+    /// Records received, by kind.
     pub events_by_kind: BTreeMap<String, u64>,
-    /// Records lost, programs that the kernel skipped included.
+    /// Records lost, by kind; programs that the kernel skipped are included.
     pub drops_by_kind: BTreeMap<String, u64>,
-    /// Records replaced by a re-read because the ring was above half full.
+    /// Records replaced by a later pass because the ring was above half full, by kind.
     pub throttled_by_kind: BTreeMap<String, u64>,
-    /// Records told by a second program, because the kernel skipped the first while another task was preempted in it.
+    /// Records made by a second program because the kernel skipped the first, in which another task was preempted, by kind.
     pub preempted_by_kind: BTreeMap<String, u64>,
-    /// Records that made no sense.
+    /// Records that could not be decoded.
     pub undecodable: u64,
-    /// Gaps opened.
+    /// Gaps that were opened.
     pub gaps: u64,
-    /// Healing passes that ended.
+    /// Passes that healed a gap.
     pub resyncs: u64,
     /// PassCounts run, and those that failed.
     pub passes: PassCounts,
-    /// Differences that no loss explains.
+    /// Differences between the map and the kernel that no loss explains.
     pub drift_total: u64,
-    /// What the core met, by name.
+    /// Anomalies that the core counted, by name.
     pub anomalies: BTreeMap<String, u64>,
-    /// Which hook is used for what.
+    /// The hooks in use.
     pub hooks: Vec<HookStatus>,
-    /// What they cannot see.
+    /// Changes that the hooks do not report.
     pub blind_spots: Vec<BlindSpotStatus>,
-    /// Connections.
+    /// Connections of the socket.
     pub clients: ClientCounts,
-    /// Reading argv and environment out of memory.
+    /// Readings of argv and environment from memory.
     pub memory_reads: MemoryReadCounts,
     /// The journal.
     pub journal: JournalStatus,
@@ -70,11 +71,11 @@ pub struct StatusAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassCounts {
-    /// Run.
+    /// Passes that were run.
     pub total: u64,
-    /// Failed.
+    /// Passes that failed.
     pub failed: u64,
-    /// How long the last took, µs.
+    /// How long the last pass took, µs.
     pub last_us: u64,
 }
 
@@ -82,21 +83,21 @@ pub struct PassCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookStatus {
-    /// The fact.
+    /// The fact that it reports.
     pub fact: String,
-    /// Where it comes from.
+    /// Where the fact comes from.
     pub source: String,
-    /// Why this and not a better one; empty for the best.
+    /// Why this source is used and not a better one; empty for the best.
     pub why: String,
 }
 
-/// Something unseen.
+/// A change that the hooks do not report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlindSpotStatus {
     /// The fact concerned.
     pub fact: String,
-    /// What is not seen.
+    /// What is not reported.
     pub what: String,
 }
 
@@ -104,33 +105,33 @@ pub struct BlindSpotStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientCounts {
-    /// Now.
+    /// Connections that are open.
     pub connected: u64,
-    /// Of those, watching.
+    /// Open connections that watch.
     pub watching: u64,
-    /// So far.
+    /// Connections that were made.
     pub accepted: u64,
-    /// Turned away: too many, or not allowed.
+    /// Connections refused because there are too many, or because the user has no right.
     pub refused: u64,
-    /// Dropped for what they sent, or for taking or sending nothing.
+    /// Connections dropped because of what the client sent, or because it sent or accepted nothing.
     pub dropped: u64,
-    /// How often a watcher was too slow.
+    /// How often a watching client was too slow.
     pub lagged: u64,
 }
 
-/// Reading argv and environment out of memory.
+/// Readings of argv and environment from the memory of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemoryReadCounts {
-    /// Asked for.
+    /// Readings that were requested.
     pub asked: u64,
-    /// Read.
+    /// Readings that succeeded.
     pub read: u64,
-    /// Gone, exec'd meanwhile or not readable.
+    /// Readings that failed: the process ended, executed another program, or cannot be read.
     pub failed: u64,
-    /// Not tried: too many waited.
+    /// Readings that were not tried because too many waited.
     pub overflowed: u64,
-    /// Threads that a process's memory keeps waiting.
+    /// Threads that wait for the memory of a process.
     pub stuck: u64,
 }
 
@@ -138,27 +139,27 @@ pub struct MemoryReadCounts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JournalStatus {
-    /// `ok`, `failing` (it is tried again), `off`.
-    pub state: String,
+    /// State of the journal.
+    pub state: JournalState,
     /// Why it is failing or off.
     pub last_error: Option<String>,
-    /// The file.
+    /// Path of the file.
     pub path: Option<String>,
-    /// The stream.
+    /// Id of the stream.
     pub stream_id: Option<String>,
     /// Number of the newest committed entry; 0: none.
     pub last_seq: u64,
     /// Number of the oldest entry held.
     pub oldest_seq: u64,
-    /// File and write-ahead log.
+    /// Bytes of the file and its write-ahead log.
     pub bytes: u64,
-    /// Their bound.
+    /// Bound of these bytes.
     pub limit_bytes: u64,
     /// `bytes` of `limit_bytes`, 0 to 1.
     pub utilisation: f64,
-    /// Entries waiting for the disk.
+    /// Entries that wait for the disk.
     pub queued: u64,
-    /// How long the newest commit took, from when its first entry was queued, µs; null: none was made.
+    /// How long the newest commit took from when its first entry was queued, µs; null: none was made.
     pub commit_us: Option<u64>,
     /// Number of the newest entry that the mirror has; 0: none.
     pub delivered: u64,
@@ -166,16 +167,16 @@ pub struct JournalStatus {
     pub oldest_undelivered_ms: Option<u64>,
     /// Failed writes since the last that succeeded.
     pub failures: u64,
-    /// Entries lost since the daemon's start, because the queue was full or an entry was refused.
+    /// Changes lost since the daemon's start because the queue was full or an entry was too large.
     pub dropped: u64,
-    /// Entries removed since the daemon's start, because a bound bit.
+    /// Entries removed since the daemon's start because a bound was reached.
     pub expired: u64,
 }
 
 impl JournalStatus {
-    /// Of a daemon that keeps no journal.
+    /// The status of a daemon that keeps no journal, and why.
     pub fn off(reason: &str) -> Self {
-        Self { state: "off".into(), last_error: Some(reason.into()), ..Self::default() }
+        Self { state: JournalState::Off, last_error: Some(reason.into()), ..Self::default() }
     }
 }
 
@@ -183,34 +184,34 @@ impl JournalStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MirrorStatus {
-    /// `off`, `waiting` (for the journal), `connecting`, `retrying`, `stopped` (a person has to act), `catching_up`, `ok`.
-    pub state: String,
+    /// State of the mirror.
+    pub state: MirrorState,
     /// Age of the oldest committed entry that the database lacks; 0: none; null: no mirror.
     pub lag_ms: Option<u64>,
     /// Committed entries that the database lacks, as far as is known.
     pub pending: u64,
     /// Failed attempts since the last that succeeded.
     pub failures: u64,
-    /// What the last of them met; ends with the next step where there is one.
+    /// The error of the last failure; it ends with the next step where there is one.
     pub last_error: Option<String>,
-    /// Which writer of this host the daemon is, by number; null: none now.
+    /// The fencing token of the host's writer, if this daemon is it; null otherwise.
     pub generation: Option<i64>,
-    /// Who this machine is in the database.
+    /// Id of this host in the database.
     pub host_id: Option<String>,
     /// Host and port of the database.
     pub host: Option<String>,
-    /// Entries and rows that the database refused, since the daemon's start.
+    /// Entries and rows of the state that the database refused, since the daemon's start.
     pub rejected: u64,
-    /// Hints that could not be given, since the daemon's start.
+    /// Notifications that could not be sent, since the daemon's start.
     pub notify_failures: u64,
-    /// Connections made, since the daemon's start.
+    /// Connections made since the daemon's start.
     pub connections: u64,
 }
 
 impl MirrorStatus {
-    /// Of a daemon without a mirror; `why` if one was wanted.
+    /// The status of a daemon without a mirror; `why` where one was configured.
     pub fn off(why: Option<&str>) -> Self {
-        Self { state: "off".into(), last_error: why.map(Into::into), ..Self::default() }
+        Self { state: MirrorState::Off, last_error: why.map(Into::into), ..Self::default() }
     }
 
     /// The status of a host's mirror before its first connection.
@@ -223,7 +224,7 @@ impl MirrorStatus {
 const KINDS: [&str; KIND_COUNT] =
     ["none", "fork", "exec", "exit", "cwd", "comm", "creds", "ids", "cgroup", "hint", "row"];
 
-/// Counters by kind as an object; kind 0 and rows, which are never in the ring, are left out.
+/// Counters by the name of the kind. Kind 0, and rows, which are never in the ring, are left out.
 pub fn by_kind(counts: &[u64; KIND_COUNT]) -> BTreeMap<String, u64> {
     let named = KINDS.iter().zip(counts).filter(|(name, _)| !matches!(**name, "none" | "row"));
     named.map(|(name, &count)| ((*name).into(), count)).collect()

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use observer_core::session::{EndReason, State};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that are kept of an entry's kind that this program does not know.
@@ -73,6 +74,17 @@ words! {
     }
 }
 
+impl From<State> for SessionState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Live => Self::Live,
+            State::Detached => Self::Detached,
+            State::Left => Self::Left,
+            State::Ended => Self::Ended,
+        }
+    }
+}
+
 words! {
     /// Why a session ended.
     SessionEndReason {
@@ -86,6 +98,17 @@ words! {
         Moved = "moved",
         /// Its process lives, and after a restart of the daemon no rule admits it.
         NotAdmitted = "not_admitted",
+    }
+}
+
+impl From<EndReason> for SessionEndReason {
+    fn from(reason: EndReason) -> Self {
+        match reason {
+            EndReason::Died => Self::Died,
+            EndReason::ExecedAway => Self::ExecedAway,
+            EndReason::Replaced => Self::Replaced,
+            EndReason::Moved => Self::Moved,
+        }
     }
 }
 

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::once::Snapshot;
-use super::{BtfFile, Exit, term};
+use super::exit::Exit;
+use super::flags::BtfFlag;
+use super::once::StandaloneMap;
+use super::term;
 use crate::api::answer::AuditAnswer;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::Request;
@@ -16,15 +18,15 @@ use crate::text::table::{Align, Cell, Table};
 /// What differs is looked at twice more before it counts. Without a daemon: two looks at the kernel against each
 /// other (needs root).
 #[derive(Args)]
-pub struct Audit {
+pub struct AuditArgs {
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    btf: BtfFile,
+    btf: BtfFlag,
 }
 
-impl Audit {
+impl AuditArgs {
     /// 0 no drift, 1 drift, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
@@ -33,15 +35,15 @@ impl Audit {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let mut snapshot = Snapshot::take(None, self.btf.btf.as_deref())?;
-                let report = snapshot.audit()?;
+                let mut map = StandaloneMap::take(None, self.btf.btf.as_deref())?;
+                let report = map.audit()?;
                 if !self.json {
                     eprintln!(
                         "observer: no daemon on {}: two looks at the kernel are compared",
                         socket.display()
                     );
                 }
-                self.show(&AuditAnswer::new(snapshot.moment().head("audit"), &report, 2))
+                self.show(&AuditAnswer::new(map.answer_time().head("audit"), &report, 2))
             }
             Err(error) => Err(error.into()),
         }

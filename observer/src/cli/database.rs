@@ -1,19 +1,19 @@
-//! Which database a command is to use.
+//! The database that a command uses.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 use crate::mirror::connect::{Connected, Purpose, connect};
 use crate::mirror::target::DatabaseUrl;
 
-/// For commands that know a database.
+/// For commands that use a database.
 #[derive(Args)]
 pub struct DatabaseFlags {
     /// The Postgres database: URL or key=value, without a password
-    // Not parsed by clap: its message would show the text, to logs too.
+    // clap does not parse it, because its error message would show the text, which may contain a password.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// The same, from a file, which may hold a password
@@ -22,7 +22,7 @@ pub struct DatabaseFlags {
 }
 
 impl DatabaseFlags {
-    /// What the flags name, if they do; with a password in an argument a wrong usage.
+    /// The database that the flags name; `None` if they name none. A password in an argument is wrong usage.
     pub fn url(&self) -> Result<Option<DatabaseUrl>, anyhow::Error> {
         let usage = |flag: &'static str| {
             move |message| Failure { exit: Exit::Usage, message: format!("{flag}: {message}") }

@@ -5,8 +5,10 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
+use super::exit::Exit;
+use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
-use super::{BtfFile, Exit, term};
+use super::term;
 use crate::kernel::{self, Check, Verdict};
 use crate::socket::client::{Client, ClientError};
 use crate::socket::listen::GROUP;
@@ -15,12 +17,12 @@ use crate::text::style::{BAD, GOOD, NOTICE};
 
 /// Tries the real programs, so it needs the daemon's rights.
 #[derive(Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// JSON: an array of checks (docs/json.md)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    btf: BtfFile,
+    btf: BtfFlag,
     /// Where to take facts from that more than one hook can tell
     #[arg(long, value_enum, default_value_t)]
     hooks: HooksFlag,
@@ -33,7 +35,7 @@ struct CheckJson {
     detail: String,
 }
 
-impl Doctor {
+impl DoctorArgs {
     /// 0, or 1 if observer cannot run here.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let mut checks = kernel::doctor(self.btf.btf.as_deref(), self.hooks.into());

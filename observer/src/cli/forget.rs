@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::database::DatabaseFlags;
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 use crate::mirror::connect::Purpose;
 use crate::mirror::forget::{ForgetOutcome, ForgettableHost, find, forget};
 use crate::text::bytes::to_line;
 
 /// Needs a login that owns the schema.
 #[derive(Args)]
-pub struct Forget {
+pub struct ForgetArgs {
     /// Its name, or its host_id where several have that name
     #[arg(value_name = "HOST")]
     host: String,
@@ -18,7 +18,7 @@ pub struct Forget {
     database: DatabaseFlags,
 }
 
-impl Forget {
+impl ForgetArgs {
     /// 0 forgotten; 1 there is none, or its daemon is there; 3 several have that name.
     pub fn run(self) -> anyhow::Result<Exit> {
         self.database.with(Purpose::Change, async |mut connected| {

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use anstyle::Style;
 use clap::Args;
 
-use super::once::Snapshot;
-use super::{BtfFile, Exit, term};
+use super::exit::Exit;
+use super::flags::BtfFlag;
+use super::once::StandaloneMap;
+use super::term;
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
+use crate::api::words::SessionState;
 use crate::clock;
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
@@ -20,7 +23,7 @@ use crate::text::time::{age_s, span};
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
-pub struct List {
+pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
@@ -34,10 +37,10 @@ pub struct List {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    btf: BtfFile,
+    btf: BtfFlag,
 }
 
-impl List {
+impl ListArgs {
     /// 0 some, 1 certainly none, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
@@ -46,11 +49,11 @@ impl List {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let snapshot = Snapshot::take(self.config.as_deref(), self.btf.btf.as_deref())?;
+                let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
                 if !self.json && !self.porcelain {
                     eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
                 }
-                self.show(&answers::list(&snapshot.core, snapshot.moment(), self.ended))
+                self.show(&answers::list(&map.core, map.answer_time(), self.ended))
             }
             Err(error) => Err(error.into()),
         }
@@ -85,7 +88,7 @@ fn shown(text: &Text<'_>) -> String {
     to_line(text.as_bytes()).into_owned()
 }
 
-/// How long the primary has lived, or lived.
+/// The lifetime of the primary, so far or until its death.
 fn lived(session: &SessionJson<'_>) -> String {
     match &session.session_death {
         Some(death) => death.lifetime_ms.map_or("?".into(), |ms| span(ms / 1000)),
@@ -93,12 +96,12 @@ fn lived(session: &SessionJson<'_>) -> String {
     }
 }
 
-fn state_style(state: &str) -> Style {
+fn state_style(state: SessionState) -> Style {
     match state {
-        "live" => GOOD,
-        "detached" | "left" => NOTICE,
-        "ended" => BAD,
-        _ => FAINT,
+        SessionState::Live => GOOD,
+        SessionState::Detached | SessionState::Left => NOTICE,
+        SessionState::Ended => BAD,
+        SessionState::Unknown => FAINT,
     }
 }
 
@@ -131,8 +134,7 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
         table.push(vec![
             Cell::new(shown(&session.name)).styled(STRONG),
             Cell::new(primary.pid.to_string()),
-            Cell::new(format!("{}{note}", to_line(session.state.as_bytes())))
-                .styled(state_style(&session.state)),
+            Cell::new(format!("{}{note}", session.state)).styled(state_style(session.state)),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
             Cell::new(lived(session)).styled(FAINT),
             Cell::new(shown(&primary.comm)),

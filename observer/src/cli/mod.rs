@@ -1,17 +1,18 @@
-//! The command line: one file a command.
+//! The command line: one file or folder for each command.
 
 mod audit;
 mod completions;
 mod database;
 mod doctor;
-mod fleet;
-mod fleet_history;
+mod exit;
+mod flags;
 mod forget;
 mod history;
 mod home;
 mod hooks;
 mod list;
 mod once;
+mod paths;
 mod pid;
 mod ps;
 mod run;
@@ -20,23 +21,15 @@ mod status;
 mod term;
 mod watch;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
-
-/// Where the daemon listens unless told otherwise.
-pub const SOCKET_DEFAULT: &str = "/run/observer/observer.sock";
-
-/// Where the daemon keeps its state unless told otherwise.
-pub const STATE_DIR_DEFAULT: &str = "/var/lib/observer";
-
-/// The journal in it.
-pub const JOURNAL_NAME: &str = "journal.sqlite";
+use exit::{Exit, Failure};
+use paths::SOCKET_DEFAULT;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -60,70 +53,32 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon (what the service starts)
-    Run(run::Run),
+    Run(run::RunArgs),
     /// Show which process each session is, now
-    List(list::List),
+    List(list::ListArgs),
     /// Show every live process, as a tree
-    Ps(ps::Ps),
+    Ps(ps::PsArgs),
     /// Print a session's pid, for scripts
-    Pid(pid::Pid),
+    Pid(pid::PidArgs),
     /// Follow sessions as they start, move and end
-    Watch(watch::Watch),
+    Watch(watch::WatchArgs),
     /// Show what happened to sessions, from the journal
-    History(history::History),
+    History(history::HistoryArgs),
     /// Show the daemon's own counters
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// Compare the map with the kernel, field by field
-    Audit(audit::Audit),
+    Audit(audit::AuditArgs),
     /// Check whether this machine can run observer, and say what to do
-    Doctor(doctor::Doctor),
+    Doctor(doctor::DoctorArgs),
     /// Create or print the mirror's tables and views
-    Schema(schema::Schema),
+    Schema(schema::SchemaArgs),
     /// Remove a host that is gone from the mirror
-    Forget(forget::Forget),
+    Forget(forget::ForgetArgs),
     /// Print a shell's completion script
-    Completions(completions::Completions),
+    Completions(completions::CompletionsArgs),
 }
 
-/// For commands that load the kernel programs.
-#[derive(Args)]
-struct BtfFile {
-    /// Take the kernel's layout from this file, not from /sys/kernel/btf/vmlinux
-    #[arg(long, value_name = "PATH")]
-    btf: Option<PathBuf>,
-}
-
-/// How a command ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Found, fine.
-    Found = 0,
-    /// Certainly none.
-    None = 1,
-    /// Wrong usage or configuration.
-    Usage = 2,
-    /// Several answer to that name.
-    Ambiguous = 3,
-    /// Can't know.
-    Unknown = 4,
-}
-
-/// An error with an exit code of its own.
-#[derive(Debug)]
-struct Failure {
-    exit: Exit,
-    message: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// Parses, runs the command, tells what went wrong.
+/// Parses the arguments, runs the command and reports its error.
 pub fn main() -> ExitCode {
     let Arguments { socket, command } = Arguments::parse();
     let path = socket.clone().unwrap_or_else(|| SOCKET_DEFAULT.into());
@@ -139,12 +94,12 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(&path),
         Command::Schema(schema) => schema.run(),
         Command::Forget(forget) => forget.run(),
-        Command::Completions(completions) => completions.run(),
+        Command::Completions(completions) => completions.run(&mut Arguments::command()),
     };
-    ExitCode::from(result.unwrap_or_else(|error| tell(&error)) as u8)
+    ExitCode::from(result.unwrap_or_else(|error| report(&error)) as u8)
 }
 
-fn tell(error: &anyhow::Error) -> Exit {
+fn report(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         term::die_of_broken_pipe();
     }

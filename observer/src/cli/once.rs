@@ -1,4 +1,4 @@
-//! Without a daemon: one look at the kernel into a map of one's own, then out.
+//! Commands without a daemon: one pass over the kernel's processes fills a map of the command's own.
 
 use std::path::Path;
 use std::sync::mpsc::channel;
@@ -9,23 +9,23 @@ use observer_core::Settings;
 use observer_core::audit::{Audit, AuditReport};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 use crate::api::Context;
 use crate::config::Config;
-use crate::daemon::answers::Moment;
+use crate::daemon::answers::AnswerTime;
 use crate::kernel::{Look, MemoryReader};
 use crate::{boot, clock, kernel};
 
-/// How long arguments are waited for: a process can make their reading wait.
+/// How long a command waits for arguments, whose reading a process can delay.
 const ARGV_WAIT: Duration = Duration::from_secs(2);
 
-/// A map that nobody watches: its changes are not told; whose memory it wants is kept.
+/// A sink that ignores changes and collects the processes whose memory the core requests.
 #[derive(Default)]
-pub struct Wants {
+struct MemoryRequests {
     memory: Vec<ProcessKey>,
 }
 
-impl Sink for Wants {
+impl Sink for MemoryRequests {
     fn change(&mut self, _: BootTime, _: Change<'_>) {}
 
     fn request(&mut self, request: Request<'_>) {
@@ -35,8 +35,8 @@ impl Sink for Wants {
     }
 }
 
-/// A map made of one look.
-pub struct Snapshot {
+/// A map that one pass filled.
+pub struct StandaloneMap {
     /// The map.
     pub core: Core,
     look: Look,
@@ -44,13 +44,14 @@ pub struct Snapshot {
     wall_offset_ns: i64,
 }
 
-impl Snapshot {
-    /// Looks, with the sessions of `config`'s rules; the kernel's layout from `btf`, if that is given. Needs the rights to.
+impl StandaloneMap {
+    /// Fills a map, with the rules of the configuration file `config` and the kernel's layout from `btf`, if these are given. Needs
+    /// the rights to load kernel programs.
     pub fn take(config: Option<&Path>, btf: Option<&Path>) -> anyhow::Result<Self> {
         let config = Config::load(config)?;
         let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
-        let mut wants = Wants::default();
+        let mut requests = MemoryRequests::default();
         let look = Look::load(btf).map_err(no_rights)?;
         let reader = look.memory_reader();
         let mut core = Core::new(Settings {
@@ -60,18 +61,18 @@ impl Snapshot {
         });
         core.set_wall_offset(wall_offset_ns);
         let snapshot = look.snapshot();
-        hear(&mut core, &snapshot, &mut wants);
+        apply(&mut core, &snapshot, &mut requests);
         snapshot.into_result().map_err(no_rights)?;
-        read_memory(&mut core, reader, wants);
-        core.handle(Input::Tick { at: clock::boottime() }, &mut Wants::default());
+        read_memory(&mut core, reader, requests);
+        core.handle(Input::Tick { at: clock::boottime() }, &mut MemoryRequests::default());
         Ok(Self { core, look, boot_id, wall_offset_ns })
     }
 
-    /// A second look, which the map takes in and must then be equal to.
+    /// Applies a second pass to the map, and compares the map with it.
     pub fn audit(&mut self) -> anyhow::Result<AuditReport> {
         let core = &mut self.core;
         let snapshot = self.look.snapshot();
-        hear(core, &snapshot, &mut Wants::default());
+        apply(core, &snapshot, &mut MemoryRequests::default());
         let mut audit = Audit::new(snapshot.began());
         snapshot.rows(|input| {
             if let Input::PassRow(row) = input {
@@ -80,14 +81,14 @@ impl Snapshot {
         });
         snapshot.into_result().map_err(no_rights)?;
         let mut report = audit.finish(core);
-        // Who died between the looks is kept until a third one misses it, too.
+        // A process that died between the passes stays in the map until a third pass misses it too.
         report.surplus.clear();
         Ok(report)
     }
 
-    /// Now, for what is shown of it.
-    pub fn moment(&self) -> Moment<'_> {
-        Moment {
+    /// The time and certainty of an answer that is made now.
+    pub fn answer_time(&self) -> AnswerTime<'_> {
+        AnswerTime {
             at: clock::boottime(),
             wall_offset_ns: self.wall_offset_ns,
             context: Context { boot_id: &self.boot_id, certain: !self.core.in_gap() },
@@ -95,13 +96,13 @@ impl Snapshot {
     }
 }
 
-fn hear(core: &mut Core, snapshot: &kernel::Snapshot, wants: &mut Wants) {
-    core.handle(snapshot.begin(), wants);
-    snapshot.rows(|input| core.handle(input, wants));
-    core.handle(snapshot.end(), wants);
+fn apply(core: &mut Core, snapshot: &kernel::Snapshot, requests: &mut MemoryRequests) {
+    core.handle(snapshot.begin(), requests);
+    snapshot.rows(|input| core.handle(input, requests));
+    core.handle(snapshot.end(), requests);
 }
 
-/// The kernel could not be read.
+/// The error of a command that could not read the kernel.
 fn no_rights(error: anyhow::Error) -> Failure {
     Failure {
         exit: Exit::Unknown,
@@ -112,10 +113,10 @@ fn no_rights(error: anyhow::Error) -> Failure {
     }
 }
 
-/// Arguments and environment of the processes that `wants` names, as far as they come in time.
-fn read_memory(core: &mut Core, reader: MemoryReader, wants: Wants) {
+/// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`].
+fn read_memory(core: &mut Core, reader: MemoryReader, requests: MemoryRequests) {
     let env = |key| core.process_by_key(key).is_some_and(|process| process.tty.is_some());
-    let wanted: Vec<_> = wants.memory.into_iter().map(|key| (key, env(key))).collect();
+    let wanted: Vec<_> = requests.memory.into_iter().map(|key| (key, env(key))).collect();
     let (found, memories) = channel();
     let read = move || {
         let _ = found.send(reader.read(&wanted));
@@ -124,6 +125,6 @@ fn read_memory(core: &mut Core, reader: MemoryReader, wants: Wants) {
         return;
     }
     for memory in memories.recv_timeout(ARGV_WAIT).into_iter().flatten().flatten() {
-        core.handle(memory.input(), &mut Wants::default());
+        core.handle(memory.input(), &mut MemoryRequests::default());
     }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{Exit, home, term};
+use super::exit::Exit;
+use super::{home, term};
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
 use crate::socket::client::{Client, decode};
@@ -15,13 +16,13 @@ use crate::text::bytes::to_line;
 
 /// Needs the daemon: exits 4 without one.
 #[derive(Args)]
-pub struct Pid {
+pub struct PidArgs {
     /// A session's name, or the absolute path of its home
     #[arg(value_name = "NAME|HOME")]
     session: OsString,
 }
 
-impl Pid {
+impl PidArgs {
     /// 0 found, 1 certainly none, 3 several, 4 can't know.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let line = Client::connect(socket)?.ask(&Request::List { ended: false })?;
@@ -57,7 +58,7 @@ impl Pid {
     }
 }
 
-/// Sessions called `wanted`; an absolute path names a home, also by a symlink that leads there.
+/// Sessions with the name `wanted`. An absolute path names a home, also by a symlink that leads to it.
 fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
     if !wanted.starts_with(b"/") {
         return sessions.iter().filter(|session| session.name.as_bytes() == wanted).collect();

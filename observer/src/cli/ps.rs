@@ -5,8 +5,10 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::once::Snapshot;
-use super::{BtfFile, Exit, term};
+use super::exit::Exit;
+use super::flags::BtfFlag;
+use super::once::StandaloneMap;
+use super::term;
 use crate::api::answer::ProcessesAnswer;
 use crate::api::process::ProcessJson;
 use crate::clock;
@@ -18,20 +20,20 @@ use crate::text::style::FAINT;
 use crate::text::table::{Align, Cell, Table};
 use crate::text::time::{age_s, span};
 
-/// Levels of the tree that are drawn as levels.
+/// Levels of the tree that are indented.
 const DEPTH_MAX: usize = 24;
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
-pub struct Ps {
+pub struct PsArgs {
     /// JSON: an array of processes (docs/json.md)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    btf: BtfFile,
+    btf: BtfFlag,
 }
 
-impl Ps {
+impl PsArgs {
     /// 0, or 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
@@ -40,11 +42,11 @@ impl Ps {
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let snapshot = Snapshot::take(None, self.btf.btf.as_deref())?;
+                let map = StandaloneMap::take(None, self.btf.btf.as_deref())?;
                 if !self.json {
                     eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
                 }
-                self.show(&answers::processes(&snapshot.core, snapshot.moment()))
+                self.show(&answers::processes(&map.core, map.answer_time()))
             }
             Err(error) => Err(error.into()),
         }
@@ -91,7 +93,7 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
     table
 }
 
-/// What was executed, as one line; comm where that is not known.
+/// The arguments as one line; comm where they are not known.
 fn command(process: &ProcessJson<'_>) -> String {
     match process.argv.as_deref() {
         Some(argv @ [_, ..]) => {
@@ -102,8 +104,8 @@ fn command(process: &ProcessJson<'_>) -> String {
     }
 }
 
-/// Every process once, children under their parents, each with the drawing before it. A parent that is not there
-/// (or a circle, which one moment's readings can make) makes a root.
+/// Every process once, children below their parents, each with the drawing that precedes it. A process whose parent is missing is a
+/// root. Fields that were read at different times can form a circle; one of its processes is then a root.
 fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJson<'a>)> {
     let known: HashMap<u32, &ProcessJson<'_>> =
         processes.iter().map(|process| (process.pid, process)).collect();
@@ -119,7 +121,7 @@ fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJso
     }
     let mut rows = Vec::with_capacity(processes.len());
     let mut seen = std::collections::HashSet::new();
-    // Roots first; whatever they do not reach stands in a circle and is begun anywhere.
+    // Roots first. Processes that they do not reach form circles, which begin at any of their processes.
     for root in roots.into_iter().chain(processes) {
         let mut stack = vec![(root, String::new(), String::new())];
         while let Some((process, branch, below)) = stack.pop() {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn children_stand_under_their_parents() {
+    fn children_are_below_their_parents() {
         let processes = [process(1, 0), process(2, 1), process(3, 1), process(4, 2), process(9, 7)];
         assert_eq!(drawn(&processes), ["1", "├─ 2", "│  └─ 4", "└─ 3", "9"]);
     }
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_trees_end_to_grow_in_width() {
+    fn the_width_of_deep_trees_is_bounded() {
         let processes: Vec<_> = (1..=5_000).map(|pid| process(pid, pid - 1)).collect();
         let rows = tree(&processes);
         assert_eq!(rows.len(), 5_000);

@@ -6,15 +6,20 @@ use std::time::Duration;
 use clap::Args;
 
 use super::database::DatabaseFlags;
+use super::exit::{Exit, Failure};
+use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
-use super::{BtfFile, Exit, Failure, JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
-use crate::config::{Config, Mirror, check_max_age, check_max_bytes, check_ring_bytes};
+use super::paths::{JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
+use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
+use crate::daemon::{DaemonOptions, JournalPlace, PathChoice};
+use crate::mirror::feed::MirrorOptions;
+use crate::mirror::items::MirroredArgv;
 use crate::mirror::target::DatabaseUrl;
-use crate::{daemon, journal};
+use crate::{daemon, journal, kernel};
 
 /// Flags win over the configuration file.
 #[derive(Args)]
-pub struct Run {
+pub struct RunArgs {
     /// Session rules and settings (TOML); without it, what runs on a pty for a second is a session
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -45,7 +50,7 @@ pub struct Run {
     #[arg(long, value_name = "WAY", default_value = "auto")]
     hooks: HooksFlag,
     #[command(flatten)]
-    btf: BtfFile,
+    btf: BtfFlag,
 }
 
 fn parse_ring_bytes(text: &str) -> Result<u32, String> {
@@ -60,50 +65,52 @@ fn parse_max_bytes(text: &str) -> Result<u64, String> {
     )
 }
 
-impl Run {
-    fn journal(&self, config: &Config, delivers: bool) -> daemon::JournalOptions {
+impl RunArgs {
+    fn journal(&self, config: &Config) -> JournalPlace {
         let dir = self.state_dir.as_ref().or(config.state_dir.as_ref());
         let path = self.journal_path.as_ref().or(config.journal.path.as_ref());
-        daemon::JournalOptions {
-            chosen: dir.is_some() || path.is_some(),
+        let is_chosen = dir.is_some() || path.is_some();
+        JournalPlace {
             path: path.cloned().unwrap_or_else(|| {
                 dir.map_or(STATE_DIR_DEFAULT.as_ref(), PathBuf::as_path).join(JOURNAL_NAME)
             }),
+            choice: if is_chosen { PathChoice::Explicit } else { PathChoice::Default },
             max_bytes: self
                 .journal_max_bytes
                 .or(config.journal.max_bytes)
                 .unwrap_or(journal::MAX_BYTES_DEFAULT),
             max_age: self.journal_max_age.or(config.journal.max_age).unwrap_or(journal::MAX_AGE_DEFAULT),
-            delivers,
         }
     }
 
-    /// Flags, then the configuration, then what systemd keeps for the service.
-    fn mirror(&self, config: &Config) -> anyhow::Result<Mirror> {
+    /// The database is that of the flags, else of the configuration, else of the service's credentials.
+    fn mirror(&self, config: &Config) -> anyhow::Result<Option<MirrorOptions>> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let database = self.database.url()?.or_else(|| config.mirror.database.clone());
-        Ok(Mirror {
-            database: database.or_else(|| DatabaseUrl::from_credentials(credentials.as_deref())),
-            argv: self.mirror_argv || config.mirror.argv,
-        })
+        let database = database.or_else(|| DatabaseUrl::from_credentials(credentials.as_deref()));
+        let is_whole = self.mirror_argv || config.mirror.argv;
+        let argv = if is_whole { MirroredArgv::All } else { MirroredArgv::First };
+        Ok(database.map(|database| MirrorOptions { database, argv }))
     }
 
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load(self.config.as_deref())?;
-        let mirror = self.mirror(&config)?;
-        let options = daemon::Options {
-            socket: socket.or_else(|| config.socket.clone()).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            journal: self.journal(&config, mirror.database.is_some()),
-            mirror,
-            ring_bytes: self
-                .ring_bytes
-                .or(config.ring_bytes)
-                .unwrap_or(observer_common::limits::RING_BYTES_DEFAULT),
-            program_log: self.program_log,
-            btf: self.btf.btf,
-            hooks: self.hooks.into(),
-            config,
+        let options = DaemonOptions {
+            journal: self.journal(&config),
+            mirror: self.mirror(&config)?,
+            kernel: kernel::KernelOptions {
+                ring_bytes: self
+                    .ring_bytes
+                    .or(config.ring_bytes)
+                    .unwrap_or(observer_common::limits::RING_BYTES_DEFAULT),
+                program_log: self.program_log,
+                btf: self.btf.btf,
+                hooks: self.hooks.into(),
+            },
+            socket: socket.or(config.socket).unwrap_or_else(|| SOCKET_DEFAULT.into()),
+            rules: config.rules,
+            env: config.env,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;
         Ok(Exit::Found)

@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 
 use super::database::DatabaseFlags;
-use super::{Exit, Failure};
+use super::exit::{Exit, Failure};
 use crate::mirror::connect::Purpose;
 use crate::mirror::schema::{self, AppliedVersions};
 
 /// The mirror's tables and views, in a Postgres database.
 #[derive(Args)]
-pub struct Schema {
+pub struct SchemaArgs {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -29,7 +29,7 @@ enum Verb {
     },
 }
 
-impl Schema {
+impl SchemaArgs {
     /// 0: it is there, as this program needs it.
     pub fn run(self) -> anyhow::Result<Exit> {
         match self.verb {

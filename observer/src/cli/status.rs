@@ -6,8 +6,10 @@ use std::path::Path;
 use anstyle::Style;
 use clap::Args;
 
-use super::{Exit, term};
+use super::exit::Exit;
+use super::term;
 use crate::api::status::{JournalStatus, MirrorStatus, StatusAnswer};
+use crate::api::words::{JournalState, MirrorState};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::Request;
 use crate::text::bytes::to_line;
@@ -16,19 +18,19 @@ use crate::text::table::{Align, Cell, Table};
 
 /// Needs the daemon: exits 4 without one.
 #[derive(Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
 }
 
-impl Status {
+impl StatusArgs {
     /// 0, or 4 while a gap is open.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let line = Client::connect(socket)?.ask(&Request::Status {})?;
         let status: StatusAnswer = decode(&line)?;
         if self.json {
-            // What a newer daemon says beyond this program's fields is passed on.
+            // Fields of a newer daemon that this program does not know are passed on.
             let document: serde_json::Value = decode(&line)?;
             term::print_json(&document)?;
         } else {
@@ -84,8 +86,8 @@ fn print(status: &StatusAnswer) -> std::io::Result<()> {
 }
 
 fn journal(journal: &JournalStatus) -> String {
-    let style = if journal.state == "ok" { GOOD } else { BAD };
-    let state = to_line(journal.state.as_bytes());
+    let style = if journal.state == JournalState::Ok { GOOD } else { BAD };
+    let state = journal.state;
     let error = journal.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
     let error = error.unwrap_or_default();
     let Some(path) = &journal.path else {
@@ -105,13 +107,13 @@ fn journal(journal: &JournalStatus) -> String {
 }
 
 fn mirror(mirror: &MirrorStatus) -> String {
-    let style = match mirror.state.as_str() {
-        "ok" => GOOD,
-        "off" if mirror.last_error.is_none() => FAINT,
-        "connecting" | "catching_up" | "waiting" => NOTICE,
-        _ => BAD,
+    let style = match mirror.state {
+        MirrorState::Ok => GOOD,
+        MirrorState::Off if mirror.last_error.is_none() => FAINT,
+        MirrorState::Connecting | MirrorState::CatchingUp | MirrorState::Waiting => NOTICE,
+        MirrorState::Off | MirrorState::Retrying | MirrorState::Stopped | MirrorState::Unknown => BAD,
     };
-    let state = to_line(mirror.state.as_bytes());
+    let state = mirror.state;
     let error = mirror.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
     let error = error.unwrap_or_default();
     let Some(lag_ms) = mirror.lag_ms else {

@@ -1,4 +1,4 @@
-//! Standard output: lines, colours where they belong, and what happens when nobody reads on.
+//! Standard output: lines, styles where it is a terminal, and the end of a program whose output is no longer read.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::text::table::Table;
 
-/// Writes lines; colours are taken out where standard output is no terminal or NO_COLOR is set.
+/// Writes lines. Styles are removed where standard output is not a terminal or NO_COLOR is set.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     for line in lines {
@@ -15,14 +15,14 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes text as it is.
+/// Writes text without a change.
 pub fn print_text(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// Writes a table, cut to the terminal's width if there is one.
+/// Writes a table; on a terminal, lines are cut to its width.
 pub fn print_table(table: &Table) -> io::Result<()> {
     print_lines(table.lines(width()))
 }
@@ -35,7 +35,7 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// Cells of a line on the terminal; `None` if standard output is none.
+/// Cells of the terminal's line; `None` if standard output is not a terminal.
 pub fn width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {

@@ -1,4 +1,4 @@
-//! `[journal]`: where the journal is, and how much it may hold.
+//! `[journal]`: the path of the journal, and its bounds.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,44 +7,44 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Fault, absolute};
+use super::fault::{ConfigFault, absolute};
 use crate::journal::MAX_BYTES_MIN;
 
 /// The section, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Journal {
-    /// The file.
+pub struct JournalConfig {
+    /// Path of the file.
     pub path: Option<PathBuf>,
-    /// Bytes on the disk.
+    /// Bound of its bytes on the disk.
     pub max_bytes: Option<u64>,
-    /// An entry's age.
+    /// Bound of an entry's age.
     pub max_age: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Section {
+pub(super) struct JournalSection {
     path: Option<Spanned<PathBuf>>,
     max_bytes: Option<Spanned<u64>>,
     max_age: Option<Spanned<String>>,
 }
 
-impl Section {
-    pub(super) fn check(self) -> Result<Journal, Fault> {
-        Ok(Journal {
+impl JournalSection {
+    pub(super) fn check(self) -> Result<JournalConfig, ConfigFault> {
+        Ok(JournalConfig {
             path: self.path.map(|path| absolute("path", path)).transpose()?,
-            max_bytes: self.max_bytes.map(|bytes| at(bytes, check_max_bytes)).transpose()?,
-            max_age: self.max_age.map(|age| at(age, |age| check_max_age(&age))).transpose()?,
+            max_bytes: self.max_bytes.map(|bytes| check_at(bytes, check_max_bytes)).transpose()?,
+            max_age: self.max_age.map(|age| check_at(age, |age| check_max_age(&age))).transpose()?,
         })
     }
 }
 
-fn at<T, U>(value: Spanned<T>, check: impl FnOnce(T) -> Result<U, String>) -> Result<U, Fault> {
+fn check_at<T, U>(value: Spanned<T>, check: impl FnOnce(T) -> Result<U, String>) -> Result<U, ConfigFault> {
     let span = Some(value.span());
-    check(value.into_inner()).map_err(|message| Fault { span, message })
+    check(value.into_inner()).map_err(|message| ConfigFault { span, message })
 }
 
-/// A size that can be kept; the error ends with the next step.
+/// Checks that the bound can be kept. The error ends with the next step.
 pub fn check_max_bytes(bytes: u64) -> Result<u64, String> {
     match bytes {
         MAX_BYTES_MIN..=0x7fff_ffff_ffff_ffff => Ok(bytes),
@@ -54,14 +54,14 @@ pub fn check_max_bytes(bytes: u64) -> Result<u64, String> {
     }
 }
 
-/// A span of time, as `90d` or `12h`; the error ends with the next step.
+/// Parses a span of time, such as `90d` or `12h`. The error ends with the next step.
 pub fn check_max_age(age: &str) -> Result<Duration, String> {
     span(age).filter(|span| !span.is_zero()).ok_or_else(|| {
         format!("max_age must be a span of time, found {age:?}: write for instance \"90d\" or \"12h\"")
     })
 }
 
-/// `24h`, `90d`, `1h 30m`: a day has 24 hours here.
+/// Parses a span of time: `24h`, `90d`, `1h 30m`. A day has 24 hours.
 pub fn span(text: &str) -> Option<Duration> {
     let days = |text: &str| text.strip_suffix('d')?.trim().parse::<u64>().ok()?.checked_mul(86_400);
     if let Some(seconds) = days(text.trim()) {

@@ -1,42 +1,43 @@
-//! The configuration file: TOML, checked as a whole before anything starts. Every error names file, line and
-//! column, what was expected, and what to do.
+//! The configuration file: TOML, which is checked as a whole before anything starts. Every error names the file, the line and
+//! the column, what was expected, and the next step.
 
+mod fault;
 mod journal;
 mod mirror;
 mod session;
 
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN, is_ring_size};
 use observer_core::Rule;
 use serde::Deserialize;
 
+use self::fault::{ConfigFault, absolute};
 use crate::text::bytes::to_line;
 
-/// Environment variables kept where the configuration names none: where a multiplexer says who it is.
+/// Environment variables that are kept where the configuration names none: those in which a multiplexer identifies itself.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
 /// Bytes of the largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What the file says, checked.
+/// The configuration, checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Session rules, first match wins.
+    /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
-    /// Names of the environment variables to keep.
+    /// Names of the environment variables that are kept.
     pub env: Vec<String>,
-    /// Socket's path.
+    /// Path of the socket.
     pub socket: Option<PathBuf>,
-    /// State directory.
+    /// The state directory.
     pub state_dir: Option<PathBuf>,
-    /// Ring size, bytes.
+    /// Size of the ring, bytes.
     pub ring_bytes: Option<u32>,
     /// The journal.
-    pub journal: journal::Journal,
+    pub journal: JournalConfig,
     /// The mirror.
-    pub mirror: mirror::Mirror,
+    pub mirror: MirrorConfig,
 }
 
 /// Why a configuration is not usable.
@@ -60,29 +61,22 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A fault in the text at these bytes.
-#[derive(Debug)]
-struct Fault {
-    span: Option<Range<usize>>,
-    message: String,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    daemon: Daemon,
+    daemon: DaemonSection,
     #[serde(default)]
-    journal: journal::Section,
+    journal: journal::JournalSection,
     #[serde(default)]
-    mirror: mirror::Section,
+    mirror: mirror::MirrorSection,
     #[serde(default)]
-    session: Vec<session::Section>,
+    session: Vec<session::SessionSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Daemon {
+struct DaemonSection {
     env: Option<Vec<toml::Spanned<String>>>,
     socket: Option<toml::Spanned<PathBuf>>,
     state_dir: Option<toml::Spanned<PathBuf>>,
@@ -90,7 +84,7 @@ struct Daemon {
 }
 
 impl Config {
-    /// What holds without a file: every process on a pty is a session of its directory once it is a second old.
+    /// The configuration without a file: every process on a pty is a session of its directory once it is a second old.
     pub fn without_file() -> Self {
         Self {
             rules: vec![session::default_rule()],
@@ -98,12 +92,12 @@ impl Config {
             socket: None,
             state_dir: None,
             ring_bytes: None,
-            journal: journal::Journal::default(),
-            mirror: mirror::Mirror::default(),
+            journal: JournalConfig::default(),
+            mirror: MirrorConfig::default(),
         }
     }
 
-    /// Reads and checks `path`; without one, [`Config::without_file`].
+    /// Reads and checks the file at `path`; without a path, [`Config::without_file`].
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::without_file()) };
         let unreadable = |error: &dyn fmt::Display| ConfigError {
@@ -121,7 +115,7 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Checks `text`, which came from `path`.
+    /// Parses and checks `text`, which was read from `path`.
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::check(text).map_err(|fault| ConfigError {
             file: path.into(),
@@ -130,11 +124,13 @@ impl Config {
         })
     }
 
-    fn check(text: &str) -> Result<Self, Fault> {
-        let file: File = toml::from_str(text).map_err(|error| not_understood(text, &error))?;
+    fn check(text: &str) -> Result<Self, ConfigFault> {
+        let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
         let rules = match file.session.is_empty() {
             true => vec![session::default_rule()],
-            false => file.session.into_iter().map(session::Section::compile).collect::<Result<_, _>>()?,
+            false => {
+                file.session.into_iter().map(session::SessionSection::compile).collect::<Result<_, _>>()?
+            }
         };
         Ok(Self {
             rules,
@@ -151,54 +147,45 @@ impl Config {
     }
 }
 
-/// What TOML says of `text`, and the line. Neither is shown where it could hold a password.
-fn not_understood(text: &str, error: &toml::de::Error) -> Fault {
+/// The fault that the TOML parser found, with the line. Neither is shown where it could contain a password.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> ConfigFault {
     let offset = error.span().map_or(0, |span| span.start);
-    let (line, said) = (line_at(text, offset), error.message().trim_end().replace('\n', ", "));
+    let (line, problem) = (line_at(text, offset), error.message().trim_end().replace('\n', ", "));
     let (before, _) = text.split_at_checked(offset).unwrap_or((text, ""));
     let section = before.lines().rfind(|line| line.trim_start().starts_with('[')).unwrap_or_default();
     let secret = section.contains("mirror")
         || ["mirror", "database", "password"].iter().any(|word| line.contains(word));
-    let message = match (secret, said.contains('"')) {
-        (false, _) => format!("{said}; correct this line: {}", to_line(line.as_bytes())),
-        (true, false) => format!("{said}; correct this line"),
+    let message = match (secret, problem.contains('"')) {
+        (false, _) => format!("{problem}; correct this line: {}", to_line(line.as_bytes())),
+        (true, false) => format!("{problem}; correct this line"),
         (true, true) => {
             "this is not what belongs here; correct this line: docs/mirror.md has [mirror]".into()
         }
     };
-    Fault { span: error.span(), message }
+    ConfigFault { span: error.span(), message }
 }
 
-fn variable(name: toml::Spanned<String>) -> Result<String, Fault> {
+fn variable(name: toml::Spanned<String>) -> Result<String, ConfigFault> {
     if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
         let message =
             "env holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\"";
-        return Err(Fault { span: Some(name.span()), message: message.into() });
+        return Err(ConfigFault { span: Some(name.span()), message: message.into() });
     }
     Ok(name.into_inner())
 }
 
-fn absolute(field: &str, path: toml::Spanned<PathBuf>) -> Result<PathBuf, Fault> {
-    if !path.get_ref().is_absolute() {
-        let message =
-            format!("{field} must be an absolute path, found {:?}: begin it with `/`", path.get_ref());
-        return Err(Fault { span: Some(path.span()), message });
-    }
-    Ok(path.into_inner())
-}
-
-fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, Fault> {
+fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, ConfigFault> {
     let span = Some(bytes.span());
-    check_ring_bytes(bytes.into_inner()).map_err(|message| Fault { span, message })
+    check_ring_bytes(bytes.into_inner()).map_err(|message| ConfigFault { span, message })
 }
 
-pub use journal::{check_max_age, check_max_bytes, span};
-pub use mirror::Mirror;
+pub use journal::{JournalConfig, check_max_age, check_max_bytes, span};
+pub use mirror::MirrorConfig;
 
-/// Returns a ring size that the kernel accepts and that holds observer's largest records; the error ends with the next
-/// step.
+/// Checks that the kernel accepts the size of the ring, and that observer's largest records fit into it. The error ends with the
+/// next step.
 pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
-    // A size beyond 32 bits is reported as the largest that 32 bits hold, which is not usable either.
+    // The error reports a size beyond 32 bits as the largest 32-bit size, which is as wrong.
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     if is_ring_size(bytes) {
         return Ok(bytes);
@@ -208,7 +195,7 @@ pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
     ))
 }
 
-/// The line that holds this offset, without blanks around it.
+/// The line that contains this offset, without blanks around it.
 fn line_at(text: &str, offset: usize) -> &str {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let begin = before.rfind('\n').map_or(0, |end| end + 1);

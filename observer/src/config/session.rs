@@ -1,4 +1,4 @@
-//! One `[[session]]`: what may be written, and the rule that comes of it.
+//! One `[[session]]`: its fields, and the rule that they make.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use observer_core::rule::{HomeRule, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Fault;
+use super::fault::ConfigFault;
 use crate::text::glob::{Glob, split_literal};
 
-/// comms that are never a session unless a rule names its own: what stands between people and their programs.
+/// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
 pub const NOT_COMM_DEFAULT: [&str; 44] = [
     // shells
     "sh",
@@ -64,7 +64,7 @@ pub const NOT_COMM_DEFAULT: [&str; 44] = [
     "autossh",
 ];
 
-/// comms that run something else, which is the session, unless a rule names its own.
+/// comms of wrappers, which run the program that is the session, unless a rule has its own list.
 pub const WRAPPERS_DEFAULT: [&str; 32] = [
     "sudo",
     "doas",
@@ -100,14 +100,13 @@ pub const WRAPPERS_DEFAULT: [&str; 32] = [
     "dumb-init",
 ];
 
-/// How long a process must have lived before it is a session where no configuration says otherwise: keeps `ls`
-/// and the like out.
+/// How old a process must be to be a session where there is no configuration: it excludes `ls` and other short commands.
 const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
 
-/// A `[[session]]` as written.
+/// A `[[session]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Section {
+pub struct SessionSection {
     cwd: Option<Spanned<String>>,
     tty: Option<Spanned<String>>,
     comm: Option<Vec<Spanned<String>>>,
@@ -122,7 +121,7 @@ pub struct Section {
     name: Option<Spanned<String>>,
 }
 
-/// The rule that holds without a configuration.
+/// The rule that applies without a configuration.
 pub fn default_rule() -> Rule {
     let glob = |glob: &str| Glob::name(glob).map(boxed);
     let globs = |globs: &[&str]| globs.iter().copied().filter_map(|it| glob(it).ok()).collect();
@@ -141,9 +140,9 @@ pub fn default_rule() -> Rule {
     }
 }
 
-impl Section {
-    /// The rule, or where it is wrong.
-    pub(super) fn compile(self) -> Result<Rule, Fault> {
+impl SessionSection {
+    /// The rule, or the fault of the section.
+    pub(super) fn compile(self) -> Result<Rule, ConfigFault> {
         let default = default_rule();
         let names = |own: Option<Vec<Spanned<String>>>, default| match own {
             Some(globs) => {
@@ -179,10 +178,13 @@ fn boxed(glob: Glob) -> Box<dyn Pattern> {
     Box::new(glob)
 }
 
-/// Compiles one value; what is wrong with it is said at its place.
-fn spanned<T>(value: Spanned<String>, compile: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+/// Compiles one value; a fault is reported at its place.
+fn spanned<T>(
+    value: Spanned<String>,
+    compile: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, ConfigFault> {
     let span = value.span();
-    compile(value.get_ref()).map_err(|message| Fault { span: Some(span), message })
+    compile(value.get_ref()).map_err(|message| ConfigFault { span: Some(span), message })
 }
 
 fn home(glob: &str) -> Result<HomeRule, String> {
@@ -199,14 +201,14 @@ fn home(glob: &str) -> Result<HomeRule, String> {
     let (literal, wild) = split_literal(glob);
     let mut canonical = globset::escape(&canonicalize(Path::new(literal))?);
     if !wild.is_empty() {
-        // The root is "/" as a whole path and nothing before a component.
+        // The root is "/" as a whole path, and empty before a component.
         canonical.truncate(canonical.trim_end_matches('/').len());
         canonical.push_str(wild.trim_end_matches('/'));
     }
     Glob::path(&canonical).map(|glob| HomeRule::Prefix(boxed(glob)))
 }
 
-/// The path with the symlinks of its existing part resolved: the kernel knows directories by where they are.
+/// The path with the symlinks of its existing part resolved, because the kernel reports paths without symlinks.
 fn canonicalize(path: &Path) -> Result<String, String> {
     let mut missing = PathBuf::new();
     let mut existing = path;

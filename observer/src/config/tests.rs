@@ -176,7 +176,7 @@ fn errors_say_where_what_and_what_next() {
 #[test]
 fn the_journal_has_a_place_and_bounds() {
     let none = parse("[journal]").unwrap().journal;
-    assert_eq!(none, super::journal::Journal::default());
+    assert_eq!(none, super::JournalConfig::default());
     let text = "[journal]\npath = \"/srv/j.sqlite\"\nmax_bytes = 4194304\nmax_age = \"36h\"";
     let journal = parse(text).unwrap().journal;
     assert_eq!(journal.path.as_deref(), Some(Path::new("/srv/j.sqlite")));
@@ -193,8 +193,8 @@ fn the_journal_has_a_place_and_bounds() {
         ("keep = true", "correct this line"),
     ];
     for (line, expected) in cases {
-        let told = refusal(&format!("# a comment\n[journal]\n{line}\n"));
-        assert!(told.contains(expected) && told.contains("observer.toml:3:"), "{line}: {told}");
+        let error = refusal(&format!("# a comment\n[journal]\n{line}\n"));
+        assert!(error.contains(expected) && error.contains("observer.toml:3:"), "{line}: {error}");
     }
 }
 
@@ -231,7 +231,7 @@ fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
     assert_eq!(mirror.database, Some(DatabaseUrl::Text("postgresql://u:hunter2@h/d".into())));
     let mirror = parse("[mirror]\ndatabase_url_file = \"/etc/observer/database_url\"").unwrap().mirror;
     assert_eq!(mirror.database, Some(DatabaseUrl::File("/etc/observer/database_url".into())));
-    assert_eq!(parse("").unwrap().mirror, super::Mirror::default());
+    assert_eq!(parse("").unwrap().mirror, super::MirrorConfig::default());
     for text in [
         "[mirror]\ndatabase_url = \"host=h password=hunter2\"\ndatabase_url_file = \"/f\"",
         "[mirror]\ndatabase_url_file = \"hunter2\"\ndatabase_url_file = \"/f\"",

@@ -1,4 +1,4 @@
-//! Answers out of the live map, as lines.
+//! Answers from the map, as lines.
 
 use std::sync::Arc;
 
@@ -9,28 +9,29 @@ use serde::Serialize;
 
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, ProcessesAnswer};
-use crate::api::change::{Note, body};
+use crate::api::change::{Certainty, body};
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
+use crate::api::words::FrameKind;
 use crate::socket::frame::line;
-use crate::socket::hub::{Interest, Scope};
+use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::terminal;
 use crate::text::bytes::Big;
 use crate::text::time::{rfc3339, unix_rfc3339};
 
-/// When an answer was made and how sure it is.
+/// When an answer is made, and how certain it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment<'a> {
+pub struct AnswerTime<'a> {
     /// Boot time.
     pub at: BootTime,
     /// Realtime minus boot time, ns.
     pub wall_offset_ns: i64,
-    /// For the objects.
+    /// The fields that every object carries.
     pub context: Context<'a>,
 }
 
-impl Moment<'_> {
-    /// First fields of an answer.
+impl AnswerTime<'_> {
+    /// The first fields of an answer.
     pub fn head(&self, kind: &str) -> Head {
         Head {
             kind: kind.into(),
@@ -41,55 +42,55 @@ impl Moment<'_> {
         }
     }
 
-    fn frame(&self, kind: &str, subject: impl Serialize) -> Bytes {
+    fn frame(&self, kind: FrameKind, subject: impl Serialize) -> Bytes {
         Bytes::from(body(kind, self.at, self.wall_offset_ns, subject))
     }
 }
 
-/// Sessions, by name, then home.
-pub fn list<'a>(core: &'a Core, moment: Moment<'a>, ended: bool) -> ListAnswer<'a> {
+/// The answer to `list`: sessions by name, then home; those that have ended only if `ended`.
+pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer<'a> {
     let mut rows: Vec<(&Session, &Process)> =
         core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
     rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
     let sessions = rows.iter().map(|(session, primary)| {
-        let mut json = SessionJson::new(session, primary, moment.context);
+        let mut json = SessionJson::new(session, primary, time.context);
         if let Some(io) = primary.tty.as_ref().and_then(terminal::last_io) {
             (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
         }
         json
     });
-    ListAnswer { head: moment.head("list"), sessions: sessions.collect() }
+    ListAnswer { head: time.head("list"), sessions: sessions.collect() }
 }
 
-/// Every process, by pid.
-pub fn processes<'a>(core: &'a Core, moment: Moment<'a>) -> ProcessesAnswer<'a> {
-    let processes = core.processes().map(|process| ProcessJson::new(process, moment.context));
-    ProcessesAnswer { head: moment.head("processes"), processes: processes.collect() }
+/// The answer to `processes`: every process, by pid.
+pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a> {
+    let processes = core.processes().map(|process| ProcessJson::new(process, time.context));
+    ProcessesAnswer { head: time.head("processes"), processes: processes.collect() }
 }
 
-/// An answer as the line that all who asked it share.
+/// An answer as a line, which clients that ask the same share.
 pub fn shared(answer: &impl Serialize) -> Bytes {
     Bytes::from(line(answer))
 }
 
-/// Frames of a watch's snapshot: what `interest` wants of the map as it is.
-pub fn snapshot(core: &Core, moment: Moment<'_>, interest: &Interest) -> Arc<[Bytes]> {
-    let note = Note { boot_id: moment.context.boot_id, certain: moment.context.certain };
-    let mut frames = vec![moment.frame("snapshot_begin", &note)];
+/// The frames of a snapshot: what `filter` selects of the map.
+pub fn snapshot(core: &Core, time: AnswerTime<'_>, filter: &WatchFilter) -> Arc<[Bytes]> {
+    let note = Certainty { boot_id: time.context.boot_id, certain: time.context.certain };
+    let mut frames = vec![time.frame(FrameKind::SnapshotBegin, &note)];
     for (session, primary) in core.sessions().filter(|(session, _)| session.state != State::Ended) {
-        if interest.wants(Scope::Session { name: &session.name, home: &session.home.path }) {
-            frames.push(moment.frame("session", SessionJson::new(session, primary, moment.context)));
+        if filter.wants(FrameScope::Session { name: &session.name, home: &session.home.path }) {
+            frames.push(time.frame(FrameKind::Session, SessionJson::new(session, primary, time.context)));
         }
     }
-    if interest.all() {
+    if filter.all() {
         for process in core.processes() {
             let comm = process.comm.as_bytes();
-            let scope = Scope::Process { in_session: false, comm, cwd: process.cwd.path.as_deref() };
-            if interest.wants(scope) {
-                frames.push(moment.frame("process", ProcessJson::new(process, moment.context)));
+            let scope = FrameScope::Process { in_session: false, comm, cwd: process.cwd.path.as_deref() };
+            if filter.wants(scope) {
+                frames.push(time.frame(FrameKind::Process, ProcessJson::new(process, time.context)));
             }
         }
     }
-    frames.push(moment.frame("snapshot_end", &note));
+    frames.push(time.frame(FrameKind::SnapshotEnd, &note));
     frames.into()
 }

@@ -1,17 +1,17 @@
-//! The live map against the kernel. Rows are compared and not merged, so that a difference is not healed before it
-//! is looked at again.
+//! The comparison of the map with the kernel. Rows are compared and not applied, so that a difference is not healed before it
+//! is compared again.
 
 use observer_core::Input;
 use observer_core::audit::{Audit, AuditReport};
 
-use super::Daemon;
+use super::event_loop::EventLoop;
 use crate::api::answer::AuditAnswer;
 
-/// Comparisons that a difference must stand in at the same value: what is under way when the first row is read is
-/// in the map by the second.
+/// Comparisons in which a difference must have the same value. A change that happens during the first comparison is in the map
+/// by the second.
 const COMPARISONS: u32 = 3;
 
-impl Daemon {
+impl EventLoop {
     /// Answer to `audit`.
     pub(super) fn audit(&mut self) -> AuditAnswer<'static> {
         let mut passes = 1;
@@ -22,14 +22,14 @@ impl Daemon {
             sure &= ok;
             passes += 1;
         }
-        if !report.is_clean() && (self.edge.pass.is_some() || !self.kernel.blind_spots().is_empty()) {
+        if !report.is_clean() && (self.sink.pass.is_some() || !self.kernel.blind_spots().is_empty()) {
             sure &= self.excuse(&mut report);
             passes += 2;
         }
-        AuditAnswer::new(self.moment(sure).head("audit"), &report, passes)
+        AuditAnswer::new(self.answer_time(sure).head("audit"), &report, passes)
     }
 
-    /// One comparison, everything that happened before it heard before. Whether the pass was whole.
+    /// Compares once, after everything that happened before was applied. Also returns whether the pass was complete.
     fn compare(&mut self) -> (AuditReport, bool) {
         let before = self.drain_to(self.kernel.producer_position());
         let snapshot = self.snapshot();
@@ -48,13 +48,13 @@ impl Daemon {
         (audit.finish(core), before && after)
     }
 
-    /// Takes out of `report` what the daemon knows to be stale: fields that it was about to read again, and those
-    /// that no hook tells on this kernel. They are read, and only what then still differs stays.
+    /// Removes from `report` fields that the daemon knows to be stale: those that it was about to read again, and those that no
+    /// hook reports on this kernel. They are read by a pass, and only fields that differ afterwards remain.
     fn excuse(&mut self, report: &mut AuditReport) -> bool {
-        let pending = self.edge.pass.is_some();
+        let pending = self.sink.pass.is_some();
         let blind: Vec<&str> = self.kernel.blind_spots().iter().map(|spot| spot.fact).collect();
         let excusable =
-            |field: &str| (pending && field != "exec_id") || blind.iter().any(|fact| tells(fact, field));
+            |field: &str| (pending && field != "exec_id") || blind.iter().any(|fact| concerns(fact, field));
         let ok = self.pass();
         let (after, whole) = self.compare();
         let still = after.confirmed(report);
@@ -63,8 +63,8 @@ impl Daemon {
     }
 }
 
-/// Whether a blind spot of `fact` leaves `field` stale.
-fn tells(fact: &str, field: &str) -> bool {
+/// Whether a blind spot of `fact` can leave `field` stale.
+fn concerns(fact: &str, field: &str) -> bool {
     match fact {
         "cwd" | "paths" => matches!(field, "cwd" | "cwd_id" | "cwd_deleted" | "mnt_ns"),
         "uids" => field == "uid",
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blind_spots_excuse_their_own_fields_only() {
+    fn a_blind_spot_excuses_its_own_fields_only() {
         for (fact, fields) in [
             ("paths", &["cwd", "cwd_id", "cwd_deleted", "mnt_ns"][..]),
             ("uids", &["uid"]),
@@ -90,7 +90,7 @@ mod tests {
             for field in
                 ["cwd", "cwd_id", "cwd_deleted", "mnt_ns", "uid", "sid", "pgid", "tty", "ppid", "comm"]
             {
-                assert_eq!(tells(fact, field), fields.contains(&field), "{fact} {field}");
+                assert_eq!(concerns(fact, field), fields.contains(&field), "{fact} {field}");
             }
         }
     }

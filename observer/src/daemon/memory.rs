@@ -1,9 +1,9 @@
-//! Reads argv and environment out of processes' memory on threads of its own: a process can make that wait for as
-//! long as it likes (a page on a dead network file system), and the loop must not.
+//! Reads argv and environment from the memory of processes, on threads of their own: a process can delay its reader for any
+//! time (with a page on a dead network file system), and the event loop must not wait.
 //!
-//! Reading costs two passes whatever the number of processes, so they are read in batches. A batch that takes too
-//! long holds a process that makes its reader wait: its thread is given up, and its processes are read one by one
-//! by others, so that one such process takes one thread and nobody else's arguments.
+//! A reading takes two passes for any number of processes, so processes are read in batches. A batch that takes too long
+//! contains a process that delays its reader. Its thread is given up, and its processes are read one by one on other
+//! threads, so that such a process costs one thread and no arguments of others.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,25 +17,25 @@ use tokio::sync::mpsc;
 use crate::api::status::MemoryReadCounts;
 use crate::kernel::ProcessMemory;
 
-/// Processes that may wait for their reading; beyond, argv stays null and a counter says so.
+/// Processes that wait to be read. Beyond that argv stays null, and a counter counts it.
 const WAITING_MAX: usize = 65_536;
-/// Processes read at a time.
+/// Processes of one batch.
 const BATCH_MAX: usize = 256;
-/// A thread without a result for so long is given up, and another one started.
+/// A thread without a result for this long is given up, and another one is started.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
-/// Threads at most; when all are given up, no memory is read any more and the counter says so.
+/// Threads at most. When all are given up, no memory is read, and a counter counts it.
 const THREADS_MAX: u64 = 8;
 
-/// Whose memory, and whether the environment too.
+/// A process whose memory is to be read, and whether its environment is read too.
 pub type Wanted = (ProcessKey, bool);
 
-/// Reads the memory of these processes, for as long as that takes.
+/// Reads the memory of these processes. It may take any time.
 pub type Read = Arc<dyn Fn(&[Wanted]) -> Vec<ProcessMemory> + Send + Sync>;
 
-/// What came of one batch.
-pub struct Outcome {
+/// The result of one batch.
+pub struct MemoryBatch {
     batch: u64,
-    /// What was read.
+    /// The memory that was read.
     pub memories: Vec<ProcessMemory>,
 }
 
@@ -49,11 +49,11 @@ struct UnderWay {
     wanted: Vec<Wanted>,
 }
 
-/// The threads, what they do and what waits for them.
-pub struct Readings {
+/// The threads, the batches that they read, and the processes that wait.
+pub struct MemoryReads {
     read: Read,
     waiting: VecDeque<Wanted>,
-    /// Of a batch that was given up: each is read alone.
+    /// Processes of batches that were given up; each is read alone.
     suspects: VecDeque<Wanted>,
     known: HashSet<ProcessKey>,
     under_way: BTreeMap<u64, UnderWay>,
@@ -61,17 +61,17 @@ pub struct Readings {
     threads: u64,
     batches: Sender<Batch>,
     shared_batches: Arc<Mutex<Receiver<Batch>>>,
-    results: mpsc::Sender<Outcome>,
+    results: mpsc::Sender<MemoryBatch>,
     counters: MemoryReadCounts,
 }
 
-impl Readings {
-    /// One thread, and the channel on which results come.
-    pub fn new(read: Read) -> (Self, mpsc::Receiver<Outcome>) {
-        // At most a batch a thread is sent, so neither channel grows.
+impl MemoryReads {
+    /// Starts one thread. Results come on the channel.
+    pub fn new(read: Read) -> (Self, mpsc::Receiver<MemoryBatch>) {
+        // Each thread has at most one batch, so neither channel grows.
         let (batches, receiver) = channel();
         let (results, outcomes) = mpsc::channel(THREADS_MAX as usize);
-        let mut readings = Self {
+        let mut reads = Self {
             read,
             waiting: VecDeque::new(),
             suspects: VecDeque::new(),
@@ -84,11 +84,11 @@ impl Readings {
             results,
             counters: MemoryReadCounts::default(),
         };
-        readings.start_thread();
-        (readings, outcomes)
+        reads.start_thread();
+        (reads, outcomes)
     }
 
-    /// Wants the memory of `key` read, with the environment if `env`. Nothing begins before [`Readings::go_on`].
+    /// Queues a reading of `key`, with the environment if `env`. It begins with the next [`MemoryReads::go_on`].
     pub fn ask(&mut self, key: ProcessKey, env: bool) {
         if self.known.len() >= WAITING_MAX {
             self.counters.overflowed += 1;
@@ -98,30 +98,30 @@ impl Readings {
         }
     }
 
-    /// Notes a result that came on the channel.
-    pub fn done(&mut self, outcome: &Outcome) {
+    /// Takes note of a result that came on the channel.
+    pub fn done(&mut self, outcome: &MemoryBatch) {
         let read = outcome.memories.len() as u64;
         self.counters.read += read;
         if let Some(batch) = self.under_way.remove(&outcome.batch) {
             self.counters.failed += (batch.wanted.len() as u64).saturating_sub(read);
             self.forget(&batch.wanted);
         } else {
-            // Given up, and back after all.
+            // The thread was given up and has returned.
             self.counters.stuck = self.counters.stuck.saturating_sub(1);
         }
     }
 
-    /// Nothing waits and nothing is under way.
+    /// Whether nothing waits and no batch is being read.
     pub fn is_done(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// When [`Readings::go_on`] is due without a result.
+    /// When [`MemoryReads::go_on`] is due without a result.
     pub fn due(&self) -> Option<Instant> {
         self.under_way.values().map(|batch| batch.since + STUCK_AFTER).min()
     }
 
-    /// Gives up threads that are stuck, and hands batches to those that are free.
+    /// Gives up threads that are stuck, and gives batches to free threads.
     pub fn go_on(&mut self) {
         let now = Instant::now();
         let is_stuck = |batch: &UnderWay| now >= batch.since + STUCK_AFTER;
@@ -151,7 +151,7 @@ impl Readings {
         }
     }
 
-    /// What happened so far.
+    /// Counters since the daemon's start.
     pub fn counters(&self) -> &MemoryReadCounts {
         &self.counters
     }
@@ -159,7 +159,7 @@ impl Readings {
     fn hand_over(&mut self, wanted: Vec<Wanted>, since: Instant) {
         self.next_batch += 1;
         let batch = Batch { number: self.next_batch, wanted: wanted.clone() };
-        // The receiver is held here too: it is there.
+        // Sending cannot fail, because this struct holds the receiver too.
         if self.batches.send(batch).is_ok() {
             self.under_way.insert(self.next_batch, UnderWay { since, wanted });
         }
@@ -176,11 +176,11 @@ impl Readings {
         let results = self.results.clone();
         let body = move || {
             loop {
-                // A thread that panicked while it held the lock left the receiver whole.
+                // A thread that panics while it holds the lock leaves the receiver consistent.
                 let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Batch { number, wanted }) = batch else { return };
                 let memories = read(&wanted);
-                if results.blocking_send(Outcome { batch: number, memories }).is_err() {
+                if results.blocking_send(MemoryBatch { batch: number, memories }).is_err() {
                     return;
                 }
             }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_makes_its_reader_wait_costs_nobody_elses_arguments() {
+    async fn a_process_that_delays_its_reader_does_not_cost_the_arguments_of_others() {
         let released = Arc::new((Mutex::new(false), Condvar::new()));
         let gate = Arc::clone(&released);
         let read: Read = Arc::new(move |wanted| {
@@ -223,30 +223,30 @@ mod tests {
             }
             wanted.iter().map(|&(key, _)| memory(key)).collect()
         });
-        let (mut readings, mut outcomes) = Readings::new(read);
+        let (mut reads, mut outcomes) = MemoryReads::new(read);
         for tgid in 1..=20 {
-            readings.ask(ProcessKey::new(tgid, 1), false);
-            readings.ask(ProcessKey::new(tgid, 1), false);
+            reads.ask(ProcessKey::new(tgid, 1), false);
+            reads.ask(ProcessKey::new(tgid, 1), false);
         }
         let mut found = HashSet::new();
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !readings.is_done() {
+        while !reads.is_done() {
             assert!(Instant::now() < deadline, "every other process is read; found {found:?}");
-            readings.go_on();
+            reads.go_on();
             if let Ok(Some(outcome)) = timeout(Duration::from_millis(100), outcomes.recv()).await {
-                readings.done(&outcome);
+                reads.done(&outcome);
                 found.extend(outcome.memories.iter().map(|memory| memory.key.tgid.0));
             }
         }
         assert_eq!(found, (1..=20).filter(|&tgid| tgid != HOSTILE).collect());
-        let counters = readings.counters();
+        let counters = reads.counters();
         assert_eq!((counters.asked, counters.read, counters.failed, counters.stuck), (20, 19, 1, 2));
         *released.0.lock().unwrap() = true;
         released.1.notify_all();
         for _ in 0..2 {
             let late = timeout(Duration::from_secs(20), outcomes.recv()).await.unwrap().unwrap();
-            readings.done(&late);
+            reads.done(&late);
         }
-        assert_eq!(readings.counters().stuck, 0, "threads that came back are of use again");
+        assert_eq!(reads.counters().stuck, 0, "threads that came back are of use again");
     }
 }

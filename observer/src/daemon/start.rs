@@ -1,96 +1,46 @@
-//! From nothing to ready, and out again.
+//! The daemon's start: from nothing to ready, and its end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use observer_core::Settings;
 use observer_core::session::State;
-use observer_core::{BootTime, Core};
+use observer_core::{BootTime, Core, Rule, Settings};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::mirror::{Link, announced};
-use super::{Daemon, Edge, Event, Events, Owners, Phase, Readings, memory};
-use crate::config::Config;
-use crate::journal::{self, Journal};
+use super::event_loop::{EventLoop, EventSources, LoopEvent};
+use super::memory::{MemoryReads, Wanted};
+use super::mirror_link::{MirrorLink, announced};
+use super::options::{DaemonOptions, JournalPlace, PathChoice};
+use super::owners::OwnerLookups;
+use super::sink::DaemonSink;
+use super::sleep::SleepMode;
+use crate::api::status::PassCounts;
+use crate::journal::{Journal, JournalOptions};
 use crate::kernel::{self, Drained, Kernel};
 use crate::socket::frame::{Hello, PROTOCOL};
-use crate::socket::listen::{Bound, Claim};
-use crate::socket::peer::Admission;
-use crate::socket::server::{self, Counters, QUESTIONS_MAX, Service};
+use crate::socket::listen::{BoundSocket, SocketClaim};
+use crate::socket::peer::PeerPolicy;
+use crate::socket::server::{self, ClientCounters, PendingQuestion, QUESTIONS_MAX, SocketService};
 use crate::text::bytes::to_line;
 use crate::{boot, clock};
 
-/// Passes at the start: the first, one for what the core asks on it, one more.
+/// Passes at the start: the first, one for what the core requests after it, and one more.
 const START_PASSES_MAX: usize = 3;
 /// How long the start waits for arguments of processes that are older than the daemon.
 const ARGV_WAIT: Duration = Duration::from_secs(2);
 /// Threads that look up owners of homes.
 const BLOCKING_THREADS_MAX: usize = 4;
 
-/// What the daemon is started with.
-pub struct Options {
-    /// The configuration.
-    pub config: Config,
-    /// Where to listen.
-    pub socket: PathBuf,
-    /// Where to keep the journal.
-    pub journal: JournalOptions,
-    /// Which database to mirror to, if any.
-    pub mirror: crate::config::Mirror,
-    /// Size of the ring, bytes.
-    pub ring_bytes: u32,
-    /// Pass the programs' own diagnostics on.
-    pub program_log: bool,
-    /// Type information in place of the kernel's own.
-    pub btf: Option<PathBuf>,
-    /// Where to take facts from that more than one hook can tell.
-    pub hooks: kernel::HookChoice,
-}
-
-/// Where to keep the journal, and how much of it.
-pub struct JournalOptions {
-    /// The file.
-    pub path: PathBuf,
-    /// Somebody chose the path: the daemon does not start without it.
-    pub chosen: bool,
-    /// Bytes on the disk.
-    pub max_bytes: u64,
-    /// An entry's age.
-    pub max_age: Duration,
-    /// There is a mirror.
-    pub delivers: bool,
-}
-
-impl JournalOptions {
-    /// Opens it. A default place that is somebody else's is told; without a journal the map is as true.
-    fn open(&self, boot_id: &str) -> Result<Result<Journal, String>> {
-        let options = journal::Options {
-            path: self.path.clone(),
-            max_bytes: self.max_bytes,
-            max_age: self.max_age,
-            boot_id: boot_id.into(),
-            delivers: self.delivers,
-        };
-        match Journal::open(options) {
-            Err(error) if !self.chosen => {
-                eprintln!("observer: warning: no history is kept: {error:#}");
-                Ok(Err(format!("{error:#}")))
-            }
-            result => result.map(Ok),
-        }
-    }
-}
-
 /// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: DaemonOptions) -> Result<()> {
     let boot_id = boot::boot_id()?;
-    let claim = Claim::new(&options.socket)?;
+    let claim = SocketClaim::new(&options.socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -102,82 +52,21 @@ pub fn run(options: Options) -> Result<()> {
     result
 }
 
-async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
-    // Before the programs: a signal during the start stops it in order.
+async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> Result<()> {
+    // Before the programs are loaded: a signal during the start then stops it in order.
     let stop = signals()?;
-    let kernel_options = kernel::KernelOptions {
-        ring_bytes: options.ring_bytes,
-        program_log: options.program_log,
-        btf: options.btf,
-        hooks: options.hooks,
-    };
-    let kernel = Kernel::start(&kernel_options)?;
-    // While there is one thread: each has its own.
+    let kernel = Kernel::start(&options.kernel)?;
+    // Rights belong to a thread, so they are dropped while there is only one.
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
-    let journal = options.journal.open(&boot_id)?;
-    let ring = kernel
-        .ring_fd()
-        .try_clone_to_owned()
-        .context("cannot duplicate the ring's descriptor; raise the limit of open files")?;
-    // SAFETY: the OwnedFd stays open, and the same descriptor, for as long as the AsyncFd owns it.
-    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-        .context("cannot wait for the ring; report this")?;
-    let reader = kernel.memory_reader();
-    let host_mnt_ns = reader.host_mnt_ns();
-    // A pass that fails there fails in the loop too, which tells.
-    let read = move |wanted: &[memory::Wanted]| reader.read(wanted).unwrap_or_default();
-    let (readings, memory) = Readings::new(Arc::new(read));
-    let (owners, found) = Owners::new();
-    let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
-    let clients = Arc::new(Counters::default());
-    let core = Core::new(Settings {
-        rules: options.config.rules,
-        env: options.config.env.into_iter().map(String::into_bytes).collect(),
-        host_mnt_ns,
-    });
-    let news = journal.as_ref().map(Journal::news).unwrap_or_default();
-    let mut events =
-        Events { ring, questions, memory, owners: found, journal: news, maps: mpsc::channel(1).1, stop };
-    let mut daemon = Daemon {
-        kernel,
-        core,
-        edge: Edge::new(boot_id.clone()),
-        journal_off: journal.as_ref().err().cloned(),
-        readings,
-        owners,
-        phase: Phase::Idle,
-        found: Drained::default(),
-        drops_seen: 0,
-        counters_due: None,
-        passes: Default::default(),
-        pass_ok: true,
-        rested_at: BootTime(0),
-        clients: Arc::clone(&clients),
-        ready_at: clock::boottime(),
-        mirror: Link::Off(None),
-    };
-    daemon.edge.journal = journal.ok();
-    if !daemon.first_look(&mut events).await? {
+    let journal = open_journal(options.journal, &boot_id, options.mirror.is_some())?;
+    let (mut daemon, mut events, asked) =
+        assemble(kernel, journal, options.rules, options.env, boot_id.clone(), stop)?;
+    if !daemon.first_passes(&mut events).await? {
         return Ok(());
     }
-    (daemon.mirror, events.maps) = Link::start(options.mirror, daemon.edge.journal.as_ref(), &boot_id)?;
+    (daemon.mirror, events.maps) = MirrorLink::start(options.mirror, daemon.sink.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
-    let listener = bound
-        .listener
-        .try_clone()
-        .and_then(UnixListener::from_std)
-        .context("cannot listen; raise the limit of open files")?;
-    let hello = Hello {
-        observer: env!("CARGO_PKG_VERSION").into(),
-        protocol: PROTOCOL,
-        boot_id,
-        pid: std::process::id(),
-    };
-    let admission = Admission { group: bound.group };
-    let server = tokio::spawn(server::serve(
-        listener,
-        Service { hello, admission, questions: asked, counters: clients },
-    ));
+    let server = serve_clients(&bound, &daemon, boot_id, asked)?;
     daemon.ready_at = clock::boottime();
     daemon.announce(&bound);
     let signal = daemon.serve(&mut events).await;
@@ -188,10 +77,98 @@ async fn start(options: Options, claim: Claim, boot_id: String) -> Result<()> {
     Ok(())
 }
 
-impl Daemon {
-    /// The first passes, and arguments of older processes as far as they come in time; false if a signal came.
-    async fn first_look(&mut self, events: &mut Events) -> Result<bool> {
-        self.before_first_look();
+/// Opens the journal. Where a default path cannot be used, the result is why there is no journal: the map does not depend
+/// on one.
+fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Result<Journal, String>> {
+    let options = JournalOptions {
+        path: place.path,
+        max_bytes: place.max_bytes,
+        max_age: place.max_age,
+        boot_id: boot_id.into(),
+        delivers,
+    };
+    match Journal::open(options) {
+        Err(error) if place.choice == PathChoice::Default => {
+            eprintln!("observer: warning: no history is kept: {error:#}");
+            Ok(Err(format!("{error:#}")))
+        }
+        result => result.map(Ok),
+    }
+}
+
+/// Makes the event loop's state and its sources of events. Questions of clients come through the sender.
+fn assemble(
+    kernel: Kernel,
+    journal: Result<Journal, String>,
+    rules: Vec<Rule>,
+    env: Vec<String>,
+    boot_id: String,
+    stop: mpsc::Receiver<&'static str>,
+) -> Result<(EventLoop, EventSources, mpsc::Sender<PendingQuestion>)> {
+    let ring = kernel
+        .ring_fd()
+        .try_clone_to_owned()
+        .context("cannot duplicate the ring's descriptor; raise the limit of open files")?;
+    // SAFETY: the OwnedFd stays open, and the same descriptor, for as long as the AsyncFd owns it.
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        .context("cannot wait for the ring; report this")?;
+    let reader = kernel.memory_reader();
+    let host_mnt_ns = reader.host_mnt_ns();
+    // A pass that fails there fails in the event loop too, which reports it.
+    let read = move |wanted: &[Wanted]| reader.read(wanted).unwrap_or_default();
+    let (memory_reads, memory) = MemoryReads::new(Arc::new(read));
+    let (owners, found) = OwnerLookups::new();
+    let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
+    let env = env.into_iter().map(String::into_bytes).collect();
+    let opened = journal.as_ref().map(Journal::opened).unwrap_or_default();
+    let maps = mpsc::channel(1).1;
+    let events = EventSources { ring, questions, memory, owners: found, journal: opened, maps, stop };
+    let mut daemon = EventLoop {
+        kernel,
+        core: Core::new(Settings { rules, env, host_mnt_ns }),
+        sink: DaemonSink::new(boot_id),
+        journal_off: journal.as_ref().err().cloned(),
+        memory_reads,
+        owners,
+        sleep_mode: SleepMode::Idle,
+        found: Drained::default(),
+        drops_seen: 0,
+        counters_due: None,
+        passes: PassCounts::default(),
+        pass_ok: true,
+        rested_at: BootTime(0),
+        clients: Arc::default(),
+        ready_at: clock::boottime(),
+        mirror: MirrorLink::Off(None),
+    };
+    daemon.sink.journal = journal.ok();
+    Ok((daemon, events, asked))
+}
+
+/// Starts the task that accepts clients.
+fn serve_clients(
+    bound: &BoundSocket,
+    daemon: &EventLoop,
+    boot_id: String,
+    questions: mpsc::Sender<PendingQuestion>,
+) -> Result<JoinHandle<()>> {
+    let listener = bound
+        .listener
+        .try_clone()
+        .and_then(UnixListener::from_std)
+        .context("cannot listen; raise the limit of open files")?;
+    let version = env!("CARGO_PKG_VERSION").into();
+    let hello = Hello { observer: version, protocol: PROTOCOL, boot_id, pid: std::process::id() };
+    let policy = PeerPolicy { group: bound.group };
+    let counters: Arc<ClientCounters> = Arc::clone(&daemon.clients);
+    Ok(tokio::spawn(server::serve(listener, SocketService { hello, policy, questions, counters })))
+}
+
+impl EventLoop {
+    /// Runs the first passes, and reads arguments of older processes as far as they come within [`ARGV_WAIT`]. Returns false
+    /// if a signal came.
+    async fn first_passes(&mut self, events: &mut EventSources) -> Result<bool> {
+        self.before_first_pass();
         for _ in 0..START_PASSES_MAX {
             self.pass();
             anyhow::ensure!(
@@ -199,19 +176,19 @@ impl Daemon {
                 "the processes could not be read; run `observer doctor` to see what this machine lacks"
             );
             self.perform();
-            if self.edge.pass.is_none_or(|pass| pass.not_before > clock::boottime()) {
+            if self.sink.pass.is_none_or(|pass| pass.not_before > clock::boottime()) {
                 break;
             }
         }
         self.resume();
         let deadline = Instant::now() + ARGV_WAIT;
-        while !self.readings.is_done() && Instant::now() < deadline {
+        while !self.memory_reads.is_done() && Instant::now() < deadline {
             match events.next(Some(deadline), false).await {
-                Event::Memory(outcome) => self.memory_read(outcome),
-                Event::Owner(found) => self.owner_found(&found),
-                Event::Stop(_) => return Ok(false),
-                Event::Journal => self.resume(),
-                Event::Ring | Event::Timer | Event::Asked(_) | Event::Map(_) => {}
+                LoopEvent::Memory(outcome) => self.memory_read(outcome),
+                LoopEvent::Owner(found) => self.owner_found(&found),
+                LoopEvent::Stop(_) => return Ok(false),
+                LoopEvent::Journal => self.resume(),
+                LoopEvent::Ring | LoopEvent::Timer | LoopEvent::Asked(_) | LoopEvent::Map(_) => {}
             }
         }
         self.tick(clock::boottime());
@@ -219,13 +196,13 @@ impl Daemon {
         Ok(true)
     }
 
-    /// Says what is there, to people and to the service manager.
-    fn announce(&self, bound: &Bound) {
+    /// Reports that the daemon is ready, to people and to the service manager.
+    fn announce(&self, bound: &BoundSocket) {
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
         println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
         println!("  socket     {}", bound.path().display());
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
-        if let Some(journal) = &self.edge.journal {
+        if let Some(journal) = &self.sink.journal {
             println!("  journal    {}", to_line(journal.path().as_os_str().as_encoded_bytes()));
         }
         if let Some(line) = announced(&self.mirror) {
@@ -242,7 +219,7 @@ impl Daemon {
     }
 }
 
-/// A line for each fact: where it comes from, and why not from somewhere better.
+/// A line for each fact: where it comes from, and why it does not come from a better source.
 fn attached(hooks: &[kernel::FactSource]) -> Vec<String> {
     let mut facts: Vec<(&str, Vec<&str>, &str)> = Vec::new();
     for hook in hooks {
@@ -258,7 +235,7 @@ fn attached(hooks: &[kernel::FactSource]) -> Vec<String> {
     facts.into_iter().map(line).collect()
 }
 
-/// Names of signals that ask to stop, as they come.
+/// The names of signals that ask the daemon to stop, as they come.
 fn signals() -> Result<mpsc::Receiver<&'static str>> {
     let (sender, stop) = mpsc::channel(1);
     for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
@@ -275,11 +252,11 @@ fn signals() -> Result<mpsc::Receiver<&'static str>> {
     Ok(stop)
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager, if there is one.
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         eprintln!(
-            "observer: warning: the service manager could not be told ({error}); look at NOTIFY_SOCKET"
+            "observer: warning: the service manager could not be notified ({error}); look at NOTIFY_SOCKET"
         );
     }
 }

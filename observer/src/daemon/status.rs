@@ -1,19 +1,19 @@
-//! What the daemon says of itself.
+//! The answer to `status`.
 
 use std::sync::atomic::Ordering;
 
 use observer_core::session::State;
 
-use super::Daemon;
+use super::event_loop::EventLoop;
 use crate::api::status::{BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, StatusAnswer, by_kind};
 use crate::clock;
 use crate::text::time::span;
 
-impl Daemon {
+impl EventLoop {
     /// Answer to `status`.
     pub(super) fn status(&mut self, sure: bool) -> StatusAnswer {
         let drops = self.kernel.drops_by_kind();
-        self.note_drops();
+        self.report_drops();
         let events = self.kernel.events_by_kind();
         let counters = self.core.counters();
         let (ring_used_bytes, ring_bytes) = self.kernel.ring_usage();
@@ -21,7 +21,7 @@ impl Daemon {
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
         let journal = self.journal();
         StatusAnswer {
-            head: self.moment(sure).head("status"),
+            head: self.answer_time(sure).head("status"),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime,
@@ -43,7 +43,7 @@ impl Daemon {
             hooks: self.hooks(),
             blind_spots: self.blind_spots(),
             clients: self.clients(),
-            memory_reads: self.readings.counters().clone(),
+            memory_reads: self.memory_reads.counters().clone(),
             mirror: self.mirror.status(&journal),
             journal,
             rss_bytes: rss_bytes(),
@@ -67,7 +67,7 @@ impl Daemon {
     }
 
     fn journal(&self) -> JournalStatus {
-        match &self.edge.journal {
+        match &self.sink.journal {
             Some(journal) => journal.status(clock::realtime_ns()),
             None => JournalStatus::off(self.journal_off.as_deref().unwrap_or_default()),
         }
@@ -93,16 +93,16 @@ impl Daemon {
     fn clients(&self) -> ClientCounts {
         ClientCounts {
             connected: self.clients.connected.load(Ordering::Relaxed),
-            watching: self.edge.hub.len() as u64,
+            watching: self.sink.hub.len() as u64,
             accepted: self.clients.accepted.load(Ordering::Relaxed),
             refused: self.clients.refused.load(Ordering::Relaxed),
             dropped: self.clients.dropped.load(Ordering::Relaxed),
-            lagged: self.edge.hub.lagged_total(),
+            lagged: self.sink.hub.lagged_total(),
         }
     }
 }
 
-/// Resident pages of this process; 0 if the kernel does not say.
+/// Resident memory of this process, bytes; 0 if the kernel does not report it.
 fn rss_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);

@@ -1,62 +1,64 @@
-//! What the journal may take of the disk, and how old its entries may get.
+//! The bounds of the journal: bytes on the disk, and the age of its entries.
 
 use std::path::Path;
 use std::time::Duration;
 
 use observer_core::BootTime;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::{Gap, aside, file, live};
+use super::{live, quarantine, tables};
+use crate::api::entry::{Entry, MissingEntries};
+use crate::api::words::GapReason;
+use crate::text::time::unix_rfc3339;
 
-/// Pages of the write-ahead log after which it is moved into the file.
+/// Pages of the write-ahead log at which SQLite moves them into the file.
 pub const CHECKPOINT_PAGES: i64 = 256;
-/// Entries removed in one transaction; more than one transaction adds.
+/// Entries removed in one transaction: more than one transaction adds.
 const EXPIRE_MAX: u64 = 1_024;
-/// Of the file's bound, what is left after the oldest went: they go in some numbers, not one by one.
+/// Part of the file's bound that is left after a removal, so that entries are removed in groups and not one by one.
 const KEEP: f64 = 0.98;
-/// Free pages given back to the file system at a time, and how many are kept for the next entries.
+/// Free pages returned to the file system at a time, and half of those that are kept for the next entries.
 const VACUUM_PAGES: i64 = 256;
 
-/// When the oldest entries were.
+/// Times of the oldest entries.
 pub const OLDEST: &str = "SELECT at_unix_ns FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?";
 
-/// Of `max_bytes`, what the write-ahead log may take; the rest is the file's.
+/// The part of `max_bytes` that the write-ahead log may use; the file may use the rest.
 pub fn wal_reserve(max_bytes: u64) -> u64 {
     (max_bytes / 4).clamp(2 << 20, 8 << 20)
 }
 
-/// What is in use.
+/// Bytes in use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Bytes of the file.
+    /// Size of the file, bytes.
     pub file: u64,
-    /// Of the file, bytes that hold something.
+    /// Bytes of the file that hold data.
     pub used: u64,
-    /// Bytes of the write-ahead log.
+    /// Size of the write-ahead log, bytes.
     pub wal: u64,
-    /// Entries that went since the last reading.
-    pub expired: u64,
 }
 
 impl Usage {
-    /// On the disk.
+    /// Bytes on the disk.
     pub fn total(&self) -> u64 {
         self.file + self.wal
     }
 }
 
-/// Reads it.
+/// Reads what is in use.
 pub fn usage(conn: &Connection, path: &Path) -> rusqlite::Result<Usage> {
     let integer = |name: &str| {
         conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map(|n| u64::try_from(n).unwrap_or(0))
     };
     let (pages, free, page) = (integer("page_count")?, integer("freelist_count")?, integer("page_size")?);
-    let wal = std::fs::metadata(aside::suffixed(path, "-wal")).map_or(0, |wal| wal.len());
-    Ok(Usage { file: pages * page, used: pages.saturating_sub(free) * page, wal, expired: 0 })
+    let wal = std::fs::metadata(quarantine::suffixed(path, "-wal")).map_or(0, |wal| wal.len());
+    Ok(Usage { file: pages * page, used: pages.saturating_sub(free) * page, wal })
 }
 
-/// Removes what is too old and, before `coming` bytes are added, what the bound leaves no room for; how many went.
-/// Where the last of them was, an entry tells of all that are gone. To be called in a transaction.
+/// Removes entries that are too old and, before `coming` bytes are added, entries for which the bound leaves no room. The
+/// last removed number becomes a gap entry that covers all removed before it. Returns how many entries were removed. To
+/// be called in a transaction.
 pub fn expire(
     conn: &Connection,
     usage: &Usage,
@@ -65,9 +67,9 @@ pub fn expire(
     oldest_at_ns: Option<i64>,
     boot_id: &str,
 ) -> rusqlite::Result<u64> {
-    let (oldest, last, _) = file::extent(conn)?;
+    let tables::TableExtent { oldest_seq: oldest, last_seq: last, .. } = tables::extent(conn)?;
     let bound = max_bytes.saturating_sub(wal_reserve(max_bytes));
-    let (mut count, mut reason) = (0, "retention_size");
+    let (mut count, mut reason) = (0, GapReason::RetentionSize);
     if usage.used + coming > bound && last > oldest {
         let rows = last - oldest + 1;
         let surplus = (usage.used + coming) as f64 - bound as f64 * KEEP;
@@ -77,10 +79,10 @@ pub fn expire(
     if let Some(oldest_at_ns) = oldest_at_ns {
         let aged = aged(conn, oldest, oldest_at_ns)?;
         if aged > count {
-            (count, reason) = (aged, "retention_age");
+            (count, reason) = (aged, GapReason::RetentionAge);
         }
     }
-    // The newest stays, so that the numbers go on where they were; and one old entry is worth no gap for one.
+    // The newest entry stays, so that numbering continues; and a single old entry is not replaced by a gap entry.
     let end = (oldest + count).saturating_sub(1).min(last.saturating_sub(1));
     if count < 2 || end <= oldest {
         return Ok(0);
@@ -90,23 +92,23 @@ pub fn expire(
         [end.cast_signed()],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    live::keep(conn, end)?;
+    live::keep_details(conn, end)?;
     conn.prepare_cached("DELETE FROM entry WHERE seq <= ?")?.execute([end.cast_signed()])?;
-    let gap = Gap {
+    let missing = MissingEntries {
         from_seq: Some(1),
         to_seq: Some(end),
         count: Some(end),
-        reason: reason.into(),
-        to: crate::text::time::unix_rfc3339(at_ns),
-        ..Gap::default()
+        reason,
+        to: unix_rfc3339(at_ns),
+        ..MissingEntries::default()
     };
-    let entry = file::gap_entry(&gap, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);
-    insert(conn, end, &entry)?;
-    // Beyond the first, the oldest is such a gap itself.
+    let entry = Entry::gap(&missing, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);
+    tables::insert(conn, end, &entry)?;
+    // Unless its number is 1, the oldest entry is such a gap entry itself.
     Ok(if oldest == 1 { end } else { end - oldest })
 }
 
-/// Entries from `oldest` on that are older than `oldest_at_ns`, the gap of those before them not counted alone.
+/// How many entries from `oldest` on happened before `oldest_at_ns`, at most [`EXPIRE_MAX`].
 fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u64> {
     let mut query = conn.prepare_cached(OLDEST)?;
     let mut rows = query.query([oldest.cast_signed(), EXPIRE_MAX.cast_signed()])?;
@@ -120,37 +122,7 @@ fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u
     Ok(count)
 }
 
-/// Adds an entry, and what it says of a session.
-pub fn add(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Result<()> {
-    insert(conn, seq, entry)?;
-    live::apply(conn, seq, entry)
-}
-
-/// Adds an entry.
-pub fn insert(conn: &Connection, seq: u64, entry: &super::Entry) -> rusqlite::Result<()> {
-    let mut insert = conn.prepare_cached(
-        "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home_mnt_ns, home,
-            detail)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    insert
-        .execute(params![
-            seq.cast_signed(),
-            entry.at_unix_ns,
-            entry.boottime_ns.cast_signed(),
-            entry.kind,
-            entry.name,
-            entry.pid,
-            entry.start_boottime_ns.map(u64::cast_signed),
-            entry.boot_id,
-            entry.home_mnt_ns,
-            entry.home,
-            entry.detail,
-        ])
-        .map(|_| ())
-}
-
-/// Gives free pages back, if there are many.
+/// Returns free pages to the file system, if there are many.
 pub fn vacuum(conn: &Connection, usage: &Usage) -> rusqlite::Result<()> {
     if usage.file.saturating_sub(usage.used) > 2 * VACUUM_PAGES.unsigned_abs() * 4_096 {
         let mut vacuum = conn.prepare_cached(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
@@ -160,27 +132,27 @@ pub fn vacuum(conn: &Connection, usage: &Usage) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A wall clock that stands ahead for this long is right, ns.
+/// A wall clock that is ahead for this long is taken to be right, ns.
 const AHEAD_NS: u64 = 86_400_000_000_000;
 
-/// The wall clock that ages are taken by: it follows one that is set back at once, and one that is set ahead, which would make
-/// everything old, after a day.
+/// The clock that determines ages. It follows the wall clock at once where that is set back. It follows a wall clock that
+/// is set ahead, which would make every entry old, only after a day.
 #[derive(Clone, Copy, Debug)]
 pub struct AgeClock {
     /// Realtime minus boot time, ns.
     offset_ns: i64,
-    /// Since when the wall clock is ahead of that, and by how much at the least: what it shows at its first look may be
-    /// no more than what two readings differ by.
+    /// Since when the wall clock is ahead of that, and its smallest offset since: the first difference may be no more
+    /// than the error of two readings.
     ahead: Option<(BootTime, i64)>,
 }
 
 impl AgeClock {
-    /// At the daemon's start.
+    /// A clock that agrees with the wall clock.
     pub fn new(wall_offset_ns: i64) -> Self {
         Self { offset_ns: wall_offset_ns, ahead: None }
     }
 
-    /// The moment before which entries are too old, ns since 1970.
+    /// The time before which entries are too old, ns since 1970.
     pub fn oldest_at_ns(&mut self, now: BootTime, wall_offset_ns: i64, max_age: Duration) -> i64 {
         let (since, least) = self.ahead.unwrap_or((now, wall_offset_ns));
         let least = least.min(wall_offset_ns);
@@ -198,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_set_ahead_makes_nothing_old_for_a_day_and_one_that_is_set_back_is_followed() {
+    fn a_clock_that_is_set_ahead_counts_after_a_day_and_one_that_is_set_back_at_once() {
         const HOUR: i64 = 3_600_000_000_000;
         let today = 480_000 * HOUR;
         let mut clock = AgeClock::new(today);

@@ -1,4 +1,4 @@
-//! The SQLite file: opened, made, judged.
+//! The SQLite file: opens it or makes it, and decides whether one that exists can be used.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -8,175 +8,137 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
-use super::instance::{Instance, Lock, Note};
-use super::live::Live;
-use super::{Entry, Gap, Options, Unusable, aside, bounds, live};
+use super::error::{OpenError, SqliteFault};
+use super::identity::DirectoryIdentity;
+use super::live::LiveSessions;
+use super::lock::{DirectoryLock, Watermark};
+use super::options::JournalOptions;
+use super::tables::{self, SCHEMA_VERSION, TableExtent, meta, set_meta};
+use super::{bounds, live, quarantine};
+use crate::api::entry::{Entry, MissingEntries};
+use crate::api::words::GapReason;
 use crate::clock;
+use crate::text::bytes::to_line;
 use crate::text::time::unix_rfc3339;
 
-/// Says in the file's header whose it is: "obsv".
+/// Marks the file as observer's in its header: "obsv".
 const APPLICATION_ID: i32 = 0x6f62_7376;
-/// Of the tables below.
-const SCHEMA_VERSION: i32 = 2;
-/// Who may read history beside the daemon's user.
+/// The group whose members may read history, beside the daemon's user.
 const GROUP: &str = "observer";
-/// For a lock that another connection holds for moments.
+/// How long a statement waits for a lock that another connection holds.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
-/// Large columns come last: a search by the others does not read them.
-const SCHEMA: &str = "
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-    CREATE TABLE entry (
-        seq INTEGER PRIMARY KEY,
-        at_unix_ns INTEGER NOT NULL,
-        boottime_ns INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        name BLOB,
-        pid INTEGER,
-        start_boottime_ns INTEGER,
-        boot_id TEXT NOT NULL,
-        home_mnt_ns INTEGER,
-        home BLOB,
-        detail TEXT NOT NULL
-    ) STRICT;";
 
 /// An open journal.
-pub struct Opened {
+pub struct OpenedFile {
+    /// The connection that writes.
     pub conn: Connection,
+    /// The stream.
     pub stream_id: Arc<str>,
-    /// 0: none.
+    /// Number of the oldest entry; 0: there is none.
     pub oldest_seq: u64,
-    /// 0: none.
+    /// Number of the newest entry; 0: there is none.
     pub last_seq: u64,
-    /// Number of the newest entry that the mirror was known to have; 0: none.
+    /// Number of the newest entry that the mirror was known to have; 0: there is none.
     pub delivered: u64,
-    /// How often it was opened, this time included.
+    /// How often the file was opened, this time included.
     pub opens: u64,
-    /// The time without a daemon, whose end is to be filled in; and its beginning, ns since 1970.
-    pub absence: Option<(Gap, i64)>,
-    /// It ends before the number that was committed last.
+    /// The time without a daemon: the gap, whose end is yet to be filled in, and its beginning, ns since 1970.
+    pub absence: Option<(MissingEntries, i64)>,
+    /// Number of the newest entry that was committed and that the file lacks.
     pub lost_to_seq: Option<u64>,
-    /// Sessions that it says live.
-    pub live: Live,
-    /// It was not made just now: whether it is whole is not known.
-    pub unchecked: bool,
+    /// The sessions that live according to the file.
+    pub live: LiveSessions,
+    /// How the file came to be.
+    pub origin: Origin,
+}
+
+/// How an open file came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was just made.
+    New,
+    /// It existed, and its pages are not checked yet.
+    Existing,
 }
 
 /// Why a stream ended and another begins.
-#[derive(Clone, Debug, Default)]
-pub struct Reason {
-    /// A word of [`Gap::reason`].
-    pub word: &'static str,
+#[derive(Clone, Debug)]
+pub struct StreamEnd {
+    /// The reason that the first entry of the new stream states.
+    pub reason: GapReason,
+    /// An explanation for people.
     pub message: String,
-    /// The stream that ended, as far as it is known.
+    /// The stream that ended, where it is known.
     pub previous: Option<String>,
 }
 
 /// Why a file is not used.
 enum Unfit {
-    /// It goes aside.
-    Aside(Reason),
-    /// It stays as it is.
-    No(Unusable),
+    /// It is to be quarantined, and a new stream begins.
+    Quarantine(StreamEnd),
+    /// It stays as it is, and the journal is not opened.
+    Refuse(OpenError),
 }
 
 impl From<rusqlite::Error> for Unfit {
     fn from(error: rusqlite::Error) -> Self {
-        match trouble(&error) {
-            Trouble::Corrupt => {
-                Self::Aside(Reason { word: "corrupt", message: error.to_string(), previous: None })
-            }
-            Trouble::Full | Trouble::Other => Self::No(Unusable::Now(error.into())),
+        match SqliteFault::of(&error) {
+            SqliteFault::Corrupt => Self::Quarantine(StreamEnd {
+                reason: GapReason::Corrupt,
+                message: error.to_string(),
+                previous: None,
+            }),
+            SqliteFault::Full | SqliteFault::Transient => Self::Refuse(OpenError::Transient(error.into())),
         }
     }
 }
 
-/// What an error of SQLite asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The file is no good any more.
-    Corrupt,
-    /// No room: it may come back.
-    Full,
-    /// Anything else that may pass.
-    Other,
-}
-
-/// Judges an error.
-pub fn trouble(error: &rusqlite::Error) -> Trouble {
-    /// SQLITE_IOERR_SHORT_READ: the file ends before it should.
-    const SHORT_READ: i32 = 522;
-    /// SQLITE_IOERR_SHMSIZE: there is no room for the write-ahead log's index.
-    const SHM_SIZE: i32 = 4_874;
-    match error {
-        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
-            _ if failure.extended_code == SHORT_READ => Trouble::Corrupt,
-            _ if failure.extended_code == SHM_SIZE => Trouble::Full,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation => {
-                Trouble::Corrupt
-            }
-            ErrorCode::DiskFull => Trouble::Full,
-            // A missing table.
-            ErrorCode::Unknown => Trouble::Corrupt,
-            _ => Trouble::Other,
-        },
-        rusqlite::Error::SqlInputError { .. }
-        | rusqlite::Error::QueryReturnedNoRows
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::FromSqlConversionFailure(..) => Trouble::Corrupt,
-        _ => Trouble::Other,
-    }
-}
-
-/// The word for an error that kept the journal from being opened or written.
-pub fn reason(error: &anyhow::Error) -> &'static str {
-    let full = error.chain().any(|cause| {
-        let sqlite = cause.downcast_ref::<rusqlite::Error>().map(trouble);
-        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        sqlite == Some(Trouble::Full)
-            || matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-    });
-    if full { "disk_full" } else { "write_failed" }
-}
-
-/// Opens the file, or makes it; one that cannot be used goes aside.
-pub fn open(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, Unusable> {
-    let path = &options.path;
-    let known = instance.opens.is_some_and(|opens| opens > 0);
-    let made = match path.try_exists() {
+/// Opens the file, or makes it. A file that cannot be used is quarantined.
+pub fn open(
+    options: &JournalOptions,
+    identity: &DirectoryIdentity,
+    lock: &DirectoryLock,
+) -> Result<OpenedFile, OpenError> {
+    let was_opened = identity.opens.is_some_and(|opens| opens > 0);
+    let opened = match options.path.try_exists() {
         Err(error) => Err(error.into()),
         Ok(false) => {
-            let reason = known.then(|| Reason {
-                word: "lost",
+            let end = was_opened.then(|| StreamEnd {
+                reason: GapReason::Lost,
                 message: "the journal that was here is gone".into(),
                 previous: None,
             });
-            create(options, instance, lock, reason)
+            create(options, identity, lock, end)
         }
-        Ok(true) => match load(options, instance, lock) {
+        Ok(true) => match load(options, identity, lock) {
             Ok(opened) => Ok(opened),
-            Err(Unfit::No(unusable)) => return Err(unusable),
-            Err(Unfit::Aside(reason)) => begin_anew(options, instance, lock, reason),
+            Err(Unfit::Refuse(error)) => return Err(error),
+            Err(Unfit::Quarantine(end)) => begin_new_stream(options, identity, lock, end),
         },
     };
-    made.map_err(Unusable::Now)
+    opened.map_err(OpenError::Transient)
 }
 
-/// Sets the file aside and makes a new one. No connection to it may be open.
-pub fn begin_anew(options: &Options, instance: &Instance, lock: &Lock, reason: Reason) -> Result<Opened> {
+/// Quarantines the file and makes a new one. No connection to the file may be open.
+pub fn begin_new_stream(
+    options: &JournalOptions,
+    identity: &DirectoryIdentity,
+    lock: &DirectoryLock,
+    end: StreamEnd,
+) -> Result<OpenedFile> {
     if options.path.try_exists()? {
-        let to = aside::set_aside(&options.path, options.dir(), clock::realtime_ns())
-            .context("cannot set the journal aside")?;
+        let to = quarantine::quarantine(&options.path, options.dir(), clock::realtime_ns())
+            .context("cannot quarantine the journal")?;
         eprintln!(
-            "observer: warning: the journal cannot go on ({}: {}); it is kept as {}, and a new one begins",
-            reason.word,
-            reason.message,
+            "observer: warning: the journal cannot be continued ({}: {}); it is kept as {}, and a new one begins",
+            end.reason,
+            end.message,
             to.display()
         );
     }
-    create(options, instance, lock, Some(reason))
+    create(options, identity, lock, Some(end))
 }
 
 /// A connection that writes.
@@ -189,111 +151,135 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// WAL, and every commit on the disk before it counts: what the mirror has, this file has too, after a power loss
-/// as well.
-fn configure(conn: &Connection, options: &Options) -> rusqlite::Result<()> {
+/// Write-ahead log, and every commit is synced before it counts: the mirror has nothing that this file lacks, after a
+/// power loss either.
+fn configure(conn: &Connection, options: &JournalOptions) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "wal_autocheckpoint", bounds::CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", bounds::wal_reserve(options.max_bytes).cast_signed())
 }
 
-/// The file as it is.
-fn load(options: &Options, instance: &Instance, lock: &Lock) -> Result<Opened, Unfit> {
+/// Opens a file that exists.
+fn load(
+    options: &JournalOptions,
+    identity: &DirectoryIdentity,
+    lock: &DirectoryLock,
+) -> Result<OpenedFile, Unfit> {
     let conn = connect(&options.path)?;
+    check_format(&conn, &options.path)?;
+    let known_opens = check_opens(&conn, identity)?;
+    configure(&conn, options)?;
+    let extent = tables::extent(&conn)?;
+    let closed_at_ns: i64 = meta(&conn, "closed_at_ns")?;
+    set_meta(&conn, "opens", known_opens.cast_signed() + 1)?;
+    let stream_id: Arc<str> = meta::<String>(&conn, "stream_id")?.into();
+    let watermark = Some(&lock.previous).filter(|watermark| watermark.stream_id == *stream_id);
+    let lost_to_seq = watermark.map(|watermark| watermark.last_seq).filter(|&seq| seq > extent.last_seq);
+    let absence = absence(lock.previous.complete_ns, lost_to_seq.is_some(), closed_at_ns, &extent);
+    let live = live::read(&conn)?;
+    Ok(OpenedFile {
+        conn,
+        stream_id,
+        oldest_seq: extent.oldest_seq,
+        last_seq: extent.last_seq,
+        delivered: watermark.map_or(0, |watermark| watermark.delivered.min(extent.last_seq)),
+        opens: known_opens + 1,
+        absence: Some(absence),
+        lost_to_seq,
+        live,
+        origin: Origin::Existing,
+    })
+}
+
+/// Whether the file is observer's, and of this version.
+fn check_format(conn: &Connection, path: &Path) -> Result<(), Unfit> {
     let integer = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (integer("application_id")?, integer("user_version")?);
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if tables == 0 && application == 0 {
         let message = "it is empty".into();
-        return Err(Unfit::Aside(Reason { word: "corrupt", message, previous: None }));
+        return Err(Unfit::Quarantine(StreamEnd { reason: GapReason::Corrupt, message, previous: None }));
     }
     if application != APPLICATION_ID {
-        let path = options.path.display();
-        return Err(Unfit::No(Unusable::Ever(anyhow::anyhow!(
-            "{path} is a database, and not observer's; name another file with --journal-path"
+        return Err(Unfit::Refuse(OpenError::Permanent(anyhow::anyhow!(
+            "{} is a database, and not observer's; name another file with --journal-path",
+            path.display()
         ))));
     }
-    let previous = meta::<String>(&conn, "stream_id").ok();
     if version != SCHEMA_VERSION {
-        let word = if version > SCHEMA_VERSION { "newer_schema" } else { "older_schema" };
-        let message = format!("its schema is version {version}, this observer's is {SCHEMA_VERSION}");
-        return Err(Unfit::Aside(Reason { word, message, previous }));
+        let newer = version > SCHEMA_VERSION;
+        return Err(Unfit::Quarantine(StreamEnd {
+            reason: if newer { GapReason::NewerSchema } else { GapReason::OlderSchema },
+            message: format!("its schema is version {version}, this observer's is {SCHEMA_VERSION}"),
+            previous: meta(conn, "stream_id").ok(),
+        }));
     }
-    let (of, opens) = (meta::<String>(&conn, "instance_id")?, meta::<i64>(&conn, "opens")?);
-    let opens = u64::try_from(opens).unwrap_or(0);
-    // It is counted in the journal first: an end in between, however often, leaves it one ahead.
-    let known = instance.opens.unwrap_or(0);
-    if of != instance.id || (opens != known && opens != known + 1) {
-        let message =
-            "it is a copy, or its log is gone: this directory's own journal was another, or a later one";
-        return Err(Unfit::Aside(Reason { word: "restored", message: message.into(), previous }));
-    }
-    configure(&conn, options)?;
-    let (oldest_seq, last_seq, last_at_ns) = extent(&conn)?;
-    let closed_at_ns: i64 = meta(&conn, "closed_at_ns")?;
-    set_meta(&conn, "opens", known.cast_signed() + 1)?;
-    let stream_id: Arc<str> = meta::<String>(&conn, "stream_id")?.into();
-    let note = &lock.before;
-    let lost_to_seq = Some(note.last_seq).filter(|&seq| note.stream_id == *stream_id && seq > last_seq);
-    let (from_ns, message) = match closed_at_ns {
-        _ if lost_to_seq.is_some() || note.complete_ns == 0 => {
-            (last_at_ns, "observer ended without being stopped")
-        }
-        0 => (note.complete_ns, "observer ended without being stopped"),
-        closed_at_ns => (closed_at_ns, "observer was stopped"),
-    };
-    let absence = Gap {
-        reason: "not_running".into(),
-        from: unix_rfc3339(from_ns),
-        message: Some(message.into()),
-        ..Gap::default()
-    };
-    let live = live::read(&conn)?;
-    let delivered = if note.stream_id == *stream_id { note.delivered.min(last_seq) } else { 0 };
-    Ok(Opened {
-        conn,
-        stream_id,
-        oldest_seq,
-        last_seq,
-        delivered,
-        opens: known + 1,
-        absence: Some((absence, from_ns)),
-        lost_to_seq,
-        live,
-        unchecked: true,
-    })
+    Ok(())
 }
 
-/// A new file; if there is a `reason`, a gap is its first entry. It is there whole or not at all.
-fn create(options: &Options, instance: &Instance, lock: &Lock, reason: Option<Reason>) -> Result<Opened> {
-    let new = aside::suffixed(&options.path, ".new");
-    for part in ["", "-journal", "-wal", "-shm"] {
-        match std::fs::remove_file(aside::suffixed(&new, part)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+/// Whether the file is the one that this directory opened last. Returns how often the directory knows it was opened.
+fn check_opens(conn: &Connection, identity: &DirectoryIdentity) -> Result<u64, Unfit> {
+    let (file_identity, opens) = (meta::<String>(conn, "instance_id")?, meta::<i64>(conn, "opens")?);
+    let opens = u64::try_from(opens).unwrap_or(0);
+    let known = identity.opens.unwrap_or(0);
+    // The file's count is raised first: an end between the two writes leaves it one ahead.
+    if file_identity == identity.id && (opens == known || opens == known + 1) {
+        return Ok(known);
     }
-    let file = File::options().create_new(true).write(true).mode(0o640).open(&new)?;
-    // The group exists where the service was installed. SQLite gives log and index the owner and mode of the file.
-    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
-        let _ = std::os::unix::fs::fchown(&file, None, Some(group.gid.as_raw()));
-    }
-    drop(file);
+    let message =
+        "it is a copy, or its log is gone: this directory's own journal was another, or a later one";
+    Err(Unfit::Quarantine(StreamEnd {
+        reason: GapReason::Restored,
+        message: message.into(),
+        previous: meta(conn, "stream_id").ok(),
+    }))
+}
+
+/// The gap for the time since the previous daemon, and when that time began, ns since 1970.
+fn absence(
+    complete_ns: i64,
+    lost_entries: bool,
+    closed_at_ns: i64,
+    extent: &TableExtent,
+) -> (MissingEntries, i64) {
+    let (from_ns, message) = match closed_at_ns {
+        _ if lost_entries || complete_ns == 0 => (extent.last_at_ns, "observer ended without being stopped"),
+        0 => (complete_ns, "observer ended without being stopped"),
+        closed_at_ns => (closed_at_ns, "observer was stopped"),
+    };
+    let missing = MissingEntries {
+        reason: GapReason::NotRunning,
+        from: unix_rfc3339(from_ns),
+        message: Some(message.into()),
+        ..MissingEntries::default()
+    };
+    (missing, from_ns)
+}
+
+/// Makes a new file. Where another stream ended, a gap is its first entry. The file appears whole or not at all.
+fn create(
+    options: &JournalOptions,
+    identity: &DirectoryIdentity,
+    lock: &DirectoryLock,
+    end: Option<StreamEnd>,
+) -> Result<OpenedFile> {
+    let new = quarantine::suffixed(&options.path, ".new");
+    make_empty(&new)?;
     let stream_id = uuid::Uuid::new_v4().to_string();
-    let opens = instance.opens.unwrap_or(0) + 1;
-    let last_seq = u64::from(reason.is_some());
+    let opens = identity.opens.unwrap_or(0) + 1;
+    let last_seq = u64::from(end.is_some());
     let mut conn = connect(&new)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let tx = conn.transaction()?;
-    tx.execute_batch(SCHEMA)?;
+    tx.execute_batch(tables::SCHEMA)?;
     tx.execute_batch(live::SCHEMA)?;
     set_meta(&tx, "stream_id", &stream_id)?;
-    set_meta(&tx, "instance_id", &instance.id)?;
+    set_meta(&tx, "instance_id", &identity.id)?;
     set_meta(&tx, "opens", opens.cast_signed())?;
     set_meta(&tx, "closed_at_ns", 0)?;
-    if let Some(reason) = reason {
-        bounds::add(&tx, last_seq, &began(reason, lock.last(), options))?;
+    if let Some(end) = end {
+        tables::insert(&tx, last_seq, &first_entry(end, lock.newest(), options))?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -303,39 +289,54 @@ fn create(options: &Options, instance: &Instance, lock: &Lock, reason: Option<Re
     File::open(options.dir()).and_then(|dir| dir.sync_all())?;
     let conn = connect(&options.path)?;
     configure(&conn, options)?;
-    let (stream_id, live) = (stream_id.into(), Live::new());
-    Ok(Opened {
+    Ok(OpenedFile {
         conn,
-        stream_id,
+        stream_id: stream_id.into(),
         oldest_seq: last_seq,
         last_seq,
         delivered: 0,
         opens,
         absence: None,
         lost_to_seq: None,
-        live,
-        unchecked: false,
+        live: LiveSessions::new(),
+        origin: Origin::New,
     })
 }
 
-/// The first entry of a stream that follows another, of which `last` is known.
-fn began(reason: Reason, last: &Note, options: &Options) -> Entry {
-    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
-    let previous = reason.previous.or_else(|| Some(last.stream_id.clone()).filter(|id| !id.is_empty()));
-    // Of one that the mirror is ahead of, what is known is as old as the copy.
-    let known = previous.as_ref() == Some(&last.stream_id) && reason.word != "mirror_ahead";
-    let gap = Gap {
-        reason: reason.word.into(),
-        to: unix_rfc3339(now_ns),
-        count: known.then(|| last.last_seq.saturating_sub(last.delivered)),
-        previous_stream_id: previous,
-        message: Some(reason.message),
-        ..Gap::default()
-    };
-    gap_entry(&gap, now_ns, clock::boottime().0, &options.boot_id)
+/// Makes an empty file that the group may read. SQLite gives the log and its index the owner and mode of the file.
+fn make_empty(path: &Path) -> Result<()> {
+    for part in ["", "-journal", "-wal", "-shm"] {
+        match std::fs::remove_file(quarantine::suffixed(path, part)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let file = File::options().create_new(true).write(true).mode(0o640).open(path)?;
+    // The group exists where the service was installed.
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
+        let _ = std::os::unix::fs::fchown(&file, None, Some(group.gid.as_raw()));
+    }
+    Ok(())
 }
 
-/// Whether every page can be read and makes sense; the error says what does not.
+/// The first entry of a stream that follows another, of which `newest` is known.
+fn first_entry(end: StreamEnd, newest: &Watermark, options: &JournalOptions) -> Entry {
+    let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(0);
+    let previous = end.previous.or_else(|| Some(newest.stream_id.clone()).filter(|id| !id.is_empty()));
+    // Where the mirror is ahead, the file was an older copy, and the watermark is as old as the copy.
+    let is_known = previous.as_ref() == Some(&newest.stream_id) && end.reason != GapReason::MirrorAhead;
+    let missing = MissingEntries {
+        reason: end.reason,
+        to: unix_rfc3339(now_ns),
+        count: is_known.then(|| newest.last_seq.saturating_sub(newest.delivered)),
+        previous_stream_id: previous,
+        message: Some(end.message),
+        ..MissingEntries::default()
+    };
+    Entry::gap(&missing, now_ns, clock::boottime().0, &options.boot_id)
+}
+
+/// Checks that every page can be read and is consistent; the error describes the first fault.
 pub fn check(conn: &Connection) -> Result<()> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if verdict != "ok" {
@@ -344,56 +345,13 @@ pub fn check(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Notes that nothing is missing up to this moment.
+/// Records the time up to which the journal is complete, ns since 1970, and closes the file.
 pub fn close(conn: Connection, complete_ns: i64) {
-    // If it fails, the next start tells of an end without a stop: that is so.
+    // If this fails, the next start reports an end without a stop, which is true.
     let _ = set_meta(&conn, "closed_at_ns", complete_ns);
 }
 
-/// Each by itself: asked for both at once, SQLite reads the whole table.
-pub const EXTENT: &str =
-    "SELECT ifnull((SELECT min(seq) FROM entry), 0), ifnull((SELECT max(seq) FROM entry), 0),
-    ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0)";
-
-/// Oldest and newest number, and when the newest was; 0 where there is none.
-pub fn extent(conn: &Connection) -> rusqlite::Result<(u64, u64, i64)> {
-    let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
-    let mut query = conn.prepare_cached(EXTENT)?;
-    query.query_row((), |row| Ok((number(row, 0)?, number(row, 1)?, row.get(2)?)))
-}
-
-/// A fact of the file.
-pub fn meta<T: rusqlite::types::FromSql>(conn: &Connection, key: &str) -> rusqlite::Result<T> {
-    conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
-}
-
-pub fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
-    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(|_| ())
-}
-
-/// An entry of kind `gap`.
-pub fn gap_entry(gap: &Gap, at_unix_ns: i64, boottime_ns: u64, boot_id: &str) -> Entry {
-    #[derive(serde::Serialize)]
-    struct Detail<'a> {
-        at: Option<String>,
-        kind: &'a str,
-        boot_id: &'a str,
-        #[serde(flatten)]
-        gap: &'a Gap,
-    }
-    let detail = Detail { at: unix_rfc3339(at_unix_ns), kind: "gap", boot_id, gap };
-    Entry {
-        at_unix_ns,
-        boottime_ns,
-        boot_id: boot_id.into(),
-        kind: "gap".into(),
-        // Strings and numbers: serialising them cannot fail.
-        detail: serde_json::to_string(&detail).unwrap_or_default(),
-        ..Entry::default()
-    }
-}
-
-/// For errors that name the file.
+/// The path, for errors that name the file.
 pub fn shown(path: &Path) -> String {
-    crate::text::bytes::to_line(path.as_os_str().as_encoded_bytes()).into_owned()
+    to_line(path.as_os_str().as_encoded_bytes()).into_owned()
 }

@@ -1,14 +1,15 @@
-//! Which sessions live, as far as the entries say: a row a home, written with the entry that says it. What a daemon
-//! that is started again holds against the kernel.
+//! The sessions that live according to the entries: one row for each home, written in the transaction of the entry that
+//! changes it. A daemon that restarts compares them with the kernel.
 
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use super::Entry;
-use super::reader::stored;
+use super::tables::{decode, insert};
+use crate::api::entry::{Entry, Subject};
+use crate::api::words::EntryKind;
 
-/// `seq` is the number of the session's last entry; `detail` that entry's, once a bound has taken it.
+/// `seq` is the number of the session's last entry. `detail` is that entry's, once a bound has removed the entry.
 pub const SCHEMA: &str = "
     CREATE TABLE live (
         home BLOB NOT NULL,
@@ -25,46 +26,66 @@ pub const SCHEMA: &str = "
         PRIMARY KEY (home, home_mnt_ns)
     ) STRICT, WITHOUT ROWID;";
 
-/// Last entries of the sessions that live, by home and mount namespace (0: the host's own).
-pub type Live = BTreeMap<(Vec<u8>, u32), Entry>;
+/// Last entries of the sessions that live, by home and mount namespace (`None`: the host's own).
+pub type LiveSessions = BTreeMap<(Vec<u8>, Option<u32>), Entry>;
 
-/// What an entry says of its home: somebody is there, nobody is any more, or nothing.
-fn says(entry: &Entry) -> Option<(bool, &[u8], u32)> {
-    let lives = match entry.kind.as_str() {
-        "session_started" | "session_changed" => true,
-        "session_ended" => false,
-        _ => return None,
-    };
-    Some((lives, entry.home.as_deref()?, entry.home_mnt_ns.unwrap_or(0)))
+/// What an entry means for its home.
+enum HomeChange<'a> {
+    /// A session lives there.
+    Lives(&'a Subject),
+    /// No session lives there any more.
+    Ended(&'a Subject),
 }
 
-/// What `live` is after `entry`.
-pub fn fold(live: &mut Live, entry: &Entry) {
-    match says(entry) {
-        Some((true, home, mnt_ns)) => drop(live.insert((home.to_vec(), mnt_ns), entry.clone())),
-        Some((false, home, mnt_ns)) => drop(live.remove(&(home.to_vec(), mnt_ns))),
+impl<'a> HomeChange<'a> {
+    /// `None`: the entry does not change which sessions live.
+    fn of(entry: &'a Entry) -> Option<Self> {
+        let subject = entry.subject.as_ref()?;
+        match entry.kind {
+            EntryKind::SessionStarted | EntryKind::SessionChanged => Some(Self::Lives(subject)),
+            EntryKind::SessionEnded => Some(Self::Ended(subject)),
+            EntryKind::ProcessEnded
+            | EntryKind::GapOpened
+            | EntryKind::GapClosed
+            | EntryKind::Gap
+            | EntryKind::Other(_) => None,
+        }
+    }
+}
+
+/// Applies `entry` to `live`.
+pub fn apply_to_map(live: &mut LiveSessions, entry: &Entry) {
+    let key = |subject: &Subject| (subject.home.clone(), subject.home_mnt_ns);
+    match HomeChange::of(entry) {
+        Some(HomeChange::Lives(subject)) => drop(live.insert(key(subject), entry.clone())),
+        Some(HomeChange::Ended(subject)) => drop(live.remove(&key(subject))),
         None => {}
     }
 }
 
-/// The same in the file, where `entry` was added under `seq` in this transaction.
-pub fn apply(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
-    let Some((lives, home, mnt_ns)) = says(entry) else { return Ok(()) };
-    if !lives {
-        let mut delete = conn.prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ?")?;
-        return delete.execute(params![home, mnt_ns]).map(|_| ());
+/// Applies `entry` to the table, after it was written to the table `entry` under `seq` in the same transaction.
+fn apply_to_table(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
+    match HomeChange::of(entry) {
+        Some(HomeChange::Lives(_)) => conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO live
+                    (home, home_mnt_ns, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id)
+                 SELECT home, ifnull(home_mnt_ns, 0), seq, at_unix_ns, boottime_ns, kind, name, pid,
+                    start_boottime_ns, boot_id
+                 FROM entry WHERE seq = ?",
+            )?
+            .execute([seq.cast_signed()])
+            .map(|_| ()),
+        Some(HomeChange::Ended(subject)) => conn
+            .prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ?")?
+            .execute(params![subject.home, subject.home_mnt_ns.unwrap_or(0)])
+            .map(|_| ()),
+        None => Ok(()),
     }
-    let mut insert = conn.prepare_cached(
-        "INSERT OR REPLACE INTO live
-            (home, home_mnt_ns, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id)
-         SELECT home, ifnull(home_mnt_ns, 0), seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id
-         FROM entry WHERE seq = ?",
-    )?;
-    insert.execute([seq.cast_signed()]).map(|_| ())
 }
 
-/// Entries up to `seq` are about to go: what they say of sessions that live is kept.
-pub fn keep(conn: &Connection, seq: u64) -> rusqlite::Result<()> {
+/// Copies the details of entries up to `seq`, which a bound is about to remove, as far as the sessions live.
+pub fn keep_details(conn: &Connection, seq: u64) -> rusqlite::Result<()> {
     let mut update = conn.prepare_cached(
         "UPDATE live SET detail = (SELECT detail FROM entry WHERE entry.seq = live.seq)
          WHERE seq <= ? AND detail IS NULL",
@@ -72,20 +93,27 @@ pub fn keep(conn: &Connection, seq: u64) -> rusqlite::Result<()> {
     update.execute([seq.cast_signed()]).map(|_| ())
 }
 
-/// The table.
-pub fn read(conn: &Connection) -> rusqlite::Result<Live> {
+/// Reads the table.
+pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
     let mut query = conn.prepare(
-        "SELECT live.seq, live.at_unix_ns, live.boottime_ns, live.boot_id, live.kind, live.home,
-            live.name, live.pid, live.start_boottime_ns, coalesce(live.detail, entry.detail, '{}'),
-            nullif(live.home_mnt_ns, 0)
+        "SELECT live.seq, live.at_unix_ns, live.boottime_ns, live.boot_id, live.kind, live.home, live.name, live.pid,
+            live.start_boottime_ns, coalesce(live.detail, entry.detail, '{}') AS detail,
+            nullif(live.home_mnt_ns, 0) AS home_mnt_ns
          FROM live LEFT JOIN entry ON entry.seq = live.seq",
     )?;
     let mut rows = query.query(())?;
-    let mut live = Live::new();
+    let mut live = LiveSessions::new();
     while let Some(row) = rows.next()? {
-        let entry = stored(row)?.entry;
-        let home = entry.home.clone().unwrap_or_default();
-        live.insert((home, entry.home_mnt_ns.unwrap_or(0)), entry);
+        let entry = decode(row)?.entry;
+        if let Some(subject) = &entry.subject {
+            live.insert((subject.home.clone(), subject.home_mnt_ns), entry.clone());
+        }
     }
     Ok(live)
+}
+
+/// Writes `entry` under `seq`, and applies it to the table `live`. To be called in a transaction.
+pub fn add(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
+    insert(conn, seq, entry)?;
+    apply_to_table(conn, seq, entry)
 }

@@ -1,104 +1,99 @@
-//! Reading what is committed, beside the writer and without the daemon. Each batch is a short transaction of its
-//! own: a reader that pauses holds nothing up.
+//! Reads committed entries, beside the writer and without the daemon. Each batch is a short transaction of its own, so a
+//! reader that pauses delays nobody.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags};
 
-use super::{Entry, Gap, aside, file};
+use super::file::shown;
+use super::{quarantine, tables};
+use crate::api::entry::{Entry, MissingEntries, NumberedEntry};
+use crate::api::words::EntryKind;
 
-/// An entry with its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// From 1; a number that is missing is covered by the gap entry that follows.
-    pub seq: u64,
-    /// The rest.
-    pub entry: Entry,
-}
-
-/// What of the journal is wanted.
+/// Which entries are read.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Exactly this name, beside gaps.
+pub struct EntryFilter {
+    /// Those of sessions with exactly this name, and gaps.
     pub name: Option<Vec<u8>>,
-    /// Exactly this home, beside gaps.
+    /// Those of sessions with exactly this home, and gaps.
     pub home: Option<Vec<u8>>,
-    /// No earlier, ns since 1970.
+    /// Those that happened at this time or later, ns since 1970.
     pub since_ns: Option<i64>,
-    /// Earlier.
+    /// Those that happened before this time, ns since 1970.
     pub until_ns: Option<i64>,
-    /// Ends and gaps only.
+    /// Only ends of sessions and primaries, and gaps.
     pub ends: bool,
 }
 
 /// A read-only connection to one stream.
-pub struct Reader {
+pub struct JournalReader {
     conn: Connection,
     stream_id: Arc<str>,
 }
 
-impl Reader {
-    /// Opens the file at `path`; the error ends with the next step. A reader stays with its stream, also when the
-    /// file is set aside.
+impl JournalReader {
+    /// Opens the file at `path`; the error ends with the next step. A reader stays with its stream, also when the file is
+    /// quarantined.
     pub fn open(path: &Path) -> Result<Self> {
-        let told = || {
+        let context = || {
             format!(
                 "cannot read the journal {}; run it as root or as a member of the group observer, or name another with --journal-path",
-                file::shown(path)
+                shown(path)
             )
         };
         match std::fs::File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
                 "there is no journal {}; `observer run` makes it, or name another with --journal-path or --state-dir",
-                file::shown(path)
+                shown(path)
             ),
-            opened => drop(opened.with_context(told)?),
+            opened => drop(opened.with_context(context)?),
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let live = Connection::open_with_flags(path, flags).and_then(Self::of);
-        match live {
-            // Closed in order, and no right to make the index in that directory: nothing changes the file.
-            Err(_) if !aside::suffixed(path, "-wal").exists() => {
+        let opened = Connection::open_with_flags(path, flags).and_then(Self::new);
+        match opened {
+            // The file was closed in order, and this user has no right to make the log's index in its directory. Nothing
+            // changes the file then.
+            Err(_) if !quarantine::suffixed(path, "-wal").exists() => {
                 let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-                Connection::open_with_flags(immutable(path), flags).and_then(Self::of).with_context(told)
+                Connection::open_with_flags(immutable(path), flags).and_then(Self::new).with_context(context)
             }
-            live => live.with_context(told),
+            opened => opened.with_context(context),
         }
     }
 
-    fn of(conn: Connection) -> rusqlite::Result<Self> {
+    fn new(conn: Connection) -> rusqlite::Result<Self> {
         conn.busy_timeout(std::time::Duration::from_secs(2))?;
         conn.pragma_update(None, "cache_size", -512)?;
-        let stream_id: String = file::meta(&conn, "stream_id")?;
+        let stream_id: String = tables::meta(&conn, "stream_id")?;
         Ok(Self { conn, stream_id: stream_id.into() })
     }
 
-    /// The stream's id.
+    /// The id of the stream.
     pub fn stream_id(&self) -> &Arc<str> {
         &self.stream_id
     }
 
-    /// Entries after `seq` that `filter` wants, by number: at most `entries_max`, and no more once they have
-    /// `bytes_max`. A gap that begins before what was asked for is told from there on.
+    /// Entries after `seq` that `filter` selects, by number: at most `entries_max`, and no more once their details have
+    /// `bytes_max` bytes. A gap that begins at or before `seq` is cut to what follows.
     pub fn read_after(
         &self,
         seq: u64,
-        filter: &Filter,
+        filter: &EntryFilter,
         entries_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<Stored>> {
+    ) -> Result<Vec<NumberedEntry>> {
         self.read(seq, filter, entries_max, bytes_max).context("cannot read the journal; is its disk well?")
     }
 
     fn read(
         &self,
         seq: u64,
-        filter: &Filter,
+        filter: &EntryFilter,
         entries_max: usize,
         bytes_max: usize,
-    ) -> rusqlite::Result<Vec<Stored>> {
+    ) -> rusqlite::Result<Vec<NumberedEntry>> {
         let mut query = self.conn.prepare_cached(
             "SELECT seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail,
                 home_mnt_ns
@@ -122,12 +117,12 @@ impl Reader {
         ])?;
         let (mut found, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            let mut stored = stored(row)?;
-            if stored.entry.kind == "gap" {
-                clip(&mut stored, seq);
+            let mut numbered = tables::decode(row)?;
+            if numbered.entry.kind == EntryKind::Gap {
+                clip(&mut numbered.entry, seq);
             }
-            bytes += stored.entry.detail.len();
-            found.push(stored);
+            bytes += numbered.entry.detail.len();
+            found.push(numbered);
             if bytes >= bytes_max {
                 break;
             }
@@ -135,8 +130,8 @@ impl Reader {
         Ok(found)
     }
 
-    /// Homes with `filter`'s name in its time.
-    pub fn homes(&self, filter: &Filter) -> Result<Vec<Vec<u8>>> {
+    /// Homes whose sessions have the name of `filter` in its time.
+    pub fn homes(&self, filter: &EntryFilter) -> Result<Vec<Vec<u8>>> {
         let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
             let mut query = self.conn.prepare(
                 "SELECT DISTINCT home FROM entry WHERE home IS NOT NULL AND name = ?1
@@ -148,7 +143,7 @@ impl Reader {
         read().context("cannot read the journal; is its disk well?")
     }
 
-    /// Whether an entry has this home.
+    /// Whether an entry concerns this home.
     pub fn knows_home(&self, home: &[u8]) -> Result<bool> {
         let read = self
             .conn
@@ -157,7 +152,7 @@ impl Reader {
     }
 }
 
-/// A URI for a file that nobody changes.
+/// The URI that opens a file as one that nobody changes.
 fn immutable(path: &Path) -> PathBuf {
     let escape = |&byte: &u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
@@ -167,36 +162,14 @@ fn immutable(path: &Path) -> PathBuf {
     format!("file:{path}?immutable=1").into()
 }
 
-/// A row of these columns: seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail,
-/// home_mnt_ns.
-pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let unsigned = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    Ok(Stored {
-        seq: unsigned(0)?,
-        entry: Entry {
-            at_unix_ns: row.get(1)?,
-            boottime_ns: unsigned(2)?,
-            boot_id: row.get(3)?,
-            kind: row.get(4)?,
-            home: row.get(5)?,
-            name: row.get(6)?,
-            pid: row.get(7)?,
-            start_boottime_ns: row.get::<_, Option<i64>>(8)?.map(i64::cast_unsigned),
-            detail: row.get(9)?,
-            home_mnt_ns: row.get(10)?,
-        },
-    })
-}
-
-/// Of a gap that covers numbers, only those after `seq` are news.
-fn clip(stored: &mut Stored, seq: u64) {
-    let Ok(mut gap) = serde_json::from_str::<Gap>(&stored.entry.detail) else { return };
-    if let (Some(from), Some(to)) = (gap.from_seq, gap.to_seq)
+/// Cuts the numbers that a gap entry covers to those after `seq`.
+fn clip(entry: &mut Entry, seq: u64) {
+    let Ok(mut missing) = serde_json::from_str::<MissingEntries>(&entry.detail) else { return };
+    if let (Some(from), Some(to)) = (missing.from_seq, missing.to_seq)
         && from <= seq
     {
-        gap.from_seq = Some(seq + 1);
-        gap.count = Some(to.saturating_sub(seq));
-        let Entry { at_unix_ns, boottime_ns, boot_id, .. } = &stored.entry;
-        stored.entry = file::gap_entry(&gap, *at_unix_ns, *boottime_ns, boot_id);
+        missing.from_seq = Some(seq + 1);
+        missing.count = Some(to.saturating_sub(seq));
+        *entry = Entry::gap(&missing, entry.at_unix_ns, entry.boottime_ns, &entry.boot_id);
     }
 }

@@ -1,32 +1,42 @@
-//! What a journal makes of the one before it, and of a place that cannot be written.
+//! A journal that is opened after another, or at a path that cannot be written.
 
 use std::fs;
 use std::path::Path;
 
+use observer_core::ProcessKey;
+
 use super::crash_tests::on_a_small_disk;
-use super::instance::{Lock, Note};
+use super::lock::{DirectoryLock, Watermark};
 use super::tests::{all, assert_dense, begun, committed, entry, gap, options, until};
 use super::*;
+use crate::api::entry::{Entry, Subject};
+use crate::api::words::EntryKind;
 use crate::clock;
 
 /// A session's entry, of the home `/srv/NAME`.
 fn session(kind: &str, name: &str, n: u64) -> Entry {
-    let home = Some(format!("/srv/{name}").into_bytes());
-    Entry { kind: kind.into(), home, home_mnt_ns: None, name: Some(name.into()), ..entry(n) }
+    let subject = Subject {
+        home: format!("/srv/{name}").into_bytes(),
+        home_mnt_ns: None,
+        name: name.into(),
+        process: ProcessKey::new(7, u64::MAX),
+    };
+    Entry { kind: kind.into(), subject: Some(subject), ..entry(n) }
 }
 
-/// What a journal that is opened now is told to live: names and details, by home.
-fn live(options: Options) -> Vec<(String, String)> {
+/// The sessions that live according to a journal that is opened now: names and details, by home.
+fn live(options: JournalOptions) -> Vec<(String, String)> {
     let journal = Journal::open(options).unwrap();
     let live = journal.resume().unwrap().live;
-    live.into_iter().map(|it| (String::from_utf8(it.name.unwrap()).unwrap(), it.detail)).collect()
+    live.into_iter().map(|it| (String::from_utf8(it.subject.unwrap().name).unwrap(), it.detail)).collect()
 }
 
 #[test]
-fn who_lives_by_the_entries_is_known_to_the_next_daemon() {
+fn the_next_daemon_knows_the_sessions_that_live_according_to_the_entries() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    let other = Entry { home_mnt_ns: Some(5), ..session("session_started", "b", 3) };
+    let mut other = session("session_started", "b", 3);
+    other.subject = other.subject.map(|it| Subject { home_mnt_ns: Some(5), ..it });
     let entries = [
         session("session_started", "a", 1),
         session("session_started", "b", 2),
@@ -35,7 +45,7 @@ fn who_lives_by_the_entries_is_known_to_the_next_daemon() {
         session("session_started", "c", 5),
         session("session_ended", "c", 6),
         session("session_ended", "b", 7),
-        Entry { kind: "gap_opened".into(), home: None, name: None, ..entry(8) },
+        Entry { kind: EntryKind::GapOpened, subject: None, ..entry(8) },
     ];
     let count = entries.len() as u64;
     entries.into_iter().for_each(|entry| assert!(journal.push(entry).is_some()));
@@ -48,18 +58,18 @@ fn who_lives_by_the_entries_is_known_to_the_next_daemon() {
     assert_eq!(resumed.live[0].detail, r#"{"n":4}"#);
     assert_eq!(resumed.live[1], other, "the same path in another namespace is another home");
     assert!(resumed.until_ns.is_some());
-    assert!(journal.known().is_empty() && journal.resume().is_none(), "told once");
+    assert!(journal.known().is_empty() && journal.resume().is_none(), "a file is taken once");
 }
 
 #[test]
-fn who_lives_outlives_the_entry_that_said_so() {
+fn a_session_that_lives_is_known_after_its_entry_was_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };
+    let options = JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };
     let journal = begun(options.clone());
     assert_eq!(journal.push(session("session_started", "old", 1)), Some(1));
     let pad = "x".repeat(2_000);
     for n in 2..=4_000 {
-        until("room", || journal.queue.waiting() < 500);
+        until("room", || journal.queue().waiting() < 500);
         let detail = format!(r#"{{"n":{n},"pad":"{pad}"}}"#);
         let kind = if n % 2 == 0 { "session_started" } else { "session_ended" };
         assert!(journal.push(Entry { detail, ..session(kind, "busy", n) }).is_some());
@@ -73,10 +83,10 @@ fn who_lives_outlives_the_entry_that_said_so() {
 }
 
 #[test]
-fn an_absence_lasts_until_changes_are_told() {
+fn the_time_without_a_daemon_ends_when_changes_are_recorded() {
     let dir = tempfile::tempdir().unwrap();
     drop(begun(options(dir.path())));
-    // A daemon that ends in its first look has told nothing.
+    // A daemon that ends during its first pass has recorded nothing.
     drop(Journal::open(options(dir.path())).unwrap());
     let before = clock::realtime_ns();
     let journal = Journal::open(options(dir.path())).unwrap();
@@ -97,28 +107,28 @@ fn an_absence_lasts_until_changes_are_told() {
 }
 
 #[test]
-fn what_a_daemon_knew_is_known_to_the_next_also_if_it_was_killed() {
+fn the_watermark_of_a_killed_daemon_is_known_to_the_next() {
     let dir = tempfile::tempdir().unwrap();
-    let mut lock = Lock::claim(dir.path()).unwrap();
-    assert_eq!(lock.before, Note::default());
-    let note = Note {
+    let mut lock = DirectoryLock::acquire(dir.path()).unwrap();
+    assert_eq!(lock.previous, Watermark::default());
+    let note = Watermark {
         complete_ns: 1_700_000_000_000_000_002,
         last_seq: 7,
         delivered: 5,
         stream_id: "a-stream".into(),
     };
-    lock.note(Note { last_seq: u64::MAX, ..note.clone() });
-    lock.note(note.clone());
+    lock.write(Watermark { last_seq: u64::MAX, ..note.clone() });
+    lock.write(note.clone());
     drop(lock);
-    assert_eq!(Lock::claim(dir.path()).unwrap().before, note);
+    assert_eq!(DirectoryLock::acquire(dir.path()).unwrap().previous, note);
     for text in ["no number", "1", "1 2", "\u{ff}"] {
         fs::write(dir.path().join("lock"), text).unwrap();
-        assert_eq!(Lock::claim(dir.path()).unwrap().before, Note::default());
+        assert_eq!(DirectoryLock::acquire(dir.path()).unwrap().previous, Watermark::default());
     }
 }
 
 #[test]
-fn numbers_that_were_given_are_not_given_again_where_the_files_end_is_gone() {
+fn numbers_are_not_given_twice_where_the_end_of_the_file_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
     let journal = begun(options(dir.path()));
@@ -141,12 +151,12 @@ fn numbers_that_were_given_are_not_given_again_where_the_files_end_is_gone() {
 }
 
 #[test]
-fn nothing_is_missing_up_to_what_is_committed() {
+fn the_watermark_is_complete_up_to_what_is_committed() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    until("all is written", || journal.queue.waiting() == 0);
+    until("all is written", || journal.queue().waiting() == 0);
     journal.complete(100);
-    assert_eq!(journal.queue.note().complete_ns, 100);
+    assert_eq!(journal.queue().watermark().complete_ns, 100);
     // Another connection writes: entries wait.
     let other = rusqlite::Connection::open(journal.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -154,10 +164,10 @@ fn nothing_is_missing_up_to_what_is_committed() {
     journal.complete(200);
     journal.push(entry(2));
     journal.complete(300);
-    assert_eq!(journal.queue.note().complete_ns, 100);
+    assert_eq!(journal.queue().watermark().complete_ns, 100);
     other.execute_batch("ROLLBACK").unwrap();
     committed(&journal, 2);
-    until("what was before is complete", || journal.queue.note().complete_ns == 200);
+    until("what was before is complete", || journal.queue().watermark().complete_ns == 200);
     journal.complete(400);
     drop(journal);
     let journal = Journal::open(options(dir.path())).unwrap();
@@ -166,7 +176,7 @@ fn nothing_is_missing_up_to_what_is_committed() {
 
 /// Nobody can write there until the file is gone.
 #[test]
-fn a_place_that_cannot_be_written_is_tried_again() {
+fn a_directory_that_cannot_be_written_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("state");
     fs::write(&place, "in the way").unwrap();
@@ -175,13 +185,13 @@ fn a_place_that_cannot_be_written_is_tried_again() {
     assert_eq!((status.state.as_str(), status.failures, status.stream_id), ("failing", 1, None));
     let error = status.last_error.unwrap();
     assert!(error.contains("--state-dir"), "the next step: {error}");
-    assert_eq!((journal.instance_id(), &*journal.committed().borrow().stream_id), (None, ""));
+    assert_eq!((journal.spool().instance_id(), &*journal.spool().committed().borrow().stream_id), (None, ""));
     assert_eq!([1, 2, 3].map(|n| journal.push(entry(n))), [None; 3]);
     assert_eq!(journal.status(0).dropped, 3);
     fs::remove_file(&place).unwrap();
-    until("it is open", || journal.status(0).state == "ok");
+    until("it is open", || journal.status(0).state.as_str() == "ok");
     assert_eq!(journal.resume().unwrap(), Resumed::default());
-    until("the gap", || journal.committed().borrow().last_seq == 1);
+    until("the gap", || journal.spool().committed().borrow().last_seq == 1);
     assert_eq!(journal.push(entry(4)), Some(2));
     committed(&journal, 2);
     let (_, read) = all(journal.path());
@@ -195,8 +205,8 @@ fn entry_of(like: &Entry, n: u64) -> Entry {
 }
 
 #[test]
-fn a_bare_name_is_a_file_here() {
-    let of = |path: &str| Options { path: path.into(), ..options(Path::new("/")) }.dir().to_owned();
+fn a_path_without_a_directory_is_a_file_of_the_working_directory() {
+    let of = |path: &str| JournalOptions { path: path.into(), ..options(Path::new("/")) }.dir().to_owned();
     assert_eq!(["j", "./j", "/j", "/a/j", "a/j"].map(of), [".", ".", "/", "/a", "a"].map(Path::new));
 }
 
@@ -214,7 +224,7 @@ fn fill(dir: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_costs_a_gap_that_counts() {
+fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
     // SAFETY: reads a number.
     if unsafe { libc::geteuid() } != 0 {
         eprintln!("not tried: mounting a small file system needs root");
@@ -226,20 +236,21 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_that_counts() {
             let ballast = fill(dir);
             let journal = begun(options(dir));
             let status = journal.status(0);
-            assert_eq!(status.state, "failing", "life {life}: {status:?}");
+            assert_eq!(status.state.as_str(), "failing", "life {life}: {status:?}");
             (0..lost).for_each(|n| assert_eq!(journal.push(entry(n)), None));
             until("it is tried again", || journal.status(0).failures > 1);
             let status = journal.status(0);
             assert_eq!((status.state.as_str(), status.dropped), ("failing", lost), "{status:?}");
             fs::remove_file(&ballast).unwrap();
-            until("there is room", || journal.status(0).state == "ok");
+            until("there is room", || journal.status(0).state.as_str() == "ok");
             assert_eq!(journal.resume().unwrap().live.len(), usize::from(life == 2));
             until("the gap", || journal.status(0).queued == 0 && journal.status(0).last_seq > 0);
             let seq = journal.push(session("session_started", "a", life)).unwrap();
             committed(&journal, seq);
             let (_, read) = all(journal.path());
             assert_dense(&read);
-            let reasons: Vec<_> = read.iter().filter(|stored| stored.entry.kind == "gap").map(gap).collect();
+            let reasons: Vec<_> =
+                read.iter().filter(|stored| stored.entry.kind == EntryKind::Gap).map(gap).collect();
             let reasons: Vec<_> = reasons.iter().map(|gap| (gap.reason.as_str(), gap.count)).collect();
             let expected = [("disk_full", Some(5)), ("not_running", None), ("disk_full", Some(7))];
             assert_eq!(reasons, expected[..if life == 1 { 1 } else { 3 }]);

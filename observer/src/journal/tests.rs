@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::reader::{Filter, Reader, Stored};
+use observer_core::ProcessKey;
+
 use super::*;
+use crate::api::entry::{Entry, MissingEntries, NumberedEntry, Subject};
+use crate::api::words::EntryKind;
 use crate::clock;
 
 /// For one thing to come about.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-pub(super) fn options(dir: &Path) -> Options {
-    Options {
+pub(super) fn options(dir: &Path) -> JournalOptions {
+    JournalOptions {
         path: dir.join("journal.sqlite"),
         max_bytes: 64 << 20,
         max_age: MAX_AGE_DEFAULT,
@@ -26,18 +29,19 @@ pub(super) fn entry(n: u64) -> Entry {
         at_unix_ns: i64::try_from(clock::realtime_ns()).unwrap(),
         boottime_ns: n,
         boot_id: "boot".into(),
-        kind: "session_changed".into(),
-        home: Some(b"/srv/\xff".to_vec()),
-        home_mnt_ns: Some(7),
-        name: Some(b"\xff".to_vec()),
-        pid: Some(7),
-        start_boottime_ns: Some(u64::MAX),
+        kind: EntryKind::SessionChanged,
+        subject: Some(Subject {
+            home: b"/srv/\xff".to_vec(),
+            home_mnt_ns: Some(7),
+            name: b"\xff".to_vec(),
+            process: ProcessKey::new(7, u64::MAX),
+        }),
         detail: format!(r#"{{"n":{n}}}"#),
     }
 }
 
 /// Opened by a daemon that has had its first look.
-pub(super) fn begun(options: Options) -> Journal {
+pub(super) fn begun(options: JournalOptions) -> Journal {
     let journal = Journal::open(options).unwrap();
     journal.resume();
     journal.complete(i64::try_from(clock::realtime_ns()).unwrap());
@@ -57,22 +61,22 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub(super) fn committed(journal: &Journal, seq: u64) {
-    until("committed", || journal.committed().borrow().last_seq >= seq);
+    until("committed", || journal.spool().committed().borrow().last_seq >= seq);
 }
 
-pub(super) fn all(path: &Path) -> (String, Vec<Stored>) {
-    let reader = Reader::open(path).unwrap();
-    let entries = reader.read_after(0, &Filter::default(), usize::MAX, usize::MAX).unwrap();
+pub(super) fn all(path: &Path) -> (String, Vec<NumberedEntry>) {
+    let reader = JournalReader::open(path).unwrap();
+    let entries = reader.read_after(0, &EntryFilter::default(), usize::MAX, usize::MAX).unwrap();
     (reader.stream_id().to_string(), entries)
 }
 
-pub(super) fn gap(stored: &Stored) -> Gap {
-    assert_eq!(stored.entry.kind, "gap", "{stored:?}");
+pub(super) fn gap(stored: &NumberedEntry) -> MissingEntries {
+    assert_eq!(stored.entry.kind, EntryKind::Gap, "{stored:?}");
     serde_json::from_str(&stored.entry.detail).unwrap()
 }
 
 /// Numbers are dense but for those that a gap covers.
-pub(super) fn assert_dense(entries: &[Stored]) {
+pub(super) fn assert_dense(entries: &[NumberedEntry]) {
     let mut next = 1;
     for stored in entries {
         if stored.seq != next {
@@ -84,7 +88,7 @@ pub(super) fn assert_dense(entries: &[Stored]) {
 }
 
 #[test]
-fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
+fn entries_are_read_as_they_were_pushed_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
     let pushed: Vec<_> = (1..=100).map(entry).collect();
@@ -99,7 +103,7 @@ fn what_was_pushed_is_read_as_it_was_also_by_the_next_daemon() {
     );
     drop(journal);
     // No log is left: also a reader without the right to make one reads it.
-    assert!(!aside::suffixed(&dir.path().join("journal.sqlite"), "-wal").exists());
+    assert!(!quarantine::suffixed(&dir.path().join("journal.sqlite"), "-wal").exists());
     let journal = begun(options(dir.path()));
     assert_eq!(journal.push(entry(101)), Some(102));
     committed(&journal, 102);
@@ -117,24 +121,24 @@ fn a_directory_has_one_journal_at_a_time_and_one_identity() {
     let journal = begun(options(dir.path()));
     let refused = Journal::open(options(dir.path())).err().unwrap().to_string();
     assert!(refused.contains("another observer") && refused.contains("--state-dir"), "{refused}");
-    let id = journal.instance_id();
+    let id = journal.spool().instance_id();
     assert!(id.is_some());
     drop(journal);
-    assert_eq!(begun(options(dir.path())).instance_id(), id);
+    assert_eq!(begun(options(dir.path())).spool().instance_id(), id);
 }
 
 #[test]
-fn size_is_bounded_and_the_oldest_go_with_a_gap() {
+fn the_size_bound_removes_the_oldest_entries_and_a_gap_covers_them() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = begun(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
+    let journal = begun(JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
     let mut largest = 0;
     let total = 6_000;
     for n in 1..=total {
-        until("room", || journal.queue.waiting() < 1_000);
+        until("room", || journal.queue().waiting() < 1_000);
         assert_eq!(journal.push(large(n)), Some(n));
         if n % 50 == 0 {
             let size =
-                |suffix| fs::metadata(aside::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
+                |suffix| fs::metadata(quarantine::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
             largest = largest.max(size("") + size("-wal"));
         }
     }
@@ -144,20 +148,20 @@ fn size_is_bounded_and_the_oldest_go_with_a_gap() {
     assert_dense(&read);
     let gone = gap(&read[0]);
     assert_eq!((gone.from_seq, gone.to_seq, gone.count), (Some(1), Some(read[0].seq), Some(read[0].seq)));
-    assert_eq!(gone.reason, "retention_size");
+    assert_eq!(gone.reason.as_str(), "retention_size");
     assert_eq!(read.last().unwrap().seq, total);
     // A third of the smallest bound is history: half is the log's, and pages are not full.
     assert!(read.len() as u64 * 1_100 > MAX_BYTES_MIN / 3, "{}", read.len());
-    // Who had some of it already is told of the rest only.
-    let reader = Reader::open(journal.path()).unwrap();
-    let after = reader.read_after(read[0].seq - 5, &Filter::default(), 2, usize::MAX).unwrap();
+    // A reader that has some of it gets only the rest.
+    let reader = JournalReader::open(journal.path()).unwrap();
+    let after = reader.read_after(read[0].seq - 5, &EntryFilter::default(), 2, usize::MAX).unwrap();
     let rest = gap(&after[0]);
     assert_eq!((rest.from_seq, rest.to_seq, rest.count), (Some(read[0].seq - 4), Some(read[0].seq), Some(5)));
     assert_eq!(journal.status(clock::realtime_ns()).expired, read[0].seq);
 }
 
 #[test]
-fn age_is_bounded_and_numbers_go_on() {
+fn the_age_bound_removes_old_entries_and_numbering_continues() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
     let old = |n| Entry { at_unix_ns: 1_000_000_000 * i64::try_from(n).unwrap(), ..entry(n) };
@@ -167,16 +171,16 @@ fn age_is_bounded_and_numbers_go_on() {
     let journal = begun(options(dir.path()));
     committed(&journal, 3_001);
     until("aged", || {
-        journal.committed().borrow().oldest_seq >= 2_999 || all(journal.path()).1[0].seq >= 2_999
+        journal.spool().committed().borrow().oldest_seq >= 2_999 || all(journal.path()).1[0].seq >= 2_999
     });
     let (_, read) = all(journal.path());
     assert_dense(&read);
-    assert_eq!(gap(&read[0]).reason, "retention_age");
+    assert_eq!(gap(&read[0]).reason.as_str(), "retention_age");
     assert_eq!(read.last().unwrap().seq, 3_001);
 }
 
 #[test]
-fn a_file_that_is_no_journal_any_more_goes_aside() {
+fn a_damaged_file_is_quarantined() {
     type Damage = fn(&Path);
     let damage: [(&str, Damage); 4] = [
         ("corrupt", |path| fs::write(path, vec![b'x'; 10_000]).unwrap()),
@@ -205,25 +209,25 @@ fn a_file_that_is_no_journal_any_more_goes_aside() {
         damage(&path);
         let journal = begun(options(dir.path()));
         journal.push(entry(1));
-        until("a new stream", || *journal.committed().borrow().stream_id != *stream);
-        until("its entries", || journal.committed().borrow().last_seq >= 2);
+        until("a new stream", || *journal.spool().committed().borrow().stream_id != *stream);
+        until("its entries", || journal.spool().committed().borrow().last_seq >= 2);
         let (_, read) = all(&path);
         assert_dense(&read);
-        assert_eq!(gap(&read[0]).reason, reason);
-        assert_eq!(read.last().unwrap().entry.kind, "session_changed");
-        assert_eq!(aside::kept(&path, dir.path()).unwrap().len(), 1);
+        assert_eq!(gap(&read[0]).reason.as_str(), reason);
+        assert_eq!(read.last().unwrap().entry.kind, EntryKind::SessionChanged);
+        assert_eq!(quarantine::quarantined(&path, dir.path()).unwrap().len(), 1);
     }
 }
 
 #[test]
-fn files_set_aside_are_few_and_the_newest() {
+fn the_quarantine_keeps_the_newest_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
     for n in 1..=8 {
         fs::write(&path, n.to_string()).unwrap();
-        aside::set_aside(&path, dir.path(), n).unwrap();
+        quarantine::quarantine(&path, dir.path(), n).unwrap();
     }
-    let kept: Vec<_> = aside::kept(&path, dir.path())
+    let kept: Vec<_> = quarantine::quarantined(&path, dir.path())
         .unwrap()
         .iter()
         .map(|path| fs::read_to_string(path).unwrap())
@@ -232,7 +236,7 @@ fn files_set_aside_are_few_and_the_newest() {
 }
 
 #[test]
-fn a_copy_put_back_is_noticed() {
+fn an_older_copy_that_was_put_back_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
     drop(begun(options(dir.path())));
@@ -257,7 +261,7 @@ fn a_copy_put_back_is_noticed() {
 }
 
 #[test]
-fn another_database_is_left_alone() {
+fn another_programs_database_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
@@ -268,64 +272,64 @@ fn another_database_is_left_alone() {
 }
 
 #[test]
-fn the_mirror_begins_a_new_stream_where_it_is_ahead() {
+fn a_new_stream_begins_where_the_mirror_is_ahead() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = begun(Options { delivers: true, ..options(dir.path()) });
+    let journal = begun(JournalOptions { delivers: true, ..options(dir.path()) });
     (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
     committed(&journal, 5);
-    let stream = journal.committed().borrow().stream_id.clone();
+    let stream = journal.spool().committed().borrow().stream_id.clone();
     assert!(journal.status(clock::realtime_ns()).oldest_undelivered_ms.is_some());
-    journal.acknowledged(&stream, 5);
+    journal.spool().acknowledge(&stream, 5);
     until("all is delivered", || journal.status(clock::realtime_ns()).oldest_undelivered_ms.is_none());
     assert_eq!(journal.status(clock::realtime_ns()).delivered, 5);
-    journal.begin_anew("another");
-    journal.begin_anew(&stream);
-    until("a new stream", || journal.committed().borrow().stream_id != stream);
-    until("its gap", || journal.committed().borrow().last_seq == 1);
+    journal.spool().begin_new_stream("another");
+    journal.spool().begin_new_stream(&stream);
+    until("a new stream", || journal.spool().committed().borrow().stream_id != stream);
+    until("its gap", || journal.spool().committed().borrow().last_seq == 1);
     let status = journal.status(clock::realtime_ns());
     assert_eq!((status.delivered, status.failures), (0, 0));
     let first = gap(&all(journal.path()).1[0]);
-    assert_eq!(first.reason, "mirror_ahead");
+    assert_eq!(first.reason.as_str(), "mirror_ahead");
     assert_eq!(first.previous_stream_id.as_deref(), Some(&*stream));
 }
 
 #[test]
-fn asked_again_and_again_while_there_is_no_room_it_begins_when_there_is() {
+fn a_new_stream_that_cannot_be_made_begins_once_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = begun(Options { delivers: true, ..options(dir.path()) });
+    let journal = begun(JournalOptions { delivers: true, ..options(dir.path()) });
     assert!(journal.push(entry(1)).is_some());
     committed(&journal, 1);
-    let stream = journal.committed().borrow().stream_id.clone();
+    let stream = journal.spool().committed().borrow().stream_id.clone();
     // In the way of the new file.
     let blocked = dir.path().join("journal.sqlite.new");
     fs::create_dir(&blocked).unwrap();
-    journal.begin_anew(&stream);
+    journal.spool().begin_new_stream(&stream);
     until("it was tried", || journal.status(clock::realtime_ns()).failures > 2);
-    journal.begin_anew(&stream);
+    journal.spool().begin_new_stream(&stream);
     fs::remove_dir(&blocked).unwrap();
     until("a new stream", || {
-        journal.begin_anew(&stream);
-        journal.committed().borrow().stream_id != stream
+        journal.spool().begin_new_stream(&stream);
+        journal.spool().committed().borrow().stream_id != stream
     });
-    assert_eq!(gap(&all(journal.path()).1[0]).reason, "mirror_ahead");
+    assert_eq!(gap(&all(journal.path()).1[0]).reason.as_str(), "mirror_ahead");
 }
 
 #[test]
-fn what_was_delivered_is_known_to_the_next_daemon_and_less_after_a_restored_database() {
+fn the_next_daemon_knows_what_was_delivered_and_a_restored_database_lowers_it() {
     let dir = tempfile::tempdir().unwrap();
-    let delivers = || Options { delivers: true, ..options(dir.path()) };
+    let delivers = || JournalOptions { delivers: true, ..options(dir.path()) };
     let delivered = |journal: &Journal| journal.status(clock::realtime_ns()).delivered;
     let journal = begun(delivers());
     (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
     committed(&journal, 5);
-    let stream = journal.committed().borrow().stream_id.clone();
-    journal.acknowledged(&stream, 3);
+    let stream = journal.spool().committed().borrow().stream_id.clone();
+    journal.spool().acknowledge(&stream, 3);
     until("its thread has seen it", || delivered(&journal) == 3);
     drop(journal);
     let journal = begun(delivers());
-    until("it is open", || journal.committed().borrow().stream_id == stream);
+    until("it is open", || journal.spool().committed().borrow().stream_id == stream);
     assert_eq!(delivered(&journal), 3);
-    journal.acknowledged(&stream, 2);
+    journal.spool().acknowledge(&stream, 2);
     assert_eq!(delivered(&journal), 2);
     let path = journal.path().to_owned();
     drop(journal);
@@ -341,7 +345,7 @@ fn what_was_delivered_is_known_to_the_next_daemon_and_less_after_a_restored_data
 }
 
 #[test]
-fn a_full_queue_is_told_and_too_large_an_entry_too() {
+fn a_full_queue_and_a_too_large_entry_are_reported_by_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
     // Another connection writes: the writer waits for it, and entries pile up.
@@ -353,22 +357,22 @@ fn a_full_queue_is_told_and_too_large_an_entry_too() {
     assert_eq!(journal.status(0).dropped, 40 - pushed);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
-    until("the gap", || journal.committed().borrow().last_seq == pushed + 1);
+    until("the gap", || journal.spool().committed().borrow().last_seq == pushed + 1);
     let too_large = Entry { detail: "x".repeat(2 << 20), ..entry(1) };
     assert_eq!(journal.push(too_large), None);
     assert_eq!(journal.push(entry(2)), Some(pushed + 3));
     committed(&journal, pushed + 3);
     let (_, read) = all(journal.path());
     assert_dense(&read);
-    let gaps: Vec<_> = read.iter().filter(|stored| stored.entry.kind == "gap").map(gap).collect();
+    let gaps: Vec<_> = read.iter().filter(|stored| stored.entry.kind == EntryKind::Gap).map(gap).collect();
     assert_eq!(gaps.iter().map(|gap| gap.count).collect::<Vec<_>>(), [Some(40 - pushed), Some(1)]);
-    assert_eq!(gaps[1].reason, "too_large");
+    assert_eq!(gaps[1].reason.as_str(), "too_large");
 }
 
 #[test]
-fn a_reader_that_pauses_holds_nothing_up() {
+fn a_reader_that_pauses_delays_nobody() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = begun(Options { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
+    let journal = begun(JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
     (1..=10).for_each(|n| assert!(journal.push(large(n)).is_some()));
     committed(&journal, 10);
     let stuck = rusqlite::Connection::open(journal.path()).unwrap();
@@ -378,12 +382,12 @@ fn a_reader_that_pauses_holds_nothing_up() {
     until("the log is full", || {
         n += 1;
         journal.push(large(n));
-        journal.status(0).state == "failing"
+        journal.status(0).state.as_str() == "failing"
     });
-    let size = |suffix| fs::metadata(aside::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
+    let size = |suffix| fs::metadata(quarantine::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
     assert!(size("") + size("-wal") <= MAX_BYTES_MIN + (1 << 20), "{} {}", size(""), size("-wal"));
     stuck.execute_batch("ROLLBACK").unwrap();
-    until("it goes on", || journal.status(0).state == "ok");
+    until("it goes on", || journal.status(0).state.as_str() == "ok");
     drop(journal);
     let (_, read) = all(&options(dir.path()).path);
     assert_dense(&read);
@@ -391,13 +395,14 @@ fn a_reader_that_pauses_holds_nothing_up() {
 }
 
 #[test]
-fn filters_keep_gaps_and_what_matches() {
+fn filters_select_matching_entries_and_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
     for n in 1..=4 {
         let (home, kind) = if n % 2 == 0 { ("/a/x", "session_ended") } else { ("/b/x", "session_started") };
         let at_unix_ns = entry(n).at_unix_ns;
-        let entry = Entry { home: Some(home.into()), name: Some("x".into()), kind: kind.into(), ..entry(n) };
+        let subject = entry(n).subject.map(|it| Subject { home: home.into(), name: "x".into(), ..it });
+        let entry = Entry { subject, kind: kind.into(), ..entry(n) };
         assert!(
             journal
                 .push(Entry { at_unix_ns: at_unix_ns - 10_i64.pow(9) * (4 - n as i64), ..entry })
@@ -405,21 +410,21 @@ fn filters_keep_gaps_and_what_matches() {
         );
     }
     committed(&journal, 4);
-    let reader = Reader::open(journal.path()).unwrap();
+    let reader = JournalReader::open(journal.path()).unwrap();
     let seqs = |filter| {
         let found: Vec<_> = reader.read_after(0, &filter, 10, usize::MAX).unwrap();
         found.iter().map(|stored| stored.seq).collect::<Vec<_>>()
     };
-    let none = Filter::default;
-    assert_eq!(seqs(Filter { home: Some("/a/x".into()), ..none() }), [2, 4]);
-    assert!(seqs(Filter { name: Some("y".into()), ..none() }).is_empty());
-    assert_eq!(seqs(Filter { ends: true, ..none() }), [2, 4]);
+    let none = EntryFilter::default;
+    assert_eq!(seqs(EntryFilter { home: Some("/a/x".into()), ..none() }), [2, 4]);
+    assert!(seqs(EntryFilter { name: Some("y".into()), ..none() }).is_empty());
+    assert_eq!(seqs(EntryFilter { ends: true, ..none() }), [2, 4]);
     let at = i64::try_from(clock::realtime_ns()).unwrap() - 2_500_000_000;
-    assert_eq!(seqs(Filter { until_ns: Some(at), ..none() }), [1]);
-    assert_eq!(seqs(Filter { since_ns: Some(at), ..none() }), [2, 3, 4]);
-    let named = |filter| reader.homes(&Filter { name: Some("x".into()), ..filter }).unwrap();
+    assert_eq!(seqs(EntryFilter { until_ns: Some(at), ..none() }), [1]);
+    assert_eq!(seqs(EntryFilter { since_ns: Some(at), ..none() }), [2, 3, 4]);
+    let named = |filter| reader.homes(&EntryFilter { name: Some("x".into()), ..filter }).unwrap();
     assert_eq!(named(none()), [b"/a/x", b"/b/x"]);
-    assert_eq!(named(Filter { until_ns: Some(at), ..none() }), [b"/b/x"]);
+    assert_eq!(named(EntryFilter { until_ns: Some(at), ..none() }), [b"/b/x"]);
     assert!(reader.knows_home(b"/a/x").unwrap() && !reader.knows_home(b"/a").unwrap());
     assert_eq!(reader.read_after(1, &none(), 2, usize::MAX).unwrap().len(), 2);
     assert_eq!(reader.read_after(0, &none(), 9, 1).unwrap().len(), 1);
@@ -427,7 +432,7 @@ fn filters_keep_gaps_and_what_matches() {
 
 /// What is asked at each commit must not take longer the more there is.
 #[test]
-fn no_question_of_a_commit_reads_the_whole_table() {
+fn no_query_of_a_commit_reads_the_whole_table() {
     use rusqlite::StatementStatus::{FullscanStep, VmStep};
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
@@ -440,7 +445,7 @@ fn no_question_of_a_commit_reads_the_whole_table() {
         drop(rows);
         asked.get_status(FullscanStep) + asked.get_status(VmStep)
     };
-    let queries = [file::EXTENT, writer::UNDELIVERED, bounds::OLDEST];
+    let queries = [tables::EXTENT, writer::UNDELIVERED, bounds::OLDEST];
     (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
     committed(&journal, 10);
     let few = queries.map(steps);

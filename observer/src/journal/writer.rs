@@ -1,4 +1,5 @@
-//! The thread that writes: what is queued, in one transaction, durable before it counts. It alone changes the file.
+//! The thread that writes: it commits what is queued, in one transaction that is synced before it counts. It alone changes
+//! the file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,64 +8,73 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::bounds::AgeClock;
-use super::file::{Reason, Trouble, trouble};
-use super::instance::{Instance, Lock, Note};
-use super::queue::{Queue, Work};
-use super::{Committed, Entry, Options, Unusable, bounds, file};
+use super::bounds::{self, AgeClock, Usage};
+use super::error::{OpenError, SqliteFault, loss_reason};
+use super::file::{self, Origin, StreamEnd};
+use super::identity::DirectoryIdentity;
+use super::lock::{DirectoryLock, Watermark};
+use super::options::JournalOptions;
+use super::queue::{FileFacts, Work, WriteQueue};
+use super::spool::Committed;
+use super::{live, tables};
+use crate::api::entry::Entry;
+use crate::api::words::GapReason;
 use crate::text::time::unix_ns;
 use crate::{clock, heap};
 
 /// Entries of one transaction.
 const BATCH_MAX: usize = 512;
-/// Their bytes, beyond the first.
+/// Bytes of one transaction, beyond its first entry.
 const BATCH_BYTES_MAX: usize = 512 << 10;
-/// After a failure, the first and the longest wait.
+/// The first and the longest wait after a failure.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Ages are looked at this often.
+/// Interval at which the age bound is applied.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
-/// Memory is given back no more often; the loop may wait for it.
+/// Shortest interval at which memory is returned to the system, because the event loop may have to wait for it.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
-/// It is noted this often up to when nothing is missing.
-const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// Longest interval at which the watermark is written.
+const WATERMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// The oldest entry after a number.
+pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// See the module.
 pub struct Writer {
-    /// `None` before the directory could be claimed.
-    claim: Option<Claim>,
+    /// `None` until the state directory could be locked.
+    dir: Option<StateDir>,
     /// `None` while no file could be opened or made.
     conn: Option<Connection>,
-    /// Why a new file is to be made.
-    anew: Option<Reason>,
-    options: Options,
-    queue: Arc<Queue>,
-    tell: watch::Sender<Committed>,
+    /// Why the stream ended, if a new one is to begin.
+    ended: Option<StreamEnd>,
+    options: JournalOptions,
+    queue: Arc<WriteQueue>,
+    committed: watch::Sender<Committed>,
+    /// The pages of the file are to be checked before the next write.
     unchecked: bool,
-    /// Nothing was written to this file since it was opened: what it says of its end still holds.
-    silent: bool,
+    /// Nothing was written since the file was opened, so its record of its end still holds.
+    untouched: bool,
     aged_at: Option<Instant>,
     ages: AgeClock,
     trimmed_at: Option<Instant>,
     retry: Duration,
 }
 
-/// The state directory is this process's.
-struct Claim {
-    lock: Lock,
-    instance: Instance,
+/// The state directory, locked for this process.
+struct StateDir {
+    lock: DirectoryLock,
+    identity: DirectoryIdentity,
 }
-
-/// The oldest entry after a number.
-pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// Why a batch was not written.
-enum Failed {
+enum WriteError {
+    /// SQLite refused it.
     Sqlite(rusqlite::Error),
-    Other(&'static str, String),
+    /// Any other reason, for the gap entry and for people.
+    Other(GapReason, String),
 }
 
-impl From<rusqlite::Error> for Failed {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
@@ -72,16 +82,16 @@ impl From<rusqlite::Error> for Failed {
 
 impl Writer {
     /// A writer without a file.
-    pub fn new(options: Options, queue: Arc<Queue>, tell: watch::Sender<Committed>) -> Self {
+    pub fn new(options: JournalOptions, queue: Arc<WriteQueue>, committed: watch::Sender<Committed>) -> Self {
         Self {
-            claim: None,
+            dir: None,
             conn: None,
-            anew: None,
+            ended: None,
             options,
             queue,
-            tell,
+            committed,
             unchecked: false,
-            silent: false,
+            untouched: false,
             aged_at: None,
             ages: AgeClock::new(clock::wall_offset_ns()),
             trimmed_at: None,
@@ -89,217 +99,212 @@ impl Writer {
         }
     }
 
-    /// Opens the file. Where that may succeed later, it is told, and the answer is how long to wait first.
+    /// Opens the file. Where that fails and may succeed later, the failure is reported, and the result is how long to
+    /// wait before the next attempt.
     pub fn open(&mut self) -> anyhow::Result<Duration> {
         match self.try_open() {
             Ok(()) => Ok(Duration::ZERO),
-            Err(Unusable::Ever(error)) => Err(error),
-            Err(Unusable::Now(error)) => {
-                Ok(self.failed(Failed::Other(file::reason(&error), format!("{error:#}"))))
+            Err(OpenError::Permanent(error)) => Err(error),
+            Err(OpenError::Transient(error)) => {
+                Ok(self.failed(WriteError::Other(loss_reason(&error), format!("{error:#}"))))
             }
         }
     }
 
-    fn try_open(&mut self) -> Result<(), Unusable> {
-        let dir = self.options.dir();
-        let claim = match self.claim.take() {
-            Some(claim) => self.claim.insert(claim),
-            None => self.claim.insert(Claim::new(dir)?),
+    fn try_open(&mut self) -> Result<(), OpenError> {
+        let path = self.options.dir();
+        let dir = match self.dir.take() {
+            Some(dir) => self.dir.insert(dir),
+            None => self.dir.insert(StateDir::claim(path)?),
         };
-        if claim.instance.opens.is_none() {
-            // Before the first journal, which names it.
-            let instance = claim.instance.with_opens(0);
-            instance.store(dir).map_err(Unusable::Now)?;
-            claim.instance = instance;
+        if dir.identity.opens.is_none() {
+            // The file must exist before the first journal, which names it.
+            let identity = dir.identity.with_opens(0);
+            identity.store(path).map_err(OpenError::Transient)?;
+            dir.identity = identity;
         }
-        let opened = match self.anew.clone() {
-            Some(reason) => file::begin_anew(&self.options, &claim.instance, &claim.lock, reason)
-                .map_err(Unusable::Now)?,
-            None => file::open(&self.options, &claim.instance, &claim.lock)?,
+        let mut opened = match self.ended.clone() {
+            Some(end) => file::begin_new_stream(&self.options, &dir.identity, &dir.lock, end)
+                .map_err(OpenError::Transient)?,
+            None => file::open(&self.options, &dir.identity, &dir.lock)?,
         };
-        let instance = claim.instance.with_opens(opened.opens);
-        match instance.store(dir) {
-            Ok(()) => claim.instance = instance,
-            // The file may be one ahead of it.
+        let identity = dir.identity.with_opens(opened.opens);
+        match identity.store(path) {
+            Ok(()) => dir.identity = identity,
+            // The journal may be one ahead of the identity's count.
             Err(error) => eprintln!("observer: warning: {error:#}"),
         }
-        self.take(opened);
-        Ok(())
-    }
-
-    fn take(&mut self, mut opened: file::Opened) {
-        let id = self.claim.as_ref().map(|claim| claim.instance.id.as_str()).unwrap_or_default();
-        self.queue.begin(&mut opened, id);
-        self.tell.send_replace(Committed {
+        self.queue.begin(&mut opened, &dir.identity.id);
+        self.committed.send_replace(Committed {
             stream_id: opened.stream_id,
             oldest_seq: opened.oldest_seq,
             last_seq: opened.last_seq,
         });
-        self.anew = None;
-        self.unchecked = opened.unchecked;
-        self.silent = opened.unchecked;
+        self.ended = None;
+        self.unchecked = opened.origin == Origin::Existing;
+        self.untouched = opened.origin == Origin::Existing;
         self.conn = Some(opened.conn);
+        Ok(())
     }
 
-    /// Writes until the queue says stop, after a first wait. A daemon that stops while writes fail is not kept: one
-    /// last try.
+    /// Writes until the queue asks to stop, after a first wait. A daemon that stops while writes fail gets one last
+    /// attempt, and does not wait for more.
     pub fn run(mut self, wait: Duration) {
         let mut patience = wait;
         loop {
             let stopping = self.queue.is_stopping();
-            let result = match self.queue.work(patience.min(NOTE_EVERY), BATCH_MAX) {
+            let result = match self.queue.work(patience.min(WATERMARK_EVERY), BATCH_MAX) {
                 Work::Stop => break,
-                // It is about to: the question is asked again until it has.
-                Work::BeginAnew if self.conn.is_none() => self.step(&[]),
-                Work::BeginAnew => {
-                    let message = "the mirror has entries that this file lacks: it was put back from a copy";
-                    self.give_up("mirror_ahead", message.into());
-                    Ok(())
-                }
-                Work::Check => {
-                    self.unchecked = true;
-                    self.step(&[])
-                }
-                Work::Write(batch) => self.step(&batch),
+                work => self.perform(work),
             };
-            self.note(0);
-            let rest = self.trim();
+            self.write_watermark(0);
+            let idle = self.trim();
             patience = match result {
-                // A file that is given up as soon as it is made is not made without end.
-                Ok(()) if self.conn.is_none() => self.longer(),
-                Ok(()) if self.age_due() => Duration::ZERO,
-                Ok(()) => rest,
+                // Where each new file is given up at once, the next is not made at once.
+                Ok(()) if self.conn.is_none() => self.next_retry(),
+                Ok(()) if self.age_is_due() => Duration::ZERO,
+                Ok(()) => idle,
                 Err(_) if stopping => break,
-                Err(failed) => self.failed(failed),
+                Err(error) => self.failed(error),
             };
         }
-        self.note(0);
-        if let Some(conn) = self.conn.take().filter(|_| !self.silent) {
-            file::close(conn, self.queue.note().complete_ns);
+        self.write_watermark(0);
+        if let Some(conn) = self.conn.take().filter(|_| !self.untouched) {
+            file::close(conn, self.queue.watermark().complete_ns);
         }
     }
 
-    /// Gives memory back after a storm; how long there is nothing to do.
+    fn perform(&mut self, work: Work) -> Result<(), WriteError> {
+        match work {
+            Work::Stop => Ok(()),
+            // A new stream is about to begin already; the mirror asks again until it has.
+            Work::BeginNewStream if self.conn.is_none() => self.step(&[]),
+            Work::BeginNewStream => {
+                let message = "the mirror has entries that this file lacks: it was put back from a copy";
+                self.end_stream(GapReason::MirrorAhead, message.into());
+                Ok(())
+            }
+            Work::Check => {
+                self.unchecked = true;
+                self.step(&[])
+            }
+            Work::Write(batch) => self.step(&batch),
+        }
+    }
+
+    /// Returns memory to the system after a storm. The result is how long there is nothing else to do.
     fn trim(&mut self) -> Duration {
         if !self.queue.storm_is_over() {
-            return NOTE_EVERY;
+            return WATERMARK_EVERY;
         }
         if self.trimmed_at.is_none_or(|at| at.elapsed() >= TRIM_EVERY) {
             self.trimmed_at = Some(Instant::now());
             heap::give_back();
             self.queue.forget_storm();
-            return NOTE_EVERY;
+            return WATERMARK_EVERY;
         }
         TRIM_EVERY
     }
 
-    /// Leaves to the next daemon what is committed: up to `last_seq`, where the queue does not know it yet.
-    fn note(&mut self, last_seq: u64) {
-        if let Some(claim) = self.claim.as_mut().filter(|_| self.conn.is_some()) {
-            let note = self.queue.note();
-            claim.lock.note(Note { last_seq: note.last_seq.max(last_seq), ..note });
+    /// Writes the watermark for the next daemon, with `last_seq` as the newest committed number where the queue does
+    /// not know it yet.
+    fn write_watermark(&mut self, last_seq: u64) {
+        if let Some(dir) = self.dir.as_mut().filter(|_| self.conn.is_some()) {
+            let watermark = self.queue.watermark();
+            dir.lock.write(Watermark { last_seq: watermark.last_seq.max(last_seq), ..watermark });
         }
     }
 
-    fn step(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), Failed> {
+    fn step(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
         if self.conn.is_none() {
-            // What is queued gets other numbers: it is asked for again.
-            return self.try_open().map_err(|unusable| {
-                let (Unusable::Ever(error) | Unusable::Now(error)) = unusable;
-                Failed::Other(file::reason(&error), format!("{error:#}"))
+            // What is queued gets other numbers in a new file, so the batch is asked for again.
+            return self.try_open().map_err(|error| {
+                let (OpenError::Permanent(error) | OpenError::Transient(error)) = error;
+                WriteError::Other(loss_reason(&error), format!("{error:#}"))
             });
         }
         if std::mem::take(&mut self.unchecked)
             && let Some(conn) = &self.conn
             && let Err(error) = file::check(conn)
         {
-            self.give_up("corrupt", format!("{error:#}"));
+            self.end_stream(GapReason::Corrupt, format!("{error:#}"));
             return Ok(());
         }
-        self.write(batch)
+        self.write(within_bytes(batch))
     }
 
-    /// One transaction: the oldest go where a bound bites, the batch comes.
-    fn write(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), Failed> {
+    /// Writes `batch` in one transaction, in which entries also expire.
+    fn write(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
         let Some(conn) = &mut self.conn else { return Ok(()) };
-        let batch = within_bytes(batch);
+        let usage = empty_log(conn, &self.options)?;
         let coming: usize = batch.iter().map(|(_, entry)| entry.detail.len() + 256).sum();
-        let mut usage = bounds::usage(conn, &self.options.path)?;
-        let reserve = bounds::wal_reserve(self.options.max_bytes);
-        if usage.wal > reserve {
-            let mut checkpoint = conn.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            let mut rows = checkpoint.query(())?;
-            while rows.next()?.is_some() {}
-            drop(rows);
-            drop(checkpoint);
-            usage = bounds::usage(conn, &self.options.path)?;
-            if usage.wal > reserve {
-                let why = "a reader keeps the journal's write-ahead log from being emptied; end it (fuser shows it)";
-                return Err(Failed::Other("write_failed", why.into()));
-            }
-        }
-        let age_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
+        let age_is_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let (ages, max_age) = (&mut self.ages, self.options.max_age);
         let oldest_at =
-            age_due.then(|| ages.oldest_at_ns(clock::boottime(), clock::wall_offset_ns(), max_age));
+            age_is_due.then(|| ages.oldest_at_ns(clock::boottime(), clock::wall_offset_ns(), max_age));
         let tx = conn.transaction()?;
-        if self.silent && !batch.is_empty() {
-            file::set_meta(&tx, "closed_at_ns", 0)?;
+        if self.untouched && !batch.is_empty() {
+            tables::set_meta(&tx, "closed_at_ns", 0)?;
         }
         let bound = self.options.max_bytes;
         let expired = bounds::expire(&tx, &usage, coming as u64, bound, oldest_at, &self.options.boot_id)?;
         for (seq, entry) in batch {
-            bounds::add(&tx, *seq, entry)?;
+            live::add(&tx, *seq, entry)?;
         }
         tx.commit()?;
-        if age_due && expired == 0 {
+        if age_is_due && expired == 0 {
             self.aged_at = Some(Instant::now());
         }
-        // From here on it is committed: what fails below is no reason to write it again.
-        self.silent &= batch.is_empty();
+        // The batch is committed from here on: a later failure is no reason to write it again.
+        self.untouched &= batch.is_empty();
         if !batch.is_empty() {
             self.retry = RETRY_MIN;
         }
         let last_seq = batch.last().map_or(0, |(last, _)| *last);
-        // Before anybody is told.
-        self.note(last_seq);
+        // Before anybody learns of the commit: no number is given twice, whenever this process ends.
+        self.write_watermark(last_seq);
         self.queue.written(last_seq);
-        self.tell(expired)
+        self.announce(expired)
     }
 
-    fn age_due(&self) -> bool {
+    fn age_is_due(&self) -> bool {
         self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY)
     }
 
-    fn tell(&mut self, expired: u64) -> Result<(), Failed> {
+    /// Updates `status`, and notifies the receivers of commits.
+    fn announce(&mut self, expired: u64) -> Result<(), WriteError> {
         let Some(conn) = &self.conn else { return Ok(()) };
-        let mut usage = bounds::usage(conn, &self.options.path)?;
+        let usage = bounds::usage(conn, &self.options.path)?;
         bounds::vacuum(conn, &usage)?;
-        usage.expired = expired;
-        let (oldest_seq, last_seq, _) = file::extent(conn)?;
-        let undelivered =
-            if self.options.delivers { undelivered(conn, self.queue.delivered())? } else { None };
-        self.queue.learn(&usage, oldest_seq, undelivered);
-        self.tell.send_if_modified(|committed| {
-            let changed = committed.last_seq != last_seq;
-            (committed.oldest_seq, committed.last_seq) = (oldest_seq, last_seq);
+        let extent = tables::extent(conn)?;
+        let undelivered_since_ns =
+            if self.options.delivers { undelivered_since(conn, self.queue.acknowledged())? } else { None };
+        self.queue.update_facts(&FileFacts {
+            bytes: usage.total(),
+            expired,
+            oldest_seq: extent.oldest_seq,
+            undelivered_since_ns,
+        });
+        self.committed.send_if_modified(|committed| {
+            let changed = committed.last_seq != extent.last_seq;
+            (committed.oldest_seq, committed.last_seq) = (extent.oldest_seq, extent.last_seq);
             changed
         });
         Ok(())
     }
 
-    /// What to do about a failure; how long to wait first.
-    fn failed(&mut self, failed: Failed) -> Duration {
-        let (reason, message) = match failed {
-            Failed::Sqlite(error) => match trouble(&error) {
-                Trouble::Corrupt => {
-                    self.give_up("corrupt", error.to_string());
-                    return self.longer();
+    /// Reports a failure. The result is how long to wait before the next attempt.
+    fn failed(&mut self, error: WriteError) -> Duration {
+        let (reason, message) = match error {
+            WriteError::Sqlite(error) => match SqliteFault::of(&error) {
+                SqliteFault::Corrupt => {
+                    self.end_stream(GapReason::Corrupt, error.to_string());
+                    return self.next_retry();
                 }
-                Trouble::Full => ("disk_full", error.to_string()),
-                Trouble::Other => ("write_failed", error.to_string()),
+                SqliteFault::Full => (GapReason::DiskFull, error.to_string()),
+                SqliteFault::Transient => (GapReason::WriteFailed, error.to_string()),
             },
-            Failed::Other(reason, message) => (reason, message),
+            WriteError::Other(reason, message) => (reason, message),
         };
         if self.queue.failed(reason, message.clone()) == 1 {
             let kept = match self.conn {
@@ -312,51 +317,70 @@ impl Writer {
                  It is tried again, {kept}"
             );
         }
-        self.longer()
+        self.next_retry()
     }
 
-    /// How long to wait this time; the next time longer.
-    fn longer(&mut self) -> Duration {
+    /// The wait before the next attempt; it doubles from attempt to attempt.
+    fn next_retry(&mut self) -> Duration {
         let wait = self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);
         wait
     }
 
-    /// This file is done with.
-    fn give_up(&mut self, word: &'static str, message: String) {
-        let previous = Some(self.tell.borrow().stream_id.to_string());
+    /// Closes the file; the next step quarantines it and begins a new stream.
+    fn end_stream(&mut self, reason: GapReason, message: String) {
+        let previous = Some(self.committed.borrow().stream_id.to_string());
         self.conn = None;
-        self.anew = Some(Reason { word, message, previous });
+        self.ended = Some(StreamEnd { reason, message, previous });
     }
 }
 
-impl Claim {
-    fn new(dir: &Path) -> Result<Self, Unusable> {
-        let lock = Lock::claim(dir)?;
-        let instance = Instance::load(dir).map_err(Unusable::Now)?;
-        Ok(Self { lock, instance })
+impl StateDir {
+    fn claim(dir: &Path) -> Result<Self, OpenError> {
+        let lock = DirectoryLock::acquire(dir)?;
+        let identity = DirectoryIdentity::load(dir).map_err(OpenError::Transient)?;
+        Ok(Self { lock, identity })
     }
 }
 
-/// The first of `batch`, up to a transaction's bytes.
+/// Moves the write-ahead log into the file where the log has more than its share. Returns what is in use afterwards.
+fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, WriteError> {
+    let usage = bounds::usage(conn, &options.path)?;
+    let reserve = bounds::wal_reserve(options.max_bytes);
+    if usage.wal <= reserve {
+        return Ok(usage);
+    }
+    let mut checkpoint = conn.prepare("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    let mut rows = checkpoint.query(())?;
+    while rows.next()?.is_some() {}
+    let usage = bounds::usage(conn, &options.path)?;
+    if usage.wal > reserve {
+        let message =
+            "a reader keeps the journal's write-ahead log from being emptied; end it (fuser shows it)";
+        return Err(WriteError::Other(GapReason::WriteFailed, message.into()));
+    }
+    Ok(usage)
+}
+
+/// The first entries of `batch`, up to the bytes of a transaction.
 fn within_bytes(batch: &[(u64, Arc<Entry>)]) -> &[(u64, Arc<Entry>)] {
     let mut bytes = 0;
     let fits = batch.iter().take_while(|(_, entry)| {
-        let first = bytes == 0;
+        let is_first = bytes == 0;
         bytes += entry.detail.len();
-        first || bytes <= BATCH_BYTES_MAX
+        is_first || bytes <= BATCH_BYTES_MAX
     });
     batch.get(..fits.count()).unwrap_or(batch)
 }
 
-/// When the oldest entry after `delivered` came to be known.
-fn undelivered(conn: &Connection, delivered: u64) -> rusqlite::Result<Option<i64>> {
+/// When the oldest entry after `acknowledged` became known, ns since 1970; `None`: there is none.
+fn undelivered_since(conn: &Connection, acknowledged: u64) -> rusqlite::Result<Option<i64>> {
     #[derive(serde::Deserialize)]
     struct Found {
         found_at: Option<String>,
     }
     let mut query = conn.prepare_cached(UNDELIVERED)?;
-    let mut rows = query.query([delivered.cast_signed()])?;
+    let mut rows = query.query([acknowledged.cast_signed()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let (at_ns, detail): (i64, String) = (row.get(0)?, row.get(1)?);
     let found = serde_json::from_str::<Found>(&detail).ok().and_then(|found| unix_ns(&found.found_at?));

@@ -1,4 +1,4 @@
-//! The command line's end of the socket.
+//! The client side of the socket, for commands.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -11,25 +11,25 @@ use serde::de::DeserializeOwned;
 use super::frame::{ErrorLine, Hello, PROTOCOL, Request, line};
 use super::listen::is_stale;
 
-/// Bytes of the longest line that is taken from a daemon: some 50,000 processes with long arguments.
+/// Bytes of the longest line that is read from a daemon: some 50,000 processes with long arguments.
 const LINE_BYTES_MAX: u64 = 512 << 20;
-/// How long an answer may take.
+/// How long a command waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// Why the daemon could not be asked.
+/// Why the daemon gave no answer.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens.
     NoDaemon(PathBuf),
-    /// The socket's rights say no.
+    /// The user has no right to connect to the socket.
     Denied(PathBuf),
-    /// Another protocol.
+    /// The daemon uses another version of the protocol.
     Version(u32),
-    /// The daemon's own words.
-    Told(String),
-    /// The answer makes no sense.
+    /// The daemon refused the request, with this message.
+    Refused(String),
+    /// The answer cannot be decoded.
     Garbled(String),
-    /// The connection broke or nothing came.
+    /// The connection broke, or no answer came in time.
     Broken(PathBuf, io::Error),
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for ClientError {
                 f,
                 "the daemon speaks protocol {found}, this program {PROTOCOL}: restart the daemon, or use its program"
             ),
-            Self::Told(message) => f.write_str(message),
+            Self::Refused(message) => f.write_str(message),
             Self::Garbled(what) => {
                 write!(f, "the answer cannot be read ({what}): is this observer's socket?")
             }
@@ -78,7 +78,7 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// A connection to the daemon, its first line read.
+/// A connection to the daemon, whose first line was read.
 pub struct Client {
     path: PathBuf,
     reader: BufReader<UnixStream>,
@@ -87,7 +87,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and checks the version.
+    /// Connects, and checks the version of the protocol.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => ClientError::Denied(path.into()),
@@ -116,21 +116,21 @@ impl Client {
             .map_err(|error| ClientError::Broken(path.clone(), error))
     }
 
-    /// Asks, and reads the answer's line.
+    /// Sends `request` and reads the line of the answer.
     pub fn ask(&mut self, request: &Request) -> Result<Vec<u8>, ClientError> {
         self.send(request)?;
         let answer = self.read_line()?;
-        told(&answer)?;
+        check_refusal(&answer)?;
         Ok(answer)
     }
 
-    /// Frames come when something happens: waits for them without end.
-    pub fn wait_for_ever(&mut self) -> Result<(), ClientError> {
+    /// From here on [`Client::read_line`] waits without a timeout, because frames come only when something changes.
+    pub fn wait_without_timeout(&mut self) -> Result<(), ClientError> {
         let path = &self.path;
         self.reader.get_ref().set_read_timeout(None).map_err(|error| ClientError::Broken(path.clone(), error))
     }
 
-    /// Nothing has arrived that was not read yet.
+    /// Whether everything that arrived was read.
     pub fn is_drained(&self) -> bool {
         self.reader.buffer().is_empty()
     }
@@ -148,18 +148,18 @@ impl Client {
     }
 }
 
-/// The daemon's refusal, if `line` is one.
-pub fn told(line: &[u8]) -> Result<(), ClientError> {
+/// An error if `line` is the daemon's refusal.
+pub fn check_refusal(line: &[u8]) -> Result<(), ClientError> {
     match serde_json::from_slice::<ErrorLine>(line) {
         Ok(error) if error.kind == "error" => {
-            Err(ClientError::Told(crate::text::bytes::to_line(error.message.as_bytes()).into_owned()))
+            Err(ClientError::Refused(crate::text::bytes::to_line(error.message.as_bytes()).into_owned()))
         }
         _ => Ok(()),
     }
 }
 
-/// `line` as a `T`.
+/// Decodes `line`. A refusal of the daemon is an error.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, ClientError> {
-    told(line)?;
+    check_refusal(line)?;
     serde_json::from_slice(line).map_err(|error| ClientError::Garbled(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Lines, requests and refusals: no I/O.
+//! The lines of the protocol: the first line, requests, refusals and numbered frames. Without I/O.
 
 use std::fmt;
 
@@ -9,43 +9,43 @@ pub const PROTOCOL: u32 = 1;
 /// Bytes of the longest request line that the daemon reads.
 pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 
-/// First line of a connection, from the daemon.
+/// The first line of a connection, which the daemon sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Version of the program.
+    /// Version of the daemon's program.
     pub observer: String,
     /// [`PROTOCOL`].
     pub protocol: u32,
-    /// This boot's id.
+    /// The id of this boot.
     pub boot_id: String,
     /// The daemon's tgid.
     pub pid: u32,
 }
 
-/// What a client can ask.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
-    /// Every session.
+    /// Asks for every session.
     List {
-        /// Also those that have ended.
+        /// Whether sessions that have ended are included.
         #[serde(default)]
         ended: bool,
     },
-    /// Every live process.
+    /// Asks for every live process.
     Processes {},
-    /// A snapshot, then every change.
+    /// Asks for a snapshot, then every change.
     Watch {
-        /// Also processes that are in no session.
+        /// Whether processes that are in no session are included.
         #[serde(default)]
         all: bool,
-        /// Only what matches: a session's name or a process's comm; with a `/` in it, a home or cwd.
+        /// Only frames that match: by a session's name or a process's comm, or, with a `/` in it, by home or cwd.
         #[serde(default)]
         glob: Option<String>,
     },
-    /// The daemon's own counters.
+    /// Asks for the daemon's counters.
     Status {},
-    /// The map against the kernel.
+    /// Asks for a comparison of the map with the kernel.
     Audit {},
 }
 
@@ -54,22 +54,22 @@ pub enum Request {
 pub enum Refusal {
     /// A line longer than [`REQUEST_BYTES_MAX`].
     LineTooLong,
-    /// Not one of the requests.
+    /// The line is no request.
     BadRequest,
-    /// The glob of a watch does not compile.
+    /// The glob of a watch cannot be compiled.
     BadGlob,
-    /// Nothing was asked for too long.
+    /// The client sent no request for too long.
     Idle,
-    /// Too many connections.
+    /// There are too many connections.
     Busy,
-    /// This user may not ask.
+    /// The user has no right to ask.
     Denied,
-    /// The daemon is about to stop.
+    /// The daemon stops.
     Stopping,
 }
 
 impl Refusal {
-    /// The word of docs/socket.md.
+    /// The code, as docs/socket.md has it.
     pub const fn code(self) -> &'static str {
         match self {
             Self::LineTooLong => "line_too_long",
@@ -82,7 +82,7 @@ impl Refusal {
         }
     }
 
-    /// What happened and what to do.
+    /// What happened, and the next step.
     const fn sentence(self) -> &'static str {
         match self {
             Self::LineTooLong => "a request is one line of at most 65536 bytes: send it shorter",
@@ -99,18 +99,18 @@ impl Refusal {
     }
 }
 
-/// The line that tells a client why it is dropped.
+/// The line that states why a client is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorLine {
     /// `error`.
     pub kind: String,
     /// [`Refusal::code`].
     pub error: String,
-    /// A sentence.
+    /// What happened, and the next step.
     pub message: String,
 }
 
-/// `refusal` as a line with its end; `detail` says more where there is more to say.
+/// `refusal` as a line with its end. `detail` precedes the message.
 pub fn error_line(refusal: Refusal, detail: Option<&dyn fmt::Display>) -> Vec<u8> {
     let message = match detail {
         Some(detail) => format!("{detail}; {}", refusal.sentence()),
@@ -121,7 +121,7 @@ pub fn error_line(refusal: Refusal, detail: Option<&dyn fmt::Display>) -> Vec<u8
 
 /// `value` as one line of JSON with its end.
 pub fn line(value: &impl Serialize) -> Vec<u8> {
-    // What is sent holds strings, numbers and structs only: serialising it into memory cannot fail.
+    // Every value that is sent has strings, numbers and structs only: serializing it into memory cannot fail.
     let mut bytes = serde_json::to_vec(value).unwrap_or_default();
     bytes.push(b'\n');
     bytes
@@ -141,24 +141,24 @@ pub fn push_numbered(out: &mut Vec<u8>, seq: u64, body: &[u8]) {
     out.push(b'\n');
 }
 
-/// Cuts a stream of bytes into lines, holding one line at most.
+/// Cuts a stream of bytes into lines. Holds at most one line.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineBuffer {
     bytes: Vec<u8>,
-    /// Bytes at the front that hold no line end.
+    /// Bytes at the front that are known to contain no line end.
     searched: usize,
 }
 
-impl Lines {
-    /// Takes what arrived.
+impl LineBuffer {
+    /// Appends bytes that arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole line without its end (a CR before it goes too); `None`: more must arrive.
+    /// The next complete line without its end, CR LF or LF; `None`: more bytes must arrive first.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
-        let fresh = self.bytes.get(self.searched..).unwrap_or_default();
-        let Some(at) = fresh.iter().position(|&byte| byte == b'\n') else {
+        let unsearched = self.bytes.get(self.searched..).unwrap_or_default();
+        let Some(at) = unsearched.iter().position(|&byte| byte == b'\n') else {
             self.searched = self.bytes.len();
             return if self.bytes.len() > REQUEST_BYTES_MAX { Err(Refusal::LineTooLong) } else { Ok(None) };
         };
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_have_one_spelling() {
+    fn requests_are_parsed_strictly() {
         assert_eq!(parse_request(br#"{"request":"list"}"#).unwrap(), Request::List { ended: false });
         assert_eq!(parse_request(br#"{"request":"processes"}"#).unwrap(), Request::Processes {});
         let watch = Request::Watch { all: true, glob: Some("a*".into()) };
@@ -203,15 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_numbered_in_front() {
+    fn the_number_is_the_first_field_of_a_frame() {
         let mut out = Vec::new();
         push_numbered(&mut out, 7, br#"{"kind":"x"}"#);
         assert_eq!(out, b"{\"seq\":7,\"kind\":\"x\"}\n");
     }
 
     #[test]
-    fn a_line_without_end_is_refused_at_the_bound() {
-        let mut lines = Lines::default();
+    fn a_line_beyond_the_bound_is_refused() {
+        let mut lines = LineBuffer::default();
         lines.push(&vec![b'x'; REQUEST_BYTES_MAX]);
         assert_eq!(lines.next(), Ok(None));
         lines.push(b"\n");
@@ -221,10 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_the_next_step() {
-        let told: ErrorLine = serde_json::from_slice(&error_line(Refusal::BadRequest, Some(&"no"))).unwrap();
-        assert_eq!((told.kind.as_str(), told.error.as_str()), ("error", "bad_request"));
-        assert!(told.message.starts_with("no; a request is") && told.message.ends_with("see docs/socket.md"));
+    fn error_lines_end_with_the_next_step() {
+        let error: ErrorLine = serde_json::from_slice(&error_line(Refusal::BadRequest, Some(&"no"))).unwrap();
+        assert_eq!((error.kind.as_str(), error.error.as_str()), ("error", "bad_request"));
+        assert!(
+            error.message.starts_with("no; a request is") && error.message.ends_with("see docs/socket.md")
+        );
     }
 
     proptest! {
@@ -233,7 +235,7 @@ mod tests {
             wanted in prop::collection::vec("[a-z ]{0,20}", 0..8), chunk in 1usize..9,
         ) {
             let stream: String = wanted.iter().map(|line| format!("{line}\n")).collect();
-            let mut lines = Lines::default();
+            let mut lines = LineBuffer::default();
             let mut found = Vec::new();
             for piece in stream.as_bytes().chunks(chunk) {
                 lines.push(piece);

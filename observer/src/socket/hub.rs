@@ -1,4 +1,4 @@
-//! Who watches, and what each of them wants to hear. A change is serialised once, and only if somebody wants it.
+//! The clients that watch, and which changes each of them gets. A change is serialized once, and only if a client gets it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,36 +9,37 @@ use tokio::sync::mpsc;
 
 use crate::text::glob::Glob;
 
-/// Bytes of frames that wait for one client; beyond, it is told `lagged` and gets a new snapshot. A drain of a full
-/// ring of the default size, which no client's task can interrupt, fits.
+/// Bytes of frames that wait for one client. Beyond that the client gets a `lagged` frame and a new snapshot. The frames of
+/// one drain of a full ring of the default size fit, because no client's task runs during a drain.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// What a waiting frame costs besides its bytes.
+/// What a waiting frame takes beside its own bytes.
 const FRAME_BYTES: usize = 64;
 
-/// What a client wants to hear.
+/// Which frames a client gets.
 #[derive(Clone, Debug, Default)]
-pub struct Interest {
+pub struct WatchFilter {
     all: bool,
     glob: Option<Arc<Glob>>,
-    /// The glob holds a `/`: it speaks of directories, not of names.
+    /// The glob contains a `/`, so it is matched against directories and not against names.
     by_path: bool,
 }
 
-impl Interest {
-    /// From the request's fields; the error says what is wrong with the glob.
+impl WatchFilter {
+    /// From the fields of the request. `all`: also processes that are in no session. The error describes the fault of the
+    /// glob.
     pub fn new(all: bool, glob: Option<&str>) -> Result<Self, String> {
         let by_path = glob.is_some_and(|glob| glob.contains('/'));
         let compile = |glob: &str| if by_path { Glob::path(glob) } else { Glob::name(glob) };
         Ok(Self { all, glob: glob.map(compile).transpose()?.map(Arc::new), by_path })
     }
 
-    /// Whether frames of this scope are for it.
-    pub fn wants(&self, scope: Scope<'_>) -> bool {
+    /// Whether the client gets frames of this scope.
+    pub fn wants(&self, scope: FrameScope<'_>) -> bool {
         let (name, path) = match scope {
-            Scope::Always => return true,
-            Scope::Session { name, home } => (name, Some(home)),
-            Scope::Process { in_session, .. } if !in_session && !self.all => return false,
-            Scope::Process { comm, cwd, .. } => (comm, cwd),
+            FrameScope::Always => return true,
+            FrameScope::Session { name, home } => (name, Some(home)),
+            FrameScope::Process { in_session, .. } if !in_session && !self.all => return false,
+            FrameScope::Process { comm, cwd, .. } => (comm, cwd),
         };
         match &self.glob {
             None => true,
@@ -47,16 +48,16 @@ impl Interest {
         }
     }
 
-    /// Processes in no session are wanted too.
+    /// Whether the client also gets processes that are in no session.
     pub fn all(&self) -> bool {
         self.all
     }
 }
 
-/// What a frame is about.
+/// What a frame concerns.
 #[derive(Clone, Copy, Debug)]
-pub enum Scope<'a> {
-    /// Everybody.
+pub enum FrameScope<'a> {
+    /// Every client.
     Always,
     /// A session.
     Session {
@@ -67,7 +68,7 @@ pub enum Scope<'a> {
     },
     /// A process.
     Process {
-        /// It stands for a session.
+        /// Whether it is the primary of a session.
         in_session: bool,
         /// Its comm.
         comm: &'a [u8],
@@ -76,18 +77,18 @@ pub enum Scope<'a> {
     },
 }
 
-/// One client's end: the snapshot, and the changes from the moment of the snapshot on.
+/// One client's end: the snapshot, and every change after it.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Bodies of the snapshot's frames.
+    /// Bodies of the frames of the snapshot.
     pub snapshot: Arc<[Bytes]>,
     /// Bodies of changes.
     pub changes: Changes,
-    /// Why `changes` ended: the client was too slow.
+    /// Set when `changes` ended because the client was too slow.
     pub lagged: Arc<AtomicBool>,
 }
 
-/// Bodies of changes, in order. Ends when the client lags or the daemon stops.
+/// Bodies of changes, in order. They end when the client lags or the daemon stops.
 #[derive(Debug)]
 pub struct Changes {
     frames: mpsc::UnboundedReceiver<Bytes>,
@@ -95,13 +96,13 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The next.
+    /// Waits for the next.
     pub async fn recv(&mut self) -> Option<Bytes> {
         let frame = self.frames.recv().await;
         frame.inspect(|frame| self.taken(frame))
     }
 
-    /// The next, if it waits already.
+    /// The next, if there is one already.
     pub fn try_recv(&mut self) -> Option<Bytes> {
         let frame = self.frames.try_recv().ok();
         frame.inspect(|frame| self.taken(frame))
@@ -113,55 +114,55 @@ impl Changes {
 }
 
 struct Subscriber {
-    interest: Interest,
+    filter: WatchFilter,
     queue: mpsc::UnboundedSender<Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
     lagged: Arc<AtomicBool>,
 }
 
-/// All clients that watch.
+/// The clients that watch.
 #[derive(Default)]
-pub struct Hub {
+pub struct WatchHub {
     subscribers: Vec<Subscriber>,
     lagged_total: u64,
 }
 
-impl Hub {
-    /// Nobody watches.
+impl WatchHub {
+    /// Whether no client watches.
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
     }
 
-    /// How many watch. One that left is counted until the next frame for it.
+    /// How many clients watch.
     pub fn len(&self) -> usize {
         self.subscribers.iter().filter(|subscriber| !subscriber.queue.is_closed()).count()
     }
 
-    /// How often a client was too slow.
+    /// How often a client was too slow, since the daemon's start.
     pub fn lagged_total(&self) -> u64 {
         self.lagged_total
     }
 
-    /// A new client: everything published from here on reaches it.
-    pub fn subscribe(&mut self, interest: Interest, snapshot: Arc<[Bytes]>) -> Subscription {
+    /// Adds a client, which gets everything that is published from here on.
+    pub fn subscribe(&mut self, filter: WatchFilter, snapshot: Arc<[Bytes]>) -> Subscription {
         self.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
-        // Bounded by what `publish` lets in.
+        // `publish` bounds what waits in it.
         let (queue, frames) = mpsc::unbounded_channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let lagged = Arc::new(AtomicBool::new(false));
         let (its_bytes, its_lag) = (Arc::clone(&waiting_bytes), Arc::clone(&lagged));
-        self.subscribers.push(Subscriber { interest, queue, waiting_bytes: its_bytes, lagged: its_lag });
+        self.subscribers.push(Subscriber { filter, queue, waiting_bytes: its_bytes, lagged: its_lag });
         Subscription { snapshot, changes: Changes { frames, waiting_bytes }, lagged }
     }
 
-    /// Hands a frame to everybody who wants it; `body` is called at most once, and only if somebody does. Never
-    /// waits: who has no room is cut off, and told.
-    pub fn publish(&mut self, scope: Scope<'_>, body: impl FnOnce() -> Vec<u8>) {
+    /// Gives a frame to every client that gets frames of `scope`. `body` is called at most once, and only if there is such
+    /// a client. Never waits: a client without room is unsubscribed, and learns that it lagged.
+    pub fn publish(&mut self, scope: FrameScope<'_>, body: impl FnOnce() -> Vec<u8>) {
         let mut body = Some(body);
         let mut frame = Bytes::new();
         let mut lagged = 0;
         self.subscribers.retain(|subscriber| {
-            if !subscriber.interest.wants(scope) {
+            if !subscriber.filter.wants(scope) {
                 return true;
             }
             if let Some(body) = body.take() {
@@ -183,39 +184,40 @@ impl Hub {
 mod tests {
     use super::*;
 
-    const SESSION: Scope<'_> = Scope::Session { name: b"agent", home: b"/srv/agent" };
-    const PRIMARY: Scope<'_> = Scope::Process { in_session: true, comm: b"claude", cwd: Some(b"/srv/agent") };
-    const OTHER: Scope<'_> = Scope::Process { in_session: false, comm: b"ls", cwd: None };
+    const SESSION: FrameScope<'_> = FrameScope::Session { name: b"agent", home: b"/srv/agent" };
+    const PRIMARY: FrameScope<'_> =
+        FrameScope::Process { in_session: true, comm: b"claude", cwd: Some(b"/srv/agent") };
+    const OTHER: FrameScope<'_> = FrameScope::Process { in_session: false, comm: b"ls", cwd: None };
 
     #[test]
-    fn interest_decides() {
+    fn the_filter_selects_frames_by_scope() {
         let wanted = |all, glob| {
-            let interest = Interest::new(all, glob).unwrap();
-            [Scope::Always, SESSION, PRIMARY, OTHER].map(|scope| interest.wants(scope))
+            let filter = WatchFilter::new(all, glob).unwrap();
+            [FrameScope::Always, SESSION, PRIMARY, OTHER].map(|scope| filter.wants(scope))
         };
         assert_eq!(wanted(false, None), [true, true, true, false]);
         assert_eq!(wanted(true, None), [true, true, true, true]);
         assert_eq!(wanted(true, Some("age*")), [true, true, false, false]);
         assert_eq!(wanted(true, Some("/srv/*")), [true, true, true, false]);
         assert_eq!(wanted(true, Some("ls")), [true, false, false, true]);
-        assert!(Interest::new(false, Some("[")).is_err());
+        assert!(WatchFilter::new(false, Some("[")).is_err());
     }
 
     #[test]
-    fn nothing_is_serialised_for_nobody() {
-        let mut hub = Hub::default();
-        hub.publish(Scope::Always, || panic!("nobody watches"));
-        let mut subscription = hub.subscribe(Interest::default(), [].into());
-        hub.publish(OTHER, || panic!("nobody wants it"));
+    fn a_frame_that_no_client_gets_is_not_serialized() {
+        let mut hub = WatchHub::default();
+        hub.publish(FrameScope::Always, || panic!("no client watches"));
+        let mut subscription = hub.subscribe(WatchFilter::default(), [].into());
+        hub.publish(OTHER, || panic!("no client gets it"));
         hub.publish(SESSION, || b"{}".to_vec());
         assert_eq!(subscription.changes.try_recv().unwrap(), b"{}"[..]);
     }
 
     #[test]
-    fn a_slow_client_is_cut_off_and_others_are_not() {
-        let mut hub = Hub::default();
-        let mut slow = hub.subscribe(Interest::default(), [].into());
-        let mut quick = hub.subscribe(Interest::default(), [].into());
+    fn a_slow_client_is_unsubscribed_and_others_are_not() {
+        let mut hub = WatchHub::default();
+        let mut slow = hub.subscribe(WatchFilter::default(), [].into());
+        let mut quick = hub.subscribe(WatchFilter::default(), [].into());
         let room = QUEUE_BYTES_MAX / (1 << 20);
         for _ in 0..=room {
             hub.publish(SESSION, || vec![b' '; (1 << 20) - FRAME_BYTES]);

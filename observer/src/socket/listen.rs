@@ -1,4 +1,5 @@
-//! The socket's path: claimed before anything is loaded, bound when the daemon is ready, removed when it stops.
+//! The socket's path: it is claimed before the programs are loaded, bound when the daemon is ready, and removed when the
+//! daemon stops.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,34 +16,34 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
 
-/// Members of this group may ask.
+/// The group whose members may ask.
 pub const GROUP: &str = "observer";
 
-/// The path is this process's: no other daemon answers on it or is about to.
+/// A path that is reserved for this process: no other daemon listens on it or is starting on it.
 #[derive(Debug)]
-pub struct Claim {
+pub struct SocketClaim {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-/// A listening socket; its path goes when this does.
+/// A listening socket. Dropping it removes the path.
 #[derive(Debug)]
-pub struct Bound {
-    /// The listener, non-blocking.
+pub struct BoundSocket {
+    /// The listener; it does not block.
     pub listener: UnixListener,
-    /// Its group, where [`GROUP`] exists.
+    /// The group of the socket, where [`GROUP`] exists.
     pub group: Option<Gid>,
-    claim: Claim,
-    /// Device and inode of the socket file: another's is not removed.
+    claim: SocketClaim,
+    /// Device and inode of the socket file, so that another daemon's socket is not removed.
     id: Option<(u64, u64)>,
 }
 
-/// How long a lock is waited for: one of a daemon that was killed was seen held a moment after its process was gone.
+/// How long a start waits for the lock: the lock of a killed daemon was seen held for a moment after its process was gone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// The lock; `EWOULDBLOCK`: somebody keeps it.
-fn locked(mut file: File) -> Result<Flock<File>, Errno> {
+/// Locks the file. The error is `EWOULDBLOCK` where another process keeps the lock.
+fn lock_file(mut file: File) -> Result<Flock<File>, Errno> {
     let end = Instant::now() + LOCK_WAIT;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -54,8 +55,8 @@ fn locked(mut file: File) -> Result<Flock<File>, Errno> {
     }
 }
 
-impl Claim {
-    /// Makes the directory, and refuses a path that is taken.
+impl SocketClaim {
+    /// Creates the directory, and locks the path. A path that is in use is an error.
     pub fn new(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o755).create(dir).with_context(|| {
@@ -65,7 +66,7 @@ impl Claim {
                 )
             })?;
         }
-        refuse_taken(path)?;
+        check_is_free(path)?;
         let lock_path = lock_path(path);
         let lock = OpenOptions::new()
             .write(true)
@@ -80,7 +81,7 @@ impl Claim {
                     lock_path.display()
                 )
             })?;
-        let lock = match locked(lock) {
+        let lock = match lock_file(lock) {
             Ok(lock) => lock,
             Err(Errno::EWOULDBLOCK) => bail!(
                 "another daemon is starting on {}: stop it, or choose another path with --socket",
@@ -95,9 +96,9 @@ impl Claim {
         Ok(Self { path: path.into(), _lock: lock })
     }
 
-    /// Listens: mode 0660, group [`GROUP`] where it exists.
-    pub fn bind(self) -> Result<Bound> {
-        refuse_taken(&self.path)?;
+    /// Listens on the path, with mode 0660 and group [`GROUP`] where it exists.
+    pub fn bind(self) -> Result<BoundSocket> {
+        check_is_free(&self.path)?;
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| {
@@ -127,18 +128,18 @@ impl Claim {
             );
         }
         let id = std::fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));
-        Ok(Bound { listener, group, claim: self, id })
+        Ok(BoundSocket { listener, group, claim: self, id })
     }
 }
 
-impl Bound {
-    /// Where it listens.
+impl BoundSocket {
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.claim.path
     }
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         let path = &self.claim.path;
         let now = std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
@@ -148,16 +149,16 @@ impl Drop for Bound {
     }
 }
 
-/// Two daemons that start at once both find a stale socket; the lock lets one of them remove it. It stays behind:
-/// removing it would let a third in.
+/// The lock file. Where two daemons start at once and both find a stale socket, the lock lets one of them remove it. The
+/// file is not removed, because a third daemon could then lock a new one.
 fn lock_path(path: &Path) -> PathBuf {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     lock.into()
 }
 
-/// An error if something other than a stale socket stands at `path`.
-fn refuse_taken(path: &Path) -> Result<()> {
+/// An error if something other than a stale socket is at `path`.
+fn check_is_free(path: &Path) -> Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -188,7 +189,7 @@ fn refuse_taken(path: &Path) -> Result<()> {
     }
 }
 
-/// Nobody listens on the socket (any more), or it vanished meanwhile.
+/// Whether the error means that no process listens on the socket, or that it does not exist.
 pub fn is_stale(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound)
 }
@@ -209,7 +210,7 @@ mod tests {
         let path = dir.path().join("new/o.sock");
         std::fs::create_dir(dir.path().join("new")).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let bound = Claim::new(&path).unwrap().bind().unwrap();
+        let bound = SocketClaim::new(&path).unwrap().bind().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(UnixStream::connect(&path).is_ok());
         drop(bound);
@@ -217,19 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_taken_is_refused_with_the_reason() {
+    fn a_path_in_use_is_refused_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "keep").unwrap();
-        let refused = Claim::new(&file).unwrap_err().to_string();
+        let refused = SocketClaim::new(&file).unwrap_err().to_string();
         assert!(refused.contains("is no socket: remove it"), "{refused}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "keep");
 
         let path = dir.path().join("o.sock");
-        let claim = Claim::new(&path).unwrap();
-        assert!(Claim::new(&path).unwrap_err().to_string().contains("another daemon is starting"));
+        let claim = SocketClaim::new(&path).unwrap();
+        assert!(SocketClaim::new(&path).unwrap_err().to_string().contains("another daemon is starting"));
         let bound = claim.bind().unwrap();
-        let refused = Claim::new(&path).unwrap_err().to_string();
+        let refused = SocketClaim::new(&path).unwrap_err().to_string();
         assert!(refused.contains(&format!(
             "already running on {} (pid {})",
             path.display(),
@@ -243,7 +244,7 @@ mod tests {
     fn anothers_socket_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("o.sock");
-        let bound = Claim::new(&path).unwrap().bind().unwrap();
+        let bound = SocketClaim::new(&path).unwrap().bind().unwrap();
         std::fs::remove_file(&path).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(bound);

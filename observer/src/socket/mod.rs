@@ -1,5 +1,5 @@
-//! The socket: newline-delimited JSON over a unix socket (docs/socket.md). Knows neither kernel nor core: the
-//! daemon answers its questions.
+//! The socket: newline-delimited JSON over a Unix socket (docs/socket.md). The daemon answers the questions; this module
+//! knows neither the kernel nor the map.
 
 pub mod client;
 pub mod frame;

@@ -1,21 +1,21 @@
-//! Who is on the other end of a connection, as the kernel says.
+//! The credentials of a connection's peer, from the kernel.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::unistd::{Gid, Uid};
 
-/// Supplementary groups of a peer that are looked at: the kernel's own bound (NGROUPS_MAX).
+/// Supplementary groups of a peer that are read: the kernel's own bound (NGROUPS_MAX).
 const GROUPS_MAX: usize = 65_536;
 
-/// Who may ask besides root and the daemon's own user.
+/// Which users may ask, beside root and the daemon's own user.
 #[derive(Clone, Copy, Debug)]
-pub struct Admission {
-    /// Members of this group.
+pub struct PeerPolicy {
+    /// The group whose members may ask; `None`: no others may.
     pub group: Option<Gid>,
 }
 
-impl Admission {
-    /// Whether a peer with these credentials may ask; `socket` is asked for its supplementary groups.
+impl PeerPolicy {
+    /// Whether a peer with these credentials may ask. Its supplementary groups are read from `socket`.
     pub fn admits(self, uid: u32, gid: u32, socket: BorrowedFd<'_>) -> bool {
         is_privileged(uid)
             || self.group.is_some_and(|group| {
@@ -24,12 +24,12 @@ impl Admission {
     }
 }
 
-/// Root, or the user that the daemon runs as.
+/// Whether the user is root, or the user that the daemon runs as.
 pub fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == Uid::effective().as_raw()
 }
 
-/// SO_PEERGROUPS (Linux 4.13); empty if the kernel does not say.
+/// The supplementary groups of the peer (SO_PEERGROUPS, Linux 4.13); empty if the kernel does not provide them.
 fn supplementary_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
     let mut groups = vec![0_u32; 64];
     loop {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_the_groups_of_a_peer() {
+    fn the_supplementary_groups_of_a_peer_are_read() {
         let (one, _other) = UnixStream::pair().unwrap();
         // getgroups(2) with a size of 0 counts without writing.
         // SAFETY: a null pointer is allowed where the size is 0.
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_admitted() {
+    fn other_users_are_refused() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let admission = Admission { group: Some(Gid::from_raw(4_242)) };
-        assert!(admission.admits(0, 0, one.as_fd()));
-        assert!(admission.admits(Uid::effective().as_raw(), 1, one.as_fd()));
-        assert!(admission.admits(4_000_000, 4_242, one.as_fd()));
-        assert!(!admission.admits(4_000_000, 4_000_000, one.as_fd()));
-        assert!(!Admission { group: None }.admits(4_000_000, 4_242, one.as_fd()));
+        let policy = PeerPolicy { group: Some(Gid::from_raw(4_242)) };
+        assert!(policy.admits(0, 0, one.as_fd()));
+        assert!(policy.admits(Uid::effective().as_raw(), 1, one.as_fd()));
+        assert!(policy.admits(4_000_000, 4_242, one.as_fd()));
+        assert!(!policy.admits(4_000_000, 4_000_000, one.as_fd()));
+        assert!(!PeerPolicy { group: None }.admits(4_000_000, 4_242, one.as_fd()));
     }
 }

@@ -1,5 +1,5 @@
-//! Serves clients: each has a task of its own that reads lines, asks the daemon's loop and writes what comes back.
-//! Whatever a client does or fails to do, only its own task waits.
+//! Serves clients. Each has a task of its own that reads requests, asks the event loop and writes the answers, so a client
+//! that is slow delays only its own task.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,97 +14,98 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::{Hello, Lines, Refusal, Request, error_line, line, parse_request, push_numbered};
-use super::hub::{Interest, Subscription};
-use super::peer::{Admission, is_privileged};
-use crate::api::change::{Note, body};
+use super::frame::{Hello, LineBuffer, Refusal, Request, error_line, line, parse_request, push_numbered};
+use super::hub::{Subscription, WatchFilter};
+use super::peer::{PeerPolicy, is_privileged};
+use crate::api::change::{Certainty, body};
+use crate::api::words::FrameKind;
 use crate::clock;
 
 /// Connections at a time.
 pub const CLIENTS_MAX: usize = 64;
-/// Of those, kept free for root and the daemon's own user.
+/// Connections that are reserved for root and the daemon's own user.
 const CLIENTS_RESERVED: usize = 8;
-/// Questions that wait for the loop: one a client.
+/// Questions that wait for the event loop: one for each client.
 pub const QUESTIONS_MAX: usize = CLIENTS_MAX;
-/// A client that sends no whole line for so long is dropped.
+/// A client that sends no complete line for this long is dropped.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// A client that takes not a byte for so long is dropped.
+/// A client that accepts no byte for this long is dropped.
 const STALL_MAX: Duration = Duration::from_secs(10);
-/// A client that lags is given a new snapshot at most once in this time.
+/// A client that lags gets a new snapshot at most once in this time.
 const RESYNC_MIN: Duration = Duration::from_secs(1);
-/// Frames are gathered to writes of about so many bytes.
+/// Bytes of frames that are gathered into one write.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// What the loop is asked.
+/// A question for the event loop.
 #[derive(Debug)]
 pub enum Question {
-    /// Sessions.
+    /// Which sessions are there.
     List {
-        /// Also those that have ended.
+        /// Whether sessions that have ended are included.
         ended: bool,
     },
-    /// Processes.
+    /// Which processes are there.
     Processes,
-    /// Counters.
+    /// The daemon's counters.
     Status,
-    /// The map against the kernel.
+    /// Whether the map agrees with the kernel.
     Audit,
-    /// A snapshot and what follows it.
-    Watch(Interest),
+    /// A snapshot, and the changes that follow it.
+    Watch(WatchFilter),
 }
 
-/// A question and where its answer goes.
+/// A question, and where its answer goes.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingQuestion {
     /// The question.
     pub question: Question,
-    /// Who asks waits here.
+    /// The client's task waits at the other end.
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// What the loop answers.
+/// An answer of the event loop.
 #[derive(Debug)]
 pub enum Answer {
-    /// One line with its end; shared by all who asked the same at once.
+    /// One line with its end. Clients that ask the same at once share it.
     Line(Bytes),
-    /// To [`Question::Watch`].
+    /// The answer to [`Question::Watch`].
     Watch(Subscription),
 }
 
-/// What clients did, since the start.
+/// Counters of connections since the daemon's start.
 #[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections now.
+pub struct ClientCounters {
+    /// Connections that are open.
     pub connected: AtomicU64,
-    /// Connections so far.
+    /// Connections that were made.
     pub accepted: AtomicU64,
-    /// Turned away: too many, or not allowed.
+    /// Connections refused because there are too many, or because the user has no right.
     pub refused: AtomicU64,
-    /// Dropped for what they sent, or for sending nothing.
+    /// Connections dropped because of what the client sent, or because it sent or accepted nothing.
     pub dropped: AtomicU64,
 }
 
-/// What every connection needs.
-pub struct Service {
-    /// First line.
+/// What all connections share.
+pub struct SocketService {
+    /// The first line of each connection.
     pub hello: Hello,
-    /// Who may ask.
-    pub admission: Admission,
-    /// The loop.
-    pub questions: mpsc::Sender<Asked>,
-    /// What clients did.
-    pub counters: Arc<Counters>,
+    /// Which users may ask.
+    pub policy: PeerPolicy,
+    /// To the event loop.
+    pub questions: mpsc::Sender<PendingQuestion>,
+    /// Counters of connections.
+    pub counters: Arc<ClientCounters>,
 }
 
 /// Accepts clients for as long as the task lives.
-pub async fn serve(listener: UnixListener, service: Service) {
+pub async fn serve(listener: UnixListener, service: SocketService) {
     let service = Arc::new(service);
     let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(_) => {
-                // Out of descriptors or memory: connections wait in the kernel's queue meanwhile.
+                // The process has no descriptors or memory left. Connections wait in the kernel's queue meanwhile.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -126,27 +127,27 @@ pub async fn serve(listener: UnixListener, service: Service) {
     }
 }
 
-fn admit(stream: &UnixStream, service: &Service, free: usize) -> Result<(), Refusal> {
+fn admit(stream: &UnixStream, service: &SocketService, free: usize) -> Result<(), Refusal> {
     let peer = stream.peer_cred().map_err(|_| Refusal::Denied)?;
-    if !service.admission.admits(peer.uid(), peer.gid(), stream.as_fd()) {
+    if !service.policy.admits(peer.uid(), peer.gid(), stream.as_fd()) {
         return Err(Refusal::Denied);
     }
-    let kept_free = if is_privileged(peer.uid()) { 0 } else { CLIENTS_RESERVED };
-    if free <= kept_free { Err(Refusal::Busy) } else { Ok(()) }
+    let reserved = if is_privileged(peer.uid()) { 0 } else { CLIENTS_RESERVED };
+    if free <= reserved { Err(Refusal::Busy) } else { Ok(()) }
 }
 
-/// A fresh socket takes a line without waiting; if it does not, the client learns by the close.
+/// A new socket accepts a line without waiting. If it does not, the client sees only that the connection is closed.
 fn refuse_at_once(stream: &UnixStream, refusal: Refusal) {
     let _ = stream.try_write(&error_line(refusal, None));
 }
 
 /// Why a connection ends.
 enum End {
-    /// The client left, or the stream broke: nobody is there to be told.
+    /// The client left, or the stream broke.
     Gone,
-    /// It is dropped, and told why.
+    /// The client is dropped, and gets a line with the reason.
     Refused(Refusal, Option<String>),
-    /// The loop is gone.
+    /// The event loop has ended.
     Stopping,
 }
 
@@ -159,19 +160,19 @@ impl From<io::Error> for End {
 struct Connection<'a> {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
-    lines: Lines,
-    service: &'a Service,
+    lines: LineBuffer,
+    service: &'a SocketService,
 }
 
 impl<'a> Connection<'a> {
-    fn new(stream: UnixStream, service: &'a Service) -> Self {
+    fn new(stream: UnixStream, service: &'a SocketService) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader, writer, lines: Lines::default(), service }
+        Self { reader, writer, lines: LineBuffer::default(), service }
     }
 
     async fn run(mut self) {
-        let Err(end) = self.converse().await else { return };
-        let told = match end {
+        let Err(end) = self.serve_requests().await else { return };
+        let last_line = match end {
             End::Gone => return,
             End::Refused(refusal, detail) => {
                 self.service.counters.dropped.fetch_add(1, Ordering::Relaxed);
@@ -179,12 +180,13 @@ impl<'a> Connection<'a> {
             }
             End::Stopping => error_line(Refusal::Stopping, None),
         };
-        if self.write(&told).await.is_ok() {
+        if self.write(&last_line).await.is_ok() {
             self.linger().await;
         }
     }
 
-    /// Closing a socket whose input was not read resets it, and the client would lose the line that tells it why.
+    /// Reads and discards what the client still sends. Closing a socket with unread input resets the connection, and the
+    /// client would lose the line with the reason.
     async fn linger(&mut self) {
         let _ = self.writer.shutdown().await;
         let mut rest = [0; 4096];
@@ -198,7 +200,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn converse(&mut self) -> Result<(), End> {
+    async fn serve_requests(&mut self) -> Result<(), End> {
         self.write(&line(&self.service.hello)).await?;
         loop {
             let request = self.read_request().await?;
@@ -208,9 +210,9 @@ impl<'a> Connection<'a> {
                 Request::Status {} => Question::Status,
                 Request::Audit {} => Question::Audit,
                 Request::Watch { all, glob } => {
-                    let interest = Interest::new(all, glob.as_deref())
+                    let filter = WatchFilter::new(all, glob.as_deref())
                         .map_err(|why| End::Refused(Refusal::BadGlob, Some(why)))?;
-                    return self.watch(interest).await;
+                    return self.watch(filter).await;
                 }
             };
             if let Answer::Line(answer) = self.ask(question).await? {
@@ -239,15 +241,15 @@ impl<'a> Connection<'a> {
 
     async fn ask(&self, question: Question) -> Result<Answer, End> {
         let (reply, answer) = oneshot::channel();
-        self.service.questions.send(Asked { question, reply }).await.map_err(|_| End::Stopping)?;
+        self.service.questions.send(PendingQuestion { question, reply }).await.map_err(|_| End::Stopping)?;
         answer.await.map_err(|_| End::Stopping)
     }
 
-    /// Snapshot and changes until the client leaves; again from a new snapshot whenever it lagged.
-    async fn watch(&mut self, interest: Interest) -> Result<(), End> {
+    /// Writes a snapshot and changes until the client leaves, and begins with a new snapshot whenever the client lagged.
+    async fn watch(&mut self, filter: WatchFilter) -> Result<(), End> {
         let mut seq = 0;
         loop {
-            let Answer::Watch(mut subscription) = self.ask(Question::Watch(interest.clone())).await? else {
+            let Answer::Watch(mut subscription) = self.ask(Question::Watch(filter.clone())).await? else {
                 return Ok(());
             };
             let began = Instant::now();
@@ -259,14 +261,14 @@ impl<'a> Connection<'a> {
             if !subscription.lagged.load(Ordering::Acquire) {
                 return Err(End::Stopping);
             }
-            let note = Note { boot_id: &self.service.hello.boot_id, certain: false };
-            let lagged = body("lagged", clock::boottime(), clock::wall_offset_ns(), note);
+            let certainty = Certainty { boot_id: &self.service.hello.boot_id, certain: false };
+            let lagged = body(FrameKind::Lagged, clock::boottime(), clock::wall_offset_ns(), certainty);
             self.write_frames(&mut seq, [Bytes::from(lagged)]).await?;
             sleep_until(began + RESYNC_MIN).await;
         }
     }
 
-    /// Writes changes until there are no more of this subscription.
+    /// Writes changes until the subscription ends.
     async fn follow(&mut self, seq: &mut u64, subscription: &mut Subscription) -> Result<(), End> {
         let mut byte = [0; 1];
         loop {
@@ -304,7 +306,7 @@ impl<'a> Connection<'a> {
         self.write(&out).await
     }
 
-    /// Writes all of `bytes`, for as long as the client goes on taking some.
+    /// Writes all of `bytes`, unless the client accepts none for [`STALL_MAX`].
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), End> {
         while !bytes.is_empty() {
             let written = timeout(STALL_MAX, self.writer.write(bytes)).await;

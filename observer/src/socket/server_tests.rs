@@ -1,4 +1,4 @@
-//! The server against clients of every kind, with a loop that answers from a script.
+//! The server with clients of every kind, and an event loop that answers from a script.
 
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::*;
-use crate::socket::hub::{Hub, Scope};
+use crate::socket::hub::{FrameScope, WatchHub};
 
 struct Fixture {
     _dir: tempfile::TempDir,
     path: PathBuf,
-    questions: mpsc::Receiver<Asked>,
-    counters: Arc<Counters>,
+    questions: mpsc::Receiver<PendingQuestion>,
+    counters: Arc<ClientCounters>,
 }
 
 fn start() -> Fixture {
@@ -21,11 +21,11 @@ fn start() -> Fixture {
     let listener = StdListener::bind(&path).unwrap();
     listener.set_nonblocking(true).unwrap();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(ClientCounters::default());
     let hello = Hello { observer: "0".into(), protocol: 1, boot_id: "b".into(), pid: 1 };
-    let service = Service {
+    let service = SocketService {
         hello,
-        admission: Admission { group: None },
+        policy: PeerPolicy { group: None },
         questions: asked,
         counters: Arc::clone(&counters),
     };
@@ -69,7 +69,7 @@ async fn questions_reach_the_loop_and_answers_come_back() {
 }
 
 #[tokio::test]
-async fn garbage_is_told_and_dropped_and_others_are_served() {
+async fn a_client_that_sends_garbage_is_dropped_with_the_reason_and_others_are_served() {
     let mut fixture = start();
     let cases: [(&[u8], &str); 4] = [
         (b"\xff\x00\x1b[2J\n", "bad_request"),
@@ -81,9 +81,9 @@ async fn garbage_is_told_and_dropped_and_others_are_served() {
         let mut client = fixture.connect().await;
         // The daemon may close before it has all of it.
         let _ = client.get_mut().write_all(garbage).await;
-        let told = read(&mut client).await;
-        assert!(told.contains(&format!("\"error\":\"{code}\"")), "{told}");
-        assert!(!told.contains('\x1b'));
+        let error = read(&mut client).await;
+        assert!(error.contains(&format!("\"error\":\"{code}\"")), "{error}");
+        assert!(!error.contains('\x1b'));
         assert_eq!(read(&mut client).await, "", "{code}: dropped");
     }
     assert_eq!(fixture.counters.dropped.load(Ordering::Relaxed), 4);
@@ -94,7 +94,7 @@ async fn garbage_is_told_and_dropped_and_others_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_says_nothing_is_told_and_dropped() {
+async fn a_client_that_sends_nothing_is_dropped_with_the_reason() {
     let fixture = start();
     let mut client = fixture.connect().await;
     let mut line = String::new();
@@ -105,7 +105,7 @@ async fn a_client_that_says_nothing_is_told_and_dropped() {
 }
 
 #[tokio::test]
-async fn too_many_clients_are_turned_away() {
+async fn connections_beyond_the_bound_are_refused() {
     let fixture = start();
     let mut clients = Vec::new();
     for _ in 0..CLIENTS_MAX {
@@ -126,22 +126,22 @@ async fn too_many_clients_are_turned_away() {
 }
 
 /// Subscribes whoever asks to watch, with a snapshot of one frame.
-async fn subscribe(fixture: &mut Fixture, hub: &mut Hub) {
+async fn subscribe(fixture: &mut Fixture, hub: &mut WatchHub) {
     let asked = fixture.questions.recv().await.unwrap();
-    let Question::Watch(interest) = asked.question else { panic!("a watch") };
+    let Question::Watch(filter) = asked.question else { panic!("a watch") };
     let snapshot = [Bytes::from_static(b"{\"kind\":\"snapshot_begin\"}")].into();
-    asked.reply.send(Answer::Watch(hub.subscribe(interest, snapshot))).unwrap();
+    asked.reply.send(Answer::Watch(hub.subscribe(filter, snapshot))).unwrap();
 }
 
 #[tokio::test]
 async fn a_watch_is_a_snapshot_and_every_change_after_it_numbered() {
     let mut fixture = start();
-    let mut hub = Hub::default();
+    let mut hub = WatchHub::default();
     let mut client = fixture.connect().await;
     send(&mut client, b"{\"request\":\"watch\"}\n").await;
     subscribe(&mut fixture, &mut hub).await;
     for n in 0..3 {
-        hub.publish(Scope::Always, || format!("{{\"n\":{n}}}").into_bytes());
+        hub.publish(FrameScope::Always, || format!("{{\"n\":{n}}}").into_bytes());
     }
     assert_eq!(read(&mut client).await, "{\"seq\":1,\"kind\":\"snapshot_begin\"}\n");
     for n in 0..3 {
@@ -152,15 +152,15 @@ async fn a_watch_is_a_snapshot_and_every_change_after_it_numbered() {
 }
 
 #[tokio::test]
-async fn a_slow_client_is_told_lagged_and_gets_a_new_snapshot() {
+async fn a_slow_client_gets_a_lagged_frame_and_a_new_snapshot() {
     let mut fixture = start();
-    let mut hub = Hub::default();
+    let mut hub = WatchHub::default();
     let mut client = fixture.connect().await;
     send(&mut client, b"{\"request\":\"watch\"}\n").await;
     subscribe(&mut fixture, &mut hub).await;
     let mut published = 0;
     while !hub.is_empty() {
-        hub.publish(Scope::Always, || vec![b' '; 1 << 20]);
+        hub.publish(FrameScope::Always, || vec![b' '; 1 << 20]);
         published += 1;
         assert!(published < 100_000, "the queue has a bound");
     }

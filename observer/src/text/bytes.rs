@@ -1,4 +1,5 @@
-//! Bytes that processes choose (comm, argv, paths, names), shown: losslessly in JSON, harmlessly to people.
+//! Bytes that processes choose (comm, argv, paths, names) as text: without loss in JSON, and without control characters
+//! for people.
 //!
 //! **JSON.** Valid UTF-8 stands as it is. A byte that belongs to no valid sequence becomes the one private-use
 //! character U+10FE00 + byte (U+10FE80 to U+10FEFF). Where the text itself holds one of those characters, each of
@@ -19,7 +20,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 /// Byte `b` (0x80 to 0xff) is escaped in JSON as the character `JSON_ESCAPE_BASE + b`.
 const JSON_ESCAPE_BASE: u32 = 0x10_fe00;
 
-/// Bytes in a JSON string, by the scheme above.
+/// Bytes in a JSON string, escaped as described above.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Text<'a>(pub Cow<'a, [u8]>);
 
@@ -129,7 +130,7 @@ fn escape_json(bytes: &[u8]) -> String {
     text
 }
 
-/// `bytes` as one harmless piece of a line.
+/// `bytes` as a part of a line, without characters that change the terminal or the line.
 pub fn to_line(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.iter().all(|&byte| (b' '..=b'~').contains(&byte) && byte != b'\\') {
         return Cow::Borrowed(std::str::from_utf8(bytes).unwrap_or_default());
@@ -198,7 +199,7 @@ fn push_byte(line: &mut String, byte: u8) {
     let _ = write!(line, "\\x{byte:02x}");
 }
 
-/// Characters that move the cursor, reorder or hide text, or whose look nobody knows.
+/// Characters that move the cursor, reorder or hide text, or that have no defined appearance.
 fn is_unsafe(c: char) -> bool {
     use GeneralCategory as Category;
     matches!(
@@ -218,7 +219,7 @@ fn is_mark(c: char) -> bool {
     matches!(c.general_category(), Category::NonspacingMark | Category::EnclosingMark | Category::SpacingMark)
 }
 
-/// Default-ignorable characters outside the categories above, and spaces that look like others (Unicode 16,
+/// Default-ignorable characters outside the categories above, and spaces that resemble others (Unicode 16,
 /// DerivedCoreProperties.txt).
 fn is_invisible(c: char) -> bool {
     matches!(c,

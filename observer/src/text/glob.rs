@@ -7,7 +7,7 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobMatcher};
 use observer_core::rule::Pattern;
 
-/// A glob over the bytes of a path (`*` and `?` do not cross `/`) or of a plain name.
+/// A glob that is matched against the bytes of a path (`*` and `?` do not cross `/`) or of a name.
 #[derive(Debug)]
 pub struct Glob(Matcher);
 
@@ -22,12 +22,12 @@ enum Matcher {
 const WILD: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
 impl Glob {
-    /// A glob over paths: `*` stays within a component, `**` crosses.
+    /// A glob for paths: `*` stays within a component, `**` crosses components.
     pub fn path(glob: &str) -> Result<Self, String> {
         Self::compile(glob, true)
     }
 
-    /// A glob over names such as comm.
+    /// A glob for names such as comm.
     pub fn name(glob: &str) -> Result<Self, String> {
         Self::compile(glob, false)
     }
@@ -58,7 +58,7 @@ impl Pattern for Glob {
     }
 }
 
-/// Splits a path glob into the components before the first that holds a wildcard, and the rest.
+/// Splits a path glob into the components before the first one with a wildcard, and the rest.
 pub fn split_literal(glob: &str) -> (&str, &str) {
     let wild = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
     if wild == glob.len() {

@@ -1,14 +1,14 @@
-//! Aligned columns for people: the width of a terminal's cells, not of bytes or characters.
+//! Aligned columns for people. Widths are cells of a terminal, not bytes or characters.
 
 use std::io::{self, Write};
 
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Rows of a long table that are held before they are written.
+/// Rows of a long table that are collected before they are written.
 const TABLE_ROWS: usize = 1_024;
 
-/// One cell: harmless text (see [`super::bytes::to_line`]) and how it looks.
+/// One cell: text without control characters (see [`super::bytes::to_line`]), and its style.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
     text: String,
@@ -21,22 +21,22 @@ impl Cell {
         Self { text: text.into(), style: Style::new() }
     }
 
-    /// The same, styled.
+    /// The same text, with a style.
     pub fn styled(self, style: Style) -> Self {
         Self { style, ..self }
     }
 }
 
-/// Where a column's text stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Text.
+    /// For text.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// Rows under a header.
+/// Rows below a header.
 #[derive(Debug)]
 pub struct Table {
     aligns: Vec<Align>,
@@ -55,7 +55,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The lines, each cut to `width` cells if one is given; the last column is not padded.
+    /// The lines, each cut to `width` cells if that is given. The last column is not padded.
     pub fn lines(&self, width: Option<usize>) -> impl Iterator<Item = String> + '_ {
         let widths: Vec<usize> = (0..self.aligns.len())
             .map(|column| {
@@ -89,12 +89,12 @@ impl Table {
     }
 }
 
-/// A table of any length: written so many rows at a time, whose columns are as wide as those need.
+/// A table of any length. Rows are written in groups; the columns of each group are as wide as its rows need.
 pub struct LongTable<'a> {
     columns: &'a [(&'a str, Align)],
     width: Option<usize>,
     rows: Vec<Vec<Cell>>,
-    /// The header was written.
+    /// Whether the header was written.
     begun: bool,
 }
 
@@ -104,13 +104,13 @@ impl<'a> LongTable<'a> {
         Self { columns, width, rows: Vec::new(), begun: false }
     }
 
-    /// Adds a row, and writes those there are if they are many.
+    /// Adds a row, and writes the collected rows if there are [`TABLE_ROWS`].
     pub fn push(&mut self, row: Vec<Cell>, out: &mut impl Write) -> io::Result<()> {
         self.rows.push(row);
         if self.rows.len() >= TABLE_ROWS { self.flush(out) } else { Ok(()) }
     }
 
-    /// Writes the rows there are.
+    /// Writes the collected rows.
     pub fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
@@ -122,7 +122,7 @@ impl<'a> LongTable<'a> {
     }
 }
 
-/// `text` in at most `width` cells, `…` where something is missing.
+/// `text` cut to `width` cells, with `…` at the end if it was cut.
 pub fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     if text.width() <= width {
         return text.into();

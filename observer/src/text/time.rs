@@ -1,10 +1,10 @@
-//! Moments and spans, shown.
+//! Times and spans as text.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use observer_core::BootTime;
 
-/// A boot time as RFC 3339 in UTC with milliseconds, given realtime minus boot time.
+/// A boot time as RFC 3339 in UTC with milliseconds. `wall_offset_ns` is realtime minus boot time.
 pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
     match timestamp(at, wall_offset_ns) {
         Some(time) => format!("{time:.3}"),
@@ -12,12 +12,12 @@ pub fn rfc3339(at: BootTime, wall_offset_ns: i64) -> String {
     }
 }
 
-/// A wall-clock time, ns since 1970, likewise.
+/// A wall-clock time, ns since 1970, as RFC 3339; `None` if it is out of range.
 pub fn unix_rfc3339(unix_ns: i64) -> Option<String> {
     Timestamp::from_nanosecond(i128::from(unix_ns)).ok().map(|time| format!("{time:.3}"))
 }
 
-/// ns since 1970 of an RFC 3339 moment; `None` if it is none.
+/// The ns since 1970 of an RFC 3339 time; `None` if the text is not a time.
 pub fn unix_ns(rfc3339: &str) -> Option<i64> {
     i64::try_from(rfc3339.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
 }
@@ -26,7 +26,8 @@ fn timestamp(at: BootTime, wall_offset_ns: i64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(at.0) + i128::from(wall_offset_ns)).ok()
 }
 
-/// The time of day of an RFC 3339 moment in this machine's zone, `15:04:05.678`; the text itself if it is none.
+/// The time of day of an RFC 3339 time in this machine's time zone, `15:04:05.678`; the text itself, made harmless, if it
+/// is not a time.
 pub fn time_of_day(rfc3339: &str) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
@@ -41,7 +42,7 @@ pub fn age_s(rfc3339: &str, now_unix_ns: i128) -> u64 {
     u64::try_from(age_ns / 1_000_000_000).unwrap_or(0)
 }
 
-/// A span in its two largest units: `3d 4h`, `12m 5s`, `7s`.
+/// A span of time in its two largest units: `3d 4h`, `12m 5s`, `7s`.
 pub fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -57,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_utc_with_milliseconds() {
+    fn times_are_utc_with_milliseconds() {
         assert_eq!(rfc3339(BootTime(1_500_000_000), 1_700_000_000_000_000_000), "2023-11-14T22:13:21.500Z");
     }
 
     #[test]
-    fn spans_show_two_units() {
+    fn spans_have_two_units() {
         let shown: Vec<_> = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 900_000].map(span).into();
         assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "10d 10h"]);
     }

@@ -169,7 +169,7 @@ impl Host {
         eventually(&format!("{state}, {error:?}"), limit, || {
             let status = self.status();
             let said = status.last_error.as_deref().unwrap_or_default().contains(error);
-            if status.state == state && said { Ok(status) } else { Err(format!("{status:?}")) }
+            if status.state.as_str() == state && said { Ok(status) } else { Err(format!("{status:?}")) }
         })
     }
 

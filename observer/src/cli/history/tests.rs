@@ -6,12 +6,15 @@ use std::path::Path;
 use clap::Parser;
 
 use super::*;
-use crate::journal::{Entry, Journal, MAX_AGE_DEFAULT, MAX_BYTES_MIN, Options};
+use observer_core::ProcessKey;
+
+use crate::api::entry::{Entry, Subject};
+use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
 
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    history: History,
+    history: HistoryArgs,
 }
 
 /// 2026-11-21T08:00:00Z.
@@ -25,12 +28,13 @@ fn entry(minutes: i64, kind: &str, home: &str, detail: &str) -> Entry {
         boottime_ns: 1,
         boot_id: "boot".into(),
         kind: kind.into(),
-        home: Some(home.into()),
-        name: Some(name.into()),
-        pid: Some(u32::try_from(minutes).unwrap() + 100),
-        start_boottime_ns: Some(1),
+        subject: Some(Subject {
+            home: home.into(),
+            home_mnt_ns: None,
+            name: name.into(),
+            process: ProcessKey::new(u32::try_from(minutes).unwrap() + 100, 1),
+        }),
         detail: format!("{{\"kind\":\"{kind}\"{detail}}}"),
-        ..Entry::default()
     }
 }
 
@@ -55,18 +59,13 @@ fn sample() -> Vec<Entry> {
             "/home/beta",
             r#","comm":"codex","state":"ended","end_reason":"not_admitted""#,
         ),
-        Entry {
-            home: None,
-            name: None,
-            pid: None,
-            ..entry(9, "gap_closed", "", r#","lost":7,"corrected":2"#)
-        },
+        Entry { subject: None, ..entry(9, "gap_closed", "", r#","lost":7,"corrected":2"#) },
     ]
 }
 
 /// A journal that holds `entries`.
 fn journal(dir: &Path, entries: Vec<Entry>) {
-    let journal = Journal::open(Options {
+    let journal = Journal::open(JournalOptions {
         path: dir.join(JOURNAL_NAME),
         max_bytes: MAX_BYTES_MIN,
         max_age: MAX_AGE_DEFAULT,
@@ -85,7 +84,7 @@ fn history(dir: &Path, arguments: &[&str]) -> (Exit, String, String) {
     let state_dir = ["history", "--state-dir", dir.to_str().unwrap()];
     let line = Line::parse_from(state_dir.iter().chain(arguments));
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = match line.history.tell(&mut out, &mut err, None) {
+    let exit = match line.history.print(&mut out, &mut err, None) {
         Ok(exit) => exit,
         Err(error) => {
             err.extend_from_slice(format!("{error:#}").as_bytes());
@@ -107,7 +106,7 @@ fn events(dir: &Path, arguments: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_person_reads_what_happened() {
+fn the_table_describes_each_entry() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), sample());
     assert_eq!(
@@ -128,7 +127,7 @@ fn a_person_reads_what_happened() {
 }
 
 #[test]
-fn filters_leave_what_was_asked_for() {
+fn filters_select_what_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), sample());
     let pids = |arguments: &[&str]| -> Vec<u32> {
@@ -158,7 +157,7 @@ fn a_name_of_several_homes_lists_them_and_shows_nothing() {
 }
 
 #[test]
-fn a_symlink_leads_to_its_home() {
+fn a_home_can_be_named_by_a_symlink() {
     let dir = tempfile::tempdir().unwrap();
     let base = std::fs::canonicalize(dir.path()).unwrap();
     std::fs::create_dir(base.join("home")).unwrap();
@@ -172,7 +171,7 @@ fn a_symlink_leads_to_its_home() {
 }
 
 #[test]
-fn nothing_is_1_and_says_so() {
+fn the_exit_code_is_1_where_nothing_is_found() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), Vec::new());
     let next = "`observer history` shows all it holds\n";
@@ -194,7 +193,7 @@ fn nothing_is_1_and_says_so() {
 }
 
 #[test]
-fn what_cannot_be_known_or_meant_is_told_with_the_next_step() {
+fn errors_end_with_the_next_step() {
     let dir = tempfile::tempdir().unwrap();
     let (exit, out, err) = history(dir.path(), &[]);
     assert_eq!((exit, out.as_str()), (Exit::Unknown, ""));
@@ -209,15 +208,15 @@ fn what_cannot_be_known_or_meant_is_told_with_the_next_step() {
 }
 
 #[test]
-fn json_is_an_object_a_line_with_its_number() {
+fn json_has_one_object_per_line_with_its_number() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), sample());
     let (exit, out, err) = history(dir.path(), &["--json", "--killed"]);
     assert_eq!((exit, err.as_str()), (Exit::Found, ""));
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = lines.iter().map(|it| (it["event_seq"].as_u64(), it["kind"].as_str())).collect();
+    let found: Vec<_> = lines.iter().map(|it| (it["event_seq"].as_u64(), it["kind"].as_str())).collect();
     assert_eq!(
-        told,
+        found,
         [(Some(5), Some("session_ended")), (Some(8), Some("process_ended")), (Some(10), Some("gap_closed"))]
     );
     assert!(lines.iter().all(|it| it["stream_id"].as_str().is_some_and(|id| id.len() == 36)));
@@ -225,17 +224,14 @@ fn json_is_an_object_a_line_with_its_number() {
 }
 
 #[test]
-fn hostile_names_reach_no_terminal() {
+fn control_characters_of_names_do_not_reach_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let home = b"/srv/\x1b[2J\n\xffevil\xe2\x80\xae".to_vec();
     let name = home[5..].to_vec();
     let comm = serde_json::to_string("a\u{1b}]0;owned\u{7}").unwrap();
     let detail = format!(r#","comm":{comm},"state":"\u001b[31mlive","roots":1"#);
-    let hostile = Entry {
-        home: Some(home.clone()),
-        name: Some(name.clone()),
-        ..entry(0, "session_changed", "/srv/x", &detail)
-    };
+    let mut hostile = entry(0, "session_changed", "/srv/x", &detail);
+    hostile.subject = hostile.subject.map(|it| Subject { home: home.clone(), name: name.clone(), ..it });
     let unknown = Entry { kind: "new\x1bkind".into(), ..entry(1, "session_changed", "/srv/y", "") };
     journal(dir.path(), vec![hostile, unknown]);
     let (exit, out, _) = history(dir.path(), &[]);
@@ -252,13 +248,13 @@ fn hostile_names_reach_no_terminal() {
         wanted,
     ]);
     let mut out = Vec::new();
-    assert_eq!(line.history.tell(&mut out, &mut Vec::new(), Some(40)).unwrap(), Exit::Found);
+    assert_eq!(line.history.print(&mut out, &mut Vec::new(), Some(40)).unwrap(), Exit::Found);
     let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
     assert!(plain.lines().all(|line| line.chars().count() <= 40), "{plain}");
 }
 
 #[test]
-fn moments_are_spans_dates_and_rfc_3339() {
+fn times_are_spans_dates_and_rfc_3339() {
     for (text, seconds) in [("90s", 90), (" 24h ", 86_400), ("7d", 604_800), ("1h 30m", 5_400)] {
         let before = clock::realtime_ns();
         let at = i128::from(when(text).unwrap());

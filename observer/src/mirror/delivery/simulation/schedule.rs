@@ -167,7 +167,7 @@ impl Schedule {
         let caught_up = self.database.data.row.as_ref().is_some_and(|row| row.caught_up);
         caught_up
             && cursor == Some(&daemon.journal.committed)
-            && daemon.delivery.status().state == "ok"
+            && daemon.delivery.status().state.as_str() == "ok"
             && daemon.asked.is_none()
             && self.is_state_the_map(daemon)
     }

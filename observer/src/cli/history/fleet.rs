@@ -1,33 +1,21 @@
-//! `observer history --database-url …`: one host or all.
+//! `observer history --database-url …`: events of one host or all, from the mirror.
 
 use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::history::{COLUMNS, Shown};
-use crate::journal::Entry;
-use crate::journal::reader::Stored;
+use super::shown::{COLUMNS, EntryLine, Form, Shown};
 use crate::mirror::connect::Connected;
 use crate::mirror::history::{EventQuery, FleetEvent, each};
 use crate::mirror::schema;
 use crate::text::bytes::{from_json, to_line};
 use crate::text::table::{Align, Cell, LongTable};
 
-/// How to write it.
-pub struct Form {
-    /// JSON: an object a line.
-    pub json: bool,
-    /// Only deaths by a signal or the lack of memory.
-    pub violent: bool,
-    /// Of the terminal.
-    pub width: Option<usize>,
-}
-
-/// How many events of sessions were written.
-pub async fn tell(
+/// Prints the events that are `wanted`. Returns how many of them concern sessions.
+pub async fn print(
     connected: Connected,
     wanted: &EventQuery,
-    form: &Form,
+    form: Form,
     out: &mut impl Write,
 ) -> anyhow::Result<u64> {
     schema::check(&connected.client).await?;
@@ -37,16 +25,14 @@ pub async fn tell(
     each(&connected.client, wanted, |past| {
         let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
         let is_session = past.name.is_some();
-        if is_session && form.violent && !shown.violent() {
+        if is_session && form.forced && !shown.is_forced_end() {
             return Ok(());
         }
         found += u64::from(is_session);
         if form.json {
-            writeln!(out, "{}", line(&past))?;
+            writeln!(out, "{}", object(&past))?;
         } else {
-            let mut row = vec![Cell::new(to_line(past.host.as_bytes()).into_owned())];
-            row.extend(shown.row(&stored(&past)));
-            table.push(row, out)?;
+            table.push(row(&past, &shown), out)?;
         }
         Ok(())
     })
@@ -55,7 +41,7 @@ pub async fn tell(
     Ok(found)
 }
 
-fn line(past: &FleetEvent) -> Value {
+fn object(past: &FleetEvent) -> Value {
     let mut object = match serde_json::from_str(&past.detail) {
         Ok(Value::Object(object)) => object,
         other => Map::from_iter([("detail".to_owned(), other.unwrap_or(Value::Null))]),
@@ -70,22 +56,17 @@ fn line(past: &FleetEvent) -> Value {
     Value::Object(object)
 }
 
-/// As the journal of that host has it.
-fn stored(past: &FleetEvent) -> Stored {
-    let raw = |text: &Option<String>| text.as_deref().map(from_json);
-    Stored {
-        seq: past.seq.unsigned_abs(),
-        entry: Entry {
-            at_unix_ns: past.at_us.saturating_mul(1_000),
-            boottime_ns: 0,
-            boot_id: String::new(),
-            kind: past.kind.clone(),
-            home: raw(&past.home),
-            home_mnt_ns: None,
-            name: raw(&past.name),
-            pid: past.pid.map(i32::cast_unsigned),
-            start_boottime_ns: None,
-            detail: past.detail.clone(),
-        },
-    }
+fn row(past: &FleetEvent, shown: &Shown<'_>) -> Vec<Cell> {
+    let raw = |text: &Option<String>| text.as_deref().map(from_json).unwrap_or_default();
+    let (home, name) = (raw(&past.home), raw(&past.name));
+    let line = EntryLine {
+        at_unix_ns: past.at_us.saturating_mul(1_000),
+        kind: past.kind.as_str().into(),
+        home: &home,
+        name: &name,
+        pid: past.pid.map(i32::cast_unsigned),
+    };
+    let mut row = vec![Cell::new(to_line(past.host.as_bytes()).into_owned())];
+    row.extend(shown.row(&line));
+    row
 }

@@ -1,17 +1,17 @@
-//! When the ring's reader sleeps, and how deep: wake-ups are what costs, so while records come it looks by itself.
+//! The sleep modes of the ring's reader. Wake-ups are expensive, so while records come the reader polls.
 
 use std::time::Duration;
 
 use crate::kernel::{Drained, ReaderState};
 
-/// Between two looks while sessions or terminals are busy.
+/// Interval of polls while sessions or terminals are busy.
 const POLL: Duration = Duration::from_millis(2);
 /// How long records of other processes may wait in the ring.
 const LINGER: Duration = Duration::from_millis(20);
 
 /// What the reader does when the ring is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum SleepMode {
     /// Sleeps until any record wakes it.
     Idle,
     /// Sleeps [`POLL`]; nothing wakes it.
@@ -20,8 +20,8 @@ pub enum Phase {
     Lingering,
 }
 
-impl Phase {
-    /// What follows a look that found this.
+impl SleepMode {
+    /// The mode that follows a drain with this result.
     pub fn after(self, found: Drained) -> Self {
         match (self, found) {
             (_, Drained { urgent: true, .. }) => Self::Polling,
@@ -30,7 +30,7 @@ impl Phase {
         }
     }
 
-    /// How long to sleep without being woken; `None`: until woken.
+    /// How long to sleep unless a record wakes the reader; `None`: without a limit.
     pub fn nap(self) -> Option<Duration> {
         match self {
             Self::Idle => None,
@@ -39,7 +39,7 @@ impl Phase {
         }
     }
 
-    /// What the programs are told before the sleep.
+    /// The state that the programs see during the sleep.
     pub fn state(self) -> ReaderState {
         match self {
             Self::Idle => ReaderState::Idle,
@@ -56,13 +56,13 @@ mod tests {
     #[test]
     fn urgent_records_poll_others_linger_and_nothing_sleeps() {
         let found = |records, urgent| Drained { records, urgent, caught_up: true };
-        for phase in [Phase::Idle, Phase::Polling, Phase::Lingering] {
-            assert_eq!(phase.after(found(3, true)), Phase::Polling);
-            assert_eq!(phase.after(found(3, false)), Phase::Lingering);
+        for mode in [SleepMode::Idle, SleepMode::Polling, SleepMode::Lingering] {
+            assert_eq!(mode.after(found(3, true)), SleepMode::Polling);
+            assert_eq!(mode.after(found(3, false)), SleepMode::Lingering);
         }
         let nothing = found(0, false);
-        assert_eq!(Phase::Polling.after(nothing), Phase::Lingering);
-        assert_eq!(Phase::Lingering.after(nothing), Phase::Idle);
-        assert_eq!(Phase::Idle.after(nothing), Phase::Idle);
+        assert_eq!(SleepMode::Polling.after(nothing), SleepMode::Lingering);
+        assert_eq!(SleepMode::Lingering.after(nothing), SleepMode::Idle);
+        assert_eq!(SleepMode::Idle.after(nothing), SleepMode::Idle);
     }
 }

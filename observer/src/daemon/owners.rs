@@ -1,4 +1,4 @@
-//! Looks up who owns a home, on threads of its own: a directory's file system can make that wait.
+//! Looks up the owners of homes, on threads of their own, because a directory's file system can delay that.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,35 +9,35 @@ use observer_core::process::Bytes;
 use observer_core::session::Home;
 use tokio::sync::mpsc;
 
-/// Look-ups under way at a time; beyond, the owner counts as unknown, which admits nobody.
+/// Look-ups that run at a time. Beyond that an owner counts as unknown, and no process is admitted by it.
 const LOOKUPS_MAX: usize = 256;
 
 /// The owner of a home.
 pub struct OwnerFound {
     /// The home's path.
     pub path: Bytes,
-    /// Its owner; `None` if that could not be read.
+    /// User id of its owner; `None` if it could not be read.
     pub uid: Option<u32>,
 }
 
-/// Look-ups under way.
-pub struct Owners {
+/// The look-ups that run.
+pub struct OwnerLookups {
     results: mpsc::Sender<OwnerFound>,
     under_way: usize,
     refused: u64,
 }
 
-impl Owners {
-    /// None under way; results come on the channel.
+impl OwnerLookups {
+    /// No look-up runs. Results come on the channel.
     pub fn new() -> (Self, mpsc::Receiver<OwnerFound>) {
         let (results, found) = mpsc::channel(LOOKUPS_MAX);
         (Self { results, under_way: 0, refused: 0 }, found)
     }
 
-    /// Wants the owner of `home`. The answer comes on the channel, but for one that is not looked up: that is given back.
+    /// Looks up the owner of `home`. The result comes on the channel, unless no look-up is made: then it is returned.
     pub fn ask(&mut self, home: Home) -> Option<OwnerFound> {
-        // A path in another mount namespace means another directory here, and what processes publish of
-        // themselves is not opened.
+        // A path of another mount namespace names another directory here, and the files of processes in /proc are not
+        // opened.
         let elsewhere = home.mnt_ns.is_some() || is_of_proc(&home.path);
         if elsewhere || self.under_way >= LOOKUPS_MAX {
             self.refused += u64::from(!elsewhere);
@@ -52,18 +52,18 @@ impl Owners {
         None
     }
 
-    /// One result was taken from the channel.
+    /// To be called for each result that was taken from the channel.
     pub fn done(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Look-ups not made because too many were under way.
+    /// Look-ups that were not made because too many ran.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 }
 
-/// The proc file system's usual place; a name below it may be a process's.
+/// Whether the path is in the usual place of the proc file system, where it may belong to a process.
 fn is_of_proc(path: &[u8]) -> bool {
     path.split(|&byte| byte == b'/').nth(1) == Some(b"proc")
 }
@@ -79,11 +79,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn owners_are_the_file_systems_and_unknown_where_it_must_not_be_asked() {
+    async fn the_owner_is_read_from_the_file_system_unless_the_path_is_foreign() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().as_os_str().as_bytes();
         let own = std::fs::metadata(dir.path()).unwrap().uid();
-        let (mut owners, mut found) = Owners::new();
+        let (mut owners, mut found) = OwnerLookups::new();
         let cases = [
             (path, None, Some(own)),
             (path, Some(7), None),
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_look_up_is_answered_also_beyond_the_bound() {
-        let (mut owners, mut found) = Owners::new();
+    async fn a_look_up_beyond_the_bound_has_a_result_too() {
+        let (mut owners, mut found) = OwnerLookups::new();
         let asked = 4 * LOOKUPS_MAX;
         let refused = (0..asked).filter_map(|_| owners.ask(home(b"/", None))).count();
         assert_eq!((refused, owners.refused()), (3 * LOOKUPS_MAX, 3 * LOOKUPS_MAX as u64));

@@ -1,0 +1,172 @@
+//! `observer history`
+
+mod fleet;
+mod local;
+mod shown;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+
+use self::local::LocalHistory;
+use self::shown::{Form, local_time};
+use super::database::DatabaseFlags;
+use super::exit::{Exit, Failure};
+use super::paths::{JOURNAL_NAME, STATE_DIR_DEFAULT};
+use super::{home, term};
+use crate::clock;
+use crate::config::span;
+use crate::journal::{EntryFilter, JournalReader};
+use crate::mirror::connect::Purpose;
+use crate::mirror::history::EventQuery;
+use crate::text::bytes::to_json;
+
+/// Reads the journal's file: with a daemon or without. Needs root, or the group observer.
+#[derive(Args)]
+pub struct HistoryArgs {
+    /// Only this session's name, or the absolute path of its home
+    #[arg(value_name = "NAME|HOME")]
+    session: Option<OsString>,
+    /// No earlier: a span before now (24h, 7d), a date, or an RFC 3339 moment
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    since: Option<i64>,
+    /// Earlier than this
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    until: Option<i64>,
+    /// Only sessions that a signal or the lack of memory ended
+    #[arg(long = "killed")]
+    forced: bool,
+    /// JSON: an object a line (docs/json.md)
+    #[arg(long)]
+    json: bool,
+    /// The journal's file
+    #[arg(long, value_name = "FILE")]
+    journal_path: Option<PathBuf>,
+    /// The daemon's state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "journal_path")]
+    state_dir: Option<PathBuf>,
+    /// Instead of the journal: what all hosts mirrored to this database
+    #[command(flatten)]
+    database: DatabaseFlags,
+    /// Of the mirror only this host, by its name or host_id
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+}
+
+/// A time, ns since 1970. A date stands for its first moment in this machine's time zone.
+fn when(text: &str) -> Result<i64, String> {
+    let text = text.trim();
+    let now = clock::realtime_ns();
+    let ago = || span(text).map(|span| now - span.as_nanos().cast_signed());
+    let moment = || text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
+    let local = || {
+        let time = text.parse::<DateTime>().ok().or_else(|| text.parse::<Date>().ok().map(DateTime::from))?;
+        time.to_zoned(TimeZone::system()).ok().map(|time| time.timestamp().as_nanosecond())
+    };
+    ago().or_else(moment).or_else(local).and_then(|ns| i64::try_from(ns).ok()).ok_or_else(|| {
+        format!("{text:?} is no moment: write for instance 24h, 2026-11-21 or 2026-11-21T08:00:00Z")
+    })
+}
+
+/// Streams and the form of the output.
+struct Output<'a, O, E> {
+    out: &'a mut O,
+    err: &'a mut E,
+    form: Form,
+}
+
+impl HistoryArgs {
+    /// 0 found, 1 certainly nothing, 2 wrong usage, 3 several homes have the name, 4 the journal or the database cannot
+    /// be read.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
+        let exit = self.print(&mut out, &mut io::stderr().lock(), term::width())?;
+        out.flush()?;
+        Ok(exit)
+    }
+
+    fn print(
+        &self,
+        out: &mut impl Write,
+        err: &mut impl Write,
+        width: Option<usize>,
+    ) -> anyhow::Result<Exit> {
+        let usage = |message: String| Err(Failure { exit: Exit::Usage, message }.into());
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            let (since, until) = (local_time(since), local_time(until));
+            return usage(format!(
+                "--since ({since}) must be earlier than --until ({until}); correct one of them"
+            ));
+        }
+        let form = Form { json: self.json, forced: self.forced, width };
+        let output = Output { out, err, form };
+        let has_journal = self.journal_path.is_some() || self.state_dir.is_some();
+        match (self.database.url()?.is_some(), has_journal) {
+            (true, true) => usage("a journal and a database cannot both be read: leave one out".into()),
+            (true, false) => self.print_mirrored(output),
+            (false, _) if self.host.is_some() => {
+                usage("--host is of the mirror: name its database, with --database-url-file FILE".into())
+            }
+            (false, _) => self.print_local(output),
+        }
+    }
+
+    /// History of this machine, from its journal.
+    fn print_local(&self, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
+        let path = self.journal_path.clone().unwrap_or_else(|| {
+            self.state_dir.clone().unwrap_or_else(|| STATE_DIR_DEFAULT.into()).join(JOURNAL_NAME)
+        });
+        let filter = EntryFilter {
+            since_ns: self.since,
+            until_ns: self.until,
+            ends: self.forced,
+            ..EntryFilter::default()
+        };
+        let history = LocalHistory::new(JournalReader::open(&path)?, filter);
+        history.print(
+            self.session.as_ref().map(|session| session.as_bytes()),
+            output.form,
+            output.out,
+            output.err,
+        )
+    }
+
+    /// History of all hosts or one, from the mirror. A name may belong to several homes there.
+    fn print_mirrored(&self, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
+        let text = |bytes: &[u8]| to_json(bytes).into_owned();
+        let (home, name) = match self.session.as_ref().map(|session| session.as_bytes()) {
+            Some(home) if home.starts_with(b"/") => (Some(text(home::plain(home))), None),
+            name => (None, name.map(text)),
+        };
+        let wanted = EventQuery {
+            host: self.host.clone(),
+            since_us: self.since.map(|ns| ns.div_euclid(1_000)),
+            until_us: self.until.map(|ns| ns.div_euclid(1_000)),
+            name,
+            home,
+            ends: self.forced,
+        };
+        let found = self.database.with(Purpose::Read, async |connected| {
+            fleet::print(connected, &wanted, output.form, output.out).await
+        })?;
+        if found > 0 {
+            return Ok(Exit::Found);
+        }
+        writeln!(
+            output.err,
+            "observer: the mirror holds nothing of that; see SELECT host, host_id FROM observer.hosts"
+        )?;
+        Ok(Exit::None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

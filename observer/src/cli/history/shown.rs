@@ -1,0 +1,157 @@
+//! An entry of history, as the line that a person sees.
+
+use anstyle::Style;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use crate::api::death::DeathJson;
+use crate::api::entry::MissingEntries;
+use crate::api::words::{DeathCause, EntryKind, GapReason, SessionEndReason, SessionState};
+use crate::text::bytes::{Text, to_line};
+use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
+use crate::text::table::{Align, Cell};
+use crate::text::time::unix_ns;
+
+/// Columns of [`Shown::row`].
+pub const COLUMNS: [(&str, Align); 7] = [
+    ("WHEN", Align::Left),
+    ("EVENT", Align::Left),
+    ("NAME", Align::Left),
+    ("PID", Align::Right),
+    ("COMMAND", Align::Left),
+    ("HOW", Align::Left),
+    ("HOME", Align::Left),
+];
+
+/// How history is printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// As JSON, an object a line.
+    pub json: bool,
+    /// Only sessions that a signal or the lack of memory ended.
+    pub forced: bool,
+    /// Cells of the terminal's line; `None`: lines are not cut.
+    pub width: Option<usize>,
+}
+
+/// The columns of an entry that a person sees.
+pub struct EntryLine<'a> {
+    /// When it happened, ns since 1970.
+    pub at_unix_ns: i64,
+    /// What the entry records.
+    pub kind: EntryKind,
+    /// Raw path of the home; empty for gaps.
+    pub home: &'a [u8],
+    /// Raw name; empty for gaps.
+    pub name: &'a [u8],
+    /// tgid of the process.
+    pub pid: Option<u32>,
+}
+
+/// The fields of an entry's JSON that a person sees.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Shown<'a> {
+    comm: Text<'a>,
+    state: SessionState,
+    roots: u32,
+    death: Option<DeathJson<'a>>,
+    end_reason: Option<SessionEndReason>,
+    found_at: Option<String>,
+    lost: u64,
+    corrected: u64,
+    #[serde(flatten)]
+    missing: MissingEntries,
+}
+
+impl Shown<'_> {
+    /// Whether a signal or the lack of memory ended the session.
+    pub fn is_forced_end(&self) -> bool {
+        self.death
+            .as_ref()
+            .is_some_and(|death| matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled))
+    }
+
+    /// Cells of the entry's line, in the order of [`COLUMNS`].
+    pub fn row(&self, line: &EntryLine<'_>) -> Vec<Cell> {
+        let (event, style, how) = self.event(&line.kind);
+        let text = |bytes: &[u8]| to_line(bytes).into_owned();
+        vec![
+            Cell::new(local_time(line.at_unix_ns)).styled(FAINT),
+            Cell::new(text(event.as_bytes())).styled(style),
+            Cell::new(text(line.name)).styled(STRONG),
+            Cell::new(line.pid.map(|pid| pid.to_string()).unwrap_or_default()),
+            Cell::new(text(self.comm.as_bytes())),
+            Cell::new(text(how.as_bytes())).styled(if style == BAD { BAD } else { Style::new() }),
+            Cell::new(text(line.home)),
+        ]
+    }
+
+    /// The word, the style and the explanation of an entry of this kind.
+    fn event<'k>(&self, kind: &'k EntryKind) -> (&'k str, Style, String) {
+        match kind {
+            EntryKind::SessionStarted if self.found_at.is_some() => ("started", GOOD, "found later".into()),
+            EntryKind::SessionStarted => ("started", GOOD, String::new()),
+            EntryKind::SessionChanged if self.state == SessionState::Live => {
+                ("changed", NOTICE, self.others())
+            }
+            EntryKind::SessionChanged => (self.state.as_str(), NOTICE, String::new()),
+            EntryKind::SessionEnded => ("ended", BAD, self.end()),
+            EntryKind::ProcessEnded => ("died", BAD, format!("{}; another stands for the home", self.end())),
+            EntryKind::GapOpened => ("gap", BAD, "events were lost; the kernel was read again".into()),
+            EntryKind::GapClosed => {
+                ("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
+            }
+            EntryKind::Gap => ("missing", BAD, self.missing()),
+            EntryKind::Other(word) => (word, FAINT, String::new()),
+        }
+    }
+
+    fn others(&self) -> String {
+        if self.roots > 1 { format!("+{} more", self.roots - 1) } else { String::new() }
+    }
+
+    fn end(&self) -> String {
+        DeathJson::describe_end(self.death.as_ref(), self.end_reason)
+    }
+
+    /// Explains why entries are missing.
+    fn missing(&self) -> String {
+        let missing = &self.missing;
+        let count = missing.count.map(|count| count.to_string()).unwrap_or_default();
+        let message = missing.message.as_deref();
+        match missing.reason {
+            GapReason::RetentionSize | GapReason::RetentionAge => {
+                format!("{count} older entries were removed")
+            }
+            GapReason::NotRunning => {
+                let from = missing.from.as_deref().and_then(unix_ns).map(local_time).unwrap_or_default();
+                format!("{} from {from}", message.unwrap_or("observer did not run"))
+            }
+            reason @ (GapReason::QueueFull
+            | GapReason::DiskFull
+            | GapReason::WriteFailed
+            | GapReason::TooLarge
+            | GapReason::Rejected) => format!("{count} entries lost: {reason}"),
+            reason @ (GapReason::Corrupt
+            | GapReason::NewerSchema
+            | GapReason::OlderSchema
+            | GapReason::Restored
+            | GapReason::Lost
+            | GapReason::MirrorAhead
+            | GapReason::Unknown) => {
+                let lost = if count.is_empty() { count } else { format!(" ({count} entries in no mirror)") };
+                format!("a new journal begins: {reason}: {}{lost}", message.unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Date and time in this machine's time zone.
+pub fn local_time(unix_ns: i64) -> String {
+    match Timestamp::from_nanosecond(i128::from(unix_ns)) {
+        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        Err(_) => "?".into(),
+    }
+}

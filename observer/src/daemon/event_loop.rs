@@ -1,0 +1,411 @@
+//! The one event loop: the ring, timers, questions, results of other threads and signals reach the map through it, one after
+//! the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use observer_core::limits::PASS_RETRY_NS;
+use observer_core::{BootTime, Core, Input};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use super::answers::AnswerTime;
+use super::memory::{MemoryBatch, MemoryReads};
+use super::mirror_link::{MapRequests, MirrorLink};
+use super::owners::{OwnerFound, OwnerLookups};
+use super::sink::{DaemonSink, PendingPass};
+use super::sleep::SleepMode;
+use crate::api::Context;
+use crate::api::status::PassCounts;
+use crate::clock;
+use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
+use crate::mirror::feed::LiveMap;
+use crate::socket::server::{ClientCounters, PendingQuestion};
+
+/// Records drained in one turn. Clients' tasks run between turns.
+const DRAIN_BUDGET: usize = 1024;
+/// How long a question waits for a record that is reserved and not submitted yet, which delays those behind it.
+const COMMIT_MAX: Duration = Duration::from_millis(100);
+/// Interval at which counters that need system calls are read while records come.
+const COUNTERS_EVERY: Duration = Duration::from_secs(5);
+/// A difference from which on the wall clock counts as set, ns. Two readings are never simultaneous, and smaller corrections
+/// follow with the next pass.
+const CLOCK_STEP_NS: u64 = 100_000_000;
+/// How much later than its timestamp a record is assumed to be in the ring, ns: a program can be delayed in between. The
+/// watermark for the next daemon allows for it.
+const RECORD_LATE_NS: u64 = 10_000_000;
+/// How many times its own duration a pass delays the next one that hints request, so that programs that provoke passes
+/// cannot keep the daemon from other work.
+const PASS_REST: u32 = 10;
+
+/// Everything that can happen to the daemon.
+pub enum LoopEvent {
+    /// The ring is readable.
+    Ring,
+    /// A timer is due.
+    Timer,
+    /// A client asks a question.
+    Asked(PendingQuestion),
+    /// A batch of memory readings ended.
+    Memory(MemoryBatch),
+    /// A home's owner was looked up.
+    Owner(OwnerFound),
+    /// A file of the journal was opened.
+    Journal,
+    /// The mirror requests the map.
+    Map(oneshot::Sender<LiveMap>),
+    /// A signal asks to stop.
+    Stop(&'static str),
+}
+
+/// The sources of events.
+pub struct EventSources {
+    pub(super) ring: AsyncFd<std::os::fd::OwnedFd>,
+    pub(super) questions: mpsc::Receiver<PendingQuestion>,
+    pub(super) memory: mpsc::Receiver<MemoryBatch>,
+    pub(super) owners: mpsc::Receiver<OwnerFound>,
+    pub(super) journal: Arc<Notify>,
+    pub(super) maps: MapRequests,
+    pub(super) stop: mpsc::Receiver<&'static str>,
+}
+
+impl EventSources {
+    /// Waits for the next event. `until` is when a timer is due. The ring is a source only if it `may_wake`.
+    pub(super) async fn next(&mut self, until: Option<Instant>, may_wake: bool) -> LoopEvent {
+        let due = async {
+            match until {
+                // A timer has a resolution of 1 ms, so one that is due is not waited for.
+                Some(until) if until <= Instant::now() => {}
+                Some(until) => sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(signal) = self.stop.recv() => LoopEvent::Stop(signal),
+            Some(asked) = self.questions.recv() => LoopEvent::Asked(asked),
+            Some(outcome) = self.memory.recv() => LoopEvent::Memory(outcome),
+            Some(found) = self.owners.recv() => LoopEvent::Owner(found),
+            () = self.journal.notified() => LoopEvent::Journal,
+            Some(reply) = self.maps.recv() => LoopEvent::Map(reply),
+            ready = self.ring.readable(), if may_wake => {
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                LoopEvent::Ring
+            }
+            () = due => LoopEvent::Timer,
+        }
+    }
+}
+
+/// The daemon's event loop: the only owner of the map.
+pub struct EventLoop {
+    pub(super) kernel: Kernel,
+    pub(super) core: Core,
+    pub(super) sink: DaemonSink,
+    /// Why there is no journal, if there is none.
+    pub(super) journal_off: Option<String>,
+    pub(super) memory_reads: MemoryReads,
+    pub(super) owners: OwnerLookups,
+    pub(super) sleep_mode: SleepMode,
+    /// What was drained since the last sleep.
+    pub(super) found: Drained,
+    pub(super) drops_seen: u64,
+    pub(super) counters_due: Option<Instant>,
+    pub(super) passes: PassCounts,
+    /// Whether the last pass succeeded.
+    pub(super) pass_ok: bool,
+    /// The earliest time of the next pass that hints request.
+    pub(super) rested_at: BootTime,
+    pub(super) clients: Arc<ClientCounters>,
+    pub(super) ready_at: BootTime,
+    /// The last field, so that it is dropped after the journal: what the journal commits at its end can still be delivered.
+    pub(super) mirror: MirrorLink,
+}
+
+impl EventLoop {
+    /// Runs until a signal asks to stop. Returns the signal's name.
+    pub(super) async fn serve(&mut self, events: &mut EventSources) -> &'static str {
+        loop {
+            let busy = !self.turn();
+            let event = if busy {
+                tokio::task::yield_now().await;
+                events.next(Some(Instant::now()), false).await
+            } else if self.may_sleep() {
+                let event = events.next(self.due(), self.sleep_mode != SleepMode::Polling).await;
+                self.kernel.set_reader_state(ReaderState::Polling);
+                event
+            } else {
+                continue;
+            };
+            match event {
+                LoopEvent::Ring | LoopEvent::Timer => {}
+                LoopEvent::Asked(asked) => {
+                    let mut batch = vec![asked];
+                    batch.extend(std::iter::from_fn(|| events.questions.try_recv().ok()));
+                    self.answer(batch);
+                }
+                LoopEvent::Memory(outcome) => self.memory_read(outcome),
+                LoopEvent::Owner(found) => self.owner_found(&found),
+                LoopEvent::Journal => self.resume(),
+                LoopEvent::Stop(signal) => {
+                    // The journal gets what happened so far.
+                    let now = clock::boottime();
+                    if self.drain_to(self.kernel.producer_position()) {
+                        self.complete(now);
+                    }
+                    self.write_waiting(BootTime(u64::MAX));
+                    return signal;
+                }
+                LoopEvent::Map(reply) => self.send_map(reply),
+            }
+        }
+    }
+
+    /// Drains one budget and performs what is due. Returns whether the ring was empty at the end.
+    pub(super) fn turn(&mut self) -> bool {
+        let before = clock::boottime();
+        let drained = self.drain();
+        if drained.caught_up {
+            self.complete(before);
+        }
+        let now = clock::boottime();
+        if self.pass_due().is_some_and(|due| due <= now) {
+            self.pass();
+        }
+        self.tick(now);
+        if self.counters_due.is_some_and(|due| due <= Instant::now()) {
+            self.counters_due = None;
+            // Only the kernel counts programs that it skipped; this reading adds them to the total.
+            self.kernel.drops_by_kind();
+            self.report_drops();
+        }
+        self.perform();
+        self.write_waiting(now);
+        self.mirror.heartbeat(self.sink.journal.as_ref());
+        drained.caught_up
+    }
+
+    /// Applies records to the core, at most a budget.
+    pub(super) fn drain(&mut self) -> Drained {
+        self.adjust_clock();
+        let Self { kernel, core, sink, .. } = self;
+        let drained = kernel.drain(DRAIN_BUDGET, |input| {
+            sink.previous.observe(&input);
+            core.handle(input, sink);
+        });
+        self.found.records += drained.records;
+        self.found.urgent |= drained.urgent;
+        if drained.records > 0 && self.counters_due.is_none() {
+            self.counters_due = Some(Instant::now() + COUNTERS_EVERY);
+        }
+        self.report_drops();
+        drained
+    }
+
+    /// Follows a wall clock that was set: records are dated by the clock as it is when they are drained.
+    pub(super) fn adjust_clock(&mut self) {
+        let offset_ns = clock::wall_offset_ns();
+        if offset_ns.abs_diff(self.sink.wall_offset_ns) > CLOCK_STEP_NS {
+            self.set_wall_offset(offset_ns);
+        }
+    }
+
+    pub(super) fn set_wall_offset(&mut self, ns: i64) {
+        self.sink.wall_offset_ns = ns;
+        self.core.set_wall_offset(ns);
+    }
+
+    /// Everything up to `at` was drained, so the journal is complete up to then, unless events were lost.
+    pub(super) fn complete(&mut self, at: BootTime) {
+        let at = at.0.saturating_sub(RECORD_LATE_NS).cast_signed();
+        if let Some(journal) = self.sink.journal.as_ref().filter(|_| !self.core.in_gap()) {
+            journal.complete(at.saturating_add(self.sink.wall_offset_ns));
+        }
+    }
+
+    /// Reports losses to the core.
+    pub(super) fn report_drops(&mut self) {
+        let total = self.kernel.drops_total();
+        if total > self.drops_seen {
+            self.drops_seen = total;
+            self.core.handle(Input::Dropped { at: clock::boottime(), total }, &mut self.sink);
+        }
+    }
+
+    /// Drains everything that was reserved up to `position`. Returns false if a record was delayed for too long.
+    pub(super) fn drain_to(&mut self, position: u64) -> bool {
+        let mut held_up_since = None;
+        loop {
+            let drained = self.drain();
+            if self.kernel.consumer_position() >= position {
+                return true;
+            }
+            if drained.records > 0 {
+                held_up_since = None;
+                continue;
+            }
+            let since = *held_up_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > COMMIT_MAX {
+                return false;
+            }
+            // The program that reserved the record may need this CPU to continue.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// Runs one pass. Records from before the pass are applied before it, and records from during the pass before its rows, so
+    /// that a row is never ahead of the records that explain it. Returns whether everything succeeded.
+    pub(super) fn pass(&mut self) -> bool {
+        let began = Instant::now();
+        let before = self.drain_to(self.kernel.producer_position());
+        // This pass answers what was requested up to here. From here on its hints are raised again.
+        let asked = self.sink.pass.take();
+        self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
+        self.set_wall_offset(clock::wall_offset_ns());
+        let snapshot = self.snapshot();
+        self.core.handle(snapshot.begin(), &mut self.sink);
+        let after = self.drain_to(self.kernel.producer_position());
+        let Self { core, sink, .. } = self;
+        snapshot.rows(|input| {
+            sink.previous.observe(&input);
+            core.handle(input, sink);
+        });
+        core.handle(snapshot.end(), sink);
+        let result = snapshot.into_result();
+        if let Err(error) = &result {
+            if self.pass_ok {
+                eprintln!("observer: warning: the processes could not be read: {error:#}; it is tried again");
+            }
+            let hints = asked.map_or(0, |pass| pass.hints);
+            let not_before = clock::boottime().after(PASS_RETRY_NS);
+            self.sink.pass.get_or_insert(PendingPass { not_before, hints }).hints |= hints;
+        }
+        self.pass_ok = result.is_ok();
+        let rest = began.elapsed().saturating_mul(PASS_REST);
+        self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
+        before && after && result.is_ok()
+    }
+
+    /// When the requested pass is due. A pass that heals a gap does not wait for the rest after the last one.
+    fn pass_due(&self) -> Option<BootTime> {
+        let not_before = self.sink.pass?.not_before;
+        Some(if self.core.in_gap() { not_before } else { not_before.max(self.rested_at) })
+    }
+
+    /// Reads the processes, and counts the pass.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let began = Instant::now();
+        let snapshot = self.kernel.snapshot();
+        self.passes.total += 1;
+        self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.passes.failed += u64::from(!snapshot.is_complete());
+        snapshot
+    }
+
+    /// Lets the core perform what is due by `now`.
+    pub(super) fn tick(&mut self, now: BootTime) {
+        if self.core.poll_timeout().is_some_and(|due| due <= now) {
+            self.core.handle(Input::Tick { at: now }, &mut self.sink);
+        }
+    }
+
+    /// Performs what the core requested, except passes.
+    pub(super) fn perform(&mut self) {
+        self.sink.certain = !self.core.in_gap();
+        for key in std::mem::take(&mut self.sink.memory) {
+            if let Some(process) = self.core.process_by_key(key) {
+                self.memory_reads.ask(key, process.tty.is_some());
+            }
+        }
+        self.memory_reads.go_on();
+        for home in std::mem::take(&mut self.sink.owners) {
+            if let Some(refused) = self.owners.ask(home) {
+                self.owner_known(&refused);
+            }
+        }
+        for (key, on) in self.sink.take_watches() {
+            self.kernel.watch(key.tgid, on);
+        }
+    }
+
+    /// Writes the changes of sessions that waited for the journal until `due`, as the sessions are now.
+    pub(super) fn write_waiting(&mut self, due: BootTime) {
+        for home in self.sink.take_due(due) {
+            if let Some((session, primary)) = self.core.session(&home) {
+                self.sink.write_waiting(clock::boottime(), session, primary);
+            }
+        }
+    }
+
+    pub(super) fn memory_read(&mut self, outcome: MemoryBatch) {
+        self.memory_reads.done(&outcome);
+        for memory in outcome.memories {
+            self.core.handle(memory.input(), &mut self.sink);
+        }
+        self.perform();
+    }
+
+    pub(super) fn owner_found(&mut self, found: &OwnerFound) {
+        self.owners.done();
+        self.owner_known(found);
+    }
+
+    pub(super) fn owner_known(&mut self, found: &OwnerFound) {
+        let input = Input::HomeOwner { at: clock::boottime(), path: &found.path, uid: found.uid };
+        self.core.handle(input, &mut self.sink);
+    }
+
+    /// Chooses the sleep mode. Returns false if there is something to drain first. The programs learn the mode before the last
+    /// look at the ring, so that a record that comes after the look wakes the reader.
+    pub(super) fn may_sleep(&mut self) -> bool {
+        self.sleep_mode = self.sleep_mode.after(std::mem::take(&mut self.found));
+        loop {
+            let not_empty = self.kernel.set_reader_state(self.sleep_mode.state());
+            if !not_empty || self.sleep_mode == SleepMode::Polling {
+                return true;
+            }
+            let drained = self.drain();
+            self.perform();
+            self.found = Drained::default();
+            if !drained.caught_up {
+                return false;
+            }
+            match self.sleep_mode {
+                _ if drained.urgent => self.sleep_mode = SleepMode::Polling,
+                // Also where the record is only reserved: its program may have read the mode before it was set.
+                SleepMode::Idle => self.sleep_mode = SleepMode::Lingering,
+                _ => return true,
+            }
+        }
+    }
+
+    /// When a timer is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let (now, boot_now) = (Instant::now(), clock::boottime());
+        let of_boot = |at: BootTime| now + Duration::from_nanos(at.since(boot_now));
+        [
+            self.sleep_mode.nap().map(|nap| now + nap),
+            self.core.poll_timeout().map(of_boot),
+            self.sink.next_due().map(of_boot),
+            self.pass_due().map(of_boot),
+            self.counters_due,
+            self.memory_reads.due(),
+            self.mirror.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn answer_time(&self, sure: bool) -> AnswerTime<'_> {
+        let certain = sure && self.sink.certain;
+        AnswerTime {
+            at: clock::boottime(),
+            wall_offset_ns: self.sink.wall_offset_ns,
+            context: Context { boot_id: &self.sink.boot_id, certain },
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The map for the mirror.
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::answers;
+use super::event_loop::EventLoop;
+use crate::clock;
+use crate::journal::{Journal, Numbering};
+use crate::mirror::feed::LiveMap;
+
+impl EventLoop {
+    /// Sends the map to the mirror, with everything that happened before the request.
+    pub(super) fn send_map(&mut self, reply: oneshot::Sender<LiveMap>) {
+        self.drain_to(self.kernel.producer_position());
+        self.tick(clock::boottime());
+        self.perform();
+        let Numbering { stream_id, last_seq: after_seq, .. } =
+            self.sink.journal.as_ref().map(Journal::numbering).unwrap_or_default();
+        let stream_id = Uuid::parse_str(&stream_id).ok();
+        let list = answers::list(&self.core, self.answer_time(true), true);
+        // Strings, numbers and structs only: serializing them into memory cannot fail.
+        let json = |session| serde_json::to_string(session).unwrap_or_default();
+        let sessions = list.sessions.iter().map(json).collect();
+        // The mirror may have given up.
+        let _ = reply.send(LiveMap { stream_id, after_seq, certain: self.sink.certain, sessions });
+    }
+}

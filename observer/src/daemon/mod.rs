@@ -1,0 +1,21 @@
+//! The daemon: one event loop that owns the map. The only code, beside the commands, that knows more than one adapter.
+
+pub mod answers;
+mod audit;
+mod event_loop;
+mod live_map;
+mod memory;
+mod mirror_link;
+mod options;
+mod owners;
+mod pace;
+mod previous;
+mod questions;
+mod resume;
+mod sink;
+mod sleep;
+mod start;
+mod status;
+
+pub use options::{DaemonOptions, JournalPlace, PathChoice};
+pub use start::run;

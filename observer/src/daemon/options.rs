@@ -1,0 +1,47 @@
+//! What the daemon is started with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use observer_core::Rule;
+
+use crate::kernel;
+use crate::mirror::feed::MirrorOptions;
+
+/// What the daemon is started with.
+pub struct DaemonOptions {
+    /// Session rules; the first that admits a process decides.
+    pub rules: Vec<Rule>,
+    /// Names of the environment variables that are kept.
+    pub env: Vec<String>,
+    /// Path of the socket.
+    pub socket: PathBuf,
+    /// Where the journal is, and its bounds.
+    pub journal: JournalPlace,
+    /// What is mirrored to which database; `None`: there is no mirror.
+    pub mirror: Option<MirrorOptions>,
+    /// What the kernel programs are loaded with.
+    pub kernel: kernel::KernelOptions,
+}
+
+/// Where the journal is, and its bounds.
+pub struct JournalPlace {
+    /// The file.
+    pub path: PathBuf,
+    /// Who chose the path.
+    pub choice: PathChoice,
+    /// Bound of its bytes on the disk.
+    pub max_bytes: u64,
+    /// Bound of an entry's age.
+    pub max_age: Duration,
+}
+
+/// Who chose the path of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathChoice {
+    /// A person did: the daemon does not start without this journal.
+    Explicit,
+    /// It is the default: where the path cannot be used, the daemon runs without a journal, because the map does not
+    /// depend on it.
+    Default,
+}

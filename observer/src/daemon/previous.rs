@@ -1,0 +1,95 @@
+//! What the journal knew when it was opened, as far as it is needed while the map is filled and afterwards.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use observer_core::death::Death;
+use observer_core::session::Home;
+use observer_core::{Input, Process, ProcessKey, Session};
+
+use crate::api::Context;
+use crate::api::session::SessionJson;
+
+/// A death that the first passes observed.
+#[derive(Clone, Copy, Debug)]
+pub enum ObservedDeath {
+    /// The exit itself was observed.
+    Exit(Death),
+    /// The process waits to be reaped: its status is exact, and when it died is not known.
+    Zombie(Death),
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct PreviousSessions {
+    /// The primaries that were known, and their deaths as far as the kernel still shows them.
+    deaths: HashMap<ProcessKey, Option<ObservedDeath>>,
+    /// Sessions that continued unchanged: their primary, and a digest of what was recorded. What is read of them later
+    /// (arguments from memory) is no change.
+    recorded: HashMap<Home, (ProcessKey, u64)>,
+}
+
+impl PreviousSessions {
+    /// From here on deaths of these primaries are kept.
+    pub fn expect_deaths(&mut self, primaries: impl Iterator<Item = ProcessKey>) {
+        self.deaths = primaries.map(|key| (key, None)).collect();
+    }
+
+    /// No more deaths are kept.
+    pub fn forget_deaths(&mut self) {
+        self.deaths.clear();
+    }
+
+    /// The death of a primary that was known, if it was observed.
+    pub fn death(&self, primary: ProcessKey) -> Option<ObservedDeath> {
+        self.deaths.get(&primary).copied().flatten()
+    }
+
+    /// Replaces the sessions that continued unchanged: the primary of each home, and its [`digest`].
+    pub fn set_recorded(&mut self, recorded: HashMap<Home, (ProcessKey, u64)>) {
+        self.recorded = recorded;
+    }
+
+    /// Takes note of a death that the kernel shows before the map is complete.
+    pub fn observe(&mut self, input: &Input<'_>) {
+        if self.deaths.is_empty() {
+            return;
+        }
+        let (key, observed) = match input {
+            Input::Exit { at, key, raw_status, .. } => {
+                (key, ObservedDeath::Exit(Death::from_status(*raw_status, *at)))
+            }
+            Input::PassRow(row) => match row.dead {
+                Some(status) => (&row.key, ObservedDeath::Zombie(Death::from_status(status, row.at))),
+                None => return,
+            },
+            _ => return,
+        };
+        if let Some(death) = self.deaths.get_mut(key) {
+            death.get_or_insert(observed);
+        }
+    }
+
+    /// Whether the journal knows the session as it is. A session that differs once is compared no more.
+    pub fn is_known(&mut self, session: &Session, primary: &Process, context: Context<'_>) -> bool {
+        let Some((key, recorded)) = self.recorded.get(&*session.home) else { return false };
+        let is_same = *key == session.primary
+            && primary.exec_at.is_none()
+            && *recorded == digest(&SessionJson::new(session, primary, context));
+        if !is_same {
+            self.recorded.remove(&*session.home);
+        }
+        is_same
+    }
+}
+
+/// A digest of the fields whose change deserves an entry. Fields that are read late, or that only state when something
+/// was read, are left out.
+pub fn digest(json: &SessionJson<'_>) -> u64 {
+    let mut digest = DefaultHasher::new();
+    let process = &json.primary;
+    (&json.name, json.state, json.roots, json.wrapper_pid, &json.moved_to, json.home_deleted)
+        .hash(&mut digest);
+    (&process.comm, &process.exe, &process.cwd, &process.tty, process.uid).hash(&mut digest);
+    digest.finish()
+}

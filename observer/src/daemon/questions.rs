@@ -1,0 +1,91 @@
+//! Questions of clients: what has to be read before the answer, and the answer.
+
+use bytes::Bytes;
+
+use super::answers;
+use super::event_loop::EventLoop;
+use crate::clock;
+use crate::socket::hub::{Subscription, WatchFilter};
+use crate::socket::server::{Answer, PendingQuestion, Question};
+
+/// Passes that a question waits for while a gap is open.
+const HEALING_PASSES_MAX: usize = 3;
+
+impl EventLoop {
+    /// Answers questions that were asked at once. Each answer contains everything that happened before its question.
+    pub(super) fn answer(&mut self, batch: Vec<PendingQuestion>) {
+        let mut sure = self.drain_to(self.kernel.producer_position());
+        if batch.iter().any(|asked| matches!(asked.question, Question::Audit | Question::Status)) {
+            // A program that the kernel skipped is a loss like any other: it is healed before the answer, and is no drift.
+            self.kernel.drops_by_kind();
+            self.report_drops();
+        }
+        let blind = !self.kernel.blind_spots().is_empty();
+        let needs_pass = batch.iter().any(|asked| match asked.question {
+            // These answers show the terminal's foreground group, which no event reports.
+            Question::List { .. } | Question::Processes => true,
+            // The pass for a hint that was just drained may be pending.
+            Question::Watch(_) => blind || self.sink.pass.is_some(),
+            Question::Status | Question::Audit => false,
+        });
+        if needs_pass {
+            sure &= self.pass();
+        }
+        for _ in 0..HEALING_PASSES_MAX {
+            if self.core.in_gap() {
+                sure &= self.pass();
+            }
+        }
+        let now = clock::boottime();
+        self.tick(now);
+        self.perform();
+        let mut lines = AnswerLines::default();
+        for PendingQuestion { question, reply } in batch {
+            let answer = match question {
+                Question::List { ended } => Answer::Line(lines.list(self, sure, ended)),
+                Question::Processes => Answer::Line(lines.processes(self, sure)),
+                Question::Status => Answer::Line(lines.status(self, sure)),
+                Question::Audit => Answer::Line(lines.audit(self)),
+                Question::Watch(filter) => Answer::Watch(self.subscribe(filter, sure)),
+            };
+            // The client may have left.
+            let _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, filter: WatchFilter, sure: bool) -> Subscription {
+        let snapshot = answers::snapshot(&self.core, self.answer_time(sure), &filter);
+        self.sink.hub.subscribe(filter, snapshot)
+    }
+}
+
+/// Answers of one batch. Clients that ask the same share the line.
+#[derive(Default)]
+struct AnswerLines {
+    list: Option<Bytes>,
+    list_ended: Option<Bytes>,
+    processes: Option<Bytes>,
+    status: Option<Bytes>,
+    audit: Option<Bytes>,
+}
+
+impl AnswerLines {
+    fn list(&mut self, daemon: &EventLoop, sure: bool, ended: bool) -> Bytes {
+        let line = if ended { &mut self.list_ended } else { &mut self.list };
+        let make = || answers::shared(&answers::list(&daemon.core, daemon.answer_time(sure), ended));
+        line.get_or_insert_with(make).clone()
+    }
+
+    fn processes(&mut self, daemon: &EventLoop, sure: bool) -> Bytes {
+        let make = || answers::shared(&answers::processes(&daemon.core, daemon.answer_time(sure)));
+        self.processes.get_or_insert_with(make).clone()
+    }
+
+    fn status(&mut self, daemon: &mut EventLoop, sure: bool) -> Bytes {
+        self.status.get_or_insert_with(|| answers::shared(&daemon.status(sure))).clone()
+    }
+
+    fn audit(&mut self, daemon: &mut EventLoop) -> Bytes {
+        self.audit.get_or_insert_with(|| answers::shared(&daemon.audit())).clone()
+    }
+}

@@ -1,0 +1,325 @@
+//! The core's output sink: changes go to the journal and to clients that watch, requests wait until the event loop
+//! performs them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use observer_core::session::Home;
+use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
+
+use super::pace::Pace;
+use super::previous::PreviousSessions;
+use crate::api::Context;
+use crate::api::change::{change_body, journaled};
+use crate::api::entry::{Entry, Subject};
+use crate::api::words::EntryKind;
+use crate::clock;
+use crate::journal::Journal;
+use crate::socket::hub::{FrameScope, WatchHub};
+use crate::text::bytes::Text;
+
+/// Shortest interval between two log messages about gaps, ns.
+const GAP_LOG_NS: u64 = 10_000_000_000;
+
+/// A pass that the core requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingPass {
+    /// The earliest time at which it may run.
+    pub not_before: BootTime,
+    /// The hint bits that it answers.
+    pub hints: u64,
+}
+
+/// Whether changes of sessions are written to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// The map is not complete yet, or takes over what the journal knows: changes are no news.
+    Paused,
+    /// Changes are written.
+    Active,
+}
+
+/// The daemon's implementation of [`Sink`].
+pub struct DaemonSink {
+    /// The clients that watch.
+    pub hub: WatchHub,
+    /// The journal, if there is one.
+    pub journal: Option<Journal>,
+    /// The pass that the core requested, if it did.
+    pub pass: Option<PendingPass>,
+    /// Processes whose memory the core requested.
+    pub memory: Vec<ProcessKey>,
+    /// Homes whose owner the core requested.
+    pub owners: Vec<Home>,
+    /// Processes, and whether their records are to wake the reader from now on.
+    pub watches: Vec<(ProcessKey, bool)>,
+    /// The id of this boot.
+    pub boot_id: String,
+    /// Realtime minus boot time, ns.
+    pub wall_offset_ns: i64,
+    /// Whether no gap is open.
+    pub certain: bool,
+    /// Whether changes of sessions are written to the journal.
+    pub recording: Recording,
+    /// What the journal knew when it was opened.
+    pub previous: PreviousSessions,
+    /// Primaries of sessions. One that ended stays until [`DaemonSink::take_watches`], so that its last change still
+    /// counts as a change of a session.
+    primaries: HashSet<ProcessKey>,
+    /// The last primary of each home.
+    primary_by_home: HashMap<Arc<Home>, ProcessKey>,
+    /// The primary that died last, and its JSON. Another process may become primary of its home.
+    last_death: Option<(ProcessKey, String)>,
+    /// How often changes of sessions are written.
+    pace: Pace,
+    gap_logged_at: Option<BootTime>,
+}
+
+impl DaemonSink {
+    /// A sink without a journal and without clients, in which nothing is requested.
+    pub fn new(boot_id: String) -> Self {
+        Self {
+            hub: WatchHub::default(),
+            journal: None,
+            pass: None,
+            memory: Vec::new(),
+            owners: Vec::new(),
+            watches: Vec::new(),
+            boot_id,
+            wall_offset_ns: clock::wall_offset_ns(),
+            certain: false,
+            recording: Recording::Paused,
+            previous: PreviousSessions::default(),
+            primaries: HashSet::new(),
+            primary_by_home: HashMap::new(),
+            last_death: None,
+            pace: Pace::default(),
+            gap_logged_at: None,
+        }
+    }
+
+    /// Takes the watches requested since the last call.
+    pub fn take_watches(&mut self) -> Vec<(ProcessKey, bool)> {
+        let watches = std::mem::take(&mut self.watches);
+        for (key, on) in &watches {
+            if !on {
+                self.primaries.remove(key);
+            }
+        }
+        watches
+    }
+
+    /// When the next change of a session that waits for the journal may be written.
+    pub fn next_due(&self) -> Option<BootTime> {
+        self.pace.next_due()
+    }
+
+    /// Takes the homes of the sessions whose changes may be written by `due`.
+    pub fn take_due(&mut self, due: BootTime) -> Vec<Arc<Home>> {
+        self.pace.take_due(due)
+    }
+
+    /// Writes a change that waited, as the session is at `at`. Clients have seen its values already, without a number.
+    pub fn write_waiting(&mut self, at: BootTime, session: &Session, primary: &Process) {
+        self.pace.written(at, session);
+        let body =
+            change_body(at, &Change::SessionChanged(session, primary), self.wall_offset_ns, self.context());
+        let subject = Some(subject(session, session.primary));
+        let event_seq = self.write(at, EntryKind::SessionChanged, subject, &body);
+        let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
+        self.hub.publish(scope, || journaled(&body, event_seq));
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { boot_id: &self.boot_id, certain: self.certain }
+    }
+
+    /// Tracks the primary of each home. Where a primary died and another process took its place, no session ended, and
+    /// the death gets an entry of its own: its kind, its session and its JSON.
+    fn track_primary(&mut self, at: BootTime, change: &Change<'_>) -> Option<(Subject, String)> {
+        match *change {
+            Change::ProcessEnded(process, _) if self.primaries.contains(&process.key) => {
+                let body = change_body(at, change, self.wall_offset_ns, self.context());
+                self.last_death = Some((process.key, String::from_utf8_lossy(&body).into_owned()));
+                None
+            }
+            Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
+                let home = Arc::clone(&session.home);
+                let former = self.primary_by_home.insert(home, session.primary)?;
+                let (key, body) = self.last_death.as_ref().filter(|(key, _)| *key == former)?;
+                (session.primary != former).then(|| (subject(session, *key), with_home(session, body)))
+            }
+            Change::SessionEnded(session, _) => {
+                self.primary_by_home.remove(&session.home);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a change gets an entry of its own, and now.
+    fn is_written_now(&mut self, at: BootTime, change: &Change<'_>) -> bool {
+        match *change {
+            Change::SessionStarted(session, primary) => {
+                self.pace.started(at, session);
+                self.is_recorded(session, primary)
+            }
+            Change::SessionChanged(session, primary) => {
+                self.is_recorded(session, primary) && self.pace.changed(at, session)
+            }
+            Change::SessionEnded(session, primary) => {
+                self.pace.ended(&session.home);
+                self.is_recorded(session, primary)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a change of a session gets an entry of its own.
+    fn is_recorded(&mut self, session: &Session, primary: &Process) -> bool {
+        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        self.recording == Recording::Active && !self.previous.is_known(session, primary, context)
+    }
+
+    /// Writes an entry with the JSON `body`. Returns its number, if the journal has room for it.
+    fn write(&self, at: BootTime, kind: EntryKind, subject: Option<Subject>, body: &[u8]) -> Option<u64> {
+        self.journal.as_ref()?.push(Entry {
+            at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
+            boottime_ns: at.0,
+            boot_id: self.boot_id.clone(),
+            kind,
+            subject,
+            // JSON is UTF-8.
+            detail: String::from_utf8_lossy(body).into_owned(),
+        })
+    }
+
+    fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
+        match *change {
+            Change::ProcessStarted(process)
+            | Change::ProcessExeced(process)
+            | Change::ProcessMoved(process)
+            | Change::ProcessEnded(process, _) => FrameScope::Process {
+                in_session: self.primaries.contains(&process.key),
+                comm: process.comm.as_bytes(),
+                cwd: process.cwd.path.as_deref(),
+            },
+            // Changes of lesser fields are for clients that watch every process.
+            Change::ProcessChanged(process) => FrameScope::Process {
+                in_session: false,
+                comm: process.comm.as_bytes(),
+                cwd: process.cwd.path.as_deref(),
+            },
+            Change::SessionStarted(session, _)
+            | Change::SessionChanged(session, _)
+            | Change::SessionEnded(session, _) => {
+                FrameScope::Session { name: &session.name, home: &session.home.path }
+            }
+            Change::GapOpened { .. } | Change::GapClosed { .. } => FrameScope::Always,
+        }
+    }
+
+    /// Logs that events were lost, but not once for each of many gaps.
+    fn log_gap(&mut self, at: BootTime) {
+        if self.gap_logged_at.is_none_or(|logged| at.since(logged) >= GAP_LOG_NS) {
+            self.gap_logged_at = Some(at);
+            eprintln!(
+                "observer: warning: events were lost; the kernel is read again. If this repeats, raise --ring-bytes"
+            );
+        }
+    }
+}
+
+impl Sink for DaemonSink {
+    fn change(&mut self, at: BootTime, change: Change<'_>) {
+        match change {
+            Change::GapOpened { .. } => {
+                self.certain = false;
+                self.log_gap(at);
+            }
+            Change::GapClosed { .. } => self.certain = true,
+            _ => {}
+        }
+        let death = self.track_primary(at, &change);
+        let columns = columns(&change);
+        if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
+            return;
+        }
+        let scope = self.scope(&change);
+        let Some((kind, subject)) = columns else {
+            let context = Context { boot_id: &self.boot_id, certain: self.certain };
+            return self.hub.publish(scope, || change_body(at, &change, self.wall_offset_ns, context));
+        };
+        if let (Some((subject, body)), Recording::Active) = (death, self.recording) {
+            self.write(at, EntryKind::ProcessEnded, Some(subject), body.as_bytes());
+        }
+        // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
+        // disk a moment later.
+        let body = change_body(at, &change, self.wall_offset_ns, self.context());
+        if self.is_written_now(at, &change) {
+            let event_seq = self.write(at, kind, subject, &body);
+            self.hub.publish(scope, || journaled(&body, event_seq));
+        } else {
+            self.hub.publish(scope, || body);
+        }
+    }
+
+    fn request(&mut self, request: Request<'_>) {
+        match request {
+            Request::Pass { not_before, hints } => {
+                let pending = self.pass.get_or_insert(PendingPass { not_before, hints });
+                pending.not_before = pending.not_before.min(not_before);
+                pending.hints |= hints;
+            }
+            Request::Memory(key) => self.memory.push(key),
+            Request::HomeOwner(home) => self.owners.push(home.clone()),
+            Request::Watch(key, on) => {
+                if on {
+                    self.primaries.insert(key);
+                }
+                self.watches.push((key, on));
+            }
+        }
+    }
+}
+
+/// The columns of the entry that records `change`; `None` if the journal does not record it.
+fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
+    let of = |session: &Session| Some(subject(session, session.primary));
+    match change {
+        Change::SessionStarted(session, _) => Some((EntryKind::SessionStarted, of(session))),
+        Change::SessionChanged(session, _) => Some((EntryKind::SessionChanged, of(session))),
+        Change::SessionEnded(session, _) => Some((EntryKind::SessionEnded, of(session))),
+        Change::GapOpened { .. } => Some((EntryKind::GapOpened, None)),
+        Change::GapClosed { .. } => Some((EntryKind::GapClosed, None)),
+        Change::ProcessStarted(_)
+        | Change::ProcessExeced(_)
+        | Change::ProcessMoved(_)
+        | Change::ProcessChanged(_)
+        | Change::ProcessEnded(..) => None,
+    }
+}
+
+fn subject(session: &Session, process: ProcessKey) -> Subject {
+    Subject {
+        home: session.home.path.to_vec(),
+        home_mnt_ns: session.home.mnt_ns,
+        name: session.name.to_vec(),
+        process,
+    }
+}
+
+/// `body`, the JSON object of a process that was the primary of `session`, with the session's name and home.
+fn with_home(session: &Session, body: &str) -> String {
+    #[derive(serde::Serialize)]
+    struct NameAndHome<'a> {
+        name: Text<'a>,
+        home: Text<'a>,
+        home_mnt_ns: Option<u32>,
+    }
+    let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
+    let fields = NameAndHome { name, home, home_mnt_ns: session.home.mnt_ns };
+    // Strings and a number: serializing them into memory cannot fail.
+    let fields = serde_json::to_string(&fields).unwrap_or_default();
+    format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
+}

@@ -1,0 +1,129 @@
+//! The event loop's side of the journal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::{Notify, watch};
+
+use super::options::JournalOptions;
+use super::pending::Resumed;
+use super::queue::{Numbering, WriteQueue};
+use super::spool::{Committed, Spool};
+use super::writer::Writer;
+use crate::api::entry::Entry;
+use crate::api::status::JournalStatus;
+
+/// How long the daemon's end waits for queued entries to be written.
+const STOP_WAIT: Duration = Duration::from_secs(3);
+
+/// The event loop's side of the journal. Dropping it writes what is queued, for at most [`STOP_WAIT`].
+pub struct Journal {
+    queue: Arc<WriteQueue>,
+    committed: watch::Receiver<Committed>,
+    path: PathBuf,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Opens or creates the file, quarantines one that cannot be used, and starts the writer's thread. A full disk or a
+    /// directory that cannot be written is no error: it is reported, and opening is retried.
+    ///
+    /// # Errors
+    ///
+    /// Another daemon or another program uses the path, or the system has no thread left.
+    pub fn open(options: JournalOptions) -> Result<Self> {
+        let queue = Arc::new(WriteQueue::new(&options));
+        let (sender, committed) = watch::channel(Committed::default());
+        let path = options.path.clone();
+        let mut writer = Writer::new(options, Arc::clone(&queue), sender);
+        let wait = writer.open()?;
+        let writer = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(wait))
+            .context("cannot start the journal's thread; raise the limit of processes (ulimit -u)")?;
+        Ok(Self { queue, committed, path, writer: Some(writer) })
+    }
+
+    /// Numbers `entry` and queues it. Returns `None` if there is no room or no file: the change is then counted, and a
+    /// later gap entry reports it. Waits for nothing but a lock that is never held during I/O.
+    pub fn push(&self, entry: Entry) -> Option<u64> {
+        self.queue.push(entry)
+    }
+
+    /// Last entries of the sessions that live according to the file, until [`Journal::resume`] takes them.
+    pub fn known(&self) -> Vec<Entry> {
+        self.queue.known()
+    }
+
+    /// The event loop records changes from now on. Returns what an opened file knows, once for each file, also for one
+    /// that is opened later ([`Journal::opened`]). Also queues the entry that reports the time without a daemon.
+    pub fn resume(&self) -> Option<Resumed> {
+        self.queue.resume()
+    }
+
+    /// Everything that happened up to `up_to_ns` (ns since 1970) was pushed. Differences that the next daemon finds
+    /// happened later.
+    pub fn complete(&self, up_to_ns: i64) {
+        self.queue.complete(up_to_ns);
+    }
+
+    /// Notified when a file was opened, so that [`Journal::resume`] has something to return.
+    pub fn opened(&self) -> Arc<Notify> {
+        self.queue.opened()
+    }
+
+    /// The path at which readers open the journal.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The mirror's side.
+    pub fn spool(&self) -> Spool {
+        Spool::new(Arc::clone(&self.queue), self.committed.clone(), self.path.clone())
+    }
+
+    /// Where the numbering stands.
+    pub fn numbering(&self) -> Numbering {
+        self.queue.numbering()
+    }
+
+    /// Whether changes are not on the disk yet.
+    pub fn is_behind(&self) -> bool {
+        self.queue.waiting() > 0
+    }
+
+    /// What `status` reports, from memory and without the disk.
+    pub fn status(&self, now_unix_ns: i128) -> JournalStatus {
+        let mut status = self.queue.status(now_unix_ns);
+        status.path = Some(self.path.display().to_string());
+        status
+    }
+
+    /// The queue to the writer, for tests.
+    #[cfg(test)]
+    pub(super) fn queue(&self) -> &WriteQueue {
+        &self.queue
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.queue.stop();
+        let deadline = Instant::now() + STOP_WAIT;
+        if let Some(writer) = self.writer.take() {
+            while !writer.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let left = self.queue.waiting();
+            if left > 0 {
+                eprintln!(
+                    "observer: warning: {left} entries could not be written to the journal {}; free disk space there",
+                    self.path.display()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What waits between the event loop and the writer: entries that have a number and are not committed yet, and changes
+//! that were lost before they got one. Without a lock and without I/O.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::file;
+use super::live::{self, LiveSessions};
+use super::options::JournalOptions;
+use crate::api::entry::{Entry, MissingEntries};
+use crate::api::status::JournalStatus;
+use crate::api::words::{GapReason, JournalState};
+use crate::clock;
+use crate::text::time::unix_rfc3339;
+
+/// Entries that wait for the disk.
+const QUEUE_ENTRIES_MAX: usize = 65_536;
+/// Their bytes.
+const QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Bytes of the queue from which on its memory is returned to the system once the entries are written.
+const STORM_BYTES: usize = 1 << 20;
+/// What an entry takes beside its texts, bytes.
+const ENTRY_BYTES: usize = 256;
+/// Bytes of the largest entry: a session with all its arguments and start times needs a tenth of it.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// An entry that waits for the disk.
+pub struct QueuedEntry {
+    /// Its number.
+    pub seq: u64,
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// When it was queued.
+    pub since: Instant,
+}
+
+/// Changes that got no number.
+#[derive(Default)]
+struct LostChanges {
+    count: u64,
+    from_ns: i64,
+    to_ns: i64,
+    reason: GapReason,
+}
+
+/// Up to when everything that happened is committed, or will be.
+#[derive(Default)]
+struct Completeness {
+    /// Up to when everything is committed, ns since 1970; 0: not known.
+    committed_ns: i64,
+    /// Up to when everything has a number, ns since 1970, and the first number that happened later.
+    numbered: Option<(i64, u64)>,
+}
+
+/// See the module. The stream begins with [`Pending::begin`].
+pub struct Pending {
+    /// The stream; empty: no file could be opened yet.
+    pub stream_id: Arc<str>,
+    /// The identity of the state directory; `None`: it could not be read yet.
+    pub instance_id: Option<Arc<str>>,
+    /// Number of the newest entry that the mirror has.
+    pub acknowledged: u64,
+    /// Why the last write failed; it is the reason of a loss meanwhile.
+    pub failing: Option<GapReason>,
+    /// What `status` reports, as far as it does not change by itself.
+    pub status: JournalStatus,
+    entries: VecDeque<QueuedEntry>,
+    next_seq: u64,
+    bytes: usize,
+    /// The largest value of `bytes` since memory was returned to the system.
+    bytes_peak: usize,
+    lost: LostChanges,
+    completeness: Completeness,
+    /// The time without a daemon. Its entry is the first.
+    absence: Option<MissingEntries>,
+    /// When the event loop began to record changes, ns since 1970: the absence ends there.
+    recording_since_ns: Option<i64>,
+    /// The sessions that live according to the numbered entries, until the event loop takes them.
+    live: Option<LiveSessions>,
+    /// The time up to which the file knew them, ns since 1970.
+    known_until_ns: Option<i64>,
+    boot_id: String,
+}
+
+/// What a file that was opened knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Last entries of the sessions that live; entries pushed since the file was opened are included.
+    pub live: Vec<Entry>,
+    /// The time up to which that is known because a daemon ran, ns since 1970; `None`: the file is new.
+    pub until_ns: Option<i64>,
+}
+
+impl Pending {
+    /// Nothing waits, and no file is open.
+    pub fn new(options: &JournalOptions) -> Self {
+        Self {
+            stream_id: Arc::from(""),
+            instance_id: None,
+            acknowledged: 0,
+            failing: None,
+            status: JournalStatus {
+                state: JournalState::Ok,
+                limit_bytes: options.max_bytes,
+                ..JournalStatus::default()
+            },
+            entries: VecDeque::new(),
+            next_seq: 1,
+            bytes: 0,
+            bytes_peak: 0,
+            lost: LostChanges::default(),
+            completeness: Completeness::default(),
+            absence: None,
+            recording_since_ns: None,
+            live: None,
+            known_until_ns: None,
+            boot_id: options.boot_id.clone(),
+        }
+    }
+
+    /// A file is open: what is queued, and what is pushed from here on, become its next entries.
+    pub fn begin(&mut self, opened: &mut file::OpenedFile, instance_id: &str) {
+        let queued = std::mem::take(&mut self.entries);
+        self.bytes = 0;
+        self.stream_id = opened.stream_id.clone();
+        self.instance_id = Some(instance_id.into());
+        self.next_seq = opened.last_seq + 1;
+        self.acknowledged = opened.delivered;
+        if let Some(to_seq) = opened.lost_to_seq {
+            self.lose_numbers(to_seq);
+        }
+        (self.absence, self.known_until_ns) = opened.absence.take().unzip();
+        self.live = Some(std::mem::take(&mut opened.live));
+        self.status.oldest_seq = opened.oldest_seq;
+        self.status.last_seq = opened.last_seq;
+        self.completeness.numbered = None;
+        self.recovered();
+        for waiting in queued {
+            self.number(Arc::unwrap_or_clone(waiting.entry));
+        }
+    }
+
+    /// Whether a file is open.
+    pub fn is_open(&self) -> bool {
+        !self.stream_id.is_empty()
+    }
+
+    /// Whether no entry waits. Lost changes may.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Entries that wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The first entries that wait, at most `max`.
+    pub fn first(&self, max: usize) -> Vec<(u64, Arc<Entry>)> {
+        let first = self.entries.iter().take(max);
+        first.map(|waiting| (waiting.seq, Arc::clone(&waiting.entry))).collect()
+    }
+
+    /// The newest number that was given, committed or not; 0: none.
+    pub fn last_numbered(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Changes that were lost and that no entry reports yet.
+    pub fn unreported_losses(&self) -> u64 {
+        self.lost.count
+    }
+
+    /// Up to when everything that happened is committed, ns since 1970; 0: not known.
+    pub fn complete_ns(&self) -> i64 {
+        self.completeness.committed_ns
+    }
+
+    /// Whether a storm that took memory is over.
+    pub fn storm_is_over(&self) -> bool {
+        self.entries.is_empty() && self.bytes_peak >= STORM_BYTES
+    }
+
+    /// The memory of the storm was returned to the system.
+    pub fn forget_storm(&mut self) {
+        self.bytes_peak = self.bytes;
+    }
+
+    /// Last entries of the sessions that live according to the file, until the event loop takes them.
+    pub fn known(&self) -> impl Iterator<Item = &Entry> {
+        self.live.iter().flat_map(LiveSessions::values)
+    }
+
+    /// The event loop records changes from now on, and takes what an opened file knows: once for each file.
+    pub fn resume(&mut self) -> Option<Resumed> {
+        self.recording_since_ns.get_or_insert_with(now_ns);
+        let live = self.live.take()?;
+        self.settle_absence();
+        Some(Resumed { live: live.into_values().collect(), until_ns: self.known_until_ns })
+    }
+
+    /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, the queue is full or no
+    /// file is open.
+    pub fn push(&mut self, entry: Entry) -> Option<u64> {
+        let bytes = size(&entry);
+        if bytes > ENTRY_BYTES_MAX {
+            self.lose(&entry, GapReason::TooLarge);
+            return None;
+        }
+        let has_room = self.entries.len() < QUEUE_ENTRIES_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX;
+        if !self.is_open() || !has_room {
+            self.lose(&entry, self.failing.unwrap_or(GapReason::QueueFull));
+            return None;
+        }
+        self.report_losses();
+        Some(self.number(entry))
+    }
+
+    /// Entries up to `seq` are committed.
+    pub fn written(&mut self, seq: u64) {
+        self.recovered();
+        self.status.last_seq = self.status.last_seq.max(seq);
+        if let Some(first) = self.entries.front().filter(|first| first.seq <= seq) {
+            let took_us = u64::try_from(first.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.status.commit_us = Some(took_us);
+        }
+        while self.entries.front().is_some_and(|waiting| waiting.seq <= seq) {
+            if let Some(waiting) = self.entries.pop_front() {
+                self.bytes -= size(&waiting.entry);
+            }
+        }
+        if let Some((up_to_ns, next_seq)) = self.completeness.numbered
+            && next_seq <= seq + 1
+        {
+            self.completeness = Completeness { committed_ns: up_to_ns, numbered: None };
+        }
+        if self.entries.is_empty() {
+            // Returns the memory of a storm.
+            self.entries.shrink_to(64);
+        }
+    }
+
+    /// Everything that happened up to `up_to_ns` (ns since 1970) was pushed. While entries wait, the earliest such time
+    /// is kept, because it is the first that will hold.
+    pub fn complete(&mut self, up_to_ns: i64) {
+        if self.lost.count > 0 || self.live.is_some() || !self.is_open() {
+            return;
+        }
+        if self.entries.is_empty() {
+            self.completeness.committed_ns = up_to_ns;
+        } else if self.completeness.numbered.is_none() {
+            self.completeness.numbered = Some((up_to_ns, self.next_seq));
+        }
+    }
+
+    /// Queues the entry that reports lost changes, if there are any.
+    pub fn report_losses(&mut self) {
+        if self.lost.count == 0 {
+            return;
+        }
+        let lost = std::mem::take(&mut self.lost);
+        let missing = MissingEntries {
+            count: Some(lost.count),
+            reason: lost.reason,
+            from: unix_rfc3339(lost.from_ns),
+            to: unix_rfc3339(lost.to_ns),
+            ..MissingEntries::default()
+        };
+        self.number(Entry::gap(&missing, lost.to_ns, 0, &self.boot_id));
+    }
+
+    fn recovered(&mut self) {
+        self.failing = None;
+        self.status.failures = 0;
+        self.status.state = JournalState::Ok;
+        self.status.last_error = None;
+    }
+
+    /// Gives `entry` the next number and queues it, after the entry that must precede it.
+    fn number(&mut self, entry: Entry) -> u64 {
+        self.settle_absence();
+        if let Some(live) = &mut self.live {
+            live::apply_to_map(live, &entry);
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.bytes += size(&entry);
+        self.bytes_peak = self.bytes_peak.max(self.bytes);
+        self.entries.push_back(QueuedEntry { seq, entry: Arc::new(entry), since: Instant::now() });
+        seq
+    }
+
+    /// Entries up to `to_seq` were committed and the file lacks them: their numbers are not given again.
+    fn lose_numbers(&mut self, to_seq: u64) {
+        let (from_seq, now_ns) = (self.next_seq, now_ns());
+        let missing = MissingEntries {
+            from_seq: Some(from_seq),
+            to_seq: Some(to_seq),
+            count: Some(to_seq - from_seq + 1),
+            reason: GapReason::Corrupt,
+            to: unix_rfc3339(now_ns),
+            message: Some("the end of the file is gone".into()),
+            ..MissingEntries::default()
+        };
+        self.next_seq = to_seq;
+        self.number(Entry::gap(&missing, now_ns, clock::boottime().0, &self.boot_id));
+    }
+
+    /// Queues the entry that reports the time without a daemon, if that is still to be done.
+    fn settle_absence(&mut self) {
+        let Some(mut missing) = self.absence.take() else { return };
+        let to_ns = self.recording_since_ns.unwrap_or_else(now_ns);
+        missing.to = unix_rfc3339(to_ns);
+        self.number(Entry::gap(&missing, to_ns, clock::boottime().0, &self.boot_id));
+    }
+
+    fn lose(&mut self, entry: &Entry, reason: GapReason) {
+        if self.lost.count == 0 {
+            self.lost.from_ns = entry.at_unix_ns;
+            self.lost.reason = reason;
+        }
+        self.lost.to_ns = entry.at_unix_ns;
+        self.lost.count += 1;
+        self.status.dropped += 1;
+    }
+}
+
+fn now_ns() -> i64 {
+    i64::try_from(clock::realtime_ns()).unwrap_or(0)
+}
+
+/// What an entry takes of the queue, bytes.
+fn size(entry: &Entry) -> usize {
+    let texts = entry.detail.len() + entry.kind.as_str().len() + entry.boot_id.len();
+    ENTRY_BYTES + texts + entry.subject.as_ref().map_or(0, |it| it.home.len() + it.name.len())
+}

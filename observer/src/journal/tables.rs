@@ -1,0 +1,113 @@
+//! The tables of the file: their schema, and how rows become values and values become rows.
+
+use observer_core::ProcessKey;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row, ToSql, named_params, params};
+
+use crate::api::entry::{Entry, NumberedEntry, Subject};
+use crate::api::words::EntryKind;
+
+/// Version of the tables below, in the file's `user_version`.
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// Large columns come last, so that a search by the other columns does not read them.
+pub const SCHEMA: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+    CREATE TABLE entry (
+        seq INTEGER PRIMARY KEY,
+        at_unix_ns INTEGER NOT NULL,
+        boottime_ns INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name BLOB,
+        pid INTEGER,
+        start_boottime_ns INTEGER,
+        boot_id TEXT NOT NULL,
+        home_mnt_ns INTEGER,
+        home BLOB,
+        detail TEXT NOT NULL
+    ) STRICT;";
+
+/// Each number by a query of its own: where one query asks for both, SQLite reads the whole table.
+pub const EXTENT: &str =
+    "SELECT ifnull((SELECT min(seq) FROM entry), 0), ifnull((SELECT max(seq) FROM entry), 0),
+    ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0)";
+
+/// What the table `entry` holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableExtent {
+    /// Number of the oldest entry; 0: there is none.
+    pub oldest_seq: u64,
+    /// Number of the newest entry; 0: there is none.
+    pub last_seq: u64,
+    /// When the newest entry happened, ns since 1970; 0: there is none.
+    pub last_at_ns: i64,
+}
+
+/// Reads which entries the file holds.
+pub fn extent(conn: &Connection) -> rusqlite::Result<TableExtent> {
+    let number = |row: &Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+    conn.prepare_cached(EXTENT)?.query_row((), |row| {
+        Ok(TableExtent { oldest_seq: number(row, 0)?, last_seq: number(row, 1)?, last_at_ns: row.get(2)? })
+    })
+}
+
+/// The value of `key` in the table `meta`.
+pub fn meta<T: FromSql>(conn: &Connection, key: &str) -> rusqlite::Result<T> {
+    conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
+}
+
+/// Sets the value of `key` in the table `meta`.
+pub fn set_meta(conn: &Connection, key: &str, value: impl ToSql) -> rusqlite::Result<()> {
+    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(|_| ())
+}
+
+/// Writes `entry` under the number `seq`.
+pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
+    let subject = entry.subject.as_ref();
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home_mnt_ns,
+            home, detail)
+         VALUES (:seq, :at_unix_ns, :boottime_ns, :kind, :name, :pid, :start_boottime_ns, :boot_id, :home_mnt_ns,
+            :home, :detail)",
+    )?;
+    insert
+        .execute(named_params! {
+            ":seq": seq.cast_signed(),
+            ":at_unix_ns": entry.at_unix_ns,
+            ":boottime_ns": entry.boottime_ns.cast_signed(),
+            ":kind": entry.kind.as_str(),
+            ":name": subject.map(|it| &it.name),
+            ":pid": subject.map(|it| it.process.tgid.0),
+            ":start_boottime_ns": subject.map(|it| it.process.start_boottime.0.cast_signed()),
+            ":boot_id": entry.boot_id,
+            ":home_mnt_ns": subject.and_then(|it| it.home_mnt_ns),
+            ":home": subject.map(|it| &it.home),
+            ":detail": entry.detail,
+        })
+        .map(|_| ())
+}
+
+/// The entry in a row that has the columns of the table `entry`, by their names. A row that names its session in part
+/// only is an entry without a session.
+pub fn decode(row: &Row<'_>) -> rusqlite::Result<NumberedEntry> {
+    let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(NumberedEntry {
+        seq: unsigned("seq")?,
+        entry: Entry {
+            at_unix_ns: row.get("at_unix_ns")?,
+            boottime_ns: unsigned("boottime_ns")?,
+            boot_id: row.get("boot_id")?,
+            kind: EntryKind::from(row.get_ref("kind")?.as_str()?),
+            subject: decode_subject(row)?,
+            detail: row.get("detail")?,
+        },
+    })
+}
+
+fn decode_subject(row: &Row<'_>) -> rusqlite::Result<Option<Subject>> {
+    let (home, name) = (row.get("home")?, row.get("name")?);
+    let (pid, start) = (row.get("pid")?, row.get::<_, Option<i64>>("start_boottime_ns")?);
+    let (Some(home), Some(name), Some(pid), Some(start)) = (home, name, pid, start) else { return Ok(None) };
+    let process = ProcessKey::new(pid, start.cast_unsigned());
+    Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, name, process }))
+}
