@@ -6,7 +6,7 @@ use std::process::Command;
 
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
-use observer_harness::postgres::{Server, Session};
+use observer_harness::postgres::{Server, SqlSession};
 
 use crate::schema::{applied, present, server};
 
@@ -33,7 +33,7 @@ fn statement(title: &str) -> &'static str {
 }
 
 /// Two hosts of one name, one of them present; sessions in every state; what became of some.
-fn filled(database: &str) -> Session {
+fn filled(database: &str) -> SqlSession {
     let mut daemon = server().session(database, "postgres");
     let number = present(&mut daemon, WEB1);
     daemon.ask(&format!("UPDATE observer.host SET host = 'web1' WHERE host_no = {number}"));

@@ -48,7 +48,7 @@ fn writer(database: &str, login: &str, host_id: &str) {
 }
 
 /// The host's row, present by the lock of the connection that wrote it.
-pub fn present(session: &mut observer_harness::postgres::Session, host_id: &str) -> String {
+pub fn present(session: &mut observer_harness::postgres::SqlSession, host_id: &str) -> String {
     session.ask(&format!(
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
     ));

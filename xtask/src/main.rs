@@ -34,7 +34,7 @@ enum Verb {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
-    Vm(vm::Arguments),
+    Vm(vm::VmArguments),
     Service(service::Arguments),
     Fmt(fmt::Arguments),
 }

@@ -5,9 +5,9 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, setup};
 
-pub(crate) use observer_vm::Arguments;
+pub(crate) use observer_vm::VmArguments;
 
-pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, arguments: &VmArguments) -> Result<()> {
     prepare(workspace)?;
     observer_vm::matrix(workspace, arguments).map(drop)
 }

@@ -10,7 +10,7 @@ use super::once::StandaloneMap;
 use super::term;
 use crate::api::answer::AuditAnswer;
 use crate::socket::client::{Client, ClientError, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, GOOD};
 use crate::text::table::{Align, Cell, Table};
@@ -31,7 +31,7 @@ impl AuditArgs {
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
-                let line = client.ask(&Request::Audit {})?;
+                let line = client.ask(&ClientRequest::Audit {})?;
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {

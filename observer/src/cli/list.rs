@@ -15,7 +15,7 @@ use crate::api::words::SessionState;
 use crate::clock;
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell, Table};
@@ -45,7 +45,7 @@ impl ListArgs {
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
-                let line = client.ask(&Request::List { ended: self.ended })?;
+                let line = client.ask(&ClientRequest::List { ended: self.ended })?;
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {

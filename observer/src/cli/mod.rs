@@ -42,7 +42,7 @@ Exit codes:
 /// Keeps the map session → pid true, from the kernel's own probes.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES, propagate_version = true)]
-pub struct Arguments {
+pub struct CommandLine {
     /// The daemon's socket.
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -80,7 +80,7 @@ enum Command {
 
 /// Parses the arguments, runs the command and reports its error.
 pub fn main() -> ExitCode {
-    let Arguments { socket, command } = Arguments::parse();
+    let CommandLine { socket, command } = CommandLine::parse();
     let path = socket.clone().unwrap_or_else(|| SOCKET_DEFAULT.into());
     let result = match command {
         Command::Run(run) => run.run(socket),
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(&path),
         Command::Schema(schema) => schema.run(),
         Command::Forget(forget) => forget.run(),
-        Command::Completions(completions) => completions.run(&mut Arguments::command()),
+        Command::Completions(completions) => completions.run(&mut CommandLine::command()),
     };
     ExitCode::from(result.unwrap_or_else(|error| report(&error)) as u8)
 }

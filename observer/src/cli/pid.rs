@@ -11,7 +11,7 @@ use super::{home, term};
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
 use crate::socket::client::{Client, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
 
 /// Needs the daemon: exits 4 without one.
@@ -25,7 +25,7 @@ pub struct PidArgs {
 impl PidArgs {
     /// 0 found, 1 certainly none, 3 several, 4 can't know.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let line = Client::connect(socket)?.ask(&Request::List { ended: false })?;
+        let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'_> = decode(&line)?;
         let wanted = self.session.as_bytes();
         if !answer.head.certain {

@@ -14,7 +14,7 @@ use crate::api::process::ProcessJson;
 use crate::clock;
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::FAINT;
 use crate::text::table::{Align, Cell, Table};
@@ -38,7 +38,7 @@ impl PsArgs {
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
-                let line = client.ask(&Request::Processes {})?;
+                let line = client.ask(&ClientRequest::Processes {})?;
                 self.show(&decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {

@@ -11,7 +11,7 @@ use super::term;
 use crate::api::status::{JournalStatus, MirrorStatus, StatusAnswer};
 use crate::api::words::{JournalState, MirrorState};
 use crate::socket::client::{Client, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell, Table};
@@ -27,7 +27,7 @@ pub struct StatusArgs {
 impl StatusArgs {
     /// 0, or 4 while a gap is open.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let line = Client::connect(socket)?.ask(&Request::Status {})?;
+        let line = Client::connect(socket)?.ask(&ClientRequest::Status {})?;
         let status: StatusAnswer = decode(&line)?;
         if self.json {
             // Fields of a newer daemon that this program does not know are passed on.

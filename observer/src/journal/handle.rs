@@ -12,7 +12,7 @@ use super::options::JournalOptions;
 use super::pending::Resumed;
 use super::queue::{Numbering, WriteQueue};
 use super::spool::{Committed, Spool};
-use super::writer::Writer;
+use super::writer::JournalWriter;
 use crate::api::entry::Entry;
 use crate::api::status::JournalStatus;
 
@@ -38,7 +38,7 @@ impl Journal {
         let queue = Arc::new(WriteQueue::new(&options));
         let (sender, committed) = watch::channel(Committed::default());
         let path = options.path.clone();
-        let mut writer = Writer::new(options, Arc::clone(&queue), sender);
+        let mut writer = JournalWriter::new(options, Arc::clone(&queue), sender);
         let wait = writer.open()?;
         let writer = std::thread::Builder::new()
             .name("journal".into())

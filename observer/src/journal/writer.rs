@@ -40,7 +40,7 @@ const WATERMARK_EVERY: Duration = Duration::from_secs(60);
 pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// See the module.
-pub struct Writer {
+pub struct JournalWriter {
     /// `None` until the state directory could be locked.
     dir: Option<StateDir>,
     /// `None` while no file could be opened or made.
@@ -80,7 +80,7 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-impl Writer {
+impl JournalWriter {
     /// A writer without a file.
     pub fn new(options: JournalOptions, queue: Arc<WriteQueue>, committed: watch::Sender<Committed>) -> Self {
         Self {

@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 
 use super::ask::{answer, execute, query_one, run};
 use super::columns::StateColumns;
-use super::delivery::{FencingToken, LiveMap, Reconciled, Refusals, Writer};
+use super::delivery::{FencingToken, LiveMap, Reconciled, Refusals, WriterIdentity};
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::HostIdentity;
 use super::items::{MirroredArgv, SessionRow, Usernames, session_row};
@@ -22,7 +22,7 @@ const CHUNK_MAX: usize = 256;
 pub async fn reconcile(
     client: &Client,
     identity: &HostIdentity,
-    writer: Writer,
+    writer: WriterIdentity,
     map: &LiveMap,
     last_seq: u64,
     argv: MirroredArgv,
@@ -32,10 +32,10 @@ pub async fn reconcile(
         map.sessions.iter().filter_map(|session| session_row(session, argv, usernames)).collect();
     run(client, "BEGIN").await?;
     let token = match writer {
-        Writer::New { host_no, instance_id } => {
+        WriterIdentity::New { host_no, instance_id } => {
             begin_generation(client, host_no, identity, instance_id).await?
         }
-        Writer::Current(token) => token,
+        WriterIdentity::Current(token) => token,
     };
     let host_no = &token.host_no;
     let cursor = cursor(client, token, map).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::frame::{ErrorLine, Hello, PROTOCOL, Request, line};
+use super::frame::{ClientRequest, ErrorLine, Hello, PROTOCOL, line};
 use super::listen::is_stale;
 
 /// Bytes of the longest line that is read from a daemon: some 50,000 processes with long arguments.
@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// Sends `request`.
-    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+    pub fn send(&mut self, request: &ClientRequest) -> Result<(), ClientError> {
         let path = &self.path;
         self.reader
             .get_mut()
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// Sends `request` and reads the line of the answer.
-    pub fn ask(&mut self, request: &Request) -> Result<Vec<u8>, ClientError> {
+    pub fn ask(&mut self, request: &ClientRequest) -> Result<Vec<u8>, ClientError> {
         self.send(request)?;
         let answer = self.read_line()?;
         check_refusal(&answer)?;

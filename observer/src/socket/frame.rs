@@ -25,7 +25,7 @@ pub struct Hello {
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Request {
+pub enum ClientRequest {
     /// Asks for every session.
     List {
         /// Whether sessions that have ended are included.
@@ -128,7 +128,7 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Decodes a request line, without its end.
-pub fn parse_request(line: &[u8]) -> Result<Request, serde_json::Error> {
+pub fn parse_request(line: &[u8]) -> Result<ClientRequest, serde_json::Error> {
     serde_json::from_slice(line)
 }
 
@@ -185,9 +185,9 @@ mod tests {
 
     #[test]
     fn requests_are_parsed_strictly() {
-        assert_eq!(parse_request(br#"{"request":"list"}"#).unwrap(), Request::List { ended: false });
-        assert_eq!(parse_request(br#"{"request":"processes"}"#).unwrap(), Request::Processes {});
-        let watch = Request::Watch { all: true, glob: Some("a*".into()) };
+        assert_eq!(parse_request(br#"{"request":"list"}"#).unwrap(), ClientRequest::List { ended: false });
+        assert_eq!(parse_request(br#"{"request":"processes"}"#).unwrap(), ClientRequest::Processes {});
+        let watch = ClientRequest::Watch { all: true, glob: Some("a*".into()) };
         assert_eq!(parse_request(br#"{"request":"watch","all":true,"glob":"a*"}"#).unwrap(), watch);
         assert_eq!(parse_request(&line(&watch)).unwrap(), watch);
         for wrong in [

@@ -14,7 +14,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::{Hello, LineBuffer, Refusal, Request, error_line, line, parse_request, push_numbered};
+use super::frame::{
+    ClientRequest, Hello, LineBuffer, Refusal, error_line, line, parse_request, push_numbered,
+};
 use super::hub::{Subscription, WatchFilter};
 use super::peer::{PeerPolicy, is_privileged};
 use crate::api::change::{Certainty, body};
@@ -205,11 +207,11 @@ impl<'a> Connection<'a> {
         loop {
             let request = self.read_request().await?;
             let question = match request {
-                Request::List { ended } => Question::List { ended },
-                Request::Processes {} => Question::Processes,
-                Request::Status {} => Question::Status,
-                Request::Audit {} => Question::Audit,
-                Request::Watch { all, glob } => {
+                ClientRequest::List { ended } => Question::List { ended },
+                ClientRequest::Processes {} => Question::Processes,
+                ClientRequest::Status {} => Question::Status,
+                ClientRequest::Audit {} => Question::Audit,
+                ClientRequest::Watch { all, glob } => {
                     let filter = WatchFilter::new(all, glob.as_deref())
                         .map_err(|why| End::Refused(Refusal::BadGlob, Some(why)))?;
                     return self.watch(filter).await;
@@ -221,7 +223,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn read_request(&mut self) -> Result<Request, End> {
+    async fn read_request(&mut self) -> Result<ClientRequest, End> {
         let deadline = Instant::now() + IDLE_MAX;
         loop {
             if let Some(line) = self.lines.next().map_err(|refusal| End::Refused(refusal, None))? {

@@ -31,9 +31,7 @@ pub fn source(workspace: &Workspace) -> Result<Vec<String>> {
     let shape = [order::check(&product), types::check(&product, &tools), length::check(&product)].concat();
     let settled = finding::settle(&shape);
     findings.extend(settled.findings);
-    for entry in &settled.unused {
-        println!("check: {entry}");
-    }
+    findings.extend(settled.unused);
     let files: usize = product.iter().map(|krate| krate.sources.len()).sum();
     println!("check: source: {files} files, {} findings", findings.len());
     Ok(findings)

@@ -54,7 +54,7 @@ impl Type {
 
 /// A member of a struct or union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct WitnessMember {
     /// The type in whose record it stands: itself, or one without a name within.
     pub owner: u32,
     /// Which of that type's.
@@ -69,13 +69,13 @@ pub struct Member {
 
 /// Type information of a kernel.
 #[derive(Clone, Debug)]
-pub struct Btf {
+pub struct WitnessBtf {
     types: Vec<Type>,
     strings: Vec<u8>,
     named: HashMap<String, Vec<u32>>,
 }
 
-impl Btf {
+impl WitnessBtf {
     /// The running kernel's.
     pub fn of_kernel() -> Self {
         Self::parse(&std::fs::read(KERNEL_BTF).expect("the kernel publishes BTF"))
@@ -180,14 +180,14 @@ impl Btf {
     }
 
     /// Members of one type's record, without looking into what has no name.
-    pub fn members(&self, id: u32) -> Vec<(String, Member)> {
+    pub fn members(&self, id: u32) -> Vec<(String, WitnessMember)> {
         let ty = self.get(id);
         let bit_fields = ty.info >> 31 == 1;
         let member = |(index, words): (usize, &[u32])| {
             let &[name, ty, offset] = words else { panic!("three words a member") };
             let (bits, bit_offset) =
                 if bit_fields { (offset >> 24, offset & 0xff_ffff) } else { (0, offset) };
-            (self.string(name), Member { owner: id, index, bit_offset, bits, ty })
+            (self.string(name), WitnessMember { owner: id, index, bit_offset, bits, ty })
         };
         if matches!(ty.kind(), kind::STRUCT | kind::UNION) {
             ty.words.chunks(3).enumerate().map(member).collect()
@@ -196,8 +196,8 @@ impl Btf {
         }
     }
 
-    /// Member `path` (`a.b` descends) of type `id`, searched through what has no name.
-    pub fn member(&self, id: u32, path: &str) -> Option<Member> {
+    /// WitnessMember `path` (`a.b` descends) of type `id`, searched through what has no name.
+    pub fn member(&self, id: u32, path: &str) -> Option<WitnessMember> {
         let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
         for (name, member) in self.members(id) {
             let inner = self.resolve(member.ty);
@@ -208,7 +208,7 @@ impl Btf {
                 _ => None,
             };
             if let Some(found) = found {
-                return Some(Member { bit_offset: member.bit_offset + found.bit_offset, ..found });
+                return Some(WitnessMember { bit_offset: member.bit_offset + found.bit_offset, ..found });
             }
         }
         None
@@ -253,18 +253,18 @@ impl Btf {
     }
 
     /// Gives a member another name.
-    pub fn rename_member(&mut self, member: Member, name: &str) {
+    pub fn rename_member(&mut self, member: WitnessMember, name: &str) {
         let name = self.intern(name);
         *self.member_word(member, 0) = name;
     }
 
     /// Gives a member another type.
-    pub fn retype_member(&mut self, member: Member, ty: u32) {
+    pub fn retype_member(&mut self, member: WitnessMember, ty: u32) {
         *self.member_word(member, 1) = ty;
     }
 
     /// Moves a member; the others stay.
-    pub fn move_member(&mut self, member: Member, bytes: u32) {
+    pub fn move_member(&mut self, member: WitnessMember, bytes: u32) {
         *self.member_word(member, 2) += bytes * 8;
     }
 
@@ -273,7 +273,7 @@ impl Btf {
         *self.get_mut(proto).words.get_mut(index * 2 + 1).expect("such an argument") = ty;
     }
 
-    fn member_word(&mut self, member: Member, word: usize) -> &mut u32 {
+    fn member_word(&mut self, member: WitnessMember, word: usize) -> &mut u32 {
         self.get_mut(member.owner).words.get_mut(member.index * 3 + word).expect("such a member")
     }
 

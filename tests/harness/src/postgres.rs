@@ -256,7 +256,7 @@ impl Server {
     }
 
     /// Another copy of psql that stays: its statements are sent one after the other.
-    pub fn session(&self, database: &str, login: &str) -> Session {
+    pub fn session(&self, database: &str, login: &str) -> SqlSession {
         let mut psql = self.psql_command(&self.url_as(database, login));
         let mut child = psql
             .stdin(Stdio::piped())
@@ -266,7 +266,7 @@ impl Server {
             .expect("start psql");
         let input = child.stdin.take().expect("piped");
         let output = std::io::BufReader::new(child.stdout.take().expect("piped"));
-        Session { child, input: Some(input), output }
+        SqlSession { child, input: Some(input), output }
     }
 
     /// Ends it as an administrator does (fast shutdown).
@@ -420,13 +420,13 @@ fn command_cp() -> Command {
 
 /// A connection that stays.
 #[derive(Debug)]
-pub struct Session {
+pub struct SqlSession {
     child: Child,
     input: Option<std::process::ChildStdin>,
     output: std::io::BufReader<std::process::ChildStdout>,
 }
 
-impl Session {
+impl SqlSession {
     /// The rows that statements give.
     #[track_caller]
     pub fn ask(&mut self, statements: &str) -> String {
@@ -453,7 +453,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for SqlSession {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.kill();

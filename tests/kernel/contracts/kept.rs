@@ -2,7 +2,7 @@
 
 use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point};
 use observer_common::offsets::{CType, KernelMember, MEMBERS};
-use observer_harness::btf::{Btf, kind};
+use observer_harness::btf::{WitnessBtf, kind};
 
 #[cfg(target_arch = "x86_64")]
 const SYSCALL_PREFIX: &str = "__x64_sys_";
@@ -10,7 +10,7 @@ const SYSCALL_PREFIX: &str = "__x64_sys_";
 const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
 /// Whether a type is what the list says, asked of the tree.
-fn fits(btf: &Btf, ty: u32, ctype: CType) -> bool {
+fn fits(btf: &WitnessBtf, ty: u32, ctype: CType) -> bool {
     let id = btf.resolve(ty);
     let is_struct =
         |id: u32, name: &str| matches!(btf.get(id).kind(), kind::STRUCT | kind::FWD) && btf.name(id) == name;
@@ -34,7 +34,7 @@ fn fits(btf: &Btf, ty: u32, ctype: CType) -> bool {
 }
 
 /// Bytes of an integer, alone or wrapped.
-fn integer(btf: &Btf, id: u32) -> Option<u32> {
+fn integer(btf: &WitnessBtf, id: u32) -> Option<u32> {
     match btf.get(id).kind() {
         kind::INT | kind::ENUM | kind::ENUM64 => Some(btf.get(id).size_or_type),
         kind::STRUCT => match btf.members(id).as_slice() {
@@ -46,7 +46,7 @@ fn integer(btf: &Btf, id: u32) -> Option<u32> {
 }
 
 /// Byte offsets of a member in all structs of that name that have members.
-fn places(btf: &Btf, kernel_member: &KernelMember) -> Vec<Result<u32, String>> {
+fn places(btf: &WitnessBtf, kernel_member: &KernelMember) -> Vec<Result<u32, String>> {
     let structs =
         btf.named(kind::STRUCT, kernel_member.of).into_iter().filter(|&id| !btf.members(id).is_empty());
     let place = |id| {
@@ -65,7 +65,7 @@ fn places(btf: &Btf, kernel_member: &KernelMember) -> Vec<Result<u32, String>> {
 
 #[test]
 fn every_member_in_use_is_there_and_what_it_should_be() {
-    let btf = Btf::of_kernel();
+    let btf = WitnessBtf::of_kernel();
     let mut broken = Vec::new();
     for kernel_member in MEMBERS {
         let mut places = places(&btf, kernel_member);
@@ -89,7 +89,7 @@ fn every_member_in_use_is_there_and_what_it_should_be() {
 
 #[test]
 fn members_whose_place_is_compiled_in_stand_there() {
-    let btf = Btf::of_kernel();
+    let btf = WitnessBtf::of_kernel();
     for fixed in FIXED {
         let structs = btf.named(kind::STRUCT, fixed.of);
         let [id] = structs.as_slice() else { panic!("one struct {}: {structs:?}", fixed.of) };
@@ -106,7 +106,7 @@ fn members_whose_place_is_compiled_in_stand_there() {
 }
 
 /// Types of the arguments that a program gets there.
-fn arguments(btf: &Btf, point: Point) -> Result<Vec<u32>, String> {
+fn arguments(btf: &WitnessBtf, point: Point) -> Result<Vec<u32>, String> {
     let function = |name: &str| match btf.named(kind::FUNC, name).as_slice() {
         [] => Err(format!("no function {name}")),
         [id] => Ok(btf.arguments(btf.get(*id).size_or_type)),
@@ -127,7 +127,7 @@ fn arguments(btf: &Btf, point: Point) -> Result<Vec<u32>, String> {
     }
 }
 
-fn check(btf: &Btf, hook: &Hook) -> Result<(), String> {
+fn check(btf: &WitnessBtf, hook: &Hook) -> Result<(), String> {
     let arguments = arguments(btf, hook.point)?;
     for argument in hook.arguments {
         let kept = match *argument {
@@ -149,7 +149,7 @@ fn check(btf: &Btf, hook: &Hook) -> Result<(), String> {
 
 #[test]
 fn every_hook_in_use_is_there_with_the_arguments_that_programs_take() {
-    let btf = Btf::of_kernel();
+    let btf = WitnessBtf::of_kernel();
     let broken: Vec<_> = HOOKS.iter().filter_map(|hook| check(&btf, hook).err()).collect();
     assert!(broken.is_empty(), "not as observer-common/src/hooks.rs has it:\n{}", broken.join("\n"));
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use observer_common::offsets::{KernelMember, MEMBERS};
-use observer_harness::btf::{Btf, KERNEL_BTF, kind};
+use observer_harness::btf::{KERNEL_BTF, WitnessBtf, kind};
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
 use observer_harness::{Cgroup, failure};
@@ -27,7 +27,7 @@ const TWINS: [(&str, &str); 6] = [
 const AT_A_TIME: usize = 4;
 
 /// The kernel's type information with this member moved.
-fn moved(btf: &Btf, kernel_member: &KernelMember) -> Btf {
+fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
     let mut btf = btf.clone();
     let twin = TWINS.iter().any(|(field, _)| *field == kernel_member.field);
     let bytes = if twin { 2 * BYTES } else { BYTES };
@@ -71,7 +71,7 @@ fn doctor(file: &Path, cgroup: &Cgroup) -> CommandResult {
 }
 
 /// Whether nothing that is shown is read from there on this kernel. `unmoved`: what the doctor says of it as it is.
-fn is_idle(btf: &Btf, kernel_member: &KernelMember, unmoved: &str) -> bool {
+fn is_idle(btf: &WitnessBtf, kernel_member: &KernelMember, unmoved: &str) -> bool {
     // Only the program at the end of this function asks for it.
     if kernel_member.field == "inode_mode" && !unmoved.contains("fexit/d_move") {
         return true;
@@ -88,7 +88,7 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     let (outer, inner) = (Cgroup::new("outer"), Cgroup::new("outer/inner"));
     let unmoved = doctor(Path::new(KERNEL_BTF), &inner);
     assert_eq!(unmoved.code, Some(0), "without a change the start succeeds: {}", unmoved.text());
-    let (btf, next, missed) = (Btf::of_kernel(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (btf, next, missed) = (WitnessBtf::of_kernel(), AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use observer_harness::btf::{self, Btf, kind};
+use observer_harness::btf::{self, WitnessBtf, kind};
 use observer_harness::daemon::product;
 use observer_harness::failure;
 use observer_harness::observe::CommandResult;
@@ -29,21 +29,21 @@ fn run_with(dir: &Path, bytes: &[u8]) -> CommandResult {
 }
 
 /// An edit of this kernel's own, and the sentence that it must be answered with.
-type Edit = (&'static str, fn(&mut Btf), &'static [&'static str]);
+type Edit = (&'static str, fn(&mut WitnessBtf), &'static [&'static str]);
 
-fn only(btf: &Btf, of: u32, name: &str) -> u32 {
+fn only(btf: &WitnessBtf, of: u32, name: &str) -> u32 {
     let all = btf.named(of, name);
     let whole = all.into_iter().filter(|&id| of != kind::STRUCT || !btf.members(id).is_empty());
     let [id] = whole.collect::<Vec<_>>()[..] else { panic!("one {name}") };
     id
 }
 
-fn member(btf: &Btf, of: &str, path: &str) -> btf::Member {
+fn member(btf: &WitnessBtf, of: &str, path: &str) -> btf::WitnessMember {
     btf.member(only(btf, kind::STRUCT, of), path).expect("such a member")
 }
 
 /// Prototype of a tracepoint, whose first argument programs do not see.
-fn prototype(btf: &Btf, name: &str) -> u32 {
+fn prototype(btf: &WitnessBtf, name: &str) -> u32 {
     let pointer = btf.resolve(only(btf, kind::TYPEDEF, &format!("btf_trace_{name}")));
     btf.get(pointer).size_or_type
 }
@@ -140,7 +140,7 @@ const EDITS: [Edit; 12] = [
 #[test]
 fn a_kernel_that_lacks_something_is_told_what() {
     failure::require_root();
-    let kernel = Btf::of_kernel();
+    let kernel = WitnessBtf::of_kernel();
     let dir = tempfile::tempdir().expect("a directory");
     for (what, edit, sentence) in EDITS {
         let mut edited = kernel.clone();
@@ -186,7 +186,7 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("edited.btf");
-    let mut edited = Btf::of_kernel();
+    let mut edited = WitnessBtf::of_kernel();
     edited.rename(only(&edited, kind::TYPEDEF, "btf_trace_task_rename"), "gone");
     let (proto, other) = (prototype(&edited, "cgroup_attach_task"), member(&edited, "task_struct", "mm").ty);
     edited.retype_argument(proto, 1, other);
@@ -218,7 +218,7 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
 fn a_wrong_offset_is_noticed_before_it_shows_wrong_values() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
-    let mut edited = Btf::of_kernel();
+    let mut edited = WitnessBtf::of_kernel();
     edited.move_member(member(&edited, "cred", "suid"), 8);
     let file = dir.path().join("edited.btf");
     edited.write(&file);

@@ -6,7 +6,7 @@
 
 mod trace;
 
-use observer_harness::btf::Btf;
+use observer_harness::btf::WitnessBtf;
 use observer_harness::daemon::product;
 
 /// A fifth of what the verifier takes.
@@ -46,7 +46,7 @@ fn wrong(verdicts: &[Verdict]) -> Vec<String> {
 
 /// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells, but for
 /// second programs.
-fn name_of(load: &trace::Load, btf: &Btf) -> String {
+fn name_of(load: &trace::Load, btf: &WitnessBtf) -> String {
     match load.attach_btf_id {
         0 => load.name.clone(),
         _ if load.name.ends_with("_second") => load.name.clone(),
@@ -60,7 +60,7 @@ fn name_of(load: &trace::Load, btf: &Btf) -> String {
 #[test]
 fn every_program_is_far_from_the_verifiers_limit() {
     observer_harness::failure::require_root();
-    let btf = Btf::of_kernel();
+    let btf = WitnessBtf::of_kernel();
     let mut verdicts: Vec<Verdict> = Vec::new();
     // Whichever way is not the kernel's best is loaded where it is asked for.
     let loads = ["auto", "tracepoints"].map(|hooks| trace::loads(&product(), &["doctor", "--hooks", hooks]));

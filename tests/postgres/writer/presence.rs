@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use observer_harness::poll::eventually;
-use observer_harness::postgres::Session;
+use observer_harness::postgres::SqlSession;
 use uuid::Uuid;
 
 use super::host::Host;
@@ -26,7 +26,7 @@ fn becomes(database: &str, wanted: &str, limit: Duration) {
 
 /// The presence lock of the only host, as soon as its daemon has let it go.
 #[track_caller]
-fn takes_the_lock(session: &mut Session, database: &str) {
+fn takes_the_lock(session: &mut SqlSession, database: &str) {
     let number = SERVER.psql(database, "SELECT host_no FROM observer.hosts");
     let take = format!("SELECT pg_try_advisory_lock(1868723062, {number})");
     eventually("the lock", SOON, || match session.ask(&take).as_str() {

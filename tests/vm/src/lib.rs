@@ -32,7 +32,7 @@ const SERIES: &str = "5.10,6.1,6.12,7";
 
 /// Run the tests against the kernel on other kernels, in emulated machines (without root and KVM).
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct VmArguments {
     /// Kernel series, the newest of each as Debian ships it.
     #[arg(long, value_delimiter = ',', default_value = SERIES, value_parser = kernels::series)]
     kernel: Vec<String>,
@@ -65,12 +65,12 @@ pub fn whole(workspace: &Workspace, record: bool) -> Result<Report> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
     let (offline, storm) = (false, false);
     let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
-    matrix(workspace, &Arguments { kernel, offline, way, jobs, storm, record, filter })
+    matrix(workspace, &VmArguments { kernel, offline, way, jobs, storm, record, filter })
 }
 
 /// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The kernel
 /// programs must have been built before. A test that fails is an error.
-pub fn matrix(workspace: &Workspace, arguments: &Arguments) -> Result<Report> {
+pub fn matrix(workspace: &Workspace, arguments: &VmArguments) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
     let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
@@ -102,9 +102,9 @@ fn plans<'a>(
     kernels: &'a [kernels::Kernel],
     guest: &'a guest::Guest,
     rootfs: Option<&'a systemd::Rootfs>,
-    arguments: &Arguments,
+    arguments: &VmArguments,
 ) -> Vec<machine::Plan<'a>> {
-    let Arguments { way, filter, .. } = arguments;
+    let VmArguments { way, filter, .. } = arguments;
     let tests = kernels.iter().enumerate().map(|(index, kernel)| {
         let breadth = Breadth::of(index, kernels.len(), way, filter);
         machine::Plan::new(kernel, guest, way, breadth, filter)
@@ -121,7 +121,7 @@ fn plans<'a>(
 fn boot_all(
     workspace: &Workspace,
     plans: &[machine::Plan<'_>],
-    arguments: &Arguments,
+    arguments: &VmArguments,
 ) -> Result<Vec<results::Run>> {
     let work = workspace.target.join("vm");
     // The longest first, so that none is left to run alone at the end.

@@ -6,12 +6,12 @@ use std::path::Path;
 use super::frame::{Processes, UnnumberedChanges, WatchFrame};
 use crate::cli::exit::Exit;
 use crate::socket::client::{Client, check_refusal, decode};
-use crate::socket::frame::Request;
+use crate::socket::frame::ClientRequest;
 
 /// Prints the snapshot, then every change, until the daemon ends the connection: that is an error.
 pub fn watch(socket: &Path, processes: Processes, glob: Option<String>, json: bool) -> anyhow::Result<Exit> {
     let mut client = Client::connect(socket)?;
-    client.send(&Request::Watch { all: processes == Processes::All, glob })?;
+    client.send(&ClientRequest::Watch { all: processes == Processes::All, glob })?;
     client.wait_without_timeout()?;
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     let mut json_out = io::BufWriter::new(io::stdout());

@@ -72,7 +72,7 @@ pub enum DeliveryRequest {
     /// Makes the state in the database equal to the map, in one transaction. Answer: `Reconciled`.
     Reconcile {
         /// Who writes.
-        writer: Writer,
+        writer: WriterIdentity,
         /// The map.
         map: LiveMap,
         /// Number of the newest entry that the journal has committed. With the cursor there, and nothing in the map that
@@ -207,7 +207,7 @@ pub struct LockHolder {
 
 /// Who writes the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
+pub enum WriterIdentity {
     /// A new connection, which becomes the host's writer in that transaction.
     New {
         /// Number of the host.

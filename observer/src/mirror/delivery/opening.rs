@@ -8,7 +8,7 @@ use super::phases::{MapStamp, Opening, OpeningStep, Phase, Present};
 use super::takeover::check_ghost;
 use super::{
     DatabaseError, Delivery, DeliveryAnswer, DeliveryRequest, LiveMap, LockAttempt, OpenRequest,
-    ReplicationCursor, ServerPeer, Writer, unexpected,
+    ReplicationCursor, ServerPeer, WriterIdentity, unexpected,
 };
 
 /// How long the end of a ghost of this daemon is waited for.
@@ -52,7 +52,7 @@ impl Delivery {
                 self.read_first_map(now, host_no)
             }
             (OpeningStep::ReadingMap(host_no), Ok(DeliveryAnswer::LiveMap(map))) => {
-                let writer = Writer::New { host_no, instance_id: opening.instance_id };
+                let writer = WriterIdentity::New { host_no, instance_id: opening.instance_id };
                 OpeningStep::Reconciling(self.reconcile(writer, map))
             }
             (OpeningStep::Reconciling(stamp), Ok(DeliveryAnswer::Reconciled(done))) => {
@@ -73,7 +73,7 @@ impl Delivery {
     }
 
     /// Makes the state in the database the map; the identity of the map.
-    pub(super) fn reconcile(&mut self, writer: Writer, map: LiveMap) -> MapStamp {
+    pub(super) fn reconcile(&mut self, writer: WriterIdentity, map: LiveMap) -> MapStamp {
         let stamp = MapStamp { stream_id: map.stream_id, after_seq: map.after_seq };
         let request = DeliveryRequest::Reconcile { writer, map, last_seq: self.extent.last_seq };
         self.request(request, OpenRequest::limited_by_driver());

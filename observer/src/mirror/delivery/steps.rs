@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::phases::{Activity, AfterPause, Phase, Present, WriteStep};
 use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
-    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, Writer, unexpected,
+    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, unexpected,
 };
 use crate::mirror::items::BatchItem;
 
@@ -161,7 +161,7 @@ impl Delivery {
                 next.inspect_err(|_| self.halve_batches())?
             }
             (Activity::ReadingMap, Ok(DeliveryAnswer::LiveMap(map))) => {
-                Activity::Reconciling(self.reconcile(Writer::Current(present.token), map))
+                Activity::Reconciling(self.reconcile(WriterIdentity::Current(present.token), map))
             }
             (Activity::Reconciling(stamp), Ok(DeliveryAnswer::Reconciled(done))) => {
                 self.count_refusals(now, done.refused);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::{
     BatchStatement, Comparison, DeliveryAnswer, DeliveryRequest, FencingToken, HostRow, LiveMap, LockAttempt,
-    LockHolder, Reconciled, Refusals, Writer,
+    LockHolder, Reconciled, Refusals, WriterIdentity,
 };
 use super::daemon::session_of;
 use crate::mirror::error::{DatabaseError, ErrorClass};
@@ -233,7 +233,7 @@ impl Database {
     fn reconcile(
         &mut self,
         pid: i32,
-        writer: Writer,
+        writer: WriterIdentity,
         map: &LiveMap,
         last_seq: u64,
     ) -> Result<Reconciled, DatabaseError> {
@@ -242,14 +242,14 @@ impl Database {
         }
         let Some(row) = &mut self.data.row else { return Err(DatabaseError::forgotten()) };
         let token = match writer {
-            Writer::New { host_no, instance_id } => {
+            WriterIdentity::New { host_no, instance_id } => {
                 assert_eq!(self.lock, Some(pid), "only the holder of the lock becomes the writer");
                 row.generation += 1;
                 row.backend_pid = Some(pid);
                 row.instance_id = Some(instance_id);
                 FencingToken { host_no, generation: row.generation }
             }
-            Writer::Current(token) => token,
+            WriterIdentity::Current(token) => token,
         };
         if !self.is_writer(pid, token) {
             return Err(DatabaseError::superseded());
