@@ -45,7 +45,7 @@ pub struct StatusAnswer {
     pub gaps: u64,
     /// Passes that healed a gap.
     pub resyncs: u64,
-    /// PassCounts run, and those that failed.
+    /// Passes run, and those that failed.
     pub passes: PassCounts,
     /// Differences between the map and the kernel that no loss explains.
     pub drift_total: u64,
@@ -67,7 +67,7 @@ pub struct StatusAnswer {
     pub rss_bytes: u64,
 }
 
-/// PassCounts of the task iterator.
+/// Passes of the task iterator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassCounts {

@@ -164,12 +164,14 @@ fn immutable(path: &Path) -> PathBuf {
 
 /// Cuts the numbers that a gap entry covers to those after `seq`.
 fn clip(entry: &mut Entry, seq: u64) {
-    let Ok(mut missing) = serde_json::from_str::<MissingEntries>(&entry.detail) else { return };
-    if let (Some(from), Some(to)) = (missing.from_seq, missing.to_seq)
+    // Another version may have written it: what this one does not know of the detail is kept.
+    let Ok(serde_json::Value::Object(mut detail)) = serde_json::from_str(&entry.detail) else { return };
+    let number = |name| detail.get(name).and_then(serde_json::Value::as_u64);
+    if let (Some(from), Some(to)) = (number("from_seq"), number("to_seq"))
         && from <= seq
     {
-        missing.from_seq = Some(seq + 1);
-        missing.count = Some(to.saturating_sub(seq));
-        *entry = Entry::gap(&missing, entry.at_unix_ns, entry.boottime_ns, &entry.boot_id);
+        detail.insert("from_seq".into(), seq.saturating_add(1).into());
+        detail.insert("count".into(), to.saturating_sub(seq).into());
+        entry.detail = serde_json::Value::Object(detail).to_string();
     }
 }

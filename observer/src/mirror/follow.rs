@@ -31,7 +31,9 @@ const DETAILS_MAX: usize = 1_000;
 const NOW: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
         THEN least(pg_catalog.now(), pg_catalog.pg_last_xact_replay_timestamp()) ELSE pg_catalog.now() END, pg_catalog.now()";
 const HOSTS: &str = "SELECT host_id, host, present FROM observer.hosts ORDER BY host, host_id";
-const SESSIONS: &str = "SELECT host_id, host, state, recorded_state, certain, as_of, detail::text
+/// A time beyond the calendar, which a host's login may have written, is none: it must not end `watch` for all hosts.
+const SESSIONS: &str = "SELECT host_id, host, state, recorded_state, certain,
+        CASE WHEN as_of < '9999-12-30 00:00:00+00'::timestamptz THEN as_of END, detail::text
     FROM observer.sessions WHERE recorded_state <> 'ended' ORDER BY host, name, home";
 const KEYS: &str = "SELECT host_id, stream_id, seq, received_at
     FROM observer.events WHERE received_at > $1 ORDER BY received_at, host_id, seq";

@@ -9,8 +9,9 @@ use super::error::DatabaseError;
 
 /// Rows in memory at a time.
 const FETCH: u32 = 1_000;
-/// Gaps belong to every session.
-const EVENTS: &str = "SELECT host, host_id, stream_id, seq, at, kind, home, name, pid, detail::text
+/// Gaps belong to every session. A host's login may have written a time that no calendar here reaches: it is cut, since one row
+/// must not make the history of all hosts unreadable.
+const EVENTS: &str = "SELECT host, host_id, stream_id, seq, least(at, '9999-12-30 00:00:00+00'::timestamptz), kind, home, name, pid, detail::text
     FROM observer.events
     WHERE ($1::text IS NULL OR host = $1 OR host_id::text = $1)
         AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)

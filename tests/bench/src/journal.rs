@@ -2,16 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::Bench;
 use crate::account;
-use crate::child::Conversation;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::{Observer, Status};
+use crate::work::Work;
 
 const NAME: &str = "journal";
 /// Its thread.
@@ -19,7 +20,7 @@ const THREAD: &str = "journal";
 /// Between two changes whose commit is measured: each finds the journal idle.
 const APART: Duration = Duration::from_millis(25);
 const LIMIT: Duration = Duration::from_secs(60);
-const SESSIONS: usize = 8;
+const SESSIONS: u64 = 8;
 /// Ten minutes of a hundred a second.
 const OUTAGE: u64 = 60_000;
 /// Entries that may wait while changes are made: some milliseconds of them.
@@ -30,11 +31,14 @@ const CALM: Duration = Duration::from_secs(11);
 const FULL_BYTES: u64 = 32 << 20;
 const MEBIBYTE: f64 = 1048576.0;
 
-/// Sessions that move between their home and a directory below.
-struct Movers {
+/// Sessions that start and end at once. Each is two changes: of other changes the journal takes few of one session.
+struct ShortLives {
     homes: tempfile::TempDir,
-    sessions: Vec<(Conversation, [PathBuf; 2])>,
+    program: PathBuf,
 }
+
+/// Changes of one session: its start and its end.
+const CHANGES_EACH: u64 = 2;
 
 /// What many changes cost.
 struct Load {
@@ -51,13 +55,13 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let outage = bench.scaled(OUTAGE, OUTAGE / 20);
     let alone = fsyncs(bench.scaled(200, 50))?;
     let (commits, load) = {
-        let (observer, mut movers) = begin(bench, "")?;
-        let commits = commits(&observer, &mut movers, bench.scaled(400, 60))?;
-        (commits, many(observer, movers, outage)?)
+        let (observer, sessions) = begin(bench, "")?;
+        let commits = commits(&observer, &sessions, bench.scaled(400, 60))?;
+        (commits, many(observer, sessions, outage)?)
     };
     let full = {
-        let (observer, movers) = begin(bench, &format!("[journal]\nmax_bytes = {FULL_BYTES}\n"))?;
-        many(observer, movers, bench.scaled(OUTAGE, OUTAGE / 2))?
+        let (observer, sessions) = begin(bench, &format!("[journal]\nmax_bytes = {FULL_BYTES}\n"))?;
+        many(observer, sessions, bench.scaled(OUTAGE, OUTAGE / 2))?
     };
     if full.expired == 0 {
         bail!("{} changes did not fill a journal of {FULL_BYTES} bytes", full.changes);
@@ -87,35 +91,30 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn begin(bench: &Bench, journal: &str) -> Result<(Observer, Movers)> {
+fn begin(bench: &Bench, journal: &str) -> Result<(Observer, ShortLives)> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = Observer::start(Some(&format!("{}{journal}", crate::homes_rule(homes.path()))));
-    let sessions = (0..SESSIONS).map(|n| {
-        let home = homes.path().join(format!("session-{n}"));
-        let below = home.join("below");
-        fs::create_dir_all(&below)?;
-        Ok((bench.work.session(&home)?, [home, below]))
-    });
-    let sessions = sessions.collect::<Result<_>>()?;
+    let rule =
+        format!("[[session]]\ncwd = \"{}/*\"\ncomm = [\"{}\"]\ntty = \"any\"\n", homes.path().display(), Work::TINY);
+    let observer = Observer::start(Some(&format!("{rule}{journal}")));
+    for n in 0..SESSIONS {
+        fs::create_dir_all(homes.path().join(format!("session-{n}")))?;
+    }
+    let sessions = ShortLives { homes, program: bench.work.tiny().to_owned() };
+    sessions.run(0)?;
     settled(&observer)?;
-    Ok((observer, Movers { homes, sessions }))
+    Ok((observer, sessions))
 }
 
-impl Movers {
-    /// The `n`th change.
-    fn change(&mut self, n: u64) -> Result<()> {
-        let n = usize::try_from(n)?;
-        let count = self.sessions.len();
-        let (session, places) = self.sessions.get_mut(n % count).context("there are sessions")?;
-        let place: &Path = places.get((n / count + 1) % 2).context("there are two places")?;
-        session.send(place)?;
-        session.line(LIMIT).map(drop)
+impl ShortLives {
+    /// The `n`th session, from its start to its end.
+    fn run(&self, n: u64) -> Result<()> {
+        let home = self.homes.path().join(format!("session-{}", n % SESSIONS));
+        let mut command = Command::new(&self.program);
+        command.current_dir(home).status().with_context(|| format!("run {}", self.program.display()))?;
+        Ok(())
     }
 
     fn end(self) -> Result<()> {
-        for (session, _) in self.sessions {
-            session.finish(LIMIT)?;
-        }
         self.homes.close().context("remove the sessions' homes")
     }
 }
@@ -135,16 +134,16 @@ fn settled(observer: &Observer) -> Result<Status> {
 }
 
 /// Changes one at a time: from when each was handed over to its commit, ms.
-fn commits(observer: &Observer, movers: &mut Movers, count: u64) -> Result<Vec<f64>> {
+fn commits(observer: &Observer, sessions: &ShortLives, count: u64) -> Result<Vec<f64>> {
     let mut last_seq = settled(observer)?.number(&["journal", "last_seq"])?;
     let mut commits = Vec::new();
     for n in 0..count {
         std::thread::sleep(APART + Duration::from_micros(n % 32 * 300));
-        movers.change(n)?;
+        sessions.run(n)?;
         let end = Instant::now() + LIMIT;
         let status = loop {
             let status = observer.status()?;
-            if status.number(&["journal", "last_seq"])? > last_seq {
+            if status.number(&["journal", "last_seq"])? >= last_seq + CHANGES_EACH {
                 break status;
             }
             if Instant::now() > end {
@@ -158,16 +157,16 @@ fn commits(observer: &Observer, movers: &mut Movers, count: u64) -> Result<Vec<f
 }
 
 /// Changes as fast as they come, but no faster than they are committed.
-fn many(observer: Observer, mut movers: Movers, count: u64) -> Result<Load> {
+fn many(observer: Observer, sessions: ShortLives, count: u64) -> Result<Load> {
     let pid = observer.pid();
     account::settle(pid)?;
     let before = settled(&observer)?;
     let number = |status: &Status, name| status.number(&["journal", name]);
     let (cpu, of_journal, began) =
         (account::cpu_ns(pid)?, account::thread_cpu_ns(pid, THREAD)?, Instant::now());
-    for n in 0..count {
-        movers.change(n)?;
-        while n % 200 == 0 && number(&observer.status()?, "queued")? > QUEUED_MAX {
+    for n in 0..count / CHANGES_EACH {
+        sessions.run(n)?;
+        while n % 100 == 0 && number(&observer.status()?, "queued")? > QUEUED_MAX {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -194,7 +193,7 @@ fn many(observer: Observer, mut movers: Movers, count: u64) -> Result<Load> {
         },
         expired: number(&after, "expired")?,
     };
-    movers.end()?;
+    sessions.end()?;
     observer.stop()?;
     Ok(load)
 }

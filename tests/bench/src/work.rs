@@ -69,6 +69,11 @@ impl Work {
         Ok(Self { directory, load, tiny, sign })
     }
 
+    /// The smallest program.
+    pub(crate) fn tiny(&self) -> &Path {
+        &self.tiny
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }

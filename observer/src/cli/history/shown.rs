@@ -139,10 +139,12 @@ impl Shown<'_> {
             | GapReason::OlderSchema
             | GapReason::Restored
             | GapReason::Lost
-            | GapReason::MirrorAhead
-            | GapReason::Unknown) => {
+            | GapReason::MirrorAhead) => {
                 let lost = if count.is_empty() { count } else { format!(" ({count} entries in no mirror)") };
                 format!("a new journal begins: {reason}: {}{lost}", message.unwrap_or_default())
+            }
+            GapReason::Unknown => {
+                format!("{count} entries are missing: {}", message.unwrap_or("another version of observer says why"))
             }
         }
     }

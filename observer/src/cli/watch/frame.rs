@@ -48,7 +48,7 @@ pub struct WatchFrame<'a> {
 #[derive(Default)]
 pub struct UnnumberedChanges {
     /// What was shown last, by home.
-    shown: HashMap<Vec<u8>, String>,
+    shown: HashMap<Vec<u8>, (SessionState, String)>,
 }
 
 impl UnnumberedChanges {
@@ -61,11 +61,11 @@ impl UnnumberedChanges {
         let Some(home) = frame.home.as_ref().filter(|_| is_session) else { return false };
         let is_change = frame.kind == FrameKind::SessionChanged;
         if is_change && frame.event_seq.is_none() {
-            self.shown.insert(home.as_bytes().to_vec(), frame.session());
+            self.shown.insert(home.as_bytes().to_vec(), (frame.state, frame.session()));
             return false;
         }
         let before = self.shown.remove(home.as_bytes());
-        is_change && before.is_some_and(|before| before == frame.session())
+        is_change && before.is_some_and(|before| before == (frame.state, frame.session()))
     }
 }
 

@@ -121,6 +121,12 @@ impl Delivery {
         delivery
     }
 
+    /// The newest number in the journal, if `stream_id` is its stream. The numbers of another stream say nothing: nothing is caught up
+    /// with them.
+    fn last_seq_of(&self, stream_id: Option<Uuid>) -> u64 {
+        if stream_id == self.extent.stream_id { self.extent.last_seq } else { u64::MAX }
+    }
+
     /// The next thing to be done, in order.
     pub fn next_action(&mut self) -> Option<DeliveryAction> {
         self.actions.pop_front()

@@ -75,7 +75,8 @@ impl Delivery {
     /// Makes the state in the database the map; the identity of the map.
     pub(super) fn reconcile(&mut self, writer: WriterIdentity, map: LiveMap) -> MapStamp {
         let stamp = MapStamp { stream_id: map.stream_id, after_seq: map.after_seq };
-        let request = DeliveryRequest::Reconcile { writer, map, last_seq: self.extent.last_seq };
+        let last_seq = self.last_seq_of(stamp.stream_id);
+        let request = DeliveryRequest::Reconcile { writer, map, last_seq };
         self.request(request, OpenRequest::limited_by_driver());
         stamp
     }

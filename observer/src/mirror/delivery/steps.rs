@@ -9,7 +9,8 @@ use super::batch::Batch;
 use super::phases::{Activity, AfterPause, Phase, Present, WriteStep};
 use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
-    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, unexpected,
+    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, shown,
+    unexpected,
 };
 use crate::mirror::items::BatchItem;
 
@@ -230,7 +231,7 @@ impl Delivery {
             let line = format!("history is not mirrored: {why}; it is retried");
             self.actions.push_back(DeliveryAction::Log(LogLine::Warning(line)));
         }
-        self.failed(why);
+        self.failed(shown(&why));
     }
 
     fn entries_read(&mut self, now: Instant, present: &Present, items: Vec<BatchItem>) -> Activity {
@@ -245,7 +246,7 @@ impl Delivery {
 
     /// Sends the next statement of the batch.
     fn send(&mut self, now: Instant, present: &Present, batch: Box<Batch>) -> Activity {
-        if let Some(statement) = batch.statement(&present.cursor, self.extent.last_seq) {
+        if let Some(statement) = batch.statement(&present.cursor, self.last_seq_of(present.cursor.stream_id)) {
             let request = DeliveryRequest::Write { token: present.token, statement };
             self.request(request, OpenRequest::statement(now));
         }
@@ -289,10 +290,11 @@ impl Delivery {
 
     fn statement_applied(&mut self, now: Instant, present: &mut Present, mut batch: Box<Batch>) -> Activity {
         present.cursor.seq = batch.applied().unwrap_or(present.cursor.seq);
+        // Counted when their gap is committed: the connection may end before the rest of the batch is written.
+        self.count_refusals(now, std::mem::take(&mut batch.refusals));
         if !batch.is_written() {
             return self.send(now, present, batch);
         }
-        self.count_refusals(now, std::mem::take(&mut batch.refusals));
         self.succeeded();
         self.has_delivered = true;
         if now < batch.began_at + EASY {
@@ -311,7 +313,7 @@ impl Delivery {
         error: DatabaseError,
     ) -> Activity {
         self.status.state = "retrying".into();
-        self.failed(error.message);
+        self.failed(shown(&error.message));
         if error.class == ErrorClass::MissingPartition {
             self.request(DeliveryRequest::Maintain, OpenRequest::statement(now));
             return Activity::Writing(batch, WriteStep::MakingPartition);
