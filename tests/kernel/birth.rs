@@ -1,11 +1,12 @@
-//! Births: fork, vfork, clone, posix_spawn, clone3, and whose child it is.
+//! The births of processes by fork, vfork, clone, posix_spawn and clone3, and their parents.
 
 use observer_harness::Verb;
 use observer_harness::stage::Birth;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::{Cgroup, Daemon, Puppet, Stage, Watch, text};
 
-/// The row is right in every field, and the start time lies between two readings of the boot clock.
+/// Asserts that every field of the row is correct and that the start time lies between two readings of the
+/// boot clock.
 #[track_caller]
 fn assert_born(daemon: &Daemon, child: &Puppet, birth: Birth) {
     let row = assert_row(daemon, child.pid);
@@ -19,7 +20,7 @@ fn assert_born(daemon: &Daemon, child: &Puppet, birth: Birth) {
 }
 
 #[test]
-fn a_forked_child_has_its_parents_facts() {
+fn a_forked_child_is_shown_with_every_field() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
     let (child, birth) = parent.bears(&stage, Verb::Fork, &[]);
@@ -66,7 +67,7 @@ fn a_clone_that_shares_the_directory_moves_with_its_parent() {
 }
 
 #[test]
-fn every_one_who_shares_a_directory_moves_by_relative_path_too() {
+fn a_relative_chdir_moves_every_process_that_shares_the_directory() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     stage.mkdir("deep/er");
     let mut parent = stage.puppet();
@@ -115,8 +116,8 @@ fn a_process_moved_to_another_cgroup_is_shown_there() {
     assert_cgroup(daemon, puppet.pid);
 }
 
-/// Cgroups one within the other, the innermost first: they are removed in this order. Each component of the path but the first
-/// is `component`.
+/// Creates nested cgroups and returns them innermost first, which is the order of their removal. Each
+/// component of the path except the first is `component`.
 fn nested_cgroups(name: &str, component: &str, depth: usize) -> Vec<Cgroup> {
     let mut path = name.to_owned();
     let mut cgroups = vec![Cgroup::new(&path)];
@@ -128,7 +129,7 @@ fn nested_cgroups(name: &str, component: &str, depth: usize) -> Vec<Cgroup> {
 }
 
 #[test]
-fn a_birth_in_a_cgroup_below_many_others_is_shown_there() {
+fn a_process_born_in_a_deeply_nested_cgroup_is_shown_there() {
     let cgroups = nested_cgroups("deep", "c", 200);
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
@@ -138,7 +139,7 @@ fn a_birth_in_a_cgroup_below_many_others_is_shown_there() {
     assert_cgroup(daemon, child.pid);
 }
 
-/// The tracepoint that reports a move hands out 1,023 bytes of the path.
+/// The tracepoint that reports a move passes 1,023 bytes of the path.
 #[test]
 fn a_process_moved_to_a_cgroup_with_a_long_path_is_shown_there() {
     let cgroups = nested_cgroups("long", &"c".repeat(120), 12);
@@ -150,7 +151,7 @@ fn a_process_moved_to_a_cgroup_with_a_long_path_is_shown_there() {
     }
 }
 
-/// The shown v2 cgroup is the line `0::` of /proc/PID/cgroup.
+/// Asserts that the shown v2 cgroup is the line `0::` of /proc/PID/cgroup.
 #[track_caller]
 fn assert_cgroup(daemon: &Daemon, pid: u32) {
     let row = assert_row(daemon, pid);
@@ -190,14 +191,14 @@ fn an_orphan_goes_to_the_nearest_subreaper() {
 }
 
 #[test]
-fn an_unreaped_parent_has_lost_its_children_too() {
+fn the_children_of_an_unreaped_parent_have_a_new_parent() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut grandparent = stage.puppet();
     let (mut parent, _) = grandparent.bears(&stage, Verb::Fork, &[]);
     let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
     let start = text::u64_string(&assert_row(daemon, parent.pid), "start_boottime_ns").expect("a start time");
     parent.request(Verb::Exit, &[b"0"]);
-    // Until it is waited for it is a zombie: in /proc, not alive.
+    // Until it is reaped it is a zombie: it is in /proc, but it is not alive.
     let watch =
         observer_harness::eventually("the child is reparented", observer_harness::watch::SOON, || {
             let ppid = child.does(Verb::Facts, &[]).get(1).copied();
@@ -209,7 +210,7 @@ fn an_unreaped_parent_has_lost_its_children_too() {
 }
 
 #[test]
-fn a_thread_is_no_row() {
+fn a_thread_has_no_row() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let [tid] = puppet.does(Verb::ThreadStays, &[])[..] else { panic!("a tid") };

@@ -4,18 +4,18 @@ use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Pty, Stage, Watch};
 use serde_json::Value;
 
-/// What a field may hold.
+/// The type of a field.
 #[derive(Clone, Copy, Debug)]
 enum Is {
     Number,
     Text,
-    /// 64 bits, in a string.
+    /// A number of 64 bits in a string.
     Big,
     Flag,
     Texts,
-    /// RFC 3339 in UTC.
+    /// An RFC 3339 time in UTC.
     Time,
-    /// `major:minor`.
+    /// A device as `major:minor`.
     Device,
     Null,
 }
@@ -164,12 +164,12 @@ fn the_status_has_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
-fn an_audit_compares_every_process_and_finds_nothing() {
+fn an_audit_compares_every_process_and_finds_no_difference() {
     let daemon = Daemon::shared();
     daemon.assert_no_drift();
     let (audit, _) = daemon.audit();
     let compared = audit.get("processes").and_then(Value::as_u64).unwrap_or(0);
     let shown = daemon.ps().len() as u64;
-    // Other tests bear and end processes meanwhile.
+    // Other tests start and end processes at the same time.
     assert!(compared.abs_diff(shown) <= shown / 2 + 20, "{compared} compared, {shown} shown");
 }

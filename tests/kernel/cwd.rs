@@ -1,4 +1,4 @@
-//! Directories: what a process changes itself, and what is changed under it.
+//! Working directories: changes that a process makes itself and changes that others make to its directory.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,8 @@ use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Stage, Watch, text};
 
-/// The row is right in every field, and its cwd is `expected` (which says that the puppet did what was meant).
+/// Asserts that every field of the row is correct and that its cwd is `expected`, which shows that the puppet
+/// did what the test meant.
 #[track_caller]
 fn assert_cwd(pid: u32, expected: &Path) {
     let row = assert_row(Daemon::shared(), pid);
@@ -25,7 +26,7 @@ fn exchange(a: &Path, b: &Path) {
 }
 
 #[test]
-fn chdir_by_absolute_relative_and_dotted_path() {
+fn chdir_is_shown_for_absolute_relative_and_dotted_paths() {
     let stage = Stage::new();
     let (a, b) = (stage.mkdir("a"), stage.mkdir("a/b"));
     let mut puppet = stage.puppet();
@@ -40,7 +41,7 @@ fn chdir_by_absolute_relative_and_dotted_path() {
 }
 
 #[test]
-fn chdir_through_a_symlink_shows_where_it_leads() {
+fn chdir_through_a_symlink_shows_the_target() {
     let stage = Stage::new();
     let real = stage.mkdir("real");
     std::os::unix::fs::symlink(&real, stage.dir().join("link")).expect("make a symlink");
@@ -67,7 +68,7 @@ fn a_failed_chdir_is_no_move() {
 }
 
 #[test]
-fn a_32_bit_chdir_is_shown_at_the_next_question() {
+fn a_32_bit_chdir_is_shown_by_the_next_query() {
     let stage = Stage::new();
     let dir = stage.mkdir("narrow");
     let mut puppet = stage.puppet();
@@ -76,7 +77,7 @@ fn a_32_bit_chdir_is_shown_at_the_next_question() {
 }
 
 #[test]
-fn a_move_is_told_to_watchers_with_old_and_new_place_in_order() {
+fn watchers_receive_every_move_once_and_in_order() {
     let stage = Stage::new();
     let watch = Watch::all(Daemon::shared());
     let dirs = ["one", "two", "three"].map(|name| stage.mkdir(name));
@@ -89,14 +90,14 @@ fn a_move_is_told_to_watchers_with_old_and_new_place_in_order() {
     watch.wait_for("the last move", |frame| moved(frame) && text::bytes(&frame.0, "cwd") == last);
     let told: Vec<_> =
         watch.frames().into_iter().filter(moved).filter_map(|frame| text::bytes(&frame.0, "cwd")).collect();
-    // Its first move is into the stage's directory, between its birth and its exec.
+    // Its first move is into the stage's directory and happens between its birth and its exec.
     let went: Vec<_> =
         [stage.dir()].iter().chain(&dirs).map(|dir| dir.as_os_str().as_bytes().to_vec()).collect();
     assert_eq!(told, went, "every move once, in order");
 }
 
 #[test]
-fn a_renamed_directory_moves_those_in_it() {
+fn renaming_a_directory_moves_the_processes_in_it() {
     let stage = Stage::new();
     let (before, after) = (stage.mkdir("before"), stage.dir().join("after"));
     let mut puppet = stage.puppet();
@@ -107,7 +108,7 @@ fn a_renamed_directory_moves_those_in_it() {
 }
 
 #[test]
-fn a_renamed_ancestor_moves_those_below_it() {
+fn renaming_an_ancestor_moves_the_processes_below_it() {
     let stage = Stage::new();
     let below = stage.mkdir("grand/parent/child");
     let watch = Watch::all(Daemon::shared());
@@ -116,7 +117,7 @@ fn a_renamed_ancestor_moves_those_below_it() {
     assert_cwd(puppet.pid, &below);
     std::fs::rename(stage.dir().join("grand"), stage.dir().join("great")).expect("rename");
     let after = stage.dir().join("great/parent/child");
-    // Told without a question too: the rename itself arms the re-reading.
+    // The change is published without a query as well, because the rename itself schedules a pass.
     watch.wait_for("the move", |frame| {
         frame.is("process_moved", puppet.pid)
             && text::bytes(&frame.0, "cwd").as_deref() == Some(after.as_os_str().as_bytes())
@@ -125,7 +126,7 @@ fn a_renamed_ancestor_moves_those_below_it() {
 }
 
 #[test]
-fn exchanged_directories_move_both_sides() {
+fn exchanging_two_directories_moves_the_processes_in_both() {
     let stage = Stage::new();
     let (left, right) = (stage.mkdir("left/in"), stage.mkdir("right/in"));
     let (mut a, mut b) = (stage.puppet(), stage.puppet());
@@ -137,7 +138,7 @@ fn exchanged_directories_move_both_sides() {
 }
 
 #[test]
-fn a_rename_by_io_uring_is_shown_at_the_next_question() {
+fn a_rename_by_io_uring_is_shown_by_the_next_query() {
     let stage = Stage::new();
     let before = stage.mkdir("ring before");
     let after = stage.dir().join("ring after");
@@ -160,14 +161,14 @@ fn a_removed_directory_is_shown_as_deleted() {
     let row = assert_row(Daemon::shared(), puppet.pid);
     assert!(text::bytes(&row, "cwd").is_some_and(|cwd| cwd.ends_with(b"/doomed (deleted)")), "{row:#}");
     assert_eq!(row.get("cwd_deleted"), Some(&true.into()));
-    // Another directory under the same name is another directory.
+    // A new directory with the same name is a different directory.
     stage.mkdir("doomed");
     let row = assert_row(Daemon::shared(), puppet.pid);
     assert_eq!(row.get("cwd_deleted"), Some(&true.into()), "{row:#}");
 }
 
 #[test]
-fn a_directory_removed_by_its_own_process_is_deleted_too() {
+fn a_directory_removed_by_its_own_process_is_shown_as_deleted() {
     let stage = Stage::new();
     let dir = stage.mkdir("own");
     let script = stage.cast(&observer_harness::stage::Casting {
@@ -180,7 +181,7 @@ fn a_directory_removed_by_its_own_process_is_deleted_too() {
 }
 
 #[test]
-fn a_directory_really_named_deleted_is_not_deleted() {
+fn a_directory_whose_name_ends_in_deleted_is_not_shown_as_deleted() {
     let stage = Stage::new();
     let dir = stage.mkdir("alive (deleted)");
     let mut puppet = stage.puppet();
@@ -190,7 +191,7 @@ fn a_directory_really_named_deleted_is_not_deleted() {
 }
 
 #[test]
-fn a_thread_with_a_directory_of_its_own_is_not_its_process() {
+fn a_thread_with_its_own_directory_does_not_move_its_process() {
     let stage = Stage::new();
     let elsewhere = stage.mkdir("elsewhere");
     let mut puppet = stage.puppet();
@@ -201,7 +202,7 @@ fn a_thread_with_a_directory_of_its_own_is_not_its_process() {
         std::fs::read_link(format!("/proc/{}/task/{tid}/cwd", puppet.pid)).expect("the thread's cwd");
     assert_eq!(threads, elsewhere, "the thread moved");
     assert_cwd(puppet.pid, &stage.dir());
-    // The leader moves on as before.
+    // The leader's own moves are still shown.
     let on = stage.mkdir("on");
     puppet.chdir(&on);
     assert_cwd(puppet.pid, &on);
@@ -221,13 +222,13 @@ fn a_thread_that_shares_its_directory_moves_its_process() {
 }
 
 #[test]
-fn a_process_whose_leader_left_keeps_its_last_directory() {
+fn a_process_whose_leader_exited_keeps_the_leaders_last_directory() {
     let stage = Stage::new();
     let (last, on) = (stage.mkdir("last"), stage.mkdir("on"));
     let mut puppet = stage.puppet();
     puppet.chdir(&last);
     puppet.does(Verb::LeaderExits, &[b"0"]);
-    // Its other thread moves on; what is shown is the leader's last.
+    // Its other thread moves; the row shows the leader's last directory.
     puppet.chdir(&on);
     let row = Daemon::shared().row(puppet.pid).expect("its thread lives");
     assert_eq!(text::bytes(&row, "cwd").as_deref(), Some(last.as_os_str().as_bytes()), "{row:#}");

@@ -1,4 +1,4 @@
-//! Execs: what is run, by whom, and what an exec leaves as it was.
+//! Execs: which program runs, which thread calls exec, and what an exec leaves unchanged.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Puppet, Stage, Watch, text};
 use serde_json::Value;
 
-/// Has `puppet` exec `program` with more arguments by `verb`; the same process, with its new conversation.
+/// Makes `puppet` exec `program` with more arguments by `verb`. Returns the same process with its new
+/// connection, and the old one.
 #[track_caller]
 fn execs(
     stage: &Stage,
@@ -93,11 +94,11 @@ fn a_failed_exec_changes_nothing() {
     );
 }
 
-/// Names given by the thread that calls exec are left to the exec's record. Those that another thread gives meanwhile are not:
-/// the exec may fail.
+/// A name that is set by the thread that calls exec is left to the exec's record. A name that another thread
+/// sets meanwhile is not, because the exec may fail.
 #[test]
-fn a_name_that_a_thread_gives_the_leader_during_an_exec_that_fails_is_shown() {
-    // A daemon of its own: a question of another test would read every field again.
+fn a_name_that_a_thread_gives_the_leader_during_a_failing_exec_is_shown() {
+    // This test has its own daemon, because a query of another test would read every field again.
     let (daemon, stage) = (Daemon::start(&observer_harness::Options::default()), Stage::new());
     let watch = Watch::all(&daemon);
     // The kernel follows a script's interpreter five times before it fails with ELOOP, so most of each call is within exec.
@@ -111,7 +112,8 @@ fn a_name_that_a_thread_gives_the_leader_during_an_exec_that_fails_is_shown() {
             frame.is("process_changed", puppet.pid) && frame.field("comm") == Some(&name.as_str().into())
         });
     }
-    // A pass may have found the name before its record: a difference that no record explains within a second is drift.
+    // A pass may have found the name before its record arrived. A difference that no record explains within a
+    // second is drift.
     let settled = Instant::now() + Duration::from_millis(1_500);
     let status = observer_harness::eventually("differences are settled", Duration::from_secs(10), || {
         assert_row(&daemon, puppet.pid);
@@ -126,11 +128,12 @@ fn u64_pid(row: &Value) -> u32 {
 }
 
 #[test]
-fn a_script_is_shown_as_its_interpreter_runs_it() {
+fn a_script_is_shown_with_its_own_name_as_comm() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let script = stage.dir().join("scripted");
     let text = format!("#!{} {}\n", observer_harness::stage::puppet_program().display(), stage.address);
-    // One optional argument only: interpreter, address, script path (which becomes the token).
+    // A script's first line allows one optional argument only: the arguments are the interpreter, the address
+    // and the script's path, which becomes the token.
     stage.install(text.as_bytes(), &script);
     let mut parent = stage.puppet();
     let (child, _) = parent.bears(&stage, Verb::Fork, &[]);
@@ -143,7 +146,7 @@ fn a_script_is_shown_as_its_interpreter_runs_it() {
 }
 
 #[test]
-fn argv_of_many_kilobytes_is_shown_in_part_and_says_so() {
+fn a_long_argv_is_truncated_and_marked_as_truncated() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let long = vec![b'x'; 100_000];
     let (puppet, _old) =
@@ -157,7 +160,7 @@ fn argv_of_many_kilobytes_is_shown_in_part_and_says_so() {
 }
 
 #[test]
-fn a_title_written_over_comm_leaves_argv_and_exe() {
+fn a_change_of_comm_leaves_argv_and_exe_unchanged() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let before = assert_row(daemon, puppet.pid);
@@ -168,7 +171,7 @@ fn a_title_written_over_comm_leaves_argv_and_exe() {
 }
 
 #[test]
-fn what_ran_before_the_daemon_is_shown_with_its_argv() {
+fn a_process_older_than_the_daemon_is_shown_with_its_argv() {
     let stage = Stage::new();
     let puppet = stage.cast(&observer_harness::stage::Casting {
         args: vec!["before".into(), "the daemon".into()],
@@ -176,7 +179,7 @@ fn what_ran_before_the_daemon_is_shown_with_its_argv() {
     });
     let daemon = Daemon::start(&observer_harness::Options::default());
     let row = assert_row(&daemon, puppet.pid);
-    // Reading other users' memory takes a right that the service does not have.
+    // Reading other users' memory requires a capability that the service does not have.
     let source = if daemon.is_blind_to_older_argv() { None } else { Some("memory") };
     assert_eq!(row.get("argv_source").and_then(Value::as_str), source, "{row:#}");
 }

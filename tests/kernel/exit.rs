@@ -1,4 +1,5 @@
-//! Deaths: the certificate is what wait(2) says, once, whoever leaves last.
+//! Deaths: each process has one death certificate, which equals the result of wait(2), whichever thread exits
+//! last.
 
 use observer_harness::Verb;
 use observer_harness::truth::{assert_no_row, assert_row};
@@ -6,7 +7,8 @@ use observer_harness::wait::Waited;
 use observer_harness::{Daemon, Frame, Stage, Watch, text};
 use serde_json::{Value, json};
 
-/// The certificate says what wait said; everything else of it is consistent with the row that lived.
+/// Asserts that the certificate equals the result of wait and that its other fields are consistent with the
+/// row of the living process.
 #[track_caller]
 fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
     let death = end.death();
@@ -39,7 +41,7 @@ fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
     }
 }
 
-/// Ends a fresh puppet by `verb` and checks its certificate; which comes once.
+/// Ends a new puppet by `verb`, and asserts that its certificate is correct and arrives once.
 #[track_caller]
 fn assert_ends(watch: &Watch, verb: Verb, args: &[&[u8]]) -> Waited {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
@@ -55,7 +57,7 @@ fn assert_ends(watch: &Watch, verb: Verb, args: &[&[u8]]) -> Waited {
 }
 
 #[test]
-fn an_exit_code_is_the_one_given_modulo_256() {
+fn an_exit_code_is_the_argument_of_exit_modulo_256() {
     let watch = Watch::all(Daemon::shared());
     for (given, code) in
         [(0, 0), (1, 1), (3, 3), (127, 127), (128, 128), (137, 137), (255, 255), (256, 0), (-1, 255)]
@@ -65,7 +67,7 @@ fn an_exit_code_is_the_one_given_modulo_256() {
     }
 }
 
-/// Signals whose default is to end the process, those that dump core by default apart.
+/// Signals whose default action is to end the process without a core dump.
 const ENDING: [i32; 13] = [1, 2, 9, 10, 12, 13, 14, 15, 16, 26, 27, 29, 30];
 const DUMPING: [i32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
 
@@ -92,14 +94,14 @@ fn a_signal_that_would_dump_core_has_no_core_flag_where_the_limit_forbids_it() {
 fn a_dumped_core_is_flagged() {
     let watch = Watch::all(Daemon::shared());
     for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
-        // The core file falls into the stage's directory, and goes with it.
+        // The core file is written to the stage's directory and is removed with it.
         let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"1"]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_DUMPED, signal), "the kernel dumped core");
     }
 }
 
 #[test]
-fn a_kill_from_outside_is_certified() {
+fn a_signal_from_another_process_is_in_the_certificate() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     for signal in [libc::SIGKILL, libc::SIGTERM] {
@@ -111,7 +113,7 @@ fn a_kill_from_outside_is_certified() {
 }
 
 #[test]
-fn a_zombie_is_dead_before_it_is_waited_for() {
+fn a_zombie_is_reported_as_dead_before_it_is_reaped() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let mut puppet = stage.puppet();
@@ -124,7 +126,7 @@ fn a_zombie_is_dead_before_it_is_waited_for() {
 }
 
 #[test]
-fn a_leader_that_exits_before_its_threads_is_alive_until_the_last() {
+fn a_process_whose_leader_exits_first_lives_until_its_last_thread_exits() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     for (leader, verb, last) in [
@@ -148,7 +150,7 @@ fn a_leader_that_exits_before_its_threads_is_alive_until_the_last() {
 }
 
 #[test]
-fn a_leader_that_exits_first_and_a_fatal_signal_give_the_signal() {
+fn a_fatal_signal_after_the_leaders_exit_is_in_the_certificate() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let mut puppet = stage.puppet();

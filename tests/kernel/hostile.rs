@@ -1,4 +1,5 @@
-//! Names that processes choose: any bytes, shown without loss in JSON and without harm everywhere else.
+//! Names that processes choose may contain any bytes: JSON shows them without loss, and all other output
+//! shows them without harm.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -28,7 +29,8 @@ const NAMES: [&[u8]; 14] = [
     b" ",
 ];
 
-/// Every output that a person or a script reads is harmless: UTF-8, no control bytes, no bidi, one line a thing.
+/// Asserts that output for a person or a script is harmless: it is UTF-8, has no control or bidi characters,
+/// and has one line for each item.
 #[track_caller]
 fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
     let said = daemon.observer(args);
@@ -45,7 +47,7 @@ fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
     shown
 }
 
-/// A session in each hostile directory.
+/// Starts a session in a directory of each hostile name.
 fn sessions(stage: &Stage, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
     let made = NAMES.iter().zip(ptys).map(|(name, pty)| {
         let dir = stage.mkdir(PathBuf::from("homes").join(OsStr::from_bytes(name)));
@@ -132,7 +134,8 @@ fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
     }
 }
 
-/// Goes down into `name` until the path has `bytes` bytes or `levels` levels, as the puppet alone can.
+/// Makes the puppet create and enter `levels` nested directories called `name` below `start`, which only
+/// relative paths can reach. Returns the whole path.
 fn descend(puppet: &mut Puppet, start: &std::path::Path, name: &[u8], levels: usize) -> Vec<u8> {
     let mut path = start.as_os_str().as_bytes().to_vec();
     puppet.chdir(start);
@@ -146,7 +149,7 @@ fn descend(puppet: &mut Puppet, start: &std::path::Path, name: &[u8], levels: us
 }
 
 #[test]
-fn components_of_255_bytes_are_whole() {
+fn a_path_component_of_255_bytes_is_shown_whole() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let component: Vec<u8> = (1..=255).filter(|&byte| byte != b'/').cycle().take(255).collect();
@@ -156,7 +159,7 @@ fn components_of_255_bytes_are_whole() {
 }
 
 #[test]
-fn a_path_of_4095_bytes_is_whole() {
+fn a_path_of_4095_bytes_is_shown_whole() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let mut path = descend(&mut puppet, &stage.dir(), &[b'x'; 200], 19);
@@ -174,7 +177,7 @@ fn a_path_of_4095_bytes_is_whole() {
 }
 
 #[test]
-fn a_path_200_levels_deep_is_whole() {
+fn a_path_200_levels_deep_is_shown_whole() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     let path = descend(&mut puppet, &stage.dir(), b"level", 200);
@@ -183,7 +186,7 @@ fn a_path_200_levels_deep_is_whole() {
 }
 
 #[test]
-fn a_path_longer_than_any_limit_is_null_and_says_so() {
+fn a_path_longer_than_any_limit_is_null_and_marked_as_truncated() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     for (name, levels) in [(&[b'z'; 250][..], 20), (b"d", 400)] {

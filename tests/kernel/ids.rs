@@ -1,4 +1,4 @@
-//! sid, pgid, user ids and names, and who can change them.
+//! sid, pgid, user ids and names, and which system calls change them.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -12,7 +12,7 @@ fn number(row: &Value, field: &str) -> u64 {
 }
 
 #[test]
-fn setsid_makes_a_process_leader_of_its_own_session() {
+fn setsid_makes_a_process_the_leader_of_its_own_session() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
     let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
@@ -28,7 +28,7 @@ fn setsid_makes_a_process_leader_of_its_own_session() {
 }
 
 #[test]
-fn setpgid_of_itself_and_of_a_child() {
+fn setpgid_is_shown_for_the_caller_and_for_a_child() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut parent = stage.puppet();
     let (mut own, _) = parent.bears(&stage, Verb::Fork, &[]);
@@ -55,7 +55,7 @@ fn setresuid_is_shown_in_all_three_ids() {
 }
 
 #[test]
-fn a_thread_that_changes_its_user_is_not_its_process() {
+fn a_thread_that_changes_its_user_leaves_the_user_of_its_process() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     puppet.does(Verb::ThreadSetresuid, &[b"1000"]);
@@ -64,7 +64,7 @@ fn a_thread_that_changes_its_user_is_not_its_process() {
 }
 
 #[test]
-fn a_user_born_to_a_user_is_one() {
+fn a_child_inherits_the_user_of_its_parent() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.cast(&observer_harness::stage::Casting { uid: Some(65534), ..Default::default() });
     assert_eq!(number(&assert_row(daemon, puppet.pid), "uid"), 65534);
@@ -73,7 +73,7 @@ fn a_user_born_to_a_user_is_one() {
 }
 
 #[test]
-fn the_leaders_name_is_the_processs() {
+fn the_name_of_the_leader_is_the_comm_of_the_process() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     for name in ["short", "exactly fifteen", "rather longer than fifteen bytes", ""] {
@@ -84,7 +84,7 @@ fn the_leaders_name_is_the_processs() {
 }
 
 #[test]
-fn a_threads_name_is_not() {
+fn the_name_of_another_thread_is_not_the_comm_of_the_process() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     puppet.does(Verb::Setname, &[b"leader"]);
@@ -93,7 +93,7 @@ fn a_threads_name_is_not() {
 }
 
 #[test]
-fn a_leader_named_by_its_thread_has_that_name() {
+fn a_name_that_a_thread_gives_the_leader_is_shown() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let mut puppet = stage.puppet();
     puppet.does(Verb::ThreadNamesLeader, &[b"christened"]);

@@ -1,5 +1,6 @@
-//! Facts of the kernel, one test each: a puppet makes it happen, and observer must show at the next question what
-//! the kernel answers itself. All share one daemon with the default ring; what one test does is noise to the others.
+//! Facts of the kernel, one test each: a puppet causes a change, and the next query to observer must show the
+//! value that the kernel itself returns. All tests share one daemon with the default ring; the changes of one
+//! test are noise to the others.
 
 mod birth;
 mod contract;

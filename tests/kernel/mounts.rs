@@ -1,4 +1,4 @@
-//! Mounts and mount namespaces: a path is what the process's own namespace has from its root.
+//! Mounts and mount namespaces: a path is resolved in the process's own namespace from its own root.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Puppet, Stage, text};
 use serde_json::Value;
 
-/// A puppet in a mount namespace of its own.
+/// Starts a puppet in its own mount namespace.
 fn apart(stage: &Stage) -> Puppet {
     let mut puppet = stage.puppet();
     puppet.does(Verb::UnshareMounts, &[]);
@@ -46,20 +46,20 @@ fn a_cwd_on_another_mount_and_at_its_root_has_its_whole_path() {
     let row = assert_cwd(puppet.pid, &mount);
     let host = assert_row(Daemon::shared(), std::process::id());
     assert_ne!(row.get("cwd_dev"), host.get("cwd_dev"), "another device");
-    // A mount on a mount.
+    // This mounts a second file system on the first.
     puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     assert_cwd(puppet.pid, &mount);
 }
 
 #[test]
-fn a_chain_of_mounts_is_climbed() {
+fn a_path_through_a_chain_of_mounts_is_shown_whole() {
     let stage = Stage::new();
     let mut puppet = apart(&stage);
     let mut dir = stage.dir();
     for name in ["first", "second", "third"] {
         dir = dir.join(name);
-        // Directories on the namespace's own mounts are made by whoever sees them.
+        // Directories on the namespace's own mounts are created through the puppet's root.
         let outside = Path::new("/proc")
             .join(puppet.pid.to_string())
             .join("root")
@@ -72,7 +72,7 @@ fn a_chain_of_mounts_is_climbed() {
 }
 
 #[test]
-fn a_moved_mount_moves_those_on_it() {
+fn moving_a_mount_moves_the_processes_on_it() {
     let stage = Stage::new();
     let (from, to) = (stage.mkdir("from"), stage.mkdir("to"));
     let (mut puppet, _birth) = apart(&stage).bears(&stage, Verb::Fork, &[]);
@@ -100,7 +100,7 @@ fn a_lazily_unmounted_cwd_is_shown_as_unreachable() {
 }
 
 #[test]
-fn setns_takes_a_process_to_the_root_of_the_namespace() {
+fn setns_moves_a_process_to_the_root_of_the_namespace() {
     let stage = Stage::new();
     let inner = apart(&stage);
     let mut puppet = stage.puppet();
@@ -111,7 +111,7 @@ fn setns_takes_a_process_to_the_root_of_the_namespace() {
 }
 
 #[test]
-fn pivot_root_changes_the_path_of_those_in_the_old_root() {
+fn pivot_root_changes_the_path_of_processes_in_the_old_root() {
     let stage = Stage::new();
     let new = stage.mkdir("new");
     let mut puppet = apart(&stage);

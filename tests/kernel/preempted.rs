@@ -1,4 +1,4 @@
-//! Tasks that are preempted in the middle of a program, and others that come to the same program meanwhile.
+//! Tasks that are preempted in the middle of a BPF program while other tasks enter the same program.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use observer_harness::observe::total;
 use observer_harness::{Daemon, Options, Puppet, Stage, stage, tiny};
 use serde_json::Value;
 
-/// Processes of each of the two makers.
+/// The number of processes that each of the two makers starts.
 const EACH: u64 = 1500;
 const KINDS: [&str; 3] = ["fork", "exec", "exit"];
-/// How long they may take, on an emulated machine that is busy.
+/// The time that the makers may take on a busy emulated machine.
 const LONG: Duration = Duration::from_secs(120);
 
-/// On the first processor alone; `rt`: whenever it is ready, whatever else runs there.
+/// Pins the puppet to the first processor. With `rt` it runs in real time and preempts every other task
+/// there.
 fn place(puppet: &Puppet, rt: bool) {
     let pid = puppet.pid.cast_signed();
     // SAFETY: plain values that outlive the calls; the process is the test's own.
@@ -35,7 +36,7 @@ fn of(status: &Value, counters: &str) -> u64 {
 }
 
 #[test]
-fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_program_that_tells_them() {
+fn births_execs_and_deaths_are_reported_while_another_task_is_preempted_in_the_same_program() {
     let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let program = stage.dir().join("tiny");
     stage.install(&tiny::image(), &program);
@@ -47,7 +48,7 @@ fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_progr
     }
     let before = daemon.status();
     let (count, dir) = (EACH.to_string(), dir.as_os_str().as_bytes());
-    // One never rests; the other comes between every moment, and bears a child.
+    // One maker never pauses; the other preempts it again and again and starts a child.
     for (maker, pause_us) in makers.iter_mut().zip(["0", "300"]) {
         maker.request(
             Verb::Storm,
@@ -66,7 +67,7 @@ fn births_execs_and_deaths_are_told_while_another_task_is_preempted_in_the_progr
     let (second, lost) = (of(&after, "preempted_by_kind"), of(&after, "drops_by_kind"));
     println!("told {told}, of them by the second program {second}; lost {lost}");
     assert!(told + lost >= 2 * EACH * KINDS.len() as u64, "what is not told is counted: {after:#}");
-    // Only what came while two tasks were preempted, one in either program.
+    // Records are lost only when two tasks were preempted at once, one in either program.
     assert!(lost <= second / 10, "skipped and not told: {after:#}");
     assert_eq!(total(&before, "drops_by_kind"), 0);
 }

@@ -1,4 +1,4 @@
-//! Reused pids: a pid alone is no identity.
+//! Reused pids: a pid alone does not identify a process.
 
 use observer_harness::Verb;
 use observer_harness::truth::{assert_row, gone};
@@ -56,7 +56,7 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
     first.killed(libc::SIGKILL);
     gone(pid, SOON);
     let rounds = 500;
-    // Questions meanwhile: what their passes see of a process may precede its records.
+    // Queries run meanwhile: the state that their passes read of a process may precede its records.
     parent.request(Verb::ReusesPid, &[pid.to_string().as_bytes(), rounds.to_string().as_bytes()]);
     while parent.is_silent() {
         daemon.ps();

@@ -1,4 +1,4 @@
-//! Terminals: gained, inherited, lost, taken away and hung up.
+//! Terminals that are gained, inherited, given up, taken away and hung up.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -8,18 +8,18 @@ use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Pty, Puppet, Stage, eventually, watch};
 use serde_json::Value;
 
-/// The row is right in every field, and its terminal is `expected`.
+/// Asserts that every field of the row is correct and that its terminal is `expected`.
 #[track_caller]
 fn assert_tty(pid: u32, expected: Option<&str>) {
     let row = assert_row(Daemon::shared(), pid);
     assert_eq!(row.get("tty").and_then(Value::as_str), expected, "{row:#}");
 }
 
-/// A puppet that leads a session without a terminal.
+/// Starts a puppet that leads a session without a terminal.
 fn leader(stage: &Stage) -> Puppet {
     let mut parent = stage.puppet();
     let (mut puppet, _) = parent.bears(stage, Verb::Fork, &[]);
-    // Its parent may go: it hears its own stage.
+    // Its parent may end, because the puppet has its own connection to the stage.
     puppet.does(Verb::Ignore, &[b"1"]);
     puppet.does(Verb::Setsid, &[]);
     puppet
@@ -43,7 +43,7 @@ fn a_session_leader_gains_a_terminal_by_opening_it() {
 }
 
 #[test]
-fn a_terminal_is_inherited_and_is_ttyname() {
+fn a_child_inherits_the_terminal_of_its_parent() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     assert_tty(puppet.pid, Some(&pty.tty()));
@@ -54,7 +54,7 @@ fn a_terminal_is_inherited_and_is_ttyname() {
 }
 
 #[test]
-fn setsid_leaves_the_terminal_behind() {
+fn setsid_gives_up_the_terminal() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
@@ -64,7 +64,7 @@ fn setsid_leaves_the_terminal_behind() {
 }
 
 #[test]
-fn a_process_can_give_its_terminal_up() {
+fn a_process_can_give_up_its_terminal() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
@@ -74,7 +74,7 @@ fn a_process_can_give_its_terminal_up() {
 }
 
 #[test]
-fn a_leader_that_gives_the_terminal_up_takes_it_from_its_whole_session() {
+fn a_leader_that_gives_up_the_terminal_takes_it_from_its_whole_session() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     puppet.does(Verb::Ignore, &[b"1"]);
@@ -87,7 +87,7 @@ fn a_leader_that_gives_the_terminal_up_takes_it_from_its_whole_session() {
 }
 
 #[test]
-fn a_hang_up_takes_the_terminal_from_all_that_have_it() {
+fn a_hang_up_takes_the_terminal_from_every_process_that_has_it() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     puppet.does(Verb::Ignore, &[b"1"]);
@@ -112,7 +112,7 @@ fn a_leaders_death_takes_the_terminal_from_its_session() {
 }
 
 #[test]
-fn a_terminal_stolen_by_root_is_its_new_sessions_alone() {
+fn a_terminal_stolen_by_root_belongs_to_the_new_session_alone() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut owner = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     owner.does(Verb::Ignore, &[b"1"]);
@@ -123,7 +123,7 @@ fn a_terminal_stolen_by_root_is_its_new_sessions_alone() {
 }
 
 #[test]
-fn the_foreground_is_what_tcgetpgrp_says() {
+fn the_foreground_group_is_the_one_that_tcgetpgrp_returns() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
@@ -135,7 +135,7 @@ fn the_foreground_is_what_tcgetpgrp_says() {
 }
 
 #[test]
-fn a_hang_up_is_told_without_a_question() {
+fn a_hang_up_is_published_without_a_query() {
     let (stage, pty) = (Stage::new(), Pty::open());
     let watching = observer_harness::Watch::all(Daemon::shared());
     let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });

@@ -1,11 +1,11 @@
-//! The stream: a snapshot, then every change, in order, without holes.
+//! The stream: a snapshot, then every change in order and without holes.
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Stage, Watch, text};
 use serde_json::Value;
 
-/// 2026-01-02T03:04:05.678Z
+/// Returns whether the text has the form 2026-01-02T03:04:05.678Z.
 fn rfc3339(at: &str) -> bool {
     let digits = |range: std::ops::Range<usize>| {
         at.get(range).is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()))
@@ -42,7 +42,7 @@ fn the_stream_begins_with_a_whole_snapshot() {
 }
 
 #[test]
-fn without_all_only_sessions_are_told() {
+fn without_all_only_sessions_are_published() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let (sessions, all) = (Watch::sessions(daemon), Watch::all(daemon));
     let puppet = stage.puppet();
@@ -54,7 +54,7 @@ fn without_all_only_sessions_are_told() {
 }
 
 #[test]
-fn what_happens_to_one_process_is_told_in_order() {
+fn the_changes_of_one_process_are_published_in_order() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let dir = stage.mkdir("there");
@@ -88,12 +88,13 @@ fn what_happens_to_one_process_is_told_in_order() {
 }
 
 #[test]
-fn a_change_is_on_the_stream_within_moments() {
+fn a_change_is_on_the_stream_within_a_second() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::all(daemon);
     let puppet = stage.puppet();
     let pid = puppet.pid;
     puppet.ends(Verb::Exit, &[b"0"]);
-    // Others than sessions may linger 20 ms; the rest is this machine's scheduling, which tests do not judge.
+    // Changes of processes that are no sessions may be delayed by 20 ms; the rest is this machine's
+    // scheduling, which the tests do not judge.
     watch.wait_within(std::time::Duration::from_secs(1), "the end", |frame| frame.is("process_ended", pid));
 }

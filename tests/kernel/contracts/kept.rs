@@ -1,4 +1,4 @@
-//! Every member, hook and constant in use is in this kernel's BTF, as the one list has it.
+//! This kernel's BTF has every member, hook and constant in use as observer-common lists it.
 
 use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point};
 use observer_common::offsets::{CType, KernelMember, MEMBERS};
@@ -9,7 +9,7 @@ const SYSCALL_PREFIX: &str = "__x64_sys_";
 #[cfg(target_arch = "aarch64")]
 const SYSCALL_PREFIX: &str = "__arm64_sys_";
 
-/// Whether a type is what the list says, asked of the tree.
+/// Returns whether the type in BTF is the listed type.
 fn fits(btf: &WitnessBtf, ty: u32, ctype: CType) -> bool {
     let id = btf.resolve(ty);
     let is_struct =
@@ -33,7 +33,7 @@ fn fits(btf: &WitnessBtf, ty: u32, ctype: CType) -> bool {
     }
 }
 
-/// Bytes of an integer, alone or wrapped.
+/// Returns the size in bytes of an integer, which may be wrapped in structs of one member.
 fn integer(btf: &WitnessBtf, id: u32) -> Option<u32> {
     match btf.get(id).kind() {
         kind::INT | kind::ENUM | kind::ENUM64 => Some(btf.get(id).size_or_type),
@@ -45,7 +45,7 @@ fn integer(btf: &WitnessBtf, id: u32) -> Option<u32> {
     }
 }
 
-/// Byte offsets of a member in all structs of that name that have members.
+/// Returns the byte offset of a member in every struct of that name that has members.
 fn places(btf: &WitnessBtf, kernel_member: &KernelMember) -> Vec<Result<u32, String>> {
     let structs =
         btf.named(kind::STRUCT, kernel_member.of).into_iter().filter(|&id| !btf.members(id).is_empty());
@@ -88,7 +88,7 @@ fn every_member_in_use_is_there_and_what_it_should_be() {
 }
 
 #[test]
-fn members_whose_place_is_compiled_in_stand_there() {
+fn members_with_a_compiled_in_offset_have_that_offset() {
     let btf = WitnessBtf::of_kernel();
     for fixed in FIXED {
         let structs = btf.named(kind::STRUCT, fixed.of);
@@ -105,7 +105,7 @@ fn members_whose_place_is_compiled_in_stand_there() {
     }
 }
 
-/// Types of the arguments that a program gets there.
+/// Returns the types of the arguments that a program receives at this point.
 fn arguments(btf: &WitnessBtf, point: Point) -> Result<Vec<u32>, String> {
     let function = |name: &str| match btf.named(kind::FUNC, name).as_slice() {
         [] => Err(format!("no function {name}")),

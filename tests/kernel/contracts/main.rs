@@ -1,5 +1,5 @@
-//! What observer expects of a kernel, held against the kernel that it runs on: by a reader of BTF that is not the
-//! product's, and by telling the product something else and seeing it refuse.
+//! Compares what observer expects of a kernel with the kernel that it runs on: a BTF reader independent of
+//! the product checks the lists, and the product must refuse type information that was made wrong.
 
 mod kept;
 mod moved;

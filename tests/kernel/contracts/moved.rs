@@ -1,5 +1,5 @@
-//! A member that stands elsewhere than observer is told: the self-test or the verifier must notice at start, whichever
-//! member it is, or it would show wrong values.
+//! When a member has another offset than the BTF file gives, the self-test or the verifier must detect it at
+//! start, whichever member it is; otherwise observer would show wrong values.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +12,11 @@ use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
 use observer_harness::{Cgroup, failure};
 
-/// How far a member is moved: by one word, what a kernel built with one option more does.
+/// The distance by which a member is moved: one word, as a kernel that is built with one more option moves
+/// it.
 const BYTES: u32 = 8;
-/// Members whose neighbour holds the same value, but for what the self-test cannot bring about. These are moved by two words.
+/// Members whose neighbour holds the same value except in a case that the self-test cannot cause. These are
+/// moved by two words.
 const TWINS: [(&str, &str); 6] = [
     ("task_real_parent", "parent: differs while the process is traced"),
     ("task_real_cred", "cred: differs while a process acts for another (overlayfs)"),
@@ -23,10 +25,10 @@ const TWINS: [(&str, &str); 6] = [
     ("mm_arg_end", "env_start: differs after prctl(PR_SET_MM)"),
     ("binprm_filename", "interp: differs for scripts"),
 ];
-/// Doctors at a time: each waits for the kernel most of its time.
+/// The number of doctors that run at a time. Each one mostly waits for the kernel.
 const AT_A_TIME: usize = 4;
 
-/// The kernel's type information with this member moved.
+/// Returns the kernel's type information with this member moved.
 fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
     let mut btf = btf.clone();
     let twin = TWINS.iter().any(|(field, _)| *field == kernel_member.field);
@@ -34,7 +36,7 @@ fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
     let mut moved = Vec::new();
     for id in btf.named(kind::STRUCT, kernel_member.of) {
         let Some(member) = kernel_member.names.iter().find_map(|path| btf.member(id, path)) else { continue };
-        // Two structs of one name may have it from a third.
+        // Two structs of one name may contain the member through the same third struct.
         if !moved.contains(&(member.owner, member.index)) {
             btf.move_member(member, bytes);
             moved.push((member.owner, member.index));
@@ -44,7 +46,7 @@ fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
     btf
 }
 
-/// Who noticed, by what the doctor said.
+/// Returns which check detected the moved member, according to the doctor's output.
 fn caught(said: &CommandResult, kernel_member: &KernelMember) -> Result<&'static str, String> {
     let name = format!("{}.{}", kernel_member.of, kernel_member.names.join("/"));
     if said.code != Some(1) {
@@ -61,7 +63,7 @@ fn caught(said: &CommandResult, kernel_member: &KernelMember) -> Result<&'static
     }
 }
 
-/// The doctor's word, from within a cgroup: in the topmost there is no name to be read.
+/// Runs the doctor within a cgroup, because the root cgroup has no name to read.
 fn doctor(file: &Path, cgroup: &Cgroup) -> CommandResult {
     let mut command = Command::new("timeout");
     command.args(["60", "sh", "-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
@@ -70,13 +72,15 @@ fn doctor(file: &Path, cgroup: &Cgroup) -> CommandResult {
     CommandResult::of(command.arg("--btf").arg(file))
 }
 
-/// Whether nothing that is shown is read from there on this kernel. `unmoved`: what the doctor says of it as it is.
+/// Returns whether this kernel reads no shown value from the member. `unmoved` is the doctor's output for the
+/// unchanged file.
 fn is_idle(btf: &WitnessBtf, kernel_member: &KernelMember, unmoved: &str) -> bool {
-    // Only the program at the end of this function asks for it.
+    // Only the program that the next line names reads this member.
     if kernel_member.field == "inode_mode" && !unmoved.contains("fexit/d_move") {
         return true;
     }
-    // Kernels with this member set the group's code at the last thread's exit, and the leader's counts no more.
+    // Kernels with the member `quick_threads` set the group's exit code at the last thread's exit, and the
+    // leader's exit code is not used.
     let quick = |&id: &u32| btf.member(id, "quick_threads").is_some();
     kernel_member.field == "task_exit_code" && btf.named(kind::STRUCT, "signal_struct").iter().any(quick)
 }

@@ -1,4 +1,4 @@
-//! Which hooks the daemon chooses, and what it says of that.
+//! Tests which hooks the daemon chooses and how it reports them.
 
 use observer_harness::{Daemon, Options};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::scene::{alone, blind_spots, sources};
 
 const FACTS: [&str; 6] = ["cwd", "uids", "sid", "pgid", "paths", "terminal"];
 
-/// The status of a daemon that uses this way alone, or what it said when it refused.
+/// Returns the status of a daemon that uses only this kind of hook, or its output when it refuses to start.
 pub fn forced(way: &'static str) -> Result<Value, String> {
     Daemon::try_start(&Options { hooks: Some(way), ..Default::default() }).map(|daemon| daemon.status())
 }
@@ -38,7 +38,8 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
         Err(refusal) => {
             assert!(refusal.contains("--hooks fexit cannot be had: "), "{refusal}");
             assert!(refusal.contains("run with --hooks auto"), "{refusal}");
-            // The daemon does without. But the list is to name functions that nothing goes past, on each kernel that is tested.
+            // The daemon works without function hooks. But on each tested kernel, the list must name only
+            // functions that no caller bypasses.
             assert!(!refusal.contains("went past it"), "{refusal}");
             for fact in FACTS {
                 assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
@@ -63,12 +64,12 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
 }
 
 #[test]
-fn system_calls_can_be_demanded() {
+fn system_call_tracepoints_can_be_requested() {
     let _alone = alone();
     let status = match forced("tracepoints") {
         Ok(status) => status,
         Err(refusal) => {
-            // As a user like any.
+            // The daemon may run as an unprivileged user.
             assert!(refusal.contains("--hooks tracepoints cannot be had: "), "{refusal}");
             return assert!(refusal.contains("CAP_SYS_ADMIN"), "it names the right that it lacks: {refusal}");
         }

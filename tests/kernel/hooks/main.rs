@@ -1,5 +1,5 @@
-//! Each hook fires: a change is in `watch` though nobody asks, told by the hook that is in use on this kernel.
-//! `OBSERVER_TEST_HOOKS=fexit|tracepoints` has the daemon use one way only.
+//! Each hook fires: `watch` shows a change without a query, because the hook in use on this kernel reports
+//! it. `OBSERVER_TEST_HOOKS=fexit|tracepoints` makes the daemon use one kind of hook only.
 
 mod choice;
 mod same;
@@ -21,7 +21,7 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
-/// The frame shows this value in this field.
+/// Returns a predicate that holds if the frame has this value in this field.
 fn shows<V: Into<Value>>(field: &'static str, value: V) -> impl Fn(&Frame) -> bool + use<V> {
     let value = value.into();
     move |frame| frame.field(field) == Some(&value)
@@ -31,7 +31,7 @@ fn cwd(path: &Path) -> impl Fn(&Frame) -> bool {
     shows("cwd", path.to_str().expect("a plain path").to_owned())
 }
 
-/// A puppet in a mount namespace of its own, and a child there whose directory is `dir`.
+/// Starts a puppet in its own mount namespace, and a child there whose directory is `dir`.
 fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
     let mut puppet = scene.stage.puppet();
     puppet.does(Verb::UnshareMounts, &[]);
@@ -41,7 +41,7 @@ fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
     (puppet, child)
 }
 
-/// A puppet that leads a POSIX session without a terminal.
+/// Starts a puppet that leads a POSIX session without a terminal.
 fn leader(scene: &Scene) -> Puppet {
     let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, Verb::Fork, &[]);
     puppet.does(Verb::Ignore, &[b"1"]);
@@ -97,7 +97,7 @@ fn rename_by_io_uring() {
     match puppet.attempt(Verb::RenamesByUring, &[bytes(&dir), bytes(&to)]) {
         Ok(_) if scene.by_functions("paths") => scene.told("paths", puppet.pid, "rename", cwd(&to)),
         Ok(_) => scene.assert_blind("paths", "io_uring"),
-        // Some kernels have no renames by io_uring (before 5.11), or no io_uring at all.
+        // Some kernels do not support renames by io_uring (before 5.11), or io_uring at all.
         Err(error) => assert!(dir.exists(), "{error}: and renamed all the same"),
     }
 }
@@ -124,7 +124,7 @@ fn exchange_of_two_directories() {
 fn rename_of_a_file_asks_for_nothing() {
     let scene = Scene::new();
     if !scene.by_functions("paths") {
-        // An exit of a system call does not tell what was renamed.
+        // The exit of a system call does not show what was renamed.
         return scene.assert_blind("paths", "");
     }
     let (from, to) = (scene.stage.dir().join("file"), scene.stage.dir().join("renamed"));
@@ -135,7 +135,8 @@ fn rename_of_a_file_asks_for_nothing() {
         fs::rename(&from, &to).expect("rename");
         fs::rename(&to, &from).expect("rename");
     }
-    // A directory's rename comes after them in the ring, and is told: what they raised would be there by then.
+    // The rename of a directory comes after them in the ring and is published, so the hints that they raised
+    // are counted by then.
     let (dir, moved) = (scene.stage.mkdir("dir"), scene.stage.dir().join("moved"));
     let mut puppet = scene.stage.puppet();
     puppet.chdir(&dir);
@@ -226,7 +227,7 @@ fn root_that_is_pivoted() {
     );
 }
 
-/// Inode number of its mount namespace.
+/// Returns the inode number of the process's mount namespace.
 fn namespace(pid: u32) -> u64 {
     let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its namespace");
     let digits = |c: char| !c.is_ascii_digit();
@@ -246,7 +247,8 @@ fn mount_namespace_that_is_unshared_or_entered() {
     scene.told("paths", outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
-/// Told by functions; else unseen, and said to be.
+/// Asserts that a function hook reports the change; where no function hook is in use, asserts that it is a
+/// reported blind spot.
 #[track_caller]
 fn told_by_functions(scene: &Scene, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
     if scene.by_functions("paths") {

@@ -1,4 +1,4 @@
-//! Both ways give the same map: two daemons, one each way, beside one course of events.
+//! Both kinds of hook give the same map: two daemons, one of each kind, observe the same sequence of events.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,8 @@ use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Stage, eventually};
 use serde_json::{Map, Value};
 
-/// When a value was read, and when a daemon's own program saw the exec, differ by the time between the two programs.
+/// The times at which a value was read and at which a daemon's own program saw the exec differ between the
+/// two daemons.
 const OWN: [&str; 2] = ["as_of", "exec_at"];
 
 fn rows(daemon: &Daemon, pids: &[u32]) -> BTreeMap<u64, Map<String, Value>> {
@@ -31,7 +32,7 @@ fn both_ways_show_the_same_map() {
     let start = |way| Daemon::try_start(&Options { hooks: Some(way), ..Default::default() });
     let (by_calls, by_functions) = match (start("tracepoints"), start("fexit")) {
         (Ok(by_calls), Ok(by_functions)) => (by_calls, by_functions),
-        // Some kernels attach to no functions, and some users may not attach to system calls.
+        // Some kernels attach no program to functions, and some users may not attach one to system calls.
         (Err(refusal), _) | (_, Err(refusal)) => {
             return assert!(refusal.contains("cannot be had"), "no other reason: {refusal}");
         }
@@ -57,7 +58,7 @@ fn both_ways_show_the_same_map() {
     apart.chdir(&stage.dir().join("mount"));
     child.does(Verb::LosesTerminal, &[]);
     let pids = [puppet.pid, child.pid, other.pid, user.pid, apart.pid];
-    // Parents that died are read again in a moment, by each daemon in its own.
+    // Rows whose parent died are read again a moment later, by each daemon at its own time.
     eventually("both maps are the same", observer_harness::watch::SOON, || {
         let (calls, functions) = (rows(&by_calls, &pids), rows(&by_functions, &pids));
         assert_eq!((calls.len(), functions.len()), (pids.len(), pids.len()), "every puppet is in both");

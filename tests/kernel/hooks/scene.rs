@@ -1,4 +1,5 @@
-//! One quiet daemon that nobody asks for processes: what `watch` tells here, a hook told.
+//! A quiet daemon that nobody queries for processes: every change that `watch` shows here was reported by a
+//! hook.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,19 +7,20 @@ use std::time::{Duration, Instant};
 use observer_harness::{Daemon, Frame, Stage, Watch};
 use serde_json::Value;
 
-/// Passes that were asked for earlier are over when none was made for this long.
+/// Passes that were requested earlier are over when no pass was made for this long.
 const QUIET: Duration = Duration::from_millis(150);
-/// Others on this machine may keep it from being quiet: then the test goes on all the same.
+/// Other programs on this machine may keep it from becoming quiet; the test continues after this time.
 const NOISE_MAX: Duration = Duration::from_secs(3);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Nothing else goes on in this program meanwhile: what a daemon does at its start raises hints, too.
+/// Returns a guard under which no other test of this program runs, because a daemon also raises hints when it
+/// starts.
 pub fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one test has.
+/// The resources of one test.
 pub struct Scene {
     pub stage: Stage,
     pub watch: Watch,
@@ -33,23 +35,25 @@ impl Scene {
         Self { stage: Stage::new(), watch: Watch::all(daemon), status: daemon.status(), _alone: alone }
     }
 
-    /// Where `fact` comes from here: `fexit/…`, `tracepoint/…`; empty where no hook tells it.
+    /// Returns the sources of `fact` on this kernel: `fexit/…` or `tracepoint/…`; empty if no hook reports
+    /// it.
     pub fn sources(&self, fact: &str) -> Vec<String> {
         sources(&self.status, fact)
     }
 
-    /// Whether kernel functions tell `fact`.
+    /// Returns whether hooks on kernel functions report `fact`.
     pub fn by_functions(&self, fact: &str) -> bool {
         self.sources(fact).iter().any(|source| source.starts_with("fexit/"))
     }
 
-    /// Hints that the daemon heard so far: each asks for a pass.
+    /// Returns the number of hints that the daemon has received. Each hint requests a pass.
     pub fn hints(&self) -> u64 {
         let status = Daemon::shared().status();
         status.pointer("/events_by_kind/hint").and_then(Value::as_u64).expect("status counts hints")
     }
 
-    /// Waits until passes that earlier events asked for are over, so that none tells in a hook's place.
+    /// Waits until the passes that earlier events requested are over, so that no pass reports a change before
+    /// its hook does.
     pub fn settle(&self) {
         let (end, mut since, mut seen) = (Instant::now() + NOISE_MAX, Instant::now(), passes());
         while since.elapsed() < QUIET && Instant::now() < end {
@@ -61,8 +65,8 @@ impl Scene {
         }
     }
 
-    /// Fails unless `watch` tells it of this process, without having been asked; or no hook tells `fact` here, and that
-    /// is said.
+    /// Fails unless `watch` shows this change of the process without a query. If no hook reports `fact` on
+    /// this kernel, fails unless `status` lists it as a blind spot.
     #[track_caller]
     pub fn told(&self, fact: &str, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
         if self.sources(fact).is_empty() {
@@ -72,7 +76,8 @@ impl Scene {
         }
     }
 
-    /// Fails unless `status` says that this is not seen; where no hook tells the fact, that nothing of it is.
+    /// Fails unless `status` lists a blind spot of `fact` that contains `words`; if no hook reports the fact,
+    /// any blind spot of it suffices.
     #[track_caller]
     pub fn assert_blind(&self, fact: &str, words: &str) {
         let said = blind_spots(&self.status, fact);
@@ -89,12 +94,12 @@ fn passes() -> u64 {
     status.pointer("/passes/total").and_then(Value::as_u64).expect("status counts passes")
 }
 
-/// Sources of a fact, as `status` says.
+/// Returns the sources of a fact according to `status`.
 pub fn sources(status: &Value, fact: &str) -> Vec<String> {
     texts(status, "hooks", fact, "source")
 }
 
-/// What is not seen of a fact, as `status` says.
+/// Returns the blind spots of a fact according to `status`.
 pub fn blind_spots(status: &Value, fact: &str) -> Vec<String> {
     texts(status, "blind_spots", fact, "what")
 }

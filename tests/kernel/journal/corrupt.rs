@@ -1,4 +1,4 @@
-//! A file that is no good: set aside, said, and a new stream begins with what lives.
+//! A corrupt journal file is quarantined and logged, and a new stream begins with the live sessions.
 
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{SOON, Scene, count, kind};
 
-/// What befalls the files of a daemon that was killed.
+/// Damage to the files of a daemon that was killed.
 type Damage = fn(&Path);
 
 fn part(path: &Path, suffix: &str) -> PathBuf {
@@ -29,7 +29,8 @@ fn truncate(path: &Path, to: impl Fn(u64) -> u64) {
     fs::File::options().write(true).open(path).and_then(|file| file.set_len(to(size))).expect("truncate");
 }
 
-/// A page of garbage in the middle of each table's pages is what a bad disk leaves.
+/// Damage to the journal's file. Garbage in the middle of each table's pages is a typical result of a bad
+/// disk.
 const DAMAGE: [(&str, Damage); 6] = [
     ("garbage throughout", |path| {
         let size = fs::metadata(path).expect("the file is there").len();
@@ -46,7 +47,7 @@ const DAMAGE: [(&str, Damage); 6] = [
     ("another program's pages", |path| overwrite(path, 0, &[0; 8_192])),
 ];
 
-/// What befalls the write-ahead log alone: SQLite takes of it what is whole.
+/// Damage to the write-ahead log alone. SQLite recovers the intact part of the log.
 const LOG_DAMAGE: [(&str, Damage); 4] = [
     ("half-written", |log| truncate(log, |size| size * 2 / 3 + 17)),
     ("garbage at its end", |log| {
@@ -58,7 +59,7 @@ const LOG_DAMAGE: [(&str, Damage); 4] = [
 ];
 
 #[test]
-fn a_damaged_file_goes_aside_and_a_new_stream_tells_what_lives() {
+fn a_damaged_file_is_quarantined_and_a_new_stream_begins_with_the_live_sessions() {
     let mut scene = Scene::new();
     let home = scene.home("alive");
     let agent = scene.agent(&home, None);
@@ -73,7 +74,7 @@ fn a_damaged_file_goes_aside_and_a_new_stream_tells_what_lives() {
         });
         let before = scene.journal()["stream_id"].as_str().expect("a stream").to_owned();
         scene.daemon.kill();
-        // Without its log, so that the damage is all there is.
+        // The log is merged into the file first, so that the damage is the only difference.
         let _ = rusqlite::Connection::open(&path)
             .and_then(|it| it.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
         damage(&path);
@@ -111,7 +112,7 @@ fn a_damaged_file_goes_aside_and_a_new_stream_tells_what_lives() {
 }
 
 #[test]
-fn a_damaged_log_costs_its_end_and_never_the_daemon() {
+fn a_damaged_write_ahead_log_loses_at_most_its_end_and_the_daemon_continues() {
     let mut scene = Scene::new();
     let home = scene.home("alive");
     let mut agent = scene.agent(&home, None);
@@ -154,7 +155,8 @@ fn a_damaged_log_costs_its_end_and_never_the_daemon() {
         let first = &history[0];
         match first["stream_id"] == *stream {
             true => assert!(next > committed, "{what}: no number is given twice: {next}, {committed}"),
-            // How often it was opened stood in the log as well: it looks like an older copy.
+            // The number of times that the file was opened was in the log as well, so the file looks like an
+            // older copy.
             false => assert!(
                 ["restored", "corrupt"].map(Some).contains(&first["reason"].as_str()),
                 "{what}: {first:#}"

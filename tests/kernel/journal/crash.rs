@@ -1,5 +1,5 @@
-//! A daemon that is killed at any moment under hundreds of changes: what was acknowledged is there, nothing is there
-//! twice, and what is missing is covered.
+//! A daemon is killed at random moments during hundreds of changes. Every acknowledged entry is kept, no
+//! entry appears twice, and a gap covers everything that is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,12 +14,12 @@ use serde_json::Value;
 
 use crate::{Scene, kind};
 
-/// Lives of the daemon.
+/// The number of times that the daemon is started and killed.
 const LIVES: u32 = 12;
-/// Homes in which somebody starts and ends all the time.
+/// The number of homes in which processes start and end all the time.
 const HOMES: usize = 6;
 
-/// One process that was a session, as its parent knows it.
+/// One process that was a session, as its parent observed it.
 #[derive(Debug)]
 struct Witness {
     home: String,
@@ -28,7 +28,8 @@ struct Witness {
     raw_status: i32,
 }
 
-/// What the daemon's lives said was committed, and what the watchers heard under which number.
+/// The last number that any run of the daemon reported as committed, and the frames that the watchers
+/// received, by number.
 #[derive(Default)]
 struct CommandResult {
     acknowledged: u64,
@@ -40,7 +41,7 @@ fn now_ns() -> i64 {
     i64::try_from(now.as_nanos()).expect("before 2262")
 }
 
-/// Starts and ends processes in the homes until told to stop; each by its pid.
+/// Starts and ends processes in the homes until `stop` is set. Returns each process with its pid.
 fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witness)> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: u64| {
@@ -75,7 +76,7 @@ fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witn
     seen
 }
 
-/// Asks for what is committed until `until`, then kills.
+/// Polls the last committed number until `until`, then kills the daemon.
 fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut CommandResult) {
     while Instant::now() < until {
         let status = daemon.status();
@@ -84,7 +85,7 @@ fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut Command
     daemon.kill();
     for frame in watch.frames() {
         let (seq, pid) = (u64_any(&frame.0, "event_seq"), u64_any(&frame.0, "pid"));
-        // Numbers that were not acknowledged are given again.
+        // Numbers that were not acknowledged are assigned again.
         if let (Some(seq), Some(pid)) = (seq.filter(|seq| *seq <= said.acknowledged), pid) {
             said.frames.insert(seq, (frame.kind().to_owned(), pid));
         }
@@ -92,7 +93,7 @@ fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut Command
 }
 
 #[test]
-fn killed_at_any_moment_it_keeps_what_was_acknowledged_and_says_nothing_twice() {
+fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothing_twice() {
     let mut scene = Scene::new();
     let program = scene.stage.dir().join("agent");
     std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
@@ -132,7 +133,8 @@ fn killed_at_any_moment_it_keeps_what_was_acknowledged_and_says_nothing_twice() 
     scene.daemon.assert_no_drift();
 }
 
-/// Numbers go from 1 by 1; what was acknowledged is there as it was heard.
+/// Asserts that the numbers are 1, 2, 3 and so on, and that every acknowledged entry equals the frame that a
+/// watcher received.
 #[track_caller]
 fn assert_numbers(told: &[Value], said: &CommandResult) {
     let streams: BTreeSet<_> = told.iter().map(|entry| entry["stream_id"].as_str()).collect();
@@ -148,8 +150,8 @@ fn assert_numbers(told: &[Value], said: &CommandResult) {
     }
 }
 
-/// Every process that was a session started once and ended once, as wait(2) says or unobserved; or it is in no entry
-/// because it came and went while no daemon looked.
+/// Asserts that every process that was a session started once and ended once, with the status from wait(2) or
+/// unobserved, or that it is in no entry because it started and ended while no daemon ran.
 #[track_caller]
 fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
     let mut starts: BTreeMap<(u64, String), Vec<&Value>> = BTreeMap::new();
@@ -173,7 +175,7 @@ fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
     for (pid, witness) in witnesses {
         let mine = |entry: &&&Value| {
             let started_ns = moment_ns(entry["started_at"].as_str().expect("a start"));
-            // To the millisecond; a pid comes again much later.
+            // Times have a precision of a millisecond; a pid is reused only much later.
             entry["home"].as_str() == Some(&witness.home)
                 && (started_ns - witness.started_ns).abs() < 1_000_000_000
         };
@@ -182,7 +184,7 @@ fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
         let end = ends.range(of_pid).flat_map(|(_, entries)| entries).find(mine);
         let Some(start) = start else {
             assert!(end.is_none(), "{pid} ended and never started: {end:?}");
-            // Out by a millisecond of rounding, and the time that a fork and an exec take.
+            // The limits allow for a millisecond of rounding and for the duration of a fork and an exec.
             let covered = |(from, to): &(i64, i64)| {
                 *from - 2_000_000 <= witness.ended_ns && witness.started_ns <= *to + 2_000_000
             };
@@ -216,7 +218,7 @@ fn absence(gap: &Value) -> (i64, i64) {
     (at("from"), at("to"))
 }
 
-/// ns since 1970 of an RFC 3339 moment in milliseconds.
+/// Returns an RFC 3339 time in milliseconds as ns since 1970.
 fn moment_ns(text: &str) -> i64 {
     moment_ms(text).expect("a moment") * 1_000_000
 }

@@ -1,4 +1,5 @@
-//! A disk that is full, when the daemon starts and while it runs: the map goes on, history has a gap with the count.
+//! The disk is full when the daemon starts or while it runs: the map stays current, and history has a gap
+//! with the count of lost entries.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::{SOON, Scene, kind};
 
-/// A file system of some MiB, there as long as this is.
+/// A file system of some MiB, which is unmounted when the value is dropped.
 struct SmallDisk {
     at: PathBuf,
     ballast: PathBuf,
@@ -32,7 +33,7 @@ impl SmallDisk {
         Self { ballast: at.join("ballast"), at }
     }
 
-    /// Not a byte is left.
+    /// Fills the file system until no byte is free.
     fn fill(&self) {
         let mut file = File::create(&self.ballast).expect("create the ballast");
         let full = loop {
@@ -56,7 +57,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Changes of sessions that the watcher heard of, and that the journal was to take: (its number there, kind, cwd).
+/// Returns the session changes that the watcher received and that the journal had to store, each as (its
+/// number in the journal, kind, cwd).
 fn heard(watch: &Watch) -> Vec<(Option<u64>, String, Value)> {
     let frames = watch.frames().into_iter().map(|frame| frame.0);
     let changes =
@@ -72,7 +74,7 @@ fn state(scene: &Scene, state: &str) -> Value {
     })
 }
 
-/// What the watcher heard is in history, once, but for what a gap counts.
+/// Asserts that everything the watcher received is in history once, except for the entries that a gap counts.
 #[track_caller]
 fn assert_told(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
     let told = scene.history(&[]);
@@ -101,7 +103,7 @@ fn row_is(scene: &Scene, home: &Path, pid: u32, cwd: &Path) {
 }
 
 #[test]
-fn full_at_the_start_the_map_goes_on_and_a_gap_counts() {
+fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
     let stage = Stage::new();
     let disk = SmallDisk::new(&stage, 8);
     disk.fill();
@@ -148,7 +150,7 @@ fn full_at_the_start_the_map_goes_on_and_a_gap_counts() {
 }
 
 #[test]
-fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
+fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing() {
     let stage = Stage::new();
     let disk = SmallDisk::new(&stage, 24);
     let scene = {
@@ -159,13 +161,13 @@ fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
     };
     let watch = Watch::sessions(&scene.daemon);
     let home = scene.home("busy");
-    // Entries of some size: 8 MiB of them wait in memory.
+    // The entries are large: 8 MiB of entries wait in memory.
     let args: Vec<_> = (0..40).map(|_| "x".repeat(90).into()).collect();
     let short = scene.home("short");
     let agent = scene.agent(&home, None);
     scene.wait_live(&home, &agent);
     disk.fill();
-    // As much as waits in memory is lost by nobody.
+    // As long as the entries fit in memory, none is lost.
     scene.stage.short_lives(&short, &args, 50);
     state(&scene, "failing");
     disk.free();
@@ -173,7 +175,7 @@ fn full_while_it_runs_everything_is_there_but_what_a_gap_counts() {
     scene.wait_written();
     assert_eq!(gaps(&assert_told(&scene, &watch)), []);
     assert_eq!(scene.journal()["dropped"], 0);
-    // And more.
+    // More entries than fit in memory are lost.
     disk.fill();
     scene.stage.short_lives(&short, &args, 2_500);
     row_is(&scene, &home, agent.pid, &home);

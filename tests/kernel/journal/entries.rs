@@ -1,4 +1,4 @@
-//! What gets an entry.
+//! Tests which changes become entries.
 
 use observer_harness::eventually;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{SOON, Scene, kind};
 
 #[test]
-fn a_primary_that_dies_before_another_root_leaves_its_death() {
+fn the_death_of_a_primary_is_an_entry_when_another_root_takes_over() {
     let scene = Scene::new();
     let home = scene.home("handover");
     let first = scene.agent(&home, None);
@@ -31,7 +31,7 @@ fn a_primary_that_dies_before_another_root_leaves_its_death() {
 }
 
 #[test]
-fn a_home_is_found_by_a_symlink() {
+fn the_history_of_a_home_is_found_through_a_symlink() {
     let scene = Scene::new();
     let home = scene.home("linked");
     let agent = scene.agent(&home, None);

@@ -1,5 +1,4 @@
-//! The journal of a real daemon: what history says of sessions, whatever becomes of the daemon, its disk and its
-//! file.
+//! The journal of a real daemon: the history of sessions across faults of the daemon, its disk and its file.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
 mod corrupt;
@@ -16,10 +15,10 @@ use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Puppet, Stage, eventually};
 use serde_json::Value;
 
-/// For an entry to be on the disk.
+/// The limit for an entry to reach the disk.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A daemon whose one rule admits what is called `agent` below the stage's `homes`.
+/// A daemon with one rule, which admits processes called `agent` below the stage's `homes`.
 struct Scene {
     stage: Stage,
     daemon: Daemon,
@@ -31,7 +30,7 @@ impl Scene {
         Self::with("", None)
     }
 
-    /// The rule with `extra` lines, and the state elsewhere.
+    /// Starts a daemon whose rule has `extra` lines, with its state in `state_dir` if one is given.
     #[track_caller]
     fn with(extra: &str, state_dir: Option<PathBuf>) -> Self {
         let stage = Stage::new();
@@ -54,7 +53,7 @@ impl Scene {
         self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
     }
 
-    /// All that `observer history --json` says; the daemon need not run.
+    /// Returns all entries of `observer history --json`; the daemon need not run.
     #[track_caller]
     fn history(&self, args: &[&str]) -> Vec<Value> {
         let mut command = self.daemon.command(&["history", "--json"]);
@@ -64,7 +63,7 @@ impl Scene {
         said.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
     }
 
-    /// The same of sessions of one home.
+    /// Returns the entries of the sessions of one home.
     #[track_caller]
     fn told(&self, home: &Path) -> Vec<Value> {
         let mut told = self.history(&[]);
@@ -72,12 +71,12 @@ impl Scene {
         told
     }
 
-    /// Waits until the home's last entry says that this puppet lives there.
+    /// Waits until the home's last entry says that this puppet is alive there.
     #[track_caller]
     fn wait_live(&self, home: &Path, agent: &Puppet) -> Vec<Value> {
         eventually(&format!("{} has a session", home.display()), SOON, || {
             let told = self.told(home);
-            // A start may be told in parts, the exec last: the row has it at once.
+            // A start may be recorded in parts, with the exec last; the row has all of it at once.
             let (row, last) = (self.row(home), told.last());
             let lives = row.zip(last).is_some_and(|(row, last)| {
                 let whole =
@@ -88,7 +87,7 @@ impl Scene {
         })
     }
 
-    /// The row of a home, now.
+    /// Returns the current row of a home.
     #[track_caller]
     fn row(&self, home: &Path) -> Option<Value> {
         let mut rows = self.daemon.list();
@@ -97,7 +96,7 @@ impl Scene {
         rows.pop()
     }
 
-    /// Waits until nothing is queued.
+    /// Waits until no entry is queued.
     #[track_caller]
     fn wait_written(&self) {
         eventually("all is written", SOON, || match self.journal()["queued"].as_u64() {
@@ -115,7 +114,7 @@ fn kind(entry: &Value) -> &str {
     entry["kind"].as_str().expect("entries have a kind")
 }
 
-/// How many entries are of this kind.
+/// Returns how many entries are of this kind.
 fn count(told: &[Value], of: &str) -> usize {
     told.iter().filter(|entry| kind(entry) == of).count()
 }

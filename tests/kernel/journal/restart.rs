@@ -1,4 +1,4 @@
-//! A daemon that is started again: history says what happened, and not what the daemon did.
+//! The daemon is started again: history records what happened to the sessions, not what the daemon did.
 
 use observer_harness::Verb;
 use observer_harness::text::{moment_ms, u64_any};
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::{SOON, Scene, count, kind};
 
-/// How a daemon may end.
+/// Whether the daemon is killed instead of stopped.
 const ENDS: [bool; 2] = [false, true];
 
 impl Scene {
-    /// The daemon ends, killed or stopped; something happens; the next one begins.
+    /// Ends the daemon by a kill or a stop, runs `meanwhile`, and starts the daemon again.
     fn again(&mut self, killed: bool, meanwhile: impl FnOnce(&Scene)) {
         if killed {
             self.daemon.kill();
@@ -29,7 +29,7 @@ fn ms(entry: &Value, field: &str) -> String {
 }
 
 #[test]
-fn a_session_that_lives_on_is_not_told_again() {
+fn a_session_that_survives_a_restart_is_not_recorded_again() {
     for killed in ENDS {
         let mut scene = Scene::new();
         let home = scene.home("on");
@@ -43,7 +43,7 @@ fn a_session_that_lives_on_is_not_told_again() {
         for field in ["pid", "start_boottime_ns", "since", "starts", "state", "name", "started_at"] {
             assert_eq!(after[field], before.1[field], "killed {killed}: {field}");
         }
-        // It still counts: what comes next is told.
+        // The session is still observed: its next change is recorded.
         agent.chdir(&scene.stage.mkdir("homes/on/below"));
         let told = eventually("the move is told", SOON, || {
             let told = scene.told(&home);
@@ -63,7 +63,7 @@ fn a_session_that_lives_on_is_not_told_again() {
 }
 
 #[test]
-fn who_died_meanwhile_ended_unobserved_between_the_two() {
+fn a_process_that_died_during_the_absence_has_an_unobserved_death_with_an_interval() {
     for killed in ENDS {
         let mut scene = Scene::new();
         let home = scene.home("died");
@@ -88,14 +88,14 @@ fn who_died_meanwhile_ended_unobserved_between_the_two() {
         assert!(ms(&last, "at").as_str() <= from && from < to, "{end:#}");
         assert_eq!([&end["at"], &death["at"]], [to, to]);
         assert!(scene.row(&home).is_none_or(|row| row["state"] == "ended"));
-        // Once, however often a daemon begins.
+        // The end is recorded once, however often a daemon starts.
         scene.again(killed, |_| {});
         assert_eq!(count(&scene.told(&home), "session_ended"), 1);
     }
 }
 
 #[test]
-fn who_waits_to_be_reaped_has_an_exact_status() {
+fn a_zombie_that_is_found_at_start_has_an_exact_status() {
     let mut scene = Scene::new();
     let home = scene.home("zombie");
     let mut agent = scene.agent(&home, None);
@@ -113,7 +113,7 @@ fn who_waits_to_be_reaped_has_an_exact_status() {
 }
 
 #[test]
-fn who_began_meanwhile_is_told_with_its_true_start() {
+fn a_session_that_began_during_the_absence_has_its_true_start() {
     let mut scene = Scene::new();
     let home = scene.home("new");
     let mut agent = None;
@@ -130,7 +130,7 @@ fn who_began_meanwhile_is_told_with_its_true_start() {
 }
 
 #[test]
-fn one_home_ended_and_begun_meanwhile_is_told_so() {
+fn an_end_and_a_start_in_one_home_during_the_absence_are_both_entries() {
     let mut scene = Scene::new();
     let home = scene.home("both");
     let first = scene.agent(&home, None);
@@ -149,7 +149,7 @@ fn one_home_ended_and_begun_meanwhile_is_told_so() {
 }
 
 #[test]
-fn who_lost_the_terminal_or_left_is_shown_so_by_the_next_daemon() {
+fn a_detached_or_left_session_keeps_its_state_after_a_restart() {
     let mut scene = Scene::with("tty = \"pts/*\"", None);
     let (detached, left, pty, other) = (scene.home("detached"), scene.home("left"), Pty::open(), Pty::open());
     let mut one = scene.agent(&detached, Some(&pty));
@@ -178,7 +178,7 @@ fn who_lost_the_terminal_or_left_is_shown_so_by_the_next_daemon() {
 }
 
 #[test]
-fn who_moved_meanwhile_is_told_as_found() {
+fn a_move_during_the_absence_is_dated_when_it_is_found() {
     let mut scene = Scene::new();
     let home = scene.home("moves");
     let mut agent = scene.agent(&home, None);
@@ -193,7 +193,7 @@ fn who_moved_meanwhile_is_told_as_found() {
 }
 
 #[test]
-fn whom_the_rules_admit_no_longer_is_told_as_that() {
+fn a_session_that_the_rules_exclude_after_a_restart_ends_as_not_admitted() {
     let mut scene = Scene::new();
     let home = scene.home("rules");
     let agent = scene.agent(&home, None);
@@ -216,7 +216,7 @@ fn whom_the_rules_admit_no_longer_is_told_as_that() {
     assert!(start["at"].as_str() > start["started_at"].as_str(), "it was none before: {start:#}");
 }
 
-/// When this boot began, ns since 1970.
+/// Returns when this boot began, in ns since 1970.
 fn began_ns() -> i64 {
     let read = |clock| {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -232,7 +232,7 @@ fn rfc3339_s(text: &str) -> i64 {
 }
 
 #[test]
-fn a_reboot_ends_what_lived_before_it() {
+fn a_reboot_ends_the_sessions_of_the_previous_boot() {
     let mut scene = Scene::new();
     let (home, alive) = (scene.home("old"), scene.home("alive"));
     let gone = scene.agent(&home, None);
@@ -241,7 +241,8 @@ fn a_reboot_ends_what_lived_before_it() {
     scene.wait_live(&alive, &agent);
     scene.again(true, |scene| {
         gone.killed(libc::SIGKILL);
-        // As another boot's daemon left it, which lived until a minute before this one began.
+        // The state is rewritten to that of a daemon of another boot, which ran until a minute before this
+        // boot began.
         let state = scene.daemon.state_dir();
         let journal = rusqlite::Connection::open(state.join("journal.sqlite")).expect("open");
         let left = began_ns() - 60_000_000_000;
@@ -264,7 +265,7 @@ fn a_reboot_ends_what_lived_before_it() {
         assert!((began - 2..=began + 2).contains(&at), "no later than this boot: {end:#}");
         let from = rfc3339_s(end["death"]["between"][0].as_str().expect("a moment"));
         assert!((58..=62).contains(&(at - from)), "{end:#}");
-        // The same process's number and start, and another boot: another process.
+        // The same pid and start time in another boot are another process.
         assert_eq!(count(&told, "session_started"), if again { 2 } else { 1 }, "{told:#?}");
     }
     let before = scene.history(&[]).len();

@@ -1,4 +1,5 @@
-//! A writer that stands still, as on a disk that does not answer: the map and the watchers do not notice.
+//! The journal's writer is suspended, as on a disk that does not respond: the map and the watchers are not
+//! affected.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +7,11 @@ use observer_harness::{Watch, eventually};
 
 use crate::{SOON, Scene, kind};
 
-/// One thread of another process, held still.
+/// One suspended thread of another process.
 struct Held(libc::pid_t);
 
 impl Held {
-    /// Of the process with this pid, the thread of this name, while it sleeps.
+    /// Suspends the thread of this name of the process with this pid while the thread sleeps.
     fn new(pid: u32, name: &str) -> Self {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
         let tid: libc::pid_t = tasks
@@ -44,7 +45,7 @@ impl Drop for Held {
 }
 
 #[test]
-fn while_the_disk_does_not_answer_the_map_stays_current() {
+fn the_map_stays_current_while_the_disk_does_not_respond() {
     let scene = Scene::new();
     let home = scene.home("busy");
     let below = scene.stage.mkdir("homes/busy/below");
@@ -77,7 +78,7 @@ fn while_the_disk_does_not_answer_the_map_stays_current() {
     let told = scene.history(&[]);
     let changes = watch.frames().into_iter().filter(|frame| frame.kind().starts_with("session_"));
     for frame in changes {
-        // Moves are more than the journal takes of one session.
+        // The journal does not store every move of one session.
         let Some(seq) = frame.0.get("event_seq") else {
             assert_eq!(frame.kind(), "session_changed");
             continue;

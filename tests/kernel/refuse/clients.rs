@@ -1,4 +1,4 @@
-//! Clients of the socket that send garbage, too much, or nothing.
+//! Clients of the socket that send garbage, too much or nothing.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -8,7 +8,8 @@ use std::time::Duration;
 use observer_harness::Verb;
 use observer_harness::{Daemon, Options, Stage, Watch};
 
-/// Everything that the daemon says until it closes, within seconds.
+/// Reads everything that the daemon sends until it closes the connection, for seconds at most. Returns the
+/// bytes and whether the connection was closed.
 fn rest(mut stream: &UnixStream) -> (Vec<u8>, bool) {
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
     let mut heard = Vec::new();
@@ -19,7 +20,7 @@ fn rest(mut stream: &UnixStream) -> (Vec<u8>, bool) {
     (heard, closed)
 }
 
-/// The daemon answers others as if nothing had been.
+/// Asserts that the daemon still serves other clients.
 #[track_caller]
 fn assert_goes_on(daemon: &Daemon) {
     let stage = Stage::new();
@@ -32,7 +33,7 @@ fn assert_goes_on(daemon: &Daemon) {
 }
 
 #[test]
-fn garbage_is_answered_and_the_client_dropped() {
+fn garbage_is_answered_with_an_error_and_the_connection_is_closed() {
     let daemon = Daemon::shared();
     for garbage in [
         &b"garbage\n"[..],
@@ -63,7 +64,8 @@ fn a_line_of_a_megabyte_is_refused() {
     let daemon = Daemon::shared();
     let mut client = UnixStream::connect(daemon.socket()).expect("connect");
     client.set_write_timeout(Some(Duration::from_secs(5))).expect("a deadline");
-    // The daemon may close before it has read all: then sending fails, which is as good.
+    // The daemon may close the connection before it has read everything; then the write fails, which is a
+    // refusal as well.
     let _ = client.write_all(&vec![b'x'; 1 << 20]);
     let (_, closed) = rest(&client);
     assert!(closed, "the connection is closed");
@@ -71,7 +73,7 @@ fn a_line_of_a_megabyte_is_refused() {
 }
 
 #[test]
-fn silent_clients_bother_nobody_and_are_dropped_in_the_end() {
+fn idle_clients_do_not_affect_other_clients() {
     let daemon = Daemon::start(&Options::default());
     let silent: Vec<_> = (0..40).filter_map(|_| UnixStream::connect(daemon.socket()).ok()).collect();
     assert_eq!(silent.len(), 40, "they can connect");
@@ -81,7 +83,7 @@ fn silent_clients_bother_nobody_and_are_dropped_in_the_end() {
 }
 
 #[test]
-fn a_flood_of_connections_ends_in_refusals_and_not_in_the_daemons_end() {
+fn a_flood_of_connections_does_not_end_the_daemon() {
     let mut daemon = Daemon::start(&Options::default());
     let flood: Vec<_> = (0..600).filter_map(|_| UnixStream::connect(daemon.socket()).ok()).collect();
     assert!(flood.len() > 32, "some are let in");
@@ -95,12 +97,13 @@ fn a_flood_of_connections_ends_in_refusals_and_not_in_the_daemons_end() {
 }
 
 #[test]
-fn half_a_request_and_gone() {
+fn clients_that_disconnect_in_the_middle_of_a_request_do_not_affect_others() {
     let daemon = Daemon::shared();
     for half in [&b"{\"req"[..], b"{\"request\":\"watch\"", b""] {
         for _ in 0..50 {
             let mut client = UnixStream::connect(daemon.socket()).expect("connect");
-            // A daemon slower than this loop has its slots full of clients that are gone: the next is told so.
+            // When the daemon is slower than this loop, its slots are full of disconnected clients, and it
+            // answers the next client with an error.
             if let Err(error) = client.write_all(half) {
                 assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
                 let (heard, closed) = rest(&client);
@@ -113,7 +116,7 @@ fn half_a_request_and_gone() {
 }
 
 #[test]
-fn strangers_are_kept_out_by_the_sockets_mode() {
+fn the_mode_of_the_socket_excludes_other_users() {
     let daemon = Daemon::shared();
     let meta = std::fs::metadata(daemon.socket()).expect("the socket is there");
     assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o660, 0), "root and its group alone");

@@ -1,5 +1,5 @@
-//! Kernels that are not as observer expects, told by `--btf` with an edited copy of this kernel's type information: each
-//! gets a sentence of its own, an exit code, and no panic.
+//! Kernels that differ from what observer expects, simulated with `--btf` and an edited copy of this kernel's
+//! type information. Each one is refused with its own sentence and an exit code, and never with a panic.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,23 +12,23 @@ use observer_harness::observe::CommandResult;
 
 use crate::{assert_refused, run};
 
-/// What every refusal of a file ends with.
+/// The end of every refusal of a file.
 const NEXT_STEP: &str = "or leave the option out";
-/// Parts that a file is cut into.
+/// The number of parts that a file is cut into.
 const CUTS: usize = 64;
-/// Bytes changed, one at a time.
+/// The number of bytes that are changed, one at a time.
 const FLIPS: u64 = 24;
-/// Where they are, the same in each run.
+/// The seed of their positions, which are the same in each run.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// `observer run` with this file.
+/// Runs `observer run` with a BTF file of these bytes.
 fn run_with(dir: &Path, bytes: &[u8]) -> CommandResult {
     let file = dir.join("edited.btf");
     std::fs::write(&file, bytes).expect("write the file");
     run(&[], dir, &["--btf", &file.display().to_string()])
 }
 
-/// An edit of this kernel's own, and the sentence that it must be answered with.
+/// An edit of this kernel's type information, and the parts of the refusal that it must cause.
 type Edit = (&'static str, fn(&mut WitnessBtf), &'static [&'static str]);
 
 fn only(btf: &WitnessBtf, of: u32, name: &str) -> u32 {
@@ -42,7 +42,7 @@ fn member(btf: &WitnessBtf, of: &str, path: &str) -> btf::WitnessMember {
     btf.member(only(btf, kind::STRUCT, of), path).expect("such a member")
 }
 
-/// Prototype of a tracepoint, whose first argument programs do not see.
+/// Returns the prototype of a tracepoint. Programs do not see its first argument.
 fn prototype(btf: &WitnessBtf, name: &str) -> u32 {
     let pointer = btf.resolve(only(btf, kind::TYPEDEF, &format!("btf_trace_{name}")));
     btf.get(pointer).size_or_type
@@ -138,7 +138,7 @@ const EDITS: [Edit; 12] = [
 ];
 
 #[test]
-fn a_kernel_that_lacks_something_is_told_what() {
+fn a_refusal_names_what_the_kernel_lacks() {
     failure::require_root();
     let kernel = WitnessBtf::of_kernel();
     let dir = tempfile::tempdir().expect("a directory");
@@ -156,7 +156,7 @@ fn a_kernel_that_lacks_something_is_told_what() {
 }
 
 #[test]
-fn a_file_that_is_no_type_information_is_told_why() {
+fn a_file_that_is_not_btf_is_refused_with_the_reason() {
     failure::require_root();
     let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
     let half = whole.get(..whole.len() / 2).expect("half of it");
@@ -182,7 +182,7 @@ fn a_file_that_is_no_type_information_is_told_why() {
 }
 
 #[test]
-fn what_a_map_can_do_without_becomes_a_blind_spot() {
+fn a_missing_optional_hook_becomes_a_blind_spot() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("edited.btf");
@@ -190,7 +190,7 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
     edited.rename(only(&edited, kind::TYPEDEF, "btf_trace_task_rename"), "gone");
     let (proto, other) = (prototype(&edited, "cgroup_attach_task"), member(&edited, "task_struct", "mm").ty);
     edited.retype_argument(proto, 1, other);
-    // A static function of the same name elsewhere: a program might be attached to that one.
+    // This adds a static function of the same name, to which a program might be attached by mistake.
     edited.duplicate(only(&edited, kind::FUNC, "set_fs_pwd"));
     edited.write(&file);
     let said = CommandResult::of(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
@@ -215,7 +215,7 @@ fn what_a_map_can_do_without_becomes_a_blind_spot() {
 }
 
 #[test]
-fn a_wrong_offset_is_noticed_before_it_shows_wrong_values() {
+fn a_wrong_offset_is_detected_before_it_shows_wrong_values() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     let mut edited = WitnessBtf::of_kernel();
@@ -232,7 +232,8 @@ fn a_wrong_offset_is_noticed_before_it_shows_wrong_values() {
     assert_refused(&said, 1, &["self-test failed", "cred.suid", "uname -r"]);
 }
 
-/// One look at the kernel with this file: what it may answer, whatever the file says.
+/// Runs `observer ps` with this file. It must answer or refuse, whatever the file contains; returns whether
+/// it answered.
 #[track_caller]
 fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
     let file = dir.join(name);
@@ -253,7 +254,7 @@ fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn no_part_of_a_file_is_taken_for_the_whole() {
+fn a_truncated_file_is_refused() {
     failure::require_root();
     let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
     let dir = tempfile::tempdir().expect("a directory");
@@ -265,7 +266,7 @@ fn no_part_of_a_file_is_taken_for_the_whole() {
 }
 
 #[test]
-fn a_changed_byte_is_a_refusal_or_of_no_account() {
+fn a_file_with_one_changed_byte_is_refused_or_works() {
     failure::require_root();
     let whole = std::fs::read(btf::KERNEL_BTF).expect("the kernel publishes BTF");
     let dir = tempfile::tempdir().expect("a directory");
@@ -278,7 +279,7 @@ fn a_changed_byte_is_a_refusal_or_of_no_account() {
                 while let flip = next.fetch_add(1, Ordering::Relaxed) as u64
                     && flip < FLIPS
                 {
-                    // The header is short: every fourth change falls there.
+                    // The header is short, so every fourth change is made there.
                     let random = SEED.wrapping_mul(flip + 1).rotate_left(23).wrapping_mul(SEED);
                     let span = if flip.is_multiple_of(4) { 24 } else { whole.len() as u64 };
                     let at = usize::try_from(random % span).expect("an index");

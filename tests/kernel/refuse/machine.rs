@@ -1,4 +1,4 @@
-//! Machines and rights that will not do.
+//! Machines and rights that do not suffice.
 
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
@@ -8,7 +8,7 @@ use crate::{assert_refused, run};
 
 const NOBODY: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
 
-/// A directory that anyone may write to.
+/// Creates a directory that anyone may write to.
 fn open_dir() -> tempfile::TempDir {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
@@ -34,13 +34,13 @@ fn assert_refuses(said: &CommandResult, words: &[&str]) {
 }
 
 #[test]
-fn without_root_the_daemon_says_what_it_needs() {
+fn without_root_the_daemon_refuses_and_asks_for_root() {
     let dir = open_dir();
     assert_refuses(&run(&NOBODY, dir.path(), &[]), &["root"]);
 }
 
 #[test]
-fn the_limit_of_locked_memory_is_raised_where_maps_count_as_such_and_only_there() {
+fn the_locked_memory_limit_is_raised_only_on_kernels_that_charge_maps_to_it() {
     let limit = |pid: u32| {
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
         let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory")).expect("that one");
@@ -83,7 +83,7 @@ fn a_kernel_without_btf_is_refused() {
 }
 
 #[test]
-fn without_tracefs_it_mounts_it_or_says_how_or_names_what_is_blind() {
+fn without_tracefs_the_daemon_mounts_it_or_refuses_or_reports_a_blind_spot() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock");
     let hide = "for at in /sys/kernel/tracing /sys/kernel/debug; do mount -t tmpfs none $at || true; done; exec \"$0\" \"$@\"";
@@ -120,7 +120,7 @@ fn without_tracefs_it_mounts_it_or_says_how_or_names_what_is_blind() {
 }
 
 #[test]
-fn without_a_daemon_questions_that_need_one_cannot_be_answered() {
+fn commands_that_need_a_daemon_fail_without_one() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock").display().to_string();
     for args in [&["pid", "x"][..], &["watch", "--json"], &["status", "--json"]] {
@@ -131,7 +131,7 @@ fn without_a_daemon_questions_that_need_one_cannot_be_answered() {
 }
 
 #[test]
-fn without_a_daemon_one_snapshot_answers_those_that_have_the_rights() {
+fn without_a_daemon_a_snapshot_answers_callers_with_the_rights() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock").display().to_string();
     let ask = |args: &[&str]| {
@@ -167,7 +167,7 @@ fn a_second_daemon_is_refused_and_names_the_first() {
 }
 
 #[test]
-fn a_socket_path_that_is_no_socket_is_refused_and_left_alone() {
+fn a_socket_path_that_is_no_socket_is_refused_and_left_unchanged() {
     let dir = open_dir();
     let path = dir.path().join("observer.sock");
     std::fs::write(&path, "precious").expect("write a file");
@@ -188,7 +188,7 @@ fn a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn a_daemon_that_is_asked_to_go_cleans_up() {
+fn a_daemon_that_receives_sigterm_removes_its_socket_and_exits_0() {
     let mut daemon = Daemon::start(&Options::default());
     assert_eq!(daemon.stop(), Some(0), "SIGTERM is a wish");
     assert!(!daemon.socket().exists(), "no socket is left");

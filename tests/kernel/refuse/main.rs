@@ -1,4 +1,5 @@
-//! Bad input: a clear message with the next step, an exit code that means something, and the daemon goes on.
+//! Bad input leads to a clear message with the next step and to a meaningful exit code, and the daemon
+//! continues.
 
 mod clients;
 mod layout;
@@ -10,7 +11,8 @@ use std::process::Command;
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
 
-/// Fails unless this is a refusal that a person can use: an exit code, words on standard error alone, no panic.
+/// Fails unless this is a refusal that a person can use: it has this exit code, writes only to standard
+/// error, contains `words` and is not a panic.
 #[track_caller]
 fn assert_refused(said: &CommandResult, code: i32, words: &[&str]) {
     assert_eq!(said.code, Some(code), "{said:?}");
@@ -25,7 +27,7 @@ fn assert_refused(said: &CommandResult, code: i32, words: &[&str]) {
     }
 }
 
-/// `observer run` in a directory of its own that must refuse within seconds.
+/// Runs `observer run` in its own directory, where it must refuse within seconds.
 fn run(wrapper: &[&str], dir: &std::path::Path, args: &[&str]) -> CommandResult {
     let mut words: Vec<String> = ["timeout", "20"].iter().chain(wrapper).map(ToString::to_string).collect();
     words.push(product().display().to_string());

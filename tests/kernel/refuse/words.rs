@@ -1,10 +1,10 @@
-//! Words on the command line and in the configuration.
+//! Errors on the command line and in the configuration.
 
 use observer_harness::{Daemon, Options, Pty, Stage, failure};
 
 use crate::{assert_refused, run};
 
-/// What a broken configuration must be answered with: the file, line and column, and a word of what is wrong.
+/// Broken configurations, each with the line of the error and a word that the message must contain.
 const BROKEN: [(&str, u32, &str); 8] = [
     ("[[session]]\ncwd = \"/srv/*\"\ntty = pts\n", 3, "quoted"),
     ("[[session]]\ncwd = \"/srv/*\"\ncolour = \"red\"\n", 3, "colour"),
@@ -33,7 +33,7 @@ fn a_broken_configuration_is_refused_with_file_line_and_column() {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_is_named() {
+fn a_missing_configuration_file_is_named() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("absent.toml").display().to_string();
@@ -68,7 +68,7 @@ fn usage_errors_exit_2() {
 }
 
 #[test]
-fn an_unknown_session_is_certainly_none() {
+fn an_unknown_session_is_refused_with_exit_code_1() {
     let daemon = Daemon::shared();
     for name in ["no-such-session", "/no/such/home", "bad\nname"] {
         assert_refused(&daemon.observer(&["pid", name]), 1, &["no session"]);
@@ -76,7 +76,7 @@ fn an_unknown_session_is_certainly_none() {
 }
 
 #[test]
-fn no_sessions_is_an_empty_list_and_a_sentence() {
+fn a_list_without_sessions_is_empty_and_explained_on_standard_error() {
     let stage = Stage::new();
     let config = format!("[[session]]\ncwd = \"{}/*\"\n", stage.mkdir("empty").display());
     let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
@@ -89,7 +89,7 @@ fn no_sessions_is_an_empty_list_and_a_sentence() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_closes_the_pipe_causes_no_panic() {
     let daemon = Daemon::shared();
     let mut command = daemon.command(&["ps", "--json"]);
     let mut child = command
@@ -103,7 +103,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn colour_is_for_terminals() {
+fn output_has_no_colour_in_a_pipe_or_with_no_color() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let pty = Pty::open();
     let home = stage.mkdir("coloured");
@@ -123,7 +123,8 @@ fn colour_is_for_terminals() {
     let mut child =
         command.stdout(slave()).env("NO_COLOR", "1").env("TERM", "xterm").spawn().expect("start observer ps");
     let shown = view.read_until("observer", std::time::Duration::from_secs(5));
-    // A terminal holds 4 KiB that nobody reads; whoever writes more to it ends with it.
+    // A terminal buffers 4 KiB that nobody reads; a writer that fills the buffer ends when the terminal is
+    // closed.
     drop(view);
     child.wait().expect("it ends");
     assert!(!shown.contains('\u{1b}'), "NO_COLOR is honoured: {shown:?}");

@@ -1,4 +1,4 @@
-//! Without a configuration: whoever runs on a pty for a second, named after its directory.
+//! Without a configuration, a program that runs on a pty for a second is a session named after its directory.
 
 use observer_harness::Verb;
 use observer_harness::stage::Casting;
@@ -25,14 +25,15 @@ fn a_program_on_a_pty_is_a_session_after_a_second() {
 }
 
 #[test]
-fn a_program_without_a_terminal_is_none() {
+fn a_program_without_a_terminal_is_no_session() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::sessions(daemon);
     let mut parent = stage.puppet();
     let (mut silent, _) = parent.bears(&stage, Verb::Fork, &[]);
     silent.does(Verb::Setsid, &[]);
     silent.chdir(&stage.mkdir("silent"));
-    // One that is a session, begun later: when it is told, the other would have been.
+    // This program is a session and begins later; when it is published, the other one would have been
+    // published too.
     let pty = Pty::open();
     let loud = stage.cast(&Casting { dir: Some(stage.mkdir("loud")), pty: Some(&pty), ..Default::default() });
     watch.wait_for("the other's session", |frame| frame.is("session_started", loud.pid));
@@ -40,7 +41,7 @@ fn a_program_without_a_terminal_is_none() {
 }
 
 #[test]
-fn the_pane_is_what_the_environment_said_at_exec() {
+fn the_pane_is_read_from_the_environment_at_exec() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::sessions(daemon);
     let pty = Pty::open();
@@ -59,7 +60,7 @@ fn the_pane_is_what_the_environment_said_at_exec() {
     assert!(!shown.text().contains("s3cret"), "only the variables named in the configuration are kept");
 }
 
-/// A tmux server of the test's own; it ends with the test.
+/// A tmux server that belongs to the test and ends with it.
 struct Tmux {
     socket: String,
 }
@@ -85,7 +86,7 @@ impl Drop for Tmux {
 }
 
 #[test]
-fn programs_in_two_tmux_panes_are_told_apart_by_what_tmux_says_of_them() {
+fn programs_in_two_tmux_panes_have_the_panes_that_tmux_reports() {
     let (daemon, stage) = (Daemon::shared(), Stage::new());
     let watch = Watch::sessions(daemon);
     let tmux = Tmux { socket: stage.address.clone() };

@@ -1,4 +1,5 @@
-//! Homes: two at once, the same name twice, renamed, deleted and made again, behind a symlink.
+//! Homes: two at once, two of the same name, and homes that are renamed, deleted and created again, or behind
+//! a symlink.
 
 use observer_harness::stage::Casting;
 use observer_harness::{Pty, text};
@@ -27,7 +28,7 @@ fn two_programs_on_two_terminals_in_two_directories_are_two_sessions() {
 }
 
 #[test]
-fn a_home_is_the_directory_and_all_below_it() {
+fn a_session_anywhere_below_a_home_belongs_to_the_home() {
     let scene = Scene::new("");
     let home = scene.home("one");
     let below = scene.home("one/deep/er");
@@ -78,7 +79,7 @@ fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
 }
 
 #[test]
-fn a_renamed_home_is_left_and_after_a_second_the_session_is_the_new_ones() {
+fn a_session_moves_to_the_new_path_of_its_renamed_home_after_a_second() {
     let scene = Scene::new("");
     let home = scene.home("before");
     let after = home.with_file_name("after");
@@ -99,7 +100,7 @@ fn a_renamed_home_is_left_and_after_a_second_the_session_is_the_new_ones() {
 }
 
 #[test]
-fn a_deleted_home_keeps_its_row_and_recreated_is_another() {
+fn a_deleted_home_keeps_its_row_and_a_new_directory_is_another_home() {
     let scene = Scene::new("");
     let home = scene.home("doomed");
     let ptys = [Pty::open(), Pty::open()];
@@ -122,7 +123,7 @@ fn a_deleted_home_keeps_its_row_and_recreated_is_another() {
 }
 
 #[test]
-fn homes_behind_a_symlink_are_found_where_they_are() {
+fn homes_of_a_rule_with_a_symlink_have_their_real_path() {
     let stage = observer_harness::Stage::new();
     let real = stage.mkdir("real/project");
     std::os::unix::fs::symlink(stage.dir().join("real"), stage.dir().join("link")).expect("make a symlink");
@@ -132,7 +133,7 @@ fn homes_behind_a_symlink_are_found_where_they_are() {
         ..Default::default()
     });
     let pty = Pty::open();
-    // Entered through the link: the kernel knows the real path only.
+    // The program enters through the link; the kernel knows only the real path.
     let dir = stage.dir().join("link/project");
     let agent = stage.cast(&Casting { dir: Some(dir), pty: Some(&pty), ..Default::default() });
     let list = daemon.list();

@@ -1,4 +1,4 @@
-//! What a session lives through: a young age, crashes, a lost terminal, moves and execs.
+//! Events in the life of a session: a young age, crashes, a lost terminal, moves and execs.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn a_program_younger_than_min_age_is_no_session_yet() {
 }
 
 #[test]
-fn crashes_of_a_known_home_are_seen_however_young() {
+fn crashes_in_a_known_home_are_reported_even_below_min_age() {
     let scene = Scene::new("min_age = \"1s\"");
     let home = scene.home("crashing");
     let first_pty = Pty::open();
@@ -48,7 +48,7 @@ fn crashes_of_a_known_home_are_seen_however_young() {
 }
 
 #[test]
-fn crashes_below_min_age_of_an_unknown_home_are_no_session() {
+fn crashes_below_min_age_in_an_unknown_home_are_no_sessions() {
     let scene = Scene::new("min_age = \"5s\"");
     let home = scene.home("unknown");
     for _ in 0..5 {
@@ -77,7 +77,7 @@ fn a_session_whose_terminal_is_gone_is_detached() {
 }
 
 #[test]
-fn a_session_that_moves_out_has_left_and_comes_back() {
+fn a_session_that_moves_out_is_left_and_is_live_again_on_its_return() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("left"), Pty::open());
     let outside = scene.stage.mkdir("outside");
@@ -93,7 +93,8 @@ fn a_session_that_moves_out_has_left_and_comes_back() {
             .collect::<Vec<_>>()
     };
     eventually("both changes are told", watch::SOON, || {
-        // Before, its start may be told in parts: in the home on its terminal, what its creator's image was, then the exec.
+        // The start before the moves may be published in parts: first the process in the home on its terminal
+        // with its creator's image, then the exec.
         let states = states();
         let moves: Vec<_> = states.iter().skip_while(|state| *state == "live").collect();
         if moves == ["left", "live"] { Ok(()) } else { Err(format!("{states:?}")) }
@@ -101,7 +102,7 @@ fn a_session_that_moves_out_has_left_and_comes_back() {
 }
 
 #[test]
-fn a_session_that_goes_to_another_home_is_there_when_it_has_stayed_a_second() {
+fn a_session_that_stays_a_second_in_another_home_moves_to_that_home() {
     let scene = Scene::new("");
     let (home, other) = (scene.home("here"), scene.home("there"));
     let pty = Pty::open();
@@ -116,7 +117,7 @@ fn a_session_that_goes_to_another_home_is_there_when_it_has_stayed_a_second() {
 }
 
 #[test]
-fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_costs_nobody_anything() {
+fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_loss() {
     let scene = Scene::new("");
     let (home, pty, other_pty) = (scene.home("start"), Pty::open(), Pty::open());
     let homes: Vec<PathBuf> = (0..2_000).map(|at| scene.home(&format!("h{at}"))).collect();
@@ -148,7 +149,7 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_costs_nobo
 }
 
 #[test]
-fn a_primary_that_execs_into_itself_is_a_start_and_the_same_session() {
+fn a_primary_that_execs_its_own_program_is_the_same_session_with_one_more_start() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("again"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
@@ -183,7 +184,7 @@ fn a_primary_that_execs_into_a_shell_ends_its_session_without_a_death() {
 }
 
 #[test]
-fn a_rule_admits_and_does_not_evict() {
+fn a_session_that_stops_matching_its_rule_stays_a_session() {
     let scene = Scene::new("comm = [\"agent\"]");
     let (home, pty) = (scene.home("renamed"), Pty::open());
     let other = Pty::open();
@@ -198,7 +199,7 @@ fn a_rule_admits_and_does_not_evict() {
 }
 
 #[test]
-fn a_rule_for_no_terminal_admits_those_without_one() {
+fn a_rule_with_tty_none_admits_processes_without_a_terminal() {
     let stage = observer_harness::Stage::new();
     let home = stage.mkdir("homes/daemonic");
     let config = format!(

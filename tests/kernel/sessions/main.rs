@@ -1,4 +1,4 @@
-//! Sessions on real terminals: which process stands for a home, and what becomes of it.
+//! Sessions on real terminals: tests which process is the primary of a home and how its session changes.
 
 mod default_rule;
 mod homes;
@@ -12,7 +12,7 @@ use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, text};
 use serde_json::Value;
 
-/// A daemon whose one rule has its homes below the stage's `homes`.
+/// A daemon with one rule, whose homes are below the stage's `homes`.
 struct Scene {
     stage: Stage,
     daemon: Daemon,
@@ -20,7 +20,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// The rule with `extra` lines.
+    /// Starts a daemon whose rule has `extra` lines.
     #[track_caller]
     fn new(extra: &str) -> Self {
         let stage = Stage::new();
@@ -35,7 +35,7 @@ impl Scene {
         self.stage.mkdir(Path::new("homes").join(name))
     }
 
-    /// A puppet called `agent` on a terminal in `dir`.
+    /// Starts a puppet called `agent` on a terminal in `dir`.
     fn agent(&self, dir: &Path, pty: &Pty) -> Puppet {
         self.named("agent", dir, pty)
     }
@@ -44,7 +44,7 @@ impl Scene {
         self.wrapped(&[], comm, dir, pty)
     }
 
-    /// The same below a wrapper's command line.
+    /// Starts a puppet called `comm` below a wrapper's command line.
     fn wrapped(&self, wrapper: &[&str], comm: &str, dir: &Path, pty: &Pty) -> Puppet {
         self.stage.cast(&Casting {
             program: Some(self.stage.program(comm)),
@@ -55,7 +55,7 @@ impl Scene {
         })
     }
 
-    /// The row of a home, at once; `None` where it has none.
+    /// Returns the current row of a home, or `None` if it has none.
     #[track_caller]
     fn session(&self, home: &Path) -> Option<Value> {
         let mut rows = self.daemon.list();
@@ -64,8 +64,8 @@ impl Scene {
         rows.pop()
     }
 
-    /// The home's row shows `puppet` in `state`, with the process's own fields as the kernel has them; the
-    /// command for scripts gives the same pid.
+    /// Asserts that the home's row shows `puppet` in `state` with the process's fields as the kernel returns
+    /// them, and that `observer pid` prints the same pid.
     #[track_caller]
     fn assert_session(&self, home: &Path, puppet: &Puppet, state: &str) -> Value {
         let row = self.session(home).unwrap_or_else(|| panic!("{} has a session", home.display()));
@@ -87,7 +87,7 @@ impl Scene {
         row
     }
 
-    /// No live session in the home: no row, or one that ended.
+    /// Asserts that the home has no live session: it has no row, or the row's session ended.
     #[track_caller]
     fn assert_none(&self, home: &Path) {
         if let Some(row) = self.session(home) {
@@ -95,7 +95,7 @@ impl Scene {
         }
     }
 
-    /// Frames of sessions of this home, by kind, in order.
+    /// Returns the kinds of the session frames of this home, in order.
     fn told(&self, home: &Path) -> Vec<String> {
         let of_home = |frame: &observer_harness::Frame| {
             frame.kind().starts_with("session")

@@ -1,4 +1,4 @@
-//! Roots: wrappers, shells, helpers, two programs in one home, and who takes over.
+//! Roots: wrappers, shells, helpers, two programs in one home, and the takeover by the second.
 
 use observer_harness::Verb;
 use observer_harness::wait::Waited;
@@ -25,7 +25,7 @@ fn a_program_below_a_wrapper_that_stays_is_the_primary() {
 }
 
 #[test]
-fn a_program_below_a_wrapper_that_execs_has_none() {
+fn a_program_below_a_wrapper_that_execs_has_no_wrapper() {
     let scene = Scene::new("");
     for (name, wrapper) in [("env", &["env", "A=b"][..]), ("nice", &["nice", "-n", "1"][..])] {
         let (home, pty) = (scene.home(name), Pty::open());
@@ -60,7 +60,7 @@ fn a_program_on_the_terminal_that_script_made_is_the_primary() {
 }
 
 #[test]
-fn a_shell_is_no_session_and_what_it_runs_is() {
+fn a_shell_is_no_session_but_the_program_that_it_runs_is_one() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("shelly"), Pty::open());
     let shell = scene.named("bash", &home, &pty);
@@ -74,7 +74,7 @@ fn a_shell_is_no_session_and_what_it_runs_is() {
 }
 
 #[test]
-fn helpers_of_a_program_are_no_roots_even_orphaned() {
+fn helpers_of_a_program_are_no_roots_even_when_orphaned() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("helped"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
@@ -90,7 +90,7 @@ fn helpers_of_a_program_are_no_roots_even_orphaned() {
 }
 
 #[test]
-fn of_two_programs_in_one_home_the_first_stands_and_both_are_counted() {
+fn the_first_of_two_programs_in_one_home_is_primary_and_both_are_counted() {
     let scene = Scene::new("");
     let home = scene.home("two");
     let ptys = [Pty::open(), Pty::open()];

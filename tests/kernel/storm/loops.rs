@@ -1,4 +1,4 @@
-//! Users who try to drown the daemon without a single birth.
+//! Users who try to overload the daemon without starting a process.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use observer_harness::observe::total;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Stage, Watch, eventually, text};
 
-/// A change may take longer to be told while three processes never rest on two cores.
+/// A change may take longer to be published while three processes never pause on two cores.
 const BUSY: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
+fn loops_of_chdir_and_prctl_lose_no_birth_and_no_death() {
     let _alone = crate::alone();
     let stage = Stage::new();
-    // Sessions tell births and deaths on a stream of their own, which the loops do not fill.
+    // The births and deaths of sessions are published on a stream of their own, which the loops do not fill.
     let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
     let daemon =
         Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20), ..Default::default() });
@@ -30,7 +30,8 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
         let home = stage.mkdir(format!("homes/{code}"));
         let puppet = stage.cast(&Casting { dir: Some(home), pty: Some(&pty), ..Default::default() });
         let pid = puppet.pid;
-        // Directories and terminals may be read again instead of told; births and deaths are told.
+        // Directories and terminals may be read again instead of being reported; births and deaths are
+        // reported.
         watch.wait_within(BUSY, &format!("the start of {pid}"), |frame| frame.is("session_started", pid));
         let raw_status = puppet.ends(Verb::Exit, &[code.to_string().as_bytes()]).raw_status;
         let end =
@@ -50,7 +51,7 @@ fn a_user_who_loops_chdir_and_prctl_costs_nobody_a_birth_or_a_death() {
 }
 
 #[test]
-fn a_daemon_that_programs_keep_busy_ends_within_two_seconds() {
+fn a_busy_daemon_stops_within_two_seconds() {
     let _alone = crate::alone();
     let stage = Stage::new();
     let homes = stage.mkdir("homes");

@@ -1,6 +1,7 @@
-//! Storms: 100,000 processes born, exec'd and dead while directories change. With the default ring nothing is
-//! lost; with a small one and a starved daemon the loss is counted, healed and told; a daemon killed in the middle
-//! is right again as soon as it answers. One at a time: each takes the whole machine.
+//! Storms: 100,000 processes are born, exec and die while directories change. With the default ring nothing
+//! is lost. With a small ring and a starved daemon the loss is counted, repaired and reported. A daemon that
+//! is killed in the middle is correct again as soon as it answers. The tests run one at a time, because each
+//! one takes the whole machine.
 
 mod loops;
 mod races;
@@ -15,12 +16,12 @@ use observer_harness::observe::total;
 use observer_harness::stage::Casting;
 use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, eventually, population, text, tiny};
 
-/// Processes of one storm, and the puppets that make them.
+/// The number of processes of one storm, and of the puppets that start them.
 const PROCESSES: u64 = 100_000;
 const MAKERS: u64 = 4;
-/// How long a storm may take: it takes some 20 s on two cores.
+/// The time that a storm may take; it takes some 20 s on two cores.
 const LONG: Duration = Duration::from_secs(240);
-/// How long after a storm the map may be wrong.
+/// The time after a storm during which the map may be wrong.
 const HEALED: Duration = Duration::from_secs(1);
 
 /// Storms do not run beside each other.
@@ -30,7 +31,7 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A storm that goes on.
+/// A running storm.
 struct Storm {
     makers: Vec<Puppet>,
     each: u64,
@@ -52,12 +53,12 @@ impl Storm {
         Self { makers, each }
     }
 
-    /// Not at its end yet: each maker still bears children.
+    /// Returns whether every maker still starts children.
     fn goes_on(&self) -> bool {
         self.makers.iter().all(Puppet::is_silent)
     }
 
-    /// Waits for its end: every process exec'd and ended as it should.
+    /// Waits for the storm's end, and asserts that every process exec'd and ended as it should.
     #[track_caller]
     fn end(&mut self) -> Instant {
         for maker in &mut self.makers {
@@ -69,7 +70,7 @@ impl Storm {
     }
 }
 
-/// Children that stay, and the puppet with which they die.
+/// Starts children that stay, and the puppet whose death ends them.
 fn population(stage: &Stage) -> (Puppet, Vec<u32>) {
     let mut parent = stage.puppet();
     let pids = parent.does(Verb::BearsMany, &[b"300"]);
@@ -108,7 +109,7 @@ fn a_storm_with_the_default_ring_loses_nothing() {
 }
 
 #[test]
-fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
+fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
     let _alone = alone();
     let stage = Stage::new();
     let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
@@ -121,7 +122,7 @@ fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
         stage.cast(&Casting { dir: Some(stage.mkdir("homes/one")), pty: Some(&pty), ..Default::default() });
     watch.wait_for("the session", |frame| frame.is("session_started", session.pid));
     let mut storm = Storm::begin(&stage, PROCESSES);
-    // Whether a daemon that runs keeps up with this ring is its own merit; one that gets no CPU cannot.
+    // A daemon that runs may be fast enough for this ring; a daemon that gets no CPU cannot be.
     for _ in 0..3 {
         daemon.starve(true);
         std::thread::sleep(Duration::from_millis(200));
@@ -129,7 +130,7 @@ fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
         std::thread::sleep(Duration::from_millis(200));
     }
     daemon.starve(true);
-    // These deaths fall into a ring that is full.
+    // The records of these deaths find the ring full.
     std::thread::sleep(Duration::from_millis(300));
     let pid = session.pid;
     session.killed(libc::SIGKILL);
@@ -154,7 +155,8 @@ fn a_storm_that_overruns_a_small_ring_is_counted_healed_and_told() {
     assert_told(&watch, pid);
 }
 
-/// The gap was told with what it cost and was closed, and the death that fell into it is no invention.
+/// Asserts that the gap was published with the count of lost records and was closed, and that the death
+/// during the gap is not invented.
 #[track_caller]
 fn assert_told(watch: &Watch, pid: u32) {
     watch.wait_for("the gap", |frame| frame.kind() == "gap_opened");
@@ -177,14 +179,14 @@ fn assert_told(watch: &Watch, pid: u32) {
 }
 
 #[test]
-fn a_daemon_killed_in_mid_storm_is_right_as_soon_as_it_answers() {
+fn a_daemon_killed_during_a_storm_is_correct_as_soon_as_it_answers() {
     let _alone = alone();
     let (mut daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let (parent, children) = population(&stage);
     let mut storm = Storm::begin(&stage, PROCESSES);
     std::thread::sleep(Duration::from_millis(500));
     daemon.kill();
-    // Nobody sees these deaths.
+    // No daemon observes these deaths.
     parent.killed(libc::SIGKILL);
     let mut mover = stage.puppet();
     daemon.restart();
@@ -206,7 +208,7 @@ fn a_daemon_killed_in_mid_storm_is_right_as_soon_as_it_answers() {
 }
 
 #[test]
-fn a_storm_of_threads_is_no_storm() {
+fn births_and_deaths_of_threads_produce_no_records() {
     let _alone = alone();
     let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let mut puppet = stage.puppet();
@@ -215,7 +217,8 @@ fn a_storm_of_threads_is_no_storm() {
     puppet.does(Verb::ManyThreads, &[b"50000"]);
     let after = daemon.status();
     assert_eq!(total(&after, "drops_by_kind"), 0, "{after:#}");
-    // Births and deaths of threads are no records: what was counted is what the rest of the machine did.
+    // Births and deaths of threads produce no records; the counts come from the other programs on the
+    // machine.
     for kind in ["fork", "exit"] {
         let count = |status: &serde_json::Value| text::u64_any(&status["events_by_kind"], kind).unwrap_or(0);
         assert!(count(&after) - count(&before) < 10_000, "{kind}: {before:#} {after:#}");

@@ -1,4 +1,4 @@
-//! Races within one process: the map ends equal to the kernel.
+//! Races within one process: the map is equal to the kernel's state at the end.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +16,7 @@ const TIMES: &[u8] = b"10000";
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
-fn two_threads_that_race_each_other_into_directories_end_where_the_kernel_has_them() {
+fn two_threads_that_race_chdir_end_in_the_directory_that_the_kernel_has() {
     let _alone = crate::alone();
     let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
@@ -31,7 +31,7 @@ fn two_threads_that_race_each_other_into_directories_end_where_the_kernel_has_th
 }
 
 #[test]
-fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
+fn children_born_while_their_parent_moves_have_the_directory_that_the_kernel_has() {
     let _alone = crate::alone();
     let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
     let dirs = [stage.mkdir("a"), stage.mkdir("b")];
@@ -56,7 +56,8 @@ fn children_born_while_their_parent_moves_are_where_the_kernel_has_them() {
     assert_eq!(daemon.drops(), 0, "nothing lost");
 }
 
-/// Counts of the directories that `observer watch` tells of one process; its frames would fill the memory.
+/// The number of times that `observer watch` shows each directory of one process. The frames themselves would
+/// fill the memory.
 struct Directories {
     watch: std::process::Child,
     counts: Arc<Mutex<BTreeMap<Option<String>, u64>>>,
@@ -74,7 +75,8 @@ impl Directories {
         let counts = Arc::new(Mutex::new(BTreeMap::new()));
         let into = Arc::clone(&counts);
         std::thread::spawn(move || {
-            // Whatever kind they are: a watcher that falls behind is told what is, not what it missed.
+            // The frames may be of any kind: a watcher that falls behind receives the current state instead
+            // of what it missed.
             for frame in frames.filter(|frame| frame.pid() == Some(pid)) {
                 let Some(cwd) = frame.field("cwd") else { continue };
                 let cwd = cwd.as_str().map(str::to_owned);
@@ -84,7 +86,7 @@ impl Directories {
         Self { watch, counts }
     }
 
-    /// Until this directory has been told.
+    /// Waits until `watch` has shown this directory.
     #[track_caller]
     fn wait_for(&self, cwd: &Option<String>) {
         eventually(&format!("watch tells {cwd:?}"), LONG, || {
@@ -116,7 +118,7 @@ fn a_path_that_never_was_is_never_told() {
     stage.mkdir("p2");
     let [mut mover, mut renamer] = [stage.puppet(), stage.puppet()];
     let told = Directories::of(&daemon, mover.pid);
-    // It is heard before the race begins.
+    // The watcher receives this move before the race begins.
     mover.chdir(&deep(&here));
     let name = |dir: &Path| Some(dir.display().to_string());
     told.wait_for(&name(&deep(&here)));
@@ -124,7 +126,7 @@ fn a_path_that_never_was_is_never_told() {
         puppet.patience(LONG);
     }
     mover.request(Verb::FchdirsFor, &[deep(&here).as_os_str().as_bytes(), b"/", MS]);
-    // Before the first rename its directories are open.
+    // The mover has opened its directories before the first rename.
     told.wait_for(&Some("/".into()));
     renamer.request(Verb::RenamesFor, &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
     let renames = renamer.answer(Verb::RenamesFor).expect("it renames");

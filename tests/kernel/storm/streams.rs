@@ -1,4 +1,5 @@
-//! The stream while much happens: nothing falls between snapshot and changes, and questions take nothing from it.
+//! The stream under load: no change is lost between the snapshot and the changes, and queries remove nothing
+//! from it.
 
 use observer_harness::Verb;
 use observer_harness::watch::SOON;
@@ -9,7 +10,8 @@ use serde_json::Value;
 fn snapshot_and_changes_together_are_the_map() {
     let _alone = crate::alone();
     let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
-    // Births and deaths go on while the watcher connects: none may fall between its snapshot and its changes.
+    // Births and deaths continue while the watcher connects: none may be lost between its snapshot and its
+    // changes.
     let mut busy = stage.puppet();
     let dir = stage.mkdir("a");
     busy.patience(std::time::Duration::from_secs(60));
@@ -32,7 +34,7 @@ fn snapshot_and_changes_together_are_the_map() {
     watch.assert_no_holes();
     let mut live = std::collections::BTreeMap::new();
     for frame in watch.frames() {
-        // A watcher that fell behind is told so, and begins again from a new snapshot.
+        // A watcher that falls behind is notified and starts again from a new snapshot.
         if frame.kind() == "snapshot_begin" {
             live.clear();
         }
@@ -52,7 +54,7 @@ fn snapshot_and_changes_together_are_the_map() {
 }
 
 #[test]
-fn a_watcher_that_stops_reading_bothers_nobody() {
+fn a_watcher_that_stops_reading_does_not_delay_other_watchers() {
     let _alone = crate::alone();
     let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
     let slow = Watch::all(daemon);
@@ -71,7 +73,7 @@ fn a_watcher_that_stops_reading_bothers_nobody() {
 }
 
 #[test]
-fn questions_take_nothing_from_the_stream() {
+fn queries_remove_nothing_from_the_stream() {
     let _alone = crate::alone();
     let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
     let program = stage.dir().join("tiny");
@@ -79,14 +81,15 @@ fn questions_take_nothing_from_the_stream() {
     let watch = Watch::all(daemon);
     let mut maker = stage.puppet();
     let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
-    // In portions that a watcher's queue holds: what falls to one who is behind is no matter of questions.
+    // The portions fit into a watcher's queue: what a watcher that is behind loses is not the subject of this
+    // test.
     for _ in 0..40 {
         maker.request(Verb::Storm, &[&program, &dir, b"50", &dir, &dir, b"0"]);
         while maker.is_silent() {
             daemon.ps();
         }
         assert_eq!(maker.answer(Verb::Storm).expect("it ran"), [b"50"], "50 processes lived and died");
-        // Nothing waits in the daemon once a question that came after it was answered.
+        // No record waits in the daemon once a query that came after it is answered.
         daemon.ps();
     }
     let ppid = Some(Value::from(maker.pid));

@@ -1,29 +1,31 @@
-//! What the programs cost the verifier. It gives up at 1,000,000 instructions, and kernels differ by factors: the
-//! headroom is watched, because a harmless line can use it up.
+//! The cost of the programs to the verifier. The verifier gives up at 1,000,000 instructions, and kernels
+//! differ by factors. The headroom is tested because a harmless line can use it up.
 //!
-//! Kernels before 5.16 do not keep the count, and no program's log is asked for when it loads. So `observer doctor` runs
-//! traced, and where it loads a program, the log's statistics are asked for in its name.
+//! Kernels before 5.16 do not keep the count, and the loader requests no log of a program that loads. So this
+//! test traces `observer doctor` and, where it loads a program, requests the log's statistics in its place.
 
 mod trace;
 
 use observer_harness::btf::WitnessBtf;
 use observer_harness::daemon::product;
 
-/// A fifth of what the verifier takes.
+/// A fifth of the verifier's limit.
 const INSTRUCTIONS_MAX: u64 = 200_000;
-/// Programs without which there is no map.
+/// The programs that the map requires.
 const VITAL: [&str; 4] = ["sched_process_fork", "sched_process_exec", "sched_process_exit", "iter_task"];
 
-/// What became of one program.
+/// The verifier's result for one program.
 #[derive(Debug)]
 struct Verdict {
     name: String,
     accepted: bool,
-    /// Instructions processed; `None`: the verifier never saw it, for the kernel does not attach such programs.
+    /// The number of instructions processed; `None` if the verifier never saw the program, because the kernel
+    /// does not attach such programs.
     count: Option<u64>,
 }
 
-/// What is wrong with them; nothing, if every one is far from the limit and those that must be there are.
+/// Returns what is wrong with the programs; it is empty if every program is far from the limit and every
+/// required program was loaded.
 fn wrong(verdicts: &[Verdict]) -> Vec<String> {
     let mut wrong: Vec<_> = verdicts
         .iter()
@@ -44,8 +46,8 @@ fn wrong(verdicts: &[Verdict]) -> Vec<String> {
     wrong
 }
 
-/// A program's own name is cut after 15 bytes, so two of the tracepoints' look the same: what it attaches to tells, but for
-/// second programs.
+/// A program's own name is cut after 15 bytes, so two programs of tracepoints may have the same name. What a
+/// program attaches to identifies it, except for second programs.
 fn name_of(load: &trace::Load, btf: &WitnessBtf) -> String {
     match load.attach_btf_id {
         0 => load.name.clone(),
@@ -62,9 +64,9 @@ fn every_program_is_far_from_the_verifiers_limit() {
     observer_harness::failure::require_root();
     let btf = WitnessBtf::of_kernel();
     let mut verdicts: Vec<Verdict> = Vec::new();
-    // Whichever way is not the kernel's best is loaded where it is asked for.
+    // The kind of hook that the kernel does not choose itself is loaded when it is requested.
     let loads = ["auto", "tracepoints"].map(|hooks| trace::loads(&product(), &["doctor", "--hooks", hooks]));
-    // The loader's own trials of what the kernel can are no programs of ours.
+    // The loader's own probes of kernel features are not programs of the product.
     for load in loads.iter().flatten().filter(|load| !load.name.starts_with("aya_")) {
         let (name, count) = (name_of(load, &btf), load.instructions());
         if verdicts.iter().any(|verdict| verdict.name == name) {
@@ -82,7 +84,7 @@ fn every_program_is_far_from_the_verifiers_limit() {
 }
 
 #[test]
-fn what_is_near_the_limit_is_found() {
+fn a_program_beyond_the_limit_is_reported() {
     let verdict = |name: &str, accepted, count| Verdict { name: name.into(), accepted, count };
     let fine =
         || VITAL.map(|name| verdict(name, true, Some(INSTRUCTIONS_MAX))).into_iter().collect::<Vec<_>>();
@@ -96,7 +98,7 @@ fn what_is_near_the_limit_is_found() {
         let wrong = wrong(&all);
         assert!(matches!(wrong.as_slice(), [one] if one.starts_with(found)), "{wrong:?}");
     }
-    // A kernel that attaches no such programs: the verifier never saw it.
+    // On a kernel that attaches no such programs, the verifier never sees the program.
     assert!(
         wrong(&fine().into_iter().chain([verdict("set_fs_pwd", false, None)]).collect::<Vec<_>>()).is_empty()
     );

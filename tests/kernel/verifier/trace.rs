@@ -1,5 +1,5 @@
-//! A child traced from system call to system call: where it loads a BPF program, statistics of the verifier are asked
-//! for in its name, into memory below its stack.
+//! Traces a child from system call to system call. Where the child loads a BPF program, the tracer requests
+//! the verifier's statistics in its place, into memory below its stack.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -9,38 +9,39 @@ use observer_harness::wait;
 
 const BPF_PROG_LOAD: u64 = 5;
 const BPF_LOG_STATS: u32 = 4;
-/// Where `union bpf_attr` has them, for BPF_PROG_LOAD.
+/// The offsets in `union bpf_attr` for BPF_PROG_LOAD.
 const LOG_LEVEL: usize = 24;
 const NAME: usize = 48;
 const NAME_LEN: usize = 16;
 const ATTACH_BTF_ID: usize = 108;
 const ATTR_LEN: usize = ATTACH_BTF_ID + 4;
-/// Far below what the child has on its stack, which grows when the kernel writes there.
+/// An address far below the child's stack, which grows when the kernel writes there.
 const BELOW_STACK: u64 = 64 << 10;
 const LOG_BYTES: usize = 8 << 10;
 
-/// One program that was loaded, or was to be.
+/// One program that was loaded, or that the kernel refused to load.
 #[derive(Debug)]
 pub struct Load {
-    /// Its name, 15 bytes at most.
+    /// The program's name, of 15 bytes at most.
     pub name: String,
-    /// Type id of what it attaches to; 0 for none.
+    /// The type id of the attachment target; 0 if there is none.
     pub attach_btf_id: u32,
-    /// Whether the kernel took it.
+    /// Whether the kernel accepted it.
     pub accepted: bool,
-    /// What the verifier said.
+    /// The verifier's log.
     pub log: String,
 }
 
 impl Load {
-    /// Instructions processed.
+    /// Returns the number of instructions processed.
     pub fn instructions(&self) -> Option<u64> {
         let (_, rest) = self.log.rsplit_once("processed ")?;
         rest.split(' ').next()?.parse().ok()
     }
 }
 
-/// Runs a program to its end; the named BPF programs that it loads. Unnamed ones are its trials of what the kernel can.
+/// Runs a program to its end and returns the named BPF programs that it loads. Unnamed programs are probes of
+/// kernel features.
 pub fn loads(program: &Path, args: &[&str]) -> Vec<Load> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
@@ -65,7 +66,7 @@ pub fn loads(program: &Path, args: &[&str]) -> Vec<Load> {
     loop {
         tracee.resume(signal);
         let Some(stop) = tracee.next() else { return loads };
-        // With the option above, stops at system calls are told from signals by a bit.
+        // With the option above, a bit distinguishes stops at system calls from signals.
         if stop != libc::SIGTRAP | 0x80 {
             signal = stop;
             continue;
@@ -89,7 +90,7 @@ impl Tracee {
         assert_eq!(gone, 0, "let the child go on");
     }
 
-    /// The signal that stopped it; `None` when it ended.
+    /// Waits for the next stop and returns the signal that caused it, or `None` when the child ended.
     fn next(&self) -> Option<i32> {
         let mut status = 0;
         // SAFETY: waits for a child of this process, which nobody else waits for.
@@ -98,8 +99,8 @@ impl Tracee {
         libc::WIFSTOPPED(status).then(|| libc::WSTOPSIG(status))
     }
 
-    /// At the entry of a system call: if it loads a named program, asks for the log. Where its attributes are, and what
-    /// they were.
+    /// Handles the entry of a system call: if it loads a named program, requests the log. Returns the address
+    /// and the previous bytes of its attributes.
     fn entering(&self) -> Option<(u64, Vec<u8>)> {
         let registers = self.registers();
         if registers.orig_rax != libc::SYS_bpf as u64 || registers.rdi != BPF_PROG_LOAD {
@@ -115,11 +116,12 @@ impl Tracee {
         Some((registers.rsi, attr))
     }
 
-    /// At its exit: reads the log and puts the attributes back.
+    /// Handles the exit of the system call: reads the log and restores the attributes.
     fn left(&self, at: u64, attr: &[u8]) -> Option<Load> {
         let registers = self.registers();
         let log = self.read(registers.rsp - BELOW_STACK, LOG_BYTES);
-        // What is refused before the verifier sees it has no log, and must not be taken to have the last one's.
+        // A program that is refused before the verifier sees it has no log and must not get the previous
+        // program's log.
         self.write(registers.rsp - BELOW_STACK, &vec![0; log.len()]);
         self.write(at + LOG_LEVEL as u64, attr.get(LOG_LEVEL..LOG_LEVEL + 16)?);
         let text = |bytes: &[u8]| {
