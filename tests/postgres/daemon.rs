@@ -1,4 +1,4 @@
-//! The whole way: a process of this kernel, the daemon, a row in Postgres.
+//! The whole path from a process of this kernel through the daemon to a row in Postgres.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use observer_harness::wall_clock::WallClock;
 use observer_harness::{Daemon, Options, Pty, Puppet, Watch, eventually};
 use serde_json::Value;
 
-/// For a change to be in the database, on a machine that runs other tests.
+/// The limit for a change to reach the database on a machine that runs other tests.
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
@@ -34,7 +34,7 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
     assert_eq!((&status["mirror"]["lag_ms"], &status["mirror"]["last_error"]), (&0.into(), &Value::Null));
     assert!(status["mirror"]["generation"].as_u64().is_some_and(|generation| generation >= 1), "{status:#}");
     assert_eq!(status["mirror"]["host_id"], scene.sql("SELECT host_id FROM observer.hosts"));
-    // A daemon that is killed is not there; the next one is, and the session is the same.
+    // A killed daemon makes its sessions unknown; the next daemon shows the same session again.
     scene.daemon.kill();
     scene.gives(
         "SELECT state, recorded_state FROM observer.sessions",
@@ -54,14 +54,14 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
+fn the_sessions_of_a_starved_daemon_become_unknown_in_time_and_recover() {
     let scene = Scene::new(&[]);
     let home = scene.home("alpha");
     let agent = scene.agent(&home, None);
     let state = "SELECT state FROM observer.sessions";
     scene.gives(state, "live", SOON);
     scene.daemon.starve(true);
-    // 15 s, and the look.
+    // The limit is 15 s, and some time for the query.
     scene.gives(state, "unknown", Duration::from_secs(17));
     agent.killed(libc::SIGKILL);
     scene.daemon.starve(false);
@@ -70,7 +70,7 @@ fn a_daemon_that_is_stopped_is_unknown_in_time_and_comes_back() {
 }
 
 #[test]
-fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
+fn a_database_that_hangs_delays_neither_the_map_nor_a_watcher() {
     let mut scene = Scene::new(&[]);
     let home = scene.home("first");
     let first = scene.agent(&home, None);
@@ -91,7 +91,7 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
     }
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     lives_watched(&scene, &watch, 250);
-    // Nothing waits for the database at the end either; what it lacks is on the disk.
+    // After this too, nothing waits for the database; the entries that the database lacks are on the disk.
     eventually("the mirror has found out", Duration::from_secs(40), || {
         let mirror = scene.mirror();
         let found = mirror["state"] == "retrying" && mirror["pending"].as_u64() >= Some(600);
@@ -102,7 +102,7 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
     scene.delivered();
     let counts = "SELECT count(*) FILTER (WHERE kind = 'session_started'), count(*) FILTER (WHERE kind = 'session_ended') FROM observer.events";
     assert_eq!(scene.sql(counts), "301|300");
-    // The same without it.
+    // The same holds while the database is stopped.
     scene.server.stop();
     lives_watched(&scene, &watch, 250);
     scene.server.start_again();
@@ -120,7 +120,8 @@ fn a_database_that_hangs_holds_up_neither_the_map_nor_a_watcher() {
     first.killed(libc::SIGKILL);
 }
 
-/// `count` sessions start and die, one after the other, and the watcher hears of each soon.
+/// Starts and kills `count` sessions, one after the other, and asserts that the watcher receives each change
+/// soon.
 #[track_caller]
 fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
     let home = scene.home("watched");
@@ -140,7 +141,7 @@ fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
 }
 
 #[test]
-fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
+fn flags_override_the_configuration_file() {
     const LIMIT: u64 = 8 << 20;
     let server = Server::start(&[]);
     let dir = tempfile::tempdir().expect("a directory");
@@ -174,7 +175,8 @@ fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
         serde_json::from_str(&scene.sql("SELECT to_json(argv) FROM observer.live")).expect("JSON");
     assert!(argv.as_array().is_some_and(|argv| argv.len() > 1), "{argv}");
     assert_eq!(argv, listed["argv"]);
-    // What waits for the database is older than the configuration would let it get: a daemon looks when it starts.
+    // The entries that wait for the database are older than the configuration allows; a daemon checks their
+    // age when it starts.
     scene.server.stop();
     let churn = scene.home("churn");
     for _ in 0..500 {
@@ -207,7 +209,7 @@ fn a_daemon_is_told_by_flags_what_its_configuration_says_otherwise() {
 }
 
 #[test]
-fn a_daemon_without_its_database_runs_and_says_so_and_ends_in_time() {
+fn a_daemon_without_its_database_runs_and_reports_it_and_stops_in_time() {
     let mut scene = Scene::new(&[]);
     scene.server.stop();
     let mut daemon = {
@@ -242,7 +244,7 @@ fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
         .iter()
         .map(|name| scene.agent(&scene.stage.mkdir(Path::new("homes").join(OsStr::from_bytes(name))), None))
         .collect();
-    // As deep as chdir takes in one step.
+    // The path is as deep as one chdir can reach.
     let deep = scene.home(&"d".repeat(100)).join(vec!["e".repeat(199); 18].join("/"));
     std::fs::create_dir_all(&deep).expect("make it");
     assert!((3_650..4_096).contains(&deep.as_os_str().len()), "{}", deep.as_os_str().len());
@@ -270,7 +272,7 @@ fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
 }
 
 #[test]
-fn who_left_one_home_for_another_dies_once() {
+fn a_process_that_left_one_home_for_another_dies_once() {
     let scene = Scene::new(&[]);
     let [left, went] = ["left", "went"].map(|name| scene.home(name));
     let mut agent = scene.agent(&left, None);
@@ -285,7 +287,7 @@ fn who_left_one_home_for_another_dies_once() {
     let ended = "SELECT string_agg(name || ' ' || state || ' ' || last_death_signal, ',' ORDER BY name) FROM observer.sessions";
     scene.gives(ended, "left ended 9,went ended 9", SOON);
     assert_eq!(scene.sql("SELECT name, signal FROM observer.deaths"), "went|9");
-    // Nowhere else is as good a place to die as any.
+    // A session may also die outside every home.
     let mut agent = scene.agent(&left, None);
     agent.chdir(&scene.stage.mkdir("elsewhere"));
     scene.gives("SELECT state FROM observer.sessions WHERE name = 'left'", "left", SOON);
@@ -295,7 +297,7 @@ fn who_left_one_home_for_another_dies_once() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
+fn setting_the_wall_clock_loses_nothing_and_changes_no_start_time() {
     const YEAR: i64 = 365 * 86_400;
     const LIVES: usize = 250;
     let clock = WallClock::new();
@@ -322,7 +324,7 @@ fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
         }
         scene.delivered();
         assert_eq!(scene.sql(row), first, "{years} years");
-        // Dated by the clock as it was set then: by nothing else is a host's history to be read.
+        // Each entry is dated by the clock as it was set at that time: a host's history has no other clock.
         let deaths = format!(
             "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)), count(*) FILTER (WHERE signal = 9),
                 bool_and(abs(extract(epoch FROM ended_at) - {}) < 600), bool_and(started_at <= ended_at),
@@ -343,7 +345,7 @@ fn a_wall_clock_that_is_set_takes_nothing_and_moves_no_start() {
 }
 
 #[test]
-fn a_journal_that_is_lost_or_put_back_takes_nothing_from_the_database_and_gives_nothing_twice() {
+fn a_lost_or_restored_journal_removes_nothing_from_the_database_and_duplicates_nothing() {
     const LIVES: usize = 300;
     let mut scene = Scene::new(&[]);
     let agent = scene.agent(&scene.home("stays"), None);

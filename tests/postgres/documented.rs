@@ -1,4 +1,5 @@
-//! Every statement of docs/schema.md does what its first line says, and its columns are those of the views.
+//! Every statement of docs/schema.md does what its first line says, and the columns in the document are those
+//! of the views.
 #![allow(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ const CLONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 const BOOT: &str = "bba24f73-d3f2-4a88-9abd-a6393b876be2";
 const STREAM: &str = "a908e876-0186-4247-9093-5a95ea6af837";
 
-/// Statements by what their first line says.
+/// Returns the statements of the document by the title in their first line.
 fn statements() -> BTreeMap<&'static str, &'static str> {
     let blocks = DOCUMENT.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```"));
     blocks
@@ -32,7 +33,8 @@ fn statement(title: &str) -> &'static str {
     statements.get(title).copied().unwrap_or_else(|| panic!("{title}: {:?}", statements.keys()))
 }
 
-/// Two hosts of one name, one of them present; sessions in every state; what became of some.
+/// Fills the database with two hosts of one name, one of which is present, with sessions in every state and
+/// with events of some sessions.
 fn filled(database: &str) -> SqlSession {
     let mut daemon = server().session(database, "postgres");
     let number = present(&mut daemon, WEB1);
@@ -75,7 +77,7 @@ fn filled(database: &str) -> SqlSession {
 }
 
 #[test]
-fn every_query_of_the_document_finds_what_it_says() {
+fn every_query_of_the_document_finds_what_its_title_says() {
     let database = applied();
     let daemon = filled(&database);
     let ask = |title: &str| server().psql(&database, statement(title));
@@ -104,7 +106,7 @@ fn every_query_of_the_document_finds_what_it_says() {
 }
 
 #[test]
-fn tooling_that_reads_a_table_of_self_registered_sessions_reads_the_truth_untouched() {
+fn tooling_that_reads_self_registered_sessions_reads_the_mirror_without_a_change() {
     let database = applied();
     let tooling = "SELECT name, pid, pane FROM ops.sessions WHERE last_seen > now() - interval '1 minute' ORDER BY name";
     let registration = "INSERT INTO ops.sessions VALUES ('liar', 1, '%9', now()); UPDATE ops.sessions SET last_seen = now() WHERE name = 'liar'";
@@ -133,7 +135,7 @@ fn tooling_that_reads_a_table_of_self_registered_sessions_reads_the_truth_untouc
 
 #[test]
 fn roles_and_retention_are_set_as_the_document_says() {
-    // Roles are the server's: this one has its own.
+    // Roles belong to the whole server, so this test has its own server.
     let server = Server::start(&[]);
     let database = server.database();
     crate::schema::apply_to(&server, &database);
@@ -149,7 +151,7 @@ fn roles_and_retention_are_set_as_the_document_says() {
 }
 
 #[test]
-fn every_view_that_the_document_names_is_there() {
+fn the_views_are_those_that_the_document_names() {
     let database = applied();
     let named = ["live", "sessions", "deaths", "events", "hosts"];
     for view in named {
@@ -160,7 +162,8 @@ fn every_view_that_the_document_names_is_there() {
     assert_eq!(there, named.len().to_string(), "and no other");
 }
 
-/// Columns of a view in the order of the document, with their types; those of `live` are those of `sessions`.
+/// Returns the columns of a view in the order of the document, with their types. The columns of `live` are
+/// those of `sessions`.
 fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
     let columns = DOCUMENT
         .split_once("\n## Columns\n")
@@ -176,7 +179,7 @@ fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
         let names: Vec<_> = names.split(", ").map(|name| name.trim_matches('`')).collect();
         let types: Vec<_> = types.split(", ").collect();
         for (at, name) in names.iter().enumerate() {
-            // One type for all, or one for each.
+            // A cell has one type for all names, or one type for each name.
             let kind = if types.len() == names.len() { types[at] } else { types[0] };
             assert!(types.len() == 1 || types.len() == names.len(), "{row}");
             found.push((*name, kind));
@@ -186,7 +189,7 @@ fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
 }
 
 #[test]
-fn every_column_of_every_view_is_in_the_document_and_no_other() {
+fn the_document_lists_every_column_of_every_view_and_no_other() {
     let database = applied();
     for view in ["sessions", "deaths", "events", "hosts"] {
         let there = server().psql(
@@ -212,7 +215,7 @@ fn every_column_of_every_view_is_in_the_document_and_no_other() {
 }
 
 #[test]
-fn history_is_that_of_all_hosts_or_of_one() {
+fn history_shows_all_hosts_or_one() {
     let database = applied();
     let _daemon = filled(&database);
     let other =

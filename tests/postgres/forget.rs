@@ -1,4 +1,4 @@
-//! `observer forget`
+//! `observer forget` removes a host and everything of it from the database.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn forget(url: &str, host: &str) -> CommandResult {
 }
 
 #[test]
-fn a_host_that_is_gone_is_removed_with_everything_of_it_and_nothing_of_others() {
+fn forget_removes_everything_of_one_host_and_nothing_of_others() {
     let database = applied();
     let url = server().url(&database);
     for (id, name) in [(GONE, "gone"), (OTHER, "other")] {
@@ -55,7 +55,7 @@ fn a_host_that_is_present_is_not_forgotten() {
     let said = forget(&server().url(&database), GONE);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("is present") && said.stderr.contains("stop its daemon"), "{said:?}");
-    // Connected, and not yet present.
+    // The daemon is connected but not yet present.
     daemon.ask("UPDATE observer.host SET backend_pid = NULL");
     let said = forget(&server().url(&database), GONE);
     assert_eq!(said.code, Some(1), "its daemon has the lock");
@@ -68,7 +68,7 @@ fn a_host_that_is_present_is_not_forgotten() {
 }
 
 #[test]
-fn of_two_hosts_of_one_name_the_id_tells_which() {
+fn the_host_id_selects_one_of_two_hosts_with_the_same_name() {
     let database = applied();
     let url = server().url(&database);
     server().psql(
@@ -83,7 +83,7 @@ fn of_two_hosts_of_one_name_the_id_tells_which() {
 }
 
 #[test]
-fn a_login_without_the_right_is_told_so() {
+fn a_login_without_the_right_is_refused() {
     let database = applied();
     server().psql(
         &database,

@@ -1,4 +1,5 @@
-//! The changes of ten minutes while the database is away, beside a daemon that never lost its own.
+//! Ten minutes' worth of changes happen during an outage of the database; a second daemon whose database is
+//! available observes the same changes.
 #![expect(clippy::indexing_slicing, reason = "a place for each session")]
 
 use std::path::PathBuf;
@@ -8,25 +9,28 @@ use observer_harness::{Options, Puppet};
 use serde_json::Value;
 
 const SESSIONS: usize = 8;
-/// A hundred a second.
+/// This is a hundred changes a second.
 const CHANGES: usize = 60_000;
-/// Entries that may wait for the disk while changes are made: no more than a daemon under such a load has.
+/// The number of entries that may wait for the disk while changes are made: a daemon under such a load has no
+/// more.
 const QUEUED_MAX: u64 = 2_000;
 
-/// What both databases have to say alike: times are each daemon's own reading of the clock, orders each ring's.
+/// The rows that must be equal in both databases. Times are left out because each daemon reads the clock
+/// itself, and orders because each has its own ring.
 const STATE: &str = "SELECT home, name, pid, start_boottime_ns, state, recorded_state, certain, comm, cwd, tty, uid, username, roots,
     cardinality(argv), starts_24h, last_death_kind, last_death_signal FROM observer.sessions ORDER BY home";
 const DEATHS: &str =
     "SELECT home, pid, start_boottime_ns, kind, code, signal, raw_status FROM observer.deaths ORDER BY home";
-/// Each move once. What becomes known just after a start is an entry of its own in one history, and the start's in the other.
+/// The query returns each move once: a fact that becomes known just after a start may be an entry of its own
+/// in one history and part of the start in the other.
 const MOVES: &str = "SELECT home, kind, pid, cwd FROM (
         SELECT home, kind, pid, seq, detail ->> 'cwd' AS cwd, lag(detail ->> 'cwd') OVER (PARTITION BY home, pid ORDER BY seq) AS before
         FROM observer.events) AS event
     WHERE kind <> 'session_changed' OR cwd IS DISTINCT FROM before ORDER BY home, seq";
-/// What the database has to say as the journal does.
+/// The columns in which the database's history must be equal to the journal's.
 const HISTORY: &str = "SELECT seq, kind, home, pid, detail ->> 'cwd' FROM observer.events ORDER BY seq";
 
-/// The journal's entries, as [`HISTORY`] gives them.
+/// Returns the journal's entries in the form of [`HISTORY`].
 fn journal(scene: &Scene) -> Vec<String> {
     let dir = scene.daemon.state_dir();
     let said = scene.daemon.observer(&[
@@ -46,7 +50,7 @@ fn journal(scene: &Scene) -> Vec<String> {
 }
 
 #[test]
-fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
+fn an_outage_under_load_ends_with_the_rows_of_a_daemon_without_an_outage() {
     let mut scene = Scene::new(&[]);
     let beside = scene.beside();
     let places: Vec<[PathBuf; 2]> = (0..SESSIONS)
@@ -56,7 +60,7 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
     let short: Vec<PathBuf> = (0..SESSIONS).map(|at| scene.home(&format!("short{at}"))).collect();
     scene.delivered();
     scene.server.stop();
-    // A start and an end each.
+    // Each short life is a start and an end.
     for n in 0..CHANGES / 2 {
         scene.stage.short_lives(&short[n % SESSIONS], &[], 1);
         agents[n % SESSIONS].chdir(&places[n % SESSIONS][(n / SESSIONS + 1) % 2]);
@@ -83,11 +87,11 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_that_had_none() {
     }
 }
 
-/// The smallest that may be configured: some thousand entries.
+/// The smallest limit that may be configured; it allows for some thousand entries.
 const JOURNAL: &str = "[journal]\nmax_bytes = 4194304";
 
 #[test]
-fn what_the_journals_bound_takes_meanwhile_is_a_gap_that_says_how_many() {
+fn entries_beyond_the_journals_limit_during_an_outage_become_a_gap_with_their_count() {
     let mut scene = Scene::with(JOURNAL, Options::default());
     let agent = scene.agent(&scene.home("lives"), None);
     let short = scene.home("short");
@@ -107,7 +111,8 @@ fn what_the_journals_bound_takes_meanwhile_is_a_gap_that_says_how_many() {
     assert!(journal["bytes"].as_u64() <= Some(4 << 20), "{journal}");
     scene.server.start_again();
     scene.delivered();
-    // What came before, one gap, what is left: each number in one of them.
+    // The database has the entries from before the gap, one gap, and the remaining entries; each number is in
+    // exactly one of them.
     let counts = "SELECT count(*) FILTER (WHERE kind = 'gap'), count(*) + sum((detail ->> 'count')::bigint) FILTER (WHERE kind = 'gap') - 1
         FROM observer.events";
     assert_eq!(scene.sql(counts), format!("1|{last}"));
@@ -116,7 +121,7 @@ fn what_the_journals_bound_takes_meanwhile_is_a_gap_that_says_how_many() {
         scene.sql(gap),
         format!("retention_size|{}|{expired}|{expired}|{}", before + 1, expired - before)
     );
-    // The death is in the gap: what became of the home is known, and how is not.
+    // The death is in the gap: the database shows that the session ended, but not how.
     let rows = "SELECT name, state, pid, coalesce(last_death_kind, '-') FROM observer.sessions ORDER BY name";
     let rows = scene.sql(rows);
     assert!(
@@ -125,7 +130,8 @@ fn what_the_journals_bound_takes_meanwhile_is_a_gap_that_says_how_many() {
     );
 }
 
-/// Shows the first line that differs, out of very many.
+/// Asserts that both sequences are equal and shows only the first line that differs, because there are very
+/// many.
 #[track_caller]
 fn same<'a>(found: impl Iterator<Item = &'a str>, wanted: impl Iterator<Item = &'a str>) {
     let (found, wanted): (Vec<_>, Vec<_>) = (found.collect(), wanted.collect());

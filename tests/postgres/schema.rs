@@ -1,4 +1,4 @@
-//! What `observer schema` makes, as who reads it and who writes it meet it.
+//! The schema that `observer schema` creates, tested as its readers and writers use it.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use observer_harness::postgres::Server;
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 
-/// For all tests that do not stop it.
+/// Returns the server for all tests that do not stop it.
 pub fn server() -> &'static Server {
     Server::shared()
 }
@@ -22,7 +22,7 @@ fn apply(url: &str) -> CommandResult {
     observer(&["schema", "apply", "--database-url", url])
 }
 
-/// A database with the schema.
+/// Creates a database with the schema and returns its name.
 #[track_caller]
 pub fn applied() -> String {
     let database = server().database();
@@ -36,7 +36,7 @@ pub fn apply_to(server: &Server, database: &str) {
     assert_eq!(said.code, Some(0), "{said:?}");
 }
 
-/// A login that may write this host's rows.
+/// Creates a login that may write this host's rows.
 fn writer(database: &str, login: &str, host_id: &str) {
     server().psql(
         database,
@@ -47,7 +47,8 @@ fn writer(database: &str, login: &str, host_id: &str) {
     );
 }
 
-/// The host's row, present by the lock of the connection that wrote it.
+/// Inserts the host's row and makes the host present by the advisory lock of this connection. Returns the
+/// host's number.
 pub fn present(session: &mut observer_harness::postgres::SqlSession, host_id: &str) -> String {
     session.ask(&format!(
         "INSERT INTO observer.host (host_id, host) VALUES ('{host_id}', 'h') ON CONFLICT DO NOTHING"
@@ -61,7 +62,7 @@ pub fn present(session: &mut observer_harness::postgres::SqlSession, host_id: &s
     number
 }
 
-/// A live session of a host.
+/// Returns the statement that inserts a session of a host in this state.
 fn session_row(number: &str, home: &str, state: &str) -> String {
     format!(
         "INSERT INTO observer.session (host_no, home_id, home, name, state, certain, starts, detail)
@@ -72,7 +73,7 @@ fn session_row(number: &str, home: &str, state: &str) -> String {
 }
 
 #[test]
-fn it_is_applied_once_and_then_left_alone() {
+fn applying_the_schema_again_changes_nothing() {
     let database = server().database();
     let url = server().url(&database);
     let first = apply(&url);
@@ -92,7 +93,7 @@ fn it_is_applied_once_and_then_left_alone() {
     assert_eq!(dump(), made);
 }
 
-/// Everything in the schema, as SQL.
+/// Returns everything in the schema as SQL.
 fn dump(database: &str) -> CommandResult {
     let said = CommandResult::of(server().program("pg_dump").args([
         "--schema=observer",
@@ -100,7 +101,7 @@ fn dump(database: &str) -> CommandResult {
         &server().url(database),
     ]));
     assert_eq!(said.code, Some(0), "{said:?}");
-    // A word of its own in each dump, and when and by whom the schema was applied.
+    // Each dump contains a random word, and the time and login of the schema's application.
     let text = said
         .text()
         .lines()
@@ -110,7 +111,7 @@ fn dump(database: &str) -> CommandResult {
 }
 
 #[test]
-fn the_printed_script_makes_the_same() {
+fn the_printed_script_makes_the_same_schema() {
     let (printed, database) = (server().database(), applied());
     let script = observer(&["schema", "print"]);
     assert_eq!(script.code, Some(0));
@@ -121,7 +122,7 @@ fn the_printed_script_makes_the_same() {
 }
 
 #[test]
-fn two_at_a_time_make_one() {
+fn two_concurrent_applications_make_one_schema() {
     let url = server().url(&server().database());
     let said = std::thread::scope(|scope| {
         let both = [scope.spawn(|| apply(&url)), scope.spawn(|| apply(&url))];
@@ -137,8 +138,9 @@ fn two_at_a_time_make_one() {
 }
 
 #[test]
-fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() {
-    // Its own: from Postgres 16 on who is no superuser puts logins only into roles that it made.
+fn a_database_owner_who_is_no_superuser_can_apply_the_schema_and_its_hosts_can_write() {
+    // This test has its own server: from Postgres 16 on, a login that is not a superuser may grant only roles
+    // that it created.
     let server = Server::start(&[]);
     let database = server.database();
     server.psql(
@@ -165,7 +167,7 @@ fn who_owns_the_database_and_is_no_superuser_can_apply_it_and_its_hosts_write() 
 }
 
 #[tokio::test]
-async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none() {
+async fn pending_migrations_are_applied_all_or_none() {
     use observer::mirror::schema::{AppliedVersions, MIGRATIONS, apply, check};
     let database = server().database();
     let config = server().url(&database);
@@ -189,7 +191,7 @@ async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none()
             .psql(&database, "SELECT host, (SELECT max(version) FROM observer.migration) FROM observer.host"),
         "stays|2"
     );
-    // The program of before refuses, and so does its mirror.
+    // The previous program refuses the newer schema, and so does its mirror.
     let newer = format!("{:#}", apply(&mut client, MIGRATIONS).await.expect_err("newer"));
     assert!(newer.contains("version 2") && newer.contains("upgrade observer"), "{newer}");
     let newer = check(&client).await.expect_err("newer");
@@ -197,7 +199,7 @@ async fn migrations_are_applied_from_where_the_database_is_all_of_them_or_none()
 }
 
 #[test]
-fn what_cannot_be_applied_is_told_with_the_next_step_and_changes_nothing() {
+fn a_schema_that_cannot_be_applied_is_an_error_with_the_next_step_and_changes_nothing() {
     let newer = applied();
     server().psql(&newer, "INSERT INTO observer.migration (version) VALUES (99)");
     let taken = server().database();
@@ -292,7 +294,7 @@ fn the_views_have_the_columns_that_tooling_reads() {
 }
 
 #[test]
-fn every_table_view_column_and_function_says_what_it_is() {
+fn every_table_view_column_and_function_has_a_comment() {
     let database = applied();
     let silent = server().psql(
         &database,
@@ -308,7 +310,7 @@ fn every_table_view_column_and_function_says_what_it_is() {
 }
 
 #[test]
-fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_longer() {
+fn a_host_is_present_exactly_while_its_own_connection_holds_its_lock() {
     let database = applied();
     let sessions = || {
         server().psql(
@@ -334,13 +336,14 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
     let gone = "a|unknown|live|f|f|2\nb|unknown|ended|f|f|2\nc|unknown|left|f|f|2\nd|unknown|detached|f|f|2";
     assert_eq!(sessions(), gone);
     assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.live"), "0");
-    // Whoever else takes the lock is not the host's connection.
+    // A lock that another login takes does not make the host present.
     server().psql(&database, "CREATE ROLE mallory LOGIN");
     let mut forger = server().session(&database, "mallory");
     assert_eq!(forger.ask(&format!("SELECT pg_try_advisory_lock(1868723062, {number})")), "t");
     assert_eq!(sessions(), gone, "a forged lock changes nothing");
     assert_eq!(server().psql(&database, "SELECT present FROM observer.hosts"), "f");
-    // Nor is it when the server gave its process the number that the host's had.
+    // The lock does not make it present either if the server gave that login's process the number of the
+    // host's process.
     let pid = forger.ask("SELECT pg_backend_pid()");
     server().psql(&database, &format!("UPDATE observer.host SET backend_pid = {pid}"));
     assert_eq!(sessions(), gone, "nor one by a process of the same number");
@@ -353,7 +356,7 @@ fn a_host_is_present_while_its_own_connection_holds_its_lock_and_not_a_moment_lo
 }
 
 #[test]
-fn of_another_database_on_the_server_a_lock_says_nothing() {
+fn a_lock_in_another_database_of_the_server_makes_no_host_present() {
     let (one, other) = (applied(), applied());
     let mut daemon = server().session(&one, "postgres");
     let number = present(&mut daemon, HOST);
@@ -412,7 +415,7 @@ fn a_hosts_login_writes_its_own_hosts_rows_and_no_others() {
 }
 
 #[test]
-fn no_host_can_take_the_views_from_those_who_read_them() {
+fn no_host_can_write_values_that_break_the_views_for_their_readers() {
     let database = applied();
     writer(&database, "host_certifies", HOST);
     let number = present(&mut server().session(&database, "host_certifies"), HOST);
@@ -471,7 +474,8 @@ fn no_host_can_take_the_views_from_those_who_read_them() {
             assert_ne!(server().try_psql_as(&database, "host_certifies", &edit).code, Some(0), "{edit}");
         }
     }
-    // Its number is the key of its lock: of another host's, or of the schema's.
+    // The host's number is the key of its advisory lock, so another number would be the lock of another host
+    // or of the schema.
     for edit in [
         "UPDATE observer.host SET host_no = DEFAULT",
         "INSERT INTO observer.host (host_no, host_id, host) OVERRIDING SYSTEM VALUE VALUES (0, gen_random_uuid(), 'x')",
@@ -520,7 +524,7 @@ fn a_reader_reads_the_views_and_nothing_else() {
 }
 
 #[test]
-fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader() {
+fn partitions_are_made_ahead_and_dropped_when_they_are_old_but_not_while_they_are_read() {
     let database = applied();
     writer(&database, "host_days", HOST);
     let parts = || {
@@ -533,7 +537,8 @@ fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader(
         "SELECT 'observer.event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')",
     );
     assert!(made.ends_with(&last), "{made}: {last}");
-    // Three days that are over, one of them just old enough, one not.
+    // These are three days in the past: two are old enough to be dropped, one of them just so, and one is
+    // not.
     server().psql(
         &database,
         "DO $$ DECLARE day date; BEGIN
@@ -556,7 +561,7 @@ fn days_are_made_ahead_and_dropped_when_they_are_old_but_never_against_a_reader(
 }
 
 #[test]
-fn who_sits_on_every_lock_that_is_to_be_had_stops_neither_days_nor_schema() {
+fn a_login_that_holds_every_lock_it_can_take_stops_no_maintenance_and_only_delays_apply() {
     let database = applied();
     writer(&database, "host_locked_out", OTHER);
     server().psql(&database, "CREATE ROLE squatter LOGIN IN ROLE observer_reader");
@@ -589,7 +594,7 @@ fn who_sits_on_every_lock_that_is_to_be_had_stops_neither_days_nor_schema() {
 }
 
 #[test]
-fn on_a_standby_nothing_is_known() {
+fn every_session_is_unknown_on_a_standby() {
     let primary = Server::start(&[]);
     let database = primary.database();
     assert_eq!(apply(&primary.url(&database)).code, Some(0));

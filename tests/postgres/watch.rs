@@ -1,4 +1,4 @@
-//! `observer watch --database-url`: every host in one terminal.
+//! `observer watch --database-url` shows every host in one terminal.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,17 +14,17 @@ use crate::schema::{applied, present, server};
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const GONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 const STREAM: &str = "a908e876-0186-4247-9093-5a95ea6af837";
-/// Presence is looked at every 5 s.
+/// The limit for a line to arrive; presence is polled every 5 s.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A watcher, ended with the value.
+/// A running `observer watch`, which ends when the value is dropped.
 pub struct Watcher {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Watcher {
-    /// With these arguments besides the database.
+    /// Starts a watcher of the database with these further arguments.
     pub fn start(database: &str, args: &[&str]) -> Self {
         let mut command = Command::new(product());
         command.args(["watch", "--database-url", &server().url(database)]).args(args).stdout(Stdio::piped());
@@ -35,7 +35,7 @@ impl Watcher {
         Self { child, lines }
     }
 
-    /// Lines up to the first that is wanted, that one included.
+    /// Returns the lines up to and including the first one that is wanted.
     #[track_caller]
     pub fn until(&self, what: &str, mut wanted: impl FnMut(&str) -> bool) -> Vec<String> {
         let end = Instant::now() + LIMIT;
@@ -51,7 +51,7 @@ impl Watcher {
         }
     }
 
-    /// Frames up to the first of this kind, that one included.
+    /// Returns the frames up to and including the first one of this kind.
     #[track_caller]
     pub fn frames(&self, what: &str, kind: &str) -> Vec<Value> {
         let is_kind = |line: &str| parsed(line).get("kind").is_some_and(|found| found == kind);
@@ -66,7 +66,7 @@ impl Drop for Watcher {
     }
 }
 
-/// A line as JSON.
+/// Parses a line as JSON.
 #[track_caller]
 pub fn parsed(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -94,7 +94,7 @@ fn seqs(frames: &[Value]) -> Vec<u64> {
 }
 
 #[test]
-fn the_state_of_all_hosts_comes_first_then_each_event_once_whenever_it_is_committed() {
+fn the_state_of_all_hosts_is_followed_by_each_event_once_even_if_it_is_committed_late() {
     let database = applied();
     let mut daemon = server().session(&database, "postgres");
     let number = present(&mut daemon, HOST);
@@ -129,7 +129,7 @@ fn the_state_of_all_hosts_comes_first_then_each_event_once_whenever_it_is_commit
             expected("snapshot_end", None, None, None, None),
         ]
     );
-    // A batch that begins before another and is committed after it.
+    // This batch begins before another one and is committed after it.
     let mut late = server().session(&database, "postgres");
     late.ask(&format!("BEGIN; {}", insert_event(&number, 2, "session_changed", "late")));
     daemon.ask(&format!(
@@ -144,7 +144,7 @@ fn the_state_of_all_hosts_comes_first_then_each_event_once_whenever_it_is_commit
     daemon
         .ask(&format!("{}; NOTIFY observer, '{number}'", insert_event(&number, 4, "session_ended", "gamma")));
     assert_eq!(seqs(&watcher.frames("the end", "session_ended")), [4], "and no other again");
-    // Without a hint: a host that goes.
+    // The loss of a host is detected without a notification.
     let pid = daemon.ask("SELECT pg_backend_pid()");
     server().psql(&database, &format!("SELECT pg_terminate_backend({pid}, 10000)"));
     let lost = watcher.frames("the host is lost", "host_lost");
@@ -155,7 +155,7 @@ fn the_state_of_all_hosts_comes_first_then_each_event_once_whenever_it_is_commit
 }
 
 #[test]
-fn people_get_a_line_with_the_host_and_only_what_they_asked_for() {
+fn text_output_has_the_host_in_each_line_and_only_the_selected_sessions() {
     let database = applied();
     let mut daemon = server().session(&database, "postgres");
     let number = present(&mut daemon, HOST);
@@ -176,7 +176,7 @@ fn people_get_a_line_with_the_host_and_only_what_they_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_told() {
+fn a_database_that_cannot_be_watched_is_an_error_with_its_exit_code() {
     let (database, empty) = (applied(), server().database());
     let watch = |args: &[&str]| CommandResult::of(Command::new(product()).arg("watch").args(args));
     let all = watch(&["--all", "--database-url", &server().url(&database)]);

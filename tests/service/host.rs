@@ -19,7 +19,7 @@ use crate::system::{
     SOCKET, UNIT, as_user, eventually, installed, journal, main_pid, property, start, status_line, systemctl,
 };
 
-/// `observer watch --all --json` as a member of the group.
+/// A running `observer watch --all --json` as a member of the group.
 struct Watching {
     child: Child,
     frames: Arc<Mutex<Vec<Value>>>,
@@ -81,7 +81,7 @@ fn is_of(frame: &Value, wanted: &str, pid: u32) -> bool {
     kind(frame) == Some(wanted) && frame.get("pid").and_then(Value::as_u64) == Some(pid.into())
 }
 
-/// The row of a process, as a member of the group sees it.
+/// Returns the row of a process as a member of the group sees it.
 fn row(pid: u32) -> Option<Value> {
     let said = as_user("member", &["ps", "--json"]);
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -90,7 +90,7 @@ fn row(pid: u32) -> Option<Value> {
 }
 
 #[test]
-fn it_is_ready_when_it_answers_and_not_before() {
+fn the_unit_is_ready_only_when_the_daemon_answers() {
     let _alone = installed();
     start();
     let meta = fs::metadata(SOCKET).expect("it listens");
@@ -104,7 +104,7 @@ fn it_is_ready_when_it_answers_and_not_before() {
 }
 
 #[test]
-fn it_is_a_user_with_no_right_that_it_does_not_need() {
+fn the_daemon_runs_as_its_own_user_without_any_right_that_it_does_not_need() {
     let _alone = installed();
     start();
     let pid = main_pid();
@@ -143,7 +143,7 @@ fn everything_attaches_with_the_units_rights() {
         !sources.iter().any(|source| source.starts_with("tracepoint/")),
         "no system call is slowed: {sources:?}"
     );
-    // The one thing that takes a further right, and says which.
+    // Only this fact requires a further capability, and the blind spot names it.
     assert_eq!(texts("blind_spots", "fact"), ["older argv"], "{status:#}");
     assert!(texts("blind_spots", "what").concat().contains("CAP_SYS_PTRACE"), "{status:#}");
 }
@@ -181,7 +181,7 @@ fn a_stranger_is_refused() {
 }
 
 #[test]
-fn killed_it_comes_back_and_its_map_is_right() {
+fn a_killed_daemon_is_restarted_with_a_correct_map() {
     let _alone = installed();
     start();
     let stage = Stage::new();
@@ -197,7 +197,8 @@ fn killed_it_comes_back_and_its_map_is_right() {
     for puppet in [&before, &meanwhile] {
         let shown = row(puppet.pid).expect("it is there again");
         let mut differences = Truth::of(puppet.pid).expect("it lives").differences(&shown);
-        // Of who exec'd before this daemon did, that takes a right that the unit does not give: null, and said to be blind.
+        // Reading the argv of a process that exec'd before this daemon started requires a capability that the
+        // unit does not grant: it is null and a reported blind spot.
         differences.retain(|difference| !difference.starts_with("argv: observer null"));
         assert!(differences.is_empty(), "{differences:?}");
     }
@@ -207,7 +208,7 @@ fn killed_it_comes_back_and_its_map_is_right() {
 }
 
 #[test]
-fn asked_to_stop_it_stops_in_order_and_leaves_nothing() {
+fn a_daemon_that_is_asked_to_stop_exits_successfully_and_leaves_nothing() {
     let _alone = installed();
     start();
     let (daemon, begin) = (Extra::new(main_pid()), Instant::now());
@@ -228,7 +229,7 @@ fn asked_to_stop_it_stops_in_order_and_leaves_nothing() {
 }
 
 #[test]
-fn doctor_is_content_inside_the_units_sandbox() {
+fn the_doctor_finds_no_failure_inside_the_units_sandbox() {
     let _alone = installed();
     let unit = fs::read_to_string("/etc/systemd/system/observer.service").expect("the unit");
     let service =

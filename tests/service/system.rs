@@ -1,4 +1,4 @@
-//! systemd, and observer as a user of the machine calls it.
+//! Calls systemd, and observer as a user of the machine does.
 
 use std::fs;
 use std::process::Command;
@@ -9,10 +9,10 @@ use observer_harness::observe::CommandResult;
 
 pub const UNIT: &str = "observer.service";
 pub const SOCKET: &str = "/run/observer/observer.sock";
-/// For what a service manager does; emulated machines are slow.
+/// The limit for an action of the service manager; emulated machines are slow.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// The README's commands, from the directory that has what they install.
+/// The README's commands, which run in the directory of the files that they install.
 const INSTALL: &str = "install -Dm644 packaging/observer.sysusers.conf /usr/lib/sysusers.d/observer.conf && \
                        systemd-sysusers && \
                        install -Dm644 packaging/observer.service /etc/systemd/system/observer.service && \
@@ -21,7 +21,7 @@ const INSTALL: &str = "install -Dm644 packaging/observer.sysusers.conf /usr/lib/
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static INSTALLED: Once = Once::new();
 
-/// The unit is installed and stopped, and this test is alone with it.
+/// Installs and stops the unit, and returns a guard under which no other test uses it.
 pub fn installed() -> MutexGuard<'static, ()> {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     INSTALLED.call_once(|| {
@@ -44,33 +44,33 @@ pub fn systemctl(args: &[&str]) -> CommandResult {
     CommandResult::of(Command::new("systemctl").args(args))
 }
 
-/// One property of the unit.
+/// Returns one property of the unit.
 pub fn property(name: &str) -> String {
     let said = systemctl(&["show", "--value", "--property", name, UNIT]);
     assert_eq!(said.code, Some(0), "{said:?}");
     said.text().trim().to_owned()
 }
 
-/// Starts the unit; systemctl comes back when it is ready.
+/// Starts the unit; systemctl returns when the unit is ready.
 pub fn start() {
     let said = systemctl(&["start", UNIT]);
     assert_eq!(said.code, Some(0), "{said:?}\n{}", journal());
     assert_eq!(property("ActiveState"), "active", "{}", journal());
 }
 
-/// pid of the running daemon.
+/// Returns the pid of the running daemon.
 pub fn main_pid() -> u32 {
     property("MainPID").parse().expect("a number")
 }
 
-/// What the unit said in the journal.
+/// Returns the unit's log from systemd's journal.
 pub fn journal() -> String {
     let said =
         CommandResult::of(Command::new("journalctl").args(["--no-pager", "--output=cat", "--unit", UNIT]));
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
-/// Runs observer as this user, in all groups of theirs.
+/// Runs observer as this user with all of the user's groups.
 pub fn as_user(user: &str, args: &[&str]) -> CommandResult {
     CommandResult::of(
         Command::new("setpriv")
@@ -79,14 +79,14 @@ pub fn as_user(user: &str, args: &[&str]) -> CommandResult {
     )
 }
 
-/// A line of `/proc/PID/status`.
+/// Returns the value of a line of the daemon's `/proc/PID/status`.
 pub fn status_line(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
 }
 
-/// Polls until it holds; fails with the journal.
+/// Polls until `holds` returns true; fails with the unit's log.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;

@@ -1,4 +1,4 @@
-//! What systemd says of the files themselves.
+//! The unit's files as systemd checks them.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use observer_harness::observe::CommandResult;
 
 use crate::system::{UNIT, installed};
 
-/// systemd's own measure, from 0 (nothing to attack) to 10.
+/// The largest allowed exposure in tenths, on systemd's own scale from 0 (nothing to attack) to 10.
 const EXPOSURE_MAX: &str = "20";
 
 #[test]
@@ -17,7 +17,7 @@ fn the_unit_has_no_mistake_that_systemd_finds() {
 }
 
 #[test]
-fn little_of_the_system_is_exposed_to_it() {
+fn the_units_exposure_is_below_the_limit() {
     let _alone = installed();
     let threshold = format!("--threshold={EXPOSURE_MAX}");
     let said =
@@ -27,7 +27,7 @@ fn little_of_the_system_is_exposed_to_it() {
 }
 
 #[test]
-fn its_user_is_a_system_user_with_a_group_of_its_own() {
+fn the_units_user_is_a_system_user_with_a_group_of_its_own() {
     let _alone = installed();
     let said = CommandResult::of(Command::new("id").args(["--name", "--groups", "observer"]));
     assert_eq!(said.text().trim(), "observer", "{said:?}");

@@ -1,4 +1,4 @@
-//! What arrives, and what of it is refused.
+//! Tests which changes arrive in the database and which ones it refuses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn arguments_are_mirrored_on_request_only() {
 }
 
 #[test]
-fn what_is_equal_is_not_written() {
+fn equal_rows_are_not_written_again() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(10, 15);
@@ -79,7 +79,7 @@ fn what_is_equal_is_not_written() {
 }
 
 #[test]
-fn rows_edited_by_hand_are_put_right_on_connect() {
+fn rows_edited_by_hand_are_corrected_on_connect() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(10, 15);
@@ -102,7 +102,7 @@ fn rows_edited_by_hand_are_put_right_on_connect() {
 }
 
 #[test]
-fn hostile_names_arrive_as_they_are() {
+fn hostile_names_arrive_unchanged() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     let long = format!("/{}", "x/".repeat(1950));
@@ -139,7 +139,7 @@ fn hostile_names_arrive_as_they_are() {
 }
 
 #[test]
-fn what_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
+fn an_entry_that_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
     let database = applied(&SERVER);
     SERVER.psql(&database, "ALTER TABLE observer.event ADD CONSTRAINT no_poison CHECK (name <> 'poison')");
     let host = Host::new(&SERVER.url(&database));
@@ -150,7 +150,7 @@ fn what_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
             let home = if at % 500 == 250 { format!("/srv/{at}/poison") } else { format!("/srv/{at}") };
             world.start(&home);
         }
-        // NUL exists in JSON, and not in Postgres.
+        // JSON allows NUL; Postgres does not.
         world.entry(
             "session_changed",
             "/srv/1",
@@ -174,11 +174,11 @@ fn what_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
         SERVER.psql(&database, "SELECT count(*), count(DISTINCT seq), max(seq) FROM observer.events"),
         "2002|2002|2002"
     );
-    // The state of the poisoned homes is all right: only their entries were refused.
+    // The state of the poisoned homes is correct: only their entries were refused.
     let states =
         "SELECT count(*) FROM observer.sessions WHERE state = 'live' AND certain AND name = 'poison'";
     assert_eq!(SERVER.psql(&database, states), "4");
-    // That of the home with the NUL could not be written, and says so.
+    // The state of the home with the NUL could not be written, and its row is marked as uncertain.
     let doubtful = "SELECT home FROM observer.sessions WHERE NOT certain";
     assert_eq!(SERVER.psql(&database, doubtful), "/srv/1");
     assert_eq!(host.status().rejected, 5);
@@ -187,7 +187,7 @@ fn what_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
 }
 
 #[test]
-fn a_row_of_the_state_that_is_refused_says_that_it_is_behind() {
+fn a_session_row_that_the_database_refuses_is_marked_as_uncertain() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
@@ -206,7 +206,7 @@ fn a_row_of_the_state_that_is_refused_says_that_it_is_behind() {
         SERVER.psql(&database, "SELECT count(*) FROM observer.events WHERE kind = 'session_ended'"),
         "2"
     );
-    // The same at a reconcile; and right again as soon as it can be.
+    // The row stays the same after a reconnect, and it is corrected as soon as it can be written.
     let (shared, host_id) = host.ends();
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
@@ -218,7 +218,7 @@ fn a_row_of_the_state_that_is_refused_says_that_it_is_behind() {
 }
 
 #[test]
-fn a_clock_that_is_stepped_loses_nothing() {
+fn clock_steps_lose_nothing() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     for years in [0_i64, -51, 200, -1, 1] {
@@ -232,18 +232,18 @@ fn a_clock_that_is_stepped_loses_nothing() {
 }
 
 #[test]
-fn another_boot_ends_what_lived_in_the_one_before() {
+fn a_new_boot_ends_the_sessions_of_the_previous_boot() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     let homes: Vec<String> = (0..1000).map(|at| format!("/srv/{at}")).collect();
     host.churn(homes.len(), homes.len());
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
-    // What nobody was told of: 500 died by a signal, and others took their places.
+    // These changes happen without a daemon: 500 processes died by a signal, and others took their places.
     shared.churn(500, 1000);
     {
         let mut world = shared.world();
-        // As the next daemon tells it.
+        // The next daemon records the end of each session that it no longer finds.
         homes.iter().for_each(|home| world.vanish(home));
         world.map.clear();
         world.boot_id = uuid::Uuid::new_v4();
@@ -262,7 +262,7 @@ fn another_boot_ends_what_lived_in_the_one_before() {
 }
 
 #[test]
-fn after_an_outage_the_state_is_right_before_history_is_whole() {
+fn after_an_outage_the_state_is_correct_before_history_is_complete() {
     const BACKLOG: usize = 20_000;
     let mut server = Server::start(&[]);
     let database = applied(&server);
@@ -304,7 +304,8 @@ fn after_an_outage_the_state_is_right_before_history_is_whole() {
     assert_eq!(reader.ask("SELECT bool_and(as_of = now()) FROM observer.sessions"), "t");
 }
 
-/// What outlives the daemon of a host on which a session died by SIGKILL and was started again.
+/// Returns the parts of a host that outlive its daemon. On this host a session died by SIGKILL and was
+/// started again.
 fn died_and_lives_again(database: &str) -> (Arc<Shared>, uuid::Uuid) {
     let host = Host::new(&SERVER.url(database));
     host.start("/srv/a");
@@ -315,7 +316,7 @@ fn died_and_lives_again(database: &str) -> (Arc<Shared>, uuid::Uuid) {
 }
 
 #[test]
-fn a_session_that_no_rule_admits_any_more_has_not_died() {
+fn a_session_that_the_rules_exclude_has_not_died() {
     let database = applied(&SERVER);
     let (shared, host_id) = died_and_lives_again(&database);
     {
@@ -333,14 +334,15 @@ fn a_session_that_no_rule_admits_any_more_has_not_died() {
 }
 
 #[test]
-fn a_death_that_history_brings_later_is_told_and_not_that_nobody_saw_it() {
+fn a_death_that_history_delivers_later_is_not_recorded_as_unobserved() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
     host.start("/srv/b");
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
-    // It died while the database was away; then the daemon was started again, which knows what lives.
+    // It died while the database was away; then the daemon was started again and knows only the live
+    // sessions.
     let died = {
         let mut world = shared.world();
         world.kill("/srv/a");
@@ -358,7 +360,7 @@ fn a_death_that_history_brings_later_is_told_and_not_that_nobody_saw_it() {
 }
 
 #[test]
-fn the_last_death_is_the_last_though_the_clock_was_ahead_at_the_one_before() {
+fn the_last_death_is_the_latest_entry_even_if_an_earlier_death_has_a_later_time() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
@@ -374,12 +376,12 @@ fn the_last_death_is_the_last_though_the_clock_was_ahead_at_the_one_before() {
 }
 
 #[test]
-fn what_is_sent_again_on_another_day_comes_once() {
+fn an_entry_that_is_sent_again_on_another_day_is_stored_once() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 500);
     host.delivered(SOON);
-    // Yesterday's partition: there no key keeps today's from coming again.
+    // The key of yesterday's partition does not prevent a second copy in today's.
     SERVER.psql(
         &database,
         "UPDATE observer.event SET received_at = received_at - interval '1 day' WHERE seq <= 400",
@@ -394,7 +396,7 @@ fn what_is_sent_again_on_another_day_comes_once() {
 }
 
 #[test]
-fn a_journal_that_was_lost_is_another_stream_and_takes_nothing_from_the_first() {
+fn a_lost_journal_begins_another_stream_and_removes_nothing_from_the_first() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 500);
@@ -409,13 +411,13 @@ fn a_journal_that_was_lost_is_another_stream_and_takes_nothing_from_the_first() 
 }
 
 #[test]
-fn a_journal_that_was_put_back_gives_no_number_twice() {
+fn a_restored_journal_gives_no_number_twice() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 500);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
-    // Yesterday's copy.
+    // The journal is restored from yesterday's copy.
     shared.world().entries.truncate(300);
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     eventually("a new stream", SOON, || match host.shared.world().begun_anew {
@@ -430,14 +432,14 @@ fn a_journal_that_was_put_back_gives_no_number_twice() {
 }
 
 #[test]
-fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_another_change() {
+fn a_restored_journal_that_overtook_the_database_gives_no_number_to_another_change() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(7, 3000);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
     let gone: Vec<_> = shared.world().entries.split_off(2000);
-    // A whole machine as it was: it makes other changes, more than it lost, and then it is connected.
+    // A whole machine is restored: it makes other changes, more than it lost, before it connects again.
     let mut world = shared.world();
     world.clock_ns = 3_600_000_000_000;
     for at in 0..2000 {
@@ -463,7 +465,7 @@ fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_anot
         .map(|entry| format!("{}{}", String::from_utf8_lossy(entry.home.as_deref().unwrap()), entry.kind))
         .collect();
     assert_eq!(SERVER.psql(&database, &kept), wanted.join(","), "what was there is still there");
-    // The same journal again is no other.
+    // The same journal does not start another stream.
     let (shared, host_id) = host.ends();
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.churn(7, 100);
@@ -473,7 +475,7 @@ fn a_journal_that_was_put_back_and_overtook_the_database_gives_no_number_to_anot
 }
 
 #[test]
-fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
+fn a_journal_that_does_not_keep_up_delays_history_but_not_the_state() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
@@ -482,7 +484,7 @@ fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
         let mut world = host.shared.world();
         world.kill("/srv/a");
         world.start("/srv/b");
-        // Its disk is full.
+        // The journal's disk is full.
         world.held_back = 2;
     }
     host.shared.tell();
@@ -499,8 +501,8 @@ fn a_journal_that_does_not_keep_up_holds_up_history_and_not_the_state() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_read_holds_up_history_and_neither_presence_nor_the_state() {
-    // Nowhere, or from where the database is.
+fn a_journal_that_cannot_be_read_delays_history_but_neither_presence_nor_the_state() {
+    // The journal cannot be read at all, or only up to the last entry in the database.
     for readable_to in [0, 100] {
         unreadable_beyond(readable_to);
     }
@@ -536,11 +538,11 @@ fn unreadable_beyond(readable_to: u64) {
 }
 
 #[test]
-fn a_session_that_a_new_journal_knows_nothing_of_has_not_died() {
+fn a_session_that_is_unknown_to_a_new_journal_has_not_died() {
     let database = applied(&SERVER);
     let (shared, host_id) = died_and_lives_again(&database);
     {
-        // Its terminal is gone, so that no rule admits it: only the journal knew that it is a session.
+        // Its terminal is gone, so no rule admits it: only the journal knew that it is a session.
         let mut world = shared.world();
         world.map.clear();
         world.begin_anew();
@@ -552,7 +554,7 @@ fn a_session_that_a_new_journal_knows_nothing_of_has_not_died() {
 }
 
 #[test]
-fn listeners_hear_which_host_and_one_stuck_in_a_transaction_holds_up_nobody() {
+fn listeners_receive_the_host_number_and_a_listener_in_a_transaction_delays_nobody() {
     let database = applied(&SERVER);
     let mut stuck = SERVER.session(&database, "postgres");
     stuck.ask("LISTEN observer; BEGIN; SELECT 1");
@@ -572,7 +574,7 @@ fn listeners_hear_which_host_and_one_stuck_in_a_transaction_holds_up_nobody() {
 }
 
 #[test]
-fn listeners_hear_of_a_host_at_most_once_a_second() {
+fn listeners_are_notified_of_a_host_at_most_once_a_second() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.delivered(SOON);
@@ -586,7 +588,8 @@ fn listeners_hear_of_a_host_at_most_once_a_second() {
         std::thread::sleep(Duration::from_millis(2));
     }
     let heard = listener.ask("SELECT 1").matches("Asynchronous notification").count();
-    // One at once, one each second, and what was on its way when the listener came.
+    // The limit is one notification at once, one for each second, and one that was on its way when the
+    // listener connected.
     let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
     assert!((3..=most).contains(&heard), "{heard} of {most}");
     host.delivered(SOON);
@@ -594,7 +597,7 @@ fn listeners_hear_of_a_host_at_most_once_a_second() {
 }
 
 #[test]
-fn a_login_that_may_not_give_hints_delivers_all_the_same() {
+fn a_login_without_the_right_to_notify_still_delivers() {
     let database = applied(&SERVER);
     SERVER.psql(&database, "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) FROM PUBLIC");
     let (host_id, login) = (uuid::Uuid::new_v4(), format!("mute_{database}"));

@@ -1,4 +1,4 @@
-//! A host of the test's making: the real mirror, on a map and a history that the test writes.
+//! A host that the test simulates: the real mirror with a map and a history that the test writes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,34 +24,34 @@ use observer_harness::poll::eventually;
 /// 2026-11-21T00:00:00Z.
 const DAY_NS: i64 = 1_795_219_200_000_000_000;
 
-/// What the host knows, and what it wrote down.
+/// The state of the host: its map and its history.
 pub struct World {
     pub stream_id: Uuid,
-    /// Of the stream, from number 1.
+    /// The entries of the stream, from number 1.
     pub entries: Vec<HistoryEntry>,
-    /// Streams before this one.
+    /// The streams before this one.
     pub former: Vec<(Uuid, Vec<HistoryEntry>)>,
-    /// By home.
+    /// The sessions by home.
     pub map: BTreeMap<String, Value>,
     pub boot_id: Uuid,
     pub instance_id: Uuid,
-    /// Added to every `at`.
+    /// An offset that is added to every `at`.
     pub clock_ns: i64,
-    /// The journal's disk: what is numbered and not committed.
+    /// The number of entries that have a number but are not committed to the journal's disk.
     pub held_back: u64,
     pub dropped: u64,
-    /// Its file cannot be read beyond this number.
+    /// The number beyond which the journal's file cannot be read.
     pub readable_to: u64,
     pub acknowledged: u64,
     pub begun_anew: u32,
     next_pid: u32,
 }
 
-/// Shared by the test, the loop and the mirror.
+/// The state that the test, the event loop and the mirror share.
 pub struct Shared {
     world: Mutex<World>,
     committed: watch::Sender<u64>,
-    /// The loop hangs.
+    /// Whether the event loop hangs.
     stuck: AtomicBool,
     over: AtomicBool,
 }
@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// A daemon.
+/// A simulated daemon with the real mirror.
 pub struct Host {
     pub shared: Arc<Shared>,
     mirror: Option<Mirror>,
@@ -70,7 +70,7 @@ pub struct Host {
     pub host_id: Uuid,
 }
 
-/// The parts of a host that outlive its daemon.
+/// Returns the parts of a host that outlive its daemon.
 pub fn world() -> Arc<Shared> {
     let world = World {
         stream_id: Uuid::new_v4(),
@@ -92,22 +92,22 @@ pub fn world() -> Arc<Shared> {
 }
 
 impl Host {
-    /// A new host, mirrored there.
+    /// Starts a new host that is mirrored to this database.
     pub fn new(url: &str) -> Self {
         Self::of(world(), Uuid::new_v4(), url)
     }
 
-    /// The daemon of a host that is.
+    /// Starts the daemon of an existing host.
     pub fn of(shared: Arc<Shared>, host_id: Uuid, url: &str) -> Self {
         Self::with(shared, host_id, url, MirroredArgv::First)
     }
 
-    /// The same, with these arguments of processes.
+    /// Starts the daemon of an existing host, which mirrors these arguments of processes.
     pub fn with(shared: Arc<Shared>, host_id: Uuid, url: &str, argv: MirroredArgv) -> Self {
         Self::run(shared, host_id, MirrorOptions { database: DatabaseUrl::Text(url.into()), argv })
     }
 
-    /// The same, the connection string in a file.
+    /// Starts the daemon of an existing host, with the connection string in a file.
     pub fn at(shared: Arc<Shared>, host_id: Uuid, file: &std::path::Path) -> Self {
         let argv = MirroredArgv::First;
         Self::run(shared, host_id, MirrorOptions { database: DatabaseUrl::File(file.into()), argv })
@@ -128,24 +128,24 @@ impl Host {
         Self { shared, mirror: Some(mirror), turn: Some(turn), host_id }
     }
 
-    /// How the mirror stands.
+    /// Returns the status of the mirror.
     pub fn status(&self) -> MirrorStatus {
         self.mirror.as_ref().expect("it runs").status()
     }
 
-    /// A process starts in `home`.
+    /// Starts a process in `home`.
     pub fn start(&self, home: &str) {
         self.shared.world().start(home);
         self.shared.tell();
     }
 
-    /// It dies by SIGKILL.
+    /// Ends the process in `home` by SIGKILL.
     pub fn kill(&self, home: &str) {
         self.shared.world().kill(home);
         self.shared.tell();
     }
 
-    /// `count` changes of `homes` sessions: each starts and dies in turn.
+    /// Makes `count` changes of `homes` sessions: each session starts and dies by turns.
     pub fn churn(&self, homes: usize, count: usize) {
         self.shared.churn(homes, count);
     }
@@ -163,7 +163,7 @@ impl Host {
         });
     }
 
-    /// Waits until the mirror says this of itself; what it says.
+    /// Waits until the mirror reports this state and an error that contains `error`; returns its status.
     #[track_caller]
     pub fn comes_to(&self, state: &str, error: &str, limit: Duration) -> MirrorStatus {
         eventually(&format!("{state}, {error:?}"), limit, || {
@@ -173,12 +173,12 @@ impl Host {
         })
     }
 
-    /// Its daemon ends; what outlives it, for the next one.
+    /// Ends the daemon and returns the parts that outlive it, for the next daemon.
     pub fn ends(self) -> (Arc<Shared>, Uuid) {
         (Arc::clone(&self.shared), self.host_id)
     }
 
-    /// The loop hangs, or goes on.
+    /// Makes the event loop hang or continue.
     pub fn hang(&self, stuck: bool) {
         self.shared.stuck.store(stuck, Ordering::Relaxed);
     }
@@ -195,7 +195,7 @@ impl Drop for Host {
 }
 
 impl Shared {
-    /// The loop: answers for the map, and gives signs of life.
+    /// The event loop: answers queries for the map and sends heartbeats.
     fn turn(
         &self,
         mut questions: mpsc::Receiver<oneshot::Sender<LiveMap>>,
@@ -211,7 +211,7 @@ impl Shared {
                 let _ = reply.send(self.world().live_map());
             }
             at += 1;
-            // The daemon's are every 5 s.
+            // The real daemon's heartbeats are sent every 5 s.
             if at.is_multiple_of(500) {
                 heartbeats.send_replace(self.heartbeat());
             }
@@ -223,7 +223,7 @@ impl Shared {
         LoopHeartbeat { at: Instant::now(), numbered: world.entries.len() as u64, dropped: world.dropped }
     }
 
-    /// See [`Host::churn`]; there may be no daemon.
+    /// Makes changes as [`Host::churn`] does; there may be no daemon.
     pub fn churn(&self, homes: usize, count: usize) {
         for at in 0..count {
             self.world().turn(&format!("/srv/{}", at % homes));
@@ -231,7 +231,7 @@ impl Shared {
         }
     }
 
-    /// A commit of the journal.
+    /// Publishes the last committed number, as a commit of the journal does.
     pub fn tell(&self) {
         let committed = self.world().committed();
         self.committed.send_replace(committed);
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// An entry of this kind about `home`, as the daemon writes it.
+    /// Adds an entry of this kind about `home`, as the daemon writes it.
     pub fn entry(&mut self, kind: &str, home: &str, session: &Value) {
         let seq = self.entries.len() as u64 + 1;
         let mut detail = session.clone();
@@ -286,7 +286,7 @@ impl World {
         self.entry("session_started", home, &session);
     }
 
-    /// What lives in `home` dies; where nothing lives, something starts.
+    /// Ends the live session in `home`; if there is none, starts one.
     pub fn turn(&mut self, home: &str) {
         let lives = self.map.get(home).is_some_and(|session| session["state"] == "live");
         if lives { self.kill(home) } else { self.start(home) }
@@ -305,7 +305,8 @@ impl World {
         self.entry("session_ended", home, &session);
     }
 
-    /// It is gone, and nobody saw it go: as a daemon tells it that was not there.
+    /// Adds the unobserved death of the session in `home`, as a daemon records it that did not run when the
+    /// session ended.
     pub fn vanish(&mut self, home: &str) {
         let mut session = self.map.get(home).expect("it lives").clone();
         session["state"] = "ended".into();
@@ -317,7 +318,7 @@ impl World {
         self.entry("session_ended", home, &session);
     }
 
-    /// Another file.
+    /// Begins a new stream in a new journal file.
     pub fn begin_anew(&mut self) {
         let entries = std::mem::take(&mut self.entries);
         self.former.push((self.stream_id, entries));
@@ -373,7 +374,7 @@ impl History for FromWorld {
         let after = world
             .entries
             .iter()
-            // Those of a commit that nobody was told of yet too.
+            // The result includes entries of a commit that is not published yet.
             .filter(|entry| entry.seq > seq)
             .take(entries_max);
         let fits = after.take_while(|entry| {

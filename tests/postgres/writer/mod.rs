@@ -1,4 +1,5 @@
-//! What the mirror writes, fault by fault: nothing lost, nothing twice, counted.
+//! Tests of what the mirror writes under each fault: nothing is lost, nothing is written twice, and losses
+//! are counted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod delivery;
@@ -19,13 +20,13 @@ use serde_json::Value;
 
 use host::{Host, World};
 
-/// For all tests that do not stop it.
+/// The server for all tests that do not stop it.
 static SERVER: LazyLock<&Server> = LazyLock::new(Server::shared);
 
-/// A machine that runs other tests too is slow.
+/// The limit of most waits; a machine that runs other tests too is slow.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A database with the schema.
+/// Creates a database with the schema and returns its name.
 #[track_caller]
 fn applied(server: &Server) -> String {
     let database = server.database();
@@ -33,7 +34,8 @@ fn applied(server: &Server) -> String {
     database
 }
 
-/// The database has every entry of the stream once and no other of it, and the state is the map.
+/// Asserts that the database has every entry of the stream once and no other entry of it, and that its state
+/// is equal to the map.
 #[track_caller]
 fn is_mirrored(server: &Server, database: &str, host: &Host) {
     has_history(server, database, host);
@@ -46,7 +48,7 @@ fn is_mirrored(server: &Server, database: &str, host: &Host) {
     assert_eq!(found, state_of(&world));
 }
 
-/// The database has every entry of the stream once, as it is, and no other of it.
+/// Asserts that the database has every entry of the stream once and unchanged, and no other entry of it.
 #[track_caller]
 fn has_history(server: &Server, database: &str, host: &Host) {
     let world = host.shared.world();
@@ -70,13 +72,13 @@ fn has_history(server: &Server, database: &str, host: &Host) {
     }
 }
 
-/// What the map says, home by home.
+/// Returns the state and pid of each home in the map.
 fn state_of(world: &World) -> BTreeMap<String, String> {
     let state = |session: &Value| format!("{} {}", session["state"].as_str().unwrap(), session["pid"]);
     world.map.iter().map(|(home, session)| (home.clone(), state(session))).collect()
 }
 
-/// A path in the socket's form: an escape of that form in it is itself escaped.
+/// Returns a path in the socket's form, in which an escape that the path contains is itself escaped.
 fn as_json(path: &str) -> String {
     let escape = |c: char| match u32::from(c) {
         0x10_fe80..=0x10_feff => {
@@ -89,7 +91,7 @@ fn as_json(path: &str) -> String {
     path.chars().map(escape).collect()
 }
 
-/// Whether the host is present.
+/// Returns whether the host is present.
 #[track_caller]
 fn is_present(server: &Server, database: &str, host: &Host) -> bool {
     let present = format!("SELECT present FROM observer.hosts WHERE host_id = '{}'", host.host_id);

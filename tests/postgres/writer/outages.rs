@@ -1,4 +1,4 @@
-//! Databases that go away, hang, forget, fill up or are replaced, with changes going on all the while.
+//! Databases that stop, hang, lose data, fill up or are replaced while changes continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,14 +10,14 @@ use observer_harness::postgres::Server;
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored, is_present};
 
-/// Between changes beside a fault.
+/// The pause between changes during a fault.
 const PAUSE: Duration = Duration::from_millis(1);
-/// As many a fault has to see.
+/// The number of changes that must happen during a fault.
 const CHANGES: usize = 1000;
-/// For a mirror to come back that failed for long: it tries every 30 s at the least.
+/// The limit for a mirror to recover that failed for long: it tries at least every 30 s.
 const BACK: Duration = Duration::from_secs(60);
 
-/// How many changes there were since a fault began.
+/// The number of changes since a fault began.
 struct Changes(AtomicUsize);
 
 impl Changes {
@@ -25,7 +25,7 @@ impl Changes {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits until there were enough.
+    /// Waits until enough changes happened.
     #[track_caller]
     fn suffice(&self) {
         eventually("changes", SOON, || match self.count() {
@@ -35,7 +35,7 @@ impl Changes {
     }
 }
 
-/// Runs `fault` while sessions start and die; the map must not notice.
+/// Runs `fault` while sessions start and die; the map must not be affected.
 #[track_caller]
 fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) {
     let (over, changes) = (AtomicBool::new(false), Changes(AtomicUsize::new(0)));
@@ -47,14 +47,14 @@ fn under_changes(host: &Host, fault: impl FnOnce(&Changes)) {
                 std::thread::sleep(PAUSE);
             }
         });
-        // A fault that panics ends the changes too.
+        // The changes end even if the fault panics.
         let _ended = Ended(&over);
         fault(&changes);
     });
     assert!(changes.count() >= CHANGES, "{} changes", changes.count());
 }
 
-/// Says so with its own end.
+/// Sets the flag when it is dropped.
 struct Ended<'a>(&'a AtomicBool);
 
 impl Drop for Ended<'_> {
@@ -73,7 +73,7 @@ fn hosted(settings: &[&str]) -> (Server, String, Host) {
 }
 
 #[test]
-fn stopped_killed_and_restarted() {
+fn a_server_that_is_stopped_killed_and_restarted_loses_nothing() {
     let (mut server, database, host) = hosted(&["fsync=on"]);
     for kill in [false, true, false, true] {
         under_changes(&host, |changes| {
@@ -93,11 +93,11 @@ fn stopped_killed_and_restarted() {
 }
 
 #[test]
-fn a_server_that_hangs_is_found_out_and_everything_arrives() {
+fn a_server_that_hangs_is_detected_and_everything_arrives() {
     let (server, database, host) = hosted(&[]);
     under_changes(&host, |changes| {
         server.pause();
-        // A batch is waited for 25 s, an empty query 8 s.
+        // The mirror waits 25 s for a batch and 8 s for an empty query.
         host.comes_to("retrying", "did not answer", Duration::from_secs(35));
         changes.suffice();
         server.resume();
@@ -107,7 +107,7 @@ fn a_server_that_hangs_is_found_out_and_everything_arrives() {
 }
 
 #[test]
-fn an_idle_mirror_finds_out_within_one_sign_of_life() {
+fn an_idle_mirror_detects_a_hang_within_one_heartbeat() {
     let (server, database, host) = hosted(&[]);
     server.pause();
     host.comes_to("retrying", "did not answer within 8 s", Duration::from_secs(15));
@@ -117,7 +117,7 @@ fn an_idle_mirror_finds_out_within_one_sign_of_life() {
 }
 
 #[test]
-fn restored_from_yesterday_it_is_filled_up_again() {
+fn a_database_restored_from_an_old_copy_is_filled_up_again() {
     let (mut server, database, host) = hosted(&[]);
     server.stop();
     let copy = server.copy_of_data();
@@ -135,7 +135,7 @@ fn restored_from_yesterday_it_is_filled_up_again() {
 }
 
 #[test]
-fn a_promoted_standby_gets_what_the_old_primary_took_with_it() {
+fn a_promoted_standby_receives_the_changes_that_only_the_old_primary_had() {
     let (mut primary, database, host) = hosted(&["wal_level=replica"]);
     let standby = primary.standby(&[]);
     let at_standby = |count: &str| {
@@ -147,7 +147,7 @@ fn a_promoted_standby_gets_what_the_old_primary_took_with_it() {
         });
     };
     at_standby("500");
-    // On a standby nobody is present: the locks are elsewhere.
+    // On a standby no host is present, because advisory locks exist only on the primary.
     let states = "SELECT DISTINCT state, recorded_state IN ('live', 'ended') FROM observer.sessions";
     assert_eq!(standby.psql(&database, states), "unknown|t");
     let host_id = host.host_id;
@@ -162,7 +162,7 @@ fn a_promoted_standby_gets_what_the_old_primary_took_with_it() {
     );
     let host = Host::of(shared, host_id, &both);
     host.delivered(SOON);
-    // What the primary acknowledges from here on never reaches the standby.
+    // Changes that the primary acknowledges from here on never reach the standby.
     standby.psql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
     standby.psql("postgres", "SELECT pg_reload_conf()");
     eventually("it receives no more", SOON, || {
@@ -183,7 +183,7 @@ fn a_promoted_standby_gets_what_the_old_primary_took_with_it() {
     assert!(is_present(&standby, &database, &host));
 }
 
-/// A file system of this size, gone with the value.
+/// A file system of this size, which is unmounted when the value is dropped.
 struct Small(tempfile::TempDir);
 
 impl Small {
@@ -197,10 +197,10 @@ impl Small {
         Self(dir)
     }
 
-    /// Fills it with a file: as much as goes in.
+    /// Fills the file system with a file as large as possible, and returns its path.
     fn fill(&self) -> std::path::PathBuf {
         let ballast = self.0.path().join("ballast");
-        // A file that ends early is the point.
+        // The file is meant to end early.
         let _ = std::process::Command::new("dd")
             .args(["if=/dev/zero", "bs=64k", &format!("of={}", ballast.display())])
             .stderr(std::process::Stdio::null())
@@ -247,7 +247,7 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_full_write_ahead_log_takes_the_server_and_nothing_of_history() {
+fn a_full_write_ahead_log_ends_the_server_and_loses_nothing_of_history() {
     let small = Small::new("80m");
     let mut server = Server::start(&["max_wal_size=32MB", "min_wal_size=32MB"]);
     let database = applied(&server);
@@ -272,7 +272,7 @@ fn a_full_write_ahead_log_takes_the_server_and_nothing_of_history() {
         changes.suffice();
         std::fs::remove_file(&ballast).unwrap();
         eventually("it is there again", BACK, || {
-            // It ends where it cannot even recover.
+            // The server ends if it cannot even recover.
             if server.has_ended() {
                 server.start_again();
             }
@@ -288,7 +288,7 @@ fn a_full_write_ahead_log_takes_the_server_and_nothing_of_history() {
 }
 
 #[test]
-fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
+fn a_locked_table_ends_presence_and_nothing_is_lost() {
     let (server, database, host) = hosted(&[]);
     let mut other = server.session(&database, "postgres");
     other.ask("BEGIN; LOCK TABLE observer.session IN EXCLUSIVE MODE");
@@ -312,7 +312,8 @@ fn a_table_that_somebody_locks_ends_presence_and_nothing_is_lost() {
     is_mirrored(&server, &database, &host);
 }
 
-/// Each `ROW`, or each `STATEMENT`, that brings events takes so many seconds, until the trigger `slow` is dropped.
+/// Makes each inserted event `ROW`, or each `STATEMENT`, take so many seconds, until the trigger `slow` is
+/// dropped.
 fn slow(server: &Server, database: &str, each: &str, seconds: f64) {
     server.psql(
         database,
@@ -324,11 +325,11 @@ fn slow(server: &Server, database: &str, each: &str, seconds: f64) {
 }
 
 #[test]
-fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
+fn a_statement_that_takes_too_long_is_cancelled_and_retried() {
     let (server, database, host) = hosted(&[]);
     slow(&server, &database, "STATEMENT", 60.0);
     under_changes(&host, |changes| {
-        // 20 s, and then it is no longer tried on this connection.
+        // The statement is cancelled after 20 s and is not tried again on this connection.
         eventually("it says so", Duration::from_secs(40), || match host.status().last_error {
             Some(error) if error.contains("57014") => Ok(()),
             error => Err(format!("{error:?}")),
@@ -343,7 +344,7 @@ fn a_statement_that_takes_too_long_is_ended_and_tried_again() {
 #[test]
 fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
     let (server, database, host) = hosted(&[]);
-    // 200 entries take longer than a statement may.
+    // A batch of 200 entries takes longer than a statement may.
     slow(&server, &database, "ROW", 0.1);
     server.psql(&database, "SELECT pg_terminate_backend(backend_pid) FROM observer.host");
     host.churn(11, 3000);
@@ -352,7 +353,7 @@ fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
         let now = server.psql(&database, "SELECT count(*) FROM observer.events");
         if now == before { Err(format!("{now}; {:?}", host.status())) } else { Ok(()) }
     });
-    // It is there, and stays, while the rest goes on coming.
+    // The host is present and stays present while the remaining entries arrive.
     let arrived = || server.psql(&database, "SELECT count(*) FROM observer.events").parse::<u64>().unwrap();
     let (first, connections) = (arrived(), host.status().connections);
     eventually("more arrives", Duration::from_secs(120), || {
@@ -367,7 +368,7 @@ fn a_server_too_slow_for_a_whole_batch_gets_smaller_ones() {
 }
 
 #[test]
-fn a_day_without_partition_gets_one() {
+fn a_missing_partition_of_a_day_is_created() {
     let (server, database, host) = hosted(&[]);
     server.psql(
         &database,
@@ -385,7 +386,7 @@ fn a_day_without_partition_gets_one() {
 }
 
 #[test]
-fn a_reader_that_holds_up_the_drop_of_a_day_holds_up_no_host() {
+fn a_reader_that_blocks_the_drop_of_a_partition_delays_no_host() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(11, 500);

@@ -1,4 +1,4 @@
-//! Who is present, who writes, and how soon it shows that nobody does.
+//! Tests which hosts are present, which daemon writes, and how soon the end of presence is shown.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::host::Host;
 use super::{SERVER, SOON, applied, has_history, is_mirrored, is_present};
 
-/// Three signs of life that the server misses, and time to look.
+/// The limit for the end of presence to be shown: three missed heartbeats, and time for the query.
 const GONE: Duration = Duration::from_secs(18);
 
 fn state(database: &str) -> String {
@@ -24,7 +24,7 @@ fn becomes(database: &str, wanted: &str, limit: Duration) {
     });
 }
 
-/// The presence lock of the only host, as soon as its daemon has let it go.
+/// Takes the presence lock of the only host as soon as its daemon has released it.
 #[track_caller]
 fn takes_the_lock(session: &mut SqlSession, database: &str) {
     let number = SERVER.psql(database, "SELECT host_no FROM observer.hosts");
@@ -36,7 +36,7 @@ fn takes_the_lock(session: &mut SqlSession, database: &str) {
 }
 
 #[test]
-fn a_daemon_that_ends_is_unknown_at_once() {
+fn the_sessions_of_a_daemon_that_ends_are_unknown_at_once() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(1, 1501);
@@ -53,14 +53,14 @@ fn a_daemon_that_ends_is_unknown_at_once() {
 }
 
 #[test]
-fn a_loop_that_hangs_is_unknown_in_time_and_back_when_it_goes_on() {
+fn the_sessions_of_a_hung_loop_become_unknown_in_time_and_live_when_it_continues() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
     host.delivered(SOON);
     host.hang(true);
     becomes(&database, "unknown|live|f", GONE);
-    // Whoever hangs does not come back as present either.
+    // A hung daemon does not become present again either.
     let lately = Instant::now();
     while lately.elapsed() < Duration::from_secs(3) {
         assert_eq!(state(&database), "unknown|live|f");
@@ -71,7 +71,7 @@ fn a_loop_that_hangs_is_unknown_in_time_and_back_when_it_goes_on() {
 }
 
 #[test]
-fn a_hung_loop_is_not_kept_present_by_a_backlog() {
+fn a_backlog_does_not_keep_a_hung_loop_present() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.start("/srv/a");
@@ -95,7 +95,7 @@ fn a_hung_loop_is_not_kept_present_by_a_backlog() {
 }
 
 #[test]
-fn a_second_daemon_is_refused_and_the_first_goes_on() {
+fn a_second_daemon_is_refused_and_the_first_continues() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let first = Host::new(&url);
@@ -112,7 +112,7 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
         first.delivered(SOON);
     }
     is_mirrored(&SERVER, &database, &first);
-    // When the first is gone the second may.
+    // When the first daemon is gone, the second one may write.
     let first_id = first.host_id;
     drop(first);
     second.delivered(Duration::from_secs(60));
@@ -127,7 +127,7 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn of_two_with_one_state_directory_the_last_stays_and_the_other_does_not_fight() {
+fn the_last_of_two_daemons_with_one_state_directory_stays_and_the_first_stops() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let first = Host::new(&url);
@@ -138,7 +138,7 @@ fn of_two_with_one_state_directory_the_last_stays_and_the_other_does_not_fight()
     let second = Host::of(clone, first.host_id, &url);
     second.start("/srv/b");
     second.delivered(SOON);
-    // The first finds out that it was taken over, and leaves the lock alone.
+    // The first daemon detects that its lock was taken over, and does not take it back.
     first.start("/srv/c");
     first.comes_to("stopped", "cloned machine-id or second daemon", SOON);
     let generation = second.status().generation;
@@ -159,14 +159,15 @@ fn of_two_with_one_state_directory_the_last_stays_and_the_other_does_not_fight()
 }
 
 #[test]
-fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
+fn a_stale_connection_of_the_same_daemon_is_terminated_and_its_lock_is_taken_over() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let host = Host::new(&url);
     host.churn(11, 1000);
     host.delivered(SOON);
     let (shared, host_id) = host.ends();
-    // What a machine that lost its power leaves behind, until the server finds out.
+    // This is the connection that a machine leaves behind when it loses its power, until the server detects
+    // the loss.
     let mut ghost = SERVER.session(&database, "postgres");
     takes_the_lock(&mut ghost, &database);
     ghost.ask("UPDATE observer.host SET backend_pid = pg_backend_pid()");
@@ -182,7 +183,7 @@ fn a_ghost_of_the_same_daemon_is_ended_and_taken_over() {
 }
 
 #[test]
-fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
+fn a_lock_forged_by_another_role_makes_no_host_present_and_is_reported() {
     let database = applied(&SERVER);
     let url = SERVER.url(&database);
     let host = Host::new(&url);
@@ -206,7 +207,7 @@ fn a_lock_forged_by_another_role_makes_nobody_present_and_is_told() {
 }
 
 #[test]
-fn a_host_that_was_forgotten_while_it_runs_comes_back_whole() {
+fn a_host_that_is_forgotten_while_it_runs_is_mirrored_again_in_full() {
     let database = applied(&SERVER);
     let host = Host::new(&SERVER.url(&database));
     host.churn(5, 200);
@@ -236,7 +237,7 @@ fn each_login_writes_its_own_host_and_no_other() {
     let error = said.last_error.unwrap();
     assert!(error.contains(&other.to_string()) && error.contains("docs/schema.md"), "{error}");
     assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.hosts"), "1");
-    // Rights that are taken away while it runs.
+    // The login loses its rights while the daemon runs.
     SERVER.psql(&database, &format!("REVOKE observer_writer FROM {login}"));
     host.start("/srv/later");
     host.comes_to("stopped", "42501", SOON);

@@ -1,4 +1,5 @@
-//! What stands between: a wire that is cut at the worst moment, a network that swallows, PgBouncer.
+//! Faults between the mirror and the server: a connection that is cut at the worst moment, a network that
+//! drops packets, and PgBouncer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,10 +12,10 @@ use observer_harness::poll::eventually;
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored, is_present};
 
-/// How long a commit is waited for that may not come.
+/// The time to wait for a commit that may not happen.
 const COMMIT_WAIT: Duration = Duration::from_secs(3);
 
-/// Passes bytes on between a port of its own and the server.
+/// Forwards bytes between a port of its own and the server.
 struct Wire {
     port: u16,
     state: Arc<State>,
@@ -22,9 +23,9 @@ struct Wire {
 
 #[derive(Default)]
 struct State {
-    /// The server's answers are swallowed.
+    /// Whether the server's answers are dropped.
     deaf: AtomicBool,
-    /// Both ways.
+    /// Whether bytes are dropped in both directions.
     dead: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -35,7 +36,7 @@ impl Wire {
         let port = listener.local_addr().expect("bound").port();
         let state = Arc::new(State::default());
         let its_state = Arc::clone(&state);
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", SERVER.port())) else { continue };
@@ -82,7 +83,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, swallowed: impl Fn() -> bool) {
 }
 
 #[test]
-fn cut_between_a_commit_and_its_answer_nothing_is_lost_and_nothing_twice() {
+fn a_connection_cut_between_a_commit_and_its_answer_loses_and_duplicates_nothing() {
     let database = applied(&SERVER);
     let wire = Wire::new();
     let host = Host::new(&wire.url(&database));
@@ -95,7 +96,8 @@ fn cut_between_a_commit_and_its_answer_nothing_is_lost_and_nothing_twice() {
         wire.state.deaf.store(true, Ordering::Relaxed);
         let before = host.shared.world().acknowledged;
         host.churn(7, 300);
-        // The answer that is swallowed may be another's, such as a notification's: then there is no commit to wait for.
+        // The dropped answer may belong to something else, such as a notification; then there is no commit to
+        // wait for.
         let committed = format!("SELECT last_seq > {before} FROM observer.stream");
         let end = Instant::now() + COMMIT_WAIT;
         while Instant::now() < end {
@@ -120,7 +122,7 @@ fn cut_between_a_commit_and_its_answer_nothing_is_lost_and_nothing_twice() {
 }
 
 #[test]
-fn cut_at_any_moment_nothing_is_lost_and_nothing_twice() {
+fn a_connection_cut_at_any_moment_loses_and_duplicates_nothing() {
     let database = applied(&SERVER);
     let wire = Wire::new();
     let host = Host::new(&wire.url(&database));
@@ -134,7 +136,7 @@ fn cut_at_any_moment_nothing_is_lost_and_nothing_twice() {
 }
 
 #[test]
-fn a_network_that_is_gone_ends_presence_in_time() {
+fn a_lost_network_ends_presence_in_time() {
     let database = applied(&SERVER);
     let wire = Wire::new();
     let host = Host::new(&wire.url(&database));
@@ -152,9 +154,10 @@ fn a_network_that_is_gone_ends_presence_in_time() {
 }
 
 #[test]
-fn pgbouncer_is_refused_by_that_word() {
+fn pgbouncer_is_refused_as_a_connection_pooler() {
     let database = applied(&SERVER);
-    // It knows no `options`, and says so; or was told to leave out what it does not know.
+    // PgBouncer does not support `options` and reports that, or it is configured to ignore parameters that it
+    // does not support.
     for (name, rest) in [("refuses", ""), ("ignores", "ignore_startup_parameters = options")] {
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();

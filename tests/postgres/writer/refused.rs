@@ -1,4 +1,5 @@
-//! What a person has to do something about: each is told with the next step, tried again, and no secret is in it.
+//! Errors that a person must correct: each one is reported with the next step and without secrets, and the
+//! mirror retries.
 
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use observer_harness::postgres::Server;
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored};
 
-/// A try every 15 s or so, and as much again at random.
+/// The limit for the next try: the mirror tries every 15 s or so, plus as much again at random.
 const AGAIN: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_wrong_password_is_told_without_it_and_a_right_one_needs_no_restart() {
+fn a_wrong_password_is_reported_without_it_and_a_right_one_needs_no_restart() {
     let server = Server::start(&[]);
     let database = applied(&server);
     server.psql(&database, "CREATE ROLE agent LOGIN SUPERUSER PASSWORD 'right-hunter2'");
@@ -36,7 +37,7 @@ fn a_wrong_password_is_told_without_it_and_a_right_one_needs_no_restart() {
 }
 
 #[test]
-fn a_schema_that_is_missing_older_or_newer_is_told_and_then_taken() {
+fn a_schema_that_is_missing_older_or_newer_is_reported_and_used_once_it_is_corrected() {
     let database = SERVER.database();
     let host = Host::new(&SERVER.url(&database));
     host.comes_to("stopped", "observer schema apply", SOON);
@@ -59,7 +60,7 @@ fn a_schema_that_is_missing_older_or_newer_is_told_and_then_taken() {
 }
 
 #[test]
-fn a_database_that_is_not_there_or_not_utf8_is_told() {
+fn a_database_that_is_missing_or_not_utf8_is_reported() {
     let host = Host::new(&SERVER.url("nowhere"));
     host.comes_to("stopped", "create the database", SOON);
     drop(host);
@@ -69,7 +70,7 @@ fn a_database_that_is_not_there_or_not_utf8_is_told() {
 }
 
 #[test]
-fn a_standby_takes_no_mirror() {
+fn the_mirror_does_not_connect_to_a_standby() {
     let server = Server::start(&["wal_level=replica"]);
     let database = applied(&server);
     let standby = server.standby(&[]);
@@ -79,7 +80,7 @@ fn a_standby_takes_no_mirror() {
 }
 
 #[test]
-fn a_certificate_counts_as_sslmode_says() {
+fn a_certificate_is_checked_as_sslmode_requires() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name).display().to_string();
     let openssl = |arguments: &str| {
@@ -115,7 +116,7 @@ fn a_certificate_counts_as_sslmode_says() {
         std::os::unix::fs::chown(&target, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
     let database = applied(&server);
-    // Without TLS there: what demands it does not connect, what prefers it does.
+    // The server has no TLS: a client that requires it does not connect, a client that prefers it does.
     let url =
         |rest: &str| format!("host=127.0.0.1 port={} user=postgres dbname={database} {rest}", server.port());
     Host::new(&url("sslmode=require")).comes_to("retrying", "TLS", SOON);
@@ -138,7 +139,8 @@ fn a_certificate_counts_as_sslmode_says() {
         assert_eq!(used(&Host::new(&url(&rest))), "t", "{rest}");
     }
     for rest in [
-        // The name is another's; the authority is nobody's; the certificate is no authority.
+        // In order: the certificate has another name; its authority is not trusted, twice; the given root is
+        // not an authority.
         format!("host=localhost sslmode=verify-full {roots}"),
         "host=127.0.0.1 sslmode=verify-full".to_owned(),
         "host=127.0.0.1 sslmode=verify-ca".to_owned(),

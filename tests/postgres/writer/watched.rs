@@ -1,4 +1,4 @@
-//! Many hosts in one terminal.
+//! One watcher receives the changes of many hosts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{SERVER, SOON, applied, is_mirrored};
 use crate::watch::{Watcher, parsed};
 
 #[test]
-fn whoever_watches_the_database_hears_all_of_each_host_once() {
+fn a_watcher_of_the_database_receives_every_change_of_each_host_once() {
     const CHANGES: usize = 2000;
     let database = applied(&SERVER);
     let hosts = [Host::new(&SERVER.url(&database)), Host::new(&SERVER.url(&database))];

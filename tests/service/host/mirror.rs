@@ -11,7 +11,7 @@ use crate::system::{as_user, eventually, installed, start, systemctl};
 const CREDENTIAL: &str = "/etc/observer/database_url";
 const DROP_IN: &str = "/run/systemd/system/observer.service.d/mirror.conf";
 
-/// What docs/mirror.md has an operator write.
+/// The configuration that docs/mirror.md tells an operator to write.
 struct Configured;
 
 impl Configured {
@@ -37,7 +37,7 @@ impl Drop for Configured {
     }
 }
 
-/// What the first message of a Postgres client says: names and values by turns.
+/// Returns the words of the first message of a Postgres client: names and values by turns.
 fn startup(mut client: TcpStream) -> Vec<String> {
     client
         .set_nonblocking(false)
@@ -55,7 +55,7 @@ fn startup(mut client: TcpStream) -> Vec<String> {
 }
 
 #[test]
-fn it_takes_the_database_from_a_credential_and_reaches_it_by_tcp() {
+fn the_mirror_takes_the_database_from_a_credential_and_connects_by_tcp() {
     let _alone = installed();
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     server.set_nonblocking(true).expect("a socket");
@@ -74,7 +74,7 @@ fn it_takes_the_database_from_a_credential_and_reaches_it_by_tcp() {
     for pair in [["user", "mirror"], ["database", "fleet"]] {
         assert!(said.windows(2).any(|words| words == pair), "{pair:?}: {said:?}");
     }
-    // That one hung up: the daemon says so, and goes on.
+    // The server closed the connection: the daemon reports that and continues.
     eventually("it is told", || {
         let status = as_user("member", &["status", "--json"]).json();
         status.pointer("/mirror/state").is_some_and(|state| state == "retrying")
