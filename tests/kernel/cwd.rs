@@ -20,7 +20,7 @@ fn assert_cwd(pid: u32, expected: &Path) {
 fn exchange(a: &Path, b: &Path) {
     let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()).expect("no NUL"));
     let at = libc::AT_FDCWD;
-    // SAFETY: valid paths.
+    // SAFETY: the paths are valid C strings that outlive the call.
     let done = unsafe { libc::renameat2(at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE) };
     assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
 }

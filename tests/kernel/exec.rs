@@ -101,7 +101,8 @@ fn a_name_that_a_thread_gives_the_leader_during_a_failing_exec_is_shown() {
     // This test has its own daemon, because a query of another test would read every field again.
     let (daemon, stage) = (Daemon::start(&observer_harness::Options::default()), Stage::new());
     let watch = Watch::all(&daemon);
-    // The kernel follows a script's interpreter five times before it fails with ELOOP, so most of each call is within exec.
+    // The kernel follows a script's interpreter five times before it fails with ELOOP, so most of each call
+    // is spent within exec.
     let script = stage.dir().join("script");
     stage.install(format!("#!{}\n", script.display()).as_bytes(), &script);
     let mut puppet = stage.puppet();

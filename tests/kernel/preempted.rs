@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(120);
 /// there.
 fn place(puppet: &Puppet, rt: bool) {
     let pid = puppet.pid.cast_signed();
-    // SAFETY: plain values that outlive the calls; the process is the test's own.
+    // SAFETY: the values are plain and outlive the calls; the process belongs to the test.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(0, &mut set);

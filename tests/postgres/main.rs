@@ -1,4 +1,4 @@
-//! The mirror against a real Postgres.
+//! Runs the mirror against a real Postgres.
 
 mod daemon;
 mod documented;

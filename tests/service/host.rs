@@ -1,4 +1,4 @@
-//! The service as it runs on a host.
+//! Tests the service as it runs on a host.
 
 mod mirror;
 

@@ -37,7 +37,7 @@ fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
     puppet.does(Verb::UnshareMounts, &[]);
     let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
     child.chdir(dir);
-    scene.told("cwd", child.pid, "where it begins", cwd(dir));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(dir));
     (puppet, child)
 }
 
@@ -57,7 +57,7 @@ fn chdir_and_fchdir() {
         let dir = scene.stage.mkdir(name);
         scene.settle();
         puppet.does(verb, &[bytes(&dir)]);
-        scene.told("cwd", puppet.pid, verb.name(), cwd(&dir));
+        scene.assert_reported("cwd", puppet.pid, verb.name(), cwd(&dir));
     }
 }
 
@@ -70,7 +70,7 @@ fn chdir_by_32_bit_code() {
     scene.settle();
     puppet.does(Verb::Chdir32, &[bytes(&dir)]);
     if scene.by_functions("cwd") {
-        scene.told("cwd", puppet.pid, "chdir", cwd(&dir));
+        scene.assert_reported("cwd", puppet.pid, "chdir", cwd(&dir));
     } else {
         scene.assert_blind("cwd", "32-bit");
     }
@@ -84,7 +84,7 @@ fn rename_of_a_directory_above() {
     puppet.chdir(&scene.stage.mkdir("before/below"));
     scene.settle();
     fs::rename(dir, &to).expect("rename");
-    scene.told("paths", puppet.pid, "rename", cwd(&to.join("below")));
+    scene.assert_reported("paths", puppet.pid, "rename", cwd(&to.join("below")));
 }
 
 #[test]
@@ -95,7 +95,9 @@ fn rename_by_io_uring() {
     puppet.chdir(&dir);
     scene.settle();
     match puppet.attempt(Verb::RenamesByUring, &[bytes(&dir), bytes(&to)]) {
-        Ok(_) if scene.by_functions("paths") => scene.told("paths", puppet.pid, "rename", cwd(&to)),
+        Ok(_) if scene.by_functions("paths") => {
+            scene.assert_reported("paths", puppet.pid, "rename", cwd(&to))
+        }
         Ok(_) => scene.assert_blind("paths", "io_uring"),
         // Some kernels do not support renames by io_uring (before 5.11), or io_uring at all.
         Err(error) => assert!(dir.exists(), "{error}: and renamed all the same"),
@@ -108,16 +110,16 @@ fn exchange_of_two_directories() {
     let (one, two) = (scene.stage.mkdir("one"), scene.stage.mkdir("two"));
     let mut puppet = scene.stage.puppet();
     puppet.chdir(&one);
-    scene.told("cwd", puppet.pid, "where it begins", cwd(&one));
+    scene.assert_reported("cwd", puppet.pid, "where it begins", cwd(&one));
     scene.settle();
     let path = |path: &Path| CString::new(bytes(path)).expect("no NUL");
-    // SAFETY: valid paths.
+    // SAFETY: the paths are valid C strings that outlive the call.
     let done = unsafe {
         let at = libc::AT_FDCWD;
         libc::renameat2(at, path(&one).as_ptr(), at, path(&two).as_ptr(), libc::RENAME_EXCHANGE)
     };
     assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
-    scene.told("paths", puppet.pid, "exchange", cwd(&two));
+    scene.assert_reported("paths", puppet.pid, "exchange", cwd(&two));
 }
 
 #[test]
@@ -141,7 +143,7 @@ fn rename_of_a_file_asks_for_nothing() {
     let mut puppet = scene.stage.puppet();
     puppet.chdir(&dir);
     fs::rename(&dir, &moved).expect("rename");
-    scene.told("paths", puppet.pid, "rename of a directory", cwd(&moved));
+    scene.assert_reported("paths", puppet.pid, "rename of a directory", cwd(&moved));
     let raised = scene.hints() - before;
     assert!(raised < 50, "{raised} hints for 100 renames of a file and one of a directory");
 }
@@ -152,10 +154,10 @@ fn removal_of_the_directory() {
     let dir = scene.stage.mkdir("doomed");
     let mut puppet = scene.stage.puppet();
     puppet.chdir(&dir);
-    scene.told("cwd", puppet.pid, "where it begins", cwd(&dir));
+    scene.assert_reported("cwd", puppet.pid, "where it begins", cwd(&dir));
     scene.settle();
     fs::remove_dir(&dir).expect("rmdir");
-    scene.told("paths", puppet.pid, "rmdir", shows("cwd_deleted", true));
+    scene.assert_reported("paths", puppet.pid, "rmdir", shows("cwd_deleted", true));
 }
 
 #[test]
@@ -165,10 +167,10 @@ fn removal_of_a_directory_where_others_have_a_mount() {
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&dir)]);
     child.chdir(&dir);
-    scene.told("cwd", child.pid, "where it begins", cwd(&dir));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(&dir));
     scene.settle();
     fs::remove_dir(&dir).expect("rmdir");
-    scene.told("paths", child.pid, "rmdir", shows("cwd_unreachable", true));
+    scene.assert_reported("paths", child.pid, "rmdir", shows("cwd_unreachable", true));
 }
 
 #[test]
@@ -178,10 +180,10 @@ fn mount_that_moves() {
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
-    scene.told("cwd", child.pid, "where it begins", cwd(&from));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
     puppet.does(Verb::MountMoves, &[bytes(&from), bytes(&to)]);
-    scene.told("paths", child.pid, "mount with MS_MOVE", cwd(&to));
+    scene.assert_reported("paths", child.pid, "mount with MS_MOVE", cwd(&to));
 }
 
 #[test]
@@ -191,10 +193,10 @@ fn mount_that_moves_by_move_mount() {
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
-    scene.told("cwd", child.pid, "where it begins", cwd(&from));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
     puppet.does(Verb::MoveMount, &[bytes(&from), bytes(&to)]);
-    scene.told("paths", child.pid, "move_mount", cwd(&to));
+    scene.assert_reported("paths", child.pid, "move_mount", cwd(&to));
 }
 
 #[test]
@@ -204,10 +206,10 @@ fn lazy_unmount() {
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     child.chdir(&mount);
-    scene.told("cwd", child.pid, "where it begins", cwd(&mount));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(&mount));
     scene.settle();
     puppet.does(Verb::UmountLazily, &[bytes(&mount)]);
-    scene.told("paths", child.pid, "umount", shows("cwd_unreachable", true));
+    scene.assert_reported("paths", child.pid, "umount", shows("cwd_unreachable", true));
 }
 
 #[test]
@@ -219,7 +221,7 @@ fn root_that_is_pivoted() {
     fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
     scene.settle();
     puppet.does(Verb::Pivots, &[bytes(&new), bytes(&new.join("old"))]);
-    scene.told(
+    scene.assert_reported(
         "paths",
         child.pid,
         "pivot_root",
@@ -241,18 +243,18 @@ fn mount_namespace_that_is_unshared_or_entered() {
     scene.settle();
     inner.does(Verb::UnshareQuietly, &[]);
     let inside = namespace(inner.pid);
-    scene.told("paths", inner.pid, "unshare", |frame| number(frame, "mnt_ns") == Some(inside));
+    scene.assert_reported("paths", inner.pid, "unshare", |frame| number(frame, "mnt_ns") == Some(inside));
     scene.settle();
     outer.does(Verb::SetnsMounts, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
-    scene.told("paths", outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
+    scene.assert_reported("paths", outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
 /// Asserts that a function hook reports the change; where no function hook is in use, asserts that it is a
 /// reported blind spot.
 #[track_caller]
-fn told_by_functions(scene: &Scene, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
+fn assert_reported_by_functions(scene: &Scene, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
     if scene.by_functions("paths") {
-        scene.told("paths", pid, what, sort);
+        scene.assert_reported("paths", pid, what, sort);
     } else {
         scene.assert_blind("paths", "32-bit");
     }
@@ -266,10 +268,10 @@ fn mount_that_moves_by_32_bit_code() {
     let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
-    scene.told("cwd", child.pid, "where it begins", cwd(&from));
+    scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
     scene.settle();
     puppet.does(Verb::MoveMount32, &[bytes(&from), bytes(&to)]);
-    told_by_functions(&scene, child.pid, "move_mount", cwd(&to));
+    assert_reported_by_functions(&scene, child.pid, "move_mount", cwd(&to));
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn root_that_is_pivoted_by_32_bit_code() {
     scene.settle();
     puppet.does(Verb::Pivots32, &[bytes(&new), bytes(&new.join("old"))]);
     let there = format!("/old{}", scene.stage.dir().display());
-    told_by_functions(&scene, child.pid, "pivot_root", shows("cwd", there));
+    assert_reported_by_functions(&scene, child.pid, "pivot_root", shows("cwd", there));
 }
 
 #[test]
@@ -295,7 +297,7 @@ fn mount_namespace_entered_by_32_bit_code() {
     let inside = namespace(inner.pid);
     scene.settle();
     outer.does(Verb::SetnsMounts32, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
-    told_by_functions(&scene, outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
+    assert_reported_by_functions(&scene, outer.pid, "setns", |frame| number(frame, "mnt_ns") == Some(inside));
 }
 
 fn number(frame: &Frame, field: &str) -> Option<u64> {
@@ -308,7 +310,7 @@ fn user_ids() {
     let mut puppet = scene.stage.puppet();
     scene.settle();
     puppet.does(Verb::Setresuid, &[b"1000", b"1001", b"1002"]);
-    scene.told("uids", puppet.pid, "setresuid", |frame| {
+    scene.assert_reported("uids", puppet.pid, "setresuid", |frame| {
         ["uid", "euid", "suid"].map(|field| number(frame, field)) == [Some(1000), Some(1001), Some(1002)]
     });
 }
@@ -321,7 +323,7 @@ fn setsid() {
     scene.settle();
     puppet.does(Verb::Setsid, &[]);
     let pid = u64::from(puppet.pid);
-    scene.told("sid", puppet.pid, "setsid", |frame| {
+    scene.assert_reported("sid", puppet.pid, "setsid", |frame| {
         ["sid", "pgid"].map(|field| number(frame, field)) == [Some(pid), Some(pid)]
     });
 }
@@ -331,10 +333,10 @@ fn terminal_left_behind_by_setsid() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
-    scene.told("birth", child.pid, "its terminal", shows("tty", pty.tty()));
+    scene.assert_reported("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
     child.does(Verb::Setsid, &[]);
-    scene.told("sid", child.pid, "setsid", shows("tty", json!(null)));
+    scene.assert_reported("sid", child.pid, "setsid", shows("tty", json!(null)));
 }
 
 #[test]
@@ -346,11 +348,13 @@ fn setpgid_of_itself_and_of_a_child() {
     let group = u64::from(own.pid);
     scene.settle();
     own.does(Verb::Setpgid, &[b"0", b"0"]);
-    scene.told("pgid", own.pid, "setpgid", |frame| number(frame, "pgid") == Some(group));
+    scene.assert_reported("pgid", own.pid, "setpgid", |frame| number(frame, "pgid") == Some(group));
     scene.settle();
     let (member, leader) = (other.pid.to_string(), own.pid.to_string());
     parent.does(Verb::Setpgid, &[member.as_bytes(), leader.as_bytes()]);
-    scene.told("pgid", other.pid, "setpgid of a child", |frame| number(frame, "pgid") == Some(group));
+    scene.assert_reported("pgid", other.pid, "setpgid of a child", |frame| {
+        number(frame, "pgid") == Some(group)
+    });
 }
 
 #[test]
@@ -359,7 +363,7 @@ fn terminal_gained_by_ioctl() {
     let mut puppet = leader(&scene);
     scene.settle();
     puppet.does(Verb::GainsTerminal, &[bytes(&pty.path)]);
-    scene.told("terminal", puppet.pid, "TIOCSCTTY", shows("tty", pty.tty()));
+    scene.assert_reported("terminal", puppet.pid, "TIOCSCTTY", shows("tty", pty.tty()));
 }
 
 #[test]
@@ -368,7 +372,7 @@ fn terminal_gained_by_opening_it() {
     let mut puppet = leader(&scene);
     scene.settle();
     puppet.does(Verb::OpensTerminal, &[bytes(&pty.path)]);
-    scene.told("terminal", puppet.pid, "open", shows("tty", pty.tty()));
+    scene.assert_reported("terminal", puppet.pid, "open", shows("tty", pty.tty()));
 }
 
 #[test]
@@ -376,10 +380,10 @@ fn terminal_given_up() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
-    scene.told("birth", child.pid, "its terminal", shows("tty", pty.tty()));
+    scene.assert_reported("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
     child.does(Verb::LosesTerminal, &[]);
-    scene.told("terminal", child.pid, "TIOCNOTTY", shows("tty", json!(null)));
+    scene.assert_reported("terminal", child.pid, "TIOCNOTTY", shows("tty", json!(null)));
 }
 
 #[test]
@@ -387,10 +391,10 @@ fn terminal_taken_from_another() {
     let (scene, pty) = (Scene::new(), Pty::open());
     let mut owner = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
     owner.does(Verb::Ignore, &[b"1"]);
-    scene.told("birth", owner.pid, "its terminal", shows("tty", pty.tty()));
+    scene.assert_reported("birth", owner.pid, "its terminal", shows("tty", pty.tty()));
     let mut thief = leader(&scene);
     scene.settle();
     thief.does(Verb::StealsTerminal, &[bytes(&pty.path)]);
-    scene.told("terminal", thief.pid, "TIOCSCTTY", shows("tty", pty.tty()));
-    scene.told("terminal", owner.pid, "its loss", shows("tty", json!(null)));
+    scene.assert_reported("terminal", thief.pid, "TIOCSCTTY", shows("tty", pty.tty()));
+    scene.assert_reported("terminal", owner.pid, "its loss", shows("tty", json!(null)));
 }

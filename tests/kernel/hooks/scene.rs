@@ -68,7 +68,7 @@ impl Scene {
     /// Fails unless `watch` shows this change of the process without a query. If no hook reports `fact` on
     /// this kernel, fails unless `status` lists it as a blind spot.
     #[track_caller]
-    pub fn told(&self, fact: &str, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
+    pub fn assert_reported(&self, fact: &str, pid: u32, what: &str, sort: impl Fn(&Frame) -> bool) {
         if self.sources(fact).is_empty() {
             self.assert_blind(fact, "");
         } else {

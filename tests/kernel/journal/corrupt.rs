@@ -68,7 +68,7 @@ fn a_damaged_file_is_quarantined_and_a_new_stream_begins_with_the_live_sessions(
     let path = scene.daemon.state_dir().join("journal.sqlite");
     for (what, damage) in DAMAGE {
         scene.stage.short_lives(&short, &[], 100);
-        eventually("it is written", SOON, || match scene.told(&short).len() {
+        eventually("it is written", SOON, || match scene.entries_of(&short).len() {
             count if count > 150 => Ok(()),
             count => Err(format!("{count}")),
         });
@@ -91,7 +91,7 @@ fn a_damaged_file_is_quarantined_and_a_new_stream_begins_with_the_live_sessions(
             }
         });
         let told = eventually(&format!("{what}: what lives is told"), SOON, || {
-            let told = scene.told(&home);
+            let told = scene.entries_of(&home);
             if count(&told, "session_started") == 1 { Ok(told) } else { Err(format!("{told:?}")) }
         });
         assert_eq!(told[0]["pid"], agent.pid, "{what}: {told:#?}");
@@ -123,7 +123,7 @@ fn a_damaged_write_ahead_log_loses_at_most_its_end_and_the_daemon_continues() {
         agent.chdir(&home);
         scene.stage.short_lives(&scene.home("short"), &[], 20);
         eventually(&format!("{what}: it is back"), SOON, || {
-            let told = scene.told(&home);
+            let told = scene.entries_of(&home);
             if told.last().is_some_and(|last| last["cwd"].as_str() == home.to_str()) {
                 Ok(())
             } else {
@@ -139,7 +139,7 @@ fn a_damaged_write_ahead_log_loses_at_most_its_end_and_the_daemon_continues() {
         scene.daemon.restart();
         agent.chdir(&below);
         let told = eventually(&format!("{what}: it goes on"), SOON, || {
-            let told = scene.told(&home);
+            let told = scene.entries_of(&home);
             let moved = told.last().is_some_and(|last| last["cwd"].as_str() == below.to_str());
             if moved { Ok(told) } else { Err(format!("{:?}", told.last())) }
         });

@@ -25,7 +25,7 @@ impl SmallDisk {
         let at = stage.mkdir("disk");
         let name = CString::new(at.to_str().expect("a path of ours")).expect("no NUL");
         let size = CString::new(format!("size={mib}m")).expect("no NUL");
-        // SAFETY: terminated strings that outlive the call.
+        // SAFETY: the strings are terminated and outlive the call.
         let mounted = unsafe {
             libc::mount(c"none".as_ptr(), name.as_ptr(), c"tmpfs".as_ptr(), 0, size.as_ptr().cast())
         };
@@ -52,14 +52,14 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let name = CString::new(self.at.to_str().expect("a path of ours")).expect("no NUL");
-        // SAFETY: a terminated string that outlives the call.
+        // SAFETY: the string is terminated and outlives the call.
         unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) };
     }
 }
 
 /// Returns the session changes that the watcher received and that the journal had to store, each as (its
 /// number in the journal, kind, cwd).
-fn heard(watch: &Watch) -> Vec<(Option<u64>, String, Value)> {
+fn published(watch: &Watch) -> Vec<(Option<u64>, String, Value)> {
     let frames = watch.frames().into_iter().map(|frame| frame.0);
     let changes =
         frames.filter(|frame| kind(frame).starts_with("session_") || kind(frame).starts_with("gap"));
@@ -76,7 +76,7 @@ fn state(scene: &Scene, state: &str) -> Value {
 
 /// Asserts that everything the watcher received is in history once, except for the entries that a gap counts.
 #[track_caller]
-fn assert_told(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
+fn assert_recorded(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
     let told = scene.history(&[]);
     let count = told.len();
     let by_seq: BTreeMap<u64, Value> =
@@ -84,7 +84,7 @@ fn assert_told(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
     assert_eq!(by_seq.len(), count, "no number twice");
     let (first, last) = (by_seq.keys().next().copied(), by_seq.keys().last().copied());
     assert_eq!((first, last), (Some(1), Some(count as u64)), "no holes");
-    for (seq, of, cwd) in heard(watch) {
+    for (seq, of, cwd) in published(watch) {
         let Some(seq) = seq else { continue };
         let entry = by_seq.get(&seq).unwrap_or_else(|| panic!("{seq} ({of}) is lost"));
         assert_eq!((kind(entry), &entry["cwd"]), (of.as_str(), &cwd), "{seq}");
@@ -130,7 +130,7 @@ fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
     disk.free();
     state(&scene, "ok");
     let told = eventually("the session is told", SOON, || {
-        let told = scene.told(&home);
+        let told = scene.entries_of(&home);
         if told.is_empty() { Err("nothing".into()) } else { Ok(told) }
     });
     assert_eq!(kind(&told[0]), "session_started");
@@ -138,13 +138,13 @@ fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     watch.wait_for("its end", |frame| frame.is("session_ended", pid));
-    eventually("its end is told", SOON, || match scene.told(&home).last() {
+    eventually("its end is told", SOON, || match scene.entries_of(&home).last() {
         Some(last) if kind(last) == "session_ended" && last["death"]["signal"] == 9 => Ok(()),
         last => Err(format!("{last:?}")),
     });
-    let lost = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
+    let lost = published(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
     assert!(lost > 100, "{lost}");
-    let told = assert_told(&scene, &watch);
+    let told = assert_recorded(&scene, &watch);
     assert_eq!(gaps(&told), [("disk_full".into(), Some(lost))]);
     assert_eq!(scene.journal()["dropped"], lost);
 }
@@ -173,7 +173,7 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     disk.free();
     state(&scene, "ok");
     scene.wait_written();
-    assert_eq!(gaps(&assert_told(&scene, &watch)), []);
+    assert_eq!(gaps(&assert_recorded(&scene, &watch)), []);
     assert_eq!(scene.journal()["dropped"], 0);
     // More entries than fit in memory are lost.
     disk.fill();
@@ -186,12 +186,12 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     watch.wait_for("its end", |frame| frame.is("session_ended", pid));
-    eventually("its end is told", SOON, || match scene.told(&home).last() {
+    eventually("its end is told", SOON, || match scene.entries_of(&home).last() {
         Some(last) if kind(last) == "session_ended" => Ok(()),
         last => Err(format!("{last:?}")),
     });
-    let told = assert_told(&scene, &watch);
-    let unnumbered = heard(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
+    let told = assert_recorded(&scene, &watch);
+    let unnumbered = published(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
     assert_eq!(gaps(&told), [("disk_full".into(), Some(unnumbered))]);
     assert_eq!(scene.journal()["dropped"], unnumbered);
     let ends = told.values().filter(|entry| kind(entry) == "session_ended" && entry["pid"] == pid);

@@ -65,7 +65,7 @@ impl Scene {
 
     /// Returns the entries of the sessions of one home.
     #[track_caller]
-    fn told(&self, home: &Path) -> Vec<Value> {
+    fn entries_of(&self, home: &Path) -> Vec<Value> {
         let mut told = self.history(&[]);
         told.retain(|entry| entry["home"].as_str() == home.to_str());
         told
@@ -75,7 +75,7 @@ impl Scene {
     #[track_caller]
     fn wait_live(&self, home: &Path, agent: &Puppet) -> Vec<Value> {
         eventually(&format!("{} has a session", home.display()), SOON, || {
-            let told = self.told(home);
+            let told = self.entries_of(home);
             // A start may be recorded in parts, with the exec last; the row has all of it at once.
             let (row, last) = (self.row(home), told.last());
             let lives = row.zip(last).is_some_and(|(row, last)| {

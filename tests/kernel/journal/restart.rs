@@ -35,7 +35,7 @@ fn a_session_that_survives_a_restart_is_not_recorded_again() {
         let home = scene.home("on");
         let mut agent = scene.agent(&home, None);
         scene.wait_live(&home, &agent);
-        let before = (scene.told(&home), scene.row(&home).expect("a row"));
+        let before = (scene.entries_of(&home), scene.row(&home).expect("a row"));
         for _ in 0..3 {
             scene.again(killed, |_| {});
         }
@@ -46,7 +46,7 @@ fn a_session_that_survives_a_restart_is_not_recorded_again() {
         // The session is still observed: its next change is recorded.
         agent.chdir(&scene.stage.mkdir("homes/on/below"));
         let told = eventually("the move is told", SOON, || {
-            let told = scene.told(&home);
+            let told = scene.entries_of(&home);
             let moved =
                 told.last().is_some_and(|last| last["cwd"].as_str().is_some_and(|it| it.ends_with("below")));
             if moved { Ok(told) } else { Err(format!("{told:#?}")) }
@@ -73,7 +73,7 @@ fn a_process_that_died_during_the_absence_has_an_unobserved_death_with_an_interv
         scene.again(killed, |_| {
             agent.killed(libc::SIGKILL);
         });
-        let told = scene.told(&home);
+        let told = scene.entries_of(&home);
         let end = told.last().expect("entries");
         assert_eq!((kind(end), end["pid"].as_u64()), ("session_ended", Some(pid.into())), "{end:#}");
         assert_eq!((&end["state"], &end["end_reason"]), (&json!("ended"), &json!("died")));
@@ -90,7 +90,7 @@ fn a_process_that_died_during_the_absence_has_an_unobserved_death_with_an_interv
         assert!(scene.row(&home).is_none_or(|row| row["state"] == "ended"));
         // The end is recorded once, however often a daemon starts.
         scene.again(killed, |_| {});
-        assert_eq!(count(&scene.told(&home), "session_ended"), 1);
+        assert_eq!(count(&scene.entries_of(&home), "session_ended"), 1);
     }
 }
 
@@ -104,7 +104,7 @@ fn a_zombie_that_is_found_at_start_has_an_exact_status() {
         agent.request(Verb::Exit, &[b"3"]);
         assert!(agent.is_gone_within(SOON), "it ends, and is not reaped");
     });
-    let end = scene.told(&home).pop().expect("entries");
+    let end = scene.entries_of(&home).pop().expect("entries");
     let death = &end["death"];
     assert_eq!((kind(&end), &death["kind"], &death["code"]), ("session_ended", &json!("exited"), &json!(3)));
     assert_eq!((&death["raw_status"], &death["lifetime_ms"]), (&json!(3 << 8), &Value::Null), "{end:#}");
@@ -158,20 +158,20 @@ fn a_detached_or_left_session_keeps_its_state_after_a_restart() {
     pty.hang_up();
     two.chdir(&scene.stage.mkdir("outside"));
     for (home, state) in [(&detached, "detached"), (&left, "left")] {
-        eventually(state, SOON, || match scene.told(home).last() {
+        eventually(state, SOON, || match scene.entries_of(home).last() {
             Some(last) if last["state"] == state => Ok(()),
             last => Err(format!("{last:?}")),
         });
     }
-    let told = (scene.told(&detached), scene.told(&left));
+    let told = (scene.entries_of(&detached), scene.entries_of(&left));
     scene.again(true, |_| {});
     for (home, state, agent) in [(&detached, "detached", &one), (&left, "left", &two)] {
         let row = scene.row(home).expect("a row");
         assert_eq!((&row["state"], u64_any(&row, "pid")), (&json!(state), Some(agent.pid.into())), "{row:#}");
     }
-    assert_eq!((scene.told(&detached), scene.told(&left)), told, "nothing happened");
+    assert_eq!((scene.entries_of(&detached), scene.entries_of(&left)), told, "nothing happened");
     two.chdir(&left);
-    eventually("it came back", SOON, || match scene.told(&left).last() {
+    eventually("it came back", SOON, || match scene.entries_of(&left).last() {
         Some(last) if last["state"] == "live" => Ok(()),
         last => Err(format!("{last:?}")),
     });
@@ -185,7 +185,7 @@ fn a_move_during_the_absence_is_dated_when_it_is_found() {
     let before = scene.wait_live(&home, &agent);
     let below = scene.stage.mkdir("homes/moves/below");
     scene.again(true, |_| agent.chdir(&below));
-    let told = scene.told(&home);
+    let told = scene.entries_of(&home);
     assert_eq!(told.len(), before.len() + 1, "{told:#?}");
     let change = told.last().expect("entries");
     assert_eq!((kind(change), change["cwd"].as_str()), ("session_changed", below.to_str()));
@@ -203,7 +203,7 @@ fn a_session_that_the_rules_exclude_after_a_restart_ends_as_not_admitted() {
     scene.again(true, |_| {});
     scene.daemon.configure(&config.replace("agent", "another"));
     scene.again(true, |_| {});
-    let end = scene.told(&home).pop().expect("entries");
+    let end = scene.entries_of(&home).pop().expect("entries");
     assert_eq!(
         (kind(&end), &end["end_reason"], &end["death"]),
         ("session_ended", &json!("not_admitted"), &Value::Null)
@@ -256,7 +256,7 @@ fn a_reboot_ends_the_sessions_of_the_previous_boot() {
         std::fs::write(state.join("lock"), format!("{left} {rest}")).expect("rewrite");
     });
     for (home, again) in [(&home, false), (&alive, true)] {
-        let told = scene.told(home);
+        let told = scene.entries_of(home);
         let end = told.iter().find(|entry| kind(entry) == "session_ended").expect("it ended");
         assert_eq!((&end["boot_id"], &end["boottime_ns"]), (&json!("another"), &Value::Null), "{end:#}");
         assert_eq!(end["death"]["kind"], "unobserved");

@@ -25,7 +25,7 @@ impl Held {
         });
         let null = std::ptr::null_mut::<libc::c_void>();
         let mut status = 0;
-        // SAFETY: the requests take no memory of ours; `status` is valid for the kernel to fill.
+        // SAFETY: the requests take no memory of this process; `status` is valid for the kernel to fill.
         unsafe {
             assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, tid, null, null), 0, "seize {tid}");
             assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null), 0, "interrupt {tid}");
@@ -39,7 +39,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: takes no memory of ours.
+        // SAFETY: the request takes no memory of this process.
         unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
     }
 }

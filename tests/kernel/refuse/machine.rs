@@ -103,7 +103,7 @@ fn without_tracefs_the_daemon_mounts_it_or_refuses_or_reports_a_blind_spot() {
         std::process::Command::new(product()).args(["status", "--json", "--socket"]).arg(&socket),
     );
     let ended = child.try_wait().expect("it can be asked for");
-    // SAFETY: the child is ours and not reaped unless `ended`.
+    // SAFETY: the child belongs to this process and is not reaped unless `ended` is set.
     unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
     let out = child.wait_with_output().expect("it ends");
     let stderr = String::from_utf8_lossy(&out.stderr);

@@ -91,10 +91,10 @@ fn a_session_moves_to_the_new_path_of_its_renamed_home_after_a_second() {
     assert_eq!(row.get("state").and_then(Value::as_str), Some("left"), "{row:#}");
     assert_eq!(row.get("moved_to").and_then(Value::as_str), after.to_str(), "{row:#}");
     assert!(scene.session(&after).is_none(), "one process is one session");
-    let ended = scene.wait_told("session_ended", &home);
+    let ended = scene.wait_for_frame("session_ended", &home);
     assert_eq!(ended.field("end_reason"), Some(&"moved".into()), "{ended:?}");
     assert_eq!(ended.field("moved_to").and_then(Value::as_str), after.to_str(), "{ended:?}");
-    scene.wait_told("session_started", &after);
+    scene.wait_for_frame("session_started", &after);
     scene.assert_session(&after, &agent, "live");
     scene.assert_none(&home);
 }

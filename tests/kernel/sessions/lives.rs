@@ -18,7 +18,7 @@ fn a_program_younger_than_min_age_is_no_session_yet() {
     let agent = scene.agent(&home, &pty);
     let seen = scene.session(&home);
     assert!(seen.is_none() || started.elapsed() > Duration::from_secs(2), "too young: {seen:?}");
-    scene.wait_told("session_started", &home);
+    scene.wait_for_frame("session_started", &home);
     assert!(started.elapsed() >= Duration::from_millis(1_900), "told after {:?}", started.elapsed());
     scene.assert_session(&home, &agent, "live");
 }
@@ -29,7 +29,7 @@ fn crashes_in_a_known_home_are_reported_even_below_min_age() {
     let home = scene.home("crashing");
     let first_pty = Pty::open();
     let first = scene.agent(&home, &first_pty);
-    scene.wait_told("session_started", &home);
+    scene.wait_for_frame("session_started", &home);
     first.killed(libc::SIGKILL);
     let mut pids = Vec::new();
     for _ in 0..5 {
@@ -58,7 +58,11 @@ fn crashes_below_min_age_in_an_unknown_home_are_no_sessions() {
         agent.killed(libc::SIGKILL);
         scene.watch.end_of(pid);
     }
-    assert!(scene.session(&home).is_none() && scene.told(&home).is_empty(), "{:?}", scene.told(&home));
+    assert!(
+        scene.session(&home).is_none() && scene.frame_kinds(&home).is_empty(),
+        "{:?}",
+        scene.frame_kinds(&home)
+    );
 }
 
 #[test]
@@ -111,7 +115,7 @@ fn a_session_that_stays_a_second_in_another_home_moves_to_that_home() {
     agent.chdir(&other);
     let row = scene.assert_session(&home, &agent, "left");
     assert_eq!(row.get("moved_to").and_then(Value::as_str), other.to_str(), "{row:#}");
-    scene.wait_told("session_started", &other);
+    scene.wait_for_frame("session_started", &other);
     scene.assert_session(&other, &agent, "live");
     scene.assert_none(&home);
 }
@@ -143,7 +147,7 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     assert!(entries <= 10 + 10 * took.as_secs(), "{entries} entries in {took:?}");
     assert_eq!((scene.daemon.drops(), journal(&after, "dropped")), (0, 0));
     let end = homes.last().expect("homes");
-    scene.wait_told("session_started", end);
+    scene.wait_for_frame("session_started", end);
     scene.assert_session(end, &walker, "live");
     scene.assert_none(&home);
 }
@@ -165,7 +169,11 @@ fn a_primary_that_execs_its_own_program_is_the_same_session_with_one_more_start(
     let starts = |row: &Value| row.get("starts").and_then(Value::as_array).map(Vec::len);
     assert_eq!(starts(&row), starts(&before).map(|count| count + 1), "one start more: {row:#}");
     assert_ne!(row.get("exec_at"), before.get("exec_at"), "at another time");
-    assert!(!scene.told(&home).contains(&"session_ended".to_owned()), "{:?}", scene.told(&home));
+    assert!(
+        !scene.frame_kinds(&home).contains(&"session_ended".to_owned()),
+        "{:?}",
+        scene.frame_kinds(&home)
+    );
 }
 
 #[test]
@@ -178,7 +186,7 @@ fn a_primary_that_execs_into_a_shell_ends_its_session_without_a_death() {
     agent.request(Verb::Exec, &[scene.stage.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
     let shell = scene.stage.meet(&token);
     scene.assert_none(&home);
-    let end = scene.wait_told("session_ended", &home);
+    let end = scene.wait_for_frame("session_ended", &home);
     assert_eq!(end.0.get("death"), Some(&Value::Null), "nobody died: {end:?}");
     assert!(scene.daemon.row(shell.pid).is_some(), "the process lives");
 }

@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// Returns the kinds of the session frames of this home, in order.
-    fn told(&self, home: &Path) -> Vec<String> {
+    fn frame_kinds(&self, home: &Path) -> Vec<String> {
         let of_home = |frame: &observer_harness::Frame| {
             frame.kind().starts_with("session")
                 && frame.field("home").and_then(Value::as_str) == home.to_str()
@@ -111,7 +111,7 @@ impl Scene {
 
     /// Waits for a session frame of this kind and home.
     #[track_caller]
-    fn wait_told(&self, kind: &str, home: &Path) -> observer_harness::Frame {
+    fn wait_for_frame(&self, kind: &str, home: &Path) -> observer_harness::Frame {
         self.watch.wait_for(&format!("{kind} of {}", home.display()), |frame| {
             frame.kind() == kind && frame.field("home").and_then(Value::as_str) == home.to_str()
         })

@@ -56,7 +56,7 @@ fn a_program_on_the_terminal_that_script_made_is_the_primary() {
     );
     agent.signal(libc::SIGKILL);
     script.wait().expect("script ends with its command");
-    scene.wait_told("session_ended", &home);
+    scene.wait_for_frame("session_ended", &home);
 }
 
 #[test]
@@ -115,9 +115,13 @@ fn when_the_first_of_two_ends_the_other_takes_over_in_one_change() {
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "{row:#}");
     scene.watch.wait_for("the change of primary", |frame| frame.is("session_changed", second.pid));
     scene.watch.end_of(pid);
-    assert!(!scene.told(&home).contains(&"session_ended".to_owned()), "never ended: {:?}", scene.told(&home));
+    assert!(
+        !scene.frame_kinds(&home).contains(&"session_ended".to_owned()),
+        "never ended: {:?}",
+        scene.frame_kinds(&home)
+    );
     assert_eq!(
-        scene.told(&home).iter().filter(|kind| *kind == "session_started").count(),
+        scene.frame_kinds(&home).iter().filter(|kind| *kind == "session_started").count(),
         1,
         "nor started again"
     );
@@ -134,7 +138,7 @@ fn a_sessions_end_carries_its_primarys_death() {
     scene.assert_session(&home, &agent, "live");
     let pid = agent.pid;
     let Waited { raw_status, .. } = agent.killed(libc::SIGKILL);
-    let end = scene.wait_told("session_ended", &home);
+    let end = scene.wait_for_frame("session_ended", &home);
     assert_eq!(end.pid(), Some(pid));
     let death = end.death();
     assert_eq!(death.get("raw_status"), Some(&raw_status.into()), "wait4's word: {death:#}");

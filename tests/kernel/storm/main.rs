@@ -152,13 +152,13 @@ fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
     let rows = daemon.ps();
     let known = |pid: u32| rows.iter().any(|row| text::u64_any(row, "pid") == Some(pid.into()));
     assert!(!children.iter().any(|&pid| known(pid)), "the dead are dead");
-    assert_told(&watch, pid);
+    assert_reported(&watch, pid);
 }
 
 /// Asserts that the gap was published with the count of lost records and was closed, and that the death
 /// during the gap is not invented.
 #[track_caller]
-fn assert_told(watch: &Watch, pid: u32) {
+fn assert_reported(watch: &Watch, pid: u32) {
     watch.wait_for("the gap", |frame| frame.kind() == "gap_opened");
     let closed = watch.wait_for("its end", |frame| frame.kind() == "gap_closed");
     assert!(text::u64_any(&closed.0, "lost").is_some_and(|lost| lost > 0), "how much was lost: {closed:?}");

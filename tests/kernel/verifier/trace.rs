@@ -45,7 +45,7 @@ impl Load {
 pub fn loads(program: &Path, args: &[&str]) -> Vec<Load> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
-    // SAFETY: one async-signal-safe call between fork and exec.
+    // SAFETY: the closure makes one async-signal-safe call between fork and exec.
     unsafe {
         command.pre_exec(|| {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
@@ -93,7 +93,7 @@ impl Tracee {
     /// Waits for the next stop and returns the signal that caused it, or `None` when the child ended.
     fn next(&self) -> Option<i32> {
         let mut status = 0;
-        // SAFETY: waits for a child of this process, which nobody else waits for.
+        // SAFETY: the call waits for a child of this process for which no other code waits.
         let found = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
         assert_eq!(found, self.0, "wait for the child");
         libc::WIFSTOPPED(status).then(|| libc::WSTOPSIG(status))
@@ -137,7 +137,7 @@ impl Tracee {
     }
 
     fn registers(&self) -> libc::user_regs_struct {
-        // SAFETY: plain integers, which the kernel fills for a stopped child.
+        // SAFETY: the registers are plain integers, which the kernel fills for a stopped child.
         unsafe {
             let mut registers = std::mem::zeroed::<libc::user_regs_struct>();
             let got = libc::ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers);
@@ -150,7 +150,7 @@ impl Tracee {
         let mut bytes = vec![0_u8; len];
         let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
         let remote = libc::iovec { iov_base: at as *mut _, iov_len: len };
-        // SAFETY: writes at most `len` bytes into `bytes`.
+        // SAFETY: the call writes at most `len` bytes into `bytes`.
         let read = unsafe { libc::process_vm_readv(self.0, &raw const local, 1, &raw const remote, 1, 0) };
         bytes.truncate(usize::try_from(read).unwrap_or(0));
         bytes
@@ -159,7 +159,7 @@ impl Tracee {
     fn write(&self, at: u64, bytes: &[u8]) {
         let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let remote = libc::iovec { iov_base: at as *mut _, iov_len: bytes.len() };
-        // SAFETY: reads `bytes` only; the child's memory is the child's.
+        // SAFETY: the call reads only `bytes` here and writes only to the child's memory.
         let wrote = unsafe { libc::process_vm_writev(self.0, &raw const local, 1, &raw const remote, 1, 0) };
         assert_eq!(usize::try_from(wrote).ok(), Some(bytes.len()), "write into the child's memory");
     }
@@ -168,7 +168,7 @@ impl Tracee {
 impl Drop for Tracee {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // SAFETY: a child of this process, not reaped: an ended one would have ended the loop.
+            // SAFETY: the child belongs to this process and is not reaped: its end would have ended the loop.
             unsafe { libc::kill(self.0, libc::SIGKILL) };
             let _ = wait::reap(self.0);
         }

@@ -1,4 +1,4 @@
-//! The mirror inside the unit's sandbox.
+//! Tests the mirror inside the unit's sandbox.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
