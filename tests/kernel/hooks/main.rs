@@ -123,7 +123,7 @@ fn exchange_of_two_directories() {
 }
 
 #[test]
-fn rename_of_a_file_asks_for_nothing() {
+fn a_rename_of_a_file_raises_no_hint() {
     let scene = Scene::new();
     if !scene.by_functions("paths") {
         // The exit of a system call does not show what was renamed.
