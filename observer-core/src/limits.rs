@@ -29,6 +29,9 @@ pub const TOMBSTONES_MAX: usize = 65_536;
 /// A process that moves into another home becomes a candidate there when it has stayed for this long, ns.
 pub const SETTLE_NS: u64 = 1_000_000_000;
 
+/// Processes that become candidates of the homes in which they have settled, in one input. The others follow in the next.
+pub const SETTLED_A_TICK_MAX: usize = 64;
+
 /// The number of user-mode helpers between birth and exec that are remembered.
 pub const UNEXECED_HELPERS_MAX: usize = 256;
 

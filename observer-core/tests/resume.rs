@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use observer_core::input::KnownSession;
 use observer_core::rule::{HomeRule, TtyRule};
-use observer_core::session::State;
+use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Glob, Proc, World, globs, rule, shell};
 
@@ -176,6 +178,54 @@ fn under_a_rule_without_a_home_pattern_a_session_keeps_its_home_over_a_restart()
     let after = next_daemon(&world, rules(), &[&bash, &mc], &[(before.clone(), true)]);
     assert_same(&before, &session(&after));
     assert_eq!(after.core.sessions().count(), 1);
+}
+
+#[test]
+fn a_home_that_its_primary_had_left_is_not_given_back_to_it_where_it_is_not() {
+    let rules = || vec![Rule { home: HomeRule::Cwd, ..rule() }];
+    let mut world = World::new(rules());
+    let bash = at_home(&mut world);
+    let mut mc = world.spawn(&bash, 20, "mc");
+    let mut before = session(&world);
+    before.state = State::Left;
+    mc.cwd = "/srv/b".into();
+    world.dir("/srv/b");
+    let after = next_daemon(&world, rules(), &[&bash, &mc], &[(before, true)]);
+    assert_eq!(after.session("/srv/a"), None);
+    assert_eq!(after.session("/srv/b").map(|session| session.primary), Some(mc.key));
+}
+
+#[test]
+fn a_process_that_two_known_sessions_name_is_the_primary_of_one() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let first = session(&world);
+    let mut second = first.clone();
+    second.home = Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/b"[..]) });
+    claude.cwd = "/tmp".into();
+    world.dir("/tmp");
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(first, true), (second, true)]);
+    let live = after.core.sessions().filter(|(session, _)| session.state != State::Ended);
+    assert_eq!(live.count(), 1);
+}
+
+#[test]
+fn the_next_primary_of_a_home_does_not_take_over_the_start_of_one_that_was_never_there() {
+    let rules = || vec![Rule { home: HomeRule::Cwd, ..rule() }];
+    let mut world = World::new(rules());
+    let mut bash = at_home(&mut world);
+    world.chdir(&mut bash, "/srv/b");
+    let codex = world.spawn(&bash, 20, "codex");
+    world.chdir(&mut bash, "/srv/a");
+    let mut mc = world.spawn(&bash, 30, "mc");
+    world.chdir(&mut mc, "/srv/b");
+    let known = ["/srv/a", "/srv/b"].map(|home| (world.session(home).expect("a session"), true));
+    // The iterator shows the younger one first.
+    let after = next_daemon(&world, rules(), &[&bash, &mc, &codex], &known);
+    let other = after.session("/srv/b").expect("a session");
+    assert_eq!((other.primary, other.starts.len()), (codex.key, 1));
+    assert_eq!(after.session("/srv/a").map(|session| session.primary), Some(mc.key));
 }
 
 #[test]

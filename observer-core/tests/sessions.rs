@@ -638,6 +638,102 @@ fn a_rule_with_owner_waits_for_the_owner_of_the_home() {
 }
 
 #[test]
+fn the_owner_of_a_home_counts_for_a_program_that_starts_after_the_asker_has_died() {
+    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
+    let bash = at_home(&mut world);
+    let ls = world.spawn(&bash, 20, "ls");
+    world.exit(&ls, 0);
+    world.spawn(&bash, 21, "claude");
+    let at = world.tick_clock();
+    world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(7) });
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_leaves_the_home_to_be_asked_for_again() {
+    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
+    let bash = at_home(&mut world);
+    let ls = world.spawn(&bash, 20, "ls");
+    world.exit(&ls, 0);
+    let at = world.tick_clock();
+    world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(7) });
+    world.spawn(&bash, 21, "claude");
+    assert_eq!(world.reports.owner_requests.len(), 2);
+    let at = world.tick_clock();
+    world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(7) });
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
+}
+
+#[test]
+fn what_a_session_runs_where_it_went_is_no_session_of_that_directory() {
+    let mut world = World::new(vec![follows_cwd()]);
+    let bash = at_home(&mut world);
+    let mut mc = world.spawn(&bash, 20, "mc");
+    world.wait(1_000_000);
+    world.chdir(&mut mc, "/usr/share");
+    world.take_reports();
+    world.spawn(&mc, 21, "htop");
+    world.wait(10 * SETTLE_NS);
+    assert_reported(&mut world, &[]);
+    assert_eq!(world.core.sessions().count(), 1);
+}
+
+#[test]
+fn a_primary_that_moves_to_a_home_whose_helper_it_was_keeps_its_session() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    world.chdir(&mut bash, "/srv/b");
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut helper = world.spawn(&claude, 21, "codex");
+    world.chdir(&mut helper, "/srv/a");
+    world.wait(SETTLE_NS);
+    world.exit(&claude, 0);
+    world.take_reports();
+    world.chdir(&mut helper, "/srv/b");
+    world.wait(SETTLE_NS);
+    assert_reported(&mut world, &["changed /srv/a 21 left roots=1 to=/srv/b"]);
+}
+
+#[test]
+fn a_process_that_moves_on_before_it_has_settled_waits_again() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take_reports();
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(SETTLE_NS / 2);
+    // A rename: the same directory is found at another path.
+    let ino = world.dirs.get("/srv/b").copied().unwrap_or_default();
+    world.dirs.insert("/srv/c".into(), ino);
+    claude.cwd = "/srv/c".into();
+    world.pass(&[&bash, &claude]);
+    world.take_reports();
+    world.wait(SETTLE_NS * 3 / 4);
+    assert_reported(&mut world, &[]);
+    world.wait(SETTLE_NS / 2);
+    assert_reported(
+        &mut world,
+        &["ended /srv/a 20 ended roots=0 to=/srv/c moved", "started /srv/c 20 live roots=1"],
+    );
+}
+
+#[test]
+fn a_process_that_goes_on_inside_the_home_in_which_it_settles_does_not_wait_again() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(SETTLE_NS / 2);
+    world.chdir(&mut claude, "/srv/b/below");
+    world.take_reports();
+    world.wait(SETTLE_NS / 2);
+    assert_reported(
+        &mut world,
+        &["ended /srv/a 20 ended roots=0 to=/srv/b moved", "started /srv/b 20 live roots=1"],
+    );
+}
+
+#[test]
 fn the_first_rule_that_matches_decides() {
     let named = Rule { comm: globs(&["codex"]), name: "codex".into(), ..rule() };
     let by_user = Rule { uid: Some(8), name: "user".into(), ..rule() };

@@ -92,7 +92,9 @@ impl Sessions {
         let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
         let process = &entry.process;
         for admission in admissions(ctx.rules, process) {
-            let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
+            let home = self
+                .home_of_session_above(ctx, entry, admission.rule)
+                .unwrap_or_else(|| self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns)));
             if ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner) {
                 // The edge can read directories of the host's own namespace only.
                 if home.mnt_ns.is_some() {
@@ -119,21 +121,36 @@ impl Sessions {
 
     /// The edge answered who owns the directory of a home.
     pub(crate) fn owner_known(&mut self, ctx: &mut SessionContext<'_>, path: &[u8], uid: Option<u32>) {
-        let waiting: Vec<(ProcessKey, Arc<Home>)> = self
-            .awaiting_owner
-            .iter()
-            .filter(|(_, home)| *home.path == *path)
-            .map(|(&key, home)| (key, Arc::clone(home)))
-            .collect();
-        for (_, home) in &waiting {
-            if let Some(state) = self.homes.by_home.get_mut(home) {
-                state.owner = Owner::Known(uid);
-            }
+        // Owners are requested for homes of the host's own namespace only.
+        let home = self.homes.intern(Home { mnt_ns: None, path: Bytes::from(path) });
+        let Some(state) = self.homes.by_home.get_mut(&home) else { return };
+        // The process that caused the request may be gone: the answer is the home's.
+        if state.owner == Owner::Requested {
+            state.owner = Owner::Known(uid);
         }
-        for (key, home) in waiting {
+        let of_home = self.awaiting_owner.iter().filter(|(_, awaited)| **awaited == home);
+        let waiting: Vec<ProcessKey> = of_home.map(|(&key, _)| key).collect();
+        for key in waiting {
             self.consider(ctx, key);
-            self.homes.forget_empty(&home);
         }
+        self.homes.forget_empty(&home);
+    }
+
+    /// Under a rule whose homes are working directories, what a session runs on its own terminal and in its own directory
+    /// belongs to that session, although the session keeps the home in which it became one.
+    fn home_of_session_above(
+        &self,
+        ctx: &SessionContext<'_>,
+        entry: &ProcessEntry,
+        rule: usize,
+    ) -> Option<Arc<Home>> {
+        ctx.rules.get(rule).filter(|rule| follows_cwd(rule))?;
+        let above = ctx.table.ancestors(entry).find(|above| above.candidacy.is_some())?;
+        let candidacy = above.candidacy.as_ref().filter(|it| it.rule == rule && !it.is_wrapper)?;
+        let is_primary = self.homes.held_by(above.process.key).contains(&candidacy.home);
+        let is_beside =
+            above.process.tty == entry.process.tty && above.process.cwd.id == entry.process.cwd.id;
+        (is_primary && is_beside).then(|| Arc::clone(&candidacy.home))
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::SETTLE_NS;
+use crate::limits::{SETTLE_NS, SETTLED_A_TICK_MAX};
 use crate::model::death::Death;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
@@ -37,8 +37,8 @@ impl Sessions {
     /// A process came into the map.
     pub fn started(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };
-        if creator.is_some_and(|creator| self.settling.contains(creator)) {
-            self.settling.set(key, ctx.now.after(SETTLE_NS));
+        if let Some(home) = creator.and_then(|creator| self.settling.home_of(creator)) {
+            self.settling.set(key, ctx.now.after(SETTLE_NS), home);
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
@@ -99,7 +99,9 @@ impl Sessions {
 
     /// Time passed: acts on processes that have settled, and on homes whose roots are old enough.
     pub fn tick(&mut self, ctx: &mut SessionContext<'_>) {
-        while let Some(key) = self.settling.take_due(ctx.now) {
+        // The rest stays due: the caller looks at other events in between.
+        for _ in 0..SETTLED_A_TICK_MAX {
+            let Some(key) = self.settling.take_due(ctx.now) else { break };
             if ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
                 self.consider(ctx, key);
             }
@@ -118,20 +120,22 @@ impl Sessions {
     /// it has stayed. So a program that walks through homes is a session of none of them, and each step costs
     /// a timer at most.
     fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
-        let settling_until = self.settling.remove(key);
+        let settling = self.settling.remove(key);
         let execed = diff.intersects(Diff::EXEC);
         let moved = diff.intersects(Diff::CWD_ID) && !execed;
         let holds = !self.homes.held_by(key).is_empty();
-        let waits =
-            (moved && !self.follows_at_once(ctx, key)) || holds || (settling_until.is_some() && !execed);
+        let waits = (moved && !self.follows_at_once(ctx, key)) || holds || (settling.is_some() && !execed);
         if !waits {
             return self.consider(ctx, key);
         }
         self.stop_awaiting(ctx, key);
-        if !matches!(self.verdict(ctx, key), Verdict::Refused) {
-            let until = settling_until.filter(|_| !moved);
-            self.settling.set(key, until.unwrap_or(ctx.now.after(SETTLE_NS)));
-        }
+        let home = match self.verdict(ctx, key) {
+            Verdict::Refused => return,
+            Verdict::AwaitsOwner(home) => home,
+            Verdict::Admitted(candidacy) => candidacy.home,
+        };
+        let until = settling.filter(|(_, settling_in)| *settling_in == home).map(|(until, _)| until);
+        self.settling.set(key, until.unwrap_or(ctx.now.after(SETTLE_NS)), home);
     }
 
     /// Where the working directory is the home, a process that is too young to be a session goes from home to
@@ -269,10 +273,24 @@ impl Sessions {
         })
     }
 
+    /// Returns whether a primary of another home moved to a home in which it is a helper left behind. It can be no session
+    /// there, so it keeps the one that it left.
+    fn would_be_helper_only(&self, ctx: &SessionContext<'_>, key: ProcessKey, home: &Home) -> bool {
+        self.homes.held_by(key).iter().any(|held| **held != *home)
+            && ctx
+                .table
+                .get(key)
+                .is_some_and(|entry| place(ctx.table, entry, home, None) == LineagePosition::Helper)
+    }
+
     /// A process becomes a candidate.
     pub(super) fn join(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, candidacy: Candidacy) {
         let home = Arc::clone(&candidacy.home);
         self.settling.remove(key);
+        self.stop_awaiting(ctx, key);
+        if self.would_be_helper_only(ctx, key, &home) {
+            return;
+        }
         self.vacate_others(ctx, key, &home);
         let is_wrapper = candidacy.is_wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };

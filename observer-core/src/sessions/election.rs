@@ -114,11 +114,15 @@ impl Sessions {
 
     /// Forgets the session of `home` if `key` is its primary: the process never stood for it.
     pub(super) fn withdraw(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        self.end_moved(ctx, key, home, None);
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
-        if let Some(slot) = state.slot.take_if(|slot| slot.is_ended() && slot.session.primary == key) {
-            self.homes.remove_ended(slot.session.since, home);
+        let before = (state.holders(), state.ended_at());
+        // The next primary begins a session of its own, without the starts of this one.
+        if let Some(mut slot) = state.slot.take_if(|slot| slot.current_primary() == Some(key)) {
+            end(ctx, &mut slot, EndReason::Moved, Cause::Candidates);
         }
+        let after = (state.holders(), state.ended_at());
+        self.index(ctx, home, before, after);
+        self.elect(ctx, home, Cause::Candidates);
         self.homes.forget_empty(home);
     }
 
@@ -127,7 +131,7 @@ impl Sessions {
     pub(super) fn vacate_others(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         let others = self.homes.held_by(key).iter().filter(|held| *held != home).cloned();
         for other in others.collect::<Vec<_>>() {
-            self.end_moved(ctx, key, &other, Some(&home.path));
+            self.end_moved(ctx, key, &other, &home.path);
             self.homes.forget_empty(&other);
         }
     }
@@ -138,14 +142,14 @@ impl Sessions {
         ctx: &mut SessionContext<'_>,
         key: ProcessKey,
         home: &Arc<Home>,
-        moved_to: Option<&Bytes>,
+        moved_to: &Bytes,
     ) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
         let Some(slot) = state.slot.as_mut().filter(|slot| slot.current_primary() == Some(key)) else {
             return;
         };
-        slot.session.moved_to = moved_to.cloned();
+        slot.session.moved_to = Some(Arc::clone(moved_to));
         end(ctx, slot, EndReason::Moved, Cause::Candidates);
         let after = (state.holders(), state.ended_at());
         self.index(ctx, home, before, after);

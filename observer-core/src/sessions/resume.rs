@@ -17,6 +17,7 @@ use crate::sessions::admission::{
 };
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::SessionSlot;
+use crate::sessions::roots::age;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
 const GRAIN_NS: u64 = 1_000_000;
@@ -41,7 +42,8 @@ impl Sessions {
         }
         let fitting = ctx.rules.iter().enumerate().find(|(_, rule)| fits(rule, process, known));
         let Some((index, rule)) = fitting else { return };
-        let keeps_home = follows_cwd(rule);
+        // A primary that had left was about to move: only being there brings it back.
+        let keeps_home = follows_cwd(rule) && known.state != State::Left;
         let is_there = keeps_home || is_inside(ctx, rule, known, &process.cwd);
         // Another process is the primary. It would not be if the known one had been there all the time.
         if slot.is_some_and(|slot| slot.is_ended() || !is_there) {
@@ -63,6 +65,7 @@ impl Sessions {
         if !is_candidate {
             self.depart(ctx, known.primary);
         }
+        self.vacate_others(ctx, known.primary, home);
         self.adopt(ctx, home, index, known);
         match candidacy {
             Some(candidacy) => self.join(ctx, known.primary, candidacy),
@@ -74,7 +77,9 @@ impl Sessions {
     fn depart(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         let Some(entry) = ctx.table.get_mut(key) else { return };
         let Some(candidacy) = entry.candidacy.take() else { return };
-        self.leave(ctx, key, &candidacy.home, Cause::Candidates);
+        if let Some(state) = self.homes.by_home.get_mut(&candidacy.home) {
+            state.candidates.remove(&age(key));
+        }
         self.withdraw(ctx, key, &candidacy.home);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use observer_core::limits::PASS_RETRY_NS;
+use observer_core::session::State;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -183,7 +184,10 @@ impl EventLoop {
             self.report_drops();
         }
         self.perform();
-        self.write_waiting(now);
+        if drained.caught_up {
+            // While records wait in the ring, an entry written now would be dated later than theirs.
+            self.write_waiting(now);
+        }
         self.mirror.heartbeat(self.sink.journal.as_ref());
         drained.caught_up
     }
@@ -334,7 +338,8 @@ impl EventLoop {
     /// Writes the changes of sessions that waited for the journal until `due`, as the sessions are now.
     pub(super) fn write_waiting(&mut self, due: BootTime) {
         for home in self.sink.take_due(due) {
-            if let Some((session, primary)) = self.core.session(&home) {
+            let session = self.core.session(&home).filter(|(session, _)| session.state != State::Ended);
+            if let Some((session, primary)) = session {
                 self.sink.write_waiting(clock::boottime(), session, primary);
             }
         }

@@ -102,7 +102,9 @@ impl DaemonSink {
     pub fn take_watches(&mut self) -> Vec<(ProcessKey, bool)> {
         let watches = std::mem::take(&mut self.watches);
         for (key, on) in &watches {
-            if !on {
+            if *on {
+                self.primaries.insert(*key);
+            } else {
                 self.primaries.remove(key);
             }
         }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::file::shown;
 use super::{quarantine, tables};
-use crate::api::entry::{Entry, MissingEntries, NumberedEntry};
+use crate::api::entry::{Entry, NumberedEntry};
 use crate::api::words::EntryKind;
 
 /// Which entries are read.

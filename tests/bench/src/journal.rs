@@ -93,8 +93,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 fn begin(bench: &Bench, journal: &str) -> Result<(Observer, ShortLives)> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let rule =
-        format!("[[session]]\ncwd = \"{}/*\"\ncomm = [\"{}\"]\ntty = \"any\"\n", homes.path().display(), Work::TINY);
+    let rule = format!(
+        "[[session]]\ncwd = \"{}/*\"\ncomm = [\"{}\"]\ntty = \"any\"\n",
+        homes.path().display(),
+        Work::TINY
+    );
     let observer = Observer::start(Some(&format!("{rule}{journal}")));
     for n in 0..SESSIONS {
         fs::create_dir_all(homes.path().join(format!("session-{n}")))?;

@@ -144,7 +144,10 @@ impl Shown<'_> {
                 format!("a new journal begins: {reason}: {}{lost}", message.unwrap_or_default())
             }
             GapReason::Unknown => {
-                format!("{count} entries are missing: {}", message.unwrap_or("another version of observer says why"))
+                format!(
+                    "{count} entries are missing: {}",
+                    message.unwrap_or("another version of observer says why")
+                )
             }
         }
     }

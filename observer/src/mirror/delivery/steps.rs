@@ -9,8 +9,7 @@ use super::batch::Batch;
 use super::phases::{Activity, AfterPause, Phase, Present, WriteStep};
 use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
-    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, shown,
-    unexpected,
+    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, shown, unexpected,
 };
 use crate::mirror::items::BatchItem;
 
@@ -246,7 +245,8 @@ impl Delivery {
 
     /// Sends the next statement of the batch.
     fn send(&mut self, now: Instant, present: &Present, batch: Box<Batch>) -> Activity {
-        if let Some(statement) = batch.statement(&present.cursor, self.last_seq_of(present.cursor.stream_id)) {
+        if let Some(statement) = batch.statement(&present.cursor, self.last_seq_of(present.cursor.stream_id))
+        {
             let request = DeliveryRequest::Write { token: present.token, statement };
             self.request(request, OpenRequest::statement(now));
         }
