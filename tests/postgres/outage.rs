@@ -53,17 +53,14 @@ fn journal(scene: &Scene) -> Vec<String> {
 fn an_outage_under_load_ends_with_the_rows_of_a_daemon_without_an_outage() {
     let mut scene = Scene::new(&[]);
     let beside = scene.beside();
-    let places: Vec<[PathBuf; 2]> = (0..SESSIONS)
-        .map(|at| [format!("s{at}"), format!("s{at}/below")].map(|name| scene.home(&name)))
-        .collect();
-    let mut agents: Vec<Puppet> = places.iter().map(|[home, _]| scene.agent(home, None)).collect();
+    let homes: Vec<PathBuf> = (0..SESSIONS).map(|at| scene.home(&format!("s{at}"))).collect();
+    let mut agents: Vec<Puppet> = homes.iter().map(|home| scene.agent(home, None)).collect();
     let short: Vec<PathBuf> = (0..SESSIONS).map(|at| scene.home(&format!("short{at}"))).collect();
     scene.delivered();
     scene.server.stop();
     // Each short life is a start and an end.
     for n in 0..CHANGES / 2 {
         scene.stage.short_lives(&short[n % SESSIONS], &[], 1);
-        agents[n % SESSIONS].chdir(&places[n % SESSIONS][(n / SESSIONS + 1) % 2]);
         if n % 100 == 0 {
             scene.keeps_up(QUEUED_MAX);
             beside.keeps_up(QUEUED_MAX);
