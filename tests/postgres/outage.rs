@@ -19,8 +19,7 @@ const QUEUED_MAX: u64 = 2_000;
 /// itself, and orders because each has its own ring.
 const STATE: &str = "SELECT home, name, pid, start_boottime_ns, state, recorded_state, certain, comm, cwd, tty, uid, username, roots,
     cardinality(argv), starts_24h, last_death_kind, last_death_signal FROM observer.sessions ORDER BY home";
-const DEATHS: &str =
-    "SELECT home, pid, start_boottime_ns, kind, code, signal, raw_status FROM observer.deaths ORDER BY home";
+const DEATHS: &str = "SELECT home, pid, start_boottime_ns, kind, code, signal, raw_status FROM observer.deaths ORDER BY home, start_boottime_ns";
 /// The query returns each move once: a fact that becomes known just after a start may be an entry of its own
 /// in one history and part of the start in the other.
 const MOVES: &str = "SELECT home, kind, pid, cwd FROM (
