@@ -154,6 +154,7 @@ offsets! {
     mount_ns = "mount" ["mnt_ns"] Ptr("mnt_namespace");
     mount_id = "mount" ["mnt_id"] Int(4);
     vfsmount_root = "vfsmount" ["mnt_root"] Ptr("dentry");
+    dentry_seq = "dentry" ["d_seq.seqcount.sequence", "d_seq.sequence"] Int(4);
     dentry_parent = "dentry" ["d_parent"] Ptr("dentry");
     dentry_hash_len = "dentry" ["d_name.hash_len"] Int(8);
     dentry_name = "dentry" ["d_name.name"] Ptr("");

@@ -72,7 +72,8 @@ pub fn reset(walk: *mut Walk) {
 ///
 /// The path is walked twice. The second walk copies nothing and compares a digest of every link. Links that read the same
 /// both times all existed at one time between the two walks. Otherwise a rename or a mount was in progress, the path may be
-/// one that never existed, and it is flagged as [`path_flag::FAULT`].
+/// one that never existed, and it is flagged as [`path_flag::FAULT`]. So is a path of which a dentry was in the middle of a
+/// move, which both walks would read alike.
 #[inline(always)]
 pub fn append(
     walk: *mut Walk,
@@ -93,6 +94,7 @@ pub fn append(
     let (digest, mut flags) = (load!(walk, digest), load!(walk, flags) as u32);
     store!(walk, again, 1);
     walk_up(walk, mnt, dentry, walker);
+    flags |= load!(walk, flags) as u32 & path_flag::FAULT;
     if digest != load!(walk, digest) && flags & path_flag::TRUNCATED == 0 {
         flags |= path_flag::FAULT;
     }
@@ -145,7 +147,8 @@ pub fn dentry_steps(walk: *mut Walk, tail: *mut u8) -> u64 {
             store!(walk, root, Probed::u64(up_mnt, offset!(vfsmount_root)));
             continue;
         }
-        let (parent, hash_len, name) = entry(dentry);
+        let Entry { parent, hash_len, name, moving } = entry(dentry);
+        store!(walk, flags, load!(walk, flags) | moving * u64::from(path_flag::FAULT));
         // The hash distinguishes short names, which all stand at the same place within the dentry.
         add_to_digest(walk, parent ^ name.rotate_left(24) ^ hash_len);
         let len = hash_len >> 32;
@@ -171,17 +174,37 @@ pub fn dentry_steps(walk: *mut Walk, tail: *mut u8) -> u64 {
     0
 }
 
-/// Reads a dentry: its parent, the hash and length of its name (`hash_len`), and the address of the name. Takes one read if
-/// the three are adjacent, as they are on every kernel that is tested.
+/// What a walk reads of a dentry.
+struct Entry {
+    parent: u64,
+    /// The hash and the length of the name.
+    hash_len: u64,
+    /// Address of the name.
+    name: u64,
+    /// 1 while the dentry is being changed: `__d_move` (fs/dcache.c) sets the name before the parent, and the dentry's
+    /// sequence count is odd meanwhile. Otherwise 0.
+    moving: u64,
+}
+
+/// Reads a dentry, in one read if its members are adjacent, as they are on every kernel that is tested.
 #[inline(always)]
-fn entry(dentry: u64) -> (u64, u64, u64) {
+fn entry(dentry: u64) -> Entry {
     let at = offset!(dentry_parent);
-    if offset!(dentry_hash_len) == at + 8 && offset!(dentry_name) == at + 16 {
-        let [parent, hash_len, name] = read::<[u64; 3]>(dentry.wrapping_add(u64::from(at)));
-        return (parent, hash_len, name);
+    let adjacent = offset!(dentry_hash_len) == at + 8 && offset!(dentry_name) == at + 16;
+    if adjacent && offset!(dentry_seq) + 20 == at {
+        // Flags and sequence count, two words that are not needed, and the three.
+        let [counted, _, _, parent, hash_len, name] =
+            read::<[u64; 6]>(dentry.wrapping_add(u64::from(at - 24)));
+        return Entry { parent, hash_len, name, moving: counted >> 32 & 1 };
     }
     let hash_len = Probed::u64(dentry, offset!(dentry_hash_len));
-    (Probed::u64(dentry, at), hash_len, Probed::u64(dentry, offset!(dentry_name)))
+    let moving = u64::from(Probed::u32(dentry, offset!(dentry_seq)) & 1);
+    Entry {
+        parent: Probed::u64(dentry, at),
+        hash_len,
+        name: Probed::u64(dentry, offset!(dentry_name)),
+        moving,
+    }
 }
 
 /// Ends the walk, adding `flags` to those that are set, and returns 1.

@@ -95,11 +95,16 @@ values! {
 mod tests {
     use super::*;
 
+    /// Members of which no value is shown: they are read only to doubt another value. With a wrong offset, values are
+    /// doubted more or less often than they should be. Nothing can cause the doubt for a comparison.
+    const GUARDS: [&str; 1] = ["dentry_seq"];
+
     #[test]
     fn every_member_in_use_belongs_to_a_value_that_is_compared() {
         let unchecked: Vec<_> = MEMBERS
             .iter()
             .map(|member| member.field)
+            .filter(|field| !GUARDS.contains(field))
             .filter(|field| !ALL.iter().any(|value| value.members.contains(field)))
             .collect();
         assert!(unchecked.is_empty(), "a wrong offset of these would show wrong values: {unchecked:?}");
