@@ -24,7 +24,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let toolchain = Toolchain::ready()?;
     if arguments.debug {
         kernel_programs(workspace, &toolchain)?;
-        command::run(&mut workspace.cargo(&["build", "--package", "observer"]))?;
+        // With the features of the whole workspace, as the tests are built.
+        command::run(&mut workspace.cargo(&["build", "--bin", "observer"]))?;
         eprintln!("xtask: built {}", workspace.target.join("debug/observer").display());
     } else {
         let binary = release(workspace, &toolchain)?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use observer_harness::command;
 use observer_harness::libtest::{Counts, Report, TIMES, TIMES_ENVIRONMENT};
+use observer_vm::{FEATURES, KERNEL_TARGETS};
 
 use crate::workspace::Workspace;
 use crate::{build, check, setup, vm};
@@ -68,8 +69,8 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     if !built {
         return Ok(parts);
     }
-    parts.push(part("mirror tests", || tests(&mut mirror_tests(workspace, filter))));
-    parts.push(part("kernel tests", || tests(&mut kernel_tests(workspace, filter))));
+    parts.push(part("mirror tests", || tests(&mut privileged_tests(workspace, &["postgres"], filter))));
+    parts.push(part("kernel tests", || tests(&mut privileged_tests(workspace, &KERNEL_TARGETS, filter))));
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
     }
@@ -103,8 +104,7 @@ fn other_kernels(workspace: &Workspace, record: bool) -> Result<Report> {
 
 /// Clippy over every host crate, the tests against the kernel included. The kernel programs are left to their own compiler.
 fn lints(workspace: &Workspace) -> Command {
-    let features = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
-    workspace.cargo(&["clippy", "--all-targets", "--features", features, "--", "-D", "warnings"])
+    workspace.cargo(&["clippy", "--all-targets", "--features", FEATURES, "--", "-D", "warnings"])
 }
 
 fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
@@ -113,27 +113,13 @@ fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
     command
 }
 
-fn mirror_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
-    let arguments = ["test", "--no-fail-fast", "--release", "--package", "observer-tests"];
-    let mut command = workspace.cargo(&arguments);
-    command.args(["--features", "postgres", "--test", "postgres"]);
-    timed(command, workspace, filter)
-}
-
-/// The tests against this kernel, in the build that the virtual machines run as well: it is made once for both.
-fn kernel_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
-    let arguments = ["test", "--no-fail-fast", "--package", "observer-tests", "--features", "kernel"];
-    timed(observer_vm::cargo(workspace, &arguments), workspace, filter)
-}
-
-/// Has the tests use the release build of the product and print how long each took.
-fn timed(mut command: Command, workspace: &Workspace, filter: Option<&str>) -> Command {
+/// Tests against this kernel or a Postgres. The product is its release build; the tests are in the same build as the unit tests.
+fn privileged_tests(workspace: &Workspace, targets: &[&str], filter: Option<&str>) -> Command {
+    let mut command = observer_vm::cargo(workspace, targets, &["--no-fail-fast"]);
     // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
     command.args(["--", "--test-threads=2"]).args(TIMES).args(filter);
-    // Set for the test programs alone, through a runner: in cargo's environment it would have everything built anew.
-    let runner = format!("CARGO_TARGET_{}_RUNNER", observer_vm::target().replace('-', "_").to_uppercase());
     let (variable, value) = TIMES_ENVIRONMENT;
-    command.env(runner, format!("env {variable}={value}")).env("OBSERVER_BIN", workspace.release_binary());
+    command.env(variable, value).env("OBSERVER_BIN", workspace.release_binary());
     command
 }
 

@@ -12,8 +12,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &VmArguments) -> Result<()> 
     observer_vm::matrix(workspace, arguments).map(drop)
 }
 
-/// Installs what the machines and the container need, and builds the kernel programs.
+/// Installs what the machines and the container need, and builds the product.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<()> {
     observer_vm::require_x86_64()?;
-    build::kernel_programs(workspace, &setup::for_vm()?)
+    build::release(workspace, &setup::for_vm()?).map(drop)
 }

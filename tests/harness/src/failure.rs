@@ -29,7 +29,7 @@ pub fn install() {
             let (test, target) = (thread.name().unwrap_or("main"), target());
             let feature = if matches!(&*target, "postgres" | "service") { &*target } else { "kernel" };
             eprintln!(
-                "reproduce: cargo test --release -p observer-tests --features {feature} --test {target} -- --exact {test}"
+                "reproduce: cargo test -p observer-tests --features {feature} --test {target} -- --exact {test}"
             );
             if let Some(log) = crate::daemon::shared_log() {
                 eprintln!("the end of the shared daemon's log:\n{}", last_lines(&log));

@@ -1,6 +1,5 @@
-//! Builds what runs inside: the product and its tests, linked statically, so that they need no library of the guest.
+//! Builds what runs inside: the tests. The product is its release build.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -15,6 +14,13 @@ pub(crate) const STORM: &str = "storm";
 pub(crate) const SERVICE: &str = "service";
 /// The target that measures what programs cost the verifier; its output is recorded.
 pub(crate) const VERIFIER: &str = "verifier";
+
+/// Every target that is run against a kernel.
+pub const KERNEL_TARGETS: [&str; 8] =
+    ["contracts", "hooks", "journal", "kernel", "refuse", "sessions", STORM, VERIFIER];
+/// Features of the test targets that need more than cargo; all of them, so that every build of the tests is one build.
+pub const FEATURES: &str = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
+const MESSAGES: &str = "json-render-diagnostics";
 
 /// The built programs.
 pub(crate) struct Guest {
@@ -34,15 +40,12 @@ pub(crate) struct Test {
     pub(crate) program: PathBuf,
 }
 
-/// Builds them. The kernel programs must have been built before.
+/// Builds them, but for the product, whose release build must be there.
 pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
-    let product = built(workspace, &["build", "--package", "observer"])?;
-    let tests = ["test", "--no-run", "--package", "observer-tests", "--features"];
-    // In two steps, so that the first finds what a run of the same tests on this machine has built.
-    let mut programs = built(workspace, &[&tests[..], &["kernel"]].concat())?;
-    programs.extend(built(workspace, &[&tests[..], &["service", "--test", SERVICE]].concat())?);
+    let targets = [&KERNEL_TARGETS[..], &[SERVICE]].concat();
+    let programs = built(&mut cargo(workspace, &targets, &["--no-run", "--message-format", MESSAGES]))?;
     let mut guest = Guest {
-        observer: program(&product, &TargetKind::Bin, "observer")?,
+        observer: workspace.release_binary(),
         puppet: program(&programs, &TargetKind::Bin, "puppet")?,
         tests: programs
             .iter()
@@ -56,24 +59,14 @@ pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
     Ok(guest)
 }
 
-/// The target triple of [`cargo`].
-pub fn target() -> String {
-    format!("{}-unknown-linux-gnu", env::consts::ARCH)
-}
-
-/// A cargo command that builds tests as the machines run them: linked statically, so that they need no library of the guest,
-/// and not optimised across crates, so that they are built soon. The product for users is built otherwise.
-pub fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
-    let mut command = workspace.cargo(arguments);
-    command
-        .args(["--release", "--target", &target(), "--target-dir"])
-        .arg(workspace.target.join("vm/build"))
-        // With a target named, procedural macros stay dynamic.
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+/// A `cargo test` of these targets of observer-tests, with more arguments for cargo. It names no package: the libraries are
+/// those that the unit tests are built with.
+pub fn cargo(workspace: &Workspace, targets: &[&str], arguments: &[&str]) -> Command {
+    let mut command = workspace.cargo(&["test", "--features", FEATURES]);
+    for target in targets {
+        command.args(["--test", target]);
+    }
+    command.args(arguments);
     command
 }
 
@@ -86,10 +79,8 @@ struct Program {
 }
 
 /// Runs a cargo command and returns the programs that it built.
-fn built(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Program>> {
-    let mut command = cargo(workspace, arguments);
-    command.args(["--message-format", "json-render-diagnostics"]);
-    let line = command::line(&command);
+fn built(command: &mut Command) -> Result<Vec<Program>> {
+    let line = command::line(command);
     eprintln!("xtask: {line}");
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("start `{line}`"))?;
     ensure!(output.status.success(), "`{line}` failed ({}); its own message stands above", output.status);

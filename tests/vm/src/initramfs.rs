@@ -50,10 +50,15 @@ pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], marker: &str) ->
     let root = directory.path();
     base(root)?;
     for (from, to) in [(&guest.observer, "observer"), (&guest.puppet, "puppet")] {
-        copy(from, &root.join("vm").join(to))?;
+        copy_stripped(from, &root.join("vm").join(to))?;
     }
+    let mut libraries = libraries_of(&guest.observer)?;
     for test in &guest.tests {
-        copy(&test.program, &root.join(test_path(&test.name).trim_start_matches('/')))?;
+        copy_stripped(&test.program, &root.join(test_path(&test.name).trim_start_matches('/')))?;
+        libraries.extend(libraries_of(&test.program)?);
+    }
+    for library in libraries {
+        copy_all(&library, root)?;
     }
     put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &plan(steps)?)?;
@@ -145,6 +150,14 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     }
     fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
+}
+
+/// A program without what only a debugger reads: the guest has its files in memory.
+pub(crate) fn copy_stripped(from: &Path, to: &Path) -> Result<()> {
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    }
+    command::quiet(Command::new("strip").arg("-o").arg(to).arg(from))
 }
 
 pub(crate) fn put(root: &Path, name: &str, text: &str) -> Result<()> {

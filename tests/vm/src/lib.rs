@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
-pub use guest::{cargo, target};
+pub use guest::{FEATURES, KERNEL_TARGETS, cargo};
 use ways::{Breadth, Way};
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
@@ -68,8 +68,8 @@ pub fn whole(workspace: &Workspace, record: bool) -> Result<Report> {
     matrix(workspace, &VmArguments { kernel, offline, way, jobs, storm, record, filter })
 }
 
-/// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The kernel
-/// programs must have been built before. A test that fails is an error.
+/// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The product
+/// must have been built before. A test that fails is an error.
 pub fn matrix(workspace: &Workspace, arguments: &VmArguments) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;
@@ -107,7 +107,8 @@ fn plans<'a>(
     let VmArguments { way, filter, .. } = arguments;
     let tests = kernels.iter().enumerate().map(|(index, kernel)| {
         let breadth = Breadth::of(index, kernels.len(), way, filter);
-        machine::Plan::new(kernel, guest, way, breadth, filter)
+        let share = (breadth != Breadth::Every).then_some(machine::Share { index, machines: kernels.len() });
+        machine::Plan::new(kernel, guest, way, breadth, share, filter)
     });
     let mut plans: Vec<_> = tests.collect();
     if let Some(rootfs) = rootfs {
@@ -160,8 +161,8 @@ fn boot_all(
     Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-/// Runs the tests of the systemd unit in a container on this machine; returns what they reported. The kernel programs
-/// must have been built before.
+/// Runs the tests of the systemd unit in a container on this machine; returns what they reported. The product must have
+/// been built before.
 pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
     require_x86_64()?;
     let (cache, lock) = cache()?;

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::archive;
 use crate::guest::{Guest, SERVICE};
-use crate::initramfs::{self, Step, copy, needed, put};
+use crate::initramfs::{self, Step, copy, copy_stripped, needed, put};
 use crate::kernels;
 use observer_harness::{command, failure};
 
-/// The oldest Debian that has a systemd as new as the unit asks for.
-const SUITE: &str = "bookworm";
+/// Says which system this is.
+const RELEASE: &str = "/etc/os-release";
 const PACKAGES: &str = "--include=systemd,systemd-sysv,dbus";
 /// What nobody reads in there.
 const LEFT_OUT: [&str; 6] = [
@@ -45,7 +45,8 @@ impl Rootfs {
     pub(crate) fn obtain(cache: &Path, offline: bool) -> Result<Self> {
         let home = cache.join("rootfs");
         fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-        let rootfs = Self { directory: home.join(SUITE), archive: home.join(format!("{SUITE}.cpio")) };
+        let suite = &suite()?;
+        let rootfs = Self { directory: home.join(suite), archive: home.join(format!("{suite}.cpio")) };
         if !rootfs.directory.exists() {
             if offline {
                 bail!("no {} yet: run once without --offline", rootfs.directory.display());
@@ -54,7 +55,7 @@ impl Rootfs {
                 bail!("making {} takes root: run `cargo xtask vm` as root once", rootfs.directory.display());
             }
             kernels::check_room(&home)?;
-            in_one_step(&rootfs.directory, debootstrap)?;
+            in_one_step(&rootfs.directory, |directory| debootstrap(suite, directory))?;
         }
         if !rootfs.archive.exists() {
             let leave_out = LEFT_OUT.map(Path::new);
@@ -77,14 +78,14 @@ impl Rootfs {
 /// What is laid over the root file system: the product where its unit has it, its unit's files where the README's commands
 /// take them from, and what is to be run.
 pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
-    copy(&guest.observer, &root.join("usr/bin/observer"))?;
+    copy_stripped(&guest.observer, &root.join("usr/bin/observer"))?;
     copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
-    copy(&guest.puppet, &root.join("vm/puppet"))?;
+    copy_stripped(&guest.puppet, &root.join("vm/puppet"))?;
     for file in ["observer.service", "observer.sysusers.conf"] {
         copy(&guest.packaging.join(file), &root.join("vm/packaging").join(file))?;
     }
     for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
-        copy(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
+        copy_stripped(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
     }
     put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &initramfs::plan(steps)?)?;
@@ -95,14 +96,31 @@ pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) 
 /// Files of the overlay, as the container is to see them: paths from its root.
 pub(crate) const OVERLAY: [&str; 4] = ["usr/bin/observer", "usr/bin/busybox", "vm", TESTS_AT];
 
-fn debootstrap(directory: &Path) -> Result<()> {
-    eprintln!("vm: making a Debian {SUITE} with systemd (a minute)");
+/// The Debian that runs here, and therefore has the libraries of what is built here.
+fn suite() -> Result<String> {
+    let text = fs::read_to_string(RELEASE).with_context(|| format!("read {RELEASE}"))?;
+    let value = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"'))
+    };
+    match (value("ID"), value("VERSION_CODENAME")) {
+        (Some("debian"), Some(suite)) => Ok(suite.to_owned()),
+        _ => bail!(
+            "{RELEASE} names no release of Debian: the tests of the unit run in one whose libraries are this machine's; run \
+             them on a Debian, or `cargo xtask vm --way own,tracepoints`"
+        ),
+    }
+}
+
+fn debootstrap(suite: &str, directory: &Path) -> Result<()> {
+    eprintln!("vm: making a Debian {suite} with systemd (a minute)");
     let address = archive::address()?;
     // It mounts /proc and /sys in there. In a mount namespace of its own they are gone with it even if it is killed, and
     // the next run can remove what is half done.
     let mut command = Command::new("unshare");
     command
-        .args(["--mount", "debootstrap", "--variant=minbase", PACKAGES, SUITE])
+        .args(["--mount", "debootstrap", "--variant=minbase", PACKAGES, suite])
         .arg(directory)
         .arg(address);
     command::quiet(&mut command)

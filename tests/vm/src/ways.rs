@@ -13,22 +13,34 @@ pub(crate) enum Way {
     Service,
 }
 
-/// How much runs in the ways other than the usual one.
+/// How much of the tests a machine runs. What they leave out has passed on this machine's kernel in the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breadth {
-    /// Every target to which the way makes a difference.
+    /// Every test, in every way to which the way makes a difference.
     Every,
-    /// `hooks` alone, which makes each change and has each hook report it.
-    Hooks,
+    /// For the oldest and the newest kernel: what a kernel decides.
+    End,
+    /// For a kernel between them. A fact that holds at both ends in a way, and on this kernel in the usual way, is not
+    /// repeated here in that way: `hooks` has every hook report in each way.
+    Between,
 }
 
 impl Breadth {
-    /// For the kernel at `index` of `kernels`. The whole is for the oldest and the newest: a test that passes on both ends
-    /// in a way, and on the kernels between them in the usual way, has failed on none between them in that way. A run that a
-    /// person narrows down is not thinned out.
+    /// For the kernel at `index` of `kernels`. A run that a person narrows down is not thinned out.
     pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
-        let is_an_end = index == 0 || index + 1 == kernels;
-        if is_an_end || !filter.is_empty() || !ways.contains(&Way::Own) { Self::Every } else { Self::Hooks }
+        match (filter.is_empty() && ways.contains(&Way::Own), index == 0 || index + 1 == kernels) {
+            (false, _) => Self::Every,
+            (true, true) => Self::End,
+            (true, false) => Self::Between,
+        }
+    }
+
+    /// Parts of names of tests of a target that are left out: what no kernel decides.
+    pub(crate) fn left_out(self, target: &str) -> &'static [&'static str] {
+        match (self, target) {
+            (Self::End | Self::Between, "refuse") => &["clients::", "words::"],
+            _ => &[],
+        }
     }
 }
 
@@ -60,9 +72,13 @@ impl Way {
     /// Whether a test target runs this way.
     pub(crate) fn has(self, target: &str, breadth: Breadth) -> bool {
         match (self, breadth) {
-            (Self::Own, _) => target != SERVICE,
+            (Self::Own, Breadth::Every) => target != SERVICE,
+            // The journal takes nothing from the kernel but the facts that other targets check.
+            (Self::Own, Breadth::End) => target != SERVICE && target != "journal",
+            (Self::Own, Breadth::Between) => ![SERVICE, "journal", "sessions"].contains(&target),
             (_, Breadth::Every) => ["kernel", "sessions", "hooks"].contains(&target),
-            (_, Breadth::Hooks) => target == "hooks",
+            (_, Breadth::End) => ["kernel", "hooks"].contains(&target),
+            (_, Breadth::Between) => target == "hooks",
         }
     }
 
@@ -99,14 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn kernels_between_the_ends_run_the_hooks_alone_in_other_ways() {
+    fn a_run_that_nobody_narrows_down_leaves_out_what_the_kernel_does_not_decide() {
+        use Breadth::{Between, End, Every};
         let of = |index| Breadth::of(index, 4, &ALL, &[]);
-        assert_eq!([0, 1, 2, 3].map(of), [Breadth::Every, Breadth::Hooks, Breadth::Hooks, Breadth::Every]);
-        assert_eq!(Breadth::of(1, 4, &ALL, &["cwd".into()]), Breadth::Every, "a filter");
-        assert_eq!(Breadth::of(1, 4, &[Way::Service], &[]), Breadth::Every, "one way");
-        for target in ["kernel", "sessions", "hooks", "journal"] {
-            assert!(Way::Own.has(target, Breadth::Hooks), "every test runs on every kernel");
+        assert_eq!([0, 1, 2, 3].map(of), [End, Between, Between, End]);
+        assert_eq!(Breadth::of(1, 4, &ALL, &["cwd".into()]), Every, "a filter");
+        assert_eq!(Breadth::of(1, 4, &[Way::Service], &[]), Every, "one way");
+        for target in ["kernel", "hooks", "contracts", "refuse", "verifier"] {
+            assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
-        assert!(Way::Service.has("hooks", Breadth::Hooks) && !Way::Service.has("kernel", Breadth::Hooks));
+        assert!(Way::Own.has("sessions", End) && !Way::Own.has("sessions", Between));
+        assert!(Way::Own.has("journal", Every) && !Way::Own.has("journal", End));
+        assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", Between));
+        assert!(End.left_out("refuse").contains(&"words::") && Every.left_out("refuse").is_empty());
     }
 }
