@@ -6,7 +6,7 @@ use crate::Bench;
 use crate::account::{self, BpfStatistics, BpfTime};
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::Observer;
-use crate::peers::{PEERS, Peer};
+use crate::peers::Peer;
 use crate::work::{Place, Spawn, Work};
 
 const NAME: &str = "cost";
@@ -26,7 +26,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let plain = of_observer(bench, Spawn::Tiny, spawns, rounds)?;
     let terminal = of_observer(bench, Spawn::TinyWithTerminal, spawns, rounds)?;
     let ordinary = of_observer(bench, Spawn::True, spawns / 5, rounds)?;
-    let peers: Vec<_> = PEERS
+    let peers: Vec<_> = bench
+        .peers
         .iter()
         .map(|peer| (peer, of_peer(bench, peer, spawns, rounds.min(3)).map_err(|error| format!("{error:#}"))))
         .collect();

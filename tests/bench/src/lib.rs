@@ -2,6 +2,7 @@
 //! in one run. docs/bench.md describes how each is measured.
 
 mod account;
+mod beside;
 mod child;
 mod cost;
 mod figure;
@@ -35,6 +36,7 @@ use observer_harness::failure;
 
 use crate::figure::{Figure, Outcome};
 use crate::machine::Machine;
+use crate::peers::{PEERS, Peer};
 use crate::work::Work;
 
 /// Measure observer against its budgets and its peers (as root).
@@ -53,6 +55,10 @@ struct Arguments {
     /// Only this measurement; may be given more than once.
     #[arg(long, value_name = "NAME")]
     only: Vec<Measure>,
+    /// Measure another build of observer in the same run, in turns with this one, and show its figures beside. Peers are
+    /// left out.
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Where the figures are kept as JSON.
     #[arg(long, hide = true, default_value = "bench.json")]
     save: PathBuf,
@@ -98,6 +104,7 @@ enum Measure {
 struct Bench {
     work: Work,
     quick: bool,
+    peers: &'static [Peer],
 }
 
 impl Bench {
@@ -147,10 +154,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !failure::is_root() {
         bail!("loading kernel programs needs root: run as root: cargo xtask bench");
     }
-    install_peers();
+    let peers: &'static [Peer] = if arguments.beside.is_some() { &[] } else { &PEERS };
+    install(peers);
     let machine = Machine::look()?;
-    let bench = Bench { work: Work::prepare()?, quick: arguments.quick };
-    let figures = measure(&bench, &chosen(&arguments.only));
+    let bench = Bench { work: Work::prepare()?, quick: arguments.quick, peers };
+    let figures = measure(&bench, &chosen(&arguments.only), arguments.beside.as_deref());
 
     let json = serde_json::to_string_pretty(&table::json(&machine, arguments.quick, &figures))?;
     let file = &arguments.save;
@@ -175,12 +183,15 @@ fn chosen(only: &[Measure]) -> Vec<Measure> {
 }
 
 /// Makes these measurements. One that fails, or panics, does not keep the others from being made.
-fn measure(bench: &Bench, measures: &[Measure]) -> Vec<Figure> {
+fn measure(bench: &Bench, measures: &[Measure], beside: Option<&Path>) -> Vec<Figure> {
     let mut figures = Vec::new();
     for measure in measures {
         let name = measure.name();
         let began = Instant::now();
-        let measured = panic::catch_unwind(AssertUnwindSafe(|| measure.run(bench)));
+        let measured = panic::catch_unwind(AssertUnwindSafe(|| match beside {
+            None => measure.run(bench),
+            Some(other) => beside::in_turns(other, || measure.run(bench)),
+        }));
         match measured.unwrap_or_else(|panic| bail!("{}", message(&*panic))) {
             Ok(measured) => figures.extend(measured),
             Err(error) => {
@@ -200,8 +211,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// A peer that cannot be had is named in the table; the rest is measured without it.
-fn install_peers() {
-    for peer in &peers::PEERS {
+fn install(peers: &[Peer]) {
+    for peer in peers {
         if let Err(error) = peer.install() {
             eprintln!("bench: {}: {error:#}", peer.name);
         }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::Observer;
-use crate::peers::{PEERS, Peer};
+use crate::peers::Peer;
 use crate::work::{Place, Spawn, Work};
 use crate::{Bench, account};
 
@@ -85,7 +85,7 @@ fn median(rounds: &[Round]) -> Option<(Sample, bool)> {
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut alone = Times::default();
     let mut observer = Rounds::default();
-    let mut peers: Vec<(Rounds, Option<String>)> = PEERS.iter().map(|_| Default::default()).collect();
+    let mut peers: Vec<(Rounds, Option<String>)> = bench.peers.iter().map(|_| Default::default()).collect();
     // Caches and the clock frequency find their level.
     loops(bench)?;
     for _ in 0..bench.scaled(11, 3) {
@@ -95,13 +95,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             let took = loops(bench)?;
             observer.stop().map(|()| took)
         })?;
-        for (peer, (rounds, why)) in PEERS.iter().zip(&mut peers).filter(|(_, (_, why))| why.is_none()) {
+        for (peer, (rounds, why)) in bench.peers.iter().zip(&mut peers).filter(|(_, (_, why))| why.is_none())
+        {
             if let Err(error) = round(bench, &mut alone, rounds, || beside(bench, peer)) {
                 *why = Some(format!("{error:#}"));
             }
         }
     }
-    figures(&alone, &observer, &peers)
+    figures(bench, &alone, &observer, &peers)
 }
 
 fn beside(bench: &Bench, peer: &'static Peer) -> Result<[f64; LOOPS.len()]> {
@@ -139,7 +140,12 @@ fn round(
     Ok(())
 }
 
-fn figures(alone: &Times, observer: &Rounds, peers: &[(Rounds, Option<String>)]) -> Result<Vec<Figure>> {
+fn figures(
+    bench: &Bench,
+    alone: &Times,
+    observer: &Rounds,
+    peers: &[(Rounds, Option<String>)],
+) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (n, each) in LOOPS.iter().enumerate() {
         let of_loop = |rounds: &Rounds| rounds.get(n).and_then(|rounds| median(rounds));
@@ -161,7 +167,7 @@ fn figures(alone: &Times, observer: &Rounds, peers: &[(Rounds, Option<String>)])
         figures.push(
             Figure::new(NAME, format!("the same beside observer: {}", each.what), "×", beside)
                 .at_most(1.03)
-                .against(PEERS.iter().zip(peers).map(reference))
+                .against(bench.peers.iter().zip(peers).map(reference))
                 .note(note),
         );
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::Bench;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::{Observer, Status};
-use crate::peers::{PEERS, Peer};
+use crate::peers::Peer;
 use crate::work::{Place, Spawn, Work, finish};
 
 const PROCESSES: &str = "storm";
@@ -31,7 +31,8 @@ pub(crate) fn processes(bench: &Bench) -> Result<Vec<Figure>> {
     let worst = |of: fn(&Storm) -> f64| {
         Sample::worst(&storms.iter().map(of).collect::<Vec<_>>()).context("no storm was made")
     };
-    let peers: Vec<_> = PEERS.iter().map(|peer| reported(bench, peer, bench.scaled(20_000, 4_000))).collect();
+    let peers: Vec<_> =
+        bench.peers.iter().map(|peer| reported(bench, peer, bench.scaled(20_000, 4_000))).collect();
     let rate = Sample::median(&storms.iter().map(|storm| storm.per_second).collect::<Vec<_>>());
     Ok(vec![
         Figure::new(

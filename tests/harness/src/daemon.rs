@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::failure;
@@ -48,8 +48,19 @@ pub struct Daemon {
 
 static SHARED: OnceLock<Daemon> = OnceLock::new();
 
-/// The product's binary: `OBSERVER_BIN`, else the workspace's release build.
+/// Takes the place of the product while it is set.
+static OTHER: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// Has [`product`] return this program; `None`: the product again.
+pub fn use_product(path: Option<PathBuf>) {
+    *OTHER.write().unwrap_or_else(PoisonError::into_inner) = path;
+}
+
+/// The product's binary: the one of [`use_product`], else `OBSERVER_BIN`, else the workspace's release build.
 pub fn product() -> PathBuf {
+    if let Some(other) = OTHER.read().unwrap_or_else(PoisonError::into_inner).clone() {
+        return other;
+    }
     let path = std::env::var_os("OBSERVER_BIN").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/observer"),
         PathBuf::from,
