@@ -216,7 +216,7 @@ impl MirrorStatus {
 
     /// The status of a host's mirror before its first connection.
     pub fn connecting(host_id: uuid::Uuid) -> Self {
-        Self { state: "connecting".into(), host_id: Some(host_id.to_string()), ..Self::default() }
+        Self { state: MirrorState::Connecting, host_id: Some(host_id.to_string()), ..Self::default() }
     }
 }
 

@@ -279,6 +279,13 @@ impl EntryKind {
     }
 }
 
+impl Default for EntryKind {
+    /// No kind is given.
+    fn default() -> Self {
+        Self::Other(Box::default())
+    }
+}
+
 impl From<&str> for EntryKind {
     fn from(word: &str) -> Self {
         match word {

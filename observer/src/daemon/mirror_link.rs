@@ -202,7 +202,7 @@ fn event(NumberedEntry { seq, entry }: NumberedEntry) -> HistoryEntry {
         seq,
         at_unix_ns: entry.at_unix_ns,
         boot_id: Uuid::parse_str(&entry.boot_id).ok(),
-        kind: entry.kind.as_str().into(),
+        kind: entry.kind,
         home,
         name,
         pid: process.map(|it| it.tgid.0),

@@ -25,6 +25,7 @@ use super::status::SharedStatus;
 use super::usernames::Directory;
 use super::write::{prepare, write};
 use super::{schema, sql};
+use crate::api::words::EntryKind;
 
 /// Delivers until the daemon stops, and then what can still be delivered in a moment.
 pub async fn run(
@@ -167,7 +168,7 @@ fn read_journal(
             let entries =
                 history.read_after(stream_id, seq.saturating_sub(1), 1, usize::MAX).map_err(unreadable)?;
             // The journal dropped the entry at its bounds, or lost it; a gap stands in its place.
-            let is_entry = |entry: &HistoryEntry| entry.seq == seq && entry.kind != "gap";
+            let is_entry = |entry: &HistoryEntry| entry.seq == seq && entry.kind != EntryKind::Gap;
             match entries.into_iter().next().filter(is_entry) {
                 Some(entry) => Ok(PreparedRequest::Compare { host_no, stream_id, entry }),
                 None => Err(DeliveryAnswer::Compared(Comparison::Same)),
@@ -299,7 +300,7 @@ impl Peers {
     }
 
     async fn batch_items(&mut self, entries: Vec<HistoryEntry>, state_after: u64) -> Vec<BatchItem> {
-        let sessions = entries.iter().filter(|entry| entry.kind.starts_with("session_"));
+        let sessions = entries.iter().filter(|entry| entry.kind.is_session());
         self.users.learn(uids(sessions.map(|entry| entry.detail.as_str()))).await;
         let (argv, names) = (self.options.argv, self.users.names());
         entries.into_iter().map(|entry| batch_item(entry, state_after, argv, names)).collect()
@@ -322,7 +323,7 @@ impl Peers {
             &stream_id,
             &seq,
             &item.at,
-            &item.kind,
+            &item.kind.as_str(),
             &item.boot_id,
             &item.pid,
             &item.start_boottime_ns,

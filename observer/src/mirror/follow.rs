@@ -14,6 +14,7 @@ use super::ask::{Params, answer, run};
 use super::connect::Connected;
 use super::error::DatabaseError;
 use super::sql::CHANNEL;
+use crate::api::words::FrameKind;
 
 /// Presence ends without an event, and hints may be lost: the database is read at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -81,12 +82,12 @@ impl Follow {
             look_at: Instant::now(),
             events_at: Instant::now(),
         };
-        let mut frames = vec![frame("snapshot_begin", &at)];
+        let mut frames = vec![frame(FrameKind::SnapshotBegin, &at)];
         let rows = follow.query(HOSTS, &[]).await?;
         for row in &rows {
             let (host_id, host, present): (Uuid, String, bool) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            frames.push(host_frame("host", &at, host_id, &host, present));
+            frames.push(host_frame(FrameKind::Host, &at, host_id, &host, present));
             follow.hosts.insert(host_id, (host, present));
         }
         for row in follow.query(SESSIONS, &[]).await? {
@@ -95,7 +96,7 @@ impl Follow {
         // The state has these already.
         follow.unseen().await?;
         run(&follow.connected.client, "COMMIT").await?;
-        frames.push(frame("snapshot_end", &at));
+        frames.push(frame(FrameKind::SnapshotEnd, &at));
         Ok((follow, frames))
     }
 
@@ -136,7 +137,7 @@ impl Follow {
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let was = self.hosts.get(&host_id).is_some_and(|(_, present)| *present);
             if was != present {
-                let kind = if present { "host_present" } else { "host_lost" };
+                let kind = if present { FrameKind::HostPresent } else { FrameKind::HostLost };
                 frames.push(host_frame(kind, &at, host_id, &host, present));
             }
             hosts.insert(host_id, (host, present));
@@ -199,11 +200,11 @@ fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-fn frame(kind: &str, at: &str) -> FleetFrame {
+fn frame(kind: FrameKind, at: &str) -> FleetFrame {
     FleetFrame::from_iter([("kind".to_owned(), json!(kind)), ("at".to_owned(), json!(at))])
 }
 
-fn host_frame(kind: &str, at: &str, host_id: Uuid, host: &str, present: bool) -> FleetFrame {
+fn host_frame(kind: FrameKind, at: &str, host_id: Uuid, host: &str, present: bool) -> FleetFrame {
     let mut frame = frame(kind, at);
     frame.extend([
         ("host".to_owned(), json!(host)),
@@ -217,7 +218,7 @@ fn host_frame(kind: &str, at: &str, host_id: Uuid, host: &str, present: bool) ->
 fn session_frame(row: &Row) -> Result<FleetFrame, DatabaseError> {
     let mut frame = object(&row.try_get::<_, String>(6)?);
     frame.extend([
-        ("kind".to_owned(), json!("session")),
+        ("kind".to_owned(), json!(FrameKind::Session)),
         ("at".to_owned(), json!(row.try_get::<_, Option<Timestamp>>(5)?.map(rfc3339))),
         ("host".to_owned(), json!(row.try_get::<_, String>(1)?)),
         ("host_id".to_owned(), json!(row.try_get::<_, Uuid>(0)?.to_string())),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::api::words::EntryKind;
 use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
@@ -46,8 +47,8 @@ pub struct HistoryEntry {
     pub at_unix_ns: i64,
     /// The boot in which it happened, if that is known.
     pub boot_id: Option<Uuid>,
-    /// Kind as in `watch --json`, or `gap`.
-    pub kind: String,
+    /// What the entry records.
+    pub kind: EntryKind,
     /// Raw path of the home.
     pub home: Option<Vec<u8>>,
     /// Raw name.
@@ -82,8 +83,8 @@ pub struct BatchItem {
     pub at: Timestamp,
     /// The boot in which it happened, if that is known.
     pub boot_id: Option<Uuid>,
-    /// Kind as in `watch --json`, or `gap`.
-    pub kind: String,
+    /// What the entry records.
+    pub kind: EntryKind,
     /// Key of the home.
     pub home_id: Option<Vec<u8>>,
     /// Path of the home, escaped.
@@ -190,9 +191,9 @@ pub fn batch_item(
         Some(row) => Some(row.home_id.clone()),
         None => entry.home.as_deref().map(|home| home_id(None, home)),
     };
-    let certain = match entry.kind.as_str() {
-        "gap_opened" => Some(false),
-        "gap_closed" => Some(true),
+    let certain = match entry.kind {
+        EntryKind::GapOpened => Some(false),
+        EntryKind::GapClosed => Some(true),
         _ => None,
     };
     BatchItem {
@@ -207,23 +208,23 @@ pub fn batch_item(
         detail: detail.to_string(),
         row: row.filter(|row| row.body.is_some() || row.death.is_some()),
         certain: certain.filter(|_| is_newer),
-        state_lost: entry.kind == "gap" && is_newer,
+        state_lost: entry.kind == EntryKind::Gap && is_newer,
         kind: entry.kind,
     }
 }
 
 /// What an entry of this kind changes in the state of its home.
 fn row_change(
-    kind: &str,
+    kind: &EntryKind,
     detail: &Value,
     is_newer: bool,
     argv: MirroredArgv,
     usernames: &Usernames,
 ) -> Option<SessionRow> {
     let Value::Object(fields) = detail else { return None };
-    let is_session = kind.starts_with("session_");
+    let is_session = kind.is_session();
     // The primary process ended, and another root takes its place: only the death is of interest.
-    if !is_session && kind != "process_ended" {
+    if !is_session && *kind != EntryKind::ProcessEnded {
         return None;
     }
     let mut row = row_of(fields.clone(), argv, usernames)?;
@@ -245,7 +246,7 @@ impl BatchItem {
         let detail = json!({"from_seq": self.seq, "to_seq": self.seq, "count": 1, "reason": "rejected", "from": null,
             "to": null, "previous_stream_id": null, "message": why});
         Self {
-            kind: "gap".into(),
+            kind: EntryKind::Gap,
             home_id: None,
             home: None,
             name: None,
@@ -268,7 +269,7 @@ mod tests {
         HistoryEntry {
             seq,
             at_unix_ns: -1_500_000_000,
-            kind: "session_started".into(),
+            kind: EntryKind::SessionStarted,
             home: Some(b"/a\xff".to_vec()),
             detail: detail.to_string(),
             pid: Some(7),
@@ -313,7 +314,7 @@ mod tests {
     fn an_entry_that_the_state_has_already_changes_only_the_last_death() {
         assert_eq!(batch_item(started(3), 3, MirroredArgv::First, &Usernames::new()).row, None);
         let mut ended = started(3);
-        ended.kind = "session_ended".into();
+        ended.kind = EntryKind::SessionEnded;
         ended.detail = json!({"home": "/a", "death": {"kind": "exited"}}).to_string();
         let state = batch_item(ended, 3, MirroredArgv::First, &Usernames::new()).row.unwrap();
         assert_eq!((state.body, state.death.as_deref()), (None, Some("{\"kind\":\"exited\"}")));
@@ -322,7 +323,7 @@ mod tests {
     #[test]
     fn a_gap_requests_the_map_unless_the_state_is_newer() {
         let gap =
-            |seq| HistoryEntry { seq, kind: "gap".into(), detail: "{}".into(), ..HistoryEntry::default() };
+            |seq| HistoryEntry { seq, kind: EntryKind::Gap, detail: "{}".into(), ..HistoryEntry::default() };
         let of = |entry| batch_item(entry, 5, MirroredArgv::First, &Usernames::new()).state_lost;
         assert!(of(gap(6)));
         assert!(!of(gap(5)));
@@ -332,7 +333,7 @@ mod tests {
     fn a_refused_entry_becomes_a_gap_of_the_same_number() {
         let gap =
             batch_item(started(9), 0, MirroredArgv::First, &Usernames::new()).as_refused("SQLSTATE 22P05");
-        assert_eq!((gap.seq, gap.kind.as_str(), gap.home), (9, "gap", None));
+        assert_eq!((gap.seq, gap.kind, gap.home), (9, EntryKind::Gap, None));
         let detail = json(&gap.detail);
         assert_eq!(detail["reason"], json!("rejected"));
         assert_eq!(

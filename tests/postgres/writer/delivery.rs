@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use observer::api::words::{EntryKind, MirrorState};
 use observer::mirror::items::MirroredArgv;
 use observer_harness::poll::eventually;
 use observer_harness::postgres::Server;
@@ -152,7 +153,7 @@ fn an_entry_that_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
         }
         // JSON allows NUL; Postgres does not.
         world.entry(
-            "session_changed",
+            EntryKind::SessionChanged,
             "/srv/1",
             &json!({"home": "/srv/1", "name": "1", "state": "live", "x": "\0"}),
         );
@@ -324,7 +325,7 @@ fn a_session_that_the_rules_exclude_has_not_died() {
         let mut session = world.map.remove("/srv/a").unwrap();
         session["state"] = "ended".into();
         session["end_reason"] = "not_admitted".into();
-        world.entry("session_ended", "/srv/a", &session);
+        world.entry(EntryKind::SessionEnded, "/srv/a", &session);
     }
     let host = Host::of(shared, host_id, &SERVER.url(&database));
     host.delivered(SOON);
@@ -522,7 +523,7 @@ fn unreadable_beyond(readable_to: u64) {
         "live|t|100" => Ok(()),
         row => Err(row.to_owned()),
     });
-    host.comes_to("catching_up", "cannot be read", SOON);
+    host.comes_to(MirrorState::CatchingUp, "cannot be read", SOON);
     let until = std::time::Instant::now() + Duration::from_secs(3);
     while std::time::Instant::now() < until {
         assert!(is_present(&SERVER, &database, &host));

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use observer::api::status::MirrorStatus;
+use observer::api::words::{EntryKind, MirrorState};
 use observer::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
 };
@@ -156,8 +157,8 @@ impl Host {
         eventually("everything is delivered", limit, || {
             let (status, world) = (self.status(), self.shared.world());
             let last = world.committed();
-            match status.state.as_str() {
-                "ok" if world.acknowledged == last => Ok(()),
+            match status.state {
+                MirrorState::Ok if world.acknowledged == last => Ok(()),
                 _ => Err(format!("{} of {last}; {status:?}", world.acknowledged)),
             }
         });
@@ -165,11 +166,11 @@ impl Host {
 
     /// Waits until the mirror reports this state and an error that contains `error`; returns its status.
     #[track_caller]
-    pub fn comes_to(&self, state: &str, error: &str, limit: Duration) -> MirrorStatus {
+    pub fn comes_to(&self, state: MirrorState, error: &str, limit: Duration) -> MirrorStatus {
         eventually(&format!("{state}, {error:?}"), limit, || {
             let status = self.status();
             let said = status.last_error.as_deref().unwrap_or_default().contains(error);
-            if status.state.as_str() == state && said { Ok(status) } else { Err(format!("{status:?}")) }
+            if status.state == state && said { Ok(status) } else { Err(format!("{status:?}")) }
         })
     }
 
@@ -253,17 +254,17 @@ impl World {
     }
 
     /// Adds an entry of this kind about `home`, as the daemon writes it.
-    pub fn entry(&mut self, kind: &str, home: &str, session: &Value) {
+    pub fn entry(&mut self, kind: EntryKind, home: &str, session: &Value) {
         let seq = self.entries.len() as u64 + 1;
         let mut detail = session.clone();
-        detail["kind"] = kind.into();
+        detail["kind"] = kind.as_str().into();
         detail["at"] = "2026-11-21T00:00:00.000Z".into();
         let start = session["start_boottime_ns"].as_str().and_then(|text| text.parse().ok());
         self.entries.push(HistoryEntry {
             seq,
             at_unix_ns: DAY_NS + self.clock_ns + seq.cast_signed() * 1_000_000,
             boot_id: Some(self.boot_id),
-            kind: kind.into(),
+            kind,
             home: Some(home.into()),
             name: session["name"].as_str().map(|name| name.as_bytes().into()),
             pid: session["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
@@ -283,7 +284,7 @@ impl World {
             "cwd": home, "tty": "pts/3", "pane": "%1", "mux": "tmux", "mux_socket": "/tmp/tmux", "uid": 0,
             "boot_id": self.boot_id.to_string(), "certain": true, "as_of": {"cwd": at}, "death": null});
         self.map.insert(home.into(), session.clone());
-        self.entry("session_started", home, &session);
+        self.entry(EntryKind::SessionStarted, home, &session);
     }
 
     /// Ends the live session in `home`; if there is none, starts one.
@@ -302,7 +303,7 @@ impl World {
             "core_dumped": false, "raw_status": 9, "at": at, "lifetime_ms": 5, "sender": null, "polite_signal": null,
             "oom": null, "between": null});
         let session = session.clone();
-        self.entry("session_ended", home, &session);
+        self.entry(EntryKind::SessionEnded, home, &session);
     }
 
     /// Adds the unobserved death of the session in `home`, as a daemon records it that did not run when the
@@ -315,7 +316,7 @@ impl World {
         session["death"] = json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null,
             "core_dumped": null, "raw_status": null, "at": at, "lifetime_ms": null, "sender": null, "polite_signal": null,
             "oom": null, "between": [at, at]});
-        self.entry("session_ended", home, &session);
+        self.entry(EntryKind::SessionEnded, home, &session);
     }
 
     /// Begins a new stream in a new journal file.
@@ -329,7 +330,7 @@ impl World {
             seq: 1,
             at_unix_ns: DAY_NS,
             boot_id: Some(self.boot_id),
-            kind: "gap".into(),
+            kind: EntryKind::Gap,
             detail: detail.to_string(),
             ..HistoryEntry::default()
         });

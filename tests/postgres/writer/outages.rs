@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use observer::api::words::MirrorState;
 use observer_harness::poll::eventually;
 use observer_harness::postgres::Server;
 
@@ -82,7 +83,7 @@ fn a_server_that_is_stopped_killed_and_restarted_loses_nothing() {
             } else {
                 server.stop()
             }
-            host.comes_to("retrying", "", SOON);
+            host.comes_to(MirrorState::Retrying, "", SOON);
             changes.suffice();
             server.start_again();
         });
@@ -98,7 +99,7 @@ fn a_server_that_hangs_is_detected_and_everything_arrives() {
     under_changes(&host, |changes| {
         server.pause();
         // The mirror waits 25 s for a batch and 8 s for an empty query.
-        host.comes_to("retrying", "did not answer", Duration::from_secs(35));
+        host.comes_to(MirrorState::Retrying, "did not answer", Duration::from_secs(35));
         changes.suffice();
         server.resume();
     });
@@ -110,7 +111,7 @@ fn a_server_that_hangs_is_detected_and_everything_arrives() {
 fn an_idle_mirror_detects_a_hang_within_one_heartbeat() {
     let (server, database, host) = hosted(&[]);
     server.pause();
-    host.comes_to("retrying", "did not answer within 8 s", Duration::from_secs(15));
+    host.comes_to(MirrorState::Retrying, "did not answer within 8 s", Duration::from_secs(15));
     server.resume();
     host.delivered(SOON);
     is_mirrored(&server, &database, &host);
@@ -268,7 +269,7 @@ fn a_full_write_ahead_log_ends_the_server_and_loses_nothing_of_history() {
             _ => Ok(()),
         });
         assert!(server.log().contains("PANIC"), "{}", server.log());
-        host.comes_to("retrying", "", SOON);
+        host.comes_to(MirrorState::Retrying, "", SOON);
         changes.suffice();
         std::fs::remove_file(&ballast).unwrap();
         eventually("it is there again", BACK, || {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use observer::api::words::MirrorState;
 use observer_harness::poll::eventually;
 use observer_harness::postgres::SqlSession;
 use uuid::Uuid;
@@ -104,7 +105,7 @@ fn a_second_daemon_is_refused_and_the_first_continues() {
     let clone = super::host::world();
     clone.world().start("/srv/other");
     let second = Host::of(clone, first.host_id, &url);
-    let said = second.comes_to("stopped", "cloned machine-id or second daemon", SOON);
+    let said = second.comes_to(MirrorState::Stopped, "cloned machine-id or second daemon", SOON);
     assert_eq!((said.generation, said.connections), (None, 0));
     for _ in 0..3 {
         second.churn(5, 1000);
@@ -140,7 +141,7 @@ fn the_last_of_two_daemons_with_one_state_directory_stays_and_the_first_stops() 
     second.delivered(SOON);
     // The first daemon detects that its lock was taken over, and does not take it back.
     first.start("/srv/c");
-    first.comes_to("stopped", "cloned machine-id or second daemon", SOON);
+    first.comes_to(MirrorState::Stopped, "cloned machine-id or second daemon", SOON);
     let generation = second.status().generation;
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
@@ -196,7 +197,7 @@ fn a_lock_forged_by_another_role_makes_no_host_present_and_is_reported() {
     takes_the_lock(&mut mallory, &database);
     assert_eq!(state(&database), "unknown|live|f");
     let host = Host::of(shared, host_id, &url);
-    let said = host.comes_to("stopped", &forger, SOON);
+    let said = host.comes_to(MirrorState::Stopped, &forger, SOON);
     assert!(said.last_error.is_some_and(|error| error.contains("end that session")));
     host.churn(1, 2000);
     assert_eq!(state(&database), "unknown|live|f");
@@ -233,14 +234,14 @@ fn each_login_writes_its_own_host_and_no_other() {
     host.delivered(SOON);
     is_mirrored(&SERVER, &database, &host);
     let stranger = Host::of(super::host::world(), other, &url);
-    let said = stranger.comes_to("stopped", "42501", SOON);
+    let said = stranger.comes_to(MirrorState::Stopped, "42501", SOON);
     let error = said.last_error.unwrap();
     assert!(error.contains(&other.to_string()) && error.contains("docs/schema.md"), "{error}");
     assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.hosts"), "1");
     // The login loses its rights while the daemon runs.
     SERVER.psql(&database, &format!("REVOKE observer_writer FROM {login}"));
     host.start("/srv/later");
-    host.comes_to("stopped", "42501", SOON);
+    host.comes_to(MirrorState::Stopped, "42501", SOON);
     host.churn(5, 3000);
     SERVER.psql(&database, &format!("GRANT observer_writer TO {login}"));
     host.delivered(Duration::from_secs(60));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use observer::api::words::MirrorState;
 use observer_harness::poll::eventually;
 
 use super::host::Host;
@@ -182,7 +183,7 @@ fn pgbouncer_is_refused_as_a_connection_pooler() {
         });
         let host =
             Host::new(&format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable"));
-        let said = host.comes_to("stopped", "connection pooler", SOON);
+        let said = host.comes_to(MirrorState::Stopped, "connection pooler", SOON);
         assert!(said.last_error.is_some_and(|error| error.contains("Postgres' own host and port")));
         drop(host);
         pooler.kill().and_then(|()| pooler.wait()).expect("end pgbouncer");

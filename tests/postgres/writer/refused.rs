@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use observer::api::words::MirrorState;
 use observer_harness::postgres::Server;
 
 use super::host::Host;
@@ -27,7 +28,7 @@ fn a_wrong_password_is_reported_without_it_and_a_right_one_needs_no_restart() {
     std::fs::write(&file, url("wrong-hunter2")).unwrap();
     let host = Host::at(super::host::world(), uuid::Uuid::new_v4(), &file);
     host.churn(3, 50);
-    let said = host.comes_to("stopped", "28P01", SOON);
+    let said = host.comes_to(MirrorState::Stopped, "28P01", SOON);
     host.churn(3, 3000);
     let error = said.last_error.unwrap();
     assert!(!error.contains("hunter2") && error.contains("correct user and password"), "{error}");
@@ -40,7 +41,7 @@ fn a_wrong_password_is_reported_without_it_and_a_right_one_needs_no_restart() {
 fn a_schema_that_is_missing_older_or_newer_is_reported_and_used_once_it_is_corrected() {
     let database = SERVER.database();
     let host = Host::new(&SERVER.url(&database));
-    host.comes_to("stopped", "observer schema apply", SOON);
+    host.comes_to(MirrorState::Stopped, "observer schema apply", SOON);
     host.churn(3, 3000);
     SERVER.psql(&database, &observer::mirror::schema::print(0).unwrap());
     host.delivered(AGAIN);
@@ -48,7 +49,7 @@ fn a_schema_that_is_missing_older_or_newer_is_reported_and_used_once_it_is_corre
     let (shared, host_id) = host.ends();
     SERVER.psql(&database, "INSERT INTO observer.migration (version) VALUES (1000)");
     let host = Host::of(shared, host_id, &SERVER.url(&database));
-    host.comes_to("stopped", "upgrade observer", SOON);
+    host.comes_to(MirrorState::Stopped, "upgrade observer", SOON);
     host.churn(3, 3000);
     SERVER.psql(&database, "DELETE FROM observer.migration WHERE version = 1000");
     host.delivered(AGAIN);
@@ -56,17 +57,17 @@ fn a_schema_that_is_missing_older_or_newer_is_reported_and_used_once_it_is_corre
     drop(host);
     SERVER.psql(&database, "DELETE FROM observer.migration");
     let host = Host::new(&SERVER.url(&database));
-    host.comes_to("stopped", "at version 0", SOON);
+    host.comes_to(MirrorState::Stopped, "at version 0", SOON);
 }
 
 #[test]
 fn a_database_that_is_missing_or_not_utf8_is_reported() {
     let host = Host::new(&SERVER.url("nowhere"));
-    host.comes_to("stopped", "create the database", SOON);
+    host.comes_to(MirrorState::Stopped, "create the database", SOON);
     drop(host);
     SERVER.psql("postgres", "CREATE DATABASE latin_mirror ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     let host = Host::new(&SERVER.url("latin_mirror"));
-    host.comes_to("stopped", "ENCODING 'UTF8'", SOON);
+    host.comes_to(MirrorState::Stopped, "ENCODING 'UTF8'", SOON);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn the_mirror_does_not_connect_to_a_standby() {
     let database = applied(&server);
     let standby = server.standby(&[]);
     let host = Host::new(&standby.url(&database));
-    host.comes_to("retrying", "", SOON);
+    host.comes_to(MirrorState::Retrying, "", SOON);
     assert_eq!(host.status().connections, 0);
 }
 
@@ -119,7 +120,7 @@ fn a_certificate_is_checked_as_sslmode_requires() {
     // The server has no TLS: a client that requires it does not connect, a client that prefers it does.
     let url =
         |rest: &str| format!("host=127.0.0.1 port={} user=postgres dbname={database} {rest}", server.port());
-    Host::new(&url("sslmode=require")).comes_to("retrying", "TLS", SOON);
+    Host::new(&url("sslmode=require")).comes_to(MirrorState::Retrying, "TLS", SOON);
     Host::new(&url("sslmode=prefer")).delivered(SOON);
     server.stop();
     server.set("ssl=on");
@@ -147,7 +148,7 @@ fn a_certificate_is_checked_as_sslmode_requires() {
         format!("host=127.0.0.1 sslmode=verify-ca sslrootcert={}", file("crt")),
     ] {
         let host = Host::new(&url(&rest));
-        host.comes_to("stopped", "sslrootcert", SOON);
+        host.comes_to(MirrorState::Stopped, "sslrootcert", SOON);
         assert_eq!(host.status().connections, 0, "{rest}");
     }
 }

@@ -42,7 +42,7 @@ fn a_watcher_of_the_database_receives_every_change_of_each_host_once() {
             .iter()
             .map(|entry| {
                 let detail: Value = serde_json::from_str(&entry.detail).unwrap();
-                (entry.seq, entry.kind.clone(), detail["home"].as_str().unwrap().to_owned())
+                (entry.seq, entry.kind.to_string(), detail["home"].as_str().unwrap().to_owned())
             })
             .collect();
         assert_eq!(pushed.len(), CHANGES);

@@ -26,6 +26,7 @@ pub use statement::BatchStatement;
 
 use super::error::{DatabaseError, ErrorClass};
 use crate::api::status::MirrorStatus;
+use crate::api::words::MirrorState;
 use crate::text::bytes::to_line;
 use phases::Phase;
 use takeover::FormerConnections;
@@ -257,11 +258,11 @@ impl Delivery {
     fn identified(&mut self, now: Instant, instance_id: Option<Uuid>) -> Phase {
         match instance_id {
             None => {
-                self.status.state = "waiting".into();
+                self.status.state = MirrorState::Waiting;
                 Phase::Identifying(now + JOURNAL_POLL)
             }
             Some(id) => {
-                self.status.state = "connecting".into();
+                self.status.state = MirrorState::Connecting;
                 Phase::AwaitingHeartbeat(id)
             }
         }
@@ -302,7 +303,7 @@ impl Delivery {
             wait = wait.max(STOPPED_WAIT);
         }
         let message = shown(&error.message);
-        self.status.state = if is_permanent { "stopped".into() } else { "retrying".into() };
+        self.status.state = if is_permanent { MirrorState::Stopped } else { MirrorState::Retrying };
         self.status.generation = None;
         if self.logged.as_ref() != Some(&message) {
             let line = match is_permanent {

@@ -11,6 +11,7 @@ use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
     EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, shown, unexpected,
 };
+use crate::api::words::MirrorState;
 use crate::mirror::items::BatchItem;
 
 /// Bytes of the entries in one batch, beyond the first.
@@ -95,7 +96,7 @@ impl Delivery {
     /// Lets the journal know what the database has.
     fn acknowledge(&mut self, present: &mut Present) {
         self.status.pending = self.extent.last_seq.saturating_sub(present.cursor.seq);
-        self.status.state = if self.status.pending == 0 { "ok".into() } else { "catching_up".into() };
+        self.status.state = if self.status.pending == 0 { MirrorState::Ok } else { MirrorState::CatchingUp };
         if let Some(stream_id) = present.cursor.stream_id
             && present.acknowledged != Some(present.cursor)
         {
@@ -215,7 +216,7 @@ impl Delivery {
     /// History has to wait; the state is read from the map meanwhile.
     fn hold_history(&mut self, now: Instant, present: &Present) -> Activity {
         self.status.pending = self.extent.last_seq.saturating_sub(present.cursor.seq);
-        self.status.state = "catching_up".into();
+        self.status.state = MirrorState::CatchingUp;
         Activity::Pausing(now + REFRESH_EVERY, AfterPause::Refresh)
     }
 
@@ -312,7 +313,7 @@ impl Delivery {
         batch: Box<Batch>,
         error: DatabaseError,
     ) -> Activity {
-        self.status.state = "retrying".into();
+        self.status.state = MirrorState::Retrying;
         self.failed(shown(&error.message));
         if error.class == ErrorClass::MissingPartition {
             self.request(DeliveryRequest::Maintain, OpenRequest::statement(now));

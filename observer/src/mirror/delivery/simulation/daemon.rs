@@ -11,6 +11,7 @@ use super::super::{
     STOPPED_WAIT,
 };
 use super::database::HOMES;
+use crate::api::words::EntryKind;
 use crate::mirror::error::{DatabaseError, ErrorClass};
 use crate::mirror::items::{BatchItem, SessionRow};
 
@@ -135,7 +136,7 @@ impl Journal {
 }
 
 fn gap(seq: u64, state_lost: bool) -> BatchItem {
-    BatchItem { seq, kind: "gap".into(), state_lost, ..BatchItem::default() }
+    BatchItem { seq, kind: EntryKind::Gap, state_lost, ..BatchItem::default() }
 }
 
 fn item(seq: u64, change: Change, is_newer: bool) -> BatchItem {

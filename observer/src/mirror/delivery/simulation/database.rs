@@ -9,6 +9,7 @@ use super::super::{
     LockHolder, Reconciled, Refusals, WriterIdentity,
 };
 use super::daemon::session_of;
+use crate::api::words::EntryKind;
 use crate::mirror::error::{DatabaseError, ErrorClass};
 
 /// Homes on the host.
@@ -298,7 +299,7 @@ impl Database {
         let mut last = statement.after;
         for item in statement.items() {
             assert!(item.seq > last, "entries come in order: {} after {last}", item.seq);
-            let is_gap = item.kind == "gap";
+            let is_gap = item.kind == EntryKind::Gap;
             assert!(is_gap || item.seq == last + 1, "entry {} is lost", last + 1);
             last = item.seq;
             let event = match item.at.as_second().cast_unsigned() {
@@ -333,7 +334,7 @@ impl Database {
     fn check_data(&mut self, statement: &BatchStatement) -> Result<(), DatabaseError> {
         let is_refused = |item: &crate::mirror::items::BatchItem| {
             let entry = self.disorder.refused_entries.is_some_and(|divisor| {
-                item.kind != "gap" && item.at.as_second().cast_unsigned().is_multiple_of(divisor)
+                item.kind != EntryKind::Gap && item.at.as_second().cast_unsigned().is_multiple_of(divisor)
             });
             let row = item.row.as_ref().filter(|row| row.body.is_some());
             entry || row.is_some_and(|row| Some(usize::from(row.home_id[0])) == self.disorder.refused_home)

@@ -13,6 +13,7 @@ use super::daemon::{Asked, Daemon, Journal, at};
 use super::database::{Data, Database, HOMES, Stored};
 use super::fault::{CutPoint, Fault};
 use super::random::Random;
+use crate::api::words::MirrorState;
 use crate::mirror::error::{DatabaseError, ErrorClass};
 
 /// Between two heartbeats of a loop.
@@ -167,7 +168,7 @@ impl Schedule {
         let caught_up = self.database.data.row.as_ref().is_some_and(|row| row.caught_up);
         caught_up
             && cursor == Some(&daemon.journal.committed)
-            && daemon.delivery.status().state.as_str() == "ok"
+            && daemon.delivery.status().state == MirrorState::Ok
             && daemon.asked.is_none()
             && self.is_state_the_map(daemon)
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use observer::api::words::EntryKind;
 use observer::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
 };
@@ -150,12 +151,12 @@ impl Host {
     fn entry(&self, seq: u64) -> HistoryEntry {
         let mut detail = self.session(seq);
         let kind = match (seq - 1) / SESSIONS % LIFE {
-            0 => "session_started",
-            9 => "session_ended",
-            _ => "session_changed",
+            0 => EntryKind::SessionStarted,
+            9 => EntryKind::SessionEnded,
+            _ => EntryKind::SessionChanged,
         };
         if let Some(fields) = detail.as_object_mut() {
-            fields.insert("kind".into(), kind.into());
+            fields.insert("kind".into(), kind.as_str().into());
             fields.insert("at".into(), "2026-11-21T09:30:00.123Z".into());
         }
         let text = |name: &str| detail.get(name).and_then(Value::as_str);
@@ -163,7 +164,7 @@ impl Host {
             seq,
             at_unix_ns: DAY_NS + seq.cast_signed() * 1_000_000,
             boot_id: Some(self.boot_id),
-            kind: kind.into(),
+            kind,
             home: text("home").map(|home| home.as_bytes().into()),
             name: text("name").map(|name| name.as_bytes().into()),
             pid: detail.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()),
