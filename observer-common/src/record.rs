@@ -172,7 +172,7 @@ pub struct ExitRecord {
     pub header: RecordHeader,
     /// Wait status as wait(2) would return it.
     pub exit_code: u32,
-    /// `EXIT_` bits.
+    /// [`EXIT_SESSION_LEADER`], or 0.
     pub flags: u32,
     /// Device number of the controlling terminal (major << 20 | minor); 0: none.
     pub tty_dev: u32,
@@ -180,10 +180,8 @@ pub struct ExitRecord {
     pub sid: u32,
 }
 
-/// [`ExitRecord::flags`]: made in the leader's own context; wins over a duplicate from another thread.
-pub const EXIT_BY_LEADER: u32 = 1 << 0;
 /// [`ExitRecord::flags`]: the group led a POSIX session, whose terminal goes with it.
-pub const EXIT_SESSION_LEADER: u32 = 1 << 2;
+pub const EXIT_SESSION_LEADER: u32 = 1 << 0;
 
 /// Body of [`KIND_CWD`]. Tail: the path.
 #[repr(C)]
