@@ -1,25 +1,24 @@
 //! One schedule: changes, faults and time, chosen by a seed, around real deliveries and a model of the database.
 
+mod faults;
+mod server;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::super::{
-    DeliveryAction, DeliveryAnswer, DeliveryInput, DeliveryRequest, LoopHeartbeat, ServerPeer,
-};
+use super::super::{DeliveryAction, DeliveryAnswer, DeliveryInput, DeliveryRequest, LoopHeartbeat};
 use super::daemon::{Asked, Daemon, Journal, at};
-use super::database::{Data, Database, HOMES, Stored};
+use super::database::{Database, HOMES, Stored};
 use super::fault::{CutPoint, Fault};
 use super::random::Random;
 use crate::api::words::MirrorState;
-use crate::mirror::error::{DatabaseError, ErrorClass};
+use crate::mirror::error::DatabaseError;
 
 /// Between two heartbeats of a loop.
 const HEARTBEAT_EVERY_MS: u64 = 5_000;
-/// `statement_timeout` of the daemon's connections.
-const STATEMENT_MAX_MS: u64 = 20_000;
 /// How long the driver waits for the answer to a request of several statements.
 const DRIVER_WAIT_MS: u64 = 25_000;
 /// Changes and faults begin within this time.
@@ -398,253 +397,6 @@ impl Schedule {
                     self.after(latency_ms, Event::Arrive(number, id, pid, request));
                 }
             }
-        }
-    }
-
-    fn connect(&mut self, number: usize, id: u64) {
-        let answer = if self.is_server_down {
-            Err(DatabaseError::broken("connection refused"))
-        } else if self.is_login_refused {
-            Err(DatabaseError::permanent("the password is wrong", "correct it"))
-        } else {
-            let pid = self.database.connect(number, self.daemons[number].process, self.now_ms);
-            self.daemons[number].connection = Some(pid);
-            Ok(DeliveryAnswer::Connected(ServerPeer { host: "model".into(), backend_pid: pid }))
-        };
-        self.after(1, Event::Answer(number, id, answer));
-    }
-
-    /// A request arrives at the server, unless its connection is gone.
-    fn arrive(&mut self, number: usize, id: u64, pid: i32, request: DeliveryRequest) {
-        if !self.database.backend(pid).is_alive {
-            return self.after(1, Event::Lost(number, pid));
-        }
-        if self.database.backend(pid).is_cut_off {
-            return;
-        }
-        if matches!(request, DeliveryRequest::Write { .. })
-            && let Some((point, is_noticed)) = self.cut.take()
-        {
-            return self.cut_at_batch(number, id, pid, request, point, is_noticed);
-        }
-        let takes_ms = self.statement_ms;
-        if takes_ms <= STATEMENT_MAX_MS {
-            return self.after(takes_ms, Event::Perform(number, id, pid, request));
-        }
-        // The server cancels the statement.
-        let error = DatabaseError::new(ErrorClass::Transient, "statement timeout");
-        self.after(STATEMENT_MAX_MS, Event::Answer(number, id, Err(error)));
-    }
-
-    fn cut_at_batch(
-        &mut self,
-        number: usize,
-        id: u64,
-        pid: i32,
-        request: DeliveryRequest,
-        point: CutPoint,
-        is_noticed: bool,
-    ) {
-        match point {
-            CutPoint::Before => self.cut_connection(number, pid, is_noticed),
-            CutPoint::During => {
-                // The server finishes the statement, and then finds out.
-                let _ = self.database.perform(pid, self.now_ms, &request);
-                self.cut_connection(number, pid, is_noticed);
-            }
-            CutPoint::After => {
-                self.perform(number, id, pid, &request);
-                self.cut_connection(number, pid, is_noticed);
-                self.daemons[number].asked.as_mut().unwrap().id = 0;
-            }
-        }
-    }
-
-    /// The connection is gone. Who does not notice has to find out: the client by its deadlines, the server by its own.
-    fn cut_connection(&mut self, number: usize, pid: i32, is_noticed: bool) {
-        if is_noticed {
-            self.database.end_backend(pid);
-            self.after(1, Event::Lost(number, pid));
-        } else {
-            self.database.backend(pid).is_cut_off = true;
-        }
-    }
-
-    fn perform(&mut self, number: usize, id: u64, pid: i32, request: &DeliveryRequest) {
-        if !self.database.backend(pid).is_alive {
-            return self.after(1, Event::Lost(number, pid));
-        }
-        let answer = match request {
-            DeliveryRequest::Compare { stream_id, seq, .. } => {
-                let change = self.daemons[number].journal.change(*seq).filter(|change| change.home.is_some());
-                let found = change.map(|change| self.database.compare(*stream_id, *seq, change.number));
-                Ok(DeliveryAnswer::Compared(found.unwrap_or(super::super::Comparison::Same)))
-            }
-            request => self.database.perform(pid, self.now_ms, request),
-        };
-        if self.database.backend(pid).is_cut_off {
-            return;
-        }
-        if matches!(request, DeliveryRequest::Write { .. }) {
-            match &answer {
-                Ok(_) => self.daemons[number].written(),
-                Err(error) => self.daemons[number].write_failed(self.now_ms, error),
-            }
-        }
-        let latency_ms = self.random.between(0, 2);
-        self.after(latency_ms, Event::Answer(number, id, answer));
-    }
-}
-
-mod faults {
-    use super::*;
-
-    impl Schedule {
-        pub(super) fn begin_fault(&mut self, fault: Fault) {
-            match fault {
-                Fault::CutAtBatch { point, is_noticed } => self.cut = Some((point, is_noticed)),
-                Fault::Cut { is_noticed } => {
-                    if let Some(pid) = self.daemons[0].connection {
-                        self.cut_connection(0, pid, is_noticed);
-                    }
-                }
-                Fault::ServerDown => {
-                    self.is_server_down = true;
-                    self.end_all_backends();
-                }
-                Fault::Slow { statement_ms } => self.statement_ms = statement_ms,
-                Fault::DiskFull => self.database.disorder.is_disk_full = true,
-                Fault::PartitionMissing => self.database.disorder.lacks_partition = true,
-                Fault::EntriesRefused => {
-                    self.database.disorder.refused_entries = Some(self.random.between(1, 3))
-                }
-                Fault::RowsRefused => self.database.disorder.refused_home = Some(0),
-                Fault::HintsRefused => self.database.disorder.refuses_hints = true,
-                Fault::LoginRefused => {
-                    self.is_login_refused = true;
-                    self.end_all_backends();
-                }
-                Fault::JournalUnreadable => self.daemons[0].journal.is_unreadable = true,
-                Fault::JournalStuck => self.daemons[0].journal.is_stuck = true,
-                Fault::LoopHung => self.daemons[0].is_hung = true,
-                Fault::DaemonRestarted { leaves_ghost } => self.restart_daemon(leaves_ghost),
-                Fault::JournalRestored => self.restore_journal(),
-                Fault::JournalLost => {
-                    let stream_id = self.new_stream();
-                    self.changes += 1;
-                    self.daemons[0].begin_stream(stream_id, self.changes);
-                    self.committed(0);
-                }
-                Fault::JournalExpired => {
-                    let journal = &mut self.daemons[0].journal;
-                    journal.expired = journal.expired.max(self.random.below(journal.committed + 1));
-                }
-                Fault::ChangeDropped => {
-                    self.changes += 1;
-                    self.daemons[0].map[1] = Some(self.changes);
-                    self.daemons[0].dropped += 1;
-                }
-                Fault::DatabaseRestored => self.database.copy = Some(self.database.data.clone()),
-                Fault::HostForgotten => self.database.replace_data(Data::default()),
-                Fault::SecondDaemon { same_instance } => {
-                    if self.daemons.len() == 1 {
-                        let instance_id =
-                            if same_instance { self.daemons[0].instance_id } else { Uuid::from_u128(8) };
-                        let second = self.add_daemon(instance_id);
-                        for _ in 0..4 {
-                            let wait_ms = self.random.below(FAULTS_MS);
-                            self.after(wait_ms, Event::Change(second));
-                        }
-                    }
-                }
-            }
-        }
-
-        pub(super) fn end_fault(&mut self, fault: Fault) {
-            match fault {
-                Fault::CutAtBatch { .. } => self.cut = None,
-                Fault::ServerDown => self.is_server_down = false,
-                Fault::Slow { .. } => self.statement_ms = 0,
-                Fault::DiskFull => self.database.disorder.is_disk_full = false,
-                Fault::PartitionMissing => self.database.disorder.lacks_partition = false,
-                Fault::EntriesRefused => self.database.disorder.refused_entries = None,
-                Fault::RowsRefused => self.database.disorder.refused_home = None,
-                Fault::HintsRefused => self.database.disorder.refuses_hints = false,
-                Fault::LoginRefused => self.is_login_refused = false,
-                Fault::JournalUnreadable => self.daemons[0].journal.is_unreadable = false,
-                Fault::JournalStuck => {
-                    self.daemons[0].journal.is_stuck = false;
-                    self.daemons[0].commit();
-                    self.committed(0);
-                }
-                Fault::LoopHung => {
-                    self.daemons[0].is_hung = false;
-                    if let Some(id) = self.daemons[0].map_waits.take() {
-                        let map = self.daemons[0].live_map();
-                        self.after(1, Event::Answer(0, id, Ok(DeliveryAnswer::LiveMap(map))));
-                    }
-                }
-                Fault::DatabaseRestored => {
-                    self.end_all_backends();
-                    if let Some(copy) = self.database.copy.take() {
-                        self.database.replace_data(copy);
-                    }
-                }
-                // A delivery that has nothing to write does not find out.
-                Fault::HostForgotten => self.change(0),
-                Fault::Cut { .. }
-                | Fault::DaemonRestarted { .. }
-                | Fault::JournalRestored
-                | Fault::JournalLost
-                | Fault::JournalExpired
-                | Fault::ChangeDropped
-                | Fault::SecondDaemon { .. } => {}
-            }
-        }
-
-        fn end_all_backends(&mut self) {
-            for pid in 1..=i32::try_from(self.database.backends.len()).unwrap() {
-                if self.database.backend(pid).is_alive {
-                    self.database.end_backend(pid);
-                    let daemon = self.database.backend(pid).daemon;
-                    self.after(1, Event::Lost(daemon, pid));
-                }
-            }
-        }
-
-        /// The first daemon is killed, and started again on its journal.
-        fn restart_daemon(&mut self, leaves_ghost: bool) {
-            if let Some(pid) = self.daemons[0].connection {
-                match leaves_ghost {
-                    true => self.database.backend(pid).is_cut_off = true,
-                    false => self.database.end_backend(pid),
-                }
-            }
-            let daemon = &mut self.daemons[0];
-            let is_hung = daemon.is_hung;
-            *daemon =
-                Daemon::new(daemon.journal.clone(), daemon.map, daemon.instance_id, self.base, self.now_ms);
-            daemon.is_hung = is_hung;
-            self.processes += 1;
-            daemon.process = self.processes;
-            self.wakes[0] = None;
-            self.act(0, None);
-        }
-
-        /// The journal is an older copy, to which other changes may have been added.
-        fn restore_journal(&mut self) {
-            let kept = self.random.below(self.daemons[0].journal.last_seq() + 1);
-            let added = self.random.below(6);
-            let journal = &mut self.daemons[0].journal;
-            journal.changes.truncate(usize::try_from(kept).unwrap());
-            journal.committed = kept;
-            journal.expired = journal.expired.min(kept);
-            for _ in 0..added {
-                self.changes += 1;
-                let home = usize::try_from(self.random.below(HOMES as u64)).unwrap();
-                self.daemons[0].change(self.changes, home);
-            }
-            self.restart_daemon(false);
         }
     }
 }
