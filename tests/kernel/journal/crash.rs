@@ -31,7 +31,7 @@ struct Witness {
 /// The last number that any run of the daemon reported as committed, and the frames that the watchers
 /// received, by number.
 #[derive(Default)]
-struct CommandResult {
+struct Reports {
     acknowledged: u64,
     frames: BTreeMap<u64, (String, u64)>,
 }
@@ -77,17 +77,17 @@ fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witn
 }
 
 /// Polls the last committed number until `until`, then kills the daemon.
-fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, said: &mut CommandResult) {
+fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, reports: &mut Reports) {
     while Instant::now() < until {
         let status = daemon.status();
-        said.acknowledged = said.acknowledged.max(u64_any(&status["journal"], "last_seq").unwrap_or(0));
+        reports.acknowledged = reports.acknowledged.max(u64_any(&status["journal"], "last_seq").unwrap_or(0));
     }
     daemon.kill();
     for frame in watch.frames() {
         let (seq, pid) = (u64_any(&frame.0, "event_seq"), u64_any(&frame.0, "pid"));
         // Numbers that were not acknowledged are assigned again.
-        if let (Some(seq), Some(pid)) = (seq.filter(|seq| *seq <= said.acknowledged), pid) {
-            said.frames.insert(seq, (frame.kind().to_owned(), pid));
+        if let (Some(seq), Some(pid)) = (seq.filter(|seq| *seq <= reports.acknowledged), pid) {
+            reports.frames.insert(seq, (frame.kind().to_owned(), pid));
         }
     }
 }
@@ -99,7 +99,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
     std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
     let homes: Vec<_> = (0..HOMES).map(|n| scene.home(&format!("h{n}"))).collect();
     let stop = AtomicBool::new(false);
-    let (mut said, mut lives) = (CommandResult::default(), Vec::new());
+    let (mut reports, mut lives) = (Reports::default(), Vec::new());
     let witnesses = std::thread::scope(|scope| {
         let churner = scope.spawn(|| churn(&program, &homes, &stop));
         let mut random = 88_172_645_463_325_252_u64;
@@ -110,7 +110,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
             let watch = Watch::sessions(&scene.daemon);
             lives.push((now_ns(), 0));
             let until = Instant::now() + Duration::from_millis(50 + random % 700);
-            listen(&mut scene.daemon, &watch, until, &mut said);
+            listen(&mut scene.daemon, &watch, until, &mut reports);
             if let Some(life) = lives.last_mut() {
                 life.1 = now_ns();
             }
@@ -122,7 +122,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
     scene.wait_written();
     assert!(witnesses.len() > 100, "{}", witnesses.len());
     let told = scene.history(&[]);
-    assert_numbers(&told, &said);
+    assert_numbers(&told, &reports);
     assert_truth(&told, &witnesses);
     let ended: BTreeSet<_> = told
         .iter()
@@ -136,14 +136,18 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
 /// Asserts that the numbers are 1, 2, 3 and so on, and that every acknowledged entry equals the frame that a
 /// watcher received.
 #[track_caller]
-fn assert_numbers(told: &[Value], said: &CommandResult) {
+fn assert_numbers(told: &[Value], reports: &Reports) {
     let streams: BTreeSet<_> = told.iter().map(|entry| entry["stream_id"].as_str()).collect();
     assert_eq!(streams.len(), 1, "one stream through all lives");
     let seqs: Vec<_> = told.iter().filter_map(|entry| u64_any(entry, "event_seq")).collect();
     assert_eq!(seqs, (1..=told.len() as u64).collect::<Vec<_>>(), "no holes, nothing twice");
-    assert!(said.acknowledged > 100 && said.acknowledged <= told.len() as u64, "{}", said.acknowledged);
-    assert!(said.frames.len() > 100, "{}", said.frames.len());
-    for (seq, (of, pid)) in &said.frames {
+    assert!(
+        reports.acknowledged > 100 && reports.acknowledged <= told.len() as u64,
+        "{}",
+        reports.acknowledged
+    );
+    assert!(reports.frames.len() > 100, "{}", reports.frames.len());
+    for (seq, (of, pid)) in &reports.frames {
         let at = usize::try_from(*seq - 1).expect("a small number");
         let entry = &told[at];
         assert_eq!((kind(entry), u64_any(entry, "pid")), (of.as_str(), Some(*pid)), "{seq}: {entry:#}");
