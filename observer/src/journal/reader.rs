@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::shown;
@@ -154,11 +155,8 @@ impl JournalReader {
 
 /// The URI that opens a file as one that nobody changes.
 fn immutable(path: &Path) -> PathBuf {
-    let escape = |&byte: &u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
-        _ => format!("%{byte:02x}"),
-    };
-    let path: String = path.as_os_str().as_encoded_bytes().iter().map(escape).collect();
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    let path = percent_encode(path.as_os_str().as_encoded_bytes(), ESCAPED);
     format!("file:{path}?immutable=1").into()
 }
 
@@ -173,5 +171,17 @@ fn clip(entry: &mut Entry, seq: u64) {
         detail.insert("from_seq".into(), seq.saturating_add(1).into());
         detail.insert("count".into(), to.saturating_sub(seq).into());
         entry.detail = serde_json::Value::Object(detail).to_string();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_uri_keeps_its_slashes_and_escapes_what_uris_give_a_meaning() {
+        let uri = |path: &str| immutable(Path::new(path)).into_os_string().into_string().unwrap();
+        assert_eq!(uri("/var/lib/x-1_2/journal.db"), "file:/var/lib/x-1_2/journal.db?immutable=1");
+        assert_eq!(uri("/a b?c#d%e/é"), "file:/a%20b%3Fc%23d%25e/%C3%A9?immutable=1");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -57,7 +58,7 @@ pub struct JournalWriter {
     aged_at: Option<Instant>,
     ages: AgeClock,
     trimmed_at: Option<Instant>,
-    retry: Duration,
+    backoff: ExponentialBackoff,
 }
 
 /// The state directory, locked for this process.
@@ -95,7 +96,7 @@ impl JournalWriter {
             aged_at: None,
             ages: AgeClock::new(clock::wall_offset_ns()),
             trimmed_at: None,
-            retry: RETRY_MIN,
+            backoff: backoff(),
         }
     }
 
@@ -258,7 +259,7 @@ impl JournalWriter {
         // The batch is committed from here on: a later failure is no reason to write it again.
         self.untouched &= batch.is_empty();
         if !batch.is_empty() {
-            self.retry = RETRY_MIN;
+            self.backoff = backoff();
         }
         let last_seq = batch.last().map_or(0, |(last, _)| *last);
         // Before anybody learns of the commit: no number is given twice, whenever this process ends.
@@ -322,9 +323,7 @@ impl JournalWriter {
 
     /// The wait before the next attempt; it doubles from attempt to attempt.
     fn next_retry(&mut self) -> Duration {
-        let wait = self.retry;
-        self.retry = (self.retry * 2).min(RETRY_MAX);
-        wait
+        self.backoff.next().unwrap_or(RETRY_MAX)
     }
 
     /// Closes the file; the next step quarantines it and begins a new stream.
@@ -360,6 +359,11 @@ fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, Write
         return Err(WriteError::Other(GapReason::WriteFailed, message.into()));
     }
     Ok(usage)
+}
+
+/// The waits between attempts. There is one journal on a disk, so they need no jitter.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times().build()
 }
 
 /// The first entries of `batch`, up to the bytes of a transaction.

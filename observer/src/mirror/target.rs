@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -248,33 +249,13 @@ fn split_url(text: &str) -> (String, Pairs) {
     for parameter in query.split('&') {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if OURS.contains(&key) {
-            ours.push((key.into(), percent_decode(value)));
+            ours.push((key.into(), percent_decode_str(value).decode_utf8_lossy().into_owned()));
         } else {
             kept.push(parameter);
         }
     }
     let question = if kept.is_empty() { "" } else { "?" };
     (format!("{before}{question}{}", kept.join("&")), ours)
-}
-
-/// `%41` is `A`; what is no such escape stays.
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if first == b'%' => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `key = value` pairs without those that are ours, and those. Values may be quoted with `'`; `\` takes the next
