@@ -91,7 +91,7 @@ pub fn journaled(body: &[u8], event_seq: Option<u64>) -> Vec<u8> {
 }
 
 /// The kind of the frame that reports `change`.
-pub fn frame_kind(change: &Change<'_>) -> FrameKind {
+fn frame_kind(change: &Change<'_>) -> FrameKind {
     match change {
         Change::ProcessStarted(_) => FrameKind::ProcessStarted,
         Change::ProcessExeced(_) => FrameKind::ProcessExeced,
@@ -104,11 +104,6 @@ pub fn frame_kind(change: &Change<'_>) -> FrameKind {
         Change::GapOpened { .. } => FrameKind::GapOpened,
         Change::GapClosed { .. } => FrameKind::GapClosed,
     }
-}
-
-/// The word for the kind of the frame that reports `change`.
-pub fn kind(change: &Change<'_>) -> &'static str {
-    frame_kind(change).as_str()
 }
 
 /// The JSON object of the frame that reports `change`, which took effect at `at`.

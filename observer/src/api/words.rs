@@ -259,18 +259,19 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// The word, as docs/json.md has it.
+    /// The word, which is that of the frame that reports the entry.
     pub fn as_str(&self) -> &str {
-        match self {
-            Self::SessionStarted => "session_started",
-            Self::SessionChanged => "session_changed",
-            Self::SessionEnded => "session_ended",
-            Self::ProcessEnded => "process_ended",
-            Self::GapOpened => "gap_opened",
-            Self::GapClosed => "gap_closed",
-            Self::Gap => "gap",
-            Self::Other(word) => word,
-        }
+        let frame = match self {
+            Self::SessionStarted => FrameKind::SessionStarted,
+            Self::SessionChanged => FrameKind::SessionChanged,
+            Self::SessionEnded => FrameKind::SessionEnded,
+            Self::ProcessEnded => FrameKind::ProcessEnded,
+            Self::GapOpened => FrameKind::GapOpened,
+            Self::GapClosed => FrameKind::GapClosed,
+            Self::Gap => FrameKind::Gap,
+            Self::Other(word) => return word,
+        };
+        frame.as_str()
     }
 
     /// Whether the entry describes a session after a change of it.
@@ -288,17 +289,17 @@ impl Default for EntryKind {
 
 impl From<&str> for EntryKind {
     fn from(word: &str) -> Self {
-        match word {
-            "session_started" => Self::SessionStarted,
-            "session_changed" => Self::SessionChanged,
-            "session_ended" => Self::SessionEnded,
-            "process_ended" => Self::ProcessEnded,
-            "gap_opened" => Self::GapOpened,
-            "gap_closed" => Self::GapClosed,
-            "gap" => Self::Gap,
-            other => {
-                let end = other.floor_char_boundary(KIND_BYTES_MAX);
-                Self::Other(other.get(..end).unwrap_or_default().into())
+        match FrameKind::from(word) {
+            FrameKind::SessionStarted => Self::SessionStarted,
+            FrameKind::SessionChanged => Self::SessionChanged,
+            FrameKind::SessionEnded => Self::SessionEnded,
+            FrameKind::ProcessEnded => Self::ProcessEnded,
+            FrameKind::GapOpened => Self::GapOpened,
+            FrameKind::GapClosed => Self::GapClosed,
+            FrameKind::Gap => Self::Gap,
+            _ => {
+                let end = word.floor_char_boundary(KIND_BYTES_MAX);
+                Self::Other(word.get(..end).unwrap_or_default().into())
             }
         }
     }
