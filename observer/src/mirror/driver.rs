@@ -22,7 +22,7 @@ use super::items::{BatchItem, HistoryEntry, batch_item, uids};
 use super::presence::try_lock;
 use super::reconcile::reconcile;
 use super::status::SharedStatus;
-use super::usernames::Directory;
+use super::usernames::UsernameCache;
 use super::write::{prepare, write};
 use super::{schema, sql};
 use crate::api::words::EntryKind;
@@ -39,7 +39,7 @@ pub async fn run(
     let mut events = Events { history, heartbeat, stop: Some(stop), ended: None };
     let mut delivery =
         Delivery::new(identity.host_id, events.history.extent(), first_heartbeat, Instant::now());
-    let mut peers = Peers { options, identity, map, users: Directory::default(), connection: None };
+    let mut peers = Peers { options, identity, map, users: UsernameCache::default(), connection: None };
     loop {
         let mut request = None;
         while let Some(action) = delivery.next_action() {
@@ -191,7 +191,7 @@ struct Peers {
     options: MirrorOptions,
     identity: HostIdentity,
     map: mpsc::Sender<oneshot::Sender<LiveMap>>,
-    users: Directory,
+    users: UsernameCache,
     connection: Option<Connection>,
 }
 
@@ -295,13 +295,13 @@ impl Peers {
         let (reply, answer) = oneshot::channel();
         self.map.send(reply).await.map_err(|_| loop_is_silent())?;
         let map = answer.await.map_err(|_| loop_is_silent())?;
-        self.users.learn(uids(map.sessions.iter().map(String::as_str))).await;
+        self.users.look_up(uids(map.sessions.iter().map(String::as_str))).await;
         Ok(map)
     }
 
     async fn batch_items(&mut self, entries: Vec<HistoryEntry>, state_after: u64) -> Vec<BatchItem> {
         let sessions = entries.iter().filter(|entry| entry.kind.is_session());
-        self.users.learn(uids(sessions.map(|entry| entry.detail.as_str()))).await;
+        self.users.look_up(uids(sessions.map(|entry| entry.detail.as_str()))).await;
         let (argv, names) = (self.options.argv, self.users.names());
         entries.into_iter().map(|entry| batch_item(entry, state_after, argv, names)).collect()
     }

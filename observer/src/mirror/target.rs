@@ -1,6 +1,6 @@
-//! Which database, and how to get in: a URL or key=value string, from where it is kept. What libpq knows and
-//! tokio-postgres does not (`sslmode=verify-full`, `sslrootcert`, `sslcert`, `sslkey`) is taken out first. No error
-//! shows any of the text but names of its keys: it may hold a password anywhere.
+//! Reads and parses the connection string of the database, a URL or `key=value …`. The parameters that libpq supports and
+//! tokio-postgres does not (`sslmode=verify-full`, `sslrootcert`, `sslcert`, `sslkey`) are taken out before tokio-postgres
+//! parses the rest. Errors show names of keys and nothing else of the text, which may hold a password anywhere.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::tls::{Tls, TlsMode};
+use super::tls::{TlsFiles, TlsMode};
 
 /// Bytes of the largest file with a connection string.
 const URL_BYTES_MAX: u64 = 64 << 10;
-/// Where Postgres listens on the same machine, unless a host is named.
+/// The directory of the server's socket on this machine, for a string that names no host.
 const SOCKET_DIR_DEFAULT: &str = "/run/postgresql";
 /// The credential (systemd's LoadCredential) that holds a connection string.
 const CREDENTIAL: &str = "database_url";
 
-/// Where the connection string is. It is read anew for each connection, so that a changed password needs no restart.
+/// The place of the connection string. It is read again for each connection, so that a changed password needs no restart.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// In the configuration or, without a password, in an argument.
@@ -38,8 +38,8 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// From arguments: everybody on the machine can read those, so a password is refused. The error ends with the
-    /// next step.
+    /// The connection string in an argument. A password is refused, because everybody on the machine can read arguments.
+    /// The error ends with the next step.
     pub fn from_argument(text: &str) -> Result<Self, String> {
         let target = ConnectionTarget::parse(text).map_err(|error| format!("{error:#}"))?;
         if target.has_secret() {
@@ -52,7 +52,7 @@ impl DatabaseUrl {
         Ok(Self::Text(text.into()))
     }
 
-    /// The file of this name. The error, for one that is a connection string itself, does not show it.
+    /// The file with this name. A name that looks like a connection string is an error, which does not show it.
     pub fn from_file(path: PathBuf) -> Result<Self, String> {
         let name = path.to_string_lossy();
         if name.contains("://") || (name.contains('=') && !name.starts_with(['/', '.'])) {
@@ -63,26 +63,27 @@ impl DatabaseUrl {
         Ok(Self::File(path))
     }
 
-    /// The credential that systemd keeps for this service, if there is one. `dir` is `$CREDENTIALS_DIRECTORY`.
+    /// The credential that systemd provides to this service, if there is one. `dir` is `$CREDENTIALS_DIRECTORY`.
     pub fn from_credentials(dir: Option<&Path>) -> Option<Self> {
         dir.map(|dir| dir.join(CREDENTIAL)).filter(|path| path.exists()).map(Self::File)
     }
 
-    /// Reads and parses it.
+    /// Reads and parses the connection string.
     pub fn target(&self) -> Result<ConnectionTarget> {
         match self {
             Self::Text(text) => ConnectionTarget::parse(text),
             Self::File(path) => {
                 let next =
                     "give the daemon's user the right to read it, or name another with --database-url-file";
-                let told = || format!("cannot read the connection string in {}; {next}", path.display());
-                let size = std::fs::metadata(path).with_context(told)?.len();
+                let unreadable =
+                    || format!("cannot read the connection string in {}; {next}", path.display());
+                let size = std::fs::metadata(path).with_context(unreadable)?.len();
                 ensure!(
                     size <= URL_BYTES_MAX,
                     "{} is larger than {URL_BYTES_MAX} bytes; {next}",
                     path.display()
                 );
-                let text = std::fs::read_to_string(path).with_context(told)?;
+                let text = std::fs::read_to_string(path).with_context(unreadable)?;
                 ConnectionTarget::parse(text.trim()).with_context(|| format!("in {}", path.display()))
             }
         }
@@ -91,19 +92,19 @@ impl DatabaseUrl {
 
 /// A parsed connection string.
 pub struct ConnectionTarget {
-    /// All but TLS; several hosts.
+    /// Everything but TLS, for all hosts.
     config: Config,
     mode: Option<TlsMode>,
-    tls: Tls,
+    tls: TlsFiles,
 }
 
-/// One host of a target.
+/// One host of a [`ConnectionTarget`].
 pub struct HostTarget {
-    /// For this host alone.
+    /// The configuration for this host alone.
     pub config: Config,
-    /// As people would write it; holds no secret.
+    /// Name and port for people, without secrets.
     pub name: String,
-    /// How the server proves itself.
+    /// How the server proves its identity.
     pub mode: TlsMode,
 }
 
@@ -111,7 +112,7 @@ impl ConnectionTarget {
     /// Parses a URL (`postgresql://…`) or `key=value …`. Errors name keys, never values, and end with the next step.
     pub fn parse(text: &str) -> Result<Self> {
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        let (rest, ours) = if is_url { split_url(text) } else { split_pairs(text)? };
+        let (rest, tls_pairs) = if is_url { split_url(text) } else { split_pairs(text)? };
         let next = if is_url {
             "write postgresql://USER@HOST/DATABASE?KEY=VALUE, with special characters as %XX"
         } else {
@@ -128,8 +129,8 @@ impl ConnectionTarget {
             hosts == 0 || addresses == 0 || hosts == addresses,
             "host and hostaddr differ in number; name one address for each host"
         );
-        let (mut mode, mut tls) = (None, Tls::default());
-        for (key, value) in ours {
+        let (mut mode, mut tls) = (None, TlsFiles::default());
+        for (key, value) in tls_pairs {
             match key.as_str() {
                 "sslmode" => mode = Some(TlsMode::parse(&value)?),
                 "sslrootcert" if value == "system" => tls.roots = None,
@@ -145,17 +146,17 @@ impl ConnectionTarget {
         Ok(Self { config, mode, tls })
     }
 
-    /// A password is in it.
+    /// Whether it holds a password.
     pub fn has_secret(&self) -> bool {
         self.config.get_password().is_some()
     }
 
-    /// Certificates.
-    pub fn tls(&self) -> &Tls {
+    /// The files with certificates.
+    pub fn tls(&self) -> &TlsFiles {
         &self.tls
     }
 
-    /// Each host with a configuration of its own, in order.
+    /// The hosts in their order, each with a configuration of its own.
     pub fn hosts(&self) -> Vec<HostTarget> {
         let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
         (0..count).map(|at| self.host(at)).collect()
@@ -174,43 +175,47 @@ impl ConnectionTarget {
         let (name, local) = match all.get_hosts().get(at) {
             Some(Host::Unix(path)) => {
                 config.host_path(path);
-                (format!("{} port {port}", path.display()), Local::Socket)
+                (format!("{} port {port}", path.display()), Locality::Socket)
             }
             Some(Host::Tcp(name)) => {
                 config.host(name);
-                (format!("{name} port {port}"), if is_loopback(name) { Local::Loopback } else { Local::No })
+                (
+                    format!("{name} port {port}"),
+                    if is_loopback(name) { Locality::Loopback } else { Locality::Remote },
+                )
             }
             None => {
                 let loopback = address.is_some_and(|address| address.is_loopback());
                 let name = address.map(|address| address.to_string()).unwrap_or_default();
-                (format!("{name} port {port}"), if loopback { Local::Loopback } else { Local::No })
+                (format!("{name} port {port}"), if loopback { Locality::Loopback } else { Locality::Remote })
             }
         };
         let mode = match (local, self.mode) {
-            // Only this machine's root could listen in.
-            (Local::Socket, _) => TlsMode::Disable,
+            // Only root on this machine could read the connection.
+            (Locality::Socket, _) => TlsMode::Disable,
             (_, Some(TlsMode::Require)) if self.tls.roots.is_some() => TlsMode::VerifyCa,
             (_, Some(mode)) => mode,
-            (Local::Loopback, None) => TlsMode::Prefer,
-            (Local::No, None) => TlsMode::VerifyFull,
+            (Locality::Loopback, None) => TlsMode::Prefer,
+            (Locality::Remote, None) => TlsMode::VerifyFull,
         };
         config.ssl_mode(mode.negotiation());
         HostTarget { config, name, mode }
     }
 }
 
+/// Whether a host is this machine.
 #[derive(Clone, Copy)]
-enum Local {
+enum Locality {
     Socket,
     Loopback,
-    No,
+    Remote,
 }
 
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Everything but hosts and TLS.
+/// A copy of the configuration without hosts and TLS.
 fn settings(all: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = all.get_user() {
@@ -238,40 +243,41 @@ fn settings(all: &Config) -> Config {
     config
 }
 
-const OURS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+/// The keys that this module interprets.
+const TLS_KEYS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
 type Pairs = Vec<(String, String)>;
 
-/// A URL without the parameters that are ours, and those.
+/// Splits a URL into one without [`TLS_KEYS`], and the values of those keys.
 fn split_url(text: &str) -> (String, Pairs) {
     let Some((before, query)) = text.split_once('?') else { return (text.into(), Vec::new()) };
-    let (mut kept, mut ours) = (Vec::new(), Vec::new());
+    let (mut kept, mut tls_pairs) = (Vec::new(), Vec::new());
     for parameter in query.split('&') {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if OURS.contains(&key) {
-            ours.push((key.into(), percent_decode_str(value).decode_utf8_lossy().into_owned()));
+        if TLS_KEYS.contains(&key) {
+            tls_pairs.push((key.into(), percent_decode_str(value).decode_utf8_lossy().into_owned()));
         } else {
             kept.push(parameter);
         }
     }
     let question = if kept.is_empty() { "" } else { "?" };
-    (format!("{before}{question}{}", kept.join("&")), ours)
+    (format!("{before}{question}{}", kept.join("&")), tls_pairs)
 }
 
-/// `key = value` pairs without those that are ours, and those. Values may be quoted with `'`; `\` takes the next
-/// character as it is.
+/// Splits `key = value` pairs into those without [`TLS_KEYS`], and the values of those keys. Values may be quoted with `'`;
+/// a character after `\` stands for itself.
 fn split_pairs(text: &str) -> Result<(String, Pairs)> {
-    let wrong = "the connection string is neither a URL nor key=value pairs; write host=HOST dbname=DATABASE user=USER";
-    let (mut rest, mut ours) = (String::new(), Vec::new());
+    let malformed = "the connection string is neither a URL nor key=value pairs; write host=HOST dbname=DATABASE user=USER";
+    let (mut rest, mut tls_pairs) = (String::new(), Vec::new());
     let mut chars = text.trim().chars().peekable();
     while chars.peek().is_some() {
         let mut key = String::new();
         while let Some(c) = chars.next_if(|&c| c != '=') {
             key.push(c);
         }
-        ensure!(chars.next() == Some('='), wrong);
+        ensure!(chars.next() == Some('='), malformed);
         let key = key.trim().to_owned();
-        ensure!(!key.is_empty() && !key.contains(char::is_whitespace), wrong);
+        ensure!(!key.is_empty() && !key.contains(char::is_whitespace), malformed);
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = chars.next_if_eq(&'\'').is_some();
         let mut value = String::new();
@@ -281,19 +287,19 @@ fn split_pairs(text: &str) -> Result<(String, Pairs)> {
                 Some(c) if !quoted && c.is_whitespace() => break,
                 Some('\\') => value.extend(chars.next()),
                 Some(c) => value.push(c),
-                None if quoted => bail!(wrong),
+                None if quoted => bail!(malformed),
                 None => break,
             }
         }
-        if OURS.contains(&key.as_str()) {
-            ours.push((key, value));
+        if TLS_KEYS.contains(&key.as_str()) {
+            tls_pairs.push((key, value));
         } else {
             let value = value.replace('\\', "\\\\").replace('\'', "\\'");
             rest.push_str(&format!("{key}='{value}' "));
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
     }
-    Ok((rest, ours))
+    Ok((rest, tls_pairs))
 }
 
 #[cfg(test)]
@@ -310,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_name_hosts_and_how_they_prove_themselves() {
+    fn both_forms_name_hosts_and_how_their_identity_is_verified() {
         let full =
             vec![("a port 5433".into(), TlsMode::VerifyFull), ("b port 5434".into(), TlsMode::VerifyFull)];
         assert_eq!(modes("postgresql://u@a:5433,b:5434/d?sslmode=verify-full&connect_timeout=3"), full);
         assert_eq!(modes("host=a,b port=5433,5434 user = u sslmode = 'verify-full' dbname=d"), full);
-        // Nothing said: beyond this machine a server has to prove who it is.
+        // Without sslmode, a server that is not on this machine has to prove its identity.
         assert_eq!(modes("host=a,b port=5433,5434"), full);
         assert_eq!(modes("host=localhost"), [("localhost port 5432".into(), TlsMode::Prefer)]);
         assert_eq!(modes("postgresql://u@[::1]/d"), [("::1 port 5432".into(), TlsMode::Prefer)]);
@@ -328,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_certificates_is_taken_out_and_the_rest_arrives() {
+    fn parameters_of_certificates_are_taken_out_and_the_others_are_parsed() {
         let text = "postgresql://us%65r:p%40ss@h/d?sslrootcert=%2fetc%2Froot&sslcert=/c&sslkey=/k&options=-c%20x%3D1";
         let target = ConnectionTarget::parse(text).unwrap();
         assert_eq!(target.tls.roots.as_deref(), Some(Path::new("/etc/root")));
@@ -373,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_anew_and_a_credential_is_a_file() {
+    fn a_file_is_read_again_each_time_and_a_credential_is_a_file() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(DatabaseUrl::from_credentials(Some(dir.path())), None);
         let path = dir.path().join(CREDENTIAL);

@@ -1,4 +1,4 @@
-//! How a server proves who it is: libpq's `sslmode`, on rustls.
+//! Verifies the identity of a server with rustls, as libpq's `sslmode` requires.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// `sslmode`.
+/// The value of `sslmode`: how a connection is encrypted, and how the server proves its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// No TLS.
     Disable,
-    /// TLS if the server has it; proves nothing. `allow` is taken for this.
+    /// TLS if the server supports it. The server's identity is not verified. `allow` means the same.
     Prefer,
-    /// TLS; proves nothing.
+    /// TLS. The server's identity is not verified.
     Require,
-    /// The certificate comes from a known authority.
+    /// TLS with a certificate of a known authority.
     VerifyCa,
-    /// And is this host's.
+    /// TLS with a certificate of a known authority that names this host.
     VerifyFull,
 }
 
 impl TlsMode {
-    /// The word of `sslmode`.
+    /// The mode that this value of `sslmode` names. The error ends with the next step.
     pub fn parse(word: &str) -> Result<Self> {
         Ok(match word {
             "disable" => Self::Disable,
@@ -43,7 +43,7 @@ impl TlsMode {
         })
     }
 
-    /// What of it is said while connecting.
+    /// The mode that tokio-postgres negotiates with the server.
     pub fn negotiation(self) -> SslMode {
         match self {
             Self::Disable => SslMode::Disable,
@@ -53,19 +53,19 @@ impl TlsMode {
     }
 }
 
-/// Files with certificates.
+/// The files with certificates and keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// `sslrootcert`; `None`: the system's authorities.
+pub struct TlsFiles {
+    /// Authorities (`sslrootcert`); `None`: those of the system.
     pub roots: Option<PathBuf>,
-    /// `sslcert`: who we are.
+    /// The client's certificate (`sslcert`).
     pub certificate: Option<PathBuf>,
-    /// `sslkey`.
+    /// The key of the client's certificate (`sslkey`).
     pub key: Option<PathBuf>,
 }
 
-impl Tls {
-    /// What makes TLS connections of this mode. Files are read each time: certificates are renewed.
+impl TlsFiles {
+    /// Makes a connector for TLS connections of this mode. The files are read each time, because certificates are renewed.
     pub fn connector(&self, mode: TlsMode) -> Result<MakeRustlsConnect> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let algorithms = provider.signature_verification_algorithms;
@@ -74,7 +74,7 @@ impl Tls {
             .context("TLS cannot be set up; report this")?;
         let builder = match mode {
             TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
-                let verifier = Lenient { authorities: None, algorithms };
+                let verifier = PartialVerifier { authorities: None, algorithms };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             TlsMode::VerifyCa => {
@@ -82,7 +82,7 @@ impl Tls {
                 let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider)
                     .build()
                     .context("the authorities in sslrootcert cannot be used; name a PEM file with one")?;
-                let verifier = Lenient { authorities: Some(authorities), algorithms };
+                let verifier = PartialVerifier { authorities: Some(authorities), algorithms };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             TlsMode::VerifyFull => builder.with_root_certificates(self.roots()?),
@@ -90,11 +90,11 @@ impl Tls {
         let config = match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => {
                 let next = "name PEM files that the daemon's user may read";
-                let told = |file: &Path| format!("cannot use {}; {next}", file.display());
-                let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| told(key))?;
+                let unusable = |file: &Path| format!("cannot use {}; {next}", file.display());
+                let key_der = PrivateKeyDer::from_pem_file(key).with_context(|| unusable(key))?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, key_der)
-                    .with_context(|| told(certificate))?
+                    .with_context(|| unusable(certificate))?
             }
             _ => builder.with_no_client_auth(),
         };
@@ -121,26 +121,27 @@ impl Tls {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let told = || {
+    let unreadable = || {
         format!(
             "cannot read certificates in {}; name a PEM file that the daemon's user may read",
             path.display()
         )
     };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(told)?;
-    ensure!(!found.is_empty(), told());
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).with_context(unreadable)?;
+    ensure!(!found.is_empty(), unreadable());
     Ok(found)
 }
 
-/// Does not look at the name, and without `authorities` takes any certificate, as libpq does below `verify-ca`: what is
-/// sent cannot be read by a listener, but whom it is sent to is not known.
+/// Accepts a certificate of `authorities` for any name; without `authorities` any certificate, as libpq does below
+/// `verify-ca`. A listener cannot read the connection, but the identity of the server is not verified.
 #[derive(Debug)]
-struct Lenient {
+struct PartialVerifier {
     authorities: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for PartialVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -150,7 +151,7 @@ impl ServerCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
-        // The name is compared last: with that error everything else was right.
+        // rustls compares the name last: with this error, everything else was verified.
         match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -1,5 +1,5 @@
-//! Names of users. A look-up may ask a directory over the network and hang: it waits on a thread of its own, and not for
-//! long.
+//! Looks up the names of users. A look-up may query a directory over the network and hang, so it runs on a thread of its
+//! own, and the mirror waits for it for a limited time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use tokio::time::{Instant, timeout_at};
 
 use super::items::Usernames;
 
-/// Users that are remembered.
+/// Users in the cache. When there are more, all of them are removed.
 const USERS_MAX: usize = 4096;
-/// How long the look-ups of one call are waited for, together.
+/// How long one call waits for all of its look-ups together.
 const LOOKUP_WAIT: Duration = Duration::from_secs(2);
-/// After such as took longer none is made for this long.
+/// After a look-up that took longer, no other one starts for this long.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
-/// A name is looked up again after this long: users are made, and renamed.
-const FRESH: Duration = Duration::from_secs(3600);
+/// Age at which a name is looked up again, because users are created and renamed.
+const NAME_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Names looked up so far.
+/// The names that were looked up so far.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub struct UsernameCache {
     names: Usernames,
     looked_at: HashMap<u32, Instant>,
     paused_until: Option<Instant>,
-    /// A look-up that hangs: it keeps its thread.
+    /// The last look-up that was not answered in time. It occupies its thread until it returns.
     hanging: Option<JoinHandle<()>>,
 }
 
-impl Directory {
-    /// Looks up those of `uids` that are not known, or not for certain any more. A name stands until another is known.
-    pub async fn learn(&mut self, uids: Vec<u32>) {
+impl UsernameCache {
+    /// Looks up those of `uids` whose name is not known, or is too old. An old name stays until the look-up succeeds.
+    pub async fn look_up(&mut self, uids: Vec<u32>) {
         if self.names.len() > USERS_MAX {
             self.names.clear();
             self.looked_at.clear();
         }
         let deadline = Instant::now() + LOOKUP_WAIT;
         for uid in uids {
-            let fresh = self.looked_at.get(&uid).is_some_and(|at| at.elapsed() < FRESH);
-            if fresh || self.paused() {
+            let is_recent = self.looked_at.get(&uid).is_some_and(|at| at.elapsed() < NAME_AGE_MAX);
+            if is_recent || self.is_paused() {
                 continue;
             }
-            let (tell, told) = oneshot::channel();
-            let look = tokio::task::spawn_blocking(move || {
-                // Whoever asked may have given up.
-                let _ = tell.send(User::from_uid(Uid::from_raw(uid)));
+            let (reply, answer) = oneshot::channel();
+            let look_up = tokio::task::spawn_blocking(move || {
+                // The receiver is gone if the wait has ended.
+                let _ = reply.send(User::from_uid(Uid::from_raw(uid)));
             });
-            match timeout_at(deadline, told).await {
+            match timeout_at(deadline, answer).await {
                 Ok(Ok(Ok(user))) => {
                     self.looked_at.insert(uid, Instant::now());
                     self.names.insert(uid, user.map(|user| user.name));
@@ -56,18 +56,18 @@ impl Directory {
                 Ok(_) => {}
                 Err(_) => {
                     self.paused_until = Some(Instant::now() + LOOKUP_PAUSE);
-                    self.hanging = Some(look);
+                    self.hanging = Some(look_up);
                 }
             }
         }
     }
 
-    fn paused(&self) -> bool {
-        let hangs = self.hanging.as_ref().is_some_and(|look| !look.is_finished());
-        hangs || self.paused_until.is_some_and(|until| Instant::now() < until)
+    fn is_paused(&self) -> bool {
+        let is_hanging = self.hanging.as_ref().is_some_and(|look_up| !look_up.is_finished());
+        is_hanging || self.paused_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// What is known.
+    /// The names that are known.
     pub fn names(&self) -> &Usernames {
         &self.names
     }
@@ -79,9 +79,9 @@ mod tests {
 
     #[tokio::test]
     async fn known_and_unknown_users_are_remembered() {
-        let mut directory = Directory::default();
-        directory.learn(vec![0, 4_000_000_001]).await;
+        let mut cache = UsernameCache::default();
+        cache.look_up(vec![0, 4_000_000_001]).await;
         let expected = Usernames::from([(0, Some("root".into())), (4_000_000_001, None)]);
-        assert_eq!(directory.names(), &expected);
+        assert_eq!(cache.names(), &expected);
     }
 }
