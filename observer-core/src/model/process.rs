@@ -146,6 +146,9 @@ pub struct Process {
     pub filename: Option<Bytes>,
     /// The arguments; `None` where they could not be read.
     pub argv: Option<Argv>,
+    /// What a person would call the program: the script that an interpreter runs, else the executed file.
+    /// `None` where that is not known.
+    pub program: Option<Bytes>,
     /// The chosen environment variables at exec; `None` where they were not read.
     pub env: Option<Env>,
     /// When it last exec'd, if that was observed.

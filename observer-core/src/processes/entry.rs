@@ -86,6 +86,7 @@ impl ProcessEntry {
             exe_deleted: false,
             filename: None,
             argv: None,
+            program: None,
             env: None,
             exec_at: None,
             exec_id: facts.exec_id,
@@ -143,6 +144,7 @@ impl ProcessEntry {
             child.exe_deleted = from.exe_deleted;
             child.filename = from.filename.clone();
             child.argv = from.argv.clone();
+            child.program = from.program.clone();
             child.env = from.env.clone();
         }
         let path_known = child.cwd.path.is_some() || (same_dir && child.cwd.truncated);
@@ -167,6 +169,7 @@ impl ProcessEntry {
             return Diff::default();
         }
         (*filename, *argv, *env) = (image.filename, image.argv, image.env);
+        self.name_program();
         Diff::IMAGE
     }
 }

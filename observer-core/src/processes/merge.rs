@@ -13,6 +13,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Env, Tty, Uids, WorkingDirectory};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
+use crate::processes::program::program_name;
 
 /// The result of merging one input.
 #[derive(Clone, Copy, Debug, Default)]
@@ -247,6 +248,7 @@ impl ProcessEntry {
         process.filename = Some(Bytes::from(image.filename));
         process.argv = argv_of(image.argv, ArgvSource::Exec);
         process.env = env_of(image.env, keep);
+        self.name_program();
         if same { Diff::IMAGE } else { Diff::EXEC }
     }
 
@@ -272,6 +274,9 @@ impl ProcessEntry {
             process.argv = None;
             process.env = None;
             diff |= Diff::EXEC;
+        }
+        if !diff.is_empty() {
+            self.name_program();
         }
         diff
     }
@@ -318,7 +323,21 @@ impl ProcessEntry {
         if process.env.is_none() && process.exec_at.is_none() {
             diff |= set(&mut process.env, env_of(env, keep), Diff::IMAGE);
         }
+        if !diff.is_empty() {
+            self.name_program();
+        }
         diff
+    }
+
+    /// Names the program anew: its executable, its filename or its arguments changed.
+    pub fn name_program(&mut self) {
+        let process = &mut self.process;
+        let argv = process.argv.as_ref();
+        let argv = argv.map(|argv| Block { bytes: &argv.bytes, truncated: argv.truncated });
+        let name = program_name(process.exe.as_deref(), process.filename.as_deref(), argv);
+        if process.program.as_deref() != name {
+            process.program = name.map(Bytes::from);
+        }
     }
 }
 
