@@ -237,7 +237,7 @@ fn history_shows_all_hosts_or_one() {
     let all = history(&[]);
     let lines: Vec<_> = all.text().lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     let [heading, first, rest @ ..] = lines.as_slice() else { panic!("{all:?}") };
-    assert_eq!(heading, &["HOST", "WHEN", "EVENT", "NAME", "PID", "COMMAND", "HOW", "HOME"]);
+    assert_eq!(heading, &["HOST", "WHEN", "EVENT", "NAME", "PID", "PROGRAM", "HOW", "HOME"]);
     assert_eq!(
         first,
         &["web1", "2026-01-01", "00:00:00.000", "started", "beta", "9", "sh", "/srv/agents/beta"]

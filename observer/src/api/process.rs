@@ -27,6 +27,8 @@ pub struct ProcessJson<'a> {
     pub exec_at: Option<String>,
     /// `task->comm` of the leader.
     pub comm: Text<'a>,
+    /// What a person would call the program.
+    pub program: Option<Text<'a>>,
     /// Path of the executable.
     pub exe: Option<Text<'a>>,
     /// Whether the executable was unlinked or replaced.
@@ -105,6 +107,7 @@ impl<'a> ProcessJson<'a> {
             started_at: rfc3339(process.key.start_boottime, wall),
             exec_at: process.exec_at.map(|at| rfc3339(at, wall)),
             comm: Text::from(process.comm.as_bytes()),
+            program: process.program.as_deref().map(Text::from),
             exe: process.exe.as_deref().map(Text::from),
             exe_deleted: process.exe_deleted,
             argv: process.argv.as_ref().map(|argv| strings(&argv.bytes).map(Text::from).collect()),
@@ -133,6 +136,11 @@ impl<'a> ProcessJson<'a> {
             boot_id: Cow::Borrowed(context.boot_id),
             death: None,
         }
+    }
+
+    /// What people see as its program: comm where the program is not known.
+    pub fn shown_program(&self) -> &Text<'a> {
+        self.program.as_ref().unwrap_or(&self.comm)
     }
 }
 

@@ -117,7 +117,7 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
         ("STATE", Align::Left),
         ("TTY", Align::Left),
         ("UP", Align::Right),
-        ("COMMAND", Align::Left),
+        ("PROGRAM", Align::Left),
         ("HOME", Align::Left),
     ]);
     for session in sessions {
@@ -137,7 +137,7 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
             Cell::new(format!("{}{note}", session.state)).styled(state_style(session.state)),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
             Cell::new(lived(session)).styled(FAINT),
-            Cell::new(shown(&primary.comm)),
+            Cell::new(shown(primary.shown_program())),
             Cell::new(home),
         ]);
     }

@@ -17,11 +17,16 @@ use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::FAINT;
-use crate::text::table::{Align, Cell, Table};
+use crate::text::table::{Align, Cell, Table, cut};
 use crate::text::time::{age_s, span};
 
 /// Levels of the tree that are indented.
 const DEPTH_MAX: usize = 24;
+
+/// Cells that a program takes at most.
+const PROGRAM_WIDTH: usize = 16;
+/// Cells that a directory takes at most.
+const CWD_WIDTH: usize = 40;
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
@@ -75,6 +80,7 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
         ("UID", Align::Right),
         ("TTY", Align::Left),
         ("UP", Align::Right),
+        ("PROGRAM", Align::Left),
         ("CWD", Align::Left),
         ("COMMAND", Align::Left),
     ]);
@@ -86,7 +92,8 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
             Cell::new(process.uid.to_string()),
             Cell::new(process.tty.as_ref().map_or("-".into(), |tty| to_line(tty.as_bytes()).into_owned())),
             Cell::new(span(age_s(&process.started_at, clock::realtime_ns()))).styled(FAINT),
-            Cell::new(crate::text::table::cut(&cwd, 40)),
+            Cell::new(cut(&to_line(process.shown_program().as_bytes()), PROGRAM_WIDTH)),
+            Cell::new(cut(&cwd, CWD_WIDTH)),
             Cell::new(format!("{branch}{}", command(process))),
         ]);
     }

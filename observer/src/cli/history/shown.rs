@@ -19,7 +19,7 @@ pub const COLUMNS: [(&str, Align); 7] = [
     ("EVENT", Align::Left),
     ("NAME", Align::Left),
     ("PID", Align::Right),
-    ("COMMAND", Align::Left),
+    ("PROGRAM", Align::Left),
     ("HOW", Align::Left),
     ("HOME", Align::Left),
 ];
@@ -54,6 +54,7 @@ pub struct EntryLine<'a> {
 #[serde(default)]
 pub struct Shown<'a> {
     comm: Text<'a>,
+    program: Option<Text<'a>>,
     state: SessionState,
     roots: u32,
     death: Option<DeathJson<'a>>,
@@ -82,7 +83,7 @@ impl Shown<'_> {
             Cell::new(text(event.as_bytes())).styled(style),
             Cell::new(text(line.name)).styled(STRONG),
             Cell::new(line.pid.map(|pid| pid.to_string()).unwrap_or_default()),
-            Cell::new(text(self.comm.as_bytes())),
+            Cell::new(text(self.program.as_ref().unwrap_or(&self.comm).as_bytes())),
             Cell::new(text(how.as_bytes())).styled(if style == BAD { BAD } else { Style::new() }),
             Cell::new(text(line.home)),
         ]

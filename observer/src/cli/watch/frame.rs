@@ -1,5 +1,6 @@
 //! A frame of `watch`, as the line that a person sees.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anstyle::Style;
@@ -34,6 +35,7 @@ pub struct WatchFrame<'a> {
     home: Option<Text<'a>>,
     pid: u32,
     comm: Text<'a>,
+    program: Option<Text<'a>>,
     cwd: Option<Text<'a>>,
     state: SessionState,
     roots: u32,
@@ -157,13 +159,17 @@ impl WatchFrame<'_> {
         let home = self.home.as_ref().map(|home| to_line(home.as_bytes())).unwrap_or_default();
         let others = if self.roots > 1 { format!("  +{} more", self.roots - 1) } else { String::new() };
         let tty = self.tty.as_ref().map(|tty| format!("  {}", to_line(tty.as_bytes()))).unwrap_or_default();
-        let comm = to_line(self.comm.as_bytes());
-        format!("{STRONG}{name}{STRONG:#}  {}  {comm}{tty}  {home}{others}", self.pid)
+        let program = self.shown_program();
+        format!("{STRONG}{name}{STRONG:#}  {}  {program}{tty}  {home}{others}", self.pid)
     }
 
     fn process(&self) -> String {
         let cwd = self.cwd.as_ref().map_or("?".into(), |cwd| to_line(cwd.as_bytes()));
-        format!("{}  {STRONG}{}{STRONG:#}  {cwd}", self.pid, to_line(self.comm.as_bytes()))
+        format!("{}  {STRONG}{}{STRONG:#}  {cwd}", self.pid, self.shown_program())
+    }
+
+    fn shown_program(&self) -> Cow<'_, str> {
+        to_line(self.program.as_ref().unwrap_or(&self.comm).as_bytes())
     }
 
     fn end(&self) -> String {
@@ -210,7 +216,7 @@ mod tests {
     fn frames_are_one_harmless_line() {
         let started = plain(
             r#"{"seq":1,"at":"x\u001b[2J","kind":"session_started","name":"a\nb","home":"/h/\u202e","pid":7,
-                "comm":"\u001b]0;","tty":"pts/3","roots":3,"state":"live","death":null}"#,
+                "comm":"MainThread","program":"\u001b]0;","tty":"pts/3","roots":3,"state":"live","death":null}"#,
             Processes::OfSessions,
         )
         .unwrap();
