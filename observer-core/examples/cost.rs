@@ -33,6 +33,7 @@ fn main() {
             home: HomeRule::Cwd,
             tty: TtyRule::Matches(Box::new(Suffix(b"p"))),
             comm: Vec::new(),
+            program: Vec::new(),
             not_comm: vec![Box::new(Suffix(b"sh"))],
             wrappers: vec![Box::new(Suffix(b"sudo"))],
             exe: None,

@@ -2,10 +2,11 @@
 
 mod support;
 
+use observer_core::input::Block;
 use observer_core::limits::SETTLE_NS;
 use observer_core::rule::{HomeRule, TtyRule};
 use observer_core::session::State;
-use observer_core::{BootTime, Input, Rule};
+use observer_core::{BootTime, Input, ProcessKey, Rule, Tgid};
 use support::{Glob, Proc, World, comm, globs, rule, shell};
 
 fn assert_reported(world: &mut World, expected: &[&str]) {
@@ -616,6 +617,45 @@ fn the_name_follows_the_template() {
     world.spawn(&bash, 20, "claude");
     let name = world.session("/srv/a").map(|session| session.name.to_vec());
     assert_eq!(name, Some(b"[a] /srv/a {other}".to_vec()));
+}
+
+#[test]
+fn a_rule_admits_a_program_whatever_its_comm() {
+    let rule = Rule { program: globs(&["claude", "codex"]), name: "{program}".into(), ..rule() };
+    let mut world = World::new(vec![rule]);
+    let bash = at_home(&mut world);
+    world.spawn(&bash, 19, "vim");
+    assert_reported(&mut world, &[]);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+    let at = world.tick_clock();
+    world.feed(Input::Comm { at, key: claude.key, comm: comm("MainThread") });
+    assert_eq!(world.session("/srv/a").map(|session| session.name.to_vec()), Some(b"claude".to_vec()));
+    world.exec(&mut claude, "codex");
+    assert_eq!(world.session("/srv/a").map(|session| session.name.to_vec()), Some(b"codex".to_vec()));
+    world.take_reports();
+    world.exec(&mut claude, "vim");
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
+}
+
+#[test]
+fn a_program_that_is_known_later_is_admitted_then() {
+    let mut world = World::new(vec![Rule { program: globs(&["gemini"]), ..rule() }]);
+    let bash = at_home(&mut world);
+    let node = Proc { key: ProcessKey::new(20, 7), parent: bash.key, comm: "node", ..bash.clone() };
+    world.pass(&[&bash, &node]);
+    assert_reported(&mut world, &[]);
+    let at = world.tick_clock();
+    let argv = Block { bytes: b"node\0/usr/bin/gemini\0", truncated: false };
+    let env = Block::default();
+    world.feed(Input::Memory { at, key: node.key, exec_id: node.exec_id, argv, env });
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+    // A child inherits its parent's image, and is another program once it has executed one.
+    let mut child = world.fork(&node, 21);
+    let program = |world: &World| world.core.process(Tgid(21)).and_then(|it| it.program.clone());
+    assert_eq!(program(&world).as_deref(), Some(b"gemini".as_slice()));
+    world.exec(&mut child, "git");
+    assert_eq!(program(&world).as_deref(), Some(b"git".as_slice()));
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Rule {
     pub tty: TtyRule,
     /// comm must match one of these; an empty list admits any comm.
     pub comm: Vec<Box<dyn Pattern>>,
+    /// The program must match one of these; an empty list admits any, also one that is not known.
+    pub program: Vec<Box<dyn Pattern>>,
     /// comm must match none of these.
     pub not_comm: Vec<Box<dyn Pattern>>,
     /// Processes with these comms are wrappers: the primary is what runs below them.
@@ -55,6 +57,6 @@ pub struct Rule {
     pub owner: bool,
     /// A home without a session gets one only when its primary has lived for this long, ns.
     pub min_age_ns: u64,
-    /// Template of the name, in which `{basename}` and `{home}` are replaced.
+    /// Template of the name, in which `{basename}`, `{home}` and `{program}` are replaced.
     pub name: String,
 }

@@ -165,6 +165,7 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
         && one.tty == other.tty
         && one.uids.uid == other.uids.uid
         && one.exe == other.exe
+        && one.program == other.program
         && one.cgroup == other.cgroup
         && (one.cwd.path.is_none() || one.cwd == other.cwd)
 }
@@ -179,8 +180,8 @@ fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item
     })
 }
 
-/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm or the
-/// executable of what it wraps.
+/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm, the program or
+/// the executable of what it wraps.
 pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
     let tty = match (&rule.tty, &process.tty) {
         (TtyRule::Any, _) | (TtyRule::None, None) => true,
@@ -208,11 +209,13 @@ pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role>
         return Some(Role::Wrapper);
     }
     let comm = rule.comm.is_empty() || any_matches(&rule.comm, comm);
+    let program = rule.program.is_empty()
+        || process.program.as_ref().is_some_and(|program| any_matches(&rule.program, program));
     let exe = rule
         .exe
         .as_ref()
         .is_none_or(|pattern| process.exe.as_ref().is_some_and(|path| pattern.is_match(path)));
-    (comm && exe).then_some(Role::Program)
+    (comm && program && exe).then_some(Role::Program)
 }
 
 /// Returns whether `process` is one of the wrappers of `rule`.

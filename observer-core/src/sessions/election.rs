@@ -12,7 +12,7 @@ use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::{HomeState, SessionSlot};
+use crate::sessions::homes::{HomeState, SessionSlot, names_program, session_name};
 use crate::sessions::roots::{is_candidate, roots};
 
 /// Fields of the primary that a session shows.
@@ -264,10 +264,11 @@ fn install(
     let process = &entry.process;
     let is_start = state.slot.as_ref().is_none_or(SessionSlot::is_ended);
     let before = state.slot.as_ref().filter(|_| !is_start).map(|slot| slot.session.clone());
-    let mut slot = state.slot.take().unwrap_or_else(|| {
-        let template = ctx.rules.get(candidacy.rule).map_or("{basename}", |rule| &rule.name);
-        SessionSlot::new(home, key, template, at)
-    });
+    let template = ctx.rules.get(candidacy.rule).map_or("{basename}", |rule| &rule.name);
+    let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
+    if names_program(template) {
+        slot.session.name = session_name(template, &home.path, process);
+    }
     if is_start || slot.session.primary != key {
         slot.had_tty = false;
         slot.session.starts.add_primary(process);

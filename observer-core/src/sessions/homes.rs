@@ -26,12 +26,12 @@ pub(crate) struct SessionSlot {
 
 impl SessionSlot {
     /// Returns a session of `home` that starts at `at`. `template` makes its name.
-    pub fn new(home: &Arc<Home>, primary: ProcessKey, template: &str, at: BootTime) -> Self {
+    pub fn new(home: &Arc<Home>, primary: &Process, template: &str, at: BootTime) -> Self {
         let session = Session {
             home: Arc::clone(home),
             home_dir: DirId::default(),
-            name: session_name(template, &home.path),
-            primary,
+            name: session_name(template, &home.path, primary),
+            primary: primary.key,
             wrapper: None,
             roots: 1,
             state: State::Live,
@@ -61,16 +61,23 @@ impl SessionSlot {
     }
 }
 
-/// Returns the name that `template` gives to a home.
-fn session_name(template: &str, home: &[u8]) -> Bytes {
+/// Returns whether the name that `template` gives depends on the primary.
+pub(crate) fn names_program(template: &str) -> bool {
+    template.contains("{program}")
+}
+
+/// Returns the name that `template` gives to a home and its primary. comm stands for a program that is not
+/// known.
+pub(crate) fn session_name(template: &str, home: &[u8], primary: &Process) -> Bytes {
     let base = match home.rsplit(|&byte| byte == b'/').next() {
         Some(b"") | None => home,
         Some(base) => base,
     };
+    let program = primary.program.as_deref().unwrap_or(primary.comm.as_bytes());
     let mut name = Vec::with_capacity(template.len() + base.len());
     let mut rest = template;
     loop {
-        let next = [("{basename}", base), ("{home}", home)]
+        let next = [("{basename}", base), ("{home}", home), ("{program}", program)]
             .into_iter()
             .filter_map(|(key, value)| rest.find(key).map(|at| (at, key, value)))
             .min_by_key(|&(at, ..)| at);

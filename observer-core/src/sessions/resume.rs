@@ -96,7 +96,7 @@ impl Sessions {
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
         let before = state.slot.take();
         let template = ctx.rules.get(rule).map_or("{basename}", |rule| &rule.name);
-        let mut slot = SessionSlot::new(home, known.primary, template, ctx.at);
+        let mut slot = SessionSlot::new(home, process, template, ctx.at);
         slot.session.rule = rule;
         slot.session.state = State::Left;
         slot.session.moved_to = process.cwd.path.clone();

@@ -37,6 +37,7 @@ pub fn rule() -> Rule {
         home: HomeRule::Prefix(Box::new(Glob("/srv/*"))),
         tty: TtyRule::Any,
         comm: Vec::new(),
+        program: Vec::new(),
         not_comm: globs(&["bash"]),
         wrappers: globs(&["sudo", "env"]),
         exe: None,

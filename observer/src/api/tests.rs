@@ -58,6 +58,7 @@ fn map() -> (Core, Frames) {
         home: HomeRule::Cwd,
         tty: TtyRule::Any,
         comm: Vec::new(),
+        program: Vec::new(),
         not_comm: Vec::new(),
         wrappers: Vec::new(),
         exe: None,

@@ -49,6 +49,7 @@ impl StandaloneMap {
     /// the rights to load kernel programs.
     pub fn take(config: Option<&Path>, btf: Option<&Path>) -> anyhow::Result<Self> {
         let config = Config::load(config)?;
+        config.warn();
         let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
         let mut requests = MemoryRequests::default();

@@ -96,6 +96,7 @@ impl RunArgs {
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load(self.config.as_deref())?;
+        config.warn();
         let options = DaemonOptions {
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,

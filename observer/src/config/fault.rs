@@ -1,8 +1,10 @@
 //! Faults of the configuration's text, and the checks that its sections share.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 /// A fault in the text.
@@ -12,6 +14,51 @@ pub struct ConfigFault {
     pub span: Option<Range<usize>>,
     /// What is wrong, and the next step.
     pub message: String,
+}
+
+/// A string or a list of strings, each with its place.
+#[derive(Debug)]
+pub struct OneOrMore(Vec<Spanned<String>>);
+
+impl OneOrMore {
+    /// The strings of a field.
+    pub fn strings(field: Spanned<Self>) -> Vec<Spanned<String>> {
+        let span = field.span();
+        let placed = |string: Spanned<String>| match string.span().is_empty() {
+            true => Spanned::new(span.clone(), string.into_inner()),
+            false => string,
+        };
+        field.into_inner().0.into_iter().map(placed).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strings;
+
+        impl<'de> Visitor<'de> for Strings {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E>(self, string: &str) -> Result<OneOrMore, E> {
+                // Its place is that of the field.
+                Ok(OneOrMore(vec![Spanned::new(0..0, string.into())]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+                let mut strings = Vec::new();
+                while let Some(string) = list.next_element()? {
+                    strings.push(string);
+                }
+                Ok(OneOrMore(strings))
+            }
+        }
+
+        deserializer.deserialize_any(Strings)
+    }
 }
 
 /// Checks that the value of `field` is an absolute path.

@@ -38,9 +38,11 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The mirror.
     pub mirror: MirrorConfig,
+    /// What can be used but is probably wrong.
+    pub warnings: Vec<ConfigError>,
 }
 
-/// Why a configuration is not usable.
+/// Why a configuration, or a part of it, is not usable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
     file: PathBuf,
@@ -94,6 +96,7 @@ impl Config {
             ring_bytes: None,
             journal: JournalConfig::default(),
             mirror: MirrorConfig::default(),
+            warnings: Vec::new(),
         }
     }
 
@@ -115,22 +118,30 @@ impl Config {
         Self::parse(&text, path)
     }
 
+    /// Reports what is probably wrong to a person.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            eprintln!("observer: warning: {warning}");
+        }
+    }
+
     /// Parses and checks `text`, which was read from `path`.
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::check(text).map_err(|fault| ConfigError {
+        let placed = |fault: ConfigFault| ConfigError {
             file: path.into(),
             place: fault.span.map(|span| place(text, span.start)),
             message: fault.message,
-        })
+        };
+        let mut warnings = Vec::new();
+        let config = Self::check(text, &mut warnings).map_err(placed)?;
+        Ok(Self { warnings: warnings.into_iter().map(placed).collect(), ..config })
     }
 
-    fn check(text: &str) -> Result<Self, ConfigFault> {
+    fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
         let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
         let rules = match file.session.is_empty() {
             true => vec![session::default_rule()],
-            false => {
-                file.session.into_iter().map(session::SessionSection::compile).collect::<Result<_, _>>()?
-            }
+            false => file.session.into_iter().map(|it| it.compile(warnings)).collect::<Result<_, _>>()?,
         };
         Ok(Self {
             rules,
@@ -143,6 +154,7 @@ impl Config {
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
             journal: file.journal.check()?,
             mirror: file.mirror.check()?,
+            warnings: Vec::new(),
         })
     }
 }

@@ -4,13 +4,14 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use observer_common::limits::COMM_LEN;
 use observer_core::Rule;
 use observer_core::rule::{HomeRule, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::fault::ConfigFault;
-use crate::text::glob::{Glob, split_literal};
+use super::fault::{ConfigFault, OneOrMore};
+use crate::text::glob::{Glob, bytes_min, split_literal};
 
 /// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
 pub const NOT_COMM_DEFAULT: [&str; 44] = [
@@ -109,9 +110,10 @@ const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
 pub struct SessionSection {
     cwd: Option<Spanned<String>>,
     tty: Option<Spanned<String>>,
-    comm: Option<Vec<Spanned<String>>>,
-    not_comm: Option<Vec<Spanned<String>>>,
-    wrappers: Option<Vec<Spanned<String>>>,
+    comm: Option<Spanned<OneOrMore>>,
+    program: Option<Spanned<OneOrMore>>,
+    not_comm: Option<Spanned<OneOrMore>>,
+    wrappers: Option<Spanned<OneOrMore>>,
     exe: Option<Spanned<String>>,
     cgroup: Option<Spanned<String>>,
     user: Option<Spanned<String>>,
@@ -129,6 +131,7 @@ pub fn default_rule() -> Rule {
         home: HomeRule::Cwd,
         tty: Glob::path("pts/*").map_or(TtyRule::Any, |pts| TtyRule::Matches(boxed(pts))),
         comm: Vec::new(),
+        program: Vec::new(),
         not_comm: globs(&NOT_COMM_DEFAULT),
         wrappers: globs(&WRAPPERS_DEFAULT),
         exe: None,
@@ -141,15 +144,18 @@ pub fn default_rule() -> Rule {
 }
 
 impl SessionSection {
-    /// The rule, or the fault of the section.
-    pub(super) fn compile(self) -> Result<Rule, ConfigFault> {
+    /// The rule, or the fault of the section. What can never match is added to `warnings`.
+    pub(super) fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Rule, ConfigFault> {
         let default = default_rule();
-        let names = |own: Option<Vec<Spanned<String>>>, default| match own {
-            Some(globs) => {
+        let mut comms = |own: Option<Spanned<OneOrMore>>, default| match own {
+            Some(own) => {
+                let globs = OneOrMore::strings(own);
+                warnings.extend(globs.iter().filter_map(never_a_comm));
                 globs.into_iter().map(|glob| spanned(glob, |it| Glob::name(it).map(boxed))).collect()
             }
             None => Ok(default),
         };
+        let programs = self.program.map(OneOrMore::strings).unwrap_or_default();
         let path = |field: &'static str| {
             move |glob: &str| match glob.starts_with('/') {
                 true => Glob::path(glob).map(boxed),
@@ -161,9 +167,10 @@ impl SessionSection {
         Ok(Rule {
             home: self.cwd.map_or(Ok(HomeRule::Cwd), |cwd| spanned(cwd, home))?,
             tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
-            comm: names(self.comm, Vec::new())?,
-            not_comm: names(self.not_comm, default.not_comm)?,
-            wrappers: names(self.wrappers, default.wrappers)?,
+            comm: comms(self.comm, Vec::new())?,
+            program: programs.into_iter().map(|glob| spanned(glob, program)).collect::<Result<_, _>>()?,
+            not_comm: comms(self.not_comm, default.not_comm)?,
+            wrappers: comms(self.wrappers, default.wrappers)?,
             exe: self.exe.map(|exe| spanned(exe, path("exe"))).transpose()?,
             cgroup: self.cgroup.map(|cgroup| spanned(cgroup, path("cgroup"))).transpose()?,
             uid: self.user.map(|user| spanned(user, uid)).transpose()?,
@@ -185,6 +192,24 @@ fn spanned<T>(
 ) -> Result<T, ConfigFault> {
     let span = value.span();
     compile(value.get_ref()).map_err(|message| ConfigFault { span: Some(span), message })
+}
+
+/// The fault of a glob that matches no comm, because the kernel keeps fewer bytes.
+fn never_a_comm(glob: &Spanned<String>) -> Option<ConfigFault> {
+    let (text, longest) = (glob.get_ref(), COMM_LEN - 1);
+    (bytes_min(text) > longest).then(|| ConfigFault {
+        span: Some(glob.span()),
+        message: format!(
+            "{text:?} matches no comm, because the kernel cuts comm to {longest} bytes: shorten it, or use `program`"
+        ),
+    })
+}
+
+fn program(glob: &str) -> Result<Box<dyn Pattern>, String> {
+    match glob.contains('/') {
+        false => Glob::name(glob).map(boxed),
+        true => Err(format!("program is a name without a path, found {glob:?}: use `exe` for a path")),
+    }
 }
 
 fn home(glob: &str) -> Result<HomeRule, String> {
@@ -270,10 +295,10 @@ fn min_age(age: &str) -> Result<u64, String> {
 }
 
 fn template(name: &str) -> Result<String, String> {
-    let rest = name.replace("{basename}", "").replace("{home}", "");
+    let rest = name.replace("{basename}", "").replace("{home}", "").replace("{program}", "");
     if name.is_empty() || rest.contains(['{', '}']) {
         return Err(format!(
-            "name may hold the placeholders {{basename}} and {{home}} only, found {name:?}: correct it"
+            "name may hold the placeholders {{basename}}, {{home}} and {{program}} only, found {name:?}: correct it"
         ));
     }
     Ok(name.into())

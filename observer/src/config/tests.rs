@@ -52,6 +52,7 @@ fn every_field_is_taken() {
         cwd = "/nowhere/agents/*"
         tty = "none"
         comm = ["claude", "codex*"]
+        program = ["gemini", "aider-*"]
         not_comm = []
         wrappers = ["run-it"]
         exe = "/usr/**"
@@ -59,8 +60,10 @@ fn every_field_is_taken() {
         user = "root"
         owner = true
         min_age = "1m 500ms"
-        name = "agent-{basename}"
+        name = "{program}-{basename}"
         [[session]]
+        program = "claude"
+        comm = "node"
         "#,
     )
     .unwrap();
@@ -72,7 +75,10 @@ fn every_field_is_taken() {
     assert!(first.exe.as_ref().unwrap().is_match(b"/usr/bin/x"));
     assert!(first.cgroup.as_ref().unwrap().is_match(b"/user.slice/a/b"));
     assert_eq!((first.uid, first.owner, first.min_age_ns), (Some(0), true, 60_500_000_000));
-    assert_eq!(first.name, "agent-{basename}");
+    assert_eq!(first.name, "{program}-{basename}");
+    assert!(first.program[1].is_match(b"aider-x") && !first.program[0].is_match(b"aider"));
+    assert!(second.program[0].is_match(b"claude") && second.program.len() == 1, "one value is a list of one");
+    assert!(second.comm[0].is_match(b"node"));
     assert!(matches!(second.tty, TtyRule::Any) && second.min_age_ns == 0 && !second.not_comm.is_empty());
     assert_eq!(config.env, ["PANE"]);
     assert_eq!(config.socket.as_deref(), Some(Path::new("/run/o.sock")));
@@ -130,11 +136,23 @@ fn errors_say_where_what_and_what_next() {
         ),
         (
             "[[session]]\nname = \"{base}\"",
-            "observer.toml:2:8: name may hold the placeholders {basename} and {home} only, found \"{base}\": correct it",
+            "observer.toml:2:8: name may hold the placeholders {basename}, {home} and {program} only, found \"{base}\": correct it",
         ),
         (
             "[[session]]\ncomm = [\"a\", \"[\"]",
             "observer.toml:2:14: \"[\" is not a glob: unclosed character class; missing ']': correct it",
+        ),
+        (
+            "[[session]]\nprogram = [\"a\", \"/usr/bin/b\"]",
+            "observer.toml:2:17: program is a name without a path, found \"/usr/bin/b\": use `exe` for a path",
+        ),
+        (
+            "[[session]]\nprogram = \"[\"",
+            "observer.toml:2:11: \"[\" is not a glob: unclosed character class; missing ']': correct it",
+        ),
+        (
+            "[[session]]\nprogram = 7",
+            "observer.toml:2:11: invalid type: integer `7`, expected a string or a list of strings; correct this line: program = 7",
         ),
         (
             "[daemon]\nring_bytes = 65537",
@@ -248,4 +266,18 @@ fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
         let refusal = refusal(text);
         assert!(!refusal.contains("hunter2"), "{text}: {refusal}");
     }
+}
+
+#[test]
+fn a_glob_that_matches_no_comm_is_a_warning() {
+    let config =
+        parse("[[session]]\ncomm = [\"fifteen-bytes-x\", \"gemini-cli-agent*\"]\nwrappers = \"*\"").unwrap();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "observer.toml:2:28: \"gemini-cli-agent*\" matches no comm, because the kernel cuts comm to 15 bytes: shorten it, or use `program`"
+        ]
+    );
+    assert_eq!(parse("[[session]]\nprogram = \"gemini-cli-agent*\"").unwrap().warnings, []);
 }

@@ -58,6 +58,23 @@ impl Pattern for Glob {
     }
 }
 
+/// The bytes that a name has at least if the glob matches it. Alternatives in braces count as none.
+pub fn bytes_min(glob: &str) -> usize {
+    let mut chars = glob.chars();
+    let mut bytes = 0;
+    while let Some(c) = chars.next() {
+        bytes += match c {
+            '*' => 0,
+            '?' => 1,
+            '\\' => chars.next().map_or(0, char::len_utf8),
+            '[' => chars.find(|&c| c == ']').map_or(0, |_| 1),
+            '{' => chars.find(|&c| c == '}').map_or(0, |_| 0),
+            c => c.len_utf8(),
+        };
+    }
+    bytes
+}
+
 /// Splits a path glob into the components before the first one with a wildcard, and the rest.
 pub fn split_literal(glob: &str) -> (&str, &str) {
     let wild = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
@@ -94,6 +111,22 @@ mod tests {
         assert!(Glob::name("a\\*").unwrap().is_match(b"a*"));
         assert!(Glob::path("/srv/a").unwrap().is_match(b"/srv/a"));
         assert!(!Glob::path("/srv/a").unwrap().is_match(b"/srv/a/"));
+    }
+
+    #[test]
+    fn a_match_has_at_least_the_literal_bytes() {
+        for (glob, bytes) in [
+            ("", 0),
+            ("vim", 3),
+            ("a*b?", 3),
+            ("[abc]x", 2),
+            ("{a,bcd}x", 1),
+            (r"\*ü", 3),
+            ("[", 0),
+            ("{a", 0),
+        ] {
+            assert_eq!(bytes_min(glob), bytes, "{glob}");
+        }
     }
 
     #[test]
