@@ -180,17 +180,21 @@ impl EventLoop {
                 break;
             }
         }
-        self.resume();
         let deadline = Instant::now() + ARGV_WAIT;
         while !self.memory_reads.is_done() && Instant::now() < deadline {
             match events.next(Some(deadline), false).await {
                 LoopEvent::Memory(outcome) => self.memory_read(outcome),
                 LoopEvent::Owner(found) => self.owner_found(&found),
                 LoopEvent::Stop(_) => return Ok(false),
-                LoopEvent::Journal => self.resume(),
-                LoopEvent::Ring | LoopEvent::Timer | LoopEvent::Asked(_) | LoopEvent::Map(_) => {}
+                LoopEvent::Ring
+                | LoopEvent::Timer
+                | LoopEvent::Asked(_)
+                | LoopEvent::Map(_)
+                | LoopEvent::Journal => {}
             }
         }
+        // A rule may admit a process by its program, which its arguments tell.
+        self.resume();
         self.tick(clock::boottime());
         self.perform();
         Ok(true)

@@ -3,6 +3,7 @@
 mod default_rule;
 mod homes;
 mod lives;
+mod program;
 mod roots;
 
 use std::path::{Path, PathBuf};
