@@ -6,7 +6,7 @@ use std::time::Instant;
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty};
-use observer_core::rule::{HomeRule, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Pattern, TtyRule};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
 
 #[derive(Debug)]
@@ -31,19 +31,14 @@ fn main() {
     for (what, tty) in [("no terminal", None), ("on a terminal", Some(Tty { dev: 1, name: [b'p'; 16] }))] {
         let rule = Rule {
             home: HomeRule::Cwd,
-            tty: TtyRule::Matches(Box::new(Suffix(b"p"))),
-            comm: Vec::new(),
-            program: Vec::new(),
+            conditions: Conditions { tty: TtyRule::Matches(Box::new(Suffix(b"p"))), ..Conditions::default() },
             not_comm: vec![Box::new(Suffix(b"sh"))],
             wrappers: vec![Box::new(Suffix(b"sudo"))],
-            exe: None,
-            cgroup: None,
-            uid: None,
             owner: false,
             min_age_ns: 1_000_000_000,
             name: "{basename}".into(),
         };
-        let mut core = Core::new(Settings { rules: vec![rule], env: Vec::new(), host_mnt_ns: 1 });
+        let mut core = Core::new(Settings { rules: vec![rule], host_mnt_ns: 1, ..Settings::default() });
         let mut sink = Count(0);
         let parent = ProcessKey::new(10, 10);
         let cwd = DirId { ino: 7, dev: 8, mnt_id: 9 };

@@ -4,10 +4,10 @@ mod support;
 
 use observer_core::input::Block;
 use observer_core::limits::SETTLE_NS;
-use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey, Rule, Tgid};
-use support::{Glob, Proc, World, comm, globs, rule, shell};
+use support::{Glob, Proc, World, comm, globs, only_comm, only_program, only_uid, rule, shell};
 
 fn assert_reported(world: &mut World, expected: &[&str]) {
     assert_eq!(world.take_reports(), expected);
@@ -101,7 +101,7 @@ fn a_wrapper_that_execs_its_program_becomes_the_primary() {
 
 #[test]
 fn the_wrappers_of_a_rule_that_names_comms_are_candidates_too() {
-    let mut world = World::new(vec![Rule { comm: globs(&["claude"]), ..rule() }]);
+    let mut world = World::new(vec![Rule { conditions: only_comm(&["claude"]), ..rule() }]);
     let bash = at_home(&mut world);
     let sudo = world.spawn(&bash, 20, "sudo");
     world.spawn(&sudo, 21, "claude");
@@ -539,7 +539,8 @@ fn a_daemon_that_never_had_a_terminal_is_live() {
 #[test]
 fn a_candidate_stays_when_its_comm_or_terminal_no_longer_matches() {
     let tty = TtyRule::Matches(Box::new(Glob("pts/*")));
-    let mut world = World::new(vec![Rule { comm: globs(&["claude"]), tty, ..rule() }]);
+    let mut world =
+        World::new(vec![Rule { conditions: Conditions { tty, ..only_comm(&["claude"]) }, ..rule() }]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
     world.take_reports();
@@ -621,7 +622,7 @@ fn the_name_follows_the_template() {
 
 #[test]
 fn a_rule_admits_a_program_whatever_its_comm() {
-    let rule = Rule { program: globs(&["claude", "codex"]), name: "{program}".into(), ..rule() };
+    let rule = Rule { conditions: only_program(&["claude", "codex"]), name: "{program}".into(), ..rule() };
     let mut world = World::new(vec![rule]);
     let bash = at_home(&mut world);
     world.spawn(&bash, 19, "vim");
@@ -640,7 +641,7 @@ fn a_rule_admits_a_program_whatever_its_comm() {
 
 #[test]
 fn a_program_that_is_known_later_is_admitted_then() {
-    let mut world = World::new(vec![Rule { program: globs(&["gemini"]), ..rule() }]);
+    let mut world = World::new(vec![Rule { conditions: only_program(&["gemini"]), ..rule() }]);
     let bash = at_home(&mut world);
     let node = Proc { key: ProcessKey::new(20, 7), parent: bash.key, comm: "node", ..bash.clone() };
     world.pass(&[&bash, &node]);
@@ -656,6 +657,45 @@ fn a_program_that_is_known_later_is_admitted_then() {
     assert_eq!(program(&world).as_deref(), Some(b"gemini".as_slice()));
     world.exec(&mut child, "git");
     assert_eq!(program(&world).as_deref(), Some(b"git".as_slice()));
+}
+
+#[test]
+fn what_is_ignored_is_no_session_and_no_wrapper() {
+    let ignored = vec![
+        Ignore { conditions: only_comm(&["less", "env"]), ..Ignore::default() },
+        Ignore { cwd: globs(&["/srv/b"]), conditions: only_comm(&["tail"]) },
+    ];
+    let mut world = World::ignoring(ignored, vec![rule()]);
+    let bash = at_home(&mut world);
+    let less = world.spawn(&bash, 20, "less");
+    let env = world.spawn(&bash, 21, "env");
+    assert_reported(&mut world, &[]);
+    // The program below an ignored wrapper stands for itself.
+    world.spawn(&env, 22, "claude");
+    assert_reported(&mut world, &["started /srv/a 22 live roots=1"]);
+    world.spawn(&less, 23, "tail");
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=2"]);
+}
+
+#[test]
+fn a_process_below_a_directory_that_is_ignored_there_is_no_session() {
+    let ignored = vec![Ignore { cwd: globs(&["/srv/a"]), ..Ignore::default() }];
+    let mut world = World::ignoring(ignored, vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/srv/a/below");
+    assert_reported(&mut world, &[]);
+}
+
+#[test]
+fn a_primary_that_execs_what_is_ignored_ends_its_session() {
+    let ignored = vec![Ignore { conditions: only_comm(&["less"]), ..Ignore::default() }];
+    let mut world = World::ignoring(ignored, vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.take_reports();
+    world.exec(&mut claude, "less");
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
 }
 
 #[test]
@@ -775,8 +815,8 @@ fn a_process_that_goes_on_inside_the_home_in_which_it_settles_does_not_wait_agai
 
 #[test]
 fn the_first_rule_that_matches_decides() {
-    let named = Rule { comm: globs(&["codex"]), name: "codex".into(), ..rule() };
-    let by_user = Rule { uid: Some(8), name: "user".into(), ..rule() };
+    let named = Rule { conditions: only_comm(&["codex"]), name: "codex".into(), ..rule() };
+    let by_user = Rule { conditions: only_uid(8), name: "user".into(), ..rule() };
     let mut world = World::new(vec![by_user, named, rule()]);
     let bash = at_home(&mut world);
     world.spawn(&bash, 20, "codex");

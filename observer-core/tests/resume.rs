@@ -6,10 +6,10 @@ mod support;
 use std::sync::Arc;
 
 use observer_core::input::KnownSession;
-use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::rule::HomeRule;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, Rule, Session};
-use support::{Glob, Proc, World, globs, rule, shell};
+use support::{Proc, World, globs, on_pty, only_comm, only_uid, rule, shell};
 
 /// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
 const REPORTED_OFFSET_NS: i64 = 1_700_000_000_000_000_000;
@@ -106,7 +106,7 @@ fn a_start_that_was_kept_in_milliseconds_is_not_counted_twice() {
 
 #[test]
 fn a_detached_session_stays_detached_though_its_rule_requires_a_terminal() {
-    let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
+    let pty = || Rule { conditions: on_pty(), ..rule() };
     let mut world = World::new(vec![pty()]);
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
@@ -243,7 +243,7 @@ fn a_deleted_home_keeps_its_primary() {
 
 #[test]
 fn a_known_primary_has_precedence_over_another_root() {
-    let pty = || Rule { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..rule() };
+    let pty = || Rule { conditions: on_pty(), ..rule() };
     let mut world = World::new(vec![pty()]);
     let bash = at_home(&mut world);
     let mut first = world.spawn(&bash, 20, "claude");
@@ -274,9 +274,9 @@ fn a_dead_or_refused_primary_is_not_restored() {
     claude.cwd = "/tmp".into();
     world.dir("/tmp");
     for rules in [
-        vec![Rule { comm: globs(&["codex"]), ..rule() }],
-        vec![Rule { uid: Some(8), ..rule() }],
-        vec![Rule { home: observer_core::rule::HomeRule::Prefix(Box::new(Glob("/home/*"))), ..rule() }],
+        vec![Rule { conditions: only_comm(&["codex"]), ..rule() }],
+        vec![Rule { conditions: only_uid(8), ..rule() }],
+        vec![Rule { home: HomeRule::Prefix(globs(&["/home/*"])), ..rule() }],
         vec![],
     ] {
         let after = next_daemon(&world, rules, &[&bash, &claude], &[(before.clone(), true)]);

@@ -61,7 +61,7 @@ fn sessions(stage: &Stage, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
 fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
     let stage = Stage::new();
     let homes = stage.mkdir("homes");
-    let config = format!("[[session]]\ncwd = \"{}/*\"\n", homes.display());
+    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", homes.display());
     let daemon = Daemon::start(&observer_harness::Options { config: Some(config), ..Default::default() });
     let watch = Watch::all(&daemon);
     let ptys: Vec<_> = NAMES.iter().map(|_| Pty::open()).collect();

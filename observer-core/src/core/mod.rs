@@ -16,7 +16,7 @@ use crate::input::Input;
 use crate::model::change::{Change, Sink};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Process;
-use crate::model::rule::Rule;
+use crate::model::rule::{Ignore, Rule};
 use crate::model::session::{Home, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -55,6 +55,8 @@ pub struct CoreCounters {
 pub struct Settings {
     /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
+    /// Processes that no rule admits.
+    pub ignored: Vec<Ignore>,
     /// Names of the environment variables to keep.
     pub env: Vec<Vec<u8>>,
     /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
@@ -217,6 +219,7 @@ impl Core {
         }
         let mut ctx = SessionContext {
             rules: &self.settings.rules,
+            ignored: &self.settings.ignored,
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &mut self.table,
             now: self.now,

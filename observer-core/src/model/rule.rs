@@ -27,8 +27,49 @@ pub enum TtyRule {
 pub enum HomeRule {
     /// The home is the cwd of the process.
     Cwd,
-    /// The home is the shortest prefix of the cwd, cut at a component, that matches.
-    Prefix(Box<dyn Pattern>),
+    /// The home is the shortest prefix of the cwd, cut at a component, that matches one of these.
+    Prefix(Vec<Box<dyn Pattern>>),
+}
+
+/// What is required of a process, its directory aside. A list that is empty requires nothing; of others, one entry
+/// has to match.
+#[derive(Debug)]
+pub struct Conditions {
+    /// What is required of the controlling terminal.
+    pub tty: TtyRule,
+    /// Patterns of comm.
+    pub comm: Vec<Box<dyn Pattern>>,
+    /// Patterns of the program. None matches a process whose program is not known.
+    pub program: Vec<Box<dyn Pattern>>,
+    /// Patterns of the path of the executable.
+    pub exe: Vec<Box<dyn Pattern>>,
+    /// Patterns of the path of the v2 cgroup.
+    pub cgroup: Vec<Box<dyn Pattern>>,
+    /// Real user ids.
+    pub uids: Vec<u32>,
+}
+
+impl Default for Conditions {
+    /// Requires nothing.
+    fn default() -> Self {
+        Self {
+            tty: TtyRule::Any,
+            comm: Vec::new(),
+            program: Vec::new(),
+            exe: Vec::new(),
+            cgroup: Vec::new(),
+            uids: Vec::new(),
+        }
+    }
+}
+
+/// One `[[ignore]]` of the configuration: no rule admits the processes that it matches.
+#[derive(Debug, Default)]
+pub struct Ignore {
+    /// Patterns of directories: the cwd is such a directory or below one. An empty list matches any cwd.
+    pub cwd: Vec<Box<dyn Pattern>>,
+    /// What else is required.
+    pub conditions: Conditions,
 }
 
 /// One `[[session]]` of the configuration. The first rule that admits a process decides.
@@ -36,22 +77,12 @@ pub enum HomeRule {
 pub struct Rule {
     /// Where the home is.
     pub home: HomeRule,
-    /// What is required of the terminal.
-    pub tty: TtyRule,
-    /// comm must match one of these; an empty list admits any comm.
-    pub comm: Vec<Box<dyn Pattern>>,
-    /// The program must match one of these; an empty list admits any, also one that is not known.
-    pub program: Vec<Box<dyn Pattern>>,
-    /// comm must match none of these.
+    /// What is required of the process. A wrapper need not have the comm, the program or the executable.
+    pub conditions: Conditions,
+    /// Patterns of comm, of which none may match.
     pub not_comm: Vec<Box<dyn Pattern>>,
     /// Processes with these comms are wrappers: the primary is what runs below them.
     pub wrappers: Vec<Box<dyn Pattern>>,
-    /// The path of the executable must match; `None` admits any.
-    pub exe: Option<Box<dyn Pattern>>,
-    /// The path of the v2 cgroup must match; `None` admits any.
-    pub cgroup: Option<Box<dyn Pattern>>,
-    /// The real user id must be this one; `None` admits any.
-    pub uid: Option<u32>,
     /// The home must belong to the real user of the process. The core requests the owner from the edge
     /// ([`Request::HomeOwner`](crate::Request::HomeOwner)).
     pub owner: bool,

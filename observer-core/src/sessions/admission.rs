@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::model::change::Request;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process, WorkingDirectory};
-use crate::model::rule::{HomeRule, Pattern, Rule, TtyRule};
+use crate::model::rule::{Conditions, HomeRule, Ignore, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::sessions::Sessions;
@@ -91,6 +91,9 @@ impl Sessions {
     pub(super) fn verdict(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> Verdict {
         let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
         let process = &entry.process;
+        if is_ignored(ctx.ignored, process) {
+            return Verdict::Refused;
+        }
         for admission in admissions(ctx.rules, process) {
             let home = self
                 .home_of_session_above(ctx, entry, admission.rule)
@@ -183,39 +186,59 @@ fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item
 /// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm, the program or
 /// the executable of what it wraps.
 pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
-    let tty = match (&rule.tty, &process.tty) {
-        (TtyRule::Any, _) | (TtyRule::None, None) => true,
-        (TtyRule::Matches(pattern), Some(tty)) => pattern.is_match(tty.shown().as_bytes()),
-        (TtyRule::None, Some(_)) | (TtyRule::Matches(_), None) => false,
-    };
-    if tty { admits_without_tty(rule, process) } else { None }
+    if has_tty(&rule.conditions, process) { admits_without_tty(rule, process) } else { None }
 }
 
 /// The same as [`admits`], the terminal aside too.
 pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role> {
-    if rule.uid.is_some_and(|uid| uid != process.uids.uid) {
-        return None;
-    }
-    let comm = process.comm.as_bytes();
-    if any_matches(&rule.not_comm, comm) {
-        return None;
-    }
-    if let Some(pattern) = &rule.cgroup
-        && !process.cgroup.as_ref().is_some_and(|path| pattern.is_match(path))
-    {
+    if !has_place(&rule.conditions, process) || any_matches(&rule.not_comm, process.comm.as_bytes()) {
         return None;
     }
     if is_wrapper(rule, process) {
         return Some(Role::Wrapper);
     }
-    let comm = rule.comm.is_empty() || any_matches(&rule.comm, comm);
-    let program = rule.program.is_empty()
-        || process.program.as_ref().is_some_and(|program| any_matches(&rule.program, program));
-    let exe = rule
-        .exe
-        .as_ref()
-        .is_none_or(|pattern| process.exe.as_ref().is_some_and(|path| pattern.is_match(path)));
-    (comm && program && exe).then_some(Role::Program)
+    runs(&rule.conditions, process).then_some(Role::Program)
+}
+
+/// Returns whether no rule is to admit `process`.
+pub(super) fn is_ignored(ignored: &[Ignore], process: &Process) -> bool {
+    let is_below = |cwd: &[Box<dyn Pattern>]| {
+        cwd.is_empty() || process.cwd.path.as_deref().is_some_and(|path| prefix_len(cwd, path).is_some())
+    };
+    ignored.iter().any(|ignore| {
+        let conditions = &ignore.conditions;
+        has_tty(conditions, process)
+            && has_place(conditions, process)
+            && runs(conditions, process)
+            && is_below(&ignore.cwd)
+    })
+}
+
+/// Returns whether the terminal is what is required.
+fn has_tty(conditions: &Conditions, process: &Process) -> bool {
+    match (&conditions.tty, &process.tty) {
+        (TtyRule::Any, _) | (TtyRule::None, None) => true,
+        (TtyRule::Matches(pattern), Some(tty)) => pattern.is_match(tty.shown().as_bytes()),
+        (TtyRule::None, Some(_)) | (TtyRule::Matches(_), None) => false,
+    }
+}
+
+/// Returns whether the user and the cgroup are what is required.
+fn has_place(conditions: &Conditions, process: &Process) -> bool {
+    (conditions.uids.is_empty() || conditions.uids.contains(&process.uids.uid))
+        && matches_if_any(&conditions.cgroup, process.cgroup.as_deref())
+}
+
+/// Returns whether the process runs what is required: comm, program and executable.
+fn runs(conditions: &Conditions, process: &Process) -> bool {
+    matches_if_any(&conditions.comm, Some(process.comm.as_bytes()))
+        && matches_if_any(&conditions.program, process.program.as_deref())
+        && matches_if_any(&conditions.exe, process.exe.as_deref())
+}
+
+/// Returns whether there are no patterns, or one matches. A value that is not known matches none.
+fn matches_if_any(patterns: &[Box<dyn Pattern>], value: Option<&[u8]>) -> bool {
+    patterns.is_empty() || value.is_some_and(|value| any_matches(patterns, value))
 }
 
 /// Returns whether `process` is one of the wrappers of `rule`.
@@ -229,16 +252,20 @@ fn any_matches(patterns: &[Box<dyn Pattern>], bytes: &[u8]) -> bool {
 
 /// Returns how many bytes of `path` are the home that `rule` finds in it.
 pub(super) fn home_len(rule: &HomeRule, path: &[u8]) -> Option<usize> {
-    let pattern = match rule {
-        HomeRule::Cwd => return Some(path.len()),
-        HomeRule::Prefix(pattern) => pattern,
-    };
+    match rule {
+        HomeRule::Cwd => Some(path.len()),
+        HomeRule::Prefix(patterns) => prefix_len(patterns, path),
+    }
+}
+
+/// Returns how many bytes of `path` are the shortest prefix, cut at a component, that one of `patterns` matches.
+fn prefix_len(patterns: &[Box<dyn Pattern>], path: &[u8]) -> Option<usize> {
     let cuts = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);
     let root = (path.len() > 1).then_some(1);
     root.into_iter()
         .chain(cuts)
         .chain([path.len()])
-        .find(|&len| path.get(..len).is_some_and(|prefix| pattern.is_match(prefix)))
+        .find(|&len| path.get(..len).is_some_and(|prefix| any_matches(patterns, prefix)))
 }
 
 /// Returns whether the home that `rule` finds in `path` is `home`.

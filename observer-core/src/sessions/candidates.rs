@@ -15,8 +15,8 @@ use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    Verdict, admits, finds_home, follows_cwd, is_refused_like, is_wrapper, namespace, old_enough_at,
-    usable_path,
+    Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_like, is_wrapper, namespace,
+    old_enough_at, usable_path,
 };
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::roots::{LineagePosition, age, is_candidate, place};
@@ -176,7 +176,8 @@ impl Sessions {
         let Some(entry) = ctx.table.get(key) else { return };
         let Some(candidacy) = &entry.candidacy else { return };
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
-        let execed_away = diff.intersects(Diff::EXEC) && admits(rule, &entry.process).is_none();
+        let execed_away = diff.intersects(Diff::EXEC)
+            && (admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process));
         if !execed_away && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
             return self.stay(ctx, key, home, diff);
         }
@@ -259,7 +260,9 @@ impl Sessions {
             let rule = self.homes.slot(&home).and_then(|slot| ctx.rules.get(slot.session.rule));
             let execed_away = diff.intersects(Diff::EXEC)
                 && !is_candidate(entry, &home)
-                && rule.is_none_or(|rule| admits(rule, &entry.process).is_none());
+                && rule.is_none_or(|rule| {
+                    admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process)
+                });
             let cause = if execed_away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
             self.elect(ctx, &home, cause);
         }

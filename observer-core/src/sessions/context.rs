@@ -4,13 +4,14 @@ use crate::model::change::Sink;
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
-use crate::model::rule::Rule;
+use crate::model::rule::{Ignore, Rule};
 use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 
 /// The rest of the core, as the sessions use it while one input is handled.
 pub(crate) struct SessionContext<'a> {
     pub rules: &'a [Rule],
+    pub ignored: &'a [Ignore],
     pub host_mnt_ns: u32,
     pub table: &'a mut ProcessTable,
     /// The latest timestamp of any input.

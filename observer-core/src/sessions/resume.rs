@@ -13,7 +13,7 @@ use crate::model::session::{Home, State};
 use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_wrapper, namespace,
+    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
 };
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::SessionSlot;
@@ -40,7 +40,9 @@ impl Sessions {
         if slot.is_some_and(|slot| slot.current_primary() == Some(known.primary)) {
             return;
         }
-        let fitting = ctx.rules.iter().enumerate().find(|(_, rule)| fits(rule, process, known));
+        let mut rules = ctx.rules.iter().enumerate();
+        let is_ignored = is_ignored(ctx.ignored, process);
+        let fitting = rules.find(|(_, rule)| !is_ignored && fits(rule, process, known));
         let Some((index, rule)) = fitting else { return };
         // A primary that had left was about to move: only being there brings it back.
         let keeps_home = follows_cwd(rule) && known.state != State::Left;

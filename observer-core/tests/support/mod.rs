@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
-use observer_core::rule::{HomeRule, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
 
@@ -31,18 +31,29 @@ pub fn globs(of: &[&'static str]) -> Vec<Box<dyn Pattern>> {
     of.iter().map(|&glob| Box::new(Glob(glob)) as Box<dyn Pattern>).collect()
 }
 
+pub fn only_comm(of: &[&'static str]) -> Conditions {
+    Conditions { comm: globs(of), ..Conditions::default() }
+}
+
+pub fn only_program(of: &[&'static str]) -> Conditions {
+    Conditions { program: globs(of), ..Conditions::default() }
+}
+
+pub fn only_uid(uid: u32) -> Conditions {
+    Conditions { uids: vec![uid], ..Conditions::default() }
+}
+
+pub fn on_pty() -> Conditions {
+    Conditions { tty: TtyRule::Matches(Box::new(Glob("pts/*"))), ..Conditions::default() }
+}
+
 /// `/srv/*`, no shells, `sudo` and `env` wrap.
 pub fn rule() -> Rule {
     Rule {
-        home: HomeRule::Prefix(Box::new(Glob("/srv/*"))),
-        tty: TtyRule::Any,
-        comm: Vec::new(),
-        program: Vec::new(),
+        home: HomeRule::Prefix(globs(&["/srv/*"])),
+        conditions: Conditions::default(),
         not_comm: globs(&["bash"]),
         wrappers: globs(&["sudo", "env"]),
-        exe: None,
-        cgroup: None,
-        uid: None,
         owner: false,
         min_age_ns: 0,
         name: "{basename}".into(),
@@ -235,7 +246,11 @@ pub fn comm(text: &str) -> Comm {
 
 impl World {
     pub fn new(rules: Vec<Rule>) -> Self {
-        let core = Core::new(Settings { rules, env: vec![b"TMUX_PANE".to_vec()], host_mnt_ns: 1 });
+        Self::ignoring(Vec::new(), rules)
+    }
+
+    pub fn ignoring(ignored: Vec<Ignore>, rules: Vec<Rule>) -> Self {
+        let core = Core::new(Settings { rules, ignored, env: vec![b"TMUX_PANE".to_vec()], host_mnt_ns: 1 });
         let dirs = BTreeMap::new();
         Self { core, reports: Reports::default(), now: 1_000, dirs, drops: 0 }
     }

@@ -3,7 +3,7 @@
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
-use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::rule::{Conditions, HomeRule};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
 use serde_json::{Value, json};
 
@@ -56,20 +56,16 @@ fn facts() -> ProcessFacts {
 fn map() -> (Core, Frames) {
     let rule = Rule {
         home: HomeRule::Cwd,
-        tty: TtyRule::Any,
-        comm: Vec::new(),
-        program: Vec::new(),
+        conditions: Conditions::default(),
         not_comm: Vec::new(),
         wrappers: Vec::new(),
-        exe: None,
-        cgroup: None,
-        uid: None,
         owner: false,
         min_age_ns: S,
         name: "{basename}".into(),
     };
     let env = ["TMUX_PANE", "TMUX", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
-    let mut core = Core::new(Settings { rules: vec![rule], env, host_mnt_ns: 4_026_531_840 });
+    let mut core =
+        Core::new(Settings { rules: vec![rule], ignored: Vec::new(), env, host_mnt_ns: 4_026_531_840 });
     let mut frames = Frames::default();
     let at = BootTime(START + S);
     let row = TaskRow {

@@ -57,6 +57,7 @@ impl StandaloneMap {
         let reader = look.memory_reader();
         let mut core = Core::new(Settings {
             rules: config.rules,
+            ignored: config.ignored,
             env: config.env.into_iter().map(String::into_bytes).collect(),
             host_mnt_ns: reader.host_mnt_ns(),
         });

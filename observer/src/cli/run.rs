@@ -111,6 +111,7 @@ impl RunArgs {
             },
             socket: socket.or(config.socket).unwrap_or_else(|| SOCKET_DEFAULT.into()),
             rules: config.rules,
+            ignored: config.ignored,
             env: config.env,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;

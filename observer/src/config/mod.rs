@@ -1,6 +1,7 @@
 //! The configuration file: TOML, which is checked as a whole before anything starts. Every error names the file, the line and
 //! the column, what was expected, and the next step.
 
+mod builtin;
 mod fault;
 mod journal;
 mod mirror;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN, is_ring_size};
 use observer_core::Rule;
+use observer_core::rule::Ignore;
 use serde::Deserialize;
 
 use self::fault::{ConfigFault, absolute};
@@ -26,6 +28,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Config {
     /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
+    /// Processes that no rule admits.
+    pub ignored: Vec<Ignore>,
     /// Names of the environment variables that are kept.
     pub env: Vec<String>,
     /// Path of the socket.
@@ -74,6 +78,8 @@ struct File {
     mirror: mirror::MirrorSection,
     #[serde(default)]
     session: Vec<session::SessionSection>,
+    #[serde(default)]
+    ignore: Vec<toml::Spanned<session::IgnoreSection>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,7 +95,8 @@ impl Config {
     /// The configuration without a file: every process on a pty is a session of its directory once it is a second old.
     pub fn without_file() -> Self {
         Self {
-            rules: vec![session::default_rule()],
+            rules: vec![builtin::default_rule()],
+            ignored: Vec::new(),
             env: ENV_DEFAULT.map(String::from).into(),
             socket: None,
             state_dir: None,
@@ -100,8 +107,15 @@ impl Config {
         }
     }
 
-    /// Reads and checks the file at `path`; without a path, [`Config::without_file`].
+    /// Reads and checks the file at `path`; without a path, [`Config::without_file`]. Either way, observer's own commands are
+    /// ignored.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::read(path)?;
+        config.ignored.extend(builtin::own_commands());
+        Ok(config)
+    }
+
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::without_file()) };
         let unreadable = |error: &dyn fmt::Display| ConfigError {
             file: path.into(),
@@ -140,11 +154,14 @@ impl Config {
     fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
         let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
         let rules = match file.session.is_empty() {
-            true => vec![session::default_rule()],
+            true => vec![builtin::default_rule()],
             false => file.session.into_iter().map(|it| it.compile(warnings)).collect::<Result<_, _>>()?,
         };
+        let ignored = file.ignore.into_iter().map(|it| session::IgnoreSection::compile(it, warnings));
+        let ignored = ignored.collect::<Result<_, _>>()?;
         Ok(Self {
             rules,
+            ignored,
             env: match file.daemon.env {
                 Some(names) => names.into_iter().map(variable).collect::<Result<_, _>>()?,
                 None => ENV_DEFAULT.map(String::from).into(),
@@ -164,6 +181,10 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> ConfigFault {
     let offset = error.span().map_or(0, |span| span.start);
     let (line, problem) = (line_at(text, offset), error.message().trim_end().replace('\n', ", "));
     let (before, _) = text.split_at_checked(offset).unwrap_or((text, ""));
+    if let Some(name) = ["session", "ignore"].into_iter().find(|name| line == format!("[{name}]")) {
+        let message = format!("there may be several of these: write [[{name}]]");
+        return ConfigFault { span: error.span(), message };
+    }
     let section = before.lines().rfind(|line| line.trim_start().starts_with('[')).unwrap_or_default();
     let secret = section.contains("mirror")
         || ["mirror", "database", "password"].iter().any(|word| line.contains(word));
@@ -191,6 +212,7 @@ fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, ConfigFault> {
     check_ring_bytes(bytes.into_inner()).map_err(|message| ConfigFault { span, message })
 }
 
+pub use builtin::builtin_rules;
 pub use journal::{JournalConfig, check_max_age, check_max_bytes, span};
 pub use mirror::MirrorConfig;
 

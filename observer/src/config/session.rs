@@ -1,187 +1,169 @@
-//! One `[[session]]`: its fields, and the rule that they make.
+//! One `[[session]]` or `[[ignore]]`: its fields, and the rule that they make.
 
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use observer_common::limits::COMM_LEN;
 use observer_core::Rule;
-use observer_core::rule::{HomeRule, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::builtin;
 use super::fault::{ConfigFault, OneOrMore};
 use crate::text::glob::{Glob, bytes_min, split_literal};
-
-/// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
-pub const NOT_COMM_DEFAULT: [&str; 44] = [
-    // shells
-    "sh",
-    "bash",
-    "rbash",
-    "dash",
-    "ash",
-    "zsh",
-    "fish",
-    "ksh",
-    "ksh93",
-    "mksh",
-    "tcsh",
-    "csh",
-    "nu",
-    "elvish",
-    "xonsh",
-    "pwsh",
-    "busybox",
-    // multiplexers and terminals' own servers
-    "tmux",
-    "tmux: server",
-    "tmux: client",
-    "screen",
-    "SCREEN",
-    "zellij",
-    "dtach",
-    "abduco",
-    "byobu",
-    // login programs
-    "login",
-    "agetty",
-    "getty",
-    "mingetty",
-    "su",
-    "runuser",
-    "(sd-pam)",
-    "systemd",
-    "newgrp",
-    "sg",
-    // remote shells
-    "sshd",
-    "sshd-session",
-    "sshd-auth",
-    "ssh",
-    "mosh-server",
-    "mosh-client",
-    "dropbear",
-    "autossh",
-];
-
-/// comms of wrappers, which run the program that is the session, unless a rule has its own list.
-pub const WRAPPERS_DEFAULT: [&str; 32] = [
-    "sudo",
-    "doas",
-    "pkexec",
-    "env",
-    "timeout",
-    "nice",
-    "ionice",
-    "chrt",
-    "taskset",
-    "nohup",
-    "setsid",
-    "stdbuf",
-    "unbuffer",
-    "script",
-    "scriptreplay",
-    "npx",
-    "npm exec*",
-    "npm run*",
-    "uv",
-    "uvx",
-    "pipx",
-    "strace",
-    "ltrace",
-    "unshare",
-    "nsenter",
-    "setpriv",
-    "flock",
-    "chronic",
-    "time",
-    "direnv",
-    "systemd-run",
-    "dumb-init",
-];
-
-/// How old a process must be to be a session where there is no configuration: it excludes `ls` and other short commands.
-const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// A `[[session]]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionSection {
-    cwd: Option<Spanned<String>>,
+    cwd: Option<Spanned<OneOrMore>>,
     tty: Option<Spanned<String>>,
     comm: Option<Spanned<OneOrMore>>,
     program: Option<Spanned<OneOrMore>>,
+    exe: Option<Spanned<OneOrMore>>,
+    cgroup: Option<Spanned<OneOrMore>>,
+    user: Option<Spanned<OneOrMore>>,
     not_comm: Option<Spanned<OneOrMore>>,
+    not_comm_only: Option<Spanned<OneOrMore>>,
     wrappers: Option<Spanned<OneOrMore>>,
-    exe: Option<Spanned<String>>,
-    cgroup: Option<Spanned<String>>,
-    user: Option<Spanned<String>>,
+    wrappers_only: Option<Spanned<OneOrMore>>,
     #[serde(default)]
     owner: bool,
     min_age: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
 }
 
-/// The rule that applies without a configuration.
-pub fn default_rule() -> Rule {
-    let glob = |glob: &str| Glob::name(glob).map(boxed);
-    let globs = |globs: &[&str]| globs.iter().copied().filter_map(|it| glob(it).ok()).collect();
-    Rule {
-        home: HomeRule::Cwd,
-        tty: Glob::path("pts/*").map_or(TtyRule::Any, |pts| TtyRule::Matches(boxed(pts))),
-        comm: Vec::new(),
-        program: Vec::new(),
-        not_comm: globs(&NOT_COMM_DEFAULT),
-        wrappers: globs(&WRAPPERS_DEFAULT),
-        exe: None,
-        cgroup: None,
-        uid: None,
-        owner: false,
-        min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
-        name: "{basename}".into(),
+/// An `[[ignore]]` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IgnoreSection {
+    cwd: Option<Spanned<OneOrMore>>,
+    tty: Option<Spanned<String>>,
+    comm: Option<Spanned<OneOrMore>>,
+    program: Option<Spanned<OneOrMore>>,
+    exe: Option<Spanned<OneOrMore>>,
+    cgroup: Option<Spanned<OneOrMore>>,
+    user: Option<Spanned<OneOrMore>>,
+}
+
+/// The conditions of a section as they are written.
+struct WrittenConditions {
+    tty: Option<Spanned<String>>,
+    comm: Option<Spanned<OneOrMore>>,
+    program: Option<Spanned<OneOrMore>>,
+    exe: Option<Spanned<OneOrMore>>,
+    cgroup: Option<Spanned<OneOrMore>>,
+    user: Option<Spanned<OneOrMore>>,
+}
+
+impl WrittenConditions {
+    fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Conditions, ConfigFault> {
+        Ok(Conditions {
+            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
+            comm: comms(self.comm, warnings)?,
+            program: each(self.program, program)?,
+            exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
+            cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
+            uids: each(self.user, uid)?,
+        })
     }
 }
 
 impl SessionSection {
     /// The rule, or the fault of the section. What can never match is added to `warnings`.
     pub(super) fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Rule, ConfigFault> {
-        let default = default_rule();
-        let mut comms = |own: Option<Spanned<OneOrMore>>, default| match own {
-            Some(own) => {
-                let globs = OneOrMore::strings(own);
-                warnings.extend(globs.iter().filter_map(never_a_comm));
-                globs.into_iter().map(|glob| spanned(glob, |it| Glob::name(it).map(boxed))).collect()
-            }
-            None => Ok(default),
-        };
-        let programs = self.program.map(OneOrMore::strings).unwrap_or_default();
-        let path = |field: &'static str| {
-            move |glob: &str| match glob.starts_with('/') {
-                true => Glob::path(glob).map(boxed),
-                false => Err(format!(
-                    "{field} is matched against absolute paths, found {glob:?}: begin it with `/`"
-                )),
-            }
+        let Self { tty, comm, program, exe, cgroup, user, .. } = self;
+        let default = builtin::default_rule();
+        let conditions = WrittenConditions { tty, comm, program, exe, cgroup, user };
+        let home = match self.cwd {
+            Some(cwd) => HomeRule::Prefix(each(Some(cwd), home)?),
+            None => HomeRule::Cwd,
         };
         Ok(Rule {
-            home: self.cwd.map_or(Ok(HomeRule::Cwd), |cwd| spanned(cwd, home))?,
-            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
-            comm: comms(self.comm, Vec::new())?,
-            program: programs.into_iter().map(|glob| spanned(glob, program)).collect::<Result<_, _>>()?,
-            not_comm: comms(self.not_comm, default.not_comm)?,
-            wrappers: comms(self.wrappers, default.wrappers)?,
-            exe: self.exe.map(|exe| spanned(exe, path("exe"))).transpose()?,
-            cgroup: self.cgroup.map(|cgroup| spanned(cgroup, path("cgroup"))).transpose()?,
-            uid: self.user.map(|user| spanned(user, uid)).transpose()?,
+            home,
+            conditions: conditions.compile(warnings)?,
+            not_comm: extended("not_comm", default.not_comm, self.not_comm, self.not_comm_only, warnings)?,
+            wrappers: extended("wrappers", default.wrappers, self.wrappers, self.wrappers_only, warnings)?,
             owner: self.owner,
-            min_age_ns: self.min_age.map_or(Ok(0), |age| spanned(age, min_age))?,
+            min_age_ns: self.min_age.map_or(Ok(default.min_age_ns), |age| spanned(age, min_age))?,
             name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
         })
     }
 }
 
-fn boxed(glob: Glob) -> Box<dyn Pattern> {
+impl IgnoreSection {
+    /// What is ignored, or the fault of the section. A section without a condition would ignore everything and is a fault.
+    pub(super) fn compile(
+        section: Spanned<Self>,
+        warnings: &mut Vec<ConfigFault>,
+    ) -> Result<Ignore, ConfigFault> {
+        let span = section.span();
+        let Self { cwd, tty, comm, program, exe, cgroup, user } = section.into_inner();
+        let lists = [&cwd, &comm, &program, &exe, &cgroup, &user];
+        if tty.is_none() && lists.iter().all(|list| list.is_none()) {
+            let message = "[[ignore]] without a condition would ignore every process: write for instance \
+                           program = [\"less\", \"tail\"]";
+            return Err(ConfigFault { span: Some(span), message: message.into() });
+        }
+        let conditions = WrittenConditions { tty, comm, program, exe, cgroup, user };
+        Ok(Ignore { cwd: each(cwd, home)?, conditions: conditions.compile(warnings)? })
+    }
+}
+
+/// The built-in list with `more` added, or `only` in its place.
+fn extended(
+    field: &str,
+    builtin: Vec<Box<dyn Pattern>>,
+    more: Option<Spanned<OneOrMore>>,
+    only: Option<Spanned<OneOrMore>>,
+    warnings: &mut Vec<ConfigFault>,
+) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+    if let (Some(_), Some(only)) = (&more, &only) {
+        let message = format!(
+            "{field} adds to the built-in list and {field}_only replaces it, found both: leave one out"
+        );
+        return Err(ConfigFault { span: Some(only.span()), message });
+    }
+    match only {
+        Some(only) => comms(Some(only), warnings),
+        None => Ok(builtin.into_iter().chain(comms(more, warnings)?).collect()),
+    }
+}
+
+/// Compiles globs of comm, and warns about those that can never match.
+fn comms(
+    globs: Option<Spanned<OneOrMore>>,
+    warnings: &mut Vec<ConfigFault>,
+) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+    let globs = globs.map(OneOrMore::strings).unwrap_or_default();
+    warnings.extend(globs.iter().filter_map(never_a_comm));
+    globs.into_iter().map(|glob| spanned(glob, |it| Glob::name(it).map(boxed))).collect()
+}
+
+/// Compiles every value of a field. A field that is there must hold a value.
+fn each<T>(
+    values: Option<Spanned<OneOrMore>>,
+    compile: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, ConfigFault> {
+    let Some(values) = values else { return Ok(Vec::new()) };
+    let span = values.span();
+    let values = OneOrMore::strings(values);
+    if values.is_empty() {
+        let message = "this list is empty, which no process matches: add a value, or leave the field out";
+        return Err(ConfigFault { span: Some(span), message: message.into() });
+    }
+    values.into_iter().map(|value| spanned(value, &compile)).collect()
+}
+
+fn absolute_glob(field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
+    match glob.starts_with('/') {
+        true => Glob::path(glob).map(boxed),
+        false => Err(format!("{field} is matched against absolute paths, found {glob:?}: begin it with `/`")),
+    }
+}
+
+pub(super) fn boxed(glob: Glob) -> Box<dyn Pattern> {
     Box::new(glob)
 }
 
@@ -212,7 +194,7 @@ fn program(glob: &str) -> Result<Box<dyn Pattern>, String> {
     }
 }
 
-fn home(glob: &str) -> Result<HomeRule, String> {
+fn home(glob: &str) -> Result<Box<dyn Pattern>, String> {
     if !glob.starts_with('/') {
         let next = "write the directory's absolute path, beginning with `/`";
         return Err(match glob.starts_with('~') {
@@ -230,7 +212,7 @@ fn home(glob: &str) -> Result<HomeRule, String> {
         canonical.truncate(canonical.trim_end_matches('/').len());
         canonical.push_str(wild.trim_end_matches('/'));
     }
-    Glob::path(&canonical).map(|glob| HomeRule::Prefix(boxed(glob)))
+    Glob::path(&canonical).map(boxed)
 }
 
 /// The path with the symlinks of its existing part resolved, because the kernel reports paths without symlinks.

@@ -16,7 +16,7 @@ fn refusal(text: &str) -> String {
 
 fn home_matches(config: &Config, path: &[u8]) -> bool {
     match &config.rules[0].home {
-        HomeRule::Prefix(pattern) => pattern.is_match(path),
+        HomeRule::Prefix(patterns) => patterns.iter().any(|pattern| pattern.is_match(path)),
         HomeRule::Cwd => panic!("the rule has a cwd"),
     }
 }
@@ -26,7 +26,9 @@ fn without_a_file_one_rule_holds() {
     let config = Config::load(None).unwrap();
     let [rule] = &config.rules[..] else { panic!("one rule") };
     assert!(matches!(&rule.home, HomeRule::Cwd));
-    assert!(matches!(&rule.tty, TtyRule::Matches(tty) if tty.is_match(b"pts/3") && !tty.is_match(b"tty1")));
+    assert!(
+        matches!(&rule.conditions.tty, TtyRule::Matches(tty) if tty.is_match(b"pts/3") && !tty.is_match(b"tty1"))
+    );
     assert_eq!((rule.min_age_ns, rule.name.as_str()), (1_000_000_000, "{basename}"));
     for shell in ["bash", "tmux: server", "sshd-session", "(sd-pam)"] {
         assert!(rule.not_comm.iter().any(|glob| glob.is_match(shell.as_bytes())), "{shell}");
@@ -53,11 +55,11 @@ fn every_field_is_taken() {
         tty = "none"
         comm = ["claude", "codex*"]
         program = ["gemini", "aider-*"]
-        not_comm = []
-        wrappers = ["run-it"]
-        exe = "/usr/**"
+        not_comm_only = []
+        wrappers_only = ["run-it"]
+        exe = ["/opt/**", "/usr/**"]
         cgroup = "/user.slice/**"
-        user = "root"
+        user = ["root", "12"]
         owner = true
         min_age = "1m 500ms"
         name = "{program}-{basename}"
@@ -69,17 +71,19 @@ fn every_field_is_taken() {
     .unwrap();
     let [first, second] = &config.rules[..] else { panic!("two rules") };
     assert!(home_matches(&config, b"/nowhere/agents/a") && !home_matches(&config, b"/nowhere/agents/a/b"));
-    assert!(matches!(first.tty, TtyRule::None));
-    assert!(first.comm[1].is_match(b"codex-cli") && first.not_comm.is_empty());
+    let (conditions, others) = (&first.conditions, &second.conditions);
+    assert!(matches!(conditions.tty, TtyRule::None));
+    assert!(conditions.comm[1].is_match(b"codex-cli") && first.not_comm.is_empty());
     assert!(first.wrappers[0].is_match(b"run-it") && first.wrappers.len() == 1);
-    assert!(first.exe.as_ref().unwrap().is_match(b"/usr/bin/x"));
-    assert!(first.cgroup.as_ref().unwrap().is_match(b"/user.slice/a/b"));
-    assert_eq!((first.uid, first.owner, first.min_age_ns), (Some(0), true, 60_500_000_000));
+    assert!(conditions.exe[1].is_match(b"/usr/bin/x") && !conditions.exe[0].is_match(b"/usr/bin/x"));
+    assert!(conditions.cgroup[0].is_match(b"/user.slice/a/b"));
+    assert_eq!((&conditions.uids[..], first.owner, first.min_age_ns), (&[0, 12][..], true, 60_500_000_000));
     assert_eq!(first.name, "{program}-{basename}");
-    assert!(first.program[1].is_match(b"aider-x") && !first.program[0].is_match(b"aider"));
-    assert!(second.program[0].is_match(b"claude") && second.program.len() == 1, "one value is a list of one");
-    assert!(second.comm[0].is_match(b"node"));
-    assert!(matches!(second.tty, TtyRule::Any) && second.min_age_ns == 0 && !second.not_comm.is_empty());
+    assert!(conditions.program[1].is_match(b"aider-x") && !conditions.program[0].is_match(b"aider"));
+    assert!(others.program[0].is_match(b"claude") && others.program.len() == 1, "one value is a list of one");
+    assert!(others.comm[0].is_match(b"node"));
+    assert!(matches!(others.tty, TtyRule::Any) && !second.not_comm.is_empty());
+    assert_eq!(second.min_age_ns, 1_000_000_000, "every rule has the same default");
     assert_eq!(config.env, ["PANE"]);
     assert_eq!(config.socket.as_deref(), Some(Path::new("/run/o.sock")));
     assert_eq!(config.state_dir.as_deref(), Some(Path::new("/var/lib/o")));
@@ -153,6 +157,20 @@ fn errors_say_where_what_and_what_next() {
         (
             "[[session]]\nprogram = 7",
             "observer.toml:2:11: invalid type: integer `7`, expected a string or a list of strings; correct this line: program = 7",
+        ),
+        ("[session]\ncwd = \"/a\"", "observer.toml:1:1: there may be several of these: write [[session]]"),
+        ("[ignore]\ncomm = \"less\"", "observer.toml:1:1: there may be several of these: write [[ignore]]"),
+        (
+            "[[ignore]]",
+            "observer.toml:1:1: [[ignore]] without a condition would ignore every process: write for instance program = [\"less\", \"tail\"]",
+        ),
+        (
+            "[[session]]\ncwd = []",
+            "observer.toml:2:7: this list is empty, which no process matches: add a value, or leave the field out",
+        ),
+        (
+            "[[session]]\nnot_comm = \"a\"\nnot_comm_only = \"b\"",
+            "observer.toml:3:17: not_comm adds to the built-in list and not_comm_only replaces it, found both: leave one out",
         ),
         (
             "[daemon]\nring_bytes = 65537",
@@ -265,6 +283,65 @@ fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
     ] {
         let refusal = refusal(text);
         assert!(!refusal.contains("hunter2"), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn a_list_adds_to_the_built_in_one() {
+    let config = parse("[[session]]\nnot_comm = \"vim\"\nwrappers = [\"run-it\"]").unwrap();
+    let rule = &config.rules[0];
+    for (globs, names) in [(&rule.not_comm, ["vim", "bash"]), (&rule.wrappers, ["run-it", "sudo"])] {
+        for name in names {
+            assert!(globs.iter().any(|glob| glob.is_match(name.as_bytes())), "{name}");
+        }
+    }
+    assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (45, 33));
+}
+
+#[test]
+fn what_is_ignored_has_the_conditions_of_a_rule() {
+    let config =
+        parse("[[ignore]]\nprogram = [\"less\", \"tail\"]\ncwd = \"/nowhere/*\"\nuser = \"0\"").unwrap();
+    let [ignore] = &config.ignored[..] else { panic!("one: {config:?}") };
+    assert!(ignore.conditions.program[1].is_match(b"tail") && ignore.cwd[0].is_match(b"/nowhere/a"));
+    assert_eq!(ignore.conditions.uids, [0]);
+    let own = Config::load(None).unwrap().ignored;
+    let this = std::env::current_exe().unwrap().into_os_string().into_encoded_bytes();
+    assert!(
+        own.iter().any(|ignore| ignore.conditions.exe[0].is_match(&this)),
+        "observer's own commands: {own:?}"
+    );
+}
+
+#[test]
+fn the_built_in_rule_as_it_is_printed_is_the_built_in_rule() {
+    let printed = parse(&super::builtin_rules()).unwrap();
+    assert_eq!(format!("{:?}", printed.rules), format!("{:?}", Config::without_file().rules));
+    assert_eq!(printed.warnings, []);
+}
+
+#[test]
+fn every_configuration_in_the_guide_is_usable() {
+    let guide = include_str!("../../../docs/guide.md");
+    let blocks: Vec<_> =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "{blocks:?}");
+    for block in blocks {
+        let config = parse(block).unwrap_or_else(|error| panic!("{error}:\n{block}"));
+        assert_eq!(config.warnings, [], "{block}");
+    }
+}
+
+#[test]
+fn every_field_stands_in_the_guide() {
+    let guide = include_str!("../../../docs/guide.md");
+    for section in ["session", "ignore"] {
+        let error = refusal(&format!("[[{section}]]\ncolour = 1"));
+        let fields: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() >= 7, "{error}");
+        for field in fields.into_iter().filter(|field| !field.contains(' ')) {
+            assert!(guide.contains(&format!("| `{field}` |")), "{field}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use observer_core::Rule;
+use observer_core::rule::Ignore;
 
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
@@ -12,6 +13,8 @@ use crate::mirror::feed::MirrorOptions;
 pub struct DaemonOptions {
     /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
+    /// Processes that no rule admits.
+    pub ignored: Vec<Ignore>,
     /// Names of the environment variables that are kept.
     pub env: Vec<String>,
     /// Path of the socket.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use observer_core::rule::Ignore;
 use observer_core::session::State;
 use observer_core::{BootTime, Core, Rule, Settings};
 use tokio::io::Interest;
@@ -60,7 +61,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
     let journal = open_journal(options.journal, &boot_id, options.mirror.is_some())?;
     let (mut daemon, mut events, asked) =
-        assemble(kernel, journal, options.rules, options.env, boot_id.clone(), stop)?;
+        assemble(kernel, journal, options.rules, options.ignored, options.env, boot_id.clone(), stop)?;
     if !daemon.first_passes(&mut events).await? {
         return Ok(());
     }
@@ -101,6 +102,7 @@ fn assemble(
     kernel: Kernel,
     journal: Result<Journal, String>,
     rules: Vec<Rule>,
+    ignored: Vec<Ignore>,
     env: Vec<String>,
     boot_id: String,
     stop: mpsc::Receiver<&'static str>,
@@ -125,7 +127,7 @@ fn assemble(
     let events = EventSources { ring, questions, memory, owners: found, journal: opened, maps, stop };
     let mut daemon = EventLoop {
         kernel,
-        core: Core::new(Settings { rules, env, host_mnt_ns }),
+        core: Core::new(Settings { rules, ignored, env, host_mnt_ns }),
         sink: DaemonSink::new(boot_id),
         journal_off: journal.as_ref().err().cloned(),
         memory_reads,

@@ -94,7 +94,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 fn begin(bench: &Bench, journal: &str) -> Result<(Observer, ShortLives)> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
     let rule = format!(
-        "[[session]]\ncwd = \"{}/*\"\ncomm = [\"{}\"]\ntty = \"any\"\n",
+        "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = [\"{}\"]\ntty = \"any\"\n",
         homes.path().display(),
         Work::TINY
     );

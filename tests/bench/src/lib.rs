@@ -228,7 +228,7 @@ fn save(file: &Path, json: &str) -> Result<()> {
 
 /// A configuration under which every directory in `homes` is a session's home.
 fn homes_rule(homes: &Path) -> String {
-    format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", homes.display())
+    format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", homes.display())
 }
 
 #[cfg(test)]

@@ -88,7 +88,10 @@ impl Session {
 
     /// One rule that has owners looked up, so that this is traced too.
     fn configure(&self) -> Result<()> {
-        let text = format!("[[session]]\ncwd = \"{}/*\"\nowner = true\n", self.places.homes.display());
+        let text = format!(
+            "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\nowner = true\n",
+            self.places.homes.display()
+        );
         fs::write(self.configuration(), text).context("write the configuration")
     }
 

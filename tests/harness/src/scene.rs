@@ -61,7 +61,7 @@ impl Scene {
         let schema = CommandResult::of(Command::new(product()).args(["schema", "print"]));
         server.psql(DATABASE, schema.text());
         let config = format!(
-            "{}\n[mirror]\ndatabase_url = \"{url}\"\n[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
+            "{}\n[mirror]\ndatabase_url = \"{url}\"\n[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
             options.config.as_deref().unwrap_or_default(),
             stage.mkdir("homes").display()
         );

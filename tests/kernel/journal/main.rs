@@ -41,7 +41,10 @@ impl Scene {
 
     fn config(stage: &Stage, extra: &str) -> String {
         let homes = stage.mkdir("homes");
-        format!("[[session]]\ncwd = \"{}/*\"\ncomm = [\"agent\"]\n{extra}\n", homes.display())
+        format!(
+            "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = [\"agent\"]\n{extra}\n",
+            homes.display()
+        )
     }
 
     fn home(&self, name: &str) -> PathBuf {

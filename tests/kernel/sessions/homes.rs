@@ -45,7 +45,9 @@ fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
     let stage = observer_harness::Stage::new();
     let (a, b) = (stage.mkdir("a/same"), stage.mkdir("b/same"));
     let config = ["a", "b"]
-        .map(|name| format!("[[session]]\ncwd = \"{}/*\"\n", stage.dir().join(name).display()))
+        .map(|name| {
+            format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", stage.dir().join(name).display())
+        })
         .concat();
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
@@ -127,7 +129,7 @@ fn homes_of_a_rule_with_a_symlink_have_their_real_path() {
     let stage = observer_harness::Stage::new();
     let real = stage.mkdir("real/project");
     std::os::unix::fs::symlink(stage.dir().join("real"), stage.dir().join("link")).expect("make a symlink");
-    let config = format!("[[session]]\ncwd = \"{}/link/*\"\n", stage.dir().display());
+    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/link/*\"\n", stage.dir().display());
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()

@@ -211,7 +211,7 @@ fn a_rule_with_tty_none_admits_processes_without_a_terminal() {
     let stage = observer_harness::Stage::new();
     let home = stage.mkdir("homes/daemonic");
     let config = format!(
-        "[[session]]\ncwd = \"{}/*\"\ntty = \"none\"\ncomm = [\"puppet\"]\n",
+        "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"none\"\ncomm = [\"puppet\"]\n",
         stage.dir().join("homes").display()
     );
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {

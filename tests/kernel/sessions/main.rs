@@ -26,7 +26,9 @@ impl Scene {
     fn new(extra: &str) -> Self {
         let stage = Stage::new();
         let homes = stage.mkdir("homes");
-        let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n{extra}\n", homes.display());
+        let min_age = if extra.contains("min_age") { "" } else { "min_age = \"0s\"\n" };
+        let config =
+            format!("[[session]]\n{min_age}cwd = \"{}/*\"\ntty = \"pts/*\"\n{extra}\n", homes.display());
         let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
         let watch = Watch::all(&daemon);
         Self { stage, daemon, watch }

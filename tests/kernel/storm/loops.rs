@@ -16,7 +16,10 @@ fn loops_of_chdir_and_prctl_lose_no_birth_and_no_death() {
     let _alone = crate::alone();
     let stage = Stage::new();
     // The births and deaths of sessions are published on a stream of their own, which the loops do not fill.
-    let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
+    let config = format!(
+        "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n",
+        stage.mkdir("homes").display()
+    );
     let daemon =
         Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20), ..Default::default() });
     let watch = Watch::sessions(&daemon);
@@ -55,7 +58,7 @@ fn a_busy_daemon_stops_within_two_seconds() {
     let _alone = crate::alone();
     let stage = Stage::new();
     let homes = stage.mkdir("homes");
-    let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
+    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
     let mut daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
     let dirs = [stage.mkdir("homes/one"), stage.mkdir("homes/two")];
     let mut loopers: Vec<_> = (0..2).map(|_| stage.puppet()).collect();

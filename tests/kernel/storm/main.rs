@@ -112,7 +112,10 @@ fn a_storm_with_the_default_ring_loses_nothing() {
 fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
     let _alone = alone();
     let stage = Stage::new();
-    let config = format!("[[session]]\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", stage.mkdir("homes").display());
+    let config = format!(
+        "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n",
+        stage.mkdir("homes").display()
+    );
     let daemon =
         Daemon::start(&Options { config: Some(config), ring_bytes: Some(64 << 10), ..Default::default() });
     let watch = Watch::sessions(&daemon);

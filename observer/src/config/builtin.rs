@@ -1,0 +1,158 @@
+//! The rule that applies without a configuration, and the lists that every rule begins with.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use observer_core::Rule;
+use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
+
+use super::session::boxed;
+use crate::text::glob::Glob;
+
+/// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
+const NOT_COMM_DEFAULT: [&str; 44] = [
+    // shells
+    "sh",
+    "bash",
+    "rbash",
+    "dash",
+    "ash",
+    "zsh",
+    "fish",
+    "ksh",
+    "ksh93",
+    "mksh",
+    "tcsh",
+    "csh",
+    "nu",
+    "elvish",
+    "xonsh",
+    "pwsh",
+    "busybox",
+    // multiplexers and terminals' own servers
+    "tmux",
+    "tmux: server",
+    "tmux: client",
+    "screen",
+    "SCREEN",
+    "zellij",
+    "dtach",
+    "abduco",
+    "byobu",
+    // login programs
+    "login",
+    "agetty",
+    "getty",
+    "mingetty",
+    "su",
+    "runuser",
+    "(sd-pam)",
+    "systemd",
+    "newgrp",
+    "sg",
+    // remote shells
+    "sshd",
+    "sshd-session",
+    "sshd-auth",
+    "ssh",
+    "mosh-server",
+    "mosh-client",
+    "dropbear",
+    "autossh",
+];
+
+/// comms of wrappers, which run the program that is the session, unless a rule has its own list.
+const WRAPPERS_DEFAULT: [&str; 32] = [
+    "sudo",
+    "doas",
+    "pkexec",
+    "env",
+    "timeout",
+    "nice",
+    "ionice",
+    "chrt",
+    "taskset",
+    "nohup",
+    "setsid",
+    "stdbuf",
+    "unbuffer",
+    "script",
+    "scriptreplay",
+    "npx",
+    "npm exec*",
+    "npm run*",
+    "uv",
+    "uvx",
+    "pipx",
+    "strace",
+    "ltrace",
+    "unshare",
+    "nsenter",
+    "setpriv",
+    "flock",
+    "chronic",
+    "time",
+    "direnv",
+    "systemd-run",
+    "dumb-init",
+];
+
+/// How old a process must be to be a session where there is no configuration: it excludes `ls` and other short commands.
+const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// The name of a session.
+const NAME_DEFAULT: &str = "{basename}";
+/// The terminals of the rule that applies without a configuration.
+const TTY_DEFAULT: &str = "pts/*";
+
+/// The rule that applies without a configuration.
+pub(super) fn default_rule() -> Rule {
+    let globs = |globs: &[&str]| globs.iter().filter_map(|it| Glob::name(it).map(boxed).ok()).collect();
+    let tty = Glob::path(TTY_DEFAULT).map_or(TtyRule::Any, |pts| TtyRule::Matches(boxed(pts)));
+    Rule {
+        home: HomeRule::Cwd,
+        conditions: Conditions { tty, ..Conditions::default() },
+        not_comm: globs(&NOT_COMM_DEFAULT),
+        wrappers: globs(&WRAPPERS_DEFAULT),
+        owner: false,
+        min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
+        name: NAME_DEFAULT.into(),
+    }
+}
+
+/// observer's own commands, which are never sessions: `observer watch` stays on its terminal, too.
+pub(super) fn own_commands() -> Option<Ignore> {
+    let path = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
+    let exe = Glob::path(&globset::escape(&path)).ok()?;
+    let conditions = Conditions { exe: vec![boxed(exe)], ..Conditions::default() };
+    Some(Ignore { cwd: Vec::new(), conditions })
+}
+
+/// The built-in rule as a configuration would state it.
+pub fn builtin_rules() -> String {
+    let mut text = format!(
+        "# The rule that applies without a configuration. A rule that is written has the same lists, min_age and\n\
+         # name, unless it says otherwise: not_comm and wrappers add to a list, not_comm_only and wrappers_only\n\
+         # replace it.\n\
+         [[session]]\ntty     = {TTY_DEFAULT:?}\nmin_age = \"{}s\"\nname    = {NAME_DEFAULT:?}\n",
+        MIN_AGE_DEFAULT.as_secs()
+    );
+    list(&mut text, "comms that are never a session", "not_comm_only", &NOT_COMM_DEFAULT);
+    list(
+        &mut text,
+        "comms of wrappers: the session is the program below",
+        "wrappers_only",
+        &WRAPPERS_DEFAULT,
+    );
+    text
+}
+
+/// Writes a list, several names a line.
+fn list(text: &mut String, what: &str, field: &str, names: &[&str]) {
+    let _ = writeln!(text, "# {what}\n{field} = [");
+    for names in names.chunks(8) {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        let _ = writeln!(text, "    {},", names.join(", "));
+    }
+    text.push_str("]\n");
+}
