@@ -15,6 +15,7 @@ mod once;
 mod paths;
 mod pid;
 mod ps;
+mod rules;
 mod run;
 mod schema;
 mod status;
@@ -72,6 +73,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Create or print the mirror's tables and views
     Schema(schema::SchemaArgs),
+    /// Print the built-in rules, check a configuration, or show what one would change
+    Rules(rules::RulesArgs),
     /// Remove a host that is gone from the mirror
     Forget(forget::ForgetArgs),
     /// Print a shell's completion script
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),
         Command::Schema(schema) => schema.run(),
+        Command::Rules(rules) => rules.run(&path),
         Command::Forget(forget) => forget.run(),
         Command::Completions(completions) => completions.run(&mut CommandLine::command()),
     };
