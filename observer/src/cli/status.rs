@@ -5,16 +5,25 @@ use std::path::Path;
 
 use anstyle::Style;
 use clap::Args;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::exit::Exit;
 use super::term;
-use crate::api::status::{JournalStatus, MirrorStatus, StatusAnswer};
+use crate::api::status::{BlindSpotStatus, JournalStatus, MirrorStatus, StatusAnswer};
 use crate::api::words::{JournalState, MirrorState};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::text::table::{Align, Cell, Table};
+use crate::text::table::{Align, Cell, Table, cut};
+use crate::text::wrap::hanging;
+
+/// Cells of the widest line.
+const LINE_COLUMNS: usize = 100;
+/// Cells before the text of a line that has a label.
+const LABEL: usize = 9;
+/// Cells of the longest name of a fact or a kind of record.
+const NAME_COLUMNS: usize = 24;
 
 /// Needs the daemon: exits 4 without one.
 #[derive(Args)]
@@ -34,99 +43,113 @@ impl StatusArgs {
             let document: serde_json::Value = decode(&line)?;
             term::print_json(&document)?;
         } else {
-            print(&status)?;
+            term::print_lines(render(&status, term::width_within(LINE_COLUMNS)))?;
         }
         Ok(if status.head.certain { Exit::Found } else { Exit::Unknown })
     }
 }
 
-fn print(status: &StatusAnswer) -> std::io::Result<()> {
-    let (word, style) = if status.head.certain { ("certain", GOOD) } else { ("a gap is open", BAD) };
-    let version = to_line(status.version.as_bytes());
-    let daemon =
-        format!("observer {version}, pid {}, up {}", status.pid, to_line(status.uptime_text.as_bytes()));
-    let mut lines = vec![
-        format!("{STRONG}{daemon}{STRONG:#}  {style}{word}{style:#}"),
-        format!("map      {} processes, {} sessions", status.processes, status.sessions),
-        format!(
-            "ring     {} KiB, {} bytes in use; memory {} KiB",
-            status.ring_bytes / 1024,
-            status.ring_used_bytes,
-            status.rss_bytes / 1024
-        ),
-        format!(
-            "healing  {} gaps, {} resyncs, {} drift, {} passes ({} failed, last {} µs)",
-            status.gaps,
-            status.resyncs,
-            status.drift_total,
-            status.passes.total,
-            status.passes.failed,
-            status.passes.last_us
-        ),
-        format!(
-            "clients  {} connected, {} watching, {} refused, {} dropped, {} lagged",
-            status.clients.connected,
-            status.clients.watching,
-            status.clients.refused,
-            status.clients.dropped,
-            status.clients.lagged
-        ),
-        journal(&status.journal),
-        mirror(&status.mirror),
-        String::new(),
-    ];
-    lines.extend(events(status).lines(term::width()));
+/// The lines of `status`; none is wider than `width`, unless that is less than the table of records needs.
+fn render(status: &StatusAnswer, width: usize) -> Vec<String> {
+    let mut lines = vec![head(status)];
+    lines.extend(counters(status).iter().flat_map(|(label, text)| hanging(label, LABEL, text, width)));
+    lines.extend(journal(&status.journal, width));
+    lines.extend(mirror(&status.mirror, width));
     lines.push(String::new());
-    lines.extend(hooks(status).lines(term::width()));
-    for spot in &status.blind_spots {
-        let (fact, what) = (to_line(spot.fact.as_bytes()), to_line(spot.what.as_bytes()));
-        lines.push(format!("{NOTICE}not seen{NOTICE:#}  {fact}: {what}"));
-    }
-    term::print_lines(lines)
+    lines.extend(events(status).lines(None));
+    lines.push(String::new());
+    lines.extend(hooks(status, width));
+    lines.extend(status.blind_spots.iter().flat_map(|spot| blind_spot(spot, width)));
+    lines
 }
 
-fn journal(journal: &JournalStatus) -> String {
+fn head(status: &StatusAnswer) -> String {
+    let (word, style) = if status.head.certain { ("certain", GOOD) } else { ("a gap is open", BAD) };
+    let (version, uptime) = (name(&status.version), name(&status.uptime_text));
+    let daemon = format!("observer {version}, pid {}, up {uptime}", status.pid);
+    format!("{STRONG}{daemon}{STRONG:#}  {style}{word}{style:#}")
+}
+
+fn counters(status: &StatusAnswer) -> [(&'static str, String); 4] {
+    let map = format!("{} processes, {} sessions", status.processes, status.sessions);
+    let ring = format!(
+        "{} KiB, {} bytes in use; memory {} KiB",
+        status.ring_bytes / 1024,
+        status.ring_used_bytes,
+        status.rss_bytes / 1024
+    );
+    let healing = format!(
+        "{} gaps, {} resyncs, {} drift, {} passes ({} failed, last {} µs)",
+        status.gaps,
+        status.resyncs,
+        status.drift_total,
+        status.passes.total,
+        status.passes.failed,
+        status.passes.last_us
+    );
+    let clients = format!(
+        "{} connected, {} watching, {} refused, {} dropped, {} lagged",
+        status.clients.connected,
+        status.clients.watching,
+        status.clients.refused,
+        status.clients.dropped,
+        status.clients.lagged
+    );
+    [("map", map), ("ring", ring), ("healing", healing), ("clients", clients)]
+}
+
+fn journal(journal: &JournalStatus, width: usize) -> Vec<String> {
     let style = if journal.state == JournalState::Ok { GOOD } else { BAD };
-    let state = journal.state;
-    let error = journal.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
-    let error = error.unwrap_or_default();
-    let Some(path) = &journal.path else {
-        return format!("journal  {style}{state}{style:#}{error}");
-    };
-    format!(
-        "journal  {style}{state}{style:#}{error}, {} of {} MiB, entries {} to {}, {} waiting, {} dropped, {} expired, {}",
-        journal.bytes >> 20,
-        journal.limit_bytes >> 20,
-        journal.oldest_seq,
-        journal.last_seq,
-        journal.queued,
-        journal.dropped,
-        journal.expired,
-        to_line(path.as_bytes())
-    )
+    let mut text = with_error(journal.state.as_str(), journal.last_error.as_deref());
+    if let Some(path) = &journal.path {
+        text.push_str(&format!(
+            ", {} of {} MiB, entries {} to {}, {} waiting, {} dropped, {} expired, {}",
+            journal.bytes >> 20,
+            journal.limit_bytes >> 20,
+            journal.oldest_seq,
+            journal.last_seq,
+            journal.queued,
+            journal.dropped,
+            journal.expired,
+            to_line(path.as_bytes())
+        ));
+    }
+    painted(hanging("journal", LABEL, &text, width), journal.state.as_str(), style)
 }
 
-fn mirror(mirror: &MirrorStatus) -> String {
+fn mirror(mirror: &MirrorStatus, width: usize) -> Vec<String> {
     let style = match mirror.state {
         MirrorState::Ok => GOOD,
         MirrorState::Off if mirror.last_error.is_none() => FAINT,
         MirrorState::Connecting | MirrorState::CatchingUp | MirrorState::Waiting => NOTICE,
         MirrorState::Off | MirrorState::Retrying | MirrorState::Stopped | MirrorState::Unknown => BAD,
     };
-    let state = mirror.state;
-    let error = mirror.last_error.as_deref().map(|error| format!(": {}", to_line(error.as_bytes())));
-    let error = error.unwrap_or_default();
-    let Some(lag_ms) = mirror.lag_ms else {
-        return format!("mirror   {style}{state}{style:#}{error}");
-    };
-    let host =
-        mirror.host.as_deref().map(|host| format!(", {}", to_line(host.as_bytes()))).unwrap_or_default();
-    let generation =
-        mirror.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
-    format!(
-        "mirror   {style}{state}{style:#}{error}, {} pending, lag {lag_ms} ms, {} failures, {} rejected{generation}{host}",
-        mirror.pending, mirror.failures, mirror.rejected
-    )
+    let mut text = with_error(mirror.state.as_str(), mirror.last_error.as_deref());
+    if let Some(lag_ms) = mirror.lag_ms {
+        text.push_str(&format!(
+            ", {} pending, lag {lag_ms} ms, {} failures, {} rejected",
+            mirror.pending, mirror.failures, mirror.rejected
+        ));
+        if let Some(generation) = mirror.generation {
+            text.push_str(&format!(", generation {generation}"));
+        }
+        if let Some(host) = &mirror.host {
+            text.push_str(&format!(", {}", to_line(host.as_bytes())));
+        }
+    }
+    painted(hanging("mirror", LABEL, &text, width), mirror.state.as_str(), style)
+}
+
+fn with_error(state: &str, error: Option<&str>) -> String {
+    error.map_or_else(|| state.into(), |error| format!("{state}: {}", to_line(error.as_bytes())))
+}
+
+/// `lines`, of which the first has `word` in this style.
+fn painted(mut lines: Vec<String>, word: &str, style: Style) -> Vec<String> {
+    if let Some(first) = lines.first_mut() {
+        *first = first.replacen(word, &format!("{style}{word}{style:#}"), 1);
+    }
+    lines
 }
 
 fn events(status: &StatusAnswer) -> Table {
@@ -142,7 +165,7 @@ fn events(status: &StatusAnswer) -> Table {
     };
     for (kind, received) in &status.events_by_kind {
         table.push(vec![
-            Cell::new(to_line(kind.as_bytes())),
+            Cell::new(name(kind)),
             Cell::new(received.to_string()),
             warn(of(&status.drops_by_kind, kind), BAD),
             warn(of(&status.throttled_by_kind, kind), NOTICE),
@@ -154,14 +177,131 @@ fn events(status: &StatusAnswer) -> Table {
     table
 }
 
-fn hooks(status: &StatusAnswer) -> Table {
-    let mut table = Table::new(&[("FACT", Align::Left), ("FROM", Align::Left), ("", Align::Left)]);
+/// A line for each hook, and below it why a better one is not used.
+fn hooks(status: &StatusAnswer, width: usize) -> Vec<String> {
+    let facts = status.hooks.iter().map(|hook| name(&hook.fact).width());
+    let indent = facts.max().unwrap_or(0).max("FACT".len()) + 2;
+    let mut lines = vec![format!("{STRONG}{:indent$}FROM{STRONG:#}", "FACT")];
     for hook in &status.hooks {
-        table.push(vec![
-            Cell::new(to_line(hook.fact.as_bytes())),
-            Cell::new(to_line(hook.source.as_bytes())),
-            Cell::new(to_line(hook.why.as_bytes())).styled(FAINT),
-        ]);
+        lines.extend(hanging(&name(&hook.fact), indent, &to_line(hook.source.as_bytes()), width));
+        if !hook.why.is_empty() {
+            let why = hanging("", indent + 2, &to_line(hook.why.as_bytes()), width);
+            lines.extend(why.iter().map(|line| format!("{FAINT}{line}{FAINT:#}")));
+        }
     }
-    table
+    lines
+}
+
+fn blind_spot(spot: &BlindSpotStatus, width: usize) -> Vec<String> {
+    let text = format!("{}: {}", to_line(spot.fact.as_bytes()), to_line(spot.what.as_bytes()));
+    painted(hanging("not seen", "not seen".len() + 2, &text, width), "not seen", NOTICE)
+}
+
+/// A name that the daemon chose, cut so that a table of a newer daemon fits too.
+fn name(text: &str) -> String {
+    cut(&to_line(text.as_bytes()), NAME_COLUMNS).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::status::{HookStatus, PassCounts};
+
+    const PATH: &str =
+        "/srv/agents/a-directory-with-a-name-that-is-much-longer-than-most/and-another-one/journal.sqlite";
+    const SOURCE: &str = "tracepoint/syscalls/sys_exit_{rename,renameat,renameat2,rmdir,unlinkat,mount,umount,\
+                          move_mount,pivot_root,setns,unshare}";
+    const WHY: &str = "d_move, d_exchange, d_delete, __detach_mounts, path_mount, path_umount, ksys_unshare, \
+                       __x64_sys_move_mount, __ia32_sys_move_mount, chroot_fs_refs cannot be attached to \
+                       (Operation not permitted (os error 1))";
+
+    /// The status of a host on which everything is as long as it gets.
+    fn long_status() -> StatusAnswer {
+        let counts = || BTreeMap::from([("exec".into(), u64::MAX), ("k".repeat(200), u64::MAX)]);
+        StatusAnswer {
+            version: "v".repeat(200),
+            pid: u32::MAX,
+            uptime_text: "u".repeat(200),
+            processes: u64::MAX,
+            sessions: u64::MAX,
+            ring_used_bytes: u64::MAX,
+            gaps: u64::MAX,
+            resyncs: u64::MAX,
+            drift_total: u64::MAX,
+            passes: PassCounts { total: u64::MAX, failed: u64::MAX, last_us: u64::MAX },
+            events_by_kind: counts(),
+            drops_by_kind: counts(),
+            throttled_by_kind: counts(),
+            hooks: vec![
+                HookStatus { fact: "paths".into(), source: SOURCE.into(), why: WHY.into() },
+                HookStatus { fact: "f\n".repeat(200), source: "s".repeat(300), why: "w".repeat(300) },
+            ],
+            blind_spots: vec![BlindSpotStatus { fact: "terminal".into(), what: WHY.into() }],
+            journal: JournalStatus {
+                state: JournalState::Failing,
+                last_error: Some(WHY.into()),
+                path: Some(PATH.into()),
+                last_seq: u64::MAX,
+                ..JournalStatus::default()
+            },
+            mirror: MirrorStatus {
+                state: MirrorState::Retrying,
+                last_error: Some("e".repeat(300)),
+                lag_ms: Some(u64::MAX),
+                generation: Some(i64::MAX),
+                host: Some("db.example:5432".into()),
+                ..MirrorStatus::default()
+            },
+            ..StatusAnswer::default()
+        }
+    }
+
+    fn plain(status: &StatusAnswer, width: usize) -> Vec<String> {
+        let lines = render(status, width);
+        lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+    }
+
+    #[test]
+    fn no_line_is_wider_than_100_columns_whatever_the_host_has() {
+        for line in plain(&long_status(), LINE_COLUMNS) {
+            assert!(line.width() <= LINE_COLUMNS, "{} columns: {line}", line.width());
+        }
+    }
+
+    #[test]
+    fn what_is_wrapped_is_whole() {
+        let lines = plain(&long_status(), LINE_COLUMNS);
+        let numbers = lines.iter().flat_map(|line| line.split([' ', ',', '('])).filter(|word| {
+            [u64::MAX.to_string(), u32::MAX.to_string(), i64::MAX.to_string()].iter().any(|it| it == word)
+        });
+        assert_eq!(numbers.count(), 19, "{lines:#?}");
+        let text = lines.concat().replace(' ', "");
+        for part in [PATH, SOURCE, WHY, "db.example:5432"] {
+            assert!(text.contains(&part.replace(' ', "")), "{part}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_indented_below_its_hook() {
+        let hook = |fact: &str, source: &str, why: &str| HookStatus {
+            fact: fact.into(),
+            source: source.into(),
+            why: why.into(),
+        };
+        let hooks = vec![
+            hook("birth", "tp_btf/sched_process_fork", ""),
+            hook("cwd", "tracepoint/syscalls/sys_exit_{chdir,fchdir}", "set_fs_pwd cannot be attached to"),
+        ];
+        let status = StatusAnswer { hooks, ..StatusAnswer::default() };
+        let lines = plain(&status, 49);
+        let begin = lines.iter().position(|line| line.starts_with("FACT")).unwrap();
+        let expected = [
+            "FACT   FROM",
+            "birth  tp_btf/sched_process_fork",
+            "cwd    tracepoint/syscalls/sys_exit_{chdir,",
+            "       fchdir}",
+            "         set_fs_pwd cannot be attached to",
+        ];
+        assert_eq!(lines[begin..], expected);
+    }
 }

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::text::table::Table;
 
+/// Cells of the narrowest lines to which text is wrapped.
+const NARROWEST_COLUMNS: usize = 40;
+
 /// Writes lines. Styles are removed where standard output is not a terminal or NO_COLOR is set.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
@@ -42,6 +45,11 @@ pub fn width() -> Option<usize> {
         return None;
     }
     terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0))
+}
+
+/// Cells of a line of wrapped text: at most `max`, and at most those of the terminal, as far as that is of use.
+pub fn width_within(max: usize) -> usize {
+    width().map_or(max, |width| width.clamp(NARROWEST_COLUMNS, max))
 }
 
 /// Ends this process as SIGPIPE ends other tools. Rust starts programs with the signal ignored.

@@ -1,4 +1,4 @@
-//! Text for people and for JSON: escaped bytes, times, tables, styles and globs. The lowest layer of this crate: it
+//! Text for people and for JSON: escaped bytes, times, tables, wrapped lines, styles and globs. The lowest layer of this crate: it
 //! imports nothing from the layers above.
 
 pub mod bytes;
@@ -6,3 +6,4 @@ pub mod glob;
 pub mod style;
 pub mod table;
 pub mod time;
+pub mod wrap;
