@@ -2,6 +2,7 @@
 //! `main.rs`. This is a library so that `tests` can drive parts of it without a kernel; nothing outside this workspace
 //! depends on it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods))]
+#![cfg_attr(not(test), deny(clippy::print_stderr))]
 
 pub mod api;
 mod boot;

@@ -38,7 +38,7 @@ impl AuditArgs {
                 let mut map = StandaloneMap::take(None, self.btf.btf.as_deref())?;
                 let report = map.audit()?;
                 if !self.json {
-                    eprintln!(
+                    anstream::eprintln!(
                         "observer: no daemon on {}: two looks at the kernel are compared",
                         socket.display()
                     );

@@ -51,7 +51,10 @@ impl ListArgs {
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
                 if !self.json && !self.porcelain {
-                    eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
+                    anstream::eprintln!(
+                        "observer: no daemon on {}: this is one look at the kernel",
+                        socket.display()
+                    );
                 }
                 self.show(&answers::list(&map.core, map.answer_time(), self.ended))
             }
@@ -68,13 +71,13 @@ impl ListArgs {
             term::print_table(&table(&answer.sessions))?;
         }
         if !answer.head.certain {
-            eprintln!(
+            anstream::eprintln!(
                 "observer: not certain: events were lost and the kernel is read again; ask again in a second"
             );
             return Ok(Exit::Unknown);
         }
         if answer.sessions.is_empty() {
-            eprintln!(
+            anstream::eprintln!(
                 "observer: no sessions: no process matches a session rule (see [[session]] in the configuration; \
                  without one, what runs on a pty for a second and is no shell)"
             );

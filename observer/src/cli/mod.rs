@@ -107,7 +107,7 @@ fn report(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         term::die_of_broken_pipe();
     }
-    eprintln!("observer: {error:#}");
+    anstream::eprintln!("observer: {error:#}");
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.exit;
     }

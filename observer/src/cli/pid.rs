@@ -30,20 +30,20 @@ impl PidArgs {
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'_> = decode(&line)?;
         if !answer.head.certain {
-            eprintln!(
+            anstream::eprintln!(
                 "observer: can't know: events were lost and the kernel is read again; ask again in a second"
             );
             return Ok(Exit::Unknown);
         }
         match &choose(&answer.sessions, &wanted)[..] {
             [] => {
-                eprintln!("observer: no session {}: `observer list` shows those there are", to_line(&wanted));
+                anstream::eprintln!("observer: no session {}: `observer list` shows those there are", to_line(&wanted));
                 Ok(Exit::None)
             }
             [session] if is_named(session, &wanted) => {
                 term::print_lines([session.primary.pid.to_string()])?;
                 if session.roots > 1 {
-                    eprintln!(
+                    anstream::eprintln!(
                         "observer: {} processes stand in {}: this one is its session",
                         session.roots,
                         to_line(session.home.as_bytes())
@@ -56,9 +56,9 @@ impl PidArgs {
                     1 => ("1 session".to_owned(), "is"),
                     count => (format!("{count} sessions"), "are"),
                 };
-                eprintln!("observer: {count} {verb} called {}; name one by its home:", to_line(&wanted));
+                anstream::eprintln!("observer: {count} {verb} called {}; name one by its home:", to_line(&wanted));
                 for session in several {
-                    eprintln!("  {}", home_with_namespace(session));
+                    anstream::eprintln!("  {}", home_with_namespace(session));
                 }
                 Ok(Exit::Ambiguous)
             }

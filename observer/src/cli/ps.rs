@@ -49,7 +49,10 @@ impl PsArgs {
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(None, self.btf.btf.as_deref())?;
                 if !self.json {
-                    eprintln!("observer: no daemon on {}: this is one look at the kernel", socket.display());
+                    anstream::eprintln!(
+                        "observer: no daemon on {}: this is one look at the kernel",
+                        socket.display()
+                    );
                 }
                 self.show(&answers::processes(&map.core, map.answer_time()))
             }
@@ -64,7 +67,7 @@ impl PsArgs {
             term::print_table(&table(&answer.processes))?;
         }
         if !answer.head.certain {
-            eprintln!(
+            anstream::eprintln!(
                 "observer: not certain: events were lost and the kernel is read again; ask again in a second"
             );
             return Ok(Exit::Unknown);

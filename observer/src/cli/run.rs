@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
@@ -11,11 +11,35 @@ use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
 use super::paths::{JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
 use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
-use crate::daemon::{DaemonOptions, JournalPlace, PathChoice};
+use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice};
 use crate::mirror::feed::MirrorOptions;
 use crate::mirror::items::MirroredArgv;
 use crate::mirror::target::DatabaseUrl;
 use crate::{daemon, journal, kernel};
+
+/// [`LogLevel`] as the command line spells it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevelFlag {
+    /// A person must act
+    Error,
+    /// A fact was lost or a limit was reached
+    Warn,
+    /// A part of the daemon starts or stops
+    Info,
+    /// Details for whoever looks for a cause
+    Debug,
+}
+
+impl From<LogLevelFlag> for LogLevel {
+    fn from(flag: LogLevelFlag) -> Self {
+        match flag {
+            LogLevelFlag::Error => Self::Error,
+            LogLevelFlag::Warn => Self::Warn,
+            LogLevelFlag::Info => Self::Info,
+            LogLevelFlag::Debug => Self::Debug,
+        }
+    }
+}
 
 /// Flags win over the configuration file.
 #[derive(Args)]
@@ -43,7 +67,10 @@ pub struct RunArgs {
     /// Size of the ring buffer, bytes: a power of two
     #[arg(long, value_name = "N", value_parser = parse_ring_bytes)]
     ring_bytes: Option<u32>,
-    /// Print the kernel programs' own diagnostics
+    /// Write log events of this level and of more severe ones
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: LogLevelFlag,
+    /// Write the kernel programs' own diagnostics to the log
     #[arg(long)]
     program_log: bool,
     /// Where to take facts from that more than one kind of hook can tell
@@ -98,6 +125,7 @@ impl RunArgs {
         let config = Config::load(self.config.as_deref())?;
         config.warn();
         let options = DaemonOptions {
+            log_level: self.log_level.into(),
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,
             kernel: kernel::KernelOptions {

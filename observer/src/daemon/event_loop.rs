@@ -10,6 +10,7 @@ use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
+use tracing::{debug, warn};
 
 use super::answers::AnswerTime;
 use super::memory::{MemoryBatch, MemoryReads};
@@ -281,7 +282,7 @@ impl EventLoop {
         let result = snapshot.into_result();
         if let Err(error) = &result {
             if self.pass_ok {
-                eprintln!("observer: warning: the processes could not be read: {error:#}; it is tried again");
+                warn!("the processes could not be read: {error:#}; it is tried again");
             }
             let hints = asked.map_or(0, |pass| pass.hints);
             let not_before = clock::boottime().after(PASS_RETRY_NS);
@@ -306,6 +307,8 @@ impl EventLoop {
         self.passes.total += 1;
         self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.passes.failed += u64::from(!snapshot.is_complete());
+        let PassCounts { total, last_us, .. } = self.passes;
+        debug!(total, last_us, "pass {total} took {last_us} µs");
         snapshot
     }
 

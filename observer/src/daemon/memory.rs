@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use observer_core::ProcessKey;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use crate::api::status::MemoryReadCounts;
 use crate::kernel::ProcessMemory;
@@ -187,9 +188,9 @@ impl MemoryReads {
         };
         self.threads += 1;
         if let Err(error) = thread::Builder::new().name("memory".into()).spawn(body) {
-            eprintln!(
-                "observer: warning: cannot start a thread ({error}): arguments of processes older than the daemon \
-                 stay unknown; raise the limit of tasks"
+            warn!(
+                "cannot start a thread ({error}): arguments of processes older than the daemon stay unknown; raise the \
+                 limit of tasks"
             );
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
 use uuid::Uuid;
 
 use crate::api::entry::{NumberedEntry, Subject};
@@ -17,6 +18,7 @@ use crate::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
 };
 use crate::mirror::thread::Mirror;
+use crate::text::bytes::to_line;
 
 /// Interval of heartbeats. The server ends presence after three that are missing.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
@@ -52,14 +54,14 @@ impl MirrorLink {
         let Some(options) = options else { return Ok((Self::Off(None), questions)) };
         let Some(journal) = journal else {
             let why = "nothing is mirrored without a journal; name a directory for it with --state-dir";
-            eprintln!("observer: warning: {why}");
+            error!("{why}");
             return Ok((Self::Off(Some(why.into())), questions));
         };
         let (host_id, host) = match boot::host_id().and_then(|id| Ok((id, boot::hostname()?))) {
             Ok(who) => who,
             Err(error) => {
                 let why = format!("nothing is mirrored: {error:#}");
-                eprintln!("observer: warning: {why}");
+                error!("{}", to_line(why.as_bytes()));
                 return Ok((Self::Off(Some(why)), questions));
             }
         };

@@ -4,6 +4,7 @@ pub mod answers;
 mod audit;
 mod event_loop;
 mod live_map;
+mod logging;
 mod memory;
 mod mirror_link;
 mod options;
@@ -17,5 +18,6 @@ mod sleep;
 mod start;
 mod status;
 
+pub use logging::LogLevel;
 pub use options::{DaemonOptions, JournalPlace, PathChoice};
 pub use start::run;

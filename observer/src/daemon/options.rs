@@ -6,6 +6,7 @@ use std::time::Duration;
 use observer_core::Rule;
 use observer_core::rule::Ignore;
 
+use super::logging::LogLevel;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
 
@@ -17,6 +18,8 @@ pub struct DaemonOptions {
     pub ignored: Vec<Ignore>,
     /// Names of the environment variables that are kept.
     pub env: Vec<String>,
+    /// The least severe events that the log has.
+    pub log_level: LogLevel,
     /// Path of the socket.
     pub socket: PathBuf,
     /// Where the journal is, and its bounds.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
+use tracing::warn;
 
 use super::pace::Pace;
 use super::previous::PreviousSessions;
@@ -229,9 +230,7 @@ impl DaemonSink {
     fn log_gap(&mut self, at: BootTime) {
         if self.gap_logged_at.is_none_or(|logged| at.since(logged) >= GAP_LOG_NS) {
             self.gap_logged_at = Some(at);
-            eprintln!(
-                "observer: warning: events were lost; the kernel is read again. If this repeats, raise --ring-bytes"
-            );
+            warn!("events were lost; the kernel is read again. If this repeats, raise --ring-bytes");
         }
     }
 }

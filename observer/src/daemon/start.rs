@@ -13,8 +13,10 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
 
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
+use super::logging;
 use super::memory::{MemoryReads, Wanted};
 use super::mirror_link::{MirrorLink, announced};
 use super::options::{DaemonOptions, JournalPlace, PathChoice};
@@ -40,6 +42,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(options: DaemonOptions) -> Result<()> {
+    logging::start(options.log_level, options.kernel.program_log)?;
     let boot_id = boot::boot_id()?;
     let claim = SocketClaim::new(&options.socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,7 +74,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     daemon.ready_at = clock::boottime();
     daemon.announce(&bound);
     let signal = daemon.serve(&mut events).await;
-    eprintln!("observer: {signal}: stopping");
+    info!(signal, "{signal}: stopping");
     notify(sd_notify::NotifyState::Stopping);
     server.abort();
     drop(bound);
@@ -90,8 +93,9 @@ fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Re
     };
     match Journal::open(options) {
         Err(error) if place.choice == PathChoice::Default => {
-            eprintln!("observer: warning: no history is kept: {error:#}");
-            Ok(Err(format!("{error:#}")))
+            let why = format!("{error:#}");
+            warn!("no history is kept: {}", to_line(why.as_bytes()));
+            Ok(Err(why))
         }
         result => result.map(Ok),
     }
@@ -261,8 +265,6 @@ fn signals() -> Result<mpsc::Receiver<&'static str>> {
 /// Notifies the service manager, if there is one.
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        eprintln!(
-            "observer: warning: the service manager could not be notified ({error}); look at NOTIFY_SOCKET"
-        );
+        error!("the service manager could not be notified ({error}); look at NOTIFY_SOCKET");
     }
 }

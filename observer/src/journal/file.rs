@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OpenFlags};
+use tracing::warn;
 
 use super::error::{OpenError, SqliteFault};
 use super::identity::DirectoryIdentity;
@@ -131,11 +132,13 @@ pub fn begin_new_stream(
     if options.path.try_exists()? {
         let to = quarantine::quarantine(&options.path, options.dir(), clock::realtime_ns())
             .context("cannot quarantine the journal")?;
-        eprintln!(
-            "observer: warning: the journal cannot be continued ({}: {}); it is kept as {}, and a new one begins",
+        let kept_as = shown(&to);
+        warn!(
+            reason = end.reason.as_str(),
+            kept_as,
+            "the journal cannot be continued ({}: {}); it is kept as {kept_as}, and a new one begins",
             end.reason,
-            end.message,
-            to.display()
+            to_line(end.message.as_bytes())
         );
     }
     create(options, identity, lock, Some(end))

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
+use super::file::shown;
 use super::options::JournalOptions;
 use super::pending::Resumed;
 use super::queue::{Numbering, WriteQueue};
@@ -119,9 +121,10 @@ impl Drop for Journal {
             }
             let left = self.queue.waiting();
             if left > 0 {
-                eprintln!(
-                    "observer: warning: {left} entries could not be written to the journal {}; free disk space there",
-                    self.path.display()
+                let path = shown(&self.path);
+                warn!(
+                    entries = left,
+                    path, "{left} entries could not be written to the journal {path}; free disk space there"
                 );
             }
         }

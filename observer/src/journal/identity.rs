@@ -8,6 +8,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::text::bytes::to_line;
 
 /// The next step in errors about the state directory.
 pub const NEXT: &str = "choose another directory with --state-dir";
@@ -38,10 +41,8 @@ impl DirectoryIdentity {
         let read = serde_json::from_slice::<Self>(&text).ok();
         let read = read.filter(|instance| uuid::Uuid::parse_str(&instance.id).is_ok());
         if read.is_none() {
-            eprintln!(
-                "observer: warning: {} cannot be understood; this state directory gets a new identity",
-                path.display()
-            );
+            let path = to_line(path.as_os_str().as_encoded_bytes());
+            warn!(path = &*path, "{path} cannot be understood; this state directory gets a new identity");
         }
         Ok(read.unwrap_or(new))
     }

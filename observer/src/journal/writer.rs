@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rusqlite::Connection;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::bounds::{self, AgeClock, Usage};
 use super::error::{OpenError, SqliteFault, loss_reason};
@@ -20,6 +21,7 @@ use super::spool::Committed;
 use super::{live, tables};
 use crate::api::entry::Entry;
 use crate::api::words::GapReason;
+use crate::text::bytes::to_line;
 use crate::text::time::unix_ns;
 use crate::{clock, heap};
 
@@ -133,7 +135,7 @@ impl JournalWriter {
         match identity.store(path) {
             Ok(()) => dir.identity = identity,
             // The journal may be one ahead of the identity's count.
-            Err(error) => eprintln!("observer: warning: {error:#}"),
+            Err(error) => warn!("{}", to_line(format!("{error:#}").as_bytes())),
         }
         self.queue.begin(&mut opened, &dir.identity.id);
         self.committed.send_replace(Committed {
@@ -313,9 +315,11 @@ impl JournalWriter {
                 None => "no history is kept until then",
             };
             let path = file::shown(&self.options.path);
-            eprintln!(
-                "observer: warning: the journal {path} cannot be written: {message}; look at its disk and its rights. \
-                 It is tried again, {kept}"
+            let message = to_line(message.as_bytes());
+            warn!(
+                path,
+                reason = reason.as_str(),
+                "the journal {path} cannot be written: {message}; look at its disk and its rights. It is tried again, {kept}"
             );
         }
         self.next_retry()

@@ -27,6 +27,7 @@ pub use self::doctor::{Check, Verdict, doctor};
 pub use self::look::Look;
 pub use self::memory::{MemoryReader, ProcessMemory};
 pub use self::options::KernelOptions;
+pub use self::program_log::TARGET as PROGRAM_LOG_TARGET;
 pub use self::programs::{Drained, Kernel, ReaderState};
 pub use self::rights::drop_unneeded as drop_rights;
 pub use self::snapshot::Snapshot;

@@ -1,5 +1,5 @@
-//! Writes the programs' own diagnostics (aya-log) to standard error, if asked for. Otherwise the programs are loaded with the
-//! log level none, and the verifier removes the code that writes diagnostics.
+//! Passes the programs' own diagnostics (aya-log) to the log, if asked for. Otherwise the programs are loaded with the log level
+//! none, and the verifier removes the code that writes diagnostics.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::thread;
@@ -8,25 +8,28 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
+use tracing::debug;
 
-struct ToStderr;
+/// Target of the programs' diagnostics. Whoever asks for them wants them whatever the level of the log is.
+pub const TARGET: &str = "observer::program";
 
-impl Log for ToStderr {
+struct ToLog;
+
+impl Log for ToLog {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &Record<'_>) {
-        eprintln!("program: {}", record.args());
+        debug!(target: TARGET, "program: {}", record.args());
     }
 
     fn flush(&self) {}
 }
 
-/// Starts the thread that writes them; it lives as long as the process.
+/// Starts the thread that reads them; it lives as long as the process.
 pub fn start(ebpf: &mut Ebpf) -> Result<()> {
-    let mut logger =
-        EbpfLogger::init_with_logger(ebpf, ToStderr).context("read the programs' diagnostics")?;
+    let mut logger = EbpfLogger::init_with_logger(ebpf, ToLog).context("read the programs' diagnostics")?;
     thread::Builder::new()
         .name("program-log".into())
         .spawn(move || {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::ask::within;
@@ -91,8 +92,9 @@ async fn perform(delivery: &mut Delivery, events: &mut Events, peers: &mut Peers
 
 fn log(line: &LogLine) {
     match line {
-        LogLine::Error(message) => eprintln!("observer: error: {message}"),
-        LogLine::Warning(message) => eprintln!("observer: warning: {message}"),
+        LogLine::Error(message) => error!("{message}"),
+        LogLine::Warning(message) => warn!("{message}"),
+        LogLine::Info(message) => info!("{message}"),
     }
 }
 

@@ -15,6 +15,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, chown};
+use tracing::warn;
+
+use crate::text::bytes::to_line;
 
 /// The group whose members may ask.
 pub const GROUP: &str = "observer";
@@ -121,10 +124,11 @@ impl SocketClaim {
         if let Some(group) = group
             && let Err(error) = chown(&self.path, None, Some(group))
         {
-            eprintln!(
-                "observer: warning: {} could not be given to the group {GROUP} ({error}): only root and this user \
-                 can ask; run the daemon as a member of the group",
-                self.path.display()
+            let path = to_line(self.path.as_os_str().as_encoded_bytes());
+            warn!(
+                path = &*path,
+                "{path} could not be given to the group {GROUP} ({error}): only root and this user can ask; run the daemon \
+                 as a member of the group"
             );
         }
         let id = std::fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));

@@ -147,6 +147,18 @@ pub fn to_line(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// `text` as one line. Unlike [`to_line`], this leaves backslashes as they are: parts of `text` may be escaped already.
+pub fn to_one_line(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c == '\\' { line.push(c) } else { push_char(&mut line, c) }
+    }
+    Cow::Owned(line)
+}
+
 /// The bytes that [`to_line`] was given; `None` if it cannot have produced `line`'s escapes.
 #[cfg(test)]
 pub fn from_line(line: &str) -> Option<Vec<u8>> {

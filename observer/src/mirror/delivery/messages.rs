@@ -45,13 +45,15 @@ pub enum DeliveryAction {
     Log(LogLine),
 }
 
-/// A line of the log.
+/// A line of the log. What it quotes from outside is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
     /// A person has to act.
     Error(String),
     /// Something was lost, or does not work at the moment.
     Warning(String),
+    /// A connection began.
+    Info(String),
 }
 
 /// A request to the journal, the daemon's loop or the database.

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::phases::{MapStamp, Opening, OpeningStep, Phase, Present};
 use super::takeover::check_ghost;
 use super::{
-    DatabaseError, Delivery, DeliveryAnswer, DeliveryRequest, LiveMap, LockAttempt, OpenRequest,
-    ReplicationCursor, ServerPeer, WriterIdentity, unexpected,
+    DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest, LiveMap, LockAttempt, LogLine,
+    OpenRequest, ReplicationCursor, ServerPeer, WriterIdentity, shown, unexpected,
 };
 
 /// How long the end of a ghost of this daemon is waited for.
@@ -57,6 +57,8 @@ impl Delivery {
             }
             (OpeningStep::Reconciling(stamp), Ok(DeliveryAnswer::Reconciled(done))) => {
                 self.former.generation = Some(done.token.generation);
+                let line = format!("the mirror writes to {}", shown(&opening.peer.host));
+                self.actions.push_back(DeliveryAction::Log(LogLine::Info(line)));
                 self.status.host = Some(opening.peer.host);
                 self.status.generation = Some(done.token.generation);
                 self.status.connections += 1;

@@ -228,7 +228,7 @@ impl Delivery {
 
     fn journal_was_unreadable(&mut self, why: String) {
         if !std::mem::replace(&mut self.is_journal_unreadable, true) {
-            let line = format!("history is not mirrored: {why}; it is retried");
+            let line = format!("history is not mirrored: {}; it is retried", shown(&why));
             self.actions.push_back(DeliveryAction::Log(LogLine::Warning(line)));
         }
         self.failed(shown(&why));
