@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
@@ -210,7 +210,7 @@ impl EventLoop {
     fn announce(&self, bound: &BoundSocket) {
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
         println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
-        println!("  socket     {}", bound.path().display());
+        println!("  socket     {}", to_line(bound.path().as_os_str().as_encoded_bytes()));
         println!("  found      {} processes, {sessions} sessions", self.core.process_count());
         if let Some(journal) = &self.sink.journal {
             println!("  journal    {}", to_line(journal.path().as_os_str().as_encoded_bytes()));
@@ -219,30 +219,38 @@ impl EventLoop {
             println!("{line}");
         }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
-        for line in attached(self.kernel.sources()) {
-            println!("  {line}");
-        }
-        for spot in self.kernel.blind_spots() {
-            println!("  not seen   {}: {}", spot.fact, spot.what);
+        println!("  hooks      {} in use; `observer status` lists them", self.kernel.sources().len());
+        if let Some(facts) = facts_with_blind_spots(self.kernel.blind_spots()) {
+            println!("  not seen   some changes of {facts}; `observer status` says which");
         }
         notify(sd_notify::NotifyState::Ready);
+        self.log_hooks();
+    }
+
+    fn log_hooks(&self) {
+        for hook in self.kernel.sources() {
+            let kernel::FactSource { fact, source, why, fallback } = hook;
+            debug!(fact, source, why, fallback, "{fact} comes from {source}: {}", reason(why));
+        }
+        for kernel::BlindSpot { fact, what } in self.kernel.blind_spots() {
+            debug!(fact, what, "not seen of {fact}: {what}");
+        }
     }
 }
 
-/// A line for each fact: where it comes from, and why it does not come from a better source.
-fn attached(hooks: &[kernel::FactSource]) -> Vec<String> {
-    let mut facts: Vec<(&str, Vec<&str>, &str)> = Vec::new();
-    for hook in hooks {
-        match facts.iter_mut().find(|(fact, _, why)| *fact == hook.fact && *why == hook.why) {
-            Some((_, sources, _)) => sources.push(&hook.source),
-            None => facts.push((hook.fact, vec![&hook.source], &hook.why)),
+fn reason(why: &str) -> &str {
+    if why.is_empty() { "the best source" } else { why }
+}
+
+/// The facts that have blind spots, once each; `None` if there are none.
+fn facts_with_blind_spots(spots: &[kernel::BlindSpot]) -> Option<String> {
+    let mut facts: Vec<&str> = Vec::new();
+    for spot in spots {
+        if !facts.contains(&spot.fact) {
+            facts.push(spot.fact);
         }
     }
-    let line = |(fact, sources, why): (&str, Vec<&str>, &str)| {
-        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        format!("{fact}: {}{why}", sources.join(", "))
-    };
-    facts.into_iter().map(line).collect()
+    (!facts.is_empty()).then(|| facts.join(", "))
 }
 
 /// The names of signals that ask the daemon to stop, as they come.

@@ -1,5 +1,7 @@
 //! Tests which hooks the daemon chooses and how it reports them.
 
+use std::fs;
+
 use observer_harness::{Daemon, Options};
 use serde_json::Value;
 
@@ -79,4 +81,27 @@ fn system_call_tracepoints_can_be_requested() {
     for fact in FACTS {
         assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
     }
+}
+
+#[test]
+fn the_start_says_how_many_hooks_there_are_and_status_lists_them() {
+    let _alone = alone();
+    let daemon = Daemon::start(&Options::default());
+    // It answers after it has reported its start.
+    let status = daemon.status();
+    let started = fs::read_to_string(daemon.log()).expect("the log");
+    let list = |name: &str| status.get(name).and_then(Value::as_array).expect("status lists them");
+    let (hooks, spots) = (list("hooks"), list("blind_spots"));
+    let report: Vec<_> = started.lines().filter(|line| !line.starts_with("observer: ")).collect();
+    assert!(report.len() <= 10, "it fits ten lines: {started}");
+    assert!(started.contains(&format!("{} in use", hooks.len())), "{started}");
+    assert_eq!(started.contains("not seen"), !spots.is_empty(), "{started}");
+    let said = daemon.observer(&["status"]);
+    // Lines are wrapped, so parts are compared without spaces.
+    let text = said.text().replace([' ', '\n'], "");
+    let parts = hooks.iter().chain(spots).flat_map(|entry| entry.as_object().expect("an object").values());
+    for part in parts.map(|part| part.as_str().expect("a text")) {
+        assert!(text.contains(&part.replace(' ', "")), "status lists {part}: {}", said.text());
+    }
+    assert!(said.text().lines().all(|line| line.chars().count() <= 100), "{}", said.text());
 }
