@@ -37,7 +37,10 @@ impl PidArgs {
         }
         match &choose(&answer.sessions, &wanted)[..] {
             [] => {
-                anstream::eprintln!("observer: no session {}: `observer list` shows those there are", to_line(&wanted));
+                anstream::eprintln!(
+                    "observer: no session {}: `observer list` shows those there are",
+                    to_line(&wanted)
+                );
                 Ok(Exit::None)
             }
             [session] if is_named(session, &wanted) => {
@@ -56,7 +59,10 @@ impl PidArgs {
                     1 => ("1 session".to_owned(), "is"),
                     count => (format!("{count} sessions"), "are"),
                 };
-                anstream::eprintln!("observer: {count} {verb} called {}; name one by its home:", to_line(&wanted));
+                anstream::eprintln!(
+                    "observer: {count} {verb} called {}; name one by its home:",
+                    to_line(&wanted)
+                );
                 for session in several {
                     anstream::eprintln!("  {}", home_with_namespace(session));
                 }

@@ -107,7 +107,10 @@ impl TryArgs {
                     let rules = self.config.as_deref().map_or("the built-in rule".into(), |file| {
                         to_line(file.as_os_str().as_encoded_bytes())
                     });
-                    eprintln!("observer: no daemon on {}: \"now\" is under {rules}", socket.display());
+                    anstream::eprintln!(
+                        "observer: no daemon on {}: \"now\" is under {rules}",
+                        socket.display()
+                    );
                 }
                 let now_map = StandaloneMap::take(self.config.as_deref(), btf)?;
                 self.show(&answers::list(&now_map.core, now_map.answer_time(), false), &then)
@@ -122,7 +125,7 @@ impl TryArgs {
         } else {
             let compared = compare(&now.sessions, &then.sessions);
             if compared.is_empty() {
-                eprintln!("observer: no sessions, now or under these rules");
+                anstream::eprintln!("observer: no sessions, now or under these rules");
             } else {
                 term::print_table(&table(&compared))?;
             }
@@ -130,7 +133,7 @@ impl TryArgs {
         if now.head.certain && then.head.certain {
             return Ok(Exit::Found);
         }
-        eprintln!(
+        anstream::eprintln!(
             "observer: not certain: events were lost and the kernel is read again; try again in a second"
         );
         Ok(Exit::Unknown)

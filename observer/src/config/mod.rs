@@ -135,7 +135,7 @@ impl Config {
     /// Reports what is probably wrong to a person.
     pub fn warn(&self) {
         for warning in &self.warnings {
-            eprintln!("observer: warning: {warning}");
+            anstream::eprintln!("observer: warning: {warning}");
         }
     }
 
