@@ -40,8 +40,6 @@ pub(super) enum Operand {
 /// How the interpreters of one language are called.
 #[derive(Debug)]
 pub(super) struct Language {
-    /// Names of the interpreters, without a version behind them.
-    names: &'static [&'static str],
     /// Extensions of its scripts, which are no part of a program's name.
     pub extensions: &'static [&'static str],
     /// Options of one letter, which may share a word. Empty: there are none.
@@ -74,16 +72,25 @@ impl Language {
 pub(super) fn language_of(base: &[u8]) -> Option<&'static Language> {
     let is_version = |byte: &u8| byte.is_ascii_digit() || b".-".contains(byte);
     let len = base.iter().rposition(|byte| !is_version(byte)).map_or(0, |at| at + 1);
-    let stem = base.get(..len)?;
-    LANGUAGES.iter().find(|language| language.names.iter().any(|name| name.as_bytes() == stem))
+    Some(match base.get(..len)? {
+        b"sh" | b"bash" | b"rbash" | b"dash" | b"ash" | b"hush" | b"zsh" | b"ksh" | b"mksh" | b"lksh"
+        | b"yash" | b"csh" | b"tcsh" => &SHELL,
+        b"fish" => &FISH,
+        b"node" | b"nodejs" => &NODE,
+        b"python" | b"pythonw" | b"pypy" | b"graalpy" => &PYTHON,
+        b"java" => &JAVA,
+        b"perl" => &PERL,
+        b"ruby" | b"jruby" | b"truffleruby" => &RUBY,
+        b"deno" => &DENO,
+        b"bun" => &BUN,
+        b"php" => &PHP,
+        b"lua" | b"luajit" | b"texlua" => &LUA,
+        b"R" | b"Rscript" => &R,
+        _ => return None,
+    })
 }
 
-static LANGUAGES: [Language; 12] = [SHELL, FISH, NODE, PYTHON, JAVA, PERL, RUBY, DENO, BUN, PHP, LUA, R];
-
-const SHELL: Language = Language {
-    names: &[
-        "sh", "bash", "rbash", "dash", "ash", "hush", "zsh", "ksh", "mksh", "lksh", "yash", "csh", "tcsh",
-    ],
+static SHELL: Language = Language {
     extensions: &[],
     letters: &[(b'c', Code), (b's', Code), (b'o', Next), (b'O', Next)],
     words: &[("--rcfile", Value), ("--init-file", Value), ("--emulate", Value)],
@@ -91,8 +98,7 @@ const SHELL: Language = Language {
     is_shell: true,
 };
 
-const FISH: Language = Language {
-    names: &["fish"],
+static FISH: Language = Language {
     letters: &[
         (b'c', Code),
         (b'C', Value),
@@ -112,13 +118,14 @@ const FISH: Language = Language {
         ("--profile", Value),
         ("--profile-startup", Value),
     ],
-    ..SHELL
+    extensions: &[],
+    operand: Operand::Script,
+    is_shell: true,
 };
 
 const JS: [&str; 9] = ["js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx", "wasm"];
 
-const NODE: Language = Language {
-    names: &["node", "nodejs"],
+static NODE: Language = Language {
     extensions: &JS,
     letters: &[(b'e', Code), (b'p', Code), (b'r', Value), (b'C', Value)],
     words: &[
@@ -185,8 +192,7 @@ const NODE: Language = Language {
     is_shell: false,
 };
 
-const PYTHON: Language = Language {
-    names: &["python", "pythonw", "pypy", "graalpy"],
+static PYTHON: Language = Language {
     extensions: &["py", "pyw", "pyc", "pyz", "pex"],
     letters: &[(b'c', Code), (b'm', Module), (b'W', Value), (b'X', Value)],
     words: &[("--check-hash-based-pycs", Value)],
@@ -194,8 +200,7 @@ const PYTHON: Language = Language {
     is_shell: false,
 };
 
-const JAVA: Language = Language {
-    names: &["java"],
+static JAVA: Language = Language {
     extensions: &["jar", "war", "java"],
     letters: &[],
     words: &[
@@ -226,8 +231,7 @@ const JAVA: Language = Language {
     is_shell: false,
 };
 
-const PERL: Language = Language {
-    names: &["perl"],
+static PERL: Language = Language {
     extensions: &["pl", "pm", "t"],
     letters: &[
         (b'e', Code),
@@ -250,8 +254,7 @@ const PERL: Language = Language {
     is_shell: false,
 };
 
-const RUBY: Language = Language {
-    names: &["ruby", "jruby", "truffleruby"],
+static RUBY: Language = Language {
     extensions: &["rb", "rbw"],
     letters: &[
         (b'e', Code),
@@ -279,8 +282,7 @@ const RUBY: Language = Language {
     is_shell: false,
 };
 
-const DENO: Language = Language {
-    names: &["deno"],
+static DENO: Language = Language {
     extensions: &JS,
     letters: &[(b'c', Value), (b'L', Value)],
     words: &[
@@ -301,8 +303,7 @@ const DENO: Language = Language {
     is_shell: false,
 };
 
-const BUN: Language = Language {
-    names: &["bun"],
+static BUN: Language = Language {
     extensions: &JS,
     letters: &[
         (b'e', Code),
@@ -337,8 +338,7 @@ const BUN: Language = Language {
     is_shell: false,
 };
 
-const PHP: Language = Language {
-    names: &["php"],
+static PHP: Language = Language {
     extensions: &["php", "phar", "phtml"],
     letters: &[
         (b'f', Script),
@@ -372,8 +372,7 @@ const PHP: Language = Language {
     is_shell: false,
 };
 
-const LUA: Language = Language {
-    names: &["lua", "luajit", "texlua"],
+static LUA: Language = Language {
     extensions: &["lua"],
     letters: &[(b'e', Value), (b'l', Value), (b'j', Value), (b'O', Rest), (b'b', Code)],
     words: &[],
@@ -382,8 +381,7 @@ const LUA: Language = Language {
 };
 
 /// Rscript executes R, with the script in `--file=`.
-const R: Language = Language {
-    names: &["R", "Rscript"],
+static R: Language = Language {
     extensions: &["R", "r"],
     letters: &[],
     words: &[
