@@ -167,6 +167,11 @@ fn paths_are_joined_from_the_root() {
     let join = |components: &[u8], flags| join_path(RawPath { components, flags }).map(|path| path.to_vec());
     assert_eq!(join(b"", 0), Some(b"/".to_vec()));
     assert_eq!(join(b"c\0b\0a\0", 0), Some(b"/a/b/c".to_vec()));
+    let in_memory = record::path_flag::UNREACHABLE | record::path_flag::DELETED;
+    assert_eq!(join(b"memfd:a/b\0", in_memory), Some(b"/memfd:a/b".to_vec()), "a name, not a path");
+    assert_eq!(join(b"memfd:a/b\0", 0), None, "a directory entry has no slash");
+    assert_eq!(join(b"memfd:a/b\0x\0", in_memory), None);
+    assert_eq!(join(b"etc/x\0", in_memory), None);
     assert_eq!(join(b"\xff\n\0a\0", record::path_flag::DELETED), Some(b"/a/\xff\n".to_vec()));
     assert_eq!(join(b"c\0", record::path_flag::FAULT), None);
     assert_eq!(join(b"c\0", record::path_flag::TRUNCATED), None);

@@ -2,7 +2,8 @@
 
 mod support;
 
-use observer_core::input::Block;
+use observer_common::record::path_flag;
+use observer_core::input::{Block, RawPath};
 use observer_core::limits::SETTLE_NS;
 use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
 use observer_core::session::State;
@@ -684,6 +685,28 @@ fn a_process_below_a_directory_that_is_ignored_there_is_no_session() {
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.chdir(&mut claude, "/srv/a/below");
+    assert_reported(&mut world, &[]);
+}
+
+#[test]
+fn a_rule_on_the_executable_does_not_match_a_file_in_memory() {
+    let exe = Conditions { exe: globs(&["/memfd:*"]), ..Conditions::default() };
+    let mut world = World::new(vec![Rule { conditions: exe, ..rule() }]);
+    let bash = at_home(&mut world);
+    let child = world.fork(&bash, 20);
+    let (at, facts) = (world.tick_clock(), world.facts(&child));
+    let flags = path_flag::UNREACHABLE | path_flag::DELETED;
+    world.feed(Input::Exec {
+        at,
+        key: child.key,
+        facts,
+        exe: RawPath { components: b"memfd:agent\0", flags },
+        filename: b"/proc/self/fd/3",
+        argv: Block::default(),
+        env: Block::default(),
+    });
+    let exe = world.core.process(Tgid(20)).and_then(|process| process.exe.clone());
+    assert_eq!(exe.as_deref(), Some(b"/memfd:agent".as_slice()));
     assert_reported(&mut world, &[]);
 }
 

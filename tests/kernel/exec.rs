@@ -1,5 +1,6 @@
 //! Execs: which program runs, which thread calls exec, and what an exec leaves unchanged.
 
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -183,4 +184,26 @@ fn a_process_older_than_the_daemon_is_shown_with_its_argv() {
     // Reading other users' memory requires a capability that the service does not have.
     let source = if daemon.is_blind_to_older_argv() { None } else { Some("memory") };
     assert_eq!(row.get("argv_source").and_then(Value::as_str), source, "{row:#}");
+}
+
+#[test]
+fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    for (name, exe) in [(c"plain", "/memfd:plain"), (c"a/b", "/memfd:a/b")] {
+        // SAFETY: makes a file; the name is a C string.
+        let file = unsafe { libc::memfd_create(name.as_ptr(), 0) };
+        assert!(file >= 0, "memfd_create: {}", std::io::Error::last_os_error());
+        // SAFETY: the descriptor is new and nobody else's.
+        let mut file = unsafe { std::fs::File::from_raw_fd(file) };
+        let mut sleep = std::fs::File::open("/bin/sleep").expect("sleep");
+        std::io::copy(&mut sleep, &mut file).expect("copy the program into memory");
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let mut child =
+            std::process::Command::new(path).arg("600").current_dir(stage.dir()).spawn().expect("run it");
+        let row = assert_row(daemon, child.id());
+        assert_eq!(row.get("exe").and_then(Value::as_str), Some(exe));
+        assert_eq!(row.get("exe_deleted"), Some(&Value::Bool(true)));
+        child.kill().expect("end it");
+        child.wait().expect("it ends");
+    }
 }

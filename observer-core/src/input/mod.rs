@@ -7,7 +7,7 @@ mod path;
 
 pub use facts::{Block, ProcessFacts, TaskRow};
 pub use known::KnownSession;
-pub(crate) use path::path_is;
+pub(crate) use path::{is_in_memory, path_is};
 pub use path::{RawPath, join_path};
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};

@@ -6,6 +6,9 @@ use observer_common::record::path_flag;
 
 use crate::model::process::Bytes;
 
+/// Begins the name of a file that memfd_create(2) made.
+const MEMFD: &[u8] = b"memfd:";
+
 /// A path as a record holds it: the components from the leaf up, each followed by a NUL. [`join_path`] makes
 /// the path of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,7 @@ pub struct RawPath<'a> {
 /// `/`.
 ///
 /// A component that no directory entry can have (empty, with a slash, `.` or `..`) makes the whole path torn.
+/// The name of a file in memory (`memfd:`) is no directory entry: it stands alone, and may have slashes.
 pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
     if raw.flags & (path_flag::FAULT | path_flag::TRUNCATED) != 0 {
         return None;
@@ -32,7 +36,9 @@ pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
     loop {
         let at = rest.iter().rposition(|&byte| byte == 0);
         let component = at.map_or(Some(rest), |at| rest.get(at + 1..))?;
-        if matches!(component, b"" | b"." | b"..") || component.contains(&b'/') {
+        let stands_alone = at.is_none() && path.is_empty() && raw.flags & path_flag::UNREACHABLE != 0;
+        let is_memfd = stands_alone && component.starts_with(MEMFD);
+        if matches!(component, b"" | b"." | b"..") || (component.contains(&b'/') && !is_memfd) {
             return None;
         }
         path.push(b'/');
@@ -42,6 +48,11 @@ pub fn join_path(raw: RawPath<'_>) -> Option<Bytes> {
             None => return Some(Bytes::from(path)),
         }
     }
+}
+
+/// Returns whether `exe` is a file in memory, whose name says nothing of where it came from.
+pub(crate) fn is_in_memory(exe: &[u8]) -> bool {
+    exe.strip_prefix(b"/").is_some_and(|name| name.starts_with(MEMFD))
 }
 
 /// Returns whether `raw` is `path`, without building the path. This saves one allocation for each row of a

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::input::is_in_memory;
 use crate::model::change::Request;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process, WorkingDirectory};
@@ -233,7 +234,7 @@ fn has_place(conditions: &Conditions, process: &Process) -> bool {
 fn runs(conditions: &Conditions, process: &Process) -> bool {
     matches_if_any(&conditions.comm, Some(process.comm.as_bytes()))
         && matches_if_any(&conditions.program, process.program.as_deref())
-        && matches_if_any(&conditions.exe, process.exe.as_deref())
+        && matches_if_any(&conditions.exe, process.exe.as_deref().filter(|exe| !is_in_memory(exe)))
 }
 
 /// Returns whether there are no patterns, or one matches. A value that is not known matches none.
