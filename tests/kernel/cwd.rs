@@ -223,13 +223,14 @@ fn a_thread_that_shares_its_directory_moves_its_process() {
 
 #[test]
 fn a_process_whose_leader_exited_keeps_the_leaders_last_directory() {
-    let stage = Stage::new();
+    // The daemon runs before the leader ends: one that starts later cannot read the directory.
+    let (daemon, stage) = (Daemon::shared(), Stage::new());
     let (last, on) = (stage.mkdir("last"), stage.mkdir("on"));
     let mut puppet = stage.puppet();
     puppet.chdir(&last);
     puppet.does(Verb::LeaderExits, &[b"0"]);
     // Its other thread moves; the row shows the leader's last directory.
     puppet.chdir(&on);
-    let row = Daemon::shared().row(puppet.pid).expect("its thread lives");
+    let row = daemon.row(puppet.pid).expect("its thread lives");
     assert_eq!(text::bytes(&row, "cwd").as_deref(), Some(last.as_os_str().as_bytes()), "{row:#}");
 }
