@@ -7,8 +7,8 @@ mod path;
 
 pub use facts::{Block, ProcessFacts, TaskRow};
 pub use known::KnownSession;
-pub(crate) use path::{is_in_memory, path_is};
 pub use path::{RawPath, join_path};
+pub(crate) use path::{is_in_memory, path_is};
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};

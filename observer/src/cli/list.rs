@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anstyle::Style;
 use clap::Args;
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
 use super::term;
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
+use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell, Table};
@@ -24,6 +25,11 @@ use crate::text::time::{age_s, span};
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
 pub struct ListArgs {
+    /// Only sessions whose name matches; with a `/` in it, those whose home does
+    glob: Option<String>,
+    /// Only sessions in this state
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<SessionState>,
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
@@ -40,13 +46,23 @@ pub struct ListArgs {
     btf: BtfFlag,
 }
 
+fn state(word: &str) -> Result<SessionState, String> {
+    match SessionState::from(word) {
+        SessionState::Unknown => Err("expected live, detached, left or ended".into()),
+        state => Ok(state),
+    }
+}
+
 impl ListArgs {
-    /// 0 some, 1 certainly none, 4 not certain.
-    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+    /// 0 some, 1 certainly none, 2 wrong usage, 4 not certain.
+    pub fn run(mut self, socket: &Path) -> anyhow::Result<Exit> {
+        let filter = WatchFilter::new(false, self.glob.as_deref())
+            .map_err(|message| Failure { exit: Exit::Usage, message })?;
+        self.ended |= self.state == Some(SessionState::Ended);
         match Client::connect(socket) {
             Ok(mut client) => {
                 let line = client.ask(&ClientRequest::List { ended: self.ended })?;
-                self.show(&decode(&line)?)
+                self.show(&filter, &decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
@@ -56,19 +72,20 @@ impl ListArgs {
                         socket.display()
                     );
                 }
-                self.show(&answers::list(&map.core, map.answer_time(), self.ended))
+                self.show(&filter, &answers::list(&map.core, map.answer_time(), self.ended))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn show(&self, answer: &ListAnswer<'_>) -> anyhow::Result<Exit> {
+    fn show(&self, filter: &WatchFilter, answer: &ListAnswer<'_>) -> anyhow::Result<Exit> {
+        let sessions: Vec<_> = answer.sessions.iter().filter(|session| self.wants(filter, session)).collect();
         if self.json {
-            term::print_json(&answer.sessions)?;
+            term::print_json(&sessions)?;
         } else if self.porcelain {
-            term::print_lines(answer.sessions.iter().map(porcelain))?;
-        } else if !answer.sessions.is_empty() {
-            term::print_table(&table(&answer.sessions))?;
+            term::print_lines(sessions.iter().map(|session| porcelain(session)))?;
+        } else if !sessions.is_empty() {
+            term::print_table(&table(&sessions))?;
         }
         if !answer.head.certain {
             anstream::eprintln!(
@@ -83,7 +100,19 @@ impl ListArgs {
             );
             return Ok(Exit::None);
         }
+        if sessions.is_empty() {
+            anstream::eprintln!(
+                "observer: none of {} sessions matches: `observer list` shows them",
+                answer.sessions.len()
+            );
+            return Ok(Exit::None);
+        }
         Ok(Exit::Found)
+    }
+
+    fn wants(&self, filter: &WatchFilter, session: &SessionJson<'_>) -> bool {
+        let scope = FrameScope::Session { name: session.name.as_bytes(), home: session.home.as_bytes() };
+        self.state.is_none_or(|state| state == session.state) && filter.wants(scope)
     }
 }
 
@@ -113,7 +142,7 @@ fn porcelain(session: &SessionJson<'_>) -> String {
     format!("{}\t{}\t{cwd}", shown(&session.name), session.primary.pid)
 }
 
-fn table(sessions: &[SessionJson<'_>]) -> Table {
+fn table(sessions: &[&SessionJson<'_>]) -> Table {
     let mut table = Table::new(&[
         ("NAME", Align::Left),
         ("PID", Align::Right),
@@ -145,4 +174,43 @@ fn table(sessions: &[SessionJson<'_>]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        list: ListArgs,
+    }
+
+    fn shown_by(words: &[&str]) -> Vec<String> {
+        let Line { list } = Line::try_parse_from([&["list"], words].concat()).unwrap();
+        let filter = WatchFilter::new(false, list.glob.as_deref()).unwrap();
+        let session = |name: &'static str, home: &'static str, state| SessionJson {
+            name: Text::from(name.as_bytes()),
+            home: Text::from(home.as_bytes()),
+            state,
+            ..SessionJson::default()
+        };
+        let sessions = [
+            session("alpha", "/srv/a/alpha", SessionState::Live),
+            session("beta", "/srv/b/beta", SessionState::Left),
+        ];
+        sessions.iter().filter(|it| list.wants(&filter, it)).map(|it| shown(&it.name)).collect()
+    }
+
+    #[test]
+    fn a_list_is_narrowed_by_name_home_and_state() {
+        assert_eq!(shown_by(&[]), ["alpha", "beta"]);
+        assert_eq!(shown_by(&["al*"]), ["alpha"]);
+        assert_eq!(shown_by(&["/srv/b/*"]), ["beta"]);
+        assert_eq!(shown_by(&["--state", "left"]), ["beta"]);
+        assert!(shown_by(&["al*", "--state", "left"]).is_empty());
+        assert!(Line::try_parse_from(["list", "--state", "paused"]).is_err());
+    }
 }

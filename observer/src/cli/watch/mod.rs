@@ -33,19 +33,20 @@ pub struct WatchArgs {
 impl WatchArgs {
     /// 4 when the daemon or the database ends the connection; otherwise it runs until it is interrupted.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        let usage = |message: String| Failure { exit: Exit::Usage, message };
+        let filter = WatchFilter::new(self.all, self.glob.as_deref()).map_err(usage)?;
         if self.database.url()?.is_some() {
-            return self.fleet();
+            return self.fleet(filter);
         }
         let processes = if self.all { Processes::All } else { Processes::OfSessions };
         local::watch(socket, processes, self.glob, self.json)
     }
 
-    fn fleet(&self) -> anyhow::Result<Exit> {
-        let usage = |message: String| Failure { exit: Exit::Usage, message };
+    fn fleet(&self, filter: WatchFilter) -> anyhow::Result<Exit> {
         if self.all {
-            return Err(usage("--all: only sessions are mirrored; leave it out".into()).into());
+            let message = "--all: only sessions are mirrored; leave it out".into();
+            return Err(Failure { exit: Exit::Usage, message }.into());
         }
-        let filter = WatchFilter::new(false, self.glob.as_deref()).map_err(usage)?;
         self.database.with(Purpose::Read, async |connected| fleet::watch(connected, filter, self.json).await)
     }
 }
