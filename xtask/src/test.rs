@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use observer_harness::command;
 use observer_harness::libtest::{Counts, Report, TIMES, TIMES_ENVIRONMENT};
-use observer_vm::{FEATURES, KERNEL_TARGETS};
+use observer_vm::{FEATURES, SERVICE, Test};
 
 use crate::workspace::Workspace;
 use crate::{build, check, setup, vm};
 
+/// Tests against the kernel at a time. With more, the tests' own load would decide how long the daemon takes to answer.
+const KERNEL_THREADS: u8 = 2;
+/// Tests against a Postgres at a time. They mostly wait: for time-outs, and for a server that is stopped.
+const MIRROR_THREADS: u8 = 4;
 /// Slowest tests that the summary names of each part.
 const SLOWEST: usize = 5;
 
@@ -65,12 +69,17 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
         }));
         parts.push(part("lints", || nothing(command::run(&mut lints(workspace)))));
     }
-    parts.push(part("unit tests", || tests(&mut unit_tests(workspace, filter))));
+    parts.push(part("unit tests", || tests(&mut [unit_tests(workspace, filter)])));
     if !built {
         return Ok(parts);
     }
-    parts.push(part("mirror tests", || tests(&mut privileged_tests(workspace, &["postgres"], filter))));
-    parts.push(part("kernel tests", || tests(&mut privileged_tests(workspace, &KERNEL_TARGETS, filter))));
+    let programs = observer_vm::test_programs(workspace)?;
+    parts.push(part("mirror tests", || {
+        tests(&mut [privileged(workspace, &programs.postgres, MIRROR_THREADS, filter)])
+    }));
+    let kernel = programs.tests.iter().filter(|test| test.name != SERVICE);
+    let mut kernel: Vec<_> = kernel.map(|test| privileged(workspace, test, KERNEL_THREADS, filter)).collect();
+    parts.push(part("kernel tests", || tests(&mut kernel)));
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
     }
@@ -113,34 +122,39 @@ fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Command {
     command
 }
 
-/// Tests against this kernel or a Postgres. The product is its release build; the tests are in the same build as the unit tests.
-fn privileged_tests(workspace: &Workspace, targets: &[&str], filter: Option<&str>) -> Command {
-    let mut command = observer_vm::cargo(workspace, targets, &["--no-fail-fast"]);
-    // Two at a time: more would have the tests' own load decide how long the daemon takes to answer.
-    command.args(["--", "--test-threads=2"]).args(TIMES).args(filter);
+/// A target of tests against this kernel or a Postgres. The product is its release build.
+fn privileged(workspace: &Workspace, test: &Test, threads: u8, filter: Option<&str>) -> Command {
+    let mut command = Command::new(&test.program);
+    command.arg(format!("--test-threads={threads}")).args(TIMES).args(filter);
     let (variable, value) = TIMES_ENVIRONMENT;
     command.env(variable, value).env("OBSERVER_BIN", workspace.release_binary());
+    command.current_dir(workspace.root.join("tests"));
     command
 }
 
-/// Runs a `cargo test`, passes its output on and returns what the test programs reported.
-fn tests(command: &mut Command) -> Result<Report> {
-    let line = command::line(command);
-    eprintln!("xtask: {line}");
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start `{line}`"))?;
-    let output = child.stdout.take().context("the tests' output is not piped")?;
-    let mut report = Report::default();
-    for bytes in BufReader::new(output).split(b'\n') {
-        let bytes = bytes.context("read the tests' output")?;
-        let text = String::from_utf8_lossy(&bytes);
-        println!("{text}");
-        report.add(&text);
+/// Runs tests, passes their output on and returns what they reported. All are run, also after one failed.
+fn tests(commands: &mut [Command]) -> Result<Report> {
+    let (mut report, mut failed) = (Report::default(), Vec::new());
+    for command in commands {
+        let line = command::line(command);
+        eprintln!("xtask: {line}");
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start `{line}`"))?;
+        let output = child.stdout.take().context("the tests' output is not piped")?;
+        for bytes in BufReader::new(output).split(b'\n') {
+            let bytes = bytes.context("read the tests' output")?;
+            let text = String::from_utf8_lossy(&bytes);
+            println!("{text}");
+            report.add(&text);
+        }
+        report.end();
+        let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
+        if !status.success() {
+            failed.push(format!("{line} ({status})"));
+        }
     }
-    report.end();
-    let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
-    if !status.success() {
-        let Counts { passed, failed, .. } = report.counts.unwrap_or_default();
-        bail!("{passed} passed, {failed} failed ({status}); to reproduce: {line}");
+    if !failed.is_empty() {
+        let Counts { passed, failed: count, .. } = report.counts.unwrap_or_default();
+        bail!("{passed} passed, {count} failed; to reproduce: {}", failed.join("; "));
     }
     Ok(report)
 }
@@ -206,8 +220,9 @@ mod tests {
     #[test]
     fn a_failing_command_fails_its_part() {
         let script = "echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
-        let error =
-            super::tests(Command::new("sh").args(["-c", script])).err().map(|error| error.to_string());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        let error = super::tests(&mut [shell]).err().map(|error| error.to_string());
         assert!(error.as_ref().is_some_and(|text| text.starts_with("1 passed, 1 failed")), "{error:?}");
     }
 }

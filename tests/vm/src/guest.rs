@@ -11,13 +11,14 @@ use observer_harness::workspace::Workspace;
 /// The target whose tests take very long under emulation.
 pub(crate) const STORM: &str = "storm";
 /// The target that is for a real systemd alone.
-pub(crate) const SERVICE: &str = "service";
+pub const SERVICE: &str = "service";
 /// The target that measures what programs cost the verifier; its output is recorded.
 pub(crate) const VERIFIER: &str = "verifier";
 
-/// Every target that is run against a kernel.
-pub const KERNEL_TARGETS: [&str; 8] =
-    ["contracts", "hooks", "journal", "kernel", "refuse", "sessions", STORM, VERIFIER];
+/// The directory of the tests that need more than cargo.
+const DIRECTORY: &str = "tests";
+/// The target that needs a Postgres.
+const POSTGRES: &str = "postgres";
 /// Features of the test targets that need more than cargo; all of them, so that every build of the tests is one build.
 pub const FEATURES: &str = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
 const MESSAGES: &str = "json-render-diagnostics";
@@ -35,39 +36,52 @@ pub(crate) struct Guest {
 }
 
 /// One test target.
-pub(crate) struct Test {
-    pub(crate) name: String,
-    pub(crate) program: PathBuf,
+pub struct Test {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub program: PathBuf,
 }
 
 /// Builds them, but for the product, whose release build must be there.
 pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
-    let targets = [&KERNEL_TARGETS[..], &[SERVICE]].concat();
-    let programs = built(&mut cargo(workspace, &targets, &["--no-run", "--message-format", MESSAGES]))?;
-    let mut guest = Guest {
+    let programs = test_programs(workspace)?;
+    let guest = Guest {
         observer: workspace.release_binary(),
-        puppet: program(&programs, &TargetKind::Bin, "puppet")?,
-        tests: programs
-            .iter()
-            .filter(|program| program.kind == TargetKind::Test && (storm || program.name != STORM))
-            .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
-            .collect(),
+        puppet: programs.puppet,
+        tests: programs.tests.into_iter().filter(|test| storm || test.name != STORM).collect(),
         packaging: workspace.root.join("packaging"),
     };
-    guest.tests.sort_by(|a, b| a.name.cmp(&b.name));
     ensure!(!guest.tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");
     Ok(guest)
 }
 
-/// A `cargo test` of these targets of observer-tests, with more arguments for cargo. It names no package: the libraries are
-/// those that the unit tests are built with.
-pub fn cargo(workspace: &Workspace, targets: &[&str], arguments: &[&str]) -> Command {
-    let mut command = workspace.cargo(&["test", "--features", FEATURES]);
-    for target in targets {
-        command.args(["--test", target]);
-    }
-    command.args(arguments);
-    command
+/// The programs of package observer-tests.
+pub struct TestPrograms {
+    /// The program that tests have do things.
+    pub puppet: PathBuf,
+    /// Test targets against a kernel and against systemd, by name.
+    pub tests: Vec<Test>,
+    /// The test target against a Postgres.
+    pub postgres: Test,
+}
+
+/// Builds the test programs that need more than cargo. All tests of the workspace are built: a build of some would choose other
+/// features of the libraries, and build those anew.
+pub fn test_programs(workspace: &Workspace) -> Result<TestPrograms> {
+    let arguments = ["test", "--no-run", "--features", FEATURES, "--message-format", MESSAGES];
+    let programs = built(&mut workspace.cargo(&arguments))?;
+    let directory = workspace.root.join(DIRECTORY);
+    let mut tests: Vec<_> = programs
+        .iter()
+        .filter(|program| program.kind == TargetKind::Test && program.source.starts_with(&directory))
+        .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
+        .collect();
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    let postgres = tests.iter().position(|test| test.name == POSTGRES);
+    let postgres =
+        tests.remove(postgres.context("cargo built no test target postgres: see tests/Cargo.toml")?);
+    Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres })
 }
 
 /// A program that cargo built.
@@ -75,6 +89,7 @@ pub fn cargo(workspace: &Workspace, targets: &[&str], arguments: &[&str]) -> Com
 struct Program {
     kind: TargetKind,
     name: String,
+    source: PathBuf,
     path: PathBuf,
 }
 
@@ -96,7 +111,8 @@ fn programs_in(messages: &[u8]) -> Result<Vec<Program>> {
             continue;
         };
         if kind == TargetKind::Test || !artifact.profile.test {
-            programs.push(Program { kind, name: artifact.target.name, path: path.into() });
+            let source = artifact.target.src_path.into();
+            programs.push(Program { kind, name: artifact.target.name, source, path: path.into() });
         }
     }
     Ok(programs)
@@ -130,7 +146,8 @@ mod tests {
     fn programs_are_distinguished_from_their_unit_tests() -> Result<()> {
         let found =
             |kind: &str, test, executable: &str| programs_in(message(kind, test, executable).as_bytes());
-        let program = |kind| vec![Program { kind, name: "x".into(), path: "/t/x".into() }];
+        let program =
+            |kind| vec![Program { kind, name: "x".into(), source: "/s".into(), path: "/t/x".into() }];
         assert_eq!(found("bin", false, r#""/t/x""#)?, program(TargetKind::Bin));
         assert_eq!(found("bin", true, r#""/t/x""#)?, []);
         assert_eq!(found("test", true, r#""/t/x""#)?, program(TargetKind::Test));

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
-pub use guest::{FEATURES, KERNEL_TARGETS, cargo};
+pub use guest::{FEATURES, SERVICE, Test, TestPrograms, test_programs};
 use ways::{Breadth, Way};
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
