@@ -1,9 +1,9 @@
 //! The births of processes by fork, vfork, clone, posix_spawn and clone3, and their parents.
 
 use observer_harness::Verb;
-use observer_harness::stage::Birth;
+use observer_harness::fixture::Birth;
 use observer_harness::truth::{assert_no_row, assert_row};
-use observer_harness::{Cgroup, Daemon, Puppet, Stage, Watch, text};
+use observer_harness::{Cgroup, Daemon, Fixture, Puppet, Watch, text};
 
 /// Asserts that every field of the row is correct and that the start time lies between two readings of the
 /// boot clock.
@@ -21,27 +21,27 @@ fn assert_born(daemon: &Daemon, child: &Puppet, birth: Birth) {
 
 #[test]
 fn a_forked_child_is_shown_with_every_field() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
+    let (child, birth) = parent.bears(&fixture, Verb::Fork, &[]);
     assert_born(daemon, &child, birth);
     assert_row(daemon, parent.pid);
 }
 
 #[test]
 fn a_vforked_child_execs_while_its_parent_waits() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, Verb::Vfork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
+    let (child, birth) = parent.bears(&fixture, Verb::Vfork, &[]);
     assert_born(daemon, &child, birth);
 }
 
 #[test]
 fn posix_spawn_is_a_birth_and_an_exec() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut parent = stage.puppet();
-    let (child, birth) = parent.bears(&stage, Verb::Spawn, &[]);
+    let mut parent = fixture.puppet();
+    let (child, birth) = parent.bears(&fixture, Verb::Spawn, &[]);
     assert_born(daemon, &child, birth);
     let started = watch.wait_for("its birth", |frame| frame.is("process_started", child.pid));
     let execed = watch.wait_for("its exec", |frame| frame.is("process_execed", child.pid));
@@ -50,14 +50,14 @@ fn posix_spawn_is_a_birth_and_an_exec() {
 
 #[test]
 fn a_clone_that_shares_the_directory_moves_with_its_parent() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
     let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
-    let (mut child, birth) = parent.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    let (mut child, birth) = parent.bears(&fixture, Verb::Clone, &[flags.as_bytes()]);
     assert_born(daemon, &child, birth);
-    let (mut grandchild, _) = child.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    let (mut grandchild, _) = child.bears(&fixture, Verb::Clone, &[flags.as_bytes()]);
     for (mover, name) in [(&mut parent, "one"), (&mut child, "two"), (&mut grandchild, "three")] {
-        mover.chdir(&stage.mkdir(name));
+        mover.chdir(&fixture.mkdir(name));
     }
     for pid in [parent.pid, child.pid, grandchild.pid] {
         let row = assert_row(daemon, pid);
@@ -68,11 +68,11 @@ fn a_clone_that_shares_the_directory_moves_with_its_parent() {
 
 #[test]
 fn a_relative_chdir_moves_every_process_that_shares_the_directory() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    stage.mkdir("deep/er");
-    let mut parent = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    fixture.mkdir("deep/er");
+    let mut parent = fixture.puppet();
     let flags = (libc::CLONE_FS | libc::SIGCHLD).to_string();
-    let (mut child, _) = parent.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    let (mut child, _) = parent.bears(&fixture, Verb::Clone, &[flags.as_bytes()]);
     parent.does(Verb::Chdir, &[b"deep"]);
     child.does(Verb::Fchdir, &[b"er"]);
     for pid in [parent.pid, child.pid] {
@@ -83,11 +83,11 @@ fn a_relative_chdir_moves_every_process_that_shares_the_directory() {
 
 #[test]
 fn a_clone_with_clone_parent_is_its_callers_sibling() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut grandparent = stage.puppet();
-    let (mut caller, _) = grandparent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut grandparent = fixture.puppet();
+    let (mut caller, _) = grandparent.bears(&fixture, Verb::Fork, &[]);
     let flags = (libc::CLONE_PARENT | libc::SIGCHLD).to_string();
-    let (mut sibling, birth) = caller.bears(&stage, Verb::Clone, &[flags.as_bytes()]);
+    let (mut sibling, birth) = caller.bears(&fixture, Verb::Clone, &[flags.as_bytes()]);
     let [_, ppid, ..] = sibling.does(Verb::Facts, &[])[..] else { panic!("facts have a ppid") };
     assert_eq!(ppid, u64::from(grandparent.pid), "getppid");
     assert_born(daemon, &sibling, birth);
@@ -95,11 +95,11 @@ fn a_clone_with_clone_parent_is_its_callers_sibling() {
 
 #[test]
 fn clone3_into_a_cgroup_is_a_birth() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let cgroup = Cgroup::new("clone3");
-    let mut parent = stage.puppet();
+    let mut parent = fixture.puppet();
     let (child, birth) =
-        parent.bears(&stage, Verb::Clone3, &[b"0", cgroup.path.as_os_str().as_encoded_bytes(), b"0"]);
+        parent.bears(&fixture, Verb::Clone3, &[b"0", cgroup.path.as_os_str().as_encoded_bytes(), b"0"]);
     let procs = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).expect("the cgroup's processes");
     assert_eq!(procs.trim(), child.pid.to_string(), "it was born in the cgroup");
     assert_born(daemon, &child, birth);
@@ -108,9 +108,9 @@ fn clone3_into_a_cgroup_is_a_birth() {
 
 #[test]
 fn a_process_moved_to_another_cgroup_is_shown_there() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let cgroup = Cgroup::new("moved");
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     assert_cgroup(daemon, puppet.pid);
     std::fs::write(cgroup.path.join("cgroup.procs"), puppet.pid.to_string()).expect("move it");
     assert_cgroup(daemon, puppet.pid);
@@ -131,10 +131,10 @@ fn nested_cgroups(name: &str, component: &str, depth: usize) -> Vec<Cgroup> {
 #[test]
 fn a_process_born_in_a_deeply_nested_cgroup_is_shown_there() {
     let cgroups = nested_cgroups("deep", "c", 200);
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
     let directory = cgroups.first().expect("a cgroup").path.as_os_str().as_encoded_bytes();
-    let (child, birth) = parent.bears(&stage, Verb::Clone3, &[b"0", directory, b"0"]);
+    let (child, birth) = parent.bears(&fixture, Verb::Clone3, &[b"0", directory, b"0"]);
     assert_born(daemon, &child, birth);
     assert_cgroup(daemon, child.pid);
 }
@@ -143,8 +143,8 @@ fn a_process_born_in_a_deeply_nested_cgroup_is_shown_there() {
 #[test]
 fn a_process_moved_to_a_cgroup_with_a_long_path_is_shown_there() {
     let cgroups = nested_cgroups("long", &"c".repeat(120), 12);
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let puppet = fixture.puppet();
     for cgroup in cgroups.iter().rev() {
         std::fs::write(cgroup.path.join("cgroup.procs"), puppet.pid.to_string()).expect("move it");
         assert_cgroup(daemon, puppet.pid);
@@ -162,10 +162,10 @@ fn assert_cgroup(daemon: &Daemon, pid: u32) {
 
 #[test]
 fn an_orphan_is_shown_under_its_new_parent() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut grandparent = stage.puppet();
-    let (mut parent, _) = grandparent.bears(&stage, Verb::Fork, &[]);
-    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut grandparent = fixture.puppet();
+    let (mut parent, _) = grandparent.bears(&fixture, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&fixture, Verb::Fork, &[]);
     assert_row(daemon, child.pid);
     let parents_pid = parent.pid.to_string();
     parent.request(Verb::Exit, &[b"0"]);
@@ -178,11 +178,11 @@ fn an_orphan_is_shown_under_its_new_parent() {
 
 #[test]
 fn an_orphan_goes_to_the_nearest_subreaper() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut reaper = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut reaper = fixture.puppet();
     reaper.does(Verb::BecomesSubreaper, &[]);
-    let (mut parent, _) = reaper.bears(&stage, Verb::Fork, &[]);
-    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (mut parent, _) = reaper.bears(&fixture, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&fixture, Verb::Fork, &[]);
     parent.request(Verb::Exit, &[b"0"]);
     reaper.does(Verb::Wait, &[parent.pid.to_string().as_bytes()]);
     let [_, ppid, ..] = child.does(Verb::Facts, &[])[..] else { panic!("facts have a ppid") };
@@ -192,10 +192,10 @@ fn an_orphan_goes_to_the_nearest_subreaper() {
 
 #[test]
 fn the_children_of_an_unreaped_parent_have_a_new_parent() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut grandparent = stage.puppet();
-    let (mut parent, _) = grandparent.bears(&stage, Verb::Fork, &[]);
-    let (mut child, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut grandparent = fixture.puppet();
+    let (mut parent, _) = grandparent.bears(&fixture, Verb::Fork, &[]);
+    let (mut child, _) = parent.bears(&fixture, Verb::Fork, &[]);
     let start = text::u64_string(&assert_row(daemon, parent.pid), "start_boottime_ns").expect("a start time");
     parent.request(Verb::Exit, &[b"0"]);
     // Until it is reaped it is a zombie: it is in /proc, but it is not alive.
@@ -211,8 +211,8 @@ fn the_children_of_an_unreaped_parent_have_a_new_parent() {
 
 #[test]
 fn a_thread_has_no_row() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     let [tid] = puppet.does(Verb::ThreadStays, &[])[..] else { panic!("a tid") };
     let tid = u32::try_from(tid).expect("a tid fits");
     assert!(std::fs::exists(format!("/proc/{}/task/{tid}", puppet.pid)).expect("/proc"), "the thread lives");

@@ -1,7 +1,7 @@
 //! The fields that scripts outside this repository rely on, and their types.
 
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Pty, Stage, Watch};
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::{Daemon, Fixture, Pty, Watch};
 use serde_json::Value;
 
 /// The type of a field.
@@ -46,9 +46,9 @@ fn assert_fields(object: &Value, fields: &[(&str, Is)]) {
 
 #[test]
 fn a_process_has_the_fields_that_scripts_rely_on() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let pty = Pty::open();
-    let puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let puppet = fixture.cast(&PuppetOptions { pty: Some(&pty), ..Default::default() });
     let row = daemon.row(puppet.pid).expect("it lives");
     let fields = [
         ("pid", Is::Number),
@@ -76,11 +76,12 @@ fn a_process_has_the_fields_that_scripts_rely_on() {
 
 #[test]
 fn a_session_has_the_fields_that_scripts_rely_on() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
     let pty = Pty::open();
-    let home = stage.mkdir("contract");
-    let puppet = stage.cast(&Casting { pty: Some(&pty), dir: Some(home.clone()), ..Default::default() });
+    let home = fixture.mkdir("contract");
+    let puppet =
+        fixture.cast(&PuppetOptions { pty: Some(&pty), dir: Some(home.clone()), ..Default::default() });
     let started = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
     let list = daemon.list();
     let row =
@@ -118,7 +119,7 @@ fn a_session_has_the_fields_that_scripts_rely_on() {
 
 #[test]
 fn started_at_is_the_wall_clock_at_birth() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let date = |at: &str| {
         std::process::Command::new("date").args(["-u", "-d", at, "+%s"]).output().expect("run date")
     };
@@ -126,7 +127,7 @@ fn started_at_is_the_wall_clock_at_birth() {
         String::from_utf8_lossy(&out.stdout).trim().parse::<i64>().expect("seconds")
     };
     let before = seconds(date("now"));
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let after = seconds(date("now"));
     let row = daemon.row(puppet.pid).expect("it lives");
     let started = seconds(date(row.get("started_at").and_then(Value::as_str).expect("started_at")));

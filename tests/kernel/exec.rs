@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Puppet, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Puppet, Watch, text};
 use serde_json::Value;
 
 /// Makes `puppet` exec `program` with more arguments by `verb`. Returns the same process with its new
 /// connection, and the old one.
 #[track_caller]
 fn execs(
-    stage: &Stage,
+    fixture: &Fixture,
     mut puppet: Puppet,
     verb: Verb,
     program: &std::path::Path,
     args: &[&[u8]],
 ) -> (Puppet, Puppet) {
-    let token = stage.token();
+    let token = fixture.token();
     let mut words = vec![program.as_os_str().as_bytes(), token.as_bytes()];
     words.extend(args);
     puppet.request(verb, &words);
-    let same = stage.meet(&token);
+    let same = fixture.meet(&token);
     assert_eq!(same.pid, puppet.pid, "an exec keeps the pid");
     (same, puppet)
 }
@@ -34,12 +34,12 @@ fn identity(row: &Value) -> (Option<u64>, Option<u64>) {
 
 #[test]
 fn an_exec_changes_comm_exe_and_argv_and_keeps_the_identity() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let before = assert_row(daemon, puppet.pid);
     let (puppet, _old) =
-        execs(&stage, puppet, Verb::Exec, &stage.program("renamed"), &[b"one", b"", b"two words"]);
+        execs(&fixture, puppet, Verb::Exec, &fixture.program("renamed"), &[b"one", b"", b"two words"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(identity(&before), identity(&row), "the same process");
     assert_eq!(row.get("comm").and_then(Value::as_str), Some("renamed"));
@@ -54,11 +54,11 @@ fn an_exec_changes_comm_exe_and_argv_and_keeps_the_identity() {
 
 #[test]
 fn an_exec_by_a_thread_that_is_not_the_leader_keeps_pid_and_start_time() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let before = assert_row(daemon, puppet.pid);
-    let (puppet, _old) = execs(&stage, puppet, Verb::ExecByThread, &stage.program("usurper"), &[b"x"]);
+    let (puppet, _old) = execs(&fixture, puppet, Verb::ExecByThread, &fixture.program("usurper"), &[b"x"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(identity(&before), identity(&row), "the same process, whichever thread went on");
     let ends = watch.count(|frame| frame.is("process_ended", puppet.pid));
@@ -68,17 +68,17 @@ fn an_exec_by_a_thread_that_is_not_the_leader_keeps_pid_and_start_time() {
 
 #[test]
 fn a_failed_exec_changes_nothing() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut puppet = stage.puppet();
+    let mut puppet = fixture.puppet();
     let before = assert_row(daemon, puppet.pid);
-    let junk = stage.dir().join("junk");
-    stage.install(b"\x7fELF but not really", &junk);
+    let junk = fixture.dir().join("junk");
+    fixture.install(b"\x7fELF but not really", &junk);
     for (path, errno) in
-        [(stage.dir().join("absent"), libc::ENOENT), (stage.dir(), libc::EACCES), (junk, libc::ENOEXEC)]
+        [(fixture.dir().join("absent"), libc::ENOENT), (fixture.dir(), libc::EACCES), (junk, libc::ENOEXEC)]
     {
-        let said = puppet.does(Verb::ExecFails, &[path.as_os_str().as_bytes()]);
-        assert_eq!(said, [u64::from(errno.unsigned_abs())], "exec of {}", path.display());
+        let result = puppet.does(Verb::ExecFails, &[path.as_os_str().as_bytes()]);
+        assert_eq!(result, [u64::from(errno.unsigned_abs())], "exec of {}", path.display());
     }
     let after = assert_row(daemon, puppet.pid);
     for field in ["start_boottime_ns", "comm", "exe", "argv", "argv_source", "exec_at", "cwd"] {
@@ -100,13 +100,13 @@ fn a_failed_exec_changes_nothing() {
 #[test]
 fn a_name_that_a_thread_gives_the_leader_during_a_failing_exec_is_shown() {
     // This test has its own daemon, because a query of another test would read every field again.
-    let (daemon, stage) = (Daemon::start(&observer_harness::Options::default()), Stage::new());
+    let (daemon, fixture) = (Daemon::start(&observer_harness::Options::default()), Fixture::new());
     let watch = Watch::all(&daemon);
     // The kernel follows a script's interpreter five times before it fails with ELOOP, so most of each call
     // is spent within exec.
-    let script = stage.dir().join("script");
-    stage.install(format!("#!{}\n", script.display()).as_bytes(), &script);
-    let mut puppet = stage.puppet();
+    let script = fixture.dir().join("script");
+    fixture.install(format!("#!{}\n", script.display()).as_bytes(), &script);
+    let mut puppet = fixture.puppet();
     for round in 0..60 {
         let name = format!("named-{round}");
         puppet.does(Verb::NamedDuringExec, &[script.as_os_str().as_bytes(), name.as_bytes()]);
@@ -131,17 +131,17 @@ fn u64_pid(row: &Value) -> u32 {
 
 #[test]
 fn a_script_is_shown_with_its_own_name_as_comm() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let script = stage.dir().join("scripted");
-    let text = format!("#!{} {}\n", observer_harness::stage::puppet_program().display(), stage.address);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let script = fixture.dir().join("scripted");
+    let text = format!("#!{} {}\n", observer_harness::fixture::puppet_program().display(), fixture.address);
     // A script's first line allows one optional argument only: the arguments are the interpreter, the address
     // and the script's path, which becomes the token.
-    stage.install(text.as_bytes(), &script);
-    let mut parent = stage.puppet();
-    let (child, _) = parent.bears(&stage, Verb::Fork, &[]);
+    fixture.install(text.as_bytes(), &script);
+    let mut parent = fixture.puppet();
+    let (child, _) = parent.bears(&fixture, Verb::Fork, &[]);
     let mut child = child;
     child.request(Verb::Exec, &[script.as_os_str().as_bytes(), b"ignored"]);
-    let same = stage.meet(&script.display().to_string());
+    let same = fixture.meet(&script.display().to_string());
     assert_eq!(same.pid, child.pid);
     let row = assert_row(daemon, same.pid);
     assert_eq!(row.get("comm").and_then(Value::as_str), Some("scripted"), "comm is the script's");
@@ -149,22 +149,22 @@ fn a_script_is_shown_with_its_own_name_as_comm() {
 
 #[test]
 fn a_long_argv_is_truncated_and_marked_as_truncated() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let long = vec![b'x'; 100_000];
     let (puppet, _old) =
-        execs(&stage, stage.puppet(), Verb::Exec, &stage.program("long"), &[&long, b"after"]);
+        execs(&fixture, fixture.puppet(), Verb::Exec, &fixture.program("long"), &[&long, b"after"]);
     let row = daemon.row(puppet.pid).expect("it lives");
     let shown = row.get("argv").and_then(Value::as_array).expect("argv");
     let bytes: usize = shown.iter().filter_map(Value::as_str).map(str::len).sum();
     assert!((3_500..=4_096).contains(&bytes), "the first 4 KiB, not {bytes} bytes");
     assert_eq!(row.get("argv_truncated").and_then(Value::as_bool), Some(true), "{row:#}");
-    assert_eq!(row.get("cwd").and_then(Value::as_str), stage.dir().to_str(), "the rest of the row stands");
+    assert_eq!(row.get("cwd").and_then(Value::as_str), fixture.dir().to_str(), "the rest of the row stands");
 }
 
 #[test]
 fn a_change_of_comm_leaves_argv_and_exe_unchanged() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     let before = assert_row(daemon, puppet.pid);
     puppet.does(Verb::Setname, &[b"a title"]);
     let row = assert_row(daemon, puppet.pid);
@@ -174,8 +174,8 @@ fn a_change_of_comm_leaves_argv_and_exe_unchanged() {
 
 #[test]
 fn a_process_older_than_the_daemon_is_shown_with_its_argv() {
-    let stage = Stage::new();
-    let puppet = stage.cast(&observer_harness::stage::Casting {
+    let fixture = Fixture::new();
+    let puppet = fixture.cast(&observer_harness::fixture::PuppetOptions {
         args: vec!["before".into(), "the daemon".into()],
         ..Default::default()
     });
@@ -188,7 +188,7 @@ fn a_process_older_than_the_daemon_is_shown_with_its_argv() {
 
 #[test]
 fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     for (name, exe) in [(c"plain", "/memfd:plain"), (c"a/b", "/memfd:a/b")] {
         // SAFETY: makes a file; the name is a C string.
         let file = unsafe { libc::memfd_create(name.as_ptr(), 0) };
@@ -199,7 +199,7 @@ fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
         std::io::copy(&mut sleep, &mut file).expect("copy the program into memory");
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let mut child =
-            std::process::Command::new(path).arg("600").current_dir(stage.dir()).spawn().expect("run it");
+            std::process::Command::new(path).arg("600").current_dir(fixture.dir()).spawn().expect("run it");
         let row = assert_row(daemon, child.id());
         assert_eq!(row.get("exe").and_then(Value::as_str), Some(exe));
         assert_eq!(row.get("exe_deleted"), Some(&Value::Bool(true)));

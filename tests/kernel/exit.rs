@@ -4,7 +4,7 @@
 use observer_harness::Verb;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
-use observer_harness::{Daemon, Frame, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Frame, Watch, text};
 use serde_json::{Value, json};
 
 /// Asserts that the certificate equals the result of wait and that its other fields are consistent with the
@@ -21,7 +21,7 @@ fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
         libc::CLD_EXITED => ("exited", json!(waited.si_status), Value::Null, Value::Null),
         libc::CLD_KILLED => ("signaled", Value::Null, json!(waited.si_status), json!(false)),
         libc::CLD_DUMPED => ("signaled", Value::Null, json!(waited.si_status), json!(true)),
-        other => panic!("waitid said {other}"),
+        other => panic!("waitid returned {other}"),
     };
     for (field, truth) in [("kind", json!(kind)), ("code", code), ("signal", signal), ("core_dumped", core)] {
         assert_eq!(death.get(field), Some(&truth), "{field}, of {waited:?}: {death:#}");
@@ -44,8 +44,8 @@ fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
 /// Ends a new puppet by `verb`, and asserts that its certificate is correct and arrives once.
 #[track_caller]
 fn assert_ends(watch: &Watch, verb: Verb, args: &[&[u8]]) -> Waited {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let puppet = fixture.puppet();
     let pid = puppet.pid;
     let lived = assert_row(daemon, pid);
     let waited = puppet.ends(verb, args);
@@ -94,7 +94,7 @@ fn a_signal_that_would_dump_core_has_no_core_flag_where_the_limit_forbids_it() {
 fn a_dumped_core_is_flagged() {
     let watch = Watch::all(Daemon::shared());
     for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
-        // The core file is written to the stage's directory and is removed with it.
+        // The core file is written to the fixture's directory and is removed with it.
         let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"1"]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_DUMPED, signal), "the kernel dumped core");
     }
@@ -102,10 +102,10 @@ fn a_dumped_core_is_flagged() {
 
 #[test]
 fn a_signal_from_another_process_is_in_the_certificate() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
     for signal in [libc::SIGKILL, libc::SIGTERM] {
-        let puppet = stage.puppet();
+        let puppet = fixture.puppet();
         let lived = assert_row(daemon, puppet.pid);
         let waited = puppet.killed(signal);
         assert_certified(&watch.end_of_row(&lived), waited, &lived);
@@ -114,9 +114,9 @@ fn a_signal_from_another_process_is_in_the_certificate() {
 
 #[test]
 fn a_zombie_is_reported_as_dead_before_it_is_reaped() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut puppet = stage.puppet();
+    let mut puppet = fixture.puppet();
     let (pid, lived) = (puppet.pid, assert_row(daemon, puppet.pid));
     puppet.request(Verb::Exit, &[b"5"]);
     let end = watch.end_of_row(&lived);
@@ -127,7 +127,7 @@ fn a_zombie_is_reported_as_dead_before_it_is_reaped() {
 
 #[test]
 fn a_process_whose_leader_exits_first_lives_until_its_last_thread_exits() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
     for (leader, verb, last) in [
         ("3", Verb::ExitThread, "7"),
@@ -135,7 +135,7 @@ fn a_process_whose_leader_exits_first_lives_until_its_last_thread_exits() {
         ("0", Verb::ExitThread, "0"),
         ("4", Verb::Exit, "0"),
     ] {
-        let mut puppet = stage.puppet();
+        let mut puppet = fixture.puppet();
         let (pid, before) = (puppet.pid, assert_row(daemon, puppet.pid));
         puppet.does(Verb::LeaderExits, &[leader.as_bytes()]);
         let row = daemon.row(pid).expect("its thread lives, so it does");
@@ -151,9 +151,9 @@ fn a_process_whose_leader_exits_first_lives_until_its_last_thread_exits() {
 
 #[test]
 fn a_fatal_signal_after_the_leaders_exit_is_in_the_certificate() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut puppet = stage.puppet();
+    let mut puppet = fixture.puppet();
     let pid = puppet.pid;
     puppet.does(Verb::LeaderExits, &[b"3"]);
     let row = daemon.row(pid).expect("its thread lives");
@@ -163,9 +163,9 @@ fn a_fatal_signal_after_the_leaders_exit_is_in_the_certificate() {
 
 #[test]
 fn a_threads_exit_is_no_death() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut puppet = stage.puppet();
+    let mut puppet = fixture.puppet();
     let pid = puppet.pid;
     for _ in 0..20 {
         puppet.does(Verb::ThreadExits, &[]);
@@ -180,10 +180,10 @@ fn a_threads_exit_is_no_death() {
 
 #[test]
 fn a_process_killed_with_many_threads_dies_once() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
     for _ in 0..20 {
-        let mut puppet = stage.puppet();
+        let mut puppet = fixture.puppet();
         for _ in 0..8 {
             puppet.does(Verb::ThreadStays, &[]);
         }

@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use observer_harness::Verb;
-use observer_harness::stage::Casting;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Pty, Puppet, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, text};
 use serde_json::Value;
 
 /// Names that break lines, columns, terminals, encodings and escapes.
@@ -33,9 +33,9 @@ const NAMES: [&[u8]; 14] = [
 /// and has one line for each item.
 #[track_caller]
 fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
-    let said = daemon.observer(args);
-    assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
-    let shown = said.text().to_owned();
+    let result = daemon.observer(args);
+    assert_eq!(result.code, Some(0), "{args:?}: {result:?}");
+    let shown = result.text().to_owned();
     for (number, line) in shown.lines().enumerate() {
         let bad = line.chars().find(|&c| {
             (c.is_control() && c != '\t')
@@ -48,24 +48,27 @@ fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
 }
 
 /// Starts a session in a directory of each hostile name.
-fn sessions(stage: &Stage, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
+fn sessions(fixture: &Fixture, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
     let made = NAMES.iter().zip(ptys).map(|(name, pty)| {
-        let dir = stage.mkdir(PathBuf::from("homes").join(OsStr::from_bytes(name)));
+        let dir = fixture.mkdir(PathBuf::from("homes").join(OsStr::from_bytes(name)));
         let args = vec![OsString::from_vec(name.to_vec())];
-        (dir.clone(), stage.cast(&Casting { dir: Some(dir), pty: Some(pty), args, ..Default::default() }))
+        (
+            dir.clone(),
+            fixture.cast(&PuppetOptions { dir: Some(dir), pty: Some(pty), args, ..Default::default() }),
+        )
     });
     made.collect()
 }
 
 #[test]
 fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
-    let stage = Stage::new();
-    let homes = stage.mkdir("homes");
+    let fixture = Fixture::new();
+    let homes = fixture.mkdir("homes");
     let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", homes.display());
     let daemon = Daemon::start(&observer_harness::Options { config: Some(config), ..Default::default() });
     let watch = Watch::all(&daemon);
     let ptys: Vec<_> = NAMES.iter().map(|_| Pty::open()).collect();
-    let cast = sessions(&stage, &ptys);
+    let cast = sessions(&fixture, &ptys);
     let list = daemon.list();
     for (dir, puppet) in &cast {
         let row = assert_row(&daemon, puppet.pid);
@@ -102,11 +105,11 @@ fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
 
 #[test]
 fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
     let mut puppets = Vec::new();
     for name in NAMES {
-        let mut puppet = stage.puppet();
+        let mut puppet = fixture.puppet();
         puppet.does(Verb::Setname, &[name]);
         let row = assert_row(daemon, puppet.pid);
         assert_eq!(text::bytes(&row, "comm").as_deref(), name.get(..name.len().min(15)), "{row:#}");
@@ -123,12 +126,12 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
 
 #[test]
 fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let image = std::fs::read(observer_harness::stage::puppet_program()).expect("read the puppet");
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let image = std::fs::read(observer_harness::fixture::puppet_program()).expect("read the puppet");
     for name in NAMES {
-        let program = stage.mkdir("programs").join(OsStr::from_bytes(name));
-        stage.install(&image, &program);
-        let puppet = stage.cast(&Casting { program: Some(program.clone()), ..Default::default() });
+        let program = fixture.mkdir("programs").join(OsStr::from_bytes(name));
+        fixture.install(&image, &program);
+        let puppet = fixture.cast(&PuppetOptions { program: Some(program.clone()), ..Default::default() });
         let row = assert_row(daemon, puppet.pid);
         assert_eq!(text::bytes(&row, "exe").as_deref(), Some(program.as_os_str().as_bytes()), "{row:#}");
     }
@@ -150,19 +153,19 @@ fn descend(puppet: &mut Puppet, start: &std::path::Path, name: &[u8], levels: us
 
 #[test]
 fn a_path_component_of_255_bytes_is_shown_whole() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     let component: Vec<u8> = (1..=255).filter(|&byte| byte != b'/').cycle().take(255).collect();
-    let path = descend(&mut puppet, &stage.dir(), &component, 3);
+    let path = descend(&mut puppet, &fixture.dir(), &component, 3);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(text::bytes(&row, "cwd"), Some(path), "255 different bytes");
 }
 
 #[test]
 fn a_path_of_4095_bytes_is_shown_whole() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
-    let mut path = descend(&mut puppet, &stage.dir(), &[b'x'; 200], 19);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
+    let mut path = descend(&mut puppet, &fixture.dir(), &[b'x'; 200], 19);
     let rest = 4_094 - path.len();
     assert!((1..=255).contains(&rest), "one component more: {rest}");
     let last = vec![b'y'; rest];
@@ -178,19 +181,19 @@ fn a_path_of_4095_bytes_is_shown_whole() {
 
 #[test]
 fn a_path_200_levels_deep_is_shown_whole() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
-    let path = descend(&mut puppet, &stage.dir(), b"level", 200);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
+    let path = descend(&mut puppet, &fixture.dir(), b"level", 200);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(text::bytes(&row, "cwd"), Some(path));
 }
 
 #[test]
 fn a_path_longer_than_any_limit_is_null_and_marked_as_truncated() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     for (name, levels) in [(&[b'z'; 250][..], 20), (b"d", 400)] {
-        descend(&mut puppet, &stage.mkdir("deep"), name, levels);
+        descend(&mut puppet, &fixture.mkdir("deep"), name, levels);
         let row = daemon.row(puppet.pid).expect("it lives");
         assert_eq!(
             (row.get("cwd"), row.get("cwd_truncated")),
@@ -205,6 +208,6 @@ fn a_path_longer_than_any_limit_is_null_and_marked_as_truncated() {
             "its identity is known all the same"
         );
     }
-    puppet.chdir(&stage.dir());
+    puppet.chdir(&fixture.dir());
     assert_row(daemon, puppet.pid);
 }

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Stage};
+use observer_harness::{Daemon, Fixture};
 use serde_json::Value;
 
 fn number(row: &Value, field: &str) -> u64 {
@@ -13,9 +13,9 @@ fn number(row: &Value, field: &str) -> u64 {
 
 #[test]
 fn setsid_makes_a_process_the_leader_of_its_own_session() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
-    let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
+    let (mut puppet, _) = parent.bears(&fixture, Verb::Fork, &[]);
     assert_eq!(puppet.does(Verb::Setsid, &[]), [u64::from(puppet.pid)]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(
@@ -23,16 +23,16 @@ fn setsid_makes_a_process_the_leader_of_its_own_session() {
         (puppet.pid.into(), puppet.pid.into()),
         "getsid, getpgid"
     );
-    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (child, _) = puppet.bears(&fixture, Verb::Fork, &[]);
     assert_eq!(number(&assert_row(daemon, child.pid), "sid"), u64::from(puppet.pid), "its child is in it");
 }
 
 #[test]
 fn setpgid_is_shown_for_the_caller_and_for_a_child() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut parent = stage.puppet();
-    let (mut own, _) = parent.bears(&stage, Verb::Fork, &[]);
-    let (other, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut parent = fixture.puppet();
+    let (mut own, _) = parent.bears(&fixture, Verb::Fork, &[]);
+    let (other, _) = parent.bears(&fixture, Verb::Fork, &[]);
     own.does(Verb::Setpgid, &[b"0", b"0"]);
     assert_eq!(number(&assert_row(daemon, own.pid), "pgid"), u64::from(own.pid), "its own group");
     let (group, member) = (own.pid.to_string(), other.pid.to_string());
@@ -43,9 +43,9 @@ fn setpgid_is_shown_for_the_caller_and_for_a_child() {
 
 #[test]
 fn setresuid_is_shown_in_all_three_ids() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     for ids in [["1000", "1001", "1002"], ["-1", "1003", "-1"], ["4294967", "4294967", "4294967"]] {
-        let mut puppet = stage.puppet();
+        let mut puppet = fixture.puppet();
         puppet.does(Verb::Setresuid, &ids.map(str::as_bytes));
         let facts = puppet.does(Verb::Facts, &[]);
         let row = assert_row(daemon, puppet.pid);
@@ -56,8 +56,8 @@ fn setresuid_is_shown_in_all_three_ids() {
 
 #[test]
 fn a_thread_that_changes_its_user_leaves_the_user_of_its_process() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::ThreadSetresuid, &[b"1000"]);
     let row = assert_row(daemon, puppet.pid);
     assert_eq!(["uid", "euid", "suid"].map(|field| number(&row, field)), [0, 0, 0], "the leader's");
@@ -65,17 +65,18 @@ fn a_thread_that_changes_its_user_leaves_the_user_of_its_process() {
 
 #[test]
 fn a_child_inherits_the_user_of_its_parent() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.cast(&observer_harness::stage::Casting { uid: Some(65534), ..Default::default() });
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet =
+        fixture.cast(&observer_harness::fixture::PuppetOptions { uid: Some(65534), ..Default::default() });
     assert_eq!(number(&assert_row(daemon, puppet.pid), "uid"), 65534);
-    let (child, _) = puppet.bears(&stage, Verb::Fork, &[]);
+    let (child, _) = puppet.bears(&fixture, Verb::Fork, &[]);
     assert_eq!(number(&assert_row(daemon, child.pid), "euid"), 65534);
 }
 
 #[test]
 fn the_name_of_the_leader_is_the_comm_of_the_process() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     for name in ["short", "exactly fifteen", "rather longer than fifteen bytes", ""] {
         puppet.does(Verb::Setname, &[name.as_bytes()]);
         let row = assert_row(daemon, puppet.pid);
@@ -85,8 +86,8 @@ fn the_name_of_the_leader_is_the_comm_of_the_process() {
 
 #[test]
 fn the_name_of_another_thread_is_not_the_comm_of_the_process() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::Setname, &[b"leader"]);
     puppet.does(Verb::ThreadNamesItself, &[b"worker"]);
     assert_eq!(assert_row(daemon, puppet.pid).get("comm").and_then(Value::as_str), Some("leader"));
@@ -94,17 +95,17 @@ fn the_name_of_another_thread_is_not_the_comm_of_the_process() {
 
 #[test]
 fn a_name_that_a_thread_gives_the_leader_is_shown() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::ThreadNamesLeader, &[b"christened"]);
     assert_eq!(assert_row(daemon, puppet.pid).get("comm").and_then(Value::as_str), Some("christened"));
 }
 
 #[test]
 fn a_process_that_acts_for_another_keeps_its_own_user() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let dir = stage.mkdir("layers");
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let dir = fixture.mkdir("layers");
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::UnshareMounts, &[]);
     puppet.does(Verb::MountTmpfs, &[dir.as_os_str().as_bytes()]);
     let ids = ["1000", "1001", "1002"].map(str::as_bytes);

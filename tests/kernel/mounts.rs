@@ -5,12 +5,12 @@ use std::path::Path;
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Puppet, Stage, text};
+use observer_harness::{Daemon, Fixture, Puppet, text};
 use serde_json::Value;
 
 /// Starts a puppet in its own mount namespace.
-fn apart(stage: &Stage) -> Puppet {
-    let mut puppet = stage.puppet();
+fn apart(fixture: &Fixture) -> Puppet {
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::UnshareMounts, &[]);
     puppet
 }
@@ -28,8 +28,8 @@ fn bytes(path: &Path) -> &[u8] {
 
 #[test]
 fn unsharing_the_mount_namespace_is_shown() {
-    let stage = Stage::new();
-    let mut puppet = stage.puppet();
+    let fixture = Fixture::new();
+    let mut puppet = fixture.puppet();
     let before = assert_row(Daemon::shared(), puppet.pid);
     puppet.does(Verb::UnshareMounts, &[]);
     let after = assert_row(Daemon::shared(), puppet.pid);
@@ -38,9 +38,9 @@ fn unsharing_the_mount_namespace_is_shown() {
 
 #[test]
 fn a_cwd_on_another_mount_and_at_its_root_has_its_whole_path() {
-    let stage = Stage::new();
-    let mount = stage.mkdir("mounted");
-    let mut puppet = apart(&stage);
+    let fixture = Fixture::new();
+    let mount = fixture.mkdir("mounted");
+    let mut puppet = apart(&fixture);
     puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     let row = assert_cwd(puppet.pid, &mount);
@@ -54,9 +54,9 @@ fn a_cwd_on_another_mount_and_at_its_root_has_its_whole_path() {
 
 #[test]
 fn a_path_through_a_chain_of_mounts_is_shown_whole() {
-    let stage = Stage::new();
-    let mut puppet = apart(&stage);
-    let mut dir = stage.dir();
+    let fixture = Fixture::new();
+    let mut puppet = apart(&fixture);
+    let mut dir = fixture.dir();
     for name in ["first", "second", "third"] {
         dir = dir.join(name);
         // Directories on the namespace's own mounts are created through the puppet's root.
@@ -73,9 +73,9 @@ fn a_path_through_a_chain_of_mounts_is_shown_whole() {
 
 #[test]
 fn moving_a_mount_moves_the_processes_on_it() {
-    let stage = Stage::new();
-    let (from, to) = (stage.mkdir("from"), stage.mkdir("to"));
-    let (mut puppet, _birth) = apart(&stage).bears(&stage, Verb::Fork, &[]);
+    let fixture = Fixture::new();
+    let (from, to) = (fixture.mkdir("from"), fixture.mkdir("to"));
+    let (mut puppet, _birth) = apart(&fixture).bears(&fixture, Verb::Fork, &[]);
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     puppet.chdir(&from);
     assert_cwd(puppet.pid, &from);
@@ -85,9 +85,9 @@ fn moving_a_mount_moves_the_processes_on_it() {
 
 #[test]
 fn a_lazily_unmounted_cwd_is_shown_as_unreachable() {
-    let stage = Stage::new();
-    let mount = stage.mkdir("lazy");
-    let mut puppet = apart(&stage);
+    let fixture = Fixture::new();
+    let mount = fixture.mkdir("lazy");
+    let mut puppet = apart(&fixture);
     puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     puppet.chdir(&mount);
     assert_cwd(puppet.pid, &mount);
@@ -101,9 +101,9 @@ fn a_lazily_unmounted_cwd_is_shown_as_unreachable() {
 
 #[test]
 fn setns_moves_a_process_to_the_root_of_the_namespace() {
-    let stage = Stage::new();
-    let inner = apart(&stage);
-    let mut puppet = stage.puppet();
+    let fixture = Fixture::new();
+    let inner = apart(&fixture);
+    let mut puppet = fixture.puppet();
     puppet.does(Verb::SetnsMounts, &[format!("/proc/{}/ns/mnt", inner.pid).as_bytes()]);
     let row = assert_cwd(puppet.pid, Path::new("/"));
     let theirs = assert_row(Daemon::shared(), inner.pid);
@@ -112,11 +112,11 @@ fn setns_moves_a_process_to_the_root_of_the_namespace() {
 
 #[test]
 fn pivot_root_changes_the_path_of_processes_in_the_old_root() {
-    let stage = Stage::new();
-    let new = stage.mkdir("new");
-    let mut puppet = apart(&stage);
-    let (watcher, _birth) = puppet.bears(&stage, Verb::Fork, &[]);
-    let old_cwd = stage.dir();
+    let fixture = Fixture::new();
+    let new = fixture.mkdir("new");
+    let mut puppet = apart(&fixture);
+    let (watcher, _birth) = puppet.bears(&fixture, Verb::Fork, &[]);
+    let old_cwd = fixture.dir();
     assert_cwd(watcher.pid, &old_cwd);
     puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     let root = format!("/proc/{}/root{}", puppet.pid, new.display());

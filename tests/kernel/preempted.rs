@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use observer_harness::Verb;
 use observer_harness::observe::total;
-use observer_harness::{Daemon, Options, Puppet, Stage, stage, tiny};
+use observer_harness::{Daemon, Fixture, Options, Puppet, fixture, tiny};
 use serde_json::Value;
 
 /// The number of processes that each of the two makers starts.
@@ -37,11 +37,11 @@ fn of(status: &Value, counters: &str) -> u64 {
 
 #[test]
 fn births_execs_and_deaths_are_reported_while_another_task_is_preempted_in_the_same_program() {
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let program = stage.dir().join("tiny");
-    stage.install(&tiny::image(), &program);
-    let dir = stage.mkdir("a");
-    let mut makers = [stage.puppet(), stage.puppet()];
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let program = fixture.dir().join("tiny");
+    fixture.install(&tiny::image(), &program);
+    let dir = fixture.mkdir("a");
+    let mut makers = [fixture.puppet(), fixture.puppet()];
     for (maker, rt) in makers.iter_mut().zip([false, true]) {
         place(maker, rt);
         maker.patience(LONG);
@@ -56,18 +56,22 @@ fn births_execs_and_deaths_are_reported_while_another_task_is_preempted_in_the_s
         );
     }
     for maker in &mut makers {
-        let said = maker.answer(Verb::Storm).expect("it goes to its end");
-        assert_eq!(said.first().map(|word| stage::number(word)), Some(EACH), "every process ran and exited");
+        let result = maker.answer(Verb::Storm).expect("it goes to its end");
+        assert_eq!(
+            result.first().map(|word| fixture::number(word)),
+            Some(EACH),
+            "every process ran and exited"
+        );
     }
     let after = observer_harness::eventually("no gap is open", LONG, || {
-        let said = daemon.observer(&["status", "--json"]);
-        if said.code == Some(0) { Ok(said.json()) } else { Err(format!("{said:?}")) }
+        let result = daemon.observer(&["status", "--json"]);
+        if result.code == Some(0) { Ok(result.json()) } else { Err(format!("{result:?}")) }
     });
-    let told = of(&after, "events_by_kind") - of(&before, "events_by_kind");
+    let received = of(&after, "events_by_kind") - of(&before, "events_by_kind");
     let (second, lost) = (of(&after, "preempted_by_kind"), of(&after, "drops_by_kind"));
-    println!("told {told}, of them by the second program {second}; lost {lost}");
-    assert!(told + lost >= 2 * EACH * KINDS.len() as u64, "what is not told is counted: {after:#}");
+    println!("received {received}, of them by the second program {second}; lost {lost}");
+    assert!(received + lost >= 2 * EACH * KINDS.len() as u64, "what is lost is counted: {after:#}");
     // Records are lost only when two tasks were preempted at once, one in either program.
-    assert!(lost <= second / 10, "skipped and not told: {after:#}");
+    assert!(lost <= second / 10, "skipped and lost: {after:#}");
     assert_eq!(total(&before, "drops_by_kind"), 0);
 }

@@ -3,17 +3,17 @@
 use observer_harness::Verb;
 use observer_harness::truth::{assert_row, gone};
 use observer_harness::watch::SOON;
-use observer_harness::{Daemon, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Watch, text};
 use serde_json::Value;
 
 #[test]
 fn a_reused_pid_is_another_process() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut parent = stage.puppet();
-    let first = stage.cast(&observer_harness::stage::Casting {
-        program: Some(stage.program("predecessor")),
-        dir: Some(stage.mkdir("theirs")),
+    let mut parent = fixture.puppet();
+    let first = fixture.cast(&observer_harness::fixture::PuppetOptions {
+        program: Some(fixture.program("predecessor")),
+        dir: Some(fixture.mkdir("theirs")),
         ..Default::default()
     });
     let pid = first.pid;
@@ -21,7 +21,7 @@ fn a_reused_pid_is_another_process() {
     first.killed(libc::SIGKILL);
     gone(pid, SOON);
     for round in 0..5 {
-        let (second, birth) = parent.bears(&stage, Verb::Clone3, &[b"0", b"", pid.to_string().as_bytes()]);
+        let (second, birth) = parent.bears(&fixture, Verb::Clone3, &[b"0", b"", pid.to_string().as_bytes()]);
         assert_eq!(second.pid, pid, "the kernel gave that pid");
         let row = assert_row(daemon, pid);
         let start_ns = text::u64_string(&row, "start_boottime_ns").expect("a start time");
@@ -48,10 +48,10 @@ fn a_reused_pid_is_another_process() {
 
 #[test]
 fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut parent = stage.puppet();
-    let first = stage.puppet();
+    let mut parent = fixture.puppet();
+    let first = fixture.puppet();
     let pid = first.pid;
     first.killed(libc::SIGKILL);
     gone(pid, SOON);
@@ -62,7 +62,7 @@ fn a_pid_reused_within_a_moment_keeps_births_and_deaths_in_order() {
         daemon.ps();
     }
     parent.answer(Verb::ReusesPid).expect("every child had that pid");
-    observer_harness::eventually("all deaths are told", SOON, || {
+    observer_harness::eventually("all deaths are reported", SOON, || {
         let ends = watch.count(|frame| frame.is("process_ended", pid));
         if ends == rounds + 1 { Ok(()) } else { Err(format!("{ends} of {}", rounds + 1)) }
     });

@@ -2,7 +2,7 @@
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Watch, text};
 use serde_json::Value;
 
 /// Returns whether the text has the form 2026-01-02T03:04:05.678Z.
@@ -18,8 +18,8 @@ fn rfc3339(at: &str) -> bool {
 
 #[test]
 fn the_stream_begins_with_a_whole_snapshot() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
-    let puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let puppet = fixture.puppet();
     let row = assert_row(daemon, puppet.pid);
     let watch = Watch::all(daemon);
     watch.assert_no_holes();
@@ -43,9 +43,9 @@ fn the_stream_begins_with_a_whole_snapshot() {
 
 #[test]
 fn without_all_only_sessions_are_published() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let (sessions, all) = (Watch::sessions(daemon), Watch::all(daemon));
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let pid = puppet.pid;
     puppet.ends(Verb::Exit, &[b"0"]);
     all.end_of(pid);
@@ -55,10 +55,10 @@ fn without_all_only_sessions_are_published() {
 
 #[test]
 fn the_changes_of_one_process_are_published_in_order() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let dir = stage.mkdir("there");
-    let mut puppet = stage.puppet();
+    let dir = fixture.mkdir("there");
+    let mut puppet = fixture.puppet();
     let pid = puppet.pid;
     puppet.chdir(&dir);
     puppet.does(Verb::Setname, &[b"named"]);
@@ -82,16 +82,16 @@ fn the_changes_of_one_process_are_published_in_order() {
     assert_eq!(kinds.iter().filter(|kind| order.contains(&kind.as_str())).count(), kinds.len(), "{kinds:?}");
     let mut rest = kinds.iter();
     for kind in order {
-        assert!(rest.any(|told| told == kind), "{kind} in its place: {kinds:?}");
+        assert!(rest.any(|received| received == kind), "{kind} in its place: {kinds:?}");
     }
     watch.assert_no_holes();
 }
 
 #[test]
 fn a_change_is_on_the_stream_within_a_second() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let pid = puppet.pid;
     puppet.ends(Verb::Exit, &[b"0"]);
     // Changes of processes that are no sessions may be delayed by 20 ms; the rest is this machine's

@@ -242,7 +242,7 @@ fn hostile_names_of_this_kernel_arrive_as_they_are_listed() {
     ];
     let mut agents: Vec<Puppet> = names
         .iter()
-        .map(|name| scene.agent(&scene.stage.mkdir(Path::new("homes").join(OsStr::from_bytes(name))), None))
+        .map(|name| scene.agent(&scene.fixture.mkdir(Path::new("homes").join(OsStr::from_bytes(name))), None))
         .collect();
     // The path is as deep as one chdir can reach.
     let deep = scene.home(&"d".repeat(100)).join(vec!["e".repeat(199); 18].join("/"));
@@ -288,7 +288,7 @@ fn a_process_that_left_one_home_for_another_dies_once() {
     assert_eq!(scene.sql("SELECT name, signal FROM observer.deaths"), "went|9");
     // A session may also die outside every home.
     let mut agent = scene.agent(&left, None);
-    agent.chdir(&scene.stage.mkdir("elsewhere"));
+    agent.chdir(&scene.fixture.mkdir("elsewhere"));
     scene.gives("SELECT state FROM observer.sessions WHERE name = 'left'", "left", SOON);
     agent.killed(libc::SIGKILL);
     scene.gives("SELECT string_agg(name, ',' ORDER BY ended_at) FROM observer.deaths", "went,left", SOON);

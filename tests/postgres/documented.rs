@@ -118,9 +118,9 @@ fn tooling_that_reads_self_registered_sessions_reads_the_mirror_without_a_change
          INSERT INTO ops.sessions VALUES ('dead', 99, '%1', now()); CREATE ROLE ops_tool LOGIN",
     );
     let ask = |statement: &str| {
-        let said = server().try_psql_as(&database, "ops_tool", statement);
-        assert_eq!(said.code, Some(0), "{statement}: {said:?}");
-        said.text().trim_end().to_owned()
+        let result = server().try_psql_as(&database, "ops_tool", statement);
+        assert_eq!(result.code, Some(0), "{statement}: {result:?}");
+        result.text().trim_end().to_owned()
     };
     assert_eq!(ask(tooling), "dead|99|%1", "what registered itself and died");
     let daemon = filled(&database);
@@ -143,8 +143,8 @@ fn roles_and_retention_are_set_as_the_document_says() {
         server.psql(&database, statement(title));
     }
     assert_eq!(server.psql(&database, "SELECT keep_events FROM observer.setting"), "180 days");
-    let said = server.try_psql_as(&database, "tooling", "SELECT count(*) FROM observer.live");
-    assert_eq!((said.code, said.text()), (Some(0), "0\n"), "{said:?}");
+    let result = server.try_psql_as(&database, "tooling", "SELECT count(*) FROM observer.live");
+    assert_eq!((result.code, result.text()), (Some(0), "0\n"), "{result:?}");
     let mut host = server.session(&database, "host_web1");
     present(&mut host, WEB1);
     assert_eq!(server.psql(&database, "SELECT present FROM observer.hosts"), "t");
@@ -200,15 +200,15 @@ fn the_document_lists_every_column_of_every_view_and_no_other() {
             ),
         );
         let there: Vec<_> = there.lines().filter_map(|row| row.split_once('|')).collect();
-        let mut said = documented_columns(view);
-        said.sort_unstable();
+        let mut result = documented_columns(view);
+        result.sort_unstable();
         let names =
             |columns: &[(&str, &str)]| columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(names(&there), names(&said), "{view}");
-        for ((name, kind), (_, documented)) in there.iter().zip(&said) {
+        assert_eq!(names(&there), names(&result), "{view}");
+        for ((name, kind), (_, documented)) in there.iter().zip(&result) {
             assert!(
                 kind == documented || *documented == "as above",
-                "{view}.{name}: {kind}, said {documented}"
+                "{view}.{name}: {kind}, result {documented}"
             );
         }
     }

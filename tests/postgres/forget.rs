@@ -33,11 +33,11 @@ fn forget_removes_everything_of_one_host_and_nothing_of_others() {
             ),
         );
     }
-    let said = forget(&url, "gone");
+    let result = forget(&url, "gone");
     assert_eq!(
-        (said.code, said.text()),
+        (result.code, result.text()),
         (Some(0), &*format!("forgot gone (host_id {GONE}): 1 sessions, 2 events\n")),
-        "{said:?}"
+        "{result:?}"
     );
     let left = ["host", "stream", "session", "event", "writers"]
         .map(|table| server().psql(&database, &format!("SELECT count(*) FROM observer.{table}")));
@@ -52,17 +52,17 @@ fn a_host_that_is_present_is_not_forgotten() {
     let database = applied();
     let mut daemon = server().session(&database, "postgres");
     present(&mut daemon, GONE);
-    let said = forget(&server().url(&database), GONE);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("is present") && said.stderr.contains("stop its daemon"), "{said:?}");
+    let result = forget(&server().url(&database), GONE);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.stderr.contains("is present") && result.stderr.contains("stop its daemon"), "{result:?}");
     // The daemon is connected but not yet present.
     daemon.ask("UPDATE observer.host SET backend_pid = NULL");
-    let said = forget(&server().url(&database), GONE);
-    assert_eq!(said.code, Some(1), "its daemon has the lock");
+    let result = forget(&server().url(&database), GONE);
+    assert_eq!(result.code, Some(1), "its daemon has the lock");
     assert!(
-        said.stderr.contains("the role postgres holds the lock")
-            && said.stderr.contains("pg_terminate_backend("),
-        "{said:?}"
+        result.stderr.contains("the role postgres holds the lock")
+            && result.stderr.contains("pg_terminate_backend("),
+        "{result:?}"
     );
     assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.host"), "1");
 }
@@ -75,9 +75,9 @@ fn the_host_id_selects_one_of_two_hosts_with_the_same_name() {
         &database,
         &format!("INSERT INTO observer.host (host_id, host) VALUES ('{GONE}', 'web'), ('{CLONE}', 'web')"),
     );
-    let said = forget(&url, "web");
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(said.stderr.contains(GONE) && said.stderr.contains(CLONE), "{said:?}");
+    let result = forget(&url, "web");
+    assert_eq!(result.code, Some(3), "{result:?}");
+    assert!(result.stderr.contains(GONE) && result.stderr.contains(CLONE), "{result:?}");
     assert_eq!(forget(&url, CLONE).code, Some(0));
     assert_eq!(server().psql(&database, "SELECT host_id FROM observer.host"), GONE);
 }
@@ -89,7 +89,7 @@ fn a_login_without_the_right_is_refused() {
         &database,
         &format!("CREATE ROLE forgetful LOGIN IN ROLE observer_reader; INSERT INTO observer.host (host_id, host) VALUES ('{GONE}', 'web')"),
     );
-    let said = forget(&server().url_as(&database, "forgetful"), "web");
-    assert!(said.code != Some(0) && said.stderr.contains("permission denied"), "{said:?}");
+    let result = forget(&server().url_as(&database, "forgetful"), "web");
+    assert!(result.code != Some(0) && result.stderr.contains("permission denied"), "{result:?}");
     assert_eq!(server().psql(&database, "SELECT count(*) FROM observer.host"), "1");
 }

@@ -32,20 +32,20 @@ const HISTORY: &str = "SELECT seq, kind, home, pid, detail ->> 'cwd' FROM observ
 /// Returns the journal's entries in the form of [`HISTORY`].
 fn journal(scene: &Scene) -> Vec<String> {
     let dir = scene.daemon.state_dir();
-    let said = scene.daemon.observer(&[
+    let result = scene.daemon.observer(&[
         "history".as_ref(),
         "--json".as_ref(),
         "--state-dir".as_ref(),
         dir.as_os_str(),
     ]);
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(result.code, Some(0), "{}", result.stderr);
     let line = |line: &str| {
         let entry: Value = serde_json::from_str(line).expect("JSON");
         let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| entry[name].as_u64().map_or_else(String::new, |number| number.to_string());
         [number("event_seq"), text("kind"), text("home"), number("pid"), text("cwd")].join("|")
     };
-    said.text().lines().map(line).collect()
+    result.text().lines().map(line).collect()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_without_an_outage() {
     scene.server.stop();
     // Each short life is a start and an end.
     for n in 0..CHANGES / 2 {
-        scene.stage.short_lives(&short[n % SESSIONS], &[], 1);
+        scene.fixture.short_lives(&short[n % SESSIONS], &[], 1);
         if n % 100 == 0 {
             scene.keeps_up(QUEUED_MAX);
             beside.keeps_up(QUEUED_MAX);
@@ -97,7 +97,7 @@ fn entries_beyond_the_journals_limit_during_an_outage_become_a_gap_with_their_co
     scene.server.stop();
     dies.killed(libc::SIGKILL);
     for _ in 0..30 {
-        scene.stage.short_lives(&short, &[], 100);
+        scene.fixture.short_lives(&short, &[], 100);
         scene.keeps_up(QUEUED_MAX);
     }
     scene.keeps_up(0);

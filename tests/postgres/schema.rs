@@ -32,8 +32,8 @@ pub fn applied() -> String {
 
 #[track_caller]
 pub fn apply_to(server: &Server, database: &str) {
-    let said = apply(&server.url(database));
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = apply(&server.url(database));
+    assert_eq!(result.code, Some(0), "{result:?}");
 }
 
 /// Creates a login that may write this host's rows.
@@ -95,19 +95,19 @@ fn applying_the_schema_again_changes_nothing() {
 
 /// Returns everything in the schema as SQL.
 fn dump(database: &str) -> CommandResult {
-    let said = CommandResult::of(server().program("pg_dump").args([
+    let result = CommandResult::of(server().program("pg_dump").args([
         "--schema=observer",
         "-d",
         &server().url(database),
     ]));
-    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(result.code, Some(0), "{result:?}");
     // Each dump contains a random word, and the time and login of the schema's application.
-    let text = said
+    let text = result
         .text()
         .lines()
         .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));
     let text: Vec<_> = text.filter(|line| !line.starts_with("1\t20")).collect();
-    CommandResult { stdout: text.join("\n").into_bytes(), ..said }
+    CommandResult { stdout: text.join("\n").into_bytes(), ..result }
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn the_printed_script_makes_the_same_schema() {
     let (printed, database) = (server().database(), applied());
     let script = observer(&["schema", "print"]);
     assert_eq!(script.code, Some(0));
-    let said = server().try_psql(&printed, script.text());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = server().try_psql(&printed, script.text());
+    assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
     assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1 already\n");
 }
@@ -124,16 +124,16 @@ fn the_printed_script_makes_the_same_schema() {
 #[test]
 fn two_concurrent_applications_make_one_schema() {
     let url = server().url(&server().database());
-    let said = std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let both = [scope.spawn(|| apply(&url)), scope.spawn(|| apply(&url))];
         both.map(|one| one.join().expect("it ends"))
     });
-    let mut texts = said.each_ref().map(|said| said.text().to_owned());
+    let mut texts = result.each_ref().map(|result| result.text().to_owned());
     texts.sort();
     assert_eq!(
         texts,
         ["created the schema observer, version 1\n", "the schema observer is at version 1 already\n"],
-        "{said:?}"
+        "{result:?}"
     );
 }
 
@@ -147,13 +147,13 @@ fn a_database_owner_who_is_no_superuser_can_apply_the_schema_and_its_hosts_can_w
         &database,
         &format!("CREATE ROLE plain_owner LOGIN CREATEROLE; ALTER DATABASE {database} OWNER TO plain_owner"),
     );
-    let said = apply(&server.url_as(&database, "plain_owner"));
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = apply(&server.url_as(&database, "plain_owner"));
+    assert_eq!(result.code, Some(0), "{result:?}");
     let grant = format!(
         "CREATE ROLE host_of_plain LOGIN IN ROLE observer_writer; INSERT INTO observer.writers VALUES ('host_of_plain', '{HOST}')"
     );
-    let said = server.try_psql_as(&database, "plain_owner", &grant);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = server.try_psql_as(&database, "plain_owner", &grant);
+    assert_eq!(result.code, Some(0), "{result:?}");
     let mut host = server.session(&database, "host_of_plain");
     let number = present(&mut host, HOST);
     host.ask(&session_row(&number, "a", "live"));
@@ -218,15 +218,15 @@ fn a_schema_that_cannot_be_applied_is_an_error_with_the_next_step_and_changes_no
         (server().url("not_there"), ["not_there", "create the database"]),
         (server().url_as(&nobody, "nobody_special"), ["permission denied", "give the login its rights"]),
     ] {
-        let said = apply(&url);
-        assert_ne!(said.code, Some(0), "{url}");
+        let result = apply(&url);
+        assert_ne!(result.code, Some(0), "{url}");
         for word in words {
-            assert!(said.stderr.contains(word), "{word}: {said:?}");
+            assert!(result.stderr.contains(word), "{word}: {result:?}");
         }
     }
     let script = observer(&["schema", "print"]);
-    let said = server().try_psql(latin, script.text());
-    assert!(said.code != Some(0) && said.stderr.contains("ENCODING 'UTF8'"), "printed: {said:?}");
+    let result = server().try_psql(latin, script.text());
+    assert!(result.code != Some(0) && result.stderr.contains("ENCODING 'UTF8'"), "printed: {result:?}");
     assert_eq!(server().psql(&newer, "SELECT max(version) FROM observer.migration"), "99");
     assert_eq!(server().psql(&taken, "SELECT count(*) FROM pg_tables WHERE schemaname = 'observer'"), "1");
     let none = observer(&["schema", "apply"]);
@@ -236,9 +236,12 @@ fn a_schema_that_cannot_be_applied_is_an_error_with_the_next_step_and_changes_no
 
 #[test]
 fn a_password_in_an_argument_is_refused_and_not_repeated() {
-    let said = apply("postgresql://u:hunter2@127.0.0.1/x");
-    assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.stderr.contains("--database-url-file") && !said.stderr.contains("hunter2"), "{said:?}");
+    let result = apply("postgresql://u:hunter2@127.0.0.1/x");
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(
+        result.stderr.contains("--database-url-file") && !result.stderr.contains("hunter2"),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -444,8 +447,8 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
     .into_iter()
     .enumerate()
     {
-        let said = certificate(seq, refused);
-        assert!(said.stderr.contains("constraint \"legible\""), "{refused}: {said:?}");
+        let result = certificate(seq, refused);
+        assert!(result.stderr.contains("constraint \"legible\""), "{refused}: {result:?}");
     }
     for (seq, taken) in [
         r#"{"death": null}"#,
@@ -456,16 +459,16 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
     .into_iter()
     .enumerate()
     {
-        let said = certificate(seq, taken);
-        assert_eq!(said.code, Some(0), "{taken}: {said:?}");
+        let result = certificate(seq, taken);
+        assert_eq!(result.code, Some(0), "{taken}: {result:?}");
     }
     assert_eq!(
         server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
         "||t\nexited|3|f"
     );
     for detail in [r#"{"count": "many"}"#, r#"{"from_seq": 1.5}"#, r#"{"to_seq": 1e30}"#] {
-        let said = event(9, "now()", "gap", detail);
-        assert!(said.stderr.contains("constraint \"legible\""), "{detail}: {said:?}");
+        let result = event(9, "now()", "gap", detail);
+        assert!(result.stderr.contains("constraint \"legible\""), "{detail}: {result:?}");
     }
     for at in ["'infinity'", "'-infinity'"] {
         assert!(event(9, at, "session_changed", "{}").stderr.contains("event_at_check"), "{at}");
@@ -480,8 +483,8 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
         "UPDATE observer.host SET host_no = DEFAULT",
         "INSERT INTO observer.host (host_no, host_id, host) OVERRIDING SYSTEM VALUE VALUES (0, gen_random_uuid(), 'x')",
     ] {
-        let said = server().try_psql_as(&database, "host_certifies", edit);
-        assert!(said.stderr.contains("permission denied"), "{edit}: {said:?}");
+        let result = server().try_psql_as(&database, "host_certifies", edit);
+        assert!(result.stderr.contains("permission denied"), "{edit}: {result:?}");
     }
     let state = server().try_psql_as(&database, "host_certifies", &session_row(&number, "a", "unknown"));
     assert!(state.stderr.contains("session_state_check"), "what only the view says: {state:?}");
@@ -500,8 +503,8 @@ fn a_reader_reads_the_views_and_nothing_else() {
     server().psql(&database, "CREATE ROLE tooling LOGIN IN ROLE observer_reader");
     let ask = |statement: &str| server().try_psql_as(&database, "tooling", statement);
     for view in ["sessions", "live", "hosts"] {
-        let said = ask(&format!("SELECT count(*) FROM observer.{view}"));
-        assert_eq!((said.code, said.text()), (Some(0), "1\n"), "{view}: {said:?}");
+        let result = ask(&format!("SELECT count(*) FROM observer.{view}"));
+        assert_eq!((result.code, result.text()), (Some(0), "1\n"), "{view}: {result:?}");
     }
     assert_eq!(
         ask("SELECT present FROM observer.hosts").text(),
@@ -568,17 +571,17 @@ fn a_login_that_holds_every_lock_it_can_take_stops_no_maintenance_and_only_delay
     let mut squatter = server().session(&database, "squatter");
     squatter.ask("SELECT pg_advisory_lock(1868723062, 0)");
     for lock in ["SHARE UPDATE EXCLUSIVE", "ACCESS SHARE"] {
-        let said = server().try_psql_as(
+        let result = server().try_psql_as(
             &database,
             "squatter",
             &format!("BEGIN; LOCK TABLE observer.setting IN {lock} MODE"),
         );
-        assert!(said.stderr.contains("permission denied"), "{lock}: {said:?}");
+        assert!(result.stderr.contains("permission denied"), "{lock}: {result:?}");
     }
     for table in ["host", "stream", "session", "event", "setting", "writers"] {
         let lock = format!("BEGIN; LOCK TABLE observer.{table} IN ROW EXCLUSIVE MODE");
-        let said = server().try_psql_as(&database, "host_locked_out", &lock);
-        assert!(said.stderr.contains("permission denied"), "{table}: {said:?}");
+        let result = server().try_psql_as(&database, "host_locked_out", &lock);
+        assert!(result.stderr.contains("permission denied"), "{table}: {result:?}");
     }
     let tomorrow = "observer.event_".to_owned()
         + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')");
@@ -586,9 +589,12 @@ fn a_login_that_holds_every_lock_it_can_take_stops_no_maintenance_and_only_delay
     let made = server().try_psql_as(&database, "host_locked_out", "SELECT observer.maintain()");
     assert_eq!(made.code, Some(0), "{made:?}");
     assert_eq!(server().psql(&database, &format!("SELECT to_regclass('{tomorrow}')")), tomorrow);
-    let said = apply(&server().url(&database));
-    assert_ne!(said.code, Some(0));
-    assert!(said.stderr.contains("nothing was changed") && said.stderr.contains("pg_locks"), "{said:?}");
+    let result = apply(&server().url(&database));
+    assert_ne!(result.code, Some(0));
+    assert!(
+        result.stderr.contains("nothing was changed") && result.stderr.contains("pg_locks"),
+        "{result:?}"
+    );
     squatter.ask("SELECT pg_advisory_unlock(1868723062, 0)");
     assert_eq!(apply(&server().url(&database)).code, Some(0));
 }
@@ -605,7 +611,7 @@ fn every_session_is_unknown_on_a_standby() {
     let shown =
         |server: &Server| server.psql(&database, "SELECT state, recorded_state FROM observer.sessions");
     assert_eq!((shown(&primary).as_str(), shown(&standby).as_str()), ("live|live", "unknown|live"));
-    let said = apply(&standby.url(&database));
-    assert_ne!(said.code, Some(0));
-    assert!(said.stderr.contains("name the primary"), "{said:?}");
+    let result = apply(&standby.url(&database));
+    assert_ne!(result.code, Some(0));
+    assert!(result.stderr.contains("name the primary"), "{result:?}");
 }

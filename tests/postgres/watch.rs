@@ -30,8 +30,10 @@ impl Watcher {
         command.args(["watch", "--database-url", &server().url(database)]).args(args).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("start observer watch");
         let output = BufReader::new(child.stdout.take().expect("piped"));
-        let (told, lines) = channel();
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
+        let (received, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| received.send(line))
+        });
         Self { child, lines }
     }
 
@@ -42,7 +44,7 @@ impl Watcher {
         let mut lines: Vec<String> = Vec::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("{what}; said: {lines:#?}"));
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("{what}; result: {lines:#?}"));
             let found = wanted(&line);
             lines.push(line);
             if found {
@@ -107,7 +109,7 @@ fn the_state_of_all_hosts_is_followed_by_each_event_once_even_if_it_is_committed
     daemon.ask(&insert_session(&gone, "zeta", "live"));
     let watcher = Watcher::start(&database, &["--json"]);
     let state = watcher.frames("the state", "snapshot_end");
-    let told: Vec<_> = state
+    let received: Vec<_> = state
         .iter()
         .map(|frame| {
             ["kind", "host", "name", "state", "present"]
@@ -119,7 +121,7 @@ fn the_state_of_all_hosts_is_followed_by_each_event_once_even_if_it_is_committed
             [json!(kind), json!(host), json!(name), json!(state), json!(present)]
         };
     assert_eq!(
-        told,
+        received,
         [
             expected("snapshot_begin", None, None, None, None),
             expected("host", Some("gone"), None, None, Some(false)),

@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use observer_harness::fixture::OwnedProcess;
 use observer_harness::observe::CommandResult;
-use observer_harness::stage::Extra;
-use observer_harness::{Stage, Truth};
+use observer_harness::{Fixture, Truth};
 use serde_json::Value;
 
 use crate::system::{
@@ -42,11 +42,11 @@ impl Watching {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("watch");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let frames = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&frames);
+        let received = Arc::clone(&frames);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let frame = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                heard.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+                received.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
             }
         });
         let watching = Self { child, frames };
@@ -83,9 +83,9 @@ fn is_of(frame: &Value, wanted: &str, pid: u32) -> bool {
 
 /// Returns the row of a process as a member of the group sees it.
 fn row(pid: u32) -> Option<Value> {
-    let said = as_user("member", &["ps", "--json"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let Value::Array(rows) = said.json() else { panic!("rows: {said:?}") };
+    let result = as_user("member", &["ps", "--json"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let Value::Array(rows) = result.json() else { panic!("rows: {result:?}") };
     rows.into_iter().find(|row| row.get("pid").and_then(Value::as_u64) == Some(pid.into()))
 }
 
@@ -153,9 +153,9 @@ fn a_member_of_its_group_sees_a_process_born_moved_and_killed() {
     let _alone = installed();
     start();
     let watching = Watching::start();
-    let stage = Stage::new();
-    let dir = stage.mkdir("moved");
-    let mut puppet = stage.puppet();
+    let fixture = Fixture::new();
+    let dir = fixture.mkdir("moved");
+    let mut puppet = fixture.puppet();
     let pid = puppet.pid;
     watching.hears("its birth", |frame| is_of(frame, "process_started", pid));
     puppet.chdir(&dir);
@@ -175,21 +175,21 @@ fn a_member_of_its_group_sees_a_process_born_moved_and_killed() {
 fn a_stranger_is_refused() {
     let _alone = installed();
     start();
-    let said = as_user("stranger", &["list"]);
-    assert_eq!(said.code, Some(4), "cannot know: {said:?}");
-    assert!(said.stderr.contains("observer"), "and what to do: {}", said.stderr);
+    let result = as_user("stranger", &["list"]);
+    assert_eq!(result.code, Some(4), "cannot know: {result:?}");
+    assert!(result.stderr.contains("observer"), "and what to do: {}", result.stderr);
 }
 
 #[test]
 fn a_killed_daemon_is_restarted_with_a_correct_map() {
     let _alone = installed();
     start();
-    let stage = Stage::new();
-    let (before, doomed) = (stage.puppet(), stage.puppet());
+    let fixture = Fixture::new();
+    let (before, doomed) = (fixture.puppet(), fixture.puppet());
     let (first, gone) = (main_pid(), doomed.pid);
     assert_eq!(systemctl(&["kill", "--signal=KILL", "--kill-who=main", UNIT]).code, Some(0));
     doomed.killed(libc::SIGTERM);
-    let meanwhile = stage.puppet();
+    let meanwhile = fixture.puppet();
     eventually("another daemon is ready", || {
         property("ActiveState") == "active" && ![0, first].contains(&main_pid())
     });
@@ -211,7 +211,7 @@ fn a_killed_daemon_is_restarted_with_a_correct_map() {
 fn a_daemon_that_is_asked_to_stop_exits_successfully_and_leaves_nothing() {
     let _alone = installed();
     start();
-    let (daemon, begin) = (Extra::new(main_pid()), Instant::now());
+    let (daemon, begin) = (OwnedProcess::new(main_pid()), Instant::now());
     assert!(
         daemon.signal(libc::SIGTERM) && daemon.ends_within(Duration::from_secs(2)),
         "SIGTERM ends it within 2 s"
@@ -249,9 +249,9 @@ fn the_doctor_finds_no_failure_inside_the_units_sandbox() {
     for line in kept.filter(|line| !own.iter().any(|own| line.starts_with(own))) {
         command.arg(format!("--property={line}"));
     }
-    let said = CommandResult::of(command.args(["/usr/bin/observer", "doctor", "--json"]));
-    let checks = said.json();
-    assert_eq!(said.code, Some(0), "{checks:#}");
+    let result = CommandResult::of(command.args(["/usr/bin/observer", "doctor", "--json"]));
+    let checks = result.json();
+    assert_eq!(result.code, Some(0), "{checks:#}");
     let limited: Vec<_> =
         checks.as_array().expect("checks").iter().filter(|check| check["verdict"] != "fine").collect();
     let named = limited

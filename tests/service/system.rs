@@ -25,14 +25,14 @@ static INSTALLED: Once = Once::new();
 pub fn installed() -> MutexGuard<'static, ()> {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     INSTALLED.call_once(|| {
-        let said = CommandResult::of(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
-        assert_eq!(said.code, Some(0), "the README's commands: {said:?}");
+        let result = CommandResult::of(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
+        assert_eq!(result.code, Some(0), "the README's commands: {result:?}");
         for name in ["member", "stranger"] {
-            let said = CommandResult::of(Command::new("useradd").args(["--no-create-home", name]));
-            assert_eq!(said.code, Some(0), "a user of the machine: {said:?}");
+            let result = CommandResult::of(Command::new("useradd").args(["--no-create-home", name]));
+            assert_eq!(result.code, Some(0), "a user of the machine: {result:?}");
         }
-        let said = CommandResult::of(Command::new("usermod").args(["-aG", "observer", "member"]));
-        assert_eq!(said.code, Some(0), "who may ask: {said:?}");
+        let result = CommandResult::of(Command::new("usermod").args(["-aG", "observer", "member"]));
+        assert_eq!(result.code, Some(0), "who may ask: {result:?}");
     });
     systemctl(&["stop", UNIT]);
     systemctl(&["reset-failed", UNIT]);
@@ -46,15 +46,15 @@ pub fn systemctl(args: &[&str]) -> CommandResult {
 
 /// Returns one property of the unit.
 pub fn property(name: &str) -> String {
-    let said = systemctl(&["show", "--value", "--property", name, UNIT]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    said.text().trim().to_owned()
+    let result = systemctl(&["show", "--value", "--property", name, UNIT]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    result.text().trim().to_owned()
 }
 
 /// Starts the unit; systemctl returns when the unit is ready.
 pub fn start() {
-    let said = systemctl(&["start", UNIT]);
-    assert_eq!(said.code, Some(0), "{said:?}\n{}", journal());
+    let result = systemctl(&["start", UNIT]);
+    assert_eq!(result.code, Some(0), "{result:?}\n{}", journal());
     assert_eq!(property("ActiveState"), "active", "{}", journal());
 }
 
@@ -65,9 +65,9 @@ pub fn main_pid() -> u32 {
 
 /// Returns the unit's log from systemd's journal.
 pub fn journal() -> String {
-    let said =
+    let result =
         CommandResult::of(Command::new("journalctl").args(["--no-pager", "--output=cat", "--unit", UNIT]));
-    String::from_utf8_lossy(&said.stdout).into_owned()
+    String::from_utf8_lossy(&result.stdout).into_owned()
 }
 
 /// Runs observer as this user with all of the user's groups.

@@ -109,7 +109,7 @@ pub(crate) fn threads(bench: &Bench) -> Result<Vec<Figure>> {
     observer.stop()?;
     let worst = Sample::worst(&counts).context("no storm was made")?;
     Ok(vec![
-        Figure::new(THREADS, format!("births and deaths told of {total} short-lived threads"), "", worst)
+        Figure::new(THREADS, format!("births and deaths reported of {total} short-lived threads"), "", worst)
             .note(format!("{} are the loops' own; the rest is what else went on here", 2 * SPAWNERS)),
         Figure::new(THREADS, "differences between map and kernel afterwards", "", Sample::once(drift as f64))
             .at_most(0.0),

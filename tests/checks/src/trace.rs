@@ -107,8 +107,8 @@ impl Session {
         let asked = self.wait_until_ready(&mut strace).and_then(|()| self.exercise(seen));
         let stopped = stop(&mut strace, &trace);
         asked.and(stopped).with_context(|| {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            format!("trace the daemon, which said:\n{said}")
+            let result = fs::read_to_string(&log).unwrap_or_default();
+            format!("trace the daemon, which printed:\n{result}")
         })?;
         read(&trace, seen)
     }

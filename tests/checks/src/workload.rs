@@ -55,7 +55,7 @@ impl Workload {
 
 impl Drop for Workload {
     fn drop(&mut self) {
-        // Only on the way out of a failure, which is what is told.
+        // Only on the way out of a failure, which is what is reported.
         let _ = self.end();
     }
 }

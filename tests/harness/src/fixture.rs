@@ -1,6 +1,6 @@
-//! A stage and its puppets: real processes, each of which does one thing at a time on command.
+//! A fixture and its puppets: real processes, each of which does one thing at a time on command.
 //!
-//! Every puppet, however it was born, connects to the stage's abstract socket and names its token; so a child made
+//! Every puppet, however it was born, connects to the fixture's abstract socket and names its token; so a child made
 //! by vfork, in another mount namespace or with a hostile name is led like any other. A puppet whose connection
 //! closes exits.
 
@@ -27,7 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the puppets of one test connect, and a directory of its own.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Fixture {
     /// The abstract socket's name.
     pub address: String,
     listener: UnixListener,
@@ -38,7 +38,7 @@ pub struct Stage {
 
 /// How a puppet is started by the test itself.
 #[derive(Debug, Default)]
-pub struct Casting<'a> {
+pub struct PuppetOptions<'a> {
     /// Program file: the puppet itself, or a link to it under another name.
     pub program: Option<PathBuf>,
     /// Words before the program: a wrapper and its options.
@@ -55,8 +55,8 @@ pub struct Casting<'a> {
     pub uid: Option<u32>,
 }
 
-impl Stage {
-    /// An empty stage. Fails where the test is not run by root.
+impl Fixture {
+    /// An empty fixture. Fails where the test is not run by root.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         crate::failure::require_root();
@@ -64,22 +64,24 @@ impl Stage {
             format!("observer-tests-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let listener = SocketAddr::from_abstract_name(&address)
             .and_then(|address| UnixListener::bind_addr(&address))
-            .expect("listen on the stage's socket");
+            .expect("listen on the fixture's socket");
         listener.set_nonblocking(true).expect("a listener that does not block");
-        let dir =
-            tempfile::Builder::new().prefix("observer-stage-").tempdir().expect("a directory for the stage");
+        let dir = tempfile::Builder::new()
+            .prefix("observer-fixture-")
+            .tempdir()
+            .expect("a directory for the fixture");
         // Puppets of other users look for their names here.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("open the stage's directory to all");
+            .expect("open the fixture's directory to all");
         Self { address, listener, arrived: RefCell::default(), dir, tokens: AtomicU32::new(0) }
     }
 
-    /// The stage's own directory, gone with it; canonical.
+    /// The fixture's own directory, gone with it; canonical.
     pub fn dir(&self) -> PathBuf {
-        self.dir.path().canonicalize().expect("the stage's directory exists")
+        self.dir.path().canonicalize().expect("the fixture's directory exists")
     }
 
-    /// A fresh directory in the stage's own.
+    /// A fresh directory in the fixture's own.
     pub fn mkdir(&self, name: impl AsRef<OsStr>) -> PathBuf {
         let path = self.dir().join(name.as_ref());
         std::fs::create_dir_all(&path).expect("create a directory");
@@ -120,23 +122,23 @@ impl Stage {
         }
     }
 
-    /// A token that no puppet of this stage has yet.
+    /// A token that no puppet of this fixture has yet.
     pub fn token(&self) -> String {
         format!("t{}", self.tokens.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A puppet, child of the test.
     pub fn puppet(&self) -> Puppet {
-        self.cast(&Casting::default())
+        self.cast(&PuppetOptions::default())
     }
 
     /// A puppet as cast, once it is there.
-    pub fn cast(&self, casting: &Casting<'_>) -> Puppet {
+    pub fn cast(&self, casting: &PuppetOptions<'_>) -> Puppet {
         let token = self.token();
         let mut command = self.command(casting, &token);
         #[expect(
             clippy::zombie_processes,
-            reason = "reaped by its pid, through the puppet or through `Extra`"
+            reason = "reaped by its pid, through the puppet or through `OwnedProcess`"
         )]
         let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let child_pid = child.id();
@@ -144,12 +146,12 @@ impl Stage {
         if puppet.pid == child_pid {
             puppet.child = true;
         } else {
-            puppet.wrapper = Some(Extra::new(child_pid));
+            puppet.wrapper = Some(OwnedProcess::new(child_pid));
         }
         puppet
     }
 
-    fn command(&self, casting: &Casting<'_>, token: &str) -> Command {
+    fn command(&self, casting: &PuppetOptions<'_>, token: &str) -> Command {
         let program = casting.program.clone().unwrap_or_else(puppet_program);
         let mut words: Vec<OsString> = casting.wrapper.clone();
         words.extend([program.into_os_string(), OsString::from(&self.address), OsString::from(token)]);
@@ -193,7 +195,7 @@ impl Stage {
             let (_, pid, stream) = arrived.swap_remove(at);
             Ok((pid, stream))
         });
-        Puppet { pid, pidfd: Extra::new(pid), stream, child: false, wrapper: None }
+        Puppet { pid, pidfd: OwnedProcess::new(pid), stream, child: false, wrapper: None }
     }
 
     fn accept(&self) {
@@ -212,7 +214,7 @@ impl Stage {
     }
 }
 
-impl Default for Stage {
+impl Default for Fixture {
     fn default() -> Self {
         Self::new()
     }
@@ -252,12 +254,12 @@ pub fn puppet_program() -> PathBuf {
 
 /// A process named by a pidfd, so that no stranger is ever signalled; killed and, if it is a child, reaped on drop.
 #[derive(Debug)]
-pub struct Extra {
+pub struct OwnedProcess {
     pid: u32,
     pidfd: Option<OwnedFd>,
 }
 
-impl Extra {
+impl OwnedProcess {
     /// The process that has this pid now.
     pub fn new(pid: u32) -> Self {
         // SAFETY: pidfd_open takes two integers.
@@ -284,7 +286,7 @@ impl Extra {
     }
 }
 
-impl Drop for Extra {
+impl Drop for OwnedProcess {
     fn drop(&mut self) {
         if self.signal(libc::SIGKILL) {
             let _ = wait::reap(self.pid.cast_signed());
@@ -292,15 +294,15 @@ impl Drop for Extra {
     }
 }
 
-/// A process on the stage.
+/// A process of the fixture.
 #[derive(Debug)]
 pub struct Puppet {
     /// Its tgid.
     pub pid: u32,
     stream: BufReader<UnixStream>,
     child: bool,
-    pidfd: Extra,
-    wrapper: Option<Extra>,
+    pidfd: OwnedProcess,
+    wrapper: Option<OwnedProcess>,
 }
 
 impl Puppet {
@@ -367,13 +369,13 @@ impl Puppet {
     /// Has it bear a child by `verb` (which takes the token last) and waits for it. The child and the boot times
     /// between which it was born.
     #[track_caller]
-    pub fn bears(&mut self, stage: &Stage, verb: Verb, args: &[&[u8]]) -> (Puppet, Birth) {
-        let token = stage.token();
+    pub fn bears(&mut self, fixture: &Fixture, verb: Verb, args: &[&[u8]]) -> (Puppet, Birth) {
+        let token = fixture.token();
         let mut words = args.to_vec();
         words.push(token.as_bytes());
         let answer = self.does(verb, &words);
         let [pid, after, before] = answer.as_slice() else { panic!("{verb:?} answered {answer:?}") };
-        let child = stage.meet(&token);
+        let child = fixture.meet(&token);
         assert_eq!(u64::from(child.pid), *pid, "the child that {verb:?} returned is the one that connected");
         (child, Birth { after: *after, before: *before })
     }

@@ -5,7 +5,7 @@
 //! promises to be right at once, a test asks at once; where it promises "soon", a test polls to a deadline.
 //!
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
-//! - what it observes: [`stage`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
+//! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
 //! - what it depends on: [`postgres`], [`wall_clock`];
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod command;
 pub mod daemon;
 pub mod failure;
+pub mod fixture;
 pub mod libtest;
 pub mod observe;
 pub mod poll;
@@ -25,7 +26,6 @@ pub mod protocol;
 pub mod pty;
 pub mod puppet;
 pub mod scene;
-pub mod stage;
 pub mod text;
 pub mod tiny;
 pub mod truth;
@@ -36,9 +36,9 @@ pub mod workspace;
 
 pub use cgroup::Cgroup;
 pub use daemon::{Daemon, Options};
+pub use fixture::{Fixture, Puppet};
 pub use poll::eventually;
 pub use pty::Pty;
 pub use puppet::Verb;
-pub use stage::{Puppet, Stage};
 pub use truth::Truth;
 pub use watch::{Frame, Watch};

@@ -9,21 +9,21 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::daemon::product;
+use crate::fixture::PuppetOptions;
 use crate::observe::CommandResult;
 use crate::postgres::Server;
-use crate::stage::Casting;
-use crate::{Daemon, Options, Pty, Puppet, Stage, eventually};
+use crate::{Daemon, Fixture, Options, Pty, Puppet, eventually};
 
 /// Where the schema is.
 pub const DATABASE: &str = "postgres";
 /// For a backlog to arrive.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A daemon, mirrored to a server of its own, whose one rule admits what is called `agent` below the stage's `homes`.
+/// A daemon, mirrored to a server of its own, whose one rule admits what is called `agent` below the fixture's `homes`.
 #[derive(Debug)]
 pub struct Scene {
     /// Where the sessions are.
-    pub stage: Rc<Stage>,
+    pub fixture: Rc<Fixture>,
     /// Ends after the daemon.
     pub daemon: Daemon,
     /// The database.
@@ -33,51 +33,56 @@ pub struct Scene {
 impl Scene {
     /// With these settings (`name=value`) of the server.
     pub fn new(settings: &[&str]) -> Self {
-        Self::of(Rc::new(Stage::new()), settings, Options::default())
+        Self::of(Rc::new(Fixture::new()), settings, Options::default())
     }
 
     /// With this besides its own configuration, and these other options of the daemon.
     pub fn with(config: &str, options: Options) -> Self {
-        Self::of(Rc::new(Stage::new()), &[], Options { config: Some(config.into()), ..options })
+        Self::of(Rc::new(Fixture::new()), &[], Options { config: Some(config.into()), ..options })
     }
 
     /// Another daemon that sees the same sessions, with a server of its own.
     pub fn beside(&self) -> Self {
-        Self::of(Rc::clone(&self.stage), &[], Options::default())
+        Self::of(Rc::clone(&self.fixture), &[], Options::default())
     }
 
-    fn of(stage: Rc<Stage>, settings: &[&str], options: Options) -> Self {
+    fn of(fixture: Rc<Fixture>, settings: &[&str], options: Options) -> Self {
         let server = Server::start(settings);
         let url = server.url(DATABASE);
-        Self::on(stage, server, &url, options)
+        Self::on(fixture, server, &url, options)
     }
 
     /// With these options of the daemon, whose flags name this server; its configuration has `url`.
     pub fn by_flags(server: Server, url: &str, options: Options) -> Self {
-        Self::on(Rc::new(Stage::new()), server, url, options)
+        Self::on(Rc::new(Fixture::new()), server, url, options)
     }
 
-    fn on(stage: Rc<Stage>, server: Server, url: &str, options: Options) -> Self {
+    fn on(fixture: Rc<Fixture>, server: Server, url: &str, options: Options) -> Self {
         let schema = CommandResult::of(Command::new(product()).args(["schema", "print"]));
         server.psql(DATABASE, schema.text());
         let config = format!(
             "{}\n[mirror]\ndatabase_url = \"{url}\"\n[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = [\"agent\"]\ntty = \"any\"\n",
             options.config.as_deref().unwrap_or_default(),
-            stage.mkdir("homes").display()
+            fixture.mkdir("homes").display()
         );
         let daemon = Daemon::start(&Options { config: Some(config), ..options });
-        Self { stage, daemon, server }
+        Self { fixture, daemon, server }
     }
 
     /// A directory that may become a session's home.
     pub fn home(&self, name: &str) -> PathBuf {
-        self.stage.mkdir(Path::new("homes").join(name))
+        self.fixture.mkdir(Path::new("homes").join(name))
     }
 
     /// A process that the rule admits.
     pub fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
-        let program = Some(self.stage.program("agent"));
-        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
+        let program = Some(self.fixture.program("agent"));
+        self.fixture.cast(&PuppetOptions {
+            program,
+            dir: Some(home.to_owned()),
+            pty,
+            ..PuppetOptions::default()
+        })
     }
 
     /// What a statement gives.

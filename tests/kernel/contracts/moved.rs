@@ -47,12 +47,12 @@ fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
 }
 
 /// Returns which check detected the moved member, according to the doctor's output.
-fn caught(said: &CommandResult, kernel_member: &KernelMember) -> Result<&'static str, String> {
+fn caught(result: &CommandResult, kernel_member: &KernelMember) -> Result<&'static str, String> {
     let name = format!("{}.{}", kernel_member.of, kernel_member.names.join("/"));
-    if said.code != Some(1) {
-        return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", said.code, said.stderr));
+    if result.code != Some(1) {
+        return Err(format!("{name}: NOT NOTICED: exit code {:?}: {}", result.code, result.stderr));
     }
-    let checks = said.json();
+    let checks = result.json();
     let failed = checks.as_array().into_iter().flatten().filter(|check| check["verdict"] == "fails");
     let details: Vec<_> = failed.filter_map(|check| check["detail"].as_str()).collect();
     match details.as_slice() {

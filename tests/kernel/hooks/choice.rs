@@ -44,7 +44,10 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
             // functions that no caller bypasses.
             assert!(!refusal.contains("went past it"), "{refusal}");
             for fact in FACTS {
-                assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
+                assert!(
+                    !blind_spots(&status, fact).is_empty(),
+                    "{fact}: what is unseen is listed: {status:#}"
+                );
             }
             if let Err(refusal) = forced("tracepoints") {
                 assert!(
@@ -79,7 +82,7 @@ fn system_call_tracepoints_can_be_requested() {
     assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
     assert_eq!(sources(&status, "terminal"), [""; 0], "no system call's exit tells it");
     for fact in FACTS {
-        assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is said: {status:#}");
+        assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is listed: {status:#}");
     }
 }
 
@@ -96,12 +99,12 @@ fn the_start_says_how_many_hooks_there_are_and_status_lists_them() {
     assert!(report.len() <= 10, "it fits ten lines: {started}");
     assert!(started.contains(&format!("{} in use", hooks.len())), "{started}");
     assert_eq!(started.contains("not seen"), !spots.is_empty(), "{started}");
-    let said = daemon.observer(&["status"]);
+    let result = daemon.observer(&["status"]);
     // Lines are wrapped, so parts are compared without spaces.
-    let text = said.text().replace([' ', '\n'], "");
+    let text = result.text().replace([' ', '\n'], "");
     let parts = hooks.iter().chain(spots).flat_map(|entry| entry.as_object().expect("an object").values());
     for part in parts.map(|part| part.as_str().expect("a text")) {
-        assert!(text.contains(&part.replace(' ', "")), "status lists {part}: {}", said.text());
+        assert!(text.contains(&part.replace(' ', "")), "status lists {part}: {}", result.text());
     }
-    assert!(said.text().lines().all(|line| line.chars().count() <= 100), "{}", said.text());
+    assert!(result.text().lines().all(|line| line.chars().count() <= 100), "{}", result.text());
 }

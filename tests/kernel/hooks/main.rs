@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use observer_harness::Verb;
-use observer_harness::stage::Casting;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::{Frame, Pty, Puppet};
 use serde_json::{Value, json};
 
@@ -33,9 +33,9 @@ fn cwd(path: &Path) -> impl Fn(&Frame) -> bool {
 
 /// Starts a puppet in its own mount namespace, and a child there whose directory is `dir`.
 fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
-    let mut puppet = scene.stage.puppet();
+    let mut puppet = scene.fixture.puppet();
     puppet.does(Verb::UnshareMounts, &[]);
-    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
+    let (mut child, _) = puppet.bears(&scene.fixture, Verb::Fork, &[]);
     child.chdir(dir);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(dir));
     (puppet, child)
@@ -43,7 +43,7 @@ fn apart(scene: &Scene, dir: &Path) -> (Puppet, Puppet) {
 
 /// Starts a puppet that leads a POSIX session without a terminal.
 fn leader(scene: &Scene) -> Puppet {
-    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, Verb::Fork, &[]);
+    let (mut puppet, _) = scene.fixture.puppet().bears(&scene.fixture, Verb::Fork, &[]);
     puppet.does(Verb::Ignore, &[b"1"]);
     puppet.does(Verb::Setsid, &[]);
     puppet
@@ -52,9 +52,9 @@ fn leader(scene: &Scene) -> Puppet {
 #[test]
 fn chdir_and_fchdir() {
     let scene = Scene::new();
-    let mut puppet = scene.stage.puppet();
+    let mut puppet = scene.fixture.puppet();
     for (verb, name) in [(Verb::Chdir, "one"), (Verb::Fchdir, "two")] {
-        let dir = scene.stage.mkdir(name);
+        let dir = scene.fixture.mkdir(name);
         scene.settle();
         puppet.does(verb, &[bytes(&dir)]);
         scene.assert_reported("cwd", puppet.pid, verb.name(), cwd(&dir));
@@ -65,8 +65,8 @@ fn chdir_and_fchdir() {
 #[cfg(target_arch = "x86_64")]
 fn chdir_by_32_bit_code() {
     let scene = Scene::new();
-    let mut puppet = scene.stage.puppet();
-    let dir = scene.stage.mkdir("by-32-bit-code");
+    let mut puppet = scene.fixture.puppet();
+    let dir = scene.fixture.mkdir("by-32-bit-code");
     scene.settle();
     puppet.does(Verb::Chdir32, &[bytes(&dir)]);
     if scene.by_functions("cwd") {
@@ -79,9 +79,9 @@ fn chdir_by_32_bit_code() {
 #[test]
 fn rename_of_a_directory_above() {
     let scene = Scene::new();
-    let (dir, to) = (scene.stage.mkdir("before"), scene.stage.dir().join("after"));
-    let mut puppet = scene.stage.puppet();
-    puppet.chdir(&scene.stage.mkdir("before/below"));
+    let (dir, to) = (scene.fixture.mkdir("before"), scene.fixture.dir().join("after"));
+    let mut puppet = scene.fixture.puppet();
+    puppet.chdir(&scene.fixture.mkdir("before/below"));
     scene.settle();
     fs::rename(dir, &to).expect("rename");
     scene.assert_reported("paths", puppet.pid, "rename", cwd(&to.join("below")));
@@ -90,8 +90,8 @@ fn rename_of_a_directory_above() {
 #[test]
 fn rename_by_io_uring() {
     let scene = Scene::new();
-    let (dir, to) = (scene.stage.mkdir("before"), scene.stage.dir().join("after"));
-    let mut puppet = scene.stage.puppet();
+    let (dir, to) = (scene.fixture.mkdir("before"), scene.fixture.dir().join("after"));
+    let mut puppet = scene.fixture.puppet();
     puppet.chdir(&dir);
     scene.settle();
     match puppet.attempt(Verb::RenamesByUring, &[bytes(&dir), bytes(&to)]) {
@@ -107,8 +107,8 @@ fn rename_by_io_uring() {
 #[test]
 fn exchange_of_two_directories() {
     let scene = Scene::new();
-    let (one, two) = (scene.stage.mkdir("one"), scene.stage.mkdir("two"));
-    let mut puppet = scene.stage.puppet();
+    let (one, two) = (scene.fixture.mkdir("one"), scene.fixture.mkdir("two"));
+    let mut puppet = scene.fixture.puppet();
     puppet.chdir(&one);
     scene.assert_reported("cwd", puppet.pid, "where it begins", cwd(&one));
     scene.settle();
@@ -129,7 +129,7 @@ fn a_rename_of_a_file_raises_no_hint() {
         // The exit of a system call does not show what was renamed.
         return scene.assert_blind("paths", "");
     }
-    let (from, to) = (scene.stage.dir().join("file"), scene.stage.dir().join("renamed"));
+    let (from, to) = (scene.fixture.dir().join("file"), scene.fixture.dir().join("renamed"));
     fs::write(&from, "").expect("write");
     scene.settle();
     let before = scene.hints();
@@ -139,8 +139,8 @@ fn a_rename_of_a_file_raises_no_hint() {
     }
     // The rename of a directory comes after them in the ring and is published, so the hints that they raised
     // are counted by then.
-    let (dir, moved) = (scene.stage.mkdir("dir"), scene.stage.dir().join("moved"));
-    let mut puppet = scene.stage.puppet();
+    let (dir, moved) = (scene.fixture.mkdir("dir"), scene.fixture.dir().join("moved"));
+    let mut puppet = scene.fixture.puppet();
     puppet.chdir(&dir);
     fs::rename(&dir, &moved).expect("rename");
     scene.assert_reported("paths", puppet.pid, "rename of a directory", cwd(&moved));
@@ -151,8 +151,8 @@ fn a_rename_of_a_file_raises_no_hint() {
 #[test]
 fn removal_of_the_directory() {
     let scene = Scene::new();
-    let dir = scene.stage.mkdir("doomed");
-    let mut puppet = scene.stage.puppet();
+    let dir = scene.fixture.mkdir("doomed");
+    let mut puppet = scene.fixture.puppet();
     puppet.chdir(&dir);
     scene.assert_reported("cwd", puppet.pid, "where it begins", cwd(&dir));
     scene.settle();
@@ -163,8 +163,8 @@ fn removal_of_the_directory() {
 #[test]
 fn removal_of_a_directory_where_others_have_a_mount() {
     let scene = Scene::new();
-    let dir = scene.stage.mkdir("doomed");
-    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    let dir = scene.fixture.mkdir("doomed");
+    let (mut puppet, mut child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&dir)]);
     child.chdir(&dir);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(&dir));
@@ -176,8 +176,8 @@ fn removal_of_a_directory_where_others_have_a_mount() {
 #[test]
 fn mount_that_moves() {
     let scene = Scene::new();
-    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
-    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    let (from, to) = (scene.fixture.mkdir("from"), scene.fixture.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
@@ -189,8 +189,8 @@ fn mount_that_moves() {
 #[test]
 fn mount_that_moves_by_move_mount() {
     let scene = Scene::new();
-    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
-    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    let (from, to) = (scene.fixture.mkdir("from"), scene.fixture.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
@@ -202,8 +202,8 @@ fn mount_that_moves_by_move_mount() {
 #[test]
 fn lazy_unmount() {
     let scene = Scene::new();
-    let mount = scene.stage.mkdir("lazy");
-    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    let mount = scene.fixture.mkdir("lazy");
+    let (mut puppet, mut child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&mount)]);
     child.chdir(&mount);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(&mount));
@@ -215,8 +215,8 @@ fn lazy_unmount() {
 #[test]
 fn root_that_is_pivoted() {
     let scene = Scene::new();
-    let new = scene.stage.mkdir("new");
-    let (mut puppet, child) = apart(&scene, &scene.stage.dir());
+    let new = scene.fixture.mkdir("new");
+    let (mut puppet, child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
     scene.settle();
@@ -225,7 +225,7 @@ fn root_that_is_pivoted() {
         "paths",
         child.pid,
         "pivot_root",
-        shows("cwd", format!("/old{}", scene.stage.dir().display())),
+        shows("cwd", format!("/old{}", scene.fixture.dir().display())),
     );
 }
 
@@ -239,7 +239,7 @@ fn namespace(pid: u32) -> u64 {
 #[test]
 fn mount_namespace_that_is_unshared_or_entered() {
     let scene = Scene::new();
-    let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
+    let (mut inner, mut outer) = (scene.fixture.puppet(), scene.fixture.puppet());
     scene.settle();
     inner.does(Verb::UnshareQuietly, &[]);
     let inside = namespace(inner.pid);
@@ -264,8 +264,8 @@ fn assert_reported_by_functions(scene: &Scene, pid: u32, what: &str, sort: impl 
 #[cfg(target_arch = "x86_64")]
 fn mount_that_moves_by_32_bit_code() {
     let scene = Scene::new();
-    let (from, to) = (scene.stage.mkdir("from"), scene.stage.mkdir("to"));
-    let (mut puppet, mut child) = apart(&scene, &scene.stage.dir());
+    let (from, to) = (scene.fixture.mkdir("from"), scene.fixture.mkdir("to"));
+    let (mut puppet, mut child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&from)]);
     child.chdir(&from);
     scene.assert_reported("cwd", child.pid, "where it begins", cwd(&from));
@@ -278,13 +278,13 @@ fn mount_that_moves_by_32_bit_code() {
 #[cfg(target_arch = "x86_64")]
 fn root_that_is_pivoted_by_32_bit_code() {
     let scene = Scene::new();
-    let new = scene.stage.mkdir("new");
-    let (mut puppet, child) = apart(&scene, &scene.stage.dir());
+    let new = scene.fixture.mkdir("new");
+    let (mut puppet, child) = apart(&scene, &scene.fixture.dir());
     puppet.does(Verb::MountTmpfs, &[bytes(&new)]);
     fs::create_dir(format!("/proc/{}/root{}/old", puppet.pid, new.display())).expect("mkdir inside");
     scene.settle();
     puppet.does(Verb::Pivots32, &[bytes(&new), bytes(&new.join("old"))]);
-    let there = format!("/old{}", scene.stage.dir().display());
+    let there = format!("/old{}", scene.fixture.dir().display());
     assert_reported_by_functions(&scene, child.pid, "pivot_root", shows("cwd", there));
 }
 
@@ -292,7 +292,7 @@ fn root_that_is_pivoted_by_32_bit_code() {
 #[cfg(target_arch = "x86_64")]
 fn mount_namespace_entered_by_32_bit_code() {
     let scene = Scene::new();
-    let (mut inner, mut outer) = (scene.stage.puppet(), scene.stage.puppet());
+    let (mut inner, mut outer) = (scene.fixture.puppet(), scene.fixture.puppet());
     inner.does(Verb::UnshareMounts, &[]);
     let inside = namespace(inner.pid);
     scene.settle();
@@ -307,7 +307,7 @@ fn number(frame: &Frame, field: &str) -> Option<u64> {
 #[test]
 fn user_ids() {
     let scene = Scene::new();
-    let mut puppet = scene.stage.puppet();
+    let mut puppet = scene.fixture.puppet();
     scene.settle();
     puppet.does(Verb::Setresuid, &[b"1000", b"1001", b"1002"]);
     scene.assert_reported("uids", puppet.pid, "setresuid", |frame| {
@@ -318,7 +318,7 @@ fn user_ids() {
 #[test]
 fn setsid() {
     let scene = Scene::new();
-    let (mut puppet, _) = scene.stage.puppet().bears(&scene.stage, Verb::Fork, &[]);
+    let (mut puppet, _) = scene.fixture.puppet().bears(&scene.fixture, Verb::Fork, &[]);
     puppet.does(Verb::Ignore, &[b"1"]);
     scene.settle();
     puppet.does(Verb::Setsid, &[]);
@@ -331,8 +331,8 @@ fn setsid() {
 #[test]
 fn terminal_left_behind_by_setsid() {
     let (scene, pty) = (Scene::new(), Pty::open());
-    let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
+    let mut puppet = scene.fixture.cast(&PuppetOptions { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&scene.fixture, Verb::Fork, &[]);
     scene.assert_reported("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
     child.does(Verb::Setsid, &[]);
@@ -342,9 +342,9 @@ fn terminal_left_behind_by_setsid() {
 #[test]
 fn setpgid_of_itself_and_of_a_child() {
     let scene = Scene::new();
-    let mut parent = scene.stage.puppet();
-    let (mut own, _) = parent.bears(&scene.stage, Verb::Fork, &[]);
-    let (other, _) = parent.bears(&scene.stage, Verb::Fork, &[]);
+    let mut parent = scene.fixture.puppet();
+    let (mut own, _) = parent.bears(&scene.fixture, Verb::Fork, &[]);
+    let (other, _) = parent.bears(&scene.fixture, Verb::Fork, &[]);
     let group = u64::from(own.pid);
     scene.settle();
     own.does(Verb::Setpgid, &[b"0", b"0"]);
@@ -378,8 +378,8 @@ fn terminal_gained_by_opening_it() {
 #[test]
 fn terminal_given_up() {
     let (scene, pty) = (Scene::new(), Pty::open());
-    let mut puppet = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
-    let (mut child, _) = puppet.bears(&scene.stage, Verb::Fork, &[]);
+    let mut puppet = scene.fixture.cast(&PuppetOptions { pty: Some(&pty), ..Default::default() });
+    let (mut child, _) = puppet.bears(&scene.fixture, Verb::Fork, &[]);
     scene.assert_reported("birth", child.pid, "its terminal", shows("tty", pty.tty()));
     scene.settle();
     child.does(Verb::LosesTerminal, &[]);
@@ -389,7 +389,7 @@ fn terminal_given_up() {
 #[test]
 fn terminal_taken_from_another() {
     let (scene, pty) = (Scene::new(), Pty::open());
-    let mut owner = scene.stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let mut owner = scene.fixture.cast(&PuppetOptions { pty: Some(&pty), ..Default::default() });
     owner.does(Verb::Ignore, &[b"1"]);
     scene.assert_reported("birth", owner.pid, "its terminal", shows("tty", pty.tty()));
     let mut thief = leader(&scene);

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 use observer_harness::Verb;
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Options, Pty, Stage, eventually};
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::{Daemon, Fixture, Options, Pty, eventually};
 use serde_json::{Map, Value};
 
 /// The times at which a value was read and at which a daemon's own program saw the exec differ between the
@@ -37,25 +37,25 @@ fn both_ways_show_the_same_map() {
             return assert!(refusal.contains("cannot be had"), "no other reason: {refusal}");
         }
     };
-    let (stage, pty) = (Stage::new(), Pty::open());
-    let mut puppet = stage.cast(&Casting { pty: Some(&pty), ..Default::default() });
+    let (fixture, pty) = (Fixture::new(), Pty::open());
+    let mut puppet = fixture.cast(&PuppetOptions { pty: Some(&pty), ..Default::default() });
     puppet.does(Verb::Ignore, &[b"1"]);
-    let (mut child, _) = puppet.bears(&stage, Verb::Fork, &[]);
-    let (mut other, _) = puppet.bears(&stage, Verb::Fork, &[]);
-    let (mut user, _) = puppet.bears(&stage, Verb::Fork, &[]);
-    let (mut apart, _) = puppet.bears(&stage, Verb::Fork, &[]);
-    let dir = stage.mkdir("before");
-    child.chdir(&stage.mkdir("before/below"));
-    other.chdir(&stage.mkdir("doomed"));
-    user.does(Verb::Fchdir, &[stage.mkdir("users").as_os_str().as_bytes()]);
-    fs::rename(&dir, stage.dir().join("after")).expect("rename");
-    fs::remove_dir(stage.dir().join("doomed")).expect("rmdir");
+    let (mut child, _) = puppet.bears(&fixture, Verb::Fork, &[]);
+    let (mut other, _) = puppet.bears(&fixture, Verb::Fork, &[]);
+    let (mut user, _) = puppet.bears(&fixture, Verb::Fork, &[]);
+    let (mut apart, _) = puppet.bears(&fixture, Verb::Fork, &[]);
+    let dir = fixture.mkdir("before");
+    child.chdir(&fixture.mkdir("before/below"));
+    other.chdir(&fixture.mkdir("doomed"));
+    user.does(Verb::Fchdir, &[fixture.mkdir("users").as_os_str().as_bytes()]);
+    fs::rename(&dir, fixture.dir().join("after")).expect("rename");
+    fs::remove_dir(fixture.dir().join("doomed")).expect("rmdir");
     other.does(Verb::Setsid, &[]);
     user.does(Verb::Setpgid, &[b"0", b"0"]);
     user.does(Verb::Setresuid, &[b"1000", b"1001", b"1002"]);
     apart.does(Verb::UnshareMounts, &[]);
-    apart.does(Verb::MountTmpfs, &[stage.mkdir("mount").as_os_str().as_bytes()]);
-    apart.chdir(&stage.dir().join("mount"));
+    apart.does(Verb::MountTmpfs, &[fixture.mkdir("mount").as_os_str().as_bytes()]);
+    apart.chdir(&fixture.dir().join("mount"));
     child.does(Verb::LosesTerminal, &[]);
     let pids = [puppet.pid, child.pid, other.pid, user.pid, apart.pid];
     // Rows whose parent died are read again a moment later, by each daemon at its own time.

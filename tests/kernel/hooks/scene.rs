@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use observer_harness::{Daemon, Frame, Stage, Watch};
+use observer_harness::{Daemon, Fixture, Frame, Watch};
 use serde_json::Value;
 
 /// Passes that were requested earlier are over when no pass was made for this long.
@@ -22,7 +22,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// The resources of one test.
 pub struct Scene {
-    pub stage: Stage,
+    pub fixture: Fixture,
     pub watch: Watch,
     status: Value,
     _alone: MutexGuard<'static, ()>,
@@ -32,7 +32,7 @@ impl Scene {
     pub fn new() -> Self {
         let alone = alone();
         let daemon = Daemon::shared();
-        Self { stage: Stage::new(), watch: Watch::all(daemon), status: daemon.status(), _alone: alone }
+        Self { fixture: Fixture::new(), watch: Watch::all(daemon), status: daemon.status(), _alone: alone }
     }
 
     /// Returns the sources of `fact` on this kernel: `fexit/…` or `tracepoint/…`; empty if no hook reports
@@ -80,11 +80,11 @@ impl Scene {
     /// any blind spot of it suffices.
     #[track_caller]
     pub fn assert_blind(&self, fact: &str, words: &str) {
-        let said = blind_spots(&self.status, fact);
+        let result = blind_spots(&self.status, fact);
         let words = if self.sources(fact).is_empty() { "" } else { words };
         assert!(
-            said.iter().any(|what| what.contains(words)),
-            "{fact}: {words:?} is not seen, and said: {said:?}"
+            result.iter().any(|what| what.contains(words)),
+            "{fact}: {words:?} is not seen, and printed: {result:?}"
         );
     }
 }

@@ -67,7 +67,7 @@ fn a_damaged_file_is_quarantined_and_a_new_stream_begins_with_the_live_sessions(
     let short = scene.home("short");
     let path = scene.daemon.state_dir().join("journal.sqlite");
     for (what, damage) in DAMAGE {
-        scene.stage.short_lives(&short, &[], 100);
+        scene.fixture.short_lives(&short, &[], 100);
         eventually("it is written", SOON, || match scene.entries_of(&short).len() {
             count if count > 150 => Ok(()),
             count => Err(format!("{count}")),
@@ -90,18 +90,18 @@ fn a_damaged_file_is_quarantined_and_a_new_stream_begins_with_the_live_sessions(
                 Err(format!("{journal}"))
             }
         });
-        let told = eventually(&format!("{what}: what lives is told"), SOON, || {
-            let told = scene.entries_of(&home);
-            if count(&told, "session_started") == 1 { Ok(told) } else { Err(format!("{told:?}")) }
+        let received = eventually(&format!("{what}: what lives is reported"), SOON, || {
+            let received = scene.entries_of(&home);
+            if count(&received, "session_started") == 1 { Ok(received) } else { Err(format!("{received:?}")) }
         });
-        assert_eq!(told[0]["pid"], agent.pid, "{what}: {told:#?}");
-        assert_eq!(told[0]["at"], told[0]["started_at"], "{what}: no other start: {told:#?}");
+        assert_eq!(received[0]["pid"], agent.pid, "{what}: {received:#?}");
+        assert_eq!(received[0]["at"], received[0]["started_at"], "{what}: no other start: {received:#?}");
         let first = scene.history(&[]).swap_remove(0);
         assert_eq!((kind(&first), &first["reason"]), ("gap", &json!("corrupt")), "{what}: {first:#}");
         assert_eq!(first["stream_id"], journal["stream_id"]);
         let log = fs::read_to_string(scene.daemon.log()).expect("the log");
-        let said = log.lines().rfind(|line| line.contains("warning")).unwrap_or_default();
-        assert!(said.contains("it is kept as") && said.contains("aside-"), "{what}: {log}");
+        let answer = log.lines().rfind(|line| line.contains("warning")).unwrap_or_default();
+        assert!(answer.contains("it is kept as") && answer.contains("aside-"), "{what}: {log}");
     }
     let aside = fs::read_dir(scene.daemon.state_dir()).expect("the state directory");
     let aside = aside.filter_map(|it| it.ok()?.file_name().into_string().ok());
@@ -119,15 +119,15 @@ fn a_damaged_write_ahead_log_loses_at_most_its_end_and_the_daemon_continues() {
     scene.wait_live(&home, &agent);
     let log = part(&scene.daemon.state_dir().join("journal.sqlite"), "-wal");
     for (what, damage) in LOG_DAMAGE {
-        let below = scene.stage.mkdir("homes/alive/below");
+        let below = scene.fixture.mkdir("homes/alive/below");
         agent.chdir(&home);
-        scene.stage.short_lives(&scene.home("short"), &[], 20);
+        scene.fixture.short_lives(&scene.home("short"), &[], 20);
         eventually(&format!("{what}: it is back"), SOON, || {
-            let told = scene.entries_of(&home);
-            if told.last().is_some_and(|last| last["cwd"].as_str() == home.to_str()) {
+            let received = scene.entries_of(&home);
+            if received.last().is_some_and(|last| last["cwd"].as_str() == home.to_str()) {
                 Ok(())
             } else {
-                Err(format!("{told:?}"))
+                Err(format!("{received:?}"))
             }
         });
         scene.wait_written();
@@ -138,12 +138,12 @@ fn a_damaged_write_ahead_log_loses_at_most_its_end_and_the_daemon_continues() {
         damage(&log);
         scene.daemon.restart();
         agent.chdir(&below);
-        let told = eventually(&format!("{what}: it goes on"), SOON, || {
-            let told = scene.entries_of(&home);
-            let moved = told.last().is_some_and(|last| last["cwd"].as_str() == below.to_str());
-            if moved { Ok(told) } else { Err(format!("{:?}", told.last())) }
+        let received = eventually(&format!("{what}: it goes on"), SOON, || {
+            let received = scene.entries_of(&home);
+            let moved = received.last().is_some_and(|last| last["cwd"].as_str() == below.to_str());
+            if moved { Ok(received) } else { Err(format!("{:?}", received.last())) }
         });
-        assert_eq!(count(&told, "session_started"), 1, "{what}: {told:#?}");
+        assert_eq!(count(&received, "session_started"), 1, "{what}: {received:#?}");
         let history = scene.history(&[]);
         let mut next = 1;
         for entry in &history {

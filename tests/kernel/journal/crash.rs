@@ -95,7 +95,7 @@ fn listen(daemon: &mut Daemon, watch: &Watch, until: Instant, reports: &mut Repo
 #[test]
 fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothing_twice() {
     let mut scene = Scene::new();
-    let program = scene.stage.dir().join("agent");
+    let program = scene.fixture.dir().join("agent");
     std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
     let homes: Vec<_> = (0..HOMES).map(|n| scene.home(&format!("h{n}"))).collect();
     let stop = AtomicBool::new(false);
@@ -121,10 +121,10 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
     });
     scene.wait_written();
     assert!(witnesses.len() > 100, "{}", witnesses.len());
-    let told = scene.history(&[]);
-    assert_numbers(&told, &reports);
-    assert_truth(&told, &witnesses);
-    let ended: BTreeSet<_> = told
+    let reports_received = scene.history(&[]);
+    assert_numbers(&reports_received, &reports);
+    assert_truth(&reports_received, &witnesses);
+    let ended: BTreeSet<_> = reports_received
         .iter()
         .filter(|it| kind(it) == "gap")
         .map(|it| it["reason"].as_str().expect("a reason"))
@@ -136,20 +136,20 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
 /// Asserts that the numbers are 1, 2, 3 and so on, and that every acknowledged entry equals the frame that a
 /// watcher received.
 #[track_caller]
-fn assert_numbers(told: &[Value], reports: &Reports) {
-    let streams: BTreeSet<_> = told.iter().map(|entry| entry["stream_id"].as_str()).collect();
+fn assert_numbers(reports_received: &[Value], reports: &Reports) {
+    let streams: BTreeSet<_> = reports_received.iter().map(|entry| entry["stream_id"].as_str()).collect();
     assert_eq!(streams.len(), 1, "one stream through all lives");
-    let seqs: Vec<_> = told.iter().filter_map(|entry| u64_any(entry, "event_seq")).collect();
-    assert_eq!(seqs, (1..=told.len() as u64).collect::<Vec<_>>(), "no holes, nothing twice");
+    let seqs: Vec<_> = reports_received.iter().filter_map(|entry| u64_any(entry, "event_seq")).collect();
+    assert_eq!(seqs, (1..=reports_received.len() as u64).collect::<Vec<_>>(), "no holes, nothing twice");
     assert!(
-        reports.acknowledged > 100 && reports.acknowledged <= told.len() as u64,
+        reports.acknowledged > 100 && reports.acknowledged <= reports_received.len() as u64,
         "{}",
         reports.acknowledged
     );
     assert!(reports.frames.len() > 100, "{}", reports.frames.len());
     for (seq, (of, pid)) in &reports.frames {
         let at = usize::try_from(*seq - 1).expect("a small number");
-        let entry = &told[at];
+        let entry = &reports_received[at];
         assert_eq!((kind(entry), u64_any(entry, "pid")), (of.as_str(), Some(*pid)), "{seq}: {entry:#}");
     }
 }
@@ -157,10 +157,10 @@ fn assert_numbers(told: &[Value], reports: &Reports) {
 /// Asserts that every process that was a session started once and ended once, with the status from wait(2) or
 /// unobserved, or that it is in no entry because it started and ended while no daemon ran.
 #[track_caller]
-fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
+fn assert_truth(reports_received: &[Value], witnesses: &[(u32, Witness)]) {
     let mut starts: BTreeMap<(u64, String), Vec<&Value>> = BTreeMap::new();
     let mut ends = starts.clone();
-    for entry in told {
+    for entry in reports_received {
         let key = || {
             let start = entry["start_boottime_ns"].as_str().expect("a start").to_owned();
             (u64_any(entry, "pid").expect("a pid"), start)
@@ -174,7 +174,8 @@ fn assert_truth(told: &[Value], witnesses: &[(u32, Witness)]) {
     for (key, entries) in starts.iter().chain(&ends) {
         assert_eq!(entries.len(), 1, "{key:?} once: {entries:#?}");
     }
-    let absences: Vec<_> = told.iter().filter(|entry| kind(entry) == "gap").map(absence).collect();
+    let absences: Vec<_> =
+        reports_received.iter().filter(|entry| kind(entry) == "gap").map(absence).collect();
     let (mut unobserved, mut unseen) = (0, 0);
     for (pid, witness) in witnesses {
         let mine = |entry: &&&Value| {

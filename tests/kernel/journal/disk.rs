@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use observer_harness::text::u64_any;
-use observer_harness::{Daemon, Options, Stage, Watch, eventually};
+use observer_harness::{Daemon, Fixture, Options, Watch, eventually};
 use serde_json::Value;
 
 use crate::{SOON, Scene, kind};
@@ -21,8 +21,8 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    fn new(stage: &Stage, mib: u32) -> Self {
-        let at = stage.mkdir("disk");
+    fn new(fixture: &Fixture, mib: u32) -> Self {
+        let at = fixture.mkdir("disk");
         let name = CString::new(at.to_str().expect("a path of ours")).expect("no NUL");
         let size = CString::new(format!("size={mib}m")).expect("no NUL");
         // SAFETY: the strings are terminated and outlive the call.
@@ -77,10 +77,12 @@ fn state(scene: &Scene, state: &str) -> Value {
 /// Asserts that everything the watcher received is in history once, except for the entries that a gap counts.
 #[track_caller]
 fn assert_recorded(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
-    let told = scene.history(&[]);
-    let count = told.len();
-    let by_seq: BTreeMap<u64, Value> =
-        told.into_iter().map(|entry| (u64_any(&entry, "event_seq").expect("a number"), entry)).collect();
+    let reports_received = scene.history(&[]);
+    let count = reports_received.len();
+    let by_seq: BTreeMap<u64, Value> = reports_received
+        .into_iter()
+        .map(|entry| (u64_any(&entry, "event_seq").expect("a number"), entry))
+        .collect();
     assert_eq!(by_seq.len(), count, "no number twice");
     let (first, last) = (by_seq.keys().next().copied(), by_seq.keys().last().copied());
     assert_eq!((first, last), (Some(1), Some(count as u64)), "no holes");
@@ -92,8 +94,8 @@ fn assert_recorded(scene: &Scene, watch: &Watch) -> BTreeMap<u64, Value> {
     by_seq
 }
 
-fn gaps(told: &BTreeMap<u64, Value>) -> Vec<(String, Option<u64>)> {
-    let gaps = told.values().filter(|entry| kind(entry) == "gap");
+fn gaps(reports_received: &BTreeMap<u64, Value>) -> Vec<(String, Option<u64>)> {
+    let gaps = reports_received.values().filter(|entry| kind(entry) == "gap");
     gaps.map(|gap| (gap["reason"].as_str().expect("a reason").to_owned(), u64_any(gap, "count"))).collect()
 }
 
@@ -104,20 +106,20 @@ fn row_is(scene: &Scene, home: &Path, pid: u32, cwd: &Path) {
 
 #[test]
 fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
-    let stage = Stage::new();
-    let disk = SmallDisk::new(&stage, 8);
+    let fixture = Fixture::new();
+    let disk = SmallDisk::new(&fixture, 8);
     disk.fill();
-    let config = Some(Scene::config(&stage, ""));
+    let config = Some(Scene::config(&fixture, ""));
     let state_dir = Some(disk.at.clone());
     let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
-    let scene = Scene { stage, daemon };
+    let scene = Scene { fixture, daemon };
     let log = std::fs::read_to_string(scene.daemon.log()).expect("the log");
     assert!(log.contains("warning") && log.contains("look at its disk"), "{log}");
     let journal = state(&scene, "failing");
     assert!(journal["last_error"].is_string() && journal["stream_id"].is_null(), "{journal:#}");
     let watch = Watch::sessions(&scene.daemon);
     let home = scene.home("busy");
-    let below = scene.stage.mkdir("homes/busy/below");
+    let below = scene.fixture.mkdir("homes/busy/below");
     let mut agent = scene.agent(&home, None);
     let short = scene.home("short");
     for _ in 0..50 {
@@ -125,39 +127,39 @@ fn with_a_full_disk_at_start_the_map_stays_current_and_a_gap_counts_the_loss() {
         row_is(&scene, &home, agent.pid, &below);
         agent.chdir(&home);
         row_is(&scene, &home, agent.pid, &home);
-        scene.stage.short_lives(&short, &[], 1);
+        scene.fixture.short_lives(&short, &[], 1);
     }
     disk.free();
     state(&scene, "ok");
-    let told = eventually("the session is told", SOON, || {
-        let told = scene.entries_of(&home);
-        if told.is_empty() { Err("nothing".into()) } else { Ok(told) }
+    let reports_received = eventually("the session is reported", SOON, || {
+        let reports_received = scene.entries_of(&home);
+        if reports_received.is_empty() { Err("nothing".into()) } else { Ok(reports_received) }
     });
-    assert_eq!(kind(&told[0]), "session_started");
-    assert!(told[0]["found_at"].is_string(), "{told:#?}");
+    assert_eq!(kind(&reports_received[0]), "session_started");
+    assert!(reports_received[0]["found_at"].is_string(), "{reports_received:#?}");
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     watch.wait_for("its end", |frame| frame.is("session_ended", pid));
-    eventually("its end is told", SOON, || match scene.entries_of(&home).last() {
+    eventually("its end is reported", SOON, || match scene.entries_of(&home).last() {
         Some(last) if kind(last) == "session_ended" && last["death"]["signal"] == 9 => Ok(()),
         last => Err(format!("{last:?}")),
     });
     let lost = published(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
     assert!(lost > 100, "{lost}");
-    let told = assert_recorded(&scene, &watch);
-    assert_eq!(gaps(&told), [("disk_full".into(), Some(lost))]);
+    let reports_received = assert_recorded(&scene, &watch);
+    assert_eq!(gaps(&reports_received), [("disk_full".into(), Some(lost))]);
     assert_eq!(scene.journal()["dropped"], lost);
 }
 
 #[test]
 fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing() {
-    let stage = Stage::new();
-    let disk = SmallDisk::new(&stage, 24);
+    let fixture = Fixture::new();
+    let disk = SmallDisk::new(&fixture, 24);
     let scene = {
-        let config = Some(Scene::config(&stage, ""));
+        let config = Some(Scene::config(&fixture, ""));
         let state_dir = Some(disk.at.clone());
         let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
-        Scene { stage, daemon }
+        Scene { fixture, daemon }
     };
     let watch = Watch::sessions(&scene.daemon);
     let home = scene.home("busy");
@@ -168,7 +170,7 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     scene.wait_live(&home, &agent);
     disk.fill();
     // As long as the entries fit in memory, none is lost.
-    scene.stage.short_lives(&short, &args, 50);
+    scene.fixture.short_lives(&short, &args, 50);
     state(&scene, "failing");
     disk.free();
     state(&scene, "ok");
@@ -177,7 +179,7 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     assert_eq!(scene.journal()["dropped"], 0);
     // More entries than fit in memory are lost.
     disk.fill();
-    scene.stage.short_lives(&short, &args, 350);
+    scene.fixture.short_lives(&short, &args, 350);
     row_is(&scene, &home, agent.pid, &home);
     let lost = scene.journal()["dropped"].as_u64().expect("a number");
     assert!(lost > 100, "{lost}");
@@ -186,14 +188,15 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     watch.wait_for("its end", |frame| frame.is("session_ended", pid));
-    eventually("its end is told", SOON, || match scene.entries_of(&home).last() {
+    eventually("its end is reported", SOON, || match scene.entries_of(&home).last() {
         Some(last) if kind(last) == "session_ended" => Ok(()),
         last => Err(format!("{last:?}")),
     });
-    let told = assert_recorded(&scene, &watch);
+    let reports_received = assert_recorded(&scene, &watch);
     let unnumbered = published(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
-    assert_eq!(gaps(&told), [("disk_full".into(), Some(unnumbered))]);
+    assert_eq!(gaps(&reports_received), [("disk_full".into(), Some(unnumbered))]);
     assert_eq!(scene.journal()["dropped"], unnumbered);
-    let ends = told.values().filter(|entry| kind(entry) == "session_ended" && entry["pid"] == pid);
+    let ends =
+        reports_received.values().filter(|entry| kind(entry) == "session_ended" && entry["pid"] == pid);
     assert_eq!(ends.count(), 1);
 }

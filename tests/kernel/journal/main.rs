@@ -11,16 +11,16 @@ mod slow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Options, Pty, Puppet, Stage, eventually};
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::{Daemon, Fixture, Options, Pty, Puppet, eventually};
 use serde_json::Value;
 
 /// The limit for an entry to reach the disk.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A daemon with one rule, which admits processes called `agent` below the stage's `homes`.
+/// A daemon with one rule, which admits processes called `agent` below the fixture's `homes`.
 struct Scene {
-    stage: Stage,
+    fixture: Fixture,
     daemon: Daemon,
 }
 
@@ -33,14 +33,14 @@ impl Scene {
     /// Starts a daemon whose rule has `extra` lines, with its state in `state_dir` if one is given.
     #[track_caller]
     fn with(extra: &str, state_dir: Option<PathBuf>) -> Self {
-        let stage = Stage::new();
-        let config = Self::config(&stage, extra);
+        let fixture = Fixture::new();
+        let config = Self::config(&fixture, extra);
         let daemon = Daemon::start(&Options { config: Some(config), state_dir, ..Options::default() });
-        Self { stage, daemon }
+        Self { fixture, daemon }
     }
 
-    fn config(stage: &Stage, extra: &str) -> String {
-        let homes = stage.mkdir("homes");
+    fn config(fixture: &Fixture, extra: &str) -> String {
+        let homes = fixture.mkdir("homes");
         format!(
             "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = [\"agent\"]\n{extra}\n",
             homes.display()
@@ -48,12 +48,17 @@ impl Scene {
     }
 
     fn home(&self, name: &str) -> PathBuf {
-        self.stage.mkdir(Path::new("homes").join(name))
+        self.fixture.mkdir(Path::new("homes").join(name))
     }
 
     fn agent(&self, home: &Path, pty: Option<&Pty>) -> Puppet {
-        let program = Some(self.stage.program("agent"));
-        self.stage.cast(&Casting { program, dir: Some(home.to_owned()), pty, ..Casting::default() })
+        let program = Some(self.fixture.program("agent"));
+        self.fixture.cast(&PuppetOptions {
+            program,
+            dir: Some(home.to_owned()),
+            pty,
+            ..PuppetOptions::default()
+        })
     }
 
     /// Returns all entries of `observer history --json`; the daemon need not run.
@@ -61,32 +66,32 @@ impl Scene {
     fn history(&self, args: &[&str]) -> Vec<Value> {
         let mut command = self.daemon.command(&["history", "--json"]);
         command.args(args).arg("--state-dir").arg(self.daemon.state_dir());
-        let said = observer_harness::observe::CommandResult::of(&mut command);
-        assert!(matches!(said.code, Some(0 | 1)), "{said:?}");
-        said.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+        let result = observer_harness::observe::CommandResult::of(&mut command);
+        assert!(matches!(result.code, Some(0 | 1)), "{result:?}");
+        result.text().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
     }
 
     /// Returns the entries of the sessions of one home.
     #[track_caller]
     fn entries_of(&self, home: &Path) -> Vec<Value> {
-        let mut told = self.history(&[]);
-        told.retain(|entry| entry["home"].as_str() == home.to_str());
-        told
+        let mut received = self.history(&[]);
+        received.retain(|entry| entry["home"].as_str() == home.to_str());
+        received
     }
 
     /// Waits until the home's last entry says that this puppet is alive there.
     #[track_caller]
     fn wait_live(&self, home: &Path, agent: &Puppet) -> Vec<Value> {
         eventually(&format!("{} has a session", home.display()), SOON, || {
-            let told = self.entries_of(home);
+            let received = self.entries_of(home);
             // A start may be recorded in parts, with the exec last; the row has all of it at once.
-            let (row, last) = (self.row(home), told.last());
+            let (row, last) = (self.row(home), received.last());
             let lives = row.zip(last).is_some_and(|(row, last)| {
                 let whole =
                     row["comm"] == last["comm"] && (row["argv"].is_null() || row["argv"] == last["argv"]);
                 last["pid"] == agent.pid && kind(last) != "session_ended" && whole
             });
-            if lives { Ok(told) } else { Err(format!("{told:?}")) }
+            if lives { Ok(received) } else { Err(format!("{received:?}")) }
         })
     }
 
@@ -118,6 +123,6 @@ fn kind(entry: &Value) -> &str {
 }
 
 /// Returns how many entries are of this kind.
-fn count(told: &[Value], of: &str) -> usize {
-    told.iter().filter(|entry| kind(entry) == of).count()
+fn count(received: &[Value], of: &str) -> usize {
+    received.iter().filter(|entry| kind(entry) == of).count()
 }

@@ -44,17 +44,18 @@ fn a_session_that_survives_a_restart_is_not_recorded_again() {
             assert_eq!(after[field], before.1[field], "killed {killed}: {field}");
         }
         // The session is still observed: its next change is recorded.
-        agent.chdir(&scene.stage.mkdir("homes/on/below"));
-        let told = eventually("the move is told", SOON, || {
-            let told = scene.entries_of(&home);
-            let moved =
-                told.last().is_some_and(|last| last["cwd"].as_str().is_some_and(|it| it.ends_with("below")));
-            if moved { Ok(told) } else { Err(format!("{told:#?}")) }
+        agent.chdir(&scene.fixture.mkdir("homes/on/below"));
+        let received = eventually("the move is reported", SOON, || {
+            let received = scene.entries_of(&home);
+            let moved = received
+                .last()
+                .is_some_and(|last| last["cwd"].as_str().is_some_and(|it| it.ends_with("below")));
+            if moved { Ok(received) } else { Err(format!("{received:#?}")) }
         });
-        assert_eq!(told.len(), before.0.len() + 1, "killed {killed}: {told:#?}");
-        assert_eq!(count(&told, "session_started"), 1);
+        assert_eq!(received.len(), before.0.len() + 1, "killed {killed}: {received:#?}");
+        assert_eq!(count(&received, "session_started"), 1);
         let gaps: Vec<_> = scene.history(&[]).into_iter().filter(|entry| kind(entry) == "gap").collect();
-        assert_eq!(gaps.len(), 3, "each absence is told: {gaps:#?}");
+        assert_eq!(gaps.len(), 3, "each absence is reported: {gaps:#?}");
         for gap in gaps {
             assert_eq!((&gap["reason"], &gap["count"]), (&json!("not_running"), &Value::Null));
             assert!(ms(&gap, "from") <= ms(&gap, "to"), "{gap:#}");
@@ -73,8 +74,8 @@ fn a_process_that_died_during_the_absence_has_an_unobserved_death_with_an_interv
         scene.again(killed, |_| {
             agent.killed(libc::SIGKILL);
         });
-        let told = scene.entries_of(&home);
-        let end = told.last().expect("entries");
+        let received = scene.entries_of(&home);
+        let end = received.last().expect("entries");
         assert_eq!((kind(end), end["pid"].as_u64()), ("session_ended", Some(pid.into())), "{end:#}");
         assert_eq!((&end["state"], &end["end_reason"]), (&json!("ended"), &json!("died")));
         assert_eq!(end["start_boottime_ns"], last["start_boottime_ns"]);
@@ -119,9 +120,9 @@ fn a_session_that_began_during_the_absence_has_its_true_start() {
     let mut agent = None;
     scene.again(true, |scene| agent = Some(scene.agent(&home, None)));
     let agent = agent.expect("it was born");
-    let told = scene.wait_live(&home, &agent);
-    assert_eq!(count(&told, "session_started"), 1);
-    let start = &told[0];
+    let received = scene.wait_live(&home, &agent);
+    assert_eq!(count(&received, "session_started"), 1);
+    let start = &received[0];
     assert_eq!((kind(start), &start["at"]), ("session_started", &start["started_at"]), "{start:#}");
     assert_eq!(start["boottime_ns"], start["start_boottime_ns"]);
     assert!(ms(start, "found_at") > ms(start, "at"), "{start:#}");
@@ -141,8 +142,8 @@ fn an_end_and_a_start_in_one_home_during_the_absence_are_both_entries() {
         second = Some(scene.agent(&home, None));
     });
     let second = second.expect("it was born");
-    let told = scene.wait_live(&home, &second);
-    let story: Vec<_> = told.iter().map(kind).filter(|kind| *kind != "session_changed").collect();
+    let received = scene.wait_live(&home, &second);
+    let story: Vec<_> = received.iter().map(kind).filter(|kind| *kind != "session_changed").collect();
     assert_eq!(story, ["session_started", "session_ended", "session_started"]);
     let row = scene.row(&home).expect("a row");
     assert_eq!(row["starts"].as_array().map(Vec::len), Some(2), "the home's starts go on: {row:#}");
@@ -156,20 +157,20 @@ fn a_detached_or_left_session_keeps_its_state_after_a_restart() {
     let mut two = scene.agent(&left, Some(&other));
     one.does(Verb::Ignore, &[b"1"]);
     pty.hang_up();
-    two.chdir(&scene.stage.mkdir("outside"));
+    two.chdir(&scene.fixture.mkdir("outside"));
     for (home, state) in [(&detached, "detached"), (&left, "left")] {
         eventually(state, SOON, || match scene.entries_of(home).last() {
             Some(last) if last["state"] == state => Ok(()),
             last => Err(format!("{last:?}")),
         });
     }
-    let told = (scene.entries_of(&detached), scene.entries_of(&left));
+    let received = (scene.entries_of(&detached), scene.entries_of(&left));
     scene.again(true, |_| {});
     for (home, state, agent) in [(&detached, "detached", &one), (&left, "left", &two)] {
         let row = scene.row(home).expect("a row");
         assert_eq!((&row["state"], u64_any(&row, "pid")), (&json!(state), Some(agent.pid.into())), "{row:#}");
     }
-    assert_eq!((scene.entries_of(&detached), scene.entries_of(&left)), told, "nothing happened");
+    assert_eq!((scene.entries_of(&detached), scene.entries_of(&left)), received, "nothing happened");
     two.chdir(&left);
     eventually("it came back", SOON, || match scene.entries_of(&left).last() {
         Some(last) if last["state"] == "live" => Ok(()),
@@ -183,11 +184,11 @@ fn a_move_during_the_absence_is_dated_when_it_is_found() {
     let home = scene.home("moves");
     let mut agent = scene.agent(&home, None);
     let before = scene.wait_live(&home, &agent);
-    let below = scene.stage.mkdir("homes/moves/below");
+    let below = scene.fixture.mkdir("homes/moves/below");
     scene.again(true, |_| agent.chdir(&below));
-    let told = scene.entries_of(&home);
-    assert_eq!(told.len(), before.len() + 1, "{told:#?}");
-    let change = told.last().expect("entries");
+    let received = scene.entries_of(&home);
+    assert_eq!(received.len(), before.len() + 1, "{received:#?}");
+    let change = received.last().expect("entries");
     assert_eq!((kind(change), change["cwd"].as_str()), ("session_changed", below.to_str()));
     assert_eq!(change["at"], change["found_at"], "when, nobody saw: {change:#}");
 }
@@ -211,8 +212,8 @@ fn a_session_that_the_rules_exclude_after_a_restart_ends_as_not_admitted() {
     assert!(scene.row(&home).is_none());
     scene.daemon.configure(&config);
     scene.again(true, |_| {});
-    let told = scene.wait_live(&home, &agent);
-    let start = told.iter().rfind(|entry| kind(entry) == "session_started").expect("a start");
+    let received = scene.wait_live(&home, &agent);
+    let start = received.iter().rfind(|entry| kind(entry) == "session_started").expect("a start");
     assert!(start["at"].as_str() > start["started_at"].as_str(), "it was none before: {start:#}");
 }
 
@@ -256,8 +257,8 @@ fn a_reboot_ends_the_sessions_of_the_previous_boot() {
         std::fs::write(state.join("lock"), format!("{left} {rest}")).expect("rewrite");
     });
     for (home, again) in [(&home, false), (&alive, true)] {
-        let told = scene.entries_of(home);
-        let end = told.iter().find(|entry| kind(entry) == "session_ended").expect("it ended");
+        let received = scene.entries_of(home);
+        let end = received.iter().find(|entry| kind(entry) == "session_ended").expect("it ended");
         assert_eq!((&end["boot_id"], &end["boottime_ns"]), (&json!("another"), &Value::Null), "{end:#}");
         assert_eq!(end["death"]["kind"], "unobserved");
         let began = began_ns() / 1_000_000_000;
@@ -266,10 +267,10 @@ fn a_reboot_ends_the_sessions_of_the_previous_boot() {
         let from = rfc3339_s(end["death"]["between"][0].as_str().expect("a moment"));
         assert!((58..=62).contains(&(at - from)), "{end:#}");
         // The same pid and start time in another boot are another process.
-        assert_eq!(count(&told, "session_started"), if again { 2 } else { 1 }, "{told:#?}");
+        assert_eq!(count(&received, "session_started"), if again { 2 } else { 1 }, "{received:#?}");
     }
     let before = scene.history(&[]).len();
     scene.again(true, |_| {});
-    let told = scene.history(&[]);
-    assert_eq!(told.len(), before + 1, "one absence more: {:#?}", told.last());
+    let received = scene.history(&[]);
+    assert_eq!(received.len(), before + 1, "one absence more: {:#?}", received.last());
 }

@@ -48,7 +48,7 @@ impl Drop for Held {
 fn the_map_stays_current_while_the_disk_does_not_respond() {
     let scene = Scene::new();
     let home = scene.home("busy");
-    let below = scene.stage.mkdir("homes/busy/below");
+    let below = scene.fixture.mkdir("homes/busy/below");
     let mut agent = scene.agent(&home, None);
     scene.wait_live(&home, &agent);
     scene.wait_written();
@@ -64,7 +64,7 @@ fn the_map_stays_current_while_the_disk_does_not_respond() {
         longest = longest.max(asked.elapsed());
         assert_eq!(row["cwd"].as_str(), to.to_str(), "asked is read");
     }
-    scene.stage.short_lives(&scene.home("short"), &[], 110);
+    scene.fixture.short_lives(&scene.home("short"), &[], 110);
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     watch.wait_for("its end", |frame| frame.is("session_ended", pid));
@@ -75,7 +75,7 @@ fn the_map_stays_current_while_the_disk_does_not_respond() {
     assert_eq!((scene.daemon.drops(), scene.daemon.counter("gaps")), (0, 0), "the ring was read");
     drop(held);
     scene.wait_written();
-    let told = scene.history(&[]);
+    let received = scene.history(&[]);
     let changes = watch.frames().into_iter().filter(|frame| frame.kind().starts_with("session_"));
     for frame in changes {
         // The journal does not store every move of one session.
@@ -84,7 +84,7 @@ fn the_map_stays_current_while_the_disk_does_not_respond() {
             continue;
         };
         assert!(seq.is_u64(), "there was room: {frame:?}");
-        let entry = told.iter().find(|entry| entry["event_seq"] == *seq).expect("it is written now");
+        let entry = received.iter().find(|entry| entry["event_seq"] == *seq).expect("it is written now");
         assert_eq!((kind(entry), &entry["cwd"]), (frame.kind(), &frame.0["cwd"]));
     }
 }

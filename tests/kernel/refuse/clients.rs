@@ -6,18 +6,18 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use observer_harness::Verb;
-use observer_harness::{Daemon, Options, Stage, Watch};
+use observer_harness::{Daemon, Fixture, Options, Watch};
 
 /// Reads everything that the daemon sends until it closes the connection, for seconds at most. Returns the
 /// bytes and whether the connection was closed.
 fn rest(mut stream: &UnixStream) -> (Vec<u8>, bool) {
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
-    let mut heard = Vec::new();
-    let closed = match stream.read_to_end(&mut heard) {
+    let mut received = Vec::new();
+    let closed = match stream.read_to_end(&mut received) {
         Ok(_) => true,
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     };
-    (heard, closed)
+    (received, closed)
 }
 
 #[track_caller]
@@ -31,9 +31,9 @@ fn assert_answers_again(daemon: &Daemon) {
 /// Asserts that the daemon still serves other clients.
 #[track_caller]
 fn assert_goes_on(daemon: &Daemon) {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     let watch = Watch::all(daemon);
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     observer_harness::truth::assert_row(daemon, puppet.pid);
     let pid = puppet.pid;
     puppet.ends(Verb::Exit, &[b"0"]);
@@ -55,14 +55,14 @@ fn garbage_is_answered_with_an_error_and_the_connection_is_closed() {
         let mut client = UnixStream::connect(daemon.socket()).expect("connect");
         client.write_all(garbage).expect("send");
         client.shutdown(std::net::Shutdown::Write).expect("say that that was all");
-        let (heard, closed) = rest(&client);
+        let (received, closed) = rest(&client);
         assert!(closed, "{:?}: the connection is closed", garbage.escape_ascii().to_string());
-        let text = String::from_utf8(heard).expect("UTF-8");
+        let text = String::from_utf8(received).expect("UTF-8");
         assert!(
             text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
             "JSON lines: {text:?}"
         );
-        assert!(text.contains("error"), "the client is told: {text:?}");
+        assert!(text.contains("error"), "the client gets the reason: {text:?}");
     }
     assert_goes_on(daemon);
 }
@@ -111,8 +111,8 @@ fn clients_that_disconnect_in_the_middle_of_a_request_do_not_affect_others() {
             // answers the next client with an error.
             if let Err(error) = client.write_all(half) {
                 assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
-                let (heard, closed) = rest(&client);
-                let text = String::from_utf8_lossy(&heard);
+                let (received, closed) = rest(&client);
+                let text = String::from_utf8_lossy(&received);
                 assert!(closed && text.contains("error"), "turned away with a word: {text:?}");
             }
         }
@@ -132,8 +132,8 @@ fn the_mode_of_the_socket_excludes_other_users() {
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
         .arg(observer_harness::daemon::product());
-    let said = observer_harness::observe::CommandResult::of(
+    let answer = observer_harness::observe::CommandResult::of(
         command.args(["status", "--json", "--socket"]).arg(daemon.socket()),
     );
-    crate::assert_refused(&said, 4, &["become root"]);
+    crate::assert_refused(&answer, 4, &["become root"]);
 }

@@ -145,13 +145,13 @@ fn a_refusal_names_what_the_kernel_lacks() {
     for (what, edit, sentence) in EDITS {
         let mut edited = kernel.clone();
         edit(&mut edited);
-        let said = run_with(dir.path(), &edited.bytes());
-        println!("{what}: {}", said.stderr);
-        assert_refused(&said, 1, sentence);
-        assert_refused(&said, 1, &[NEXT_STEP]);
-        let mut lines = said.stderr.lines().filter(|line| line.starts_with("  "));
+        let result = run_with(dir.path(), &edited.bytes());
+        println!("{what}: {}", result.stderr);
+        assert_refused(&result, 1, sentence);
+        assert_refused(&result, 1, &[NEXT_STEP]);
+        let mut lines = result.stderr.lines().filter(|line| line.starts_with("  "));
         let named = |line: &str| sentence.iter().any(|part| line.contains(part));
-        assert!(lines.all(named), "{what}: that and nothing else: {}", said.stderr);
+        assert!(lines.all(named), "{what}: that and nothing else: {}", result.stderr);
     }
 }
 
@@ -193,9 +193,9 @@ fn a_missing_optional_hook_becomes_a_blind_spot() {
     // This adds a static function of the same name, to which a program might be attached by mistake.
     edited.duplicate(only(&edited, kind::FUNC, "set_fs_pwd"));
     edited.write(&file);
-    let said = CommandResult::of(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
-    assert_eq!(said.code, Some(0), "it runs: {}", said.stderr);
-    let checks = said.json();
+    let result = CommandResult::of(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
+    assert_eq!(result.code, Some(0), "it runs: {}", result.stderr);
+    let checks = result.json();
     let checks = checks.as_array().expect("an array of checks");
     for (fact, why) in [
         ("comm", "tracepoint task_rename: this kernel does not have it"),
@@ -225,11 +225,12 @@ fn a_wrong_offset_is_detected_before_it_shows_wrong_values() {
     let socket = dir.path().join("no-socket");
     for args in [&["ps", "--json"][..], &["list", "--json"], &["audit", "--json"]] {
         let mut command = Command::new(product());
-        let said = CommandResult::of(command.args(args).arg("--socket").arg(&socket).arg("--btf").arg(&file));
-        assert_refused(&said, 4, &["self-test failed", "uid, euid and suid", "cred.suid", "uname -r"]);
+        let result =
+            CommandResult::of(command.args(args).arg("--socket").arg(&socket).arg("--btf").arg(&file));
+        assert_refused(&result, 4, &["self-test failed", "uid, euid and suid", "cred.suid", "uname -r"]);
     }
-    let said = run(&[], dir.path(), &["--btf", &file.display().to_string()]);
-    assert_refused(&said, 1, &["self-test failed", "cred.suid", "uname -r"]);
+    let result = run(&[], dir.path(), &["--btf", &file.display().to_string()]);
+    assert_refused(&result, 1, &["self-test failed", "cred.suid", "uname -r"]);
 }
 
 /// Runs `observer ps` with this file. It must answer or refuse, whatever the file contains; returns whether
@@ -240,16 +241,16 @@ fn assert_survives(what: &str, dir: &Path, name: &str, bytes: &[u8]) -> bool {
     std::fs::write(&file, bytes).expect("write the file");
     let mut command = Command::new("timeout");
     command.arg("60").arg(product()).args(["ps", "--json", "--socket"]).arg(dir.join("no-socket"));
-    let said = CommandResult::of(command.arg("--btf").arg(&file));
-    assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
-    match said.code {
+    let result = CommandResult::of(command.arg("--btf").arg(&file));
+    assert!(!result.stderr.contains("panicked"), "{what}: {}", result.stderr);
+    match result.code {
         Some(0) => true,
         Some(4) => {
-            let refused = said.stdout.is_empty() && !said.stderr.is_empty();
-            assert!(refused, "{what}: a sentence and nothing else: {}", said.stderr);
+            let refused = result.stdout.is_empty() && !result.stderr.is_empty();
+            assert!(refused, "{what}: a sentence and nothing else: {}", result.stderr);
             false
         }
-        other => panic!("{what}: ended with {other:?}: {}", said.stderr),
+        other => panic!("{what}: ended with {other:?}: {}", result.stderr),
     }
 }
 

@@ -18,17 +18,17 @@ fn open_dir() -> tempfile::TempDir {
 }
 
 #[track_caller]
-fn assert_refuses(said: &CommandResult, words: &[&str]) {
+fn assert_refuses(result: &CommandResult, words: &[&str]) {
     assert!(
-        said.code.is_some_and(|code| code != 0 && code != 124 && code < 126),
-        "refused in time: {said:?}"
+        result.code.is_some_and(|code| code != 0 && code != 124 && code < 126),
+        "refused in time: {result:?}"
     );
-    assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+    assert!(!result.stderr.contains("panicked"), "{}", result.stderr);
     for word in words {
         assert!(
-            said.stderr.to_lowercase().contains(&word.to_lowercase()),
-            "{word:?} is said: {}",
-            said.stderr
+            result.stderr.to_lowercase().contains(&word.to_lowercase()),
+            "{word:?} stands in the output: {}",
+            result.stderr
         );
     }
 }
@@ -124,9 +124,9 @@ fn commands_that_need_a_daemon_fail_without_one() {
     let dir = open_dir();
     let socket = dir.path().join("observer.sock").display().to_string();
     for args in [&["pid", "x"][..], &["watch", "--json"], &["status", "--json"]] {
-        let said =
+        let result =
             CommandResult::of(std::process::Command::new(product()).args(args).args(["--socket", &socket]));
-        assert_refused(&said, 4, &["observer run"]);
+        assert_refused(&result, 4, &["observer run"]);
     }
 }
 
@@ -148,9 +148,9 @@ fn without_a_daemon_a_snapshot_answers_callers_with_the_rights() {
     let found = truth.differences(&row);
     assert!(found.is_empty(), "{found:?}");
     for args in [&["list", "--json"][..], &["list", "--porcelain"]] {
-        let said = ask(args);
-        let none = matches!(said.text().trim(), "" | "[]");
-        assert_eq!(said.code, Some(i32::from(none)), "0 found, 1 certainly none: {said:?}");
+        let result = ask(args);
+        let none = matches!(result.text().trim(), "" | "[]");
+        assert_eq!(result.code, Some(i32::from(none)), "0 found, 1 certainly none: {result:?}");
     }
     let mut command = std::process::Command::new("setpriv");
     command.args(NOBODY.iter().skip(1)).arg(product()).args(["ps", "--json", "--socket", &socket]);
@@ -161,8 +161,8 @@ fn without_a_daemon_a_snapshot_answers_callers_with_the_rights() {
 fn a_second_daemon_is_refused_and_names_the_first() {
     let daemon = Daemon::start(&Options::default());
     let dir = daemon.dir().to_owned();
-    let said = run(&[], &dir, &[]);
-    assert_refuses(&said, &["running", &daemon.pid().to_string()]);
+    let result = run(&[], &dir, &[]);
+    assert_refuses(&result, &["running", &daemon.pid().to_string()]);
     assert!(!daemon.ps().is_empty(), "the first goes on");
 }
 
@@ -197,7 +197,7 @@ fn a_daemon_that_receives_sigterm_removes_its_socket_and_exits_0() {
 #[test]
 fn the_doctor_finds_this_machine_fit() {
     let daemon = Daemon::shared();
-    let said = daemon.observer(&["doctor"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.text().contains("BTF"), "{said:?}");
+    let result = daemon.observer(&["doctor"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert!(result.text().contains("BTF"), "{result:?}");
 }

@@ -14,15 +14,19 @@ use observer_harness::observe::CommandResult;
 /// Fails unless this is a refusal that a person can use: it has this exit code, writes only to standard
 /// error, contains `words` and is not a panic.
 #[track_caller]
-fn assert_refused(said: &CommandResult, code: i32, words: &[&str]) {
-    assert_eq!(said.code, Some(code), "{said:?}");
-    assert!(said.stdout.is_empty(), "nothing for a script to mistake for an answer: {said:?}");
-    assert!(!said.stderr.contains("panicked") && !said.stderr.contains("RUST_BACKTRACE"), "{}", said.stderr);
+fn assert_refused(result: &CommandResult, code: i32, words: &[&str]) {
+    assert_eq!(result.code, Some(code), "{result:?}");
+    assert!(result.stdout.is_empty(), "nothing for a script to mistake for an answer: {result:?}");
+    assert!(
+        !result.stderr.contains("panicked") && !result.stderr.contains("RUST_BACKTRACE"),
+        "{}",
+        result.stderr
+    );
     for word in words {
         assert!(
-            said.stderr.to_lowercase().contains(&word.to_lowercase()),
-            "{word:?} is said: {}",
-            said.stderr
+            result.stderr.to_lowercase().contains(&word.to_lowercase()),
+            "{word:?} stands in the output: {}",
+            result.stderr
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Errors on the command line and in the configuration.
 
-use observer_harness::{Daemon, Options, Pty, Stage, failure};
+use observer_harness::{Daemon, Fixture, Options, Pty, failure};
 
 use crate::{assert_refused, run};
 
@@ -24,11 +24,11 @@ fn a_broken_configuration_is_refused_with_file_line_and_column() {
         let file = dir.path().join("observer.toml");
         std::fs::write(&file, text).expect("write the configuration");
         let path = file.display().to_string();
-        let said = run(&[], dir.path(), &["--config", &path]);
-        assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
-        assert_refused(&said, said.code.unwrap_or(0), &[&path, word]);
+        let result = run(&[], dir.path(), &["--config", &path]);
+        assert!(result.code.is_some_and(|code| code != 0 && code != 124), "refused: {result:?}");
+        assert_refused(&result, result.code.unwrap_or(0), &[&path, word]);
         let at = format!("{path}:{line}:");
-        assert!(said.stderr.contains(&at), "{at} and a column for {text:?}: {}", said.stderr);
+        assert!(result.stderr.contains(&at), "{at} and a column for {text:?}: {}", result.stderr);
     }
 }
 
@@ -37,9 +37,9 @@ fn a_missing_configuration_file_is_named() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("absent.toml").display().to_string();
-    let said = run(&[], dir.path(), &["--config", &path]);
-    assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
-    assert!(said.stderr.contains(&path), "{}", said.stderr);
+    let result = run(&[], dir.path(), &["--config", &path]);
+    assert!(result.code.is_some_and(|code| code != 0 && code != 124), "refused: {result:?}");
+    assert!(result.stderr.contains(&path), "{}", result.stderr);
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn a_ring_that_is_no_power_of_two_or_out_of_bounds_is_refused() {
     failure::require_root();
     let dir = tempfile::tempdir().expect("a directory");
     for bytes in ["100000", "0", "4096", "4294967296", "1073741824", "-1", "many"] {
-        let said = run(&[], dir.path(), &[&format!("--ring-bytes={bytes}")]);
-        assert!(said.code.is_some_and(|code| code != 0 && code != 124), "refused: {said:?}");
-        assert_refused(&said, said.code.unwrap_or(0), &["ring-bytes"]);
+        let result = run(&[], dir.path(), &[&format!("--ring-bytes={bytes}")]);
+        assert!(result.code.is_some_and(|code| code != 0 && code != 124), "refused: {result:?}");
+        assert_refused(&result, result.code.unwrap_or(0), &["ring-bytes"]);
     }
 }
 
@@ -59,11 +59,11 @@ fn usage_errors_exit_2() {
     for args in
         [&["no-such-verb"][..], &["pid"], &["list", "--json", "--porcelain"], &["run", "--no-such-flag"], &[]]
     {
-        let said = observer_harness::observe::CommandResult::of(
+        let result = observer_harness::observe::CommandResult::of(
             std::process::Command::new(observer_harness::daemon::product()).args(args),
         );
-        assert_eq!(said.code, Some(2), "{args:?}: {said:?}");
-        assert!(said.stderr.to_lowercase().contains("usage"), "{args:?}: {}", said.stderr);
+        assert_eq!(result.code, Some(2), "{args:?}: {result:?}");
+        assert!(result.stderr.to_lowercase().contains("usage"), "{args:?}: {}", result.stderr);
     }
 }
 
@@ -77,15 +77,15 @@ fn an_unknown_session_is_refused_with_exit_code_1() {
 
 #[test]
 fn a_list_without_sessions_is_empty_and_explained_on_standard_error() {
-    let stage = Stage::new();
-    let config = format!("[[session]]\ncwd = \"{}/*\"\n", stage.mkdir("empty").display());
+    let fixture = Fixture::new();
+    let config = format!("[[session]]\ncwd = \"{}/*\"\n", fixture.mkdir("empty").display());
     let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
     assert!(daemon.list().is_empty());
     for args in [&["list", "--porcelain"][..], &["list"]] {
-        let said = daemon.observer(args);
-        assert_eq!((said.code, said.stdout.len()), (Some(1), 0), "certainly none, {args:?}: {said:?}");
+        let result = daemon.observer(args);
+        assert_eq!((result.code, result.stdout.len()), (Some(1), 0), "certainly none, {args:?}: {result:?}");
     }
-    assert!(daemon.observer(&["list"]).stderr.contains("no sessions"), "said in a sentence");
+    assert!(daemon.observer(&["list"]).stderr.contains("no sessions"), "in a sentence");
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn a_reader_that_closes_the_pipe_causes_no_panic() {
 
 #[test]
 fn output_has_no_colour_in_a_pipe_or_with_no_color() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let pty = Pty::open();
-    let home = stage.mkdir("coloured");
-    let _session = stage.cast(&observer_harness::stage::Casting {
+    let home = fixture.mkdir("coloured");
+    let _session = fixture.cast(&observer_harness::fixture::PuppetOptions {
         dir: Some(home),
         pty: Some(&pty),
         ..Default::default()
     });
     for args in [&["ps"][..], &["list"], &["status"], &["doctor"]] {
-        let said = daemon.observer(args);
-        assert!(!said.stdout.contains(&0x1b), "{args:?} into a pipe: {said:?}");
+        let result = daemon.observer(args);
+        assert!(!result.stdout.contains(&0x1b), "{args:?} into a pipe: {result:?}");
     }
     let view = Pty::open();
     let slave =

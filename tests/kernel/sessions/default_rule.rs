@@ -1,17 +1,18 @@
 //! Without a configuration, a program that runs on a pty for a second is a session named after its directory.
 
 use observer_harness::Verb;
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Pty, Stage, Watch, text};
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::{Daemon, Fixture, Pty, Watch, text};
 use serde_json::Value;
 
 #[test]
 fn a_program_on_a_pty_is_a_session_after_a_second() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
     let pty = Pty::open();
-    let home = stage.mkdir("anywhere");
-    let puppet = stage.cast(&Casting { dir: Some(home.clone()), pty: Some(&pty), ..Default::default() });
+    let home = fixture.mkdir("anywhere");
+    let puppet =
+        fixture.cast(&PuppetOptions { dir: Some(home.clone()), pty: Some(&pty), ..Default::default() });
     let start = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
     assert_eq!(start.field("name").and_then(Value::as_str), Some("anywhere"));
     let list = daemon.list();
@@ -26,28 +27,32 @@ fn a_program_on_a_pty_is_a_session_after_a_second() {
 
 #[test]
 fn a_program_without_a_terminal_is_no_session() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
-    let mut parent = stage.puppet();
-    let (mut silent, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let mut parent = fixture.puppet();
+    let (mut silent, _) = parent.bears(&fixture, Verb::Fork, &[]);
     silent.does(Verb::Setsid, &[]);
-    silent.chdir(&stage.mkdir("silent"));
+    silent.chdir(&fixture.mkdir("silent"));
     // This program is a session and begins later; when it is published, the other one would have been
     // published too.
     let pty = Pty::open();
-    let loud = stage.cast(&Casting { dir: Some(stage.mkdir("loud")), pty: Some(&pty), ..Default::default() });
+    let loud = fixture.cast(&PuppetOptions {
+        dir: Some(fixture.mkdir("loud")),
+        pty: Some(&pty),
+        ..Default::default()
+    });
     watch.wait_for("the other's session", |frame| frame.is("session_started", loud.pid));
     assert_eq!(watch.count(|frame| frame.pid() == Some(silent.pid)), 0, "no terminal, no session");
 }
 
 #[test]
 fn the_pane_is_read_from_the_environment_at_exec() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
     let pty = Pty::open();
     let env = [("TMUX_PANE", "%42"), ("TMUX", "/tmp/tmux-0/default,77,0"), ("SECRET", "s3cret")];
-    let puppet = stage.cast(&Casting {
-        dir: Some(stage.mkdir("paned")),
+    let puppet = fixture.cast(&PuppetOptions {
+        dir: Some(fixture.mkdir("paned")),
         pty: Some(&pty),
         env: env.map(|(name, value)| (name.into(), value.into())).to_vec(),
         ..Default::default()
@@ -87,15 +92,15 @@ impl Drop for Tmux {
 
 #[test]
 fn programs_in_two_tmux_panes_have_the_panes_that_tmux_reports() {
-    let (daemon, stage) = (Daemon::shared(), Stage::new());
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
-    let tmux = Tmux { socket: stage.address.clone() };
+    let tmux = Tmux { socket: fixture.address.clone() };
     let mut puppets = Vec::new();
     for (name, verb) in [("left", "new-session"), ("right", "split-window")] {
-        let dir = stage.mkdir(name).display().to_string();
-        let program = stage.program("agent").display().to_string();
-        tmux.run(&[verb, "-d", "-c", &dir, &format!("exec {program} {} {name}", stage.address)]);
-        let puppet = stage.meet(name);
+        let dir = fixture.mkdir(name).display().to_string();
+        let program = fixture.program("agent").display().to_string();
+        tmux.run(&[verb, "-d", "-c", &dir, &format!("exec {program} {} {name}", fixture.address)]);
+        let puppet = fixture.meet(name);
         let start = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
         let pane = tmux.run(&["list-panes", "-a", "-F", "#{pane_pid} #{pane_tty} #{pane_id}"]);
         let line = pane

@@ -1,7 +1,7 @@
 //! Homes: two at once, two of the same name, and homes that are renamed, deleted and created again, or behind
 //! a symlink.
 
-use observer_harness::stage::Casting;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::{Pty, text};
 use serde_json::Value;
 
@@ -42,11 +42,11 @@ fn a_session_anywhere_below_a_home_belongs_to_the_home() {
 
 #[test]
 fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
-    let stage = observer_harness::Stage::new();
-    let (a, b) = (stage.mkdir("a/same"), stage.mkdir("b/same"));
+    let fixture = observer_harness::Fixture::new();
+    let (a, b) = (fixture.mkdir("a/same"), fixture.mkdir("b/same"));
     let config = ["a", "b"]
         .map(|name| {
-            format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", stage.dir().join(name).display())
+            format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", fixture.dir().join(name).display())
         })
         .concat();
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {
@@ -55,21 +55,25 @@ fn two_homes_of_one_name_are_ambiguous_by_name_and_exact_by_path() {
     });
     let ptys = [Pty::open(), Pty::open()];
     let cast = |dir: &std::path::Path, pty| {
-        stage.cast(&Casting { dir: Some(dir.to_owned()), pty: Some(pty), ..Default::default() })
+        fixture.cast(&PuppetOptions { dir: Some(dir.to_owned()), pty: Some(pty), ..Default::default() })
     };
     let (first, second) = (cast(&a, &ptys[0]), cast(&b, &ptys[1]));
-    let said = daemon.observer(&["pid", "same"]);
+    let result = daemon.observer(&["pid", "same"]);
     assert_eq!(
-        (said.code, said.stdout.len()),
+        (result.code, result.stdout.len()),
         (Some(3), 0),
-        "ambiguous, and nothing for a script to use: {said:?}"
+        "ambiguous, and nothing for a script to use: {result:?}"
     );
     for home in [&a, &b] {
-        assert!(said.stderr.contains(&home.display().to_string()), "the homes are listed: {}", said.stderr);
+        assert!(
+            result.stderr.contains(&home.display().to_string()),
+            "the homes are listed: {}",
+            result.stderr
+        );
     }
     for (home, puppet) in [(&a, &first), (&b, &second)] {
-        let said = daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
-        assert_eq!((said.code, said.text()), (Some(0), format!("{}\n", puppet.pid).as_str()));
+        let result = daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
+        assert_eq!((result.code, result.text()), (Some(0), format!("{}\n", puppet.pid).as_str()));
     }
     let porcelain = daemon.observer(&["list", "--porcelain"]);
     let homes: Vec<_> = porcelain.text().lines().filter_map(|line| line.split('\t').nth(2)).collect();
@@ -126,18 +130,19 @@ fn a_deleted_home_keeps_its_row_and_a_new_directory_is_another_home() {
 
 #[test]
 fn homes_of_a_rule_with_a_symlink_have_their_real_path() {
-    let stage = observer_harness::Stage::new();
-    let real = stage.mkdir("real/project");
-    std::os::unix::fs::symlink(stage.dir().join("real"), stage.dir().join("link")).expect("make a symlink");
-    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/link/*\"\n", stage.dir().display());
+    let fixture = observer_harness::Fixture::new();
+    let real = fixture.mkdir("real/project");
+    std::os::unix::fs::symlink(fixture.dir().join("real"), fixture.dir().join("link"))
+        .expect("make a symlink");
+    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/link/*\"\n", fixture.dir().display());
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()
     });
     let pty = Pty::open();
     // The program enters through the link; the kernel knows only the real path.
-    let dir = stage.dir().join("link/project");
-    let agent = stage.cast(&Casting { dir: Some(dir), pty: Some(&pty), ..Default::default() });
+    let dir = fixture.dir().join("link/project");
+    let agent = fixture.cast(&PuppetOptions { dir: Some(dir), pty: Some(&pty), ..Default::default() });
     let list = daemon.list();
     let [row] = &list[..] else { panic!("one session: {list:#?}") };
     assert_eq!(row.get("home").and_then(Value::as_str), real.to_str());

@@ -19,7 +19,7 @@ fn a_program_younger_than_min_age_is_no_session_yet() {
     let seen = scene.session(&home);
     assert!(seen.is_none() || started.elapsed() > Duration::from_secs(2), "too young: {seen:?}");
     scene.wait_for_frame("session_started", &home);
-    assert!(started.elapsed() >= Duration::from_millis(1_900), "told after {:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(1_900), "reported after {:?}", started.elapsed());
     scene.assert_session(&home, &agent, "live");
 }
 
@@ -84,7 +84,7 @@ fn a_session_whose_terminal_is_gone_is_detached() {
 fn a_session_that_moves_out_is_left_and_is_live_again_on_its_return() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("left"), Pty::open());
-    let outside = scene.stage.mkdir("outside");
+    let outside = scene.fixture.mkdir("outside");
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
     agent.chdir(&outside);
@@ -92,11 +92,13 @@ fn a_session_that_moves_out_is_left_and_is_live_again_on_its_return() {
     agent.chdir(&home);
     scene.assert_session(&home, &agent, "live");
     let states = || {
-        let told = scene.watch.frames().into_iter().filter(|frame| frame.is("session_changed", agent.pid));
-        told.filter_map(|frame| frame.field("state").and_then(Value::as_str).map(str::to_owned))
+        let received =
+            scene.watch.frames().into_iter().filter(|frame| frame.is("session_changed", agent.pid));
+        received
+            .filter_map(|frame| frame.field("state").and_then(Value::as_str).map(str::to_owned))
             .collect::<Vec<_>>()
     };
-    eventually("both changes are told", watch::SOON, || {
+    eventually("both changes are reported", watch::SOON, || {
         // The start before the moves may be published in parts: first the process in the home on its terminal
         // with its creator's image, then the exec.
         let states = states();
@@ -158,12 +160,12 @@ fn a_primary_that_execs_its_own_program_is_the_same_session_with_one_more_start(
     let (home, pty) = (scene.home("again"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
     let before = scene.assert_session(&home, &agent, "live");
-    let token = scene.stage.token();
+    let token = scene.fixture.token();
     agent.request(
         Verb::Exec,
-        &[scene.stage.program("agent").as_os_str().as_bytes(), token.as_bytes(), b"again"],
+        &[scene.fixture.program("agent").as_os_str().as_bytes(), token.as_bytes(), b"again"],
     );
-    let again = scene.stage.meet(&token);
+    let again = scene.fixture.meet(&token);
     let row = scene.assert_session(&home, &again, "live");
     assert_eq!(row.get("start_boottime_ns"), before.get("start_boottime_ns"), "the same process");
     let starts = |row: &Value| row.get("starts").and_then(Value::as_array).map(Vec::len);
@@ -182,9 +184,9 @@ fn a_primary_that_execs_into_a_shell_ends_its_session_without_a_death() {
     let (home, pty) = (scene.home("shell"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
-    let token = scene.stage.token();
-    agent.request(Verb::Exec, &[scene.stage.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
-    let shell = scene.stage.meet(&token);
+    let token = scene.fixture.token();
+    agent.request(Verb::Exec, &[scene.fixture.program("bash").as_os_str().as_bytes(), token.as_bytes()]);
+    let shell = scene.fixture.meet(&token);
     scene.assert_none(&home);
     let end = scene.wait_for_frame("session_ended", &home);
     assert_eq!(end.0.get("death"), Some(&Value::Null), "nobody died: {end:?}");
@@ -208,19 +210,19 @@ fn a_session_that_stops_matching_its_rule_stays_a_session() {
 
 #[test]
 fn a_rule_with_tty_none_admits_processes_without_a_terminal() {
-    let stage = observer_harness::Stage::new();
-    let home = stage.mkdir("homes/daemonic");
+    let fixture = observer_harness::Fixture::new();
+    let home = fixture.mkdir("homes/daemonic");
     let config = format!(
         "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"none\"\ncomm = [\"puppet\"]\n",
-        stage.dir().join("homes").display()
+        fixture.dir().join("homes").display()
     );
     let daemon = observer_harness::Daemon::start(&observer_harness::Options {
         config: Some(config),
         ..Default::default()
     });
-    let mut parent =
-        stage.cast(&observer_harness::stage::Casting { dir: Some(stage.dir()), ..Default::default() });
-    let (mut puppet, _) = parent.bears(&stage, Verb::Fork, &[]);
+    let mut parent = fixture
+        .cast(&observer_harness::fixture::PuppetOptions { dir: Some(fixture.dir()), ..Default::default() });
+    let (mut puppet, _) = parent.bears(&fixture, Verb::Fork, &[]);
     puppet.does(Verb::Setsid, &[]);
     puppet.chdir(&home);
     eventually("it has settled in its home", watch::SOON, || {

@@ -8,14 +8,14 @@ mod roots;
 
 use std::path::{Path, PathBuf};
 
-use observer_harness::stage::Casting;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, text};
+use observer_harness::{Daemon, Fixture, Options, Pty, Puppet, Watch, text};
 use serde_json::Value;
 
-/// A daemon with one rule, whose homes are below the stage's `homes`.
+/// A daemon with one rule, whose homes are below the fixture's `homes`.
 struct Scene {
-    stage: Stage,
+    fixture: Fixture,
     daemon: Daemon,
     watch: Watch,
 }
@@ -24,18 +24,18 @@ impl Scene {
     /// Starts a daemon whose rule has `extra` lines.
     #[track_caller]
     fn new(extra: &str) -> Self {
-        let stage = Stage::new();
-        let homes = stage.mkdir("homes");
+        let fixture = Fixture::new();
+        let homes = fixture.mkdir("homes");
         let min_age = if extra.contains("min_age") { "" } else { "min_age = \"0s\"\n" };
         let config =
             format!("[[session]]\n{min_age}cwd = \"{}/*\"\ntty = \"pts/*\"\n{extra}\n", homes.display());
         let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
         let watch = Watch::all(&daemon);
-        Self { stage, daemon, watch }
+        Self { fixture, daemon, watch }
     }
 
     fn home(&self, name: &str) -> PathBuf {
-        self.stage.mkdir(Path::new("homes").join(name))
+        self.fixture.mkdir(Path::new("homes").join(name))
     }
 
     /// Starts a puppet called `agent` on a terminal in `dir`.
@@ -49,12 +49,12 @@ impl Scene {
 
     /// Starts a puppet called `comm` below a wrapper's command line.
     fn wrapped(&self, wrapper: &[&str], comm: &str, dir: &Path, pty: &Pty) -> Puppet {
-        self.stage.cast(&Casting {
-            program: Some(self.stage.program(comm)),
+        self.fixture.cast(&PuppetOptions {
+            program: Some(self.fixture.program(comm)),
             wrapper: wrapper.iter().map(Into::into).collect(),
             dir: Some(dir.to_owned()),
             pty: Some(pty),
-            ..Casting::default()
+            ..PuppetOptions::default()
         })
     }
 
@@ -81,11 +81,11 @@ impl Scene {
         {
             assert_eq!(row.get(field), process.get(field), "{field} is the process's: {row:#}");
         }
-        let said = self.daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
+        let result = self.daemon.observer(&[std::ffi::OsStr::new("pid"), home.as_os_str()]);
         assert_eq!(
-            (said.code, said.text()),
+            (result.code, result.text()),
             (Some(0), format!("{}\n", puppet.pid).as_str()),
-            "observer pid: {said:?}"
+            "observer pid: {result:?}"
         );
         row
     }

@@ -9,8 +9,8 @@ use crate::Scene;
 fn a_script_is_the_session_of_a_rule_that_names_it_also_after_a_restart() {
     let mut scene = Scene::new("program = \"work.sh\"\nname = \"{program} in {basename}\"");
     let (home, pty) = (scene.home("scripted"), Pty::open());
-    let script = scene.stage.dir().join("work.sh");
-    scene.stage.install(b"#!/bin/sh\n\"$@\"\ntrue\n", &script);
+    let script = scene.fixture.dir().join("work.sh");
+    scene.fixture.install(b"#!/bin/sh\n\"$@\"\ntrue\n", &script);
     let agent = scene.wrapped(&[script.to_str().expect("a path of text")], "agent", &home, &pty);
     let shell = agent.wrapper_pid().expect("the script stays");
     let program = |scene: &Scene, pid| {

@@ -39,7 +39,8 @@ fn a_program_below_a_wrapper_that_execs_has_no_wrapper() {
 fn a_program_on_the_terminal_that_script_made_is_the_primary() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("scripted"), Pty::open());
-    let command = format!("exec {} {} scripted", scene.stage.program("agent").display(), scene.stage.address);
+    let command =
+        format!("exec {} {} scripted", scene.fixture.program("agent").display(), scene.fixture.address);
     let script = std::process::Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .current_dir(&home)
@@ -47,7 +48,7 @@ fn a_program_on_the_terminal_that_script_made_is_the_primary() {
         .stdout(std::process::Stdio::null())
         .spawn();
     let mut script = script.expect("start script(1)");
-    let agent = scene.stage.meet("scripted");
+    let agent = scene.fixture.meet("scripted");
     let row = scene.assert_session(&home, &agent, "live");
     assert_ne!(
         row.get("tty").and_then(Value::as_str),
@@ -78,8 +79,8 @@ fn helpers_of_a_program_are_no_roots_even_when_orphaned() {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("helped"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
-    let (mut helper, _) = agent.bears(&scene.stage, Verb::Fork, &[]);
-    let (orphan, _) = helper.bears(&scene.stage, Verb::Fork, &[]);
+    let (mut helper, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    let (orphan, _) = helper.bears(&scene.fixture, Verb::Fork, &[]);
     let row = scene.assert_session(&home, &agent, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(1), "{row:#}");
     helper.request(Verb::Exit, &[b"0"]);
@@ -145,6 +146,6 @@ fn a_sessions_end_carries_its_primarys_death() {
     assert_eq!(death.get("signal_name").and_then(Value::as_str), Some("SIGKILL"), "{death:#}");
     assert_eq!(Some(&death), scene.watch.end_of(pid).0.get("death"), "the process's own certificate");
     scene.assert_none(&home);
-    let said = scene.daemon.observer(&["pid", "ending"]);
-    assert_eq!((said.code, said.stdout.len()), (Some(1), 0), "certainly none: {said:?}");
+    let result = scene.daemon.observer(&["pid", "ending"]);
+    assert_eq!((result.code, result.stdout.len()), (Some(1), 0), "certainly none: {result:?}");
 }

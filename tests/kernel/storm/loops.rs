@@ -4,9 +4,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Options, Pty, Stage, Watch, eventually, text};
+use observer_harness::{Daemon, Fixture, Options, Pty, Watch, eventually, text};
 
 /// A change may take longer to be published while three processes never pause on two cores.
 const BUSY: Duration = Duration::from_secs(20);
@@ -14,24 +14,24 @@ const BUSY: Duration = Duration::from_secs(20);
 #[test]
 fn loops_of_chdir_and_prctl_lose_no_birth_and_no_death() {
     let _alone = crate::alone();
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     // The births and deaths of sessions are published on a stream of their own, which the loops do not fill.
     let config = format!(
         "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n",
-        stage.mkdir("homes").display()
+        fixture.mkdir("homes").display()
     );
     let daemon =
         Daemon::start(&Options { config: Some(config), ring_bytes: Some(1 << 20), ..Default::default() });
     let watch = Watch::sessions(&daemon);
-    let dirs = [stage.mkdir("a"), stage.mkdir("b")];
-    let mut loopers: Vec<_> = (0..3).map(|_| stage.puppet()).collect();
+    let dirs = [fixture.mkdir("a"), fixture.mkdir("b")];
+    let mut loopers: Vec<_> = (0..3).map(|_| fixture.puppet()).collect();
     for looper in &mut loopers {
         looper.does(Verb::LoopForever, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
     }
     for code in 0..50 {
         let pty = Pty::open();
-        let home = stage.mkdir(format!("homes/{code}"));
-        let puppet = stage.cast(&Casting { dir: Some(home), pty: Some(&pty), ..Default::default() });
+        let home = fixture.mkdir(format!("homes/{code}"));
+        let puppet = fixture.cast(&PuppetOptions { dir: Some(home), pty: Some(&pty), ..Default::default() });
         let pid = puppet.pid;
         // Directories and terminals may be read again instead of being reported; births and deaths are
         // reported.
@@ -56,12 +56,12 @@ fn loops_of_chdir_and_prctl_lose_no_birth_and_no_death() {
 #[test]
 fn a_busy_daemon_stops_within_two_seconds() {
     let _alone = crate::alone();
-    let stage = Stage::new();
-    let homes = stage.mkdir("homes");
+    let fixture = Fixture::new();
+    let homes = fixture.mkdir("homes");
     let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
     let mut daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
-    let dirs = [stage.mkdir("homes/one"), stage.mkdir("homes/two")];
-    let mut loopers: Vec<_> = (0..2).map(|_| stage.puppet()).collect();
+    let dirs = [fixture.mkdir("homes/one"), fixture.mkdir("homes/two")];
+    let mut loopers: Vec<_> = (0..2).map(|_| fixture.puppet()).collect();
     for looper in &mut loopers {
         looper.does(Verb::LoopForever, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
     }

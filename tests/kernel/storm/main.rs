@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
+use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
-use observer_harness::stage::Casting;
-use observer_harness::{Daemon, Options, Pty, Puppet, Stage, Watch, eventually, population, text, tiny};
+use observer_harness::{Daemon, Fixture, Options, Pty, Puppet, Watch, eventually, population, text, tiny};
 
 /// The number of processes of one storm, and of the puppets that start them.
 const PROCESSES: u64 = 100_000;
@@ -38,13 +38,13 @@ struct Storm {
 }
 
 impl Storm {
-    fn begin(stage: &Stage, processes: u64) -> Self {
-        let program = stage.dir().join("tiny");
-        stage.install(&tiny::image(), &program);
-        let dirs = [stage.mkdir("a"), stage.mkdir("b")];
+    fn begin(fixture: &Fixture, processes: u64) -> Self {
+        let program = fixture.dir().join("tiny");
+        fixture.install(&tiny::image(), &program);
+        let dirs = [fixture.mkdir("a"), fixture.mkdir("b")];
         let each = processes / MAKERS;
         let count = each.to_string();
-        let mut makers: Vec<_> = (0..MAKERS).map(|_| stage.puppet()).collect();
+        let mut makers: Vec<_> = (0..MAKERS).map(|_| fixture.puppet()).collect();
         for maker in &mut makers {
             maker.patience(LONG);
             let [a, b] = [&dirs[0], &dirs[1]].map(|dir| dir.as_os_str().as_bytes());
@@ -62,8 +62,8 @@ impl Storm {
     #[track_caller]
     fn end(&mut self) -> Instant {
         for maker in &mut self.makers {
-            let said = maker.answer(Verb::Storm).expect("the storm goes to its end");
-            let right = said.first().map(|word| observer_harness::stage::number(word));
+            let result = maker.answer(Verb::Storm).expect("the storm goes to its end");
+            let right = result.first().map(|word| observer_harness::fixture::number(word));
             assert_eq!(right, Some(self.each), "every process ran and exited with its code");
         }
         Instant::now()
@@ -71,8 +71,8 @@ impl Storm {
 }
 
 /// Starts children that stay, and the puppet whose death ends them.
-fn population(stage: &Stage) -> (Puppet, Vec<u32>) {
-    let mut parent = stage.puppet();
+fn population(fixture: &Fixture) -> (Puppet, Vec<u32>) {
+    let mut parent = fixture.puppet();
     let pids = parent.does(Verb::BearsMany, &[b"300"]);
     (parent, pids.into_iter().map(|pid| u32::try_from(pid).expect("a pid")).collect())
 }
@@ -86,10 +86,10 @@ fn assert_right_now(daemon: &Daemon) {
 #[test]
 fn a_storm_with_the_default_ring_loses_nothing() {
     let _alone = alone();
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let (_parent, _children) = population(&stage);
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let (_parent, _children) = population(&fixture);
     let before = daemon.status();
-    let mut storm = Storm::begin(&stage, PROCESSES);
+    let mut storm = Storm::begin(&fixture, PROCESSES);
     storm.end();
     let after = daemon.status();
     assert_eq!(total(&after, "drops_by_kind"), 0, "nothing lost: {after:#}");
@@ -111,20 +111,23 @@ fn a_storm_with_the_default_ring_loses_nothing() {
 #[test]
 fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
     let _alone = alone();
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     let config = format!(
         "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n",
-        stage.mkdir("homes").display()
+        fixture.mkdir("homes").display()
     );
     let daemon =
         Daemon::start(&Options { config: Some(config), ring_bytes: Some(64 << 10), ..Default::default() });
     let watch = Watch::sessions(&daemon);
-    let (parent, children) = population(&stage);
+    let (parent, children) = population(&fixture);
     let pty = Pty::open();
-    let session =
-        stage.cast(&Casting { dir: Some(stage.mkdir("homes/one")), pty: Some(&pty), ..Default::default() });
+    let session = fixture.cast(&PuppetOptions {
+        dir: Some(fixture.mkdir("homes/one")),
+        pty: Some(&pty),
+        ..Default::default()
+    });
     watch.wait_for("the session", |frame| frame.is("session_started", session.pid));
-    let mut storm = Storm::begin(&stage, PROCESSES);
+    let mut storm = Storm::begin(&fixture, PROCESSES);
     // A daemon that runs may be fast enough for this ring; a daemon that gets no CPU cannot be.
     for _ in 0..3 {
         daemon.starve(true);
@@ -184,14 +187,14 @@ fn assert_reported(watch: &Watch, pid: u32) {
 #[test]
 fn a_daemon_killed_during_a_storm_is_correct_as_soon_as_it_answers() {
     let _alone = alone();
-    let (mut daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let (parent, children) = population(&stage);
-    let mut storm = Storm::begin(&stage, PROCESSES);
+    let (mut daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let (parent, children) = population(&fixture);
+    let mut storm = Storm::begin(&fixture, PROCESSES);
     std::thread::sleep(Duration::from_millis(500));
     daemon.kill();
     // No daemon observes these deaths.
     parent.killed(libc::SIGKILL);
-    let mut mover = stage.puppet();
+    let mut mover = fixture.puppet();
     daemon.restart();
     let movers: Vec<u32> = storm.makers.iter().map(|maker| maker.pid).collect();
     let found = population::differences_while(&daemon, &movers);
@@ -202,7 +205,7 @@ fn a_daemon_killed_during_a_storm_is_correct_as_soon_as_it_answers() {
         !rows.iter().any(|row| children.iter().any(|&pid| text::u64_any(row, "pid") == Some(pid.into()))),
         "the dead are dead"
     );
-    mover.chdir(&stage.mkdir("moved"));
+    mover.chdir(&fixture.mkdir("moved"));
     observer_harness::truth::assert_row(&daemon, mover.pid);
     storm.end();
     assert_right_now(&daemon);
@@ -213,8 +216,8 @@ fn a_daemon_killed_during_a_storm_is_correct_as_soon_as_it_answers() {
 #[test]
 fn births_and_deaths_of_threads_produce_no_records() {
     let _alone = alone();
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let mut puppet = fixture.puppet();
     puppet.patience(LONG);
     let before = daemon.status();
     puppet.does(Verb::ManyThreads, &[b"50000"]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Frame, Options, Stage, eventually, text};
+use observer_harness::{Daemon, Fixture, Frame, Options, eventually, text};
 
 const TIMES: &[u8] = b"10000";
 const LONG: Duration = Duration::from_secs(60);
@@ -18,10 +18,10 @@ const LONG: Duration = Duration::from_secs(60);
 #[test]
 fn two_threads_that_race_chdir_end_in_the_directory_that_the_kernel_has() {
     let _alone = crate::alone();
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let dirs = [stage.mkdir("a"), stage.mkdir("b")];
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let dirs = [fixture.mkdir("a"), fixture.mkdir("b")];
     for _ in 0..3 {
-        let mut puppet = stage.puppet();
+        let mut puppet = fixture.puppet();
         puppet.patience(LONG);
         puppet
             .does(Verb::ChdirRace, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes(), TIMES]);
@@ -33,9 +33,9 @@ fn two_threads_that_race_chdir_end_in_the_directory_that_the_kernel_has() {
 #[test]
 fn children_born_while_their_parent_moves_have_the_directory_that_the_kernel_has() {
     let _alone = crate::alone();
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let dirs = [stage.mkdir("a"), stage.mkdir("b")];
-    let mut puppet = stage.puppet();
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let dirs = [fixture.mkdir("a"), fixture.mkdir("b")];
+    let mut puppet = fixture.puppet();
     puppet.patience(LONG);
     let kept = puppet.does(
         Verb::ForkRace,
@@ -108,35 +108,36 @@ impl Drop for Directories {
 }
 
 #[test]
-fn a_path_that_never_was_is_never_told() {
+fn a_path_that_never_existed_is_never_shown() {
     const MS: &[u8] = b"6000";
     let _alone = crate::alone();
-    let (daemon, stage) = (Daemon::start(&Options::default()), Stage::new());
-    let [here, there] = ["p1/a", "p2/b"].map(|name| stage.dir().join(name));
+    let (daemon, fixture) = (Daemon::start(&Options::default()), Fixture::new());
+    let [here, there] = ["p1/a", "p2/b"].map(|name| fixture.dir().join(name));
     let deep = |dir: &Path| dir.join("c/d/e");
     std::fs::create_dir_all(deep(&here)).expect("create directories");
-    stage.mkdir("p2");
-    let [mut mover, mut renamer] = [stage.puppet(), stage.puppet()];
-    let told = Directories::of(&daemon, mover.pid);
+    fixture.mkdir("p2");
+    let [mut mover, mut renamer] = [fixture.puppet(), fixture.puppet()];
+    let received = Directories::of(&daemon, mover.pid);
     // The watcher receives this move before the race begins.
     mover.chdir(&deep(&here));
     let name = |dir: &Path| Some(dir.display().to_string());
-    told.wait_for(&name(&deep(&here)));
+    received.wait_for(&name(&deep(&here)));
     for puppet in [&mover, &renamer] {
         puppet.patience(LONG);
     }
     mover.request(Verb::FchdirsFor, &[deep(&here).as_os_str().as_bytes(), b"/", MS]);
     // The mover has opened its directories before the first rename.
-    told.wait_for(&Some("/".into()));
+    received.wait_for(&Some("/".into()));
     renamer.request(Verb::RenamesFor, &[here.as_os_str().as_bytes(), there.as_os_str().as_bytes(), MS]);
     let renames = renamer.answer(Verb::RenamesFor).expect("it renames");
     let moves = mover.answer(Verb::FchdirsFor).expect("it moves");
-    let count = |said: Vec<Vec<u8>>| said.first().map_or(0, |word| observer_harness::stage::number(word));
+    let count =
+        |result: Vec<Vec<u8>>| result.first().map_or(0, |word| observer_harness::fixture::number(word));
     let [renames, moves] = [renames, moves].map(count);
-    mover.chdir(&stage.mkdir("last"));
-    let last = name(&stage.dir().join("last"));
-    told.wait_for(&last);
-    let counts = told.counts();
+    mover.chdir(&fixture.mkdir("last"));
+    let last = name(&fixture.dir().join("last"));
+    received.wait_for(&last);
+    let counts = received.counts();
     println!("{renames} renames beside {moves} moves: {counts:?}");
     let real = [name(&deep(&here)), name(&deep(&there)), Some("/".into()), last, None];
     let invented: Vec<_> = counts.iter().filter(|(cwd, _)| !real.contains(cwd)).collect();

@@ -3,17 +3,17 @@
 
 use observer_harness::Verb;
 use observer_harness::watch::SOON;
-use observer_harness::{Daemon, Options, Stage, Watch, eventually, text};
+use observer_harness::{Daemon, Fixture, Options, Watch, eventually, text};
 use serde_json::Value;
 
 #[test]
 fn snapshot_and_changes_together_are_the_map() {
     let _alone = crate::alone();
-    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
+    let (daemon, fixture) = (&Daemon::start(&Options::default()), Fixture::new());
     // Births and deaths continue while the watcher connects: none may be lost between its snapshot and its
     // changes.
-    let mut busy = stage.puppet();
-    let dir = stage.mkdir("a");
+    let mut busy = fixture.puppet();
+    let dir = fixture.mkdir("a");
     busy.patience(std::time::Duration::from_secs(60));
     let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
     busy.request(Verb::ForkRace, &[dir, dir, b"3000", b"300"]);
@@ -21,10 +21,10 @@ fn snapshot_and_changes_together_are_the_map() {
     let kept = busy.answer(Verb::ForkRace).expect("it forked");
     assert_eq!(kept.len(), 10);
     eventually("the stream has caught up", SOON, || {
-        let told = watch.frames();
+        let received = watch.frames();
         let missing = kept.iter().filter(|pid| {
-            let pid = observer_harness::stage::number(pid) as u32;
-            !told.iter().any(|frame| frame.pid() == Some(pid))
+            let pid = observer_harness::fixture::number(pid) as u32;
+            !received.iter().any(|frame| frame.pid() == Some(pid))
         });
         match missing.count() {
             0 => Ok(()),
@@ -49,23 +49,23 @@ fn snapshot_and_changes_together_are_the_map() {
             _ => {}
         }
     }
-    let born: Vec<_> = kept.iter().map(|pid| observer_harness::stage::number(pid) as u32).collect();
+    let born: Vec<_> = kept.iter().map(|pid| observer_harness::fixture::number(pid) as u32).collect();
     assert!(born.iter().all(|pid| live.contains_key(pid)), "what lives at the end is live in the fold");
 }
 
 #[test]
 fn a_watcher_that_stops_reading_does_not_delay_other_watchers() {
     let _alone = crate::alone();
-    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
+    let (daemon, fixture) = (&Daemon::start(&Options::default()), Fixture::new());
     let slow = Watch::all(daemon);
     slow.stop_reading();
-    let dir = stage.mkdir("a");
+    let dir = fixture.mkdir("a");
     let dir = std::os::unix::ffi::OsStrExt::as_bytes(dir.as_os_str());
-    let mut busy = stage.puppet();
+    let mut busy = fixture.puppet();
     busy.patience(std::time::Duration::from_secs(60));
     busy.does(Verb::ForkRace, &[dir, dir, b"5000", b"5001"]);
     let fresh = Watch::all(daemon);
-    let puppet = stage.puppet();
+    let puppet = fixture.puppet();
     let pid = puppet.pid;
     puppet.ends(Verb::Exit, &[b"0"]);
     fresh.end_of(pid);
@@ -75,12 +75,12 @@ fn a_watcher_that_stops_reading_does_not_delay_other_watchers() {
 #[test]
 fn queries_remove_nothing_from_the_stream() {
     let _alone = crate::alone();
-    let (daemon, stage) = (&Daemon::start(&Options::default()), Stage::new());
-    let program = stage.dir().join("tiny");
-    stage.install(&observer_harness::tiny::image(), &program);
+    let (daemon, fixture) = (&Daemon::start(&Options::default()), Fixture::new());
+    let program = fixture.dir().join("tiny");
+    fixture.install(&observer_harness::tiny::image(), &program);
     let watch = Watch::all(daemon);
-    let mut maker = stage.puppet();
-    let [program, dir] = [program, stage.dir()].map(|path| path.into_os_string().into_encoded_bytes());
+    let mut maker = fixture.puppet();
+    let [program, dir] = [program, fixture.dir()].map(|path| path.into_os_string().into_encoded_bytes());
     // The portions fit into a watcher's queue: what a watcher that is behind loses is not the subject of this
     // test.
     for _ in 0..40 {
@@ -93,17 +93,17 @@ fn queries_remove_nothing_from_the_stream() {
         daemon.ps();
     }
     let ppid = Some(Value::from(maker.pid));
-    let told = |kind: &str| {
+    let received = |kind: &str| {
         let of_maker =
             |frame: &observer_harness::Frame| frame.kind() == kind && frame.field("ppid").cloned() == ppid;
         watch.frames().into_iter().filter(of_maker).collect::<Vec<_>>()
     };
     assert_eq!(watch.count(|frame| frame.kind() == "lagged"), 0, "the watcher kept up");
-    let counted = || ["process_started", "process_execed", "process_ended"].map(|kind| told(kind).len());
-    eventually("every birth, exec and death is told", SOON, || {
+    let counted = || ["process_started", "process_execed", "process_ended"].map(|kind| received(kind).len());
+    eventually("every birth, exec and death is reported", SOON, || {
         if counted() == [2000; 3] { Ok(()) } else { Err(format!("{:?} of 2000 each", counted())) }
     });
-    for end in told("process_ended") {
+    for end in received("process_ended") {
         assert_eq!(end.death().get("code"), Some(&observer_harness::tiny::CODE.into()), "{end:?}");
     }
     watch.assert_no_holes();

@@ -183,8 +183,8 @@ fn an_entry_that_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
     let doubtful = "SELECT home FROM observer.sessions WHERE NOT certain";
     assert_eq!(SERVER.psql(&database, doubtful), "/srv/1");
     assert_eq!(host.status().rejected, 5);
-    let said = SERVER.psql(&database, "SELECT detail->>'message' FROM observer.events WHERE seq = 251");
-    assert!(said.contains("no_poison") && said.contains("23514"), "{said}");
+    let result = SERVER.psql(&database, "SELECT detail->>'message' FROM observer.events WHERE seq = 251");
+    assert!(result.contains("no_poison") && result.contains("23514"), "{result}");
 }
 
 #[test]
@@ -568,8 +568,8 @@ fn listeners_receive_the_host_number_and_a_listener_in_a_transaction_delays_nobo
     let number = SERVER.psql(&database, "SELECT host_no FROM observer.hosts");
     let wanted = format!("Asynchronous notification \"observer\" with payload \"{number}\"");
     eventually("the hint", Duration::from_secs(10), || {
-        let heard = listener.ask("SELECT 1");
-        if heard.contains(&wanted) { Ok(()) } else { Err(heard) }
+        let received = listener.ask("SELECT 1");
+        if received.contains(&wanted) { Ok(()) } else { Err(received) }
     });
     assert_eq!(host.status().notify_failures, 0);
 }
@@ -588,11 +588,11 @@ fn listeners_are_notified_of_a_host_at_most_once_a_second() {
         changes += 1;
         std::thread::sleep(Duration::from_millis(2));
     }
-    let heard = listener.ask("SELECT 1").matches("Asynchronous notification").count();
+    let received = listener.ask("SELECT 1").matches("Asynchronous notification").count();
     // The limit is one notification at once, one for each second, and one that was on its way when the
     // listener connected.
     let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
-    assert!((3..=most).contains(&heard), "{heard} of {most}");
+    assert!((3..=most).contains(&received), "{received} of {most}");
     host.delivered(SOON);
     is_mirrored(&SERVER, &database, &host);
 }

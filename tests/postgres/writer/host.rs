@@ -169,8 +169,8 @@ impl Host {
     pub fn comes_to(&self, state: MirrorState, error: &str, limit: Duration) -> MirrorStatus {
         eventually(&format!("{state}, {error:?}"), limit, || {
             let status = self.status();
-            let said = status.last_error.as_deref().unwrap_or_default().contains(error);
-            if status.state == state && said { Ok(status) } else { Err(format!("{status:?}")) }
+            let answer = status.last_error.as_deref().unwrap_or_default().contains(error);
+            if status.state == state && answer { Ok(status) } else { Err(format!("{status:?}")) }
         })
     }
 

@@ -105,8 +105,8 @@ fn a_second_daemon_is_refused_and_the_first_continues() {
     let clone = super::host::world();
     clone.world().start("/srv/other");
     let second = Host::of(clone, first.host_id, &url);
-    let said = second.comes_to(MirrorState::Stopped, "cloned machine-id or second daemon", SOON);
-    assert_eq!((said.generation, said.connections), (None, 0));
+    let result = second.comes_to(MirrorState::Stopped, "cloned machine-id or second daemon", SOON);
+    assert_eq!((result.generation, result.connections), (None, 0));
     for _ in 0..3 {
         second.churn(5, 1000);
         first.churn(5, 1000);
@@ -197,8 +197,8 @@ fn a_lock_forged_by_another_role_makes_no_host_present_and_is_reported() {
     takes_the_lock(&mut mallory, &database);
     assert_eq!(state(&database), "unknown|live|f");
     let host = Host::of(shared, host_id, &url);
-    let said = host.comes_to(MirrorState::Stopped, &forger, SOON);
-    assert!(said.last_error.is_some_and(|error| error.contains("end that session")));
+    let result = host.comes_to(MirrorState::Stopped, &forger, SOON);
+    assert!(result.last_error.is_some_and(|error| error.contains("end that session")));
     host.churn(1, 2000);
     assert_eq!(state(&database), "unknown|live|f");
     drop(mallory);
@@ -234,8 +234,8 @@ fn each_login_writes_its_own_host_and_no_other() {
     host.delivered(SOON);
     is_mirrored(&SERVER, &database, &host);
     let stranger = Host::of(super::host::world(), other, &url);
-    let said = stranger.comes_to(MirrorState::Stopped, "42501", SOON);
-    let error = said.last_error.unwrap();
+    let result = stranger.comes_to(MirrorState::Stopped, "42501", SOON);
+    let error = result.last_error.unwrap();
     assert!(error.contains(&other.to_string()) && error.contains("docs/schema.md"), "{error}");
     assert_eq!(SERVER.psql(&database, "SELECT count(*) FROM observer.hosts"), "1");
     // The login loses its rights while the daemon runs.

@@ -183,8 +183,8 @@ fn pgbouncer_is_refused_as_a_connection_pooler() {
         });
         let host =
             Host::new(&format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable"));
-        let said = host.comes_to(MirrorState::Stopped, "connection pooler", SOON);
-        assert!(said.last_error.is_some_and(|error| error.contains("Postgres' own host and port")));
+        let result = host.comes_to(MirrorState::Stopped, "connection pooler", SOON);
+        assert!(result.last_error.is_some_and(|error| error.contains("Postgres' own host and port")));
         drop(host);
         pooler.kill().and_then(|()| pooler.wait()).expect("end pgbouncer");
     }

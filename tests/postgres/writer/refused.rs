@@ -28,9 +28,9 @@ fn a_wrong_password_is_reported_without_it_and_a_right_one_needs_no_restart() {
     std::fs::write(&file, url("wrong-hunter2")).unwrap();
     let host = Host::at(super::host::world(), uuid::Uuid::new_v4(), &file);
     host.churn(3, 50);
-    let said = host.comes_to(MirrorState::Stopped, "28P01", SOON);
+    let result = host.comes_to(MirrorState::Stopped, "28P01", SOON);
     host.churn(3, 3000);
-    let error = said.last_error.unwrap();
+    let error = result.last_error.unwrap();
     assert!(!error.contains("hunter2") && error.contains("correct user and password"), "{error}");
     std::fs::write(&file, url("right-hunter2")).unwrap();
     host.delivered(AGAIN);

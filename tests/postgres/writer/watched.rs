@@ -23,14 +23,14 @@ fn a_watcher_of_the_database_receives_every_change_of_each_host_once() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut told: BTreeMap<String, Vec<(u64, String, String)>> = BTreeMap::new();
+    let mut received: BTreeMap<String, Vec<(u64, String, String)>> = BTreeMap::new();
     let mut left = hosts.len() * CHANGES;
     watcher.until("all changes of both", |line| {
         let frame = parsed(line);
         let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
         if text("kind").starts_with("session_") {
             let event = (frame["event_seq"].as_u64().unwrap(), text("kind"), text("home"));
-            told.entry(text("host_id")).or_default().push(event);
+            received.entry(text("host_id")).or_default().push(event);
             left -= 1;
         }
         left == 0
@@ -46,7 +46,7 @@ fn a_watcher_of_the_database_receives_every_change_of_each_host_once() {
             })
             .collect();
         assert_eq!(pushed.len(), CHANGES);
-        assert_eq!(told[&host.host_id.to_string()], pushed);
+        assert_eq!(received[&host.host_id.to_string()], pushed);
     }
     for host in &hosts {
         host.delivered(SOON);

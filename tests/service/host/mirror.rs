@@ -70,12 +70,12 @@ fn the_mirror_takes_the_database_from_a_credential_and_connects_by_tcp() {
             false
         }
     });
-    let said = startup(client.expect("it connected"));
+    let result = startup(client.expect("it connected"));
     for pair in [["user", "mirror"], ["database", "fleet"]] {
-        assert!(said.windows(2).any(|words| words == pair), "{pair:?}: {said:?}");
+        assert!(result.windows(2).any(|words| words == pair), "{pair:?}: {result:?}");
     }
     // The server closed the connection: the daemon reports that and continues.
-    eventually("it is told", || {
+    eventually("it is reported", || {
         let status = as_user("member", &["status", "--json"]).json();
         status.pointer("/mirror/state").is_some_and(|state| state == "retrying")
     });

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_fits_what_was_said() {
+    fn the_next_step_fits_the_fault() {
         for (why, what) in [
             ("apt-get: write: No space left on device", "OBSERVER_VM_CACHE"),
             (OFFLINE, "run once without --offline"),

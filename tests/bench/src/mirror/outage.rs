@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Figure> {
     let (mut n, mut most) = (0_u32, 0.0_f64);
     while began.elapsed() < lasts {
         // A start and an end.
-        scene.stage.short_lives(&short[n as usize / 2 % SESSIONS], &[], 1);
+        scene.fixture.short_lives(&short[n as usize / 2 % SESSIONS], &[], 1);
         n += 2;
         if n.is_multiple_of(RATE) {
             most = most.max(resident(&scene));

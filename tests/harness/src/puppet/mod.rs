@@ -1,5 +1,5 @@
 //! A puppet: `puppet ADDRESS TOKEN [IGNORED…]` connects to the abstract socket ADDRESS, sends TOKEN and its pid, and then
-//! carries out one request for each line that it reads. See [`crate::stage`].
+//! carries out one request for each line that it reads. See [`crate::fixture`].
 
 mod births;
 mod ends;
@@ -56,7 +56,7 @@ pub fn main() {
     match Conversation::begin(address, &token) {
         Ok(conversation) => conversation.go_on(),
         Err(error) => {
-            eprintln!("puppet: cannot connect to its stage: {error}");
+            eprintln!("puppet: cannot connect to its fixture: {error}");
             std::process::exit(2);
         }
     }

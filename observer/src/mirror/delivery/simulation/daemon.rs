@@ -77,7 +77,7 @@ pub struct Daemon {
     /// A question for the map that the loop could not answer.
     pub map_waits: Option<u64>,
     /// The newest number that the delivery was informed of.
-    pub told_last_seq: u64,
+    pub answered_last_seq: u64,
     pub connects: u64,
     limits: Limits,
 }
@@ -167,7 +167,7 @@ impl Daemon {
             delivery: Delivery::new(Uuid::from_u128(u128::from(now_ms)), extent, heartbeat, at(base, now_ms)),
             instance_id,
             process: 0,
-            told_last_seq: journal.committed,
+            answered_last_seq: journal.committed,
             journal,
             map,
             dropped: 0,
@@ -203,7 +203,7 @@ impl Daemon {
     }
 
     pub fn extent(&mut self) -> JournalExtent {
-        self.told_last_seq = self.journal.committed;
+        self.answered_last_seq = self.journal.committed;
         JournalExtent { stream_id: Some(self.journal.stream_id), last_seq: self.journal.committed }
     }
 
@@ -249,7 +249,7 @@ impl Daemon {
             DeliveryRequest::Write { statement, .. } => {
                 assert!(!statement.items().is_empty());
                 if statement.caught_up {
-                    assert!(statement.last_seq() >= self.told_last_seq, "not everything is there");
+                    assert!(statement.last_seq() >= self.answered_last_seq, "not everything is there");
                 }
                 if let Some(failed_ms) = limits.last_write_failed_ms {
                     assert!(now_ms >= failed_ms + RETRY_WAIT_MS, "a batch is retried without a pause");

@@ -178,11 +178,12 @@ impl Schedule {
             format!("{} ms; faults {:?}; row {:?}", self.now_ms, self.faults, self.database.data.row);
         text += &format!("; state {:?}; lock {:?}", self.database.data.state, self.database.lock);
         for daemon in &self.daemons {
-            let Daemon { journal, map, told_last_seq, .. } = daemon;
+            let Daemon { journal, map, answered_last_seq, .. } = daemon;
             let (status, cursor) =
                 (daemon.delivery.status(), self.database.data.streams.get(&journal.stream_id));
-            text +=
-                &format!("\n{status:?}\nmap {map:?}, cursor {cursor:?}, told {told_last_seq}, {journal:?}");
+            text += &format!(
+                "\n{status:?}\nmap {map:?}, cursor {cursor:?}, told {answered_last_seq}, {journal:?}"
+            );
         }
         text
     }
