@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use observer_core::Rule;
-use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 
-use super::session::boxed;
 use crate::text::glob::Glob;
 
 /// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
@@ -118,6 +117,11 @@ pub(super) fn default_rule() -> Rule {
         min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
         name: NAME_DEFAULT.into(),
     }
+}
+
+/// The glob as the core takes it.
+pub(super) fn boxed(glob: Glob) -> Box<dyn Pattern> {
+    Box::new(glob)
 }
 
 /// observer's own commands, which are never sessions: `observer watch` stays on its terminal, too.

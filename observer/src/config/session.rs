@@ -9,7 +9,7 @@ use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::builtin;
+use super::builtin::{boxed, default_rule};
 use super::fault::{ConfigFault, OneOrMore};
 use crate::text::glob::{Glob, bytes_min, split_literal};
 
@@ -74,7 +74,7 @@ impl SessionSection {
     /// The rule, or the fault of the section. What can never match is added to `warnings`.
     pub(super) fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Rule, ConfigFault> {
         let Self { tty, comm, program, exe, cgroup, user, .. } = self;
-        let default = builtin::default_rule();
+        let default = default_rule();
         let conditions = WrittenConditions { tty, comm, program, exe, cgroup, user };
         let home = match self.cwd {
             Some(cwd) => HomeRule::Prefix(each(Some(cwd), home)?),
@@ -161,10 +161,6 @@ fn absolute_glob(field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
         true => Glob::path(glob).map(boxed),
         false => Err(format!("{field} is matched against absolute paths, found {glob:?}: begin it with `/`")),
     }
-}
-
-pub(super) fn boxed(glob: Glob) -> Box<dyn Pattern> {
-    Box::new(glob)
 }
 
 /// Compiles one value; a fault is reported at its place.
