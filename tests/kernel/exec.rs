@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
+use observer_harness::fixture::OwnedProcess;
 use observer_harness::truth::assert_row;
 use observer_harness::{Daemon, Fixture, Puppet, Watch, text};
 use serde_json::Value;
@@ -198,9 +200,14 @@ fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
         let mut sleep = std::fs::File::open("/bin/sleep").expect("sleep");
         std::io::copy(&mut sleep, &mut file).expect("copy the program into memory");
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let mut child =
-            std::process::Command::new(path).arg("600").current_dir(fixture.dir()).spawn().expect("run it");
-        let row = assert_row(daemon, child.id());
+        let mut command = std::process::Command::new(path);
+        // With the test's own output it would keep whoever reads that waiting.
+        command.arg("600").current_dir(fixture.dir()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("run it");
+        let _ends = OwnedProcess::new(child.id());
+        let link = std::fs::read_link(format!("/proc/{}/exe", child.id())).expect("the kernel's own name");
+        let row = daemon.row(child.id()).expect("it lives");
+        assert_eq!(link.to_str(), Some(format!("{exe} (deleted)").as_str()));
         assert_eq!(row.get("exe").and_then(Value::as_str), Some(exe));
         assert_eq!(row.get("exe_deleted"), Some(&Value::Bool(true)));
         child.kill().expect("end it");
