@@ -7,6 +7,7 @@ mod loops;
 mod races;
 mod streams;
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
 use observer_harness::{Daemon, Fixture, Options, Pty, Puppet, Watch, eventually, population, text, tiny};
+use serde_json::Value;
 
 /// The number of processes of one storm, and of the puppets that start them.
 const PROCESSES: u64 = 100_000;
@@ -127,6 +129,14 @@ fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
         ..Default::default()
     });
     watch.wait_for("the session", |frame| frame.is("session_started", session.pid));
+    // By their start times too: another process may get the pid of a dead one.
+    let keys = |rows: &[Value]| -> BTreeSet<(Option<u64>, Option<u64>)> {
+        let key = |row: &Value| (text::u64_any(row, "pid"), text::u64_any(row, "start_boottime_ns"));
+        let is_child = |pid: Option<u64>| children.iter().any(|&child| pid == Some(child.into()));
+        rows.iter().map(key).filter(|(pid, _)| is_child(*pid)).collect()
+    };
+    let born = keys(&daemon.ps());
+    assert_eq!(born.len(), children.len(), "every child is shown");
     let mut storm = Storm::begin(&fixture, PROCESSES);
     // A daemon that runs may be fast enough for this ring; a daemon that gets no CPU cannot be.
     for _ in 0..3 {
@@ -155,9 +165,7 @@ fn a_loss_in_a_storm_with_a_small_ring_is_counted_repaired_and_reported() {
     for counter in ["gaps", "resyncs"] {
         assert!(text::u64_any(&status, counter).is_some_and(|count| count > 0), "{counter}: {status:#}");
     }
-    let rows = daemon.ps();
-    let known = |pid: u32| rows.iter().any(|row| text::u64_any(row, "pid") == Some(pid.into()));
-    assert!(!children.iter().any(|&pid| known(pid)), "the dead are dead");
+    assert!(born.is_disjoint(&keys(&daemon.ps())), "the dead are dead");
     assert_reported(&watch, pid);
 }
 
