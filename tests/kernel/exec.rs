@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use observer_harness::Verb;
 use observer_harness::fixture::OwnedProcess;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Fixture, Puppet, Watch, text};
+use observer_harness::{Daemon, Fixture, Puppet, Watch, eventually, text};
 use serde_json::Value;
 
 /// Makes `puppet` exec `program` with more arguments by `verb`. Returns the same process with its new
@@ -205,9 +205,14 @@ fn a_program_in_memory_has_its_name_as_exe_also_with_a_slash() {
         command.arg("600").current_dir(fixture.dir()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("run it");
         let _ends = OwnedProcess::new(child.id());
-        let link = std::fs::read_link(format!("/proc/{}/exe", child.id())).expect("the kernel's own name");
+        // The parent goes on when the child lets go of its old memory, which is before it has the new.
+        eventually("the kernel's link is the file in memory", Duration::from_secs(10), || {
+            let link = std::fs::read_link(format!("/proc/{}/exe", child.id()));
+            let is_new =
+                link.as_ref().is_ok_and(|link| link.as_os_str() == format!("{exe} (deleted)").as_str());
+            if is_new { Ok(()) } else { Err(format!("{link:?}")) }
+        });
         let row = daemon.row(child.id()).expect("it lives");
-        assert_eq!(link.to_str(), Some(format!("{exe} (deleted)").as_str()));
         assert_eq!(row.get("exe").and_then(Value::as_str), Some(exe));
         assert_eq!(row.get("exe_deleted"), Some(&Value::Bool(true)));
         child.kill().expect("end it");
