@@ -47,42 +47,17 @@ pub struct IgnoreSection {
     user: Option<Spanned<OneOrMore>>,
 }
 
-/// The conditions of a section as they are written.
-struct WrittenConditions {
-    tty: Option<Spanned<String>>,
-    comm: Option<Spanned<OneOrMore>>,
-    program: Option<Spanned<OneOrMore>>,
-    exe: Option<Spanned<OneOrMore>>,
-    cgroup: Option<Spanned<OneOrMore>>,
-    user: Option<Spanned<OneOrMore>>,
-}
-
-impl WrittenConditions {
-    fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Conditions, ConfigFault> {
-        Ok(Conditions {
-            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
-            comm: comms(self.comm, warnings)?,
-            program: each(self.program, program)?,
-            exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
-            cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
-            uids: each(self.user, uid)?,
-        })
-    }
-}
-
 impl SessionSection {
     /// The rule, or the fault of the section. What can never match is added to `warnings`.
     pub(super) fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Rule, ConfigFault> {
-        let Self { tty, comm, program, exe, cgroup, user, .. } = self;
+        let Self { cwd, tty, comm, program, exe, cgroup, user, .. } = self;
         let default = default_rule();
-        let conditions = WrittenConditions { tty, comm, program, exe, cgroup, user };
-        let home = match self.cwd {
-            Some(cwd) => HomeRule::Prefix(each(Some(cwd), home)?),
-            None => HomeRule::Cwd,
-        };
+        let has_home = cwd.is_some();
+        let Ignore { cwd, conditions } =
+            IgnoreSection { cwd, tty, comm, program, exe, cgroup, user }.conditions(warnings)?;
         Ok(Rule {
-            home,
-            conditions: conditions.compile(warnings)?,
+            home: if has_home { HomeRule::Prefix(cwd) } else { HomeRule::Cwd },
+            conditions,
             not_comm: extended("not_comm", default.not_comm, self.not_comm, self.not_comm_only, warnings)?,
             wrappers: extended("wrappers", default.wrappers, self.wrappers, self.wrappers_only, warnings)?,
             owner: self.owner,
@@ -99,15 +74,27 @@ impl IgnoreSection {
         warnings: &mut Vec<ConfigFault>,
     ) -> Result<Ignore, ConfigFault> {
         let span = section.span();
-        let Self { cwd, tty, comm, program, exe, cgroup, user } = section.into_inner();
-        let lists = [&cwd, &comm, &program, &exe, &cgroup, &user];
-        if tty.is_none() && lists.iter().all(|list| list.is_none()) {
+        let section = section.into_inner();
+        let Self { cwd, tty, comm, program, exe, cgroup, user } = &section;
+        if tty.is_none() && [cwd, comm, program, exe, cgroup, user].iter().all(|list| list.is_none()) {
             let message = "[[ignore]] without a condition would ignore every process: write for instance \
                            program = [\"less\", \"tail\"]";
             return Err(ConfigFault { span: Some(span), message: message.into() });
         }
-        let conditions = WrittenConditions { tty, comm, program, exe, cgroup, user };
-        Ok(Ignore { cwd: each(cwd, home)?, conditions: conditions.compile(warnings)? })
+        section.conditions(warnings)
+    }
+
+    /// The conditions that this section and a session rule have in common.
+    fn conditions(self, warnings: &mut Vec<ConfigFault>) -> Result<Ignore, ConfigFault> {
+        let conditions = Conditions {
+            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
+            comm: comms(self.comm, warnings)?,
+            program: each(self.program, program)?,
+            exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
+            cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
+            uids: each(self.user, uid)?,
+        };
+        Ok(Ignore { cwd: each(self.cwd, home)?, conditions })
     }
 }
 
