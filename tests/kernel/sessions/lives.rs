@@ -148,9 +148,8 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     let entries = journal(&after, "last_seq") - journal(&before, "last_seq");
     assert!(entries <= 10 + 10 * took.as_secs(), "{entries} entries in {took:?}");
     assert_eq!((scene.daemon.drops(), journal(&after, "dropped")), (0, 0));
-    let end = homes.last().expect("homes");
-    scene.wait_for_frame("session_started", end);
-    scene.assert_session(end, &walker, "live");
+    // The watcher has tens of thousands of frames to read before this one, so the answer is asked for instead.
+    scene.assert_session(homes.last().expect("homes"), &walker, "live");
     scene.assert_none(&home);
 }
 
