@@ -26,7 +26,8 @@ pub const TOMBSTONE_NS: u64 = 10_000_000_000;
 /// (`CoreCounters::tombstones_dropped` counts those younger than [`TOMBSTONE_NS`]).
 pub const TOMBSTONES_MAX: usize = 65_536;
 
-/// A process that moves into another home becomes a candidate there when it has stayed for this long, ns.
+/// A process that moves into another home becomes a candidate there when it has stayed for this long, ns. What
+/// outlives the candidate that started it may be the primary after the same time.
 pub const SETTLE_NS: u64 = 1_000_000_000;
 
 /// Processes that become candidates of the homes in which they have settled, in one input. The others follow in the next.
@@ -46,16 +47,12 @@ pub const TORN_REREADS_MAX: u8 = 8;
 /// (`CoreCounters::sessions_dropped`).
 pub const ENDED_SESSIONS_MAX: usize = 4096;
 
-/// The number of homes of dead ancestors that a process remembers. The oldest is forgotten first
-/// (`CoreCounters::helper_of_dropped`).
-pub const HELPER_OF_MAX: usize = 16;
-
 /// The number of start times that are kept of a session. The oldest is forgotten first.
 pub const STARTS_MAX: usize = 64;
 
 /// The number of ancestors that are visited to decide whether a process is a root. The walk ends there as if
 /// it had reached the top.
-pub const LINEAGE_STEPS_MAX: usize = 4096;
+pub const LINEAGE_STEPS_MAX: usize = 256;
 
 /// The length of a session's name, bytes. A longer name is cut.
 pub const NAME_MAX: usize = 4096;

@@ -144,22 +144,6 @@ fn shell_child(world: &mut World, parent: &Proc, tgid: u32, cwd: &str) -> Proc {
 }
 
 #[test]
-fn a_helper_that_outlives_its_primary_is_no_root() {
-    let mut world = world();
-    let bash = at_home(&mut world);
-    let claude = world.spawn(&bash, 20, "claude");
-    let mut helper = world.spawn(&claude, 21, "node");
-    world.take_reports();
-    world.exit(&claude, 0);
-    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
-    world.exec(&mut helper, "codex");
-    let below = world.spawn(&helper, 22, "codex");
-    world.exit(&helper, 0);
-    world.spawn(&below, 23, "codex");
-    assert_reported(&mut world, &[]);
-}
-
-#[test]
 fn a_restart_keeps_the_session_and_its_starts() {
     let mut world = world();
     let bash = at_home(&mut world);
@@ -187,7 +171,7 @@ fn min_age_holds_back_a_first_session_only() {
     let claude = world.spawn(&bash, 21, "claude");
     assert_reported(&mut world, &[]);
     let due = world.core.poll_timeout().expect("a root grows old");
-    assert_eq!(due, claude.key.start_boottime.after(1_000_000));
+    assert_eq!(due, BootTime(world.now + 1_000_000), "since its exec");
     world.wait(900_000);
     assert_reported(&mut world, &[]);
     world.wait(200_000);
@@ -782,19 +766,18 @@ fn what_a_session_runs_where_it_went_is_no_session_of_that_directory() {
 }
 
 #[test]
-fn a_primary_that_moves_to_a_home_whose_helper_it_was_keeps_its_session() {
+fn a_primary_that_moves_to_the_home_of_a_session_above_it_keeps_its_session() {
     let mut world = world();
-    let mut bash = at_home(&mut world);
-    world.chdir(&mut bash, "/srv/b");
-    let claude = world.spawn(&bash, 20, "claude");
-    let mut helper = world.spawn(&claude, 21, "codex");
-    world.chdir(&mut helper, "/srv/a");
+    let bash = at_home(&mut world);
+    let mut above = world.spawn(&bash, 19, "bash");
+    let mut claude = world.spawn(&above, 20, "claude");
+    world.chdir(&mut above, "/srv/b");
+    world.exec(&mut above, "codex");
     world.wait(SETTLE_NS);
-    world.exit(&claude, 0);
     world.take_reports();
-    world.chdir(&mut helper, "/srv/b");
+    world.chdir(&mut claude, "/srv/b");
     world.wait(SETTLE_NS);
-    assert_reported(&mut world, &["changed /srv/a 21 left roots=1 to=/srv/b"]);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/b"]);
 }
 
 #[test]

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use observer_common::record::hint;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
-use observer_core::process::{DirId, Uids};
+use observer_core::limits::SETTLE_NS;
+use observer_core::process::{DirId, Tty, Uids};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, Process, ProcessKey};
 use proptest::prelude::*;
 use support::{World, comm, components, rule};
 
 const NAMES: [&str; 5] = ["claude", "bash", "sudo", "node", "vim"];
+const TTYS: [&str; 3] = ["pts1", "pts2", "pts3"];
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -42,6 +44,11 @@ enum Op {
         by: usize,
         uid: u32,
     },
+    /// The process loses its terminal, or gets another one.
+    Tty {
+        by: usize,
+        tty: Option<usize>,
+    },
     Rename {
         dir: usize,
         to: usize,
@@ -55,6 +62,8 @@ enum Op {
     Swap,
     Pass,
     Wait,
+    /// So long that processes settle.
+    WaitLong,
 }
 
 fn op(lossy: bool) -> impl Strategy<Value = Op> {
@@ -66,12 +75,14 @@ fn op(lossy: bool) -> impl Strategy<Value = Op> {
         3 => (by.clone(), 0..6_usize).prop_map(|(by, to)| Op::Chdir { by, to }),
         1 => (by.clone(), 0..NAMES.len()).prop_map(|(by, name)| Op::Comm { by, name }),
         1 => (by, 0..3_u32).prop_map(|(by, uid)| Op::Setuid { by, uid }),
+        2 => (0..12_usize, prop::option::weighted(0.7, 0..TTYS.len())).prop_map(|(by, tty)| Op::Tty { by, tty }),
         1 => (0..6_usize, 0..9_usize).prop_map(|(dir, to)| Op::Rename { dir, to }),
         8 => (1..6_usize).prop_map(|records| Op::Deliver { records }),
         2 => Just(if lossy { Op::Lose } else { Op::Deliver { records: 1 } }),
         2 => Just(Op::Swap),
         1 => Just(Op::Pass),
         1 => Just(Op::Wait),
+        1 => Just(Op::WaitLong),
     ]
 }
 
@@ -79,7 +90,10 @@ fn op(lossy: bool) -> impl Strategy<Value = Op> {
 struct Task {
     key: ProcessKey,
     parent: ProcessKey,
+    tty: Option<&'static str>,
     comm: &'static str,
+    /// The name of the executed file.
+    program: &'static str,
     argv: String,
     exec_id: u32,
     fs: usize,
@@ -94,6 +108,7 @@ enum RecordBody {
     Cwd { path: String },
     Comm(&'static str),
     Creds(Uids),
+    Ids(Option<Tty>),
     Hint(u64),
 }
 
@@ -123,7 +138,9 @@ impl Linux {
         let init = Task {
             key: ProcessKey::new(1, 1),
             parent: ProcessKey::new(0, 0),
+            tty: None,
             comm: "init",
+            program: "init",
             argv: "init".into(),
             exec_id: 1,
             fs: 0,
@@ -158,6 +175,7 @@ impl Linux {
             sid: 1,
             pgid: 1,
             uids: Uids { uid: task.uid, euid: task.uid, suid: task.uid },
+            tty: tty(task.tty),
             exec_id: task.exec_id,
             comm: comm(task.comm),
             fs_shared: self.tasks.values().filter(|other| other.fs == task.fs).count() > 1,
@@ -210,6 +228,7 @@ impl Linux {
                     by,
                     |task| {
                         task.comm = NAMES.get(name).copied().unwrap_or("x");
+                        task.program = task.comm;
                         task.argv = format!("{} {execs}", task.comm);
                         task.exec_id += 1;
                         Some(RecordBody::Exec { name: task.comm, argv: task.argv.clone() })
@@ -244,6 +263,14 @@ impl Linux {
                 },
                 at,
             ),
+            Op::Tty { by, tty: of } => self.change(
+                by,
+                |task| {
+                    task.tty = of.and_then(|at| TTYS.get(at)).copied();
+                    Some(RecordBody::Ids(tty(task.tty)))
+                },
+                at,
+            ),
             Op::Rename { dir, to } => {
                 let free = format!("/srv/r{to}");
                 if dir == 0 || self.paths.contains(&free) {
@@ -272,6 +299,11 @@ impl Linux {
             }
             Op::Pass => self.pass(),
             Op::Wait => self.world.wait(60_000_000),
+            Op::WaitLong => {
+                // No record stays in the ring for so long.
+                self.deliver(usize::MAX);
+                self.world.wait(2 * SETTLE_NS);
+            }
         }
     }
 
@@ -360,6 +392,10 @@ impl Linux {
     }
 }
 
+fn tty(name: Option<&str>) -> Option<Tty> {
+    name.map(|name| Tty { dev: 136 << 20, name: comm(name).0 })
+}
+
 fn feed(world: &mut World, record: &Record) {
     let Record { at, key, facts, ref body } = *record;
     match body {
@@ -382,6 +418,7 @@ fn feed(world: &mut World, record: &Record) {
         }
         RecordBody::Comm(name) => world.feed(Input::Comm { at, key, comm: comm(name) }),
         RecordBody::Creds(uids) => world.feed(Input::Creds { at, key, uids: *uids }),
+        RecordBody::Ids(tty) => world.feed(Input::Ids { at, key, sid: 1, pgid: 1, tty: *tty }),
         RecordBody::Hint(bits) => world.feed(Input::Hint { at, bits: *bits }),
     }
 }
@@ -401,6 +438,7 @@ fn assert_same(linux: &Linux) {
         assert_eq!(process.parent, facts.parent, "parent of {:?}", process.key);
         assert_eq!(process.uids, facts.uids, "uids of {:?}", process.key);
         assert_eq!(process.exec_id, facts.exec_id, "image of {:?}", process.key);
+        assert_eq!(process.tty, facts.tty, "terminal of {:?}", process.key);
         assert_eq!(process.fs_shared, facts.fs_shared, "fs of {:?}", process.key);
         // Where an exec was lost the arguments are unknown; they are never another process's.
         if let Some(argv) = &process.argv {
@@ -436,6 +474,63 @@ fn assert_sessions(linux: &Linux) {
     }
 }
 
+impl Linux {
+    /// The home in which the rule finds a task, by its path.
+    fn home(&self, task: &Task) -> Option<String> {
+        let path = self.path(task);
+        let mut parts = path.split('/').skip(1);
+        (parts.next() == Some("srv")).then(|| parts.next()).flatten().map(|name| format!("/srv/{name}"))
+    }
+
+    /// The home of the session whose primary a task is.
+    fn session_of(&self, key: ProcessKey) -> Option<String> {
+        let mut sessions = self.world.core.sessions();
+        let (session, _) =
+            sessions.find(|(session, _)| session.state != State::Ended && session.primary == key)?;
+        Some(String::from_utf8_lossy(&session.home.path).into_owned())
+    }
+
+    /// Whether a task belongs to a session or to a candidate of `home` above it, by what is seen of its ancestors.
+    fn belongs_to_one_above(&self, task: &Task, home: &str) -> bool {
+        let mut shells: Vec<&str> = Vec::new();
+        let lineage = |key: ProcessKey| self.world.core.process_by_key(key)?.lineage;
+        let mut at = task.key;
+        while let Some(above) = lineage(at).and_then(|key| self.tasks.get(&key.tgid.0)) {
+            at = above.key;
+            if above.comm != above.program {
+                // Whether it is a candidate depends on when it changed its name.
+                return true;
+            }
+            let in_home = self.home(above).as_deref() == Some(home) && above.comm != "bash";
+            let is_wrapper = above.comm == "sudo";
+            let own_terminal = !is_wrapper && task.tty.is_some() && task.tty != above.tty;
+            let behind_shell = shells.iter().any(|&tty| Some(tty) != above.tty);
+            if (in_home || self.session_of(above.key).is_some()) && !own_terminal && !behind_shell {
+                return true;
+            }
+            // No rule admits it wherever it is.
+            if above.comm == "bash" || self.home(above).is_none() {
+                shells.extend(above.tty);
+            }
+        }
+        false
+    }
+}
+
+/// Asserts that what no session has above it is in a home with a session: "certainly none" is never said of it.
+fn assert_no_home_without_session(linux: &Linux) {
+    let is_program =
+        |task: &&Task| ["claude", "node", "vim"].contains(&task.comm) && task.comm == task.program;
+    for task in linux.tasks.values().filter(is_program) {
+        let Some(home) = linux.home(task) else { continue };
+        if linux.belongs_to_one_above(task, &home) {
+            continue;
+        }
+        let live = linux.world.session(&home).is_some_and(|session| session.state != State::Ended);
+        assert!(live, "{home} has no session, but {task:?}");
+    }
+}
+
 fn run(ops: &[Op]) -> Linux {
     let mut linux = Linux::new();
     for &op in ops {
@@ -454,6 +549,7 @@ proptest! {
     fn the_map_equals_the_kernel_without_loss(ops in prop::collection::vec(op(false), 1..120)) {
         let linux = run(&ops);
         assert_same(&linux);
+        assert_no_home_without_session(&linux);
         prop_assert_eq!(linux.world.core.counters().drift_total, 0);
         prop_assert_eq!(linux.world.reports.gaps_opened, 0);
     }

@@ -14,6 +14,7 @@ use observer_common::record::hint;
 use crate::core::passes::Passes;
 use crate::input::Input;
 use crate::model::change::{Change, Sink};
+use crate::model::explanation::Explanation;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
@@ -22,6 +23,7 @@ use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::Image;
 use crate::processes::table::ProcessTable;
+use crate::sessions::explain::Basis;
 use crate::sessions::{SessionContext, Sessions};
 
 /// What the core counted since it was made.
@@ -42,8 +44,6 @@ pub struct CoreCounters {
     pub tombstones_dropped: u64,
     /// Differences that counted as drift without waiting for their record.
     pub suspects_dropped: u64,
-    /// Homes of dead ancestors that were forgotten.
-    pub helper_of_dropped: u64,
     /// Processes that were left with a dead parent.
     pub parents_unresolved: u64,
     /// Ended sessions that were forgotten.
@@ -190,6 +190,18 @@ impl Core {
         self.sessions.get(&self.table, home)
     }
 
+    /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.
+    pub fn explain(&self, tgid: Tgid) -> Option<Explanation> {
+        let key = self.table.by_tgid(tgid)?.process.key;
+        let basis = Basis {
+            rules: &self.settings.rules,
+            ignored: &self.settings.ignored,
+            host_mnt_ns: self.settings.host_mnt_ns,
+            table: &self.table,
+        };
+        self.sessions.explain(&basis, key)
+    }
+
     /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has
     /// healed that yet.
     pub fn in_gap(&self) -> bool {
@@ -201,7 +213,6 @@ impl Core {
         CoreCounters {
             tombstones_dropped: self.table.tombstones_dropped(),
             suspects_dropped: self.passes.suspects.dropped,
-            helper_of_dropped: self.table.helper_of_dropped,
             sessions_dropped: self.sessions.homes.dropped,
             ..self.counters
         }
@@ -214,7 +225,8 @@ impl Core {
         sink: &mut dyn Sink,
         follow: impl FnOnce(&mut Sessions, &mut SessionContext<'_>),
     ) {
-        if self.settings.rules.is_empty() {
+        // Until the first pass is complete, sessions would depend on the order in which it shows the processes.
+        if self.settings.rules.is_empty() || !self.passes.first_done {
             return;
         }
         let mut ctx = SessionContext {
@@ -228,6 +240,7 @@ impl Core {
         };
         self.sessions.forget_reported();
         follow(&mut self.sessions, &mut ctx);
+        self.sessions.elect_relinked(&mut ctx);
     }
 
     /// Reports the changed fields of a live process, and lets its sessions follow.

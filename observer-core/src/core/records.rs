@@ -85,7 +85,7 @@ impl Core {
     ) {
         if self.table.set_lineage(key, ancestor) {
             self.report_fields(at, key, Diff::PARENT, sink);
-            self.with_sessions(at, sink, |sessions, ctx| sessions.relinked(ctx, key));
+            self.with_sessions(at, sink, |sessions, _| sessions.relinked(key));
         }
     }
 
@@ -163,14 +163,16 @@ impl Core {
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now) else { return };
         sink.change(at, Change::ProcessEnded(&entry.process, death));
-        for orphan in orphans {
+        for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {
                 sink.change(at, Change::ProcessChanged(&orphan.process));
             }
         }
         let candidacy = entry.candidacy.take();
         let process = &entry.process;
-        self.with_sessions(at, sink, |sessions, ctx| sessions.ended(ctx, process, candidacy, death));
+        self.with_sessions(at, sink, |sessions, ctx| {
+            sessions.ended(ctx, process, candidacy, &orphans, death);
+        });
         if was_parent {
             self.await_reparenting(key, sink);
         }

@@ -17,6 +17,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::table::Standing;
+use crate::sessions::Sessions;
 
 impl Core {
     /// Fields may have changed with no record of their own: a pass reads them again.
@@ -179,7 +180,9 @@ impl Core {
         self.end_absent(at, pass.at, sink);
         self.resolve_parents(sink);
         self.resolve_lineage(at, sink);
-        self.passes.first_done = true;
+        if !core::mem::replace(&mut self.passes.first_done, true) {
+            self.with_sessions(at, sink, Sessions::look);
+        }
         self.passes.hinted = Diff::default();
         self.passes.unapplied.clear();
         self.passes.healed_drops = Some(pass.drops_total);

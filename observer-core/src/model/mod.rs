@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod death;
+pub mod explanation;
 pub mod ids;
 pub mod process;
 pub mod rule;

@@ -30,6 +30,11 @@ impl Starts {
         self.set_image(process);
     }
 
+    /// `process` becomes the primary for the one that was, and the last start is its start too.
+    pub(crate) fn hand_over(&mut self, process: &Process) {
+        self.set_image(process);
+    }
+
     /// Counts the exec of the primary, if it has exec'd since its last start. `at` is the time of the exec
     /// where its record was not observed. A birth that was observed (`born`) and the first exec after it are
     /// one start.

@@ -1,7 +1,6 @@
 //! One live process in the map: its fields, and what it takes to keep them right.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::input::ProcessFacts;
 use crate::limits::PROCESS_BYTES_MAX;
@@ -36,6 +35,15 @@ pub(crate) struct Candidacy {
     pub since: BootTime,
 }
 
+/// A process outlived the candidate that started it.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftBehind {
+    /// The home of that candidate.
+    pub home: Arc<Home>,
+    /// When that candidate died.
+    pub at: BootTime,
+}
+
 /// What only an exec record holds of an image, and a child inherits.
 #[derive(Debug)]
 pub(crate) struct InheritedImage {
@@ -65,9 +73,8 @@ pub(crate) struct ProcessEntry {
     pub candidacy: Option<Candidacy>,
     /// A rule would admit it once the home's owner is known.
     pub owner_awaited: bool,
-    /// Homes of dead ancestors by birth that were candidates. Neither this process nor its descendants are
-    /// roots there.
-    pub helper_of: Vec<Arc<Home>>,
+    /// A candidate that was its nearest live ancestor died: it goes on without it.
+    pub left_behind: Option<LeftBehind>,
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
@@ -120,7 +127,7 @@ impl ProcessEntry {
             torn: 0,
             candidacy: None,
             owner_awaited: false,
-            helper_of: Vec::new(),
+            left_behind: None,
         }
     }
 

@@ -3,6 +3,6 @@
 pub(crate) mod entry;
 pub(crate) mod fields;
 pub(crate) mod merge;
-mod program;
+pub(crate) mod program;
 pub(crate) mod table;
 mod tombstones;

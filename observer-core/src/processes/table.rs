@@ -5,10 +5,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::{HELPER_OF_MAX, LINEAGE_STEPS_MAX};
+use crate::limits::LINEAGE_STEPS_MAX;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
-use crate::model::session::Home;
-use crate::processes::entry::ProcessEntry;
+use crate::processes::entry::{LeftBehind, ProcessEntry};
 use crate::processes::tombstones::Tombstones;
 
 /// What is known of the process with a given key.
@@ -33,8 +32,6 @@ pub(crate) struct ProcessTable {
     /// The number of live processes that have this parent. The parent need not be in the map.
     children: BTreeMap<ProcessKey, u32>,
     tombstones: Tombstones,
-    /// Homes that were dropped because `helper_of` was full.
-    pub helper_of_dropped: u64,
 }
 
 impl ProcessTable {
@@ -150,8 +147,8 @@ impl ProcessTable {
         &self.lineage
     }
 
-    /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and remember
-    /// its home in `helper_of`. Returns the entry and those children.
+    /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and are left
+    /// behind in its home. Returns the entry and those children.
     pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<ProcessEntry>, Vec<ProcessKey>)> {
         self.get(key)?;
         let entry = self.by_tgid.remove(&key.tgid)?;
@@ -175,9 +172,9 @@ impl ProcessTable {
             }
             let Some(child) = self.by_tgid.get_mut(&tgid) else { continue };
             child.process.lineage = above;
-            for home in entry.helper_of.iter().chain(home) {
-                self.helper_of_dropped += u64::from(push_home(&mut child.helper_of, home));
-            }
+            let left_behind = home.map(|home| LeftBehind { home: Arc::clone(home), at });
+            let inherited = || entry.left_behind.clone();
+            child.left_behind = left_behind.or_else(inherited).or_else(|| child.left_behind.take());
             orphans.push(child.process.key);
         }
         Some((entry, orphans))
@@ -213,17 +210,4 @@ impl ProcessTable {
 /// Returns whether `above` started before `below`, as an ancestor must.
 pub(crate) fn starts_before(above: ProcessKey, below: ProcessKey) -> bool {
     (above.start_boottime, above.tgid) < (below.start_boottime, below.tgid)
-}
-
-/// Adds a home, within [`HELPER_OF_MAX`]. Returns whether another one was dropped for it.
-fn push_home(homes: &mut Vec<Arc<Home>>, home: &Arc<Home>) -> bool {
-    if homes.contains(home) {
-        return false;
-    }
-    let full = homes.len() >= HELPER_OF_MAX;
-    if full {
-        homes.remove(0);
-    }
-    homes.push(Arc::clone(home));
-    full
 }

@@ -7,11 +7,13 @@ use alloc::vec::Vec;
 
 use crate::input::is_in_memory;
 use crate::model::change::Request;
+use crate::model::explanation::Unmet;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process, WorkingDirectory};
 use crate::model::rule::{Conditions, HomeRule, Ignore, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
+use crate::processes::program::is_shell_script;
 use crate::sessions::Sessions;
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::Owner;
@@ -96,9 +98,7 @@ impl Sessions {
             return Verdict::Refused;
         }
         for admission in admissions(ctx.rules, process) {
-            let home = self
-                .home_of_session_above(ctx, entry, admission.rule)
-                .unwrap_or_else(|| self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns)));
+            let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
             if ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner) {
                 // The edge can read directories of the host's own namespace only.
                 if home.mnt_ns.is_some() {
@@ -139,23 +139,6 @@ impl Sessions {
         }
         self.homes.forget_empty(&home);
     }
-
-    /// Under a rule whose homes are working directories, what a session runs on its own terminal and in its own directory
-    /// belongs to that session, although the session keeps the home in which it became one.
-    fn home_of_session_above(
-        &self,
-        ctx: &SessionContext<'_>,
-        entry: &ProcessEntry,
-        rule: usize,
-    ) -> Option<Arc<Home>> {
-        ctx.rules.get(rule).filter(|rule| follows_cwd(rule))?;
-        let above = ctx.table.ancestors(entry).find(|above| above.candidacy.is_some())?;
-        let candidacy = above.candidacy.as_ref().filter(|it| it.rule == rule && !it.is_wrapper)?;
-        let is_primary = self.homes.held_by(above.process.key).contains(&candidacy.home);
-        let is_beside =
-            above.process.tty == entry.process.tty && above.process.cwd.id == entry.process.cwd.id;
-        (is_primary && is_beside).then(|| Arc::clone(&candidacy.home))
-    }
 }
 
 /// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This
@@ -192,21 +175,55 @@ pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
 
 /// The same as [`admits`], the terminal aside too.
 pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role> {
-    if !has_place(&rule.conditions, process) || any_matches(&rule.not_comm, process.comm.as_bytes()) {
+    if !has_place(&rule.conditions, process) {
         return None;
     }
     if is_wrapper(rule, process) {
         return Some(Role::Wrapper);
     }
-    runs(&rule.conditions, process).then_some(Role::Program)
+    let refused = any_matches(&rule.not_comm, process.comm.as_bytes());
+    (!refused && runs(&rule.conditions, process)).then_some(Role::Program)
+}
+
+/// Returns the first condition of `rule` that `process` does not meet, the owner of the home aside.
+pub(super) fn unmet(rule: &Rule, process: &Process) -> Option<Unmet> {
+    let Conditions { comm, program, exe, cgroup, uids, .. } = &rule.conditions;
+    let name = Some(process.comm.as_bytes());
+    let image = process.exe.as_deref().filter(|exe| !is_in_memory(exe));
+    let runs_any = is_wrapper(rule, process);
+    let Some(cwd) = usable_path(&process.cwd) else { return Some(Unmet::CwdUnusable) };
+    let failed = [
+        (Unmet::Cwd, home_len(&rule.home, cwd).is_none()),
+        (Unmet::Tty, !has_tty(&rule.conditions, process)),
+        (Unmet::User, !uids.is_empty() && !uids.contains(&process.uids.uid)),
+        (Unmet::Cgroup, !matches_if_any(cgroup, process.cgroup.as_deref())),
+        (Unmet::NotComm, !runs_any && any_matches(&rule.not_comm, process.comm.as_bytes())),
+        (Unmet::Comm, !runs_any && !matches_if_any(comm, name)),
+        (Unmet::Program, !runs_any && !matches_if_any(program, process.program.as_deref())),
+        (Unmet::Exe, !runs_any && !matches_if_any(exe, image)),
+    ];
+    failed.into_iter().find(|(_, is_unmet)| *is_unmet).map(|(unmet, _)| unmet)
+}
+
+/// Returns the home of `process` under `rule`.
+pub(super) fn home_under(rule: &Rule, process: &Process, host_mnt_ns: u32) -> Option<Home> {
+    let cwd = usable_path(&process.cwd)?;
+    let len = home_len(&rule.home, cwd)?;
+    let path = cwd.get(..len)?;
+    Some(Home { mnt_ns: namespace(host_mnt_ns, process.cwd.mnt_ns), path: Bytes::from(path) })
 }
 
 /// Returns whether no rule is to admit `process`.
 pub(super) fn is_ignored(ignored: &[Ignore], process: &Process) -> bool {
+    ignored_by(ignored, process).is_some()
+}
+
+/// Returns the index of the first of `ignored` that matches `process`.
+pub(super) fn ignored_by(ignored: &[Ignore], process: &Process) -> Option<usize> {
     let is_below = |cwd: &[Box<dyn Pattern>]| {
         cwd.is_empty() || process.cwd.path.as_deref().is_some_and(|path| prefix_len(cwd, path).is_some())
     };
-    ignored.iter().any(|ignore| {
+    ignored.iter().position(|ignore| {
         let conditions = &ignore.conditions;
         has_tty(conditions, process)
             && has_place(conditions, process)
@@ -242,9 +259,21 @@ fn matches_if_any(patterns: &[Box<dyn Pattern>], value: Option<&[u8]>) -> bool {
     patterns.is_empty() || value.is_some_and(|value| any_matches(patterns, value))
 }
 
-/// Returns whether `process` is one of the wrappers of `rule`.
+/// Returns whether `process` is one of the wrappers of `rule`, or a shell that runs a script, unless the rule names
+/// that very script.
 pub(super) fn is_wrapper(rule: &Rule, process: &Process) -> bool {
-    any_matches(&rule.wrappers, process.comm.as_bytes())
+    let Conditions { comm, program, .. } = &rule.conditions;
+    let matches = |patterns: &[Box<dyn Pattern>], name: Option<&[u8]>| {
+        name.is_some_and(|name| any_matches(patterns, name))
+    };
+    if matches(&rule.wrappers, Some(process.comm.as_bytes()))
+        || matches(&rule.wrappers, process.program.as_deref())
+    {
+        return true;
+    }
+    let (Some(exe), Some(script)) = (&process.exe, &process.program) else { return false };
+    let is_named = matches(comm, Some(process.comm.as_bytes())) || matches(program, Some(script));
+    is_shell_script(exe, script) && !is_named
 }
 
 fn any_matches(patterns: &[Box<dyn Pattern>], bytes: &[u8]) -> bool {
@@ -279,9 +308,11 @@ pub(super) fn follows_cwd(rule: &Rule) -> bool {
     matches!(rule.home, HomeRule::Cwd)
 }
 
-/// Returns when `key` reaches the age that `rule` requires.
-pub(super) fn old_enough_at(rule: &Rule, key: ProcessKey) -> BootTime {
-    key.start_boottime.after(rule.min_age_ns)
+/// Returns when `process` has run its image for as long as `rule` requires. Where the exec was not observed, its
+/// start counts.
+pub(super) fn old_enough_at(rule: Option<&Rule>, process: &Process) -> BootTime {
+    let began = process.exec_at.unwrap_or(process.key.start_boottime);
+    began.after(rule.map_or(0, |rule| rule.min_age_ns))
 }
 
 /// Returns the path of a directory where it may be a new home: the path is complete and the directory exists.

@@ -1,11 +1,11 @@
 //! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and
 //! end.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::{SETTLE_NS, SETTLED_A_TICK_MAX};
+use crate::limits::{LINEAGE_STEPS_MAX, SETTLE_NS, SETTLED_A_TICK_MAX};
 use crate::model::death::Death;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
@@ -13,13 +13,15 @@ use crate::model::rule::Rule;
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
+use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_like, is_wrapper, namespace,
     old_enough_at, usable_path,
 };
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::roots::{LineagePosition, age, is_candidate, place};
+use crate::sessions::homes::HomeState;
+use crate::sessions::roots::{LineagePosition, age, is_candidate, position};
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC
@@ -34,6 +36,26 @@ const ADMITTING: Diff = Diff::EXEC
 const PROGRAM: Diff = Diff::EXEC.union(Diff::COMM).union(Diff::IMAGE);
 
 impl Sessions {
+    /// The map is complete for the first time: finds every candidate, and then elects. So the order in which the
+    /// processes were found has no part in it.
+    pub fn look(&mut self, ctx: &mut SessionContext<'_>) {
+        let mut keys: Vec<ProcessKey> = ctx.table.iter().map(|entry| entry.process.key).collect();
+        keys.sort_unstable_by_key(|&key| age(key));
+        self.is_looking = true;
+        for &key in &keys {
+            self.consider(ctx, key);
+        }
+        self.is_looking = false;
+        // What an older process is the primary of is known before its helpers are looked at.
+        for key in keys {
+            let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
+            let home = candidacy.map(|candidacy| Arc::clone(&candidacy.home));
+            if let Some(home) = home.filter(|home| self.homes.slot(home).is_none()) {
+                self.elect(ctx, &home, Cause::Candidates);
+            }
+        }
+    }
+
     /// A process came into the map.
     pub fn started(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };
@@ -59,34 +81,69 @@ impl Sessions {
                 None => self.arrive(ctx, key, diff),
             }
         }
+        if diff.intersects(Diff::TTY) && ctx.table.has_children_by_birth(key.tgid) {
+            self.relinked.push(key);
+        }
         self.holder_changed(ctx, key, diff);
     }
 
     /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
     /// ceased to be.
-    pub fn relinked(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
-        let mut pending = alloc::vec![key.tgid];
-        while let Some(tgid) = pending.pop() {
-            let candidacy = ctx.table.by_tgid(tgid).and_then(|entry| entry.candidacy.as_ref());
-            homes.extend(candidacy.map(|candidacy| Arc::clone(&candidacy.home)));
-            pending.extend(ctx.table.children_by_birth(tgid));
-        }
-        for home in homes {
-            self.elect(ctx, &home, Cause::Candidates);
+    pub fn relinked(&mut self, key: ProcessKey) {
+        self.relinked.push(key);
+    }
+
+    /// Elects again in the homes of the processes that were noted as relinked, and of their descendants. To be
+    /// called after each event.
+    pub fn elect_relinked(&mut self, ctx: &mut SessionContext<'_>) {
+        while let Some(key) = self.relinked.pop() {
+            // Ancestors first: what becomes a primary makes helpers of its descendants.
+            let mut homes: Vec<Arc<Home>> = Vec::new();
+            let mut seen: BTreeSet<Arc<Home>> = BTreeSet::new();
+            let mut pending = VecDeque::from([key.tgid]);
+            let mut away: Vec<ProcessKey> = Vec::new();
+            while let Some(tgid) = pending.pop_front() {
+                pending.extend(ctx.table.children_by_birth(tgid));
+                let Some(entry) = ctx.table.by_tgid(tgid) else { continue };
+                let home = entry.candidacy.as_ref().map(|candidacy| Arc::clone(&candidacy.home));
+                if home.is_none() && !self.homes.held_by(entry.process.key).is_empty() {
+                    away.push(entry.process.key);
+                }
+                homes.extend(home.filter(|home| seen.insert(Arc::clone(home))));
+            }
+            for home in homes {
+                self.elect(ctx, &home, Cause::Candidates);
+            }
+            // They may be where they were helpers until this moment.
+            for key in
+                away.into_iter().filter(|&key| self.settling.home_of(key).is_none()).collect::<Vec<_>>()
+            {
+                self.consider(ctx, key);
+            }
         }
     }
 
-    /// A process left the map. `process` is as it was last known.
+    /// A process left the map. `process` is as it was last known, and `orphans` are its children by birth.
     pub fn ended(
         &mut self,
         ctx: &mut SessionContext<'_>,
         process: &Process,
         candidacy: Option<Candidacy>,
+        orphans: &[ProcessKey],
         death: Death,
     ) {
         self.awaiting_owner.remove(&process.key);
         self.settling.remove(process.key);
+        if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
+            self.relinked.extend(orphans);
+        } else {
+            // What a launcher stands aside for is right below it, and these may be.
+            let homes = orphans.iter().filter_map(|&orphan| ctx.table.get(orphan)?.candidacy.as_ref());
+            let homes: BTreeSet<_> = homes.map(|candidacy| Arc::clone(&candidacy.home)).collect();
+            for home in homes {
+                self.elect(ctx, &home, Cause::Candidates);
+            }
+        }
         let home = candidacy.map(|candidacy| candidacy.home);
         if let Some(home) = &home {
             self.leave(ctx, process.key, home, Cause::Died(process, death));
@@ -143,7 +200,8 @@ impl Sessions {
     fn follows_at_once(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> bool {
         let Verdict::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
         let rule = ctx.rules.get(candidacy.rule);
-        rule.is_some_and(|rule| follows_cwd(rule) && ctx.now < old_enough_at(rule, key))
+        let Some(process) = ctx.table.get(key).map(|entry| &entry.process) else { return false };
+        rule.is_some_and(follows_cwd) && ctx.now < old_enough_at(rule, process)
     }
 
     /// A primary that left its home and is there again becomes a candidate without being admitted again.
@@ -214,7 +272,8 @@ impl Sessions {
         let is_other_program = diff.intersects(Diff::EXEC) && diff.intersects(Diff::COMM);
         let keeps_home = follows_cwd(rule)
             && !is_other_program
-            && (ctx.now >= old_enough_at(rule, key) || self.homes.held_by(key).contains(home));
+            && (ctx.now >= old_enough_at(Some(rule), &entry.process)
+                || self.homes.held_by(key).contains(home));
         match &cwd.path {
             _ if keeps_home => true,
             None if !cwd.truncated => true,
@@ -228,18 +287,25 @@ impl Sessions {
     /// A candidate stays in its home, and may be another program or in another directory of it.
     fn stay(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let at = ctx.at;
+        let Some(entry) = ctx.table.get(key) else { return };
+        let is_below = is_right_below_candidate(ctx.table, &entry.process, home);
         let Some(entry) = ctx.table.get_mut(key) else { return };
         let process = &entry.process;
         let Some(candidacy) = &mut entry.candidacy else { return };
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
         let is_wrapper = is_wrapper(rule, process);
         let role_changed = core::mem::replace(&mut candidacy.is_wrapper, is_wrapper) != is_wrapper;
+        if role_changed {
+            self.relinked.push(key);
+        }
         if usable_path(&process.cwd).is_some() && process.cwd.id != candidacy.dir {
             candidacy.dir = process.cwd.id;
             candidacy.since = at;
         }
         let awaits_age = self.homes.by_home.get(home).is_some_and(|state| state.due.is_some());
-        if role_changed {
+        let may_be_in_chain =
+            diff.intersects(PROGRAM.union(Diff::TTY)) && (self.decides(key, home) || is_below);
+        if role_changed || may_be_in_chain || diff.intersects(Diff::TTY) {
             self.elect(ctx, home, Cause::Moved(key, diff));
         } else if diff.intersects(Diff::CWD_ID) && self.decides(key, home) {
             self.elect(ctx, home, Cause::Changed(key, diff));
@@ -272,18 +338,11 @@ impl Sessions {
     fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
         self.homes.by_home.get(home).is_some_and(|state| {
             state.holders().contains(&Some(key))
-                || state.roots.iter().any(|root| root.key == key || root.stand_in == Some(key))
+                || state
+                    .roots
+                    .iter()
+                    .any(|root| [Some(root.key), root.stand_in, root.launcher].contains(&Some(key)))
         })
-    }
-
-    /// Returns whether a primary of another home moved to a home in which it is a helper left behind. It can be no session
-    /// there, so it keeps the one that it left.
-    fn would_be_helper_only(&self, ctx: &SessionContext<'_>, key: ProcessKey, home: &Home) -> bool {
-        self.homes.held_by(key).iter().any(|held| **held != *home)
-            && ctx
-                .table
-                .get(key)
-                .is_some_and(|entry| place(ctx.table, entry, home, None) == LineagePosition::Helper)
     }
 
     /// A process becomes a candidate.
@@ -291,22 +350,30 @@ impl Sessions {
         let home = Arc::clone(&candidacy.home);
         self.settling.remove(key);
         self.stop_awaiting(ctx, key);
-        if self.would_be_helper_only(ctx, key, &home) {
+        let primary = self.homes.by_home.get(&home).and_then(HomeState::current_primary);
+        let Some(entry) = ctx.table.get(key) else { return };
+        let position = position(ctx.table, &self.homes, entry, &home, primary);
+        // It can be no session there, so it keeps the one that it left.
+        let holds_other = self.homes.held_by(key).iter().any(|held| *held != home);
+        if holds_other && position != LineagePosition::Root {
             return;
         }
+        let is_launched = is_launched(ctx.table, &entry.process, &home);
         self.vacate_others(ctx, key, &home);
         let is_wrapper = candidacy.is_wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };
         entry.candidacy = Some(candidacy);
         let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
         state.candidates.insert(age(key));
-        let primary = state.current_primary();
-        let Some(entry) = ctx.table.get(key) else { return };
-        let is_root = place(ctx.table, entry, &home, primary) == LineagePosition::Root;
         let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
         let may_stand_in = !is_wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(is_older));
+        let has_children = ctx.table.has_children_by_birth(key.tgid);
+        if has_children {
+            self.relinked.push(key);
+        }
         // Most processes of a busy home are descendants of its primary and change nothing.
-        if is_root || may_stand_in || primary == Some(key) || ctx.table.has_children_by_birth(key.tgid) {
+        let is_root = position == LineagePosition::Root;
+        if is_root || may_stand_in || is_launched || primary == Some(key) || has_children {
             self.elect(ctx, &home, Cause::Candidates);
         }
     }
@@ -321,10 +388,35 @@ impl Sessions {
     ) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         state.candidates.remove(&age(key));
-        let lives = !matches!(cause, Cause::Died(..));
-        if self.decides(key, home) || (lives && ctx.table.has_children_by_birth(key.tgid)) {
+        let has_children = ctx.table.has_children_by_birth(key.tgid);
+        let process = match cause {
+            Cause::Died(process, _) => Some(process),
+            _ => ctx.table.get(key).map(|entry| &entry.process),
+        };
+        let is_below = process.is_some_and(|process| is_right_below_candidate(ctx.table, process, home));
+        if has_children {
+            self.relinked.push(key);
+        }
+        if self.decides(key, home) || is_below || has_children {
             self.elect(ctx, home, cause);
         }
         self.homes.forget_empty(home);
     }
+}
+
+/// Returns whether the process that started `process` is a candidate of `home`.
+fn is_right_below_candidate(table: &ProcessTable, process: &Process, home: &Home) -> bool {
+    process.lineage.and_then(|key| table.get(key)).is_some_and(|above| is_candidate(above, home))
+}
+
+/// Returns whether `process` may be what a launcher of `home` stands aside for: right above it, but for wrappers,
+/// a candidate runs the same program.
+fn is_launched(table: &ProcessTable, process: &Process, home: &Home) -> bool {
+    let parent = process.lineage.and_then(|key| table.get(key));
+    let parents = core::iter::successors(parent, |above| table.get(above.process.lineage?));
+    let launcher = parents
+        .take_while(|above| is_candidate(above, home))
+        .take(LINEAGE_STEPS_MAX)
+        .find(|above| above.candidacy.as_ref().is_some_and(|candidacy| !candidacy.is_wrapper));
+    launcher.is_some_and(|launcher| launcher.process.program == process.program)
 }

@@ -6,29 +6,19 @@ use alloc::vec::Vec;
 
 use crate::model::change::{Change, Request, Sink};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Bytes, DirId, Process};
+use crate::model::process::Bytes;
 use crate::model::session::{EndReason, Home, Session, State};
+use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
-use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
+use crate::sessions::choice::{Choice, Young, choose, count_roots, home_dir};
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::{HomeState, SessionSlot, names_program, session_name};
-use crate::sessions::roots::{is_candidate, roots};
+use crate::sessions::homes::{HomeState, RunProgram, SessionSlot, names_program, session_name};
+use crate::sessions::roots::{Root, roots};
 
 /// Fields of the primary that a session shows.
 const SHOWN: Diff =
     Diff::EXEC.union(Diff::MOVED).union(Diff::COMM).union(Diff::UIDS).union(Diff::TTY).union(Diff::IMAGE);
-
-/// The result of an election.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
-    /// This process is the primary.
-    Primary(ProcessKey),
-    /// This process is the primary of a new incarnation: another directory is at the path of the home.
-    NewIncarnation(ProcessKey),
-    /// No candidate can be the primary.
-    NoCandidate,
-}
 
 /// Whether an election changed what the session shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +30,26 @@ enum Outcome {
 impl Sessions {
     /// Elects the primary of `home` again after something that concerns it.
     pub(super) fn elect(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, cause: Cause<'_>) {
-        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        if self.is_looking {
+            return;
+        }
+        let Some(state) = self.homes.by_home.get(home) else { return };
         // A primary that is elsewhere still keeps its descendants from being roots. One that exec'd away does
         // not.
         let primary =
             state.current_primary().filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
         if !matches!(cause, Cause::Changed(..)) {
-            state.roots = roots(ctx.table, &state.candidates, home, primary);
+            self.find_roots(ctx, home, primary);
         }
-        let young = Young::among(ctx, state);
+        let Some(state) = self.homes.by_home.get(home) else { return };
+        let young = Young::among(ctx, home, state);
         let choice = choose(ctx, home, state, &young);
         if let Choice::Primary(key) | Choice::NewIncarnation(key) = choice
             && primary.is_some_and(|primary| primary != key)
         {
-            state.roots = roots(ctx.table, &state.candidates, home, None);
+            self.find_roots(ctx, home, None);
         }
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
         let outcome = match choice {
             Choice::Primary(key) => install(ctx, home, state, key, &young, cause),
@@ -72,6 +67,13 @@ impl Sessions {
         }
         self.homes.set_due(home, young.next_due());
         self.index(ctx, home, before, after);
+    }
+
+    fn find_roots(&mut self, ctx: &SessionContext<'_>, home: &Home, primary: Option<ProcessKey>) {
+        let found = roots(ctx.table, &self.homes, home, primary);
+        if let Some(state) = self.homes.by_home.get_mut(home) {
+            state.roots = found;
+        }
     }
 
     /// Keeps the indexes of holders and of ended sessions: `home` went from one state to the other.
@@ -95,6 +97,10 @@ impl Sessions {
         }
         for key in new_holders.into_iter().flatten().filter(|key| !old_holders.contains(&Some(*key))) {
             self.hold(ctx, key, home);
+        }
+        let ([old_primary, _], [new_primary, _]) = (old_holders, new_holders);
+        if old_primary != new_primary {
+            self.relinked.extend([old_primary, new_primary].into_iter().flatten());
         }
     }
 
@@ -158,97 +164,6 @@ impl Sessions {
     }
 }
 
-/// Stand-ins that are too young to be a primary, each with the time from which it is old enough.
-struct Young(Vec<(ProcessKey, BootTime)>);
-
-impl Young {
-    /// Finds the stand-ins below the `min_age` of their rule. `min_age` does not hold back the program that
-    /// the home's session runs or ran, so that a crash loop is shown. It holds back any other program:
-    /// otherwise, under the default rule, each command typed where a session once ran would be a session.
-    fn among(ctx: &SessionContext<'_>, state: &HomeState) -> Self {
-        let mut young = Vec::new();
-        for key in state.roots.iter().filter_map(|root| root.stand_in) {
-            let Some(entry) = ctx.table.get(key) else { continue };
-            let rule = entry.candidacy.as_ref().and_then(|candidacy| ctx.rules.get(candidacy.rule));
-            let due = key.start_boottime.after(rule.map_or(0, |rule| rule.min_age_ns));
-            if due > ctx.now && !runs_the_same(ctx, state.slot.as_ref(), &entry.process) {
-                young.push((key, due));
-            }
-        }
-        Self(young)
-    }
-
-    fn contains(&self, key: ProcessKey) -> bool {
-        self.0.iter().any(|&(young, _)| young == key)
-    }
-
-    /// When the first of them is old enough.
-    fn next_due(&self) -> Option<BootTime> {
-        self.0.iter().map(|&(_, due)| due).min()
-    }
-}
-
-/// Returns whether `process` runs the program that the session's primary runs, or ran last.
-fn runs_the_same(ctx: &SessionContext<'_>, slot: Option<&SessionSlot>, process: &Process) -> bool {
-    let Some(slot) = slot else { return false };
-    let live = ctx.table.get(slot.session.primary).map(|entry| &entry.process);
-    let Some(last) = slot.last_primary.as_deref().or(live) else { return false };
-    last.comm == process.comm || (last.exe.is_some() && last.exe == process.exe)
-}
-
-/// Chooses the primary: the present one while it is a candidate, else the oldest root.
-fn choose(ctx: &SessionContext<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
-    let stand_ins = || {
-        let keys = state.roots.iter().filter_map(|root| root.stand_in);
-        keys.filter(|&key| !young.contains(key))
-    };
-    let Some(slot) = &state.slot else {
-        return stand_ins().next().map_or(Choice::NoCandidate, Choice::Primary);
-    };
-    if let Some(key) = stand_ins().find(|&key| is_replacement(ctx.table, home, slot, key)) {
-        return Choice::NewIncarnation(key);
-    }
-    if let Some(primary) = slot.current_primary()
-        && let Some(entry) = ctx.table.get(primary)
-        && is_candidate(entry, home)
-    {
-        let below = state.roots.iter().find(|root| root.key == primary).and_then(|root| root.stand_in);
-        return Choice::Primary(below.unwrap_or(primary));
-    }
-    let eligible = stand_ins().find(|&key| is_eligible(ctx.table, slot.session.cwd_deleted, key));
-    eligible.map_or(Choice::NoCandidate, Choice::Primary)
-}
-
-/// A process in a deleted directory can be the primary only of the incarnation of the home that is deleted
-/// too.
-fn is_eligible(table: &ProcessTable, cwd_deleted: bool, key: ProcessKey) -> bool {
-    table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
-}
-
-/// Returns the identity of the home's directory, if the process is right in it.
-fn home_dir(process: &Process, home: &Home) -> Option<DirId> {
-    let cwd = &process.cwd;
-    let is_there = cwd.path.as_deref() == Some(&*home.path) && cwd.id != DirId::default();
-    is_there.then_some(cwd.id)
-}
-
-/// Returns whether both are the same directory, whichever mount they are seen through.
-fn same_dir(one: DirId, other: DirId) -> bool {
-    one.ino == other.ino && one.dev == other.dev
-}
-
-/// Returns whether `key` is in another directory at the home's path than the one that the session is of.
-fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
-    let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
-    let Some(candidacy) = &entry.candidacy else { return false };
-    if slot.is_ended() && slot.session.cwd_deleted {
-        return true;
-    }
-    let known = slot.session.home_dir != DirId::default();
-    let differs = home_dir(&entry.process, home).is_some_and(|dir| !same_dir(dir, slot.session.home_dir));
-    known && differs && candidacy.since > slot.opened_at
-}
-
 /// Makes `key` the primary of `home`: opens a session or brings the present one up to date.
 fn install(
     ctx: &mut SessionContext<'_>,
@@ -269,23 +184,22 @@ fn install(
     if names_program(template) {
         slot.session.name = session_name(template, &home.path, process);
     }
-    if is_start || slot.session.primary != key {
-        slot.had_tty = false;
-        slot.session.starts.add_primary(process);
-    } else {
-        slot.session.starts.add_exec(process, entry.lineage_by_birth, at);
-    }
+    let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
+    let former_wrapper = slot.session.wrapper.filter(|_| slot.session.primary == key);
+    count_start(&mut slot, entry, root, is_start, at);
     slot.had_tty |= process.tty.is_some();
     slot.last_primary = None;
     let session = &mut slot.session;
     session.primary = key;
-    session.wrapper = wrapper_of(state, key);
+    let is_root = |key: &ProcessKey| state.roots.iter().any(|root| root.key == *key);
+    let wrapper = root.map(|root| root.key).or(former_wrapper.filter(is_root));
+    session.wrapper = wrapper.filter(|&wrapper| wrapper != key);
     session.rule = candidacy.rule;
     if let Some(dir) = home_dir(process, home) {
         session.home_dir = dir;
         session.cwd_deleted = process.cwd.deleted;
     }
-    session.roots = count_roots(table, state, young, session.cwd_deleted);
+    session.roots = count_roots(ctx, state, young, session.cwd_deleted);
     session.moved_to = None;
     session.death = None;
     session.end_reason = None;
@@ -305,17 +219,42 @@ fn install(
     outcome
 }
 
-/// Returns the wrapper that `key` runs under: the root whose stand-in it is, unless that is itself.
-fn wrapper_of(state: &HomeState, key: ProcessKey) -> Option<ProcessKey> {
-    let root = state.roots.iter().find(|root| root.stand_in == Some(key));
-    root.map(|root| root.key).filter(|&root| root != key)
-}
-
-/// Returns the number of roots that could be the primary, at least 1.
-fn count_roots(table: &ProcessTable, state: &HomeState, young: &Young, cwd_deleted: bool) -> u32 {
-    let stand_ins = state.roots.iter().filter_map(|root| root.stand_in);
-    let count = stand_ins.filter(|&key| !young.contains(key) && is_eligible(table, cwd_deleted, key)).count();
-    u32::try_from(count).unwrap_or(u32::MAX).max(1)
+/// Brings the starts of a session, its program and its launcher up to date: `entry` is its primary from here on,
+/// for `root`. `is_start`: there was no session.
+fn count_start(
+    slot: &mut SessionSlot,
+    entry: &ProcessEntry,
+    root: Option<&Root>,
+    is_start: bool,
+    at: BootTime,
+) {
+    let process = &entry.process;
+    let key = process.key;
+    let is_other = is_start || slot.session.primary != key;
+    let launcher = root.and_then(|root| root.launcher.filter(|&launcher| launcher != key));
+    // What a launcher starts first, and the launcher after it, are the same start.
+    let is_handed_over = !is_start
+        && is_other
+        && (slot.launcher == Some(key)
+            || (launcher == Some(slot.session.primary) && slot.launcher != launcher));
+    if !is_other {
+        slot.session.starts.add_exec(process, entry.lineage_by_birth, at);
+    } else {
+        slot.had_tty = false;
+        if is_handed_over {
+            slot.session.starts.hand_over(process);
+        } else {
+            slot.session.starts.add_primary(process);
+        }
+    }
+    let is_known = slot.program.is_run_by(process);
+    slot.is_substitute = !is_start && !is_known && (is_other || slot.is_substitute);
+    if !slot.is_substitute {
+        slot.program = RunProgram::of(process);
+    }
+    if launcher.is_some() || slot.launcher != Some(key) {
+        slot.launcher = launcher;
+    }
 }
 
 /// No candidate can be the primary. The session ends with its primary; while that one lives elsewhere, it is

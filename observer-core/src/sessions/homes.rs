@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::limits::{ENDED_SESSIONS_MAX, NAME_MAX};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Bytes, DirId, Process};
+use crate::model::process::{Bytes, Comm, DirId, Process};
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
 use crate::sessions::roots::{ByAge, Root};
@@ -22,6 +22,35 @@ pub(crate) struct SessionSlot {
     pub had_tty: bool,
     /// When this incarnation of the home was first seen.
     pub opened_at: BootTime,
+    /// The program that the session is of.
+    pub program: RunProgram,
+    /// The primary runs another program: it was there when the primary that ran that one ended.
+    pub is_substitute: bool,
+    /// The launcher that stands aside for the primary, or did so for an earlier one.
+    pub launcher: Option<ProcessKey>,
+}
+
+/// What a process runs, as far as it tells programs apart.
+#[derive(Clone, Debug)]
+pub(crate) struct RunProgram {
+    program: Option<Bytes>,
+    exe: Option<Bytes>,
+    comm: Comm,
+}
+
+impl RunProgram {
+    pub fn of(process: &Process) -> Self {
+        Self { program: process.program.clone(), exe: process.exe.clone(), comm: process.comm }
+    }
+
+    /// Returns whether `process` runs the same. comm and executable decide only where a program is not known:
+    /// an interpreter runs many programs.
+    pub fn is_run_by(&self, process: &Process) -> bool {
+        match (&self.program, &process.program) {
+            (Some(program), Some(other)) => program == other,
+            _ => self.comm == process.comm || (self.exe.is_some() && self.exe == process.exe),
+        }
+    }
 }
 
 impl SessionSlot {
@@ -43,7 +72,15 @@ impl SessionSlot {
             end_reason: None,
             starts: Starts::default(),
         };
-        Self { session, last_primary: None, had_tty: false, opened_at: at }
+        Self {
+            session,
+            last_primary: None,
+            had_tty: false,
+            opened_at: at,
+            program: RunProgram::of(primary),
+            is_substitute: false,
+            launcher: None,
+        }
     }
 
     pub fn is_ended(&self) -> bool {
@@ -156,6 +193,13 @@ impl Homes {
     /// Returns the homes whose primary or wrapper `key` is.
     pub fn held_by(&self, key: ProcessKey) -> &[Arc<Home>] {
         self.homes_by_holder.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Returns the home of the session whose primary `key` is.
+    pub fn home_of_primary(&self, key: ProcessKey) -> Option<&Arc<Home>> {
+        let is_primary =
+            |home: &&Arc<Home>| self.by_home.get(&**home).and_then(HomeState::current_primary) == Some(key);
+        self.held_by(key).iter().find(is_primary)
     }
 
     /// Records that `key` holds `home` from here on. Returns whether it is the first home that it holds.

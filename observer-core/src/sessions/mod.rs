@@ -1,14 +1,17 @@
 //! Maps each home to its primary, the process that represents it.
 //!
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
-//! home; `roots` finds those with no other candidate above them; `election` elects the primary among the
-//! roots and reports changes; `homes` keeps the result; `settling` delays processes that move between homes;
-//! `resume` restores what was known before the daemon was started again.
+//! home; `roots` finds those that are no helpers and have no other candidate above them; `choice` chooses the
+//! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
+//! `settling` delays processes that move between homes; `resume` restores what was known before the daemon was
+//! started again; `explain` says why a process is a session or is not.
 
 mod admission;
 mod candidates;
+mod choice;
 mod context;
 mod election;
+pub(crate) mod explain;
 pub(crate) mod homes;
 mod resume;
 pub(crate) mod roots;
@@ -37,6 +40,10 @@ pub(crate) struct Sessions {
     settling: Settling,
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
     reported: Vec<Arc<Home>>,
+    /// Processes whose descendants may have become helpers, or ceased to be.
+    relinked: Vec<ProcessKey>,
+    /// No election takes place, because more candidates are being found.
+    is_looking: bool,
 }
 
 impl Sessions {

@@ -1,13 +1,15 @@
-//! Finds the roots of a home: the candidates with no other candidate of the same home among their ancestors.
-//! It only reads the table.
+//! Finds the roots of a home: the candidates that are no helper of a session and have no other candidate of the
+//! same home above them. It only reads.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::process::Tty;
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
+use crate::sessions::homes::Homes;
 
 /// Processes in the order of their starts.
 pub(crate) type ByAge = BTreeSet<(BootTime, Tgid)>;
@@ -26,20 +28,22 @@ const fn key_at((start_boottime, tgid): (BootTime, Tgid)) -> ProcessKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub key: ProcessKey,
-    /// The process that may be the primary for this root: the root itself, or the first candidate below it
-    /// that is no wrapper if the root is a wrapper.
+    /// The process that may be the primary for this root: the root itself, or if that is a wrapper or a
+    /// launcher, the program that runs below it.
     pub stand_in: Option<ProcessKey>,
+    /// The process that stands aside for `stand_in`, which is the same program: the outermost of such a chain.
+    pub launcher: Option<ProcessKey>,
 }
 
 /// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineagePosition {
-    /// No candidate of the home is above it.
+    /// No candidate of the home is above it, and it is no helper.
     Root,
-    /// This candidate is the topmost above it.
+    /// This candidate of the home is the nearest above it.
     Below(ProcessKey),
-    /// A dead candidate was above it: it is a helper that was left behind.
-    Helper,
+    /// It is a helper of this primary, whose session is of another home.
+    Helper(ProcessKey),
 }
 
 /// Returns whether `entry` is a candidate of `home`.
@@ -47,52 +51,161 @@ pub(crate) fn is_candidate(entry: &ProcessEntry, home: &Home) -> bool {
     entry.candidacy.as_ref().is_some_and(|candidacy| *candidacy.home == *home)
 }
 
-/// Returns the place of `entry` among the candidates of `home`. `primary` is the home's primary, which counts
+/// The terminals of the processes between one process and an ancestor that no rule admits, such as the shell in
+/// the pane of a multiplexer.
+#[derive(Default)]
+struct Between {
+    first: Option<Tty>,
+    /// There are several.
+    mixed: bool,
+}
+
+impl Between {
+    fn add(&mut self, tty: Option<Tty>) {
+        let Some(tty) = tty else { return };
+        self.mixed |= *self.first.get_or_insert(tty) != tty;
+    }
+
+    /// Returns whether one of them is another terminal than `tty`.
+    fn has_other_than(&self, tty: Option<Tty>) -> bool {
+        self.mixed || self.first.is_some_and(|first| Some(first) != tty)
+    }
+}
+
+/// Returns the position of `entry` among the candidates of `home`. `primary` is the home's primary, which counts
 /// as a candidate also while it is elsewhere.
-pub(crate) fn place(
+///
+/// The nearest ancestor that is a candidate of the home, or the primary of any session, takes what it started for
+/// its own, except what has a terminal of its own, and what runs below a process that no rule admits and that has
+/// one. A wrapper may give another terminal to its program.
+pub(crate) fn position(
     table: &ProcessTable,
+    homes: &Homes,
     entry: &ProcessEntry,
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> LineagePosition {
-    let is_helper = |entry: &ProcessEntry| entry.helper_of.iter().any(|of| **of == *home);
-    let mut topmost = None;
-    let mut helper = is_helper(entry);
+    let own = entry.process.tty;
+    let mut between = Between::default();
     for above in table.ancestors(entry) {
-        if is_candidate(above, home) || Some(above.process.key) == primary {
-            topmost = Some(above.process.key);
+        let (key, tty) = (above.process.key, above.process.tty);
+        let is_here = is_candidate(above, home) || Some(key) == primary;
+        let is_wrapper = above.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper);
+        let has_own_terminal = own.is_some() && own != tty;
+        if !between.has_other_than(tty) {
+            if is_here && (is_wrapper || !has_own_terminal) {
+                return LineagePosition::Below(key);
+            }
+            if !has_own_terminal && homes.home_of_primary(key).is_some_and(|other| **other != *home) {
+                return LineagePosition::Helper(key);
+            }
         }
-        helper |= is_helper(above);
+        if above.candidacy.is_none() {
+            between.add(tty);
+        }
     }
-    match topmost {
-        _ if helper => LineagePosition::Helper,
-        Some(topmost) => LineagePosition::Below(topmost),
-        None => LineagePosition::Root,
-    }
+    LineagePosition::Root
 }
 
-/// Returns the roots among `candidates`, oldest first.
+/// The candidates of a home as a forest, each below the nearest candidate that it belongs to.
+struct Forest<'a> {
+    table: &'a ProcessTable,
+    below: BTreeMap<ProcessKey, Vec<ProcessKey>>,
+}
+
+/// Returns the roots of `home`, oldest first.
 pub(crate) fn roots(
     table: &ProcessTable,
-    candidates: &ByAge,
+    homes: &Homes,
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> Vec<Root> {
-    let mut roots: Vec<Root> = Vec::new();
-    for &candidate in candidates {
-        let Some(entry) = table.get(key_at(candidate)) else { continue };
-        let is_wrapper = entry.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper);
+    let Some(state) = homes.by_home.get(home) else { return Vec::new() };
+    let mut forest = Forest { table, below: BTreeMap::new() };
+    let mut tops: Vec<ProcessKey> = Vec::new();
+    // Ancestors are older. What is below a helper is found below it, and is in no tree of a root.
+    for entry in state.candidates.iter().filter_map(|&at| table.get(key_at(at))) {
         let key = entry.process.key;
-        match place(table, entry, home, primary) {
-            LineagePosition::Root => roots.push(Root { key, stand_in: (!is_wrapper).then_some(key) }),
-            LineagePosition::Below(topmost) if !is_wrapper => {
-                // Ancestors are older, so the root is in the list already.
-                if let Some(root) = roots.iter_mut().find(|root| root.key == topmost) {
-                    root.stand_in.get_or_insert(key);
-                }
-            }
-            LineagePosition::Below(_) | LineagePosition::Helper => {}
+        match position(table, homes, entry, home, primary) {
+            LineagePosition::Root => tops.push(key),
+            LineagePosition::Below(above) => forest.below.entry(above).or_default().push(key),
+            LineagePosition::Helper(_) => {}
         }
     }
-    roots
+    tops.into_iter().map(|key| forest.root(key)).collect()
+}
+
+impl Forest<'_> {
+    fn root(&self, key: ProcessKey) -> Root {
+        let Some(program) = self.first_program(key) else {
+            return Root { key, stand_in: None, launcher: None };
+        };
+        let innermost = self.innermost(program);
+        let launcher = (innermost != program).then_some(program);
+        Root { key, stand_in: Some(innermost), launcher }
+    }
+
+    /// Returns the candidates right below `key`, oldest first.
+    fn below(&self, key: ProcessKey) -> &[ProcessKey] {
+        self.below.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn is_wrapper(&self, key: ProcessKey) -> bool {
+        let candidacy = self.table.get(key).and_then(|entry| entry.candidacy.as_ref());
+        candidacy.is_some_and(|candidacy| candidacy.is_wrapper)
+    }
+
+    /// Returns the oldest candidate that is no wrapper and has nothing but wrappers above it, `key` included.
+    fn first_program(&self, key: ProcessKey) -> Option<ProcessKey> {
+        let mut pending = alloc::vec![key];
+        let mut found: Option<ProcessKey> = None;
+        while let Some(key) = pending.pop() {
+            if self.is_wrapper(key) {
+                pending.extend(self.below(key));
+            } else if found.is_none_or(|found| age(key) < age(found)) {
+                found = Some(key);
+            }
+        }
+        found
+    }
+
+    /// Returns the innermost process of the chain of launchers that begins with `key`: each started one process, by
+    /// itself or by wrappers, that is the same program on the same terminal and has exec'd. What else it started
+    /// does not matter.
+    fn innermost(&self, key: ProcessKey) -> ProcessKey {
+        let mut innermost = key;
+        while let Some(next) = self.launched_by(innermost) {
+            innermost = next;
+        }
+        innermost
+    }
+
+    /// Returns the one process for which `key` stands aside.
+    fn launched_by(&self, key: ProcessKey) -> Option<ProcessKey> {
+        let launcher = self.table.get(key)?;
+        let mut found = None;
+        let mut pending = alloc::vec![key];
+        while let Some(at) = pending.pop() {
+            for &below in self.below(at) {
+                let Some(entry) = self.table.get(below).filter(|it| it.process.lineage == Some(at)) else {
+                    continue;
+                };
+                if self.is_wrapper(below) {
+                    pending.push(below);
+                } else if stands_aside(launcher, entry) && found.replace(below).is_some() {
+                    return None;
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Returns whether `launcher` stands aside for `below`, which it started: both are the same program on the same
+/// terminal, and `below` is more than a fork.
+fn stands_aside(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
+    launcher.process.tty == below.process.tty
+        && launcher.process.exec_id != below.process.exec_id
+        && launcher.process.program.is_some()
+        && launcher.process.program == below.process.program
 }

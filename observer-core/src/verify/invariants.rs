@@ -90,7 +90,7 @@ fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
 
 fn check_sessions(core: &Core, found: &mut Vec<Violation>) {
     for (home, state) in &core.sessions.homes.by_home {
-        let expected = roots(&core.table, &state.candidates, home, state.current_primary());
+        let expected = roots(&core.table, &core.sessions.homes, home, state.current_primary());
         if expected != state.roots {
             let kept = &state.roots;
             found.push(Violation(format!("{home:?}: roots are kept as {kept:?}, but are {expected:?}")));

@@ -321,6 +321,38 @@ impl World {
         });
     }
 
+    /// The exec of a script by the shell that its first line names.
+    pub fn exec_script(&mut self, proc: &mut Proc, name: &'static str) {
+        let at = self.tick_clock();
+        proc.comm = name;
+        proc.exec_id += 1;
+        let facts = self.facts(proc);
+        let argv = [b"/bin/sh\0./".as_slice(), name.as_bytes(), b"\0"].concat();
+        self.feed(Input::Exec {
+            at,
+            key: proc.key,
+            facts,
+            exe: RawPath { components: b"dash\0bin\0usr\0", flags: 0 },
+            filename: name.as_bytes(),
+            argv: Block { bytes: &argv, truncated: false },
+            env: Block::default(),
+        });
+    }
+
+    /// Gives a process another controlling terminal, or none.
+    pub fn set_tty(&mut self, proc: &mut Proc, tty: Option<&'static str>) {
+        let at = self.tick_clock();
+        proc.tty = tty;
+        let tty = self.facts(proc).tty;
+        self.feed(Input::Ids { at, key: proc.key, sid: 1, pgid: 1, tty });
+    }
+
+    /// A child of `parent` that no record shows.
+    pub fn child(&mut self, parent: &Proc, tgid: u32, name: &'static str) -> Proc {
+        let key = ProcessKey::new(tgid, self.tick_clock().0);
+        Proc { key, parent: parent.key, comm: name, exec_id: parent.exec_id + 1, ..parent.clone() }
+    }
+
     /// Fork and exec.
     pub fn spawn(&mut self, parent: &Proc, tgid: u32, name: &'static str) -> Proc {
         let mut child = self.fork(parent, tgid);

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod change;
 pub mod death;
 pub mod entry;
+pub mod explain;
 pub mod process;
 pub mod session;
 pub mod status;

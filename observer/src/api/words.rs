@@ -61,6 +61,60 @@ macro_rules! words {
 }
 
 words! {
+    /// What a process is to the sessions.
+    SessionPosition {
+        /// The primary of a session.
+        Primary = "primary",
+        /// A wrapper or launcher whose program is the primary.
+        StandsAside = "stands_aside",
+        /// It could be the primary, and another process of the home is.
+        Other = "other",
+        /// It has not run long enough.
+        Young = "young",
+        /// A wrapper that runs nothing a rule admits.
+        WrapperAlone = "wrapper_alone",
+        /// A session started it.
+        Helper = "helper",
+        /// Another candidate of the home started it.
+        Below = "below",
+        /// It moved into a home a moment ago.
+        Settling = "settling",
+        /// The owner of its home is not known yet.
+        AwaitsOwner = "awaits_owner",
+        /// No rule admits it.
+        NotAdmitted = "not_admitted",
+    }
+}
+
+words! {
+    /// The first condition of a rule that a process does not meet.
+    UnmetCondition {
+        /// Its directory is unknown, deleted or unreachable.
+        CwdUnusable = "cwd_unusable",
+        /// `cwd`.
+        Cwd = "cwd",
+        /// `tty`.
+        Tty = "tty",
+        /// `user`.
+        User = "user",
+        /// `cgroup`.
+        Cgroup = "cgroup",
+        /// `not_comm`.
+        NotComm = "not_comm",
+        /// `comm`.
+        Comm = "comm",
+        /// `program`.
+        Program = "program",
+        /// `exe`.
+        Exe = "exe",
+        /// `owner`.
+        Owner = "owner",
+        /// `owner`, and who owns the home is not known.
+        OwnerUnknown = "owner_unknown",
+    }
+}
+
+words! {
     /// State of a session. `Unknown`: its host's daemon does not run, or is not connected.
     SessionState {
         /// The primary runs in its home.

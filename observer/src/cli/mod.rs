@@ -5,6 +5,7 @@ mod completions;
 mod database;
 mod doctor;
 mod exit;
+mod explain;
 mod flags;
 mod forget;
 mod history;
@@ -61,6 +62,8 @@ enum Command {
     Ps(ps::PsArgs),
     /// Print a session's pid, for scripts
     Pid(pid::PidArgs),
+    /// Say why a process is a session, or why it is not
+    Explain(explain::ExplainArgs),
     /// Follow sessions as they start, move and end
     Watch(watch::WatchArgs),
     /// Show what happened to sessions, from the journal
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::List(list) => list.run(&path),
         Command::Ps(ps) => ps.run(&path),
         Command::Pid(pid) => pid.run(&path),
+        Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),
         Command::History(history) => history.run(),
         Command::Status(status) => status.run(&path),

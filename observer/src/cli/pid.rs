@@ -85,7 +85,7 @@ fn is_named(session: &SessionJson<'_>, wanted: &[u8]) -> bool {
 }
 
 /// Sessions that `wanted` names: of several, those of the host's own mount namespace, unless it names another.
-fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
+pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
     let found = find(sessions, wanted);
     if found.is_empty()
         && let Some((rest, number)) = split_namespace(wanted)

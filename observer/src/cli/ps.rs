@@ -1,11 +1,11 @@
 //! `observer ps`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use clap::Args;
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
 use super::term;
@@ -15,6 +15,7 @@ use crate::clock;
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
+use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::FAINT;
 use crate::text::table::{Align, Cell, Table, cut};
@@ -31,6 +32,10 @@ const CWD_WIDTH: usize = 40;
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
 pub struct PsArgs {
+    /// Only this process with its ancestors and descendants; or those whose program or comm matches, or with a `/` in it,
+    /// whose directory does
+    #[arg(value_name = "PID|GLOB")]
+    selection: Option<String>,
     /// JSON: an array of processes (docs/json.md)
     #[arg(long)]
     json: bool,
@@ -39,12 +44,14 @@ pub struct PsArgs {
 }
 
 impl PsArgs {
-    /// 0, or 4 not certain.
+    /// 0 some, 1 certainly none, 2 wrong usage, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        // A glob that cannot be compiled is said before anything is asked.
+        let selection = self.selection.as_deref().map(Selection::new).transpose()?;
         match Client::connect(socket) {
             Ok(mut client) => {
                 let line = client.ask(&ClientRequest::Processes {})?;
-                self.show(&decode(&line)?)
+                self.show(selection.as_ref(), decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(None, self.btf.btf.as_deref())?;
@@ -54,13 +61,16 @@ impl PsArgs {
                         socket.display()
                     );
                 }
-                self.show(&answers::processes(&map.core, map.answer_time()))
+                self.show(selection.as_ref(), answers::processes(&map.core, map.answer_time()))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn show(&self, answer: &ProcessesAnswer<'_>) -> anyhow::Result<Exit> {
+    fn show(&self, selection: Option<&Selection>, mut answer: ProcessesAnswer<'_>) -> anyhow::Result<Exit> {
+        if let Some(selection) = selection {
+            selection.apply(&mut answer.processes);
+        }
         if self.json {
             term::print_json(&answer.processes)?;
         } else {
@@ -72,8 +82,67 @@ impl PsArgs {
             );
             return Ok(Exit::Unknown);
         }
+        if answer.processes.is_empty() {
+            anstream::eprintln!("observer: no process matches: `observer ps` shows those there are");
+            return Ok(Exit::None);
+        }
         Ok(Exit::Found)
     }
+}
+
+/// Which processes are shown.
+enum Selection {
+    /// This one, its ancestors and its descendants.
+    Family(u32),
+    /// Those that match.
+    Matching(WatchFilter),
+}
+
+impl Selection {
+    fn new(text: &str) -> Result<Self, Failure> {
+        if let Ok(pid) = text.parse() {
+            return Ok(Self::Family(pid));
+        }
+        let filter = WatchFilter::new(true, Some(text));
+        filter.map(Self::Matching).map_err(|message| Failure { exit: Exit::Usage, message })
+    }
+
+    fn apply(&self, processes: &mut Vec<ProcessJson<'_>>) {
+        match self {
+            Self::Family(pid) => {
+                let family = family(processes, *pid);
+                processes.retain(|process| family.contains(&process.pid));
+            }
+            Self::Matching(filter) => processes.retain(|process| {
+                [process.shown_program(), &process.comm].into_iter().any(|name| {
+                    let cwd = process.cwd.as_ref().map(Text::as_bytes);
+                    filter.wants(FrameScope::Process { in_session: false, comm: name.as_bytes(), cwd })
+                })
+            }),
+        }
+    }
+}
+
+/// The pids of a process, its ancestors and its descendants; none if it is not there.
+fn family(processes: &[ProcessJson<'_>], pid: u32) -> HashSet<u32> {
+    let parents: HashMap<u32, u32> = processes.iter().map(|process| (process.pid, process.ppid)).collect();
+    let mut family = HashSet::new();
+    let mut at = pid;
+    while let Some(&parent) = parents.get(&at).filter(|_| family.insert(at)) {
+        at = parent;
+    }
+    family.retain(|pid| parents.contains_key(pid));
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (&child, &parent) in &parents {
+        children.entry(parent).or_default().push(child);
+    }
+    let mut pending = children.remove(&pid).filter(|_| family.contains(&pid)).unwrap_or_default();
+    while let Some(below) = pending.pop() {
+        if family.insert(below) {
+            pending.extend(children.remove(&below).unwrap_or_default());
+        }
+    }
+    family
 }
 
 fn table(processes: &[ProcessJson<'_>]) -> Table {
@@ -130,7 +199,7 @@ fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJso
         }
     }
     let mut rows = Vec::with_capacity(processes.len());
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     // Roots first. Processes that they do not reach form circles, which begin at any of their processes.
     for root in roots.into_iter().chain(processes) {
         let mut stack = vec![(root, String::new(), String::new())];
@@ -168,6 +237,25 @@ mod tests {
     fn children_are_below_their_parents() {
         let processes = [process(1, 0), process(2, 1), process(3, 1), process(4, 2), process(9, 7)];
         assert_eq!(drawn(&processes), ["1", "├─ 2", "│  └─ 4", "└─ 3", "9"]);
+    }
+
+    #[test]
+    fn a_pid_selects_its_ancestors_and_descendants() -> Result<(), Failure> {
+        let all =
+            || vec![process(1, 0), process(2, 1), process(3, 1), process(4, 2), process(5, 4), process(6, 3)];
+        let selected = |text: &str| -> Result<Vec<u32>, Failure> {
+            let mut processes = all();
+            Selection::new(text)?.apply(&mut processes);
+            Ok(processes.iter().map(|process| process.pid).collect())
+        };
+        assert_eq!(selected("2")?, [1, 2, 4, 5]);
+        assert_eq!(selected("6")?, [1, 3, 6]);
+        assert_eq!(selected("99")?, [0; 0]);
+        assert_eq!(selected("no*")?, [0; 0]);
+        assert!(Selection::new("{").is_err_and(|failure| failure.exit == Exit::Usage));
+        let circle = [process(2, 3), process(3, 2)];
+        assert_eq!(family(&circle, 2), HashSet::from([2, 3]));
+        Ok(())
     }
 
     #[test]

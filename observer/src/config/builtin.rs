@@ -9,7 +9,7 @@ use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 use crate::text::glob::Glob;
 
 /// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
-const NOT_COMM_DEFAULT: [&str; 44] = [
+const NOT_COMM_DEFAULT: [&str; 42] = [
     // shells
     "sh",
     "bash",
@@ -43,8 +43,6 @@ const NOT_COMM_DEFAULT: [&str; 44] = [
     "agetty",
     "getty",
     "mingetty",
-    "su",
-    "runuser",
     "(sd-pam)",
     "systemd",
     "newgrp",
@@ -60,11 +58,14 @@ const NOT_COMM_DEFAULT: [&str; 44] = [
     "autossh",
 ];
 
-/// comms of wrappers, which run the program that is the session, unless a rule has its own list.
-const WRAPPERS_DEFAULT: [&str; 32] = [
+/// comms and programs of wrappers, which run the program that is the session, unless a rule has its own list. A shell
+/// that runs a script is a wrapper too.
+const WRAPPERS_DEFAULT: [&str; 50] = [
     "sudo",
     "doas",
     "pkexec",
+    "su",
+    "runuser",
     "env",
     "timeout",
     "nice",
@@ -75,25 +76,41 @@ const WRAPPERS_DEFAULT: [&str; 32] = [
     "setsid",
     "stdbuf",
     "unbuffer",
+    "expect",
     "script",
     "scriptreplay",
     "npx",
+    "npm",
     "npm exec*",
     "npm run*",
+    "pnpm",
+    "bunx",
     "uv",
     "uvx",
     "pipx",
+    "make",
+    "gmake",
+    "xargs",
+    "parallel",
     "strace",
     "ltrace",
     "unshare",
     "nsenter",
     "setpriv",
+    "chroot",
+    "bwrap",
+    "firejail",
+    "runc",
+    "crun",
+    "podman",
+    "docker",
     "flock",
     "chronic",
     "time",
     "direnv",
     "systemd-run",
     "dumb-init",
+    "tini",
 ];
 
 /// How old a process must be to be a session where there is no configuration: it excludes `ls` and other short commands.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use observer_core::explanation::Explanation;
 use observer_core::session::State;
-use observer_core::{BootTime, Core, Process, Session};
+use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
 
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, ProcessesAnswer};
 use crate::api::change::{Certainty, body};
+use crate::api::explain::ExplainAnswer;
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::FrameKind;
@@ -66,6 +68,21 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
 pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a> {
     let processes = core.processes().map(|process| ProcessJson::new(process, time.context));
     ProcessesAnswer { head: time.head("processes"), processes: processes.collect() }
+}
+
+/// The answer to `explain`, as a line.
+pub fn explain_line(core: &Core, time: AnswerTime<'_>, tgid: Tgid) -> Bytes {
+    let explanation = core.explain(tgid);
+    shared(&explain(core, time, explanation.as_ref()))
+}
+
+/// The answer to `explain`. `explanation` is the core's; `None`: there is no such process.
+pub fn explain<'a>(
+    core: &'a Core,
+    time: AnswerTime<'a>,
+    explanation: Option<&'a Explanation>,
+) -> ExplainAnswer<'a> {
+    ExplainAnswer::new(core, explanation, time.head("explain"), time.wall_offset_ns, time.context)
 }
 
 /// An answer as a line, which clients that ask the same share.

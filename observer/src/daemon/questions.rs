@@ -23,7 +23,7 @@ impl EventLoop {
         let blind = !self.kernel.blind_spots().is_empty();
         let needs_pass = batch.iter().any(|asked| match asked.question {
             // These answers show the terminal's foreground group, which no event reports.
-            Question::List { .. } | Question::Processes => true,
+            Question::List { .. } | Question::Processes | Question::Explain(_) => true,
             // The pass for a hint that was just drained may be pending.
             Question::Watch(_) => blind || self.sink.pass.is_some(),
             Question::Status | Question::Audit => false,
@@ -46,6 +46,9 @@ impl EventLoop {
                 Question::Processes => Answer::Line(lines.processes(self, sure)),
                 Question::Status => Answer::Line(lines.status(self, sure)),
                 Question::Audit => Answer::Line(lines.audit(self)),
+                Question::Explain(tgid) => {
+                    Answer::Line(answers::explain_line(&self.core, self.answer_time(sure), tgid))
+                }
                 Question::Watch(filter) => Answer::Watch(self.subscribe(filter, sure)),
             };
             // The client may have left.

@@ -57,7 +57,6 @@ impl EventLoop {
             ("duplicate_exits", counters.duplicate_exits),
             ("tombstones_dropped", counters.tombstones_dropped),
             ("suspects_dropped", counters.suspects_dropped),
-            ("helper_of_dropped", counters.helper_of_dropped),
             ("parents_unresolved", counters.parents_unresolved),
             ("sessions_dropped", counters.sessions_dropped),
             ("owners_refused", self.owners.refused()),

@@ -47,6 +47,11 @@ pub enum ClientRequest {
     Status {},
     /// Asks for a comparison of the map with the kernel.
     Audit {},
+    /// Asks why a process is a session, or is not.
+    Explain {
+        /// Its tgid.
+        pid: u32,
+    },
 }
 
 /// Why the daemon does not serve a client.

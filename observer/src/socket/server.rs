@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use observer_core::Tgid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -52,6 +53,8 @@ pub enum Question {
     Status,
     /// Whether the map agrees with the kernel.
     Audit,
+    /// Why the process with this tgid is a session, or is not.
+    Explain(Tgid),
     /// A snapshot, and the changes that follow it.
     Watch(WatchFilter),
 }
@@ -211,6 +214,7 @@ impl<'a> Connection<'a> {
                 ClientRequest::Processes {} => Question::Processes,
                 ClientRequest::Status {} => Question::Status,
                 ClientRequest::Audit {} => Question::Audit,
+                ClientRequest::Explain { pid } => Question::Explain(Tgid(pid)),
                 ClientRequest::Watch { all, glob } => {
                     let filter = WatchFilter::new(all, glob.as_deref())
                         .map_err(|why| End::Refused(Refusal::BadGlob, Some(why)))?;

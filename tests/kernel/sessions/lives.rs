@@ -149,7 +149,11 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     assert!(entries <= 10 + 10 * took.as_secs(), "{entries} entries in {took:?}");
     assert_eq!((scene.daemon.drops(), journal(&after, "dropped")), (0, 0));
     // The watcher has tens of thousands of frames to read before this one, so the answer is asked for instead.
-    scene.assert_session(homes.last().expect("homes"), &walker, "live");
+    let end = homes.last().expect("homes");
+    eventually("the walker has settled", watch::SOON, || {
+        scene.session(end).ok_or_else(|| format!("{:#?}", scene.daemon.list()))
+    });
+    scene.assert_session(end, &walker, "live");
     scene.assert_none(&home);
 }
 

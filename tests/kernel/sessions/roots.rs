@@ -149,3 +149,26 @@ fn a_sessions_end_carries_its_primarys_death() {
     let result = scene.daemon.observer(&["pid", "ending"]);
     assert_eq!((result.code, result.stdout.len()), (Some(1), 0), "certainly none: {result:?}");
 }
+
+#[test]
+fn an_explanation_names_the_session_the_helper_and_the_condition() {
+    let scene = Scene::new("");
+    let (home, pty, other_pty) = (scene.home("explained"), Pty::open(), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    let (helper, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    let stranger = scene.agent(&scene.fixture.mkdir("elsewhere"), &other_pty);
+    let explained = |subject: &str| {
+        let result = scene.daemon.observer(&["explain".as_ref(), subject.as_ref()]);
+        (result.code, result.text().to_owned())
+    };
+    let (code, text) = explained(&agent.pid.to_string());
+    let verdict = format!("{} (agent) is the session explained: home {}", agent.pid, home.display());
+    assert!(code == Some(0) && text.starts_with(&verdict) && text.contains("rule 1: admits it"), "{text}");
+    assert_eq!(explained("explained"), (code, text), "by its name, too");
+    let (_, text) = explained(&helper.pid.to_string());
+    let verdict = format!("is a helper of the session explained: {} started it", agent.pid);
+    assert!(text.contains(&verdict), "{text}");
+    let (_, text) = explained(&stranger.pid.to_string());
+    assert!(text.contains("rule 1: does not admit it: its directory"), "{text}");
+    assert_eq!(explained("4194305").0, Some(1), "no such process");
+}

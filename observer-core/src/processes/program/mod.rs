@@ -51,6 +51,12 @@ pub(crate) fn program_name<'a>(
     }
 }
 
+/// Returns whether `program`, as [`program_name`] gave it for `exe`, is a script that a shell runs.
+pub(crate) fn is_shell_script(exe: &[u8], program: &[u8]) -> bool {
+    let language = name::base(name::without_deleted(exe)).and_then(language_of);
+    language.is_some_and(|language| language.is_shell) && language_of(program).is_none()
+}
+
 /// Returns the program of an executable that holds many: that of its applet.
 fn of_multicall<'a>(called: &Called<'a>, mut arguments: Arguments<'a>) -> Option<&'a [u8]> {
     let mut applet = called.name()?;

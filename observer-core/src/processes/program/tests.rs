@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::program_name;
+use super::{is_shell_script, program_name};
 use crate::input::Block;
 
 /// The arguments in one line, as they are in memory.
@@ -34,6 +34,23 @@ fn assert_programs(exe: &str, table: &[(&str, &str)]) {
     for &(line, program) in table {
         assert_eq!(looked_at(exe, line).as_deref(), Some(program), "{exe}: {line}");
     }
+}
+
+#[test]
+fn a_shell_that_runs_a_script_is_told_from_one_that_does_not() {
+    let is_script = |exe: &str, line: &str| {
+        let program = looked_at(exe, line).expect("a program");
+        is_shell_script(exe.as_bytes(), program.as_bytes())
+    };
+    for line in ["sh ./start.sh", "sh -e start", "/bin/sh /usr/local/bin/agent --x"] {
+        assert!(is_script("/usr/bin/dash", line), "{line}");
+    }
+    for line in ["sh", "-sh", "sh -c ./start.sh", "sh -lc x"] {
+        assert!(!is_script("/usr/bin/dash", line), "{line}");
+    }
+    assert!(is_script("/usr/bin/fish", "fish start.fish"));
+    assert!(!is_script("/usr/bin/python3.11", "python3 tool.py"));
+    assert!(!is_script("/usr/bin/start.sh", "start.sh"));
 }
 
 #[test]

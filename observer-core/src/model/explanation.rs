@@ -1,0 +1,99 @@
+//! Why a process is the session of a home, or is not.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::session::Home;
+
+/// What a process lacks of a rule. Conditions are asked in this order, and the first that fails is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// Its directory is unknown, deleted or unreachable.
+    CwdUnusable,
+    /// Its directory is in no home of the rule.
+    Cwd,
+    /// The controlling terminal.
+    Tty,
+    /// The real user.
+    User,
+    /// The cgroup.
+    Cgroup,
+    /// comm is one of those that the rule refuses.
+    NotComm,
+    /// comm.
+    Comm,
+    /// The program.
+    Program,
+    /// The executable.
+    Exe,
+    /// The home belongs to another user.
+    Owner,
+    /// The owner of the home is not known.
+    OwnerUnknown,
+}
+
+/// What a process is to the sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// It is the primary of this home.
+    Primary(Arc<Home>),
+    /// It is a wrapper or a launcher, and the primary runs below it.
+    StandsAside {
+        /// The home.
+        home: Arc<Home>,
+        /// The primary.
+        primary: ProcessKey,
+    },
+    /// It could be the primary, and another process is.
+    Other(Arc<Home>),
+    /// It is too young, or outlived the program that started it a moment ago.
+    Young {
+        /// The home.
+        home: Arc<Home>,
+        /// The next time at which a process of this home is old enough.
+        until: BootTime,
+    },
+    /// It is a wrapper with no program below it.
+    WrapperAlone(Arc<Home>),
+    /// The primary of a session started it.
+    Helper {
+        /// The home of that session.
+        home: Arc<Home>,
+        /// That primary.
+        of: ProcessKey,
+    },
+    /// Another process that could be the primary of the same home started it.
+    Below {
+        /// The home.
+        home: Arc<Home>,
+        /// That process.
+        above: ProcessKey,
+    },
+    /// It moved into this home, and has not stayed long enough.
+    Settling {
+        /// The home.
+        home: Arc<Home>,
+        /// When it will have.
+        until: BootTime,
+    },
+    /// The owner of its home is not known yet.
+    AwaitsOwner,
+    /// No rule admits it.
+    NotAdmitted,
+}
+
+/// Why a process is the session of a home, or is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The process.
+    pub key: ProcessKey,
+    /// Index of the `[[ignore]]` that matches it.
+    pub ignored_by: Option<usize>,
+    /// For each rule, what the process lacks; `None`: the rule admits it.
+    pub rules: Vec<Option<Unmet>>,
+    /// Index of the rule that admitted it. It may lack something of that rule by now.
+    pub admitted_by: Option<usize>,
+    /// What it is to the sessions.
+    pub position: Position,
+}

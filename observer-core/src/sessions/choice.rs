@@ -1,0 +1,186 @@
+//! Chooses the primary of a home among its roots.
+
+use alloc::vec::Vec;
+
+use crate::limits::SETTLE_NS;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::{DirId, Process};
+use crate::model::rule::Rule;
+use crate::model::session::Home;
+use crate::processes::entry::ProcessEntry;
+use crate::processes::table::ProcessTable;
+use crate::sessions::admission::old_enough_at;
+use crate::sessions::context::SessionContext;
+use crate::sessions::homes::{HomeState, SessionSlot};
+use crate::sessions::roots::{Root, age, is_candidate};
+
+/// The result of an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This process is the primary.
+    Primary(ProcessKey),
+    /// This process is the primary of a new incarnation: another directory is at the path of the home.
+    NewIncarnation(ProcessKey),
+    /// No candidate can be the primary.
+    NoCandidate,
+}
+
+/// Processes that are too young to be a primary, each with the time from which it is old enough.
+pub(super) struct Young(Vec<(ProcessKey, BootTime)>);
+
+impl Young {
+    /// Finds the processes that may be primaries and have not run for the `min_age` of their rule, or that
+    /// outlived a candidate of the home just before. Neither holds back the program that the home's session
+    /// is of, so that a crash loop is shown. `min_age` holds back any other program: otherwise, under the
+    /// default rule, each command typed where a session once ran would be a session.
+    pub fn among(ctx: &SessionContext<'_>, home: &Home, state: &HomeState) -> Self {
+        let mut young = Vec::new();
+        for root in &state.roots {
+            let left_until = left_until(ctx.table, root.key, home);
+            for key in [root.launcher, root.stand_in].into_iter().flatten() {
+                let Some(entry) = ctx.table.get(key) else { continue };
+                let due = old_enough_at(rule_of(ctx, entry), &entry.process).max(left_until);
+                if due > ctx.now && !is_known_here(state, root, entry) {
+                    young.push((key, due));
+                }
+            }
+        }
+        Self(young)
+    }
+
+    fn due(&self, key: ProcessKey) -> Option<BootTime> {
+        self.0.iter().find(|&&(young, _)| young == key).map(|&(_, due)| due)
+    }
+
+    /// When the first of them is old enough.
+    pub fn next_due(&self) -> Option<BootTime> {
+        self.0.iter().map(|&(_, due)| due).min()
+    }
+
+    /// Returns the process that may be the primary for `root`: its stand-in, or while that is too young, the
+    /// launcher above it. Where there is no session, the launcher waits a moment for what it starts.
+    fn candidate(&self, ctx: &SessionContext<'_>, state: &HomeState, root: &Root) -> Option<ProcessKey> {
+        let stand_in = root.stand_in?;
+        let Some(due) = self.due(stand_in) else { return Some(stand_in) };
+        let launcher = root.launcher.filter(|&launcher| self.due(launcher).is_none())?;
+        let entry = ctx.table.get(launcher)?;
+        let waits_until = old_enough_at(rule_of(ctx, entry), &entry.process).after(SETTLE_NS);
+        (state.current_primary().is_some() || due > waits_until).then_some(launcher)
+    }
+}
+
+fn rule_of<'a>(ctx: &SessionContext<'a>, entry: &ProcessEntry) -> Option<&'a Rule> {
+    ctx.rules.get(entry.candidacy.as_ref()?.rule)
+}
+
+/// Returns until when the root `key` is not the primary, because a candidate of `home` started it, or one of its
+/// ancestors, and died. It may be about to die, too.
+fn left_until(table: &ProcessTable, key: ProcessKey, home: &Home) -> BootTime {
+    let Some(entry) = table.get(key) else { return BootTime(0) };
+    let left_behind = core::iter::once(entry)
+        .chain(table.ancestors(entry))
+        .filter_map(|entry| entry.left_behind.as_ref())
+        .find(|left_behind| *left_behind.home == *home);
+    left_behind.map_or(BootTime(0), |left_behind| left_behind.at.after(SETTLE_NS))
+}
+
+/// Returns whether `entry`, which may be the primary for `root`, runs the program that the home's session is of.
+/// What a launcher starts is known when the launcher stood aside before.
+fn is_known_here(state: &HomeState, root: &Root, entry: &ProcessEntry) -> bool {
+    let Some(slot) = &state.slot else { return false };
+    let is_launched = root.launcher.is_some() && root.stand_in == Some(entry.process.key);
+    slot.program.is_run_by(&entry.process) && (!is_launched || slot.launcher == root.launcher)
+}
+
+/// Chooses the primary: the present one while it is a candidate, else the best root.
+pub(super) fn choose(ctx: &SessionContext<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
+    let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root));
+    let Some(slot) = &state.slot else {
+        let best = candidates.min_by_key(|&key| rank(ctx.table, None, key));
+        return best.map_or(Choice::NoCandidate, Choice::Primary);
+    };
+    if let Some(key) = candidates.clone().find(|&key| is_replacement(ctx.table, home, slot, key)) {
+        return Choice::NewIncarnation(key);
+    }
+    let runs_program = |key| ctx.table.get(key).is_some_and(|it| slot.program.is_run_by(&it.process));
+    let eligible = candidates.clone().filter(|&key| is_eligible(ctx.table, slot.session.cwd_deleted, key));
+    if let Some(primary) = slot.current_primary()
+        && ctx.table.get(primary).is_some_and(|entry| is_candidate(entry, home))
+        && !(slot.is_substitute && eligible.clone().any(runs_program))
+    {
+        let root = state.roots.iter().find(|root| is_in_chain(ctx.table, root, primary));
+        let innermost = root.and_then(|root| young.candidate(ctx, state, root));
+        return Choice::Primary(innermost.unwrap_or(primary));
+    }
+    let best = eligible.min_by_key(|&key| rank(ctx.table, Some(slot), key));
+    best.map_or(Choice::NoCandidate, Choice::Primary)
+}
+
+/// Returns the rank of a candidate where the present primary does not go on; the lowest is elected. First comes
+/// the launcher of the primary, then the program that the session is of, what has a terminal, what leads its POSIX
+/// session, and the oldest.
+fn rank(table: &ProcessTable, slot: Option<&SessionSlot>, key: ProcessKey) -> impl Ord + use<> {
+    let process = table.get(key).map(|entry| &entry.process);
+    let is = |holds: fn(&Process) -> bool| process.is_some_and(holds);
+    let is_launcher = slot.is_some_and(|slot| slot.launcher == Some(key));
+    let runs_program =
+        slot.is_some_and(|slot| process.is_some_and(|process| slot.program.is_run_by(process)));
+    let has_tty = is(|process| process.tty.is_some());
+    let leads = is(|process| process.sid == process.key.tgid.0);
+    (!is_launcher, !runs_program, !has_tty, !leads, age(key))
+}
+
+/// Returns whether `key` is a process that may be the primary for `root`: the root, or from its launcher to its
+/// stand-in.
+fn is_in_chain(table: &ProcessTable, root: &Root, key: ProcessKey) -> bool {
+    if [Some(root.key), root.stand_in, root.launcher].contains(&Some(key)) {
+        return true;
+    }
+    let Some(stand_in) = root.launcher.and(root.stand_in).and_then(|key| table.get(key)) else {
+        return false;
+    };
+    let above = table.ancestors(stand_in).map(|entry| entry.process.key);
+    above.take_while(|&above| Some(above) != root.launcher).any(|above| above == key)
+}
+
+/// A process in a deleted directory can be the primary only of the incarnation of the home that is deleted
+/// too.
+fn is_eligible(table: &ProcessTable, cwd_deleted: bool, key: ProcessKey) -> bool {
+    table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
+}
+
+/// Returns the identity of the home's directory, if the process is right in it.
+pub(super) fn home_dir(process: &Process, home: &Home) -> Option<DirId> {
+    let cwd = &process.cwd;
+    let is_there = cwd.path.as_deref() == Some(&*home.path) && cwd.id != DirId::default();
+    is_there.then_some(cwd.id)
+}
+
+/// Returns whether both are the same directory, whichever mount they are seen through.
+fn same_dir(one: DirId, other: DirId) -> bool {
+    one.ino == other.ino && one.dev == other.dev
+}
+
+/// Returns whether `key` is in another directory at the home's path than the one that the session is of.
+fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
+    let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
+    let Some(candidacy) = &entry.candidacy else { return false };
+    if slot.is_ended() && slot.session.cwd_deleted {
+        return true;
+    }
+    let known = slot.session.home_dir != DirId::default();
+    let differs = home_dir(&entry.process, home).is_some_and(|dir| !same_dir(dir, slot.session.home_dir));
+    known && differs && candidacy.since > slot.opened_at
+}
+
+/// Returns the number of roots that could be the primary, at least 1.
+pub(super) fn count_roots(
+    ctx: &SessionContext<'_>,
+    state: &HomeState,
+    young: &Young,
+    cwd_deleted: bool,
+) -> u32 {
+    let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root));
+    let count = candidates.filter(|&key| is_eligible(ctx.table, cwd_deleted, key)).count();
+    u32::try_from(count).unwrap_or(u32::MAX).max(1)
+}

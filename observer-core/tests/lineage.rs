@@ -1,0 +1,342 @@
+//! Which candidates are roots, and which helpers: launchers, terminals, processes that outlive others. Each test shows
+//! one fact.
+
+mod support;
+
+use std::sync::Arc;
+
+use observer_core::Rule;
+use observer_core::explanation::{Position, Unmet};
+use observer_core::limits::SETTLE_NS;
+use support::{Proc, World, only_program, rule, shell};
+
+const MIN_AGE_NS: u64 = 1_000_000_000;
+
+fn assert_reported(world: &mut World, expected: &[&str]) {
+    assert_eq!(world.take_reports(), expected);
+    world.assert_reports_give_the_map();
+}
+
+/// Returns a shell in /srv/a.
+fn at_home(world: &mut World) -> Proc {
+    let mut bash = shell(world);
+    world.chdir(&mut bash, "/srv/a");
+    bash
+}
+
+fn world() -> World {
+    World::new(vec![rule()])
+}
+
+fn world_with_min_age() -> World {
+    World::new(vec![Rule { min_age_ns: MIN_AGE_NS, ..rule() }])
+}
+
+/// Returns a shell below `parent` that has a terminal of its own, as a multiplexer starts it.
+fn shell_on(world: &mut World, parent: &Proc, tgid: u32, tty: &'static str) -> Proc {
+    let mut child = world.fork(parent, tgid);
+    world.set_tty(&mut child, Some(tty));
+    world.exec(&mut child, "bash");
+    child
+}
+
+fn starts(world: &World, home: &str) -> usize {
+    world.session(home).map_or(0, |session| session.starts.len())
+}
+
+#[test]
+fn a_launcher_stands_aside_for_what_it_starts_as_the_same_program() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let outer = world.spawn(&bash, 20, "gemini");
+    let inner = world.spawn(&outer, 21, "gemini");
+    assert_reported(
+        &mut world,
+        &["started /srv/a 20 live roots=1", "changed /srv/a 21 live roots=1 wrapper=20"],
+    );
+    assert_eq!(starts(&world, "/srv/a"), 1, "the program started once");
+    world.spawn(&inner, 22, "git");
+    world.spawn(&outer, 23, "git");
+    assert_reported(&mut world, &[]);
+    // The launcher starts it again: that is a start, and the launcher in between is none.
+    world.exit(&inner, 1);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
+    assert_eq!(starts(&world, "/srv/a"), 1);
+    world.spawn(&outer, 24, "gemini");
+    assert_reported(&mut world, &["changed /srv/a 24 live roots=1 wrapper=20"]);
+    assert_eq!(starts(&world, "/srv/a"), 2);
+}
+
+#[test]
+fn a_session_begins_with_what_the_launcher_starts() {
+    let mut world = world_with_min_age();
+    let bash = at_home(&mut world);
+    let outer = world.spawn(&bash, 20, "gemini");
+    world.wait(100_000_000);
+    world.spawn(&outer, 21, "gemini");
+    world.wait(MIN_AGE_NS - 50_000_000);
+    assert_reported(&mut world, &[]);
+    world.wait(100_000_000);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1 wrapper=20"]);
+}
+
+#[test]
+fn a_program_that_briefly_runs_itself_stays_the_primary() {
+    let mut world = world_with_min_age();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.wait(2 * MIN_AGE_NS);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+    let again = world.spawn(&claude, 21, "claude");
+    world.wait(MIN_AGE_NS / 2);
+    world.exit(&again, 0);
+    assert_reported(&mut world, &[]);
+}
+
+#[test]
+fn a_launcher_that_starts_nothing_for_long_is_the_primary_itself() {
+    let mut world = world_with_min_age();
+    let bash = at_home(&mut world);
+    let outer = world.spawn(&bash, 20, "gemini");
+    for tgid in 30..34 {
+        let inner = world.spawn(&outer, tgid, "gemini");
+        world.wait(MIN_AGE_NS / 2);
+        world.exit(&inner, 1);
+    }
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn two_of_the_same_program_below_one_launch_nothing() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let outer = world.spawn(&bash, 20, "claude");
+    let mut first = world.fork(&outer, 21);
+    let second = world.fork(&outer, 22);
+    world.take_reports();
+    world.exec(&mut first, "claude");
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1 wrapper=20"]);
+    // Which of them is meant is not known any more. The primary goes on.
+    let mut second = second;
+    world.exec(&mut second, "claude");
+    assert_reported(&mut world, &[]);
+    world.exit(&first, 0);
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=1 wrapper=20"]);
+}
+
+#[test]
+fn a_fork_and_what_runs_below_a_shell_are_not_launched() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let tool = world.spawn(&claude, 21, "bash");
+    world.spawn(&tool, 22, "claude");
+    world.fork(&claude, 23);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn a_launcher_that_runs_itself_by_a_wrapper_stands_aside_too() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let outer = world.spawn(&bash, 20, "gemini");
+    let env = world.spawn(&outer, 21, "env");
+    world.spawn(&env, 22, "gemini");
+    assert_reported(
+        &mut world,
+        &["started /srv/a 20 live roots=1", "changed /srv/a 22 live roots=1 wrapper=20"],
+    );
+    world.exit(&env, 0);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary.tgid.0), Some(22));
+}
+
+#[test]
+fn a_script_of_a_shell_is_a_wrapper_unless_a_rule_names_it() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut script = world.fork(&bash, 20);
+    world.exec_script(&mut script, "start.sh");
+    assert_reported(&mut world, &[]);
+    let agent = world.spawn(&script, 21, "claude");
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1 wrapper=20"]);
+    world.exit(&agent, 1);
+    world.spawn(&script, 22, "claude");
+    assert_eq!(starts(&world, "/srv/a"), 2, "the restart of the inner process is a start");
+
+    let mut world = World::new(vec![Rule { conditions: only_program(&["start.sh"]), ..rule() }]);
+    let bash = at_home(&mut world);
+    let mut script = world.fork(&bash, 20);
+    world.exec_script(&mut script, "start.sh");
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+}
+
+#[test]
+fn a_helper_is_no_session_of_the_home_in_which_it_runs() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    let mut tail = {
+        let claude = world.spawn(&bash, 20, "claude");
+        world.fork(&claude, 21)
+    };
+    world.take_reports();
+    world.chdir(&mut tail, "/srv/b");
+    world.exec(&mut tail, "tail");
+    world.wait(10 * SETTLE_NS);
+    assert_reported(&mut world, &[]);
+    // The agent of that home takes its place at once.
+    world.chdir(&mut bash, "/srv/b");
+    world.spawn(&bash, 22, "codex");
+    assert_reported(&mut world, &["started /srv/b 22 live roots=1"]);
+}
+
+#[test]
+fn what_has_a_terminal_of_its_own_below_a_session_is_no_helper() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut other = world.fork(&claude, 21);
+    world.take_reports();
+    world.set_tty(&mut other, Some("pts9"));
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=2"]);
+    world.exec(&mut other, "codex");
+    world.spawn(&other, 22, "node");
+    assert_reported(&mut world, &[]);
+}
+
+#[test]
+fn what_runs_in_a_multiplexer_that_a_session_started_is_no_helper() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut server = world.fork(&claude, 21);
+    world.set_tty(&mut server, None);
+    world.exec(&mut server, "bash");
+    let pane = shell_on(&mut world, &server, 22, "pts9");
+    world.take_reports();
+    // It has no terminal, but the shell of a pane is above it.
+    let mut agent = world.fork(&pane, 23);
+    world.set_tty(&mut agent, None);
+    world.chdir(&mut agent, "/srv/b");
+    world.exec(&mut agent, "codex");
+    assert_reported(&mut world, &["started /srv/b 23 live roots=1"]);
+    // The session that started the server ends, and is started again in the pane.
+    world.exit(&claude, 0);
+    world.take_reports();
+    world.chdir(&mut bash, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    world.spawn(&pane, 24, "claude");
+    assert_reported(&mut world, &["started /srv/a 24 live roots=1"]);
+}
+
+#[test]
+fn what_goes_on_after_the_program_that_started_it_is_the_session_after_a_second() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let launcher = world.spawn(&bash, 20, "launcher");
+    world.spawn(&launcher, 21, "claude");
+    world.take_reports();
+    world.exit(&launcher, 0);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+    world.wait(SETTLE_NS / 2);
+    assert_reported(&mut world, &[]);
+    world.wait(SETTLE_NS);
+    assert_reported(&mut world, &["started /srv/a 21 live roots=1"]);
+}
+
+#[test]
+fn a_program_that_replaces_itself_by_its_child_is_the_same_session() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let first = world.spawn(&bash, 20, "claude");
+    world.fork(&first, 21);
+    world.take_reports();
+    world.exit(&first, 0);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1"]);
+}
+
+#[test]
+fn helpers_that_die_just_after_their_primary_are_no_session() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let tool = world.spawn(&claude, 21, "bash");
+    let helper = world.spawn(&tool, 22, "make");
+    world.take_reports();
+    world.exit(&claude, 9);
+    world.wait(SETTLE_NS / 2);
+    world.exit(&tool, 1);
+    world.exit(&helper, 1);
+    world.wait(10 * SETTLE_NS);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
+}
+
+#[test]
+fn what_takes_the_place_of_another_program_gives_it_back_when_that_one_returns() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let other = shell_on(&mut world, &bash, 19, "pts9");
+    let claude = world.spawn(&bash, 20, "claude");
+    world.spawn(&other, 21, "less");
+    world.take_reports();
+    world.exit(&claude, 9);
+    assert_reported(&mut world, &["changed /srv/a 21 live roots=1"]);
+    world.spawn(&bash, 22, "claude");
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=2"]);
+    // It stays where no other program stood before.
+    world.spawn(&other, 23, "less");
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=3"]);
+}
+
+#[test]
+fn among_several_the_program_that_stood_here_then_one_with_a_terminal_is_elected() {
+    let mut world = world();
+    let mut bash = at_home(&mut world);
+    let first = world.spawn(&bash, 20, "claude");
+    world.spawn(&bash, 21, "vim");
+    bash.tty = None;
+    let mut daemon = world.fork(&bash, 22);
+    world.set_tty(&mut daemon, None);
+    world.exec(&mut daemon, "claude");
+    world.take_reports();
+    world.exit(&first, 0);
+    assert_reported(&mut world, &["changed /srv/a 22 live roots=2"]);
+
+    // In a first look, the order in which processes are found has no part in it.
+    let mut world = World::new(vec![rule()]);
+    let daemon = Proc { tty: None, ..world.child(&bash, 30, "app-server") };
+    let agent = Proc { tty: Some("pts3"), ..world.child(&bash, 31, "codex") };
+    world.pass(&[&bash, &daemon, &agent]);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary.tgid.0), Some(31));
+}
+
+#[test]
+fn an_explanation_names_the_rule_the_condition_and_the_session() {
+    let mut world = World::new(vec![Rule { conditions: only_program(&["codex"]), ..rule() }, rule()]);
+    let mut bash = at_home(&mut world);
+    let explain = |world: &World, proc: &Proc| world.core.explain(proc.key.tgid).expect("in the map");
+    let home = |world: &World| Arc::clone(&world.session("/srv/a").expect("a session").home);
+    let sudo = world.spawn(&bash, 19, "sudo");
+    assert!(matches!(explain(&world, &sudo).position, Position::WrapperAlone(_)));
+    let claude = world.spawn(&sudo, 20, "claude");
+    let found = explain(&world, &claude);
+    assert_eq!(found.rules, [Some(Unmet::Program), None]);
+    assert_eq!((found.admitted_by, found.position), (Some(1), Position::Primary(home(&world))));
+    let stands_aside = Position::StandsAside { home: home(&world), primary: claude.key };
+    assert_eq!(explain(&world, &sudo).position, stands_aside);
+    let helper = world.spawn(&claude, 21, "node");
+    let of_claude = Position::Helper { home: home(&world), of: claude.key };
+    assert_eq!(explain(&world, &helper).position, of_claude);
+    let other = world.spawn(&bash, 22, "vim");
+    assert_eq!(explain(&world, &other).position, Position::Other(home(&world)));
+    let below = world.spawn(&other, 23, "git");
+    assert_eq!(explain(&world, &below).position, Position::Below { home: home(&world), above: other.key });
+    assert_eq!(explain(&world, &bash).rules, [Some(Unmet::NotComm), Some(Unmet::NotComm)]);
+    assert_eq!(explain(&world, &bash).position, Position::NotAdmitted);
+    world.chdir(&mut bash, "/tmp");
+    let outside = world.spawn(&bash, 24, "codex");
+    assert_eq!(explain(&world, &outside).rules, [Some(Unmet::Cwd), Some(Unmet::Cwd)]);
+    let mut walker = outside;
+    world.chdir(&mut walker, "/srv/b");
+    assert!(matches!(explain(&world, &walker).position, Position::Settling { .. }));
+    assert_eq!(world.core.explain(observer_core::Tgid(999)), None);
+}

@@ -1,0 +1,266 @@
+//! `observer explain`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::flags::BtfFlag;
+use super::once::StandaloneMap;
+use super::{home, pid, term};
+use crate::api::answer::ListAnswer;
+use crate::api::explain::ExplainAnswer;
+use crate::api::process::ProcessJson;
+use crate::api::words::{SessionPosition, UnmetCondition};
+use crate::daemon::answers;
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::ClientRequest;
+use crate::text::bytes::{Text, to_line};
+use crate::text::time::time_of_day;
+use crate::text::wrap::hanging;
+
+/// Columns of the text.
+const WIDTH: usize = 100;
+
+/// Without a daemon: one snapshot of the kernel (needs root).
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// A pid, or a session as `pid` takes it: a name or a home
+    #[arg(value_name = "PID|NAME|HOME")]
+    subject: OsString,
+    /// JSON: an object (docs/json.md)
+    #[arg(long)]
+    json: bool,
+    /// Session rules for the case that no daemon runs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    btf: BtfFlag,
+}
+
+impl ExplainArgs {
+    /// 0 explained, 1 no such process or session, 3 several sessions, 4 not certain.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        match Client::connect(socket) {
+            Ok(mut client) => {
+                let pid = match self.pid() {
+                    Some(pid) => pid,
+                    None => {
+                        let line = client.ask(&ClientRequest::List { ended: false })?;
+                        self.primary(&decode(&line)?)?
+                    }
+                };
+                let line = client.ask(&ClientRequest::Explain { pid })?;
+                self.show(pid, &decode(&line)?)
+            }
+            Err(ClientError::NoDaemon(_)) => {
+                let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
+                if !self.json {
+                    anstream::eprintln!(
+                        "observer: no daemon on {}: this is one look at the kernel",
+                        socket.display()
+                    );
+                }
+                let time = map.answer_time();
+                let pid = match self.pid() {
+                    Some(pid) => pid,
+                    None => self.primary(&answers::list(&map.core, time, false))?,
+                };
+                let explanation = map.core.explain(observer_core::Tgid(pid));
+                self.show(pid, &answers::explain(&map.core, time, explanation.as_ref()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The pid that was given, if it was one.
+    fn pid(&self) -> Option<u32> {
+        self.subject.to_str()?.parse().ok()
+    }
+
+    /// The pid of the session that was given.
+    fn primary(&self, answer: &ListAnswer<'_>) -> anyhow::Result<u32> {
+        let wanted = home::absolute(self.subject.as_bytes())?;
+        let shown = to_line(&wanted);
+        let (exit, message) = match pid::choose(&answer.sessions, &wanted)[..] {
+            [session] => return Ok(session.primary.pid),
+            [] => (
+                Exit::None,
+                format!(
+                    "no session {shown}: give the pid of the process that should be it, to learn why it is not"
+                ),
+            ),
+            _ => (Exit::Ambiguous, format!("several sessions are called {shown}: give a pid or a home")),
+        };
+        Err(Failure { exit, message }.into())
+    }
+
+    fn show(&self, pid: u32, answer: &ExplainAnswer<'_>) -> anyhow::Result<Exit> {
+        if self.json {
+            term::print_json(answer)?;
+        } else if let Some(process) = &answer.process {
+            term::print_lines(text(process, answer))?;
+        } else {
+            anstream::eprintln!("observer: no process {pid}: `observer ps` shows those there are");
+        }
+        if !answer.head.certain {
+            anstream::eprintln!(
+                "observer: not certain: events were lost and the kernel is read again; ask again in a second"
+            );
+            return Ok(Exit::Unknown);
+        }
+        Ok(if answer.process.is_some() { Exit::Found } else { Exit::None })
+    }
+}
+
+/// The explanation in sentences.
+fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
+    let mut lines = hanging("", 0, &verdict(process, answer), WIDTH);
+    if let Some(number) = answer.ignored_by {
+        lines.push(format!(
+            "[[ignore]] {} matches it (observer's own commands count as the last)",
+            number + 1
+        ));
+    }
+    for (number, unmet) in answer.rules.iter().enumerate() {
+        let label = format!("rule {}: ", number + 1);
+        let admitted = answer.admitted_by == Some(number);
+        let sentence = match unmet {
+            None if admitted => "admits it".to_owned(),
+            None => "would admit it".to_owned(),
+            Some(unmet) if admitted => format!("admitted it; by now {}", lacks(process, *unmet)),
+            Some(unmet) => format!("does not admit it: {}", lacks(process, *unmet)),
+        };
+        lines.extend(hanging(&label, label.len(), &sentence, WIDTH));
+    }
+    lines
+}
+
+fn shown(text: &Text<'_>) -> String {
+    to_line(text.as_bytes()).into_owned()
+}
+
+fn or_unknown(value: Option<&Text<'_>>) -> String {
+    value.map_or("not known".into(), shown)
+}
+
+/// What the process is to the sessions.
+fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
+    let it = format!("{} ({})", process.pid, shown(process.shown_program()));
+    let home = or_unknown(answer.home.as_ref());
+    let by = answer.by_pid.map_or("another process".into(), |pid| pid.to_string());
+    let session = answer.session.as_ref().filter(|session| session.primary.death.is_none());
+    let name = session.map_or_else(|| home.clone(), |session| shown(&session.name));
+    let until = answer.until.as_deref().map(time_of_day).unwrap_or_default();
+    match answer.position {
+        SessionPosition::Primary => {
+            let state = session.map_or("live", |session| session.state.as_str());
+            format!("{it} is the session {name}: home {home}, state {state}")
+        }
+        SessionPosition::StandsAside => {
+            format!("{it} stands aside for {by}, which is the session {name}: it is a wrapper or a launcher")
+        }
+        SessionPosition::Other => match session {
+            Some(session) => {
+                format!("{it} could be the session of {home}, but {} is", session.primary.pid)
+            }
+            None => format!("{it} could be the session of {home}, but its directory was deleted"),
+        },
+        SessionPosition::Young => {
+            format!("{it} may be the session of {home} from {until} on: it has not run for long enough")
+        }
+        SessionPosition::WrapperAlone => format!("{it} is a wrapper, and no rule admits what it runs"),
+        SessionPosition::Helper => {
+            format!(
+                "{it} is a helper of the session {name}: {by} started it, and it has no terminal of its own"
+            )
+        }
+        SessionPosition::Below => {
+            format!("{it} was started by {by}, which could be the session of {home} itself")
+        }
+        SessionPosition::Settling => {
+            format!("{it} may be the session of {home} from {until} on, if it stays in that directory")
+        }
+        SessionPosition::AwaitsOwner => format!("{it} is no session yet: the owner of its directory is read"),
+        SessionPosition::NotAdmitted => format!("{it} is no session: no rule admits it"),
+        SessionPosition::Unknown => format!("{it}: this daemon answers what this program does not know"),
+    }
+}
+
+/// What the process lacks of a rule, as the end of a sentence.
+fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
+    match unmet {
+        UnmetCondition::CwdUnusable => "its directory is unknown, deleted or unreachable".into(),
+        UnmetCondition::Cwd => {
+            format!("its directory {} is in no home of the rule (cwd)", or_unknown(process.cwd.as_ref()))
+        }
+        UnmetCondition::Tty => match &process.tty {
+            Some(tty) => format!("its terminal is {} (tty)", shown(tty)),
+            None => "it has no terminal (tty)".into(),
+        },
+        UnmetCondition::User => format!("its user is {} (user)", process.uid),
+        UnmetCondition::Cgroup => format!("its cgroup is {} (cgroup)", or_unknown(process.cgroup.as_ref())),
+        UnmetCondition::NotComm => {
+            format!("its comm {} is one that the rule refuses (not_comm)", shown(&process.comm))
+        }
+        UnmetCondition::Comm => format!("its comm is {} (comm)", shown(&process.comm)),
+        UnmetCondition::Program => {
+            format!("its program is {} (program)", or_unknown(process.program.as_ref()))
+        }
+        UnmetCondition::Exe => format!("its executable is {} (exe)", or_unknown(process.exe.as_ref())),
+        UnmetCondition::Owner => "the home belongs to another user (owner)".into(),
+        UnmetCondition::OwnerUnknown => "the owner of the home is not known (owner)".into(),
+        UnmetCondition::Unknown => "it lacks something that this program does not know".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> ProcessJson<'static> {
+        ProcessJson {
+            pid: 42,
+            comm: Text::from(b"node".as_slice()),
+            program: Some(Text::from(b"ge\x1bmini".as_slice())),
+            cwd: Some(Text::from(b"/tmp".as_slice())),
+            ..ProcessJson::default()
+        }
+    }
+
+    #[test]
+    fn an_explanation_is_in_sentences_with_the_values_that_decided() {
+        let answer = ExplainAnswer {
+            position: SessionPosition::NotAdmitted,
+            rules: vec![Some(UnmetCondition::Cwd), Some(UnmetCondition::Tty), None],
+            ignored_by: Some(0),
+            ..ExplainAnswer::default()
+        };
+        let expected = [
+            "42 (ge\\x1bmini) is no session: no rule admits it",
+            "[[ignore]] 1 matches it (observer's own commands count as the last)",
+            "rule 1: does not admit it: its directory /tmp is in no home of the rule (cwd)",
+            "rule 2: does not admit it: it has no terminal (tty)",
+            "rule 3: would admit it",
+        ];
+        assert_eq!(text(&process(), &answer), expected);
+    }
+
+    #[test]
+    fn every_position_has_a_sentence_that_fits() {
+        let home = Text::from(vec![b'x'; 400]);
+        for position in ["primary", "stands_aside", "other", "young", "wrapper_alone", "helper", "below"] {
+            let answer = ExplainAnswer {
+                position: position.into(),
+                home: Some(home.clone()),
+                by_pid: Some(7),
+                ..ExplainAnswer::default()
+            };
+            let lines = text(&process(), &answer);
+            assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:?}");
+            assert!(lines.first().is_some_and(|line| line.starts_with("42 (")), "{lines:?}");
+        }
+    }
+}
