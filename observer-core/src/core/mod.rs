@@ -154,6 +154,16 @@ impl Core {
         }
     }
 
+    /// Replaces the rules, and reports what follows from that for the sessions.
+    pub fn set_rules(&mut self, at: BootTime, rules: Vec<Rule>, ignored: Vec<Ignore>, sink: &mut impl Sink) {
+        self.now = self.now.max(at);
+        self.settings.rules = rules;
+        self.settings.ignored = ignored;
+        if self.passes.first_done {
+            self.with_sessions(at, sink, Sessions::reload);
+        }
+    }
+
     /// Returns when [`Input::Tick`] is next due. No other input replaces it.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         [self.passes.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
@@ -226,7 +236,7 @@ impl Core {
         follow: impl FnOnce(&mut Sessions, &mut SessionContext<'_>),
     ) {
         // Until the first pass is complete, sessions would depend on the order in which it shows the processes.
-        if self.settings.rules.is_empty() || !self.passes.first_done {
+        if !self.passes.first_done {
             return;
         }
         let mut ctx = SessionContext {

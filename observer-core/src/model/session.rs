@@ -41,6 +41,8 @@ pub enum EndReason {
     Replaced,
     /// The primary left for another home and settled there.
     Moved,
+    /// The rules were changed, and none admits the primary to the home.
+    RulesChanged,
 }
 
 /// A home and its primary, the process that represents it.

@@ -150,17 +150,31 @@ impl Sessions {
         home: &Arc<Home>,
         moved_to: &Bytes,
     ) {
-        let Some(state) = self.homes.by_home.get_mut(home) else { return };
-        let before = (state.holders(), state.ended_at());
-        let Some(slot) = state.slot.as_mut().filter(|slot| slot.current_primary() == Some(key)) else {
+        if self.homes.slot(home).and_then(SessionSlot::current_primary) != Some(key) {
             return;
-        };
-        slot.session.moved_to = Some(Arc::clone(moved_to));
-        end(ctx, slot, EndReason::Moved, Cause::Candidates);
-        let after = (state.holders(), state.ended_at());
-        self.index(ctx, home, before, after);
+        }
+        self.end_session(ctx, home, EndReason::Moved, Some(moved_to));
         // Its descendants may be roots.
         self.elect(ctx, home, Cause::Candidates);
+    }
+
+    /// Ends the session of `home`, if it has one, though its primary lives on.
+    pub(super) fn end_session(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        reason: EndReason,
+        moved_to: Option<&Bytes>,
+    ) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        let before = (state.holders(), state.ended_at());
+        let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return };
+        if let Some(moved_to) = moved_to {
+            slot.session.moved_to = Some(Arc::clone(moved_to));
+        }
+        end(ctx, slot, reason, Cause::Candidates);
+        let after = (state.holders(), state.ended_at());
+        self.index(ctx, home, before, after);
     }
 }
 

@@ -4,7 +4,7 @@
 //! home; `roots` finds those that are no helpers and have no other candidate above them; `choice` chooses the
 //! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
 //! `settling` delays processes that move between homes; `resume` restores what was known before the daemon was
-//! started again; `explain` says why a process is a session or is not.
+//! started again; `reload` applies other rules; `explain` says why a process is a session or is not.
 
 mod admission;
 mod candidates;
@@ -13,6 +13,7 @@ mod context;
 mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
+mod reload;
 mod resume;
 pub(crate) mod roots;
 mod settling;

@@ -109,6 +109,7 @@ fn name(session: &Session) -> String {
         Some(EndReason::ExecedAway) => text += " execed-away",
         Some(EndReason::Replaced) => text += " replaced",
         Some(EndReason::Moved) => text += " moved",
+        Some(EndReason::RulesChanged) => text += " rules-changed",
         None => {}
     }
     text
@@ -262,6 +263,13 @@ impl World {
 
     pub fn feed(&mut self, input: Input<'_>) {
         self.core.handle(input, &mut self.reports);
+        assert_eq!(self.reports.faults, Vec::<String>::new());
+        assert_eq!(observer_core::invariants::check(&self.core), Ok(()));
+    }
+
+    pub fn set_rules(&mut self, rules: Vec<Rule>, ignored: Vec<Ignore>) {
+        let at = self.tick_clock();
+        self.core.set_rules(at, rules, ignored, &mut self.reports);
         assert_eq!(self.reports.faults, Vec::<String>::new());
         assert_eq!(observer_core::invariants::check(&self.core), Ok(()));
     }

@@ -1,0 +1,110 @@
+//! Applies other rules to a map that is live.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::model::ids::ProcessKey;
+use crate::model::session::{EndReason, Home};
+use crate::processes::entry::Candidacy;
+use crate::sessions::Sessions;
+use crate::sessions::admission::{
+    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
+};
+use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::homes::Owner;
+use crate::sessions::roots::age;
+use crate::sessions::settling::Settling;
+
+impl Sessions {
+    /// The rules are others: finds the candidates anew, and elects. A session whose primary a rule still admits to
+    /// its home goes on. One whose primary no rule admits there ends.
+    pub fn reload(&mut self, ctx: &mut SessionContext<'_>) {
+        let mut keys: Vec<ProcessKey> = ctx.table.iter().map(|entry| entry.process.key).collect();
+        keys.sort_unstable_by_key(|&key| age(key));
+        let homes = self.forget_candidates(ctx);
+        self.is_looking = true;
+        let mut kept: BTreeSet<Arc<Home>> = BTreeSet::new();
+        for &key in &keys {
+            let home = self.homes.home_of_primary(key).map(Arc::clone);
+            match home.filter(|home| self.keep_primary(ctx, key, home)) {
+                Some(home) => {
+                    kept.insert(home);
+                }
+                None => self.consider(ctx, key),
+            }
+        }
+        self.is_looking = false;
+        for home in homes.iter().filter(|home| !kept.contains(*home)) {
+            self.end_session(ctx, home, EndReason::RulesChanged, None);
+        }
+        // What an older process is the primary of is known before its helpers are looked at.
+        let candidates = keys.iter().filter_map(|&key| ctx.table.get(key)?.candidacy.as_ref());
+        let candidates = candidates.map(|candidacy| Arc::clone(&candidacy.home));
+        let mut seen = BTreeSet::new();
+        let order: Vec<Arc<Home>> =
+            candidates.chain(homes).filter(|home| seen.insert(Arc::clone(home))).collect();
+        for home in order {
+            self.elect(ctx, &home, Cause::Candidates);
+            self.homes.forget_empty(&home);
+        }
+    }
+
+    /// Makes no process a candidate of anything. Returns the homes that were known.
+    fn forget_candidates(&mut self, ctx: &mut SessionContext<'_>) -> Vec<Arc<Home>> {
+        self.awaiting_owner.clear();
+        self.settling = Settling::default();
+        for entry in ctx.table.iter_mut() {
+            entry.candidacy = None;
+            entry.owner_awaited = false;
+        }
+        let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
+        for home in &homes {
+            self.homes.set_due(home, None);
+            if let Some(state) = self.homes.by_home.get_mut(home) {
+                state.candidates.clear();
+                state.roots.clear();
+                if state.owner == Owner::Requested {
+                    state.owner = Owner::Unknown;
+                }
+            }
+        }
+        homes
+    }
+
+    /// Returns whether a rule admits the primary of `home` to it, and makes the primary a candidate if it is there.
+    fn keep_primary(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) -> bool {
+        let Some(entry) = ctx.table.get(key) else { return false };
+        let Some(state) = self.homes.by_home.get_mut(home) else { return false };
+        let Some(slot) = state.slot.as_mut() else { return false };
+        let process = &entry.process;
+        if is_ignored(ctx.ignored, process) {
+            return false;
+        }
+        let lost_tty = slot.had_tty && process.tty.is_none();
+        let found = ctx.rules.iter().enumerate().find(|(_, rule)| {
+            let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
+            let is_owners = !rule.owner || state.owner == Owner::Known(Some(process.uids.uid));
+            admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
+        });
+        let Some((index, rule)) = found else { return false };
+        slot.session.rule = index;
+        let path = process.cwd.path.as_deref().filter(|_| !process.cwd.unreachable);
+        let is_inside = path.is_some_and(|path| finds_home(rule, path, home))
+            && namespace(ctx.host_mnt_ns, process.cwd.mnt_ns) == home.mnt_ns;
+        if is_inside || follows_cwd(rule) {
+            let candidacy = Candidacy {
+                home: Arc::clone(home),
+                rule: index,
+                is_wrapper: is_wrapper(rule, process),
+                dir: process.cwd.id,
+                since: ctx.at,
+            };
+            state.candidates.insert(age(key));
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.candidacy = Some(candidacy);
+            }
+        }
+        true
+    }
+}
