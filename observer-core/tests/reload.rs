@@ -23,13 +23,16 @@ fn only(program: &'static str) -> Rule {
 }
 
 #[test]
-fn a_session_that_the_new_rules_admit_goes_on_without_a_report() {
+fn a_session_that_the_new_rules_admit_goes_on() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     world.spawn(&bash, 20, "claude");
     world.take_reports();
     world.set_rules(vec![only("codex"), only("claude")], Vec::new());
     assert_eq!(world.session("/srv/a").map(|session| (session.rule, session.starts.len())), Some((1, 1)));
+    // By another rule.
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
+    world.set_rules(vec![only("codex"), only("claude")], Vec::new());
     assert_reported(&mut world, &[]);
 }
 
@@ -43,15 +46,15 @@ fn a_session_that_no_rule_admits_ends_and_what_they_admit_begins() {
     world.set_rules(vec![only("codex")], Vec::new());
     assert_reported(
         &mut world,
-        &["ended /srv/a 20 ended roots=0 rules-changed", "started /srv/a 21 live roots=1"],
+        &["ended /srv/a 20 ended roots=0 not-admitted", "started /srv/a 21 live roots=1"],
     );
     world.set_rules(vec![rule()], vec![Ignore { conditions: only_program(&["codex"]), ..Ignore::default() }]);
     assert_reported(
         &mut world,
-        &["ended /srv/a 21 ended roots=0 rules-changed", "started /srv/a 20 live roots=1"],
+        &["ended /srv/a 21 ended roots=0 not-admitted", "started /srv/a 20 live roots=1"],
     );
     world.set_rules(Vec::new(), Vec::new());
-    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 rules-changed"]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 not-admitted"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub enum EndReason {
     /// The primary left for another home and settled there.
     Moved,
     /// The rules were changed, and none admits the primary to the home.
-    RulesChanged,
+    NotAdmitted,
 }
 
 /// A home and its primary, the process that represents it.

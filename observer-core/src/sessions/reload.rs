@@ -36,7 +36,7 @@ impl Sessions {
         }
         self.is_looking = false;
         for home in homes.iter().filter(|home| !kept.contains(*home)) {
-            self.end_session(ctx, home, EndReason::RulesChanged, None);
+            self.end_session(ctx, home, EndReason::NotAdmitted, None);
         }
         // What an older process is the primary of is known before its helpers are looked at.
         let candidates = keys.iter().filter_map(|&key| ctx.table.get(key)?.candidacy.as_ref());
@@ -88,7 +88,6 @@ impl Sessions {
             admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
         });
         let Some((index, rule)) = found else { return false };
-        slot.session.rule = index;
         let path = process.cwd.path.as_deref().filter(|_| !process.cwd.unreachable);
         let is_inside = path.is_some_and(|path| finds_home(rule, path, home))
             && namespace(ctx.host_mnt_ns, process.cwd.mnt_ns) == home.mnt_ns;

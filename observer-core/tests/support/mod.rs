@@ -109,7 +109,7 @@ fn name(session: &Session) -> String {
         Some(EndReason::ExecedAway) => text += " execed-away",
         Some(EndReason::Replaced) => text += " replaced",
         Some(EndReason::Moved) => text += " moved",
-        Some(EndReason::RulesChanged) => text += " rules-changed",
+        Some(EndReason::NotAdmitted) => text += " not-admitted",
         None => {}
     }
     text

@@ -162,6 +162,7 @@ impl From<EndReason> for SessionEndReason {
             EndReason::ExecedAway => Self::ExecedAway,
             EndReason::Replaced => Self::Replaced,
             EndReason::Moved => Self::Moved,
+            EndReason::NotAdmitted => Self::NotAdmitted,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `observer run`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -11,7 +12,7 @@ use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
 use super::paths::{JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
 use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
-use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice};
+use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice, RuleReader, RuleSet};
 use crate::mirror::feed::MirrorOptions;
 use crate::mirror::items::MirroredArgv;
 use crate::mirror::target::DatabaseUrl;
@@ -138,11 +139,25 @@ impl RunArgs {
                 hooks: self.hooks.into(),
             },
             socket: socket.or(config.socket).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            rules: config.rules,
-            ignored: config.ignored,
+            rules: RuleSet { rules: config.rules, ignored: config.ignored },
+            read_rules: reader(self.config),
             env: config.env,
         };
         daemon::run(options).map_err(|error| Failure { exit: Exit::None, message: format!("{error:#}") })?;
         Ok(Exit::Found)
     }
+}
+
+/// Reads the rules of a configuration file again.
+fn reader(file: Option<PathBuf>) -> RuleReader {
+    Arc::new(move || {
+        let Some(file) = &file else {
+            return Err(
+                "there is no configuration file; start the daemon with --config FILE to use one".into()
+            );
+        };
+        let config = Config::load(Some(file)).map_err(|error| error.to_string())?;
+        config.warn();
+        Ok(RuleSet { rules: config.rules, ignored: config.ignored })
+    })
 }

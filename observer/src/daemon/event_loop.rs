@@ -16,6 +16,7 @@ use super::answers::AnswerTime;
 use super::memory::{MemoryBatch, MemoryReads};
 use super::mirror_link::{MapRequests, MirrorLink};
 use super::owners::{OwnerFound, OwnerLookups};
+use super::reload::RulesRead;
 use super::sink::{DaemonSink, PendingPass};
 use super::sleep::SleepMode;
 use crate::api::Context;
@@ -55,6 +56,8 @@ pub enum LoopEvent {
     Owner(OwnerFound),
     /// A file of the journal was opened.
     Journal,
+    /// The rules were read again.
+    Rules(RulesRead),
     /// The mirror requests the map.
     Map(oneshot::Sender<LiveMap>),
     /// A signal asks to stop.
@@ -69,6 +72,7 @@ pub struct EventSources {
     pub(super) owners: mpsc::Receiver<OwnerFound>,
     pub(super) journal: Arc<Notify>,
     pub(super) maps: MapRequests,
+    pub(super) rules: mpsc::Receiver<RulesRead>,
     pub(super) stop: mpsc::Receiver<&'static str>,
 }
 
@@ -90,6 +94,7 @@ impl EventSources {
             Some(outcome) = self.memory.recv() => LoopEvent::Memory(outcome),
             Some(found) = self.owners.recv() => LoopEvent::Owner(found),
             () = self.journal.notified() => LoopEvent::Journal,
+            Some(read) = self.rules.recv() => LoopEvent::Rules(read),
             Some(reply) = self.maps.recv() => LoopEvent::Map(reply),
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
@@ -161,6 +166,7 @@ impl EventLoop {
                     self.write_waiting(BootTime(u64::MAX));
                     return signal;
                 }
+                LoopEvent::Rules(read) => self.rules_read(read),
                 LoopEvent::Map(reply) => self.send_map(reply),
             }
         }

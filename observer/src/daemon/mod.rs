@@ -12,6 +12,7 @@ mod owners;
 mod pace;
 mod previous;
 mod questions;
+mod reload;
 mod resume;
 mod sink;
 mod sleep;
@@ -19,5 +20,5 @@ mod start;
 mod status;
 
 pub use logging::LogLevel;
-pub use options::{DaemonOptions, JournalPlace, PathChoice};
+pub use options::{DaemonOptions, JournalPlace, PathChoice, RuleReader, RuleSet};
 pub use start::run;

@@ -1,6 +1,7 @@
 //! What the daemon is started with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Rule;
@@ -10,12 +11,23 @@ use super::logging::LogLevel;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
 
-/// What the daemon is started with.
-pub struct DaemonOptions {
+/// What decides which processes are sessions.
+pub struct RuleSet {
     /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
     /// Processes that no rule admits.
     pub ignored: Vec<Ignore>,
+}
+
+/// Reads the rules from where the present ones are from. It may block on a file system. The error says what to do.
+pub type RuleReader = Arc<dyn Fn() -> Result<RuleSet, String> + Send + Sync>;
+
+/// What the daemon is started with.
+pub struct DaemonOptions {
+    /// What decides which processes are sessions.
+    pub rules: RuleSet,
+    /// Reads the rules again when SIGHUP comes.
+    pub read_rules: RuleReader,
     /// Names of the environment variables that are kept.
     pub env: Vec<String>,
     /// The least severe events that the log has.

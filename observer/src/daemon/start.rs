@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use observer_core::rule::Ignore;
 use observer_core::session::State;
-use observer_core::{BootTime, Core, Rule, Settings};
+use observer_core::{BootTime, Core, Settings};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
@@ -19,8 +18,9 @@ use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
 use super::memory::{MemoryReads, Wanted};
 use super::mirror_link::{MirrorLink, announced};
-use super::options::{DaemonOptions, JournalPlace, PathChoice};
+use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
+use super::reload;
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use crate::api::status::PassCounts;
@@ -40,7 +40,7 @@ const ARGV_WAIT: Duration = Duration::from_secs(2);
 /// Threads that look up owners of homes.
 const BLOCKING_THREADS_MAX: usize = 4;
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM, SIGINT, or the end of the terminal that it was started on.
 pub fn run(options: DaemonOptions) -> Result<()> {
     logging::start(options.log_level, options.kernel.program_log)?;
     let boot_id = boot::boot_id()?;
@@ -58,13 +58,16 @@ pub fn run(options: DaemonOptions) -> Result<()> {
 
 async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> Result<()> {
     // Before the programs are loaded: a signal during the start then stops it in order.
-    let stop = signals()?;
+    let (stopper, stop) = mpsc::channel(1);
+    stop_on_signals(&stopper)?;
+    let rules_read = reload::on_hangup(options.read_rules, stopper)?;
     let kernel = Kernel::start(&options.kernel)?;
     // Rights belong to a thread, so they are dropped while there is only one.
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
     let journal = open_journal(options.journal, &boot_id, options.mirror.is_some())?;
     let (mut daemon, mut events, asked) =
-        assemble(kernel, journal, options.rules, options.ignored, options.env, boot_id.clone(), stop)?;
+        assemble(kernel, journal, options.rules, options.env, boot_id.clone(), stop)?;
+    events.rules = rules_read;
     if !daemon.first_passes(&mut events).await? {
         return Ok(());
     }
@@ -75,7 +78,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     daemon.announce(&bound);
     let signal = daemon.serve(&mut events).await;
     info!(signal, "{signal}: stopping");
-    notify(sd_notify::NotifyState::Stopping);
+    notify(&[sd_notify::NotifyState::Stopping]);
     server.abort();
     drop(bound);
     Ok(())
@@ -105,8 +108,7 @@ fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Re
 fn assemble(
     kernel: Kernel,
     journal: Result<Journal, String>,
-    rules: Vec<Rule>,
-    ignored: Vec<Ignore>,
+    RuleSet { rules, ignored }: RuleSet,
     env: Vec<String>,
     boot_id: String,
     stop: mpsc::Receiver<&'static str>,
@@ -128,7 +130,17 @@ fn assemble(
     let env = env.into_iter().map(String::into_bytes).collect();
     let opened = journal.as_ref().map(Journal::opened).unwrap_or_default();
     let maps = mpsc::channel(1).1;
-    let events = EventSources { ring, questions, memory, owners: found, journal: opened, maps, stop };
+    let rules_read = mpsc::channel(1).1;
+    let events = EventSources {
+        ring,
+        questions,
+        memory,
+        owners: found,
+        journal: opened,
+        maps,
+        rules: rules_read,
+        stop,
+    };
     let mut daemon = EventLoop {
         kernel,
         core: Core::new(Settings { rules, ignored, env, host_mnt_ns }),
@@ -196,6 +208,7 @@ impl EventLoop {
                 | LoopEvent::Timer
                 | LoopEvent::Asked(_)
                 | LoopEvent::Map(_)
+                | LoopEvent::Rules(_)
                 | LoopEvent::Journal => {}
             }
         }
@@ -223,7 +236,7 @@ impl EventLoop {
         if let Some(facts) = facts_with_blind_spots(self.kernel.blind_spots()) {
             println!("  not seen   some changes of {facts}; `observer status` says which");
         }
-        notify(sd_notify::NotifyState::Ready);
+        notify(&[sd_notify::NotifyState::Ready]);
         self.log_hooks();
     }
 
@@ -253,26 +266,25 @@ fn facts_with_blind_spots(spots: &[kernel::BlindSpot]) -> Option<String> {
     (!facts.is_empty()).then(|| facts.join(", "))
 }
 
-/// The names of signals that ask the daemon to stop, as they come.
-fn signals() -> Result<mpsc::Receiver<&'static str>> {
-    let (sender, stop) = mpsc::channel(1);
+/// Sends the names of signals that ask the daemon to stop, as they come.
+fn stop_on_signals(stopper: &mpsc::Sender<&'static str>) -> Result<()> {
     for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
         let mut signals = signal(kind).with_context(|| format!("cannot handle {name}; report this"))?;
-        let sender = sender.clone();
+        let stopper = stopper.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                if sender.send(name).await.is_err() {
+                if stopper.send(name).await.is_err() {
                     return;
                 }
             }
         });
     }
-    Ok(stop)
+    Ok(())
 }
 
 /// Notifies the service manager, if there is one.
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+pub(super) fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         error!("the service manager could not be notified ({error}); look at NOTIFY_SOCKET");
     }
 }
