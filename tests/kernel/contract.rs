@@ -118,6 +118,25 @@ fn a_session_has_the_fields_that_scripts_rely_on() {
 }
 
 #[test]
+fn a_change_of_a_session_has_the_fields_that_changed() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let watch = Watch::sessions(daemon);
+    let pty = Pty::open();
+    let (home, below) = (fixture.mkdir("changed"), fixture.mkdir("changed/below"));
+    let options = PuppetOptions { pty: Some(&pty), dir: Some(home.clone()), ..Default::default() };
+    let mut puppet = fixture.cast(&options);
+    let started = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+    assert!(started.0.get("changed").is_none(), "a start is no change: {started:?}");
+    puppet.chdir(&below);
+    let frame = watch.wait_for("its move", |frame| {
+        frame.is("session_changed", puppet.pid)
+            && frame.field("cwd").and_then(Value::as_str) == below.to_str()
+    });
+    let cwd = frame.0.get("changed").and_then(|changed| changed.get("cwd"));
+    assert_eq!(cwd, Some(&serde_json::json!([home.to_str(), below.to_str()])), "{frame:?}");
+}
+
+#[test]
 fn started_at_is_the_wall_clock_at_birth() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let date = |at: &str| {

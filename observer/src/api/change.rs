@@ -4,6 +4,7 @@ use observer_core::{BootTime, Change};
 use serde::Serialize;
 
 use super::Context;
+use super::changed::Changed;
 use super::death::DeathJson;
 use super::process::ProcessJson;
 use super::session::SessionJson;
@@ -60,6 +61,15 @@ pub fn body(kind: FrameKind, at: BootTime, wall_offset_ns: i64, subject: impl Se
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+/// A session after a change.
+#[derive(Serialize)]
+struct ChangedSession<'a> {
+    /// What the change changed; null where the values before it are not known.
+    changed: Option<&'a Changed<'a>>,
+    #[serde(flatten)]
+    session: &'a SessionJson<'a>,
+}
+
 /// A change of a session that happened before the daemon found it.
 #[derive(Serialize)]
 pub struct FoundLater<'a> {
@@ -71,6 +81,9 @@ pub struct FoundLater<'a> {
     pub kind: EntryKind,
     /// When the daemon found it.
     pub found_at: String,
+    /// What it changed, where the session goes on; left out elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed<'a>>,
     /// The session after the change.
     #[serde(flatten)]
     pub session: SessionJson<'a>,
@@ -106,7 +119,19 @@ fn frame_kind(change: &Change<'_>) -> FrameKind {
     }
 }
 
-/// The JSON object of the frame that reports `change`, which took effect at `at`.
+/// The JSON object of the frame that reports that a session changed at `at` and is as `session` since. `changed`:
+/// [`None`] where the values before the change are not known.
+pub fn session_changed_body(
+    at: BootTime,
+    wall_offset_ns: i64,
+    session: &SessionJson<'_>,
+    changed: Option<&Changed<'_>>,
+) -> Vec<u8> {
+    body(FrameKind::SessionChanged, at, wall_offset_ns, ChangedSession { changed, session })
+}
+
+/// The JSON object of the frame that reports `change`, which took effect at `at`. A changed session is reported without
+/// what changed: see [`session_changed_body`].
 pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, context: Context<'_>) -> Vec<u8> {
     let kind = frame_kind(change);
     match *change {
@@ -121,9 +146,10 @@ pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, conte
             json.death = Some(DeathJson::new(&death, process.key.start_boottime, process.wall_offset_ns));
             body(kind, at, wall_offset_ns, json)
         }
-        Change::SessionStarted(session, primary)
-        | Change::SessionChanged(session, primary)
-        | Change::SessionEnded(session, primary) => {
+        Change::SessionChanged(session, primary) => {
+            session_changed_body(at, wall_offset_ns, &SessionJson::new(session, primary, context), None)
+        }
+        Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary) => {
             body(kind, at, wall_offset_ns, SessionJson::new(session, primary, context))
         }
         Change::GapOpened { from } => {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod change;
+pub mod changed;
 pub mod death;
 pub mod entry;
 pub mod explain;

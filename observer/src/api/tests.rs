@@ -8,7 +8,8 @@ use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Si
 use serde_json::{Value, json};
 
 use super::Context;
-use super::change::change_body;
+use super::change::{change_body, session_changed_body};
+use super::changed::Changed;
 use super::process::ProcessJson;
 use super::session::SessionJson;
 
@@ -151,6 +152,24 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
     assert_eq!(back.home.as_bytes(), b"/srv/a\xfe\x1bb");
     assert_eq!(serde_json::to_value(back).unwrap(), shown, "what a client reads it can write");
     assert!(frames.0.iter().any(|frame| frame["kind"] == "session_started"));
+}
+
+#[test]
+fn a_changed_session_has_every_field_and_what_changed() {
+    let (core, _) = map();
+    let (session, primary) = core.sessions().next().expect("pts/3 for more than a second");
+    let json = SessionJson::new(session, primary, CONTEXT);
+    let before = SessionJson { roots: 2, ..json.clone() };
+    let frame = |changed: Option<&Changed<'_>>| -> Value {
+        serde_json::from_slice(&session_changed_body(BootTime(START), 0, &json, changed)).unwrap()
+    };
+    let known = frame(Some(&Changed::between(&before, &json)));
+    assert_eq!((&known["kind"], &known["changed"]), (&json!("session_changed"), &json!({"roots": [2, 1]})));
+    let session = serde_json::to_value(&json).unwrap();
+    for (field, value) in session.as_object().unwrap() {
+        assert_eq!(&known[field], value, "{field}");
+    }
+    assert_eq!(frame(None).get("changed"), Some(&Value::Null), "the values before are not known");
 }
 
 #[test]

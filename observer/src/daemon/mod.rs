@@ -13,6 +13,7 @@ mod pace;
 mod previous;
 mod questions;
 mod reload;
+mod reported;
 mod resume;
 mod sink;
 mod sleep;

@@ -15,6 +15,7 @@ use super::previous::{ObservedDeath, digest};
 use super::sink::Recording;
 use crate::api::Context;
 use crate::api::change::FoundLater;
+use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::entry::{Entry, Subject};
 use crate::api::session::SessionJson;
@@ -108,6 +109,9 @@ impl EventLoop {
                 journal.push(entry);
             }
         }
+        for (session, primary) in self.core.sessions().filter(|(session, _)| session.state != State::Ended) {
+            self.sink.reported.resumed(session, primary);
+        }
         self.sink.previous.forget_deaths();
     }
 
@@ -136,7 +140,7 @@ impl EventLoop {
                     let json = SessionJson::new(session, primary, maker.context);
                     let current = digest(&json);
                     if current != digest(&before.json) {
-                        entries.push(maker.changed(session, json));
+                        entries.push(maker.changed(session, json, &before.json));
                     }
                     unchanged.insert((*session.home).clone(), (session.primary, current));
                 }
@@ -191,7 +195,14 @@ impl EntryMaker<'_> {
         rfc3339(at, self.wall_offset_ns)
     }
 
-    fn entry(&self, kind: EntryKind, at: BootTime, home: &Home, session: SessionJson<'_>) -> Entry {
+    fn entry(
+        &self,
+        kind: EntryKind,
+        at: BootTime,
+        home: &Home,
+        session: SessionJson<'_>,
+        changed: Option<Changed<'_>>,
+    ) -> Entry {
         let subject = Subject {
             home: home.path.to_vec(),
             home_mnt_ns: home.mnt_ns,
@@ -203,6 +214,7 @@ impl EntryMaker<'_> {
             boottime_ns: Some(Big(at.0)),
             kind: kind.clone(),
             found_at: self.shown(self.now),
+            changed,
             session,
         };
         Entry {
@@ -222,16 +234,17 @@ impl EntryMaker<'_> {
         let at =
             if self.until_ns.is_some_and(|until_ns| self.unix(start) < until_ns) { self.now } else { start };
         let json = SessionJson::new(session, primary, self.context);
-        self.entry(EntryKind::SessionStarted, at, &session.home, json)
+        self.entry(EntryKind::SessionStarted, at, &session.home, json, None)
     }
 
-    fn changed(&self, session: &Session, json: SessionJson<'_>) -> Entry {
-        self.entry(EntryKind::SessionChanged, self.now, &session.home, json)
+    fn changed(&self, session: &Session, json: SessionJson<'_>, before: &SessionJson<'_>) -> Entry {
+        let changed = Some(Changed::between(before, &json));
+        self.entry(EntryKind::SessionChanged, self.now, &session.home, json, changed)
     }
 
     fn ended(&self, session: &Session, primary: &Process) -> Entry {
         let json = SessionJson::new(session, primary, self.context);
-        self.entry(EntryKind::SessionEnded, session.since, &session.home, json)
+        self.entry(EntryKind::SessionEnded, session.since, &session.home, json, None)
     }
 
     /// The last time at which a session's primary was known to live, ns since 1970.
@@ -278,7 +291,7 @@ impl EntryMaker<'_> {
         death: Option<DeathJson<'_>>,
     ) -> Entry {
         let json = ended(before.json, self.shown(at), reason, death);
-        self.entry(EntryKind::SessionEnded, at, &before.home, json)
+        self.entry(EntryKind::SessionEnded, at, &before.home, json, None)
     }
 
     /// A session of another boot ended no later than this boot began. Its end has no boot time of this boot.
@@ -299,6 +312,7 @@ impl EntryMaker<'_> {
             boottime_ns: None,
             kind: EntryKind::SessionEnded,
             found_at: self.shown(self.now),
+            changed: None,
             session: ended(before.json, at, SessionEndReason::Died, Some(death)),
         };
         Entry {

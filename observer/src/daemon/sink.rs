@@ -10,9 +10,12 @@ use tracing::warn;
 
 use super::pace::Pace;
 use super::previous::PreviousSessions;
+use super::reported::ReportedSessions;
 use crate::api::Context;
-use crate::api::change::{change_body, journaled};
+use crate::api::change::{change_body, journaled, session_changed_body};
+use crate::api::changed::Changed;
 use crate::api::entry::{Entry, Subject};
+use crate::api::session::SessionJson;
 use crate::api::words::EntryKind;
 use crate::clock;
 use crate::journal::Journal;
@@ -64,6 +67,8 @@ pub struct DaemonSink {
     pub recording: Recording,
     /// What the journal knew when it was opened.
     pub previous: PreviousSessions,
+    /// What clients and the journal know of the sessions.
+    pub reported: ReportedSessions,
     /// Primaries of sessions. One that ended stays until [`DaemonSink::take_watches`], so that its last change still
     /// counts as a change of a session.
     primaries: HashSet<ProcessKey>,
@@ -91,6 +96,7 @@ impl DaemonSink {
             certain: false,
             recording: Recording::Paused,
             previous: PreviousSessions::default(),
+            reported: ReportedSessions::default(),
             primaries: HashSet::new(),
             primary_by_home: HashMap::new(),
             last_death: None,
@@ -122,15 +128,62 @@ impl DaemonSink {
         self.pace.take_due(due)
     }
 
-    /// Writes a change that waited, as the session is at `at`. Clients have seen its values already, without a number.
+    /// Writes a change that waited, as the session is at `at`, unless the session is as it was written last. Clients
+    /// have seen its values already, without a number.
     pub fn write_waiting(&mut self, at: BootTime, session: &Session, primary: &Process) {
+        let before = self.reported.publish(session, primary);
+        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let json = SessionJson::new(session, primary, context);
+        let changed = before.since_written(&json, context);
+        if changed.as_ref().is_some_and(Changed::is_empty) {
+            return;
+        }
         self.pace.written(at, session);
-        let body =
-            change_body(at, &Change::SessionChanged(session, primary), self.wall_offset_ns, self.context());
+        let body = session_changed_body(at, self.wall_offset_ns, &json, changed.as_ref());
         let subject = Some(subject(session, session.primary));
-        let event_seq = self.write(at, EntryKind::SessionChanged, subject, &body);
+        if let Some(event_seq) = self.write(at, EntryKind::SessionChanged, subject, &body) {
+            self.reported.written(&session.home);
+            let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
+            self.hub.publish(scope, || journaled(&body, Some(event_seq)));
+        }
+    }
+
+    /// Publishes a change of a session, and writes it if the session's pace allows. A change of which nothing is shown
+    /// is neither published nor written.
+    fn session_changed(&mut self, at: BootTime, session: &Session, primary: &Process) {
+        let before = self.reported.publish(session, primary);
+        if self.hub.is_empty() && self.journal.is_none() {
+            return;
+        }
+        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let json = SessionJson::new(session, primary, context);
+        let published = before.since_published(&json, context);
+        if published.as_ref().is_some_and(Changed::is_empty) {
+            return;
+        }
+        let written = before.since_written(&json, context);
+        let is_written = self.journal.is_some()
+            && self.recording == Recording::Active
+            && !self.previous.is_known(session, primary, context)
+            && !written.as_ref().is_some_and(Changed::is_empty)
+            && self.pace.changed(at, session);
+        let offset_ns = self.wall_offset_ns;
+        let body = |changed: Option<&Changed<'_>>| session_changed_body(at, offset_ns, &json, changed);
         let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
-        self.hub.publish(scope, || journaled(&body, event_seq));
+        if is_written {
+            let body = body(written.as_ref());
+            let subject = Some(subject(session, session.primary));
+            if let Some(event_seq) = self.write(at, EntryKind::SessionChanged, subject, &body) {
+                self.reported.written(&session.home);
+                return self.hub.publish(scope, || journaled(&body, Some(event_seq)));
+            }
+        }
+        // A change that waits for the journal has no number yet. Without a journal, or without room in it, there is none.
+        let waits = self.journal.is_some() && !is_written;
+        self.hub.publish(scope, || {
+            let body = body(published.as_ref());
+            if waits { body } else { journaled(&body, None) }
+        });
     }
 
     fn context(&self) -> Context<'_> {
@@ -160,30 +213,30 @@ impl DaemonSink {
         }
     }
 
-    /// Whether a change gets an entry of its own, and now.
-    fn is_written_now(&mut self, at: BootTime, change: &Change<'_>) -> bool {
-        if self.journal.is_none() {
-            // Nothing waits for a journal: each change is published once, and its number is null.
-            return true;
-        }
+    /// Takes account of the start or the end of a session, which has an entry if `is_written`.
+    fn track_session(&mut self, at: BootTime, change: &Change<'_>, is_written: bool) {
         match *change {
             Change::SessionStarted(session, primary) => {
                 self.pace.started(at, session);
-                self.is_recorded(session, primary)
+                self.reported.started(session, primary);
+                if is_written {
+                    self.reported.written(&session.home);
+                }
             }
-            Change::SessionChanged(session, primary) => {
-                self.is_recorded(session, primary) && self.pace.changed(at, session)
-            }
-            Change::SessionEnded(session, primary) => {
+            Change::SessionEnded(session, _) => {
                 self.pace.ended(&session.home);
-                self.is_recorded(session, primary)
+                self.reported.ended(&session.home);
             }
-            _ => true,
+            _ => {}
         }
     }
 
-    /// Whether a change of a session gets an entry of its own.
-    fn is_recorded(&mut self, session: &Session, primary: &Process) -> bool {
+    /// Whether the start or the end of a session gets an entry of its own; other changes do.
+    fn is_recorded(&mut self, change: &Change<'_>) -> bool {
+        let (Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary)) = *change
+        else {
+            return true;
+        };
         let context = Context { boot_id: &self.boot_id, certain: self.certain };
         self.recording == Recording::Active && !self.previous.is_known(session, primary, context)
     }
@@ -246,25 +299,31 @@ impl Sink for DaemonSink {
             _ => {}
         }
         let death = self.track_primary(at, &change);
+        if let (Some((subject, body)), Recording::Active) = (death, self.recording) {
+            self.write(at, EntryKind::ProcessEnded, Some(subject), body.as_bytes());
+        }
+        if let Change::SessionChanged(session, primary) = change {
+            return self.session_changed(at, session, primary);
+        }
         let columns = columns(&change);
         if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
-            return;
+            return self.track_session(at, &change, false);
         }
         let scope = self.scope(&change);
         let Some((kind, subject)) = columns else {
             let context = Context { boot_id: &self.boot_id, certain: self.certain };
             return self.hub.publish(scope, || change_body(at, &change, self.wall_offset_ns, context));
         };
-        if let (Some((subject, body)), Recording::Active) = (death, self.recording) {
-            self.write(at, EntryKind::ProcessEnded, Some(subject), body.as_bytes());
-        }
         // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
         // disk a moment later.
         let body = change_body(at, &change, self.wall_offset_ns, self.context());
-        if self.is_written_now(at, &change) {
+        // Without a journal each change is published once, and its number is null.
+        if self.journal.is_none() || self.is_recorded(&change) {
             let event_seq = self.write(at, kind, subject, &body);
+            self.track_session(at, &change, event_seq.is_some());
             self.hub.publish(scope, || journaled(&body, event_seq));
         } else {
+            self.track_session(at, &change, false);
             self.hub.publish(scope, || body);
         }
     }
@@ -288,12 +347,12 @@ impl Sink for DaemonSink {
     }
 }
 
-/// The columns of the entry that records `change`; `None` if the journal does not record it.
+/// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
+/// ([`DaemonSink::session_changed`]).
 fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
     let of = |session: &Session| Some(subject(session, session.primary));
     match change {
         Change::SessionStarted(session, _) => Some((EntryKind::SessionStarted, of(session))),
-        Change::SessionChanged(session, _) => Some((EntryKind::SessionChanged, of(session))),
         Change::SessionEnded(session, _) => Some((EntryKind::SessionEnded, of(session))),
         Change::GapOpened { .. } => Some((EntryKind::GapOpened, None)),
         Change::GapClosed { .. } => Some((EntryKind::GapClosed, None)),
@@ -301,7 +360,8 @@ fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
         | Change::ProcessExeced(_)
         | Change::ProcessMoved(_)
         | Change::ProcessChanged(_)
-        | Change::ProcessEnded(..) => None,
+        | Change::ProcessEnded(..)
+        | Change::SessionChanged(..) => None,
     }
 }
 
@@ -328,3 +388,7 @@ fn with_home(session: &Session, body: &str) -> String {
     let fields = serde_json::to_string(&fields).unwrap_or_default();
     format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

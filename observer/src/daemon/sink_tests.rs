@@ -1,0 +1,164 @@
+//! Sessions that change, with a journal and a client that watches.
+
+use std::path::Path;
+
+use observer_core::process::{Comm, DirId, Uids, WorkingDirectory};
+use observer_core::session::State;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::journal::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+use crate::socket::hub::{Subscription, WatchFilter};
+
+const MS: u64 = 1_000_000;
+
+/// A sink whose journal is in `dir`, and a client.
+fn sink(dir: &Path) -> (DaemonSink, Subscription) {
+    let journal = Journal::open(JournalOptions {
+        path: dir.join("journal.sqlite"),
+        max_bytes: MAX_BYTES_MIN,
+        max_age: MAX_AGE_DEFAULT,
+        boot_id: "boot".into(),
+        delivers: false,
+    });
+    let mut sink = DaemonSink::new("boot".into());
+    let journal = journal.unwrap();
+    journal.resume();
+    sink.journal = Some(journal);
+    sink.recording = Recording::Active;
+    let subscription = sink.hub.subscribe(WatchFilter::default(), [].into());
+    (sink, subscription)
+}
+
+fn session() -> (Session, Process) {
+    let key = ProcessKey::new(7, 1);
+    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]) };
+    let session = Session {
+        home: Arc::new(home),
+        home_dir: DirId::default(),
+        name: Arc::from(&b"a"[..]),
+        primary: key,
+        wrapper: None,
+        roots: 1,
+        state: State::Live,
+        since: BootTime(1),
+        moved_to: None,
+        cwd_deleted: false,
+        rule: 0,
+        death: None,
+        end_reason: None,
+        starts: vec![BootTime(1)].into(),
+    };
+    let process = Process {
+        key,
+        wall_offset_ns: 0,
+        parent: ProcessKey::new(1, 1),
+        lineage: None,
+        comm: Comm::default(),
+        exe: None,
+        exe_deleted: false,
+        filename: None,
+        argv: None,
+        program: None,
+        env: None,
+        exec_at: None,
+        exec_id: 1,
+        cwd: WorkingDirectory { path: Some(Arc::from(&b"/srv/a"[..])), ..WorkingDirectory::default() },
+        tty: None,
+        tty_pgrp: 0,
+        uids: Uids::default(),
+        sid: 7,
+        pgid: 7,
+        cgroup_id: 0,
+        cgroup: None,
+        fs_shared: false,
+    };
+    (session, process)
+}
+
+/// The frames that came since the last call: whether the frame has the field `event_seq`, its value, and `changed`.
+fn frames(subscription: &mut Subscription) -> Vec<(bool, bool, Value)> {
+    let frames = std::iter::from_fn(|| subscription.changes.try_recv());
+    let frames = frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap());
+    let shown = |frame: Value| {
+        let event_seq = frame.get("event_seq");
+        (event_seq.is_some(), event_seq.is_some_and(Value::is_u64), frame["changed"].clone())
+    };
+    frames.map(shown).collect()
+}
+
+/// Moves the primary to `cwd` at `ms`.
+fn moves(sink: &mut DaemonSink, ms: u64, session: &Session, process: &mut Process, cwd: &[u8]) {
+    process.cwd.path = Some(Arc::from(cwd));
+    process.cwd.as_of = BootTime(ms * MS);
+    sink.change(BootTime(ms * MS), Change::SessionChanged(session, process));
+}
+
+#[test]
+fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, mut watch) = sink(dir.path());
+    let (session, mut process) = session();
+    sink.change(BootTime(0), Change::SessionStarted(&session, &process));
+    assert_eq!(frames(&mut watch), [(true, true, Value::Null)]);
+    moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
+    moves(&mut sink, 20, &session, &mut process, b"/srv/a/c");
+    let waiting = |before: &str, after: &str| (false, false, json!({"cwd": [before, after]}));
+    assert_eq!(frames(&mut watch), [waiting("/srv/a", "/srv/a/b"), waiting("/srv/a/b", "/srv/a/c")]);
+    let due = sink.next_due().unwrap();
+    assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
+    sink.write_waiting(due, &session, &process);
+    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/c"]}))]);
+}
+
+#[test]
+fn a_change_of_which_nothing_is_shown_is_neither_published_nor_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, mut watch) = sink(dir.path());
+    let (mut session, mut process) = session();
+    sink.change(BootTime(0), Change::SessionStarted(&session, &process));
+    session.home_dir.ino = 5;
+    process.filename = Some(Arc::from(&b"agent"[..]));
+    moves(&mut sink, 2_000, &session, &mut process, b"/srv/a");
+    assert_eq!((frames(&mut watch).len(), sink.next_due()), (1, None), "the start alone");
+    // It went and came back before the journal took it.
+    moves(&mut sink, 3_000, &session, &mut process, b"/srv/a/b");
+    moves(&mut sink, 3_010, &session, &mut process, b"/srv/a/c");
+    moves(&mut sink, 3_020, &session, &mut process, b"/srv/a/b");
+    assert_eq!(frames(&mut watch).len(), 3);
+    let due = sink.next_due().unwrap();
+    sink.take_due(due);
+    sink.write_waiting(due, &session, &process);
+    assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
+    assert_eq!(sink.journal.as_ref().unwrap().numbering().last_seq, 2);
+}
+
+#[test]
+fn without_a_journal_each_change_is_published_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, mut watch) = sink(dir.path());
+    sink.journal = None;
+    let (session, mut process) = session();
+    moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
+    moves(&mut sink, 20, &session, &mut process, b"/srv/a/c");
+    let expected = [(true, false, Value::Null), (true, false, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))];
+    assert_eq!(frames(&mut watch), expected);
+    assert_eq!(sink.next_due(), None);
+}
+
+#[test]
+fn a_session_that_starts_again_or_is_resumed_is_compared_with_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, mut watch) = sink(dir.path());
+    let (session, mut process) = session();
+    moves(&mut sink, 0, &session, &mut process, b"/srv/a/b");
+    sink.change(BootTime(MS), Change::SessionEnded(&session, &process));
+    sink.change(BootTime(2 * MS), Change::SessionStarted(&session, &process));
+    frames(&mut watch);
+    moves(&mut sink, 5_000, &session, &mut process, b"/srv/a/c");
+    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))]);
+    process.cwd.path = None;
+    sink.reported.resumed(&session, &process);
+    moves(&mut sink, 10_000, &session, &mut process, b"/srv/a/d");
+    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": [null, "/srv/a/d"]}))]);
+}
