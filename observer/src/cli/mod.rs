@@ -1,6 +1,7 @@
 //! The command line: one file or folder for each command.
 
 mod audit;
+mod changes;
 mod completions;
 mod database;
 mod doctor;

@@ -140,6 +140,26 @@ pub fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     format!("{}{mark}", text.get(..end).unwrap_or_default()).into()
 }
 
+/// `text` cut to `width` cells, with `…` in place of its middle if it was cut: of a path, both ends say something.
+pub fn cut_middle(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if text.width() <= width {
+        return text.into();
+    }
+
+    let mut begin = cut(text, width.div_ceil(2)).into_owned();
+    let mut used = begin.width();
+    let mut end = text.len();
+    for (at, c) in text.char_indices().rev() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        end = at;
+    }
+    begin.push_str(text.get(end..).unwrap_or_default());
+    begin.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::bytes::to_line;
@@ -179,6 +199,16 @@ mod tests {
         }
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 3), "abc");
+    }
+
+    #[test]
+    fn the_middle_is_cut_where_both_ends_matter() {
+        assert_eq!(cut_middle("/srv/agents/alpha/src/lib", 13), "/srv/a…rc/lib");
+        assert_eq!(cut_middle("/srv", 4), "/srv");
+        assert_eq!(cut_middle("日本語日本語", 7), "日…本語");
+        for width in 0..20 {
+            assert!(cut_middle("/srv/日本/agents/alpha", width).width() <= width, "{width}");
+        }
     }
 
     #[test]

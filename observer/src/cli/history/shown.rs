@@ -5,14 +5,18 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::entry::MissingEntries;
 use crate::api::words::{DeathCause, EntryKind, GapReason, SessionEndReason, SessionState};
-use crate::text::bytes::{Text, to_line};
+use crate::cli::changes::describe;
+use crate::text::bytes::{Text, to_line, to_one_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::{Align, Cell};
 use crate::text::time::unix_ns;
 
+/// Cells of the column HOW that the words about a change take.
+const CHANGE_CELLS: usize = 60;
 /// Columns of [`Shown::row`].
 pub const COLUMNS: [(&str, Align); 7] = [
     ("WHEN", Align::Left),
@@ -57,6 +61,7 @@ pub struct Shown<'a> {
     program: Option<Text<'a>>,
     state: SessionState,
     roots: u32,
+    changed: Option<Changed<'a>>,
     death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
     found_at: Option<String>,
@@ -84,7 +89,7 @@ impl Shown<'_> {
             Cell::new(text(line.name)).styled(STRONG),
             Cell::new(line.pid.map(|pid| pid.to_string()).unwrap_or_default()),
             Cell::new(text(self.program.as_ref().unwrap_or(&self.comm).as_bytes())),
-            Cell::new(text(how.as_bytes())).styled(if style == BAD { BAD } else { Style::new() }),
+            Cell::new(to_one_line(&how)).styled(if style == BAD { BAD } else { Style::new() }),
             Cell::new(text(line.home)),
         ]
     }
@@ -95,9 +100,9 @@ impl Shown<'_> {
             EntryKind::SessionStarted if self.found_at.is_some() => ("started", GOOD, "found later".into()),
             EntryKind::SessionStarted => ("started", GOOD, String::new()),
             EntryKind::SessionChanged if self.state == SessionState::Live => {
-                ("changed", NOTICE, self.others())
+                ("changed", NOTICE, self.change())
             }
-            EntryKind::SessionChanged => (self.state.as_str(), NOTICE, String::new()),
+            EntryKind::SessionChanged => (self.state.as_str(), NOTICE, self.change()),
             EntryKind::SessionEnded => ("ended", BAD, self.end()),
             EntryKind::ProcessEnded => ("died", BAD, format!("{}; another stands for the home", self.end())),
             EntryKind::GapOpened => ("gap", BAD, "events were lost; the kernel was read again".into()),
@@ -109,8 +114,14 @@ impl Shown<'_> {
         }
     }
 
-    fn others(&self) -> String {
-        if self.roots > 1 { format!("+{} more", self.roots - 1) } else { String::new() }
+    /// What changed, and how many other roots there are.
+    fn change(&self) -> String {
+        let words = self.changed.as_ref().map(|changed| describe(changed, CHANGE_CELLS)).unwrap_or_default();
+        if self.state != SessionState::Live || self.roots <= 1 {
+            return words;
+        }
+        let comma = if words.is_empty() { "" } else { ", " };
+        format!("{words}{comma}+{} more", self.roots - 1)
     }
 
     fn end(&self) -> String {

@@ -127,6 +127,35 @@ fn the_table_describes_each_entry() {
 }
 
 #[test]
+fn a_change_is_described_by_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let changed = |minutes, state: &str, changed: &str| {
+        let detail = format!(r#","comm":"vim","state":"{state}","roots":1,"changed":{changed}"#);
+        entry(minutes, "session_changed", "/srv/a", &detail)
+    };
+    let entries = vec![
+        changed(0, "live", r#"{"exec_at":["x","y"],"program":["bash","vim"]}"#),
+        changed(1, "live", r#"{"cwd":["/srv/a","/srv/a/\\\u001b"]}"#),
+        changed(2, "left", r#"{"state":["live","left"],"moved_to":[null,"/x"]}"#),
+        changed(3, "detached", r#"{"state":["left","detached"],"tty":["pts/3",null]}"#),
+        changed(4, "live", "null"),
+        entry(5, "session_changed", "/srv/a", r#","state":"live","roots":2,"changed":{"roots":[1,2]}"#),
+    ];
+    journal(dir.path(), entries);
+    assert_eq!(
+        events(dir.path(), &[]),
+        [
+            "changed a 100 vim exec'd vim /srv/a",
+            r"changed a 101 vim in /srv/a/\\\x1b /srv/a",
+            "left a 102 vim left for /x /srv/a",
+            "detached a 103 vim terminal gone /srv/a",
+            "changed a 104 vim /srv/a",
+            "changed a 105 roots 1 -> 2, +1 more /srv/a",
+        ]
+    );
+}
+
+#[test]
 fn filters_select_what_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), sample());

@@ -7,11 +7,16 @@ use anstyle::Style;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::words::{FrameKind, SessionEndReason, SessionState};
+use crate::cli::changes::describe;
 use crate::text::bytes::{Text, from_json, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::time::time_of_day;
+
+/// Cells that the words about a change take.
+const CHANGE_CELLS: usize = 100;
 
 /// Which processes have lines of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub struct WatchFrame<'a> {
     state: SessionState,
     roots: u32,
     tty: Option<Text<'a>>,
+    changed: Option<Changed<'a>>,
     death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
     lost: u64,
@@ -114,9 +120,9 @@ impl WatchFrame<'_> {
             FrameKind::Session => ("is", FAINT, self.session()),
             FrameKind::SessionStarted => ("started", GOOD, self.session()),
             FrameKind::SessionChanged if self.state == SessionState::Live => {
-                ("changed", NOTICE, self.session())
+                ("changed", NOTICE, self.changed_session())
             }
-            FrameKind::SessionChanged => (self.state.as_str(), NOTICE, self.session()),
+            FrameKind::SessionChanged => (self.state.as_str(), NOTICE, self.changed_session()),
             FrameKind::SessionEnded => ("ended", BAD, format!("{}  {}", self.session(), self.end())),
             FrameKind::GapOpened => ("gap", BAD, "events were lost; the kernel is read again".into()),
             FrameKind::GapClosed => {
@@ -161,6 +167,13 @@ impl WatchFrame<'_> {
         let tty = self.tty.as_ref().map(|tty| format!("  {}", to_line(tty.as_bytes()))).unwrap_or_default();
         let program = self.shown_program();
         format!("{STRONG}{name}{STRONG:#}  {}  {program}{tty}  {home}{others}", self.pid)
+    }
+
+    /// The session, and what changed.
+    fn changed_session(&self) -> String {
+        let words = self.changed.as_ref().map(|changed| describe(changed, CHANGE_CELLS)).unwrap_or_default();
+        let gap = if words.is_empty() { "" } else { "  " };
+        format!("{}{gap}{words}", self.session())
     }
 
     fn process(&self) -> String {
@@ -229,6 +242,23 @@ mod tests {
                 .unwrap()
                 .contains("born      3  ls  ?")
         );
+    }
+
+    #[test]
+    fn the_line_of_a_change_states_what_changed() {
+        let changed = |rest: &str| {
+            let frame =
+                format!(r#"{{"kind":"session_changed","name":"a","home":"/a","pid":7,"comm":"vim",{rest}}}"#);
+            plain(&frame, Processes::OfSessions).unwrap()
+        };
+        let line = changed(r#""state":"live","changed":{"cwd":["/a","/a/\u001bb"]}"#);
+        assert_eq!(line, r"never  changed   a  7  vim  /a  in /a/\x1bb");
+        let line = changed(r#""state":"left","changed":{"state":["live","left"],"moved_to":[null,"/b"]}"#);
+        assert_eq!(line, "never  left      a  7  vim  /a  left for /b");
+        for nothing in [r#""changed":null"#, r#""changed":{}"#, r#""changed":{"future":[1,2]}"#] {
+            let line = changed(&format!(r#""state":"live",{nothing}"#));
+            assert_eq!(line, "never  changed   a  7  vim  /a", "{nothing}");
+        }
     }
 
     #[test]
