@@ -141,11 +141,16 @@ impl DaemonSink {
         self.pace.written(at, session);
         let body = session_changed_body(at, self.wall_offset_ns, &json, changed.as_ref());
         let subject = Some(subject(session, session.primary));
-        if let Some(event_seq) = self.write(at, EntryKind::SessionChanged, subject, &body) {
+        let event_seq = self.write(at, EntryKind::SessionChanged, subject, &body);
+        let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
+        if event_seq.is_some() {
             self.reported.written(&session.home);
-            let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
-            self.hub.publish(scope, || journaled(&body, Some(event_seq)));
+            return self.hub.publish(scope, || journaled(&body, event_seq));
         }
+        // Clients learn which entry is missing.
+        let changed = before.since_published(&json, context);
+        let body = session_changed_body(at, self.wall_offset_ns, &json, changed.as_ref());
+        self.hub.publish(scope, || journaled(&body, None));
     }
 
     /// Publishes a change of a session, and writes it if the session's pace allows. A change of which nothing is shown
@@ -161,12 +166,13 @@ impl DaemonSink {
         if published.as_ref().is_some_and(Changed::is_empty) {
             return;
         }
-        let written = before.since_written(&json, context);
-        let is_written = self.journal.is_some()
+        let may_write = self.journal.is_some()
             && self.recording == Recording::Active
             && !self.previous.is_known(session, primary, context)
-            && !written.as_ref().is_some_and(Changed::is_empty)
             && self.pace.changed(at, session);
+        // The comparison with the last entry costs time: it is made at the pace of entries, not of changes.
+        let written = if may_write { before.since_written(&json, context) } else { None };
+        let is_written = may_write && !written.as_ref().is_some_and(Changed::is_empty);
         let offset_ns = self.wall_offset_ns;
         let body = |changed: Option<&Changed<'_>>| session_changed_body(at, offset_ns, &json, changed);
         let scope = FrameScope::Session { name: &session.name, home: &session.home.path };

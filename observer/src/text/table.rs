@@ -145,7 +145,6 @@ pub fn cut_middle(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     if text.width() <= width {
         return text.into();
     }
-
     let mut begin = cut(text, width.div_ceil(2)).into_owned();
     let mut used = begin.width();
     let mut end = text.len();

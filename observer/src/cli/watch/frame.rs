@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
+use crate::api::session::SessionJson;
 use crate::api::words::{FrameKind, SessionEndReason, SessionState};
 use crate::cli::changes::describe;
 use crate::text::bytes::{Text, from_json, to_line};
@@ -55,25 +56,28 @@ pub struct WatchFrame<'a> {
 /// Changes of sessions that were shown before the journal took them. The numbered frame that follows shows nothing new.
 #[derive(Default)]
 pub struct UnnumberedChanges {
-    /// What was shown last, by home.
-    shown: HashMap<Vec<u8>, (SessionState, String)>,
+    /// The session as it was shown last, by home.
+    shown: HashMap<Vec<u8>, SessionJson<'static>>,
 }
 
 impl UnnumberedChanges {
-    /// Whether the frame shows what the last frame of its home showed, which had no number.
-    pub fn is_repeated_by(&mut self, frame: &WatchFrame<'_>) -> bool {
+    /// Whether `frame` has the values of the last frame of its home, which had no number. `json` is the frame.
+    pub fn is_repeated_by(&mut self, frame: &WatchFrame<'_>, json: &[u8]) -> bool {
         let is_session = matches!(
             frame.kind,
             FrameKind::SessionStarted | FrameKind::SessionChanged | FrameKind::SessionEnded
         );
         let Some(home) = frame.home.as_ref().filter(|_| is_session) else { return false };
-        let is_change = frame.kind == FrameKind::SessionChanged;
-        if is_change && frame.event_seq.is_none() {
-            self.shown.insert(home.as_bytes().to_vec(), (frame.state, frame.session()));
+        let before = self.shown.remove(home.as_bytes());
+        if frame.kind != FrameKind::SessionChanged {
             return false;
         }
-        let before = self.shown.remove(home.as_bytes());
-        is_change && before.is_some_and(|before| before == (frame.state, frame.session()))
+        let Ok(session) = serde_json::from_slice::<SessionJson<'_>>(json) else { return false };
+        let is_repeated = before.is_some_and(|before| Changed::between(&before, &session).is_empty());
+        if frame.event_seq.is_none() {
+            self.shown.insert(home.as_bytes().to_vec(), session);
+        }
+        is_repeated
     }
 }
 
@@ -202,26 +206,36 @@ mod tests {
 
     #[test]
     fn a_change_that_was_shown_without_a_number_is_not_shown_again_with_it() {
-        let frame = |kind: &str, seq: &str, tty: &str| -> WatchFrame<'static> {
-            let json = format!(
-                r#"{{"kind":"{kind}",{seq}"name":"a","home":"/a","pid":7,"tty":"{tty}","state":"live"}}"#
-            );
-            serde_json::from_str::<WatchFrame<'_>>(Box::leak(json.into_boxed_str())).unwrap()
-        };
         let mut unnumbered = UnnumberedChanges::default();
         let numbered = r#""event_seq":3,"#;
-        for (kind, seq, tty, repeats) in [
-            ("session_started", numbered, "pts/1", false),
-            ("session_changed", numbered, "pts/1", false),
-            ("session_changed", "", "pts/2", false),
-            ("session_changed", numbered, "pts/2", true),
-            ("session_changed", numbered, "pts/2", false),
-            ("session_changed", "", "pts/3", false),
-            ("session_changed", numbered, "pts/4", false),
-            ("session_changed", "", "pts/4", false),
-            ("session_ended", numbered, "pts/4", false),
+        for (kind, seq, tty, cwd, repeats) in [
+            ("session_started", numbered, "pts/1", "/a", false),
+            ("session_changed", numbered, "pts/1", "/a", false),
+            ("session_changed", "", "pts/2", "/a", false),
+            ("session_changed", numbered, "pts/2", "/a", true),
+            ("session_changed", numbered, "pts/2", "/a", false),
+            ("session_changed", "", "pts/3", "/a", false),
+            ("session_changed", numbered, "pts/4", "/a", false),
+            ("session_changed", "", "pts/4", "/a", false),
+            ("session_changed", "", "pts/4", "/a/b", false),
+            ("session_changed", numbered, "pts/4", "/a/b", true),
+            // The journal had no room.
+            ("session_changed", "", "pts/4", "/a/e", false),
+            ("session_changed", r#""event_seq":null,"#, "pts/4", "/a/e", true),
+            // It went and came back, of which the journal has nothing, and goes again.
+            ("session_changed", "", "pts/4", "/a/c", false),
+            ("session_changed", "", "pts/4", "/a/b", false),
+            ("session_changed", numbered, "pts/4", "/a/d", false),
+            ("session_changed", "", "pts/4", "/a/b", false),
+            ("session_ended", numbered, "pts/4", "/a/b", false),
+            ("session_changed", numbered, "pts/4", "/a/b", false),
         ] {
-            assert_eq!(unnumbered.is_repeated_by(&frame(kind, seq, tty)), repeats, "{kind} {seq} {tty}");
+            let json = format!(
+                r#"{{"kind":"{kind}",{seq}"name":"a","home":"/a","pid":7,"tty":"{tty}","cwd":"{cwd}","state":"live"}}"#
+            );
+            let frame: WatchFrame<'_> = serde_json::from_str(&json).unwrap();
+            let is_repeated = unnumbered.is_repeated_by(&frame, json.as_bytes());
+            assert_eq!(is_repeated, repeats, "{kind} {seq} {tty} {cwd}");
         }
     }
 

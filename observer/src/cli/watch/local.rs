@@ -23,8 +23,8 @@ pub fn watch(socket: &Path, processes: Processes, glob: Option<String>, json: bo
             json_out.write_all(&frame)?;
             json_out.write_all(b"\n")?;
         } else {
-            let frame = decode::<WatchFrame<'_>>(&frame)?;
-            if let Some(line) = frame.line(processes).filter(|_| !unnumbered.is_repeated_by(&frame)) {
+            let shown = decode::<WatchFrame<'_>>(&frame)?;
+            if let Some(line) = shown.line(processes).filter(|_| !unnumbered.is_repeated_by(&shown, &frame)) {
                 writeln!(out, "{line}")?;
             }
         }
