@@ -322,6 +322,19 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_is_in_the_event_and_not_in_the_row() {
+        let mut entry = started(3);
+        entry.kind = EntryKind::SessionChanged;
+        let changed = json!({"state": ["live", "left"], "argv": [null, null]});
+        entry.detail =
+            json!({"kind": "session_changed", "home": "/a", "state": "left", "changed": changed}).to_string();
+        let item = batch_item(entry, 0, MirroredArgv::First, &Usernames::new());
+        assert_eq!(json(&item.detail)["changed"], changed);
+        let row = json(&item.row.unwrap().body.unwrap());
+        assert_eq!(row, json!({"home": "/a", "state": "left", "username": null}));
+    }
+
+    #[test]
     fn a_gap_requests_the_map_unless_the_state_is_newer() {
         let gap =
             |seq| HistoryEntry { seq, kind: EntryKind::Gap, detail: "{}".into(), ..HistoryEntry::default() };
