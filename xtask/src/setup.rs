@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
-use observer_harness::{apt, command};
+use observer_harness::{apt, command, programs};
 
 /// Install what building and testing need, as far as it is missing.
 #[derive(clap::Args)]
@@ -53,6 +53,10 @@ pub(crate) fn for_test() -> Result<Toolchain> {
             .with_context(|| format!("setup: {program}, which the tests run"))?;
     }
     install_postgres().context("setup: Postgres, which the mirror's tests start")?;
+    if let Err(error) = programs::install() {
+        // Only the tests that run them fail.
+        eprintln!("setup: programs that the tests of sessions run: {error:#}");
+    }
     toolchain::install_cargo_deny().context("setup: cargo-deny, which checks the dependencies")?;
     Ok(toolchain)
 }

@@ -16,6 +16,8 @@ use crate::{build, check, setup, vm};
 const KERNEL_THREADS: u8 = 2;
 /// Tests against a Postgres at a time. They mostly wait: for time-outs, and for a server that is stopped.
 const MIRROR_THREADS: u8 = 4;
+/// Real programs at a time. Each has a daemon of its own, and its test mostly waits.
+const PROGRAM_THREADS: u8 = 4;
 /// Slowest tests that the summary names of each part.
 const SLOWEST: usize = 5;
 
@@ -76,6 +78,9 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     let programs = observer_vm::test_programs(workspace)?;
     parts.push(part("mirror tests", || {
         tests(&mut [privileged(workspace, &programs.postgres, MIRROR_THREADS, filter)])
+    }));
+    parts.push(part("real programs", || {
+        tests(&mut [privileged(workspace, &programs.real, PROGRAM_THREADS, filter)])
     }));
     let kernel = programs.tests.iter().filter(|test| test.name != SERVICE);
     let mut kernel: Vec<_> = kernel.map(|test| privileged(workspace, test, KERNEL_THREADS, filter)).collect();
@@ -180,7 +185,7 @@ fn summary(parts: &[Part]) -> String {
     }
     if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
         lines.push(
-            "  mirror and kernel tests, check, service and other kernels need the build: not run".to_owned(),
+            "  mirror tests, real programs, kernel tests, check, service and other kernels need the build: not run".to_owned(),
         );
     }
     let whole: Duration = parts.iter().map(|part| part.took).sum();

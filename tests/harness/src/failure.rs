@@ -27,7 +27,7 @@ pub fn install() {
             before(info);
             let thread = std::thread::current();
             let (test, target) = (thread.name().unwrap_or("main"), target());
-            let feature = if matches!(&*target, "postgres" | "service") { &*target } else { "kernel" };
+            let feature = if matches!(&*target, "postgres" | "programs" | "service") { &*target } else { "kernel" };
             eprintln!(
                 "reproduce: cargo test -p observer-tests --features {feature} --test {target} -- --exact {test}"
             );

@@ -221,7 +221,7 @@ impl Default for Fixture {
 }
 
 /// Leads a new POSIX session on this terminal, with it as standard input, output and error.
-fn take_terminal(slave: &std::ffi::CStr) -> io::Result<()> {
+pub fn take_terminal(slave: &std::ffi::CStr) -> io::Result<()> {
     // SAFETY: system calls on valid arguments; the descriptor is new.
     unsafe {
         if libc::setsid() < 0 {

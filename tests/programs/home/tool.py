@@ -1,0 +1,6 @@
+"""Lives until it is killed."""
+
+import signal
+
+while True:
+    signal.pause()
