@@ -60,6 +60,8 @@ pub(crate) enum After {
     Live,
     /// Its process lives without its terminal.
     Detached,
+    /// One or the other.
+    Varies,
 }
 
 /// The outermost multiplexer, and what the end of its server does.
@@ -140,6 +142,9 @@ impl Run<'_> {
     }
 
     fn expect_after(&mut self, step: &str, after: After) {
+        if after == After::Varies {
+            return self.expect_what_is(step);
+        }
         let begin = self.scene.right_process();
         let is_right = within(START, || match (self.scene.right_process(), after) {
             (Err(_), After::Ends) => Ok(()),
@@ -156,6 +161,22 @@ impl Run<'_> {
             After::Ends => self.expect_none(step),
             After::Live => self.expect_session(step, "live", Scene::list),
             After::Detached => self.expect_session(step, "detached", Scene::list),
+            After::Varies => {}
+        }
+    }
+
+    /// The session is detached while the program lives, and there is none once it ended.
+    fn expect_what_is(&mut self, step: &str) {
+        let expected = within(ANSWER, || {
+            let (process, rows) = (self.scene.right_process(), self.scene.list());
+            match (process, &rows[..]) {
+                (Ok(process), [row]) => self.compare(row, &process, "detached"),
+                (Err(_), []) => Ok(()),
+                (process, rows) => Err(format!("{process:?}, and {}", self.briefs(rows))),
+            }
+        });
+        if let Err(error) = expected {
+            self.failures.push(format!("{step}: {error}"));
         }
     }
 

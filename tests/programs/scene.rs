@@ -74,7 +74,9 @@ impl Scene {
             text.replace("{dir}", &dir.to_string_lossy()).replace("{id}", &fixture.address)
         };
         let (command, right) = (filled(command), filled(right));
-        let path = programs::search_path(command.split(' ').next().unwrap_or_default());
+        programs::require(&command);
+        programs::require(&right);
+        let path = programs::search_path();
         let cgroup = Cgroup::new(&fixture.address);
         Self { daemon, home, cgroup, command, right, path, fixture, children: Vec::new() }
     }

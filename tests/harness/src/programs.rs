@@ -97,13 +97,25 @@ pub fn npm_directory() -> PathBuf {
     directory().expect("a directory of programs").join("npm")
 }
 
-/// The value of `PATH` with which tests run the programs. Fails where `name` is none of those that are installed.
+/// The value of `PATH` with which tests run the programs.
+pub fn search_path() -> OsString {
+    path(&directory().expect("a directory of programs")).expect("no directory has a colon")
+}
+
+/// Fails where a program that this command line names, in whatever place, is one of setup's and not installed.
 #[track_caller]
-pub fn search_path(name: &str) -> OsString {
-    let path = path(&directory().expect("a directory of programs")).expect("no directory has a colon");
-    let found = which::which_in(name, Some(&path), "/").is_ok();
-    assert!(found, "{name} is not installed: `cargo xtask setup` installs it, or says why it cannot be had");
-    path
+pub fn require(command: &str) {
+    let path = search_path();
+    let known = DEBIAN.map(|(program, _)| program);
+    let known = known.into_iter().chain(LINKS.map(|(program, ..)| program)).chain(["ipython", "uv"]);
+    let is_word = |program: &&str| command.split([' ', '\'']).any(|word| word == *program);
+    for program in known.filter(is_word) {
+        let found = which::which_in(program, Some(&path), "/").is_ok();
+        assert!(
+            found,
+            "{program} is not installed: `cargo xtask setup` installs it, or says why it cannot be had"
+        );
+    }
 }
 
 /// Where programs of Debian are.
