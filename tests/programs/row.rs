@@ -122,8 +122,10 @@ impl Run<'_> {
         let terminal = Terminal::open();
         self.scene.start(&terminal);
         self.terminal = Some(terminal);
-        let found = within(START, || self.scene.right_process().map(drop));
-        assert!(found.is_ok(), "`{}` does not run: {}", self.row.command, found.unwrap_err());
+        if let Err(error) = within(START, || self.scene.right_process().map(drop)) {
+            let output = self.terminal.as_ref().map(Terminal::output).unwrap_or_default();
+            panic!("`{}` does not run: {error}; its terminal shows {output:?}", self.row.command);
+        }
     }
 
     fn kill_the_right_process(&mut self) {

@@ -21,6 +21,8 @@ use crate::witness;
 const VIM: &str = "vim -Nu NONE -n notes";
 /// Starts the row's tmux in the foreground, with the command that follows.
 const TMUX: &str = "tmux -L row -f /dev/null new-session";
+/// Starts a shell in the row's tmux, and types the words that follow.
+const TYPED: &str = "{tmux} 'bash --norc' \\; send-keys";
 /// Starts the row's screen in the foreground.
 const SCREEN: &str = "screen -c /dev/null -S row";
 /// The files of a home.
@@ -68,7 +70,11 @@ impl Scene {
         let daemon = Daemon::start(&Options { config: Some(config), ..Options::default() });
         let filled = |text: &str| {
             let dtach = format!("dtach -c {}/dtach -z", dir.display());
-            let text = text.replace("{tmux}", TMUX).replace("{screen}", SCREEN).replace("{dtach}", &dtach);
+            let text = text
+                .replace("{typed}", TYPED)
+                .replace("{tmux}", TMUX)
+                .replace("{screen}", SCREEN)
+                .replace("{dtach}", &dtach);
             let text = text.replace("{vim}", VIM).replace("{bundle}", &dir.join("bundle").to_string_lossy());
             let text = text.replace("{npm}", &programs::npm_directory().to_string_lossy());
             text.replace("{dir}", &dir.to_string_lossy()).replace("{id}", &fixture.address)

@@ -1,17 +1,20 @@
-//! A terminal of the test that shows nothing to anybody: what is written to it is read and dropped.
+//! A terminal of the test. What is written to it is read, so that no program waits for that.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use observer_harness::Pty;
 
 /// How long the reader waits for output before it looks whether it has to hang up, ms.
 const LOOK_MS: i32 = 20;
+/// Output that is kept for the message of a failure, bytes.
+const KEPT_BYTES: usize = 4096;
 
 /// A terminal with a reader; dropping it hangs up.
 pub(crate) struct Terminal {
@@ -19,6 +22,7 @@ pub(crate) struct Terminal {
     /// `pts/N`.
     pub(crate) tty: String,
     closing: Arc<AtomicBool>,
+    output: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -31,8 +35,16 @@ impl Terminal {
         assert_eq!(sized, 0, "set the terminal's size");
         let closing = Arc::new(AtomicBool::new(false));
         let (path, tty, stop) = (pty.path.clone(), pty.tty(), Arc::clone(&closing));
-        let reader = std::thread::spawn(move || drain(File::from(pty.master), &stop));
-        Self { path, tty, closing, reader: Some(reader) }
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&output);
+        let reader = std::thread::spawn(move || read(File::from(pty.master), &stop, &kept));
+        Self { path, tty, closing, output, reader: Some(reader) }
+    }
+
+    /// The end of what was written to it.
+    pub(crate) fn output(&self) -> String {
+        let output = self.output.lock().expect("the reader did not panic");
+        String::from_utf8_lossy(&output).into_owned()
     }
 }
 
@@ -44,14 +56,23 @@ impl Drop for Terminal {
 }
 
 /// Reads until it has to stop. While nobody has the terminal open, reading fails.
-fn drain(mut master: File, closing: &AtomicBool) {
-    let mut buffer = [0u8; 4096];
+fn read(mut master: File, closing: &AtomicBool, kept: &Mutex<Vec<u8>>) {
+    let mut buffer = [0u8; KEPT_BYTES];
     while !closing.load(Ordering::Relaxed) {
         let mut poll = libc::pollfd { fd: master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
-        let ready = unsafe { libc::poll(&raw mut poll, 1, LOOK_MS) };
-        if ready == 1 && master.read(&mut buffer).is_err() {
-            std::thread::park_timeout(std::time::Duration::from_millis(LOOK_MS.unsigned_abs().into()));
+        if unsafe { libc::poll(&raw mut poll, 1, LOOK_MS) } != 1 {
+            continue;
+        }
+        match master.read(&mut buffer) {
+            Ok(count) => keep(&mut kept.lock().expect("nobody panicked"), buffer.get(..count)),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(LOOK_MS.unsigned_abs().into())),
         }
     }
+}
+
+fn keep(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    output.extend_from_slice(bytes.unwrap_or_default());
+    let surplus = output.len().saturating_sub(KEPT_BYTES);
+    output.drain(..surplus);
 }
