@@ -51,6 +51,8 @@ pub(crate) enum Tty {
 pub(crate) enum Pane {
     Tmux,
     Screen,
+    /// In none, though the environment names one: that of a multiplexer further up.
+    Stale,
     No,
 }
 
@@ -225,6 +227,8 @@ impl Run<'_> {
     fn compare(&self, row: &Value, process: &Truth, state: &str) -> Result<(), String> {
         let tty = (state != "detached").then_some(process.tty.clone()).flatten();
         let (pane, mux_socket) = self.scene.pane(self.row.pane);
+        // A pane whose server has ended is in the environment alone.
+        let is_stale = self.row.pane == Pane::Stale || (self.row.pane == Pane::Tmux && pane.is_none());
         let expected = [
             ("pid", Some(process.pid.to_string())),
             ("state", Some(state.to_owned())),
@@ -240,6 +244,9 @@ impl Run<'_> {
             if found != value {
                 wrong.push(format!("{field} is {found:?} and not {value:?}"));
             }
+        }
+        if (row.get("pane_stale") == Some(&true.into())) != is_stale {
+            wrong.push(format!("pane_stale is {:?} and not {is_stale}", row.get("pane_stale")));
         }
         wrong.extend(self.wrong_terminal(process, state));
         if wrong.is_empty() {

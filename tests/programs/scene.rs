@@ -138,7 +138,7 @@ impl Scene {
     /// `pane` and `mux_socket` as the multiplexer itself has them.
     pub(crate) fn pane(&self, pane: Pane) -> (Option<String>, Option<String>) {
         match pane {
-            Pane::No => (None, None),
+            Pane::Stale | Pane::No => (None, None),
             Pane::Tmux => (self.tmux_pane("#{pane_id}"), self.tmux_pane("#{socket_path}")),
             Pane::Screen => {
                 let sockets = std::fs::read_dir(self.fixture.dir().join("screen")).expect("screen's sockets");

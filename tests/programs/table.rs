@@ -6,8 +6,8 @@
 //!
 //! - **right process**: its command line, as /proc has it; `*` is anything. Of a chain of matches, the innermost.
 //! - **tty**: `Outer` is the test's terminal, `Pane` the one of tmux's pane, `Inner` another one, `Free` what /proc has.
-//! - **pane**: whose pane is shown.
-//! - **hang-up**: what becomes of the session when the test closes the terminal. `Varies`: its process ends, or lives without
+//! - **pane**: whose pane is shown; `Stale`: none, because the multiplexer that the environment names is not the nearest one.
+//! - **hang-up**: what becomes of the session when the test closes the terminal; to a multiplexer, that is a detach. `Varies`: its process ends, or lives without
 //!   a terminal; it depends on how far it had started, and observer must agree with /proc.
 //! - **server**: the outermost multiplexer, and what becomes of the session when its server is killed after that.
 //!
@@ -42,9 +42,9 @@ rows! {
 //  test                        command line                                               right process           program    tty    pane    hang-up   server
     vim:                        "vim -Nu NONE -n notes"                                 => "{vim}",                "vim",     Outer, No,     Ends,     No;
     mc:                         "mc"                                                    => "mc",                   "mc",      Outer, No,     Ends,     No;
-    ipython:                    "ipython"                                               => "*python3 */ipython",   "ipython", Outer, No,     Ends,     No;
+    ipython:                    "ipython"                                               => "*python* */ipython",   "ipython", Outer, No,     Ends,     No;
     python_with_a_module:       "python3 -m IPython"                                    => "python3 -m IPython",   "IPython", Outer, No,     Ends,     No;
-    uv_run:                     "uv run --no-project --offline tool.py"                 => "*/python tool.py",     "tool",    Outer, No,     Ends,     No;
+    uv_run:                     "uv run --no-project --offline tool.py"                 => "*/python* tool.py",    "tool",    Outer, No,     Ends,     No;
 
     node_behind_a_shebang:      "env GEMINI_CLI_NO_RELAUNCH=true gemini"                => "node */gemini",        "gemini",  Outer, No,     Varies,   No;
     node_that_starts_node:      "gemini"                                                => "*node --* */gemini",   "gemini",  Outer, No,     Varies,   No;
@@ -67,7 +67,7 @@ rows! {
     script_of_a_shell:          "./start.sh"                                            => "{vim}",                "vim",     Outer, No,     Ends,     No;
     shell_with_a_script:        "sh start.sh"                                           => "{vim}",                "vim",     Outer, No,     Ends,     No;
     login_shell_with_a_command: "bash -lc '{vim}; true'"                                => "{vim}",                "vim",     Outer, No,     Ends,     No;
-    program_typed_into_a_shell: "{typed} ipython Enter"                                 => "*python3 */ipython",   "ipython", Pane,  Tmux,   Live,     Tmux(Ends);
+    program_typed_into_a_shell: "{typed} ipython Enter"                                 => "*python* */ipython",   "ipython", Pane,  Tmux,   Live,     Tmux(Ends);
 
     vim_in_tmux:                "{tmux} '{vim}'"                                        => "{vim}",                "vim",     Pane,  Tmux,   Live,     Tmux(Ends);
     vim_in_screen:              "{screen} {vim}"                                        => "{vim}",                "vim",     Inner, Screen, Live,     Screen(Ends);
@@ -76,7 +76,7 @@ rows! {
     codex_in_screen:            "{screen} codex"                                        => "*/codex/codex",        "codex",   Inner, Screen, Live,     Screen(Ends);
     sudo_in_tmux:               "{tmux} 'sudo {vim}'"                                   => "{vim}",                "vim",     Free,  Tmux,   Live,     Tmux(Ends);
     screen_in_tmux:             "{tmux} '{screen} {vim}'"                               => "{vim}",                "vim",     Inner, Screen, Live,     Tmux(Live);
-    dtach_in_tmux:              "{tmux} '{dtach} {vim}'"                                => "{vim}",                "vim",     Inner, No,     Live,     Tmux(Live);
+    dtach_in_tmux:              "{tmux} '{dtach} {vim}'"                                => "{vim}",                "vim",     Inner, Stale, Live,     Tmux(Live);
     tmux_in_screen:             "{screen} {tmux} '{vim}'"                               => "{vim}",                "vim",     Pane,  Tmux,   Live,     Screen(Live);
 
     started_by_a_dead_program:  "{typed} 'python3 successor.py' Enter"                  => "python3 tool.py",      "tool",    Pane,  Tmux,   Live,     Tmux(Detached);
