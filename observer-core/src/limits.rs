@@ -47,6 +47,9 @@ pub const TORN_REREADS_MAX: u8 = 8;
 /// (`CoreCounters::sessions_dropped`).
 pub const ENDED_SESSIONS_MAX: usize = 4096;
 
+/// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
+pub const OTHERS_MAX: usize = 16;
+
 /// The number of start times that are kept of a session. The oldest is forgotten first.
 pub const STARTS_MAX: usize = 64;
 

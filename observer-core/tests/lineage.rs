@@ -199,8 +199,13 @@ fn what_has_a_terminal_of_its_own_below_a_session_is_no_helper() {
     world.set_tty(&mut other, Some("pts9"));
     assert_reported(&mut world, &["changed /srv/a 20 live roots=2"]);
     world.exec(&mut other, "codex");
+    world.take_reports();
     world.spawn(&other, 22, "node");
     assert_reported(&mut world, &[]);
+    let others = world.session("/srv/a").map(|session| session.others).unwrap_or_default();
+    let others: Vec<_> =
+        others.iter().map(|other| (other.key, &*other.program, other.tty.is_some())).collect();
+    assert_eq!(others, [(other.key, b"codex".as_slice(), true)]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Sessions and their homes. Which process is the primary of a home is decided in `sessions`.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Bytes, DirId};
+use crate::model::process::{Bytes, DirId, Tty};
 use crate::model::starts::Starts;
 
 /// The identity of a home on this host.
@@ -45,6 +46,17 @@ pub enum EndReason {
     NotAdmitted,
 }
 
+/// A process that could be the primary of a home whose primary is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherRoot {
+    /// Its identity.
+    pub key: ProcessKey,
+    /// Its program, or its comm where that is not known.
+    pub program: Bytes,
+    /// Its controlling terminal.
+    pub tty: Option<Tty>,
+}
+
 /// A home and its primary, the process that represents it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -61,6 +73,8 @@ pub struct Session {
     pub wrapper: Option<ProcessKey>,
     /// The number of roots in this home, the primary's included.
     pub roots: u32,
+    /// The roots beside the primary's, oldest first, at most [`OTHERS_MAX`](crate::limits::OTHERS_MAX).
+    pub others: Vec<OtherRoot>,
     /// Its state.
     pub state: State,
     /// When it entered `state`.

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use crate::limits::SETTLE_NS;
+use crate::limits::{OTHERS_MAX, SETTLE_NS};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{DirId, Process};
+use crate::model::process::{Bytes, DirId, Process};
 use crate::model::rule::Rule;
-use crate::model::session::Home;
+use crate::model::session::{Home, OtherRoot, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::admission::old_enough_at;
@@ -173,14 +173,22 @@ fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: Pr
     known && differs && candidacy.since > slot.opened_at
 }
 
-/// Returns the number of roots that could be the primary, at least 1.
-pub(super) fn count_roots(
+/// Returns the number of roots that could be the primary of `session`, at least 1, and those beside the primary and
+/// its wrapper as they are shown.
+pub(super) fn others(
     ctx: &SessionContext<'_>,
     state: &HomeState,
     young: &Young,
-    cwd_deleted: bool,
-) -> u32 {
+    session: &Session,
+) -> (u32, Vec<OtherRoot>) {
     let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root));
-    let count = candidates.filter(|&key| is_eligible(ctx.table, cwd_deleted, key)).count();
-    u32::try_from(count).unwrap_or(u32::MAX).max(1)
+    let eligible = candidates.filter(|&key| is_eligible(ctx.table, session.cwd_deleted, key));
+    let count = u32::try_from(eligible.clone().count()).unwrap_or(u32::MAX).max(1);
+    let shown = eligible.filter(|&key| key != session.primary && Some(key) != session.wrapper);
+    let shown = shown.take(OTHERS_MAX).filter_map(|key| {
+        let process = &ctx.table.get(key)?.process;
+        let program = process.program.clone().unwrap_or_else(|| Bytes::from(process.comm.as_bytes()));
+        Some(OtherRoot { key, program, tty: process.tty })
+    });
+    (count, shown.collect())
 }

@@ -11,7 +11,7 @@ use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
-use crate::sessions::choice::{Choice, Young, choose, count_roots, home_dir};
+use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, RunProgram, SessionSlot, names_program, session_name};
 use crate::sessions::roots::{Root, roots};
@@ -213,7 +213,7 @@ fn install(
         session.home_dir = dir;
         session.cwd_deleted = process.cwd.deleted;
     }
-    session.roots = count_roots(ctx, state, young, session.cwd_deleted);
+    (session.roots, session.others) = others(ctx, state, young, session);
     session.moved_to = None;
     session.death = None;
     session.end_reason = None;
@@ -291,6 +291,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let before = session.clone();
     session.wrapper = None;
     session.roots = 1;
+    session.others.clear();
     if process.cwd.path.is_some() {
         session.moved_to = process.cwd.path.clone();
     }
@@ -332,6 +333,7 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });
     session.wrapper = None;
     session.roots = 0;
+    session.others.clear();
     enter(session, State::Ended, ctx.at);
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };

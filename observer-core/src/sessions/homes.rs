@@ -63,6 +63,7 @@ impl SessionSlot {
             primary: primary.key,
             wrapper: None,
             roots: 1,
+            others: Vec::new(),
             state: State::Live,
             since: at,
             moved_to: None,

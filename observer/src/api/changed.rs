@@ -47,6 +47,9 @@ macro_rules! changed {
             /// The starts differ.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub starts: Option<Unshown>,
+            /// The other processes of the home differ.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub others: Option<Unshown>,
             /// The arguments differ.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub argv: Option<Unshown>,
@@ -58,6 +61,7 @@ macro_rules! changed {
                 Self {
                     $($name: pair(&before.$($field).+, &after.$($field).+),)+
                     starts: Unshown::when(before.starts.last() != after.starts.last()),
+                    others: Unshown::when(before.others != after.others),
                     argv: Unshown::when(before.primary.argv != after.primary.argv),
                 }
             }
@@ -65,7 +69,7 @@ macro_rules! changed {
 
         /// Names of the fields that are compared.
         #[cfg(test)]
-        const COMPARED: &[&str] = &[$(stringify!($name),)+ "starts", "argv"];
+        const COMPARED: &[&str] = &[$(stringify!($name),)+ "starts", "others", "argv"];
     };
 }
 

@@ -1,11 +1,12 @@
 //! Sessions as JSON.
 
+use observer_core::session::OtherRoot;
 use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::death::DeathJson;
-use super::process::ProcessJson;
+use super::process::{ProcessJson, tty_name};
 use super::words::{SessionEndReason, SessionState};
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
@@ -26,6 +27,8 @@ pub struct SessionJson<'a> {
     pub since: String,
     /// Roots in this home, the primary included.
     pub roots: u32,
+    /// The processes of these roots beside the primary's, oldest first, at most 16.
+    pub others: Vec<OtherJson<'a>>,
     /// tgid of the wrapper that the primary runs under.
     pub wrapper_pid: Option<u32>,
     /// Where the home was renamed to, or the primary went.
@@ -48,6 +51,31 @@ pub struct SessionJson<'a> {
     pub session_death: Option<DeathJson<'a>>,
 }
 
+/// A process that could be the primary of a home whose primary is another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OtherJson<'a> {
+    /// tgid.
+    pub pid: u32,
+    /// Start, boot time in ns.
+    pub start_boottime_ns: Big,
+    /// Program, or comm where that is not known.
+    pub program: Text<'a>,
+    /// Controlling terminal: `pts/3`.
+    pub tty: Option<Text<'a>>,
+}
+
+impl<'a> OtherJson<'a> {
+    fn new(other: &'a OtherRoot) -> Self {
+        Self {
+            pid: other.key.tgid.0,
+            start_boottime_ns: Big(other.key.start_boottime.0),
+            program: Text::from(&*other.program),
+            tty: other.tty.as_ref().map(|tty| Text::from(tty_name(tty))),
+        }
+    }
+}
+
 impl<'a> SessionJson<'a> {
     /// The JSON of `session` and its primary, as they are in the map.
     pub fn new(session: &'a Session, primary: &'a Process, context: Context<'a>) -> Self {
@@ -64,6 +92,7 @@ impl<'a> SessionJson<'a> {
             state: session.state.into(),
             since: rfc3339(session.since, wall),
             roots: session.roots,
+            others: session.others.iter().map(OtherJson::new).collect(),
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),
             home_deleted: session.cwd_deleted,

@@ -139,6 +139,7 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
         ("home_mnt_ns", Value::Null),
         ("state", json!("live")),
         ("roots", json!(1)),
+        ("others", json!([])),
         ("wrapper_pid", Value::Null),
         ("moved_to", Value::Null),
         ("home_deleted", json!(false)),

@@ -9,7 +9,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::{home, term};
 use crate::api::answer::ListAnswer;
-use crate::api::session::SessionJson;
+use crate::api::session::{OtherJson, SessionJson};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
@@ -46,11 +46,7 @@ impl PidArgs {
             [session] if is_named(session, &wanted) => {
                 term::print_lines([session.primary.pid.to_string()])?;
                 if session.roots > 1 {
-                    anstream::eprintln!(
-                        "observer: {} processes stand in {}: this one is its session",
-                        session.roots,
-                        to_line(session.home.as_bytes())
-                    );
+                    warn_of_others(session);
                 }
                 Ok(Exit::Found)
             }
@@ -69,6 +65,19 @@ impl PidArgs {
                 Ok(Exit::Ambiguous)
             }
         }
+    }
+}
+
+/// Says on standard error which other processes could be meant.
+fn warn_of_others(session: &SessionJson<'_>) {
+    anstream::eprintln!(
+        "observer: {} processes stand in {}: this one is its session; the others:",
+        session.roots,
+        to_line(session.home.as_bytes())
+    );
+    for OtherJson { pid, program, tty, .. } in &session.others {
+        let tty = tty.as_ref().map_or("no terminal".into(), |tty| to_line(tty.as_bytes()));
+        anstream::eprintln!("  {pid}  {}  {tty}", to_line(program.as_bytes()));
     }
 }
 

@@ -158,6 +158,7 @@ mod tests {
             name: Arc::from(&b"a"[..]),
             primary: ProcessKey::new(7, 1),
             wrapper: None,
+            others: Vec::new(),
             roots: 1,
             state: State::Live,
             since: BootTime(0),

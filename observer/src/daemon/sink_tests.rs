@@ -39,6 +39,7 @@ fn session() -> (Session, Process) {
         name: Arc::from(&b"a"[..]),
         primary: key,
         wrapper: None,
+        others: Vec::new(),
         roots: 1,
         state: State::Live,
         since: BootTime(1),

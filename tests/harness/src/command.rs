@@ -61,10 +61,15 @@ fn tail(text: &str) -> String {
     lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
 }
 
-/// The cargo that runs this program, in this directory.
+/// The cargo that runs this program, in this directory. It does not inherit what that cargo says of this program's own
+/// package: build scripts that read these variables, such as ring's, would run again after each cargo from a shell.
 pub fn cargo(directory: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(directory);
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
     command
 }
 
