@@ -57,6 +57,14 @@ pub const STARTS_MAX: usize = 64;
 /// it had reached the top.
 pub const LINEAGE_STEPS_MAX: usize = 256;
 
+/// The number of terminals, one within the other, that are looked through for the pane of a process. Within more of them it
+/// has no pane.
+pub const TERMINALS_MAX: usize = 16;
+
+/// The number of processes that were started by a server of screen and are looked at to find out that a window was
+/// renumbered.
+pub const SCREEN_WINDOWS_MAX: usize = 64;
+
 /// The length of a session's name, bytes. A longer name is cut.
 pub const NAME_MAX: usize = 4096;
 

@@ -1,6 +1,7 @@
 //! The one owner of the map: it takes every input and answers every query. `records` and `resync` contain
 //! what each input does.
 
+mod panes;
 mod passes;
 mod records;
 mod resync;
@@ -255,9 +256,15 @@ impl Core {
 
     /// Reports the changed fields of a live process, and lets its sessions follow.
     fn report_fields(&mut self, at: BootTime, key: ProcessKey, diff: Diff, sink: &mut dyn Sink) {
+        let located = if diff.intersects(Diff::LOCATING) { self.locate(key) } else { Diff::default() };
+        let diff = diff | located;
         let Some(entry) = self.table.get(key).filter(|_| !diff.is_empty()) else { return };
         report_diff(at, entry, diff, sink);
         self.with_sessions(at, sink, |sessions, ctx| sessions.changed(ctx, key, diff));
+        // A terminal of its own is no reason to look at others: a process can change it a million times a second.
+        if diff.intersects(Diff::EXEC | Diff::IMAGE) {
+            self.locate_decided(at, key, sink);
+        }
     }
 }
 

@@ -84,8 +84,10 @@ impl Core {
         sink: &mut dyn Sink,
     ) {
         if self.table.set_lineage(key, ancestor) {
-            self.report_fields(at, key, Diff::PARENT, sink);
+            let diff = Diff::PARENT | self.locate(key);
+            self.report_fields(at, key, diff, sink);
             self.with_sessions(at, sink, |sessions, _| sessions.relinked(key));
+            self.locate_decided(at, key, sink);
         }
     }
 
@@ -173,6 +175,7 @@ impl Core {
         self.with_sessions(at, sink, |sessions, ctx| {
             sessions.ended(ctx, process, candidacy, &orphans, death);
         });
+        self.locate_decided(at, key, sink);
         if was_parent {
             self.await_reparenting(key, sink);
         }
@@ -260,6 +263,7 @@ impl Core {
         creator: Option<ProcessKey>,
         sink: &mut dyn Sink,
     ) {
+        self.locate(key);
         let Some(entry) = self.table.get(key) else { return };
         sink.change(at, Change::ProcessStarted(&entry.process));
         self.with_sessions(at, sink, |sessions, ctx| sessions.started(ctx, key, creator));

@@ -183,6 +183,7 @@ impl Core {
         if !core::mem::replace(&mut self.passes.first_done, true) {
             self.with_sessions(at, sink, Sessions::look);
         }
+        self.locate_followed(at, sink);
         self.passes.hinted = Diff::default();
         self.passes.unapplied.clear();
         self.passes.healed_drops = Some(pass.drops_total);

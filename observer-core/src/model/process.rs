@@ -124,6 +124,21 @@ pub struct Argv {
 /// Those environment variables at the last exec that the configuration names, as `NAME=value`.
 pub type Env = Arc<[Bytes]>;
 
+/// The pane of a terminal multiplexer in which a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pane {
+    /// None, or none that its environment could name.
+    #[default]
+    None,
+    /// Its environment names a pane that is not known to be that of its terminal.
+    Stale,
+    /// A pane of tmux. `TMUX` and `TMUX_PANE` name it, in the environment of the process or of one that shares its
+    /// terminal.
+    Tmux(Env),
+    /// A window of screen. `STY` and `WINDOW` name it, likewise.
+    Screen(Env),
+}
+
 /// One live process: a thread group with a user memory map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -151,6 +166,8 @@ pub struct Process {
     pub program: Option<Bytes>,
     /// The chosen environment variables at exec; `None` where they were not read.
     pub env: Option<Env>,
+    /// The pane in which it runs.
+    pub pane: Pane,
     /// When it last exec'd, if that was observed.
     pub exec_at: Option<BootTime>,
     /// The kernel's `self_exec_id`.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::input::ProcessFacts;
 use crate::limits::PROCESS_BYTES_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Argv, Bytes, DirId, Env, Process, WorkingDirectory};
+use crate::model::process::{Argv, Bytes, DirId, Env, Pane, Process, WorkingDirectory};
 use crate::model::session::Home;
 use crate::processes::fields::Diff;
 
@@ -95,6 +95,7 @@ impl ProcessEntry {
             argv: None,
             program: None,
             env: None,
+            pane: Pane::None,
             exec_at: None,
             exec_id: facts.exec_id,
             cwd: WorkingDirectory {

@@ -28,6 +28,11 @@ impl Diff {
     /// Not a field: a pass did not find a process of which no exit record came.
     pub const VANISHED: Self = Self(1 << 12);
 
+    /// The pane of a multiplexer, which follows from the fields of several processes.
+    pub const PANE: Self = Self(1 << 13);
+
+    /// Fields of a process on which its own pane depends.
+    pub const LOCATING: Self = Self(Self::EXEC.0 | Self::IMAGE.0 | Self::TTY.0 | Self::IDS.0);
     /// Both bits of a changed directory.
     pub const MOVED: Self = Self(Self::CWD_ID.0 | Self::CWD.0);
     /// Fields that have a record of their own on every kernel. A pass finds them different only if one was

@@ -3,6 +3,7 @@
 pub(crate) mod entry;
 pub(crate) mod fields;
 pub(crate) mod merge;
+pub(crate) mod pane;
 pub(crate) mod program;
 pub(crate) mod table;
 mod tombstones;

@@ -19,9 +19,10 @@ use crate::sessions::admission::{
     Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_like, is_wrapper, namespace,
     old_enough_at, usable_path,
 };
+use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::HomeState;
-use crate::sessions::roots::{LineagePosition, age, is_candidate, position};
+use crate::sessions::roots::{LineagePosition, is_candidate, position};
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC

@@ -10,9 +10,11 @@ use crate::model::session::{Home, OtherRoot, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::admission::old_enough_at;
+use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
+use crate::sessions::homes::Root;
 use crate::sessions::homes::{HomeState, SessionSlot};
-use crate::sessions::roots::{Root, age, is_candidate};
+use crate::sessions::roots::is_candidate;
 
 /// The result of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,18 @@ use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::homes::Root;
 use crate::sessions::homes::{HomeState, RunProgram, SessionSlot, names_program, session_name};
-use crate::sessions::roots::{Root, roots};
+use crate::sessions::roots::roots;
 
 /// Fields of the primary that a session shows.
-const SHOWN: Diff =
-    Diff::EXEC.union(Diff::MOVED).union(Diff::COMM).union(Diff::UIDS).union(Diff::TTY).union(Diff::IMAGE);
+const SHOWN: Diff = Diff::EXEC
+    .union(Diff::MOVED)
+    .union(Diff::COMM)
+    .union(Diff::UIDS)
+    .union(Diff::TTY)
+    .union(Diff::IMAGE)
+    .union(Diff::PANE);
 
 /// Whether an election changed what the session shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +113,7 @@ impl Sessions {
     /// `key` holds `home` from here on, so its records are worth waking the reader for.
     pub(super) fn hold(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         if self.homes.hold(key, home) {
+            self.panes.follow(ctx.table, key);
             ctx.sink.request(Request::Watch(key, true));
         }
     }
@@ -114,6 +121,7 @@ impl Sessions {
     /// `key` does not hold `home` any more.
     pub(super) fn release(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
         if self.homes.release(key, home) {
+            self.panes.unfollow(key);
             ctx.sink.request(Request::Watch(key, false));
         }
     }

@@ -10,7 +10,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Comm, DirId, Process};
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
-use crate::sessions::roots::{ByAge, Root};
+use crate::sessions::by_age::ByAge;
 
 /// The session of one home, and what it takes to keep it right.
 #[derive(Debug)]
@@ -137,6 +137,17 @@ pub(crate) enum Owner {
     Requested,
     /// The user id; `None` if it could not be read.
     Known(Option<u32>),
+}
+
+/// A candidate with no candidate of its home above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Root {
+    pub key: ProcessKey,
+    /// The process that may be the primary for this root: the root itself, or if that is a wrapper or a
+    /// launcher, the program that runs below it.
+    pub stand_in: Option<ProcessKey>,
+    /// The process that stands aside for `stand_in`, which is the same program: the outermost of such a chain.
+    pub launcher: Option<ProcessKey>,
 }
 
 /// A home that has candidates, a session, or a request for its owner.

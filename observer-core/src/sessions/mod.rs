@@ -3,16 +3,19 @@
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
 //! home; `roots` finds those that are no helpers and have no other candidate above them; `choice` chooses the
 //! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
-//! `settling` delays processes that move between homes; `resume` restores what was known before the daemon was
-//! started again; `reload` applies other rules; `explain` says why a process is a session or is not.
+//! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
+//! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
+//! rules; `explain` says why a process is a session or is not.
 
 mod admission;
+pub(crate) mod by_age;
 mod candidates;
 mod choice;
 mod context;
 mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
+pub(crate) mod panes;
 mod reload;
 mod resume;
 pub(crate) mod roots;
@@ -29,12 +32,15 @@ use crate::model::process::Process;
 use crate::model::session::{Home, Session};
 use crate::processes::table::ProcessTable;
 use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::panes::FollowedPanes;
 use crate::sessions::settling::Settling;
 
 /// The candidates, homes and sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub homes: Homes,
+    /// The panes of primaries and wrappers.
+    pub panes: FollowedPanes,
     /// Processes that a rule would admit once the owner of the home is known.
     awaiting_owner: BTreeMap<ProcessKey, Arc<Home>>,
     /// Processes that moved into another home, and become candidates there if they stay.

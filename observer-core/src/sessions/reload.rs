@@ -11,9 +11,9 @@ use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
 };
+use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Owner;
-use crate::sessions::roots::age;
 use crate::sessions::settling::Settling;
 
 impl Sessions {

@@ -15,9 +15,9 @@ use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
 };
+use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::SessionSlot;
-use crate::sessions::roots::age;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
 const GRAIN_NS: u64 = 1_000_000;

@@ -1,39 +1,16 @@
 //! Finds the roots of a home: the candidates that are no helper of a session and have no other candidate of the
 //! same home above them. It only reads.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::ids::ProcessKey;
 use crate::model::process::Tty;
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
-use crate::sessions::homes::Homes;
-
-/// Processes in the order of their starts.
-pub(crate) type ByAge = BTreeSet<(BootTime, Tgid)>;
-
-/// Returns the place of `key` in [`ByAge`].
-pub(crate) const fn age(key: ProcessKey) -> (BootTime, Tgid) {
-    (key.start_boottime, key.tgid)
-}
-
-/// Returns the key at a place in [`ByAge`].
-const fn key_at((start_boottime, tgid): (BootTime, Tgid)) -> ProcessKey {
-    ProcessKey { tgid, start_boottime }
-}
-
-/// A candidate with no candidate of its home above it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Root {
-    pub key: ProcessKey,
-    /// The process that may be the primary for this root: the root itself, or if that is a wrapper or a
-    /// launcher, the program that runs below it.
-    pub stand_in: Option<ProcessKey>,
-    /// The process that stands aside for `stand_in`, which is the same program: the outermost of such a chain.
-    pub launcher: Option<ProcessKey>,
-}
+use crate::sessions::by_age::{age, key_at};
+use crate::sessions::homes::{Homes, Root};
 
 /// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use crate::core::Core;
 use crate::model::ids::{ProcessKey, Tgid};
 use crate::model::session::{Home, Session, State};
 use crate::processes::table::starts_before;
+use crate::sessions::by_age::age;
 use crate::sessions::homes::HomeState;
-use crate::sessions::roots::{age, is_candidate, roots};
+use crate::sessions::roots::{is_candidate, roots};
 
 /// An invariant that does not hold, as a sentence that names the process or the home.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +120,9 @@ fn check_live_session(
     };
     if !core.sessions.homes.held_by(session.primary).contains(home) {
         found.push(Violation(format!("{home:?}: its primary does not hold it")));
+    }
+    if !core.sessions.panes.follows(session.primary) {
+        found.push(Violation(format!("{home:?}: the pane of its primary is not followed")));
     }
     if is_candidate(entry, home) == (session.state == State::Left) {
         found.push(Violation(format!("{home:?}: {:?} and the primary's place disagree", session.state)));

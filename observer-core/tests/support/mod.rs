@@ -219,6 +219,8 @@ pub struct World {
     pub reports: Reports,
     pub now: u64,
     pub dirs: BTreeMap<String, u64>,
+    /// The POSIX sessions other than 1.
+    pub sids: BTreeMap<ProcessKey, u32>,
     pub drops: u64,
 }
 
@@ -251,9 +253,10 @@ impl World {
     }
 
     pub fn ignoring(ignored: Vec<Ignore>, rules: Vec<Rule>) -> Self {
-        let core = Core::new(Settings { rules, ignored, env: vec![b"TMUX_PANE".to_vec()], host_mnt_ns: 1 });
-        let dirs = BTreeMap::new();
-        Self { core, reports: Reports::default(), now: 1_000, dirs, drops: 0 }
+        let env = ["TMUX", "TMUX_PANE", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
+        let core = Core::new(Settings { rules, ignored, env, host_mnt_ns: 1 });
+        let (dirs, sids) = (BTreeMap::new(), BTreeMap::new());
+        Self { core, reports: Reports::default(), now: 1_000, dirs, sids, drops: 0 }
     }
 
     pub fn tick_clock(&mut self) -> BootTime {
@@ -291,7 +294,7 @@ impl World {
             cwd: self.dir(&proc.cwd),
             mnt_ns: 1,
             cgroup_id: 0,
-            sid: 1,
+            sid: self.sids.get(&proc.key).copied().unwrap_or(1),
             pgid: 1,
             uids: Uids { uid: proc.uid, euid: proc.uid, suid: proc.uid },
             tty,
@@ -306,12 +309,20 @@ impl World {
         let at = self.tick_clock();
         let key = ProcessKey::new(tgid, at.0);
         let child = Proc { key, parent: parent.key, ..parent.clone() };
+        if let Some(&sid) = self.sids.get(&parent.key) {
+            self.sids.insert(key, sid);
+        }
         let facts = self.facts(&child);
         self.feed(Input::Fork { at, key, facts, creator: parent.key });
         child
     }
 
     pub fn exec(&mut self, proc: &mut Proc, name: &'static str) {
+        self.exec_in(proc, name, b"");
+    }
+
+    /// Execs with an environment.
+    pub fn exec_in(&mut self, proc: &mut Proc, name: &'static str, env: &[u8]) {
         let at = self.tick_clock();
         proc.comm = name;
         proc.exec_id += 1;
@@ -325,8 +336,17 @@ impl World {
             exe: RawPath { components: &exe, flags: 0 },
             filename: name.as_bytes(),
             argv: Block { bytes: &argv, truncated: false },
-            env: Block::default(),
+            env: Block { bytes: env, truncated: false },
         });
+    }
+
+    /// setsid(2), and the terminal of the new POSIX session.
+    pub fn setsid(&mut self, proc: &mut Proc, tty: Option<&'static str>) {
+        let at = self.tick_clock();
+        proc.tty = tty;
+        self.sids.insert(proc.key, proc.key.tgid.0);
+        let facts = self.facts(proc);
+        self.feed(Input::Ids { at, key: proc.key, sid: facts.sid, pgid: facts.sid, tty: facts.tty });
     }
 
     /// The exec of a script by the shell that its first line names.

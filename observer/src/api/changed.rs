@@ -100,6 +100,7 @@ changed! {
     cwd_unreachable: bool as primary.cwd_unreachable,
     mnt_ns: Option<u32> as primary.mnt_ns,
     tty: Option<Text<'a>> as primary.tty,
+    tty_dev: Option<String> as primary.tty_dev,
     foreground: Option<bool> as primary.foreground,
     uid: u32 as primary.uid,
     euid: u32 as primary.euid,
@@ -110,6 +111,7 @@ changed! {
     pane: Option<Text<'a>> as primary.pane,
     mux: Option<Cow<'a, str>> as primary.mux,
     mux_socket: Option<Text<'a>> as primary.mux_socket,
+    pane_stale: bool as primary.pane_stale,
 }
 
 fn pair<T: Clone + PartialEq>(before: &T, after: &T) -> Option<[T; 2]> {

@@ -6,6 +6,7 @@ pub mod changed;
 pub mod death;
 pub mod entry;
 pub mod explain;
+mod pane;
 pub mod process;
 pub mod session;
 pub mod status;

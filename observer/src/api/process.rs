@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use observer_core::Process;
-use observer_core::process::{ArgvSource, DirId, Tty};
+use observer_core::process::{ArgvSource, DirId, Pane, Tty};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::death::DeathJson;
+use super::pane::PaneNames;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
@@ -55,6 +56,8 @@ pub struct ProcessJson<'a> {
     pub mnt_ns: Option<u32>,
     /// Controlling terminal: `pts/3`.
     pub tty: Option<Text<'a>>,
+    /// `major:minor` of its device.
+    pub tty_dev: Option<String>,
     /// Whether its process group is the terminal's foreground group.
     pub foreground: Option<bool>,
     /// Real user id.
@@ -69,8 +72,10 @@ pub struct ProcessJson<'a> {
     pub pgid: u32,
     /// Path of the v2 cgroup.
     pub cgroup: Option<Text<'a>>,
-    /// Pane of the multiplexer, from the environment at exec.
+    /// The pane of its terminal, if that is one of tmux or screen.
     pub pane: Option<Text<'a>>,
+    /// Whether the environment at exec names a pane that is not known to be that of its terminal.
+    pub pane_stale: bool,
     /// `tmux` or `screen`.
     pub mux: Option<Cow<'a, str>>,
     /// Socket path of tmux, or screen's session.
@@ -98,7 +103,7 @@ impl<'a> ProcessJson<'a> {
     /// `process` as it is in the map.
     pub fn new(process: &'a Process, context: Context<'a>) -> Self {
         let wall = process.wall_offset_ns;
-        let hints = Hints::new(process);
+        let names = PaneNames::of(&process.pane);
         let cwd = &process.cwd;
         Self {
             pid: process.key.tgid.0,
@@ -121,6 +126,7 @@ impl<'a> ProcessJson<'a> {
             cwd_unreachable: cwd.unreachable,
             mnt_ns: Some(cwd.mnt_ns).filter(|&ns| ns != 0),
             tty: process.tty.as_ref().map(|tty| Text::from(tty_name(tty))),
+            tty_dev: process.tty.as_ref().map(|tty| device(tty.dev)),
             foreground: foreground(process),
             uid: process.uids.uid,
             euid: process.uids.euid,
@@ -128,14 +134,26 @@ impl<'a> ProcessJson<'a> {
             sid: process.sid,
             pgid: process.pgid,
             cgroup: process.cgroup.as_deref().map(Text::from),
-            pane: hints.pane,
-            mux: hints.mux.map(Cow::Borrowed),
-            mux_socket: hints.mux_socket,
+            pane: names.pane.map(Text::from),
+            pane_stale: names.stale,
+            mux: names.mux.map(Cow::Borrowed),
+            mux_socket: names.socket.map(Text::from),
             as_of: AsOf { cwd: Some(cwd.as_of).filter(|at| at.0 != 0).map(|at| rfc3339(at, wall)) },
             certain: context.certain,
             boot_id: Cow::Borrowed(context.boot_id),
             death: None,
         }
+    }
+
+    /// The same, in another pane.
+    #[must_use]
+    pub fn in_pane(mut self, pane: &Pane) -> Self {
+        let names = PaneNames::of(pane);
+        self.pane = names.pane.map(|name| Text::from(name.to_vec()));
+        self.pane_stale = names.stale;
+        self.mux = names.mux.map(Cow::Borrowed);
+        self.mux_socket = names.socket.map(|socket| Text::from(socket.to_vec()));
+        self
     }
 
     /// What people see as its program: comm where the program is not known.
@@ -190,38 +208,4 @@ pub fn tty_name(tty: &Tty) -> Vec<u8> {
 fn foreground(process: &Process) -> Option<bool> {
     let known = process.tty.is_some() && process.tty_pgrp != 0;
     known.then_some(process.tty_pgrp == process.pgid)
-}
-
-/// The multiplexer's pane, from the environment at exec. A process can set the environment, so these are hints.
-#[derive(Default)]
-struct Hints<'a> {
-    pane: Option<Text<'a>>,
-    mux: Option<&'static str>,
-    mux_socket: Option<Text<'a>>,
-}
-
-impl<'a> Hints<'a> {
-    fn new(process: &'a Process) -> Self {
-        let variable = |name: &str| {
-            let of = |entry: &'a [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
-            process.env.as_deref()?.iter().find_map(|entry| of(entry))
-        };
-        if let Some(tmux) = variable("TMUX").filter(|value| !value.is_empty()) {
-            // TMUX is `socket,server pid,session`; the socket's path may hold commas itself.
-            let socket = tmux.rsplitn(3, |&byte| byte == b',').nth(2).unwrap_or(tmux);
-            return Self {
-                pane: variable("TMUX_PANE").map(Text::from),
-                mux: Some("tmux"),
-                mux_socket: Some(Text::from(socket)),
-            };
-        }
-        if let Some(screen) = variable("STY").filter(|value| !value.is_empty()) {
-            return Self {
-                pane: variable("WINDOW").map(Text::from),
-                mux: Some("screen"),
-                mux_socket: Some(Text::from(screen)),
-            };
-        }
-        Self { pane: variable("TMUX_PANE").map(Text::from), ..Self::default() }
-    }
 }

@@ -53,11 +53,11 @@ fn facts() -> ProcessFacts {
     }
 }
 
-/// A map with one process on pts/3 that exec'd under tmux, in a directory with a hostile name.
+/// A map with one process on pts/3 that exec'd in a pane of tmux, in a directory with a hostile name.
 fn map() -> (Core, Frames) {
     let rule = Rule {
         home: HomeRule::Cwd,
-        conditions: Conditions::default(),
+        conditions: Conditions { uids: vec![1_000], ..Conditions::default() },
         not_comm: Vec::new(),
         wrappers: Vec::new(),
         owner: false,
@@ -81,6 +81,21 @@ fn map() -> (Core, Frames) {
     };
     core.handle(Input::PassBegin { at: BootTime(START + S - 1), drops_total: 0 }, &mut frames);
     core.handle(Input::PassRow(row), &mut frames);
+    // The server of tmux, and the shell in its pane.
+    let root = ProcessFacts { uids: Uids::default(), ..facts() };
+    let (server, shell) = (ProcessKey::new(77, 100), ProcessKey::new(4_200, 200));
+    let exe = RawPath { components: b"tmux\0bin\0", flags: 0 };
+    core.handle(
+        Input::PassRow(TaskRow {
+            key: server,
+            facts: ProcessFacts { sid: 77, tty: None, ..root },
+            exe,
+            ..row
+        }),
+        &mut frames,
+    );
+    let facts_of_shell = ProcessFacts { parent: server, ..root };
+    core.handle(Input::PassRow(TaskRow { key: shell, facts: facts_of_shell, ..row }), &mut frames);
     core.handle(Input::PassEnd { at, complete: true }, &mut frames);
     let exec = Input::Exec {
         at: BootTime(START + 2 * S),
@@ -104,8 +119,8 @@ fn process_json() -> Value {
         "argv": ["claude", "", "--x=\u{10fec3}"], "argv_truncated": false, "argv_source": "exec",
         "cwd": "/srv/a\u{10fefe}\u{1b}b", "cwd_dev": "253:17", "cwd_ino": "18446744073709551615",
         "cwd_deleted": false, "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531840_u32,
-        "tty": "pts/3", "foreground": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
-        "cgroup": "/user.slice", "pane": "%5", "mux": "tmux", "mux_socket": "/tmp/a,b/default",
+        "tty": "pts/3", "tty_dev": "136:3", "foreground": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
+        "cgroup": "/user.slice", "pane": "%5", "pane_stale": false, "mux": "tmux", "mux_socket": "/tmp/a,b/default",
         "as_of": {"cwd": "1970-04-15T06:00:00.254Z"}, "certain": true, "boot_id": "boot"
     })
 }
@@ -207,6 +222,36 @@ fn a_deleted_directory_is_shown_as_the_kernel_shows_it() {
     let shown = serde_json::to_value(ProcessJson::new(core.process_by_key(KEY).unwrap(), CONTEXT)).unwrap();
     assert_eq!((&shown["cwd"], &shown["cwd_deleted"]), (&json!("/srv/gone (deleted)"), &json!(true)));
     assert_eq!((&shown["cwd_dev"], &shown["cwd_ino"]), (&json!("0:1"), &json!("5")));
+}
+
+#[test]
+fn a_pane_of_a_dead_server_is_stale_and_has_no_names() {
+    let (mut core, _) = map();
+    let mut frames = Frames::default();
+    let exit = Input::Exit {
+        at: BootTime(START + 4 * S),
+        key: ProcessKey::new(77, 100),
+        raw_status: 9,
+        led_sid: None,
+    };
+    core.handle(exit, &mut frames);
+    for kind in ["process_changed", "session_changed"] {
+        let frame = frames.0.iter().find(|frame| frame["kind"] == kind && frame["pid"] == 4242).expect(kind);
+        let shown = ["pane", "mux", "mux_socket", "pane_stale"].map(|field| frame[field].clone());
+        assert_eq!(shown, [Value::Null, Value::Null, Value::Null, json!(true)], "{kind}");
+    }
+}
+
+#[test]
+fn a_process_is_shown_in_the_window_of_screen_that_it_was_found_in() {
+    let (core, _) = map();
+    let env: observer_core::process::Env =
+        ["STY=77.pts-1.host", "WINDOW=2", "TMUX=/tmp/x,5,0"].map(|entry| entry.as_bytes().into()).into();
+    let process = core.process_by_key(KEY).unwrap();
+    let shown = ProcessJson::new(process, CONTEXT).in_pane(&observer_core::process::Pane::Screen(env));
+    let shown = serde_json::to_value(shown).unwrap();
+    assert_eq!((&shown["pane"], &shown["mux"]), (&json!("2"), &json!("screen")));
+    assert_eq!(shown["mux_socket"], "77.pts-1.host");
 }
 
 #[test]

@@ -56,7 +56,9 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
     rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
     let sessions = rows.iter().map(|(session, primary)| {
         let mut json = SessionJson::new(session, primary, time.context);
-        if let Some(io) = primary.tty.as_ref().and_then(terminal::last_io) {
+        json.primary = json.primary.in_pane(&core.pane(primary));
+        let tty = primary.tty.as_ref().filter(|_| core.has_host_terminal(primary));
+        if let Some(io) = tty.and_then(terminal::last_io) {
             (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
         }
         json
@@ -66,7 +68,8 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
 
 /// The answer to `processes`: every process, by pid.
 pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a> {
-    let processes = core.processes().map(|process| ProcessJson::new(process, time.context));
+    let processes =
+        core.processes().map(|process| ProcessJson::new(process, time.context).in_pane(&core.pane(process)));
     ProcessesAnswer { head: time.head("processes"), processes: processes.collect() }
 }
 
@@ -96,7 +99,9 @@ pub fn snapshot(core: &Core, time: AnswerTime<'_>, filter: &WatchFilter) -> Arc<
     let mut frames = vec![time.frame(FrameKind::SnapshotBegin, &note)];
     for (session, primary) in core.sessions().filter(|(session, _)| session.state != State::Ended) {
         if filter.wants(FrameScope::Session { name: &session.name, home: &session.home.path }) {
-            frames.push(time.frame(FrameKind::Session, SessionJson::new(session, primary, time.context)));
+            let mut json = SessionJson::new(session, primary, time.context);
+            json.primary = json.primary.in_pane(&core.pane(primary));
+            frames.push(time.frame(FrameKind::Session, json));
         }
     }
     if filter.all() {
@@ -104,7 +109,8 @@ pub fn snapshot(core: &Core, time: AnswerTime<'_>, filter: &WatchFilter) -> Arc<
             let comm = process.comm.as_bytes();
             let scope = FrameScope::Process { in_session: false, comm, cwd: process.cwd.path.as_deref() };
             if filter.wants(scope) {
-                frames.push(time.frame(FrameKind::Process, ProcessJson::new(process, time.context)));
+                let json = ProcessJson::new(process, time.context).in_pane(&core.pane(process));
+                frames.push(time.frame(FrameKind::Process, json));
             }
         }
     }

@@ -7,6 +7,7 @@ mod live_map;
 mod logging;
 mod memory;
 mod mirror_link;
+mod notify;
 mod options;
 mod owners;
 mod pace;

@@ -19,8 +19,11 @@ pub struct RuleSet {
     pub ignored: Vec<Ignore>,
 }
 
-/// Reads the rules from where the present ones are from. It may block on a file system. The error says what to do.
-pub type RuleReader = Arc<dyn Fn() -> Result<RuleSet, String> + Send + Sync>;
+/// Rules that were read, or why they cannot be used and what to do.
+pub type RulesRead = Result<RuleSet, String>;
+
+/// Reads the rules from where the present ones are from. It may block on a file system.
+pub type RuleReader = Arc<dyn Fn() -> RulesRead + Send + Sync>;
 
 /// What the daemon is started with.
 pub struct DaemonOptions {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use observer_core::death::Death;
+use observer_core::process::Pane;
 use observer_core::session::Home;
 use observer_core::{Input, Process, ProcessKey, Session};
 
@@ -26,7 +27,7 @@ pub struct PreviousSessions {
     deaths: HashMap<ProcessKey, Option<ObservedDeath>>,
     /// Sessions that continued unchanged: their primary, and a digest of what was recorded. What is read of them later
     /// (arguments from memory) is no change.
-    recorded: HashMap<Home, (ProcessKey, u64)>,
+    recorded: HashMap<Home, (ProcessKey, Digest)>,
 }
 
 impl PreviousSessions {
@@ -46,7 +47,7 @@ impl PreviousSessions {
     }
 
     /// Replaces the sessions that continued unchanged: the primary of each home, and its [`digest`].
-    pub fn set_recorded(&mut self, recorded: HashMap<Home, (ProcessKey, u64)>) {
+    pub fn set_recorded(&mut self, recorded: HashMap<Home, (ProcessKey, Digest)>) {
         self.recorded = recorded;
     }
 
@@ -73,9 +74,9 @@ impl PreviousSessions {
     /// Whether the journal knows the session as it is. A session that differs once is compared no more.
     pub fn is_known(&mut self, session: &Session, primary: &Process, context: Context<'_>) -> bool {
         let Some((key, recorded)) = self.recorded.get(&*session.home) else { return false };
-        let is_same = *key == session.primary
-            && primary.exec_at.is_none()
-            && *recorded == digest(&SessionJson::new(session, primary, context));
+        let current = || digest(&SessionJson::new(session, primary, context));
+        let is_same =
+            *key == session.primary && primary.exec_at.is_none() && recorded.agrees_with(current(), primary);
         if !is_same {
             self.recorded.remove(&*session.home);
         }
@@ -83,13 +84,30 @@ impl PreviousSessions {
     }
 }
 
-/// A digest of the fields whose change deserves an entry. Fields that are read late, or that only state when something
-/// was read, are left out.
-pub fn digest(json: &SessionJson<'_>) -> u64 {
+/// Digests of a session as it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    fields: u64,
+    pane: u64,
+}
+
+impl Digest {
+    /// Whether the session deserves no entry: the `current` digest of it and its `primary` is no other one than this,
+    /// which was recorded. The environments from which a pane follows may be read later.
+    pub fn agrees_with(self, current: Self, primary: &Process) -> bool {
+        self.fields == current.fields && (primary.pane == Pane::None || self.pane == current.pane)
+    }
+}
+
+/// Digests the fields whose change deserves an entry. Fields that are read late, or that only state when something was
+/// read, are left out; the pane has a digest of its own.
+pub fn digest(json: &SessionJson<'_>) -> Digest {
     let mut digest = DefaultHasher::new();
     let process = &json.primary;
     (&json.name, json.state, json.roots, json.wrapper_pid, &json.moved_to, json.home_deleted)
         .hash(&mut digest);
     (&process.comm, &process.exe, &process.cwd, &process.tty, process.uid).hash(&mut digest);
-    digest.finish()
+    let mut pane = DefaultHasher::new();
+    (&process.pane, process.pane_stale, &process.mux_socket).hash(&mut pane);
+    Digest { fields: digest.finish(), pane: pane.finish() }
 }

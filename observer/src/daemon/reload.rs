@@ -9,12 +9,9 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::event_loop::EventLoop;
-use super::options::{RuleReader, RuleSet};
-use super::start::notify;
+use super::notify::notify;
+use super::options::{RuleReader, RuleSet, RulesRead};
 use crate::clock;
-
-/// The rules, or why they cannot be used and what to do.
-pub type RulesRead = Result<RuleSet, String>;
 
 /// Reads the rules with `read` each time SIGHUP comes. Signals that come while they are read cause one more reading.
 /// Where the daemon had a terminal and has none by then, the signal says that it is gone, and stops the daemon.

@@ -138,11 +138,12 @@ impl EventLoop {
                 Some(before) if same(&before) && ended => entries.push(maker.ended(session, primary)),
                 Some(before) if same(&before) => {
                     let json = SessionJson::new(session, primary, maker.context);
-                    let current = digest(&json);
-                    if current != digest(&before.json) {
+                    let (mut known, current) = (digest(&before.json), digest(&json));
+                    if !known.agrees_with(current, primary) {
                         entries.push(maker.changed(session, json, &before.json));
+                        known = current;
                     }
-                    unchanged.insert((*session.home).clone(), (session.primary, current));
+                    unchanged.insert((*session.home).clone(), (session.primary, known));
                 }
                 before => {
                     entries.extend(before.map(|before| self.gone(&maker, before)));

@@ -62,6 +62,7 @@ fn session() -> (Session, Process) {
         argv: None,
         program: None,
         env: None,
+        pane: observer_core::process::Pane::None,
         exec_at: None,
         exec_id: 1,
         cwd: WorkingDirectory { path: Some(Arc::from(&b"/srv/a"[..])), ..WorkingDirectory::default() },

@@ -12,12 +12,13 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
 use super::memory::{MemoryReads, Wanted};
 use super::mirror_link::{MirrorLink, announced};
+use super::notify::notify;
 use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
 use super::reload;
@@ -280,11 +281,4 @@ fn stop_on_signals(stopper: &mpsc::Sender<&'static str>) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Notifies the service manager, if there is one.
-pub(super) fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        error!("the service manager could not be notified ({error}); look at NOTIFY_SOCKET");
-    }
 }

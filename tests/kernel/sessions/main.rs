@@ -3,8 +3,10 @@
 mod default_rule;
 mod homes;
 mod lives;
+mod panes;
 mod program;
 mod roots;
+mod terminal_times;
 
 use std::path::{Path, PathBuf};
 

@@ -158,7 +158,7 @@ fn an_explanation_names_the_session_the_helper_and_the_condition() {
     let (helper, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
     let stranger = scene.agent(&scene.fixture.mkdir("elsewhere"), &other_pty);
     let explained = |subject: &str| {
-        let result = scene.daemon.observer(&["explain".as_ref(), subject.as_ref()]);
+        let result = scene.daemon.observer(&["explain", subject]);
         (result.code, result.text().to_owned())
     };
     let (code, text) = explained(&agent.pid.to_string());
