@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
-use super::once::StandaloneMap;
+use super::once::{StandaloneMap, say_one_look};
 use super::{home, pid, term};
 use crate::api::answer::ListAnswer;
 use crate::api::explain::ExplainAnswer;
@@ -58,10 +58,7 @@ impl ExplainArgs {
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
                 if !self.json {
-                    anstream::eprintln!(
-                        "observer: no daemon on {}: this is one look at the kernel",
-                        socket.display()
-                    );
+                    say_one_look(socket, self.config.as_deref());
                 }
                 let time = map.answer_time();
                 let pid = match self.pid() {

@@ -7,9 +7,10 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
-use super::once::StandaloneMap;
+use super::once::{StandaloneMap, say_one_look};
 use super::term;
 use crate::api::answer::ListAnswer;
+use crate::api::death::DeathJson;
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::clock;
@@ -19,8 +20,12 @@ use crate::socket::frame::ClientRequest;
 use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::text::table::{Align, Cell, Table};
+use crate::text::table::{Align, Cell, Table, cut_middle};
 use crate::text::time::{age_s, span};
+
+/// Cells that a name takes at most, and a program.
+const NAME_WIDTH: usize = 24;
+const PROGRAM_WIDTH: usize = 14;
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
@@ -33,6 +38,9 @@ pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
+    /// Also the pane, the user and the working directory, and names in full
+    #[arg(long)]
+    long: bool,
     /// For scripts: name<TAB>pid<TAB>cwd, a line a session
     #[arg(long)]
     porcelain: bool,
@@ -67,10 +75,7 @@ impl ListArgs {
             Err(ClientError::NoDaemon(_)) => {
                 let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
                 if !self.json && !self.porcelain {
-                    anstream::eprintln!(
-                        "observer: no daemon on {}: this is one look at the kernel",
-                        socket.display()
-                    );
+                    say_one_look(socket, self.config.as_deref());
                 }
                 self.show(&filter, &answers::list(&map.core, map.answer_time(), self.ended))
             }
@@ -85,7 +90,7 @@ impl ListArgs {
         } else if self.porcelain {
             term::print_lines(sessions.iter().map(|session| porcelain(session)))?;
         } else if !sessions.is_empty() {
-            term::print_table(&table(&sessions))?;
+            term::print_table(&if self.long { long_table(&sessions) } else { table(&sessions) })?;
         }
         if !answer.head.certain {
             anstream::eprintln!(
@@ -142,6 +147,7 @@ fn porcelain(session: &SessionJson<'_>) -> String {
     format!("{}\t{}\t{cwd}", shown(&session.name), session.primary.pid)
 }
 
+/// The table that fits a terminal of 80 columns, where the home is not very long. A pid is never cut.
 fn table(sessions: &[&SessionJson<'_>]) -> Table {
     let mut table = Table::new(&[
         ("NAME", Align::Left),
@@ -154,26 +160,78 @@ fn table(sessions: &[&SessionJson<'_>]) -> Table {
     ]);
     for session in sessions {
         let primary = &session.primary;
-        let note = match session.roots {
-            0 | 1 => String::new(),
-            roots => format!(" (+{})", roots - 1),
-        };
-        let home = match &session.moved_to {
-            Some(moved) => format!("{} → {}", shown(&session.home), shown(moved)),
-            None if session.home_deleted => format!("{} (deleted)", shown(&session.home)),
-            None => shown(&session.home),
+        table.push(vec![
+            Cell::new(cut_middle(&shown(&session.name), NAME_WIDTH)).styled(STRONG),
+            Cell::new(primary.pid.to_string()),
+            state_cell(session),
+            Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
+            Cell::new(lived(session)).styled(FAINT),
+            Cell::new(cut_middle(&shown(primary.shown_program()), PROGRAM_WIDTH)),
+            Cell::new(home(session)),
+        ]);
+    }
+    table
+}
+
+/// The table of `--long`: more columns, and nothing is shortened but by the terminal.
+fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
+    let mut table = Table::new(&[
+        ("NAME", Align::Left),
+        ("PID", Align::Right),
+        ("STATE", Align::Left),
+        ("TTY", Align::Left),
+        ("PANE", Align::Left),
+        ("UID", Align::Right),
+        ("UP", Align::Right),
+        ("STARTS", Align::Right),
+        ("PROGRAM", Align::Left),
+        ("HOME", Align::Left),
+        ("CWD", Align::Left),
+    ]);
+    for session in sessions {
+        let primary = &session.primary;
+        let pane = match &primary.pane {
+            Some(pane) => shown(pane),
+            None if primary.pane_stale => "stale".into(),
+            None => "-".into(),
         };
         table.push(vec![
             Cell::new(shown(&session.name)).styled(STRONG),
             Cell::new(primary.pid.to_string()),
-            Cell::new(format!("{}{note}", session.state)).styled(state_style(session.state)),
+            state_cell(session),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
+            Cell::new(pane),
+            Cell::new(primary.uid.to_string()),
             Cell::new(lived(session)).styled(FAINT),
+            Cell::new(session.starts.len().to_string()),
             Cell::new(shown(primary.shown_program())),
-            Cell::new(home),
+            Cell::new(home(session)),
+            Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
         ]);
     }
     table
+}
+
+/// The state, with the number of other processes that could be the primary. Of a session that ended, how it did.
+fn state_cell(session: &SessionJson<'_>) -> Cell {
+    let note = match session.roots {
+        0 | 1 => String::new(),
+        roots => format!(" (+{})", roots - 1),
+    };
+    let end = DeathJson::describe_end(session.session_death.as_ref(), session.end_reason);
+    let text = match session.state {
+        SessionState::Ended if !end.is_empty() => format!("ended: {end}"),
+        state => format!("{state}{note}"),
+    };
+    Cell::new(text).styled(state_style(session.state))
+}
+
+fn home(session: &SessionJson<'_>) -> String {
+    match &session.moved_to {
+        Some(moved) => format!("{} → {}", shown(&session.home), shown(moved)),
+        None if session.home_deleted => format!("{} (deleted)", shown(&session.home)),
+        None => shown(&session.home),
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +260,29 @@ mod tests {
             session("beta", "/srv/b/beta", SessionState::Left),
         ];
         sessions.iter().filter(|it| list.wants(&filter, it)).map(|it| shown(&it.name)).collect()
+    }
+
+    #[test]
+    fn a_long_name_leaves_the_pid_within_80_columns() {
+        let primary = crate::api::process::ProcessJson { pid: 4_194_304, ..Default::default() };
+        let long = Text::from(vec![b'n'; 200]);
+        let session = SessionJson { name: long.clone(), home: long, primary, ..SessionJson::default() };
+        let lines: Vec<String> = table(&[&session]).lines(Some(80)).collect();
+        let plain = anstream::adapter::strip_str(&lines[1]).to_string();
+        assert!(plain.contains("4194304") && plain.contains("nn…nn"), "{plain}");
+        let whole: Vec<String> = long_table(&[&session]).lines(None).collect();
+        assert!(whole[1].contains(&"n".repeat(200)), "{whole:?}");
+    }
+
+    #[test]
+    fn an_ended_session_says_how_it_ended() {
+        let moved = SessionJson {
+            state: SessionState::Ended,
+            end_reason: Some(crate::api::words::SessionEndReason::Moved),
+            ..SessionJson::default()
+        };
+        let lines: Vec<String> = table(&[&moved]).lines(None).collect();
+        assert!(lines[1].contains("ended: it moved to another home"), "{lines:?}");
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         Command::Pid(pid) => pid.run(&path),
         Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),
-        Command::History(history) => history.run(),
+        Command::History(history) => history.run(&path),
         Command::Status(status) => status.run(&path),
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),

@@ -14,6 +14,7 @@ use crate::api::Context;
 use crate::config::Config;
 use crate::daemon::answers::AnswerTime;
 use crate::kernel::{Look, MemoryReader};
+use crate::text::bytes::to_line;
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
@@ -33,6 +34,17 @@ impl Sink for MemoryRequests {
             self.memory.push(key);
         }
     }
+}
+
+/// Says on standard error that no daemon answers, and by which rules one look at the kernel is shown.
+pub fn say_one_look(socket: &Path, config: Option<&Path>) {
+    let shown = |path: &Path| to_line(path.as_os_str().as_encoded_bytes()).into_owned();
+    let rules =
+        config.map_or_else(|| "the built-in rule".to_owned(), |file| format!("the rules of {}", shown(file)));
+    anstream::eprintln!(
+        "observer: no daemon on {}: this is one look at the kernel, by {rules}",
+        shown(socket)
+    );
 }
 
 /// A map that one pass filled.

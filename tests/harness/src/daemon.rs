@@ -231,6 +231,12 @@ impl Daemon {
         self.options.config = Some(config.to_owned());
     }
 
+    /// Replaces the file of its configuration while it runs.
+    pub fn write_config(&mut self, config: &str) {
+        self.configure(config);
+        fs::write(self.dir.join("observer.toml"), config).expect("write the configuration");
+    }
+
     /// Where its state is.
     pub fn state_dir(&self) -> PathBuf {
         self.options.state_dir.clone().unwrap_or_else(|| self.dir.join("state"))
@@ -263,7 +269,15 @@ impl Daemon {
 
     /// Stops it (SIGSTOP) or lets it go on (SIGCONT): a daemon that gets no CPU.
     pub fn starve(&self, starved: bool) {
-        let signal = if starved { libc::SIGSTOP } else { libc::SIGCONT };
+        self.signal(if starved { libc::SIGSTOP } else { libc::SIGCONT });
+    }
+
+    /// SIGHUP: it reads its rules again.
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    fn signal(&self, signal: i32) {
         // SAFETY: the child is ours and not reaped yet, so its pid is no stranger's.
         let sent = unsafe { libc::kill(self.pid().cast_signed(), signal) };
         assert_eq!(sent, 0, "signal the daemon");

@@ -5,6 +5,7 @@ mod homes;
 mod lives;
 mod panes;
 mod program;
+mod reload;
 mod roots;
 mod terminal_times;
 

@@ -1,33 +1,35 @@
 //! `observer history`
 
 mod fleet;
+mod found;
 mod local;
 mod shown;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use self::found::FoundJournal;
 use self::local::LocalHistory;
 use self::shown::{Form, local_time};
 use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
-use super::paths::{JOURNAL_NAME, STATE_DIR_DEFAULT};
 use super::{home, term};
 use crate::clock;
 use crate::config::span;
 use crate::journal::{EntryFilter, JournalReader};
 use crate::mirror::connect::Purpose;
 use crate::mirror::history::EventQuery;
-use crate::text::bytes::to_json;
+use crate::text::bytes::{to_json, to_line};
 
-/// Reads the journal's file: with a daemon or without. Needs root, or the group observer.
+/// Reads the journal's file: the one that is named, else that of the daemon on --socket, else the default one. Needs root, or
+/// the group observer.
 #[derive(Args)]
 pub struct HistoryArgs {
     /// Only this session's name, or the absolute path of its home
@@ -51,6 +53,9 @@ pub struct HistoryArgs {
     /// The daemon's state directory
     #[arg(long, value_name = "DIR", conflicts_with = "journal_path")]
     state_dir: Option<PathBuf>,
+    /// The configuration that names the journal
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal_path", "state_dir"])]
+    config: Option<PathBuf>,
     /// Instead of the journal: what all hosts mirrored to this database
     #[command(flatten)]
     database: DatabaseFlags,
@@ -84,15 +89,16 @@ struct Output<'a, O, E> {
 impl HistoryArgs {
     /// 0 found, 1 certainly nothing, 2 wrong usage, 3 several homes have the name, 4 the journal or the database cannot
     /// be read.
-    pub fn run(self) -> anyhow::Result<Exit> {
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let mut out = io::BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
-        let exit = self.print(&mut out, &mut io::stderr().lock(), term::width())?;
+        let exit = self.print(socket, &mut out, &mut io::stderr().lock(), term::width())?;
         out.flush()?;
         Ok(exit)
     }
 
     fn print(
         &self,
+        socket: &Path,
         out: &mut impl Write,
         err: &mut impl Write,
         width: Option<usize>,
@@ -108,29 +114,31 @@ impl HistoryArgs {
         }
         let form = Form { json: self.json, forced: self.forced, width };
         let output = Output { out, err, form };
-        let has_journal = self.journal_path.is_some() || self.state_dir.is_some();
+        let has_journal = self.journal_path.is_some() || self.state_dir.is_some() || self.config.is_some();
         match (self.database.url()?.is_some(), has_journal) {
             (true, true) => usage("a journal and a database cannot both be read: leave one out".into()),
             (true, false) => self.print_mirrored(output),
             (false, _) if self.host.is_some() => {
                 usage("--host is of the mirror: name its database, with --database-url-file FILE".into())
             }
-            (false, _) => self.print_local(output),
+            (false, _) => self.print_local(socket, output),
         }
     }
 
     /// History of this machine, from its journal.
-    fn print_local(&self, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
-        let path = self.journal_path.clone().unwrap_or_else(|| {
-            self.state_dir.clone().unwrap_or_else(|| STATE_DIR_DEFAULT.into()).join(JOURNAL_NAME)
-        });
+    fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
+        let found = FoundJournal::find(self, socket)?;
+        if let Some(why) = found.why.filter(|_| !self.json) {
+            let path = to_line(found.path.as_os_str().as_encoded_bytes());
+            writeln!(output.err, "observer: this is the journal {path}, {why}")?;
+        }
         let filter = EntryFilter {
             since_ns: self.since,
             until_ns: self.until,
             ends: self.forced,
             ..EntryFilter::default()
         };
-        let history = LocalHistory::new(JournalReader::open(&path)?, filter);
+        let history = LocalHistory::new(JournalReader::open(&found.path)?, filter);
         history.print(
             self.session.as_ref().map(|session| session.as_bytes()),
             output.form,

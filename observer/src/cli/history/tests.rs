@@ -9,6 +9,7 @@ use super::*;
 use observer_core::ProcessKey;
 
 use crate::api::entry::{Entry, Subject};
+use crate::cli::paths::JOURNAL_NAME;
 use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
 
 #[derive(Parser)]
@@ -84,7 +85,7 @@ fn history(dir: &Path, arguments: &[&str]) -> (Exit, String, String) {
     let state_dir = ["history", "--state-dir", dir.to_str().unwrap()];
     let line = Line::parse_from(state_dir.iter().chain(arguments));
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = match line.history.print(&mut out, &mut err, None) {
+    let exit = match line.history.print(Path::new("/nonexistent/observer.sock"), &mut out, &mut err, None) {
         Ok(exit) => exit,
         Err(error) => {
             err.extend_from_slice(format!("{error:#}").as_bytes());
@@ -277,7 +278,12 @@ fn control_characters_of_names_do_not_reach_the_terminal() {
         wanted,
     ]);
     let mut out = Vec::new();
-    assert_eq!(line.history.print(&mut out, &mut Vec::new(), Some(40)).unwrap(), Exit::Found);
+    assert_eq!(
+        line.history
+            .print(Path::new("/nonexistent/observer.sock"), &mut out, &mut Vec::new(), Some(40))
+            .unwrap(),
+        Exit::Found
+    );
     let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
     assert!(plain.lines().all(|line| line.chars().count() <= 40), "{plain}");
 }
