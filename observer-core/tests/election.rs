@@ -737,6 +737,33 @@ fn the_owner_of_a_home_counts_for_a_program_that_starts_after_the_asker_has_died
 }
 
 #[test]
+fn the_owner_is_asked_for_again_when_a_process_joins_or_comes_back() {
+    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
+    let bash = at_home(&mut world);
+    let answer = |world: &mut World, uid| {
+        let at = world.tick_clock();
+        world.feed(Input::HomeOwner { at, path: b"/srv/a", uid: Some(uid) });
+    };
+    let mut claude = world.spawn(&bash, 20, "claude");
+    answer(&mut world, 7);
+    assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+    world.spawn(&bash, 21, "codex");
+    assert_reported(&mut world, &[]);
+    answer(&mut world, 8);
+    assert_reported(&mut world, &[]);
+    // It leaves, the directory is replaced by one of another user, and it comes back.
+    world.chdir(&mut claude, "/tmp");
+    world.take_reports();
+    let asked = world.reports.owner_requests.len();
+    world.chdir(&mut claude, "/srv/a");
+    assert_eq!(world.reports.owner_requests.len(), asked + 1);
+    answer(&mut world, 8);
+    world.wait(10 * SETTLE_NS);
+    assert_reported(&mut world, &["changed /srv/a 20 left roots=1 to=/srv/a"]);
+    assert_eq!(world.session("/srv/a").map(|session| session.state), Some(State::Left));
+}
+
+#[test]
 fn an_answer_that_nobody_waits_for_leaves_the_home_to_be_asked_for_again() {
     let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
     let bash = at_home(&mut world);

@@ -71,7 +71,7 @@ impl Sessions {
                     entry.owner_awaited = true;
                 }
                 let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
-                if state.owner == Owner::Unknown {
+                if state.owner != Owner::Requested {
                     state.owner = Owner::Requested;
                     ctx.sink.request(Request::HomeOwner(&home));
                 }
@@ -104,10 +104,11 @@ impl Sessions {
                 if home.mnt_ns.is_some() {
                     continue;
                 }
-                match self.homes.by_home.get(&home).map(|state| state.owner).unwrap_or_default() {
-                    Owner::Known(Some(uid)) if uid == process.uids.uid => {}
-                    Owner::Known(_) => continue,
-                    Owner::Unknown | Owner::Requested => return Verdict::AwaitsOwner(home),
+                // An earlier answer may be of another directory at this path, or from before a chown.
+                match self.owner_answer.as_ref().filter(|(of, _)| *of == home) {
+                    Some((_, Some(uid))) if *uid == process.uids.uid => {}
+                    Some(_) => continue,
+                    None => return Verdict::AwaitsOwner(home),
                 }
             }
             let is_wrapper = admission.role == Role::Wrapper;
@@ -134,9 +135,11 @@ impl Sessions {
         }
         let of_home = self.awaiting_owner.iter().filter(|(_, awaited)| **awaited == home);
         let waiting: Vec<ProcessKey> = of_home.map(|(&key, _)| key).collect();
+        self.owner_answer = Some((Arc::clone(&home), uid));
         for key in waiting {
             self.consider(ctx, key);
         }
+        self.owner_answer = None;
         self.homes.forget_empty(&home);
     }
 }

@@ -225,7 +225,12 @@ impl Sessions {
             })
         });
         let Some(candidacy) = candidacy else { return false };
-        self.join(ctx, key, candidacy);
+        if ctx.rules.get(candidacy.rule).is_some_and(|rule| rule.owner) {
+            // The directory may have been replaced meanwhile.
+            self.consider(ctx, key);
+        } else {
+            self.join(ctx, key, candidacy);
+        }
         true
     }
 

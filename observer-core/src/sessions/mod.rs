@@ -43,6 +43,8 @@ pub(crate) struct Sessions {
     pub panes: FollowedPanes,
     /// Processes that a rule would admit once the owner of the home is known.
     awaiting_owner: BTreeMap<ProcessKey, Arc<Home>>,
+    /// The owner of a home that the edge has just told, while those who wait for it are considered.
+    owner_answer: Option<(Arc<Home>, Option<u32>)>,
     /// Processes that moved into another home, and become candidates there if they stay.
     settling: Settling,
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.

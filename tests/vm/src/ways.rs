@@ -41,6 +41,17 @@ impl Breadth {
             (Self::End | Self::Between, "refuse") => {
                 &["clients::", "words::", "layout::a_file_", "layout::a_truncated_file"]
             }
+            // What is elected from the facts is the same on every kernel: these machines check the facts, and what homes
+            // and terminals do.
+            (Self::End, "sessions") => &[
+                "roots::",
+                "program::",
+                "reload::",
+                "panes::",
+                "default_rule::",
+                "lives::a_program_that_walks_",
+                "lives::crashes_",
+            ],
             _ => &[],
         }
     }
@@ -129,6 +140,7 @@ mod tests {
         assert!(Way::Own.has("sessions", End) && !Way::Own.has("sessions", Between));
         assert!(Way::Own.has("journal", Every) && !Way::Own.has("journal", End));
         assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", End));
+        assert!(End.left_out("sessions").contains(&"roots::") && Every.left_out("sessions").is_empty());
         assert!(End.left_out("refuse").contains(&"words::") && Every.left_out("refuse").is_empty());
     }
 }
