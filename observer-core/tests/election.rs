@@ -875,6 +875,35 @@ fn the_same_path_in_another_mount_namespace_is_another_home() {
 }
 
 #[test]
+fn a_number_that_another_mount_namespace_gets_is_another_home() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let contained = |world: &mut World, tgid| {
+        let mut child = world.fork(&bash, tgid);
+        child.mnt_ns = 2;
+        world.exec(&mut child, "claude");
+        world.chdir(&mut child, "/srv/a");
+        world.wait(SETTLE_NS);
+        child
+    };
+    let starts = |world: &World| {
+        let mut sessions = world.core.sessions();
+        let of_home = sessions.find(|(session, _)| session.home.mnt_ns == Some(2));
+        of_home.map(|(session, _)| session.starts.len())
+    };
+    let first = contained(&mut world, 20);
+    world.exit(&first, 0);
+    let second = contained(&mut world, 21);
+    assert_eq!(starts(&world), Some(1), "nothing of the first namespace is left");
+    // A process that stays keeps the namespace: the next start is one of the same home.
+    let mut init = world.fork(&second, 22);
+    world.exec(&mut init, "bash");
+    world.exit(&second, 0);
+    contained(&mut world, 23);
+    assert_eq!(starts(&world), Some(2));
+}
+
+#[test]
 fn a_candidate_whose_cwd_is_being_read_again_stays_a_candidate() {
     let mut world = world();
     let bash = at_home(&mut world);

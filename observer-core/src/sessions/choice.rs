@@ -167,7 +167,7 @@ fn same_dir(one: DirId, other: DirId) -> bool {
 fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
     let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
     let Some(candidacy) = &entry.candidacy else { return false };
-    if slot.is_ended() && slot.session.cwd_deleted {
+    if slot.is_ended() && (slot.session.cwd_deleted || !outlived_by_namespace(table, home, slot)) {
         return true;
     }
     let known = slot.session.home_dir != DirId::default();
@@ -193,4 +193,14 @@ pub(super) fn others(
         Some(OtherRoot { key, program, tty: process.tty })
     });
     (count, shown.collect())
+}
+
+/// Returns whether a process of the home's mount namespace is known to have been there before the session ended. If none
+/// was, the kernel may have given the number of the namespace to another one.
+fn outlived_by_namespace(table: &ProcessTable, home: &Home, slot: &SessionSlot) -> bool {
+    let Some(mnt_ns) = home.mnt_ns else { return true };
+    let ended_at = slot.session.since;
+    table
+        .iter()
+        .any(|entry| entry.process.cwd.mnt_ns == mnt_ns && entry.process.key.start_boottime < ended_at)
 }

@@ -234,6 +234,7 @@ pub struct Proc {
     pub deleted: bool,
     pub tty: Option<&'static str>,
     pub uid: u32,
+    pub mnt_ns: u32,
     pub exec_id: u32,
 }
 
@@ -292,7 +293,7 @@ impl World {
         ProcessFacts {
             parent: proc.parent,
             cwd: self.dir(&proc.cwd),
-            mnt_ns: 1,
+            mnt_ns: proc.mnt_ns,
             cgroup_id: 0,
             sid: self.sids.get(&proc.key).copied().unwrap_or(1),
             pgid: 1,
@@ -397,7 +398,7 @@ impl World {
             at,
             key: proc.key,
             cwd,
-            mnt_ns: 1,
+            mnt_ns: proc.mnt_ns,
             path: RawPath { components: &raw, flags: u32::from(proc.deleted) },
             fs_shared: false,
         });
@@ -470,6 +471,7 @@ pub fn shell(world: &mut World) -> Proc {
         deleted: false,
         tty: Some("pts3"),
         uid: 7,
+        mnt_ns: 1,
         exec_id: 1,
     };
     world.pass(&[&proc]);
