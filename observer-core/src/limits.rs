@@ -33,6 +33,17 @@ pub const SETTLE_NS: u64 = 1_000_000_000;
 /// Processes that become candidates of the homes in which they have settled, in one input. The others follow in the next.
 pub const SETTLED_A_TICK_MAX: usize = 64;
 
+/// The number of candidates of one home beyond which no helper becomes one, and the number of roots beyond which no root
+/// does (`CoreCounters::candidates_left_out`). They are considered again when half of the candidates are gone, or when
+/// what is above them changes.
+pub const CANDIDATES_A_HOME_MAX: usize = 128;
+
+/// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
+pub const RELINKED_A_TURN_MAX: usize = 64;
+
+/// The number of launchers of the same program, one below the other, that stand aside.
+pub const LAUNCHERS_MAX: usize = 8;
+
 /// The number of user-mode helpers between birth and exec that are remembered.
 pub const UNEXECED_HELPERS_MAX: usize = 256;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use observer_core::Rule;
 use observer_core::explanation::{Position, Unmet};
-use observer_core::limits::SETTLE_NS;
+use observer_core::limits::{CANDIDATES_A_HOME_MAX, SETTLE_NS};
+use observer_core::session::State;
 use support::{Proc, World, only_program, rule, shell};
 
 const MIN_AGE_NS: u64 = 1_000_000_000;
@@ -344,4 +345,31 @@ fn an_explanation_names_the_rule_the_condition_and_the_session() {
     world.chdir(&mut walker, "/srv/b");
     assert!(matches!(explain(&world, &walker).position, Position::Settling { .. }));
     assert_eq!(world.core.explain(observer_core::Tgid(999)), None);
+}
+
+#[test]
+fn a_home_with_more_candidates_than_its_bound_loses_none_for_good() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let count = 3 * u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number");
+    let agents: Vec<Proc> = (0..count).map(|at| world.spawn(&bash, 100 + at, "claude")).collect();
+    let roots = world.session("/srv/a").map(|session| session.roots);
+    assert_eq!(roots, Some(u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number")));
+    assert!(world.core.counters().candidates_left_out > 0);
+    let (last, others) = agents.split_last().expect("agents");
+    for agent in others {
+        world.exit(agent, 0);
+        let session = world.session("/srv/a").expect("a session");
+        assert_ne!(session.state, State::Ended, "one of them lives");
+    }
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(last.key));
+    // What stands below many helpers is found, too.
+    let helpers: Vec<Proc> = (0..count).map(|at| world.fork(last, 1_000 + at)).collect();
+    world.exit(last, 0);
+    for helper in helpers.split_last().expect("helpers").1 {
+        world.exit(helper, 0);
+    }
+    world.wait(2 * SETTLE_NS);
+    let session = world.session("/srv/a").expect("a session");
+    assert_eq!(session.primary, helpers.last().expect("helpers").key);
 }

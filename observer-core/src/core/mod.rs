@@ -49,6 +49,8 @@ pub struct CoreCounters {
     pub parents_unresolved: u64,
     /// Ended sessions that were forgotten.
     pub sessions_dropped: u64,
+    /// Processes that a rule admitted to a home with too many candidates.
+    pub candidates_left_out: u64,
 }
 
 /// The configuration of the core.
@@ -225,6 +227,7 @@ impl Core {
             tombstones_dropped: self.table.tombstones_dropped(),
             suspects_dropped: self.passes.suspects.dropped,
             sessions_dropped: self.sessions.homes.dropped,
+            candidates_left_out: self.sessions.homes.left_out,
             ..self.counters
         }
     }

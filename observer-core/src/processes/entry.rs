@@ -73,6 +73,8 @@ pub(crate) struct ProcessEntry {
     pub candidacy: Option<Candidacy>,
     /// A rule would admit it once the home's owner is known.
     pub owner_awaited: bool,
+    /// A rule admits it, but its home has too many candidates.
+    pub left_out: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
 }
@@ -128,6 +130,7 @@ impl ProcessEntry {
             torn: 0,
             candidacy: None,
             owner_awaited: false,
+            left_out: false,
             left_behind: None,
         }
     }

@@ -64,6 +64,9 @@ impl Sessions {
     /// the rule requires that.
     pub(super) fn consider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         self.stop_awaiting(ctx, key);
+        if let Some(entry) = ctx.table.get_mut(key) {
+            entry.left_out = false;
+        }
         match self.verdict(ctx, key) {
             Verdict::Refused => {}
             Verdict::AwaitsOwner(home) => {
@@ -150,6 +153,7 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
         && !creator.owner_awaited
+        && !creator.left_out
         && one.exec_id == other.exec_id
         && one.comm == other.comm
         && one.tty == other.tty

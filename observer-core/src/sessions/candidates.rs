@@ -1,7 +1,7 @@
 //! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and
 //! end.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -83,45 +83,9 @@ impl Sessions {
             }
         }
         if diff.intersects(Diff::TTY) && ctx.table.has_children_by_birth(key.tgid) {
-            self.relinked.push(key);
+            self.relinked.insert(age(key));
         }
         self.holder_changed(ctx, key, diff);
-    }
-
-    /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
-    /// ceased to be.
-    pub fn relinked(&mut self, key: ProcessKey) {
-        self.relinked.push(key);
-    }
-
-    /// Elects again in the homes of the processes that were noted as relinked, and of their descendants. To be
-    /// called after each event.
-    pub fn elect_relinked(&mut self, ctx: &mut SessionContext<'_>) {
-        while let Some(key) = self.relinked.pop() {
-            // Ancestors first: what becomes a primary makes helpers of its descendants.
-            let mut homes: Vec<Arc<Home>> = Vec::new();
-            let mut seen: BTreeSet<Arc<Home>> = BTreeSet::new();
-            let mut pending = VecDeque::from([key.tgid]);
-            let mut away: Vec<ProcessKey> = Vec::new();
-            while let Some(tgid) = pending.pop_front() {
-                pending.extend(ctx.table.children_by_birth(tgid));
-                let Some(entry) = ctx.table.by_tgid(tgid) else { continue };
-                let home = entry.candidacy.as_ref().map(|candidacy| Arc::clone(&candidacy.home));
-                if home.is_none() && !self.homes.held_by(entry.process.key).is_empty() {
-                    away.push(entry.process.key);
-                }
-                homes.extend(home.filter(|home| seen.insert(Arc::clone(home))));
-            }
-            for home in homes {
-                self.elect(ctx, &home, Cause::Candidates);
-            }
-            // They may be where they were helpers until this moment.
-            for key in
-                away.into_iter().filter(|&key| self.settling.home_of(key).is_none()).collect::<Vec<_>>()
-            {
-                self.consider(ctx, key);
-            }
-        }
     }
 
     /// A process left the map. `process` is as it was last known, and `orphans` are its children by birth.
@@ -136,7 +100,7 @@ impl Sessions {
         self.awaiting_owner.remove(&process.key);
         self.settling.remove(process.key);
         if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
-            self.relinked.extend(orphans);
+            self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
         } else {
             // What a launcher stands aside for is right below it, and these may be.
             let homes = orphans.iter().filter_map(|&orphan| ctx.table.get(orphan)?.candidacy.as_ref());
@@ -302,7 +266,7 @@ impl Sessions {
         let is_wrapper = is_wrapper(rule, process);
         let role_changed = core::mem::replace(&mut candidacy.is_wrapper, is_wrapper) != is_wrapper;
         if role_changed {
-            self.relinked.push(key);
+            self.relinked.insert(age(key));
         }
         if usable_path(&process.cwd).is_some() && process.cwd.id != candidacy.dir {
             candidacy.dir = process.cwd.id;
@@ -364,6 +328,10 @@ impl Sessions {
         if holds_other && position != LineagePosition::Root {
             return;
         }
+        let is_root = position == LineagePosition::Root;
+        if primary != Some(key) && self.is_full(&home, is_root) {
+            return self.leave_out(ctx, key, &home);
+        }
         let is_launched = is_launched(ctx.table, &entry.process, &home);
         self.vacate_others(ctx, key, &home);
         let is_wrapper = candidacy.is_wrapper;
@@ -375,10 +343,9 @@ impl Sessions {
         let may_stand_in = !is_wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(is_older));
         let has_children = ctx.table.has_children_by_birth(key.tgid);
         if has_children {
-            self.relinked.push(key);
+            self.relinked.insert(age(key));
         }
         // Most processes of a busy home are descendants of its primary and change nothing.
-        let is_root = position == LineagePosition::Root;
         if is_root || may_stand_in || is_launched || primary == Some(key) || has_children {
             self.elect(ctx, &home, Cause::Candidates);
         }
@@ -401,11 +368,12 @@ impl Sessions {
         };
         let is_below = process.is_some_and(|process| is_right_below_candidate(ctx.table, process, home));
         if has_children {
-            self.relinked.push(key);
+            self.relinked.insert(age(key));
         }
         if self.decides(key, home) || is_below || has_children {
             self.elect(ctx, home, cause);
         }
+        self.readmit(ctx, home);
         self.homes.forget_empty(home);
     }
 }

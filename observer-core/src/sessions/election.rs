@@ -11,6 +11,7 @@ use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
+use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
@@ -106,7 +107,7 @@ impl Sessions {
         }
         let ([old_primary, _], [new_primary, _]) = (old_holders, new_holders);
         if old_primary != new_primary {
-            self.relinked.extend([old_primary, new_primary].into_iter().flatten());
+            self.relinked.extend([old_primary, new_primary].into_iter().flatten().map(age));
         }
     }
 

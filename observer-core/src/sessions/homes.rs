@@ -156,6 +156,8 @@ pub(crate) struct HomeState {
     pub candidates: ByAge,
     pub roots: Vec<Root>,
     pub slot: Option<SessionSlot>,
+    /// There were too many candidates for another one.
+    pub has_left_out: bool,
     /// When a root will be old enough.
     pub due: Option<BootTime>,
     pub owner: Owner,
@@ -186,6 +188,8 @@ pub(crate) struct Homes {
     ended: BTreeSet<(BootTime, Arc<Home>)>,
     /// Ended sessions that were forgotten.
     pub dropped: u64,
+    /// Processes that a rule admitted to a home with too many candidates.
+    pub left_out: u64,
 }
 
 impl Homes {

@@ -5,7 +5,7 @@
 //! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
-//! rules; `explain` says why a process is a session or is not.
+//! rules; `relinked` looks again at processes whose ancestors changed; `explain` says why a process is a session or is not.
 
 mod admission;
 pub(crate) mod by_age;
@@ -16,6 +16,7 @@ mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
 pub(crate) mod panes;
+mod relinked;
 mod reload;
 mod resume;
 pub(crate) mod roots;
@@ -31,6 +32,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
 use crate::model::session::{Home, Session};
 use crate::processes::table::ProcessTable;
+use crate::sessions::by_age::ByAge;
 use crate::sessions::homes::{HomeState, Homes};
 use crate::sessions::panes::FollowedPanes;
 use crate::sessions::settling::Settling;
@@ -50,7 +52,7 @@ pub(crate) struct Sessions {
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
     reported: Vec<Arc<Home>>,
     /// Processes whose descendants may have become helpers, or ceased to be.
-    relinked: Vec<ProcessKey>,
+    relinked: ByAge,
     /// No election takes place, because more candidates are being found.
     is_looking: bool,
 }
@@ -63,7 +65,9 @@ impl Sessions {
 
     /// When a tick is due.
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        [self.homes.next_due().map(|(at, _)| at), self.settling.next_due()].into_iter().flatten().min()
+        let unfinished = (!self.relinked.is_empty()).then_some(BootTime(0));
+        let due = [unfinished, self.homes.next_due().map(|(at, _)| at), self.settling.next_due()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns the processes that moved into another home and have not stayed long enough to be candidates

@@ -57,6 +57,7 @@ impl Sessions {
         for entry in ctx.table.iter_mut() {
             entry.candidacy = None;
             entry.owner_awaited = false;
+            entry.left_out = false;
         }
         let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
         for home in &homes {
@@ -64,6 +65,7 @@ impl Sessions {
             if let Some(state) = self.homes.by_home.get_mut(home) {
                 state.candidates.clear();
                 state.roots.clear();
+                state.has_left_out = false;
                 if state.owner == Owner::Requested {
                     state.owner = Owner::Unknown;
                 }

@@ -4,6 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::limits::LAUNCHERS_MAX;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Tty;
 use crate::model::session::Home;
@@ -150,11 +151,8 @@ impl Forest<'_> {
     /// itself or by wrappers, that is the same program on the same terminal and has exec'd. What else it started
     /// does not matter.
     fn innermost(&self, key: ProcessKey) -> ProcessKey {
-        let mut innermost = key;
-        while let Some(next) = self.launched_by(innermost) {
-            innermost = next;
-        }
-        innermost
+        let next = |&key: &ProcessKey| self.launched_by(key);
+        core::iter::successors(Some(key), next).take(LAUNCHERS_MAX).last().unwrap_or(key)
     }
 
     /// Returns the one process for which `key` stands aside.

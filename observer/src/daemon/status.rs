@@ -59,6 +59,7 @@ impl EventLoop {
             ("suspects_dropped", counters.suspects_dropped),
             ("parents_unresolved", counters.parents_unresolved),
             ("sessions_dropped", counters.sessions_dropped),
+            ("candidates_left_out", counters.candidates_left_out),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))

@@ -1,10 +1,10 @@
 //! Which journal `observer history` reads.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use std::os::unix::ffi::OsStringExt as _;
+use clap::Args;
 
-use super::HistoryArgs;
 use crate::api::status::StatusAnswer;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::paths::{JOURNAL_NAME, STATE_DIR_DEFAULT};
@@ -21,16 +21,37 @@ pub struct FoundJournal {
     pub why: Option<String>,
 }
 
+/// Flags that name a journal.
+#[derive(Args)]
+pub struct JournalFlags {
+    /// The journal's file
+    #[arg(long, value_name = "FILE")]
+    journal_path: Option<PathBuf>,
+    /// The daemon's state directory
+    #[arg(long, value_name = "DIR", conflicts_with = "journal_path")]
+    state_dir: Option<PathBuf>,
+    /// The configuration that names the journal
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal_path", "state_dir"])]
+    config: Option<PathBuf>,
+}
+
+impl JournalFlags {
+    /// Whether one is given.
+    pub fn are_given(&self) -> bool {
+        [&self.journal_path, &self.state_dir, &self.config].into_iter().any(Option::is_some)
+    }
+}
+
 impl FoundJournal {
     /// Finds the journal that the flags name, else that of the daemon on `socket`, else the default one.
-    pub fn find(arguments: &HistoryArgs, socket: &Path) -> anyhow::Result<Self> {
-        if let Some(path) = &arguments.journal_path {
+    pub fn find(flags: &JournalFlags, socket: &Path) -> anyhow::Result<Self> {
+        if let Some(path) = &flags.journal_path {
             return Ok(Self { path: path.clone(), why: None });
         }
-        if let Some(dir) = &arguments.state_dir {
+        if let Some(dir) = &flags.state_dir {
             return Ok(Self { path: dir.join(JOURNAL_NAME), why: None });
         }
-        if let Some(file) = &arguments.config {
+        if let Some(file) = &flags.config {
             let config = Config::load(Some(file))?;
             let dir = config.state_dir.unwrap_or_else(|| STATE_DIR_DEFAULT.into());
             let path = config.journal.path.unwrap_or_else(|| dir.join(JOURNAL_NAME));

@@ -8,14 +8,14 @@ mod shown;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use self::found::FoundJournal;
+use self::found::{FoundJournal, JournalFlags};
 use self::local::LocalHistory;
 use self::shown::{Form, local_time};
 use super::database::DatabaseFlags;
@@ -47,15 +47,8 @@ pub struct HistoryArgs {
     /// JSON: an object a line (docs/json.md)
     #[arg(long)]
     json: bool,
-    /// The journal's file
-    #[arg(long, value_name = "FILE")]
-    journal_path: Option<PathBuf>,
-    /// The daemon's state directory
-    #[arg(long, value_name = "DIR", conflicts_with = "journal_path")]
-    state_dir: Option<PathBuf>,
-    /// The configuration that names the journal
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal_path", "state_dir"])]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    journal: JournalFlags,
     /// Instead of the journal: what all hosts mirrored to this database
     #[command(flatten)]
     database: DatabaseFlags,
@@ -114,8 +107,7 @@ impl HistoryArgs {
         }
         let form = Form { json: self.json, forced: self.forced, width };
         let output = Output { out, err, form };
-        let has_journal = self.journal_path.is_some() || self.state_dir.is_some() || self.config.is_some();
-        match (self.database.url()?.is_some(), has_journal) {
+        match (self.database.url()?.is_some(), self.journal.are_given()) {
             (true, true) => usage("a journal and a database cannot both be read: leave one out".into()),
             (true, false) => self.print_mirrored(output),
             (false, _) if self.host.is_some() => {
@@ -127,7 +119,7 @@ impl HistoryArgs {
 
     /// History of this machine, from its journal.
     fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
-        let found = FoundJournal::find(self, socket)?;
+        let found = FoundJournal::find(&self.journal, socket)?;
         if let Some(why) = found.why.filter(|_| !self.json) {
             let path = to_line(found.path.as_os_str().as_encoded_bytes());
             writeln!(output.err, "observer: this is the journal {path}, {why}")?;

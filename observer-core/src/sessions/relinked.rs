@@ -1,0 +1,94 @@
+//! Looks again at candidates whose place among others may have changed, and at those that were left out of a home
+//! with too many.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::limits::{CANDIDATES_A_HOME_MAX, RELINKED_A_TURN_MAX};
+use crate::model::ids::ProcessKey;
+use crate::model::session::Home;
+use crate::sessions::Sessions;
+use crate::sessions::by_age::age;
+use crate::sessions::context::{Cause, SessionContext};
+
+impl Sessions {
+    /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
+    /// ceased to be.
+    pub fn relinked(&mut self, key: ProcessKey) {
+        self.relinked.insert(age(key));
+    }
+
+    /// Elects again in the homes of the processes that were noted as relinked, and of their descendants, as far as
+    /// that is no work for more than one turn. To be called after each event.
+    pub fn elect_relinked(&mut self, ctx: &mut SessionContext<'_>) {
+        let mut budget = RELINKED_A_TURN_MAX;
+        while budget > 0 && !self.relinked.is_empty() {
+            let mut homes: Vec<Arc<Home>> = Vec::new();
+            let mut seen: BTreeSet<Arc<Home>> = BTreeSet::new();
+            let mut outside: Vec<ProcessKey> = Vec::new();
+            // Ancestors first: what becomes a primary makes helpers of its descendants.
+            while budget > 0
+                && let Some((_, tgid)) = self.relinked.pop_first()
+            {
+                budget -= 1;
+                // What is below one that was left out was left out with it.
+                if ctx.table.by_tgid(tgid).is_none_or(|entry| !entry.left_out) {
+                    let children = ctx.table.children_by_birth(tgid);
+                    let children = children.filter_map(|child| ctx.table.by_tgid(child));
+                    self.relinked.extend(children.map(|child| age(child.process.key)));
+                }
+                let Some(entry) = ctx.table.by_tgid(tgid) else { continue };
+                match &entry.candidacy {
+                    Some(candidacy) if seen.insert(Arc::clone(&candidacy.home)) => {
+                        homes.push(Arc::clone(&candidacy.home));
+                    }
+                    Some(_) => {}
+                    // It may be where it was a helper until this moment.
+                    None if entry.left_out || !self.homes.held_by(entry.process.key).is_empty() => {
+                        outside.push(entry.process.key);
+                    }
+                    None => {}
+                }
+            }
+            for home in homes {
+                self.elect(ctx, &home, Cause::Candidates);
+            }
+            outside.retain(|&key| self.settling.home_of(key).is_none());
+            for key in outside {
+                self.consider(ctx, key);
+            }
+        }
+    }
+
+    /// Returns whether `home` has too many candidates for one more.
+    pub(super) fn is_full(&self, home: &Home, is_root: bool) -> bool {
+        self.homes.by_home.get(home).is_some_and(|state| {
+            let count = if is_root { state.roots.len() } else { state.candidates.len() };
+            count >= CANDIDATES_A_HOME_MAX
+        })
+    }
+
+    pub(super) fn leave_out(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Home) {
+        self.homes.left_out += 1;
+        if let Some(entry) = ctx.table.get_mut(key) {
+            entry.left_out = true;
+        }
+        if let Some(state) = self.homes.by_home.get_mut(home) {
+            state.has_left_out = true;
+        }
+    }
+
+    /// Considers those again that were left out of a home, when half of its candidates are gone.
+    pub(super) fn readmit(&mut self, ctx: &mut SessionContext<'_>, home: &Home) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        if !state.has_left_out || state.candidates.len() > CANDIDATES_A_HOME_MAX / 2 {
+            return;
+        }
+        state.has_left_out = false;
+        let left_out = ctx.table.iter().filter(|entry| entry.left_out).map(|entry| entry.process.key);
+        for key in left_out.collect::<Vec<_>>() {
+            self.consider(ctx, key);
+        }
+    }
+}
