@@ -12,8 +12,7 @@ use crate::processes::table::ProcessTable;
 use crate::sessions::admission::old_enough_at;
 use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::Root;
-use crate::sessions::homes::{HomeState, SessionSlot};
+use crate::sessions::homes::{HomeState, Root, SessionSlot};
 use crate::sessions::roots::is_candidate;
 
 /// The result of an election.
@@ -163,7 +162,8 @@ fn same_dir(one: DirId, other: DirId) -> bool {
     one.ino == other.ino && one.dev == other.dev
 }
 
-/// Returns whether `key` is in another directory at the home's path than the one that the session is of.
+/// Returns whether `key` is in another directory at the home's path than the one that the session is of, or in another
+/// mount namespace with the same number.
 fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
     let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
     let Some(candidacy) = &entry.candidacy else { return false };
