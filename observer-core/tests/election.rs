@@ -8,19 +8,9 @@ use observer_core::limits::SETTLE_NS;
 use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey, Rule, Tgid};
-use support::{Glob, Proc, World, comm, globs, only_comm, only_program, only_uid, rule, shell};
-
-fn assert_reported(world: &mut World, expected: &[&str]) {
-    assert_eq!(world.take_reports(), expected);
-    world.assert_reports_give_the_map();
-}
-
-/// Returns a shell in /srv/a.
-fn at_home(world: &mut World) -> Proc {
-    let mut bash = shell(world);
-    world.chdir(&mut bash, "/srv/a");
-    bash
-}
+use support::{
+    Glob, Proc, World, assert_reported, at_home, comm, globs, only_comm, only_program, only_uid, rule, shell,
+};
 
 fn world() -> World {
     World::new(vec![rule()])

@@ -9,21 +9,9 @@ use observer_core::Rule;
 use observer_core::explanation::{Position, Unmet};
 use observer_core::limits::{CANDIDATES_A_HOME_MAX, SETTLE_NS};
 use observer_core::session::State;
-use support::{Proc, World, only_program, rule, shell};
+use support::{Proc, World, assert_reported, at_home, only_program, rule};
 
 const MIN_AGE_NS: u64 = 1_000_000_000;
-
-fn assert_reported(world: &mut World, expected: &[&str]) {
-    assert_eq!(world.take_reports(), expected);
-    world.assert_reports_give_the_map();
-}
-
-/// Returns a shell in /srv/a.
-fn at_home(world: &mut World) -> Proc {
-    let mut bash = shell(world);
-    world.chdir(&mut bash, "/srv/a");
-    bash
-}
 
 fn world() -> World {
     World::new(vec![rule()])

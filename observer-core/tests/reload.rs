@@ -5,18 +5,7 @@ mod support;
 use observer_core::Rule;
 use observer_core::limits::SETTLE_NS;
 use observer_core::rule::{HomeRule, Ignore};
-use support::{Proc, World, globs, only_program, rule, shell};
-
-fn assert_reported(world: &mut World, expected: &[&str]) {
-    assert_eq!(world.take_reports(), expected);
-    world.assert_reports_give_the_map();
-}
-
-fn at_home(world: &mut World) -> Proc {
-    let mut bash = shell(world);
-    world.chdir(&mut bash, "/srv/a");
-    bash
-}
+use support::{World, assert_reported, at_home, globs, only_program, rule};
 
 fn only(program: &'static str) -> Rule {
     Rule { conditions: only_program(&[program]), ..rule() }

@@ -37,11 +37,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 /// Builds everything in the release profile; returns where the program is.
 pub(crate) fn release(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
     kernel_programs(workspace, toolchain)?;
-    release_program(workspace)
-}
-
-/// Builds the program in the release profile, around kernel programs that are built; returns where it is.
-pub(crate) fn release_program(workspace: &Workspace) -> Result<PathBuf> {
     command::run(&mut workspace.cargo(&["build", "--release", "--package", "observer"]))?;
     Ok(workspace.release_binary())
 }

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -45,14 +44,13 @@ struct Part {
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let filter = arguments.filter.as_deref();
-    let begin = Instant::now();
     let parts = parts(workspace, arguments)?;
     for part in &parts {
         if let Err(error) = &part.outcome {
             eprintln!("xtask: {}: {error:#}", part.name);
         }
     }
-    println!("{}", summary(&parts, begin.elapsed()));
+    println!("{}", summary(&parts));
     if let Some(filter) = filter.filter(|_| ran(&parts) == 0) {
         bail!("no test ran whose name contains {filter:?}; see `cargo test -- --list`");
     }
@@ -65,21 +63,19 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     let filter = arguments.filter.as_deref();
     let toolchain = setup::for_test()?;
-    let mut parts = vec![part("programs", || nothing(build::kernel_programs(workspace, &toolchain)))];
-    if parts.iter().any(|part| part.outcome.is_err()) {
+    let mut parts = vec![part("build", || nothing(build::release(workspace, &toolchain)))];
+    let built = parts.iter().all(|part| part.outcome.is_ok());
+    if filter.is_none() {
+        parts.push(part("format", || {
+            nothing(command::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))
+        }));
+        parts.push(part("lints", || nothing(command::run(&mut lints(workspace)))));
+    }
+    parts.push(part("unit tests", || tests(&mut [unit_tests(workspace, filter)])));
+    if !built {
         return Ok(parts);
     }
-    // The release build ends on one processor, and has a directory of its own. Meanwhile the dev profile is built.
-    let programs = thread::scope(|scope| {
-        let build = scope.spawn(|| part("build", || nothing(build::release_program(workspace))));
-        parts.extend(parts_without_product(workspace, filter));
-        let programs = observer_vm::test_programs(workspace);
-        parts.push(build.join().unwrap_or_else(|_| part("build", || bail!("the build panicked"))));
-        programs
-    })?;
-    if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
-        return Ok(parts);
-    }
+    let programs = observer_vm::test_programs(workspace)?;
     parts.push(part("mirror tests", || {
         tests(&mut [privileged(workspace, &programs.postgres, MIRROR_THREADS, filter)])
     }));
@@ -97,19 +93,6 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
         parts.push(part("other kernels", || other_kernels(workspace, arguments.record)));
     }
     Ok(parts)
-}
-
-/// The parts that need no product.
-fn parts_without_product(workspace: &Workspace, filter: Option<&str>) -> Vec<Part> {
-    let mut parts = Vec::new();
-    if filter.is_none() {
-        parts.push(part("format", || {
-            nothing(command::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))
-        }));
-        parts.push(part("lints", || nothing(command::run(&mut lints(workspace)))));
-    }
-    parts.push(part("unit tests", || tests(&mut [unit_tests(workspace, filter)])));
-    parts
 }
 
 fn part(name: &'static str, work: impl FnOnce() -> Result<Report>) -> Part {
@@ -187,8 +170,7 @@ fn ran(parts: &[Part]) -> u64 {
     parts.iter().map(|part| part.outcome.as_ref().map_or(1, passed)).sum()
 }
 
-/// `whole` is less than the sum where parts ran side by side.
-fn summary(parts: &[Part], whole: Duration) -> String {
+fn summary(parts: &[Part]) -> String {
     let mut lines = vec!["summary:".to_owned()];
     for Part { name, took, outcome } in parts {
         let (verdict, detail) = match outcome {
@@ -201,11 +183,12 @@ fn summary(parts: &[Part], whole: Duration) -> String {
             lines.push(format!("  {:>29.1} s  {}", timed.took.as_secs_f64(), timed.name));
         }
     }
-    if parts.iter().any(|part| ["programs", "build"].contains(&part.name) && part.outcome.is_err()) {
+    if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
         lines.push(
             "  mirror tests, real programs, kernel tests, check, service and other kernels need the build: not run".to_owned(),
         );
     }
+    let whole: Duration = parts.iter().map(|part| part.took).sum();
     lines.push(format!("  {:<20} {:>6.1} s", "all parts", whole.as_secs_f64()));
     lines.join("\n")
 }
@@ -231,7 +214,7 @@ mod tests {
             Part { name: "build", took, outcome: Err(anyhow::anyhow!("no linker\nmore")) },
             Part { name: "unit tests", took, outcome: Ok(report) },
         ];
-        let text = summary(&parts, 2 * took);
+        let text = summary(&parts);
         assert!(text.contains("build         FAILED    1.5 s  no linker\n"), "{text}");
         assert!(text.contains("unit tests    ok        1.5 s  3 passed\n"), "{text}");
         assert!(text.contains(" 1.2 s  a::b\n"), "{text}");

@@ -478,3 +478,17 @@ pub fn shell(world: &mut World) -> Proc {
     world.take_reports();
     proc
 }
+
+/// Asserts what was reported of sessions since the last call, and that it gives the map.
+#[track_caller]
+pub fn assert_reported(world: &mut World, expected: &[&str]) {
+    assert_eq!(world.take_reports(), expected);
+    world.assert_reports_give_the_map();
+}
+
+/// Returns a shell in /srv/a.
+pub fn at_home(world: &mut World) -> Proc {
+    let mut bash = shell(world);
+    world.chdir(&mut bash, "/srv/a");
+    bash
+}
