@@ -5,6 +5,7 @@ mod builtin;
 mod fault;
 mod journal;
 mod mirror;
+mod resolve;
 mod session;
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! One `[[session]]` or `[[ignore]]`: its fields, and the rule that they make.
 
-use std::path::{Component, Path, PathBuf};
+use std::cell::RefCell;
+use std::path::{Component, Path};
 
 use jiff::SignedDuration;
 use observer_common::limits::COMM_LEN;
@@ -11,6 +12,7 @@ use toml::Spanned;
 
 use super::builtin::{boxed, default_rule};
 use super::fault::{ConfigFault, OneOrMore};
+use super::resolve::{RESOLVE_MAX, canonicalize, within};
 use crate::text::glob::{Glob, bytes_min, split_literal};
 
 /// A `[[session]]` as it is written.
@@ -94,7 +96,7 @@ impl IgnoreSection {
             cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
             uids: each(self.user, uid)?,
         };
-        Ok(Ignore { cwd: each(self.cwd, home)?, conditions })
+        Ok(Ignore { cwd: homes(self.cwd, warnings)?, conditions })
     }
 }
 
@@ -112,6 +114,9 @@ fn extended(
         );
         return Err(ConfigFault { span: Some(only.span()), message });
     }
+    // Wrappers are compared with the program as well, which may be longer than a comm.
+    let mut long = Vec::new();
+    let warnings = if field == "wrappers" { &mut long } else { warnings };
     match only {
         Some(only) => comms(Some(only), warnings),
         None => Ok(builtin.into_iter().chain(comms(more, warnings)?).collect()),
@@ -177,7 +182,20 @@ fn program(glob: &str) -> Result<Box<dyn Pattern>, String> {
     }
 }
 
-fn home(glob: &str) -> Result<Box<dyn Pattern>, String> {
+/// Compiles patterns of directories, and warns about those whose file system does not answer.
+fn homes(
+    values: Option<Spanned<OneOrMore>>,
+    warnings: &mut Vec<ConfigFault>,
+) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+    let span = values.as_ref().map(Spanned::span);
+    let unresolved = RefCell::new(Vec::new());
+    let compiled = each(values, |glob| home(glob, &unresolved))?;
+    let unresolved = unresolved.into_inner().into_iter();
+    warnings.extend(unresolved.map(|message| ConfigFault { span: span.clone(), message }));
+    Ok(compiled)
+}
+
+fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern>, String> {
     if !glob.starts_with('/') {
         let next = "write the directory's absolute path, beginning with `/`";
         return Err(match glob.starts_with('~') {
@@ -189,43 +207,23 @@ fn home(glob: &str) -> Result<Box<dyn Pattern>, String> {
         return Err(format!("cwd cannot hold `..`, found {glob:?}: write the path that it leads to"));
     }
     let (literal, wild) = split_literal(glob);
-    let mut canonical = globset::escape(&canonicalize(Path::new(literal))?);
+    let resolved = match within(RESOLVE_MAX, Path::new(literal), canonicalize) {
+        Some(resolved) => resolved?,
+        None => {
+            unresolved.borrow_mut().push(format!(
+                "{literal} does not answer, so its symlinks are not resolved: when its file system answers, have the \
+                 rules read again (`systemctl reload observer`)"
+            ));
+            literal.to_owned()
+        }
+    };
+    let mut canonical = globset::escape(&resolved);
     if !wild.is_empty() {
         // The root is "/" as a whole path, and empty before a component.
         canonical.truncate(canonical.trim_end_matches('/').len());
         canonical.push_str(wild.trim_end_matches('/'));
     }
     Glob::path(&canonical).map(boxed)
-}
-
-/// The path with the symlinks of its existing part resolved, because the kernel reports paths without symlinks.
-fn canonicalize(path: &Path) -> Result<String, String> {
-    let mut missing = PathBuf::new();
-    let mut existing = path;
-    let found = loop {
-        match std::fs::canonicalize(existing) {
-            Ok(found) => break found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(format!(
-                    "{} cannot be resolved: {error}; write a path that the daemon may search",
-                    existing.display()
-                ));
-            }
-        }
-        let (Some(parent), Some(leaf)) = (existing.parent(), existing.file_name()) else {
-            break PathBuf::from("/");
-        };
-        missing = if missing.as_os_str().is_empty() { leaf.into() } else { Path::new(leaf).join(&missing) };
-        existing = parent;
-    };
-    let whole = if missing.as_os_str().is_empty() { found } else { found.join(missing) };
-    whole.into_os_string().into_string().map_err(|path| {
-        format!(
-            "{} leads to a path that is not UTF-8 ({path:?}): use a wildcard for that part",
-            existing.display()
-        )
-    })
 }
 
 fn terminal(rule: &str) -> Result<TtyRule, String> {
