@@ -208,6 +208,17 @@ fn a_killed_daemon_is_restarted_with_a_correct_map() {
 }
 
 #[test]
+fn a_reload_reaches_the_daemon_and_leaves_it_running() {
+    let _alone = installed();
+    start();
+    let daemon = main_pid();
+    assert_eq!(systemctl(&["reload", UNIT]).code, Some(0), "{}", journal());
+    // The unit as it is installed names no configuration.
+    eventually("the daemon answers the reload", || journal().contains("the rules stay as they are"));
+    assert_eq!((main_pid(), property("ActiveState")), (daemon, "active".into()), "{}", journal());
+}
+
+#[test]
 fn a_daemon_that_is_asked_to_stop_exits_successfully_and_leaves_nothing() {
     let _alone = installed();
     start();
