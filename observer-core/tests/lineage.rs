@@ -361,3 +361,25 @@ fn a_home_with_more_candidates_than_its_bound_loses_none_for_good() {
     let session = world.session("/srv/a").expect("a session");
     assert_eq!(session.primary, helpers.last().expect("helpers").key);
 }
+
+#[test]
+fn a_first_look_takes_no_more_candidates_than_the_bound_and_finds_the_roots() {
+    let bash = at_home(&mut world());
+    let mut world = world();
+    let count = 3 * u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number");
+    let claude = world.child(&bash, 50, "claude");
+    let helpers: Vec<Proc> = (0..count).map(|at| world.child(&claude, 100 + at, "node")).collect();
+    let other = world.child(&bash, 51, "codex");
+    let all: Vec<&Proc> = [&bash, &claude, &other].into_iter().chain(&helpers).collect();
+    world.pass(&all);
+    let session = world.session("/srv/a").expect("a session");
+    assert_eq!((session.primary, session.roots), (claude.key, 2), "the younger root is found, too");
+    assert!(world.core.counters().candidates_left_out > 0);
+
+    let mut world = World::new(vec![rule()]);
+    let agents: Vec<Proc> = (0..count).map(|at| world.child(&bash, 100 + at, "claude")).collect();
+    let all: Vec<&Proc> = [&bash].into_iter().chain(&agents).collect();
+    world.pass(&all);
+    let roots = world.session("/srv/a").map(|session| session.roots);
+    assert_eq!(roots, Some(u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number")));
+}

@@ -55,6 +55,7 @@ impl Sessions {
                 self.elect(ctx, &home, Cause::Candidates);
             }
         }
+        self.consider_left_out(ctx);
     }
 
     /// A process came into the map.

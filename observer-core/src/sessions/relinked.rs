@@ -61,10 +61,11 @@ impl Sessions {
         }
     }
 
-    /// Returns whether `home` has too many candidates for one more.
+    /// Returns whether `home` has too many candidates for one more. Roots are known only where elections take place.
     pub(super) fn is_full(&self, home: &Home, is_root: bool) -> bool {
+        let counts_roots = is_root && !self.is_looking;
         self.homes.by_home.get(home).is_some_and(|state| {
-            let count = if is_root { state.roots.len() } else { state.candidates.len() };
+            let count = if counts_roots { state.roots.len() } else { state.candidates.len() };
             count >= CANDIDATES_A_HOME_MAX
         })
     }
@@ -86,6 +87,11 @@ impl Sessions {
             return;
         }
         state.has_left_out = false;
+        self.consider_left_out(ctx);
+    }
+
+    /// Considers each process again that was left out of a home.
+    pub(super) fn consider_left_out(&mut self, ctx: &mut SessionContext<'_>) {
         let left_out = ctx.table.iter().filter(|entry| entry.left_out).map(|entry| entry.process.key);
         for key in left_out.collect::<Vec<_>>() {
             self.consider(ctx, key);

@@ -48,6 +48,7 @@ impl Sessions {
             self.elect(ctx, &home, Cause::Candidates);
             self.homes.forget_empty(&home);
         }
+        self.consider_left_out(ctx);
     }
 
     /// Makes no process a candidate of anything. Returns the homes that were known.
