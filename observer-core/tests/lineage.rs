@@ -383,3 +383,29 @@ fn a_first_look_takes_no_more_candidates_than_the_bound_and_finds_the_roots() {
     let roots = world.session("/srv/a").map(|session| session.roots);
     assert_eq!(roots, Some(u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number")));
 }
+
+#[test]
+fn what_a_primary_starts_where_it_went_is_a_session_there_when_it_goes_on_alone() {
+    let mut world = world();
+    let init = support::shell(&mut world);
+    // A session of /srv/b, in whose pane the primary of /srv/a is started.
+    let mut agent = world.spawn(&init, 20, "claude");
+    world.chdir(&mut agent, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    let mut inner = world.fork(&agent, 21);
+    world.set_tty(&mut inner, Some("pts4"));
+    world.chdir(&mut inner, "/srv/a");
+    world.exec(&mut inner, "codex");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(inner.key));
+    // It loses its terminal, so that it is a helper wherever else it goes.
+    world.set_tty(&mut inner, None);
+    world.chdir(&mut inner, "/srv/c");
+    world.wait(2 * SETTLE_NS);
+    let child = world.fork(&inner, 22);
+    world.exit(&inner, 0);
+    world.exit(&agent, 0);
+    world.wait(2 * SETTLE_NS);
+    let live = world.session("/srv/c").filter(|session| session.state == State::Live);
+    assert_eq!(live.map(|session| session.primary), Some(child.key));
+}

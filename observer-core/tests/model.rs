@@ -501,8 +501,10 @@ impl Linux {
                 // Whether it is a candidate depends on when it changed its name.
                 return true;
             }
-            let in_home = self.home(above).as_deref() == Some(home) && above.comm != "bash";
             let is_wrapper = above.comm == "sudo";
+            let in_home = self.home(above).as_deref() == Some(home)
+                && above.comm != "bash"
+                && (above.uid == task.uid || is_wrapper);
             let own_terminal = !is_wrapper && task.tty.is_some() && task.tty != above.tty;
             let behind_shell = shells.iter().any(|&tty| Some(tty) != above.tty);
             if (in_home || self.session_of(above.key).is_some()) && !own_terminal && !behind_shell {
@@ -526,7 +528,12 @@ fn assert_no_home_without_session(linux: &Linux) {
         if linux.belongs_to_one_above(task, &home) {
             continue;
         }
-        let live = linux.world.session(&home).is_some_and(|session| session.state != State::Ended);
+        let mut sessions = linux.world.core.sessions().map(|(session, _)| session);
+        let live = sessions.any(|session| {
+            *session.home.path == *home.as_bytes()
+                && session.home.uid == task.uid
+                && session.state != State::Ended
+        });
         assert!(live, "{home} has no session, but {task:?}");
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use observer_core::input::KnownSession;
 use observer_core::rule::HomeRule;
-use observer_core::session::{Home, State};
+use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule, Session};
-use support::{Proc, World, globs, on_pty, only_comm, only_uid, rule, shell};
+use support::{Proc, World, globs, home, on_pty, only_comm, only_uid, rule, shell};
 
 /// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
 const REPORTED_OFFSET_NS: i64 = 1_700_000_000_000_000_000;
@@ -202,7 +202,7 @@ fn a_process_that_two_known_sessions_name_is_the_primary_of_one() {
     let mut claude = world.spawn(&bash, 20, "claude");
     let first = session(&world);
     let mut second = first.clone();
-    second.home = Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/b"[..]) });
+    second.home = Arc::new(home("/srv/b"));
     claude.cwd = "/tmp".into();
     world.dir("/tmp");
     let after = next_daemon(&world, vec![rule()], &[&bash, &claude], &[(first, true), (second, true)]);

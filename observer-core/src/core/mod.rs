@@ -147,8 +147,8 @@ impl Core {
             Input::Memory { at, key, exec_id, argv, env } => {
                 self.apply_memory(at, key, exec_id, (argv, env), sink);
             }
-            Input::HomeOwner { at, path, uid } => {
-                self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, path, uid));
+            Input::HomeOwner { at, home, owner } => {
+                self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, home, owner));
             }
             Input::Resume { at, known } => {
                 self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, &known));

@@ -12,6 +12,7 @@ pub(crate) use path::{is_in_memory, path_is};
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
+use crate::model::session::Home;
 
 /// One input of [`Core::handle`](crate::Core::handle). Timestamps of records and rows are the kernel's and
 /// were taken before the fields were read. For each process and field the latest timestamp wins, whatever the
@@ -163,10 +164,10 @@ pub enum Input<'a> {
     HomeOwner {
         /// The time of reading.
         at: BootTime,
-        /// Path of the home.
-        path: &'a [u8],
+        /// The home, as it was requested.
+        home: &'a Home,
         /// Owner of the directory; `None` if it could not be read.
-        uid: Option<u32>,
+        owner: Option<u32>,
     },
     /// A session that was known before the daemon was started again. To be given after a pass.
     Resume {

@@ -8,13 +8,23 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, DirId, Tty};
 use crate::model::starts::Starts;
 
-/// The identity of a home on this host.
+/// The identity of a home on this host: a directory, and the user whose processes it counts. The processes of
+/// another user in the same directory are of another home.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Home {
     /// Inode number of the mount namespace; `None` for the host's own.
     pub mnt_ns: Option<u32>,
     /// Absolute path.
     pub path: Bytes,
+    /// Real user id of its processes.
+    pub uid: u32,
+}
+
+impl Home {
+    /// Returns whether both are the same directory, as far as its name tells.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.mnt_ns == other.mnt_ns && self.path == other.path
+    }
 }
 
 /// The state of a session as the core knows it. Readers add the state `unknown` where the host's observer
@@ -44,6 +54,8 @@ pub enum EndReason {
     Moved,
     /// The rules were changed, and none admits the primary to the home.
     NotAdmitted,
+    /// The primary changed its real user id, and stands for a session of that user from here on.
+    UserChanged,
 }
 
 /// A process that could be the primary of a home whose primary is another one.
@@ -65,6 +77,12 @@ pub struct Session {
     /// The home directory itself, which differs between incarnations of one path. All zero where it is not
     /// known.
     pub home_dir: DirId,
+    /// Real user id of the owner of the home directory. `None` where that is not known, or not needed to know
+    /// whether the session is foreign.
+    pub owner: Option<u32>,
+    /// The session's user is neither root nor the one whose home it is: the owner of the directory, or whom the
+    /// rule names. `None` while that is not known.
+    pub foreign: Option<bool>,
     /// The name that is shown, usually the basename of the home.
     pub name: Bytes,
     /// The primary, or the last one if the session ended.

@@ -75,6 +75,8 @@ pub(crate) struct ProcessEntry {
     pub owner_awaited: bool,
     /// A rule admits it, but its home has too many candidates.
     pub left_out: bool,
+    /// A rule admits it where it is, but it could be no session there and keeps the one of the home that it left.
+    pub passed_over: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
 }
@@ -131,6 +133,7 @@ impl ProcessEntry {
             candidacy: None,
             owner_awaited: false,
             left_out: false,
+            passed_over: false,
             left_behind: None,
         }
     }

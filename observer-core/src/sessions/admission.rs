@@ -3,10 +3,8 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::input::is_in_memory;
-use crate::model::change::Request;
 use crate::model::explanation::Unmet;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process, WorkingDirectory};
@@ -16,7 +14,7 @@ use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::program::is_shell_script;
 use crate::sessions::Sessions;
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::Owner;
+use crate::sessions::ownership::may_act_for_owner;
 
 /// As what a rule admits a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +43,8 @@ struct Admission<'a> {
     cwd: &'a Bytes,
     /// How many bytes of that path are the home.
     len: usize,
+    /// Real user id of the process.
+    uid: u32,
 }
 
 impl Admission<'_> {
@@ -55,7 +55,7 @@ impl Admission<'_> {
         } else {
             Bytes::from(self.cwd.get(..self.len).unwrap_or_default())
         };
-        Home { mnt_ns: namespace(host_mnt_ns, mnt_ns), path }
+        Home { mnt_ns: namespace(host_mnt_ns, mnt_ns), path, uid: self.uid }
     }
 }
 
@@ -66,6 +66,7 @@ impl Sessions {
         self.stop_awaiting(ctx, key);
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.left_out = false;
+            entry.passed_over = false;
         }
         match self.verdict(ctx, key) {
             Verdict::Refused => {}
@@ -73,11 +74,7 @@ impl Sessions {
                 if let Some(entry) = ctx.table.get_mut(key) {
                     entry.owner_awaited = true;
                 }
-                let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
-                if state.owner != Owner::Requested {
-                    state.owner = Owner::Requested;
-                    ctx.sink.request(Request::HomeOwner(&home));
-                }
+                self.request_owner(ctx, &home);
                 self.awaiting_owner.insert(key, home);
             }
             Verdict::Admitted(candidacy) => self.join(ctx, key, candidacy),
@@ -102,7 +99,8 @@ impl Sessions {
         }
         for admission in admissions(ctx.rules, process) {
             let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
-            if ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner) {
+            let must_own = ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner);
+            if must_own && !may_act_for_owner(process.uids.uid) {
                 // The edge can read directories of the host's own namespace only.
                 if home.mnt_ns.is_some() {
                     continue;
@@ -126,25 +124,6 @@ impl Sessions {
         }
         Verdict::Refused
     }
-
-    /// The edge answered who owns the directory of a home.
-    pub(crate) fn owner_known(&mut self, ctx: &mut SessionContext<'_>, path: &[u8], uid: Option<u32>) {
-        // Owners are requested for homes of the host's own namespace only.
-        let home = self.homes.intern(Home { mnt_ns: None, path: Bytes::from(path) });
-        let Some(state) = self.homes.by_home.get_mut(&home) else { return };
-        // The process that caused the request may be gone: the answer is the home's.
-        if state.owner == Owner::Requested {
-            state.owner = Owner::Known(uid);
-        }
-        let of_home = self.awaiting_owner.iter().filter(|(_, awaited)| **awaited == home);
-        let waiting: Vec<ProcessKey> = of_home.map(|(&key, _)| key).collect();
-        self.owner_answer = Some((Arc::clone(&home), uid));
-        for key in waiting {
-            self.consider(ctx, key);
-        }
-        self.owner_answer = None;
-        self.homes.forget_empty(&home);
-    }
 }
 
 /// Returns whether the rules refuse `child` because they refused its creator, which has the same facts. This
@@ -154,6 +133,7 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
     creator.candidacy.is_none()
         && !creator.owner_awaited
         && !creator.left_out
+        && !creator.passed_over
         && one.exec_id == other.exec_id
         && one.comm == other.comm
         && one.tty == other.tty
@@ -170,7 +150,8 @@ fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item
     rules.iter().enumerate().filter_map(move |(index, rule)| {
         let cwd = path?;
         let role = admits(rule, process)?;
-        Some(Admission { rule: index, role, cwd, len: home_len(&rule.home, cwd)? })
+        let len = home_len(&rule.home, cwd)?;
+        Some(Admission { rule: index, role, cwd, len, uid: process.uids.uid })
     })
 }
 
@@ -217,7 +198,8 @@ pub(super) fn home_under(rule: &Rule, process: &Process, host_mnt_ns: u32) -> Op
     let cwd = usable_path(&process.cwd)?;
     let len = home_len(&rule.home, cwd)?;
     let path = cwd.get(..len)?;
-    Some(Home { mnt_ns: namespace(host_mnt_ns, process.cwd.mnt_ns), path: Bytes::from(path) })
+    let mnt_ns = namespace(host_mnt_ns, process.cwd.mnt_ns);
+    Some(Home { mnt_ns, path: Bytes::from(path), uid: process.uids.uid })
 }
 
 /// Returns whether no rule is to admit `process`.

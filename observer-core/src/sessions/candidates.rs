@@ -21,8 +21,8 @@ use crate::sessions::admission::{
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::HomeState;
-use crate::sessions::roots::{LineagePosition, is_candidate, position};
+use crate::sessions::homes::{HomeState, Root, SessionSlot};
+use crate::sessions::roots::{LineagePosition, is_candidate, may_be_above, position};
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC
@@ -181,7 +181,7 @@ impl Sessions {
             let slot = self.homes.slot(home).filter(|slot| slot.current_primary() == Some(key))?;
             let rule = ctx.rules.get(slot.session.rule)?;
             let is_there = finds_home(rule, path, home) && namespace == home.mnt_ns;
-            is_there.then(|| Candidacy {
+            (is_there && process.uids.uid == home.uid).then(|| Candidacy {
                 home: Arc::clone(home),
                 rule: slot.session.rule,
                 is_wrapper: is_wrapper(rule, process),
@@ -207,7 +207,8 @@ impl Sessions {
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
         let execed_away = diff.intersects(Diff::EXEC)
             && (admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process));
-        if !execed_away && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
+        let is_other_user = entry.process.uids.uid != home.uid;
+        if !execed_away && !is_other_user && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
             return self.stay(ctx, key, home, diff);
         }
         if let Verdict::Admitted(candidacy) = self.verdict(ctx, key)
@@ -219,7 +220,11 @@ impl Sessions {
             }
             return self.elect(ctx, home, Cause::Moved(key, diff));
         }
-        let cause = if execed_away { Cause::ExecedAway(key) } else { Cause::Moved(key, diff) };
+        let cause = match (execed_away, is_other_user) {
+            (true, _) => Cause::ExecedAway(key),
+            (false, true) => Cause::ChangedUser(key),
+            (false, false) => Cause::Moved(key, diff),
+        };
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.candidacy = None;
         }
@@ -300,7 +305,12 @@ impl Sessions {
                 && rule.is_none_or(|rule| {
                     admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process)
                 });
-            let cause = if execed_away { Cause::ExecedAway(key) } else { Cause::Changed(key, diff) };
+            let is_primary = self.homes.slot(&home).and_then(SessionSlot::current_primary) == Some(key);
+            let cause = match (execed_away, is_primary && entry.process.uids.uid != home.uid) {
+                (true, _) => Cause::ExecedAway(key),
+                (false, true) => Cause::ChangedUser(key),
+                (false, false) => Cause::Changed(key, diff),
+            };
             self.elect(ctx, &home, cause);
         }
     }
@@ -308,11 +318,12 @@ impl Sessions {
     /// Returns whether the session of `home` depends on this candidate by itself.
     fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
         self.homes.by_home.get(home).is_some_and(|state| {
-            state.holders().contains(&Some(key))
-                || state
-                    .roots
-                    .iter()
-                    .any(|root| [Some(root.key), root.stand_in, root.launcher].contains(&Some(key)))
+            let is_in = |root: &Root| {
+                // Below a wrapper of another user, any candidate may be what makes it a root.
+                let is_of_other_user = !state.candidates.contains(&age(root.key));
+                is_of_other_user || [Some(root.key), root.stand_in, root.launcher].contains(&Some(key))
+            };
+            state.holders().contains(&Some(key)) || state.roots.iter().any(is_in)
         })
     }
 
@@ -324,12 +335,22 @@ impl Sessions {
         let primary = self.homes.by_home.get(&home).and_then(HomeState::current_primary);
         let Some(entry) = ctx.table.get(key) else { return };
         let position = position(ctx.table, &self.homes, entry, &home, primary);
+        let is_root = match position {
+            LineagePosition::Root => true,
+            // A wrapper of another user is above it, and no candidate of this home.
+            LineagePosition::Below(above) => {
+                primary != Some(above) && ctx.table.get(above).is_none_or(|above| !is_candidate(above, &home))
+            }
+            LineagePosition::Helper(_) => false,
+        };
         // It can be no session there, so it keeps the one that it left.
         let holds_other = self.homes.held_by(key).iter().any(|held| *held != home);
-        if holds_other && position != LineagePosition::Root {
+        if holds_other && !is_root {
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.passed_over = true;
+            }
             return;
         }
-        let is_root = position == LineagePosition::Root;
         if primary != Some(key) && self.is_full(&home, is_root) {
             return self.leave_out(ctx, key, &home);
         }
@@ -379,9 +400,9 @@ impl Sessions {
     }
 }
 
-/// Returns whether the process that started `process` is a candidate of `home`.
+/// Returns whether the process that started `process` is a candidate of `home`, or a wrapper there.
 fn is_right_below_candidate(table: &ProcessTable, process: &Process, home: &Home) -> bool {
-    process.lineage.and_then(|key| table.get(key)).is_some_and(|above| is_candidate(above, home))
+    process.lineage.and_then(|key| table.get(key)).is_some_and(|above| may_be_above(above, home))
 }
 
 /// Returns whether `process` may be what a launcher of `home` stands aside for: right above it, but for wrappers,
@@ -390,7 +411,7 @@ fn is_launched(table: &ProcessTable, process: &Process, home: &Home) -> bool {
     let parent = process.lineage.and_then(|key| table.get(key));
     let parents = core::iter::successors(parent, |above| table.get(above.process.lineage?));
     let launcher = parents
-        .take_while(|above| is_candidate(above, home))
+        .take_while(|above| may_be_above(above, home))
         .take(LINEAGE_STEPS_MAX)
         .find(|above| above.candidacy.as_ref().is_some_and(|candidacy| !candidacy.is_wrapper));
     launcher.is_some_and(|launcher| launcher.process.program == process.program)

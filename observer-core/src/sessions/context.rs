@@ -32,6 +32,8 @@ pub(crate) enum Cause<'a> {
     Moved(ProcessKey, Diff),
     /// This process exec'd into a program that the rule of its home does not admit.
     ExecedAway(ProcessKey),
+    /// This process changed its real user id.
+    ChangedUser(ProcessKey),
     /// This process died.
     Died(&'a Process, Death),
 }

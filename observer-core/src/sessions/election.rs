@@ -15,7 +15,8 @@ use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
-use crate::sessions::homes::{HomeState, RunProgram, SessionSlot, names_program, session_name};
+use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_program, session_name};
+use crate::sessions::ownership::{is_foreign, is_owner_outdated};
 use crate::sessions::roots::roots;
 
 /// Fields of the primary that a session shows.
@@ -41,10 +42,13 @@ impl Sessions {
             return;
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
-        // A primary that is elsewhere still keeps its descendants from being roots. One that exec'd away does
-        // not.
-        let primary =
-            state.current_primary().filter(|&key| !matches!(cause, Cause::ExecedAway(away) if away == key));
+        // A primary that is elsewhere still keeps its descendants from being roots. One that runs another program or
+        // is of another user does not.
+        let gave_up = match cause {
+            Cause::ExecedAway(key) | Cause::ChangedUser(key) => Some(key),
+            _ => None,
+        };
+        let primary = state.current_primary().filter(|&key| gave_up != Some(key));
         if !matches!(cause, Cause::Changed(..)) {
             self.find_roots(ctx, home, primary);
         }
@@ -58,6 +62,7 @@ impl Sessions {
         }
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
+        let session_before = state.live_session().cloned();
         let outcome = match choice {
             Choice::Primary(key) => install(ctx, home, state, key, &young, cause),
             Choice::NewIncarnation(key) => {
@@ -69,8 +74,14 @@ impl Sessions {
             Choice::NoCandidate => keep_without_candidate(ctx, state, cause),
         };
         let after = (state.holders(), state.ended_at());
+        let session = state.live_session();
+        let asks_owner = session.filter(|after| is_owner_outdated(session_before.as_ref(), after));
+        let asks_owner = asks_owner.map(|session| session.rule);
         if outcome == Outcome::Reported {
             self.reported.push(Arc::clone(home));
+        }
+        if let Some(rule) = asks_owner {
+            self.request_deciding_owner(ctx, home, rule);
         }
         self.homes.set_due(home, young.next_due());
         self.index(ctx, home, before, after);
@@ -222,6 +233,11 @@ fn install(
         session.home_dir = dir;
         session.cwd_deleted = process.cwd.deleted;
     }
+    let rule = ctx.rules.get(session.rule);
+    if let (true, Owner::Known(Some(owner))) = (rule.is_some_and(|rule| rule.owner), state.owner) {
+        session.owner = Some(owner);
+    }
+    session.foreign = is_foreign(rule, home, session.owner);
     (session.roots, session.others) = others(ctx, state, young, session);
     session.moved_to = None;
     session.death = None;
@@ -287,6 +303,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let primary = slot.session.primary;
     let reason = match cause {
         Cause::ExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
+        Cause::ChangedUser(key) if key == primary => Some(EndReason::UserChanged),
         Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
         _ => None,
     };
@@ -346,6 +363,9 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     enter(session, State::Ended, ctx.at);
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
-    slot.last_primary = Some(Box::new(last.clone()));
-    ctx.sink.change(ctx.at, Change::SessionEnded(&slot.session, last));
+    let mut last = Box::new(last.clone());
+    // It may be of another user by now, and that is why the session ends.
+    last.uids.uid = session.home.uid;
+    ctx.sink.change(ctx.at, Change::SessionEnded(session, &last));
+    slot.last_primary = Some(last);
 }

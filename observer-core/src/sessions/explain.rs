@@ -12,6 +12,7 @@ use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{home_under, ignored_by, unmet};
 use crate::sessions::homes::{HomeState, Owner};
+use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
 
 /// What a process is explained by.
@@ -39,7 +40,7 @@ impl Sessions {
     /// Returns what the process lacks of `rule`.
     fn unmet_of(&self, basis: &Basis<'_>, rule: &Rule, process: &Process) -> Option<Unmet> {
         let found = unmet(rule, process);
-        if found.is_some() || !rule.owner {
+        if found.is_some() || !rule.owner || may_act_for_owner(process.uids.uid) {
             return found;
         }
         let home = home_under(rule, process, basis.host_mnt_ns)?;
@@ -48,7 +49,7 @@ impl Sessions {
             _ if home.mnt_ns.is_some() => Some(Unmet::OwnerUnknown),
             Owner::Known(Some(uid)) if uid == process.uids.uid => None,
             Owner::Known(_) => Some(Unmet::Owner),
-            Owner::Unknown | Owner::Requested => Some(Unmet::OwnerUnknown),
+            Owner::Unknown | Owner::Requested { .. } => Some(Unmet::OwnerUnknown),
         }
     }
 

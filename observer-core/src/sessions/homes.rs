@@ -59,6 +59,8 @@ impl SessionSlot {
         let session = Session {
             home: Arc::clone(home),
             home_dir: DirId::default(),
+            owner: None,
+            foreign: None,
             name: session_name(template, &home.path, primary),
             primary: primary.key,
             wrapper: None,
@@ -134,7 +136,8 @@ pub(crate) fn session_name(template: &str, home: &[u8], primary: &Process) -> By
 pub(crate) enum Owner {
     #[default]
     Unknown,
-    Requested,
+    /// The answer is awaited. `again`: what was requested may be of another directory than what is there.
+    Requested { again: bool },
     /// The user id; `None` if it could not be read.
     Known(Option<u32>),
 }
@@ -170,6 +173,11 @@ impl HomeState {
 
     pub fn holders(&self) -> [Option<ProcessKey>; 2] {
         self.slot.as_ref().map_or([None, None], SessionSlot::holders)
+    }
+
+    /// Returns the session, unless it ended.
+    pub fn live_session(&self) -> Option<&Session> {
+        self.slot.as_ref().filter(|slot| !slot.is_ended()).map(|slot| &slot.session)
     }
 
     /// Returns when the session ended, if it did.

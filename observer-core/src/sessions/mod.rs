@@ -5,7 +5,8 @@
 //! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
-//! rules; `relinked` looks again at processes whose ancestors changed; `explain` says why a process is a session or is not.
+//! rules; `relinked` looks again at processes whose ancestors changed; `ownership` asks whose the homes are;
+//! `explain` says why a process is a session or is not.
 
 mod admission;
 pub(crate) mod by_age;
@@ -15,6 +16,7 @@ mod context;
 mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
+mod ownership;
 pub(crate) mod panes;
 mod relinked;
 mod reload;
@@ -45,7 +47,7 @@ pub(crate) struct Sessions {
     pub panes: FollowedPanes,
     /// Processes that a rule would admit once the owner of the home is known.
     awaiting_owner: BTreeMap<ProcessKey, Arc<Home>>,
-    /// The owner of a home that the edge has just told, while those who wait for it are considered.
+    /// The owner of a home that the edge has just reported, while those that wait for it are considered.
     owner_answer: Option<(Arc<Home>, Option<u32>)>,
     /// Processes that moved into another home, and become candidates there if they stay.
     settling: Settling,

@@ -45,7 +45,10 @@ impl Sessions {
                     }
                     Some(_) => {}
                     // It may be where it was a helper until this moment.
-                    None if entry.left_out || !self.homes.held_by(entry.process.key).is_empty() => {
+                    None if entry.left_out
+                        || entry.passed_over
+                        || !self.homes.held_by(entry.process.key).is_empty() =>
+                    {
                         outside.push(entry.process.key);
                     }
                     None => {}

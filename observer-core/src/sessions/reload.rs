@@ -14,6 +14,7 @@ use crate::sessions::admission::{
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Owner;
+use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::settling::Settling;
 
 impl Sessions {
@@ -59,6 +60,7 @@ impl Sessions {
             entry.candidacy = None;
             entry.owner_awaited = false;
             entry.left_out = false;
+            entry.passed_over = false;
         }
         let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
         for home in &homes {
@@ -67,7 +69,7 @@ impl Sessions {
                 state.candidates.clear();
                 state.roots.clear();
                 state.has_left_out = false;
-                if state.owner == Owner::Requested {
+                if matches!(state.owner, Owner::Requested { .. }) {
                     state.owner = Owner::Unknown;
                 }
             }
@@ -87,7 +89,8 @@ impl Sessions {
         let lost_tty = slot.had_tty && process.tty.is_none();
         let found = ctx.rules.iter().enumerate().find(|(_, rule)| {
             let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
-            let is_owners = !rule.owner || state.owner == Owner::Known(Some(process.uids.uid));
+            let uid = process.uids.uid;
+            let is_owners = !rule.owner || may_act_for_owner(uid) || state.owner == Owner::Known(Some(uid));
             admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
         });
         let Some((index, rule)) = found else { return false };

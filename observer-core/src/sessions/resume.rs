@@ -177,6 +177,9 @@ fn is_inside(
 /// was admitted: its place and its terminal.
 fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
     let path = &known.home.path;
+    if process.uids.uid != known.home.uid {
+        return false;
+    }
     let lost_tty = known.had_tty && process.tty.is_none();
     let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
     home_len(&rule.home, path) == Some(path.len()) && admitted.is_some()

@@ -29,6 +29,14 @@ pub(crate) fn is_candidate(entry: &ProcessEntry, home: &Home) -> bool {
     entry.candidacy.as_ref().is_some_and(|candidacy| *candidacy.home == *home)
 }
 
+/// Returns whether `entry` is a candidate of `home`, or a wrapper in the same place that is of another user: sudo
+/// and su run the program of one user for another.
+pub(crate) fn may_be_above(entry: &ProcessEntry, home: &Home) -> bool {
+    entry.candidacy.as_ref().is_some_and(|candidacy| {
+        *candidacy.home == *home || (candidacy.is_wrapper && candidacy.home.is_same_place(home))
+    })
+}
+
 /// The terminals of the processes between one process and an ancestor that no rule admits, such as the shell in
 /// the pane of a multiplexer.
 #[derive(Default)]
@@ -67,7 +75,7 @@ pub(crate) fn position(
     let mut between = Between::default();
     for above in table.ancestors(entry) {
         let (key, tty) = (above.process.key, above.process.tty);
-        let is_here = is_candidate(above, home) || Some(key) == primary;
+        let is_here = may_be_above(above, home) || Some(key) == primary;
         let is_wrapper = above.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper);
         let has_own_terminal = own.is_some() && own != tty;
         if !between.has_other_than(tty) {
@@ -101,16 +109,26 @@ pub(crate) fn roots(
     let Some(state) = homes.by_home.get(home) else { return Vec::new() };
     let mut forest = Forest { table, below: BTreeMap::new() };
     let mut tops: Vec<ProcessKey> = Vec::new();
-    // Ancestors are older. What is below a helper is found below it, and is in no tree of a root.
-    for entry in state.candidates.iter().filter_map(|&at| table.get(key_at(at))) {
-        let key = entry.process.key;
+    let mut members = state.candidates.clone();
+    // The youngest first, since wrappers of other users are found on the way up, and ancestors are older. What is
+    // below a helper is found below it, and is in no tree of a root.
+    while let Some(at) = members.pop_last() {
+        let key = key_at(at);
+        let Some(entry) = table.get(key) else { continue };
         match position(table, homes, entry, home, primary) {
             LineagePosition::Root => tops.push(key),
-            LineagePosition::Below(above) => forest.below.entry(above).or_default().push(key),
+            LineagePosition::Below(above) => {
+                forest.below.entry(above).or_default().push(key);
+                let is_of_other_user = Some(above) != primary && !state.candidates.contains(&age(above));
+                if is_of_other_user {
+                    members.insert(age(above));
+                }
+            }
             LineagePosition::Helper(_) => {}
         }
     }
-    tops.into_iter().map(|key| forest.root(key)).collect()
+    forest.below.values_mut().for_each(|below| below.reverse());
+    tops.into_iter().rev().map(|key| forest.root(key)).collect()
 }
 
 impl Forest<'_> {

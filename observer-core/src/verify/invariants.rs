@@ -121,6 +121,9 @@ fn check_live_session(
     if !core.sessions.homes.held_by(session.primary).contains(home) {
         found.push(Violation(format!("{home:?}: its primary does not hold it")));
     }
+    if entry.process.uids.uid != home.uid {
+        found.push(Violation(format!("{home:?}: its primary is of user {}", entry.process.uids.uid)));
+    }
     if !core.sessions.panes.follows(session.primary) {
         found.push(Violation(format!("{home:?}: the pane of its primary is not followed")));
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
@@ -110,6 +111,7 @@ fn name(session: &Session) -> String {
         Some(EndReason::Replaced) => text += " replaced",
         Some(EndReason::Moved) => text += " moved",
         Some(EndReason::NotAdmitted) => text += " not-admitted",
+        Some(EndReason::UserChanged) => text += " user-changed",
         None => {}
     }
     text
@@ -457,6 +459,11 @@ impl World {
             assert_eq!(self.reports.sessions.get(&*session.home), Some(session));
         }
     }
+}
+
+/// The home of the user of [`shell`] at `path`, in the host's mount namespace.
+pub fn home(path: &str) -> Home {
+    Home { mnt_ns: None, path: Arc::from(path.as_bytes()), uid: 7 }
 }
 
 /// The shell that everything in a test descends from, found by the first pass.

@@ -81,6 +81,8 @@ changed! {
     wrapper_pid: Option<u32> as wrapper_pid,
     moved_to: Option<Text<'a>> as moved_to,
     home_deleted: bool as home_deleted,
+    owner: Option<u32> as owner,
+    foreign: Option<bool> as foreign,
     pid: u32 as primary.pid,
     ppid: u32 as primary.ppid,
     start_boottime_ns: Big as primary.start_boottime_ns,

@@ -110,6 +110,7 @@ impl DeathJson<'_> {
             (None, Some(SessionEndReason::ExecedAway)) => "became another program".into(),
             (None, Some(SessionEndReason::Replaced)) => "its home was replaced".into(),
             (None, Some(SessionEndReason::Moved)) => "it moved to another home".into(),
+            (None, Some(SessionEndReason::UserChanged)) => "it changed its user".into(),
             (None, Some(SessionEndReason::NotAdmitted)) => "no rule admits it any more".into(),
             (None, Some(SessionEndReason::Died | SessionEndReason::Unknown) | None) => String::new(),
         }

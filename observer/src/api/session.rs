@@ -35,6 +35,10 @@ pub struct SessionJson<'a> {
     pub moved_to: Option<Text<'a>>,
     /// Whether the home itself was deleted.
     pub home_deleted: bool,
+    /// Real user id of the owner of the home directory; null where it is not known, or not needed to tell `foreign`.
+    pub owner: Option<u32>,
+    /// Whether the session's user is neither root nor the one whose home it is; null while that is not known.
+    pub foreign: Option<bool>,
     /// Why it ended; null unless it ended.
     pub end_reason: Option<SessionEndReason>,
     /// Starts in this home, oldest first, at most 64.
@@ -96,6 +100,8 @@ impl<'a> SessionJson<'a> {
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),
             home_deleted: session.cwd_deleted,
+            owner: session.owner,
+            foreign: session.foreign,
             end_reason: session.end_reason.map(Into::into),
             starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
             tty_input_at: None,

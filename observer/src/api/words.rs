@@ -152,6 +152,8 @@ words! {
         Moved = "moved",
         /// Its process lives, and after a restart of the daemon no rule admits it.
         NotAdmitted = "not_admitted",
+        /// Its process changed its user, and stands for a session of that one.
+        UserChanged = "user_changed",
     }
 }
 
@@ -163,6 +165,7 @@ impl From<EndReason> for SessionEndReason {
             EndReason::Replaced => Self::Replaced,
             EndReason::Moved => Self::Moved,
             EndReason::NotAdmitted => Self::NotAdmitted,
+            EndReason::UserChanged => Self::UserChanged,
         }
     }
 }

@@ -120,6 +120,12 @@ fn surroundings(changed: &Changed<'_>) -> Vec<String> {
         changed.name.as_ref().map(|[_, after]| format!("named {}", name(after))),
         wrapper,
         changed.roots.map(|[before, after]| format!("roots {before} -> {after}")),
+        match (changed.foreign, changed.owner) {
+            (Some([_, Some(true)]), Some([_, Some(owner)])) => Some(format!("in a home of user {owner}")),
+            (Some([_, Some(true)]), _) => Some("in a home of another user".into()),
+            (Some([Some(true), Some(false)]), _) => Some("in a home of its own user".into()),
+            _ => None,
+        },
     ]
     .into_iter()
     .flatten()

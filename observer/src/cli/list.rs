@@ -8,7 +8,7 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::{StandaloneMap, say_one_look};
-use super::term;
+use super::{term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::death::DeathJson;
 use crate::api::session::SessionJson;
@@ -41,7 +41,8 @@ pub struct ListArgs {
     /// Also the pane, the user and the working directory, and names in full
     #[arg(long)]
     long: bool,
-    /// For scripts: name<TAB>pid<TAB>cwd, a line a session
+    /// For scripts: name<TAB>pid<TAB>cwd, a line a session; with --long also home, namespace, user, foreign, state, program,
+    /// tty and pane
     #[arg(long)]
     porcelain: bool,
     /// Also sessions that have ended
@@ -88,7 +89,8 @@ impl ListArgs {
         if self.json {
             term::print_json(&sessions)?;
         } else if self.porcelain {
-            term::print_lines(sessions.iter().map(|session| porcelain(session)))?;
+            let line = if self.long { long_porcelain } else { porcelain };
+            term::print_lines(sessions.iter().map(|session| line(session)))?;
         } else if !sessions.is_empty() {
             term::print_table(&if self.long { long_table(&sessions) } else { table(&sessions) })?;
         }
@@ -147,6 +149,24 @@ fn porcelain(session: &SessionJson<'_>) -> String {
     format!("{}\t{}\t{cwd}", shown(&session.name), session.primary.pid)
 }
 
+/// The line of `--porcelain --long`. What is not known or not there is empty.
+fn long_porcelain(session: &SessionJson<'_>) -> String {
+    let SessionJson { home_mnt_ns, foreign, primary, .. } = session;
+    let or_empty = |text: &Option<Text<'_>>| text.as_ref().map(shown).unwrap_or_default();
+    [
+        porcelain(session),
+        shown(&session.home),
+        home_mnt_ns.map(|number| number.to_string()).unwrap_or_default(),
+        user::shown(primary.uid),
+        foreign.map(|foreign| foreign.to_string()).unwrap_or_default(),
+        session.state.to_string(),
+        shown(primary.shown_program()),
+        or_empty(&primary.tty),
+        or_empty(&primary.pane),
+    ]
+    .join("\t")
+}
+
 /// The table that fits a terminal of 80 columns, where the home is not very long. A pid is never cut.
 fn table(sessions: &[&SessionJson<'_>]) -> Table {
     let mut table = Table::new(&[
@@ -181,7 +201,7 @@ fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
         ("STATE", Align::Left),
         ("TTY", Align::Left),
         ("PANE", Align::Left),
-        ("UID", Align::Right),
+        ("USER", Align::Left),
         ("UP", Align::Right),
         ("STARTS", Align::Right),
         ("PROGRAM", Align::Left),
@@ -201,7 +221,7 @@ fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
             state_cell(session),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
             Cell::new(pane),
-            Cell::new(primary.uid.to_string()),
+            Cell::new(user::shown(primary.uid)),
             Cell::new(lived(session)).styled(FAINT),
             Cell::new(session.starts.len().to_string()),
             Cell::new(shown(primary.shown_program())),
@@ -212,12 +232,16 @@ fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
     table
 }
 
-/// The state, with the number of other processes that could be the primary. Of a session that ended, how it did.
+/// The state, with the number of other processes that could be the primary, and whether it is in a home of another user.
+/// Of a session that ended, how it did.
 fn state_cell(session: &SessionJson<'_>) -> Cell {
-    let note = match session.roots {
+    let mut note = match session.roots {
         0 | 1 => String::new(),
         roots => format!(" (+{})", roots - 1),
     };
+    if session.foreign == Some(true) {
+        note.push_str(" (foreign)");
+    }
     let end = DeathJson::describe_end(session.session_death.as_ref(), session.end_reason);
     let text = match session.state {
         SessionState::Ended if !end.is_empty() => format!("ended: {end}"),
@@ -272,6 +296,20 @@ mod tests {
         assert!(plain.contains("4194304") && plain.contains("nn…nn"), "{plain}");
         let whole: Vec<String> = long_table(&[&session]).lines(None).collect();
         assert!(whole[1].contains(&"n".repeat(200)), "{whole:?}");
+    }
+
+    #[test]
+    fn a_session_in_the_home_of_another_user_is_marked() {
+        let foreign = SessionJson {
+            name: Text::from(&b"alpha"[..]),
+            home: Text::from(&b"/srv/a"[..]),
+            state: SessionState::Live,
+            foreign: Some(true),
+            ..SessionJson::default()
+        };
+        let lines: Vec<String> = table(&[&foreign]).lines(None).collect();
+        assert!(lines[1].contains("live (foreign)"), "{lines:?}");
+        assert_eq!(long_porcelain(&foreign), "alpha\t0\t\t/srv/a\t\troot\ttrue\tlive\t\t\t");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod run;
 mod schema;
 mod status;
 mod term;
+mod user;
 mod watch;
 
 use std::io;

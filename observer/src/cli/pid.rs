@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::Exit;
-use super::{home, term};
+use super::{home, term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::session::{OtherJson, SessionJson};
 use crate::socket::client::{Client, decode};
@@ -21,10 +21,13 @@ pub struct PidArgs {
     /// mount namespace, with the namespace's number: NAME@NUMBER
     #[arg(value_name = "NAME|HOME")]
     session: OsString,
+    /// The session of this user, by name or number, whoever owns the home
+    #[arg(long, value_name = "USER", value_parser = user::parse)]
+    user: Option<u32>,
 }
 
 impl PidArgs {
-    /// 0 found, 1 certainly none, 3 several, 4 can't know.
+    /// 0 found, 1 certainly none, 3 several or another user's, 4 can't know.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let wanted = home::absolute(self.session.as_bytes())?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
@@ -35,36 +38,87 @@ impl PidArgs {
             );
             return Ok(Exit::Unknown);
         }
-        match &choose(&answer.sessions, &wanted)[..] {
-            [] => {
-                anstream::eprintln!(
-                    "observer: no session {}: `observer list` shows those there are",
-                    to_line(&wanted)
-                );
-                Ok(Exit::None)
-            }
-            [session] if is_named(session, &wanted) => {
+        match answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user) {
+            Chosen::One(session) => {
                 term::print_lines([session.primary.pid.to_string()])?;
                 if session.roots > 1 {
                     warn_of_others(session);
                 }
                 Ok(Exit::Found)
             }
-            several => {
-                let (count, verb) = match several.len() {
-                    1 => ("1 session".to_owned(), "is"),
-                    count => (format!("{count} sessions"), "are"),
-                };
+            Chosen::None => {
+                let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 anstream::eprintln!(
-                    "observer: {count} {verb} called {}; name one by its home:",
+                    "observer: no session {}{of_user}: `observer list --long` shows those there are",
                     to_line(&wanted)
                 );
-                for session in several {
-                    anstream::eprintln!("  {}", home_with_namespace(session));
-                }
+                Ok(Exit::None)
+            }
+            Chosen::Several(sessions) => {
+                say_several(&sessions, &wanted);
                 Ok(Exit::Ambiguous)
             }
         }
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug, PartialEq, Eq)]
+enum Chosen<'s, 'a> {
+    One(&'s SessionJson<'a>),
+    /// Nothing is called so.
+    None,
+    /// The name alone does not say which of these, or whether it is this one.
+    Several(Vec<&'s SessionJson<'a>>),
+}
+
+/// What `wanted` stands for among the sessions that it names. Without a user, the sessions of others than the owners
+/// of their homes are not answered: somebody may stand in a home who has nothing to do with it.
+fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<u32>) -> Chosen<'s, 'a> {
+    let is_meant = |session: &SessionJson<'_>| match user {
+        Some(uid) => session.primary.uid == uid,
+        None => !is_foreign(session),
+    };
+    let meant: Vec<_> = named.iter().copied().filter(|session| is_meant(session)).collect();
+    match meant[..] {
+        [session] if is_named(session, wanted) => Chosen::One(session),
+        [] if named.is_empty() || user.is_some() => Chosen::None,
+        [] => Chosen::Several(named.to_vec()),
+        _ => Chosen::Several(meant),
+    }
+}
+
+/// Whether the session's user is not known to be the one whose home it is. In another mount namespace nobody can tell.
+fn is_foreign(session: &SessionJson<'_>) -> bool {
+    session.foreign.unwrap_or(session.home_mnt_ns.is_none())
+}
+
+/// Says on standard error which sessions are called `wanted`, and how to choose one.
+fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
+    let are_foreign = sessions.iter().all(|session| is_foreign(session));
+    let share_home = |one: &SessionJson<'_>, other: &SessionJson<'_>| {
+        one.home == other.home && one.home_mnt_ns == other.home_mnt_ns
+    };
+    let need_user = are_foreign
+        || sessions
+            .iter()
+            .enumerate()
+            .any(|(at, one)| sessions.iter().skip(at + 1).any(|it| share_home(one, it)));
+    let (count, verb) = match sessions.len() {
+        1 => ("1 session".to_owned(), "is"),
+        count => (format!("{count} sessions"), "are"),
+    };
+    let problem = if are_foreign { ", and not known to be of the owner of the home" } else { "" };
+    let by = if need_user { "its home and --user" } else { "its home" };
+    anstream::eprintln!("observer: {count} {verb} called {}{problem}; name one by {by}:", to_line(wanted));
+    for session in sessions {
+        let note = match session.foreign {
+            Some(true) => "  (foreign)",
+            None if session.home_mnt_ns.is_none() => "  (owner of the home not known)",
+            Some(false) | None => "",
+        };
+        let (home, user) = (home_with_namespace(session), user::shown(session.primary.uid));
+        anstream::eprintln!("  {home}  --user {user}{note}");
     }
 }
 
@@ -131,6 +185,7 @@ fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s Sessi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::process::ProcessJson;
     use crate::text::bytes::Text;
 
     fn session(name: &'static [u8], home: &[u8]) -> SessionJson<'static> {
@@ -162,6 +217,29 @@ mod tests {
         assert!(is_named(host, b"a") && is_named(seven, b"a@7") && !is_named(seven, b"a"));
         assert_eq!(home_with_namespace(seven), "/x/a@7");
         assert_eq!(choose(&[inside(7)], b"a").len(), 1, "found, and not named by this alone");
+    }
+
+    #[test]
+    fn what_a_stranger_runs_in_a_home_is_answered_for_its_user_only() {
+        let of = |uid, foreign| SessionJson {
+            foreign,
+            primary: ProcessJson { uid, ..ProcessJson::default() },
+            ..session(b"a", b"/x/a")
+        };
+        let (own, strange, unknown) = (of(7, Some(false)), of(8, Some(true)), of(9, None));
+        let all = [&own, &strange, &unknown];
+        assert_eq!(answer_to(&all, b"a", None), Chosen::One(&own));
+        assert_eq!(answer_to(&all, b"a", Some(8)), Chosen::One(&strange));
+        assert_eq!(answer_to(&all, b"a", Some(9)), Chosen::One(&unknown));
+        assert_eq!(answer_to(&all, b"a", Some(10)), Chosen::None);
+        assert_eq!(answer_to(&[&strange], b"a", None), Chosen::Several(vec![&strange]));
+        assert_eq!(answer_to(&[&unknown], b"a", None), Chosen::Several(vec![&unknown]));
+        assert_eq!(answer_to(&[], b"a", None), Chosen::None);
+        let root = of(0, Some(false));
+        assert_eq!(answer_to(&[&own, &root], b"a", None), Chosen::Several(vec![&own, &root]));
+        let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
+        assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
+        assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
     }
 
     #[test]

@@ -159,7 +159,9 @@ fn compare<'a>(
     then: &'a [SessionJson<'a>],
 ) -> Vec<(Difference, &'a SessionJson<'a>)> {
     let by_home = |sessions: &'a [SessionJson<'a>]| -> BTreeMap<_, &'a SessionJson<'a>> {
-        let home = |session: &'a SessionJson<'a>| (session.home.as_bytes().to_vec(), session.home_mnt_ns);
+        let home = |session: &'a SessionJson<'a>| {
+            (session.home.as_bytes().to_vec(), session.home_mnt_ns, session.primary.uid)
+        };
         sessions.iter().map(|session| (home(session), session)).collect()
     };
     let mut before = by_home(now);

@@ -368,7 +368,7 @@ impl EventLoop {
     }
 
     pub(super) fn owner_known(&mut self, found: &OwnerFound) {
-        let input = Input::HomeOwner { at: clock::boottime(), path: &found.path, uid: found.uid };
+        let input = Input::HomeOwner { at: clock::boottime(), home: &found.home, owner: found.owner };
         self.core.handle(input, &mut self.sink);
     }
 

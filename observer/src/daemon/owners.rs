@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use observer_core::process::Bytes;
 use observer_core::session::Home;
 use tokio::sync::mpsc;
 
@@ -14,10 +13,10 @@ const LOOKUPS_MAX: usize = 256;
 
 /// The owner of a home.
 pub struct OwnerFound {
-    /// The home's path.
-    pub path: Bytes,
-    /// User id of its owner; `None` if it could not be read.
-    pub uid: Option<u32>,
+    /// The home.
+    pub home: Home,
+    /// User id of the owner of its directory; `None` if it could not be read.
+    pub owner: Option<u32>,
 }
 
 /// The look-ups that run.
@@ -41,13 +40,14 @@ impl OwnerLookups {
         let elsewhere = home.mnt_ns.is_some() || is_of_proc(&home.path);
         if elsewhere || self.under_way >= LOOKUPS_MAX {
             self.refused += u64::from(!elsewhere);
-            return Some(OwnerFound { path: home.path, uid: None });
+            return Some(OwnerFound { home, owner: None });
         }
         self.under_way += 1;
         let results = self.results.clone();
         tokio::task::spawn_blocking(move || {
-            let uid = std::fs::metadata(Path::new(OsStr::from_bytes(&home.path))).ok().map(|meta| meta.uid());
-            let _ = results.blocking_send(OwnerFound { path: home.path, uid });
+            let metadata = std::fs::metadata(Path::new(OsStr::from_bytes(&home.path)));
+            let owner = metadata.ok().map(|metadata| metadata.uid());
+            let _ = results.blocking_send(OwnerFound { home, owner });
         });
         None
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn home(path: &[u8], mnt_ns: Option<u32>) -> Home {
-        Home { mnt_ns, path: Arc::from(path) }
+        Home { mnt_ns, path: Arc::from(path), uid: 7 }
     }
 
     #[tokio::test]
@@ -99,7 +99,7 @@ mod tests {
                     answer
                 }
             };
-            assert_eq!((&*answer.path, answer.uid), (path, uid));
+            assert_eq!((&*answer.home.path, answer.owner), (path, uid));
         }
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let refused = (0..asked).filter_map(|_| owners.ask(home(b"/", None))).count();
         assert_eq!((refused, owners.refused()), (3 * LOOKUPS_MAX, 3 * LOOKUPS_MAX as u64));
         for _ in refused..asked {
-            assert_eq!(&*found.recv().await.unwrap().path, b"/");
+            assert_eq!(&*found.recv().await.unwrap().home.path, b"/");
         }
     }
 }

@@ -153,8 +153,10 @@ mod tests {
 
     fn session() -> Session {
         Session {
-            home: Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]) }),
+            home: Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0 }),
             home_dir: DirId::default(),
+            owner: None,
+            foreign: Some(false),
             name: Arc::from(&b"a"[..]),
             primary: ProcessKey::new(7, 1),
             wrapper: None,

@@ -43,7 +43,11 @@ impl<'a> RecordedSession<'a> {
         json.primary.pid = subject.process.tgid.0;
         json.primary.start_boottime_ns = Big(subject.process.start_boottime.0);
         json.primary.boot_id = Cow::Borrowed(&entry.boot_id);
-        let home = Home { mnt_ns: subject.home_mnt_ns, path: Arc::from(subject.home.as_slice()) };
+        let home = Home {
+            mnt_ns: subject.home_mnt_ns,
+            path: Arc::from(subject.home.as_slice()),
+            uid: json.primary.uid,
+        };
         Some(Self { entry, home, primary: subject.process, json })
     }
 
@@ -170,12 +174,26 @@ impl EventLoop {
             let elsewhere = |(session, _): &(&Session, &Process)| {
                 session.primary == before.primary && session.state != State::Ended
             };
-            let moved_to =
-                self.core.sessions().find(elsewhere).map(|(session, _)| session.home.path.to_vec());
-            return maker.lives_on(before, moved_to);
+            let now_of = self.core.sessions().find(elsewhere).map(|(session, _)| &session.home);
+            let now = match now_of {
+                Some(home) if home.is_same_place(&before.home) => StandsFor::OtherUser,
+                Some(home) => StandsFor::OtherHome(home.path.to_vec()),
+                None => StandsFor::Nothing,
+            };
+            return maker.lives_on(before, now);
         }
         maker.died(before, death)
     }
+}
+
+/// What a process that lives stands for, in place of the session that was recorded.
+enum StandsFor {
+    /// The session of the home with this path.
+    OtherHome(Vec<u8>),
+    /// The session of another user in the same home.
+    OtherUser,
+    /// No session.
+    Nothing,
 }
 
 /// Makes the entries for the differences.
@@ -275,13 +293,17 @@ impl EntryMaker<'_> {
         self.end(before, at, SessionEndReason::Died, Some(death))
     }
 
-    /// The process lives: it is the primary of another home's session, or no rule admits it.
-    fn lives_on(&self, mut before: RecordedSession<'_>, moved_to: Option<Vec<u8>>) -> Entry {
-        let Some(moved_to) = moved_to else {
-            return self.end(before, self.now, SessionEndReason::NotAdmitted, None);
+    /// The process lives, and does not stand for this session.
+    fn lives_on(&self, mut before: RecordedSession<'_>, now: StandsFor) -> Entry {
+        let reason = match now {
+            StandsFor::OtherHome(path) => {
+                before.json.moved_to = Some(Text::from(path));
+                SessionEndReason::Moved
+            }
+            StandsFor::OtherUser => SessionEndReason::UserChanged,
+            StandsFor::Nothing => SessionEndReason::NotAdmitted,
         };
-        before.json.moved_to = Some(Text::from(moved_to));
-        self.end(before, self.now, SessionEndReason::Moved, None)
+        self.end(before, self.now, reason, None)
     }
 
     fn end(

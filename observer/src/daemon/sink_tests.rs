@@ -32,10 +32,12 @@ fn sink(dir: &Path) -> (DaemonSink, Subscription) {
 
 fn session() -> (Session, Process) {
     let key = ProcessKey::new(7, 1);
-    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]) };
+    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0 };
     let session = Session {
         home: Arc::new(home),
         home_dir: DirId::default(),
+        owner: None,
+        foreign: Some(false),
         name: Arc::from(&b"a"[..]),
         primary: key,
         wrapper: None,

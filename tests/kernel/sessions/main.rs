@@ -8,6 +8,7 @@ mod program;
 mod reload;
 mod roots;
 mod terminal_times;
+mod users;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,113 @@
+//! Whose a session is: two users in one directory, owners, and what `pid` answers.
+
+use std::path::Path;
+
+use observer_harness::fixture::{PATIENCE, PuppetOptions};
+use observer_harness::{Pty, Puppet, Verb, eventually, text};
+use serde_json::Value;
+
+use crate::Scene;
+
+const OWNER: u32 = 3001;
+const STRANGER: u32 = 3002;
+
+fn agent_of(scene: &Scene, uid: u32, home: &Path, pty: &Pty) -> Puppet {
+    scene.fixture.cast(&PuppetOptions {
+        program: Some(scene.fixture.program("agent")),
+        dir: Some(home.to_owned()),
+        pty: Some(pty),
+        uid: Some(uid),
+        ..PuppetOptions::default()
+    })
+}
+
+fn home_of(scene: &Scene, name: &str, uid: u32) -> std::path::PathBuf {
+    let home = scene.home(name);
+    std::os::unix::fs::chown(&home, Some(uid), Some(uid)).expect("give the home away");
+    home
+}
+
+/// The row of the session of `uid` in `home`, once `foreign` is known.
+fn row_of(scene: &Scene, home: &Path, uid: u32) -> Value {
+    eventually(&format!("the session of user {uid} and its owner"), PATIENCE, || {
+        let rows = scene.daemon.list();
+        let is_meant = |row: &&Value| {
+            row.get("home").and_then(Value::as_str) == home.to_str()
+                && text::u64_any(row, "uid") == Some(uid.into())
+                && row.get("foreign").is_some_and(Value::is_boolean)
+        };
+        rows.iter().find(is_meant).cloned().ok_or_else(|| format!("{rows:#?}"))
+    })
+}
+
+#[test]
+fn a_stranger_in_a_home_is_a_session_of_its_own_and_not_what_pid_answers() {
+    let scene = Scene::new("");
+    let home = home_of(&scene, "guarded", OWNER);
+    let ptys = [Pty::open(), Pty::open()];
+    let stranger = agent_of(&scene, STRANGER, &home, &ptys[0]);
+    let row = row_of(&scene, &home, STRANGER);
+    assert_eq!((row.get("foreign"), text::u64_any(&row, "owner")), (Some(&true.into()), Some(OWNER.into())));
+    let path = home.to_str().expect("a path of text");
+    let alone = scene.daemon.observer(&["pid", path]);
+    assert_eq!(alone.code, Some(3), "{alone:?}");
+    assert!(alone.stderr.contains("--user 3002  (foreign)"), "{}", alone.stderr);
+    let owner = agent_of(&scene, OWNER, &home, &ptys[1]);
+    let row = row_of(&scene, &home, OWNER);
+    assert_eq!(row.get("foreign"), Some(&false.into()));
+    for (args, pid) in [
+        (&["pid", path][..], owner.pid),
+        (&["pid", "guarded"], owner.pid),
+        (&["pid", path, "--user", "3002"], stranger.pid),
+    ] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!((answer.code, answer.text().trim()), (Some(0), pid.to_string().as_str()), "{answer:?}");
+    }
+    // The owner's program dies: nobody takes its place, though the stranger is there.
+    let pid = owner.pid;
+    owner.killed(libc::SIGKILL);
+    scene.watch.wait_for("its end", |frame| frame.is("session_ended", pid));
+    assert_eq!(scene.daemon.observer(&["pid", path]).code, Some(3));
+    let next = agent_of(&scene, OWNER, &home, &ptys[1]);
+    assert_eq!(text::u64_any(&row_of(&scene, &home, OWNER), "pid"), Some(next.pid.into()));
+    let of_nobody = scene.daemon.observer(&["pid", path, "--user", "3003"]);
+    assert_eq!(of_nobody.code, Some(1), "{of_nobody:?}");
+}
+
+#[test]
+fn roots_program_in_the_home_of_another_is_not_foreign() {
+    let scene = Scene::new("");
+    let home = home_of(&scene, "administered", OWNER);
+    let pty = Pty::open();
+    let agent = agent_of(&scene, 0, &home, &pty);
+    assert_eq!(row_of(&scene, &home, 0).get("foreign"), Some(&false.into()));
+    let answer = scene.daemon.observer(&["pid", "administered"]);
+    assert_eq!((answer.code, answer.text().trim()), (Some(0), agent.pid.to_string().as_str()));
+}
+
+#[test]
+fn a_rule_that_names_the_user_makes_no_session_of_that_user_foreign() {
+    let scene = Scene::new("user = [\"3002\"]\n");
+    let home = home_of(&scene, "lent", OWNER);
+    let ptys = [Pty::open(), Pty::open()];
+    let agent = agent_of(&scene, STRANGER, &home, &ptys[0]);
+    let _refused = agent_of(&scene, OWNER, &home, &ptys[1]);
+    assert_eq!(row_of(&scene, &home, STRANGER).get("foreign"), Some(&false.into()));
+    let answer = scene.daemon.observer(&["pid", "lent"]);
+    assert_eq!((answer.code, answer.text().trim()), (Some(0), agent.pid.to_string().as_str()));
+}
+
+#[test]
+fn a_primary_that_changes_its_user_goes_on_as_a_session_of_that_user() {
+    let scene = Scene::new("");
+    let home = home_of(&scene, "dropped", OWNER);
+    let pty = Pty::open();
+    let mut agent = agent_of(&scene, 0, &home, &pty);
+    row_of(&scene, &home, 0);
+    agent.does(Verb::Setresuid, &[b"3001", b"3001", b"3001"]);
+    let row = row_of(&scene, &home, OWNER);
+    assert_eq!(text::u64_any(&row, "pid"), Some(agent.pid.into()));
+    let ended = scene.watch.wait_for("its end as root's", |frame| frame.is("session_ended", agent.pid));
+    assert_eq!(ended.0.get("end_reason").and_then(Value::as_str), Some("user_changed"));
+    assert_eq!(text::u64_any(&ended.0, "uid"), Some(0), "as it was");
+}
