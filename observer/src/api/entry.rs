@@ -30,6 +30,8 @@ pub struct Subject {
     pub home: Vec<u8>,
     /// Inode number of the home's mount namespace; `None` for the host's own.
     pub home_mnt_ns: Option<u32>,
+    /// Real user id of the primary; `None`: not known, in entries of earlier versions.
+    pub uid: Option<u32>,
     /// Raw name of the session.
     pub name: Vec<u8>,
     /// The primary, or the process that was primary until it died.

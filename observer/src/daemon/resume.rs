@@ -43,6 +43,7 @@ impl<'a> RecordedSession<'a> {
         json.primary.pid = subject.process.tgid.0;
         json.primary.start_boottime_ns = Big(subject.process.start_boottime.0);
         json.primary.boot_id = Cow::Borrowed(&entry.boot_id);
+        json.primary.uid = subject.uid.unwrap_or(json.primary.uid);
         let home = Home {
             mnt_ns: subject.home_mnt_ns,
             path: Arc::from(subject.home.as_slice()),
@@ -225,6 +226,7 @@ impl EntryMaker<'_> {
         let subject = Subject {
             home: home.path.to_vec(),
             home_mnt_ns: home.mnt_ns,
+            uid: Some(home.uid),
             name: session.name.as_bytes().to_vec(),
             process: ProcessKey::new(session.primary.pid, session.primary.start_boottime_ns.0),
         };

@@ -205,7 +205,7 @@ impl DaemonSink {
                 self.last_death = Some((process.key, String::from_utf8_lossy(&body).into_owned()));
                 None
             }
-            Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
+            Change::SessionStarted(session, primary) | Change::SessionChanged(session, primary) => {
                 let home = Arc::clone(&session.home);
                 let former = self.primary_by_home.insert(home, session.primary)?;
                 let (key, body) = self.last_death.as_ref().filter(|(key, _)| *key == former)?;
@@ -371,10 +371,12 @@ fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
     }
 }
 
+/// `process` as a process of `session`.
 fn subject(session: &Session, process: ProcessKey) -> Subject {
     Subject {
         home: session.home.path.to_vec(),
         home_mnt_ns: session.home.mnt_ns,
+        uid: Some(session.home.uid),
         name: session.name.to_vec(),
         process,
     }

@@ -17,7 +17,7 @@ use super::live::LiveSessions;
 use super::lock::{DirectoryLock, Watermark};
 use super::options::JournalOptions;
 use super::tables::{self, SCHEMA_VERSION, TableExtent, meta, set_meta};
-use super::{bounds, live, quarantine};
+use super::{bounds, live, migration, quarantine};
 use crate::api::entry::{Entry, MissingEntries};
 use crate::api::words::GapReason;
 use crate::clock;
@@ -169,10 +169,11 @@ fn load(
     identity: &DirectoryIdentity,
     lock: &DirectoryLock,
 ) -> Result<OpenedFile, Unfit> {
-    let conn = connect(&options.path)?;
-    check_format(&conn, &options.path)?;
+    let mut conn = connect(&options.path)?;
+    let version = check_format(&conn, &options.path)?;
     let known_opens = check_opens(&conn, identity)?;
     configure(&conn, options)?;
+    migration::migrate(&mut conn, version)?;
     let extent = tables::extent(&conn)?;
     let closed_at_ns: i64 = meta(&conn, "closed_at_ns")?;
     set_meta(&conn, "opens", known_opens.cast_signed() + 1)?;
@@ -195,8 +196,8 @@ fn load(
     })
 }
 
-/// Whether the file is observer's, and of this version.
-fn check_format(conn: &Connection, path: &Path) -> Result<(), Unfit> {
+/// Checks that the file is observer's, and of a version that can be brought to this one; returns the version.
+fn check_format(conn: &Connection, path: &Path) -> Result<i32, Unfit> {
     let integer = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (integer("application_id")?, integer("user_version")?);
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
@@ -210,7 +211,7 @@ fn check_format(conn: &Connection, path: &Path) -> Result<(), Unfit> {
             path.display()
         ))));
     }
-    if version != SCHEMA_VERSION {
+    if !(migration::OLDEST_VERSION..=SCHEMA_VERSION).contains(&version) {
         let newer = version > SCHEMA_VERSION;
         return Err(Unfit::Quarantine(StreamEnd {
             reason: if newer { GapReason::NewerSchema } else { GapReason::OlderSchema },
@@ -218,7 +219,7 @@ fn check_format(conn: &Connection, path: &Path) -> Result<(), Unfit> {
             previous: meta(conn, "stream_id").ok(),
         }));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Whether the file is the one that this directory opened last. Returns how often the directory knows it was opened.

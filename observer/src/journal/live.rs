@@ -1,5 +1,5 @@
-//! The sessions that live according to the entries: one row for each home, written in the transaction of the entry that
-//! changes it. A daemon that restarts compares them with the kernel.
+//! The sessions that live according to the entries: one row for each home and user, written in the transaction of the entry
+//! that changes it. A daemon that restarts compares them with the kernel.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ pub const SCHEMA: &str = "
     CREATE TABLE live (
         home BLOB NOT NULL,
         home_mnt_ns INTEGER NOT NULL,
+        uid INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         at_unix_ns INTEGER NOT NULL,
         boottime_ns INTEGER NOT NULL,
@@ -23,21 +24,21 @@ pub const SCHEMA: &str = "
         start_boottime_ns INTEGER,
         boot_id TEXT NOT NULL,
         detail TEXT,
-        PRIMARY KEY (home, home_mnt_ns)
+        PRIMARY KEY (home, home_mnt_ns, uid)
     ) STRICT, WITHOUT ROWID;";
 
-/// Last entries of the sessions that live, by home and mount namespace (`None`: the host's own).
-pub type LiveSessions = BTreeMap<(Vec<u8>, Option<u32>), Entry>;
+/// Last entries of the sessions that live, by home, mount namespace (`None`: the host's own) and user.
+pub type LiveSessions = BTreeMap<(Vec<u8>, Option<u32>, u32), Entry>;
 
-/// What an entry means for its home.
-enum HomeChange<'a> {
+/// What an entry means for its home and user.
+enum SessionChange<'a> {
     /// A session lives there.
     Lives(&'a Subject),
     /// No session lives there any more.
     Ended(&'a Subject),
 }
 
-impl<'a> HomeChange<'a> {
+impl<'a> SessionChange<'a> {
     /// `None`: the entry does not change which sessions live.
     fn of(entry: &'a Entry) -> Option<Self> {
         let subject = entry.subject.as_ref()?;
@@ -55,30 +56,34 @@ impl<'a> HomeChange<'a> {
 
 /// Applies `entry` to `live`.
 pub fn apply_to_map(live: &mut LiveSessions, entry: &Entry) {
-    let key = |subject: &Subject| (subject.home.clone(), subject.home_mnt_ns);
-    match HomeChange::of(entry) {
-        Some(HomeChange::Lives(subject)) => drop(live.insert(key(subject), entry.clone())),
-        Some(HomeChange::Ended(subject)) => drop(live.remove(&key(subject))),
+    match SessionChange::of(entry) {
+        Some(SessionChange::Lives(subject)) => drop(live.insert(key(subject), entry.clone())),
+        Some(SessionChange::Ended(subject)) => drop(live.remove(&key(subject))),
         None => {}
     }
 }
 
+fn key(subject: &Subject) -> (Vec<u8>, Option<u32>, u32) {
+    (subject.home.clone(), subject.home_mnt_ns, subject.uid.unwrap_or(0))
+}
+
 /// Applies `entry` to the table, after it was written to the table `entry` under `seq` in the same transaction.
 fn apply_to_table(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {
-    match HomeChange::of(entry) {
-        Some(HomeChange::Lives(_)) => conn
+    match SessionChange::of(entry) {
+        Some(SessionChange::Lives(_)) => conn
             .prepare_cached(
                 "INSERT OR REPLACE INTO live
-                    (home, home_mnt_ns, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id)
-                 SELECT home, ifnull(home_mnt_ns, 0), seq, at_unix_ns, boottime_ns, kind, name, pid,
+                    (home, home_mnt_ns, uid, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns,
+                    boot_id)
+                 SELECT home, ifnull(home_mnt_ns, 0), ifnull(uid, 0), seq, at_unix_ns, boottime_ns, kind, name, pid,
                     start_boottime_ns, boot_id
                  FROM entry WHERE seq = ?",
             )?
             .execute([seq.cast_signed()])
             .map(|_| ()),
-        Some(HomeChange::Ended(subject)) => conn
-            .prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ?")?
-            .execute(params![subject.home, subject.home_mnt_ns.unwrap_or(0)])
+        Some(SessionChange::Ended(subject)) => conn
+            .prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ? AND uid = ?")?
+            .execute(params![subject.home, subject.home_mnt_ns.unwrap_or(0), subject.uid.unwrap_or(0)])
             .map(|_| ()),
         None => Ok(()),
     }
@@ -98,7 +103,7 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
     let mut query = conn.prepare(
         "SELECT live.seq, live.at_unix_ns, live.boottime_ns, live.boot_id, live.kind, live.home, live.name, live.pid,
             live.start_boottime_ns, coalesce(live.detail, entry.detail, '{}') AS detail,
-            nullif(live.home_mnt_ns, 0) AS home_mnt_ns
+            nullif(live.home_mnt_ns, 0) AS home_mnt_ns, live.uid
          FROM live LEFT JOIN entry ON entry.seq = live.seq",
     )?;
     let mut rows = query.query(())?;
@@ -106,7 +111,7 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
     while let Some(row) = rows.next()? {
         let entry = decode(row)?.entry;
         if let Some(subject) = &entry.subject {
-            live.insert((subject.home.clone(), subject.home_mnt_ns), entry.clone());
+            live.insert(key(subject), entry.clone());
         }
     }
     Ok(live)

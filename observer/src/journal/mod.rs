@@ -12,6 +12,7 @@ mod handle;
 mod identity;
 mod live;
 mod lock;
+mod migration;
 mod options;
 mod pending;
 mod quarantine;
@@ -23,6 +24,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod start_tests;
 #[cfg(test)]

@@ -95,10 +95,9 @@ impl JournalReader {
         entries_max: usize,
         bytes_max: usize,
     ) -> rusqlite::Result<Vec<NumberedEntry>> {
+        // All columns, whichever they are: a file of version 2 has no uid.
         let mut query = self.conn.prepare_cached(
-            "SELECT seq, at_unix_ns, boottime_ns, boot_id, kind, home, name, pid, start_boottime_ns, detail,
-                home_mnt_ns
-             FROM entry WHERE seq > ?1
+            "SELECT * FROM entry WHERE seq > ?1
                 AND (?2 IS NULL OR name IS NULL OR name = ?2)
                 AND (?3 IS NULL OR home IS NULL OR home = ?3)
                 AND (?4 IS NULL OR at_unix_ns >= ?4)

@@ -18,6 +18,7 @@ fn session(kind: &str, name: &str, n: u64) -> Entry {
     let subject = Subject {
         home: format!("/srv/{name}").into_bytes(),
         home_mnt_ns: None,
+        uid: Some(1000),
         name: name.into(),
         process: ProcessKey::new(7, u64::MAX),
     };
@@ -37,10 +38,13 @@ fn the_next_daemon_knows_the_sessions_that_live_according_to_the_entries() {
     let journal = begun(options(dir.path()));
     let mut other = session("session_started", "b", 3);
     other.subject = other.subject.map(|it| Subject { home_mnt_ns: Some(5), ..it });
+    let mut of_root = session("session_started", "b", 4);
+    of_root.subject = of_root.subject.map(|it| Subject { uid: Some(0), ..it });
     let entries = [
         session("session_started", "a", 1),
         session("session_started", "b", 2),
         other.clone(),
+        of_root.clone(),
         session("session_changed", "a", 4),
         session("session_started", "c", 5),
         session("session_ended", "c", 6),
@@ -52,11 +56,12 @@ fn the_next_daemon_knows_the_sessions_that_live_according_to_the_entries() {
     committed(&journal, count);
     drop(journal);
     let journal = Journal::open(options(dir.path())).unwrap();
-    assert_eq!(journal.known().len(), 2);
+    assert_eq!(journal.known().len(), 3);
     let resumed = journal.resume().unwrap();
-    assert_eq!(resumed.live.len(), 2);
+    assert_eq!(resumed.live.len(), 3);
     assert_eq!(resumed.live[0].detail, r#"{"n":4}"#);
-    assert_eq!(resumed.live[1], other, "the same path in another namespace is another home");
+    assert_eq!(resumed.live[1], of_root, "the session of another user in the same home is another one");
+    assert_eq!(resumed.live[2], other, "the same path in another namespace is another home");
     assert!(resumed.until_ns.is_some());
     assert!(journal.known().is_empty() && journal.resume().is_none(), "a file is taken once");
 }

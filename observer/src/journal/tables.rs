@@ -8,7 +8,7 @@ use crate::api::entry::{Entry, NumberedEntry, Subject};
 use crate::api::words::EntryKind;
 
 /// Version of the tables below, in the file's `user_version`.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// Large columns come last, so that a search by the other columns does not read them.
 pub const SCHEMA: &str = "
@@ -23,6 +23,7 @@ pub const SCHEMA: &str = "
         start_boottime_ns INTEGER,
         boot_id TEXT NOT NULL,
         home_mnt_ns INTEGER,
+        uid INTEGER,
         home BLOB,
         detail TEXT NOT NULL
     ) STRICT;";
@@ -66,9 +67,9 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
     let subject = entry.subject.as_ref();
     let mut insert = conn.prepare_cached(
         "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home_mnt_ns,
-            home, detail)
+            uid, home, detail)
          VALUES (:seq, :at_unix_ns, :boottime_ns, :kind, :name, :pid, :start_boottime_ns, :boot_id, :home_mnt_ns,
-            :home, :detail)",
+            :uid, :home, :detail)",
     )?;
     insert
         .execute(named_params! {
@@ -81,6 +82,7 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
             ":start_boottime_ns": subject.map(|it| it.process.start_boottime.0.cast_signed()),
             ":boot_id": entry.boot_id,
             ":home_mnt_ns": subject.and_then(|it| it.home_mnt_ns),
+            ":uid": subject.and_then(|it| it.uid),
             ":home": subject.map(|it| &it.home),
             ":detail": entry.detail,
         })
@@ -88,7 +90,7 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
 }
 
 /// The entry in a row that has the columns of the table `entry`, by their names. A row that names its session in part
-/// only is an entry without a session.
+/// only is an entry without a session. The column `uid` may be missing: readers open files of version 2 as well.
 pub fn decode(row: &Row<'_>) -> rusqlite::Result<NumberedEntry> {
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     Ok(NumberedEntry {
@@ -109,5 +111,9 @@ fn decode_subject(row: &Row<'_>) -> rusqlite::Result<Option<Subject>> {
     let (pid, start) = (row.get("pid")?, row.get::<_, Option<i64>>("start_boottime_ns")?);
     let (Some(home), Some(name), Some(pid), Some(start)) = (home, name, pid, start) else { return Ok(None) };
     let process = ProcessKey::new(pid, start.cast_unsigned());
-    Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, name, process }))
+    let uid = match row.as_ref().column_index("uid") {
+        Ok(column) => row.get(column)?,
+        Err(_) => None,
+    };
+    Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, uid, name, process }))
 }

@@ -33,6 +33,7 @@ pub(super) fn entry(n: u64) -> Entry {
         subject: Some(Subject {
             home: b"/srv/\xff".to_vec(),
             home_mnt_ns: Some(7),
+            uid: Some(u32::MAX),
             name: b"\xff".to_vec(),
             process: ProcessKey::new(7, u64::MAX),
         }),
@@ -182,7 +183,7 @@ fn the_age_bound_removes_old_entries_and_numbering_continues() {
 #[test]
 fn a_damaged_file_is_quarantined() {
     type Damage = fn(&Path);
-    let damage: [(&str, Damage); 4] = [
+    let damage: [(&str, Damage); 5] = [
         ("corrupt", |path| fs::write(path, vec![b'x'; 10_000]).unwrap()),
         ("corrupt", |path| {
             let size = fs::metadata(path).unwrap().len();
@@ -196,6 +197,10 @@ fn a_damaged_file_is_quarantined() {
         ("newer_schema", |path| {
             let conn = rusqlite::Connection::open(path).unwrap();
             conn.pragma_update(None, "user_version", 99).unwrap();
+        }),
+        ("older_schema", |path| {
+            let conn = rusqlite::Connection::open(path).unwrap();
+            conn.pragma_update(None, "user_version", 1).unwrap();
         }),
     ];
     for (reason, damage) in damage {

@@ -32,6 +32,7 @@ fn entry(minutes: i64, kind: &str, home: &str, detail: &str) -> Entry {
         subject: Some(Subject {
             home: home.into(),
             home_mnt_ns: None,
+            uid: Some(1000),
             name: name.into(),
             process: ProcessKey::new(u32::try_from(minutes).unwrap() + 100, 1),
         }),
