@@ -4,6 +4,7 @@ mod daemon;
 mod documented;
 mod forget;
 mod outage;
+mod revisions;
 mod schema;
 mod watch;
 mod writer;

@@ -14,11 +14,11 @@ pub fn server() -> &'static Server {
     Server::shared()
 }
 
-fn observer(args: &[&str]) -> CommandResult {
+pub fn observer(args: &[&str]) -> CommandResult {
     CommandResult::of(Command::new(product()).args(args))
 }
 
-fn apply(url: &str) -> CommandResult {
+pub fn apply(url: &str) -> CommandResult {
     observer(&["schema", "apply", "--database-url", url])
 }
 
@@ -37,7 +37,7 @@ pub fn apply_to(server: &Server, database: &str) {
 }
 
 /// Creates a login that may write this host's rows.
-fn writer(database: &str, login: &str, host_id: &str) {
+pub fn writer(database: &str, login: &str, host_id: &str) {
     server().psql(
         database,
         &format!(
@@ -79,7 +79,7 @@ fn applying_the_schema_again_changes_nothing() {
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
-        (Some(0), "created the schema observer, version 1\n"),
+        (Some(0), "created the schema observer, version 1.1\n"),
         "{first:?}"
     );
     let dump = || String::from_utf8(dump(&database).stdout).expect("text");
@@ -87,14 +87,14 @@ fn applying_the_schema_again_changes_nothing() {
     let again = apply(&url);
     assert_eq!(
         (again.code, again.text()),
-        (Some(0), "the schema observer is at version 1 already\n"),
+        (Some(0), "the schema observer is at version 1.1 already\n"),
         "{again:?}"
     );
     assert_eq!(dump(), made);
 }
 
 /// Returns everything in the schema as SQL.
-fn dump(database: &str) -> CommandResult {
+pub fn dump(database: &str) -> CommandResult {
     let result = CommandResult::of(server().program("pg_dump").args([
         "--schema=observer",
         "-d",
@@ -118,7 +118,7 @@ fn the_printed_script_makes_the_same_schema() {
     let result = server().try_psql(&printed, script.text());
     assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1 already\n");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.1 already\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn two_concurrent_applications_make_one_schema() {
     texts.sort();
     assert_eq!(
         texts,
-        ["created the schema observer, version 1\n", "the schema observer is at version 1 already\n"],
+        ["created the schema observer, version 1.1\n", "the schema observer is at version 1.1 already\n"],
         "{result:?}"
     );
 }
@@ -168,30 +168,52 @@ fn a_database_owner_who_is_no_superuser_can_apply_the_schema_and_its_hosts_can_w
 
 #[tokio::test]
 async fn pending_migrations_are_applied_all_or_none() {
-    use observer::mirror::schema::{AppliedVersions, MIGRATIONS, apply, check};
+    use observer::mirror::schema::{
+        AppliedVersions, LATEST, MIGRATIONS, SchemaMigration, SchemaVersion, apply, check,
+    };
     let database = server().database();
     let config = server().url(&database);
     let (mut client, connection) =
         tokio_postgres::connect(&config, tokio_postgres::NoTls).await.expect("connect");
     tokio::spawn(connection);
-    const SECOND: &str =
-        "CREATE TABLE observer.second (x int); INSERT INTO observer.migration (version) VALUES (2);";
-    const BROKEN: &str = "INSERT INTO observer.second VALUES (1); SELECT 1 / 0;";
-    let two = [MIGRATIONS, &[SECOND]].concat();
-    assert_eq!(apply(&mut client, MIGRATIONS).await.expect("the first"), AppliedVersions { from: 0, to: 1 });
+    const ADDED: SchemaMigration = SchemaMigration {
+        to: SchemaVersion::new(1, 7),
+        script: "INSERT INTO observer.migration (version, revision) VALUES (1, 7);",
+    };
+    const SECOND: SchemaMigration = SchemaMigration {
+        to: SchemaVersion::new(2, 0),
+        script: "CREATE TABLE observer.second (x int); INSERT INTO observer.migration (version) VALUES (2);",
+    };
+    const BROKEN: SchemaMigration = SchemaMigration {
+        to: SchemaVersion::new(3, 0),
+        script: "INSERT INTO observer.second VALUES (1); SELECT 1 / 0;",
+    };
+    let (later, second) = (ADDED.to, SECOND.to);
+    let added = [MIGRATIONS, &[ADDED]].concat();
+    let two = [&*added, &[SECOND]].concat();
+    let versions = |from, to| AppliedVersions { from, to };
+    assert_eq!(
+        apply(&mut client, MIGRATIONS).await.expect("the first"),
+        versions(SchemaVersion::NONE, LATEST)
+    );
+    assert_eq!(check(&client).await.expect("the latest"), LATEST);
     server().psql(&database, "INSERT INTO observer.host (host_id, host) VALUES (gen_random_uuid(), 'stays')");
     let three = [&*two, &[BROKEN]].concat();
     let failed = format!("{:#}", apply(&mut client, &three).await.expect_err("the third fails"));
-    assert!(failed.contains("to version 3; nothing was changed") && failed.contains("22012"), "{failed}");
+    assert!(failed.contains("to version 3.0; nothing was changed") && failed.contains("22012"), "{failed}");
     assert_eq!(server().psql(&database, "SELECT to_regclass('observer.second') IS NULL"), "t");
-    assert_eq!(apply(&mut client, &two).await.expect("the second"), AppliedVersions { from: 1, to: 2 });
-    assert_eq!(apply(&mut client, &two).await.expect("again"), AppliedVersions { from: 2, to: 2 });
+    assert_eq!(apply(&mut client, &added).await.expect("a revision"), versions(LATEST, later));
+    // The previous program leaves the later revision as it is, and so does its mirror.
+    assert_eq!(apply(&mut client, MIGRATIONS).await.expect("a later revision"), versions(later, later));
+    assert_eq!(check(&client).await.expect("a later revision"), later);
+    assert_eq!(apply(&mut client, &two).await.expect("the second"), versions(later, second));
+    assert_eq!(apply(&mut client, &two).await.expect("again"), versions(second, second));
     assert_eq!(
         server()
             .psql(&database, "SELECT host, (SELECT max(version) FROM observer.migration) FROM observer.host"),
         "stays|2"
     );
-    // The previous program refuses the newer schema, and so does its mirror.
+    // It refuses the newer version.
     let newer = format!("{:#}", apply(&mut client, MIGRATIONS).await.expect_err("newer"));
     assert!(newer.contains("version 2") && newer.contains("upgrade observer"), "{newer}");
     let newer = check(&client).await.expect_err("newer");
@@ -264,13 +286,14 @@ fn the_views_have_the_columns_that_tooling_reads() {
              mux_socket text, cwd text, comm text, argv text[], username text, uid bigint, state text, recorded_state text, \
              certain boolean, since timestamp with time zone, roots integer, starts_24h integer, \
              last_death_at timestamp with time zone, last_death_kind text, last_death_signal integer, \
-             last_death_code integer, as_of timestamp with time zone",
+             last_death_code integer, as_of timestamp with time zone, wrapper_pid integer, home_mnt_ns bigint, detail jsonb, \
+             program text, others jsonb, tty_dev text, pane_stale boolean, owner bigint, is_foreign boolean",
         ),
         (
             "events",
             "host_id uuid, stream_id uuid, seq bigint, boot_id uuid, at timestamp with time zone, \
              received_at timestamp with time zone, kind text, home text, name text, pid integer, \
-             start_boottime_ns bigint, detail jsonb",
+             start_boottime_ns bigint, detail jsonb, host text, changed jsonb",
         ),
         ("hosts", "host text, host_id uuid, present boolean"),
     ] {
@@ -520,6 +543,7 @@ fn a_reader_reads_the_views_and_nothing_else() {
         "SELECT FROM observer.event",
         "DELETE FROM observer.sessions",
         "SELECT observer.maintain()",
+        "SELECT observer.rekey_sessions(1)",
         "SELECT FROM observer.writers",
     ] {
         assert_ne!(ask(refused).code, Some(0), "{refused}");

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
 use crate::mirror::connect::Purpose;
-use crate::mirror::schema::{self, AppliedVersions};
+use crate::mirror::schema::{self, AppliedVersions, SchemaVersion};
 
 /// The mirror's tables and views, in a Postgres database.
 #[derive(Args)]
@@ -18,9 +18,9 @@ pub struct SchemaArgs {
 enum Verb {
     /// Print it as a script for psql, to be looked at first
     Print {
-        /// Only what comes after this version
-        #[arg(long, value_name = "VERSION", default_value_t = 0)]
-        from: i32,
+        /// Only what comes after this version, such as 1.0
+        #[arg(long, value_name = "VERSION", default_value_t = SchemaVersion::NONE)]
+        from: SchemaVersion,
     },
     /// Create it, or bring it up to date
     Apply {
@@ -44,7 +44,7 @@ impl SchemaArgs {
                         schema::apply(&mut connected.client, schema::MIGRATIONS).await
                     })?;
                 match from {
-                    0 => println!("created the schema observer, version {to}"),
+                    SchemaVersion::NONE => println!("created the schema observer, version {to}"),
                     from if from == to => println!("the schema observer is at version {to} already"),
                     from => println!("brought the schema observer from version {from} to {to}"),
                 }

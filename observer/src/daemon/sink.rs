@@ -205,7 +205,7 @@ impl DaemonSink {
                 self.last_death = Some((process.key, String::from_utf8_lossy(&body).into_owned()));
                 None
             }
-            Change::SessionStarted(session, primary) | Change::SessionChanged(session, primary) => {
+            Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
                 let home = Arc::clone(&session.home);
                 let former = self.primary_by_home.insert(home, session.primary)?;
                 let (key, body) = self.last_death.as_ref().filter(|(key, _)| *key == former)?;

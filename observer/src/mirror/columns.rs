@@ -148,6 +148,7 @@ mod tests {
     fn a_home_has_one_row_a_batch_its_last_and_the_last_death() {
         let row = |home: &[u8], body: Option<&str>, death: Option<&str>| SessionRow {
             home_id: home.into(),
+            is_ended: false,
             body: body.map(Into::into),
             death: death.map(Into::into),
             is_last: true,

@@ -19,13 +19,14 @@ use super::delivery::{
 };
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::{History, HostIdentity, MirrorFeed, MirrorOptions};
-use super::items::{BatchItem, HistoryEntry, batch_item, uids};
+use super::items::{BatchItem, Conversion, HistoryEntry, SessionKeys, batch_item, uids};
 use super::presence::try_lock;
 use super::reconcile::reconcile;
+use super::schema::{self, SchemaVersion};
+use super::sql;
 use super::status::SharedStatus;
 use super::usernames::UsernameCache;
 use super::write::{prepare, write};
-use super::{schema, sql};
 use crate::api::words::EntryKind;
 
 /// Delivers until the daemon stops, and then what can still be delivered in a moment.
@@ -40,7 +41,7 @@ pub async fn run(
     let mut events = Events { history, heartbeat, stop: Some(stop), ended: None };
     let mut delivery =
         Delivery::new(identity.host_id, events.history.extent(), first_heartbeat, Instant::now());
-    let mut peers = Peers { options, identity, map, users: UsernameCache::default(), connection: None };
+    let mut peers = Peers::new(options, identity, map);
     loop {
         let mut request = None;
         while let Some(action) = delivery.next_action() {
@@ -195,11 +196,14 @@ struct Peers {
     map: mpsc::Sender<oneshot::Sender<LiveMap>>,
     users: UsernameCache,
     connection: Option<Connection>,
+    /// The version of the database's schema, as it was last found.
+    schema: Option<SchemaVersion>,
 }
 
 struct Connection {
     client: Client,
     backend_pid: i32,
+    keys: SessionKeys,
     /// The statement that writes a batch, once it was prepared.
     batch: Option<Statement>,
     _socket: Socket,
@@ -212,6 +216,14 @@ struct Answered {
 }
 
 impl Peers {
+    fn new(
+        options: MirrorOptions,
+        identity: HostIdentity,
+        map: mpsc::Sender<oneshot::Sender<LiveMap>>,
+    ) -> Self {
+        Self { options, identity, map, users: UsernameCache::default(), connection: None, schema: None }
+    }
+
     async fn perform(&mut self, request: PreparedRequest) -> Answered {
         if let PreparedRequest::Other(DeliveryRequest::Connect) = request {
             return match self.connect().await {
@@ -230,9 +242,22 @@ impl Peers {
             target.map_err(|error| DatabaseError::new(ErrorClass::Permanent, format!("{error:#}")))?;
         let Connected { client, ended, host, backend_pid, socket, .. } =
             connect(&target, Purpose::Presence).await?;
-        within(ANSWER_WAIT, schema::check(&client)).await?;
-        self.connection = Some(Connection { client, backend_pid, batch: None, _socket: socket });
+        let found = within(ANSWER_WAIT, schema::check(&client)).await?;
+        if self.schema.replace(found) != Some(found) && found < schema::LATEST {
+            warn!("{}", schema::older_revision(found));
+        }
+        let keys = if found < schema::REKEYED { SessionKeys::Home } else { SessionKeys::HomeAndUser };
+        self.connection = Some(Connection { client, backend_pid, keys, batch: None, _socket: socket });
         Ok((ServerPeer { host, backend_pid }, ended))
+    }
+
+    /// How entries and sessions become columns of the schema that the database has.
+    fn conversion(&self) -> Conversion<'_> {
+        Conversion {
+            argv: self.options.argv,
+            keys: self.connection.as_ref().map(|it| it.keys).unwrap_or_default(),
+            usernames: self.users.names(),
+        }
     }
 
     async fn answer(&mut self, request: PreparedRequest) -> Result<DeliveryAnswer, DatabaseError> {
@@ -251,8 +276,8 @@ impl Peers {
     }
 
     async fn ask_database(&mut self, request: DeliveryRequest) -> Result<DeliveryAnswer, DatabaseError> {
-        let (identity, argv, names) = (&self.identity, self.options.argv, self.users.names());
-        let Some(Connection { client, backend_pid, batch, .. }) = &mut self.connection else {
+        let (identity, argv, usernames) = (&self.identity, self.options.argv, self.users.names());
+        let Some(Connection { client, backend_pid, keys, batch, .. }) = &mut self.connection else {
             return Err(DatabaseError::broken("there is no connection"));
         };
         match request {
@@ -260,7 +285,8 @@ impl Peers {
                 return try_lock(client, *backend_pid, identity).await.map(DeliveryAnswer::Lock);
             }
             DeliveryRequest::Reconcile { writer, map, last_seq } => {
-                let done = reconcile(client, identity, writer, &map, last_seq, argv, names).await?;
+                let conversion = Conversion { argv, keys: *keys, usernames };
+                let done = reconcile(client, identity, writer, &map, last_seq, conversion).await?;
                 if batch.is_none() {
                     *batch = Some(prepare(client).await?);
                 }
@@ -273,7 +299,13 @@ impl Peers {
             DeliveryRequest::EndBackend(backend_pid) => {
                 run_statement(client, sql::END_BACKEND, &[&backend_pid]).await?
             }
-            DeliveryRequest::Maintain => run_statement(client, sql::MAINTAIN, &[]).await?,
+            DeliveryRequest::Maintain => {
+                run_statement(client, sql::MAINTAIN, &[]).await?;
+                if *keys == SessionKeys::Home && schema::check(client).await? >= schema::REKEYED {
+                    let why = "its schema was brought to a later revision, which a new connection uses";
+                    return Err(DatabaseError::broken(why));
+                }
+            }
             DeliveryRequest::MarkBehind(token) => {
                 run_statement(client, sql::MARK_BEHIND, &[&token.host_no, &token.generation]).await?;
             }
@@ -304,8 +336,8 @@ impl Peers {
     async fn batch_items(&mut self, entries: Vec<HistoryEntry>, state_after: u64) -> Vec<BatchItem> {
         let sessions = entries.iter().filter(|entry| entry.kind.is_session());
         self.users.look_up(uids(sessions.map(|entry| entry.detail.as_str()))).await;
-        let (argv, names) = (self.options.argv, self.users.names());
-        entries.into_iter().map(|entry| batch_item(entry, state_after, argv, names)).collect()
+        let conversion = self.conversion();
+        entries.into_iter().map(|entry| batch_item(entry, state_after, conversion)).collect()
     }
 
     /// Compares an entry of the journal with the event of its number.
@@ -318,7 +350,7 @@ impl Peers {
         let Some(Connection { client, .. }) = &self.connection else {
             return Err(DatabaseError::broken("there is no connection"));
         };
-        let item = batch_item(entry, 0, self.options.argv, self.users.names());
+        let item = batch_item(entry, 0, self.conversion());
         let seq = item.seq.cast_signed();
         let params: [&(dyn ToSql + Sync); 8] = [
             &host_no,

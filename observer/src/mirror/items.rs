@@ -39,6 +39,28 @@ pub enum MirroredArgv {
 /// Names of users by uid; `None`: the user has no name.
 pub type Usernames = HashMap<u32, Option<String>>;
 
+/// What identifies a session in the database, beside its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionKeys {
+    /// Its home and its user.
+    #[default]
+    HomeAndUser,
+    /// Its home alone: sessions of several users in one home share a row. The schema is older than
+    /// [`super::schema::REKEYED`], and has such keys.
+    Home,
+}
+
+/// How entries and sessions become columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion<'a> {
+    /// Which arguments are kept.
+    pub argv: MirroredArgv,
+    /// What identifies a session.
+    pub keys: SessionKeys,
+    /// Names of users.
+    pub usernames: &'a Usernames,
+}
+
 /// An entry of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryEntry {
@@ -67,6 +89,8 @@ pub struct HistoryEntry {
 pub struct SessionRow {
     /// Key of the row beside the host.
     pub home_id: Vec<u8>,
+    /// Whether the session has ended.
+    pub is_ended: bool,
     /// The whole row as JSON; `None`: it stays as it is.
     pub body: Option<String>,
     /// The death that the entry reports, as JSON.
@@ -86,7 +110,7 @@ pub struct BatchItem {
     pub boot_id: Option<Uuid>,
     /// What the entry records.
     pub kind: EntryKind,
-    /// Key of the home.
+    /// Key of the session, or of the home of an entry that has no session.
     pub home_id: Option<Vec<u8>>,
     /// Path of the home, escaped.
     pub home: Option<String>,
@@ -106,8 +130,9 @@ pub struct BatchItem {
     pub state_lost: bool,
 }
 
-/// The key of a home. Its path is as long as its process likes, and an index is not.
-pub fn home_id(mnt_ns: Option<u32>, path: &[u8]) -> Vec<u8> {
+/// The key of a session: a hash of its home, whose path is as long as its process likes, while an index is not; then the user
+/// id, if there is one.
+pub fn home_id(mnt_ns: Option<u32>, path: &[u8], uid: Option<u32>) -> Vec<u8> {
     let mut hash = Sha256::new();
     // The first byte determines the length of this part: no two homes give the same bytes.
     match mnt_ns {
@@ -118,7 +143,9 @@ pub fn home_id(mnt_ns: Option<u32>, path: &[u8]) -> Vec<u8> {
         None => hash.update([0]),
     }
     hash.update(path);
-    hash.finalize().to_vec()
+    let mut key = hash.finalize().to_vec();
+    key.extend(uid.into_iter().flat_map(u32::to_be_bytes));
+    key
 }
 
 /// The user ids in `sessions`, each once.
@@ -135,24 +162,25 @@ pub fn uids<'a>(sessions: impl Iterator<Item = &'a str>) -> Vec<u32> {
 }
 
 /// A session of `list --json` as a row of the state; `None` if it is no session.
-pub fn session_row(json: &str, argv: MirroredArgv, usernames: &Usernames) -> Option<SessionRow> {
+pub fn session_row(json: &str, conversion: Conversion<'_>) -> Option<SessionRow> {
     let Ok(Value::Object(session)) = serde_json::from_str(json) else { return None };
-    row_of(session, argv, usernames)
+    row_of(session, conversion)
 }
 
-fn row_of(mut session: Map<String, Value>, argv: MirroredArgv, usernames: &Usernames) -> Option<SessionRow> {
+fn row_of(mut session: Map<String, Value>, conversion: Conversion<'_>) -> Option<SessionRow> {
     let home = from_json(session.get("home")?.as_str()?);
     let mnt_ns = session.get("home_mnt_ns").and_then(Value::as_u64).and_then(|ns| u32::try_from(ns).ok());
     for field in NOT_STATE {
         session.remove(field);
     }
-    cut_argv(&mut session, argv);
+    cut_argv(&mut session, conversion.argv);
     let uid = session.get("uid").and_then(Value::as_u64).and_then(|uid| u32::try_from(uid).ok());
-    let username = uid.and_then(|uid| usernames.get(&uid)).cloned().flatten();
+    let username = uid.and_then(|uid| conversion.usernames.get(&uid)).cloned().flatten();
     session.insert("username".into(), username.into());
     let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
     Some(SessionRow {
-        home_id: home_id(mnt_ns, &home),
+        home_id: home_id(mnt_ns, &home, uid.filter(|_| conversion.keys == SessionKeys::HomeAndUser)),
+        is_ended: session.get("state").is_some_and(|state| state == "ended"),
         body: Some(Value::Object(session).to_string()),
         death,
         is_last: true,
@@ -172,25 +200,20 @@ fn cut_argv(session: &mut Map<String, Value>, mirrored: MirroredArgv) {
 }
 
 /// `entry` as columns. The state has the changes up to `state_after` already: their entries are history only.
-pub fn batch_item(
-    entry: HistoryEntry,
-    state_after: u64,
-    argv: MirroredArgv,
-    usernames: &Usernames,
-) -> BatchItem {
+pub fn batch_item(entry: HistoryEntry, state_after: u64, conversion: Conversion<'_>) -> BatchItem {
     let mut detail = serde_json::from_str::<Value>(&entry.detail).unwrap_or_else(|_| {
         // No daemon writes this; it is kept as a string.
         Value::String(to_json(entry.detail.as_bytes()).into_owned())
     });
     if let Value::Object(fields) = &mut detail {
         fields.remove("event_seq");
-        cut_argv(fields, argv);
+        cut_argv(fields, conversion.argv);
     }
     let is_newer = entry.seq > state_after;
-    let row = row_change(&entry.kind, &detail, is_newer, argv, usernames);
+    let row = row_change(&entry.kind, &detail, is_newer, conversion);
     let home_id = match &row {
         Some(row) => Some(row.home_id.clone()),
-        None => entry.home.as_deref().map(|home| home_id(None, home)),
+        None => entry.home.as_deref().map(|home| home_id(None, home, None)),
     };
     let certain = match entry.kind {
         EntryKind::GapOpened => Some(false),
@@ -219,8 +242,7 @@ fn row_change(
     kind: &EntryKind,
     detail: &Value,
     is_newer: bool,
-    argv: MirroredArgv,
-    usernames: &Usernames,
+    conversion: Conversion<'_>,
 ) -> Option<SessionRow> {
     let Value::Object(fields) = detail else { return None };
     let is_session = kind.is_session();
@@ -228,7 +250,7 @@ fn row_change(
     if !is_session && *kind != EntryKind::ProcessEnded {
         return None;
     }
-    let mut row = row_of(fields.clone(), argv, usernames)?;
+    let mut row = row_of(fields.clone(), conversion)?;
     if !is_session || !is_newer {
         row.body = None;
     }
@@ -263,6 +285,16 @@ impl BatchItem {
 mod tests {
     use super::*;
 
+    /// Converts with these arguments and names.
+    fn with(argv: MirroredArgv, usernames: &Usernames) -> Conversion<'_> {
+        Conversion { argv, keys: SessionKeys::HomeAndUser, usernames }
+    }
+
+    /// `entry` as columns, where the state has the changes up to `state_after`.
+    fn item(entry: HistoryEntry, state_after: u64) -> BatchItem {
+        batch_item(entry, state_after, with(MirroredArgv::First, &Usernames::new()))
+    }
+
     fn started(seq: u64) -> HistoryEntry {
         let detail = json!({"at": "x", "kind": "session_started", "home": "/a\u{10feff}", "name": "a", "pid": 7,
             "argv": ["run", "--token", "hunter2"], "argv_truncated": false, "uid": 5, "as_of": {"cwd": "x"},
@@ -286,8 +318,8 @@ mod tests {
     #[test]
     fn a_start_is_an_entry_and_a_row_of_the_same_home() {
         let names = Usernames::from([(5, Some("agents".into()))]);
-        let item = batch_item(started(3), 2, MirroredArgv::First, &names);
-        assert_eq!(item.home_id, Some(home_id(None, b"/a\xff")));
+        let item = batch_item(started(3), 2, with(MirroredArgv::First, &names));
+        assert_eq!(item.home_id, Some(home_id(None, b"/a\xff", Some(5))));
         assert_eq!(item.home.as_deref(), Some("/a\u{10feff}"));
         assert_eq!(item.at, Timestamp::from_microsecond(-1_500_000).unwrap());
         let state = item.row.unwrap();
@@ -302,7 +334,7 @@ mod tests {
 
     #[test]
     fn only_the_first_argument_is_mirrored_unless_all_are_requested() {
-        let of = |argv| batch_item(started(1), 0, argv, &Usernames::new());
+        let of = |argv| batch_item(started(1), 0, with(argv, &Usernames::new()));
         let kept = of(MirroredArgv::First);
         assert!(!format!("{kept:?}").contains("hunter2"));
         assert_eq!(json(&kept.detail)["argv"], json!(["run"]));
@@ -313,11 +345,11 @@ mod tests {
 
     #[test]
     fn an_entry_that_the_state_has_already_changes_only_the_last_death() {
-        assert_eq!(batch_item(started(3), 3, MirroredArgv::First, &Usernames::new()).row, None);
+        assert_eq!(item(started(3), 3).row, None);
         let mut ended = started(3);
         ended.kind = EntryKind::SessionEnded;
         ended.detail = json!({"home": "/a", "death": {"kind": "exited"}}).to_string();
-        let state = batch_item(ended, 3, MirroredArgv::First, &Usernames::new()).row.unwrap();
+        let state = item(ended, 3).row.unwrap();
         assert_eq!((state.body, state.death.as_deref()), (None, Some("{\"kind\":\"exited\"}")));
     }
 
@@ -328,7 +360,7 @@ mod tests {
         let changed = json!({"state": ["live", "left"], "argv": [null, null]});
         entry.detail =
             json!({"kind": "session_changed", "home": "/a", "state": "left", "changed": changed}).to_string();
-        let item = batch_item(entry, 0, MirroredArgv::First, &Usernames::new());
+        let item = item(entry, 0);
         assert_eq!(json(&item.detail)["changed"], changed);
         let row = json(&item.row.unwrap().body.unwrap());
         assert_eq!(row, json!({"home": "/a", "state": "left", "username": null}));
@@ -338,15 +370,14 @@ mod tests {
     fn a_gap_requests_the_map_unless_the_state_is_newer() {
         let gap =
             |seq| HistoryEntry { seq, kind: EntryKind::Gap, detail: "{}".into(), ..HistoryEntry::default() };
-        let of = |entry| batch_item(entry, 5, MirroredArgv::First, &Usernames::new()).state_lost;
+        let of = |entry| item(entry, 5).state_lost;
         assert!(of(gap(6)));
         assert!(!of(gap(5)));
     }
 
     #[test]
     fn a_refused_entry_becomes_a_gap_of_the_same_number() {
-        let gap =
-            batch_item(started(9), 0, MirroredArgv::First, &Usernames::new()).as_refused("SQLSTATE 22P05");
+        let gap = item(started(9), 0).as_refused("SQLSTATE 22P05");
         assert_eq!((gap.seq, gap.kind, gap.home), (9, EntryKind::Gap, None));
         let detail = json(&gap.detail);
         assert_eq!(detail["reason"], json!("rejected"));
@@ -358,15 +389,40 @@ mod tests {
     }
 
     #[test]
-    fn homes_differ_by_namespace_and_path() {
+    fn keys_differ_by_namespace_path_and_user() {
         let ids = [
-            home_id(None, b"/a"),
-            home_id(Some(1), b"/a"),
-            home_id(Some(2), b"/a"),
-            home_id(None, b"\0\0\0\x01/a"),
-            home_id(None, b"/b"),
+            home_id(None, b"/a", None),
+            home_id(Some(1), b"/a", None),
+            home_id(Some(2), b"/a", None),
+            home_id(None, b"\0\0\0\x01/a", None),
+            home_id(None, b"/b", None),
+            home_id(None, b"/a", Some(0)),
+            home_id(None, b"/a", Some(u32::MAX)),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn the_user_stands_behind_the_key_of_the_home() {
+        let home = home_id(None, b"/a", None);
+        assert_eq!(home.len(), 32);
+        assert_eq!(home_id(None, b"/a", Some(0x0102_0304)), [home.as_slice(), &[1, 2, 3, 4]].concat());
+    }
+
+    #[test]
+    fn a_row_without_a_user_or_of_an_older_schema_has_the_key_of_its_home() {
+        let home = home_id(None, b"/a", None);
+        let names = Usernames::new();
+        let of = |json: Value, keys| {
+            let conversion = Conversion { argv: MirroredArgv::First, keys, usernames: &names };
+            session_row(&json.to_string(), conversion).unwrap().home_id
+        };
+        let with_uid = |uid: Value| json!({"home": "/a", "uid": uid});
+        assert_eq!(of(with_uid(7.into()), SessionKeys::HomeAndUser), home_id(None, b"/a", Some(7)));
+        assert_eq!(of(with_uid(7.into()), SessionKeys::Home), home);
+        for unknown in [Value::Null, "7".into(), (-1).into(), (1_u64 << 32).into()] {
+            assert_eq!(of(with_uid(unknown), SessionKeys::HomeAndUser), home);
+        }
     }
 }

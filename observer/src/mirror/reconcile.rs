@@ -9,7 +9,7 @@ use super::columns::StateColumns;
 use super::delivery::{FencingToken, LiveMap, Reconciled, Refusals, WriterIdentity};
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::HostIdentity;
-use super::items::{MirroredArgv, SessionRow, Usernames, session_row};
+use super::items::{Conversion, SessionKeys, SessionRow, session_row};
 use super::presence::begin_generation;
 use super::sql;
 
@@ -25,15 +25,22 @@ pub async fn reconcile(
     writer: WriterIdentity,
     map: &LiveMap,
     last_seq: u64,
-    argv: MirroredArgv,
-    usernames: &Usernames,
+    conversion: Conversion<'_>,
 ) -> Result<Reconciled, DatabaseError> {
-    let rows: Vec<SessionRow> =
-        map.sessions.iter().filter_map(|session| session_row(session, argv, usernames)).collect();
+    let mut rows: Vec<SessionRow> =
+        map.sessions.iter().filter_map(|session| session_row(session, conversion)).collect();
+    if conversion.keys == SessionKeys::Home {
+        // The last one written stays: a session that has ended must not hide another user's that runs.
+        rows.sort_by_key(|row| !row.is_ended);
+    }
     run(client, "BEGIN").await?;
     let token = match writer {
         WriterIdentity::New { host_no, instance_id } => {
-            begin_generation(client, host_no, identity, instance_id).await?
+            let token = begin_generation(client, host_no, identity, instance_id).await?;
+            if conversion.keys == SessionKeys::HomeAndUser {
+                execute(client, sql::REKEY_SESSIONS, &[&host_no]).await?;
+            }
+            token
         }
         WriterIdentity::Current(token) => token,
     };

@@ -1,45 +1,110 @@
 //! The schema: its migrations, in order, are part of the program.
 
+use std::fmt;
+use std::str::FromStr;
+
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
 use super::connect::SERVER_VERSION_MIN;
 use super::error::{DatabaseError, ErrorClass};
 
-/// From version 1 by 1.
-pub const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
-/// What this program writes and reads.
-pub const VERSION: i32 = MIGRATIONS.len() as i32;
+/// A version of the schema and a revision of that version: `1.1`. A program works with each revision of the version that it
+/// knows, and with no other version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SchemaVersion {
+    /// From 1; 0: there is no schema.
+    pub version: i32,
+    /// From 0. A later revision has more than an earlier one.
+    pub revision: i32,
+}
+
+/// A script that brings the schema from the version or revision before to this one.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaMigration {
+    /// What the schema is afterwards.
+    pub to: SchemaVersion,
+    /// The statements.
+    pub script: &'static str,
+}
+
+/// All of them, in their order.
+pub const MIGRATIONS: &[SchemaMigration] = &[
+    SchemaMigration { to: SchemaVersion::new(1, 0), script: include_str!("migrations/0001.sql") },
+    SchemaMigration { to: REKEYED, script: include_str!("migrations/0001-1.sql") },
+];
+/// The last version that this program knows.
+pub const LATEST: SchemaVersion = SchemaVersion::new(1, 1);
+/// From here on a writer can add the user to the keys of its host's sessions.
+pub const REKEYED: SchemaVersion = SchemaVersion::new(1, 1);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
 /// waits for a table makes everybody else wait behind.
 const LOCK: &str = "SET LOCAL lock_timeout = '20s'; SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
 const FIND: &str = "SELECT pg_catalog.to_regclass('observer.migration') IS NOT NULL,
     pg_catalog.to_regnamespace('observer') IS NOT NULL";
-const READ: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.migration";
+/// The column `revision` is missing in 1.0.
+const READ: &str =
+    "SELECT m.version, coalesce((pg_catalog.to_jsonb(m) ->> 'revision')::integer, 0) AS revision
+    FROM observer.migration AS m ORDER BY 1 DESC, 2 DESC LIMIT 1";
+
+impl SchemaVersion {
+    /// This version and revision.
+    pub const fn new(version: i32, revision: i32) -> Self {
+        Self { version, revision }
+    }
+
+    /// There is no schema.
+    pub const NONE: Self = Self::new(0, 0);
+}
+
+impl fmt::Display for SchemaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NONE => f.write_str("0"),
+            Self { version, revision } => write!(f, "{version}.{revision}"),
+        }
+    }
+}
+
+impl FromStr for SchemaVersion {
+    type Err = String;
+
+    /// `1` is the same as `1.0`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (version, revision) = text.split_once('.').unwrap_or((text, "0"));
+        match (version.parse(), revision.parse()) {
+            (Ok(version), Ok(revision)) => Ok(Self::new(version, revision)),
+            _ => Err("a version of the schema is written as 1.0".into()),
+        }
+    }
+}
 
 /// Versions before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppliedVersions {
-    /// 0: there was none.
-    pub from: i32,
+    /// [`SchemaVersion::NONE`]: there was none.
+    pub from: SchemaVersion,
     /// The last.
-    pub to: i32,
+    pub to: SchemaVersion,
 }
 
-/// Every migration after version `from`, as a script for psql; the error says which versions there are.
-pub fn print(from: i32) -> Result<String> {
+/// Every migration after `from`, as a script for psql; the error says which versions there are.
+pub fn print(from: SchemaVersion) -> Result<String> {
+    let is_known = from == SchemaVersion::NONE || MIGRATIONS.iter().any(|migration| migration.to == from);
+    let known: Vec<String> = MIGRATIONS.iter().map(|migration| migration.to.to_string()).collect();
     ensure!(
-        (0..=VERSION).contains(&from),
-        "there is no version {from} of the schema: this program has 1 to {VERSION}; give --from with one of them, or 0"
+        is_known,
+        "there is no version {from} of the schema: this program has {}; give --from with one of them, or 0",
+        known.join(", ")
     );
     let mut script = format!(
-        "-- The schema of observer's mirror, version {VERSION}, from version {from}. It needs a database with the encoding UTF8,\n\
+        "-- The schema of observer's mirror, version {LATEST}, from version {from}. It needs a database with the encoding UTF8,\n\
          -- Postgres 14 or newer, and a login that may create schemas and roles. Run it with: psql -v ON_ERROR_STOP=1 -f FILE\n\n\
          BEGIN;\n{}\n{LOCK};\n\n",
         guard()
     );
     for migration in after(MIGRATIONS, from) {
-        script.push_str(migration);
+        script.push_str(migration.script);
         script.push('\n');
     }
     script.push_str("COMMIT;\n");
@@ -60,10 +125,11 @@ fn guard() -> String {
     )
 }
 
-/// Brings the database to the last of `migrations` (of this program: [`MIGRATIONS`]), in one transaction; does nothing where it is there. Who else does the same at that moment
-/// waits. Errors: a newer schema, a schema of that name that is not observer's, and what the database says.
-pub async fn apply(client: &mut Client, migrations: &[&str]) -> Result<AppliedVersions> {
-    let to = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
+/// Brings the database to the last of `migrations` (of this program: [`MIGRATIONS`]), in one transaction; does nothing where
+/// it is there, or at a later revision. Who else does the same at that moment waits. Errors: a newer version, a schema of that
+/// name that is not observer's, and what the database says.
+pub async fn apply(client: &mut Client, migrations: &[SchemaMigration]) -> Result<AppliedVersions> {
+    let latest = migrations.last().map_or(SchemaVersion::NONE, |migration| migration.to);
     let transaction = client.transaction().await.map_err(DatabaseError::from)?;
     let locked = transaction.batch_execute(LOCK).await.map_err(DatabaseError::from);
     locked.context(
@@ -76,49 +142,60 @@ pub async fn apply(client: &mut Client, migrations: &[&str]) -> Result<AppliedVe
         "the database has a schema named observer that is not observer's: rename it (ALTER SCHEMA observer RENAME TO …), \
          or use another database"
     );
-    let from = if known {
-        transaction.query_one(READ, &[]).await.map_err(DatabaseError::from)?.try_get(0)?
-    } else {
-        0
-    };
-    if from > to {
-        bail!("{}", newer_schema(from));
+    let from = if known { read(&transaction).await? } else { SchemaVersion::NONE };
+    if from.version > latest.version {
+        bail!("{}", newer_schema(from, latest));
     }
-    for (migration, version) in after(migrations, from).zip(from + 1..) {
-        let applied = transaction.batch_execute(migration).await.map_err(DatabaseError::from);
-        applied.with_context(|| format!("migrate the schema to version {version}; nothing was changed"))?;
+    for SchemaMigration { to, script } in after(migrations, from) {
+        let applied = transaction.batch_execute(script).await.map_err(DatabaseError::from);
+        applied.with_context(|| format!("migrate the schema to version {to}; nothing was changed"))?;
     }
     transaction.commit().await.map_err(DatabaseError::from)?;
-    Ok(AppliedVersions { from, to })
+    Ok(AppliedVersions { from, to: from.max(latest) })
 }
 
-/// Checks that the database has the schema that this program writes.
-pub async fn check(client: &Client) -> Result<(), DatabaseError> {
+/// Checks that the database has a schema that this program can write to and read; returns its version.
+pub async fn check(client: &Client) -> Result<SchemaVersion, DatabaseError> {
     let row = client.query_one(FIND, &[]).await?;
     let next_step = "run `observer schema apply` of this version on the database";
     if !row.try_get::<_, bool>(0)? {
         return Err(DatabaseError::permanent("the database has no schema of observer's", next_step));
     }
-    let version: i32 = client.query_one(READ, &[]).await?.try_get(0)?;
-    match version {
-        VERSION => Ok(()),
-        older if older < VERSION => {
-            let problem =
-                format!("the database's schema is at version {older}, and this program needs {VERSION}");
-            Err(DatabaseError::permanent(problem, next_step))
-        }
-        newer => Err(DatabaseError::new(ErrorClass::Permanent, newer_schema(newer))),
+    let found = read(client).await?;
+    if found.version < LATEST.version {
+        let problem = format!("the database's schema is at version {found}, and this program needs {LATEST}");
+        return Err(DatabaseError::permanent(problem, next_step));
+    }
+    if found.version > LATEST.version {
+        return Err(DatabaseError::new(ErrorClass::Permanent, newer_schema(found, LATEST)));
+    }
+    Ok(found)
+}
+
+/// The version of a schema that is there.
+async fn read(client: &impl GenericClient) -> Result<SchemaVersion, DatabaseError> {
+    match client.query_opt(READ, &[]).await? {
+        Some(row) => Ok(SchemaVersion::new(row.try_get(0)?, row.try_get(1)?)),
+        None => Ok(SchemaVersion::NONE),
     }
 }
 
-fn after<'a>(migrations: &[&'a str], from: i32) -> impl Iterator<Item = &'a str> {
-    migrations.iter().skip(usize::try_from(from).unwrap_or_default()).copied()
+fn after(migrations: &[SchemaMigration], from: SchemaVersion) -> impl Iterator<Item = &SchemaMigration> {
+    migrations.iter().filter(move |migration| migration.to > from)
 }
 
-fn newer_schema(found: i32) -> String {
+/// What a person should know of a database whose schema is at `found`, an earlier revision than [`LATEST`].
+pub fn older_revision(found: SchemaVersion) -> String {
     format!(
-        "the database's schema is at version {found}, newer than this program's {VERSION}: nothing was changed; upgrade observer on \
-         this host"
+        "the database's schema is at version {found}: its views lack columns of {LATEST}, and sessions of several users in one \
+         home share a row; run `observer schema apply` of this version on the database"
+    )
+}
+
+fn newer_schema(found: SchemaVersion, latest: SchemaVersion) -> String {
+    format!(
+        "the database's schema is at version {found}, newer than this program's {latest}: nothing was changed; upgrade observer \
+         on this host"
     )
 }
 
@@ -126,27 +203,60 @@ fn newer_schema(found: i32) -> String {
 mod tests {
     use super::*;
 
+    fn version(text: &str) -> SchemaVersion {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn a_script_has_what_is_missing_and_no_more() {
-        let whole = print(0).unwrap();
+        let whole = print(SchemaVersion::NONE).unwrap();
         assert!(whole.starts_with("--") && whole.ends_with("COMMIT;\n"), "{whole}");
         assert!(whole.contains("CREATE SCHEMA observer") && whole.contains(LOCK));
-        assert!(!print(VERSION).unwrap().contains("CREATE"));
-        assert!(print(VERSION + 1).unwrap_err().to_string().contains("--from"));
+        assert!(!print(LATEST).unwrap().contains("CREATE"));
+        let from_1_0 = print(version("1")).unwrap();
+        assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
+        for unknown in ["2", "1.9", "0.1", "-1"] {
+            let error = print(version(unknown)).unwrap_err().to_string();
+            assert!(error.contains("1.0, 1.1; give --from"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_written_as_it_is_read() {
+        assert_eq!(
+            ["0", "1", "1.0", "1.1", "12.34"].map(version).map(|it| it.to_string()),
+            ["0", "1.0", "1.0", "1.1", "12.34"]
+        );
+        for text in ["", "x", "1.", ".1", "1.1.1", "1.x"] {
+            assert!(text.parse::<SchemaVersion>().is_err(), "{text}");
+        }
+        assert!(version("1.2") < version("1.10") && version("1.10") < version("2"));
     }
 
     #[test]
     fn the_views_look_for_the_lock_that_the_writer_takes() {
         let class = crate::mirror::sql::LOCK_CLASS.to_string();
-        assert!(MIGRATIONS.concat().contains(&format!("k.classid = {class} AND k.objsubid = 2")));
+        let first = MIGRATIONS.first().unwrap().script;
+        assert!(first.contains(&format!("k.classid = {class} AND k.objsubid = 2")));
         assert!(LOCK.contains(&class));
     }
 
     #[test]
-    fn each_migration_notes_its_version() {
-        for (migration, version) in MIGRATIONS.iter().zip(1..) {
-            let noted = format!("INSERT INTO observer.migration (version) VALUES ({version});");
-            assert!(migration.trim_end().ends_with(&noted), "{version}");
+    fn each_migration_follows_the_one_before_and_notes_its_version() {
+        let mut before = SchemaVersion::NONE;
+        for SchemaMigration { to, script } in MIGRATIONS {
+            let SchemaVersion { version, revision } = *to;
+            let follows = [(before.version, before.revision + 1), (before.version + 1, 0)];
+            assert!(follows.contains(&(version, revision)), "{before}, {to}");
+            let noted = match revision {
+                0 => format!("INSERT INTO observer.migration (version) VALUES ({version});"),
+                _ => format!(
+                    "INSERT INTO observer.migration (version, revision) VALUES ({version}, {revision});"
+                ),
+            };
+            assert!(script.trim_end().ends_with(&noted), "{to}");
+            before = *to;
         }
+        assert_eq!(before, LATEST);
     }
 }

@@ -43,6 +43,9 @@ pub const BEGIN_GENERATION: &str = "
     WHERE host_no = $1
     RETURNING generation";
 
+/// Adds the user to the keys of sessions that a daemon of an earlier version wrote. The connection has to be the host's writer.
+pub const REKEY_SESSIONS: &str = "SELECT observer.rekey_sessions($1)";
+
 /// Records how the state stands after a reconciliation.
 pub const SETTLE_HOST: &str = "
     UPDATE observer.host SET certain = $3, caught_up = $4, last_commit_at = pg_catalog.now()
@@ -66,7 +69,7 @@ pub const SAME_EVENT: &str = "
     WHERE e.host_no = $1 AND e.stream_id = $2 AND e.seq = $3
     LIMIT 1";
 
-/// Ends rows whose home the map does not know: there is no session there. `$3`: entries that are still to come report how it
+/// Ends rows that the map does not know: there is no such session. `$3`: entries that are still to come report how it
 /// ended. Otherwise, where the row is of another boot, nobody observed the end of its process. That death has no date, so any
 /// death that arrives is newer. A process of this boot may live on without being a session.
 pub const END_UNKNOWN: &str = "

@@ -155,7 +155,7 @@ fn an_entry_that_the_database_refuses_becomes_a_gap_and_the_rest_arrives() {
         world.entry(
             EntryKind::SessionChanged,
             "/srv/1",
-            &json!({"home": "/srv/1", "name": "1", "state": "live", "x": "\0"}),
+            &json!({"home": "/srv/1", "name": "1", "uid": 0, "state": "live", "x": "\0"}),
         );
         world.start("/srv/last");
     }

@@ -8,13 +8,14 @@ mod outages;
 mod presence;
 mod proxy;
 mod refused;
+mod rekeyed;
 mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use observer::mirror::schema;
+use observer::mirror::schema::{self, SchemaVersion};
 use observer_harness::postgres::Server;
 use serde_json::Value;
 
@@ -30,8 +31,13 @@ const SOON: Duration = Duration::from_secs(30);
 #[track_caller]
 fn applied(server: &Server) -> String {
     let database = server.database();
-    server.psql(&database, &schema::print(0).expect("the whole script"));
+    server.psql(&database, &whole_schema());
     database
+}
+
+/// Returns the script that makes the schema.
+fn whole_schema() -> String {
+    schema::print(SchemaVersion::NONE).expect("the whole script")
 }
 
 /// Asserts that the database has every entry of the stream once and no other entry of it, and that its state

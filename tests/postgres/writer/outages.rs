@@ -9,7 +9,7 @@ use observer_harness::poll::eventually;
 use observer_harness::postgres::Server;
 
 use super::host::Host;
-use super::{SERVER, SOON, applied, is_mirrored, is_present};
+use super::{SERVER, SOON, applied, is_mirrored, is_present, whole_schema};
 
 /// The pause between changes during a fault.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -229,7 +229,7 @@ fn a_full_disk_ends_presence_and_nothing_is_lost() {
     server.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", place.display()));
     server.psql("postgres", "CREATE DATABASE small TABLESPACE small");
     let database = "small";
-    server.psql(database, &observer::mirror::schema::print(0).unwrap());
+    server.psql(database, &whole_schema());
     let host = Host::new(&server.url(database));
     host.churn(11, 500);
     host.delivered(SOON);

@@ -43,7 +43,7 @@ fn a_schema_that_is_missing_older_or_newer_is_reported_and_used_once_it_is_corre
     let host = Host::new(&SERVER.url(&database));
     host.comes_to(MirrorState::Stopped, "observer schema apply", SOON);
     host.churn(3, 3000);
-    SERVER.psql(&database, &observer::mirror::schema::print(0).unwrap());
+    SERVER.psql(&database, &super::whole_schema());
     host.delivered(AGAIN);
     is_mirrored(&SERVER, &database, &host);
     let (shared, host_id) = host.ends();

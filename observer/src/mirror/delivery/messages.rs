@@ -67,7 +67,8 @@ pub enum DeliveryRequest {
     TryLock,
     /// Ends this server process. Answer: `Done`.
     EndBackend(i32),
-    /// Makes and drops partitions. Answer: `Done`.
+    /// Makes and drops partitions. The connection is broken where the schema was brought to a revision that a new connection
+    /// uses. Answer: `Done`.
     Maintain,
     /// Reads the live map from the daemon's loop. Answer: `LiveMap`.
     ReadMap,

@@ -75,7 +75,7 @@ impl Fleet {
         let connections = format!("max_connections={}", count + 50);
         let own = [connections.as_str(), "shared_buffers=1GB", "max_wal_size=8GB"];
         let server = Server::start(&DURABLE.into_iter().chain(own).collect::<Vec<_>>());
-        server.psql(DATABASE, &schema::print(0).expect("the whole script"));
+        server.psql(DATABASE, &schema::print(schema::SchemaVersion::NONE).expect("the whole script"));
         let hosts: Vec<_> = (0..count).map(Host::new).collect();
         for (number, host) in hosts.iter().enumerate() {
             server.psql(

@@ -142,7 +142,13 @@ fn gap(seq: u64, state_lost: bool) -> BatchItem {
 fn item(seq: u64, change: Change, is_newer: bool) -> BatchItem {
     let Some(home) = change.home else { return gap(seq, is_newer) };
     let body = is_newer.then(String::new);
-    let row = SessionRow { home_id: vec![u8::try_from(home).unwrap()], body, death: None, is_last: is_newer };
+    let row = SessionRow {
+        home_id: vec![u8::try_from(home).unwrap()],
+        body,
+        is_ended: false,
+        death: None,
+        is_last: is_newer,
+    };
     let at = Timestamp::from_second(change.number.cast_signed()).unwrap();
     BatchItem { seq, at, row: Some(row), ..BatchItem::default() }
 }
