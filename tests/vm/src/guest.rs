@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Message, TargetKind};
+
+use crate::left_out;
 use observer_harness::command;
 use observer_harness::workspace::Workspace;
 
@@ -85,6 +87,7 @@ pub fn test_programs(workspace: &Workspace) -> Result<TestPrograms> {
     tests.sort_by(|a, b| a.name.cmp(&b.name));
     let postgres = taken(&mut tests, POSTGRES)?;
     let real = taken(&mut tests, PROGRAMS)?;
+    left_out::check(&tests)?;
     Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres, real })
 }
 

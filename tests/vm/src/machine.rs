@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use crate::guest::{Guest, SERVICE, STORM, VERIFIER};
 use crate::initramfs::{self, HOME, Step};
 use crate::kernels::Kernel;
+use crate::left_out::{self, Breadth};
 use crate::results::{End, Ended, Run};
 use crate::systemd::{Rootfs, START_TESTS};
-use crate::ways::{Breadth, Way};
+use crate::ways::Way;
 use observer_harness::command;
 use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
 
@@ -80,8 +81,8 @@ impl<'a> Plan<'a> {
                 if test.name == VERIFIER {
                     command.push("--nocapture".into());
                 }
-                for name in breadth.left_out(&test.name) {
-                    command.extend(["--skip".into(), (*name).to_owned()]);
+                for name in left_out::names(*way, breadth, &test.name) {
+                    command.extend(["--skip".into(), name.to_owned()]);
                 }
                 command.extend(filter.iter().cloned());
                 let limit_s = if test.name == STORM { STORM_S } else { TESTS_S };
@@ -96,10 +97,15 @@ impl<'a> Plan<'a> {
         kernel: &'a Kernel,
         guest: &'a Guest,
         rootfs: &'a Rootfs,
+        breadth: Breadth,
         filter: &[String],
     ) -> Self {
         let only = if filter.is_empty() { &SERVICE_TESTS.map(str::to_owned) } else { filter };
-        Self { kernel, guest, steps: vec![service_step(only)], rootfs: Some(rootfs) }
+        let mut step = service_step(only);
+        for name in left_out::names(Way::Service, breadth, SERVICE) {
+            step.command.extend(["--skip".into(), name.to_owned()]);
+        }
+        Self { kernel, guest, steps: vec![step], rootfs: Some(rootfs) }
     }
 
     /// Distinguishes its files and its column from those of other plans.

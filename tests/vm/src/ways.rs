@@ -1,6 +1,7 @@
 //! Ways in which the same tests run the daemon.
 
 use crate::guest::SERVICE;
+use crate::left_out::{self, Breadth};
 
 /// One way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -11,50 +12,6 @@ pub(crate) enum Way {
     Tracepoints,
     /// As the service does: a user like any, with CAP_BPF and CAP_PERFMON alone
     Service,
-}
-
-/// How much of the tests a machine runs. What they leave out has passed on this machine's kernel in the same run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Breadth {
-    /// Every test, in every way to which the way makes a difference.
-    Every,
-    /// For the oldest and the newest kernel: what a kernel decides.
-    End,
-    /// For a kernel between them. What a session is depends on the facts alone, which are checked here as well.
-    Between,
-}
-
-impl Breadth {
-    /// For the kernel at `index` of `kernels`. A run that a person narrows down is not thinned out.
-    pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
-        match (filter.is_empty() && ways.contains(&Way::Own), index == 0 || index + 1 == kernels) {
-            (false, _) => Self::Every,
-            (true, true) => Self::End,
-            (true, false) => Self::Between,
-        }
-    }
-
-    /// Parts of names of tests of a target that are left out: what no kernel decides.
-    pub(crate) fn left_out(self, target: &str) -> &'static [&'static str] {
-        match (self, target) {
-            // Files of BTF are read by the daemon's own code.
-            (Self::End | Self::Between, "refuse") => {
-                &["clients::", "words::", "layout::a_file_", "layout::a_truncated_file"]
-            }
-            // What is elected from the facts is the same on every kernel: these machines check the facts, and what homes
-            // and terminals do.
-            (Self::End, "sessions") => &[
-                "roots::",
-                "program::",
-                "reload::",
-                "panes::",
-                "default_rule::",
-                "lives::a_program_that_walks_",
-                "lives::crashes_",
-            ],
-            _ => &[],
-        }
-    }
 }
 
 /// Every way, in the order of the table.
@@ -84,15 +41,13 @@ impl Way {
 
     /// Whether a test target runs this way.
     pub(crate) fn has(self, target: &str, breadth: Breadth) -> bool {
-        match (self, breadth) {
-            (Self::Own, Breadth::Every) => target != SERVICE,
-            // The journal takes nothing from the kernel but the facts that other targets check.
-            (Self::Own, Breadth::End) => target != SERVICE && target != "journal",
-            (Self::Own, Breadth::Between) => ![SERVICE, "journal", "sessions"].contains(&target),
+        let runs = match (self, breadth) {
+            (Self::Own, _) => target != SERVICE,
             (_, Breadth::Every) => ["kernel", "sessions", "hooks"].contains(&target),
             // Makes each change, and has each hook report it in this way.
             (_, Breadth::End | Breadth::Between) => target == "hooks",
-        }
+        };
+        runs && !left_out::is_whole(self, breadth, target)
     }
 
     /// Name of the step that runs a test target.
@@ -128,19 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_narrows_down_leaves_out_what_the_kernel_does_not_decide() {
+    fn every_target_that_depends_on_the_kernel_runs_on_every_kernel() {
         use Breadth::{Between, End, Every};
-        let of = |index| Breadth::of(index, 4, &ALL, &[]);
-        assert_eq!([0, 1, 2, 3].map(of), [End, Between, Between, End]);
-        assert_eq!(Breadth::of(1, 4, &ALL, &["cwd".into()]), Every, "a filter");
-        assert_eq!(Breadth::of(1, 4, &[Way::Service], &[]), Every, "one way");
         for target in ["kernel", "hooks", "contracts", "refuse", "verifier"] {
             assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
         assert!(Way::Own.has("sessions", End) && !Way::Own.has("sessions", Between));
         assert!(Way::Own.has("journal", Every) && !Way::Own.has("journal", End));
         assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", End));
-        assert!(End.left_out("sessions").contains(&"roots::") && Every.left_out("sessions").is_empty());
-        assert!(End.left_out("refuse").contains(&"words::") && Every.left_out("refuse").is_empty());
     }
 }
