@@ -268,6 +268,21 @@ impl WitnessBtf {
         *self.member_word(member, 2) += bytes * 8;
     }
 
+    /// Moves a member in `file`, whose bytes this was parsed from. To copy and write every type takes seconds in an emulated
+    /// machine.
+    pub fn move_member_of_file(&self, file: &mut [u8], member: WitnessMember, bytes: u32) {
+        let word = |at: usize| {
+            let bytes = file.get(at..at + 4).expect("BTF is whole");
+            u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
+        };
+        let types = (word(4) + word(8)) as usize;
+        let length = |ty: &Type| 12 + ty.words.len() * 4;
+        let before: usize = self.types.iter().take(member.owner as usize).skip(1).map(length).sum();
+        let at = types + before + 12 + (member.index * 3 + 2) * 4;
+        let moved = word(at) + bytes * 8;
+        file.get_mut(at..at + 4).expect("BTF is whole").copy_from_slice(&moved.to_ne_bytes());
+    }
+
     /// Gives argument `index` of a prototype another type.
     pub fn retype_argument(&mut self, proto: u32, index: usize, ty: u32) {
         *self.get_mut(proto).words.get_mut(index * 2 + 1).expect("such an argument") = ty;
@@ -314,4 +329,35 @@ pub fn in_other_byte_order(bytes: &[u8]) -> Vec<u8> {
         }
     }
     other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_moved_in_a_file_as_it_is_in_the_tree() {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
+        // `int`, `struct s { int a, b; }`, and another struct.
+        let int = words(&[1, kind::INT << 24, 4, 32]);
+        let member = |name, offset| words(&[name, 1, offset]);
+        let of = |name, members: &[Vec<u8>]| {
+            let head = words(&[name, kind::STRUCT << 24 | members.len() as u32, 8]);
+            [head, members.concat()].concat()
+        };
+        let types = [int, of(5, &[member(7, 0), member(9, 32)]), of(11, &[member(7, 0)])].concat();
+        let strings = b"\0int\0s\0a\0b\0t\0";
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let mut file = 0xeb9f_u16.to_ne_bytes().to_vec();
+        file.extend([1, 0]);
+        file.extend(words(&[24, 0, types_len, types_len, strings_len]));
+        file.extend([&types[..], strings].concat());
+        let btf = WitnessBtf::parse(&file);
+        let moved = btf.member(2, "b").expect("a member");
+        let (mut tree, mut changed) = (btf.clone(), file.clone());
+        tree.move_member(moved, 8);
+        btf.move_member_of_file(&mut changed, moved, 8);
+        assert_ne!(changed, file);
+        assert_eq!(changed, tree.bytes());
+    }
 }

@@ -28,9 +28,9 @@ const TWINS: [(&str, &str); 6] = [
 /// Which of the members are checked: `INDEX/MACHINES` has every machine check another part; unset means all.
 const SHARE: &str = "OBSERVER_TEST_SHARE";
 
-/// Returns the kernel's type information with this member moved.
-fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
-    let mut btf = btf.clone();
+/// Returns the kernel's type information `file`, which `btf` was parsed from, with this member moved.
+fn moved(file: &[u8], btf: &WitnessBtf, kernel_member: &KernelMember) -> Vec<u8> {
+    let mut file = file.to_vec();
     let twin = TWINS.iter().any(|(field, _)| *field == kernel_member.field);
     let bytes = if twin { 2 * BYTES } else { BYTES };
     let mut moved = Vec::new();
@@ -38,12 +38,12 @@ fn moved(btf: &WitnessBtf, kernel_member: &KernelMember) -> WitnessBtf {
         let Some(member) = kernel_member.names.iter().find_map(|path| btf.member(id, path)) else { continue };
         // Two structs of one name may contain the member through the same third struct.
         if !moved.contains(&(member.owner, member.index)) {
-            btf.move_member(member, bytes);
+            btf.move_member_of_file(&mut file, member, bytes);
             moved.push((member.owner, member.index));
         }
     }
     assert!(!moved.is_empty(), "{}.{} is there to be moved", kernel_member.of, kernel_member.names.join("/"));
-    btf
+    file
 }
 
 /// Returns which check detected the moved member, according to the doctor's output.
@@ -109,7 +109,8 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     let unmoved = doctor(Path::new(KERNEL_BTF), &inner);
     assert_eq!(unmoved.code, Some(0), "without a change the start succeeds: {}", unmoved.text());
     let members = share();
-    let (btf, next, missed) = (WitnessBtf::of_kernel(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let kernel = std::fs::read(KERNEL_BTF).expect("the kernel publishes BTF");
+    let (btf, next, missed) = (WitnessBtf::parse(&kernel), AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         // A doctor waits for the kernel half of its time.
         for _ in 0..2 * std::thread::available_parallelism().map_or(1, usize::from) {
@@ -120,7 +121,7 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
                         continue;
                     }
                     let file = dir.path().join(kernel_member.field);
-                    moved(&btf, kernel_member).write(&file);
+                    std::fs::write(&file, moved(&kernel, &btf, kernel_member)).expect("write the file");
                     match caught(&doctor(&file, &inner), kernel_member) {
                         Ok(by) => println!("moved {}: {by}", kernel_member.field),
                         Err(why) => missed.lock().expect("no thread failed").push(why),
