@@ -4,7 +4,7 @@
 use observer_harness::Verb;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
-use observer_harness::{Daemon, Fixture, Frame, Watch, text};
+use observer_harness::{Daemon, Fixture, Frame, Watch, share, text};
 use serde_json::{Value, json};
 
 /// Asserts that the certificate equals the result of wait and that its other fields are consistent with the
@@ -59,9 +59,8 @@ fn assert_ends(watch: &Watch, verb: Verb, args: &[&[u8]]) -> Waited {
 #[test]
 fn an_exit_code_is_the_argument_of_exit_modulo_256() {
     let watch = Watch::all(Daemon::shared());
-    for (given, code) in
-        [(0, 0), (1, 1), (3, 3), (127, 127), (128, 128), (137, 137), (255, 255), (256, 0), (-1, 255)]
-    {
+    let codes = [(0, 0), (1, 1), (3, 3), (127, 127), (128, 128), (137, 137), (255, 255), (256, 0), (-1, 255)];
+    for (given, code) in share::of(codes) {
         let waited = assert_ends(&watch, Verb::Exit, &[given.to_string().as_bytes()]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_EXITED, code), "exit({given})");
     }
@@ -74,7 +73,7 @@ const DUMPING: [i32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
 #[test]
 fn every_signal_that_kills_is_in_the_certificate() {
     let watch = Watch::all(Daemon::shared());
-    for signal in ENDING.into_iter().chain([34, 50, 64]) {
+    for signal in share::of(ENDING.into_iter().chain([34, 50, 64])) {
         let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"0"]);
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, signal));
     }
@@ -83,7 +82,7 @@ fn every_signal_that_kills_is_in_the_certificate() {
 #[test]
 fn a_signal_that_would_dump_core_has_no_core_flag_where_the_limit_forbids_it() {
     let watch = Watch::all(Daemon::shared());
-    for signal in DUMPING {
+    for signal in share::of(DUMPING) {
         let waited = assert_ends(&watch, Verb::Die, &[signal.to_string().as_bytes(), b"0"]);
         assert_eq!(waited.si_status, signal);
         assert_eq!(waited.si_code, libc::CLD_KILLED, "no core was dumped for {signal}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, text};
+use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, share, text};
 use serde_json::Value;
 
 /// Names that break lines, columns, terminals, encodings and escapes.
@@ -48,8 +48,8 @@ fn assert_harmless(daemon: &Daemon, args: &[&str]) -> String {
 }
 
 /// Starts a session in a directory of each hostile name.
-fn sessions(fixture: &Fixture, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
-    let made = NAMES.iter().zip(ptys).map(|(name, pty)| {
+fn sessions(fixture: &Fixture, names: &[&[u8]], ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
+    let made = names.iter().zip(ptys).map(|(name, pty)| {
         let dir = fixture.mkdir(PathBuf::from("homes").join(OsStr::from_bytes(name)));
         let args = vec![OsString::from_vec(name.to_vec())];
         (
@@ -62,13 +62,13 @@ fn sessions(fixture: &Fixture, ptys: &[Pty]) -> Vec<(PathBuf, Puppet)> {
 
 #[test]
 fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
-    let fixture = Fixture::new();
+    let (fixture, names) = (Fixture::new(), share::of(NAMES));
     let homes = fixture.mkdir("homes");
     let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\n", homes.display());
     let daemon = Daemon::start(&observer_harness::Options { config: Some(config), ..Default::default() });
     let watch = Watch::all(&daemon);
-    let ptys: Vec<_> = NAMES.iter().map(|_| Pty::open()).collect();
-    let cast = sessions(&fixture, &ptys);
+    let ptys: Vec<_> = names.iter().map(|_| Pty::open()).collect();
+    let cast = sessions(&fixture, &names, &ptys);
     let list = daemon.list();
     for (dir, puppet) in &cast {
         let row = assert_row(&daemon, puppet.pid);
@@ -87,7 +87,7 @@ fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
         watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
     }
     let porcelain = assert_harmless(&daemon, &["list", "--porcelain"]);
-    assert_eq!(porcelain.lines().count(), NAMES.len(), "one line a session:\n{porcelain}");
+    assert_eq!(porcelain.lines().count(), names.len(), "one line a session:\n{porcelain}");
     for line in porcelain.lines() {
         let fields: Vec<_> = line.split('\t').collect();
         let [_, pid, cwd] = fields[..] else { panic!("name, pid, cwd: {line:?}") };
@@ -95,7 +95,7 @@ fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
         assert!(cwd.starts_with('/'), "{line:?}");
     }
     let table = assert_harmless(&daemon, &["list"]);
-    assert!(table.lines().count() >= NAMES.len() && !table.contains('\t'), "{table}");
+    assert!(table.lines().count() >= names.len() && !table.contains('\t'), "{table}");
     assert!(!assert_harmless(&daemon, &["ps"]).contains('\t'), "columns, not tabs");
     for (dir, puppet) in &cast {
         let pid = daemon.observer(&[OsStr::new("pid"), dir.as_os_str()]);
@@ -107,8 +107,8 @@ fn hostile_directories_and_arguments_are_shown_without_loss_and_without_harm() {
 fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    let mut puppets = Vec::new();
-    for name in NAMES {
+    let (names, mut puppets) = (share::of(NAMES), Vec::new());
+    for &name in &names {
         let mut puppet = fixture.puppet();
         puppet.does(Verb::Setname, &[name]);
         let row = assert_row(daemon, puppet.pid);
@@ -116,7 +116,7 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
         puppets.push(puppet);
     }
     let table = assert_harmless(daemon, &["ps"]);
-    assert!(table.lines().count() > NAMES.len(), "{table}");
+    assert!(table.lines().count() > names.len(), "{table}");
     for puppet in puppets {
         let pid = puppet.pid;
         puppet.ends(Verb::Exit, &[b"0"]);
@@ -128,7 +128,7 @@ fn a_hostile_comm_is_shown_without_loss_and_without_harm() {
 fn a_program_with_a_hostile_file_name_is_shown_without_loss() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let image = std::fs::read(observer_harness::fixture::puppet_program()).expect("read the puppet");
-    for name in NAMES {
+    for name in share::of(NAMES) {
         let program = fixture.mkdir("programs").join(OsStr::from_bytes(name));
         fixture.install(&image, &program);
         let puppet = fixture.cast(&PuppetOptions { program: Some(program.clone()), ..Default::default() });

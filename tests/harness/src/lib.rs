@@ -8,6 +8,7 @@
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
 //! - what it depends on: [`postgres`], [`programs`], [`wall_clock`];
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
+//! - in a virtual machine, a part of many equal checks: [`share`];
 //! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
 
 pub mod apt;
@@ -27,6 +28,7 @@ pub mod protocol;
 pub mod pty;
 pub mod puppet;
 pub mod scene;
+pub mod share;
 pub mod text;
 pub mod tiny;
 pub mod truth;

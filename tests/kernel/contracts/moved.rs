@@ -10,7 +10,7 @@ use observer_common::offsets::{KernelMember, MEMBERS};
 use observer_harness::btf::{KERNEL_BTF, WitnessBtf, kind};
 use observer_harness::daemon::product;
 use observer_harness::observe::CommandResult;
-use observer_harness::{Cgroup, failure};
+use observer_harness::{Cgroup, failure, share};
 
 /// The distance by which a member is moved: one word, as a kernel that is built with one more option moves
 /// it.
@@ -25,8 +25,6 @@ const TWINS: [(&str, &str); 6] = [
     ("mm_arg_end", "env_start: differs after prctl(PR_SET_MM)"),
     ("binprm_filename", "interp: differs for scripts"),
 ];
-/// Which of the members are checked: `INDEX/MACHINES` has every machine check another part; unset means all.
-const SHARE: &str = "OBSERVER_TEST_SHARE";
 
 /// Returns the kernel's type information `file`, which `btf` was parsed from, with this member moved.
 fn moved(file: &[u8], btf: &WitnessBtf, kernel_member: &KernelMember) -> Vec<u8> {
@@ -89,18 +87,6 @@ fn is_idle(btf: &WitnessBtf, kernel_member: &KernelMember, unmoved: &str) -> boo
     kernel_member.field == "task_exit_code" && btf.named(kind::STRUCT, "signal_struct").iter().any(quick)
 }
 
-/// Returns the members that this machine checks.
-fn share() -> Vec<&'static KernelMember> {
-    let Ok(share) = std::env::var(SHARE) else { return MEMBERS.iter().collect() };
-    let (index, machines) = share
-        .split_once('/')
-        .and_then(|(index, machines)| Some((index.parse().ok()?, machines.parse::<usize>().ok()?)))
-        .unwrap_or_else(|| panic!("{SHARE}={share}: write INDEX/MACHINES, or unset it"));
-    let members: Vec<_> = MEMBERS.iter().skip(index).step_by(machines).collect();
-    assert!(!members.is_empty(), "{SHARE}={share} leaves no member");
-    members
-}
-
 #[test]
 fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     failure::require_root();
@@ -108,7 +94,7 @@ fn a_wrong_offset_of_any_member_is_noticed_at_start() {
     let (outer, inner) = (Cgroup::new("outer"), Cgroup::new("outer/inner"));
     let unmoved = doctor(Path::new(KERNEL_BTF), &inner);
     assert_eq!(unmoved.code, Some(0), "without a change the start succeeds: {}", unmoved.text());
-    let members = share();
+    let members = share::of(MEMBERS);
     let kernel = std::fs::read(KERNEL_BTF).expect("the kernel publishes BTF");
     let (btf, next, missed) = (WitnessBtf::parse(&kernel), AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

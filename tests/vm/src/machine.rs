@@ -17,6 +17,7 @@ use crate::systemd::{Rootfs, START_TESTS};
 use crate::ways::Way;
 use observer_harness::command;
 use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
+use observer_harness::share;
 
 const QEMU: &str = "qemu-system-x86_64";
 /// Emulation is 6 to 24 times slower than the machine it runs on; limits are for what hangs.
@@ -39,7 +40,7 @@ pub(crate) struct Share {
 
 impl Share {
     fn variable(self) -> String {
-        format!("OBSERVER_TEST_SHARE={}/{}", self.index, self.machines)
+        format!("{}={}/{}", share::VARIABLE, self.index, self.machines)
     }
 }
 
