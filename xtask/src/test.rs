@@ -14,6 +14,11 @@ use crate::{build, check, setup, vm};
 
 /// Tests against the kernel at a time. With more, the tests' own load would decide how long the daemon takes to answer.
 const KERNEL_THREADS: u8 = 2;
+/// Targets whose tests have a daemon each, and mostly wait: a second for the kernel to detach its programs, and for ages and
+/// delays of the product.
+const WAITING: [&str; 3] = ["journal", "refuse", "sessions"];
+/// Tests of these at a time.
+const WAITING_THREADS: u8 = 4;
 /// Tests against a Postgres at a time. They mostly wait: for time-outs, and for a server that is stopped.
 const MIRROR_THREADS: u8 = 4;
 /// Real programs at a time. Each has a daemon of its own, and its test mostly waits.
@@ -83,7 +88,9 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
         tests(&mut [privileged(workspace, &programs.real, PROGRAM_THREADS, filter)])
     }));
     let kernel = programs.tests.iter().filter(|test| test.name != SERVICE);
-    let mut kernel: Vec<_> = kernel.map(|test| privileged(workspace, test, KERNEL_THREADS, filter)).collect();
+    let threads =
+        |test: &Test| if WAITING.contains(&test.name.as_str()) { WAITING_THREADS } else { KERNEL_THREADS };
+    let mut kernel: Vec<_> = kernel.map(|test| privileged(workspace, test, threads(test), filter)).collect();
     parts.push(part("kernel tests", || tests(&mut kernel)));
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
