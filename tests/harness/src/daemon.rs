@@ -13,7 +13,7 @@ use crate::failure;
 
 /// How long a daemon may take to attach, read the kernel and listen: in an emulated machine beside another one, half a
 /// minute.
-const READY: Duration = Duration::from_secs(60);
+pub const READY: Duration = Duration::from_secs(60);
 /// How long it may take to end after SIGTERM.
 const END: Duration = Duration::from_secs(5);
 

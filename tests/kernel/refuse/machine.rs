@@ -1,6 +1,6 @@
 //! Machines and rights that do not suffice.
 
-use observer_harness::daemon::product;
+use observer_harness::daemon::{READY, product};
 use observer_harness::observe::CommandResult;
 use observer_harness::{Daemon, Options, failure};
 
@@ -92,7 +92,7 @@ fn without_tracefs_the_daemon_mounts_it_or_refuses_or_reports_a_blind_spot() {
     command.arg("--state-dir").arg(dir.path().join("state"));
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().expect("start it");
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = std::time::Instant::now() + READY;
     while std::time::Instant::now() < end && !matches!(child.try_wait(), Ok(Some(_))) {
         if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
             break;
