@@ -94,7 +94,7 @@ fn a_hang_up_takes_the_terminal_from_every_process_that_has_it() {
     let (mut background, _) = puppet.bears(&fixture, Verb::Fork, &[]);
     background.does(Verb::Setpgid, &[b"0", b"0"]);
     assert_tty(background.pid, Some(&pty.tty()));
-    pty.hang_up();
+    pty.hang_up(puppet.pid);
     for pid in [puppet.pid, background.pid] {
         assert_tty(pid, None);
     }
@@ -143,7 +143,7 @@ fn a_hang_up_is_published_without_a_query() {
     watching.wait_for("its terminal", |frame| {
         frame.pid() == Some(puppet.pid) && frame.field("tty") == Some(&pty.tty().into())
     });
-    pty.hang_up();
+    pty.hang_up(puppet.pid);
     eventually("watch tells that the terminal is gone", watch::SOON, || {
         let last = watching.frames().into_iter().rfind(|frame| frame.pid() == Some(puppet.pid));
         let tty = last.as_ref().and_then(|frame| frame.field("tty")).cloned();

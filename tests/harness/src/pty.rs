@@ -6,6 +6,9 @@ use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
+use crate::fixture::PATIENCE;
+use crate::{Truth, eventually};
+
 /// A pseudo-terminal; dropping it hangs up.
 #[derive(Debug)]
 pub struct Pty {
@@ -39,9 +42,15 @@ impl Pty {
         self.path.strip_prefix("/dev").expect("a pty is under /dev").display().to_string()
     }
 
-    /// Hangs up: closes the master.
-    pub fn hang_up(self) {
+    /// Hangs up: closes the master, and waits until the terminal is taken from `pid`. A child that another thread has
+    /// forked holds the master until it execs.
+    #[track_caller]
+    pub fn hang_up(self, pid: u32) {
         drop(self.master);
+        eventually("the kernel takes the terminal away", PATIENCE, || match Truth::of(pid) {
+            Some(Truth { tty: Some(tty), .. }) => Err(tty),
+            _ => Ok(()),
+        });
     }
 
     /// Waits until what was written to the terminal contains `text`, and gives all that was read.

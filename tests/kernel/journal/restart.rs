@@ -156,7 +156,7 @@ fn a_detached_or_left_session_keeps_its_state_after_a_restart() {
     let mut one = scene.agent(&detached, Some(&pty));
     let mut two = scene.agent(&left, Some(&other));
     one.does(Verb::Ignore, &[b"1"]);
-    pty.hang_up();
+    pty.hang_up(one.pid);
     two.chdir(&scene.fixture.mkdir("outside"));
     for (home, state) in [(&detached, "detached"), (&left, "left")] {
         eventually(state, SOON, || match scene.entries_of(home).last() {

@@ -72,7 +72,7 @@ fn a_session_whose_terminal_is_gone_is_detached() {
     let mut agent = scene.agent(&home, &pty);
     agent.does(Verb::Ignore, &[b"1"]);
     scene.assert_session(&home, &agent, "live");
-    pty.hang_up();
+    pty.hang_up(agent.pid);
     let row = scene.assert_session(&home, &agent, "detached");
     assert_eq!(row.get("tty"), Some(&Value::Null), "{row:#}");
     scene.watch.wait_for("the change", |frame| {
