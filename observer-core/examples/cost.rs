@@ -33,6 +33,7 @@ fn main() {
             home: HomeRule::Cwd,
             conditions: Conditions { tty: TtyRule::Matches(Box::new(Suffix(b"p"))), ..Conditions::default() },
             not_comm: vec![Box::new(Suffix(b"sh"))],
+            not_program: Vec::new(),
             wrappers: vec![Box::new(Suffix(b"sudo"))],
             owner: false,
             min_age_ns: 1_000_000_000,

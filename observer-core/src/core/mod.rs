@@ -25,7 +25,7 @@ use crate::processes::fields::Diff;
 use crate::processes::merge::Image;
 use crate::processes::table::ProcessTable;
 use crate::sessions::explain::Basis;
-use crate::sessions::{SessionContext, Sessions};
+use crate::sessions::{IgnoreList, SessionContext, Sessions};
 
 /// What the core counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,12 @@ pub struct Settings {
     /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
     /// host's.
     pub host_mnt_ns: u32,
+}
+
+impl Settings {
+    fn ignore_list(&self) -> IgnoreList<'_> {
+        IgnoreList { entries: &self.ignored, host_mnt_ns: self.host_mnt_ns }
+    }
 }
 
 /// The map of live processes and sessions.
@@ -208,7 +214,7 @@ impl Core {
         let key = self.table.by_tgid(tgid)?.process.key;
         let basis = Basis {
             rules: &self.settings.rules,
-            ignored: &self.settings.ignored,
+            ignored: self.settings.ignore_list(),
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &self.table,
         };
@@ -245,7 +251,7 @@ impl Core {
         }
         let mut ctx = SessionContext {
             rules: &self.settings.rules,
-            ignored: &self.settings.ignored,
+            ignored: self.settings.ignore_list(),
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &mut self.table,
             now: self.now,

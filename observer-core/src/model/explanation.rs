@@ -9,24 +9,34 @@ use crate::model::session::Home;
 /// What a process lacks of a rule. Conditions are asked in this order, and the first that fails is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmet {
+    /// Its mount namespace is not the host's own.
+    MntNs,
     /// Its directory is unknown, deleted or unreachable.
     CwdUnusable,
     /// Its directory is in no home of the rule.
     Cwd,
     /// The controlling terminal.
     Tty,
+    /// The socket of the multiplexer in which it runs.
+    MuxSocket,
     /// The real user.
     User,
+    /// The real user is in none of the groups.
+    Group,
     /// The cgroup.
     Cgroup,
     /// comm is one of those that the rule refuses.
     NotComm,
+    /// The program is one of those that the rule refuses.
+    NotProgram,
     /// comm.
     Comm,
     /// The program.
     Program,
     /// The executable.
     Exe,
+    /// The arguments.
+    Argv,
     /// The home belongs to another user.
     Owner,
     /// The owner of the home is not known.

@@ -121,6 +121,17 @@ pub struct Argv {
     pub source: ArgvSource,
 }
 
+impl Argv {
+    /// Returns the arguments that were read whole, the name of the program first.
+    pub fn whole(&self) -> impl Iterator<Item = &[u8]> {
+        // What follows the last NUL is no argument, or is a cut one.
+        let is_open = self.bytes.last().is_some_and(|&byte| byte != 0);
+        let kept = if is_open && !self.truncated { 0 } else { 1 };
+        let count = self.bytes.split(|&byte| byte == 0).count() - kept;
+        self.bytes.split(|&byte| byte == 0).take(count)
+    }
+}
+
 /// Those environment variables at the last exec that the configuration names, as `NAME=value`.
 pub type Env = Arc<[Bytes]>;
 
@@ -137,6 +148,26 @@ pub enum Pane {
     Tmux(Env),
     /// A window of screen. `STY` and `WINDOW` name it, likewise.
     Screen(Env),
+}
+
+impl Pane {
+    /// Returns the socket of the multiplexer: the path of tmux's, or the `STY` of screen.
+    pub fn mux_socket(&self) -> Option<&[u8]> {
+        match self {
+            Self::None | Self::Stale => None,
+            // TMUX is `socket,server pid,session`; the socket's path may hold commas itself.
+            Self::Tmux(env) => {
+                variable(env, "TMUX").and_then(|tmux| tmux.rsplitn(3, |&byte| byte == b',').nth(2))
+            }
+            Self::Screen(env) => variable(env, "STY"),
+        }
+    }
+}
+
+/// Returns the value of a variable.
+fn variable<'a>(env: &'a Env, name: &str) -> Option<&'a [u8]> {
+    let value = |entry: &'a [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+    env.iter().find_map(|entry| value(entry))
 }
 
 /// One live process: a thread group with a user memory map.

@@ -1,9 +1,14 @@
 //! Session rules: which processes may be the primary of a session, and where its home is.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+
+use crate::model::process::Bytes;
 
 /// A pattern over bytes. The edge makes it of a glob.
 pub trait Pattern: fmt::Debug + Send + Sync {
@@ -22,6 +27,50 @@ pub enum TtyRule {
     Matches(Box<dyn Pattern>),
 }
 
+/// What a rule requires of the mount namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MntNsRule {
+    /// Nothing: any mount namespace.
+    #[default]
+    Any,
+    /// The process is in the host's own. One whose namespace could not be read counts as in it.
+    Host,
+}
+
+/// Names of users by their ids.
+pub type UserNames = BTreeMap<u32, Bytes>;
+
+/// Makes the names of sessions.
+#[derive(Clone, Debug)]
+pub struct NameTemplate {
+    /// The name, in which `{basename}`, `{parent}`, `{home}`, `{program}` and `{user}` are replaced.
+    pub text: Cow<'static, str>,
+    /// The names that replace `{user}`. The id replaces it where there is none.
+    pub users: Option<Arc<UserNames>>,
+}
+
+impl NameTemplate {
+    /// The basename of the home.
+    pub const BASENAME: &'static Self = &Self { text: Cow::Borrowed("{basename}"), users: None };
+
+    /// Returns whether the name of a session depends on the user of its primary.
+    pub fn names_user(&self) -> bool {
+        self.text.contains("{user}")
+    }
+}
+
+impl From<&'static str> for NameTemplate {
+    fn from(text: &'static str) -> Self {
+        Self { text: Cow::Borrowed(text), users: None }
+    }
+}
+
+impl From<String> for NameTemplate {
+    fn from(text: String) -> Self {
+        Self { text: Cow::Owned(text), users: None }
+    }
+}
+
 /// Where a rule finds the home of a process.
 #[derive(Debug)]
 pub enum HomeRule {
@@ -37,16 +86,24 @@ pub enum HomeRule {
 pub struct Conditions {
     /// What is required of the controlling terminal.
     pub tty: TtyRule,
+    /// Patterns of the socket of the multiplexer ([`Pane::mux_socket`](crate::process::Pane::mux_socket)).
+    pub mux_socket: Vec<Box<dyn Pattern>>,
+    /// What is required of the mount namespace.
+    pub mnt_ns: MntNsRule,
     /// Patterns of comm.
     pub comm: Vec<Box<dyn Pattern>>,
     /// Patterns of the program. None matches a process whose program is not known.
     pub program: Vec<Box<dyn Pattern>>,
     /// Patterns of the path of the executable.
     pub exe: Vec<Box<dyn Pattern>>,
+    /// Patterns of the arguments, of which one has to match one of these. None matches where they are not known.
+    pub argv: Vec<Box<dyn Pattern>>,
     /// Patterns of the path of the v2 cgroup.
     pub cgroup: Vec<Box<dyn Pattern>>,
     /// Real user ids.
     pub uids: Vec<u32>,
+    /// Real user ids of the members of groups; `None` requires nothing.
+    pub members: Option<Vec<u32>>,
 }
 
 impl Default for Conditions {
@@ -54,11 +111,15 @@ impl Default for Conditions {
     fn default() -> Self {
         Self {
             tty: TtyRule::Any,
+            mux_socket: Vec::new(),
+            mnt_ns: MntNsRule::Any,
             comm: Vec::new(),
             program: Vec::new(),
             exe: Vec::new(),
+            argv: Vec::new(),
             cgroup: Vec::new(),
             uids: Vec::new(),
+            members: None,
         }
     }
 }
@@ -77,10 +138,13 @@ pub struct Ignore {
 pub struct Rule {
     /// Where the home is.
     pub home: HomeRule,
-    /// What is required of the process. A wrapper need not have the comm, the program or the executable.
+    /// What is required of the process. A wrapper need not have the comm, the program, the executable or the
+    /// arguments.
     pub conditions: Conditions,
     /// Patterns of comm, of which none may match.
     pub not_comm: Vec<Box<dyn Pattern>>,
+    /// Patterns of the program, of which none may match.
+    pub not_program: Vec<Box<dyn Pattern>>,
     /// Processes with these comms are wrappers: the primary is what runs below them.
     pub wrappers: Vec<Box<dyn Pattern>>,
     /// The home must belong to the real user of the process. The core requests the owner from the edge
@@ -88,6 +152,6 @@ pub struct Rule {
     pub owner: bool,
     /// A home without a session gets one only when its primary has lived for this long, ns.
     pub min_age_ns: u64,
-    /// Template of the name, in which `{basename}`, `{home}` and `{program}` are replaced.
-    pub name: String,
+    /// Makes the name.
+    pub name: NameTemplate,
 }

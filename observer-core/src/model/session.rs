@@ -52,7 +52,7 @@ pub enum EndReason {
     Replaced,
     /// The primary left for another home and settled there.
     Moved,
-    /// The rules were changed, and none admits the primary to the home.
+    /// The rules were changed, or arguments of the primary were learned, and no rule admits it to the home.
     NotAdmitted,
     /// The primary changed its real user id, and stands for a session of that user from here on.
     UserChanged,

@@ -184,6 +184,6 @@ impl ProcessEntry {
         }
         (*filename, *argv, *env) = (image.filename, image.argv, image.env);
         self.name_program();
-        Diff::IMAGE
+        Diff::IMAGE | Diff::ARGUMENTS
     }
 }

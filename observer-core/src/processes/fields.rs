@@ -30,6 +30,8 @@ impl Diff {
 
     /// The pane of a multiplexer, which follows from the fields of several processes.
     pub const PANE: Self = Self(1 << 13);
+    /// argv or environment of the same image, which were not known or only as the process had left them.
+    pub const ARGUMENTS: Self = Self(1 << 14);
 
     /// Fields of a process on which its own pane depends.
     pub const LOCATING: Self = Self(Self::EXEC.0 | Self::IMAGE.0 | Self::TTY.0 | Self::IDS.0);

@@ -15,6 +15,9 @@ use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::program::program_name;
 
+/// What changes where arguments are learned after their exec.
+const LEARNED: Diff = Diff::IMAGE.union(Diff::ARGUMENTS);
+
 /// The result of merging one input.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Merged {
@@ -246,10 +249,10 @@ impl ProcessEntry {
         process.exec_id = exec_id;
         process.exec_at = Some(at);
         process.filename = Some(Bytes::from(image.filename));
-        process.argv = argv_of(image.argv, ArgvSource::Exec);
-        process.env = env_of(image.env, keep);
+        let mut diff = set(&mut process.argv, argv_of(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
+        diff |= set(&mut process.env, env_of(image.env, keep), Diff::ARGUMENTS);
         self.name_program();
-        if same { Diff::IMAGE } else { Diff::EXEC }
+        if same { Diff::IMAGE | diff } else { Diff::EXEC }
     }
 
     /// Merges the image that a row shows. A different one means that its exec record was missed or is still
@@ -318,10 +321,10 @@ impl ProcessEntry {
         }
         let mut diff = Diff::default();
         if process.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
-            diff |= set(&mut process.argv, argv_of(argv, ArgvSource::Memory), Diff::IMAGE);
+            diff |= set(&mut process.argv, argv_of(argv, ArgvSource::Memory), LEARNED);
         }
         if process.env.is_none() && process.exec_at.is_none() {
-            diff |= set(&mut process.env, env_of(env, keep), Diff::IMAGE);
+            diff |= set(&mut process.env, env_of(env, keep), LEARNED);
         }
         if !diff.is_empty() {
             self.name_program();

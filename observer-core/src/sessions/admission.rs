@@ -7,13 +7,13 @@ use alloc::sync::Arc;
 use crate::input::is_in_memory;
 use crate::model::explanation::Unmet;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Bytes, Process, WorkingDirectory};
-use crate::model::rule::{Conditions, HomeRule, Ignore, Pattern, Rule, TtyRule};
+use crate::model::process::{Argv, Bytes, Process, WorkingDirectory};
+use crate::model::rule::{Conditions, HomeRule, Ignore, MntNsRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::program::is_shell_script;
 use crate::sessions::Sessions;
-use crate::sessions::context::SessionContext;
+use crate::sessions::context::{IgnoreList, SessionContext};
 use crate::sessions::ownership::may_act_for_owner;
 
 /// As what a rule admits a process.
@@ -48,6 +48,11 @@ struct Admission<'a> {
 }
 
 impl Admission<'_> {
+    /// Returns whether the rule admits processes of this mount namespace.
+    fn is_of_namespace(&self, rules: &[Rule], mnt_ns: Option<u32>) -> bool {
+        rules.get(self.rule).is_some_and(|rule| has_namespace(&rule.conditions, mnt_ns))
+    }
+
     /// Returns the home. It shares the path where the home is the whole of it.
     fn home(&self, host_mnt_ns: u32, mnt_ns: u32) -> Home {
         let path = if self.len == self.cwd.len() {
@@ -97,7 +102,8 @@ impl Sessions {
         if is_ignored(ctx.ignored, process) {
             return Verdict::Refused;
         }
-        for admission in admissions(ctx.rules, process) {
+        let mnt_ns = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
+        for admission in admissions(ctx.rules, process).filter(|it| it.is_of_namespace(ctx.rules, mnt_ns)) {
             let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
             let must_own = ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner);
             if must_own && !may_act_for_owner(process.uids.uid) {
@@ -140,6 +146,8 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
         && one.uids.uid == other.uids.uid
         && one.exe == other.exe
         && one.program == other.program
+        && one.argv == other.argv
+        && one.pane == other.pane
         && one.cgroup == other.cgroup
         && (one.cwd.path.is_none() || one.cwd == other.cwd)
 }
@@ -155,13 +163,13 @@ fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item
     })
 }
 
-/// Returns whether `rule` admits `process`, its home aside. A wrapper need not have the comm, the program or
-/// the executable of what it wraps.
+/// Returns whether `rule` admits `process`, its home and mount namespace aside. A wrapper need not have the comm,
+/// the program, the executable or the arguments of what it wraps.
 pub(super) fn admits(rule: &Rule, process: &Process) -> Option<Role> {
     if has_tty(&rule.conditions, process) { admits_without_tty(rule, process) } else { None }
 }
 
-/// The same as [`admits`], the terminal aside too.
+/// The same as [`admits`], the terminal and its multiplexer aside too.
 pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role> {
     if !has_place(&rule.conditions, process) {
         return None;
@@ -169,26 +177,51 @@ pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role>
     if is_wrapper(rule, process) {
         return Some(Role::Wrapper);
     }
-    let refused = any_matches(&rule.not_comm, process.comm.as_bytes());
+    let refused = any_matches(&rule.not_comm, process.comm.as_bytes()) || has_refused_program(rule, process);
     (!refused && runs(&rule.conditions, process)).then_some(Role::Program)
 }
 
-/// Returns the first condition of `rule` that `process` does not meet, the owner of the home aside.
+/// Returns whether the arguments of `process`, which were learned after `rule` had admitted it, show that it should
+/// not have been.
+pub(super) fn is_refused_by_arguments(ignored: IgnoreList<'_>, rule: &Rule, process: &Process) -> bool {
+    let Conditions { program, argv, .. } = &rule.conditions;
+    let is_other = has_refused_program(rule, process)
+        || !matches_if_any(program, process.program.as_deref())
+        || !has_argument(argv, process);
+    let depends = |ignore: &Ignore| {
+        let Conditions { program, argv, mux_socket, .. } = &ignore.conditions;
+        [program, argv, mux_socket].iter().any(|patterns| !patterns.is_empty())
+    };
+    (is_other && !is_wrapper(rule, process))
+        || ignored.entries.iter().any(|it| depends(it) && is_ignored_by(it, ignored.host_mnt_ns, process))
+}
+
+/// Returns whether the program is one that `rule` refuses.
+fn has_refused_program(rule: &Rule, process: &Process) -> bool {
+    process.program.as_deref().is_some_and(|program| any_matches(&rule.not_program, program))
+}
+
+/// Returns the first condition of `rule` that `process` does not meet, the owner of the home and the mount namespace
+/// aside.
 pub(super) fn unmet(rule: &Rule, process: &Process) -> Option<Unmet> {
-    let Conditions { comm, program, exe, cgroup, uids, .. } = &rule.conditions;
+    let Conditions { comm, program, exe, argv, cgroup, uids, .. } = &rule.conditions;
     let name = Some(process.comm.as_bytes());
     let image = process.exe.as_deref().filter(|exe| !is_in_memory(exe));
     let runs_any = is_wrapper(rule, process);
     let Some(cwd) = usable_path(&process.cwd) else { return Some(Unmet::CwdUnusable) };
     let failed = [
         (Unmet::Cwd, home_len(&rule.home, cwd).is_none()),
-        (Unmet::Tty, !has_tty(&rule.conditions, process)),
+        (Unmet::Tty, !has_named_tty(&rule.conditions, process)),
+        (Unmet::MuxSocket, !has_tty(&rule.conditions, process)),
         (Unmet::User, !uids.is_empty() && !uids.contains(&process.uids.uid)),
+        (Unmet::Group, !is_member(&rule.conditions, process)),
         (Unmet::Cgroup, !matches_if_any(cgroup, process.cgroup.as_deref())),
         (Unmet::NotComm, !runs_any && any_matches(&rule.not_comm, process.comm.as_bytes())),
+        (Unmet::NotProgram, !runs_any && has_refused_program(rule, process)),
         (Unmet::Comm, !runs_any && !matches_if_any(comm, name)),
         (Unmet::Program, !runs_any && !matches_if_any(program, process.program.as_deref())),
         (Unmet::Exe, !runs_any && !matches_if_any(exe, image)),
+        (Unmet::Argv, !runs_any && !has_argument(argv, process)),
     ];
     failed.into_iter().find(|(_, is_unmet)| *is_unmet).map(|(unmet, _)| unmet)
 }
@@ -203,26 +236,38 @@ pub(super) fn home_under(rule: &Rule, process: &Process, host_mnt_ns: u32) -> Op
 }
 
 /// Returns whether no rule is to admit `process`.
-pub(super) fn is_ignored(ignored: &[Ignore], process: &Process) -> bool {
+pub(super) fn is_ignored(ignored: IgnoreList<'_>, process: &Process) -> bool {
     ignored_by(ignored, process).is_some()
 }
 
 /// Returns the index of the first of `ignored` that matches `process`.
-pub(super) fn ignored_by(ignored: &[Ignore], process: &Process) -> Option<usize> {
-    let is_below = |cwd: &[Box<dyn Pattern>]| {
-        cwd.is_empty() || process.cwd.path.as_deref().is_some_and(|path| prefix_len(cwd, path).is_some())
-    };
-    ignored.iter().position(|ignore| {
-        let conditions = &ignore.conditions;
-        has_tty(conditions, process)
-            && has_place(conditions, process)
-            && runs(conditions, process)
-            && is_below(&ignore.cwd)
-    })
+pub(super) fn ignored_by(ignored: IgnoreList<'_>, process: &Process) -> Option<usize> {
+    ignored.entries.iter().position(|ignore| is_ignored_by(ignore, ignored.host_mnt_ns, process))
 }
 
-/// Returns whether the terminal is what is required.
+fn is_ignored_by(ignore: &Ignore, host_mnt_ns: u32, process: &Process) -> bool {
+    let Ignore { cwd, conditions } = ignore;
+    let is_below =
+        || cwd.is_empty() || process.cwd.path.as_deref().is_some_and(|path| prefix_len(cwd, path).is_some());
+    has_tty(conditions, process)
+        && has_place(conditions, process)
+        && has_namespace(conditions, namespace(host_mnt_ns, process.cwd.mnt_ns))
+        && runs(conditions, process)
+        && is_below()
+}
+
+/// Returns whether a process of this mount namespace, as a home names it, is where it is required to be.
+pub(super) fn has_namespace(conditions: &Conditions, mnt_ns: Option<u32>) -> bool {
+    conditions.mnt_ns == MntNsRule::Any || mnt_ns.is_none()
+}
+
+/// Returns whether the terminal and its multiplexer are what is required.
 fn has_tty(conditions: &Conditions, process: &Process) -> bool {
+    has_named_tty(conditions, process) && matches_if_any(&conditions.mux_socket, process.pane.mux_socket())
+}
+
+/// Returns whether the terminal is what is required, its multiplexer aside.
+fn has_named_tty(conditions: &Conditions, process: &Process) -> bool {
     match (&conditions.tty, &process.tty) {
         (TtyRule::Any, _) | (TtyRule::None, None) => true,
         (TtyRule::Matches(pattern), Some(tty)) => pattern.is_match(tty.shown().as_bytes()),
@@ -233,14 +278,27 @@ fn has_tty(conditions: &Conditions, process: &Process) -> bool {
 /// Returns whether the user and the cgroup are what is required.
 fn has_place(conditions: &Conditions, process: &Process) -> bool {
     (conditions.uids.is_empty() || conditions.uids.contains(&process.uids.uid))
+        && is_member(conditions, process)
         && matches_if_any(&conditions.cgroup, process.cgroup.as_deref())
 }
 
-/// Returns whether the process runs what is required: comm, program and executable.
+/// Returns whether the user is a member of the groups that are required.
+fn is_member(conditions: &Conditions, process: &Process) -> bool {
+    conditions.members.as_ref().is_none_or(|members| members.contains(&process.uids.uid))
+}
+
+/// Returns whether the process runs what is required: comm, program, executable and arguments.
 fn runs(conditions: &Conditions, process: &Process) -> bool {
     matches_if_any(&conditions.comm, Some(process.comm.as_bytes()))
         && matches_if_any(&conditions.program, process.program.as_deref())
         && matches_if_any(&conditions.exe, process.exe.as_deref().filter(|exe| !is_in_memory(exe)))
+        && has_argument(&conditions.argv, process)
+}
+
+/// Returns whether there are no patterns, or one matches an argument. Arguments that are not known match none.
+fn has_argument(patterns: &[Box<dyn Pattern>], process: &Process) -> bool {
+    let has_any = |argv: &Argv| argv.whole().any(|argument| any_matches(patterns, argument));
+    patterns.is_empty() || process.argv.as_ref().is_some_and(has_any)
 }
 
 /// Returns whether there are no patterns, or one matches. A value that is not known matches none.

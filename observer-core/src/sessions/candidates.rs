@@ -10,14 +10,14 @@ use crate::model::death::Death;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::Rule;
-use crate::model::session::Home;
+use crate::model::session::{EndReason, Home};
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_like, is_wrapper, namespace,
-    old_enough_at, usable_path,
+    Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_by_arguments, is_refused_like,
+    is_wrapper, namespace, old_enough_at, usable_path,
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
@@ -31,7 +31,8 @@ const ADMITTING: Diff = Diff::EXEC
     .union(Diff::UIDS)
     .union(Diff::TTY)
     .union(Diff::CGROUP)
-    .union(Diff::IMAGE);
+    .union(Diff::IMAGE)
+    .union(Diff::PANE);
 
 /// Fields that decide whether a process runs the program that ran in its home before.
 const PROGRAM: Diff = Diff::EXEC.union(Diff::COMM).union(Diff::IMAGE);
@@ -200,11 +201,17 @@ impl Sessions {
     }
 
     /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only
-    /// another image or another directory ends a candidacy.
+    /// another image or another directory ends a candidacy, or arguments that were not known when it began.
     fn reconsider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let Some(entry) = ctx.table.get(key) else { return };
         let Some(candidacy) = &entry.candidacy else { return };
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
+        if diff.intersects(Diff::ARGUMENTS)
+            && !diff.intersects(Diff::EXEC)
+            && is_refused_by_arguments(ctx.ignored, rule, &entry.process)
+        {
+            return self.expel(ctx, key, home);
+        }
         let execed_away = diff.intersects(Diff::EXEC)
             && (admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process));
         let is_other_user = entry.process.uids.uid != home.uid;
@@ -233,6 +240,16 @@ impl Sessions {
         if !is_back {
             self.arrive(ctx, key, diff);
         }
+    }
+
+    /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
+    fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
+        self.depart(ctx, key, EndReason::NotAdmitted);
+        if ctx.table.has_children_by_birth(key.tgid) {
+            self.relinked.insert(age(key));
+        }
+        self.readmit(ctx, home);
+        self.consider(ctx, key);
     }
 
     /// Returns whether a candidate is in its home, as far as that is known.

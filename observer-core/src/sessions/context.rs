@@ -8,10 +8,17 @@ use crate::model::rule::{Ignore, Rule};
 use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 
+/// Each `[[ignore]]` of the configuration, and what it takes to match them.
+#[derive(Clone, Copy)]
+pub(crate) struct IgnoreList<'a> {
+    pub entries: &'a [Ignore],
+    pub host_mnt_ns: u32,
+}
+
 /// The rest of the core, as the sessions use it while one input is handled.
 pub(crate) struct SessionContext<'a> {
     pub rules: &'a [Rule],
-    pub ignored: &'a [Ignore],
+    pub ignored: IgnoreList<'a>,
     pub host_mnt_ns: u32,
     pub table: &'a mut ProcessTable,
     /// The latest timestamp of any input.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Bytes;
+use crate::model::rule::NameTemplate;
 use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -15,7 +16,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
-use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_program, session_name};
+use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_primary, session_name};
 use crate::sessions::ownership::{is_foreign, is_owner_outdated};
 use crate::sessions::roots::roots;
 
@@ -138,13 +139,19 @@ impl Sessions {
         }
     }
 
-    /// Forgets the session of `home` if `key` is its primary: the process never stood for it.
-    pub(super) fn withdraw(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
+    /// Forgets the session of `home` if `key` is its primary: the process never stood for it. It ends for `reason`.
+    pub(super) fn withdraw(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+        reason: EndReason,
+    ) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
         // The next primary begins a session of its own, without the starts of this one.
         if let Some(mut slot) = state.slot.take_if(|slot| slot.current_primary() == Some(key)) {
-            end(ctx, &mut slot, EndReason::Moved, Cause::Candidates);
+            end(ctx, &mut slot, reason, Cause::Candidates);
         }
         let after = (state.holders(), state.ended_at());
         self.index(ctx, home, before, after);
@@ -213,9 +220,9 @@ fn install(
     let process = &entry.process;
     let is_start = state.slot.as_ref().is_none_or(SessionSlot::is_ended);
     let before = state.slot.as_ref().filter(|_| !is_start).map(|slot| slot.session.clone());
-    let template = ctx.rules.get(candidacy.rule).map_or("{basename}", |rule| &rule.name);
+    let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
     let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
-    if names_program(template) {
+    if names_primary(template) {
         slot.session.name = session_name(template, &home.path, process);
     }
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));

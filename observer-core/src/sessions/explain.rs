@@ -5,12 +5,13 @@ use alloc::sync::Arc;
 use crate::model::explanation::{Explanation, Position, Unmet};
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
-use crate::model::rule::{Ignore, Rule};
+use crate::model::rule::Rule;
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
-use crate::sessions::admission::{home_under, ignored_by, unmet};
+use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespace, unmet};
+use crate::sessions::context::IgnoreList;
 use crate::sessions::homes::{HomeState, Owner};
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
@@ -18,7 +19,7 @@ use crate::sessions::roots::{LineagePosition, position};
 /// What a process is explained by.
 pub(crate) struct Basis<'a> {
     pub rules: &'a [Rule],
-    pub ignored: &'a [Ignore],
+    pub ignored: IgnoreList<'a>,
     pub host_mnt_ns: u32,
     pub table: &'a ProcessTable,
 }
@@ -27,7 +28,11 @@ impl Sessions {
     /// Explains the position of a process. `None`: it is not in the map.
     pub fn explain(&self, basis: &Basis<'_>, key: ProcessKey) -> Option<Explanation> {
         let entry = basis.table.get(key)?;
-        let rules = basis.rules.iter().map(|rule| self.unmet_of(basis, rule, &entry.process));
+        let mnt_ns = namespace(basis.host_mnt_ns, entry.process.cwd.mnt_ns);
+        let rules = basis.rules.iter().map(|rule| match has_namespace(&rule.conditions, mnt_ns) {
+            true => self.unmet_of(basis, rule, &entry.process),
+            false => Some(Unmet::MntNs),
+        });
         Some(Explanation {
             key,
             ignored_by: ignored_by(basis.ignored, &entry.process),

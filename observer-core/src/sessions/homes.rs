@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::{ENDED_SESSIONS_MAX, NAME_MAX};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Comm, DirId, Process};
+use crate::model::rule::NameTemplate;
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
 use crate::sessions::by_age::ByAge;
@@ -55,7 +57,7 @@ impl RunProgram {
 
 impl SessionSlot {
     /// Returns a session of `home` that starts at `at`. `template` makes its name.
-    pub fn new(home: &Arc<Home>, primary: &Process, template: &str, at: BootTime) -> Self {
+    pub fn new(home: &Arc<Home>, primary: &Process, template: &NameTemplate, at: BootTime) -> Self {
         let session = Session {
             home: Arc::clone(home),
             home_dir: DirId::default(),
@@ -102,23 +104,32 @@ impl SessionSlot {
 }
 
 /// Returns whether the name that `template` gives depends on the primary.
-pub(crate) fn names_program(template: &str) -> bool {
-    template.contains("{program}")
+pub(crate) fn names_primary(template: &NameTemplate) -> bool {
+    template.text.contains("{program}") || template.names_user()
 }
 
 /// Returns the name that `template` gives to a home and its primary. comm stands for a program that is not
 /// known.
-pub(crate) fn session_name(template: &str, home: &[u8], primary: &Process) -> Bytes {
-    let base = match home.rsplit(|&byte| byte == b'/').next() {
-        Some(b"") | None => home,
-        Some(base) => base,
-    };
+pub(crate) fn session_name(template: &NameTemplate, home: &[u8], primary: &Process) -> Bytes {
+    let (above, base) = split_base(home);
+    let parent = split_base(above).1;
     let program = primary.program.as_deref().unwrap_or(primary.comm.as_bytes());
-    let mut name = Vec::with_capacity(template.len() + base.len());
-    let mut rest = template;
+    let number = if template.names_user() { primary.uids.uid.to_string() } else { String::new() };
+    let known = template.users.as_ref().and_then(|users| users.get(&primary.uids.uid));
+    let user = known.map_or(number.as_bytes(), |name| name);
+    let values = [
+        ("{basename}", base),
+        ("{parent}", parent),
+        ("{home}", home),
+        ("{program}", program),
+        ("{user}", user),
+    ];
+    let mut name = Vec::with_capacity(template.text.len() + base.len());
+    let mut rest = &*template.text;
     loop {
-        let next = [("{basename}", base), ("{home}", home), ("{program}", program)]
-            .into_iter()
+        let next = values
+            .iter()
+            .copied()
             .filter_map(|(key, value)| rest.find(key).map(|at| (at, key, value)))
             .min_by_key(|&(at, ..)| at);
         let Some((at, key, value)) = next else { break };
@@ -129,6 +140,14 @@ pub(crate) fn session_name(template: &str, home: &[u8], primary: &Process) -> By
     name.extend_from_slice(rest.as_bytes());
     name.truncate(NAME_MAX);
     Bytes::from(name)
+}
+
+/// Splits the last component from an absolute path. Both parts of the root are the root.
+fn split_base(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    let base = slash.and_then(|slash| path.get(slash + 1..)).filter(|base| !base.is_empty());
+    let above = slash.and_then(|slash| path.get(..slash.max(1)));
+    (above.unwrap_or(path), base.unwrap_or(path))
 }
 
 /// What is known of the owner of a home.

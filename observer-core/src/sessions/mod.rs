@@ -28,7 +28,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-pub(crate) use context::SessionContext;
+pub(crate) use context::{IgnoreList, SessionContext};
 
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;

@@ -9,7 +9,8 @@ use crate::model::session::{EndReason, Home};
 use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
+    admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
+    namespace,
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
@@ -87,12 +88,16 @@ impl Sessions {
             return false;
         }
         let lost_tty = slot.had_tty && process.tty.is_none();
-        let found = ctx.rules.iter().enumerate().find(|(_, rule)| {
-            let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
-            let uid = process.uids.uid;
-            let is_owners = !rule.owner || may_act_for_owner(uid) || state.owner == Owner::Known(Some(uid));
-            admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
-        });
+        let rules = ctx.rules.iter().enumerate();
+        let found =
+            rules.filter(|(_, rule)| has_namespace(&rule.conditions, home.mnt_ns)).find(|(_, rule)| {
+                let admitted =
+                    if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
+                let uid = process.uids.uid;
+                let is_owners =
+                    !rule.owner || may_act_for_owner(uid) || state.owner == Owner::Known(Some(uid));
+                admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
+            });
         let Some((index, rule)) = found else { return false };
         let path = process.cwd.path.as_deref().filter(|_| !process.cwd.unreachable);
         let is_inside = path.is_some_and(|path| finds_home(rule, path, home))

@@ -8,12 +8,13 @@ use crate::input::KnownSession;
 use crate::model::change::Change;
 use crate::model::ids::ProcessKey;
 use crate::model::process::{Process, WorkingDirectory};
-use crate::model::rule::Rule;
-use crate::model::session::{Home, State};
+use crate::model::rule::{NameTemplate, Rule};
+use crate::model::session::{EndReason, Home, State};
 use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    admits, admits_without_tty, finds_home, follows_cwd, home_len, is_ignored, is_wrapper, namespace,
+    admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
+    namespace,
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
@@ -65,7 +66,7 @@ impl Sessions {
             since: ctx.at,
         });
         if !is_candidate {
-            self.depart(ctx, known.primary);
+            self.depart(ctx, known.primary, EndReason::Moved);
         }
         self.vacate_others(ctx, known.primary, home);
         self.adopt(ctx, home, index, known);
@@ -75,14 +76,15 @@ impl Sessions {
         }
     }
 
-    /// Takes a process from the home in which the first pass found it, whose session it never was.
-    fn depart(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
+    /// Takes a process from the home in which the first pass found it, whose session it never was. If it was reported
+    /// as that, the session ends for `reason`.
+    pub(super) fn depart(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, reason: EndReason) {
         let Some(entry) = ctx.table.get_mut(key) else { return };
         let Some(candidacy) = entry.candidacy.take() else { return };
         if let Some(state) = self.homes.by_home.get_mut(&candidacy.home) {
             state.candidates.remove(&age(key));
         }
-        self.withdraw(ctx, key, &candidacy.home);
+        self.withdraw(ctx, key, &candidacy.home, reason);
     }
 
     /// Gives the home's session to the known primary, which need not be there.
@@ -97,7 +99,7 @@ impl Sessions {
         let process = &entry.process;
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
         let before = state.slot.take();
-        let template = ctx.rules.get(rule).map_or("{basename}", |rule| &rule.name);
+        let template = ctx.rules.get(rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
         let mut slot = SessionSlot::new(home, process, template, ctx.at);
         slot.session.rule = rule;
         slot.session.state = State::Left;
@@ -182,5 +184,7 @@ fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
     }
     let lost_tty = known.had_tty && process.tty.is_none();
     let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
-    home_len(&rule.home, path) == Some(path.len()) && admitted.is_some()
+    home_len(&rule.home, path) == Some(path.len())
+        && admitted.is_some()
+        && has_namespace(&rule.conditions, known.home.mnt_ns)
 }

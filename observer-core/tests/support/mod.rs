@@ -54,6 +54,7 @@ pub fn rule() -> Rule {
         home: HomeRule::Prefix(globs(&["/srv/*"])),
         conditions: Conditions::default(),
         not_comm: globs(&["bash"]),
+        not_program: Vec::new(),
         wrappers: globs(&["sudo", "env"]),
         owner: false,
         min_age_ns: 0,
@@ -326,19 +327,24 @@ impl World {
 
     /// Execs with an environment.
     pub fn exec_in(&mut self, proc: &mut Proc, name: &'static str, env: &[u8]) {
+        let argv = [name.as_bytes(), b"\0"].concat();
+        self.exec_args(proc, name, Block { bytes: &argv, truncated: false }, env);
+    }
+
+    /// Execs with arguments and an environment.
+    pub fn exec_args(&mut self, proc: &mut Proc, name: &'static str, argv: Block<'_>, env: &[u8]) {
         let at = self.tick_clock();
         proc.comm = name;
         proc.exec_id += 1;
         let facts = self.facts(proc);
         let exe = [name.as_bytes(), b"\0bin\0"].concat();
-        let argv = [name.as_bytes(), b"\0"].concat();
         self.feed(Input::Exec {
             at,
             key: proc.key,
             facts,
             exe: RawPath { components: &exe, flags: 0 },
             filename: name.as_bytes(),
-            argv: Block { bytes: &argv, truncated: false },
+            argv,
             env: Block { bytes: env, truncated: false },
         });
     }

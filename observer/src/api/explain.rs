@@ -93,15 +93,20 @@ fn parts(position: &Position) -> Parts<'_> {
 impl From<Unmet> for UnmetCondition {
     fn from(unmet: Unmet) -> Self {
         match unmet {
+            Unmet::MntNs => Self::MntNs,
             Unmet::CwdUnusable => Self::CwdUnusable,
             Unmet::Cwd => Self::Cwd,
             Unmet::Tty => Self::Tty,
+            Unmet::MuxSocket => Self::MuxSocket,
             Unmet::User => Self::User,
+            Unmet::Group => Self::Group,
             Unmet::Cgroup => Self::Cgroup,
             Unmet::NotComm => Self::NotComm,
+            Unmet::NotProgram => Self::NotProgram,
             Unmet::Comm => Self::Comm,
             Unmet::Program => Self::Program,
             Unmet::Exe => Self::Exe,
+            Unmet::Argv => Self::Argv,
             Unmet::Owner => Self::Owner,
             Unmet::OwnerUnknown => Self::OwnerUnknown,
         }

@@ -24,14 +24,13 @@ impl<'a> PaneNames<'a> {
             Pane::Tmux(env) => Self {
                 pane: variable(env, "TMUX_PANE"),
                 mux: Some("tmux"),
-                // TMUX is `socket,server pid,session`; the socket's path may hold commas itself.
-                socket: variable(env, "TMUX").and_then(|tmux| tmux.rsplitn(3, |&byte| byte == b',').nth(2)),
+                socket: pane.mux_socket(),
                 stale: false,
             },
             Pane::Screen(env) => Self {
                 pane: variable(env, "WINDOW"),
                 mux: Some("screen"),
-                socket: variable(env, "STY"),
+                socket: pane.mux_socket(),
                 stale: false,
             },
         }

@@ -59,6 +59,7 @@ fn map() -> (Core, Frames) {
         home: HomeRule::Cwd,
         conditions: Conditions { uids: vec![1_000], ..Conditions::default() },
         not_comm: Vec::new(),
+        not_program: Vec::new(),
         wrappers: Vec::new(),
         owner: false,
         min_age_ns: S,

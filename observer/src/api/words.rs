@@ -89,24 +89,34 @@ words! {
 words! {
     /// The first condition of a rule that a process does not meet.
     UnmetCondition {
+        /// `mnt_ns`.
+        MntNs = "mnt_ns",
         /// Its directory is unknown, deleted or unreachable.
         CwdUnusable = "cwd_unusable",
         /// `cwd`.
         Cwd = "cwd",
         /// `tty`.
         Tty = "tty",
+        /// `mux_socket`.
+        MuxSocket = "mux_socket",
         /// `user`.
         User = "user",
+        /// `group`.
+        Group = "group",
         /// `cgroup`.
         Cgroup = "cgroup",
         /// `not_comm`.
         NotComm = "not_comm",
+        /// `not_program`.
+        NotProgram = "not_program",
         /// `comm`.
         Comm = "comm",
         /// `program`.
         Program = "program",
         /// `exe`.
         Exe = "exe",
+        /// `argv`.
+        Argv = "argv",
         /// `owner`.
         Owner = "owner",
         /// `owner`, and who owns the home is not known.

@@ -189,6 +189,10 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
 /// What the process lacks of a rule, as the end of a sentence.
 fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
     match unmet {
+        UnmetCondition::MntNs => {
+            let number = process.mnt_ns.map_or("not known".into(), |number| number.to_string());
+            format!("its mount namespace is {number}, not the host's own (mnt_ns)")
+        }
         UnmetCondition::CwdUnusable => "its directory is unknown, deleted or unreachable".into(),
         UnmetCondition::Cwd => {
             format!("its directory {} is in no home of the rule (cwd)", or_unknown(process.cwd.as_ref()))
@@ -197,16 +201,29 @@ fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
             Some(tty) => format!("its terminal is {} (tty)", shown(tty)),
             None => "it has no terminal (tty)".into(),
         },
+        UnmetCondition::MuxSocket => match &process.mux_socket {
+            Some(socket) => format!("its multiplexer is {} (mux_socket)", shown(socket)),
+            None => "it is in no pane of tmux or screen (mux_socket)".into(),
+        },
+        UnmetCondition::Group => format!("its user {} is no member of the group (group)", process.uid),
         UnmetCondition::User => format!("its user is {} (user)", process.uid),
         UnmetCondition::Cgroup => format!("its cgroup is {} (cgroup)", or_unknown(process.cgroup.as_ref())),
         UnmetCondition::NotComm => {
             format!("its comm {} is one that the rule refuses (not_comm)", shown(&process.comm))
         }
+        UnmetCondition::NotProgram => format!(
+            "its program {} is one that the rule refuses (not_program)",
+            or_unknown(process.program.as_ref())
+        ),
         UnmetCondition::Comm => format!("its comm is {} (comm)", shown(&process.comm)),
         UnmetCondition::Program => {
             format!("its program is {} (program)", or_unknown(process.program.as_ref()))
         }
         UnmetCondition::Exe => format!("its executable is {} (exe)", or_unknown(process.exe.as_ref())),
+        UnmetCondition::Argv => match &process.argv {
+            Some(_) => "none of its arguments matches (argv)".into(),
+            None => "its arguments are not known (argv)".into(),
+        },
         UnmetCondition::Owner => "the home belongs to another user (owner)".into(),
         UnmetCondition::OwnerUnknown => "the owner of the home is not known (owner)".into(),
         UnmetCondition::Unknown => "it lacks something that this program does not know".into(),

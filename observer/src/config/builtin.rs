@@ -8,8 +8,9 @@ use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
 
 use crate::text::glob::Glob;
 
-/// comms that are never a session unless a rule has its own list: shells, multiplexers and login programs.
-const NOT_COMM_DEFAULT: [&str; 42] = [
+/// Programs that are never a session unless a rule has its own list: shells, multiplexers and login programs. Where a
+/// process has such a comm, it is never a session either.
+const NOT_PROGRAM_DEFAULT: [&str; 38] = [
     // shells
     "sh",
     "bash",
@@ -30,10 +31,7 @@ const NOT_COMM_DEFAULT: [&str; 42] = [
     "busybox",
     // multiplexers and terminals' own servers
     "tmux",
-    "tmux: server",
-    "tmux: client",
     "screen",
-    "SCREEN",
     "zellij",
     "dtach",
     "abduco",
@@ -43,7 +41,6 @@ const NOT_COMM_DEFAULT: [&str; 42] = [
     "agetty",
     "getty",
     "mingetty",
-    "(sd-pam)",
     "systemd",
     "newgrp",
     "sg",
@@ -57,6 +54,9 @@ const NOT_COMM_DEFAULT: [&str; 42] = [
     "dropbear",
     "autossh",
 ];
+
+/// comms that such programs give themselves.
+const NOT_COMM_MORE: [&str; 4] = ["tmux: server", "tmux: client", "SCREEN", "(sd-pam)"];
 
 /// comms and programs of wrappers, which run the program that is the session, unless a rule has its own list. A shell
 /// that runs a script is a wrapper too.
@@ -128,12 +128,18 @@ pub(super) fn default_rule() -> Rule {
     Rule {
         home: HomeRule::Cwd,
         conditions: Conditions { tty, ..Conditions::default() },
-        not_comm: globs(&NOT_COMM_DEFAULT),
+        not_comm: globs(&not_comm_default()),
+        not_program: globs(&NOT_PROGRAM_DEFAULT),
         wrappers: globs(&WRAPPERS_DEFAULT),
         owner: false,
         min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
         name: NAME_DEFAULT.into(),
     }
+}
+
+/// comms that are never a session unless a rule has its own list.
+fn not_comm_default() -> Vec<&'static str> {
+    NOT_PROGRAM_DEFAULT.into_iter().chain(NOT_COMM_MORE).collect()
 }
 
 /// The glob as the core takes it.
@@ -153,12 +159,13 @@ pub(super) fn own_commands() -> Option<Ignore> {
 pub fn builtin_rules() -> String {
     let mut text = format!(
         "# The rule that applies without a configuration. A rule that is written has the same lists, min_age and\n\
-         # name, unless it says otherwise: not_comm and wrappers add to a list, not_comm_only and wrappers_only\n\
-         # replace it.\n\
+         # name, unless it says otherwise: not_comm, not_program and wrappers add to a list, and the same names with\n\
+         # _only replace it.\n\
          [[session]]\ntty     = {TTY_DEFAULT:?}\nmin_age = \"{}s\"\nname    = {NAME_DEFAULT:?}\n",
         MIN_AGE_DEFAULT.as_secs()
     );
-    list(&mut text, "comms that are never a session", "not_comm_only", &NOT_COMM_DEFAULT);
+    list(&mut text, "comms that are never a session", "not_comm_only", &not_comm_default());
+    list(&mut text, "programs that are never a session", "not_program_only", &NOT_PROGRAM_DEFAULT);
     list(
         &mut text,
         "comms of wrappers: the session is the program below",

@@ -23,12 +23,16 @@ pub struct OneOrMore(Vec<Spanned<String>>);
 impl OneOrMore {
     /// The strings of a field.
     pub fn strings(field: Spanned<Self>) -> Vec<Spanned<String>> {
-        let span = field.span();
-        let placed = |string: Spanned<String>| match string.span().is_empty() {
-            true => Spanned::new(span.clone(), string.into_inner()),
-            false => string,
+        Self::placed(&field)
+    }
+
+    /// The strings of a field, which stays.
+    pub fn placed(field: &Spanned<Self>) -> Vec<Spanned<String>> {
+        let placed = |string: &Spanned<String>| match string.span().is_empty() {
+            true => Spanned::new(field.span(), string.get_ref().clone()),
+            false => string.clone(),
         };
-        field.into_inner().0.into_iter().map(placed).collect()
+        field.get_ref().0.iter().map(placed).collect()
     }
 }
 

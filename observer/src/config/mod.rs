@@ -5,11 +5,14 @@ mod builtin;
 mod fault;
 mod journal;
 mod mirror;
+mod never;
 mod resolve;
 mod session;
+mod users;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN, is_ring_size};
 use observer_core::Rule;
@@ -154,19 +157,32 @@ impl Config {
 
     fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
         let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
+        let env: Vec<String> = match file.daemon.env {
+            Some(names) => names.into_iter().map(variable).collect::<Result<_, _>>()?,
+            None => ENV_DEFAULT.map(String::from).into(),
+        };
+        let users = users::UserDatabase::default();
+        let sockets = file.session.iter().map(session::SessionSection::mux_socket);
+        warnings.extend(sockets.filter_map(|sockets| never::unknown_panes(&env, sockets)));
         let rules = match file.session.is_empty() {
             true => vec![builtin::default_rule()],
-            false => file.session.into_iter().map(|it| it.compile(warnings)).collect::<Result<_, _>>()?,
+            false => {
+                file.session.into_iter().map(|it| it.compile(&users, warnings)).collect::<Result<_, _>>()?
+            }
         };
-        let ignored = file.ignore.into_iter().map(|it| session::IgnoreSection::compile(it, warnings));
+        let ignored = file.ignore.into_iter().map(|it| session::IgnoreSection::compile(it, &users, warnings));
         let ignored = ignored.collect::<Result<_, _>>()?;
+        let rules = with_user_names(rules, &users);
+        if users.is_silent() {
+            let message = "the user database does not list its users in time: those of a `group` may be missing, and \
+                           {user} may be a number. When it answers, have the rules read again (`systemctl reload \
+                           observer`)";
+            warnings.push(ConfigFault { span: None, message: message.into() });
+        }
         Ok(Self {
             rules,
             ignored,
-            env: match file.daemon.env {
-                Some(names) => names.into_iter().map(variable).collect::<Result<_, _>>()?,
-                None => ENV_DEFAULT.map(String::from).into(),
-            },
+            env,
             socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
             state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
@@ -175,6 +191,17 @@ impl Config {
             warnings: Vec::new(),
         })
     }
+}
+
+/// Gives the names of users to the rules that put them into names of sessions.
+fn with_user_names(mut rules: Vec<Rule>, users: &users::UserDatabase) -> Vec<Rule> {
+    if rules.iter().any(|rule| rule.name.names_user()) {
+        let names = users.names();
+        for rule in rules.iter_mut().filter(|rule| rule.name.names_user()) {
+            rule.name.users = Some(Arc::clone(&names));
+        }
+    }
+    rules
 }
 
 /// The fault that the TOML parser found, with the line. Neither is shown where it could contain a password.

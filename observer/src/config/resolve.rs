@@ -8,20 +8,15 @@ use std::time::Duration;
 /// How long a file system may take to resolve a path of a rule.
 pub const RESOLVE_MAX: Duration = Duration::from_secs(2);
 
-/// What `resolve` makes of `path`; `None` if that takes longer than `limit`. Its thread then goes on until the file system
-/// answers.
-pub fn within<T: Send + 'static>(
-    limit: Duration,
-    path: &Path,
-    resolve: impl FnOnce(&Path) -> T + Send + 'static,
-) -> Option<T> {
-    let (sender, resolved) = mpsc::channel();
-    let path = path.to_owned();
+/// The result of `work`; `None` if that takes longer than `limit`. Its thread then goes on until the file system or the
+/// database answers.
+pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, done) = mpsc::channel();
     thread::spawn(move || {
         // Nobody may wait for it any more.
-        let _ = sender.send(resolve(&path));
+        let _ = sender.send(work());
     });
-    resolved.recv_timeout(limit).ok()
+    done.recv_timeout(limit).ok()
 }
 
 /// The path with the symlinks of its existing part resolved, because the kernel reports paths without symlinks.
@@ -61,10 +56,9 @@ mod tests {
     #[test]
     fn a_file_system_that_does_not_answer_is_not_waited_for() {
         let (answer, hang) = mpsc::channel::<()>();
-        let resolve = move |_: &Path| hang.recv();
-        assert!(within(Duration::from_millis(10), Path::new("/dead"), resolve).is_none());
+        assert!(within(Duration::from_millis(10), move || hang.recv()).is_none());
         drop(answer);
-        let found = within(Duration::from_secs(20), Path::new("/"), canonicalize);
+        let found = within(Duration::from_secs(20), || canonicalize(Path::new("/")));
         assert_eq!(found, Some(Ok("/".to_owned())));
     }
 }

@@ -1,19 +1,23 @@
 //! One `[[session]]` or `[[ignore]]`: its fields, and the rule that they make.
 
 use std::cell::RefCell;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use jiff::SignedDuration;
-use observer_common::limits::COMM_LEN;
 use observer_core::Rule;
-use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, MntNsRule, NameTemplate, Pattern, TtyRule};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::builtin::{boxed, default_rule};
 use super::fault::{ConfigFault, OneOrMore};
+use super::never::{
+    literals, never_a_comm, owner_elsewhere, pane_without_tty, refused, users_outside_groups, with_nul,
+    without_members,
+};
 use super::resolve::{RESOLVE_MAX, canonicalize, within};
-use crate::text::glob::{Glob, bytes_min, split_literal};
+use super::users::UserDatabase;
+use crate::text::glob::{Glob, split_literal};
 
 /// A `[[session]]` as it is written.
 #[derive(Debug, Deserialize)]
@@ -24,10 +28,16 @@ pub struct SessionSection {
     comm: Option<Spanned<OneOrMore>>,
     program: Option<Spanned<OneOrMore>>,
     exe: Option<Spanned<OneOrMore>>,
+    argv: Option<Spanned<OneOrMore>>,
     cgroup: Option<Spanned<OneOrMore>>,
     user: Option<Spanned<OneOrMore>>,
+    group: Option<Spanned<OneOrMore>>,
+    mux_socket: Option<Spanned<OneOrMore>>,
+    mnt_ns: Option<Spanned<String>>,
     not_comm: Option<Spanned<OneOrMore>>,
     not_comm_only: Option<Spanned<OneOrMore>>,
+    not_program: Option<Spanned<OneOrMore>>,
+    not_program_only: Option<Spanned<OneOrMore>>,
     wrappers: Option<Spanned<OneOrMore>>,
     wrappers_only: Option<Spanned<OneOrMore>>,
     #[serde(default)]
@@ -45,27 +55,51 @@ pub struct IgnoreSection {
     comm: Option<Spanned<OneOrMore>>,
     program: Option<Spanned<OneOrMore>>,
     exe: Option<Spanned<OneOrMore>>,
+    argv: Option<Spanned<OneOrMore>>,
     cgroup: Option<Spanned<OneOrMore>>,
     user: Option<Spanned<OneOrMore>>,
+    group: Option<Spanned<OneOrMore>>,
+    mux_socket: Option<Spanned<OneOrMore>>,
+    mnt_ns: Option<Spanned<String>>,
 }
 
 impl SessionSection {
+    /// What the section requires of the multiplexer.
+    pub(super) fn mux_socket(&self) -> Option<&Spanned<OneOrMore>> {
+        self.mux_socket.as_ref()
+    }
+
     /// The rule, or the fault of the section. What can never match is added to `warnings`.
-    pub(super) fn compile(self, warnings: &mut Vec<ConfigFault>) -> Result<Rule, ConfigFault> {
-        let Self { cwd, tty, comm, program, exe, cgroup, user, .. } = self;
+    pub(super) fn compile(
+        self,
+        users: &UserDatabase,
+        warnings: &mut Vec<ConfigFault>,
+    ) -> Result<Rule, ConfigFault> {
+        let Self { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns, .. } = self;
         let default = default_rule();
         let has_home = cwd.is_some();
-        let Ignore { cwd, conditions } =
-            IgnoreSection { cwd, tty, comm, program, exe, cgroup, user }.conditions(warnings)?;
-        Ok(Rule {
+        let (named_comms, named_programs) = (literals(comm.as_ref()), literals(program.as_ref()));
+        warnings.extend(self.owner.then(|| owner_elsewhere(mnt_ns.as_ref())).flatten());
+        let conditions =
+            IgnoreSection { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns };
+        let Ignore { cwd, conditions } = conditions.conditions(users, warnings)?;
+        let not_comm = (default.not_comm, self.not_comm, self.not_comm_only);
+        let not_program = (default.not_program, self.not_program, self.not_program_only);
+        let wrappers = (default.wrappers, self.wrappers, self.wrappers_only);
+        let rule = Rule {
             home: if has_home { HomeRule::Prefix(cwd) } else { HomeRule::Cwd },
             conditions,
-            not_comm: extended("not_comm", default.not_comm, self.not_comm, self.not_comm_only, warnings)?,
-            wrappers: extended("wrappers", default.wrappers, self.wrappers, self.wrappers_only, warnings)?,
+            not_comm: extended("not_comm", not_comm, |globs| comms(globs, warnings))?,
+            not_program: extended("not_program", not_program, |globs| listed(globs, program_glob))?,
+            // They are compared with the program as well, which may be longer than a comm.
+            wrappers: extended("wrappers", wrappers, |globs| listed(globs, name_glob))?,
             owner: self.owner,
             min_age_ns: self.min_age.map_or(Ok(default.min_age_ns), |age| spanned(age, min_age))?,
             name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
-        })
+        };
+        warnings.extend(refused(&named_comms, "comm", &rule.not_comm));
+        warnings.extend(refused(&named_programs, "program", &rule.not_program));
+        Ok(rule)
     }
 }
 
@@ -73,40 +107,55 @@ impl IgnoreSection {
     /// What is ignored, or the fault of the section. A section without a condition would ignore everything and is a fault.
     pub(super) fn compile(
         section: Spanned<Self>,
+        users: &UserDatabase,
         warnings: &mut Vec<ConfigFault>,
     ) -> Result<Ignore, ConfigFault> {
         let span = section.span();
         let section = section.into_inner();
-        let Self { cwd, tty, comm, program, exe, cgroup, user } = &section;
-        if tty.is_none() && [cwd, comm, program, exe, cgroup, user].iter().all(|list| list.is_none()) {
+        let Self { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns } = &section;
+        let lists = [cwd, comm, program, exe, argv, cgroup, user, group, mux_socket];
+        if tty.is_none() && mnt_ns.is_none() && lists.iter().all(|list| list.is_none()) {
             let message = "[[ignore]] without a condition would ignore every process: write for instance \
                            program = [\"less\", \"tail\"]";
             return Err(ConfigFault { span: Some(span), message: message.into() });
         }
-        section.conditions(warnings)
+        section.conditions(users, warnings)
     }
 
     /// The conditions that this section and a session rule have in common.
-    fn conditions(self, warnings: &mut Vec<ConfigFault>) -> Result<Ignore, ConfigFault> {
+    fn conditions(
+        self,
+        users: &UserDatabase,
+        warnings: &mut Vec<ConfigFault>,
+    ) -> Result<Ignore, ConfigFault> {
+        let user_span = self.user.as_ref().map(Spanned::span);
+        warnings.extend([&self.argv, &self.mux_socket].into_iter().flat_map(|it| with_nul(it.as_ref())));
+        warnings.extend(pane_without_tty(self.mux_socket.as_ref(), self.tty.as_ref()));
         let conditions = Conditions {
             tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
+            mux_socket: each(self.mux_socket, |glob| Glob::path(glob).map(boxed))?,
+            mnt_ns: self.mnt_ns.map_or(Ok(MntNsRule::Any), |it| spanned(it, mount_namespace))?,
             comm: comms(self.comm, warnings)?,
-            program: each(self.program, program)?,
+            program: each(self.program, program_glob)?,
             exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
+            argv: each(self.argv, name_glob)?,
             cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
-            uids: each(self.user, uid)?,
+            uids: each(self.user, |user| users.uid(user))?,
+            members: members(self.group, users, warnings)?,
         };
+        warnings.extend(user_span.and_then(|span| users_outside_groups(&conditions, span)));
         Ok(Ignore { cwd: homes(self.cwd, warnings)?, conditions })
     }
 }
 
-/// The built-in list with `more` added, or `only` in its place.
+/// A built-in list, what a rule adds to it, and what a rule has in its place.
+type Lists = (Vec<Box<dyn Pattern>>, Option<Spanned<OneOrMore>>, Option<Spanned<OneOrMore>>);
+
+/// The built-in list with what the rule adds, or what the rule has in its place.
 fn extended(
     field: &str,
-    builtin: Vec<Box<dyn Pattern>>,
-    more: Option<Spanned<OneOrMore>>,
-    only: Option<Spanned<OneOrMore>>,
-    warnings: &mut Vec<ConfigFault>,
+    (builtin, more, only): Lists,
+    compile: impl FnOnce(Option<Spanned<OneOrMore>>) -> Result<Vec<Box<dyn Pattern>>, ConfigFault>,
 ) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
     if let (Some(_), Some(only)) = (&more, &only) {
         let message = format!(
@@ -114,12 +163,9 @@ fn extended(
         );
         return Err(ConfigFault { span: Some(only.span()), message });
     }
-    // Wrappers are compared with the program as well, which may be longer than a comm.
-    let mut long = Vec::new();
-    let warnings = if field == "wrappers" { &mut long } else { warnings };
     match only {
-        Some(only) => comms(Some(only), warnings),
-        None => Ok(builtin.into_iter().chain(comms(more, warnings)?).collect()),
+        Some(only) => compile(Some(only)),
+        None => Ok(builtin.into_iter().chain(compile(more)?).collect()),
     }
 }
 
@@ -130,7 +176,39 @@ fn comms(
 ) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
     let globs = globs.map(OneOrMore::strings).unwrap_or_default();
     warnings.extend(globs.iter().filter_map(never_a_comm));
-    globs.into_iter().map(|glob| spanned(glob, |it| Glob::name(it).map(boxed))).collect()
+    globs.into_iter().map(|glob| spanned(glob, name_glob)).collect()
+}
+
+/// Compiles the globs of a list that may be empty.
+fn listed(
+    globs: Option<Spanned<OneOrMore>>,
+    compile: impl Fn(&str) -> Result<Box<dyn Pattern>, String>,
+) -> Result<Vec<Box<dyn Pattern>>, ConfigFault> {
+    let globs = globs.map(OneOrMore::strings).unwrap_or_default();
+    globs.into_iter().map(|glob| spanned(glob, &compile)).collect()
+}
+
+/// The members of groups, and a warning about each group that has none.
+fn members(
+    groups: Option<Spanned<OneOrMore>>,
+    users: &UserDatabase,
+    warnings: &mut Vec<ConfigFault>,
+) -> Result<Option<Vec<u32>>, ConfigFault> {
+    let Some(groups) = groups else { return Ok(None) };
+    let span = groups.span();
+    let empty = RefCell::new(Vec::new());
+    let found = each(Some(groups), |group| {
+        let found = users.members(group)?;
+        if found.is_empty() {
+            empty.borrow_mut().push(group.to_owned());
+        }
+        Ok(found)
+    })?;
+    warnings.extend(empty.into_inner().iter().map(|group| without_members(group, span.clone())));
+    let mut uids: Vec<u32> = found.into_iter().flatten().collect();
+    uids.sort_unstable();
+    uids.dedup();
+    Ok(Some(uids))
 }
 
 /// Compiles every value of a field. A field that is there must hold a value.
@@ -164,20 +242,13 @@ fn spanned<T>(
     compile(value.get_ref()).map_err(|message| ConfigFault { span: Some(span), message })
 }
 
-/// The fault of a glob that matches no comm, because the kernel keeps fewer bytes.
-fn never_a_comm(glob: &Spanned<String>) -> Option<ConfigFault> {
-    let (text, longest) = (glob.get_ref(), COMM_LEN - 1);
-    (bytes_min(text) > longest).then(|| ConfigFault {
-        span: Some(glob.span()),
-        message: format!(
-            "{text:?} matches no comm, because the kernel cuts comm to {longest} bytes: shorten it, or use `program`"
-        ),
-    })
+fn name_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
+    Glob::name(glob).map(boxed)
 }
 
-fn program(glob: &str) -> Result<Box<dyn Pattern>, String> {
+fn program_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
     match glob.contains('/') {
-        false => Glob::name(glob).map(boxed),
+        false => name_glob(glob),
         true => Err(format!("program is a name without a path, found {glob:?}: use `exe` for a path")),
     }
 }
@@ -207,7 +278,9 @@ fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern
         return Err(format!("cwd cannot hold `..`, found {glob:?}: write the path that it leads to"));
     }
     let (literal, wild) = split_literal(glob);
-    let resolved = match within(RESOLVE_MAX, Path::new(literal), canonicalize) {
+    let directory = PathBuf::from(literal);
+    let resolve = move || canonicalize(&directory);
+    let resolved = match within(RESOLVE_MAX, resolve) {
         Some(resolved) => resolved?,
         None => {
             unresolved.borrow_mut().push(format!(
@@ -238,15 +311,13 @@ fn terminal(rule: &str) -> Result<TtyRule, String> {
     }
 }
 
-fn uid(user: &str) -> Result<u32, String> {
-    match nix::unistd::User::from_name(user) {
-        Ok(Some(known)) => Ok(known.uid.as_raw()),
-        Ok(None) => user.parse().map_err(|_| {
-            format!(
-                "there is no user {user:?} on this machine: create it, correct the name, or write its number"
-            )
-        }),
-        Err(error) => Err(format!("user {user:?} cannot be looked up: {error}; write its number instead")),
+fn mount_namespace(rule: &str) -> Result<MntNsRule, String> {
+    match rule {
+        "any" => Ok(MntNsRule::Any),
+        "host" => Ok(MntNsRule::Host),
+        other => Err(format!(
+            "mnt_ns is \"host\" (the host's own mount namespace) or \"any\", found {other:?}: write one of them"
+        )),
     }
 }
 
@@ -257,12 +328,15 @@ fn min_age(age: &str) -> Result<u64, String> {
     u64::try_from(span.as_nanos()).map_err(|_| expected())
 }
 
-fn template(name: &str) -> Result<String, String> {
-    let rest = name.replace("{basename}", "").replace("{home}", "").replace("{program}", "");
+fn template(name: &str) -> Result<NameTemplate, String> {
+    const PLACEHOLDERS: [&str; 5] = ["{basename}", "{parent}", "{home}", "{program}", "{user}"];
+    let rest = PLACEHOLDERS.iter().fold(name.to_owned(), |rest, placeholder| rest.replace(placeholder, ""));
     if name.is_empty() || rest.contains(['{', '}']) {
+        let [others @ .., last] = PLACEHOLDERS;
         return Err(format!(
-            "name may hold the placeholders {{basename}}, {{home}} and {{program}} only, found {name:?}: correct it"
+            "name may hold the placeholders {} and {last} only, found {name:?}: correct it",
+            others.join(", ")
         ));
     }
-    Ok(name.into())
+    Ok(name.to_owned().into())
 }

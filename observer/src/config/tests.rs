@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use observer_core::rule::{HomeRule, TtyRule};
+use observer_core::rule::{HomeRule, MntNsRule, TtyRule};
 
 use super::Config;
 
@@ -29,7 +29,7 @@ fn without_a_file_one_rule_holds() {
     assert!(
         matches!(&rule.conditions.tty, TtyRule::Matches(tty) if tty.is_match(b"pts/3") && !tty.is_match(b"tty1"))
     );
-    assert_eq!((rule.min_age_ns, rule.name.as_str()), (1_000_000_000, "{basename}"));
+    assert_eq!((rule.min_age_ns, &*rule.name.text), (1_000_000_000, "{basename}"));
     for shell in ["bash", "tmux: server", "sshd-session", "(sd-pam)"] {
         assert!(rule.not_comm.iter().any(|glob| glob.is_match(shell.as_bytes())), "{shell}");
     }
@@ -38,7 +38,14 @@ fn without_a_file_one_rule_holds() {
     }
     assert!(!rule.not_comm.iter().chain(&rule.wrappers).any(|glob| glob.is_match(b"claude")));
     assert_eq!(config.env, ["TMUX_PANE", "TMUX", "STY", "WINDOW"]);
-    assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (42, 50), "every default glob compiles");
+    for shell in ["bash", "tmux", "sshd-session"] {
+        assert!(rule.not_program.iter().any(|glob| glob.is_match(shell.as_bytes())), "{shell}");
+    }
+    assert_eq!(
+        (rule.not_comm.len(), rule.not_program.len(), rule.wrappers.len()),
+        (42, 38, 50),
+        "every default glob compiles"
+    );
 }
 
 #[test]
@@ -56,7 +63,12 @@ fn every_field_is_taken() {
         comm = ["claude", "codex*"]
         program = ["gemini", "aider-*"]
         not_comm_only = []
+        not_program_only = "viewer"
         wrappers_only = ["run-it"]
+        argv = ["--agent", "--config=*"]
+        group = ["root", "4000000001"]
+        mux_socket = "/tmp/tmux-*/agents"
+        mnt_ns = "host"
         exe = ["/opt/**", "/usr/**"]
         cgroup = "/user.slice/**"
         user = ["root", "12"]
@@ -75,10 +87,16 @@ fn every_field_is_taken() {
     assert!(matches!(conditions.tty, TtyRule::None));
     assert!(conditions.comm[1].is_match(b"codex-cli") && first.not_comm.is_empty());
     assert!(first.wrappers[0].is_match(b"run-it") && first.wrappers.len() == 1);
+    assert!(first.not_program[0].is_match(b"viewer") && first.not_program.len() == 1);
+    assert!(conditions.argv[1].is_match(b"--config=/a/b") && !conditions.argv[0].is_match(b"--agents"));
+    assert!(conditions.members.as_ref().is_some_and(|members| members.contains(&0)));
+    assert!(conditions.mux_socket[0].is_match(b"/tmp/tmux-0/agents"));
+    assert_eq!((conditions.mnt_ns, others.mnt_ns), (MntNsRule::Host, MntNsRule::Any));
+    assert!(others.argv.is_empty() && others.members.is_none() && !second.not_program.is_empty());
     assert!(conditions.exe[1].is_match(b"/usr/bin/x") && !conditions.exe[0].is_match(b"/usr/bin/x"));
     assert!(conditions.cgroup[0].is_match(b"/user.slice/a/b"));
     assert_eq!((&conditions.uids[..], first.owner, first.min_age_ns), (&[0, 12][..], true, 60_500_000_000));
-    assert_eq!(first.name, "{program}-{basename}");
+    assert_eq!(first.name.text, "{program}-{basename}");
     assert!(conditions.program[1].is_match(b"aider-x") && !conditions.program[0].is_match(b"aider"));
     assert!(others.program[0].is_match(b"claude") && others.program.len() == 1, "one value is a list of one");
     assert!(others.comm[0].is_match(b"node"));
@@ -135,12 +153,36 @@ fn errors_say_where_what_and_what_next() {
             "observer.toml:2:8: there is no user \"no-such-user-here\" on this machine: create it, correct the name, or write its number",
         ),
         (
+            "[[session]]\ngroup = \"no-such-group-here\"",
+            "observer.toml:2:9: there is no group \"no-such-group-here\" on this machine: create it, correct the name, or write its number",
+        ),
+        (
+            "[[session]]\ngroup = []",
+            "observer.toml:2:9: this list is empty, which no process matches: add a value, or leave the field out",
+        ),
+        (
+            "[[session]]\nargv = []",
+            "observer.toml:2:8: this list is empty, which no process matches: add a value, or leave the field out",
+        ),
+        (
+            "[[session]]\nargv = \"[\"",
+            "observer.toml:2:8: \"[\" is not a glob: unclosed character class; missing ']': correct it",
+        ),
+        (
+            "[[ignore]]\nmnt_ns = \"own\"",
+            "observer.toml:2:10: mnt_ns is \"host\" (the host's own mount namespace) or \"any\", found \"own\": write one of them",
+        ),
+        (
+            "[[session]]\nnot_program = \"/bin/a\"",
+            "observer.toml:2:15: program is a name without a path, found \"/bin/a\": use `exe` for a path",
+        ),
+        (
             "[[session]]\nmin_age = \"-1s\"",
             "observer.toml:2:11: min_age must be a span of time, found \"-1s\": write for instance \"1s\" or \"500ms\"",
         ),
         (
             "[[session]]\nname = \"{base}\"",
-            "observer.toml:2:8: name may hold the placeholders {basename}, {home} and {program} only, found \"{base}\": correct it",
+            "observer.toml:2:8: name may hold the placeholders {basename}, {parent}, {home}, {program} and {user} only, found \"{base}\": correct it",
         ),
         (
             "[[session]]\ncomm = [\"a\", \"[\"]",
@@ -296,6 +338,18 @@ fn a_list_adds_to_the_built_in_one() {
         }
     }
     assert_eq!((rule.not_comm.len(), rule.wrappers.len()), (43, 51));
+    let rule = &parse("[[session]]\nnot_program = \"view*\"").unwrap().rules[0];
+    assert!(rule.not_program.iter().any(|glob| glob.is_match(b"viewer")));
+    assert_eq!((rule.not_comm.len(), rule.not_program.len()), (42, 39));
+}
+
+#[test]
+fn users_have_names_where_a_rule_puts_them_into_names_of_sessions() {
+    let config = parse("[[session]]\nname = \"{user}\"\n[[session]]\nname = \"{parent}\"").unwrap();
+    let [first, second] = &config.rules[..] else { panic!("two rules") };
+    let root = first.name.users.as_ref().and_then(|users| users.get(&0));
+    assert_eq!(root.map(|name| &**name), Some(b"root".as_slice()));
+    assert!(second.name.users.is_none(), "nobody asks for them");
 }
 
 #[test]
@@ -357,4 +411,59 @@ fn a_glob_that_matches_no_comm_is_a_warning() {
         ]
     );
     assert_eq!(parse("[[session]]\nprogram = \"gemini-cli-agent*\"").unwrap().warnings, []);
+}
+
+#[test]
+fn what_can_never_match_is_a_warning_with_the_next_step() {
+    let cases = [
+        (
+            "[[session]]\nargv = [\"--a\", \"--b\\u0000c\"]",
+            "observer.toml:2:16: \"--b\\0c\" matches nothing, because a NUL ends an argument: match one argument",
+        ),
+        (
+            "[[session]]\ngroup = \"4000000001\"",
+            "observer.toml:2:9: group \"4000000001\" has no members, so it admits nobody: add some, and have the rules read again (`systemctl reload observer`)",
+        ),
+        (
+            "[[ignore]]\nuser = \"4000000001\"\ngroup = \"root\"",
+            "observer.toml:2:8: none of these users is a member of `group`, and both are required: add a member, or leave one out",
+        ),
+        (
+            "[[session]]\nowner = true\nmnt_ns = \"any\"",
+            "observer.toml:3:10: with owner = true, users have no session in other mount namespaces, because owners of directories are read in the host's own only: write \"host\", or leave owner out",
+        ),
+        (
+            "[[session]]\ntty = \"none\"\nmux_socket = \"*.work\"",
+            "observer.toml:3:14: mux_socket matches nothing with tty = \"none\", because a pane is a terminal: leave one out",
+        ),
+        (
+            "[daemon]\nenv = [\"WINDOW\"]\n[[session]]\nmux_socket = \"*.work\"",
+            "observer.toml:4:14: mux_socket matches nothing, because `env` of [daemon] keeps neither TMUX nor STY: add TMUX, TMUX_PANE, STY and WINDOW",
+        ),
+        (
+            "[[session]]\nprogram = [\"claude\", \"bash\"]",
+            "observer.toml:2:22: \"bash\" is never the session, because it is in the list not_program: write that list as not_program_only, without it",
+        ),
+        (
+            "[[session]]\ncomm = \"vim\"\nnot_comm = \"vi*\"",
+            "observer.toml:2:8: \"vim\" is never the session, because it is in the list not_comm: write that list as not_comm_only, without it",
+        ),
+    ];
+    for (text, expected) in cases {
+        let warnings: Vec<_> = parse(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [expected], "{text}");
+    }
+    for text in [
+        "[[session]]\nowner = true\nmnt_ns = \"host\"",
+        "[[session]]\nmnt_ns = \"any\"",
+        "[[session]]\nprogram = [\"ba*\"]\ncomm = \"claude\"",
+        "[[session]]\nprogram = \"bash\"\nnot_program_only = []",
+        "[[session]]\nuser = \"root\"\ngroup = [\"root\", \"4000000001\"]\nnot_program = \"a-viewer-of-long-text\"",
+        "[[session]]\nmux_socket = [\"/tmp/tmux-*/x\", \"*.work\"]\ntty = \"pts/*\"",
+    ] {
+        let config = parse(text).unwrap();
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        let expected = usize::from(text.contains("4000000001"));
+        assert_eq!(warnings.len(), expected, "{text}: {warnings:?}");
+    }
 }

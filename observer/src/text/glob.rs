@@ -38,7 +38,7 @@ impl Glob {
             .backslash_escape(true)
             .build()
             .map(|compiled| {
-                let literal = !glob.contains(WILD);
+                let literal = is_literal(glob);
                 Self(if literal {
                     Matcher::Literal(glob.as_bytes().into())
                 } else {
@@ -56,6 +56,11 @@ impl Pattern for Glob {
             Matcher::Wild(matcher) => matcher.is_match(Path::new(OsStr::from_bytes(bytes))),
         }
     }
+}
+
+/// Whether the glob matches nothing but its own text.
+pub fn is_literal(glob: &str) -> bool {
+    !glob.contains(WILD)
 }
 
 /// The bytes that a name has at least if the glob matches it. Alternatives in braces count as none.
