@@ -50,7 +50,7 @@ fn found(above: &Proc, tgid: u32, comm: &'static str) -> Proc {
 }
 
 fn unmet(world: &World, tgid: u32) -> Option<Unmet> {
-    world.core.explain(Tgid(tgid)).expect("in the map").rules[0]
+    *world.core.explain(Tgid(tgid)).expect("in the map").rules.first().expect("a rule")
 }
 
 #[test]
@@ -213,6 +213,19 @@ fn a_rule_for_the_host_admits_nobody_in_another_mount_namespace() {
         ["/srv/a", "/srv/b"].map(|home| world.session(home).map(|session| session.end_reason.is_some())),
         [Some(false), Some(true)]
     );
+}
+
+#[test]
+fn a_wrapper_that_enters_a_namespace_starts_no_session_on_the_host() {
+    let mut world = World::new(vec![with(only_host())]);
+    let bash = at_home(&mut world);
+    let mut inside = world.spawn(&bash, 20, "sudo");
+    // The record of the exec tells the namespace, and a pass reads the path later.
+    inside.mnt_ns = 2;
+    world.exec(&mut inside, "claude");
+    world.pass(&[&bash, &inside]);
+    assert_reported(&mut world, &[]);
+    assert_eq!(unmet(&world, 20), Some(Unmet::MntNs));
 }
 
 #[test]

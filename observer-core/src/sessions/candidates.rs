@@ -263,14 +263,15 @@ impl Sessions {
     ) -> bool {
         let (key, cwd, home) = (entry.process.key, &entry.process.cwd, &candidacy.home);
         let is_other_program = diff.intersects(Diff::EXEC) && diff.intersects(Diff::COMM);
+        let is_same_namespace = namespace(ctx.host_mnt_ns, cwd.mnt_ns) == home.mnt_ns;
         let keeps_home = follows_cwd(rule)
             && !is_other_program
             && (ctx.now >= old_enough_at(Some(rule), &entry.process)
                 || self.homes.held_by(key).contains(home));
         match &cwd.path {
             _ if keeps_home => true,
-            None if !cwd.truncated => true,
-            _ if namespace(ctx.host_mnt_ns, cwd.mnt_ns) != home.mnt_ns => false,
+            None if !cwd.truncated && (cwd.mnt_ns == 0 || is_same_namespace) => true,
+            _ if !is_same_namespace => false,
             _ if cwd.id == candidacy.dir && usable_path(cwd).is_none() => true,
             Some(path) if !cwd.unreachable => finds_home(rule, path, home),
             _ => false,
