@@ -1,5 +1,6 @@
 //! Sessions on real terminals: tests which process is the primary of a home and how its session changes.
 
+mod conditions;
 mod default_rule;
 mod homes;
 mod lives;
