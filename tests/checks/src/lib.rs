@@ -2,6 +2,7 @@
 //!
 //! They are a crate of their own, so that only `cargo xtask check` and the tests wait for what parses Rust.
 
+mod columns;
 mod finding;
 mod imports;
 mod layers;
@@ -27,6 +28,7 @@ pub fn source(workspace: &Workspace) -> Result<Vec<String>> {
     let tools = source::tools(workspace)?;
     let mut findings = layers::check(workspace, &product)?;
     findings.extend(limits::check(workspace, &product)?);
+    findings.extend(columns::check(workspace)?);
     findings.extend(opens::check_source(&opens::Allowed::read(workspace)?, &product));
     let shape = [order::check(&product), types::check(&product, &tools), length::check(&product)].concat();
     let settled = finding::settle(&shape);

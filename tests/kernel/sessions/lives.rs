@@ -115,11 +115,18 @@ fn a_session_that_stays_a_second_in_another_home_moves_to_that_home() {
     let mut agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
     agent.chdir(&other);
-    let row = scene.assert_session(&home, &agent, "left");
-    assert_eq!(row.get("moved_to").and_then(Value::as_str), other.to_str(), "{row:#}");
+    let left = scene.watch.wait_for("it left", |frame| {
+        frame.is("session_changed", agent.pid) && frame.field("state") == Some(&"left".into())
+    });
+    assert_eq!(left.field("moved_to").and_then(Value::as_str), other.to_str(), "{left:?}");
     scene.wait_for_frame("session_started", &other);
     scene.assert_session(&other, &agent, "live");
     scene.assert_none(&home);
+    // The name of the directory that it left does not name it any more.
+    for (name, code) in [("here", 1), ("there", 0)] {
+        let answer = scene.daemon.observer(&["pid", name]);
+        assert_eq!(answer.code, Some(code), "{name}: {answer:?}");
+    }
 }
 
 #[test]
