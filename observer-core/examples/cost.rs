@@ -36,6 +36,7 @@ fn main() {
             not_program: Vec::new(),
             wrappers: vec![Box::new(Suffix(b"sudo"))],
             owner: false,
+            instances: Default::default(),
             min_age_ns: 1_000_000_000,
             name: "{basename}".into(),
         };

@@ -38,6 +38,10 @@ pub const SETTLED_A_TICK_MAX: usize = 64;
 /// what is above them changes.
 pub const CANDIDATES_A_HOME_MAX: usize = 128;
 
+/// Sessions of a user in one home. Beyond that, programs that could have one are listed in the first session, as its other
+/// roots.
+pub const INSTANCES_MAX: u32 = 64;
+
 /// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
 pub const RELINKED_A_TURN_MAX: usize = 64;
 

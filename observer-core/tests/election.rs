@@ -255,11 +255,15 @@ fn a_deleted_home_keeps_its_session_and_a_recreated_one_starts_another() {
     world.wait(SETTLE_NS);
     assert_reported(
         &mut world,
-        &["ended /srv/a 20 ended roots=0 deleted replaced", "started /srv/a 21 live roots=1"],
+        &[
+            "ended /srv/a 20 ended roots=0 deleted replaced",
+            "started /srv/a 21 live roots=1",
+            "started /srv/a 20 live roots=1 deleted",
+        ],
     );
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
     world.exit(&claude, 0);
-    assert_reported(&mut world, &[]);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 deleted died"]);
 }
 
 #[test]

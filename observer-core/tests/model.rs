@@ -10,8 +10,9 @@ use observer_common::record::hint;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::limits::SETTLE_NS;
 use observer_core::process::{DirId, Tty, Uids};
+use observer_core::rule::Instances;
 use observer_core::session::State;
-use observer_core::{BootTime, Input, Process, ProcessKey};
+use observer_core::{BootTime, Input, Process, ProcessKey, Rule};
 use proptest::prelude::*;
 use support::{World, comm, components, rule};
 
@@ -134,7 +135,7 @@ struct Linux {
 }
 
 impl Linux {
-    fn new() -> Self {
+    fn new(instances: Instances) -> Self {
         let init = Task {
             key: ProcessKey::new(1, 1),
             parent: ProcessKey::new(0, 0),
@@ -153,7 +154,7 @@ impl Linux {
             fs: vec![0],
             paths,
             ring: VecDeque::new(),
-            world: World::new(vec![rule()]),
+            world: World::new(vec![Rule { instances, ..rule() }]),
             lost: 0,
             execs: 0,
             next_tgid: 1,
@@ -538,8 +539,8 @@ fn assert_no_home_without_session(linux: &Linux) {
     }
 }
 
-fn run(ops: &[Op]) -> Linux {
-    let mut linux = Linux::new();
+fn run(ops: &[Op], is_each: bool) -> Linux {
+    let mut linux = Linux::new(if is_each { Instances::Each } else { Instances::One });
     for &op in ops {
         linux.apply(op);
         linux.world.assert_reports_give_the_map();
@@ -553,8 +554,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_map_equals_the_kernel_without_loss(ops in prop::collection::vec(op(false), 1..120)) {
-        let linux = run(&ops);
+    fn the_map_equals_the_kernel_without_loss(
+        ops in prop::collection::vec(op(false), 1..120),
+        is_each in any::<bool>(),
+    ) {
+        let linux = run(&ops, is_each);
         assert_same(&linux);
         assert_no_home_without_session(&linux);
         prop_assert_eq!(linux.world.core.counters().drift_total, 0);
@@ -562,8 +566,8 @@ proptest! {
     }
 
     #[test]
-    fn two_passes_heal_any_loss(ops in prop::collection::vec(op(true), 1..120)) {
-        let linux = run(&ops);
+    fn two_passes_heal_any_loss(ops in prop::collection::vec(op(true), 1..120), is_each in any::<bool>()) {
+        let linux = run(&ops, is_each);
         assert_same(&linux);
         let reports = &linux.world.reports;
         let any_gap = reports.gaps_opened > 0;

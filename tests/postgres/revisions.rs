@@ -25,7 +25,7 @@ pub fn make_1_0(server: &Server, database: &str) {
 }
 
 /// The columns that 1.1 adds to `sessions` and `live`.
-const ADDED: &str = "program, others, tty_dev, pane_stale, owner, is_foreign";
+const ADDED: &str = "program, others, tty_dev, pane_stale, owner, is_foreign, instance";
 /// How daemons of 1.0 check the schema: the result has to be 1.
 const CHECK_OF_1_0: &str = "SELECT coalesce(pg_catalog.max(version), 0) FROM observer.migration";
 
@@ -65,7 +65,7 @@ fn a_database_of_1_0_is_brought_to_1_1_under_a_daemon_and_keeps_its_rows_and_rig
     assert_eq!(daemon.ask("SELECT observer.maintain()"), "");
     let as_reader = |statement: &str| server().try_psql_as(&database, "reader_of_1_0", statement);
     let read = as_reader(&format!("SELECT home, state, {ADDED} FROM observer.live ORDER BY home"));
-    assert_eq!(read.text(), "/a|live|codex|[]||f||\n/b|live||||||\n", "{read:?}");
+    assert_eq!(read.text(), "/a|live|codex|[]||f|||\n/b|live|||||||\n", "{read:?}");
     for refused in [format!("SELECT observer.rekey_sessions({number})"), "DELETE FROM observer.live".into()] {
         assert_ne!(as_reader(&refused).code, Some(0), "{refused}");
     }
@@ -107,26 +107,28 @@ fn a_row_that_is_not_as_daemons_write_it_hides_its_own_values_only() {
     let number = present(&mut daemon, HOST);
     let rows = [
         (
-            r#"{"program": "codex", "others": [{"pid": 7}], "tty_dev": "136:3", "pane_stale": true, "owner": 1000, "foreign": true}"#,
-            r#"codex|[{"pid": 7}]|136:3|t|1000|t"#,
+            r#"{"program": "codex", "others": [{"pid": 7}], "tty_dev": "136:3", "pane_stale": true, "owner": 1000, "foreign": true, "instance": 2}"#,
+            r#"codex|[{"pid": 7}]|136:3|t|1000|t|2"#,
         ),
         (
             r#"{"program": null, "others": [], "tty_dev": null, "pane_stale": false, "owner": null, "foreign": null}"#,
-            "|[]||f||",
+            "|[]||f|||",
         ),
-        (r#"{"owner": 4294967295, "foreign": false}"#, "||||4294967295|f"),
-        (r#"{"owner": 4294967296, "foreign": 1}"#, "|||||"),
-        (r#"{"owner": -1, "foreign": "true", "pane_stale": "yes", "others": {"pid": 7}}"#, "|||||"),
-        (r#"{"owner": 1e300, "pane_stale": 1, "others": "none"}"#, "|||||"),
-        (r#"{"owner": "1000", "others": null, "pane_stale": []}"#, "|||||"),
-        (r#"{"owner": [5], "foreign": {}}"#, "|||||"),
-        (r#"{"owner": true, "foreign": [true]}"#, "|||||"),
-        (r#"{"owner": [], "program": 7}"#, "7|||||"),
-        ("{}", "|||||"),
-        ("[]", "|||||"),
-        ("7", "|||||"),
-        ("null", "|||||"),
-        (r#""program""#, "|||||"),
+        (r#"{"owner": 4294967295, "foreign": false}"#, "||||4294967295|f|"),
+        (r#"{"owner": 4294967296, "foreign": 1}"#, "||||||"),
+        (r#"{"owner": -1, "foreign": "true", "pane_stale": "yes", "others": {"pid": 7}}"#, "||||||"),
+        (r#"{"owner": 1e300, "pane_stale": 1, "others": "none"}"#, "||||||"),
+        (r#"{"owner": "1000", "others": null, "pane_stale": []}"#, "||||||"),
+        (r#"{"owner": [5], "foreign": {}}"#, "||||||"),
+        (r#"{"owner": true, "foreign": [true]}"#, "||||||"),
+        (r#"{"instance": "2", "owner": -2}"#, "||||||"),
+        (r#"{"instance": 4294967296}"#, "||||||"),
+        (r#"{"owner": [], "program": 7}"#, "7||||||"),
+        ("{}", "||||||"),
+        ("[]", "||||||"),
+        ("7", "||||||"),
+        ("null", "||||||"),
+        (r#""program""#, "||||||"),
     ];
     for (at, (detail, _)) in rows.iter().enumerate() {
         daemon.ask(&format!(
@@ -166,10 +168,9 @@ fn a_row_that_is_not_as_daemons_write_it_hides_its_own_values_only() {
 /// Asserts that the added columns of the only session are those of its JSON.
 #[track_caller]
 fn has_columns_of(scene: &Scene, listed: &Value) {
-    let row =
-        "SELECT json_build_array(program, others, tty_dev, pane_stale, owner, is_foreign) FROM observer.live";
+    let row = "SELECT json_build_array(program, others, tty_dev, pane_stale, owner, is_foreign, instance) FROM observer.live";
     let row: Value = serde_json::from_str(&scene.sql(row)).expect("JSON");
-    let fields = ["program", "others", "tty_dev", "pane_stale", "owner", "foreign"];
+    let fields = ["program", "others", "tty_dev", "pane_stale", "owner", "foreign", "instance"];
     assert_eq!(row, Value::from(fields.map(|field| listed[field].clone()).to_vec()));
 }
 

@@ -133,6 +133,16 @@ pub struct Ignore {
     pub conditions: Conditions,
 }
 
+/// How many sessions a user has in one home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Instances {
+    /// One. The other processes that could be its primary are listed in it.
+    #[default]
+    One,
+    /// One for each process that could be the primary.
+    Each,
+}
+
 /// One `[[session]]` of the configuration. The first rule that admits a process decides.
 #[derive(Debug)]
 pub struct Rule {
@@ -150,6 +160,8 @@ pub struct Rule {
     /// The home must belong to the real user of the process. The core requests the owner from the edge
     /// ([`Request::HomeOwner`](crate::Request::HomeOwner)).
     pub owner: bool,
+    /// How many sessions a user has in one home.
+    pub instances: Instances,
     /// A home without a session gets one only when its primary has lived for this long, ns.
     pub min_age_ns: u64,
     /// Makes the name.

@@ -8,8 +8,8 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, DirId, Tty};
 use crate::model::starts::Starts;
 
-/// The identity of a home on this host: a directory, and the user whose processes it counts. The processes of
-/// another user in the same directory are of another home.
+/// The identity of a home on this host: a directory, the user whose processes it counts, and a number where that
+/// user has several sessions there. The processes of another user in the same directory are of another home.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Home {
     /// Inode number of the mount namespace; `None` for the host's own.
@@ -18,12 +18,22 @@ pub struct Home {
     pub path: Bytes,
     /// Real user id of its processes.
     pub uid: u32,
+    /// Number of the session among those of the user in this directory, from 1.
+    pub instance: u32,
 }
 
 impl Home {
+    /// Number of the first session of a user in a directory.
+    pub const FIRST: u32 = 1;
+
     /// Returns whether both are the same directory, as far as its name tells.
     pub fn is_same_place(&self, other: &Self) -> bool {
         self.mnt_ns == other.mnt_ns && self.path == other.path
+    }
+
+    /// Returns whether both are homes of the same user in the same directory, whatever their numbers.
+    pub fn is_sibling(&self, other: &Self) -> bool {
+        self.is_same_place(other) && self.uid == other.uid
     }
 }
 

@@ -85,6 +85,11 @@ const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
 
 impl ProcessEntry {
+    /// Returns whether a rule admits it as a wrapper.
+    pub fn is_wrapper(&self) -> bool {
+        self.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper)
+    }
+
     /// Returns an entry with the facts of a birth, an exec or a pass. Paths and arguments are not known yet.
     pub fn new(at: BootTime, key: ProcessKey, facts: &ProcessFacts, wall_offset_ns: i64) -> Self {
         let process = Process {

@@ -60,7 +60,7 @@ impl Admission<'_> {
         } else {
             Bytes::from(self.cwd.get(..self.len).unwrap_or_default())
         };
-        Home { mnt_ns: namespace(host_mnt_ns, mnt_ns), path, uid: self.uid }
+        Home { mnt_ns: namespace(host_mnt_ns, mnt_ns), path, uid: self.uid, instance: Home::FIRST }
     }
 }
 
@@ -82,7 +82,10 @@ impl Sessions {
                 self.request_owner(ctx, &home);
                 self.awaiting_owner.insert(key, home);
             }
-            Verdict::Admitted(candidacy) => self.join(ctx, key, candidacy),
+            Verdict::Admitted(mut candidacy) => {
+                candidacy.home = self.instance_of(ctx, key, &candidacy.home);
+                self.join(ctx, key, candidacy);
+            }
         }
     }
 
@@ -232,7 +235,7 @@ pub(super) fn home_under(rule: &Rule, process: &Process, host_mnt_ns: u32) -> Op
     let len = home_len(&rule.home, cwd)?;
     let path = cwd.get(..len)?;
     let mnt_ns = namespace(host_mnt_ns, process.cwd.mnt_ns);
-    Some(Home { mnt_ns, path: Bytes::from(path), uid: process.uids.uid })
+    Some(Home { mnt_ns, path: Bytes::from(path), uid: process.uids.uid, instance: Home::FIRST })
 }
 
 /// Returns whether no rule is to admit `process`.

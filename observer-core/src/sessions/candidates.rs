@@ -218,10 +218,11 @@ impl Sessions {
         if !execed_away && !is_other_user && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
             return self.stay(ctx, key, home, diff);
         }
-        if let Verdict::Admitted(candidacy) = self.verdict(ctx, key)
-            && candidacy.home == *home
+        if let Verdict::Admitted(mut candidacy) = self.verdict(ctx, key)
+            && candidacy.home.is_sibling(home)
         {
             // Another rule admits it to the same home.
+            candidacy.home = Arc::clone(home);
             if let Some(entry) = ctx.table.get_mut(key) {
                 entry.candidacy = Some(candidacy);
             }

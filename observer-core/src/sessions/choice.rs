@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use crate::limits::{OTHERS_MAX, SETTLE_NS};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, DirId, Process};
-use crate::model::rule::Rule;
+use crate::model::rule::{Instances, Rule};
 use crate::model::session::{Home, OtherRoot, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::admission::old_enough_at;
 use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::{HomeState, Root, SessionSlot};
+use crate::sessions::homes::{HomeState, Homes, Root, SessionSlot};
 use crate::sessions::roots::is_candidate;
 
 /// The result of an election.
@@ -34,14 +34,18 @@ impl Young {
     /// outlived a candidate of the home just before. Neither holds back the program that the home's session
     /// is of, so that a crash loop is shown. `min_age` holds back any other program: otherwise, under the
     /// default rule, each command typed where a session once ran would be a session.
-    pub fn among(ctx: &SessionContext<'_>, home: &Home, state: &HomeState) -> Self {
+    pub fn among(ctx: &SessionContext<'_>, homes: &Homes, home: &Home, state: &HomeState) -> Self {
         let mut young = Vec::new();
         for root in &state.roots {
             let left_until = left_until(ctx.table, root.key, home);
             for key in [root.launcher, root.stand_in].into_iter().flatten() {
                 let Some(entry) = ctx.table.get(key) else { continue };
                 let due = old_enough_at(rule_of(ctx, entry), &entry.process).max(left_until);
-                if due > ctx.now && !is_known_here(state, root, entry) {
+                let is_known = || {
+                    is_known_here(state, root, entry)
+                        || homes.ended_sibling_of(home, &entry.process).is_some()
+                };
+                if due > ctx.now && !is_known() {
                     young.push((key, due));
                 }
             }
@@ -60,7 +64,12 @@ impl Young {
 
     /// Returns the process that may be the primary for `root`: its stand-in, or while that is too young, the
     /// launcher above it. Where there is no session, the launcher waits a moment for what it starts.
-    fn candidate(&self, ctx: &SessionContext<'_>, state: &HomeState, root: &Root) -> Option<ProcessKey> {
+    pub(super) fn candidate(
+        &self,
+        ctx: &SessionContext<'_>,
+        state: &HomeState,
+        root: &Root,
+    ) -> Option<ProcessKey> {
         let stand_in = root.stand_in?;
         let Some(due) = self.due(stand_in) else { return Some(stand_in) };
         let launcher = root.launcher.filter(|&launcher| self.due(launcher).is_none())?;
@@ -70,7 +79,12 @@ impl Young {
     }
 }
 
-fn rule_of<'a>(ctx: &SessionContext<'a>, entry: &ProcessEntry) -> Option<&'a Rule> {
+/// Returns whether each root is to have a session of its own.
+pub(super) fn is_each(rule: Option<&Rule>) -> bool {
+    rule.is_some_and(|rule| rule.instances == Instances::Each)
+}
+
+pub(super) fn rule_of<'a>(ctx: &SessionContext<'a>, entry: &ProcessEntry) -> Option<&'a Rule> {
     ctx.rules.get(entry.candidacy.as_ref()?.rule)
 }
 
@@ -93,9 +107,24 @@ fn is_known_here(state: &HomeState, root: &Root, entry: &ProcessEntry) -> bool {
     slot.program.is_run_by(&entry.process) && (!is_launched || slot.launcher == root.launcher)
 }
 
-/// Chooses the primary: the present one while it is a candidate, else the best root.
-pub(super) fn choose(ctx: &SessionContext<'_>, home: &Home, state: &HomeState, young: &Young) -> Choice {
-    let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root));
+/// Chooses the primary: the present one while it is a candidate, else the best root. `primary` is the present one
+/// unless it gave the session up.
+pub(super) fn choose(
+    ctx: &SessionContext<'_>,
+    homes: &Homes,
+    home: &Home,
+    (state, primary): (&HomeState, Option<ProcessKey>),
+    young: &Young,
+) -> Choice {
+    // The program of another session that ended takes that one up again.
+    let is_free = |key: &ProcessKey| {
+        let Some(entry) = ctx.table.get(*key) else { return false };
+        let is_program_here = state.slot.as_ref().is_some_and(|slot| slot.program.is_run_by(&entry.process));
+        is_program_here
+            || !is_each(rule_of(ctx, entry))
+            || homes.ended_sibling_of(home, &entry.process).is_none()
+    };
+    let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root)).filter(is_free);
     let Some(slot) = &state.slot else {
         let best = candidates.min_by_key(|&key| rank(ctx.table, None, key));
         return best.map_or(Choice::NoCandidate, Choice::Primary);
@@ -112,6 +141,11 @@ pub(super) fn choose(ctx: &SessionContext<'_>, home: &Home, state: &HomeState, y
         let root = state.roots.iter().find(|root| is_in_chain(ctx.table, root, primary));
         let innermost = root.and_then(|root| young.candidate(ctx, state, root));
         return Choice::Primary(innermost.unwrap_or(primary));
+    }
+    // The others have sessions of their own, and a primary that is elsewhere may come back.
+    let is_elsewhere = |key| ctx.table.get(key).is_some_and(|entry| !is_candidate(entry, home));
+    if is_each(ctx.rules.get(slot.session.rule)) && primary.is_some_and(is_elsewhere) {
+        return Choice::NoCandidate;
     }
     let best = eligible.min_by_key(|&key| rank(ctx.table, Some(slot), key));
     best.map_or(Choice::NoCandidate, Choice::Primary)
@@ -133,7 +167,7 @@ fn rank(table: &ProcessTable, slot: Option<&SessionSlot>, key: ProcessKey) -> im
 
 /// Returns whether `key` is a process that may be the primary for `root`: the root, or from its launcher to its
 /// stand-in.
-fn is_in_chain(table: &ProcessTable, root: &Root, key: ProcessKey) -> bool {
+pub(super) fn is_in_chain(table: &ProcessTable, root: &Root, key: ProcessKey) -> bool {
     if [Some(root.key), root.stand_in, root.launcher].contains(&Some(key)) {
         return true;
     }

@@ -54,12 +54,16 @@ impl Sessions {
             self.find_roots(ctx, home, primary);
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
-        let young = Young::among(ctx, home, state);
-        let choice = choose(ctx, home, state, &young);
-        if let Choice::Primary(key) | Choice::NewIncarnation(key) = choice
-            && primary.is_some_and(|primary| primary != key)
-        {
-            self.find_roots(ctx, home, None);
+        let young = Young::among(ctx, &self.homes, home, state);
+        let choice = choose(ctx, &self.homes, home, (state, primary), &young);
+        let spread = self.spread(ctx, home, &young, choice);
+        let elected = match choice {
+            Choice::Primary(key) | Choice::NewIncarnation(key) => Some(key),
+            Choice::NoCandidate => None,
+        };
+        let is_another = elected.is_some() && primary.is_some() && primary != elected;
+        if is_another || !spread.is_empty() {
+            self.find_roots(ctx, home, primary.filter(|_| !is_another));
         }
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
@@ -86,6 +90,9 @@ impl Sessions {
         }
         self.homes.set_due(home, young.next_due());
         self.index(ctx, home, before, after);
+        for instance in spread {
+            self.elect(ctx, &instance, Cause::Candidates);
+        }
     }
 
     fn find_roots(&mut self, ctx: &SessionContext<'_>, home: &Home, primary: Option<ProcessKey>) {
@@ -223,7 +230,7 @@ fn install(
     let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
     let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
     if names_primary(template) {
-        slot.session.name = session_name(template, &home.path, process);
+        slot.session.name = session_name(template, home, process);
     }
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
     let former_wrapper = slot.session.wrapper.filter(|_| slot.session.primary == key);

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -63,7 +64,7 @@ impl SessionSlot {
             home_dir: DirId::default(),
             owner: None,
             foreign: None,
-            name: session_name(template, &home.path, primary),
+            name: session_name(template, home, primary),
             primary: primary.key,
             wrapper: None,
             roots: 1,
@@ -109,9 +110,9 @@ pub(crate) fn names_primary(template: &NameTemplate) -> bool {
 }
 
 /// Returns the name that `template` gives to a home and its primary. comm stands for a program that is not
-/// known.
-pub(crate) fn session_name(template: &NameTemplate, home: &[u8], primary: &Process) -> Bytes {
-    let (above, base) = split_base(home);
+/// known. The number of an instance other than the first follows it: `alpha#2`.
+pub(crate) fn session_name(template: &NameTemplate, home: &Home, primary: &Process) -> Bytes {
+    let (above, base) = split_base(&home.path);
     let parent = split_base(above).1;
     let program = primary.program.as_deref().unwrap_or(primary.comm.as_bytes());
     let number = if template.names_user() { primary.uids.uid.to_string() } else { String::new() };
@@ -120,7 +121,7 @@ pub(crate) fn session_name(template: &NameTemplate, home: &[u8], primary: &Proce
     let values = [
         ("{basename}", base),
         ("{parent}", parent),
-        ("{home}", home),
+        ("{home}", &home.path),
         ("{program}", program),
         ("{user}", user),
     ];
@@ -138,7 +139,9 @@ pub(crate) fn session_name(template: &NameTemplate, home: &[u8], primary: &Proce
         rest = rest.get(at + key.len()..).unwrap_or_default();
     }
     name.extend_from_slice(rest.as_bytes());
-    name.truncate(NAME_MAX);
+    let number = if home.instance == Home::FIRST { String::new() } else { format!("#{}", home.instance) };
+    name.truncate(NAME_MAX - number.len());
+    name.extend_from_slice(number.as_bytes());
     Bytes::from(name)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
 //! home; `roots` finds those that are no helpers and have no other candidate above them; `choice` chooses the
-//! primary among the roots; `election` makes it the primary and reports changes; `homes` keeps the result;
+//! primary among the roots; `instances` gives each root a session of its own where the rule says so; `election`
+//! makes it the primary and reports changes; `homes` keeps the result;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
 //! rules; `relinked` looks again at processes whose ancestors changed; `ownership` asks whose the homes are;
@@ -16,6 +17,7 @@ mod context;
 mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
+mod instances;
 mod ownership;
 pub(crate) mod panes;
 mod relinked;

@@ -54,8 +54,9 @@ impl Sessions {
         }
         let present_home = entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
         let is_candidate = present_home == Some(home);
+        let is_elsewhere = present_home.is_some_and(|present| !present.is_sibling(home));
         // It went to another home and is a candidate there.
-        if present_home.is_some() && !is_candidate && !keeps_home {
+        if is_elsewhere && !keeps_home {
             return;
         }
         let candidacy = (is_there && !is_candidate).then(|| Candidacy {

@@ -2,6 +2,7 @@
 //! same home above them. It only reads.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::LAUNCHERS_MAX;
@@ -58,6 +59,28 @@ impl Between {
     }
 }
 
+/// An ancestor of a process, as the process sees it.
+struct Above<'a> {
+    entry: &'a ProcessEntry,
+    /// A process that no rule admits, and that has another terminal than this one, is between.
+    is_cut_off: bool,
+    /// The process has another terminal than this ancestor.
+    has_own_terminal: bool,
+}
+
+/// Returns the ancestors of `entry`, the nearest first.
+fn lineage<'a>(table: &'a ProcessTable, entry: &'a ProcessEntry) -> impl Iterator<Item = Above<'a>> {
+    let own = entry.process.tty;
+    table.ancestors(entry).scan(Between::default(), move |between, above| {
+        let tty = above.process.tty;
+        let is_cut_off = between.has_other_than(tty);
+        if above.candidacy.is_none() {
+            between.add(tty);
+        }
+        Some(Above { entry: above, is_cut_off, has_own_terminal: own.is_some() && own != tty })
+    })
+}
+
 /// Returns the position of `entry` among the candidates of `home`. `primary` is the home's primary, which counts
 /// as a candidate also while it is elsewhere.
 ///
@@ -71,31 +94,45 @@ pub(crate) fn position(
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> LineagePosition {
-    let own = entry.process.tty;
-    let mut between = Between::default();
-    for above in table.ancestors(entry) {
-        let (key, tty) = (above.process.key, above.process.tty);
-        let is_here = may_be_above(above, home) || Some(key) == primary;
-        let is_wrapper = above.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper);
-        let has_own_terminal = own.is_some() && own != tty;
-        if !between.has_other_than(tty) {
-            if is_here && (is_wrapper || !has_own_terminal) {
-                return LineagePosition::Below(key);
-            }
-            if !has_own_terminal && homes.home_of_primary(key).is_some_and(|other| **other != *home) {
-                return LineagePosition::Helper(key);
-            }
+    for above in lineage(table, entry).filter(|above| !above.is_cut_off) {
+        let key = above.entry.process.key;
+        let is_here = may_be_above(above.entry, home) || Some(key) == primary;
+        if is_here && (above.entry.is_wrapper() || !above.has_own_terminal) {
+            return LineagePosition::Below(key);
         }
-        if above.candidacy.is_none() {
-            between.add(tty);
+        if !above.has_own_terminal && homes.home_of_primary(key).is_some_and(|other| **other != *home) {
+            return LineagePosition::Helper(key);
         }
     }
     LineagePosition::Root
 }
 
+/// Returns the instance of `home` to which what is right above `entry` belongs, by the same rule as [`position`].
+pub(super) fn instance_above<'a>(
+    table: &'a ProcessTable,
+    homes: &'a Homes,
+    entry: &'a ProcessEntry,
+    home: &Home,
+) -> Option<&'a Arc<Home>> {
+    for above in lineage(table, entry).filter(|above| !above.is_cut_off) {
+        let candidacy = above.entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
+        let held = homes.home_of_primary(above.entry.process.key);
+        let here = candidacy.into_iter().chain(held).find(|above| above.is_sibling(home));
+        if here.is_some() && (above.entry.is_wrapper() || !above.has_own_terminal) {
+            return here;
+        }
+        if may_be_above(above.entry, home) || (held.is_some() && !above.has_own_terminal) {
+            return None;
+        }
+    }
+    None
+}
+
 /// The candidates of a home as a forest, each below the nearest candidate that it belongs to.
 struct Forest<'a> {
     table: &'a ProcessTable,
+    /// Those below none, oldest first.
+    tops: Vec<ProcessKey>,
     below: BTreeMap<ProcessKey, Vec<ProcessKey>>,
 }
 
@@ -106,32 +143,61 @@ pub(crate) fn roots(
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> Vec<Root> {
-    let Some(state) = homes.by_home.get(home) else { return Vec::new() };
-    let mut forest = Forest { table, below: BTreeMap::new() };
-    let mut tops: Vec<ProcessKey> = Vec::new();
-    let mut members = state.candidates.clone();
-    // The youngest first, since wrappers of other users are found on the way up, and ancestors are older. What is
-    // below a helper is found below it, and is in no tree of a root.
-    while let Some(at) = members.pop_last() {
-        let key = key_at(at);
-        let Some(entry) = table.get(key) else { continue };
-        match position(table, homes, entry, home, primary) {
-            LineagePosition::Root => tops.push(key),
-            LineagePosition::Below(above) => {
-                forest.below.entry(above).or_default().push(key);
-                let is_of_other_user = Some(above) != primary && !state.candidates.contains(&age(above));
-                if is_of_other_user {
-                    members.insert(age(above));
-                }
-            }
-            LineagePosition::Helper(_) => {}
-        }
-    }
-    forest.below.values_mut().for_each(|below| below.reverse());
-    tops.into_iter().rev().map(|key| forest.root(key)).collect()
+    let forest = Forest::new(table, homes, home, primary);
+    forest.tops.iter().map(|&key| forest.root(key)).collect()
 }
 
-impl Forest<'_> {
+/// Returns for each of `roots` the candidates of `home` that are it or below it.
+pub(super) fn trees(
+    table: &ProcessTable,
+    homes: &Homes,
+    home: &Home,
+    primary: Option<ProcessKey>,
+    roots: &[ProcessKey],
+) -> Vec<Vec<ProcessKey>> {
+    let forest = Forest::new(table, homes, home, primary);
+    roots.iter().map(|&root| forest.tree(root, home)).collect()
+}
+
+impl<'a> Forest<'a> {
+    fn new(table: &'a ProcessTable, homes: &Homes, home: &Home, primary: Option<ProcessKey>) -> Self {
+        let mut forest = Self { table, tops: Vec::new(), below: BTreeMap::new() };
+        let Some(state) = homes.by_home.get(home) else { return forest };
+        let mut members = state.candidates.clone();
+        // The youngest first, since wrappers of other users are found on the way up, and ancestors are older. What is
+        // below a helper is found below it, and is in no tree of a root.
+        while let Some(at) = members.pop_last() {
+            let key = key_at(at);
+            let Some(entry) = table.get(key) else { continue };
+            match position(table, homes, entry, home, primary) {
+                LineagePosition::Root => forest.tops.push(key),
+                LineagePosition::Below(above) => {
+                    forest.below.entry(above).or_default().push(key);
+                    let is_of_other_user = Some(above) != primary && !state.candidates.contains(&age(above));
+                    if is_of_other_user {
+                        members.insert(age(above));
+                    }
+                }
+                LineagePosition::Helper(_) => {}
+            }
+        }
+        forest.tops.reverse();
+        forest.below.values_mut().for_each(|below| below.reverse());
+        forest
+    }
+
+    /// Returns the candidates of `home` that are `root` or below it.
+    fn tree(&self, root: ProcessKey, home: &Home) -> Vec<ProcessKey> {
+        let mut found = alloc::vec![root];
+        let mut at = 0;
+        while let Some(&key) = found.get(at) {
+            found.extend(self.below(key));
+            at += 1;
+        }
+        found.retain(|&key| self.table.get(key).is_some_and(|entry| is_candidate(entry, home)));
+        found
+    }
+
     fn root(&self, key: ProcessKey) -> Root {
         let Some(program) = self.first_program(key) else {
             return Root { key, stand_in: None, launcher: None };
@@ -147,8 +213,7 @@ impl Forest<'_> {
     }
 
     fn is_wrapper(&self, key: ProcessKey) -> bool {
-        let candidacy = self.table.get(key).and_then(|entry| entry.candidacy.as_ref());
-        candidacy.is_some_and(|candidacy| candidacy.is_wrapper)
+        self.table.get(key).is_some_and(ProcessEntry::is_wrapper)
     }
 
     /// Returns the oldest candidate that is no wrapper and has nothing but wrappers above it, `key` included.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use observer_core::Settings;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
-use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
 use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Change, Core, Input, Process, ProcessKey, Request, Rule, Session, Sink, Tgid};
 
@@ -57,6 +57,7 @@ pub fn rule() -> Rule {
         not_program: Vec::new(),
         wrappers: globs(&["sudo", "env"]),
         owner: false,
+        instances: Instances::One,
         min_age_ns: 0,
         name: "{basename}".into(),
     }
@@ -469,7 +470,7 @@ impl World {
 
 /// The home of the user of [`shell`] at `path`, in the host's mount namespace.
 pub fn home(path: &str) -> Home {
-    Home { mnt_ns: None, path: Arc::from(path.as_bytes()), uid: 7 }
+    Home { mnt_ns: None, path: Arc::from(path.as_bytes()), uid: 7, instance: 1 }
 }
 
 /// The shell that everything in a test descends from, found by the first pass.

@@ -136,9 +136,10 @@ mod tests {
 
     /// Fields that are not compared: what identifies the session, what is known of its end only, what only answers
     /// have, and what describes the reading.
-    const NOT_COMPARED: [&str; 9] = [
+    const NOT_COMPARED: [&str; 10] = [
         "home",
         "home_mnt_ns",
+        "instance",
         "boot_id",
         "end_reason",
         "death",

@@ -32,6 +32,8 @@ pub struct Subject {
     pub home_mnt_ns: Option<u32>,
     /// Real user id of the primary; `None`: not known, in entries of earlier versions.
     pub uid: Option<u32>,
+    /// Number of the session among those of the user in the home, from 1.
+    pub instance: u32,
     /// Raw name of the session.
     pub name: Vec<u8>,
     /// The primary, or the process that was primary until it died.

@@ -21,6 +21,8 @@ pub struct SessionJson<'a> {
     pub home: Text<'a>,
     /// Mount namespace of the home, where it is not the host's own.
     pub home_mnt_ns: Option<u32>,
+    /// Number of the session among those of the user in this home, from 1.
+    pub instance: u32,
     /// State of the session.
     pub state: SessionState,
     /// When the state was entered, RFC 3339.
@@ -93,6 +95,7 @@ impl<'a> SessionJson<'a> {
             name: Text::from(&*session.name),
             home: Text::from(&*session.home.path),
             home_mnt_ns: session.home.mnt_ns,
+            instance: session.home.instance,
             state: session.state.into(),
             since: rfc3339(session.since, wall),
             roots: session.roots,

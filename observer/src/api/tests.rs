@@ -62,6 +62,7 @@ fn map() -> (Core, Frames) {
         not_program: Vec::new(),
         wrappers: Vec::new(),
         owner: false,
+        instances: observer_core::rule::Instances::One,
         min_age_ns: S,
         name: "{basename}".into(),
     };

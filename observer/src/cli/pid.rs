@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::Args;
+use observer_core::session::Home;
 
 use super::exit::Exit;
 use super::{home, term, user};
@@ -88,22 +89,24 @@ fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<
     }
 }
 
-/// Whether the session's user is not known to be the one whose home it is. In another mount namespace nobody can tell.
+/// Whether the session's user is not known to be the one whose home it is. In another mount namespace nobody can tell, and a
+/// daemon of an earlier version, which numbers no sessions, does not tell.
 fn is_foreign(session: &SessionJson<'_>) -> bool {
-    session.foreign.unwrap_or(session.home_mnt_ns.is_none())
+    session.foreign.unwrap_or(session.home_mnt_ns.is_none() && session.instance >= Home::FIRST)
 }
 
 /// Says on standard error which sessions are called `wanted`, and how to choose one.
 fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
     let are_foreign = sessions.iter().all(|session| is_foreign(session));
-    let share_home = |one: &SessionJson<'_>, other: &SessionJson<'_>| {
-        one.home == other.home && one.home_mnt_ns == other.home_mnt_ns
+    let has_another = |session: &SessionJson<'_>, of_user: bool| {
+        let is_beside = |other: &&&SessionJson<'_>| {
+            other.home == session.home
+                && other.home_mnt_ns == session.home_mnt_ns
+                && (other.primary.uid == session.primary.uid) == of_user
+        };
+        sessions.iter().filter(is_beside).count() > usize::from(of_user)
     };
-    let need_user = are_foreign
-        || sessions
-            .iter()
-            .enumerate()
-            .any(|(at, one)| sessions.iter().skip(at + 1).any(|it| share_home(one, it)));
+    let need_user = are_foreign || sessions.iter().any(|session| has_another(session, false));
     let (count, verb) = match sessions.len() {
         1 => ("1 session".to_owned(), "is"),
         count => (format!("{count} sessions"), "are"),
@@ -114,11 +117,13 @@ fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
     for session in sessions {
         let note = match session.foreign {
             Some(true) => "  (foreign)",
-            None if session.home_mnt_ns.is_none() => "  (owner of the home not known)",
+            None if is_foreign(session) => "  (owner of the home not known)",
             Some(false) | None => "",
         };
-        let (home, user) = (home_with_namespace(session), user::shown(session.primary.uid));
-        anstream::eprintln!("  {home}  --user {user}{note}");
+        let home = home_with_numbers(session, has_another(session, true));
+        let user =
+            if need_user { format!("  --user {}", user::shown(session.primary.uid)) } else { String::new() };
+        anstream::eprintln!("  {home}{user}{note}");
     }
 }
 
@@ -135,10 +140,13 @@ fn warn_of_others(session: &SessionJson<'_>) {
     }
 }
 
-/// The home as `pid` takes it: with the number of its mount namespace if that is not the host's own.
-fn home_with_namespace(session: &SessionJson<'_>) -> String {
+/// The home as `pid` takes it: with the number of the session if there are several, and the number of its mount namespace if
+/// that is not the host's own.
+fn home_with_numbers(session: &SessionJson<'_>, is_one_of_several: bool) -> String {
     let home = to_line(session.home.as_bytes());
-    session.home_mnt_ns.map_or_else(|| home.to_string(), |number| format!("{home}@{number}"))
+    let instance = if is_one_of_several { format!("#{}", session.instance) } else { String::new() };
+    let mnt_ns = session.home_mnt_ns.map(|number| format!("@{number}")).unwrap_or_default();
+    format!("{home}{instance}{mnt_ns}")
 }
 
 /// Whether `wanted` names the session by itself: a session of another mount namespace is named with that namespace.
@@ -161,15 +169,43 @@ pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> 
 
 /// Takes `NAME@NUMBER` apart.
 fn split_namespace(wanted: &[u8]) -> Option<(&[u8], u32)> {
-    let at = wanted.iter().rposition(|&byte| byte == b'@')?;
+    split_number(wanted, b'@')
+}
+
+/// Takes apart what a number follows behind `mark`.
+fn split_number(wanted: &[u8], mark: u8) -> Option<(&[u8], u32)> {
+    let at = wanted.iter().rposition(|&byte| byte == mark)?;
     let (rest, number) = wanted.split_at_checked(at)?;
     Some((rest, std::str::from_utf8(number.get(1..)?).ok()?.parse().ok()?))
 }
 
-/// Sessions with the name `wanted`. An absolute path names a home, also by a symlink that leads to it.
+/// The name that the session has in common with the others of its user in the home: `alpha` of `alpha#2`.
+fn name_without_number<'s>(session: &'s SessionJson<'_>) -> &'s [u8] {
+    let name = session.name.as_bytes();
+    match split_number(name, b'#') {
+        Some((rest, number)) if number == session.instance && number > Home::FIRST => rest,
+        _ => name,
+    }
+}
+
+/// Sessions that `wanted` names, with their number (`NAME#NUMBER`) or without.
 fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
+    let found = find_unnumbered(sessions, wanted);
+    match split_number(wanted, b'#') {
+        Some((rest, number)) if found.is_empty() => {
+            find_unnumbered(sessions, rest).into_iter().filter(|it| it.instance == number).collect()
+        }
+        _ => found,
+    }
+}
+
+/// Sessions with the name `wanted`, whatever their numbers. An absolute path names a home, also by a symlink that leads to it.
+fn find_unnumbered<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
     if !wanted.starts_with(b"/") {
-        return sessions.iter().filter(|session| session.name.as_bytes() == wanted).collect();
+        let is_called = |session: &&SessionJson<'_>| {
+            session.name.as_bytes() == wanted || name_without_number(session) == wanted
+        };
+        return sessions.iter().filter(is_called).collect();
     }
     let at = |path: &[u8]| -> Vec<_> {
         sessions.iter().filter(|session| session.home.as_bytes() == path).collect()
@@ -215,7 +251,8 @@ mod tests {
         assert_eq!(choose(&sessions, b"/x/a@8"), [eight]);
         assert!(choose(&sessions, b"a@9").is_empty());
         assert!(is_named(host, b"a") && is_named(seven, b"a@7") && !is_named(seven, b"a"));
-        assert_eq!(home_with_namespace(seven), "/x/a@7");
+        assert_eq!(home_with_numbers(seven, false), "/x/a@7");
+        assert_eq!(home_with_numbers(seven, true), "/x/a#0@7");
         assert_eq!(choose(&[inside(7)], b"a").len(), 1, "found, and not named by this alone");
     }
 
@@ -223,6 +260,7 @@ mod tests {
     fn what_a_stranger_runs_in_a_home_is_answered_for_its_user_only() {
         let of = |uid, foreign| SessionJson {
             foreign,
+            instance: 1,
             primary: ProcessJson { uid, ..ProcessJson::default() },
             ..session(b"a", b"/x/a")
         };
@@ -240,6 +278,28 @@ mod tests {
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
         assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
         assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
+        let of_older_daemon = SessionJson { instance: 0, ..unknown.clone() };
+        assert_eq!(answer_to(&[&of_older_daemon], b"a", None), Chosen::One(&of_older_daemon));
+    }
+
+    #[test]
+    fn several_sessions_of_a_home_are_told_apart_by_their_numbers() {
+        let numbered =
+            |name, instance| SessionJson { instance, foreign: Some(false), ..session(name, b"/x/a") };
+        let sessions = [numbered(b"a", 1), numbered(b"a#2", 2)];
+        let [first, second] = &sessions;
+        assert_eq!(choose(&sessions, b"a"), [first, second]);
+        assert_eq!(choose(&sessions, b"/x/a"), [first, second]);
+        assert_eq!(choose(&sessions, b"a#2"), [second]);
+        assert_eq!(choose(&sessions, b"a#1"), [first]);
+        assert_eq!(choose(&sessions, b"/x/a#2"), [second]);
+        assert!(choose(&sessions, b"a#3").is_empty());
+        let inside = SessionJson { home_mnt_ns: Some(7), ..numbered(b"a#2", 2) };
+        assert_eq!(choose(std::slice::from_ref(&inside), b"a#2@7"), [&inside]);
+        // A directory may be called so.
+        let literal = [numbered(b"a#2", 1)];
+        assert_eq!(choose(&literal, b"a#2").len(), 1);
+        assert!(choose(&literal, b"a").is_empty());
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn compare<'a>(
 ) -> Vec<(Difference, &'a SessionJson<'a>)> {
     let by_home = |sessions: &'a [SessionJson<'a>]| -> BTreeMap<_, &'a SessionJson<'a>> {
         let home = |session: &'a SessionJson<'a>| {
-            (session.home.as_bytes().to_vec(), session.home_mnt_ns, session.primary.uid)
+            (session.home.as_bytes().to_vec(), session.home_mnt_ns, session.primary.uid, session.instance)
         };
         sessions.iter().map(|session| (home(session), session)).collect()
     };

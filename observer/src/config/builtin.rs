@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use observer_core::Rule;
-use observer_core::rule::{Conditions, HomeRule, Ignore, Pattern, TtyRule};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
 
 use crate::text::glob::Glob;
 
@@ -132,6 +132,7 @@ pub(super) fn default_rule() -> Rule {
         not_program: globs(&NOT_PROGRAM_DEFAULT),
         wrappers: globs(&WRAPPERS_DEFAULT),
         owner: false,
+        instances: Instances::Each,
         min_age_ns: MIN_AGE_DEFAULT.as_nanos() as u64,
         name: NAME_DEFAULT.into(),
     }
@@ -161,7 +162,9 @@ pub fn builtin_rules() -> String {
         "# The rule that applies without a configuration. A rule that is written has the same lists, min_age and\n\
          # name, unless it says otherwise: not_comm, not_program and wrappers add to a list, and the same names with\n\
          # _only replace it.\n\
-         [[session]]\ntty     = {TTY_DEFAULT:?}\nmin_age = \"{}s\"\nname    = {NAME_DEFAULT:?}\n",
+         [[session]]\ntty       = {TTY_DEFAULT:?}\nmin_age   = \"{}s\"\nname      = {NAME_DEFAULT:?}\n\
+         # Without cwd, each program of a directory is a session of its own; with cwd the default is \"one\".\n\
+         instances = \"each\"\n",
         MIN_AGE_DEFAULT.as_secs()
     );
     list(&mut text, "comms that are never a session", "not_comm_only", &not_comm_default());

@@ -5,7 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use jiff::SignedDuration;
 use observer_core::Rule;
-use observer_core::rule::{Conditions, HomeRule, Ignore, MntNsRule, NameTemplate, Pattern, TtyRule};
+use observer_core::rule::{
+    Conditions, HomeRule, Ignore, Instances, MntNsRule, NameTemplate, Pattern, TtyRule,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -42,6 +44,7 @@ pub struct SessionSection {
     wrappers_only: Option<Spanned<OneOrMore>>,
     #[serde(default)]
     owner: bool,
+    instances: Option<Spanned<String>>,
     min_age: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
 }
@@ -94,6 +97,9 @@ impl SessionSection {
             // They are compared with the program as well, which may be longer than a comm.
             wrappers: extended("wrappers", wrappers, |globs| listed(globs, name_glob))?,
             owner: self.owner,
+            instances: self
+                .instances
+                .map_or(Ok(instances_default(has_home)), |how| spanned(how, instances))?,
             min_age_ns: self.min_age.map_or(Ok(default.min_age_ns), |age| spanned(age, min_age))?,
             name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
         };
@@ -150,6 +156,21 @@ impl IgnoreSection {
 
 /// A built-in list, what a rule adds to it, and what a rule has in its place.
 type Lists = (Vec<Box<dyn Pattern>>, Option<Spanned<OneOrMore>>, Option<Spanned<OneOrMore>>);
+
+/// A rule with `cwd` says what is one session. Without it, each program is one.
+fn instances_default(has_home: bool) -> Instances {
+    if has_home { Instances::One } else { Instances::Each }
+}
+
+fn instances(how: &str) -> Result<Instances, String> {
+    match how {
+        "one" => Ok(Instances::One),
+        "each" => Ok(Instances::Each),
+        other => Err(format!(
+            "instances is \"one\" (one session for each user in a home) or \"each\" (one for each program), found {other:?}"
+        )),
+    }
+}
 
 /// The built-in list with what the rule adds, or what the rule has in its place.
 fn extended(

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn home(path: &[u8], mnt_ns: Option<u32>) -> Home {
-        Home { mnt_ns, path: Arc::from(path), uid: 7 }
+        Home { mnt_ns, path: Arc::from(path), uid: 7, instance: 1 }
     }
 
     #[tokio::test]

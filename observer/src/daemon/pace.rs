@@ -153,7 +153,7 @@ mod tests {
 
     fn session() -> Session {
         Session {
-            home: Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0 }),
+            home: Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0, instance: 1 }),
             home_dir: DirId::default(),
             owner: None,
             foreign: Some(false),

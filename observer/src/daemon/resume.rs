@@ -39,6 +39,7 @@ impl<'a> RecordedSession<'a> {
         let subject = entry.subject.as_ref()?;
         let mut json: SessionJson<'_> = serde_json::from_str(&entry.detail).unwrap_or_default();
         json.home = Text::from(subject.home.as_slice());
+        json.instance = subject.instance;
         json.name = Text::from(subject.name.as_slice());
         json.primary.pid = subject.process.tgid.0;
         json.primary.start_boottime_ns = Big(subject.process.start_boottime.0);
@@ -48,6 +49,7 @@ impl<'a> RecordedSession<'a> {
             mnt_ns: subject.home_mnt_ns,
             path: Arc::from(subject.home.as_slice()),
             uid: json.primary.uid,
+            instance: subject.instance,
         };
         Some(Self { entry, home, primary: subject.process, json })
     }
@@ -227,6 +229,7 @@ impl EntryMaker<'_> {
             home: home.path.to_vec(),
             home_mnt_ns: home.mnt_ns,
             uid: Some(home.uid),
+            instance: home.instance,
             name: session.name.as_bytes().to_vec(),
             process: ProcessKey::new(session.primary.pid, session.primary.start_boottime_ns.0),
         };

@@ -377,22 +377,25 @@ fn subject(session: &Session, process: ProcessKey) -> Subject {
         home: session.home.path.to_vec(),
         home_mnt_ns: session.home.mnt_ns,
         uid: Some(session.home.uid),
+        instance: session.home.instance,
         name: session.name.to_vec(),
         process,
     }
 }
 
-/// `body`, the JSON object of a process that was the primary of `session`, with the session's name and home.
+/// `body`, the JSON object of a process that was the primary of `session`, with the session's name, home and number.
 fn with_home(session: &Session, body: &str) -> String {
     #[derive(serde::Serialize)]
     struct NameAndHome<'a> {
         name: Text<'a>,
         home: Text<'a>,
         home_mnt_ns: Option<u32>,
+        instance: u32,
     }
     let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
-    let fields = NameAndHome { name, home, home_mnt_ns: session.home.mnt_ns };
-    // Strings and a number: serializing them into memory cannot fail.
+    let Home { mnt_ns, instance, .. } = *session.home;
+    let fields = NameAndHome { name, home, home_mnt_ns: mnt_ns, instance };
+    // Strings and numbers: serializing them into memory cannot fail.
     let fields = serde_json::to_string(&fields).unwrap_or_default();
     format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
 }

@@ -32,7 +32,7 @@ fn sink(dir: &Path) -> (DaemonSink, Subscription) {
 
 fn session() -> (Session, Process) {
     let key = ProcessKey::new(7, 1);
-    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0 };
+    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0, instance: 1 };
     let session = Session {
         home: Arc::new(home),
         home_dir: DirId::default(),

@@ -15,6 +15,7 @@ pub const SCHEMA: &str = "
         home BLOB NOT NULL,
         home_mnt_ns INTEGER NOT NULL,
         uid INTEGER NOT NULL,
+        instance INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         at_unix_ns INTEGER NOT NULL,
         boottime_ns INTEGER NOT NULL,
@@ -24,11 +25,14 @@ pub const SCHEMA: &str = "
         start_boottime_ns INTEGER,
         boot_id TEXT NOT NULL,
         detail TEXT,
-        PRIMARY KEY (home, home_mnt_ns, uid)
+        PRIMARY KEY (home, home_mnt_ns, uid, instance)
     ) STRICT, WITHOUT ROWID;";
 
-/// Last entries of the sessions that live, by home, mount namespace (`None`: the host's own) and user.
-pub type LiveSessions = BTreeMap<(Vec<u8>, Option<u32>, u32), Entry>;
+/// Home, mount namespace (`None`: the host's own), user and number of a session.
+type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
+
+/// Last entries of the sessions that live.
+pub type LiveSessions = BTreeMap<SessionKey, Entry>;
 
 /// What an entry means for its home and user.
 enum SessionChange<'a> {
@@ -63,8 +67,8 @@ pub fn apply_to_map(live: &mut LiveSessions, entry: &Entry) {
     }
 }
 
-fn key(subject: &Subject) -> (Vec<u8>, Option<u32>, u32) {
-    (subject.home.clone(), subject.home_mnt_ns, subject.uid.unwrap_or(0))
+fn key(subject: &Subject) -> SessionKey {
+    (subject.home.clone(), subject.home_mnt_ns, subject.uid.unwrap_or(0), subject.instance)
 }
 
 /// Applies `entry` to the table, after it was written to the table `entry` under `seq` in the same transaction.
@@ -73,17 +77,22 @@ fn apply_to_table(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Resul
         Some(SessionChange::Lives(_)) => conn
             .prepare_cached(
                 "INSERT OR REPLACE INTO live
-                    (home, home_mnt_ns, uid, seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns,
-                    boot_id)
-                 SELECT home, ifnull(home_mnt_ns, 0), ifnull(uid, 0), seq, at_unix_ns, boottime_ns, kind, name, pid,
+                    (home, home_mnt_ns, uid, instance, seq, at_unix_ns, boottime_ns, kind, name, pid,
+                    start_boottime_ns, boot_id)
+                 SELECT home, ifnull(home_mnt_ns, 0), ifnull(uid, 0), ifnull(instance, 1), seq, at_unix_ns, boottime_ns, kind, name, pid,
                     start_boottime_ns, boot_id
                  FROM entry WHERE seq = ?",
             )?
             .execute([seq.cast_signed()])
             .map(|_| ()),
         Some(SessionChange::Ended(subject)) => conn
-            .prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ? AND uid = ?")?
-            .execute(params![subject.home, subject.home_mnt_ns.unwrap_or(0), subject.uid.unwrap_or(0)])
+            .prepare_cached("DELETE FROM live WHERE home = ? AND home_mnt_ns = ? AND uid = ? AND instance = ?")?
+            .execute(params![
+                subject.home,
+                subject.home_mnt_ns.unwrap_or(0),
+                subject.uid.unwrap_or(0),
+                subject.instance
+            ])
             .map(|_| ()),
         None => Ok(()),
     }
@@ -103,7 +112,7 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
     let mut query = conn.prepare(
         "SELECT live.seq, live.at_unix_ns, live.boottime_ns, live.boot_id, live.kind, live.home, live.name, live.pid,
             live.start_boottime_ns, coalesce(live.detail, entry.detail, '{}') AS detail,
-            nullif(live.home_mnt_ns, 0) AS home_mnt_ns, live.uid
+            nullif(live.home_mnt_ns, 0) AS home_mnt_ns, live.uid, live.instance
          FROM live LEFT JOIN entry ON entry.seq = live.seq",
     )?;
     let mut rows = query.query(())?;

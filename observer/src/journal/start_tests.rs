@@ -19,6 +19,7 @@ fn session(kind: &str, name: &str, n: u64) -> Entry {
         home: format!("/srv/{name}").into_bytes(),
         home_mnt_ns: None,
         uid: Some(1000),
+        instance: 1,
         name: name.into(),
         process: ProcessKey::new(7, u64::MAX),
     };

@@ -1,6 +1,7 @@
 //! The tables of the file: their schema, and how rows become values and values become rows.
 
 use observer_core::ProcessKey;
+use observer_core::session::Home;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, ToSql, named_params, params};
 
@@ -24,6 +25,7 @@ pub const SCHEMA: &str = "
         boot_id TEXT NOT NULL,
         home_mnt_ns INTEGER,
         uid INTEGER,
+        instance INTEGER,
         home BLOB,
         detail TEXT NOT NULL
     ) STRICT;";
@@ -67,9 +69,9 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
     let subject = entry.subject.as_ref();
     let mut insert = conn.prepare_cached(
         "INSERT INTO entry (seq, at_unix_ns, boottime_ns, kind, name, pid, start_boottime_ns, boot_id, home_mnt_ns,
-            uid, home, detail)
+            uid, instance, home, detail)
          VALUES (:seq, :at_unix_ns, :boottime_ns, :kind, :name, :pid, :start_boottime_ns, :boot_id, :home_mnt_ns,
-            :uid, :home, :detail)",
+            :uid, :instance, :home, :detail)",
     )?;
     insert
         .execute(named_params! {
@@ -83,6 +85,7 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
             ":boot_id": entry.boot_id,
             ":home_mnt_ns": subject.and_then(|it| it.home_mnt_ns),
             ":uid": subject.and_then(|it| it.uid),
+            ":instance": subject.map(|it| it.instance),
             ":home": subject.map(|it| &it.home),
             ":detail": entry.detail,
         })
@@ -90,7 +93,8 @@ pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()
 }
 
 /// The entry in a row that has the columns of the table `entry`, by their names. A row that names its session in part
-/// only is an entry without a session. The column `uid` may be missing: readers open files of version 2 as well.
+/// only is an entry without a session. The columns `uid` and `instance` may be missing: readers open files of version 2 as
+/// well.
 pub fn decode(row: &Row<'_>) -> rusqlite::Result<NumberedEntry> {
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     Ok(NumberedEntry {
@@ -111,9 +115,10 @@ fn decode_subject(row: &Row<'_>) -> rusqlite::Result<Option<Subject>> {
     let (pid, start) = (row.get("pid")?, row.get::<_, Option<i64>>("start_boottime_ns")?);
     let (Some(home), Some(name), Some(pid), Some(start)) = (home, name, pid, start) else { return Ok(None) };
     let process = ProcessKey::new(pid, start.cast_unsigned());
-    let uid = match row.as_ref().column_index("uid") {
-        Ok(column) => row.get(column)?,
-        Err(_) => None,
+    let number = |column| match row.as_ref().column_index(column) {
+        Ok(column) => row.get(column),
+        Err(_) => Ok(None),
     };
-    Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, uid, name, process }))
+    let (uid, instance) = (number("uid")?, number("instance")?.unwrap_or(Home::FIRST));
+    Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, uid, instance, name, process }))
 }

@@ -34,6 +34,7 @@ pub(super) fn entry(n: u64) -> Entry {
             home: b"/srv/\xff".to_vec(),
             home_mnt_ns: Some(7),
             uid: Some(u32::MAX),
+            instance: 1,
             name: b"\xff".to_vec(),
             process: ProcessKey::new(7, u64::MAX),
         }),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use observer_core::session::Home;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -130,9 +131,9 @@ pub struct BatchItem {
     pub state_lost: bool,
 }
 
-/// The key of a session: a hash of its home, whose path is as long as its process likes, while an index is not; then the user
-/// id, if there is one.
-pub fn home_id(mnt_ns: Option<u32>, path: &[u8], uid: Option<u32>) -> Vec<u8> {
+/// The key of a session: a hash of its home, whose path is as long as its process likes, while an index is not; then what
+/// else identifies it.
+pub fn home_id(mnt_ns: Option<u32>, path: &[u8], of_user: Option<UserKey>) -> Vec<u8> {
     let mut hash = Sha256::new();
     // The first byte determines the length of this part: no two homes give the same bytes.
     match mnt_ns {
@@ -144,8 +145,22 @@ pub fn home_id(mnt_ns: Option<u32>, path: &[u8], uid: Option<u32>) -> Vec<u8> {
     }
     hash.update(path);
     let mut key = hash.finalize().to_vec();
-    key.extend(uid.into_iter().flat_map(u32::to_be_bytes));
+    if let Some(UserKey { uid, instance }) = of_user {
+        key.extend(uid.to_be_bytes());
+        if instance > Home::FIRST {
+            key.extend(instance.to_be_bytes());
+        }
+    }
     key
+}
+
+/// What identifies a session beside its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserKey {
+    /// Real user id.
+    pub uid: u32,
+    /// Number of the session among those of the user in the home, from 1.
+    pub instance: u32,
 }
 
 /// The user ids in `sessions`, each once.
@@ -169,17 +184,19 @@ pub fn session_row(json: &str, conversion: Conversion<'_>) -> Option<SessionRow>
 
 fn row_of(mut session: Map<String, Value>, conversion: Conversion<'_>) -> Option<SessionRow> {
     let home = from_json(session.get("home")?.as_str()?);
-    let mnt_ns = session.get("home_mnt_ns").and_then(Value::as_u64).and_then(|ns| u32::try_from(ns).ok());
+    let number =
+        |field: &str| session.get(field).and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
+    let (mnt_ns, uid) = (number("home_mnt_ns"), number("uid"));
+    let of_user = uid.map(|uid| UserKey { uid, instance: number("instance").unwrap_or(Home::FIRST) });
     for field in NOT_STATE {
         session.remove(field);
     }
     cut_argv(&mut session, conversion.argv);
-    let uid = session.get("uid").and_then(Value::as_u64).and_then(|uid| u32::try_from(uid).ok());
     let username = uid.and_then(|uid| conversion.usernames.get(&uid)).cloned().flatten();
     session.insert("username".into(), username.into());
     let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
     Some(SessionRow {
-        home_id: home_id(mnt_ns, &home, uid.filter(|_| conversion.keys == SessionKeys::HomeAndUser)),
+        home_id: home_id(mnt_ns, &home, of_user.filter(|_| conversion.keys == SessionKeys::HomeAndUser)),
         is_ended: session.get("state").is_some_and(|state| state == "ended"),
         body: Some(Value::Object(session).to_string()),
         death,
@@ -285,6 +302,10 @@ impl BatchItem {
 mod tests {
     use super::*;
 
+    fn first(uid: u32) -> Option<UserKey> {
+        Some(UserKey { uid, instance: 1 })
+    }
+
     /// Converts with these arguments and names.
     fn with(argv: MirroredArgv, usernames: &Usernames) -> Conversion<'_> {
         Conversion { argv, keys: SessionKeys::HomeAndUser, usernames }
@@ -319,7 +340,7 @@ mod tests {
     fn a_start_is_an_entry_and_a_row_of_the_same_home() {
         let names = Usernames::from([(5, Some("agents".into()))]);
         let item = batch_item(started(3), 2, with(MirroredArgv::First, &names));
-        assert_eq!(item.home_id, Some(home_id(None, b"/a\xff", Some(5))));
+        assert_eq!(item.home_id, Some(home_id(None, b"/a\xff", first(5))));
         assert_eq!(item.home.as_deref(), Some("/a\u{10feff}"));
         assert_eq!(item.at, Timestamp::from_microsecond(-1_500_000).unwrap());
         let state = item.row.unwrap();
@@ -396,8 +417,9 @@ mod tests {
             home_id(Some(2), b"/a", None),
             home_id(None, b"\0\0\0\x01/a", None),
             home_id(None, b"/b", None),
-            home_id(None, b"/a", Some(0)),
-            home_id(None, b"/a", Some(u32::MAX)),
+            home_id(None, b"/a", first(0)),
+            home_id(None, b"/a", first(u32::MAX)),
+            home_id(None, b"/a", Some(UserKey { uid: 0, instance: 2 })),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
@@ -407,7 +429,7 @@ mod tests {
     fn the_user_stands_behind_the_key_of_the_home() {
         let home = home_id(None, b"/a", None);
         assert_eq!(home.len(), 32);
-        assert_eq!(home_id(None, b"/a", Some(0x0102_0304)), [home.as_slice(), &[1, 2, 3, 4]].concat());
+        assert_eq!(home_id(None, b"/a", first(0x0102_0304)), [home.as_slice(), &[1, 2, 3, 4]].concat());
     }
 
     #[test]
@@ -419,7 +441,7 @@ mod tests {
             session_row(&json.to_string(), conversion).unwrap().home_id
         };
         let with_uid = |uid: Value| json!({"home": "/a", "uid": uid});
-        assert_eq!(of(with_uid(7.into()), SessionKeys::HomeAndUser), home_id(None, b"/a", Some(7)));
+        assert_eq!(of(with_uid(7.into()), SessionKeys::HomeAndUser), home_id(None, b"/a", first(7)));
         assert_eq!(of(with_uid(7.into()), SessionKeys::Home), home);
         for unknown in [Value::Null, "7".into(), (-1).into(), (1_u64 << 32).into()] {
             assert_eq!(of(with_uid(unknown), SessionKeys::HomeAndUser), home);

@@ -2,7 +2,7 @@
 
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Daemon, Fixture, Pty, Watch, text};
+use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, text};
 use serde_json::Value;
 
 #[test]
@@ -43,4 +43,33 @@ fn a_program_without_a_terminal_is_no_session() {
     });
     watch.wait_for("the other's session", |frame| frame.is("session_started", loud.pid));
     assert_eq!(watch.count(|frame| frame.pid() == Some(silent.pid)), 0, "no terminal, no session");
+}
+
+#[test]
+fn two_programs_in_one_directory_are_two_sessions() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let watch = Watch::sessions(daemon);
+    let ptys = [Pty::open(), Pty::open()];
+    let home = fixture.mkdir("shared");
+    let puppets = ptys.each_ref().map(|pty| {
+        let options = PuppetOptions { dir: Some(home.clone()), pty: Some(pty), ..Default::default() };
+        let puppet = fixture.cast(&options);
+        watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+        puppet
+    });
+    let [first, second] = &puppets;
+    let name_of = |puppet: &Puppet| {
+        let list = daemon.list();
+        let row = list.iter().find(|row| text::u64_any(row, "pid") == Some(puppet.pid.into()));
+        row.and_then(|row| row.get("name")).and_then(Value::as_str).map(str::to_owned)
+    };
+    assert_eq!((name_of(first).as_deref(), name_of(second).as_deref()), (Some("shared"), Some("shared#2")));
+    let path = home.to_str().expect("a path of text");
+    let several = daemon.observer(&["pid", path]);
+    assert_eq!(several.code, Some(3), "{several:?}");
+    for (number, puppet) in [(1, first), (2, second)] {
+        assert!(several.stderr.contains(&format!("{path}#{number}")), "{}", several.stderr);
+        let one = daemon.observer(&["pid", &format!("{path}#{number}")]);
+        assert_eq!((one.code, one.text().trim()), (Some(0), puppet.pid.to_string().as_str()), "{one:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! a symlink.
 
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Pty, text};
+use observer_harness::{Pty, Puppet, text};
 use serde_json::Value;
 
 use crate::Scene;
@@ -106,7 +106,7 @@ fn a_session_moves_to_the_new_path_of_its_renamed_home_after_a_second() {
 }
 
 #[test]
-fn a_deleted_home_keeps_its_row_and_a_new_directory_is_another_home() {
+fn a_deleted_home_keeps_its_row_beside_the_one_of_a_new_directory() {
     let scene = Scene::new("");
     let home = scene.home("doomed");
     let ptys = [Pty::open(), Pty::open()];
@@ -118,10 +118,19 @@ fn a_deleted_home_keeps_its_row_and_a_new_directory_is_another_home() {
     assert_eq!(row.get("cwd_deleted"), Some(&true.into()), "{row:#}");
     scene.home("doomed");
     let second = scene.agent(&home, &ptys[1]);
-    let row = scene.assert_session(&home, &second, "live");
+    let rows = scene.daemon.list();
+    let of = |puppet: &Puppet| rows.iter().find(|row| text::u64_any(row, "pid") == Some(puppet.pid.into()));
+    let old = of(&first).expect("the one in the deleted directory");
+    assert_eq!(
+        ["name", "state", "home_deleted"].map(|field| old.get(field).cloned()),
+        [Some("doomed#2".into()), Some("live".into()), Some(true.into())],
+        "{old:#}"
+    );
+    let row = of(&second).expect("the one in the new directory");
+    assert_eq!(row.get("name").and_then(Value::as_str), Some("doomed"), "{row:#}");
     assert_ne!(row.get("cwd_ino"), before.get("cwd_ino"), "another directory");
     assert_eq!(
-        text::u64_any(&row, "roots"),
+        text::u64_any(row, "roots"),
         Some(1),
         "the one in the deleted directory is none of its roots: {row:#}"
     );

@@ -33,6 +33,7 @@ fn entry(minutes: i64, kind: &str, home: &str, detail: &str) -> Entry {
             home: home.into(),
             home_mnt_ns: None,
             uid: Some(1000),
+            instance: 1,
             name: name.into(),
             process: ProcessKey::new(u32::try_from(minutes).unwrap() + 100, 1),
         }),

@@ -9,8 +9,8 @@ COMMENT ON TABLE observer.migration IS 'Versions and revisions of this schema th
 COMMENT ON COLUMN observer.migration.version IS 'Counts from 1; the highest is the version of the schema. A daemon writes to the version that it knows, and to no other.';
 COMMENT ON COLUMN observer.migration.revision IS 'Counts from 0 within a version. A revision adds to the schema, and a daemon of the version can write to every revision of it.';
 
-COMMENT ON TABLE observer.session IS 'The state of each session: one row for each home and user. The view sessions explains the columns.';
-COMMENT ON COLUMN observer.session.home_id IS 'SHA-256 of the home''s mount namespace and raw path, since a path may be longer than an index allows, and then the uid in 4 bytes. The uid is missing where it is not known, and in what daemons before revision 1 write.';
+COMMENT ON TABLE observer.session IS 'The state of each session: one row for each home, user and instance. The view sessions explains the columns.';
+COMMENT ON COLUMN observer.session.home_id IS 'SHA-256 of the home''s mount namespace and raw path, since a path may be longer than an index allows, the uid in 4 bytes, and of another instance than the first its number in 4 bytes. The uid is missing where it is not known, and in what daemons before revision 1 write.';
 COMMENT ON COLUMN observer.event.home_id IS 'As in the table session.';
 
 -- A daemon calls this function when it becomes the writer of its host, because the one before it may have been of an
@@ -65,9 +65,11 @@ SELECT h.host, h.host_id, s.boot_id, s.home, s.name, s.pid, s.start_boottime_ns,
     CASE WHEN s.detail -> 'owner' BETWEEN '0'::jsonb AND '4294967295'::jsonb
         THEN (s.detail -> 'owner')::bigint END AS owner,
     CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'foreign') = 'boolean'
-        THEN (s.detail -> 'foreign')::boolean END AS is_foreign
+        THEN (s.detail -> 'foreign')::boolean END AS is_foreign,
+    CASE WHEN s.detail -> 'instance' BETWEEN '0'::jsonb AND '4294967295'::jsonb
+        THEN (s.detail -> 'instance')::bigint END AS instance
 FROM observer.session s JOIN observer.hosts h USING (host_no);
-COMMENT ON VIEW observer.sessions IS 'One row for each home and user of each host: the live map, and the sessions that have ended.';
+COMMENT ON VIEW observer.sessions IS 'One row for each home, user and instance of each host: the live map, and the sessions that have ended.';
 
 CREATE OR REPLACE VIEW observer.live AS
 SELECT * FROM observer.sessions WHERE state IN ('live', 'detached');
@@ -87,7 +89,8 @@ DECLARE
         "tty_dev": "Device number of the controlling terminal: major:minor.",
         "pane_stale": "Whether the environment names a pane that is not known to be that of the terminal. pane, mux and mux_socket are then null.",
         "owner": "User id that owns the home''s directory; null where that is not known.",
-        "is_foreign": "Whether the user is neither root nor the owner of the home; null where the owner is not known."
+        "is_foreign": "Whether the user is neither root nor the owner of the home; null where the owner is not known.",
+        "instance": "Number of the session among those of the user in this home, from 1; null in what daemons before revision 1 write."
     }';
     view text;
     col text;

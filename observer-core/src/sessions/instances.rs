@@ -1,0 +1,144 @@
+//! Gives each process that could be the primary of a home a session of its own, where the rule says so.
+//!
+//! A process is admitted to the instance of the candidate above it, else to the first. Once it may be the primary of
+//! another session beside the one that is there, it goes to an instance of its own, with what is below it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use crate::limits::INSTANCES_MAX;
+use crate::model::ids::ProcessKey;
+use crate::model::process::Process;
+use crate::model::session::Home;
+use crate::sessions::Sessions;
+use crate::sessions::by_age::age;
+use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
+use crate::sessions::context::SessionContext;
+use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::roots::{instance_above, trees};
+
+impl Homes {
+    /// Returns the instances of `home` but itself, in the order of their numbers.
+    fn siblings(&self, home: &Home) -> impl Iterator<Item = (&Arc<Home>, &HomeState)> {
+        let numbered = |instance| Arc::new(Home { instance, ..home.clone() });
+        let all: RangeInclusive<Arc<Home>> = numbered(Home::FIRST)..=numbered(u32::MAX);
+        let instance = home.instance;
+        self.by_home.range(all).filter(move |(sibling, _)| sibling.instance != instance)
+    }
+
+    /// Returns the instance of `home`, other than itself, whose last session was of the program that `process` runs.
+    pub(super) fn ended_sibling_of(&self, home: &Home, process: &Process) -> Option<&Arc<Home>> {
+        let ran_it = |state: &HomeState| {
+            let slot = state.slot.as_ref().filter(|slot| slot.is_ended() && state.candidates.is_empty());
+            slot.is_some_and(|slot| slot.program.is_run_by(process))
+        };
+        self.siblings(home).find(|(_, state)| ran_it(state)).map(|(sibling, _)| sibling)
+    }
+
+    /// Returns whether another instance of `home` is free.
+    fn has_free_sibling(&self, home: &Home) -> bool {
+        let taken = self.siblings(home).filter(|(_, state)| state.is_taken()).count();
+        u32::try_from(taken).is_ok_and(|taken| taken + 1 < INSTANCES_MAX)
+    }
+
+    /// Returns the instance of `home` that `process` takes, which can have no session in `home` itself: the one that its
+    /// program had, else the one with the lowest number that nobody has. `None`: there are too many.
+    fn free_sibling(&self, home: &Home, process: &Process) -> Option<Arc<Home>> {
+        if let Some(sibling) = self.ended_sibling_of(home, process) {
+            return Some(Arc::clone(sibling));
+        }
+        let mut free = if home.instance == Home::FIRST { Home::FIRST + 1 } else { Home::FIRST };
+        for (sibling, state) in self.siblings(home) {
+            if sibling.instance > free || !state.is_taken() {
+                break;
+            }
+            free = sibling.instance + 1;
+            if free == home.instance {
+                free += 1;
+            }
+        }
+        (free <= INSTANCES_MAX).then(|| self.intern(Home { instance: free, ..home.clone() }))
+    }
+}
+
+impl HomeState {
+    fn is_taken(&self) -> bool {
+        !self.candidates.is_empty() || self.slot.as_ref().is_some_and(|slot| !slot.is_ended())
+    }
+}
+
+impl Sessions {
+    /// Returns the instance of `home` to which a process belongs that is admitted to it.
+    pub(super) fn instance_of(
+        &self,
+        ctx: &SessionContext<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+    ) -> Arc<Home> {
+        let held = self.homes.home_of_primary(key).filter(|held| held.is_sibling(home));
+        let above = || instance_above(ctx.table, &self.homes, ctx.table.get(key)?, home);
+        Arc::clone(held.or_else(above).unwrap_or(home))
+    }
+
+    /// Moves each root that is to have a session of its own to another instance of `home`, with what is below it.
+    /// `choice` is who is elected in `home` itself. Returns these instances, in which nobody was elected yet.
+    pub(super) fn spread(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        young: &Young,
+        choice: Choice,
+    ) -> Vec<Arc<Home>> {
+        let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
+        let elected = match choice {
+            Choice::Primary(key) | Choice::NewIncarnation(key) => Some(key),
+            Choice::NoCandidate => None,
+        };
+        // The process of the deleted directory goes on, beside the session of the new one.
+        let replaced = state.current_primary().filter(|_| matches!(choice, Choice::NewIncarnation(_)));
+        let primary = state.current_primary();
+        let (mut roots, mut keys) = (Vec::new(), Vec::new());
+        for root in &state.roots {
+            let is_replaced = replaced.is_some_and(|replaced| is_in_chain(ctx.table, root, replaced));
+            let candidate = young.candidate(ctx, state, root).or(replaced.filter(|_| is_replaced));
+            let Some(key) = candidate else { continue };
+            let rule = ctx.table.get(key).and_then(|entry| rule_of(ctx, entry));
+            if elected != Some(key) && (is_replaced || is_each(rule)) {
+                roots.push(root.key);
+                keys.push(key);
+            }
+        }
+        if roots.is_empty() || !self.homes.has_free_sibling(home) {
+            return Vec::new();
+        }
+        let trees = trees(ctx.table, &self.homes, home, primary, &roots);
+        let is_leaving = |(_, members): &(ProcessKey, Vec<ProcessKey>)| {
+            elected.is_none_or(|elected| !members.contains(&elected))
+        };
+        let leaving: Vec<_> = keys.into_iter().zip(trees).filter(is_leaving).collect();
+        leaving.into_iter().filter_map(|(key, members)| self.move_tree(ctx, home, key, members)).collect()
+    }
+
+    /// Moves `members` to another instance of `home`, in which `key` is to be the primary.
+    fn move_tree(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        key: ProcessKey,
+        members: Vec<ProcessKey>,
+    ) -> Option<Arc<Home>> {
+        let to = self.homes.free_sibling(home, &ctx.table.get(key)?.process)?;
+        for key in members {
+            if let Some(state) = self.homes.by_home.get_mut(home) {
+                state.candidates.remove(&age(key));
+            }
+            let state = self.homes.by_home.entry(Arc::clone(&to)).or_default();
+            state.candidates.insert(age(key));
+            if let Some(candidacy) = ctx.table.get_mut(key).and_then(|entry| entry.candidacy.as_mut()) {
+                candidacy.home = Arc::clone(&to);
+            }
+        }
+        Some(to)
+    }
+}

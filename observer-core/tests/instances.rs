@@ -1,0 +1,220 @@
+//! Several sessions of one user in one home. Each test shows one fact.
+
+mod support;
+
+use observer_core::limits::{INSTANCES_MAX, SETTLE_NS};
+use observer_core::rule::{HomeRule, Instances};
+use observer_core::session::{Session, State};
+use observer_core::{Input, Rule};
+use support::{Proc, World, at_home, rule, shell};
+
+const MIN_AGE_NS: u64 = 1_000_000_000;
+
+fn each() -> Rule {
+    Rule { instances: Instances::Each, ..rule() }
+}
+
+/// As the built-in rule.
+fn by_cwd() -> Rule {
+    Rule { home: HomeRule::Cwd, min_age_ns: MIN_AGE_NS, ..each() }
+}
+
+/// A shell on another terminal in /srv/a.
+fn shell_on(world: &mut World, parent: &Proc, tgid: u32, tty: &'static str) -> Proc {
+    let mut child = world.fork(parent, tgid);
+    world.set_tty(&mut child, Some(tty));
+    world.exec(&mut child, "bash");
+    child
+}
+
+fn sessions(world: &World) -> Vec<Session> {
+    world.core.sessions().map(|(session, _)| session.clone()).collect()
+}
+
+/// Name, primary and state of each session, by number.
+fn shown(world: &World) -> Vec<(String, u32, State)> {
+    let name = |session: &Session| String::from_utf8_lossy(&session.name).into_owned();
+    sessions(world).iter().map(|it| (name(it), it.primary.tgid.0, it.state)).collect()
+}
+
+fn row(name: &str, tgid: u32, state: State) -> (String, u32, State) {
+    (name.into(), tgid, state)
+}
+
+#[test]
+fn each_program_of_a_home_has_a_session_of_its_own() {
+    let mut world = World::new(vec![each()]);
+    let one = at_home(&mut world);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    let claude = world.spawn(&one, 20, "claude");
+    let codex = world.spawn(&two, 21, "codex");
+    assert_eq!(shown(&world), [row("a", 20, State::Live), row("a#2", 21, State::Live)]);
+    assert!(sessions(&world).iter().all(|session| session.roots == 1 && session.others.is_empty()));
+    // What they start are their helpers.
+    world.spawn(&claude, 22, "git");
+    world.spawn(&codex, 23, "git");
+    world.wait(10 * SETTLE_NS);
+    assert_eq!(shown(&world).len(), 2);
+    world.assert_reports_give_the_map();
+    // One ends, the other is not affected.
+    world.exit(&claude, 0);
+    assert_eq!(shown(&world).last(), Some(&row("a#2", 21, State::Live)));
+}
+
+#[test]
+fn a_program_that_is_restarted_takes_the_number_that_it_had() {
+    let mut world = World::new(vec![by_cwd()]);
+    let one = at_home(&mut world);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    let claude = world.spawn(&one, 20, "claude");
+    world.wait(10);
+    let codex = world.spawn(&two, 21, "codex");
+    world.wait(2 * MIN_AGE_NS);
+    assert_eq!(shown(&world), [row("a", 20, State::Live), row("a#2", 21, State::Live)]);
+    world.exit(&claude, 0);
+    world.exit(&codex, 0);
+    world.spawn(&one, 30, "codex");
+    assert_eq!(shown(&world).last(), Some(&row("a#2", 30, State::Live)), "at once: it ran there");
+    world.spawn(&two, 31, "claude");
+    assert_eq!(shown(&world), [row("a", 31, State::Live), row("a#2", 30, State::Live)]);
+    assert!(sessions(&world).iter().all(|session| session.starts.len() == 2));
+}
+
+#[test]
+fn a_command_that_ends_soon_takes_no_number() {
+    let mut world = World::new(vec![by_cwd()]);
+    let one = at_home(&mut world);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    let make = world.spawn(&two, 20, "make");
+    let claude = world.spawn(&one, 21, "claude");
+    world.wait(MIN_AGE_NS / 2);
+    world.exit(&make, 0);
+    world.wait(MIN_AGE_NS);
+    assert_eq!(shown(&world), [row("a", 21, State::Live)]);
+    world.exit(&claude, 0);
+}
+
+#[test]
+fn a_launcher_stands_aside_in_every_session() {
+    let mut world = World::new(vec![each()]);
+    let one = at_home(&mut world);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    world.spawn(&one, 20, "claude");
+    let outer = world.spawn(&two, 21, "gemini");
+    let inner = world.spawn(&outer, 22, "gemini");
+    assert_eq!(shown(&world), [row("a", 20, State::Live), row("a#2", 22, State::Live)]);
+    world.exit(&inner, 0);
+    world.spawn(&outer, 23, "gemini");
+    assert_eq!(shown(&world).last(), Some(&row("a#2", 23, State::Live)));
+    assert_eq!(sessions(&world).last().map(|session| session.starts.len()), Some(2));
+}
+
+#[test]
+fn a_session_that_left_keeps_its_number() {
+    let mut world = World::new(vec![each()]);
+    let one = at_home(&mut world);
+    let two = shell_on(&mut world, &one, 11, "pts4");
+    let mut claude = world.spawn(&one, 20, "claude");
+    world.chdir(&mut claude, "/tmp");
+    world.spawn(&two, 21, "claude");
+    assert_eq!(shown(&world), [row("a", 20, State::Left), row("a#2", 21, State::Live)]);
+    world.chdir(&mut claude, "/srv/a");
+    assert_eq!(shown(&world), [row("a", 20, State::Live), row("a#2", 21, State::Live)]);
+}
+
+#[test]
+fn the_first_look_numbers_by_age() {
+    let mut world = World::new(vec![each()]);
+    let init = shell(&mut world);
+    let mut procs = vec![init.clone()];
+    for (tgid, tty) in [(23, "pts4"), (22, "pts5"), (21, "pts6")] {
+        let child = world.child(&init, tgid, "claude");
+        procs.push(Proc { tty: Some(tty), cwd: "/srv/a".into(), ..child });
+    }
+    let mut found = World::new(vec![each()]);
+    found.now = world.now;
+    found.pass(&procs.iter().rev().collect::<Vec<_>>());
+    assert_eq!(
+        shown(&found),
+        [row("a", 23, State::Live), row("a#2", 22, State::Live), row("a#3", 21, State::Live)]
+    );
+}
+
+#[test]
+fn numbers_are_resumed_as_they_were() {
+    let mut before = World::new(vec![by_cwd()]);
+    let one = at_home(&mut before);
+    let two = shell_on(&mut before, &one, 11, "pts4");
+    let first = before.spawn(&one, 20, "claude");
+    before.wait(10);
+    let second = before.spawn(&two, 21, "codex");
+    before.wait(2 * MIN_AGE_NS);
+    before.exit(&first, 0);
+    let again = before.spawn(&one, 22, "claude");
+    assert_eq!(shown(&before), [row("a", 22, State::Live), row("a#2", 21, State::Live)]);
+    // By age alone, codex would be the first.
+    let mut after = World::new(vec![by_cwd()]);
+    after.now = before.now;
+    after.pass(&[&one, &two, &second, &again]);
+    assert_eq!(shown(&after), [row("a", 21, State::Live)], "claude is too young yet");
+    for session in sessions(&before) {
+        let at = after.tick_clock();
+        let starts: Vec<_> = session.starts.iter().copied().collect();
+        let known = observer_core::input::KnownSession {
+            home: &session.home,
+            primary: session.primary,
+            wall_offset_ns: 0,
+            state: session.state,
+            since: session.since,
+            had_tty: true,
+            starts: &starts,
+        };
+        after.feed(Input::Resume { at, known });
+    }
+    let live: Vec<_> = shown(&after).into_iter().filter(|(.., state)| *state != State::Ended).collect();
+    assert_eq!(live, [row("a", 22, State::Live), row("a#2", 21, State::Live)]);
+    after.assert_reports_give_the_map();
+}
+
+#[test]
+fn the_process_of_a_deleted_home_keeps_a_session_beside_the_one_of_the_new_directory() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut old = world.spawn(&bash, 20, "claude");
+    old.deleted = true;
+    world.pass(&[&bash, &old]);
+    assert_eq!(shown(&world), [row("a", 20, State::Live)]);
+    world.dirs.remove("/srv/a");
+    world.dirs.insert("/srv/a".into(), 999);
+    let mut shell = shell_on(&mut world, &bash, 12, "pts4");
+    world.chdir(&mut shell, "/srv/a");
+    world.spawn(&shell, 30, "claude");
+    assert_eq!(shown(&world), [row("a", 30, State::Live), row("a#2", 20, State::Live)]);
+    let deleted: Vec<bool> = sessions(&world).iter().map(|session| session.cwd_deleted).collect();
+    assert_eq!(deleted, [false, true]);
+    world.assert_reports_give_the_map();
+    world.exit(&old, 0);
+    assert_eq!(shown(&world), [row("a", 30, State::Live), row("a#2", 20, State::Ended)]);
+}
+
+#[test]
+fn beyond_a_bound_programs_are_listed_in_the_first_session() {
+    let mut world = World::new(vec![each()]);
+    let bash = at_home(&mut world);
+    for tgid in 100..100 + INSTANCES_MAX + 3 {
+        world.spawn(&bash, tgid, "claude");
+    }
+    let live = sessions(&world);
+    assert_eq!(live.len(), INSTANCES_MAX as usize);
+    assert_eq!(live.first().map(|session| (session.roots, session.others.len())), Some((4, 3)));
+    // A number that becomes free is taken by one of them.
+    let second = world.core.sessions().nth(1).map(|(_, process)| process.key.tgid);
+    assert_eq!(second.map(|tgid| tgid.0), Some(101));
+    let key = live.get(1).map(|session| session.primary).expect("a second session");
+    let at = world.tick_clock();
+    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None });
+    world.spawn(&bash, 300, "claude");
+    let live = sessions(&world).iter().filter(|session| session.state == State::Live).count();
+    assert_eq!(live, INSTANCES_MAX as usize);
+    world.assert_reports_give_the_map();
+}
