@@ -89,10 +89,10 @@ fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<
     }
 }
 
-/// Whether the session's user is not known to be the one whose home it is. In another mount namespace nobody can tell, and a
-/// daemon of an earlier version, which numbers no sessions, does not tell.
+/// Whether the session's user is known to be another one than the one whose home it is. The daemon cannot read each home:
+/// others cannot enter what is closed to it, and a daemon of an earlier version does not tell.
 fn is_foreign(session: &SessionJson<'_>) -> bool {
-    session.foreign.unwrap_or(session.home_mnt_ns.is_none() && session.instance >= Home::FIRST)
+    session.foreign == Some(true)
 }
 
 /// Says on standard error which sessions are called `wanted`, and how to choose one.
@@ -111,13 +111,12 @@ fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
         1 => ("1 session".to_owned(), "is"),
         count => (format!("{count} sessions"), "are"),
     };
-    let problem = if are_foreign { ", and not known to be of the owner of the home" } else { "" };
+    let problem = if are_foreign { ", and not of the owner of the home" } else { "" };
     let by = if need_user { "its home and --user" } else { "its home" };
     anstream::eprintln!("observer: {count} {verb} called {}{problem}; name one by {by}:", to_line(wanted));
     for session in sessions {
         let note = match session.foreign {
             Some(true) => "  (foreign)",
-            None if is_foreign(session) => "  (owner of the home not known)",
             Some(false) | None => "",
         };
         let home = home_with_numbers(session, has_another(session, true));
@@ -266,20 +265,18 @@ mod tests {
         };
         let (own, strange, unknown) = (of(7, Some(false)), of(8, Some(true)), of(9, None));
         let all = [&own, &strange, &unknown];
-        assert_eq!(answer_to(&all, b"a", None), Chosen::One(&own));
+        assert_eq!(answer_to(&[&own, &strange], b"a", None), Chosen::One(&own));
+        assert_eq!(answer_to(&all, b"a", None), Chosen::Several(vec![&own, &unknown]));
         assert_eq!(answer_to(&all, b"a", Some(8)), Chosen::One(&strange));
-        assert_eq!(answer_to(&all, b"a", Some(9)), Chosen::One(&unknown));
         assert_eq!(answer_to(&all, b"a", Some(10)), Chosen::None);
         assert_eq!(answer_to(&[&strange], b"a", None), Chosen::Several(vec![&strange]));
-        assert_eq!(answer_to(&[&unknown], b"a", None), Chosen::Several(vec![&unknown]));
+        assert_eq!(answer_to(&[&unknown], b"a", None), Chosen::One(&unknown));
         assert_eq!(answer_to(&[], b"a", None), Chosen::None);
         let root = of(0, Some(false));
         assert_eq!(answer_to(&[&own, &root], b"a", None), Chosen::Several(vec![&own, &root]));
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
         assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
         assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
-        let of_older_daemon = SessionJson { instance: 0, ..unknown.clone() };
-        assert_eq!(answer_to(&[&of_older_daemon], b"a", None), Chosen::One(&of_older_daemon));
     }
 
     #[test]
