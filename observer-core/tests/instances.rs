@@ -158,18 +158,7 @@ fn numbers_are_resumed_as_they_were() {
     after.pass(&[&one, &two, &second, &again]);
     assert_eq!(shown(&after), [row("a", 21, State::Live)], "claude is too young yet");
     for session in sessions(&before) {
-        let at = after.tick_clock();
-        let starts: Vec<_> = session.starts.iter().copied().collect();
-        let known = observer_core::input::KnownSession {
-            home: &session.home,
-            primary: session.primary,
-            wall_offset_ns: 0,
-            state: session.state,
-            since: session.since,
-            had_tty: true,
-            starts: &starts,
-        };
-        after.feed(Input::Resume { at, known });
+        after.resume(&session, true, 0);
     }
     let live: Vec<_> = shown(&after).into_iter().filter(|(.., state)| *state != State::Ended).collect();
     assert_eq!(live, [row("a", 22, State::Live), row("a#2", 21, State::Live)]);

@@ -5,7 +5,6 @@ mod support;
 
 use std::sync::Arc;
 
-use observer_core::input::KnownSession;
 use observer_core::rule::HomeRule;
 use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule, Session};
@@ -29,17 +28,7 @@ fn next_daemon(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(S
     world.dirs.clone_from(&before.dirs);
     world.pass(procs);
     for (session, had_tty) in sessions {
-        let at = world.tick_clock();
-        let known = KnownSession {
-            home: &session.home,
-            primary: session.primary,
-            wall_offset_ns: REPORTED_OFFSET_NS,
-            state: session.state,
-            since: session.since,
-            had_tty: *had_tty,
-            starts: &session.starts,
-        };
-        world.feed(Input::Resume { at, known });
+        world.resume(session, *had_tty, REPORTED_OFFSET_NS);
     }
     world.assert_reports_give_the_map();
     world

@@ -184,17 +184,7 @@ fn a_session_is_not_resumed_for_another_user() {
     let mut after = world();
     after.now = before.now;
     after.pass(&[&bash, &claude]);
-    let at = after.tick_clock();
-    let known = observer_core::input::KnownSession {
-        home: &known.home,
-        primary: known.primary,
-        wall_offset_ns: 0,
-        state: known.state,
-        since: known.since,
-        had_tty: true,
-        starts: &[],
-    };
-    after.feed(Input::Resume { at, known });
+    after.resume(&known, true, 0);
     assert_eq!(sessions(&after), [(STRANGER, 20, State::Live)]);
     assert!(after.core.session(&Arc::new(home("/srv/a"))).is_none());
 }

@@ -26,6 +26,16 @@ pub(super) enum Choice {
     NoCandidate,
 }
 
+impl Choice {
+    /// Returns who is the primary.
+    pub fn elected(self) -> Option<ProcessKey> {
+        match self {
+            Self::Primary(key) | Self::NewIncarnation(key) => Some(key),
+            Self::NoCandidate => None,
+        }
+    }
+}
+
 /// Processes that are too young to be a primary, each with the time from which it is old enough.
 pub(super) struct Young(Vec<(ProcessKey, BootTime)>);
 

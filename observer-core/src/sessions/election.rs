@@ -17,7 +17,7 @@ use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
 use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_primary, session_name};
-use crate::sessions::ownership::{is_foreign, is_owner_outdated};
+use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
 use crate::sessions::roots::roots;
 
 /// Fields of the primary that a session shows.
@@ -57,17 +57,14 @@ impl Sessions {
         let young = Young::among(ctx, &self.homes, home, state);
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
         let spread = self.spread(ctx, home, &young, choice);
-        let elected = match choice {
-            Choice::Primary(key) | Choice::NewIncarnation(key) => Some(key),
-            Choice::NoCandidate => None,
-        };
+        let elected = choice.elected();
         let is_another = elected.is_some() && primary.is_some() && primary != elected;
         if is_another || !spread.is_empty() {
             self.find_roots(ctx, home, primary.filter(|_| !is_another));
         }
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
-        let session_before = state.live_session().cloned();
+        let basis_before = state.live_session().map(OwnerBasis::of);
         let outcome = match choice {
             Choice::Primary(key) => install(ctx, home, state, key, &young, cause),
             Choice::NewIncarnation(key) => {
@@ -80,7 +77,7 @@ impl Sessions {
         };
         let after = (state.holders(), state.ended_at());
         let session = state.live_session();
-        let asks_owner = session.filter(|after| is_owner_outdated(session_before.as_ref(), after));
+        let asks_owner = session.filter(|after| is_owner_outdated(basis_before, OwnerBasis::of(after)));
         let asks_owner = asks_owner.map(|session| session.rule);
         if outcome == Outcome::Reported {
             self.reported.push(Arc::clone(home));

@@ -91,10 +91,7 @@ impl Sessions {
         choice: Choice,
     ) -> Vec<Arc<Home>> {
         let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
-        let elected = match choice {
-            Choice::Primary(key) | Choice::NewIncarnation(key) => Some(key),
-            Choice::NoCandidate => None,
-        };
+        let elected = choice.elected();
         // The process of the deleted directory goes on, beside the session of the new one.
         let replaced = state.current_primary().filter(|_| matches!(choice, Choice::NewIncarnation(_)));
         let primary = state.current_primary();

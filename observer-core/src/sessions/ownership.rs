@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::model::change::{Change, Request};
 use crate::model::ids::ProcessKey;
+use crate::model::process::DirId;
 use crate::model::rule::Rule;
 use crate::model::session::{Home, Session, State};
 use crate::sessions::Sessions;
@@ -32,12 +33,27 @@ fn depends_on_owner(rule: Option<&Rule>, home: &Home) -> bool {
     !names_users && !may_act_for_owner(home.uid)
 }
 
-/// Returns whether the owner of the home has to be requested again, since `before` is no longer all there is to
-/// know: the session is another one, came back, or is in another directory.
-pub(super) fn is_owner_outdated(before: Option<&Session>, after: &Session) -> bool {
-    let came_back = |before: &Session| before.state == State::Left && after.state != State::Left;
+/// What of a session decides whether the owner of its home is known still.
+#[derive(Clone, Copy)]
+pub(super) struct OwnerBasis {
+    primary: ProcessKey,
+    has_left: bool,
+    home_dir: DirId,
+}
+
+impl OwnerBasis {
+    pub fn of(session: &Session) -> Self {
+        let Session { primary, state, home_dir, .. } = *session;
+        Self { primary, has_left: state == State::Left, home_dir }
+    }
+}
+
+/// Returns whether the owner of the home has to be requested again: the session is another one, came back, or is in
+/// another directory.
+pub(super) fn is_owner_outdated(before: Option<OwnerBasis>, after: OwnerBasis) -> bool {
     before.is_none_or(|before| {
-        before.primary != after.primary || came_back(before) || before.home_dir != after.home_dir
+        let came_back = before.has_left && !after.has_left;
+        came_back || before.primary != after.primary || before.home_dir != after.home_dir
     })
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use observer_core::Settings;
-use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
+use observer_core::input::{Block, KnownSession, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
 use observer_core::session::{EndReason, Home, State};
@@ -450,6 +450,21 @@ impl World {
         self.now += ns;
         let at = BootTime(self.now);
         self.feed(Input::Tick { at });
+    }
+
+    /// Resumes a session of another world, as the journal had it.
+    pub fn resume(&mut self, session: &Session, had_tty: bool, wall_offset_ns: i64) {
+        let at = self.tick_clock();
+        let known = KnownSession {
+            home: &session.home,
+            primary: session.primary,
+            wall_offset_ns,
+            state: session.state,
+            since: session.since,
+            had_tty,
+            starts: &session.starts,
+        };
+        self.feed(Input::Resume { at, known });
     }
 
     pub fn session(&self, home: &str) -> Option<Session> {
