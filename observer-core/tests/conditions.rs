@@ -229,6 +229,24 @@ fn a_wrapper_that_enters_a_namespace_starts_no_session_on_the_host() {
 }
 
 #[test]
+fn a_session_ends_when_what_it_executes_is_in_a_namespace() {
+    // As a shell that was a session and execs a wrapper, or enters the namespace itself.
+    for (conditions, wrapper) in
+        [(Conditions::default(), "sudo"), (only_host(), "sudo"), (only_host(), "nsenter")]
+    {
+        let mut world = World::new(vec![with(conditions)]);
+        let bash = at_home(&mut world);
+        let mut shell = world.spawn(&bash, 20, "fish");
+        assert_reported(&mut world, &["started /srv/a 20 live roots=1"]);
+        world.exec(&mut shell, wrapper);
+        world.take_reports();
+        shell.mnt_ns = 2;
+        world.exec(&mut shell, "claude");
+        assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 execed-away"]);
+    }
+}
+
+#[test]
 fn what_is_ignored_on_the_host_is_admitted_in_a_sandbox() {
     let mut world = World::ignoring(ignoring(only_host()), vec![rule()]);
     let bash = at_home(&mut world);

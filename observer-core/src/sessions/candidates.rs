@@ -16,8 +16,8 @@ use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    Verdict, admits, finds_home, follows_cwd, is_ignored, is_refused_by_arguments, is_refused_like,
-    is_wrapper, namespace, old_enough_at, usable_path,
+    Verdict, admits, finds_home, follows_cwd, has_namespace, is_ignored, is_refused_by_arguments,
+    is_refused_like, is_wrapper, namespace, old_enough_at, usable_path,
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
@@ -212,12 +212,14 @@ impl Sessions {
         {
             return self.expel(ctx, key, home);
         }
-        let execed_away = diff.intersects(Diff::EXEC)
-            && (admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process));
+        let is_refused = diff.intersects(Diff::EXEC) && is_refused_image(ctx, rule, &entry.process);
         let is_other_user = entry.process.uids.uid != home.uid;
-        if !execed_away && !is_other_user && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
+        if !is_refused && !is_other_user && self.is_still_inside(ctx, entry, candidacy, rule, diff) {
             return self.stay(ctx, key, home, diff);
         }
+        // What a wrapper executes elsewhere, as in a namespace that it entered, was never in this home.
+        let execed_away =
+            is_refused || (candidacy.is_wrapper && !is_other_user && diff.intersects(Diff::EXEC));
         if let Verdict::Admitted(mut candidacy) = self.verdict(ctx, key)
             && candidacy.home.is_sibling(home)
         {
@@ -321,9 +323,7 @@ impl Sessions {
             let rule = self.homes.slot(&home).and_then(|slot| ctx.rules.get(slot.session.rule));
             let execed_away = diff.intersects(Diff::EXEC)
                 && !is_candidate(entry, &home)
-                && rule.is_none_or(|rule| {
-                    admits(rule, &entry.process).is_none() || is_ignored(ctx.ignored, &entry.process)
-                });
+                && rule.is_none_or(|rule| is_refused_image(ctx, rule, &entry.process));
             let is_primary = self.homes.slot(&home).and_then(SessionSlot::current_primary) == Some(key);
             let cause = match (execed_away, is_primary && entry.process.uids.uid != home.uid) {
                 (true, _) => Cause::ExecedAway(key),
@@ -434,4 +434,11 @@ fn is_launched(table: &ProcessTable, process: &Process, home: &Home) -> bool {
         .take(LINEAGE_STEPS_MAX)
         .find(|above| above.candidacy.as_ref().is_some_and(|candidacy| !candidacy.is_wrapper));
     launcher.is_some_and(|launcher| launcher.process.program == process.program)
+}
+
+/// Returns whether the program that `process` executed is none that `rule` admits, its home aside.
+fn is_refused_image(ctx: &SessionContext<'_>, rule: &Rule, process: &Process) -> bool {
+    admits(rule, process).is_none()
+        || is_ignored(ctx.ignored, process)
+        || !has_namespace(&rule.conditions, namespace(ctx.host_mnt_ns, process.cwd.mnt_ns))
 }

@@ -76,7 +76,7 @@ fn a_rule_for_the_host_refuses_what_runs_in_a_mount_namespace_of_its_own() {
     let row = scene.assert_session(&outside, &host, "live");
     assert_eq!(row.get("name").and_then(Value::as_str), Some("root/homes/outside"), "{row:#}");
     assert_eq!(unmet(&scene, sandboxed.pid).as_deref(), Some("mnt_ns"));
-    assert!(scene.session(&inside).is_none());
+    scene.assert_none(&inside);
     let text = scene.daemon.observer(&["explain", &sandboxed.pid.to_string()]);
     assert!(text.text().contains("not the host's own (mnt_ns)"), "{text:?}");
 }
