@@ -1,4 +1,4 @@
-//! Commands of bpf(2) whose descriptors the daemon owns itself, not aya.
+//! Commands of bpf(2) and perf_event_open(2) whose descriptors the daemon owns itself, not aya.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -7,11 +7,46 @@ const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
+// Of perf events, include/uapi/linux/perf_event.h.
+const PERF_TYPE_TRACEPOINT: u64 = 2;
+/// The first size of `struct perf_event_attr`, bytes.
+const PERF_ATTR_SIZE_VER0: u64 = 64;
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
 /// Attaches a program to the tracepoint or function that it was loaded for. Closing the returned link detaches it.
 pub fn link_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // bpf_attr.raw_tracepoint: name (64 bits; none: the program has it), prog_fd.
     command(BPF_RAW_TRACEPOINT_OPEN, &[0, 0, program.as_raw_fd() as u32, 0, 0, 0, 0, 0])
+}
+
+/// Attaches a program to the tracepoint with this number in tracefs, on all processors. Closing the returned event detaches
+/// it.
+pub fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: u64) -> io::Result<OwnedFd> {
+    // perf_event_attr: type and size, config; nothing is sampled.
+    let attributes: [u64; 8] =
+        [PERF_TYPE_TRACEPOINT | PERF_ATTR_SIZE_VER0 << 32, tracepoint, 0, 0, 0, 0, 0, 0];
+    let (any_process, cpu, no_group) = (-1, 0, -1);
+    // SAFETY: the kernel reads as many bytes of attributes as they say, and they outlive the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.as_ptr(),
+            any_process,
+            cpu,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    let event = owned(fd)?;
+    for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
+        // SAFETY: the argument is a number, and the event is open.
+        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(event)
 }
 
 /// Links the program of an iterator.
@@ -29,6 +64,11 @@ pub fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 fn command(command: libc::c_long, attributes: &[u32; 8]) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `size` bytes of attributes, which outlive the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
+    owned(fd)
+}
+
+/// The descriptor that a system call returned.
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -95,7 +95,7 @@ fn fall_back(
     attached: &mut Attached,
 ) -> Result<()> {
     if !incomplete.is_empty() {
-        let exits = exits::attach_exits(&mut loaded.ebpf, incomplete)?;
+        let exits = exits::attach_exits(&mut loaded.ebpf, &mut attached.links, incomplete)?;
         if choice == HookChoice::Tracepoints {
             require_none(exits.iter().map(|exits| exits.why.as_str()), "tracepoints", "--hooks auto")?;
         }

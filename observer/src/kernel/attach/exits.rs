@@ -1,11 +1,14 @@
 //! Attaches the programs at the exits of system calls, which replace those at the ends of functions.
 
+use std::os::fd::AsFd as _;
+
 use anyhow::Result;
 use aya::Ebpf;
 use aya::programs::TracePoint;
 use observer_common::hooks::{Fact, SyscallExits};
 
 use super::functions::{Incomplete, detach_functions};
+use super::links::Links;
 use super::program::{Problem, describe, program, remedy, root_cause};
 use super::report::Attached;
 use super::tracefs;
@@ -21,7 +24,7 @@ pub struct Exits {
 }
 
 /// Attaches to the exits of the system calls that replace the functions of incomplete facts.
-pub fn attach_exits(ebpf: &mut Ebpf, incomplete: &[Incomplete]) -> Result<Vec<Exits>> {
+pub fn attach_exits(ebpf: &mut Ebpf, links: &mut Links, incomplete: &[Incomplete]) -> Result<Vec<Exits>> {
     let replaced: Vec<_> = incomplete
         .iter()
         .filter_map(|incomplete| Some((incomplete.fallback.fact, incomplete.fallback.exits?)))
@@ -32,7 +35,8 @@ pub fn attach_exits(ebpf: &mut Ebpf, incomplete: &[Incomplete]) -> Result<Vec<Ex
         program.load().map_err(|error| explain_program(exits.program, &error))?;
     }
     let results = tracefs::within(|| {
-        replaced.iter().map(|&(fact, exits)| attach_fact(ebpf, fact, exits)).collect::<Result<Vec<_>>>()
+        let attach = |&(fact, exits)| attach_fact(ebpf, links, fact, exits);
+        replaced.iter().map(attach).collect::<Result<Vec<_>>>()
     });
     match results {
         Ok(results) => results,
@@ -44,13 +48,14 @@ pub fn attach_exits(ebpf: &mut Ebpf, incomplete: &[Incomplete]) -> Result<Vec<Ex
     }
 }
 
-fn attach_fact(ebpf: &mut Ebpf, fact: Fact, exits: SyscallExits) -> Result<Exits> {
+fn attach_fact(ebpf: &mut Ebpf, links: &mut Links, fact: Fact, exits: SyscallExits) -> Result<Exits> {
     let program: &mut TracePoint = program(ebpf, exits.program)?.try_into()?;
     let mut attached = Vec::new();
     let mut problems = Vec::new();
     for call in exits.calls {
-        match program.attach("syscalls", &format!("sys_exit_{call}")) {
-            Ok(_) => attached.push(*call),
+        let fd = program.fd()?.as_fd();
+        match links.attach_traced(exits.program, fd, "syscalls", &format!("sys_exit_{call}")) {
+            Ok(()) => attached.push(*call),
             Err(error) => problems.push(Problem {
                 point: format!("sys_exit_{call}"),
                 why: root_cause(&error) + remedy(&error),

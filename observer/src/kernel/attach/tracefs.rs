@@ -1,7 +1,7 @@
 //! tracefs, which the kernel needs while a system call's tracepoint is attached.
 
 use std::path::Path;
-use std::thread;
+use std::{fs, io, thread};
 
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
@@ -9,11 +9,20 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::kernel::rights;
 
+/// Where programs look for the tracepoints of tracefs.
+const EVENTS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
+
 /// Whether tracefs is mounted where programs look for it.
 pub fn is_mounted() -> bool {
-    ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
-        .iter()
-        .any(|path| Path::new(path).exists())
+    EVENTS.iter().any(|path| Path::new(path).exists())
+}
+
+/// Reads the number of a tracepoint.
+pub fn id(category: &str, tracepoint: &str) -> io::Result<u64> {
+    let events = EVENTS.iter().map(Path::new).find(|path| path.exists());
+    let events = events.ok_or_else(|| io::Error::other("tracefs is not mounted"))?;
+    let text = fs::read_to_string(events.join(category).join(tracepoint).join("id"))?;
+    text.trim().parse().map_err(io::Error::other)
 }
 
 /// Runs `attach` with tracefs mounted. If the machine has not mounted it, a thread made for this mounts it in a mount namespace
