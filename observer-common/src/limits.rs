@@ -14,6 +14,12 @@ pub const PATH_STEPS_MAX: usize = 256;
 pub const COMM_LEN: usize = 16;
 /// Bytes kept of `tty->name`, terminating NUL included.
 pub const TTY_NAME_LEN: usize = 16;
+/// Records of lower priority that the processes of one user may send at once.
+pub const RECORDS_BURST_MAX: u64 = 4096;
+/// They may send another one after this long, ns: 2,000 a second.
+pub const RECORD_EVERY_NS: u64 = 500_000;
+/// Users whose records are counted.
+pub const BUDGETS_MAX: u32 = 1024;
 /// The ring's default size. A power of two; holds about 20,000 births and deaths.
 pub const RING_BYTES_DEFAULT: u32 = 8 << 20;
 /// The smallest ring that the daemon accepts: room for two of the largest records.

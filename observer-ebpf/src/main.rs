@@ -14,6 +14,7 @@ use aya_log_ebpf::debug;
 use observer_common::record::{KIND_EXEC, KIND_EXIT, KIND_FORK};
 
 mod access;
+mod budget;
 mod emit;
 mod fexit;
 mod hooks;

@@ -1,9 +1,9 @@
 //! Every map, its size, and the reason for the size.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use observer_common::control;
-use observer_common::limits::{ENV_MAX, PATH_MAX};
+use observer_common::limits::{BUDGETS_MAX, ENV_MAX, PATH_MAX};
 use observer_common::offsets::Offsets;
 use observer_common::record::{CgroupRecord, CwdRecord, ExecRecord, RowRecord};
 
@@ -19,6 +19,19 @@ pub static CONTROL: Array<u64> = Array::with_max_entries(control::WORDS, BPF_F_M
 /// tgids whose records wake the reader even if they have no terminal: primaries of sessions.
 #[map]
 pub static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0);
+
+/// What a user may still send (`budget`).
+#[repr(C)]
+pub struct Budget {
+    /// Records.
+    pub left: u64,
+    /// Boot time since when none was added, ns.
+    pub since: u64,
+}
+
+/// The budget of each user, by uid. Users whose processes sent nothing for the longest time make room, and begin anew.
+#[map]
+pub static BUDGETS: LruHashMap<u32, Budget> = LruHashMap::with_max_entries(BUDGETS_MAX, 0);
 
 /// State of a path walk (`path`). It stands in a map value, so that the verifier forgets what it knew of each field.
 #[repr(C)]

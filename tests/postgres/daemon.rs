@@ -90,7 +90,7 @@ fn a_database_that_hangs_delays_neither_the_map_nor_a_watcher() {
         assert_eq!(scene.daemon.list().len(), 1, "its death is known when asked");
     }
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    lives_watched(&scene, &watch, 250);
+    lives_watched(&scene, &watch, "hanging");
     // After this too, nothing waits for the database; the entries that the database lacks are on the disk.
     eventually("the mirror has found out", Duration::from_secs(40), || {
         let mirror = scene.mirror();
@@ -104,13 +104,13 @@ fn a_database_that_hangs_delays_neither_the_map_nor_a_watcher() {
     assert_eq!(scene.sql(counts), "301|300");
     // The same holds while the database is stopped.
     scene.server.stop();
-    lives_watched(&scene, &watch, 250);
+    lives_watched(&scene, &watch, "stopped");
     scene.server.start_again();
     scene.delivered();
     assert_eq!(scene.sql(counts), "551|550");
     assert_eq!(
         scene.sql("SELECT count(*), count(*) FILTER (WHERE state = 'live') FROM observer.sessions"),
-        "52|1"
+        "115|1"
     );
     let deaths =
         "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE signal = 9";
@@ -120,13 +120,13 @@ fn a_database_that_hangs_delays_neither_the_map_nor_a_watcher() {
     first.killed(libc::SIGKILL);
 }
 
-/// Starts and kills `count` sessions, one after the other, and asserts that the watcher receives each change
+/// Starts and kills 250 sessions, one after the other, in homes that begin with `name`, and asserts that the watcher receives each change
 /// soon.
 #[track_caller]
-fn lives_watched(scene: &Scene, watch: &Watch, count: usize) {
-    let home = scene.home("watched");
+fn lives_watched(scene: &Scene, watch: &Watch, name: &str) {
     let mut slowest = Duration::ZERO;
-    for _ in 0..count {
+    for at in 0..250 {
+        let home = scene.home_of_life(name, at);
         let acted = Instant::now();
         let agent = scene.agent(&home, None);
         let pid = agent.pid;
@@ -178,9 +178,8 @@ fn flags_override_the_configuration_file() {
     // The entries that wait for the database are older than the configuration allows; a daemon checks their
     // age when it starts.
     scene.server.stop();
-    let churn = scene.home("churn");
-    for _ in 0..500 {
-        scene.agent(&churn, None).killed(libc::SIGKILL);
+    for at in 0..500 {
+        scene.agent(&scene.home_of_life("churn", at), None).killed(libc::SIGKILL);
     }
     eventually("it waits, and for how long", SOON, || {
         let journal = scene.daemon.status()["journal"].clone();
@@ -317,8 +316,8 @@ fn setting_the_wall_clock_loses_nothing_and_changes_no_start_time() {
             assert_eq!(scene.daemon.stop(), Some(0));
             scene.daemon.restart();
         }
-        let home = scene.home(&format!("churn{round}"));
-        for _ in 0..LIVES {
+        for at in 0..LIVES {
+            let home = scene.home_of_life(&format!("churn{round}"), at);
             scene.agent(&home, None).killed(libc::SIGKILL);
         }
         scene.delivered();
@@ -328,7 +327,7 @@ fn setting_the_wall_clock_loses_nothing_and_changes_no_start_time() {
             "SELECT count(*), count(DISTINCT (pid, start_boottime_ns)), count(*) FILTER (WHERE signal = 9),
                 bool_and(abs(extract(epoch FROM ended_at) - {}) < 600), bool_and(started_at <= ended_at),
                 bool_and(lifetime_ms < 60000)
-             FROM observer.deaths WHERE name = 'churn{round}'",
+             FROM observer.deaths WHERE name LIKE 'churn{round}-%'",
             now + years * YEAR
         );
         assert_eq!(scene.sql(&deaths), format!("{LIVES}|{LIVES}|{LIVES}|t|t|t"), "{years} years");
@@ -348,34 +347,34 @@ fn a_lost_or_restored_journal_removes_nothing_from_the_database_and_duplicates_n
     const LIVES: usize = 300;
     let mut scene = Scene::new(&[]);
     let agent = scene.agent(&scene.home("stays"), None);
-    let churn = |scene: &Scene, lives: usize| {
-        for _ in 0..lives {
-            scene.agent(&scene.home("churn"), None).killed(libc::SIGKILL);
+    let churn = |scene: &Scene, name: &str| {
+        for at in 0..LIVES {
+            scene.agent(&scene.home_of_life(name, at), None).killed(libc::SIGKILL);
         }
         scene.delivered();
     };
     let lives = |scene: &Scene| {
-        scene.sql("SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE home LIKE '%/churn'")
+        scene.sql("SELECT count(*), count(DISTINCT (pid, start_boottime_ns)) FROM observer.deaths WHERE home LIKE '%/churn%'")
     };
-    churn(&scene, LIVES);
+    churn(&scene, "churn-a");
     assert_eq!(scene.daemon.stop(), Some(0));
     let files =
         ["", "-wal", "-shm"].map(|part| scene.daemon.state_dir().join(format!("journal.sqlite{part}")));
     let lose = || files.iter().for_each(|file| drop(std::fs::remove_file(file)));
     let yesterday = files.each_ref().map(std::fs::read);
     scene.daemon.restart();
-    churn(&scene, LIVES);
+    churn(&scene, "churn-b");
     assert_eq!(scene.daemon.stop(), Some(0));
     lose();
     for (file, bytes) in files.iter().zip(yesterday) {
         bytes.map_or_else(|_| Ok(()), |bytes| std::fs::write(file, bytes)).expect("put it back");
     }
     scene.daemon.restart();
-    churn(&scene, LIVES);
+    churn(&scene, "churn-c");
     assert_eq!(scene.daemon.stop(), Some(0));
     lose();
     scene.daemon.restart();
-    churn(&scene, LIVES);
+    churn(&scene, "churn-d");
     assert_eq!(lives(&scene), format!("{0}|{0}", 4 * LIVES), "each death is one row");
     let begins = "SELECT detail ->> 'reason' FROM observer.events WHERE seq = 1 ORDER BY received_at";
     assert_eq!(scene.sql(begins), "\nrestored\nlost");

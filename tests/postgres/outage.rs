@@ -54,12 +54,12 @@ fn an_outage_under_load_ends_with_the_rows_of_a_daemon_without_an_outage() {
     let beside = scene.beside();
     let homes: Vec<PathBuf> = (0..SESSIONS).map(|at| scene.home(&format!("s{at}"))).collect();
     let mut agents: Vec<Puppet> = homes.iter().map(|home| scene.agent(home, None)).collect();
-    let short: Vec<PathBuf> = (0..SESSIONS).map(|at| scene.home(&format!("short{at}"))).collect();
+    let short = scene.home("short");
     scene.delivered();
     scene.server.stop();
     // Each short life is a start and an end.
     for n in 0..CHANGES / 2 {
-        scene.fixture.short_lives(&short[n % SESSIONS], &[], 1);
+        scene.fixture.short_lives(&short, &[], 1);
         if n % 100 == 0 {
             scene.keeps_up(QUEUED_MAX);
             beside.keeps_up(QUEUED_MAX);

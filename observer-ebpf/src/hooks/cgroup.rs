@@ -4,6 +4,7 @@ use observer_common::limits::PATH_MAX;
 use observer_common::record::{CgroupRecord, KIND_CGROUP, path_flag};
 
 use crate::access::{self, Access, Typed, offset};
+use crate::budget;
 use crate::emit::{self, Priority};
 use crate::maps::{CGROUP_SCRATCH, TAIL_MASK};
 use crate::task::Task;
@@ -23,7 +24,7 @@ pub fn report(cgroup: *const u8, path: *const u8, task: Task<Typed>) {
     // The tracepoint fires after the move (`cgroup_attach_task`, kernel/cgroup/cgroup.c). If this is not the task's cgroup
     // in the v2 hierarchy, the move was in a v1 hierarchy.
     let cgroup = cgroup as u64;
-    if !access::is_same(cgroup, task.cgroup()) {
+    if !access::is_same(cgroup, task.cgroup()) || !budget::allows(KIND_CGROUP, now, task) {
         return;
     }
     let Some(scratch) = CGROUP_SCRATCH.get_ptr_mut(0) else { return };

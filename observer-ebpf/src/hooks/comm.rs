@@ -4,6 +4,7 @@ use observer_common::limits::COMM_LEN;
 use observer_common::record::{CommRecord, KIND_COMM};
 
 use crate::access::{Typed, read};
+use crate::budget;
 use crate::emit::{self, Priority};
 use crate::task::Task;
 
@@ -13,6 +14,9 @@ use crate::task::Task;
 pub fn report(task: Task<Typed>, comm: *const u8) {
     let now = emit::now();
     if !task.is_leader() || task.is_kthread() || (task.in_execve() && task.is_current()) {
+        return;
+    }
+    if !budget::allows(KIND_COMM, now, task) {
         return;
     }
     let header = emit::header(KIND_COMM, now, task, task.pid(), size_of::<CommRecord>());

@@ -3,6 +3,7 @@
 use observer_common::record::{CredsRecord, KIND_CREDS};
 
 use crate::access::Access;
+use crate::budget;
 use crate::emit::{self, Priority};
 use crate::task::Task;
 
@@ -10,7 +11,7 @@ use crate::task::Task;
 #[inline(always)]
 pub fn report<A: Access>(task: Task<A>) {
     let now = emit::now();
-    if !task.is_leader() || task.is_kthread() {
+    if !task.is_leader() || task.is_kthread() || !budget::allows(KIND_CREDS, now, task) {
         return;
     }
     let header = emit::header(KIND_CREDS, now, task, task.pid(), size_of::<CredsRecord>());

@@ -3,6 +3,7 @@
 use observer_common::record::{CwdRecord, FACT_FS_SHARED, HINT_BIT_FS_SHARED, HINT_BIT_PATHS, KIND_CWD};
 
 use crate::access::{self, Access};
+use crate::budget;
 use crate::emit::{self, Priority};
 use crate::hooks::hint;
 use crate::maps::{CWD_SCRATCH, TAIL_MASK};
@@ -17,7 +18,7 @@ pub fn report<A: Access>(task: Task<A>) -> u32 {
     let now = emit::now();
     let leader = task.group_leader();
     // A thread that unshared its fs changes its own directory, which is not the process's.
-    if task.fs() != leader.fs() {
+    if task.fs() != leader.fs() || !budget::allows(KIND_CWD, now, leader) {
         return 0;
     }
     let Some(scratch) = CWD_SCRATCH.get_ptr_mut(0) else { return 0 };

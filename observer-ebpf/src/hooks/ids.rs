@@ -3,6 +3,7 @@
 use observer_common::record::{IdsRecord, KIND_IDS};
 
 use crate::access::Access;
+use crate::budget;
 use crate::emit::{self, Priority};
 use crate::task::{self, Task};
 
@@ -11,6 +12,9 @@ use crate::task::{self, Task};
 pub fn report<A: Access>(task: Task<A>) {
     let now = emit::now();
     let leader = task.group_leader();
+    if !budget::allows(KIND_IDS, now, leader) {
+        return;
+    }
     let header = emit::header(KIND_IDS, now, leader, task.pid(), size_of::<IdsRecord>());
     let signal = leader.signal();
     let tty = signal.tty();

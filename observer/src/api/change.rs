@@ -7,6 +7,7 @@ use super::Context;
 use super::changed::Changed;
 use super::death::DeathJson;
 use super::process::ProcessJson;
+use super::restarts::RestartsJson;
 use super::session::SessionJson;
 use super::words::{EntryKind, FrameKind};
 use crate::text::bytes::Big;
@@ -70,6 +71,16 @@ struct ChangedSession<'a> {
     session: &'a SessionJson<'a>,
 }
 
+/// A session that started again and again.
+#[derive(Serialize)]
+struct RestartedSession<'a> {
+    /// The starts that have no entry of their own; left out where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restarts: Option<&'a RestartsJson<'a>>,
+    #[serde(flatten)]
+    session: &'a SessionJson<'a>,
+}
+
 /// A change of a session that happened before the daemon found it.
 #[derive(Serialize)]
 pub struct FoundLater<'a> {
@@ -128,6 +139,17 @@ pub fn session_changed_body(
     changed: Option<&Changed<'_>>,
 ) -> Vec<u8> {
     body(FrameKind::SessionChanged, at, wall_offset_ns, ChangedSession { changed, session })
+}
+
+/// The JSON object of the frame that reports the start or the end of a session that started again and again.
+pub fn restarts_body(
+    at: BootTime,
+    change: &Change<'_>,
+    wall_offset_ns: i64,
+    session: &SessionJson<'_>,
+    restarts: Option<&RestartsJson<'_>>,
+) -> Vec<u8> {
+    body(frame_kind(change), at, wall_offset_ns, RestartedSession { restarts, session })
 }
 
 /// The JSON object of the frame that reports `change`, which took effect at `at`. A changed session is reported without

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod explain;
 mod pane;
 pub mod process;
+pub mod restarts;
 pub mod session;
 pub mod status;
 pub mod words;

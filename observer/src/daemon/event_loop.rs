@@ -160,10 +160,11 @@ impl EventLoop {
                 LoopEvent::Stop(signal) => {
                     // The journal gets what happened so far.
                     let now = clock::boottime();
-                    if self.drain_to(self.kernel.producer_position()) {
+                    let is_drained = self.drain_to(self.kernel.producer_position());
+                    self.write_waiting(BootTime(u64::MAX));
+                    if is_drained {
                         self.complete(now);
                     }
-                    self.write_waiting(BootTime(u64::MAX));
                     return signal;
                 }
                 LoopEvent::Rules(read) => self.rules_read(read),
@@ -229,8 +230,10 @@ impl EventLoop {
         self.core.set_wall_offset(ns);
     }
 
-    /// Everything up to `at` was drained, so the journal is complete up to then, unless events were lost.
+    /// Everything up to `at` was drained, so the journal is complete up to then, unless events were lost or starts and ends
+    /// are withheld.
     pub(super) fn complete(&mut self, at: BootTime) {
+        let at = self.sink.withheld_since().map_or(at, |since| since.min(at));
         let at = at.0.saturating_sub(RECORD_LATE_NS).cast_signed();
         if let Some(journal) = self.sink.journal.as_ref().filter(|_| !self.core.in_gap()) {
             journal.complete(at.saturating_add(self.sink.wall_offset_ns));
@@ -347,10 +350,8 @@ impl EventLoop {
     /// Writes the changes of sessions that waited for the journal until `due`, as the sessions are now.
     pub(super) fn write_waiting(&mut self, due: BootTime) {
         for home in self.sink.take_due(due) {
-            let session = self.core.session(&home).filter(|(session, _)| session.state != State::Ended);
-            if let Some((session, primary)) = session {
-                self.sink.write_waiting(clock::boottime(), session, primary);
-            }
+            let live = self.core.session(&home).filter(|(session, _)| session.state != State::Ended);
+            self.sink.write_waiting(clock::boottime(), &home, live);
         }
     }
 

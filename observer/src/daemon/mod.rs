@@ -2,6 +2,7 @@
 
 pub mod answers;
 mod audit;
+mod columns;
 mod event_loop;
 mod live_map;
 mod logging;

@@ -4,15 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use observer_core::death::Death;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 use tracing::warn;
 
-use super::pace::Pace;
+use super::columns::{columns, subject, with_home};
+use super::pace::{Pace, Restarts, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
 use crate::api::Context;
-use crate::api::change::{change_body, journaled, session_changed_body};
+use crate::api::change::{change_body, journaled, restarts_body, session_changed_body};
 use crate::api::changed::Changed;
 use crate::api::entry::{Entry, Subject};
 use crate::api::session::SessionJson;
@@ -20,7 +22,6 @@ use crate::api::words::EntryKind;
 use crate::clock;
 use crate::journal::Journal;
 use crate::socket::hub::{FrameScope, WatchHub};
-use crate::text::bytes::Text;
 
 /// Shortest interval between two log messages about gaps, ns.
 const GAP_LOG_NS: u64 = 10_000_000_000;
@@ -74,10 +75,12 @@ pub struct DaemonSink {
     primaries: HashSet<ProcessKey>,
     /// The last primary of each home.
     primary_by_home: HashMap<Arc<Home>, ProcessKey>,
-    /// The primary that died last, and its JSON. Another process may become primary of its home.
-    last_death: Option<(ProcessKey, String)>,
+    /// The primary that died last, its death, and its JSON. Another process may become primary of its home.
+    last_death: Option<(ProcessKey, Death, String)>,
     /// How often changes of sessions are written.
     pace: Pace,
+    /// Sessions whose end waits for the journal, because they start again and again.
+    ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
     gap_logged_at: Option<BootTime>,
 }
 
@@ -101,6 +104,7 @@ impl DaemonSink {
             primary_by_home: HashMap::new(),
             last_death: None,
             pace: Pace::default(),
+            ended_waiting: HashMap::new(),
             gap_logged_at: None,
         }
     }
@@ -123,14 +127,56 @@ impl DaemonSink {
         self.pace.next_due()
     }
 
+    /// Since when there are starts or ends of sessions that are counted and not written yet.
+    pub fn withheld_since(&self) -> Option<BootTime> {
+        self.pace.withheld_since()
+    }
+
     /// Takes the homes of the sessions whose changes may be written by `due`.
     pub fn take_due(&mut self, due: BootTime) -> Vec<Arc<Home>> {
         self.pace.take_due(due)
     }
 
-    /// Writes a change that waited, as the session is at `at`, unless the session is as it was written last. Clients
-    /// have seen its values already, without a number.
-    pub fn write_waiting(&mut self, at: BootTime, session: &Session, primary: &Process) {
+    /// Writes what waited of the session of `home`, as it is at `at`; `live`: the session and its primary, if it lives.
+    pub fn write_waiting(&mut self, at: BootTime, home: &Arc<Home>, live: Option<(&Session, &Process)>) {
+        let ended = self.ended_waiting.remove(home);
+        let restarts = self.pace.take_restarts(home);
+        match (restarts, live, &ended) {
+            (Some(restarts), Some((session, primary)), _) => {
+                self.write_restarts(at, &restarts, Change::SessionStarted(session, primary));
+            }
+            (Some(restarts), None, Some((session, primary))) => {
+                self.write_restarts(at, &restarts, Change::SessionEnded(session, primary));
+            }
+            (None, Some((session, primary)), _) => self.write_change(at, session, primary),
+            (_, None, _) => {}
+        }
+    }
+
+    /// Writes the start or the end of a session that started again and again, and how often it did since the last entry.
+    fn write_restarts(&mut self, at: BootTime, restarts: &Restarts, change: Change<'_>) {
+        let (Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary)) = change
+        else {
+            return;
+        };
+        self.pace.written(at, session);
+        let Some((kind, subject)) = columns(&change) else { return };
+        let json = SessionJson::new(session, primary, self.context());
+        let restarts = restarts.json(self.wall_offset_ns);
+        let body = restarts_body(at, &change, self.wall_offset_ns, &json, restarts.as_ref());
+        let event_seq = self.write(at, kind, subject, &body);
+        if let Change::SessionStarted(..) = change {
+            self.reported.started(session, primary);
+            if event_seq.is_some() {
+                self.reported.written(&session.home);
+            }
+        }
+        self.hub.publish(self.scope(&change), || journaled(&body, event_seq));
+    }
+
+    /// Writes a change that waited, unless the session is as it was written last. Clients have seen its values already,
+    /// without a number.
+    fn write_change(&mut self, at: BootTime, session: &Session, primary: &Process) {
         let before = self.reported.publish(session, primary);
         let context = Context { boot_id: &self.boot_id, certain: self.certain };
         let json = SessionJson::new(session, primary, context);
@@ -169,7 +215,7 @@ impl DaemonSink {
         let may_write = self.journal.is_some()
             && self.recording == Recording::Active
             && !self.previous.is_known(session, primary, context)
-            && self.pace.changed(at, session);
+            && self.pace.changed(at, session) == Writes::Now;
         // The comparison with the last entry costs time: it is made at the pace of entries, not of changes.
         let written = if may_write { before.since_written(&json, context) } else { None };
         let is_written = may_write && !written.as_ref().is_some_and(Changed::is_empty);
@@ -200,16 +246,19 @@ impl DaemonSink {
     /// the death gets an entry of its own: its kind, its session and its JSON.
     fn track_primary(&mut self, at: BootTime, change: &Change<'_>) -> Option<(Subject, String)> {
         match *change {
-            Change::ProcessEnded(process, _) if self.primaries.contains(&process.key) => {
+            Change::ProcessEnded(process, death) if self.primaries.contains(&process.key) => {
                 let body = change_body(at, change, self.wall_offset_ns, self.context());
-                self.last_death = Some((process.key, String::from_utf8_lossy(&body).into_owned()));
+                self.last_death = Some((process.key, death, String::from_utf8_lossy(&body).into_owned()));
                 None
             }
             Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
                 let home = Arc::clone(&session.home);
                 let former = self.primary_by_home.insert(home, session.primary)?;
-                let (key, body) = self.last_death.as_ref().filter(|(key, _)| *key == former)?;
-                (session.primary != former).then(|| (subject(session, *key), with_home(session, body)))
+                let (key, death, body) = self.last_death.as_ref().filter(|(key, ..)| *key == former)?;
+                if session.primary == former || self.pace.counts_death(at, &session.home, *key, *death) {
+                    return None;
+                }
+                Some((subject(session, *key), with_home(session, body)))
             }
             Change::SessionEnded(session, _) => {
                 self.primary_by_home.remove(&session.home);
@@ -220,20 +269,35 @@ impl DaemonSink {
     }
 
     /// Takes account of the start or the end of a session, which has an entry if `is_written`.
-    fn track_session(&mut self, at: BootTime, change: &Change<'_>, is_written: bool) {
+    fn track_session(&mut self, change: &Change<'_>, is_written: bool) {
         match *change {
             Change::SessionStarted(session, primary) => {
-                self.pace.started(at, session);
                 self.reported.started(session, primary);
                 if is_written {
                     self.reported.written(&session.home);
                 }
             }
-            Change::SessionEnded(session, _) => {
-                self.pace.ended(&session.home);
-                self.reported.ended(&session.home);
-            }
+            Change::SessionEnded(session, _) => self.reported.ended(&session.home),
             _ => {}
+        }
+    }
+
+    /// Whether the start or the end of a session is written when it happens; other changes are.
+    fn paced(&mut self, at: BootTime, change: &Change<'_>) -> Writes {
+        match *change {
+            Change::SessionStarted(session, _) => {
+                self.ended_waiting.remove(&session.home);
+                self.pace.started(at, session)
+            }
+            Change::SessionEnded(session, primary) => {
+                let writes = self.pace.ended(at, session);
+                if writes == Writes::Later {
+                    let ended = (session.clone(), primary.clone());
+                    self.ended_waiting.insert(Arc::clone(&session.home), ended);
+                }
+                writes
+            }
+            _ => Writes::Now,
         }
     }
 
@@ -313,7 +377,7 @@ impl Sink for DaemonSink {
         }
         let columns = columns(&change);
         if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
-            return self.track_session(at, &change, false);
+            return self.track_session(&change, false);
         }
         let scope = self.scope(&change);
         let Some((kind, subject)) = columns else {
@@ -324,12 +388,14 @@ impl Sink for DaemonSink {
         // disk a moment later.
         let body = change_body(at, &change, self.wall_offset_ns, self.context());
         // Without a journal each change is published once, and its number is null.
-        if self.journal.is_none() || self.is_recorded(&change) {
+        let is_recorded = self.journal.is_none() || self.is_recorded(&change);
+        let writes = if self.journal.is_some() { self.paced(at, &change) } else { Writes::Now };
+        if is_recorded && writes == Writes::Now {
             let event_seq = self.write(at, kind, subject, &body);
-            self.track_session(at, &change, event_seq.is_some());
+            self.track_session(&change, event_seq.is_some());
             self.hub.publish(scope, || journaled(&body, event_seq));
         } else {
-            self.track_session(at, &change, false);
+            self.track_session(&change, false);
             self.hub.publish(scope, || body);
         }
     }
@@ -351,53 +417,6 @@ impl Sink for DaemonSink {
             }
         }
     }
-}
-
-/// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
-/// ([`DaemonSink::session_changed`]).
-fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
-    let of = |session: &Session| Some(subject(session, session.primary));
-    match change {
-        Change::SessionStarted(session, _) => Some((EntryKind::SessionStarted, of(session))),
-        Change::SessionEnded(session, _) => Some((EntryKind::SessionEnded, of(session))),
-        Change::GapOpened { .. } => Some((EntryKind::GapOpened, None)),
-        Change::GapClosed { .. } => Some((EntryKind::GapClosed, None)),
-        Change::ProcessStarted(_)
-        | Change::ProcessExeced(_)
-        | Change::ProcessMoved(_)
-        | Change::ProcessChanged(_)
-        | Change::ProcessEnded(..)
-        | Change::SessionChanged(..) => None,
-    }
-}
-
-/// `process` as a process of `session`.
-fn subject(session: &Session, process: ProcessKey) -> Subject {
-    Subject {
-        home: session.home.path.to_vec(),
-        home_mnt_ns: session.home.mnt_ns,
-        uid: Some(session.home.uid),
-        instance: session.home.instance,
-        name: session.name.to_vec(),
-        process,
-    }
-}
-
-/// `body`, the JSON object of a process that was the primary of `session`, with the session's name, home and number.
-fn with_home(session: &Session, body: &str) -> String {
-    #[derive(serde::Serialize)]
-    struct NameAndHome<'a> {
-        name: Text<'a>,
-        home: Text<'a>,
-        home_mnt_ns: Option<u32>,
-        instance: u32,
-    }
-    let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
-    let Home { mnt_ns, instance, .. } = *session.home;
-    let fields = NameAndHome { name, home, home_mnt_ns: mnt_ns, instance };
-    // Strings and numbers: serializing them into memory cannot fail.
-    let fields = serde_json::to_string(&fields).unwrap_or_default();
-    format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_fr
     assert_eq!(frames(&mut watch), [waiting("/srv/a", "/srv/a/b"), waiting("/srv/a/b", "/srv/a/c")]);
     let due = sink.next_due().unwrap();
     assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
-    sink.write_waiting(due, &session, &process);
+    sink.write_waiting(due, &session.home, Some((&session, &process)));
     assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/c"]}))]);
 }
 
@@ -132,7 +132,7 @@ fn a_change_of_which_nothing_is_shown_is_neither_published_nor_written() {
     assert_eq!(frames(&mut watch).len(), 3);
     let due = sink.next_due().unwrap();
     sink.take_due(due);
-    sink.write_waiting(due, &session, &process);
+    sink.write_waiting(due, &session.home, Some((&session, &process)));
     assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
     assert_eq!(sink.journal.as_ref().unwrap().numbering().last_seq, 2);
 }
@@ -165,4 +165,59 @@ fn a_session_that_starts_again_or_is_resumed_is_compared_with_its_start() {
     sink.reported.resumed(&session, &process);
     moves(&mut sink, 10_000, &session, &mut process, b"/srv/a/d");
     assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": [null, "/srv/a/d"]}))]);
+}
+
+/// Starts the session `count` times, 10 ms apart, and ends it after each but the last `live` of them.
+fn restarts(sink: &mut DaemonSink, count: u64, live: u64, session: &mut Session, process: &mut Process) {
+    for n in 0..count {
+        let at = BootTime(n * 10 * MS);
+        process.key = ProcessKey::new(7, n + 1);
+        session.primary = process.key;
+        session.starts = vec![at].into();
+        (session.state, session.death) = (State::Live, None);
+        sink.change(at, Change::SessionStarted(session, process));
+        if n < count - live {
+            (session.state, session.death) = (State::Ended, Some(Death::from_status(9, at)));
+            sink.change(at, Change::ProcessEnded(process, Death::from_status(9, at)));
+            sink.change(at, Change::SessionEnded(session, process));
+        }
+    }
+}
+
+#[test]
+fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
+    for (live, kind, deaths) in [(0, "session_ended", 21), (1, "session_started", 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut sink, mut watch) = sink(dir.path());
+        let (mut session, mut process) = session();
+        sink.wall_offset_ns = 0;
+        restarts(&mut sink, 30, live, &mut session, &mut process);
+        let seen = frames(&mut watch);
+        let numbered = seen.iter().filter(|(_, has_number, _)| *has_number).count();
+        assert_eq!(
+            (seen.len() as u64, numbered),
+            (60 - live, 19),
+            "clients see each, and the first ones have entries"
+        );
+        let due = sink.next_due().unwrap();
+        assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
+        let living = (live > 0).then_some((&session, &process));
+        sink.write_waiting(due, &session.home, living);
+        let frame = watch.changes.try_recv().unwrap();
+        let frame: Value = serde_json::from_slice(&frame).unwrap();
+        assert_eq!((&frame["kind"], &frame["event_seq"]), (&json!(kind), &json!(20)), "{frame:#}");
+        let restarts = &frame["restarts"];
+        assert_eq!(restarts["count"], 20, "{frame:#}");
+        assert_eq!(restarts["first"], "1970-01-01T00:00:00.100Z");
+        assert_eq!(restarts["last"], "1970-01-01T00:00:00.290Z");
+        assert_eq!(restarts["deaths"], json!({"exited": 0, "signaled": deaths, "unobserved": 0}));
+        assert_eq!(restarts["last_death"]["signal_name"], "SIGKILL");
+        assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
+        // What is known of it is the last start.
+        process.cwd.path = Some(Arc::from(&b"/srv/a/b"[..]));
+        if live > 0 {
+            moves(&mut sink, 5_000, &session, &mut process, b"/srv/a/b");
+            assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/b"]}))]);
+        }
+    }
 }

@@ -36,10 +36,10 @@ enum Event {
 
 /// One event, ms.
 #[derive(Clone, Copy)]
-struct Delay {
+pub(crate) struct Delay {
     event: Event,
     /// From the time in the frame, which the kernel program took, to the line.
-    from_kernel: f64,
+    pub(crate) from_kernel: f64,
     /// From just before the system call to the line.
     from_call: f64,
 }
@@ -91,7 +91,7 @@ fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
 fn events_of(bench: &Bench, events: u64) -> Result<Vec<Delay>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
     let observer = Observer::start(Some(&crate::homes_rule(homes.path())));
-    let mut watch = watch(&observer)?;
+    let mut watch = watch(&observer, &[])?;
     let mut delays = Vec::new();
     for n in 0..events / 2 {
         let home = homes.path().join(format!("session-{n}"));
@@ -103,14 +103,23 @@ fn events_of(bench: &Bench, events: u64) -> Result<Vec<Delay>> {
     Ok(delays)
 }
 
-fn watch(observer: &Observer) -> Result<Conversation> {
-    let mut watch = Conversation::start(&mut observer.command(&["watch", "--json"]))?;
-    frame(&mut watch, |frame| frame.get("kind").and_then(Value::as_str) == Some("snapshot_end"))?;
+/// Starts `observer watch --json` with these arguments, and reads the snapshot.
+pub(crate) fn watch(observer: &Observer, arguments: &[&str]) -> Result<Conversation> {
+    let mut command = observer.command(&["watch", "--json"]);
+    let mut watch = Conversation::start(command.args(arguments))?;
+    frame(&mut watch, "snapshot_end", |frame| {
+        frame.get("kind").and_then(Value::as_str) == Some("snapshot_end")
+    })?;
     Ok(watch)
 }
 
 /// A session that begins, leaves its home and is killed: two delays.
-fn one_session(bench: &Bench, watch: &mut Conversation, home: &Path, jitter: Duration) -> Result<[Delay; 2]> {
+pub(crate) fn one_session(
+    bench: &Bench,
+    watch: &mut Conversation,
+    home: &Path,
+    jitter: Duration,
+) -> Result<[Delay; 2]> {
     let mut session = bench.work.session(home)?;
     let pid = session.child().pid();
     let started = of_session(watch, pid, "session_started", "live");
@@ -146,6 +155,8 @@ impl Times {
     }
 }
 
+/// The frame of a session's process. Another's frame is told by its text, because to decode each takes long enough to be a part of
+/// what is measured.
 fn of_session(watch: &mut Conversation, pid: u32, kind: &str, state: &str) -> Result<Times> {
     let wanted = |frame: &Value| {
         let text = |name: &str| frame.get(name).and_then(Value::as_str);
@@ -153,12 +164,15 @@ fn of_session(watch: &mut Conversation, pid: u32, kind: &str, state: &str) -> Re
             && text("kind") == Some(kind)
             && text("state") == Some(state)
     };
-    frame(watch, wanted).with_context(|| format!("no {kind} of pid {pid}"))
+    frame(watch, &format!("\"pid\":{pid},"), wanted).with_context(|| format!("no {kind} of pid {pid}"))
 }
 
-fn frame(watch: &mut Conversation, wanted: impl Fn(&Value) -> bool) -> Result<Times> {
+fn frame(watch: &mut Conversation, text: &str, wanted: impl Fn(&Value) -> bool) -> Result<Times> {
     let end = Instant::now() + LIMIT;
     while let Some((line, arrived)) = watch.next(end.saturating_duration_since(Instant::now()))? {
+        if !line.contains(text) {
+            continue;
+        }
         let frame: Value = serde_json::from_str(&line).with_context(|| format!("watch printed {line:?}"))?;
         if wanted(&frame) {
             let happened =

@@ -7,6 +7,7 @@ mod child;
 mod cost;
 mod figure;
 mod getppid;
+mod hostile;
 mod idle;
 mod journal;
 mod latency;
@@ -94,6 +95,8 @@ enum Measure {
     Outage,
     /// 1,000 hosts into one Postgres.
     Fleet,
+    /// What a user without privileges can make it spend.
+    Hostile,
     /// Wake-ups when nothing happens.
     Idle,
     /// A system call that is none of observer's business.
@@ -133,6 +136,7 @@ impl Measure {
             Self::Commit => Ok(mirror::commit::measure(bench)),
             Self::Outage => Ok(mirror::outage::measure(bench)),
             Self::Fleet => Ok(mirror::fleet::measure(bench)),
+            Self::Hostile => hostile::measure(bench),
             Self::Idle => idle::measure(bench),
             Self::Getppid => getppid::measure(bench),
         }
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn without_a_choice_everything_is_measured_in_the_tables_order() {
-        assert_eq!(chosen(&[]).len(), 14);
+        assert_eq!(chosen(&[]).len(), 15);
         assert_eq!(chosen(&[Measure::Idle, Measure::Cost]), [Measure::Cost, Measure::Idle]);
         assert_eq!(Measure::Getppid.name(), "getppid");
     }

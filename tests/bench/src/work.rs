@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +16,10 @@ use observer_harness::{Pty, command};
 
 const LOAD: &str = include_str!("../programs/load.c");
 const TINY: &str = include_str!("../programs/tiny.c");
+const ATTACK: &str = include_str!("../programs/attack.c");
+
+/// User and group of attacks: nobody.
+pub(crate) const ATTACKER: u32 = 65_534;
 
 /// How long any loop may take.
 const LOOP: Duration = Duration::from_secs(300);
@@ -29,6 +33,7 @@ const ENVIRONMENT_BYTES: usize = 3 * 1024;
 pub(crate) struct Work {
     directory: TempDir,
     load: PathBuf,
+    attack: PathBuf,
     tiny: PathBuf,
     sign: PathBuf,
 }
@@ -42,6 +47,17 @@ pub(crate) enum Spawn {
     True,
     /// The smallest program with 200 bytes of arguments, 3 KiB of environment and a terminal.
     TinyWithTerminal,
+}
+
+/// What a user without privileges does in a loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attack<'a> {
+    /// A kind of `attack.c`.
+    pub(crate) kind: &'a str,
+    pub(crate) seconds: f64,
+    /// The directories that it expects are here.
+    pub(crate) homes: &'a Path,
+    pub(crate) terminal: bool,
 }
 
 /// Where a loop and what it spawns may run.
@@ -62,11 +78,13 @@ impl Work {
     pub(crate) fn prepare() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
         let path = |name: &str| directory.path().join(name);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         compile(LOAD, &path("bench-load"), &["-pthread"])?;
+        compile(ATTACK, &path("bench-attack"), &["-pthread"])?;
         compile(TINY, &path(Self::TINY), &["-nostdlib", "-Wl,--build-id=none"])?;
         fs::copy(path(Self::TINY), path(Self::SIGN))?;
-        let (load, tiny, sign) = (path("bench-load"), path(Self::TINY), path(Self::SIGN));
-        Ok(Self { directory, load, tiny, sign })
+        let [load, attack, tiny, sign] = ["bench-load", "bench-attack", Self::TINY, Self::SIGN].map(path);
+        Ok(Self { directory, load, attack, tiny, sign })
     }
 
     /// The smallest program.
@@ -134,6 +152,19 @@ impl Work {
         ready.with_context(|| {
             format!("make {count} for `{verb}`: check pid_max, ulimit -u and free memory")
         })?;
+        Ok(conversation)
+    }
+
+    /// Starts an attack, which prints its rounds and its CPU time.
+    pub(crate) fn attack(&self, attack: &Attack<'_>) -> Result<Conversation> {
+        let mut command = Command::new(&self.attack);
+        command.args([attack.kind, &attack.seconds.to_string()]).arg(attack.homes).arg(&self.tiny);
+        command.env_clear().current_dir("/").uid(ATTACKER).gid(ATTACKER);
+        let master = if attack.terminal { Some(on_terminal(&mut command)?) } else { None };
+        let mut conversation = Conversation::start(&mut command)?;
+        if let Some(master) = master {
+            conversation.keep(master);
+        }
         Ok(conversation)
     }
 

@@ -14,7 +14,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::pty::Pty;
@@ -34,6 +34,8 @@ pub struct Fixture {
     arrived: RefCell<Vec<(String, u32, BufReader<UnixStream>)>>,
     dir: tempfile::TempDir,
     tokens: AtomicU32,
+    /// Lives that [`Fixture::short_lives`] ran.
+    lives: AtomicUsize,
 }
 
 /// How a puppet is started by the test itself.
@@ -73,7 +75,14 @@ impl Fixture {
         // Puppets of other users look for their names here.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("open the fixture's directory to all");
-        Self { address, listener, arrived: RefCell::default(), dir, tokens: AtomicU32::new(0) }
+        Self {
+            address,
+            listener,
+            arrived: RefCell::default(),
+            dir,
+            tokens: AtomicU32::new(0),
+            lives: AtomicUsize::new(0),
+        }
     }
 
     /// The fixture's own directory, gone with it; canonical.
@@ -107,16 +116,22 @@ impl Fixture {
         assert!(done.is_ok_and(|status| status.success()), "install {}", path.display());
     }
 
-    /// Runs the smallest program as `agent` in `dir`, so many times, one after the other: each run that a rule admits is a
-    /// session that starts and ends.
+    /// Runs the smallest program as `agent`, so many times, one after the other: each run that a rule admits is a session
+    /// that starts and ends. They are in directories whose names begin with that of `dir`, eight in each: of a session that
+    /// starts more often, the journal counts the starts.
     #[track_caller]
     pub fn short_lives(&self, dir: &Path, args: &[OsString], runs: usize) {
+        const LIVES_A_HOME: usize = 8;
         let program = self.mkdir("tiny").join("agent");
         if !program.exists() {
             self.install(&crate::tiny::image(), &program);
         }
         for _ in 0..runs {
-            let status = Command::new(&program).args(args).current_dir(dir).status();
+            let life = self.lives.fetch_add(1, Ordering::Relaxed);
+            let mut home = dir.as_os_str().to_owned();
+            home.push(format!("-{}", life / LIVES_A_HOME));
+            std::fs::create_dir_all(&home).expect("create a home");
+            let status = Command::new(&program).args(args).current_dir(&home).status();
             let code = status.unwrap_or_else(|error| panic!("run {}: {error}", program.display())).code();
             assert_eq!(code, Some(crate::tiny::CODE));
         }

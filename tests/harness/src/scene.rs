@@ -69,6 +69,12 @@ impl Scene {
         Self { fixture, daemon, server }
     }
 
+    /// The home of the life with this number, of many: so few in each that every start and end is an entry.
+    pub fn home_of_life(&self, name: &str, at: usize) -> PathBuf {
+        const LIVES_A_HOME: usize = 8;
+        self.home(&format!("{name}-{}", at / LIVES_A_HOME))
+    }
+
     /// A directory that may become a session's home.
     pub fn home(&self, name: &str) -> PathBuf {
         self.fixture.mkdir(Path::new("homes").join(name))

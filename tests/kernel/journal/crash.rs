@@ -16,8 +16,8 @@ use crate::{Scene, kind};
 
 /// The number of times that the daemon is started and killed.
 const LIVES: u32 = 12;
-/// The number of homes in which processes start and end all the time.
-const HOMES: usize = 6;
+/// The number of processes that run at a time.
+const RUNNING: usize = 6;
 
 /// One process that was a session, as its parent observed it.
 #[derive(Debug)]
@@ -41,19 +41,21 @@ fn now_ns() -> i64 {
     i64::try_from(now.as_nanos()).expect("before 2262")
 }
 
-/// Starts and ends processes in the homes until `stop` is set. Returns each process with its pid.
-fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witness)> {
+/// Starts and ends processes in directories of `homes` until `stop` is set, [`RUNNING`] at a time and eight in each: of a
+/// session that starts more often, the journal counts the starts. Returns each process with its pid.
+fn churn(program: &Path, homes: &Path, stop: &AtomicBool) -> Vec<(u32, Witness)> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
-    let mut running: Vec<Option<(Child, i64)>> = homes.iter().map(|_| None).collect();
+    let mut running: Vec<Option<(Child, i64, PathBuf)>> = (0..RUNNING).map(|_| None).collect();
     let mut seen = Vec::new();
+    let mut lives = 0;
     while !stop.load(Ordering::Relaxed) || running.iter().any(Option::is_some) {
-        for (slot, home) in running.iter_mut().zip(homes) {
+        for (number, slot) in running.iter_mut().enumerate() {
             match slot.take() {
-                Some((mut child, started_ns)) => {
+                Some((mut child, started_ns, home)) => {
                     child.kill().expect("kill a child");
                     let status = child.wait().expect("reap a child");
                     let (home, ended_ns) = (home.display().to_string(), now_ns());
@@ -63,10 +65,13 @@ fn churn(program: &Path, homes: &[PathBuf], stop: &AtomicBool) -> Vec<(u32, Witn
                     ));
                 }
                 None if !stop.load(Ordering::Relaxed) => {
+                    let home = homes.join(format!("h{number}-{}", lives / 8 / RUNNING));
+                    std::fs::create_dir_all(&home).expect("make a home");
+                    lives += 1;
                     let started_ns = now_ns();
                     let child =
-                        Command::new(program).arg("600").current_dir(home).spawn().expect("start a child");
-                    *slot = Some((child, started_ns));
+                        Command::new(program).arg("600").current_dir(&home).spawn().expect("start a child");
+                    *slot = Some((child, started_ns, home));
                 }
                 None => {}
             }
@@ -97,7 +102,7 @@ fn killed_at_any_moment_the_daemon_keeps_what_was_acknowledged_and_writes_nothin
     let mut scene = Scene::new();
     let program = scene.fixture.dir().join("agent");
     std::os::unix::fs::symlink("/bin/sleep", &program).expect("link sleep");
-    let homes: Vec<_> = (0..HOMES).map(|n| scene.home(&format!("h{n}"))).collect();
+    let homes = scene.fixture.mkdir("homes");
     let stop = AtomicBool::new(false);
     let (mut reports, mut lives) = (Reports::default(), Vec::new());
     let witnesses = std::thread::scope(|scope| {

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::Scene;
 
+const LIMIT: Duration = Duration::from_secs(20);
+
 #[test]
 fn a_program_younger_than_min_age_is_no_session_yet() {
     let scene = Scene::new("min_age = \"2s\"");
@@ -45,6 +47,40 @@ fn crashes_in_a_known_home_are_reported_even_below_min_age() {
         let end = scene.watch.wait_for(&format!("end of {pid}"), |frame| frame.is("session_ended", pid));
         assert_eq!(end.death().get("signal"), Some(&libc::SIGUSR1.into()), "{end:?}");
     }
+}
+
+#[test]
+fn a_program_that_crashes_in_a_loop_is_counted_and_nothing_of_it_is_lost() {
+    const CRASHES: u64 = 40;
+    let scene = Scene::new("");
+    let home = scene.home("looping");
+    for _ in 0..CRASHES {
+        let pty = Pty::open();
+        scene.agent(&home, &pty).killed(libc::SIGKILL);
+    }
+    let of_home = |entry: &Value| entry.get("home").and_then(Value::as_str) == home.to_str();
+    let number = |entry: &Value, path: &str| entry.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let entries = eventually("the last end is written", LIMIT, || {
+        let result = scene.daemon.observer(&["history", "--json"]);
+        let entries = result.text().lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let entries: Vec<Value> = entries.filter(of_home).collect();
+        let deaths: u64 = entries
+            .iter()
+            .map(|entry| match entry.get("restarts") {
+                Some(_) => number(entry, "/restarts/deaths/signaled"),
+                None => u64::from(number(entry, "/death/signal") == 9),
+            })
+            .sum();
+        let ended = entries.last().is_some_and(|last| last["kind"] == "session_ended");
+        if ended && deaths == CRASHES { Ok(entries) } else { Err(format!("{deaths} deaths: {entries:#?}")) }
+    });
+    let counted: u64 = entries.iter().map(|entry| number(entry, "/restarts/count")).sum();
+    let started = |entry: &&Value| entry["kind"] == "session_started" && entry.get("restarts").is_none();
+    let at_once = entries.iter().filter(started).count() as u64;
+    assert!(counted > 0 && at_once >= 10 && at_once + counted == CRASHES, "{at_once} and {counted}");
+    // Whoever watches sees each.
+    let ends = scene.frame_kinds(&home).iter().filter(|kind| *kind == "session_ended").count() as u64;
+    assert!(ends >= CRASHES, "{ends}");
 }
 
 #[test]

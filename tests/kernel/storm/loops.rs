@@ -7,7 +7,10 @@ use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
 use observer_harness::{Daemon, Fixture, Options, Pty, Watch, eventually, text};
+use serde_json::Value;
 
+/// The user who loops.
+const NOBODY: u32 = 65_534;
 /// A change may take longer to be published while three processes never pause on two cores.
 const BUSY: Duration = Duration::from_secs(20);
 
@@ -74,4 +77,48 @@ fn a_busy_daemon_stops_within_two_seconds() {
     assert_eq!(daemon.stop(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     drop(loopers);
+}
+
+#[test]
+fn what_a_user_does_in_loops_is_sent_at_a_bounded_rate_and_answered_exactly() {
+    let _alone = crate::alone();
+    let fixture = Fixture::new();
+    let daemon = Daemon::start(&Options::default());
+    let dirs = [fixture.mkdir("a"), fixture.mkdir("b")];
+    let looper = || fixture.cast(&PuppetOptions { uid: Some(NOBODY), ..Default::default() });
+    let mut loopers: Vec<_> = (0..2).map(|_| looper()).collect();
+    let before = daemon.status();
+    let began = Instant::now();
+    for looper in &mut loopers {
+        looper.does(Verb::LoopForever, &[dirs[0].as_os_str().as_bytes(), dirs[1].as_os_str().as_bytes()]);
+    }
+    let looped = |kind: &str, status: &Value| {
+        let of = |field: &str| text::u64_any(&status[field], kind).expect("a counter");
+        (of("events_by_kind"), of("throttled_by_kind"))
+    };
+    let status = eventually("they exceed the rate", BUSY, || {
+        let status = daemon.status();
+        let [cwd, comm] = ["cwd", "comm"].map(|kind| looped(kind, &status).1);
+        if cwd > 10_000 && comm > 10_000 {
+            Ok(status)
+        } else {
+            Err(format!("{cwd} and {comm} were left out"))
+        }
+    });
+    let sent: u64 =
+        ["cwd", "comm"].iter().map(|kind| looped(kind, &status).0 - looped(kind, &before).0).sum();
+    // 4,096 at once and one each half millisecond, for this user and for what else runs on the machine.
+    let may_be_sent = 2 * (4_096 + u64::try_from(began.elapsed().as_micros()).expect("short") / 500);
+    assert!(sent <= may_be_sent, "{sent} records of at most {may_be_sent}: {status:#}");
+    // Another user's directory is reported, although those of the loops are not.
+    let mut other = fixture.puppet();
+    let watch = Watch::all(&daemon);
+    other.does(Verb::Chdir, &[dirs[1].as_os_str().as_bytes()]);
+    let moved = watch.wait_within(BUSY, "the move", |frame| {
+        frame.pid() == Some(other.pid) && frame.field("cwd").and_then(Value::as_str) == dirs[1].to_str()
+    });
+    assert_eq!(moved.kind(), "process_moved");
+    drop(loopers);
+    crate::assert_right_now(&daemon);
+    daemon.assert_no_drift();
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::entry::MissingEntries;
+use crate::api::restarts::RestartsJson;
 use crate::api::words::{DeathCause, EntryKind, GapReason, SessionEndReason, SessionState};
 use crate::cli::changes::describe;
 use crate::text::bytes::{Text, to_line, to_one_line};
@@ -62,6 +63,7 @@ pub struct Shown<'a> {
     state: SessionState,
     roots: u32,
     changed: Option<Changed<'a>>,
+    restarts: Option<RestartsJson<'a>>,
     death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
     found_at: Option<String>,
@@ -72,11 +74,12 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether a signal or the lack of memory ended the session.
+    /// Whether a signal or the lack of memory ended the session, or one of its starts that are counted together.
     pub fn is_forced_end(&self) -> bool {
-        self.death
-            .as_ref()
-            .is_some_and(|death| matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled))
+        let is_forced =
+            |death: &DeathJson<'_>| matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled);
+        self.death.as_ref().is_some_and(is_forced)
+            || self.restarts.as_ref().is_some_and(|restarts| restarts.deaths.signaled > 0)
     }
 
     /// Cells of the entry's line, in the order of [`COLUMNS`].
@@ -97,6 +100,9 @@ impl Shown<'_> {
     /// The word, the style and the explanation of an entry of this kind.
     fn event<'k>(&self, kind: &'k EntryKind) -> (&'k str, Style, String) {
         match kind {
+            EntryKind::SessionStarted | EntryKind::SessionEnded if let Some(restarts) = &self.restarts => {
+                ("restarts", BAD, restarts.describe())
+            }
             EntryKind::SessionStarted if self.found_at.is_some() => ("started", GOOD, "found later".into()),
             EntryKind::SessionStarted => ("started", GOOD, String::new()),
             EntryKind::SessionChanged if self.state == SessionState::Live => {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
+use crate::api::restarts::RestartsJson;
 use crate::api::session::SessionJson;
 use crate::api::words::{FrameKind, SessionEndReason, SessionState};
 use crate::cli::changes::describe;
@@ -47,6 +48,7 @@ pub struct WatchFrame<'a> {
     roots: u32,
     tty: Option<Text<'a>>,
     changed: Option<Changed<'a>>,
+    restarts: Option<RestartsJson<'a>>,
     death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
     lost: u64,
@@ -122,6 +124,9 @@ impl WatchFrame<'_> {
         Some(match self.kind {
             FrameKind::Session if self.state == SessionState::Unknown => ("unknown", NOTICE, self.session()),
             FrameKind::Session => ("is", FAINT, self.session()),
+            FrameKind::SessionStarted | FrameKind::SessionEnded if let Some(restarts) = &self.restarts => {
+                ("restarts", BAD, format!("{}  {}", self.session(), restarts.describe()))
+            }
             FrameKind::SessionStarted => ("started", GOOD, self.session()),
             FrameKind::SessionChanged if self.state == SessionState::Live => {
                 ("changed", NOTICE, self.changed_session())

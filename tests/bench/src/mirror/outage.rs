@@ -24,7 +24,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Figure> {
     let mut scene = Scene::new(&DURABLE);
     let homes: Vec<_> = (0..SESSIONS).map(|n| scene.home(&format!("session-{n}"))).collect();
     let agents: Vec<Puppet> = homes.iter().map(|home| scene.agent(home, None)).collect();
-    let short: Vec<_> = (0..SESSIONS).map(|n| scene.home(&format!("short-{n}"))).collect();
+    let short = scene.home("short");
     scene.delivered();
     let before = resident(&scene);
     scene.server.stop();
@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Vec<Figure> {
     let (mut n, mut most) = (0_u32, 0.0_f64);
     while began.elapsed() < lasts {
         // A start and an end.
-        scene.fixture.short_lives(&short[n as usize / 2 % SESSIONS], &[], 1);
+        scene.fixture.short_lives(&short, &[], 1);
         n += 2;
         if n.is_multiple_of(RATE) {
             most = most.max(resident(&scene));

@@ -1,0 +1,55 @@
+//! What an entry of the journal records beside its JSON: its kind, and whose session it is about.
+
+use observer_core::session::Home;
+use observer_core::{Change, ProcessKey, Session};
+
+use crate::api::entry::Subject;
+use crate::api::words::EntryKind;
+use crate::text::bytes::Text;
+
+/// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
+/// (`DaemonSink::session_changed`).
+pub(super) fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
+    let of = |session: &Session| Some(subject(session, session.primary));
+    match change {
+        Change::SessionStarted(session, _) => Some((EntryKind::SessionStarted, of(session))),
+        Change::SessionEnded(session, _) => Some((EntryKind::SessionEnded, of(session))),
+        Change::GapOpened { .. } => Some((EntryKind::GapOpened, None)),
+        Change::GapClosed { .. } => Some((EntryKind::GapClosed, None)),
+        Change::ProcessStarted(_)
+        | Change::ProcessExeced(_)
+        | Change::ProcessMoved(_)
+        | Change::ProcessChanged(_)
+        | Change::ProcessEnded(..)
+        | Change::SessionChanged(..) => None,
+    }
+}
+
+/// `process` as a process of `session`.
+pub(super) fn subject(session: &Session, process: ProcessKey) -> Subject {
+    Subject {
+        home: session.home.path.to_vec(),
+        home_mnt_ns: session.home.mnt_ns,
+        uid: Some(session.home.uid),
+        instance: session.home.instance,
+        name: session.name.to_vec(),
+        process,
+    }
+}
+
+/// `body`, the JSON object of a process that was the primary of `session`, with the session's name, home and number.
+pub(super) fn with_home(session: &Session, body: &str) -> String {
+    #[derive(serde::Serialize)]
+    struct NameAndHome<'a> {
+        name: Text<'a>,
+        home: Text<'a>,
+        home_mnt_ns: Option<u32>,
+        instance: u32,
+    }
+    let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
+    let Home { mnt_ns, instance, .. } = *session.home;
+    let fields = NameAndHome { name, home, home_mnt_ns: mnt_ns, instance };
+    // Strings and numbers: serializing them into memory cannot fail.
+    let fields = serde_json::to_string(&fields).unwrap_or_default();
+    format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
+}

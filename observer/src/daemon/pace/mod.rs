@@ -1,0 +1,296 @@
+//! How often the journal takes changes of sessions: so that no program and no user decides how much is written.
+//!
+//! A start and an end are written when they happen, unless a session starts again and again: then the starts are counted,
+//! and an entry a second says how many there were. A change of state or of the primary is written at once, up to a rate.
+//! Any other change is written at most once a second, with the last value. All that is no start and no end shares one rate
+//! for each user.
+
+mod restarts;
+mod users;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use observer_core::death::Death;
+use observer_core::limits::STARTS_MAX;
+use observer_core::session::{Home, State};
+use observer_core::{BootTime, ProcessKey, Session};
+
+pub use restarts::Restarts;
+use restarts::{RecentStarts, WINDOW_NS};
+use users::{Users, Weight};
+
+/// Between two entries of a session about other fields than its state, its primary and its starts, ns; and between two
+/// entries of one that starts again and again.
+const MINOR_EVERY_NS: u64 = 1_000_000_000;
+/// Entries about state, primary and starts that a session may write at once.
+const STATES_BURST: u32 = 4;
+/// A session may write another such entry after this long, ns.
+const STATES_EVERY_NS: u64 = 250_000_000;
+
+/// Whether a change is written when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// It is.
+    Now,
+    /// The session is among [`Pace::take_due`] later.
+    Later,
+}
+
+/// What makes a change worth an entry at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    primary: ProcessKey,
+    state: State,
+    last_start: Option<BootTime>,
+}
+
+impl Standing {
+    fn of(session: &Session) -> Self {
+        Self { primary: session.primary, state: session.state, last_start: session.starts.last().copied() }
+    }
+}
+
+#[derive(Debug)]
+struct Paced {
+    standing: Standing,
+    /// When the last entry was written.
+    at: BootTime,
+    /// Entries about the standing that may be written before `counted_at` + [`STATES_EVERY_NS`].
+    states_left: u32,
+    counted_at: BootTime,
+    /// A change waits to be written until then.
+    due: Option<(BootTime, Weight)>,
+    recent: RecentStarts,
+    /// Starts that the session had when the last of `recent` was added: fewer than it has after another one. A birth and
+    /// the exec after it are one start.
+    starts: usize,
+    /// What was not written since the last entry, where the session starts again and again.
+    restarts: Option<Restarts>,
+    /// When it ended.
+    ended_at: Option<BootTime>,
+    /// It is among [`Pace::ended`].
+    is_queued: bool,
+}
+
+impl Paced {
+    fn new(at: BootTime, session: &Session) -> Self {
+        Self {
+            standing: Standing::of(session),
+            at,
+            states_left: STATES_BURST,
+            counted_at: at,
+            due: None,
+            recent: RecentStarts::default(),
+            starts: session.starts.len(),
+            restarts: None,
+            ended_at: None,
+            is_queued: false,
+        }
+    }
+
+    /// When a change of the session may be written, and its weight; takes account of it if that is `at` or before.
+    fn take(&mut self, at: BootTime, standing: Standing) -> (Result<(), BootTime>, Weight) {
+        if standing == self.standing {
+            let free_at = self.at.after(MINOR_EVERY_NS);
+            return (if free_at <= at { Ok(()) } else { Err(free_at) }, Weight::Minor);
+        }
+        let more = at.since(self.counted_at) / STATES_EVERY_NS;
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            self.states_left = self.states_left.saturating_add(more).min(STATES_BURST);
+            self.counted_at = at;
+        }
+        let Some(left) = self.states_left.checked_sub(1) else {
+            return (Err(self.counted_at.after(STATES_EVERY_NS)), Weight::State);
+        };
+        self.states_left = left;
+        (Ok(()), Weight::State)
+    }
+}
+
+/// When each session was last written, and which changes wait.
+#[derive(Debug, Default)]
+pub struct Pace {
+    sessions: HashMap<Arc<Home>, Paced>,
+    users: Users,
+    /// Sessions with starts or ends that are counted and not written yet, and since when.
+    withheld: BTreeSet<(BootTime, Arc<Home>)>,
+    /// Sessions that ended, in order: they are forgotten when the window is over.
+    ended: VecDeque<(BootTime, Arc<Home>)>,
+}
+
+impl Pace {
+    /// A session starts.
+    pub fn started(&mut self, at: BootTime, session: &Session) -> Writes {
+        self.forget_ended(at);
+        let home = &session.home;
+        let paced = self.sessions.entry(Arc::clone(home)).or_insert_with(|| Paced::new(at, session));
+        paced.ended_at = None;
+        paced.starts = session.starts.len();
+        if paced.recent.add(at) || paced.restarts.is_some() {
+            withhold(&mut self.withheld, at, home, paced).add_start(at);
+            self.wait_for_restarts(at, home);
+            return Writes::Later;
+        }
+        self.written(at, session);
+        Writes::Now
+    }
+
+    /// A session ends.
+    pub fn ended(&mut self, at: BootTime, session: &Session) -> Writes {
+        let home = &session.home;
+        let Some(paced) = self.sessions.get_mut(home) else { return Writes::Now };
+        paced.ended_at = Some(at);
+        if !core::mem::replace(&mut paced.is_queued, true) {
+            self.ended.push_back((at, Arc::clone(home)));
+        }
+        if paced.restarts.is_some() || paced.recent.are_many(at) {
+            let restarts = withhold(&mut self.withheld, at, home, paced);
+            if let Some(death) = session.death {
+                restarts.add_death(session.primary, death);
+            }
+            self.wait_for_restarts(at, home);
+            return Writes::Later;
+        }
+        self.cancel(home);
+        Writes::Now
+    }
+
+    /// The primary of a session died, and another process took its place. Returns whether that is counted and not
+    /// written.
+    pub fn counts_death(&mut self, at: BootTime, home: &Arc<Home>, key: ProcessKey, death: Death) -> bool {
+        let Some(paced) = self.sessions.get_mut(home) else { return false };
+        let is_counted = paced.restarts.is_some() || paced.recent.are_many(at);
+        if is_counted {
+            withhold(&mut self.withheld, at, home, paced).add_death(key, death);
+        }
+        is_counted
+    }
+
+    /// A session changes.
+    pub fn changed(&mut self, at: BootTime, session: &Session) -> Writes {
+        let home = &session.home;
+        if !self.sessions.contains_key(home) {
+            return self.started(at, session);
+        }
+        self.cancel(home);
+        let Some(paced) = self.sessions.get_mut(home) else { return Writes::Now };
+        let standing = Standing::of(session);
+        let starts = session.starts.len();
+        let is_start = standing.last_start != paced.standing.last_start
+            && (starts > paced.starts || starts == STARTS_MAX);
+        paced.starts = starts;
+        if (is_start && paced.recent.add(at)) || paced.restarts.is_some() {
+            let restarts = withhold(&mut self.withheld, at, home, paced);
+            if is_start {
+                restarts.add_start(at);
+                paced.standing = standing;
+            }
+            self.wait_for_restarts(at, home);
+            return Writes::Later;
+        }
+        let (free, weight) = paced.take(at, standing);
+        let due = match free {
+            Ok(()) if self.users.take(at, home.uid, weight) => None,
+            Ok(()) => Some(at),
+            Err(due) => Some(due),
+        };
+        if let Some(due) = due {
+            self.wait(at, home, due, weight);
+            return Writes::Later;
+        }
+        paced.standing = standing;
+        paced.at = at;
+        Writes::Now
+    }
+
+    /// The session is written as it is.
+    pub fn written(&mut self, at: BootTime, session: &Session) {
+        self.cancel(&session.home);
+        let Some(paced) = self.sessions.get_mut(&session.home) else { return };
+        let standing = Standing::of(session);
+        // What waited waited for as long as it had to, or the daemon stops.
+        let _ = paced.take(at, standing);
+        paced.standing = standing;
+        paced.at = at;
+    }
+
+    /// Takes what was counted of the session since it was last written.
+    pub fn take_restarts(&mut self, home: &Arc<Home>) -> Option<Restarts> {
+        let restarts = self.sessions.get_mut(home)?.restarts.take()?;
+        self.withheld.remove(&(restarts.since, Arc::clone(home)));
+        Some(restarts)
+    }
+
+    /// Since when starts and ends are counted that are not written yet.
+    pub fn withheld_since(&self) -> Option<BootTime> {
+        self.withheld.first().map(|&(since, _)| since)
+    }
+
+    /// When the next change that waits may be written.
+    pub fn next_due(&self) -> Option<BootTime> {
+        self.users.next_due()
+    }
+
+    /// The homes whose changes may be written by `now`; [`BootTime`]'s greatest value: all that wait.
+    pub fn take_due(&mut self, now: BootTime) -> Vec<Arc<Home>> {
+        let homes = self.users.take_due(now);
+        for home in &homes {
+            if let Some(paced) = self.sessions.get_mut(home) {
+                paced.due = None;
+            }
+        }
+        homes
+    }
+
+    /// The starts that are counted wait until a second has passed since the last entry.
+    fn wait_for_restarts(&mut self, at: BootTime, home: &Arc<Home>) {
+        let Some(paced) = self.sessions.get(home).filter(|paced| paced.due.is_none()) else { return };
+        let due = paced.at.after(MINOR_EVERY_NS).max(at);
+        self.wait(at, home, due, Weight::State);
+    }
+
+    fn wait(&mut self, at: BootTime, home: &Arc<Home>, due: BootTime, weight: Weight) {
+        if let Some(paced) = self.sessions.get_mut(home) {
+            paced.due = Some((due, weight));
+            self.users.wait(at, due, weight, home);
+        }
+    }
+
+    fn cancel(&mut self, home: &Arc<Home>) {
+        if let Some((due, weight)) = self.sessions.get_mut(home).and_then(|paced| paced.due.take()) {
+            self.users.cancel(due, weight, home);
+        }
+    }
+
+    /// Forgets sessions that ended, and that did not start again within the window.
+    fn forget_ended(&mut self, at: BootTime) {
+        while let Some((_, home)) = self.ended.pop_front_if(|(since, _)| at.since(*since) >= WINDOW_NS) {
+            let Some(paced) = self.sessions.get_mut(&home) else { continue };
+            match paced.ended_at {
+                None => paced.is_queued = false,
+                Some(ended_at) if paced.due.is_none() && at.since(ended_at) >= WINDOW_NS => {
+                    self.sessions.remove(&home);
+                }
+                Some(_) => self.ended.push_back((at, home)),
+            }
+        }
+    }
+}
+
+/// What is counted of a session from `at` on, if it was not before.
+fn withhold<'a>(
+    withheld: &mut BTreeSet<(BootTime, Arc<Home>)>,
+    at: BootTime,
+    home: &Arc<Home>,
+    paced: &'a mut Paced,
+) -> &'a mut Restarts {
+    paced.restarts.get_or_insert_with(|| {
+        withheld.insert((at, Arc::clone(home)));
+        Restarts::new(at)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,372 @@
+// What a user without privileges can do to a process observer, as fast as one process can. The bench compares the CPU
+// time that this costs the user with what it costs the daemon.
+//
+//   bench-attack KIND SECONDS DIRECTORY PROGRAM
+//
+// DIRECTORY holds the directories h0 to h63, and belongs to the user. PROGRAM is a small program to exec. Prints
+// "ROUNDS NS": how often it did what KIND names, and the CPU time of all its processes. Exit code 0, or 1 with the
+// failed call on stderr. Whatever it made is gone when it ends.
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HOMES 64
+#define DIRECTORIES 1000
+#define ANCESTORS 3500
+#define LONG_ARGUMENT (120 * 1024)
+
+extern char **environ;
+
+static const char *program;
+static char *long_argument;
+static pid_t child;
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "bench-attack: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void check(int result, const char *what)
+{
+	if (result < 0)
+		fail(what);
+}
+
+static double seconds(void)
+{
+	struct timespec at;
+	check(clock_gettime(CLOCK_MONOTONIC, &at), "clock_gettime");
+	return at.tv_sec + at.tv_nsec / 1e9;
+}
+
+static long long cpu_of(int who)
+{
+	struct rusage usage;
+	check(getrusage(who, &usage), "getrusage");
+	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL
+		+ (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0)
+		if (errno != EINTR)
+			fail("waitpid");
+}
+
+// A function of its own: what a vfork'd child does to its parent's frame must not reach the loop's.
+static __attribute__((noinline)) pid_t start(char **argv)
+{
+	pid_t pid = vfork();
+	if (pid == 0) {
+		execve(argv[0], argv, environ);
+		_exit(127);
+	}
+	return pid;
+}
+
+static void spawn(char *argument)
+{
+	char *argv[] = { (char *)program, argument, NULL };
+	pid_t pid = start(argv);
+	check(pid, "vfork");
+	reap(pid);
+}
+
+static void do_fork(long round)
+{
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(round & 1);
+	check(pid, "fork");
+	reap(pid);
+}
+
+static void do_exec(long round)
+{
+	spawn(round & 1 ? "one" : "other");
+}
+
+static void do_argv(long round)
+{
+	(void)round;
+	spawn(long_argument);
+}
+
+static void do_chdir(long round)
+{
+	char path[16];
+	snprintf(path, sizeof path, "../h%ld", round % HOMES);
+	check(chdir(path), "chdir to a home");
+}
+
+static void do_directories(long round)
+{
+	char path[24];
+	snprintf(path, sizeof path, "../d%ld", round % DIRECTORIES);
+	check(chdir(path), "chdir to a directory");
+}
+
+static void do_rename(long round)
+{
+	check(round & 1 ? rename("renamed", "name") : rename("name", "renamed"), "rename");
+}
+
+static void do_mkdir(long round)
+{
+	(void)round;
+	check(mkdir("made", 0755), "mkdir");
+	check(rmdir("made"), "rmdir");
+}
+
+static void do_prctl(long round)
+{
+	check(prctl(PR_SET_NAME, round & 1 ? "one" : "other"), "prctl");
+}
+
+static void do_setsid(long round)
+{
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(setsid() < 0 ? 2 : round & 1);
+	check(pid, "fork");
+	reap(pid);
+}
+
+static void do_setpgid(long round)
+{
+	// A process that leads its POSIX session cannot change its group; its child can.
+	check(setpgid(child, round & 1 ? getpgrp() : 0), "setpgid");
+}
+
+static void do_setuid(long round)
+{
+	(void)round;
+	check(setresuid(getuid(), getuid(), getuid()), "setresuid");
+}
+
+static void do_mount(long round)
+{
+	(void)round;
+	check(mount("none", "mounted", "tmpfs", 0, "size=4k"), "mount");
+	check(umount("mounted"), "umount");
+}
+
+static void do_signal(long round)
+{
+	check(kill(child, round & 1 ? SIGSTOP : SIGCONT), "kill");
+}
+
+static void *nothing(void *argument)
+{
+	return argument;
+}
+
+static void do_threads(long round)
+{
+	pthread_t thread;
+	(void)round;
+	errno = pthread_create(&thread, NULL, nothing, NULL);
+	if (errno != 0)
+		fail("pthread_create");
+	errno = pthread_join(thread, NULL);
+	if (errno != 0)
+		fail("pthread_join");
+}
+
+// A child that waits.
+static void with_child(void)
+{
+	pid_t parent = getpid();
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == parent)
+			pause();
+		_exit(0);
+	}
+	check(child, "fork");
+}
+
+static void without_child(void)
+{
+	check(kill(child, SIGKILL), "kill");
+	reap(child);
+}
+
+// Descriptors of the chain's processes: the last one closes the first when it runs, and ends with the second.
+#define READY 10
+#define END 11
+
+// Starts a process that has `depth` more below it. Each execs itself, because a process that only forks shares the
+// pages of all its ancestors, which makes a long chain cost minutes.
+static pid_t descend(int depth)
+{
+	char text[16];
+	char *argv[] = { "/proc/self/exe", "descend", text, NULL };
+	snprintf(text, sizeof text, "%d", depth);
+	pid_t pid = start(argv);
+	check(pid, "vfork");
+	return pid;
+}
+
+static int descended(int depth)
+{
+	char byte;
+	pid_t pid = depth > 0 ? descend(depth - 1) : 0;
+	close(READY);
+	if (pid > 0)
+		reap(pid);
+	else
+		while (read(END, &byte, 1) > 0)
+			;
+	return 0;
+}
+
+static void with_descendants(void)
+{
+	int ready[2], end[2];
+	char byte;
+	check(pipe(ready), "pipe");
+	check(pipe2(end, O_CLOEXEC), "pipe");
+	check(dup2(ready[1], READY), "dup2");
+	check(dup2(end[0], END), "dup2");
+	close(ready[1]);
+	fcntl(ready[0], F_SETFD, FD_CLOEXEC);
+	child = descend(ANCESTORS - 1);
+	close(READY);
+	while (read(ready[0], &byte, 1) > 0)
+		;
+}
+
+static void without_descendants(void)
+{
+	closefrom(3);
+	reap(child);
+}
+
+static void with_directories(void)
+{
+	char path[24];
+	for (int n = 0; n < DIRECTORIES; n++) {
+		snprintf(path, sizeof path, "../d%d", n);
+		check(mkdir(path, 0755), "mkdir");
+	}
+}
+
+static void without_directories(void)
+{
+	char path[24];
+	check(chdir("../h0"), "chdir");
+	for (int n = 0; n < DIRECTORIES; n++) {
+		snprintf(path, sizeof path, "../d%d", n);
+		check(rmdir(path), "rmdir");
+	}
+}
+
+static void with_name(void)
+{
+	check(mkdir("name", 0755), "mkdir");
+}
+
+static void without_name(void)
+{
+	if (rmdir("name") < 0)
+		check(rmdir("renamed"), "rmdir");
+}
+
+static void with_namespace(void)
+{
+	check(mkdir("mounted", 0755), "mkdir");
+	char text[64];
+	snprintf(text, sizeof text, "0 %d 1", getuid());
+	check(unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare");
+	int map = open("/proc/self/uid_map", O_WRONLY);
+	check(map, "open uid_map");
+	check(write(map, text, strlen(text)) < 0 ? -1 : 0, "write uid_map");
+	close(map);
+}
+
+static void without_mounted(void)
+{
+	check(rmdir("mounted"), "rmdir");
+}
+
+static void with_long_argument(void)
+{
+	long_argument = malloc(LONG_ARGUMENT + 1);
+	if (!long_argument)
+		fail("malloc");
+	memset(long_argument, 'x', LONG_ARGUMENT);
+	long_argument[LONG_ARGUMENT] = 0;
+}
+
+static const struct {
+	const char *kind;
+	void (*prepare)(void);
+	void (*round)(long);
+	void (*clean)(void);
+} ATTACKS[] = {
+	{ "fork", NULL, do_fork, NULL },
+	{ "exec", NULL, do_exec, NULL },
+	{ "argv", with_long_argument, do_argv, NULL },
+	{ "chdir", NULL, do_chdir, NULL },
+	{ "directories", with_directories, do_directories, without_directories },
+	{ "ancestry", with_descendants, do_chdir, without_descendants },
+	{ "rename", with_name, do_rename, without_name },
+	{ "mkdir", NULL, do_mkdir, NULL },
+	{ "prctl", NULL, do_prctl, NULL },
+	{ "setsid", NULL, do_setsid, NULL },
+	{ "setpgid", with_child, do_setpgid, without_child },
+	{ "setuid", NULL, do_setuid, NULL },
+	{ "mount", with_namespace, do_mount, without_mounted },
+	{ "signal", with_child, do_signal, without_child },
+	{ "threads", NULL, do_threads, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "descend") == 0)
+		return descended(atoi(argv[2]));
+	if (argc != 5) {
+		fprintf(stderr, "bench-attack: see the head of attack.c for its arguments\n");
+		return 1;
+	}
+	program = argv[4];
+	check(chdir(argv[3]), "chdir");
+	check(chdir("h0"), "chdir to h0");
+	for (size_t n = 0; n < sizeof ATTACKS / sizeof *ATTACKS; n++) {
+		if (strcmp(ATTACKS[n].kind, argv[1]) != 0)
+			continue;
+		if (ATTACKS[n].prepare)
+			ATTACKS[n].prepare();
+		double end = seconds() + atof(argv[2]);
+		long round = 0;
+		// The clock is not looked at for each call: that would be paid for by the attacker.
+		do
+			for (int few = 0; few < 16; few++)
+				ATTACKS[n].round(round++);
+		while (seconds() < end);
+		if (ATTACKS[n].clean)
+			ATTACKS[n].clean();
+		printf("%ld %lld\n", round, cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN));
+		return 0;
+	}
+	fprintf(stderr, "bench-attack: %s is none of its kinds\n", argv[1]);
+	return 1;
+}
