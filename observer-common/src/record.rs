@@ -109,6 +109,8 @@ pub const FACT_NO_MM: u32 = 1 << 3;
 /// (`flags`) as the one that marks kernel threads. A process knows its own value, so the self-test can check that the
 /// programs read the right word.
 pub const FACT_FORKED: u32 = 1 << 4;
+/// [`RawFacts::flags`]: a signal stopped the process, and none has continued it. In rows only.
+pub const FACT_STOPPED: u32 = 1 << 5;
 
 /// What is known of a path: bits of the `*_flags` field beside its section.
 pub mod path_flag {

@@ -63,6 +63,7 @@ fn main() {
                 exe: path,
                 cgroup: path,
                 tty_pgrp: 0,
+                stopped: false,
                 dead: None,
             };
             core.handle(Input::PassRow(row), &mut sink);

@@ -377,6 +377,7 @@ impl Linux {
             exe: RawPath { components: &exe, flags: 0 },
             cgroup: RawPath::default(),
             tty_pgrp: 0,
+            stopped: false,
             dead,
         }));
     }

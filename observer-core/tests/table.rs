@@ -40,7 +40,7 @@ fn deaths_of(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
 fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8]) -> TaskRow<'a> {
     let cwd_path = RawPath { components: raw, flags: 0 };
     let (exe, cgroup) = (RawPath { components: b"bash\0bin\0", flags: 0 }, RawPath::default());
-    TaskRow { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, dead: None }
+    TaskRow { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, stopped: false, dead: None }
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::access::{Access, Probed, Typed, bytes16, is_null, offset, read};
 const PF_FORKNOEXEC: u32 = 0x0000_0040;
 /// `PF_KTHREAD`, include/linux/sched.h.
 const PF_KTHREAD: u32 = 0x0020_0000;
-/// `SIGNAL_GROUP_EXIT`, include/linux/sched/signal.h.
+// Of `signal->flags`, include/linux/sched/signal.h.
+const SIGNAL_STOP_STOPPED: u32 = 0x0000_0001;
 const SIGNAL_GROUP_EXIT: u32 = 0x0000_0004;
 /// `PIDTYPE_PGID`; compared with BTF at start (`observer_common::hooks::CONSTANTS`).
 const PIDTYPE_PGID: u32 = 2;
@@ -216,6 +217,12 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub fn cgroup_kn(self) -> u64 {
         A::u64(self.cgroup(), offset!(cgroup_kn))
+    }
+
+    /// Whether a signal stopped this leader's group (SIGNAL_STOP_STOPPED). A group that a tracer stopped is not.
+    #[inline(always)]
+    pub fn is_stopped(self) -> bool {
+        A::u32(self.signal().0, offset!(signal_flags)) & SIGNAL_STOP_STOPPED != 0
     }
 
     /// The status that wait(2) returns for this leader's group (`wait_task_zombie`, kernel/exit.c): the group's exit code

@@ -109,6 +109,7 @@ fn a_session_has_the_fields_that_scripts_rely_on() {
         ("foreign", Is::Flag),
         ("wrapper_pid", Is::Null),
         ("foreground", Is::Flag),
+        ("stopped", Is::Flag),
         ("pane", Is::Null),
         ("boot_id", Is::Text),
     ];

@@ -87,6 +87,8 @@ pub struct TaskRow<'a> {
     pub cgroup: RawPath<'a>,
     /// Foreground process group of the terminal; 0 if there is none.
     pub tty_pgrp: u32,
+    /// A signal stopped the process.
+    pub stopped: bool,
     /// The wait status, where every thread has exited and the group waits to be reaped.
     pub dead: Option<u32>,
 }

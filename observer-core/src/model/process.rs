@@ -209,6 +209,8 @@ pub struct Process {
     pub tty: Option<Tty>,
     /// The foreground process group of the terminal when it was last read; 0 if unknown or none.
     pub tty_pgrp: u32,
+    /// A signal had stopped it when that was last read.
+    pub stopped: bool,
     /// The user ids.
     pub uids: Uids,
     /// The id of the POSIX session.

@@ -119,6 +119,7 @@ impl ProcessEntry {
             },
             tty: facts.tty,
             tty_pgrp: 0,
+            stopped: false,
             uids: facts.uids,
             sid: facts.sid,
             pgid: facts.pgid,

@@ -292,6 +292,7 @@ impl ProcessEntry {
         if newer_ids && facts.tty.is_some() {
             self.process.tty_pgrp = row.tty_pgrp;
         }
+        self.process.stopped = row.stopped;
         merged.diff |= self.merge_row_image(row);
         if row.at > self.stamps.cwd {
             merged.diff |= set(&mut self.process.fs_shared, facts.fs_shared, Diff::FS_SHARED);

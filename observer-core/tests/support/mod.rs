@@ -214,6 +214,7 @@ pub fn shown(process: &Process) -> Process {
     let mut process = process.clone();
     process.cwd.as_of = BootTime(0);
     process.tty_pgrp = 0;
+    process.stopped = false;
     process
 }
 
@@ -431,6 +432,7 @@ impl World {
             exe: RawPath { components: &exe, flags: 0 },
             cgroup: RawPath::default(),
             tty_pgrp: 0,
+            stopped: false,
             dead: None,
         }));
     }

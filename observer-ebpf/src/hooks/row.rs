@@ -1,7 +1,7 @@
 //! Writes a row of the task iterator: every field of one thread group, as it is at that time.
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use observer_common::record::{FACT_DEAD, KIND_ROW, RowRecord};
+use observer_common::record::{FACT_DEAD, FACT_STOPPED, KIND_ROW, RowRecord};
 
 use crate::access::{Access, Typed, offset};
 use crate::emit;
@@ -54,6 +54,9 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     if dead {
         body.facts.flags |= FACT_DEAD;
         body.exit_code = leader.wait_status();
+    }
+    if leader.is_stopped() {
+        body.facts.flags |= FACT_STOPPED;
     }
     body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());
     body.arg_start = Typed::u64(mm, offset!(mm_arg_start));

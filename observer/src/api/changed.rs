@@ -104,6 +104,7 @@ changed! {
     tty: Option<Text<'a>> as primary.tty,
     tty_dev: Option<String> as primary.tty_dev,
     foreground: Option<bool> as primary.foreground,
+    stopped: bool as primary.stopped,
     uid: u32 as primary.uid,
     euid: u32 as primary.euid,
     suid: u32 as primary.suid,

@@ -60,6 +60,8 @@ pub struct ProcessJson<'a> {
     pub tty_dev: Option<String>,
     /// Whether its process group is the terminal's foreground group.
     pub foreground: Option<bool>,
+    /// Whether a signal stopped it.
+    pub stopped: bool,
     /// Real user id.
     pub uid: u32,
     /// Effective user id.
@@ -128,6 +130,7 @@ impl<'a> ProcessJson<'a> {
             tty: process.tty.as_ref().map(|tty| Text::from(tty_name(tty))),
             tty_dev: process.tty.as_ref().map(|tty| device(tty.dev)),
             foreground: foreground(process),
+            stopped: process.stopped,
             uid: process.uids.uid,
             euid: process.uids.euid,
             suid: process.uids.suid,

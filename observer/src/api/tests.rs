@@ -79,6 +79,7 @@ fn map() -> (Core, Frames) {
         exe: RawPath { components: b"claude\0bin\0", flags: 0 },
         cgroup: RawPath { components: b"user.slice\0", flags: 0 },
         tty_pgrp: 4_242,
+        stopped: true,
         dead: None,
     };
     core.handle(Input::PassBegin { at: BootTime(START + S - 1), drops_total: 0 }, &mut frames);
@@ -121,7 +122,7 @@ fn process_json() -> Value {
         "argv": ["claude", "", "--x=\u{10fec3}"], "argv_truncated": false, "argv_source": "exec",
         "cwd": "/srv/a\u{10fefe}\u{1b}b", "cwd_dev": "253:17", "cwd_ino": "18446744073709551615",
         "cwd_deleted": false, "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531840_u32,
-        "tty": "pts/3", "tty_dev": "136:3", "foreground": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
+        "tty": "pts/3", "tty_dev": "136:3", "foreground": true, "stopped": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
         "cgroup": "/user.slice", "pane": "%5", "pane_stale": false, "mux": "tmux", "mux_socket": "/tmp/a,b/default",
         "as_of": {"cwd": "1970-04-15T06:00:00.254Z"}, "certain": true, "boot_id": "boot"
     })

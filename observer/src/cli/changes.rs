@@ -155,6 +155,7 @@ fn belongings(changed: &Changed<'_>) -> Vec<String> {
     let foreground = after(&changed.foreground);
     [
         pane,
+        changed.stopped.map(|[_, is]| if is { "stopped".into() } else { "continued".into() }),
         foreground.map(|&is| if is { "in the foreground".into() } else { "in the background".into() }),
         changed.ppid.map(|[_, pid]| format!("parent {pid}")),
         changed.sid.map(|[_, sid]| format!("POSIX session {sid}")),
@@ -252,6 +253,8 @@ mod tests {
             (r#"{"tty":["pts/3","pts/4"]}"#, "terminal pts/4"),
             (r#"{"tty":["pts/3",null]}"#, "terminal gone"),
             (r#"{"foreground":[true,false]}"#, "in the background"),
+            (r#"{"stopped":[false,true]}"#, "stopped"),
+            (r#"{"stopped":[true,false]}"#, "continued"),
             (r#"{"pane":[null,"%5"],"mux":[null,"tmux"]}"#, "pane %5"),
             // Whose it is.
             (r#"{"uid":[0,1000],"euid":[0,1000],"suid":[0,1000]}"#, "user 1000"),

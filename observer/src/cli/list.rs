@@ -232,7 +232,8 @@ fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
     table
 }
 
-/// The state, with the number of other processes that could be the primary, and whether it is in a home of another user.
+/// The state, with the number of other processes that could be the primary, whether it is in a home of another user, and
+/// whether a signal stopped the primary.
 /// Of a session that ended, how it did.
 fn state_cell(session: &SessionJson<'_>) -> Cell {
     let mut note = match session.roots {
@@ -241,6 +242,9 @@ fn state_cell(session: &SessionJson<'_>) -> Cell {
     };
     if session.foreign == Some(true) {
         note.push_str(" (foreign)");
+    }
+    if session.primary.stopped {
+        note.push_str(" (stopped)");
     }
     let end = DeathJson::describe_end(session.session_death.as_ref(), session.end_reason);
     let text = match session.state {

@@ -70,6 +70,7 @@ fn session() -> (Session, Process) {
         cwd: WorkingDirectory { path: Some(Arc::from(&b"/srv/a"[..])), ..WorkingDirectory::default() },
         tty: None,
         tty_pgrp: 0,
+        stopped: false,
         uids: Uids::default(),
         sid: 7,
         pgid: 7,

@@ -84,6 +84,29 @@ fn a_program_that_crashes_in_a_loop_is_counted_and_nothing_of_it_is_lost() {
 }
 
 #[test]
+fn a_primary_that_a_signal_stopped_is_marked_until_it_is_continued() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("stopped"), Pty::open());
+    let agent = scene.agent(&home, &pty);
+    let stopped = |scene: &Scene| {
+        let row = scene.assert_session(&home, &agent, "live");
+        let list = scene.daemon.observer(&["list"]);
+        let is_stopped = row.get("stopped").and_then(Value::as_bool);
+        assert_eq!(list.text().contains("(stopped)"), is_stopped == Some(true), "{list:?}");
+        is_stopped
+    };
+    for (signal, state, is_stopped) in [(libc::SIGSTOP, 'T', true), (libc::SIGCONT, 'S', false)] {
+        agent.signal(signal);
+        eventually("the kernel shows the state", LIMIT, || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", agent.pid)).expect("it lives");
+            let seen = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if seen == Some(state) { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        assert_eq!(stopped(&scene), Some(is_stopped));
+    }
+}
+
+#[test]
 fn crashes_below_min_age_in_an_unknown_home_are_no_sessions() {
     let scene = Scene::new("min_age = \"5s\"");
     let home = scene.home("unknown");

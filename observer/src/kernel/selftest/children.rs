@@ -157,20 +157,39 @@ impl TestChild {
 
     /// Sends [`SIGNAL`] to the child.
     pub fn kill(&self) -> Result<()> {
-        // SAFETY: our own child, not reaped yet, so the pid is still its.
-        let sent = unsafe { libc::kill(self.pid.cast_signed(), SIGNAL) };
-        ensure!(sent == 0, "kill the self-test's child: {}", io::Error::last_os_error());
-        Ok(())
+        self.send(SIGNAL)
+    }
+
+    /// Stops the child, and waits until it is.
+    pub fn stop(&self) -> Result<()> {
+        self.send(libc::SIGSTOP)?;
+        self.wait_for(libc::WSTOPPED)
+    }
+
+    /// Continues the child.
+    pub fn go_on(&self) -> Result<()> {
+        self.send(libc::SIGCONT)
     }
 
     /// Waits until the child has ended; it stays a zombie.
     pub fn wait_dead(&self) -> Result<()> {
+        self.wait_for(libc::WEXITED)
+    }
+
+    fn send(&self, signal: libc::c_int) -> Result<()> {
+        // SAFETY: our own child, not reaped yet, so the pid is still its.
+        let sent = unsafe { libc::kill(self.pid.cast_signed(), signal) };
+        ensure!(sent == 0, "signal the self-test's child: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    fn wait_for(&self, event: libc::c_int) -> Result<()> {
         // SAFETY: fills a struct of plain integers.
-        let ended = unsafe {
+        let done = unsafe {
             let mut info = std::mem::zeroed::<libc::siginfo_t>();
-            libc::waitid(libc::P_PID, self.pid, &raw mut info, libc::WEXITED | libc::WNOWAIT)
+            libc::waitid(libc::P_PID, self.pid, &raw mut info, event | libc::WNOWAIT)
         };
-        ensure!(ended == 0, "wait for the self-test's child: {}", io::Error::last_os_error());
+        ensure!(done == 0, "wait for the self-test's child: {}", io::Error::last_os_error());
         Ok(())
     }
 

@@ -53,6 +53,7 @@ struct FoundRow {
     exe: Option<Vec<u8>>,
     cgroup: Option<Vec<u8>>,
     foreground: u32,
+    stopped: bool,
     dead: Option<u32>,
 }
 
@@ -101,8 +102,12 @@ fn killed(
     let expected = (terminal.name.clone().into_bytes(), truth::kernel_dev(terminal.rdev));
     same(VIA, &values::TTY, tty, Some(expected))?;
     same(VIA, &values::FOREGROUND, row.foreground, terminal.foreground()?)?;
+    same(VIA, &values::STOPPED, row.stopped, false)?;
     same(VIA, &values::DEAD, row.dead, None)?;
 
+    child.stop()?;
+    same(VIA, &values::STOPPED, find(take_snapshot, child.pid)?.stopped, true)?;
+    child.go_on()?;
     child.kill()?;
     child.wait_dead()?;
     let zombie = find(take_snapshot, child.pid)?;
@@ -171,7 +176,8 @@ fn find(take_snapshot: &dyn Fn() -> Snapshot, pid: u32) -> Result<FoundRow> {
     let mut found = None;
     let snapshot = take_snapshot();
     snapshot.rows(|input| {
-        if let Input::PassRow(TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, dead, .. }) = input
+        if let Input::PassRow(TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, stopped, dead, .. }) =
+            input
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
@@ -184,6 +190,7 @@ fn find(take_snapshot: &dyn Fn() -> Snapshot, pid: u32) -> Result<FoundRow> {
                 exe: path(exe),
                 cgroup: path(cgroup),
                 foreground: tty_pgrp,
+                stopped,
                 dead,
             });
         }

@@ -79,6 +79,7 @@ values! {
     FOREGROUND = "foreground group of its terminal" [signal_tty tty_pgrp pid_numbers upid_nr];
     CGROUP_ID = "cgroup id" [task_cgroups css_set_dfl_cgrp cgroup_kn kernfs_id];
     CGROUP = "cgroup" [task_cgroups css_set_dfl_cgrp cgroup_kn kernfs_name kernfs_parent];
+    STOPPED = "whether a signal stopped it" [task_signal signal_flags];
     LEADER_GONE = "whether its leader has left" [task_exit_state];
     DEAD = "whether it is dead, and its wait status" [
         task_exit_state signal_live signal_flags signal_group_exit_code task_exit_code
