@@ -16,7 +16,7 @@ pub const URGENT: u32 = 6;
 /// Word index: the word at `DROPS + k` counts records of kind `k` that could not be reserved.
 pub const DROPS: u32 = 8;
 /// Word index: the word at `THROTTLED + k` counts records of kind `k` that were not sent because the ring was more than half
-/// full. The daemon reads their fields again, so nothing is lost.
+/// full, or because their user had sent too many. The daemon reads their fields again, so nothing is lost.
 pub const THROTTLED: u32 = DROPS + KIND_COUNT as u32;
 /// Word index: the word at `FIRED + h` is set to 1 when the program of hook `h` (its index in [`HOOKS`]) first runs. Only
 /// programs that are tried at start ([`Hook::trial`](crate::hooks::Hook::trial)) set it.

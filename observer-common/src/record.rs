@@ -289,7 +289,8 @@ pub mod hint {
     pub const PATHS: u64 = 1 << super::HINT_BIT_PATHS;
     /// sid or pgid of some process (setpgid), or terminals (a new POSIX session).
     pub const IDS: u64 = 1 << super::HINT_BIT_IDS;
-    /// A record was replaced by this hint because the ring was more than half full: every field must be read again.
+    /// A record was replaced by this hint because the ring was more than half full, or because its user had sent too many: every
+    /// field must be read again.
     pub const THROTTLED: u64 = 1 << super::HINT_BIT_THROTTLED;
     /// A directory was set in an `fs_struct` that other groups share.
     pub const FS_SHARED: u64 = 1 << super::HINT_BIT_FS_SHARED;

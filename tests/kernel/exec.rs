@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use observer_harness::Verb;
 use observer_harness::fixture::OwnedProcess;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Fixture, Puppet, Watch, eventually, text};
+use observer_harness::{Daemon, Fixture, Puppet, Watch, eventually, share, text};
 use serde_json::Value;
 
 /// Makes `puppet` exec `program` with more arguments by `verb`. Returns the same process with its new
@@ -109,7 +109,7 @@ fn a_name_that_a_thread_gives_the_leader_during_a_failing_exec_is_shown() {
     let script = fixture.dir().join("script");
     fixture.install(format!("#!{}\n", script.display()).as_bytes(), &script);
     let mut puppet = fixture.puppet();
-    for round in 0..60 {
+    for round in share::of(0..60) {
         let name = format!("named-{round}");
         puppet.does(Verb::NamedDuringExec, &[script.as_os_str().as_bytes(), name.as_bytes()]);
         watch.wait_for("the name", |frame| {

@@ -181,7 +181,7 @@ fn a_threads_exit_is_no_death() {
 fn a_process_killed_with_many_threads_dies_once() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);
-    for _ in 0..20 {
+    for _ in share::of(0..20) {
         let mut puppet = fixture.puppet();
         for _ in 0..8 {
             puppet.does(Verb::ThreadStays, &[]);

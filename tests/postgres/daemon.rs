@@ -120,8 +120,8 @@ fn a_database_that_hangs_delays_neither_the_map_nor_a_watcher() {
     first.killed(libc::SIGKILL);
 }
 
-/// Starts and kills 250 sessions, one after the other, in homes that begin with `name`, and asserts that the watcher receives each change
-/// soon.
+/// Starts and kills 250 sessions, one after the other, in homes that begin with `name`, and asserts that the watcher
+/// receives each change soon.
 #[track_caller]
 fn lives_watched(scene: &Scene, watch: &Watch, name: &str) {
     let mut slowest = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Ten minutes' worth of changes happen during an outage of the database; a second daemon whose database is
+//! Five minutes' worth of changes happen during an outage of the database; a second daemon whose database is
 //! available observes the same changes.
 #![expect(clippy::indexing_slicing, reason = "a place for each session")]
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const SESSIONS: usize = 8;
 /// This is a hundred changes a second.
-const CHANGES: usize = 60_000;
+const CHANGES: usize = 30_000;
 /// The number of entries that may wait for the disk while changes are made: a daemon under such a load has no
 /// more.
 const QUEUED_MAX: u64 = 2_000;

@@ -48,7 +48,7 @@ impl Diff {
             | Self::FOUND.0
             | Self::VANISHED.0,
     );
-    /// Fields whose records are throttled while the ring is more than half full.
+    /// Fields whose records are throttled while the ring is more than half full, or a user sends too many.
     pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP.0);
 
     pub const fn is_empty(self) -> bool {

@@ -1,10 +1,12 @@
-//! What an entry of the journal records beside its JSON: its kind, and whose session it is about.
+//! What an entry of the journal records beside its JSON, its kind and whose session it is about, and which clients a frame is
+//! for.
 
 use observer_core::session::Home;
 use observer_core::{Change, ProcessKey, Session};
 
 use crate::api::entry::Subject;
 use crate::api::words::EntryKind;
+use crate::socket::hub::FrameScope;
 use crate::text::bytes::Text;
 
 /// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
@@ -52,4 +54,30 @@ pub(super) fn with_home(session: &Session, body: &str) -> String {
     // Strings and numbers: serializing them into memory cannot fail.
     let fields = serde_json::to_string(&fields).unwrap_or_default();
     format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
+}
+
+/// Which clients the frame of `change` is for. `is_primary`: whether a process stands for a session.
+pub(super) fn scope<'c>(change: &Change<'c>, is_primary: impl Fn(&ProcessKey) -> bool) -> FrameScope<'c> {
+    match *change {
+        Change::ProcessStarted(process)
+        | Change::ProcessExeced(process)
+        | Change::ProcessMoved(process)
+        | Change::ProcessEnded(process, _) => FrameScope::Process {
+            in_session: is_primary(&process.key),
+            comm: process.comm.as_bytes(),
+            cwd: process.cwd.path.as_deref(),
+        },
+        // Changes of lesser fields are for clients that watch every process.
+        Change::ProcessChanged(process) => FrameScope::Process {
+            in_session: false,
+            comm: process.comm.as_bytes(),
+            cwd: process.cwd.path.as_deref(),
+        },
+        Change::SessionStarted(session, _)
+        | Change::SessionChanged(session, _)
+        | Change::SessionEnded(session, _) => {
+            FrameScope::Session { name: &session.name, home: &session.home.path }
+        }
+        Change::GapOpened { .. } | Change::GapClosed { .. } => FrameScope::Always,
+    }
 }

@@ -9,7 +9,7 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 use tracing::warn;
 
-use super::columns::{columns, subject, with_home};
+use super::columns::{columns, scope, subject, with_home};
 use super::pace::{Pace, Restarts, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
@@ -42,6 +42,16 @@ pub enum Recording {
     Paused,
     /// Changes are written.
     Active,
+}
+
+/// A primary that died, and whose place another process took.
+struct ReplacedPrimary {
+    key: ProcessKey,
+    death: Death,
+    /// Whose session it was.
+    subject: Subject,
+    /// Its JSON.
+    body: String,
 }
 
 /// The daemon's implementation of [`Sink`].
@@ -201,7 +211,13 @@ impl DaemonSink {
 
     /// Publishes a change of a session, and writes it if the session's pace allows. A change of which nothing is shown
     /// is neither published nor written.
-    fn session_changed(&mut self, at: BootTime, session: &Session, primary: &Process) {
+    fn session_changed(
+        &mut self,
+        at: BootTime,
+        session: &Session,
+        primary: &Process,
+        death: Option<ReplacedPrimary>,
+    ) {
         let before = self.reported.publish(session, primary);
         if self.hub.is_empty() && self.journal.is_none() {
             return;
@@ -209,13 +225,19 @@ impl DaemonSink {
         let context = Context { boot_id: &self.boot_id, certain: self.certain };
         let json = SessionJson::new(session, primary, context);
         let published = before.since_published(&json, context);
-        if published.as_ref().is_some_and(Changed::is_empty) {
+        let is_shown = !published.as_ref().is_some_and(Changed::is_empty);
+        let is_recorded = is_shown
+            && self.journal.is_some()
+            && self.recording == Recording::Active
+            && !self.previous.is_known(session, primary, context);
+        let former = death.as_ref().map(|former| (former.key, former.death));
+        let may_write = is_recorded && self.pace.changed(at, session, former) == Writes::Now;
+        if let Some(former) = death.filter(|_| !(is_recorded && self.pace.counts(&session.home))) {
+            self.write_death(at, former);
+        }
+        if !is_shown {
             return;
         }
-        let may_write = self.journal.is_some()
-            && self.recording == Recording::Active
-            && !self.previous.is_known(session, primary, context)
-            && self.pace.changed(at, session) == Writes::Now;
         // The comparison with the last entry costs time: it is made at the pace of entries, not of changes.
         let written = if may_write { before.since_written(&json, context) } else { None };
         let is_written = may_write && !written.as_ref().is_some_and(Changed::is_empty);
@@ -244,7 +266,7 @@ impl DaemonSink {
 
     /// Tracks the primary of each home. Where a primary died and another process took its place, no session ended, and
     /// the death gets an entry of its own: its kind, its session and its JSON.
-    fn track_primary(&mut self, at: BootTime, change: &Change<'_>) -> Option<(Subject, String)> {
+    fn track_primary(&mut self, at: BootTime, change: &Change<'_>) -> Option<ReplacedPrimary> {
         match *change {
             Change::ProcessEnded(process, death) if self.primaries.contains(&process.key) => {
                 let body = change_body(at, change, self.wall_offset_ns, self.context());
@@ -255,16 +277,25 @@ impl DaemonSink {
                 let home = Arc::clone(&session.home);
                 let former = self.primary_by_home.insert(home, session.primary)?;
                 let (key, death, body) = self.last_death.as_ref().filter(|(key, ..)| *key == former)?;
-                if session.primary == former || self.pace.counts_death(at, &session.home, *key, *death) {
-                    return None;
-                }
-                Some((subject(session, *key), with_home(session, body)))
+                (session.primary != former).then(|| ReplacedPrimary {
+                    key: *key,
+                    death: *death,
+                    subject: subject(session, *key),
+                    body: with_home(session, body),
+                })
             }
             Change::SessionEnded(session, _) => {
                 self.primary_by_home.remove(&session.home);
                 None
             }
             _ => None,
+        }
+    }
+
+    /// Writes the death of a primary that another process replaced.
+    fn write_death(&self, at: BootTime, former: ReplacedPrimary) {
+        if self.recording == Recording::Active {
+            self.write(at, EntryKind::ProcessEnded, Some(former.subject), former.body.as_bytes());
         }
     }
 
@@ -282,12 +313,14 @@ impl DaemonSink {
         }
     }
 
-    /// Whether the start or the end of a session is written when it happens; other changes are.
-    fn paced(&mut self, at: BootTime, change: &Change<'_>) -> Writes {
+    /// Whether the start or the end of a session that is recorded is written when it happens; other changes are.
+    fn paced(&mut self, at: BootTime, change: &Change<'_>, is_recorded: bool) -> Writes {
         match *change {
+            Change::SessionStarted(session, _) if !is_recorded => self.pace.knows(at, session),
+            Change::SessionEnded(session, _) if !is_recorded => self.pace.forgets(&session.home),
             Change::SessionStarted(session, _) => {
                 self.ended_waiting.remove(&session.home);
-                self.pace.started(at, session)
+                return self.pace.started(at, session);
             }
             Change::SessionEnded(session, primary) => {
                 let writes = self.pace.ended(at, session);
@@ -295,10 +328,11 @@ impl DaemonSink {
                     let ended = (session.clone(), primary.clone());
                     self.ended_waiting.insert(Arc::clone(&session.home), ended);
                 }
-                writes
+                return writes;
             }
-            _ => Writes::Now,
+            _ => {}
         }
+        Writes::Now
     }
 
     /// Whether the start or the end of a session gets an entry of its own; other changes do.
@@ -325,28 +359,7 @@ impl DaemonSink {
     }
 
     fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
-        match *change {
-            Change::ProcessStarted(process)
-            | Change::ProcessExeced(process)
-            | Change::ProcessMoved(process)
-            | Change::ProcessEnded(process, _) => FrameScope::Process {
-                in_session: self.primaries.contains(&process.key),
-                comm: process.comm.as_bytes(),
-                cwd: process.cwd.path.as_deref(),
-            },
-            // Changes of lesser fields are for clients that watch every process.
-            Change::ProcessChanged(process) => FrameScope::Process {
-                in_session: false,
-                comm: process.comm.as_bytes(),
-                cwd: process.cwd.path.as_deref(),
-            },
-            Change::SessionStarted(session, _)
-            | Change::SessionChanged(session, _)
-            | Change::SessionEnded(session, _) => {
-                FrameScope::Session { name: &session.name, home: &session.home.path }
-            }
-            Change::GapOpened { .. } | Change::GapClosed { .. } => FrameScope::Always,
-        }
+        scope(change, |key| self.primaries.contains(key))
     }
 
     /// Logs that events were lost, but not once for each of many gaps.
@@ -369,11 +382,11 @@ impl Sink for DaemonSink {
             _ => {}
         }
         let death = self.track_primary(at, &change);
-        if let (Some((subject, body)), Recording::Active) = (death, self.recording) {
-            self.write(at, EntryKind::ProcessEnded, Some(subject), body.as_bytes());
-        }
         if let Change::SessionChanged(session, primary) = change {
-            return self.session_changed(at, session, primary);
+            return self.session_changed(at, session, primary, death);
+        }
+        if let Some(former) = death {
+            self.write_death(at, former);
         }
         let columns = columns(&change);
         if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
@@ -389,7 +402,7 @@ impl Sink for DaemonSink {
         let body = change_body(at, &change, self.wall_offset_ns, self.context());
         // Without a journal each change is published once, and its number is null.
         let is_recorded = self.journal.is_none() || self.is_recorded(&change);
-        let writes = if self.journal.is_some() { self.paced(at, &change) } else { Writes::Now };
+        let writes = if self.journal.is_some() { self.paced(at, &change, is_recorded) } else { Writes::Now };
         if is_recorded && writes == Writes::Now {
             let event_seq = self.write(at, kind, subject, &body);
             self.track_session(&change, event_seq.is_some());

@@ -102,7 +102,8 @@ impl JournalReader {
                 AND (?3 IS NULL OR home IS NULL OR home = ?3)
                 AND (?4 IS NULL OR at_unix_ns >= ?4)
                 AND (?5 IS NULL OR at_unix_ns < ?5)
-                AND (NOT ?6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed'))
+                AND (NOT ?6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed')
+                    OR (kind = 'session_started' AND instr(detail, '\"restarts\":') > 0))
              ORDER BY seq LIMIT ?7",
         )?;
         let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);

@@ -13,7 +13,7 @@ use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
 /// entry, and what frames add.
-const NOT_STATE: [&str; 12] = [
+const NOT_STATE: [&str; 13] = [
     "as_of",
     "at",
     "boottime_ns",
@@ -23,6 +23,7 @@ const NOT_STATE: [&str; 12] = [
     "foreground",
     "found_at",
     "kind",
+    "restarts",
     "stopped",
     "tty_input_at",
     "tty_output_at",

@@ -1,5 +1,6 @@
 //! What the journal costs: a change to the disk, changes as fast as they come, and what they take of disk and memory.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ const THREAD: &str = "journal";
 /// Between two changes whose commit is measured: each finds the journal idle.
 const APART: Duration = Duration::from_millis(25);
 const LIMIT: Duration = Duration::from_secs(60);
-const SESSIONS: u64 = 8;
+/// Sessions in each home: of one that starts more often, the journal counts the starts.
+const LIVES_A_HOME: u64 = 8;
 /// Ten minutes of a hundred a second.
 const OUTAGE: u64 = 60_000;
 /// Entries that may wait while changes are made: some milliseconds of them.
@@ -35,6 +37,7 @@ const MEBIBYTE: f64 = 1048576.0;
 struct ShortLives {
     homes: tempfile::TempDir,
     program: PathBuf,
+    lives: Cell<u64>,
 }
 
 /// Changes of one session: its start and its end.
@@ -99,19 +102,18 @@ fn begin(bench: &Bench, journal: &str) -> Result<(Observer, ShortLives)> {
         Work::TINY
     );
     let observer = Observer::start(Some(&format!("{rule}{journal}")));
-    for n in 0..SESSIONS {
-        fs::create_dir_all(homes.path().join(format!("session-{n}")))?;
-    }
-    let sessions = ShortLives { homes, program: bench.work.tiny().to_owned() };
-    sessions.run(0)?;
+    let sessions = ShortLives { homes, program: bench.work.tiny().to_owned(), lives: Cell::new(0) };
+    sessions.run()?;
     settled(&observer)?;
     Ok((observer, sessions))
 }
 
 impl ShortLives {
-    /// The `n`th session, from its start to its end.
-    fn run(&self, n: u64) -> Result<()> {
-        let home = self.homes.path().join(format!("session-{}", n % SESSIONS));
+    /// The next session, from its start to its end.
+    fn run(&self) -> Result<()> {
+        let n = self.lives.replace(self.lives.get() + 1);
+        let home = self.homes.path().join(format!("session-{}", n / LIVES_A_HOME));
+        fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
         let mut command = Command::new(&self.program);
         command.current_dir(home).status().with_context(|| format!("run {}", self.program.display()))?;
         Ok(())
@@ -142,7 +144,7 @@ fn commits(observer: &Observer, sessions: &ShortLives, count: u64) -> Result<Vec
     let mut commits = Vec::new();
     for n in 0..count {
         std::thread::sleep(APART + Duration::from_micros(n % 32 * 300));
-        sessions.run(n)?;
+        sessions.run()?;
         let end = Instant::now() + LIMIT;
         let status = loop {
             let status = observer.status()?;
@@ -168,7 +170,7 @@ fn many(observer: Observer, sessions: ShortLives, count: u64) -> Result<Load> {
     let (cpu, of_journal, began) =
         (account::cpu_ns(pid)?, account::thread_cpu_ns(pid, THREAD)?, Instant::now());
     for n in 0..count / CHANGES_EACH {
-        sessions.run(n)?;
+        sessions.run()?;
         while n % 100 == 0 && number(&observer.status()?, "queued")? > QUEUED_MAX {
             std::thread::sleep(Duration::from_millis(1));
         }

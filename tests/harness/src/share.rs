@@ -1,5 +1,5 @@
-//! A test that makes one check for each of many values: this machine makes all of them, and each virtual machine makes a part,
-//! in which no value is left to none.
+//! A test that makes one check for each of many values, or tries a race many times: this machine makes all of them, and each
+//! virtual machine makes a part, in which no value is left to none.
 
 /// `INDEX/MACHINES`: which part of the values a virtual machine checks. Unset means all.
 pub const VARIABLE: &str = "OBSERVER_TEST_SHARE";

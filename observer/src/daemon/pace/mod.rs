@@ -51,6 +51,15 @@ impl Standing {
     }
 }
 
+/// Until when a change waits.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: BootTime,
+    weight: Weight,
+    /// When it happened.
+    since: BootTime,
+}
+
 #[derive(Debug)]
 struct Paced {
     standing: Standing,
@@ -59,11 +68,13 @@ struct Paced {
     /// Entries about the standing that may be written before `counted_at` + [`STATES_EVERY_NS`].
     states_left: u32,
     counted_at: BootTime,
-    /// A change waits to be written until then.
-    due: Option<(BootTime, Weight)>,
+    /// A change waits to be written.
+    due: Option<Due>,
     recent: RecentStarts,
-    /// Starts that the session had when the last of `recent` was added: fewer than it has after another one. A birth and
-    /// the exec after it are one start.
+    /// The last start was counted and not written.
+    is_counted: bool,
+    /// The last start that was seen, and how many there were with it. A birth and the exec after it are one start.
+    last_start: Option<BootTime>,
     starts: usize,
     /// What was not written since the last entry, where the session starts again and again.
     restarts: Option<Restarts>,
@@ -82,11 +93,21 @@ impl Paced {
             counted_at: at,
             due: None,
             recent: RecentStarts::default(),
+            is_counted: false,
+            last_start: session.starts.last().copied(),
             starts: session.starts.len(),
             restarts: None,
             ended_at: None,
             is_queued: false,
         }
+    }
+
+    /// Takes note of the starts of the session. Returns whether there is another one.
+    fn sees_start(&mut self, session: &Session) -> bool {
+        let (last_start, starts) = (session.starts.last().copied(), session.starts.len());
+        let is_start = last_start != self.last_start && (starts > self.starts || starts == STARTS_MAX);
+        (self.last_start, self.starts) = (last_start, starts);
+        is_start
     }
 
     /// When a change of the session may be written, and its weight; takes account of it if that is `at` or before.
@@ -95,6 +116,9 @@ impl Paced {
             let free_at = self.at.after(MINOR_EVERY_NS);
             return (if free_at <= at { Ok(()) } else { Err(free_at) }, Weight::Minor);
         }
+        let is_start =
+            (standing.primary, standing.last_start) != (self.standing.primary, self.standing.last_start);
+        let weight = if is_start { Weight::Start } else { Weight::State };
         let more = at.since(self.counted_at) / STATES_EVERY_NS;
         if more > 0 {
             let more = u32::try_from(more).unwrap_or(u32::MAX);
@@ -102,10 +126,10 @@ impl Paced {
             self.counted_at = at;
         }
         let Some(left) = self.states_left.checked_sub(1) else {
-            return (Err(self.counted_at.after(STATES_EVERY_NS)), Weight::State);
+            return (Err(self.counted_at.after(STATES_EVERY_NS)), weight);
         };
         self.states_left = left;
-        (Ok(()), Weight::State)
+        (Ok(()), weight)
     }
 }
 
@@ -114,22 +138,34 @@ impl Paced {
 pub struct Pace {
     sessions: HashMap<Arc<Home>, Paced>,
     users: Users,
-    /// Sessions with starts or ends that are counted and not written yet, and since when.
+    /// Sessions with starts, ends or primaries that are not written yet, and since when.
     withheld: BTreeSet<(BootTime, Arc<Home>)>,
     /// Sessions that ended, in order: they are forgotten when the window is over.
     ended: VecDeque<(BootTime, Arc<Home>)>,
 }
 
 impl Pace {
+    /// A session is as the journal knows it, or its changes are not written.
+    pub fn knows(&mut self, at: BootTime, session: &Session) {
+        self.sessions.entry(Arc::clone(&session.home)).or_insert_with(|| Paced::new(at, session));
+    }
+
+    /// A session whose end is not written is known no more.
+    pub fn forgets(&mut self, home: &Arc<Home>) {
+        self.cancel(home);
+        self.sessions.remove(home);
+    }
+
     /// A session starts.
     pub fn started(&mut self, at: BootTime, session: &Session) -> Writes {
         self.forget_ended(at);
         let home = &session.home;
         let paced = self.sessions.entry(Arc::clone(home)).or_insert_with(|| Paced::new(at, session));
         paced.ended_at = None;
-        paced.starts = session.starts.len();
-        if paced.recent.add(at) || paced.restarts.is_some() {
-            withhold(&mut self.withheld, at, home, paced).add_start(at);
+        paced.sees_start(session);
+        paced.is_counted = paced.recent.add(at) || paced.restarts.is_some();
+        if paced.is_counted {
+            paced.restarts.get_or_insert_default().add_start(at);
             self.wait_for_restarts(at, home);
             return Writes::Later;
         }
@@ -145,8 +181,8 @@ impl Pace {
         if !core::mem::replace(&mut paced.is_queued, true) {
             self.ended.push_back((at, Arc::clone(home)));
         }
-        if paced.restarts.is_some() || paced.recent.are_many(at) {
-            let restarts = withhold(&mut self.withheld, at, home, paced);
+        if paced.restarts.is_some() || (paced.is_counted && paced.recent.are_many(at)) {
+            let restarts = paced.restarts.get_or_insert_default();
             if let Some(death) = session.death {
                 restarts.add_death(session.primary, death);
             }
@@ -157,39 +193,31 @@ impl Pace {
         Writes::Now
     }
 
-    /// The primary of a session died, and another process took its place. Returns whether that is counted and not
-    /// written.
-    pub fn counts_death(&mut self, at: BootTime, home: &Arc<Home>, key: ProcessKey, death: Death) -> bool {
-        let Some(paced) = self.sessions.get_mut(home) else { return false };
-        let is_counted = paced.restarts.is_some() || paced.recent.are_many(at);
-        if is_counted {
-            withhold(&mut self.withheld, at, home, paced).add_death(key, death);
-        }
-        is_counted
-    }
-
-    /// A session changes.
-    pub fn changed(&mut self, at: BootTime, session: &Session) -> Writes {
+    /// A session changes. `death`: its former primary died, and another process took its place.
+    pub fn changed(&mut self, at: BootTime, session: &Session, death: Option<(ProcessKey, Death)>) -> Writes {
         let home = &session.home;
         if !self.sessions.contains_key(home) {
             return self.started(at, session);
         }
-        self.cancel(home);
+        let former = self.cancel(home);
         let Some(paced) = self.sessions.get_mut(home) else { return Writes::Now };
-        let standing = Standing::of(session);
-        let starts = session.starts.len();
-        let is_start = standing.last_start != paced.standing.last_start
-            && (starts > paced.starts || starts == STARTS_MAX);
-        paced.starts = starts;
-        if (is_start && paced.recent.add(at)) || paced.restarts.is_some() {
-            let restarts = withhold(&mut self.withheld, at, home, paced);
+        let is_start = paced.sees_start(session);
+        if is_start {
+            paced.is_counted = paced.recent.add(at) || paced.restarts.is_some();
+        }
+        if (is_start && paced.is_counted) || paced.restarts.is_some() {
+            let restarts = paced.restarts.get_or_insert_default();
             if is_start {
                 restarts.add_start(at);
-                paced.standing = standing;
             }
+            if let Some((key, death)) = death {
+                restarts.add_death(key, death);
+            }
+            self.restore(former, home);
             self.wait_for_restarts(at, home);
             return Writes::Later;
         }
+        let standing = Standing::of(session);
         let (free, weight) = paced.take(at, standing);
         let due = match free {
             Ok(()) if self.users.take(at, home.uid, weight) => None,
@@ -197,12 +225,20 @@ impl Pace {
             Err(due) => Some(due),
         };
         if let Some(due) = due {
-            self.wait(at, home, due, weight);
+            // What waits again keeps its place.
+            let former = former.filter(|former| former.weight == weight);
+            let (due, since) = former.map_or((due, at), |former| (former.at.min(due), former.since));
+            self.wait(at, home, Due { at: due, weight, since });
             return Writes::Later;
         }
         paced.standing = standing;
         paced.at = at;
         Writes::Now
+    }
+
+    /// Whether starts and ends of the session are counted that are not written yet.
+    pub fn counts(&self, home: &Home) -> bool {
+        self.sessions.get(home).is_some_and(|paced| paced.restarts.is_some())
     }
 
     /// The session is written as it is.
@@ -217,13 +253,11 @@ impl Pace {
     }
 
     /// Takes what was counted of the session since it was last written.
-    pub fn take_restarts(&mut self, home: &Arc<Home>) -> Option<Restarts> {
-        let restarts = self.sessions.get_mut(home)?.restarts.take()?;
-        self.withheld.remove(&(restarts.since, Arc::clone(home)));
-        Some(restarts)
+    pub fn take_restarts(&mut self, home: &Home) -> Option<Restarts> {
+        self.sessions.get_mut(home)?.restarts.take()
     }
 
-    /// Since when starts and ends are counted that are not written yet.
+    /// Since when there are starts, ends and primaries that are not written yet.
     pub fn withheld_since(&self) -> Option<BootTime> {
         self.withheld.first().map(|&(since, _)| since)
     }
@@ -237,31 +271,46 @@ impl Pace {
     pub fn take_due(&mut self, now: BootTime) -> Vec<Arc<Home>> {
         let homes = self.users.take_due(now);
         for home in &homes {
-            if let Some(paced) = self.sessions.get_mut(home) {
-                paced.due = None;
+            if let Some(due) = self.sessions.get_mut(home).and_then(|paced| paced.due.take()) {
+                self.withheld.remove(&(due.since, Arc::clone(home)));
             }
         }
         homes
     }
 
-    /// The starts that are counted wait until a second has passed since the last entry.
+    /// The starts that are counted wait until a second has passed since the last entry. A lesser change that waits is
+    /// written with them.
     fn wait_for_restarts(&mut self, at: BootTime, home: &Arc<Home>) {
-        let Some(paced) = self.sessions.get(home).filter(|paced| paced.due.is_none()) else { return };
+        let Some(paced) = self.sessions.get(home) else { return };
         let due = paced.at.after(MINOR_EVERY_NS).max(at);
-        self.wait(at, home, due, Weight::State);
+        if paced.due.is_some_and(|former| former.weight == Weight::Start && former.at <= due) {
+            return;
+        }
+        let since = self.cancel(home).map_or(at, |former| former.since.min(at));
+        self.wait(at, home, Due { at: due, weight: Weight::Start, since });
     }
 
-    fn wait(&mut self, at: BootTime, home: &Arc<Home>, due: BootTime, weight: Weight) {
-        if let Some(paced) = self.sessions.get_mut(home) {
-            paced.due = Some((due, weight));
-            self.users.wait(at, due, weight, home);
+    fn wait(&mut self, at: BootTime, home: &Arc<Home>, due: Due) {
+        let Some(paced) = self.sessions.get_mut(home) else { return };
+        paced.due = Some(due);
+        self.users.wait(at, due.at, due.weight, home);
+        if due.weight == Weight::Start {
+            self.withheld.insert((due.since, Arc::clone(home)));
         }
     }
 
-    fn cancel(&mut self, home: &Arc<Home>) {
-        if let Some((due, weight)) = self.sessions.get_mut(home).and_then(|paced| paced.due.take()) {
-            self.users.cancel(due, weight, home);
+    /// Has what was [cancelled](Self::cancel) wait again.
+    fn restore(&mut self, former: Option<Due>, home: &Arc<Home>) {
+        if let Some(due) = former {
+            self.wait(due.since, home, due);
         }
+    }
+
+    fn cancel(&mut self, home: &Arc<Home>) -> Option<Due> {
+        let due = self.sessions.get_mut(home)?.due.take()?;
+        self.users.cancel(due.at, due.weight, home);
+        self.withheld.remove(&(due.since, Arc::clone(home)));
+        Some(due)
     }
 
     /// Forgets sessions that ended, and that did not start again within the window.
@@ -277,19 +326,6 @@ impl Pace {
             }
         }
     }
-}
-
-/// What is counted of a session from `at` on, if it was not before.
-fn withhold<'a>(
-    withheld: &mut BTreeSet<(BootTime, Arc<Home>)>,
-    at: BootTime,
-    home: &Arc<Home>,
-    paced: &'a mut Paced,
-) -> &'a mut Restarts {
-    paced.restarts.get_or_insert_with(|| {
-        withheld.insert((at, Arc::clone(home)));
-        Restarts::new(at)
-    })
 }
 
 #[cfg(test)]

@@ -15,10 +15,8 @@ const STARTS_WRITTEN_MAX: usize = 10;
 pub(super) const WINDOW_NS: u64 = 10_000_000_000;
 
 /// Starts that have no entry of their own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restarts {
-    /// When the first of them, or an end, was not written.
-    pub since: BootTime,
     /// How many.
     pub count: u64,
     /// When the first and the last of them was.
@@ -30,11 +28,6 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// Nothing is counted yet.
-    pub fn new(since: BootTime) -> Self {
-        Self { since, count: 0, between: None, deaths: DeathCountsJson::default(), last_death: None }
-    }
-
     /// As JSON; `None`: only an end was not written.
     pub fn json(&self, wall_offset_ns: i64) -> Option<RestartsJson<'static>> {
         let (first, last) = self.between?;

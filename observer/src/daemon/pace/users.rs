@@ -19,7 +19,9 @@ const IDLE_USERS_MAX: usize = 1_024;
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// The session's state, its primary or its starts.
+    /// Starts, ends and primaries of the session: no part of the rate.
+    Start,
+    /// The session's state.
     State,
     /// Any other field.
     Minor,
@@ -29,6 +31,7 @@ impl Weight {
     /// How many entries must be left for one of this weight.
     fn needs(self) -> u32 {
         match self {
+            Self::Start => 0,
             Self::State => 1,
             Self::Minor => USER_STATES_MIN + 1,
         }
@@ -42,6 +45,7 @@ struct User {
     /// Since when none was added.
     counted_at: BootTime,
     /// Sessions whose change of this weight waits, and when it may be written as far as the session is concerned.
+    starts: BTreeSet<(BootTime, Arc<Home>)>,
     states: BTreeSet<(BootTime, Arc<Home>)>,
     minors: BTreeSet<(BootTime, Arc<Home>)>,
     /// When the first of them may be written.
@@ -53,6 +57,7 @@ impl User {
         Self {
             left: USER_ENTRIES_MAX,
             counted_at: at,
+            starts: BTreeSet::new(),
             states: BTreeSet::new(),
             minors: BTreeSet::new(),
             next: None,
@@ -61,6 +66,7 @@ impl User {
 
     fn waiting(&mut self, weight: Weight) -> &mut BTreeSet<(BootTime, Arc<Home>)> {
         match weight {
+            Weight::Start => &mut self.starts,
             Weight::State => &mut self.states,
             Weight::Minor => &mut self.minors,
         }
@@ -90,8 +96,9 @@ impl User {
     }
 
     fn first_due(&self) -> Option<BootTime> {
-        let [states, minors] = [self.due(Weight::State, &self.states), self.due(Weight::Minor, &self.minors)];
-        states.into_iter().chain(minors).min()
+        let each =
+            [(Weight::Start, &self.starts), (Weight::State, &self.states), (Weight::Minor, &self.minors)];
+        each.into_iter().filter_map(|(weight, waiting)| self.due(weight, waiting)).min()
     }
 
     /// Takes the first change of this weight that is due and for which there is an entry; `is_last`: even if there is none.
@@ -100,11 +107,16 @@ impl User {
         let waiting = self.waiting(weight);
         waiting.first().filter(|&&(due, _)| is_free && due <= now)?;
         let (_, home) = waiting.pop_first()?;
-        self.left = self.left.saturating_sub(1);
+        self.spend(weight);
         Some(home)
     }
 
-    fn is_idle(&self) -> bool {
+    fn spend(&mut self, weight: Weight) {
+        self.left = self.left.saturating_sub(weight.needs().min(1));
+    }
+
+    fn is_idle(&mut self, now: BootTime) -> bool {
+        self.refill(now);
         self.next.is_none() && self.left == USER_ENTRIES_MAX
     }
 }
@@ -114,14 +126,19 @@ impl User {
 pub(super) struct Users {
     by_uid: HashMap<u32, User>,
     next: BTreeSet<(BootTime, u32)>,
+    /// Users at which those are forgotten who may write as many entries as ever.
+    trimmed_at: usize,
 }
 
 impl Users {
-    /// Takes an entry from what the user may write. Returns whether there was one.
+    /// Takes an entry from what the user may write. Returns whether there was one, for which nothing else waits.
     pub(super) fn take(&mut self, at: BootTime, uid: u32, weight: Weight) -> bool {
         let user = self.user(at, uid);
-        let is_free = user.is_free(weight);
-        user.left -= u32::from(is_free);
+        let has_older = user.waiting(weight).first().is_some_and(|&(due, _)| due <= at);
+        let is_free = !has_older && user.is_free(weight);
+        if is_free {
+            user.spend(weight);
+        }
         self.reschedule(uid);
         is_free
     }
@@ -156,16 +173,19 @@ impl Users {
                 continue;
             };
             user.refill(now);
-            for weight in [Weight::State, Weight::Minor] {
+            for weight in [Weight::Start, Weight::State, Weight::Minor] {
                 homes.extend(std::iter::from_fn(|| user.take_first(now, weight, is_last)));
             }
             self.reschedule(uid);
         }
-        self.forget_idle();
         homes
     }
 
     fn user(&mut self, at: BootTime, uid: u32) -> &mut User {
+        if self.by_uid.len() >= self.trimmed_at.max(IDLE_USERS_MAX) && !self.by_uid.contains_key(&uid) {
+            self.by_uid.retain(|_, user| !user.is_idle(at));
+            self.trimmed_at = 2 * self.by_uid.len();
+        }
         let user = self.by_uid.entry(uid).or_insert_with(|| User::new(at));
         user.refill(at);
         user
@@ -183,9 +203,9 @@ impl Users {
         self.next.extend(next.map(|due| (due, uid)));
     }
 
-    fn forget_idle(&mut self) {
-        if self.by_uid.len() > IDLE_USERS_MAX {
-            self.by_uid.retain(|_, user| !user.is_idle());
-        }
+    /// Users that are remembered.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.by_uid.len()
     }
 }

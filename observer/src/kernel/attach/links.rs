@@ -2,8 +2,8 @@
 //!
 //! From 6.3 on, the kernel waits at the detaching of a function until no task is within it (`bpf_tramp_image_put`,
 //! kernel/bpf/trampoline.c): some 0.2 s for each function, one after the other, in the exit of the process that holds the
-//! links, whether it was asked to stop or killed. At the tracepoint of a system call it waits some 0.07 s. Files that are registered with an io_uring are closed by a kernel worker
-//! after the process is gone, so nothing waits for them.
+//! links, whether it was asked to stop or killed. At the tracepoint of a system call it waits some 0.07 s. Files that are
+//! registered with an io_uring are closed by a kernel worker after the process is gone, so nothing waits for them.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
