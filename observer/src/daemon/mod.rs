@@ -21,6 +21,8 @@ mod sink;
 mod sleep;
 mod start;
 mod status;
+#[cfg(test)]
+mod test_session;
 
 pub use logging::LogLevel;
 pub use options::{DaemonOptions, JournalPlace, PathChoice, RuleReader, RuleSet};

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use observer_core::process::{Comm, DirId, Uids, WorkingDirectory};
 use observer_core::session::State;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::daemon::test_session::{primary, session};
 use crate::journal::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
 use crate::socket::hub::{Subscription, WatchFilter};
 
@@ -30,54 +30,9 @@ fn sink(dir: &Path) -> (DaemonSink, Subscription) {
     (sink, subscription)
 }
 
-fn session() -> (Session, Process) {
-    let key = ProcessKey::new(7, 1);
-    let home = Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0, instance: 1 };
-    let session = Session {
-        home: Arc::new(home),
-        home_dir: DirId::default(),
-        owner: None,
-        foreign: Some(false),
-        name: Arc::from(&b"a"[..]),
-        primary: key,
-        wrapper: None,
-        others: Vec::new(),
-        roots: 1,
-        state: State::Live,
-        since: BootTime(1),
-        moved_to: None,
-        cwd_deleted: false,
-        rule: 0,
-        death: None,
-        end_reason: None,
-        starts: vec![BootTime(1)].into(),
-    };
-    let process = Process {
-        key,
-        wall_offset_ns: 0,
-        parent: ProcessKey::new(1, 1),
-        lineage: None,
-        comm: Comm::default(),
-        exe: None,
-        exe_deleted: false,
-        filename: None,
-        argv: None,
-        program: None,
-        env: None,
-        pane: observer_core::process::Pane::None,
-        exec_at: None,
-        exec_id: 1,
-        cwd: WorkingDirectory { path: Some(Arc::from(&b"/srv/a"[..])), ..WorkingDirectory::default() },
-        tty: None,
-        tty_pgrp: 0,
-        stopped: false,
-        uids: Uids::default(),
-        sid: 7,
-        pgid: 7,
-        cgroup_id: 0,
-        cgroup: None,
-        fs_shared: false,
-    };
+fn session_and_primary() -> (Session, Process) {
+    let session = session();
+    let process = primary(session.primary);
     (session, process)
 }
 
@@ -103,7 +58,7 @@ fn moves(sink: &mut DaemonSink, ms: u64, session: &Session, process: &mut Proces
 fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_frame() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sink, mut watch) = sink(dir.path());
-    let (session, mut process) = session();
+    let (session, mut process) = session_and_primary();
     sink.change(BootTime(0), Change::SessionStarted(&session, &process));
     assert_eq!(frames(&mut watch), [(true, true, Value::Null)]);
     moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
@@ -120,7 +75,7 @@ fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_fr
 fn a_change_of_which_nothing_is_shown_is_neither_published_nor_written() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sink, mut watch) = sink(dir.path());
-    let (mut session, mut process) = session();
+    let (mut session, mut process) = session_and_primary();
     sink.change(BootTime(0), Change::SessionStarted(&session, &process));
     session.home_dir.ino = 5;
     process.filename = Some(Arc::from(&b"agent"[..]));
@@ -143,7 +98,7 @@ fn without_a_journal_each_change_is_published_once() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sink, mut watch) = sink(dir.path());
     sink.journal = None;
-    let (session, mut process) = session();
+    let (session, mut process) = session_and_primary();
     moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
     moves(&mut sink, 20, &session, &mut process, b"/srv/a/c");
     let expected = [(true, false, Value::Null), (true, false, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))];
@@ -155,7 +110,7 @@ fn without_a_journal_each_change_is_published_once() {
 fn a_session_that_starts_again_or_is_resumed_is_compared_with_its_start() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sink, mut watch) = sink(dir.path());
-    let (session, mut process) = session();
+    let (session, mut process) = session_and_primary();
     moves(&mut sink, 0, &session, &mut process, b"/srv/a/b");
     sink.change(BootTime(MS), Change::SessionEnded(&session, &process));
     sink.change(BootTime(2 * MS), Change::SessionStarted(&session, &process));
@@ -190,7 +145,7 @@ fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
     for (live, kind, deaths) in [(0, "session_ended", 20), (1, "session_started", 19)] {
         let dir = tempfile::tempdir().unwrap();
         let (mut sink, mut watch) = sink(dir.path());
-        let (mut session, mut process) = session();
+        let (mut session, mut process) = session_and_primary();
         sink.wall_offset_ns = 0;
         restarts(&mut sink, 30, live, &mut session, &mut process);
         let seen = frames(&mut watch);

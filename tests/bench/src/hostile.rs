@@ -69,10 +69,10 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             let damage = one(bench, kind, terminal).with_context(|| format!("the attack by {kind}"))?;
             entries.push(damage.entries_a_second);
             slowest.push(damage.slowest_ms);
-            figures.push(figure(kind, terminal, &damage)?);
+            figures.push(figure(kind, terminal, &damage));
         }
     }
-    let worst = |values: &[f64]| Sample::percentile(values, 100.0).context("no attack was made");
+    let worst = |values: &[f64]| Sample::worst(values).context("no attack was made");
     figures.push(
         Figure::new(NAME, "entries of one user a second, starts and ends aside, worst", "", worst(&entries)?)
             .at_most(ENTRIES_MAX),
@@ -89,16 +89,16 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn figure(kind: &str, terminal: bool, damage: &Damage) -> Result<Figure> {
+fn figure(kind: &str, terminal: bool, damage: &Damage) -> Figure {
     let Damage { rounds, attacker_s, daemon_s, entries_a_second, starts_and_ends, lost, slowest_ms } = damage;
-    let ratio = Sample::median(&[daemon_s / attacker_s]).context("one value")?;
+    let ratio = Sample::once(daemon_s / attacker_s);
     let place = if terminal { " on a terminal" } else { "" };
-    Ok(Figure::new(NAME, format!("daemon CPU : attacker CPU, {kind}{place}"), "", ratio)
-        .at_most(RATIO_MAX)
-        .note(format!(
+    Figure::new(NAME, format!("daemon CPU : attacker CPU, {kind}{place}"), "", ratio).at_most(RATIO_MAX).note(
+        format!(
             "{rounds} rounds in {attacker_s:.2} s of CPU; entries: {entries_a_second:.1} a second, \
              {starts_and_ends} starts and ends, {lost} lost; another user's slowest event {slowest_ms:.1} ms"
-        )))
+        ),
+    )
 }
 
 fn one(bench: &Bench, kind: &str, terminal: bool) -> Result<Damage> {

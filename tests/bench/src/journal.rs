@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use observer_harness::fixture::LIVES_A_HOME;
 
 use crate::Bench;
 use crate::account;
@@ -21,8 +22,6 @@ const THREAD: &str = "journal";
 /// Between two changes whose commit is measured: each finds the journal idle.
 const APART: Duration = Duration::from_millis(25);
 const LIMIT: Duration = Duration::from_secs(60);
-/// Sessions in each home: of one that starts more often, the journal counts the starts.
-const LIVES_A_HOME: u64 = 8;
 /// Ten minutes of a hundred a second.
 const OUTAGE: u64 = 60_000;
 /// Entries that may wait while changes are made: some milliseconds of them.
@@ -37,7 +36,7 @@ const MEBIBYTE: f64 = 1048576.0;
 struct ShortLives {
     homes: tempfile::TempDir,
     program: PathBuf,
-    lives: Cell<u64>,
+    lives: Cell<usize>,
 }
 
 /// Changes of one session: its start and its end.

@@ -25,6 +25,10 @@ use crate::{eventually, protocol};
 /// How long a puppet may take to connect or to answer, unless a test sets another limit.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Lives that a test runs in one home, where it wants an entry for each start and end: of a session that starts more often,
+/// the journal counts the starts.
+pub const LIVES_A_HOME: usize = 8;
+
 /// Where the puppets of one test connect, and a directory of its own.
 #[derive(Debug)]
 pub struct Fixture {
@@ -117,11 +121,9 @@ impl Fixture {
     }
 
     /// Runs the smallest program as `agent`, so many times, one after the other: each run that a rule admits is a session
-    /// that starts and ends. They are in directories whose names begin with that of `dir`, eight in each: of a session that
-    /// starts more often, the journal counts the starts.
+    /// that starts and ends. They are in directories whose names begin with that of `dir`, [`LIVES_A_HOME`] in each.
     #[track_caller]
     pub fn short_lives(&self, dir: &Path, args: &[OsString], runs: usize) {
-        const LIVES_A_HOME: usize = 8;
         let program = self.mkdir("tiny").join("agent");
         if !program.exists() {
             self.install(&crate::tiny::image(), &program);

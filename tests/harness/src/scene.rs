@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::daemon::product;
-use crate::fixture::PuppetOptions;
+use crate::fixture::{LIVES_A_HOME, PuppetOptions};
 use crate::observe::CommandResult;
 use crate::postgres::Server;
 use crate::{Daemon, Fixture, Options, Pty, Puppet, eventually};
@@ -69,9 +69,8 @@ impl Scene {
         Self { fixture, daemon, server }
     }
 
-    /// The home of the life with this number, of many: so few in each that every start and end is an entry.
+    /// The home of the life with this number, of many: [`LIVES_A_HOME`] in each.
     pub fn home_of_life(&self, name: &str, at: usize) -> PathBuf {
-        const LIVES_A_HOME: usize = 8;
         self.home(&format!("{name}-{}", at / LIVES_A_HOME))
     }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use observer_harness::fixture::LIVES_A_HOME;
 use observer_harness::text::{moment_ms, u64_any};
 use observer_harness::{Daemon, Watch};
 use serde_json::Value;
@@ -41,8 +42,8 @@ fn now_ns() -> i64 {
     i64::try_from(now.as_nanos()).expect("before 2262")
 }
 
-/// Starts and ends processes in directories of `homes` until `stop` is set, [`RUNNING`] at a time and eight in each: of a
-/// session that starts more often, the journal counts the starts. Returns each process with its pid.
+/// Starts and ends processes in directories of `homes` until `stop` is set, [`RUNNING`] at a time and [`LIVES_A_HOME`] in
+/// each. Returns each process with its pid.
 fn churn(program: &Path, homes: &Path, stop: &AtomicBool) -> Vec<(u32, Witness)> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: u64| {
@@ -65,7 +66,7 @@ fn churn(program: &Path, homes: &Path, stop: &AtomicBool) -> Vec<(u32, Witness)>
                     ));
                 }
                 None if !stop.load(Ordering::Relaxed) => {
-                    let home = homes.join(format!("h{number}-{}", lives / 8 / RUNNING));
+                    let home = homes.join(format!("h{number}-{}", lives / LIVES_A_HOME / RUNNING));
                     std::fs::create_dir_all(&home).expect("make a home");
                     lives += 1;
                     let started_ns = now_ns();

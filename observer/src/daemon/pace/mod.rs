@@ -2,7 +2,7 @@
 //!
 //! A start and an end are written when they happen, unless a session starts again and again: then the starts are counted,
 //! and an entry a second says how many there were. A change of state or of the primary is written at once, up to a rate.
-//! Any other change is written at most once a second, with the last value. All that is no start and no end shares one rate
+//! Any other change is written at most once a second, with the last value. What is no start, end or primary shares one rate
 //! for each user.
 
 mod restarts;

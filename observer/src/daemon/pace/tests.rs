@@ -1,32 +1,9 @@
 //! The pace of entries.
 
-use observer_core::process::DirId;
-
 use super::*;
+use crate::daemon::test_session::session;
 
 const MS: u64 = 1_000_000;
-
-fn session() -> Session {
-    Session {
-        home: Arc::new(Home { mnt_ns: None, path: Arc::from(&b"/srv/a"[..]), uid: 0, instance: 1 }),
-        home_dir: DirId::default(),
-        owner: None,
-        foreign: Some(false),
-        name: Arc::from(&b"a"[..]),
-        primary: ProcessKey::new(7, 1),
-        wrapper: None,
-        others: Vec::new(),
-        roots: 1,
-        state: State::Live,
-        since: BootTime(0),
-        moved_to: None,
-        cwd_deleted: false,
-        rule: 0,
-        death: None,
-        end_reason: None,
-        starts: vec![BootTime(1)].into(),
-    }
-}
 
 /// Feeds a change each millisecond for a time; `turn` makes it. Entries a second, and those of the last second.
 fn entries(seconds: u64, mut turn: impl FnMut(u64, &mut Session)) -> Vec<u64> {

@@ -9,7 +9,7 @@ use observer_core::session::Home;
 
 /// Entries that the sessions of a user may write at once.
 const USER_ENTRIES_MAX: u32 = 1_024;
-/// Those of them that are kept for changes of state, primary and starts.
+/// Those of them that are kept for changes of the state.
 const USER_STATES_MIN: u32 = USER_ENTRIES_MAX / 2;
 /// They may write another one after this long, ns: 20 a second.
 const USER_ENTRY_EVERY_NS: u64 = 50_000_000;
