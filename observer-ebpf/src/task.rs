@@ -317,23 +317,27 @@ pub fn is_directory(dentry: u64) -> bool {
 }
 
 /// Fills `facts` from the group that `leader` leads.
+///
+/// Each pointer is followed before the next one is read. The verifier follows a pointer as null and as not null, so it
+/// goes through what is in between twice; and for each pointer that it reads through a task, some kernels look up names
+/// in all their types (`type_is_rcu` and others, kernel/bpf/verifier.c, from 6.3 on).
 #[inline(always)]
 pub fn read_facts<A: Access>(leader: Task<A>, facts: &mut RawFacts) {
-    let signal = leader.signal();
-    let parent = leader.real_parent().group_leader();
-    let (mnt, dentry) = leader.pwd();
-    let tty = signal.tty();
     let (uid, euid, suid) = leader.uids();
-    facts.parent_start_boottime_ns = parent.start_boottime();
-    facts.ppid = parent.pid();
-    facts.cwd = dir_id::<A>(mnt, dentry);
-    facts.mnt_ns = leader.mnt_ns();
-    facts.cgroup_id = A::u64(leader.cgroup_kn(), offset!(kernfs_id));
-    facts.sid = signal.sid();
-    facts.pgid = signal.pgid();
     facts.uid = uid;
     facts.euid = euid;
     facts.suid = suid;
+    let parent = leader.real_parent().group_leader();
+    facts.parent_start_boottime_ns = parent.start_boottime();
+    facts.ppid = parent.pid();
+    let (mnt, dentry) = leader.pwd();
+    facts.cwd = dir_id::<A>(mnt, dentry);
+    facts.mnt_ns = leader.mnt_ns();
+    facts.cgroup_id = A::u64(leader.cgroup_kn(), offset!(kernfs_id));
+    let signal = leader.signal();
+    facts.sid = signal.sid();
+    facts.pgid = signal.pgid();
+    let tty = signal.tty();
     facts.tty_dev = tty_dev::<A>(tty);
     facts.tty_name = tty_name::<A>(tty);
     facts.exec_id = leader.self_exec_id();

@@ -41,7 +41,6 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     let now = emit::now();
     let exit_state = leader.exit_state();
     let dead = exit_state != 0 && leader.live() == 0;
-    let mm = leader.mm();
     if leader.has_no_mm() && exit_state == 0 && leader.self_exec_id() == 0 {
         // A user-mode helper before its exec (`call_usermodehelper_exec_async`, kernel/umh.c).
         return 0;
@@ -58,6 +57,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     if leader.is_stopped() {
         body.facts.flags |= FACT_STOPPED;
     }
+    let mm = leader.mm();
     body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());
     body.arg_start = Typed::u64(mm, offset!(mm_arg_start));
     body.arg_end = Typed::u64(mm, offset!(mm_arg_end));

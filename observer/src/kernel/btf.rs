@@ -21,16 +21,16 @@ pub(super) const KIND_STRUCT: u32 = 4;
 pub(super) const KIND_UNION: u32 = 5;
 pub(super) const KIND_ENUM: u32 = 6;
 pub(super) const KIND_FWD: u32 = 7;
-const KIND_TYPEDEF: u32 = 8;
+pub(super) const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
-const KIND_FUNC: u32 = 12;
+pub(super) const KIND_FUNC: u32 = 12;
 pub(super) const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 pub(super) const KIND_ENUM64: u32 = 19;
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 
 /// What precedes a system call's name in the name of its entry (`__SYSCALL_DEFINEx`, arch/*/include/asm/syscall_wrapper.h).
 #[cfg(target_arch = "x86_64")]
@@ -215,17 +215,15 @@ impl Btf {
 
     /// Types of the arguments that a program gets at `point`, in their order.
     pub fn arguments(&self, point: Point) -> Result<Vec<u32>, HookError> {
-        let (proto, hidden) = match point {
+        let (name, kind) = listed_as(point);
+        let mut proto = self.only(&name, kind)?.size_or_type;
+        let mut hidden = 0;
+        if kind == KIND_TYPEDEF {
             // A pointer to the prototype, whose first argument is the tracepoint's private data.
-            Point::Tracepoint(name) => {
-                let typedef = self.only(&format!("btf_trace_{name}"), KIND_TYPEDEF)?;
-                let pointer = self.resolve(typedef.size_or_type).ok_or(HookError::Malformed)?;
-                (if pointer.kind == KIND_PTR { pointer.size_or_type } else { typedef.size_or_type }, 1)
-            }
-            Point::Function(_) | Point::Compat(_) | Point::Syscall(_) | Point::Iterator(_) => {
-                (self.only(&function_name(point), KIND_FUNC)?.size_or_type, 0)
-            }
-        };
+            let pointer = self.resolve(proto).ok_or(HookError::Malformed)?;
+            proto = if pointer.kind == KIND_PTR { pointer.size_or_type } else { proto };
+            hidden = 1;
+        }
         let proto = self.resolve(proto).filter(|proto| proto.kind == KIND_FUNC_PROTO);
         let proto = proto.ok_or(HookError::Malformed)?;
         (hidden..proto.vlen)
@@ -252,13 +250,27 @@ impl Btf {
         self.types_named(of).filter(|ty| ty.kind == KIND_ENUM).find_map(value)
     }
 
+    /// The number of the last type.
+    pub fn last_id(&self) -> u32 {
+        self.types.len() as u32 - 1
+    }
+
+    /// The numbers of the types of this name and kind.
+    pub fn ids(&self, name: &str, kind: u32) -> impl Iterator<Item = u32> {
+        self.named(name).filter(move |(_, ty)| ty.kind == kind).map(|(id, _)| id)
+    }
+
     fn types_named(&self, name: &str) -> impl Iterator<Item = Type> {
+        self.named(name).map(|(_, ty)| ty)
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = (u32, Type)> {
         let name = name.as_bytes();
         let hash = hash(name);
         let begin = self.names.partition_point(|&(other, _)| other < hash);
         let same = self.names.iter().skip(begin).take_while(move |&&(other, _)| other == hash);
-        same.filter_map(|&(_, id)| self.record(id))
-            .filter(move |ty| self.string(ty.name).is_some_and(|string| string == name))
+        same.filter_map(|&(_, id)| Some((id, self.record(id)?)))
+            .filter(move |(_, ty)| self.string(ty.name).is_some_and(|string| string == name))
     }
 
     fn record(&self, id: u32) -> Option<Type> {
@@ -373,6 +385,16 @@ pub fn function_name(point: Point) -> String {
         Point::Syscall(name) => format!("{SYSCALL_PREFIX}{name}"),
         Point::Iterator(name) => format!("bpf_iter_{name}"),
         Point::Tracepoint(name) | Point::Function(name) | Point::Compat(name) => name.to_owned(),
+    }
+}
+
+/// Returns the name and the kind of the type by which the kernel lists a point.
+pub fn listed_as(point: Point) -> (String, u32) {
+    match point {
+        Point::Tracepoint(name) => (format!("btf_trace_{name}"), KIND_TYPEDEF),
+        Point::Function(_) | Point::Compat(_) | Point::Syscall(_) | Point::Iterator(_) => {
+            (function_name(point), KIND_FUNC)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use aya::programs::{Iter, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use observer_common::limits::is_ring_size;
 
+use super::attach_points::attach_points;
 use super::btf::Btf;
 use super::contract::Contract;
 use super::options::KernelOptions;
@@ -39,22 +40,23 @@ pub fn check_btf(btf: Option<&Path>) -> Result<Contract> {
     contract(btf)
 }
 
-/// Takes only the contract from `file`. Programs are attached by the numbers that the running kernel gives its types, and in
-/// another file the same number is another type.
+/// Compares the kernel with the contract, by its own type information or by `file`.
 fn contract(file: Option<&Path>) -> Result<Contract> {
-    let btf = Btf::read(file.unwrap_or(Path::new(KERNEL_BTF)));
-    match file {
-        Some(file) => btf.and_then(|btf| Contract::check(&btf)).map_err(|error| {
-            anyhow!(
-                "{error:#}\nso says {}, which --btf named: name the running kernel's own type information, or leave \
-                 the option out",
-                file.display()
-            )
-        }),
-        None => Contract::check(&btf.map_err(|error| {
-            anyhow!("{error:#}; observer cannot know this kernel's layout: please report this with `uname -r`")
-        })?),
-    }
+    let Some(file) = file else { return Contract::check(&own_btf()?) };
+    Btf::read(file).and_then(|btf| Contract::check(&btf)).map_err(|error| {
+        anyhow!(
+            "{error:#}\nso says {}, which --btf named: name the running kernel's own type information, or leave \
+             the option out",
+            file.display()
+        )
+    })
+}
+
+/// Reads the running kernel's type information.
+fn own_btf() -> Result<Btf> {
+    Btf::read(Path::new(KERNEL_BTF)).map_err(|error| {
+        anyhow!("{error:#}; observer cannot know this kernel's layout: please report this with `uname -r`")
+    })
 }
 
 fn check_btf_exists() -> Result<()> {
@@ -72,7 +74,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// The result of comparing the kernel with the contract.
     pub contract: Contract,
-    /// The kernel's own types, some 90 MB. The caller drops them and calls [`crate::heap::give_back`] once all is loaded.
+    /// The types by which programs are attached, 10 MB with the numbers of all others. The caller drops them and calls
+    /// [`crate::heap::give_back`] once all is loaded.
     pub btf: AyaBtf,
 }
 
@@ -86,7 +89,14 @@ pub fn load(options: &KernelOptions) -> Result<Loaded> {
         "{ring_bytes} bytes are no valid size of a ring, and its caller did not check it: please report this"
     );
     sys::return_freed_memory();
-    let contract = contract(file.as_deref())?;
+    // Programs are attached by the numbers that the running kernel gives its types, whatever a file says of the layout.
+    let own = own_btf()?;
+    let contract = match file {
+        Some(file) => contract(Some(file))?,
+        None => Contract::check(&own)?,
+    };
+    let btf = attach_points(&own)?;
+    drop(own);
     let mut offsets = contract.offsets;
     offsets.ring_bytes = ring_bytes;
     offsets.typed_loads = u32::from(sys::typed_loads_are_safe());
@@ -94,7 +104,6 @@ pub fn load(options: &KernelOptions) -> Result<Loaded> {
     let words = offsets.words();
     let log_level: u8 = if *program_log { u8::MAX } else { 0 };
     rights::raise_memlock_where_needed();
-    let btf = AyaBtf::from_sys_fs().context("parse the kernel's BTF")?;
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))

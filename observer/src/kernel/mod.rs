@@ -2,6 +2,7 @@
 //! the map, the socket, the configuration file or the command line.
 
 mod attach;
+mod attach_points;
 mod bpf;
 mod btf;
 mod contract;
