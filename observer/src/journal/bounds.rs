@@ -6,22 +6,16 @@ use std::time::Duration;
 use observer_core::BootTime;
 use rusqlite::Connection;
 
-use super::{live, quarantine, tables};
-use crate::api::entry::{Entry, MissingEntries};
-use crate::api::words::GapReason;
-use crate::text::time::unix_rfc3339;
+use super::quarantine;
 
 /// Pages of the write-ahead log at which SQLite moves them into the file.
 pub const CHECKPOINT_PAGES: i64 = 256;
-/// Entries removed in one transaction: more than one transaction adds.
-const EXPIRE_MAX: u64 = 1_024;
 /// Part of the file's bound that is left after a removal, so that entries are removed in groups and not one by one.
 const KEEP: f64 = 0.98;
+/// How many users can have a share that is taken from before those of the others.
+const LARGE_SHARES_MAX: u64 = 64;
 /// Free pages returned to the file system at a time, and half of those that are kept for the next entries.
 const VACUUM_PAGES: i64 = 256;
-
-/// Times of the oldest entries.
-pub const OLDEST: &str = "SELECT at_unix_ns FROM entry WHERE seq >= ? ORDER BY seq LIMIT ?";
 
 /// The part of `max_bytes` that the write-ahead log may use; the file may use the rest.
 pub fn wal_reserve(max_bytes: u64) -> u64 {
@@ -56,70 +50,16 @@ pub fn usage(conn: &Connection, path: &Path) -> rusqlite::Result<Usage> {
     Ok(Usage { file: pages * page, used: pages.saturating_sub(free) * page, wal })
 }
 
-/// Removes entries that are too old and, before `coming` bytes are added, entries for which the bound leaves no room. The
-/// last removed number becomes a gap entry that covers all removed before it. Returns how many entries were removed. To
-/// be called in a transaction.
-pub fn expire(
-    conn: &Connection,
-    usage: &Usage,
-    coming: u64,
-    max_bytes: u64,
-    oldest_at_ns: Option<i64>,
-    boot_id: &str,
-) -> rusqlite::Result<u64> {
-    let tables::TableExtent { oldest_seq: oldest, last_seq: last, .. } = tables::extent(conn)?;
-    let bound = max_bytes.saturating_sub(wal_reserve(max_bytes));
-    let (mut count, mut reason) = (0, GapReason::RetentionSize);
-    if usage.used + coming > bound && last > oldest {
-        let rows = last - oldest + 1;
-        let surplus = (usage.used + coming) as f64 - bound as f64 * KEEP;
-        count = (rows as f64 * surplus / usage.used.max(1) as f64).ceil() as u64;
-        count = count.clamp(2, EXPIRE_MAX);
-    }
-    if let Some(oldest_at_ns) = oldest_at_ns {
-        let aged = aged(conn, oldest, oldest_at_ns)?;
-        if aged > count {
-            (count, reason) = (aged, GapReason::RetentionAge);
-        }
-    }
-    // The newest entry stays, so that numbering continues; and a single old entry is not replaced by a gap entry.
-    let end = (oldest + count).saturating_sub(1).min(last.saturating_sub(1));
-    if count < 2 || end <= oldest {
-        return Ok(0);
-    }
-    let (at_ns, boottime_ns): (i64, i64) = conn.query_row(
-        "SELECT at_unix_ns, boottime_ns FROM entry WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
-        [end.cast_signed()],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    live::keep_details(conn, end)?;
-    conn.prepare_cached("DELETE FROM entry WHERE seq <= ?")?.execute([end.cast_signed()])?;
-    let missing = MissingEntries {
-        from_seq: Some(1),
-        to_seq: Some(end),
-        count: Some(end),
-        reason,
-        to: unix_rfc3339(at_ns),
-        ..MissingEntries::default()
-    };
-    let entry = Entry::gap(&missing, at_ns, u64::try_from(boottime_ns).unwrap_or(0), boot_id);
-    tables::insert(conn, end, &entry)?;
-    // Unless its number is 1, the oldest entry is such a gap entry itself.
-    Ok(if oldest == 1 { end } else { end - oldest })
+/// Bytes of a share from which on it counts as large. There are at most this many times as large shares.
+pub fn small_share(max_bytes: u64) -> u64 {
+    max_bytes / LARGE_SHARES_MAX
 }
 
-/// How many entries from `oldest` on happened before `oldest_at_ns`, at most [`EXPIRE_MAX`].
-fn aged(conn: &Connection, oldest: u64, oldest_at_ns: i64) -> rusqlite::Result<u64> {
-    let mut query = conn.prepare_cached(OLDEST)?;
-    let mut rows = query.query([oldest.cast_signed(), EXPIRE_MAX.cast_signed()])?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(0)? >= oldest_at_ns {
-            break;
-        }
-        count += 1;
-    }
-    Ok(count)
+/// Bytes that entries must free before `coming` bytes are added; 0: there is room.
+pub fn surplus(usage: &Usage, coming: u64, max_bytes: u64) -> u64 {
+    let bound = max_bytes.saturating_sub(wal_reserve(max_bytes));
+    let needed = usage.used + coming;
+    if needed > bound { needed - (bound as f64 * KEEP) as u64 } else { 0 }
 }
 
 /// Returns free pages to the file system, if there are many.

@@ -98,13 +98,28 @@ fn apply_to_table(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Resul
     }
 }
 
-/// Copies the details of entries up to `seq`, which a bound is about to remove, as far as the sessions live.
-pub fn keep_details(conn: &Connection, seq: u64) -> rusqlite::Result<()> {
+/// Copies the details of the entries with these numbers, which are in order and about to be removed, as far as the
+/// sessions live.
+pub fn keep_details(conn: &Connection, removed: &[u64]) -> rusqlite::Result<()> {
+    let (Some(first), Some(last)) = (removed.first(), removed.last()) else { return Ok(()) };
+    let mut query = conn.prepare_cached(
+        "SELECT seq, home, home_mnt_ns, uid, instance FROM live WHERE seq BETWEEN ? AND ? AND detail IS NULL",
+    )?;
+    let live = query.query_map([first.cast_signed(), last.cast_signed()], |row| {
+        let number = |column| row.get::<_, i64>(column);
+        Ok((number(0)?, row.get::<_, Vec<u8>>(1)?, number(2)?, number(3)?, number(4)?))
+    })?;
+    let live = live.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut update = conn.prepare_cached(
         "UPDATE live SET detail = (SELECT detail FROM entry WHERE entry.seq = live.seq)
-         WHERE seq <= ? AND detail IS NULL",
+         WHERE home = ? AND home_mnt_ns = ? AND uid = ? AND instance = ?",
     )?;
-    update.execute([seq.cast_signed()]).map(|_| ())
+    for (seq, home, mnt_ns, uid, instance) in live {
+        if removed.binary_search(&seq.cast_unsigned()).is_ok() {
+            update.execute(params![home, mnt_ns, uid, instance])?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the table.

@@ -18,6 +18,8 @@ mod pending;
 mod quarantine;
 mod queue;
 mod reader;
+mod removal;
+mod shares;
 mod spool;
 mod tables;
 mod writer;
@@ -26,6 +28,8 @@ mod writer;
 mod crash_tests;
 #[cfg(test)]
 mod migration_tests;
+#[cfg(test)]
+mod removal_tests;
 #[cfg(test)]
 mod start_tests;
 #[cfg(test)]

@@ -35,6 +35,21 @@ pub const EXTENT: &str =
     "SELECT ifnull((SELECT min(seq) FROM entry), 0), ifnull((SELECT max(seq) FROM entry), 0),
     ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0)";
 
+/// What an entry takes beside its texts, bytes.
+const ENTRY_BYTES: usize = 256;
+
+/// In SQL, what an entry takes of the file, as [`bytes`] estimates it.
+pub const BYTES: &str = "(octet_length(detail) + ifnull(octet_length(home), 0) + 256)";
+
+/// In SQL, whether an entry is the gap that a bound left in the place of others.
+pub const IS_REMOVAL: &str = r#"(kind = 'gap' AND instr(detail, '"reason":"retention_') > 0)"#;
+
+/// Estimates what an entry takes of the file, bytes.
+pub fn bytes(entry: &Entry) -> u64 {
+    let home = entry.subject.as_ref().map_or(0, |subject| subject.home.len());
+    (entry.detail.len() + home + ENTRY_BYTES) as u64
+}
+
 /// What the table `entry` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableExtent {

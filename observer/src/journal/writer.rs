@@ -17,8 +17,9 @@ use super::identity::DirectoryIdentity;
 use super::lock::{DirectoryLock, Watermark};
 use super::options::JournalOptions;
 use super::queue::{FileFacts, Work, WriteQueue};
+use super::shares::Shares;
 use super::spool::Committed;
-use super::{live, tables};
+use super::{live, removal, tables};
 use crate::api::entry::Entry;
 use crate::api::words::GapReason;
 use crate::text::bytes::to_line;
@@ -59,6 +60,7 @@ pub struct JournalWriter {
     untouched: bool,
     aged_at: Option<Instant>,
     ages: AgeClock,
+    shares: Shares,
     trimmed_at: Option<Instant>,
     backoff: ExponentialBackoff,
 }
@@ -97,6 +99,7 @@ impl JournalWriter {
             untouched: false,
             aged_at: None,
             ages: AgeClock::new(clock::wall_offset_ns()),
+            shares: Shares::default(),
             trimmed_at: None,
             backoff: backoff(),
         }
@@ -144,6 +147,7 @@ impl JournalWriter {
             last_seq: opened.last_seq,
         });
         self.ended = None;
+        self.shares = Shares::default();
         self.unchecked = opened.origin == Origin::Existing;
         self.untouched = opened.origin == Origin::Existing;
         self.conn = Some(opened.conn);
@@ -240,7 +244,7 @@ impl JournalWriter {
     fn write(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
         let Some(conn) = &mut self.conn else { return Ok(()) };
         let usage = empty_log(conn, &self.options)?;
-        let coming: usize = batch.iter().map(|(_, entry)| entry.detail.len() + 256).sum();
+        let coming = batch.iter().map(|(_, entry)| tables::bytes(entry)).sum();
         let age_is_due = self.aged_at.is_none_or(|at| at.elapsed() >= AGE_EVERY);
         let (ages, max_age) = (&mut self.ages, self.options.max_age);
         let oldest_at =
@@ -249,13 +253,29 @@ impl JournalWriter {
         if self.untouched && !batch.is_empty() {
             tables::set_meta(&tx, "closed_at_ns", 0)?;
         }
-        let bound = self.options.max_bytes;
-        let expired = bounds::expire(&tx, &usage, coming as u64, bound, oldest_at, &self.options.boot_id)?;
+        // Where this transaction fails, they are counted again.
+        let mut shares = std::mem::take(&mut self.shares);
+        let boot_id = &self.options.boot_id;
+        let aged = match oldest_at {
+            Some(oldest_at) => removal::by_age(&tx, &mut shares, oldest_at, boot_id)?,
+            None => 0,
+        };
+        let surplus = bounds::surplus(&usage, coming, self.options.max_bytes);
+        // What is too old may have made room.
+        let expired = match aged {
+            0 if surplus > 0 => {
+                let small = bounds::small_share(self.options.max_bytes);
+                removal::by_size(&tx, &mut shares, surplus, small, boot_id)?
+            }
+            aged => aged,
+        };
         for (seq, entry) in batch {
             live::add(&tx, *seq, entry)?;
+            shares.add(*seq, entry);
         }
         tx.commit()?;
-        if age_is_due && expired == 0 {
+        self.shares = shares;
+        if age_is_due && aged == 0 {
             self.aged_at = Some(Instant::now());
         }
         // The batch is committed from here on: a later failure is no reason to write it again.
@@ -267,7 +287,7 @@ impl JournalWriter {
         // Before anybody learns of the commit: no number is given twice, whenever this process ends.
         self.write_watermark(last_seq);
         self.queue.written(last_seq);
-        self.announce(expired)
+        self.announce(expired as u64)
     }
 
     fn age_is_due(&self) -> bool {

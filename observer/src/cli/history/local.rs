@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use super::shown::{COLUMNS, EntryLine, Form, Shown};
 use crate::api::change::journaled;
 use crate::api::entry::NumberedEntry;
+use crate::api::words::EntryKind;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::home;
 use crate::journal::{EntryFilter, JournalReader};
 use crate::text::bytes::to_line;
-use crate::text::table::LongTable;
+use crate::text::table::{Cell, LongTable};
 
 /// Entries read at a time, and their bytes.
 const READ_MAX: usize = 1_024;
@@ -116,10 +117,18 @@ impl LocalHistory {
         })
     }
 
+    /// Prints the entries as lines. Removals with nothing in between are one line.
     fn print_table(&self, form: Form, out: &mut impl Write) -> anyhow::Result<u64> {
         let mut table = LongTable::new(&COLUMNS, form.width);
+        let mut removal: Option<Removal> = None;
         let found = self.each(form, |stored, shown| {
             let entry = &stored.entry;
+            if let Some(count) = shown.removed() {
+                let count = count + removal.map_or(0, |before| before.count);
+                removal = Some(Removal { at_unix_ns: entry.at_unix_ns, count });
+                return Ok(());
+            }
+            removal.take().map_or(Ok(()), |removal| table.push(removal.row(), out))?;
             let subject = entry.subject.as_ref();
             let line = EntryLine {
                 at_unix_ns: entry.at_unix_ns,
@@ -130,8 +139,24 @@ impl LocalHistory {
             };
             table.push(shown.row(&line), out)
         })?;
+        removal.map_or(Ok(()), |removal| table.push(removal.row(), out))?;
         table.flush(out)?;
         Ok(found)
+    }
+}
+
+/// Entries that bounds removed, and when the last of them happened, ns since 1970.
+#[derive(Clone, Copy)]
+struct Removal {
+    at_unix_ns: i64,
+    count: u64,
+}
+
+impl Removal {
+    fn row(self) -> Vec<Cell> {
+        let line =
+            EntryLine { at_unix_ns: self.at_unix_ns, kind: EntryKind::Gap, home: &[], name: &[], pid: None };
+        Shown::removal(self.count).row(&line)
     }
 }
 

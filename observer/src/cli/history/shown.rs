@@ -82,6 +82,19 @@ impl Shown<'_> {
             || self.restarts.as_ref().is_some_and(|restarts| restarts.deaths.signaled > 0)
     }
 
+    /// An entry that says that bounds removed `count` entries.
+    pub fn removal(count: u64) -> Self {
+        let reason = GapReason::RetentionSize;
+        let missing = MissingEntries { count: Some(count), reason, ..MissingEntries::default() };
+        Self { missing, ..Self::default() }
+    }
+
+    /// How many entries a bound removed, if that is what the entry says.
+    pub fn removed(&self) -> Option<u64> {
+        let is_removal = matches!(self.missing.reason, GapReason::RetentionSize | GapReason::RetentionAge);
+        self.missing.count.filter(|_| is_removal)
+    }
+
     /// Cells of the entry's line, in the order of [`COLUMNS`].
     pub fn row(&self, line: &EntryLine<'_>) -> Vec<Cell> {
         let (event, style, how) = self.event(&line.kind);

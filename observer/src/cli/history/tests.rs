@@ -130,6 +130,31 @@ fn the_table_describes_each_entry() {
 }
 
 #[test]
+fn removals_with_nothing_shown_in_between_are_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = r#","comm":"claude","state":"live","roots":1"#;
+    let removed = |minutes, count| {
+        let detail = format!(r#","reason":"retention_size","count":{count}"#);
+        Entry { subject: None, ..entry(minutes, "gap", "", &detail) }
+    };
+    let entries = vec![
+        removed(0, 3),
+        entry(1, "session_started", "/srv/beta", live),
+        removed(2, 5),
+        entry(3, "session_started", "/srv/alpha", live),
+        removed(4, 1),
+    ];
+    journal(dir.path(), entries);
+    let (alpha, last) = ("started alpha 103 claude /srv/alpha", "missing 1 older entries were removed");
+    assert_eq!(events(dir.path(), &["alpha"]), ["missing 8 older entries were removed", alpha, last]);
+    let all = ["missing 3 older entries were removed", "started beta 101 claude /srv/beta"];
+    assert_eq!(
+        events(dir.path(), &[]),
+        [&all[..], &["missing 5 older entries were removed", alpha, last]].concat()
+    );
+}
+
+#[test]
 fn a_change_is_described_by_what_changed() {
     let dir = tempfile::tempdir().unwrap();
     let changed = |minutes, state: &str, changed: &str| {
