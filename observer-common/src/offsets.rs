@@ -163,6 +163,7 @@ offsets! {
     dentry_sb = "dentry" ["d_sb"] Ptr("super_block");
     inode_mode = "inode" ["i_mode"] Int(2);
     inode_ino = "inode" ["i_ino"] Int(8);
+    inode_generation = "inode" ["i_generation"] Int(4);
     sb_dev = "super_block" ["s_dev"] Int(4);
     nsproxy_mnt_ns = "nsproxy" ["mnt_ns"] Ptr("mnt_namespace");
     mnt_namespace_inum = "mnt_namespace" ["ns.inum"] Int(4);

@@ -50,14 +50,20 @@ pub struct RecordHeader {
 
 /// Identity of a directory, as the kernel holds it. All zero where it could not be read.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DirId {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawDirId {
     /// Inode number.
     pub ino: u64,
+    /// Address of the `struct inode`.
+    pub inode: u64,
     /// `s_dev` of the super block: major << 20 | minor. Not always what stat(2) shows (btrfs, overlayfs).
     pub dev: u32,
     /// `mnt_id` of the mount.
     pub mnt_id: u32,
+    /// `i_generation`.
+    pub generation: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Facts of a process, as [`ForkRecord`], [`ExecRecord`] and [`RowRecord`] carry them.
@@ -67,7 +73,7 @@ pub struct RawFacts {
     /// `start_boottime` of the parent's leader (`real_parent->group_leader`), ns.
     pub parent_start_boottime_ns: u64,
     /// The leader's working directory.
-    pub cwd: DirId,
+    pub cwd: RawDirId,
     /// kernfs id of the cgroup in the v2 hierarchy.
     pub cgroup_id: u64,
     /// tgid of `real_parent`.
@@ -192,7 +198,7 @@ pub struct CwdRecord {
     /// The record's header.
     pub header: RecordHeader,
     /// The directory.
-    pub cwd: DirId,
+    pub cwd: RawDirId,
     /// Inode number of the mount namespace.
     pub mnt_ns: u32,
     /// `FACT_` bits ([`FACT_FS_SHARED`], [`FACT_LEADER_GONE`]).
@@ -333,23 +339,23 @@ pub struct RowRecord {
 
 const _: () = {
     assert!(size_of::<RecordHeader>() == 32);
-    assert!(size_of::<DirId>() == 16);
-    assert!(size_of::<RawFacts>() == 104);
-    assert!(size_of::<ForkRecord>() == 152);
-    assert!(size_of::<ExecRecord>() == 168);
+    assert!(size_of::<RawDirId>() == 32);
+    assert!(size_of::<RawFacts>() == 120);
+    assert!(size_of::<ForkRecord>() == 168);
+    assert!(size_of::<ExecRecord>() == 184);
     assert!(size_of::<ExitRecord>() == 48);
-    assert!(size_of::<CwdRecord>() == 64);
+    assert!(size_of::<CwdRecord>() == 80);
     assert!(size_of::<CommRecord>() == 48);
     assert!(size_of::<CredsRecord>() == 48);
     assert!(size_of::<IdsRecord>() == 64);
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
-    assert!(size_of::<RowRecord>() == 200);
+    assert!(size_of::<RowRecord>() == 216);
     assert!(offset_of!(RecordHeader, tgid) == 24);
     assert!(
         offset_of!(ExecRecord, facts) == 32
             && offset_of!(RowRecord, facts) == 32
             && offset_of!(ForkRecord, facts) == 32
     );
-    assert!(offset_of!(RowRecord, arg_start) == 136);
+    assert!(offset_of!(RowRecord, arg_start) == 152);
 };

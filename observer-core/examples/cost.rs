@@ -43,7 +43,7 @@ fn main() {
         let mut core = Core::new(Settings { rules: vec![rule], host_mnt_ns: 1, ..Settings::default() });
         let mut sink = Count(0);
         let parent = ProcessKey::new(10, 10);
-        let cwd = DirId { ino: 7, dev: 8, mnt_id: 9 };
+        let cwd = DirId { ino: 7, dev: 8, mnt_id: 9, ..DirId::default() };
         let facts = ProcessFacts {
             cwd,
             mnt_ns: 1,

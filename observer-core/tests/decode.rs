@@ -3,6 +3,7 @@
 
 use observer_common::record;
 use observer_core::input::{Block, RawPath, join_path};
+use observer_core::process::DirId;
 use observer_core::{DecodeError, Input, ProcessKey, decode};
 use proptest::prelude::*;
 
@@ -30,8 +31,12 @@ impl Bytes {
         Self::default().u32(kind).u32(0).u64(1000).u64(77).u32(42).u32(43)
     }
 
+    fn dir(self) -> Self {
+        self.u64(900).u64(0xffff_8880_0000_1240).u32(8).u32(30).u32(5).u32(0)
+    }
+
     fn facts(self, flags: u32) -> Self {
-        let ids = self.u64(5).u64(900).u32(8).u32(30).u64(600).u32(7).u32(11).u32(12);
+        let ids = self.u64(5).dir().u64(600).u32(7).u32(11).u32(12);
         let rest = ids.u32(1).u32(2).u32(3).u32(136 << 20 | 3).u32(4).u32(9).u32(flags);
         rest.raw(b"pts3\0xxxxxxxxxxx").raw(b"claude\0garbage!!")
     }
@@ -53,7 +58,7 @@ fn records() -> Vec<Vec<u8>> {
         Bytes::header(record::KIND_FORK).facts(record::FACT_FS_SHARED).u64(70).u32(41).u32(0).done(),
         exec.raw(path).raw(b"./pr").raw(b"pr\0-x\0").raw(b"A=b\0").done(),
         Bytes::header(record::KIND_EXIT).u32(9).u32(record::EXIT_SESSION_LEADER).u32(0).u32(42).done(),
-        Bytes::header(record::KIND_CWD).u64(900).u32(8).u32(30).u32(4).u32(1).u32(8).u32(1).raw(path).done(),
+        Bytes::header(record::KIND_CWD).dir().u32(4).u32(1).u32(8).u32(1).raw(path).done(),
         Bytes::header(record::KIND_COMM).raw(b"codex\0zzzzzzzzzz").done(),
         Bytes::header(record::KIND_CREDS).u32(1).u32(2).u32(3).u32(0).done(),
         Bytes::header(record::KIND_IDS).u32(1).u32(2).u32(0).u32(0).raw(&[0; 16]).done(),
@@ -90,7 +95,8 @@ fn each_kind_decodes() {
                 assert_eq!(facts.parent, ProcessKey::new(7, 5));
                 assert_eq!((facts.sid, facts.pgid, facts.exec_id, facts.mnt_ns), (11, 12, 9, 4));
                 assert_eq!((facts.uids.uid, facts.uids.euid, facts.uids.suid), (1, 2, 3));
-                assert_eq!((facts.cwd.ino, facts.cwd.dev, facts.cwd.mnt_id), (900, 8, 30));
+                let cwd = DirId { ino: 900, dev: 8, mnt_id: 30, generation: 5, object: 0x49 };
+                assert_eq!(DirId { object: facts.cwd.object & 0xff, ..facts.cwd }, cwd);
                 assert_eq!(facts.cgroup_id, 600);
                 assert_eq!(facts.comm.0, *b"claude\0\0\0\0\0\0\0\0\0\0");
                 assert_eq!(facts.tty.expect("a terminal").shown().as_bytes(), b"pts/3");
@@ -153,7 +159,7 @@ fn a_truncated_or_extended_record_does_not_decode() {
 fn unknown_kinds_and_lengths_beyond_the_bounds_do_not_decode() {
     assert_eq!(decode(&Bytes::header(99).done()), Err(DecodeError::UnknownKind(99)));
     assert_eq!(decode(&Bytes::header(0).done()), Err(DecodeError::UnknownKind(0)));
-    let cwd = |len| Bytes::header(record::KIND_CWD).u64(1).u64(1).u32(1).u32(1).u32(len).u32(0);
+    let cwd = |len| Bytes::header(record::KIND_CWD).dir().u32(1).u32(1).u32(len).u32(0);
     assert_eq!(decode(&cwd(u32::MAX).done()), Err(DecodeError::Bounds));
     assert_eq!(decode(&cwd(4097).raw(&[b'a'; 4097]).done()), Err(DecodeError::Bounds));
     assert!(decode(&cwd(4096).raw(&[b'a'; 4096]).done()).is_ok());

@@ -282,6 +282,44 @@ fn a_home_recreated_after_the_end_of_its_session_counts_starts_from_one() {
 }
 
 #[test]
+fn a_directory_that_got_the_inode_number_of_a_deleted_one_is_another() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 0);
+    world.incarnations.insert("/srv/a".into(), (7, 0));
+    let mut other = shell_child(&mut world, &bash, 21, "/root");
+    world.chdir(&mut other, "/srv/a");
+    world.wait(SETTLE_NS);
+    assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(1));
+}
+
+#[test]
+fn an_inode_that_was_read_again_is_the_same_directory_unless_both_are_in_use() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 0);
+    world.incarnations.insert("/srv/a".into(), (0, 7));
+    let mut other = shell_child(&mut world, &bash, 21, "/root");
+    world.chdir(&mut other, "/srv/a");
+    world.wait(SETTLE_NS);
+    assert_eq!(
+        world.session("/srv/a").map(|session| session.starts.len()),
+        Some(2),
+        "it was freed meanwhile"
+    );
+    // The root of another subvolume has the same number and may have the same generation.
+    world.incarnations.insert("/srv/a".into(), (0, 8));
+    let mut next = shell_child(&mut world, &bash, 22, "/root");
+    world.take_reports();
+    world.chdir(&mut next, "/srv/a");
+    world.wait(SETTLE_NS);
+    let session = world.session("/srv/a").expect("a session");
+    assert_eq!((session.primary, session.starts.len()), (next.key, 1), "{:?}", world.take_reports());
+}
+
+#[test]
 fn a_deleted_directory_is_no_new_home() {
     let mut world = world();
     let mut bash = at_home(&mut world);

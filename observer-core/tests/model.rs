@@ -171,7 +171,7 @@ impl Linux {
         let dir = self.fs.get(task.fs).copied().unwrap_or_default();
         ProcessFacts {
             parent: task.parent,
-            cwd: DirId { ino: 2 + dir as u64, dev: 8, mnt_id: 1 },
+            cwd: DirId { ino: 2 + dir as u64, dev: 8, mnt_id: 1, ..DirId::default() },
             mnt_ns: 1,
             sid: 1,
             pgid: 1,

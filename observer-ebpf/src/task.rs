@@ -11,7 +11,9 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use observer_common::limits::{COMM_LEN, TTY_NAME_LEN};
 use observer_common::offsets::ABSENT;
-use observer_common::record::{DirId, FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, RawFacts};
+use observer_common::record::{
+    FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, RawDirId, RawFacts,
+};
 
 use crate::access::{Access, Probed, Typed, bytes16, is_null, offset, read};
 
@@ -295,15 +297,18 @@ pub fn tty_pgrp<A: Access>(tty: u64) -> u32 {
 
 /// Identity of the directory `(mnt, dentry)`; zero if there is none.
 #[inline(always)]
-pub fn dir_id<A: Access>(mnt: u64, dentry: u64) -> DirId {
+pub fn dir_id<A: Access>(mnt: u64, dentry: u64) -> RawDirId {
     let inode = A::u64(dentry, offset!(dentry_inode));
     let sb = A::u64(dentry, offset!(dentry_sb));
     let mount = mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
-    DirId {
+    RawDirId {
         ino: A::u64(inode, offset!(inode_ino)),
         dev: A::u32(sb, offset!(sb_dev)),
         // `mnt_id` lies outside the `struct vfsmount` that the pointer is typed as.
         mnt_id: Probed::u32(mount, offset!(mount_id)),
+        generation: A::u32(inode, offset!(inode_generation)),
+        inode,
+        reserved: 0,
     }
 }
 

@@ -1,12 +1,11 @@
 //! Working directories: changes that a process makes itself and changes that others make to its directory.
 
-use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use observer_harness::Verb;
 use observer_harness::truth::assert_row;
-use observer_harness::{Daemon, Fixture, Watch, text};
+use observer_harness::{Daemon, Fixture, Watch, fixture, text};
 
 /// Asserts that every field of the row is correct and that its cwd is `expected`, which shows that the puppet
 /// did what the test meant.
@@ -15,14 +14,6 @@ fn assert_cwd(pid: u32, expected: &Path) {
     let row = assert_row(Daemon::shared(), pid);
     let cwd = text::bytes(&row, "cwd").map(|cwd| cwd.escape_ascii().to_string());
     assert_eq!(cwd, Some(expected.as_os_str().as_bytes().escape_ascii().to_string()));
-}
-
-fn exchange(a: &Path, b: &Path) {
-    let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()).expect("no NUL"));
-    let at = libc::AT_FDCWD;
-    // SAFETY: the paths are valid C strings that outlive the call.
-    let done = unsafe { libc::renameat2(at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE) };
-    assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
 }
 
 #[test]
@@ -132,7 +123,7 @@ fn exchanging_two_directories_moves_the_processes_in_both() {
     let (mut a, mut b) = (fixture.puppet(), fixture.puppet());
     a.chdir(&left);
     b.chdir(&right);
-    exchange(&fixture.dir().join("left"), &fixture.dir().join("right"));
+    fixture::exchange(&fixture.dir().join("left"), &fixture.dir().join("right"));
     assert_cwd(a.pid, &right);
     assert_cwd(b.pid, &left);
 }

@@ -6,6 +6,7 @@
 mod container;
 mod row;
 mod scene;
+mod subvolumes;
 mod table;
 mod terminal;
 mod witness;

@@ -135,7 +135,11 @@ fn header(cursor: &mut Cursor<'_>) -> Result<Head, DecodeError> {
 }
 
 fn dir_id(cursor: &mut Cursor<'_>) -> Result<DirId, DecodeError> {
-    Ok(DirId { ino: cursor.u64()?, dev: cursor.u32()?, mnt_id: cursor.u32()? })
+    let (ino, inode) = (cursor.u64()?, cursor.u64()?);
+    let (dev, mnt_id, generation) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+    cursor.u32()?;
+    // No two inodes begin in the same line of the processor's cache.
+    Ok(DirId { ino, dev, mnt_id, generation, object: (inode >> 6) as u32 })
 }
 
 fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {

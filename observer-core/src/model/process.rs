@@ -2,8 +2,6 @@
 
 use alloc::sync::Arc;
 
-pub use observer_common::record::DirId;
-
 use crate::model::ids::{BootTime, ProcessKey};
 
 /// Bytes that processes choose, such as paths and argv. They need not be text. Parent and child share them.
@@ -67,6 +65,24 @@ impl ShownTty {
     }
 }
 
+/// Identity of a directory, as the kernel holds it. All zero where it could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DirId {
+    /// Inode number.
+    pub ino: u64,
+    /// `s_dev` of the super block: major << 20 | minor. Not always what stat(2) shows (btrfs, overlayfs).
+    pub dev: u32,
+    /// `mnt_id` of the mount.
+    pub mnt_id: u32,
+    /// `i_generation`. It tells directories apart that had the same inode number one after the other. 0 on file
+    /// systems that have none.
+    pub generation: u32,
+    /// A part of the address of the kernel's `struct inode`. It tells directories with the same inode number apart
+    /// while both are in use, such as the roots of btrfs subvolumes. An inode that the kernel freed and read
+    /// again may have another one.
+    pub object: u32,
+}
+
 /// A working directory, and what is known of its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkingDirectory {
@@ -88,6 +104,16 @@ pub struct WorkingDirectory {
     pub leader_gone: bool,
     /// When it was read: the timestamp of the record or row.
     pub as_of: BootTime,
+}
+
+impl WorkingDirectory {
+    /// Returns the path where it may be a new home: the path is complete and the directory exists.
+    pub fn usable_path(&self) -> Option<&Bytes> {
+        if self.deleted || self.truncated || self.unreachable || self.leader_gone {
+            return None;
+        }
+        self.path.as_ref()
+    }
 }
 
 /// User ids of the leader, in the initial user namespace.

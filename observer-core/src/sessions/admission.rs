@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use crate::input::is_in_memory;
 use crate::model::explanation::Unmet;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Argv, Bytes, Process, WorkingDirectory};
+use crate::model::process::{Argv, Bytes, Process};
 use crate::model::rule::{Conditions, HomeRule, Ignore, MntNsRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
@@ -157,7 +157,7 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
 
 /// Returns the rules that admit `process`, in their order, each with its home.
 fn admissions<'a>(rules: &'a [Rule], process: &'a Process) -> impl Iterator<Item = Admission<'a>> {
-    let path = usable_path(&process.cwd);
+    let path = process.cwd.usable_path();
     rules.iter().enumerate().filter_map(move |(index, rule)| {
         let cwd = path?;
         let role = admits(rule, process)?;
@@ -211,7 +211,7 @@ pub(super) fn unmet(rule: &Rule, process: &Process) -> Option<Unmet> {
     let name = Some(process.comm.as_bytes());
     let image = process.exe.as_deref().filter(|exe| !is_in_memory(exe));
     let runs_any = is_wrapper(rule, process);
-    let Some(cwd) = usable_path(&process.cwd) else { return Some(Unmet::CwdUnusable) };
+    let Some(cwd) = process.cwd.usable_path() else { return Some(Unmet::CwdUnusable) };
     let failed = [
         (Unmet::Cwd, home_len(&rule.home, cwd).is_none()),
         (Unmet::Tty, !has_named_tty(&rule.conditions, process)),
@@ -231,7 +231,7 @@ pub(super) fn unmet(rule: &Rule, process: &Process) -> Option<Unmet> {
 
 /// Returns the home of `process` under `rule`.
 pub(super) fn home_under(rule: &Rule, process: &Process, host_mnt_ns: u32) -> Option<Home> {
-    let cwd = usable_path(&process.cwd)?;
+    let cwd = process.cwd.usable_path()?;
     let len = home_len(&rule.home, cwd)?;
     let path = cwd.get(..len)?;
     let mnt_ns = namespace(host_mnt_ns, process.cwd.mnt_ns);
@@ -363,14 +363,6 @@ pub(super) fn follows_cwd(rule: &Rule) -> bool {
 pub(super) fn old_enough_at(rule: Option<&Rule>, process: &Process) -> BootTime {
     let began = process.exec_at.unwrap_or(process.key.start_boottime);
     began.after(rule.map_or(0, |rule| rule.min_age_ns))
-}
-
-/// Returns the path of a directory where it may be a new home: the path is complete and the directory exists.
-pub(super) fn usable_path(cwd: &WorkingDirectory) -> Option<&Bytes> {
-    if cwd.deleted || cwd.truncated || cwd.unreachable || cwd.leader_gone {
-        return None;
-    }
-    cwd.path.as_ref()
 }
 
 /// Returns the mount namespace as a home names it: `None` for the host's own and for one that could not be

@@ -17,7 +17,7 @@ use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     Verdict, admits, finds_home, follows_cwd, has_namespace, is_ignored, is_refused_by_arguments,
-    is_refused_like, is_wrapper, namespace, old_enough_at, usable_path,
+    is_refused_like, is_wrapper, namespace, old_enough_at,
 };
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
@@ -176,7 +176,7 @@ impl Sessions {
     fn comes_back(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) -> bool {
         let Some(entry) = ctx.table.get(key) else { return false };
         let process = &entry.process;
-        let Some(path) = usable_path(&process.cwd) else { return false };
+        let Some(path) = process.cwd.usable_path() else { return false };
         let namespace = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
         let candidacy = self.homes.held_by(key).iter().find_map(|home| {
             let slot = self.homes.slot(home).filter(|slot| slot.current_primary() == Some(key))?;
@@ -275,7 +275,7 @@ impl Sessions {
             _ if keeps_home => true,
             None if !cwd.truncated && (cwd.mnt_ns == 0 || is_same_namespace) => true,
             _ if !is_same_namespace => false,
-            _ if cwd.id == candidacy.dir && usable_path(cwd).is_none() => true,
+            _ if cwd.id == candidacy.dir && cwd.usable_path().is_none() => true,
             Some(path) if !cwd.unreachable => finds_home(rule, path, home),
             _ => false,
         }
@@ -295,7 +295,7 @@ impl Sessions {
         if role_changed {
             self.relinked.insert(age(key));
         }
-        if usable_path(&process.cwd).is_some() && process.cwd.id != candidacy.dir {
+        if process.cwd.usable_path().is_some() && process.cwd.id != candidacy.dir {
             candidacy.dir = process.cwd.id;
             candidacy.since = at;
         }

@@ -201,9 +201,20 @@ pub(super) fn home_dir(process: &Process, home: &Home) -> Option<DirId> {
     is_there.then_some(cwd.id)
 }
 
-/// Returns whether both are the same directory, whichever mount they are seen through.
-fn same_dir(one: DirId, other: DirId) -> bool {
-    one.ino == other.ino && one.dev == other.dev
+/// `BTRFS_FIRST_FREE_OBJECTID` (include/uapi/linux/btrfs_tree.h): inode number of the root of every btrfs subvolume.
+const SUBVOLUME_ROOT: u64 = 256;
+
+/// Returns whether `dir` is another directory than the one that the session is of, whichever mount it is seen through.
+fn is_other_dir(table: &ProcessTable, slot: &SessionSlot, dir: DirId) -> bool {
+    let of = slot.session.home_dir;
+    if (dir.ino, dir.dev, dir.generation) != (of.ino, of.dev, of.generation) {
+        return true;
+    }
+    // Unless somebody is in a directory, the kernel may free its inode and read it again. Of subvolumes, nothing but the
+    // inode tells those of one transaction apart.
+    let primary = slot.current_primary().and_then(|key| table.get(key));
+    let is_in_use = primary.is_some_and(|entry| entry.process.cwd.id == of);
+    (is_in_use || dir.ino == SUBVOLUME_ROOT) && dir.object != of.object
 }
 
 /// Returns whether `key` is in another directory at the home's path than the one that the session is of, or in another
@@ -215,7 +226,7 @@ fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: Pr
         return true;
     }
     let known = slot.session.home_dir != DirId::default();
-    let differs = home_dir(&entry.process, home).is_some_and(|dir| !same_dir(dir, slot.session.home_dir));
+    let differs = home_dir(&entry.process, home).is_some_and(|dir| is_other_dir(table, slot, dir));
     known && differs && candidacy.since > slot.opened_at
 }
 

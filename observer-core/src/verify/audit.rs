@@ -139,7 +139,10 @@ impl Audit {
         differ("comm", bytes(ours.comm.as_bytes()), bytes(facts.comm.as_bytes()));
         differ("uid", text(&ours.uids), text(&facts.uids));
         differ("mnt_ns", number(ours.cwd.mnt_ns), number(facts.mnt_ns));
-        differ("cwd_id", text(&ours.cwd.id), text(&facts.cwd));
+        // The address of an inode is not shown, only whether it is another one.
+        let other_object = u32::from(ours.cwd.id.object != facts.cwd.object);
+        let id = |id: DirId, object| text(&DirId { object, ..id });
+        differ("cwd_id", id(ours.cwd.id, other_object), id(facts.cwd, 0));
         if facts.cwd != DirId::default() {
             differ("cwd", path(ours.cwd.path.clone()), path(join_path(row.cwd_path)));
             let deleted = row.cwd_path.flags & observer_common::record::path_flag::DELETED != 0;

@@ -224,6 +224,8 @@ pub struct World {
     pub reports: Reports,
     pub now: u64,
     pub dirs: BTreeMap<String, u64>,
+    /// `generation` and `object` of directories other than 0.
+    pub incarnations: BTreeMap<String, (u32, u32)>,
     /// The POSIX sessions other than 1.
     pub sids: BTreeMap<ProcessKey, u32>,
     pub drops: u64,
@@ -261,8 +263,8 @@ impl World {
     pub fn ignoring(ignored: Vec<Ignore>, rules: Vec<Rule>) -> Self {
         let env = ["TMUX", "TMUX_PANE", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
         let core = Core::new(Settings { rules, ignored, env, host_mnt_ns: 1 });
-        let (dirs, sids) = (BTreeMap::new(), BTreeMap::new());
-        Self { core, reports: Reports::default(), now: 1_000, dirs, sids, drops: 0 }
+        let (dirs, incarnations, sids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { core, reports: Reports::default(), now: 1_000, dirs, incarnations, sids, drops: 0 }
     }
 
     pub fn tick_clock(&mut self) -> BootTime {
@@ -290,7 +292,9 @@ impl World {
 
     pub fn dir(&mut self, path: &str) -> DirId {
         let next = 100 + self.dirs.len() as u64;
-        DirId { ino: *self.dirs.entry(path.into()).or_insert(next), dev: 8, mnt_id: 1 }
+        let ino = *self.dirs.entry(path.into()).or_insert(next);
+        let (generation, object) = self.incarnations.get(path).copied().unwrap_or_default();
+        DirId { ino, dev: 8, mnt_id: 1, generation, object }
     }
 
     pub fn facts(&mut self, proc: &Proc) -> ProcessFacts {

@@ -40,7 +40,7 @@ fn padded(text: &[u8]) -> [u8; 16] {
 fn facts() -> ProcessFacts {
     ProcessFacts {
         parent: ProcessKey::new(1, 5),
-        cwd: DirId { ino: 18_446_744_073_709_551_615, dev: (253 << 20) | 17, mnt_id: 7 },
+        cwd: DirId { ino: 18_446_744_073_709_551_615, dev: (253 << 20) | 17, mnt_id: 7, ..DirId::default() },
         mnt_ns: 4_026_531_840,
         cgroup_id: 1,
         sid: 4_200,
@@ -216,7 +216,7 @@ fn a_deleted_directory_is_shown_as_the_kernel_shows_it() {
     let moved = Input::Cwd {
         at: BootTime(START + 4 * S),
         key: KEY,
-        cwd: DirId { ino: 5, dev: 1, mnt_id: 7 },
+        cwd: DirId { ino: 5, dev: 1, mnt_id: 7, ..DirId::default() },
         mnt_ns: 4_026_531_840,
         path: RawPath { components: b"gone\0srv\0", flags: observer_common::record::path_flag::DELETED },
         fs_shared: false,

@@ -61,6 +61,16 @@ pub struct PuppetOptions<'a> {
     pub uid: Option<u32>,
 }
 
+/// Exchanges the names of two files.
+#[track_caller]
+pub fn exchange(one: &Path, other: &Path) {
+    let path = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    let (one, other, at) = (path(one), path(other), libc::AT_FDCWD);
+    // SAFETY: the paths are valid C strings that outlive the call.
+    let done = unsafe { libc::renameat2(at, one.as_ptr(), at, other.as_ptr(), libc::RENAME_EXCHANGE) };
+    assert_eq!(done, 0, "exchange: {}", io::Error::last_os_error());
+}
+
 impl Fixture {
     /// An empty fixture. Fails where the test is not run by root.
     pub fn new() -> Self {

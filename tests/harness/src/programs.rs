@@ -15,11 +15,13 @@ use anyhow::{Context, Result, bail};
 use crate::{apt, command};
 
 /// Programs on the search path, and Debian's packages that have them.
-const DEBIAN: [(&str, &str); 13] = [
+const DEBIAN: [(&str, &str); 15] = [
+    ("btrfs", "btrfs-progs"),
     ("bwrap", "bubblewrap"),
     ("dtach", "dtach"),
     ("expect", "expect"),
     ("make", "make"),
+    ("mkfs.btrfs", "btrfs-progs"),
     ("mc", "mc"),
     ("runc", "runc"),
     ("screen", "screen"),

@@ -5,14 +5,13 @@ mod choice;
 mod same;
 mod scene;
 
-use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Frame, Pty, Puppet};
+use observer_harness::{Frame, Pty, Puppet, fixture};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
@@ -112,13 +111,7 @@ fn exchange_of_two_directories() {
     puppet.chdir(&one);
     scene.assert_reported("cwd", puppet.pid, "where it begins", cwd(&one));
     scene.settle();
-    let path = |path: &Path| CString::new(bytes(path)).expect("no NUL");
-    // SAFETY: the paths are valid C strings that outlive the call.
-    let done = unsafe {
-        let at = libc::AT_FDCWD;
-        libc::renameat2(at, path(&one).as_ptr(), at, path(&two).as_ptr(), libc::RENAME_EXCHANGE)
-    };
-    assert_eq!(done, 0, "exchange: {}", std::io::Error::last_os_error());
+    fixture::exchange(&one, &two);
     scene.assert_reported("paths", puppet.pid, "exchange", cwd(&two));
 }
 

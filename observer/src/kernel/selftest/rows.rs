@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use observer_common::record::path_flag;
 use observer_core::input::join_path;
 use observer_core::input::{ProcessFacts, TaskRow};
-use observer_core::process::{Comm, Uids};
+use observer_core::process::{Comm, DirId, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
 use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, TestChild, UIDS};
@@ -94,7 +94,7 @@ fn killed(
     same(VIA, &values::UIDS, facts.uids, uids)?;
     same(VIA, &values::COMM, facts.comm, Comm(*COMM))?;
     same(VIA, &values::CWD, row.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
-    same(VIA, &values::CWD_ID, facts.cwd, truth::directory(DIRECTORY)?)?;
+    same(VIA, &values::CWD_ID, in_system_calls(facts.cwd), truth::directory(DIRECTORY)?)?;
     same(VIA, &values::CWD_REACHED, row.reached, true)?;
     same(VIA, &values::CWD_DELETED, row.deleted, false)?;
     same(VIA, &values::FS_SHARED, facts.fs_shared, false)?;
@@ -122,14 +122,17 @@ fn threaded(take_snapshot: &dyn Fn() -> Snapshot) -> Result<EndedChild> {
     let mut child = TestChild::with_threads(&directory.path)?;
     child.wait_ready()?;
     let (sid, pgid) = truth::ids(child.pid);
-    let place = truth::directory(&directory.path)?;
+    let (place, generation) = (truth::directory(&directory.path)?, truth::generation(&directory.path));
     let deleted = directory.delete()?;
 
     let row = find(take_snapshot, child.pid)?;
     inherited(&row)?;
     same(VIA, &values::SID, row.facts.sid, sid)?;
     same(VIA, &values::PGID, row.facts.pgid, pgid)?;
-    same(VIA, &values::CWD_ID, row.facts.cwd, place)?;
+    same(VIA, &values::CWD_ID, in_system_calls(row.facts.cwd), place)?;
+    if let Some(generation) = generation {
+        same(VIA, &values::CWD_GENERATION, row.facts.cwd.generation, generation)?;
+    }
     same(VIA, &values::CWD_DELETED, row.deleted, deleted)?;
     same(VIA, &values::FS_SHARED, row.facts.fs_shared, true)?;
     same(VIA, &values::LEADER_GONE, row.facts.leader_gone, false)?;
@@ -149,6 +152,11 @@ fn threaded(take_snapshot: &dyn Fn() -> Snapshot) -> Result<EndedChild> {
     let status = child.reap()?;
     same(VIA, &values::DEAD, zombie.dead, Some(status))?;
     Ok(EndedChild { pid: child.pid, start: row.start, status })
+}
+
+/// What system calls tell of a directory.
+fn in_system_calls(cwd: DirId) -> DirId {
+    DirId { generation: 0, object: 0, ..cwd }
 }
 
 /// Compares what a forked child inherits from this process.

@@ -14,11 +14,11 @@ const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 const CGROUP2_MAGIC: libc::c_long = 0x6367_7270;
 /// Where the v2 hierarchy is mounted: alone, or beside v1 hierarchies.
 const CGROUP_MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// Where a directory may be made that is removed at once.
+/// Where a directory may be made that is removed at once. First where tmpfs usually is, which gives out file handles.
 const PLACES: [&CStr; 3] = [
-    c"/tmp/observer-self-test-XXXXXX",
-    c"/run/observer-self-test-XXXXXX",
     c"/dev/shm/observer-self-test-XXXXXX",
+    c"/run/observer-self-test-XXXXXX",
+    c"/tmp/observer-self-test-XXXXXX",
 ];
 
 /// Returns device, inode and mount of a directory.
@@ -40,7 +40,40 @@ pub fn directory(path: &CStr) -> Result<DirId> {
         dev: found.stx_dev_major << 20 | found.stx_dev_minor,
         ino: found.stx_ino,
         mnt_id: u32::try_from(found.stx_mnt_id).unwrap_or(0),
+        ..DirId::default()
     })
+}
+
+/// Returns the generation of a directory, which its file handle contains; `None`: its file system gives out no handles,
+/// or handles of a form that is not known here.
+pub fn generation(path: &CStr) -> Option<u32> {
+    /// `MAX_HANDLE_SZ` (include/linux/exportfs.h), in words.
+    const WORDS: usize = 32;
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        form: libc::c_int,
+        words: [u32; WORDS],
+    }
+    let mut handle = Handle { bytes: (WORDS * 4) as u32, form: 0, words: [0; WORDS] };
+    let mut mount_id: libc::c_int = 0;
+    // SAFETY: a terminated string, and buffers of the sizes that the call fills.
+    let asked = unsafe {
+        let (handle, mount_id) = (&raw mut handle, &raw mut mount_id);
+        libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), handle, mount_id, 0)
+    };
+    let word = match (asked, handle.form, handle.bytes) {
+        // `FILEID_INO32_GEN`: the inode number, and the generation.
+        (0, 1, 8) => 1,
+        // tmpfs: the generation, and the inode number in two words.
+        (0, 1, 12) => 0,
+        // `XFS_FILEID_INO64_GEN`: the inode number in two words, and the generation.
+        (0, 0x81, 12) => 2,
+        // `FILEID_BTRFS_WITHOUT_PARENT`: inode number and subvolume in two words each, and the generation.
+        (0, 0x4d, _) => 4,
+        _ => return None,
+    };
+    handle.words.get(word).copied()
 }
 
 /// Converts a device number from stat(2)'s encoding to the kernel's (major << 20 | minor).

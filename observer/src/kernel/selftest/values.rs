@@ -63,6 +63,7 @@ values! {
     CWD_ID = "device, inode and mount of its cwd" [
         task_fs fs_pwd path_mnt path_dentry dentry_inode inode_ino dentry_sb sb_dev mount_mnt mount_id
     ];
+    CWD_GENERATION = "generation of its cwd" [inode_generation];
     CWD_REACHED = "whether its cwd is within its mount namespace" [
         mount_parent mount_ns mount_mnt task_nsproxy nsproxy_mnt_ns
     ];
