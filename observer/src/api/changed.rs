@@ -137,11 +137,12 @@ mod tests {
 
     /// Fields that are not compared: what identifies the session, what is known of its end only, what only answers
     /// have, and what describes the reading.
-    const NOT_COMPARED: [&str; 10] = [
+    const NOT_COMPARED: [&str; 11] = [
         "home",
         "home_mnt_ns",
         "instance",
         "boot_id",
+        "key",
         "end_reason",
         "death",
         "tty_input_at",

@@ -6,6 +6,7 @@ pub mod changed;
 pub mod death;
 pub mod entry;
 pub mod explain;
+pub mod key;
 mod pane;
 pub mod process;
 pub mod restarts;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::death::DeathJson;
+use super::key::LifeKey;
 use super::pane::PaneNames;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
@@ -22,6 +23,8 @@ pub struct ProcessJson<'a> {
     pub ppid: u32,
     /// Start, boot time in ns: identifies the process together with `pid` and `boot_id`.
     pub start_boottime_ns: Big,
+    /// Both and the boot, as one word ([`LifeKey`]).
+    pub key: String,
     /// Start, RFC 3339.
     pub started_at: String,
     /// When it last executed a program, if that was observed.
@@ -111,6 +114,7 @@ impl<'a> ProcessJson<'a> {
             pid: process.key.tgid.0,
             ppid: process.parent.tgid.0,
             start_boottime_ns: Big(process.key.start_boottime.0),
+            key: LifeKey::new(context.boot_id, process.key.tgid.0, process.key.start_boottime.0).to_string(),
             started_at: rfc3339(process.key.start_boottime, wall),
             exec_at: process.exec_at.map(|at| rfc3339(at, wall)),
             comm: Text::from(process.comm.as_bytes()),

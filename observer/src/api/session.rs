@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::death::DeathJson;
+use super::key::LifeKey;
 use super::process::{ProcessJson, tty_name};
 use super::words::{SessionEndReason, SessionState};
 use crate::text::bytes::{Big, Text};
@@ -89,6 +90,7 @@ impl<'a> SessionJson<'a> {
         let mut process = ProcessJson::new(primary, context);
         process.pid = session.primary.tgid.0;
         process.start_boottime_ns = Big(session.primary.start_boottime.0);
+        process.key = LifeKey::new(context.boot_id, process.pid, process.start_boottime_ns.0).to_string();
         process.cwd_deleted |= session.cwd_deleted;
         let death = |death| DeathJson::new(death, session.primary.start_boottime, wall);
         Self {

@@ -10,6 +10,7 @@ use observer_core::session::Home;
 use super::exit::Exit;
 use super::{home, term, user};
 use crate::api::answer::ListAnswer;
+use crate::api::key::LifeKey;
 use crate::api::session::{OtherJson, SessionJson};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::ClientRequest;
@@ -19,8 +20,9 @@ use crate::text::bytes::to_line;
 #[derive(Args)]
 pub struct PidArgs {
     /// A session's name, or its home: an absolute path, `.` or a path that begins with `./` or `../`. Of a home in another
-    /// mount namespace, with the namespace's number: NAME@NUMBER
-    #[arg(value_name = "NAME|HOME")]
+    /// mount namespace, with the namespace's number: NAME@NUMBER. A key (`key` in --json) is one life of a process: where
+    /// that has ended, the exit is 1, whoever runs in its home since
+    #[arg(value_name = "NAME|HOME|KEY")]
     session: OsString,
     /// The session of this user, by name or number, whoever owns the home
     #[arg(long, value_name = "USER", value_parser = user::parse)]
@@ -78,7 +80,7 @@ enum Chosen<'s, 'a> {
 fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<u32>) -> Chosen<'s, 'a> {
     let is_meant = |session: &SessionJson<'_>| match user {
         Some(uid) => session.primary.uid == uid,
-        None => !is_foreign(session),
+        None => is_one_life(wanted) || !is_foreign(session),
     };
     let meant: Vec<_> = named.iter().copied().filter(|session| is_meant(session)).collect();
     match meant[..] {
@@ -87,6 +89,11 @@ fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<
         [] => Chosen::Several(named.to_vec()),
         _ => Chosen::Several(meant),
     }
+}
+
+/// Whether `wanted` is the key of one life of a process.
+fn is_one_life(wanted: &[u8]) -> bool {
+    LifeKey::parse(wanted).is_some()
 }
 
 /// Whether the session's user is known to be another one than the one whose home it is. The daemon cannot read each home:
@@ -151,11 +158,16 @@ fn home_with_numbers(session: &SessionJson<'_>, is_one_of_several: bool) -> Stri
 /// Whether `wanted` names the session by itself: a session of another mount namespace is named with that namespace.
 fn is_named(session: &SessionJson<'_>, wanted: &[u8]) -> bool {
     session.home_mnt_ns.is_none()
+        || session.primary.key.as_bytes() == wanted
         || split_namespace(wanted).is_some_and(|(_, number)| session.home_mnt_ns == Some(number))
 }
 
-/// Sessions that `wanted` names: of several, those of the host's own mount namespace, unless it names another.
+/// Sessions that `wanted` names, or whose primary is the life with this key: of several, those of the host's own mount namespace, unless it names another.
 pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
+    // No name is taken for a key: whoever is called so is not that process.
+    if is_one_life(wanted) {
+        return sessions.iter().filter(|session| session.primary.key.as_bytes() == wanted).collect();
+    }
     let found = find(sessions, wanted);
     if found.is_empty()
         && let Some((rest, number)) = split_namespace(wanted)
@@ -253,6 +265,27 @@ mod tests {
         assert_eq!(home_with_numbers(seven, false), "/x/a@7");
         assert_eq!(home_with_numbers(seven, true), "/x/a#0@7");
         assert_eq!(choose(&[inside(7)], b"a").len(), 1, "found, and not named by this alone");
+    }
+
+    #[test]
+    fn a_key_names_one_life_of_a_process_and_no_session_that_is_called_so() {
+        const KEY: &str = "7f3e90ab-4242-1a2b3c4d5e";
+        let of = |key: &str, session| SessionJson {
+            home_mnt_ns: Some(7),
+            foreign: Some(true),
+            primary: ProcessJson { key: key.to_owned(), ..ProcessJson::default() },
+            ..session
+        };
+        let sessions =
+            [of(KEY, session(b"a", b"/x/a")), of("7f3e90ab-7-1a2b3c4d5e", session(KEY.as_bytes(), b"/x/k"))];
+        let chosen = choose(&sessions, KEY.as_bytes());
+        assert_eq!(chosen, [&sessions[0]]);
+        assert_eq!(
+            answer_to(&chosen, KEY.as_bytes(), None),
+            Chosen::One(&sessions[0]),
+            "wherever and whose it is"
+        );
+        assert!(choose(&sessions[1..], KEY.as_bytes()).is_empty(), "it ended");
     }
 
     #[test]
