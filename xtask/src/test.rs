@@ -20,7 +20,7 @@ const WAITING: [&str; 3] = ["journal", "refuse", "sessions"];
 /// Tests of these at a time.
 const WAITING_THREADS: u8 = 4;
 /// Tests against a Postgres at a time. They mostly wait: for time-outs, and for a server that is stopped.
-const MIRROR_THREADS: u8 = 4;
+const MIRROR_THREADS: u8 = 5;
 /// Real programs at a time. Each has a daemon of its own, and its test mostly waits.
 const PROGRAM_THREADS: u8 = 4;
 /// Slowest tests that the summary names of each part.
