@@ -194,7 +194,10 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     });
     let reports_received = assert_recorded(&scene, &watch);
     let unnumbered = published(&watch).iter().filter(|(seq, ..)| seq.is_none()).count() as u64;
-    assert_eq!(gaps(&reports_received), [("disk_full".into(), Some(unnumbered))]);
+    // A short entry may still fit where a longer one did not, so there may be several gaps.
+    let gaps = gaps(&reports_received);
+    assert!(gaps.iter().all(|(reason, _)| reason == "disk_full"), "{gaps:?}");
+    assert_eq!(gaps.iter().filter_map(|(_, count)| *count).sum::<u64>(), unnumbered, "{gaps:?}");
     assert_eq!(scene.journal()["dropped"], unnumbered);
     let ends =
         reports_received.values().filter(|entry| kind(entry) == "session_ended" && entry["pid"] == pid);
