@@ -51,8 +51,9 @@ impl PidArgs {
             }
             Chosen::None => {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
+                let gone = if is_one_life(&wanted) { " any more" } else { "" };
                 anstream::eprintln!(
-                    "observer: no session {}{of_user}: `observer list --long` shows those there are",
+                    "observer: no session {}{of_user}{gone}: `observer list --long` shows those there are",
                     to_line(&wanted)
                 );
                 Ok(Exit::None)
