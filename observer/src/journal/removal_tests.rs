@@ -43,6 +43,14 @@ fn gaps(read: &[NumberedEntry]) -> Vec<MissingEntries> {
     gaps.filter(|gap| gap.reason.as_str() == "retention_size").collect()
 }
 
+/// The tables of an empty journal.
+fn empty_tables() -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open_in_memory().unwrap();
+    conn.execute_batch(tables::SCHEMA).unwrap();
+    conn.execute_batch(live::SCHEMA).unwrap();
+    conn
+}
+
 #[test]
 fn a_user_with_many_entries_pushes_out_none_of_the_others() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,9 +86,7 @@ fn the_bound_holds_in_a_new_stream_too() {
 
 #[test]
 fn a_removed_gap_leaves_no_number_uncovered() {
-    let conn = rusqlite::Connection::open_in_memory().unwrap();
-    conn.execute_batch(tables::SCHEMA).unwrap();
-    conn.execute_batch(live::SCHEMA).unwrap();
+    let conn = empty_tables();
     let missing = MissingEntries { from_seq: Some(3), to_seq: Some(8), ..MissingEntries::default() };
     for seq in [1, 2, 9, 10, 11] {
         tables::insert(&conn, seq, &Entry { at_unix_ns: seq.cast_signed(), ..of_user(1, seq) }).unwrap();
@@ -106,9 +112,7 @@ fn a_removed_gap_leaves_no_number_uncovered() {
 
 #[test]
 fn where_nobody_has_much_the_oldest_go() {
-    let conn = rusqlite::Connection::open_in_memory().unwrap();
-    conn.execute_batch(tables::SCHEMA).unwrap();
-    conn.execute_batch(live::SCHEMA).unwrap();
+    let conn = empty_tables();
     (1..=10).for_each(|n| tables::insert(&conn, n, &of_user(u32::try_from(n / 4).unwrap(), n)).unwrap());
     let mut shares = shares::Shares::default();
     let small = 20 * DETAIL as u64;

@@ -37,12 +37,11 @@ pub fn check_machine() -> Result<()> {
 /// Checks that the kernel is as the programs expect, by its own type information or by the file `btf` instead of it.
 pub fn check_btf(btf: Option<&Path>) -> Result<Contract> {
     check_btf_exists()?;
-    contract(btf)
+    btf.map_or_else(|| Contract::check(&own_btf()?), contract_of)
 }
 
-/// Compares the kernel with the contract, by its own type information or by `file`.
-fn contract(file: Option<&Path>) -> Result<Contract> {
-    let Some(file) = file else { return Contract::check(&own_btf()?) };
+/// Compares the kernel with the contract, by the type information in `file`.
+fn contract_of(file: &Path) -> Result<Contract> {
     Btf::read(file).and_then(|btf| Contract::check(&btf)).map_err(|error| {
         anyhow!(
             "{error:#}\nso says {}, which --btf named: name the running kernel's own type information, or leave \
@@ -74,7 +73,7 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// The result of comparing the kernel with the contract.
     pub contract: Contract,
-    /// The types by which programs are attached, 10 MB with the numbers of all others. The caller drops them and calls
+    /// The types by which programs are attached, and the numbers of all others. The caller drops them and calls
     /// [`crate::heap::give_back`] once all is loaded.
     pub btf: AyaBtf,
 }
@@ -91,10 +90,7 @@ pub fn load(options: &KernelOptions) -> Result<Loaded> {
     sys::return_freed_memory();
     // Programs are attached by the numbers that the running kernel gives its types, whatever a file says of the layout.
     let own = own_btf()?;
-    let contract = match file {
-        Some(file) => contract(Some(file))?,
-        None => Contract::check(&own)?,
-    };
+    let contract = file.as_deref().map_or_else(|| Contract::check(&own), contract_of)?;
     let btf = attach_points(&own)?;
     drop(own);
     let mut offsets = contract.offsets;

@@ -115,7 +115,7 @@ pub fn own_mnt_ns() -> u32 {
 }
 
 /// Has freed memory returned to the kernel from then on. glibc raises its thresholds for this to the size that was freed last;
-/// after the kernel's BTF (some 20 MB) and a few large answers that leaves tens of MiB resident. One arena is used, because
+/// after the kernel's BTF and a few large answers that leaves tens of MiB resident. One arena is used, because
 /// threads seldom allocate at the same time, and each arena keeps the most that it ever held.
 pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
