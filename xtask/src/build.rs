@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
 
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
@@ -50,14 +52,33 @@ pub(crate) fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> R
         .context("build the kernel programs")?;
     let built = directory.join(TARGET).join("release/observer-ebpf");
     let object = workspace.bpf_object();
-    copy_if_changed(&built, &object)
-        .with_context(|| format!("copy {} to {}", built.display(), object.display()))
+    let bytes = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    let bytes = without_debug_sections(&bytes).with_context(|| format!("strip {}", built.display()))?;
+    write_if_changed(&bytes, &object).with_context(|| format!("write {}", object.display()))
 }
 
-/// Leaves `to` alone when it holds the same bytes: its age decides whether the program is built again. Otherwise
+/// Returns the object without what only a debugger reads, which is most of it. The kernel takes types and lines from
+/// the sections of BTF.
+fn without_debug_sections(object: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        let name = section.name.to_vec();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphans();
+    // The linker keeps the names of sections among those of symbols.
+    let names = builder.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
+}
+
+/// Leaves `to` alone when it holds these bytes: its age decides whether the program is built again. Otherwise
 /// replaces it in one step.
-fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
-    let bytes = fs::read(from)?;
+fn write_if_changed(bytes: &[u8], to: &Path) -> Result<()> {
     if fs::read(to).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
@@ -65,7 +86,7 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     let readable_by_all = fs::Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new().permissions(readable_by_all).tempfile_in(directory)?;
-    file.write_all(&bytes)?;
+    file.write_all(bytes)?;
     file.persist(to)?;
     Ok(())
 }
@@ -77,18 +98,15 @@ mod tests {
     #[test]
     fn an_object_with_the_same_bytes_keeps_its_age() -> Result<()> {
         let directory = tempfile::tempdir()?;
-        let from = directory.path().join("built");
         let to = directory.path().join("bpf/observer.bpf.o");
-        fs::write(&from, "one")?;
-        copy_if_changed(&from, &to)?;
+        write_if_changed(b"one", &to)?;
         let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         fs::File::options().write(true).open(&to)?.set_modified(old)?;
 
-        copy_if_changed(&from, &to)?;
+        write_if_changed(b"one", &to)?;
         assert_eq!(fs::metadata(&to)?.modified()?, old);
 
-        fs::write(&from, "two")?;
-        copy_if_changed(&from, &to)?;
+        write_if_changed(b"two", &to)?;
         assert_eq!(fs::read_to_string(&to)?, "two");
         assert_ne!(fs::metadata(&to)?.modified()?, old);
         assert_eq!(fs::read_dir(directory.path().join("bpf"))?.count(), 1, "no temporary file is left");
