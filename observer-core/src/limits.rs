@@ -22,6 +22,12 @@ pub const SUSPECTS_MAX: usize = 4096;
 /// again, ns.
 pub const TOMBSTONE_NS: u64 = 10_000_000_000;
 
+/// Strings that were made lately, so that processes of one program share them.
+pub const RECENT_SLOTS: usize = 512;
+
+/// The length up to which they are kept, bytes.
+pub const RECENT_BYTES_MAX: usize = 256;
+
 /// The number of ended processes that are remembered, at 24 bytes each. The oldest are forgotten first
 /// (`CoreCounters::tombstones_dropped` counts those younger than [`TOMBSTONE_NS`]).
 pub const TOMBSTONES_MAX: usize = 65_536;

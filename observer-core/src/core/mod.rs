@@ -22,7 +22,7 @@ use crate::model::rule::{Ignore, Rule};
 use crate::model::session::{Home, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
-use crate::processes::merge::Image;
+use crate::processes::merge::{Image, Keep};
 use crate::processes::table::ProcessTable;
 use crate::sessions::explain::Basis;
 use crate::sessions::{IgnoreList, SessionContext, Sessions};
@@ -86,11 +86,13 @@ pub struct Core {
     counters: CoreCounters,
     /// User-mode helpers that were born and have not exec'd.
     unexeced_helpers: BTreeSet<ProcessKey>,
+    keep: Keep,
 }
 
 impl Core {
     /// Returns an empty map. The first complete pass fills it.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings) -> Self {
+        let env = core::mem::take(&mut settings.env);
         Self {
             settings,
             wall_offset_ns: 0,
@@ -100,6 +102,7 @@ impl Core {
             passes: Passes::default(),
             counters: CoreCounters::default(),
             unexeced_helpers: BTreeSet::new(),
+            keep: Keep { env, ..Keep::default() },
         }
     }
 
@@ -125,8 +128,8 @@ impl Core {
                 if fs_shared {
                     self.apply_hint(hint::FS_SHARED, sink);
                 }
-                self.apply_fields(at, key, Diff::MOVED, sink, |entry| {
-                    entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared)
+                self.apply_kept(at, key, Diff::MOVED, sink, |entry, keep| {
+                    entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared, &mut keep.recent)
                 });
             }
             Input::Comm { at, key, comm } => {

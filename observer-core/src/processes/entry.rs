@@ -8,6 +8,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, Bytes, DirId, Env, Pane, Process, WorkingDirectory};
 use crate::model::session::Home;
 use crate::processes::fields::Diff;
+use crate::processes::recent::RecentBytes;
 
 /// When each group of fields was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,13 +184,13 @@ impl ProcessEntry {
     }
 
     /// Takes over what the creator's exec record held, in place of what was read from memory.
-    pub fn inherit_image(&mut self, image: InheritedImage) -> Diff {
+    pub fn inherit_image(&mut self, image: InheritedImage, recent: &mut RecentBytes) -> Diff {
         let Process { filename, argv, env, .. } = &mut self.process;
         if filename.is_some() {
             return Diff::default();
         }
         (*filename, *argv, *env) = (image.filename, image.argv, image.env);
-        self.name_program();
+        self.name_program(recent);
         Diff::IMAGE | Diff::ARGUMENTS
     }
 }

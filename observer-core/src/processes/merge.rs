@@ -7,13 +7,14 @@ use core::ops::BitOrAssign;
 
 use observer_common::record::path_flag;
 
-use crate::input::{Block, ProcessFacts, RawPath, TaskRow, join_path, path_is};
+use crate::input::{Block, ProcessFacts, RawPath, TaskRow, path_is};
 use crate::limits::TORN_REREADS_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Env, Tty, Uids, WorkingDirectory};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::program::program_name;
+use crate::processes::recent::RecentBytes;
 
 /// What changes where arguments are learned after their exec.
 const LEARNED: Diff = Diff::IMAGE.union(Diff::ARGUMENTS);
@@ -131,7 +132,14 @@ impl ProcessEntry {
     }
 
     /// Merges a directory with its path.
-    pub fn merge_cwd(&mut self, at: BootTime, id: DirId, mnt_ns: u32, path: RawPath<'_>) -> Merged {
+    pub fn merge_cwd(
+        &mut self,
+        at: BootTime,
+        id: DirId,
+        mnt_ns: u32,
+        path: RawPath<'_>,
+        recent: &mut RecentBytes,
+    ) -> Merged {
         let cwd = &mut self.process.cwd;
         // An older record may still carry the path of the directory that a later one identified without a
         // path.
@@ -142,10 +150,10 @@ impl ProcessEntry {
         self.stamps.cwd = self.stamps.cwd.max(at);
         let unreadable = id == DirId::default();
         let truncated = path.flags & path_flag::TRUNCATED != 0;
-        let path_of = |stored: Option<&Bytes>| match stored {
+        let mut path_of = |stored: Option<&Bytes>| match stored {
             _ if unreadable => None,
             Some(stored) if path_is(path, stored) => Some(Arc::clone(stored)),
-            _ => join_path(path),
+            _ => recent.path(path),
         };
         let new = WorkingDirectory {
             path: path_of(cwd.path.as_ref()),
@@ -178,6 +186,7 @@ impl ProcessEntry {
         mnt_ns: u32,
         path: RawPath<'_>,
         fs_shared: bool,
+        recent: &mut RecentBytes,
     ) -> Merged {
         if id == DirId::default() {
             return Merged { diff: Diff::default(), reread: at > self.stamps.cwd };
@@ -186,7 +195,7 @@ impl ProcessEntry {
         if at > self.stamps.cwd {
             diff = set(&mut self.process.fs_shared, fs_shared, Diff::FS_SHARED);
         }
-        let mut merged = self.merge_cwd(at, id, mnt_ns, path);
+        let mut merged = self.merge_cwd(at, id, mnt_ns, path, recent);
         merged.diff |= diff;
         merged
     }
@@ -232,8 +241,8 @@ impl ProcessEntry {
     }
 
     /// Merges an exec record. Where a later row has shown the image already, the record still adds its
-    /// arguments. `keep` are the names of the environment variables to keep.
-    pub fn merge_exec(&mut self, at: BootTime, exec_id: u32, image: &Image<'_>, keep: &[Vec<u8>]) -> Diff {
+    /// arguments.
+    pub fn merge_exec(&mut self, at: BootTime, exec_id: u32, image: &Image<'_>, keep: &mut Keep) -> Diff {
         let same = self.process.exec_id == exec_id;
         let adds_arguments = same && self.process.exec_at.is_none();
         let newer = at > self.stamps.exec;
@@ -243,21 +252,21 @@ impl ProcessEntry {
         let process = &mut self.process;
         if newer {
             self.stamps.exec = at;
-            process.exe = if image.exe.components.is_empty() { None } else { join_path(image.exe) };
+            process.exe = if image.exe.components.is_empty() { None } else { keep.recent.path(image.exe) };
             process.exe_deleted = image.exe.flags & path_flag::DELETED != 0;
         }
         process.exec_id = exec_id;
         process.exec_at = Some(at);
-        process.filename = Some(Bytes::from(image.filename));
-        let mut diff = set(&mut process.argv, argv_of(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
-        diff |= set(&mut process.env, env_of(image.env, keep), Diff::ARGUMENTS);
-        self.name_program();
+        process.filename = Some(keep.recent.share(image.filename));
+        let mut diff = set(&mut process.argv, keep.argv(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
+        diff |= set(&mut process.env, keep.env(image.env), Diff::ARGUMENTS);
+        self.name_program(&mut keep.recent);
         if same { Diff::IMAGE | diff } else { Diff::EXEC }
     }
 
     /// Merges the image that a row shows. A different one means that its exec record was missed or is still
     /// on its way.
-    fn merge_row_image(&mut self, row: &TaskRow<'_>) -> Diff {
+    fn merge_row_image(&mut self, row: &TaskRow<'_>, recent: &mut RecentBytes) -> Diff {
         if row.at <= self.stamps.exec || row.facts.no_mm {
             return Diff::default();
         }
@@ -266,7 +275,7 @@ impl ProcessEntry {
         let exe = match &process.exe {
             _ if row.exe.components.is_empty() => None,
             Some(exe) if path_is(row.exe, exe) => Some(Arc::clone(exe)),
-            _ => join_path(row.exe),
+            _ => recent.path(row.exe),
         };
         let mut diff = set(&mut process.exe, exe, Diff::IMAGE);
         diff |= set(&mut process.exe_deleted, row.exe.flags & path_flag::DELETED != 0, Diff::IMAGE);
@@ -279,13 +288,13 @@ impl ProcessEntry {
             diff |= Diff::EXEC;
         }
         if !diff.is_empty() {
-            self.name_program();
+            self.name_program(recent);
         }
         diff
     }
 
     /// Merges a row of a pass.
-    pub fn merge_row(&mut self, row: &TaskRow<'_>) -> Merged {
+    pub fn merge_row(&mut self, row: &TaskRow<'_>, recent: &mut RecentBytes) -> Merged {
         let facts = &row.facts;
         let newer_ids = row.at > self.stamps.ids;
         let mut merged = Merged { diff: self.merge_facts(row.at, facts), reread: false };
@@ -293,7 +302,7 @@ impl ProcessEntry {
             self.process.tty_pgrp = row.tty_pgrp;
         }
         self.process.stopped = row.stopped;
-        merged.diff |= self.merge_row_image(row);
+        merged.diff |= self.merge_row_image(row, recent);
         if row.at > self.stamps.cwd {
             merged.diff |= set(&mut self.process.fs_shared, facts.fs_shared, Diff::FS_SHARED);
         }
@@ -301,46 +310,46 @@ impl ProcessEntry {
             merged.diff |= self.leader_gone();
         } else if facts.cwd != DirId::default() {
             // A process releases its directory a moment before its end. Its last one stays then.
-            merged |= self.merge_cwd(row.at, facts.cwd, facts.mnt_ns, row.cwd_path);
+            merged |= self.merge_cwd(row.at, facts.cwd, facts.mnt_ns, row.cwd_path, recent);
         }
         merged |= self.merge_cgroup(
             row.at,
             facts.cgroup_id,
             Some(|stored: Option<&Bytes>| match stored {
                 Some(stored) if path_is(row.cgroup, stored) => Some(Arc::clone(stored)),
-                _ => join_path(row.cgroup),
+                _ => recent.path(row.cgroup),
             }),
         );
         merged
     }
 
     /// Merges argv and environment from the process's memory. They do not replace those of an exec record.
-    pub fn merge_memory(&mut self, exec_id: u32, argv: Block<'_>, env: Block<'_>, keep: &[Vec<u8>]) -> Diff {
+    pub fn merge_memory(&mut self, exec_id: u32, argv: Block<'_>, env: Block<'_>, keep: &mut Keep) -> Diff {
         let process = &mut self.process;
         if process.exec_id != exec_id {
             return Diff::default();
         }
         let mut diff = Diff::default();
         if process.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
-            diff |= set(&mut process.argv, argv_of(argv, ArgvSource::Memory), LEARNED);
+            diff |= set(&mut process.argv, keep.argv(argv, ArgvSource::Memory), LEARNED);
         }
         if process.env.is_none() && process.exec_at.is_none() {
-            diff |= set(&mut process.env, env_of(env, keep), LEARNED);
+            diff |= set(&mut process.env, keep.env(env), LEARNED);
         }
         if !diff.is_empty() {
-            self.name_program();
+            self.name_program(&mut keep.recent);
         }
         diff
     }
 
     /// Names the program anew: its executable, its filename or its arguments changed.
-    pub fn name_program(&mut self) {
+    pub fn name_program(&mut self, recent: &mut RecentBytes) {
         let process = &mut self.process;
         let argv = process.argv.as_ref();
         let argv = argv.map(|argv| Block { bytes: &argv.bytes, truncated: argv.truncated });
         let name = program_name(process.exe.as_deref(), process.filename.as_deref(), argv);
         if process.program.as_deref() != name {
-            process.program = name.map(Bytes::from);
+            process.program = name.map(|name| recent.share(name));
         }
     }
 }
@@ -354,15 +363,25 @@ pub(crate) struct Image<'a> {
     pub env: Block<'a>,
 }
 
-/// Returns `None` for an empty block that is longer in memory: it could not be read.
-fn argv_of(block: Block<'_>, source: ArgvSource) -> Option<Argv> {
-    (!block.bytes.is_empty() || !block.truncated).then(|| Argv {
-        bytes: Bytes::from(block.bytes),
-        truncated: block.truncated,
-        source,
-    })
+/// What is kept of the records and rows.
+#[derive(Debug, Default)]
+pub(crate) struct Keep {
+    /// Names of the environment variables to keep.
+    pub env: Vec<Vec<u8>>,
+    pub recent: RecentBytes,
 }
 
-fn env_of(block: Block<'_>, keep: &[Vec<u8>]) -> Option<Env> {
-    (!block.bytes.is_empty()).then(|| block.select(keep).map(Bytes::from).collect())
+impl Keep {
+    /// Returns `None` for an empty block that is longer in memory: it could not be read.
+    fn argv(&mut self, block: Block<'_>, source: ArgvSource) -> Option<Argv> {
+        (!block.bytes.is_empty() || !block.truncated).then(|| Argv {
+            bytes: self.recent.share(block.bytes),
+            truncated: block.truncated,
+            source,
+        })
+    }
+
+    fn env(&mut self, block: Block<'_>) -> Option<Env> {
+        (!block.bytes.is_empty()).then(|| self.recent.env(block.select(&self.env)))
+    }
 }

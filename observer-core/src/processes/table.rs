@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::limits::LINEAGE_STEPS_MAX;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::processes::entry::{LeftBehind, ProcessEntry};
+use crate::processes::tgid_map::TgidMap;
 use crate::processes::tombstones::Tombstones;
 
 /// What is known of the process with a given key.
@@ -26,7 +27,7 @@ pub(crate) enum Standing {
 /// The live processes, at most one for each tgid.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessTable {
-    by_tgid: BTreeMap<Tgid, Box<ProcessEntry>>,
+    by_tgid: TgidMap<Box<ProcessEntry>>,
     /// (nearest live ancestor by birth, process), for each process that has one.
     lineage: BTreeSet<(Tgid, Tgid)>,
     /// The number of live processes that have this parent. The parent need not be in the map.
@@ -37,7 +38,7 @@ pub(crate) struct ProcessTable {
 impl ProcessTable {
     /// Returns what is known of `key`.
     pub fn standing(&self, key: ProcessKey) -> Standing {
-        match self.by_tgid.get(&key.tgid) {
+        match self.by_tgid.get(key.tgid) {
             Some(entry) if entry.process.key == key => Standing::Live,
             Some(entry) if entry.process.key < key => Standing::Reused(entry.process.key),
             Some(_) => Standing::Dead,
@@ -63,7 +64,7 @@ impl ProcessTable {
 
     /// Returns the live process that has this tgid.
     pub fn by_tgid(&self, tgid: Tgid) -> Option<&ProcessEntry> {
-        self.by_tgid.get(&tgid).map(|entry| &**entry)
+        self.by_tgid.get(tgid).map(|entry| &**entry)
     }
 
     /// Returns the live process that has this key.
@@ -73,7 +74,7 @@ impl ProcessTable {
 
     /// The same as [`Self::get`], to be changed.
     pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut ProcessEntry> {
-        self.by_tgid.get_mut(&key.tgid).map(|entry| &mut **entry).filter(|entry| entry.process.key == key)
+        self.by_tgid.get_mut(key.tgid).map(|entry| &mut **entry).filter(|entry| entry.process.key == key)
     }
 
     /// Returns whether this process is known to have ended.
@@ -151,7 +152,7 @@ impl ProcessTable {
     /// behind in its home. Returns the entry and those children.
     pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<ProcessEntry>, Vec<ProcessKey>)> {
         self.get(key)?;
-        let entry = self.by_tgid.remove(&key.tgid)?;
+        let entry = self.by_tgid.remove(key.tgid)?;
         self.tombstones.add(key, at);
         self.remove_child(entry.process.parent);
         let above = entry.process.lineage;
@@ -170,7 +171,7 @@ impl ProcessTable {
             if let Some(above) = above {
                 self.lineage.insert((above.tgid, tgid));
             }
-            let Some(child) = self.by_tgid.get_mut(&tgid) else { continue };
+            let Some(child) = self.by_tgid.get_mut(tgid) else { continue };
             child.process.lineage = above;
             let left_behind = home.map(|home| LeftBehind { home: Arc::clone(home), at });
             let inherited = || entry.left_behind.clone();

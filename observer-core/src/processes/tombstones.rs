@@ -1,15 +1,16 @@
 //! The memory of processes that ended, so that a late row or record does not put them into the map again.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
 use crate::limits::{TOMBSTONE_NS, TOMBSTONES_MAX};
-use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::processes::tgid_map::TgidMap;
 
 /// Processes that are known to have ended, each for [`TOMBSTONE_NS`].
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones {
     /// The start of the youngest dead process of each tgid. An older one of the same tgid is dead as well.
-    started: BTreeMap<Tgid, BootTime>,
+    started: TgidMap<BootTime>,
     /// In the order of insertion, with the time of insertion.
     queue: VecDeque<(BootTime, ProcessKey)>,
     /// Processes that were forgotten before their time.
@@ -19,7 +20,7 @@ pub(crate) struct Tombstones {
 impl Tombstones {
     /// Returns whether `key` is known to have ended.
     pub fn covers(&self, key: ProcessKey) -> bool {
-        self.started.get(&key.tgid).is_some_and(|&start| key.start_boottime <= start)
+        self.started.get(key.tgid).is_some_and(|&start| key.start_boottime <= start)
     }
 
     /// Adds a process that ended, and forgets those whose time is over.
@@ -31,12 +32,13 @@ impl Tombstones {
             }
             self.dropped += u64::from(young);
             self.queue.pop_front();
-            if self.started.get(&oldest.tgid) == Some(&oldest.start_boottime) {
-                self.started.remove(&oldest.tgid);
+            if self.started.get(oldest.tgid) == Some(&oldest.start_boottime) {
+                self.started.remove(oldest.tgid);
             }
         }
-        let start = self.started.entry(key.tgid).or_default();
-        *start = key.start_boottime.max(*start);
+        let youngest =
+            self.started.get(key.tgid).map_or(key.start_boottime, |&start| start.max(key.start_boottime));
+        self.started.insert(key.tgid, youngest);
         self.queue.push_back((at, key));
     }
 }
