@@ -39,6 +39,15 @@ pub const SETTLE_NS: u64 = 1_000_000_000;
 /// Processes that become candidates of the homes in which they have settled, in one input. The others follow in the next.
 pub const SETTLED_A_TICK_MAX: usize = 64;
 
+/// How often the owner of a home is read again on which a session or a refusal depends, ns.
+pub const OWNER_CHECK_NS: u64 = 5_000_000_000;
+
+/// The number of homes of one user that are read that often. With more, each is read less often.
+pub const OWNER_CHECKS_A_USER: u64 = 100;
+
+/// Owners that are requested in one input because of that. The others follow in the next.
+pub const OWNER_CHECKS_A_TICK_MAX: usize = 64;
+
 /// The number of candidates of one home beyond which no helper becomes one, and the number of roots beyond which no root
 /// does (`CoreCounters::candidates_left_out`). They are considered again when half of the candidates are gone, or when
 /// what is above them changes.

@@ -36,6 +36,18 @@ pub(crate) struct Candidacy {
     pub since: BootTime,
 }
 
+/// What is known of a process that a rule admits if it owns its home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is none of these.
+    #[default]
+    None,
+    /// Who owns the home is not known yet.
+    Waiting,
+    /// Another user owns the home.
+    Refused,
+}
+
 /// A process outlived the candidate that started it.
 #[derive(Clone, Debug)]
 pub(crate) struct LeftBehind {
@@ -72,8 +84,8 @@ pub(crate) struct ProcessEntry {
     pub torn: u8,
     /// Its candidacy, if it is a candidate.
     pub candidacy: Option<Candidacy>,
-    /// A rule would admit it once the home's owner is known.
-    pub owner_awaited: bool,
+    /// A rule would admit it if it owned its home.
+    pub claim: Claim,
     /// A rule admits it, but its home has too many candidates.
     pub left_out: bool,
     /// A rule admits it where it is, but it could be no session there and keeps the one of the home that it left.
@@ -138,7 +150,7 @@ impl ProcessEntry {
             lineage_by_birth: false,
             torn: 0,
             candidacy: None,
-            owner_awaited: false,
+            claim: Claim::None,
             left_out: false,
             passed_over: false,
             left_behind: None,

@@ -10,7 +10,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, Bytes, Process};
 use crate::model::rule::{Conditions, HomeRule, Ignore, MntNsRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
-use crate::processes::entry::{Candidacy, ProcessEntry};
+use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
 use crate::processes::program::is_shell_script;
 use crate::sessions::Sessions;
 use crate::sessions::context::{IgnoreList, SessionContext};
@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Refused,
     /// The owner of this home must be known first.
     AwaitsOwner(Arc<Home>),
+    /// Another user owns this home, as the edge has just reported.
+    NotOwner(Arc<Home>),
     Admitted(Candidacy),
 }
 
@@ -68,7 +70,7 @@ impl Sessions {
     /// Makes a process that is no candidate one, if a rule admits it. Requests the owner of its home where
     /// the rule requires that.
     pub(super) fn consider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        self.stop_awaiting(ctx, key);
+        self.stop_claiming(ctx, key);
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.left_out = false;
             entry.passed_over = false;
@@ -76,25 +78,14 @@ impl Sessions {
         match self.verdict(ctx, key) {
             Verdict::Refused => {}
             Verdict::AwaitsOwner(home) => {
-                if let Some(entry) = ctx.table.get_mut(key) {
-                    entry.owner_awaited = true;
-                }
                 self.request_owner(ctx, &home);
-                self.awaiting_owner.insert(key, home);
+                self.claim(ctx, key, &home, Claim::Waiting);
             }
+            Verdict::NotOwner(home) => self.claim(ctx, key, &home, Claim::Refused),
             Verdict::Admitted(mut candidacy) => {
                 candidacy.home = self.instance_of(ctx, key, &candidacy.home);
                 self.join(ctx, key, candidacy);
             }
-        }
-    }
-
-    /// Forgets that `key` waits for the owner of a home.
-    pub(super) fn stop_awaiting(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        if let Some(entry) = ctx.table.get_mut(key)
-            && core::mem::take(&mut entry.owner_awaited)
-        {
-            self.awaiting_owner.remove(&key);
         }
     }
 
@@ -106,6 +97,7 @@ impl Sessions {
             return Verdict::Refused;
         }
         let mnt_ns = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
+        let mut owned_by_other = None;
         for admission in admissions(ctx.rules, process).filter(|it| it.is_of_namespace(ctx.rules, mnt_ns)) {
             let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
             let must_own = ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner);
@@ -117,7 +109,10 @@ impl Sessions {
                 // An earlier answer may be of another directory at this path, or from before a chown.
                 match self.owner_answer.as_ref().filter(|(of, _)| *of == home) {
                     Some((_, Some(uid))) if *uid == process.uids.uid => {}
-                    Some(_) => continue,
+                    Some(_) => {
+                        owned_by_other.get_or_insert(home);
+                        continue;
+                    }
                     None => return Verdict::AwaitsOwner(home),
                 }
             }
@@ -131,7 +126,7 @@ impl Sessions {
                 since: ctx.at,
             });
         }
-        Verdict::Refused
+        owned_by_other.map_or(Verdict::Refused, Verdict::NotOwner)
     }
 }
 
@@ -140,7 +135,7 @@ impl Sessions {
 pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> bool {
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
-        && !creator.owner_awaited
+        && creator.claim != Claim::Waiting
         && !creator.left_out
         && !creator.passed_over
         && one.exec_id == other.exec_id

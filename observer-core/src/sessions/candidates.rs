@@ -67,8 +67,8 @@ impl Sessions {
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
-        if creator.is_some_and(|creator| is_refused_like(entry, creator)) {
-            return;
+        if let Some(creator) = creator.filter(|creator| is_refused_like(entry, creator)) {
+            return self.claim_like(ctx, key, creator.process.key);
         }
         self.consider(ctx, key);
     }
@@ -99,7 +99,7 @@ impl Sessions {
         orphans: &[ProcessKey],
         death: Death,
     ) {
-        self.awaiting_owner.remove(&process.key);
+        self.forget_claim(process.key);
         self.settling.remove(process.key);
         if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
             self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
@@ -130,6 +130,7 @@ impl Sessions {
                 self.consider(ctx, key);
             }
         }
+        self.check_owners(ctx);
         while let Some((at, home)) = self.homes.next_due() {
             if at > ctx.now {
                 break;
@@ -152,10 +153,10 @@ impl Sessions {
         if !waits {
             return self.consider(ctx, key);
         }
-        self.stop_awaiting(ctx, key);
+        self.stop_claiming(ctx, key);
         let home = match self.verdict(ctx, key) {
             Verdict::Refused => return,
-            Verdict::AwaitsOwner(home) => home,
+            Verdict::AwaitsOwner(home) | Verdict::NotOwner(home) => home,
             Verdict::Admitted(candidacy) => candidacy.home,
         };
         let until = settling.filter(|(_, settling_in)| *settling_in == home).map(|(until, _)| until);
@@ -350,7 +351,7 @@ impl Sessions {
     pub(super) fn join(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, candidacy: Candidacy) {
         let home = Arc::clone(&candidacy.home);
         self.settling.remove(key);
-        self.stop_awaiting(ctx, key);
+        self.stop_claiming(ctx, key);
         let primary = self.homes.by_home.get(&home).and_then(HomeState::current_primary);
         let Some(entry) = ctx.table.get(key) else { return };
         let position = position(ctx.table, &self.homes, entry, &home, primary);

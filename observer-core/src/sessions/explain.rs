@@ -7,7 +7,7 @@ use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::Rule;
 use crate::model::session::Home;
-use crate::processes::entry::{Candidacy, ProcessEntry};
+use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespace, unmet};
@@ -69,7 +69,7 @@ impl Sessions {
         }
         match &entry.candidacy {
             Some(candidacy) => self.position_of_candidate(table, entry, candidacy),
-            None if entry.owner_awaited => Position::AwaitsOwner,
+            None if entry.claim == Claim::Waiting => Position::AwaitsOwner,
             None => Position::NotAdmitted,
         }
     }

@@ -14,6 +14,7 @@ use crate::model::rule::NameTemplate;
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
 use crate::sessions::by_age::ByAge;
+use crate::sessions::claims::{Claims, OwnerChecks};
 
 /// The session of one home, and what it takes to keep it right.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ pub(crate) struct Root {
     pub launcher: Option<ProcessKey>,
 }
 
-/// A home that has candidates, a session, or a request for its owner.
+/// A home that has candidates, a session, processes that claim it, or a request for its owner.
 #[derive(Debug, Default)]
 pub(crate) struct HomeState {
     pub candidates: ByAge,
@@ -186,6 +187,9 @@ pub(crate) struct HomeState {
     /// When a root will be old enough.
     pub due: Option<BootTime>,
     pub owner: Owner,
+    pub claims: Claims,
+    /// When the owner is read again.
+    pub check_due: Option<BootTime>,
 }
 
 impl HomeState {
@@ -215,6 +219,7 @@ pub(crate) struct Homes {
     /// The primaries and wrappers of sessions that have not ended, each with its homes.
     homes_by_holder: BTreeMap<ProcessKey, Vec<Arc<Home>>>,
     due: BTreeSet<(BootTime, Arc<Home>)>,
+    checks: OwnerChecks,
     ended: BTreeSet<(BootTime, Arc<Home>)>,
     /// Ended sessions that were forgotten.
     pub dropped: u64,
@@ -310,7 +315,7 @@ impl Homes {
     /// Forgets a home of which nothing is left.
     pub fn forget_empty(&mut self, home: &Arc<Home>) {
         let Some(state) = self.by_home.get_mut(home) else { return };
-        if !state.candidates.is_empty() {
+        if !state.candidates.is_empty() || !state.claims.is_empty() {
             return;
         }
         // The owner may change while the home has no candidate.
@@ -319,7 +324,31 @@ impl Homes {
         }
         if state.slot.is_none() && state.owner == Owner::Unknown {
             self.set_due(home, None);
-            self.by_home.remove(home);
+            if let Some(due) = self.by_home.remove(home).and_then(|state| state.check_due) {
+                self.checks.remove(due, home);
+            }
         }
+    }
+
+    /// Has the owner of `home` read again after a while.
+    pub fn add_check(&mut self, now: BootTime, home: &Arc<Home>) {
+        let Some(state) = self.by_home.get_mut(home).filter(|state| state.check_due.is_none()) else {
+            return;
+        };
+        state.check_due = Some(self.checks.add(now, home));
+    }
+
+    /// Returns when the owner of a home is read again.
+    pub fn next_check(&self) -> Option<BootTime> {
+        self.checks.next_due()
+    }
+
+    /// Returns a home whose owner is to be read again now.
+    pub fn take_check(&mut self, now: BootTime) -> Option<Arc<Home>> {
+        let home = self.checks.take_due(now)?;
+        if let Some(state) = self.by_home.get_mut(&home) {
+            state.check_due = None;
+        }
+        Some(home)
     }
 }

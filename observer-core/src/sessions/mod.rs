@@ -13,6 +13,7 @@ mod admission;
 pub(crate) mod by_age;
 mod candidates;
 mod choice;
+mod claims;
 mod context;
 mod election;
 pub(crate) mod explain;
@@ -47,9 +48,9 @@ pub(crate) struct Sessions {
     pub homes: Homes,
     /// The panes of primaries and wrappers.
     pub panes: FollowedPanes,
-    /// Processes that a rule would admit once the owner of the home is known.
-    awaiting_owner: BTreeMap<ProcessKey, Arc<Home>>,
-    /// The owner of a home that the edge has just reported, while those that wait for it are considered.
+    /// The processes in the claims of homes, each with its home.
+    claimed: BTreeMap<ProcessKey, Arc<Home>>,
+    /// The owner of a home that the edge has just reported, while those that claim it are considered.
     owner_answer: Option<(Arc<Home>, Option<u32>)>,
     /// Processes that moved into another home, and become candidates there if they stay.
     settling: Settling,
@@ -70,8 +71,9 @@ impl Sessions {
     /// When a tick is due.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let unfinished = (!self.relinked.is_empty()).then_some(BootTime(0));
-        let due = [unfinished, self.homes.next_due().map(|(at, _)| at), self.settling.next_due()];
-        due.into_iter().flatten().min()
+        let homes_due = [self.homes.next_due().map(|(at, _)| at), self.homes.next_check()];
+        let due = [unfinished, self.settling.next_due()].into_iter().chain(homes_due);
+        due.flatten().min()
     }
 
     /// Returns the processes that moved into another home and have not stayed long enough to be candidates

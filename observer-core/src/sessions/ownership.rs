@@ -1,16 +1,17 @@
-//! Whose a home is: requests who owns its directory, and tells the sessions of other users apart.
+//! Whose a home is: requests who owns its directory, again after a while, and tells the sessions of other users apart.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use crate::limits::OWNER_CHECKS_A_TICK_MAX;
 use crate::model::change::{Change, Request};
 use crate::model::ids::ProcessKey;
 use crate::model::process::DirId;
 use crate::model::rule::Rule;
 use crate::model::session::{Home, Session, State};
+use crate::processes::entry::Claim;
 use crate::sessions::Sessions;
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::{Owner, SessionSlot};
+use crate::sessions::homes::{HomeState, Owner, SessionSlot};
 
 /// The superuser, who may act for the owner of any home.
 const ROOT: u32 = 0;
@@ -98,14 +99,98 @@ impl Sessions {
         }
         // The process that caused the request may be gone: the answer is the home's.
         state.owner = Owner::Known(owner);
-        let of_home = self.awaiting_owner.iter().filter(|(_, awaited)| **awaited == home);
-        let waiting: Vec<ProcessKey> = of_home.map(|(&key, _)| key).collect();
+        let mut claimants = core::mem::take(&mut state.claims.waiting);
+        if owner == Some(home.uid) {
+            claimants.append(&mut state.claims.refused);
+        }
+        for &key in &claimants {
+            self.claimed.remove(&key);
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.claim = Claim::None;
+            }
+        }
         self.owner_answer = Some((Arc::clone(&home), owner));
-        for key in waiting {
+        for key in claimants {
             self.consider(ctx, key);
         }
         self.owner_answer = None;
         self.tell_foreign(ctx, &home, owner);
+        self.homes.forget_empty(&home);
+        if self.is_owner_decisive(ctx, &home) {
+            self.homes.add_check(ctx.now, &home);
+        }
+    }
+
+    /// Reads the owners again of homes for which that is due.
+    pub(super) fn check_owners(&mut self, ctx: &mut SessionContext<'_>) {
+        // The rest stays due: the caller looks at other events in between.
+        for _ in 0..OWNER_CHECKS_A_TICK_MAX {
+            let Some(home) = self.homes.take_check(ctx.now) else { return };
+            let is_requested = |state: &HomeState| matches!(state.owner, Owner::Requested { .. });
+            // The answer to a request that is under way has it read again later.
+            if self.is_owner_decisive(ctx, &home) && !self.homes.by_home.get(&home).is_some_and(is_requested)
+            {
+                self.request_owner(ctx, &home);
+            }
+        }
+    }
+
+    /// Returns whether another owner of the directory of `home` would change anything.
+    fn is_owner_decisive(&self, ctx: &SessionContext<'_>, home: &Home) -> bool {
+        let Some(state) = self.homes.by_home.get(home) else { return false };
+        let decides = |session: &Session| depends_on_owner(ctx.rules.get(session.rule), home);
+        !state.claims.refused.is_empty()
+            || (home.mnt_ns.is_none() && state.live_session().is_some_and(decides))
+    }
+
+    /// Records that `key` claims `home`.
+    pub(super) fn claim(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+        claim: Claim,
+    ) {
+        let Some(entry) = ctx.table.get_mut(key) else { return };
+        entry.claim = claim;
+        let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
+        match claim {
+            Claim::None => return,
+            Claim::Waiting => state.claims.waiting.insert(key),
+            Claim::Refused => state.claims.refused.insert(key),
+        };
+        if let Some((of, owner)) = &self.owner_answer
+            && of == home
+        {
+            state.owner = Owner::Known(*owner);
+        }
+        self.claimed.insert(key, Arc::clone(home));
+    }
+
+    /// A process was born that is like its creator, which no rule admits: if that one claims a home, so does the
+    /// child.
+    pub(super) fn claim_like(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: ProcessKey) {
+        if let Some(home) = self.claimed.get(&creator).map(Arc::clone) {
+            self.claim(ctx, key, &home, Claim::Refused);
+        }
+    }
+
+    /// Forgets that `key` claims a home.
+    pub(super) fn stop_claiming(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
+        if let Some(entry) = ctx.table.get_mut(key)
+            && core::mem::take(&mut entry.claim) != Claim::None
+        {
+            self.forget_claim(key);
+        }
+    }
+
+    /// The same for a process that left the map.
+    pub(super) fn forget_claim(&mut self, key: ProcessKey) {
+        let Some(home) = self.claimed.remove(&key) else { return };
+        if let Some(state) = self.homes.by_home.get_mut(&home) {
+            state.claims.waiting.remove(&key);
+            state.claims.refused.remove(&key);
+        }
         self.homes.forget_empty(&home);
     }
 

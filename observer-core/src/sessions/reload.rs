@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 
 use crate::model::ids::ProcessKey;
 use crate::model::session::{EndReason, Home};
-use crate::processes::entry::Candidacy;
+use crate::processes::entry::{Candidacy, Claim};
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
     namespace,
 };
 use crate::sessions::by_age::age;
+use crate::sessions::claims::Claims;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Owner;
 use crate::sessions::ownership::may_act_for_owner;
@@ -55,11 +56,11 @@ impl Sessions {
 
     /// Makes no process a candidate of anything. Returns the homes that were known.
     fn forget_candidates(&mut self, ctx: &mut SessionContext<'_>) -> Vec<Arc<Home>> {
-        self.awaiting_owner.clear();
+        self.claimed.clear();
         self.settling = Settling::default();
         for entry in ctx.table.iter_mut() {
             entry.candidacy = None;
-            entry.owner_awaited = false;
+            entry.claim = Claim::None;
             entry.left_out = false;
             entry.passed_over = false;
         }
@@ -70,6 +71,7 @@ impl Sessions {
                 state.candidates.clear();
                 state.roots.clear();
                 state.has_left_out = false;
+                state.claims = Claims::default();
                 if matches!(state.owner, Owner::Requested { .. }) {
                     state.owner = Owner::Unknown;
                 }
@@ -94,8 +96,12 @@ impl Sessions {
                 let admitted =
                     if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
                 let uid = process.uids.uid;
-                let is_owners =
-                    !rule.owner || may_act_for_owner(uid) || state.owner == Owner::Known(Some(uid));
+                let owner = match state.owner {
+                    Owner::Known(owner) => owner,
+                    Owner::Requested { .. } => slot.session.owner,
+                    Owner::Unknown => None,
+                };
+                let is_owners = !rule.owner || may_act_for_owner(uid) || owner == Some(uid);
                 admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
             });
         let Some((index, rule)) = found else { return false };

@@ -9,6 +9,7 @@ use alloc::{format, vec};
 use crate::core::Core;
 use crate::model::ids::{ProcessKey, Tgid};
 use crate::model::session::{Home, Session, State};
+use crate::processes::entry::Claim;
 use crate::processes::table::starts_before;
 use crate::sessions::by_age::age;
 use crate::sessions::homes::HomeState;
@@ -28,6 +29,7 @@ pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
     let mut found = vec![];
     check_table(core, &mut found);
     check_candidates(core, &mut found);
+    check_claims(core, &mut found);
     check_primaries(core, &mut found);
     check_sessions(core, &mut found);
     if found.is_empty() { Ok(()) } else { Err(found) }
@@ -71,6 +73,20 @@ fn check_candidates(core: &Core, found: &mut Vec<Violation>) {
     }
     if counted != homes.values().map(|state| state.candidates.len()).sum::<usize>() {
         found.push(Violation("homes list processes that are no candidates".into()));
+    }
+}
+
+/// A home lists the processes that claim it, and those alone.
+fn check_claims(core: &Core, found: &mut Vec<Violation>) {
+    let homes = core.sessions.homes.by_home.values();
+    let listed =
+        homes.clone().flat_map(|state| state.claims.waiting.iter().map(|&key| (key, Claim::Waiting)));
+    let refused = homes.flat_map(|state| state.claims.refused.iter().map(|&key| (key, Claim::Refused)));
+    let listed: BTreeMap<ProcessKey, Claim> = listed.chain(refused).collect();
+    let claims = core.table.iter().filter(|entry| entry.claim != Claim::None);
+    let claims: BTreeMap<ProcessKey, Claim> = claims.map(|entry| (entry.process.key, entry.claim)).collect();
+    if claims != listed {
+        found.push(Violation(format!("homes list the claims {listed:?}, but there are {claims:?}")));
     }
 }
 

@@ -111,3 +111,29 @@ fn a_primary_that_changes_its_user_goes_on_as_a_session_of_that_user() {
     assert_eq!(ended.0.get("end_reason").and_then(Value::as_str), Some("user_changed"));
     assert_eq!(text::u64_any(&ended.0, "uid"), Some(0), "as it was");
 }
+
+#[test]
+fn who_was_refused_is_a_session_once_the_directory_is_given_to_them() {
+    let scene = Scene::new("owner = true\n");
+    let home = home_of(&scene, "granted", OWNER);
+    let give_to = |uid| std::os::unix::fs::chown(&home, Some(uid), Some(uid)).expect("give the home away");
+    let pty = Pty::open();
+    let agent = agent_of(&scene, STRANGER, &home, &pty);
+    eventually("its refusal", PATIENCE, || {
+        let explained = scene.daemon.observer(&["explain", &agent.pid.to_string(), "--json"]).json();
+        let is_refused = explained.pointer("/rules/0") == Some(&"owner".into())
+            && explained.get("position") == Some(&"not_admitted".into());
+        if is_refused { Ok(()) } else { Err(explained.to_string()) }
+    });
+    give_to(STRANGER);
+    let row = row_of(&scene, &home, STRANGER);
+    assert_eq!(
+        (text::u64_any(&row, "pid"), row.get("foreign")),
+        (Some(agent.pid.into()), Some(&false.into()))
+    );
+    give_to(OWNER);
+    eventually("that it is foreign", PATIENCE, || {
+        let row = row_of(&scene, &home, STRANGER);
+        if row.get("foreign") == Some(&true.into()) { Ok(()) } else { Err(row.to_string()) }
+    });
+}
