@@ -141,8 +141,8 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: All,
         way: Own,
         target: "sessions",
-        names: &["roots::", "program::", "reload::", "panes::", "default_rule::"],
-        reason: "which process is elected follows from the facts, which every machine checks",
+        names: &["roots::", "program::", "reload::", "panes::", "default_rule::", "conditions::", "users::"],
+        reason: "which process is admitted and elected follows from the facts, which every machine checks",
     },
     LeftOut {
         machines: All,
