@@ -2,7 +2,7 @@
 
 use super::iterator::TaskIterator;
 use super::memory::MemoryReader;
-use super::snapshot::Snapshot;
+use super::snapshot::{Rows, Snapshot};
 
 /// The task iterator alone, with nothing attached: what `list`, `ps` and `audit` use without a daemon.
 pub struct Look {
@@ -12,7 +12,7 @@ pub struct Look {
 impl Look {
     /// Reads every process, as it is at this time.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::read(&self.iterator, 0)
+        Snapshot::read(&self.iterator, 0, Rows::default())
     }
 
     /// A reader of argv and environment in processes' memory, for a thread of its own.

@@ -1,5 +1,6 @@
 //! The attached programs: draining the ring, counters, hints, passes.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
@@ -15,7 +16,7 @@ use super::iterator::TaskIterator;
 use super::memory::MemoryReader;
 use super::ring::{Control, DrainEnd, Ring};
 use super::skipped::Skipped;
-use super::snapshot::Snapshot;
+use super::snapshot::{Rows, Snapshot};
 use crate::clock;
 
 /// Result of [`Kernel::drain`].
@@ -54,6 +55,8 @@ pub struct Kernel {
     pub(super) events: [u64; KIND_COUNT],
     /// Hint bits that were passed on and not cleared since.
     pub(super) delivered_hints: u64,
+    /// The rows of an earlier pass, for their memory.
+    pub(super) rows: Cell<Rows>,
     /// Keeps the programs at exits of system calls attached.
     pub(super) _ebpf: Ebpf,
     /// Keeps those at tracepoints and functions attached.
@@ -168,7 +171,14 @@ impl Kernel {
     /// Reads every process, as it is at this time. The rows must be applied after the ring has been drained to its position
     /// after the pass; then no row is ahead of the records that explain it.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::read(&self.iterator, self.drops_total())
+        Snapshot::read(&self.iterator, self.drops_total(), self.rows.take())
+    }
+
+    /// Takes the memory of a snapshot back for the next one. Returns the error that ended the pass early, if there was one.
+    pub fn end_pass(&self, snapshot: Snapshot) -> anyhow::Result<()> {
+        let (result, rows) = snapshot.into_parts();
+        self.rows.set(rows.emptied());
+        result
     }
 
     /// Sets whether records of this tgid wake the reader.

@@ -7,26 +7,54 @@ use observer_core::{BootTime, Input};
 use super::iterator::TaskIterator;
 use crate::clock;
 
+/// Bytes of rows whose memory is kept for the next pass: those of some 2,000 processes.
+const ROWS_KEPT_MAX: usize = 512 << 10;
+
+/// Rows, one after the other; `starts` has the offset of each.
+#[derive(Default)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Rows {
+    fn decoded(&self) -> impl Iterator<Item = Option<Input<'_>>> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len()]);
+        self.starts.iter().zip(ends).map(|(&start, end)| decode(self.bytes.get(start..end)?).ok())
+    }
+
+    /// Returns their memory without the rows, unless it is large.
+    pub(super) fn emptied(mut self) -> Self {
+        if self.bytes.capacity() > ROWS_KEPT_MAX {
+            return Self::default();
+        }
+        self.bytes.clear();
+        self.starts.clear();
+        self
+    }
+}
+
 /// The rows of one pass.
 pub struct Snapshot {
     began: BootTime,
     ended: BootTime,
     drops_total: u64,
-    /// Rows, one after the other; `starts` has the offset of each.
-    bytes: Vec<u8>,
-    starts: Vec<usize>,
+    rows: Rows,
+    is_complete: bool,
     result: Result<()>,
 }
 
 impl Snapshot {
-    pub(super) fn read(iterator: &TaskIterator, drops_total: u64) -> Self {
+    /// Reads a pass into the memory of `rows`, which has to be empty.
+    pub(super) fn read(iterator: &TaskIterator, drops_total: u64, mut rows: Rows) -> Self {
         let began = clock::boottime();
-        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         let result = iterator.run(|row| {
-            starts.push(bytes.len());
-            bytes.extend_from_slice(row);
+            rows.starts.push(rows.bytes.len());
+            rows.bytes.extend_from_slice(row);
         });
-        Self { began, ended: clock::boottime(), drops_total, bytes, starts, result }
+        let ended = clock::boottime();
+        let is_complete = result.is_ok() && rows.decoded().all(|row| row.is_some());
+        Self { began, ended, drops_total, rows, is_complete, result }
     }
 
     /// When the pass began.
@@ -41,17 +69,17 @@ impl Snapshot {
 
     /// Calls `handle` with a `PassRow` for each process.
     pub fn rows(&self, mut handle: impl FnMut(Input<'_>)) {
-        self.decoded().flatten().for_each(&mut handle);
+        self.rows.decoded().flatten().for_each(&mut handle);
     }
 
     /// The input that follows the rows.
     pub fn end(&self) -> Input<'static> {
-        Input::PassEnd { at: self.ended, complete: self.is_complete() }
+        Input::PassEnd { at: self.ended, complete: self.is_complete }
     }
 
     /// Whether the pass was read to its end and every row could be decoded.
     pub fn is_complete(&self) -> bool {
-        self.result.is_ok() && self.decoded().all(|row| row.is_some())
+        self.is_complete
     }
 
     /// Returns the error that ended the pass early, if there was one.
@@ -59,8 +87,8 @@ impl Snapshot {
         self.result
     }
 
-    fn decoded(&self) -> impl Iterator<Item = Option<Input<'_>>> {
-        let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len()]);
-        self.starts.iter().zip(ends).map(|(&start, end)| decode(self.bytes.get(start..end)?).ok())
+    /// The same, and the rows.
+    pub(super) fn into_parts(self) -> (Result<()>, Rows) {
+        (self.result, self.rows)
     }
 }

@@ -1,5 +1,6 @@
 //! Starts the programs: loads, attaches and tests them.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -57,6 +58,7 @@ impl Kernel {
             blind_spots,
             events: [0; KIND_COUNT],
             delivered_hints: 0,
+            rows: Cell::default(),
             _ebpf: ebpf,
             _links: links.keep(),
         };
