@@ -22,7 +22,7 @@ use crate::model::rule::{Ignore, Rule};
 use crate::model::session::{Home, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
-use crate::processes::merge::{Image, Keep};
+use crate::processes::merge::{Image, ValueStore};
 use crate::processes::table::ProcessTable;
 use crate::sessions::explain::Basis;
 use crate::sessions::{IgnoreList, SessionContext, Sessions};
@@ -86,7 +86,7 @@ pub struct Core {
     counters: CoreCounters,
     /// User-mode helpers that were born and have not exec'd.
     unexeced_helpers: BTreeSet<ProcessKey>,
-    keep: Keep,
+    store: ValueStore,
 }
 
 impl Core {
@@ -102,7 +102,7 @@ impl Core {
             passes: Passes::default(),
             counters: CoreCounters::default(),
             unexeced_helpers: BTreeSet::new(),
-            keep: Keep { env, ..Keep::default() },
+            store: ValueStore { env, ..ValueStore::default() },
         }
     }
 
@@ -128,8 +128,8 @@ impl Core {
                 if fs_shared {
                     self.apply_hint(hint::FS_SHARED, sink);
                 }
-                self.apply_kept(at, key, Diff::MOVED, sink, |entry, keep| {
-                    entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared, &mut keep.recent)
+                self.apply_values(at, key, Diff::MOVED, sink, |entry, store| {
+                    entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared, &mut store.recent)
                 });
             }
             Input::Comm { at, key, comm } => {

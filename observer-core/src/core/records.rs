@@ -12,7 +12,7 @@ use crate::model::death::{Death, DeathKind};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
-use crate::processes::merge::{Image, Keep, Merged};
+use crate::processes::merge::{Image, Merged, ValueStore};
 use crate::processes::table::Standing;
 
 impl Core {
@@ -66,10 +66,10 @@ impl Core {
             self.relink(at, key, creator, sink);
         }
         let image = self.table.get(creator).and_then(|creator| creator.exec_image(facts.exec_id));
-        self.apply_kept(at, key, Diff::FOUND, sink, |entry, keep| {
+        self.apply_values(at, key, Diff::FOUND, sink, |entry, store| {
             let mut merged = entry.merge_identities(at, facts);
             if let Some(image) = image.filter(|_| entry.process.exec_id == facts.exec_id) {
-                merged.diff |= entry.inherit_image(image, &mut keep.recent);
+                merged.diff |= entry.inherit_image(image, &mut store.recent);
             }
             merged
         });
@@ -103,9 +103,9 @@ impl Core {
         match self.identify(at, key, sink) {
             Standing::Dead => return,
             Standing::Live => {
-                return self.apply_kept(at, key, Diff::RECORDED, sink, |entry, keep| {
+                return self.apply_values(at, key, Diff::RECORDED, sink, |entry, store| {
                     let mut merged = entry.merge_identities(at, facts);
-                    merged.diff |= entry.merge_exec(at, facts.exec_id, image, keep);
+                    merged.diff |= entry.merge_exec(at, facts.exec_id, image, store);
                     merged
                 });
             }
@@ -116,7 +116,7 @@ impl Core {
         // The process starts with its image: its start and its exec are reported as one change.
         entry.process.exec_id = facts.exec_id.wrapping_sub(1);
         entry.stamps.exec = BootTime(0);
-        entry.merge_exec(at, facts.exec_id, image, &mut self.keep);
+        entry.merge_exec(at, facts.exec_id, image, &mut self.store);
         self.table.insert(entry, Some(facts.parent));
         self.await_reparenting(facts.parent, sink);
         if !helper {
@@ -226,18 +226,18 @@ impl Core {
         }
     }
 
-    /// The same as [`Self::apply_fields`], for values that take memory.
-    pub(super) fn apply_kept(
+    /// The same as [`Self::apply_fields`], for values that take memory of their own.
+    pub(super) fn apply_values(
         &mut self,
         at: BootTime,
         key: ProcessKey,
         fields: Diff,
         sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut ProcessEntry, &mut Keep) -> Merged,
+        merge: impl FnOnce(&mut ProcessEntry, &mut ValueStore) -> Merged,
     ) {
-        let mut keep = core::mem::take(&mut self.keep);
-        self.apply_fields(at, key, fields, sink, |entry| merge(entry, &mut keep));
-        self.keep = keep;
+        let mut store = core::mem::take(&mut self.store);
+        self.apply_fields(at, key, fields, sink, |entry| merge(entry, &mut store));
+        self.store = store;
     }
 
     /// Merges values into the entry of a live process, keeps the indexes, and reports what changed.
@@ -292,9 +292,9 @@ impl Core {
         if self.table.standing(key) != Standing::Live {
             return;
         }
-        let mut keep = core::mem::take(&mut self.keep);
-        self.merge(at, key, sink, |entry| entry.merge_memory(exec_id, argv, env, &mut keep).into());
-        self.keep = keep;
+        let mut store = core::mem::take(&mut self.store);
+        self.merge(at, key, sink, |entry| entry.merge_memory(exec_id, argv, env, &mut store).into());
+        self.store = store;
     }
 
     /// Requests argv and environment of an image whose exec was not observed, once per image.

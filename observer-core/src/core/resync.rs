@@ -95,16 +95,16 @@ impl Core {
         let serial = self.passes.serial;
         let mut found = Diff::default();
         let mut moves_unrecorded = false;
-        let mut keep = core::mem::take(&mut self.keep);
+        let mut store = core::mem::take(&mut self.store);
         self.merge(row.at, row.key, sink, |entry| {
             entry.last_pass = serial;
             entry.absent = false;
             moves_unrecorded = entry.process.fs_shared || row.facts.fs_shared || row.facts.leader_gone;
-            let merged = entry.merge_row(row, &mut keep.recent);
+            let merged = entry.merge_row(row, &mut store.recent);
             found = merged.diff;
             merged
         });
-        self.keep = keep;
+        self.store = store;
         if moves_unrecorded {
             found = found.without(Diff::MOVED);
         }
@@ -119,7 +119,7 @@ impl Core {
         entry.stamps.exec = BootTime(0);
         entry.stamps.cgroup = BootTime(0);
         entry.stamps.ids = BootTime(0);
-        let merged = entry.merge_row(row, &mut self.keep.recent);
+        let merged = entry.merge_row(row, &mut self.store.recent);
         entry.last_pass = self.passes.serial;
         self.table.insert(entry, Some(row.facts.parent));
         self.unexeced_helpers.remove(&row.key);

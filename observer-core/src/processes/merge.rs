@@ -242,7 +242,13 @@ impl ProcessEntry {
 
     /// Merges an exec record. Where a later row has shown the image already, the record still adds its
     /// arguments.
-    pub fn merge_exec(&mut self, at: BootTime, exec_id: u32, image: &Image<'_>, keep: &mut Keep) -> Diff {
+    pub fn merge_exec(
+        &mut self,
+        at: BootTime,
+        exec_id: u32,
+        image: &Image<'_>,
+        store: &mut ValueStore,
+    ) -> Diff {
         let same = self.process.exec_id == exec_id;
         let adds_arguments = same && self.process.exec_at.is_none();
         let newer = at > self.stamps.exec;
@@ -252,15 +258,15 @@ impl ProcessEntry {
         let process = &mut self.process;
         if newer {
             self.stamps.exec = at;
-            process.exe = if image.exe.components.is_empty() { None } else { keep.recent.path(image.exe) };
+            process.exe = if image.exe.components.is_empty() { None } else { store.recent.path(image.exe) };
             process.exe_deleted = image.exe.flags & path_flag::DELETED != 0;
         }
         process.exec_id = exec_id;
         process.exec_at = Some(at);
-        process.filename = Some(keep.recent.share(image.filename));
-        let mut diff = set(&mut process.argv, keep.argv(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
-        diff |= set(&mut process.env, keep.env(image.env), Diff::ARGUMENTS);
-        self.name_program(&mut keep.recent);
+        process.filename = Some(store.recent.share(image.filename));
+        let mut diff = set(&mut process.argv, store.argv(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
+        diff |= set(&mut process.env, store.env(image.env), Diff::ARGUMENTS);
+        self.name_program(&mut store.recent);
         if same { Diff::IMAGE | diff } else { Diff::EXEC }
     }
 
@@ -324,20 +330,26 @@ impl ProcessEntry {
     }
 
     /// Merges argv and environment from the process's memory. They do not replace those of an exec record.
-    pub fn merge_memory(&mut self, exec_id: u32, argv: Block<'_>, env: Block<'_>, keep: &mut Keep) -> Diff {
+    pub fn merge_memory(
+        &mut self,
+        exec_id: u32,
+        argv: Block<'_>,
+        env: Block<'_>,
+        store: &mut ValueStore,
+    ) -> Diff {
         let process = &mut self.process;
         if process.exec_id != exec_id {
             return Diff::default();
         }
         let mut diff = Diff::default();
         if process.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
-            diff |= set(&mut process.argv, keep.argv(argv, ArgvSource::Memory), LEARNED);
+            diff |= set(&mut process.argv, store.argv(argv, ArgvSource::Memory), LEARNED);
         }
         if process.env.is_none() && process.exec_at.is_none() {
-            diff |= set(&mut process.env, keep.env(env), LEARNED);
+            diff |= set(&mut process.env, store.env(env), LEARNED);
         }
         if !diff.is_empty() {
-            self.name_program(&mut keep.recent);
+            self.name_program(&mut store.recent);
         }
         diff
     }
@@ -363,15 +375,15 @@ pub(crate) struct Image<'a> {
     pub env: Block<'a>,
 }
 
-/// What is kept of the records and rows.
+/// Makes the values of the map that take memory of what records and rows hold.
 #[derive(Debug, Default)]
-pub(crate) struct Keep {
+pub(crate) struct ValueStore {
     /// Names of the environment variables to keep.
     pub env: Vec<Vec<u8>>,
     pub recent: RecentBytes,
 }
 
-impl Keep {
+impl ValueStore {
     /// Returns `None` for an empty block that is longer in memory: it could not be read.
     fn argv(&mut self, block: Block<'_>, source: ArgvSource) -> Option<Argv> {
         (!block.bytes.is_empty() || !block.truncated).then(|| Argv {

@@ -10,24 +10,37 @@ use crate::model::process::{Bytes, Env};
 /// An odd number with no pattern, by which a number is multiplied so that each of its bits counts in the higher ones.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The strings, at most one for each value of a short hash; a new one replaces the one before. Longer ones than
-/// [`RECENT_BYTES_MAX`] are not kept.
+/// The strings of the last execs, rows and changes of directory. Longer ones than [`RECENT_BYTES_MAX`] are not kept.
 #[derive(Debug, Default)]
 pub(crate) struct RecentBytes {
-    /// Empty before the first string.
-    slots: Vec<Option<Bytes>>,
+    strings: Slots,
+    /// Apart from the others: what is here was checked to be a path.
+    paths: Slots,
     /// The environment of which nothing is kept.
     empty: Option<Env>,
+}
+
+/// At most one string for each value of a short hash; a new one replaces the one before. Empty before the first string.
+#[derive(Debug, Default)]
+struct Slots(Vec<Option<Bytes>>);
+
+impl Slots {
+    /// Returns the place of what has the hash of `bytes`. `None`: it is not kept.
+    fn place(&mut self, bytes: &[u8]) -> Option<&mut Option<Bytes>> {
+        if bytes.len() > RECENT_BYTES_MAX {
+            return None;
+        }
+        if self.0.is_empty() {
+            self.0.resize(RECENT_SLOTS, None);
+        }
+        self.0.get_mut(hash(bytes) as usize % RECENT_SLOTS)
+    }
 }
 
 impl RecentBytes {
     /// Returns a copy of `bytes`.
     pub fn share(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() > RECENT_BYTES_MAX {
-            return Bytes::from(bytes);
-        }
-        let slot = self.slot(bytes);
-        match slot {
+        match self.strings.place(bytes) {
             Some(Some(recent)) if **recent == *bytes => Bytes::clone(recent),
             Some(slot) => Bytes::clone(slot.insert(Bytes::from(bytes))),
             None => Bytes::from(bytes),
@@ -36,10 +49,7 @@ impl RecentBytes {
 
     /// Returns the path of `raw`, as [`join_path`] makes it.
     pub fn path(&mut self, raw: RawPath<'_>) -> Option<Bytes> {
-        if raw.components.len() > RECENT_BYTES_MAX {
-            return join_path(raw);
-        }
-        match self.slot(raw.components) {
+        match self.paths.place(raw.components) {
             Some(Some(recent)) if path_is(raw, recent) => Some(Bytes::clone(recent)),
             Some(slot) => join_path(raw).map(|path| Bytes::clone(slot.insert(path))),
             None => join_path(raw),
@@ -53,14 +63,6 @@ impl RecentBytes {
             return Env::clone(self.empty.get_or_insert_with(|| Env::from([])));
         }
         variables.map(|variable| self.share(variable)).collect()
-    }
-
-    /// Returns the place of what has the hash of `bytes`.
-    fn slot(&mut self, bytes: &[u8]) -> Option<&mut Option<Bytes>> {
-        if self.slots.is_empty() {
-            self.slots.resize(RECENT_SLOTS, None);
-        }
-        self.slots.get_mut(hash(bytes) as usize % RECENT_SLOTS)
     }
 }
 
@@ -90,13 +92,14 @@ mod tests {
             assert_eq!(*recent.share(other), **other);
         }
         assert_eq!(*recent.share(b"/usr/bin/true"), *first);
-        assert!(recent.slots.len() == RECENT_SLOTS && recent.slots.iter().flatten().count() <= RECENT_SLOTS);
+        assert_eq!(recent.strings.0.len(), RECENT_SLOTS, "however many there were");
     }
 
     #[test]
     fn paths_are_those_of_join_path_and_one_copy() {
         let mut recent = RecentBytes::default();
-        for components in [&b"true\0bin\0"[..], b"", b"..\0bin\0", b"no end", &[b'x'; 5000]] {
+        recent.share(b"/bin/");
+        for components in [&b"true\0bin\0"[..], b"\0bin\0", b"", b"..\0bin\0", b"no end", &[b'x'; 5000]] {
             for flags in [0, observer_common::record::path_flag::FAULT] {
                 let raw = RawPath { components, flags };
                 assert_eq!(recent.path(raw), join_path(raw), "{components:?}, {flags}");
@@ -113,7 +116,7 @@ mod tests {
         let mut recent = RecentBytes::default();
         let long = vec![b'x'; RECENT_BYTES_MAX + 1];
         assert_eq!(*recent.share(&long), *long);
-        assert_eq!(recent.slots.iter().flatten().count(), 0);
+        assert_eq!(recent.strings.0.iter().flatten().count(), 0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A map from tgids. Each event is about one process, which is looked up a dozen times until the event is applied.
 //! The kernel hands out tgids in order, so the processes of a moment are neighbours here, and a look-up is the same few
-//! steps whatever the number of processes.
+//! steps whatever the number of processes. A process with no neighbour at all takes some 800 bytes here.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

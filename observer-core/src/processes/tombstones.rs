@@ -1,16 +1,15 @@
 //! The memory of processes that ended, so that a late row or record does not put them into the map again.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::limits::{TOMBSTONE_NS, TOMBSTONES_MAX};
-use crate::model::ids::{BootTime, ProcessKey};
-use crate::processes::tgid_map::TgidMap;
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
 
 /// Processes that are known to have ended, each for [`TOMBSTONE_NS`].
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones {
     /// The start of the youngest dead process of each tgid. An older one of the same tgid is dead as well.
-    started: TgidMap<BootTime>,
+    started: BTreeMap<Tgid, BootTime>,
     /// In the order of insertion, with the time of insertion.
     queue: VecDeque<(BootTime, ProcessKey)>,
     /// Processes that were forgotten before their time.
@@ -20,7 +19,7 @@ pub(crate) struct Tombstones {
 impl Tombstones {
     /// Returns whether `key` is known to have ended.
     pub fn covers(&self, key: ProcessKey) -> bool {
-        self.started.get(key.tgid).is_some_and(|&start| key.start_boottime <= start)
+        self.started.get(&key.tgid).is_some_and(|&start| key.start_boottime <= start)
     }
 
     /// Adds a process that ended, and forgets those whose time is over.
@@ -32,13 +31,12 @@ impl Tombstones {
             }
             self.dropped += u64::from(young);
             self.queue.pop_front();
-            if self.started.get(oldest.tgid) == Some(&oldest.start_boottime) {
-                self.started.remove(oldest.tgid);
+            if self.started.get(&oldest.tgid) == Some(&oldest.start_boottime) {
+                self.started.remove(&oldest.tgid);
             }
         }
-        let youngest =
-            self.started.get(key.tgid).map_or(key.start_boottime, |&start| start.max(key.start_boottime));
-        self.started.insert(key.tgid, youngest);
+        let start = self.started.entry(key.tgid).or_default();
+        *start = key.start_boottime.max(*start);
         self.queue.push_back((at, key));
     }
 }
