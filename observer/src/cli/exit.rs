@@ -2,19 +2,35 @@
 
 use std::fmt;
 
-/// The exit code of a command.
+/// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Something was found, or everything is as it should be.
-    Found = 0,
+    Found,
     /// Certainly nothing was found, or the check failed.
-    None = 1,
+    None,
     /// The usage or the configuration is wrong.
-    Usage = 2,
+    Usage,
     /// Several sessions or hosts have that name.
-    Ambiguous = 3,
+    Ambiguous,
     /// The answer cannot be known.
-    Unknown = 4,
+    Unknown,
+    /// With the status of a process, or with one that shells have for theirs.
+    Status(u8),
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Found => 0,
+            Self::None => 1,
+            Self::Usage => 2,
+            Self::Ambiguous => 3,
+            Self::Unknown => 4,
+            Self::Status(status) => status,
+        }
+    }
 }
 
 /// An error with an exit code of its own.

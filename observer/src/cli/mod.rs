@@ -23,6 +23,7 @@ mod schema;
 mod status;
 mod term;
 mod user;
+mod wait;
 mod watch;
 
 use std::io;
@@ -64,6 +65,8 @@ enum Command {
     Ps(ps::PsArgs),
     /// Print a session's pid, for scripts
     Pid(pid::PidArgs),
+    /// Wait until a session's process ends, and exit as it did
+    Wait(wait::WaitArgs),
     /// Say why a process is a session, or why it is not
     Explain(explain::ExplainArgs),
     /// Follow sessions as they start, move and end
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::List(list) => list.run(&path),
         Command::Ps(ps) => ps.run(&path),
         Command::Pid(pid) => pid.run(&path),
+        Command::Wait(wait) => wait.run(&path),
         Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),
         Command::History(history) => history.run(&path),
@@ -106,7 +110,7 @@ pub fn main() -> ExitCode {
         Command::Forget(forget) => forget.run(),
         Command::Completions(completions) => completions.run(&mut CommandLine::command()),
     };
-    ExitCode::from(result.unwrap_or_else(|error| report(&error)) as u8)
+    ExitCode::from(result.unwrap_or_else(|error| report(&error)).code())
 }
 
 fn report(error: &anyhow::Error) -> Exit {

@@ -27,6 +27,26 @@ pub struct PidArgs {
     /// The session of this user, by name or number, whoever owns the home
     #[arg(long, value_name = "USER", value_parser = user::parse)]
     user: Option<u32>,
+    /// Only if the session's primary is this life of a process still (`key` in --json); 1 otherwise
+    #[arg(long = "if", value_name = "KEY", value_parser = key)]
+    only_if: Option<String>,
+}
+
+/// The key of one life of a process.
+pub(super) fn key(text: &str) -> Result<String, String> {
+    let wrong =
+        || "expected a key, such as 7f3e90ab-4242-1a2b3c4d5e: `key` of `observer list --json`".to_owned();
+    LifeKey::parse(text.as_bytes()).map(|_| text.to_owned()).ok_or_else(wrong)
+}
+
+/// Whether the primary of `session` is the life that `only_if` asks for. If not, says so on standard error.
+pub(super) fn is_same_life(session: &SessionJson<'_>, only_if: Option<&str>) -> bool {
+    let is_same = only_if.is_none_or(|key| key == session.primary.key);
+    if !is_same {
+        let name = to_line(session.name.as_bytes());
+        anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
+    }
+    is_same
 }
 
 impl PidArgs {
@@ -42,6 +62,7 @@ impl PidArgs {
             return Ok(Exit::Unknown);
         }
         match answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user) {
+            Chosen::One(session) if !is_same_life(session, self.only_if.as_deref()) => Ok(Exit::None),
             Chosen::One(session) => {
                 term::print_lines([session.primary.pid.to_string()])?;
                 if session.roots > 1 {
@@ -68,7 +89,7 @@ impl PidArgs {
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
-enum Chosen<'s, 'a> {
+pub(super) enum Chosen<'s, 'a> {
     One(&'s SessionJson<'a>),
     /// Nothing is called so.
     None,
@@ -78,7 +99,11 @@ enum Chosen<'s, 'a> {
 
 /// What `wanted` stands for among the sessions that it names. Without a user, the sessions of others than the owners
 /// of their homes are not answered: somebody may stand in a home who has nothing to do with it.
-fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<u32>) -> Chosen<'s, 'a> {
+pub(super) fn answer_to<'s, 'a>(
+    named: &[&'s SessionJson<'a>],
+    wanted: &[u8],
+    user: Option<u32>,
+) -> Chosen<'s, 'a> {
     let is_meant = |session: &SessionJson<'_>| match user {
         Some(uid) => session.primary.uid == uid,
         None => is_one_life(wanted) || !is_foreign(session),
@@ -104,7 +129,7 @@ fn is_foreign(session: &SessionJson<'_>) -> bool {
 }
 
 /// Says on standard error which sessions are called `wanted`, and how to choose one.
-fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
+pub(super) fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
     let are_foreign = sessions.iter().all(|session| is_foreign(session));
     let has_another = |session: &SessionJson<'_>, of_user: bool| {
         let is_beside = |other: &&&SessionJson<'_>| {

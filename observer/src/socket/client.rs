@@ -126,8 +126,16 @@ impl Client {
 
     /// From here on [`Client::read_line`] waits without a timeout, because frames come only when something changes.
     pub fn wait_without_timeout(&mut self) -> Result<(), ClientError> {
+        self.wait_for(None)
+    }
+
+    /// From here on [`Client::read_line`] waits so long; `None`: without a timeout.
+    pub fn wait_for(&mut self, timeout: Option<Duration>) -> Result<(), ClientError> {
         let path = &self.path;
-        self.reader.get_ref().set_read_timeout(None).map_err(|error| ClientError::Broken(path.clone(), error))
+        self.reader
+            .get_ref()
+            .set_read_timeout(timeout)
+            .map_err(|error| ClientError::Broken(path.clone(), error))
     }
 
     /// Whether everything that arrived was read.

@@ -10,6 +10,7 @@ mod reload;
 mod roots;
 mod terminal_times;
 mod users;
+mod waits;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,312 @@
+//! `observer wait`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use super::pid::{Chosen, answer_to, choose, is_same_life, key, say_several};
+use super::{home, term, user};
+use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::death::DeathJson;
+use crate::api::session::SessionJson;
+use crate::api::words::{DeathCause, FrameKind, SessionState};
+use crate::config::span as parse_span;
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::ClientRequest;
+use crate::text::bytes::{Text, to_line};
+use crate::text::time::span;
+
+/// The exit statuses of timeout(1) and of shells.
+const TIMED_OUT: u8 = 124;
+const OWN_FAILURE: u8 = 125;
+const NO_SESSION: u8 = 127;
+const SIGNALED: u8 = 128;
+
+/// How long a daemon that ended is waited for.
+const RECONNECT_MAX: Duration = Duration::from_secs(30);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Needs the daemon, and waits for another one where it is restarted.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes:
+  the session's own: what the process exits with, or 128 + the signal that ended it
+  2    wrong usage
+  124  the time is over, and it still runs
+  125  can't say: no daemon, several sessions of that name, or nobody saw how it ended
+  127  no session of that name")]
+pub struct WaitArgs {
+    /// A session's name, home or key, as for `observer pid`. The process that is its primary now is waited for, and not
+    /// one that runs in its place later
+    #[arg(value_name = "NAME|HOME|KEY")]
+    session: OsString,
+    /// The session of this user, by name or number, whoever owns the home
+    #[arg(long, value_name = "USER", value_parser = user::parse)]
+    user: Option<u32>,
+    /// Only if the session's primary is this life of a process still (`key` in --json); 127 otherwise
+    #[arg(long = "if", value_name = "KEY", value_parser = key)]
+    only_if: Option<String>,
+    /// Wait no longer than this: 90s, 5m, 2h
+    #[arg(long, value_name = "SPAN", value_parser = timeout)]
+    timeout: Option<Duration>,
+    /// Print the end as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    parse_span(text).ok_or_else(|| "expected a number and s, m, h or d: 90s".into())
+}
+
+/// The process that is waited for.
+struct Waited {
+    name: String,
+    home: Text<'static>,
+    key: String,
+}
+
+/// How it ended.
+struct End {
+    pid: u32,
+    program: String,
+    death: DeathJson<'static>,
+}
+
+/// What a stream of frames brought.
+enum Outcome {
+    Ended(Box<End>),
+    TimedOut,
+    /// Frames may be missing, or it may stand for no session any more.
+    Lost,
+}
+
+/// What a daemon answered that was asked again.
+enum Again {
+    Ended(Box<End>),
+    TimedOut,
+    /// It runs, and these frames will show its end.
+    Runs(Client),
+}
+
+/// The same of one attempt.
+enum Asked {
+    Again(Again),
+    /// No process has this key.
+    Nobody,
+    /// Events were lost, and the kernel is read again.
+    Uncertain,
+}
+
+/// How the primary of `session` ended, if it did.
+fn end_of(session: &SessionJson<'static>) -> Option<End> {
+    let death = session.session_death.as_ref().filter(|_| session.state == SessionState::Ended)?;
+    let primary = &session.primary;
+    let program = to_line(primary.program.as_ref().unwrap_or(&primary.comm).as_bytes()).into_owned();
+    Some(End { pid: primary.pid, program, death: death.clone() })
+}
+
+impl WaitArgs {
+    /// The status of the process; 124 timed out, 125 own failure, 127 no such session.
+    pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        self.wait(socket).map_err(|error| {
+            Failure { exit: Exit::Status(OWN_FAILURE), message: format!("{error:#}") }.into()
+        })
+    }
+
+    fn wait(&self, socket: &Path) -> anyhow::Result<Exit> {
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wanted = home::absolute(self.session.as_bytes())?;
+        // Subscribed before the question, so that no death after the answer is missed.
+        let mut frames = subscribe(socket, false)?;
+        let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
+        let answer: ListAnswer<'static> = decode(&line)?;
+        ensure!(
+            answer.head.certain,
+            "can't know: events were lost and the kernel is read again; ask again in a second"
+        );
+        let waited = match answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user) {
+            Chosen::One(session) if !is_same_life(session, self.only_if.as_deref()) => {
+                return Ok(Exit::Status(NO_SESSION));
+            }
+            Chosen::One(session) => Waited {
+                name: to_line(session.name.as_bytes()).into_owned(),
+                home: session.home.clone(),
+                key: session.primary.key.clone(),
+            },
+            Chosen::None => {
+                let wanted = to_line(&wanted);
+                anstream::eprintln!(
+                    "observer: no session {wanted}: `observer list --long` shows those there are"
+                );
+                return Ok(Exit::Status(NO_SESSION));
+            }
+            Chosen::Several(sessions) => {
+                say_several(&sessions, &wanted);
+                return Ok(Exit::Status(OWN_FAILURE));
+            }
+        };
+        loop {
+            match waited.follow(&mut frames, deadline)? {
+                Outcome::Ended(end) => return self.report(&waited, &end),
+                Outcome::TimedOut => return Ok(waited.timed_out()),
+                Outcome::Lost => {}
+            }
+            match waited.again(socket, deadline)? {
+                Again::Ended(end) => return self.report(&waited, &end),
+                Again::TimedOut => return Ok(waited.timed_out()),
+                Again::Runs(again) => frames = again,
+            }
+        }
+    }
+
+    /// Prints how it ended, and returns its status.
+    fn report(&self, waited: &Waited, end: &End) -> anyhow::Result<Exit> {
+        let End { pid, program, death } = end;
+        let Waited { name, key, .. } = waited;
+        let line = if self.json {
+            json!({"name": name, "key": key, "pid": pid, "program": program, "death": death}).to_string()
+        } else {
+            let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
+            format!("{name}  {pid}  {program}  {}{lived}", to_line(death.describe().as_bytes()))
+        };
+        term::print_lines([line])?;
+        Ok(Exit::Status(status(death)))
+    }
+}
+
+/// The status in the shell's convention.
+fn status(death: &DeathJson<'_>) -> u8 {
+    match (death.kind, death.code, death.signal) {
+        (DeathCause::Exited, Some(code), _) => code,
+        (DeathCause::Signaled | DeathCause::OomKilled, _, Some(signal)) => SIGNALED.saturating_add(signal),
+        _ => OWN_FAILURE,
+    }
+}
+
+/// Subscribes to the frames of processes that stand for a session, or of every process.
+fn subscribe(socket: &Path, all: bool) -> Result<Client, ClientError> {
+    let mut client = Client::connect(socket)?;
+    client.send(&ClientRequest::Watch { all, glob: None })?;
+    Ok(client)
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// The fields of a frame that concern an end.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EndFrame<'a> {
+    kind: FrameKind,
+    key: String,
+    pid: u32,
+    comm: Text<'a>,
+    program: Option<Text<'a>>,
+    home: Option<Text<'static>>,
+    death: Option<DeathJson<'static>>,
+}
+
+impl Waited {
+    /// Reads frames until one of them is its end.
+    fn follow(&self, frames: &mut Client, deadline: Option<Instant>) -> anyhow::Result<Outcome> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Outcome::TimedOut);
+            }
+            frames.wait_for(left)?;
+            let Ok(line) = frames.read_line() else {
+                return Ok(if is_over(deadline) { Outcome::TimedOut } else { Outcome::Lost });
+            };
+            // A daemon that stops says so in a line of its own.
+            let Ok(frame) = decode::<EndFrame<'_>>(&line) else { return Ok(Outcome::Lost) };
+            let concerns_it = frame.key == self.key;
+            let is_its_home = |frame: &EndFrame<'_>| frame.home.as_ref() == Some(&self.home);
+            match (frame.kind, frame.death.clone()) {
+                (FrameKind::Lagged, _) => return Ok(Outcome::Lost),
+                (FrameKind::ProcessEnded | FrameKind::SessionEnded, Some(death)) if concerns_it => {
+                    let program = frame.program.as_ref().unwrap_or(&frame.comm);
+                    let program = to_line(program.as_bytes()).into_owned();
+                    return Ok(Outcome::Ended(Box::new(End { pid: frame.pid, program, death })));
+                }
+                // It goes on, and may stand for no session any more.
+                (FrameKind::SessionEnded, None) if concerns_it => return Ok(Outcome::Lost),
+                (FrameKind::SessionChanged, _) if !concerns_it && is_its_home(&frame) => {
+                    return Ok(Outcome::Lost);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Subscribes again, if need be with a daemon that is being started, and asks whether it ended meanwhile.
+    fn again(&self, socket: &Path, deadline: Option<Instant>) -> anyhow::Result<Again> {
+        let give_up = Instant::now() + RECONNECT_MAX;
+        loop {
+            match self.ask_again(socket) {
+                Ok(Asked::Again(again)) => return Ok(again),
+                Ok(Asked::Nobody) => {
+                    bail!("{} ended, and nobody saw how: `observer history` shows what is known", self.name)
+                }
+                Err(error) if Instant::now() >= give_up => return Err(error.into()),
+                Ok(Asked::Uncertain) | Err(_) if is_over(deadline) => return Ok(Again::TimedOut),
+                Ok(Asked::Uncertain) | Err(_) => std::thread::sleep(RECONNECT_PAUSE),
+            }
+        }
+    }
+
+    fn ask_again(&self, socket: &Path) -> Result<Asked, ClientError> {
+        let frames = subscribe(socket, false)?;
+        let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: true })?;
+        let answer: ListAnswer<'static> = decode(&line)?;
+        if !answer.head.certain {
+            return Ok(Asked::Uncertain);
+        }
+        // A process that moved has a row in each home.
+        let rows = || answer.sessions.iter().filter(|session| session.primary.key == self.key);
+        if let Some(end) = rows().find_map(end_of) {
+            return Ok(Asked::Again(Again::Ended(Box::new(end))));
+        }
+        if rows().any(|session| session.state != SessionState::Ended) {
+            return Ok(Asked::Again(Again::Runs(frames)));
+        }
+        // It stands for no session any more: its end is among those of all processes.
+        let frames = subscribe(socket, true)?;
+        let line = Client::connect(socket)?.ask(&ClientRequest::Processes {})?;
+        let answer: ProcessesAnswer<'_> = decode(&line)?;
+        let runs = answer.processes.iter().any(|process| process.key == self.key);
+        Ok(match (runs, answer.head.certain) {
+            (true, _) => Asked::Again(Again::Runs(frames)),
+            (false, true) => Asked::Nobody,
+            (false, false) => Asked::Uncertain,
+        })
+    }
+
+    fn timed_out(&self) -> Exit {
+        anstream::eprintln!("observer: {} still runs", self.name);
+        Exit::Status(TIMED_OUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_what_a_shell_would_have() {
+        let of = |json: &str| status(&serde_json::from_str(json).unwrap());
+        assert_eq!(of(r#"{"kind":"exited","code":7}"#), 7);
+        assert_eq!(of(r#"{"kind":"signaled","signal":9}"#), 137);
+        assert_eq!(of(r#"{"kind":"signaled","signal":64}"#), 192);
+        assert_eq!(of(r#"{"kind":"unobserved"}"#), OWN_FAILURE);
+        assert_eq!(of("{}"), OWN_FAILURE);
+    }
+}
