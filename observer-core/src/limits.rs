@@ -45,8 +45,21 @@ pub const OWNER_CHECK_NS: u64 = 5_000_000_000;
 /// The number of homes of one user that are read that often. With more, each is read less often.
 pub const OWNER_CHECKS_A_USER: u64 = 100;
 
-/// Owners that are requested in one input because of that. The others follow in the next.
-pub const OWNER_CHECKS_A_TICK_MAX: usize = 64;
+/// The same of all users together.
+pub const OWNER_CHECKS_OF_ALL: u64 = 1_000;
+
+/// Owners that are read again at a time, and at most of one user, whether they are answered or not.
+pub const OWNER_CHECKS_AT_ONCE_MAX: usize = 2;
+
+/// After this time without an answer another owner is read, ns.
+pub const OWNER_STUCK_NS: u64 = 5_000_000_000;
+
+/// The number of reads without an answer beyond which no owner is read again.
+pub const OWNER_CHECKS_STUCK_MAX: usize = 64;
+
+/// Homes whose turn to be read again is looked at in one input, and processes that one answer admits or refuses. The
+/// others follow in the next.
+pub const OWNERS_A_TURN_MAX: usize = 64;
 
 /// The number of candidates of one home beyond which no helper becomes one, and the number of roots beyond which no root
 /// does (`CoreCounters::candidates_left_out`). They are considered again when half of the candidates are gone, or when

@@ -78,3 +78,18 @@ fn a_primary_that_left_keeps_its_session_and_may_come_back() {
     world.wait(2 * SETTLE_NS);
     assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 died"]);
 }
+
+#[test]
+fn a_primary_that_stays_elsewhere_while_the_rules_are_read_again_is_a_session_there() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/srv/b");
+    world.set_rules(vec![rule()], Vec::new());
+    world.take_reports();
+    world.wait(2 * SETTLE_NS);
+    assert_reported(
+        &mut world,
+        &["ended /srv/a 20 ended roots=0 to=/srv/b moved", "started /srv/b 20 live roots=1"],
+    );
+}

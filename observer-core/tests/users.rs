@@ -3,12 +3,10 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use observer_core::limits::{OWNER_CHECK_NS, OWNER_CHECKS_A_USER};
 use observer_core::process::Uids;
-use observer_core::session::{EndReason, Home, State};
+use observer_core::session::{EndReason, State};
 use observer_core::{Input, Rule};
 use support::{Proc, World, at_home, home, only_uid, rule, shell};
 
@@ -189,95 +187,4 @@ fn a_session_is_not_resumed_for_another_user() {
     after.resume(&known, true, 0);
     assert_eq!(sessions(&after), [(STRANGER, 20, State::Live)]);
     assert!(after.core.session(&Arc::new(home("/srv/a"))).is_none());
-}
-
-#[test]
-fn who_was_refused_is_a_session_once_the_directory_is_theirs() {
-    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
-    let bash = at_home(&mut world);
-    let claude = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(STRANGER));
-    // Its child was refused with it, so nobody asks for that one.
-    world.fork(&claude, 21);
-    assert_eq!((sessions(&world), world.reports.owner_requests.len()), (vec![], 1));
-    world.wait(OWNER_CHECK_NS);
-    assert_eq!(world.reports.owner_requests.len(), 2, "a chown is no event, so the owner is read again");
-    answer(&mut world, VICTIM, Some(STRANGER));
-    world.wait(OWNER_CHECK_NS);
-    answer(&mut world, VICTIM, Some(VICTIM));
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live)]);
-    world.exit(&claude, 0);
-    assert_eq!(sessions(&world), [(VICTIM, 21, State::Live)], "its child was no stranger either");
-    world.assert_reports_give_the_map();
-}
-
-#[test]
-fn the_owner_of_a_home_is_read_again_as_long_as_that_decides_anything() {
-    let mut world = world();
-    let bash = at_home(&mut world);
-    let claude = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(VICTIM));
-    for (owner, is_foreign) in
-        [(Some(STRANGER), Some(true)), (Some(VICTIM), Some(false)), (None, Some(false))]
-    {
-        let asked = world.reports.owner_requests.len();
-        world.wait(OWNER_CHECK_NS);
-        assert_eq!(world.reports.owner_requests.len(), asked + 1);
-        world.wait(10 * OWNER_CHECK_NS);
-        assert_eq!(world.reports.owner_requests.len(), asked + 1, "not before there is an answer");
-        answer(&mut world, VICTIM, owner);
-        assert_eq!(foreign(&world, VICTIM), is_foreign);
-    }
-    world.exit(&claude, 0);
-    let asked = world.reports.owner_requests.len();
-    world.wait(10 * OWNER_CHECK_NS);
-    assert_eq!(world.reports.owner_requests.len(), asked, "an ended session is nobody's");
-}
-
-#[test]
-fn who_was_refused_and_went_elsewhere_or_died_claims_nothing() {
-    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
-    let bash = at_home(&mut world);
-    let mut moved = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(STRANGER));
-    let died = world.spawn(&bash, 21, "codex");
-    answer(&mut world, VICTIM, Some(STRANGER));
-    world.chdir(&mut moved, "/tmp");
-    world.exit(&died, 0);
-    let asked = world.reports.owner_requests.len();
-    world.wait(10 * OWNER_CHECK_NS);
-    assert_eq!(world.reports.owner_requests.len(), asked);
-}
-
-#[test]
-fn a_user_with_many_homes_has_no_more_owners_read_in_a_second() {
-    let mut world = World::new(vec![Rule { owner: true, ..rule() }]);
-    let init = shell(&mut world);
-    let homes = 3 * OWNER_CHECKS_A_USER;
-    let paths: Vec<String> = (0..homes).map(|number| format!("/srv/{number}")).collect();
-    for (number, path) in paths.iter().enumerate() {
-        let claude = shell_of(&mut world, &init, 100 + 2 * number as u32, VICTIM, path);
-        world.spawn(&claude, 101 + 2 * number as u32, "claude");
-    }
-    let refuse_all = |world: &mut World| {
-        for path in core::mem::take(&mut world.reports.owner_requests) {
-            let at = world.tick_clock();
-            let home = Home { path: path.into(), uid: VICTIM, ..home("/") };
-            world.feed(Input::HomeOwner { at, home: &home, owner: Some(STRANGER) });
-        }
-    };
-    refuse_all(&mut world);
-    let mut reads = 0;
-    let mut read = BTreeSet::new();
-    let periods = 6;
-    for _ in 0..periods {
-        for _ in 0..4 {
-            world.wait(OWNER_CHECK_NS / 4);
-        }
-        reads += world.reports.owner_requests.len() as u64;
-        read.extend(world.reports.owner_requests.iter().cloned());
-        refuse_all(&mut world);
-    }
-    assert!(reads <= periods * OWNER_CHECKS_A_USER, "{reads} reads in {periods} periods");
-    assert_eq!(read.len() as u64, homes, "each has its turn");
 }

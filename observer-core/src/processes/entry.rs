@@ -36,15 +36,12 @@ pub(crate) struct Candidacy {
     pub since: BootTime,
 }
 
-/// What is known of a process that a rule admits if it owns its home.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is known of a process that a rule admits if its user owns the home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It is none of these.
-    #[default]
-    None,
     /// Who owns the home is not known yet.
     Waiting,
-    /// Another user owns the home.
+    /// Another user owns the home, or it could not be read who does.
     Refused,
 }
 
@@ -84,8 +81,8 @@ pub(crate) struct ProcessEntry {
     pub torn: u8,
     /// Its candidacy, if it is a candidate.
     pub candidacy: Option<Candidacy>,
-    /// A rule would admit it if it owned its home.
-    pub claim: Claim,
+    /// A rule would admit it if its user owned the home.
+    pub claim: Option<Claim>,
     /// A rule admits it, but its home has too many candidates.
     pub left_out: bool,
     /// A rule admits it where it is, but it could be no session there and keeps the one of the home that it left.
@@ -150,7 +147,7 @@ impl ProcessEntry {
             lineage_by_birth: false,
             torn: 0,
             candidacy: None,
-            claim: Claim::None,
+            claim: None,
             left_out: false,
             passed_over: false,
             left_behind: None,

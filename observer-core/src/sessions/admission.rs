@@ -30,8 +30,6 @@ pub(super) enum Verdict {
     Refused,
     /// The owner of this home must be known first.
     AwaitsOwner(Arc<Home>),
-    /// Another user owns this home, as the edge has just reported.
-    NotOwner(Arc<Home>),
     Admitted(Candidacy),
 }
 
@@ -71,6 +69,11 @@ impl Sessions {
     /// the rule requires that.
     pub(super) fn consider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         self.stop_claiming(ctx, key);
+        self.decide(ctx, key);
+    }
+
+    /// The same for a process that goes on claiming homes.
+    pub(super) fn decide(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.left_out = false;
             entry.passed_over = false;
@@ -81,7 +84,6 @@ impl Sessions {
                 self.request_owner(ctx, &home);
                 self.claim(ctx, key, &home, Claim::Waiting);
             }
-            Verdict::NotOwner(home) => self.claim(ctx, key, &home, Claim::Refused),
             Verdict::Admitted(mut candidacy) => {
                 candidacy.home = self.instance_of(ctx, key, &candidacy.home);
                 self.join(ctx, key, candidacy);
@@ -97,7 +99,6 @@ impl Sessions {
             return Verdict::Refused;
         }
         let mnt_ns = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
-        let mut owned_by_other = None;
         for admission in admissions(ctx.rules, process).filter(|it| it.is_of_namespace(ctx.rules, mnt_ns)) {
             let home = self.homes.intern(admission.home(ctx.host_mnt_ns, process.cwd.mnt_ns));
             let must_own = ctx.rules.get(admission.rule).is_some_and(|rule| rule.owner);
@@ -109,10 +110,9 @@ impl Sessions {
                 // An earlier answer may be of another directory at this path, or from before a chown.
                 match self.owner_answer.as_ref().filter(|(of, _)| *of == home) {
                     Some((_, Some(uid))) if *uid == process.uids.uid => {}
-                    Some(_) => {
-                        owned_by_other.get_or_insert(home);
-                        continue;
-                    }
+                    Some(_) => continue,
+                    // It was refused there while it waited for another home.
+                    None if self.is_refused(key, &home) => continue,
                     None => return Verdict::AwaitsOwner(home),
                 }
             }
@@ -126,7 +126,7 @@ impl Sessions {
                 since: ctx.at,
             });
         }
-        owned_by_other.map_or(Verdict::Refused, Verdict::NotOwner)
+        Verdict::Refused
     }
 }
 
@@ -135,7 +135,7 @@ impl Sessions {
 pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> bool {
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
-        && creator.claim != Claim::Waiting
+        && creator.claim != Some(Claim::Waiting)
         && !creator.left_out
         && !creator.passed_over
         && one.exec_id == other.exec_id

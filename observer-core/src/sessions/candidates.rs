@@ -99,7 +99,7 @@ impl Sessions {
         orphans: &[ProcessKey],
         death: Death,
     ) {
-        self.forget_claim(process.key);
+        self.forget_claims(process.key);
         self.settling.remove(process.key);
         if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
             self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
@@ -144,7 +144,7 @@ impl Sessions {
     /// Fields changed of a process that is no candidate. It may become one: at once, or where it moved, after
     /// it has stayed. So a program that walks through homes is a session of none of them, and each step costs
     /// a timer at most.
-    fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
+    pub(super) fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
         let settling = self.settling.remove(key);
         let execed = diff.intersects(Diff::EXEC);
         let moved = diff.intersects(Diff::CWD_ID) && !execed;
@@ -156,7 +156,7 @@ impl Sessions {
         self.stop_claiming(ctx, key);
         let home = match self.verdict(ctx, key) {
             Verdict::Refused => return,
-            Verdict::AwaitsOwner(home) | Verdict::NotOwner(home) => home,
+            Verdict::AwaitsOwner(home) => home,
             Verdict::Admitted(candidacy) => candidacy.home,
         };
         let until = settling.filter(|(_, settling_in)| *settling_in == home).map(|(until, _)| until);

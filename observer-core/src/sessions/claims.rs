@@ -3,17 +3,21 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::limits::{OWNER_CHECK_NS, OWNER_CHECKS_A_USER};
+use crate::limits::{
+    OWNER_CHECK_NS, OWNER_CHECKS_A_USER, OWNER_CHECKS_AT_ONCE_MAX, OWNER_CHECKS_OF_ALL,
+    OWNER_CHECKS_STUCK_MAX, OWNER_STUCK_NS,
+};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::session::Home;
 
-/// Processes that a rule admits to a home if they own its directory.
+/// Processes that a rule admits to a home if their user owns its directory.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     /// The owner is not known yet.
     pub waiting: BTreeSet<ProcessKey>,
-    /// The owner was another one when it was last read.
+    /// The owner was another one when it was last read, or could not be read.
     pub refused: BTreeSet<ProcessKey>,
 }
 
@@ -29,15 +33,19 @@ pub(crate) struct OwnerChecks {
     due: BTreeSet<(BootTime, Arc<Home>)>,
     /// How many of them are of each user.
     of_user: BTreeMap<u32, u64>,
+    /// The sum of these, of each user so many at most as are read in one period.
+    of_all: u64,
 }
 
 impl OwnerChecks {
-    /// Has the owner of `home` read again, and returns when. The more homes a user has, the less often, so that no
-    /// user has more than a fixed number read in a second.
+    /// Schedules the next read of the owner of `home`, and returns when that is. The more homes there are, of its user
+    /// or of all, the later: so many are read in a second, and no more.
     pub fn add(&mut self, now: BootTime, home: &Arc<Home>) -> BootTime {
         let homes = self.of_user.entry(home.uid).or_default();
         *homes += 1;
-        let due = now.after(OWNER_CHECK_NS * homes.div_ceil(OWNER_CHECKS_A_USER));
+        self.of_all += u64::from(*homes <= OWNER_CHECKS_A_USER);
+        let periods = homes.div_ceil(OWNER_CHECKS_A_USER).max(self.of_all.div_ceil(OWNER_CHECKS_OF_ALL));
+        let due = now.after(OWNER_CHECK_NS * periods);
         self.due.insert((due, Arc::clone(home)));
         due
     }
@@ -66,9 +74,46 @@ impl OwnerChecks {
 
     fn forget_one(&mut self, uid: u32) {
         let Some(homes) = self.of_user.get_mut(&uid) else { return };
+        self.of_all -= u64::from(*homes <= OWNER_CHECKS_A_USER);
         *homes -= 1;
         if *homes == 0 {
             self.of_user.remove(&uid);
         }
+    }
+}
+
+/// Owners that are being read again. A file system may never answer.
+#[derive(Debug, Default)]
+pub(crate) struct ChecksUnderWay(Vec<(BootTime, Arc<Home>)>);
+
+impl ChecksUnderWay {
+    pub fn add(&mut self, now: BootTime, home: &Arc<Home>) {
+        self.0.push((now, Arc::clone(home)));
+    }
+
+    /// Removes `home`, whose owner was read.
+    pub fn remove(&mut self, home: &Home) {
+        self.0.retain(|(_, under_way)| **under_way != *home);
+    }
+
+    /// Returns from when on another one may begin: so many are read at a time, and what has no answer for long does not
+    /// count. `None`: not before there is an answer.
+    pub fn free_from(&self) -> Option<BootTime> {
+        if self.0.len() >= OWNER_CHECKS_STUCK_MAX {
+            return None;
+        }
+        let last_of_them = self.0.len().checked_sub(OWNER_CHECKS_AT_ONCE_MAX).and_then(|at| self.0.get(at));
+        Some(last_of_them.map_or(BootTime(0), |(began, _)| began.after(OWNER_STUCK_NS)))
+    }
+
+    /// Returns whether the homes of this user may have another one: who has a file system that does not answer has no
+    /// more than those that wait for it.
+    pub fn has_room_for(&self, uid: u32) -> bool {
+        self.0.iter().filter(|(_, home)| home.uid == uid).count() < OWNER_CHECKS_AT_ONCE_MAX
+    }
+
+    /// Returns the homes, for the check of invariants.
+    pub fn homes(&self) -> impl Iterator<Item = &Arc<Home>> {
+        self.0.iter().map(|(_, home)| home)
     }
 }

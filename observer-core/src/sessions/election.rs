@@ -87,6 +87,7 @@ impl Sessions {
         }
         self.homes.set_due(home, young.next_due());
         self.index(ctx, home, before, after);
+        self.watch_owner(ctx, home);
         for instance in spread {
             self.elect(ctx, &instance, Cause::Candidates);
         }

@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 
 use crate::model::explanation::{Explanation, Position, Unmet};
 use crate::model::ids::ProcessKey;
-use crate::model::process::Process;
 use crate::model::rule::Rule;
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
@@ -12,7 +11,7 @@ use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespace, unmet};
 use crate::sessions::context::IgnoreList;
-use crate::sessions::homes::{HomeState, Owner};
+use crate::sessions::homes::HomeState;
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
 
@@ -30,7 +29,7 @@ impl Sessions {
         let entry = basis.table.get(key)?;
         let mnt_ns = namespace(basis.host_mnt_ns, entry.process.cwd.mnt_ns);
         let rules = basis.rules.iter().map(|rule| match has_namespace(&rule.conditions, mnt_ns) {
-            true => self.unmet_of(basis, rule, &entry.process),
+            true => self.unmet_of(basis, rule, entry),
             false => Some(Unmet::MntNs),
         });
         Some(Explanation {
@@ -43,18 +42,23 @@ impl Sessions {
     }
 
     /// Returns what the process lacks of `rule`.
-    fn unmet_of(&self, basis: &Basis<'_>, rule: &Rule, process: &Process) -> Option<Unmet> {
+    fn unmet_of(&self, basis: &Basis<'_>, rule: &Rule, entry: &ProcessEntry) -> Option<Unmet> {
+        let process = &entry.process;
         let found = unmet(rule, process);
         if found.is_some() || !rule.owner || may_act_for_owner(process.uids.uid) {
             return found;
         }
         let home = home_under(rule, process, basis.host_mnt_ns)?;
-        match self.homes.by_home.get(&home).map(|state| state.owner).unwrap_or_default() {
+        // Each of several sessions in a home has its owner read for itself.
+        let of_candidate = entry.candidacy.as_ref().map(|candidacy| &*candidacy.home);
+        let known = self.homes.by_home.get(of_candidate.filter(|it| it.is_sibling(&home)).unwrap_or(&home));
+        let awaits = entry.claim == Some(Claim::Waiting) && !self.is_refused(process.key, &home);
+        match known.and_then(|state| state.owner.last()).filter(|_| !awaits) {
             // The edge can read directories of the host's own namespace only.
             _ if home.mnt_ns.is_some() => Some(Unmet::OwnerUnknown),
-            Owner::Known(Some(uid)) if uid == process.uids.uid => None,
-            Owner::Known(_) => Some(Unmet::Owner),
-            Owner::Unknown | Owner::Requested { .. } => Some(Unmet::OwnerUnknown),
+            Some(uid) if uid == process.uids.uid => None,
+            Some(_) => Some(Unmet::Owner),
+            None => Some(Unmet::OwnerUnknown),
         }
     }
 
@@ -69,7 +73,7 @@ impl Sessions {
         }
         match &entry.candidacy {
             Some(candidacy) => self.position_of_candidate(table, entry, candidacy),
-            None if entry.claim == Claim::Waiting => Position::AwaitsOwner,
+            None if entry.claim == Some(Claim::Waiting) => Position::AwaitsOwner,
             None => Position::NotAdmitted,
         }
     }

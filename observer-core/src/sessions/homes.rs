@@ -159,8 +159,9 @@ fn split_base(path: &[u8]) -> (&[u8], &[u8]) {
 pub(crate) enum Owner {
     #[default]
     Unknown,
-    /// The answer is awaited. `again`: what was requested may be of another directory than what is there.
-    Requested { again: bool },
+    /// The answer is awaited. `again`: what was requested may be of another directory than what is there. `before` is
+    /// what was known.
+    Requested { again: bool, before: Option<u32> },
     /// The user id; `None` if it could not be read.
     Known(Option<u32>),
 }
@@ -174,6 +175,17 @@ pub(crate) struct Root {
     pub stand_in: Option<ProcessKey>,
     /// The process that stands aside for `stand_in`, which is the same program: the outermost of such a chain.
     pub launcher: Option<ProcessKey>,
+}
+
+impl Owner {
+    /// Returns the user id that was read last.
+    pub fn last(self) -> Option<u32> {
+        match self {
+            Self::Unknown => None,
+            Self::Requested { before, .. } => before,
+            Self::Known(owner) => owner,
+        }
+    }
 }
 
 /// A home that has candidates, a session, processes that claim it, or a request for its owner.
@@ -190,6 +202,8 @@ pub(crate) struct HomeState {
     pub claims: Claims,
     /// When the owner is read again.
     pub check_due: Option<BootTime>,
+    /// The owner is being read again.
+    pub is_checked: bool,
 }
 
 impl HomeState {
@@ -330,7 +344,7 @@ impl Homes {
         }
     }
 
-    /// Has the owner of `home` read again after a while.
+    /// Schedules the next read of the owner of `home`, unless there is one.
     pub fn add_check(&mut self, now: BootTime, home: &Arc<Home>) {
         let Some(state) = self.by_home.get_mut(home).filter(|state| state.check_due.is_none()) else {
             return;

@@ -38,6 +38,7 @@ use crate::model::process::Process;
 use crate::model::session::{Home, Session};
 use crate::processes::table::ProcessTable;
 use crate::sessions::by_age::ByAge;
+use crate::sessions::claims::ChecksUnderWay;
 use crate::sessions::homes::{HomeState, Homes};
 use crate::sessions::panes::FollowedPanes;
 use crate::sessions::settling::Settling;
@@ -48,8 +49,9 @@ pub(crate) struct Sessions {
     pub homes: Homes,
     /// The panes of primaries and wrappers.
     pub panes: FollowedPanes,
-    /// The processes in the claims of homes, each with its home.
-    claimed: BTreeMap<ProcessKey, Arc<Home>>,
+    /// The processes in the claims of homes, each with those homes.
+    claimed: BTreeMap<ProcessKey, Vec<Arc<Home>>>,
+    checks_under_way: ChecksUnderWay,
     /// The owner of a home that the edge has just reported, while those that claim it are considered.
     owner_answer: Option<(Arc<Home>, Option<u32>)>,
     /// Processes that moved into another home, and become candidates there if they stay.
@@ -71,7 +73,9 @@ impl Sessions {
     /// When a tick is due.
     pub fn poll_timeout(&self) -> Option<BootTime> {
         let unfinished = (!self.relinked.is_empty()).then_some(BootTime(0));
-        let homes_due = [self.homes.next_due().map(|(at, _)| at), self.homes.next_check()];
+        let check =
+            self.homes.next_check().zip(self.checks_under_way.free_from()).map(|(due, free)| due.max(free));
+        let homes_due = [self.homes.next_due().map(|(at, _)| at), check];
         let due = [unfinished, self.settling.next_due()].into_iter().chain(homes_due);
         due.flatten().min()
     }
@@ -80,6 +84,16 @@ impl Sessions {
     /// there, each with the time at which it will have.
     pub fn settling(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
         self.settling.iter()
+    }
+
+    /// Returns each claim of a process, for the check of invariants.
+    pub fn claimed(&self) -> impl Iterator<Item = (&ProcessKey, &Arc<Home>)> {
+        self.claimed.iter().flat_map(|(key, homes)| homes.iter().map(move |home| (key, home)))
+    }
+
+    /// Returns the homes whose owner is being read again, for the check of invariants.
+    pub fn checks_under_way(&self) -> impl Iterator<Item = &Arc<Home>> {
+        self.checks_under_way.homes()
     }
 
     /// Returns every session in the order of homes, each with its primary as last known.

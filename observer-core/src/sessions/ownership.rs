@@ -1,8 +1,9 @@
 //! Whose a home is: requests who owns its directory, again after a while, and tells the sessions of other users apart.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::limits::OWNER_CHECKS_A_TICK_MAX;
+use crate::limits::OWNERS_A_TURN_MAX;
 use crate::model::change::{Change, Request};
 use crate::model::ids::ProcessKey;
 use crate::model::process::DirId;
@@ -10,8 +11,9 @@ use crate::model::rule::Rule;
 use crate::model::session::{Home, Session, State};
 use crate::processes::entry::Claim;
 use crate::sessions::Sessions;
+use crate::sessions::claims::Claims;
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::{HomeState, Owner, SessionSlot};
+use crate::sessions::homes::{Owner, SessionSlot};
 
 /// The superuser, who may act for the owner of any home.
 const ROOT: u32 = 0;
@@ -62,11 +64,11 @@ impl Sessions {
     /// Requests who owns the directory of `home`.
     pub(super) fn request_owner(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>) {
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
-        if let Owner::Requested { again } = &mut state.owner {
+        if let Owner::Requested { again, .. } = &mut state.owner {
             *again = true;
             return;
         }
-        state.owner = Owner::Requested { again: false };
+        state.owner = Owner::Requested { again: false, before: state.owner.last() };
         ctx.sink.request(Request::HomeOwner(home));
     }
 
@@ -88,50 +90,90 @@ impl Sessions {
 
     /// The edge answered who owns the directory of `home`; `None`: it could not be read.
     pub(crate) fn owner_known(&mut self, ctx: &mut SessionContext<'_>, home: &Home, owner: Option<u32>) {
-        let Some((home, state)) = self.homes.by_home.get_key_value(home) else { return };
+        let Some((home, _)) = self.homes.by_home.get_key_value(home) else { return };
         let home = Arc::clone(home);
-        let Owner::Requested { again } = state.owner else { return };
         let Some(state) = self.homes.by_home.get_mut(&home) else { return };
+        let Owner::Requested { again, before } = state.owner else { return };
+        if core::mem::take(&mut state.is_checked) {
+            self.checks_under_way.remove(&home);
+        }
         if again {
             // Somebody came after the directory was read, which may be another one by then.
-            state.owner = Owner::Unknown;
-            return self.request_owner(ctx, &home);
+            state.owner = Owner::Known(before);
+            self.request_owner(ctx, &home);
+            // Nobody keeps a session from being foreign by coming again and again.
+            if owner.is_some_and(|owner| owner != home.uid) {
+                self.update_foreign(ctx, &home, owner);
+            }
+            return;
         }
         // The process that caused the request may be gone: the answer is the home's.
         state.owner = Owner::Known(owner);
-        let mut claimants = core::mem::take(&mut state.claims.waiting);
-        if owner == Some(home.uid) {
-            claimants.append(&mut state.claims.refused);
-        }
-        for &key in &claimants {
-            self.claimed.remove(&key);
-            if let Some(entry) = ctx.table.get_mut(key) {
-                entry.claim = Claim::None;
-            }
-        }
-        self.owner_answer = Some((Arc::clone(&home), owner));
-        for key in claimants {
-            self.consider(ctx, key);
-        }
-        self.owner_answer = None;
-        self.tell_foreign(ctx, &home, owner);
+        self.decide_claims(ctx, &home, owner);
+        self.update_foreign(ctx, &home, owner);
         self.homes.forget_empty(&home);
         if self.is_owner_decisive(ctx, &home) {
             self.homes.add_check(ctx.now, &home);
         }
     }
 
+    /// Decides on the processes that claim `home`, whose owner was read just now.
+    fn decide_claims(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, owner: Option<u32>) {
+        let Some(state) = self.homes.by_home.get(home) else { return };
+        let is_theirs = owner == Some(home.uid);
+        let affected = |claims: &Claims| -> Vec<ProcessKey> {
+            let refused = claims.refused.iter().take(if is_theirs { OWNERS_A_TURN_MAX } else { 0 });
+            claims.waiting.iter().chain(refused).copied().take(OWNERS_A_TURN_MAX).collect()
+        };
+        let claimants = affected(&state.claims);
+        self.owner_answer = Some((Arc::clone(home), owner));
+        for key in claimants {
+            self.forget_claim(ctx, key, home);
+            self.decide(ctx, key);
+            if !is_theirs && ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
+                self.claim(ctx, key, home, Claim::Refused);
+            }
+        }
+        self.owner_answer = None;
+        // The rest is decided by the next answer: the caller looks at other events in between.
+        if self.homes.by_home.get(home).is_some_and(|state| !affected(&state.claims).is_empty()) {
+            self.request_owner(ctx, home);
+        }
+    }
+
     /// Reads the owners again of homes for which that is due.
     pub(super) fn check_owners(&mut self, ctx: &mut SessionContext<'_>) {
-        // The rest stays due: the caller looks at other events in between.
-        for _ in 0..OWNER_CHECKS_A_TICK_MAX {
+        for _ in 0..OWNERS_A_TURN_MAX {
+            if self.checks_under_way.free_from().is_none_or(|free| ctx.now < free) {
+                return;
+            }
             let Some(home) = self.homes.take_check(ctx.now) else { return };
-            let is_requested = |state: &HomeState| matches!(state.owner, Owner::Requested { .. });
+            if !self.is_owner_decisive(ctx, &home) {
+                continue;
+            }
+            if !self.checks_under_way.has_room_for(home.uid) {
+                self.homes.add_check(ctx.now, &home);
+                continue;
+            }
+            let Some(state) = self.homes.by_home.get_mut(&home) else { continue };
             // The answer to a request that is under way has it read again later.
-            if self.is_owner_decisive(ctx, &home) && !self.homes.by_home.get(&home).is_some_and(is_requested)
-            {
+            if !matches!(state.owner, Owner::Requested { .. }) {
+                state.is_checked = true;
+                self.checks_under_way.add(ctx.now, &home);
                 self.request_owner(ctx, &home);
             }
+        }
+    }
+
+    /// Sees to it that the owner of `home` is read, and read again, as long as that decides anything.
+    pub(super) fn watch_owner(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>) {
+        if !self.is_owner_decisive(ctx, home) {
+            return;
+        }
+        match self.homes.by_home.get(home).map(|state| (state.owner, state.check_due)) {
+            Some((Owner::Unknown, None)) => self.request_owner(ctx, home),
+            Some((Owner::Known(_), None)) => self.homes.add_check(ctx.now, home),
+            _ => {}
         }
     }
 
@@ -139,8 +181,8 @@ impl Sessions {
     fn is_owner_decisive(&self, ctx: &SessionContext<'_>, home: &Home) -> bool {
         let Some(state) = self.homes.by_home.get(home) else { return false };
         let decides = |session: &Session| depends_on_owner(ctx.rules.get(session.rule), home);
-        !state.claims.refused.is_empty()
-            || (home.mnt_ns.is_none() && state.live_session().is_some_and(decides))
+        // The edge can read directories of the host's own namespace only.
+        home.mnt_ns.is_none() && (!state.claims.is_empty() || state.live_session().is_some_and(decides))
     }
 
     /// Records that `key` claims `home`.
@@ -152,10 +194,8 @@ impl Sessions {
         claim: Claim,
     ) {
         let Some(entry) = ctx.table.get_mut(key) else { return };
-        entry.claim = claim;
         let state = self.homes.by_home.entry(Arc::clone(home)).or_default();
         match claim {
-            Claim::None => return,
             Claim::Waiting => state.claims.waiting.insert(key),
             Claim::Refused => state.claims.refused.insert(key),
         };
@@ -164,38 +204,73 @@ impl Sessions {
         {
             state.owner = Owner::Known(*owner);
         }
-        self.claimed.insert(key, Arc::clone(home));
+        let homes = self.claimed.entry(key).or_default();
+        if !homes.contains(home) {
+            homes.push(Arc::clone(home));
+        }
+        entry.claim = self.claim_of(key);
     }
 
-    /// A process was born that is like its creator, which no rule admits: if that one claims a home, so does the
-    /// child.
+    /// Returns what is known of the claims of `key`.
+    fn claim_of(&self, key: ProcessKey) -> Option<Claim> {
+        let homes = self.claimed.get(&key)?;
+        let is_waiting = |home: &Arc<Home>| {
+            self.homes.by_home.get(home).is_some_and(|state| state.claims.waiting.contains(&key))
+        };
+        Some(if homes.iter().any(is_waiting) { Claim::Waiting } else { Claim::Refused })
+    }
+
+    /// Returns whether `key` claims `home`, which was another user's.
+    pub(super) fn is_refused(&self, key: ProcessKey, home: &Home) -> bool {
+        self.homes.by_home.get(home).is_some_and(|state| state.claims.refused.contains(&key))
+    }
+
+    /// A process was born that is like its creator, which no rule admits: the homes that one was refused in, the child
+    /// claims as well.
     pub(super) fn claim_like(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: ProcessKey) {
-        if let Some(home) = self.claimed.get(&creator).map(Arc::clone) {
+        for home in self.claimed.get(&creator).cloned().unwrap_or_default() {
             self.claim(ctx, key, &home, Claim::Refused);
         }
     }
 
-    /// Forgets that `key` claims a home.
+    /// Forgets that `key` claims `home`. The home itself is kept.
+    fn forget_claim(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
+        if let Some(state) = self.homes.by_home.get_mut(home) {
+            state.claims.waiting.remove(&key);
+            state.claims.refused.remove(&key);
+        }
+        if let Some(homes) = self.claimed.get_mut(&key) {
+            homes.retain(|claimed| claimed != home);
+            if homes.is_empty() {
+                self.claimed.remove(&key);
+            }
+        }
+        let claim = self.claim_of(key);
+        if let Some(entry) = ctx.table.get_mut(key) {
+            entry.claim = claim;
+        }
+    }
+
+    /// Forgets which homes `key` claims.
     pub(super) fn stop_claiming(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        if let Some(entry) = ctx.table.get_mut(key)
-            && core::mem::take(&mut entry.claim) != Claim::None
-        {
-            self.forget_claim(key);
+        if ctx.table.get_mut(key).is_some_and(|entry| entry.claim.take().is_some()) {
+            self.forget_claims(key);
         }
     }
 
     /// The same for a process that left the map.
-    pub(super) fn forget_claim(&mut self, key: ProcessKey) {
-        let Some(home) = self.claimed.remove(&key) else { return };
-        if let Some(state) = self.homes.by_home.get_mut(&home) {
-            state.claims.waiting.remove(&key);
-            state.claims.refused.remove(&key);
+    pub(super) fn forget_claims(&mut self, key: ProcessKey) {
+        for home in self.claimed.remove(&key).unwrap_or_default() {
+            if let Some(state) = self.homes.by_home.get_mut(&home) {
+                state.claims.waiting.remove(&key);
+                state.claims.refused.remove(&key);
+            }
+            self.homes.forget_empty(&home);
         }
-        self.homes.forget_empty(&home);
     }
 
     /// Brings the session of `home` up to date with the owner of its directory.
-    fn tell_foreign(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, owner: Option<u32>) {
+    fn update_foreign(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, owner: Option<u32>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return };
         let SessionSlot { session, .. } = slot;

@@ -96,6 +96,8 @@ impl Sessions {
     /// Considers each process again that was left out of a home.
     pub(super) fn consider_left_out(&mut self, ctx: &mut SessionContext<'_>) {
         let left_out = ctx.table.iter().filter(|entry| entry.left_out).map(|entry| entry.process.key);
+        // One that moved on meanwhile has to stay where it is first.
+        let left_out = left_out.filter(|&key| self.settling.home_of(key).is_none());
         for key in left_out.collect::<Vec<_>>() {
             self.consider(ctx, key);
         }

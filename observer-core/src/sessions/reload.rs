@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use crate::model::ids::ProcessKey;
 use crate::model::session::{EndReason, Home};
-use crate::processes::entry::{Candidacy, Claim};
+use crate::processes::entry::Candidacy;
+use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
@@ -33,6 +34,10 @@ impl Sessions {
             match home.filter(|home| self.keep_primary(ctx, key, home)) {
                 Some(home) => {
                     kept.insert(home);
+                    // One that left its home may be about to be a session where it is.
+                    if ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
+                        self.arrive(ctx, key, Diff::CWD_ID);
+                    }
                 }
                 None => self.consider(ctx, key),
             }
@@ -60,7 +65,7 @@ impl Sessions {
         self.settling = Settling::default();
         for entry in ctx.table.iter_mut() {
             entry.candidacy = None;
-            entry.claim = Claim::None;
+            entry.claim = None;
             entry.left_out = false;
             entry.passed_over = false;
         }
@@ -72,8 +77,9 @@ impl Sessions {
                 state.roots.clear();
                 state.has_left_out = false;
                 state.claims = Claims::default();
-                if matches!(state.owner, Owner::Requested { .. }) {
-                    state.owner = Owner::Unknown;
+                // What was requested is of no use to the candidates that come.
+                if let Owner::Requested { again, .. } = &mut state.owner {
+                    *again = true;
                 }
             }
         }
@@ -96,11 +102,7 @@ impl Sessions {
                 let admitted =
                     if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
                 let uid = process.uids.uid;
-                let owner = match state.owner {
-                    Owner::Known(owner) => owner,
-                    Owner::Requested { .. } => slot.session.owner,
-                    Owner::Unknown => None,
-                };
+                let owner = state.owner.last().or(slot.session.owner);
                 let is_owners = !rule.owner || may_act_for_owner(uid) || owner == Some(uid);
                 admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
             });

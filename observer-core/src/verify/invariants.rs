@@ -12,7 +12,7 @@ use crate::model::session::{Home, Session, State};
 use crate::processes::entry::Claim;
 use crate::processes::table::starts_before;
 use crate::sessions::by_age::age;
-use crate::sessions::homes::HomeState;
+use crate::sessions::homes::{HomeState, Owner};
 use crate::sessions::roots::{is_candidate, roots};
 
 /// An invariant that does not hold, as a sentence that names the process or the home.
@@ -81,12 +81,31 @@ fn check_claims(core: &Core, found: &mut Vec<Violation>) {
     let homes = core.sessions.homes.by_home.values();
     let listed =
         homes.clone().flat_map(|state| state.claims.waiting.iter().map(|&key| (key, Claim::Waiting)));
-    let refused = homes.flat_map(|state| state.claims.refused.iter().map(|&key| (key, Claim::Refused)));
-    let listed: BTreeMap<ProcessKey, Claim> = listed.chain(refused).collect();
-    let claims = core.table.iter().filter(|entry| entry.claim != Claim::None);
-    let claims: BTreeMap<ProcessKey, Claim> = claims.map(|entry| (entry.process.key, entry.claim)).collect();
+    let refused =
+        homes.clone().flat_map(|state| state.claims.refused.iter().map(|&key| (key, Claim::Refused)));
+    // Who waits for one home and was refused in another one waits.
+    let listed: BTreeMap<ProcessKey, Claim> = refused.chain(listed).collect();
+    let claims = core.table.iter().filter_map(|entry| Some((entry.process.key, entry.claim?)));
+    let claims: BTreeMap<ProcessKey, Claim> = claims.collect();
     if claims != listed {
         found.push(Violation(format!("homes list the claims {listed:?}, but there are {claims:?}")));
+    }
+    let claims = |home: &Arc<Home>, key: &ProcessKey| {
+        let claims = core.sessions.homes.by_home.get(home).map(|state| &state.claims);
+        claims.is_some_and(|claims| claims.waiting.contains(key) || claims.refused.contains(key))
+    };
+    let claimed: Vec<_> = core.sessions.claimed().collect();
+    let count: usize =
+        homes.clone().map(|state| state.claims.waiting.len() + state.claims.refused.len()).sum();
+    if claimed.len() != count || !claimed.iter().all(|(key, home)| claims(home, key)) {
+        found.push(Violation(format!("{count} claims in homes, but processes have {claimed:?}")));
+    }
+    let checked: BTreeSet<&Arc<Home>> = core.sessions.checks_under_way().collect();
+    for (home, state) in &core.sessions.homes.by_home {
+        let is_requested = matches!(state.owner, Owner::Requested { .. });
+        if state.is_checked != checked.contains(home) || (state.is_checked && !is_requested) {
+            found.push(Violation(format!("{home:?}: a read of its owner is under way, or it is not")));
+        }
     }
 }
 

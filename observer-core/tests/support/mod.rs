@@ -79,6 +79,8 @@ pub struct Reports {
     pub pass_requests: Vec<(BootTime, u64)>,
     pub memory_requests: Vec<ProcessKey>,
     pub owner_requests: Vec<Vec<u8>>,
+    /// Homes whose owner was requested, for whoever answers.
+    pub unanswered: Vec<Home>,
     pub watched: BTreeSet<ProcessKey>,
     pub faults: Vec<String>,
     pub changes: u64,
@@ -195,7 +197,10 @@ impl Sink for Reports {
         match request {
             Request::Pass { not_before, hints } => self.pass_requests.push((not_before, hints)),
             Request::Memory(key) => self.memory_requests.push(key),
-            Request::HomeOwner(home) => self.owner_requests.push(home.path.to_vec()),
+            Request::HomeOwner(home) => {
+                self.owner_requests.push(home.path.to_vec());
+                self.unanswered.push(home.clone());
+            }
             Request::Watch(key, true) => {
                 let new = self.watched.insert(key);
                 self.check(new, || format!("{key:?} watched twice"));

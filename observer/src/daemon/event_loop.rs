@@ -288,7 +288,7 @@ impl EventLoop {
             core.handle(input, sink);
         });
         core.handle(snapshot.end(), sink);
-        let result = snapshot.into_result();
+        let result = self.kernel.end_pass(snapshot);
         if let Err(error) = &result {
             if self.pass_ok {
                 warn!("the processes could not be read: {error:#}; it is tried again");
@@ -401,7 +401,10 @@ impl EventLoop {
     pub(super) fn due(&self) -> Option<Instant> {
         let (now, boot_now) = (Instant::now(), clock::boottime());
         let of_boot = |at: BootTime| now + Duration::from_nanos(at.since(boot_now));
+        // What an answer that came at once requested.
+        let requested = (!self.sink.owners.is_empty()).then_some(now);
         [
+            requested,
             self.sleep_mode.nap().map(|nap| now + nap),
             self.core.poll_timeout().map(of_boot),
             self.sink.next_due().map(of_boot),
