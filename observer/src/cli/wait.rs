@@ -92,7 +92,7 @@ enum Again {
     Ended(Box<End>),
     TimedOut,
     /// It runs, and these frames will show its end.
-    Runs(Client),
+    Runs(Frames),
 }
 
 /// The same of one attempt.
@@ -124,7 +124,7 @@ impl WaitArgs {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let wanted = home::absolute(self.session.as_bytes())?;
         // Subscribed before the question, so that no death after the answer is missed.
-        let mut frames = subscribe(socket, false)?;
+        let mut frames = Frames::subscribe(socket, false)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         ensure!(
@@ -190,11 +190,18 @@ fn status(death: &DeathJson<'_>) -> u8 {
     }
 }
 
-/// Subscribes to the frames of processes that stand for a session, or of every process.
-fn subscribe(socket: &Path, all: bool) -> Result<Client, ClientError> {
-    let mut client = Client::connect(socket)?;
-    client.send(&ClientRequest::Watch { all, glob: None })?;
-    Ok(client)
+/// Frames of processes that stand for a session, or of every process.
+struct Frames {
+    client: Client,
+    all: bool,
+}
+
+impl Frames {
+    fn subscribe(socket: &Path, all: bool) -> Result<Self, ClientError> {
+        let mut client = Client::connect(socket)?;
+        client.send(&ClientRequest::Watch { all, glob: None })?;
+        Ok(Self { client, all })
+    }
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {
@@ -216,21 +223,21 @@ struct EndFrame<'a> {
 
 impl Waited {
     /// Reads frames until one of them is its end.
-    fn follow(&self, frames: &mut Client, deadline: Option<Instant>) -> anyhow::Result<Outcome> {
+    fn follow(&self, frames: &mut Frames, deadline: Option<Instant>) -> anyhow::Result<Outcome> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Ok(Outcome::TimedOut);
             }
-            frames.wait_for(left)?;
-            let Ok(line) = frames.read_line() else {
+            frames.client.wait_for(left)?;
+            let Ok(line) = frames.client.read_line() else {
                 return Ok(if is_over(deadline) { Outcome::TimedOut } else { Outcome::Lost });
             };
             // A daemon that stops says so in a line of its own.
             let Ok(frame) = decode::<EndFrame<'_>>(&line) else { return Ok(Outcome::Lost) };
             let concerns_it = frame.key == self.key;
-            let is_its_home = |frame: &EndFrame<'_>| frame.home.as_ref() == Some(&self.home);
-            match (frame.kind, frame.death.clone()) {
+            let is_its_home = frame.home.as_ref() == Some(&self.home);
+            match (frame.kind, frame.death) {
                 (FrameKind::Lagged, _) => return Ok(Outcome::Lost),
                 (FrameKind::ProcessEnded | FrameKind::SessionEnded, Some(death)) if concerns_it => {
                     let program = frame.program.as_ref().unwrap_or(&frame.comm);
@@ -238,8 +245,8 @@ impl Waited {
                     return Ok(Outcome::Ended(Box::new(End { pid: frame.pid, program, death })));
                 }
                 // It goes on, and may stand for no session any more.
-                (FrameKind::SessionEnded, None) if concerns_it => return Ok(Outcome::Lost),
-                (FrameKind::SessionChanged, _) if !concerns_it && is_its_home(&frame) => {
+                (FrameKind::SessionEnded, None) if concerns_it && !frames.all => return Ok(Outcome::Lost),
+                (FrameKind::SessionChanged, _) if !concerns_it && is_its_home && !frames.all => {
                     return Ok(Outcome::Lost);
                 }
                 _ => {}
@@ -264,7 +271,7 @@ impl Waited {
     }
 
     fn ask_again(&self, socket: &Path) -> Result<Asked, ClientError> {
-        let frames = subscribe(socket, false)?;
+        let frames = Frames::subscribe(socket, false)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: true })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         if !answer.head.certain {
@@ -279,7 +286,7 @@ impl Waited {
             return Ok(Asked::Again(Again::Runs(frames)));
         }
         // It stands for no session any more: its end is among those of all processes.
-        let frames = subscribe(socket, true)?;
+        let frames = Frames::subscribe(socket, true)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::Processes {})?;
         let answer: ProcessesAnswer<'_> = decode(&line)?;
         let runs = answer.processes.iter().any(|process| process.key == self.key);

@@ -68,6 +68,14 @@ fn usage_errors_exit_2() {
 }
 
 #[test]
+fn a_glob_that_cannot_be_compiled_is_a_usage_error() {
+    let daemon = Daemon::shared();
+    for command in ["list", "ps", "watch"] {
+        assert_refused(&daemon.observer(&[command, "[a-"]), 2, &["[a-"]);
+    }
+}
+
+#[test]
 fn an_unknown_session_is_refused_with_exit_code_1() {
     let daemon = Daemon::shared();
     for name in ["no-such-session", "/no/such/home", "bad\nname"] {

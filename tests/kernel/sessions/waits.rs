@@ -183,13 +183,21 @@ fn a_primary_that_is_one_no_more_is_waited_for_all_the_same() {
     let ptys = [Pty::open(), Pty::open()];
     let mut agent = scene.agent(&home, &ptys[0]);
     scene.assert_session(&home, &agent, "live");
-    let other = scene.agent(&home, &ptys[1]);
+    let mut other = scene.agent(&home, &ptys[1]);
     let child = waiter(&scene, &["shared"]);
     let before = Clients::of(&scene);
     agent.chdir(Path::new("/"));
     // It asks for sessions, and then for processes, and listens both times before that.
     before.wait_for(&scene, 4, before.watching);
     scene.assert_session(&home, &other, "live");
+    // What the other one does from here on is no reason to ask again.
+    let before = Clients::of(&scene);
+    let below = scene.home("shared/below");
+    other.chdir(&below);
+    scene.watch.wait_for("the move of the other one", |frame| {
+        frame.is("session_changed", other.pid) && frame.field("cwd").and_then(Value::as_str) == below.to_str()
+    });
+    before.wait_for(&scene, 0, before.watching);
     assert_eq!(agent.ends(Verb::Exit, &[b"3"]).si_status, 3);
     let result = ended(child);
     assert_eq!(result.code, Some(3), "{result:?}");
