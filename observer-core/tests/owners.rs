@@ -12,7 +12,7 @@ use observer_core::session::{Home, State};
 use observer_core::{Input, Rule};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use support::{Proc, World, at_home, globs, home, only_uid, rule, shell};
+use support::{Proc, World, at_home, globs, only_uid, rule, shell};
 
 const VICTIM: u32 = 7;
 const STRANGER: u32 = 8;
@@ -20,24 +20,6 @@ const MIN_AGE_NS: u64 = 1_000_000_000;
 
 fn owned() -> Rule {
     Rule { owner: true, ..rule() }
-}
-
-/// User, primary and state of each session, by user.
-fn sessions(world: &World) -> Vec<(u32, u32, State)> {
-    let sessions = world.core.sessions();
-    sessions.map(|(session, _)| (session.home.uid, session.primary.tgid.0, session.state)).collect()
-}
-
-fn foreign(world: &World, uid: u32) -> Option<bool> {
-    let mut sessions = world.core.sessions();
-    sessions.find(|(session, _)| session.home.uid == uid).and_then(|(session, _)| session.foreign)
-}
-
-fn answer(world: &mut World, uid: u32, owner: Option<u32>) {
-    let at = world.tick_clock();
-    let home = Home { uid, ..home("/srv/a") };
-    world.reports.unanswered.retain(|unanswered| *unanswered != home);
-    world.feed(Input::HomeOwner { at, home: &home, owner });
 }
 
 /// Answers each request, and those that follow, until there are no more. Returns how many there were.
@@ -77,18 +59,18 @@ fn who_was_refused_is_a_session_once_the_directory_is_theirs() {
     let mut world = World::new(vec![owned()]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(STRANGER));
+    world.answer_owner(VICTIM, Some(STRANGER));
     // Its child was refused with it, so nobody asks for that one.
     world.fork(&claude, 21);
-    assert_eq!((sessions(&world), world.reports.owner_requests.len()), (vec![], 1));
+    assert_eq!((world.sessions_of_users(), world.reports.owner_requests.len()), (vec![], 1));
     world.wait(OWNER_CHECK_NS);
     assert_eq!(world.reports.owner_requests.len(), 2, "a chown is no event, so the owner is read again");
-    answer(&mut world, VICTIM, Some(STRANGER));
+    world.answer_owner(VICTIM, Some(STRANGER));
     world.wait(OWNER_CHECK_NS);
-    answer(&mut world, VICTIM, Some(VICTIM));
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live)]);
+    world.answer_owner(VICTIM, Some(VICTIM));
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Live)]);
     world.exit(&claude, 0);
-    assert_eq!(sessions(&world), [(VICTIM, 21, State::Live)], "its child was no stranger either");
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 21, State::Live)], "its child was no stranger either");
     world.assert_reports_give_the_map();
 }
 
@@ -97,7 +79,7 @@ fn the_owner_of_a_home_is_read_again_as_long_as_that_decides_anything() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let claude = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(VICTIM));
+    world.answer_owner(VICTIM, Some(VICTIM));
     for (owner, is_foreign) in
         [(Some(STRANGER), Some(true)), (Some(VICTIM), Some(false)), (None, Some(false))]
     {
@@ -106,8 +88,8 @@ fn the_owner_of_a_home_is_read_again_as_long_as_that_decides_anything() {
         assert_eq!(world.reports.owner_requests.len(), asked + 1);
         world.wait(10 * OWNER_CHECK_NS);
         assert_eq!(world.reports.owner_requests.len(), asked + 1, "not before there is an answer");
-        answer(&mut world, VICTIM, owner);
-        assert_eq!(foreign(&world, VICTIM), is_foreign);
+        world.answer_owner(VICTIM, owner);
+        assert_eq!(world.foreign(VICTIM), is_foreign);
     }
     world.exit(&claude, 0);
     let asked = world.reports.owner_requests.len();
@@ -120,9 +102,9 @@ fn who_was_refused_and_went_elsewhere_or_died_claims_nothing() {
     let mut world = World::new(vec![owned()]);
     let bash = at_home(&mut world);
     let mut moved = world.spawn(&bash, 20, "claude");
-    answer(&mut world, VICTIM, Some(STRANGER));
+    world.answer_owner(VICTIM, Some(STRANGER));
     let died = world.spawn(&bash, 21, "codex");
-    answer(&mut world, VICTIM, Some(STRANGER));
+    world.answer_owner(VICTIM, Some(STRANGER));
     world.chdir(&mut moved, "/tmp");
     world.exit(&died, 0);
     let asked = world.reports.owner_requests.len();
@@ -160,7 +142,7 @@ fn two_rules_with_owner_and_homes_of_their_own_ask_for_each_home_once() {
     world.chdir(&mut bash, "/srv/a/b");
     let claude = world.spawn(&bash, 20, "claude");
     let asked = answer_all(&mut world, |_| Some(STRANGER));
-    assert_eq!((asked, sessions(&world)), (2, vec![]));
+    assert_eq!((asked, world.sessions_of_users()), (2, vec![]));
     let position = world.core.explain(claude.key.tgid).map(|explanation| explanation.position);
     assert_eq!(position, Some(Position::NotAdmitted));
     world.reports.owner_requests.clear();
@@ -177,9 +159,12 @@ fn the_owner_is_read_again_of_a_session_that_waited_for_its_age() {
     world.spawn(&bash, 20, "claude");
     answer_all(&mut world, |_| Some(VICTIM));
     world.wait(MIN_AGE_NS);
-    assert_eq!((sessions(&world), foreign(&world, VICTIM)), (vec![(VICTIM, 20, State::Live)], Some(false)));
+    assert_eq!(
+        (world.sessions_of_users(), world.foreign(VICTIM)),
+        (vec![(VICTIM, 20, State::Live)], Some(false))
+    );
     check_all(&mut world, |_| Some(STRANGER));
-    assert_eq!(foreign(&world, VICTIM), Some(true));
+    assert_eq!(world.foreign(VICTIM), Some(true));
 }
 
 #[test]
@@ -195,9 +180,9 @@ fn other_rules_keep_a_session_whose_owner_is_being_read_again_or_cannot_be_read(
     answer_all(&mut world, |_| Some(VICTIM));
     check_all(&mut world, |_| None);
     world.set_rules(vec![owned()], Vec::new());
-    assert_eq!((world.take_reports(), foreign(&world, VICTIM)), (vec![], Some(false)));
+    assert_eq!((world.take_reports(), world.foreign(VICTIM)), (vec![], Some(false)));
     check_all(&mut world, |_| Some(STRANGER));
-    assert_eq!(foreign(&world, VICTIM), Some(true), "and it is read again after that");
+    assert_eq!(world.foreign(VICTIM), Some(true), "and it is read again after that");
 }
 
 #[test]
@@ -205,10 +190,10 @@ fn the_owner_is_read_of_a_session_on_which_it_has_no_bearing_before_other_rules(
     let mut world = World::new(vec![Rule { conditions: only_uid(VICTIM), ..rule() }]);
     let bash = at_home(&mut world);
     world.spawn(&bash, 20, "claude");
-    assert_eq!((answer_all(&mut world, |_| Some(STRANGER)), foreign(&world, VICTIM)), (0, Some(false)));
+    assert_eq!((answer_all(&mut world, |_| Some(STRANGER)), world.foreign(VICTIM)), (0, Some(false)));
     world.set_rules(vec![rule()], Vec::new());
     answer_all(&mut world, |_| Some(STRANGER));
-    assert_eq!(foreign(&world, VICTIM), Some(true));
+    assert_eq!(world.foreign(VICTIM), Some(true));
 }
 
 #[test]
@@ -242,9 +227,9 @@ fn who_comes_again_and_again_does_not_keep_its_session_from_being_foreign() {
     for _ in 0..10 {
         world.chdir(&mut claude, "/tmp");
         world.chdir(&mut claude, "/srv/a");
-        answer(&mut world, VICTIM, Some(STRANGER));
+        world.answer_owner(VICTIM, Some(STRANGER));
     }
-    assert_eq!(foreign(&world, VICTIM), Some(true));
+    assert_eq!(world.foreign(VICTIM), Some(true));
 }
 
 #[test]
@@ -259,7 +244,7 @@ fn of_many_who_claim_a_home_some_are_decided_on_at_a_time() {
     }
     let reads = check_all(&mut world, |_| Some(VICTIM));
     assert!((6..10).contains(&reads), "{reads} reads for five turns and a rest");
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Live)]);
 }
 
 #[test]

@@ -32,23 +32,6 @@ fn set_uid(world: &mut World, proc: &mut Proc, uid: u32) {
     world.feed(Input::Creds { at, key: proc.key, uids: Uids { uid, euid: uid, suid: uid } });
 }
 
-/// User, primary and state of each session, by user.
-fn sessions(world: &World) -> Vec<(u32, u32, State)> {
-    let sessions = world.core.sessions();
-    sessions.map(|(session, _)| (session.home.uid, session.primary.tgid.0, session.state)).collect()
-}
-
-fn foreign(world: &World, uid: u32) -> Option<bool> {
-    let mut sessions = world.core.sessions();
-    sessions.find(|(session, _)| session.home.uid == uid).and_then(|(session, _)| session.foreign)
-}
-
-fn answer(world: &mut World, uid: u32, owner: Option<u32>) {
-    let at = world.tick_clock();
-    let home = observer_core::session::Home { uid, ..home("/srv/a") };
-    world.feed(Input::HomeOwner { at, home: &home, owner });
-}
-
 #[test]
 fn a_stranger_who_stood_in_a_home_first_does_not_have_it() {
     let mut world = world();
@@ -57,15 +40,15 @@ fn a_stranger_who_stood_in_a_home_first_does_not_have_it() {
     world.spawn(&stranger, 31, "claude");
     let bash = shell_of(&mut world, &init, 11, VICTIM, "/srv/a");
     let claude = world.spawn(&bash, 20, "claude");
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live), (STRANGER, 31, State::Live)]);
-    answer(&mut world, VICTIM, Some(VICTIM));
-    answer(&mut world, STRANGER, Some(VICTIM));
-    assert_eq!((foreign(&world, VICTIM), foreign(&world, STRANGER)), (Some(false), Some(true)));
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Live), (STRANGER, 31, State::Live)]);
+    world.answer_owner(VICTIM, Some(VICTIM));
+    world.answer_owner(STRANGER, Some(VICTIM));
+    assert_eq!((world.foreign(VICTIM), world.foreign(STRANGER)), (Some(false), Some(true)));
     // While it restarts, nobody takes its place.
     world.exit(&claude, 9);
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Ended), (STRANGER, 31, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Ended), (STRANGER, 31, State::Live)]);
     world.spawn(&bash, 21, "claude");
-    assert_eq!(sessions(&world), [(VICTIM, 21, State::Live), (STRANGER, 31, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 21, State::Live), (STRANGER, 31, State::Live)]);
     let starts = world.session("/srv/a").map(|session| session.starts.len());
     assert_eq!(starts, Some(2));
 }
@@ -75,18 +58,18 @@ fn whose_a_session_is_is_unknown_until_the_owner_is_known() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    assert_eq!(foreign(&world, VICTIM), None);
-    answer(&mut world, VICTIM, None);
-    assert_eq!(foreign(&world, VICTIM), None, "it could not be read");
+    assert_eq!(world.foreign(VICTIM), None);
+    world.answer_owner(VICTIM, None);
+    assert_eq!(world.foreign(VICTIM), None, "it could not be read");
     world.chdir(&mut claude, "/tmp");
     world.chdir(&mut claude, "/srv/a");
-    answer(&mut world, VICTIM, Some(VICTIM));
-    assert_eq!(foreign(&world, VICTIM), Some(false), "it is asked for when the primary is back");
+    world.answer_owner(VICTIM, Some(VICTIM));
+    assert_eq!(world.foreign(VICTIM), Some(false), "it is asked for when the primary is back");
     world.assert_reports_give_the_map();
     world.chdir(&mut claude, "/tmp");
     world.chdir(&mut claude, "/srv/a");
-    answer(&mut world, VICTIM, None);
-    assert_eq!(foreign(&world, VICTIM), Some(false), "the last answer stays where there is none");
+    world.answer_owner(VICTIM, None);
+    assert_eq!(world.foreign(VICTIM), Some(false), "the last answer stays where there is none");
 }
 
 #[test]
@@ -96,10 +79,14 @@ fn an_answer_from_before_a_process_came_does_not_count_for_it() {
     world.spawn(&bash, 20, "claude");
     assert_eq!(world.reports.owner_requests.len(), 1);
     world.spawn(&bash, 21, "codex");
-    answer(&mut world, VICTIM, Some(VICTIM));
-    assert_eq!((sessions(&world), world.reports.owner_requests.len()), (vec![], 2), "it is read again");
-    answer(&mut world, VICTIM, Some(VICTIM));
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live)]);
+    world.answer_owner(VICTIM, Some(VICTIM));
+    assert_eq!(
+        (world.sessions_of_users(), world.reports.owner_requests.len()),
+        (vec![], 2),
+        "it is read again"
+    );
+    world.answer_owner(VICTIM, Some(VICTIM));
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Live)]);
 }
 
 #[test]
@@ -108,11 +95,11 @@ fn root_and_the_users_that_a_rule_names_are_not_foreign_anywhere() {
     let init = shell(&mut root);
     let bash = shell_of(&mut root, &init, 11, 0, "/srv/a");
     root.spawn(&bash, 20, "claude");
-    assert_eq!((foreign(&root, 0), root.reports.owner_requests.len()), (Some(false), 0));
+    assert_eq!((root.foreign(0), root.reports.owner_requests.len()), (Some(false), 0));
     let mut named = World::new(vec![Rule { conditions: only_uid(VICTIM), ..rule() }]);
     let bash = at_home(&mut named);
     named.spawn(&bash, 20, "claude");
-    assert_eq!((foreign(&named, VICTIM), named.reports.owner_requests.len()), (Some(false), 0));
+    assert_eq!((named.foreign(VICTIM), named.reports.owner_requests.len()), (Some(false), 0));
 }
 
 #[test]
@@ -121,11 +108,11 @@ fn a_rule_with_owner_admits_root() {
     let init = shell(&mut world);
     let bash = shell_of(&mut world, &init, 11, 0, "/srv/a");
     world.spawn(&bash, 20, "claude");
-    assert_eq!(sessions(&world), [(0, 20, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(0, 20, State::Live)]);
     let stranger = shell_of(&mut world, &init, 12, STRANGER, "/srv/a");
     world.spawn(&stranger, 21, "claude");
-    answer(&mut world, STRANGER, Some(VICTIM));
-    assert_eq!(sessions(&world), [(0, 20, State::Live)]);
+    world.answer_owner(STRANGER, Some(VICTIM));
+    assert_eq!(world.sessions_of_users(), [(0, 20, State::Live)]);
 }
 
 #[test]
@@ -136,14 +123,14 @@ fn a_wrapper_of_one_user_runs_the_session_of_another() {
     let mut claude = world.fork(&sudo, 21);
     set_uid(&mut world, &mut claude, 0);
     world.exec(&mut claude, "claude");
-    assert_eq!(sessions(&world), [(0, 21, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(0, 21, State::Live)]);
     let wrapper = |world: &World| world.session("/srv/a").and_then(|it| it.wrapper).map(|key| key.tgid.0);
     assert_eq!(wrapper(&world), Some(20));
     // The program's own children are its helpers.
     world.spawn(&claude, 22, "git");
-    assert_eq!(sessions(&world), [(0, 21, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(0, 21, State::Live)]);
     world.exit(&sudo, 0);
-    assert_eq!((sessions(&world), wrapper(&world)), (vec![(0, 21, State::Live)], None));
+    assert_eq!((world.sessions_of_users(), wrapper(&world)), (vec![(0, 21, State::Live)], None));
 }
 
 #[test]
@@ -155,7 +142,7 @@ fn what_a_session_runs_for_another_user_is_its_helper() {
     let mut apt = world.fork(&sudo, 22);
     set_uid(&mut world, &mut apt, 0);
     world.exec(&mut apt, "apt");
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Live)]);
 }
 
 #[test]
@@ -164,14 +151,14 @@ fn a_primary_that_changes_its_user_ends_the_session_of_the_former_one() {
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     set_uid(&mut world, &mut claude, STRANGER);
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Ended), (STRANGER, 20, State::Live)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Ended), (STRANGER, 20, State::Live)]);
     let ended = world.core.sessions().next().map(|(session, last)| (session.end_reason, last.uids.uid));
     assert_eq!(ended, Some((Some(EndReason::UserChanged), VICTIM)));
     world.assert_reports_give_the_map();
     // Also where it had left its home.
     world.chdir(&mut claude, "/tmp");
     set_uid(&mut world, &mut claude, 0);
-    assert_eq!(sessions(&world), [(VICTIM, 20, State::Ended), (STRANGER, 20, State::Ended)]);
+    assert_eq!(world.sessions_of_users(), [(VICTIM, 20, State::Ended), (STRANGER, 20, State::Ended)]);
 }
 
 #[test]
@@ -185,6 +172,6 @@ fn a_session_is_not_resumed_for_another_user() {
     after.now = before.now;
     after.pass(&[&bash, &claude]);
     after.resume(&known, true, 0);
-    assert_eq!(sessions(&after), [(STRANGER, 20, State::Live)]);
+    assert_eq!(after.sessions_of_users(), [(STRANGER, 20, State::Live)]);
     assert!(after.core.session(&Arc::new(home("/srv/a"))).is_none());
 }

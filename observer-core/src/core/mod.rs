@@ -128,23 +128,23 @@ impl Core {
                 if fs_shared {
                     self.apply_hint(hint::FS_SHARED, sink);
                 }
-                self.apply_values(at, key, Diff::MOVED, sink, |entry, store| {
+                self.apply_fields(at, key, Diff::MOVED, sink, |entry, store| {
                     entry.merge_cwd_record(at, cwd, mnt_ns, path, fs_shared, &mut store.recent)
                 });
             }
             Input::Comm { at, key, comm } => {
-                self.apply_fields(at, key, Diff::COMM, sink, |entry| entry.merge_comm(at, comm).into());
+                self.apply_fields(at, key, Diff::COMM, sink, |entry, _| entry.merge_comm(at, comm).into());
             }
             Input::Creds { at, key, uids } => {
-                self.apply_fields(at, key, Diff::UIDS, sink, |entry| entry.merge_uids(at, uids).into());
+                self.apply_fields(at, key, Diff::UIDS, sink, |entry, _| entry.merge_uids(at, uids).into());
             }
             Input::Ids { at, key, sid, pgid, tty } => {
-                self.apply_fields(at, key, Diff::IDS, sink, |entry| {
+                self.apply_fields(at, key, Diff::IDS, sink, |entry, _| {
                     entry.merge_ids(at, sid, pgid, tty).into()
                 });
             }
             Input::Cgroup { at, key, cgroup_id, path } => {
-                self.apply_fields(at, key, Diff::CGROUP, sink, |entry| {
+                self.apply_fields(at, key, Diff::CGROUP, sink, |entry, _| {
                     entry.merge_cgroup_record(at, cgroup_id, path)
                 });
             }

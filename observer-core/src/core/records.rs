@@ -66,7 +66,7 @@ impl Core {
             self.relink(at, key, creator, sink);
         }
         let image = self.table.get(creator).and_then(|creator| creator.exec_image(facts.exec_id));
-        self.apply_values(at, key, Diff::FOUND, sink, |entry, store| {
+        self.apply_fields(at, key, Diff::FOUND, sink, |entry, store| {
             let mut merged = entry.merge_identities(at, facts);
             if let Some(image) = image.filter(|_| entry.process.exec_id == facts.exec_id) {
                 merged.diff |= entry.inherit_image(image, &mut store.recent);
@@ -103,7 +103,7 @@ impl Core {
         match self.identify(at, key, sink) {
             Standing::Dead => return,
             Standing::Live => {
-                return self.apply_values(at, key, Diff::RECORDED, sink, |entry, store| {
+                return self.apply_fields(at, key, Diff::RECORDED, sink, |entry, store| {
                     let mut merged = entry.merge_identities(at, facts);
                     merged.diff |= entry.merge_exec(at, facts.exec_id, image, store);
                     merged
@@ -210,7 +210,7 @@ impl Core {
         key: ProcessKey,
         fields: Diff,
         sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut ProcessEntry) -> Merged,
+        merge: impl FnOnce(&mut ProcessEntry, &mut ValueStore) -> Merged,
     ) {
         self.passes.suspects.explain(key, fields);
         match self.identify(at, key, sink) {
@@ -226,27 +226,13 @@ impl Core {
         }
     }
 
-    /// The same as [`Self::apply_fields`], for values that take memory of their own.
-    pub(super) fn apply_values(
-        &mut self,
-        at: BootTime,
-        key: ProcessKey,
-        fields: Diff,
-        sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut ProcessEntry, &mut ValueStore) -> Merged,
-    ) {
-        let mut store = core::mem::take(&mut self.store);
-        self.apply_fields(at, key, fields, sink, |entry| merge(entry, &mut store));
-        self.store = store;
-    }
-
     /// Merges values into the entry of a live process, keeps the indexes, and reports what changed.
     pub(super) fn merge(
         &mut self,
         at: BootTime,
         key: ProcessKey,
         sink: &mut dyn Sink,
-        merge: impl FnOnce(&mut ProcessEntry) -> Merged,
+        merge: impl FnOnce(&mut ProcessEntry, &mut ValueStore) -> Merged,
     ) {
         let began = self.passes.last_begin;
         let Some(entry) = self.table.get_mut(key) else { return };
@@ -254,7 +240,7 @@ impl Core {
         // It was seen after the last pass began, so its absence from that pass means nothing.
         entry.absent &= at < began;
         let before = entry.process.parent;
-        let merged = merge(entry);
+        let merged = merge(entry, &mut self.store);
         let parent = entry.process.parent;
         if before != parent {
             self.table.reparented(before, parent);
@@ -292,9 +278,7 @@ impl Core {
         if self.table.standing(key) != Standing::Live {
             return;
         }
-        let mut store = core::mem::take(&mut self.store);
-        self.merge(at, key, sink, |entry| entry.merge_memory(exec_id, argv, env, &mut store).into());
-        self.store = store;
+        self.merge(at, key, sink, |entry, store| entry.merge_memory(exec_id, argv, env, store).into());
     }
 
     /// Requests argv and environment of an image whose exec was not observed, once per image.

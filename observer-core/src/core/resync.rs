@@ -95,8 +95,7 @@ impl Core {
         let serial = self.passes.serial;
         let mut found = Diff::default();
         let mut moves_unrecorded = false;
-        let mut store = core::mem::take(&mut self.store);
-        self.merge(row.at, row.key, sink, |entry| {
+        self.merge(row.at, row.key, sink, |entry, store| {
             entry.last_pass = serial;
             entry.absent = false;
             moves_unrecorded = entry.process.fs_shared || row.facts.fs_shared || row.facts.leader_gone;
@@ -104,7 +103,6 @@ impl Core {
             found = merged.diff;
             merged
         });
-        self.store = store;
         if moves_unrecorded {
             found = found.without(Diff::MOVED);
         }

@@ -202,8 +202,6 @@ pub(crate) struct HomeState {
     pub claims: Claims,
     /// When the owner is read again.
     pub check_due: Option<BootTime>,
-    /// The owner is being read again.
-    pub is_checked: bool,
 }
 
 impl HomeState {

@@ -94,9 +94,7 @@ impl Sessions {
         let home = Arc::clone(home);
         let Some(state) = self.homes.by_home.get_mut(&home) else { return };
         let Owner::Requested { again, before } = state.owner else { return };
-        if core::mem::take(&mut state.is_checked) {
-            self.checks_under_way.remove(&home);
-        }
+        self.checks_under_way.remove(&home);
         if again {
             // Somebody came after the directory was read, which may be another one by then.
             state.owner = Owner::Known(before);
@@ -155,10 +153,9 @@ impl Sessions {
                 self.homes.add_check(ctx.now, &home);
                 continue;
             }
-            let Some(state) = self.homes.by_home.get_mut(&home) else { continue };
+            let Some(state) = self.homes.by_home.get(&home) else { continue };
             // The answer to a request that is under way has it read again later.
             if !matches!(state.owner, Owner::Requested { .. }) {
-                state.is_checked = true;
                 self.checks_under_way.add(ctx.now, &home);
                 self.request_owner(ctx, &home);
             }

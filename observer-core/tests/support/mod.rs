@@ -478,6 +478,26 @@ impl World {
         self.feed(Input::Resume { at, known });
     }
 
+    /// Returns user, primary and state of each session, by user.
+    pub fn sessions_of_users(&self) -> Vec<(u32, u32, State)> {
+        let sessions = self.core.sessions();
+        sessions.map(|(session, _)| (session.home.uid, session.primary.tgid.0, session.state)).collect()
+    }
+
+    /// Returns whether the first session of this user is foreign.
+    pub fn foreign(&self, uid: u32) -> Option<bool> {
+        let mut sessions = self.core.sessions();
+        sessions.find(|(session, _)| session.home.uid == uid).and_then(|(session, _)| session.foreign)
+    }
+
+    /// Answers who owns /srv/a, for this user's home there.
+    pub fn answer_owner(&mut self, uid: u32, owner: Option<u32>) {
+        let at = self.tick_clock();
+        let home = Home { uid, ..home("/srv/a") };
+        self.reports.unanswered.retain(|unanswered| *unanswered != home);
+        self.feed(Input::HomeOwner { at, home: &home, owner });
+    }
+
     pub fn session(&self, home: &str) -> Option<Session> {
         let sessions = self.core.sessions();
         sessions.map(|(session, _)| session.clone()).find(|session| *session.home.path == *home.as_bytes())
