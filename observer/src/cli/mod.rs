@@ -25,6 +25,7 @@ mod term;
 mod user;
 mod wait;
 mod watch;
+mod which;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,18 +1,16 @@
 //! `observer wait`
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::pid::{Chosen, answer_to, choose, is_same_life, key, say_several};
-use super::{home, term, user};
+use super::term;
+use super::which::{Found, Which};
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
 use crate::api::death::DeathJson;
 use crate::api::session::SessionJson;
@@ -33,7 +31,8 @@ const SIGNALED: u8 = 128;
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Needs the daemon, and waits for another one where it is restarted.
+/// The process that is the primary now is waited for, and not one that runs in its place later. Needs the daemon, and waits
+/// for another one where it is restarted.
 #[derive(Args)]
 #[command(after_help = "\
 Exit codes:
@@ -43,16 +42,8 @@ Exit codes:
   125  can't say: no daemon, several sessions of that name, or nobody saw how it ended
   127  no session of that name")]
 pub struct WaitArgs {
-    /// A session's name, home or key, as for `observer pid`. The process that is its primary now is waited for, and not
-    /// one that runs in its place later
-    #[arg(value_name = "NAME|HOME|KEY")]
-    session: OsString,
-    /// The session of this user, by name or number, whoever owns the home
-    #[arg(long, value_name = "USER", value_parser = user::parse)]
-    user: Option<u32>,
-    /// Only if the session's primary is this life of a process still (`key` in --json); 127 otherwise
-    #[arg(long = "if", value_name = "KEY", value_parser = key)]
-    only_if: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Wait no longer than this: 90s, 5m, 2h
     #[arg(long, value_name = "SPAN", value_parser = timeout)]
     timeout: Option<Duration>,
@@ -122,35 +113,18 @@ impl WaitArgs {
 
     fn wait(&self, socket: &Path) -> anyhow::Result<Exit> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let wanted = home::absolute(self.session.as_bytes())?;
         // Subscribed before the question, so that no death after the answer is missed.
         let mut frames = Frames::subscribe(socket, false)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'static> = decode(&line)?;
-        ensure!(
-            answer.head.certain,
-            "can't know: events were lost and the kernel is read again; ask again in a second"
-        );
-        let waited = match answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user) {
-            Chosen::One(session) if !is_same_life(session, self.only_if.as_deref()) => {
-                return Ok(Exit::Status(NO_SESSION));
-            }
-            Chosen::One(session) => Waited {
+        let waited = match self.which.find(&answer)? {
+            Found::One(session) => Waited {
                 name: to_line(session.name.as_bytes()).into_owned(),
                 home: session.home.clone(),
                 key: session.primary.key.clone(),
             },
-            Chosen::None => {
-                let wanted = to_line(&wanted);
-                anstream::eprintln!(
-                    "observer: no session {wanted}: `observer list --long` shows those there are"
-                );
-                return Ok(Exit::Status(NO_SESSION));
-            }
-            Chosen::Several(sessions) => {
-                say_several(&sessions, &wanted);
-                return Ok(Exit::Status(OWN_FAILURE));
-            }
+            Found::None => return Ok(Exit::Status(NO_SESSION)),
+            Found::Several | Found::Unknown => return Ok(Exit::Status(OWN_FAILURE)),
         };
         loop {
             match waited.follow(&mut frames, deadline)? {
