@@ -196,6 +196,10 @@ impl Fixture {
         unsafe {
             command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                // A test run in the background or under nohup(1) ignores these, and so would the puppet.
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 if let Some(slave) = &slave {
                     take_terminal(slave)?;
                 }
