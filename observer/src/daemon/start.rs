@@ -246,7 +246,7 @@ impl EventLoop {
             let kernel::FactSource { fact, source, why, fallback } = hook;
             debug!(fact, source, why, fallback, "{fact} comes from {source}: {}", reason(why));
         }
-        for kernel::BlindSpot { fact, what } in self.kernel.blind_spots() {
+        for kernel::BlindSpot { fact, what, .. } in self.kernel.blind_spots() {
             debug!(fact, what, "not seen of {fact}: {what}");
         }
     }

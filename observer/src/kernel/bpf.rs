@@ -1,12 +1,14 @@
 //! Commands of bpf(2) and perf_event_open(2) whose descriptors the daemon owns itself, not aya.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
+// Of `enum bpf_attach_type`, include/uapi/linux/bpf.h.
 const BPF_TRACE_ITER: u32 = 28;
+const BPF_PERF_EVENT: u32 = 41;
 // Of perf events, include/uapi/linux/perf_event.h.
 const PERF_TYPE_TRACEPOINT: u64 = 2;
 /// The first size of `struct perf_event_attr`, bytes.
@@ -21,9 +23,16 @@ pub fn link_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     command(BPF_RAW_TRACEPOINT_OPEN, &[0, 0, program.as_raw_fd() as u32, 0, 0, 0, 0, 0])
 }
 
-/// Attaches a program to the tracepoint with this number in tracefs, on all processors. Closing the returned event detaches
-/// it.
-pub fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: u64) -> io::Result<OwnedFd> {
+/// A program at a tracepoint of tracefs.
+pub struct TracepointAttachment {
+    /// The event of the tracepoint. The kernel takes its time to close it.
+    pub event: OwnedFd,
+    /// Closing it detaches the program at once. Before 5.15 there is none, and closing the event detaches the program.
+    pub link: Option<OwnedFd>,
+}
+
+/// Attaches a program to the tracepoint with this number in tracefs, on all processors.
+pub fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: u64) -> io::Result<TracepointAttachment> {
     // perf_event_attr: type and size, config; nothing is sampled.
     let attributes: [u64; 8] =
         [PERF_TYPE_TRACEPOINT | PERF_ATTR_SIZE_VER0 << 32, tracepoint, 0, 0, 0, 0, 0, 0];
@@ -40,13 +49,30 @@ pub fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: u64) -> io::Result
         )
     };
     let event = owned(fd)?;
-    for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)] {
-        // SAFETY: the argument is a number, and the event is open.
-        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
-            return Err(io::Error::last_os_error());
+    let link = match link_event(program, event.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            control(event.as_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
+            None
         }
+        link => Some(link?),
+    };
+    control(event.as_fd(), PERF_EVENT_IOC_ENABLE, 0)?;
+    Ok(TracepointAttachment { event, link })
+}
+
+/// Links a program to an event. Kernels before 5.15 do not know such links, and answer EINVAL.
+fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // bpf_attr.link_create: prog_fd, target_fd, attach_type, flags, and no cookie.
+    let (program, event) = (program.as_raw_fd() as u32, event.as_raw_fd() as u32);
+    command(BPF_LINK_CREATE, &[program, event, BPF_PERF_EVENT, 0, 0, 0, 0, 0])
+}
+
+fn control(event: BorrowedFd<'_>, request: libc::c_ulong, argument: libc::c_int) -> io::Result<()> {
+    // SAFETY: the argument is a number, and the event is open.
+    match unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
-    Ok(event)
 }
 
 /// Links the program of an iterator.

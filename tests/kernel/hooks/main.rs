@@ -2,6 +2,7 @@
 //! it. `OBSERVER_TEST_HOOKS=fexit|tracepoints` makes the daemon use one kind of hook only.
 
 mod choice;
+mod full;
 mod same;
 mod scene;
 

@@ -54,7 +54,7 @@ fn attach_tracepoints(loaded: &mut Loaded, attached: &mut Attached) -> Result<()
             }
             Err(why) => {
                 let what = format!("changes, for tp_btf/{name} does not attach: {why}");
-                attached.add_blind_spot(hook.fact, what);
+                attached.add_lacking_hook(hook.fact, what);
             }
         }
     }

@@ -76,7 +76,7 @@ pub fn report(
     let Incomplete { fallback, why, attached: functions } = incomplete;
     let fact = fallback.fact;
     let Some(exits) = exits.iter().find(|exits| exits.fact == fact) else {
-        attached.add_blind_spot(fact, format!("{}, for {why}", fallback.unseen));
+        attached.add_lacking_hook(fact, format!("{}, for {why}", fallback.unseen));
         return Ok(());
     };
     if !exits.attached.is_empty() {
@@ -89,7 +89,7 @@ pub fn report(
         attached.keep_fallbacks(fact);
         attached.add_blind_spot(fact, fallback.unseen.to_owned());
     } else {
-        attached.add_blind_spot(fact, format!("changes, for {}; {why}", exits.why));
+        attached.add_lacking_hook(fact, format!("changes, for {}; {why}", exits.why));
     }
     Ok(())
 }

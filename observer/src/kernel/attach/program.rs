@@ -1,6 +1,7 @@
 //! Programs of the object, and the kernel's reasons for refusing them.
 
 use std::error::Error;
+use std::io;
 
 use anyhow::{Result, anyhow};
 use aya::Ebpf;
@@ -25,10 +26,14 @@ pub fn root_cause(error: &dyn Error) -> String {
 }
 
 /// Returns what helps if the kernel refused to attach to the exit of a system call; empty if nothing is known.
-pub fn remedy(error: &dyn Error) -> &'static str {
+pub fn remedy(error: &(dyn Error + 'static)) -> &'static str {
     let denied = root_cause(error).contains("denied");
     if denied && !rights::has_sys_admin() {
         ", which takes CAP_SYS_ADMIN where kernel.perf_event_paranoid is above 2"
+    } else if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::E2BIG))
+    {
+        // `BPF_TRACE_MAX_PROGS`, kernel/trace/bpf_trace.c.
+        ", because other programs have all 64 places there: stop what does not need them"
     } else {
         ""
     }

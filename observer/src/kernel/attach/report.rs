@@ -26,6 +26,8 @@ pub struct BlindSpot {
     pub fact: &'static str,
     /// What is not seen, in words.
     pub what: String,
+    /// Whether this is for a hook that could not be attached. Otherwise no hook would see it.
+    pub lacks_hook: bool,
 }
 
 /// Which hooks to attach for the facts that more than one kind of hook can report.
@@ -68,7 +70,12 @@ impl Attached {
     }
 
     pub(super) fn add_blind_spot(&mut self, fact: Fact, what: String) {
-        self.blind_spots.push(BlindSpot { fact: fact.name(), what });
+        self.blind_spots.push(BlindSpot { fact: fact.name(), what, lacks_hook: false });
+    }
+
+    /// Adds what is not seen because a hook could not be attached.
+    pub(super) fn add_lacking_hook(&mut self, fact: Fact, what: String) {
+        self.blind_spots.push(BlindSpot { fact: fact.name(), what, lacks_hook: true });
     }
 
     /// Adds what is known of processes that were started before observer: argv, which no hook reports.
@@ -89,6 +96,7 @@ impl Attached {
                 what: "argv and environment of other users' processes that called exec before observer started: give \
                        observer CAP_SYS_PTRACE if you want them"
                     .into(),
+                lacks_hook: false,
             });
         }
     }

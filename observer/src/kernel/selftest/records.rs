@@ -84,9 +84,11 @@ impl<'a> RingRecords<'a> {
         self.0.borrow().kernel.snapshot()
     }
 
-    /// Whether a hook is in use that reports `fact`.
+    /// Whether the hooks in use report every change of `fact`.
     fn reports(&self, fact: &str) -> bool {
-        self.0.borrow().kernel.sources().iter().any(|source| source.fact == fact)
+        let kernel = &self.0.borrow().kernel;
+        let lacks_hook = kernel.blind_spots().iter().any(|spot| spot.fact == fact && spot.lacks_hook);
+        !lacks_hook && kernel.sources().iter().any(|source| source.fact == fact)
     }
 
     /// Whether a record of this kind can be relied on: a hook reports `fact`, and none was throttled. On a busy machine a small
