@@ -75,6 +75,35 @@ fn who_was_refused_is_a_session_once_the_directory_is_theirs() {
 }
 
 #[test]
+fn a_home_whose_owner_is_not_known_is_undecided() {
+    let undecided = |world: &World| -> Vec<String> {
+        let names = world
+            .core
+            .undecided()
+            .map(|it| format!("{} {}", String::from_utf8_lossy(&it.name), it.key.tgid.0));
+        names.collect()
+    };
+    let mut world = World::new(vec![owned()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let expected = ["a 20"];
+    assert_eq!(undecided(&world), expected, "nobody has answered");
+    world.answer_owner(VICTIM, None);
+    assert_eq!(undecided(&world), expected, "it cannot be read");
+    world.wait(OWNER_CHECK_NS);
+    assert_eq!(undecided(&world), expected, "it is read again");
+    world.answer_owner(VICTIM, Some(STRANGER));
+    assert!(undecided(&world).is_empty(), "it is a stranger's");
+    world.wait(OWNER_CHECK_NS);
+    assert!(undecided(&world).is_empty(), "it was a stranger's a moment ago");
+    world.answer_owner(VICTIM, Some(VICTIM));
+    assert!(undecided(&world).is_empty(), "it is a session");
+    world.exit(&claude, 0);
+    assert!(undecided(&world).is_empty());
+    world.assert_reports_give_the_map();
+}
+
+#[test]
 fn the_owner_of_a_home_is_read_again_as_long_as_that_decides_anything() {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);

@@ -19,7 +19,7 @@ use crate::model::explanation::Explanation;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
-use crate::model::session::{Home, Session};
+use crate::model::session::{Home, Session, Undecided};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::{Image, ValueStore};
@@ -210,6 +210,11 @@ impl Core {
     /// Returns the session of `home`, if it has one, with its primary as last known.
     pub fn session(&self, home: &Home) -> Option<(&Session, &Process)> {
         self.sessions.get(&self.table, home)
+    }
+
+    /// Returns the homes of which it cannot be said whether they have a session, in no particular order.
+    pub fn undecided(&self) -> impl Iterator<Item = Undecided> {
+        self.sessions.undecided(&self.table, &self.settings.rules)
     }
 
     /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.

@@ -79,6 +79,17 @@ pub struct OtherRoot {
     pub tty: Option<Tty>,
 }
 
+/// A home that would have a session if it belonged to the user of a process in it, and nobody knows whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// The home.
+    pub home: Arc<Home>,
+    /// The name that the session would have.
+    pub name: Bytes,
+    /// A process that a rule admits if its user owns the home.
+    pub key: ProcessKey,
+}
+
 /// A home and its primary, the process that represents it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {

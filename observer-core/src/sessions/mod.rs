@@ -7,6 +7,7 @@
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
 //! rules; `relinked` looks again at processes whose ancestors changed; `ownership` asks whose the homes are;
+//! `undecided` finds those of which that is not known;
 //! `explain` says why a process is a session or is not.
 
 mod admission;
@@ -26,6 +27,7 @@ mod reload;
 mod resume;
 pub(crate) mod roots;
 mod settling;
+mod undecided;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

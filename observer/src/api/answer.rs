@@ -2,8 +2,10 @@
 
 use observer_core::ProcessKey;
 use observer_core::audit::{AuditReport, FieldValue};
+use observer_core::session::Undecided;
 use serde::{Deserialize, Serialize};
 
+use super::key::LifeKey;
 use super::process::ProcessJson;
 use super::session::SessionJson;
 use crate::text::bytes::{Big, Text};
@@ -33,6 +35,56 @@ pub struct ListAnswer<'a> {
     pub head: Head,
     /// Sessions, by name, then home.
     pub sessions: Vec<SessionJson<'a>>,
+    /// Homes of which it is not known whether they have a session.
+    pub undecided: Vec<UndecidedJson<'a>>,
+    /// Sessions that ended and had the name of one of these, which is in another home and of another user.
+    pub namesakes: Vec<NamesakeJson<'a>>,
+}
+
+/// A session that ended, whose name a session of another user has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamesakeJson<'a> {
+    /// The name, without the number of an instance.
+    pub name: Text<'a>,
+    /// Path of the home.
+    pub home: Text<'a>,
+    /// Mount namespace of the home, where it is not the host's own.
+    pub home_mnt_ns: Option<u32>,
+    /// Real user id of its last primary.
+    pub uid: u32,
+    /// When it ended, RFC 3339.
+    pub ended_at: String,
+}
+
+/// A home that has a session if it belongs to the user of the process, which is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UndecidedJson<'a> {
+    /// The name that the session would have.
+    pub name: Text<'a>,
+    /// Path of the home.
+    pub home: Text<'a>,
+    /// tgid of a process that a rule with `owner` admits if its user owns the home.
+    pub pid: u32,
+    /// The same process as one word.
+    pub key: String,
+    /// Real user id of the process.
+    pub uid: u32,
+}
+
+impl UndecidedJson<'static> {
+    /// The JSON of a home of this boot.
+    pub fn new(undecided: &Undecided, boot_id: &str) -> Self {
+        let Undecided { home, name, key } = undecided;
+        Self {
+            name: Text::from(name.to_vec()),
+            home: Text::from(home.path.to_vec()),
+            pid: key.tgid.0,
+            key: LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string(),
+            uid: home.uid,
+        }
+    }
 }
 
 /// Answer to `processes`.

@@ -9,7 +9,7 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::{StandaloneMap, say_one_look};
-use super::{home, term, which};
+use super::{home, naming, term};
 use crate::api::answer::ListAnswer;
 use crate::api::explain::ExplainAnswer;
 use crate::api::process::ProcessJson;
@@ -81,7 +81,7 @@ impl ExplainArgs {
     fn primary(&self, answer: &ListAnswer<'_>) -> anyhow::Result<u32> {
         let wanted = home::absolute(self.subject.as_bytes())?;
         let shown = to_line(&wanted);
-        let (exit, message) = match which::choose(&answer.sessions, &wanted)[..] {
+        let (exit, message) = match naming::choose(&answer.sessions, &wanted)[..] {
             [session] => return Ok(session.primary.pid),
             [] => (
                 Exit::None,

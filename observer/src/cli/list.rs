@@ -8,6 +8,7 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::{StandaloneMap, say_one_look};
+use super::which::say_undecided;
 use super::{term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::death::DeathJson;
@@ -99,6 +100,13 @@ impl ListArgs {
                 "observer: not certain: events were lost and the kernel is read again; ask again in a second"
             );
             return Ok(Exit::Unknown);
+        }
+        let undecided = answer.undecided.iter().find(|it| {
+            filter.wants(FrameScope::Session { name: it.name.as_bytes(), home: it.home.as_bytes() })
+        });
+        if let Some(undecided) = undecided {
+            say_undecided(undecided);
+            return Ok(if sessions.is_empty() { Exit::Unknown } else { Exit::Found });
         }
         if answer.sessions.is_empty() {
             anstream::eprintln!(

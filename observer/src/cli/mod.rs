@@ -13,6 +13,7 @@ mod history;
 mod home;
 mod hooks;
 mod list;
+mod naming;
 mod once;
 mod paths;
 mod pid;

@@ -2,36 +2,48 @@
 
 use std::path::Path;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use observer_core::Settings;
 use observer_core::audit::{Audit, AuditReport};
+use observer_core::session::Home;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::exit::{Exit, Failure};
 use crate::api::Context;
 use crate::config::Config;
 use crate::daemon::answers::AnswerTime;
+use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::kernel::{Look, MemoryReader};
 use crate::text::bytes::to_line;
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
 const ARGV_WAIT: Duration = Duration::from_secs(2);
+/// How long a command waits for the owners of homes, whose file systems may not answer.
+const OWNERS_WAIT: Duration = Duration::from_secs(2);
+/// Threads that read owners: as many may hang before no other owner is read.
+const OWNER_READERS_MAX: usize = 8;
 
-/// A sink that ignores changes and collects the processes whose memory the core requests.
+/// A sink that ignores changes and collects what the core requests.
 #[derive(Default)]
-struct MemoryRequests {
+struct Requests {
+    /// Processes whose memory is to be read.
     memory: Vec<ProcessKey>,
+    /// Homes whose owners are to be read.
+    owners: Vec<Home>,
 }
 
-impl Sink for MemoryRequests {
+impl Sink for Requests {
     fn change(&mut self, _: BootTime, _: Change<'_>) {}
 
     fn request(&mut self, request: Request<'_>) {
-        if let Request::Memory(key) = request {
-            self.memory.push(key);
+        match request {
+            Request::Memory(key) => self.memory.push(key),
+            Request::HomeOwner(home) => self.owners.push(Home::clone(home)),
+            _ => {}
         }
     }
 }
@@ -64,7 +76,7 @@ impl StandaloneMap {
         config.warn();
         let boot_id = boot::boot_id()?;
         let wall_offset_ns = clock::wall_offset_ns();
-        let mut requests = MemoryRequests::default();
+        let mut requests = Requests::default();
         let look = Look::load(btf).map_err(no_rights)?;
         let reader = look.memory_reader();
         let mut core = Core::new(Settings {
@@ -77,8 +89,11 @@ impl StandaloneMap {
         let snapshot = look.snapshot();
         apply(&mut core, &snapshot, &mut requests);
         snapshot.into_result().map_err(no_rights)?;
-        read_memory(&mut core, reader, requests);
-        core.handle(Input::Tick { at: clock::boottime() }, &mut MemoryRequests::default());
+        let Requests { memory, owners } = requests;
+        let mut requests = Requests { memory: Vec::new(), owners };
+        read_memory(&mut core, reader, memory, &mut requests);
+        core.handle(Input::Tick { at: clock::boottime() }, &mut requests);
+        read_owners(&mut core, requests);
         Ok(Self { core, look, boot_id, wall_offset_ns })
     }
 
@@ -86,7 +101,7 @@ impl StandaloneMap {
     pub fn audit(&mut self) -> anyhow::Result<AuditReport> {
         let core = &mut self.core;
         let snapshot = self.look.snapshot();
-        apply(core, &snapshot, &mut MemoryRequests::default());
+        apply(core, &snapshot, &mut Requests::default());
         let mut audit = Audit::new(snapshot.began());
         snapshot.rows(|input| {
             if let Input::PassRow(row) = input {
@@ -110,7 +125,7 @@ impl StandaloneMap {
     }
 }
 
-fn apply(core: &mut Core, snapshot: &kernel::Snapshot, requests: &mut MemoryRequests) {
+fn apply(core: &mut Core, snapshot: &kernel::Snapshot, requests: &mut Requests) {
     core.handle(snapshot.begin(), requests);
     snapshot.rows(|input| core.handle(input, requests));
     core.handle(snapshot.end(), requests);
@@ -128,9 +143,9 @@ fn no_rights(error: anyhow::Error) -> Failure {
 }
 
 /// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`].
-fn read_memory(core: &mut Core, reader: MemoryReader, requests: MemoryRequests) {
+fn read_memory(core: &mut Core, reader: MemoryReader, keys: Vec<ProcessKey>, requests: &mut Requests) {
     let env = |key| core.process_by_key(key).is_some_and(|process| process.tty.is_some());
-    let wanted: Vec<_> = requests.memory.into_iter().map(|key| (key, env(key))).collect();
+    let wanted: Vec<_> = keys.into_iter().map(|key| (key, env(key))).collect();
     let (found, memories) = channel();
     let read = move || {
         let _ = found.send(reader.read(&wanted));
@@ -139,6 +154,38 @@ fn read_memory(core: &mut Core, reader: MemoryReader, requests: MemoryRequests) 
         return;
     }
     for memory in memories.recv_timeout(ARGV_WAIT).into_iter().flatten().flatten() {
-        core.handle(memory.input(), &mut MemoryRequests::default());
+        core.handle(memory.input(), requests);
+    }
+}
+
+/// Reads the owners of the requested homes, as far as they come within [`OWNERS_WAIT`], and of those that are requested
+/// because of them. What does not come is undecided.
+fn read_owners(core: &mut Core, mut requests: Requests) {
+    let (wanted, homes) = channel();
+    let homes = Arc::new(Mutex::new(homes));
+    let (results, found) = channel();
+    for _ in 0..OWNER_READERS_MAX.min(requests.owners.len()) {
+        let (homes, results) = (Arc::clone(&homes), results.clone());
+        let next = move || homes.lock().ok()?.recv().ok();
+        let read = move || std::iter::from_fn(next).try_for_each(|home| results.send(read_owner(home)).ok());
+        if thread::Builder::new().spawn(read).is_err() {
+            break;
+        }
+    }
+    let give_up = Instant::now() + OWNERS_WAIT;
+    let mut awaited = 0_usize;
+    loop {
+        for home in requests.owners.drain(..) {
+            awaited += usize::from(wanted.send(home).is_ok());
+        }
+        if awaited == 0 {
+            return;
+        }
+        let Ok(answer) = found.recv_timeout(give_up.saturating_duration_since(Instant::now())) else {
+            return;
+        };
+        awaited -= 1;
+        let OwnerFound { home, owner } = answer;
+        core.handle(Input::HomeOwner { at: clock::boottime(), home: &home, owner }, &mut requests);
     }
 }

@@ -4,13 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
-use observer_core::session::Home;
 
+use super::naming::{choose, home_with_numbers, is_called, is_named, is_one_life, name_without_number};
 use super::{home, user};
-use crate::api::answer::ListAnswer;
+use crate::api::answer::{ListAnswer, NamesakeJson, UndecidedJson};
 use crate::api::key::LifeKey;
 use crate::api::session::SessionJson;
 use crate::text::bytes::to_line;
+
+/// The superuser, whose sessions are nobody's guess.
+const ROOT: u32 = 0;
 
 /// Names one session.
 #[derive(Args)]
@@ -35,7 +38,7 @@ pub(super) enum Found<'s, 'a> {
     None,
     /// Several, or another user's.
     Several,
-    /// Events were lost.
+    /// Events were lost, or the owner of a home is not known.
     Unknown,
 }
 
@@ -56,7 +59,19 @@ impl Which {
             );
             return Ok(Found::Unknown);
         }
-        Ok(match answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user) {
+        let chosen = answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user);
+        if let Some(undecided) = self.undecided(answer, &wanted, &chosen) {
+            say_undecided(undecided);
+            return Ok(Found::Unknown);
+        }
+        if let Chosen::One(session) = chosen
+            && self.user.is_none()
+            && let Some(namesake) = namesake(&answer.namesakes, session, &wanted)
+        {
+            say_namesake(session, namesake);
+            return Ok(Found::Several);
+        }
+        Ok(match chosen {
             Chosen::One(session) if self.is_same_life(session) => Found::One(session),
             Chosen::One(session) => {
                 let name = to_line(session.name.as_bytes());
@@ -77,6 +92,25 @@ impl Which {
                 Found::Several
             }
         })
+    }
+
+    /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session.
+    fn undecided<'s, 'a>(
+        &self,
+        answer: &'s ListAnswer<'a>,
+        wanted: &[u8],
+        chosen: &Chosen<'_, '_>,
+    ) -> Option<&'s UndecidedJson<'a>> {
+        // Several are no answer anyway, and a life or a home that was found is the one that is meant.
+        let is_found = matches!(chosen, Chosen::One(_)) && (is_one_life(wanted) || wanted.starts_with(b"/"));
+        if is_found || matches!(chosen, Chosen::Several(_)) {
+            return None;
+        }
+        let is_meant = |it: &&UndecidedJson<'_>| {
+            self.user.is_none_or(|uid| uid == it.uid)
+                && (it.key.as_bytes() == wanted || is_called(wanted, it.name.as_bytes(), it.home.as_bytes()))
+        };
+        answer.undecided.iter().find(is_meant)
     }
 
     /// Whether the primary of `session` is the life that is asked for, if one is.
@@ -111,15 +145,52 @@ fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<
     }
 }
 
-/// Whether `wanted` is the key of one life of a process.
-fn is_one_life(wanted: &[u8]) -> bool {
-    LifeKey::parse(wanted).is_some()
-}
-
 /// Whether the session's user is known to be another one than the one whose home it is. The daemon cannot read each home:
 /// others cannot enter what is closed to it, and a daemon of an earlier version does not tell.
 fn is_foreign(session: &SessionJson<'_>) -> bool {
     session.foreign == Some(true)
+}
+
+/// A session of another user that ended in another home and had the name by which alone `session` was asked for. That
+/// one may be meant: anybody can have a home of that name.
+fn namesake<'s, 'a>(
+    namesakes: &'s [NamesakeJson<'a>],
+    session: &SessionJson<'_>,
+    wanted: &[u8],
+) -> Option<&'s NamesakeJson<'a>> {
+    let name = name_without_number(session);
+    let is_by_name = !wanted.starts_with(b"/") && !is_one_life(wanted) && session.primary.uid != ROOT;
+    let is_other = |it: &&NamesakeJson<'_>| {
+        it.name.as_bytes() == name && it.uid != session.primary.uid && it.home != session.home
+    };
+    namesakes.iter().find(is_other).filter(|_| is_by_name)
+}
+
+/// Says on standard error that `session` may not be the one that is meant, and how to name it.
+fn say_namesake(session: &SessionJson<'_>, namesake: &NamesakeJson<'_>) {
+    let name = to_line(namesake.name.as_bytes());
+    anstream::eprintln!(
+        "observer: {name} is a session of {} and was one of {} until {}, in another home; name one by its home:",
+        user::shown(session.primary.uid),
+        user::shown(namesake.uid),
+        namesake.ended_at
+    );
+    let mnt_ns = namesake.home_mnt_ns.map(|number| format!("@{number}")).unwrap_or_default();
+    anstream::eprintln!(
+        "  {}\n  {}{mnt_ns}  (ended)",
+        home_with_numbers(session, false),
+        to_line(namesake.home.as_bytes())
+    );
+}
+
+/// Says on standard error that nobody knows whether a home has a session, and what to do.
+pub(super) fn say_undecided(undecided: &UndecidedJson<'_>) {
+    let home = to_line(undecided.home.as_bytes());
+    anstream::eprintln!(
+        "observer: can't know: pid {} in {home} is a session if its user owns that directory, whose owner is not known: \
+         ask again in a second, and see what `stat {home}` says",
+        undecided.pid
+    );
 }
 
 /// Says on standard error which sessions are called `wanted`, and how to choose one.
@@ -153,89 +224,6 @@ fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
     }
 }
 
-/// The home as `pid` takes it: with the number of the session if there are several, and the number of its mount namespace if
-/// that is not the host's own.
-fn home_with_numbers(session: &SessionJson<'_>, is_one_of_several: bool) -> String {
-    let home = to_line(session.home.as_bytes());
-    let instance = if is_one_of_several { format!("#{}", session.instance) } else { String::new() };
-    let mnt_ns = session.home_mnt_ns.map(|number| format!("@{number}")).unwrap_or_default();
-    format!("{home}{instance}{mnt_ns}")
-}
-
-/// Whether `wanted` names the session by itself: a session of another mount namespace is named with that namespace.
-fn is_named(session: &SessionJson<'_>, wanted: &[u8]) -> bool {
-    session.home_mnt_ns.is_none()
-        || session.primary.key.as_bytes() == wanted
-        || split_namespace(wanted).is_some_and(|(_, number)| session.home_mnt_ns == Some(number))
-}
-
-/// Sessions that `wanted` names, or whose primary is the life with this key: of several, those of the host's own mount namespace, unless it names another.
-pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
-    // No name is taken for a key: whoever is called so is not that process.
-    if is_one_life(wanted) {
-        return sessions.iter().filter(|session| session.primary.key.as_bytes() == wanted).collect();
-    }
-    let found = find(sessions, wanted);
-    if found.is_empty()
-        && let Some((rest, number)) = split_namespace(wanted)
-    {
-        return find(sessions, rest).into_iter().filter(|it| it.home_mnt_ns == Some(number)).collect();
-    }
-    let on_host: Vec<_> = found.iter().copied().filter(|session| session.home_mnt_ns.is_none()).collect();
-    if on_host.is_empty() { found } else { on_host }
-}
-
-/// Takes `NAME@NUMBER` apart.
-fn split_namespace(wanted: &[u8]) -> Option<(&[u8], u32)> {
-    split_number(wanted, b'@')
-}
-
-/// Takes apart what a number follows behind `mark`.
-fn split_number(wanted: &[u8], mark: u8) -> Option<(&[u8], u32)> {
-    let at = wanted.iter().rposition(|&byte| byte == mark)?;
-    let (rest, number) = wanted.split_at_checked(at)?;
-    Some((rest, std::str::from_utf8(number.get(1..)?).ok()?.parse().ok()?))
-}
-
-/// The name that the session has in common with the others of its user in the home: `alpha` of `alpha#2`.
-fn name_without_number<'s>(session: &'s SessionJson<'_>) -> &'s [u8] {
-    let name = session.name.as_bytes();
-    match split_number(name, b'#') {
-        Some((rest, number)) if number == session.instance && number > Home::FIRST => rest,
-        _ => name,
-    }
-}
-
-/// Sessions that `wanted` names, with their number (`NAME#NUMBER`) or without.
-fn find<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
-    let found = find_unnumbered(sessions, wanted);
-    match split_number(wanted, b'#') {
-        Some((rest, number)) if found.is_empty() => {
-            find_unnumbered(sessions, rest).into_iter().filter(|it| it.instance == number).collect()
-        }
-        _ => found,
-    }
-}
-
-/// Sessions with the name `wanted`, whatever their numbers. An absolute path names a home, also by a symlink that leads to it.
-fn find_unnumbered<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
-    if !wanted.starts_with(b"/") {
-        let is_called = |session: &&SessionJson<'_>| {
-            session.name.as_bytes() == wanted || name_without_number(session) == wanted
-        };
-        return sessions.iter().filter(is_called).collect();
-    }
-    let at = |path: &[u8]| -> Vec<_> {
-        sessions.iter().filter(|session| session.home.as_bytes() == path).collect()
-    };
-    let plain = home::plain(wanted);
-    let found = at(plain);
-    if !found.is_empty() {
-        return found;
-    }
-    home::resolved(plain).map_or(found, |path| at(&path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,34 +232,6 @@ mod tests {
 
     fn session(name: &'static [u8], home: &[u8]) -> SessionJson<'static> {
         SessionJson { name: Text::from(name), home: Text::from(home.to_vec()), ..SessionJson::default() }
-    }
-
-    #[test]
-    fn names_may_be_shared_and_homes_are_exact() {
-        let sessions = [session(b"a", b"/x/a"), session(b"a", b"/y/a"), session(b"\xff", b"/z/\xff")];
-        let homes =
-            |wanted: &[u8]| find(&sessions, wanted).iter().map(|it| it.home.as_bytes()).collect::<Vec<_>>();
-        assert_eq!(homes(b"a"), [b"/x/a", b"/y/a"]);
-        assert_eq!(homes(b"/y/a"), [b"/y/a"]);
-        assert_eq!(homes(b"/y/a//"), [b"/y/a"]);
-        assert_eq!(homes(b"\xff"), [b"/z/\xff"]);
-        assert!(homes(b"b").is_empty() && homes(b"/x").is_empty() && homes(b"x/a").is_empty());
-    }
-
-    #[test]
-    fn a_home_in_another_mount_namespace_is_named_with_its_number() {
-        let inside = |number| SessionJson { home_mnt_ns: Some(number), ..session(b"a", b"/x/a") };
-        let sessions = [session(b"a", b"/x/a"), inside(7), inside(8)];
-        let [host, seven, eight] = &sessions;
-        assert_eq!(choose(&sessions, b"a"), [host], "the host's own");
-        assert_eq!(choose(&sessions, b"/x/a"), [host]);
-        assert_eq!(choose(&sessions, b"a@7"), [seven]);
-        assert_eq!(choose(&sessions, b"/x/a@8"), [eight]);
-        assert!(choose(&sessions, b"a@9").is_empty());
-        assert!(is_named(host, b"a") && is_named(seven, b"a@7") && !is_named(seven, b"a"));
-        assert_eq!(home_with_numbers(seven, false), "/x/a@7");
-        assert_eq!(home_with_numbers(seven, true), "/x/a#0@7");
-        assert_eq!(choose(&[inside(7)], b"a").len(), 1, "found, and not named by this alone");
     }
 
     #[test]
@@ -347,12 +307,50 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_leads_to_its_home() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = std::fs::canonicalize(dir.path()).unwrap();
-        std::fs::create_dir(base.join("home")).unwrap();
-        std::os::unix::fs::symlink(base.join("home"), base.join("link")).unwrap();
-        let sessions = [session(b"home", base.join("home").as_os_str().as_bytes())];
-        assert_eq!(find(&sessions, base.join("link").as_os_str().as_bytes()).len(), 1);
+    fn a_name_that_another_users_session_had_elsewhere_is_no_answer() {
+        let of = |uid, home: &[u8]| SessionJson {
+            foreign: Some(false),
+            primary: ProcessJson { uid, ..ProcessJson::default() },
+            ..session(b"a", home)
+        };
+        let namesake = |uid, home: &[u8]| NamesakeJson {
+            name: Text::from(b"a".to_vec()),
+            home: Text::from(home.to_vec()),
+            uid,
+            ..NamesakeJson::default()
+        };
+        let victims = [namesake(7, b"/v/a")];
+        let is_doubtful = |session, wanted: &[u8]| super::namesake(&victims, &session, wanted).is_some();
+        assert!(is_doubtful(of(8, b"/x/a"), b"a"));
+        assert!(!is_doubtful(of(8, b"/x/a"), b"/x/a"), "a home says which");
+        assert!(!is_doubtful(of(8, b"/v/a"), b"a"), "it is a session of another user in the same home");
+        assert!(!is_doubtful(of(7, b"/x/a"), b"a"), "a user moved");
+        assert!(!is_doubtful(of(0, b"/x/a"), b"a"), "root takes nothing");
+    }
+
+    #[test]
+    fn a_home_whose_owner_is_not_known_may_be_the_one_that_is_meant() {
+        let of = |name: &[u8], home: &[u8]| UndecidedJson {
+            name: Text::from(name.to_vec()),
+            home: Text::from(home.to_vec()),
+            uid: 7,
+            key: "7f3e90ab-4242-1a2b3c4d5e".to_owned(),
+            ..UndecidedJson::default()
+        };
+        let answer = ListAnswer { undecided: vec![of(b"a", b"/v/a")], ..ListAnswer::default() };
+        let other = session(b"a", b"/x/a");
+        let is_doubtful = |wanted: &str, user, chosen: Chosen<'_, '_>| {
+            let which = Which { session: wanted.into(), user, only_if: None };
+            which.undecided(&answer, wanted.as_bytes(), &chosen).is_some()
+        };
+        for wanted in ["a", "a#2", "/v/a", "/v/a/", "7f3e90ab-4242-1a2b3c4d5e"] {
+            assert!(is_doubtful(wanted, None, Chosen::None), "{wanted}");
+        }
+        for wanted in ["b", "/v", "/x/a", "7f3e90ab-4243-1a2b3c4d5e"] {
+            assert!(!is_doubtful(wanted, None, Chosen::None), "{wanted}");
+        }
+        assert!(is_doubtful("a", None, Chosen::One(&other)), "another home of that name");
+        assert!(!is_doubtful("/x/a", None, Chosen::One(&other)));
+        assert!(is_doubtful("a", Some(7), Chosen::None) && !is_doubtful("a", Some(8), Chosen::None));
     }
 }

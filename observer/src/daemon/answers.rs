@@ -1,15 +1,16 @@
 //! Answers from the map, as lines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use observer_core::explanation::Explanation;
-use observer_core::session::State;
+use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
 
 use crate::api::Context;
-use crate::api::answer::{Head, ListAnswer, ProcessesAnswer};
+use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, UndecidedJson};
 use crate::api::change::{Certainty, body};
 use crate::api::explain::ExplainAnswer;
 use crate::api::process::ProcessJson;
@@ -18,7 +19,7 @@ use crate::api::words::FrameKind;
 use crate::socket::frame::line;
 use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::terminal;
-use crate::text::bytes::Big;
+use crate::text::bytes::{Big, Text};
 use crate::text::time::{rfc3339, unix_rfc3339};
 
 /// When an answer is made, and how certain it is.
@@ -63,7 +64,43 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
         }
         json
     });
-    ListAnswer { head: time.head("list"), sessions: sessions.collect() }
+    let namesakes = namesakes(core);
+    let undecided = core.undecided().map(|it| UndecidedJson::new(&it, time.context.boot_id));
+    ListAnswer {
+        head: time.head("list"),
+        sessions: sessions.collect(),
+        undecided: undecided.collect(),
+        namesakes,
+    }
+}
+
+/// Sessions that ended and had the name of a live one, which is in another home and of another user.
+fn namesakes(core: &Core) -> Vec<NamesakeJson<'static>> {
+    let ended = |session: &Session| session.state == State::Ended;
+    let mut live: BTreeMap<&[u8], Vec<&Home>> = BTreeMap::new();
+    for (session, _) in core.sessions().filter(|(session, _)| !ended(session)) {
+        live.entry(name_of_home(session)).or_default().push(&session.home);
+    }
+    let is_namesake = |session: &Session| {
+        let is_other = |home: &&Home| home.uid != session.home.uid && home.path != session.home.path;
+        live.get(name_of_home(session)).is_some_and(|homes| homes.iter().any(is_other))
+    };
+    let rows = core.sessions().filter(|(session, _)| ended(session) && is_namesake(session));
+    let json = rows.map(|(session, primary)| NamesakeJson {
+        name: Text::from(name_of_home(session).to_vec()),
+        home: Text::from(session.home.path.to_vec()),
+        home_mnt_ns: session.home.mnt_ns,
+        uid: session.home.uid,
+        ended_at: rfc3339(session.since, primary.wall_offset_ns),
+    });
+    json.collect()
+}
+
+/// The name without the number of an instance, which the sessions of a home have in common.
+fn name_of_home(session: &Session) -> &[u8] {
+    let number = format!("#{}", session.home.instance);
+    let is_numbered = session.home.instance > Home::FIRST;
+    session.name.strip_suffix(number.as_bytes()).filter(|_| is_numbered).unwrap_or(&session.name)
 }
 
 /// The answer to `processes`: every process, by pid.

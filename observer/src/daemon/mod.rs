@@ -10,7 +10,7 @@ mod memory;
 mod mirror_link;
 mod notify;
 mod options;
-mod owners;
+pub mod owners;
 mod pace;
 mod previous;
 mod questions;

@@ -35,19 +35,15 @@ impl OwnerLookups {
 
     /// Looks up the owner of `home`. The result comes on the channel, unless no look-up is made: then it is returned.
     pub fn ask(&mut self, home: Home) -> Option<OwnerFound> {
-        // A path of another mount namespace names another directory here, and the files of processes in /proc are not
-        // opened.
-        let elsewhere = home.mnt_ns.is_some() || is_of_proc(&home.path);
-        if elsewhere || self.under_way >= LOOKUPS_MAX {
-            self.refused += u64::from(!elsewhere);
+        let is_readable = is_readable(&home);
+        if !is_readable || self.under_way >= LOOKUPS_MAX {
+            self.refused += u64::from(is_readable);
             return Some(OwnerFound { home, owner: None });
         }
         self.under_way += 1;
         let results = self.results.clone();
         tokio::task::spawn_blocking(move || {
-            let metadata = std::fs::metadata(Path::new(OsStr::from_bytes(&home.path)));
-            let owner = metadata.ok().map(|metadata| metadata.uid());
-            let _ = results.blocking_send(OwnerFound { home, owner });
+            let _ = results.blocking_send(read_owner(home));
         });
         None
     }
@@ -61,6 +57,19 @@ impl OwnerLookups {
     pub fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+/// Reads who owns the directory of `home`. Its file system may never answer.
+pub fn read_owner(home: Home) -> OwnerFound {
+    let metadata = || std::fs::metadata(Path::new(OsStr::from_bytes(&home.path))).ok();
+    let owner = if is_readable(&home) { metadata().map(|metadata| metadata.uid()) } else { None };
+    OwnerFound { home, owner }
+}
+
+/// Whether the directory of `home` may be looked at: a path of another mount namespace names another directory here, and
+/// the files of processes in /proc are not opened.
+fn is_readable(home: &Home) -> bool {
+    home.mnt_ns.is_none() && !is_of_proc(&home.path)
 }
 
 /// Whether the path is in the usual place of the proc file system, where it may belong to a process.

@@ -1,5 +1,6 @@
 //! Whose a session is: two users in one directory, owners, and what `pid` answers.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use observer_harness::fixture::{PATIENCE, PuppetOptions};
@@ -136,4 +137,68 @@ fn who_was_refused_is_a_session_once_the_directory_is_given_to_them() {
         let row = row_of(&scene, &home, STRANGER);
         if row.get("foreign") == Some(&true.into()) { Ok(()) } else { Err(row.to_string()) }
     });
+}
+
+#[test]
+fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
+    // Nobody may ask whose the files below /proc are, since they may be those of a process.
+    let scene =
+        Scene::new("owner = true\n[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\nowner = true\n");
+    let pty = Pty::open();
+    let agent = agent_of(&scene, STRANGER, Path::new("/proc/sys"), &pty);
+    eventually("that it is undecided", PATIENCE, || {
+        let answer = scene.daemon.observer(&["pid", "sys"]);
+        if answer.code == Some(4) { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    for (args, code) in [
+        (&["pid", "/proc/sys"][..], 4),
+        (&["pid", "sys", "--user", "3002"], 4),
+        (&["pid", "sys", "--user", "3003"], 1),
+        (&["pid", "elsewhere"], 1),
+        (&["list", "sys"], 4),
+        (&["wait", "sys"], 125),
+    ] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!(answer.code, Some(code), "{args:?}: {answer:?}");
+        let says_who = answer.stderr.contains(&format!("pid {} in /proc/sys", agent.pid));
+        assert_eq!(says_who, code != 1, "{args:?}: {}", answer.stderr);
+    }
+    agent.killed(libc::SIGKILL);
+    eventually("that there is certainly none", PATIENCE, || {
+        let answer = scene.daemon.observer(&["pid", "sys"]);
+        if answer.code == Some(1) { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+}
+
+#[test]
+fn a_strangers_own_home_does_not_take_the_name_of_a_session_that_ended() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(elsewhere.path(), std::fs::Permissions::from_mode(0o755)).expect("open it");
+    let scene = Scene::new(&format!("[[session]]\ncwd = \"{}/*\"\n", elsewhere.path().display()));
+    let home = home_of(&scene, "sought", OWNER);
+    let other = elsewhere.path().join("sought");
+    std::fs::create_dir(&other).expect("make a home");
+    std::os::unix::fs::chown(&other, Some(STRANGER), Some(STRANGER)).expect("give the home away");
+    let ptys = [Pty::open(), Pty::open()];
+    let victim = agent_of(&scene, OWNER, &home, &ptys[0]);
+    row_of(&scene, &home, OWNER);
+    let pid = victim.pid;
+    victim.killed(libc::SIGKILL);
+    scene.watch.wait_for("its end", |frame| frame.is("session_ended", pid));
+    let stranger = agent_of(&scene, STRANGER, &other, &ptys[1]);
+    row_of(&scene, &other, STRANGER);
+    let by_name = scene.daemon.observer(&["pid", "sought"]);
+    assert_eq!(by_name.code, Some(3), "{by_name:?}");
+    for path in [&home, &other] {
+        assert!(by_name.stderr.contains(path.to_str().expect("a path of text")), "{}", by_name.stderr);
+    }
+    let named = [other.to_str().expect("a path of text"), "sought"];
+    for args in [&["pid", named[0]][..], &["pid", named[1], "--user", "3002"]] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!(
+            (answer.code, answer.text().trim()),
+            (Some(0), stranger.pid.to_string().as_str()),
+            "{args:?}"
+        );
+    }
 }
