@@ -2,10 +2,10 @@
 //! attaches from this list and compares it with the kernel at start, docs/kernels.md is generated from it, and the tests
 //! compare it with every kernel that is tested, with a BTF reader of their own.
 
-use crate::offsets::CType::{self, Int, Ptr};
+use crate::offsets::CType::{self, Int, Ptr, Struct};
 use crate::record::{
     KIND_CGROUP, KIND_COMM, KIND_CREDS, KIND_CWD, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_HINT, KIND_IDS,
-    KIND_ROW,
+    KIND_ROW, KIND_SIGNAL,
 };
 
 /// Something that observer learns from the kernel, each by hooks of its own.
@@ -23,8 +23,8 @@ pub enum Fact {
     Comm,
     /// The cgroup in the v2 hierarchy.
     Cgroup,
-    /// A terminal hung up.
-    HangUp,
+    /// A signal that may end a process, and its sender; that a terminal hung up.
+    Signal,
     /// The working directory.
     Cwd,
     /// Names of directories and mounts, which are part of paths.
@@ -49,7 +49,7 @@ impl Fact {
             Self::Snapshot => "snapshot",
             Self::Comm => "comm",
             Self::Cgroup => "cgroup",
-            Self::HangUp => "hang-up",
+            Self::Signal => "signal",
             Self::Cwd => "cwd",
             Self::Paths => "paths",
             Self::Uids => "uids",
@@ -193,8 +193,12 @@ pub const HOOKS: &[Hook] = &[
         At(1, Ptr("")),
         At(2, TASK),
     ]),
-    hook(Fact::HangUp, Tracepoint("signal_generate"), KIND_HINT, Blind)
-        .takes(&[At(0, Int(4)), At(1, Ptr("kernel_siginfo"))]),
+    hook(Fact::Signal, Tracepoint("signal_generate"), KIND_SIGNAL, Blind).takes(&[
+        At(0, Int(4)),
+        At(1, Ptr("kernel_siginfo")),
+        At(2, TASK),
+        At(4, Int(4)),
+    ]),
     function(Fact::Cwd, Function("set_fs_pwd"), KIND_CWD).tried_by(Trial::ChangeDirectory),
     function(Fact::Paths, Function("d_move"), KIND_HINT).takes(&[At(0, DENTRY)]).tried_by(Trial::Rename),
     function(Fact::Paths, Function("d_exchange"), KIND_HINT)
@@ -362,6 +366,10 @@ pub const FIXED: &[FixedMember] = &[
     FixedMember { of: "bpf_iter__task", member: "meta", offset: 0, ctype: Ptr("bpf_iter_meta") },
     FixedMember { of: "bpf_iter__task", member: "task", offset: 8, ctype: TASK },
     FixedMember { of: "bpf_iter_meta", member: "seq", offset: 0, ctype: Ptr("seq_file") },
+    FixedMember { of: "k_sigaction", member: "sa", offset: 0, ctype: Struct("sigaction") },
+    FixedMember { of: "sigaction", member: "sa_handler", offset: 0, ctype: Ptr("") },
+    // The last member, of 8 bytes.
+    FixedMember { of: "sigaction", member: "sa_mask", offset: 24, ctype: Struct("") },
     FixedMember { of: "trace_event_raw_sys_exit", member: "ret", offset: 16, ctype: Int(8) },
 ];
 

@@ -129,6 +129,7 @@ offsets! {
     task_fs = "task_struct" ["fs"] Ptr("fs_struct");
     task_nsproxy = "task_struct" ["nsproxy"] Ptr("nsproxy");
     task_signal = "task_struct" ["signal"] Ptr("signal_struct");
+    task_sighand = "task_struct" ["sighand"] Ptr("sighand_struct");
     task_mm = "task_struct" ["mm"] Ptr("mm_struct");
     task_self_exec_id = "task_struct" ["self_exec_id"] Int(8);
     task_cgroups = "task_struct" ["cgroups"] Ptr("css_set");
@@ -139,6 +140,8 @@ offsets! {
     signal_pids = "signal_struct" ["pids"] PtrsFrom(4, "pid");
     signal_leader = "signal_struct" ["leader"] Int(4);
     signal_tty = "signal_struct" ["tty"] Ptr("tty_struct");
+    sighand_action = "sighand_struct" ["action"] Structs("k_sigaction");
+    siginfo_code = "kernel_siginfo" ["si_code"] Int(4);
     pid_numbers = "pid" ["numbers"] Structs("upid");
     upid_nr = "upid" ["nr"] Int(4);
     cred_uid = "cred" ["uid"] Int(4);

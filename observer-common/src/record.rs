@@ -27,8 +27,10 @@ pub const KIND_CGROUP: u32 = 8;
 pub const KIND_HINT: u32 = 9;
 /// A row of the task iterator: [`RowRecord`]. Never in the ring.
 pub const KIND_ROW: u32 = 10;
+/// A signal was sent that may end the process: [`SignalRecord`]. From `signal_generate`.
+pub const KIND_SIGNAL: u32 = 11;
 /// Every kind is below this number; 0 is not a kind.
-pub const KIND_COUNT: usize = 11;
+pub const KIND_COUNT: usize = 12;
 
 /// The first bytes of every record.
 #[repr(C)]
@@ -267,6 +269,40 @@ pub struct CgroupRecord {
     pub path_flags: u32,
 }
 
+/// Body of [`KIND_SIGNAL`]; no tail. The header is of the process that the signal was sent to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalRecord {
+    /// The record's header.
+    pub header: RecordHeader,
+    /// `start_boottime` of the calling group's leader, ns.
+    pub sender_start_boottime_ns: u64,
+    /// tgid of the calling group. It is the sender only if `origin` is [`SIGNAL_BY_CALLER`].
+    pub sender_tgid: u32,
+    /// Its real user id.
+    pub sender_uid: u32,
+    /// Number of the signal, 1 to 64.
+    pub signal: u32,
+    /// `si_code`; 0 unless `origin` is [`SIGNAL_BY_CALLER`] or [`SIGNAL_BY_KERNEL_CODE`].
+    pub code: i32,
+    /// One of the `SIGNAL_BY_` constants.
+    pub origin: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// comm of the calling group's leader, NUL-padded.
+    pub sender_comm: [u8; COMM_LEN],
+}
+
+/// [`SignalRecord::origin`]: the calling process sent the signal by a system call.
+pub const SIGNAL_BY_CALLER: u32 = 0;
+/// [`SignalRecord::origin`]: the kernel sent it, and `code` says why: a fault, a timer.
+pub const SIGNAL_BY_KERNEL_CODE: u32 = 1;
+/// [`SignalRecord::origin`]: the kernel sent it because of something that the calling process did (`SEND_SIG_NOINFO`): a write
+/// to a closed pipe, its own end, a write to `cgroup.kill`.
+pub const SIGNAL_BY_KERNEL_FOR_CALLER: u32 = 2;
+/// [`SignalRecord::origin`]: the kernel sent it by itself (`SEND_SIG_PRIV`): lack of memory, a hang-up, a key, a limit.
+pub const SIGNAL_BY_KERNEL: u32 = 3;
+
 /// Body of [`KIND_HINT`]; no tail. One record until the daemon clears the bit's word
 /// ([`HINTS`](crate::control::HINTS)).
 #[repr(C)]
@@ -350,6 +386,7 @@ const _: () = {
     assert!(size_of::<IdsRecord>() == 64);
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
+    assert!(size_of::<SignalRecord>() == 80);
     assert!(size_of::<RowRecord>() == 216);
     assert!(offset_of!(RecordHeader, tgid) == 24);
     assert!(

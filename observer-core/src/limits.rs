@@ -90,6 +90,10 @@ pub const TORN_REREADS_MAX: u8 = 8;
 /// (`CoreCounters::sessions_dropped`).
 pub const ENDED_SESSIONS_MAX: usize = 4096;
 
+/// The number of signals that are kept of a process until it ends, each with another number or sender. The oldest is
+/// forgotten first.
+pub const SIGNALS_KEPT_MAX: usize = 4;
+
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
 pub const OTHERS_MAX: usize = 16;
 

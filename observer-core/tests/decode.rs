@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing)]
 
 use observer_common::record;
+use observer_core::death::SignalOrigin;
 use observer_core::input::{Block, RawPath, join_path};
 use observer_core::process::DirId;
 use observer_core::{DecodeError, Input, ProcessKey, decode};
@@ -64,6 +65,16 @@ fn records() -> Vec<Vec<u8>> {
         Bytes::header(record::KIND_IDS).u32(1).u32(2).u32(0).u32(0).raw(&[0; 16]).done(),
         Bytes::header(record::KIND_CGROUP).u64(600).u32(2).u32(0).raw(b"/c").done(),
         Bytes::header(record::KIND_HINT).u64(3).done(),
+        Bytes::header(record::KIND_SIGNAL)
+            .u64(70)
+            .u32(41)
+            .u32(1000)
+            .u32(15)
+            .u32(0)
+            .u32(record::SIGNAL_BY_CALLER)
+            .u32(0)
+            .raw(b"systemd\0zzzzzzzz")
+            .done(),
         row.u32(0).u32(0x8b).u32(8).u32(0).u32(0).u32(0).u32(2).u32(0).raw(path).raw(b"c\0").done(),
     ]
 }
@@ -80,6 +91,7 @@ fn the_sizes_are_those_of_the_record_types() {
         size_of::<record::IdsRecord>(),
         size_of::<record::CgroupRecord>() + 2,
         size_of::<record::HintRecord>(),
+        size_of::<record::SignalRecord>(),
         size_of::<record::RowRecord>() + 10,
     ];
     assert_eq!(records().iter().map(Vec::len).collect::<Vec<_>>(), sizes);
@@ -117,12 +129,44 @@ fn each_kind_decodes() {
             Input::Ids { sid, pgid, tty, .. } => assert_eq!((sid, pgid, tty), (1, 2, None)),
             Input::Cgroup { cgroup_id, path, .. } => assert_eq!((cgroup_id, path), (600, b"/c".as_slice())),
             Input::Hint { bits, .. } => assert_eq!(bits, 3),
+            Input::Signal { key: of, sent } => {
+                assert_eq!((of, sent.signal, sent.at.0, sent.origin), (key, 15, 1000, SignalOrigin::Kill));
+                let process = sent.process.expect("a sender");
+                assert_eq!((process.key, process.uid), (ProcessKey::new(41, 70), 1000));
+                assert_eq!(process.comm.as_bytes(), b"systemd");
+            }
             Input::PassRow(row) => {
                 assert_eq!((row.key, row.dead, row.at.0), (key, Some(0x8b), 1000));
                 assert_eq!(join_path(row.cgroup).as_deref(), Some(b"/c".as_slice()));
             }
             other => panic!("no record makes {other:?}"),
         }
+    }
+}
+
+#[test]
+fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
+    let sent = |signal: u32, origin: u32, code: i32| {
+        let bytes = Bytes::header(record::KIND_SIGNAL).u64(70).u32(41).u32(0).u32(signal);
+        let bytes = bytes.u32(code.cast_unsigned()).u32(origin).u32(0).raw(&[0; 16]).done();
+        match decode(&bytes) {
+            Ok(Input::Signal { sent, .. }) => Ok((sent.origin, sent.process.is_some())),
+            Ok(other) => panic!("not a signal: {other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    for (origin, code, expected) in [
+        (record::SIGNAL_BY_CALLER, 0, (SignalOrigin::Kill, true)),
+        (record::SIGNAL_BY_CALLER, -1, (SignalOrigin::Queue, true)),
+        (record::SIGNAL_BY_CALLER, -6, (SignalOrigin::ThreadKill, true)),
+        (record::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForProcess, true)),
+        (record::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),
+        (record::SIGNAL_BY_KERNEL, 0, (SignalOrigin::Kernel, false)),
+    ] {
+        assert_eq!(sent(9, origin, code), Ok(expected));
+    }
+    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 4)] {
+        assert_eq!(sent(signal, origin, 0), Err(DecodeError::Bounds), "signal {signal}, origin {origin}");
     }
 }
 
@@ -205,7 +249,7 @@ proptest! {
 
     #[test]
     fn damaged_records_never_panic(
-        which in 0..10_usize,
+        which in 0..11_usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let Some(mut bytes) = records().into_iter().nth(which) else { return Ok(()) };

@@ -126,7 +126,7 @@ fn the_first_of_two_exits_is_the_death_and_the_second_is_counted() {
     let exit = |at, raw_status| Input::Exit { at, key: child.key, raw_status, led_sid: None };
     let (first, second) = (world.tick_clock(), world.tick_clock());
     let deaths = deaths_of(&mut world.core, exit(first, 3 << 8));
-    let expected = Death { kind: DeathKind::Exited { code: 3 }, raw_status: Some(3 << 8), at: first };
+    let expected = Death::from_status(3 << 8, first);
     assert_eq!(deaths, [(child.key, expected)]);
     assert_eq!(deaths_of(&mut world.core, exit(second, 0)), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);

@@ -15,13 +15,19 @@ use crate::task::Task;
 /// it and asks the daemon to read the fields again.
 #[inline(always)]
 pub fn allows<A: Access>(kind: u32, now: u64, task: Task<A>) -> bool {
-    let (uid, ..) = task.uids();
-    if takes_one(uid, now) {
+    if has_left(now, task) {
         return true;
     }
     emit::count(control::THROTTLED + kind);
     hint::raise(HINT_BIT_THROTTLED);
     false
+}
+
+/// Takes a record from what the user of `task` may send. Returns whether it may be sent.
+#[inline(always)]
+pub fn has_left<A: Access>(now: u64, task: Task<A>) -> bool {
+    let (uid, ..) = task.uids();
+    takes_one(uid, now)
 }
 
 /// Two CPUs that take at the same moment may take one together: the bound need not be exact.

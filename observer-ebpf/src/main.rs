@@ -104,15 +104,17 @@ fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A SIGHUP that the kernel itself sends: a terminal hung up, and every process of its POSIX session lost it.
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    const SIGHUP: u64 = 1;
-    /// `SEND_SIG_PRIV`, include/linux/sched/signal.h: the kernel is the sender.
-    const SEND_SIG_PRIV: u64 = 1;
-    if ctx.arg::<u64>(0) & 0xff == SIGHUP && ctx.arg::<*const u8>(1) as u64 == SEND_SIG_PRIV {
+    let signal = ctx.arg::<u64>(0) as u32;
+    // By helper and not by a load, after which the verifier would take it for a pointer that is not null, and leave out
+    // what is for null (`reg_not_null`, kernel/bpf/verifier.c).
+    let info: u64 = access::read(ctx.as_ptr() as u64 + size_of::<u64>() as u64);
+    if hooks::signal::is_hang_up(signal, info) {
+        // Every process of the terminal's POSIX session lost it.
         hooks::hint::raise(observer_common::record::HINT_BIT_IDS);
     }
+    hooks::signal::report(signal, info, Task::from_arg(&ctx, 2), ctx.arg::<u64>(4) as u32);
     0
 }
 

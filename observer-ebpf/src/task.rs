@@ -178,6 +178,17 @@ impl<A: Access> Task<A> {
         Signal(A::u64(self.0, offset!(task_signal)), PhantomData)
     }
 
+    /// Whether `sighand->action` leaves this signal, 1 to 64, to its default (`SIG_DFL`, 0).
+    #[inline(always)]
+    pub fn has_default_action(self, signal: u32) -> bool {
+        // `struct k_sigaction`, whose layout is compared with BTF at start (`observer_common::hooks::FIXED`).
+        const ACTION_BYTES: u64 = 32;
+        let sighand = A::u64(self.0, offset!(task_sighand));
+        let action =
+            u64::from(offset!(sighand_action)) + u64::from(signal.wrapping_sub(1) & 63) * ACTION_BYTES;
+        read::<u64>(sighand.wrapping_add(action)) == 0
+    }
+
     /// `signal->live`: the number of threads that have not begun to exit.
     #[inline(always)]
     pub fn live(self) -> u32 {

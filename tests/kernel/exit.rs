@@ -26,8 +26,13 @@ fn assert_certified(end: &Frame, waited: Waited, lived: &Value) {
     for (field, truth) in [("kind", json!(kind)), ("code", code), ("signal", signal), ("core_dumped", core)] {
         assert_eq!(death.get(field), Some(&truth), "{field}, of {waited:?}: {death:#}");
     }
-    for unknown in ["sender", "polite_signal", "oom", "between"] {
+    for unknown in ["polite_signal", "oom", "between"] {
         assert_eq!(death.get(unknown), Some(&Value::Null), "{unknown} is there and null: {death:#}");
+    }
+    let senders = [text::u64_any(lived, "pid"), Some(std::process::id().into())];
+    match death.get("sender").and_then(|sender| text::u64_any(sender, "pid")) {
+        None => assert_eq!((kind, death.get("sender")), ("exited", Some(&Value::Null)), "{death:#}"),
+        sender => assert!(kind == "signaled" && senders.contains(&sender), "itself or this test: {death:#}"),
     }
     let name = death.get("signal_name").and_then(Value::as_str);
     assert_eq!(name.is_some(), kind == "signaled", "a name where there is a signal: {death:#}");

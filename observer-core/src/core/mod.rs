@@ -148,6 +148,7 @@ impl Core {
                     entry.merge_cgroup_record(at, cgroup_id, path)
                 });
             }
+            Input::Signal { key, sent } => self.apply_signal(key, sent),
             Input::Hint { bits, .. } => self.apply_hint(bits, sink),
             Input::Dropped { at, total } => self.apply_drops(at, total, sink),
             Input::PassBegin { at, drops_total } => self.begin_pass(at, drops_total, sink),

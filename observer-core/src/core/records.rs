@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::input::{Block, ProcessFacts};
 use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
-use crate::model::death::{Death, DeathKind};
+use crate::model::death::{Death, SentSignal};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -161,6 +161,7 @@ impl Core {
     pub(super) fn end(&mut self, at: BootTime, key: ProcessKey, death: Death, sink: &mut dyn Sink) {
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now) else { return };
+        let death = entry.signals.as_ref().map_or(death, |signals| signals.explain(death));
         sink.change(at, Change::ProcessEnded(&entry.process, death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {
@@ -175,6 +176,14 @@ impl Core {
         self.locate_decided(at, key, sink);
         if was_parent {
             self.await_reparenting(key, sink);
+        }
+    }
+
+    /// A signal was sent to a process that may end it. Its record precedes the one of the death: the kernel generates it under
+    /// the lock under which the process receives it (`siglock`).
+    pub(super) fn apply_signal(&mut self, key: ProcessKey, sent: SentSignal) {
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.signals.get_or_insert_default().add(sent);
         }
     }
 
@@ -196,8 +205,7 @@ impl Core {
             self.note_missed_record(older, Diff::VANISHED);
             let from = self.table.get(older).map_or(older.start_boottime, |entry| entry.last_seen);
             let to = key.start_boottime.max(from);
-            let kind = DeathKind::Unobserved { from, to };
-            self.end(at, older, Death { kind, raw_status: None, at: to }, sink);
+            self.end(at, older, Death::unobserved(from, to), sink);
         }
         standing
     }

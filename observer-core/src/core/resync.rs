@@ -12,7 +12,7 @@ use crate::limits::{
     ABSENT_SETTLE_NS, DRIFT_SETTLE_NS, PASS_RETRY_NS, REPARENT_PASSES_MAX, TORN_REREADS_MAX,
 };
 use crate::model::change::{Change, Sink};
-use crate::model::death::{Death, DeathKind};
+use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -216,8 +216,7 @@ impl Core {
         }
         for (key, from) in gone {
             self.note_missed_record(key, Diff::VANISHED);
-            let kind = DeathKind::Unobserved { from, to: at };
-            self.end(at, key, Death { kind, raw_status: None, at }, sink);
+            self.end(at, key, Death::unobserved(from, at), sink);
         }
         let some = !self.passes.absent.is_empty();
         self.passes.absent_due = some.then(|| self.now.after(ABSENT_SETTLE_NS));

@@ -7,8 +7,15 @@ use observer_common::limits;
 use observer_common::record::{self, path_flag};
 
 use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
+use crate::model::death::{SendingProcess, SentSignal, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
+
+/// The last signal that the kernel has.
+const SIGNAL_LAST: u8 = 64;
+// `si_code`, include/uapi/asm-generic/siginfo.h.
+const SI_QUEUE: i32 = -1;
+const SI_TKILL: i32 = -6;
 
 /// Why a record cannot be decoded. The caller counts it and goes on, since the next record may be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +86,7 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
             Ok(Input::Hint { at: header.at, bits })
         }
         record::KIND_ROW => row(&header, cursor),
+        record::KIND_SIGNAL => signal(&header, cursor),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -144,6 +152,31 @@ fn dir_id(cursor: &mut Cursor<'_>) -> Result<DirId, DecodeError> {
 
 fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {
     Ok(Uids { uid: cursor.u32()?, euid: cursor.u32()?, suid: cursor.u32()? })
+}
+
+fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let start = cursor.u64()?;
+    let (tgid, uid) = (cursor.u32()?, cursor.u32()?);
+    let (number, code) = (cursor.u32()?, cursor.u32()?.cast_signed());
+    let origin = cursor.u32()?;
+    cursor.u32()?;
+    let process = SendingProcess { key: ProcessKey::new(tgid, start), comm: comm(&mut cursor)?, uid };
+    cursor.end()?;
+    let signal = u8::try_from(number).ok().filter(|number| (1..=SIGNAL_LAST).contains(number));
+    let signal = signal.ok_or(DecodeError::Bounds)?;
+    let origin = match (origin, code) {
+        (record::SIGNAL_BY_CALLER, SI_TKILL) => SignalOrigin::ThreadKill,
+        (record::SIGNAL_BY_CALLER, SI_QUEUE) => SignalOrigin::Queue,
+        (record::SIGNAL_BY_CALLER, _) => SignalOrigin::Kill,
+        (record::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
+        (record::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
+        (record::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,
+        _ => return Err(DecodeError::Bounds),
+    };
+    // Whoever was running when the kernel sent it has nothing to do with it.
+    let is_by_kernel = matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelCode(_));
+    let process = (!is_by_kernel && tgid != 0).then_some(process);
+    Ok(Input::Signal { key: header.key, sent: SentSignal { signal, at: header.at, origin, process } })
 }
 
 /// Clears the bytes behind the first NUL, which are left over from earlier values, so that equal strings

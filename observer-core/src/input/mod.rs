@@ -10,6 +10,7 @@ pub use known::KnownSession;
 pub use path::{RawPath, join_path};
 pub(crate) use path::{is_in_memory, path_is};
 
+use crate::model::death::SentSignal;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 use crate::model::session::Home;
@@ -117,6 +118,13 @@ pub enum Input<'a> {
         /// Path of the cgroup from its root, with the leading `/`; empty where the record could not carry it.
         path: &'a [u8],
     },
+    /// A signal was sent to the process that may end it.
+    Signal {
+        /// The process.
+        key: ProcessKey,
+        /// The signal, with the time of the record.
+        sent: SentSignal,
+    },
     /// Fields may have changed with no record of their own.
     Hint {
         /// Time of the record.
@@ -195,6 +203,7 @@ impl Input<'_> {
             | Self::Creds { key, .. }
             | Self::Ids { key, .. }
             | Self::Cgroup { key, .. }
+            | Self::Signal { key, .. }
             | Self::Memory { key, .. }
             | Self::PassRow(TaskRow { key, .. }) => Some(key.tgid),
             _ => None,
@@ -221,6 +230,7 @@ impl Input<'_> {
             | Self::HomeOwner { at, .. }
             | Self::Resume { at, .. }
             | Self::Tick { at } => at,
+            Self::Signal { sent, .. } => sent.at,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a process ended, as far as the kernel tells.
 
-use crate::model::ids::BootTime;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::process::Comm;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,48 @@ pub enum DeathKind {
     },
 }
 
+/// How a signal was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalOrigin {
+    /// By kill(2), or through a pidfd.
+    Kill,
+    /// By tgkill(2) or tkill(2), to one thread.
+    ThreadKill,
+    /// By sigqueue(3), with a value.
+    Queue,
+    /// By the kernel, because of something that a process did: it wrote to a closed pipe, ended, or wrote to
+    /// `cgroup.kill`.
+    KernelForProcess,
+    /// By the kernel, with this `si_code`: a fault, a timer.
+    KernelCode(i32),
+    /// By the kernel itself: lack of memory, a hang-up, a key of the terminal, a limit, the end of a pid namespace.
+    Kernel,
+}
+
+/// A process as it was when it sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendingProcess {
+    /// Its identity.
+    pub key: ProcessKey,
+    /// comm of its leader.
+    pub comm: Comm,
+    /// Real user id of its leader.
+    pub uid: u32,
+}
+
+/// A signal that was sent to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentSignal {
+    /// Number, 1 to 64.
+    pub signal: u8,
+    /// When it was sent.
+    pub at: BootTime,
+    /// How it was sent.
+    pub origin: SignalOrigin,
+    /// The process that sent it, or for which the kernel did; `None` where the kernel sent it by itself.
+    pub process: Option<SendingProcess>,
+}
+
 /// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
@@ -36,6 +79,10 @@ pub struct Death {
     pub raw_status: Option<u32>,
     /// When it ended; for an unobserved death the end of the interval.
     pub at: BootTime,
+    /// The fatal signal as it was sent; `None` if none was fatal, or its record was not received.
+    pub fatal_signal: Option<SentSignal>,
+    /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM.
+    pub polite_signal: Option<SentSignal>,
 }
 
 impl Death {
@@ -47,6 +94,12 @@ impl Death {
         } else {
             DeathKind::Signaled { signal, core_dumped: raw_status & 0x80 != 0 }
         };
-        Self { kind, raw_status: Some(raw_status), at }
+        Self { kind, raw_status: Some(raw_status), at, fatal_signal: None, polite_signal: None }
+    }
+
+    /// Returns a death of which no record was received, between two moments.
+    pub fn unobserved(from: BootTime, to: BootTime) -> Self {
+        let kind = DeathKind::Unobserved { from, to };
+        Self { kind, raw_status: None, at: to, fatal_signal: None, polite_signal: None }
     }
 }

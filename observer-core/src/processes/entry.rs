@@ -1,5 +1,6 @@
 //! One live process in the map: its fields, and what it takes to keep them right.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::input::ProcessFacts;
@@ -9,6 +10,7 @@ use crate::model::process::{Argv, Bytes, DirId, Env, Pane, Process, WorkingDirec
 use crate::model::session::Home;
 use crate::processes::fields::Diff;
 use crate::processes::recent::RecentBytes;
+use crate::processes::signals::ReceivedSignals;
 
 /// When each group of fields was last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub(crate) struct ProcessEntry {
     pub passed_over: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
+    /// Signals that may end it; `None` until there is one.
+    pub signals: Option<Box<ReceivedSignals>>,
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
@@ -151,6 +155,7 @@ impl ProcessEntry {
             left_out: false,
             passed_over: false,
             left_behind: None,
+            signals: None,
         }
     }
 

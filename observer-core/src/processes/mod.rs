@@ -6,6 +6,7 @@ pub(crate) mod merge;
 pub(crate) mod pane;
 pub(crate) mod program;
 pub(crate) mod recent;
+pub(crate) mod signals;
 pub(crate) mod table;
 mod tgid_map;
 mod tombstones;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use observer_core::Settings;
+use observer_core::death::Death;
 use observer_core::input::{Block, KnownSession, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
@@ -71,6 +72,8 @@ pub struct Reports {
     pub live: BTreeMap<Tgid, Process>,
     pub started: BTreeMap<ProcessKey, u32>,
     pub ended: BTreeMap<ProcessKey, u32>,
+    /// Every death, in the order in which they were reported.
+    pub deaths: Vec<Death>,
     pub sessions: BTreeMap<Home, Session>,
     pub gaps_opened: u32,
     pub gaps_closed: u32,
@@ -152,7 +155,8 @@ impl Sink for Reports {
             | Change::ProcessChanged(process) => {
                 self.update(process);
             }
-            Change::ProcessEnded(process, _) => {
+            Change::ProcessEnded(process, death) => {
+                self.deaths.push(death);
                 *self.ended.entry(process.key).or_default() += 1;
                 let gone = self.live.remove(&process.key.tgid).is_some_and(|old| old.key == process.key);
                 self.check(gone, || format!("{:?} ended, but was not live", process.key));

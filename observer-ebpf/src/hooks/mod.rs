@@ -10,3 +10,4 @@ pub mod fork;
 pub mod hint;
 pub mod ids;
 pub mod row;
+pub mod signal;

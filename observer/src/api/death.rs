@@ -4,9 +4,10 @@ use observer_core::BootTime;
 use observer_core::death::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
+use super::signal::{PoliteSignal, Sender};
 use super::words::{DeathCause, SessionEndReason};
 use crate::text::bytes::Text;
-use crate::text::time::{rfc3339, time_of_day};
+use crate::text::time::{rfc3339, time_of_day, unix_ns};
 
 /// A death, as docs/json.md describes it. A field that is not known is null, never left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,32 +39,6 @@ pub struct DeathJson<'a> {
     pub between: Option<[String; 2]>,
 }
 
-/// Who sent a signal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sender<'a> {
-    /// tgid.
-    pub pid: Option<u32>,
-    /// comm.
-    pub comm: Option<Text<'a>>,
-    /// Real user id.
-    pub uid: Option<u32>,
-    /// `user` or `kernel`.
-    pub kind: String,
-}
-
-/// A signal that could have been handled, before the fatal one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PoliteSignal<'a> {
-    /// Number.
-    pub signal: u8,
-    /// When it was sent, RFC 3339.
-    pub at: String,
-    /// Who sent it.
-    pub sender: Option<Sender<'a>>,
-}
-
 /// What ran out of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -81,6 +56,11 @@ impl DeathJson<'_> {
             raw_status: death.raw_status,
             at: rfc3339(death.at, wall_offset_ns),
             lifetime_ms: Some(death.at.since(start) / 1_000_000),
+            sender: death.fatal_signal.as_ref().map(Sender::new),
+            polite_signal: death
+                .polite_signal
+                .as_ref()
+                .map(|sent| PoliteSignal::new(sent, signal_name(sent.signal), wall_offset_ns)),
             ..Self::default()
         };
         match death.kind {
@@ -103,16 +83,33 @@ impl DeathJson<'_> {
         json
     }
 
-    /// A short description of a session's end for people; empty where it is not known.
-    pub fn describe_end(death: Option<&Self>, end_reason: Option<SessionEndReason>) -> String {
+    /// A description of a session's end for people: that of the death, or the reason; empty where it is not known.
+    pub fn describe_end(death: Option<String>, end_reason: Option<SessionEndReason>) -> String {
         match (death, end_reason) {
-            (Some(death), _) => death.describe(),
+            (Some(death), _) => death,
             (None, Some(SessionEndReason::ExecedAway)) => "became another program".into(),
             (None, Some(SessionEndReason::Replaced)) => "its home was replaced".into(),
             (None, Some(SessionEndReason::Moved)) => "it moved to another home".into(),
             (None, Some(SessionEndReason::UserChanged)) => "it changed its user".into(),
             (None, Some(SessionEndReason::NotAdmitted)) => "no rule admits it any more".into(),
             (None, Some(SessionEndReason::Died | SessionEndReason::Unknown) | None) => String::new(),
+        }
+    }
+
+    /// A description for people, of the death of the process `pid`, with the signals that led to it: `SIGKILL by oomd (77), 90.0 s
+    /// after SIGTERM by systemd (1)`.
+    pub fn describe_in_full(&self, pid: Option<u32>) -> String {
+        let by = |sender: Option<&Sender<'_>>| match sender.map(|sender| sender.describe(pid)) {
+            Some(sender) if !sender.is_empty() => format!(" by {sender}"),
+            _ => String::new(),
+        };
+        let text = format!("{}{}", self.describe(), by(self.sender.as_ref()));
+        let Some(polite) = &self.polite_signal else { return text };
+        let name = signal_name(polite.signal);
+        let sent = format!("{name}{}", by(polite.sender.as_ref()));
+        match seconds_between(&polite.at, &self.at) {
+            Some(seconds) => format!("{text}, {seconds:.1} s after {sent}"),
+            None => format!("{text}, after {sent}"),
         }
     }
 
@@ -131,6 +128,11 @@ impl DeathJson<'_> {
             _ => "unknown".into(),
         }
     }
+}
+
+/// Seconds from one moment to another, both RFC 3339.
+fn seconds_between(from: &str, to: &str) -> Option<f64> {
+    Some(unix_ns(to)?.checked_sub(unix_ns(from)?)? as f64 / 1e9)
 }
 
 /// `SIGKILL`, `SIGRTMIN+3`; `SIG32` and `SIG33` are the C library's own.
@@ -167,9 +169,8 @@ mod tests {
                 "raw_status": 139, "at": "1970-01-01T00:00:01.000Z", "lifetime_ms": 0, "sender": null,
                 "polite_signal": null, "oom": null, "between": null})
         );
-        let kind = DeathKind::Unobserved { from: BootTime(2_000_000_000), to: BootTime(3_000_000_000) };
         assert_eq!(
-            shown(Death { kind, raw_status: None, at: BootTime(3_000_000_000) }),
+            shown(Death::unobserved(BootTime(2_000_000_000), BootTime(3_000_000_000))),
             json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null, "core_dumped": null,
                 "raw_status": null, "at": "1970-01-01T00:00:03.000Z", "lifetime_ms": null, "sender": null,
                 "polite_signal": null, "oom": null,

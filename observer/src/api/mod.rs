@@ -11,6 +11,7 @@ mod pane;
 pub mod process;
 pub mod restarts;
 pub mod session;
+pub mod signal;
 pub mod status;
 pub mod words;
 

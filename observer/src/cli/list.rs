@@ -254,7 +254,8 @@ fn state_cell(session: &SessionJson<'_>) -> Cell {
     if session.primary.stopped {
         note.push_str(" (stopped)");
     }
-    let end = DeathJson::describe_end(session.session_death.as_ref(), session.end_reason);
+    let end =
+        DeathJson::describe_end(session.session_death.as_ref().map(DeathJson::describe), session.end_reason);
     let text = match session.state {
         SessionState::Ended if !end.is_empty() => format!("ended: {end}"),
         state => format!("{state}{note}"),

@@ -148,7 +148,10 @@ impl WaitArgs {
             json!({"name": name, "key": key, "pid": pid, "program": program, "death": death}).to_string()
         } else {
             let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
-            format!("{name}  {pid}  {program}  {}{lived}", to_line(death.describe().as_bytes()))
+            format!(
+                "{name}  {pid}  {program}  {}{lived}",
+                to_line(death.describe_in_full(Some(*pid)).as_bytes())
+            )
         };
         term::print_lines([line])?;
         Ok(Exit::Status(status(death)))

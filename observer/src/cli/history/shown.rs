@@ -97,7 +97,7 @@ impl Shown<'_> {
 
     /// Cells of the entry's line, in the order of [`COLUMNS`].
     pub fn row(&self, line: &EntryLine<'_>) -> Vec<Cell> {
-        let (event, style, how) = self.event(&line.kind);
+        let (event, style, how) = self.event(&line.kind, line.pid);
         let text = |bytes: &[u8]| to_line(bytes).into_owned();
         vec![
             Cell::new(local_time(line.at_unix_ns)).styled(FAINT),
@@ -111,7 +111,7 @@ impl Shown<'_> {
     }
 
     /// The word, the style and the explanation of an entry of this kind.
-    fn event<'k>(&self, kind: &'k EntryKind) -> (&'k str, Style, String) {
+    fn event<'k>(&self, kind: &'k EntryKind, pid: Option<u32>) -> (&'k str, Style, String) {
         match kind {
             EntryKind::SessionStarted | EntryKind::SessionEnded if let Some(restarts) = &self.restarts => {
                 ("restarts", BAD, restarts.describe())
@@ -122,8 +122,10 @@ impl Shown<'_> {
                 ("changed", NOTICE, self.change())
             }
             EntryKind::SessionChanged => (self.state.as_str(), NOTICE, self.change()),
-            EntryKind::SessionEnded => ("ended", BAD, self.end()),
-            EntryKind::ProcessEnded => ("died", BAD, format!("{}; another stands for the home", self.end())),
+            EntryKind::SessionEnded => ("ended", BAD, self.end(pid)),
+            EntryKind::ProcessEnded => {
+                ("died", BAD, format!("{}; another stands for the home", self.end(pid)))
+            }
             EntryKind::GapOpened => ("gap", BAD, "events were lost; the kernel was read again".into()),
             EntryKind::GapClosed => {
                 ("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
@@ -143,8 +145,9 @@ impl Shown<'_> {
         format!("{words}{comma}+{} more", self.roots - 1)
     }
 
-    fn end(&self) -> String {
-        DeathJson::describe_end(self.death.as_ref(), self.end_reason)
+    fn end(&self, pid: Option<u32>) -> String {
+        let death = self.death.as_ref().map(|death| death.describe_in_full(pid));
+        DeathJson::describe_end(death, self.end_reason)
     }
 
     /// Explains why entries are missing.

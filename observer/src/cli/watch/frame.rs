@@ -195,7 +195,8 @@ impl WatchFrame<'_> {
     }
 
     fn end(&self) -> String {
-        let end = DeathJson::describe_end(self.death.as_ref(), self.end_reason);
+        let death = self.death.as_ref().map(|death| death.describe_in_full(Some(self.pid)));
+        let end = DeathJson::describe_end(death, self.end_reason);
         to_line(end.as_bytes()).into_owned()
     }
 }

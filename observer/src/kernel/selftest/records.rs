@@ -11,13 +11,14 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use observer_common::record::{KIND_COMM, KIND_COUNT, KIND_CWD, hint};
+use observer_common::record::{KIND_COMM, KIND_COUNT, KIND_CWD, KIND_SIGNAL, hint};
+use observer_core::death::{SentSignal, SignalOrigin};
 use observer_core::input::ProcessFacts;
 use observer_core::input::join_path;
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
-use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, TestChild};
+use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, SIGNAL, TestChild};
 use super::rows::{EndedChild, TestChildren};
 use super::truth::{self, TestDirectory};
 use super::values::{self, same};
@@ -39,6 +40,7 @@ struct ChildRecords {
     uids: Option<Uids>,
     cwd: Option<Vec<u8>>,
     exec: Option<SeenExec>,
+    signal: Option<SentSignal>,
     exit: Option<SeenExit>,
 }
 
@@ -156,6 +158,7 @@ pub fn check(records: &RingRecords<'_>, children: &TestChildren) -> Result<()> {
     if records.reports("uids") {
         same(VIA, &values::UIDS, seen.uids.unwrap_or(children.uids), children.uids)?;
     }
+    killed(records, &seen)?;
     birth_and_death(records, &children.threaded, None)?;
     plain(records)?;
     execed(records)?;
@@ -179,6 +182,17 @@ fn birth_and_death(
     same(VIA, &values::STATUS, exit.raw_status, child.status)?;
     same(VIA, &values::LED_SID, exit.led_sid, led_sid)?;
     Ok(seen)
+}
+
+/// Compares the signal that ended the child, which this process sent.
+fn killed(records: &RingRecords<'_>, seen: &ChildRecords) -> Result<()> {
+    if seen.signal.is_none() && !records.must_have("signal", KIND_SIGNAL) {
+        return Ok(());
+    }
+    let sent = seen.signal.map(|sent| (sent.signal, sent.origin));
+    same(VIA, &values::SIGNAL, sent, Some((SIGNAL as u8, SignalOrigin::Kill)))?;
+    let by = seen.signal.and_then(|sent| sent.process).map(|process| (process.key.tgid.0, process.uid));
+    same(VIA, &values::SENDER, by, Some((std::process::id(), truth::own_uids().uid)))
 }
 
 /// Compares the death of a child whose only thread exits without ending the group; the kernel keeps its status elsewhere.
@@ -266,6 +280,7 @@ impl ChildRecords {
             Input::Exit { key, raw_status, led_sid, .. } => {
                 self.exit = Some(SeenExit { start: key.start_boottime, raw_status, led_sid });
             }
+            Input::Signal { sent, .. } => self.signal = Some(sent),
             Input::Exec { facts, exe, filename, argv, env, .. } => {
                 self.exec = Some(SeenExec {
                     facts,

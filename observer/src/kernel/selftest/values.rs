@@ -86,6 +86,8 @@ values! {
         task_exit_state signal_live signal_flags signal_group_exit_code task_exit_code
     ];
     STATUS = "wait status" [task_signal signal_flags signal_group_exit_code task_exit_code];
+    SIGNAL = "the signal that killed it, and how it was sent" [task_sighand sighand_action siginfo_code];
+    SENDER = "the sender of that signal" [task_group_leader task_tgid task_real_cred cred_uid];
     LED_SID = "the POSIX session that it led" [signal_leader signal_pids];
     RENAMED = "the hint that a directory was renamed" [inode_mode dentry_inode];
     ARGV = "argv" [task_mm mm_arg_start mm_arg_end];

@@ -1,0 +1,45 @@
+//! Signals that were sent to a process, of which one may be the cause of its death.
+
+use alloc::vec::Vec;
+
+use crate::limits::SIGNALS_KEPT_MAX;
+use crate::model::death::{Death, DeathKind, SentSignal};
+
+// Numbers of signals, include/uapi/asm-generic/signal.h.
+const SIGHUP: u8 = 1;
+const SIGINT: u8 = 2;
+const SIGQUIT: u8 = 3;
+const SIGKILL: u8 = 9;
+const SIGTERM: u8 = 15;
+
+/// The signals that a process received, oldest first. Most processes receive none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReceivedSignals(Vec<SentSignal>);
+
+impl ReceivedSignals {
+    /// Records a signal. Of each number and sender the last one is kept, but of SIGKILL the first, which no other
+    /// precedes.
+    pub fn add(&mut self, sent: SentSignal) {
+        if sent.signal == SIGKILL && self.0.iter().any(|known| known.signal == SIGKILL) {
+            return;
+        }
+        let is_alike = |known: &SentSignal| (known.signal, known.process) == (sent.signal, sent.process);
+        self.0.retain(|known| !is_alike(known));
+        if self.0.len() >= SIGNALS_KEPT_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(sent);
+    }
+
+    /// Adds to a death what is known of the signal that caused it, and of the polite one before it.
+    pub fn explain(&self, mut death: Death) -> Death {
+        if let DeathKind::Signaled { signal, .. } = death.kind {
+            death.fatal_signal = self.0.iter().rfind(|sent| sent.signal == signal).copied();
+        }
+        let until = death.fatal_signal.map_or(death.at, |fatal| fatal.at);
+        let is_before = |sent: &&SentSignal| Some(**sent) != death.fatal_signal && sent.at <= until;
+        let polite = |sent: &&SentSignal| matches!(sent.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM);
+        death.polite_signal = self.0.iter().filter(is_before).rfind(polite).copied();
+        death
+    }
+}

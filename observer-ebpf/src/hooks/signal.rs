@@ -1,0 +1,96 @@
+//! Reports signals that may end a process, and who sent them. Runs in the context of the sender, or in an interrupt.
+
+use observer_common::record::{
+    KIND_SIGNAL, SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
+    SignalRecord,
+};
+
+use crate::access::{Probed, Typed, offset, read};
+use crate::budget;
+use crate::emit::{self, Priority};
+use crate::task::Task;
+
+// Numbers of signals, include/uapi/asm-generic/signal.h.
+const SIGHUP: u32 = 1;
+const SIGINT: u32 = 2;
+const SIGQUIT: u32 = 3;
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+const SIGNAL_LAST: u32 = 64;
+/// Those that by default end nothing: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH.
+const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
+/// Those that ask a process to end, which it may handle.
+const POLITE: u64 = 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT | 1 << SIGTERM;
+// The pointers that stand for no siginfo, include/linux/sched/signal.h.
+const SEND_SIG_NOINFO: u64 = 0;
+const SEND_SIG_PRIV: u64 = 1;
+// Results of the tracepoint, include/trace/events/signal.h.
+const RESULT_IGNORED: u32 = 1;
+const RESULT_ALREADY_PENDING: u32 = 2;
+// Of `si_code`, include/uapi/asm-generic/siginfo.h: sent by kill, tgkill and sigqueue.
+const SI_USER: i32 = 0;
+const SI_QUEUE: i32 = -1;
+const SI_TKILL: i32 = -6;
+
+/// Whether the kernel itself hung up a terminal.
+#[inline(always)]
+pub fn is_hang_up(signal: u32, info: u64) -> bool {
+    signal == SIGHUP && info == SEND_SIG_PRIV
+}
+
+/// Reports that `signal` was sent to `target`, unless it does not end it.
+#[inline(always)]
+pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
+    // Most of all signals are SIGCHLD.
+    if signal == 0 || signal > SIGNAL_LAST || HARMLESS & (1 << (signal & 63)) != 0 {
+        return;
+    }
+    if result == RESULT_IGNORED || result == RESULT_ALREADY_PENDING || target.is_kthread() {
+        return;
+    }
+    let is_polite = signal < SIGNAL_LAST && POLITE & (1 << (signal & 63)) != 0;
+    if signal != SIGKILL && !is_polite && !target.has_default_action(signal) {
+        return;
+    }
+    let now = emit::now();
+    let caller = Task::<Probed>::current().group_leader();
+    let (origin, code) = origin(info);
+    // Each process is killed once. Of other signals, nobody sends more than their share.
+    let priority = if signal == SIGKILL { Priority::Vital } else { Priority::Throttled };
+    if priority == Priority::Throttled && !budget::has_left(now, caller) {
+        emit::count(observer_common::control::THROTTLED + KIND_SIGNAL);
+        return;
+    }
+    let header =
+        emit::header(KIND_SIGNAL, now, target.group_leader(), target.pid(), size_of::<SignalRecord>());
+    let (sender_uid, ..) = caller.uids();
+    let record = SignalRecord {
+        header,
+        sender_start_boottime_ns: caller.start_boottime(),
+        sender_tgid: caller.tgid(),
+        sender_uid,
+        signal,
+        code,
+        origin,
+        reserved: 0,
+        sender_comm: caller.comm(),
+    };
+    emit::fixed(KIND_SIGNAL, priority, header.tgid, false, record);
+}
+
+/// Who sent a signal with this `info`, and its `si_code`.
+#[inline(always)]
+fn origin(info: u64) -> (u32, i32) {
+    if info == SEND_SIG_PRIV {
+        return (SIGNAL_BY_KERNEL, 0);
+    }
+    if info == SEND_SIG_NOINFO {
+        return (SIGNAL_BY_KERNEL_FOR_CALLER, 0);
+    }
+    let code: i32 = read(info.wrapping_add(u64::from(offset!(siginfo_code))));
+    let origin = match code {
+        SI_USER | SI_QUEUE | SI_TKILL => SIGNAL_BY_CALLER,
+        _ => SIGNAL_BY_KERNEL_CODE,
+    };
+    (origin, code)
+}

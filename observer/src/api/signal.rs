@@ -1,0 +1,136 @@
+//! Signals that were sent to a process, as JSON.
+
+use observer_core::death::{SendingProcess, SentSignal, SignalOrigin};
+use serde::{Deserialize, Serialize};
+
+use crate::text::bytes::{Big, Text};
+use crate::text::time::rfc3339;
+
+/// Who sent a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SenderKind {
+    /// A process, by a system call.
+    User,
+    /// The kernel.
+    Kernel,
+    /// A word that this program does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a signal was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SentBy {
+    /// kill(2), or a pidfd.
+    Kill,
+    /// tgkill(2) or tkill(2).
+    Tgkill,
+    /// sigqueue(3).
+    Sigqueue,
+    /// The kernel, for something that the named process did.
+    Deed,
+    /// The kernel, because the process itself did what it must not: a fault.
+    Fault,
+    /// The kernel, because a timer expired.
+    Timer,
+    /// The kernel by itself, for a reason that the signal does not carry.
+    Kernel,
+    /// A word that this program does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who sent a signal, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sender<'a> {
+    /// tgid; null where the kernel sent it by itself.
+    pub pid: Option<u32>,
+    /// Start of that process, boot time in ns.
+    pub start_boottime_ns: Option<Big>,
+    /// comm.
+    pub comm: Option<Text<'a>>,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// Who sent it.
+    pub kind: SenderKind,
+    /// How.
+    pub by: SentBy,
+    /// `si_code` of a signal that the kernel sent with one.
+    pub code: Option<i32>,
+}
+
+/// A signal that could have been handled, before the fatal one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoliteSignal<'a> {
+    /// Number.
+    pub signal: u8,
+    /// Its name.
+    pub signal_name: Option<String>,
+    /// When it was sent, RFC 3339.
+    pub at: String,
+    /// Who sent it.
+    pub sender: Option<Sender<'a>>,
+}
+
+impl Sender<'_> {
+    /// The sender of a signal.
+    pub fn new(sent: &SentSignal) -> Self {
+        const SI_TIMER: i32 = -2;
+        let (kind, by, code) = match sent.origin {
+            SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
+            SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
+            SignalOrigin::Queue => (SenderKind::User, SentBy::Sigqueue, None),
+            SignalOrigin::KernelForProcess => (SenderKind::Kernel, SentBy::Deed, None),
+            SignalOrigin::KernelCode(SI_TIMER) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
+            SignalOrigin::KernelCode(code) if code > 0 => (SenderKind::Kernel, SentBy::Fault, Some(code)),
+            SignalOrigin::KernelCode(code) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
+            SignalOrigin::Kernel => (SenderKind::Kernel, SentBy::Kernel, None),
+        };
+        let Some(SendingProcess { key, comm, uid }) = sent.process else {
+            return Self { kind, by, code, ..Self::default() };
+        };
+        Self {
+            pid: Some(key.tgid.0),
+            start_boottime_ns: Some(Big(key.start_boottime.0)),
+            comm: Some(Text::from(comm.as_bytes().to_vec())),
+            uid: Some(uid),
+            kind,
+            by,
+            code,
+        }
+    }
+
+    /// The sender for people, of a signal to the process `to`: `bash (4711)`, `itself`, `the kernel`. Empty where it is not
+    /// known.
+    pub fn describe(&self, to: Option<u32>) -> String {
+        let comm =
+            || self.comm.as_ref().map_or("?".into(), |comm| crate::text::bytes::to_line(comm.as_bytes()));
+        match (self.kind, self.pid) {
+            (SenderKind::User, Some(pid)) if Some(pid) == to => "itself".into(),
+            (SenderKind::User, Some(pid)) => format!("{} ({pid})", comm()),
+            (SenderKind::Kernel, Some(pid)) if Some(pid) != to => {
+                format!("the kernel for {} ({pid})", comm())
+            }
+            (SenderKind::Kernel, _) => "the kernel".into(),
+            (SenderKind::User | SenderKind::Unknown, _) => String::new(),
+        }
+    }
+}
+
+impl PoliteSignal<'_> {
+    /// The JSON of a signal. `name` is its name.
+    pub fn new(sent: &SentSignal, name: String, wall_offset_ns: i64) -> Self {
+        Self {
+            signal: sent.signal,
+            signal_name: Some(name),
+            at: rfc3339(sent.at, wall_offset_ns),
+            sender: Some(Sender::new(sent)),
+        }
+    }
+}
