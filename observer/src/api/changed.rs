@@ -135,9 +135,10 @@ mod tests {
     use super::*;
     use crate::api::process::ProcessJson;
 
-    /// Fields that are not compared: what identifies the session, what is known of its end only, what only answers
+    /// Fields that are not compared: who started the primary, what identifies the session, what is known of its end only, what only answers
     /// have, and what describes the reading.
-    const NOT_COMPARED: [&str; 11] = [
+    const NOT_COMPARED: [&str; 12] = [
+        "ancestor_pid",
         "home",
         "home_mnt_ns",
         "instance",

@@ -21,6 +21,8 @@ pub struct ProcessJson<'a> {
     pub pid: u32,
     /// tgid of the parent as the kernel has it.
     pub ppid: u32,
+    /// tgid of the nearest live ancestor by birth, whoever is the parent since; null where none is known.
+    pub ancestor_pid: Option<u32>,
     /// Start, boot time in ns: identifies the process together with `pid` and `boot_id`.
     pub start_boottime_ns: Big,
     /// Both and the boot, as one word ([`LifeKey`]).
@@ -113,6 +115,7 @@ impl<'a> ProcessJson<'a> {
         Self {
             pid: process.key.tgid.0,
             ppid: process.parent.tgid.0,
+            ancestor_pid: process.lineage.map(|key| key.tgid.0),
             start_boottime_ns: Big(process.key.start_boottime.0),
             key: LifeKey::new(context.boot_id, process.key.tgid.0, process.key.start_boottime.0).to_string(),
             started_at: rfc3339(process.key.start_boottime, wall),

@@ -116,7 +116,7 @@ fn map() -> (Core, Frames) {
 
 fn process_json() -> Value {
     json!({
-        "pid": 4242, "ppid": 1, "start_boottime_ns": "9007199254740993",
+        "pid": 4242, "ppid": 1, "ancestor_pid": null, "start_boottime_ns": "9007199254740993",
         "key": "boot-4242-20000000000001", "started_at": "1970-04-15T05:59:59.254Z", "exec_at": "1970-04-15T06:00:01.254Z",
         "comm": "cl\u{10feff}au\nde", "program": "claude", "exe": "/bin/claude", "exe_deleted": false,
         "argv": ["claude", "", "--x=\u{10fec3}"], "argv_truncated": false, "argv_source": "exec",
