@@ -21,6 +21,7 @@ mod ps;
 mod rules;
 mod run;
 mod schema;
+mod signal;
 mod status;
 mod term;
 mod user;
@@ -69,6 +70,8 @@ enum Command {
     Pid(pid::PidArgs),
     /// Wait until a session's process ends, and exit as it did
     Wait(wait::WaitArgs),
+    /// Signal a session's process, and certainly no other
+    Signal(signal::SignalArgs),
     /// Say why a process is a session, or why it is not
     Explain(explain::ExplainArgs),
     /// Follow sessions as they start, move and end
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Ps(ps) => ps.run(&path),
         Command::Pid(pid) => pid.run(&path),
         Command::Wait(wait) => wait.run(&path),
+        Command::Signal(signal) => signal.run(&path),
         Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),
         Command::History(history) => history.run(&path),

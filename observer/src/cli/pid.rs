@@ -25,18 +25,14 @@ impl PidArgs {
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'_> = decode(&line)?;
-        Ok(match self.which.find(&answer)? {
-            Found::One(session) => {
-                term::print_lines([session.primary.pid.to_string()])?;
-                if session.roots > 1 {
-                    warn_of_others(session);
-                }
-                Exit::Found
+        let found = self.which.find(&answer)?;
+        if let Found::One(session) = found {
+            term::print_lines([session.primary.pid.to_string()])?;
+            if session.roots > 1 {
+                warn_of_others(session);
             }
-            Found::None => Exit::None,
-            Found::Several => Exit::Ambiguous,
-            Found::Unknown => Exit::Unknown,
-        })
+        }
+        Ok(found.exit())
     }
 }
 

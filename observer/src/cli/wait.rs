@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::Args;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::term;
@@ -23,8 +23,8 @@ use crate::text::time::span;
 
 /// The exit statuses of timeout(1) and of shells.
 const TIMED_OUT: u8 = 124;
-const OWN_FAILURE: u8 = 125;
-const NO_SESSION: u8 = 127;
+pub(super) const OWN_FAILURE: u8 = 125;
+pub(super) const NO_SESSION: u8 = 127;
 const SIGNALED: u8 = 128;
 
 /// How long a daemon that ended is waited for.
@@ -52,19 +52,20 @@ pub struct WaitArgs {
     json: bool,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+/// A span that a user typed.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     parse_span(text).ok_or_else(|| "expected a number and s, m, h or d: 90s".into())
 }
 
 /// The process that is waited for.
-struct Waited {
+pub(super) struct Waited {
     name: String,
     home: Text<'static>,
     key: String,
 }
 
 /// How it ended.
-struct End {
+pub(super) struct End {
     pid: u32,
     program: String,
     death: DeathJson<'static>,
@@ -114,47 +115,40 @@ impl WaitArgs {
     fn wait(&self, socket: &Path) -> anyhow::Result<Exit> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // Subscribed before the question, so that no death after the answer is missed.
-        let mut frames = Frames::subscribe(socket, false)?;
+        let frames = Frames::subscribe(socket)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         let waited = match self.which.find(&answer)? {
-            Found::One(session) => Waited {
-                name: to_line(session.name.as_bytes()).into_owned(),
-                home: session.home.clone(),
-                key: session.primary.key.clone(),
-            },
+            Found::One(session) => Waited::of(session),
             Found::None => return Ok(Exit::Status(NO_SESSION)),
             Found::Several | Found::Unknown => return Ok(Exit::Status(OWN_FAILURE)),
         };
-        loop {
-            match waited.follow(&mut frames, deadline)? {
-                Outcome::Ended(end) => return self.report(&waited, &end),
-                Outcome::TimedOut => return Ok(waited.timed_out()),
-                Outcome::Lost => {}
-            }
-            match waited.again(socket, deadline)? {
-                Again::Ended(end) => return self.report(&waited, &end),
-                Again::TimedOut => return Ok(waited.timed_out()),
-                Again::Runs(again) => frames = again,
-            }
-        }
+        let Some(end) = waited.until_end(socket, frames, deadline)? else { return Ok(waited.timed_out()) };
+        let line = if self.json { end.json(&waited).to_string() } else { end.line(&waited) };
+        term::print_lines([line])?;
+        Ok(end.exit())
+    }
+}
+
+impl End {
+    /// The certificate as JSON.
+    pub(super) fn json(&self, waited: &Waited) -> Value {
+        let Self { pid, program, death } = self;
+        let Waited { name, key, .. } = waited;
+        json!({"name": name, "key": key, "pid": pid, "program": program, "death": death})
     }
 
-    /// Prints how it ended, and returns its status.
-    fn report(&self, waited: &Waited, end: &End) -> anyhow::Result<Exit> {
-        let End { pid, program, death } = end;
-        let Waited { name, key, .. } = waited;
-        let line = if self.json {
-            json!({"name": name, "key": key, "pid": pid, "program": program, "death": death}).to_string()
-        } else {
-            let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
-            format!(
-                "{name}  {pid}  {program}  {}{lived}",
-                to_line(death.describe_in_full(Some(*pid)).as_bytes())
-            )
-        };
-        term::print_lines([line])?;
-        Ok(Exit::Status(status(death)))
+    /// The certificate as a line.
+    pub(super) fn line(&self, waited: &Waited) -> String {
+        let Self { pid, program, death } = self;
+        let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
+        let death = death.describe_in_full(Some(*pid));
+        format!("{}  {pid}  {program}  {}{lived}", waited.name, to_line(death.as_bytes()))
+    }
+
+    /// With the status of the process.
+    pub(super) fn exit(&self) -> Exit {
+        Exit::Status(status(&self.death))
     }
 }
 
@@ -168,13 +162,18 @@ fn status(death: &DeathJson<'_>) -> u8 {
 }
 
 /// Frames of processes that stand for a session, or of every process.
-struct Frames {
+pub(super) struct Frames {
     client: Client,
     all: bool,
 }
 
 impl Frames {
-    fn subscribe(socket: &Path, all: bool) -> Result<Self, ClientError> {
+    /// Subscribes to those of sessions: from here on no death of a primary is missed.
+    pub(super) fn subscribe(socket: &Path) -> Result<Self, ClientError> {
+        Self::subscribe_to(socket, false)
+    }
+
+    fn subscribe_to(socket: &Path, all: bool) -> Result<Self, ClientError> {
         let mut client = Client::connect(socket)?;
         client.send(&ClientRequest::Watch { all, glob: None })?;
         Ok(Self { client, all })
@@ -199,6 +198,36 @@ struct EndFrame<'a> {
 }
 
 impl Waited {
+    /// The primary of `session`.
+    pub(super) fn of(session: &SessionJson<'_>) -> Self {
+        Self {
+            name: to_line(session.name.as_bytes()).into_owned(),
+            home: Text::from(session.home.as_bytes().to_vec()),
+            key: session.primary.key.clone(),
+        }
+    }
+
+    /// Waits for its end, which `frames` show, or those of a daemon that is started meanwhile. `None`: the time is over.
+    pub(super) fn until_end(
+        &self,
+        socket: &Path,
+        mut frames: Frames,
+        deadline: Option<Instant>,
+    ) -> anyhow::Result<Option<End>> {
+        loop {
+            match self.follow(&mut frames, deadline)? {
+                Outcome::Ended(end) => return Ok(Some(*end)),
+                Outcome::TimedOut => return Ok(None),
+                Outcome::Lost => {}
+            }
+            match self.again(socket, deadline)? {
+                Again::Ended(end) => return Ok(Some(*end)),
+                Again::TimedOut => return Ok(None),
+                Again::Runs(again) => frames = again,
+            }
+        }
+    }
+
     /// Reads frames until one of them is its end.
     fn follow(&self, frames: &mut Frames, deadline: Option<Instant>) -> anyhow::Result<Outcome> {
         loop {
@@ -248,7 +277,7 @@ impl Waited {
     }
 
     fn ask_again(&self, socket: &Path) -> Result<Asked, ClientError> {
-        let frames = Frames::subscribe(socket, false)?;
+        let frames = Frames::subscribe(socket)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: true })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         if !answer.head.certain {
@@ -263,7 +292,7 @@ impl Waited {
             return Ok(Asked::Again(Again::Runs(frames)));
         }
         // It stands for no session any more: its end is among those of all processes.
-        let frames = Frames::subscribe(socket, true)?;
+        let frames = Frames::subscribe_to(socket, true)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::Processes {})?;
         let answer: ProcessesAnswer<'_> = decode(&line)?;
         let runs = answer.processes.iter().any(|process| process.key == self.key);
@@ -274,7 +303,8 @@ impl Waited {
         })
     }
 
-    fn timed_out(&self) -> Exit {
+    /// Says that it still runs.
+    pub(super) fn timed_out(&self) -> Exit {
         anstream::eprintln!("observer: {} still runs", self.name);
         Exit::Status(TIMED_OUT)
     }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 
+use super::exit::Exit;
 use super::naming::{choose, home_with_numbers, is_called, is_named, is_one_life, name_without_number};
 use super::{home, user};
 use crate::api::answer::{ListAnswer, NamesakeJson, UndecidedJson};
@@ -42,6 +43,18 @@ pub(super) enum Found<'s, 'a> {
     Unknown,
 }
 
+impl Found<'_, '_> {
+    /// How a command ends that can do no more than name it.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::One(_) => Exit::Found,
+            Self::None => Exit::None,
+            Self::Several => Exit::Ambiguous,
+            Self::Unknown => Exit::Unknown,
+        }
+    }
+}
+
 /// The key of one life of a process.
 fn key(text: &str) -> Result<String, String> {
     let wrong =
@@ -52,6 +65,24 @@ fn key(text: &str) -> Result<String, String> {
 impl Which {
     /// Chooses among the sessions of an answer, and says on standard error why there is none, if so.
     pub(super) fn find<'s, 'a>(&self, answer: &'s ListAnswer<'a>) -> anyhow::Result<Found<'s, 'a>> {
+        self.find_life(answer, self.only_if.as_deref())
+    }
+
+    /// The same in a later answer: only while the session's primary is the life with this key.
+    pub(super) fn find_again<'s, 'a>(
+        &self,
+        answer: &'s ListAnswer<'a>,
+        key: &str,
+    ) -> anyhow::Result<Found<'s, 'a>> {
+        self.find_life(answer, Some(key))
+    }
+
+    fn find_life<'s, 'a>(
+        &self,
+        answer: &'s ListAnswer<'a>,
+        key: Option<&str>,
+    ) -> anyhow::Result<Found<'s, 'a>> {
+        let is_same_life = |session: &SessionJson<'_>| key.is_none_or(|key| key == session.primary.key);
         let wanted = home::absolute(self.session.as_bytes())?;
         if !answer.head.certain {
             anstream::eprintln!(
@@ -60,19 +91,25 @@ impl Which {
             return Ok(Found::Unknown);
         }
         let chosen = answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user);
+        // Whose life is given is meant, whatever else has that name.
+        if let Chosen::One(session) = chosen
+            && key == Some(session.primary.key.as_str())
+        {
+            return Ok(Found::One(session));
+        }
         if let Some(undecided) = self.undecided(answer, &wanted, &chosen) {
             say_undecided(undecided);
             return Ok(Found::Unknown);
         }
         if let Chosen::One(session) = chosen
-            && self.user.is_none()
+            && (self.user, key) == (None, None)
             && let Some(namesake) = namesake(&answer.namesakes, session, &wanted)
         {
             say_namesake(session, namesake);
             return Ok(Found::Several);
         }
         Ok(match chosen {
-            Chosen::One(session) if self.is_same_life(session) => Found::One(session),
+            Chosen::One(session) if is_same_life(session) => Found::One(session),
             Chosen::One(session) => {
                 let name = to_line(session.name.as_bytes());
                 anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
@@ -111,11 +148,6 @@ impl Which {
                 && (it.key.as_bytes() == wanted || is_called(wanted, it.name.as_bytes(), it.home.as_bytes()))
         };
         answer.undecided.iter().find(is_meant)
-    }
-
-    /// Whether the primary of `session` is the life that is asked for, if one is.
-    fn is_same_life(&self, session: &SessionJson<'_>) -> bool {
-        self.only_if.as_ref().is_none_or(|key| *key == session.primary.key)
     }
 }
 

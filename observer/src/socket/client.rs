@@ -6,10 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::de::DeserializeOwned;
 
 use super::frame::{ClientRequest, ErrorLine, Hello, PROTOCOL, line};
 use super::listen::is_stale;
+use crate::boot::boot_id;
 
 /// Bytes of the longest line that is read from a daemon: some 50,000 processes with long arguments.
 const LINE_BYTES_MAX: u64 = 512 << 20;
@@ -27,6 +29,8 @@ pub enum ClientError {
     Version(u32),
     /// The daemon refused the request, with this message.
     Refused(String),
+    /// Its pids are not those of this process.
+    OtherPids(PathBuf),
     /// The answer cannot be decoded.
     Garbled(String),
     /// The connection broke, or no answer came in time.
@@ -51,6 +55,12 @@ impl fmt::Display for ClientError {
                 "the daemon speaks protocol {found}, this program {PROTOCOL}: restart the daemon, or use its program"
             ),
             Self::Refused(message) => f.write_str(message),
+            Self::OtherPids(path) => write!(
+                f,
+                "the pids of the daemon on {} mean other processes here (it is in another pid namespace, on another host or \
+                 behind a proxy): run this command where the daemon runs",
+                path.display()
+            ),
             Self::Garbled(what) => {
                 write!(f, "the answer cannot be read ({what}): is this observer's socket?")
             }
@@ -105,6 +115,14 @@ impl Client {
             return Err(ClientError::Version(client.hello.protocol));
         }
         Ok(client)
+    }
+
+    /// Fails where the pids of the daemon's answers are not those of this process. The kernel gives the peer's pid in the
+    /// pid namespace of whoever asks (0: it is not in it), and the daemon gives its pid in its own, which is the initial one.
+    pub fn check_pids(&self) -> Result<(), ClientError> {
+        let peer = getsockopt(self.reader.get_ref(), PeerCredentials).map(|peer| peer.pid().cast_unsigned());
+        let is_here = boot_id().is_ok_and(|boot| boot == self.hello.boot_id) && peer == Ok(self.hello.pid);
+        if is_here { Ok(()) } else { Err(ClientError::OtherPids(self.path.clone())) }
     }
 
     /// Sends `request`.

@@ -23,7 +23,7 @@ struct Rule {
     only: &'static [&'static str],
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule {
         says: "only emit.rs touches the ring (maps.rs declares it)",
         within: "observer-ebpf/src",
@@ -50,10 +50,34 @@ const RULES: [Rule; 10] = [
         only: &["clock.rs"],
     },
     Rule {
-        says: "the daemon signals and traces nobody; only the self-test kills, and only its own child",
+        says: "nobody is signalled by a pid, and nobody is traced; only the self-test kills, and only its own child",
         within: "observer/src",
-        names: &["kill", "tgkill", "tkill", "pidfd_send_signal", "ptrace", "process_vm_writev"],
+        names: &[
+            "kill",
+            "tgkill",
+            "tkill",
+            "sigqueue",
+            "pthread_kill",
+            "pthread_sigqueue",
+            "rt_sigqueueinfo",
+            "rt_tgsigqueueinfo",
+            "SYS_kill",
+            "SYS_tgkill",
+            "SYS_tkill",
+            "SYS_rt_sigqueueinfo",
+            "SYS_rt_tgsigqueueinfo",
+            "SYS_ptrace",
+            "ptrace",
+            "process_vm_writev",
+            "SYS_process_vm_writev",
+        ],
         only: &["kernel/selftest"],
+    },
+    Rule {
+        says: "only a verified pidfd is signalled, and by no part of the daemon",
+        within: "observer/src",
+        names: &["pidfd_send_signal", "SYS_pidfd_send_signal"],
+        only: &["cli/signal/pidfd.rs"],
     },
     Rule {
         says: "the kernel adapter knows no other adapter",

@@ -15,11 +15,12 @@ use anyhow::{Context, Result, bail};
 use crate::{apt, command};
 
 /// Programs on the search path, and Debian's packages that have them.
-const DEBIAN: [(&str, &str); 15] = [
+const DEBIAN: [(&str, &str); 16] = [
     ("btrfs", "btrfs-progs"),
     ("bwrap", "bubblewrap"),
     ("dtach", "dtach"),
     ("expect", "expect"),
+    ("jq", "jq"),
     ("make", "make"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mc", "mc"),

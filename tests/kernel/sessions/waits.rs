@@ -12,15 +12,15 @@ use crate::Scene;
 
 /// What `status` counts of clients, itself included.
 #[derive(Clone, Copy, Debug)]
-struct Clients {
-    watching: u64,
+pub(crate) struct Clients {
+    pub(crate) watching: u64,
     accepted: u64,
     connected: u64,
 }
 
 impl Clients {
     #[track_caller]
-    fn of(scene: &Scene) -> Self {
+    pub(crate) fn of(scene: &Scene) -> Self {
         let status = scene.daemon.status();
         let count = |name: &str| {
             let count = status.pointer(&format!("/clients/{name}")).and_then(Value::as_u64);
@@ -31,7 +31,7 @@ impl Clients {
 
     /// Waits until others made so many connections since, of which `watching` in all are left.
     #[track_caller]
-    fn wait_for(self, scene: &Scene, connections: u64, watching: u64) {
+    pub(crate) fn wait_for(self, scene: &Scene, connections: u64, watching: u64) {
         let mut looks = 0;
         eventually("that it listens and has asked", PATIENCE, || {
             looks += 1;

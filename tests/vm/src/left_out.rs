@@ -155,6 +155,13 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: All,
         way: Own,
         target: "sessions",
+        names: &["signals::the_recipe_of_the_guide_routes_a_task_to_one_life_of_a_session"],
+        reason: "a script of commands, each of which other tests try on every kernel",
+    },
+    LeftOut {
+        machines: All,
+        way: Own,
+        target: "sessions",
         names: &[
             "homes::a_session_anywhere_below_a_home_belongs_to_the_home",
             "homes::homes_of_a_rule_with_a_symlink_have_their_real_path",

@@ -39,7 +39,8 @@ fn clone(args: Args<'_>) -> io::Result<u64> {
 /// `CLONE_INTO_CGROUP`, whose type in the libc crate is too narrow for it.
 const INTO_CGROUP: u64 = 1 << 33;
 
-fn clone3(args: Args<'_>) -> io::Result<u64> {
+/// `FLAGS CGROUP_DIR TID`, where no CGROUP_DIR and a TID of 0 mean none.
+pub fn clone3(args: Args<'_>) -> io::Result<u64> {
     let mut flags: u64 = number(args, 0)?;
     let dir = word(args, 1)?;
     let tid: libc::pid_t = number(args, 2)?;

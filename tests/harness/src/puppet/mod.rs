@@ -7,6 +7,7 @@ mod narrow;
 mod overlay;
 mod places;
 mod races;
+mod signals;
 mod storms;
 mod terminals;
 mod threads;
@@ -157,6 +158,9 @@ impl Conversation {
             Verb::RenamesFor => races::renames_for(args).into(),
             Verb::FchdirsFor => races::fchdirs_for(args).into(),
             Verb::LoopForever => races::loop_for_ever(args).into(),
+            Verb::Counts => signals::counts(args).into(),
+            Verb::Counted => signals::counted().into(),
+            Verb::Recycles => signals::recycles(args).into(),
             Verb::BecomesSubreaper => ends::becomes_subreaper().into(),
             Verb::Storm => storms::storm(args).into(),
             Verb::BearsMany => storms::bears_many(args).into(),

@@ -55,6 +55,14 @@ verbs! {
     Wait,
     /// `SIGNAL`: ignores a signal from here on.
     Ignore,
+    /// `SIGNAL`: counts a signal in a handler from here on.
+    Counts,
+    /// → how many signals were counted.
+    Counted,
+    /// `PID DIR LIVES STRANGERS SIGNAL` → lives that the signal ended, and signals that strangers got: children with this pid,
+    /// one after the other. LIVES of them run sleep(1) in DIR for some milliseconds; after each come STRANGERS that are
+    /// outside, of which the first stays for a moment.
+    Recycles,
     /// Becomes a subreaper.
     BecomesSubreaper,
     /// `CODE` → tid: a second thread takes over, and the leader exits.

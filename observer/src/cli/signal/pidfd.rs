@@ -1,0 +1,160 @@
+//! Processes that are certainly the ones that are meant: no other file of the product sends a signal to another process.
+//!
+//! A pidfd is of whatever process has the pid when it is opened. So the daemon is asked before and after: where both
+//! answers show the same life of a process with this pid, it had the pid in between, and the pidfd is of it
+//! (docs/decisions/47-signals-by-verified-pidfd.md).
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use serde::de::DeserializeOwned;
+
+use super::number::SignalNumber;
+use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::process::ProcessJson;
+use crate::api::words::SessionState;
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::ClientRequest;
+
+/// A pidfd of the process that had the pid when it was opened, which may be a stranger. It can signal nobody.
+#[derive(Debug)]
+pub struct OpenedPidfd {
+    fd: OwnedFd,
+    /// The life that an earlier answer showed with this pid.
+    key: String,
+}
+
+/// A pidfd that is of the process with this key.
+#[derive(Debug)]
+pub struct VerifiedProcess {
+    fd: OwnedFd,
+    key: String,
+}
+
+/// An answer that shows which lives of processes go on.
+pub trait LivesAnswer: DeserializeOwned {
+    /// What is asked.
+    const REQUEST: ClientRequest;
+
+    /// Whether no event was lost.
+    fn is_certain(&self) -> bool;
+
+    /// Whether the process with this key lives.
+    fn shows(&self, key: &str) -> bool;
+}
+
+impl LivesAnswer for ListAnswer<'static> {
+    const REQUEST: ClientRequest = ClientRequest::List { ended: false };
+
+    fn is_certain(&self) -> bool {
+        self.head.certain
+    }
+
+    fn shows(&self, key: &str) -> bool {
+        self.sessions.iter().any(|it| it.state != SessionState::Ended && it.primary.key == key)
+    }
+}
+
+impl LivesAnswer for ProcessesAnswer<'static> {
+    const REQUEST: ClientRequest = ClientRequest::Processes {};
+
+    fn is_certain(&self) -> bool {
+        self.head.certain
+    }
+
+    fn shows(&self, key: &str) -> bool {
+        self.processes.iter().any(|it| it.death.is_none() && it.key == key)
+    }
+}
+
+/// Asks the daemon, whose answer is never older than this call. Fails where the pids of its answers are not those of this
+/// process.
+pub fn ask<A: LivesAnswer>(socket: &Path) -> Result<A, ClientError> {
+    let mut client = Client::connect(socket)?;
+    client.check_pids()?;
+    decode(&client.ask(&A::REQUEST)?)
+}
+
+impl OpenedPidfd {
+    /// Opens a pidfd for the pid of `process`, which an answer has shown to live. `None`: nobody has this pid any more, or
+    /// a thread has it, so the process has ended.
+    pub fn open(process: &ProcessJson<'_>) -> Result<Option<Self>, Errno> {
+        // SAFETY: pidfd_open takes two integers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
+        match Errno::result(fd) {
+            Ok(fd) => {
+                let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+                // SAFETY: a descriptor that was returned just now belongs to nobody else.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                Ok(Some(Self { fd, key: process.key.clone() }))
+            }
+            // EINVAL, and ENOENT from Linux 6.15 on: the pid is that of a thread (pidfd_prepare, kernel/fork.c).
+            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the daemon again, and keeps those whose process still has the pid that it had before they were opened; none
+    /// where that is not certain. Also returns the answer.
+    pub fn verify<A: LivesAnswer>(
+        opened: Vec<Self>,
+        socket: &Path,
+    ) -> Result<(Vec<VerifiedProcess>, A), ClientError> {
+        // The question is here, so that no answer can be taken that was given before the pidfds were opened.
+        let answer: A = ask(socket)?;
+        let is_same = |it: &Self| answer.is_certain() && answer.shows(&it.key);
+        let verified = opened.into_iter().filter(is_same).map(|Self { fd, key }| VerifiedProcess { fd, key });
+        Ok((verified.collect(), answer))
+    }
+}
+
+impl VerifiedProcess {
+    /// The life of a process that it is of.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Sends `signal`, with the rights of this process. ESRCH: it has ended.
+    pub fn send(&self, signal: SignalNumber) -> Result<(), Errno> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a pidfd that is open; without a siginfo the kernel fills in that of kill(2).
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal.number(), no_info, 0)
+        };
+        Errno::result(sent).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_nobody_has_is_not_opened() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let gone = ProcessJson { pid: child.id(), ..ProcessJson::default() };
+        child.wait().unwrap();
+        assert!(OpenedPidfd::open(&gone).unwrap().is_none());
+        let own = ProcessJson { pid: std::process::id(), ..ProcessJson::default() };
+        assert!(OpenedPidfd::open(&own).unwrap().is_some());
+        // A thread's number is no process.
+        let of_thread = std::thread::spawn(|| {
+            // SAFETY: gettid has no preconditions.
+            let tid = u32::try_from(unsafe { libc::gettid() }).unwrap();
+            OpenedPidfd::open(&ProcessJson { pid: tid, ..ProcessJson::default() }).map(|it| it.is_some())
+        });
+        assert_eq!(of_thread.join().unwrap(), Ok(false));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_shown_to_live() {
+        let mut session = crate::api::session::SessionJson::default();
+        session.primary.key = "a".into();
+        let mut answer = ListAnswer { sessions: vec![session], ..ListAnswer::default() };
+        answer.sessions[0].state = SessionState::Live;
+        assert!(answer.shows("a") && !answer.shows("b") && !answer.is_certain());
+        answer.sessions[0].state = SessionState::Ended;
+        assert!(!answer.shows("a"));
+    }
+}

@@ -1,0 +1,207 @@
+//! Finds the processes that are meant, and signals them.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use nix::errno::Errno;
+
+use super::number::SignalNumber;
+use super::pidfd::{OpenedPidfd, VerifiedProcess, ask};
+use super::report::{Outcome, Target};
+use super::tree::descendants;
+use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::process::ProcessJson;
+use crate::api::session::SessionJson;
+use crate::api::words::SessionState;
+use crate::cli::exit::Exit;
+use crate::cli::which::{Found, Which};
+use crate::text::bytes::to_line;
+
+/// How often `--tree` asks again for descendants, which may have been born meanwhile.
+const TREE_ROUNDS_MAX: u32 = 64;
+/// pidfds that are open at a time: half of the files that a process may have open by default.
+const TREE_OPEN_MAX: usize = 512;
+
+/// What was done, and to whom.
+pub struct Signalled {
+    /// In the order of the signals.
+    pub targets: Vec<Target>,
+    /// Whether the last look found no descendant that was not signalled.
+    pub complete: bool,
+}
+
+impl Signalled {
+    /// Whether `outcome` is what became of the signal to the primary.
+    pub fn primary_has(&self, outcome: Outcome) -> bool {
+        self.targets.iter().any(|it| it.is_primary && it.outcome == outcome)
+    }
+}
+
+/// The primary of a session, which is certainly the one that is meant.
+pub struct VerifiedPrimary {
+    process: VerifiedProcess,
+    /// The session, as the later answer has it.
+    pub session: SessionJson<'static>,
+    /// Keys of the primaries of all sessions.
+    primaries: HashSet<String>,
+}
+
+/// What a search for the primary of a session gave.
+pub enum Search {
+    /// It is there.
+    Verified(Box<VerifiedPrimary>),
+    /// There is none that may be signalled, and standard error says why.
+    Failed(Exit),
+}
+
+impl Search {
+    /// The primary of the session that is meant.
+    pub fn primary(which: &Which, socket: &Path) -> anyhow::Result<Self> {
+        let before: ListAnswer<'static> = ask(socket)?;
+        let session = match which.find(&before)? {
+            Found::One(session) => session,
+            failed => return Ok(Self::Failed(failed.exit())),
+        };
+        let opened = open(&session.primary)?;
+        let (verified, after) = OpenedPidfd::verify::<ListAnswer<'static>>(Vec::from_iter(opened), socket)?;
+        let failed = |exit| {
+            let name = to_line(session.name.as_bytes());
+            anstream::eprintln!(
+                "observer: {name} ended or was restarted meanwhile: nothing was sent; ask again"
+            );
+            Ok(Self::Failed(exit))
+        };
+        let session = match which.find_again(&after, &session.primary.key)? {
+            Found::One(session) => session.clone(),
+            Found::None => return failed(Exit::None),
+            other => return Ok(Self::Failed(other.exit())),
+        };
+        let Some(process) = verified.into_iter().next() else { return failed(Exit::None) };
+        let primaries = primaries(&after);
+        Ok(Self::Verified(Box::new(VerifiedPrimary { process, session, primaries })))
+    }
+}
+
+impl VerifiedPrimary {
+    /// Sends `signal` to it; with `tree` first to its descendants, the deepest first.
+    pub fn send(&self, signal: SignalNumber, tree: bool, socket: &Path) -> anyhow::Result<Signalled> {
+        let mut targets = Vec::new();
+        let complete = !tree
+            || self.send_to_descendants(signal, socket, &mut targets).with_context(|| {
+                let count = targets.iter().filter(|it| it.outcome == Outcome::Sent).count();
+                format!("{count} descendants were signalled, and the primary was not")
+            })?;
+        let outcome = send(&self.process, signal)?;
+        targets.push(Target::new(&self.session.primary, true, outcome));
+        Ok(Signalled { targets, complete })
+    }
+
+    /// Whether the last answer showed no descendant that was not signalled.
+    fn send_to_descendants(
+        &self,
+        signal: SignalNumber,
+        socket: &Path,
+        targets: &mut Vec<Target>,
+    ) -> anyhow::Result<bool> {
+        let mut answer: ProcessesAnswer<'static> = ask(socket)?;
+        let mut seen = HashSet::new();
+        for _ in 0..TREE_ROUNDS_MAX {
+            let mut batch = Vec::new();
+            for (process, outcome) in self.planned(&answer)? {
+                if batch.len() < TREE_OPEN_MAX && seen.insert(process.key.clone()) {
+                    batch.push((process, outcome));
+                }
+            }
+            if batch.is_empty() {
+                return Ok(true);
+            }
+            let mut opened = Vec::new();
+            for (process, _) in batch.iter().filter(|(_, outcome)| *outcome == Outcome::Planned) {
+                opened.extend(open(process)?);
+            }
+            let (verified, later) = OpenedPidfd::verify::<ProcessesAnswer<'static>>(opened, socket)?;
+            let verified: HashMap<&str, &VerifiedProcess> =
+                verified.iter().map(|process| (process.key(), process)).collect();
+            for (process, outcome) in batch {
+                let outcome = match verified.get(process.key.as_str()) {
+                    Some(process) => send(process, signal)?,
+                    None if outcome == Outcome::Planned => Outcome::Ended,
+                    None => outcome,
+                };
+                targets.push(Target::new(process, false, outcome));
+            }
+            answer = later;
+        }
+        Ok(false)
+    }
+
+    /// The descendants in an answer, and what is to be done with each.
+    fn planned<'p>(
+        &self,
+        answer: &'p ProcessesAnswer<'static>,
+    ) -> anyhow::Result<Vec<(&'p ProcessJson<'static>, Outcome)>> {
+        planned(answer, &self.session.primary.key, &self.primaries)
+    }
+}
+
+/// The session that is meant and what would be signalled; or the exit code, where standard error says why not.
+pub fn plan(
+    which: &Which,
+    tree: bool,
+    socket: &Path,
+) -> anyhow::Result<Result<Box<(SessionJson<'static>, Signalled)>, Exit>> {
+    let answer: ListAnswer<'static> = ask(socket)?;
+    let session = match which.find(&answer)? {
+        Found::One(session) => session,
+        failed => return Ok(Err(failed.exit())),
+    };
+    let mut targets = Vec::new();
+    if tree {
+        let processes: ProcessesAnswer<'static> = ask(socket)?;
+        let planned = planned(&processes, &session.primary.key, &primaries(&answer))?;
+        targets.extend(planned.into_iter().map(|(process, outcome)| Target::new(process, false, outcome)));
+    }
+    targets.push(Target::new(&session.primary, true, Outcome::Planned));
+    Ok(Ok(Box::new((session.clone(), Signalled { targets, complete: true }))))
+}
+
+/// The descendants of the process with the key `root`, the deepest first, but for this process itself, and what is to be done
+/// with each.
+fn planned<'p>(
+    answer: &'p ProcessesAnswer<'static>,
+    root: &str,
+    primaries: &HashSet<String>,
+) -> anyhow::Result<Vec<(&'p ProcessJson<'static>, Outcome)>> {
+    ensure!(
+        answer.head.certain,
+        "can't know what it started: events were lost and the kernel is read again; ask again in a second"
+    );
+    let found = descendants(&answer.processes, root, primaries);
+    let not_this = found.into_iter().filter(|it| it.process.pid != std::process::id());
+    let outcome = |other| if other { Outcome::OtherSession } else { Outcome::Planned };
+    Ok(not_this.map(|it| (it.process, outcome(it.in_other_session))).collect())
+}
+
+/// The keys of the primaries of all sessions.
+fn primaries(answer: &ListAnswer<'_>) -> HashSet<String> {
+    let live = answer.sessions.iter().filter(|it| it.state != SessionState::Ended);
+    live.map(|it| it.primary.key.clone()).collect()
+}
+
+fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
+    OpenedPidfd::open(process).with_context(|| {
+        format!("cannot open a pidfd of process {}; run the command outside of any sandbox", process.pid)
+    })
+}
+
+fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outcome> {
+    match process.send(signal) {
+        Ok(()) => Ok(Outcome::Sent),
+        Err(Errno::ESRCH) => Ok(Outcome::Ended),
+        Err(Errno::EPERM) => Ok(Outcome::Denied),
+        Err(error) => Err(error).with_context(|| {
+            format!("cannot signal the process {}; run the command outside of any sandbox", process.key())
+        }),
+    }
+}
