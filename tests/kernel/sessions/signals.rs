@@ -234,6 +234,7 @@ fn without_the_right_to_signal_it_names_the_user_of_the_process() {
         assert_eq!(denied.code, Some(code), "{denied:?}");
         let words = format!("no right to signal {} (agent): it is a process of user 3001", agent.pid);
         assert!(denied.stderr.contains(&words), "{denied:?}");
+        assert!(denied.stderr.contains("this is user root: run it with CAP_KILL"), "{denied:?}");
     }
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let denied = behind(&scene, &nobody, &["signal", "private", "KILL"]);

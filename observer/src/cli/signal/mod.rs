@@ -172,12 +172,17 @@ impl SignalArgs {
                 0 => String::new(),
                 more => format!(", and {more} more"),
             };
+            let own = Uid::effective();
+            let next = if own.is_root() {
+                "run it with CAP_KILL, outside of any container"
+            } else {
+                "run it as that user, or as root"
+            };
             anstream::eprintln!(
-                "observer: no right to signal {pid} ({}): it is a process of user {}, and this is user {}{others}: run the \
-                 command as that user, or as root",
+                "observer: no right to signal {pid} ({}): it is a process of user {}, and this is user {}{others}: {next}",
                 to_line(program.as_bytes()),
                 user::shown(*uid),
-                user::shown(Uid::effective().as_raw())
+                user::shown(own.as_raw())
             );
             return Exit::Unknown;
         }
