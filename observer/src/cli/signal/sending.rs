@@ -205,3 +205,29 @@ fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outco
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::bytes::Big;
+
+    #[test]
+    fn this_command_is_no_target_and_an_answer_in_doubt_has_none() {
+        let process = |pid: u32, ppid, start| ProcessJson {
+            pid,
+            ppid,
+            start_boottime_ns: Big(start),
+            key: format!("k{pid}"),
+            ..ProcessJson::default()
+        };
+        let own = std::process::id();
+        let (root, shell) = (own + 1, own + 2);
+        let processes = vec![process(root, 1, 10), process(shell, root, 11), process(own, shell, 12)];
+        let mut answer = ProcessesAnswer { processes, ..ProcessesAnswer::default() };
+        let root_key = format!("k{root}");
+        assert!(planned(&answer, &root_key, &HashSet::new()).is_err(), "it is not certain");
+        answer.head.certain = true;
+        let planned = planned(&answer, &root_key, &HashSet::new()).unwrap();
+        assert_eq!(planned.iter().map(|(process, _)| process.pid).collect::<Vec<_>>(), [shell]);
+    }
+}
