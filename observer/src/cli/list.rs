@@ -21,12 +21,11 @@ use crate::socket::frame::ClientRequest;
 use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
-use crate::text::table::{Align, Cell, Table, cut_middle};
+use crate::text::table::{Align, Cell, Shorten, Table};
 use crate::text::time::{age_s, span};
 
-/// Cells that a name takes at most, and a program.
-const NAME_WIDTH: usize = 24;
-const PROGRAM_WIDTH: usize = 14;
+/// Cells to which names may be cut in `--long`.
+const LONG_NAME_WIDTH: usize = 24;
 
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
@@ -39,14 +38,14 @@ pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
-    /// Also the pane, the user and the working directory, and names in full
+    /// Also the pane, the user and the working directory
     #[arg(long)]
     long: bool,
     /// For scripts: name<TAB>pid<TAB>cwd, a line a session; with --long also home, namespace, user, foreign, state, program,
     /// tty and pane
     #[arg(long)]
     porcelain: bool,
-    /// Also sessions that have ended
+    /// Also sessions that have ended, with the cause and how long ago that was
     #[arg(long)]
     ended: bool,
     /// Session rules for the case that no daemon runs
@@ -93,7 +92,10 @@ impl ListArgs {
             let line = if self.long { long_porcelain } else { porcelain };
             term::print_lines(sessions.iter().map(|session| line(session)))?;
         } else if !sessions.is_empty() {
-            term::print_table(&if self.long { long_table(&sessions) } else { table(&sessions) })?;
+            let columns = if self.long { LONG_COLUMNS } else { COLUMNS };
+            let columns: Vec<Column> =
+                columns.iter().copied().filter(|&it| self.ended || it != Column::Ended).collect();
+            term::print_table(&table(&columns, &sessions))?;
         }
         if !answer.head.certain {
             anstream::eprintln!(
@@ -143,6 +145,14 @@ fn lived(session: &SessionJson<'_>) -> String {
     }
 }
 
+/// How long ago the session ended.
+fn ended_ago(session: &SessionJson<'_>) -> String {
+    match session.state {
+        SessionState::Ended => span(age_s(&session.since, clock::realtime_ns())),
+        _ => "-".into(),
+    }
+}
+
 fn state_style(state: SessionState) -> Style {
     match state {
         SessionState::Live => GOOD,
@@ -175,67 +185,92 @@ fn long_porcelain(session: &SessionJson<'_>) -> String {
     .join("\t")
 }
 
-/// The table that fits a terminal of 80 columns, where the home is not very long. A pid is never cut.
-fn table(sessions: &[&SessionJson<'_>]) -> Table {
-    let mut table = Table::new(&[
-        ("NAME", Align::Left),
-        ("PID", Align::Right),
-        ("STATE", Align::Left),
-        ("TTY", Align::Left),
-        ("UP", Align::Right),
-        ("PROGRAM", Align::Left),
-        ("HOME", Align::Left),
-    ]);
-    for session in sessions {
-        let primary = &session.primary;
-        table.push(vec![
-            Cell::new(cut_middle(&shown(&session.name), NAME_WIDTH)).styled(STRONG),
-            Cell::new(primary.pid.to_string()),
-            state_cell(session),
-            Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
-            Cell::new(lived(session)).styled(FAINT),
-            Cell::new(cut_middle(&shown(primary.shown_program()), PROGRAM_WIDTH)),
-            Cell::new(home(session)),
-        ]);
-    }
-    table
+/// A column of the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Name,
+    Pid,
+    State,
+    Tty,
+    Pane,
+    User,
+    Up,
+    /// How long ago the session ended.
+    Ended,
+    Starts,
+    Program,
+    Home,
+    Cwd,
 }
 
-/// The table of `--long`: more columns, and nothing is shortened but by the terminal.
-fn long_table(sessions: &[&SessionJson<'_>]) -> Table {
-    let mut table = Table::new(&[
-        ("NAME", Align::Left),
-        ("PID", Align::Right),
-        ("STATE", Align::Left),
-        ("TTY", Align::Left),
-        ("PANE", Align::Left),
-        ("USER", Align::Left),
-        ("UP", Align::Right),
-        ("STARTS", Align::Right),
-        ("PROGRAM", Align::Left),
-        ("HOME", Align::Left),
-        ("CWD", Align::Left),
-    ]);
-    for session in sessions {
+/// The columns that fit a terminal of 80 cells.
+const COLUMNS: &[Column] = {
+    use Column::{Ended, Home, Name, Pid, Program, State, Tty, Up};
+    &[Name, Pid, State, Tty, Up, Ended, Program, Home]
+};
+
+/// The columns of `--long`.
+const LONG_COLUMNS: &[Column] = {
+    use Column::{Cwd, Ended, Home, Name, Pane, Pid, Program, Starts, State, Tty, Up, User};
+    &[Name, Pid, State, Tty, Pane, User, Up, Ended, Starts, Program, Home, Cwd]
+};
+
+impl Column {
+    fn header(self) -> (&'static str, Align) {
+        match self {
+            Self::Name => ("NAME", Align::Left),
+            Self::Pid => ("PID", Align::Right),
+            Self::State => ("STATE", Align::Left),
+            Self::Tty => ("TTY", Align::Left),
+            Self::Pane => ("PANE", Align::Left),
+            Self::User => ("USER", Align::Left),
+            Self::Up => ("UP", Align::Right),
+            Self::Ended => ("ENDED", Align::Right),
+            Self::Starts => ("STARTS", Align::Right),
+            Self::Program => ("PROGRAM", Align::Left),
+            Self::Home => ("HOME", Align::Left),
+            Self::Cwd => ("CWD", Align::Left),
+        }
+    }
+
+    fn cell(self, session: &SessionJson<'_>) -> Cell {
         let primary = &session.primary;
-        let pane = match &primary.pane {
-            Some(pane) => shown(pane),
-            None if primary.pane_stale => "stale".into(),
-            None => "-".into(),
-        };
-        table.push(vec![
-            Cell::new(shown(&session.name)).styled(STRONG),
-            Cell::new(primary.pid.to_string()),
-            state_cell(session),
-            Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
-            Cell::new(pane),
-            Cell::new(user::shown(primary.uid)),
-            Cell::new(lived(session)).styled(FAINT),
-            Cell::new(session.starts.len().to_string()),
-            Cell::new(shown(primary.shown_program())),
-            Cell::new(home(session)),
-            Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
-        ]);
+        match self {
+            Self::Name => Cell::new(shown(&session.name)).styled(STRONG),
+            Self::Pid => Cell::new(primary.pid.to_string()),
+            Self::State => state_cell(session),
+            Self::Tty => Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
+            Self::Pane => Cell::new(match &primary.pane {
+                Some(pane) => shown(pane),
+                None if primary.pane_stale => "stale".into(),
+                None => "-".into(),
+            }),
+            Self::User => Cell::new(user::shown(primary.uid)),
+            Self::Up => Cell::new(lived(session)).styled(FAINT),
+            Self::Ended => Cell::new(ended_ago(session)).styled(FAINT),
+            Self::Starts => Cell::new(session.starts.len().to_string()),
+            Self::Program => Cell::new(shown(primary.shown_program())),
+            Self::Home => Cell::new(home(session)),
+            Self::Cwd => Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
+        }
+    }
+}
+
+/// The table with these columns. On a terminal that is too narrow, what is long is shortened, and the pid never is.
+fn table(columns: &[Column], sessions: &[&SessionJson<'_>]) -> Table {
+    let headers: Vec<_> = columns.iter().map(|column| column.header()).collect();
+    let is_long = columns.contains(&Column::Cwd);
+    let mut table = Table::new(&headers)
+        .shortened("NAME", Shorten::Middle, if is_long { LONG_NAME_WIDTH } else { 8 })
+        .shortened("STATE", Shorten::End, 8)
+        .shortened("TTY", Shorten::Middle, 7)
+        .shortened("PANE", Shorten::Middle, 7)
+        .shortened("USER", Shorten::Middle, 8)
+        .shortened("PROGRAM", Shorten::Middle, 7)
+        .shortened("HOME", Shorten::Middle, 10)
+        .shortened("CWD", Shorten::Middle, 10);
+    for session in sessions {
+        table.push(columns.iter().map(|column| column.cell(session)).collect());
     }
     table
 }
@@ -274,6 +309,7 @@ fn home(session: &SessionJson<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use unicode_width::UnicodeWidthStr as _;
 
     use super::*;
 
@@ -299,16 +335,75 @@ mod tests {
         sessions.iter().filter(|it| list.wants(&filter, it)).map(|it| shown(&it.name)).collect()
     }
 
+    fn lines(columns: &[Column], session: &SessionJson<'_>, width: Option<usize>) -> Vec<String> {
+        let lines = table(columns, &[session]);
+        let lines = lines.lines(width).map(|line| anstream::adapter::strip_str(&line).to_string());
+        lines.collect()
+    }
+
+    /// A session of which every column is as wide as it can be.
+    fn wide(name: &[u8], state: SessionState) -> SessionJson<'static> {
+        let text = |bytes: &[u8]| Text::from(bytes.to_vec());
+        let home = [b"/srv/agents/", name].concat();
+        SessionJson {
+            name: text(name),
+            home: text(&home),
+            state,
+            since: "2026-01-01T00:00:00.000Z".into(),
+            foreign: Some(true),
+            roots: 3,
+            session_death: (state == SessionState::Ended).then(|| DeathJson {
+                kind: crate::api::words::DeathCause::Unobserved,
+                between: Some(["2026-01-01T00:00:00Z".into(), "2026-01-01T00:00:01Z".into()]),
+                ..DeathJson::default()
+            }),
+            primary: crate::api::process::ProcessJson {
+                pid: 4_194_304,
+                stopped: true,
+                tty: Some(text(b"pts/1048575")),
+                program: Some(text(name)),
+                started_at: "2025-01-01T00:00:00.000Z".into(),
+                ..Default::default()
+            },
+            ..SessionJson::default()
+        }
+    }
+
     #[test]
-    fn a_long_name_leaves_the_pid_within_80_columns() {
-        let primary = crate::api::process::ProcessJson { pid: 4_194_304, ..Default::default() };
-        let long = Text::from(vec![b'n'; 200]);
-        let session = SessionJson { name: long.clone(), home: long, primary, ..SessionJson::default() };
-        let lines: Vec<String> = table(&[&session]).lines(Some(80)).collect();
-        let plain = anstream::adapter::strip_str(&lines[1]).to_string();
-        assert!(plain.contains("4194304") && plain.contains("nn…nn"), "{plain}");
-        let whole: Vec<String> = long_table(&[&session]).lines(None).collect();
-        assert!(whole[1].contains(&"n".repeat(200)), "{whole:?}");
+    fn a_line_fits_the_terminal_and_the_pid_is_whole() {
+        let names =
+            [b"n".repeat(200), "日本語".repeat(30).into_bytes(), b"\n\x1b[2J\xff\xe2\x80\xae".repeat(9)];
+        let states = [SessionState::Live, SessionState::Detached, SessionState::Ended];
+        for (name, state) in names.iter().flat_map(|name| states.map(|state| (name, state))) {
+            let session = wide(name, state);
+            for (width, columns) in [(80, COLUMNS), (40, COLUMNS), (40, LONG_COLUMNS)] {
+                let [header, line] = &lines(columns, &session, Some(width))[..] else { panic!() };
+                assert!(header.width() <= width && line.width() <= width, "{width}: {line}");
+                assert!(line.contains("  4194304  ") && !line.contains('\n'), "{line}");
+                let has_all =
+                    ["STATE", "TTY", "UP", "ENDED", "PROGRAM", "HOME"].iter().all(|it| header.contains(it));
+                assert!(width < 80 || (has_all && line.contains("  /srv")), "{line}");
+            }
+            let whole = lines(COLUMNS, &session, None).remove(1);
+            assert!(whole.ends_with(&format!("/srv/agents/{}", to_line(name))), "{whole}");
+        }
+        // Both ends of a home show.
+        let line = lines(COLUMNS, &wide(&b"x".repeat(90), SessionState::Live), Some(100)).remove(1);
+        assert!(line.contains("  /srv/") && line.ends_with("…xxxxxxx"), "{line}");
+    }
+
+    #[test]
+    fn an_ended_session_says_how_long_ago_that_was() {
+        let second_ns = 1_000_000_000;
+        let hour_ago = i64::try_from(clock::realtime_ns() / second_ns - 3_630).unwrap() * 1_000_000_000;
+        let ended = SessionJson {
+            since: crate::text::time::unix_rfc3339(hour_ago).unwrap(),
+            ..wide(b"alpha", SessionState::Ended)
+        };
+        let lines = lines(COLUMNS, &ended, None);
+        let at = lines[0].find("ENDED").unwrap();
+        assert_eq!(lines[1].get(at..at + 5), Some("1h 0m"), "{lines:?}");
+        assert_eq!(ended_ago(&wide(b"alpha", SessionState::Live)), "-");
     }
 
     #[test]
@@ -320,7 +415,7 @@ mod tests {
             foreign: Some(true),
             ..SessionJson::default()
         };
-        let lines: Vec<String> = table(&[&foreign]).lines(None).collect();
+        let lines = lines(COLUMNS, &foreign, None);
         assert!(lines[1].contains("live (foreign)"), "{lines:?}");
         assert_eq!(long_porcelain(&foreign), "alpha\t0\t\t/srv/a\t\troot\ttrue\tlive\t\t\t");
     }
@@ -332,7 +427,7 @@ mod tests {
             end_reason: Some(crate::api::words::SessionEndReason::Moved),
             ..SessionJson::default()
         };
-        let lines: Vec<String> = table(&[&moved]).lines(None).collect();
+        let lines = lines(COLUMNS, &moved, None);
         assert!(lines[1].contains("ended: it moved to another home"), "{lines:?}");
     }
 

@@ -19,7 +19,7 @@ use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
 use crate::text::style::{BAD, GOOD, NOTICE, STRONG};
-use crate::text::table::{Align, Cell, Table};
+use crate::text::table::{Align, Cell, Shorten, Table};
 
 /// Print the built-in rules, check a configuration, or try one.
 #[derive(Args)]
@@ -188,7 +188,10 @@ fn table(compared: &[(Difference, &SessionJson<'_>)]) -> Table {
         ("TTY", Align::Left),
         ("PROGRAM", Align::Left),
         ("HOME", Align::Left),
-    ]);
+    ])
+    .shortened("NAME", Shorten::Middle, 8)
+    .shortened("PROGRAM", Shorten::Middle, 7)
+    .shortened("HOME", Shorten::Middle, 10);
     for (difference, session) in compared {
         let (change, style) = match difference {
             Difference::Same => ("same".to_owned(), Style::new()),

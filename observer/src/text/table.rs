@@ -7,6 +7,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Rows of a long table that are collected before they are written.
 const TABLE_ROWS: usize = 1_024;
+/// Cells between two columns.
+const GAP: usize = 2;
 
 /// One cell: text without control characters (see [`super::bytes::to_line`]), and its style.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +38,27 @@ pub enum Align {
     Right,
 }
 
+/// How the text of a column is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shorten {
+    /// At the end.
+    End,
+    /// In the middle, where both ends say something.
+    Middle,
+}
+
+/// A column that may become narrower than its text.
+#[derive(Clone, Copy, Debug)]
+struct Flexible {
+    width_min: usize,
+    shorten: Shorten,
+}
+
 /// Rows below a header.
 #[derive(Debug)]
 pub struct Table {
     aligns: Vec<Align>,
+    flexible: Vec<Option<Flexible>>,
     rows: Vec<Vec<Cell>>,
 }
 
@@ -47,7 +66,23 @@ impl Table {
     /// A table with these columns.
     pub fn new(columns: &[(&str, Align)]) -> Self {
         let header = columns.iter().map(|(name, _)| Cell::new(*name).styled(Style::new().bold())).collect();
-        Self { aligns: columns.iter().map(|&(_, align)| align).collect(), rows: vec![header] }
+        Self {
+            aligns: columns.iter().map(|&(_, align)| align).collect(),
+            flexible: vec![None; columns.len()],
+            rows: vec![header],
+        }
+    }
+
+    /// The same table, in which the column with this name may be cut to no fewer than `width_min` cells where the lines
+    /// would be wider than the terminal. The widest of such columns is cut first.
+    pub fn shortened(mut self, column: &str, shorten: Shorten, width_min: usize) -> Self {
+        let header = self.rows.iter().take(1).flatten();
+        for (cell, flexible) in header.zip(&mut self.flexible) {
+            if cell.text == column {
+                *flexible = Some(Flexible { width_min, shorten });
+            }
+        }
+        self
     }
 
     /// Adds a row.
@@ -55,32 +90,55 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The lines, each cut to `width` cells if that is given. The last column is not padded.
+    /// The lines. If `width` is given, columns are cut as [`Table::shortened`] says, and then each line is cut to `width`
+    /// cells. The last column is not padded.
     pub fn lines(&self, width: Option<usize>) -> impl Iterator<Item = String> + '_ {
-        let widths: Vec<usize> = (0..self.aligns.len())
+        let mut widths: Vec<usize> = (0..self.aligns.len())
             .map(|column| {
                 self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.width()).max()
             })
             .map(|widest| widest.unwrap_or(0))
             .collect();
+        if let Some(width) = width {
+            self.shorten(&mut widths, width);
+        }
         self.rows.iter().map(move |row| self.line(row, &widths, width.unwrap_or(usize::MAX)))
+    }
+
+    /// Makes the widest flexible columns narrower until a line has at most `room` cells, as far as they may be.
+    fn shorten(&self, widths: &mut [usize], room: usize) {
+        let gaps = GAP * widths.len().saturating_sub(1);
+        let excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(room);
+        for _ in 0..excess {
+            let columns = widths.iter_mut().zip(&self.flexible);
+            let able = columns
+                .filter(|(width, flexible)| flexible.is_some_and(|flexible| **width > flexible.width_min));
+            let Some((widest, _)) = able.max_by_key(|(width, _)| **width) else { return };
+            *widest -= 1;
+        }
     }
 
     fn line(&self, row: &[Cell], widths: &[usize], mut room: usize) -> String {
         let mut line = String::new();
         let mut padding = 0;
-        for (column, ((cell, &align), &wide)) in row.iter().zip(&self.aligns).zip(widths).enumerate() {
-            let missing = wide.saturating_sub(cell.text.width());
-            let gap = if column == 0 { 0 } else { 2 };
+        let columns = self.aligns.iter().zip(&self.flexible).zip(widths);
+        for (column, (cell, ((&align, flexible), &wide))) in row.iter().zip(columns).enumerate() {
+            let text = match flexible.map(|flexible| flexible.shorten) {
+                Some(Shorten::End) => cut(&cell.text, wide),
+                Some(Shorten::Middle) => cut_middle(&cell.text, wide),
+                None => cell.text.as_str().into(),
+            };
+            let missing = wide.saturating_sub(text.width());
+            let gap = if column == 0 { 0 } else { GAP };
             let before = padding + gap + if align == Align::Right { missing } else { 0 };
             padding = if align == Align::Left { missing } else { 0 };
-            if before >= room || cell.text.is_empty() {
+            if before >= room || text.is_empty() {
                 padding += before;
                 continue;
             }
             room -= before;
             line.extend(std::iter::repeat_n(' ', before));
-            let shown = cut(&cell.text, room);
+            let shown = cut(&text, room);
             room -= shown.width();
             let style = cell.style;
             line.push_str(&format!("{style}{shown}{style:#}"));
@@ -208,6 +266,34 @@ mod tests {
         for width in 0..20 {
             assert!(cut_middle("/srv/日本/agents/alpha", width).width() <= width, "{width}");
         }
+    }
+
+    #[test]
+    fn flexible_columns_are_cut_and_others_are_whole() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("PID", Align::Right), ("HOME", Align::Left)])
+            .shortened("NAME", Shorten::End, 6)
+            .shortened("HOME", Shorten::Middle, 8);
+        let row = |name: &str, home: &str| vec![Cell::new(name), Cell::new("4194304"), Cell::new(home)];
+        table.push(row("日本語日本語日本語", "/srv/agents/日本語/alpha"));
+        table.push(row(&to_line(b"evil\n\x1b[2J\xff"), "/"));
+        let shown = |width| -> Vec<String> {
+            table.lines(width).map(|line| anstream::adapter::strip_str(&line).to_string()).collect()
+        };
+        assert_eq!(
+            shown(Some(30)),
+            ["NAME            PID  HOME", "日本語日…   4194304  /srv…lpha", "evil\\n\\x1…  4194304  /",]
+        );
+        for width in 0..60 {
+            for line in shown(Some(width)) {
+                assert!(line.width() <= width, "{line:?} in {width}");
+                assert!(
+                    width < 15 || line.contains("PID") || line.contains("4194304"),
+                    "{line:?} in {width}"
+                );
+            }
+        }
+        assert!(shown(None)[1].ends_with("/srv/agents/日本語/alpha"), "{:?}", shown(None));
+        assert_eq!(shown(None), shown(Some(60)));
     }
 
     #[test]
