@@ -118,6 +118,8 @@ const MIN_AGE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// The name of a session.
 const NAME_DEFAULT: &str = "{basename}";
+/// What a line of a printed list has at most, without its indentation.
+const LIST_BYTES: usize = 96;
 /// The terminals of the rule that applies without a configuration.
 const TTY_DEFAULT: &str = "pts/*";
 
@@ -159,9 +161,9 @@ pub(super) fn own_commands() -> Option<Ignore> {
 /// The built-in rule as a configuration would state it.
 pub fn builtin_rules() -> String {
     let mut text = format!(
-        "# The rule that applies without a configuration. A rule that is written has the same lists, min_age and\n\
-         # name, unless it says otherwise: not_comm, not_program and wrappers add to a list, and the same names with\n\
-         # _only replace it.\n\
+        "# The rule that applies without a configuration. A rule that is written has the same lists, min_age\n\
+         # and name, unless it says otherwise: not_comm, not_program and wrappers add to a list, and the\n\
+         # same names with _only replace it.\n\
          [[session]]\ntty       = {TTY_DEFAULT:?}\nmin_age   = \"{}s\"\nname      = {NAME_DEFAULT:?}\n\
          # Without cwd, each program of a directory is a session of its own; with cwd the default is \"one\".\n\
          instances = \"each\"\n",
@@ -180,10 +182,16 @@ pub fn builtin_rules() -> String {
 
 /// Writes a list, several names a line.
 fn list(text: &mut String, what: &str, field: &str, names: &[&str]) {
-    let _ = writeln!(text, "# {what}\n{field} = [");
-    for names in names.chunks(8) {
-        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-        let _ = writeln!(text, "    {},", names.join(", "));
+    let _ = write!(text, "# {what}\n{field} = [");
+    let mut room = 0;
+    for name in names {
+        let name = format!(" {name:?},");
+        if name.len() > room {
+            text.push_str("\n   ");
+            room = LIST_BYTES;
+        }
+        room = room.saturating_sub(name.len());
+        text.push_str(&name);
     }
-    text.push_str("]\n");
+    text.push_str("\n]\n");
 }

@@ -375,6 +375,26 @@ fn the_built_in_rule_as_it_is_printed_is_the_built_in_rule() {
 }
 
 #[test]
+fn the_built_in_rule_stands_in_the_guide() {
+    const BEGIN: &str =
+        "<!-- by `OBSERVER_WRITE_DOCS=1 cargo test -p observer --lib the_built_in_rule`, from here -->";
+    const END: &str = "<!-- the built-in rule: to here -->";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("docs/guide.md has the mark where the rule begins");
+    let (found, after) = rest.split_once(END).expect("docs/guide.md has the mark where the rule ends");
+    let expected = format!("\n\n```toml\n{}```\n\n", super::builtin_rules());
+    if std::env::var_os("OBSERVER_WRITE_DOCS").is_some() {
+        return std::fs::write(&file, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
+    }
+    assert!(
+        found == expected,
+        "docs/guide.md is not what `observer rules defaults` prints: run `OBSERVER_WRITE_DOCS=1 cargo test -p observer \
+         --lib the_built_in_rule` to write it"
+    );
+}
+
+#[test]
 fn every_configuration_in_the_guide_is_usable() {
     let guide = include_str!("../../../docs/guide.md");
     let blocks: Vec<_> =
