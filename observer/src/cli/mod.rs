@@ -24,6 +24,7 @@ mod schema;
 mod signal;
 mod status;
 mod term;
+mod usage;
 mod user;
 mod wait;
 mod watch;
@@ -96,7 +97,7 @@ enum Command {
 
 /// Parses the arguments, runs the command and reports its error.
 pub fn main() -> ExitCode {
-    let CommandLine { socket, command } = CommandLine::parse();
+    let CommandLine { socket, command } = CommandLine::try_parse().unwrap_or_else(|error| usage::exit(error));
     let path = socket.clone().unwrap_or_else(|| SOCKET_DEFAULT.into());
     let result = match command {
         Command::Run(run) => run.run(socket),

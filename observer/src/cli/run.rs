@@ -83,13 +83,13 @@ pub struct RunArgs {
 
 fn parse_ring_bytes(text: &str) -> Result<u32, String> {
     check_ring_bytes(
-        text.parse().map_err(|_| format!("{text:?} is no number of bytes: write for instance 8388608"))?,
+        text.parse().map_err(|_| "it is no number of bytes: write for instance 8388608".to_owned())?,
     )
 }
 
 fn parse_max_bytes(text: &str) -> Result<u64, String> {
     check_max_bytes(
-        text.parse().map_err(|_| format!("{text:?} is no number of bytes: write for instance 268435456"))?,
+        text.parse().map_err(|_| "it is no number of bytes: write for instance 268435456".to_owned())?,
     )
 }
 

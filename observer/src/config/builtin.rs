@@ -153,7 +153,7 @@ pub(super) fn boxed(glob: Glob) -> Box<dyn Pattern> {
 /// observer's own commands, which are never sessions: `observer watch` stays on its terminal, too.
 pub(super) fn own_commands() -> Option<Ignore> {
     let path = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
-    let exe = Glob::path(&globset::escape(&path)).ok()?;
+    let exe = Glob::resolved_path(&globset::escape(&path)).ok()?;
     let conditions = Conditions { exe: vec![boxed(exe)], ..Conditions::default() };
     Some(Ignore { cwd: Vec::new(), conditions })
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
+use crate::text::bytes::quoted;
+
 /// A fault in the text.
 #[derive(Debug)]
 pub struct ConfigFault {
@@ -68,8 +70,10 @@ impl<'de> Deserialize<'de> for OneOrMore {
 /// Checks that the value of `field` is an absolute path.
 pub fn absolute(field: &str, path: Spanned<PathBuf>) -> Result<PathBuf, ConfigFault> {
     if !path.get_ref().is_absolute() {
-        let message =
-            format!("{field} must be an absolute path, found {:?}: begin it with `/`", path.get_ref());
+        let message = format!(
+            "{field} must be an absolute path, found {}: begin it with `/`",
+            quoted(&path.get_ref().to_string_lossy())
+        );
         return Err(ConfigFault { span: Some(path.span()), message });
     }
     Ok(path.into_inner())

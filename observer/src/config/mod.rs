@@ -20,12 +20,18 @@ use observer_core::rule::Ignore;
 use serde::Deserialize;
 
 use self::fault::{ConfigFault, absolute};
-use crate::text::bytes::to_line;
+use crate::text::bytes::{to_line, to_one_line};
+use crate::text::table::cut;
 
 /// Environment variables that are kept where the configuration names none: those in which a multiplexer identifies itself.
 const ENV_DEFAULT: [&str; 4] = ["TMUX_PANE", "TMUX", "STY", "WINDOW"];
 /// Bytes of the largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Cells of a line of the file in a message, and of a value that the parser quotes.
+const LINE_CELLS_MAX: usize = 100;
+/// Cells of what the parser says.
+const PROBLEM_CELLS_MAX: usize = 800;
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -61,7 +67,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", to_line(self.file.as_os_str().as_encoded_bytes()))?;
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
@@ -207,7 +213,7 @@ fn with_user_names(mut rules: Vec<Rule>, users: &users::UserDatabase) -> Vec<Rul
 /// The fault that the TOML parser found, with the line. Neither is shown where it could contain a password.
 fn syntax_fault(text: &str, error: &toml::de::Error) -> ConfigFault {
     let offset = error.span().map_or(0, |span| span.start);
-    let (line, problem) = (line_at(text, offset), error.message().trim_end().replace('\n', ", "));
+    let (line, problem) = (line_at(text, offset), shortened(error.message().trim_end()));
     let (before, _) = text.split_at_checked(offset).unwrap_or((text, ""));
     if let Some(name) = ["session", "ignore"].into_iter().find(|name| line == format!("[{name}]")) {
         let message = format!("there may be several of these: write [[{name}]]");
@@ -217,13 +223,28 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> ConfigFault {
     let secret = section.contains("mirror")
         || ["mirror", "database", "password"].iter().any(|word| line.contains(word));
     let message = match (secret, problem.contains('"')) {
-        (false, _) => format!("{problem}; correct this line: {}", to_line(line.as_bytes())),
+        (false, _) => {
+            format!("{problem}; correct this line: {}", cut(&to_line(line.as_bytes()), LINE_CELLS_MAX))
+        }
         (true, false) => format!("{problem}; correct this line"),
         (true, true) => {
             "this is not what belongs here; correct this line: docs/mirror.md has [mirror]".into()
         }
     };
     ConfigFault { span: error.span(), message }
+}
+
+/// The parser's message as one line. What it quotes of the text is cut, and so is the whole.
+fn shortened(message: &str) -> String {
+    const MARKS: [char; 3] = ['`', '"', '\''];
+    let message = message.replace('\n', ", ");
+    let line = to_one_line(&message);
+    let parts = line.split_inclusive(MARKS).map(|part| {
+        let inner = part.trim_end_matches(MARKS);
+        let mark = part.get(inner.len()..).unwrap_or_default();
+        format!("{}{mark}", cut(inner, LINE_CELLS_MAX))
+    });
+    cut(&parts.collect::<String>(), PROBLEM_CELLS_MAX).into_owned()
 }
 
 fn variable(name: toml::Spanned<String>) -> Result<String, ConfigFault> {
@@ -253,7 +274,7 @@ pub fn check_ring_bytes(bytes: u64) -> Result<u32, String> {
         return Ok(bytes);
     }
     Err(format!(
-        "ring size {bytes} is not usable: give a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes"
+        "the size of the ring must be a power of two from {RING_BYTES_MIN} to {RING_BYTES_MAX} bytes: write for instance 8388608"
     ))
 }
 

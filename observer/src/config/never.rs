@@ -7,6 +7,7 @@ use observer_core::rule::{Conditions, Pattern};
 use toml::Spanned;
 
 use super::fault::{ConfigFault, OneOrMore};
+use crate::text::bytes::quoted;
 use crate::text::glob::{bytes_min, is_literal};
 
 /// Variables in which tmux and screen name themselves.
@@ -21,7 +22,8 @@ pub fn never_a_comm(glob: &Spanned<String>) -> Option<ConfigFault> {
     let (text, longest) = (glob.get_ref(), COMM_LEN - 1);
     (bytes_min(text) > longest).then(|| {
         let message = format!(
-            "{text:?} matches no comm, because the kernel cuts comm to {longest} bytes: shorten it, or use `program`"
+            "{} matches no comm, because the kernel cuts comm to {longest} bytes: shorten it, or use `program`",
+            quoted(text)
         );
         warning(glob.span(), message)
     })
@@ -40,9 +42,9 @@ pub fn refused(values: &[Spanned<String>], field: &str, refusing: &[Box<dyn Patt
     };
     let refused = values.iter().filter(is_refused).map(|value| {
         let message = format!(
-            "{:?} is never the session, because it is in the list not_{field}: write that list as not_{field}_only, \
+            "{} is never the session, because it is in the list not_{field}: write that list as not_{field}_only, \
              without it",
-            value.get_ref()
+            quoted(value.get_ref())
         );
         warning(value.span(), message)
     });
@@ -54,8 +56,8 @@ pub fn with_nul(field: Option<&Spanned<OneOrMore>>) -> Vec<ConfigFault> {
     let values = field.map(OneOrMore::placed).unwrap_or_default();
     let with_nul = values.into_iter().filter(|value| value.get_ref().contains('\0')).map(|value| {
         let message = format!(
-            "{:?} matches nothing, because a NUL ends an argument: match one argument",
-            value.get_ref()
+            "{} matches nothing, because a NUL ends an argument: match one argument",
+            quoted(value.get_ref())
         );
         warning(value.span(), message)
     });
@@ -84,8 +86,9 @@ pub fn owner_elsewhere(mnt_ns: Option<&Spanned<String>>) -> Option<ConfigFault> 
 /// The warning about a group that nobody is in.
 pub fn without_members(group: &str, span: Range<usize>) -> ConfigFault {
     let message = format!(
-        "group {group:?} has no members, so it admits nobody: add some, and have the rules read again \
-         (`systemctl reload observer`)"
+        "group {} has no members, so it admits nobody: add some, and have the rules read again \
+         (`systemctl reload observer`)",
+        quoted(group)
     );
     warning(span, message)
 }

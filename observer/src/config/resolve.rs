@@ -5,6 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::text::bytes::quoted;
+
 /// How long a file system may take to resolve a path of a rule.
 pub const RESOLVE_MAX: Duration = Duration::from_secs(2);
 
@@ -43,8 +45,9 @@ pub fn canonicalize(path: &Path) -> Result<String, String> {
     let whole = if missing.as_os_str().is_empty() { found } else { found.join(missing) };
     whole.into_os_string().into_string().map_err(|path| {
         format!(
-            "{} leads to a path that is not UTF-8 ({path:?}): use a wildcard for that part",
-            existing.display()
+            "{} leads to a path that is not UTF-8 ({}): use a wildcard for that part",
+            existing.display(),
+            quoted(&path.to_string_lossy())
         )
     })
 }

@@ -19,7 +19,8 @@ use super::never::{
 };
 use super::resolve::{RESOLVE_MAX, canonicalize, within};
 use super::users::UserDatabase;
-use crate::text::glob::{Glob, split_literal};
+use crate::text::bytes::quoted;
+use crate::text::glob::{Glob, bounded, split_literal};
 
 /// A `[[session]]` as it is written.
 #[derive(Debug, Deserialize)]
@@ -167,7 +168,8 @@ fn instances(how: &str) -> Result<Instances, String> {
         "one" => Ok(Instances::One),
         "each" => Ok(Instances::Each),
         other => Err(format!(
-            "instances is \"one\" (one session for each user in a home) or \"each\" (one for each program), found {other:?}"
+            "instances is \"one\" (one session for each user in a home) or \"each\" (one for each program), found {}",
+            quoted(other)
         )),
     }
 }
@@ -250,7 +252,10 @@ fn each<T>(
 fn absolute_glob(field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
     match glob.starts_with('/') {
         true => Glob::path(glob).map(boxed),
-        false => Err(format!("{field} is matched against absolute paths, found {glob:?}: begin it with `/`")),
+        false => Err(format!(
+            "{field} is matched against absolute paths, found {}: begin it with `/`",
+            quoted(glob)
+        )),
     }
 }
 
@@ -270,7 +275,9 @@ fn name_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
 fn program_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
     match glob.contains('/') {
         false => name_glob(glob),
-        true => Err(format!("program is a name without a path, found {glob:?}: use `exe` for a path")),
+        true => {
+            Err(format!("program is a name without a path, found {}: use `exe` for a path", quoted(glob)))
+        }
     }
 }
 
@@ -291,14 +298,14 @@ fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern
     if !glob.starts_with('/') {
         let next = "write the directory's absolute path, beginning with `/`";
         return Err(match glob.starts_with('~') {
-            true => format!("`~` has no meaning for a daemon, found {glob:?}: {next}"),
-            false => format!("cwd must be an absolute path, found {glob:?}: {next}"),
+            true => format!("`~` has no meaning for a daemon, found {}: {next}", quoted(glob)),
+            false => format!("cwd must be an absolute path, found {}: {next}", quoted(glob)),
         });
     }
     if Path::new(glob).components().any(|part| part == Component::ParentDir) {
-        return Err(format!("cwd cannot hold `..`, found {glob:?}: write the path that it leads to"));
+        return Err(format!("cwd cannot hold `..`, found {}: write the path that it leads to", quoted(glob)));
     }
-    let (literal, wild) = split_literal(glob);
+    let (literal, wild) = split_literal(bounded(glob)?);
     let directory = PathBuf::from(literal);
     let resolve = move || canonicalize(&directory);
     let resolved = match within(RESOLVE_MAX, resolve) {
@@ -317,7 +324,7 @@ fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern
         canonical.truncate(canonical.trim_end_matches('/').len());
         canonical.push_str(wild.trim_end_matches('/'));
     }
-    Glob::path(&canonical).map(boxed)
+    Glob::resolved_path(&canonical).map(boxed)
 }
 
 fn terminal(rule: &str) -> Result<TtyRule, String> {
@@ -326,7 +333,8 @@ fn terminal(rule: &str) -> Result<TtyRule, String> {
         "none" => Ok(TtyRule::None),
         "" => Err("tty is empty: write \"any\", \"none\" or a glob such as \"pts/*\"".into()),
         glob if glob.starts_with('/') => Err(format!(
-            "tty is a terminal's name without /dev/, found {glob:?}: write for instance \"pts/*\""
+            "tty is a terminal's name without /dev/, found {}: write for instance \"pts/*\"",
+            quoted(glob)
         )),
         glob => Glob::path(glob).map(|glob| TtyRule::Matches(boxed(glob))),
     }
@@ -337,14 +345,19 @@ fn mount_namespace(rule: &str) -> Result<MntNsRule, String> {
         "any" => Ok(MntNsRule::Any),
         "host" => Ok(MntNsRule::Host),
         other => Err(format!(
-            "mnt_ns is \"host\" (the host's own mount namespace) or \"any\", found {other:?}: write one of them"
+            "mnt_ns is \"host\" (the host's own mount namespace) or \"any\", found {}: write one of them",
+            quoted(other)
         )),
     }
 }
 
 fn min_age(age: &str) -> Result<u64, String> {
-    let expected =
-        || format!("min_age must be a span of time, found {age:?}: write for instance \"1s\" or \"500ms\"");
+    let expected = || {
+        format!(
+            "min_age must be a span of time, found {}: write for instance \"1s\" or \"500ms\"",
+            quoted(age)
+        )
+    };
     let span: SignedDuration = age.parse().map_err(|_| expected())?;
     u64::try_from(span.as_nanos()).map_err(|_| expected())
 }
@@ -355,8 +368,9 @@ fn template(name: &str) -> Result<NameTemplate, String> {
     if name.is_empty() || rest.contains(['{', '}']) {
         let [others @ .., last] = PLACEHOLDERS;
         return Err(format!(
-            "name may hold the placeholders {} and {last} only, found {name:?}: correct it",
-            others.join(", ")
+            "name may hold the placeholders {} and {last} only, found {}: correct it",
+            others.join(", "),
+            quoted(name)
         ));
     }
     Ok(name.to_owned().into())

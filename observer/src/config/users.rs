@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Group, User};
 use observer_core::rule::UserNames;
 
 use super::resolve::within;
+use crate::text::bytes::quoted;
 
 /// How long the user database may take to list its users.
 pub const USERS_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -52,11 +53,12 @@ impl UserDatabase {
             }
             Ok(None) => user.parse().map_err(|_| {
                 format!(
-                    "there is no user {user:?} on this machine: create it, correct the name, or write its number"
+                    "there is no user {} on this machine: create it, correct the name, or write its number",
+                    quoted(user)
                 )
             }),
             Err(error) => {
-                Err(format!("user {user:?} cannot be looked up: {error}; write its number instead"))
+                Err(format!("user {} cannot be looked up: {error}; write its number instead", quoted(user)))
             }
         }
     }
@@ -64,11 +66,13 @@ impl UserDatabase {
     /// The ids of the members of the group that has this name, or this number: whose primary group it is, and whom it
     /// lists.
     pub fn members(&self, group: &str) -> Result<Vec<u32>, String> {
-        let failed =
-            |error| format!("group {group:?} cannot be looked up: {error}; write the users instead (`user`)");
+        let failed = |error| {
+            format!("group {} cannot be looked up: {error}; write the users instead (`user`)", quoted(group))
+        };
         let unknown = |_| {
             format!(
-                "there is no group {group:?} on this machine: create it, correct the name, or write its number"
+                "there is no group {} on this machine: create it, correct the name, or write its number",
+                quoted(group)
             )
         };
         let (gid, listed) = match Group::from_name(group).map_err(failed)? {

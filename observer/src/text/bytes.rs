@@ -147,6 +147,18 @@ pub fn to_line(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// Characters of a value from outside that a message quotes.
+const QUOTED_CHARS_MAX: usize = 60;
+
+/// `text` in quotes, for a message: without characters that change the terminal or the line, and cut to
+/// [`QUOTED_CHARS_MAX`] characters.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
 /// `text` as one line. Unlike [`to_line`], this leaves backslashes as they are: parts of `text` may be escaped already.
 pub fn to_one_line(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {

@@ -72,6 +72,26 @@ fn a_glob_that_cannot_be_compiled_is_a_usage_error() {
     let daemon = Daemon::shared();
     for command in ["list", "ps", "watch"] {
         assert_refused(&daemon.observer(&[command, "[a-"]), 2, &["[a-"]);
+        let long = format!("\x1b[2J{}", "x*".repeat(10_000));
+        let result = daemon.observer(&[command, &long]);
+        assert_refused(&result, 2, &["20004 bytes, and at most 256 are taken: shorten it"]);
+        assert!(result.stderr.len() < 300 && !result.stderr.contains('\x1b'), "{}", result.stderr);
+    }
+}
+
+#[test]
+fn a_long_or_hostile_value_of_an_option_is_cut_and_said_once() {
+    failure::require_root();
+    let value = format!("x\x1b[2J{}", "y".repeat(20_000));
+    for args in
+        [&["list", "--state", &value][..], &["history", "--since", &value], &["pid", "a", "--user", &value]]
+    {
+        let result = observer_harness::observe::CommandResult::of(
+            std::process::Command::new(observer_harness::daemon::product()).args(args),
+        );
+        assert_eq!(result.code, Some(2), "{}", result.stderr);
+        assert_eq!(result.stderr.matches("x\\x1b[2Jy").count(), 1, "said once: {}", result.stderr);
+        assert!(result.stderr.len() < 600 && !result.stderr.contains('\x1b'), "{}", result.stderr);
     }
 }
 

@@ -68,7 +68,7 @@ fn when(text: &str) -> Result<i64, String> {
         time.to_zoned(TimeZone::system()).ok().map(|time| time.timestamp().as_nanosecond())
     };
     ago().or_else(moment).or_else(local).and_then(|ns| i64::try_from(ns).ok()).ok_or_else(|| {
-        format!("{text:?} is no moment: write for instance 24h, 2026-11-21 or 2026-11-21T08:00:00Z")
+        "it is no moment: write for instance 24h, 2026-11-21 or 2026-11-21T08:00:00Z".to_owned()
     })
 }
 
