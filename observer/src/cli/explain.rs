@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
-use super::once::{StandaloneMap, say_one_look};
+use super::once::StandaloneMap;
+use super::places::PlaceFlags;
 use super::{home, naming, term};
 use crate::api::answer::ListAnswer;
 use crate::api::explain::ExplainAnswer;
@@ -33,9 +34,8 @@ pub struct ExplainArgs {
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
-    /// Session rules for the case that no daemon runs
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    places: PlaceFlags,
     #[command(flatten)]
     btf: BtfFlag,
 }
@@ -45,6 +45,7 @@ impl ExplainArgs {
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
+                self.places.say_unused(socket);
                 let pid = match self.pid() {
                     Some(pid) => pid,
                     None => {
@@ -56,9 +57,11 @@ impl ExplainArgs {
                 self.show(pid, &decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
+                let places = self.places.without_daemon(socket)?;
+                let sentence = places.sentence.clone();
+                let map = StandaloneMap::take_at(places, self.btf.btf.as_deref())?;
                 if !self.json {
-                    say_one_look(socket, self.config.as_deref());
+                    anstream::eprintln!("observer: {sentence}");
                 }
                 let time = map.answer_time();
                 let pid = match self.pid() {

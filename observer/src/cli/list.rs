@@ -1,13 +1,14 @@
 //! `observer list`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anstyle::Style;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
-use super::once::{StandaloneMap, say_one_look};
+use super::once::StandaloneMap;
+use super::places::PlaceFlags;
 use super::which::say_undecided;
 use super::{term, user};
 use crate::api::answer::ListAnswer;
@@ -15,7 +16,6 @@ use crate::api::death::DeathJson;
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::clock;
-use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
 use crate::socket::hub::{FrameScope, WatchFilter};
@@ -48,9 +48,8 @@ pub struct ListArgs {
     /// Also sessions that have ended, with the cause and how long ago that was
     #[arg(long)]
     ended: bool,
-    /// Session rules for the case that no daemon runs
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    places: PlaceFlags,
     #[command(flatten)]
     btf: BtfFlag,
 }
@@ -70,15 +69,18 @@ impl ListArgs {
         self.ended |= self.state == Some(SessionState::Ended);
         match Client::connect(socket) {
             Ok(mut client) => {
+                self.places.say_unused(socket);
                 let line = client.ask(&ClientRequest::List { ended: self.ended })?;
                 self.show(&filter, &decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
-                let map = StandaloneMap::take(self.config.as_deref(), self.btf.btf.as_deref())?;
+                let places = self.places.without_daemon(socket)?;
+                let sentence = places.sentence.clone();
+                let map = StandaloneMap::take_at(places, self.btf.btf.as_deref())?;
                 if !self.json && !self.porcelain {
-                    say_one_look(socket, self.config.as_deref());
+                    anstream::eprintln!("observer: {sentence}");
                 }
-                self.show(&filter, &answers::list(&map.core, map.answer_time(), self.ended))
+                self.show(&filter, &map.list(self.ended))
             }
             Err(error) => Err(error.into()),
         }

@@ -17,6 +17,7 @@ mod naming;
 mod once;
 mod paths;
 mod pid;
+mod places;
 mod ps;
 mod rules;
 mod run;

@@ -1,5 +1,6 @@
 //! Commands without a daemon: one pass over the kernel's processes fills a map of the command's own.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -8,16 +9,24 @@ use std::time::{Duration, Instant};
 
 use observer_core::Settings;
 use observer_core::audit::{Audit, AuditReport};
+use observer_core::limits::ENDED_SESSIONS_MAX;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::exit::{Exit, Failure};
+use super::places::Places;
 use crate::api::Context;
+use crate::api::answer::ListAnswer;
+use crate::api::entry::Entry;
+use crate::api::session::SessionJson;
+use crate::api::words::EntryKind;
 use crate::config::Config;
-use crate::daemon::answers::AnswerTime;
+use crate::daemon::answers::{self, AnswerTime};
 use crate::daemon::owners::{OwnerFound, read_owner};
+use crate::daemon::previous::PreviousSessions;
+use crate::daemon::resume::{Resumption, known_primaries, recorded_sessions};
+use crate::journal::{JournalReader, Resumed};
 use crate::kernel::{Look, MemoryReader};
-use crate::text::bytes::to_line;
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
@@ -48,17 +57,6 @@ impl Sink for Requests {
     }
 }
 
-/// Says on standard error that no daemon answers, and by which rules one look at the kernel is shown.
-pub fn say_one_look(socket: &Path, config: Option<&Path>) {
-    let shown = |path: &Path| to_line(path.as_os_str().as_encoded_bytes()).into_owned();
-    let rules =
-        config.map_or_else(|| "the built-in rule".to_owned(), |file| format!("the rules of {}", shown(file)));
-    anstream::eprintln!(
-        "observer: no daemon on {}: this is one look at the kernel, by {rules}",
-        shown(socket)
-    );
-}
-
 /// A map that one pass filled.
 pub struct StandaloneMap {
     /// The map.
@@ -66,15 +64,30 @@ pub struct StandaloneMap {
     look: Look,
     boot_id: String,
     wall_offset_ns: i64,
+    /// The newest ends of sessions that the journal knows, or that follow from it, newest first.
+    ended: Vec<Entry>,
 }
 
 impl StandaloneMap {
     /// Fills a map, with the rules of the configuration file `config` and the kernel's layout from `btf`, if these are given. Needs
     /// the rights to load kernel programs.
     pub fn take(config: Option<&Path>, btf: Option<&Path>) -> anyhow::Result<Self> {
-        let config = Config::load(config)?;
+        Self::fill(Config::load(config)?, btf, None)
+    }
+
+    /// The same, with the rules of `places`. Sessions that its journal knows go on, as in a daemon that is started again.
+    pub fn take_at(places: Places, btf: Option<&Path>) -> anyhow::Result<Self> {
+        Self::fill(places.config, btf, places.journal)
+    }
+
+    fn fill(config: Config, btf: Option<&Path>, journal: Option<JournalReader>) -> anyhow::Result<Self> {
         config.warn();
         let boot_id = boot::boot_id()?;
+        let known = journal.map(|journal| Known::read(&journal, &boot_id)).transpose()?;
+        let mut previous = PreviousSessions::default();
+        if let Some(known) = &known {
+            previous.expect_deaths(known_primaries(&known.resumed.live, &boot_id));
+        }
         let wall_offset_ns = clock::wall_offset_ns();
         let mut requests = Requests::default();
         let look = Look::load(btf).map_err(no_rights)?;
@@ -87,14 +100,38 @@ impl StandaloneMap {
         });
         core.set_wall_offset(wall_offset_ns);
         let snapshot = look.snapshot();
+        snapshot.rows(|input| previous.observe(&input));
         apply(&mut core, &snapshot, &mut requests);
         snapshot.into_result().map_err(no_rights)?;
         let Requests { memory, owners } = requests;
         let mut requests = Requests { memory: Vec::new(), owners };
         read_memory(&mut core, reader, memory, &mut requests);
+        let ended = match known {
+            Some(known) => known.resume(&mut core, &previous, &boot_id, wall_offset_ns, &mut requests),
+            None => Vec::new(),
+        };
         core.handle(Input::Tick { at: clock::boottime() }, &mut requests);
         read_owners(&mut core, requests);
-        Ok(Self { core, look, boot_id, wall_offset_ns })
+        Ok(Self { core, look, boot_id, wall_offset_ns, ended })
+    }
+
+    /// The answer to `list`: sessions by name, then home; those that have ended, according to the journal as well, only if
+    /// `ended`.
+    pub fn list(&self, ended: bool) -> ListAnswer<'_> {
+        let mut answer = answers::list(&self.core, self.answer_time(), ended);
+        if !ended {
+            return answer;
+        }
+        let home = |session: &SessionJson<'_>| {
+            let home = session.home.as_bytes().to_vec();
+            (home, session.home_mnt_ns, session.primary.uid, session.instance)
+        };
+        let mut seen: HashSet<_> = answer.sessions.iter().map(home).collect();
+        answer.sessions.extend(recorded_sessions(&self.ended).filter(|session| seen.insert(home(session))));
+        answer.sessions.sort_by(|a, b| {
+            (a.name.as_bytes(), a.home.as_bytes()).cmp(&(b.name.as_bytes(), b.home.as_bytes()))
+        });
+        answer
     }
 
     /// Applies a second pass to the map, and compares the map with it.
@@ -122,6 +159,34 @@ impl StandaloneMap {
             wall_offset_ns: self.wall_offset_ns,
             context: Context { boot_id: &self.boot_id, certain: !self.core.in_gap() },
         }
+    }
+}
+
+/// What the journal knows.
+struct Known {
+    resumed: Resumed,
+    ended: Vec<Entry>,
+}
+
+impl Known {
+    fn read(journal: &JournalReader, boot_id: &str) -> anyhow::Result<Self> {
+        Ok(Self { resumed: journal.resumed()?, ended: journal.ended(boot_id, ENDED_SESSIONS_MAX)? })
+    }
+
+    /// Lets the map continue the sessions. Returns those that have ended, newest first.
+    fn resume(
+        self,
+        core: &mut Core,
+        previous: &PreviousSessions,
+        boot_id: &str,
+        wall_offset_ns: i64,
+        requests: &mut Requests,
+    ) -> Vec<Entry> {
+        let resumption = Resumption::new(&self.resumed, boot_id, wall_offset_ns);
+        resumption.restore(core, requests);
+        let found = resumption.differences(core, previous).entries;
+        let is_end = |entry: &Entry| entry.kind == EntryKind::SessionEnded && entry.boot_id == boot_id;
+        found.into_iter().filter(is_end).chain(self.ended).collect()
     }
 }
 

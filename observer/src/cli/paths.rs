@@ -1,5 +1,7 @@
 //! Paths that the program uses where neither a flag nor the configuration names others.
 
+use std::path::{Path, PathBuf};
+
 /// The daemon's socket.
 pub const SOCKET_DEFAULT: &str = "/run/observer/observer.sock";
 
@@ -8,3 +10,8 @@ pub const STATE_DIR_DEFAULT: &str = "/var/lib/observer";
 
 /// Name of the journal's file in the state directory.
 pub const JOURNAL_NAME: &str = "journal.sqlite";
+
+/// The journal's file: `path`, or that in the state directory `dir`, or the default one.
+pub fn journal_path(path: Option<&Path>, dir: Option<&Path>) -> PathBuf {
+    path.map_or_else(|| dir.unwrap_or(STATE_DIR_DEFAULT.as_ref()).join(JOURNAL_NAME), Path::to_path_buf)
+}

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
+use super::places::say_unused;
 use super::term;
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
@@ -99,6 +100,9 @@ impl TryArgs {
         let then = answers::list(&then_map.core, then_map.answer_time(), false);
         match Client::connect(socket) {
             Ok(mut client) => {
+                if let Some(file) = &self.config {
+                    say_unused("--config", file, socket);
+                }
                 let line = client.ask(&ClientRequest::List { ended: false })?;
                 self.show(&decode(&line)?, &then)
             }

@@ -10,7 +10,7 @@ use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
-use super::paths::{JOURNAL_NAME, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
+use super::paths::{SOCKET_DEFAULT, journal_path};
 use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
 use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice, RuleReader, RuleSet};
 use crate::mirror::feed::MirrorOptions;
@@ -99,9 +99,7 @@ impl RunArgs {
         let path = self.journal_path.as_ref().or(config.journal.path.as_ref());
         let is_chosen = dir.is_some() || path.is_some();
         JournalPlace {
-            path: path.cloned().unwrap_or_else(|| {
-                dir.map_or(STATE_DIR_DEFAULT.as_ref(), PathBuf::as_path).join(JOURNAL_NAME)
-            }),
+            path: journal_path(path.map(PathBuf::as_path), dir.map(PathBuf::as_path)),
             choice: if is_chosen { PathChoice::Explicit } else { PathChoice::Default },
             max_bytes: self
                 .journal_max_bytes

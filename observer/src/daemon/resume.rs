@@ -8,10 +8,10 @@ use std::sync::Arc;
 use observer_core::death::Death;
 use observer_core::input::KnownSession;
 use observer_core::session::{Home, State};
-use observer_core::{BootTime, Input, Process, ProcessKey, Session};
+use observer_core::{BootTime, Core, Input, Process, ProcessKey, Session, Sink};
 
 use super::event_loop::EventLoop;
-use super::previous::{ObservedDeath, digest};
+use super::previous::{Digest, ObservedDeath, PreviousSessions, digest};
 use super::sink::Recording;
 use crate::api::Context;
 use crate::api::change::FoundLater;
@@ -54,12 +54,12 @@ impl<'a> RecordedSession<'a> {
         Some(Self { entry, home, primary: subject.process, json })
     }
 
-    fn resume(&self, daemon: &mut EventLoop) {
+    fn restore(&self, core: &mut Core, sink: &mut impl Sink, wall_offset_ns: i64) {
         let at = clock::boottime();
         // The times of the entry are by the wall clock as it was when the process was first observed.
         let start_ns = self.primary.start_boottime.0.cast_signed();
         let started = unix_ns(&self.json.primary.started_at);
-        let wall = started.map_or(daemon.sink.wall_offset_ns, |at_ns| at_ns.saturating_sub(start_ns));
+        let wall = started.map_or(wall_offset_ns, |at_ns| at_ns.saturating_sub(start_ns));
         let boottime = |text: &str| {
             let ns = unix_ns(text)?.checked_sub(wall)?;
             u64::try_from(ns).ok().map(BootTime)
@@ -79,66 +79,68 @@ impl<'a> RecordedSession<'a> {
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
             starts: &starts,
         };
-        daemon.core.handle(Input::Resume { at, known }, &mut daemon.sink);
+        core.handle(Input::Resume { at, known }, sink);
     }
 }
 
-impl EventLoop {
-    /// To be called before the first pass: from here on deaths of primaries that the journal knows are kept.
-    pub(super) fn before_first_pass(&mut self) {
-        self.sink.recording = Recording::Paused;
-        let known = self.sink.journal.iter().flat_map(|journal| journal.known());
-        let mine = known.filter(|entry| entry.boot_id == self.sink.boot_id);
-        let keys = mine.filter_map(|entry| Some(entry.subject?.process));
-        self.sink.previous.expect_deaths(keys);
+/// The sessions that entries of the journal are about, as they were then.
+pub fn recorded_sessions(entries: &[Entry]) -> impl Iterator<Item = SessionJson<'_>> {
+    entries.iter().filter_map(RecordedSession::new).map(|recorded| recorded.json)
+}
+
+/// The primaries of this boot whose sessions live according to `entries`.
+pub fn known_primaries(entries: &[Entry], boot_id: &str) -> impl Iterator<Item = ProcessKey> {
+    let mine = entries.iter().filter(move |entry| entry.boot_id == boot_id);
+    mine.filter_map(|entry| Some(entry.subject.as_ref()?.process))
+}
+
+/// What the journal knows, beside a map that the first passes have filled.
+pub struct Resumption<'a> {
+    recorded: Vec<RecordedSession<'a>>,
+    until_ns: Option<i64>,
+    boot_id: &'a str,
+    wall_offset_ns: i64,
+}
+
+/// What differs between the journal and the map.
+pub struct Differences {
+    /// The entries that the journal lacks.
+    pub entries: Vec<Entry>,
+    /// The sessions that go on as they are recorded.
+    unchanged: HashMap<Home, (ProcessKey, Digest)>,
+}
+
+impl<'a> Resumption<'a> {
+    /// What `resumed` says in the boot `boot_id`. `wall_offset_ns` is realtime minus boot time.
+    pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
+        let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
+        Self { recorded, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
     }
 
-    /// To be called after the first passes, and whenever a file of the journal was opened: compares the sessions that live
-    /// according to the file with the map.
-    pub(super) fn resume(&mut self) {
-        let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
-        self.sink.recording = Recording::Active;
-        let Some(resumed) = resumed else {
-            self.sink.previous.forget_deaths();
-            return;
-        };
-        let recorded: Vec<RecordedSession<'_>> =
-            resumed.live.iter().filter_map(RecordedSession::new).collect();
-        self.sink.recording = Recording::Paused;
-        let boot_id = self.sink.boot_id.clone();
-        for recorded in recorded.iter().filter(|it| it.entry.boot_id == boot_id) {
-            recorded.resume(self);
+    /// Lets the map continue the sessions of this boot.
+    pub fn restore(&self, core: &mut Core, sink: &mut impl Sink) {
+        for recorded in self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id) {
+            recorded.restore(core, sink, self.wall_offset_ns);
         }
-        self.sink.recording = Recording::Active;
-        let recorded = recorded.into_iter().map(|it| (it.home.clone(), it)).collect();
-        for entry in self.differences(&resumed, recorded) {
-            if let Some(journal) = &self.sink.journal {
-                journal.push(entry);
-            }
-        }
-        for (session, primary) in self.core.sessions().filter(|(session, _)| session.state != State::Ended) {
-            self.sink.reported.resumed(session, primary);
-        }
-        self.sink.previous.forget_deaths();
     }
 
-    fn differences(
-        &mut self,
-        resumed: &Resumed,
-        mut recorded: HashMap<Home, RecordedSession<'_>>,
-    ) -> Vec<Entry> {
+    /// Compares the sessions with those of the map. `previous` has the deaths that were observed meanwhile.
+    pub fn differences(self, core: &Core, previous: &PreviousSessions) -> Differences {
         let mut entries = Vec::new();
         let mut unchanged = HashMap::new();
         let maker = EntryMaker {
             now: clock::boottime(),
-            wall_offset_ns: self.sink.wall_offset_ns,
-            until_ns: resumed.until_ns,
-            context: Context { boot_id: &self.sink.boot_id, certain: !self.core.in_gap() },
+            wall_offset_ns: self.wall_offset_ns,
+            until_ns: self.until_ns,
+            context: Context { boot_id: self.boot_id, certain: !core.in_gap() },
+            core,
+            previous,
         };
-        for (session, primary) in self.core.sessions() {
-            let same = |it: &RecordedSession<'_>| {
-                it.primary == session.primary && it.entry.boot_id == self.sink.boot_id
-            };
+        let mut recorded: HashMap<Home, RecordedSession<'_>> =
+            self.recorded.into_iter().map(|it| (it.home.clone(), it)).collect();
+        for (session, primary) in core.sessions() {
+            let same =
+                |it: &RecordedSession<'_>| it.primary == session.primary && it.entry.boot_id == self.boot_id;
             let before = recorded.remove(&*session.home);
             let ended = session.state == State::Ended;
             match before {
@@ -153,7 +155,7 @@ impl EventLoop {
                     unchanged.insert((*session.home).clone(), (session.primary, known));
                 }
                 before => {
-                    entries.extend(before.map(|before| self.gone(&maker, before)));
+                    entries.extend(before.map(|before| maker.gone(before)));
                     if !ended {
                         entries.push(maker.started(session, primary));
                     }
@@ -162,30 +164,45 @@ impl EventLoop {
         }
         let mut rest: Vec<_> = recorded.into_values().collect();
         rest.sort_by(|one, other| one.home.cmp(&other.home));
-        entries.extend(rest.into_iter().map(|before| self.gone(&maker, before)));
-        self.sink.previous.set_recorded(unchanged);
-        entries
+        entries.extend(rest.into_iter().map(|before| maker.gone(before)));
+        Differences { entries, unchanged }
+    }
+}
+
+impl EventLoop {
+    /// To be called before the first pass: from here on deaths of primaries that the journal knows are kept.
+    pub(super) fn before_first_pass(&mut self) {
+        self.sink.recording = Recording::Paused;
+        let known = self.sink.journal.iter().flat_map(|journal| journal.known());
+        let known: Vec<Entry> = known.collect();
+        self.sink.previous.expect_deaths(known_primaries(&known, &self.sink.boot_id));
     }
 
-    /// The entry for a session whose end was not observed.
-    fn gone(&self, maker: &EntryMaker<'_>, before: RecordedSession<'_>) -> Entry {
-        if before.entry.boot_id != self.sink.boot_id {
-            return maker.of_another_boot(before);
+    /// To be called after the first passes, and whenever a file of the journal was opened: compares the sessions that live
+    /// according to the file with the map.
+    pub(super) fn resume(&mut self) {
+        let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
+        self.sink.recording = Recording::Active;
+        let Some(resumed) = resumed else {
+            self.sink.previous.forget_deaths();
+            return;
+        };
+        let boot_id = self.sink.boot_id.clone();
+        let resumption = Resumption::new(&resumed, &boot_id, self.sink.wall_offset_ns);
+        self.sink.recording = Recording::Paused;
+        resumption.restore(&mut self.core, &mut self.sink);
+        self.sink.recording = Recording::Active;
+        let Differences { entries, unchanged } = resumption.differences(&self.core, &self.sink.previous);
+        self.sink.previous.set_recorded(unchanged);
+        if let Some(journal) = &self.sink.journal {
+            for entry in entries {
+                journal.push(entry);
+            }
         }
-        let death = self.sink.previous.death(before.primary);
-        if death.is_none() && self.core.process_by_key(before.primary).is_some() {
-            let elsewhere = |(session, _): &(&Session, &Process)| {
-                session.primary == before.primary && session.state != State::Ended
-            };
-            let now_of = self.core.sessions().find(elsewhere).map(|(session, _)| &session.home);
-            let now = match now_of {
-                Some(home) if home.is_same_place(&before.home) => StandsFor::OtherUser,
-                Some(home) => StandsFor::OtherHome(home.path.to_vec()),
-                None => StandsFor::Nothing,
-            };
-            return maker.lives_on(before, now);
+        for (session, primary) in self.core.sessions().filter(|(session, _)| session.state != State::Ended) {
+            self.sink.reported.resumed(session, primary);
         }
-        maker.died(before, death)
+        self.sink.previous.forget_deaths();
     }
 }
 
@@ -206,9 +223,32 @@ struct EntryMaker<'a> {
     /// The time up to which the journal knew the sessions, ns since 1970; `None`: it knew none.
     until_ns: Option<i64>,
     context: Context<'a>,
+    core: &'a Core,
+    previous: &'a PreviousSessions,
 }
 
 impl EntryMaker<'_> {
+    /// The entry for a session whose end was not observed.
+    fn gone(&self, before: RecordedSession<'_>) -> Entry {
+        if before.entry.boot_id != self.context.boot_id {
+            return self.of_another_boot(before);
+        }
+        let death = self.previous.death(before.primary);
+        if death.is_none() && self.core.process_by_key(before.primary).is_some() {
+            let elsewhere = |(session, _): &(&Session, &Process)| {
+                session.primary == before.primary && session.state != State::Ended
+            };
+            let now_of = self.core.sessions().find(elsewhere).map(|(session, _)| &session.home);
+            let now = match now_of {
+                Some(home) if home.is_same_place(&before.home) => StandsFor::OtherUser,
+                Some(home) => StandsFor::OtherHome(home.path.to_vec()),
+                None => StandsFor::Nothing,
+            };
+            return self.lives_on(before, now);
+        }
+        self.died(before, death)
+    }
+
     fn unix(&self, at: BootTime) -> i64 {
         at.0.cast_signed().saturating_add(self.wall_offset_ns)
     }

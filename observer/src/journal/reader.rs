@@ -9,7 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::shown;
-use super::{quarantine, tables};
+use super::pending::Resumed;
+use super::{live, quarantine, tables};
 use crate::api::entry::{Entry, NumberedEntry};
 use crate::api::words::EntryKind;
 
@@ -142,6 +143,41 @@ impl JournalReader {
             query.query_map(values, |row| row.get(0))?.collect()
         };
         read().context("cannot read the journal; is its disk well?")
+    }
+
+    /// Last entries of the sessions that live according to the file, as a daemon reads them when it starts.
+    pub fn resumed(&self) -> Result<Resumed> {
+        self.of_this_version()?;
+        let live = live::read(&self.conn).context("cannot read the journal; is its disk well?")?;
+        let newest = tables::extent(&self.conn).context("cannot read the journal; is its disk well?")?;
+        let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
+        Ok(Resumed { live: live.into_values().collect(), until_ns })
+    }
+
+    /// The newest ends of sessions in the boot `boot_id`, at most `entries_max`, newest first.
+    pub fn ended(&self, boot_id: &str, entries_max: usize) -> Result<Vec<Entry>> {
+        self.of_this_version()?;
+        let read = || -> rusqlite::Result<Vec<Entry>> {
+            let mut query = self.conn.prepare(
+                "SELECT * FROM entry WHERE kind = 'session_ended' AND boot_id = ?1 ORDER BY seq DESC LIMIT ?2",
+            )?;
+            let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);
+            let entries = query.query_map(rusqlite::params![boot_id, limit], tables::decode)?;
+            entries.map(|entry| entry.map(|numbered| numbered.entry)).collect()
+        };
+        read().context("cannot read the journal; is its disk well?")
+    }
+
+    fn of_this_version(&self) -> Result<()> {
+        let read = self.conn.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
+        match read.context("cannot read the journal; is its disk well?")? {
+            tables::SCHEMA_VERSION => Ok(()),
+            version => bail!(
+                "the journal is of version {version}, and this program reads sessions from version {}: start this \
+                 program's daemon on it, which migrates it",
+                tables::SCHEMA_VERSION
+            ),
+        }
     }
 
     /// Whether an entry concerns this home.

@@ -1,6 +1,7 @@
 //! The journal of a real daemon: the history of sessions across faults of the daemon, its disk and its file.
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
+mod alone;
 mod changed;
 mod corrupt;
 mod crash;

@@ -1,7 +1,6 @@
 //! `observer history`
 
 mod fleet;
-mod found;
 mod local;
 mod shown;
 
@@ -15,11 +14,11 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use self::found::{FoundJournal, JournalFlags};
 use self::local::LocalHistory;
 use self::shown::{Form, local_time};
 use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
+use super::places::PlaceFlags;
 use super::{home, term};
 use crate::clock;
 use crate::config::span;
@@ -48,7 +47,7 @@ pub struct HistoryArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    journal: JournalFlags,
+    places: PlaceFlags,
     /// Instead of the journal: what all hosts mirrored to this database
     #[command(flatten)]
     database: DatabaseFlags,
@@ -107,7 +106,7 @@ impl HistoryArgs {
         }
         let form = Form { json: self.json, forced: self.forced, width };
         let output = Output { out, err, form };
-        match (self.database.url()?.is_some(), self.journal.are_given()) {
+        match (self.database.url()?.is_some(), self.places.are_given()) {
             (true, true) => usage("a journal and a database cannot both be read: leave one out".into()),
             (true, false) => self.print_mirrored(output),
             (false, _) if self.host.is_some() => {
@@ -119,7 +118,7 @@ impl HistoryArgs {
 
     /// History of this machine, from its journal.
     fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
-        let found = FoundJournal::find(&self.journal, socket)?;
+        let found = self.places.journal(socket)?;
         if let Some(why) = found.why.filter(|_| !self.json) {
             let path = to_line(found.path.as_os_str().as_encoded_bytes());
             writeln!(output.err, "observer: this is the journal {path}, {why}")?;
