@@ -120,7 +120,7 @@ fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
     let mut lines = hanging("", 0, &verdict(process, answer), WIDTH);
     if let Some(number) = answer.ignored_by {
         lines.push(format!(
-            "[[ignore]] {} matches it (observer's own commands count as the last)",
+            "[[ignore]] {} matches it (observer's own commands and its service come last)",
             number + 1
         ));
     }
@@ -257,7 +257,7 @@ mod tests {
         };
         let expected = [
             "42 (ge\\x1bmini) is no session: no rule admits it",
-            "[[ignore]] 1 matches it (observer's own commands count as the last)",
+            "[[ignore]] 1 matches it (observer's own commands and its service come last)",
             "rule 1: does not admit it: its directory /tmp is in no home of the rule (cwd)",
             "rule 2: does not admit it: it has no terminal (tty)",
             "rule 3: would admit it",

@@ -121,7 +121,7 @@ impl RunArgs {
 
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
-        let config = Config::load(self.config.as_deref())?;
+        let config = Config::load_for_daemon(self.config.as_deref())?;
         config.warn();
         let options = DaemonOptions {
             log_level: self.log_level.into(),
@@ -154,7 +154,7 @@ fn reader(file: Option<PathBuf>) -> RuleReader {
                 "there is no configuration file; start the daemon with --config FILE to use one".into()
             );
         };
-        let config = Config::load(Some(file)).map_err(|error| error.to_string())?;
+        let config = Config::load_for_daemon(Some(file)).map_err(|error| error.to_string())?;
         config.warn();
         Ok(RuleSet { rules: config.rules, ignored: config.ignored })
     })

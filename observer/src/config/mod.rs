@@ -7,6 +7,7 @@ mod journal;
 mod mirror;
 mod never;
 mod resolve;
+mod service;
 mod session;
 mod users;
 
@@ -122,6 +123,13 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let mut config = Self::read(path)?;
         config.ignored.extend(builtin::own_commands());
+        Ok(config)
+    }
+
+    /// The same for the daemon, which ignores the processes of its own service as well.
+    pub fn load_for_daemon(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::load(path)?;
+        config.ignored.extend(service::own_service());
         Ok(config)
     }
 

@@ -35,6 +35,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Added to its environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// The directory of the cgroup in which it starts; `None`: that of the test.
+    pub cgroup: Option<PathBuf>,
     /// Added to its command line.
     pub flags: Vec<OsString>,
 }
@@ -147,6 +149,18 @@ impl Daemon {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
                 Ok(())
             });
+        }
+        if let Some(cgroup) = &self.options.cgroup {
+            let procs =
+                File::options().write(true).open(cgroup.join("cgroup.procs")).expect("open the cgroup");
+            // SAFETY: one async-signal-safe call between fork and exec, on a descriptor that the closure owns.
+            unsafe {
+                command.pre_exec(move || {
+                    let written =
+                        libc::write(std::os::fd::AsRawFd::as_raw_fd(&procs), c"0".as_ptr().cast(), 1);
+                    if written == 1 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+                });
+            }
         }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
     }

@@ -8,6 +8,7 @@ mod panes;
 mod program;
 mod reload;
 mod roots;
+mod service;
 mod signals;
 mod terminal_times;
 mod users;
