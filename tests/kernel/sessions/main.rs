@@ -2,6 +2,7 @@
 
 mod conditions;
 mod default_rule;
+mod guide;
 mod homes;
 mod lives;
 mod panes;

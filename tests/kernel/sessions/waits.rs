@@ -46,14 +46,20 @@ impl Clients {
 /// Starts `observer wait` with these arguments, and returns it once it knows which process it is to wait for.
 #[track_caller]
 fn waiter(scene: &Scene, args: &[&str]) -> Child {
+    waiting(scene, &[&["wait", "--timeout", "60s"], args].concat())
+}
+
+/// Starts a command that is `wait`, and returns it once it knows which process it is to wait for.
+#[track_caller]
+pub(crate) fn waiting(scene: &Scene, args: &[&str]) -> Child {
     let before = Clients::of(scene);
-    let mut command = scene.daemon.command(&[&["wait", "--timeout", "60s"], args].concat());
+    let mut command = scene.daemon.command(args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start observer wait");
     before.wait_for(scene, 2, before.watching + 1);
     child
 }
 
-fn ended(child: Child) -> CommandResult {
+pub(crate) fn ended(child: Child) -> CommandResult {
     let output = child.wait_with_output().expect("wait for observer wait");
     CommandResult {
         code: output.status.code(),

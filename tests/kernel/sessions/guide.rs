@@ -1,0 +1,175 @@
+//! The commands of docs/guide.md, run as they stand there, in scenes like those of the guide.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use observer_harness::fixture::{PATIENCE, PuppetOptions};
+use observer_harness::observe::CommandResult;
+use observer_harness::{Pty, Puppet, Verb, eventually};
+
+use crate::Scene;
+use crate::waits::{ended, waiting};
+
+const GUIDE: &str = include_str!("../../../docs/guide.md");
+/// The user whom the guide calls mallory.
+const MALLORY: u32 = 3002;
+
+/// A command of the guide, and what it prints there.
+#[derive(Debug)]
+struct Example {
+    command: &'static str,
+    output: Vec<&'static str>,
+}
+
+/// The blocks of the guide that show commands with their output.
+fn blocks() -> Vec<Vec<Example>> {
+    let mut blocks: Vec<Vec<Example>> = Vec::new();
+    let mut is_in_block = false;
+    for line in GUIDE.lines() {
+        let code = line.strip_prefix("    ");
+        let command = code.and_then(|code| code.strip_prefix("$ "));
+        if let Some(command) = command {
+            if !is_in_block {
+                blocks.push(Vec::new());
+            }
+            let block = blocks.last_mut().expect("a block");
+            block.push(Example { command, output: Vec::new() });
+        } else if let Some(code) = code.filter(|_| is_in_block) {
+            let example = blocks.last_mut().and_then(|block| block.last_mut());
+            example.expect("a command above its output").output.push(code);
+        }
+        is_in_block = command.is_some() || (is_in_block && code.is_some());
+    }
+    blocks
+}
+
+/// The guide's block whose first command is `first`.
+fn block(first: &str) -> Vec<Example> {
+    let is_meant = |block: &Vec<Example>| block.first().is_some_and(|example| example.command == first);
+    let found = blocks().into_iter().find(is_meant);
+    found.unwrap_or_else(|| panic!("docs/guide.md shows `{first}`: adapt this test to what it shows instead"))
+}
+
+/// What the guide's words stand for in a scene.
+struct Meaning(Vec<(&'static str, String)>);
+
+impl Meaning {
+    fn of(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (word, meaning)| text.replace(word, meaning))
+    }
+
+    /// Asserts that a command printed what the guide shows. How long a process lived is another span each time.
+    #[track_caller]
+    fn assert_printed(&self, example: &Example, result: &CommandResult) {
+        let shape = |line: &str| match line.split_once("lived ") {
+            Some((before, span)) => {
+                let units: String = span.chars().filter(|c| !c.is_ascii_digit() && *c != ' ').collect();
+                assert!(
+                    !units.is_empty() && units.chars().all(|c| "dhms".contains(c)),
+                    "{span} is a span of time"
+                );
+                format!("{before}lived SPAN")
+            }
+            None => line.to_owned(),
+        };
+        let printed = format!("{}{}", result.text(), result.stderr);
+        let expected: Vec<String> = example.output.iter().map(|line| shape(&self.of(line))).collect();
+        let found: Vec<String> = printed.lines().map(shape).collect();
+        assert_eq!(found, expected, "{example:#?}");
+    }
+
+    #[track_caller]
+    fn assert_prints(&self, scene: &Scene, example: &Example) -> CommandResult {
+        let command = self.of(example.command);
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let ["observer", args @ ..] = &words[..] else { panic!("a command of observer: {example:?}") };
+        let result = scene.daemon.observer(args);
+        self.assert_printed(example, &result);
+        result
+    }
+}
+
+fn cast(scene: &Scene, home: &Path, pty: &Pty, program: &str, uid: Option<u32>) -> Puppet {
+    let program = Some(scene.fixture.program(program));
+    let dir = Some(home.to_owned());
+    scene.fixture.cast(&PuppetOptions { program, dir, pty: Some(pty), uid, ..PuppetOptions::default() })
+}
+
+#[test]
+fn every_command_that_the_guide_shows_is_run_here() {
+    let blocks = blocks();
+    let first: Vec<_> =
+        blocks.iter().flat_map(|block| block.first()).map(|example| example.command).collect();
+    let run = ["observer pid alpha", "observer explain 4712", "observer wait alpha --timeout 2h"];
+    assert_eq!(first, run, "run what docs/guide.md shows in a test of this file");
+}
+
+#[test]
+fn a_foreign_session_is_answered_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let home = scene.home("alpha");
+    let stranger = cast(&scene, &home, &pty, "agent", Some(MALLORY));
+    eventually("its owner is known", PATIENCE, || {
+        let row = scene.session(&home);
+        let is_foreign = row.as_ref().and_then(|row| row.get("foreign")) == Some(&true.into());
+        if is_foreign { Ok(()) } else { Err(format!("{row:?}")) }
+    });
+    let meaning = Meaning(vec![
+        ("/srv/agents/alpha", home.display().to_string()),
+        ("mallory", MALLORY.to_string()),
+        ("4711", stranger.pid.to_string()),
+    ]);
+    let [plain, of_mallory] = &block("observer pid alpha")[..] else { panic!("two commands") };
+    assert_eq!(meaning.assert_prints(&scene, plain).code, Some(3));
+    assert_eq!(meaning.assert_prints(&scene, of_mallory).code, Some(0));
+}
+
+#[test]
+fn a_helper_is_explained_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let home = scene.home("alpha");
+    let mut agent = cast(&scene, &home, &pty, "claude", None);
+    let (mut helper, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    let (tail, token) = (scene.fixture.program("tail"), scene.fixture.token());
+    helper.request(Verb::Exec, &[tail.as_os_str().as_bytes(), token.as_bytes()]);
+    let helper = scene.fixture.meet(&token);
+    let meaning = Meaning(vec![("4711", agent.pid.to_string()), ("4712", helper.pid.to_string())]);
+    let [example] = &block("observer explain 4712")[..] else { panic!("one command") };
+    assert_eq!(meaning.assert_prints(&scene, example).code, Some(0));
+}
+
+#[test]
+fn a_wait_ends_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let agent = cast(&scene, &scene.home("alpha"), &pty, "claude", None);
+    let meaning = Meaning(vec![("4711", agent.pid.to_string())]);
+    let [wait, code] = &block("observer wait alpha --timeout 2h")[..] else { panic!("two commands") };
+    let words: Vec<&str> = wait.command.split_whitespace().skip(1).collect();
+    let child = waiting(&scene, &words);
+    agent.killed(libc::SIGKILL);
+    let result = ended(child);
+    meaning.assert_printed(wait, &result);
+    assert_eq!(code.command, "echo $?");
+    assert_eq!(
+        result.code.map(|code| code.to_string()).as_deref(),
+        code.output.first().copied(),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn the_guides_commands_about_rules_work() {
+    let scene = Scene::new("");
+    let file = scene.daemon.dir().join("observer.toml").display().to_string();
+    let commands = GUIDE.lines().filter_map(|line| line.strip_prefix("    observer rules "));
+    let mut count = 0;
+    for command in commands {
+        count += 1;
+        let (words, _) = command.split_once('#').unwrap_or((command, ""));
+        let words = words.replace("FILE", &file);
+        let args: Vec<&str> = ["rules"].into_iter().chain(words.split_whitespace()).collect();
+        let result = scene.daemon.observer(&args);
+        assert_eq!(result.code, Some(0), "{result:?}");
+    }
+    assert_eq!(count, 3, "defaults, check, try");
+}
