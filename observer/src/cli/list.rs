@@ -80,7 +80,8 @@ impl ListArgs {
                 if !self.json && !self.porcelain {
                     anstream::eprintln!("observer: {sentence}");
                 }
-                self.show(&filter, &map.list(self.ended))
+                let ended = self.ended.then(|| map.ended()).transpose()?;
+                self.show(&filter, &map.list(ended.as_deref()))
             }
             Err(error) => Err(error.into()),
         }

@@ -25,7 +25,7 @@ use crate::daemon::answers::{self, AnswerTime};
 use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::daemon::previous::PreviousSessions;
 use crate::daemon::resume::{Resumption, known_primaries, recorded_sessions};
-use crate::journal::{JournalReader, Resumed};
+use crate::journal::JournalReader;
 use crate::kernel::{Look, MemoryReader};
 use crate::{boot, clock, kernel};
 
@@ -64,8 +64,9 @@ pub struct StandaloneMap {
     look: Look,
     boot_id: String,
     wall_offset_ns: i64,
-    /// The newest ends of sessions that the journal knows, or that follow from it, newest first.
-    ended: Vec<Entry>,
+    journal: Option<JournalReader>,
+    /// What the journal lacks.
+    found: Vec<Entry>,
 }
 
 impl StandaloneMap {
@@ -83,10 +84,10 @@ impl StandaloneMap {
     fn fill(config: Config, btf: Option<&Path>, journal: Option<JournalReader>) -> anyhow::Result<Self> {
         config.warn();
         let boot_id = boot::boot_id()?;
-        let known = journal.map(|journal| Known::read(&journal, &boot_id)).transpose()?;
+        let resumed = journal.as_ref().map(JournalReader::resumed).transpose()?;
         let mut previous = PreviousSessions::default();
-        if let Some(known) = &known {
-            previous.expect_deaths(known_primaries(&known.resumed.live, &boot_id));
+        if let Some(resumed) = &resumed {
+            previous.expect_deaths(known_primaries(&resumed.live, &boot_id));
         }
         let wall_offset_ns = clock::wall_offset_ns();
         let mut requests = Requests::default();
@@ -106,28 +107,38 @@ impl StandaloneMap {
         let Requests { memory, owners } = requests;
         let mut requests = Requests { memory: Vec::new(), owners };
         read_memory(&mut core, reader, memory, &mut requests);
-        let ended = match known {
-            Some(known) => known.resume(&mut core, &previous, &boot_id, wall_offset_ns, &mut requests),
-            None => Vec::new(),
-        };
+        let mut found = Vec::new();
+        if let Some(resumed) = &resumed {
+            let resumption = Resumption::new(resumed, &boot_id, wall_offset_ns);
+            resumption.restore(&mut core, &mut requests);
+            found = resumption.differences(&core, &previous).entries;
+        }
         core.handle(Input::Tick { at: clock::boottime() }, &mut requests);
         read_owners(&mut core, requests);
-        Ok(Self { core, look, boot_id, wall_offset_ns, ended })
+        Ok(Self { core, look, boot_id, wall_offset_ns, journal, found })
     }
 
-    /// The answer to `list`: sessions by name, then home; those that have ended, according to the journal as well, only if
-    /// `ended`.
-    pub fn list(&self, ended: bool) -> ListAnswer<'_> {
-        let mut answer = answers::list(&self.core, self.answer_time(), ended);
-        if !ended {
-            return answer;
+    /// The newest ends of sessions in this boot that the journal knows, or that follow from it, newest first.
+    pub fn ended(&self) -> anyhow::Result<Vec<Entry>> {
+        let is_end = |entry: &&Entry| entry.kind == EntryKind::SessionEnded && entry.boot_id == self.boot_id;
+        let mut ended: Vec<Entry> = self.found.iter().filter(is_end).cloned().collect();
+        if let Some(journal) = &self.journal {
+            ended.extend(journal.ended(&self.boot_id, ENDED_SESSIONS_MAX)?);
         }
+        Ok(ended)
+    }
+
+    /// The answer to `list`: sessions by name, then home. Those that have ended are in it only if [`StandaloneMap::ended`] is
+    /// given.
+    pub fn list<'a>(&'a self, ended: Option<&'a [Entry]>) -> ListAnswer<'a> {
+        let mut answer = answers::list(&self.core, self.answer_time(), ended.is_some());
         let home = |session: &SessionJson<'_>| {
             let home = session.home.as_bytes().to_vec();
             (home, session.home_mnt_ns, session.primary.uid, session.instance)
         };
         let mut seen: HashSet<_> = answer.sessions.iter().map(home).collect();
-        answer.sessions.extend(recorded_sessions(&self.ended).filter(|session| seen.insert(home(session))));
+        let recorded = recorded_sessions(ended.unwrap_or_default());
+        answer.sessions.extend(recorded.filter(|session| seen.insert(home(session))));
         answer.sessions.sort_by(|a, b| {
             (a.name.as_bytes(), a.home.as_bytes()).cmp(&(b.name.as_bytes(), b.home.as_bytes()))
         });
@@ -159,34 +170,6 @@ impl StandaloneMap {
             wall_offset_ns: self.wall_offset_ns,
             context: Context { boot_id: &self.boot_id, certain: !self.core.in_gap() },
         }
-    }
-}
-
-/// What the journal knows.
-struct Known {
-    resumed: Resumed,
-    ended: Vec<Entry>,
-}
-
-impl Known {
-    fn read(journal: &JournalReader, boot_id: &str) -> anyhow::Result<Self> {
-        Ok(Self { resumed: journal.resumed()?, ended: journal.ended(boot_id, ENDED_SESSIONS_MAX)? })
-    }
-
-    /// Lets the map continue the sessions. Returns those that have ended, newest first.
-    fn resume(
-        self,
-        core: &mut Core,
-        previous: &PreviousSessions,
-        boot_id: &str,
-        wall_offset_ns: i64,
-        requests: &mut Requests,
-    ) -> Vec<Entry> {
-        let resumption = Resumption::new(&self.resumed, boot_id, wall_offset_ns);
-        resumption.restore(core, requests);
-        let found = resumption.differences(core, previous).entries;
-        let is_end = |entry: &Entry| entry.kind == EntryKind::SessionEnded && entry.boot_id == boot_id;
-        found.into_iter().filter(is_end).chain(self.ended).collect()
     }
 }
 

@@ -78,11 +78,13 @@ impl PlaceFlags {
         let found = self.named_journal(&config);
         let path = shown(&found.path);
         let is_missing = !found.path.exists();
-        let (journal, of_journal) = match JournalReader::open(&found.path) {
+        let opened = JournalReader::open(&found.path);
+        let opened = opened.and_then(|journal| journal.of_this_version().map(|()| journal));
+        let (journal, of_journal) = match opened {
             Ok(journal) => (Some(journal), format!("the journal {path}")),
             Err(error) if self.choice() == PathChoice::Explicit => return Err(error),
             Err(_) if is_missing => (None, format!("without a journal, because there is no {path}")),
-            Err(_) => (None, format!("without the journal {path}, which cannot be read")),
+            Err(error) => (None, format!("without the journal {path}: {error:#}")),
         };
         let rules = self
             .config
@@ -215,5 +217,15 @@ mod tests {
         );
         assert!(places.journal.is_none());
         assert_eq!(places.sentence, expected);
+        let old = rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 2; CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('stream_id', 'x');",
+        )
+        .unwrap();
+        let places = flags(&["--config", file.to_str().unwrap()]).without_daemon(Path::new("/s")).unwrap();
+        assert!(places.journal.is_none() && places.sentence.contains("of version 2"), "{}", places.sentence);
+        let error =
+            flags(&["--state-dir", state_dir]).without_daemon(Path::new("/s")).err().unwrap().to_string();
+        assert!(error.contains("of version 2"), "{error}");
     }
 }

@@ -147,7 +147,6 @@ impl JournalReader {
 
     /// Last entries of the sessions that live according to the file, as a daemon reads them when it starts.
     pub fn resumed(&self) -> Result<Resumed> {
-        self.of_this_version()?;
         let live = live::read(&self.conn).context("cannot read the journal; is its disk well?")?;
         let newest = tables::extent(&self.conn).context("cannot read the journal; is its disk well?")?;
         let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
@@ -156,7 +155,6 @@ impl JournalReader {
 
     /// The newest ends of sessions in the boot `boot_id`, at most `entries_max`, newest first.
     pub fn ended(&self, boot_id: &str, entries_max: usize) -> Result<Vec<Entry>> {
-        self.of_this_version()?;
         let read = || -> rusqlite::Result<Vec<Entry>> {
             let mut query = self.conn.prepare(
                 "SELECT * FROM entry WHERE kind = 'session_ended' AND boot_id = ?1 ORDER BY seq DESC LIMIT ?2",
@@ -168,7 +166,8 @@ impl JournalReader {
         read().context("cannot read the journal; is its disk well?")
     }
 
-    fn of_this_version(&self) -> Result<()> {
+    /// Checks that sessions can be read from the file, and not only its entries.
+    pub fn of_this_version(&self) -> Result<()> {
         let read = self.conn.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
         match read.context("cannot read the journal; is its disk well?")? {
             tables::SCHEMA_VERSION => Ok(()),
