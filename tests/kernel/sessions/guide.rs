@@ -55,7 +55,12 @@ struct Meaning(Vec<(&'static str, String)>);
 
 impl Meaning {
     fn of(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (word, meaning)| text.replace(word, meaning))
+        // A meaning may contain another word.
+        let mark = |at: usize| format!("\0{at}\0");
+        let words = self.0.iter().enumerate();
+        let marked =
+            words.clone().fold(text.to_owned(), |text, (at, (word, _))| text.replace(word, &mark(at)));
+        words.fold(marked, |text, (at, (_, meaning))| text.replace(&mark(at), meaning))
     }
 
     /// Asserts that a command printed what the guide shows. How long a process lived is another span each time.
@@ -100,7 +105,12 @@ fn every_command_that_the_guide_shows_is_run_here() {
     let blocks = blocks();
     let first: Vec<_> =
         blocks.iter().flat_map(|block| block.first()).map(|example| example.command).collect();
-    let run = ["observer pid alpha", "observer explain 4712", "observer wait alpha --timeout 2h"];
+    let run = [
+        "observer pid alpha",
+        "observer explain 4712",
+        "observer list --ended",
+        "observer wait alpha --timeout 2h",
+    ];
     assert_eq!(first, run, "run what docs/guide.md shows in a test of this file");
 }
 
@@ -136,6 +146,41 @@ fn a_helper_is_explained_as_the_guide_says() {
     let meaning = Meaning(vec![("4711", agent.pid.to_string()), ("4712", helper.pid.to_string())]);
     let [example] = &block("observer explain 4712")[..] else { panic!("one command") };
     assert_eq!(meaning.assert_prints(&scene, example).code, Some(0));
+}
+
+/// The cells of a table's line. How long something took is another span each time.
+fn cells(line: &str) -> Vec<String> {
+    let is_span = |cell: &str| {
+        cell.split(' ').all(|part| part.trim_end_matches(['d', 'h', 'm', 's']).parse::<u32>().is_ok())
+    };
+    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    cells
+        .map(|cell| if cell.ends_with(['h', 'm', 's']) && is_span(cell) { "SPAN" } else { cell }.to_owned())
+        .collect()
+}
+
+#[test]
+fn sessions_are_listed_as_the_guide_says() {
+    let (scene, ptys) = (Scene::new(""), [Pty::open(), Pty::open()]);
+    let homes = ["alpha", "beta"].map(|name| scene.home(name));
+    let alpha = cast(&scene, &homes[0], &ptys[0], "claude", None);
+    let beta = cast(&scene, &homes[1], &ptys[1], "codex", None);
+    let meaning = Meaning(vec![
+        ("/srv/agents/alpha", homes[0].display().to_string()),
+        ("/srv/agents/beta", homes[1].display().to_string()),
+        ("4711", alpha.pid.to_string()),
+        ("4712", beta.pid.to_string()),
+        ("pts/3", ptys[0].tty()),
+        ("pts/4", ptys[1].tty()),
+    ]);
+    let pid = beta.pid;
+    beta.killed(libc::SIGKILL);
+    scene.watch.wait_for("its end", |frame| frame.is("session_ended", pid));
+    let [example] = &block("observer list --ended")[..] else { panic!("one command") };
+    let words: Vec<&str> = example.command.split_whitespace().skip(1).collect();
+    let result = scene.daemon.observer(&words);
+    let expected: Vec<_> = example.output.iter().map(|line| cells(&meaning.of(line))).collect();
+    assert_eq!(result.text().lines().map(cells).collect::<Vec<_>>(), expected, "{result:?}");
 }
 
 #[test]
