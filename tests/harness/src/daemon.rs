@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -151,16 +152,7 @@ impl Daemon {
             });
         }
         if let Some(cgroup) = &self.options.cgroup {
-            let procs =
-                File::options().write(true).open(cgroup.join("cgroup.procs")).expect("open the cgroup");
-            // SAFETY: one async-signal-safe call between fork and exec, on a descriptor that the closure owns.
-            unsafe {
-                command.pre_exec(move || {
-                    let written =
-                        libc::write(std::os::fd::AsRawFd::as_raw_fd(&procs), c"0".as_ptr().cast(), 1);
-                    if written == 1 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-                });
-            }
+            join(cgroup, &mut command);
         }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
     }
@@ -345,6 +337,18 @@ impl Drop for Daemon {
 /// that a user does not pay.
 fn without_cargos_libraries(command: &mut Command) {
     command.env_remove("LD_LIBRARY_PATH");
+}
+
+/// Has a command run in this cgroup from its start on.
+fn join(cgroup: &Path, command: &mut Command) {
+    let members = File::options().write(true).open(cgroup.join("cgroup.procs")).expect("open the cgroup");
+    // SAFETY: one async-signal-safe call between fork and exec; 0 is the process that writes it.
+    unsafe {
+        command.pre_exec(move || match libc::write(members.as_raw_fd(), c"0".as_ptr().cast(), 1) {
+            1 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }
 
 fn terminate(child: &Child) {

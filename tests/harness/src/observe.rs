@@ -87,6 +87,16 @@ impl Daemon {
         rows
     }
 
+    /// Entries of `observer history --json`: those that the journal has written so far.
+    #[track_caller]
+    pub fn history(&self) -> Vec<Value> {
+        let result = self.observer(&["history", "--json"]);
+        assert!(matches!(result.code, Some(0 | 1)), "0 found, 1 certainly nothing: {result:?}");
+        let entry =
+            |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+        result.text().lines().map(entry).collect()
+    }
+
     /// `observer status --json`.
     #[track_caller]
     pub fn status(&self) -> Value {
@@ -117,6 +127,14 @@ impl Daemon {
     #[track_caller]
     pub fn drops(&self) -> u64 {
         total(&self.status(), "drops_by_kind")
+    }
+
+    /// Changes that the journal did not write.
+    #[track_caller]
+    pub fn dropped(&self) -> u64 {
+        let status = self.status();
+        let dropped = status.get("journal").and_then(|journal| crate::text::u64_any(journal, "dropped"));
+        dropped.unwrap_or_else(|| panic!("the journal counts what it dropped: {status:#}"))
     }
 
     /// A counter of `status`.

@@ -61,9 +61,7 @@ fn a_program_that_crashes_in_a_loop_is_counted_and_nothing_of_it_is_lost() {
     let of_home = |entry: &Value| entry.get("home").and_then(Value::as_str) == home.to_str();
     let number = |entry: &Value, path: &str| entry.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let entries = eventually("the last end is written", LIMIT, || {
-        let result = scene.daemon.observer(&["history", "--json"]);
-        let entries = result.text().lines().map(|line| serde_json::from_str(line).expect("JSON"));
-        let entries: Vec<Value> = entries.filter(of_home).collect();
+        let entries: Vec<Value> = scene.daemon.history().into_iter().filter(of_home).collect();
         let deaths: u64 = entries
             .iter()
             .map(|entry| match entry.get("restarts") {
@@ -190,30 +188,27 @@ fn a_session_that_stays_a_second_in_another_home_moves_to_that_home() {
 
 #[test]
 fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_loss() {
+    const HOMES: usize = 10_000;
+    const ROUNDS: usize = 10;
     let scene = Scene::new("");
-    let (home, pty, other_pty) = (scene.home("start"), Pty::open(), Pty::open());
-    let homes: Vec<PathBuf> = (0..2_000).map(|at| scene.home(&format!("h{at}"))).collect();
+    let (home, pty) = (scene.home("start"), Pty::open());
+    let homes: Vec<PathBuf> = (0..HOMES).map(|at| scene.home(&format!("h{at}"))).collect();
     let mut walker = scene.agent(&home, &pty);
     scene.assert_session(&home, &walker, "live");
-    let before = scene.daemon.status();
-    let journal = |status: &Value, field: &str| {
-        status.get("journal").and_then(|journal| text::u64_any(journal, field)).expect("a number")
-    };
     let began = Instant::now();
-    for _ in 0..10 {
-        for home in &homes {
-            walker.chdir(home);
-        }
-        let asked = Instant::now();
-        assert_eq!(scene.daemon.list().len(), 1, "one process is one session");
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let (prefix, count) = (scene.fixture.dir().join("homes/h"), HOMES.to_string());
+    let mut others = Vec::new();
+    for round in 0..ROUNDS {
+        walker.request(Verb::Walks, &[prefix.as_os_str().as_bytes(), count.as_bytes(), count.as_bytes()]);
+        // Another session starts and ends beside it.
+        let (other_home, other_pty) = (scene.home(&format!("other{round}")), Pty::open());
+        let other = scene.agent(&other_home, &other_pty);
+        scene.assert_session(&other_home, &other, "live");
+        assert_eq!(scene.daemon.list().len(), 2, "one process is one session");
+        others.push(other.pid);
+        other.killed(libc::SIGKILL);
+        walker.answer(Verb::Walks).expect("it walks to the end");
     }
-    let other = scene.agent(&scene.home("other"), &other_pty);
-    scene.assert_session(&scene.home("other"), &other, "live");
-    let (after, took) = (scene.daemon.status(), began.elapsed());
-    let entries = journal(&after, "last_seq") - journal(&before, "last_seq");
-    assert!(entries <= 10 + 10 * took.as_secs(), "{entries} entries in {took:?}");
-    assert_eq!((scene.daemon.drops(), journal(&after, "dropped")), (0, 0));
     // The watcher has tens of thousands of frames to read before this one, so the answer is asked for instead.
     let end = homes.last().expect("homes");
     eventually("the walker has settled", watch::SOON, || {
@@ -221,6 +216,19 @@ fn a_program_that_walks_through_thousands_of_homes_is_one_session_and_causes_no_
     });
     scene.assert_session(end, &walker, "live");
     scene.assert_none(&home);
+    let of = |history: &[Value], kind: &str, pid: u32| {
+        history.iter().filter(|entry| entry["kind"] == kind && entry["pid"] == pid).count() as u64
+    };
+    let lives_of =
+        |history: &[Value], pid| [of(history, "session_started", pid), of(history, "session_ended", pid)];
+    let history = eventually("the start and the end of the others are written", LIMIT, || {
+        let history = scene.daemon.history();
+        let lives: Vec<_> = others.iter().map(|&pid| lives_of(&history, pid)).collect();
+        if lives.iter().all(|life| *life == [1, 1]) { Ok(history) } else { Err(format!("{lives:?}")) }
+    });
+    let (changes, took) = (of(&history, "session_changed", walker.pid), began.elapsed());
+    assert!(changes <= 10 * (1 + took.as_secs()), "{changes} entries in {took:?}");
+    assert_eq!((scene.daemon.drops(), scene.daemon.dropped()), (0, 0));
 }
 
 #[test]

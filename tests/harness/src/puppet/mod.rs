@@ -157,12 +157,15 @@ impl Conversation {
             Verb::ForkRace => races::fork(args).into(),
             Verb::RenamesFor => races::renames_for(args).into(),
             Verb::FchdirsFor => races::fchdirs_for(args).into(),
+            Verb::Walks => races::walks(args).into(),
+            Verb::NamesItselfForever => races::names_itself_forever(),
             Verb::LoopForever => races::loop_for_ever(args).into(),
             Verb::Counts => signals::counts(args).into(),
             Verb::Counted => signals::counted().into(),
             Verb::Recycles => signals::recycles(args).into(),
             Verb::BecomesSubreaper => ends::becomes_subreaper().into(),
             Verb::Storm => storms::storm(args).into(),
+            Verb::BearsWalkers => storms::bears_walkers(args).into(),
             Verb::BearsMany => storms::bears_many(args).into(),
         }
     }

@@ -1,11 +1,12 @@
 //! Races within one process, and a process that never stops.
 
+use std::ffi::CString;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Args, Done, check, number, text};
+use super::{Args, Done, check, number, text, word};
 
 /// `chdir_race DIR_A DIR_B TIMES`: two threads of this process, each into its own directory, as fast as they go.
 pub fn chdir(args: Args<'_>) -> Done {
@@ -97,6 +98,29 @@ pub fn loop_for_ever(args: Args<'_>) -> Done {
                 libc::chdir(dir.as_ptr());
                 libc::prctl(libc::PR_SET_NAME, name.as_ptr());
             }
+        }
+    }
+}
+
+/// `walks PREFIX COUNT TIMES`: into PREFIX0, PREFIX1 and so on, TIMES times in all.
+pub fn walks(args: Args<'_>) -> Done {
+    let prefix = word(args, 0)?;
+    let (count, times): (u32, usize) = (number(args, 1)?, number(args, 2)?);
+    let dir = |at: u32| Ok(CString::new([prefix, at.to_string().as_bytes()].concat())?);
+    let dirs = (0..count).map(dir).collect::<io::Result<Vec<_>>>()?;
+    for dir in dirs.iter().cycle().take(times) {
+        // SAFETY: a valid path.
+        check(unsafe { libc::chdir(dir.as_ptr()) })?;
+    }
+    Ok(vec![])
+}
+
+/// `names_itself_forever`: prctl(PR_SET_NAME) without end.
+pub fn names_itself_forever() -> ! {
+    loop {
+        for name in [c"odd", c"even"] {
+            // SAFETY: a valid string.
+            unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
         }
     }
 }

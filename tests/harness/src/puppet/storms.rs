@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use super::{Args, Done, check, number, text};
+use super::{Args, Done, check, number, text, word};
 
 /// What a child of the storm needs to exec.
 struct Tiny {
@@ -51,13 +51,58 @@ extern "C" fn exec_tiny(tiny: *mut libc::c_void) -> libc::c_int {
 
 /// `bears_many TIMES`: children that stay until this process ends. Answers their pids.
 pub fn bears_many(args: Args<'_>) -> Done {
-    let times: u32 = number(args, 0)?;
+    bears_each(number(args, 0)?, |_| super::races::stay())
+}
+
+/// `bears_walkers PREFIX TIMES COUNT END`: children in directories of their own, which go on at SIGUSR1. Answers their pids.
+pub fn bears_walkers(args: Args<'_>) -> Done {
+    let prefix = word(args, 0)?;
+    let (times, count): (u32, u32) = (number(args, 1)?, number(args, 2)?);
+    let end = text(args, 3)?;
+    let enter = |at: u32| {
+        let path = CString::new([prefix, at.to_string().as_bytes()].concat())?;
+        // SAFETY: a valid path.
+        check(unsafe { libc::chdir(path.as_ptr()) })
+    };
+    let walk = |child: u32| {
+        enter(child)?;
+        // SAFETY: `set` is valid, and `signal` a place for a number.
+        unsafe {
+            let (mut set, mut signal) = (std::mem::zeroed(), 0);
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGUSR1);
+            libc::sigwait(&raw const set, &raw mut signal);
+        }
+        for at in 0..count {
+            enter((child + 1 + at) % times)?;
+        }
+        // SAFETY: a valid path.
+        check(unsafe { libc::chdir(end.as_ptr()) })
+    };
+    // SAFETY: `set` is valid. What the children wait for must not end them before they do.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGUSR1);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
+    bears_each(times, |child| match walk(child) {
+        Ok(_) => super::races::stay(),
+        Err(_) => super::ends::exit(2),
+    })
+}
+
+/// Children that do what `each` does with their number, and stay. Answers their pids.
+fn bears_each(times: u32, each: impl Fn(u32)) -> Done {
     (0..times)
-        .map(|_| {
+        .map(|child| {
             // SAFETY: this process has one thread, so the child may do anything.
             let pid = check(unsafe { libc::fork() })?;
             if pid == 0 {
-                super::races::stay();
+                // SAFETY: integers.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                each(child);
+                super::ends::exit(2);
             }
             Ok(pid)
         })

@@ -148,6 +148,11 @@ verbs! {
     RenamesFor,
     /// `DIR OTHER MS` → how often: goes into the one and the other by descriptors for so many milliseconds.
     FchdirsFor,
+    /// `PREFIX COUNT TIMES`: chdir(2) into PREFIX0, PREFIX1 and so on up to COUNT directories and from the first again, TIMES
+    /// times in all, as fast as they go.
+    Walks,
+    /// Sets its own comm without end. No answer.
+    NamesItselfForever,
     /// `DIR_A DIR_B` → pid: chdir and prctl without end, in a child that dies with this process.
     LoopForever,
     /// `PROGRAM DIR TIMES DIR_A DIR_B PAUSE_US` → how many ended with code 7: TIMES children, each born, exec'd into PROGRAM
@@ -155,6 +160,9 @@ verbs! {
     Storm,
     /// `TIMES` → their pids: children that stay until this process ends.
     BearsMany,
+    /// `PREFIX TIMES COUNT END` → their pids: TIMES children, the first of which goes into PREFIX0, the next into PREFIX1 and so
+    /// on. At SIGUSR1 each goes on into COUNT directories of others, and into END. They stay until this process ends.
+    BearsWalkers,
 }
 
 #[cfg(test)]
