@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
-use observer_harness::{Daemon, Fixture, Options, Pty, Watch, eventually, text};
+use observer_harness::{Daemon, Fixture, Frame, Options, Pty, Watch, eventually, text};
 use serde_json::Value;
 
 /// The user who loops.
@@ -54,6 +54,81 @@ fn loops_of_chdir_and_prctl_lose_no_birth_and_no_death() {
     drop(loopers);
     crate::assert_right_now(&daemon);
     daemon.assert_no_drift();
+}
+
+#[test]
+fn a_loop_of_prctl_hides_no_session_of_the_same_user() {
+    assert_loop_of_prctl_hides_nothing(None);
+}
+
+#[test]
+fn a_loop_of_prctl_hides_no_session_of_another_user() {
+    assert_loop_of_prctl_hides_nothing(Some(NOBODY));
+}
+
+/// Asserts that each start and end of a session is in `watch` and in `history` while the primary of another session, a process
+/// of this user on a terminal, changes its name without end.
+#[track_caller]
+fn assert_loop_of_prctl_hides_nothing(uid: Option<u32>) {
+    const SESSIONS: usize = 40;
+    let _alone = crate::alone();
+    let fixture = Fixture::new();
+    let config = format!(
+        "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n",
+        fixture.mkdir("homes").display()
+    );
+    let daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
+    let watch = Watch::sessions(&daemon);
+    let pty = Pty::open();
+    let dir = Some(fixture.mkdir("homes/looper"));
+    let mut looper = fixture.cast(&PuppetOptions { dir, pty: Some(&pty), uid, ..Default::default() });
+    watch.wait_for("the start of the looper", |frame| frame.is("session_started", looper.pid));
+    looper.request(Verb::NamesItselfForever, &[]);
+    let loops = |status: &Value| {
+        let of = |field: &str| text::u64_any(&status[field], "comm").expect("a counter");
+        of("events_by_kind") + of("throttled_by_kind")
+    };
+    eventually("it loops", BUSY, || match loops(&daemon.status()) {
+        10_000.. => Ok(()),
+        names => Err(format!("{names} names")),
+    });
+    let mut pids = Vec::new();
+    for session in 0..SESSIONS {
+        let (pty, home) = (Pty::open(), fixture.mkdir(format!("homes/{session}")));
+        let agent = fixture.cast(&PuppetOptions { dir: Some(home), pty: Some(&pty), ..Default::default() });
+        pids.push(agent.pid);
+        // The directory of a process of the same user may be read again instead of being reported, before it ends.
+        let is_listed = || daemon.list().iter().any(|row| row["pid"] == agent.pid);
+        assert!(uid.is_some() || is_listed(), "{} is a session at once", agent.pid);
+        agent.ends(Verb::Exit, &[b"0"]);
+    }
+    let before = loops(&daemon.status());
+    eventually("it loops still", BUSY, || match loops(&daemon.status()) - before {
+        1_000.. => Ok(()),
+        names => Err(format!("{names} names")),
+    });
+    // A name a millisecond makes many frames, which are looked through once.
+    let is_life = |frame: &Frame| {
+        let is_of = |kind| pids.iter().any(|&pid| frame.is(kind, pid));
+        is_of("session_started") || is_of("session_ended")
+    };
+    eventually("all are in the stream", BUSY, || match watch.count(is_life) {
+        frames if frames == 2 * SESSIONS => Ok(()),
+        frames => Err(format!("{frames} of {}", 2 * SESSIONS)),
+    });
+    eventually("all are in the history", BUSY, || {
+        let history = daemon.history();
+        let of = |kind: &str, pid: u32| {
+            history.iter().filter(|entry| entry["kind"] == kind && entry["pid"] == pid).count()
+        };
+        let lives = pids.iter().map(|&pid| [of("session_started", pid), of("session_ended", pid)]);
+        let missing = lives.filter(|life| *life != [1, 1]).count();
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} of {SESSIONS} are not whole")) }
+    });
+    assert_eq!(watch.count(|frame| frame.kind() == "lagged"), 0, "the watcher kept up");
+    assert_eq!((daemon.drops(), daemon.dropped()), (0, 0));
+    drop(looper);
+    crate::assert_right_now(&daemon);
 }
 
 #[test]
