@@ -1,6 +1,9 @@
 //! Rules that are read again by SIGHUP.
 
-use observer_harness::{Pty, eventually, text, watch};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use observer_harness::{Daemon, Pty, eventually, text, watch};
 use serde_json::Value;
 
 use super::Scene;
@@ -50,4 +53,58 @@ fn a_hangup_reads_the_rules_again_and_a_wrong_file_changes_nothing() {
         (daemon, 0),
         "the same daemon, and nothing was lost"
     );
+}
+
+/// Reads these rules in turn, as fast as the daemon does, until it is over. Returns how often.
+fn reload_until(over: &AtomicBool, daemon: &Daemon, rules: &[String]) -> usize {
+    let (file, log) = (daemon.dir().join("observer.toml"), daemon.log());
+    let mut times = 0;
+    for text in rules.iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
+        std::fs::write(&file, text).expect("write the configuration");
+        daemon.hang_up();
+        times += 1;
+        eventually("the rules are applied", watch::SOON, || {
+            let log = std::fs::read_to_string(&log).expect("the log");
+            if log.matches("the rules were read again").count() == times { Ok(()) } else { Err(log) }
+        });
+    }
+    times
+}
+
+#[test]
+fn rules_that_are_read_again_while_sessions_start_and_end_at_a_high_rate_miss_none() {
+    const LIVES: usize = 2_000;
+    let scene = Scene::new("");
+    let (kept, pty) = (scene.home("kept"), Pty::open());
+    let agent = scene.agent(&kept, &pty);
+    scene.assert_session(&kept, &agent, "live");
+    // The rule that admits them is another one each time, and has another number.
+    let rules = [rule(&scene, "agent"), rule(&scene, "nobody") + &rule(&scene, "agent")];
+    let over = AtomicBool::new(false);
+    let short = scene.fixture.dir().join("homes/short");
+    let times = std::thread::scope(|threads| {
+        let daemon = &scene.daemon;
+        let reloads = threads.spawn(|| reload_until(&over, daemon, &rules));
+        scene.fixture.short_lives(&short, &[], LIVES);
+        over.store(true, Ordering::Relaxed);
+        reloads.join().expect("the rules were read again")
+    });
+    assert!(times >= 5, "the rules were read again {times} times");
+    let is_short = |entry: &Value| {
+        let home = entry["home"].as_str().map(Path::new);
+        home.is_some_and(|home| home.to_string_lossy().starts_with(&*short.to_string_lossy()))
+    };
+    eventually("each start and each end is written", watch::SOON, || {
+        let history = scene.daemon.history();
+        let of = |kind: &str| history.iter().filter(|entry| entry["kind"] == kind && is_short(entry)).count();
+        let lives = [of("session_started"), of("session_ended")];
+        if lives == [LIVES; 2] { Ok(()) } else { Err(format!("{lives:?} of {LIVES}")) }
+    });
+    let row = scene.assert_session(&kept, &agent, "live");
+    assert_eq!(row.get("starts").and_then(Value::as_array).map(Vec::len), Some(1), "{row:#}");
+    assert!(
+        !scene.frame_kinds(&kept).contains(&"session_ended".to_owned()),
+        "the session of the agent goes on"
+    );
+    assert_eq!((scene.daemon.drops(), scene.daemon.dropped()), (0, 0));
 }
