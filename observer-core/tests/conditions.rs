@@ -9,7 +9,7 @@ use observer_core::input::Block;
 use observer_core::process::{Argv, ArgvSource};
 use observer_core::rule::{Conditions, Ignore, MntNsRule, NameTemplate, UserNames};
 use observer_core::{Input, ProcessKey, Rule, Tgid};
-use support::{Glob, Proc, World, assert_reported, at_home, globs, only_uid, rule};
+use support::{Glob, Proc, World, assert_reported, at_home, globs, only_comm, only_uid, rule};
 
 const IN_TMUX: &[u8] = b"TMUX=/tmp/a,b/default,50,0\0TMUX_PANE=%5\0";
 
@@ -172,6 +172,19 @@ fn a_program_that_a_rule_refuses_is_no_session_whatever_its_comm() {
     world.feed(Input::Comm { at, key: vim.key, comm: support::comm("claude") });
     assert_eq!(unmet(&world, 20), Some(Unmet::NotProgram));
     assert_reported(&mut world, &[]);
+}
+
+#[test]
+fn a_script_that_names_env_is_no_session_under_its_own_name() {
+    for (comm, expected) in [("helper", &[][..]), ("python3", &["started /srv/a 20 live roots=1"])] {
+        let mut world = World::new(vec![with(only_comm(&[comm]))]);
+        let bash = at_home(&mut world);
+        let mut helper = world.fork(&bash, 20);
+        world.exec_script_by(&mut helper, "/usr/bin/env", "/usr/bin/env", "helper");
+        assert_reported(&mut world, &[]);
+        world.exec(&mut helper, "python3");
+        assert_reported(&mut world, expected);
+    }
 }
 
 #[test]

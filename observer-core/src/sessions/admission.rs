@@ -11,7 +11,7 @@ use crate::model::process::{Argv, Bytes, Process};
 use crate::model::rule::{Conditions, HomeRule, Ignore, MntNsRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
-use crate::processes::program::is_shell_script;
+use crate::processes::program::{ENV, is_env, is_shell_script};
 use crate::sessions::Sessions;
 use crate::sessions::context::{IgnoreList, SessionContext};
 use crate::sessions::ownership::may_act_for_owner;
@@ -317,6 +317,10 @@ pub(super) fn is_wrapper(rule: &Rule, process: &Process) -> bool {
         return true;
     }
     let (Some(exe), Some(script)) = (&process.exe, &process.program) else { return false };
+    // A script whose first line names env is called by its own name until env has become its interpreter.
+    if is_env(exe) && any_matches(&rule.wrappers, ENV) {
+        return true;
+    }
     let is_named = matches(comm, Some(process.comm.as_bytes())) || matches(program, Some(script));
     is_shell_script(exe, script) && !is_named
 }

@@ -375,16 +375,22 @@ impl World {
 
     /// The exec of a script by the shell that its first line names.
     pub fn exec_script(&mut self, proc: &mut Proc, name: &'static str) {
+        self.exec_script_by(proc, "/bin/sh", "/usr/bin/dash", name);
+    }
+
+    /// The exec of a script, whose first line names `interpreter`, which is the file `exe`.
+    pub fn exec_script_by(&mut self, proc: &mut Proc, interpreter: &str, exe: &str, name: &'static str) {
         let at = self.tick_clock();
         proc.comm = name;
         proc.exec_id += 1;
         let facts = self.facts(proc);
-        let argv = [b"/bin/sh\0./".as_slice(), name.as_bytes(), b"\0"].concat();
+        let argv = [interpreter.as_bytes(), b"\0./", name.as_bytes(), b"\0"].concat();
+        let exe = components(exe);
         self.feed(Input::Exec {
             at,
             key: proc.key,
             facts,
-            exe: RawPath { components: b"dash\0bin\0usr\0", flags: 0 },
+            exe: RawPath { components: &exe, flags: 0 },
             filename: name.as_bytes(),
             argv: Block { bytes: &argv, truncated: false },
             env: Block::default(),

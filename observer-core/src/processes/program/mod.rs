@@ -51,10 +51,18 @@ pub(crate) fn program_name<'a>(
     }
 }
 
+/// The program that the first line of most scripts names.
+pub(crate) const ENV: &[u8] = b"env";
+
 /// Returns whether `program`, as [`program_name`] gave it for `exe`, is a script that a shell runs.
 pub(crate) fn is_shell_script(exe: &[u8], program: &[u8]) -> bool {
     let language = name::base(name::without_deleted(exe)).and_then(language_of);
     language.is_some_and(|language| language.is_shell) && language_of(program).is_none()
+}
+
+/// Returns whether `exe` is env(1), which becomes the program that its arguments name.
+pub(crate) fn is_env(exe: &[u8]) -> bool {
+    name::base(name::without_deleted(exe)) == Some(ENV)
 }
 
 /// Returns the program of an executable that holds many: that of its applet.
