@@ -2,10 +2,17 @@
 //!
 //! `table` is written by hand, one row a test. `row` has the steps that each row goes through, `scene` what a row is run in,
 //! `witness` finds the right process without observer.
+//!
+//! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries` and `strangers` have the
+//! tests.
 
 mod container;
+mod entries;
 mod row;
 mod scene;
+mod shebang;
+mod stage;
+mod strangers;
 mod subvolumes;
 mod table;
 mod terminal;

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use observer_harness::daemon::product;
@@ -26,7 +26,7 @@ const TYPED: &str = "{tmux} 'bash --norc' \\; send-keys";
 /// Starts the row's screen in the foreground.
 const SCREEN: &str = "screen -c /dev/null -S row";
 /// The files of a home.
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/home/.");
+pub(crate) const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/home/.");
 /// Has programs ask nobody for updates, and send nothing.
 const SETTINGS: [(&str, &str); 2] = [
     (
@@ -45,7 +45,6 @@ pub(crate) struct Scene {
     cgroup: Cgroup,
     command: String,
     right: String,
-    path: std::ffi::OsString,
     children: Vec<Child>,
 }
 
@@ -82,9 +81,8 @@ impl Scene {
         let (command, right) = (filled(command), filled(right));
         programs::require(&command);
         programs::require(&right);
-        let path = programs::search_path();
         let cgroup = Cgroup::new(&fixture.address);
-        Self { daemon, home, cgroup, command, right, path, fixture, children: Vec::new() }
+        Self { daemon, home, cgroup, command, right, fixture, children: Vec::new() }
     }
 
     /// Runs the row's command on this terminal.
@@ -93,25 +91,12 @@ impl Scene {
         let script = format!("echo 0 > {}/cgroup.procs; exec {}", self.cgroup.path.display(), self.command);
         let mut command = Command::new("sh");
         command.args(["-c", &script]).current_dir(&self.home);
-        self.environment(&mut command);
+        environment(&mut command, &self.fixture.dir());
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
             command.pre_exec(move || take_terminal(&slave));
         }
         self.children.push(command.spawn().expect("start the row's command"));
-    }
-
-    fn environment(&self, command: &mut Command) {
-        let dir = self.fixture.dir();
-        command.env_clear().env("PATH", &self.path).env("HOME", dir.join("user"));
-        command.envs([
-            ("TERM", "xterm-256color"),
-            ("LANG", "C.UTF-8"),
-            ("SHELL", "/bin/bash"),
-            ("USER", "root"),
-        ]);
-        command.env("TMUX_TMPDIR", &dir).env("SCREENDIR", dir.join("screen"));
-        command.env("UV_CACHE_DIR", dir.join("uv")).env("UV_PYTHON_DOWNLOADS", "never");
     }
 
     /// What `observer list` answers now.
@@ -158,7 +143,7 @@ impl Scene {
 
     fn tmux(&self, words: &[&str]) -> Command {
         let mut command = Command::new("tmux");
-        self.environment(&mut command);
+        environment(&mut command, &self.fixture.dir());
         command.args(["-L", "row"]).args(words);
         command
     }
@@ -169,7 +154,7 @@ impl Scene {
             "tmux" => run(&mut self.tmux(&["kill-server"])),
             "screen" => {
                 let mut command = Command::new("screen");
-                self.environment(&mut command);
+                environment(&mut command, &self.fixture.dir());
                 run(command.args(["-S", "row", "-X", "quit"]));
             }
             _ => self.kill(|process| process.comm == name.as_bytes()),
@@ -206,6 +191,14 @@ impl Scene {
     }
 }
 
+/// The environment of the programs of a test, which has its files in `dir`.
+pub(crate) fn environment(command: &mut Command, dir: &Path) {
+    command.env_clear().env("PATH", programs::search_path()).env("HOME", dir.join("user"));
+    command.envs([("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("SHELL", "/bin/bash"), ("USER", "root")]);
+    command.env("TMUX_TMPDIR", dir).env("SCREENDIR", dir.join("screen"));
+    command.env("UV_CACHE_DIR", dir.join("uv")).env("UV_PYTHON_DOWNLOADS", "never");
+}
+
 impl Drop for Scene {
     fn drop(&mut self) {
         self.end_processes();
@@ -219,7 +212,7 @@ impl Drop for Scene {
 }
 
 #[track_caller]
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let result = CommandResult::of(command);
     assert_eq!(result.code, Some(0), "{command:?}: {result:?}");
 }

@@ -41,6 +41,7 @@ macro_rules! rows {
 rows! {
 //  test                        command line                                               right process           program    tty    pane    hang-up   server
     vim:                        "vim -Nu NONE -n notes"                                 => "{vim}",                "vim",     Outer, No,     Ends,     No;
+    ncdu:                       "ncdu"                                                  => "ncdu",                 "ncdu",    Outer, No,     Ends,     No;
     mc:                         "mc"                                                    => "mc",                   "mc",      Outer, No,     Ends,     No;
     ipython:                    "ipython"                                               => "*python* */ipython",   "ipython", Outer, No,     Ends,     No;
     python_with_a_module:       "python3 -m IPython"                                    => "python3 -m IPython",   "IPython", Outer, No,     Ends,     No;

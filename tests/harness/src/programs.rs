@@ -15,20 +15,23 @@ use anyhow::{Context, Result, bail};
 use crate::{apt, command};
 
 /// Programs on the search path, and Debian's packages that have them.
-const DEBIAN: [(&str, &str); 16] = [
+const DEBIAN: [(&str, &str); 19] = [
     ("btrfs", "btrfs-progs"),
     ("bwrap", "bubblewrap"),
     ("dtach", "dtach"),
     ("expect", "expect"),
     ("jq", "jq"),
+    ("less", "less"),
     ("make", "make"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mc", "mc"),
+    ("ncdu", "ncdu"),
     ("runc", "runc"),
     ("screen", "screen"),
     ("script", "bsdutils"),
     ("su", "util-linux"),
     ("sudo", "sudo"),
+    ("tail", "coreutils"),
     ("tmux", "tmux"),
     ("vim", "vim"),
     ("xargs", "findutils"),
