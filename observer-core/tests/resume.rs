@@ -5,7 +5,8 @@ mod support;
 
 use std::sync::Arc;
 
-use observer_core::rule::HomeRule;
+use observer_core::limits::SETTLE_NS;
+use observer_core::rule::{HomeRule, Instances};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{Proc, World, globs, home, on_pty, only_comm, only_uid, rule, shell};
@@ -285,4 +286,64 @@ fn a_program_that_started_between_the_daemons_keeps_its_home_and_the_starts_ther
     let after = next_daemon(&world, vec![rule()], &[&bash, &codex], &[(before, true)]);
     assert_eq!(session(&after).primary, codex.key);
     assert_eq!(session(&after).starts.len(), 2);
+}
+
+/// Returns primary and state of each session that has not ended.
+fn live(world: &World) -> Vec<(u32, State)> {
+    let sessions = world.core.sessions().map(|(session, _)| (session.primary.tgid.0, session.state));
+    sessions.filter(|(_, state)| *state != State::Ended).collect()
+}
+
+#[test]
+fn what_a_known_primary_started_in_a_namespace_is_its_helper_again() {
+    let mut world = World::new(vec![rule()]);
+    let mut bash = shell(&mut world);
+    let mut older = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut bash, "/srv/a");
+    let claude = world.spawn(&bash, 21, "claude");
+    let mut inner = world.fork(&claude, 22);
+    inner.mnt_ns = 2;
+    world.chdir(&mut inner, "/srv/a");
+    world.exec(&mut inner, "claude");
+    world.chdir(&mut older, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    let before = session(&world);
+    assert_eq!(live(&world), [(21, State::Live)]);
+    // The first pass elects the older one, of which the one in the namespace is no helper.
+    let procs = [&bash, &older, &claude, &inner];
+    let after = next_daemon(&world, vec![rule()], &procs, &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    assert_eq!(live(&after), [(21, State::Live)]);
+}
+
+#[test]
+fn a_primary_that_left_keeps_its_home_from_what_it_started() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut claude, "/tmp");
+    let mut helper = world.spawn(&claude, 21, "claude");
+    world.chdir(&mut helper, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    let before = session(&world);
+    assert_eq!(live(&world), [(20, State::Left)]);
+    let after = next_daemon(&world, vec![rule()], &[&bash, &claude, &helper], &[(before.clone(), true)]);
+    assert_same(&before, &session(&after));
+    assert_eq!(live(&after), [(20, State::Left)]);
+}
+
+#[test]
+fn launchers_take_no_sessions_of_their_own_where_each_process_has_one() {
+    let rules = || vec![Rule { instances: Instances::Each, ..rule() }];
+    let mut world = World::new(rules());
+    let bash = at_home(&mut world);
+    let launchers = [20, 21].map(|tgid| world.spawn(&bash, tgid, "claude"));
+    let second = world.spawn(&launchers[1], 22, "claude");
+    let first = world.spawn(&launchers[0], 23, "claude");
+    let expected = [(23, State::Live), (22, State::Live)];
+    assert_eq!(live(&world), expected);
+    let known: Vec<_> = world.core.sessions().map(|(session, _)| (session.clone(), true)).collect();
+    let procs = [&bash, &launchers[0], &launchers[1], &second, &first];
+    let after = next_daemon(&world, rules(), &procs, &known);
+    assert_eq!(live(&after), expected);
 }

@@ -7,16 +7,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use crate::limits::INSTANCES_MAX;
+use crate::limits::{INSTANCES_MAX, LAUNCHERS_MAX};
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::session::Home;
+use crate::processes::entry::ProcessEntry;
 use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes};
-use crate::sessions::roots::{instance_above, trees};
+use crate::sessions::roots::{instance_above, is_candidate, trees};
 
 impl Homes {
     /// Returns the instances of `home` but itself, in the order of their numbers.
@@ -126,16 +127,46 @@ impl Sessions {
         members: Vec<ProcessKey>,
     ) -> Option<Arc<Home>> {
         let to = self.homes.free_sibling(home, &ctx.table.get(key)?.process)?;
+        self.move_members(ctx, home, &to, members);
+        Some(to)
+    }
+
+    /// Moves the launchers that stand aside for `key` in `home` to the instance `to`. Nobody is elected.
+    pub(super) fn move_launchers(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        key: ProcessKey,
+        to: &Arc<Home>,
+    ) {
+        let Some(entry) = ctx.table.get(key) else { return };
+        let program = &entry.process.program;
+        let is_launcher = |above: &&ProcessEntry| {
+            is_candidate(above, home)
+                && above.process.program == *program
+                && self.homes.home_of_primary(above.process.key).is_none()
+        };
+        let launchers = ctx.table.ancestors(entry).take(LAUNCHERS_MAX).filter(is_launcher);
+        let launchers = launchers.map(|above| above.process.key).collect();
+        self.move_members(ctx, home, to, launchers);
+    }
+
+    fn move_members(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        to: &Arc<Home>,
+        members: Vec<ProcessKey>,
+    ) {
         for key in members {
             if let Some(state) = self.homes.by_home.get_mut(home) {
                 state.candidates.remove(&age(key));
             }
-            let state = self.homes.by_home.entry(Arc::clone(&to)).or_default();
+            let state = self.homes.by_home.entry(Arc::clone(to)).or_default();
             state.candidates.insert(age(key));
             if let Some(candidacy) = ctx.table.get_mut(key).and_then(|entry| entry.candidacy.as_mut()) {
-                candidacy.home = Arc::clone(&to);
+                candidacy.home = Arc::clone(to);
             }
         }
-        Some(to)
     }
 }

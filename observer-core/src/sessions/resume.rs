@@ -19,6 +19,7 @@ use crate::sessions::admission::{
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::SessionSlot;
+use crate::sessions::roots::roots;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
 const GRAIN_NS: u64 = 1_000_000;
@@ -48,8 +49,10 @@ impl Sessions {
         // A primary that had left was about to move: only being there brings it back.
         let keeps_home = follows_cwd(rule) && known.state != State::Left;
         let is_there = keeps_home || is_inside(ctx, rule, known, &process.cwd);
-        // Another process is the primary. It would not be if the known one had been there all the time.
-        if slot.is_some_and(|slot| slot.is_ended() || !is_there) {
+        // Another process is the primary. It would not be if the known one had been there all the time. What the known one
+        // started would be its helper.
+        let is_taken = || !roots(ctx.table, &self.homes, home, Some(known.primary)).is_empty();
+        if slot.is_some_and(|slot| slot.is_ended() || (!is_there && is_taken())) {
             return;
         }
         let present_home = entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
@@ -66,6 +69,11 @@ impl Sessions {
             dir: process.cwd.id,
             since: ctx.at,
         });
+        if let Some(present) =
+            present_home.filter(|present| is_there && !is_candidate && present.is_sibling(home)).cloned()
+        {
+            self.move_launchers(ctx, &present, known.primary, home);
+        }
         if !is_candidate {
             self.depart(ctx, known.primary, EndReason::Moved);
         }
@@ -74,6 +82,23 @@ impl Sessions {
         match candidacy {
             Some(candidacy) => self.join(ctx, known.primary, candidacy),
             None => self.elect(ctx, home, Cause::Candidates),
+        }
+        self.withdraw_helpers(ctx, known.primary, home);
+    }
+
+    /// Ends the sessions of helpers of `primary`, whose session is that of `home` again: the first pass found them where no
+    /// primary was above them. Those that were known are resumed later, since they are younger.
+    fn withdraw_helpers(&mut self, ctx: &mut SessionContext<'_>, primary: ProcessKey, home: &Arc<Home>) {
+        let mut pending = alloc::vec![primary.tgid];
+        while let Some(tgid) = pending.pop() {
+            pending.extend(ctx.table.children_by_birth(tgid));
+            let Some(key) = ctx.table.by_tgid(tgid).map(|entry| entry.process.key) else { continue };
+            let Some(held) = self.homes.home_of_primary(key).filter(|held| *held != home) else { continue };
+            let roots = roots(ctx.table, &self.homes, held, None);
+            if !roots.iter().any(|root| [root.stand_in, root.launcher].contains(&Some(key))) {
+                let held = Arc::clone(held);
+                self.withdraw(ctx, key, &held, EndReason::Moved);
+            }
         }
     }
 
@@ -112,6 +137,9 @@ impl Sessions {
         };
         ctx.sink.change(ctx.at, change);
         state.slot = Some(slot);
+        // What is below the primaries may have become roots, or ceased to be.
+        self.relinked(known.primary);
+        before.iter().for_each(|slot| self.relinked(slot.session.primary));
         let former = before.map(|slot| [Some(slot.session.primary), slot.session.wrapper]);
         for key in former.into_iter().flatten().flatten() {
             self.release(ctx, key, home);

@@ -119,7 +119,10 @@ impl<'a> Resumption<'a> {
 
     /// Lets the map continue the sessions of this boot.
     pub fn restore(&self, core: &mut Core, sink: &mut impl Sink) {
-        for recorded in self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id) {
+        let mut known: Vec<_> = self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id).collect();
+        // The core knows what an older process is the primary of before it is given what is below it.
+        known.sort_by_key(|it| it.primary.start_boottime);
+        for recorded in known {
             recorded.restore(core, sink, self.wall_offset_ns);
         }
     }
