@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define HOMES 64
-#define DIRECTORIES 1000
+#define DIRECTORIES 10000
 #define ANCESTORS 3500
 #define LONG_ARGUMENT (120 * 1024)
 
@@ -177,6 +177,19 @@ static void *nothing(void *argument)
 	return argument;
 }
 
+// Calls `round` for so long, and returns how often. The clock is not looked at for each call: that would be paid for by the
+// attacker.
+static long repeat(void (*round)(long), double for_seconds)
+{
+	double end = seconds() + for_seconds;
+	long rounds = 0;
+	do
+		for (int few = 0; few < 16; few++)
+			round(rounds++);
+	while (seconds() < end);
+	return rounds;
+}
+
 static void do_threads(long round)
 {
 	pthread_t thread;
@@ -209,26 +222,29 @@ static void without_child(void)
 	reap(child);
 }
 
-// Descriptors of the chain's processes: the last one closes the first when it runs, and ends with the second.
+// Descriptors of the chain's processes: the last one closes the first when it runs, and ends with the second. The last one of
+// a chain that attacks writes its rounds to the first.
 #define READY 10
 #define END 11
 
 // Starts a process that has `depth` more below it. Each execs itself, because a process that only forks shares the
 // pages of all its ancestors, which makes a long chain cost minutes.
-static pid_t descend(int depth)
+static pid_t descend(char *what, int depth, char *seconds)
 {
 	char text[16];
-	char *argv[] = { "/proc/self/exe", "descend", text, NULL };
+	char *argv[] = { "/proc/self/exe", what, text, seconds, NULL };
 	snprintf(text, sizeof text, "%d", depth);
 	pid_t pid = start(argv);
 	check(pid, "vfork");
 	return pid;
 }
 
-static int descended(int depth)
+static int descended(char *what, int depth, char *seconds)
 {
 	char byte;
-	pid_t pid = depth > 0 ? descend(depth - 1) : 0;
+	pid_t pid = depth > 0 ? descend(what, depth - 1, seconds) : 0;
+	if (pid == 0 && strcmp(what, "below") == 0)
+		dprintf(READY, "%ld", repeat(do_chdir, atof(seconds)));
 	close(READY);
 	if (pid > 0)
 		reap(pid);
@@ -248,10 +264,28 @@ static void with_descendants(void)
 	check(dup2(end[0], END), "dup2");
 	close(ready[1]);
 	fcntl(ready[0], F_SETFD, FD_CLOEXEC);
-	child = descend(ANCESTORS - 1);
+	child = descend("descend", ANCESTORS - 1, "0");
 	close(READY);
 	while (read(ready[0], &byte, 1) > 0)
 		;
+}
+
+// The innermost of the chain changes its directory. Returns its rounds.
+static long below_ancestors(char *seconds)
+{
+	int ready[2];
+	char text[32] = "";
+	size_t length = 0;
+	ssize_t more;
+	check(pipe2(ready, O_CLOEXEC), "pipe");
+	check(dup2(ready[1], READY), "dup2");
+	close(ready[1]);
+	pid_t pid = descend("below", ANCESTORS - 1, seconds);
+	close(READY);
+	while ((more = read(ready[0], text + length, sizeof text - 1 - length)) > 0)
+		length += more;
+	reap(pid);
+	return atol(text);
 }
 
 static void without_descendants(void)
@@ -327,7 +361,7 @@ static const struct {
 	{ "argv", with_long_argument, do_argv, NULL },
 	{ "chdir", NULL, do_chdir, NULL },
 	{ "directories", with_directories, do_directories, without_directories },
-	{ "ancestry", with_descendants, do_chdir, without_descendants },
+	{ "descendants", with_descendants, do_chdir, without_descendants },
 	{ "rename", with_name, do_rename, without_name },
 	{ "mkdir", NULL, do_mkdir, NULL },
 	{ "prctl", NULL, do_prctl, NULL },
@@ -339,10 +373,15 @@ static const struct {
 	{ "threads", NULL, do_threads, NULL },
 };
 
+static void report(long rounds)
+{
+	printf("%ld %lld\n", rounds, cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN));
+}
+
 int main(int argc, char **argv)
 {
-	if (argc == 3 && strcmp(argv[1], "descend") == 0)
-		return descended(atoi(argv[2]));
+	if (argc == 4)
+		return descended(argv[1], atoi(argv[2]), argv[3]);
 	if (argc != 5) {
 		fprintf(stderr, "bench-attack: see the head of attack.c for its arguments\n");
 		return 1;
@@ -350,21 +389,19 @@ int main(int argc, char **argv)
 	program = argv[4];
 	check(chdir(argv[3]), "chdir");
 	check(chdir("h0"), "chdir to h0");
+	if (strcmp(argv[1], "ancestry") == 0) {
+		report(below_ancestors(argv[2]));
+		return 0;
+	}
 	for (size_t n = 0; n < sizeof ATTACKS / sizeof *ATTACKS; n++) {
 		if (strcmp(ATTACKS[n].kind, argv[1]) != 0)
 			continue;
 		if (ATTACKS[n].prepare)
 			ATTACKS[n].prepare();
-		double end = seconds() + atof(argv[2]);
-		long round = 0;
-		// The clock is not looked at for each call: that would be paid for by the attacker.
-		do
-			for (int few = 0; few < 16; few++)
-				ATTACKS[n].round(round++);
-		while (seconds() < end);
+		long rounds = repeat(ATTACKS[n].round, atof(argv[2]));
 		if (ATTACKS[n].clean)
 			ATTACKS[n].clean();
-		printf("%ld %lld\n", round, cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN));
+		report(rounds);
 		return 0;
 	}
 	fprintf(stderr, "bench-attack: %s is none of its kinds\n", argv[1]);

@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -14,17 +14,19 @@ use crate::account;
 use crate::child::Conversation;
 use crate::figure::{Figure, Sample};
 use crate::latency;
+use crate::list;
 use crate::observer::Observer;
 use crate::work::{ATTACKER, Attack};
 
 const NAME: &str = "hostile";
 /// What `attack.c` can do.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     "fork",
     "exec",
     "argv",
     "chdir",
     "directories",
+    "descendants",
     "ancestry",
     "rename",
     "mkdir",
@@ -36,6 +38,12 @@ const KINDS: [&str; 15] = [
     "signal",
     "threads",
 ];
+/// The walk through thousands of directories, beside which `observer list` is measured.
+const WALK: &str = "directories";
+/// Lists for each session of another user.
+const LISTS: usize = 5;
+/// What `observer list` may take, ms.
+const LIST_MAX_MS: f64 = 5.0;
 /// The directories that `attack.c` expects.
 const HOMES: usize = 64;
 /// CPU time of the daemon for each unit of the user's: what `sessions.md` allows.
@@ -59,17 +67,20 @@ struct Damage {
     lost: u64,
     /// The slowest of another user's events, ms.
     slowest_ms: f64,
+    /// How long `observer list` took, ms, beside [`WALK`].
+    lists_ms: Vec<f64>,
 }
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let (mut entries, mut slowest) = (Vec::new(), Vec::new());
+    let (mut entries, mut slowest, mut lists) = (Vec::new(), Vec::new(), Vec::new());
     for kind in KINDS {
         for terminal in [false, true] {
             let damage = one(bench, kind, terminal).with_context(|| format!("the attack by {kind}"))?;
             entries.push(damage.entries_a_second);
             slowest.push(damage.slowest_ms);
             figures.push(figure(kind, terminal, &damage));
+            lists.extend(damage.lists_ms);
         }
     }
     let worst = |values: &[f64]| Sample::worst(values).context("no attack was made");
@@ -86,11 +97,17 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         )
         .at_most(OTHERS_MAX_MS),
     );
+    let median = Sample::median(&lists).context("no list was made")?;
+    figures.push(
+        Figure::new(NAME, "`observer list` beside a walk through directories, p50", "ms", median)
+            .at_most(LIST_MAX_MS),
+    );
     Ok(figures)
 }
 
 fn figure(kind: &str, terminal: bool, damage: &Damage) -> Figure {
-    let Damage { rounds, attacker_s, daemon_s, entries_a_second, starts_and_ends, lost, slowest_ms } = damage;
+    let Damage { rounds, attacker_s, daemon_s, entries_a_second, starts_and_ends, lost, slowest_ms, .. } =
+        damage;
     let ratio = Sample::once(daemon_s / attacker_s);
     let place = if terminal { " on a terminal" } else { "" };
     Figure::new(NAME, format!("daemon CPU : attacker CPU, {kind}{place}"), "", ratio).at_most(RATIO_MAX).note(
@@ -122,16 +139,23 @@ fn one(bench: &Bench, kind: &str, terminal: bool) -> Result<Damage> {
 
     let seconds = bench.scaled(3.0, 0.5);
     let before = account::cpu_ns(pid)?;
+    let began = Instant::now();
     let mut attack = bench.work.attack(&Attack { kind, seconds, homes: &theirs, terminal })?;
     let mut slowest_ms: f64 = 0.0;
-    let mut sessions = 0;
+    let (mut sessions, mut lists_ms) = (0, Vec::new());
     while attack.child_mut().ended()?.is_none() {
         let home = ours.join(format!("session-{sessions}"));
         fs::create_dir(&home)?;
         let delays = latency::one_session(bench, &mut watch, &home, Duration::ZERO)?;
         slowest_ms = delays.iter().fold(slowest_ms, |slowest, delay| slowest.max(delay.from_kernel));
         sessions += 1;
+        for _ in 0..if kind == WALK { LISTS } else { 0 } {
+            let (took_ms, rows) = list::timed(&observer)?;
+            ensure!(rows <= 1, "one process has {rows} sessions");
+            lists_ms.push(took_ms);
+        }
     }
+    let took = began.elapsed();
     let (rounds, attacker_ns) = result(attack)?;
     account::settle(pid)?;
     let daemon_ns = account::cpu_ns(pid)? - before;
@@ -144,10 +168,11 @@ fn one(bench: &Bench, kind: &str, terminal: bool) -> Result<Damage> {
         rounds,
         attacker_s: attacker_ns as f64 / 1e9,
         daemon_s: daemon_ns as f64 / 1e9,
-        entries_a_second: changes as f64 / seconds,
+        entries_a_second: changes as f64 / took.as_secs_f64(),
         starts_and_ends,
         lost,
         slowest_ms,
+        lists_ms,
     })
 }
 
