@@ -73,7 +73,7 @@ fn reload_until(over: &AtomicBool, daemon: &Daemon, rules: &[String]) -> usize {
 
 #[test]
 fn rules_that_are_read_again_while_sessions_start_and_end_at_a_high_rate_miss_none() {
-    const LIVES: usize = 2_000;
+    const LIVES: usize = 1_000;
     let scene = Scene::new("");
     let (kept, pty) = (scene.home("kept"), Pty::open());
     let agent = scene.agent(&kept, &pty);
@@ -98,7 +98,11 @@ fn rules_that_are_read_again_while_sessions_start_and_end_at_a_high_rate_miss_no
         let history = scene.daemon.history();
         let of = |kind: &str| history.iter().filter(|entry| entry["kind"] == kind && is_short(entry)).count();
         let lives = [of("session_started"), of("session_ended")];
-        if lives == [LIVES; 2] { Ok(()) } else { Err(format!("{lives:?} of {LIVES}")) }
+        // Beside other work of the same user, the directory of a life may be read too late (docs/loss.md).
+        let left_out = scene.daemon.status().pointer("/throttled_by_kind/cwd").and_then(Value::as_u64);
+        let expected = LIVES.saturating_sub(left_out.and_then(|count| count.try_into().ok()).unwrap_or(0));
+        let is_all = lives[0] == lives[1] && (expected..=LIVES).contains(&lives[0]);
+        if is_all { Ok(()) } else { Err(format!("{lives:?} of {expected}")) }
     });
     let row = scene.assert_session(&kept, &agent, "live");
     assert_eq!(row.get("starts").and_then(Value::as_array).map(Vec::len), Some(1), "{row:#}");
