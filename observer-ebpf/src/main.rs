@@ -107,6 +107,10 @@ fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     let signal = ctx.arg::<u64>(0) as u32;
+    // Most of all signals are SIGCHLD.
+    if !hooks::signal::may_end(signal) {
+        return 0;
+    }
     // By helper and not by a load, after which the verifier would take it for a pointer that is not null, and leave out
     // what is for null (`reg_not_null`, kernel/bpf/verifier.c).
     let info: u64 = access::read(ctx.as_ptr() as u64 + size_of::<u64>() as u64);

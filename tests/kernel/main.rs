@@ -12,5 +12,6 @@ mod ids;
 mod mounts;
 mod preempted;
 mod reuse;
+mod senders;
 mod terminal;
 mod watch;

@@ -38,13 +38,15 @@ pub fn is_hang_up(signal: u32, info: u64) -> bool {
     signal == SIGHUP && info == SEND_SIG_PRIV
 }
 
-/// Reports that `signal` was sent to `target`, unless it does not end it.
+/// Whether this is a signal that ends a process unless that handles it.
+#[inline(always)]
+pub fn may_end(signal: u32) -> bool {
+    (1..=SIGNAL_LAST).contains(&signal) && HARMLESS & (1 << (signal & 63)) == 0
+}
+
+/// Reports that `signal`, which may end its target, was sent to `target`, unless that ignores or handles it.
 #[inline(always)]
 pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
-    // Most of all signals are SIGCHLD.
-    if signal == 0 || signal > SIGNAL_LAST || HARMLESS & (1 << (signal & 63)) != 0 {
-        return;
-    }
     if result == RESULT_IGNORED || result == RESULT_ALREADY_PENDING || target.is_kthread() {
         return;
     }

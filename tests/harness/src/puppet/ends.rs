@@ -34,6 +34,31 @@ pub fn die(args: Args<'_>) -> Done {
     Ok(vec![])
 }
 
+/// `faults`.
+pub fn faults() -> ! {
+    // SAFETY: it is not safe, and ends this process, whose handlers and core dumps are left out.
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        std::ptr::without_provenance::<u8>(8).read_volatile();
+    }
+    exit(0)
+}
+
+/// `writes_to_closed_pipe`.
+pub fn writes_to_closed_pipe() -> Done {
+    let mut ends = [0; 2];
+    // SAFETY: two descriptors of ours, and one byte.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        check(libc::pipe(ends.as_mut_ptr()))?;
+        libc::close(ends[0]);
+        libc::write(ends[1], [0_u8].as_ptr().cast(), 1);
+    }
+    Ok(vec![])
+}
+
 /// `ignore SIGNAL`.
 pub fn ignore(args: Args<'_>) -> Done {
     // SAFETY: sets a disposition that needs no handler.

@@ -114,6 +114,8 @@ impl Conversation {
             Verb::NamedDuringExec => births::named_during_exec(args).into(),
             Verb::Exit => ends::exit_as(args),
             Verb::Die => ends::die(args).into(),
+            Verb::Faults => ends::faults(),
+            Verb::WritesToClosedPipe => ends::writes_to_closed_pipe().into(),
             Verb::Wait => ends::wait(args).into(),
             Verb::Ignore => ends::ignore(args).into(),
             Verb::WaitsInOverlay => overlay::waits(self, args),

@@ -51,6 +51,10 @@ verbs! {
     ExitThread,
     /// `SIGNAL CORE`: this process kills itself; CORE 1 allows a core dump. It answers only where it survives.
     Die,
+    /// This process reads an address that is not mapped. No answer.
+    Faults,
+    /// This process writes to a pipe that nobody reads. No answer.
+    WritesToClosedPipe,
     /// `PID` → si_code, si_status, raw status: waits for a child of this process.
     Wait,
     /// `SIGNAL`: ignores a signal from here on.

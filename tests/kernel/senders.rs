@@ -1,0 +1,135 @@
+//! Who sent the fatal signal, and which polite signal came before it, compared with what the sender did.
+
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::truth::assert_row;
+use observer_harness::{Daemon, Fixture, Pty, Verb, Watch, text};
+use serde_json::{Value, json};
+
+/// A process that watches deaths, and a place for puppets.
+struct Scene {
+    fixture: Fixture,
+    watch: Watch,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { fixture: Fixture::new(), watch: Watch::all(Daemon::shared()) }
+    }
+
+    /// The death of a puppet, which `end` has ended.
+    fn death(&self, lived: &Value) -> Value {
+        self.watch.end_of_row(lived).death().clone()
+    }
+}
+
+fn sender(death: &Value) -> &Value {
+    death.get("sender").expect("a sender, or null")
+}
+
+/// Asserts that this process sent the signal, in this way.
+#[track_caller]
+fn assert_by_this(sender: &Value, by: &str) {
+    let own = assert_row(Daemon::shared(), std::process::id());
+    for field in ["pid", "start_boottime_ns", "comm", "uid"] {
+        assert_eq!(sender.get(field), own.get(field), "{field} of {sender:#}");
+    }
+    assert_eq!(
+        (sender.get("kind"), sender.get("by")),
+        (Some(&json!("user")), Some(&json!(by))),
+        "{sender:#}"
+    );
+}
+
+/// Asserts that the kernel sent the signal in this way: by itself, or for something that the process `pid` did.
+#[track_caller]
+fn assert_by_kernel(sender: &Value, by: &str, pid: Option<u32>) {
+    let expected = (Some(&json!("kernel")), Some(&json!(by)), Some(&json!(pid)));
+    assert_eq!((sender.get("kind"), sender.get("by"), sender.get("pid")), expected, "{sender:#}");
+}
+
+fn pidfd_send(pid: u32, signal: libc::c_int) -> libc::c_long {
+    // SAFETY: plain system calls; the descriptor is new and ours.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        let fd = OwnedFd::from_raw_fd(fd as i32);
+        libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, 0, 0)
+    }
+}
+
+fn queue(pid: u32, signal: libc::c_int) -> libc::c_long {
+    let value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+    // SAFETY: integers.
+    unsafe { libc::sigqueue(pid.cast_signed(), signal, value).into() }
+}
+
+fn to_thread(pid: u32, signal: libc::c_int) -> libc::c_long {
+    // SAFETY: integers.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, signal) }
+}
+
+#[test]
+fn the_way_in_which_a_process_sent_the_signal_is_told() {
+    let scene = Scene::new();
+    for (send, signal, by) in [
+        (queue as fn(u32, libc::c_int) -> libc::c_long, libc::SIGUSR1, "sigqueue"),
+        (to_thread, libc::SIGTERM, "tgkill"),
+        (pidfd_send, libc::SIGKILL, "kill"),
+    ] {
+        let mut puppet = scene.fixture.puppet();
+        let lived = assert_row(Daemon::shared(), puppet.pid);
+        assert_eq!(send(puppet.pid, signal), 0, "{}", std::io::Error::last_os_error());
+        let death = scene.death(&lived);
+        assert_eq!(text::u64_any(&death, "signal"), Some(signal as u64), "{death:#}");
+        assert_by_this(sender(&death), by);
+        puppet.reap();
+    }
+}
+
+#[test]
+fn a_polite_signal_that_was_ignored_is_told_with_its_time() {
+    let scene = Scene::new();
+    let mut puppet = scene.fixture.puppet();
+    puppet.does(Verb::Counts, &[b"15"]);
+    let lived = assert_row(Daemon::shared(), puppet.pid);
+    // SAFETY: our own child, which is not reaped.
+    assert_eq!(unsafe { libc::kill(puppet.pid.cast_signed(), libc::SIGTERM) }, 0);
+    puppet.killed(libc::SIGKILL);
+    let death = scene.death(&lived);
+    assert_by_this(sender(&death), "kill");
+    let polite = death.get("polite_signal").expect("a polite signal");
+    assert_eq!(polite.get("signal_name"), Some(&json!("SIGTERM")), "{death:#}");
+    assert_by_this(polite.get("sender").expect("its sender"), "kill");
+    let at = |object: &Value| object.get("at").and_then(Value::as_str).expect("a time").to_owned();
+    assert!(at(polite) <= at(&death), "{death:#}");
+}
+
+#[test]
+fn the_kernel_is_the_sender_of_what_nobody_sent() {
+    let scene = Scene::new();
+    let fault = scene.fixture.puppet();
+    let (pid, lived) = (fault.pid, assert_row(Daemon::shared(), fault.pid));
+    fault.ends(Verb::Faults, &[]);
+    let death = scene.death(&lived);
+    assert_by_kernel(sender(&death), "fault", None);
+    assert_eq!(text::u64_any(sender(&death), "code"), Some(1), "SEGV_MAPERR of {pid}: {death:#}");
+
+    let piped = scene.fixture.puppet();
+    let (pid, lived) = (piped.pid, assert_row(Daemon::shared(), piped.pid));
+    piped.ends(Verb::WritesToClosedPipe, &[]);
+    assert_by_kernel(sender(&scene.death(&lived)), "deed", Some(pid));
+}
+
+#[test]
+fn a_hang_up_of_the_terminal_is_by_the_kernel() {
+    let (scene, pty) = (Scene::new(), Pty::open());
+    let mut puppet = scene.fixture.cast(&PuppetOptions { pty: Some(&pty), ..PuppetOptions::default() });
+    let lived = assert_row(Daemon::shared(), puppet.pid);
+    drop(pty);
+    let death = scene.death(&lived);
+    assert_eq!(death.get("signal_name"), Some(&json!("SIGHUP")), "{death:#}");
+    assert_by_kernel(sender(&death), "kernel", None);
+    puppet.reap();
+}
