@@ -91,6 +91,7 @@ fn every_query_of_the_document_finds_what_its_title_says() {
         without_time(ask("what died by SIGKILL this month, and by whom")),
         "web1|alpha|/srv/agents/alpha|4242|77|oomd|0|signaled"
     );
+    assert_eq!(ask("what is killed again and again, and by whom"), "web1|alpha|/srv/agents/alpha|1|oomd|0||");
     assert_eq!(ask("sessions that restart in a loop"), "web1|loop|/srv/agents/loop|7|exited||3");
     assert_eq!(ask("homes with two CLIs"), "web1|twice|/srv/agents/twice|4243|2");
     let silent = ask("hosts that are not present, the longest first");
@@ -153,7 +154,8 @@ fn roles_and_retention_are_set_as_the_document_says() {
 #[test]
 fn the_views_are_those_that_the_document_names() {
     let database = applied();
-    let named = ["live", "sessions", "deaths", "events", "hosts"];
+    let named =
+        ["live", "sessions", "deaths", "kills", "ignored_sigterm", "restart_loops", "events", "hosts"];
     for view in named {
         assert!(DOCUMENT.contains(&format!("| `observer.{view}` |")), "{view}");
         server().psql(&database, &format!("SELECT FROM observer.{view}"));
@@ -191,7 +193,7 @@ fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
 #[test]
 fn the_document_lists_every_column_of_every_view_and_no_other() {
     let database = applied();
-    for view in ["sessions", "deaths", "events", "hosts"] {
+    for view in ["sessions", "deaths", "kills", "restart_loops", "events", "hosts"] {
         let there = server().psql(
             &database,
             &format!(

@@ -3,6 +3,7 @@
 mod daemon;
 mod documented;
 mod forget;
+mod kills;
 mod outage;
 mod revisions;
 mod schema;

@@ -79,7 +79,7 @@ fn applying_the_schema_again_changes_nothing() {
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
-        (Some(0), "created the schema observer, version 1.1\n"),
+        (Some(0), "created the schema observer, version 1.2\n"),
         "{first:?}"
     );
     let dump = || String::from_utf8(dump(&database).stdout).expect("text");
@@ -87,7 +87,7 @@ fn applying_the_schema_again_changes_nothing() {
     let again = apply(&url);
     assert_eq!(
         (again.code, again.text()),
-        (Some(0), "the schema observer is at version 1.1 already\n"),
+        (Some(0), "the schema observer is at version 1.2 already\n"),
         "{again:?}"
     );
     assert_eq!(dump(), made);
@@ -118,7 +118,7 @@ fn the_printed_script_makes_the_same_schema() {
     let result = server().try_psql(&printed, script.text());
     assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.1 already\n");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.2 already\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn two_concurrent_applications_make_one_schema() {
     texts.sort();
     assert_eq!(
         texts,
-        ["created the schema observer, version 1.1\n", "the schema observer is at version 1.1 already\n"],
+        ["created the schema observer, version 1.2\n", "the schema observer is at version 1.2 already\n"],
         "{result:?}"
     );
 }
@@ -315,6 +315,10 @@ fn the_views_have_the_columns_that_tooling_reads() {
         "sender_uid bigint",
         "started_at timestamp with time zone",
         "ended_at timestamp with time zone",
+        "polite_signal integer",
+        "polite_at timestamp with time zone",
+        "polite_sender_pid integer",
+        "polite_sender_comm text",
     ] {
         assert!(deaths.contains(column), "{column}: {deaths}");
     }
@@ -479,6 +483,9 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
         r#"{"death": "none"}"#,
         r#"{"death": {}}"#,
         r#"{"death": {"kind": "exited", "code": 3, "sender": "nobody", "between": null, "at": "2026-11-21T00:00:00.5Z"}}"#,
+        r#"{"death": {"kind": "signaled", "polite_signal": {"signal": "x", "at": "once", "sender": {"pid": 1e30}}}}"#,
+        r#"{"death": {"kind": "signaled", "polite_signal": {"signal": 900, "at": "infinite", "sender": []}}}"#,
+        r#"{"death": {"kind": "signaled", "polite_signal": "TERM"}}"#,
     ]
     .into_iter()
     .enumerate()
@@ -488,8 +495,10 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
     }
     assert_eq!(
         server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
-        "||t\nexited|3|f"
+        "||t\nexited|3|f\nsignaled||t\nsignaled||t\nsignaled||t"
     );
+    let polite = "SELECT count(*), count(polite_signal), count(polite_at), count(polite_sender_pid) FROM observer.kills";
+    assert_eq!(server().psql(&database, polite), "3|0|0|0", "what is no value is none");
     for detail in [r#"{"count": "many"}"#, r#"{"from_seq": 1.5}"#, r#"{"to_seq": 1e30}"#] {
         let result = event(9, "now()", "gap", detail);
         assert!(result.stderr.contains("constraint \"legible\""), "{detail}: {result:?}");

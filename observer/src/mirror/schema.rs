@@ -32,9 +32,10 @@ pub struct SchemaMigration {
 pub const MIGRATIONS: &[SchemaMigration] = &[
     SchemaMigration { to: SchemaVersion::new(1, 0), script: include_str!("migrations/0001.sql") },
     SchemaMigration { to: REKEYED, script: include_str!("migrations/0001-1.sql") },
+    SchemaMigration { to: SchemaVersion::new(1, 2), script: include_str!("migrations/0001-2.sql") },
 ];
 /// The last version that this program knows.
-pub const LATEST: SchemaVersion = SchemaVersion::new(1, 1);
+pub const LATEST: SchemaVersion = SchemaVersion::new(1, 2);
 /// From here on a writer can add the user to the keys of its host's sessions.
 pub const REKEYED: SchemaVersion = SchemaVersion::new(1, 1);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
@@ -186,9 +187,13 @@ fn after(migrations: &[SchemaMigration], from: SchemaVersion) -> impl Iterator<I
 
 /// What a person should know of a database whose schema is at `found`, an earlier revision than [`LATEST`].
 pub fn older_revision(found: SchemaVersion) -> String {
+    let shared = match found < REKEYED {
+        true => ", and sessions of several users in one home share a row",
+        false => "",
+    };
     format!(
-        "the database's schema is at version {found}: its views lack columns of {LATEST}, and sessions of several users in one \
-         home share a row; run `observer schema apply` of this version on the database"
+        "the database's schema is at version {found}: it lacks views and columns of {LATEST}{shared}; run `observer schema \
+         apply` of this version on the database"
     )
 }
 
@@ -217,7 +222,7 @@ mod tests {
         assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {
             let error = print(version(unknown)).unwrap_err().to_string();
-            assert!(error.contains("1.0, 1.1; give --from"), "{error}");
+            assert!(error.contains("1.0, 1.1, 1.2; give --from"), "{error}");
         }
     }
 

@@ -1,0 +1,72 @@
+//! The views of kills, of ignored signals and of restart loops.
+
+use crate::schema::{applied, present, server, writer};
+
+const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
+/// What an operator reads of a kill.
+const KILLS: &str =
+    "SELECT name, signal_name, sender_comm, sender_pid, sender_by, polite_signal, polite_sender_comm,
+        extract(epoch FROM polite_wait)::integer
+    FROM observer.kills ORDER BY seq";
+
+#[test]
+fn who_killed_what_after_which_polite_signal_is_one_query() {
+    let database = applied();
+    writer(&database, "host_kills", HOST);
+    let number = present(&mut server().session(&database, "host_kills"), HOST);
+    let mut seq = 0;
+    let mut end = |name: &str, death: &str| {
+        seq += 1;
+        let event = format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, name, detail)
+             VALUES ({number}, '{HOST}', {seq}, now(), 'session_ended', '{name}', '{{\"death\": {death}}}')"
+        );
+        let result = server().try_psql_as(&database, "host_kills", &event);
+        assert_eq!(result.code, Some(0), "{death}: {result:?}");
+    };
+    let systemd = r#"{"pid": 1, "comm": "systemd", "uid": 0, "kind": "user", "by": "kill"}"#;
+    end("fine", r#"{"kind": "exited", "code": 0}"#);
+    end(
+        "slow",
+        &format!(
+            r#"{{"kind": "signaled", "signal": 9, "signal_name": "SIGKILL", "at": "2026-11-21T09:03:50.000Z", "sender": {systemd},
+                "polite_signal": {{"signal": 15, "at": "2026-11-21T09:02:20.000Z", "sender": {systemd}}}}}"#
+        ),
+    );
+    end(
+        "broken",
+        r#"{"kind": "signaled", "signal": 11, "signal_name": "SIGSEGV", "at": "2026-11-21T09:03:50.000Z",
+            "sender": {"pid": null, "kind": "kernel", "by": "fault"}, "polite_signal": null}"#,
+    );
+    assert_eq!(
+        server().psql(&database, KILLS),
+        "slow|SIGKILL|systemd|1|kill|15|systemd|90\nbroken|SIGSEGV|||fault|||"
+    );
+    assert_eq!(server().psql(&database, "SELECT name FROM observer.ignored_sigterm"), "slow");
+}
+
+#[test]
+fn a_session_that_starts_again_and_again_is_a_restart_loop() {
+    let database = applied();
+    writer(&database, "host_loops", HOST);
+    let mut daemon = server().session(&database, "host_loops");
+    let number = present(&mut daemon, HOST);
+    for (home, starts) in [("/often", "1, 2, 3"), ("/seldom", "1, 2"), ("/earlier", "20, 21, 22")] {
+        daemon.ask(&format!(
+            "INSERT INTO observer.session (host_no, home_id, home, name, state, certain, detail, starts)
+             VALUES ({number}, sha256('{home}'), '{home}', '{home}', 'live', true, '{{}}',
+                 ARRAY(SELECT now() - minutes * interval '1 minute' FROM unnest(ARRAY[{starts}]) AS minutes))"
+        ));
+    }
+    let loops = "SELECT home, starts, state, first_start_at < last_start_at FROM observer.restart_loops ORDER BY home";
+    assert_eq!(server().psql(&database, loops), "/often|3|live|t");
+    server()
+        .psql(&database, "UPDATE observer.setting SET restart_loop_starts = 2, restart_loop_span = '1 hour'");
+    assert_eq!(server().psql(&database, loops), "/earlier|3|live|t\n/often|3|live|t\n/seldom|2|live|t");
+    server().psql(&database, "CREATE ROLE reader_of_kills LOGIN IN ROLE observer_reader");
+    for view in ["kills", "ignored_sigterm", "restart_loops", "deaths"] {
+        let read =
+            server().try_psql_as(&database, "reader_of_kills", &format!("SELECT * FROM observer.{view}"));
+        assert_eq!(read.code, Some(0), "{view}: {read:?}");
+    }
+}
