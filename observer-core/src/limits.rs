@@ -94,6 +94,9 @@ pub const ENDED_SESSIONS_MAX: usize = 4096;
 /// forgotten first.
 pub const SIGNALS_KEPT_MAX: usize = 4;
 
+/// How long before the end a signal that asked for it has to do with it: 10 minutes.
+pub const POLITE_SIGNAL_NS: u64 = 600_000_000_000;
+
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
 pub const OTHERS_MAX: usize = 16;
 

@@ -3,6 +3,7 @@
 mod support;
 
 use observer_core::death::{Death, SendingProcess, SentSignal, SignalOrigin};
+use observer_core::limits::POLITE_SIGNAL_NS;
 use observer_core::process::Comm;
 use observer_core::{Input, ProcessKey};
 use support::{Proc, World, rule, shell};
@@ -87,6 +88,27 @@ fn an_exit_has_no_fatal_signal_and_a_fatal_one_is_not_its_own_polite_one() {
     let term = send(&mut world, &agent, SIGTERM, 1);
     let death = end(&mut world, &agent, SIGTERM.into());
     assert_eq!((death.fatal_signal, death.polite_signal), (Some(term), None));
+}
+
+#[test]
+fn what_comes_after_the_kill_does_not_displace_it() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    let fatal = send(&mut world, &agent, SIGKILL, 1);
+    for signal in [SIGHUP, SIGTERM, SIGUSR1, 2, 3] {
+        send(&mut world, &agent, signal, 2);
+    }
+    let death = end(&mut world, &agent, SIGKILL.into());
+    assert_eq!((death.fatal_signal, death.polite_signal), (Some(fatal), None));
+}
+
+#[test]
+fn a_polite_signal_of_long_ago_has_nothing_to_do_with_the_end() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    send(&mut world, &agent, SIGHUP, 1);
+    world.wait(POLITE_SIGNAL_NS);
+    assert_eq!(end(&mut world, &agent, 0).polite_signal, None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Bounds how many records of lower priority the processes of one user send, so that no loop of system calls occupies
-//! the daemon. What is not sent is read again by a pass, as where the ring is more than half full.
+//! the daemon. What is not sent is read again by a pass, as where the ring is more than half full; the sender of a signal is
+//! lost.
 
 use observer_common::control;
 use observer_common::limits::{RECORD_EVERY_NS, RECORDS_BURST_MAX};
@@ -15,7 +16,8 @@ use crate::task::Task;
 /// it and asks the daemon to read the fields again.
 #[inline(always)]
 pub fn allows<A: Access>(kind: u32, now: u64, task: Task<A>) -> bool {
-    if has_left(now, task) {
+    let (uid, ..) = task.uids();
+    if has_left(now, uid) {
         return true;
     }
     emit::count(control::THROTTLED + kind);
@@ -23,16 +25,9 @@ pub fn allows<A: Access>(kind: u32, now: u64, task: Task<A>) -> bool {
     false
 }
 
-/// Takes a record from what the user of `task` may send. Returns whether it may be sent.
+/// Takes a record from what this user may send. Returns whether it may be sent. Two CPUs that take at the same moment may take one together: the bound need not be exact.
 #[inline(always)]
-pub fn has_left<A: Access>(now: u64, task: Task<A>) -> bool {
-    let (uid, ..) = task.uids();
-    takes_one(uid, now)
-}
-
-/// Two CPUs that take at the same moment may take one together: the bound need not be exact.
-#[inline(always)]
-fn takes_one(uid: u32, now: u64) -> bool {
+pub fn has_left(now: u64, uid: u32) -> bool {
     let Some(budget) = BUDGETS.get_ptr_mut(&uid) else {
         let budget = Budget { left: RECORDS_BURST_MAX - 1, since: now };
         // If there is no room, which an LRU map makes, the next record tries again.

@@ -86,14 +86,20 @@ pub fn variable(kind: u32, priority: Priority, tgid: u32, urgent: bool, record: 
 /// asks the daemon to read the fields again.
 #[inline(always)]
 fn throttle(kind: u32) -> bool {
+    let is_refused = is_half_full();
+    if is_refused {
+        count(control::THROTTLED + kind);
+        set_word(control::HINTS + HINT_BIT_THROTTLED, 1);
+    }
+    is_refused
+}
+
+/// Returns whether more than half of the ring is in use.
+#[inline(always)]
+pub fn is_half_full() -> bool {
     // SAFETY: the ring is a ring buffer map.
     let used = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), BPF_RB_AVAIL_DATA) };
-    if used <= u64::from(offset!(ring_bytes)) / 2 {
-        return false;
-    }
-    count(control::THROTTLED + kind);
-    set_word(control::HINTS + HINT_BIT_THROTTLED, 1);
-    true
+    used > u64::from(offset!(ring_bytes)) / 2
 }
 
 /// Wakes the reader where its state asks for it: an idle reader for any record, a lingering reader for an urgent one, a polling

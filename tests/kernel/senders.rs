@@ -119,7 +119,7 @@ fn the_kernel_is_the_sender_of_what_nobody_sent() {
     let piped = scene.fixture.puppet();
     let (pid, lived) = (piped.pid, assert_row(Daemon::shared(), piped.pid));
     piped.ends(Verb::WritesToClosedPipe, &[]);
-    assert_by_kernel(sender(&scene.death(&lived)), "deed", Some(pid));
+    assert_by_kernel(sender(&scene.death(&lived)), "caused", Some(pid));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::model::process::{Comm, DirId, Tty, Uids};
 /// The last signal that the kernel has.
 const SIGNAL_LAST: u8 = 64;
 // `si_code`, include/uapi/asm-generic/siginfo.h.
-const SI_QUEUE: i32 = -1;
+const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
 
 /// Why a record cannot be decoded. The caller counts it and goes on, since the next record may be good.
@@ -166,8 +166,8 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let signal = signal.ok_or(DecodeError::Bounds)?;
     let origin = match (origin, code) {
         (record::SIGNAL_BY_CALLER, SI_TKILL) => SignalOrigin::ThreadKill,
-        (record::SIGNAL_BY_CALLER, SI_QUEUE) => SignalOrigin::Queue,
-        (record::SIGNAL_BY_CALLER, _) => SignalOrigin::Kill,
+        (record::SIGNAL_BY_CALLER, SI_USER) => SignalOrigin::Kill,
+        (record::SIGNAL_BY_CALLER, code) => SignalOrigin::Queue(code),
         (record::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
         (record::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
         (record::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,

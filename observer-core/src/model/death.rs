@@ -35,8 +35,8 @@ pub enum SignalOrigin {
     Kill,
     /// By tgkill(2) or tkill(2), to one thread.
     ThreadKill,
-    /// By sigqueue(3), with a value.
-    Queue,
+    /// By sigqueue(3) and the like, with this `si_code` below zero, which the sender chooses.
+    Queue(i32),
     /// By the kernel, because of something that a process did: it wrote to a closed pipe, ended, or wrote to
     /// `cgroup.kill`.
     KernelForProcess,

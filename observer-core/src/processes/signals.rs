@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::limits::SIGNALS_KEPT_MAX;
+use crate::limits::{POLITE_SIGNAL_NS, SIGNALS_KEPT_MAX};
 use crate::model::death::{Death, DeathKind, SentSignal};
 
 // Numbers of signals, include/uapi/asm-generic/signal.h.
@@ -17,10 +17,9 @@ const SIGTERM: u8 = 15;
 pub(crate) struct ReceivedSignals(Vec<SentSignal>);
 
 impl ReceivedSignals {
-    /// Records a signal. Of each number and sender the last one is kept, but of SIGKILL the first, which no other
-    /// precedes.
+    /// Records a signal. Of each number and sender the last one is kept. What comes after SIGKILL changes nothing any more.
     pub fn add(&mut self, sent: SentSignal) {
-        if sent.signal == SIGKILL && self.0.iter().any(|known| known.signal == SIGKILL) {
+        if self.0.last().is_some_and(|last| last.signal == SIGKILL) {
             return;
         }
         let is_alike = |known: &SentSignal| (known.signal, known.process) == (sent.signal, sent.process);
@@ -31,13 +30,16 @@ impl ReceivedSignals {
         self.0.push(sent);
     }
 
-    /// Adds to a death what is known of the signal that caused it, and of the polite one before it.
+    /// Adds to a death what is known of the signal that caused it, and of the polite one before it, unless that was long
+    /// before: the process lived on with it.
     pub fn explain(&self, mut death: Death) -> Death {
         if let DeathKind::Signaled { signal, .. } = death.kind {
             death.fatal_signal = self.0.iter().rfind(|sent| sent.signal == signal).copied();
         }
         let until = death.fatal_signal.map_or(death.at, |fatal| fatal.at);
-        let is_before = |sent: &&SentSignal| Some(**sent) != death.fatal_signal && sent.at <= until;
+        let is_before = |sent: &&SentSignal| {
+            Some(**sent) != death.fatal_signal && sent.at <= until && until.since(sent.at) <= POLITE_SIGNAL_NS
+        };
         let polite = |sent: &&SentSignal| matches!(sent.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM);
         death.polite_signal = self.0.iter().filter(is_before).rfind(polite).copied();
         death

@@ -88,7 +88,7 @@ impl Sessions {
         self.settling.iter()
     }
 
-    /// Returns each claim of a process, for the check of invariants.
+    /// Returns each claim of a process.
     pub fn claimed(&self) -> impl Iterator<Item = (&ProcessKey, &Arc<Home>)> {
         self.claimed.iter().flat_map(|(key, homes)| homes.iter().map(move |home| (key, home)))
     }

@@ -27,10 +27,10 @@ const SEND_SIG_PRIV: u64 = 1;
 // Results of the tracepoint, include/trace/events/signal.h.
 const RESULT_IGNORED: u32 = 1;
 const RESULT_ALREADY_PENDING: u32 = 2;
-// Of `si_code`, include/uapi/asm-generic/siginfo.h: sent by kill, tgkill and sigqueue.
+const RESULT_FAILED: u32 = 3;
+// Of `si_code`, include/uapi/asm-generic/siginfo.h.
 const SI_USER: i32 = 0;
-const SI_QUEUE: i32 = -1;
-const SI_TKILL: i32 = -6;
+const SI_TIMER: i32 = -2;
 
 /// Whether the kernel itself hung up a terminal.
 #[inline(always)]
@@ -44,10 +44,11 @@ pub fn may_end(signal: u32) -> bool {
     (1..=SIGNAL_LAST).contains(&signal) && HARMLESS & (1 << (signal & 63)) == 0
 }
 
-/// Reports that `signal`, which may end its target, was sent to `target`, unless that ignores or handles it.
+/// Reports that `signal`, which may end its target, was sent to `target`. One that the target handles is left out, unless
+/// it asks for the end.
 #[inline(always)]
 pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
-    if result == RESULT_IGNORED || result == RESULT_ALREADY_PENDING || target.is_kthread() {
+    if matches!(result, RESULT_IGNORED | RESULT_ALREADY_PENDING | RESULT_FAILED) || target.is_kthread() {
         return;
     }
     let is_polite = signal < SIGNAL_LAST && POLITE & (1 << (signal & 63)) != 0;
@@ -55,16 +56,22 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
         return;
     }
     let now = emit::now();
+    let leader = target.group_leader();
     let caller = Task::<Probed>::current().group_leader();
     let (origin, code) = origin(info);
-    // Each process is killed once. Of other signals, nobody sends more than their share.
-    let priority = if signal == SIGKILL { Priority::Vital } else { Priority::Throttled };
-    if priority == Priority::Throttled && !budget::has_left(now, caller) {
-        emit::count(observer_common::control::THROTTLED + KIND_SIGNAL);
-        return;
+    // Each process is killed once. Of other signals, nobody causes more than their share; whoever is running when the
+    // kernel sends one by itself has not caused it.
+    if signal != SIGKILL {
+        let is_by_caller = origin == SIGNAL_BY_CALLER || origin == SIGNAL_BY_KERNEL_FOR_CALLER;
+        let (caller_uid, ..) = caller.uids();
+        let (target_uid, ..) = leader.uids();
+        if !budget::has_left(now, if is_by_caller { caller_uid } else { target_uid }) || emit::is_half_full()
+        {
+            emit::count(observer_common::control::THROTTLED + KIND_SIGNAL);
+            return;
+        }
     }
-    let header =
-        emit::header(KIND_SIGNAL, now, target.group_leader(), target.pid(), size_of::<SignalRecord>());
+    let header = emit::header(KIND_SIGNAL, now, leader, target.pid(), size_of::<SignalRecord>());
     let (sender_uid, ..) = caller.uids();
     let record = SignalRecord {
         header,
@@ -77,7 +84,8 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
         reserved: 0,
         sender_comm: caller.comm(),
     };
-    emit::fixed(KIND_SIGNAL, priority, header.tgid, false, record);
+    // What the ring has no room for was refused above: no pass can read it again.
+    emit::fixed(KIND_SIGNAL, Priority::Vital, header.tgid, false, record);
 }
 
 /// Who sent a signal with this `info`, and its `si_code`.
@@ -90,8 +98,10 @@ fn origin(info: u64) -> (u32, i32) {
         return (SIGNAL_BY_KERNEL_FOR_CALLER, 0);
     }
     let code: i32 = read(info.wrapping_add(u64::from(offset!(siginfo_code))));
+    // Processes may choose codes below zero, and the kernel's timers have one of these.
     let origin = match code {
-        SI_USER | SI_QUEUE | SI_TKILL => SIGNAL_BY_CALLER,
+        SI_TIMER => SIGNAL_BY_KERNEL_CODE,
+        _ if code <= SI_USER => SIGNAL_BY_CALLER,
         _ => SIGNAL_BY_KERNEL_CODE,
     };
     (origin, code)

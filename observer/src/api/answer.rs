@@ -37,7 +37,8 @@ pub struct ListAnswer<'a> {
     pub sessions: Vec<SessionJson<'a>>,
     /// Homes of which it is not known whether they have a session.
     pub undecided: Vec<UndecidedJson<'a>>,
-    /// Sessions that ended and had the name of one of these, which is in another home and of another user.
+    /// For each name of these, the last session that ended and had that name, in another home and of another user than one
+    /// of them.
     pub namesakes: Vec<NamesakeJson<'a>>,
 }
 

@@ -30,8 +30,8 @@ pub enum SentBy {
     Tgkill,
     /// sigqueue(3).
     Sigqueue,
-    /// The kernel, for something that the named process did.
-    Deed,
+    /// The kernel, because of what the named process did.
+    Caused,
     /// The kernel, because the process itself did what it must not: a fault.
     Fault,
     /// The kernel, because a timer expired.
@@ -60,7 +60,7 @@ pub struct Sender<'a> {
     pub kind: SenderKind,
     /// How.
     pub by: SentBy,
-    /// `si_code` of a signal that the kernel sent with one.
+    /// `si_code` of a signal that was sent with one.
     pub code: Option<i32>,
 }
 
@@ -85,10 +85,12 @@ impl Sender<'_> {
         let (kind, by, code) = match sent.origin {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
-            SignalOrigin::Queue => (SenderKind::User, SentBy::Sigqueue, None),
-            SignalOrigin::KernelForProcess => (SenderKind::Kernel, SentBy::Deed, None),
+            SignalOrigin::Queue(code) => (SenderKind::User, SentBy::Sigqueue, Some(code)),
+            SignalOrigin::KernelForProcess => (SenderKind::Kernel, SentBy::Caused, None),
             SignalOrigin::KernelCode(SI_TIMER) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
-            SignalOrigin::KernelCode(code) if code > 0 => (SenderKind::Kernel, SentBy::Fault, Some(code)),
+            SignalOrigin::KernelCode(code) if is_fault(sent.signal) => {
+                (SenderKind::Kernel, SentBy::Fault, Some(code))
+            }
             SignalOrigin::KernelCode(code) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
             SignalOrigin::Kernel => (SenderKind::Kernel, SentBy::Kernel, None),
         };
@@ -121,6 +123,12 @@ impl Sender<'_> {
             (SenderKind::User | SenderKind::Unknown, _) => String::new(),
         }
     }
+}
+
+/// Whether the kernel sends this signal to a process that did what the processor or a filter forbids.
+fn is_fault(signal: u8) -> bool {
+    use nix::libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    [SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS].contains(&i32::from(signal))
 }
 
 impl PoliteSignal<'_> {

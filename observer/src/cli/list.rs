@@ -109,7 +109,8 @@ impl ListArgs {
         let undecided = answer.undecided.iter().find(|it| {
             filter.wants(FrameScope::Session { name: it.name.as_bytes(), home: it.home.as_bytes() })
         });
-        if let Some(undecided) = undecided {
+        // Whether a home has a session says nothing of those that ended.
+        if let Some(undecided) = undecided.filter(|_| self.state != Some(SessionState::Ended)) {
             say_undecided(undecided);
             return Ok(if sessions.is_empty() { Exit::Unknown } else { Exit::Found });
         }

@@ -18,7 +18,7 @@ use crate::api::words::{DeathCause, FrameKind, SessionState};
 use crate::config::span as parse_span;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
-use crate::text::bytes::{Text, to_line};
+use crate::text::bytes::{Text, to_line, to_one_line};
 use crate::text::time::span;
 
 /// The exit statuses of timeout(1) and of shells.
@@ -143,7 +143,7 @@ impl End {
         let Self { pid, program, death } = self;
         let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
         let death = death.describe_in_full(Some(*pid));
-        format!("{}  {pid}  {program}  {}{lived}", waited.name, to_line(death.as_bytes()))
+        format!("{}  {pid}  {program}  {}{lived}", waited.name, to_one_line(&death))
     }
 
     /// With the status of the process.

@@ -99,6 +99,12 @@ impl Which {
         }
         if let Some(undecided) = self.undecided(answer, &wanted, &chosen) {
             say_undecided(undecided);
+            if let Chosen::One(session) = chosen {
+                anstream::eprintln!(
+                    "observer: the session of that name is in another home; name it by that: {}",
+                    home_with_numbers(session, false)
+                );
+            }
             return Ok(Found::Unknown);
         }
         if let Chosen::One(session) = chosen

@@ -22,6 +22,9 @@ use crate::terminal;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::{rfc3339, unix_rfc3339};
 
+/// Homes of one name that are compared with a session that ended.
+const NAMESAKE_HOMES_MAX: usize = 16;
+
 /// When an answer is made, and how certain it is.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerTime<'a> {
@@ -74,26 +77,55 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
     }
 }
 
-/// Sessions that ended and had the name of a live one, which is in another home and of another user.
+/// For each name of live sessions the last session that ended, had that name, and was of another user in another home than
+/// one of them.
 fn namesakes(core: &Core) -> Vec<NamesakeJson<'static>> {
-    let ended = |session: &Session| session.state == State::Ended;
-    let mut live: BTreeMap<&[u8], Vec<&Home>> = BTreeMap::new();
-    for (session, _) in core.sessions().filter(|(session, _)| !ended(session)) {
-        live.entry(name_of_home(session)).or_default().push(&session.home);
+    let has_ended = |session: &Session| session.state == State::Ended;
+    let mut live: BTreeMap<&[u8], NameInUse<'_>> = BTreeMap::new();
+    for (session, _) in core.sessions().filter(|(session, _)| !has_ended(session)) {
+        live.entry(name_of_home(session)).or_default().add(&session.home);
     }
-    let is_namesake = |session: &Session| {
-        let is_other = |home: &&Home| home.uid != session.home.uid && home.path != session.home.path;
-        live.get(name_of_home(session)).is_some_and(|homes| homes.iter().any(is_other))
-    };
-    let rows = core.sessions().filter(|(session, _)| ended(session) && is_namesake(session));
-    let json = rows.map(|(session, primary)| NamesakeJson {
-        name: Text::from(name_of_home(session).to_vec()),
+    for (session, primary) in core.sessions().filter(|(session, _)| has_ended(session)) {
+        if let Some(name) = live.get_mut(name_of_home(session)) {
+            name.consider(session, primary);
+        }
+    }
+    let found = live.into_iter().filter_map(|(name, in_use)| Some((name, in_use.last_ended?)));
+    let json = found.map(|(name, (session, primary))| NamesakeJson {
+        name: Text::from(name.to_vec()),
         home: Text::from(session.home.path.to_vec()),
         home_mnt_ns: session.home.mnt_ns,
         uid: session.home.uid,
         ended_at: rfc3339(session.since, primary.wall_offset_ns),
     });
     json.collect()
+}
+
+/// A name that live sessions have.
+#[derive(Default)]
+struct NameInUse<'a> {
+    /// Homes of that name, two of each user: one of them is elsewhere than any third one.
+    homes: Vec<&'a Home>,
+    /// The last session that ended and may be meant by the name instead, with its primary.
+    last_ended: Option<(&'a Session, &'a Process)>,
+}
+
+impl<'a> NameInUse<'a> {
+    fn add(&mut self, home: &'a Home) {
+        let of_user = self.homes.iter().filter(|known| known.uid == home.uid).count();
+        let is_known = self.homes.iter().any(|known| (known.uid, &known.path) == (home.uid, &home.path));
+        if of_user < 2 && !is_known && self.homes.len() < NAMESAKE_HOMES_MAX {
+            self.homes.push(home);
+        }
+    }
+
+    fn consider(&mut self, session: &'a Session, primary: &'a Process) {
+        let is_other = |home: &&Home| home.uid != session.home.uid && home.path != session.home.path;
+        let is_later = self.last_ended.is_none_or(|(last, _)| last.since < session.since);
+        if is_later && self.homes.iter().any(is_other) {
+            self.last_ended = Some((session, primary));
+        }
+    }
 }
 
 /// The name without the number of an instance, which the sessions of a home have in common.

@@ -134,6 +134,11 @@ impl Fixture {
     /// that starts and ends. They are in directories whose names begin with that of `dir`, [`LIVES_A_HOME`] in each.
     #[track_caller]
     pub fn short_lives(&self, dir: &Path, args: &[OsString], runs: usize) {
+        self.short_lives_of(None, dir, args, runs);
+    }
+
+    /// The same as this user; `None`: as the test's own.
+    pub fn short_lives_of(&self, uid: Option<u32>, dir: &Path, args: &[OsString], runs: usize) {
         let program = self.mkdir("tiny").join("agent");
         if !program.exists() {
             self.install(&crate::tiny::image(), &program);
@@ -143,7 +148,11 @@ impl Fixture {
             let mut home = dir.as_os_str().to_owned();
             home.push(format!("-{}", life / LIVES_A_HOME));
             std::fs::create_dir_all(&home).expect("create a home");
-            let status = Command::new(&program).args(args).current_dir(&home).status();
+            let mut command = Command::new(&program);
+            if let Some(uid) = uid {
+                command.uid(uid);
+            }
+            let status = command.args(args).current_dir(&home).status();
             let code = status.unwrap_or_else(|error| panic!("run {}: {error}", program.display())).code();
             assert_eq!(code, Some(crate::tiny::CODE));
         }

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use observer_harness::fixture::{PATIENCE, PuppetOptions};
 use observer_harness::observe::CommandResult;
@@ -110,6 +111,7 @@ fn every_command_that_the_guide_shows_is_run_here() {
         "observer explain 4712",
         "observer list --ended",
         "observer wait alpha --timeout 2h",
+        "observer signal alpha KILL --tree --dry-run",
     ];
     assert_eq!(first, run, "run what docs/guide.md shows in a test of this file");
 }
@@ -187,7 +189,9 @@ fn sessions_are_listed_as_the_guide_says() {
 fn a_wait_ends_as_the_guide_says() {
     let (scene, pty) = (Scene::new(""), Pty::open());
     let agent = cast(&scene, &scene.home("alpha"), &pty, "claude", None);
-    let meaning = Meaning(vec![("4711", agent.pid.to_string())]);
+    let comm = std::fs::read_to_string("/proc/self/comm").expect("the own name");
+    let this = format!("{} ({})", comm.trim_end(), std::process::id());
+    let meaning = Meaning(vec![("bash (900)", this), ("4711", agent.pid.to_string())]);
     let [wait, code] = &block("observer wait alpha --timeout 2h")[..] else { panic!("two commands") };
     let words: Vec<&str> = wait.command.split_whitespace().skip(1).collect();
     let child = waiting(&scene, &words);
@@ -200,6 +204,38 @@ fn a_wait_ends_as_the_guide_says() {
         code.output.first().copied(),
         "{result:?}"
     );
+}
+
+#[test]
+fn signals_are_sent_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let mut agent = cast(&scene, &scene.home("alpha"), &pty, "claude", None);
+    let (child, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    let key = |pid: u32| {
+        let row = scene.daemon.row(pid).expect("a row");
+        row.get("key").and_then(serde_json::Value::as_str).expect("a key").to_owned()
+    };
+    let mut words = vec![
+        ("7f3e90ab-4711-1a2b3c4d5e", key(agent.pid)),
+        ("7f3e90ab-4720-1a2b5e6f70", key(child.pid)),
+        ("4711", agent.pid.to_string()),
+        ("4720", child.pid.to_string()),
+    ];
+    eventually("the session", PATIENCE, || {
+        let answer = scene.daemon.observer(&["pid", "alpha"]);
+        if answer.code == Some(0) { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    let [tree, end] = &block("observer signal alpha KILL --tree --dry-run")[..] else {
+        panic!("two commands")
+    };
+    Meaning(words.clone()).assert_prints(&scene, tree);
+    let arguments: Vec<&str> = end.command.split_whitespace().skip(1).collect();
+    let mut command = scene.daemon.command(&arguments);
+    let command =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start observer signal");
+    words.insert(0, ("observer (5200)", format!("observer ({})", command.id())));
+    let result = ended(command);
+    Meaning(words).assert_printed(end, &result);
 }
 
 #[test]

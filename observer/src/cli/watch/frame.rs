@@ -13,7 +13,7 @@ use crate::api::restarts::RestartsJson;
 use crate::api::session::SessionJson;
 use crate::api::words::{FrameKind, SessionEndReason, SessionState};
 use crate::cli::changes::describe;
-use crate::text::bytes::{Text, from_json, to_line};
+use crate::text::bytes::{Text, from_json, to_line, to_one_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::time::time_of_day;
 
@@ -197,7 +197,7 @@ impl WatchFrame<'_> {
     fn end(&self) -> String {
         let death = self.death.as_ref().map(|death| death.describe_in_full(Some(self.pid)));
         let end = DeathJson::describe_end(death, self.end_reason);
-        to_line(end.as_bytes()).into_owned()
+        to_one_line(&end).into_owned()
     }
 }
 

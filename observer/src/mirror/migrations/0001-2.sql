@@ -80,7 +80,7 @@ COMMENT ON VIEW observer.restart_loops IS 'Sessions that start again and again: 
 DO $$
 DECLARE
     comments constant jsonb := '{
-        "sender_by": "How the fatal signal was sent: kill, tgkill or sigqueue; of the kernel: deed, fault, timer or kernel.",
+        "sender_by": "How the fatal signal was sent: kill, tgkill or sigqueue; of the kernel: caused, fault, timer or kernel.",
         "polite_signal": "Number of the last signal before the end that asked the process to end and did not end it: 1, 2, 3 or 15; null if none is known.",
         "polite_at": "When that was sent, by the host''s clock.",
         "polite_sender_pid": "pid of the process that sent it; null if it is not known, or was the kernel itself.",
