@@ -87,6 +87,9 @@ fn every_query_of_the_document_finds_what_its_title_says() {
         "web1|alpha|4242|%3||/srv/agents/alpha|2026-11-21 08:00:00+00"
     );
     assert_eq!(ask("is this one still the process that I gave work to?"), "t");
+    let by_key =
+        "the same by the key that a script keeps (`key` in JSON): true, false, or null where nobody can know";
+    assert_eq!(ask(by_key), "t");
     assert_eq!(
         without_time(ask("what died by SIGKILL this month, and by whom")),
         "web1|alpha|/srv/agents/alpha|4242|77|oomd|0|signaled"

@@ -70,3 +70,41 @@ fn a_session_that_starts_again_and_again_is_a_restart_loop() {
         assert_eq!(read.code, Some(0), "{view}: {read:?}");
     }
 }
+
+#[test]
+fn whether_a_process_is_still_the_one_is_true_or_false_or_unknown() {
+    let database = applied();
+    writer(&database, "host_same", HOST);
+    server().psql(&database, "CREATE ROLE reader_of_keys LOGIN IN ROLE observer_reader");
+    let mut daemon = server().session(&database, "host_same");
+    let number = present(&mut daemon, HOST);
+    daemon.ask(&format!(
+        "INSERT INTO observer.session (host_no, home_id, home, name, state, boot_id, pid, start_boottime_ns, certain, detail)
+         VALUES ({number}, 'a', '/a', 'a', 'live', '7f3e90ab-d3f2-4a88-9abd-a6393b876be2', 4242, 112394521950, true, '{{}}'),
+             ({number}, 'b', '/b', 'b', 'ended', '7f3e90ab-d3f2-4a88-9abd-a6393b876be2', 4243, 112394521950, true, '{{}}')"
+    ));
+    let is_same = |host: &str, key: &str| {
+        let question = format!("SELECT observer.is_same('{host}', '{key}')");
+        let answer = server().try_psql_as(&database, "reader_of_keys", &question);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer.text().trim().to_owned()
+    };
+    for (host, key, expected) in [
+        ("h", "7f3e90ab-4242-1a2b3c4d5e", "t"),
+        (HOST, "7f3e90ab-4242-1a2b3c4d5e", "t"),
+        ("h", "7f3e90ab-4242-1a2b3c4d5f", "f"),
+        ("h", "7f3e90ab-4241-1a2b3c4d5e", "f"),
+        ("h", "7f3e90ac-4242-1a2b3c4d5e", "f"),
+        ("h", "7f3e90ab-4243-1a2b3c4d5e", "f"),
+        ("elsewhere", "7f3e90ab-4242-1a2b3c4d5e", ""),
+        ("h", "alpha", ""),
+        ("h", "7f3e90ab-99999999999-1", ""),
+    ] {
+        assert_eq!(is_same(host, key), expected, "{host} {key}");
+    }
+    daemon.ask(&format!("UPDATE observer.session SET certain = false WHERE host_no = {number}"));
+    assert_eq!(is_same("h", "7f3e90ab-4242-1a2b3c4d5e"), "", "events were lost");
+    drop(daemon);
+    assert_eq!(is_same("h", "7f3e90ab-4242-1a2b3c4d5e"), "", "the host is gone");
+    assert_eq!(is_same("h", "7f3e90ab-4241-1a2b3c4d5e"), "");
+}

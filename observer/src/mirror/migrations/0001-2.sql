@@ -77,6 +77,32 @@ CROSS JOIN LATERAL (
 WHERE r.starts >= o.restart_loop_starts;
 COMMENT ON VIEW observer.restart_loops IS 'Sessions that start again and again: setting.restart_loop_starts times or more within setting.restart_loop_span up to now. Of more than 64 starts, the last 64 are counted.';
 
+-- Reads the views, with the rights of whoever calls it.
+CREATE FUNCTION observer.is_same(host text, key text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+AS $$
+    WITH life AS (
+        SELECT p[1] AS boot, p[2]::bigint AS pid, ('x' || pg_catalog.lpad(p[3], 16, '0'))::bit(64)::bigint AS start_boottime_ns
+        FROM pg_catalog.regexp_match($2, '^([0-9a-f]{8})-([0-9]{1,10})-([0-9a-f]{1,16})$') AS p
+        WHERE p IS NOT NULL
+    ), named AS (
+        SELECT h.host_id, h.present AND h.caught_up AND h.certain AS is_known FROM observer.hosts h
+        WHERE h.host = $1 OR h.host_id::text = $1
+    ), found AS (
+        SELECT pg_catalog.bool_or(s.certain) AS certain
+        FROM observer.sessions s JOIN named USING (host_id) JOIN life USING (pid, start_boottime_ns)
+        WHERE s.recorded_state <> 'ended' AND pg_catalog.left(s.boot_id::text, 8) = life.boot
+    )
+    SELECT CASE
+        WHEN NOT EXISTS (SELECT FROM life) OR NOT EXISTS (SELECT FROM named) THEN NULL
+        WHEN (SELECT found.certain FROM found) THEN true
+        WHEN (SELECT found.certain FROM found) IS NULL AND (SELECT pg_catalog.bool_and(named.is_known) FROM named) THEN false
+    END
+$$;
+COMMENT ON FUNCTION observer.is_same(text, text) IS 'Whether the process with this key (key in observer list --json) is the primary of a session on this host, given by name or id. Null where nobody can know: the host is not present, caught up and certain, there is no such host, or the text is no key.';
+REVOKE ALL ON FUNCTION observer.is_same(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION observer.is_same(text, text) TO observer_reader;
+
 DO $$
 DECLARE
     comments constant jsonb := '{
