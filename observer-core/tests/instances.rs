@@ -157,9 +157,8 @@ fn numbers_are_resumed_as_they_were() {
     after.now = before.now;
     after.pass(&[&one, &two, &second, &again]);
     assert_eq!(shown(&after), [row("a", 21, State::Live)], "claude is too young yet");
-    for session in sessions(&before) {
-        after.resume(&session, true, 0);
-    }
+    let known: Vec<_> = sessions(&before).into_iter().map(|session| (session, true)).collect();
+    after.resume(&known, 0);
     let live: Vec<_> = shown(&after).into_iter().filter(|(.., state)| *state != State::Ended).collect();
     assert_eq!(live, [row("a", 22, State::Live), row("a#2", 21, State::Live)]);
     after.assert_reports_give_the_map();

@@ -24,13 +24,12 @@ fn at_home(world: &mut World) -> Proc {
 /// Returns the core of the next daemon. Its first pass finds `procs`, and it is given `sessions`, each with
 /// whether its primary had a terminal.
 fn next_daemon(before: &World, rules: Vec<Rule>, procs: &[&Proc], sessions: &[(Session, bool)]) -> World {
-    let mut world = World::new(rules);
+    let mut world = World::restarted(rules);
     world.now = before.now + 5_000_000_000;
     world.dirs.clone_from(&before.dirs);
     world.pass(procs);
-    for (session, had_tty) in sessions {
-        world.resume(session, *had_tty, REPORTED_OFFSET_NS);
-    }
+    assert_eq!(world.core.sessions().count(), 0, "there are no sessions before the known ones were given");
+    world.resume(sessions, REPORTED_OFFSET_NS);
     world.assert_reports_give_the_map();
     world
 }
@@ -345,5 +344,47 @@ fn launchers_take_no_sessions_of_their_own_where_each_process_has_one() {
     let known: Vec<_> = world.core.sessions().map(|(session, _)| (session.clone(), true)).collect();
     let procs = [&bash, &launchers[0], &launchers[1], &second, &first];
     let after = next_daemon(&world, rules(), &procs, &known);
+    assert_eq!(live(&after), expected);
+}
+
+#[test]
+fn a_core_that_awaits_known_sessions_elects_once_it_was_given_none() {
+    let mut world = World::restarted(vec![rule()]);
+    let mut bash = shell(&mut world);
+    world.chdir(&mut bash, "/srv/a");
+    let claude = world.spawn(&bash, 20, "claude");
+    let dead = world.spawn(&bash, 21, "claude");
+    world.exit(&dead, 0);
+    world.set_rules(vec![rule()], Vec::new());
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(live(&world), []);
+    world.resume(&[], REPORTED_OFFSET_NS);
+    assert_eq!(live(&world), [(20, State::Live)]);
+    world.spawn(&claude, 22, "claude");
+    assert_eq!(live(&world), [(22, State::Live)]);
+}
+
+#[test]
+fn a_primary_that_left_for_a_home_where_it_can_be_no_session_keeps_its_own() {
+    let mut world = World::new(vec![rule()]);
+    let mut bash = shell(&mut world);
+    world.chdir(&mut bash, "/srv/b");
+    let mut host = world.spawn(&bash, 20, "claude");
+    world.chdir(&mut bash, "/srv/a");
+    world.chdir(&mut host, "/tmp");
+    let mut helper = world.fork(&host, 21);
+    helper.tty = Some("pts9");
+    world.set_tty(&mut helper, Some("pts9"));
+    world.chdir(&mut helper, "/srv/a");
+    world.exec(&mut helper, "codex");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(live(&world), [(21, State::Live), (20, State::Left)]);
+    world.set_tty(&mut helper, Some("pts3"));
+    world.chdir(&mut helper, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    let expected = [(21, State::Left), (20, State::Left)];
+    assert_eq!(live(&world), expected);
+    let known: Vec<_> = world.core.sessions().map(|(session, _)| (session.clone(), true)).collect();
+    let after = next_daemon(&world, vec![rule()], &[&bash, &host, &helper], &known);
     assert_eq!(live(&after), expected);
 }

@@ -171,7 +171,7 @@ fn a_session_is_not_resumed_for_another_user() {
     let mut after = world();
     after.now = before.now;
     after.pass(&[&bash, &claude]);
-    after.resume(&known, true, 0);
+    after.resume(&[(known, true)], 0);
     assert_eq!(after.sessions_of_users(), [(STRANGER, 20, State::Live)]);
     assert!(after.core.session(&Arc::new(home("/srv/a"))).is_none());
 }

@@ -65,6 +65,8 @@ pub struct Settings {
     /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
     /// host's.
     pub host_mnt_ns: u32,
+    /// Known sessions follow the first pass: there are no sessions before [`Input::Resume`].
+    pub awaits_known: bool,
 }
 
 impl Settings {
@@ -161,7 +163,8 @@ impl Core {
                 self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, home, owner));
             }
             Input::Resume { at, known } => {
-                self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, &known));
+                self.settings.awaits_known = false;
+                self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, known));
             }
             Input::Tick { at } => self.apply_tick(at, sink),
         }

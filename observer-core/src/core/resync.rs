@@ -17,7 +17,6 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::table::Standing;
-use crate::sessions::Sessions;
 
 impl Core {
     /// Fields may have changed with no record of their own: a pass reads them again.
@@ -181,7 +180,13 @@ impl Core {
         self.resolve_parents(sink);
         self.resolve_lineage(at, sink);
         if !core::mem::replace(&mut self.passes.first_done, true) {
-            self.with_sessions(at, sink, Sessions::look);
+            let awaits_known = self.settings.awaits_known;
+            self.with_sessions(at, sink, |sessions, ctx| {
+                sessions.look(ctx);
+                if !awaits_known {
+                    sessions.elect_all(ctx);
+                }
+            });
         }
         self.locate_followed(at, sink);
         self.passes.hinted = Diff::default();

@@ -177,12 +177,12 @@ pub enum Input<'a> {
         /// Owner of the directory; `None` if it could not be read.
         owner: Option<u32>,
     },
-    /// A session that was known before the daemon was started again. To be given after a pass.
+    /// All sessions that were known before the daemon was started again. To be given after a complete pass.
     Resume {
         /// The present time.
         at: BootTime,
-        /// The session as it was last known.
-        known: KnownSession<'a>,
+        /// The sessions as they were last known.
+        known: &'a [KnownSession<'a>],
     },
     /// Time passed: the deadlines up to `at` are due.
     Tick {

@@ -38,27 +38,6 @@ const ADMITTING: Diff = Diff::EXEC
 const PROGRAM: Diff = Diff::EXEC.union(Diff::COMM).union(Diff::IMAGE);
 
 impl Sessions {
-    /// The map is complete for the first time: finds every candidate, and then elects. So the order in which the
-    /// processes were found has no part in it.
-    pub fn look(&mut self, ctx: &mut SessionContext<'_>) {
-        let mut keys: Vec<ProcessKey> = ctx.table.iter().map(|entry| entry.process.key).collect();
-        keys.sort_unstable_by_key(|&key| age(key));
-        self.is_looking = true;
-        for &key in &keys {
-            self.consider(ctx, key);
-        }
-        self.is_looking = false;
-        // What an older process is the primary of is known before its helpers are looked at.
-        for key in keys {
-            let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
-            let home = candidacy.map(|candidacy| Arc::clone(&candidacy.home));
-            if let Some(home) = home.filter(|home| self.homes.slot(home).is_none()) {
-                self.elect(ctx, &home, Cause::Candidates);
-            }
-        }
-        self.consider_left_out(ctx);
-    }
-
     /// A process came into the map.
     pub fn started(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };

@@ -151,7 +151,8 @@ impl Sessions {
         self.move_members(ctx, home, to, launchers);
     }
 
-    fn move_members(
+    /// Makes `members`, which are candidates of `home`, candidates of the instance `to`. Nobody is elected.
+    pub(super) fn move_members(
         &mut self,
         ctx: &mut SessionContext<'_>,
         home: &Arc<Home>,

@@ -1,13 +1,13 @@
 //! Maps each home to its primary, the process that represents it.
 //!
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
-//! home; `roots` finds those that are no helpers and have no other candidate above them; `choice` chooses the
-//! primary among the roots; `instances` gives each root a session of its own where the rule says so; `election`
-//! makes it the primary and reports changes; `homes` keeps the result;
+//! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
+//! candidate above them; `choice` chooses the primary among the roots; `instances` gives each root a session of
+//! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
-//! between homes; `resume` restores what was known before the daemon was started again; `reload` applies other
-//! rules; `relinked` looks again at processes whose ancestors changed; `ownership` asks whose the homes are;
-//! `undecided` finds those of which that is not known;
+//! between homes; `resume` restores what was known before the daemon was started again, with the primaries where
+//! `places` puts them; `reload` applies other rules; `relinked` looks again at processes whose ancestors changed;
+//! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
 //! `explain` says why a process is a session or is not.
 
 mod admission;
@@ -20,8 +20,10 @@ mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
 mod instances;
+mod look;
 mod ownership;
 pub(crate) mod panes;
+mod places;
 mod relinked;
 mod reload;
 mod resume;
@@ -62,7 +64,7 @@ pub(crate) struct Sessions {
     reported: Vec<Arc<Home>>,
     /// Processes whose descendants may have become helpers, or ceased to be.
     relinked: ByAge,
-    /// No election takes place, because more candidates are being found.
+    /// No election takes place, because more candidates are being found, or known sessions are awaited.
     is_looking: bool,
 }
 
@@ -70,6 +72,11 @@ impl Sessions {
     /// Forgets which sessions were reported. To be called before each event that the sessions follow.
     pub fn forget_reported(&mut self) {
         self.reported.clear();
+    }
+
+    /// Returns whether no election takes place, for the check of invariants.
+    pub fn is_looking(&self) -> bool {
+        self.is_looking
     }
 
     /// When a tick is due.

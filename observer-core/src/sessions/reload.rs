@@ -17,6 +17,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::claims::Claims;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Owner;
+use crate::sessions::look::oldest_first;
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::settling::Settling;
 
@@ -24,10 +25,10 @@ impl Sessions {
     /// The rules are others: finds the candidates anew, and elects. A session whose primary a rule still admits to
     /// its home goes on. One whose primary no rule admits there ends.
     pub fn reload(&mut self, ctx: &mut SessionContext<'_>) {
-        let mut keys: Vec<ProcessKey> = ctx.table.iter().map(|entry| entry.process.key).collect();
-        keys.sort_unstable_by_key(|&key| age(key));
+        let keys = oldest_first(ctx.table);
         let homes = self.forget_candidates(ctx);
-        self.is_looking = true;
+        // The known sessions, which are still to come, are resumed under these rules.
+        let awaits_known = core::mem::replace(&mut self.is_looking, true);
         let mut kept: BTreeSet<Arc<Home>> = BTreeSet::new();
         for &key in &keys {
             let home = self.homes.home_of_primary(key).map(Arc::clone);
@@ -41,6 +42,9 @@ impl Sessions {
                 }
                 None => self.consider(ctx, key),
             }
+        }
+        if awaits_known {
+            return;
         }
         self.is_looking = false;
         for home in homes.iter().filter(|home| !kept.contains(*home)) {

@@ -3,6 +3,7 @@
 //! state, earlier starts, and the clock by which its times were reported.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::input::KnownSession;
 use crate::model::change::Change;
@@ -25,9 +26,28 @@ use crate::sessions::roots::roots;
 const GRAIN_NS: u64 = 1_000_000;
 
 impl Sessions {
-    /// Restores a known session: all of it if its primary lives and a rule would have admitted that one to
-    /// the home, else its starts alone. The times of the primary stay as they were reported in either case.
-    pub(crate) fn resume(&mut self, ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) {
+    /// Restores known sessions: all of a session if its primary lives and a rule would have admitted that one to the home,
+    /// else its starts alone. The times of the primary stay as they were reported in either case. Elects in every home
+    /// if the known sessions were awaited.
+    pub(crate) fn resume(&mut self, ctx: &mut SessionContext<'_>, known: &[KnownSession<'_>]) {
+        let mut known: Vec<&KnownSession<'_>> = known.iter().collect();
+        // What an older process is the primary of is known before its helpers are looked at.
+        known.sort_by_key(|known| age(known.primary));
+        if !self.is_looking {
+            known.into_iter().for_each(|known| self.resume_late(ctx, known));
+            return;
+        }
+        let offsets_changed: Vec<bool> = known.iter().map(|known| restore_wall_offset(ctx, known)).collect();
+        self.put_in_places(ctx, &known);
+        self.elect_all(ctx);
+        for (known, offset_changed) in known.iter().zip(offsets_changed) {
+            let home = self.homes.intern(known.home.clone());
+            self.restore_slot(ctx, &home, known, offset_changed);
+        }
+    }
+
+    /// Restores a known session after elections took place without it, because the journal could not be read before.
+    fn resume_late(&mut self, ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) {
         let home = self.homes.intern(known.home.clone());
         let offset_changed = restore_wall_offset(ctx, known);
         self.return_primary(ctx, &home, known);
@@ -114,7 +134,7 @@ impl Sessions {
     }
 
     /// Gives the home's session to the known primary, which need not be there.
-    fn adopt(
+    pub(super) fn adopt(
         &mut self,
         ctx: &mut SessionContext<'_>,
         home: &Arc<Home>,
@@ -193,7 +213,7 @@ fn restore_wall_offset(ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) -
 }
 
 /// Returns whether `cwd` is in the home, which may be deleted.
-fn is_inside(
+pub(super) fn is_inside(
     ctx: &SessionContext<'_>,
     rule: &Rule,
     known: &KnownSession<'_>,
@@ -206,7 +226,7 @@ fn is_inside(
 
 /// Returns whether `rule` admits `process` to the home, apart from what the process may have lost since it
 /// was admitted: its place and its terminal.
-fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
+pub(super) fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
     let path = &known.home.path;
     if process.uids.uid != known.home.uid {
         return false;

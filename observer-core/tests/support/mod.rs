@@ -271,7 +271,16 @@ impl World {
 
     pub fn ignoring(ignored: Vec<Ignore>, rules: Vec<Rule>) -> Self {
         let env = ["TMUX", "TMUX_PANE", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
-        let core = Core::new(Settings { rules, ignored, env, host_mnt_ns: 1 });
+        Self::with(Settings { rules, ignored, env, host_mnt_ns: 1, awaits_known: false })
+    }
+
+    /// A core that is given known sessions after its first pass.
+    pub fn restarted(rules: Vec<Rule>) -> Self {
+        Self::with(Settings { rules, host_mnt_ns: 1, awaits_known: true, ..Settings::default() })
+    }
+
+    fn with(settings: Settings) -> Self {
+        let core = Core::new(settings);
         let (dirs, incarnations, sids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { core, reports: Reports::default(), now: 1_000, dirs, incarnations, sids, drops: 0 }
     }
@@ -473,19 +482,20 @@ impl World {
         self.feed(Input::Tick { at });
     }
 
-    /// Resumes a session of another world, as the journal had it.
-    pub fn resume(&mut self, session: &Session, had_tty: bool, wall_offset_ns: i64) {
+    /// Resumes sessions of another world as the journal had them, each with whether its primary had a terminal.
+    pub fn resume(&mut self, sessions: &[(Session, bool)], wall_offset_ns: i64) {
         let at = self.tick_clock();
-        let known = KnownSession {
+        let known = sessions.iter().map(|(session, had_tty)| KnownSession {
             home: &session.home,
             primary: session.primary,
             wall_offset_ns,
             state: session.state,
             since: session.since,
-            had_tty,
+            had_tty: *had_tty,
             starts: &session.starts,
-        };
-        self.feed(Input::Resume { at, known });
+        });
+        let known: Vec<KnownSession<'_>> = known.collect();
+        self.feed(Input::Resume { at, known: &known });
     }
 
     /// Returns user, primary and state of each session, by user.

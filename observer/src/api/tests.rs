@@ -68,7 +68,7 @@ fn map() -> (Core, Frames) {
     };
     let env = ["TMUX_PANE", "TMUX", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
     let mut core =
-        Core::new(Settings { rules: vec![rule], ignored: Vec::new(), env, host_mnt_ns: 4_026_531_840 });
+        Core::new(Settings { rules: vec![rule], env, host_mnt_ns: 4_026_531_840, ..Settings::default() });
     let mut frames = Frames::default();
     let at = BootTime(START + S);
     let row = TaskRow {

@@ -53,6 +53,11 @@ impl OwnerLookups {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
+    /// Returns whether no look-up runs.
+    pub fn is_done(&self) -> bool {
+        self.under_way == 0
+    }
+
     /// Look-ups that were not made because too many ran.
     pub fn refused(&self) -> u64 {
         self.refused

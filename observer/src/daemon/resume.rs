@@ -54,8 +54,13 @@ impl<'a> RecordedSession<'a> {
         Some(Self { entry, home, primary: subject.process, json })
     }
 
-    fn restore(&self, core: &mut Core, sink: &mut impl Sink, wall_offset_ns: i64) {
-        let at = clock::boottime();
+    /// Returns the session as the core is given it at `at`. `starts` takes its starts.
+    fn known<'b>(
+        &'b self,
+        at: BootTime,
+        wall_offset_ns: i64,
+        starts: &'b mut Vec<BootTime>,
+    ) -> KnownSession<'b> {
         // The times of the entry are by the wall clock as it was when the process was first observed.
         let start_ns = self.primary.start_boottime.0.cast_signed();
         let started = unix_ns(&self.json.primary.started_at);
@@ -64,22 +69,21 @@ impl<'a> RecordedSession<'a> {
             let ns = unix_ns(text)?.checked_sub(wall)?;
             u64::try_from(ns).ok().map(BootTime)
         };
-        let starts: Vec<BootTime> = self.json.starts.iter().filter_map(|at| boottime(at)).collect();
+        starts.extend(self.json.starts.iter().filter_map(|at| boottime(at)));
         let state = match self.json.state {
             SessionState::Detached => State::Detached,
             SessionState::Left => State::Left,
             SessionState::Live | SessionState::Ended | SessionState::Unknown => State::Live,
         };
-        let known = KnownSession {
+        KnownSession {
             home: &self.home,
             primary: self.primary,
             wall_offset_ns: wall,
             state,
             since: boottime(&self.json.since).unwrap_or(at),
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
-            starts: &starts,
-        };
-        core.handle(Input::Resume { at, known }, sink);
+            starts,
+        }
     }
 }
 
@@ -119,12 +123,12 @@ impl<'a> Resumption<'a> {
 
     /// Lets the map continue the sessions of this boot.
     pub fn restore(&self, core: &mut Core, sink: &mut impl Sink) {
-        let mut known: Vec<_> = self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id).collect();
-        // The core knows what an older process is the primary of before it is given what is below it.
-        known.sort_by_key(|it| it.primary.start_boottime);
-        for recorded in known {
-            recorded.restore(core, sink, self.wall_offset_ns);
-        }
+        let of_this_boot = self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id);
+        let (at, mut starts) = (clock::boottime(), vec![Vec::new(); self.recorded.len()]);
+        let known = of_this_boot.zip(&mut starts);
+        let known: Vec<KnownSession<'_>> =
+            known.map(|(recorded, starts)| recorded.known(at, self.wall_offset_ns, starts)).collect();
+        core.handle(Input::Resume { at, known: &known }, sink);
     }
 
     /// Compares the sessions with those of the map. `previous` has the deaths that were observed meanwhile.
@@ -185,14 +189,16 @@ impl EventLoop {
     /// according to the file with the map.
     pub(super) fn resume(&mut self) {
         let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
-        self.sink.recording = Recording::Active;
+        self.sink.recording = Recording::Paused;
         let Some(resumed) = resumed else {
+            // The core may await known sessions, and elects nobody before.
+            self.core.handle(Input::Resume { at: clock::boottime(), known: &[] }, &mut self.sink);
+            self.sink.recording = Recording::Active;
             self.sink.previous.forget_deaths();
             return;
         };
         let boot_id = self.sink.boot_id.clone();
         let resumption = Resumption::new(&resumed, &boot_id, self.sink.wall_offset_ns);
-        self.sink.recording = Recording::Paused;
         resumption.restore(&mut self.core, &mut self.sink);
         self.sink.recording = Recording::Active;
         let Differences { entries, unchanged } = resumption.differences(&self.core, &self.sink.previous);

@@ -36,8 +36,8 @@ use crate::{boot, clock};
 
 /// Passes at the start: the first, one for what the core requests after it, and one more.
 const START_PASSES_MAX: usize = 3;
-/// How long the start waits for arguments of processes that are older than the daemon.
-const ARGV_WAIT: Duration = Duration::from_secs(2);
+/// How long the start waits for arguments of processes that are older than the daemon, and for owners of homes.
+const START_WAIT: Duration = Duration::from_secs(2);
 /// Threads that look up owners of homes.
 const BLOCKING_THREADS_MAX: usize = 4;
 
@@ -144,7 +144,7 @@ fn assemble(
     };
     let mut daemon = EventLoop {
         kernel,
-        core: Core::new(Settings { rules, ignored, env, host_mnt_ns }),
+        core: Core::new(Settings { rules, ignored, env, host_mnt_ns, awaits_known: true }),
         sink: DaemonSink::new(boot_id),
         journal_off: journal.as_ref().err().cloned(),
         memory_reads,
@@ -184,8 +184,8 @@ fn serve_clients(
 }
 
 impl EventLoop {
-    /// Runs the first passes, and reads arguments of older processes as far as they come within [`ARGV_WAIT`]. Returns false
-    /// if a signal came.
+    /// Runs the first passes, and reads arguments of older processes as far as they come within [`START_WAIT`]. The
+    /// sessions follow from that and from what the journal knows. Returns false if a signal came.
     async fn first_passes(&mut self, events: &mut EventSources) -> Result<bool> {
         self.before_first_pass();
         for _ in 0..START_PASSES_MAX {
@@ -199,12 +199,33 @@ impl EventLoop {
                 break;
             }
         }
-        let deadline = Instant::now() + ARGV_WAIT;
-        while !self.memory_reads.is_done() && Instant::now() < deadline {
+        let deadline = Instant::now() + START_WAIT;
+        if !self.wait_until(deadline, events, |it| it.memory_reads.is_done()).await {
+            return Ok(false);
+        }
+        // A rule may admit a process by its program, which its arguments tell.
+        self.resume();
+        self.tick(clock::boottime());
+        self.perform();
+        // Sessions, which there are from here on, request owners of homes.
+        Ok(self.wait_until(deadline, events, |it| it.owners.is_done()).await)
+    }
+
+    /// Applies what other threads read until `is_done`, but no longer than `deadline`. Returns false if a signal came.
+    async fn wait_until(
+        &mut self,
+        deadline: Instant,
+        events: &mut EventSources,
+        is_done: impl Fn(&Self) -> bool,
+    ) -> bool {
+        while !is_done(self) && Instant::now() < deadline {
             match events.next(Some(deadline), false).await {
                 LoopEvent::Memory(outcome) => self.memory_read(outcome),
-                LoopEvent::Owner(found) => self.owner_found(&found),
-                LoopEvent::Stop(_) => return Ok(false),
+                LoopEvent::Owner(found) => {
+                    self.owner_found(&found);
+                    self.perform();
+                }
+                LoopEvent::Stop(_) => return false,
                 LoopEvent::Ring
                 | LoopEvent::Timer
                 | LoopEvent::Asked(_)
@@ -213,11 +234,7 @@ impl EventLoop {
                 | LoopEvent::Journal => {}
             }
         }
-        // A rule may admit a process by its program, which its arguments tell.
-        self.resume();
-        self.tick(clock::boottime());
-        self.perform();
-        Ok(true)
+        true
     }
 
     /// Reports that the daemon is ready, to people and to the service manager.
