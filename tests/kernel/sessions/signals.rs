@@ -344,6 +344,28 @@ fn with_tree_any_number_of_descendants_is_signalled() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn with_tree_and_wait_the_end_of_a_primary_that_ends_with_its_child_is_printed() {
+    let scene = Scene::new("");
+    let home = scene.home("waiter");
+    let pty = Pty::open();
+    // This parent reaps it at once.
+    let mut agent = scene.wrapped(&["sh", "-c", "\"$@\"; true", "sh"], "agent", &home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    // The child that it waits for is signalled among the first 512, and the others take another look.
+    agent.does(Verb::BearsMany, &[b"700"]);
+    let (child, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    agent.request(Verb::Wait, &[child.pid.to_string().as_bytes()]);
+    agent.request(Verb::Exit, &[b"7"]);
+    let sent = scene.daemon.observer(&["signal", "waiter", "TERM", "--tree", "--wait", "--json"]);
+    let report = sent.json();
+    let found = targets(&report);
+    assert_eq!(found.first(), Some(&(child.pid.into(), "sent".into())));
+    assert_eq!(found.last(), Some(&(agent.pid.into(), "ended".into())), "before its turn");
+    assert_eq!(sent.code, Some(7), "{sent:?}");
+    assert_eq!(report.pointer("/end/death/code"), Some(&7.into()), "{report:#}");
+}
+
 /// What came of `observer signal` against a session that restarts again and again.
 #[derive(Debug, Default)]
 struct Aimed {

@@ -101,7 +101,7 @@ impl SignalArgs {
             self.print_lines(session, &signalled)?;
         }
         let exit = self.judge(session, &signalled);
-        let Some(frames) = frames.filter(|_| signalled.primary_has(Outcome::Sent)) else {
+        let Some(frames) = frames.filter(|_| signalled.ends_primary()) else {
             if self.json {
                 self.print_json(session, &signalled, None)?;
             }
@@ -187,7 +187,7 @@ impl SignalArgs {
             return Exit::Unknown;
         }
         if signalled.primary_has(Outcome::Ended) {
-            if signalled.targets.iter().all(|it| it.outcome != Outcome::Sent) {
+            if !signalled.reached_any() {
                 anstream::eprintln!("observer: {name} ended meanwhile: nothing was sent");
                 return Exit::None;
             }

@@ -36,6 +36,17 @@ impl Signalled {
     pub fn primary_has(&self, outcome: Outcome) -> bool {
         self.targets.iter().any(|it| it.is_primary && it.outcome == outcome)
     }
+
+    /// Whether a signal was sent to any process.
+    pub fn reached_any(&self) -> bool {
+        self.targets.iter().any(|it| it.outcome == Outcome::Sent)
+    }
+
+    /// Whether the primary ends, or ended, after a signal: to itself, or to a descendant, as a script does that waits for
+    /// its child.
+    pub fn ends_primary(&self) -> bool {
+        self.primary_has(Outcome::Sent) || self.primary_has(Outcome::Ended) && self.reached_any()
+    }
 }
 
 /// The primary of a session, which is certainly the one that is meant.
