@@ -332,6 +332,9 @@ fn with_tree_any_number_of_descendants_is_signalled() {
     scene.assert_session(&home, &agent, "live");
     // More than are signalled at a time.
     let children = agent.does(Verb::BearsMany, &[b"700"]);
+    let few = behind(&scene, &["prlimit", "--nofile=64", "--"], &["signal", "forest", "USR2", "--tree"]);
+    assert_eq!((few.code, few.text()), (Some(4), ""), "{few:?}");
+    assert!(few.stderr.contains("the limit of open files is reached: raise it"), "{few:?}");
     let sent = scene.daemon.observer(&["signal", "forest", "USR2", "--tree", "--json", "--wait"]);
     let report = sent.json();
     assert_eq!(sent.code, Some(128 + libc::SIGUSR2), "{report:#}");

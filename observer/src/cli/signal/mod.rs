@@ -39,10 +39,10 @@ Exit codes:
   1    certainly no session of that name, or it ended or restarted meanwhile: nothing was sent
   2    wrong usage
   3    several sessions of that name, or another user's
-  4    can't: no daemon, no rights to signal it, or events were lost
+  4    can't: no daemon, no rights to signal it, or events were lost; --tree prints what was sent before that
 With --wait those of `observer wait`: the session's own, or
   124  the time is over, and it still runs
-  125  nothing was sent: one of 3 and 4; or nobody saw how it ended
+  125  one of 3 and 4; or nobody saw how it ended
   127  nothing was sent: 1")]
 pub struct SignalArgs {
     #[command(flatten)]
@@ -95,10 +95,16 @@ impl SignalArgs {
             Search::Verified(verified) => verified,
             Search::Failed(exit) => return Ok(exit),
         };
-        let signalled = verified.send(self.signal, self.tree, socket)?;
+        let mut signalled = verified.send(self.signal, self.tree, socket);
         let session = &verified.session;
         if !self.json {
             self.print_lines(session, &signalled)?;
+        }
+        if let Some(failure) = signalled.failure.take() {
+            if self.json && !signalled.targets.is_empty() {
+                self.print_json(session, &signalled, None)?;
+            }
+            return Err(failure);
         }
         let exit = self.judge(session, &signalled);
         let Some(frames) = frames.filter(|_| signalled.ends_primary()) else {

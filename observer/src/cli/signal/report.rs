@@ -22,6 +22,8 @@ pub enum Outcome {
     Denied,
     /// It belongs to another session, or runs one.
     OtherSession,
+    /// The daemon could not say whether it is this process still, or which session it belongs to: nothing was sent to it.
+    Unverified,
 }
 
 /// One process, and what became of the signal to it.
@@ -58,6 +60,9 @@ impl Target {
             Outcome::Ended => "ended before it".into(),
             Outcome::Denied => format!("denied: it is a process of user {}", user::shown(self.uid)),
             Outcome::OtherSession => "left out: it belongs to another session, or runs one".into(),
+            Outcome::Unverified => {
+                "not sent: the daemon could not say whether it is this process still".into()
+            }
         };
         format!("{name}  {}  {program}  {}  {outcome}", self.pid, self.key)
     }
@@ -76,7 +81,8 @@ pub struct SignalReport<'a> {
     pub signal_name: Option<String>,
     /// The processes, in the order of the signals.
     pub targets: &'a [Target],
-    /// Whether every descendant that was found was signalled; false where new ones kept being born.
+    /// Whether every descendant that was found was signalled; false where new ones kept being born, or where
+    /// an error came between: the primary was not signalled then.
     pub complete: bool,
     /// How the primary ended, as `wait --json` has it; null: it was not waited for, or it still runs.
     pub end: Option<Value>,

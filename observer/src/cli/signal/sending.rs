@@ -3,25 +3,32 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use nix::errno::Errno;
 
 use super::number::SignalNumber;
 use super::pidfd::{OpenedPidfd, VerifiedProcess, ask};
 use super::report::{Outcome, Target};
-use super::tree::descendants;
+use super::tree::{descendants, running};
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::cli::exit::Exit;
 use crate::cli::which::{Found, Which};
+use crate::socket::client::ClientError;
 use crate::text::bytes::to_line;
 
 /// How often `--tree` asks again for descendants, which may have been born meanwhile.
 const TREE_ROUNDS_MAX: u32 = 64;
 /// pidfds that are open at a time: half of the files that a process may have open by default.
 const TREE_OPEN_MAX: usize = 512;
+/// What to do where no more files can be opened.
+const TOO_FEW_FILES: &str =
+    "the limit of open files is reached: raise it with `ulimit -n 1024`, and ask again";
+/// What to do where an answer is not certain.
+const UNCERTAIN: &str =
+    "can't know what it started: events were lost and the kernel is read again; ask again in a second";
 
 /// What was done, and to whom.
 pub struct Signalled {
@@ -29,6 +36,8 @@ pub struct Signalled {
     pub targets: Vec<Target>,
     /// Whether the last look found no descendant that was not signalled.
     pub complete: bool,
+    /// Why it went no further.
+    pub failure: Option<anyhow::Error>,
 }
 
 impl Signalled {
@@ -96,16 +105,30 @@ impl Search {
 
 impl VerifiedPrimary {
     /// Sends `signal` to it; with `tree` first to its descendants, the deepest first.
-    pub fn send(&self, signal: SignalNumber, tree: bool, socket: &Path) -> anyhow::Result<Signalled> {
+    pub fn send(&self, signal: SignalNumber, tree: bool, socket: &Path) -> Signalled {
         let mut targets = Vec::new();
+        match self.send_in_order(signal, tree, socket, &mut targets) {
+            Ok(complete) => Signalled { targets, complete, failure: None },
+            Err(error) => Signalled { targets, complete: false, failure: Some(error) },
+        }
+    }
+
+    /// Whether no descendant is left.
+    fn send_in_order(
+        &self,
+        signal: SignalNumber,
+        tree: bool,
+        socket: &Path,
+        targets: &mut Vec<Target>,
+    ) -> anyhow::Result<bool> {
         let complete = !tree
-            || self.send_to_descendants(signal, socket, &mut targets).with_context(|| {
+            || self.send_to_descendants(signal, socket, targets).with_context(|| {
                 let count = targets.iter().filter(|it| it.outcome == Outcome::Sent).count();
                 format!("{count} descendants were signalled, and the primary was not")
             })?;
         let outcome = send(&self.process, signal)?;
         targets.push(Target::new(&self.session.primary, true, outcome));
-        Ok(Signalled { targets, complete })
+        Ok(complete)
     }
 
     /// Whether the last answer showed no descendant that was not signalled.
@@ -115,11 +138,13 @@ impl VerifiedPrimary {
         socket: &Path,
         targets: &mut Vec<Target>,
     ) -> anyhow::Result<bool> {
+        let root = &self.session.primary.key;
         let mut answer: ProcessesAnswer<'static> = ask(socket)?;
+        let mut primaries = self.primaries.clone();
         let mut seen = HashSet::new();
         for _ in 0..TREE_ROUNDS_MAX {
             let mut batch = Vec::new();
-            for (process, outcome) in self.planned(&answer)? {
+            for (process, outcome) in planned(&answer, root, &primaries)? {
                 if batch.len() < TREE_OPEN_MAX && seen.insert(process.key.clone()) {
                     batch.push((process, outcome));
                 }
@@ -127,32 +152,70 @@ impl VerifiedPrimary {
             if batch.is_empty() {
                 return Ok(true);
             }
+            let is_planned = |outcome: &Outcome| *outcome == Outcome::Planned;
             let mut opened = Vec::new();
-            for (process, _) in batch.iter().filter(|(_, outcome)| *outcome == Outcome::Planned) {
+            for (process, _) in batch.iter().filter(|(_, outcome)| is_planned(outcome)) {
                 opened.extend(open(process)?);
             }
-            let (verified, later) = OpenedPidfd::verify::<ProcessesAnswer<'static>>(opened, socket)?;
-            let verified: HashMap<&str, &VerifiedProcess> =
-                verified.iter().map(|process| (process.key(), process)).collect();
+            let again = match SecondLook::take(opened, socket) {
+                Ok(again) => again,
+                Err(error) => {
+                    let unverified =
+                        |outcome| if is_planned(&outcome) { Outcome::Unverified } else { outcome };
+                    targets.extend(
+                        batch.iter().map(|&(it, outcome)| Target::new(it, false, unverified(outcome))),
+                    );
+                    return Err(error);
+                }
+            };
+            let left_out = again.other_sessions(&answer, root)?;
             for (process, outcome) in batch {
-                let outcome = match verified.get(process.key.as_str()) {
-                    Some(process) => send(process, signal)?,
-                    None if outcome == Outcome::Planned => Outcome::Ended,
+                let outcome = match again.verified.get(&process.key) {
+                    _ if left_out.contains(&process.key) => Outcome::OtherSession,
+                    Some(verified) => send(verified, signal)?,
+                    None if is_planned(&outcome) => Outcome::Ended,
                     None => outcome,
                 };
                 targets.push(Target::new(process, false, outcome));
             }
-            answer = later;
+            (answer, primaries) = (again.later, again.primaries);
         }
         Ok(false)
     }
+}
 
-    /// The descendants in an answer, and what is to be done with each.
-    fn planned<'p>(
+/// What the daemon answered, for certain, after pidfds were opened.
+struct SecondLook {
+    /// By key.
+    verified: HashMap<String, VerifiedProcess>,
+    later: ProcessesAnswer<'static>,
+    /// Keys of the primaries of all sessions. The sessions are asked for last, so that one which began meanwhile is known.
+    primaries: HashSet<String>,
+}
+
+impl SecondLook {
+    fn take(opened: Vec<OpenedPidfd>, socket: &Path) -> anyhow::Result<Self> {
+        let (verified, later) =
+            OpenedPidfd::verify::<ProcessesAnswer<'static>>(opened, socket).map_err(unanswered)?;
+        let sessions: ListAnswer<'static> = ask(socket).map_err(unanswered)?;
+        ensure!(later.head.certain && sessions.head.certain, UNCERTAIN);
+        let verified = verified.into_iter().map(|process| (process.key().to_owned(), process)).collect();
+        Ok(Self { verified, later, primaries: primaries(&sessions) })
+    }
+
+    /// The keys of what belongs to other sessions or runs them, among the descendants in the answer `before` of the process
+    /// with the key `root`, which may have ended meanwhile.
+    fn other_sessions(
         &self,
-        answer: &'p ProcessesAnswer<'static>,
-    ) -> anyhow::Result<Vec<(&'p ProcessJson<'static>, Outcome)>> {
-        planned(answer, &self.session.primary.key, &self.primaries)
+        before: &ProcessesAnswer<'static>,
+        root: &str,
+    ) -> anyhow::Result<HashSet<String>> {
+        // Who is below a session is known from before: nobody is born below another one later.
+        let found = planned(before, root, &self.primaries)?;
+        let below = found.into_iter().filter(|&(_, outcome)| outcome == Outcome::OtherSession);
+        let mut others: HashSet<String> = below.map(|(process, _)| process.key.clone()).collect();
+        others.extend(running(&self.later.processes, root, &self.primaries));
+        Ok(others)
     }
 }
 
@@ -174,7 +237,7 @@ pub fn plan(
         targets.extend(planned.into_iter().map(|(process, outcome)| Target::new(process, false, outcome)));
     }
     targets.push(Target::new(&session.primary, true, Outcome::Planned));
-    Ok(Ok(Box::new((session.clone(), Signalled { targets, complete: true }))))
+    Ok(Ok(Box::new((session.clone(), Signalled { targets, complete: true, failure: None }))))
 }
 
 /// The descendants of the process with the key `root`, the deepest first, but for this process itself, and what is to be done
@@ -184,10 +247,7 @@ fn planned<'p>(
     root: &str,
     primaries: &HashSet<String>,
 ) -> anyhow::Result<Vec<(&'p ProcessJson<'static>, Outcome)>> {
-    ensure!(
-        answer.head.certain,
-        "can't know what it started: events were lost and the kernel is read again; ask again in a second"
-    );
+    ensure!(answer.head.certain, UNCERTAIN);
     let found = descendants(&answer.processes, root, primaries);
     let not_this = found.into_iter().filter(|it| it.process.pid != std::process::id());
     let outcome = |other| if other { Outcome::OtherSession } else { Outcome::Planned };
@@ -201,9 +261,23 @@ fn primaries(answer: &ListAnswer<'_>) -> HashSet<String> {
 }
 
 fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
-    OpenedPidfd::open(process).with_context(|| {
-        format!("cannot open a pidfd of process {}; run the command outside of any sandbox", process.pid)
+    OpenedPidfd::open(process).map_err(|error| match error {
+        Errno::EMFILE => anyhow!("cannot open a pidfd of process {}: {TOO_FEW_FILES}", process.pid),
+        error => anyhow!(
+            "cannot open a pidfd of process {} ({error}): run the command outside of any sandbox",
+            process.pid
+        ),
     })
+}
+
+/// The error of a question that was asked while pidfds are open.
+fn unanswered(error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::Broken(_, error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            anyhow!("cannot connect to the daemon: {TOO_FEW_FILES}")
+        }
+        error => error.into(),
+    }
 }
 
 fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outcome> {
@@ -218,27 +292,5 @@ fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outco
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::text::bytes::Big;
-
-    #[test]
-    fn this_command_is_no_target_and_an_answer_in_doubt_has_none() {
-        let process = |pid: u32, ppid, start| ProcessJson {
-            pid,
-            ppid,
-            start_boottime_ns: Big(start),
-            key: format!("k{pid}"),
-            ..ProcessJson::default()
-        };
-        let own = std::process::id();
-        let (root, shell) = (own + 1, own + 2);
-        let processes = vec![process(root, 1, 10), process(shell, root, 11), process(own, shell, 12)];
-        let mut answer = ProcessesAnswer { processes, ..ProcessesAnswer::default() };
-        let root_key = format!("k{root}");
-        assert!(planned(&answer, &root_key, &HashSet::new()).is_err(), "it is not certain");
-        answer.head.certain = true;
-        let planned = planned(&answer, &root_key, &HashSet::new()).unwrap();
-        assert_eq!(planned.iter().map(|(process, _)| process.pid).collect::<Vec<_>>(), [shell]);
-    }
-}
+#[path = "sending_tests.rs"]
+mod tests;

@@ -48,26 +48,32 @@ pub fn descendants<'p, 'a>(
             others.insert(process.pid);
         }
     }
-    // What runs another session: everything between that and the root.
-    let mut running = HashSet::new();
-    for process in &found {
-        if !primaries.contains(&process.key) {
-            continue;
-        }
-        let mut at = process.pid;
-        while let Some(&parent) = parent_of.get(&at).filter(|&&parent| parent != root.pid) {
-            if !running.insert(parent) {
-                break;
-            }
-            at = parent;
-        }
-    }
-    let in_other_session = |pid: &u32| others.contains(pid) || running.contains(pid);
+    let running = running(processes, &root.key, primaries);
+    let in_other_session =
+        |process: &ProcessJson<'_>| others.contains(&process.pid) || running.contains(&process.key);
     found
         .into_iter()
         .rev()
-        .map(|process| Descendant { process, in_other_session: in_other_session(&process.pid) })
+        .map(|process| Descendant { process, in_other_session: in_other_session(process) })
         .collect()
+}
+
+/// The keys of what runs sessions: the ancestors of each primary, up to the process with the key `root`. They are found also
+/// where that one has ended.
+pub fn running(processes: &[ProcessJson<'_>], root: &str, primaries: &HashSet<String>) -> HashSet<String> {
+    let known: HashMap<u32, &ProcessJson<'_>> = processes.iter().map(|it| (it.pid, it)).collect();
+    let mut running = HashSet::new();
+    for primary in processes.iter().filter(|it| it.key != root && primaries.contains(&it.key)) {
+        let mut at = primary;
+        while let Some(&parent) = above(at).and_then(|pid| known.get(&pid))
+            && is_older(parent, at)
+            && parent.key != root
+            && running.insert(parent.key.clone())
+        {
+            at = parent;
+        }
+    }
+    running
 }
 
 /// The pid of the process that started it: the nearest ancestor by birth that lives, or the parent where that is not known.
@@ -150,5 +156,9 @@ mod tests {
             found.iter().filter(|it| it.in_other_session == other).map(|it| it.process.pid).collect()
         };
         assert_eq!((of(false), of(true)), (vec![15, 16], vec![14, 13, 12, 11]));
+        // What runs it is known without the root, too.
+        let keys = HashSet::from(["k11".into(), "k12".into()]);
+        assert_eq!(running(&processes, "k10", &primaries), keys);
+        assert_eq!(running(processes.get(1..).unwrap(), "k10", &primaries), keys);
     }
 }
