@@ -25,7 +25,8 @@ pub fn allows<A: Access>(kind: u32, now: u64, task: Task<A>) -> bool {
     false
 }
 
-/// Takes a record from what this user may send. Returns whether it may be sent. Two CPUs that take at the same moment may take one together: the bound need not be exact.
+/// Takes a record from what this user may send. Returns whether it may be sent. Two CPUs that take at the same moment may
+/// take one together: the bound need not be exact.
 #[inline(always)]
 pub fn has_left(now: u64, uid: u32) -> bool {
     let Some(budget) = BUDGETS.get_ptr_mut(&uid) else {

@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use crate::api::process::ProcessJson;
 
-    /// Fields that are not compared: who started the primary, what identifies the session, what is known of its end only, what only answers
-    /// have, and what describes the reading.
+    /// Fields that are not compared: who started the primary, what identifies the session, what is known of its end
+    /// only, what only answers have, and what describes the reading.
     const NOT_COMPARED: [&str; 12] = [
         "ancestor_pid",
         "home",

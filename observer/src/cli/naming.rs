@@ -37,7 +37,8 @@ pub(super) fn is_named(session: &SessionJson<'_>, wanted: &[u8]) -> bool {
         || split_namespace(wanted).is_some_and(|(_, number)| session.home_mnt_ns == Some(number))
 }
 
-/// Sessions that `wanted` names, or whose primary is the life with this key: of several, those of the host's own mount namespace, unless it names another.
+/// Sessions that `wanted` names, or whose primary is the life with this key: of several, those of the host's own mount
+/// namespace, unless it names another.
 pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
     // No name is taken for a key: whoever is called so is not that process.
     if is_one_life(wanted) {
