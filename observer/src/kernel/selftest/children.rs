@@ -20,6 +20,8 @@ pub const COMM: &[u8; 16] = b"o)\n\x1b[7m\xff\xc3( x\"\0\0\0";
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// The signal that kills the first child.
 pub const SIGNAL: libc::c_int = libc::SIGUSR1;
+/// A signal that the first child handles, so that it does not end it.
+pub const HANDLED: libc::c_int = libc::SIGUSR2;
 /// User ids of a child of root: three numbers that no field has by chance.
 pub const UIDS: [libc::uid_t; 3] = [65_531, 65_532, 65_533];
 /// Exit code of the leader of the threaded child.
@@ -155,8 +157,9 @@ impl TestChild {
         Ok(())
     }
 
-    /// Sends [`SIGNAL`] to the child.
+    /// Sends [`HANDLED`], and then [`SIGNAL`] to the child.
     pub fn kill(&self) -> Result<()> {
+        self.send(HANDLED)?;
         self.send(SIGNAL)
     }
 
@@ -231,6 +234,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
+extern "C" fn handle(_: libc::c_int) {}
+
 /// Body of the first child.
 ///
 /// # Safety
@@ -239,6 +244,7 @@ unsafe fn with_everything(slave: &CStr, ends: ChildEnds) -> ! {
     // SAFETY: see above; every pointer is to memory that the child has a copy of.
     unsafe {
         libc::signal(SIGNAL, libc::SIG_DFL);
+        libc::signal(HANDLED, handle as *const () as libc::sighandler_t);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

@@ -18,7 +18,7 @@ use observer_core::input::join_path;
 use observer_core::process::{Comm, Uids};
 use observer_core::{BootTime, Input, Tgid};
 
-use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, SIGNAL, TestChild};
+use super::children::{COMM, DEADLINE, DIRECTORY, HANDLED, PseudoTerminal, SIGNAL, TestChild};
 use super::rows::{EndedChild, TestChildren};
 use super::truth::{self, TestDirectory};
 use super::values::{self, same};
@@ -41,6 +41,8 @@ struct ChildRecords {
     cwd: Option<Vec<u8>>,
     exec: Option<SeenExec>,
     signal: Option<SentSignal>,
+    /// A signal was reported that the child handled.
+    has_handled_signal: bool,
     exit: Option<SeenExit>,
 }
 
@@ -184,8 +186,9 @@ fn birth_and_death(
     Ok(seen)
 }
 
-/// Compares the signal that ended the child, which this process sent.
+/// Compares the signals that this process sent to the child: one that it handled, and the one that ended it.
 fn killed(records: &RingRecords<'_>, seen: &ChildRecords) -> Result<()> {
+    same(VIA, &values::HANDLED, seen.has_handled_signal, false)?;
     if seen.signal.is_none() && !records.must_have("signal", KIND_SIGNAL) {
         return Ok(());
     }
@@ -280,6 +283,7 @@ impl ChildRecords {
             Input::Exit { key, raw_status, led_sid, .. } => {
                 self.exit = Some(SeenExit { start: key.start_boottime, raw_status, led_sid });
             }
+            Input::Signal { sent, .. } if i32::from(sent.signal) == HANDLED => self.has_handled_signal = true,
             Input::Signal { sent, .. } => self.signal = Some(sent),
             Input::Exec { facts, exe, filename, argv, env, .. } => {
                 self.exec = Some(SeenExec {
