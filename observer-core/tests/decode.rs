@@ -158,7 +158,7 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
     for (origin, code, expected) in [
         (record::SIGNAL_BY_CALLER, 0, (SignalOrigin::Kill, true)),
         (record::SIGNAL_BY_CALLER, -1, (SignalOrigin::Queue(-1), true)),
-        (record::SIGNAL_BY_CALLER, -4, (SignalOrigin::Queue(-4), true)),
+        (record::SIGNAL_BY_CALLER, -3, (SignalOrigin::Queue(-3), true)),
         (record::SIGNAL_BY_CALLER, -6, (SignalOrigin::ThreadKill, true)),
         (record::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForProcess, true)),
         (record::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),

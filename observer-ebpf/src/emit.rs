@@ -17,7 +17,8 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 /// How a record is treated while the ring fills up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Births, execs and deaths are reserved as long as there is room.
+    /// Births, execs, deaths and signals are reserved as long as there is room. Where it is scarce, `hooks::signal` sends
+    /// SIGKILL alone.
     Vital,
     /// Other records are not sent while the ring is more than half full; the daemon reads their fields again instead.
     Throttled,

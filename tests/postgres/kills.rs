@@ -102,6 +102,10 @@ fn whether_a_process_is_still_the_one_is_true_or_false_or_unknown() {
     ] {
         assert_eq!(is_same(host, key), expected, "{host} {key}");
     }
+    daemon.ask(&format!("UPDATE observer.host SET caught_up = false WHERE host_no = {number}"));
+    assert_eq!(is_same("h", "7f3e90ab-4242-1a2b3c4d5e"), "", "its end may be on the way");
+    daemon.ask(&format!("UPDATE observer.host SET caught_up = true WHERE host_no = {number}"));
+    assert_eq!(is_same("h", "7f3e90ab-4242-1a2b3c4d5e"), "t");
     daemon.ask(&format!("UPDATE observer.session SET certain = false WHERE host_no = {number}"));
     assert_eq!(is_same("h", "7f3e90ab-4242-1a2b3c4d5e"), "", "events were lost");
     drop(daemon);

@@ -484,7 +484,7 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
         r#"{"death": {}}"#,
         r#"{"death": {"kind": "exited", "code": 3, "sender": "nobody", "between": null, "at": "2026-11-21T00:00:00.5Z"}}"#,
         r#"{"death": {"kind": "signaled", "polite_signal": {"signal": "x", "at": "once", "sender": {"pid": 1e30}}}}"#,
-        r#"{"death": {"kind": "signaled", "polite_signal": {"signal": 900, "at": "infinite", "sender": []}}}"#,
+        r#"{"death": {"kind": "signaled", "at": "2026-11-21T00:00:00.5Z", "polite_signal": {"signal": 900, "at": "infinity", "sender": []}}}"#,
         r#"{"death": {"kind": "signaled", "polite_signal": "TERM"}}"#,
     ]
     .into_iter()
@@ -495,9 +495,9 @@ fn no_host_can_write_values_that_break_the_views_for_their_readers() {
     }
     assert_eq!(
         server().psql(&database, "SELECT kind, code, ended_at IS NULL FROM observer.deaths ORDER BY seq"),
-        "||t\nexited|3|f\nsignaled||t\nsignaled||t\nsignaled||t"
+        "||t\nexited|3|f\nsignaled||t\nsignaled||f\nsignaled||t"
     );
-    let polite = "SELECT count(*), count(polite_signal), count(polite_at), count(polite_sender_pid) FROM observer.kills";
+    let polite = "SELECT count(*), count(polite_signal), count(polite_wait), count(polite_sender_pid) FROM observer.kills";
     assert_eq!(server().psql(&database, polite), "3|0|0|0", "what is no value is none");
     for detail in [r#"{"count": "many"}"#, r#"{"from_seq": 1.5}"#, r#"{"to_seq": 1e30}"#] {
         let result = event(9, "now()", "gap", detail);

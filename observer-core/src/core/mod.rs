@@ -216,6 +216,11 @@ impl Core {
         self.sessions.get(&self.table, home)
     }
 
+    /// Returns whether the sessions that were known before are to be given, and nobody is elected before that.
+    pub fn awaits_known(&self) -> bool {
+        self.settings.awaits_known
+    }
+
     /// Returns the homes of which it cannot be said whether they have a session, in no particular order.
     pub fn undecided(&self) -> impl Iterator<Item = Undecided> {
         self.sessions.undecided(&self.table, &self.settings.rules)

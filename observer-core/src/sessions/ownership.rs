@@ -123,7 +123,9 @@ impl Sessions {
             let refused = claims.refused.iter().take(if is_theirs { OWNERS_A_TURN_MAX } else { 0 });
             claims.waiting.iter().chain(refused).copied().take(OWNERS_A_TURN_MAX).collect()
         };
-        let claimants = affected(&state.claims);
+        // The oldest first, as in an election among all of them.
+        let mut claimants = affected(&state.claims);
+        claimants.sort_by_key(|key| key.start_boottime);
         self.owner_answer = Some((Arc::clone(home), owner));
         for key in claimants {
             self.forget_claim(ctx, key, home);

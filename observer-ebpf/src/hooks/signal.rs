@@ -31,6 +31,8 @@ const RESULT_FAILED: u32 = 3;
 // Of `si_code`, include/uapi/asm-generic/siginfo.h.
 const SI_USER: i32 = 0;
 const SI_TIMER: i32 = -2;
+const SI_ASYNCIO: i32 = -4;
+const SI_SIGIO: i32 = -5;
 
 /// Whether the kernel itself hung up a terminal.
 #[inline(always)]
@@ -98,9 +100,9 @@ fn origin(info: u64) -> (u32, i32) {
         return (SIGNAL_BY_KERNEL_FOR_CALLER, 0);
     }
     let code: i32 = read(info.wrapping_add(u64::from(offset!(siginfo_code))));
-    // Processes may choose codes below zero, and the kernel's timers have one of these.
+    // Processes may choose codes below zero. The kernel has some of them, and sends with these from interrupts.
     let origin = match code {
-        SI_TIMER => SIGNAL_BY_KERNEL_CODE,
+        SI_TIMER | SI_ASYNCIO | SI_SIGIO => SIGNAL_BY_KERNEL_CODE,
         _ if code <= SI_USER => SIGNAL_BY_CALLER,
         _ => SIGNAL_BY_KERNEL_CODE,
     };

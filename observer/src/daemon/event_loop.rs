@@ -74,6 +74,8 @@ pub struct EventSources {
     pub(super) maps: MapRequests,
     pub(super) rules: mpsc::Receiver<RulesRead>,
     pub(super) stop: mpsc::Receiver<&'static str>,
+    /// Whether files of the journal and rules are taken. Until the daemon serves they wait.
+    pub(super) is_serving: bool,
 }
 
 impl EventSources {
@@ -93,8 +95,8 @@ impl EventSources {
             Some(asked) = self.questions.recv() => LoopEvent::Asked(asked),
             Some(outcome) = self.memory.recv() => LoopEvent::Memory(outcome),
             Some(found) = self.owners.recv() => LoopEvent::Owner(found),
-            () = self.journal.notified() => LoopEvent::Journal,
-            Some(read) = self.rules.recv() => LoopEvent::Rules(read),
+            () = self.journal.notified(), if self.is_serving => LoopEvent::Journal,
+            Some(read) = self.rules.recv(), if self.is_serving => LoopEvent::Rules(read),
             Some(reply) = self.maps.recv() => LoopEvent::Map(reply),
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
@@ -158,18 +160,22 @@ impl EventLoop {
                 LoopEvent::Owner(found) => self.owner_found(&found),
                 LoopEvent::Journal => self.resume(),
                 LoopEvent::Stop(signal) => {
-                    // The journal gets what happened so far.
-                    let now = clock::boottime();
-                    let is_drained = self.drain_to(self.kernel.producer_position());
-                    self.write_waiting(BootTime(u64::MAX));
-                    if is_drained {
-                        self.complete(now);
-                    }
+                    self.write_all();
                     return signal;
                 }
                 LoopEvent::Rules(read) => self.rules_read(read),
                 LoopEvent::Map(reply) => self.send_map(reply),
             }
+        }
+    }
+
+    /// Writes to the journal what happened so far, because the daemon ends.
+    pub(super) fn write_all(&mut self) {
+        let now = clock::boottime();
+        let is_drained = self.drain_to(self.kernel.producer_position());
+        self.write_waiting(BootTime(u64::MAX));
+        if is_drained {
+            self.complete(now);
         }
     }
 

@@ -189,14 +189,16 @@ impl EventLoop {
     /// according to the file with the map.
     pub(super) fn resume(&mut self) {
         let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
-        self.sink.recording = Recording::Paused;
         let Some(resumed) = resumed else {
-            // The core may await known sessions, and elects nobody before.
-            self.core.handle(Input::Resume { at: clock::boottime(), known: &[] }, &mut self.sink);
+            if self.core.awaits_known() {
+                self.sink.recording = Recording::Paused;
+                self.core.handle(Input::Resume { at: clock::boottime(), known: &[] }, &mut self.sink);
+            }
             self.sink.recording = Recording::Active;
             self.sink.previous.forget_deaths();
             return;
         };
+        self.sink.recording = Recording::Paused;
         let boot_id = self.sink.boot_id.clone();
         let resumption = Resumption::new(&resumed, &boot_id, self.sink.wall_offset_ns);
         resumption.restore(&mut self.core, &mut self.sink);

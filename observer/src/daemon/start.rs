@@ -77,6 +77,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     let server = serve_clients(&bound, &daemon, boot_id, asked)?;
     daemon.ready_at = clock::boottime();
     daemon.announce(&bound);
+    events.is_serving = true;
     let signal = daemon.serve(&mut events).await;
     info!(signal, "{signal}: stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -141,6 +142,7 @@ fn assemble(
         maps,
         rules: rules_read,
         stop,
+        is_serving: false,
     };
     let mut daemon = EventLoop {
         kernel,
@@ -203,12 +205,17 @@ impl EventLoop {
         if !self.wait_until(deadline, events, |it| it.memory_reads.is_done()).await {
             return Ok(false);
         }
-        // A rule may admit a process by its program, which its arguments tell.
+        // A rule may admit a process by its program, which its arguments tell. What happened during the wait comes first.
+        self.drain_to(self.kernel.producer_position());
         self.resume();
         self.tick(clock::boottime());
         self.perform();
         // Sessions, which there are from here on, request owners of homes.
-        Ok(self.wait_until(deadline, events, |it| it.owners.is_done()).await)
+        let goes_on = self.wait_until(deadline, events, |it| it.owners.is_done()).await;
+        if !goes_on {
+            self.write_all();
+        }
+        Ok(goes_on)
     }
 
     /// Applies what other threads read until `is_done`, but no longer than `deadline`. Returns false if a signal came.
@@ -222,6 +229,7 @@ impl EventLoop {
             match events.next(Some(deadline), false).await {
                 LoopEvent::Memory(outcome) => self.memory_read(outcome),
                 LoopEvent::Owner(found) => {
+                    self.drain_to(self.kernel.producer_position());
                     self.owner_found(&found);
                     self.perform();
                 }

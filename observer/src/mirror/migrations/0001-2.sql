@@ -8,18 +8,20 @@ COMMENT ON COLUMN observer.setting.restart_loop_span IS 'The time, up to now, in
 
 -- What a host wrote is read by all, so text that is no moment must not make a view fail.
 CREATE FUNCTION observer.moment(text text) RETURNS timestamptz
-LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN text::timestamptz;
+    -- Not what else is a moment to Postgres: now, infinity, or a date in an order of one's own.
+    IF text ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$' THEN
+        RETURN text::timestamptz;
+    END IF;
+    RETURN NULL;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION observer.moment(text) IS 'The moment that the text is, or null.';
-REVOKE ALL ON FUNCTION observer.moment(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION observer.moment(text) TO observer_reader, observer_writer;
+COMMENT ON FUNCTION observer.moment(text) IS 'The moment that the text is, as RFC 3339 in UTC; null if it is none. Whoever reads the view deaths executes it.';
 
 CREATE OR REPLACE VIEW observer.deaths AS
 SELECT h.host, h.host_id, e.boot_id, e.home, e.name, e.pid, e.start_boottime_ns, e.detail ->> 'comm' AS comm,
@@ -79,7 +81,7 @@ COMMENT ON VIEW observer.restart_loops IS 'Sessions that start again and again: 
 
 -- Reads the views, with the rights of whoever calls it.
 CREATE FUNCTION observer.is_same(host text, key text) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL RESTRICTED
+LANGUAGE sql STABLE
 AS $$
     WITH life AS (
         SELECT p[1] AS boot, p[2]::bigint AS pid, ('x' || pg_catalog.lpad(p[3], 16, '0'))::bit(64)::bigint AS start_boottime_ns
@@ -89,7 +91,7 @@ AS $$
         SELECT h.host_id, h.present AND h.caught_up AND h.certain AS is_known FROM observer.hosts h
         WHERE h.host = $1 OR h.host_id::text = $1
     ), found AS (
-        SELECT pg_catalog.bool_or(s.certain) AS certain
+        SELECT pg_catalog.bool_or(s.certain AND named.is_known) AS certain
         FROM observer.sessions s JOIN named USING (host_id) JOIN life USING (pid, start_boottime_ns)
         WHERE s.recorded_state <> 'ended' AND pg_catalog.left(s.boot_id::text, 8) = life.boot
     )
