@@ -5,7 +5,7 @@
 use crate::offsets::CType::{self, Int, Ptr, Struct};
 use crate::record::{
     KIND_CGROUP, KIND_COMM, KIND_CREDS, KIND_CWD, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_HINT, KIND_IDS,
-    KIND_ROW, KIND_SIGNAL,
+    KIND_RELEASE, KIND_ROW, KIND_SIGNAL,
 };
 
 /// Something that observer learns from the kernel, each by hooks of its own.
@@ -25,6 +25,8 @@ pub enum Fact {
     Cgroup,
     /// A signal that may end a process, and its sender; that a terminal hung up.
     Signal,
+    /// The CPU time of a process that ended, to the end.
+    CpuTime,
     /// The working directory.
     Cwd,
     /// Names of directories and mounts, which are part of paths.
@@ -50,6 +52,7 @@ impl Fact {
             Self::Comm => "comm",
             Self::Cgroup => "cgroup",
             Self::Signal => "signal",
+            Self::CpuTime => "cpu_time",
             Self::Cwd => "cwd",
             Self::Paths => "paths",
             Self::Uids => "uids",
@@ -199,6 +202,7 @@ pub const HOOKS: &[Hook] = &[
         At(2, TASK),
         At(4, Int(4)),
     ]),
+    hook(Fact::CpuTime, Tracepoint("sched_process_free"), KIND_RELEASE, Blind).takes(&[At(0, TASK)]),
     function(Fact::Cwd, Function("set_fs_pwd"), KIND_CWD).tried_by(Trial::ChangeDirectory),
     function(Fact::Paths, Function("d_move"), KIND_HINT).takes(&[At(0, DENTRY)]).tried_by(Trial::Rename),
     function(Fact::Paths, Function("d_exchange"), KIND_HINT)

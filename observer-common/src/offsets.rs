@@ -37,7 +37,7 @@ pub enum CType {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Number of words in [`Offsets`].
-pub const WORDS: usize = MEMBERS.len() + 7;
+pub const WORDS: usize = MEMBERS.len() + 9;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $ctype:expr;)*) => {
@@ -54,6 +54,10 @@ macro_rules! offsets {
             pub exit_has_group_dead: u32,
             /// Index of the argument of `change_pid` that is the task.
             pub change_pid_task: u32,
+            /// Offset of the first counter of `mm_struct::rss_stat`, or [`ABSENT`].
+            pub mm_rss_stat: u32,
+            /// From one counter of `mm_struct::rss_stat` to the next, bytes.
+            pub mm_rss_stride: u32,
             /// 1 if a plain load through a BTF-typed pointer is safe: a load that faults returns 0.
             pub typed_loads: u32,
             /// 1 if a program at a tracepoint can be preempted, so that vital tracepoints have a second program.
@@ -70,6 +74,8 @@ macro_rules! offsets {
                 task_in_execve_mask: 0,
                 exit_has_group_dead: 0,
                 change_pid_task: 0,
+                mm_rss_stat: 0,
+                mm_rss_stride: 0,
                 typed_loads: 0,
                 preempted: 0,
                 ring_bytes: 0,
@@ -83,6 +89,8 @@ macro_rules! offsets {
                     self.task_in_execve_mask,
                     self.exit_has_group_dead,
                     self.change_pid_task,
+                    self.mm_rss_stat,
+                    self.mm_rss_stride,
                     self.typed_loads,
                     self.preempted,
                     self.ring_bytes,
@@ -133,6 +141,7 @@ offsets! {
     task_mm = "task_struct" ["mm"] Ptr("mm_struct");
     task_self_exec_id = "task_struct" ["self_exec_id"] Int(8);
     task_cgroups = "task_struct" ["cgroups"] Ptr("css_set");
+    task_sum_exec_runtime = "task_struct" ["se.sum_exec_runtime"] Int(8);
     signal_live = "signal_struct" ["live"] Int(4);
     signal_nr_threads = "signal_struct" ["nr_threads"] Int(4);
     signal_group_exit_code = "signal_struct" ["group_exit_code"] Int(4);
@@ -140,6 +149,10 @@ offsets! {
     signal_pids = "signal_struct" ["pids"] PtrsFrom(4, "pid");
     signal_leader = "signal_struct" ["leader"] Int(4);
     signal_tty = "signal_struct" ["tty"] Ptr("tty_struct");
+    signal_sum_sched_runtime = "signal_struct" ["sum_sched_runtime"] Int(8);
+    signal_cutime = "signal_struct" ["cutime"] Int(8);
+    signal_cstime = "signal_struct" ["cstime"] Int(8);
+    signal_maxrss = "signal_struct" ["maxrss"] Int(8);
     sighand_action = "sighand_struct" ["action"] Structs("k_sigaction");
     siginfo_code = "kernel_siginfo" ["si_code"] Int(4);
     pid_numbers = "pid" ["numbers"] Structs("upid");
@@ -174,6 +187,7 @@ offsets! {
     mm_arg_end = "mm_struct" ["arg_end"] Int(8);
     mm_env_start = "mm_struct" ["env_start"] Int(8);
     mm_env_end = "mm_struct" ["env_end"] Int(8);
+    mm_hiwater_rss = "mm_struct" ["hiwater_rss"] Int(8);
     mm_exe_file = "mm_struct" ["exe_file"] Ptr("file");
     file_path = "file" ["f_path"] Struct("path");
     binprm_filename = "linux_binprm" ["filename"] Ptr("");

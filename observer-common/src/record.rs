@@ -29,8 +29,10 @@ pub const KIND_HINT: u32 = 9;
 pub const KIND_ROW: u32 = 10;
 /// A signal was sent that may end the process: [`SignalRecord`]. From `signal_generate`.
 pub const KIND_SIGNAL: u32 = 11;
+/// A process that had ended was released: [`ReleaseRecord`]. From `sched_process_free`.
+pub const KIND_RELEASE: u32 = 12;
 /// Every kind is below this number; 0 is not a kind.
-pub const KIND_COUNT: usize = 12;
+pub const KIND_COUNT: usize = 13;
 
 /// The first bytes of every record.
 #[repr(C)]
@@ -120,6 +122,20 @@ pub const FACT_FORKED: u32 = 1 << 4;
 /// [`RawFacts::flags`]: a signal stopped the process, and none has continued it. In rows only.
 pub const FACT_STOPPED: u32 = 1 << 5;
 
+/// What a process has used, as [`ExitRecord`] and [`RowRecord`] carry it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawUsage {
+    /// CPU time, ns: `signal->sum_sched_runtime`, which holds the threads that were released, and `se.sum_exec_runtime` of the
+    /// leader and of the thread that exits. The kernel adds the time of a running thread at its next tick only, so this may
+    /// lack up to one.
+    pub cpu_ns: u64,
+    /// CPU time of the children that it waited for, and of theirs, ns: `signal->cutime` and `cstime`.
+    pub children_cpu_ns: u64,
+    /// The most pages of memory that it had at a time: `signal->maxrss`, and of a live process what its `mm` counts.
+    pub max_rss_pages: u64,
+}
+
 /// What is known of a path: bits of the `*_flags` field beside its section.
 pub mod path_flag {
     /// The directory was unlinked; the section does not contain the kernel's " (deleted)".
@@ -188,6 +204,8 @@ pub struct ExitRecord {
     pub tty_dev: u32,
     /// sid of the group.
     pub sid: u32,
+    /// What the process used.
+    pub usage: RawUsage,
 }
 
 /// [`ExitRecord::flags`]: the group led a POSIX session, whose terminal goes with it.
@@ -303,6 +321,17 @@ pub const SIGNAL_BY_KERNEL_FOR_CALLER: u32 = 2;
 /// [`SignalRecord::origin`]: the kernel sent it by itself (`SEND_SIG_PRIV`): lack of memory, a hang-up, a key, a limit.
 pub const SIGNAL_BY_KERNEL: u32 = 3;
 
+/// Body of [`KIND_RELEASE`]; no tail. The header is of the process that had ended: its parent has waited for it, or nobody
+/// will.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReleaseRecord {
+    /// The record's header.
+    pub header: RecordHeader,
+    /// CPU time of all its threads, ns: `signal->sum_sched_runtime`, which is final now.
+    pub cpu_ns: u64,
+}
+
 /// Body of [`KIND_HINT`]; no tail. One record until the daemon clears the bit's word
 /// ([`HINTS`](crate::control::HINTS)).
 #[repr(C)]
@@ -371,6 +400,8 @@ pub struct RowRecord {
     pub cgroup_len: u32,
     /// [`path_flag`] bits of the cgroup path.
     pub cgroup_flags: u32,
+    /// What the process has used.
+    pub usage: RawUsage,
 }
 
 const _: () = {
@@ -379,7 +410,9 @@ const _: () = {
     assert!(size_of::<RawFacts>() == 120);
     assert!(size_of::<ForkRecord>() == 168);
     assert!(size_of::<ExecRecord>() == 184);
-    assert!(size_of::<ExitRecord>() == 48);
+    assert!(size_of::<RawUsage>() == 24);
+    assert!(size_of::<ExitRecord>() == 72);
+    assert!(size_of::<ReleaseRecord>() == 40);
     assert!(size_of::<CwdRecord>() == 80);
     assert!(size_of::<CommRecord>() == 48);
     assert!(size_of::<CredsRecord>() == 48);
@@ -387,7 +420,7 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
     assert!(size_of::<SignalRecord>() == 80);
-    assert!(size_of::<RowRecord>() == 216);
+    assert!(size_of::<RowRecord>() == 240);
     assert!(offset_of!(RecordHeader, tgid) == 24);
     assert!(
         offset_of!(ExecRecord, facts) == 32

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use observer_core::Settings;
+use observer_core::cost::ProcessUsage;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty};
 use observer_core::rule::{Conditions, HomeRule, Pattern, TtyRule};
@@ -65,6 +66,7 @@ fn main() {
                 tty_pgrp: 0,
                 stopped: false,
                 dead: None,
+                usage: ProcessUsage::default(),
             };
             core.handle(Input::PassRow(row), &mut sink);
         }
@@ -86,7 +88,10 @@ fn main() {
                 &mut sink,
             );
             let at = at.after(10);
-            core.handle(Input::Exit { at, key, raw_status: 0, led_sid: None }, &mut sink);
+            core.handle(
+                Input::Exit { at, key, raw_status: 0, led_sid: None, usage: ProcessUsage::default() },
+                &mut sink,
+            );
         }
         let ns = begin.elapsed().as_nanos() as u64 / rounds;
         println!("{what}: {ns} ns per fork+exec+exit, {} changes", sink.0);

@@ -32,6 +32,12 @@ pub const RECENT_BYTES_MAX: usize = 256;
 /// (`CoreCounters::tombstones_dropped` counts those younger than [`TOMBSTONE_NS`]).
 pub const TOMBSTONES_MAX: usize = 65_536;
 
+/// The number of processes that ended, and whose release by the kernel may make the CPU time of their session more exact.
+pub const UNRELEASED_MAX: usize = 8192;
+
+/// The number of live descendants up to which those of a process that ends are counted.
+pub const DESCENDANTS_COUNTED_MAX: usize = 1024;
+
 /// A process that moves into another home becomes a candidate there when it has stayed for this long, ns. What
 /// outlives the candidate that started it may be the primary after the same time.
 pub const SETTLE_NS: u64 = 1_000_000_000;

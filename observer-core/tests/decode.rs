@@ -58,7 +58,15 @@ fn records() -> Vec<Vec<u8>> {
     vec![
         Bytes::header(record::KIND_FORK).facts(record::FACT_FS_SHARED).u64(70).u32(41).u32(0).done(),
         exec.raw(path).raw(b"./pr").raw(b"pr\0-x\0").raw(b"A=b\0").done(),
-        Bytes::header(record::KIND_EXIT).u32(9).u32(record::EXIT_SESSION_LEADER).u32(0).u32(42).done(),
+        Bytes::header(record::KIND_EXIT)
+            .u32(9)
+            .u32(record::EXIT_SESSION_LEADER)
+            .u32(0)
+            .u32(42)
+            .u64(1)
+            .u64(2)
+            .u64(3)
+            .done(),
         Bytes::header(record::KIND_CWD).dir().u32(4).u32(1).u32(8).u32(1).raw(path).done(),
         Bytes::header(record::KIND_COMM).raw(b"codex\0zzzzzzzzzz").done(),
         Bytes::header(record::KIND_CREDS).u32(1).u32(2).u32(3).u32(0).done(),
@@ -75,7 +83,21 @@ fn records() -> Vec<Vec<u8>> {
             .u32(0)
             .raw(b"systemd\0zzzzzzzz")
             .done(),
-        row.u32(0).u32(0x8b).u32(8).u32(0).u32(0).u32(0).u32(2).u32(0).raw(path).raw(b"c\0").done(),
+        row.u32(0)
+            .u32(0x8b)
+            .u32(8)
+            .u32(0)
+            .u32(0)
+            .u32(0)
+            .u32(2)
+            .u32(0)
+            .u64(50)
+            .u64(60)
+            .u64(70)
+            .raw(path)
+            .raw(b"c\0")
+            .done(),
+        Bytes::header(record::KIND_RELEASE).u64(5_000_000_000).done(),
     ]
 }
 
@@ -93,6 +115,7 @@ fn the_sizes_are_those_of_the_record_types() {
         size_of::<record::HintRecord>(),
         size_of::<record::SignalRecord>(),
         size_of::<record::RowRecord>() + 10,
+        size_of::<record::ReleaseRecord>(),
     ];
     assert_eq!(records().iter().map(Vec::len).collect::<Vec<_>>(), sizes);
 }
@@ -120,7 +143,11 @@ fn each_kind_decodes() {
                 assert_eq!(argv.strings().collect::<Vec<_>>(), [b"pr".as_slice(), b"-x"]);
                 assert!(argv.truncated && !env.truncated);
             }
-            Input::Exit { raw_status, led_sid, .. } => assert_eq!((raw_status, led_sid), (9, Some(42))),
+            Input::Exit { raw_status, led_sid, usage, .. } => {
+                assert_eq!((raw_status, led_sid), (9, Some(42)));
+                assert_eq!((usage.cpu_ns, usage.children_cpu_ns, usage.max_rss_pages), (1, 2, 3));
+            }
+            Input::Release { key: of, cpu_ns, .. } => assert_eq!((of, cpu_ns), (key, 5_000_000_000)),
             Input::Cwd { path, fs_shared, mnt_ns, .. } => {
                 assert_eq!((path.flags, fs_shared, mnt_ns), (1, true, 4));
             }
@@ -174,7 +201,8 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
 #[test]
 fn only_a_session_leaders_exit_names_a_posix_session() {
     let led_sid = |flags: u32| {
-        let bytes = Bytes::header(record::KIND_EXIT).u32(9).u32(flags).u32(0).u32(42).done();
+        let bytes =
+            Bytes::header(record::KIND_EXIT).u32(9).u32(flags).u32(0).u32(42).u64(0).u64(0).u64(0).done();
         match decode(&bytes) {
             Ok(Input::Exit { led_sid, .. }) => led_sid,
             other => panic!("not an exit: {other:?}"),
@@ -250,7 +278,7 @@ proptest! {
 
     #[test]
     fn damaged_records_never_panic(
-        which in 0..11_usize,
+        which in 0..12_usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let Some(mut bytes) = records().into_iter().nth(which) else { return Ok(()) };

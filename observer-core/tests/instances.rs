@@ -2,6 +2,7 @@
 
 mod support;
 
+use observer_core::cost::ProcessUsage;
 use observer_core::limits::{INSTANCES_MAX, SETTLE_NS};
 use observer_core::rule::{HomeRule, Instances};
 use observer_core::session::{Session, State};
@@ -200,7 +201,7 @@ fn beyond_a_bound_programs_are_listed_in_the_first_session() {
     assert_eq!(second.map(|tgid| tgid.0), Some(101));
     let key = live.get(1).map(|session| session.primary).expect("a second session");
     let at = world.tick_clock();
-    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None });
+    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None, usage: ProcessUsage::default() });
     world.spawn(&bash, 300, "claude");
     let live = sessions(&world).iter().filter(|session| session.state == State::Live).count();
     assert_eq!(live, INSTANCES_MAX as usize);

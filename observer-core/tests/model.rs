@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use observer_common::record::hint;
+use observer_core::cost::ProcessUsage;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::limits::SETTLE_NS;
 use observer_core::process::{DirId, Tty, Uids};
@@ -379,6 +380,7 @@ impl Linux {
             tty_pgrp: 0,
             stopped: false,
             dead,
+            usage: ProcessUsage::default(),
         }));
     }
 
@@ -410,7 +412,13 @@ fn feed(world: &mut World, record: &Record) {
             world.feed(Input::Exec { at, key, facts, exe, filename: name.as_bytes(), argv, env });
         }
         RecordBody::Exit { status } => {
-            world.feed(Input::Exit { at, key, raw_status: *status, led_sid: None });
+            world.feed(Input::Exit {
+                at,
+                key,
+                raw_status: *status,
+                led_sid: None,
+                usage: ProcessUsage::default(),
+            });
         }
         RecordBody::Cwd { path } => {
             let raw = components(path);

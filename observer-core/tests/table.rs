@@ -5,6 +5,7 @@ mod support;
 
 use observer_common::record::hint;
 use observer_core::audit::Audit;
+use observer_core::cost::{Cost, ProcessUsage};
 use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::ArgvSource;
@@ -40,7 +41,18 @@ fn deaths_of(core: &mut Core, input: Input<'_>) -> Vec<(ProcessKey, Death)> {
 fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8]) -> TaskRow<'a> {
     let cwd_path = RawPath { components: raw, flags: 0 };
     let (exe, cgroup) = (RawPath { components: b"bash\0bin\0", flags: 0 }, RawPath::default());
-    TaskRow { at, key, facts, cwd_path, exe, cgroup, tty_pgrp: 0, stopped: false, dead: None }
+    TaskRow {
+        at,
+        key,
+        facts,
+        cwd_path,
+        exe,
+        cgroup,
+        tty_pgrp: 0,
+        stopped: false,
+        dead: None,
+        usage: ProcessUsage::default(),
+    }
 }
 
 #[test]
@@ -92,7 +104,7 @@ fn a_late_row_or_birth_of_an_ended_process_creates_nothing() {
     // The same holds for a process of which no birth record came.
     let key = ProcessKey::new(21, 900);
     let at = world.tick_clock();
-    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None });
+    world.feed(Input::Exit { at, key, raw_status: 0, led_sid: None, usage: ProcessUsage::default() });
     let at = world.tick_clock();
     world.feed(Input::Fork { at, key, facts, creator: bash.key });
     assert_eq!(world.core.process(Tgid(21)), None);
@@ -113,7 +125,8 @@ fn a_process_with_a_reused_tgid_inherits_nothing_and_ends_the_older_one_unobserv
     assert_eq!((death.kind, death.raw_status), (DeathKind::Unobserved { from: seen, to: at }, None));
     let process = world.core.process(Tgid(20)).expect("the younger");
     assert_eq!((process.key, process.comm.as_bytes()), (key, b"bash".as_slice()));
-    let late = Input::Exit { at, key: first.key, raw_status: 9, led_sid: None };
+    let late =
+        Input::Exit { at, key: first.key, raw_status: 9, led_sid: None, usage: ProcessUsage::default() };
     assert_eq!(deaths_of(&mut world.core, late), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);
 }
@@ -123,10 +136,17 @@ fn the_first_of_two_exits_is_the_death_and_the_second_is_counted() {
     let (mut world, bash) = world();
     let child = world.fork(&bash, 20);
     // Without `group_dead` two threads that exit at once can both see themselves as the last.
-    let exit = |at, raw_status| Input::Exit { at, key: child.key, raw_status, led_sid: None };
+    let exit = |at, raw_status| Input::Exit {
+        at,
+        key: child.key,
+        raw_status,
+        led_sid: None,
+        usage: ProcessUsage::default(),
+    };
     let (first, second) = (world.tick_clock(), world.tick_clock());
     let deaths = deaths_of(&mut world.core, exit(first, 3 << 8));
-    let expected = Death::from_status(3 << 8, first);
+    let cost = Some(Cost { processes: Some(0), ..Cost::default() });
+    let expected = Death { cost, ..Death::from_status(3 << 8, first) };
     assert_eq!(deaths, [(child.key, expected)]);
     assert_eq!(deaths_of(&mut world.core, exit(second, 0)), []);
     assert_eq!(world.core.counters().duplicate_exits, 1);
@@ -278,7 +298,7 @@ fn the_exit_of_a_posix_session_leader_requests_a_pass_for_terminals() {
     world.reports.pass_requests.clear();
     let at = world.tick_clock();
     let led_sid = Some(20);
-    world.feed(Input::Exit { at, key: child.key, raw_status: 0, led_sid });
+    world.feed(Input::Exit { at, key: child.key, raw_status: 0, led_sid, usage: ProcessUsage::default() });
     assert_eq!(world.reports.pass_requests.first().map(|pass| pass.1), Some(hint::IDS));
 }
 
@@ -416,7 +436,7 @@ fn ended_processes_are_remembered_within_bounds() {
     for tgid in 0..max + 10 {
         let key = ProcessKey::new(tgid as u32 + 100, 50);
         let at = BootTime(world.now);
-        let exit = Input::Exit { at, key, raw_status: 0, led_sid: None };
+        let exit = Input::Exit { at, key, raw_status: 0, led_sid: None, usage: ProcessUsage::default() };
         world.core.handle(exit, &mut world.reports);
     }
     assert_eq!(world.core.counters().tombstones_dropped, 10);

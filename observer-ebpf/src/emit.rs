@@ -60,6 +60,23 @@ pub fn fixed<T: 'static>(kind: u32, priority: Priority, tgid: u32, urgent: bool,
     }
 }
 
+/// Sends a record that makes a value more exact and that nothing depends on: not while the ring is more than half full, and the
+/// reader finds it when it reads the next time.
+#[inline(always)]
+pub fn refinement<T: 'static>(kind: u32, record: T) {
+    match RING.reserve::<T>(0) {
+        Some(mut entry) if !is_half_full() => {
+            entry.write(record);
+            entry.submit(BPF_RB_NO_WAKEUP);
+        }
+        Some(entry) => {
+            entry.discard(BPF_RB_NO_WAKEUP);
+            count(control::THROTTLED + kind);
+        }
+        None => count(control::THROTTLED + kind),
+    }
+}
+
 /// Sends `len` bytes that begin at `record`: the body of a scratch and the filled part of its tail. `len` must be bounded in
 /// a way that the verifier can see.
 #[inline(always)]

@@ -122,6 +122,12 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "sched_process_free")]
+fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
+    hooks::release::report(Task::from_arg(&ctx, 0));
+    0
+}
+
 #[tracepoint]
 fn sys_exit_chdir(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {

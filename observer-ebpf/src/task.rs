@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use observer_common::limits::{COMM_LEN, TTY_NAME_LEN};
 use observer_common::offsets::ABSENT;
 use observer_common::record::{
-    FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, RawDirId, RawFacts,
+    FACT_FORKED, FACT_FS_SHARED, FACT_LEADER_GONE, FACT_NO_MM, RawDirId, RawFacts, RawUsage,
 };
 
 use crate::access::{Access, Probed, Typed, bytes16, is_null, offset, read};
@@ -238,6 +238,24 @@ impl<A: Access> Task<A> {
         A::u32(self.signal().0, offset!(signal_flags)) & SIGNAL_STOP_STOPPED != 0
     }
 
+    /// `se.sum_exec_runtime` of the thread, ns.
+    #[inline(always)]
+    pub fn sum_exec_runtime(self) -> u64 {
+        A::u64(self.0, offset!(task_sum_exec_runtime))
+    }
+
+    /// What this leader's group has used. Of its threads that were not released, the leader's time counts alone.
+    #[inline(always)]
+    pub fn usage(self) -> RawUsage {
+        let signal = self.signal();
+        RawUsage {
+            cpu_ns: signal.sum_sched_runtime().wrapping_add(self.sum_exec_runtime()),
+            children_cpu_ns: A::u64(signal.0, offset!(signal_cutime))
+                .wrapping_add(A::u64(signal.0, offset!(signal_cstime))),
+            max_rss_pages: A::u64(signal.0, offset!(signal_maxrss)),
+        }
+    }
+
     /// The status that wait(2) returns for this leader's group (`wait_task_zombie`, kernel/exit.c): the group's exit code
     /// once SIGNAL_GROUP_EXIT is set, otherwise the leader's own.
     #[inline(always)]
@@ -273,6 +291,12 @@ impl<A: Access> Signal<A> {
         global_nr::<A>(A::u64(self.0, offset!(signal_pids) + pidtype * 8))
     }
 
+    /// CPU time of the threads of the group that were released, ns.
+    #[inline(always)]
+    pub fn sum_sched_runtime(self) -> u64 {
+        A::u64(self.0, offset!(signal_sum_sched_runtime))
+    }
+
     /// `signal->tty`; 0 without a controlling terminal.
     #[inline(always)]
     pub fn tty(self) -> u64 {
@@ -284,6 +308,27 @@ impl<A: Access> Signal<A> {
 #[inline(always)]
 fn global_nr<A: Access>(pid: u64) -> u32 {
     A::u32(pid, offset!(pid_numbers) + offset!(upid_nr))
+}
+
+/// The most pages that a `struct mm_struct` had at a time (`get_mm_hiwater_rss`, include/linux/mm.h): `hiwater_rss`, which is
+/// written when pages are given back, or what it has now. What single CPUs or threads have not added to its counters is
+/// missing, as it is in what the kernel reports at the end. 0 where the counters are not known.
+#[inline(always)]
+pub fn peak_pages<A: Access>(mm: u64) -> u64 {
+    if offset!(mm_rss_stat) == ABSENT {
+        return 0;
+    }
+    // MM_FILEPAGES, MM_ANONPAGES and MM_SHMEMPAGES, include/linux/mm_types_task.h.
+    let pages = counted::<A>(mm, 0).wrapping_add(counted::<A>(mm, 1)).wrapping_add(counted::<A>(mm, 3));
+    let highest = A::u64(mm, offset!(mm_hiwater_rss));
+    if highest > pages { highest } else { pages }
+}
+
+/// A counter of `mm_struct::rss_stat`; 0 while it is below zero.
+#[inline(always)]
+fn counted<A: Access>(mm: u64, index: u32) -> u64 {
+    let pages = A::u64(mm, offset!(mm_rss_stat) + index * offset!(mm_rss_stride));
+    if pages.cast_signed() < 0 { 0 } else { pages }
 }
 
 /// Device number of a terminal (major << 20 | minor); 0 if there is none.

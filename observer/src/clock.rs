@@ -37,9 +37,38 @@ pub fn realtime_ns() -> i128 {
     read(ClockId::CLOCK_REALTIME)
 }
 
+/// CPU time of a process, ns: that of all its threads, those that have ended included. `None` where there is no such process.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    /// `CPUCLOCK_SCHED`, include/linux/posix-timers_types.h.
+    const SCHED: i32 = 2;
+    let ns = try_read(ClockId::from_raw((!i32::try_from(pid).ok()?).checked_mul(8)? | SCHED)).ok()?;
+    u64::try_from(ns).ok()
+}
+
 /// Both clocks exist on every kernel that observer supports; a reading that fails counts as 0.
-#[expect(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]
 fn read(clock: ClockId) -> i128 {
-    clock_gettime(clock)
-        .map_or(0, |time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
+    try_read(clock).unwrap_or(0)
+}
+
+/// Reads a clock, ns.
+#[expect(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]
+fn try_read(clock: ClockId) -> nix::Result<i128> {
+    clock_gettime(clock).map(|time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_time_of_a_process_is_the_kernels() {
+        let before = u64::try_from(read(ClockId::CLOCK_PROCESS_CPUTIME_ID)).unwrap();
+        let read_by_pid = cpu_ns(std::process::id()).unwrap();
+        let after = u64::try_from(read(ClockId::CLOCK_PROCESS_CPUTIME_ID)).unwrap();
+        assert!(
+            0 < before && before <= read_by_pid && read_by_pid <= after,
+            "{before} {read_by_pid} {after}"
+        );
+        assert_eq!((cpu_ns(0x7fff_ffff), cpu_ns(u32::MAX)), (None, None));
+    }
 }

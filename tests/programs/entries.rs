@@ -53,7 +53,11 @@ fn assert_few_entries(command: &str, shown: &str, moves: Moves) {
         Moves::StaysAtHome => 0,
         Moves::GoesElsewhere => STATES_AT_ONCE + took.as_millis() / STATES_EVERY_MS,
     };
-    assert!(of_state.len() as u128 <= states_max, "{} changes of the state in {took:?}: {entries:#?}", of_state.len());
+    assert!(
+        of_state.len() as u128 <= states_max,
+        "{} changes of the state in {took:?}: {entries:#?}",
+        of_state.len()
+    );
     assert!(others.len() as u64 <= 1 + took.as_secs(), "{} changes in {took:?}: {entries:#?}", others.len());
     assert_eq!(entries.len(), life.len() + of_state.len() + others.len(), "{entries:#?}");
     assert_eq!((stage.daemon.drops(), stage.daemon.dropped()), (0, 0));

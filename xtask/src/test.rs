@@ -166,7 +166,8 @@ fn tests(commands: &mut [Command]) -> Result<Report> {
     }
     if !failed.is_empty() {
         let Counts { passed, failed: count, .. } = report.counts.unwrap_or_default();
-        bail!("{passed} passed, {count} failed; to reproduce: {}", failed.join("; "));
+        let names = report.failed.join(", ");
+        bail!("{passed} passed, {count} failed: {names}; to reproduce: {}", failed.join("; "));
     }
     Ok(report)
 }

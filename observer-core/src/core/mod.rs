@@ -1,6 +1,7 @@
 //! The one owner of the map: it takes every input and answers every query. `records` and `resync` contain
 //! what each input does.
 
+mod costs;
 mod panes;
 mod passes;
 mod records;
@@ -123,9 +124,10 @@ impl Core {
             Input::Exec { at, key, facts, exe, filename, argv, env } => {
                 self.apply_exec(at, key, &facts, &Image { exe, filename, argv, env }, sink);
             }
-            Input::Exit { at, key, raw_status, led_sid } => {
-                self.apply_exit(at, key, raw_status, led_sid, sink);
+            Input::Exit { at, key, raw_status, led_sid, usage } => {
+                self.apply_exit(at, key, (raw_status, usage), led_sid, sink);
             }
+            Input::Release { key, cpu_ns, .. } => self.table.released(key, cpu_ns),
             Input::Cwd { at, key, cwd, mnt_ns, path, fs_shared } => {
                 if fs_shared {
                     self.apply_hint(hint::FS_SHARED, sink);

@@ -52,6 +52,8 @@ pub(crate) struct Passes {
     pub drops_total: u64,
     /// The latest moment at which that count was known not to have risen.
     pub lossless_until: BootTime,
+    /// When the last gap was closed.
+    pub last_loss: BootTime,
     /// `drops_total` at the begin of the last complete pass: losses up to there are healed.
     pub healed_drops: Option<u64>,
     /// Processes that the last complete pass did not show.

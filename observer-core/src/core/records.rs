@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::input::{Block, ProcessFacts};
 use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
+use crate::model::cost::ProcessUsage;
 use crate::model::death::{Death, SentSignal};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
@@ -133,13 +134,13 @@ impl Core {
         &mut self,
         at: BootTime,
         key: ProcessKey,
-        raw_status: u32,
+        (raw_status, usage): (u32, ProcessUsage),
         led_sid: Option<u32>,
         sink: &mut dyn Sink,
     ) {
         self.passes.suspects.explain(key, Diff::RECORDED);
         match self.identify(at, key, sink) {
-            Standing::Live => self.end(at, key, Death::from_status(raw_status, at), sink),
+            Standing::Live => self.end(at, key, Death::from_status(raw_status, at), Some(usage), sink),
             Standing::Dead => {
                 self.counters.duplicate_exits += 1;
                 return;
@@ -157,11 +158,20 @@ impl Core {
         self.try_close_gap(at, sink);
     }
 
-    /// Ends a live process. Nothing else removes a process from the map.
-    pub(super) fn end(&mut self, at: BootTime, key: ProcessKey, death: Death, sink: &mut dyn Sink) {
+    /// Ends a live process. Nothing else removes a process from the map. `used` is what it used, if that is known.
+    pub(super) fn end(
+        &mut self,
+        at: BootTime,
+        key: ProcessKey,
+        death: Death,
+        used: Option<ProcessUsage>,
+        sink: &mut dyn Sink,
+    ) {
         let was_parent = self.table.has_children(key);
-        let Some((mut entry, orphans)) = self.table.remove(key, self.now) else { return };
-        let death = entry.signals.as_ref().map_or(death, |signals| signals.explain(death));
+        let cost = used.and_then(|used| Some(self.cost_at_end(self.table.get(key)?, used)));
+        let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
+        let mut death = entry.signals.as_ref().map_or(death, |signals| signals.explain(death));
+        death.cost = cost;
         sink.change(at, Change::ProcessEnded(&entry.process, death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {
@@ -205,7 +215,7 @@ impl Core {
             self.note_missed_record(older, Diff::VANISHED);
             let from = self.table.get(older).map_or(older.start_boottime, |entry| entry.last_seen);
             let to = key.start_boottime.max(from);
-            self.end(at, older, Death::unobserved(from, to), sink);
+            self.end(at, older, Death::unobserved(from, to), None, sink);
         }
         standing
     }

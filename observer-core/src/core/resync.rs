@@ -97,6 +97,7 @@ impl Core {
         self.merge(row.at, row.key, sink, |entry, store| {
             entry.last_pass = serial;
             entry.absent = false;
+            entry.max_rss_pages = entry.max_rss_pages.max(row.usage.max_rss_pages);
             moves_unrecorded = entry.process.fs_shared || row.facts.fs_shared || row.facts.leader_gone;
             let merged = entry.merge_row(row, &mut store.recent);
             found = merged.diff;
@@ -117,6 +118,8 @@ impl Core {
         entry.stamps.cgroup = BootTime(0);
         entry.stamps.ids = BootTime(0);
         let merged = entry.merge_row(row, &mut self.store.recent);
+        entry.ended.cpu_ns = row.usage.children_cpu_ns;
+        entry.max_rss_pages = row.usage.max_rss_pages;
         entry.last_pass = self.passes.serial;
         self.table.insert(entry, Some(row.facts.parent));
         self.unexeced_helpers.remove(&row.key);
@@ -136,7 +139,7 @@ impl Core {
         match self.identify(row.at, row.key, sink) {
             Standing::Live => {
                 self.note_missed_record(row.key, Diff::VANISHED);
-                self.end(row.at, row.key, Death::from_status(status, row.at), sink);
+                self.end(row.at, row.key, Death::from_status(status, row.at), Some(row.usage), sink);
                 if row.facts.sid == row.key.tgid.0 {
                     self.passes.request_soon(self.now, hint::IDS, sink);
                 }
@@ -221,7 +224,7 @@ impl Core {
         }
         for (key, from) in gone {
             self.note_missed_record(key, Diff::VANISHED);
-            self.end(at, key, Death::unobserved(from, at), sink);
+            self.end(at, key, Death::unobserved(from, at), None, sink);
         }
         let some = !self.passes.absent.is_empty();
         self.passes.absent_due = some.then(|| self.now.after(ABSENT_SETTLE_NS));
@@ -275,6 +278,7 @@ impl Core {
             return;
         }
         self.passes.gap = None;
+        self.passes.last_loss = at;
         self.passes.lossless_until = self.passes.lossless_until.max(at);
         let lost = self.passes.drops_total.saturating_sub(gap.lost_before);
         sink.change(at, Change::GapClosed { from: gap.from, to: at, lost, corrected: gap.corrected });

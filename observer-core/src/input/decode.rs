@@ -7,6 +7,7 @@ use observer_common::limits;
 use observer_common::record::{self, path_flag};
 
 use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
+use crate::model::cost::ProcessUsage;
 use crate::model::death::{SendingProcess, SentSignal, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
@@ -87,6 +88,11 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
         }
         record::KIND_ROW => row(&header, cursor),
         record::KIND_SIGNAL => signal(&header, cursor),
+        record::KIND_RELEASE => {
+            let cpu_ns = cursor.u64()?;
+            cursor.end()?;
+            Ok(Input::Release { at: header.at, key: header.key, cpu_ns })
+        }
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -152,6 +158,10 @@ fn dir_id(cursor: &mut Cursor<'_>) -> Result<DirId, DecodeError> {
 
 fn uids(cursor: &mut Cursor<'_>) -> Result<Uids, DecodeError> {
     Ok(Uids { uid: cursor.u32()?, euid: cursor.u32()?, suid: cursor.u32()? })
+}
+
+fn usage(cursor: &mut Cursor<'_>) -> Result<ProcessUsage, DecodeError> {
+    Ok(ProcessUsage { cpu_ns: cursor.u64()?, children_cpu_ns: cursor.u64()?, max_rss_pages: cursor.u64()? })
 }
 
 fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
@@ -268,12 +278,14 @@ fn exit<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeEr
     let flags = cursor.u32()?;
     let _tty_dev = cursor.u32()?;
     let sid = cursor.u32()?;
+    let usage = usage(&mut cursor)?;
     cursor.end()?;
     Ok(Input::Exit {
         at: header.at,
         key: header.key,
         raw_status,
         led_sid: (flags & record::EXIT_SESSION_LEADER != 0).then_some(sid),
+        usage,
     })
 }
 
@@ -328,6 +340,7 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
     for pair in &mut lens {
         *pair = (cursor.u32()?, cursor.u32()?);
     }
+    let usage = usage(&mut cursor)?;
     let mut paths = [RawPath::default(); 3];
     for (path, (len, flags)) in paths.iter_mut().zip(lens) {
         *path = RawPath { components: cursor.section(len, limits::PATH_MAX)?, flags };
@@ -344,5 +357,6 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
         tty_pgrp,
         stopped: facts_flags & record::FACT_STOPPED != 0,
         dead: (facts_flags & record::FACT_DEAD != 0).then_some(exit_code),
+        usage,
     }))
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::input::path::RawPath;
+use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
@@ -91,4 +92,6 @@ pub struct TaskRow<'a> {
     pub stopped: bool,
     /// The wait status, where every thread has exited and the group waits to be reaped.
     pub dead: Option<u32>,
+    /// What the process has used. Of a live one, the time of its live threads but the leader is missing.
+    pub usage: ProcessUsage,
 }

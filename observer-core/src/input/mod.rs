@@ -10,6 +10,7 @@ pub use known::KnownSession;
 pub use path::{RawPath, join_path};
 pub(crate) use path::{is_in_memory, path_is};
 
+use crate::model::cost::ProcessUsage;
 use crate::model::death::SentSignal;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
@@ -60,6 +61,17 @@ pub enum Input<'a> {
         /// The POSIX session that the process led, if it led one. All processes of that session lose the
         /// terminal.
         led_sid: Option<u32>,
+        /// What it used.
+        usage: ProcessUsage,
+    },
+    /// The kernel released a process that had ended.
+    Release {
+        /// Time of the record.
+        at: BootTime,
+        /// The process.
+        key: ProcessKey,
+        /// CPU time of its threads to their end, ns.
+        cpu_ns: u64,
     },
     /// The leader's directory was set.
     Cwd {
@@ -198,6 +210,7 @@ impl Input<'_> {
             Self::Fork { key, .. }
             | Self::Exec { key, .. }
             | Self::Exit { key, .. }
+            | Self::Release { key, .. }
             | Self::Cwd { key, .. }
             | Self::Comm { key, .. }
             | Self::Creds { key, .. }
@@ -216,6 +229,7 @@ impl Input<'_> {
             Self::Fork { at, .. }
             | Self::Exec { at, .. }
             | Self::Exit { at, .. }
+            | Self::Release { at, .. }
             | Self::Cwd { at, .. }
             | Self::Comm { at, .. }
             | Self::Creds { at, .. }

@@ -1,5 +1,6 @@
 //! How a process ended, as far as the kernel tells.
 
+use crate::model::cost::Cost;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Comm;
 
@@ -83,6 +84,8 @@ pub struct Death {
     pub fatal_signal: Option<SentSignal>,
     /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM.
     pub polite_signal: Option<SentSignal>,
+    /// What it used, and its descendants that have ended; `None` where the end was not observed.
+    pub cost: Option<Cost>,
 }
 
 impl Death {
@@ -94,12 +97,12 @@ impl Death {
         } else {
             DeathKind::Signaled { signal, core_dumped: raw_status & 0x80 != 0 }
         };
-        Self { kind, raw_status: Some(raw_status), at, fatal_signal: None, polite_signal: None }
+        Self { kind, raw_status: Some(raw_status), at, fatal_signal: None, polite_signal: None, cost: None }
     }
 
     /// Returns a death of which no record was received, between two moments.
     pub fn unobserved(from: BootTime, to: BootTime) -> Self {
         let kind = DeathKind::Unobserved { from, to };
-        Self { kind, raw_status: None, at: to, fatal_signal: None, polite_signal: None }
+        Self { kind, raw_status: None, at: to, fatal_signal: None, polite_signal: None, cost: None }
     }
 }

@@ -2,6 +2,7 @@
 //! sessions and their rules, changes.
 
 pub mod change;
+pub mod cost;
 pub mod death;
 pub mod explanation;
 pub mod ids;

@@ -8,6 +8,7 @@ use crate::limits::PROCESS_BYTES_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, Bytes, DirId, Env, Pane, Process, WorkingDirectory};
 use crate::model::session::Home;
+use crate::processes::ended::EndedDescendants;
 use crate::processes::fields::Diff;
 use crate::processes::recent::RecentBytes;
 use crate::processes::signals::ReceivedSignals;
@@ -93,12 +94,23 @@ pub(crate) struct ProcessEntry {
     pub left_behind: Option<LeftBehind>,
     /// Signals that may end it; `None` until there is one.
     pub signals: Option<Box<ReceivedSignals>>,
+    /// Its descendants that ended.
+    pub ended: EndedDescendants,
+    /// The most pages of memory that it had when it was last read; 0 before that.
+    pub max_rss_pages: u64,
+    /// It is a candidate, or was born below one: the CPU time of what is below it is made as exact as the kernel has it.
+    pub is_accounted: bool,
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
 
 impl ProcessEntry {
+    /// Returns whether the time of what ends below it is made exact.
+    pub fn is_accounted(&self) -> bool {
+        self.is_accounted || self.candidacy.is_some()
+    }
+
     /// Returns whether a rule admits it as a wrapper.
     pub fn is_wrapper(&self) -> bool {
         self.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper)
@@ -156,6 +168,9 @@ impl ProcessEntry {
             passed_over: false,
             left_behind: None,
             signals: None,
+            ended: EndedDescendants::default(),
+            max_rss_pages: 0,
+            is_accounted: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The map of live processes.
 
+pub(crate) mod ended;
 pub(crate) mod entry;
 pub(crate) mod fields;
 pub(crate) mod merge;

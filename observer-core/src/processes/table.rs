@@ -6,7 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::limits::LINEAGE_STEPS_MAX;
+use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::processes::ended::Unreleased;
 use crate::processes::entry::{LeftBehind, ProcessEntry};
 use crate::processes::tgid_map::TgidMap;
 use crate::processes::tombstones::Tombstones;
@@ -33,6 +35,7 @@ pub(crate) struct ProcessTable {
     /// The number of live processes that have this parent. The parent need not be in the map.
     children: BTreeMap<ProcessKey, u32>,
     tombstones: Tombstones,
+    unreleased: Unreleased,
 }
 
 impl ProcessTable {
@@ -90,6 +93,7 @@ impl ProcessTable {
         entry.process.lineage = self.above(key, lineage);
         if let Some(above) = entry.process.lineage {
             self.lineage.insert((above.tgid, key.tgid));
+            entry.is_accounted = self.get(above).is_some_and(ProcessEntry::is_accounted);
         }
         self.by_tgid.insert(key.tgid, entry);
     }
@@ -149,8 +153,14 @@ impl ProcessTable {
     }
 
     /// Removes a process and remembers it as dead. Its children by birth go to its own ancestor, and are left
-    /// behind in its home. Returns the entry and those children.
-    pub fn remove(&mut self, key: ProcessKey, at: BootTime) -> Option<(Box<ProcessEntry>, Vec<ProcessKey>)> {
+    /// behind in its home; what it used and what ended below it is added to that ancestor. Returns the entry and those
+    /// children.
+    pub fn remove(
+        &mut self,
+        key: ProcessKey,
+        at: BootTime,
+        used: Option<ProcessUsage>,
+    ) -> Option<(Box<ProcessEntry>, Vec<ProcessKey>)> {
         self.get(key)?;
         let entry = self.by_tgid.remove(key.tgid)?;
         self.tombstones.add(key, at);
@@ -158,6 +168,7 @@ impl ProcessTable {
         let above = entry.process.lineage;
         if let Some(above) = above {
             self.lineage.remove(&(above.tgid, key.tgid));
+            self.add_ended(&entry, above, used);
         }
         let children: Vec<Tgid> = self.children_by_birth(key.tgid).collect();
         let home = entry
@@ -181,6 +192,33 @@ impl ProcessTable {
         Some((entry, orphans))
     }
 
+    /// Adds what an ended process used to its nearest ancestor.
+    fn add_ended(&mut self, entry: &ProcessEntry, above: ProcessKey, used: Option<ProcessUsage>) {
+        let Some(ancestor) = self.get_mut(above) else { return };
+        ancestor.ended.add(used, entry.ended);
+        if let Some(used) = used.filter(|_| ancestor.is_accounted()) {
+            self.unreleased.add(entry.process.key, above, used.cpu_ns);
+        }
+    }
+
+    /// The kernel released an ended process, whose CPU time is exact now: adds what was missing to its nearest ancestor that
+    /// lives.
+    pub fn released(&mut self, key: ProcessKey, cpu_ns: u64) {
+        let missing_ns = self.unreleased.release(key, cpu_ns);
+        if missing_ns == 0 {
+            return;
+        }
+        let mut above = self.unreleased.above(key);
+        for _ in 0..LINEAGE_STEPS_MAX {
+            let Some(ancestor) = above else { return };
+            if let Some(entry) = self.get_mut(ancestor) {
+                entry.ended.cpu_ns = entry.ended.cpu_ns.saturating_add(missing_ns);
+                return;
+            }
+            above = self.unreleased.above(ancestor);
+        }
+    }
+
     /// Remembers a process that was never in the map as dead.
     pub fn add_tombstone(&mut self, key: ProcessKey, at: BootTime) {
         self.tombstones.add(key, at);
@@ -194,6 +232,21 @@ impl ProcessTable {
     /// Returns the processes whose nearest live ancestor by birth is `tgid`.
     pub fn children_by_birth(&self, tgid: Tgid) -> impl Iterator<Item = Tgid> {
         self.lineage.range((tgid, Tgid(0))..=(tgid, Tgid(u32::MAX))).map(|&(_, child)| child)
+    }
+
+    /// Returns the processes below `tgid` by birth, those above before those below; `None` if there are more than `max`.
+    pub fn descendants(&self, tgid: Tgid, max: usize) -> Option<Vec<ProcessKey>> {
+        let mut found: Vec<ProcessKey> = Vec::new();
+        let (mut above, mut visited) = (tgid, 0);
+        loop {
+            let children = self.children_by_birth(above).filter_map(|tgid| self.by_tgid(tgid));
+            found.extend(children.map(|child| child.process.key).take(max + 1 - found.len()));
+            if found.len() > max {
+                return None;
+            }
+            let Some(next) = found.get(visited) else { return Some(found) };
+            (above, visited) = (next.tgid, visited + 1);
+        }
     }
 
     /// Returns whether there is any process in [`Self::children_by_birth`].

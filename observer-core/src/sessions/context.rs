@@ -42,5 +42,5 @@ pub(crate) enum Cause<'a> {
     /// This process changed its real user id.
     ChangedUser(ProcessKey),
     /// This process died.
-    Died(&'a Process, Death),
+    Died(&'a Process, &'a Death),
 }

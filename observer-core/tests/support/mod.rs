@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use observer_core::Settings;
+use observer_core::cost::ProcessUsage;
 use observer_core::death::Death;
 use observer_core::input::{Block, KnownSession, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
@@ -238,6 +239,8 @@ pub struct World {
     /// The POSIX sessions other than 1.
     pub sids: BTreeMap<ProcessKey, u32>,
     pub drops: u64,
+    /// What rows show that a process has used.
+    pub usage: ProcessUsage,
 }
 
 /// A process as a test describes it.
@@ -282,7 +285,8 @@ impl World {
     fn with(settings: Settings) -> Self {
         let core = Core::new(settings);
         let (dirs, incarnations, sids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { core, reports: Reports::default(), now: 1_000, dirs, incarnations, sids, drops: 0 }
+        let usage = ProcessUsage::default();
+        Self { core, reports: Reports::default(), now: 1_000, dirs, incarnations, sids, drops: 0, usage }
     }
 
     pub fn tick_clock(&mut self) -> BootTime {
@@ -443,8 +447,12 @@ impl World {
     }
 
     pub fn exit(&mut self, proc: &Proc, raw_status: u32) {
+        self.exit_after_using(proc, raw_status, ProcessUsage::default());
+    }
+
+    pub fn exit_after_using(&mut self, proc: &Proc, raw_status: u32, usage: ProcessUsage) {
         let at = self.tick_clock();
-        self.feed(Input::Exit { at, key: proc.key, raw_status, led_sid: None });
+        self.feed(Input::Exit { at, key: proc.key, raw_status, led_sid: None, usage });
     }
 
     pub fn row(&mut self, proc: &Proc) {
@@ -462,6 +470,7 @@ impl World {
             tty_pgrp: 0,
             stopped: false,
             dead: None,
+            usage: self.usage,
         }));
     }
 

@@ -19,6 +19,10 @@ pub fn report(task: Task<Typed>) {
     let header = emit::header(KIND_EXIT, now, leader, task.pid(), size_of::<ExitRecord>());
     let flags = if signal.leads_session() { EXIT_SESSION_LEADER } else { 0 };
     let tty_dev = task::tty_dev::<Typed>(signal.tty());
-    let record = ExitRecord { header, exit_code, flags, tty_dev, sid: signal.sid() };
+    let mut usage = leader.usage();
+    if !task.is_leader() {
+        usage.cpu_ns = usage.cpu_ns.wrapping_add(task.sum_exec_runtime());
+    }
+    let record = ExitRecord { header, exit_code, flags, tty_dev, sid: signal.sid(), usage };
     emit::fixed(KIND_EXIT, Priority::Vital, header.tgid, tty_dev != 0, record);
 }

@@ -9,5 +9,6 @@ pub mod exit;
 pub mod fork;
 pub mod hint;
 pub mod ids;
+pub mod release;
 pub mod row;
 pub mod signal;

@@ -64,6 +64,12 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     body.env_start = Typed::u64(mm, offset!(mm_env_start));
     body.env_end = Typed::u64(mm, offset!(mm_env_end));
 
+    body.usage = leader.usage();
+    let peak = task::peak_pages::<Typed>(mm);
+    if peak > body.usage.max_rss_pages {
+        body.usage.max_rss_pages = peak;
+    }
+
     path::reset(walk);
     let namespace = leader.mnt_namespace();
     let (mnt, dentry) = leader.pwd();

@@ -137,8 +137,9 @@ mod tests {
 
     /// Fields that are not compared: who started the primary, what identifies the session, what is known of its end
     /// only, what only answers have, and what describes the reading.
-    const NOT_COMPARED: [&str; 12] = [
+    const NOT_COMPARED: [&str; 13] = [
         "ancestor_pid",
+        "cost",
         "home",
         "home_mnt_ns",
         "instance",

@@ -4,6 +4,7 @@ use observer_core::BootTime;
 use observer_core::death::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
+use super::cost::CostJson;
 use super::signal::{PoliteSignal, Sender};
 use super::words::{DeathCause, SessionEndReason};
 use crate::text::bytes::Text;
@@ -37,6 +38,8 @@ pub struct DeathJson<'a> {
     pub oom: Option<Oom<'a>>,
     /// The interval of an unobserved death.
     pub between: Option<[String; 2]>,
+    /// What it used, and its descendants that have ended; null for an unobserved death.
+    pub cost: Option<CostJson>,
 }
 
 /// What ran out of memory.
@@ -61,6 +64,7 @@ impl DeathJson<'_> {
                 .polite_signal
                 .as_ref()
                 .map(|sent| PoliteSignal::new(sent, signal_name(sent.signal), wall_offset_ns)),
+            cost: death.cost.as_ref().map(CostJson::new),
             ..Self::default()
         };
         match death.kind {
@@ -147,6 +151,7 @@ pub fn signal_name(signal: u8) -> String {
 
 #[cfg(test)]
 mod tests {
+    use observer_core::cost::Cost;
     use serde_json::json;
 
     use super::*;
@@ -161,21 +166,39 @@ mod tests {
             shown(Death::from_status(3 << 8, BootTime(2_500_000_000))),
             json!({"kind": "exited", "code": 3, "signal": null, "signal_name": null, "core_dumped": null,
                 "raw_status": 768, "at": "1970-01-01T00:00:02.500Z", "lifetime_ms": 1500, "sender": null,
-                "polite_signal": null, "oom": null, "between": null})
+                "polite_signal": null, "oom": null, "between": null, "cost": null})
         );
         assert_eq!(
             shown(Death::from_status(0x8b, BootTime(1_000_000_000))),
             json!({"kind": "signaled", "code": null, "signal": 11, "signal_name": "SIGSEGV", "core_dumped": true,
                 "raw_status": 139, "at": "1970-01-01T00:00:01.000Z", "lifetime_ms": 0, "sender": null,
-                "polite_signal": null, "oom": null, "between": null})
+                "polite_signal": null, "oom": null, "between": null, "cost": null})
         );
         assert_eq!(
             shown(Death::unobserved(BootTime(2_000_000_000), BootTime(3_000_000_000))),
             json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null, "core_dumped": null,
                 "raw_status": null, "at": "1970-01-01T00:00:03.000Z", "lifetime_ms": null, "sender": null,
-                "polite_signal": null, "oom": null,
+                "polite_signal": null, "oom": null, "cost": null,
                 "between": ["1970-01-01T00:00:02.000Z", "1970-01-01T00:00:03.000Z"]})
         );
+    }
+
+    #[test]
+    fn a_death_that_was_observed_has_a_cost() {
+        let cost = Cost {
+            cpu_ns: 1_999_999,
+            children_cpu_ns: 3_000_000_000,
+            max_rss_pages: 2,
+            processes: Some(10_000),
+        };
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap().unwrap();
+        let death = Death { cost: Some(cost), ..Death::from_status(0, BootTime(1_000_000_000)) };
+        let expected =
+            json!({"cpu_ms": 1, "cpu_children_ms": 3000, "max_rss_bytes": 2 * page, "processes": 10_000});
+        assert_eq!(shown(death)["cost"], expected);
+        let unknown = Death { cost: Some(Cost::default()), ..death };
+        let expected = json!({"cpu_ms": 0, "cpu_children_ms": 0, "max_rss_bytes": null, "processes": null});
+        assert_eq!(shown(unknown)["cost"], expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use super::cost::CostJson;
 use super::death::DeathJson;
 use super::key::LifeKey;
 use super::process::{ProcessJson, tty_name};
@@ -50,6 +51,8 @@ pub struct SessionJson<'a> {
     pub tty_input_at: Option<String>,
     /// When it last received output; likewise.
     pub tty_output_at: Option<String>,
+    /// What the primary and its descendants have used until now; in answers only, and null where it is not known.
+    pub cost: Option<CostJson>,
     /// The fields of the primary.
     #[serde(flatten)]
     pub primary: ProcessJson<'a>,
@@ -111,6 +114,7 @@ impl<'a> SessionJson<'a> {
             starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
             tty_input_at: None,
             tty_output_at: None,
+            cost: None,
             primary: process,
             session_death: session.death.as_ref().map(death),
         }

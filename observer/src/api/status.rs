@@ -221,8 +221,10 @@ impl MirrorStatus {
 }
 
 /// Names of record kinds, in the order of their numbers; 0 is none.
-const KINDS: [&str; KIND_COUNT] =
-    ["none", "fork", "exec", "exit", "cwd", "comm", "creds", "ids", "cgroup", "hint", "row", "signal"];
+const KINDS: [&str; KIND_COUNT] = [
+    "none", "fork", "exec", "exit", "cwd", "comm", "creds", "ids", "cgroup", "hint", "row", "signal",
+    "release",
+];
 
 /// Counters by the name of the kind. Kind 0, and rows, which are never in the ring, are left out.
 pub fn by_kind(counts: &[u64; KIND_COUNT]) -> BTreeMap<String, u64> {

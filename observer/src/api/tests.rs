@@ -1,6 +1,7 @@
 //! The contract's objects, complete, from a map with given inputs.
 
 use observer_core::Settings;
+use observer_core::cost::ProcessUsage;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule};
@@ -81,6 +82,7 @@ fn map() -> (Core, Frames) {
         tty_pgrp: 4_242,
         stopped: true,
         dead: None,
+        usage: ProcessUsage { cpu_ns: 1_500_000, children_cpu_ns: 0, max_rss_pages: 2 },
     };
     core.handle(Input::PassBegin { at: BootTime(START + S - 1), drops_total: 0 }, &mut frames);
     core.handle(Input::PassRow(row), &mut frames);
@@ -163,6 +165,7 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
         ("home_deleted", json!(false)),
         ("end_reason", Value::Null),
         ("death", Value::Null),
+        ("cost", Value::Null),
     ] {
         assert_eq!(shown.get(field), Some(&value), "{field}");
     }
@@ -195,13 +198,19 @@ fn a_changed_session_has_every_field_and_what_changed() {
 fn both_kinds_of_end_carry_the_death() {
     let (mut core, _) = map();
     let mut frames = Frames::default();
-    let exit = Input::Exit { at: BootTime(START + 5 * S), key: KEY, raw_status: 9, led_sid: None };
+    let exit = Input::Exit {
+        at: BootTime(START + 5 * S),
+        key: KEY,
+        raw_status: 9,
+        led_sid: None,
+        usage: ProcessUsage::default(),
+    };
     core.handle(exit, &mut frames);
     for kind in ["process_ended", "session_ended"] {
         let frame = frames.0.iter().find(|frame| frame["kind"] == kind).expect(kind);
         assert_eq!(frame["death"]["signal_name"], "SIGKILL");
         assert_eq!(frame["death"]["lifetime_ms"], 5_000);
-        assert_eq!(frame["death"].as_object().unwrap().len(), 12);
+        assert_eq!(frame["death"].as_object().unwrap().len(), 13);
         assert_eq!(
             (&frame["pid"], &frame["boottime_ns"]),
             (&json!(4242), &json!((START + 5 * S).to_string()))
@@ -236,6 +245,7 @@ fn a_pane_of_a_dead_server_is_stale_and_has_no_names() {
         key: ProcessKey::new(77, 100),
         raw_status: 9,
         led_sid: None,
+        usage: ProcessUsage::default(),
     };
     core.handle(exit, &mut frames);
     for kind in ["process_changed", "session_changed"] {

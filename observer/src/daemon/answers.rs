@@ -9,9 +9,11 @@ use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
 
+use super::costs::CostReader;
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, UndecidedJson};
 use crate::api::change::{Certainty, body};
+use crate::api::cost::CostJson;
 use crate::api::explain::ExplainAnswer;
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
@@ -58,12 +60,16 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
     let mut rows: Vec<(&Session, &Process)> =
         core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
     rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
+    let mut costs = CostReader::new(core);
     let sessions = rows.iter().map(|(session, primary)| {
         let mut json = SessionJson::new(session, primary, time.context);
         json.primary = json.primary.in_pane(&core.pane(primary));
         let tty = primary.tty.as_ref().filter(|_| core.has_host_terminal(primary));
         if let Some(io) = tty.and_then(terminal::last_io) {
             (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
+        }
+        if session.state != State::Ended {
+            json.cost = costs.read(session.primary).as_ref().map(CostJson::new);
         }
         json
     });

@@ -3,6 +3,7 @@
 pub mod answers;
 mod audit;
 mod columns;
+pub mod costs;
 mod event_loop;
 mod live_map;
 mod logging;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use observer_core::cost::ProcessUsage;
 use observer_core::death::Death;
 use observer_core::process::Pane;
 use observer_core::session::Home;
-use observer_core::{Input, Process, ProcessKey, Session};
+use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 
 use crate::api::Context;
 use crate::api::session::SessionJson;
@@ -57,11 +58,11 @@ impl PreviousSessions {
             return;
         }
         let (key, observed) = match input {
-            Input::Exit { at, key, raw_status, .. } => {
-                (key, ObservedDeath::Exit(Death::from_status(*raw_status, *at)))
+            Input::Exit { at, key, raw_status, usage, .. } => {
+                (key, ObservedDeath::Exit(death_of_one(*raw_status, *at, *usage)))
             }
             Input::PassRow(row) => match row.dead {
-                Some(status) => (&row.key, ObservedDeath::Zombie(Death::from_status(status, row.at))),
+                Some(status) => (&row.key, ObservedDeath::Zombie(death_of_one(status, row.at, row.usage))),
                 None => return,
             },
             _ => return,
@@ -97,6 +98,11 @@ impl Digest {
     pub fn agrees_with(self, current: Self, primary: &Process) -> bool {
         self.fields == current.fields && (primary.pane == Pane::None || self.pane == current.pane)
     }
+}
+
+/// The death of a process of whose descendants nothing is known but what the kernel counted.
+fn death_of_one(raw_status: u32, at: BootTime, usage: ProcessUsage) -> Death {
+    Death { cost: Some(usage.into()), ..Death::from_status(raw_status, at) }
 }
 
 /// Digests the fields whose change deserves an entry. Fields that are read late, or that only state when something was

@@ -83,6 +83,7 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
         }
         _ => offsets.task_in_execve_byte = ABSENT,
     }
+    (offsets.mm_rss_stat, offsets.mm_rss_stride) = rss_counters(btf).unwrap_or((ABSENT, 0));
     let exit = btf.arguments(Point::Tracepoint("sched_process_exit")).unwrap_or_default();
     offsets.exit_has_group_dead = u32::from(exit.len() > usize::from(GROUP_DEAD));
     let change_pid = btf.arguments(Point::Function("change_pid")).unwrap_or_default();
@@ -90,6 +91,20 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     // If there is none, nothing is attached to `change_pid`.
     offsets.change_pid_task = task.map_or(0, |index| index as u32);
     (offsets, problems)
+}
+
+/// Where the first counter of `mm_struct::rss_stat` is, and the distance between two. Up to 6.1 they are `atomic_long_t`, from
+/// 6.2 on `struct percpu_counter`.
+fn rss_counters(btf: &Btf) -> Option<(u32, u32)> {
+    /// `NR_MM_COUNTERS`, include/linux/mm_types_task.h.
+    const COUNTERS: u32 = 4;
+    if let Ok(counts) = btf.member("mm_struct", "rss_stat.count") {
+        return Some((counts.bit_offset / 8, counts.size / COUNTERS));
+    }
+    let counters = btf.member("mm_struct", "rss_stat").ok()?;
+    let count = btf.member("percpu_counter", "count").ok()?;
+    btf.is(counters.type_id, CType::Structs("percpu_counter"))
+        .then(|| ((counters.bit_offset + count.bit_offset) / 8, counters.size / COUNTERS))
 }
 
 fn offset(btf: &Btf, wanted: &KernelMember) -> Result<u32, String> {

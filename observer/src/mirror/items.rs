@@ -13,13 +13,14 @@ use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
 /// entry, and what frames add.
-const NOT_STATE: [&str; 14] = [
+const NOT_STATE: [&str; 15] = [
     "ancestor_pid",
     "as_of",
     "at",
     "boottime_ns",
     "certain",
     "changed",
+    "cost",
     "event_seq",
     "foreground",
     "found_at",

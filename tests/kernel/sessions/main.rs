@@ -1,6 +1,7 @@
 //! Sessions on real terminals: tests which process is the primary of a home and how its session changes.
 
 mod conditions;
+mod costs;
 mod default_rule;
 mod guide;
 mod homes;

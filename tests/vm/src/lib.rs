@@ -88,8 +88,10 @@ pub fn matrix(workspace: &Workspace, arguments: &VmArguments) -> Result<Report> 
     if Breadth::of(0, kernels.len(), &arguments.way, &arguments.filter) != Breadth::Every {
         print!("{}", left_out::report());
     }
-    if runs.iter().any(|run| !run.passed()) {
-        bail!("not everything passed; each failure stands above with the command that repeats it");
+    if let Some(failures) = report::in_a_line(&runs) {
+        bail!(
+            "not everything passed: {failures}; each failure stands above with the command that repeats it"
+        );
     }
     let report = results::merged(&runs);
     ensure!(
@@ -182,7 +184,9 @@ pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
     let run = nspawn::boot(&workspace.target.join("vm/container"), &guest, &rootfs)?;
     let runs = [run];
     print!("{}", report::table(&runs, &[]));
-    ensure!(runs.iter().all(results::Run::passed), "not everything passed; what failed stands above");
+    if let Some(failures) = report::in_a_line(&runs) {
+        bail!("not everything passed: {failures}; its output stands above");
+    }
     Ok(results::merged(&runs))
 }
 

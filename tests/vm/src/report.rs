@@ -28,6 +28,20 @@ pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
     text
 }
 
+/// The machines that did not pass, each with what happened to it and the tests that failed there; `None` if all passed. One
+/// line, for a summary that stands far below the failures themselves.
+pub(crate) fn in_a_line(runs: &[Run]) -> Option<String> {
+    let failed = runs.iter().filter(|run| !run.passed()).map(|run| {
+        let tests = run.sections.iter().flat_map(|section| {
+            section.tests.failed.iter().map(move |name| format!("{}: {name}", section.name))
+        });
+        let what: Vec<_> = std::iter::once(run.summary()).chain(tests).collect();
+        format!("{}: {}", label(run), what.join(", "))
+    });
+    let failed: Vec<_> = failed.collect();
+    (!failed.is_empty()).then(|| failed.join("; "))
+}
+
 /// The longest waits: how long each machine took, and its slowest tests.
 pub(crate) fn waits(runs: &[Run]) -> String {
     let mut text = String::new();
@@ -184,9 +198,12 @@ mod tests {
             .replace("test a::b ... ok", "failures:\n    a::b\n")
             .replace("ok. 3 passed; 0 failed", "FAILED. 2 passed; 1 failed")
             .replace("end kernel 0", "end kernel 101");
-        let text = table(&[run(&output, "")], &[]);
+        let runs = [run(PASSED, ""), run(&output, "")];
+        let text = table(&runs, &[]);
         assert!(text.contains("2 passed, 1 FAILED"), "{text}");
         assert!(text.contains("to repeat: cargo xtask vm --kernel 6.1 -- a::b\n"), "{text}");
+        assert_eq!(in_a_line(&runs).as_deref(), Some("6.1.0-56: FAILED (3 tests, 9 s), kernel: a::b"));
+        assert_eq!(in_a_line(&runs[..1]), None);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::busy::busy;
+use super::child_ends::{ChildEnds, FAILED, READY_WITH_UIDS, pipe, report, wait_for_order};
+
 /// The directory of the first child: three levels deep, below a mount point, and present on every machine that observer runs
 /// on.
 pub const DIRECTORY: &CStr = c"/sys/kernel/btf";
@@ -30,13 +33,6 @@ const LEADERS_CODE: libc::c_int = 3;
 const GROUPS_CODE: libc::c_int = 9;
 /// Exit code of the child whose only thread exits without ending the group.
 const PLAIN_CODE: libc::c_int = 7;
-/// What a child reports: it is ready with inherited user ids.
-const READY: u8 = 0;
-/// It is ready and has [`UIDS`].
-const READY_WITH_UIDS: u8 = 1;
-/// It could not do what it is to be seen with.
-const FAILED: u8 = 2;
-
 /// A pseudo-terminal. The open master keeps the slave alive.
 pub struct PseudoTerminal {
     master: OwnedFd,
@@ -121,6 +117,13 @@ impl TestChild {
         })
     }
 
+    /// Forks a child that uses processor and memory, as [`super::busy`] describes.
+    pub fn busy() -> Result<Self> {
+        let mut stack = vec![0_u64; 4096];
+        // SAFETY: async-signal-safe calls only, and it never returns; it has a stack of its own to give to a thread.
+        Self::fork(|ends| unsafe { busy(&mut stack, ends) })
+    }
+
     fn fork(main: impl FnOnce(ChildEnds) -> Infallible) -> Result<Self> {
         let (ready, status) = pipe()?;
         let (received, orders) = pipe()?;
@@ -198,12 +201,20 @@ impl TestChild {
 
     /// Reaps the child; returns its wait status.
     pub fn reap(&mut self) -> Result<u32> {
+        self.reap_with_usage().map(|(status, _)| status)
+    }
+
+    /// Reaps the child; returns its wait status, and what it and its children used.
+    pub fn reap_with_usage(&mut self) -> Result<(u32, libc::rusage)> {
         let mut status = 0;
-        // SAFETY: our own child, not reaped yet.
-        let reaped = unsafe { libc::waitpid(self.pid.cast_signed(), &raw mut status, 0) };
+        // SAFETY: our own child, not reaped yet; fills structs of plain integers.
+        let (reaped, usage) = unsafe {
+            let mut usage = std::mem::zeroed::<libc::rusage>();
+            (libc::wait4(self.pid.cast_signed(), &raw mut status, 0, &raw mut usage), usage)
+        };
         ensure!(reaped > 0, "reap the self-test's child: {}", io::Error::last_os_error());
         self.reaped = true;
-        Ok(status.cast_unsigned())
+        Ok((status.cast_unsigned(), usage))
     }
 }
 
@@ -217,21 +228,6 @@ impl Drop for TestChild {
             }
         }
     }
-}
-
-/// The child's ends of its pipes.
-#[derive(Clone, Copy)]
-struct ChildEnds {
-    status: RawFd,
-    orders: RawFd,
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let mut ends = [0; 2];
-    // SAFETY: writes two descriptors.
-    ensure!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } == 0, io::Error::last_os_error());
-    // SAFETY: both are new and ours.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
 extern "C" fn handle(_: libc::c_int) {}
@@ -340,30 +336,4 @@ extern "C" fn thread(shared: *mut libc::c_void) -> libc::c_int {
         libc::syscall(libc::SYS_exit_group, GROUPS_CODE);
     }
     GROUPS_CODE
-}
-
-/// Reports to the parent whether the child is ready.
-///
-/// # Safety
-/// None beyond what its callers promise: one system call.
-unsafe fn report(ends: ChildEnds, failed: bool, own_uids: bool) {
-    let byte = if failed {
-        FAILED
-    } else if own_uids {
-        READY_WITH_UIDS
-    } else {
-        READY
-    };
-    // SAFETY: reads one byte.
-    unsafe { libc::write(ends.status, (&raw const byte).cast(), 1) };
-}
-
-/// Waits until an order comes, or until the parent is gone.
-///
-/// # Safety
-/// None beyond what its callers promise: one system call.
-unsafe fn wait_for_order(orders: RawFd) {
-    let mut byte = 0_u8;
-    // SAFETY: writes one byte.
-    unsafe { libc::syscall(libc::SYS_read, orders, &raw mut byte, 1) };
 }

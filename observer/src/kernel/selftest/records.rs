@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use observer_common::record::{KIND_COMM, KIND_COUNT, KIND_CWD, KIND_SIGNAL, hint};
+use observer_core::cost::ProcessUsage;
 use observer_core::death::{SentSignal, SignalOrigin};
 use observer_core::input::ProcessFacts;
 use observer_core::input::join_path;
@@ -21,6 +22,7 @@ use observer_core::{BootTime, Input, Tgid};
 use super::children::{COMM, DEADLINE, DIRECTORY, HANDLED, PseudoTerminal, SIGNAL, TestChild};
 use super::rows::{EndedChild, TestChildren};
 use super::truth::{self, TestDirectory};
+use super::usage::{self, UsedByChild};
 use super::values::{self, same};
 use crate::kernel::programs::Kernel;
 use crate::kernel::snapshot::Snapshot;
@@ -44,6 +46,8 @@ struct ChildRecords {
     /// A signal was reported that the child handled.
     has_handled_signal: bool,
     exit: Option<SeenExit>,
+    /// CPU time with which the kernel released it, ns.
+    released_ns: Option<u64>,
 }
 
 struct SeenExec {
@@ -58,6 +62,7 @@ struct SeenExit {
     start: BootTime,
     raw_status: u32,
     led_sid: Option<u32>,
+    usage: ProcessUsage,
 }
 
 /// The ring, and the records of this process's children.
@@ -164,7 +169,17 @@ pub fn check(records: &RingRecords<'_>, children: &TestChildren) -> Result<()> {
     birth_and_death(records, &children.threaded, None)?;
     plain(records)?;
     execed(records)?;
-    renamed(records)
+    renamed(records)?;
+    used(records, &children.busy)
+}
+
+/// Compares what the records of a child say that it used. The kernel releases a process some time after it ended, which no call
+/// can wait for, so that record is compared if it has come.
+fn used(records: &RingRecords<'_>, child: &UsedByChild) -> Result<()> {
+    let seen = records.of(child.pid)?;
+    let exit = seen.exit.with_context(|| never("death", child.pid))?;
+    usage::check_exit(VIA, exit.usage, child)?;
+    seen.released_ns.map_or(Ok(()), |cpu_ns| usage::check_release(VIA, cpu_ns, child))
 }
 
 /// Compares birth and death of a forked child.
@@ -280,9 +295,10 @@ impl ChildRecords {
             Input::Comm { comm, .. } => self.comm = Some(comm),
             Input::Creds { uids, .. } => self.uids = Some(uids),
             Input::Cwd { path, .. } => self.cwd = join_path(path).map(|path| path.to_vec()),
-            Input::Exit { key, raw_status, led_sid, .. } => {
-                self.exit = Some(SeenExit { start: key.start_boottime, raw_status, led_sid });
+            Input::Exit { key, raw_status, led_sid, usage, .. } => {
+                self.exit = Some(SeenExit { start: key.start_boottime, raw_status, led_sid, usage });
             }
+            Input::Release { cpu_ns, .. } => self.released_ns = Some(cpu_ns),
             Input::Signal { sent, .. } if i32::from(sent.signal) == HANDLED => self.has_handled_signal = true,
             Input::Signal { sent, .. } => self.signal = Some(sent),
             Input::Exec { facts, exe, filename, argv, env, .. } => {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use observer_common::record::path_flag;
+use observer_core::cost::ProcessUsage;
 use observer_core::input::join_path;
 use observer_core::input::{ProcessFacts, TaskRow};
 use observer_core::process::{Comm, DirId, Uids};
@@ -14,6 +15,7 @@ use observer_core::{BootTime, Input, Tgid};
 use super::children::{COMM, DEADLINE, DIRECTORY, PseudoTerminal, TestChild, UIDS};
 use super::terminals;
 use super::truth::{self, OwnCgroup, TestDirectory};
+use super::usage::{self, UsedByChild};
 use super::values::{self, same};
 use crate::clock;
 use crate::kernel::snapshot::Snapshot;
@@ -27,6 +29,8 @@ pub struct TestChildren {
     pub killed: EndedChild,
     /// The child whose leader exited before its thread.
     pub threaded: EndedChild,
+    /// The child that used processor and memory.
+    pub busy: UsedByChild,
     /// POSIX session of the first.
     pub sid: u32,
     /// User ids of the first at its end.
@@ -55,6 +59,7 @@ struct FoundRow {
     foreground: u32,
     stopped: bool,
     dead: Option<u32>,
+    usage: ProcessUsage,
 }
 
 /// Compares the rows of the children, and the terminals of all processes.
@@ -62,8 +67,9 @@ pub fn check(take_snapshot: &dyn Fn() -> Snapshot) -> Result<TestChildren> {
     let terminal = PseudoTerminal::open().context("open a pseudo-terminal")?;
     let (killed, sid, uids) = killed(take_snapshot, &terminal)?;
     let threaded = threaded(take_snapshot)?;
+    let busy = usage::check(VIA, &|pid| Ok(find(take_snapshot, pid)?.usage))?;
     terminals::check(&take_snapshot())?;
-    Ok(TestChildren { killed, threaded, sid, uids })
+    Ok(TestChildren { killed, threaded, busy, sid, uids })
 }
 
 fn killed(
@@ -184,8 +190,8 @@ fn find(take_snapshot: &dyn Fn() -> Snapshot, pid: u32) -> Result<FoundRow> {
     let mut found = None;
     let snapshot = take_snapshot();
     snapshot.rows(|input| {
-        if let Input::PassRow(TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, stopped, dead, .. }) =
-            input
+        if let Input::PassRow(row) = input
+            && let TaskRow { key, facts, cwd_path, exe, cgroup, tty_pgrp, stopped, dead, usage, .. } = row
             && key.tgid == Tgid(pid)
         {
             let path = |raw| join_path(raw).map(|path| path.to_vec());
@@ -200,6 +206,7 @@ fn find(take_snapshot: &dyn Fn() -> Snapshot, pid: u32) -> Result<FoundRow> {
                 foreground: tty_pgrp,
                 stopped,
                 dead,
+                usage,
             });
         }
     });

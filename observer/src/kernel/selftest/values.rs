@@ -91,6 +91,11 @@ values! {
     SENDER = "the sender of that signal" [task_group_leader task_tgid task_real_cred cred_uid];
     LED_SID = "the POSIX session that it led" [signal_leader signal_pids];
     RENAMED = "the hint that a directory was renamed" [inode_mode dentry_inode];
+    CPU_TIME = "its CPU time" [task_sum_exec_runtime signal_sum_sched_runtime];
+    CHILDREN_CPU_TIME = "the CPU time of its children" [signal_cutime signal_cstime];
+    MAX_RSS = "the most memory that it had" [signal_maxrss];
+    RSS = "the memory that it has" [task_mm mm_hiwater_rss];
+    PEAK_RSS = "the most memory that it had while it lives" [mm_hiwater_rss];
     ARGV = "argv" [task_mm mm_arg_start mm_arg_end];
     ENVIRONMENT = "environment" [task_mm mm_env_start mm_env_end signal_tty];
     FILENAME = "filename" [binprm_filename];

@@ -12,6 +12,7 @@ mod storms;
 mod terminals;
 mod threads;
 mod verb;
+mod works;
 
 use std::ffi::CString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -169,6 +170,7 @@ impl Conversation {
             Verb::Storm => storms::storm(args).into(),
             Verb::BearsWalkers => storms::bears_walkers(args).into(),
             Verb::BearsMany => storms::bears_many(args).into(),
+            Verb::Works => works::works(args).into(),
         }
     }
 }

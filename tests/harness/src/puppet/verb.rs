@@ -67,6 +67,10 @@ verbs! {
     /// one after the other. LIVES of them run sleep(1) in DIR for some milliseconds; after each come STRANGERS that are
     /// outside, of which the first stays for a moment.
     Recycles,
+    /// `CHILDREN US WAY MIB` → CPU time of the children as they measured it, µs; the most memory that this process had, KiB:
+    /// children, one after the other, that use the processor for US µs each, while this process has MIB mebibytes. WAY is
+    /// `waits`, `ignores` (the kernel reaps them) or `abandons` (each has a child that works, and does not wait for it).
+    Works,
     /// Becomes a subreaper.
     BecomesSubreaper,
     /// `CODE` → tid: a second thread takes over, and the leader exits.

@@ -1,0 +1,45 @@
+//! What processes have used until now, or until their end.
+
+use crate::core::Core;
+use crate::limits::DESCENDANTS_COUNTED_MAX;
+use crate::model::cost::{Cost, CostSoFar, ProcessUsage};
+use crate::model::ids::ProcessKey;
+use crate::processes::ended::EndedDescendants;
+use crate::processes::entry::ProcessEntry;
+
+impl Core {
+    /// Returns what is known of the cost of a live process. `None` where it has more than `descendants_max` live
+    /// descendants, or is not in the map.
+    pub fn cost_so_far(&self, key: ProcessKey, descendants_max: usize) -> Option<CostSoFar> {
+        let entry = self.table.get(key)?;
+        let descendants = self.table.descendants(key.tgid, descendants_max)?;
+        let ended = self.ended_below(entry, &descendants);
+        let own = ProcessUsage { max_rss_pages: entry.max_rss_pages, ..ProcessUsage::default() };
+        let known = ended.cost(own, self.births_below(entry, ended, descendants.len()));
+        Some(CostSoFar { known, descendants })
+    }
+
+    /// Returns what a process cost that ends now and used `own`.
+    pub(super) fn cost_at_end(&self, entry: &ProcessEntry, own: ProcessUsage) -> Cost {
+        let Some(live) = self.table.descendants(entry.process.key.tgid, DESCENDANTS_COUNTED_MAX) else {
+            return entry.ended.cost(own, None);
+        };
+        let ended = self.ended_below(entry, &live);
+        ended.cost(own, self.births_below(entry, ended, live.len()))
+    }
+
+    /// Returns those that ended below a process and below its descendants that live.
+    fn ended_below(&self, entry: &ProcessEntry, live: &[ProcessKey]) -> EndedDescendants {
+        let live = live.iter().filter_map(|&key| self.table.get(key));
+        live.fold(entry.ended, |sum, child| sum.with(child.ended))
+    }
+
+    /// Returns the number of processes that were born below this one, of which these ended and so many live. `None` if a birth
+    /// may have been missed.
+    fn births_below(&self, entry: &ProcessEntry, ended: EndedDescendants, live: usize) -> Option<u32> {
+        let passes = &self.passes;
+        let is_lossless = passes.gap.is_none() && passes.last_loss <= entry.process.key.start_boottime;
+        let live = u32::try_from(live).ok()?;
+        (entry.lineage_by_birth && is_lossless).then(|| ended.processes.saturating_add(live))
+    }
+}

@@ -1,0 +1,37 @@
+//! What sessions have used until now: what the map has, and the CPU time that the kernel gives for a live process.
+
+use observer_core::cost::Cost;
+use observer_core::{Core, ProcessKey};
+
+use crate::clock;
+
+/// Live descendants of one session whose CPU time is read; the cost of a session with more is not known.
+const DESCENDANTS_MAX: usize = 512;
+/// CPU times that are read for one answer, at about a microsecond each.
+const CLOCKS_MAX: usize = 4096;
+
+/// Reads the costs of the sessions of one answer.
+pub struct CostReader<'a> {
+    core: &'a Core,
+    left: usize,
+}
+
+impl<'a> CostReader<'a> {
+    /// A reader for the processes of `core`, which was just brought up to date.
+    pub fn new(core: &'a Core) -> Self {
+        Self { core, left: CLOCKS_MAX }
+    }
+
+    /// What a live process and its descendants have used. `None` where that is not known: it has too many descendants, other
+    /// sessions of the answer took all readings, or it ended meanwhile.
+    pub fn read(&mut self, key: ProcessKey) -> Option<Cost> {
+        let most = DESCENDANTS_MAX.min(self.left.checked_sub(1)?);
+        let so_far = self.core.cost_so_far(key, most)?;
+        self.left -= 1 + so_far.descendants.len();
+        let cpu_ns = clock::cpu_ns(key.tgid.0)?;
+        // One that ended meanwhile is counted with its next event.
+        let live_ns: u64 = so_far.descendants.iter().filter_map(|key| clock::cpu_ns(key.tgid.0)).sum();
+        let known = so_far.known;
+        Some(Cost { cpu_ns, children_cpu_ns: known.children_cpu_ns.saturating_add(live_ns), ..known })
+    }
+}

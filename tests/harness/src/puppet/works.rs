@@ -1,0 +1,83 @@
+//! Processes that use processor and memory, and measure themselves what they used.
+
+use std::io;
+
+use super::{Args, Done, check, number, word};
+
+/// `works CHILDREN US WAY MIB`.
+pub fn works(args: Args<'_>) -> Done {
+    let (children, us): (u64, i64) = (number(args, 0)?, number(args, 1)?);
+    let (way, mebibytes): (_, usize) = (word(args, 2)?, number(args, 3)?);
+    let memory = std::hint::black_box(vec![1_u8; mebibytes << 20]);
+    let mut ends = [0; 2];
+    // SAFETY: two descriptors of ours; an action that the kernel knows.
+    unsafe {
+        check(libc::pipe(ends.as_mut_ptr()))?;
+        libc::signal(libc::SIGCHLD, if way == b"ignores" { libc::SIG_IGN } else { libc::SIG_DFL });
+    }
+    let mut used_ns = 0;
+    for _ in 0..children {
+        // SAFETY: the child of one thread, which makes system calls only.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // Whoever abandons has its work done by a child that outlives it.
+            // SAFETY: as above.
+            if way != b"abandons" || unsafe { libc::fork() } == 0 {
+                work(us * 1000);
+            }
+            end(ends[1]);
+        }
+        check(child)?;
+        if way != b"ignores" {
+            // SAFETY: a child of ours.
+            check(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) })?;
+        }
+        for _ in 0..if way == b"abandons" { 2 } else { 1 } {
+            used_ns += told(ends[0])?;
+        }
+    }
+    drop(memory);
+    // SAFETY: descriptors of ours; fills a struct of plain integers.
+    let usage = unsafe {
+        libc::close(ends[0]);
+        libc::close(ends[1]);
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        check(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage))?;
+        usage
+    };
+    let max_rss_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    Ok(vec![used_ns / 1000, max_rss_kib])
+}
+
+/// Keeps the processor busy until this process has used so much of it.
+fn work(ns: i64) {
+    while own_ns() < ns {}
+}
+
+fn own_ns() -> i64 {
+    // SAFETY: fills a struct of plain integers.
+    unsafe {
+        let mut time = std::mem::zeroed::<libc::timespec>();
+        libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time);
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    }
+}
+
+/// Tells what this process has used, and ends it.
+fn end(pipe: libc::c_int) -> ! {
+    let used = own_ns().to_ne_bytes();
+    // SAFETY: reads eight bytes.
+    unsafe { libc::write(pipe, used.as_ptr().cast(), used.len()) };
+    super::ends::exit(0)
+}
+
+/// What a child told, ns.
+fn told(pipe: libc::c_int) -> io::Result<u64> {
+    let mut used = [0_u8; 8];
+    // SAFETY: writes eight bytes.
+    let read = check(unsafe { libc::read(pipe, used.as_mut_ptr().cast(), used.len()) } as i64)?;
+    if read != 8 {
+        return Err(io::Error::other(format!("a child told {read} bytes")));
+    }
+    Ok(u64::from_ne_bytes(used))
+}

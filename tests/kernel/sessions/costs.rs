@@ -1,0 +1,81 @@
+//! What a session cost, compared with what its processes and the kernel measured.
+
+use std::fs;
+use std::time::Duration;
+
+use observer_harness::cgroup::Cgroup;
+use observer_harness::{Pty, Verb, eventually};
+use serde_json::Value;
+
+use crate::Scene;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Children of the session: those that it waits for, those that the kernel reaps, and those whose parent does not wait.
+const WAYS: [(&str, u64); 3] = [("waits", 5_000), ("ignores", 3_000), ("abandons", 1_000)];
+/// Processes that are born: whoever abandons a child is a child itself.
+const BORN: u64 = 10_000;
+/// What each child uses, µs: less than a tick.
+const EACH_US: &str = "200";
+/// What the session has at a time, MiB.
+const MEMORY_MIB: u64 = 24;
+
+fn number(value: &Value, path: &str) -> u64 {
+    value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} of {value:#}"))
+}
+
+fn used_us(cgroup: &Cgroup) -> u64 {
+    let stat = fs::read_to_string(cgroup.path.join("cpu.stat")).expect("read cpu.stat");
+    let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    usage.and_then(|us| us.trim().parse().ok()).expect("usage_usec")
+}
+
+#[test]
+fn a_session_cost_what_all_its_processes_used_and_as_many_were_born() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("working"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.wait_for_frame("session_started", &home);
+    let before = number(&scene.assert_session(&home, &agent, "live"), "/cost/cpu_ms");
+    // The kernel counts what the processes of a cgroup use, whoever waits for them.
+    let cgroup = Cgroup::new("cost");
+    fs::write(cgroup.path.join("cgroup.procs"), agent.pid.to_string()).expect("enter the cgroup");
+    agent.patience(LIMIT);
+    let (mut measured_us, mut max_rss_kib) = (0, 0);
+    for (way, children) in WAYS {
+        let mebibytes = MEMORY_MIB.to_string();
+        let args =
+            [children.to_string().as_bytes(), EACH_US.as_bytes(), way.as_bytes(), mebibytes.as_bytes()]
+                .map(<[u8]>::to_vec);
+        let answer = agent.does(Verb::Works, &args.each_ref().map(Vec::as_slice));
+        let [used_us, had_kib] = answer[..] else { panic!("{answer:?}") };
+        measured_us += used_us;
+        max_rss_kib = had_kib;
+    }
+    // The kernel releases processes a moment after their ends.
+    let live = eventually("the session costs what its cgroup used", LIMIT, || {
+        let live = scene.assert_session(&home, &agent, "live");
+        let ours = number(&live, "/cost/cpu_ms") + number(&live, "/cost/cpu_children_ms");
+        let kernels = before + used_us(&cgroup) / 1000;
+        if ours.abs_diff(kernels) <= 10 + kernels / 100 { Ok(live) } else { Err(format!("{ours} {kernels}")) }
+    });
+    assert!(number(&live, "/cost/cpu_children_ms") >= measured_us / 1000, "{measured_us} µs: {live:#}");
+    assert_eq!(number(&live, "/cost/processes"), BORN, "{live:#}");
+
+    agent.killed(libc::SIGKILL);
+    let ended = scene.wait_for_frame("session_ended", &home);
+    let cost = ended.death().get("cost").expect("a cost").clone();
+    for field in ["/cpu_ms", "/cpu_children_ms", "/processes"] {
+        let (at_end, live) = (number(&cost, field), number(&live, &format!("/cost{field}")));
+        assert!(live <= at_end + 5 && at_end <= live + 100, "{field}: {live}, then {at_end}");
+    }
+    let most = number(&cost, "/max_rss_bytes") / 1024;
+    assert!(most.abs_diff(max_rss_kib) <= 1024 && most >= MEMORY_MIB * 1024, "{most} KiB, not {max_rss_kib}");
+    let listed = scene.daemon.observer(&["list", "--ended", "--json"]).json();
+    let of_home = |row: &&Value| row.get("home").and_then(Value::as_str) == home.to_str();
+    let ended = listed.as_array().and_then(|rows| rows.iter().find(of_home)).expect("the ended session");
+    assert_eq!(
+        (ended.pointer("/death/cost"), ended.get("cost")),
+        (Some(&cost), Some(&Value::Null)),
+        "{ended:#}"
+    );
+}
