@@ -61,6 +61,11 @@ impl Fact {
             Self::Terminal => "terminal",
         }
     }
+
+    /// Whether a pass can read the fact that no hook reported. A birth, an end or a signal is over then.
+    pub const fn is_read_again(self) -> bool {
+        !matches!(self, Self::Birth | Self::Exec | Self::Death | Self::Signal | Self::CpuTime)
+    }
 }
 
 /// One hook. Its program has the name of its point.
@@ -117,7 +122,8 @@ pub enum Without {
     Refused,
     /// Exits of system calls report it instead ([`FALLBACKS`]).
     Fallback,
-    /// Nothing reports it: it is read again when asked, carries `as_of`, and is listed as a blind spot.
+    /// Nothing reports it, and it is listed as a blind spot. It is read again when asked and carries `as_of`, if a pass can read
+    /// it ([`Fact::is_read_again`]); otherwise it stays unknown.
     Blind,
 }
 

@@ -43,7 +43,8 @@ fn hook(hook: &Hook) -> String {
     let without = match hook.without {
         Without::Refused => "observer does not start",
         Without::Fallback => "exits of system calls report it",
-        Without::Blind => "read again when asked: a blind spot",
+        Without::Blind if hook.fact.is_read_again() => "read again when asked: a blind spot",
+        Without::Blind => "not known: a blind spot",
     };
     let takes = if takes.is_empty() { "none".into() } else { takes.join("; ") };
     format!("| {} | {point} | {takes} | {without} |\n", hook.fact.name())

@@ -38,6 +38,27 @@ fn who_killed_what_after_which_polite_signal_is_one_query() {
         r#"{"kind": "signaled", "signal": 11, "signal_name": "SIGSEGV", "at": "2026-11-21T09:03:50.000Z",
             "sender": {"pid": null, "kind": "kernel", "by": "fault"}, "polite_signal": null}"#,
     );
+    // What a host wrote that is no count is null, and hides nothing else.
+    let costs = [
+        (
+            r#""oom": {"scope": "cgroup"}, "cost": {"cpu_ms": 5, "cpu_children_ms": 7.9, "max_rss_bytes": 9223372036854775807,
+            "processes": null}"#,
+            "cgroup|5|7|9223372036854775807|",
+        ),
+        (
+            r#""oom": null, "cost": {"cpu_ms": -1, "cpu_children_ms": 9223372036854775808, "max_rss_bytes": "many", "processes": 1e300}"#,
+            "||||",
+        ),
+        (r#""oom": 7, "cost": [1]"#, "||||"),
+        (r#""code": 1"#, "||||"),
+    ];
+    for (at, (fields, expected)) in costs.iter().enumerate() {
+        end(&format!("cost{at}"), &format!(r#"{{"kind": "exited", {fields}}}"#));
+        let cost = format!(
+            "SELECT oom_scope, cpu_ms, cpu_children_ms, max_rss_bytes, processes FROM observer.deaths WHERE name = 'cost{at}'"
+        );
+        assert_eq!(server().psql(&database, &cost), *expected, "{fields}");
+    }
     assert_eq!(
         server().psql(&database, KILLS),
         "slow|SIGKILL|systemd|1|kill|15|systemd|90\nbroken|SIGSEGV|||fault|||"

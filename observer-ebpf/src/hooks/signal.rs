@@ -63,18 +63,17 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
     let (origin, code) = origin(info);
     // Each process is killed once. Of other signals, nobody causes more than their share; whoever is running when the
     // kernel sends one by itself has not caused it.
+    let (sender_uid, ..) = caller.uids();
     if signal != SIGKILL {
         let is_by_caller = origin == SIGNAL_BY_CALLER || origin == SIGNAL_BY_KERNEL_FOR_CALLER;
-        let (caller_uid, ..) = caller.uids();
         let (target_uid, ..) = leader.uids();
-        if !budget::has_left(now, if is_by_caller { caller_uid } else { target_uid }) || emit::is_half_full()
+        if !budget::has_left(now, if is_by_caller { sender_uid } else { target_uid }) || emit::is_half_full()
         {
             emit::count(observer_common::control::THROTTLED + KIND_SIGNAL);
             return;
         }
     }
     let header = emit::header(KIND_SIGNAL, now, leader, target.pid(), size_of::<SignalRecord>());
-    let (sender_uid, ..) = caller.uids();
     let record = SignalRecord {
         header,
         sender_start_boottime_ns: caller.start_boottime(),

@@ -23,6 +23,8 @@ pub struct StatusAnswer {
     pub uptime: u64,
     /// The same, for people.
     pub uptime_text: String,
+    /// Path of the configuration file; null without one: the built-in rules hold.
+    pub config: Option<String>,
     /// Live processes.
     pub processes: u64,
     /// Sessions that have not ended.

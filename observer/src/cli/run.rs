@@ -123,7 +123,9 @@ impl RunArgs {
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load_for_daemon(self.config.as_deref())?;
         config.warn();
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let options = DaemonOptions {
+            config: self.config.as_ref().map(absolute),
             log_level: self.log_level.into(),
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,

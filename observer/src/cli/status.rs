@@ -70,7 +70,7 @@ fn head(status: &StatusAnswer) -> String {
     format!("{STRONG}{daemon}{STRONG:#}  {style}{word}{style:#}")
 }
 
-fn counters(status: &StatusAnswer) -> [(&'static str, String); 4] {
+fn counters(status: &StatusAnswer) -> [(&'static str, String); 5] {
     let map = format!("{} processes, {} sessions", status.processes, status.sessions);
     let ring = format!(
         "{} KiB, {} bytes in use; memory {} KiB",
@@ -95,7 +95,11 @@ fn counters(status: &StatusAnswer) -> [(&'static str, String); 4] {
         status.clients.dropped,
         status.clients.lagged
     );
-    [("map", map), ("ring", ring), ("healing", healing), ("clients", clients)]
+    let config = match &status.config {
+        Some(path) => to_line(path.as_bytes()).into_owned(),
+        None => "the built-in rules; `observer run --config FILE` uses others".into(),
+    };
+    [("config", config), ("map", map), ("ring", ring), ("healing", healing), ("clients", clients)]
 }
 
 fn journal(journal: &JournalStatus, width: usize) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The one event loop: the ring, timers, questions, results of other threads and signals reach the map through it, one after
 //! the other.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,8 @@ impl EventSources {
 
 /// The daemon's event loop: the only owner of the map.
 pub struct EventLoop {
+    /// The configuration file, for `status`.
+    pub(super) config: Option<PathBuf>,
     pub(super) kernel: Kernel,
     pub(super) core: Core,
     pub(super) sink: DaemonSink,

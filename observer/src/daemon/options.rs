@@ -27,6 +27,8 @@ pub type RuleReader = Arc<dyn Fn() -> RulesRead + Send + Sync>;
 
 /// What the daemon is started with.
 pub struct DaemonOptions {
+    /// The configuration file that the other options come from; `None`: there is none.
+    pub config: Option<PathBuf>,
     /// What decides which processes are sessions.
     pub rules: RuleSet,
     /// Reads the rules again when SIGHUP comes.

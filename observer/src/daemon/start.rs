@@ -72,6 +72,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     if !daemon.first_passes(&mut events).await? {
         return Ok(());
     }
+    daemon.config = options.config;
     (daemon.mirror, events.maps) = MirrorLink::start(options.mirror, daemon.sink.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
     let server = serve_clients(&bound, &daemon, boot_id, asked)?;
@@ -145,6 +146,7 @@ fn assemble(
         is_serving: false,
     };
     let mut daemon = EventLoop {
+        config: None,
         kernel,
         core: Core::new(Settings { rules, ignored, env, host_mnt_ns, awaits_known: true }),
         sink: DaemonSink::new(boot_id),

@@ -7,6 +7,7 @@ use observer_core::session::State;
 use super::event_loop::EventLoop;
 use crate::api::status::{BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, StatusAnswer, by_kind};
 use crate::clock;
+use crate::text::bytes::to_json;
 use crate::text::time::span;
 
 impl EventLoop {
@@ -26,6 +27,10 @@ impl EventLoop {
             pid: std::process::id(),
             uptime,
             uptime_text: span(uptime),
+            config: self
+                .config
+                .as_ref()
+                .map(|path| to_json(path.as_os_str().as_encoded_bytes()).into_owned()),
             processes: self.core.process_count() as u64,
             sessions: sessions as u64,
             ring_bytes,

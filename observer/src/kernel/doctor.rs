@@ -84,11 +84,12 @@ fn of_programs(kernel: &Kernel) -> Vec<Check> {
         checks.push(Check { name: source.source.clone(), verdict, detail });
     }
     for spot in kernel.blind_spots() {
-        checks.push(Check {
-            name: format!("blind: {}", spot.fact),
-            verdict: Verdict::Limited,
-            detail: format!("not seen when it happens: {}; read again when asked", spot.what),
-        });
+        let detail = if spot.is_read_again {
+            format!("not seen when it happens: {}; read again when asked", spot.what)
+        } else {
+            format!("not known: {}", spot.what)
+        };
+        checks.push(Check { name: format!("blind: {}", spot.fact), verdict: Verdict::Limited, detail });
     }
     checks
 }

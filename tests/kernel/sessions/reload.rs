@@ -26,6 +26,8 @@ fn a_hangup_reads_the_rules_again_and_a_wrong_file_changes_nothing() {
     scene.assert_session(&kept, &agent, "live");
     scene.assert_session(&ended, &other, "live");
     let daemon = scene.daemon.pid();
+    let config = scene.daemon.dir().join("observer.toml");
+    assert_eq!(scene.daemon.status().get("config").and_then(Value::as_str), config.to_str());
     let path = scene.daemon.log();
     let log = |part: &str| {
         let log = std::fs::read_to_string(&path).expect("the log");

@@ -155,6 +155,13 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: All,
         way: Own,
         target: "sessions",
+        names: &["costs::a_session_cost_what_ten_thousand_processes_used"],
+        reason: "the same with a thousand processes is tried on every kernel",
+    },
+    LeftOut {
+        machines: All,
+        way: Own,
+        target: "sessions",
         names: &["signals::the_recipe_of_the_guide_routes_a_task_to_one_life_of_a_session"],
         reason: "a script of commands, each of which other tests try on every kernel",
     },

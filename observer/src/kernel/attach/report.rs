@@ -22,8 +22,10 @@ pub struct FactSource {
 /// Something that the hooks in use cannot see.
 #[derive(Clone, Debug)]
 pub struct BlindSpot {
-    /// The field or fact concerned. Its value carries `as_of` and is read again when asked.
+    /// The field or fact concerned.
     pub fact: &'static str,
+    /// Whether a pass reads it again when it is asked for, so that its value carries `as_of`. Otherwise it stays unknown.
+    pub is_read_again: bool,
     /// What is not seen, in words.
     pub what: String,
     /// Whether this is for a hook that could not be attached. Otherwise no hook would see it.
@@ -70,12 +72,22 @@ impl Attached {
     }
 
     pub(super) fn add_blind_spot(&mut self, fact: Fact, what: String) {
-        self.blind_spots.push(BlindSpot { fact: fact.name(), what, lacks_hook: false });
+        self.blind_spots.push(BlindSpot {
+            fact: fact.name(),
+            is_read_again: fact.is_read_again(),
+            what,
+            lacks_hook: false,
+        });
     }
 
     /// Adds what is not seen because a hook could not be attached.
     pub(super) fn add_lacking_hook(&mut self, fact: Fact, what: String) {
-        self.blind_spots.push(BlindSpot { fact: fact.name(), what, lacks_hook: true });
+        self.blind_spots.push(BlindSpot {
+            fact: fact.name(),
+            is_read_again: fact.is_read_again(),
+            what,
+            lacks_hook: true,
+        });
     }
 
     /// Adds what is known of processes that were started before observer: argv, which no hook reports.
@@ -93,6 +105,7 @@ impl Attached {
         } else {
             self.blind_spots.push(BlindSpot {
                 fact,
+                is_read_again: false,
                 what: "argv and environment of other users' processes that called exec before observer started: give \
                        observer CAP_SYS_PTRACE if you want them"
                     .into(),

@@ -1,0 +1,49 @@
+-- Version 1, revision 3. No table changes: the new columns of the view are computed from the JSON.
+
+-- What a host wrote is read by all, so a value that is no count must not make a view fail.
+CREATE FUNCTION observer.count_of(value jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN value BETWEEN '0'::jsonb AND '9223372036854775807'::jsonb THEN pg_catalog.trunc(value::numeric)::bigint END
+$$;
+COMMENT ON FUNCTION observer.count_of(jsonb) IS 'The JSON number as a count; null if it is none. Whoever reads the view deaths executes it.';
+
+CREATE OR REPLACE VIEW observer.deaths AS
+SELECT h.host, h.host_id, e.boot_id, e.home, e.name, e.pid, e.start_boottime_ns, e.detail ->> 'comm' AS comm,
+    d.kind, d.code, d.signal, d.signal_name, d.core_dumped, d.raw_status,
+    (d.sender ->> 'pid')::integer AS sender_pid, d.sender ->> 'comm' AS sender_comm,
+    (d.sender ->> 'uid')::bigint AS sender_uid, d.sender ->> 'kind' AS sender_kind,
+    (e.detail ->> 'started_at')::timestamptz AS started_at, d.at AS ended_at, d.lifetime_ms,
+    (d."between" ->> 0)::timestamptz AS after_at, e.detail -> 'death' AS certificate,
+    e.received_at, e.stream_id, e.seq,
+    d.sender ->> 'by' AS sender_by,
+    CASE WHEN d.polite_signal -> 'signal' BETWEEN '1'::jsonb AND '64'::jsonb
+        THEN (d.polite_signal -> 'signal')::integer END AS polite_signal,
+    observer.moment(d.polite_signal ->> 'at') AS polite_at,
+    CASE WHEN d.polite_signal -> 'sender' -> 'pid' BETWEEN '1'::jsonb AND '2147483647'::jsonb
+        THEN (d.polite_signal -> 'sender' -> 'pid')::integer END AS polite_sender_pid,
+    d.polite_signal -> 'sender' ->> 'comm' AS polite_sender_comm,
+    d.oom ->> 'scope' AS oom_scope,
+    observer.count_of(d.cost -> 'cpu_ms') AS cpu_ms, observer.count_of(d.cost -> 'cpu_children_ms') AS cpu_children_ms,
+    observer.count_of(d.cost -> 'max_rss_bytes') AS max_rss_bytes, observer.count_of(d.cost -> 'processes') AS processes
+FROM observer.event e
+JOIN observer.host h USING (host_no)
+CROSS JOIN LATERAL pg_catalog.jsonb_to_record(e.detail -> 'death') AS d(kind text, code integer, signal integer,
+    signal_name text, core_dumped boolean, raw_status integer, sender jsonb, at timestamptz, lifetime_ms bigint, "between" jsonb,
+    polite_signal jsonb, oom jsonb, cost jsonb)
+WHERE e.kind IN ('session_ended', 'process_ended') AND pg_catalog.jsonb_typeof(e.detail -> 'death') = 'object'
+    -- A process that moved to another home was the primary in both: its death is listed for the home to which it moved.
+    AND (e.detail ->> 'moved_to' IS NULL OR NOT EXISTS (
+        SELECT FROM observer.event o
+        WHERE o.host_no = e.host_no AND o.at = e.at AND o.pid = e.pid AND o.start_boottime_ns = e.start_boottime_ns
+            AND o.boot_id = e.boot_id AND o.kind IN ('session_ended', 'process_ended')
+            AND (o.detail ->> 'moved_to' IS NULL, o.stream_id, o.seq) > (false, e.stream_id, e.seq)));
+
+COMMENT ON COLUMN observer.deaths.oom_scope IS 'Of a process that was killed for lack of memory: global, cgroup or unknown.';
+COMMENT ON COLUMN observer.deaths.cpu_ms IS 'CPU time of the process, ms.';
+COMMENT ON COLUMN observer.deaths.cpu_children_ms IS 'CPU time of its descendants that had ended, whether anybody waited for them or not, ms.';
+COMMENT ON COLUMN observer.deaths.max_rss_bytes IS 'The most memory that one of these processes had at a time.';
+COMMENT ON COLUMN observer.deaths.processes IS 'Descendants that were born; null where births may have been missed.';
+
+INSERT INTO observer.migration (version, revision) VALUES (1, 3);
