@@ -5,7 +5,7 @@
 use crate::offsets::CType::{self, Int, Ptr, Struct};
 use crate::record::{
     KIND_CGROUP, KIND_COMM, KIND_CREDS, KIND_CWD, KIND_EXEC, KIND_EXIT, KIND_FORK, KIND_HINT, KIND_IDS,
-    KIND_RELEASE, KIND_ROW, KIND_SIGNAL,
+    KIND_OOM, KIND_RELEASE, KIND_ROW, KIND_SIGNAL,
 };
 
 /// Something that observer learns from the kernel, each by hooks of its own.
@@ -27,6 +27,8 @@ pub enum Fact {
     Signal,
     /// The CPU time of a process that ended, to the end.
     CpuTime,
+    /// That the kernel killed a process for lack of memory.
+    Oom,
     /// The working directory.
     Cwd,
     /// Names of directories and mounts, which are part of paths.
@@ -53,6 +55,7 @@ impl Fact {
             Self::Cgroup => "cgroup",
             Self::Signal => "signal",
             Self::CpuTime => "cpu_time",
+            Self::Oom => "oom",
             Self::Cwd => "cwd",
             Self::Paths => "paths",
             Self::Uids => "uids",
@@ -64,7 +67,7 @@ impl Fact {
 
     /// Whether a pass can read the fact that no hook reported. A birth, an end or a signal is over then.
     pub const fn is_read_again(self) -> bool {
-        !matches!(self, Self::Birth | Self::Exec | Self::Death | Self::Signal | Self::CpuTime)
+        !matches!(self, Self::Birth | Self::Exec | Self::Death | Self::Signal | Self::CpuTime | Self::Oom)
     }
 }
 
@@ -109,6 +112,8 @@ pub enum Argument {
     At(u8, CType),
     /// The argument at this index, on kernels that have it.
     MayBeAt(u8, CType),
+    /// The argument at this index, which has one of these types.
+    EitherAt(u8, CType, CType),
     /// The first argument of this type.
     Found(CType),
     /// What the function returns, which follows this many arguments.
@@ -172,12 +177,15 @@ impl Trial {
     ];
 }
 
-use Argument::{At, Found, MayBeAt, ReturnedAfter};
+use Argument::{At, EitherAt, Found, MayBeAt, ReturnedAfter};
 use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
 use Without::{Blind, Refused};
 
 /// Index of the argument `group_dead` of `sched_process_exit`, on kernels that have it.
 pub const GROUP_DEAD: u8 = 1;
+
+/// Index of the argument of `mark_victim` that is the victim.
+pub const VICTIM: u8 = 0;
 
 const TASK: CType = Ptr("task_struct");
 const DENTRY: CType = Ptr("dentry");
@@ -209,6 +217,8 @@ pub const HOOKS: &[Hook] = &[
         At(4, Int(4)),
     ]),
     hook(Fact::CpuTime, Tracepoint("sched_process_free"), KIND_RELEASE, Blind).takes(&[At(0, TASK)]),
+    // The pid up to 6.7, the task from 6.8 on (include/trace/events/oom.h).
+    hook(Fact::Oom, Tracepoint("mark_victim"), KIND_OOM, Blind).takes(&[EitherAt(VICTIM, Int(4), TASK)]),
     function(Fact::Cwd, Function("set_fs_pwd"), KIND_CWD).tried_by(Trial::ChangeDirectory),
     function(Fact::Paths, Function("d_move"), KIND_HINT).takes(&[At(0, DENTRY)]).tried_by(Trial::Rename),
     function(Fact::Paths, Function("d_exchange"), KIND_HINT)

@@ -37,7 +37,7 @@ pub enum CType {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Number of words in [`Offsets`].
-pub const WORDS: usize = MEMBERS.len() + 9;
+pub const WORDS: usize = MEMBERS.len() + 10;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $ctype:expr;)*) => {
@@ -58,6 +58,8 @@ macro_rules! offsets {
             pub mm_rss_stat: u32,
             /// From one counter of `mm_struct::rss_stat` to the next, bytes.
             pub mm_rss_stride: u32,
+            /// 1 if the argument of the tracepoint `mark_victim` is a task, and not its pid.
+            pub mark_victim_has_task: u32,
             /// 1 if a plain load through a BTF-typed pointer is safe: a load that faults returns 0.
             pub typed_loads: u32,
             /// 1 if a program at a tracepoint can be preempted, so that vital tracepoints have a second program.
@@ -76,6 +78,7 @@ macro_rules! offsets {
                 change_pid_task: 0,
                 mm_rss_stat: 0,
                 mm_rss_stride: 0,
+                mark_victim_has_task: 0,
                 typed_loads: 0,
                 preempted: 0,
                 ring_bytes: 0,
@@ -91,6 +94,7 @@ macro_rules! offsets {
                     self.change_pid_task,
                     self.mm_rss_stat,
                     self.mm_rss_stride,
+                    self.mark_victim_has_task,
                     self.typed_loads,
                     self.preempted,
                     self.ring_bytes,

@@ -31,8 +31,11 @@ pub const KIND_ROW: u32 = 10;
 pub const KIND_SIGNAL: u32 = 11;
 /// A process that had ended was released: [`ReleaseRecord`]. From `sched_process_free`.
 pub const KIND_RELEASE: u32 = 12;
+/// The kernel gave a thread that it killed for lack of memory the right to use the reserves: [`OomRecord`]. From
+/// `mark_victim`.
+pub const KIND_OOM: u32 = 13;
 /// Every kind is below this number; 0 is not a kind.
-pub const KIND_COUNT: usize = 13;
+pub const KIND_COUNT: usize = 14;
 
 /// The first bytes of every record.
 #[repr(C)]
@@ -305,8 +308,8 @@ pub struct SignalRecord {
     pub code: i32,
     /// One of the `SIGNAL_BY_` constants.
     pub origin: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Which memory the thread has that the signal was sent to: a part of the address of its `struct mm_struct`. 0: none.
+    pub memory: u32,
     /// comm of the calling group's leader, NUL-padded.
     pub sender_comm: [u8; COMM_LEN],
 }
@@ -320,6 +323,21 @@ pub const SIGNAL_BY_KERNEL_CODE: u32 = 1;
 pub const SIGNAL_BY_KERNEL_FOR_CALLER: u32 = 2;
 /// [`SignalRecord::origin`]: the kernel sent it by itself (`SEND_SIG_PRIV`): lack of memory, a hang-up, a key, a limit.
 pub const SIGNAL_BY_KERNEL: u32 = 3;
+/// [`SignalRecord::origin`]: the kernel sent SIGKILL by itself while the calling process, which is another one, ended: it was
+/// the first process of a pid namespace, or traced the target with PTRACE_O_EXITKILL.
+pub const SIGNAL_BY_KERNEL_FOR_ENDING: u32 = 4;
+
+/// Body of [`KIND_OOM`]; no tail. The header is of the calling process, which had asked for memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomRecord {
+    /// The record's header.
+    pub header: RecordHeader,
+    /// pid of the thread that was marked, in the initial pid namespace.
+    pub victim: u32,
+    /// Zero.
+    pub reserved: u32,
+}
 
 /// Body of [`KIND_RELEASE`]; no tail. The header is of the process that had ended: its parent has waited for it, or nobody
 /// will.
@@ -420,6 +438,7 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
     assert!(size_of::<SignalRecord>() == 80);
+    assert!(size_of::<OomRecord>() == 40);
     assert!(size_of::<RowRecord>() == 240);
     assert!(offset_of!(RecordHeader, tgid) == 24);
     assert!(

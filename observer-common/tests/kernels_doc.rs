@@ -36,6 +36,7 @@ fn hook(hook: &Hook) -> String {
     let take = |take: &Argument| match *take {
         Argument::At(index, of) => format!("{index}: {}", ctype(of)),
         Argument::MayBeAt(index, of) => format!("{index}, where there is one: {}", ctype(of)),
+        Argument::EitherAt(index, one, other) => format!("{index}: {} or {}", ctype(one), ctype(other)),
         Argument::Found(of) => format!("at an index that is looked up: {}", ctype(of)),
         Argument::ReturnedAfter(count) => format!("what it returns, after {count}"),
     };

@@ -103,6 +103,22 @@ pub const SIGNALS_KEPT_MAX: usize = 4;
 /// How long before the end a signal that asked for it has to do with it: 10 minutes.
 pub const POLITE_SIGNAL_NS: u64 = 600_000_000_000;
 
+/// How long a death by the kernel's own SIGKILL waits for the mark that tells whether memory had run out, ns. The mark comes
+/// from the CPU that sent the signal, a few microseconds after it, unless an interrupt or another virtual machine delays
+/// that CPU.
+pub const OOM_MARK_NS: u64 = 100_000_000;
+
+/// How long the kernel's own kills are kept for a mark, and marks for the kills of processes that have the same memory, ns.
+/// In between the kernel may print to a slow console.
+pub const KERNEL_KILL_NS: u64 = 1_000_000_000;
+
+/// The number of such kills that are kept, and of such marks. The oldest are forgotten first; their processes then count
+/// as killed by the kernel, for no known reason.
+pub const KERNEL_KILLS_MAX: usize = 1024;
+
+/// The number of deaths that wait for a mark. The oldest no longer wait if there are more.
+pub const OPEN_DEATHS_MAX: usize = 1024;
+
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
 pub const OTHERS_MAX: usize = 16;
 

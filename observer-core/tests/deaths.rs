@@ -2,10 +2,12 @@
 
 mod support;
 
-use observer_core::death::{Death, SendingProcess, SentSignal, SignalOrigin};
-use observer_core::limits::POLITE_SIGNAL_NS;
+use observer_core::death::{Death, DeathKind, SendingProcess, SentSignal, SignalContext, SignalOrigin};
+use observer_core::limits::{
+    KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_SIGNAL_NS,
+};
 use observer_core::process::Comm;
-use observer_core::{Input, ProcessKey};
+use observer_core::{BootTime, Input, ProcessKey, Tgid};
 use support::{Proc, World, rule, shell};
 
 const SIGHUP: u8 = 1;
@@ -19,8 +21,31 @@ fn send(world: &mut World, to: &Proc, signal: u8, from: u32) -> SentSignal {
         SendingProcess { key: ProcessKey::new(from, 1), comm: Comm(*b"systemd\0\0\0\0\0\0\0\0\0"), uid: 0 };
     let sent =
         SentSignal { signal, at: world.tick_clock(), origin: SignalOrigin::Kill, process: Some(process) };
-    world.feed(Input::Signal { key: to.key, sent });
+    world.feed(Input::Signal { key: to.key, sent, context: SignalContext::default() });
     sent
+}
+
+/// The process within which the kernel kills in these tests.
+const CALLER: Tgid = Tgid(70);
+
+/// The kernel sends SIGKILL to a thread with this memory, within [`CALLER`].
+fn kernel_kills(world: &mut World, to: &Proc, thread: u32, memory: u32) -> SentSignal {
+    let sent =
+        SentSignal { signal: SIGKILL, at: world.tick_clock(), origin: SignalOrigin::Kernel, process: None };
+    let context = SignalContext { caller: CALLER, thread, memory };
+    world.feed(Input::Signal { key: to.key, sent, context });
+    sent
+}
+
+/// The kernel marks a thread, within the process `caller`.
+fn mark(world: &mut World, caller: Tgid, thread: u32) {
+    let at = world.tick_clock();
+    world.feed(Input::OomVictim { at, caller, thread });
+}
+
+/// Every record up to now was applied.
+fn drained(world: &mut World) {
+    world.core.close_deaths(BootTime(world.now), &mut world.reports);
 }
 
 /// The process ends with this wait status; returns its death.
@@ -121,4 +146,174 @@ fn a_process_that_receives_many_signals_keeps_a_few() {
     let last = send(&mut world, &agent, 64, 2);
     let death = end(&mut world, &agent, 64);
     assert_eq!((death.fatal_signal, death.polite_signal), (Some(last), None));
+}
+
+#[test]
+fn a_process_that_was_marked_before_it_ended_was_killed_for_lack_of_memory() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    let polite = send(&mut world, &agent, SIGTERM, 1);
+    let kill = kernel_kills(&mut world, &agent, 41, 5);
+    mark(&mut world, CALLER, 41);
+    let death = end(&mut world, &agent, SIGKILL.into());
+    assert_eq!((death.kind, death.raw_status), (DeathKind::OomKilled, Some(9)));
+    let expected = SentSignal { origin: SignalOrigin::LackOfMemory, ..kill };
+    assert_eq!((death.fatal_signal, death.polite_signal), (Some(expected), Some(polite)));
+}
+
+#[test]
+fn a_death_waits_for_a_mark_that_comes_after_it_and_is_reported_once() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    kernel_kills(&mut world, &agent, 40, 5);
+    world.exit(&agent, SIGKILL.into());
+    let died = world.now;
+    // Also where the record of another thread shows the same end.
+    world.exit(&agent, SIGKILL.into());
+    world.wait(OOM_MARK_NS / 2);
+    drained(&mut world);
+    assert!(world.reports.deaths.is_empty(), "it may yet be marked");
+    assert!(world.core.has_open_death(agent.key));
+    mark(&mut world, CALLER, 40);
+    let [death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
+    assert_eq!((death.kind, death.at.0), (DeathKind::OomKilled, died), "it died when it died");
+    assert!(!world.core.has_open_death(agent.key));
+    world.exit(&agent, SIGKILL.into());
+    assert_eq!(world.reports.deaths.len(), 1, "once");
+}
+
+#[test]
+fn a_death_without_a_mark_is_reported_when_all_records_up_to_its_time_were_read() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    let kill = kernel_kills(&mut world, &agent, 40, 5);
+    world.exit(&agent, SIGKILL.into());
+    let died = world.now;
+    assert_eq!(world.core.deaths_complete_at(), Some(BootTime(died + OOM_MARK_NS)));
+    let before = died + OOM_MARK_NS - 1;
+    world.core.close_deaths(BootTime(before), &mut world.reports);
+    assert!(world.reports.deaths.is_empty());
+    world.core.close_deaths(BootTime(before + 1), &mut world.reports);
+    let [death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
+    let kind = DeathKind::Signaled { signal: SIGKILL, core_dumped: false };
+    assert_eq!((death.kind, death.at.0, death.fatal_signal), (kind, died, Some(kill)));
+    assert_eq!(world.core.first_open_death(), None);
+    // A mark that comes even later changes nothing.
+    mark(&mut world, CALLER, 40);
+    assert_eq!(world.reports.deaths.len(), 1);
+}
+
+#[test]
+fn no_death_waits_where_marks_are_not_reported_or_somebody_sent_the_signal() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    kernel_kills(&mut world, &agent, 40, 5);
+    end(&mut world, &agent, SIGKILL.into());
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    send(&mut world, &agent, SIGKILL, 2);
+    end(&mut world, &agent, SIGKILL.into());
+}
+
+#[test]
+fn a_mark_of_a_process_that_the_kernel_did_not_kill_then_and_there_says_nothing() {
+    // The kernel marks who is dying anyway: the signal was sent by a process, by the kernel within another process, to another
+    // thread, or long ago.
+    for (caller, thread, wait, by_kernel) in [
+        (CALLER, 40, 0, false),
+        (Tgid(71), 40, 0, true),
+        (CALLER, 41, 0, true),
+        (CALLER, 40, KERNEL_KILL_NS, true),
+    ] {
+        let mut world = World::new(vec![rule()]);
+        let agent = victim(&mut world);
+        if by_kernel {
+            kernel_kills(&mut world, &agent, 40, 5);
+        } else {
+            let sent = send(&mut world, &agent, SIGKILL, 2);
+            let context = SignalContext { caller: CALLER, thread: 40, memory: 5 };
+            world.feed(Input::Signal { key: agent.key, sent, context });
+        }
+        world.wait(wait);
+        mark(&mut world, caller, thread);
+        let death = end(&mut world, &agent, SIGKILL.into());
+        assert_ne!(death.kind, DeathKind::OomKilled, "{caller:?} {thread} {wait} {by_kernel}");
+    }
+}
+
+#[test]
+fn whoever_has_the_memory_of_a_victim_was_killed_for_lack_of_memory_as_well() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    let sharer = world.fork(&agent, 60);
+    let other = world.fork(&agent, 61);
+    let without = world.fork(&agent, 62);
+    kernel_kills(&mut world, &agent, 40, 5);
+    mark(&mut world, CALLER, 40);
+    kernel_kills(&mut world, &sharer, 60, 5);
+    kernel_kills(&mut world, &other, 61, 6);
+    kernel_kills(&mut world, &without, 62, 0);
+    assert_eq!(end(&mut world, &sharer, SIGKILL.into()).kind, DeathKind::OomKilled);
+    for proc in [&other, &without] {
+        world.exit(proc, SIGKILL.into());
+        assert!(world.core.has_open_death(proc.key), "the kernel had another reason, or marks it yet");
+    }
+    // One of them is a victim of its own.
+    mark(&mut world, CALLER, 61);
+    assert_eq!(world.reports.deaths.last().map(|death| death.kind), Some(DeathKind::OomKilled));
+    assert!(world.core.has_open_death(without.key));
+}
+
+#[test]
+fn a_victim_that_exited_by_itself_was_not_killed() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    kernel_kills(&mut world, &agent, 40, 5);
+    mark(&mut world, CALLER, 40);
+    let death = end(&mut world, &agent, 3 << 8);
+    assert_eq!((death.kind, death.fatal_signal), (DeathKind::Exited { code: 3 }, None));
+}
+
+#[test]
+fn a_process_whose_death_waits_ends_once_and_exactly_whatever_else_shows_its_end() {
+    // Its pid is reused.
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let bash = shell(&mut world);
+    let agent = world.fork(&bash, 40);
+    kernel_kills(&mut world, &agent, 40, 5);
+    world.exit(&agent, SIGKILL.into());
+    let died = world.now;
+    let again = world.fork(&bash, 40);
+    let [death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
+    assert_eq!((death.raw_status, death.at.0), (Some(9), died));
+    // Two passes do not show it, and no gap waits for it.
+    kernel_kills(&mut world, &again, 40, 6);
+    world.exit(&again, SIGKILL.into());
+    for _ in 0..3 {
+        world.pass(&[&bash]);
+        world.wait(OOM_MARK_NS / 10);
+    }
+    assert_eq!(world.reports.deaths.len(), 1);
+    world.wait(OOM_MARK_NS);
+    drained(&mut world);
+    let [_, death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
+    assert_eq!(death.raw_status, Some(9));
+    assert_eq!(world.core.counters().drift_total, 0);
+}
+
+#[test]
+fn the_deaths_that_wait_are_bounded_and_so_are_the_kills_that_are_kept() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let bash = shell(&mut world);
+    let count = u32::try_from(OPEN_DEATHS_MAX.max(KERNEL_KILLS_MAX)).expect("a small number") + 1;
+    for tgid in 1_000..1_000 + count {
+        let agent = world.fork(&bash, tgid);
+        kernel_kills(&mut world, &agent, tgid, tgid);
+        world.exit(&agent, SIGKILL.into());
+    }
+    assert_eq!(world.reports.deaths.len(), 1, "the first waits no longer");
+    mark(&mut world, CALLER, 1_000);
+    assert_eq!(world.reports.deaths.len(), 1, "its kill was forgotten");
+    mark(&mut world, CALLER, 1_001);
+    assert_eq!(world.reports.deaths.last().map(|death| death.kind), Some(DeathKind::OomKilled));
 }

@@ -2,10 +2,10 @@
 #![allow(clippy::indexing_slicing)]
 
 use observer_common::record;
-use observer_core::death::SignalOrigin;
+use observer_core::death::{SignalContext, SignalOrigin};
 use observer_core::input::{Block, RawPath, join_path};
 use observer_core::process::DirId;
-use observer_core::{DecodeError, Input, ProcessKey, decode};
+use observer_core::{DecodeError, Input, ProcessKey, Tgid, decode};
 use proptest::prelude::*;
 
 /// Writes a record in the machine's byte order, field by field in the order of the layout.
@@ -80,9 +80,10 @@ fn records() -> Vec<Vec<u8>> {
             .u32(15)
             .u32(0)
             .u32(record::SIGNAL_BY_CALLER)
-            .u32(0)
+            .u32(0x55)
             .raw(b"systemd\0zzzzzzzz")
             .done(),
+        Bytes::header(record::KIND_OOM).u32(44).u32(0).done(),
         row.u32(0)
             .u32(0x8b)
             .u32(8)
@@ -114,6 +115,7 @@ fn the_sizes_are_those_of_the_record_types() {
         size_of::<record::CgroupRecord>() + 2,
         size_of::<record::HintRecord>(),
         size_of::<record::SignalRecord>(),
+        size_of::<record::OomRecord>(),
         size_of::<record::RowRecord>() + 10,
         size_of::<record::ReleaseRecord>(),
     ];
@@ -156,7 +158,12 @@ fn each_kind_decodes() {
             Input::Ids { sid, pgid, tty, .. } => assert_eq!((sid, pgid, tty), (1, 2, None)),
             Input::Cgroup { cgroup_id, path, .. } => assert_eq!((cgroup_id, path), (600, b"/c".as_slice())),
             Input::Hint { bits, .. } => assert_eq!(bits, 3),
-            Input::Signal { key: of, sent } => {
+            Input::OomVictim { at, caller, thread } => {
+                assert_eq!((at.0, caller, thread), (1000, Tgid(42), 44), "the header is the caller's");
+            }
+            Input::Signal { key: of, sent, context } => {
+                let expected = SignalContext { caller: Tgid(41), thread: 43, memory: 0x55 };
+                assert_eq!(context, expected);
                 assert_eq!((of, sent.signal, sent.at.0, sent.origin), (key, 15, 1000, SignalOrigin::Kill));
                 let process = sent.process.expect("a sender");
                 assert_eq!((process.key, process.uid), (ProcessKey::new(41, 70), 1000));
@@ -190,10 +197,11 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
         (record::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForProcess, true)),
         (record::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),
         (record::SIGNAL_BY_KERNEL, 0, (SignalOrigin::Kernel, false)),
+        (record::SIGNAL_BY_KERNEL_FOR_ENDING, 0, (SignalOrigin::KernelForEnding, true)),
     ] {
         assert_eq!(sent(9, origin, code), Ok(expected));
     }
-    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 4)] {
+    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 5)] {
         assert_eq!(sent(signal, origin, 0), Err(DecodeError::Bounds), "signal {signal}, origin {origin}");
     }
 }
@@ -278,7 +286,7 @@ proptest! {
 
     #[test]
     fn damaged_records_never_panic(
-        which in 0..12_usize,
+        which in 0..13_usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let Some(mut bytes) = records().into_iter().nth(which) else { return Ok(()) };

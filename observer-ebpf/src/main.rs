@@ -128,6 +128,19 @@ fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "mark_victim")]
+fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    // A constant to the verifier, which does not visit the other branch.
+    let victim = if offset!(mark_victim_has_task) == 1 {
+        Task::from_arg(&ctx, 0).pid()
+    } else {
+        // By helper, because the compiler would merge the two loads.
+        access::read(ctx.as_ptr() as u64)
+    };
+    hooks::oom::report(victim);
+    0
+}
+
 #[tracepoint]
 fn sys_exit_chdir(ctx: TracePointContext) -> u32 {
     if succeeded(&ctx) {

@@ -9,6 +9,7 @@ mod exec;
 mod exit;
 mod hostile;
 mod ids;
+mod kernel_kills;
 mod mounts;
 mod preempted;
 mod reuse;

@@ -2,6 +2,7 @@
 //! what each input does.
 
 mod costs;
+mod open_deaths;
 mod panes;
 mod passes;
 mod records;
@@ -24,6 +25,8 @@ use crate::model::session::{Home, Session, Undecided};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::{Image, ValueStore};
+use crate::processes::oom::KernelKills;
+use crate::processes::open_deaths::OpenDeaths;
 use crate::processes::table::ProcessTable;
 use crate::sessions::explain::Basis;
 use crate::sessions::{IgnoreList, SessionContext, Sessions};
@@ -66,6 +69,8 @@ pub struct Settings {
     /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
     /// host's.
     pub host_mnt_ns: u32,
+    /// The kernel's marks of victims of its lack of memory are reported: deaths by the kernel's own SIGKILL wait for them.
+    pub awaits_oom_marks: bool,
     /// Known sessions follow the first pass: there are no sessions before [`Input::Resume`].
     pub awaits_known: bool,
 }
@@ -89,6 +94,8 @@ pub struct Core {
     counters: CoreCounters,
     /// User-mode helpers that were born and have not exec'd.
     unexeced_helpers: BTreeSet<ProcessKey>,
+    kernel_kills: KernelKills,
+    open_deaths: OpenDeaths,
     store: ValueStore,
 }
 
@@ -105,6 +112,8 @@ impl Core {
             passes: Passes::default(),
             counters: CoreCounters::default(),
             unexeced_helpers: BTreeSet::new(),
+            kernel_kills: KernelKills::default(),
+            open_deaths: OpenDeaths::default(),
             store: ValueStore { env, ..ValueStore::default() },
         }
     }
@@ -152,7 +161,8 @@ impl Core {
                     entry.merge_cgroup_record(at, cgroup_id, path)
                 });
             }
-            Input::Signal { key, sent } => self.apply_signal(key, sent),
+            Input::Signal { key, sent, context } => self.apply_signal(key, sent, context),
+            Input::OomVictim { at, caller, thread } => self.apply_oom_victim(at, caller, thread, sink),
             Input::Hint { bits, .. } => self.apply_hint(bits, sink),
             Input::Dropped { at, total } => self.apply_drops(at, total, sink),
             Input::PassBegin { at, drops_total } => self.begin_pass(at, drops_total, sink),

@@ -9,11 +9,12 @@ use crate::input::{Block, ProcessFacts};
 use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{Death, SentSignal};
+use crate::model::death::{Death, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::{Image, Merged, ValueStore};
+use crate::processes::open_deaths::OpenDeath;
 use crate::processes::table::Standing;
 
 impl Core {
@@ -140,8 +141,15 @@ impl Core {
     ) {
         self.passes.suspects.explain(key, Diff::RECORDED);
         match self.identify(at, key, sink) {
-            Standing::Live => self.end(at, key, Death::from_status(raw_status, at), Some(usage), sink),
-            Standing::Dead => {
+            Standing::Live if !self.open_deaths.has(key) => {
+                let death = Death::from_status(raw_status, at);
+                if self.settings.awaits_oom_marks && self.explained(key, death).may_lack_memory() {
+                    let led_session = led_sid.is_some();
+                    return self.leave_open(key, OpenDeath { death, usage, led_session }, sink);
+                }
+                self.end(at, key, death, Some(usage), sink);
+            }
+            Standing::Live | Standing::Dead => {
                 self.counters.duplicate_exits += 1;
                 return;
             }
@@ -152,10 +160,21 @@ impl Core {
                 self.table.add_tombstone(key, self.now);
             }
         }
-        if led_sid.is_some() {
+        self.after_exit(at, led_sid.is_some(), sink);
+    }
+
+    /// What follows from the exit of a process, which may have led a POSIX session.
+    pub(super) fn after_exit(&mut self, at: BootTime, led_session: bool, sink: &mut dyn Sink) {
+        if led_session {
             self.passes.request_soon(self.now, hint::IDS, sink);
         }
         self.try_close_gap(at, sink);
+    }
+
+    /// Adds to the death of a process what is known of the signals that led to it.
+    fn explained(&self, key: ProcessKey, death: Death) -> Death {
+        let signals = self.table.get(key).and_then(|entry| entry.signals.as_ref());
+        signals.map_or(death, |signals| signals.explain(death))
     }
 
     /// Ends a live process. Nothing else removes a process from the map. `used` is what it used, if that is known.
@@ -167,11 +186,10 @@ impl Core {
         used: Option<ProcessUsage>,
         sink: &mut dyn Sink,
     ) {
-        let was_parent = self.table.has_children(key);
         let cost = used.and_then(|used| Some(self.cost_at_end(self.table.get(key)?, used)));
+        let death = Death { cost, ..self.explained(key, death) };
+        let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
-        let mut death = entry.signals.as_ref().map_or(death, |signals| signals.explain(death));
-        death.cost = cost;
         sink.change(at, Change::ProcessEnded(&entry.process, death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {
@@ -191,7 +209,10 @@ impl Core {
 
     /// A signal was sent to a process that may end it. Its record precedes the one of the death: the kernel generates it under
     /// the lock under which the process receives it (`siglock`).
-    pub(super) fn apply_signal(&mut self, key: ProcessKey, sent: SentSignal) {
+    pub(super) fn apply_signal(&mut self, key: ProcessKey, mut sent: SentSignal, context: SignalContext) {
+        if self.kernel_kills.add(key, &sent, context) {
+            (sent.origin, sent.process) = (SignalOrigin::LackOfMemory, None);
+        }
         if let Some(entry) = self.table.get_mut(key) {
             entry.signals.get_or_insert_default().add(sent);
         }
@@ -211,7 +232,9 @@ impl Core {
     /// arrives, it counts as a duplicate.
     pub(super) fn identify(&mut self, at: BootTime, key: ProcessKey, sink: &mut dyn Sink) -> Standing {
         let standing = self.table.standing(key);
-        if let Standing::Reused(older) = standing {
+        if let Standing::Reused(older) = standing
+            && !self.close_death(older, sink)
+        {
             self.note_missed_record(older, Diff::VANISHED);
             let from = self.table.get(older).map_or(older.start_boottime, |entry| entry.last_seen);
             let to = key.start_boottime.max(from);

@@ -137,6 +137,7 @@ impl Core {
     /// A row of a group that waits to be reaped: its status is exact, the time of its death is the row's.
     fn apply_dead_row(&mut self, row: &TaskRow<'_>, status: u32, sink: &mut dyn Sink) {
         match self.identify(row.at, row.key, sink) {
+            Standing::Live if self.open_deaths.has(row.key) => {}
             Standing::Live => {
                 self.note_missed_record(row.key, Diff::VANISHED);
                 self.end(row.at, row.key, Death::from_status(status, row.at), Some(row.usage), sink);
@@ -213,7 +214,9 @@ impl Core {
         self.passes.absent.clear();
         for entry in self.table.iter_mut() {
             let key = entry.process.key;
-            if entry.last_pass == serial || key.start_boottime >= began || entry.last_seen >= began {
+            let is_shown =
+                entry.last_pass == serial || key.start_boottime >= began || entry.last_seen >= began;
+            if is_shown || self.open_deaths.has(key) {
                 entry.absent = false;
             } else if entry.absent {
                 gone.push((key, entry.last_seen));

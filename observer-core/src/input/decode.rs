@@ -8,8 +8,8 @@ use observer_common::record::{self, path_flag};
 
 use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{SendingProcess, SentSignal, SignalOrigin};
-use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::death::{SendingProcess, SentSignal, SignalContext, SignalOrigin};
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
 /// The last signal that the kernel has.
@@ -93,6 +93,12 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
             cursor.end()?;
             Ok(Input::Release { at: header.at, key: header.key, cpu_ns })
         }
+        record::KIND_OOM => {
+            let thread = cursor.u32()?;
+            cursor.u32()?;
+            cursor.end()?;
+            Ok(Input::OomVictim { at: header.at, caller: header.key.tgid, thread })
+        }
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -103,6 +109,7 @@ struct Head {
     len: u32,
     at: BootTime,
     key: ProcessKey,
+    tid: u32,
 }
 
 /// Reads from the front. Each read is bounded by the bytes that are left.
@@ -144,8 +151,8 @@ fn header(cursor: &mut Cursor<'_>) -> Result<Head, DecodeError> {
     let at = BootTime(cursor.u64()?);
     let start_boottime_ns = cursor.u64()?;
     let tgid = cursor.u32()?;
-    let _tid = cursor.u32()?;
-    Ok(Head { kind, len, at, key: ProcessKey::new(tgid, start_boottime_ns) })
+    let tid = cursor.u32()?;
+    Ok(Head { kind, len, at, key: ProcessKey::new(tgid, start_boottime_ns), tid })
 }
 
 fn dir_id(cursor: &mut Cursor<'_>) -> Result<DirId, DecodeError> {
@@ -168,8 +175,7 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let start = cursor.u64()?;
     let (tgid, uid) = (cursor.u32()?, cursor.u32()?);
     let (number, code) = (cursor.u32()?, cursor.u32()?.cast_signed());
-    let origin = cursor.u32()?;
-    cursor.u32()?;
+    let (origin, memory) = (cursor.u32()?, cursor.u32()?);
     let process = SendingProcess { key: ProcessKey::new(tgid, start), comm: comm(&mut cursor)?, uid };
     cursor.end()?;
     let signal = u8::try_from(number).ok().filter(|number| (1..=SIGNAL_LAST).contains(number));
@@ -181,12 +187,17 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
         (record::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
         (record::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
         (record::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,
+        (record::SIGNAL_BY_KERNEL_FOR_ENDING, _) => SignalOrigin::KernelForEnding,
         _ => return Err(DecodeError::Bounds),
     };
     // Whoever was running when the kernel sent it has nothing to do with it.
     let is_by_kernel = matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelCode(_));
     let process = (!is_by_kernel && tgid != 0).then_some(process);
-    Ok(Input::Signal { key: header.key, sent: SentSignal { signal, at: header.at, origin, process } })
+    Ok(Input::Signal {
+        key: header.key,
+        sent: SentSignal { signal, at: header.at, origin, process },
+        context: SignalContext { caller: Tgid(tgid), thread: header.tid, memory },
+    })
 }
 
 /// Clears the bytes behind the first NUL, which are left over from earlier values, so that equal strings

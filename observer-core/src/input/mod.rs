@@ -11,7 +11,7 @@ pub use path::{RawPath, join_path};
 pub(crate) use path::{is_in_memory, path_is};
 
 use crate::model::cost::ProcessUsage;
-use crate::model::death::SentSignal;
+use crate::model::death::{SentSignal, SignalContext};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 use crate::model::session::Home;
@@ -136,6 +136,17 @@ pub enum Input<'a> {
         key: ProcessKey,
         /// The signal, with the time of the record.
         sent: SentSignal,
+        /// What tells whether the kernel sent it for lack of memory.
+        context: SignalContext,
+    },
+    /// The kernel marked a thread as a victim of its lack of memory.
+    OomVictim {
+        /// Time of the record.
+        at: BootTime,
+        /// The process that had asked for memory.
+        caller: Tgid,
+        /// pid of the thread.
+        thread: u32,
     },
     /// Fields may have changed with no record of their own.
     Hint {
@@ -235,6 +246,7 @@ impl Input<'_> {
             | Self::Creds { at, .. }
             | Self::Ids { at, .. }
             | Self::Cgroup { at, .. }
+            | Self::OomVictim { at, .. }
             | Self::Hint { at, .. }
             | Self::Dropped { at, .. }
             | Self::PassBegin { at, .. }

@@ -1,8 +1,11 @@
 //! How a process ended, as far as the kernel tells.
 
 use crate::model::cost::Cost;
-use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::Comm;
+
+/// Number of the signal that no process can handle, include/uapi/asm-generic/signal.h.
+pub(crate) const SIGKILL: u8 = 9;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum DeathKind {
         /// written.
         core_dumped: bool,
     },
+    /// The kernel killed it with SIGKILL because memory ran out.
+    OomKilled,
     /// No record of the end was received: it fell between two readings of the kernel.
     Unobserved {
         /// The last moment at which the process was known to live.
@@ -41,10 +46,15 @@ pub enum SignalOrigin {
     /// By the kernel, because of something that a process did: it wrote to a closed pipe, ended, or wrote to
     /// `cgroup.kill`.
     KernelForProcess,
+    /// By the kernel, while a process ended without which the target must not live: the first of its pid namespace, or its
+    /// tracer. Or that process asked for memory as it ended, and no mark of the victim has come.
+    KernelForEnding,
     /// By the kernel, with this `si_code`: a fault, a timer.
     KernelCode(i32),
-    /// By the kernel itself: lack of memory, a hang-up, a key of the terminal, a limit, the end of a pid namespace.
+    /// By the kernel itself: a hang-up, a key of the terminal, a limit; or lack of memory, and no mark of the victim has come.
     Kernel,
+    /// By the kernel, because memory ran out.
+    LackOfMemory,
 }
 
 /// A process as it was when it sent a signal.
@@ -69,6 +79,17 @@ pub struct SentSignal {
     pub origin: SignalOrigin,
     /// The process that sent it, or for which the kernel did; `None` where the kernel sent it by itself.
     pub process: Option<SendingProcess>,
+}
+
+/// Where a signal was sent, by which a kill for lack of memory is told from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalContext {
+    /// The process that was running, within which the kernel sent the signal.
+    pub caller: Tgid,
+    /// pid of the thread that the signal was sent to.
+    pub thread: u32,
+    /// Which memory that thread has; 0: none, or not known.
+    pub memory: u32,
 }
 
 /// The end of a process.
@@ -98,6 +119,13 @@ impl Death {
             DeathKind::Signaled { signal, core_dumped: raw_status & 0x80 != 0 }
         };
         Self { kind, raw_status: Some(raw_status), at, fatal_signal: None, polite_signal: None, cost: None }
+    }
+
+    /// Whether the kernel ended it by itself with SIGKILL. If that was for lack of memory, the mark of the victim is yet to
+    /// come.
+    pub(crate) fn may_lack_memory(&self) -> bool {
+        let is_kill = matches!(self.kind, DeathKind::Signaled { signal: SIGKILL, .. });
+        is_kill && self.fatal_signal.is_some_and(|sent| sent.origin == SignalOrigin::Kernel)
     }
 
     /// Returns a death of which no record was received, between two moments.

@@ -4,6 +4,8 @@ pub(crate) mod ended;
 pub(crate) mod entry;
 pub(crate) mod fields;
 pub(crate) mod merge;
+pub(crate) mod oom;
+pub(crate) mod open_deaths;
 pub(crate) mod pane;
 pub(crate) mod program;
 pub(crate) mod recent;

@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 
 use crate::limits::{POLITE_SIGNAL_NS, SIGNALS_KEPT_MAX};
-use crate::model::death::{Death, DeathKind, SentSignal};
+use crate::model::death::{Death, DeathKind, SIGKILL, SentSignal, SignalOrigin};
 
 // Numbers of signals, include/uapi/asm-generic/signal.h.
 const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
 const SIGQUIT: u8 = 3;
-const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
 /// The signals that a process received, oldest first. Most processes receive none.
@@ -30,11 +29,21 @@ impl ReceivedSignals {
         self.0.push(sent);
     }
 
+    /// SIGKILL, by which the kernel killed the process, was for lack of memory.
+    pub fn set_lack_of_memory(&mut self) {
+        if let Some(kill) = self.0.last_mut().filter(|last| last.signal == SIGKILL) {
+            (kill.origin, kill.process) = (SignalOrigin::LackOfMemory, None);
+        }
+    }
+
     /// Adds to a death what is known of the signal that caused it, and of the polite one before it, unless that was long
     /// before: the process lived on with it.
     pub fn explain(&self, mut death: Death) -> Death {
         if let DeathKind::Signaled { signal, .. } = death.kind {
             death.fatal_signal = self.0.iter().rfind(|sent| sent.signal == signal).copied();
+        }
+        if death.fatal_signal.is_some_and(|fatal| fatal.origin == SignalOrigin::LackOfMemory) {
+            death.kind = DeathKind::OomKilled;
         }
         let until = death.fatal_signal.map_or(death.at, |fatal| fatal.at);
         let is_before = |sent: &&SentSignal| {

@@ -106,7 +106,7 @@ impl Audit {
     pub fn finish(mut self, core: &Core) -> AuditReport {
         for process in core.processes() {
             let old = process.key.start_boottime < self.began;
-            if old && !self.seen.contains(&process.key) {
+            if old && !core.has_open_death(process.key) && !self.seen.contains(&process.key) {
                 self.report.surplus.push(process.key);
             }
         }

@@ -274,12 +274,17 @@ impl World {
 
     pub fn ignoring(ignored: Vec<Ignore>, rules: Vec<Rule>) -> Self {
         let env = ["TMUX", "TMUX_PANE", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
-        Self::with(Settings { rules, ignored, env, host_mnt_ns: 1, awaits_known: false })
+        Self::with(Settings { rules, ignored, env, host_mnt_ns: 1, ..Settings::default() })
     }
 
     /// A core that is given known sessions after its first pass.
     pub fn restarted(rules: Vec<Rule>) -> Self {
         Self::with(Settings { rules, host_mnt_ns: 1, awaits_known: true, ..Settings::default() })
+    }
+
+    /// A core to which marks of victims are reported.
+    pub fn awaiting_marks(rules: Vec<Rule>) -> Self {
+        Self::with(Settings { rules, host_mnt_ns: 1, awaits_oom_marks: true, ..Settings::default() })
     }
 
     fn with(settings: Settings) -> Self {

@@ -9,6 +9,7 @@ pub mod exit;
 pub mod fork;
 pub mod hint;
 pub mod ids;
+pub mod oom;
 pub mod release;
 pub mod row;
 pub mod signal;

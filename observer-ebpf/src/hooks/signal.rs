@@ -2,7 +2,7 @@
 
 use observer_common::record::{
     KIND_SIGNAL, SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
-    SignalRecord,
+    SIGNAL_BY_KERNEL_FOR_ENDING, SignalRecord,
 };
 
 use crate::access::{Probed, Typed, offset, read};
@@ -59,8 +59,14 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
     }
     let now = emit::now();
     let leader = target.group_leader();
-    let caller = Task::<Probed>::current().group_leader();
-    let (origin, code) = origin(info);
+    let thread = Task::<Probed>::current();
+    let caller = thread.group_leader();
+    let (mut origin, code) = origin(info);
+    // Its own end is no reason to kill a process: that was a limit, or lack of memory.
+    let is_ending = signal == SIGKILL && thread.is_exiting() && caller.tgid() != leader.tgid();
+    if origin == SIGNAL_BY_KERNEL && is_ending {
+        origin = SIGNAL_BY_KERNEL_FOR_ENDING;
+    }
     // Each process is killed once. Of other signals, nobody causes more than their share; whoever is running when the
     // kernel sends one by itself has not caused it.
     let (sender_uid, ..) = caller.uids();
@@ -82,7 +88,7 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
         signal,
         code,
         origin,
-        reserved: 0,
+        memory: target.memory(),
         sender_comm: caller.comm(),
     };
     // What the ring has no room for was refused above: no pass can read it again.

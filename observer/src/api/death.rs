@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::CostJson;
 use super::signal::{PoliteSignal, Sender};
-use super::words::{DeathCause, SessionEndReason};
-use crate::text::bytes::Text;
+use super::words::{DeathCause, OomScope, SessionEndReason};
+use crate::text::bytes::{Text, to_line};
 use crate::text::time::{rfc3339, time_of_day, unix_ns};
 
 /// A death, as docs/json.md describes it. A field that is not known is null, never left out.
@@ -42,12 +42,15 @@ pub struct DeathJson<'a> {
     pub cost: Option<CostJson>,
 }
 
+/// Number of SIGKILL.
+const SIGKILL: u8 = nix::libc::SIGKILL as u8;
+
 /// What ran out of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Oom<'a> {
-    /// `global`, `cgroup` or `unknown`.
-    pub scope: String,
+    /// What had no memory left.
+    pub scope: OomScope,
     /// Path of the cgroup.
     pub cgroup: Option<Text<'a>>,
 }
@@ -78,6 +81,13 @@ impl DeathJson<'_> {
                 json.signal_name = Some(signal_name(signal));
                 json.core_dumped = Some(core_dumped);
             }
+            DeathKind::OomKilled => {
+                json.kind = DeathCause::OomKilled;
+                json.signal = Some(SIGKILL);
+                json.signal_name = Some(signal_name(SIGKILL));
+                json.core_dumped = Some(false);
+                json.oom = Some(Oom::default());
+            }
             DeathKind::Unobserved { from, to } => {
                 json.kind = DeathCause::Unobserved;
                 json.lifetime_ms = None;
@@ -107,7 +117,9 @@ impl DeathJson<'_> {
             Some(sender) if !sender.is_empty() => format!(" by {sender}"),
             _ => String::new(),
         };
-        let text = format!("{}{}", self.describe(), by(self.sender.as_ref()));
+        // For lack of memory the kernel alone kills.
+        let sender = self.sender.as_ref().filter(|_| self.kind != DeathCause::OomKilled);
+        let text = format!("{}{}", self.describe(), by(sender));
         let Some(polite) = &self.polite_signal else { return text };
         let name = signal_name(polite.signal);
         let sent = format!("{name}{}", by(polite.sender.as_ref()));
@@ -125,11 +137,25 @@ impl DeathJson<'_> {
                 format!("{name}, core dumped")
             }
             (DeathCause::Signaled, _, Some(name), _) => name.clone(),
-            (DeathCause::OomKilled, ..) => "killed for lack of memory".into(),
+            (DeathCause::OomKilled, ..) => self.describe_oom(),
             (DeathCause::Unobserved, _, _, Some([from, to])) => {
                 format!("unobserved, between {} and {}", time_of_day(from), time_of_day(to))
             }
             _ => "unknown".into(),
+        }
+    }
+}
+
+impl DeathJson<'_> {
+    /// `killed for lack of memory in the cgroup /a`.
+    fn describe_oom(&self) -> String {
+        let how = "killed for lack of memory";
+        let cgroup = self.oom.as_ref().and_then(|oom| oom.cgroup.as_ref());
+        match (cgroup, self.oom.as_ref().map(|oom| oom.scope)) {
+            (Some(cgroup), _) => format!("{how} in the cgroup {}", to_line(cgroup.as_bytes())),
+            (None, Some(OomScope::Cgroup)) => format!("{how} in its cgroup"),
+            (None, Some(OomScope::Global)) => format!("{how} on the host"),
+            (None, _) => how.into(),
         }
     }
 }

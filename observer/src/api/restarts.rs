@@ -31,6 +31,8 @@ pub struct DeathCountsJson {
     pub exited: u64,
     /// By a signal.
     pub signaled: u64,
+    /// By the kernel, for lack of memory.
+    pub oom_killed: u64,
     /// Without a record.
     pub unobserved: u64,
 }
@@ -39,9 +41,14 @@ impl RestartsJson<'_> {
     /// A description for people.
     pub fn describe(&self) -> String {
         let Self { count, first, last, deaths, last_death } = self;
-        let DeathCountsJson { exited, signaled, unobserved } = *deaths;
+        let DeathCountsJson { exited, signaled, oom_killed, unobserved } = *deaths;
         let mut text = format!("{count} starts from {} to {}", time_of_day(first), time_of_day(last));
-        for (count, how) in [(exited, "exited"), (signaled, "were killed"), (unobserved, "died unobserved")] {
+        for (count, how) in [
+            (exited, "exited"),
+            (signaled, "were killed"),
+            (oom_killed, "were killed for lack of memory"),
+            (unobserved, "died unobserved"),
+        ] {
             if count > 0 {
                 text.push_str(&format!(", {count} {how}"));
             }

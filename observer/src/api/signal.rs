@@ -86,13 +86,15 @@ impl Sender<'_> {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
             SignalOrigin::Queue(code) => (SenderKind::User, SentBy::Sigqueue, Some(code)),
-            SignalOrigin::KernelForProcess => (SenderKind::Kernel, SentBy::Caused, None),
+            SignalOrigin::KernelForProcess | SignalOrigin::KernelForEnding => {
+                (SenderKind::Kernel, SentBy::Caused, None)
+            }
             SignalOrigin::KernelCode(SI_TIMER) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
             SignalOrigin::KernelCode(code) if is_fault(sent.signal) => {
                 (SenderKind::Kernel, SentBy::Fault, Some(code))
             }
             SignalOrigin::KernelCode(code) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
-            SignalOrigin::Kernel => (SenderKind::Kernel, SentBy::Kernel, None),
+            SignalOrigin::Kernel | SignalOrigin::LackOfMemory => (SenderKind::Kernel, SentBy::Kernel, None),
         };
         let Some(SendingProcess { key, comm, uid }) = sent.process else {
             return Self { kind, by, code, ..Self::default() };

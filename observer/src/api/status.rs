@@ -225,7 +225,7 @@ impl MirrorStatus {
 /// Names of record kinds, in the order of their numbers; 0 is none.
 const KINDS: [&str; KIND_COUNT] = [
     "none", "fork", "exec", "exit", "cwd", "comm", "creds", "ids", "cgroup", "hint", "row", "signal",
-    "release",
+    "release", "oom",
 ];
 
 /// Counters by the name of the kind. Kind 0, and rows, which are never in the ring, are left out.

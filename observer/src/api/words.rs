@@ -195,6 +195,16 @@ words! {
 }
 
 words! {
+    /// What had no memory left when the kernel killed a process for that.
+    OomScope {
+        /// The host.
+        Global = "global",
+        /// A memory cgroup.
+        Cgroup = "cgroup",
+    }
+}
+
+words! {
     /// State of the journal.
     JournalState {
         /// The last write succeeded.

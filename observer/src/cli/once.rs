@@ -98,6 +98,7 @@ impl StandaloneMap {
             ignored: config.ignored,
             env: config.env.into_iter().map(String::into_bytes).collect(),
             host_mnt_ns: reader.host_mnt_ns(),
+            awaits_oom_marks: false,
             awaits_known: resumed.is_some(),
         });
         core.set_wall_offset(wall_offset_ns);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observer_core::limits::PASS_RETRY_NS;
+use observer_core::limits::{OOM_MARK_NS, PASS_RETRY_NS};
 use observer_core::session::State;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
@@ -133,6 +133,8 @@ pub struct EventLoop {
     pub(super) rested_at: BootTime,
     pub(super) clients: Arc<ClientCounters>,
     pub(super) ready_at: BootTime,
+    /// Questions, each with the time from which on the deaths before it are complete.
+    pub(super) postponed: Vec<(BootTime, PendingQuestion)>,
     /// The last field, so that it is dropped after the journal: what the journal commits at its end can still be delivered.
     pub(super) mirror: MirrorLink,
 }
@@ -157,7 +159,7 @@ impl EventLoop {
                 LoopEvent::Asked(asked) => {
                     let mut batch = vec![asked];
                     batch.extend(std::iter::from_fn(|| events.questions.try_recv().ok()));
-                    self.answer(batch);
+                    self.ask(batch);
                 }
                 LoopEvent::Memory(outcome) => self.memory_read(outcome),
                 LoopEvent::Owner(found) => self.owner_found(&found),
@@ -176,6 +178,7 @@ impl EventLoop {
     pub(super) fn write_all(&mut self) {
         let now = clock::boottime();
         let is_drained = self.drain_to(self.kernel.producer_position());
+        self.core.close_deaths(BootTime(u64::MAX), &mut self.sink);
         self.write_waiting(BootTime(u64::MAX));
         if is_drained {
             self.complete(now);
@@ -187,8 +190,10 @@ impl EventLoop {
         let before = clock::boottime();
         let drained = self.drain();
         if drained.caught_up {
+            self.core.close_deaths(before, &mut self.sink);
             self.complete(before);
         }
+        self.answer_postponed();
         let now = clock::boottime();
         if self.pass_due().is_some_and(|due| due <= now) {
             self.pass();
@@ -239,9 +244,10 @@ impl EventLoop {
         self.core.set_wall_offset(ns);
     }
 
-    /// Everything up to `at` was drained, so the journal is complete up to then, unless events were lost or starts and ends
-    /// are withheld.
+    /// Everything up to `at` was drained, so the journal is complete up to then, unless events were lost, starts and ends
+    /// are withheld, or deaths are not complete.
     pub(super) fn complete(&mut self, at: BootTime) {
+        let at = self.core.first_open_death().map_or(at, |first| first.min(at));
         let at = self.sink.withheld_since().map_or(at, |since| since.min(at));
         let at = at.0.saturating_sub(RECORD_LATE_NS).cast_signed();
         if let Some(journal) = self.sink.journal.as_ref().filter(|_| !self.core.in_gap()) {
@@ -414,6 +420,8 @@ impl EventLoop {
         let requested = (!self.sink.owners.is_empty()).then_some(now);
         [
             requested,
+            self.core.first_open_death().map(|at| of_boot(at.after(OOM_MARK_NS))),
+            self.postponed.iter().map(|&(until, _)| of_boot(until)).min(),
             self.sleep_mode.nap().map(|nap| now + nap),
             self.core.poll_timeout().map(of_boot),
             self.sink.next_due().map(of_boot),

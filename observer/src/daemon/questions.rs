@@ -1,20 +1,48 @@
 //! Questions of clients: what has to be read before the answer, and the answer.
 
 use bytes::Bytes;
+use observer_core::BootTime;
 
 use super::answers;
 use super::event_loop::EventLoop;
 use crate::clock;
 use crate::socket::hub::{Subscription, WatchFilter};
-use crate::socket::server::{Answer, PendingQuestion, Question};
+use crate::socket::server::{Answer, PendingQuestion, QUESTIONS_MAX, Question};
 
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
 
 impl EventLoop {
+    /// Answers questions that were asked at once, as soon as the deaths before them are complete: before that, the dead are
+    /// in the map.
+    pub(super) fn ask(&mut self, batch: Vec<PendingQuestion>) {
+        self.drain_to(self.kernel.producer_position());
+        match self.core.deaths_complete_at() {
+            Some(until) if self.postponed.len() + batch.len() <= QUESTIONS_MAX => {
+                self.postponed.extend(batch.into_iter().map(|question| (until, question)));
+            }
+            _ => self.answer(batch),
+        }
+    }
+
+    /// Answers the questions that need not wait for deaths any more.
+    pub(super) fn answer_postponed(&mut self) {
+        if self.postponed.is_empty() {
+            return;
+        }
+        let (now, are_complete) = (clock::boottime(), self.core.deaths_complete_at().is_none());
+        let is_due = |&mut (until, _): &mut (BootTime, PendingQuestion)| are_complete || until <= now;
+        let due: Vec<_> = self.postponed.extract_if(.., is_due).map(|(_, question)| question).collect();
+        if !due.is_empty() {
+            self.answer(due);
+        }
+    }
+
     /// Answers questions that were asked at once. Each answer contains everything that happened before its question.
     pub(super) fn answer(&mut self, batch: Vec<PendingQuestion>) {
+        let before = clock::boottime();
         let mut sure = self.drain_to(self.kernel.producer_position());
+        self.core.close_deaths(before, &mut self.sink);
         if batch.iter().any(|asked| matches!(asked.question, Question::Audit | Question::Status)) {
             // A program that the kernel skipped is a loss like any other: it is healed before the answer, and is no drift.
             self.kernel.drops_by_kind();

@@ -166,7 +166,10 @@ fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
         assert_eq!(restarts["count"], 20, "{frame:#}");
         assert_eq!(restarts["first"], "1970-01-01T00:00:00.100Z");
         assert_eq!(restarts["last"], "1970-01-01T00:00:00.290Z");
-        assert_eq!(restarts["deaths"], json!({"exited": 0, "signaled": deaths, "unobserved": 0}));
+        assert_eq!(
+            restarts["deaths"],
+            json!({"exited": 0, "signaled": deaths, "oom_killed": 0, "unobserved": 0})
+        );
         assert_eq!(restarts["last_death"]["signal_name"], "SIGKILL");
         assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
         // What is known of it is the last start.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use observer_common::hooks::Fact;
 use observer_core::session::State;
 use observer_core::{BootTime, Core, Settings};
 use tokio::io::Interest;
@@ -145,10 +146,12 @@ fn assemble(
         stop,
         is_serving: false,
     };
+    let awaits_oom_marks = kernel.sources().iter().any(|source| source.fact == Fact::Oom.name());
+    let settings = Settings { rules, ignored, env, host_mnt_ns, awaits_oom_marks, awaits_known: true };
     let mut daemon = EventLoop {
         config: None,
         kernel,
-        core: Core::new(Settings { rules, ignored, env, host_mnt_ns, awaits_known: true }),
+        core: Core::new(settings),
         sink: DaemonSink::new(boot_id),
         journal_off: journal.as_ref().err().cloned(),
         memory_reads,
@@ -162,6 +165,7 @@ fn assemble(
         rested_at: BootTime(0),
         clients: Arc::default(),
         ready_at: clock::boottime(),
+        postponed: Vec::new(),
         mirror: MirrorLink::Off(None),
     };
     daemon.sink.journal = journal.ok();

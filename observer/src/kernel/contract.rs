@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail};
 use observer_common::hooks::{
-    Argument, CONSTANTS, FIXED, FixedMember, GROUP_DEAD, HOOKS, Hook, Point, Without,
+    Argument, CONSTANTS, FIXED, FixedMember, GROUP_DEAD, HOOKS, Hook, Point, VICTIM, Without,
 };
 use observer_common::offsets::{ABSENT, CType, KernelMember, MEMBERS, Offsets};
 
@@ -90,6 +90,10 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     let task = change_pid.iter().position(|&argument| btf.is(argument, CType::Ptr("task_struct")));
     // If there is none, nothing is attached to `change_pid`.
     offsets.change_pid_task = task.map_or(0, |index| index as u32);
+    let marked = btf.arguments(Point::Tracepoint("mark_victim")).unwrap_or_default();
+    let victim = marked.get(usize::from(VICTIM));
+    let is_task = victim.is_some_and(|&victim| btf.is(victim, CType::Ptr("task_struct")));
+    offsets.mark_victim_has_task = u32::from(is_task);
     (offsets, problems)
 }
 
@@ -160,6 +164,7 @@ fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
             Argument::At(index, ctype) => fits(index, ctype)?,
             Argument::MayBeAt(index, _) if arguments.len() <= usize::from(index) => {}
             Argument::MayBeAt(index, ctype) => fits(index, ctype)?,
+            Argument::EitherAt(index, one, other) => fits(index, one).or_else(|_| fits(index, other))?,
             Argument::Found(ctype) if arguments.iter().any(|&argument| btf.is(argument, ctype)) => {}
             Argument::ReturnedAfter(count) if arguments.len() == usize::from(count) => {}
             Argument::ReturnedAfter(count) => {

@@ -137,6 +137,9 @@ fn check(btf: &WitnessBtf, hook: &Hook) -> Result<(), String> {
             Argument::MayBeAt(index, ctype) => {
                 arguments.get(usize::from(index)).is_none_or(|&ty| fits(btf, ty, ctype))
             }
+            Argument::EitherAt(index, one, other) => arguments
+                .get(usize::from(index))
+                .is_some_and(|&ty| fits(btf, ty, one) || fits(btf, ty, other)),
             Argument::ReturnedAfter(count) => arguments.len() == usize::from(count),
             Argument::Found(ctype) => arguments.iter().any(|&ty| fits(btf, ty, ctype)),
         };

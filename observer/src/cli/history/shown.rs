@@ -79,7 +79,10 @@ impl Shown<'_> {
         let is_forced =
             |death: &DeathJson<'_>| matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled);
         self.death.as_ref().is_some_and(is_forced)
-            || self.restarts.as_ref().is_some_and(|restarts| restarts.deaths.signaled > 0)
+            || self
+                .restarts
+                .as_ref()
+                .is_some_and(|restarts| restarts.deaths.signaled > 0 || restarts.deaths.oom_killed > 0)
     }
 
     /// An entry that says that bounds removed `count` entries.

@@ -53,6 +53,7 @@ impl Restarts {
         let count = match death.kind {
             DeathKind::Exited { .. } => &mut self.deaths.exited,
             DeathKind::Signaled { .. } => &mut self.deaths.signaled,
+            DeathKind::OomKilled => &mut self.deaths.oom_killed,
             DeathKind::Unobserved { .. } => &mut self.deaths.unobserved,
         };
         *count += 1;

@@ -53,7 +53,11 @@ fn attach_tracepoints(loaded: &mut Loaded, attached: &mut Attached) -> Result<()
                 bail!("attach tp_btf/{name}: {why}; see `observer doctor`")
             }
             Err(why) => {
-                let what = format!("changes, for tp_btf/{name} does not attach: {why}");
+                let what = match hook.fact {
+                    Fact::Oom => "which processes the kernel killed for lack of memory",
+                    _ => "changes",
+                };
+                let what = format!("{what}, for tp_btf/{name} does not attach: {why}");
                 attached.add_lacking_hook(hook.fact, what);
             }
         }

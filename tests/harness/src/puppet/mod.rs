@@ -2,6 +2,7 @@
 //! carries out one request for each line that it reads. See [`crate::fixture`].
 
 mod births;
+mod deaths;
 mod ends;
 mod narrow;
 mod overlay;
@@ -117,6 +118,11 @@ impl Conversation {
             Verb::Die => ends::die(args).into(),
             Verb::Faults => ends::faults(),
             Verb::WritesToClosedPipe => ends::writes_to_closed_pipe().into(),
+            Verb::TakesMemory => deaths::takes_memory(args).into(),
+            Verb::BearsSharer => deaths::bears_sharer().into(),
+            Verb::BearsNamespace => deaths::bears_namespace().into(),
+            Verb::BreaksFilter => deaths::breaks_filter().into(),
+            Verb::DiesInManyWays => deaths::dies_in_many_ways(args).into(),
             Verb::Wait => ends::wait(args).into(),
             Verb::Ignore => ends::ignore(args).into(),
             Verb::WaitsInOverlay => overlay::waits(self, args),

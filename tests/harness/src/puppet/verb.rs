@@ -55,6 +55,18 @@ verbs! {
     Faults,
     /// This process writes to a pipe that nobody reads. No answer.
     WritesToClosedPipe,
+    /// `BYTES`: this process takes so much memory and holds it. It answers only where it survives.
+    TakesMemory,
+    /// → pid: a child of this process has its memory, and waits until it is killed.
+    BearsSharer,
+    /// → pid: a child of this process is the first of a pid namespace, and has a child there. Both wait until they are killed.
+    BearsNamespace,
+    /// This process calls what its seccomp filter kills it for. It answers only where it survives.
+    BreaksFilter,
+    /// `COUNT SEED` → pid, killer's pid, signal, way, raw status, of each: COUNT children, of which each exits or is killed by
+    /// one of three other children: by kill(2), tgkill(2) or sigqueue(3), which are the ways 1, 2 and 3. Of those that exit
+    /// killer, signal and way are 0.
+    DiesInManyWays,
     /// `PID` → si_code, si_status, raw status: waits for a child of this process.
     Wait,
     /// `SIGNAL`: ignores a signal from here on.
