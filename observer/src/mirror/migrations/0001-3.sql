@@ -1,4 +1,4 @@
--- Version 1, revision 3. No table changes: the new columns of the view are computed from the JSON.
+-- Version 1, revision 3. No table changes, and the new columns of the views are computed from the JSON.
 
 -- What a host wrote is read by all, so a value that is no count must not make a view fail.
 CREATE FUNCTION observer.count_of(value jsonb) RETURNS bigint
@@ -24,7 +24,7 @@ SELECT h.host, h.host_id, e.boot_id, e.home, e.name, e.pid, e.start_boottime_ns,
     CASE WHEN d.polite_signal -> 'sender' -> 'pid' BETWEEN '1'::jsonb AND '2147483647'::jsonb
         THEN (d.polite_signal -> 'sender' -> 'pid')::integer END AS polite_sender_pid,
     d.polite_signal -> 'sender' ->> 'comm' AS polite_sender_comm,
-    d.oom ->> 'scope' AS oom_scope,
+    d.oom ->> 'scope' AS oom_scope, d.oom ->> 'cgroup' AS oom_cgroup,
     observer.count_of(d.cost -> 'cpu_ms') AS cpu_ms, observer.count_of(d.cost -> 'cpu_children_ms') AS cpu_children_ms,
     observer.count_of(d.cost -> 'max_rss_bytes') AS max_rss_bytes, observer.count_of(d.cost -> 'processes') AS processes
 FROM observer.event e
@@ -40,7 +40,34 @@ WHERE e.kind IN ('session_ended', 'process_ended') AND pg_catalog.jsonb_typeof(e
             AND o.boot_id = e.boot_id AND o.kind IN ('session_ended', 'process_ended')
             AND (o.detail ->> 'moved_to' IS NULL, o.stream_id, o.seq) > (false, e.stream_id, e.seq)));
 
-COMMENT ON COLUMN observer.deaths.oom_scope IS 'Of a process that was killed for lack of memory: global, cgroup or unknown.';
+CREATE OR REPLACE VIEW observer.kills AS
+SELECT host, host_id, boot_id, home, name, pid, start_boottime_ns, comm, kind, signal, signal_name, started_at, ended_at, lifetime_ms,
+    sender_pid, sender_comm, sender_uid, sender_kind, sender_by,
+    polite_signal, polite_at, polite_sender_pid, polite_sender_comm, ended_at - polite_at AS polite_wait,
+    certificate, received_at, stream_id, seq, oom_scope, oom_cgroup
+FROM observer.deaths
+WHERE kind IN ('signaled', 'oom_killed');
+
+CREATE OR REPLACE VIEW observer.ignored_sigterm AS
+SELECT * FROM observer.kills WHERE signal = 9 AND polite_signal = 15;
+
+DO $$
+DECLARE
+    comments constant jsonb := '{
+        "oom_scope": "Of a process that the kernel killed for lack of memory: what had none left, global, cgroup or unknown; else null.",
+        "oom_cgroup": "The cgroup that had no memory left; null where it is not known."
+    }';
+    view text;
+    col text;
+BEGIN
+    FOREACH view IN ARRAY ARRAY['deaths', 'kills', 'ignored_sigterm'] LOOP
+        FOR col IN SELECT pg_catalog.jsonb_object_keys(comments) LOOP
+            EXECUTE pg_catalog.format('COMMENT ON COLUMN observer.%I.%I IS %L', view, col, comments ->> col);
+        END LOOP;
+    END LOOP;
+END
+$$;
+
 COMMENT ON COLUMN observer.deaths.cpu_ms IS 'CPU time of the process, ms.';
 COMMENT ON COLUMN observer.deaths.cpu_children_ms IS 'CPU time of its descendants that had ended, whether anybody waited for them or not, ms.';
 COMMENT ON COLUMN observer.deaths.max_rss_bytes IS 'The most memory that one of these processes had at a time.';
