@@ -276,9 +276,9 @@ impl<A: Access> Task<A> {
     /// once SIGNAL_GROUP_EXIT is set, otherwise the leader's own.
     #[inline(always)]
     pub fn wait_status(self) -> u32 {
-        let signal = self.signal().0;
-        if A::u32(signal, offset!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
-            A::u32(signal, offset!(signal_group_exit_code))
+        let signal = self.signal();
+        if signal.is_ending() {
+            A::u32(signal.0, offset!(signal_group_exit_code))
         } else {
             A::u32(self.0, offset!(task_exit_code))
         }
@@ -294,6 +294,12 @@ impl<A: Access> Signal<A> {
     #[inline(always)]
     pub fn pgid(self) -> u32 {
         self.pid_nr(PIDTYPE_PGID)
+    }
+
+    /// Whether all threads of the group were told to end.
+    #[inline(always)]
+    pub fn is_ending(self) -> bool {
+        A::u32(self.0, offset!(signal_flags)) & SIGNAL_GROUP_EXIT != 0
     }
 
     /// Whether the group leads a POSIX session.

@@ -89,21 +89,45 @@ fn the_way_in_which_a_process_sent_the_signal_is_told() {
 }
 
 #[test]
-fn a_polite_signal_that_was_ignored_is_told_with_its_time() {
+fn a_polite_signal_that_was_handled_or_ignored_is_told_with_its_time() {
     let scene = Scene::new();
-    let mut puppet = scene.fixture.puppet();
-    puppet.does(Verb::Counts, &[b"15"]);
-    let lived = assert_row(Daemon::shared(), puppet.pid);
-    // SAFETY: our own child, which is not reaped.
-    assert_eq!(unsafe { libc::kill(puppet.pid.cast_signed(), libc::SIGTERM) }, 0);
-    puppet.killed(libc::SIGKILL);
-    let death = scene.death(&lived);
-    assert_by_this(sender(&death), "kill");
+    for verb in [Verb::Counts, Verb::Ignore] {
+        let mut puppet = scene.fixture.puppet();
+        puppet.does(verb, &[b"15"]);
+        let lived = assert_row(Daemon::shared(), puppet.pid);
+        // SAFETY: our own child, which is not reaped.
+        assert_eq!(unsafe { libc::kill(puppet.pid.cast_signed(), libc::SIGTERM) }, 0);
+        puppet.killed(libc::SIGKILL);
+        let death = scene.death(&lived);
+        assert_by_this(sender(&death), "kill");
+        assert_polite(&death);
+    }
+}
+
+/// Asserts that this process had sent SIGTERM before.
+#[track_caller]
+fn assert_polite(death: &Value) {
     let polite = death.get("polite_signal").expect("a polite signal");
     assert_eq!(polite.get("signal_name"), Some(&json!("SIGTERM")), "{death:#}");
     assert_by_this(polite.get("sender").expect("its sender"), "kill");
     let at = |object: &Value| object.get("at").and_then(Value::as_str).expect("a time").to_owned();
-    assert!(at(polite) <= at(&death), "{death:#}");
+    assert!(at(polite) <= at(death), "{death:#}");
+}
+
+#[test]
+fn a_polite_signal_that_the_kernel_kept_from_the_first_process_of_a_namespace_is_told() {
+    let scene = Scene::new();
+    let mut parent = scene.fixture.puppet();
+    let [init] = parent.does(Verb::BearsNamespace, &[])[..] else { panic!("one child") };
+    let lived = assert_row(Daemon::shared(), u32::try_from(init).expect("a pid"));
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        // SAFETY: a child of our puppet, which has not reaped it.
+        assert_eq!(unsafe { libc::kill(i32::try_from(init).expect("a pid"), signal) }, 0);
+    }
+    let death = scene.death(&lived);
+    assert_by_this(sender(&death), "kill");
+    assert_polite(&death);
+    parent.does(Verb::Wait, &[init.to_string().as_bytes()]);
 }
 
 #[test]

@@ -46,14 +46,18 @@ pub fn may_end(signal: u32) -> bool {
     (1..=SIGNAL_LAST).contains(&signal) && HARMLESS & (1 << (signal & 63)) == 0
 }
 
-/// Reports that `signal`, which may end its target, was sent to `target`. One that the target handles is left out, unless
-/// it asks for the end.
+/// Reports that `signal`, which may end its target, was sent to `target`. One that the target handles or ignores is left out,
+/// unless it asks for the end.
 #[inline(always)]
 pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
-    if matches!(result, RESULT_IGNORED | RESULT_ALREADY_PENDING | RESULT_FAILED) || target.is_kthread() {
+    if matches!(result, RESULT_ALREADY_PENDING | RESULT_FAILED) || target.is_kthread() {
         return;
     }
     let is_polite = signal < SIGNAL_LAST && POLITE & (1 << (signal & 63)) != 0;
+    // Also by the kernel, for the first process of a pid namespace that has no handler.
+    if result == RESULT_IGNORED && (!is_polite || target.signal().is_ending()) {
+        return;
+    }
     if signal != SIGKILL && !is_polite && !target.has_default_action(signal) {
         return;
     }
