@@ -10,6 +10,7 @@ mod exit;
 mod hostile;
 mod ids;
 mod kernel_kills;
+mod many_deaths;
 mod mounts;
 mod preempted;
 mod reuse;

@@ -7,6 +7,7 @@
 //! tests.
 
 mod container;
+mod earlyoom;
 mod entries;
 mod row;
 mod scene;

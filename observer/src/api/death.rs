@@ -228,6 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn a_death_for_lack_of_memory_says_no_more_than_is_known() {
+        let mut death = Death::from_status(9, BootTime(1_000_000_000));
+        death.kind = DeathKind::OomKilled;
+        let at = "1970-01-01T00:00:01.000Z";
+        assert_eq!(
+            shown(death),
+            json!({"kind": "oom_killed", "code": null, "signal": 9, "signal_name": "SIGKILL", "core_dumped": false,
+                "raw_status": 9, "at": at, "lifetime_ms": 0, "sender": null, "polite_signal": null,
+                "oom": {"scope": "unknown", "cgroup": null}, "between": null, "cost": null})
+        );
+        let told = |scope, cgroup: Option<&[u8]>| {
+            let oom = Some(Oom { scope, cgroup: cgroup.map(|path| Text::from(path.to_vec())) });
+            let sender = Some(Sender { kind: super::super::signal::SenderKind::Kernel, ..Sender::default() });
+            DeathJson { kind: DeathCause::OomKilled, oom, sender, ..DeathJson::default() }
+                .describe_in_full(Some(7))
+        };
+        assert_eq!(told(OomScope::Unknown, None), "killed for lack of memory");
+        assert_eq!(told(OomScope::Global, None), "killed for lack of memory on the host");
+        let cgroup: &[u8] = b"/user\n/a";
+        let expected = "killed for lack of memory in the cgroup /user";
+        assert!(told(OomScope::Cgroup, Some(cgroup)).starts_with(expected));
+    }
+
+    #[test]
     fn signals_have_names() {
         let names: Vec<_> = [1, 9, 15, 31, 32, 34, 40, 64, 65].map(signal_name).into();
         let expected = [

@@ -248,10 +248,24 @@ impl Fixture {
             let mut words = protocol::words(&line).expect("a token and a pid are words").into_iter();
             let token =
                 String::from_utf8(words.next().expect("a puppet sends its token")).expect("tokens are text");
-            let pid = number(&words.next().expect("a puppet sends its pid"));
-            self.arrived.borrow_mut().push((token, pid as u32, stream));
+            words.next().expect("a puppet sends its pid, as its own namespace has it");
+            let pid = peer_pid(stream.get_ref());
+            self.arrived.borrow_mut().push((token, pid, stream));
         }
     }
+}
+
+/// pid of the process that connected, as this process sees it.
+fn peer_pid(stream: &UnixStream) -> u32 {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel fills `peer`, whose size it is given.
+    let result = unsafe {
+        let (option, value) = (libc::SO_PEERCRED, (&raw mut peer).cast());
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, option, value, &raw mut length)
+    };
+    assert_eq!(result, 0, "who connected: {}", io::Error::last_os_error());
+    peer.pid.cast_unsigned()
 }
 
 impl Default for Fixture {

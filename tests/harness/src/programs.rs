@@ -15,10 +15,11 @@ use anyhow::{Context, Result, bail};
 use crate::{apt, command};
 
 /// Programs on the search path, and Debian's packages that have them.
-const DEBIAN: [(&str, &str); 19] = [
+const DEBIAN: [(&str, &str); 20] = [
     ("btrfs", "btrfs-progs"),
     ("bwrap", "bubblewrap"),
     ("dtach", "dtach"),
+    ("earlyoom", "earlyoom"),
     ("expect", "expect"),
     ("jq", "jq"),
     ("less", "less"),

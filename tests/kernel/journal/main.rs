@@ -7,6 +7,7 @@ mod corrupt;
 mod crash;
 mod disk;
 mod entries;
+mod kills;
 mod memory;
 mod restart;
 mod slow;

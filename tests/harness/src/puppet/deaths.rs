@@ -161,7 +161,8 @@ pub fn dies_in_many_ways(args: Args<'_>) -> Done {
         let raw_status = crate::wait::reap(pid as i32)?.raw_status;
         answer.extend([pid, by, check(signal)?, way, check(raw_status)?]);
     }
-    for Killer { pid, orders } in killers {
+    // Each has the sockets of those before it.
+    for Killer { pid, orders } in killers.into_iter().rev() {
         drop(orders);
         crate::wait::reap(pid as i32)?;
     }
