@@ -16,7 +16,7 @@ fn used(cpu_ns: u64) -> ProcessUsage {
 /// The process ends; returns what it cost.
 fn cost(world: &mut World, proc: &Proc, usage: ProcessUsage) -> Option<Cost> {
     world.exit_after_using(proc, 0, usage);
-    world.reports.deaths.last().copied().expect("a death").cost
+    world.reports.deaths.last().cloned().expect("a death").cost
 }
 
 fn release(world: &mut World, proc: &Proc, cpu_ns: u64) {
@@ -119,6 +119,6 @@ fn a_death_that_nobody_observed_has_no_cost() {
     let agent = world.fork(&bash, 60);
     world.pass(&[&bash]);
     world.pass(&[&bash]);
-    let death: Death = world.reports.deaths.last().copied().expect("a death");
+    let death: Death = world.reports.deaths.last().cloned().expect("a death");
     assert_eq!((death.raw_status, death.cost), (None, None), "{agent:?}");
 }

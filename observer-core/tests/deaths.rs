@@ -2,13 +2,15 @@
 
 mod support;
 
-use observer_core::death::{Death, DeathKind, SendingProcess, SentSignal, SignalContext, SignalOrigin};
+use observer_core::death::{
+    Death, DeathKind, ReceivedSignal, SendingProcess, SentSignal, SignalContext, SignalOrigin,
+};
 use observer_core::limits::{
-    KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_SIGNAL_NS,
+    KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_SIGNAL_NS, SETTLE_NS,
 };
 use observer_core::process::Comm;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
-use support::{Proc, World, rule, shell};
+use support::{Proc, World, at_home, rule, shell};
 
 const SIGHUP: u8 = 1;
 const SIGUSR1: u8 = 10;
@@ -51,7 +53,13 @@ fn drained(world: &mut World) {
 /// The process ends with this wait status; returns its death.
 fn end(world: &mut World, proc: &Proc, status: u32) -> Death {
     world.exit(proc, status);
-    world.reports.deaths.last().copied().expect("a death")
+    world.reports.deaths.last().cloned().expect("a death")
+}
+
+/// The fatal signal of a death, and the polite one.
+fn signals(death: &Death) -> (Option<SentSignal>, Option<SentSignal>) {
+    let sent = |received: &Option<ReceivedSignal>| received.as_ref().map(|received| received.sent);
+    (sent(&death.fatal_signal), sent(&death.polite_signal))
 }
 
 fn victim(world: &mut World) -> Proc {
@@ -66,7 +74,7 @@ fn the_sender_of_the_fatal_signal_and_the_polite_signal_before_it_are_in_the_dea
     let polite = send(&mut world, &agent, SIGTERM, 1);
     let fatal = send(&mut world, &agent, SIGKILL, 2);
     let death = end(&mut world, &agent, SIGKILL.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(fatal), Some(polite)));
+    assert_eq!(signals(&death), (Some(fatal), Some(polite)));
 }
 
 #[test]
@@ -78,7 +86,7 @@ fn the_first_kill_and_the_last_of_other_signals_count() {
     let first = send(&mut world, &agent, SIGKILL, 3);
     send(&mut world, &agent, SIGKILL, 4);
     let death = end(&mut world, &agent, SIGKILL.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(first), Some(again)));
+    assert_eq!(signals(&death), (Some(first), Some(again)));
 }
 
 #[test]
@@ -88,7 +96,7 @@ fn a_handler_that_sends_its_signal_again_does_not_hide_who_sent_it_first() {
     let first = send(&mut world, &agent, SIGTERM, 1);
     let own = send(&mut world, &agent, SIGTERM, 40);
     let death = end(&mut world, &agent, SIGTERM.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(own), Some(first)));
+    assert_eq!(signals(&death), (Some(own), Some(first)));
 }
 
 #[test]
@@ -98,7 +106,7 @@ fn another_signal_than_the_one_that_ended_it_is_not_its_cause() {
     let term = send(&mut world, &agent, SIGTERM, 1);
     send(&mut world, &agent, SIGUSR1, 2);
     let death = end(&mut world, &agent, SIGKILL.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (None, Some(term)), "its record was lost");
+    assert_eq!(signals(&death), (None, Some(term)), "its record was lost");
 }
 
 #[test]
@@ -107,12 +115,12 @@ fn an_exit_has_no_fatal_signal_and_a_fatal_one_is_not_its_own_polite_one() {
     let agent = victim(&mut world);
     let hup = send(&mut world, &agent, SIGHUP, 1);
     let death = end(&mut world, &agent, 3 << 8);
-    assert_eq!((death.fatal_signal, death.polite_signal), (None, Some(hup)));
+    assert_eq!(signals(&death), (None, Some(hup)));
     let mut world = World::new(vec![rule()]);
     let agent = victim(&mut world);
     let term = send(&mut world, &agent, SIGTERM, 1);
     let death = end(&mut world, &agent, SIGTERM.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(term), None));
+    assert_eq!(signals(&death), (Some(term), None));
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn what_comes_after_the_kill_does_not_displace_it() {
         send(&mut world, &agent, signal, 2);
     }
     let death = end(&mut world, &agent, SIGKILL.into());
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(fatal), None));
+    assert_eq!(signals(&death), (Some(fatal), None));
 }
 
 #[test]
@@ -145,7 +153,87 @@ fn a_process_that_receives_many_signals_keeps_a_few() {
     }
     let last = send(&mut world, &agent, 64, 2);
     let death = end(&mut world, &agent, 64);
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(last), None));
+    assert_eq!(signals(&death), (Some(last), None));
+}
+
+/// The session of the sender of the fatal signal, where `from` kills `to`.
+fn session_of_killer(world: &mut World, to: &Proc, from: &Proc) -> Option<String> {
+    let process = SendingProcess { key: from.key, comm: Comm([0; 16]), uid: 7 };
+    let at = world.tick_clock();
+    let sent = SentSignal { signal: SIGKILL, at, origin: SignalOrigin::Kill, process: Some(process) };
+    world.feed(Input::Signal { key: to.key, sent, context: SignalContext::default() });
+    let fatal = end(world, to, SIGKILL.into()).fatal_signal.expect("a fatal signal");
+    fatal.sender_session.map(|name| String::from_utf8_lossy(&name).into_owned())
+}
+
+#[test]
+fn a_sender_has_the_session_that_it_is_or_was_born_in() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 20, "agent");
+    let victim = |world: &mut World, tgid| world.spawn(&bash, tgid, "bash");
+    let target = victim(&mut world, 50);
+    assert_eq!(session_of_killer(&mut world, &target, &agent).as_deref(), Some("a"), "the primary");
+    // What no rule admits, in another directory, below another process of the session.
+    let mut tool = world.spawn(&agent, 21, "bash");
+    world.chdir(&mut tool, "/root");
+    let target = victim(&mut world, 51);
+    let below = world.spawn(&tool, 22, "bash");
+    assert_eq!(session_of_killer(&mut world, &target, &below).as_deref(), Some("a"), "born in it");
+    // A helper in the home of another session is of the session that started it.
+    let mut helper = world.spawn(&agent, 23, "agent2");
+    world.chdir(&mut helper, "/srv/b");
+    world.wait(SETTLE_NS);
+    let target = victim(&mut world, 52);
+    assert_eq!(session_of_killer(&mut world, &target, &helper).as_deref(), Some("a"), "a helper elsewhere");
+    let target = victim(&mut world, 53);
+    assert_eq!(session_of_killer(&mut world, &target, &bash), None, "the shell above is of no session");
+    // A session that has ended is none.
+    world.exit(&agent, 0);
+    let target = victim(&mut world, 54);
+    assert_eq!(session_of_killer(&mut world, &target, &below), None);
+}
+
+#[test]
+fn a_sender_below_a_terminal_of_its_own_is_of_no_session() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 20, "agent");
+    let target = world.spawn(&bash, 50, "bash");
+    let mut pane = world.fork(&agent, 21);
+    world.set_tty(&mut pane, Some("pts9"));
+    world.exec(&mut pane, "bash");
+    assert_eq!(session_of_killer(&mut world, &target, &pane), None);
+}
+
+#[test]
+fn other_roots_and_wrappers_are_of_the_session_of_their_home() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let wrapper = world.spawn(&bash, 20, "env");
+    world.spawn(&wrapper, 21, "agent");
+    let other = world.spawn(&bash, 30, "other");
+    let tool = world.spawn(&other, 31, "bash");
+    for (killer, tgid) in [(&wrapper, 50), (&other, 51), (&tool, 52)] {
+        let target = world.spawn(&bash, tgid, "bash");
+        assert_eq!(session_of_killer(&mut world, &target, killer).as_deref(), Some("a"), "{killer:?}");
+    }
+}
+
+#[test]
+fn the_session_of_a_sender_is_the_one_when_the_signal_was_sent() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 20, "agent");
+    let target = world.spawn(&bash, 50, "bash");
+    let process = SendingProcess { key: agent.key, comm: Comm([0; 16]), uid: 7 };
+    let at = world.tick_clock();
+    let sent = SentSignal { signal: SIGTERM, at, origin: SignalOrigin::Kill, process: Some(process) };
+    world.feed(Input::Signal { key: target.key, sent, context: SignalContext::default() });
+    world.exit(&agent, 0);
+    let death = end(&mut world, &target, 0);
+    let polite = death.polite_signal.expect("a polite signal");
+    assert_eq!(polite.sender_session.as_deref(), Some(b"a".as_slice()));
 }
 
 #[test]
@@ -158,7 +246,7 @@ fn a_process_that_was_marked_before_it_ended_was_killed_for_lack_of_memory() {
     let death = end(&mut world, &agent, SIGKILL.into());
     assert_eq!((death.kind, death.raw_status), (DeathKind::OomKilled, Some(9)));
     let expected = SentSignal { origin: SignalOrigin::LackOfMemory, ..kill };
-    assert_eq!((death.fatal_signal, death.polite_signal), (Some(expected), Some(polite)));
+    assert_eq!(signals(&death), (Some(expected), Some(polite)));
 }
 
 #[test]
@@ -196,7 +284,7 @@ fn a_death_without_a_mark_is_reported_when_all_records_up_to_its_time_were_read(
     world.core.close_deaths(BootTime(before + 1), &mut world.reports);
     let [death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
     let kind = DeathKind::Signaled { signal: SIGKILL, core_dumped: false };
-    assert_eq!((death.kind, death.at.0, death.fatal_signal), (kind, died, Some(kill)));
+    assert_eq!((death.kind, death.at.0, signals(death)), (kind, died, (Some(kill), None)));
     assert_eq!(world.core.first_open_death(), None);
     // A mark that comes even later changes nothing.
     mark(&mut world, CALLER, 40);

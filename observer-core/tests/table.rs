@@ -25,7 +25,7 @@ struct Deaths(Vec<(ProcessKey, Death)>);
 impl Sink for Deaths {
     fn change(&mut self, _at: BootTime, change: Change<'_>) {
         if let Change::ProcessEnded(process, death) = change {
-            self.0.push((process.key, death));
+            self.0.push((process.key, death.clone()));
         }
     }
     fn request(&mut self, _request: Request<'_>) {}

@@ -25,8 +25,9 @@ impl Core {
         let Some(OpenDeath { death, usage, led_session }) = self.open_deaths.remove(key) else {
             return false;
         };
-        self.end(death.at, key, death, Some(usage), sink);
-        self.after_exit(death.at, led_session, sink);
+        let at = death.at;
+        self.end(at, key, death, Some(usage), sink);
+        self.after_exit(at, led_session, sink);
         true
     }
 

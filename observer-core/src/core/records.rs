@@ -1,6 +1,7 @@
 //! Applies births, execs, exits and the records of single fields to the map.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use observer_common::record::hint;
 
@@ -9,7 +10,7 @@ use crate::input::{Block, ProcessFacts};
 use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{Death, SentSignal, SignalContext, SignalOrigin};
+use crate::model::death::{Death, ReceivedSignal, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -142,12 +143,12 @@ impl Core {
         self.passes.suspects.explain(key, Diff::RECORDED);
         match self.identify(at, key, sink) {
             Standing::Live if !self.open_deaths.has(key) => {
-                let death = Death::from_status(raw_status, at);
-                if self.settings.awaits_oom_marks && self.explained(key, death).may_lack_memory() {
+                let death = || Death::from_status(raw_status, at);
+                if self.settings.awaits_oom_marks && self.explained(key, death()).may_lack_memory() {
                     let led_session = led_sid.is_some();
-                    return self.leave_open(key, OpenDeath { death, usage, led_session }, sink);
+                    return self.leave_open(key, OpenDeath { death: death(), usage, led_session }, sink);
                 }
-                self.end(at, key, death, Some(usage), sink);
+                self.end(at, key, death(), Some(usage), sink);
             }
             Standing::Live | Standing::Dead => {
                 self.counters.duplicate_exits += 1;
@@ -174,7 +175,10 @@ impl Core {
     /// Adds to the death of a process what is known of the signals that led to it.
     fn explained(&self, key: ProcessKey, death: Death) -> Death {
         let signals = self.table.get(key).and_then(|entry| entry.signals.as_ref());
-        signals.map_or(death, |signals| signals.explain(death))
+        match signals {
+            Some(signals) => signals.explain(death),
+            None => death,
+        }
     }
 
     /// Ends a live process. Nothing else removes a process from the map. `used` is what it used, if that is known.
@@ -190,7 +194,7 @@ impl Core {
         let death = Death { cost, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
-        sink.change(at, Change::ProcessEnded(&entry.process, death));
+        sink.change(at, Change::ProcessEnded(&entry.process, &death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {
                 sink.change(at, Change::ProcessChanged(&orphan.process));
@@ -199,7 +203,7 @@ impl Core {
         let candidacy = entry.candidacy.take();
         let process = &entry.process;
         self.with_sessions(at, sink, |sessions, ctx| {
-            sessions.ended(ctx, process, candidacy, &orphans, death);
+            sessions.ended(ctx, process, candidacy, &orphans, &death);
         });
         self.locate_decided(at, key, sink);
         if was_parent {
@@ -213,8 +217,13 @@ impl Core {
         if self.kernel_kills.add(key, &sent, context) {
             (sent.origin, sent.process) = (SignalOrigin::LackOfMemory, None);
         }
+        if self.table.get(key).is_none() {
+            return;
+        }
+        let of_sender = sent.process.and_then(|sender| self.sessions.session_of(&self.table, sender.key));
+        let sender_session = of_sender.map(|session| Arc::clone(&session.name));
         if let Some(entry) = self.table.get_mut(key) {
-            entry.signals.get_or_insert_default().add(sent);
+            entry.signals.get_or_insert_default().add(ReceivedSignal { sent, sender_session });
         }
     }
 

@@ -19,7 +19,7 @@ pub enum Change<'a> {
     /// Another field changed: comm, uids, sid, pgid, terminal, parent, cgroup or argv.
     ProcessChanged(&'a Process),
     /// It ended. The process is as it was last known.
-    ProcessEnded(&'a Process, Death),
+    ProcessEnded(&'a Process, &'a Death),
     /// A home has a primary that had none, or has one again after its session ended.
     SessionStarted(&'a Session, &'a Process),
     /// The state, the primary, the number of roots, the name or a field of the primary changed.

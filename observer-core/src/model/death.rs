@@ -2,7 +2,7 @@
 
 use crate::model::cost::Cost;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
-use crate::model::process::Comm;
+use crate::model::process::{Bytes, Comm};
 
 /// Number of the signal that no process can handle, include/uapi/asm-generic/signal.h.
 pub(crate) const SIGKILL: u8 = 9;
@@ -92,8 +92,18 @@ pub struct SignalContext {
     pub memory: u32,
 }
 
+/// A signal that a process received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedSignal {
+    /// The signal as it was sent.
+    pub sent: SentSignal,
+    /// Name of the session to which the process belonged that sent it, or for which the kernel did; `None` if it
+    /// belonged to none.
+    pub sender_session: Option<Bytes>,
+}
+
 /// The end of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
     /// How it ended.
     pub kind: DeathKind,
@@ -101,10 +111,10 @@ pub struct Death {
     pub raw_status: Option<u32>,
     /// When it ended; for an unobserved death the end of the interval.
     pub at: BootTime,
-    /// The fatal signal as it was sent; `None` if none was fatal, or its record was not received.
-    pub fatal_signal: Option<SentSignal>,
+    /// The fatal signal; `None` if none was fatal, or its record was not received.
+    pub fatal_signal: Option<ReceivedSignal>,
     /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM.
-    pub polite_signal: Option<SentSignal>,
+    pub polite_signal: Option<ReceivedSignal>,
     /// What it used, and its descendants that have ended; `None` where the end was not observed.
     pub cost: Option<Cost>,
 }
@@ -125,7 +135,7 @@ impl Death {
     /// come.
     pub(crate) fn may_lack_memory(&self) -> bool {
         let is_kill = matches!(self.kind, DeathKind::Signaled { signal: SIGKILL, .. });
-        is_kill && self.fatal_signal.is_some_and(|sent| sent.origin == SignalOrigin::Kernel)
+        is_kill && self.fatal_signal.as_ref().is_some_and(|fatal| fatal.sent.origin == SignalOrigin::Kernel)
     }
 
     /// Returns a death of which no record was received, between two moments.

@@ -7,7 +7,7 @@ use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 
 /// A death that may lack a mark of the kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenDeath {
     pub death: Death,
     /// What the process used.

@@ -76,7 +76,7 @@ impl Sessions {
         process: &Process,
         candidacy: Option<Candidacy>,
         orphans: &[ProcessKey],
-        death: Death,
+        death: &Death,
     ) {
         self.forget_claims(process.key);
         self.settling.remove(process.key);
@@ -92,11 +92,11 @@ impl Sessions {
         }
         let home = candidacy.map(|candidacy| candidacy.home);
         if let Some(home) = &home {
-            self.leave(ctx, process.key, home, Cause::Died(process, &death));
+            self.leave(ctx, process.key, home, Cause::Died(process, death));
         }
         let held: Vec<Arc<Home>> = self.homes.held_by(process.key).to_vec();
         for held in held.into_iter().filter(|held| Some(held) != home.as_ref()) {
-            self.elect(ctx, &held, Cause::Died(process, &death));
+            self.elect(ctx, &held, Cause::Died(process, death));
         }
     }
 

@@ -367,7 +367,7 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
         _ => None,
     };
     let session = &mut slot.session;
-    session.death = dead.map(|(_, death)| *death);
+    session.death = dead.map(|(_, death)| death.clone());
     session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });
     session.wrapper = None;
     session.roots = 0;

@@ -128,6 +128,21 @@ pub(super) fn instance_above<'a>(
     None
 }
 
+/// Returns the nearest ancestor of `entry` that is a candidate or holds a session, and takes what it started for its
+/// own by the rule of [`position`].
+pub(super) fn nearest_above<'a>(
+    table: &'a ProcessTable,
+    homes: &Homes,
+    entry: &'a ProcessEntry,
+) -> Option<&'a ProcessEntry> {
+    let takes = |above: &Above<'_>| {
+        let Above { entry, is_cut_off, has_own_terminal } = above;
+        let is_of_session = entry.candidacy.is_some() || !homes.held_by(entry.process.key).is_empty();
+        is_of_session && !is_cut_off && (entry.is_wrapper() || !has_own_terminal)
+    };
+    lineage(table, entry).find(takes).map(|above| above.entry)
+}
+
 /// The candidates of a home as a forest, each below the nearest candidate that it belongs to.
 struct Forest<'a> {
     table: &'a ProcessTable,

@@ -157,7 +157,7 @@ impl Sink for Reports {
                 self.update(process);
             }
             Change::ProcessEnded(process, death) => {
-                self.deaths.push(death);
+                self.deaths.push(death.clone());
                 *self.ended.entry(process.key).or_default() += 1;
                 let gone = self.live.remove(&process.key.tgid).is_some_and(|old| old.key == process.key);
                 self.check(gone, || format!("{:?} ended, but was not live", process.key));

@@ -165,7 +165,8 @@ pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, conte
         }
         Change::ProcessEnded(process, death) => {
             let mut json = ProcessJson::new(process, context);
-            json.death = Some(DeathJson::new(&death, process.key.start_boottime, process.wall_offset_ns));
+            let start = process.key.start_boottime;
+            json.death = Some(DeathJson::new(death, start, process.wall_offset_ns, context.boot_id));
             body(kind, at, wall_offset_ns, json)
         }
         Change::SessionChanged(session, primary) => {

@@ -56,17 +56,16 @@ pub struct Oom<'a> {
 }
 
 impl DeathJson<'_> {
-    /// The JSON of the death of a process that started at `start`.
-    pub fn new(death: &Death, start: BootTime, wall_offset_ns: i64) -> Self {
+    /// The JSON of the death of a process that started at `start` in the boot `boot_id`.
+    pub fn new(death: &Death, start: BootTime, wall_offset_ns: i64, boot_id: &str) -> Self {
         let mut json = Self {
             raw_status: death.raw_status,
             at: rfc3339(death.at, wall_offset_ns),
             lifetime_ms: Some(death.at.since(start) / 1_000_000),
-            sender: death.fatal_signal.as_ref().map(Sender::new),
-            polite_signal: death
-                .polite_signal
-                .as_ref()
-                .map(|sent| PoliteSignal::new(sent, signal_name(sent.signal), wall_offset_ns)),
+            sender: death.fatal_signal.as_ref().map(|received| Sender::new(received, boot_id)),
+            polite_signal: death.polite_signal.as_ref().map(|received| {
+                PoliteSignal::new(received, signal_name(received.sent.signal), wall_offset_ns, boot_id)
+            }),
             cost: death.cost.as_ref().map(CostJson::new),
             ..Self::default()
         };
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     fn shown(death: Death) -> serde_json::Value {
-        serde_json::to_value(DeathJson::new(&death, BootTime(1_000_000_000), 0)).unwrap()
+        serde_json::to_value(DeathJson::new(&death, BootTime(1_000_000_000), 0, "boot")).unwrap()
     }
 
     #[test]
@@ -222,7 +221,7 @@ mod tests {
         let expected =
             json!({"cpu_ms": 1, "cpu_children_ms": 3000, "max_rss_bytes": 2 * page, "processes": 10_000});
         assert_eq!(shown(death)["cost"], expected);
-        let unknown = Death { cost: Some(Cost::default()), ..death };
+        let unknown = Death { cost: Some(Cost::default()), ..Death::from_status(0, BootTime(1_000_000_000)) };
         let expected = json!({"cpu_ms": 0, "cpu_children_ms": 0, "max_rss_bytes": null, "processes": null});
         assert_eq!(shown(unknown)["cost"], expected);
     }

@@ -95,7 +95,7 @@ impl<'a> SessionJson<'a> {
         process.start_boottime_ns = Big(session.primary.start_boottime.0);
         process.key = LifeKey::new(context.boot_id, process.pid, process.start_boottime_ns.0).to_string();
         process.cwd_deleted |= session.cwd_deleted;
-        let death = |death| DeathJson::new(death, session.primary.start_boottime, wall);
+        let death = |death| DeathJson::new(death, session.primary.start_boottime, wall, context.boot_id);
         Self {
             name: Text::from(&*session.name),
             home: Text::from(&*session.home.path),

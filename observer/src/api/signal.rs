@@ -1,8 +1,9 @@
 //! Signals that were sent to a process, as JSON.
 
-use observer_core::death::{SendingProcess, SentSignal, SignalOrigin};
+use observer_core::death::{ReceivedSignal, SendingProcess, SignalOrigin};
 use serde::{Deserialize, Serialize};
 
+use super::key::LifeKey;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
@@ -62,6 +63,10 @@ pub struct Sender<'a> {
     pub by: SentBy,
     /// `si_code` of a signal that was sent with one.
     pub code: Option<i32>,
+    /// That process as one word ([`LifeKey`]).
+    pub key: Option<String>,
+    /// Name of the session to which that process belonged.
+    pub session: Option<Text<'a>>,
 }
 
 /// A signal that could have been handled, before the fatal one.
@@ -79,9 +84,10 @@ pub struct PoliteSignal<'a> {
 }
 
 impl Sender<'_> {
-    /// The sender of a signal.
-    pub fn new(sent: &SentSignal) -> Self {
+    /// The sender of a signal in the boot `boot_id`.
+    pub fn new(received: &ReceivedSignal, boot_id: &str) -> Self {
         const SI_TIMER: i32 = -2;
+        let sent = &received.sent;
         let (kind, by, code) = match sent.origin {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
@@ -107,6 +113,8 @@ impl Sender<'_> {
             kind,
             by,
             code,
+            key: Some(LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string()),
+            session: received.sender_session.as_ref().map(|name| Text::from(name.to_vec())),
         }
     }
 
@@ -134,13 +142,13 @@ fn is_fault(signal: u8) -> bool {
 }
 
 impl PoliteSignal<'_> {
-    /// The JSON of a signal. `name` is its name.
-    pub fn new(sent: &SentSignal, name: String, wall_offset_ns: i64) -> Self {
+    /// The JSON of a signal in the boot `boot_id`. `name` is its name.
+    pub fn new(received: &ReceivedSignal, name: String, wall_offset_ns: i64, boot_id: &str) -> Self {
         Self {
-            signal: sent.signal,
+            signal: received.sent.signal,
             signal_name: Some(name),
-            at: rfc3339(sent.at, wall_offset_ns),
-            sender: Some(Sender::new(sent)),
+            at: rfc3339(received.sent.at, wall_offset_ns),
+            sender: Some(Sender::new(received, boot_id)),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::api::Context;
 use crate::api::session::SessionJson;
 
 /// A death that the first passes observed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum ObservedDeath {
     /// The exit itself was observed.
     Exit(Death),
@@ -44,7 +44,7 @@ impl PreviousSessions {
 
     /// The death of a primary that was known, if it was observed.
     pub fn death(&self, primary: ProcessKey) -> Option<ObservedDeath> {
-        self.deaths.get(&primary).copied().flatten()
+        self.deaths.get(&primary).cloned().flatten()
     }
 
     /// Replaces the sessions that continued unchanged: the primary of each home, and its [`digest`].

@@ -329,7 +329,7 @@ impl EntryMaker<'_> {
 
     fn died(&self, before: RecordedSession<'_>, observed: Option<ObservedDeath>) -> Entry {
         let start = before.primary.start_boottime;
-        let json = |death: &Death| DeathJson::new(death, start, self.wall_offset_ns);
+        let json = |death: &Death| DeathJson::new(death, start, self.wall_offset_ns, self.context.boot_id);
         let since = |at: BootTime| {
             // The clock may have been set back meanwhile.
             let from_ns = self.known_to_live_ns(&before).min(self.unix(at));

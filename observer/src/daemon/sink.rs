@@ -172,7 +172,7 @@ impl DaemonSink {
         self.pace.written(at, session);
         let Some((kind, subject)) = columns(&change) else { return };
         let json = SessionJson::new(session, primary, self.context());
-        let restarts = restarts.json(self.wall_offset_ns);
+        let restarts = restarts.json(self.wall_offset_ns, &self.boot_id);
         let body = restarts_body(at, &change, self.wall_offset_ns, &json, restarts.as_ref());
         let event_seq = self.write(at, kind, subject, &body);
         if let Change::SessionStarted(..) = change {
@@ -230,7 +230,7 @@ impl DaemonSink {
             && self.journal.is_some()
             && self.recording == Recording::Active
             && !self.previous.is_known(session, primary, context);
-        let former = death.as_ref().map(|former| (former.key, former.death));
+        let former = death.as_ref().map(|former| (former.key, &former.death));
         let may_write = is_recorded && self.pace.changed(at, session, former) == Writes::Now;
         if let Some(former) = death.filter(|_| !(is_recorded && self.pace.counts(&session.home))) {
             self.write_death(at, former);
@@ -270,7 +270,8 @@ impl DaemonSink {
         match *change {
             Change::ProcessEnded(process, death) if self.primaries.contains(&process.key) => {
                 let body = change_body(at, change, self.wall_offset_ns, self.context());
-                self.last_death = Some((process.key, death, String::from_utf8_lossy(&body).into_owned()));
+                let body = String::from_utf8_lossy(&body).into_owned();
+                self.last_death = Some((process.key, death.clone(), body));
                 None
             }
             Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
@@ -279,7 +280,7 @@ impl DaemonSink {
                 let (key, death, body) = self.last_death.as_ref().filter(|(key, ..)| *key == former)?;
                 (session.primary != former).then(|| ReplacedPrimary {
                     key: *key,
-                    death: *death,
+                    death: death.clone(),
                     subject: subject(session, *key),
                     body: with_home(session, body),
                 })

@@ -134,7 +134,7 @@ fn restarts(sink: &mut DaemonSink, count: u64, live: u64, session: &mut Session,
         sink.change(at, Change::SessionStarted(session, process));
         if n < count - live {
             (session.state, session.death) = (State::Ended, Some(Death::from_status(9, at)));
-            sink.change(at, Change::ProcessEnded(process, Death::from_status(9, at)));
+            sink.change(at, Change::ProcessEnded(process, &Death::from_status(9, at)));
             sink.change(at, Change::SessionEnded(session, process));
         }
     }

@@ -10,6 +10,7 @@ mod panes;
 mod program;
 mod reload;
 mod roots;
+mod senders;
 mod service;
 mod signals;
 mod terminal_times;

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::shown::{COLUMNS, EntryLine, Form, Shown};
+use super::lines::Lines;
+use super::shown::{EntryLine, Form, Shown};
 use crate::mirror::connect::Connected;
 use crate::mirror::history::{EventQuery, FleetEvent, each};
 use crate::mirror::schema;
-use crate::text::bytes::{from_json, to_line};
-use crate::text::table::{Align, Cell, LongTable};
+use crate::text::bytes::from_json;
 
 /// Prints the events that are `wanted`. Returns how many of them concern sessions.
 pub async fn print(
@@ -19,8 +19,7 @@ pub async fn print(
     out: &mut impl Write,
 ) -> anyhow::Result<u64> {
     schema::check(&connected.client).await?;
-    let columns: Vec<_> = std::iter::once(("HOST", Align::Left)).chain(COLUMNS).collect();
-    let mut table = LongTable::new(&columns, form.width);
+    let mut lines = Lines::new(form, true);
     let mut found = 0;
     each(&connected.client, wanted, |past| {
         let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
@@ -32,12 +31,12 @@ pub async fn print(
         if form.json {
             writeln!(out, "{}", object(&past))?;
         } else {
-            table.push(row(&past, &shown), out)?;
+            print_entry(&past, &shown, &mut lines, out)?;
         }
         Ok(())
     })
     .await?;
-    table.flush(out)?;
+    lines.flush(out)?;
     Ok(found)
 }
 
@@ -56,7 +55,12 @@ fn object(past: &FleetEvent) -> Value {
     Value::Object(object)
 }
 
-fn row(past: &FleetEvent, shown: &Shown<'_>) -> Vec<Cell> {
+fn print_entry(
+    past: &FleetEvent,
+    shown: &Shown<'_>,
+    lines: &mut Lines,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     let raw = |text: &Option<String>| text.as_deref().map(from_json).unwrap_or_default();
     let (home, name) = (raw(&past.home), raw(&past.name));
     let line = EntryLine {
@@ -66,7 +70,5 @@ fn row(past: &FleetEvent, shown: &Shown<'_>) -> Vec<Cell> {
         name: &name,
         pid: past.pid.map(i32::cast_unsigned),
     };
-    let mut row = vec![Cell::new(to_line(past.host.as_bytes()).into_owned())];
-    row.extend(shown.row(&line));
-    row
+    lines.push(shown, &line, Some(&past.host), out)
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::shown::{COLUMNS, EntryLine, Form, Shown};
+use super::lines::Lines;
+use super::shown::{EntryLine, Form, Shown};
 use crate::api::change::journaled;
 use crate::api::entry::NumberedEntry;
 use crate::api::words::EntryKind;
@@ -10,7 +11,6 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::home;
 use crate::journal::{EntryFilter, JournalReader};
 use crate::text::bytes::to_line;
-use crate::text::table::{Cell, LongTable};
 
 /// Entries read at a time, and their bytes.
 const READ_MAX: usize = 1_024;
@@ -51,7 +51,7 @@ impl LocalHistory {
             homes.iter().try_for_each(|home| writeln!(err, "  {}", to_line(home)))?;
             return Ok(Exit::Ambiguous);
         }
-        let found = if form.json { self.print_json(form, out)? } else { self.print_table(form, out)? };
+        let found = if form.json { self.print_json(form, out)? } else { self.print_lines(form, out)? };
         if found > 0 {
             return Ok(Exit::Found);
         }
@@ -117,9 +117,9 @@ impl LocalHistory {
         })
     }
 
-    /// Prints the entries as lines. Removals with nothing in between are one line.
-    fn print_table(&self, form: Form, out: &mut impl Write) -> anyhow::Result<u64> {
-        let mut table = LongTable::new(&COLUMNS, form.width);
+    /// Prints the entries for people. Removals with nothing in between are one line.
+    fn print_lines(&self, form: Form, out: &mut impl Write) -> anyhow::Result<u64> {
+        let mut lines = Lines::new(form, false);
         let mut removal: Option<Removal> = None;
         let found = self.each(form, |stored, shown| {
             let entry = &stored.entry;
@@ -128,7 +128,7 @@ impl LocalHistory {
                 removal = Some(Removal { at_unix_ns: entry.at_unix_ns, count });
                 return Ok(());
             }
-            removal.take().map_or(Ok(()), |removal| table.push(removal.row(), out))?;
+            removal.take().map_or(Ok(()), |removal| removal.print(&mut lines, out))?;
             let subject = entry.subject.as_ref();
             let line = EntryLine {
                 at_unix_ns: entry.at_unix_ns,
@@ -137,10 +137,10 @@ impl LocalHistory {
                 name: subject.map(|it| it.name.as_slice()).unwrap_or_default(),
                 pid: subject.map(|it| it.process.tgid.0),
             };
-            table.push(shown.row(&line), out)
+            lines.push(shown, &line, None, out)
         })?;
-        removal.map_or(Ok(()), |removal| table.push(removal.row(), out))?;
-        table.flush(out)?;
+        removal.map_or(Ok(()), |removal| removal.print(&mut lines, out))?;
+        lines.flush(out)?;
         Ok(found)
     }
 }
@@ -153,10 +153,10 @@ struct Removal {
 }
 
 impl Removal {
-    fn row(self) -> Vec<Cell> {
+    fn print(self, lines: &mut Lines, out: &mut impl Write) -> io::Result<()> {
         let line =
             EntryLine { at_unix_ns: self.at_unix_ns, kind: EntryKind::Gap, home: &[], name: &[], pid: None };
-        Shown::removal(self.count).row(&line)
+        lines.push(&Shown::removal(self.count), &line, None, out)
     }
 }
 

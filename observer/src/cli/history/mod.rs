@@ -1,7 +1,10 @@
 //! `observer history`
 
 mod fleet;
+mod lines;
 mod local;
+mod reason;
+mod sentence;
 mod shown;
 
 use std::ffi::OsString;

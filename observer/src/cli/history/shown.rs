@@ -58,13 +58,13 @@ pub struct EntryLine<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Shown<'a> {
-    comm: Text<'a>,
-    program: Option<Text<'a>>,
+    pub(super) comm: Text<'a>,
+    pub(super) program: Option<Text<'a>>,
     state: SessionState,
     roots: u32,
     changed: Option<Changed<'a>>,
-    restarts: Option<RestartsJson<'a>>,
-    death: Option<DeathJson<'a>>,
+    pub(super) restarts: Option<RestartsJson<'a>>,
+    pub(super) death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
     found_at: Option<String>,
     lost: u64,
@@ -111,6 +111,12 @@ impl Shown<'_> {
             Cell::new(to_one_line(&how)).styled(if style == BAD { BAD } else { Style::new() }),
             Cell::new(text(line.home)),
         ]
+    }
+
+    /// The word for an entry of this kind, and the explanation.
+    pub fn words<'k>(&self, kind: &'k EntryKind, pid: Option<u32>) -> (&'k str, String) {
+        let (event, _, how) = self.event(kind, pid);
+        (event, how)
     }
 
     /// The word, the style and the explanation of an entry of this kind.

@@ -108,6 +108,165 @@ fn events(dir: &Path, arguments: &[&str]) -> Vec<String> {
     lines.map(words).collect()
 }
 
+/// What `--killed` prints, one entry an element, without date and time.
+fn sentences(dir: &Path, arguments: &[&str]) -> Vec<String> {
+    let (exit, out, err) = history(dir, arguments);
+    assert_eq!((exit, err.as_str()), (Exit::Found, ""), "{arguments:?}");
+    let text = |line: &str| line.split_once("  ").expect("date, time and text").1.to_owned();
+    out.lines().map(text).collect()
+}
+
+/// The moment that is `seconds` after [`BASE_NS`], here.
+fn shown_at(seconds: i64, form: &str) -> String {
+    let at = Timestamp::from_nanosecond(i128::from(BASE_NS) + i128::from(seconds) * 1_000_000_000).unwrap();
+    at.to_zoned(TimeZone::system()).strftime(form).to_string()
+}
+
+fn clock_at(seconds: i64) -> String {
+    shown_at(seconds, "%H:%M:%S")
+}
+
+/// The end of alpha at 08:03:50 (UTC) by a signal; `sender` and `polite` as in JSON.
+fn killed(signal: u8, sender: &str, polite: &str, rest: &str) -> Entry {
+    let name = crate::api::death::signal_name(signal);
+    let detail = format!(
+        r#","signal":{signal},"signal_name":"{name}","at":"2026-11-21T08:03:50.000Z","lifetime_ms":7500000,"sender":{sender},"polite_signal":{polite}{rest}"#
+    );
+    let detail = death("signaled", &detail);
+    Entry { at_unix_ns: BASE_NS + 230_000_000_000, ..entry(3, "session_ended", "/srv/alpha", &detail) }
+}
+
+/// The part of the sentence about the end of alpha that says who sent what.
+fn causes(entry: Entry) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path(), vec![entry]);
+    let sentence = sentences(dir.path(), &["--killed", "alpha"]).remove(0);
+    let rest = sentence.strip_prefix("alpha (claude, pid 103, in /srv/alpha) was killed after 2h 5m: ");
+    rest.unwrap_or_else(|| panic!("{sentence}"))
+        .replace(&clock_at(230), "END")
+        .replace(&clock_at(140), "BEFORE")
+}
+
+const SYSTEMD: &str = r#"{"pid":1,"comm":"systemd","uid":0,"kind":"user","by":"kill"}"#;
+
+fn polite(signal: u8, sender: &str) -> String {
+    format!(r#"{{"signal":{signal},"at":"2026-11-21T08:02:20.000Z","sender":{sender}}}"#)
+}
+
+fn by_kernel(by: &str, rest: &str) -> String {
+    format!(r#"{{"pid":null,"kind":"kernel","by":"{by}"{rest}}}"#)
+}
+
+#[test]
+fn what_was_killed_is_told_in_a_sentence() {
+    assert_eq!(
+        causes(killed(9, SYSTEMD, &polite(15, SYSTEMD), "")),
+        "pid 1 (systemd) sent SIGTERM at BEFORE; it did not end within 90 s; pid 1 sent SIGKILL at END."
+    );
+    let bash = r#"{"pid":812,"comm":"bash","uid":7,"kind":"user","by":"kill","session":"be\u001bta"}"#;
+    assert_eq!(
+        causes(killed(9, bash, &polite(1, &by_kernel("kernel", "")), "")),
+        r"the kernel sent SIGHUP at BEFORE, because its terminal was hung up; it did not end within 90 s; pid 812 (bash) of session be\x1bta sent SIGKILL at END."
+    );
+    assert_eq!(
+        causes(killed(9, "null", &polite(15, "null"), "")),
+        "SIGTERM came at BEFORE, from whom is not known; it did not end within 90 s; SIGKILL ended it at END, and who sent it is not known."
+    );
+    let itself = r#"{"pid":103,"comm":"claude","uid":7,"kind":"user","by":"tgkill"}"#;
+    assert_eq!(
+        causes(killed(6, itself, "null", r#","core_dumped":true"#)),
+        "it sent SIGABRT to itself at END; it dumped its core."
+    );
+}
+
+#[test]
+fn the_kernels_reasons_are_words() {
+    let by_itself = r#"{"kind":"kernel","by":"caused","pid":103,"comm":"claude"}"#;
+    let by_shell = r#"{"kind":"kernel","by":"caused","pid":7,"comm":"sh"}"#;
+    let fault = by_kernel("fault", r#","code":1"#);
+    let (alone, timer) = (by_kernel("kernel", ""), by_kernel("timer", r#","code":-2"#));
+    for (signal, sender, words) in [
+        (11, &*fault, ", because it used an address at which nothing is mapped (code 1)."),
+        (8, &fault, ", because it divided an integer by zero (code 1)."),
+        (31, &fault, ", because it made a system call that its seccomp filter forbids (code 1)."),
+        (13, by_itself, ", because it wrote to a closed pipe or socket."),
+        (25, by_itself, ", because it wrote beyond its limit of file size."),
+        (1, &alone, ", because its terminal was hung up."),
+        (2, &alone, ", because Ctrl-C was typed on its terminal."),
+        (24, &alone, ", because it reached its limit of CPU time."),
+        (14, &timer, ", because a timer that it had set expired."),
+        (
+            9,
+            by_shell,
+            ", because pid 7 (sh) wrote to cgroup.kill, or ended as the parent that it must not outlive.",
+        ),
+        (15, by_shell, ", because pid 7 (sh) ended as the parent that it must not outlive."),
+        (
+            9,
+            &alone,
+            " for lack of memory, a limit of CPU time or the end of its pid namespace; it does not say which.",
+        ),
+        (10, &alone, "."),
+    ] {
+        let name = crate::api::death::signal_name(signal);
+        let told = causes(killed(signal, sender, "null", ""));
+        assert_eq!(told, format!("the kernel sent {name} at END{words}"));
+    }
+}
+
+#[test]
+fn lack_of_memory_restarts_and_deaths_that_nobody_saw_have_sentences() {
+    let dir = tempfile::tempdir().unwrap();
+    let oom =
+        r#","at":"2026-11-21T08:01:00.000Z","lifetime_ms":340,"oom":{"scope":"cgroup","cgroup":"/a\u001b"}"#;
+    let found = r#","signal":9,"signal_name":"SIGKILL","at":"2026-11-21T08:02:00.000Z","lifetime_ms":null,"between":["2026-11-20T08:00:00.000Z","2026-11-21T08:02:00.000Z"]"#;
+    let restarts = r#","comm":"claude","state":"live","roots":1,"restarts":{"count":14,"first":"2026-11-21T08:02:00.000Z","last":"2026-11-21T08:02:09.000Z","deaths":{"exited":1,"signaled":13,"unobserved":0},"last_death":{"kind":"signaled","signal":9,"signal_name":"SIGKILL","at":"2026-11-21T08:02:09.000Z","sender":{"pid":1,"comm":"systemd","kind":"user"}}}"#;
+    let entries = vec![
+        entry(1, "process_ended", "/srv/alpha", &death("oom_killed", oom)),
+        entry(2, "session_ended", "/srv/alpha", &death("signaled", found)),
+        entry(3, "session_started", "/srv/alpha", restarts),
+    ];
+    journal(dir.path(), entries);
+    let (day_before, [one, two, last]) =
+        (shown_at(-86_400, "%Y-%m-%d %H:%M:%S"), [60, 120, 129].map(clock_at));
+    let expected = [
+        format!(
+            r"alpha (claude, pid 101, in /srv/alpha) was killed after 340 ms: the kernel killed it at {one} for lack of memory in the cgroup /a\x1b. Another process stands for the home since then."
+        ),
+        format!(
+            "alpha (claude, pid 102, in /srv/alpha) was killed: SIGKILL ended it between {day_before} and {two}, and who sent it is not known."
+        ),
+        format!(
+            "alpha (claude, pid 103, in /srv/alpha) started 14 times from {two} to {last}, and 13 of them were killed; the last time, pid 1 (systemd) sent SIGKILL at {last}."
+        ),
+    ];
+    assert_eq!(sentences(dir.path(), &["--killed", "alpha"]), expected);
+}
+
+#[test]
+fn sentences_fit_the_terminal_and_show_no_control_characters() {
+    let dir = tempfile::tempdir().unwrap();
+    let evil =
+        r#"{"pid":812,"comm":"\u001b[2J\nx","uid":7,"kind":"user","by":"kill","session":"\u202e\u0007s"}"#;
+    let hostile = killed(9, evil, &polite(15, evil), "");
+    let name = b"ev\x1b[2J\nil\xff \xe2\x80\xae".to_vec();
+    let home = [&b"/srv/"[..], &name].concat();
+    let subject = hostile.subject.clone().map(|it| Subject { home, name, ..it });
+    journal(dir.path(), vec![Entry { subject, ..hostile }]);
+    for width in [1, 20, 40, 59, 60, 61, 80, 200] {
+        let line = Line::parse_from(["history", "--killed", "--state-dir", dir.path().to_str().unwrap()]);
+        let (socket, mut out) = (Path::new("/nonexistent/observer.sock"), Vec::new());
+        line.history.print(socket, &mut out, &mut Vec::new(), Some(width)).unwrap();
+        let plain = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}: {plain}");
+        assert!(plain.chars().all(|c| c == '\n' || (!c.is_control() && c != '\u{202e}')), "{plain:?}");
+        let words: String = plain.split_whitespace().collect();
+        for escaped in [r"ev\x1b[2J\nil\xff", r"ofsession\u{202e}\x07s", r"(\x1b[2J\nx)"] {
+            assert!(words.contains(escaped), "{escaped} in {width}: {plain}");
+        }
+    }
+}
+
 #[test]
 fn the_table_describes_each_entry() {
     let dir = tempfile::tempdir().unwrap();
@@ -194,8 +353,11 @@ fn filters_select_what_was_asked_for() {
     assert_eq!(pids(&["alpha"]), [100, 105]);
     assert_eq!(pids(&["/srv/beta"]), [101, 102, 103, 104]);
     assert_eq!(pids(&["/srv/beta///"]), [101, 102, 103, 104]);
-    assert_eq!(pids(&["--killed"]), [104, 107]);
-    assert_eq!(pids(&["--killed", "/srv/beta"]), [104]);
+    let killed = |arguments: &[&str]| sentences(dir.path(), arguments);
+    assert_eq!(killed(&["--killed"]).len(), 3, "two ends, and a gap");
+    let [of_beta, gap] = &killed(&["--killed", "/srv/beta"])[..] else { panic!("an end, and a gap") };
+    assert!(of_beta.starts_with("beta (claude, pid 104, in /srv/beta)"), "{of_beta}");
+    assert_eq!(gap, "healed: 7 events lost, 2 corrections");
     assert_eq!(pids(&["--since", "2026-11-21T08:04:00Z"]), [104, 105, 106, 107, 108]);
     assert_eq!(pids(&["--until", "2026-11-21T08:02:00Z"]), [100, 101]);
     let between = ["--since", "2026-11-21T08:01:00Z", "--until", "2026-11-21T08:03:00Z"];

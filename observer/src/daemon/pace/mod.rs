@@ -183,8 +183,8 @@ impl Pace {
         }
         if paced.restarts.is_some() || (paced.is_counted && paced.recent.are_many(at)) {
             let restarts = paced.restarts.get_or_insert_default();
-            if let Some(death) = session.death {
-                restarts.add_death(session.primary, death);
+            if let Some(death) = &session.death {
+                restarts.add_death(session.primary, death.clone());
             }
             self.wait_for_restarts(at, home);
             return Writes::Later;
@@ -194,7 +194,12 @@ impl Pace {
     }
 
     /// A session changes. `death`: its former primary died, and another process took its place.
-    pub fn changed(&mut self, at: BootTime, session: &Session, death: Option<(ProcessKey, Death)>) -> Writes {
+    pub fn changed(
+        &mut self,
+        at: BootTime,
+        session: &Session,
+        death: Option<(ProcessKey, &Death)>,
+    ) -> Writes {
         let home = &session.home;
         if !self.sessions.contains_key(home) {
             return self.started(at, session);
@@ -211,7 +216,7 @@ impl Pace {
                 restarts.add_start(at);
             }
             if let Some((key, death)) = death {
-                restarts.add_death(key, death);
+                restarts.add_death(key, death.clone());
             }
             self.restore(former, home);
             self.wait_for_restarts(at, home);

@@ -29,7 +29,7 @@ pub struct Restarts {
 
 impl Restarts {
     /// As JSON; `None`: only an end was not written.
-    pub fn json(&self, wall_offset_ns: i64) -> Option<RestartsJson<'static>> {
+    pub fn json(&self, wall_offset_ns: i64, boot_id: &str) -> Option<RestartsJson<'static>> {
         let (first, last) = self.between?;
         let last_death = self.last_death.as_ref();
         Some(RestartsJson {
@@ -38,7 +38,7 @@ impl Restarts {
             last: rfc3339(last, wall_offset_ns).into(),
             deaths: self.deaths,
             last_death: last_death
-                .map(|(key, death)| DeathJson::new(death, key.start_boottime, wall_offset_ns)),
+                .map(|(key, death)| DeathJson::new(death, key.start_boottime, wall_offset_ns, boot_id)),
         })
     }
 

@@ -191,7 +191,7 @@ fn a_session_that_starts_again_and_again_is_counted_once_a_second() {
     assert_eq!((starts, deaths), (490, 490), "no start and no death is lost");
     let last = counted.last().unwrap();
     assert_eq!(last.between.unwrap().1, BootTime(4_990 * MS));
-    assert_eq!(last.last_death.unwrap().0, ProcessKey::new(7, 499));
+    assert_eq!(last.last_death.as_ref().unwrap().0, ProcessKey::new(7, 499));
     assert_eq!((pace.next_due(), pace.take_restarts(&homes[0]), pace.withheld_since()), (None, None, None));
     // Once it is calm, each start and end is written again.
     let (later, session) = (BootTime(20_000 * MS), session());
@@ -218,7 +218,7 @@ fn starts_that_are_counted_do_not_wait_for_a_lesser_change_of_a_busy_user() {
     let death = Death::from_status(9, now);
     session.primary = ProcessKey::new(8, 1);
     session.starts = vec![now; 2].into();
-    assert_eq!(pace.changed(now, &session, Some((ProcessKey::new(7, 1), death))), Writes::Later);
+    assert_eq!(pace.changed(now, &session, Some((ProcessKey::new(7, 1), &death))), Writes::Later);
     assert!(pace.take_due(BootTime(2_500 * MS)).contains(&session.home));
     assert_eq!(pace.take_restarts(&session.home).unwrap().deaths.signaled, 1);
     assert_eq!(pace.withheld_since(), None);
@@ -269,7 +269,7 @@ fn a_program_that_execs_all_the_time_is_counted_too_and_so_are_primaries_that_di
         session.primary = ProcessKey::new(7, n);
         let death = Death::from_status(9, now);
         let former = Some((ProcessKey::new(7, n - 1), death));
-        let writes = pace.changed(now, &session, former);
+        let writes = pace.changed(now, &session, former.as_ref().map(|(key, death)| (*key, death)));
         assert_eq!(pace.counts(&home), n >= 10, "{n}");
         later += u64::from(writes == Writes::Later && n >= 10);
     }

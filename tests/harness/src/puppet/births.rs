@@ -81,15 +81,19 @@ extern "C" fn exec_image(image: *mut libc::c_void) -> libc::c_int {
     127
 }
 
-/// `spawn TOKEN`: posix_spawn of a puppet. Answers as [`bear`].
+/// `spawn NAME=VALUE… TOKEN`: posix_spawn of a puppet with this environment. Answers as [`bear`].
 pub fn spawn(address: &[u8], args: Args<'_>) -> Done {
-    let image = Image::puppet(address, word(args, 0)?)?;
+    let (token, variables) = args.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+    let image = Image::puppet(address, token)?;
     let mut argv = image.pointers();
+    let variables = variables.iter().map(|word| CString::new(word.as_slice()));
+    let variables: Vec<CString> = variables.collect::<Result<_, _>>()?;
+    let pointers = variables.iter().map(|variable| variable.as_ptr().cast_mut());
+    let environment: Vec<*mut libc::c_char> = pointers.chain([std::ptr::null_mut()]).collect();
     let after = boottime_ns();
     let mut pid = 0;
-    // SAFETY: path and NULL-ended argv are valid; no actions, no attributes, an empty environment.
+    // SAFETY: path, and argv and environment that end in NULL, are valid; no actions, no attributes.
     let error = unsafe {
-        let environment = [std::ptr::null_mut()];
         libc::posix_spawn(
             &raw mut pid,
             image.path.as_ptr(),

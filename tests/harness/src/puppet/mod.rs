@@ -170,6 +170,7 @@ impl Conversation {
             Verb::NamesItselfForever => races::names_itself_forever(),
             Verb::LoopForever => races::loop_for_ever(args).into(),
             Verb::Counts => signals::counts(args).into(),
+            Verb::Kills => signals::kills(args).into(),
             Verb::Counted => signals::counted().into(),
             Verb::Recycles => signals::recycles(args).into(),
             Verb::BecomesSubreaper => ends::becomes_subreaper().into(),

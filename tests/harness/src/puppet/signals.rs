@@ -1,4 +1,4 @@
-//! Signals that are counted by whoever gets them.
+//! Signals that are sent, and those that are counted by whoever gets them.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -31,6 +31,13 @@ fn handle(signal: libc::c_int) -> io::Result<u64> {
         action.sa_flags = libc::SA_RESTART;
         check(libc::sigaction(signal, &raw const action, std::ptr::null_mut()))
     }
+}
+
+/// `kills PID SIGNAL`.
+pub fn kills(args: Args<'_>) -> Done {
+    let (pid, signal): (libc::pid_t, libc::c_int) = (number(args, 0)?, number(args, 1)?);
+    // SAFETY: integers.
+    check(unsafe { libc::kill(pid, signal) }).map(|_| vec![])
 }
 
 /// `counts SIGNAL`.

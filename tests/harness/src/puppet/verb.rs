@@ -35,7 +35,7 @@ verbs! {
     Clone3,
     /// `TOKEN` → as `Fork`: a child that shares this memory while this process waits, until it execs a puppet.
     Vfork,
-    /// `TOKEN` → as `Fork`: posix_spawn of a puppet.
+    /// `NAME=VALUE… TOKEN` → as `Fork`: posix_spawn of a puppet with this environment.
     Spawn,
     /// `PATH TOKEN ARG…`: this process becomes a puppet from PATH, which is its argv[0]. No answer.
     Exec,
@@ -75,6 +75,8 @@ verbs! {
     Counts,
     /// → how many signals were counted.
     Counted,
+    /// `PID SIGNAL`: kill(2).
+    Kills,
     /// `PID DIR LIVES STRANGERS SIGNAL` → lives that the signal ended, and signals that strangers got: children with this pid,
     /// one after the other. LIVES of them run sleep(1) in DIR for some milliseconds; after each come STRANGERS that are
     /// outside, of which the first stays for a moment.
