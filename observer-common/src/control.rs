@@ -13,6 +13,8 @@ pub const HINTS: u32 = 2;
 /// Word index: set to 1 when a record concerns a terminal or a watched process; the reader clears it before it
 /// drains.
 pub const URGENT: u32 = 6;
+/// Word index: while it is not 0, the records of execs have the environment of processes without a terminal as well.
+pub const ALL_ENVIRONMENTS: u32 = 7;
 /// Word index: the word at `DROPS + k` counts records of kind `k` that could not be reserved.
 pub const DROPS: u32 = 8;
 /// Word index: the word at `THROTTLED + k` counts records of kind `k` that were not sent because the ring was more than half

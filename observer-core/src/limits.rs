@@ -79,6 +79,15 @@ pub const INSTANCES_MAX: u32 = 64;
 /// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
 pub const RELINKED_A_TURN_MAX: usize = 64;
 
+/// The length of a label's value, bytes. A longer one labels nothing.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// The number of labels that a configuration may name.
+pub const LABELS_MAX: usize = 16;
+
+/// The number of processes born in a session that are looked at for its labels when it begins.
+pub const LABELLING_PROCESSES_MAX: usize = 256;
+
 /// The number of launchers of the same program, one below the other, that stand aside.
 pub const LAUNCHERS_MAX: usize = 8;
 

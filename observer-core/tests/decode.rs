@@ -269,9 +269,11 @@ fn paths_are_joined_from_the_root() {
 
 #[test]
 fn the_environment_is_selected_by_name() {
-    let names = vec![b"TMUX".to_vec(), b"WINDOW".to_vec()];
-    let block = Block { bytes: b"TMUX_PANE=1\0TMUX=a=b\0WINDOW\0\0WINDOW=2\0TMUX=cut", truncated: true };
-    let chosen: Vec<&[u8]> = block.select(&names).collect();
+    let names = [b"TMUX".to_vec(), b"WINDOW".to_vec()];
+    let block =
+        Block { bytes: b"TMUX_PANE=1\0TMUX=a=b\0WINDOW\0\0WINDOW=3\0WINDOW=2\0TMUX=cut", truncated: true };
+    let chosen: Vec<&[u8]> =
+        block.select(|name, value| names.iter().any(|it| it == name) && value != b"3").collect();
     assert_eq!(chosen, [b"TMUX=a=b".as_slice(), b"WINDOW=2"]);
     assert_eq!(Block::default().strings().count(), 0);
     assert_eq!(Block { bytes: b"a\0\0", truncated: false }.strings().count(), 2);

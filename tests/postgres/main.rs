@@ -4,6 +4,7 @@ mod daemon;
 mod documented;
 mod forget;
 mod kills;
+mod labels;
 mod outage;
 mod revisions;
 mod schema;

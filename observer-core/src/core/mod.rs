@@ -19,6 +19,7 @@ use crate::input::Input;
 use crate::model::change::{Change, Sink};
 use crate::model::explanation::Explanation;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
 use crate::model::session::{Home, Session, Undecided};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub ignored: Vec<Ignore>,
     /// Names of the environment variables to keep.
     pub env: Vec<Vec<u8>>,
+    /// Environment variables that label sessions.
+    pub labels: Vec<LabelVariable>,
     /// Inode number of the host's own mount namespace. With 0 (unknown) homes of all namespaces count as the
     /// host's.
     pub host_mnt_ns: u32,
@@ -103,6 +106,7 @@ impl Core {
     /// Returns an empty map. The first complete pass fills it.
     pub fn new(mut settings: Settings) -> Self {
         let env = core::mem::take(&mut settings.env);
+        let labels = variables(&settings.labels);
         Self {
             settings,
             wall_offset_ns: 0,
@@ -114,7 +118,7 @@ impl Core {
             unexeced_helpers: BTreeSet::new(),
             kernel_kills: KernelKills::default(),
             open_deaths: OpenDeaths::default(),
-            store: ValueStore { env, ..ValueStore::default() },
+            store: ValueStore { env, labels, ..ValueStore::default() },
         }
     }
 
@@ -190,6 +194,21 @@ impl Core {
         if self.passes.first_done {
             self.with_sessions(at, sink, Sessions::reload);
         }
+    }
+
+    /// Replaces the variables that label sessions, and reports what follows from that for the sessions.
+    pub fn set_labels(&mut self, at: BootTime, labels: Vec<LabelVariable>, sink: &mut impl Sink) {
+        self.now = self.now.max(at);
+        self.store.labels = variables(&labels);
+        let former = core::mem::replace(&mut self.settings.labels, labels);
+        if former != self.settings.labels {
+            self.with_sessions(at, sink, |sessions, ctx| sessions.relabel(ctx, &former));
+        }
+    }
+
+    /// Returns whether any variable labels sessions, so that the environment of every process is worth reading.
+    pub fn has_labels(&self) -> bool {
+        !self.settings.labels.is_empty()
     }
 
     /// Returns when [`Input::Tick`] is next due. No other input replaces it.
@@ -281,6 +300,7 @@ impl Core {
         let mut ctx = SessionContext {
             rules: &self.settings.rules,
             ignored: self.settings.ignore_list(),
+            labels: &self.settings.labels,
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &mut self.table,
             now: self.now,
@@ -298,12 +318,23 @@ impl Core {
         let diff = diff | located;
         let Some(entry) = self.table.get(key).filter(|_| !diff.is_empty()) else { return };
         report_diff(at, entry, diff, sink);
-        self.with_sessions(at, sink, |sessions, ctx| sessions.changed(ctx, key, diff));
+        let is_image = diff.intersects(Diff::EXEC | Diff::IMAGE | Diff::ARGUMENTS);
+        self.with_sessions(at, sink, |sessions, ctx| {
+            sessions.changed(ctx, key, diff);
+            if is_image {
+                sessions.executed(ctx, key);
+            }
+        });
         // A terminal of its own is no reason to look at others: a process can change it a million times a second.
         if diff.intersects(Diff::EXEC | Diff::IMAGE) {
             self.locate_decided(at, key, sink);
         }
     }
+}
+
+/// The names of the variables of labels.
+fn variables(labels: &[LabelVariable]) -> Vec<Vec<u8>> {
+    labels.iter().map(|label| label.variable.clone()).collect()
 }
 
 fn report_diff(at: BootTime, entry: &ProcessEntry, diff: Diff, sink: &mut dyn Sink) {

@@ -127,6 +127,7 @@ impl Core {
         }
         self.passes.request_soon(self.now, 0, sink);
         self.report_start(at, key, None, sink);
+        self.with_sessions(at, sink, |sessions, ctx| sessions.executed(ctx, key));
     }
 
     /// The last thread of a group left. The first exit record of a process ends it. Whatever shows the same

@@ -1,7 +1,5 @@
 //! The values that records and rows of the task iterator hold of one process.
 
-use alloc::vec::Vec;
-
 use crate::input::path::RawPath;
 use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey};
@@ -57,16 +55,20 @@ impl<'a> Block<'a> {
         bytes.split(|&byte| byte == 0).filter(move |_| !none)
     }
 
-    /// Returns those `NAME=value` strings of an environment whose name is one of `names`, in the order of the
+    /// Returns those `NAME=value` strings of an environment whose name and value `wants` accepts, in the order of the
     /// block. A string that was cut is left out.
-    pub fn select<'n>(&self, names: &'n [Vec<u8>]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub fn select<W: Fn(&[u8], &[u8]) -> bool>(
+        &self,
+        wants: W,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, W> {
         let cut = !self.bytes.ends_with(b"\0");
         let last = self.bytes.rsplit(|&byte| byte == 0).next().map_or(0, <[u8]>::len);
         let whole = self.bytes.len() - if cut { last } else { 0 };
         let whole = Block { bytes: self.bytes.get(..whole).unwrap_or_default(), truncated: self.truncated };
         whole.strings().filter(move |string| {
-            let name = string.split(|&byte| byte == b'=').next().unwrap_or_default();
-            name.len() < string.len() && names.iter().any(|wanted| wanted == name)
+            let end = string.iter().position(|&byte| byte == b'=');
+            let parts = end.and_then(|end| Some((string.get(..end)?, string.get(end + 1..)?)));
+            parts.is_some_and(|(name, value)| wants(name, value))
         })
     }
 }

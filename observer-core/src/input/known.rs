@@ -1,6 +1,7 @@
 //! A session that the daemon knew before it was started again.
 
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::label::Label;
 use crate::model::session::{Home, State};
 
 /// A session of this boot as the journal last had it. Times are known to the millisecond.
@@ -20,4 +21,6 @@ pub struct KnownSession<'a> {
     pub had_tty: bool,
     /// Its starts, oldest first.
     pub starts: &'a [BootTime],
+    /// Its labels.
+    pub labels: &'a [Label],
 }

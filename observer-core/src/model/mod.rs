@@ -6,6 +6,7 @@ pub mod cost;
 pub mod death;
 pub mod explanation;
 pub mod ids;
+pub mod label;
 pub mod process;
 pub mod rule;
 pub mod session;

@@ -183,16 +183,16 @@ impl Pane {
             Self::None | Self::Stale => None,
             // TMUX is `socket,server pid,session`; the socket's path may hold commas itself.
             Self::Tmux(env) => {
-                variable(env, "TMUX").and_then(|tmux| tmux.rsplitn(3, |&byte| byte == b',').nth(2))
+                variable(env, b"TMUX").and_then(|tmux| tmux.rsplitn(3, |&byte| byte == b',').nth(2))
             }
-            Self::Screen(env) => variable(env, "STY"),
+            Self::Screen(env) => variable(env, b"STY"),
         }
     }
 }
 
 /// Returns the value of a variable.
-fn variable<'a>(env: &'a Env, name: &str) -> Option<&'a [u8]> {
-    let value = |entry: &'a [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+pub(crate) fn variable<'a>(env: &'a Env, name: &[u8]) -> Option<&'a [u8]> {
+    let value = |entry: &'a [u8]| entry.strip_prefix(name)?.strip_prefix(b"=");
     env.iter().find_map(|entry| value(entry))
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::label::Label;
 use crate::model::process::{Bytes, DirId, Tty};
 use crate::model::starts::Starts;
 
@@ -130,4 +131,6 @@ pub struct Session {
     pub end_reason: Option<EndReason>,
     /// The starts of primaries in this home.
     pub starts: Starts,
+    /// What variables in the environment say of the session, in the order of names.
+    pub labels: Vec<Label>,
 }

@@ -8,7 +8,7 @@ use core::ops::BitOrAssign;
 use observer_common::record::path_flag;
 
 use crate::input::{Block, ProcessFacts, RawPath, TaskRow, path_is};
-use crate::limits::TORN_REREADS_MAX;
+use crate::limits::{LABEL_BYTES_MAX, TORN_REREADS_MAX};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Argv, ArgvSource, Bytes, Comm, DirId, Env, Tty, Uids, WorkingDirectory};
 use crate::processes::entry::ProcessEntry;
@@ -380,6 +380,8 @@ pub(crate) struct Image<'a> {
 pub(crate) struct ValueStore {
     /// Names of the environment variables to keep.
     pub env: Vec<Vec<u8>>,
+    /// Names of those that label sessions. Of these, no long values are kept.
+    pub labels: Vec<Vec<u8>>,
     pub recent: RecentBytes,
 }
 
@@ -394,6 +396,11 @@ impl ValueStore {
     }
 
     fn env(&mut self, block: Block<'_>) -> Option<Env> {
-        (!block.bytes.is_empty()).then(|| self.recent.env(block.select(&self.env)))
+        let Self { env, labels, recent } = self;
+        let wants = |name: &[u8], value: &[u8]| {
+            let is_label = value.len() <= LABEL_BYTES_MAX && labels.iter().any(|wanted| wanted == name);
+            is_label || env.iter().any(|wanted| wanted == name)
+        };
+        (!block.bytes.is_empty()).then(|| recent.env(block.select(wants)))
     }
 }

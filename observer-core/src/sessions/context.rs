@@ -3,6 +3,7 @@
 use crate::model::change::Sink;
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
 use crate::processes::fields::Diff;
@@ -19,6 +20,7 @@ pub(crate) struct IgnoreList<'a> {
 pub(crate) struct SessionContext<'a> {
     pub rules: &'a [Rule],
     pub ignored: IgnoreList<'a>,
+    pub labels: &'a [LabelVariable],
     pub host_mnt_ns: u32,
     pub table: &'a mut ProcessTable,
     /// The latest timestamp of any input.

@@ -17,6 +17,7 @@ use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
 use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_primary, session_name};
+use crate::sessions::labels::label_by;
 use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
 use crate::sessions::roots::roots;
 
@@ -88,6 +89,9 @@ impl Sessions {
         self.homes.set_due(home, young.next_due());
         self.index(ctx, home, before, after);
         self.watch_owner(ctx, home);
+        if before.0[0] != after.0[0] {
+            self.label_anew(ctx, home);
+        }
         for instance in spread {
             self.elect(ctx, &instance, Cause::Candidates);
         }
@@ -233,6 +237,7 @@ fn install(
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
     let former_wrapper = slot.session.wrapper.filter(|_| slot.session.primary == key);
     count_start(&mut slot, entry, root, is_start, at);
+    label_by(ctx.labels, &mut slot, process);
     slot.had_tty |= process.tty.is_some();
     slot.last_primary = None;
     let session = &mut slot.session;
@@ -296,6 +301,8 @@ fn count_start(
             slot.session.starts.hand_over(process);
         } else {
             slot.session.starts.add_primary(process);
+            slot.session.labels.clear();
+            slot.labelled_at.clear();
         }
     }
     let is_known = slot.program.is_run_by(process);

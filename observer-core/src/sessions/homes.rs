@@ -32,6 +32,8 @@ pub(crate) struct SessionSlot {
     pub is_substitute: bool,
     /// The launcher that stands aside for the primary, or did so for an earlier one.
     pub launcher: Option<ProcessKey>,
+    /// When each label was last seen.
+    pub labelled_at: BTreeMap<Arc<str>, BootTime>,
 }
 
 /// What a process runs, as far as it tells programs apart.
@@ -78,6 +80,7 @@ impl SessionSlot {
             death: None,
             end_reason: None,
             starts: Starts::default(),
+            labels: Vec::new(),
         };
         Self {
             session,
@@ -87,6 +90,7 @@ impl SessionSlot {
             program: RunProgram::of(primary),
             is_substitute: false,
             launcher: None,
+            labelled_at: BTreeMap::new(),
         }
     }
 

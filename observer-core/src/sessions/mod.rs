@@ -4,7 +4,8 @@
 //! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
 //! candidate above them; `choice` chooses the primary among the roots; `instances` gives each root a session of
 //! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result;
-//! `membership` finds the session to which a process belongs; `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
+//! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
+//! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again, with the primaries where
 //! `places` puts them; `reload` applies other rules; `relinked` looks again at processes whose ancestors changed;
 //! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
@@ -20,6 +21,7 @@ mod election;
 pub(crate) mod explain;
 pub(crate) mod homes;
 mod instances;
+mod labels;
 mod look;
 mod membership;
 mod ownership;

@@ -196,6 +196,9 @@ impl Sessions {
         if (offset_changed && same_primary) || before != *session {
             ctx.sink.change(ctx.at, Change::SessionChanged(session, &entry.process));
         }
+        if same_primary {
+            self.restore_labels(ctx, home, known.labels);
+        }
     }
 }
 

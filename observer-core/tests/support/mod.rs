@@ -287,7 +287,7 @@ impl World {
         Self::with(Settings { rules, host_mnt_ns: 1, awaits_oom_marks: true, ..Settings::default() })
     }
 
-    fn with(settings: Settings) -> Self {
+    pub fn with(settings: Settings) -> Self {
         let core = Core::new(settings);
         let (dirs, incarnations, sids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let usage = ProcessUsage::default();
@@ -507,6 +507,7 @@ impl World {
             since: session.since,
             had_tty: *had_tty,
             starts: &session.starts,
+            labels: &session.labels,
         });
         let known: Vec<KnownSession<'_>> = known.collect();
         self.feed(Input::Resume { at, known: &known });

@@ -1,6 +1,8 @@
-//! Reports an exec: what was executed, with which arguments, and for a process with a terminal its environment.
+//! Reports an exec: what was executed, with which arguments, and for a process with a terminal its environment. Where
+//! variables label sessions, for every process.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
+use observer_common::control;
 use observer_common::limits::{ARGV_MAX, ENV_MAX, FILENAME_MAX};
 use observer_common::record::{ExecRecord, KIND_EXEC};
 
@@ -66,7 +68,7 @@ fn report_from(
     let urgent = body.facts.tty_dev != 0;
     body.env_len = 0;
     body.env_total = 0;
-    if urgent {
+    if urgent || emit::word(control::ALL_ENVIRONMENTS) != 0 {
         let (start, end) = (Typed::u64(mm, offset!(mm_env_start)), Typed::u64(mm, offset!(mm_env_end)));
         body.env_total = end.wrapping_sub(start) as u32;
         body.env_len = user_block::<ENV_MAX>(walk, tail, start, body.env_total);

@@ -1,6 +1,7 @@
 //! What a change of a session changed: the fields of its JSON that differ, each with its value before and after.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -83,6 +84,7 @@ changed! {
     home_deleted: bool as home_deleted,
     owner: Option<u32> as owner,
     foreign: Option<bool> as foreign,
+    labels: BTreeMap<Cow<'a, str>, Text<'a>> as labels,
     pid: u32 as primary.pid,
     ppid: u32 as primary.ppid,
     start_boottime_ns: Big as primary.start_boottime_ns,

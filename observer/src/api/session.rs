@@ -1,5 +1,8 @@
 //! Sessions as JSON.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use observer_core::session::OtherRoot;
 use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
@@ -47,6 +50,8 @@ pub struct SessionJson<'a> {
     pub end_reason: Option<SessionEndReason>,
     /// Starts in this home, oldest first, at most 64.
     pub starts: Vec<String>,
+    /// What variables in the environment say of the session, by the names of the labels. Processes choose them.
+    pub labels: BTreeMap<Cow<'a, str>, Text<'a>>,
     /// When the primary's terminal last received input; in answers only, null elsewhere.
     pub tty_input_at: Option<String>,
     /// When it last received output; likewise.
@@ -112,6 +117,11 @@ impl<'a> SessionJson<'a> {
             foreign: session.foreign,
             end_reason: session.end_reason.map(Into::into),
             starts: session.starts.iter().map(|&at| rfc3339(at, wall)).collect(),
+            labels: session
+                .labels
+                .iter()
+                .map(|it| (Cow::Borrowed(&*it.name), Text::from(&*it.value)))
+                .collect(),
             tty_input_at: None,
             tty_output_at: None,
             cost: None,

@@ -3,6 +3,7 @@
 use observer_core::Settings;
 use observer_core::cost::ProcessUsage;
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
+use observer_core::label::LabelVariable;
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Sink};
@@ -68,8 +69,14 @@ fn map() -> (Core, Frames) {
         name: "{basename}".into(),
     };
     let env = ["TMUX_PANE", "TMUX", "STY", "WINDOW"].map(|name| name.as_bytes().to_vec()).into();
-    let mut core =
-        Core::new(Settings { rules: vec![rule], env, host_mnt_ns: 4_026_531_840, ..Settings::default() });
+    let labels = vec![LabelVariable { name: "agent".into(), variable: b"AGENT".to_vec() }];
+    let mut core = Core::new(Settings {
+        rules: vec![rule],
+        env,
+        labels,
+        host_mnt_ns: 4_026_531_840,
+        ..Settings::default()
+    });
     let mut frames = Frames::default();
     let at = BootTime(START + S);
     let row = TaskRow {
@@ -109,7 +116,10 @@ fn map() -> (Core, Frames) {
         exe: row.exe,
         filename: b"claude",
         argv: Block { bytes: b"claude\0\0--x=\xc3\0", truncated: false },
-        env: Block { bytes: b"HOME=/root\0TMUX=/tmp/a,b/default,77,0\0TMUX_PANE=%5\0", truncated: false },
+        env: Block {
+            bytes: b"HOME=/root\0AGENT=a\xff\x1b\0TMUX=/tmp/a,b/default,77,0\0TMUX_PANE=%5\0",
+            truncated: false,
+        },
     };
     core.handle(exec, &mut frames);
     core.handle(Input::Tick { at: BootTime(START + 3 * S) }, &mut frames);
@@ -163,6 +173,7 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
         ("wrapper_pid", Value::Null),
         ("moved_to", Value::Null),
         ("home_deleted", json!(false)),
+        ("labels", json!({"agent": "a\u{10feff}\u{1b}"})),
         ("end_reason", Value::Null),
         ("death", Value::Null),
         ("cost", Value::Null),

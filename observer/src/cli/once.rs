@@ -97,6 +97,7 @@ impl StandaloneMap {
             rules: config.rules,
             ignored: config.ignored,
             env: config.env.into_iter().map(String::into_bytes).collect(),
+            labels: config.labels,
             host_mnt_ns: reader.host_mnt_ns(),
             awaits_oom_marks: false,
             awaits_known: resumed.is_some(),
@@ -194,7 +195,8 @@ fn no_rights(error: anyhow::Error) -> Failure {
 
 /// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`].
 fn read_memory(core: &mut Core, reader: MemoryReader, keys: Vec<ProcessKey>, requests: &mut Requests) {
-    let env = |key| core.process_by_key(key).is_some_and(|process| process.tty.is_some());
+    let env =
+        |key| core.has_labels() || core.process_by_key(key).is_some_and(|process| process.tty.is_some());
     let wanted: Vec<_> = keys.into_iter().map(|key| (key, env(key))).collect();
     let (found, memories) = channel();
     let read = move || {

@@ -137,9 +137,10 @@ impl RunArgs {
                 program_log: self.program_log,
                 btf: self.btf.btf,
                 hooks: self.hooks.into(),
+                all_environments: !config.labels.is_empty(),
             },
             socket: socket.or(config.socket).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            rules: RuleSet { rules: config.rules, ignored: config.ignored },
+            rules: RuleSet { rules: config.rules, ignored: config.ignored, labels: config.labels },
             read_rules: reader(self.config),
             env: config.env,
         };
@@ -158,6 +159,6 @@ fn reader(file: Option<PathBuf>) -> RuleReader {
         };
         let config = Config::load_for_daemon(Some(file)).map_err(|error| error.to_string())?;
         config.warn();
-        Ok(RuleSet { rules: config.rules, ignored: config.ignored })
+        Ok(RuleSet { rules: config.rules, ignored: config.ignored, labels: config.labels })
     })
 }

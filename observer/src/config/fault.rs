@@ -67,6 +67,17 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
+/// Checks that `name`, in `field`, can be the name of an environment variable.
+pub fn variable(field: &str, name: Spanned<String>) -> Result<String, ConfigFault> {
+    if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+        let message = format!(
+            "{field} holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\""
+        );
+        return Err(ConfigFault { span: Some(name.span()), message });
+    }
+    Ok(name.into_inner())
+}
+
 /// Checks that the value of `field` is an absolute path.
 pub fn absolute(field: &str, path: Spanned<PathBuf>) -> Result<PathBuf, ConfigFault> {
     if !path.get_ref().is_absolute() {

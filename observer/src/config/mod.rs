@@ -4,6 +4,7 @@
 mod builtin;
 mod fault;
 mod journal;
+mod labels;
 mod mirror;
 mod never;
 mod resolve;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 
 use observer_common::limits::{RING_BYTES_MAX, RING_BYTES_MIN, is_ring_size};
 use observer_core::Rule;
+use observer_core::label::LabelVariable;
 use observer_core::rule::Ignore;
 use serde::Deserialize;
 
-use self::fault::{ConfigFault, absolute};
+use self::fault::{ConfigFault, absolute, variable};
 use crate::text::bytes::{to_line, to_one_line};
 use crate::text::table::cut;
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub ignored: Vec<Ignore>,
     /// Names of the environment variables that are kept.
     pub env: Vec<String>,
+    /// Environment variables that label sessions.
+    pub labels: Vec<LabelVariable>,
     /// Path of the socket.
     pub socket: Option<PathBuf>,
     /// The state directory.
@@ -84,6 +88,8 @@ struct File {
     #[serde(default)]
     daemon: DaemonSection,
     #[serde(default)]
+    labels: labels::LabelsSection,
+    #[serde(default)]
     journal: journal::JournalSection,
     #[serde(default)]
     mirror: mirror::MirrorSection,
@@ -109,6 +115,7 @@ impl Config {
             rules: vec![builtin::default_rule()],
             ignored: Vec::new(),
             env: ENV_DEFAULT.map(String::from).into(),
+            labels: Vec::new(),
             socket: None,
             state_dir: None,
             ring_bytes: None,
@@ -172,7 +179,7 @@ impl Config {
     fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
         let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
         let env: Vec<String> = match file.daemon.env {
-            Some(names) => names.into_iter().map(variable).collect::<Result<_, _>>()?,
+            Some(names) => names.into_iter().map(|name| variable("env", name)).collect::<Result<_, _>>()?,
             None => ENV_DEFAULT.map(String::from).into(),
         };
         let users = users::UserDatabase::default();
@@ -197,6 +204,7 @@ impl Config {
             rules,
             ignored,
             env,
+            labels: labels::check(file.labels)?,
             socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
             state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
@@ -253,15 +261,6 @@ fn shortened(message: &str) -> String {
         format!("{}{mark}", cut(inner, LINE_CELLS_MAX))
     });
     cut(&parts.collect::<String>(), PROBLEM_CELLS_MAX).into_owned()
-}
-
-fn variable(name: toml::Spanned<String>) -> Result<String, ConfigFault> {
-    if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
-        let message =
-            "env holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\"";
-        return Err(ConfigFault { span: Some(name.span()), message: message.into() });
-    }
-    Ok(name.into_inner())
 }
 
 fn ring_bytes(bytes: toml::Spanned<u64>) -> Result<u32, ConfigFault> {

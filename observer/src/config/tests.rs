@@ -2,6 +2,7 @@
 
 mod bounds;
 mod guide;
+mod labels;
 
 use std::path::Path;
 

@@ -348,7 +348,7 @@ impl EventLoop {
         self.sink.certain = !self.core.in_gap();
         for key in std::mem::take(&mut self.sink.memory) {
             if let Some(process) = self.core.process_by_key(key) {
-                self.memory_reads.ask(key, process.tty.is_some());
+                self.memory_reads.ask(key, process.tty.is_some() || self.core.has_labels());
             }
         }
         self.memory_reads.go_on();

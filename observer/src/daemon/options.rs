@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Rule;
+use observer_core::label::LabelVariable;
 use observer_core::rule::Ignore;
 
 use super::logging::LogLevel;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
 
-/// What decides which processes are sessions.
+/// What decides which processes are sessions, and how they are labelled.
 pub struct RuleSet {
     /// Session rules; the first that admits a process decides.
     pub rules: Vec<Rule>,
     /// Processes that no rule admits.
     pub ignored: Vec<Ignore>,
+    /// Environment variables that label sessions.
+    pub labels: Vec<LabelVariable>,
 }
 
 /// Rules that were read, or why they cannot be used and what to do.

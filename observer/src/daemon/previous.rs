@@ -112,6 +112,7 @@ pub fn digest(json: &SessionJson<'_>) -> Digest {
     let process = &json.primary;
     (&json.name, json.state, json.roots, json.wrapper_pid, &json.moved_to, json.home_deleted)
         .hash(&mut digest);
+    json.labels.hash(&mut digest);
     (&process.comm, &process.exe, &process.cwd, &process.tty, process.uid).hash(&mut digest);
     let mut pane = DefaultHasher::new();
     (&process.pane, process.pane_stale, &process.mux_socket).hash(&mut pane);

@@ -43,7 +43,7 @@ fn has_terminal() -> bool {
 impl EventLoop {
     /// Applies rules that were read again. Rules that cannot be used change nothing.
     pub(super) fn rules_read(&mut self, read: RulesRead) {
-        let RuleSet { rules, ignored } = match read {
+        let RuleSet { rules, ignored, labels } = match read {
             Ok(rules) => rules,
             Err(message) => {
                 error!("the rules stay as they are: {message}");
@@ -54,8 +54,14 @@ impl EventLoop {
             notify(&[NotifyState::Reloading, now]);
         }
         let count = rules.len();
+        // No exec is without the variables: they are sent before the core wants them, and until it wants none.
+        if !labels.is_empty() {
+            self.kernel.read_all_environments(true);
+        }
         // What happened under the former rules is reported by them.
         self.drain_to(self.kernel.producer_position());
+        self.kernel.read_all_environments(!labels.is_empty());
+        self.core.set_labels(clock::boottime(), labels, &mut self.sink);
         self.core.set_rules(clock::boottime(), rules, ignored, &mut self.sink);
         self.perform();
         notify(&[NotifyState::Ready]);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use observer_core::death::Death;
 use observer_core::input::KnownSession;
+use observer_core::label::Label;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Input, Process, ProcessKey, Session, Sink};
 
@@ -31,6 +32,7 @@ struct RecordedSession<'a> {
     home: Home,
     primary: ProcessKey,
     json: SessionJson<'a>,
+    labels: Vec<Label>,
 }
 
 impl<'a> RecordedSession<'a> {
@@ -51,7 +53,12 @@ impl<'a> RecordedSession<'a> {
             uid: json.primary.uid,
             instance: subject.instance,
         };
-        Some(Self { entry, home, primary: subject.process, json })
+        let label = |(name, value): (&Cow<'_, str>, &Text<'_>)| Label {
+            name: Arc::from(&**name),
+            value: Arc::from(value.as_bytes()),
+        };
+        let labels = json.labels.iter().map(label).collect();
+        Some(Self { entry, home, primary: subject.process, json, labels })
     }
 
     /// Returns the session as the core is given it at `at`. `starts` takes its starts.
@@ -83,6 +90,7 @@ impl<'a> RecordedSession<'a> {
             since: boottime(&self.json.since).unwrap_or(at),
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
             starts,
+            labels: &self.labels,
         }
     }
 }

@@ -112,7 +112,7 @@ fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Re
 fn assemble(
     kernel: Kernel,
     journal: Result<Journal, String>,
-    RuleSet { rules, ignored }: RuleSet,
+    RuleSet { rules, ignored, labels }: RuleSet,
     env: Vec<String>,
     boot_id: String,
     stop: mpsc::Receiver<&'static str>,
@@ -147,7 +147,8 @@ fn assemble(
         is_serving: false,
     };
     let awaits_oom_marks = kernel.sources().iter().any(|source| source.fact == Fact::Oom.name());
-    let settings = Settings { rules, ignored, env, host_mnt_ns, awaits_oom_marks, awaits_known: true };
+    let settings =
+        Settings { rules, ignored, env, labels, host_mnt_ns, awaits_oom_marks, awaits_known: true };
     let mut daemon = EventLoop {
         config: None,
         kernel,

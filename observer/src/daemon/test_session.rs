@@ -26,6 +26,7 @@ pub(super) fn session() -> Session {
         death: None,
         end_reason: None,
         starts: vec![BootTime(1)].into(),
+        labels: Vec::new(),
     }
 }
 

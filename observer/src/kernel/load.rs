@@ -80,7 +80,7 @@ pub struct Loaded {
 
 /// Creates the object's maps and loads its iterator; attaches nothing.
 pub fn load(options: &KernelOptions) -> Result<Loaded> {
-    let KernelOptions { ring_bytes, program_log, btf: file, hooks: _ } = options;
+    let KernelOptions { ring_bytes, program_log, btf: file, .. } = options;
     let ring_bytes = *ring_bytes;
     check_machine()?;
     ensure!(

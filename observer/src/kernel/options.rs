@@ -15,11 +15,13 @@ pub struct KernelOptions {
     pub btf: Option<PathBuf>,
     /// Which hooks to attach.
     pub hooks: HookChoice,
+    /// Whether records of execs have the environment of processes without a terminal.
+    pub all_environments: bool,
 }
 
 impl KernelOptions {
     /// Options for a short run without diagnostics.
     pub fn brief(btf: Option<&Path>, hooks: HookChoice, ring_bytes: u32) -> Self {
-        Self { ring_bytes, program_log: false, btf: btf.map(Path::to_owned), hooks }
+        Self { ring_bytes, program_log: false, btf: btf.map(Path::to_owned), hooks, all_environments: false }
     }
 }

@@ -90,6 +90,11 @@ impl Kernel {
         self.producer_position() != self.consumer_position()
     }
 
+    /// Says whether records of execs have the environment of processes without a terminal, from the next exec on.
+    pub fn read_all_environments(&self, on: bool) {
+        self.control.set_all_environments(on);
+    }
+
     /// Passes up to `budget` records to `handle`, in the ring's order, and hints that were raised without a record.
     /// Malformed records are counted and not passed on.
     pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(Input<'_>)) -> Drained {

@@ -205,6 +205,11 @@ impl Control {
         self.word(control::WATCHED_COUNT).store(count, Ordering::SeqCst);
     }
 
+    /// Says whether records of execs have the environment of processes without a terminal.
+    pub fn set_all_environments(&self, on: bool) {
+        self.word(control::ALL_ENVIRONMENTS).store(on.into(), Ordering::SeqCst);
+    }
+
     /// Hint bits that are raised.
     pub fn hints(&self) -> u64 {
         (0..HINT_COUNT as u32)

@@ -42,6 +42,7 @@ impl Kernel {
             program_log::start(ebpf)?;
         }
         control.set_reader_state(control::READER_POLLING);
+        control.set_all_environments(options.all_environments);
         // Before `ring_map` and `control_map` close: programs refer to maps by these descriptors until they are loaded.
         let Attached { sources, blind_spots, links } = attach::attach(&mut loaded, options.hooks, &control)?;
         let Loaded { ebpf, .. } = loaded;

@@ -5,6 +5,7 @@ mod costs;
 mod default_rule;
 mod guide;
 mod homes;
+mod labels;
 mod lives;
 mod panes;
 mod program;

@@ -43,6 +43,7 @@ pub(super) enum Column {
     Program,
     Home,
     Cwd,
+    Labels,
 }
 
 /// The columns that fit a terminal of 80 cells.
@@ -54,9 +55,13 @@ pub(super) const COLUMNS: &[Column] = {
 /// The columns of `--long`.
 pub(super) const LONG_COLUMNS: &[Column] = {
     use Column::{
-        Cpu, Cwd, Ended, Home, Memory, Name, Pane, Pid, Processes, Program, Starts, State, Tty, Up, User,
+        Cpu, Cwd, Ended, Home, Labels, Memory, Name, Pane, Pid, Processes, Program, Starts, State, Tty, Up,
+        User,
     };
-    &[Name, Pid, State, Tty, Pane, User, Up, Ended, Starts, Cpu, Memory, Processes, Program, Home, Cwd]
+    &[
+        Name, Pid, State, Tty, Pane, User, Up, Ended, Starts, Cpu, Memory, Processes, Program, Home, Cwd,
+        Labels,
+    ]
 };
 
 impl Column {
@@ -77,6 +82,7 @@ impl Column {
             Self::Program => ("PROGRAM", Align::Left),
             Self::Home => ("HOME", Align::Left),
             Self::Cwd => ("CWD", Align::Left),
+            Self::Labels => ("LABELS", Align::Left),
         }
     }
 
@@ -102,8 +108,16 @@ impl Column {
             Self::Program => Cell::new(shown(primary.shown_program())),
             Self::Home => Cell::new(home(session)),
             Self::Cwd => Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
+            Self::Labels => Cell::new(labels(session)),
         }
     }
+}
+
+/// The labels, as `agent_session=1b2c task=3`.
+fn labels(session: &SessionJson<'_>) -> String {
+    let labels =
+        session.labels.iter().map(|(name, value)| format!("{}={}", to_line(name.as_bytes()), shown(value)));
+    labels.collect::<Vec<_>>().join(" ")
 }
 
 /// The table with these columns. On a terminal that is too narrow, what is long is shortened, and the pid never is.
@@ -118,7 +132,8 @@ pub(super) fn table(columns: &[Column], sessions: &[&SessionJson<'_>]) -> Table 
         .shortened("USER", Shorten::Middle, 8)
         .shortened("PROGRAM", Shorten::Middle, 7)
         .shortened("HOME", Shorten::Middle, 10)
-        .shortened("CWD", Shorten::Middle, 10);
+        .shortened("CWD", Shorten::Middle, 10)
+        .shortened("LABELS", Shorten::End, 10);
     for session in sessions {
         table.push(columns.iter().map(|column| column.cell(session)).collect());
     }

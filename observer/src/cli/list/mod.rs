@@ -32,7 +32,7 @@ pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
-    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN) and the working directory
+    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN), the working directory, and labels if there are any
     #[arg(long)]
     long: bool,
     /// For scripts: name<TAB>pid<TAB>cwd, a line a session; with --long also home, namespace, user, foreign, state, program,
@@ -90,8 +90,13 @@ impl ListArgs {
             term::print_lines(sessions.iter().map(|session| line(session)))?;
         } else if !sessions.is_empty() {
             let columns = if self.long { LONG_COLUMNS } else { COLUMNS };
-            let columns: Vec<Column> =
-                columns.iter().copied().filter(|&it| self.ended || it != Column::Ended).collect();
+            let has_labels = sessions.iter().any(|session| !session.labels.is_empty());
+            let is_shown = |column: &Column| match column {
+                Column::Ended => self.ended,
+                Column::Labels => has_labels,
+                _ => true,
+            };
+            let columns: Vec<Column> = columns.iter().copied().filter(is_shown).collect();
             term::print_table(&table(&columns, &sessions))?;
         }
         if !answer.head.certain {

@@ -153,3 +153,14 @@ fn the_cost_of_a_session_is_that_of_all_its_processes() {
     assert_eq!(shown(&ended), "1h 1m 5 MiB 12");
     assert_eq!(shown(&wide(b"alpha", SessionState::Live)), "? ? ?");
 }
+
+#[test]
+fn labels_are_the_last_column_and_have_no_control_characters() {
+    let labels = [("agent", &b"1\x1b[2J"[..]), ("task", b"a b")];
+    let labels = labels.map(|(name, value)| (name.into(), Text::from(value)));
+    let session = SessionJson { labels: labels.into(), ..SessionJson::default() };
+    let lines = lines(LONG_COLUMNS, &session, None);
+    assert!(lines[0].ends_with("  LABELS"), "{lines:?}");
+    assert!(lines[1].ends_with(r"  agent=1\x1b[2J task=a b"), "{lines:?}");
+    assert!(!COLUMNS.contains(&Column::Labels));
+}

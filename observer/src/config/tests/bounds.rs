@@ -50,6 +50,8 @@ fn long_and_hostile_text_is_cut_in_messages() {
         format!("[journal]\nmax_age = \"{hostile}\""),
         format!("[journal]\n\"{hostile}\" = \"{hostile}\""),
         format!("[mirror]\n\"{hostile}\" = \"{hostile}\""),
+        format!("[labels]\n\"{hostile}\" = \"X\""),
+        format!("[labels]\na = \"{hostile}=\""),
         format!("= {}", "x".repeat(50_000)),
     ] {
         let error = refusal(&text);

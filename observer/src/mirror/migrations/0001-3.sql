@@ -73,4 +73,36 @@ COMMENT ON COLUMN observer.deaths.cpu_children_ms IS 'CPU time of its descendant
 COMMENT ON COLUMN observer.deaths.max_rss_bytes IS 'The most memory that one of these processes had at a time.';
 COMMENT ON COLUMN observer.deaths.processes IS 'Descendants that were born; null where births may have been missed.';
 
+CREATE OR REPLACE VIEW observer.sessions AS
+SELECT h.host, h.host_id, s.boot_id, s.home, s.name, s.pid, s.start_boottime_ns, s.started_at, s.exec_at,
+    s.tty, s.pane, s.mux, s.mux_socket, s.cwd, s.comm, s.argv, s.username, s.uid,
+    CASE WHEN h.present THEN s.state ELSE 'unknown' END AS state,
+    s.state AS recorded_state,
+    (h.present AND h.certain AND s.certain) AS certain,
+    s.since, s.roots,
+    (SELECT pg_catalog.count(*) FROM pg_catalog.unnest(s.starts) AS start
+        WHERE start > pg_catalog.now() - interval '24 hours')::integer AS starts_24h,
+    s.last_death_at, s.last_death_kind, s.last_death_signal, s.last_death_code,
+    CASE WHEN h.present AND h.caught_up THEN pg_catalog.now() ELSE h.last_commit_at END AS as_of,
+    s.wrapper_pid, s.home_mnt_ns, s.detail,
+    s.detail ->> 'program' AS program,
+    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'others') = 'array' THEN s.detail -> 'others' END AS others,
+    s.detail ->> 'tty_dev' AS tty_dev,
+    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'pane_stale') = 'boolean'
+        THEN (s.detail -> 'pane_stale')::boolean END AS pane_stale,
+    CASE WHEN s.detail -> 'owner' BETWEEN '0'::jsonb AND '4294967295'::jsonb
+        THEN (s.detail -> 'owner')::bigint END AS owner,
+    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'foreign') = 'boolean'
+        THEN (s.detail -> 'foreign')::boolean END AS is_foreign,
+    CASE WHEN s.detail -> 'instance' BETWEEN '0'::jsonb AND '4294967295'::jsonb
+        THEN (s.detail -> 'instance')::bigint END AS instance,
+    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'labels') = 'object' THEN s.detail -> 'labels' END AS labels
+FROM observer.session s JOIN observer.hosts h USING (host_no);
+
+CREATE OR REPLACE VIEW observer.live AS
+SELECT * FROM observer.sessions WHERE state IN ('live', 'detached');
+
+COMMENT ON COLUMN observer.sessions.labels IS 'What variables in the environment of the session''s processes say, by the names that the configuration gives them. Processes choose their environment: a hint. Null in what daemons before revision 3 write.';
+COMMENT ON COLUMN observer.live.labels IS 'What variables in the environment of the session''s processes say, by the names that the configuration gives them. Processes choose their environment: a hint. Null in what daemons before revision 3 write.';
+
 INSERT INTO observer.migration (version, revision) VALUES (1, 3);
