@@ -181,8 +181,9 @@ fn with_wait_it_prints_how_the_primary_ended_and_exits_so() {
     assert_eq!(killed.status.code(), Some(128 + libc::SIGKILL), "{killed:?}");
     let lines = String::from_utf8(killed.stdout).expect("observer writes UTF-8");
     let end = lines.lines().nth(1).expect("a second line");
-    let expected = format!("awaited  {pid}  agent  SIGKILL by observer ({sender}), lived ");
-    assert!(end.starts_with(&expected), "{lines}");
+    let expected = format!("awaited  {pid}  agent  SIGKILL by observer ({sender}), ");
+    assert!(end.starts_with(&expected) && end.contains(" s after SIGTERM by observer ("), "{lines}");
+    assert!(end.contains(", lived "), "{lines}");
     drop(agent);
     let agent = scene.agent(&home, &pty);
     scene.assert_session(&home, &agent, "live");
