@@ -8,5 +8,6 @@ mod labels;
 mod outage;
 mod revisions;
 mod schema;
+mod story;
 mod watch;
 mod writer;
