@@ -31,6 +31,7 @@ pub fn describe(changed: &Changed<'_>, cells: usize) -> String {
     }
     parts.extend(users(changed));
     parts.extend(surroundings(changed));
+    parts.extend(labels(changed));
     if !is_another {
         if executed(changed).is_none() {
             parts.extend(renamed(changed));
@@ -130,6 +131,16 @@ fn surroundings(changed: &Changed<'_>) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The labels that are others, and those that are gone.
+fn labels(changed: &Changed<'_>) -> Vec<String> {
+    let Some([before, after]) = &changed.labels else { return Vec::new() };
+    let others = after.iter().filter(|(name, value)| before.get(*name) != Some(*value));
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let label = |of: &str| cut(&to_line(of.as_bytes()), NAME_CELLS).into_owned();
+    let others = others.map(|(of, value)| format!("label {}={}", label(of), name(value)));
+    others.chain(gone.map(|of| format!("no label {}", label(of)))).collect()
 }
 
 /// What the process is called, where no exec explains it.
@@ -242,6 +253,11 @@ mod tests {
             (
                 r#"{"cwd":["/srv/a","/srv/a (deleted)"],"home_deleted":[false,true]}"#,
                 "home deleted, in /srv/a (deleted)",
+            ),
+            // What its environment says.
+            (
+                r#"{"labels":[{"agent":"1","task":"t"},{"agent":"2\u001b","new":"n"}]}"#,
+                r"label agent=2\x1b, label new=n, no label task",
             ),
             // On which terminal.
             (

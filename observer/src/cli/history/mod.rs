@@ -43,7 +43,7 @@ pub struct HistoryArgs {
     /// Earlier than this
     #[arg(long, value_name = "WHEN", value_parser = when)]
     until: Option<i64>,
-    /// Only sessions that a signal or the lack of memory ended
+    /// Only sessions that a signal or the lack of memory ended, in sentences
     #[arg(long = "killed")]
     forced: bool,
     /// JSON: an object a line (docs/json.md)
