@@ -250,7 +250,9 @@ fn history_shows_all_hosts_or_one() {
     assert_eq!(rest.len(), 3, "{all:?}");
     let killed = history(&["--killed", "alpha", "--since", "2026-02-01"]);
     assert_eq!(killed.code, Some(0), "{killed:?}");
-    assert!(killed.text().contains("SIGKILL") && !killed.text().contains("started"), "{killed:?}");
+    let sentence = "alpha on web1 (python3, pid 4242, in /srv/agents/alpha) was killed after 5 ms: pid 77 (oomd) sent \
+                    SIGKILL at ";
+    assert!(killed.text().contains(sentence) && !killed.text().contains("started"), "{killed:?}");
     let one = history(&["--host", CLONE, "--json"]);
     let object: serde_json::Value = serde_json::from_str(one.text().trim()).expect("one object");
     assert_eq!(

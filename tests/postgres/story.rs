@@ -62,7 +62,7 @@ fn a_service_that_is_killed_at_every_restart_is_found_by_the_query_of_the_readme
     scene.gives("SELECT count(*) FROM observer.kills", &restarts.to_string(), LIMIT);
 
     let json = format!(
-        "SELECT json_agg(row_to_json(found)) FROM ({}) AS found",
+        "SELECT coalesce(json_agg(row_to_json(found)), '[]') FROM ({}) AS found",
         query.trim_end().trim_end_matches(';')
     );
     let found: serde_json::Value = serde_json::from_str(&scene.sql(&json)).expect("JSON");
