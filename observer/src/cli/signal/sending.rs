@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::number::SignalNumber;
 use super::pidfd::{OpenedPidfd, VerifiedProcess, ask};
 use super::report::{Outcome, Target};
-use super::tree::{descendants, running};
+use super::tree::{ProcessTree, running};
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
@@ -141,10 +141,11 @@ impl VerifiedPrimary {
         let root = &self.session.primary.key;
         let mut answer: ProcessesAnswer<'static> = ask(socket)?;
         let mut primaries = self.primaries.clone();
+        let mut tree = ProcessTree::new(root);
         let mut seen = HashSet::new();
         for _ in 0..TREE_ROUNDS_MAX {
             let mut batch = Vec::new();
-            for (process, outcome) in planned(&answer, root, &primaries)? {
+            for (process, outcome) in planned(&answer, &mut tree, &primaries)? {
                 if batch.len() < TREE_OPEN_MAX && seen.insert(process.key.clone()) {
                     batch.push((process, outcome));
                 }
@@ -168,7 +169,7 @@ impl VerifiedPrimary {
                     return Err(error);
                 }
             };
-            let left_out = again.other_sessions(&answer, root)?;
+            let left_out = again.other_sessions(&answer, &mut tree, root)?;
             for (process, outcome) in batch {
                 let outcome = match again.verified.get(&process.key) {
                     _ if left_out.contains(&process.key) => Outcome::OtherSession,
@@ -208,10 +209,11 @@ impl SecondLook {
     fn other_sessions(
         &self,
         before: &ProcessesAnswer<'static>,
+        tree: &mut ProcessTree,
         root: &str,
     ) -> anyhow::Result<HashSet<String>> {
         // Who is below a session is known from before: nobody is born below another one later.
-        let found = planned(before, root, &self.primaries)?;
+        let found = planned(before, tree, &self.primaries)?;
         let below = found.into_iter().filter(|&(_, outcome)| outcome == Outcome::OtherSession);
         let mut others: HashSet<String> = below.map(|(process, _)| process.key.clone()).collect();
         others.extend(running(&self.later.processes, root, &self.primaries));
@@ -233,22 +235,23 @@ pub fn plan(
     let mut targets = Vec::new();
     if tree {
         let processes: ProcessesAnswer<'static> = ask(socket)?;
-        let planned = planned(&processes, &session.primary.key, &primaries(&answer))?;
+        let mut tree = ProcessTree::new(&session.primary.key);
+        let planned = planned(&processes, &mut tree, &primaries(&answer))?;
         targets.extend(planned.into_iter().map(|(process, outcome)| Target::new(process, false, outcome)));
     }
     targets.push(Target::new(&session.primary, true, Outcome::Planned));
     Ok(Ok(Box::new((session.clone(), Signalled { targets, complete: true, failure: None }))))
 }
 
-/// The descendants of the process with the key `root`, the deepest first, but for this process itself, and what is to be done
-/// with each.
+/// The descendants in `tree` that `answer` shows, the deepest first, but for this process itself, and what is to be done with
+/// each.
 fn planned<'p>(
     answer: &'p ProcessesAnswer<'static>,
-    root: &str,
+    tree: &mut ProcessTree,
     primaries: &HashSet<String>,
 ) -> anyhow::Result<Vec<(&'p ProcessJson<'static>, Outcome)>> {
     ensure!(answer.head.certain, UNCERTAIN);
-    let found = descendants(&answer.processes, root, primaries);
+    let found = tree.look(&answer.processes, primaries);
     let not_this = found.into_iter().filter(|it| it.process.pid != std::process::id());
     let outcome = |other| if other { Outcome::OtherSession } else { Outcome::Planned };
     Ok(not_this.map(|it| (it.process, outcome(it.in_other_session))).collect())

@@ -111,10 +111,10 @@ fn this_command_is_no_target_and_an_answer_in_doubt_has_none() {
     let (root, shell) = (own + 1, own + 2);
     let processes = vec![row(root, 1, 10), row(shell, root, 11), row(own, shell, 12)];
     let mut answer = ProcessesAnswer { processes, ..ProcessesAnswer::default() };
-    let root_key = format!("k{root}");
-    assert!(planned(&answer, &root_key, &HashSet::new()).is_err(), "it is not certain");
+    let mut tree = ProcessTree::new(&format!("k{root}"));
+    assert!(planned(&answer, &mut tree, &HashSet::new()).is_err(), "it is not certain");
     answer.head.certain = true;
-    let planned = planned(&answer, &root_key, &HashSet::new()).unwrap();
+    let planned = planned(&answer, &mut tree, &HashSet::new()).unwrap();
     assert_eq!(planned.iter().map(|(process, _)| process.pid).collect::<Vec<_>>(), [shell]);
 }
 

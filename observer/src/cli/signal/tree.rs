@@ -1,6 +1,6 @@
 //! The descendants of a session's primary.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use crate::api::process::ProcessJson;
 
@@ -13,49 +13,65 @@ pub struct Descendant<'p, 'a> {
     pub in_other_session: bool,
 }
 
-/// The descendants of the process with the key `root`, the deepest first; none where it is not among `processes`. `primaries`
-/// are the keys of the primaries of all sessions.
-pub fn descendants<'p, 'a>(
-    processes: &'p [ProcessJson<'a>],
-    root: &str,
-    primaries: &HashSet<String>,
-) -> Vec<Descendant<'p, 'a>> {
-    let known: HashMap<u32, &ProcessJson<'_>> = processes.iter().map(|it| (it.pid, it)).collect();
-    let mut children: HashMap<u32, Vec<&ProcessJson<'a>>> = HashMap::new();
-    for process in processes {
-        if let Some(above) = above(process).and_then(|pid| known.get(&pid))
-            && is_older(above, process)
-        {
-            children.entry(above.pid).or_default().push(process);
-        }
+/// The tree below one process, as answers have shown it so far. Who was once in it stays in it: where a process ends, the
+/// next answer shows its children below its own parent.
+pub struct ProcessTree {
+    /// The key of the process at the top.
+    root: String,
+    /// The keys of its descendants.
+    members: HashSet<String>,
+    /// Those of other sessions.
+    others: HashSet<String>,
+}
+
+impl ProcessTree {
+    /// The tree below the process with the key `root`, of which nothing is known yet.
+    pub fn new(root: &str) -> Self {
+        Self { root: root.into(), members: HashSet::new(), others: HashSet::new() }
     }
-    let Some(root) = processes.iter().find(|it| it.key == root) else { return Vec::new() };
-    let mut parent_of = HashMap::new();
-    let mut found = Vec::new();
-    let mut pending = VecDeque::from([root]);
-    // Whoever is above another is older, so there are no circles.
-    while let Some(process) = pending.pop_front() {
-        for &child in children.get(&process.pid).into_iter().flatten() {
-            parent_of.insert(child.pid, process.pid);
-            found.push(child);
-            pending.push_back(child);
+
+    /// The descendants that are among `processes`, the deepest first. `primaries` are the keys of the primaries of all
+    /// sessions.
+    pub fn look<'p, 'a>(
+        &mut self,
+        processes: &'p [ProcessJson<'a>],
+        primaries: &HashSet<String>,
+    ) -> Vec<Descendant<'p, 'a>> {
+        let mut by_age: Vec<&ProcessJson<'a>> = processes.iter().collect();
+        by_age.sort_by_key(|it| it.start_boottime_ns.0);
+        let known: HashMap<u32, &ProcessJson<'_>> = processes.iter().map(|it| (it.pid, it)).collect();
+        // How far each is below the top, as far as what is between lives. Whoever is above another is older.
+        let mut depths: HashMap<&str, usize> = HashMap::new();
+        let mut found = Vec::new();
+        for process in by_age {
+            if process.key == self.root {
+                continue;
+            }
+            let parent = above(process).and_then(|pid| known.get(&pid)).filter(|it| is_older(it, process));
+            let parent_key = parent.map(|it| it.key.as_str());
+            let depth = parent_key.and_then(|key| depths.get(key).copied());
+            let is_below = depth.is_some() || parent_key == Some(&self.root);
+            if !is_below && !self.members.contains(&process.key) {
+                continue;
+            }
+            depths.insert(&process.key, depth.unwrap_or(0) + 1);
+            self.members.insert(process.key.clone());
+            if parent_key.is_some_and(|key| self.others.contains(key)) || primaries.contains(&process.key) {
+                self.others.insert(process.key.clone());
+            }
+            found.push(process);
         }
+        // A stable order: of the same depth, the youngest comes first.
+        found.reverse();
+        found.sort_by_key(|it| std::cmp::Reverse(depths.get(it.key.as_str()).copied()));
+        let running = running(processes, &self.root, primaries);
+        let in_other_session =
+            |it: &ProcessJson<'_>| self.others.contains(&it.key) || running.contains(&it.key);
+        found
+            .into_iter()
+            .map(|process| Descendant { process, in_other_session: in_other_session(process) })
+            .collect()
     }
-    let mut others = HashSet::new();
-    for process in &found {
-        let is_below = parent_of.get(&process.pid).is_some_and(|parent| others.contains(parent));
-        if is_below || primaries.contains(&process.key) {
-            others.insert(process.pid);
-        }
-    }
-    let running = running(processes, &root.key, primaries);
-    let in_other_session =
-        |process: &ProcessJson<'_>| others.contains(&process.pid) || running.contains(&process.key);
-    found
-        .into_iter()
-        .rev()
-        .map(|process| Descendant { process, in_other_session: in_other_session(process) })
-        .collect()
 }
 
 /// The keys of what runs sessions: the ancestors of each primary, up to the process with the key `root`. They are found also
@@ -106,7 +122,8 @@ mod tests {
     }
 
     fn pids(processes: &[ProcessJson<'_>], root: &str) -> Vec<u32> {
-        descendants(processes, root, &HashSet::new()).iter().map(|it| it.process.pid).collect()
+        let found = ProcessTree::new(root).look(processes, &HashSet::new());
+        found.iter().map(|it| it.process.pid).collect()
     }
 
     #[test]
@@ -151,7 +168,7 @@ mod tests {
             process(16, 10, Some(10), 16),
         ];
         let primaries = HashSet::from(["k10".into(), "k13".into()]);
-        let found = descendants(&processes, "k10", &primaries);
+        let found = ProcessTree::new("k10").look(&processes, &primaries);
         let of = |other| -> Vec<u32> {
             found.iter().filter(|it| it.in_other_session == other).map(|it| it.process.pid).collect()
         };
@@ -160,5 +177,30 @@ mod tests {
         let keys = HashSet::from(["k11".into(), "k12".into()]);
         assert_eq!(running(&processes, "k10", &primaries), keys);
         assert_eq!(running(processes.get(1..).unwrap(), "k10", &primaries), keys);
+    }
+
+    #[test]
+    fn who_was_in_the_tree_stays_in_it_when_those_above_end() {
+        let all = [
+            process(10, 1, Some(1), 10),
+            process(11, 10, Some(10), 11),
+            process(12, 11, Some(11), 12),
+            process(13, 10, Some(10), 13), // another session
+            process(14, 13, Some(13), 14),
+        ];
+        let primaries = HashSet::from(["k10".into(), "k13".into()]);
+        let mut tree = ProcessTree::new("k10");
+        assert_eq!(tree.look(&all, &primaries).len(), 4);
+        // The top, a process between and the other session's primary have ended. One more was born.
+        let later = [
+            process(1, 0, None, 1),
+            process(12, 1, Some(1), 12),
+            process(14, 1, Some(1), 14),
+            process(15, 12, Some(12), 15),
+            process(16, 1, Some(1), 16),
+        ];
+        let found = tree.look(&later, &HashSet::new());
+        let found: Vec<_> = found.iter().map(|it| (it.process.pid, it.in_other_session)).collect();
+        assert_eq!(found, [(15, false), (14, true), (12, false)]);
     }
 }
