@@ -409,3 +409,22 @@ fn what_a_primary_starts_where_it_went_is_a_session_there_when_it_goes_on_alone(
     let live = world.session("/srv/c").filter(|session| session.state == State::Live);
     assert_eq!(live.map(|session| session.primary), Some(child.key));
 }
+
+#[test]
+fn what_a_session_started_stays_its_helper_when_the_session_moves() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.spawn(&claude, 21, "codex");
+    world.take_reports();
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    assert_reported(
+        &mut world,
+        &[
+            "changed /srv/a 20 left roots=1 to=/srv/b",
+            "ended /srv/a 20 ended roots=0 to=/srv/b moved",
+            "started /srv/b 20 live roots=1",
+        ],
+    );
+}

@@ -1,22 +1,22 @@
-//! A daemon that is started again: random process trees, moves, terminals and mount namespaces. At a random moment a core is
-//! replaced by one that is given what a restarted daemon has: the rows of the live processes, and the sessions that the
-//! journal knew. Its primaries are those of a core that was there all the time.
+//! A daemon that is started again: random process trees, moves, terminals and mount namespaces. At random moments a core is
+//! replaced by one that is given what a restarted daemon has: the rows of the live processes, the sessions that the journal
+//! knew, and the arguments of processes, some of them late. Its primaries are those of a core that was there all the time.
 //!
 //! The property is restricted to what the kernel and the journal tell. A process that ends has no children: what it leaves
 //! behind is known by its birth alone. A process has settled where it is before it starts another one. Where each process has
-//! a session, none starts its own program: which of two sessions a launcher belongs to is history. What a session ran that
-//! has ended is history too, so nothing happens between one restart and the next.
+//! a session and there are launchers, neither they nor what started others goes elsewhere: to which of several sessions
+//! those belong afterwards is history.
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use observer_core::Rule;
 use observer_core::limits::SETTLE_NS;
 use observer_core::rule::Instances;
-use observer_core::session::State;
+use observer_core::session::{Home, State};
 use proptest::prelude::*;
-use support::{Proc, World, rule, shell};
+use support::{Proc, Recorded, World, only_program, rule, shell};
 
 const NAMES: [&str; 4] = ["claude", "bash", "claude", "codex"];
 const DIRS: [&str; 4] = ["/srv/a", "/srv/a/x", "/srv/b", "/srv/c"];
@@ -62,28 +62,51 @@ fn op() -> impl Strategy<Value = Op> {
 struct Daemons {
     lasting: World,
     restarted: World,
-    rules: fn() -> Vec<Rule>,
+    setting: Setting,
     procs: Vec<Proc>,
     next_tgid: u32,
+    /// The last that was written of each session.
+    journal: BTreeMap<Home, Recorded>,
+}
+
+/// The rules, and what the programs are.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    is_each: bool,
     /// A process may start its own program, and so be a launcher.
     has_launchers: bool,
+    /// The programs are scripts of an interpreter, so that a rule admits them by their arguments.
+    are_scripts: bool,
 }
 
-fn one() -> Vec<Rule> {
-    vec![rule()]
+impl Setting {
+    fn rules(self) -> Vec<Rule> {
+        let instances = if self.is_each { Instances::Each } else { Instances::One };
+        let programs: &[_] = if self.are_scripts { &["claude", "codex"] } else { &[] };
+        vec![Rule { instances, conditions: only_program(programs), ..rule() }]
+    }
+
+    fn of(self, mut world: World) -> World {
+        world.interpreter = self.are_scripts.then_some("node");
+        world
+    }
 }
 
-fn each() -> Vec<Rule> {
-    vec![Rule { instances: Instances::Each, ..rule() }]
+fn setting() -> impl Strategy<Value = Setting> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(is_each, has_launchers, are_scripts)| Setting {
+        is_each,
+        has_launchers,
+        are_scripts,
+    })
 }
 
 impl Daemons {
-    fn new(rules: fn() -> Vec<Rule>) -> Self {
-        let (mut lasting, mut restarted) = (World::new(rules()), World::new(rules()));
-        let procs = vec![shell(&mut lasting)];
-        shell(&mut restarted);
-        let has_launchers = rules().iter().all(|rule| rule.instances == Instances::One);
-        Self { lasting, restarted, rules, procs, next_tgid: 20, has_launchers }
+    fn new(setting: Setting) -> Self {
+        let mut worlds = [(); 2].map(|()| setting.of(World::new(setting.rules())));
+        let shells = worlds.each_mut().map(shell);
+        let [lasting, restarted] = worlds;
+        let procs = shells.into_iter().take(1).collect();
+        Self { lasting, restarted, setting, procs, next_tgid: 20, journal: BTreeMap::new() }
     }
 
     /// Has both cores see the same at the same time.
@@ -114,7 +137,7 @@ impl Daemons {
                 self.settle();
                 let Some(parent) = self.procs.get(by % self.procs.len()).cloned() else { return };
                 let (mut name, tgid) = (NAMES.get(name).copied().unwrap_or("claude"), self.next_tgid);
-                if !self.has_launchers && name == parent.comm {
+                if !self.setting.has_launchers && name == parent.comm {
                     name = if name == "claude" { "codex" } else { "claude" };
                 }
                 self.next_tgid += 1;
@@ -144,31 +167,65 @@ impl Daemons {
             Op::Chdir { by, to } => {
                 let dir = DIRS.get(to).copied().unwrap_or("/");
                 let at = by % self.procs.len();
-                self.change(at, |world, proc| world.chdir(proc, dir));
+                if self.may_move(at) {
+                    self.change(at, |world, proc| world.chdir(proc, dir));
+                }
             }
             Op::Wait => self.settle(),
         }
     }
 
-    /// Replaces the restarted core. `meanwhile` happens after its first pass and before it is given the known sessions.
-    fn restart(&mut self, meanwhile: &[Op]) {
+    /// Whether a process may go elsewhere: what others belong to that it started is history where each has a session.
+    fn may_move(&self, at: usize) -> bool {
+        let Some(proc) = self.procs.get(at) else { return false };
+        let is_kin =
+            |other: &Proc| other.parent == proc.key || (other.key == proc.parent && other.comm == proc.comm);
+        at == 0 || !self.setting.is_each || !self.setting.has_launchers || !self.procs.iter().any(is_kin)
+    }
+
+    /// Replaces the restarted core. Of the processes, `late` has a bit set for each whose arguments are read afterwards.
+    /// `meanwhile` happens after its first pass and before it is given the known sessions.
+    fn restart(&mut self, late: u64, meanwhile: &[Op]) {
+        self.write();
         let before = &self.restarted;
-        let sessions = before.core.sessions().map(|(session, _)| session.clone());
-        let known = sessions.filter(|session| session.state != State::Ended).map(|session| {
-            let primary = self.procs.iter().find(|proc| proc.key == session.primary);
-            let had_tty = session.state == State::Detached || primary.is_some_and(|proc| proc.tty.is_some());
-            (session, had_tty)
-        });
-        let known: Vec<_> = known.collect();
-        let mut world = World::restarted((self.rules)());
+        let mut world = self.setting.of(World::restarted(self.setting.rules()));
         world.now = before.now.max(self.lasting.now);
         world.dirs.clone_from(&before.dirs);
         world.pass(&self.procs.iter().collect::<Vec<_>>());
+        let expected = answer(before);
+        // Until it is known that what is between it and a session is a helper, something on a terminal of its own may be a
+        // session.
+        let tty = self.procs.first().and_then(|proc| proc.tty);
+        let has_one_terminal = self.procs.iter().all(|proc| proc.tty == tty);
+        let is_late = |at: usize| has_one_terminal && late >> (at % 64) & 1 == 1;
+        let (late, early): (Vec<_>, Vec<_>) =
+            self.procs.iter().cloned().enumerate().partition(|&(at, _)| is_late(at));
+        early.iter().for_each(|(_, proc)| world.memory(proc));
         self.restarted = world;
         meanwhile.iter().for_each(|&op| self.apply(op));
         assert_eq!(self.restarted.core.sessions().count(), 0);
-        self.restarted.resume(&known, 0);
+        let recorded: Vec<Recorded> = self.journal.values().cloned().collect();
+        self.restarted.resume_recorded(&recorded, 0);
+        for (_, proc) in late.iter().rev() {
+            self.assert_resumed(&expected, meanwhile);
+            self.restarted.memory(proc);
+        }
+        self.assert_resumed(&expected, meanwhile);
         self.restarted.assert_reports_give_the_map();
+    }
+
+    /// What nothing has happened to is the same, whether its arguments were read or not.
+    fn assert_resumed(&self, expected: &BTreeSet<Answer>, meanwhile: &[Op]) {
+        if meanwhile.is_empty() {
+            assert_eq!(&answer(&self.restarted), expected);
+        }
+    }
+
+    /// The daemon that is to be replaced has written what became of the sessions.
+    fn write(&mut self) {
+        for recorded in self.restarted.recorded() {
+            self.journal.insert((*recorded.session.home).clone(), recorded);
+        }
     }
 
     /// Waits until every process has settled where it is.
@@ -179,46 +236,50 @@ impl Daemons {
     }
 }
 
-/// Home, mount namespace, number, primary and state of every session.
-fn answer(world: &World) -> BTreeSet<(String, Option<u32>, u32, u32, String)> {
+/// Home, mount namespace, number, primary and state of a session.
+type Answer = (String, Option<u32>, u32, u32, String);
+
+fn answer(world: &World) -> BTreeSet<Answer> {
     let sessions = world.core.sessions().filter(|(session, _)| session.state != State::Ended);
     sessions
         .map(|(session, _)| {
             let path = String::from_utf8_lossy(&session.home.path).into_owned();
             let (home, state) = (&session.home, format!("{:?}", session.state));
-            (path, home.mnt_ns, home.instance, session.primary.tgid.0, state)
+            // Whether a namespace is the one that had this number before depends on who was in it.
+            let number = if home.mnt_ns.is_none() { home.instance } else { 0 };
+            (path, home.mnt_ns, number, session.primary.tgid.0, state)
         })
         .collect()
 }
 
-fn assert_same_answer(ops: &[Op], rules: fn() -> Vec<Rule>) {
-    let mut daemons = Daemons::new(rules);
-    for &op in ops {
-        daemons.apply(op);
-    }
-    daemons.settle();
-    for _ in 0..2 {
-        daemons.restart(&[]);
-        daemons.settle();
-        assert_eq!(answer(&daemons.restarted), answer(&daemons.lasting));
-    }
+/// What happens, and then a restart: the processes whose arguments are read late.
+type Life = (Vec<Op>, u64);
+
+fn life() -> impl Strategy<Value = Life> {
+    (prop::collection::vec(op(), 1..30), any::<u64>())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_restarted_daemon_has_the_same_primaries_of_homes_with_one_session(
-        ops in prop::collection::vec(op(), 1..60),
+    fn a_restarted_daemon_has_the_same_primaries(
+        lives in prop::collection::vec(life(), 1..4),
+        setting in setting(),
     ) {
-        assert_same_answer(&ops, one);
-    }
-
-    #[test]
-    fn a_restarted_daemon_has_the_same_primaries_of_homes_with_many_sessions(
-        ops in prop::collection::vec(op(), 1..60),
-    ) {
-        assert_same_answer(&ops, each);
+        let mut daemons = Daemons::new(setting);
+        for (ops, late) in lives {
+            for op in ops {
+                daemons.apply(op);
+            }
+            daemons.settle();
+            prop_assert_eq!(answer(&daemons.restarted), answer(&daemons.lasting));
+            for late in [late, !late] {
+                daemons.restart(late, &[]);
+                daemons.settle();
+                prop_assert_eq!(answer(&daemons.restarted), answer(&daemons.lasting));
+            }
+        }
     }
 
     #[test]
@@ -226,11 +287,12 @@ proptest! {
         ops in prop::collection::vec(op(), 1..40),
         meanwhile in prop::collection::vec(op(), 1..20),
         later in prop::collection::vec(op(), 1..20),
-        each_has_one in any::<bool>(),
+        setting in setting(),
+        late: u64,
     ) {
-        let mut daemons = Daemons::new(if each_has_one { each } else { one });
+        let mut daemons = Daemons::new(setting);
         ops.into_iter().for_each(|op| daemons.apply(op));
-        daemons.restart(&meanwhile);
+        daemons.restart(late, &meanwhile);
         later.into_iter().for_each(|op| daemons.apply(op));
         daemons.settle();
         daemons.restarted.assert_reports_give_the_map();

@@ -5,11 +5,13 @@ mod support;
 
 use std::sync::Arc;
 
-use observer_core::limits::SETTLE_NS;
-use observer_core::rule::{HomeRule, Instances};
-use observer_core::session::State;
+use observer_core::limits::{ENDED_SESSIONS_MAX, SETTLE_NS};
+use observer_core::rule::{HomeRule, Ignore, Instances};
+use observer_core::session::{EndReason, State};
 use observer_core::{BootTime, Input, Rule, Session};
-use support::{Proc, World, globs, home, on_pty, only_comm, only_uid, rule, shell};
+use support::{
+    Proc, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule, shell,
+};
 
 /// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
 const REPORTED_OFFSET_NS: i64 = 1_700_000_000_000_000_000;
@@ -387,4 +389,204 @@ fn a_primary_that_left_for_a_home_where_it_can_be_no_session_keeps_its_own() {
     let known: Vec<_> = world.core.sessions().map(|(session, _)| (session.clone(), true)).collect();
     let after = next_daemon(&world, vec![rule()], &[&bash, &host, &helper], &known);
     assert_eq!(live(&after), expected);
+}
+
+/// A rule for scripts of an interpreter: their arguments alone tell whether it admits them.
+fn scripts() -> Vec<Rule> {
+    vec![Rule { conditions: only_program(&["gemini", "codex"]), ..rule() }]
+}
+
+/// Returns a world in which every program is a script of node.
+fn of_scripts(mut world: World) -> World {
+    world.interpreter = Some("node");
+    world
+}
+
+/// Returns the core of the next daemon, before it is given the known sessions: it has read no arguments.
+fn unread(before: &World, rules: Vec<Rule>, procs: &[&Proc]) -> World {
+    let mut world = of_scripts(World::restarted(rules));
+    world.now = before.now + 5_000_000_000;
+    world.dirs.clone_from(&before.dirs);
+    world.pass(procs);
+    world
+}
+
+#[test]
+fn a_session_whose_arguments_are_not_read_yet_stays_what_it_was() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    let before = session(&world);
+    assert!(!before.unconfirmed);
+    let mut after = unread(&world, scripts(), &[&bash, &gemini]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_same(&before, &session(&after));
+    assert!(session(&after).unconfirmed, "nobody knows whether the rule admits it");
+    after.wait(10 * SETTLE_NS);
+    after.set_rules(scripts(), Vec::new());
+    assert_same(&before, &session(&after));
+    // The arguments confirm it, and nothing is reported but that.
+    after.take_reports();
+    after.memory(&gemini);
+    assert_same(&before, &session(&after));
+    assert!(!session(&after).unconfirmed);
+    assert_eq!(after.take_reports(), ["changed /srv/a 20 live roots=1"]);
+    // It was not confirmed when it ended.
+    let mut after = unread(&world, scripts(), &[&bash, &gemini]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    after.exit(&gemini, 9);
+    assert_eq!((session(&after).state, session(&after).unconfirmed), (State::Ended, false));
+}
+
+#[test]
+fn a_session_ends_when_its_arguments_show_that_no_rule_admits_it() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let mut gemini = world.spawn(&bash, 20, "gemini");
+    for cwd in ["/srv/a", "/tmp"] {
+        world.chdir(&mut gemini, cwd);
+        let mut other = gemini.clone();
+        other.exec_id += 1;
+        other.comm = "vite";
+        let mut after = unread(&world, scripts(), &[&bash, &other]);
+        after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+        assert_eq!(session(&after).primary, gemini.key);
+        after.memory(&other);
+        let ended = session(&after);
+        assert_eq!((ended.state, ended.end_reason), (State::Ended, Some(EndReason::NotAdmitted)), "{cwd}");
+        after.assert_reports_give_the_map();
+    }
+}
+
+#[test]
+fn among_several_rules_the_one_that_admits_the_recorded_program_goes_on() {
+    let named = |program, name: &'static str| Rule {
+        conditions: only_program(&[program]),
+        name: name.into(),
+        ..rule()
+    };
+    let rules = || vec![named("gemini", "first {program}"), named("codex", "second {program}")];
+    let mut world = of_scripts(World::new(rules()));
+    let bash = at_home(&mut world);
+    let codex = world.spawn(&bash, 20, "codex");
+    let mut recorded = world.recorded();
+    for knows_program in [true, false] {
+        let mut after = unread(&world, rules(), &[&bash, &codex]);
+        after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
+        assert!(session(&after).unconfirmed);
+        if knows_program {
+            assert_eq!(&*session(&after).name, b"second codex");
+        }
+        after.memory(&codex);
+        assert_eq!((session(&after).state, &*session(&after).name), (State::Live, &b"second codex"[..]));
+        assert_eq!(session(&after).starts.len(), 1);
+        recorded.iter_mut().for_each(|it| it.program = None);
+    }
+}
+
+#[test]
+fn an_ignored_program_is_known_by_its_arguments_too() {
+    let ignored = |program| Ignore { conditions: only_program(&[program]), ..Ignore::default() };
+    let mut world = of_scripts(World::new(vec![rule()]));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    for (program, state) in [("codex", Some(State::Live)), ("gemini", None)] {
+        let mut after = unread(&world, vec![rule()], &[&bash, &gemini]);
+        after.set_rules(vec![rule()], vec![ignored(program)]);
+        after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+        assert_eq!(session(&after).state, State::Live);
+        after.memory(&gemini);
+        assert_eq!(after.session("/srv/a").map(|session| session.state), state);
+    }
+}
+
+#[test]
+fn a_launcher_whose_arguments_are_read_late_takes_no_session_of_its_own() {
+    let rules = || vec![Rule { instances: Instances::Each, ..scripts().remove(0) }];
+    let mut world = of_scripts(World::new(rules()));
+    let bash = at_home(&mut world);
+    let launchers = [20, 21].map(|tgid| world.spawn(&bash, tgid, "gemini"));
+    let first = world.spawn(&launchers[0], 22, "gemini");
+    let second = world.spawn(&launchers[1], 23, "gemini");
+    let expected = [(22, State::Live), (23, State::Live)];
+    assert_eq!(live(&world), expected);
+    let mut after = unread(&world, rules(), &[&bash, &launchers[0], &launchers[1], &first, &second]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    for proc in [&launchers[1], &launchers[0], &second, &first] {
+        after.memory(proc);
+        assert_eq!(live(&after), expected);
+    }
+    after.wait(10 * SETTLE_NS);
+    assert_eq!(live(&after), expected);
+    let wrappers = after.core.sessions().map(|(session, _)| session.wrapper.map(|key| key.tgid.0));
+    assert_eq!(wrappers.collect::<Vec<_>>(), [Some(20), Some(21)]);
+}
+
+#[test]
+fn a_program_that_comes_back_after_a_restart_has_the_number_and_the_starts_that_it_had() {
+    let rules = || vec![Rule { instances: Instances::Each, min_age_ns: SETTLE_NS, ..rule() }];
+    let mut world = World::new(rules());
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let codex = world.spawn(&bash, 21, "codex");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(live(&world), [(20, State::Live), (21, State::Live)]);
+    // One ends before the restart, and the other one without a daemon.
+    world.exit(&codex, 9);
+    let mut after = World::restarted(rules());
+    after.now = world.now;
+    after.dirs.clone_from(&world.dirs);
+    after.pass(&[&bash]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!(after.core.sessions().count(), 0, "they are not shown");
+    assert_reported(&mut after, &[]);
+    after.spawn(&bash, 31, "codex");
+    after.spawn(&bash, 32, "vim");
+    after.spawn(&bash, 30, "claude");
+    assert_eq!(live(&after), [(30, State::Live), (31, State::Live)], "they run here again, and vim is young");
+    let sessions: Vec<_> = after.core.sessions().map(|(session, _)| session.clone()).collect();
+    let shown = |session: &Session| (session.home.instance, session.starts.len(), session.name.to_vec());
+    let expected = [(1, 2, b"a".to_vec()), (2, 2, b"a#2".to_vec())];
+    assert_eq!(sessions.iter().map(shown).collect::<Vec<_>>(), expected);
+    after.wait(2 * SETTLE_NS);
+    assert_eq!(live(&after).last(), Some(&(32, State::Live)));
+    after.assert_reports_give_the_map();
+    drop(claude);
+}
+
+#[test]
+fn the_program_that_a_session_was_of_is_elected_after_a_restart() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 9);
+    let mut after = World::restarted(vec![rule()]);
+    after.now = world.now;
+    after.dirs.clone_from(&world.dirs);
+    let other = world.child(&bash, 21, "codex");
+    let again = world.child(&bash, 22, "claude");
+    after.pass(&[&bash, &other, &again]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert_eq!(session(&after).primary, again.key, "codex is older");
+}
+
+#[test]
+fn no_more_ended_sessions_are_resumed_than_are_kept() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 9);
+    let [ended] = &world.recorded()[..] else { panic!("one session") };
+    let of = |number| {
+        let mut recorded = ended.clone();
+        recorded.session.home = Arc::new(home(&format!("/srv/{number}")));
+        recorded.session.since = BootTime(number);
+        recorded
+    };
+    let recorded: Vec<_> = (0..ENDED_SESSIONS_MAX as u64 + 10).map(of).collect();
+    let mut after = World::restarted(vec![rule()]);
+    after.now = world.now;
+    after.pass(&[&bash]);
+    after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
+    assert_eq!(after.core.counters().sessions_dropped, 10);
 }

@@ -1,10 +1,10 @@
 //! A session that the daemon knew before it was started again.
 
-use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::label::Label;
 use crate::model::session::{Home, State};
 
-/// A session of this boot as the journal last had it. Times are known to the millisecond.
+/// A session of this boot as the journal last had it, whether it ended or not. Times are known to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownSession<'a> {
     /// Its home.
@@ -13,12 +13,20 @@ pub struct KnownSession<'a> {
     pub primary: ProcessKey,
     /// Realtime minus boot time, ns, by which the primary's times were reported.
     pub wall_offset_ns: i64,
-    /// Its state; not [`State::Ended`].
+    /// Its state.
     pub state: State,
     /// When it entered that state.
     pub since: BootTime,
     /// The primary had a terminal.
     pub had_tty: bool,
+    /// The wrapper or launcher that it runs under.
+    pub wrapper: Option<Tgid>,
+    /// The other processes that could have been its primary.
+    pub others: &'a [ProcessKey],
+    /// The program of the primary, if it was known.
+    pub program: Option<&'a [u8]>,
+    /// The program that the session is of, if the primary ran another one.
+    pub stands_in_for: Option<&'a [u8]>,
     /// Its starts, oldest first.
     pub starts: &'a [BootTime],
     /// Its labels.

@@ -200,7 +200,8 @@ pub enum Input<'a> {
         /// Owner of the directory; `None` if it could not be read.
         owner: Option<u32>,
     },
-    /// All sessions that were known before the daemon was started again. To be given after a complete pass.
+    /// The sessions that were known before the daemon was started again: all that have not ended, and the last ones that
+    /// have, at most [`ENDED_SESSIONS_MAX`](crate::limits::ENDED_SESSIONS_MAX). To be given after a complete pass.
     Resume {
         /// The present time.
         at: BootTime,

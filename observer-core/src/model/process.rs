@@ -250,3 +250,11 @@ pub struct Process {
     /// Other thread groups share its `fs_struct`.
     pub fs_shared: bool,
 }
+
+impl Process {
+    /// Returns whether its arguments are not known: its exec was not observed, and its memory was not read, or could not
+    /// be. What is called its program is that of the executable then, if it has any.
+    pub fn is_unread(&self) -> bool {
+        self.argv.is_none() && self.filename.is_none()
+    }
+}

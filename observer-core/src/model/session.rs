@@ -115,10 +115,16 @@ pub struct Session {
     pub roots: u32,
     /// The roots beside the primary's, oldest first, at most [`OTHERS_MAX`](crate::limits::OTHERS_MAX).
     pub others: Vec<OtherRoot>,
+    /// The program that the session is of, where the primary runs another one: it was there when the primary that ran that
+    /// program ended, and gives the session back when the program returns.
+    pub stands_in_for: Option<Bytes>,
     /// Its state.
     pub state: State,
     /// When it entered `state`.
     pub since: BootTime,
+    /// Whether a rule admits the primary depends on its arguments, which could not be read yet. The session stays what it
+    /// was recorded to be until they are known.
+    pub unconfirmed: bool,
     /// Where the home was renamed to, or where the primary went.
     pub moved_to: Option<Bytes>,
     /// The home directory was deleted.

@@ -37,6 +37,8 @@ pub(crate) struct Candidacy {
     pub dir: DirId,
     /// When it came into that directory.
     pub since: BootTime,
+    /// It stood above or beside the primary of a known session. Whether the rule admits it is not known while its arguments are not.
+    pub is_assumed: bool,
 }
 
 /// What is known of a process that a rule admits if its user owns the home.
@@ -114,6 +116,11 @@ impl ProcessEntry {
     /// Returns whether a rule admits it as a wrapper.
     pub fn is_wrapper(&self) -> bool {
         self.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper)
+    }
+
+    /// Returns whether it is a candidate of which it is not known whether the rule admits it.
+    pub fn is_assumed(&self) -> bool {
+        self.process.is_unread() && self.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_assumed)
     }
 
     /// Returns an entry with the facts of a birth, an exec or a pass. Paths and arguments are not known yet.

@@ -85,7 +85,7 @@ impl Sessions {
                 self.claim(ctx, key, &home, Claim::Waiting);
             }
             Verdict::Admitted(mut candidacy) => {
-                candidacy.home = self.instance_of(ctx, key, &candidacy.home);
+                candidacy.home = self.instance_of(ctx, (key, candidacy.is_wrapper), &candidacy.home);
                 self.join(ctx, key, candidacy);
             }
         }
@@ -124,6 +124,7 @@ impl Sessions {
                 is_wrapper,
                 dir,
                 since: ctx.at,
+                is_assumed: false,
             });
         }
         Verdict::Refused
@@ -179,6 +180,36 @@ pub(super) fn admits_without_tty(rule: &Rule, process: &Process) -> Option<Role>
     (!refused && runs(&rule.conditions, process)).then_some(Role::Program)
 }
 
+/// Returns whether `rule` may admit `process`, of which neither the arguments nor the multiplexer are known. Its
+/// program is `program`, or any where that is not known either. `lost_tty`: it had a terminal.
+pub(super) fn may_admit_unread(
+    rule: &Rule,
+    process: &Process,
+    lost_tty: bool,
+    program: Option<&[u8]>,
+) -> bool {
+    let Conditions { comm, program: programs, exe, .. } = &rule.conditions;
+    let runs = || {
+        let name = process.comm.as_bytes();
+        let image = process.exe.as_deref().filter(|exe| !is_in_memory(exe));
+        let may_be =
+            |program| matches_if_any(programs, Some(program)) && !any_matches(&rule.not_program, program);
+        !any_matches(&rule.not_comm, name)
+            && matches_if_any(comm, Some(name))
+            && matches_if_any(exe, image)
+            && program.is_none_or(may_be)
+    };
+    (lost_tty || has_named_tty(&rule.conditions, process))
+        && has_place(&rule.conditions, process)
+        && (is_wrapper(rule, process) || runs())
+}
+
+/// Returns whether the arguments of a process, its program or its environment decide whether it is what is required.
+pub(super) fn depends_on_arguments(conditions: &Conditions) -> bool {
+    let Conditions { program, argv, mux_socket, .. } = conditions;
+    [program, argv, mux_socket].iter().any(|patterns| !patterns.is_empty())
+}
+
 /// Returns whether the arguments of `process`, which were learned after `rule` had admitted it, show that it should
 /// not have been.
 pub(super) fn is_refused_by_arguments(ignored: IgnoreList<'_>, rule: &Rule, process: &Process) -> bool {
@@ -186,10 +217,7 @@ pub(super) fn is_refused_by_arguments(ignored: IgnoreList<'_>, rule: &Rule, proc
     let is_other = has_refused_program(rule, process)
         || !matches_if_any(program, process.program.as_deref())
         || !has_argument(argv, process);
-    let depends = |ignore: &Ignore| {
-        let Conditions { program, argv, mux_socket, .. } = &ignore.conditions;
-        [program, argv, mux_socket].iter().any(|patterns| !patterns.is_empty())
-    };
+    let depends = |ignore: &Ignore| depends_on_arguments(&ignore.conditions);
     (is_other && !is_wrapper(rule, process))
         || ignored.entries.iter().any(|it| depends(it) && is_ignored_by(it, ignored.host_mnt_ns, process))
 }

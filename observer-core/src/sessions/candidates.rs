@@ -66,6 +66,9 @@ impl Sessions {
         if diff.intersects(Diff::TTY) && ctx.table.has_children_by_birth(key.tgid) {
             self.relinked.insert(age(key));
         }
+        if diff.intersects(Diff::ARGUMENTS) && !diff.intersects(Diff::EXEC) {
+            self.confirm(ctx, key);
+        }
         self.holder_changed(ctx, key, diff);
     }
 
@@ -168,6 +171,7 @@ impl Sessions {
                 is_wrapper: is_wrapper(rule, process),
                 dir: process.cwd.id,
                 since: ctx.at,
+                is_assumed: false,
             })
         });
         let Some(candidacy) = candidacy else { return false };
@@ -190,7 +194,13 @@ impl Sessions {
             && !diff.intersects(Diff::EXEC)
             && is_refused_by_arguments(ctx.ignored, rule, &entry.process)
         {
-            return self.expel(ctx, key, home);
+            let Some(candidacy) = self.other_candidacy(ctx, key, home) else {
+                return self.expel(ctx, key, home);
+            };
+            if let Some(entry) = ctx.table.get_mut(key) {
+                entry.candidacy = Some(candidacy);
+            }
+            return self.elect(ctx, home, Cause::Moved(key, diff));
         }
         let is_refused = diff.intersects(Diff::EXEC) && is_refused_image(ctx, rule, &entry.process);
         let is_other_user = entry.process.uids.uid != home.uid;
@@ -227,6 +237,10 @@ impl Sessions {
 
     /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
     fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
+        if self.homes.slot(home).is_some_and(|slot| slot.session.unconfirmed) {
+            // It stood for the session before.
+            self.end_session(ctx, home, EndReason::NotAdmitted, None);
+        }
         self.depart(ctx, key, EndReason::NotAdmitted);
         if ctx.table.has_children_by_birth(key.tgid) {
             self.relinked.insert(age(key));
@@ -354,7 +368,7 @@ impl Sessions {
             return self.leave_out(ctx, key, &home);
         }
         let is_launched = is_launched(ctx.table, &entry.process, &home);
-        self.vacate_others(ctx, key, &home);
+        let vacated = self.vacate_others(ctx, key, &home);
         let is_wrapper = candidacy.is_wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };
         entry.candidacy = Some(candidacy);
@@ -370,6 +384,7 @@ impl Sessions {
         if is_root || may_stand_in || is_launched || primary == Some(key) || has_children {
             self.elect(ctx, &home, Cause::Candidates);
         }
+        self.elect_vacated(ctx, &vacated);
     }
 
     /// A process is no candidate of `home` any more. Unless it died, its descendants may have become roots.

@@ -73,13 +73,19 @@ impl Young {
     }
 
     /// Returns the process that may be the primary for `root`: its stand-in, or while that is too young, the
-    /// launcher above it. Where there is no session, the launcher waits a moment for what it starts.
+    /// launcher above it. Where there is no session, the launcher waits a moment for what it starts. One of which it is not
+    /// known whether the rule admits it may not.
     pub(super) fn candidate(
         &self,
         ctx: &SessionContext<'_>,
         state: &HomeState,
         root: &Root,
     ) -> Option<ProcessKey> {
+        let is_known = |&key: &ProcessKey| ctx.table.get(key).is_some_and(|entry| !entry.is_assumed());
+        self.old_enough(ctx, state, root).filter(is_known)
+    }
+
+    fn old_enough(&self, ctx: &SessionContext<'_>, state: &HomeState, root: &Root) -> Option<ProcessKey> {
         let stand_in = root.stand_in?;
         let Some(due) = self.due(stand_in) else { return Some(stand_in) };
         let launcher = root.launcher.filter(|&launcher| self.due(launcher).is_none())?;
@@ -146,8 +152,11 @@ pub(super) fn choose(
     let eligible = candidates.clone().filter(|&key| is_eligible(ctx.table, slot.session.cwd_deleted, key));
     if let Some(primary) = slot.current_primary()
         && ctx.table.get(primary).is_some_and(|entry| is_candidate(entry, home))
-        && !(slot.is_substitute && eligible.clone().any(runs_program))
     {
+        let returned = eligible.filter(|&key| slot.is_substitute && runs_program(key));
+        if let Some(key) = returned.min_by_key(|&key| rank(ctx.table, None, key)) {
+            return Choice::Primary(key);
+        }
         let root = state.roots.iter().find(|root| is_in_chain(ctx.table, root, primary));
         let innermost = root.and_then(|root| young.candidate(ctx, state, root));
         return Choice::Primary(innermost.unwrap_or(primary));

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::model::change::{Change, Request, Sink};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::Bytes;
+use crate::model::process::{Bytes, Process};
 use crate::model::rule::NameTemplate;
 use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::entry::ProcessEntry;
@@ -15,6 +15,7 @@ use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::fitting::Tenure;
 use crate::sessions::homes::Root;
 use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_primary, session_name};
 use crate::sessions::labels::label_by;
@@ -51,8 +52,13 @@ impl Sessions {
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
+        let mut elsewhere = Vec::new();
         if !matches!(cause, Cause::Changed(..)) {
             self.find_roots(ctx, home, primary);
+            elsewhere = self.gather(ctx, home);
+            if !elsewhere.is_empty() {
+                self.find_roots(ctx, home, primary);
+            }
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
         let young = Young::among(ctx, &self.homes, home, state);
@@ -92,7 +98,7 @@ impl Sessions {
         if before.0[0] != after.0[0] {
             self.label_anew(ctx, home);
         }
-        for instance in spread {
+        for instance in spread.into_iter().chain(elsewhere) {
             self.elect(ctx, &instance, Cause::Candidates);
         }
     }
@@ -169,29 +175,32 @@ impl Sessions {
     }
 
     /// `key` becomes a candidate of `home`. Ends the sessions of other homes whose primary it is, since one
-    /// process is the primary of one session at most.
-    pub(super) fn vacate_others(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        let others = self.homes.held_by(key).iter().filter(|held| *held != home).cloned();
-        for other in others.collect::<Vec<_>>() {
-            self.end_moved(ctx, key, &other, &home.path);
-            self.homes.forget_empty(&other);
-        }
-    }
-
-    /// Ends the session of `home` if `key` is its primary, which lives on and went to `moved_to`.
-    fn end_moved(
+    /// process is the primary of one session at most. Returns these homes, in which nobody was elected: what `key` started
+    /// there stays its helper if it is the primary of `home` by then.
+    #[must_use]
+    pub(super) fn vacate_others(
         &mut self,
         ctx: &mut SessionContext<'_>,
         key: ProcessKey,
         home: &Arc<Home>,
-        moved_to: &Bytes,
-    ) {
-        if self.homes.slot(home).and_then(SessionSlot::current_primary) != Some(key) {
-            return;
+    ) -> Vec<Arc<Home>> {
+        let others: Vec<Arc<Home>> =
+            self.homes.held_by(key).iter().filter(|held| *held != home).cloned().collect();
+        let is_primary =
+            |other: &Arc<Home>| self.homes.slot(other).and_then(SessionSlot::current_primary) == Some(key);
+        let vacated: Vec<Arc<Home>> = others.into_iter().filter(is_primary).collect();
+        for other in &vacated {
+            self.end_session(ctx, other, EndReason::Moved, Some(&home.path));
         }
-        self.end_session(ctx, home, EndReason::Moved, Some(moved_to));
-        // Its descendants may be roots.
-        self.elect(ctx, home, Cause::Candidates);
+        vacated
+    }
+
+    /// Elects in homes that a process vacated.
+    pub(super) fn elect_vacated(&mut self, ctx: &mut SessionContext<'_>, vacated: &[Arc<Home>]) {
+        for home in vacated {
+            self.elect(ctx, home, Cause::Candidates);
+            self.homes.forget_empty(home);
+        }
     }
 
     /// Ends the session of `home`, if it has one, though its primary lives on.
@@ -231,8 +240,9 @@ fn install(
     let before = state.slot.as_ref().filter(|_| !is_start).map(|slot| slot.session.clone());
     let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
     let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
-    if names_primary(template) {
-        slot.session.name = session_name(template, home, process);
+    if names_primary(template) || core::mem::take(&mut slot.is_recorded) {
+        let recorded = slot.program_of_primary().filter(|_| slot.session.primary == key);
+        slot.session.name = session_name(template, home, process, recorded);
     }
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
     let former_wrapper = slot.session.wrapper.filter(|_| slot.session.primary == key);
@@ -240,12 +250,17 @@ fn install(
     label_by(ctx.labels, &mut slot, process);
     slot.had_tty |= process.tty.is_some();
     slot.last_primary = None;
+    let had_tty = slot.had_tty;
     let session = &mut slot.session;
     session.primary = key;
     let is_root = |key: &ProcessKey| state.roots.iter().any(|root| root.key == *key);
-    let wrapper = root.map(|root| root.key).or(former_wrapper.filter(is_root));
+    // A primary goes on below a root that starts it no more, or that came above it later.
+    let is_below = || table.ancestors(entry).map(|above| above.process.key).find(is_root);
+    let wrapper = root.map(|root| root.key).or(former_wrapper.filter(is_root)).or_else(is_below);
     session.wrapper = wrapper.filter(|&wrapper| wrapper != key);
     session.rule = candidacy.rule;
+    session.unconfirmed = is_unconfirmed(ctx, session, had_tty, process);
+    session.stands_in_for = slot.program.name().filter(|_| slot.is_substitute).cloned();
     if let Some(dir) = home_dir(process, home) {
         session.home_dir = dir;
         session.cwd_deleted = process.cwd.deleted;
@@ -307,7 +322,8 @@ fn count_start(
     }
     let is_known = slot.program.is_run_by(process);
     slot.is_substitute = !is_start && !is_known && (is_other || slot.is_substitute);
-    if !slot.is_substitute {
+    // Until its arguments are known, its program is the one that was recorded.
+    if !slot.is_substitute && (is_other || !process.is_unread()) {
         slot.program = RunProgram::of(process);
     }
     if launcher.is_some() || slot.launcher != Some(key) {
@@ -337,6 +353,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     session.wrapper = None;
     session.roots = 1;
     session.others.clear();
+    session.unconfirmed = is_unconfirmed(ctx, session, slot.had_tty, process);
     if process.cwd.path.is_some() {
         session.moved_to = process.cwd.path.clone();
     }
@@ -348,6 +365,12 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     }
     let changed = before != *session || shows(cause, primary);
     report(ctx.sink, ctx.at, changed.then_some(Change::SessionChanged(session, process)))
+}
+
+/// Returns whether it cannot be said yet whether the rule of `session` admits `primary`.
+fn is_unconfirmed(ctx: &SessionContext<'_>, session: &Session, had_tty: bool, primary: &Process) -> bool {
+    let tenure = Tenure { home: &session.home, had_tty, program: None };
+    ctx.rules.get(session.rule).is_some_and(|rule| tenure.is_unconfirmed(rule, primary))
 }
 
 /// Returns whether the cause is a change of fields of `key` that the session shows.
@@ -377,11 +400,15 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     session.death = dead.map(|(_, death)| death.clone());
     session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });
     session.wrapper = None;
+    session.unconfirmed = false;
     session.roots = 0;
     session.others.clear();
     enter(session, State::Ended, ctx.at);
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
+    // It may have executed another program, and that is why the session ends.
+    let is_other = |program: &&Bytes| last.program.as_ref() != Some(*program);
+    session.stands_in_for = slot.program.name().filter(is_other).cloned();
     let mut last = Box::new(last.clone());
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;

@@ -7,6 +7,7 @@ use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::input::KnownSession;
 use crate::limits::{ENDED_SESSIONS_MAX, NAME_MAX};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Comm, DirId, Process};
@@ -34,6 +35,8 @@ pub(crate) struct SessionSlot {
     pub launcher: Option<ProcessKey>,
     /// When each label was last seen.
     pub labelled_at: BTreeMap<Arc<str>, BootTime>,
+    /// It ended before the daemon was started. Of its primary, only the program is known.
+    pub is_recorded: bool,
 }
 
 /// What a process runs, as far as it tells programs apart.
@@ -47,6 +50,23 @@ pub(crate) struct RunProgram {
 impl RunProgram {
     pub fn of(process: &Process) -> Self {
         Self { program: process.program.clone(), exe: process.exe.clone(), comm: process.comm }
+    }
+
+    /// Returns what a process runs that was recorded to run `program`.
+    pub fn recorded(process: &Process, program: Option<&[u8]>) -> Self {
+        let program = program.map(Bytes::from).or_else(|| process.program.clone());
+        Self { program, ..Self::of(process) }
+    }
+
+    /// Returns what a process ran of which nothing but its program is known.
+    pub fn named(program: &[u8]) -> Self {
+        // No process has such a comm: the kernel's ends with a NUL.
+        Self { program: Some(Bytes::from(program)), exe: None, comm: Comm([u8::MAX; 16]) }
+    }
+
+    /// Returns the program, where it is known.
+    pub fn name(&self) -> Option<&Bytes> {
+        self.program.as_ref()
     }
 
     /// Returns whether `process` runs the same. comm and executable decide only where a program is not known:
@@ -67,13 +87,15 @@ impl SessionSlot {
             home_dir: DirId::default(),
             owner: None,
             foreign: None,
-            name: session_name(template, home, primary),
+            name: session_name(template, home, primary, None),
             primary: primary.key,
             wrapper: None,
             roots: 1,
             others: Vec::new(),
+            stands_in_for: None,
             state: State::Live,
             since: at,
+            unconfirmed: false,
             moved_to: None,
             cwd_deleted: false,
             rule: 0,
@@ -91,7 +113,50 @@ impl SessionSlot {
             is_substitute: false,
             launcher: None,
             labelled_at: BTreeMap::new(),
+            is_recorded: false,
         }
+    }
+
+    /// Returns a session of `home` that ended before the daemon was started.
+    pub fn recorded(home: &Arc<Home>, known: &KnownSession<'_>, program: &[u8]) -> Self {
+        let session = Session {
+            home: Arc::clone(home),
+            home_dir: DirId::default(),
+            owner: None,
+            foreign: None,
+            name: Bytes::default(),
+            primary: known.primary,
+            wrapper: None,
+            roots: 0,
+            others: Vec::new(),
+            stands_in_for: None,
+            state: State::Ended,
+            since: known.since,
+            unconfirmed: false,
+            moved_to: None,
+            cwd_deleted: false,
+            rule: 0,
+            death: None,
+            end_reason: None,
+            starts: known.starts.to_vec().into(),
+            labels: Vec::new(),
+        };
+        Self {
+            session,
+            last_primary: None,
+            had_tty: false,
+            opened_at: known.since,
+            program: RunProgram::named(program),
+            is_substitute: false,
+            launcher: None,
+            labelled_at: BTreeMap::new(),
+            is_recorded: true,
+        }
+    }
+
+    /// Returns the program that the primary was known to run last.
+    pub fn program_of_primary(&self) -> Option<&Bytes> {
+        self.program.name().filter(|_| !self.is_substitute)
     }
 
     pub fn is_ended(&self) -> bool {
@@ -114,12 +179,19 @@ pub(crate) fn names_primary(template: &NameTemplate) -> bool {
     template.text.contains("{program}") || template.names_user()
 }
 
-/// Returns the name that `template` gives to a home and its primary. comm stands for a program that is not
-/// known. The number of an instance other than the first follows it: `alpha#2`.
-pub(crate) fn session_name(template: &NameTemplate, home: &Home, primary: &Process) -> Bytes {
+/// Returns the name that `template` gives to a home and its primary, of which `recorded` is the program until its
+/// arguments are known. comm stands for a program that is not known. The number of an instance other than the first
+/// follows it: `alpha#2`.
+pub(crate) fn session_name(
+    template: &NameTemplate,
+    home: &Home,
+    primary: &Process,
+    recorded: Option<&Bytes>,
+) -> Bytes {
     let (above, base) = split_base(&home.path);
     let parent = split_base(above).1;
-    let program = primary.program.as_deref().unwrap_or(primary.comm.as_bytes());
+    let recorded = recorded.filter(|_| primary.is_unread()).map(|program| &**program);
+    let program = recorded.or(primary.program.as_deref()).unwrap_or(primary.comm.as_bytes());
     let number = if template.names_user() { primary.uids.uid.to_string() } else { String::new() };
     let known = template.users.as_ref().and_then(|users| users.get(&primary.uids.uid));
     let user = known.map_or(number.as_bytes(), |name| name);

@@ -16,8 +16,8 @@ use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::{HomeState, Homes};
-use crate::sessions::roots::{instance_above, is_candidate, trees};
+use crate::sessions::homes::{HomeState, Homes, Root};
+use crate::sessions::roots::{instance_above, is_candidate, trees, would_be_above};
 
 impl Homes {
     /// Returns the instances of `home` but itself, in the order of their numbers.
@@ -31,7 +31,7 @@ impl Homes {
     /// Returns the instance of `home`, other than itself, whose last session was of the program that `process` runs.
     pub(super) fn ended_sibling_of(&self, home: &Home, process: &Process) -> Option<&Arc<Home>> {
         let ran_it = |state: &HomeState| {
-            let slot = state.slot.as_ref().filter(|slot| slot.is_ended() && state.candidates.is_empty());
+            let slot = state.slot.as_ref().filter(|slot| slot.is_ended() && state.roots.is_empty());
             slot.is_some_and(|slot| slot.program.is_run_by(process))
         };
         self.siblings(home).find(|(_, state)| ran_it(state)).map(|(sibling, _)| sibling)
@@ -64,8 +64,9 @@ impl Homes {
 }
 
 impl HomeState {
+    /// Returns whether it has a session, or may have one soon. What is left there of sessions that moved does not matter.
     fn is_taken(&self) -> bool {
-        !self.candidates.is_empty() || self.slot.as_ref().is_some_and(|slot| !slot.is_ended())
+        !self.roots.is_empty() || self.slot.as_ref().is_some_and(|slot| !slot.is_ended())
     }
 }
 
@@ -74,12 +75,35 @@ impl Sessions {
     pub(super) fn instance_of(
         &self,
         ctx: &SessionContext<'_>,
-        key: ProcessKey,
+        (key, is_wrapper): (ProcessKey, bool),
         home: &Arc<Home>,
     ) -> Arc<Home> {
         let held = self.homes.home_of_primary(key).filter(|held| held.is_sibling(home));
         let above = || instance_above(ctx.table, &self.homes, ctx.table.get(key)?, home);
-        Arc::clone(held.or_else(above).unwrap_or(home))
+        let below = || self.instance_below(ctx, (key, is_wrapper), home);
+        Arc::clone(held.or_else(above).or_else(below).unwrap_or(home))
+    }
+
+    /// Returns the instance of `home` whose session is of what a process started that is admitted to `home` afterwards, as a
+    /// launcher is whose arguments are learned late.
+    fn instance_below<'a>(
+        &'a self,
+        ctx: &SessionContext<'_>,
+        admitted: (ProcessKey, bool),
+        home: &'a Arc<Home>,
+    ) -> Option<&'a Arc<Home>> {
+        if self.is_looking || !ctx.table.has_children_by_birth(admitted.0.tgid) {
+            return None;
+        }
+        let is_above = |home: &Arc<Home>, state: &HomeState| {
+            state.current_primary().is_some()
+                && state.roots.iter().filter_map(|root| ctx.table.get(root.key)).any(|root| {
+                    is_candidate(root, home) && would_be_above(ctx.table, &self.homes, root, home, admitted)
+                })
+        };
+        let own = self.homes.by_home.get(home).filter(|state| is_above(home, state)).map(|_| home);
+        let sibling = || self.homes.siblings(home).find(|&(sibling, state)| is_above(sibling, state));
+        own.or_else(|| sibling().map(|(sibling, _)| sibling))
     }
 
     /// Moves each root that is to have a session of its own to another instance of `home`, with what is below it.
@@ -116,6 +140,23 @@ impl Sessions {
         };
         let leaving: Vec<_> = keys.into_iter().zip(trees).filter(is_leaving).collect();
         leaving.into_iter().filter_map(|(key, members)| self.move_tree(ctx, home, key, members)).collect()
+    }
+
+    /// Moves each root of `home`, which has no session, that belongs to what is above it in another instance there, with
+    /// what is below it: that one came after it. Returns these instances, in which nobody was elected yet.
+    pub(super) fn gather(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>) -> Vec<Arc<Home>> {
+        let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
+        if state.live_session().is_some() || self.homes.siblings(home).next().is_none() {
+            return Vec::new();
+        }
+        let instance = |key: ProcessKey| instance_above(ctx.table, &self.homes, ctx.table.get(key)?, home);
+        let belongs = |root: &Root| Some((root.key, instance(root.key).filter(|to| *to != home).cloned()?));
+        let (keys, to): (Vec<ProcessKey>, Vec<Arc<Home>>) = state.roots.iter().filter_map(belongs).unzip();
+        let trees = trees(ctx.table, &self.homes, home, None, &keys);
+        for (members, to) in trees.into_iter().zip(&to) {
+            self.move_members(ctx, home, to, members);
+        }
+        to
     }
 
     /// Moves `members` to another instance of `home`, in which `key` is to be the primary.

@@ -7,7 +7,8 @@
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `resume` restores what was known before the daemon was started again, with the primaries where
-//! `places` puts them; `reload` applies other rules; `relinked` looks again at processes whose ancestors changed;
+//! `places` puts them; `reload` applies other rules; `fitting` finds the
+//! rules that admit primaries to their homes then; `relinked` looks again at processes whose ancestors changed;
 //! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
 //! `explain` says why a process is a session or is not.
 
@@ -19,6 +20,7 @@ mod claims;
 mod context;
 mod election;
 pub(crate) mod explain;
+mod fitting;
 pub(crate) mod homes;
 mod instances;
 mod labels;
@@ -120,7 +122,7 @@ impl Sessions {
 }
 
 fn with_primary<'a>(table: &'a ProcessTable, state: &'a HomeState) -> Option<(&'a Session, &'a Process)> {
-    let slot = state.slot.as_ref()?;
+    let slot = state.slot.as_ref().filter(|slot| !slot.is_recorded)?;
     let process = match &slot.last_primary {
         Some(last) => last,
         None => &table.get(slot.session.primary)?.process,

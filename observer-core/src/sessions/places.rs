@@ -6,16 +6,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::input::KnownSession;
-use crate::limits::LAUNCHERS_MAX;
+use crate::limits::{CANDIDATES_A_HOME_MAX, LAUNCHERS_MAX, OTHERS_MAX};
 use crate::model::ids::ProcessKey;
+use crate::model::rule::Rule;
 use crate::model::session::{Home, State};
-use crate::processes::entry::Candidacy;
+use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::sessions::Sessions;
-use crate::sessions::admission::{follows_cwd, is_ignored, is_wrapper};
+use crate::sessions::admission::{follows_cwd, is_wrapper};
 use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
+use crate::sessions::fitting::{Tenure, is_surely_ignored};
 use crate::sessions::look::oldest_first;
-use crate::sessions::resume::{fits, is_inside};
+use crate::sessions::resume::is_inside;
 use crate::sessions::roots::{LineagePosition, instance_above, is_candidate, position};
 
 /// Where the primary of a known session is.
@@ -31,14 +33,18 @@ enum Place {
 impl Sessions {
     /// Makes each known primary that lives, and that a rule still admits to its home, the primary there.
     pub(super) fn put_in_places(&mut self, ctx: &mut SessionContext<'_>, known: &[&KnownSession<'_>]) {
-        let mut outside = Vec::new();
+        let (mut at_home, mut outside) = (Vec::new(), Vec::new());
         for known in known {
             match self.place(ctx, known) {
-                Some(Place::Home(rule)) => self.put_home(ctx, known, rule),
+                Some(Place::Home(rule)) => {
+                    self.put_home(ctx, known, rule);
+                    at_home.push((*known, rule));
+                }
                 Some(place) => outside.push((known, place)),
                 None => {}
             }
         }
+        self.put_all_assumed(ctx, known, &at_home);
         for (known, place) in outside {
             let rule = match place {
                 Place::Home(rule) | Place::Outside(rule) => rule,
@@ -60,11 +66,11 @@ impl Sessions {
     fn place(&self, ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Option<Place> {
         let entry = ctx.table.get(known.primary)?;
         let process = &entry.process;
-        if is_ignored(ctx.ignored, process) {
+        if is_surely_ignored(ctx.ignored, process) {
             return None;
         }
         let mut rules = ctx.rules.iter().enumerate();
-        let (index, rule) = rules.find(|(_, rule)| fits(rule, process, known))?;
+        let (index, rule) = rules.find(|(_, rule)| Tenure::from(known).fits(rule, process))?;
         // A primary that had left was about to move: only being there brings it back.
         let keeps_home = follows_cwd(rule) && known.state != State::Left;
         if keeps_home || is_inside(ctx, rule, known, &process.cwd) {
@@ -98,9 +104,61 @@ impl Sessions {
             is_wrapper: is_wrapper(settings, &entry.process),
             dir: entry.process.cwd.id,
             since,
+            is_assumed: false,
         });
         self.homes.by_home.entry(Arc::clone(&home)).or_default().candidates.insert(age(key));
         self.adopt(ctx, &home, rule, known);
+    }
+
+    /// Makes candidates of the processes around known primaries of which it is not known whether the rule admits them: their
+    /// launchers and wrappers, the others that could have been the primary, and then what those started.
+    fn put_all_assumed(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        known: &[&KnownSession<'_>],
+        at_home: &[(&KnownSession<'_>, usize)],
+    ) {
+        let primaries: BTreeSet<ProcessKey> = known.iter().map(|known| known.primary).collect();
+        for &(known, rule) in at_home {
+            let mut keys = launchers(ctx, known);
+            keys.extend(known.others.iter().take(OTHERS_MAX).flat_map(|&other| with_launchers(ctx, other)));
+            keys.retain(|key| !primaries.contains(key));
+            self.put_assumed(ctx, known, rule, &keys);
+        }
+        // Where one of two that a launcher started is not known, it launched neither.
+        for &(known, rule) in at_home {
+            let mut keys = started(ctx, known);
+            keys.retain(|key| !primaries.contains(key));
+            self.put_assumed(ctx, known, rule, &keys);
+        }
+    }
+
+    /// Makes `keys` candidates of the home of a known session whose primary is there, as far as it depends on arguments that
+    /// are not known whether they are.
+    fn put_assumed(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        known: &KnownSession<'_>,
+        rule: usize,
+        keys: &[ProcessKey],
+    ) {
+        let Some(home) = self.homes.home_of_primary(known.primary) else { return };
+        let Some(home) = Some(home).filter(|home| ***home == *known.home).map(Arc::clone) else { return };
+        let Some(settings) = ctx.rules.get(rule) else { return };
+        let wrapper = known.wrapper.and_then(|tgid| ctx.table.by_tgid(tgid)).map(|entry| entry.process.key);
+        for &key in keys {
+            let Some(candidacy) = assumed(ctx, known, (&home, rule, settings), key) else { continue };
+            self.settling.remove(key);
+            self.stop_claiming(ctx, key);
+            let Some(entry) = ctx.table.get_mut(key) else { continue };
+            entry.candidacy = Some(candidacy);
+            let Some(state) = self.homes.by_home.get_mut(&home) else { continue };
+            state.candidates.insert(age(key));
+            if let Some(slot) = state.slot.as_mut().filter(|_| Some(key) == wrapper) {
+                slot.session.wrapper = wrapper;
+                self.hold(ctx, key, &home);
+            }
+        }
     }
 
     fn remove_candidate(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
@@ -138,7 +196,10 @@ impl Sessions {
     /// instance of that primary.
     fn put_in_instances(&mut self, ctx: &mut SessionContext<'_>, known: &[&KnownSession<'_>]) {
         let mut placed = BTreeSet::new();
-        for known in known {
+        // What runs several primaries belongs to the one of which it is known to be the wrapper or the launcher.
+        let with_wrapper = known.iter().filter(|known| known.wrapper.is_some());
+        let without = known.iter().filter(|known| known.wrapper.is_none());
+        for known in with_wrapper.chain(without) {
             let home = self.homes.home_of_primary(known.primary).filter(|home| ***home == *known.home);
             let Some(home) = home.map(Arc::clone) else { continue };
             // What started one that left may belong to another session since then.
@@ -146,7 +207,8 @@ impl Sessions {
                 continue;
             }
             let first = self.homes.intern(Home { instance: Home::FIRST, ..known.home.clone() });
-            let above = self.chain_above(ctx, known.primary, &first);
+            let mut above = self.chain_above(ctx, known.primary, &first);
+            above.retain(|above| !placed.contains(above));
             placed.extend(above.iter().copied());
             if home != first {
                 self.move_members(ctx, &first, &home, above);
@@ -183,4 +245,54 @@ impl Sessions {
         above.retain(|&above| ctx.table.get(above).is_some_and(|above| is_candidate(above, home)));
         above
     }
+}
+
+/// Returns the candidacy of a process that may be a candidate of the home of a known session.
+fn assumed(
+    ctx: &SessionContext<'_>,
+    known: &KnownSession<'_>,
+    (home, rule, settings): (&Arc<Home>, usize, &Rule),
+    key: ProcessKey,
+) -> Option<Candidacy> {
+    let entry = ctx.table.get(key).filter(|entry| entry.candidacy.is_none())?;
+    let process = &entry.process;
+    let tenure = Tenure { program: None, ..Tenure::from(known) };
+    let may_be = process.is_unread()
+        && !is_surely_ignored(ctx.ignored, process)
+        && tenure.fits(settings, process)
+        && is_inside(ctx, settings, known, &process.cwd);
+    may_be.then(|| Candidacy {
+        home: Arc::clone(home),
+        rule,
+        is_wrapper: is_wrapper(settings, process),
+        dir: process.cwd.id,
+        since: ctx.at,
+        is_assumed: true,
+    })
+}
+
+/// Returns the processes above a known primary, up to the wrapper or launcher that it runs under.
+fn launchers(ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Vec<ProcessKey> {
+    let Some(entry) = ctx.table.get(known.primary) else { return Vec::new() };
+    let mut above: Vec<ProcessKey> = ctx.table.ancestors(entry).map(|above| above.process.key).collect();
+    let top = above.iter().position(|above| Some(above.tgid) == known.wrapper);
+    above.truncate(top.map_or(0, |top| top + 1).min(LAUNCHERS_MAX));
+    above
+}
+
+/// Returns a process, and those above it that may be its launchers: the journal does not have these.
+fn with_launchers(ctx: &SessionContext<'_>, key: ProcessKey) -> Vec<ProcessKey> {
+    let Some(entry) = ctx.table.get(key) else { return Vec::new() };
+    let is_alike = |above: &&ProcessEntry| above.process.comm == entry.process.comm;
+    let above = ctx.table.ancestors(entry).take_while(is_alike).take(LAUNCHERS_MAX);
+    core::iter::once(key).chain(above.map(|above| above.process.key)).collect()
+}
+
+/// Returns what a known primary and its launchers started, as far as it may be candidates.
+fn started(ctx: &SessionContext<'_>, known: &KnownSession<'_>) -> Vec<ProcessKey> {
+    let above = core::iter::once(known.primary).chain(launchers(ctx, known));
+    let children = above.flat_map(|key| ctx.table.children_by_birth(key.tgid));
+    let children = children.filter_map(|child| ctx.table.by_tgid(child));
+    let unread = children.filter(|child| child.candidacy.is_none() && child.process.is_unread());
+    unread.map(|child| child.process.key).take(CANDIDATES_A_HOME_MAX).collect()
 }

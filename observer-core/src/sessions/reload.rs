@@ -9,16 +9,13 @@ use crate::model::session::{EndReason, Home};
 use crate::processes::entry::Candidacy;
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
-use crate::sessions::admission::{
-    admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
-    namespace,
-};
+use crate::sessions::admission::{finds_home, follows_cwd, is_wrapper, namespace};
 use crate::sessions::by_age::age;
 use crate::sessions::claims::Claims;
 use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::fitting::fitting_rule;
 use crate::sessions::homes::Owner;
 use crate::sessions::look::oldest_first;
-use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::settling::Settling;
 
 impl Sessions {
@@ -94,23 +91,10 @@ impl Sessions {
     fn keep_primary(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) -> bool {
         let Some(entry) = ctx.table.get(key) else { return false };
         let Some(state) = self.homes.by_home.get_mut(home) else { return false };
-        let Some(slot) = state.slot.as_mut() else { return false };
+        let Some(slot) = &state.slot else { return false };
         let process = &entry.process;
-        if is_ignored(ctx.ignored, process) {
-            return false;
-        }
-        let lost_tty = slot.had_tty && process.tty.is_none();
-        let rules = ctx.rules.iter().enumerate();
-        let found =
-            rules.filter(|(_, rule)| has_namespace(&rule.conditions, home.mnt_ns)).find(|(_, rule)| {
-                let admitted =
-                    if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
-                let uid = process.uids.uid;
-                let owner = state.owner.last().or(slot.session.owner);
-                let is_owners = !rule.owner || may_act_for_owner(uid) || owner == Some(uid);
-                admitted.is_some() && is_owners && home_len(&rule.home, &home.path) == Some(home.path.len())
-            });
-        let Some((index, rule)) = found else { return false };
+        let Some(index) = fitting_rule(ctx, state, slot, process) else { return false };
+        let Some(rule) = ctx.rules.get(index) else { return false };
         let path = process.cwd.path.as_deref().filter(|_| !process.cwd.unreachable);
         let is_inside = path.is_some_and(|path| finds_home(rule, path, home))
             && namespace(ctx.host_mnt_ns, process.cwd.mnt_ns) == home.mnt_ns;
@@ -121,6 +105,7 @@ impl Sessions {
                 is_wrapper: is_wrapper(rule, process),
                 dir: process.cwd.id,
                 since: ctx.at,
+                is_assumed: false,
             };
             state.candidates.insert(age(key));
             if let Some(entry) = ctx.table.get_mut(key) {

@@ -8,18 +8,16 @@ use alloc::vec::Vec;
 use crate::input::KnownSession;
 use crate::model::change::Change;
 use crate::model::ids::ProcessKey;
-use crate::model::process::{Process, WorkingDirectory};
+use crate::model::process::WorkingDirectory;
 use crate::model::rule::{NameTemplate, Rule};
 use crate::model::session::{EndReason, Home, State};
 use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
-use crate::sessions::admission::{
-    admits, admits_without_tty, finds_home, follows_cwd, has_namespace, home_len, is_ignored, is_wrapper,
-    namespace,
-};
+use crate::sessions::admission::{finds_home, follows_cwd, is_wrapper, namespace};
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::SessionSlot;
+use crate::sessions::fitting::{Tenure, is_surely_ignored};
+use crate::sessions::homes::{RunProgram, SessionSlot, session_name};
 use crate::sessions::roots::roots;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
@@ -27,7 +25,7 @@ const GRAIN_NS: u64 = 1_000_000;
 
 impl Sessions {
     /// Restores known sessions: all of a session if its primary lives and a rule would have admitted that one to the home,
-    /// else its starts alone. The times of the primary stay as they were reported in either case. Elects in every home
+    /// else its starts and its program alone. The times of the primary stay as they were reported in either case. Elects in every home
     /// if the known sessions were awaited.
     pub(crate) fn resume(&mut self, ctx: &mut SessionContext<'_>, known: &[KnownSession<'_>]) {
         let mut known: Vec<&KnownSession<'_>> = known.iter().collect();
@@ -38,7 +36,10 @@ impl Sessions {
             return;
         }
         let offsets_changed: Vec<bool> = known.iter().map(|known| restore_wall_offset(ctx, known)).collect();
-        self.put_in_places(ctx, &known);
+        let live: Vec<&KnownSession<'_>> =
+            known.iter().copied().filter(|known| known.state != State::Ended).collect();
+        self.put_in_places(ctx, &live);
+        known.iter().for_each(|known| self.remember(ctx, known));
         self.elect_all(ctx);
         for (known, offset_changed) in known.iter().zip(offsets_changed) {
             let home = self.homes.intern(known.home.clone());
@@ -46,11 +47,28 @@ impl Sessions {
         }
     }
 
+    /// Keeps which program a session was of that has ended, and its starts: its program has the number of the session, and is
+    /// known in the home, when it is started again.
+    fn remember(&mut self, ctx: &SessionContext<'_>, known: &KnownSession<'_>) {
+        let has_ended = known.state == State::Ended || ctx.table.get(known.primary).is_none();
+        let program = known.stands_in_for.or(known.program);
+        let Some(program) = program.filter(|_| has_ended) else { return };
+        let home = self.homes.intern(known.home.clone());
+        let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
+        if state.slot.is_none() {
+            state.slot = Some(SessionSlot::recorded(&home, known, program));
+            self.homes.add_ended(known.since, &home);
+        }
+    }
+
     /// Restores a known session after elections took place without it, because the journal could not be read before.
     fn resume_late(&mut self, ctx: &mut SessionContext<'_>, known: &KnownSession<'_>) {
         let home = self.homes.intern(known.home.clone());
         let offset_changed = restore_wall_offset(ctx, known);
-        self.return_primary(ctx, &home, known);
+        if known.state != State::Ended {
+            self.return_primary(ctx, &home, known);
+        }
+        self.remember(ctx, known);
         self.restore_slot(ctx, &home, known, offset_changed);
     }
 
@@ -63,8 +81,9 @@ impl Sessions {
             return;
         }
         let mut rules = ctx.rules.iter().enumerate();
-        let is_ignored = is_ignored(ctx.ignored, process);
-        let fitting = rules.find(|(_, rule)| !is_ignored && fits(rule, process, known));
+        let is_ignored = is_surely_ignored(ctx.ignored, process);
+        let tenure = Tenure::from(known);
+        let fitting = rules.find(|(_, rule)| !is_ignored && tenure.fits(rule, process));
         let Some((index, rule)) = fitting else { return };
         // A primary that had left was about to move: only being there brings it back.
         let keeps_home = follows_cwd(rule) && known.state != State::Left;
@@ -88,6 +107,7 @@ impl Sessions {
             is_wrapper: is_wrapper(rule, process),
             dir: process.cwd.id,
             since: ctx.at,
+            is_assumed: false,
         });
         if let Some(present) =
             present_home.filter(|present| is_there && !is_candidate && present.is_sibling(home)).cloned()
@@ -97,12 +117,13 @@ impl Sessions {
         if !is_candidate {
             self.depart(ctx, known.primary, EndReason::Moved);
         }
-        self.vacate_others(ctx, known.primary, home);
+        let vacated = self.vacate_others(ctx, known.primary, home);
         self.adopt(ctx, home, index, known);
         match candidacy {
             Some(candidacy) => self.join(ctx, known.primary, candidacy),
             None => self.elect(ctx, home, Cause::Candidates),
         }
+        self.elect_vacated(ctx, &vacated);
         self.withdraw_helpers(ctx, known.primary, home);
     }
 
@@ -147,6 +168,15 @@ impl Sessions {
         let before = state.slot.take();
         let template = ctx.rules.get(rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
         let mut slot = SessionSlot::new(home, process, template, ctx.at);
+        slot.had_tty = known.had_tty;
+        if process.is_unread() {
+            slot.program = RunProgram::recorded(process, known.program);
+            slot.session.name = session_name(template, home, process, slot.program.name());
+        }
+        if let Some(program) = known.stands_in_for {
+            slot.program = RunProgram::named(program);
+            slot.is_substitute = true;
+        }
         slot.session.rule = rule;
         slot.session.state = State::Left;
         slot.session.moved_to = process.cwd.path.clone();
@@ -227,16 +257,8 @@ pub(super) fn is_inside(
         && namespace(ctx.host_mnt_ns, cwd.mnt_ns) == known.home.mnt_ns
 }
 
-/// Returns whether `rule` admits `process` to the home, apart from what the process may have lost since it
-/// was admitted: its place and its terminal.
-pub(super) fn fits(rule: &Rule, process: &Process, known: &KnownSession<'_>) -> bool {
-    let path = &known.home.path;
-    if process.uids.uid != known.home.uid {
-        return false;
+impl<'a> From<&KnownSession<'a>> for Tenure<'a> {
+    fn from(known: &KnownSession<'a>) -> Self {
+        Self { home: known.home, had_tty: known.had_tty, program: known.program }
     }
-    let lost_tty = known.had_tty && process.tty.is_none();
-    let admitted = if lost_tty { admits_without_tty(rule, process) } else { admits(rule, process) };
-    home_len(&rule.home, path) == Some(path.len())
-        && admitted.is_some()
-        && has_namespace(&rule.conditions, known.home.mnt_ns)
 }

@@ -143,6 +143,32 @@ pub(super) fn nearest_above<'a>(
     lineage(table, entry).find(takes).map(|above| above.entry)
 }
 
+/// Returns whether `key`, once it is a candidate in the place of `home`, is what is right above `entry`, a candidate of
+/// `home`, by the same rule as [`position`].
+pub(super) fn would_be_above(
+    table: &ProcessTable,
+    homes: &Homes,
+    entry: &ProcessEntry,
+    home: &Home,
+    (key, is_wrapper): (ProcessKey, bool),
+) -> bool {
+    // Ancestors are older.
+    let lineage = lineage(table, entry).take_while(|above| age(above.entry.process.key) >= age(key));
+    for above in lineage.filter(|above| !above.is_cut_off) {
+        let at = above.entry.process.key;
+        if at == key {
+            return is_wrapper || !above.has_own_terminal;
+        }
+        let is_here = may_be_above(above.entry, home);
+        if (is_here && (above.entry.is_wrapper() || !above.has_own_terminal))
+            || (!above.has_own_terminal && homes.home_of_primary(at).is_some())
+        {
+            return false;
+        }
+    }
+    false
+}
+
 /// The candidates of a home as a forest, each below the nearest candidate that it belongs to.
 struct Forest<'a> {
     table: &'a ProcessTable,
@@ -265,7 +291,12 @@ impl<'a> Forest<'a> {
                 };
                 if self.is_wrapper(below) {
                     pending.push(below);
-                } else if stands_aside(launcher, entry) && found.replace(below).is_some() {
+                    continue;
+                }
+                // Which of several is meant is not known, and one of which it is not known whether it is the same program
+                // may be one of them.
+                let is_ambiguous = entry.is_assumed() && is_launchable(launcher, entry);
+                if is_ambiguous || (stands_aside(launcher, entry) && found.replace(below).is_some()) {
                     return None;
                 }
             }
@@ -274,11 +305,15 @@ impl<'a> Forest<'a> {
     }
 }
 
+/// Returns whether `launcher` may stand aside for `below`, which it started, if that is the same program.
+fn is_launchable(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
+    launcher.process.tty == below.process.tty && launcher.process.exec_id != below.process.exec_id
+}
+
 /// Returns whether `launcher` stands aside for `below`, which it started: both are the same program on the same
 /// terminal, and `below` is more than a fork.
 fn stands_aside(launcher: &ProcessEntry, below: &ProcessEntry) -> bool {
-    launcher.process.tty == below.process.tty
-        && launcher.process.exec_id != below.process.exec_id
+    is_launchable(launcher, below)
         && launcher.process.program.is_some()
         && launcher.process.program == below.process.program
 }

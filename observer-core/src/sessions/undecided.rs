@@ -32,7 +32,7 @@ impl Sessions {
             let rule = rules.iter().find(admits)?;
             seen.insert(Arc::clone(home)).then(|| Undecided {
                 home: Arc::clone(home),
-                name: session_name(&rule.name, home, process),
+                name: session_name(&rule.name, home, process, None),
                 key,
             })
         })

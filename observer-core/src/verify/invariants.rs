@@ -137,7 +137,7 @@ fn check_sessions(core: &Core, found: &mut Vec<Violation>) {
         }
         let Some(slot) = &state.slot else { continue };
         if slot.is_ended() {
-            if slot.last_primary.is_none() {
+            if slot.last_primary.is_none() && !slot.is_recorded {
                 found.push(Violation(format!("{home:?}: ended without its last primary")));
             }
             continue;

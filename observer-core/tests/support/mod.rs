@@ -241,6 +241,16 @@ pub struct World {
     pub drops: u64,
     /// What rows show that a process has used.
     pub usage: ProcessUsage,
+    /// Every program is a script of this interpreter, so that its arguments alone tell what it is.
+    pub interpreter: Option<&'static str>,
+}
+
+/// A session as the journal has it.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub session: Session,
+    pub had_tty: bool,
+    pub program: Option<Vec<u8>>,
 }
 
 /// A process as a test describes it.
@@ -290,8 +300,32 @@ impl World {
     pub fn with(settings: Settings) -> Self {
         let core = Core::new(settings);
         let (dirs, incarnations, sids) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let usage = ProcessUsage::default();
-        Self { core, reports: Reports::default(), now: 1_000, dirs, incarnations, sids, drops: 0, usage }
+        let (reports, usage) = (Reports::default(), ProcessUsage::default());
+        Self { core, reports, now: 1_000, dirs, incarnations, sids, drops: 0, usage, interpreter: None }
+    }
+
+    /// The components of the path of the executable, and the arguments, of the program `name`.
+    fn image(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
+        match self.interpreter {
+            None => ([name.as_bytes(), b"\0bin\0"].concat(), [name.as_bytes(), b"\0"].concat()),
+            Some(interpreter) => (
+                components(&format!("/bin/{interpreter}")),
+                [interpreter.as_bytes(), b"\0/opt/", name.as_bytes(), b"\0"].concat(),
+            ),
+        }
+    }
+
+    /// The arguments of a process are read from its memory.
+    pub fn memory(&mut self, proc: &Proc) {
+        let at = self.tick_clock();
+        let (_, argv) = self.image(proc.comm);
+        self.feed(Input::Memory {
+            at,
+            key: proc.key,
+            exec_id: proc.exec_id,
+            argv: Block { bytes: &argv, truncated: false },
+            env: Block::default(),
+        });
     }
 
     pub fn tick_clock(&mut self) -> BootTime {
@@ -360,7 +394,7 @@ impl World {
 
     /// Execs with an environment.
     pub fn exec_in(&mut self, proc: &mut Proc, name: &'static str, env: &[u8]) {
-        let argv = [name.as_bytes(), b"\0"].concat();
+        let (_, argv) = self.image(name);
         self.exec_args(proc, name, Block { bytes: &argv, truncated: false }, env);
     }
 
@@ -370,7 +404,7 @@ impl World {
         proc.comm = name;
         proc.exec_id += 1;
         let facts = self.facts(proc);
-        let exe = [name.as_bytes(), b"\0bin\0"].concat();
+        let (exe, _) = self.image(name);
         self.feed(Input::Exec {
             at,
             key: proc.key,
@@ -464,7 +498,7 @@ impl World {
         let at = self.tick_clock();
         let facts = self.facts(proc);
         let raw = components(&proc.cwd);
-        let exe = [proc.comm.as_bytes(), b"\0bin\0"].concat();
+        let (exe, _) = self.image(proc.comm);
         self.feed(Input::PassRow(TaskRow {
             at,
             key: proc.key,
@@ -496,21 +530,51 @@ impl World {
         self.feed(Input::Tick { at });
     }
 
-    /// Resumes sessions of another world as the journal had them, each with whether its primary had a terminal.
+    /// Resumes sessions of another world as the journal had them, each with whether its primary had a terminal. Nothing is
+    /// known of their programs.
     pub fn resume(&mut self, sessions: &[(Session, bool)], wall_offset_ns: i64) {
+        let recorded = |(session, had_tty): &(Session, bool)| Recorded {
+            session: session.clone(),
+            had_tty: *had_tty,
+            program: None,
+        };
+        let recorded: Vec<Recorded> = sessions.iter().map(recorded).collect();
+        self.resume_recorded(&recorded, wall_offset_ns);
+    }
+
+    /// Resumes sessions of another world as the journal had them.
+    pub fn resume_recorded(&mut self, recorded: &[Recorded], wall_offset_ns: i64) {
         let at = self.tick_clock();
-        let known = sessions.iter().map(|(session, had_tty)| KnownSession {
+        let others = |it: &Recorded| it.session.others.iter().map(|other| other.key).collect();
+        let others: Vec<Vec<ProcessKey>> = recorded.iter().map(others).collect();
+        let known = recorded.iter().zip(&others);
+        let known = known.map(|(Recorded { session, had_tty, program }, others)| KnownSession {
             home: &session.home,
             primary: session.primary,
             wall_offset_ns,
             state: session.state,
             since: session.since,
             had_tty: *had_tty,
+            wrapper: session.wrapper.map(|wrapper| wrapper.tgid),
+            others,
+            program: program.as_deref(),
+            stands_in_for: session.stands_in_for.as_deref(),
             starts: &session.starts,
             labels: &session.labels,
         });
         let known: Vec<KnownSession<'_>> = known.collect();
         self.feed(Input::Resume { at, known: &known });
+    }
+
+    /// Returns every session that is shown, as the journal has it.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        let sessions = self.core.sessions();
+        let recorded = sessions.map(|(session, primary)| Recorded {
+            session: session.clone(),
+            had_tty: session.state == State::Detached || primary.tty.is_some(),
+            program: primary.program.as_deref().map(<[u8]>::to_vec),
+        });
+        recorded.collect()
     }
 
     /// Returns user, primary and state of each session, by user.

@@ -79,6 +79,7 @@ changed! {
     state: SessionState as state,
     since: String as since,
     roots: u32 as roots,
+    stands_in_for: Option<Text<'a>> as stands_in_for,
     wrapper_pid: Option<u32> as wrapper_pid,
     moved_to: Option<Text<'a>> as moved_to,
     home_deleted: bool as home_deleted,

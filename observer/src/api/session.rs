@@ -36,6 +36,8 @@ pub struct SessionJson<'a> {
     pub roots: u32,
     /// The processes of these roots beside the primary's, oldest first, at most 16.
     pub others: Vec<OtherJson<'a>>,
+    /// The program that the session is of, where the primary runs another one until that one returns.
+    pub stands_in_for: Option<Text<'a>>,
     /// tgid of the wrapper that the primary runs under.
     pub wrapper_pid: Option<u32>,
     /// Where the home was renamed to, or the primary went.
@@ -100,6 +102,7 @@ impl<'a> SessionJson<'a> {
         process.start_boottime_ns = Big(session.primary.start_boottime.0);
         process.key = LifeKey::new(context.boot_id, process.pid, process.start_boottime_ns.0).to_string();
         process.cwd_deleted |= session.cwd_deleted;
+        process.certain &= !session.unconfirmed;
         let death = |death| DeathJson::new(death, session.primary.start_boottime, wall, context.boot_id);
         Self {
             name: Text::from(&*session.name),
@@ -110,6 +113,7 @@ impl<'a> SessionJson<'a> {
             since: rfc3339(session.since, wall),
             roots: session.roots,
             others: session.others.iter().map(OtherJson::new).collect(),
+            stands_in_for: session.stands_in_for.as_deref().map(Text::from),
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),
             home_deleted: session.cwd_deleted,

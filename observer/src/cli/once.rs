@@ -84,7 +84,7 @@ impl StandaloneMap {
     fn fill(config: Config, btf: Option<&Path>, journal: Option<JournalReader>) -> anyhow::Result<Self> {
         config.warn();
         let boot_id = boot::boot_id()?;
-        let resumed = journal.as_ref().map(JournalReader::resumed).transpose()?;
+        let resumed = journal.as_ref().map(|journal| journal.resumed(&boot_id)).transpose()?;
         let mut previous = PreviousSessions::default();
         if let Some(resumed) = &resumed {
             previous.expect_deaths(known_primaries(&resumed.live, &boot_id));

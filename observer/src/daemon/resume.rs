@@ -9,7 +9,7 @@ use observer_core::death::Death;
 use observer_core::input::KnownSession;
 use observer_core::label::Label;
 use observer_core::session::{Home, State};
-use observer_core::{BootTime, Core, Input, Process, ProcessKey, Session, Sink};
+use observer_core::{BootTime, Core, Input, Process, ProcessKey, Session, Sink, Tgid};
 
 use super::event_loop::EventLoop;
 use super::previous::{Digest, ObservedDeath, PreviousSessions, digest};
@@ -33,6 +33,13 @@ struct RecordedSession<'a> {
     primary: ProcessKey,
     json: SessionJson<'a>,
     labels: Vec<Label>,
+}
+
+/// The lists of a session as the core is given them.
+#[derive(Clone, Default)]
+struct KnownLists {
+    starts: Vec<BootTime>,
+    others: Vec<ProcessKey>,
 }
 
 impl<'a> RecordedSession<'a> {
@@ -61,13 +68,9 @@ impl<'a> RecordedSession<'a> {
         Some(Self { entry, home, primary: subject.process, json, labels })
     }
 
-    /// Returns the session as the core is given it at `at`. `starts` takes its starts.
-    fn known<'b>(
-        &'b self,
-        at: BootTime,
-        wall_offset_ns: i64,
-        starts: &'b mut Vec<BootTime>,
-    ) -> KnownSession<'b> {
+    /// Returns the session as the core is given it at `at`. `lists` takes its lists.
+    fn known<'b>(&'b self, at: BootTime, wall_offset_ns: i64, lists: &'b mut KnownLists) -> KnownSession<'b> {
+        let KnownLists { starts, others } = lists;
         // The times of the entry are by the wall clock as it was when the process was first observed.
         let start_ns = self.primary.start_boottime.0.cast_signed();
         let started = unix_ns(&self.json.primary.started_at);
@@ -77,10 +80,12 @@ impl<'a> RecordedSession<'a> {
             u64::try_from(ns).ok().map(BootTime)
         };
         starts.extend(self.json.starts.iter().filter_map(|at| boottime(at)));
+        others.extend(self.json.others.iter().map(|it| ProcessKey::new(it.pid, it.start_boottime_ns.0)));
         let state = match self.json.state {
             SessionState::Detached => State::Detached,
             SessionState::Left => State::Left,
-            SessionState::Live | SessionState::Ended | SessionState::Unknown => State::Live,
+            SessionState::Ended => State::Ended,
+            SessionState::Live | SessionState::Unknown => State::Live,
         };
         KnownSession {
             home: &self.home,
@@ -89,6 +94,10 @@ impl<'a> RecordedSession<'a> {
             state,
             since: boottime(&self.json.since).unwrap_or(at),
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
+            others,
+            wrapper: self.json.wrapper_pid.map(Tgid),
+            program: self.json.primary.program.as_ref().map(Text::as_bytes),
+            stands_in_for: self.json.stands_in_for.as_ref().map(Text::as_bytes),
             starts,
             labels: &self.labels,
         }
@@ -109,6 +118,7 @@ pub fn known_primaries(entries: &[Entry], boot_id: &str) -> impl Iterator<Item =
 /// What the journal knows, beside a map that the first passes have filled.
 pub struct Resumption<'a> {
     recorded: Vec<RecordedSession<'a>>,
+    ended: Vec<RecordedSession<'a>>,
     until_ns: Option<i64>,
     boot_id: &'a str,
     wall_offset_ns: i64,
@@ -125,17 +135,20 @@ pub struct Differences {
 impl<'a> Resumption<'a> {
     /// What `resumed` says in the boot `boot_id`. `wall_offset_ns` is realtime minus boot time.
     pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
-        let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
-        Self { recorded, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
+        let recorded = |entries: &'a [Entry]| entries.iter().filter_map(RecordedSession::new).collect();
+        let (recorded, ended) = (recorded(&resumed.live), recorded(&resumed.ended));
+        Self { recorded, ended, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
     }
 
     /// Lets the map continue the sessions of this boot.
     pub fn restore(&self, core: &mut Core, sink: &mut impl Sink) {
-        let of_this_boot = self.recorded.iter().filter(|it| it.entry.boot_id == self.boot_id);
-        let (at, mut starts) = (clock::boottime(), vec![Vec::new(); self.recorded.len()]);
-        let known = of_this_boot.zip(&mut starts);
+        let recorded = self.recorded.iter().chain(&self.ended);
+        let of_this_boot = recorded.filter(|it| it.entry.boot_id == self.boot_id);
+        let at = clock::boottime();
+        let mut lists = vec![KnownLists::default(); self.recorded.len() + self.ended.len()];
+        let known = of_this_boot.zip(&mut lists);
         let known: Vec<KnownSession<'_>> =
-            known.map(|(recorded, starts)| recorded.known(at, self.wall_offset_ns, starts)).collect();
+            known.map(|(recorded, lists)| recorded.known(at, self.wall_offset_ns, lists)).collect();
         core.handle(Input::Resume { at, known: &known }, sink);
     }
 

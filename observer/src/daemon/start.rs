@@ -37,7 +37,7 @@ use crate::{boot, clock};
 
 /// Passes at the start: the first, one for what the core requests after it, and one more.
 const START_PASSES_MAX: usize = 3;
-/// How long the start waits for arguments of processes that are older than the daemon, and for owners of homes.
+/// How long the start waits for arguments of processes that are older than the daemon, and then for owners of homes.
 const START_WAIT: Duration = Duration::from_secs(2);
 /// Threads that look up owners of homes.
 const BLOCKING_THREADS_MAX: usize = 4;
@@ -208,8 +208,7 @@ impl EventLoop {
                 break;
             }
         }
-        let deadline = Instant::now() + START_WAIT;
-        if !self.wait_until(deadline, events, |it| it.memory_reads.is_done()).await {
+        if !self.wait_until(Instant::now() + START_WAIT, events, |it| it.memory_reads.is_done()).await {
             return Ok(false);
         }
         // A rule may admit a process by its program, which its arguments tell. What happened during the wait comes first.
@@ -217,8 +216,9 @@ impl EventLoop {
         self.resume();
         self.tick(clock::boottime());
         self.perform();
-        // Sessions, which there are from here on, request owners of homes.
-        let goes_on = self.wait_until(deadline, events, |it| it.owners.is_done()).await;
+        // Sessions, which there are from here on, request owners of homes. Who delays the reader of arguments takes nothing
+        // from the time for these.
+        let goes_on = self.wait_until(Instant::now() + START_WAIT, events, |it| it.owners.is_done()).await;
         if !goes_on {
             self.write_all();
         }

@@ -51,6 +51,8 @@ pub struct OpenedFile {
     pub lost_to_seq: Option<u64>,
     /// The sessions that live according to the file.
     pub live: LiveSessions,
+    /// Ends of the last sessions of this boot that ended and were not started again.
+    pub ended: Vec<Entry>,
     /// How the file came to be.
     pub origin: Origin,
 }
@@ -182,6 +184,7 @@ fn load(
     let lost_to_seq = watermark.map(|watermark| watermark.last_seq).filter(|&seq| seq > extent.last_seq);
     let absence = absence(lock.previous.complete_ns, lost_to_seq.is_some(), closed_at_ns, &extent);
     let live = live::read(&conn)?;
+    let ended = live::read_ended(&conn, &options.boot_id, &live)?;
     Ok(OpenedFile {
         conn,
         stream_id,
@@ -192,6 +195,7 @@ fn load(
         absence: Some(absence),
         lost_to_seq,
         live,
+        ended,
         origin: Origin::Existing,
     })
 }
@@ -303,6 +307,7 @@ fn create(
         absence: None,
         lost_to_seq: None,
         live: LiveSessions::new(),
+        ended: Vec::new(),
         origin: Origin::New,
     })
 }

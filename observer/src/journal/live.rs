@@ -1,8 +1,9 @@
 //! The sessions that live according to the entries: one row for each home and user, written in the transaction of the entry
 //! that changes it. A daemon that restarts compares them with the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use observer_core::limits::ENDED_SESSIONS_MAX;
 use rusqlite::{Connection, params};
 
 use super::tables::{decode, insert};
@@ -27,6 +28,9 @@ pub const SCHEMA: &str = "
         detail TEXT,
         PRIMARY KEY (home, home_mnt_ns, uid, instance)
     ) STRICT, WITHOUT ROWID;";
+
+/// The newest entries among which ended sessions are looked for when a file is opened.
+const ENDED_SEARCH_MAX: i64 = 16_384;
 
 /// Home, mount namespace (`None`: the host's own), user and number of a session.
 type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
@@ -139,6 +143,27 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
         }
     }
     Ok(live)
+}
+
+/// Reads the last entry of each session that ended in the boot `boot_id` and is not in `live`, the newest first. It looks
+/// at the newest [`ENDED_SEARCH_MAX`] entries.
+pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusqlite::Result<Vec<Entry>> {
+    let mut query = conn.prepare(
+        "SELECT * FROM entry WHERE seq > (SELECT ifnull(max(seq), 0) FROM entry) - ?1
+            AND kind = 'session_ended' AND boot_id = ?2 ORDER BY seq DESC",
+    )?;
+    let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id])?;
+    let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
+    while ended.len() < ENDED_SESSIONS_MAX
+        && let Some(row) = rows.next()?
+    {
+        let entry = decode(row)?.entry;
+        let key = entry.subject.as_ref().map(key);
+        if key.is_some_and(|key| !live.contains_key(&key) && seen.insert(key)) {
+            ended.push(entry);
+        }
+    }
+    Ok(ended)
 }
 
 /// Writes `entry` under `seq`, and applies it to the table `live`. To be called in a transaction.

@@ -78,6 +78,8 @@ pub struct Pending {
     recording_since_ns: Option<i64>,
     /// The sessions that live according to the numbered entries, until the event loop takes them.
     live: Option<LiveSessions>,
+    /// Ends of sessions according to the file, likewise.
+    ended: Vec<Entry>,
     /// The time up to which the file knew them, ns since 1970.
     known_until_ns: Option<i64>,
     boot_id: String,
@@ -88,6 +90,8 @@ pub struct Pending {
 pub struct Resumed {
     /// Last entries of the sessions that live; entries pushed since the file was opened are included.
     pub live: Vec<Entry>,
+    /// Ends of the last sessions of this boot that ended and were not started again before the file was opened.
+    pub ended: Vec<Entry>,
     /// The time up to which that is known because a daemon ran, ns since 1970; `None`: the file is new.
     pub until_ns: Option<i64>,
 }
@@ -114,6 +118,7 @@ impl Pending {
             absence: None,
             recording_since_ns: None,
             live: None,
+            ended: Vec::new(),
             known_until_ns: None,
             boot_id: options.boot_id.clone(),
         }
@@ -132,6 +137,7 @@ impl Pending {
         }
         (self.absence, self.known_until_ns) = opened.absence.take().unzip();
         self.live = Some(std::mem::take(&mut opened.live));
+        self.ended = std::mem::take(&mut opened.ended);
         self.status.oldest_seq = opened.oldest_seq;
         self.status.last_seq = opened.last_seq;
         self.completeness.numbered = None;
@@ -197,7 +203,8 @@ impl Pending {
         self.recording_since_ns.get_or_insert_with(now_ns);
         let live = self.live.take()?;
         self.settle_absence();
-        Some(Resumed { live: live.into_values().collect(), until_ns: self.known_until_ns })
+        let ended = std::mem::take(&mut self.ended);
+        Some(Resumed { live: live.into_values().collect(), ended, until_ns: self.known_until_ns })
     }
 
     /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, the queue is full or no

@@ -145,12 +145,16 @@ impl JournalReader {
         read().context("cannot read the journal; is its disk well?")
     }
 
-    /// Last entries of the sessions that live according to the file, as a daemon reads them when it starts.
-    pub fn resumed(&self) -> Result<Resumed> {
-        let live = live::read(&self.conn).context("cannot read the journal; is its disk well?")?;
-        let newest = tables::extent(&self.conn).context("cannot read the journal; is its disk well?")?;
-        let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
-        Ok(Resumed { live: live.into_values().collect(), until_ns })
+    /// What the file knows of sessions, as a daemon reads it when it starts in the boot `boot_id`.
+    pub fn resumed(&self, boot_id: &str) -> Result<Resumed> {
+        let read = || -> rusqlite::Result<Resumed> {
+            let live = live::read(&self.conn)?;
+            let ended = live::read_ended(&self.conn, boot_id, &live)?;
+            let newest = tables::extent(&self.conn)?;
+            let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
+            Ok(Resumed { live: live.into_values().collect(), ended, until_ns })
+        };
+        read().context("cannot read the journal; is its disk well?")
     }
 
     /// The newest ends of sessions in the boot `boot_id`, at most `entries_max`, newest first.
