@@ -35,8 +35,17 @@ pub const TOMBSTONES_MAX: usize = 65_536;
 /// The number of processes that ended, and whose release by the kernel may make the CPU time of their session more exact.
 pub const UNRELEASED_MAX: usize = 8192;
 
-/// The number of live descendants up to which those of a process that ends are counted.
+/// The number of ancestors that are looked at for a candidate, to which the release of an ended process matters.
+pub const RELEASE_STEPS_MAX: usize = 32;
+
+/// The number of live descendants up to which those of a candidate that ends are counted.
 pub const DESCENDANTS_COUNTED_MAX: usize = 1024;
+
+/// The same for any other process.
+pub const DESCENDANTS_OF_OTHERS_MAX: usize = 32;
+
+/// Descendants that are counted in a second, of all processes that end.
+pub const DESCENDANTS_A_SECOND_MAX: usize = 65_536;
 
 /// A process that moves into another home becomes a candidate there when it has stayed for this long, ns. What
 /// outlives the candidate that started it may be the primary after the same time.

@@ -122,3 +122,50 @@ fn a_death_that_nobody_observed_has_no_cost() {
     let death: Death = world.reports.deaths.last().cloned().expect("a death");
     assert_eq!((death.raw_status, death.cost), (None, None), "{agent:?}");
 }
+
+#[test]
+fn what_a_short_lived_parent_waited_for_counts_once() {
+    let mut world = World::new(vec![rule()]);
+    let agent = agent(&mut world);
+    let parent = world.fork(&agent, 41);
+    let child = world.fork(&parent, 42);
+    world.exit_after_using(&child, 0, used(0));
+    // The kernel has the child's time whole; its release comes after the end of its parent.
+    world.exit_after_using(&parent, 0, ProcessUsage { children_cpu_ns: 3 * MS, ..used(MS) });
+    release(&mut world, &child, 3 * MS);
+    release(&mut world, &parent, MS);
+    let cost = cost(&mut world, &agent, used(MS)).expect("it was observed");
+    assert_eq!(cost.children_cpu_ns, 4 * MS);
+}
+
+#[test]
+fn what_ends_below_a_process_that_was_there_before_the_map_is_made_exact() {
+    let mut world = World::new(vec![rule()]);
+    let bash = shell(&mut world);
+    let mut agent = world.spawn(&bash, 40, "claude");
+    // It becomes a candidate when it has a child already.
+    let child = world.fork(&agent, 41);
+    world.chdir(&mut agent, "/srv/a");
+    world.wait(2_000 * MS);
+    assert!(world.session("/srv/a").is_some());
+    let grandchild = world.fork(&child, 42);
+    world.exit_after_using(&grandchild, 0, used(0));
+    release(&mut world, &grandchild, 2 * MS);
+    world.exit_after_using(&child, 0, used(MS));
+    assert_eq!(cost(&mut world, &agent, used(0)).map(|cost| cost.children_cpu_ns), Some(3 * MS));
+}
+
+#[test]
+fn ends_one_below_the_other_are_counted_at_a_bounded_rate() {
+    let mut world = World::new(vec![rule()]);
+    let mut above = vec![shell(&mut world)];
+    for tgid in 100..140 {
+        let child = world.fork(above.last().expect("one"), tgid);
+        above.push(child);
+    }
+    // More below it than are counted of a process that is no candidate.
+    let first = above.remove(1);
+    assert_eq!(cost(&mut world, &first, used(0)).map(|cost| cost.processes), Some(None));
+    let late = above.remove(20);
+    assert_eq!(cost(&mut world, &late, used(0)).map(|cost| cost.processes), Some(Some(19)));
+}

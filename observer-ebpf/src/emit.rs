@@ -64,16 +64,14 @@ pub fn fixed<T: 'static>(kind: u32, priority: Priority, tgid: u32, urgent: bool,
 /// reader finds it when it reads the next time.
 #[inline(always)]
 pub fn refinement<T: 'static>(kind: u32, record: T) {
-    match RING.reserve::<T>(0) {
-        Some(mut entry) if !is_half_full() => {
-            entry.write(record);
-            entry.submit(BPF_RB_NO_WAKEUP);
-        }
-        Some(entry) => {
-            entry.discard(BPF_RB_NO_WAKEUP);
-            count(control::THROTTLED + kind);
-        }
-        None => count(control::THROTTLED + kind),
+    // What is reserved takes room until the reader has passed it, also if it is discarded.
+    if !is_half_full()
+        && let Some(mut entry) = RING.reserve::<T>(0)
+    {
+        entry.write(record);
+        entry.submit(BPF_RB_NO_WAKEUP);
+    } else {
+        count(control::THROTTLED + kind);
     }
 }
 

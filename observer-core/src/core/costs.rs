@@ -1,7 +1,9 @@
 //! What processes have used until now, or until their end.
 
+use alloc::vec::Vec;
+
 use crate::core::Core;
-use crate::limits::DESCENDANTS_COUNTED_MAX;
+use crate::limits::{DESCENDANTS_COUNTED_MAX, DESCENDANTS_OF_OTHERS_MAX};
 use crate::model::cost::{Cost, CostSoFar, ProcessUsage};
 use crate::model::ids::ProcessKey;
 use crate::processes::ended::EndedDescendants;
@@ -19,19 +21,33 @@ impl Core {
         Some(CostSoFar { known, descendants })
     }
 
-    /// Returns what a process cost that ends now and used `own`.
-    pub(super) fn cost_at_end(&self, entry: &ProcessEntry, own: ProcessUsage) -> Cost {
-        let Some(live) = self.table.descendants(entry.process.key.tgid, DESCENDANTS_COUNTED_MAX) else {
-            return entry.ended.cost(own, None);
-        };
+    /// Returns what the live process `key` cost, which ends now and used `own`.
+    pub(super) fn cost_at_end(&mut self, key: ProcessKey, own: ProcessUsage) -> Option<Cost> {
+        let live = self.counted_descendants(key);
+        let entry = self.table.get(key)?;
+        let Some(live) = live else { return Some(entry.ended.cost(own, None)) };
         let ended = self.ended_below(entry, &live);
-        ended.cost(own, self.births_below(entry, ended, live.len()))
+        Some(ended.cost(own, self.births_below(entry, ended, live.len())))
+    }
+
+    /// Returns the live descendants of a process that ends. `None` if there are too many, or too many were counted in this
+    /// second.
+    fn counted_descendants(&mut self, key: ProcessKey) -> Option<Vec<ProcessKey>> {
+        if !self.table.has_children_by_birth(key.tgid) {
+            return Some(Vec::new());
+        }
+        let is_candidate = self.table.get(key)?.candidacy.is_some();
+        let most = if is_candidate { DESCENDANTS_COUNTED_MAX } else { DESCENDANTS_OF_OTHERS_MAX };
+        let most = self.counting.left(self.now).min(most);
+        let found = self.table.descendants(key.tgid, most);
+        self.counting.spend(found.as_ref().map_or(most, Vec::len));
+        found
     }
 
     /// Returns those that ended below a process and below its descendants that live.
     fn ended_below(&self, entry: &ProcessEntry, live: &[ProcessKey]) -> EndedDescendants {
         let live = live.iter().filter_map(|&key| self.table.get(key));
-        live.fold(entry.ended, |sum, child| sum.with(child.ended))
+        live.fold(entry.ended, |sum, child| sum.with(child.ended).and_live(child.max_rss_pages))
     }
 
     /// Returns the number of processes that were born below this one, of which these ended and so many live. `None` if a birth

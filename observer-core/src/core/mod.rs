@@ -2,6 +2,7 @@
 //! what each input does.
 
 mod costs;
+mod counting;
 mod open_deaths;
 mod panes;
 mod passes;
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 
 use observer_common::record::hint;
 
+use crate::core::counting::Counting;
 use crate::core::passes::Passes;
 use crate::input::Input;
 use crate::model::change::{Change, Sink};
@@ -94,6 +96,7 @@ pub struct Core {
     pub(crate) table: ProcessTable,
     pub(crate) sessions: Sessions,
     passes: Passes,
+    counting: Counting,
     counters: CoreCounters,
     /// User-mode helpers that were born and have not exec'd.
     unexeced_helpers: BTreeSet<ProcessKey>,
@@ -114,6 +117,7 @@ impl Core {
             table: ProcessTable::default(),
             sessions: Sessions::default(),
             passes: Passes::default(),
+            counting: Counting::default(),
             counters: CoreCounters::default(),
             unexeced_helpers: BTreeSet::new(),
             kernel_kills: KernelKills::default(),

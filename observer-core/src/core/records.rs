@@ -191,7 +191,7 @@ impl Core {
         used: Option<ProcessUsage>,
         sink: &mut dyn Sink,
     ) {
-        let cost = used.and_then(|used| Some(self.cost_at_end(self.table.get(key)?, used)));
+        let cost = used.and_then(|used| self.cost_at_end(key, used));
         let death = Death { cost, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };

@@ -21,11 +21,11 @@ pub(crate) struct EndedDescendants {
 impl EndedDescendants {
     /// Adds a process that ended, and those that had ended below it. `own` is what it used itself, if that is known.
     pub fn add(&mut self, own: Option<ProcessUsage>, below: Self) {
+        // The kernel's own sum of those that the process waited for is left out: what their release makes exact is added on its
+        // own.
         let own = own.unwrap_or_default();
-        // The kernel counts to the nanosecond whom it waited for; `below` has the others too.
-        let below_ns = below.cpu_ns.max(own.children_cpu_ns);
         self.processes = self.processes.saturating_add(below.processes).saturating_add(1);
-        self.cpu_ns = self.cpu_ns.saturating_add(own.cpu_ns).saturating_add(below_ns);
+        self.cpu_ns = self.cpu_ns.saturating_add(own.cpu_ns).saturating_add(below.cpu_ns);
         self.max_rss_pages = self.max_rss_pages.max(own.max_rss_pages).max(below.max_rss_pages);
     }
 
@@ -34,6 +34,12 @@ impl EndedDescendants {
         self.processes = self.processes.saturating_add(other.processes);
         self.cpu_ns = self.cpu_ns.saturating_add(other.cpu_ns);
         self.max_rss_pages = self.max_rss_pages.max(other.max_rss_pages);
+        self
+    }
+
+    /// Returns these and a process that lives.
+    pub fn and_live(mut self, max_rss_pages: u64) -> Self {
+        self.max_rss_pages = self.max_rss_pages.max(max_rss_pages);
         self
     }
 
@@ -111,8 +117,8 @@ mod tests {
         child.add(Some(own(5, 0)), EndedDescendants::default());
         child.add(Some(own(7, 0)), EndedDescendants::default());
         let mut parent = EndedDescendants::default();
-        // It waited for the second alone, for which the kernel counted a nanosecond more.
-        parent.add(Some(own(100, 8)), child);
+        // Whoever it waited for is below it already.
+        parent.add(Some(own(100, 13)), child);
         assert_eq!((parent.processes, parent.cpu_ns, parent.max_rss_pages), (3, 112, 100));
         // The same with an end that was not observed.
         parent.add(None, child);

@@ -100,19 +100,12 @@ pub(crate) struct ProcessEntry {
     pub ended: EndedDescendants,
     /// The most pages of memory that it had when it was last read; 0 before that.
     pub max_rss_pages: u64,
-    /// It is a candidate, or was born below one: the CPU time of what is below it is made as exact as the kernel has it.
-    pub is_accounted: bool,
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES_MAX);
 
 impl ProcessEntry {
-    /// Returns whether the time of what ends below it is made exact.
-    pub fn is_accounted(&self) -> bool {
-        self.is_accounted || self.candidacy.is_some()
-    }
-
     /// Returns whether a rule admits it as a wrapper.
     pub fn is_wrapper(&self) -> bool {
         self.candidacy.as_ref().is_some_and(|candidacy| candidacy.is_wrapper)
@@ -177,7 +170,6 @@ impl ProcessEntry {
             signals: None,
             ended: EndedDescendants::default(),
             max_rss_pages: 0,
-            is_accounted: false,
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::LINEAGE_STEPS_MAX;
+use crate::limits::{LINEAGE_STEPS_MAX, RELEASE_STEPS_MAX};
 use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::processes::ended::Unreleased;
@@ -93,7 +93,6 @@ impl ProcessTable {
         entry.process.lineage = self.above(key, lineage);
         if let Some(above) = entry.process.lineage {
             self.lineage.insert((above.tgid, key.tgid));
-            entry.is_accounted = self.get(above).is_some_and(ProcessEntry::is_accounted);
         }
         self.by_tgid.insert(key.tgid, entry);
     }
@@ -196,9 +195,18 @@ impl ProcessTable {
     fn add_ended(&mut self, entry: &ProcessEntry, above: ProcessKey, used: Option<ProcessUsage>) {
         let Some(ancestor) = self.get_mut(above) else { return };
         ancestor.ended.add(used, entry.ended);
-        if let Some(used) = used.filter(|_| ancestor.is_accounted()) {
+        let Some(used) = used else { return };
+        if self.is_within_candidate(above) {
             self.unreleased.add(entry.process.key, above, used.cpu_ns);
         }
+    }
+
+    /// Whether a process or one of its nearest ancestors is a candidate.
+    fn is_within_candidate(&self, key: ProcessKey) -> bool {
+        self.get(key).is_some_and(|entry| {
+            let above = self.ancestors(entry).take(RELEASE_STEPS_MAX);
+            core::iter::once(entry).chain(above).any(|entry| entry.candidacy.is_some())
+        })
     }
 
     /// The kernel released an ended process, whose CPU time is exact now: adds what was missing to its nearest ancestor that

@@ -48,7 +48,7 @@ impl EventLoop {
             self.kernel.drops_by_kind();
             self.report_drops();
         }
-        let blind = !self.kernel.blind_spots().is_empty();
+        let blind = self.kernel.blind_spots().iter().any(|spot| spot.is_read_again);
         let needs_pass = batch.iter().any(|asked| match asked.question {
             // These answers show the terminal's foreground group, which no event reports.
             Question::List { .. } | Question::Processes | Question::Explain(_) => true,

@@ -146,8 +146,8 @@ impl TestChild {
         let read = unsafe { libc::read(self.ready.as_raw_fd(), (&raw mut byte).cast(), 1) };
         ensure!(
             read == 1 && byte != FAILED,
-            "the self-test's child could not take its terminal, change its directory or start a thread; see that the \
-             limits of processes and open files leave room, and start observer again"
+            "the self-test's child could not take its terminal, change its directory, start a thread or a process, or \
+             have 8 MiB of memory; see that the limits of processes, open files and memory leave room, and start observer again"
         );
         Ok(byte == READY_WITH_UIDS)
     }

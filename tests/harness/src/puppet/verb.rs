@@ -83,7 +83,8 @@ verbs! {
     Recycles,
     /// `CHILDREN US WAY MIB` → CPU time of the children as they measured it, µs; the most memory that this process had, KiB:
     /// children, one after the other, that use the processor for US µs each, while this process has MIB mebibytes. WAY is
-    /// `waits`, `ignores` (the kernel reaps them) or `abandons` (each has a child that works, and does not wait for it).
+    /// `waits`, `ignores` (the kernel reaps them), `abandons` (each has a child that works, and does not wait for it) or
+    /// `delegates` (it waits).
     Works,
     /// Becomes a subreaper.
     BecomesSubreaper,

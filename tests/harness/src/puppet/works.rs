@@ -4,9 +4,12 @@ use std::io;
 
 use super::{Args, Done, check, number, word};
 
+/// Steps of [`compute`] that are timed to find out how many take how long.
+const TRIAL_STEPS: u64 = 20_000_000;
+
 /// `works CHILDREN US WAY MIB`.
 pub fn works(args: Args<'_>) -> Done {
-    let (children, us): (u64, i64) = (number(args, 0)?, number(args, 1)?);
+    let (children, us): (u64, u64) = (number(args, 0)?, number(args, 1)?);
     let (way, mebibytes): (_, usize) = (word(args, 2)?, number(args, 3)?);
     let memory = std::hint::black_box(vec![1_u8; mebibytes << 20]);
     let mut ends = [0; 2];
@@ -15,16 +18,13 @@ pub fn works(args: Args<'_>) -> Done {
         check(libc::pipe(ends.as_mut_ptr()))?;
         libc::signal(libc::SIGCHLD, if way == b"ignores" { libc::SIG_IGN } else { libc::SIG_DFL });
     }
+    let steps = us * 1000 * TRIAL_STEPS / trial_ns();
     let mut used_ns = 0;
     for _ in 0..children {
         // SAFETY: the child of one thread, which makes system calls only.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // Whoever abandons has its work done by a child that outlives it.
-            // SAFETY: as above.
-            if way != b"abandons" || unsafe { libc::fork() } == 0 {
-                work(us * 1000);
-            }
+            bear_and_work(way, steps);
             end(ends[1]);
         }
         check(child)?;
@@ -32,7 +32,7 @@ pub fn works(args: Args<'_>) -> Done {
             // SAFETY: a child of ours.
             check(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) })?;
         }
-        for _ in 0..if way == b"abandons" { 2 } else { 1 } {
+        for _ in 0..if way == b"abandons" || way == b"delegates" { 2 } else { 1 } {
             used_ns += told(ends[0])?;
         }
     }
@@ -49,9 +49,33 @@ pub fn works(args: Args<'_>) -> Done {
     Ok(vec![used_ns / 1000, max_rss_kib])
 }
 
-/// Keeps the processor busy until this process has used so much of it.
-fn work(ns: i64) {
-    while own_ns() < ns {}
+/// What a child does: the work, or whoever abandons or delegates has it done by a child of its own.
+fn bear_and_work(way: &[u8], steps: u64) {
+    if way != b"abandons" && way != b"delegates" {
+        return compute(steps);
+    }
+    // SAFETY: the child of one thread, which makes system calls only.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        compute(steps);
+    } else if way == b"delegates" {
+        // SAFETY: a child of ours.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    }
+}
+
+/// Keeps the processor busy without a system call, at each of which the kernel would bring its count up to date.
+fn compute(steps: u64) {
+    for step in 0..steps {
+        std::hint::black_box(step);
+    }
+}
+
+/// How long [`TRIAL_STEPS`] take here, ns.
+fn trial_ns() -> u64 {
+    let before = own_ns();
+    compute(TRIAL_STEPS);
+    u64::try_from(own_ns() - before).unwrap_or(1).max(1)
 }
 
 fn own_ns() -> i64 {
