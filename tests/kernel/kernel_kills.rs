@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use observer_harness::truth::assert_row;
+use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
 use observer_harness::{Cgroup, Daemon, Fixture, Puppet, Verb, Watch, share, text};
 use serde_json::{Value, json};
@@ -176,6 +176,21 @@ fn a_process_that_ends_with_its_pid_namespace_is_killed_by_the_kernel_for_the_fi
     }
     let words = puppet.does(Verb::Wait, &[init.to_string().as_bytes()]);
     assert_eq!(words, [libc::CLD_KILLED as u64, 9, 9]);
+}
+
+#[test]
+fn a_process_that_the_kernel_kills_for_another_reason_is_gone_from_the_next_answer() {
+    let scene = Scene::new();
+    let puppet = scene.fixture.puppet();
+    let (pid, lived) = (puppet.pid, assert_row(Daemon::shared(), puppet.pid));
+    assert_killed(puppet.ends(Verb::UsesUpItsTime, &[]));
+    // Its death may wait for the mark of a lack of memory, and so does the answer.
+    let start = lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time");
+    assert_no_row(Daemon::shared(), pid, start);
+    let death = scene.death(&lived);
+    let found = (death.get("kind"), death.get("raw_status"), death.get("oom"));
+    assert_eq!(found, (Some(&json!("signaled")), Some(&json!(9)), Some(&Value::Null)), "{death:#}");
+    assert_by_kernel(&death, "kernel", None);
 }
 
 #[test]

@@ -60,6 +60,16 @@ pub fn bears_namespace() -> Done {
     Ok(vec![pid])
 }
 
+/// `uses_up_its_time`.
+pub fn uses_up_its_time() -> Done {
+    let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+    // SAFETY: a valid limit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })?;
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 /// `breaks_filter`.
 pub fn breaks_filter() -> Done {
     // SAFETY: from here on getppid kills the process; the instructions are valid, and the kernel copies them.

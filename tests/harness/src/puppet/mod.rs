@@ -121,6 +121,7 @@ impl Conversation {
             Verb::TakesMemory => deaths::takes_memory(args).into(),
             Verb::BearsSharer => deaths::bears_sharer().into(),
             Verb::BearsNamespace => deaths::bears_namespace().into(),
+            Verb::UsesUpItsTime => deaths::uses_up_its_time().into(),
             Verb::BreaksFilter => deaths::breaks_filter().into(),
             Verb::DiesInManyWays => deaths::dies_in_many_ways(args).into(),
             Verb::Wait => ends::wait(args).into(),

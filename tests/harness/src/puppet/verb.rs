@@ -61,6 +61,8 @@ verbs! {
     BearsSharer,
     /// → pid: a child of this process is the first of a pid namespace, and has a child there. Both wait until they are killed.
     BearsNamespace,
+    /// This process computes until its limit of CPU time, one second, ends it. No answer.
+    UsesUpItsTime,
     /// This process calls what its seccomp filter kills it for. It answers only where it survives.
     BreaksFilter,
     /// `COUNT SEED` → pid, killer's pid, signal, way, raw status, of each: COUNT children, of which each exits or is killed by
