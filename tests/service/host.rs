@@ -270,3 +270,38 @@ fn the_doctor_finds_no_failure_inside_the_units_sandbox() {
         .any(|check| check["detail"].as_str().is_some_and(|text| text.contains("CAP_SYS_PTRACE")));
     assert!(named, "what is limited names the remedy: {limited:#?}");
 }
+
+#[test]
+fn both_signals_of_systemd_to_a_service_that_ignores_sigterm_are_told() {
+    const STUBBORN: &str = "stubborn.service";
+    let _alone = installed();
+    start();
+    let watching = Watching::start();
+    let unit = format!("--unit={STUBBORN}");
+    let ignores = ["sh", "-c", "trap '' TERM; exec sleep 1000"];
+    let mut command = Command::new("systemd-run");
+    let result = CommandResult::of(command.args([&*unit, "--property=TimeoutStopSec=1s"]).args(ignores));
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let show = |name: &str| {
+        let shown = systemctl(&["show", "--value", "--property", name, STUBBORN]);
+        shown.text().trim().to_owned()
+    };
+    let pid: u32 = show("MainPID").parse().expect("a number");
+    let ignored = || status_line(pid, "SigIgn");
+    eventually("it ignores SIGTERM", || {
+        u64::from_str_radix(&ignored(), 16).is_ok_and(|signals| signals & 1 << (libc::SIGTERM - 1) != 0)
+    });
+    systemctl(&["stop", STUBBORN]);
+    assert_eq!(show("Result"), "timeout", "systemd's own word for it");
+    let end = watching.hears("its end", |frame| is_of(frame, "process_ended", pid));
+    let death = end.get("death").expect("a certificate");
+    let polite = death.get("polite_signal").expect("a polite signal");
+    for (signal, sent) in [(libc::SIGKILL, death), (libc::SIGTERM, polite)] {
+        let sender = sent.get("sender").expect("a sender");
+        assert_eq!(sent.get("signal"), Some(&Value::from(signal)), "{death:#}");
+        let by = ["pid", "comm", "uid", "kind", "by"].map(|field| sender.get(field).cloned());
+        let expected = [Value::from(1), "systemd".into(), 0.into(), "user".into(), "kill".into()];
+        assert_eq!(by, expected.map(Some), "{death:#}");
+    }
+    systemctl(&["reset-failed", STUBBORN]);
+}
