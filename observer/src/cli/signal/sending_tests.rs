@@ -195,3 +195,24 @@ fn what_was_sent_is_reported_where_a_later_question_fails() {
         assert!(root.runs() && second.runs() && !signalled.complete);
     }
 }
+
+#[test]
+fn descendants_are_signalled_though_the_primary_ends_before_their_round() {
+    let [mut root, mut old] = [(); 2].map(|()| Sleeper::start());
+    let primary = root.row(None, 10);
+    let first = old.row(Some(&root), 11);
+    // No kernel gives such pids: the first batch is of processes that have ended.
+    let ended = (0..).take(TREE_OPEN_MAX).map(|at| row((1 << 22) + 1 + at, primary.pid, 12));
+    let ended: Vec<_> = ended.collect();
+    let all: Vec<_> = [&primary, &first].into_iter().chain(&ended).collect();
+    // From the second look on, the primary has ended, and its child belongs to whoever started the primary.
+    let orphan = old.row(None, 11);
+    let later = [processes(true, &[&orphan]), sessions(&[])];
+    let begins = vec![sessions(&[&primary]), processes(true, &all)];
+    let signalled = send_term(&primary, [begins, later.to_vec(), later.to_vec()].concat());
+    assert!(signalled.failure.is_none() && signalled.complete, "{:?}", signalled.failure);
+    let of_old: Vec<_> = outcomes(&signalled).into_iter().filter(|(pid, _)| *pid == orphan.pid).collect();
+    assert_eq!(of_old, [(orphan.pid, Outcome::Sent)]);
+    assert_eq!(old.signal(), Some(libc::SIGTERM));
+    assert_eq!(root.signal(), Some(libc::SIGTERM));
+}
