@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Pty, Puppet};
+use observer_harness::{Pty, Puppet, Verb, text};
 use serde_json::Value;
 
 use crate::Scene;
@@ -59,6 +59,36 @@ fn arguments_admit_and_refuse_also_after_a_restart() {
     scene.daemon.kill();
     scene.daemon.restart();
     assert_all(&scene);
+    let state_dir = scene.daemon.state_dir();
+    let history =
+        scene.daemon.observer(&["history", "--json", "--state-dir", state_dir.to_str().expect("text")]);
+    let kinds = |kind: &str| history.text().matches(&format!("\"kind\":\"{kind}\"")).count();
+    assert_eq!((kinds("session_started"), kinds("session_ended")), (1, 0), "{history:?}");
+}
+
+#[test]
+fn a_session_whose_arguments_cannot_be_read_after_a_restart_stays_what_it_was() {
+    let mut scene = Scene::new("argv = \"--profile=*\"");
+    let (home, pty) = (scene.home("hidden"), Pty::open());
+    let mut agent = with_args(&scene, &[], &["--profile=x"], &home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.does(Verb::HidesArguments, &[]);
+    let certain = |scene: &Scene, agent: &Puppet| {
+        let row = scene.session(&home).expect("it goes on");
+        assert_eq!(text::u64_any(&row, "pid"), Some(agent.pid.into()), "{row:#}");
+        assert_eq!(row.get("state").and_then(Value::as_str), Some("live"), "{row:#}");
+        row.get("certain").and_then(Value::as_bool)
+    };
+    for _ in 0..2 {
+        scene.daemon.kill();
+        scene.daemon.restart();
+        assert_eq!(certain(&scene, &agent), Some(false), "nobody knows whether the rule admits it");
+        assert_eq!(scene.daemon.row(agent.pid).and_then(|row| row.get("argv").cloned()), Some(Value::Null));
+    }
+    agent.does(Verb::ShowsArguments, &[]);
+    scene.daemon.kill();
+    scene.daemon.restart();
+    assert_eq!(certain(&scene, &agent), Some(true));
     let state_dir = scene.daemon.state_dir();
     let history =
         scene.daemon.observer(&["history", "--json", "--state-dir", state_dir.to_str().expect("text")]);

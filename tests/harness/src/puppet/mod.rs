@@ -4,6 +4,7 @@
 mod births;
 mod deaths;
 mod ends;
+mod memory;
 mod narrow;
 mod overlay;
 mod places;
@@ -149,6 +150,8 @@ impl Conversation {
             Verb::Setsid => terminals::setsid().into(),
             Verb::Setpgid => terminals::setpgid(args).into(),
             Verb::Setresuid => terminals::setresuid(args).into(),
+            Verb::HidesArguments => memory::hides_arguments().into(),
+            Verb::ShowsArguments => memory::shows_arguments().into(),
             Verb::Setname => terminals::setname(args).into(),
             Verb::GainsTerminal => terminals::gain(args).into(),
             Verb::StealsTerminal => terminals::steal(args).into(),

@@ -137,6 +137,10 @@ verbs! {
     Setresuid,
     /// `NAME`: prctl(PR_SET_NAME) by the leader.
     Setname,
+    /// Moves its arguments to memory that nobody can read (PR_SET_MM_MAP).
+    HidesArguments,
+    /// Its hidden arguments can be read again.
+    ShowsArguments,
     /// `PATH`: opens a terminal with O_NOCTTY, takes it with TIOCSCTTY, and keeps it open.
     GainsTerminal,
     /// `PATH`: the same, from the POSIX session that has it.
