@@ -428,3 +428,75 @@ fn what_a_session_started_stays_its_helper_when_the_session_moves() {
         ],
     );
 }
+
+#[test]
+fn what_a_session_started_waits_until_it_has_settled_elsewhere() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    world.fork(&claude, 21);
+    world.spawn(&bash, 22, "codex");
+    world.take_reports();
+    // Another program takes the home at once. The child, which runs the program of the session, is no helper for a moment.
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    let primary = |world: &World, home| world.session(home).map(|session| session.primary.tgid.0);
+    assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (Some(22), Some(20)));
+}
+
+#[test]
+fn of_what_a_dead_session_started_the_oldest_is_a_session_first() {
+    for is_direct in [true, false] {
+        let mut world = world();
+        let bash = at_home(&mut world);
+        let claude = world.spawn(&bash, 20, "codex");
+        let mut older = world.spawn(&claude, 21, "claude");
+        let mut younger = world.fork(&older, 22);
+        // Both are helpers wherever they are.
+        let moved = if is_direct { &mut older } else { &mut younger };
+        world.chdir(moved, "/srv/b");
+        world.wait(2 * SETTLE_NS);
+        world.exit(&claude, 9);
+        world.wait(2 * SETTLE_NS);
+        world.wait(2 * SETTLE_NS);
+        let live = world.core.sessions().filter(|(session, _)| session.state == State::Live);
+        let live: Vec<u32> = live.map(|(session, _)| session.primary.tgid.0).collect();
+        assert_eq!(live, [21], "{is_direct}");
+    }
+}
+
+#[test]
+fn helpers_that_die_just_after_a_primary_that_had_left_are_no_session() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.spawn(&bash, 20, "claude");
+    let helper = world.spawn(&claude, 21, "make");
+    world.chdir(&mut claude, "/tmp");
+    world.take_reports();
+    world.exit(&claude, 9);
+    world.wait(SETTLE_NS / 2);
+    world.exit(&helper, 1);
+    world.wait(10 * SETTLE_NS);
+    assert_reported(&mut world, &["ended /srv/a 20 ended roots=0 to=/tmp died"]);
+}
+
+#[test]
+fn a_program_that_comes_back_below_its_wrapper_is_the_session_there() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let sudo = world.spawn(&bash, 20, "sudo");
+    let mut claude = world.spawn(&sudo, 21, "claude");
+    world.chdir(&mut claude, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    world.take_reports();
+    world.chdir(&mut claude, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    assert_reported(
+        &mut world,
+        &[
+            "changed /srv/b 21 left roots=1 to=/srv/a",
+            "ended /srv/b 21 ended roots=0 to=/srv/a moved",
+            "started /srv/a 21 live roots=1 wrapper=20",
+        ],
+    );
+}

@@ -22,7 +22,7 @@ use crate::sessions::admission::{
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Root, SessionSlot};
-use crate::sessions::roots::{LineagePosition, is_candidate, may_be_above, position};
+use crate::sessions::roots::{LineagePosition, is_candidate, may_be_above, position, wrapping_root};
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC
@@ -94,6 +94,10 @@ impl Sessions {
             }
         }
         let home = candidacy.map(|candidacy| candidacy.home);
+        if home.is_none() {
+            self.leave_behind(ctx, process.key, orphans);
+        }
+        self.elect_orphans(ctx, home.as_ref(), orphans);
         if let Some(home) = &home {
             self.leave(ctx, process.key, home, Cause::Died(process, death));
         }
@@ -352,7 +356,11 @@ impl Sessions {
             LineagePosition::Root => true,
             // A wrapper of another user is above it, and no candidate of this home.
             LineagePosition::Below(above) => {
-                primary != Some(above) && ctx.table.get(above).is_none_or(|above| !is_candidate(above, &home))
+                let is_here = |above: &ProcessEntry| is_candidate(above, &home);
+                let root = || wrapping_root(ctx.table, &self.homes, entry, &home);
+                primary != Some(above)
+                    && (!ctx.table.get(above).is_some_and(is_here)
+                        || root().is_some_and(|root| self.may_stand_in(key, &home, Some(root))))
             }
             LineagePosition::Helper(_) => false,
         };
@@ -372,10 +380,8 @@ impl Sessions {
         let is_wrapper = candidacy.is_wrapper;
         let Some(entry) = ctx.table.get_mut(key) else { return };
         entry.candidacy = Some(candidacy);
-        let state = self.homes.by_home.entry(Arc::clone(&home)).or_default();
-        state.candidates.insert(age(key));
-        let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
-        let may_stand_in = !is_wrapper && state.roots.iter().any(|root| root.stand_in.is_none_or(is_older));
+        self.homes.by_home.entry(Arc::clone(&home)).or_default().candidates.insert(age(key));
+        let may_stand_in = !is_wrapper && self.may_stand_in(key, &home, None);
         let has_children = ctx.table.has_children_by_birth(key.tgid);
         if has_children {
             self.relinked.insert(age(key));

@@ -13,7 +13,8 @@ use crate::sessions::admission::old_enough_at;
 use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root, SessionSlot};
-use crate::sessions::roots::is_candidate;
+use crate::sessions::roots::{is_candidate, settles_above};
+use crate::sessions::settling::Settling;
 
 /// The result of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +44,25 @@ impl Young {
     /// Finds the processes that may be primaries and have not run for the `min_age` of their rule, or that
     /// outlived a candidate of the home just before. Neither holds back the program that the home's session
     /// is of, so that a crash loop is shown. `min_age` holds back any other program: otherwise, under the
-    /// default rule, each command typed where a session once ran would be a session.
-    pub fn among(ctx: &SessionContext<'_>, homes: &Homes, home: &Home, state: &HomeState) -> Self {
+    /// default rule, each command typed where a session once ran would be a session. What was started by a process that may
+    /// be a session elsewhere in a moment waits for that, whatever it runs.
+    pub fn among(
+        ctx: &SessionContext<'_>,
+        homes: &Homes,
+        settling: &Settling,
+        (home, state): (&Home, &HomeState),
+    ) -> Self {
         let mut young = Vec::new();
         for root in &state.roots {
-            let left_until = left_until(ctx.table, root.key, home);
             for key in [root.launcher, root.stand_in].into_iter().flatten() {
                 let Some(entry) = ctx.table.get(key) else { continue };
-                let due = old_enough_at(rule_of(ctx, entry), &entry.process).max(left_until);
+                let settles = settles_above(ctx.table, settling, entry).filter(|&due| due > ctx.now);
+                if let Some(due) = settles.filter(|_| state.current_primary() != Some(key)) {
+                    young.push((key, due));
+                    continue;
+                }
+                let due =
+                    old_enough_at(rule_of(ctx, entry), &entry.process).max(left_until(ctx.table, key, home));
                 let is_known = || {
                     is_known_here(state, root, entry)
                         || homes.ended_sibling_of(home, &entry.process).is_some()
@@ -111,8 +123,9 @@ fn left_until(table: &ProcessTable, key: ProcessKey, home: &Home) -> BootTime {
     let left_behind = core::iter::once(entry)
         .chain(table.ancestors(entry))
         .filter_map(|entry| entry.left_behind.as_ref())
-        .find(|left_behind| *left_behind.home == *home);
-    left_behind.map_or(BootTime(0), |left_behind| left_behind.at.after(SETTLE_NS))
+        .filter(|left_behind| *left_behind.home == *home);
+    let last = left_behind.map(|left_behind| left_behind.at).max();
+    last.map_or(BootTime(0), |at| at.after(SETTLE_NS))
 }
 
 /// Returns whether `entry`, which may be the primary for `root`, runs the program that the home's session is of.

@@ -61,7 +61,7 @@ impl Sessions {
             }
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
-        let young = Young::among(ctx, &self.homes, home, state);
+        let young = Young::among(ctx, &self.homes, &self.settling, (home, state));
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
         let spread = self.spread(ctx, home, &young, choice);
         let elected = choice.elected();

@@ -8,9 +8,12 @@ use alloc::vec::Vec;
 use crate::limits::{CANDIDATES_A_HOME_MAX, RELINKED_A_TURN_MAX};
 use crate::model::ids::ProcessKey;
 use crate::model::session::Home;
+use crate::processes::entry::{LeftBehind, ProcessEntry};
 use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::homes::Root;
+use crate::sessions::roots::is_candidate;
 
 impl Sessions {
     /// The ancestors by birth of a process are others: it and its descendants may have become roots, or
@@ -60,6 +63,48 @@ impl Sessions {
             outside.retain(|&key| self.settling.home_of(key).is_none());
             for key in outside {
                 self.consider(ctx, key);
+            }
+        }
+    }
+
+    /// Elects in the homes of what a dead process of `home` started, before the next primary of `home` itself is elected: what
+    /// is below a session that begins there is its helper.
+    pub(super) fn elect_orphans(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: Option<&Arc<Home>>,
+        orphans: &[ProcessKey],
+    ) {
+        // What is below a candidate of `home` waits for that.
+        let is_below = |entry: &&ProcessEntry| {
+            home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| is_candidate(above, home)))
+        };
+        let entries = orphans.iter().filter_map(|&key| ctx.table.get(key));
+        let candidates = entries.filter(|it| !is_below(it)).filter_map(|entry| entry.candidacy.as_ref());
+        let elsewhere = candidates.map(|it| &it.home).filter(|elsewhere| Some(*elsewhere) != home);
+        let homes: BTreeSet<_> = elsewhere.take(RELINKED_A_TURN_MAX).map(Arc::clone).collect();
+        for elsewhere in homes {
+            self.elect(ctx, &elsewhere, Cause::Candidates);
+        }
+    }
+
+    /// Returns whether `root`, or any root of `home`, has no program that runs for it and is older than `key`.
+    pub(super) fn may_stand_in(&self, key: ProcessKey, home: &Home, root: Option<ProcessKey>) -> bool {
+        let is_meant = |it: &&Root| root.is_none_or(|root| it.key == root);
+        let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
+        let state = self.homes.by_home.get(home);
+        state.is_some_and(|state| {
+            let mut roots = state.roots.iter().filter(is_meant);
+            roots.any(|root| root.stand_in.is_none_or(is_older))
+        })
+    }
+
+    /// A primary died that was not in its home: what it started goes on without it there.
+    pub(super) fn leave_behind(&self, ctx: &mut SessionContext<'_>, key: ProcessKey, orphans: &[ProcessKey]) {
+        let Some(home) = self.homes.home_of_primary(key) else { return };
+        for &orphan in orphans {
+            if let Some(entry) = ctx.table.get_mut(orphan) {
+                entry.left_behind = Some(LeftBehind { home: Arc::clone(home), at: ctx.at });
             }
         }
     }

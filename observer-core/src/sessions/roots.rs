@@ -5,14 +5,15 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::LAUNCHERS_MAX;
-use crate::model::ids::ProcessKey;
+use crate::limits::{LAUNCHERS_MAX, SETTLE_NS};
+use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Tty;
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::by_age::{age, key_at};
 use crate::sessions::homes::{Homes, Root};
+use crate::sessions::settling::Settling;
 
 /// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,41 @@ pub(crate) fn position(
         }
     }
     LineagePosition::Root
+}
+
+/// Returns the root of `home` that `entry` may run for: nothing but wrappers is between.
+pub(super) fn wrapping_root(
+    table: &ProcessTable,
+    homes: &Homes,
+    entry: &ProcessEntry,
+    home: &Home,
+) -> Option<ProcessKey> {
+    let mut at = entry;
+    for _ in 0..LAUNCHERS_MAX {
+        match position(table, homes, at, home, None) {
+            LineagePosition::Below(above) => at = table.get(above).filter(|above| above.is_wrapper())?,
+            LineagePosition::Root => return Some(at.process.key),
+            LineagePosition::Helper(_) => return None,
+        }
+    }
+    None
+}
+
+/// Returns from when it is known whether the nearest process above `entry` is a session that moved into another home, or
+/// that outlived the candidate that started it: what it started is its helper then.
+pub(super) fn settles_above(
+    table: &ProcessTable,
+    settling: &Settling,
+    entry: &ProcessEntry,
+) -> Option<BootTime> {
+    let above = lineage(table, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
+    let goes_on = |above: &ProcessEntry| {
+        let candidacy = above.candidacy.as_ref().filter(|candidacy| !candidacy.is_wrapper)?;
+        let left_behind = above.left_behind.as_ref().filter(|it| it.home == candidacy.home)?;
+        // Its own home comes first.
+        Some(left_behind.at.after(SETTLE_NS + 1))
+    };
+    above.filter_map(|above| settling.until(above.entry.process.key).or_else(|| goes_on(above.entry))).max()
 }
 
 /// Returns the instance of `home` to which what is right above `entry` belongs, by the same rule as [`position`].

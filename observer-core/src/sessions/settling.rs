@@ -19,6 +19,11 @@ impl Settling {
         self.by_process.get(&key).map(|(_, home)| Arc::clone(home))
     }
 
+    /// Returns the time from which `key` is settled.
+    pub fn until(&self, key: ProcessKey) -> Option<BootTime> {
+        self.by_process.get(&key).map(|&(until, _)| until)
+    }
+
     /// Returns the settling processes, each with the time from which it is settled.
     pub fn iter(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
         self.by_process.iter().map(|(&key, &(due, _))| (key, due))

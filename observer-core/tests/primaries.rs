@@ -1,0 +1,433 @@
+//! Which process is the primary of each home, by a naive model: it computes from the tree of processes, and from who was
+//! the primary before, what docs/decisions/39-roots-helpers-launchers.md promises. It has nothing in common with the core
+//! but the inputs. One event at a time happens, and everything has settled before the next. A process that started others
+//! goes nowhere else, and ends only if it started its own program alone: the model knows no more of the past than the last
+//! event.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use observer_core::limits::SETTLE_NS;
+use observer_core::session::State;
+use proptest::prelude::*;
+use support::{Proc, World, rule, shell};
+
+const NAMES: [&str; 6] = ["claude", "bash", "sudo", "claude", "codex", "bash"];
+const DIRS: [&str; 5] = ["/srv/a", "/srv/a/x", "/srv/b", "/srv/c", "/tmp"];
+const TTYS: [Option<&str>; 4] = [None, Some("pts3"), Some("pts4"), Some("pts5")];
+/// Processes at a time.
+const PROCESSES: usize = 9;
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    /// A child that executes a program, on another terminal if one is given.
+    Spawn {
+        by: usize,
+        name: usize,
+        tty: Option<usize>,
+        leads: bool,
+    },
+    /// A child that executes nothing.
+    Fork {
+        by: usize,
+    },
+    Exit {
+        by: usize,
+    },
+    Chdir {
+        by: usize,
+        to: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let by = 0..16_usize;
+    let tty = prop::option::weighted(0.3, 0..TTYS.len());
+    prop_oneof![
+        6 => (by.clone(), 0..NAMES.len(), tty, prop::bool::weighted(0.2))
+            .prop_map(|(by, name, tty, leads)| Op::Spawn { by, name, tty, leads }),
+        1 => by.clone().prop_map(|by| Op::Fork { by }),
+        4 => by.clone().prop_map(|by| Op::Exit { by }),
+        4 => (by, 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
+    ]
+}
+
+/// A process, and which live process started it, or else started the one that did.
+#[derive(Clone, Debug)]
+struct Task {
+    proc: Proc,
+    above: Option<u32>,
+    leads: bool,
+}
+
+impl Task {
+    fn home(&self) -> Option<&'static str> {
+        let homes = ["/srv/a", "/srv/b", "/srv/c"];
+        let is_in = |home: &&str| self.proc.cwd == **home || self.proc.cwd.starts_with(&format!("{home}/"));
+        homes.into_iter().find(is_in).filter(|_| self.proc.comm != "bash")
+    }
+
+    fn is_wrapper(&self) -> bool {
+        self.proc.comm == "sudo"
+    }
+}
+
+/// What is known of a home from before.
+#[derive(Clone, Debug)]
+struct Past {
+    primary: Option<u32>,
+    /// What the session is of.
+    program: &'static str,
+    launcher: Option<u32>,
+}
+
+/// What a process of `home` started that died.
+#[derive(Debug, Default)]
+struct LeftBehind {
+    home: Option<&'static str>,
+    below: BTreeSet<u32>,
+}
+
+/// Who must be the primary of a home.
+#[derive(Clone, Copy, Debug)]
+struct Primary {
+    tgid: u32,
+    /// It is elsewhere.
+    has_left: bool,
+    /// A session begins with it.
+    is_start: bool,
+}
+
+/// A process without another one of its home above it.
+#[derive(Clone, Copy, Debug)]
+struct Top {
+    tgid: u32,
+    /// The program that runs for it.
+    program: Option<u32>,
+    /// What stands aside for that program.
+    launcher: Option<u32>,
+}
+
+struct Model {
+    world: World,
+    tasks: BTreeMap<u32, Task>,
+    pasts: BTreeMap<&'static str, Past>,
+    next_tgid: u32,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut world = World::new(vec![rule()]);
+        let mut bash = shell(&mut world);
+        world.chdir(&mut bash, "/srv/a");
+        let tasks = BTreeMap::from([(bash.key.tgid.0, Task { proc: bash, above: None, leads: false })]);
+        Self { world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
+    }
+
+    fn pick(&self, by: usize) -> Option<Task> {
+        self.tasks.values().nth(by % self.tasks.len()).cloned()
+    }
+
+    /// Applies an event, and returns what a process that died has started.
+    fn apply(&mut self, op: Op) -> LeftBehind {
+        let mut left_behind = LeftBehind::default();
+        match op {
+            Op::Spawn { by, .. } | Op::Fork { by } if self.tasks.len() < PROCESSES => {
+                let Some(parent) = self.pick(by) else { return left_behind };
+                let tgid = self.next_tgid;
+                self.next_tgid += 1;
+                let mut proc = self.world.fork(&parent.proc, tgid);
+                let mut leads = false;
+                if let Op::Spawn { name, tty, leads: leader, .. } = op {
+                    proc.tty = tty.and_then(|at| TTYS.get(at)).copied().unwrap_or(proc.tty);
+                    leads = leader;
+                    if leads {
+                        self.world.sids.insert(proc.key, tgid);
+                    }
+                    self.world.exec(&mut proc, NAMES.get(name).copied().unwrap_or("claude"));
+                }
+                self.tasks.insert(tgid, Task { proc, above: Some(parent.proc.key.tgid.0), leads });
+            }
+            Op::Spawn { .. } | Op::Fork { .. } => {}
+            Op::Exit { by } => {
+                let Some(task) = self.pick(by).filter(|task| task.above.is_some()) else {
+                    return left_behind;
+                };
+                let tgid = task.proc.key.tgid.0;
+                // Of what candidates left behind at different times, the model knows the last only.
+                let is_below = |it: &&Task| it.above == Some(tgid);
+                if self.tasks.values().filter(is_below).any(|it| it.proc.comm != task.proc.comm) {
+                    return left_behind;
+                }
+                let below = |it: &u32| self.above(*it).any(|above| above.proc.key.tgid.0 == tgid);
+                if !task.is_wrapper() {
+                    let held =
+                        |(home, past): (&&'static str, &Past)| (past.primary == Some(tgid)).then_some(*home);
+                    left_behind.home = task.home().or_else(|| self.pasts.iter().find_map(held));
+                    left_behind.below = self.tasks.keys().copied().filter(below).collect();
+                }
+                self.world.exit(&task.proc, 9);
+                self.tasks.remove(&tgid);
+                for other in self.tasks.values_mut().filter(|other| other.above == Some(tgid)) {
+                    other.above = task.above;
+                }
+            }
+            Op::Chdir { by, to } => {
+                let Some(mut task) = self.pick(by) else { return left_behind };
+                let tgid = task.proc.key.tgid.0;
+                if task.above.is_some() && self.tasks.values().any(|it| it.above == Some(tgid)) {
+                    return left_behind;
+                }
+                self.world.chdir(&mut task.proc, DIRS.get(to).copied().unwrap_or("/tmp"));
+                self.tasks.insert(task.proc.key.tgid.0, task);
+            }
+        }
+        left_behind
+    }
+
+    /// The processes that started one, the nearest first.
+    fn above(&self, tgid: u32) -> impl Iterator<Item = &Task> {
+        let next = |tgid: u32| self.tasks.get(&self.tasks.get(&tgid)?.above?);
+        std::iter::successors(next(tgid), move |task| next(task.proc.key.tgid.0))
+    }
+
+    /// Which process of `home`, or which primary of another one, a process of `home` belongs to. `primaries` are those of
+    /// all homes, and `holder` is the one of `home`, wherever it is.
+    fn owner(&self, tgid: u32, home: &str, holder: Option<u32>, primaries: &BTreeSet<u32>) -> Option<u32> {
+        let task = self.tasks.get(&tgid)?;
+        let mut between: Vec<&str> = Vec::new();
+        for above in self.above(tgid) {
+            let key = above.proc.key.tgid.0;
+            let is_cut_off = between.iter().any(|&tty| Some(tty) != above.proc.tty);
+            let own_terminal = task.proc.tty.is_some() && task.proc.tty != above.proc.tty;
+            let is_here = above.home() == Some(home) || holder == Some(key);
+            let takes = (is_here && (above.is_wrapper() || !own_terminal))
+                || (primaries.contains(&key) && holder != Some(key) && !own_terminal);
+            if takes && !is_cut_off {
+                return Some(key);
+            }
+            if above.home().is_none() {
+                between.extend(above.proc.tty);
+            }
+        }
+        None
+    }
+
+    /// The tops of `home`, the oldest first.
+    fn tops(&self, home: &str, holder: Option<u32>, primaries: &BTreeSet<u32>) -> Vec<Top> {
+        // The primary of another home that could be no session here keeps that one.
+        let members = self.tasks.iter().filter(|(_, task)| task.home() == Some(home));
+        let members = members.filter(|(tgid, _)| !primaries.contains(tgid));
+        let owners: BTreeMap<u32, Option<u32>> =
+            members.map(|(&tgid, _)| (tgid, self.owner(tgid, home, holder, primaries))).collect();
+        let tops = owners.iter().filter(|(_, owner)| owner.is_none());
+        tops.map(|(&tgid, _)| self.top(tgid, &owners)).collect()
+    }
+
+    fn top(&self, tgid: u32, owners: &BTreeMap<u32, Option<u32>>) -> Top {
+        let is_wrapper = |tgid: u32| self.tasks.get(&tgid).is_some_and(Task::is_wrapper);
+        // tgids grow with time here.
+        let runs_for_top = |&program: &u32| {
+            let mut at = program;
+            while at != tgid {
+                match owners.get(&at).copied().flatten() {
+                    Some(owner) if is_wrapper(owner) => at = owner,
+                    _ => return false,
+                }
+            }
+            !is_wrapper(program)
+        };
+        let Some(first) = owners.keys().copied().find(runs_for_top) else {
+            return Top { tgid, program: None, launcher: None };
+        };
+        let mut innermost = first;
+        while let Some(next) = self.launched(innermost, owners) {
+            innermost = next;
+        }
+        Top { tgid, program: Some(innermost), launcher: (innermost != first).then_some(first) }
+    }
+
+    /// The one process for which another one stands aside.
+    fn launched(&self, launcher: u32, owners: &BTreeMap<u32, Option<u32>>) -> Option<u32> {
+        let of = self.tasks.get(&launcher)?;
+        // What it started itself belongs to it, by nothing but wrappers.
+        let right_above = |tgid: u32| {
+            let above = self.tasks.get(&tgid)?.above?;
+            (owners.get(&tgid).copied().flatten() == Some(above)).then_some(above)
+        };
+        let started = |tgid: u32| {
+            let mut at = right_above(tgid)?;
+            while at != launcher && self.tasks.get(&at)?.is_wrapper() {
+                at = right_above(at)?;
+            }
+            Some(at)
+        };
+        let is_same = |&tgid: &u32| {
+            !self.tasks.get(&tgid).is_some_and(Task::is_wrapper)
+                && started(tgid) == Some(launcher)
+                && self.tasks.get(&tgid).is_some_and(|it| {
+                    (it.proc.comm, it.proc.tty) == (of.proc.comm, of.proc.tty)
+                        && it.proc.exec_id != of.proc.exec_id
+                })
+        };
+        let mut found = owners.keys().copied().filter(is_same);
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// Who is elected among `programs`.
+    fn best(&self, programs: impl Iterator<Item = u32>, past: Option<&Past>) -> Option<u32> {
+        programs.min_by_key(|&tgid| {
+            let task = self.tasks.get(&tgid);
+            let launches = past.is_some_and(|past| past.launcher == Some(tgid));
+            let runs = past.is_some_and(|past| task.is_some_and(|task| task.proc.comm == past.program));
+            let on_terminal = task.is_some_and(|task| task.proc.tty.is_some());
+            let leads = task.is_some_and(|task| task.leads);
+            (!launches, !runs, !on_terminal, !leads, tgid)
+        })
+    }
+
+    /// Whether the primary of `home` went to another home where it may be a session.
+    fn has_moved(&self, primary: u32, home: &str, answer: &BTreeMap<String, (u32, bool)>) -> bool {
+        let Some(to) = self.tasks.get(&primary).and_then(Task::home).filter(|to| *to != home) else {
+            return false;
+        };
+        let there = answer.get(to).map(|&(primary, _)| primary);
+        let others = answer.iter().filter(|(other, _)| *other != to && *other != home);
+        let primaries = others.map(|(_, &(primary, _))| primary).collect();
+        let runs_for_wrapper = || {
+            self.tops(to, there, &primaries)
+                .iter()
+                .any(|top| top.program == Some(primary) && top.launcher.is_none())
+        };
+        self.owner(primary, to, there, &primaries).is_none() || runs_for_wrapper()
+    }
+
+    /// Who must be the primary of `home`, and whether it left.
+    fn expected(
+        &self,
+        home: &'static str,
+        answer: &BTreeMap<String, (u32, bool)>,
+        left_behind: &LeftBehind,
+    ) -> Option<Primary> {
+        let nobody = BTreeSet::new();
+        let left_behind = if left_behind.home == Some(home) { &left_behind.below } else { &nobody };
+        let past = self.pasts.get(home);
+        let others = answer.iter().filter(|(other, _)| *other != home);
+        let primaries: BTreeSet<u32> = others.map(|(_, &(primary, _))| primary).collect();
+        let before = past.and_then(|past| past.primary);
+        let alive = before.filter(|before| self.tasks.contains_key(before));
+        let holder = alive.filter(|it| !primaries.contains(it) && !self.has_moved(*it, home, answer));
+        let tops = self.tops(home, holder, &primaries);
+        let programs = || tops.iter().filter_map(|top| top.program);
+        let is_here = |tgid: &u32| self.tasks.get(tgid).and_then(Task::home) == Some(home);
+        let runs = |tgid: &u32| {
+            past.zip(self.tasks.get(tgid)).is_some_and(|(past, task)| task.proc.comm == past.program)
+        };
+        if let Some(present) = alive.filter(is_here) {
+            let returned = self.best(programs().filter(|it| !runs(&present) && runs(it)), None);
+            let in_chain = |top: &&Top| {
+                let from_launcher = || {
+                    let mut above = top.program.into_iter().flat_map(|program| self.above(program));
+                    top.launcher.is_some_and(|launcher| {
+                        above.any(|it| it.proc.key.tgid.0 == present) && launcher <= present
+                    })
+                };
+                [Some(top.tgid), top.program, top.launcher].contains(&Some(present)) || from_launcher()
+            };
+            let innermost = tops.iter().find(in_chain).and_then(|top| top.program);
+            let tgid = returned.or(innermost).unwrap_or(present);
+            return Some(Primary { tgid, has_left: false, is_start: false });
+        }
+        // At once: what the primary that left started is still its helper, and what a dead one started waits.
+        let mut without = primaries.clone();
+        without.retain(|it| Some(*it) != alive);
+        let at_once = self.tops(home, alive, &without);
+        // A launcher takes the place of what it started until that has gone on for a second, and hands it over then.
+        let launcher = |top: &Top| {
+            let is_known = past.is_some_and(|past| past.launcher == top.launcher);
+            let waits = top.program.is_some_and(|program| left_behind.contains(&program)) && !is_known;
+            top.launcher.filter(|_| waits)
+        };
+        let stand_ins: BTreeMap<u32, u32> =
+            at_once.iter().filter_map(|top| Some((launcher(top).or(top.program)?, top.program?))).collect();
+        let now = stand_ins.keys().copied().filter(|tgid| !left_behind.contains(tgid) || runs(tgid));
+        if let Some(elected) = self.best(now, past).and_then(|elected| stand_ins.get(&elected).copied()) {
+            // It stands in for the program of the session until that one is there again.
+            let is_start = before.is_none();
+            let tops = self.tops(home, None, &primaries);
+            let programs = tops.iter().filter_map(|top| top.program);
+            let returned = self.best(programs.filter(|it| !is_start && !runs(&elected) && runs(it)), None);
+            return Some(Primary { tgid: returned.unwrap_or(elected), has_left: false, is_start });
+        }
+        if let Some(holder) = holder {
+            return Some(Primary { tgid: holder, has_left: true, is_start: false });
+        }
+        // The session ended, and another one may begin.
+        self.best(programs(), past).map(|tgid| Primary { tgid, has_left: false, is_start: true })
+    }
+
+    fn answer(&self) -> BTreeMap<String, (u32, bool)> {
+        let live = self.world.core.sessions().filter(|(session, _)| session.state != State::Ended);
+        live.map(|(session, _)| {
+            let home = String::from_utf8_lossy(&session.home.path).into_owned();
+            (home, (session.primary.tgid.0, session.state == State::Left))
+        })
+        .collect()
+    }
+
+    /// Compares the answer with what is expected, and takes it for what was before the next event.
+    fn compare(&mut self, left_behind: &LeftBehind) {
+        let answer = self.answer();
+        for home in ["/srv/a", "/srv/b", "/srv/c"] {
+            let expected = self.expected(home, &answer, left_behind);
+            let of_home = expected.map(|it| (it.tgid, it.has_left));
+            assert_eq!(answer.get(home).copied(), of_home, "{home} in {answer:?} of {:#?}", self.tasks);
+            self.remember(home, expected, &answer);
+        }
+    }
+
+    fn remember(
+        &mut self,
+        home: &'static str,
+        primary: Option<Primary>,
+        answer: &BTreeMap<String, (u32, bool)>,
+    ) {
+        let Some(Primary { tgid, is_start, .. }) = primary else {
+            if let Some(past) = self.pasts.get_mut(home) {
+                past.primary = None;
+            }
+            return;
+        };
+        let others = answer.iter().filter(|(other, _)| *other != home);
+        let primaries = others.map(|(_, &(primary, _))| primary).collect();
+        let tops = self.tops(home, Some(tgid), &primaries);
+        let launcher = tops.iter().find(|top| top.program == Some(tgid)).and_then(|top| top.launcher);
+        let program = self.tasks.get(&tgid).map_or("", |task| task.proc.comm);
+        let past = self.pasts.entry(home).or_insert(Past { primary: None, program, launcher });
+        // Another program stands in for that of a session that goes on.
+        if is_start {
+            past.program = program;
+        }
+        if launcher.is_some() || past.launcher != Some(tgid) {
+            past.launcher = launcher;
+        }
+        past.primary = Some(tgid);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_primary_of_each_home_follows_from_the_tree(ops in prop::collection::vec(op(), 1..40)) {
+        let mut model = Model::new();
+        for op in ops {
+            let left_behind = model.apply(op);
+            for _ in 0..3 {
+                model.world.wait(2 * SETTLE_NS);
+            }
+            model.compare(&left_behind);
+        }
+    }
+}
