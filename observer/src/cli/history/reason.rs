@@ -62,7 +62,9 @@ fn caused(signal: i32, sender: &Sender<'_>, to: Option<u32>) -> Option<String> {
         _ => {}
     }
     let what = match signal {
-        SIGKILL => "wrote to cgroup.kill, or ended as the parent that it must not outlive",
+        SIGKILL => {
+            "wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace"
+        }
         SIGHUP => "gave up its terminal, or ended as the parent that it must not outlive",
         _ => "ended as the parent that it must not outlive",
     };
@@ -79,7 +81,7 @@ fn by_itself(signal: i32) -> Option<&'static str> {
         SIGALRM | SIGVTALRM | SIGPROF => "a timer that it had set expired",
         SIGIO => "its input or output was ready, and it did not expect that",
         SIGKILL => {
-            "for lack of memory, a limit of CPU time or the end of its pid namespace; it does not say which"
+            "for a limit of CPU time, the secure attention key or lack of memory; it does not say which"
         }
         _ => return None,
     })

@@ -198,13 +198,13 @@ fn the_kernels_reasons_are_words() {
         (
             9,
             by_shell,
-            ", because pid 7 (sh) wrote to cgroup.kill, or ended as the parent that it must not outlive.",
+            ", because pid 7 (sh) wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace.",
         ),
         (15, by_shell, ", because pid 7 (sh) ended as the parent that it must not outlive."),
         (
             9,
             &alone,
-            " for lack of memory, a limit of CPU time or the end of its pid namespace; it does not say which.",
+            " for a limit of CPU time, the secure attention key or lack of memory; it does not say which.",
         ),
         (10, &alone, "."),
     ] {
