@@ -26,11 +26,15 @@ use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::daemon::previous::PreviousSessions;
 use crate::daemon::resume::{Resumption, known_primaries, recorded_sessions};
 use crate::journal::JournalReader;
-use crate::kernel::{Look, MemoryReader};
+use crate::kernel::{Look, MemoryReader, ProcessMemory};
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
 const ARGV_WAIT: Duration = Duration::from_secs(2);
+/// How long it waits of that for all of them together.
+const ALL_AT_ONCE_WAIT: Duration = Duration::from_millis(300);
+/// Groups in which they are read otherwise, each by a thread.
+const MEMORY_READERS_MAX: usize = 64;
 /// How long a command waits for the owners of homes, whose file systems may not answer.
 const OWNERS_WAIT: Duration = Duration::from_secs(2);
 /// Threads that read owners: as many may hang before no other owner is read.
@@ -109,7 +113,7 @@ impl StandaloneMap {
         snapshot.into_result().map_err(no_rights)?;
         let Requests { memory, owners } = requests;
         let mut requests = Requests { memory: Vec::new(), owners };
-        read_memory(&mut core, reader, memory, &mut requests);
+        read_memory(&mut core, &reader, memory, &mut requests);
         let mut found = Vec::new();
         if let Some(resumed) = &resumed {
             let resumption = Resumption::new(resumed, &boot_id, wall_offset_ns);
@@ -193,21 +197,45 @@ fn no_rights(error: anyhow::Error) -> Failure {
     }
 }
 
-/// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`].
-fn read_memory(core: &mut Core, reader: MemoryReader, keys: Vec<ProcessKey>, requests: &mut Requests) {
+/// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`]. Where the memory of one
+/// does not answer, those that are read together with it are missing, so all are read in small groups then.
+fn read_memory(core: &mut Core, reader: &MemoryReader, keys: Vec<ProcessKey>, requests: &mut Requests) {
     let env =
         |key| core.has_labels() || core.process_by_key(key).is_some_and(|process| process.tty.is_some());
     let wanted: Vec<_> = keys.into_iter().map(|key| (key, env(key))).collect();
-    let (found, memories) = channel();
-    let read = move || {
-        let _ = found.send(reader.read(&wanted));
-    };
-    if thread::Builder::new().spawn(read).is_err() {
-        return;
+    let give_up = Instant::now() + ARGV_WAIT;
+    let group = wanted.len().max(1);
+    let mut found = read_groups(reader, &wanted, group, Instant::now() + ALL_AT_ONCE_WAIT);
+    if found.is_none() {
+        found = read_groups(reader, &wanted, group.div_ceil(MEMORY_READERS_MAX), give_up);
     }
-    for memory in memories.recv_timeout(ARGV_WAIT).into_iter().flatten().flatten() {
+    for memory in found.into_iter().flatten() {
         core.handle(memory.input(), requests);
     }
+}
+
+/// Reads arguments and environment, each group in a thread of its own. `None`: no group was read by then.
+fn read_groups(
+    reader: &MemoryReader,
+    wanted: &[(ProcessKey, bool)],
+    group: usize,
+    give_up: Instant,
+) -> Option<Vec<ProcessMemory>> {
+    let (found, memories) = channel();
+    let mut awaited = 0;
+    for group in wanted.chunks(group) {
+        let (reader, group, found) = (reader.clone(), group.to_vec(), found.clone());
+        let read = move || found.send(reader.read(&group).unwrap_or_default());
+        awaited += usize::from(thread::Builder::new().spawn(read).is_ok());
+    }
+    let mut read = None;
+    for _ in 0..awaited {
+        let Ok(memories) = memories.recv_timeout(give_up.saturating_duration_since(Instant::now())) else {
+            break;
+        };
+        read.get_or_insert_with(Vec::new).extend(memories);
+    }
+    read
 }
 
 /// Reads the owners of the requested homes, as far as they come within [`OWNERS_WAIT`], and of those that are requested

@@ -47,23 +47,23 @@ fn used_us(cgroup: &Cgroup) -> u64 {
 
 #[test]
 fn a_session_cost_what_all_its_processes_used_and_as_many_were_born() {
-    assert_costs(&Children { waits: 300, ignores: 300, abandons: 100, delegates: 100 });
+    assert_costs("thousand", &Children { waits: 300, ignores: 300, abandons: 100, delegates: 100 });
 }
 
 #[test]
 fn a_session_cost_what_ten_thousand_processes_used() {
-    assert_costs(&Children { waits: 3_000, ignores: 3_000, abandons: 1_000, delegates: 1_000 });
+    assert_costs("many", &Children { waits: 3_000, ignores: 3_000, abandons: 1_000, delegates: 1_000 });
 }
 
 #[track_caller]
-fn assert_costs(children: &Children) {
+fn assert_costs(name: &str, children: &Children) {
     let scene = Scene::new("");
     let (home, pty) = (scene.home("working"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
     scene.wait_for_frame("session_started", &home);
     let before = number(&scene.assert_session(&home, &agent, "live"), "/cost/cpu_ms");
     // The kernel counts what the processes of a cgroup use, whoever waits for them.
-    let cgroup = Cgroup::new("cost");
+    let cgroup = Cgroup::new(name);
     fs::write(cgroup.path.join("cgroup.procs"), agent.pid.to_string()).expect("enter the cgroup");
     agent.patience(LIMIT);
     let (mut measured_us, mut max_rss_kib) = (0, 0);
