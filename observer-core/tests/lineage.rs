@@ -9,7 +9,7 @@ use observer_core::Rule;
 use observer_core::explanation::{Position, Unmet};
 use observer_core::limits::{CANDIDATES_A_HOME_MAX, SETTLE_NS};
 use observer_core::session::State;
-use support::{Proc, World, assert_reported, at_home, only_program, rule};
+use support::{Proc, World, assert_reported, at_home, only_program, rule, shell};
 
 const MIN_AGE_NS: u64 = 1_000_000_000;
 
@@ -442,6 +442,22 @@ fn what_a_session_started_waits_until_it_has_settled_elsewhere() {
     world.wait(2 * SETTLE_NS);
     let primary = |world: &World, home| world.session(home).map(|session| session.primary.tgid.0);
     assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (Some(22), Some(20)));
+}
+
+#[test]
+fn what_a_process_started_that_goes_on_from_home_to_home_is_a_session_all_the_same() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let mut walker = world.spawn(&bash, 20, "claude");
+    let mut child = world.spawn(&walker, 21, "codex");
+    world.chdir(&mut walker, "/srv/b");
+    world.chdir(&mut child, "/srv/d");
+    for step in 0..20 {
+        world.chdir(&mut walker, if step % 2 == 0 { "/srv/c" } else { "/srv/b" });
+        world.wait(SETTLE_NS / 3);
+    }
+    let live = world.session("/srv/d").filter(|session| session.state == State::Live);
+    assert_eq!(live.map(|session| session.primary), Some(child.key));
 }
 
 #[test]

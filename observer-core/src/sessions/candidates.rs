@@ -23,6 +23,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Root, SessionSlot};
 use crate::sessions::roots::{LineagePosition, is_candidate, may_be_above, position, wrapping_root};
+use crate::sessions::settling::Stay;
 
 /// Fields that decide whether a rule admits a process.
 const ADMITTING: Diff = Diff::EXEC
@@ -42,7 +43,8 @@ impl Sessions {
     pub fn started(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, creator: Option<ProcessKey>) {
         let Some(entry) = ctx.table.get(key) else { return };
         if let Some(home) = creator.and_then(|creator| self.settling.home_of(creator)) {
-            self.settling.set(key, ctx.now.after(SETTLE_NS), home);
+            let due = ctx.now.after(SETTLE_NS);
+            self.settling.set(key, Stay { home, due, first_due: due });
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
@@ -145,8 +147,9 @@ impl Sessions {
             Verdict::AwaitsOwner(home) => home,
             Verdict::Admitted(candidacy) => candidacy.home,
         };
-        let until = settling.filter(|(_, settling_in)| *settling_in == home).map(|(until, _)| until);
-        self.settling.set(key, until.unwrap_or(ctx.now.after(SETTLE_NS)), home);
+        let same = settling.as_ref().filter(|stay| stay.home == home).map(|stay| stay.due);
+        let due = same.unwrap_or(ctx.now.after(SETTLE_NS));
+        self.settling.set(key, Stay { home, due, first_due: settling.map_or(due, |stay| stay.first_due) });
     }
 
     /// Where the working directory is the home, a process that is too young to be a session goes from home to
@@ -241,7 +244,9 @@ impl Sessions {
 
     /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
     fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        if self.homes.slot(home).is_some_and(|slot| slot.session.unconfirmed) {
+        let is_unconfirmed_primary =
+            |slot: &SessionSlot| slot.session.unconfirmed && slot.current_primary() == Some(key);
+        if self.homes.slot(home).is_some_and(is_unconfirmed_primary) {
             // It stood for the session before.
             self.end_session(ctx, home, EndReason::NotAdmitted, None);
         }

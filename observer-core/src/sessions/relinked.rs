@@ -79,10 +79,10 @@ impl Sessions {
         let is_below = |entry: &&ProcessEntry| {
             home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| is_candidate(above, home)))
         };
-        let entries = orphans.iter().filter_map(|&key| ctx.table.get(key));
+        let entries = orphans.iter().take(RELINKED_A_TURN_MAX).filter_map(|&key| ctx.table.get(key));
         let candidates = entries.filter(|it| !is_below(it)).filter_map(|entry| entry.candidacy.as_ref());
         let elsewhere = candidates.map(|it| &it.home).filter(|elsewhere| Some(*elsewhere) != home);
-        let homes: BTreeSet<_> = elsewhere.take(RELINKED_A_TURN_MAX).map(Arc::clone).collect();
+        let homes: BTreeSet<_> = elsewhere.map(Arc::clone).collect();
         for elsewhere in homes {
             self.elect(ctx, &elsewhere, Cause::Candidates);
         }

@@ -133,6 +133,7 @@ pub(super) fn settles_above(
     settling: &Settling,
     entry: &ProcessEntry,
 ) -> Option<BootTime> {
+    let settles = |above: ProcessKey| settling.waited_for_until(above);
     let above = lineage(table, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
     let goes_on = |above: &ProcessEntry| {
         let candidacy = above.candidacy.as_ref().filter(|candidacy| !candidacy.is_wrapper)?;
@@ -140,7 +141,7 @@ pub(super) fn settles_above(
         // Its own home comes first.
         Some(left_behind.at.after(SETTLE_NS + 1))
     };
-    above.filter_map(|above| settling.until(above.entry.process.key).or_else(|| goes_on(above.entry))).max()
+    above.filter_map(|above| settles(above.entry.process.key).or_else(|| goes_on(above.entry))).max()
 }
 
 /// Returns the instance of `home` to which what is right above `entry` belongs, by the same rule as [`position`].

@@ -6,41 +6,52 @@ use alloc::sync::Arc;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::session::Home;
 
+/// Where a process settles.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    pub home: Arc<Home>,
+    /// From when on it is settled.
+    pub due: BootTime,
+    /// From when on it would have been settled where it first went to, if it had stayed there.
+    pub first_due: BootTime,
+}
+
 /// The settling processes, each with one time and one home.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
-    by_process: BTreeMap<ProcessKey, (BootTime, Arc<Home>)>,
+    by_process: BTreeMap<ProcessKey, Stay>,
     due: BTreeSet<(BootTime, ProcessKey)>,
 }
 
 impl Settling {
     /// Returns the home in which `key` is settling.
     pub fn home_of(&self, key: ProcessKey) -> Option<Arc<Home>> {
-        self.by_process.get(&key).map(|(_, home)| Arc::clone(home))
+        self.by_process.get(&key).map(|stay| Arc::clone(&stay.home))
     }
 
-    /// Returns the time from which `key` is settled.
-    pub fn until(&self, key: ProcessKey) -> Option<BootTime> {
-        self.by_process.get(&key).map(|&(until, _)| until)
+    /// Returns the time until which what `key` started waits for it. Whoever goes on from home to home settles nowhere, and is
+    /// waited for once.
+    pub fn waited_for_until(&self, key: ProcessKey) -> Option<BootTime> {
+        self.by_process.get(&key).map(|stay| stay.first_due)
     }
 
     /// Returns the settling processes, each with the time from which it is settled.
     pub fn iter(&self) -> impl Iterator<Item = (ProcessKey, BootTime)> {
-        self.by_process.iter().map(|(&key, &(due, _))| (key, due))
+        self.by_process.iter().map(|(&key, stay)| (key, stay.due))
     }
 
-    /// Sets the time from which `key` is settled in `home`.
-    pub fn set(&mut self, key: ProcessKey, due: BootTime, home: Arc<Home>) {
+    /// Sets where `key` settles.
+    pub fn set(&mut self, key: ProcessKey, stay: Stay) {
         self.remove(key);
-        self.by_process.insert(key, (due, home));
-        self.due.insert((due, key));
+        self.due.insert((stay.due, key));
+        self.by_process.insert(key, stay);
     }
 
-    /// Removes `key`. Returns the time from which it would have been settled, and where.
-    pub fn remove(&mut self, key: ProcessKey) -> Option<(BootTime, Arc<Home>)> {
-        let (due, home) = self.by_process.remove(&key)?;
-        self.due.remove(&(due, key));
-        Some((due, home))
+    /// Removes `key`. Returns where it would have been settled.
+    pub fn remove(&mut self, key: ProcessKey) -> Option<Stay> {
+        let stay = self.by_process.remove(&key)?;
+        self.due.remove(&(stay.due, key));
+        Some(stay)
     }
 
     /// Returns when the next process is settled.

@@ -22,8 +22,9 @@ use crate::kernel::ProcessMemory;
 const WAITING_MAX: usize = 65_536;
 /// Processes of one batch.
 const BATCH_MAX: usize = 256;
-/// A thread without a result for this long is given up, and another one is started.
-const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// A thread without a result for this long is given up, and another one is started. It is less than the daemon waits for
+/// arguments at its start, so that one process delays those of no other.
+const STUCK_AFTER: Duration = Duration::from_millis(500);
 /// Threads at most. When all are given up, no memory is read, and a counter counts it.
 const THREADS_MAX: u64 = 8;
 
@@ -138,10 +139,11 @@ impl MemoryReads {
         while (self.under_way.len() as u64) < self.threads - self.counters.stuck.min(self.threads)
             || (self.threads < THREADS_MAX && self.under_way.is_empty())
         {
-            let wanted = match self.suspects.pop_front() {
-                Some(suspect) => vec![suspect],
-                None => self.waiting.drain(..self.waiting.len().min(BATCH_MAX)).collect(),
-            };
+            // Who was with one that delays its reader comes after all others.
+            let mut wanted: Vec<_> = self.waiting.drain(..self.waiting.len().min(BATCH_MAX)).collect();
+            if wanted.is_empty() {
+                wanted.extend(self.suspects.pop_front());
+            }
             if wanted.is_empty() {
                 return;
             }

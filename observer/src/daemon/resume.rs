@@ -44,6 +44,13 @@ struct KnownLists {
 
 impl<'a> RecordedSession<'a> {
     /// `None`: the entry concerns no session.
+    /// A session that ended, without its lists but the starts: nothing reads them, and many such sessions are kept at a time.
+    fn of_ended(entry: &'a Entry) -> Option<Self> {
+        let mut session = Self::new(entry)?;
+        (session.json.others, session.json.primary.argv) = Default::default();
+        Some(session)
+    }
+
     fn new(entry: &'a Entry) -> Option<Self> {
         let subject = entry.subject.as_ref()?;
         let mut json: SessionJson<'_> = serde_json::from_str(&entry.detail).unwrap_or_default();
@@ -135,8 +142,8 @@ pub struct Differences {
 impl<'a> Resumption<'a> {
     /// What `resumed` says in the boot `boot_id`. `wall_offset_ns` is realtime minus boot time.
     pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
-        let recorded = |entries: &'a [Entry]| entries.iter().filter_map(RecordedSession::new).collect();
-        let (recorded, ended) = (recorded(&resumed.live), recorded(&resumed.ended));
+        let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
+        let ended = resumed.ended.iter().filter_map(RecordedSession::of_ended).collect();
         Self { recorded, ended, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
     }
 

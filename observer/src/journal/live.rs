@@ -31,6 +31,8 @@ pub const SCHEMA: &str = "
 
 /// The newest entries among which ended sessions are looked for when a file is opened.
 const ENDED_SEARCH_MAX: i64 = 16_384;
+/// The size of the entries of ended sessions that a start takes, as JSON.
+const ENDED_BYTES_MAX: usize = 4 << 20;
 
 /// Home, mount namespace (`None`: the host's own), user and number of a session.
 type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
@@ -154,10 +156,15 @@ pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusq
     )?;
     let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id])?;
     let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
+    let mut bytes = 0;
     while ended.len() < ENDED_SESSIONS_MAX
         && let Some(row) = rows.next()?
     {
         let entry = decode(row)?.entry;
+        bytes += entry.detail.len();
+        if bytes > ENDED_BYTES_MAX {
+            break;
+        }
         let key = entry.subject.as_ref().map(key);
         if key.is_some_and(|key| !live.contains_key(&key) && seen.insert(key)) {
             ended.push(entry);
