@@ -193,3 +193,16 @@ fn without_variables_there_are_no_labels() {
     spawn_in(&mut world, &bash, 20, "agent", b"AGENT_ID=1\0");
     assert_labels(&world, &[]);
 }
+
+#[test]
+fn a_program_on_a_terminal_of_its_own_below_the_primary_labels_nothing() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let agent = spawn_in(&mut world, &bash, 20, "agent", b"AGENT_ID=1\0");
+    let mut other = world.fork(&agent, 21);
+    world.set_tty(&mut other, Some("pts9"));
+    world.exec_in(&mut other, "agent", b"AGENT_ID=2\0");
+    spawn_in(&mut world, &other, 22, "tool", b"TASK=t\0");
+    assert_eq!(world.session("/srv/a").map(|session| session.roots), Some(2));
+    assert_labels(&world, &[("agent", "1")]);
+}

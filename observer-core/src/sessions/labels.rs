@@ -30,8 +30,7 @@ impl Sessions {
         let Some(entry) = ctx.table.get(key) else { return };
         let has_variables = entry.process.env.as_ref().is_some_and(|env| !env.is_empty());
         let Some(session) = self.session_of(ctx.table, key).filter(|_| has_variables) else { return };
-        let is_of = |of: &ProcessEntry| of.process.key == session.primary;
-        if !is_of(entry) && !ctx.table.ancestors(entry).any(is_of) {
+        if !self.is_below_primary(ctx, session.primary, &session.home, entry) {
             return;
         }
         let home = Arc::clone(&session.home);
@@ -50,13 +49,14 @@ impl Sessions {
         }
         let Some(primary) = self.homes.slot(home).and_then(SessionSlot::current_primary) else { return };
         let (mut found, mut pending) = (Vec::new(), VecDeque::from([primary.tgid]));
-        while let Some(tgid) = pending.pop_front().filter(|_| found.len() < LABELLING_PROCESSES_MAX) {
+        for _ in 0..LABELLING_PROCESSES_MAX {
+            let Some(tgid) = pending.pop_front() else { break };
             let Some(entry) = ctx.table.by_tgid(tgid) else { continue };
             let key = entry.process.key;
-            if key == primary || self.session_of(ctx.table, key).is_some_and(|session| session.home == *home)
-            {
+            let is_here = || self.session_of(ctx.table, key).is_some_and(|session| session.home == *home);
+            if key == primary || (is_here() && self.is_below_primary(ctx, primary, home, entry)) {
                 found.push((entry.process.exec_at, key));
-                pending.extend(ctx.table.children_by_birth(tgid));
+                pending.extend(ctx.table.children_by_birth(tgid).take(LABELLING_PROCESSES_MAX));
             }
         }
         found.sort_unstable();
@@ -65,6 +65,23 @@ impl Sessions {
                 label_by(ctx.labels, slot, &entry.process);
             }
         });
+    }
+
+    /// Returns whether `entry` is the primary of `home`, or was born below it and below no other root since.
+    fn is_below_primary(
+        &self,
+        ctx: &SessionContext<'_>,
+        primary: ProcessKey,
+        home: &Home,
+        entry: &ProcessEntry,
+    ) -> bool {
+        let roots = self.homes.by_home.get(home).map_or(&[][..], |state| &state.roots);
+        let is_other_root = |key: ProcessKey| {
+            let mut others = roots.iter().filter(|root| root.stand_in != Some(primary));
+            others.any(|root| root.key == key || root.stand_in == Some(key))
+        };
+        let mut line = core::iter::once(entry).chain(ctx.table.ancestors(entry)).map(|it| it.process.key);
+        line.find(|&key| key == primary || is_other_root(key)) == Some(primary)
     }
 
     /// Gives the session of `home` the labels that it had before the daemon was started again, and then those of what is

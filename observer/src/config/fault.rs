@@ -67,11 +67,11 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
-/// Checks that `name`, in `field`, can be the name of an environment variable.
-pub fn variable(field: &str, name: Spanned<String>) -> Result<String, ConfigFault> {
+/// Checks that `name`, in `field`, can be the name of an environment variable, such as `example`.
+pub fn variable(field: &str, example: &str, name: Spanned<String>) -> Result<String, ConfigFault> {
     if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
         let message = format!(
-            "{field} holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\""
+            "{field} names variables, not empty and without `=` and NUL: write for instance \"{example}\""
         );
         return Err(ConfigFault { span: Some(name.span()), message });
     }

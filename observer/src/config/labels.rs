@@ -37,6 +37,6 @@ fn label(name: &Spanned<String>, of: Spanned<String>) -> Result<LabelVariable, C
         );
         return Err(ConfigFault { span: Some(name.span()), message });
     }
-    let variable = variable("a label", of)?.into_bytes();
+    let variable = variable("[labels]", "CLAUDE_CODE_SESSION_ID", of)?.into_bytes();
     Ok(LabelVariable { name: Arc::from(text.as_str()), variable })
 }

@@ -179,7 +179,9 @@ impl Config {
     fn check(text: &str, warnings: &mut Vec<ConfigFault>) -> Result<Self, ConfigFault> {
         let file: File = toml::from_str(text).map_err(|error| syntax_fault(text, &error))?;
         let env: Vec<String> = match file.daemon.env {
-            Some(names) => names.into_iter().map(|name| variable("env", name)).collect::<Result<_, _>>()?,
+            Some(names) => {
+                names.into_iter().map(|name| variable("env", "TMUX_PANE", name)).collect::<Result<_, _>>()?
+            }
             None => ENV_DEFAULT.map(String::from).into(),
         };
         let users = users::UserDatabase::default();

@@ -228,7 +228,7 @@ fn errors_say_where_what_and_what_next() {
         ),
         (
             "[daemon]\nenv = [\"A=B\"]",
-            "observer.toml:2:8: env holds names of variables, not empty and without `=`: write for instance \"TMUX_PANE\"",
+            "observer.toml:2:8: env names variables, not empty and without `=` and NUL: write for instance \"TMUX_PANE\"",
         ),
         (
             "# ü\n[[session]]\nowner = \"yes\"",

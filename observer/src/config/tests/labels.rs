@@ -35,7 +35,7 @@ fn wrong_labels_are_refused_where_they_stand() {
     }
     for variable in ["", "A=B", "A\\u0000"] {
         let error = refusal(&format!("[labels]\na = \"{variable}\""));
-        assert!(error.starts_with("observer.toml:2:5: a label holds"), "{variable}: {error}");
+        assert!(error.starts_with("observer.toml:2:5: [labels] names"), "{variable}: {error}");
     }
     assert!(refusal("[labels]\na = 1").contains("observer.toml:2:5"));
 }
