@@ -27,7 +27,7 @@ impl Core {
         };
         let at = death.at;
         self.end(at, key, death, Some(usage), sink);
-        self.after_exit(at, led_session, sink);
+        self.after_exit(self.now, led_session, sink);
         true
     }
 

@@ -281,7 +281,7 @@ impl Core {
             return;
         }
         self.passes.gap = None;
-        self.passes.last_loss = at;
+        self.passes.last_loss = self.passes.last_loss.max(at);
         self.passes.lossless_until = self.passes.lossless_until.max(at);
         let lost = self.passes.drops_total.saturating_sub(gap.lost_before);
         sink.change(at, Change::GapClosed { from: gap.from, to: at, lost, corrected: gap.corrected });

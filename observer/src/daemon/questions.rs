@@ -42,7 +42,9 @@ impl EventLoop {
     pub(super) fn answer(&mut self, batch: Vec<PendingQuestion>) {
         let before = clock::boottime();
         let mut sure = self.drain_to(self.kernel.producer_position());
-        self.core.close_deaths(before, &mut self.sink);
+        if sure {
+            self.core.close_deaths(before, &mut self.sink);
+        }
         if batch.iter().any(|asked| matches!(asked.question, Question::Audit | Question::Status)) {
             // A program that the kernel skipped is a loss like any other: it is healed before the answer, and is no drift.
             self.kernel.drops_by_kind();

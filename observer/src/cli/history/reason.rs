@@ -74,7 +74,7 @@ fn caused(signal: i32, sender: &Sender<'_>, to: Option<u32>) -> Option<String> {
 /// What makes the kernel send this signal by itself.
 fn by_itself(signal: i32) -> Option<&'static str> {
     Some(match signal {
-        SIGHUP => "its terminal was hung up",
+        SIGHUP => "its terminal was hung up, or the process that controlled it ended",
         SIGINT => "Ctrl-C was typed on its terminal",
         SIGQUIT => "Ctrl-\\ was typed on its terminal",
         SIGXCPU => "it reached its limit of CPU time",

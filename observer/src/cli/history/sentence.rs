@@ -33,7 +33,7 @@ pub fn paragraph(shown: &Shown<'_>, line: &EntryLine<'_>, host: Option<&str>) ->
     let pid = line.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let (name, home) = (to_line(line.name), to_line(line.home));
     let after = match line.kind {
-        EntryKind::ProcessEnded => " Another process stands for the home since then.",
+        EntryKind::ProcessEnded => " Another process took its place.",
         _ => "",
     };
     let text = format!("{name}{on_host} ({program}{pid}, in {home}) {words}.{after}");
@@ -51,13 +51,13 @@ struct Told {
 impl Told {
     fn restarts(&self, restarts: &RestartsJson<'_>) -> String {
         let (first, last) = (self.time(&restarts.first), self.time(&restarts.last));
-        let forced = match (restarts.count, restarts.deaths.signaled) {
-            (count, forced) if forced == count => "all of them were killed".into(),
-            (_, forced) => format!("{forced} of them were killed"),
-        };
-        let text = format!("started {} times from {first} to {last}, and {forced}", restarts.count);
+        // A death after the last of these starts is counted with the next ones, so these are two facts.
+        let forced = restarts.deaths.signaled + restarts.deaths.oom_killed;
+        let times = if restarts.count == 1 { "once" } else { &format!("{} times", restarts.count) };
+        let were = if forced == 1 { "was" } else { "were" };
+        let text = format!("started {times} from {first} to {last}, and {forced} {were} killed in that time");
         match &restarts.last_death {
-            Some(death) if death.kind == DeathCause::Signaled => {
+            Some(death) if matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled) => {
                 format!("{text}; the last time, {}", self.causes(death, None))
             }
             Some(death) => format!("{text}; the last one ended with {}", death.describe()),

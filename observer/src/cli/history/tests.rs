@@ -166,7 +166,7 @@ fn what_was_killed_is_told_in_a_sentence() {
     let bash = r#"{"pid":812,"comm":"bash","uid":7,"kind":"user","by":"kill","session":"be\u001bta"}"#;
     assert_eq!(
         causes(killed(9, bash, &polite(1, &by_kernel("kernel", "")), "")),
-        r"the kernel sent SIGHUP at BEFORE, because its terminal was hung up; it did not end within 90 s; pid 812 (bash) of session be\x1bta sent SIGKILL at END."
+        r"the kernel sent SIGHUP at BEFORE, because its terminal was hung up, or the process that controlled it ended; it did not end within 90 s; pid 812 (bash) of session be\x1bta sent SIGKILL at END."
     );
     assert_eq!(
         causes(killed(9, "null", &polite(15, "null"), "")),
@@ -191,7 +191,7 @@ fn the_kernels_reasons_are_words() {
         (31, &fault, ", because it made a system call that its seccomp filter forbids (code 1)."),
         (13, by_itself, ", because it wrote to a closed pipe or socket."),
         (25, by_itself, ", because it wrote beyond its limit of file size."),
-        (1, &alone, ", because its terminal was hung up."),
+        (1, &alone, ", because its terminal was hung up, or the process that controlled it ended."),
         (2, &alone, ", because Ctrl-C was typed on its terminal."),
         (24, &alone, ", because it reached its limit of CPU time."),
         (14, &timer, ", because a timer that it had set expired."),
@@ -231,13 +231,13 @@ fn lack_of_memory_restarts_and_deaths_that_nobody_saw_have_sentences() {
         (shown_at(-86_400, "%Y-%m-%d %H:%M:%S"), [60, 120, 129].map(clock_at));
     let expected = [
         format!(
-            r"alpha (claude, pid 101, in /srv/alpha) was killed after 340 ms: the kernel killed it at {one} for lack of memory in the cgroup /a\x1b. Another process stands for the home since then."
+            r"alpha (claude, pid 101, in /srv/alpha) was killed after 340 ms: the kernel killed it at {one} for lack of memory in the cgroup /a\x1b. Another process took its place."
         ),
         format!(
             "alpha (claude, pid 102, in /srv/alpha) was killed: SIGKILL ended it between {day_before} and {two}, and who sent it is not known."
         ),
         format!(
-            "alpha (claude, pid 103, in /srv/alpha) started 14 times from {two} to {last}, and 13 of them were killed; the last time, pid 1 (systemd) sent SIGKILL at {last}."
+            "alpha (claude, pid 103, in /srv/alpha) started 14 times from {two} to {last}, and 13 were killed in that time; the last time, pid 1 (systemd) sent SIGKILL at {last}."
         ),
     ];
     assert_eq!(sentences(dir.path(), &["--killed", "alpha"]), expected);

@@ -151,7 +151,7 @@ impl VerifiedPrimary {
                 }
             }
             if batch.is_empty() {
-                return Ok(true);
+                return Ok(!tree.has_lost());
             }
             let is_planned = |outcome: &Outcome| *outcome == Outcome::Planned;
             let mut opened = Vec::new();

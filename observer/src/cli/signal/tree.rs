@@ -22,12 +22,19 @@ pub struct ProcessTree {
     members: HashSet<String>,
     /// Those of other sessions.
     others: HashSet<String>,
+    /// A descendant became the primary of a session in between.
+    has_lost: bool,
 }
 
 impl ProcessTree {
     /// The tree below the process with the key `root`, of which nothing is known yet.
     pub fn new(root: &str) -> Self {
-        Self { root: root.into(), members: HashSet::new(), others: HashSet::new() }
+        Self { root: root.into(), members: HashSet::new(), others: HashSet::new(), has_lost: false }
+    }
+
+    /// Whether a descendant became the primary of a session in between, so that it and what is below it belong to that one.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
     }
 
     /// The descendants that are among `processes`, the deepest first. `primaries` are the keys of the primaries of all
@@ -55,7 +62,9 @@ impl ProcessTree {
                 continue;
             }
             depths.insert(&process.key, depth.unwrap_or(0) + 1);
-            self.members.insert(process.key.clone());
+            let is_new = self.members.insert(process.key.clone());
+            self.has_lost |=
+                !is_new && primaries.contains(&process.key) && !self.others.contains(&process.key);
             if parent_key.is_some_and(|key| self.others.contains(key)) || primaries.contains(&process.key) {
                 self.others.insert(process.key.clone());
             }
