@@ -82,13 +82,28 @@ impl RunProgram {
 impl SessionSlot {
     /// Returns a session of `home` that starts at `at`. `template` makes its name.
     pub fn new(home: &Arc<Home>, primary: &Process, template: &NameTemplate, at: BootTime) -> Self {
+        let name = session_name(template, home, primary, None);
+        Self::live(home, primary.key, name, RunProgram::of(primary), at)
+    }
+
+    /// Returns a session of `home` that ended before the daemon was started.
+    pub fn recorded(home: &Arc<Home>, known: &KnownSession<'_>, program: &[u8]) -> Self {
+        let program = RunProgram::named(program);
+        let mut slot = Self::live(home, known.primary, Bytes::default(), program, known.since);
+        slot.is_recorded = true;
+        (slot.session.state, slot.session.roots) = (State::Ended, 0);
+        slot.session.starts = known.starts.to_vec().into();
+        slot
+    }
+
+    fn live(home: &Arc<Home>, primary: ProcessKey, name: Bytes, program: RunProgram, at: BootTime) -> Self {
         let session = Session {
             home: Arc::clone(home),
             home_dir: DirId::default(),
             owner: None,
             foreign: None,
-            name: session_name(template, home, primary, None),
-            primary: primary.key,
+            name,
+            primary,
             wrapper: None,
             roots: 1,
             others: Vec::new(),
@@ -109,48 +124,11 @@ impl SessionSlot {
             last_primary: None,
             had_tty: false,
             opened_at: at,
-            program: RunProgram::of(primary),
+            program,
             is_substitute: false,
             launcher: None,
             labelled_at: BTreeMap::new(),
             is_recorded: false,
-        }
-    }
-
-    /// Returns a session of `home` that ended before the daemon was started.
-    pub fn recorded(home: &Arc<Home>, known: &KnownSession<'_>, program: &[u8]) -> Self {
-        let session = Session {
-            home: Arc::clone(home),
-            home_dir: DirId::default(),
-            owner: None,
-            foreign: None,
-            name: Bytes::default(),
-            primary: known.primary,
-            wrapper: None,
-            roots: 0,
-            others: Vec::new(),
-            stands_in_for: None,
-            state: State::Ended,
-            since: known.since,
-            unconfirmed: false,
-            moved_to: None,
-            cwd_deleted: false,
-            rule: 0,
-            death: None,
-            end_reason: None,
-            starts: known.starts.to_vec().into(),
-            labels: Vec::new(),
-        };
-        Self {
-            session,
-            last_primary: None,
-            had_tty: false,
-            opened_at: known.since,
-            program: RunProgram::named(program),
-            is_substitute: false,
-            launcher: None,
-            labelled_at: BTreeMap::new(),
-            is_recorded: true,
         }
     }
 

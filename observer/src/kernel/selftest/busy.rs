@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::child_ends::{ChildEnds, report, wait_for_order};
+use super::child_ends::{ChildEnds, THREAD, report, wait_for_order};
 
 /// Memory that the child has at a time, bytes.
 pub const MEMORY_BYTES: usize = 8 << 20;
@@ -20,12 +20,6 @@ const CHILD_OUTSIDE_NS: i64 = 40_000_000;
 /// # Safety
 /// Runs after fork: async-signal-safe calls only.
 pub(super) unsafe fn busy(stack: &mut [u64], ends: ChildEnds) -> ! {
-    const THREAD: libc::c_int = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
     let is_done = AtomicBool::new(false);
     // SAFETY: see above; every pointer is to memory that the child has a copy of. The thread has a stack of its own, and what it
     // shares outlives it.

@@ -5,6 +5,13 @@ use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Result, ensure};
 
+/// What a thread shares with the others of its process, as clone(2) takes it.
+pub const THREAD: libc::c_int = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM;
 /// What a child reports: it is ready with inherited user ids.
 const READY: u8 = 0;
 /// It is ready and has [`UIDS`].

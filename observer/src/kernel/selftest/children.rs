@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::busy::busy;
-use super::child_ends::{ChildEnds, FAILED, READY_WITH_UIDS, pipe, report, wait_for_order};
+use super::child_ends::{ChildEnds, FAILED, READY_WITH_UIDS, THREAD, pipe, report, wait_for_order};
 
 /// The directory of the first child: three levels deep, below a mount point, and present on every machine that observer runs
 /// on.
@@ -272,12 +272,6 @@ unsafe fn with_everything(slave: &CStr, ends: ChildEnds) -> ! {
 /// # Safety
 /// Runs after fork: async-signal-safe calls only.
 unsafe fn with_threads(dir: &CStr, stack: &mut [u64], ends: ChildEnds) -> ! {
-    const THREAD: libc::c_int = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
     let shared = Shared { orders: ends.orders, leader_exits: AtomicBool::new(false) };
     // SAFETY: see above; every pointer is to memory that the child has a copy of. The thread has a stack of its own and
     // makes system calls only; what it shares outlives it, since the leader never returns.
