@@ -22,7 +22,7 @@ use super::hub::{Subscription, WatchFilter};
 use super::peer::{PeerPolicy, is_privileged};
 use crate::api::change::{Certainty, body};
 use crate::api::words::FrameKind;
-use crate::clock;
+use crate::{clock, heap};
 
 /// Connections at a time.
 pub const CLIENTS_MAX: usize = 64;
@@ -38,6 +38,9 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const RESYNC_MIN: Duration = Duration::from_secs(1);
 /// Bytes of frames that are gathered into one write.
 const WRITE_BYTES: usize = 64 << 10;
+/// From this size on, the memory of an answer and of what it was made from is given back to the kernel once it was sent: the
+/// allocator keeps some of it otherwise.
+const LARGE_ANSWER_BYTES: usize = 4 << 20;
 
 /// A question for the event loop.
 #[derive(Debug)]
@@ -223,6 +226,11 @@ impl<'a> Connection<'a> {
             };
             if let Answer::Line(answer) = self.ask(question).await? {
                 self.write(&answer).await?;
+                let is_large = answer.len() >= LARGE_ANSWER_BYTES;
+                drop(answer);
+                if is_large {
+                    heap::give_back();
+                }
             }
         }
     }
