@@ -346,8 +346,7 @@ pub struct OomRecord {
 pub struct ReleaseRecord {
     /// The record's header.
     pub header: RecordHeader,
-    /// CPU time of all its threads, ns, which is final now: `signal->sum_sched_runtime`, or `se.sum_exec_runtime` of the last
-    /// thread where that is more. Of several threads, what the last one ran since its last tick may be missing.
+    /// CPU time of all its threads, ns: `signal->sum_sched_runtime`, or `se.sum_exec_runtime` of the leader where that is more.
     pub cpu_ns: u64,
 }
 

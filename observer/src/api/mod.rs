@@ -8,6 +8,7 @@ pub mod death;
 pub mod entry;
 pub mod explain;
 pub mod key;
+pub mod metrics;
 mod pane;
 pub mod process;
 pub mod restarts;

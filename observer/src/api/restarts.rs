@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use observer_core::death::DeathKind;
 use serde::{Deserialize, Serialize};
 
 use super::death::DeathJson;
@@ -35,6 +36,19 @@ pub struct DeathCountsJson {
     pub oom_killed: u64,
     /// Without a record.
     pub unobserved: u64,
+}
+
+impl DeathCountsJson {
+    /// Counts a death.
+    pub fn add(&mut self, kind: &DeathKind) {
+        let count = match kind {
+            DeathKind::Exited { .. } => &mut self.exited,
+            DeathKind::Signaled { .. } => &mut self.signaled,
+            DeathKind::OomKilled => &mut self.oom_killed,
+            DeathKind::Unobserved { .. } => &mut self.unobserved,
+        };
+        *count += 1;
+    }
 }
 
 impl RestartsJson<'_> {

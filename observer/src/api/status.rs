@@ -6,6 +6,7 @@ use observer_common::record::KIND_COUNT;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Head;
+use super::restarts::DeathCountsJson;
 use super::words::{JournalState, MirrorState};
 
 /// The answer to `status`. Counters count from the daemon's start.
@@ -29,6 +30,10 @@ pub struct StatusAnswer {
     pub processes: u64,
     /// Sessions that have not ended.
     pub sessions: u64,
+    /// The same, by their state; each state that a session can have is there.
+    pub sessions_by_state: BTreeMap<String, u64>,
+    /// Deaths of sessions' primaries, by how they ended.
+    pub deaths: DeathCountsJson,
     /// Size of the ring, bytes.
     pub ring_bytes: u64,
     /// Bytes of the ring in use.

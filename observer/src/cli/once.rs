@@ -77,15 +77,20 @@ impl StandaloneMap {
     /// Fills a map, with the rules of the configuration file `config` and the kernel's layout from `btf`, if these are given. Needs
     /// the rights to load kernel programs.
     pub fn take(config: Option<&Path>, btf: Option<&Path>) -> anyhow::Result<Self> {
-        Self::fill(Config::load(config)?, btf, None)
+        Self::take_with(Config::load(config)?, None, btf)
     }
 
-    /// The same, with the rules of `places`. Sessions that its journal knows go on, as in a daemon that is started again.
+    /// The same, with the rules and the journal of `places`.
     pub fn take_at(places: Places, btf: Option<&Path>) -> anyhow::Result<Self> {
-        Self::fill(places.config, btf, places.journal)
+        Self::take_with(places.config, places.journal, btf)
     }
 
-    fn fill(config: Config, btf: Option<&Path>, journal: Option<JournalReader>) -> anyhow::Result<Self> {
+    /// The same, with the rules of `config`. Sessions that `journal` knows go on, as in a daemon that is started again.
+    pub fn take_with(
+        config: Config,
+        journal: Option<JournalReader>,
+        btf: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         config.warn();
         let boot_id = boot::boot_id()?;
         let resumed = journal.as_ref().map(|journal| journal.resumed(&boot_id)).transpose()?;

@@ -137,6 +137,18 @@ impl PlaceFlags {
     }
 }
 
+/// Opens the journal of the daemon on `socket`, or without a daemon that of one with the configuration `config`.
+///
+/// # Errors
+///
+/// The daemon keeps no journal, or it cannot be read.
+pub fn journal_of(config: Option<PathBuf>, socket: &Path) -> anyhow::Result<JournalReader> {
+    let found = PlaceFlags { config, state_dir: None, journal_path: None }.journal(socket)?;
+    let journal = JournalReader::open(&found.path)?;
+    journal.of_this_version()?;
+    Ok(journal)
+}
+
 /// Says on standard error that the daemon on `socket` answers, and so the value of a flag is not used.
 pub fn say_unused(flag: &str, path: &Path, socket: &Path) {
     anstream::eprintln!(

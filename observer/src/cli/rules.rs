@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::flags::BtfFlag;
+use super::naming::home_with_numbers;
 use super::once::StandaloneMap;
-use super::places::say_unused;
+use super::places::{journal_of, say_unused};
 use super::term;
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
 use crate::config::{Config, builtin_rules};
-use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
@@ -95,11 +95,10 @@ fn check(file: &Path) -> anyhow::Result<Exit> {
 
 impl TryArgs {
     fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let btf = self.btf.btf.as_deref();
-        let then_map = StandaloneMap::take(Some(&self.file), btf)?;
-        let then = answers::list(&then_map.core, then_map.answer_time(), false);
         match Client::connect(socket) {
             Ok(mut client) => {
+                let then_map = self.map(Some(&self.file), None, socket)?;
+                let then = then_map.list(None);
                 if let Some(file) = &self.config {
                     say_unused("--config", file, socket);
                 }
@@ -116,11 +115,29 @@ impl TryArgs {
                         socket.display()
                     );
                 }
-                let now_map = StandaloneMap::take(self.config.as_deref(), btf)?;
-                self.show(&answers::list(&now_map.core, now_map.answer_time(), false), &then)
+                let map = |rules| self.map(rules, self.config.as_ref(), socket);
+                let (now_map, then_map) = (map(self.config.as_deref())?, map(Some(&self.file))?);
+                self.show(&now_map.list(None), &then_map.list(None))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The map under `rules`, in which sessions go on as in a daemon that is started again: what they were is in the journal of
+    /// the daemon on `socket`, or without a daemon in that of the configuration `config`.
+    fn map(
+        &self,
+        rules: Option<&Path>,
+        config: Option<&PathBuf>,
+        socket: &Path,
+    ) -> anyhow::Result<StandaloneMap> {
+        let journal = journal_of(config.cloned(), socket).inspect_err(|error| {
+            anstream::eprintln!(
+                "observer: without a journal ({error:#}): what is detached or has left its home may be shown as gone, and \
+                 sessions of one home with other numbers"
+            );
+        });
+        StandaloneMap::take_with(Config::load(rules)?, journal.ok(), self.btf.btf.as_deref())
     }
 
     fn show(&self, now: &ListAnswer<'_>, then: &ListAnswer<'_>) -> anyhow::Result<Exit> {
@@ -211,7 +228,7 @@ fn table(compared: &[(Difference, &SessionJson<'_>)]) -> Table {
             Cell::new(session.state.to_string()),
             Cell::new(primary.tty.as_ref().map_or("-".into(), shown)),
             Cell::new(shown(primary.shown_program())),
-            Cell::new(shown(&session.home)),
+            Cell::new(home_with_numbers(session, false)),
         ]);
     }
     table

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anstyle::Style;
+use anyhow::Context as _;
 use clap::Args;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::exit::Exit;
 use super::term;
+use crate::api::metrics;
 use crate::api::status::{BlindSpotStatus, JournalStatus, MirrorStatus, StatusAnswer};
 use crate::api::words::{JournalState, MirrorState};
 use crate::socket::client::{Client, decode};
@@ -31,6 +33,9 @@ pub struct StatusArgs {
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
+    /// Metrics in Prometheus' text format (docs/metrics.md)
+    #[arg(long, conflicts_with = "json")]
+    metrics: bool,
 }
 
 impl StatusArgs {
@@ -42,6 +47,8 @@ impl StatusArgs {
             // Fields of a newer daemon that this program does not know are passed on.
             let document: serde_json::Value = decode(&line)?;
             term::print_json(&document)?;
+        } else if self.metrics {
+            term::print_text(&metrics::text(&status).context("write the metrics")?)?;
         } else {
             term::print_lines(render(&status, term::width_within(LINE_COLUMNS)))?;
         }

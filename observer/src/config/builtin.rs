@@ -1,6 +1,7 @@
 //! The rule that applies without a configuration, and the lists that every rule begins with.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use observer_core::Rule;
@@ -152,8 +153,10 @@ pub(super) fn boxed(glob: Glob) -> Box<dyn Pattern> {
 
 /// observer's own commands, which are never sessions: `observer watch` stays on its terminal, too.
 pub(super) fn own_commands() -> Option<Ignore> {
-    let path = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
-    let exe = Glob::resolved_path(&globset::escape(&path)).ok()?;
+    // Asked once, because the kernel adds " (deleted)" as soon as an upgrade has replaced the file.
+    static OWN_PATH: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::current_exe().ok()?.into_os_string().into_string().ok());
+    let exe = Glob::resolved_path(&globset::escape(OWN_PATH.as_ref()?)).ok()?;
     let conditions = Conditions { exe: vec![boxed(exe)], ..Conditions::default() };
     Some(Ignore { cwd: Vec::new(), conditions })
 }

@@ -67,6 +67,12 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
+/// The fault of a list without values.
+pub fn empty_list(span: std::ops::Range<usize>) -> ConfigFault {
+    let message = "this list is empty, which no process matches: add a value, or leave the field out";
+    ConfigFault { span: Some(span), message: message.into() }
+}
+
 /// Checks that `name`, in `field`, can be the name of an environment variable, such as `example`.
 pub fn variable(field: &str, example: &str, name: Spanned<String>) -> Result<String, ConfigFault> {
     if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {

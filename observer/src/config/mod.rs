@@ -10,6 +10,7 @@ mod never;
 mod resolve;
 mod service;
 mod session;
+mod terminal;
 mod users;
 
 use std::fmt;

@@ -67,9 +67,10 @@ pub fn with_nul(field: Option<&Spanned<OneOrMore>>) -> Vec<ConfigFault> {
 /// The warning about a rule for a pane of processes that have no terminal.
 pub fn pane_without_tty(
     mux_socket: Option<&Spanned<OneOrMore>>,
-    tty: Option<&Spanned<String>>,
+    tty: Option<&Spanned<OneOrMore>>,
 ) -> Option<ConfigFault> {
-    let (mux_socket, _) = mux_socket.zip(tty.filter(|tty| tty.get_ref() == "none"))?;
+    let is_none = |tty: &&Spanned<OneOrMore>| OneOrMore::placed(tty).iter().any(|it| it.get_ref() == "none");
+    let (mux_socket, _) = mux_socket.zip(tty.filter(is_none))?;
     let message =
         "mux_socket matches nothing with tty = \"none\", because a pane is a terminal: leave one out";
     Some(warning(mux_socket.span(), message.into()))

@@ -5,19 +5,18 @@ use std::path::{Component, Path, PathBuf};
 
 use jiff::SignedDuration;
 use observer_core::Rule;
-use observer_core::rule::{
-    Conditions, HomeRule, Ignore, Instances, MntNsRule, NameTemplate, Pattern, TtyRule,
-};
+use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, MntNsRule, NameTemplate, Pattern};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::builtin::{boxed, default_rule};
-use super::fault::{ConfigFault, OneOrMore};
+use super::fault::{ConfigFault, OneOrMore, empty_list};
 use super::never::{
     literals, never_a_comm, owner_elsewhere, pane_without_tty, refused, users_outside_groups, with_nul,
     without_members,
 };
 use super::resolve::{RESOLVE_MAX, canonicalize, within};
+use super::terminal::terminal;
 use super::users::UserDatabase;
 use crate::text::bytes::quoted;
 use crate::text::glob::{Glob, bounded, split_literal};
@@ -27,7 +26,7 @@ use crate::text::glob::{Glob, bounded, split_literal};
 #[serde(deny_unknown_fields)]
 pub struct SessionSection {
     cwd: Option<Spanned<OneOrMore>>,
-    tty: Option<Spanned<String>>,
+    tty: Option<Spanned<OneOrMore>>,
     comm: Option<Spanned<OneOrMore>>,
     program: Option<Spanned<OneOrMore>>,
     exe: Option<Spanned<OneOrMore>>,
@@ -55,7 +54,7 @@ pub struct SessionSection {
 #[serde(deny_unknown_fields)]
 pub struct IgnoreSection {
     cwd: Option<Spanned<OneOrMore>>,
-    tty: Option<Spanned<String>>,
+    tty: Option<Spanned<OneOrMore>>,
     comm: Option<Spanned<OneOrMore>>,
     program: Option<Spanned<OneOrMore>>,
     exe: Option<Spanned<OneOrMore>>,
@@ -139,7 +138,7 @@ impl IgnoreSection {
         warnings.extend([&self.argv, &self.mux_socket].into_iter().flat_map(|it| with_nul(it.as_ref())));
         warnings.extend(pane_without_tty(self.mux_socket.as_ref(), self.tty.as_ref()));
         let conditions = Conditions {
-            tty: self.tty.map_or(Ok(TtyRule::Any), |tty| spanned(tty, terminal))?,
+            tty: terminal(self.tty)?,
             mux_socket: each(self.mux_socket, |glob| Glob::path(glob).map(boxed))?,
             mnt_ns: self.mnt_ns.map_or(Ok(MntNsRule::Any), |it| spanned(it, mount_namespace))?,
             comm: comms(self.comm, warnings)?,
@@ -243,8 +242,7 @@ fn each<T>(
     let span = values.span();
     let values = OneOrMore::strings(values);
     if values.is_empty() {
-        let message = "this list is empty, which no process matches: add a value, or leave the field out";
-        return Err(ConfigFault { span: Some(span), message: message.into() });
+        return Err(empty_list(span));
     }
     values.into_iter().map(|value| spanned(value, &compile)).collect()
 }
@@ -325,19 +323,6 @@ fn home(glob: &str, unresolved: &RefCell<Vec<String>>) -> Result<Box<dyn Pattern
         canonical.push_str(wild.trim_end_matches('/'));
     }
     Glob::resolved_path(&canonical).map(boxed)
-}
-
-fn terminal(rule: &str) -> Result<TtyRule, String> {
-    match rule {
-        "any" => Ok(TtyRule::Any),
-        "none" => Ok(TtyRule::None),
-        "" => Err("tty is empty: write \"any\", \"none\" or a glob such as \"pts/*\"".into()),
-        glob if glob.starts_with('/') => Err(format!(
-            "tty is a terminal's name without /dev/, found {}: write for instance \"pts/*\"",
-            quoted(glob)
-        )),
-        glob => Glob::path(glob).map(|glob| TtyRule::Matches(boxed(glob))),
-    }
 }
 
 fn mount_namespace(rule: &str) -> Result<MntNsRule, String> {

@@ -17,6 +17,7 @@ use crate::api::Context;
 use crate::api::change::{change_body, journaled, restarts_body, session_changed_body};
 use crate::api::changed::Changed;
 use crate::api::entry::{Entry, Subject};
+use crate::api::restarts::DeathCountsJson;
 use crate::api::session::SessionJson;
 use crate::api::words::EntryKind;
 use crate::clock;
@@ -87,6 +88,8 @@ pub struct DaemonSink {
     primary_by_home: HashMap<Arc<Home>, ProcessKey>,
     /// The primary that died last, its death, and its JSON. Another process may become primary of its home.
     last_death: Option<(ProcessKey, Death, String)>,
+    /// Deaths of primaries.
+    pub deaths: DeathCountsJson,
     /// How often changes of sessions are written.
     pace: Pace,
     /// Sessions whose end waits for the journal, because they start again and again.
@@ -113,6 +116,7 @@ impl DaemonSink {
             primaries: HashSet::new(),
             primary_by_home: HashMap::new(),
             last_death: None,
+            deaths: DeathCountsJson::default(),
             pace: Pace::default(),
             ended_waiting: HashMap::new(),
             gap_logged_at: None,
@@ -272,6 +276,7 @@ impl DaemonSink {
                 let body = change_body(at, change, self.wall_offset_ns, self.context());
                 let body = String::from_utf8_lossy(&body).into_owned();
                 self.last_death = Some((process.key, death.clone(), body));
+                self.deaths.add(&death.kind);
                 None
             }
             Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {

@@ -1,11 +1,13 @@
 //! The answer to `status`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use observer_core::session::State;
 
 use super::event_loop::EventLoop;
 use crate::api::status::{BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, StatusAnswer, by_kind};
+use crate::api::words::SessionState;
 use crate::clock;
 use crate::text::bytes::to_json;
 use crate::text::time::span;
@@ -19,7 +21,7 @@ impl EventLoop {
         let counters = self.core.counters();
         let (ring_used_bytes, ring_bytes) = self.kernel.ring_usage();
         let uptime = clock::boottime().since(self.ready_at) / 1_000_000_000;
-        let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
+        let sessions_by_state = self.sessions_by_state();
         let journal = self.journal();
         StatusAnswer {
             head: self.answer_time(sure).head("status"),
@@ -32,7 +34,9 @@ impl EventLoop {
                 .as_ref()
                 .map(|path| to_json(path.as_os_str().as_encoded_bytes()).into_owned()),
             processes: self.core.process_count() as u64,
-            sessions: sessions as u64,
+            sessions: sessions_by_state.values().sum(),
+            sessions_by_state,
+            deaths: self.sink.deaths,
             ring_bytes,
             ring_used_bytes,
             events_by_kind: by_kind(&events),
@@ -55,7 +59,17 @@ impl EventLoop {
         }
     }
 
-    fn anomalies(&self) -> std::collections::BTreeMap<String, u64> {
+    fn sessions_by_state(&self) -> BTreeMap<String, u64> {
+        let name = |state: State| SessionState::from(state).as_str().to_owned();
+        let mut counts: BTreeMap<_, _> =
+            [State::Live, State::Detached, State::Left].map(|state| (name(state), 0)).into();
+        for (session, _) in self.core.sessions().filter(|(session, _)| session.state != State::Ended) {
+            *counts.entry(name(session.state)).or_default() += 1;
+        }
+        counts
+    }
+
+    fn anomalies(&self) -> BTreeMap<String, u64> {
         let counters = self.core.counters();
         [
             ("orphans", counters.orphans),

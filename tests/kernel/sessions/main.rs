@@ -7,6 +7,7 @@ mod guide;
 mod homes;
 mod labels;
 mod lives;
+mod metrics;
 mod panes;
 mod program;
 mod reload;
@@ -15,6 +16,7 @@ mod senders;
 mod service;
 mod signals;
 mod terminal_times;
+mod trying;
 mod users;
 mod waits;
 

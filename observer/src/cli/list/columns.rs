@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 
+use super::super::naming::home_with_numbers;
 use super::super::user;
 use crate::api::cost::CostJson;
 use crate::api::death::DeathJson;
@@ -163,11 +164,13 @@ fn state_cell(session: &SessionJson<'_>) -> Cell {
     Cell::new(text).styled(state_style(session.state))
 }
 
+/// The home, with the number of its mount namespace where `pid` needs that.
 fn home(session: &SessionJson<'_>) -> String {
+    let home = home_with_numbers(session, false);
     match &session.moved_to {
-        Some(moved) => format!("{} → {}", shown(&session.home), shown(moved)),
-        None if session.home_deleted => format!("{} (deleted)", shown(&session.home)),
-        None => shown(&session.home),
+        Some(moved) => format!("{home} → {}", shown(moved)),
+        None if session.home_deleted => format!("{home} (deleted)"),
+        None => home,
     }
 }
 

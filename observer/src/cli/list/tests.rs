@@ -128,6 +128,16 @@ fn an_ended_session_says_how_it_ended() {
 }
 
 #[test]
+fn a_home_in_another_mount_namespace_is_told_apart() {
+    let inside = SessionJson {
+        home_mnt_ns: Some(4026532700),
+        home: Text::from(&b"/work"[..]),
+        ..SessionJson::default()
+    };
+    assert_eq!(lines(&[Column::Home], &inside, None)[1], "/work@4026532700");
+}
+
+#[test]
 fn a_list_is_narrowed_by_name_home_and_state() {
     assert_eq!(shown_by(&[]), ["alpha", "beta"]);
     assert_eq!(shown_by(&["al*"]), ["alpha"]);

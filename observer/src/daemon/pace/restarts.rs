@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use observer_core::death::{Death, DeathKind};
+use observer_core::death::Death;
 use observer_core::{BootTime, ProcessKey};
 
 use crate::api::death::DeathJson;
@@ -50,13 +50,7 @@ impl Restarts {
 
     /// Counts a death.
     pub fn add_death(&mut self, key: ProcessKey, death: Death) {
-        let count = match death.kind {
-            DeathKind::Exited { .. } => &mut self.deaths.exited,
-            DeathKind::Signaled { .. } => &mut self.deaths.signaled,
-            DeathKind::OomKilled => &mut self.deaths.oom_killed,
-            DeathKind::Unobserved { .. } => &mut self.deaths.unobserved,
-        };
-        *count += 1;
+        self.deaths.add(&death.kind);
         self.last_death = Some((key, death));
     }
 }
