@@ -58,9 +58,10 @@ fn whose_a_session_is_is_unknown_until_the_owner_is_known() {
     let mut world = world();
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
-    assert_eq!(world.foreign(VICTIM), None);
+    let awaiting = |world: &World| world.core.awaiting_owners().map(|key| key.tgid.0).collect::<Vec<_>>();
+    assert_eq!((world.foreign(VICTIM), awaiting(&world)), (None, vec![20]));
     world.answer_owner(VICTIM, None);
-    assert_eq!(world.foreign(VICTIM), None, "it could not be read");
+    assert_eq!((world.foreign(VICTIM), awaiting(&world)), (None, vec![]), "it could not be read");
     world.chdir(&mut claude, "/tmp");
     world.chdir(&mut claude, "/srv/a");
     world.answer_owner(VICTIM, Some(VICTIM));

@@ -1,7 +1,8 @@
 //! The fields that scripts outside this repository rely on, and their types.
 
 use observer_harness::fixture::PuppetOptions;
-use observer_harness::{Daemon, Fixture, Pty, Watch};
+use observer_harness::watch::SOON;
+use observer_harness::{Daemon, Fixture, Pty, Watch, eventually};
 use serde_json::Value;
 
 /// The type of a field.
@@ -13,6 +14,7 @@ enum Is {
     Big,
     Flag,
     Texts,
+    Object,
     /// An RFC 3339 time in UTC.
     Time,
     /// A device as `major:minor`.
@@ -32,9 +34,18 @@ fn holds(value: &Value, kind: Is) -> bool {
         Is::Device => {
             text.split_once(':').is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok())
         }
+        Is::Object => value.is_object(),
         Is::Null => value.is_null(),
     }
 }
+
+/// What a session has cost.
+const COST: [(&str, Is); 4] = [
+    ("cpu_ms", Is::Number),
+    ("cpu_children_ms", Is::Number),
+    ("max_rss_bytes", Is::Number),
+    ("processes", Is::Number),
+];
 
 #[track_caller]
 fn assert_fields(object: &Value, fields: &[(&str, Is)]) {
@@ -112,13 +123,68 @@ fn a_session_has_the_fields_that_scripts_rely_on() {
         ("stopped", Is::Flag),
         ("pane", Is::Null),
         ("boot_id", Is::Text),
+        ("key", Is::Text),
+        ("labels", Is::Object),
     ];
     assert_fields(row, &fields);
     assert_fields(&started.0, &fields);
+    assert_fields(row.get("cost").expect("a cost"), &COST);
     assert_fields(
         &started.0,
         &[("seq", Is::Number), ("at", Is::Time), ("boottime_ns", Is::Big), ("kind", Is::Text)],
     );
+}
+
+#[test]
+fn a_death_has_the_fields_that_scripts_rely_on() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let watch = Watch::sessions(daemon);
+    let pty = Pty::open();
+    let home = fixture.mkdir("certified");
+    let options = PuppetOptions { pty: Some(&pty), dir: Some(home.clone()), ..Default::default() };
+    let puppet = fixture.cast(&options);
+    let started = watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+    let (pid, key) = (puppet.pid, started.field("key").cloned());
+    puppet.killed(libc::SIGTERM);
+    let ended = watch.wait_for("its end", |frame| frame.is("session_ended", pid)).0;
+    let listed = daemon.observer(&["list", "--ended", "--json"]).json();
+    let of_home = |row: &&Value| row.get("home").and_then(Value::as_str) == home.to_str();
+    let listed = listed.as_array().and_then(|rows| rows.iter().find(of_home)).expect("it is listed").clone();
+    let recorded = eventually("the end is in the journal", SOON, || {
+        let of_home = |entry: &&Value| of_home(entry) && entry.get("kind") == Some(&"session_ended".into());
+        daemon.history().iter().find(of_home).cloned().ok_or("it is not".to_owned())
+    });
+    for object in [&ended, &listed, &recorded] {
+        assert_eq!(object.get("key"), key.as_ref(), "{object:#}");
+        let death = object.get("death").expect("a death");
+        assert_eq!(death, ended.get("death").expect("a death"), "the same everywhere");
+        assert_fields(
+            death,
+            &[
+                ("kind", Is::Text),
+                ("code", Is::Null),
+                ("signal", Is::Number),
+                ("signal_name", Is::Text),
+                ("core_dumped", Is::Flag),
+                ("at", Is::Time),
+                ("between", Is::Null),
+                ("lifetime_ms", Is::Number),
+                ("polite_signal", Is::Null),
+                ("oom", Is::Null),
+            ],
+        );
+        assert_fields(death.get("cost").expect("a cost"), &COST);
+        assert_fields(
+            death.get("sender").expect("a sender"),
+            &[
+                ("pid", Is::Number),
+                ("comm", Is::Text),
+                ("uid", Is::Number),
+                ("by", Is::Text),
+                ("key", Is::Text),
+            ],
+        );
+    }
 }
 
 #[test]

@@ -261,6 +261,12 @@ impl Core {
         self.sessions.undecided(&self.table, &self.settings.rules)
     }
 
+    /// Returns the primaries of sessions of which it is not known yet whether they are foreign: the owner of their home is being
+    /// read for the first time.
+    pub fn awaiting_owners(&self) -> impl Iterator<Item = ProcessKey> {
+        self.sessions.awaiting_owners()
+    }
+
     /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.
     pub fn explain(&self, tgid: Tgid) -> Option<Explanation> {
         let key = self.table.by_tgid(tgid)?.process.key;

@@ -9,7 +9,7 @@ use crate::model::session::{Home, Undecided};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{finds_home, unmet};
-use crate::sessions::homes::session_name;
+use crate::sessions::homes::{HomeState, Owner, session_name};
 
 impl Sessions {
     /// Returns each home that a rule with `owner` would give a session if its owner were known: nobody has
@@ -36,6 +36,15 @@ impl Sessions {
                 key,
             })
         })
+    }
+
+    /// Returns the primaries of live sessions whose home's owner decides whose they are, and is being read for the first time.
+    pub fn awaiting_owners(&self) -> impl Iterator<Item = ProcessKey> {
+        let awaits = |state: &HomeState| {
+            let session = state.live_session().filter(|session| session.foreign.is_none())?;
+            matches!(state.owner, Owner::Requested { .. }).then_some(session.primary)
+        };
+        self.homes.by_home.values().filter_map(awaits)
     }
 
     fn is_undecided(&self, key: ProcessKey, home: &Home) -> bool {

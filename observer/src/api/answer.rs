@@ -37,6 +37,8 @@ pub struct ListAnswer<'a> {
     pub sessions: Vec<SessionJson<'a>>,
     /// Homes of which it is not known whether they have a session.
     pub undecided: Vec<UndecidedJson<'a>>,
+    /// Keys of primaries of which it is not known yet whether they are foreign, because the owner of their home is being read.
+    pub awaiting_owners: Vec<String>,
     /// For each name of these, the last session that ended and had that name, in another home and of another user than one
     /// of them.
     pub namesakes: Vec<NamesakeJson<'a>>,
@@ -82,7 +84,7 @@ impl UndecidedJson<'static> {
             name: Text::from(name.to_vec()),
             home: Text::from(home.path.to_vec()),
             pid: key.tgid.0,
-            key: LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string(),
+            key: LifeKey::of(boot_id, *key).to_string(),
             uid: home.uid,
         }
     }

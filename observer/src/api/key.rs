@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use observer_core::ProcessKey;
+
 /// No process that anybody asks for starts earlier, boot time in ns.
 const START_MIN_NS: u64 = 1 << 24;
 
@@ -15,10 +17,10 @@ pub struct LifeKey<'a> {
 }
 
 impl<'a> LifeKey<'a> {
-    /// The key of the process with this tgid that started then, in the boot with this id.
-    pub fn new(boot_id: &'a str, pid: u32, start_boottime_ns: u64) -> Self {
+    /// The key of a process, in the boot with this id.
+    pub fn of(boot_id: &'a str, key: ProcessKey) -> Self {
         let boot = boot_id.split('-').next().unwrap_or_default();
-        Self { boot, pid, start_boottime_ns }
+        Self { boot, pid: key.tgid.0, start_boottime_ns: key.start_boottime.0 }
     }
 
     /// The key that is written so; `None`: it is none. Names that begin with a date (`20261128-1-2`) are none: nothing
@@ -47,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_key_is_one_word_that_is_read_again() {
-        let key = LifeKey::new("7f3e90ab-1234-4567-89ab-cdef01234567", 4242, 0x1a_2b3c_4d5e);
+        let key = LifeKey::of("7f3e90ab-1234-4567-89ab-cdef01234567", ProcessKey::new(4242, 0x1a_2b3c_4d5e));
         assert_eq!(key.to_string(), "7f3e90ab-4242-1a2b3c4d5e");
         assert_eq!(LifeKey::parse(b"7f3e90ab-4242-1a2b3c4d5e"), Some(key));
     }

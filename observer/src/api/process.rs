@@ -117,7 +117,7 @@ impl<'a> ProcessJson<'a> {
             ppid: process.parent.tgid.0,
             ancestor_pid: process.lineage.map(|key| key.tgid.0),
             start_boottime_ns: Big(process.key.start_boottime.0),
-            key: LifeKey::new(context.boot_id, process.key.tgid.0, process.key.start_boottime.0).to_string(),
+            key: LifeKey::of(context.boot_id, process.key).to_string(),
             started_at: rfc3339(process.key.start_boottime, wall),
             exec_at: process.exec_at.map(|at| rfc3339(at, wall)),
             comm: Text::from(process.comm.as_bytes()),

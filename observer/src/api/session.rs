@@ -76,6 +76,8 @@ pub struct OtherJson<'a> {
     pub pid: u32,
     /// Start, boot time in ns.
     pub start_boottime_ns: Big,
+    /// The process as one word; empty from a daemon of a former version.
+    pub key: String,
     /// Program, or comm where that is not known.
     pub program: Text<'a>,
     /// Controlling terminal: `pts/3`.
@@ -83,8 +85,9 @@ pub struct OtherJson<'a> {
 }
 
 impl<'a> OtherJson<'a> {
-    fn new(other: &'a OtherRoot) -> Self {
+    fn new(other: &'a OtherRoot, boot_id: &str) -> Self {
         Self {
+            key: LifeKey::of(boot_id, other.key).to_string(),
             pid: other.key.tgid.0,
             start_boottime_ns: Big(other.key.start_boottime.0),
             program: Text::from(&*other.program),
@@ -100,7 +103,7 @@ impl<'a> SessionJson<'a> {
         let mut process = ProcessJson::new(primary, context);
         process.pid = session.primary.tgid.0;
         process.start_boottime_ns = Big(session.primary.start_boottime.0);
-        process.key = LifeKey::new(context.boot_id, process.pid, process.start_boottime_ns.0).to_string();
+        process.key = LifeKey::of(context.boot_id, session.primary).to_string();
         process.cwd_deleted |= session.cwd_deleted;
         process.certain &= !session.unconfirmed;
         let death = |death| DeathJson::new(death, session.primary.start_boottime, wall, context.boot_id);
@@ -112,7 +115,7 @@ impl<'a> SessionJson<'a> {
             state: session.state.into(),
             since: rfc3339(session.since, wall),
             roots: session.roots,
-            others: session.others.iter().map(OtherJson::new).collect(),
+            others: session.others.iter().map(|other| OtherJson::new(other, context.boot_id)).collect(),
             stands_in_for: session.stands_in_for.as_deref().map(Text::from),
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),

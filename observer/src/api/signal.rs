@@ -113,7 +113,7 @@ impl Sender<'_> {
             kind,
             by,
             code,
-            key: Some(LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string()),
+            key: Some(LifeKey::of(boot_id, key).to_string()),
             session: received.sender_session.as_ref().map(|name| Text::from(name.to_vec())),
         }
     }

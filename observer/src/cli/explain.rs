@@ -164,7 +164,10 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         }
         SessionPosition::Other => match session {
             Some(session) => {
-                format!("{it} could be the session of {home}, but {} is", session.primary.pid)
+                format!(
+                    "{it} could be the session of {home}, but {} is, and stays it until it ends or goes elsewhere",
+                    session.primary.pid
+                )
             }
             None => format!("{it} could be the session of {home}, but its directory was deleted"),
         },

@@ -27,6 +27,9 @@ pub struct Which {
     /// The session of this user, by name or number, whoever owns the home
     #[arg(long, value_name = "USER", value_parser = user::parse)]
     user: Option<u32>,
+    /// The session of this home, where several have the name
+    #[arg(long, value_name = "HOME")]
+    home: Option<OsString>,
     /// Only if the session's primary is this life of a process still (`key` in --json): there is no such session otherwise
     #[arg(long = "if", value_name = "KEY", value_parser = key)]
     only_if: Option<String>,
@@ -90,7 +93,14 @@ impl Which {
             );
             return Ok(Found::Unknown);
         }
-        let chosen = answer_to(&choose(&answer.sessions, &wanted), &wanted, self.user);
+        let home = self.home.as_ref().map(|home| home::absolute(home.as_bytes())).transpose()?;
+        let named = match &home {
+            None => choose(&answer.sessions, &wanted),
+            Some(home) => of_home(&answer.sessions, home, &wanted),
+        };
+        // A home says more than a name.
+        let wanted = home.unwrap_or(wanted);
+        let chosen = answer_to(&named, &wanted, self.user);
         // Whose life is given is meant, whatever else has that name.
         if let Chosen::One(session) = chosen
             && key == Some(session.primary.key.as_str())
@@ -105,6 +115,14 @@ impl Which {
                     home_with_numbers(session, false)
                 );
             }
+            return Ok(Found::Unknown);
+        }
+        if let Chosen::One(session) = chosen
+            && (self.user, key) == (None, None)
+            && !is_one_life(&wanted)
+            && answer.awaiting_owners.contains(&session.primary.key)
+        {
+            say_awaiting_owner(session);
             return Ok(Found::Unknown);
         }
         if let Chosen::One(session) = chosen
@@ -165,6 +183,13 @@ enum Chosen<'s, 'a> {
     None,
     /// The name alone does not say which of these, or whether it is this one.
     Several(Vec<&'s SessionJson<'a>>),
+}
+
+/// The sessions of `home` that are called `wanted`.
+fn of_home<'s, 'a>(sessions: &'s [SessionJson<'a>], home: &[u8], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
+    let mut found = choose(sessions, home);
+    found.retain(|session| is_called(wanted, session.name.as_bytes(), session.home.as_bytes()));
+    found
 }
 
 /// What `wanted` stands for among the sessions that it names. Without a user, the sessions of others than the owners
@@ -231,6 +256,17 @@ pub(super) fn say_undecided(undecided: &UndecidedJson<'_>) {
     );
 }
 
+/// Says on standard error that nobody knows yet whether the session is of its home's owner, and what to do.
+fn say_awaiting_owner(session: &SessionJson<'_>) {
+    let home = to_line(session.home.as_bytes());
+    anstream::eprintln!(
+        "observer: can't know: pid {} of {} is in {home}, whose owner is being read: ask again in a second, name it by --user, \
+         and see what `stat {home}` says",
+        session.primary.pid,
+        user::shown(session.primary.uid)
+    );
+}
+
 /// Says on standard error which sessions are called `wanted`, and how to choose one.
 fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
     let are_foreign = sessions.iter().all(|session| is_foreign(session));
@@ -265,6 +301,7 @@ fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::answer::Head;
     use crate::api::process::ProcessJson;
     use crate::text::bytes::Text;
 
@@ -315,6 +352,41 @@ mod tests {
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
         assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
         assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
+    }
+
+    #[test]
+    fn whose_a_session_is_cannot_be_said_while_the_owner_of_its_home_is_read() {
+        let strange = SessionJson {
+            primary: ProcessJson { uid: 8, key: "7f3e90ab-42-1a2b3c4d5e".into(), ..ProcessJson::default() },
+            ..session(b"a", b"/x/a")
+        };
+        let key = strange.primary.key.clone();
+        let head = Head { certain: true, ..Head::default() };
+        let answer = |awaiting_owners| ListAnswer {
+            head: head.clone(),
+            sessions: vec![strange.clone()],
+            awaiting_owners,
+            ..ListAnswer::default()
+        };
+        let found = |answer: &ListAnswer<'_>, wanted: &str, user| {
+            let which = Which { session: wanted.into(), user, home: None, only_if: None };
+            matches!(which.find(answer).unwrap(), Found::One(_))
+        };
+        let awaiting = answer(vec![key.clone()]);
+        let by = [("a", None), ("/x/a", None), ("a", Some(8)), (key.as_str(), None)];
+        assert_eq!(by.map(|(wanted, user)| found(&awaiting, wanted, user)), [false, false, true, true]);
+        assert_eq!(by.map(|(wanted, user)| found(&answer(vec![]), wanted, user)), [true; 4]);
+    }
+
+    #[test]
+    fn a_home_chooses_among_sessions_of_one_name() {
+        let inside = SessionJson { home_mnt_ns: Some(7), ..session(b"a", b"/x/a") };
+        let sessions = [session(b"a", b"/x/a"), session(b"a", b"/y/a"), inside];
+        let pick = |home: &[u8], name: &[u8]| of_home(&sessions, home, name);
+        assert_eq!(pick(b"/y/a", b"a"), [&sessions[1]]);
+        assert_eq!(pick(b"/x/a", b"a"), [&sessions[0]], "the host's own, unless a namespace is named");
+        assert_eq!(pick(b"/x/a@7", b"a"), [&sessions[2]]);
+        assert!(pick(b"/y/a", b"b").is_empty() && pick(b"/z", b"a").is_empty());
     }
 
     #[test]
@@ -378,7 +450,7 @@ mod tests {
         let answer = ListAnswer { undecided: vec![of(b"a", b"/v/a")], ..ListAnswer::default() };
         let other = session(b"a", b"/x/a");
         let is_doubtful = |wanted: &str, user, chosen: Chosen<'_, '_>| {
-            let which = Which { session: wanted.into(), user, only_if: None };
+            let which = Which { session: wanted.into(), user, home: None, only_if: None };
             which.undecided(&answer, wanted.as_bytes(), &chosen).is_some()
         };
         for wanted in ["a", "a#2", "/v/a", "/v/a/", "7f3e90ab-4242-1a2b3c4d5e"] {

@@ -15,6 +15,7 @@ use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, Undeci
 use crate::api::change::{Certainty, body};
 use crate::api::cost::CostJson;
 use crate::api::explain::ExplainAnswer;
+use crate::api::key::LifeKey;
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::FrameKind;
@@ -79,6 +80,10 @@ pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer
         head: time.head("list"),
         sessions: sessions.collect(),
         undecided: undecided.collect(),
+        awaiting_owners: core
+            .awaiting_owners()
+            .map(|key| LifeKey::of(time.context.boot_id, key).to_string())
+            .collect(),
         namesakes,
     }
 }

@@ -99,7 +99,15 @@ fn the_first_of_two_programs_in_one_home_is_primary_and_both_are_counted() {
     let second = scene.agent(&home, &ptys[1]);
     let row = scene.assert_session(&home, &first, "live");
     assert_eq!(text::u64_any(&row, "roots"), Some(2), "{row:#}");
-    assert!(second.signal(0), "the second lives all the same");
+    let others = row.get("others").and_then(Value::as_array).expect("the other one");
+    let [other] = &others[..] else { panic!("{row:#}") };
+    let process = scene.daemon.row(second.pid).expect("it lives");
+    for field in ["key", "program", "tty"] {
+        assert_eq!(other.get(field), process.get(field), "{field} of {row:#}");
+    }
+    let answer = scene.daemon.observer(&["pid", "two"]);
+    assert_eq!((answer.code, answer.text()), (Some(0), format!("{}\n", first.pid).as_str()));
+    assert!(answer.stderr.contains(&second.pid.to_string()), "it warns of the other one: {answer:?}");
 }
 
 #[test]
