@@ -107,30 +107,8 @@ impl Which {
         {
             return Ok(Found::One(session));
         }
-        if let Some(undecided) = self.undecided(answer, &wanted, &chosen) {
-            say_undecided(undecided);
-            if let Chosen::One(session) = chosen {
-                anstream::eprintln!(
-                    "observer: the session of that name is in another home; name it by that: {}",
-                    home_with_numbers(session, false)
-                );
-            }
-            return Ok(Found::Unknown);
-        }
-        if let Chosen::One(session) = chosen
-            && (self.user, key) == (None, None)
-            && !is_one_life(&wanted)
-            && answer.awaiting_owners.contains(&session.primary.key)
-        {
-            say_awaiting_owner(session);
-            return Ok(Found::Unknown);
-        }
-        if let Chosen::One(session) = chosen
-            && (self.user, key) == (None, None)
-            && let Some(namesake) = namesake(&answer.namesakes, session, &wanted)
-        {
-            say_namesake(session, namesake);
-            return Ok(Found::Several);
+        if let Some(doubt) = self.doubt(answer, &wanted, &chosen, key) {
+            return Ok(doubt);
         }
         Ok(match chosen {
             Chosen::One(session) if is_same_life(session) => Found::One(session),
@@ -153,6 +131,37 @@ impl Which {
                 Found::Several
             }
         })
+    }
+
+    /// Why what was chosen may not be what is meant, if so; that was said on standard error.
+    fn doubt<'s, 'a>(
+        &self,
+        answer: &'s ListAnswer<'a>,
+        wanted: &[u8],
+        chosen: &Chosen<'s, 'a>,
+        key: Option<&str>,
+    ) -> Option<Found<'s, 'a>> {
+        if let Some(undecided) = self.undecided(answer, wanted, chosen) {
+            say_undecided(undecided);
+            if let Chosen::One(session) = chosen {
+                anstream::eprintln!(
+                    "observer: the session of that name is in another home; name it by that: {}",
+                    home_with_numbers(session, false)
+                );
+            }
+            return Some(Found::Unknown);
+        }
+        let Chosen::One(session) = chosen else { return None };
+        if self.user.is_some() || key.is_some() {
+            return None;
+        }
+        if !is_one_life(wanted) && answer.awaiting_owners.contains(&session.primary.key) {
+            say_awaiting_owner(session);
+            return Some(Found::Unknown);
+        }
+        let namesake = namesake(&answer.namesakes, session, wanted)?;
+        say_namesake(session, namesake);
+        Some(Found::Several)
     }
 
     /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session.
