@@ -49,6 +49,27 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
     scene.gives(death, "ended|signaled|9", SOON);
     scene.delivered();
     assert_eq!(scene.sql("SELECT kind, signal, pid FROM observer.deaths"), format!("signaled|9|{pid}"));
+    let listed = scene.daemon.observer(&["list", "--ended", "--json"]).json();
+    let death = listed.pointer("/0/death").expect("its death");
+    let of = |path: &str| match death.pointer(path) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let certificate = "SELECT sender_pid, sender_uid, sender_comm, sender_by, cpu_ms, cpu_children_ms, max_rss_bytes, processes FROM observer.deaths";
+    let expected = [
+        "/sender/pid",
+        "/sender/uid",
+        "/sender/comm",
+        "/sender/by",
+        "/cost/cpu_ms",
+        "/cost/cpu_children_ms",
+        "/cost/max_rss_bytes",
+        "/cost/processes",
+    ]
+    .map(of);
+    assert_eq!(scene.sql(certificate), expected.join("|"), "{death:#}");
+    assert_eq!((of("/sender/pid"), of("/sender/by")), (std::process::id().to_string(), "kill".into()));
     let kinds = "SELECT string_agg(kind, ',' ORDER BY seq) FROM observer.events WHERE kind LIKE 'session_%' AND kind <> 'session_changed'";
     assert_eq!(scene.sql(kinds), "session_started,session_ended");
 }
