@@ -136,6 +136,8 @@ pub struct MemoryReadCounts {
     pub read: u64,
     /// Readings that failed: the process ended, executed another program, or cannot be read.
     pub failed: u64,
+    /// Readings of processes that could not be read before.
+    pub retried: u64,
     /// Readings that were not tried because too many waited.
     pub overflowed: u64,
     /// Threads that wait for the memory of a process.

@@ -26,7 +26,7 @@ use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::daemon::previous::PreviousSessions;
 use crate::daemon::resume::{Resumption, known_primaries, recorded_sessions};
 use crate::journal::JournalReader;
-use crate::kernel::{Look, MemoryReader, ProcessMemory};
+use crate::kernel::{Look, MemoryRead, MemoryReader, Patience, ReadingProgress};
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
@@ -203,18 +203,25 @@ fn no_rights(error: anyhow::Error) -> Failure {
 }
 
 /// Reads arguments and environment of the requested processes, as far as they come within [`ARGV_WAIT`]. Where the memory of one
-/// does not answer, those that are read together with it are missing, so all are read in small groups then.
+/// does not answer, those that are read together with it are missing, so those that may not answer are read in small groups.
 fn read_memory(core: &mut Core, reader: &MemoryReader, keys: Vec<ProcessKey>, requests: &mut Requests) {
     let env =
         |key| core.has_labels() || core.process_by_key(key).is_some_and(|process| process.tty.is_some());
-    let wanted: Vec<_> = keys.into_iter().map(|key| (key, env(key))).collect();
+    let mut wanted: Vec<_> = keys.into_iter().map(|key| (key, env(key))).collect();
     let give_up = Instant::now() + ARGV_WAIT;
-    let group = wanted.len().max(1);
-    let mut found = read_groups(reader, &wanted, group, Instant::now() + ALL_AT_ONCE_WAIT);
-    if found.is_none() {
-        found = read_groups(reader, &wanted, group.div_ceil(MEMORY_READERS_MAX), give_up);
+    let at_once = Instant::now() + ALL_AT_ONCE_WAIT;
+    let mut found = Vec::new();
+    if let Some(read) = read_groups(reader, &wanted, wanted.len(), Patience::Resident, at_once) {
+        found = read.memories;
+        wanted.retain(|(key, _)| read.absent.contains(key));
     }
-    for memory in found.into_iter().flatten() {
+    let group = wanted.len().div_ceil(MEMORY_READERS_MAX);
+    found.extend(
+        read_groups(reader, &wanted, group, Patience::Any, give_up)
+            .into_iter()
+            .flat_map(|read| read.memories),
+    );
+    for memory in found {
         core.handle(memory.input(), requests);
     }
 }
@@ -224,23 +231,29 @@ fn read_groups(
     reader: &MemoryReader,
     wanted: &[(ProcessKey, bool)],
     group: usize,
+    patience: Patience,
     give_up: Instant,
-) -> Option<Vec<ProcessMemory>> {
-    let (found, memories) = channel();
+) -> Option<MemoryRead> {
+    let (found, reads) = channel();
     let mut awaited = 0;
-    for group in wanted.chunks(group) {
+    for group in wanted.chunks(group.max(1)) {
         let (reader, group, found) = (reader.clone(), group.to_vec(), found.clone());
-        let read = move || found.send(reader.read(&group).unwrap_or_default());
+        let read = move || {
+            let read = reader.read(&group, patience, &ReadingProgress::default());
+            found.send(read.unwrap_or_default())
+        };
         awaited += usize::from(thread::Builder::new().spawn(read).is_ok());
     }
-    let mut read = None;
+    let mut all: Option<MemoryRead> = None;
     for _ in 0..awaited {
-        let Ok(memories) = memories.recv_timeout(give_up.saturating_duration_since(Instant::now())) else {
+        let Ok(read) = reads.recv_timeout(give_up.saturating_duration_since(Instant::now())) else {
             break;
         };
-        read.get_or_insert_with(Vec::new).extend(memories);
+        let all = all.get_or_insert_default();
+        all.memories.extend(read.memories);
+        all.absent.extend(read.absent);
     }
-    read
+    all
 }
 
 /// Reads the owners of the requested homes, as far as they come within [`OWNERS_WAIT`], and of those that are requested

@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use super::answers::AnswerTime;
-use super::memory::{MemoryBatch, MemoryReads};
+use super::memory::{MemoryBatch, MemoryReads, Wanted};
 use super::mirror_link::{MapRequests, MirrorLink};
 use super::options::RulesRead;
 use super::owners::{OwnerFound, OwnerLookups};
@@ -348,10 +348,12 @@ impl EventLoop {
         self.sink.certain = !self.core.in_gap();
         for key in std::mem::take(&mut self.sink.memory) {
             if let Some(process) = self.core.process_by_key(key) {
-                self.memory_reads.ask(key, process.tty.is_some() || self.core.has_labels());
+                let env = process.tty.is_some() || self.core.has_labels();
+                self.memory_reads.ask(Wanted { key, env, uid: process.uids.uid });
             }
         }
-        self.memory_reads.go_on();
+        let Self { memory_reads, core, .. } = self;
+        memory_reads.go_on(|key| core.process_by_key(key).is_some_and(|process| process.argv.is_none()));
         for home in std::mem::take(&mut self.sink.owners) {
             if let Some(refused) = self.owners.ask(home) {
                 self.owner_known(&refused);
@@ -372,7 +374,7 @@ impl EventLoop {
 
     pub(super) fn memory_read(&mut self, outcome: MemoryBatch) {
         self.memory_reads.done(&outcome);
-        for memory in outcome.memories {
+        for memory in outcome.read.memories {
             self.core.handle(memory.input(), &mut self.sink);
         }
         self.perform();

@@ -1,13 +1,14 @@
 //! Reads argv and environment from the memory of processes, on threads of their own: a process can delay its reader for any
 //! time (with a page on a dead network file system), and the event loop must not wait.
 //!
-//! A reading takes two passes for any number of processes, so processes are read in batches. A batch that takes too long
-//! contains a process that delays its reader. Its thread is given up, and its processes are read one by one on other
-//! threads, so that such a process costs one thread and no arguments of others.
+//! A reading takes two passes for any number of processes, so processes are read in batches. Those that have a page outside
+//! memory are read after all others, those of each user apart. A process that takes too long keeps the thread that reads it,
+//! and the others of its batch are read by another one. How many threads a user's processes may keep is bounded, so nobody
+//! delays the arguments of another user. What could not be read is read again later, until its process ends or calls exec.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,141 +17,161 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::api::status::MemoryReadCounts;
-use crate::kernel::ProcessMemory;
+use crate::kernel::{MemoryRead, Patience, ReadingProgress};
 
 /// Processes that wait to be read. Beyond that argv stays null, and a counter counts it.
 const WAITING_MAX: usize = 65_536;
 /// Processes of one batch.
 const BATCH_MAX: usize = 256;
-/// A thread without a result for this long is given up, and another one is started. It is less than the daemon waits for
-/// arguments at its start, so that one process delays those of no other.
-const STUCK_AFTER: Duration = Duration::from_millis(500);
-/// Threads at most. When all are given up, no memory is read, and a counter counts it.
-const THREADS_MAX: u64 = 8;
+/// A process that has not answered for this long keeps its thread. It is less than the daemon waits for arguments at its
+/// start.
+const STUCK_AFTER: Duration = Duration::from_millis(250);
+/// Threads at most, those that are kept included.
+const THREADS_MAX: usize = 32;
+/// Threads of these that read processes with a page outside memory.
+const ABSENT_THREADS_MAX: usize = 24;
+/// Threads with which one user's processes outside memory are read, those that are kept included.
+const ABSENT_A_USER_MAX: usize = 2;
+/// Threads that one user's processes keep, up to which the others of that user count as in memory.
+const STUCK_A_USER_MAX: usize = 4;
+/// After this time a process that could not be read is read again, and each time after twice the time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest time after which it is read again.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(64);
 
-/// A process whose memory is to be read, and whether its environment is read too.
-pub type Wanted = (ProcessKey, bool);
+/// A process whose memory is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The process.
+    pub key: ProcessKey,
+    /// Whether its environment is read too.
+    pub env: bool,
+    /// Its real user id.
+    pub uid: u32,
+}
 
-/// Reads the memory of these processes. It may take any time.
-pub type Read = Arc<dyn Fn(&[Wanted]) -> Vec<ProcessMemory> + Send + Sync>;
+/// Reads the memory of these processes, and their environment where `true`. It may take any time.
+pub type Read = Arc<dyn Fn(&[(ProcessKey, bool)], Patience, &ReadingProgress) -> MemoryRead + Send + Sync>;
 
 /// The result of one batch.
 pub struct MemoryBatch {
     batch: u64,
-    /// The memory that was read.
-    pub memories: Vec<ProcessMemory>,
+    /// What was read.
+    pub read: MemoryRead,
 }
 
-struct Batch {
-    number: u64,
-    wanted: Vec<Wanted>,
-}
-
+/// A batch that a thread reads.
 struct UnderWay {
-    since: Instant,
     wanted: Vec<Wanted>,
+    patience: Patience,
+    progress: Arc<ReadingProgress>,
+    /// When it is looked at whether it is stuck.
+    due: Instant,
+    /// The user whose process keeps the thread.
+    stuck: Option<u32>,
 }
 
-/// The threads, the batches that they read, and the processes that wait.
+/// The batches that are read, and the processes that wait.
 pub struct MemoryReads {
     read: Read,
     waiting: VecDeque<Wanted>,
-    /// Processes of batches that were given up; each is read alone.
-    suspects: VecDeque<Wanted>,
-    known: HashSet<ProcessKey>,
+    /// Processes that may block, by user.
+    absent: BTreeMap<u32, VecDeque<Wanted>>,
+    /// The user whose processes outside memory were read last.
+    last_uid: u32,
+    /// Processes that are read again, by when.
+    retries: BTreeMap<(Instant, ProcessKey), Wanted>,
+    /// All processes that wait or are read, and how often they could not be read.
+    known: HashMap<ProcessKey, u32>,
     under_way: BTreeMap<u64, UnderWay>,
     next_batch: u64,
-    threads: u64,
-    batches: Sender<Batch>,
-    shared_batches: Arc<Mutex<Receiver<Batch>>>,
     results: mpsc::Sender<MemoryBatch>,
     counters: MemoryReadCounts,
 }
 
 impl MemoryReads {
-    /// Starts one thread. Results come on the channel.
+    /// Nothing is read. Results come on the channel.
     pub fn new(read: Read) -> (Self, mpsc::Receiver<MemoryBatch>) {
-        // Each thread has at most one batch, so neither channel grows.
-        let (batches, receiver) = channel();
-        let (results, outcomes) = mpsc::channel(THREADS_MAX as usize);
-        let mut reads = Self {
+        let (results, outcomes) = mpsc::channel(THREADS_MAX);
+        let reads = Self {
             read,
             waiting: VecDeque::new(),
-            suspects: VecDeque::new(),
-            known: HashSet::new(),
+            absent: BTreeMap::new(),
+            last_uid: 0,
+            retries: BTreeMap::new(),
+            known: HashMap::new(),
             under_way: BTreeMap::new(),
             next_batch: 0,
-            threads: 0,
-            batches,
-            shared_batches: Arc::new(Mutex::new(receiver)),
             results,
             counters: MemoryReadCounts::default(),
         };
-        reads.start_thread();
         (reads, outcomes)
     }
 
-    /// Queues a reading of `key`, with the environment if `env`. It begins with the next [`MemoryReads::go_on`].
-    pub fn ask(&mut self, key: ProcessKey, env: bool) {
+    /// Queues a reading. It begins with the next [`MemoryReads::go_on`].
+    pub fn ask(&mut self, wanted: Wanted) {
+        if self.known.contains_key(&wanted.key) {
+            return;
+        }
         if self.known.len() >= WAITING_MAX {
             self.counters.overflowed += 1;
-        } else if self.known.insert(key) {
-            self.counters.asked += 1;
-            self.waiting.push_back((key, env));
+            return;
         }
+        self.known.insert(wanted.key, 0);
+        self.counters.asked += 1;
+        self.waiting.push_back(wanted);
     }
 
     /// Takes note of a result that came on the channel.
     pub fn done(&mut self, outcome: &MemoryBatch) {
-        let read = outcome.memories.len() as u64;
-        self.counters.read += read;
-        if let Some(batch) = self.under_way.remove(&outcome.batch) {
-            self.counters.failed += (batch.wanted.len() as u64).saturating_sub(read);
-            self.forget(&batch.wanted);
-        } else {
-            // The thread was given up and has returned.
-            self.counters.stuck = self.counters.stuck.saturating_sub(1);
+        let Some(batch) = self.under_way.remove(&outcome.batch) else { return };
+        self.counters.stuck -= u64::from(batch.stuck.is_some());
+        let MemoryRead { memories, absent, hopeless } = &outcome.read;
+        self.counters.read += memories.len() as u64;
+        let mut left: HashMap<_, _> = batch.wanted.iter().map(|wanted| (wanted.key, *wanted)).collect();
+        for memory in memories {
+            left.remove(&memory.key);
+            self.known.remove(&memory.key);
+        }
+        for key in hopeless {
+            self.counters.failed += u64::from(left.remove(key).is_some());
+            self.known.remove(key);
+        }
+        for wanted in absent.iter().filter_map(|key| left.remove(key)) {
+            self.absent.entry(wanted.uid).or_default().push_back(wanted);
+        }
+        for wanted in left.into_values() {
+            self.retry(wanted);
         }
     }
 
-    /// Whether nothing waits and no batch is being read.
+    /// Whether no batch is being read that may end soon.
     pub fn is_done(&self) -> bool {
-        self.known.is_empty()
+        self.under_way.values().all(|batch| batch.stuck.is_some())
     }
 
     /// When [`MemoryReads::go_on`] is due without a result.
     pub fn due(&self) -> Option<Instant> {
-        self.under_way.values().map(|batch| batch.since + STUCK_AFTER).min()
+        let batches = self.under_way.values().filter(|batch| batch.stuck.is_none()).map(|batch| batch.due);
+        batches.chain(self.retries.first_key_value().map(|(&(due, _), _)| due)).min()
     }
 
-    /// Gives up threads that are stuck, and gives batches to free threads.
-    pub fn go_on(&mut self) {
+    /// Leaves threads to processes that do not answer, and begins to read those that wait. Processes that could not be read
+    /// are read again if `is_unread`.
+    pub fn go_on(&mut self, is_unread: impl Fn(ProcessKey) -> bool) {
         let now = Instant::now();
-        let is_stuck = |batch: &UnderWay| now >= batch.since + STUCK_AFTER;
-        for (_, batch) in self.under_way.extract_if(.., |_, batch| is_stuck(batch)) {
-            self.counters.stuck += 1;
-            if let [(key, _)] = batch.wanted[..] {
-                self.counters.failed += 1;
-                self.known.remove(&key);
-            } else {
-                self.suspects.extend(batch.wanted);
-            }
-        }
-        while (self.under_way.len() as u64) < self.threads - self.counters.stuck.min(self.threads)
-            || (self.threads < THREADS_MAX && self.under_way.is_empty())
+        self.leave_stuck(now);
+        self.take_retries(now, is_unread);
+        if !self.under_way.values().any(|batch| batch.patience == Patience::Resident && batch.stuck.is_none())
         {
-            // Who was with one that delays its reader comes after all others.
-            let mut wanted: Vec<_> = self.waiting.drain(..self.waiting.len().min(BATCH_MAX)).collect();
-            if wanted.is_empty() {
-                wanted.extend(self.suspects.pop_front());
-            }
-            if wanted.is_empty() {
-                return;
-            }
-            if self.counters.stuck >= self.threads {
-                self.start_thread();
-            }
-            self.hand_over(wanted, now);
+            self.begin_waiting(now);
+        }
+        while let Some(uid) = self.next_absent() {
+            let batch =
+                self.absent.get_mut(&uid).map(|queue| queue.drain(..queue.len().min(BATCH_MAX)).collect());
+            self.absent.retain(|_, queue| !queue.is_empty());
+            self.last_uid = uid;
+            self.begin(batch.unwrap_or_default(), Patience::Any, now);
         }
     }
 
@@ -159,97 +180,114 @@ impl MemoryReads {
         &self.counters
     }
 
-    fn hand_over(&mut self, wanted: Vec<Wanted>, since: Instant) {
-        self.next_batch += 1;
-        let batch = Batch { number: self.next_batch, wanted: wanted.clone() };
-        // Sending cannot fail, because this struct holds the receiver too.
-        if self.batches.send(batch).is_ok() {
-            self.under_way.insert(self.next_batch, UnderWay { since, wanted });
-        }
-    }
-
-    fn forget(&mut self, wanted: &[Wanted]) {
-        for (key, _) in wanted {
-            self.known.remove(key);
-        }
-    }
-
-    fn start_thread(&mut self) {
-        let (read, batches) = (Arc::clone(&self.read), Arc::clone(&self.shared_batches));
-        let results = self.results.clone();
-        let body = move || {
-            loop {
-                // A thread that panics while it holds the lock leaves the receiver consistent.
-                let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Batch { number, wanted }) = batch else { return };
-                let memories = read(&wanted);
-                if results.blocking_send(MemoryBatch { batch: number, memories }).is_err() {
-                    return;
+    fn leave_stuck(&mut self, now: Instant) {
+        for batch in self.under_way.values_mut().filter(|batch| batch.stuck.is_none() && now >= batch.due) {
+            let process = batch.progress.process();
+            let since = process.map_or(now, |(_, since)| since);
+            batch.due = since + STUCK_AFTER;
+            let Some((key, _)) = process.filter(|_| now >= batch.due) else { continue };
+            if !batch.progress.give_up(key) {
+                continue;
+            }
+            let (stuck, others): (Vec<_>, Vec<_>) =
+                batch.wanted.drain(..).partition(|wanted| wanted.key == key);
+            batch.stuck = stuck.first().map(|wanted| wanted.uid);
+            batch.wanted = stuck;
+            self.counters.stuck += 1;
+            for wanted in others {
+                match batch.patience {
+                    Patience::Resident => self.waiting.push_back(wanted),
+                    Patience::Any => self.absent.entry(wanted.uid).or_default().push_back(wanted),
                 }
             }
+        }
+    }
+
+    fn take_retries(&mut self, now: Instant, is_unread: impl Fn(ProcessKey) -> bool) {
+        while let Some(first) = self.retries.first_entry().filter(|first| first.key().0 <= now) {
+            let wanted = first.remove();
+            if is_unread(wanted.key) {
+                self.counters.retried += 1;
+                self.absent.entry(wanted.uid).or_default().push_back(wanted);
+            } else {
+                self.known.remove(&wanted.key);
+            }
+        }
+    }
+
+    /// Begins to read processes that are in memory. Those of a user who keeps too many threads may not be.
+    fn begin_waiting(&mut self, now: Instant) {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_MAX
+            && self.under_way.len() < THREADS_MAX
+            && let Some(wanted) = self.waiting.pop_front()
+        {
+            if self.threads(|batch| batch.stuck == Some(wanted.uid)) < STUCK_A_USER_MAX {
+                batch.push(wanted);
+            } else {
+                self.absent.entry(wanted.uid).or_default().push_back(wanted);
+            }
+        }
+        if !batch.is_empty() {
+            self.begin(batch, Patience::Resident, now);
+        }
+    }
+
+    /// The next user, in turn, whose processes outside memory can be read.
+    fn next_absent(&self) -> Option<u32> {
+        if self.under_way.len() >= THREADS_MAX
+            || self.threads(|batch| batch.patience == Patience::Any) >= ABSENT_THREADS_MAX
+        {
+            return None;
+        }
+        let is_of = |batch: &UnderWay, uid| {
+            let reads =
+                batch.patience == Patience::Any && batch.wanted.iter().any(|wanted| wanted.uid == uid);
+            reads || batch.stuck == Some(uid)
         };
-        self.threads += 1;
+        let after = self.absent.range((Bound::Excluded(self.last_uid), Bound::Unbounded));
+        let mut turns = after.chain(self.absent.range(..=self.last_uid)).map(|(&uid, _)| uid);
+        turns.find(|&uid| self.threads(|batch| is_of(batch, uid)) < ABSENT_A_USER_MAX)
+    }
+
+    /// How many threads have such a batch.
+    fn threads(&self, has: impl Fn(&UnderWay) -> bool) -> usize {
+        self.under_way.values().filter(|batch| has(batch)).count()
+    }
+
+    fn begin(&mut self, wanted: Vec<Wanted>, patience: Patience, now: Instant) {
+        self.next_batch += 1;
+        let (number, results, read) = (self.next_batch, self.results.clone(), Arc::clone(&self.read));
+        let progress = Arc::new(ReadingProgress::default());
+        let (keys, watched): (Vec<_>, _) =
+            (wanted.iter().map(|wanted| (wanted.key, wanted.env)).collect(), Arc::clone(&progress));
+        let body = move || {
+            let read = read(&keys, patience, &watched);
+            let _ = results.blocking_send(MemoryBatch { batch: number, read });
+        };
         if let Err(error) = thread::Builder::new().name("memory".into()).spawn(body) {
             warn!(
-                "cannot start a thread ({error}): arguments of processes older than the daemon stay unknown; raise the \
-                 limit of tasks"
+                "cannot start a thread ({error}), so arguments stay unknown for now; raise the limit of tasks"
             );
+            for wanted in wanted {
+                self.retry(wanted);
+            }
+            return;
         }
+        let batch = UnderWay { wanted, patience, progress, due: now + STUCK_AFTER, stuck: None };
+        self.under_way.insert(number, batch);
+    }
+
+    /// Reads a process again that could not be read.
+    fn retry(&mut self, wanted: Wanted) {
+        self.counters.failed += 1;
+        let Some(failures) = self.known.get_mut(&wanted.key) else { return };
+        let wait = RETRY_AFTER.saturating_mul(2_u32.saturating_pow(*failures)).min(RETRY_AFTER_MAX);
+        *failures += 1;
+        self.retries.insert((Instant::now() + wait, wanted.key), wanted);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Condvar;
-
-    use observer_core::BootTime;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const HOSTILE: u32 = 13;
-
-    fn memory(key: ProcessKey) -> ProcessMemory {
-        let argv = b"a\0".to_vec();
-        let (argv_truncated, env, env_truncated) = (false, Vec::new(), false);
-        ProcessMemory { at: BootTime(1), key, exec_id: 1, argv, argv_truncated, env, env_truncated }
-    }
-
-    #[tokio::test]
-    async fn a_process_that_delays_its_reader_does_not_cost_the_arguments_of_others() {
-        let released = Arc::new((Mutex::new(false), Condvar::new()));
-        let gate = Arc::clone(&released);
-        let read: Read = Arc::new(move |wanted| {
-            if wanted.iter().any(|(key, _)| key.tgid.0 == HOSTILE) {
-                let (open, opened) = &*gate;
-                drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
-            }
-            wanted.iter().map(|&(key, _)| memory(key)).collect()
-        });
-        let (mut reads, mut outcomes) = MemoryReads::new(read);
-        for tgid in 1..=20 {
-            reads.ask(ProcessKey::new(tgid, 1), false);
-            reads.ask(ProcessKey::new(tgid, 1), false);
-        }
-        let mut found = HashSet::new();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !reads.is_done() {
-            assert!(Instant::now() < deadline, "every other process is read; found {found:?}");
-            reads.go_on();
-            if let Ok(Some(outcome)) = timeout(Duration::from_millis(100), outcomes.recv()).await {
-                reads.done(&outcome);
-                found.extend(outcome.memories.iter().map(|memory| memory.key.tgid.0));
-            }
-        }
-        assert_eq!(found, (1..=20).filter(|&tgid| tgid != HOSTILE).collect());
-        let counters = reads.counters();
-        assert_eq!((counters.asked, counters.read, counters.failed, counters.stuck), (20, 19, 1, 2));
-        *released.0.lock().unwrap() = true;
-        released.1.notify_all();
-        for _ in 0..2 {
-            let late = timeout(Duration::from_secs(20), outcomes.recv()).await.unwrap().unwrap();
-            reads.done(&late);
-        }
-        assert_eq!(reads.counters().stuck, 0, "threads that came back are of use again");
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
-use super::memory::{MemoryReads, Wanted};
+use super::memory::MemoryReads;
 use super::mirror_link::{MirrorLink, announced};
 use super::notify::notify;
 use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
@@ -127,8 +127,9 @@ fn assemble(
     let reader = kernel.memory_reader();
     let host_mnt_ns = reader.host_mnt_ns();
     // A pass that fails there fails in the event loop too, which reports it.
-    let read = move |wanted: &[Wanted]| reader.read(wanted).unwrap_or_default();
-    let (memory_reads, memory) = MemoryReads::new(Arc::new(read));
+    let (memory_reads, memory) = MemoryReads::new(Arc::new(move |wanted, patience, progress| {
+        reader.read(wanted, patience, progress).unwrap_or_default()
+    }));
     let (owners, found) = OwnerLookups::new();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let env = env.into_iter().map(String::into_bytes).collect();
@@ -233,7 +234,8 @@ impl EventLoop {
         is_done: impl Fn(&Self) -> bool,
     ) -> bool {
         while !is_done(self) && Instant::now() < deadline {
-            match events.next(Some(deadline), false).await {
+            let due = self.memory_reads.due().map_or(deadline, |due| due.min(deadline));
+            match events.next(Some(due), false).await {
                 LoopEvent::Memory(outcome) => self.memory_read(outcome),
                 LoopEvent::Owner(found) => {
                     self.drain_to(self.kernel.producer_position());
@@ -241,8 +243,8 @@ impl EventLoop {
                     self.perform();
                 }
                 LoopEvent::Stop(_) => return false,
+                LoopEvent::Timer => self.perform(),
                 LoopEvent::Ring
-                | LoopEvent::Timer
                 | LoopEvent::Asked(_)
                 | LoopEvent::Map(_)
                 | LoopEvent::Rules(_)

@@ -1,9 +1,13 @@
 //! Reads argv and environment of processes that called exec before the programs were attached, from their memory.
 //!
-//! A process can make reads of its memory block (userfaultfd, FUSE), so this runs on a thread of its own. What was read counts
-//! only if the process is the same, with the same image, afterwards.
+//! A process can make reads of its memory block (userfaultfd, FUSE), so this runs on threads of its own. A page that is in
+//! memory cannot block: where a process lacks one, it may be on the disk, or wait for somebody who never provides it. What was
+//! read counts only if the process is the same, with the same image, afterwards.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Result;
 use observer_common::limits::{ARGV_MAX, ENV_MAX};
@@ -14,6 +18,12 @@ use observer_core::{BootTime, Input, ProcessKey, Tgid};
 use super::iterator::TaskIterator;
 use super::sys;
 use crate::clock;
+
+/// Pages that arguments and environment take, as far as they are read, with the start and the end of each in the middle of a
+/// page.
+const PAGES_MAX: usize = (ARGV_MAX + ENV_MAX) / PAGE_BYTES + 4;
+/// Bytes of the smallest page: of a larger one, more than one address is asked for.
+const PAGE_BYTES: usize = 4096;
 
 /// Reads argv and environment of processes from their memory.
 #[derive(Clone)]
@@ -53,6 +63,68 @@ impl ProcessMemory {
     }
 }
 
+/// What came of a reading.
+#[derive(Debug, Default)]
+pub struct MemoryRead {
+    /// The memory that was read.
+    pub memories: Vec<ProcessMemory>,
+    /// Processes that were not read because that may block.
+    pub absent: Vec<ProcessKey>,
+    /// Processes that need not be read again: they are gone, or this process may not read them.
+    pub hopeless: Vec<ProcessKey>,
+}
+
+/// Which processes a reading is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Those whose arguments and environment are in memory.
+    Resident,
+    /// All; a reading may block for any time.
+    Any,
+}
+
+/// What a reading is doing, for another thread that waits for it.
+#[derive(Debug, Default)]
+pub struct ReadingProgress(Mutex<Reading>);
+
+#[derive(Debug, Default)]
+struct Reading {
+    process: Option<(ProcessKey, Instant)>,
+    given_up: bool,
+}
+
+impl ReadingProgress {
+    /// The process whose memory is being read, and since when.
+    pub fn process(&self) -> Option<(ProcessKey, Instant)> {
+        self.reading().process
+    }
+
+    /// Gives the reading up, if it still reads `key`: when that process answers, the reading returns with its memory alone.
+    /// Returns whether it did.
+    pub fn give_up(&self, key: ProcessKey) -> bool {
+        let mut reading = self.reading();
+        reading.given_up |= reading.process.is_some_and(|(process, _)| process == key);
+        reading.given_up
+    }
+
+    /// The reading begins to read this process.
+    pub fn begin(&self, key: ProcessKey) {
+        self.reading().process = Some((key, Instant::now()));
+    }
+
+    /// The process answered. Returns false if the reading was given up meanwhile.
+    pub fn end(&self) -> bool {
+        let mut reading = self.reading();
+        reading.process = None;
+        !reading.given_up
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        // What a thread that panics leaves is consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where a process keeps its argv and environment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Blocks {
@@ -66,35 +138,44 @@ impl MemoryReader {
         Self { iterator }
     }
 
-    /// Reads argv of each process, and the environment of those marked `true`. Leaves out processes that are gone, that called
-    /// exec meanwhile, or whose memory cannot be read. A call takes two passes of the iterator.
-    pub fn read(&self, wanted: &[(ProcessKey, bool)]) -> Result<Vec<ProcessMemory>> {
+    /// Reads argv of each process, and the environment of those marked `true`. A process that called exec meanwhile, or whose
+    /// memory cannot be read, is nowhere in the result. A call takes two passes of the iterator.
+    pub fn read(
+        &self,
+        wanted: &[(ProcessKey, bool)],
+        patience: Patience,
+        progress: &ReadingProgress,
+    ) -> Result<MemoryRead> {
         let at = clock::boottime();
         let before = self.blocks()?;
-        let mut found = Vec::new();
+        let mut result = MemoryRead::default();
         for &(key, env) in wanted {
-            let Some(blocks) = before.get(&key) else { continue };
-            let Some((argv, argv_truncated)) = read_block(key, blocks.argv, ARGV_MAX) else { continue };
-            let (env, env_truncated) = if env {
-                read_block(key, blocks.env, ENV_MAX).unwrap_or_default()
-            } else {
-                Default::default()
+            let Some(&blocks) = before.get(&key) else {
+                result.hopeless.push(key);
+                continue;
             };
-            found.push(ProcessMemory {
-                at,
-                key,
-                exec_id: blocks.exec_id,
-                argv,
-                argv_truncated,
-                env,
-                env_truncated,
-            });
+            progress.begin(key);
+            let may_block = patience == Patience::Resident && !is_resident(key, blocks, env);
+            let memory = (!may_block).then(|| read_process(at, key, blocks, env));
+            let goes_on = progress.end();
+            if !goes_on {
+                result = MemoryRead::default();
+            }
+            match memory {
+                Some(Ok(memory)) => result.memories.push(memory),
+                Some(Err(libc::EPERM)) => result.hopeless.push(key),
+                Some(Err(_)) => {}
+                None => result.absent.push(key),
+            }
+            if !goes_on {
+                break;
+            }
         }
-        if !found.is_empty() {
+        if !result.memories.is_empty() {
             let after = self.blocks()?;
-            found.retain(|memory| after.get(&memory.key) == before.get(&memory.key));
+            result.memories.retain(|memory| after.get(&memory.key) == before.get(&memory.key));
         }
-        Ok(found)
+        Ok(result)
     }
 
     /// Inode number of the mount namespace of the process with tgid 1; the daemon's own if the iterator does not show that
@@ -141,12 +222,60 @@ fn decode_blocks(row: &[u8]) -> Option<(ProcessKey, Blocks)> {
     Some((key, blocks))
 }
 
+/// Whether the pages with the arguments, and with the environment if `env`, are in memory. On a kernel that does not tell, all
+/// are.
+fn is_resident(key: ProcessKey, blocks: Blocks, env: bool) -> bool {
+    let mut pages = [std::ptr::null::<libc::c_void>(); PAGES_MAX];
+    let env = env.then_some((blocks.env, ENV_MAX));
+    let addresses =
+        [Some((blocks.argv, ARGV_MAX)), env].into_iter().flatten().flat_map(|((start, end), max)| {
+            let end = end.min(start.saturating_add(max as u64));
+            let first = start / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+            (first..end).step_by(PAGE_BYTES)
+        });
+    let mut count = 0;
+    for (page, address) in pages.iter_mut().zip(addresses) {
+        *page = address as *const libc::c_void;
+        count += 1;
+    }
+    let mut nodes = [0; PAGES_MAX];
+    // SAFETY: `pages` and `nodes` have room for `count`. Without nodes to move pages to, the call changes nothing: it tells
+    // where each page is, or an error, and touches none (mm/migrate.c, do_pages_stat).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_pages,
+            key.tgid.0.cast_signed(),
+            count,
+            pages.as_ptr(),
+            std::ptr::null::<libc::c_int>(),
+            nodes.as_mut_ptr(),
+            0,
+        )
+    };
+    result != 0 || nodes.iter().take(count).all(|&node| node >= 0)
+}
+
+/// Reads one process.
+///
+/// # Errors
+///
+/// The error number of the system call, for the arguments. An environment that cannot be read counts as truncated.
+fn read_process(at: BootTime, key: ProcessKey, blocks: Blocks, env: bool) -> Result<ProcessMemory, i32> {
+    let (argv, argv_truncated) = read_block(key, blocks.argv, ARGV_MAX)?;
+    let (env, env_truncated) = if env {
+        read_block(key, blocks.env, ENV_MAX).unwrap_or((Vec::new(), true))
+    } else {
+        Default::default()
+    };
+    Ok(ProcessMemory { at, key, exec_id: blocks.exec_id, argv, argv_truncated, env, env_truncated })
+}
+
 /// Reads up to `max` of the bytes from `start` to `end` in a process's memory; returns them and whether there are more.
-fn read_block(key: ProcessKey, (start, end): (u64, u64), max: usize) -> Option<(Vec<u8>, bool)> {
-    let total = usize::try_from(end.checked_sub(start)?).ok()?;
+fn read_block(key: ProcessKey, (start, end): (u64, u64), max: usize) -> Result<(Vec<u8>, bool), i32> {
+    let total = end.checked_sub(start).and_then(|total| usize::try_from(total).ok()).ok_or(libc::EFAULT)?;
     let mut bytes = vec![0_u8; total.min(max)];
     if bytes.is_empty() {
-        return Some((bytes, false));
+        return Ok((bytes, false));
     }
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: start as *mut libc::c_void, iov_len: bytes.len() };
@@ -154,7 +283,12 @@ fn read_block(key: ProcessKey, (start, end): (u64, u64), max: usize) -> Option<(
     let read = unsafe {
         libc::process_vm_readv(key.tgid.0.cast_signed(), &raw const local, 1, &raw const remote, 1, 0)
     };
-    let read = usize::try_from(read).ok().filter(|&read| read > 0)?;
-    bytes.truncate(read);
-    Some((bytes, read < total))
+    match usize::try_from(read) {
+        Ok(0) => Err(libc::EFAULT),
+        Ok(read) => {
+            bytes.truncate(read);
+            Ok((bytes, read < total))
+        }
+        Err(_) => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EFAULT)),
+    }
 }

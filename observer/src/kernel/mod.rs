@@ -26,7 +26,9 @@ mod sys;
 pub use self::attach::{BlindSpot, FactSource, HookChoice};
 pub use self::doctor::{Check, Verdict, doctor};
 pub use self::look::Look;
-pub use self::memory::{MemoryReader, ProcessMemory};
+#[cfg(test)]
+pub use self::memory::ProcessMemory;
+pub use self::memory::{MemoryRead, MemoryReader, Patience, ReadingProgress};
 pub use self::options::KernelOptions;
 pub use self::program_log::TARGET as PROGRAM_LOG_TARGET;
 pub use self::programs::{Drained, Kernel, ReaderState};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Scene;
 
 /// Starts a puppet with these arguments below a wrapper's command line.
-fn with_args(scene: &Scene, wrapper: &[&str], args: &[&str], dir: &Path, pty: &Pty) -> Puppet {
+pub fn with_args(scene: &Scene, wrapper: &[&str], args: &[&str], dir: &Path, pty: &Pty) -> Puppet {
     scene.fixture.cast(&PuppetOptions {
         program: Some(scene.fixture.program("agent")),
         wrapper: wrapper.iter().map(Into::into).collect(),

@@ -1,5 +1,6 @@
 //! Sessions on real terminals: tests which process is the primary of a home and how its session changes.
 
+mod arguments;
 mod conditions;
 mod costs;
 mod default_rule;

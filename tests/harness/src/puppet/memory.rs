@@ -3,10 +3,13 @@
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::overlay::memory_that_nobody_provides;
 use super::{Done, check};
 
 /// Bytes of the arguments' place: more than those of any puppet.
 const PLACE_BYTES: usize = 1 << 16;
+/// Bytes of arguments that nobody provides.
+const ARGUMENT_BYTES: usize = 16;
 
 /// Where the arguments are, once they were hidden.
 static PLACE: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
@@ -25,10 +28,6 @@ struct MemoryMap {
 /// `hides_arguments`: moves the arguments to memory that nobody can read.
 pub fn hides_arguments() -> Done {
     let arguments = std::fs::read("/proc/self/cmdline")?;
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // The third field of proc_pid_stat(5) is the first after the name.
-    let field = |number: usize| fields.get(number - 3).and_then(|it| it.parse().ok()).unwrap_or(0_u64);
     let writable = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: new memory, large enough for what is copied; it is never unmapped.
@@ -43,9 +42,26 @@ pub fn hides_arguments() -> Done {
         place
     };
     PLACE.store(place, Ordering::Relaxed);
+    place_arguments(place, arguments.len())
+}
+
+/// `stalls_arguments`: moves the arguments to memory that nobody provides.
+pub fn stalls_arguments() -> Done {
+    let (faults, page) = memory_that_nobody_provides()?;
+    // Closed, it would let the readers go.
+    std::mem::forget(faults);
+    place_arguments(page, ARGUMENT_BYTES)
+}
+
+/// Tells the kernel that the arguments are at `place`.
+fn place_arguments(place: *mut libc::c_void, count: usize) -> Done {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // The third field of proc_pid_stat(5) is the first after the name.
+    let field = |number: usize| fields.get(number - 3).and_then(|it| it.parse().ok()).unwrap_or(0_u64);
     // SAFETY: no preconditions.
     let brk = unsafe { libc::sbrk(0) } as u64;
-    let (start, end) = (place as u64, place as u64 + arguments.len() as u64);
+    let (start, end) = (place as u64, place as u64 + count as u64);
     let map = MemoryMap {
         addresses: [
             field(26),

@@ -152,6 +152,7 @@ impl Conversation {
             Verb::Setresuid => terminals::setresuid(args).into(),
             Verb::HidesArguments => memory::hides_arguments().into(),
             Verb::ShowsArguments => memory::shows_arguments().into(),
+            Verb::StallsArguments => memory::stalls_arguments().into(),
             Verb::Setname => terminals::setname(args).into(),
             Verb::GainsTerminal => terminals::gain(args).into(),
             Verb::StealsTerminal => terminals::steal(args).into(),

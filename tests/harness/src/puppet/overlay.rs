@@ -61,7 +61,7 @@ fn overlaid(args: Args<'_>) -> io::Result<File> {
 }
 
 /// userfaultfd(2) of a page: who touches it waits.
-fn memory_that_nobody_provides() -> io::Result<(OwnedFd, *mut libc::c_void)> {
+pub fn memory_that_nobody_provides() -> io::Result<(OwnedFd, *mut libc::c_void)> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping and a new descriptor; the arguments of both ioctls have the kernel's sizes.

@@ -141,6 +141,8 @@ verbs! {
     HidesArguments,
     /// Its hidden arguments can be read again.
     ShowsArguments,
+    /// Moves its arguments to memory that nobody provides: who reads them waits as long as this process lives.
+    StallsArguments,
     /// `PATH`: opens a terminal with O_NOCTTY, takes it with TIOCSCTTY, and keeps it open.
     GainsTerminal,
     /// `PATH`: the same, from the POSIX session that has it.

@@ -1,0 +1,83 @@
+//! Arguments of processes that are older than the daemon, which it reads from their memory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use observer_harness::{Pty, Puppet, Verb, eventually, text};
+use serde_json::Value;
+
+use crate::Scene;
+use crate::conditions::with_args;
+
+/// The limit for arguments that others stall to be read.
+const PROMPTLY: Duration = Duration::from_secs(2);
+/// The limit for arguments that could not be read to be read again.
+const SOON: Duration = Duration::from_secs(20);
+/// More than there are threads for one user.
+const STALLERS: usize = 40;
+
+/// Whether the home has a session of `agent` that is certain, and the arguments that its row has.
+#[track_caller]
+fn known(scene: &Scene, home: &Path, agent: &Puppet) -> (bool, Value) {
+    let row = scene.session(home).expect("it goes on");
+    assert_eq!(text::u64_any(&row, "pid"), Some(agent.pid.into()), "{row:#}");
+    assert_eq!(row.get("state").and_then(Value::as_str), Some("live"), "{row:#}");
+    (row.get("certain") == Some(&true.into()), row.get("argv").cloned().unwrap_or_default())
+}
+
+/// Returns a counter of `memory_reads` of `status`.
+#[track_caller]
+fn reads(scene: &Scene, counter: &str) -> Option<u64> {
+    scene.daemon.status().pointer(&format!("/memory_reads/{counter}")).and_then(Value::as_u64)
+}
+
+#[track_caller]
+fn wait_known(scene: &Scene, what: &str, limit: Duration, home: &Path, agent: &Puppet) {
+    eventually(what, limit, || match known(scene, home, agent) {
+        (true, Value::Array(_)) => Ok(()),
+        found => Err(format!("{found:?}; {:?}", scene.daemon.status().get("memory_reads"))),
+    });
+}
+
+#[test]
+fn processes_whose_arguments_do_not_answer_delay_the_arguments_of_no_other() {
+    let mut scene = Scene::new("argv = \"--profile=*\"");
+    let (home, pty) = (scene.home("read"), Pty::open());
+    let stallers: Vec<Puppet> = (0..STALLERS)
+        .map(|_| {
+            let mut staller = scene.fixture.puppet();
+            staller.does(Verb::StallsArguments, &[]);
+            staller
+        })
+        .collect();
+    let agent = with_args(&scene, &[], &["--profile=x"], &home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    scene.daemon.kill();
+    scene.daemon.restart();
+    wait_known(&scene, "the arguments of another process are read", PROMPTLY, &home, &agent);
+    let stuck = reads(&scene, "stuck");
+    assert!(
+        stuck.is_some_and(|stuck| (1..=4).contains(&stuck)),
+        "a user's processes keep a few threads: {stuck:?}"
+    );
+    drop(stallers);
+    eventually("the threads come back", SOON, || match reads(&scene, "stuck") {
+        Some(0) => Ok(()),
+        stuck => Err(format!("{stuck:?}")),
+    });
+}
+
+#[test]
+fn arguments_that_could_not_be_read_are_read_when_they_can_be() {
+    let mut scene = Scene::new("argv = \"--profile=*\"");
+    let (home, pty) = (scene.home("hidden"), Pty::open());
+    let mut agent = with_args(&scene, &[], &["--profile=x"], &home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.does(Verb::HidesArguments, &[]);
+    scene.daemon.kill();
+    scene.daemon.restart();
+    assert_eq!(known(&scene, &home, &agent), (false, Value::Null), "nobody knows whether the rule admits it");
+    agent.does(Verb::ShowsArguments, &[]);
+    wait_known(&scene, "the arguments are read again", SOON, &home, &agent);
+    assert!(reads(&scene, "retried").is_some_and(|retried| retried > 0));
+}
