@@ -22,6 +22,7 @@ mod removal;
 mod shares;
 mod spool;
 mod tables;
+mod waiting;
 mod writer;
 
 #[cfg(test)]

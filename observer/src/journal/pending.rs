@@ -1,39 +1,22 @@
 //! What waits between the event loop and the writer: entries that have a number and are not committed yet, and changes
 //! that were lost before they got one. Without a lock and without I/O.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::file;
 use super::live::{self, LiveSessions};
 use super::options::JournalOptions;
+use super::waiting::{WaitingEntries, size};
 use crate::api::entry::{Entry, MissingEntries};
 use crate::api::status::JournalStatus;
 use crate::api::words::{GapReason, JournalState};
 use crate::clock;
 use crate::text::time::unix_rfc3339;
 
-/// Entries that wait for the disk.
-const QUEUE_ENTRIES_MAX: usize = 65_536;
-/// Their bytes.
-const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the queue from which on its memory is returned to the system once the entries are written.
 const STORM_BYTES: usize = 1 << 20;
-/// What an entry takes beside its texts, bytes.
-const ENTRY_BYTES: usize = 256;
 /// Bytes of the largest entry: a session with all its arguments and start times needs a tenth of it.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
-
-/// An entry that waits for the disk.
-pub struct QueuedEntry {
-    /// Its number.
-    pub seq: u64,
-    /// The entry.
-    pub entry: Arc<Entry>,
-    /// When it was queued.
-    pub since: Instant,
-}
 
 /// Changes that got no number.
 #[derive(Default)]
@@ -65,10 +48,9 @@ pub struct Pending {
     pub failing: Option<GapReason>,
     /// What `status` reports, as far as it does not change by itself.
     pub status: JournalStatus,
-    entries: VecDeque<QueuedEntry>,
+    entries: WaitingEntries,
     next_seq: u64,
-    bytes: usize,
-    /// The largest value of `bytes` since memory was returned to the system.
+    /// The most bytes that waited since memory was returned to the system.
     bytes_peak: usize,
     lost: LostChanges,
     completeness: Completeness,
@@ -109,9 +91,8 @@ impl Pending {
                 limit_bytes: options.max_bytes,
                 ..JournalStatus::default()
             },
-            entries: VecDeque::new(),
+            entries: WaitingEntries::default(),
             next_seq: 1,
-            bytes: 0,
             bytes_peak: 0,
             lost: LostChanges::default(),
             completeness: Completeness::default(),
@@ -126,8 +107,7 @@ impl Pending {
 
     /// A file is open: what is queued, and what is pushed from here on, become its next entries.
     pub fn begin(&mut self, opened: &mut file::OpenedFile, instance_id: &str) {
-        let queued = std::mem::take(&mut self.entries);
-        self.bytes = 0;
+        let queued = self.entries.take_all(&self.boot_id);
         self.stream_id = opened.stream_id.clone();
         self.instance_id = Some(instance_id.into());
         self.next_seq = opened.last_seq + 1;
@@ -142,8 +122,8 @@ impl Pending {
         self.status.last_seq = opened.last_seq;
         self.completeness.numbered = None;
         self.recovered();
-        for waiting in queued {
-            self.number(Arc::unwrap_or_clone(waiting.entry));
+        for entry in queued {
+            self.number(entry);
         }
     }
 
@@ -163,9 +143,8 @@ impl Pending {
     }
 
     /// The first entries that wait, at most `max`.
-    pub fn first(&self, max: usize) -> Vec<(u64, Arc<Entry>)> {
-        let first = self.entries.iter().take(max);
-        first.map(|waiting| (waiting.seq, Arc::clone(&waiting.entry))).collect()
+    pub fn first(&mut self, max: usize) -> Vec<(u64, Arc<Entry>)> {
+        self.entries.first(max)
     }
 
     /// The newest number that was given, committed or not; 0: none.
@@ -190,7 +169,7 @@ impl Pending {
 
     /// The memory of the storm was returned to the system.
     pub fn forget_storm(&mut self) {
-        self.bytes_peak = self.bytes;
+        self.bytes_peak = self.entries.bytes();
     }
 
     /// Last entries of the sessions that live according to the file, until the event loop takes them.
@@ -207,17 +186,21 @@ impl Pending {
         Some(Resumed { live: live.into_values().collect(), ended, until_ns: self.known_until_ns })
     }
 
-    /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, the queue is full or no
-    /// file is open.
+    /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, no file is open, or the queue is
+    /// full and nobody's entries take more of it than those of the entry's user.
     pub fn push(&mut self, entry: Entry) -> Option<u64> {
         let bytes = size(&entry);
         if bytes > ENTRY_BYTES_MAX {
             self.lose(&entry, GapReason::TooLarge);
             return None;
         }
-        let has_room = self.entries.len() < QUEUE_ENTRIES_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX;
-        if !self.is_open() || !has_room {
-            self.lose(&entry, self.failing.unwrap_or(GapReason::QueueFull));
+        let reason = self.failing.unwrap_or(GapReason::QueueFull);
+        if self.is_open() && !self.entries.has_room(bytes) {
+            let user = entry.subject.as_ref().and_then(|subject| subject.uid);
+            self.status.dropped += self.entries.make_room(user, reason, &self.boot_id);
+        }
+        if !self.is_open() || !self.entries.has_room(bytes) {
+            self.lose(&entry, reason);
             return None;
         }
         self.report_losses();
@@ -228,23 +211,14 @@ impl Pending {
     pub fn written(&mut self, seq: u64) {
         self.recovered();
         self.status.last_seq = self.status.last_seq.max(seq);
-        if let Some(first) = self.entries.front().filter(|first| first.seq <= seq) {
-            let took_us = u64::try_from(first.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(since) = self.entries.written(seq) {
+            let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.status.commit_us = Some(took_us);
-        }
-        while self.entries.front().is_some_and(|waiting| waiting.seq <= seq) {
-            if let Some(waiting) = self.entries.pop_front() {
-                self.bytes -= size(&waiting.entry);
-            }
         }
         if let Some((up_to_ns, next_seq)) = self.completeness.numbered
             && next_seq <= seq + 1
         {
             self.completeness = Completeness { committed_ns: up_to_ns, numbered: None };
-        }
-        if self.entries.is_empty() {
-            // Returns the memory of a storm.
-            self.entries.shrink_to(64);
         }
     }
 
@@ -292,9 +266,8 @@ impl Pending {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.bytes += size(&entry);
-        self.bytes_peak = self.bytes_peak.max(self.bytes);
-        self.entries.push_back(QueuedEntry { seq, entry: Arc::new(entry), since: Instant::now() });
+        self.entries.push(seq, entry);
+        self.bytes_peak = self.bytes_peak.max(self.entries.bytes());
         seq
     }
 
@@ -335,10 +308,4 @@ impl Pending {
 
 fn now_ns() -> i64 {
     i64::try_from(clock::realtime_ns()).unwrap_or(0)
-}
-
-/// What an entry takes of the queue, bytes.
-fn size(entry: &Entry) -> usize {
-    let texts = entry.detail.len() + entry.kind.as_str().len() + entry.boot_id.len();
-    ENTRY_BYTES + texts + entry.subject.as_ref().map_or(0, |it| it.home.len() + it.name.len())
 }

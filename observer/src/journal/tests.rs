@@ -376,6 +376,46 @@ fn a_full_queue_and_a_too_large_entry_are_reported_by_gaps() {
 }
 
 #[test]
+fn a_user_who_fills_the_queue_pushes_out_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    let of = |uid, n| {
+        let mut entry = large(n);
+        entry.subject.as_mut().unwrap().uid = Some(uid);
+        entry
+    };
+    let other = rusqlite::Connection::open(journal.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut n = 0;
+    while journal.push(of(7, n)).is_some() {
+        n += 1;
+    }
+    for n in 0..200 {
+        assert!(journal.push(of(8, n)).is_some(), "there is room for another user");
+    }
+    // Who has the most takes nothing from the others.
+    while journal.push(of(7, n)).is_some() {
+        n += 1;
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    until("all is written", || journal.queue().waiting() == 0);
+    let (_, read) = all(journal.path());
+    assert_dense(&read);
+    let count = |uid| {
+        let is_of = |stored: &&NumberedEntry| {
+            stored.entry.subject.as_ref().is_some_and(|subject| subject.uid == Some(uid))
+        };
+        read.iter().filter(is_of).count() as u64
+    };
+    let gaps: Vec<_> = read.iter().filter(|stored| stored.entry.kind == EntryKind::Gap).map(gap).collect();
+    let missing: u64 = gaps.iter().filter_map(|gap| gap.count).sum();
+    assert_eq!((count(8), count(7) + missing), (200, n + 2));
+    assert_eq!(journal.status(0).dropped, missing);
+    assert!(gaps.len() < 10, "what is removed was together: {gaps:?}");
+}
+
+#[test]
 fn a_reader_that_pauses_delays_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
