@@ -3,6 +3,7 @@
 //! is killed in the middle is correct again as soon as it answers. The tests run one at a time, because each
 //! one takes the whole machine.
 
+mod fair;
 mod loops;
 mod races;
 mod streams;
