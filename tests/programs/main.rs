@@ -3,12 +3,15 @@
 //! `table` is written by hand, one row a test. `row` has the steps that each row goes through, `scene` what a row is run in,
 //! `witness` finds the right process without observer.
 //!
+//! `relaunch` has launchers that start their program again when it is killed.
+//!
 //! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries` and `strangers` have the
 //! tests.
 
 mod container;
 mod earlyoom;
 mod entries;
+mod relaunch;
 mod row;
 mod scene;
 mod shebang;
