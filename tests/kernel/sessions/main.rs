@@ -9,6 +9,7 @@ mod homes;
 mod labels;
 mod lives;
 mod metrics;
+mod namespaces;
 mod panes;
 mod program;
 mod reload;
