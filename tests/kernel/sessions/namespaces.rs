@@ -120,9 +120,9 @@ fn containers_that_follow_each_other_in_one_path_are_different_homes() {
     let scene = Scene::new("");
     let home = scene.home("box");
     let mut namespaces = Vec::new();
-    for number in 0..CONTAINERS {
+    for _ in 0..CONTAINERS {
         let pty = Pty::open();
-        let agent = container(&scene, &pty, &format!("container{number}"), &home);
+        let agent = container(&scene, &pty, "container", &home);
         namespaces.push(Truth::of(agent.pid).and_then(|process| process.mnt_ns));
         assert_homes(&scene, &home, &[&agent]);
         agent.killed(libc::SIGKILL);
