@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::Scene;
 use crate::conditions::with_args;
 
-/// The limit for arguments that others stall to be read.
-const PROMPTLY: Duration = Duration::from_secs(2);
+/// The limit for arguments to be read that nobody stalls. Where the others delay them, that is for as long as these live.
+const PROMPTLY: Duration = Duration::from_secs(10);
 /// The limit for arguments that could not be read to be read again.
 const SOON: Duration = Duration::from_secs(20);
 /// More than there are threads for one user.

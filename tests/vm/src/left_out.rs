@@ -141,7 +141,16 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: All,
         way: Own,
         target: "sessions",
-        names: &["roots::", "program::", "reload::", "panes::", "default_rule::", "conditions::", "users::"],
+        names: &[
+            "roots::",
+            "program::",
+            "reload::",
+            "panes::",
+            "default_rule::",
+            "conditions::",
+            "users::",
+            "namespaces::",
+        ],
         reason: "which process is admitted and elected follows from the facts, which every machine checks",
     },
     LeftOut {
