@@ -420,6 +420,8 @@ pub struct RowRecord {
     pub cgroup_flags: u32,
     /// What the process has used.
     pub usage: RawUsage,
+    /// Pages of memory that it has, as its `mm` counts them; 0 where that is not known.
+    pub rss_pages: u64,
 }
 
 const _: () = {
@@ -439,12 +441,8 @@ const _: () = {
     assert!(size_of::<HintRecord>() == 40);
     assert!(size_of::<SignalRecord>() == 80);
     assert!(size_of::<OomRecord>() == 40);
-    assert!(size_of::<RowRecord>() == 240);
+    assert!(size_of::<RowRecord>() == 248);
     assert!(offset_of!(RecordHeader, tgid) == 24);
-    assert!(
-        offset_of!(ExecRecord, facts) == 32
-            && offset_of!(RowRecord, facts) == 32
-            && offset_of!(ForkRecord, facts) == 32
-    );
-    assert!(offset_of!(RowRecord, arg_start) == 152);
+    assert!(offset_of!(ExecRecord, facts) == 32 && offset_of!(ForkRecord, facts) == 32);
+    assert!(offset_of!(RowRecord, facts) == 32 && offset_of!(RowRecord, arg_start) == 152);
 };

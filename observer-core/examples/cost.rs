@@ -67,6 +67,7 @@ fn main() {
                 stopped: false,
                 dead: None,
                 usage: ProcessUsage::default(),
+                rss_pages: 0,
             };
             core.handle(Input::PassRow(row), &mut sink);
         }

@@ -137,6 +137,13 @@ pub const KERNEL_KILLS_MAX: usize = 1024;
 /// The number of deaths that wait for a mark. The oldest no longer wait if there are more.
 pub const OPEN_DEATHS_MAX: usize = 1024;
 
+/// The number of processes left by a session that are named in its end, so that a daemon which is started again knows them.
+/// Further ones are counted (`CoreCounters::left_unnamed`).
+pub const LEFT_KEYS_MAX: usize = 64;
+
+/// The number of processes born in sessions of which a daemon that ends leaves to the next one where they were born.
+pub const BIRTHS_KNOWN_MAX: usize = 4096;
+
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
 pub const OTHERS_MAX: usize = 16;
 

@@ -95,6 +95,7 @@ fn records() -> Vec<Vec<u8>> {
             .u64(50)
             .u64(60)
             .u64(70)
+            .u64(80)
             .raw(path)
             .raw(b"c\0")
             .done(),
@@ -171,6 +172,7 @@ fn each_kind_decodes() {
             }
             Input::PassRow(row) => {
                 assert_eq!((row.key, row.dead, row.at.0), (key, Some(0x8b), 1000));
+                assert_eq!((row.usage.max_rss_pages, row.rss_pages), (70, 80));
                 assert_eq!(join_path(row.cgroup).as_deref(), Some(b"/c".as_slice()));
             }
             other => panic!("no record makes {other:?}"),

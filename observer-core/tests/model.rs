@@ -381,6 +381,7 @@ impl Linux {
             stopped: false,
             dead,
             usage: ProcessUsage::default(),
+            rss_pages: 0,
         }));
     }
 

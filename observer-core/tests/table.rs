@@ -52,6 +52,7 @@ fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8])
         stopped: false,
         dead: None,
         usage: ProcessUsage::default(),
+        rss_pages: 0,
     }
 }
 

@@ -333,17 +333,25 @@ fn global_nr<A: Access>(pid: u64) -> u32 {
 }
 
 /// The most pages that a `struct mm_struct` had at a time (`get_mm_hiwater_rss`, include/linux/mm.h): `hiwater_rss`, which is
-/// written when pages are given back, or what it has now. What single CPUs or threads have not added to its counters is
-/// missing, as it is in what the kernel reports at the end. 0 where the counters are not known.
+/// written when pages are given back, or `resident`, what it has now. 0 where the counters are not known.
 #[inline(always)]
-pub fn peak_pages<A: Access>(mm: u64) -> u64 {
+pub fn peak_pages<A: Access>(mm: u64, resident: u64) -> u64 {
+    if offset!(mm_rss_stat) == ABSENT {
+        return 0;
+    }
+    let highest = A::u64(mm, offset!(mm_hiwater_rss));
+    if highest > resident { highest } else { resident }
+}
+
+/// The pages that a `struct mm_struct` has (`get_mm_rss`, include/linux/mm.h). What single CPUs or threads have not added to its
+/// counters is missing, as it is in what the kernel reports at the end. 0 where the counters are not known.
+#[inline(always)]
+pub fn resident_pages<A: Access>(mm: u64) -> u64 {
     if offset!(mm_rss_stat) == ABSENT {
         return 0;
     }
     // MM_FILEPAGES, MM_ANONPAGES and MM_SHMEMPAGES, include/linux/mm_types_task.h.
-    let pages = counted::<A>(mm, 0).wrapping_add(counted::<A>(mm, 1)).wrapping_add(counted::<A>(mm, 3));
-    let highest = A::u64(mm, offset!(mm_hiwater_rss));
-    if highest > pages { highest } else { pages }
+    counted::<A>(mm, 0).wrapping_add(counted::<A>(mm, 1)).wrapping_add(counted::<A>(mm, 3))
 }
 
 /// A counter of `mm_struct::rss_stat`; 0 while it is below zero.

@@ -22,22 +22,28 @@ impl Core {
     }
 
     /// Returns what the live process `key` cost, which ends now and used `own`.
-    pub(super) fn cost_at_end(&mut self, key: ProcessKey, own: ProcessUsage) -> Option<Cost> {
-        let live = self.counted_descendants(key);
+    /// `live` are its live descendants, if they could be counted.
+    pub(super) fn cost_at_end(
+        &self,
+        key: ProcessKey,
+        own: ProcessUsage,
+        live: Option<&[ProcessKey]>,
+    ) -> Option<Cost> {
         let entry = self.table.get(key)?;
         let Some(live) = live else { return Some(entry.ended.cost(own, None)) };
-        let ended = self.ended_below(entry, &live);
+        let ended = self.ended_below(entry, live);
         Some(ended.cost(own, self.births_below(entry, ended, live.len())))
     }
 
     /// Returns the live descendants of a process that ends. `None` if there are too many, or too many were counted in this
     /// second.
-    fn counted_descendants(&mut self, key: ProcessKey) -> Option<Vec<ProcessKey>> {
+    pub(super) fn counted_descendants(&mut self, key: ProcessKey) -> Option<Vec<ProcessKey>> {
         if !self.table.has_children_by_birth(key.tgid) {
             return Some(Vec::new());
         }
         let is_candidate = self.table.get(key)?.candidacy.is_some();
-        let most = if is_candidate { DESCENDANTS_COUNTED_MAX } else { DESCENDANTS_OF_OTHERS_MAX };
+        let is_of_session = is_candidate || !self.sessions.homes.held_by(key).is_empty();
+        let most = if is_of_session { DESCENDANTS_COUNTED_MAX } else { DESCENDANTS_OF_OTHERS_MAX };
         let most = self.counting.left(self.now).min(most);
         let found = self.table.descendants(key.tgid, most);
         self.counting.spend(found.as_ref().map_or(most, Vec::len));

@@ -3,6 +3,7 @@
 
 mod costs;
 mod counting;
+mod leftovers;
 mod open_deaths;
 mod panes;
 mod passes;
@@ -58,6 +59,8 @@ pub struct CoreCounters {
     pub sessions_dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
     pub candidates_left_out: u64,
+    /// Processes left by sessions whose ends do not name them, because they left too many.
+    pub left_unnamed: u64,
 }
 
 /// The configuration of the core.
@@ -182,9 +185,11 @@ impl Core {
             Input::HomeOwner { at, home, owner } => {
                 self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, home, owner));
             }
-            Input::Resume { at, known } => {
+            Input::Resume { at, known, left, births } => {
                 self.settings.awaits_known = false;
+                self.resume_births(at, known, left, births, sink);
                 self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, known));
+                left.iter().for_each(|left| self.resume_left(left));
             }
             Input::Tick { at } => self.apply_tick(at, sink),
         }

@@ -191,10 +191,15 @@ impl Core {
         used: Option<ProcessUsage>,
         sink: &mut dyn Sink,
     ) {
-        let cost = used.and_then(|used| self.cost_at_end(key, used));
-        let death = Death { cost, ..self.explained(key, death) };
+        let former = self.former_session(key, death.at);
+        let is_counted = used.is_some() || former.is_some();
+        let live = if is_counted { self.counted_descendants(key) } else { None };
+        let cost = used.and_then(|used| self.cost_at_end(key, used, live.as_deref()));
+        let left = former.as_ref().and_then(|_| self.left_by(live.as_deref()?, sink));
+        let death = Death { cost, left, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
+        self.table.leave(&orphans, former.as_ref().or(entry.left_of.as_ref()));
         sink.change(at, Change::ProcessEnded(&entry.process, &death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {

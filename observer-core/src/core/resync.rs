@@ -98,6 +98,7 @@ impl Core {
             entry.last_pass = serial;
             entry.absent = false;
             entry.max_rss_pages = entry.max_rss_pages.max(row.usage.max_rss_pages);
+            entry.rss_pages = row.rss_pages;
             moves_unrecorded = entry.process.fs_shared || row.facts.fs_shared || row.facts.leader_gone;
             let merged = entry.merge_row(row, &mut store.recent);
             found = merged.diff;
@@ -120,6 +121,7 @@ impl Core {
         let merged = entry.merge_row(row, &mut self.store.recent);
         entry.ended.cpu_ns = row.usage.children_cpu_ns;
         entry.max_rss_pages = row.usage.max_rss_pages;
+        entry.rss_pages = row.rss_pages;
         entry.last_pass = self.passes.serial;
         self.table.insert(entry, Some(row.facts.parent));
         self.unexeced_helpers.remove(&row.key);

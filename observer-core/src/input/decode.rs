@@ -352,6 +352,7 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
         *pair = (cursor.u32()?, cursor.u32()?);
     }
     let usage = usage(&mut cursor)?;
+    let rss_pages = cursor.u64()?;
     let mut paths = [RawPath::default(); 3];
     for (path, (len, flags)) in paths.iter_mut().zip(lens) {
         *path = RawPath { components: cursor.section(len, limits::PATH_MAX)?, flags };
@@ -369,5 +370,6 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
         stopped: facts_flags & record::FACT_STOPPED != 0,
         dead: (facts_flags & record::FACT_DEAD != 0).then_some(exit_code),
         usage,
+        rss_pages,
     }))
 }

@@ -96,4 +96,6 @@ pub struct TaskRow<'a> {
     pub dead: Option<u32>,
     /// What the process has used. Of a live one, the time of its live threads but the leader is missing.
     pub usage: ProcessUsage,
+    /// The pages of memory that it has; 0 where that is not known.
+    pub rss_pages: u64,
 }

@@ -9,6 +9,8 @@ use crate::model::session::{Home, State};
 pub struct KnownSession<'a> {
     /// Its home.
     pub home: &'a Home,
+    /// Its name.
+    pub name: &'a [u8],
     /// Its primary.
     pub primary: ProcessKey,
     /// Realtime minus boot time, ns, by which the primary's times were reported.

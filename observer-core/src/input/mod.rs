@@ -3,10 +3,12 @@
 pub(crate) mod decode;
 mod facts;
 mod known;
+mod known_left;
 mod path;
 
 pub use facts::{Block, ProcessFacts, TaskRow};
 pub use known::KnownSession;
+pub use known_left::{KnownBirth, KnownLeft};
 pub use path::{RawPath, join_path};
 pub(crate) use path::{is_in_memory, path_is};
 
@@ -207,6 +209,10 @@ pub enum Input<'a> {
         at: BootTime,
         /// The sessions as they were last known.
         known: &'a [KnownSession<'a>],
+        /// What sessions of this boot left that ended. The first of several that name one process counts.
+        left: &'a [KnownLeft<'a>],
+        /// Processes that were born in sessions, and below which.
+        births: &'a [KnownBirth],
     },
     /// Time passed: the deadlines up to `at` are due.
     Tick {

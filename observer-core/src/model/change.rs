@@ -1,6 +1,8 @@
 //! What the core reports: changes and requests, two closed enums. Applying every change to an empty map gives
 //! the map.
 
+use alloc::vec::Vec;
+
 use crate::model::death::Death;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Process;
@@ -69,4 +71,10 @@ pub trait Sink {
     fn change(&mut self, at: BootTime, change: Change<'_>);
     /// The core requests this, and does not wait for it.
     fn request(&mut self, request: Request<'_>);
+    /// Returns for each process how many pages of memory it has now, `None` where it has ended; or `None` if that cannot be
+    /// read. It is the one question of the core, because a death is reported once: what a session left is counted as it ends.
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        let _ = processes;
+        None
+    }
 }

@@ -1,5 +1,7 @@
 //! How a process ended, as far as the kernel tells.
 
+use alloc::sync::Arc;
+
 use crate::model::cost::Cost;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Bytes, Comm};
@@ -102,6 +104,18 @@ pub struct ReceivedSignal {
     pub sender_session: Option<Bytes>,
 }
 
+/// What outlived a primary when it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftProcesses {
+    /// The number of processes.
+    pub processes: u32,
+    /// Pages of memory that they had, those that several have counted for each. `None` where that is not known.
+    pub rss_pages: Option<u64>,
+    /// The processes, those above before those below, at most
+    /// [`LEFT_KEYS_MAX`](crate::limits::LEFT_KEYS_MAX).
+    pub keys: Arc<[ProcessKey]>,
+}
+
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
@@ -117,6 +131,9 @@ pub struct Death {
     pub polite_signal: Option<ReceivedSignal>,
     /// What it used, and its descendants that have ended; `None` where the end was not observed.
     pub cost: Option<Cost>,
+    /// What was born in its session and outlived it. `None` where it was the primary of none, or had more descendants than are
+    /// counted.
+    pub left: Option<LeftProcesses>,
 }
 
 impl Death {
@@ -128,7 +145,15 @@ impl Death {
         } else {
             DeathKind::Signaled { signal, core_dumped: raw_status & 0x80 != 0 }
         };
-        Self { kind, raw_status: Some(raw_status), at, fatal_signal: None, polite_signal: None, cost: None }
+        Self {
+            kind,
+            raw_status: Some(raw_status),
+            at,
+            fatal_signal: None,
+            polite_signal: None,
+            cost: None,
+            left: None,
+        }
     }
 
     /// Whether the kernel ended it by itself with SIGKILL. If that was for lack of memory, the mark of the victim is yet to
@@ -141,6 +166,14 @@ impl Death {
     /// Returns a death of which no record was received, between two moments.
     pub fn unobserved(from: BootTime, to: BootTime) -> Self {
         let kind = DeathKind::Unobserved { from, to };
-        Self { kind, raw_status: None, at: to, fatal_signal: None, polite_signal: None, cost: None }
+        Self {
+            kind,
+            raw_status: None,
+            at: to,
+            fatal_signal: None,
+            polite_signal: None,
+            cost: None,
+            left: None,
+        }
     }
 }

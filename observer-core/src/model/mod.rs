@@ -7,6 +7,7 @@ pub mod death;
 pub mod explanation;
 pub mod ids;
 pub mod label;
+pub mod left;
 pub mod process;
 pub mod rule;
 pub mod session;

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use crate::input::ProcessFacts;
 use crate::limits::PROCESS_BYTES_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::left::FormerSession;
 use crate::model::process::{Argv, Bytes, DirId, Env, Pane, Process, WorkingDirectory};
 use crate::model::session::Home;
 use crate::processes::ended::EndedDescendants;
@@ -94,12 +95,16 @@ pub(crate) struct ProcessEntry {
     pub passed_over: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
+    /// The session in which it was born, which is over. `None`: that of its nearest live ancestor by birth, if that has one.
+    pub left_of: Option<Arc<FormerSession>>,
     /// Signals that may end it; `None` until there is one.
     pub signals: Option<Box<ReceivedSignals>>,
     /// Its descendants that ended.
     pub ended: EndedDescendants,
     /// The most pages of memory that it had when it was last read; 0 before that.
     pub max_rss_pages: u64,
+    /// The pages of memory that it had when a pass last read it; 0 before that.
+    pub rss_pages: u64,
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() <= PROCESS_BYTES_MAX);
@@ -167,9 +172,11 @@ impl ProcessEntry {
             left_out: false,
             passed_over: false,
             left_behind: None,
+            left_of: None,
             signals: None,
             ended: EndedDescendants::default(),
             max_rss_pages: 0,
+            rss_pages: 0,
         }
     }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::limits::{LINEAGE_STEPS_MAX, RELEASE_STEPS_MAX};
 use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::left::FormerSession;
 use crate::processes::ended::Unreleased;
 use crate::processes::entry::{LeftBehind, ProcessEntry};
 use crate::processes::tgid_map::TgidMap;
@@ -189,6 +190,17 @@ impl ProcessTable {
             orphans.push(child.process.key);
         }
         Some((entry, orphans))
+    }
+
+    /// The process above these has ended: they go on without it. `former` is the session in which they were born, unless it was
+    /// another one within that.
+    pub fn leave(&mut self, orphans: &[ProcessKey], former: Option<&Arc<FormerSession>>) {
+        let Some(former) = former else { return };
+        for &orphan in orphans {
+            if let Some(entry) = self.get_mut(orphan) {
+                entry.left_of.get_or_insert_with(|| Arc::clone(former));
+            }
+        }
     }
 
     /// Adds what an ended process used to its nearest ancestor.

@@ -413,5 +413,13 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;
     ctx.sink.change(ctx.at, Change::SessionEnded(session, &last));
+    let is_other_program = dead.is_none() && session.end_reason == Some(EndReason::ExecedAway);
+    let former = is_other_program.then(|| session.former(&last, ctx.at));
     slot.last_primary = Some(last);
+    if let Some(former) = former {
+        // What the former program started goes on below the present one.
+        let children = ctx.table.children_by_birth(primary.tgid).filter_map(|child| ctx.table.by_tgid(child));
+        let children: Vec<ProcessKey> = children.map(|child| child.process.key).collect();
+        ctx.table.leave(&children, Some(&former));
+    }
 }

@@ -88,6 +88,8 @@ pub struct Reports {
     pub watched: BTreeSet<ProcessKey>,
     pub faults: Vec<String>,
     pub changes: u64,
+    /// The memory of processes, if it can be read.
+    pub resident: Option<BTreeMap<ProcessKey, u64>>,
 }
 
 fn name(session: &Session) -> String {
@@ -215,6 +217,11 @@ impl Sink for Reports {
                 self.check(was, || format!("{key:?} released, but was not watched"));
             }
         }
+    }
+
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        let pages = self.resident.as_ref()?;
+        Some(processes.iter().map(|key| pages.get(key).copied()).collect())
     }
 }
 
@@ -510,6 +517,7 @@ impl World {
             stopped: false,
             dead: None,
             usage: self.usage,
+            rss_pages: 0,
         }));
     }
 
@@ -550,6 +558,7 @@ impl World {
         let known = recorded.iter().zip(&others);
         let known = known.map(|(Recorded { session, had_tty, program }, others)| KnownSession {
             home: &session.home,
+            name: &session.name,
             primary: session.primary,
             wall_offset_ns,
             state: session.state,
@@ -563,7 +572,7 @@ impl World {
             labels: &session.labels,
         });
         let known: Vec<KnownSession<'_>> = known.collect();
-        self.feed(Input::Resume { at, known: &known });
+        self.feed(Input::Resume { at, known: &known, left: &[], births: &[] });
     }
 
     /// Returns every session that is shown, as the journal has it.

@@ -65,7 +65,8 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     body.env_end = Typed::u64(mm, offset!(mm_env_end));
 
     body.usage = leader.usage();
-    let peak = task::peak_pages::<Typed>(mm);
+    body.rss_pages = task::resident_pages::<Typed>(mm);
+    let peak = task::peak_pages::<Typed>(mm, body.rss_pages);
     if peak > body.usage.max_rss_pages {
         body.usage.max_rss_pages = peak;
     }

@@ -23,14 +23,17 @@ pub struct CostJson {
 impl CostJson {
     /// The JSON of a cost.
     pub fn new(cost: &Cost) -> Self {
-        let page_bytes =
-            sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
-        let max_rss_bytes = page_bytes.and_then(|bytes| cost.max_rss_pages.checked_mul(bytes));
         Self {
             cpu_ms: cost.cpu_ns / NS_A_MS,
             cpu_children_ms: cost.children_cpu_ns / NS_A_MS,
-            max_rss_bytes: max_rss_bytes.filter(|&bytes| bytes != 0),
+            max_rss_bytes: bytes_of_pages(cost.max_rss_pages).filter(|&bytes| bytes != 0),
             processes: cost.processes,
         }
     }
+}
+
+/// The size of so many pages, bytes; `None` where the system does not tell how large a page is.
+pub fn bytes_of_pages(pages: u64) -> Option<u64> {
+    let page_bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()?;
+    pages.checked_mul(u64::try_from(page_bytes).ok()?)
 }

@@ -5,6 +5,7 @@ use observer_core::death::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 
 use super::cost::CostJson;
+use super::left::LeftJson;
 use super::signal::{PoliteSignal, Sender};
 use super::words::{DeathCause, OomScope, SessionEndReason};
 use crate::text::bytes::{Text, to_line};
@@ -40,6 +41,8 @@ pub struct DeathJson<'a> {
     pub between: Option<[String; 2]>,
     /// What it used, and its descendants that have ended; null for an unobserved death.
     pub cost: Option<CostJson>,
+    /// What was born in its session and outlived it; null of what was no session, and where it is not known.
+    pub left: Option<LeftJson>,
 }
 
 /// Number of SIGKILL.
@@ -67,6 +70,7 @@ impl DeathJson<'_> {
                 PoliteSignal::new(received, signal_name(received.sent.signal), wall_offset_ns, boot_id)
             }),
             cost: death.cost.as_ref().map(CostJson::new),
+            left: death.left.as_ref().map(|left| LeftJson::new(left, boot_id)),
             ..Self::default()
         };
         match death.kind {
@@ -109,9 +113,14 @@ impl DeathJson<'_> {
         }
     }
 
-    /// A description for people, of the death of the process `pid`, with the signals that led to it: `SIGKILL by oomd (77), 90.0 s
-    /// after SIGTERM by systemd (1)`.
+    /// A description for people, of the death of the process `pid`, with the signals that led to it, and what its session left:
+    /// `SIGKILL by oomd (77), 90.0 s after SIGTERM by systemd (1); left 9 processes, 2.5 GB`.
     pub fn describe_in_full(&self, pid: Option<u32>) -> String {
+        let left = self.left.as_ref().and_then(LeftJson::describe);
+        [Some(self.describe_with_signals(pid)), left].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    fn describe_with_signals(&self, pid: Option<u32>) -> String {
         let by = |sender: Option<&Sender<'_>>| match sender.map(|sender| sender.describe(pid)) {
             Some(sender) if !sender.is_empty() => format!(" by {sender}"),
             _ => String::new(),
@@ -191,19 +200,19 @@ mod tests {
             shown(Death::from_status(3 << 8, BootTime(2_500_000_000))),
             json!({"kind": "exited", "code": 3, "signal": null, "signal_name": null, "core_dumped": null,
                 "raw_status": 768, "at": "1970-01-01T00:00:02.500Z", "lifetime_ms": 1500, "sender": null,
-                "polite_signal": null, "oom": null, "between": null, "cost": null})
+                "polite_signal": null, "oom": null, "between": null, "cost": null, "left": null})
         );
         assert_eq!(
             shown(Death::from_status(0x8b, BootTime(1_000_000_000))),
             json!({"kind": "signaled", "code": null, "signal": 11, "signal_name": "SIGSEGV", "core_dumped": true,
                 "raw_status": 139, "at": "1970-01-01T00:00:01.000Z", "lifetime_ms": 0, "sender": null,
-                "polite_signal": null, "oom": null, "between": null, "cost": null})
+                "polite_signal": null, "oom": null, "between": null, "cost": null, "left": null})
         );
         assert_eq!(
             shown(Death::unobserved(BootTime(2_000_000_000), BootTime(3_000_000_000))),
             json!({"kind": "unobserved", "code": null, "signal": null, "signal_name": null, "core_dumped": null,
                 "raw_status": null, "at": "1970-01-01T00:00:03.000Z", "lifetime_ms": null, "sender": null,
-                "polite_signal": null, "oom": null, "cost": null,
+                "polite_signal": null, "oom": null, "cost": null, "left": null,
                 "between": ["1970-01-01T00:00:02.000Z", "1970-01-01T00:00:03.000Z"]})
         );
     }
@@ -235,7 +244,7 @@ mod tests {
             shown(death),
             json!({"kind": "oom_killed", "code": null, "signal": 9, "signal_name": "SIGKILL", "core_dumped": false,
                 "raw_status": 9, "at": at, "lifetime_ms": 0, "sender": null, "polite_signal": null,
-                "oom": {"scope": "unknown", "cgroup": null}, "between": null, "cost": null})
+                "oom": {"scope": "unknown", "cgroup": null}, "between": null, "cost": null, "left": null})
         );
         let told = |scope, cgroup: Option<&[u8]>| {
             let oom = Some(Oom { scope, cgroup: cgroup.map(|path| Text::from(path.to_vec())) });

@@ -37,6 +37,14 @@ impl<'a> LifeKey<'a> {
     }
 }
 
+impl LifeKey<'_> {
+    /// The process, if it is one of the boot with this id.
+    pub fn process(&self, boot_id: &str) -> Option<ProcessKey> {
+        let is_of_boot = boot_id.split('-').next() == Some(self.boot);
+        is_of_boot.then(|| ProcessKey::new(self.pid, self.start_boottime_ns))
+    }
+}
+
 impl fmt::Display for LifeKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{:x}", self.boot, self.pid, self.start_boottime_ns)
@@ -52,6 +60,8 @@ mod tests {
         let key = LifeKey::of("7f3e90ab-1234-4567-89ab-cdef01234567", ProcessKey::new(4242, 0x1a_2b3c_4d5e));
         assert_eq!(key.to_string(), "7f3e90ab-4242-1a2b3c4d5e");
         assert_eq!(LifeKey::parse(b"7f3e90ab-4242-1a2b3c4d5e"), Some(key));
+        assert_eq!(key.process("7f3e90ab-1"), Some(ProcessKey::new(4242, 0x1a_2b3c_4d5e)));
+        assert_eq!(key.process("8f3e90ab-1"), None);
     }
 
     #[test]

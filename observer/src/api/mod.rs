@@ -8,6 +8,8 @@ pub mod death;
 pub mod entry;
 pub mod explain;
 pub mod key;
+pub mod left;
+pub mod leftovers;
 pub mod metrics;
 mod pane;
 pub mod process;

@@ -90,6 +90,7 @@ fn map() -> (Core, Frames) {
         stopped: true,
         dead: None,
         usage: ProcessUsage { cpu_ns: 1_500_000, children_cpu_ns: 0, max_rss_pages: 2 },
+        rss_pages: 2,
     };
     core.handle(Input::PassBegin { at: BootTime(START + S - 1), drops_total: 0 }, &mut frames);
     core.handle(Input::PassRow(row), &mut frames);
@@ -221,7 +222,8 @@ fn both_kinds_of_end_carry_the_death() {
         let frame = frames.0.iter().find(|frame| frame["kind"] == kind).expect(kind);
         assert_eq!(frame["death"]["signal_name"], "SIGKILL");
         assert_eq!(frame["death"]["lifetime_ms"], 5_000);
-        assert_eq!(frame["death"].as_object().unwrap().len(), 13);
+        assert_eq!(frame["death"].as_object().unwrap().len(), 14);
+        assert_eq!(frame["death"]["left"], json!({"processes": 0, "rss_bytes": 0, "keys": []}));
         assert_eq!(
             (&frame["pid"], &frame["boottime_ns"]),
             (&json!(4242), &json!((START + 5 * S).to_string()))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use observer_core::explanation::Explanation;
+use observer_core::left::Leftover;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::api::change::{Certainty, body};
 use crate::api::cost::CostJson;
 use crate::api::explain::ExplainAnswer;
 use crate::api::key::LifeKey;
+use crate::api::leftovers::{LeftoverJson, LeftoversAnswer};
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::FrameKind;
@@ -151,6 +153,16 @@ pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a
     let processes =
         core.processes().map(|process| ProcessJson::new(process, time.context).in_pane(&core.pane(process)));
     ProcessesAnswer { head: time.head("processes"), processes: processes.collect() }
+}
+
+/// The answer to `leftovers`: every process that was born in a session which is over, the oldest first.
+pub fn leftovers<'a>(core: &'a Core, time: AnswerTime<'a>) -> LeftoversAnswer<'a> {
+    let json = |leftover: &Leftover<'a>| {
+        let mut json = LeftoverJson::new(leftover, time.context);
+        json.process = json.process.in_pane(&core.pane(leftover.process));
+        json
+    };
+    LeftoversAnswer { head: time.head("leftovers"), leftovers: core.leftovers().iter().map(json).collect() }
 }
 
 /// The answer to `explain`, as a line.

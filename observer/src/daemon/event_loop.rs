@@ -183,6 +183,7 @@ impl EventLoop {
         if is_drained {
             self.complete(now);
         }
+        self.leave_births();
     }
 
     /// Drains one budget and performs what is due. Returns whether the ring was empty at the end.

@@ -10,6 +10,7 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 
 use crate::api::Context;
+use crate::api::entry::Entry;
 use crate::api::session::SessionJson;
 
 /// A death that the first passes observed.
@@ -98,6 +99,12 @@ impl Digest {
     pub fn agrees_with(self, current: Self, primary: &Process) -> bool {
         self.fields == current.fields && (primary.pane == Pane::None || self.pane == current.pane)
     }
+}
+
+/// The primaries of this boot whose sessions live according to `entries`.
+pub fn known_primaries(entries: &[Entry], boot_id: &str) -> impl Iterator<Item = ProcessKey> {
+    let mine = entries.iter().filter(move |entry| entry.boot_id == boot_id);
+    mine.filter_map(|entry| Some(entry.subject.as_ref()?.process))
 }
 
 /// The death of a process of whose descendants nothing is known but what the kernel counted.

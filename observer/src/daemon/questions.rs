@@ -54,6 +54,8 @@ impl EventLoop {
         let needs_pass = batch.iter().any(|asked| match asked.question {
             // These answers show the terminal's foreground group, which no event reports.
             Question::List { .. } | Question::Processes | Question::Explain(_) => true,
+            // Memory is read by passes alone.
+            Question::Leftovers => true,
             // The pass for a hint that was just drained may be pending.
             Question::Watch(_) => blind || self.sink.pass.is_some(),
             Question::Status | Question::Audit => false,
@@ -74,6 +76,7 @@ impl EventLoop {
             let answer = match question {
                 Question::List { ended } => Answer::Line(lines.list(self, sure, ended)),
                 Question::Processes => Answer::Line(lines.processes(self, sure)),
+                Question::Leftovers => Answer::Line(lines.leftovers(self, sure)),
                 Question::Status => Answer::Line(lines.status(self, sure)),
                 Question::Audit => Answer::Line(lines.audit(self)),
                 Question::Explain(tgid) => {
@@ -98,6 +101,7 @@ struct AnswerLines {
     list: Option<Bytes>,
     list_ended: Option<Bytes>,
     processes: Option<Bytes>,
+    leftovers: Option<Bytes>,
     status: Option<Bytes>,
     audit: Option<Bytes>,
 }
@@ -112,6 +116,11 @@ impl AnswerLines {
     fn processes(&mut self, daemon: &EventLoop, sure: bool) -> Bytes {
         let make = || answers::shared(&answers::processes(&daemon.core, daemon.answer_time(sure)));
         self.processes.get_or_insert_with(make).clone()
+    }
+
+    fn leftovers(&mut self, daemon: &EventLoop, sure: bool) -> Bytes {
+        let make = || answers::shared(&answers::leftovers(&daemon.core, daemon.answer_time(sure)));
+        self.leftovers.get_or_insert_with(make).clone()
     }
 
     fn status(&mut self, daemon: &mut EventLoop, sure: bool) -> Bytes {

@@ -12,7 +12,8 @@ use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Input, Process, ProcessKey, Session, Sink, Tgid};
 
 use super::event_loop::EventLoop;
-use super::previous::{Digest, ObservedDeath, PreviousSessions, digest};
+use super::previous::{Digest, ObservedDeath, PreviousSessions, digest, known_primaries};
+use super::recorded_left::RecordedOrigins;
 use super::sink::Recording;
 use crate::api::Context;
 use crate::api::change::FoundLater;
@@ -96,6 +97,7 @@ impl<'a> RecordedSession<'a> {
         };
         KnownSession {
             home: &self.home,
+            name: self.json.name.as_bytes(),
             primary: self.primary,
             wall_offset_ns: wall,
             state,
@@ -116,16 +118,11 @@ pub fn recorded_sessions(entries: &[Entry]) -> impl Iterator<Item = SessionJson<
     entries.iter().filter_map(RecordedSession::new).map(|recorded| recorded.json)
 }
 
-/// The primaries of this boot whose sessions live according to `entries`.
-pub fn known_primaries(entries: &[Entry], boot_id: &str) -> impl Iterator<Item = ProcessKey> {
-    let mine = entries.iter().filter(move |entry| entry.boot_id == boot_id);
-    mine.filter_map(|entry| Some(entry.subject.as_ref()?.process))
-}
-
 /// What the journal knows, beside a map that the first passes have filled.
 pub struct Resumption<'a> {
     recorded: Vec<RecordedSession<'a>>,
     ended: Vec<RecordedSession<'a>>,
+    origins: RecordedOrigins,
     until_ns: Option<i64>,
     boot_id: &'a str,
     wall_offset_ns: i64,
@@ -144,7 +141,8 @@ impl<'a> Resumption<'a> {
     pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
         let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
         let ended = resumed.ended.iter().filter_map(RecordedSession::of_ended).collect();
-        Self { recorded, ended, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
+        let origins = RecordedOrigins::new(resumed, boot_id);
+        Self { recorded, ended, origins, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
     }
 
     /// Lets the map continue the sessions of this boot.
@@ -156,7 +154,8 @@ impl<'a> Resumption<'a> {
         let known = of_this_boot.zip(&mut lists);
         let known: Vec<KnownSession<'_>> =
             known.map(|(recorded, lists)| recorded.known(at, self.wall_offset_ns, lists)).collect();
-        core.handle(Input::Resume { at, known: &known }, sink);
+        let (left, births) = self.origins.known();
+        core.handle(Input::Resume { at, known: &known, left: &left, births }, sink);
     }
 
     /// Compares the sessions with those of the map. `previous` has the deaths that were observed meanwhile.
@@ -220,7 +219,9 @@ impl EventLoop {
         let Some(resumed) = resumed else {
             if self.core.awaits_known() {
                 self.sink.recording = Recording::Paused;
-                self.core.handle(Input::Resume { at: clock::boottime(), known: &[] }, &mut self.sink);
+                let at = clock::boottime();
+                let nothing = Input::Resume { at, known: &[], left: &[], births: &[] };
+                self.core.handle(nothing, &mut self.sink);
             }
             self.sink.recording = Recording::Active;
             self.sink.previous.forget_deaths();

@@ -13,6 +13,7 @@ use super::columns::{columns, scope, subject, with_home};
 use super::pace::{Pace, Restarts, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
+use super::resident::ResidentReads;
 use crate::api::Context;
 use crate::api::change::{change_body, journaled, restarts_body, session_changed_body};
 use crate::api::changed::Changed;
@@ -94,11 +95,13 @@ pub struct DaemonSink {
     pace: Pace,
     /// Sessions whose end waits for the journal, because they start again and again.
     ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
+    /// The memory of processes.
+    pub resident: ResidentReads,
     gap_logged_at: Option<BootTime>,
 }
 
 impl DaemonSink {
-    /// A sink without a journal and without clients, in which nothing is requested.
+    /// A sink without a journal and without clients, in which nothing is requested, and the memory of processes is not known.
     pub fn new(boot_id: String) -> Self {
         Self {
             hub: WatchHub::default(),
@@ -119,6 +122,7 @@ impl DaemonSink {
             deaths: DeathCountsJson::default(),
             pace: Pace::default(),
             ended_waiting: HashMap::new(),
+            resident: ResidentReads::new(Box::new(|| None)),
             gap_logged_at: None,
         }
     }
@@ -435,6 +439,10 @@ impl Sink for DaemonSink {
                 self.watches.push((key, on));
             }
         }
+    }
+
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        self.resident.pages(processes)
     }
 }
 

@@ -23,6 +23,7 @@ use super::notify::notify;
 use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
 use super::reload;
+use super::resident::ResidentReads;
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use crate::api::status::PassCounts;
@@ -126,6 +127,8 @@ fn assemble(
         .context("cannot wait for the ring; report this")?;
     let reader = kernel.memory_reader();
     let host_mnt_ns = reader.host_mnt_ns();
+    let memory = reader.clone();
+    let resident = ResidentReads::new(Box::new(move || memory.resident_pages().ok()));
     // A pass that fails there fails in the event loop too, which reports it.
     let (memory_reads, memory) = MemoryReads::new(Arc::new(move |wanted, patience, progress| {
         reader.read(wanted, patience, progress).unwrap_or_default()
@@ -171,6 +174,7 @@ fn assemble(
         mirror: MirrorLink::Off(None),
     };
     daemon.sink.journal = journal.ok();
+    daemon.sink.resident = resident;
     Ok((daemon, events, asked))
 }
 

@@ -79,6 +79,7 @@ impl EventLoop {
             ("parents_unresolved", counters.parents_unresolved),
             ("sessions_dropped", counters.sessions_dropped),
             ("candidates_left_out", counters.candidates_left_out),
+            ("left_unnamed", counters.left_unnamed),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))

@@ -53,6 +53,10 @@ pub struct OpenedFile {
     pub live: LiveSessions,
     /// Ends of the last sessions of this boot that ended and were not started again.
     pub ended: Vec<Entry>,
+    /// Ends of sessions of this boot that name what they left, the newest first.
+    pub left: Vec<Entry>,
+    /// What the last daemon knew of births in sessions, if it was stopped; empty: nothing.
+    pub births: String,
     /// How the file came to be.
     pub origin: Origin,
 }
@@ -185,6 +189,8 @@ fn load(
     let absence = absence(lock.previous.complete_ns, lost_to_seq.is_some(), closed_at_ns, &extent);
     let live = live::read(&conn)?;
     let ended = live::read_ended(&conn, &options.boot_id, &live)?;
+    let left = live::read_left(&conn, &options.boot_id)?;
+    let births = tables::meta_text(&conn, tables::BIRTHS)?;
     Ok(OpenedFile {
         conn,
         stream_id,
@@ -196,6 +202,8 @@ fn load(
         lost_to_seq,
         live,
         ended,
+        left,
+        births,
         origin: Origin::Existing,
     })
 }
@@ -308,6 +316,8 @@ fn create(
         lost_to_seq: None,
         live: LiveSessions::new(),
         ended: Vec::new(),
+        left: Vec::new(),
+        births: String::new(),
         origin: Origin::New,
     })
 }
@@ -354,10 +364,17 @@ pub fn check(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Records the time up to which the journal is complete, ns since 1970, and closes the file.
-pub fn close(conn: Connection, complete_ns: i64) {
-    // If this fails, the next start reports an end without a stop, which is true.
-    let _ = set_meta(&conn, "closed_at_ns", complete_ns);
+/// Records the time up to which the journal is complete, ns since 1970, and what is left to the next daemon of births, and
+/// closes the file. `None`: what is recorded still holds.
+pub fn close(conn: Connection, complete_ns: Option<i64>, births: Option<String>) {
+    if let Some(births) = births {
+        // If this fails, the next daemon knows as much as after a crash.
+        let _ = set_meta(&conn, tables::BIRTHS, births);
+    }
+    if let Some(complete_ns) = complete_ns {
+        // If this fails, the next start reports an end without a stop, which is true.
+        let _ = set_meta(&conn, "closed_at_ns", complete_ns);
+    }
 }
 
 /// The path, for errors that name the file.

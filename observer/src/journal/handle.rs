@@ -77,6 +77,11 @@ impl Journal {
         self.queue.opened()
     }
 
+    /// Leaves this text to the next daemon, which gets it as [`Resumed::births`]. It is written when the journal is closed.
+    pub fn leave_births(&self, births: String) {
+        self.queue.leave_births(births);
+    }
+
     /// The path at which readers open the journal.
     pub fn path(&self) -> &Path {
         &self.path

@@ -33,6 +33,8 @@ pub const SCHEMA: &str = "
 const ENDED_SEARCH_MAX: i64 = 16_384;
 /// The size of the entries of ended sessions that a start takes, as JSON.
 const ENDED_BYTES_MAX: usize = 4 << 20;
+/// Ends of sessions that left something, of which a start takes what was left.
+const LEFT_ENTRIES_MAX: i64 = 1024;
 
 /// Home, mount namespace (`None`: the host's own), user and number of a session.
 type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
@@ -171,6 +173,27 @@ pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusq
         }
     }
     Ok(ended)
+}
+
+/// Reads the entries of the boot `boot_id` that name what a session left, the newest first. It looks at the newest
+/// [`ENDED_SEARCH_MAX`] entries.
+pub fn read_left(conn: &Connection, boot_id: &str) -> rusqlite::Result<Vec<Entry>> {
+    let mut query = conn.prepare(
+        "SELECT * FROM entry WHERE seq > (SELECT ifnull(max(seq), 0) FROM entry) - ?1
+            AND kind IN ('session_ended', 'process_ended') AND boot_id = ?2
+            AND instr(detail, '\"keys\":[\"') > 0 ORDER BY seq DESC LIMIT ?3",
+    )?;
+    let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id, LEFT_ENTRIES_MAX])?;
+    let (mut left, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let entry = decode(row)?.entry;
+        bytes += entry.detail.len();
+        if bytes > ENDED_BYTES_MAX {
+            break;
+        }
+        left.push(entry);
+    }
+    Ok(left)
 }
 
 /// Writes `entry` under `seq`, and applies it to the table `live`. To be called in a transaction.

@@ -62,6 +62,10 @@ pub struct Pending {
     live: Option<LiveSessions>,
     /// Ends of sessions according to the file, likewise.
     ended: Vec<Entry>,
+    /// Those that name what was left, likewise.
+    left: Vec<Entry>,
+    /// What the last daemon knew of births, likewise.
+    births: String,
     /// The time up to which the file knew them, ns since 1970.
     known_until_ns: Option<i64>,
     boot_id: String,
@@ -74,6 +78,10 @@ pub struct Resumed {
     pub live: Vec<Entry>,
     /// Ends of the last sessions of this boot that ended and were not started again before the file was opened.
     pub ended: Vec<Entry>,
+    /// Ends of sessions of this boot that name what they left, the newest first.
+    pub left: Vec<Entry>,
+    /// What [`super::Journal::leave_births`] was given by the daemon before, if it was stopped; empty: nothing.
+    pub births: String,
     /// The time up to which that is known because a daemon ran, ns since 1970; `None`: the file is new.
     pub until_ns: Option<i64>,
 }
@@ -100,6 +108,8 @@ impl Pending {
             recording_since_ns: None,
             live: None,
             ended: Vec::new(),
+            left: Vec::new(),
+            births: String::new(),
             known_until_ns: None,
             boot_id: options.boot_id.clone(),
         }
@@ -118,6 +128,8 @@ impl Pending {
         (self.absence, self.known_until_ns) = opened.absence.take().unzip();
         self.live = Some(std::mem::take(&mut opened.live));
         self.ended = std::mem::take(&mut opened.ended);
+        self.left = std::mem::take(&mut opened.left);
+        self.births = std::mem::take(&mut opened.births);
         self.status.oldest_seq = opened.oldest_seq;
         self.status.last_seq = opened.last_seq;
         self.completeness.numbered = None;
@@ -182,8 +194,13 @@ impl Pending {
         self.recording_since_ns.get_or_insert_with(now_ns);
         let live = self.live.take()?;
         self.settle_absence();
-        let ended = std::mem::take(&mut self.ended);
-        Some(Resumed { live: live.into_values().collect(), ended, until_ns: self.known_until_ns })
+        Some(Resumed {
+            live: live.into_values().collect(),
+            ended: std::mem::take(&mut self.ended),
+            left: std::mem::take(&mut self.left),
+            births: std::mem::take(&mut self.births),
+            until_ns: self.known_until_ns,
+        })
     }
 
     /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, no file is open, or the queue is

@@ -57,6 +57,8 @@ struct QueueState {
     begin_new_stream: bool,
     suspect: bool,
     stopping: bool,
+    /// What the daemon leaves to the next one of births.
+    births: Option<String>,
     undelivered_since_ns: Option<i64>,
 }
 
@@ -76,6 +78,7 @@ impl WriteQueue {
             begin_new_stream: false,
             suspect: false,
             stopping: false,
+            births: None,
             undelivered_since_ns: None,
         };
         Self { state: Mutex::new(state), wake: Condvar::new(), opened: Arc::default() }
@@ -248,6 +251,16 @@ impl WriteQueue {
             state.suspect = true;
             self.wake.notify_one();
         }
+    }
+
+    /// See [`super::Journal::leave_births`].
+    pub fn leave_births(&self, births: String) {
+        self.lock().births = Some(births);
+    }
+
+    /// What was left of births, once.
+    pub fn take_births(&self) -> Option<String> {
+        self.lock().births.take()
     }
 
     /// The daemon stops.

@@ -152,7 +152,9 @@ impl JournalReader {
             let ended = live::read_ended(&self.conn, boot_id, &live)?;
             let newest = tables::extent(&self.conn)?;
             let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
-            Ok(Resumed { live: live.into_values().collect(), ended, until_ns })
+            let left = live::read_left(&self.conn, boot_id)?;
+            let births = tables::meta_text(&self.conn, tables::BIRTHS)?;
+            Ok(Resumed { live: live.into_values().collect(), ended, left, births, until_ns })
         };
         read().context("cannot read the journal; is its disk well?")
     }

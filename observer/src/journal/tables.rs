@@ -3,7 +3,7 @@
 use observer_core::ProcessKey;
 use observer_core::session::Home;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row, ToSql, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
 use crate::api::entry::{Entry, NumberedEntry, Subject};
 use crate::api::words::EntryKind;
@@ -74,10 +74,20 @@ pub fn meta<T: FromSql>(conn: &Connection, key: &str) -> rusqlite::Result<T> {
     conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
 }
 
+/// The text of `key` in the table `meta`; empty where there is none.
+pub fn meta_text(conn: &Connection, key: &str) -> rusqlite::Result<String> {
+    conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
+        .optional()
+        .map(Option::unwrap_or_default)
+}
+
 /// Sets the value of `key` in the table `meta`.
 pub fn set_meta(conn: &Connection, key: &str, value: impl ToSql) -> rusqlite::Result<()> {
     conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(|_| ())
 }
+
+/// The key in the table `meta` of what a daemon that ended knew of births in sessions, for the next one.
+pub const BIRTHS: &str = "births";
 
 /// Writes `entry` under the number `seq`.
 pub fn insert(conn: &Connection, seq: u64, entry: &Entry) -> rusqlite::Result<()> {

@@ -176,8 +176,9 @@ impl JournalWriter {
             };
         }
         self.write_watermark(0);
-        if let Some(conn) = self.conn.take().filter(|_| !self.untouched) {
-            file::close(conn, self.queue.watermark().complete_ns);
+        if let Some(conn) = self.conn.take() {
+            let complete_ns = (!self.untouched).then(|| self.queue.watermark().complete_ns);
+            file::close(conn, complete_ns, self.queue.take_births());
         }
     }
 

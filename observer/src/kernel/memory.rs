@@ -4,7 +4,7 @@
 //! memory cannot block: where a process lacks one, it may be on the disk, or wait for somebody who never provides it. What was
 //! read counts only if the process is the same, with the same image, afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -190,6 +190,20 @@ impl MemoryReader {
             }
         });
         if found == 0 { sys::own_mnt_ns() } else { found }
+    }
+
+    /// Returns how many pages of memory each live process has; 0 where the kernel's counters are not known. A call takes one pass of
+    /// the iterator.
+    pub fn resident_pages(&self) -> Result<HashMap<ProcessKey, u64>> {
+        let mut pages = HashMap::new();
+        self.iterator.run(|row| {
+            if let Ok(Input::PassRow(row)) = decode(row)
+                && row.dead.is_none()
+            {
+                pages.insert(row.key, row.rss_pages);
+            }
+        })?;
+        Ok(pages)
     }
 
     fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {

@@ -34,6 +34,8 @@ pub enum ClientRequest {
     },
     /// Asks for every live process.
     Processes {},
+    /// Asks for every live process that was born in a session which is over.
+    Leftovers {},
     /// Asks for a snapshot, then every change.
     Watch {
         /// Whether processes that are in no session are included.
@@ -92,7 +94,7 @@ impl Refusal {
         match self {
             Self::LineTooLong => "a request is one line of at most 65536 bytes: send it shorter",
             Self::BadRequest => {
-                "a request is one line such as {\"request\":\"list\"}; list, processes, watch, status and audit exist: \
+                "a request is one line such as {\"request\":\"list\"}; list, processes, leftovers, watch, status, audit and explain exist: \
                  see docs/socket.md"
             }
             Self::BadGlob => "the glob does not compile: correct it",

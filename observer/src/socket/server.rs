@@ -52,6 +52,8 @@ pub enum Question {
     },
     /// Which processes are there.
     Processes,
+    /// Which processes were left by sessions that are over.
+    Leftovers,
     /// The daemon's counters.
     Status,
     /// Whether the map agrees with the kernel.
@@ -215,6 +217,7 @@ impl<'a> Connection<'a> {
             let question = match request {
                 ClientRequest::List { ended } => Question::List { ended },
                 ClientRequest::Processes {} => Question::Processes,
+                ClientRequest::Leftovers {} => Question::Leftovers,
                 ClientRequest::Status {} => Question::Status,
                 ClientRequest::Audit {} => Question::Audit,
                 ClientRequest::Explain { pid } => Question::Explain(Tgid(pid)),

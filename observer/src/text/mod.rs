@@ -3,6 +3,7 @@
 
 pub mod bytes;
 pub mod glob;
+pub mod size;
 pub mod style;
 pub mod table;
 pub mod time;

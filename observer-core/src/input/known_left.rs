@@ -1,0 +1,30 @@
+//! What was known, before the daemon was started again, of processes whose births the kernel does not keep.
+
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::session::Home;
+
+/// The processes that a life of a session left, as the journal has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownLeft<'a> {
+    /// The home of the session.
+    pub home: &'a Home,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its primary.
+    pub primary: ProcessKey,
+    /// When it ended.
+    pub ended_at: BootTime,
+    /// Realtime minus boot time, ns, by which the times of the primary were reported.
+    pub wall_offset_ns: i64,
+    /// The processes, of which any may have ended since.
+    pub processes: &'a [ProcessKey],
+}
+
+/// A process that was born in a session, and below which: what the kernel does not tell once its parent has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownBirth {
+    /// The process.
+    pub key: ProcessKey,
+    /// Its nearest ancestor by birth that lived; of what a session left, the primary of that.
+    pub above: ProcessKey,
+}
