@@ -36,6 +36,22 @@ fn without_a_daemon_what_needs_one_cannot_know() {
 }
 
 #[test]
+fn without_a_daemon_nobody_knows_what_sessions_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    for arguments in
+        [&["leftovers"][..], &["leftovers", "a", "--json"], &["signal", "--leftovers", "a", "TERM"]]
+    {
+        let (code, out, err) = run(&socket, arguments);
+        assert_eq!((code, out.as_str()), (Some(4), ""), "{arguments:?}");
+        let words = "and it alone knows which processes sessions left: start it with `observer run`, or name its socket";
+        assert!(err.contains(words), "{err}");
+    }
+    let (code, _, err) = run(&socket, &["signal", "--leftovers", "a", "TERM", "--tree"]);
+    assert_eq!(code, Some(2), "{err}");
+}
+
+#[test]
 fn without_a_daemon_lists_come_from_the_kernel_or_say_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("none.sock");

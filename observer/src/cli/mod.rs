@@ -9,9 +9,11 @@ mod exit;
 mod explain;
 mod flags;
 mod forget;
+mod former;
 mod history;
 mod home;
 mod hooks;
+mod leftovers;
 mod list;
 mod naming;
 mod once;
@@ -72,6 +74,8 @@ enum Command {
     Pid(pid::PidArgs),
     /// Wait until a session's process ends, and exit as it did
     Wait(wait::WaitArgs),
+    /// Show what was born in sessions and outlives them
+    Leftovers(leftovers::LeftoversArgs),
     /// Signal a session's process, and certainly no other
     Signal(signal::SignalArgs),
     /// Say why a process is a session, or why it is not
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Ps(ps) => ps.run(&path),
         Command::Pid(pid) => pid.run(&path),
         Command::Wait(wait) => wait.run(&path),
+        Command::Leftovers(leftovers) => leftovers.run(&path),
         Command::Signal(signal) => signal.run(&path),
         Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),

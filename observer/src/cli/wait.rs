@@ -22,7 +22,7 @@ use crate::text::bytes::{Text, to_line, to_one_line};
 use crate::text::time::span;
 
 /// The exit statuses of timeout(1) and of shells.
-const TIMED_OUT: u8 = 124;
+pub(super) const TIMED_OUT: u8 = 124;
 pub(super) const OWN_FAILURE: u8 = 125;
 pub(super) const NO_SESSION: u8 = 127;
 const SIGNALED: u8 = 128;

@@ -23,16 +23,16 @@ pub struct Which {
     /// mount namespace, with the namespace's number: NAME@NUMBER. A key (`key` in --json) is one life of a process: where
     /// that has ended, there is no such session, whoever runs in its home since
     #[arg(value_name = "NAME|HOME|KEY")]
-    session: OsString,
+    pub(super) session: OsString,
     /// The session of this user, by name or number, whoever owns the home
     #[arg(long, value_name = "USER", value_parser = user::parse)]
-    user: Option<u32>,
+    pub(super) user: Option<u32>,
     /// The session of this home, where several have the name
     #[arg(long, value_name = "HOME")]
-    home: Option<OsString>,
+    pub(super) home: Option<OsString>,
     /// Only if the session's primary is this life of a process still (`key` in --json): there is no such session otherwise
     #[arg(long = "if", value_name = "KEY", value_parser = key)]
-    only_if: Option<String>,
+    pub(super) only_if: Option<String>,
 }
 
 /// The session that is meant, or why there is none; that was said on standard error.

@@ -112,6 +112,7 @@ fn every_command_that_the_guide_shows_is_run_here() {
         "observer list --ended",
         "observer wait alpha --timeout 2h",
         "observer signal alpha KILL --tree --dry-run",
+        "observer leftovers",
     ];
     assert_eq!(first, run, "run what docs/guide.md shows in a test of this file");
 }
@@ -236,6 +237,50 @@ fn signals_are_sent_as_the_guide_says() {
     words.insert(0, ("observer (5200)", format!("observer ({})", command.id())));
     let result = ended(command);
     Meaning(words).assert_printed(end, &result);
+}
+
+#[test]
+fn leftovers_are_listed_and_signalled_as_the_guide_says() {
+    let (scene, pty) = (Scene::new("program = \"claude\""), Pty::open());
+    let home = scene.home("alpha");
+    let mut agent = cast(&scene, &home, &pty, "claude", None);
+    scene.wait_for_frame("session_started", &home);
+    let mut server = |program: &str, bytes: &[u8]| {
+        let (mut server, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+        // The end of the terminal's leader does not concern it.
+        server.does(Verb::Setsid, &[]);
+        let (program, token) = (scene.fixture.program(program), scene.fixture.token());
+        server.request(Verb::Exec, &[program.as_os_str().as_bytes(), token.as_bytes()]);
+        // It is the same process, which ends with its last puppet.
+        std::mem::forget(server);
+        let mut server = scene.fixture.meet(&token);
+        server.does(Verb::TakesMemory, &[bytes]);
+        server
+    };
+    let large = server("tsserver", b"33554432");
+    let small = server("mcp-server", b"8388608");
+    agent.killed(libc::SIGKILL);
+    scene.wait_for_frame("session_ended", &home);
+    let key = |pid: u32| {
+        let row = scene.daemon.row(pid).expect("a row");
+        row.get("key").and_then(serde_json::Value::as_str).expect("a key").to_owned()
+    };
+    let meaning = Meaning(vec![
+        ("7f3e90ab-4733-1a2b6f8091", key(large.pid)),
+        ("7f3e90ab-4790-1a2c0a1b2c", key(small.pid)),
+        ("4733", large.pid.to_string()),
+        ("4790", small.pid.to_string()),
+    ]);
+    let [list, signal] = &block("observer leftovers")[..] else { panic!("two commands") };
+    let result = scene.daemon.observer(&["leftovers"]);
+    let is_size = |cell: &String| cell.ends_with(" GB") || cell.ends_with(" MB");
+    let shape = |line: &str| -> Vec<String> {
+        cells(line).into_iter().map(|cell| if is_size(&cell) { "SIZE".into() } else { cell }).collect()
+    };
+    let expected: Vec<_> = list.output.iter().map(|line| shape(&meaning.of(line))).collect();
+    assert_eq!(result.text().lines().map(shape).collect::<Vec<_>>(), expected, "{result:?}");
+    assert_eq!(meaning.assert_prints(&scene, signal).code, Some(0));
+    assert!(large.is_gone_within(PATIENCE) && small.is_gone_within(PATIENCE));
 }
 
 #[test]

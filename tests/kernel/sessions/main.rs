@@ -7,6 +7,7 @@ mod default_rule;
 mod guide;
 mod homes;
 mod labels;
+mod leftovers;
 mod lives;
 mod metrics;
 mod namespaces;

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::reason::{process, reason};
 use super::shown::{EntryLine, Shown};
 use crate::api::death::{DeathJson, signal_name};
+use crate::api::left::LeftJson;
 use crate::api::restarts::RestartsJson;
 use crate::api::signal::{PoliteSignal, Sender, SenderKind};
 use crate::api::words::{DeathCause, EntryKind};
@@ -68,7 +69,9 @@ impl Told {
     fn end(&self, death: &DeathJson<'_>) -> String {
         let life = death.lifetime_ms.map(|ms| format!(" after {}", lasting(ms))).unwrap_or_default();
         let dumped = if death.core_dumped == Some(true) { "; it dumped its core" } else { "" };
-        format!("was killed{life}: {}{dumped}", self.causes(death, death.between.as_ref()))
+        let left = death.left.as_ref().and_then(LeftJson::describe);
+        let left = left.map(|left| format!("; it {left}")).unwrap_or_default();
+        format!("was killed{life}: {}{dumped}{left}", self.causes(death, death.between.as_ref()))
     }
 
     /// The signals that led to the end. `between`: nobody saw when it was.

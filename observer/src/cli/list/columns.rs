@@ -155,10 +155,12 @@ fn state_cell(session: &SessionJson<'_>) -> Cell {
     if session.primary.stopped {
         note.push_str(" (stopped)");
     }
-    let end =
-        DeathJson::describe_end(session.session_death.as_ref().map(DeathJson::describe), session.end_reason);
+    let death = session.session_death.as_ref();
+    let end = DeathJson::describe_end(death.map(DeathJson::describe), session.end_reason);
+    let left = death.and_then(|death| death.left.as_ref()?.describe());
+    let left = left.map(|left| format!("; {left}")).unwrap_or_default();
     let text = match session.state {
-        SessionState::Ended if !end.is_empty() => format!("ended: {end}"),
+        SessionState::Ended if !end.is_empty() => format!("ended: {end}{left}"),
         state => format!("{state}{note}"),
     };
     Cell::new(text).styled(state_style(session.state))

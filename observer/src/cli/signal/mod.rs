@@ -1,5 +1,6 @@
 //! `observer signal`
 
+mod leftovers;
 mod number;
 mod pidfd;
 mod report;
@@ -10,17 +11,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::unistd::Uid;
 use serde_json::Value;
 
 use super::exit::{Exit, Failure};
-use super::wait::{Frames, NO_SESSION, OWN_FAILURE, Waited, timeout};
+use super::former::FormerWanted;
+use super::term;
+use super::wait::{Frames, NO_SESSION, OWN_FAILURE, TIMED_OUT, Waited, timeout};
 use super::which::Which;
-use super::{term, user};
 use crate::api::session::SessionJson;
-use crate::text::bytes::to_line;
+use crate::text::bytes::{Text, to_line};
+use leftovers::Patience;
 use number::SignalNumber;
-use report::{Outcome, SignalReport, Target};
+use report::{Outcome, SignalReport};
 use sending::{Search, Signalled};
 
 /// Signals the process that is the session's primary now, and no other one: its identity is checked after the kernel has
@@ -33,6 +35,7 @@ Examples:
   observer signal /srv/agents/alpha INT              # what Ctrl-C does
   observer signal alpha KILL --tree --dry-run        # what would be killed
   observer signal alpha USR1 --if \"$key\"             # only if it is that life still
+  observer signal --leftovers alpha TERM --wait      # what sessions called alpha left that are over
 
 Exit codes:
   0    sent (--dry-run: would be sent; signal 0: could be sent)
@@ -43,7 +46,8 @@ Exit codes:
 With --wait those of `observer wait`: the session's own, or
   124  the time is over, and it still runs
   125  one of 3 and 4; or nobody saw how it ended
-  127  nothing was sent: 1")]
+  127  nothing was sent: 1
+With --leftovers and --wait 0 once all that were signalled have ended, else 1, 3, 4, or 124")]
 pub struct SignalArgs {
     #[command(flatten)]
     which: Which,
@@ -60,6 +64,10 @@ pub struct SignalArgs {
     /// sessions among them, and what runs these, are left out
     #[arg(long)]
     tree: bool,
+    /// Signal what was born in sessions of that name, home or key which are over, and outlives them: the youngest first. What is
+    /// a session by now, and what runs one, is left out
+    #[arg(long, conflicts_with = "tree")]
+    leftovers: bool,
     /// Print what would be signalled, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +79,9 @@ pub struct SignalArgs {
 impl SignalArgs {
     /// 0 sent, 1 no such session, 3 several or another user's, 4 cannot be known or done; with `--wait` as `observer wait`.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
+        if self.leftovers {
+            return self.signal_leftovers(socket);
+        }
         let result = self.signal(socket);
         if !self.wait {
             return result;
@@ -114,7 +125,7 @@ impl SignalArgs {
             return Ok(exit);
         };
         let waited = Waited::of(session);
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.deadline();
         let end = waited.until_end(socket, frames, deadline)?;
         if self.json {
             self.print_json(session, &signalled, end.as_ref().map(|end| end.json(&waited)))?;
@@ -122,6 +133,63 @@ impl SignalArgs {
             term::print_lines([end.line(&waited)])?;
         }
         Ok(end.map_or_else(|| waited.timed_out(), |end| end.exit()))
+    }
+
+    /// When the time is over for which the end is waited for.
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+
+    /// Signals what sessions left that are over.
+    fn signal_leftovers(&self, socket: &Path) -> anyhow::Result<Exit> {
+        let Which { session, user, only_if } = &self.which;
+        let wanted = FormerWanted::new(session, *user, only_if.as_deref())?;
+        let (session, answer) = match leftovers::find(&wanted, socket)? {
+            Ok(found) => found,
+            Err(exit) => return Ok(exit),
+        };
+        let patience = if self.wait { Patience::Until(self.deadline()) } else { Patience::None };
+        let (mut signalled, timed_out) = if self.dry_run {
+            (leftovers::plan(&wanted, &answer), false)
+        } else {
+            leftovers::signal(&wanted, answer, self.signal, patience, socket)
+        };
+        let name = to_line(session.name.as_bytes());
+        let failure = signalled.failure.take();
+        if !self.json {
+            term::print_lines(signalled.targets.iter().map(|it| it.line(&name, self.signal)))?;
+        } else if failure.is_none() || !signalled.targets.is_empty() {
+            self.print_report(&session.name, &session.home, &signalled, None)?;
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.judge_leftovers(&name, &signalled, timed_out)),
+        }
+    }
+
+    /// The exit code of `--leftovers`; says on standard error what did not go as it was meant.
+    fn judge_leftovers(&self, name: &str, signalled: &Signalled, timed_out: bool) -> Exit {
+        if !signalled.complete {
+            anstream::eprintln!(
+                "observer: what {name} left starts processes faster than they are signalled: some are left; ask again"
+            );
+        }
+        if signalled.say_denied() {
+            return Exit::Unknown;
+        }
+        if timed_out {
+            anstream::eprintln!(
+                "observer: the time is over, and some of them still run: `observer leftovers {name}` shows them"
+            );
+            return Exit::Status(TIMED_OUT);
+        }
+        if self.dry_run || signalled.reached_any() {
+            return Exit::Found;
+        }
+        anstream::eprintln!(
+            "observer: nothing was sent: all of them have ended, or run other sessions; `observer leftovers` shows what is left"
+        );
+        Exit::None
     }
 
     /// Prints what would be signalled.
@@ -150,10 +218,20 @@ impl SignalArgs {
         signalled: &Signalled,
         end: Option<Value>,
     ) -> anyhow::Result<()> {
+        self.print_report(&session.name, &session.home, signalled, end)
+    }
+
+    fn print_report(
+        &self,
+        name: &Text<'_>,
+        home: &Text<'_>,
+        signalled: &Signalled,
+        end: Option<Value>,
+    ) -> anyhow::Result<()> {
         let signal_name = Some(self.signal.to_string()).filter(|_| self.signal != SignalNumber::NONE);
         term::print_json(&SignalReport {
-            name: &session.name,
-            home: &session.home,
+            name,
+            home,
             signal: self.signal.number(),
             signal_name,
             targets: &signalled.targets,
@@ -172,24 +250,7 @@ impl SignalArgs {
                  first: `observer signal {name} STOP`"
             );
         }
-        let mut denied = signalled.targets.iter().filter(|it| it.outcome == Outcome::Denied);
-        if let Some(Target { pid, uid, program, .. }) = denied.next() {
-            let others = match denied.count() {
-                0 => String::new(),
-                more => format!(", and {more} more"),
-            };
-            let own = Uid::effective();
-            let next = if own.is_root() {
-                "run it with CAP_KILL, outside of any container"
-            } else {
-                "run it as that user, or as root"
-            };
-            anstream::eprintln!(
-                "observer: no right to signal {pid} ({}): it is a process of user {}, and this is user {}{others}: {next}",
-                to_line(program.as_bytes()),
-                user::shown(*uid),
-                user::shown(own.as_raw())
-            );
+        if signalled.say_denied() {
             return Exit::Unknown;
         }
         if signalled.primary_has(Outcome::Ended) {

@@ -4,14 +4,17 @@
 //! answers show the same life of a process with this pid, it had the pid in between, and the pidfd is of it
 //! (docs/decisions/47-signals-by-verified-pidfd.md).
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::number::SignalNumber;
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::leftovers::LeftoversAnswer;
 use crate::api::process::ProcessJson;
 use crate::api::words::SessionState;
 use crate::socket::client::{Client, ClientError, decode};
@@ -53,6 +56,18 @@ impl LivesAnswer for ListAnswer<'static> {
 
     fn shows(&self, key: &str) -> bool {
         self.sessions.iter().any(|it| it.state != SessionState::Ended && it.primary.key == key)
+    }
+}
+
+impl LivesAnswer for LeftoversAnswer<'static> {
+    const REQUEST: ClientRequest = ClientRequest::Leftovers {};
+
+    fn is_certain(&self) -> bool {
+        self.head.certain
+    }
+
+    fn shows(&self, key: &str) -> bool {
+        self.leftovers.iter().any(|it| it.process.key == key)
     }
 }
 
@@ -123,6 +138,23 @@ impl VerifiedProcess {
             libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal.number(), no_info, 0)
         };
         Errno::result(sent).map(drop)
+    }
+
+    /// Waits until it has ended, but no longer than `deadline`. Returns whether it has.
+    pub fn has_ended_by(&self, deadline: Option<Instant>) -> Result<bool, Errno> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            // The wait is repeated where this is shorter than what is left.
+            let step = left.map(|left| left.as_millis().saturating_add(1));
+            let step =
+                step.map_or(PollTimeout::NONE, |ms| PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX)));
+            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], step) {
+                Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
 use nix::errno::Errno;
+use nix::unistd::Uid;
 
 use super::number::SignalNumber;
 use super::pidfd::{OpenedPidfd, VerifiedProcess, ask};
@@ -15,14 +16,15 @@ use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::cli::exit::Exit;
+use crate::cli::user;
 use crate::cli::which::{Found, Which};
 use crate::socket::client::ClientError;
 use crate::text::bytes::to_line;
 
-/// How often `--tree` asks again for descendants, which may have been born meanwhile.
-const TREE_ROUNDS_MAX: u32 = 64;
+/// How often `--tree` asks again for descendants, which may have been born meanwhile, and `--leftovers` for leftovers.
+pub(super) const TREE_ROUNDS_MAX: u32 = 64;
 /// pidfds that are open at a time: half of the files that a process may have open by default.
-const TREE_OPEN_MAX: usize = 512;
+pub(super) const TREE_OPEN_MAX: usize = 512;
 /// What to do where no more files can be opened.
 const TOO_FEW_FILES: &str =
     "the limit of open files is reached: raise it with `ulimit -n 1024`, and ask again";
@@ -49,6 +51,31 @@ impl Signalled {
     /// Whether a signal was sent to any process.
     pub fn reached_any(&self) -> bool {
         self.targets.iter().any(|it| it.outcome == Outcome::Sent)
+    }
+
+    /// Says on standard error which processes this user has no right to signal; returns whether there are any.
+    pub fn say_denied(&self) -> bool {
+        let mut denied = self.targets.iter().filter(|it| it.outcome == Outcome::Denied);
+        if let Some(Target { pid, uid, program, .. }) = denied.next() {
+            let others = match denied.count() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            let own = Uid::effective();
+            let next = if own.is_root() {
+                "run it with CAP_KILL, outside of any container"
+            } else {
+                "run it as that user, or as root"
+            };
+            anstream::eprintln!(
+                "observer: no right to signal {pid} ({}): it is a process of user {}, and this is user {}{others}: {next}",
+                to_line(program.as_bytes()),
+                user::shown(*uid),
+                user::shown(own.as_raw())
+            );
+            return true;
+        }
+        false
     }
 
     /// Whether the primary ends, or ended, after a signal: to itself, or to a descendant, as a script does that waits for
@@ -263,7 +290,7 @@ fn primaries(answer: &ListAnswer<'_>) -> HashSet<String> {
     live.map(|it| it.primary.key.clone()).collect()
 }
 
-fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
+pub(super) fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
     OpenedPidfd::open(process).map_err(|error| match error {
         Errno::EMFILE => anyhow!("cannot open a pidfd of process {}: {TOO_FEW_FILES}", process.pid),
         error => anyhow!(
@@ -274,7 +301,7 @@ fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
 }
 
 /// The error of a question that was asked while pidfds are open.
-fn unanswered(error: ClientError) -> anyhow::Error {
+pub(super) fn unanswered(error: ClientError) -> anyhow::Error {
     match error {
         ClientError::Broken(_, error) if error.raw_os_error() == Some(libc::EMFILE) => {
             anyhow!("cannot connect to the daemon: {TOO_FEW_FILES}")
@@ -283,7 +310,7 @@ fn unanswered(error: ClientError) -> anyhow::Error {
     }
 }
 
-fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outcome> {
+pub(super) fn send(process: &VerifiedProcess, signal: SignalNumber) -> anyhow::Result<Outcome> {
     match process.send(signal) {
         Ok(()) => Ok(Outcome::Sent),
         Err(Errno::ESRCH) => Ok(Outcome::Ended),

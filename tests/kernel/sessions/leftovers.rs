@@ -1,0 +1,248 @@
+//! What was born in a session and outlives it: in its certificate, listed, and signalled.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use observer_harness::fixture::PATIENCE;
+use observer_harness::{Pty, Puppet, Verb, eventually, text};
+use serde_json::Value;
+
+use crate::Scene;
+
+/// Only what calls itself `agent` is a session, so that what it starts is none. Its file has another name.
+const RULE: &str = "comm = \"agent\"";
+/// Bytes that each server takes, so that they are well above what the kernel does not count yet.
+const MEMORY_BYTES: u64 = 16 << 20;
+/// By how much the memory of one process may differ: what single CPUs have not added to its counters, and what the kernel gives
+/// it for a system call in between.
+const TOLERANCE_BYTES: u64 = 2 << 20;
+
+fn rss_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS") * 1024
+}
+
+fn field<'v>(value: &'v Value, path: &str) -> &'v str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{path} of {value:#}"))
+}
+
+/// A process that `above` starts by another one, which ends: it leads a POSIX session without a terminal, and has memory.
+fn server(scene: &Scene, above: &mut Puppet) -> Puppet {
+    let (mut middle, _) = above.bears(&scene.fixture, Verb::Fork, &[]);
+    let (mut server, _) = middle.bears(&scene.fixture, Verb::Fork, &[]);
+    let middle_pid = middle.pid.to_string();
+    middle.request(Verb::Exit, &[b"0"]);
+    above.does(Verb::Wait, &[middle_pid.as_bytes()]);
+    server.does(Verb::Setsid, &[]);
+    let token = scene.fixture.token();
+    let program = scene.fixture.program("server");
+    server.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
+    // It is the same process, which ends with its last puppet.
+    std::mem::forget(server);
+    let mut server = scene.fixture.meet(&token);
+    server.does(Verb::TakesMemory, &[MEMORY_BYTES.to_string().as_bytes()]);
+    server
+}
+
+/// What `observer leftovers` lists of `name`: pids in order, and the array.
+fn leftovers(scene: &Scene, name: &str) -> (Vec<u64>, Vec<Value>) {
+    let result = scene.daemon.observer(&["leftovers", name, "--json"]);
+    let rows = result.json().as_array().expect("an array").clone();
+    assert_eq!(result.code, Some(if rows.is_empty() { 1 } else { 0 }), "{result:?}");
+    let mut pids: Vec<u64> = rows.iter().filter_map(|row| text::u64_any(row, "pid")).collect();
+    pids.sort_unstable();
+    (pids, rows)
+}
+
+fn pids(puppets: &[&Puppet]) -> Vec<u64> {
+    let mut pids: Vec<u64> = puppets.iter().map(|it| u64::from(it.pid)).collect();
+    pids.sort_unstable();
+    pids
+}
+
+fn lives(puppet: &Puppet) -> bool {
+    !puppet.is_gone_within(Duration::ZERO)
+}
+
+/// A session that was killed, and what it left.
+fn abandoned<const N: usize>(scene: &Scene, home: &Path, pty: &Pty) -> (String, [Puppet; N], Value) {
+    let mut agent = scene.agent(home, pty);
+    let live = scene.assert_session(home, &agent, "live");
+    let servers = std::array::from_fn(|_| server(scene, &mut agent));
+    agent.killed(libc::SIGKILL);
+    let ended = scene.wait_for_frame("session_ended", home);
+    (field(&live, "/key").to_owned(), servers, ended.death().get("left").expect("left").clone())
+}
+
+#[test]
+fn what_outlives_a_killed_session_is_certified_listed_and_signalled_and_nobody_else_is() {
+    let mut scene = Scene::new(RULE);
+    let (home, pty, other_pty) = (scene.home("deserted"), Pty::open(), Pty::open());
+    let stranger = scene.named("server", &home, &other_pty);
+    let (key, mut servers, left) = abandoned::<3>(&scene, &home, &pty);
+
+    assert_eq!(left.get("processes"), Some(&3.into()), "{left:#}");
+    let had: u64 = servers.iter().map(|it| rss_bytes(it.pid)).sum();
+    let rss = left.get("rss_bytes").and_then(Value::as_u64).expect("rss_bytes");
+    assert!(rss.abs_diff(had) <= 3 * TOLERANCE_BYTES && rss >= 3 * MEMORY_BYTES, "{rss}, /proc says {had}");
+    let rows: Vec<Value> = servers.iter().map(|it| scene.daemon.row(it.pid).expect("it lives")).collect();
+    let mut keys: Vec<&str> = rows.iter().map(|row| field(row, "/key")).collect();
+    let mut named: Vec<&str> =
+        left.get("keys").and_then(Value::as_array).expect("keys").iter().filter_map(Value::as_str).collect();
+    keys.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, keys);
+    let killed = eventually("the entry in history", PATIENCE, || {
+        let killed =
+            scene.daemon.observer(&["history", "--killed", "--state-dir", state_dir(&scene).as_str()]);
+        if killed.text().contains("left 3 processes, ") { Ok(killed) } else { Err(format!("{killed:?}")) }
+    });
+    assert!(killed.text().contains("MB"), "{killed:?}");
+
+    let (found, rows) = leftovers(&scene, "deserted");
+    assert_eq!(found, pids(&[&servers[0], &servers[1], &servers[2]]));
+    for row in &rows {
+        assert_eq!(field(row, "/session/key"), key, "{row:#}");
+        assert_eq!(field(row, "/session/home"), home.to_str().expect("a path"));
+        assert!(keys.contains(&field(row, "/key")));
+        let pid = text::u64_any(row, "pid").and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
+        let rss = row.get("rss_bytes").and_then(Value::as_u64).expect("rss_bytes");
+        assert!(rss.abs_diff(rss_bytes(pid)) <= TOLERANCE_BYTES, "{row:#}");
+    }
+
+    // The session is started again in its home, and what it starts is its own.
+    let mut again = scene.agent(&home, &pty);
+    scene.assert_session(&home, &again, "live");
+    let own = server(&scene, &mut again);
+    // What one of them starts is one of them.
+    let (late, _) = servers[0].bears(&scene.fixture, Verb::Fork, &[]);
+    let expected = pids(&[&servers[0], &servers[1], &servers[2], &late]);
+    assert_eq!(leftovers(&scene, "deserted").0, expected);
+
+    let keys_before: Vec<String> =
+        leftovers(&scene, &key).1.iter().map(|it| field(it, "/key").into()).collect();
+    assert_eq!(scene.daemon.stop(), Some(0));
+    scene.daemon.restart();
+    let (found, rows) = leftovers(&scene, &key);
+    assert_eq!(found, expected, "after a restart of the daemon");
+    let mut keys_after: Vec<String> = rows.iter().map(|it| field(it, "/key").into()).collect();
+    let mut keys_before = keys_before;
+    keys_before.sort();
+    keys_after.sort();
+    assert_eq!(keys_after, keys_before);
+
+    let planned =
+        scene.daemon.observer(&["signal", "--leftovers", "deserted", "TERM", "--dry-run", "--json"]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert_eq!(targets(&planned.json(), "planned"), expected);
+    assert!(servers.iter().all(lives));
+    let sent =
+        scene.daemon.observer(&["signal", "--leftovers", "deserted", "TERM", "--wait", "--timeout", "20s"]);
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert!(servers.iter().chain([&late]).all(|it| !lives(it)), "{sent:?}");
+    assert!([&stranger, &again, &own].into_iter().all(lives), "{sent:?}");
+    scene.assert_session(&home, &again, "live");
+    assert_eq!(leftovers(&scene, "deserted").0, [0; 0]);
+    let none = scene.daemon.observer(&["signal", "--leftovers", "deserted", "TERM"]);
+    assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
+}
+
+fn state_dir(scene: &Scene) -> String {
+    scene.daemon.state_dir().to_str().expect("a path").to_owned()
+}
+
+/// The pids of the targets with this outcome, in order.
+fn targets(report: &Value, outcome: &str) -> Vec<u64> {
+    let targets = report.get("targets").and_then(Value::as_array).expect("targets");
+    let of = |it: &&Value| it.get("outcome").and_then(Value::as_str) == Some(outcome);
+    let mut pids: Vec<u64> = targets.iter().filter(of).filter_map(|it| text::u64_any(it, "pid")).collect();
+    pids.sort_unstable();
+    pids
+}
+
+#[test]
+fn where_processes_were_born_is_known_to_the_next_daemon_whether_their_session_lives_or_not() {
+    for ends_meanwhile in [false, true] {
+        let mut scene = Scene::new(RULE);
+        let (home, pty) = (scene.home("lasting"), Pty::open());
+        let mut agent = scene.agent(&home, &pty);
+        scene.assert_session(&home, &agent, "live");
+        // Their parents have ended, so the kernel does not know it.
+        let servers = [server(&scene, &mut agent), server(&scene, &mut agent)];
+        assert_eq!(scene.daemon.stop(), Some(0));
+        let agent = if ends_meanwhile {
+            agent.killed(libc::SIGKILL);
+            None
+        } else {
+            Some(agent)
+        };
+        scene.daemon.restart();
+        if let Some(agent) = agent {
+            assert_eq!(leftovers(&scene, "lasting").0, [0; 0], "it lives");
+            agent.killed(libc::SIGKILL);
+        }
+        let expected = pids(&[&servers[0], &servers[1]]);
+        assert_eq!(leftovers(&scene, "lasting").0, expected, "{ends_meanwhile}");
+    }
+}
+
+#[test]
+fn a_session_that_leaves_nothing_is_certified_to() {
+    let scene = Scene::new(RULE);
+    let (home, pty) = (scene.home("tidy"), Pty::open());
+    let (_, _, left) = abandoned::<0>(&scene, &home, &pty);
+    assert_eq!(left, serde_json::json!({"processes": 0, "rss_bytes": 0, "keys": []}));
+    let result = scene.daemon.observer(&["leftovers"]);
+    assert_eq!((result.code, result.text()), (Some(1), ""), "{result:?}");
+    assert!(result.stderr.contains("no leftovers"), "{result:?}");
+}
+
+#[test]
+fn leftovers_of_two_homes_with_one_name_are_signalled_by_neither_name_alone() {
+    let scene = Scene::new(&format!("{RULE}\nname = \"same\""));
+    let (homes, pty) = ([scene.home("one"), scene.home("two")], Pty::open());
+    let (_, one, _) = abandoned::<1>(&scene, &homes[0], &pty);
+    let (key, two, _) = abandoned::<1>(&scene, &homes[1], &pty);
+    let both = scene.daemon.observer(&["signal", "--leftovers", "same", "KILL"]);
+    assert_eq!(both.code, Some(3), "{both:?}");
+    for home in &homes {
+        assert!(both.stderr.contains(home.to_str().expect("a path")), "{both:?}");
+    }
+    assert!(one.iter().chain(&two).all(lives), "nothing was sent");
+    let sent = scene.daemon.observer(&["signal", "--leftovers", &key, "KILL", "--wait"]);
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert!(one.iter().all(lives) && !two.iter().any(lives), "{sent:?}");
+}
+
+#[test]
+fn a_leftover_that_runs_another_session_is_listed_and_not_signalled() {
+    let scene = Scene::new(RULE);
+    let (home, inner_home) = (scene.home("first"), scene.home("within"));
+    let ptys = [Pty::open(), Pty::open()];
+    let mut agent = scene.agent(&home, &ptys[0]);
+    scene.assert_session(&home, &agent, "live");
+    // As a multiplexer does it.
+    let mut mux = server(&scene, &mut agent);
+    let (mut pane, _) = mux.bears(&scene.fixture, Verb::Fork, &[]);
+    pane.does(Verb::Setsid, &[]);
+    pane.does(Verb::GainsTerminal, &[ptys[1].path.to_str().expect("a path").as_bytes()]);
+    pane.chdir(&inner_home);
+    let token = scene.fixture.token();
+    let program = scene.fixture.program("agent");
+    pane.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
+    let inner = scene.fixture.meet(&token);
+    eventually("the session within", PATIENCE, || {
+        scene.session(&inner_home).map(drop).ok_or_else(|| format!("{:#?}", scene.daemon.list()))
+    });
+    let other = server(&scene, &mut agent);
+    agent.killed(libc::SIGKILL);
+    let ended = scene.wait_for_frame("session_ended", &home);
+    assert_eq!(ended.death().pointer("/left/processes"), Some(&2.into()), "{:#}", ended.death());
+    assert_eq!(leftovers(&scene, "first").0, pids(&[&mux, &other]));
+    let sent = scene.daemon.observer(&["signal", "--leftovers", "first", "KILL", "--json", "--wait"]);
+    assert_eq!(targets(&sent.json(), "sent"), pids(&[&other]), "{sent:?}");
+    assert_eq!(targets(&sent.json(), "other_session"), pids(&[&mux]), "{sent:?}");
+    assert!(lives(&mux) && lives(&inner) && !lives(&other), "{sent:?}");
+}
