@@ -38,7 +38,8 @@ fn statement(title: &str) -> &'static str {
 fn filled(database: &str) -> SqlSession {
     let mut daemon = server().session(database, "postgres");
     let number = present(&mut daemon, WEB1);
-    daemon.ask(&format!("UPDATE observer.host SET host = 'web1' WHERE host_no = {number}"));
+    daemon
+        .ask(&format!("UPDATE observer.host SET host = 'web1', boot_id = '{BOOT}' WHERE host_no = {number}"));
     daemon.ask(&format!(
         "INSERT INTO observer.host (host_id, host, last_commit_at, first_seen_at)
          VALUES ('{CLONE}', 'web1', now() - interval '1 hour', now() + interval '1 hour')"
@@ -59,7 +60,8 @@ fn filled(database: &str) -> SqlSession {
     }
     let certificate = r#"{"comm": "python3", "started_at": "2026-11-21T08:00:00Z", "death": {"kind": "signaled", "code": null, "signal": 9,
         "signal_name": "SIGKILL", "core_dumped": false, "raw_status": 9, "at": "AT", "lifetime_ms": 5,
-        "sender": {"pid": 77, "comm": "oomd", "uid": 0, "kind": "user"}, "polite_signal": null, "oom": null, "between": null}}"#;
+        "sender": {"pid": 77, "comm": "oomd", "uid": 0, "kind": "user"}, "polite_signal": null, "oom": null, "between": null,
+        "left": {"processes": 9, "rss_bytes": 2500000000, "keys": []}}}"#;
     let now = daemon.ask("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')");
     let events = [
         (1, "session_started", "alpha", "{}".to_owned()),
@@ -95,6 +97,10 @@ fn every_query_of_the_document_finds_what_its_title_says() {
         "web1|alpha|/srv/agents/alpha|4242|77|oomd|0|signaled"
     );
     assert_eq!(ask("what is killed again and again, and by whom"), "web1|alpha|/srv/agents/alpha|1|oomd|0||");
+    assert_eq!(
+        ask("what sessions left on each host within a week, the most memory first"),
+        "web1|alpha|/srv/agents/alpha|1|9|2500000000"
+    );
     assert_eq!(ask("sessions that restart in a loop"), "web1|loop|/srv/agents/loop|7|exited||3");
     assert_eq!(ask("homes with two CLIs"), "web1|twice|/srv/agents/twice|4243|2");
     let silent = ask("hosts that are not present, the longest first");
@@ -157,8 +163,17 @@ fn roles_and_retention_are_set_as_the_document_says() {
 #[test]
 fn the_views_are_those_that_the_document_names() {
     let database = applied();
-    let named =
-        ["live", "sessions", "deaths", "kills", "ignored_sigterm", "restart_loops", "events", "hosts"];
+    let named = [
+        "live",
+        "sessions",
+        "deaths",
+        "kills",
+        "ignored_sigterm",
+        "restart_loops",
+        "leftovers",
+        "events",
+        "hosts",
+    ];
     for view in named {
         assert!(DOCUMENT.contains(&format!("| `observer.{view}` |")), "{view}");
         server().psql(&database, &format!("SELECT FROM observer.{view}"));
@@ -196,7 +211,7 @@ fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
 #[test]
 fn the_document_lists_every_column_of_every_view_and_no_other() {
     let database = applied();
-    for view in ["sessions", "deaths", "kills", "restart_loops", "events", "hosts"] {
+    for view in ["sessions", "deaths", "kills", "restart_loops", "leftovers", "events", "hosts"] {
         let there = server().psql(
             &database,
             &format!(

@@ -59,6 +59,27 @@ fn who_killed_what_after_which_polite_signal_is_one_query() {
         );
         assert_eq!(server().psql(&database, &cost), *expected, "{fields}");
     }
+    let left = [
+        (
+            r#""left": {"processes": 9, "rss_bytes": 2500000000, "keys": ["a", "b"]}"#,
+            r#"9|2500000000|["a", "b"]"#,
+        ),
+        (r#""left": {"processes": 1, "rss_bytes": null}"#, "1||"),
+        (r#""left": {"processes": 0, "rss_bytes": 0, "keys": []}"#, ""),
+        (r#""left": {"processes": -1}"#, ""),
+        (r#""left": {"processes": "many", "rss_bytes": []}"#, ""),
+        (r#""left": [9]"#, ""),
+        (r#""left": null"#, ""),
+    ];
+    for (at, (fields, expected)) in left.iter().enumerate() {
+        end(&format!("left{at}"), &format!(r#"{{"kind": "exited", {fields}}}"#));
+        let left = format!(
+            "SELECT left_processes, left_rss_bytes, keys FROM observer.leftovers WHERE name = 'left{at}'"
+        );
+        assert_eq!(server().psql(&database, &left), *expected, "{fields}");
+    }
+    let known = "SELECT name, left_processes IS NULL FROM observer.deaths WHERE name IN ('left2', 'cost0') ORDER BY name";
+    assert_eq!(server().psql(&database, known), "cost0|t\nleft2|f", "of a daemon before 1.4 it is not known");
     assert_eq!(
         server().psql(&database, KILLS),
         "slow|SIGKILL|systemd|1|kill|15|systemd|90\nbroken|SIGSEGV|||fault|||"
@@ -85,7 +106,7 @@ fn a_session_that_starts_again_and_again_is_a_restart_loop() {
         .psql(&database, "UPDATE observer.setting SET restart_loop_starts = 2, restart_loop_span = '1 hour'");
     assert_eq!(server().psql(&database, loops), "/earlier|3|live|t\n/often|3|live|t\n/seldom|2|live|t");
     server().psql(&database, "CREATE ROLE reader_of_kills LOGIN IN ROLE observer_reader");
-    for view in ["kills", "ignored_sigterm", "restart_loops", "deaths"] {
+    for view in ["kills", "ignored_sigterm", "restart_loops", "deaths", "leftovers"] {
         let read =
             server().try_psql_as(&database, "reader_of_kills", &format!("SELECT * FROM observer.{view}"));
         assert_eq!(read.code, Some(0), "{view}: {read:?}");

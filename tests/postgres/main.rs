@@ -5,6 +5,7 @@ mod documented;
 mod forget;
 mod kills;
 mod labels;
+mod leftovers;
 mod outage;
 mod revisions;
 mod schema;
