@@ -1,16 +1,20 @@
 //! `--tree` against real processes, with answers from a script.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use super::super::leftovers::{self, Patience};
 use super::*;
 use crate::api::answer::Head;
+use crate::api::leftovers::{FormerSessionJson, LeftoverJson, LeftoversAnswer};
 use crate::boot::boot_id;
+use crate::cli::former::FormerWanted;
 use crate::socket::frame::{Hello, PROTOCOL, line};
-use crate::text::bytes::Big;
+use crate::text::bytes::{Big, Text};
 
 /// A process that does nothing, and that is killed in the end.
 struct Sleeper(Child);
@@ -217,4 +221,55 @@ fn descendants_are_signalled_though_the_primary_ends_before_their_round() {
     assert_eq!(of_old, [(orphan.pid, Outcome::Sent)]);
     assert_eq!(old.signal(), Some(libc::SIGTERM));
     assert_eq!(root.signal(), Some(libc::SIGTERM));
+}
+
+/// What a session called `a` left, each with whether it runs a session that lives; `others`: what one called `b` left.
+fn left(certain: bool, of_a: &[(&ProcessJson<'static>, bool)], of_b: &[&ProcessJson<'static>]) -> Vec<u8> {
+    let leftover = |name: &'static [u8], process: &ProcessJson<'static>, runs_session| LeftoverJson {
+        session: FormerSessionJson { name: Text::from(name), ..FormerSessionJson::default() },
+        runs_session,
+        process: process.clone(),
+        ..LeftoverJson::default()
+    };
+    let of_a = of_a.iter().map(|&(process, runs_session)| leftover(b"a", process, runs_session));
+    let leftovers = of_a.chain(of_b.iter().map(|process| leftover(b"b", process, false))).collect();
+    line(&LeftoversAnswer { head: Head { certain, ..Head::default() }, leftovers })
+}
+
+/// Sends SIGTERM to what the session called `a` left.
+fn send_term_to_leftovers(answers: Vec<Vec<u8>>) -> Signalled {
+    let (_dir, socket) = script(answers);
+    let wanted = FormerWanted::new(OsStr::new("a"), None, None).unwrap();
+    let Ok((_, answer)) = leftovers::find(&wanted, &socket).unwrap() else { panic!("there are some") };
+    leftovers::signal(&wanted, answer, SignalNumber::parse("TERM").unwrap(), Patience::None, &socket).0
+}
+
+#[test]
+fn only_what_is_still_a_leftover_and_runs_no_session_is_signalled() {
+    let [mut plain, mut begins, mut runs, mut other] = [(); 4].map(|()| Sleeper::start());
+    let [one, two, three, four] =
+        [(&plain, 10), (&begins, 11), (&runs, 12), (&other, 13)].map(|(it, at)| it.row(None, at));
+    let answers = vec![
+        left(true, &[(&one, false), (&two, false), (&three, false)], &[&four]),
+        // One is a session by now, and another runs one.
+        left(true, &[(&one, false), (&three, true)], &[&four]),
+    ];
+    let signalled = send_term_to_leftovers(answers);
+    assert!(signalled.complete && signalled.failure.is_none(), "{:?}", signalled.failure);
+    let expected = [(three.pid, Outcome::OtherSession), (two.pid, Outcome::Ended), (one.pid, Outcome::Sent)];
+    assert_eq!(outcomes(&signalled), expected, "the youngest first");
+    assert_eq!(plain.signal(), Some(libc::SIGTERM));
+    assert!(begins.runs() && runs.runs() && other.runs());
+}
+
+#[test]
+fn no_leftover_is_signalled_where_the_later_answer_is_in_doubt() {
+    let mut plain = Sleeper::start();
+    let row = plain.row(None, 10);
+    let signalled =
+        send_term_to_leftovers(vec![left(true, &[(&row, false)], &[]), left(false, &[(&row, false)], &[])]);
+    assert_eq!(outcomes(&signalled), [(row.pid, Outcome::Unverified)]);
+    let failure = signalled.failure.expect("it says why").to_string();
+    assert!(!signalled.complete && failure.contains("0 leftovers were signalled"), "{failure}");
+    assert!(plain.runs());
 }
