@@ -22,9 +22,7 @@ pub struct LeftJson {
 impl LeftJson {
     /// The JSON of what was left in the boot `boot_id`.
     pub fn new(left: &LeftProcesses, boot_id: &str) -> Self {
-        let key = |key: &observer_core::ProcessKey| {
-            LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string()
-        };
+        let key = |key: &observer_core::ProcessKey| LifeKey::of(boot_id, *key).to_string();
         Self {
             processes: left.processes,
             rss_bytes: left.rss_pages.and_then(bytes_of_pages),

@@ -81,7 +81,7 @@ impl<'a> FormerSessionJson<'a> {
             instance: home.instance,
             uid: home.uid,
             pid: primary.tgid.0,
-            key: LifeKey::new(context.boot_id, primary.tgid.0, primary.start_boottime.0).to_string(),
+            key: LifeKey::of(context.boot_id, *primary).to_string(),
             ended_at: rfc3339(*ended_at, *wall_offset_ns),
         }
     }

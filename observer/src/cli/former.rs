@@ -1,5 +1,6 @@
 //! Which sessions that are over a command is about: by name, home or key.
 
+use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::naming::{is_called, is_one_life, split_number};
@@ -14,13 +15,21 @@ pub(super) struct FormerWanted {
     user: Option<u32>,
     /// Only the life with this key.
     key: Option<String>,
+    /// Only sessions of this home.
+    home: Option<Vec<u8>>,
 }
 
 impl FormerWanted {
     /// Those that `typed` names; of this user, and with this key of the former primary, where these are given.
     pub fn new(typed: &std::ffi::OsStr, user: Option<u32>, key: Option<&str>) -> std::io::Result<Self> {
         let wanted = home::absolute(typed.as_bytes())?.into_owned();
-        Ok(Self { wanted, user, key: key.map(Into::into) })
+        Ok(Self { wanted, user, key: key.map(Into::into), home: None })
+    }
+
+    /// Those of them that were in the home `typed`, if one is given.
+    pub fn in_home(mut self, typed: Option<&std::ffi::OsStr>) -> std::io::Result<Self> {
+        self.home = typed.map(|home| home::absolute(home.as_bytes())).transpose()?.map(Cow::into_owned);
+        Ok(self)
     }
 
     /// What was typed, for people.
@@ -31,15 +40,8 @@ impl FormerWanted {
 
     /// Whether the session is meant.
     pub fn is_meant(&self, session: &FormerSessionJson<'_>) -> bool {
-        let is_it = |wanted: &[u8]| is_called(wanted, session.name.as_bytes(), session.home.as_bytes());
-        let is_named = if is_one_life(&self.wanted) {
-            session.key.as_bytes() == self.wanted
-        } else {
-            let in_namespace =
-                split_number(&self.wanted, b'@').filter(|&(_, number)| session.home_mnt_ns == Some(number));
-            is_it(&self.wanted) || in_namespace.is_some_and(|(rest, _)| is_it(rest))
-        };
-        is_named
+        is_named(&self.wanted, session)
+            && self.home.as_ref().is_none_or(|home| is_named(home, session))
             && self.user.is_none_or(|uid| uid == session.uid)
             && self.key.as_ref().is_none_or(|key| *key == session.key)
     }
@@ -61,6 +63,16 @@ impl FormerWanted {
         };
         (places.len() > 1).then(|| places.iter().map(line).collect())
     }
+}
+
+/// Whether `wanted` names the session: by name, home or key.
+fn is_named(wanted: &[u8], session: &FormerSessionJson<'_>) -> bool {
+    let is_it = |wanted: &[u8]| is_called(wanted, session.name.as_bytes(), session.home.as_bytes());
+    if is_one_life(wanted) {
+        return session.key.as_bytes() == wanted;
+    }
+    let in_namespace = split_number(wanted, b'@').filter(|&(_, number)| session.home_mnt_ns == Some(number));
+    is_it(wanted) || in_namespace.is_some_and(|(rest, _)| is_it(rest))
 }
 
 /// Whether both were in the same directory, and of the same user.
@@ -101,6 +113,12 @@ mod tests {
         }
         let inside = FormerSessionJson { home_mnt_ns: Some(5), ..session("a", "/srv/a", 7) };
         assert!(means("a@5", None, &inside) && !means("a@6", None, &inside));
+        let of_home = |home: &str| {
+            FormerWanted::new(OsStr::new("a"), None, None).unwrap().in_home(Some(OsStr::new(home)))
+        };
+        assert!(
+            of_home("/srv/a").unwrap().is_meant(&of_host) && !of_home("/x/a").unwrap().is_meant(&of_host)
+        );
         let other = FormerWanted::new(OsStr::new("a"), None, Some("7f3e90ab-1-1a2b3c4d5e")).unwrap();
         assert!(!other.is_meant(&of_host));
     }

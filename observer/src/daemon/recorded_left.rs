@@ -108,7 +108,7 @@ impl EventLoop {
 /// Births in sessions as text for the next daemon of the boot `boot_id`: on each line the keys of a process and of what it was
 /// born below.
 fn births_text(births: &[KnownBirth], boot_id: &str) -> String {
-    let word = |key: ProcessKey| LifeKey::new(boot_id, key.tgid.0, key.start_boottime.0).to_string();
+    let word = |key: ProcessKey| LifeKey::of(boot_id, key).to_string();
     births.iter().map(|birth| format!("{} {}\n", word(birth.key), word(birth.above))).collect()
 }
 

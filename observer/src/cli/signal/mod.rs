@@ -142,8 +142,8 @@ impl SignalArgs {
 
     /// Signals what sessions left that are over.
     fn signal_leftovers(&self, socket: &Path) -> anyhow::Result<Exit> {
-        let Which { session, user, only_if } = &self.which;
-        let wanted = FormerWanted::new(session, *user, only_if.as_deref())?;
+        let Which { session, user, home, only_if } = &self.which;
+        let wanted = FormerWanted::new(session, *user, only_if.as_deref())?.in_home(home.as_deref())?;
         let (session, answer) = match leftovers::find(&wanted, socket)? {
             Ok(found) => found,
             Err(exit) => return Ok(exit),
