@@ -91,8 +91,6 @@ pub(crate) struct ProcessEntry {
     pub claim: Option<Claim>,
     /// A rule admits it, but its home has too many candidates.
     pub left_out: bool,
-    /// A rule admits it where it is, but it could be no session there and keeps the one of the home that it left.
-    pub passed_over: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
     /// The session in which it was born, which is over. `None`: that of its nearest live ancestor by birth, if that has one.
@@ -170,7 +168,6 @@ impl ProcessEntry {
             candidacy: None,
             claim: None,
             left_out: false,
-            passed_over: false,
             left_behind: None,
             left_of: None,
             signals: None,

@@ -76,8 +76,8 @@ impl Sessions {
     pub(super) fn decide(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
         if let Some(entry) = ctx.table.get_mut(key) {
             entry.left_out = false;
-            entry.passed_over = false;
         }
+        self.passed_over.remove(key);
         match self.verdict(ctx, key) {
             Verdict::Refused => {}
             Verdict::AwaitsOwner(home) => {
@@ -138,7 +138,6 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
     creator.candidacy.is_none()
         && creator.claim != Some(Claim::Waiting)
         && !creator.left_out
-        && !creator.passed_over
         && one.exec_id == other.exec_id
         && one.comm == other.comm
         && one.tty == other.tty

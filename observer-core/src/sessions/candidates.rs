@@ -48,7 +48,8 @@ impl Sessions {
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
-        if let Some(creator) = creator.filter(|creator| is_refused_like(entry, creator)) {
+        let may_be_refused = |it: &&ProcessEntry| !self.passed_over.has(it.process.key);
+        if let Some(creator) = creator.filter(may_be_refused).filter(|it| is_refused_like(entry, it)) {
             return self.claim_like(ctx, key, creator.process.key);
         }
         self.consider(ctx, key);
@@ -85,6 +86,7 @@ impl Sessions {
     ) {
         self.forget_claims(process.key);
         self.settling.remove(process.key);
+        self.passed_over.remove(process.key);
         if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
             self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
         } else {
@@ -372,10 +374,7 @@ impl Sessions {
         // It can be no session there, so it keeps the one that it left.
         let holds_other = self.homes.held_by(key).iter().any(|held| *held != home);
         if holds_other && !is_root {
-            if let Some(entry) = ctx.table.get_mut(key) {
-                entry.passed_over = true;
-            }
-            return;
+            return self.passed_over.add(key, &home);
         }
         if primary != Some(key) && self.is_full(&home, is_root) {
             return self.leave_out(ctx, key, &home);

@@ -155,7 +155,7 @@ pub(super) fn choose(
     };
     let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root)).filter(is_free);
     let Some(slot) = &state.slot else {
-        let best = candidates.min_by_key(|&key| rank(ctx.table, None, key));
+        let best = candidates.min_by_key(|&key| rank(ctx.table, key));
         return best.map_or(Choice::NoCandidate, Choice::Primary);
     };
     if let Some(key) = candidates.clone().find(|&key| is_replacement(ctx.table, home, slot, key)) {
@@ -167,7 +167,7 @@ pub(super) fn choose(
         && ctx.table.get(primary).is_some_and(|entry| is_candidate(entry, home))
     {
         let returned = eligible.filter(|&key| slot.is_substitute && runs_program(key));
-        if let Some(key) = returned.min_by_key(|&key| rank(ctx.table, None, key)) {
+        if let Some(key) = returned.min_by_key(|&key| rank(ctx.table, key)) {
             return Choice::Primary(key);
         }
         let root = state.roots.iter().find(|root| is_in_chain(ctx.table, root, primary));
@@ -179,22 +179,22 @@ pub(super) fn choose(
     if is_each(ctx.rules.get(slot.session.rule)) && primary.is_some_and(is_elsewhere) {
         return Choice::NoCandidate;
     }
-    let best = eligible.min_by_key(|&key| rank(ctx.table, Some(slot), key));
+    // The launcher of the primary comes first, or what it stands aside for by now.
+    let launches =
+        |root: &&Root| slot.launcher.is_some() && [root.launcher, root.stand_in].contains(&slot.launcher);
+    let launched = state.roots.iter().find(launches).and_then(|root| young.candidate(ctx, state, root));
+    let best = eligible.min_by_key(|&key| (launched != Some(key), !runs_program(key), rank(ctx.table, key)));
     best.map_or(Choice::NoCandidate, Choice::Primary)
 }
 
-/// Returns the rank of a candidate where the present primary does not go on; the lowest is elected. First comes
-/// the launcher of the primary, then the program that the session is of, what has a terminal, what leads its POSIX
-/// session, and the oldest.
-fn rank(table: &ProcessTable, slot: Option<&SessionSlot>, key: ProcessKey) -> impl Ord + use<> {
+/// Returns the rank of a candidate where nothing is known of the program or the launcher; the lowest is elected. First comes
+/// what has a terminal, then what leads its POSIX session, and the oldest.
+fn rank(table: &ProcessTable, key: ProcessKey) -> impl Ord + use<> {
     let process = table.get(key).map(|entry| &entry.process);
     let is = |holds: fn(&Process) -> bool| process.is_some_and(holds);
-    let is_launcher = slot.is_some_and(|slot| slot.launcher == Some(key));
-    let runs_program =
-        slot.is_some_and(|slot| process.is_some_and(|process| slot.program.is_run_by(process)));
     let has_tty = is(|process| process.tty.is_some());
     let leads = is(|process| process.sid == process.key.tgid.0);
-    (!is_launcher, !runs_program, !has_tty, !leads, age(key))
+    (!has_tty, !leads, age(key))
 }
 
 /// Returns whether `key` is a process that may be the primary for `root`: the root, or from its launcher to its

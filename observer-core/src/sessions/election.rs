@@ -103,9 +103,12 @@ impl Sessions {
         }
     }
 
-    fn find_roots(&mut self, ctx: &SessionContext<'_>, home: &Home, primary: Option<ProcessKey>) {
+    fn find_roots(&mut self, ctx: &SessionContext<'_>, home: &Arc<Home>, primary: Option<ProcessKey>) {
         let found = roots(ctx.table, &self.homes, home, primary);
-        if let Some(state) = self.homes.by_home.get_mut(home) {
+        let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        // Who could be no session beside the former roots may be one beside these.
+        if state.roots != found {
+            self.relinked.extend(self.passed_over.in_home(home).map(age));
             state.roots = found;
         }
     }

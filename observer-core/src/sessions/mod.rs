@@ -6,7 +6,7 @@
 //! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
-//! between homes; `resume` restores what was known before the daemon was started again, with the primaries where
+//! between homes; `passed_over` keeps primaries that are where they could be no session; `resume` restores what was known before the daemon was started again, with the primaries where
 //! `places` puts them; `reload` applies other rules; `fitting` finds the
 //! rules that admit primaries to their homes then; `relinked` looks again at processes whose ancestors changed;
 //! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
@@ -28,6 +28,7 @@ mod look;
 mod membership;
 mod ownership;
 pub(crate) mod panes;
+mod passed_over;
 mod places;
 mod relinked;
 mod reload;
@@ -50,6 +51,7 @@ use crate::sessions::by_age::ByAge;
 use crate::sessions::claims::ChecksUnderWay;
 use crate::sessions::homes::{HomeState, Homes};
 use crate::sessions::panes::FollowedPanes;
+use crate::sessions::passed_over::PassedOver;
 use crate::sessions::settling::Settling;
 
 /// The candidates, homes and sessions.
@@ -65,6 +67,8 @@ pub(crate) struct Sessions {
     owner_answer: Option<(Arc<Home>, Option<u32>)>,
     /// Processes that moved into another home, and become candidates there if they stay.
     settling: Settling,
+    /// Primaries that are where they could be no session.
+    passed_over: PassedOver,
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
     reported: Vec<Arc<Home>>,
     /// Processes whose descendants may have become helpers, or ceased to be.

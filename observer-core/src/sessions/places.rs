@@ -186,9 +186,10 @@ impl Sessions {
 
     /// A process can be no session where it is, so it keeps the one that it left.
     fn pass_over(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        self.remove_candidate(ctx, key);
-        if let Some(entry) = ctx.table.get_mut(key) {
-            entry.passed_over = true;
+        let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
+        if let Some(home) = candidacy.map(|candidacy| Arc::clone(&candidacy.home)) {
+            self.remove_candidate(ctx, key);
+            self.passed_over.add(key, &home);
         }
     }
 

@@ -49,7 +49,7 @@ impl Sessions {
                     Some(_) => {}
                     // It may be where it was a helper until this moment.
                     None if entry.left_out
-                        || entry.passed_over
+                        || self.passed_over.has(entry.process.key)
                         || !self.homes.held_by(entry.process.key).is_empty() =>
                     {
                         outside.push(entry.process.key);
@@ -75,9 +75,10 @@ impl Sessions {
         home: Option<&Arc<Home>>,
         orphans: &[ProcessKey],
     ) {
-        // What is below a candidate of `home` waits for that.
+        // What is below a candidate of `home` waits for that. A wrapper is no session.
+        let may_take = |above: &ProcessEntry, home: &Home| is_candidate(above, home) && !above.is_wrapper();
         let is_below = |entry: &&ProcessEntry| {
-            home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| is_candidate(above, home)))
+            home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| may_take(above, home)))
         };
         let entries = orphans.iter().take(RELINKED_A_TURN_MAX).filter_map(|&key| ctx.table.get(key));
         let candidates = entries.filter(|it| !is_below(it)).filter_map(|entry| entry.candidacy.as_ref());
@@ -88,14 +89,15 @@ impl Sessions {
         }
     }
 
-    /// Returns whether `root`, or any root of `home`, has no program that runs for it and is older than `key`.
+    /// Returns whether `root`, or any root of `home`, has no program that runs for it and is older than `key`. What a
+    /// launcher stands aside for is as old as the launcher.
     pub(super) fn may_stand_in(&self, key: ProcessKey, home: &Home, root: Option<ProcessKey>) -> bool {
         let is_meant = |it: &&Root| root.is_none_or(|root| it.key == root);
-        let is_older = |stand_in: ProcessKey| age(key) < age(stand_in);
+        let is_older = |program: ProcessKey| age(key) < age(program);
         let state = self.homes.by_home.get(home);
         state.is_some_and(|state| {
             let mut roots = state.roots.iter().filter(is_meant);
-            roots.any(|root| root.stand_in.is_none_or(is_older))
+            roots.any(|root| root.launcher.or(root.stand_in).is_none_or(is_older))
         })
     }
 

@@ -16,6 +16,7 @@ use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::fitting_rule;
 use crate::sessions::homes::Owner;
 use crate::sessions::look::oldest_first;
+use crate::sessions::passed_over::PassedOver;
 use crate::sessions::settling::Settling;
 
 impl Sessions {
@@ -64,11 +65,11 @@ impl Sessions {
     fn forget_candidates(&mut self, ctx: &mut SessionContext<'_>) -> Vec<Arc<Home>> {
         self.claimed.clear();
         self.settling = Settling::default();
+        self.passed_over = PassedOver::default();
         for entry in ctx.table.iter_mut() {
             entry.candidacy = None;
             entry.claim = None;
             entry.left_out = false;
-            entry.passed_over = false;
         }
         let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
         for home in &homes {
