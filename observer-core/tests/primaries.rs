@@ -387,11 +387,20 @@ impl Model {
         // Who could be no session here and kept another home, and who has just arrived, is considered after that, if the
         // session goes on until then.
         let former = pasts.iter().filter(|(other, _)| **other != home).filter_map(|(_, past)| past.primary);
-        let later: BTreeSet<u32> = former.filter(is_here).chain(event.arrived).collect();
-        let goes_on = holder.is_some() || (alive.is_some() && alive == event.arrived);
-        let turns = [Some(later), goes_on.then(BTreeSet::new)];
-        for later in turns.into_iter().flatten() {
-            let mut without: BTreeSet<u32> = primaries.union(&later).copied().collect();
+        let (former_here, former): (BTreeSet<u32>, BTreeSet<u32>) = former.partition(is_here);
+        // Until that one has settled, only the home that it left has another primary.
+        let others = pasts.iter().filter(|(other, _)| **other != home);
+        let others = others.filter_map(|(other, past)| match past.primary {
+            Some(left) if Some(left) == event.arrived => answer.get(*other).map(|&(primary, _)| primary),
+            primary => primary,
+        });
+        let others: BTreeSet<u32> =
+            if event.arrived.is_some() { others.collect() } else { primaries.clone() };
+        let at_once: BTreeSet<u32> = others.into_iter().chain(former_here).chain(event.arrived).collect();
+        // Where it is the primary that has arrived elsewhere, the other homes are as they were until then.
+        let leaves = alive.is_some() && alive == event.arrived;
+        let after = if holder.is_some() { Some(primaries.clone()) } else { leaves.then_some(former) };
+        for mut without in [Some(at_once), after].into_iter().flatten() {
             without.retain(|it| Some(*it) != alive);
             let tops = self.tops(home, alive, &without);
             let Some(elected) = self.elected(&tops, past, left_behind) else { continue };
