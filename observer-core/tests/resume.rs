@@ -459,6 +459,43 @@ fn a_session_ends_when_its_arguments_show_that_no_rule_admits_it() {
 }
 
 #[test]
+fn a_session_whose_arguments_are_never_read_goes_on_over_a_second_restart() {
+    let named = || vec![Rule { name: "{program}".into(), ..scripts().remove(0) }];
+    let mut world = of_scripts(World::new(named()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    // It stands in for codex on the other way.
+    let mut substitute = world.recorded();
+    substitute[0].session.stands_in_for = Some(Arc::from(&b"codex"[..]));
+    for mut recorded in [world.recorded(), substitute] {
+        for _ in 0..2 {
+            let mut after = unread(&world, named(), &[&bash, &gemini]);
+            after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
+            let restored = session(&after);
+            assert_eq!((restored.primary, restored.state), (gemini.key, State::Live));
+            assert_eq!(&*restored.name, b"gemini", "the executed file is node");
+            // The end of the session has it too.
+            recorded = after.recorded();
+            assert_eq!(recorded[0].program.as_deref(), Some(&b"gemini"[..]));
+            after.memory(&gemini);
+            assert_eq!(session(&after).recorded_program, None);
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_before_its_arguments_are_read_ends_as_the_recorded_program() {
+    let mut world = of_scripts(World::new(scripts()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    let mut after = unread(&world, scripts(), &[&bash, &gemini]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    after.exit(&gemini, 9);
+    assert_eq!(after.recorded()[0].program.as_deref(), Some(&b"gemini"[..]));
+    assert_eq!(after.recorded()[0].session.stands_in_for, None);
+}
+
+#[test]
 fn among_several_rules_the_one_that_admits_the_recorded_program_goes_on() {
     let named = |program, name: &'static str| Rule {
         conditions: only_program(&[program]),

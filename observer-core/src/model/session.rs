@@ -125,6 +125,8 @@ pub struct Session {
     /// Whether a rule admits the primary depends on its arguments, which could not be read yet. The session stays what it
     /// was recorded to be until they are known.
     pub unconfirmed: bool,
+    /// The program that the primary was recorded to run, until its arguments are known.
+    pub recorded_program: Option<Bytes>,
     /// Where the home was renamed to, or where the primary went.
     pub moved_to: Option<Bytes>,
     /// The home directory was deleted.

@@ -244,7 +244,7 @@ fn install(
     let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
     let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
     if names_primary(template) || core::mem::take(&mut slot.is_recorded) {
-        let recorded = slot.program_of_primary().filter(|_| slot.session.primary == key);
+        let recorded = slot.session.recorded_program.as_ref().filter(|_| slot.session.primary == key);
         slot.session.name = session_name(template, home, process, recorded);
     }
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
@@ -255,6 +255,7 @@ fn install(
     slot.last_primary = None;
     let had_tty = slot.had_tty;
     let session = &mut slot.session;
+    session.recorded_program.take_if(|_| session.primary != key || !process.is_unread());
     session.primary = key;
     let is_root = |key: &ProcessKey| state.roots.iter().any(|root| root.key == *key);
     // A primary goes on below a root that starts it no more, or that came above it later.
@@ -357,6 +358,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     session.roots = 1;
     session.others.clear();
     session.unconfirmed = is_unconfirmed(ctx, session, slot.had_tty, process);
+    session.recorded_program.take_if(|_| !process.is_unread());
     if process.cwd.path.is_some() {
         session.moved_to = process.cwd.path.clone();
     }
@@ -410,7 +412,8 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
     // It may have executed another program, and that is why the session ends.
-    let is_other = |program: &&Bytes| last.program.as_ref() != Some(*program);
+    let ran = session.recorded_program.as_ref().or(last.program.as_ref());
+    let is_other = |program: &&Bytes| ran != Some(*program);
     session.stands_in_for = slot.program.name().filter(is_other).cloned();
     let mut last = Box::new(last.clone());
     // It may be of another user by now, and that is why the session ends.

@@ -32,7 +32,8 @@ pub(super) struct Tenure<'a> {
 impl<'a> Tenure<'a> {
     /// Returns the tenure of the primary of a session.
     pub fn of(slot: &'a SessionSlot) -> Self {
-        let program = slot.program_of_primary().map(|program| &**program);
+        let program = slot.session.recorded_program.as_ref().or(slot.program_of_primary());
+        let program = program.map(|program| &**program);
         Self { home: &slot.session.home, had_tty: slot.had_tty, program }
     }
 

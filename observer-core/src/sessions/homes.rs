@@ -111,6 +111,7 @@ impl SessionSlot {
             state: State::Live,
             since: at,
             unconfirmed: false,
+            recorded_program: None,
             moved_to: None,
             cwd_deleted: false,
             rule: 0,

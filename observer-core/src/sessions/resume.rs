@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::input::KnownSession;
 use crate::model::change::Change;
 use crate::model::ids::ProcessKey;
-use crate::model::process::WorkingDirectory;
+use crate::model::process::{Bytes, WorkingDirectory};
 use crate::model::rule::{NameTemplate, Rule};
 use crate::model::session::{EndReason, Home, State};
 use crate::processes::entry::Candidacy;
@@ -171,7 +171,9 @@ impl Sessions {
         slot.had_tty = known.had_tty;
         if process.is_unread() {
             slot.program = RunProgram::recorded(process, known.program);
-            slot.session.name = session_name(template, home, process, slot.program.name());
+            slot.session.recorded_program = known.program.map(Bytes::from);
+            let recorded = slot.session.recorded_program.as_ref();
+            slot.session.name = session_name(template, home, process, recorded);
         }
         if let Some(program) = known.stands_in_for {
             slot.program = RunProgram::named(program);
@@ -215,6 +217,9 @@ impl Sessions {
         let same_primary = session.primary == known.primary;
         if same_primary {
             slot.had_tty |= known.had_tty;
+            if entry.process.is_unread() {
+                session.recorded_program = known.program.map(Bytes::from);
+            }
             if slot.had_tty && entry.process.tty.is_none() && session.state == State::Live {
                 session.state = State::Detached;
                 session.since = ctx.at;

@@ -581,7 +581,7 @@ impl World {
         let recorded = sessions.map(|(session, primary)| Recorded {
             session: session.clone(),
             had_tty: session.state == State::Detached || primary.tty.is_some(),
-            program: primary.program.as_deref().map(<[u8]>::to_vec),
+            program: session.recorded_program.as_ref().or(primary.program.as_ref()).map(|it| it.to_vec()),
         });
         recorded.collect()
     }

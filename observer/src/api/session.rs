@@ -106,6 +106,10 @@ impl<'a> SessionJson<'a> {
         process.key = LifeKey::of(context.boot_id, session.primary).to_string();
         process.cwd_deleted |= session.cwd_deleted;
         process.certain &= !session.unconfirmed;
+        // The executable alone may be an interpreter.
+        if let Some(program) = &session.recorded_program {
+            process.program = Some(Text::from(&**program));
+        }
         let death = |death| DeathJson::new(death, session.primary.start_boottime, wall, context.boot_id);
         Self {
             name: Text::from(&*session.name),

@@ -189,6 +189,17 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
 }
 
 #[test]
+fn the_program_is_the_recorded_one_while_the_arguments_are_not_known() {
+    let (core, _) = map();
+    let (session, primary) = core.sessions().next().expect("pts/3 for more than a second");
+    let mut session = session.clone();
+    (session.recorded_program, session.unconfirmed) = (Some((*b"gemini").into()), true);
+    let json = SessionJson::new(&session, primary, CONTEXT);
+    assert_eq!(json.primary.program.map(|it| it.as_bytes().to_vec()), Some(b"gemini".to_vec()));
+    assert!(!json.primary.certain);
+}
+
+#[test]
 fn a_changed_session_has_every_field_and_what_changed() {
     let (core, _) = map();
     let (session, primary) = core.sessions().next().expect("pts/3 for more than a second");

@@ -22,6 +22,7 @@ pub(super) fn session() -> Session {
         state: State::Live,
         since: BootTime(1),
         unconfirmed: false,
+        recorded_program: None,
         moved_to: None,
         cwd_deleted: false,
         rule: 0,
