@@ -8,7 +8,8 @@ use observer_core::explanation::Unmet;
 use observer_core::input::Block;
 use observer_core::process::{Argv, ArgvSource};
 use observer_core::rule::{Conditions, Ignore, MntNsRule, NameTemplate, UserNames};
-use observer_core::{Input, ProcessKey, Rule, Tgid};
+use observer_core::session::State;
+use observer_core::{Input, ProcessKey, Rule, Settings, Tgid};
 use support::{Glob, Proc, World, assert_reported, at_home, globs, only_comm, only_uid, rule};
 
 const IN_TMUX: &[u8] = b"TMUX=/tmp/a,b/default,50,0\0TMUX_PANE=%5\0";
@@ -327,6 +328,45 @@ fn a_pane_that_is_known_later_admits_then() {
     assert!(after.session("/srv/a").is_none());
     read_memory(&mut after, &claude, b"claude\0", IN_TMUX);
     assert_eq!(after.session("/srv/a").map(|session| session.primary), Some(claude.key));
+}
+
+#[test]
+fn a_session_that_is_in_another_multiplexer_by_now_ends_when_that_is_known() {
+    let rules = || vec![with(only_socket("/tmp/a,b/default"))];
+    let elsewhere: &[u8] = b"TMUX=/tmp/other,50,0\0TMUX_PANE=%5\0";
+    let cleared: &[u8] = b"A=b\0";
+    let mut world = World::new(rules());
+    let bash = at_home(&mut world);
+    let (server, shell) = tmux(&mut world, &bash);
+    let claude = agent(&mut world, &shell, 52);
+    let recorded = world.recorded();
+    for (environment, of_shell, state) in [
+        (IN_TMUX, IN_TMUX, State::Live),
+        (elsewhere, elsewhere, State::Ended),
+        // Its wrapper cleared the environment.
+        (cleared, IN_TMUX, State::Live),
+        (cleared, cleared, State::Ended),
+    ] {
+        for reads_shell_first in [true, false] {
+            let env = ["TMUX", "TMUX_PANE"].map(|name| name.as_bytes().to_vec()).into();
+            let (rules, awaits_known) = (rules(), true);
+            let settings = Settings { rules, env, host_mnt_ns: 1, awaits_known, ..Settings::default() };
+            let mut after = World::with(settings);
+            (after.sids, after.now, after.dirs) = (world.sids.clone(), world.now, world.dirs.clone());
+            after.pass(&[&bash, &server, &shell, &claude]);
+            after.resume_recorded(&recorded, 0);
+            let shown = |world: &World| world.session("/srv/a").map(|it| (it.state, it.unconfirmed));
+            assert_eq!(shown(&after), Some((State::Live, true)));
+            if reads_shell_first {
+                read_memory(&mut after, &shell, b"bash\0", of_shell);
+            }
+            read_memory(&mut after, &claude, b"claude\0", environment);
+            let names = environment != cleared;
+            // Where the shell decides, nothing is known before.
+            let expected = if reads_shell_first || names { state } else { State::Live };
+            assert_eq!(shown(&after).map(|(state, _)| state), Some(expected), "{reads_shell_first} {names}");
+        }
+    }
 }
 
 #[test]

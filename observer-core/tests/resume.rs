@@ -527,14 +527,41 @@ fn an_ignored_program_is_known_by_its_arguments_too() {
     let mut world = of_scripts(World::new(vec![rule()]));
     let bash = at_home(&mut world);
     let gemini = world.spawn(&bash, 20, "gemini");
-    for (program, state) in [("codex", Some(State::Live)), ("gemini", None)] {
+    for (program, state) in [("codex", State::Live), ("gemini", State::Ended)] {
         let mut after = unread(&world, vec![rule()], &[&bash, &gemini]);
         after.set_rules(vec![rule()], vec![ignored(program)]);
         after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
-        assert_eq!(session(&after).state, State::Live);
+        assert_eq!((session(&after).state, session(&after).unconfirmed), (State::Live, true));
         after.memory(&gemini);
-        assert_eq!(after.session("/srv/a").map(|session| session.state), state);
+        assert_eq!((session(&after).state, session(&after).unconfirmed), (state, false));
     }
+    // Nothing but the arguments would tell what this one runs, and they are not asked for.
+    let mut after = unread(&world, vec![rule()], &[&bash, &gemini]);
+    after.set_rules(vec![rule()], vec![Ignore { conditions: only_uid(1), ..ignored("gemini") }]);
+    after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+    assert!(!session(&after).unconfirmed);
+}
+
+#[test]
+fn a_program_that_the_rule_refuses_is_known_by_its_arguments_too() {
+    let refusing = || vec![Rule { not_program: globs(&["vite"]), ..rule() }];
+    let mut world = of_scripts(World::new(refusing()));
+    let bash = at_home(&mut world);
+    let gemini = world.spawn(&bash, 20, "gemini");
+    let vite = Proc { comm: "vite", exec_id: gemini.exec_id + 1, ..gemini.clone() };
+    for (proc, state) in [(&gemini, State::Live), (&vite, State::Ended)] {
+        let mut after = unread(&world, refusing(), &[&bash, proc]);
+        after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
+        assert_eq!((session(&after).state, session(&after).unconfirmed), (State::Live, true));
+        after.memory(proc);
+        assert_eq!((session(&after).state, session(&after).unconfirmed), (state, false));
+    }
+    // An executable that is no interpreter has its name whatever the arguments are.
+    let mut world = World::new(refusing());
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let after = next_daemon(&world, refusing(), &[&bash, &claude], &[(session(&world), true)]);
+    assert!(!session(&after).unconfirmed);
 }
 
 #[test]

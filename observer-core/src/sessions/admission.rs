@@ -7,11 +7,11 @@ use alloc::sync::Arc;
 use crate::input::is_in_memory;
 use crate::model::explanation::Unmet;
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Argv, Bytes, Process};
+use crate::model::process::{Argv, Bytes, Pane, Process};
 use crate::model::rule::{Conditions, HomeRule, Ignore, MntNsRule, Pattern, Rule, TtyRule};
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
-use crate::processes::program::{ENV, is_env, is_shell_script};
+use crate::processes::program::{ENV, is_env, is_named_by_arguments, is_shell_script};
 use crate::sessions::Sessions;
 use crate::sessions::context::{IgnoreList, SessionContext};
 use crate::sessions::ownership::may_act_for_owner;
@@ -209,16 +209,49 @@ pub(super) fn depends_on_arguments(conditions: &Conditions) -> bool {
     [program, argv, mux_socket].iter().any(|patterns| !patterns.is_empty())
 }
 
-/// Returns whether the arguments of `process`, which were learned after `rule` had admitted it, show that it should
-/// not have been.
-pub(super) fn is_refused_by_arguments(ignored: IgnoreList<'_>, rule: &Rule, process: &Process) -> bool {
-    let Conditions { program, argv, .. } = &rule.conditions;
+/// Returns whether the arguments and the environment of a process, which were learned after `rule` had admitted it, show
+/// that it should not have been.
+pub(super) fn is_refused_by_arguments(ctx: &SessionContext<'_>, rule: &Rule, entry: &ProcessEntry) -> bool {
+    let (ignored, process) = (ctx.ignored, &entry.process);
+    let Conditions { program, argv, mux_socket, .. } = &rule.conditions;
+    let is_elsewhere = !matches_if_any(mux_socket, process.pane.mux_socket()) && is_pane_known(ctx, entry);
     let is_other = has_refused_program(rule, process)
         || !matches_if_any(program, process.program.as_deref())
         || !has_argument(argv, process);
     let depends = |ignore: &Ignore| depends_on_arguments(&ignore.conditions);
-    (is_other && !is_wrapper(rule, process))
+    is_elsewhere
+        || (is_other && !is_wrapper(rule, process))
         || ignored.entries.iter().any(|it| depends(it) && is_ignored_by(it, ignored.host_mnt_ns, process))
+}
+
+/// Returns whether no environment that is not known can name a pane in which a process runs. A multiplexer that is gone,
+/// as its terminal may be, counts as the one that it was.
+fn is_pane_known(ctx: &SessionContext<'_>, entry: &ProcessEntry) -> bool {
+    let Process { tty, pane, .. } = &entry.process;
+    let may_name = |above: &ProcessEntry| above.process.tty == *tty && above.process.is_unread();
+    tty.is_some()
+        && match pane {
+            Pane::Stale => false,
+            Pane::None => !ctx.table.ancestors(entry).any(may_name),
+            Pane::Tmux(_) | Pane::Screen(_) => true,
+        }
+}
+
+/// Returns whether the arguments of `process`, which are not known, may be such that `rule` does not admit it, though it
+/// seems to.
+pub(super) fn may_be_refused_by_arguments(ignored: IgnoreList<'_>, rule: &Rule, process: &Process) -> bool {
+    let has_name = process.exe.as_deref().is_some_and(|exe| !is_named_by_arguments(exe));
+    let may_be_ignored = |ignore: &Ignore| {
+        let Conditions { program, .. } = &ignore.conditions;
+        let may_run = !has_name || matches_if_any(program, process.program.as_deref());
+        depends_on_arguments(&ignore.conditions)
+            && may_run
+            && has_named_tty(&ignore.conditions, process)
+            && runs_image(&ignore.conditions, process)
+            && is_ignored_place(ignore, ignored.host_mnt_ns, process)
+    };
+    let may_be_other = !has_name && !rule.not_program.is_empty() && !is_wrapper(rule, process);
+    may_be_other || ignored.entries.iter().any(may_be_ignored)
 }
 
 /// Returns whether the program is one that `rule` refuses.
@@ -271,13 +304,19 @@ pub(super) fn ignored_by(ignored: IgnoreList<'_>, process: &Process) -> Option<u
 }
 
 fn is_ignored_by(ignore: &Ignore, host_mnt_ns: u32, process: &Process) -> bool {
+    let conditions = &ignore.conditions;
+    has_tty(conditions, process)
+        && runs(conditions, process)
+        && is_ignored_place(ignore, host_mnt_ns, process)
+}
+
+/// Returns whether `ignore` is about the directory, the user, the cgroup and the mount namespace of `process`.
+fn is_ignored_place(ignore: &Ignore, host_mnt_ns: u32, process: &Process) -> bool {
     let Ignore { cwd, conditions } = ignore;
     let is_below =
         || cwd.is_empty() || process.cwd.path.as_deref().is_some_and(|path| prefix_len(cwd, path).is_some());
-    has_tty(conditions, process)
-        && has_place(conditions, process)
+    has_place(conditions, process)
         && has_namespace(conditions, namespace(host_mnt_ns, process.cwd.mnt_ns))
-        && runs(conditions, process)
         && is_below()
 }
 
@@ -314,10 +353,15 @@ fn is_member(conditions: &Conditions, process: &Process) -> bool {
 
 /// Returns whether the process runs what is required: comm, program, executable and arguments.
 fn runs(conditions: &Conditions, process: &Process) -> bool {
-    matches_if_any(&conditions.comm, Some(process.comm.as_bytes()))
+    runs_image(conditions, process)
         && matches_if_any(&conditions.program, process.program.as_deref())
-        && matches_if_any(&conditions.exe, process.exe.as_deref().filter(|exe| !is_in_memory(exe)))
         && has_argument(&conditions.argv, process)
+}
+
+/// Returns whether comm and executable are what is required.
+fn runs_image(conditions: &Conditions, process: &Process) -> bool {
+    matches_if_any(&conditions.comm, Some(process.comm.as_bytes()))
+        && matches_if_any(&conditions.exe, process.exe.as_deref().filter(|exe| !is_in_memory(exe)))
 }
 
 /// Returns whether there are no patterns, or one matches an argument. Arguments that are not known match none.

@@ -201,7 +201,7 @@ impl Sessions {
         let Some(rule) = ctx.rules.get(candidacy.rule) else { return };
         if diff.intersects(Diff::ARGUMENTS)
             && !diff.intersects(Diff::EXEC)
-            && is_refused_by_arguments(ctx.ignored, rule, &entry.process)
+            && is_refused_by_arguments(ctx, rule, entry)
         {
             let Some(candidacy) = self.other_candidacy(ctx, key, home) else {
                 return self.expel(ctx, key, home);
@@ -246,9 +246,8 @@ impl Sessions {
 
     /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
     fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        let is_unconfirmed_primary =
-            |slot: &SessionSlot| slot.session.unconfirmed && slot.current_primary() == Some(key);
-        if self.homes.slot(home).is_some_and(is_unconfirmed_primary) {
+        let is_known_primary = |slot: &SessionSlot| slot.was_known && slot.current_primary() == Some(key);
+        if self.homes.slot(home).is_some_and(is_known_primary) {
             // It stood for the session before.
             self.end_session(ctx, home, EndReason::NotAdmitted, None);
         }

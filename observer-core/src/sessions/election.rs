@@ -316,6 +316,7 @@ fn count_start(
         slot.session.starts.add_exec(process, entry.lineage_by_birth, at);
     } else {
         slot.had_tty = false;
+        slot.was_known = false;
         if is_handed_over {
             slot.session.starts.hand_over(process);
         } else {
@@ -375,7 +376,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
 /// Returns whether it cannot be said yet whether the rule of `session` admits `primary`.
 fn is_unconfirmed(ctx: &SessionContext<'_>, session: &Session, had_tty: bool, primary: &Process) -> bool {
     let tenure = Tenure { home: &session.home, had_tty, program: None };
-    ctx.rules.get(session.rule).is_some_and(|rule| tenure.is_unconfirmed(rule, primary))
+    ctx.rules.get(session.rule).is_some_and(|rule| tenure.is_unconfirmed(ctx.ignored, rule, primary))
 }
 
 /// Returns whether the cause is a change of fields of `key` that the session shows.

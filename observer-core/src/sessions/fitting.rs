@@ -12,7 +12,7 @@ use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     admits, admits_without_tty, depends_on_arguments, has_namespace, home_len, is_ignored, is_wrapper,
-    may_admit_unread,
+    may_admit_unread, may_be_refused_by_arguments,
 };
 use crate::sessions::context::{Cause, IgnoreList, SessionContext};
 use crate::sessions::homes::{HomeState, SessionSlot};
@@ -61,8 +61,9 @@ impl<'a> Tenure<'a> {
     }
 
     /// Returns whether it depends on arguments that are not known whether `rule` admits `process`.
-    pub fn is_unconfirmed(&self, rule: &Rule, process: &Process) -> bool {
-        process.is_unread() && !self.is_admitted_now(rule, process)
+    pub fn is_unconfirmed(&self, ignored: IgnoreList<'_>, rule: &Rule, process: &Process) -> bool {
+        process.is_unread()
+            && (!self.is_admitted_now(rule, process) || may_be_refused_by_arguments(ignored, rule, process))
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct SessionSlot {
     pub labelled_at: BTreeMap<Arc<str>, BootTime>,
     /// It ended before the daemon was started. Of its primary, only the program is known.
     pub is_recorded: bool,
+    /// Its primary stood for it before the daemon was started.
+    pub was_known: bool,
 }
 
 /// What a process runs, as far as it tells programs apart.
@@ -130,6 +132,7 @@ impl SessionSlot {
             launcher: None,
             labelled_at: BTreeMap::new(),
             is_recorded: false,
+            was_known: false,
         }
     }
 

@@ -60,6 +60,13 @@ pub(crate) fn is_shell_script(exe: &[u8], program: &[u8]) -> bool {
     language.is_some_and(|language| language.is_shell) && language_of(program).is_none()
 }
 
+/// Returns whether arguments may decide what the program of the executable `exe` is called.
+pub(crate) fn is_named_by_arguments(exe: &[u8]) -> bool {
+    let Some(base) = name::base(name::without_deleted(exe)) else { return true };
+    let stem = base.split(|&byte| byte == b'.').next().unwrap_or(base);
+    language_of(base).is_some() || MULTICALL.iter().any(|it| it.as_bytes() == stem) || name::has_parts(base)
+}
+
 /// Returns whether `exe` is env(1), which becomes the program that its arguments name.
 pub(crate) fn is_env(exe: &[u8]) -> bool {
     name::base(name::without_deleted(exe)) == Some(ENV)

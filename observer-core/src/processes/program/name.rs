@@ -50,9 +50,17 @@ pub(super) fn is_plain(name: &[u8]) -> bool {
         && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-".contains(&byte))
 }
 
+/// What separates the parts of the name of an executable.
+const SEPARATORS: &[u8] = b"._+-";
+
+/// Returns whether a name has several parts.
+pub(super) fn has_parts(name: &[u8]) -> bool {
+    name.iter().any(|byte| SEPARATORS.contains(byte))
+}
+
 /// Returns whether `part` stands in `name` between its ends or separators, as `emacs` in `emacs-gtk`.
 pub(super) fn is_part(part: &[u8], name: &[u8]) -> bool {
-    let separates = |byte: Option<&u8>| byte.is_none_or(|byte| b"._+-".contains(byte));
+    let separates = |byte: Option<&u8>| byte.is_none_or(|byte| SEPARATORS.contains(byte));
     !part.is_empty()
         && name.windows(part.len()).enumerate().any(|(at, window)| {
             window == part
