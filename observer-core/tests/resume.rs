@@ -6,8 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use observer_core::limits::{ENDED_SESSIONS_MAX, SETTLE_NS};
+use observer_core::process::DirId;
 use observer_core::rule::{HomeRule, Ignore, Instances};
-use observer_core::session::{EndReason, State};
+use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{
     Proc, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule, shell,
@@ -466,7 +467,7 @@ fn a_session_whose_arguments_are_never_read_goes_on_over_a_second_restart() {
     let gemini = world.spawn(&bash, 20, "gemini");
     // It stands in for codex on the other way.
     let mut substitute = world.recorded();
-    substitute[0].session.stands_in_for = Some(Arc::from(&b"codex"[..]));
+    substitute.iter_mut().for_each(|it| it.session.stands_in_for = Some(Arc::from(&b"codex"[..])));
     for mut recorded in [world.recorded(), substitute] {
         for _ in 0..2 {
             let mut after = unread(&world, named(), &[&bash, &gemini]);
@@ -474,9 +475,9 @@ fn a_session_whose_arguments_are_never_read_goes_on_over_a_second_restart() {
             let restored = session(&after);
             assert_eq!((restored.primary, restored.state), (gemini.key, State::Live));
             assert_eq!(&*restored.name, b"gemini", "the executed file is node");
-            // The end of the session has it too.
+            // The next daemon is given it again.
             recorded = after.recorded();
-            assert_eq!(recorded[0].program.as_deref(), Some(&b"gemini"[..]));
+            assert_eq!(recorded.first().and_then(|it| it.program.as_deref()), Some(&b"gemini"[..]));
             after.memory(&gemini);
             assert_eq!(session(&after).recorded_program, None);
         }
@@ -491,8 +492,9 @@ fn a_session_that_ends_before_its_arguments_are_read_ends_as_the_recorded_progra
     let mut after = unread(&world, scripts(), &[&bash, &gemini]);
     after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
     after.exit(&gemini, 9);
-    assert_eq!(after.recorded()[0].program.as_deref(), Some(&b"gemini"[..]));
-    assert_eq!(after.recorded()[0].session.stands_in_for, None);
+    let ended = &after.recorded()[..];
+    let [ended] = ended else { panic!("one session") };
+    assert_eq!((ended.program.as_deref(), &ended.session.stands_in_for), (Some(&b"gemini"[..]), &None));
 }
 
 #[test]
@@ -632,6 +634,72 @@ fn the_program_that_a_session_was_of_is_elected_after_a_restart() {
     after.pass(&[&bash, &other, &again]);
     after.resume_recorded(&world.recorded(), REPORTED_OFFSET_NS);
     assert_eq!(session(&after).primary, again.key, "codex is older");
+}
+
+#[test]
+fn a_home_that_was_made_again_after_its_session_ended_has_no_starts_from_before() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 9);
+    let next = || {
+        let mut after = World::restarted(vec![rule()]);
+        after.now = world.now;
+        after.dirs.clone_from(&world.dirs);
+        after
+    };
+    let starts_again = |mut after: World, recorded: &[_]| {
+        after.pass(&[&bash]);
+        after.resume_recorded(recorded, REPORTED_OFFSET_NS);
+        after.spawn(&bash, 30, "claude");
+        session(&after).starts.len()
+    };
+    let recorded = world.recorded();
+    assert_eq!(starts_again(next(), &recorded), 2);
+    let mut inode_used_again = next();
+    inode_used_again.incarnations.insert("/srv/a".into(), (1, 0));
+    assert_eq!(starts_again(inode_used_again, &recorded), 1);
+    let mut other_inode = next();
+    other_inode.dirs.insert("/srv/a".into(), 7);
+    assert_eq!(starts_again(other_inode, &recorded), 1);
+    // The root of a subvolume, of which the inode in memory is not recorded.
+    let mut subvolume = next();
+    subvolume.dirs.insert("/srv/a".into(), 256);
+    subvolume.incarnations.insert("/srv/a".into(), (0, 9));
+    let mut of_subvolume = recorded.clone();
+    of_subvolume.iter_mut().for_each(|it| it.session.home_dir.ino = 256);
+    assert_eq!(starts_again(subvolume, &of_subvolume), 2);
+    let mut deleted = recorded.clone();
+    deleted.iter_mut().for_each(|it| it.session.cwd_deleted = true);
+    assert_eq!(starts_again(next(), &deleted), 1);
+    let mut not_known = recorded;
+    not_known.iter_mut().for_each(|it| it.session.home_dir = DirId::default());
+    assert_eq!(starts_again(next(), &not_known), 2);
+}
+
+#[test]
+fn ended_sessions_of_one_user_push_out_none_of_another() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    world.exit(&claude, 9);
+    // The session of the user is the oldest, and another one has thousands.
+    let mut recorded = world.recorded();
+    let ended = recorded.first().cloned().expect("one session");
+    recorded.extend((0..ENDED_SESSIONS_MAX as u64).map(|number| {
+        let mut of_other = ended.clone();
+        of_other.session.home = Arc::new(Home { uid: 8, ..home(&format!("/srv/{number}")) });
+        of_other.session.since = BootTime(world.now + number);
+        of_other
+    }));
+    let mut after = World::restarted(vec![rule()]);
+    after.now = world.now;
+    after.dirs.clone_from(&world.dirs);
+    after.pass(&[&bash]);
+    after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
+    assert_eq!(after.core.counters().sessions_dropped, 1);
+    after.spawn(&bash, 30, "claude");
+    assert_eq!(session(&after).starts.len(), 2);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::label::Label;
+use crate::model::process::DirId;
 use crate::model::session::{Home, State};
 
 /// A session of this boot as the journal last had it, whether it ended or not. Times are known to the millisecond.
@@ -11,6 +12,10 @@ pub struct KnownSession<'a> {
     pub home: &'a Home,
     /// Its name.
     pub name: &'a [u8],
+    /// The home directory, without what tells its inode apart while that is in use. All zero where it is not known.
+    pub home_dir: DirId,
+    /// The home directory was deleted.
+    pub home_deleted: bool,
     /// Its primary.
     pub primary: ProcessKey,
     /// Realtime minus boot time, ns, by which the primary's times were reported.

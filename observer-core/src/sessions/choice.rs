@@ -236,7 +236,8 @@ fn is_other_dir(table: &ProcessTable, slot: &SessionSlot, dir: DirId) -> bool {
     // inode tells those of one transaction apart.
     let primary = slot.current_primary().and_then(|key| table.get(key));
     let is_in_use = primary.is_some_and(|entry| entry.process.cwd.id == of);
-    (is_in_use || dir.ino == SUBVOLUME_ROOT) && dir.object != of.object
+    // It is not recorded over a restart of the daemon.
+    (is_in_use || dir.ino == SUBVOLUME_ROOT) && of.object != 0 && dir.object != of.object
 }
 
 /// Returns whether `key` is in another directory at the home's path than the one that the session is of, or in another

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::input::KnownSession;
-use crate::limits::{ENDED_SESSIONS_MAX, NAME_MAX};
+use crate::limits::NAME_MAX;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Comm, DirId, Process};
 use crate::model::rule::NameTemplate;
@@ -16,6 +16,7 @@ use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
 use crate::sessions::by_age::ByAge;
 use crate::sessions::claims::{Claims, OwnerChecks};
+use crate::sessions::ended_sessions::EndedSessions;
 
 /// The session of one home, and what it takes to keep it right.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl SessionSlot {
         let mut slot = Self::live(home, known.primary, Bytes::default(), program, known.since);
         slot.is_recorded = true;
         (slot.session.state, slot.session.roots) = (State::Ended, 0);
+        (slot.session.home_dir, slot.session.cwd_deleted) = (known.home_dir, known.home_deleted);
         slot.session.starts = known.starts.to_vec().into();
         slot
     }
@@ -290,7 +292,7 @@ pub(crate) struct Homes {
     homes_by_holder: BTreeMap<ProcessKey, Vec<Arc<Home>>>,
     due: BTreeSet<(BootTime, Arc<Home>)>,
     checks: OwnerChecks,
-    ended: BTreeSet<(BootTime, Arc<Home>)>,
+    ended: EndedSessions,
     /// Ended sessions that were forgotten.
     pub dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
@@ -363,23 +365,22 @@ impl Homes {
         self.due.first().map(|(at, home)| (*at, home))
     }
 
-    /// Records that the session of `home` ended at `since`, and forgets the oldest ended sessions beyond the
+    /// Records that the session of `home` ended at `since`, and forgets the ended sessions beyond the
     /// bound.
     pub fn add_ended(&mut self, since: BootTime, home: &Arc<Home>) {
-        self.ended.insert((since, Arc::clone(home)));
-        while self.ended.len() > ENDED_SESSIONS_MAX {
-            let Some((_, oldest)) = self.ended.pop_first() else { break };
-            if let Some(state) = self.by_home.get_mut(&oldest) {
+        self.ended.add(since, home);
+        while let Some(excess) = self.ended.take_excess() {
+            if let Some(state) = self.by_home.get_mut(&excess) {
                 state.slot = None;
                 self.dropped += 1;
             }
-            self.forget_empty(&oldest);
+            self.forget_empty(&excess);
         }
     }
 
     /// Records that the session of `home` that ended at `since` is live again or was replaced.
     pub fn remove_ended(&mut self, since: BootTime, home: &Arc<Home>) {
-        self.ended.remove(&(since, Arc::clone(home)));
+        self.ended.remove(since, home);
     }
 
     /// Forgets a home of which nothing is left.

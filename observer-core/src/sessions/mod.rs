@@ -3,7 +3,8 @@
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
 //! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
 //! candidate above them; `choice` chooses the primary among the roots; `instances` gives each root a session of
-//! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result;
+//! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result, and
+//! `ended_sessions` those that ended, as many as are kept;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
 //! between homes; `passed_over` keeps primaries that are where they could be no session; `resume` restores what was known before the daemon was started again, with the primaries where
@@ -19,6 +20,7 @@ mod choice;
 mod claims;
 mod context;
 mod election;
+mod ended_sessions;
 pub(crate) mod explain;
 mod fitting;
 pub(crate) mod homes;

@@ -169,6 +169,7 @@ impl Sessions {
         let template = ctx.rules.get(rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
         let mut slot = SessionSlot::new(home, process, template, ctx.at);
         slot.had_tty = known.had_tty;
+        slot.session.home_dir = known.home_dir;
         slot.was_known = true;
         if process.is_unread() {
             slot.program = RunProgram::recorded(process, known.program);

@@ -559,6 +559,8 @@ impl World {
         let known = known.map(|(Recorded { session, had_tty, program }, others)| KnownSession {
             home: &session.home,
             name: &session.name,
+            home_dir: DirId { mnt_id: 0, object: 0, ..session.home_dir },
+            home_deleted: session.cwd_deleted,
             primary: session.primary,
             wall_offset_ns,
             state: session.state,

@@ -195,6 +195,13 @@ pub fn device(dev: u32) -> String {
     format!("{}:{}", dev >> 20, dev & 0xf_ffff)
 }
 
+/// The device number that [`device`] shows.
+pub fn device_number(shown: &str) -> Option<u32> {
+    let (major, minor) = shown.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
+}
+
 /// The working directory as readlink(2) of /proc/PID/cwd shows it.
 fn cwd_path(process: &Process) -> Option<Text<'_>> {
     let path = process.cwd.path.as_deref()?;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use observer_core::process::DirId;
 use observer_core::session::OtherRoot;
 use observer_core::{Process, Session};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::Context;
 use super::cost::CostJson;
 use super::death::DeathJson;
 use super::key::LifeKey;
-use super::process::{ProcessJson, tty_name};
+use super::process::{ProcessJson, device, device_number, tty_name};
 use super::words::{SessionEndReason, SessionState};
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
@@ -44,6 +45,8 @@ pub struct SessionJson<'a> {
     pub moved_to: Option<Text<'a>>,
     /// Whether the home itself was deleted.
     pub home_deleted: bool,
+    /// The home directory itself, where it is known.
+    pub home_dir: Option<DirJson>,
     /// Real user id of the owner of the home directory; null where it is not known, or not needed to tell `foreign`.
     pub owner: Option<u32>,
     /// Whether the session's user is neither root nor the one whose home it is; null while that is not known.
@@ -66,6 +69,35 @@ pub struct SessionJson<'a> {
     /// The primary's death; null unless it died.
     #[serde(rename = "death")]
     pub session_death: Option<DeathJson<'a>>,
+}
+
+/// The identity of a directory: what tells apart directories that had the same path one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DirJson {
+    /// Device of the file system, `major:minor`.
+    pub dev: String,
+    /// Inode number.
+    pub ino: Big,
+    /// Generation of the inode; 0 on file systems that have none.
+    pub generation: u32,
+}
+
+impl DirJson {
+    /// `None`: the identity is not known.
+    fn new(id: DirId) -> Option<Self> {
+        (id != DirId::default()).then(|| Self {
+            dev: device(id.dev),
+            ino: Big(id.ino),
+            generation: id.generation,
+        })
+    }
+
+    /// The identity as the core has it, without the mount and the inode in memory. All zero if `dev` is none.
+    pub fn id(&self) -> DirId {
+        let Some(dev) = device_number(&self.dev) else { return DirId::default() };
+        DirId { dev, ino: self.ino.0, generation: self.generation, ..DirId::default() }
+    }
 }
 
 /// A process that could be the primary of a home whose primary is another one.
@@ -124,6 +156,7 @@ impl<'a> SessionJson<'a> {
             wrapper_pid: session.wrapper.map(|key| key.tgid.0),
             moved_to: session.moved_to.as_deref().map(Text::from),
             home_deleted: session.cwd_deleted,
+            home_dir: DirJson::new(session.home_dir),
             owner: session.owner,
             foreign: session.foreign,
             end_reason: session.end_reason.map(Into::into),
@@ -138,6 +171,18 @@ impl<'a> SessionJson<'a> {
             cost: None,
             primary: process,
             session_death: session.death.as_ref().map(death),
+        }
+    }
+    /// The same session after its end.
+    pub fn ended(self, since: String, reason: SessionEndReason, death: Option<DeathJson<'a>>) -> Self {
+        Self {
+            state: SessionState::Ended,
+            since,
+            roots: 0,
+            wrapper_pid: None,
+            end_reason: Some(reason),
+            session_death: death,
+            ..self
         }
     }
 }

@@ -174,6 +174,7 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
         ("wrapper_pid", Value::Null),
         ("moved_to", Value::Null),
         ("home_deleted", json!(false)),
+        ("home_dir", json!({"dev": "253:17", "ino": "18446744073709551615", "generation": 0})),
         ("labels", json!({"agent": "a\u{10feff}\u{1b}"})),
         ("end_reason", Value::Null),
         ("death", Value::Null),

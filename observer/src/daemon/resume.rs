@@ -20,7 +20,7 @@ use crate::api::change::FoundLater;
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::entry::{Entry, Subject};
-use crate::api::session::SessionJson;
+use crate::api::session::{DirJson, SessionJson};
 use crate::api::words::{DeathCause, EntryKind, SessionEndReason, SessionState};
 use crate::clock;
 use crate::journal::Resumed;
@@ -44,7 +44,6 @@ struct KnownLists {
 }
 
 impl<'a> RecordedSession<'a> {
-    /// `None`: the entry concerns no session.
     /// A session that ended, without its lists but the starts: nothing reads them, and many such sessions are kept at a time.
     fn of_ended(entry: &'a Entry) -> Option<Self> {
         let mut session = Self::new(entry)?;
@@ -52,6 +51,7 @@ impl<'a> RecordedSession<'a> {
         Some(session)
     }
 
+    /// `None`: the entry concerns no session.
     fn new(entry: &'a Entry) -> Option<Self> {
         let subject = entry.subject.as_ref()?;
         let mut json: SessionJson<'_> = serde_json::from_str(&entry.detail).unwrap_or_default();
@@ -98,6 +98,8 @@ impl<'a> RecordedSession<'a> {
         KnownSession {
             home: &self.home,
             name: self.json.name.as_bytes(),
+            home_dir: self.json.home_dir.as_ref().map(DirJson::id).unwrap_or_default(),
+            home_deleted: self.json.home_deleted,
             primary: self.primary,
             wall_offset_ns: wall,
             state,
@@ -398,7 +400,7 @@ impl EntryMaker<'_> {
         reason: SessionEndReason,
         death: Option<DeathJson<'_>>,
     ) -> Entry {
-        let json = ended(before.json, self.shown(at), reason, death);
+        let json = before.json.ended(self.shown(at), reason, death);
         self.entry(EntryKind::SessionEnded, at, &before.home, json, None)
     }
 
@@ -421,7 +423,7 @@ impl EntryMaker<'_> {
             kind: EntryKind::SessionEnded,
             found_at: self.shown(self.now),
             changed: None,
-            session: ended(before.json, at, SessionEndReason::Died, Some(death)),
+            session: before.json.ended(at, SessionEndReason::Died, Some(death)),
         };
         Entry {
             at_unix_ns: at_ns,
@@ -429,22 +431,5 @@ impl EntryMaker<'_> {
             detail: String::from_utf8_lossy(&found.body()).into_owned(),
             ..before.entry.clone()
         }
-    }
-}
-
-fn ended<'a>(
-    json: SessionJson<'a>,
-    since: String,
-    reason: SessionEndReason,
-    death: Option<DeathJson<'a>>,
-) -> SessionJson<'a> {
-    SessionJson {
-        state: SessionState::Ended,
-        since,
-        roots: 0,
-        wrapper_pid: None,
-        end_reason: Some(reason),
-        session_death: death,
-        ..json
     }
 }

@@ -150,29 +150,60 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
 }
 
 /// Reads the last entry of each session that ended in the boot `boot_id` and is not in `live`, the newest first. It looks
-/// at the newest [`ENDED_SEARCH_MAX`] entries.
+/// at the newest [`ENDED_SEARCH_MAX`] entries. Where there are too many, it leaves out the oldest of the user who has most.
 pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusqlite::Result<Vec<Entry>> {
     let mut query = conn.prepare(
         "SELECT * FROM entry WHERE seq > (SELECT ifnull(max(seq), 0) FROM entry) - ?1
             AND kind = 'session_ended' AND boot_id = ?2 ORDER BY seq DESC",
     )?;
     let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id])?;
-    let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
-    let mut bytes = 0;
-    while ended.len() < ENDED_SESSIONS_MAX
-        && let Some(row) = rows.next()?
-    {
+    let (mut seen, mut ended) = (BTreeSet::new(), EndedEntries::default());
+    while let Some(row) = rows.next()? {
         let entry = decode(row)?.entry;
-        bytes += entry.detail.len();
-        if bytes > ENDED_BYTES_MAX {
-            break;
-        }
         let key = entry.subject.as_ref().map(key);
         if key.is_some_and(|key| !live.contains_key(&key) && seen.insert(key)) {
-            ended.push(entry);
+            ended.add(entry);
         }
     }
-    Ok(ended)
+    Ok(ended.newest_first())
+}
+
+/// Entries of sessions that ended, within the bounds.
+#[derive(Default)]
+struct EndedEntries {
+    /// Those of each user with their numbers, which begin with the newest, and the size of their details.
+    of_user: BTreeMap<u32, (usize, Vec<(usize, Entry)>)>,
+    added: usize,
+    len: usize,
+    bytes: usize,
+}
+
+impl EndedEntries {
+    /// Adds an entry that is older than the others.
+    fn add(&mut self, entry: Entry) {
+        let (size, uid) = (entry.detail.len(), entry.subject.as_ref().and_then(|subject| subject.uid));
+        let (bytes, entries) = self.of_user.entry(uid.unwrap_or(0)).or_default();
+        *bytes += size;
+        entries.push((self.added, entry));
+        self.added += 1;
+        self.len += 1;
+        self.bytes += size;
+        while self.len > ENDED_SESSIONS_MAX || self.bytes > ENDED_BYTES_MAX {
+            let Some((bytes, entries)) = self.of_user.values_mut().max_by_key(|(bytes, _)| *bytes) else {
+                break;
+            };
+            let Some((_, oldest)) = entries.pop() else { break };
+            *bytes -= oldest.detail.len();
+            self.len -= 1;
+            self.bytes -= oldest.detail.len();
+        }
+    }
+
+    fn newest_first(self) -> Vec<Entry> {
+        let mut all: Vec<_> = self.of_user.into_values().flat_map(|(_, entries)| entries).collect();
+        all.sort_by_key(|&(number, _)| number);
+        all.into_iter().map(|(_, entry)| entry).collect()
+    }
 }
 
 /// Reads the entries of the boot `boot_id` that name what a session left, the newest first. It looks at the newest

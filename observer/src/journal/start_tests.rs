@@ -68,6 +68,30 @@ fn the_next_daemon_knows_the_sessions_that_live_according_to_the_entries() {
 }
 
 #[test]
+fn ended_sessions_of_one_user_leave_room_for_those_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    let of = |uid, name: &str, n| {
+        let pad = "x".repeat(2_000);
+        let ended =
+            Entry { detail: format!(r#"{{"n":{n},"pad":"{pad}"}}"#), ..session("session_ended", name, n) };
+        Entry { subject: ended.subject.clone().map(|it| Subject { uid: Some(uid), ..it }), ..ended }
+    };
+    assert!(journal.push(of(7, "mine", 1)).is_some());
+    for n in 2..=4_000 {
+        until("room", || journal.queue().waiting() < 500);
+        assert!(journal.push(of(8, &format!("busy{n}"), n)).is_some());
+    }
+    committed(&journal, 4_000);
+    drop(journal);
+    let ended = Journal::open(options(dir.path())).unwrap().resume().unwrap().ended;
+    assert!(ended.iter().map(|it| it.detail.len()).sum::<usize>() <= 4 << 20);
+    let numbers: Vec<u64> = ended.iter().map(|it| it.boottime_ns).collect();
+    assert!(numbers.is_sorted_by(|a, b| a > b), "the newest first");
+    assert_eq!((numbers.first(), numbers.last()), (Some(&4_000), Some(&1)), "{}", numbers.len());
+}
+
+#[test]
 fn a_session_that_lives_is_known_after_its_entry_was_removed() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };

@@ -13,7 +13,7 @@ use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
 /// entry, and what frames add.
-const NOT_STATE: [&str; 15] = [
+const NOT_STATE: [&str; 16] = [
     "ancestor_pid",
     "as_of",
     "at",
@@ -24,6 +24,7 @@ const NOT_STATE: [&str; 15] = [
     "event_seq",
     "foreground",
     "found_at",
+    "home_dir",
     "kind",
     "restarts",
     "stopped",
