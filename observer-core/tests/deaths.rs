@@ -405,3 +405,24 @@ fn the_deaths_that_wait_are_bounded_and_so_are_the_kills_that_are_kept() {
     mark(&mut world, CALLER, 1_001);
     assert_eq!(world.reports.deaths.last().map(|death| death.kind), Some(DeathKind::OomKilled));
 }
+
+#[test]
+fn what_follows_from_a_death_that_waited_is_no_earlier_than_what_was_reported_meanwhile() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 40, "claude");
+    kernel_kills(&mut world, &agent, 40, 5);
+    world.exit(&agent, SIGKILL.into());
+    let died = BootTime(world.now);
+    // The same program is started again at once.
+    let again = world.spawn(&bash, 60, "claude");
+    let started = world.reports.changed_at.values().copied().max();
+    assert!(started > Some(died), "there are two roots: {started:?}");
+    world.wait(2 * OOM_MARK_NS);
+    drained(&mut world);
+    let session = world.session("/srv/a").expect("a session");
+    assert_eq!(session.primary, again.key);
+    assert_eq!(world.reports.changed_at.values().copied().max(), started);
+    let at: Vec<BootTime> = world.reports.deaths.iter().map(|death| death.at).collect();
+    assert_eq!(at, [died], "it died when it died");
+}

@@ -235,14 +235,15 @@ fn install(
     young: &Young,
     cause: Cause<'_>,
 ) -> Outcome {
-    let (table, at) = (&*ctx.table, ctx.at);
+    let table = &*ctx.table;
     let Some(entry) = table.get(key) else { return Outcome::Unchanged };
     let Some(candidacy) = &entry.candidacy else { return Outcome::Unchanged };
     let process = &entry.process;
     let is_start = state.slot.as_ref().is_none_or(SessionSlot::is_ended);
     let before = state.slot.as_ref().filter(|_| !is_start).map(|slot| slot.session.clone());
     let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
-    let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
+    let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, ctx.at));
+    let at = slot.changed_at.max(ctx.at);
     if names_primary(template) || core::mem::take(&mut slot.is_recorded) {
         let recorded = slot.session.recorded_program.as_ref().filter(|_| slot.session.primary == key);
         slot.session.name = session_name(template, home, process, recorded);
@@ -290,6 +291,9 @@ fn install(
         }
     };
     let outcome = report(ctx.sink, at, change);
+    if outcome == Outcome::Reported {
+        slot.changed_at = at;
+    }
     state.slot = Some(slot);
     outcome
 }
@@ -353,6 +357,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     }
     let Some(entry) = ctx.table.get(primary) else { return Outcome::Unchanged };
     let process = &entry.process;
+    let at = slot.changed_at.max(ctx.at);
     let session = &mut slot.session;
     let before = session.clone();
     session.wrapper = None;
@@ -364,13 +369,17 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
         session.moved_to = process.cwd.path.clone();
     }
     if session.state != State::Left {
-        enter(session, State::Left, ctx.at);
+        enter(session, State::Left, at);
     }
     if session.starts.misses_image_of(process) {
-        session.starts.add_exec(process, false, ctx.at);
+        session.starts.add_exec(process, false, at);
     }
     let changed = before != *session || shows(cause, primary);
-    report(ctx.sink, ctx.at, changed.then_some(Change::SessionChanged(session, process)))
+    let outcome = report(ctx.sink, at, changed.then_some(Change::SessionChanged(session, process)));
+    if outcome == Outcome::Reported {
+        slot.changed_at = at;
+    }
+    outcome
 }
 
 /// Returns whether it cannot be said yet whether the rule of `session` admits `primary`.
@@ -402,6 +411,7 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
         Cause::Died(process, death) if process.key == primary => Some((process, death)),
         _ => None,
     };
+    let at = slot.change_at(ctx.at);
     let session = &mut slot.session;
     session.death = dead.map(|(_, death)| death.clone());
     session.end_reason = Some(if dead.is_some() { EndReason::Died } else { reason });
@@ -409,7 +419,7 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     session.unconfirmed = false;
     session.roots = 0;
     session.others.clear();
-    enter(session, State::Ended, ctx.at);
+    enter(session, State::Ended, at);
     let alive = || ctx.table.get(primary).map(|entry| &entry.process);
     let Some(last) = dead.map(|(process, _)| process).or_else(alive) else { return };
     // It may have executed another program, and that is why the session ends.
@@ -419,9 +429,9 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     let mut last = Box::new(last.clone());
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;
-    ctx.sink.change(ctx.at, Change::SessionEnded(session, &last));
+    ctx.sink.change(at, Change::SessionEnded(session, &last));
     let is_other_program = dead.is_none() && session.end_reason == Some(EndReason::ExecedAway);
-    let former = is_other_program.then(|| session.former(&last, ctx.at));
+    let former = is_other_program.then(|| session.former(&last, at));
     slot.last_primary = Some(last);
     if let Some(former) = former {
         // What the former program started goes on below the present one.

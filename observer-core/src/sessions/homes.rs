@@ -26,6 +26,8 @@ pub(crate) struct SessionSlot {
     pub last_primary: Option<Box<Process>>,
     /// The primary has or had a terminal.
     pub had_tty: bool,
+    /// When the last change of the session was that was reported.
+    pub changed_at: BootTime,
     /// When this incarnation of the home was first seen.
     pub opened_at: BootTime,
     /// The program that the session is of.
@@ -128,6 +130,7 @@ impl SessionSlot {
             session,
             last_primary: None,
             had_tty: false,
+            changed_at: at,
             opened_at: at,
             program,
             is_substitute: false,
@@ -141,6 +144,13 @@ impl SessionSlot {
     /// Returns the program that the primary was known to run last.
     pub fn program_of_primary(&self) -> Option<&Bytes> {
         self.program.name().filter(|_| !self.is_substitute)
+    }
+
+    /// Returns the time of a change whose cause was at `at`, and records it. A cause may become known late, as a death that
+    /// waited does, but changes are reported in the order of their times.
+    pub fn change_at(&mut self, at: BootTime) -> BootTime {
+        self.changed_at = self.changed_at.max(at);
+        self.changed_at
     }
 
     pub fn is_ended(&self) -> bool {

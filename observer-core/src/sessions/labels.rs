@@ -126,7 +126,8 @@ impl Sessions {
             return;
         }
         if let Some(entry) = ctx.table.get(slot.session.primary) {
-            ctx.sink.change(ctx.at, Change::SessionChanged(&slot.session, &entry.process));
+            let at = slot.change_at(ctx.at);
+            ctx.sink.change(at, Change::SessionChanged(&slot.session, &entry.process));
         }
     }
 }

@@ -272,7 +272,7 @@ impl Sessions {
     fn update_foreign(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, owner: Option<u32>) {
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return };
-        let SessionSlot { session, .. } = slot;
+        let SessionSlot { session, changed_at, .. } = slot;
         // Of a directory that is gone, or cannot be read any more, the last owner is known.
         let owner = owner.or(session.owner);
         let foreign = is_foreign(ctx.rules.get(session.rule), home, owner);
@@ -281,7 +281,8 @@ impl Sessions {
         }
         (session.owner, session.foreign) = (owner, foreign);
         if let Some(entry) = ctx.table.get(session.primary) {
-            ctx.sink.change(ctx.at, Change::SessionChanged(session, &entry.process));
+            *changed_at = (*changed_at).max(ctx.at);
+            ctx.sink.change(*changed_at, Change::SessionChanged(session, &entry.process));
         }
     }
 }

@@ -231,7 +231,8 @@ impl Sessions {
             }
         }
         if (offset_changed && same_primary) || before != *session {
-            ctx.sink.change(ctx.at, Change::SessionChanged(session, &entry.process));
+            let at = slot.change_at(ctx.at);
+            ctx.sink.change(at, Change::SessionChanged(&slot.session, &entry.process));
         }
         if same_primary {
             self.restore_labels(ctx, home, known.labels);

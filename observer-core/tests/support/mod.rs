@@ -76,6 +76,8 @@ pub struct Reports {
     /// Every death, in the order in which they were reported.
     pub deaths: Vec<Death>,
     pub sessions: BTreeMap<Home, Session>,
+    /// When the last change of each session was.
+    pub changed_at: BTreeMap<Home, BootTime>,
     pub gaps_opened: u32,
     pub gaps_closed: u32,
     pub corrected: u64,
@@ -142,8 +144,17 @@ impl Reports {
 }
 
 impl Sink for Reports {
-    fn change(&mut self, _at: BootTime, change: Change<'_>) {
+    fn change(&mut self, at: BootTime, change: Change<'_>) {
         self.changes += 1;
+        if let Change::SessionStarted(session, _)
+        | Change::SessionChanged(session, _)
+        | Change::SessionEnded(session, _) = change
+        {
+            let last = self.changed_at.insert((*session.home).clone(), at).unwrap_or_default();
+            let since = session.since;
+            self.check(last <= at, || format!("{} changed at {at:?}, before {last:?}", name(session)));
+            self.check(since <= at, || format!("{} at {at:?} is so since {since:?}", name(session)));
+        }
         match change {
             Change::ProcessStarted(process) => {
                 let free = !self.live.contains_key(&process.key.tgid);
