@@ -187,6 +187,31 @@ fn labels_of_before_a_restart_stay_until_a_later_exec() {
 }
 
 #[test]
+fn a_label_of_another_variable_does_not_outlive_a_restart() {
+    let mut first = world();
+    let bash = at_home(&mut first);
+    let agent = spawn_in(&mut first, &bash, 20, "agent", b"AGENT_ID=1\0");
+    let known = first.session("/srv/a").expect("a session");
+    let mut without_variable = known.clone();
+    without_variable.labels.iter_mut().for_each(|label| label.variable = Arc::default());
+    for (variable, known, expected) in [
+        ("AGENT_ID", &known, &[("agent", "1")][..]),
+        ("OTHER", &known, &[]),
+        // An entry of an older version.
+        ("OTHER", &without_variable, &[("agent", "1")]),
+    ] {
+        let labels = variables(&[("agent", variable)]);
+        let (rules, awaits_known) = (vec![rule()], true);
+        let settings = Settings { rules, labels, host_mnt_ns: 1, awaits_known, ..Settings::default() };
+        let mut world = World::with(settings);
+        (world.now, world.dirs) = (first.now, first.dirs.clone());
+        world.pass(&[&bash, &agent]);
+        world.resume(&[(known.clone(), true)], 0);
+        assert_labels(&world, expected);
+    }
+}
+
+#[test]
 fn without_variables_there_are_no_labels() {
     let mut world = World::new(vec![Rule { conditions: only_comm(&["agent"]), ..rule() }]);
     let bash = at_home(&mut world);

@@ -5,6 +5,8 @@
 //! event.
 //!
 //! Each run has other sequences. A failure prints the seed that repeats it: `PROPTEST_RNG_SEED`. `PROPTEST_CASES` gives more.
+//! In one of some 400,000 sequences both still differ: after a death, where what a wrapper runs on another terminal is
+//! below a candidate that goes on.
 
 mod support;
 

@@ -19,6 +19,8 @@ pub struct LabelVariable {
 pub struct Label {
     /// Its name.
     pub name: Arc<str>,
+    /// Name of the variable. Empty where a label was recorded without it.
+    pub variable: Bytes,
     /// The value of the variable, at most [`LABEL_BYTES_MAX`](crate::limits::LABEL_BYTES_MAX).
     pub value: Bytes,
 }

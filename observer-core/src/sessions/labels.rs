@@ -89,7 +89,10 @@ impl Sessions {
     pub(super) fn restore_labels(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>, known: &[Label]) {
         self.update_labels(ctx, home, |ctx, slot| {
             let is_wanted = |label: &&Label| {
-                ctx.labels.iter().any(|it| it.name == label.name) && label.value.len() <= LABEL_BYTES_MAX
+                let is_same =
+                    |it: &LabelVariable| label.variable.is_empty() || *label.variable == *it.variable;
+                ctx.labels.iter().any(|it| it.name == label.name && is_same(it))
+                    && label.value.len() <= LABEL_BYTES_MAX
             };
             known.iter().filter(is_wanted).for_each(|label| set(slot, label.clone(), RESTORED));
         });
@@ -141,8 +144,9 @@ pub(super) fn label_by(labels: &[LabelVariable], slot: &mut SessionSlot, process
         let value = variable(env, of).filter(|value| value.len() <= LABEL_BYTES_MAX);
         let Some(value) = value else { continue };
         let known = slot.session.labels.iter().find(|label| label.name == *name);
-        let label = known.filter(|label| *label.value == *value).cloned();
-        set(slot, label.unwrap_or_else(|| Label { name: Arc::clone(name), value: value.into() }), at);
+        let label = known.filter(|label| *label.value == *value && *label.variable == **of).cloned();
+        let (name, variable) = (Arc::clone(name), || of.as_slice().into());
+        set(slot, label.unwrap_or_else(|| Label { name, variable: variable(), value: value.into() }), at);
     }
 }
 

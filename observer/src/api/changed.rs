@@ -140,11 +140,12 @@ mod tests {
 
     /// Fields that are not compared: who started the primary, what identifies the session, what is known of its end
     /// only, what only answers have, and what describes the reading.
-    const NOT_COMPARED: [&str; 14] = [
+    const NOT_COMPARED: [&str; 15] = [
         "ancestor_pid",
         "cost",
         "home",
         "home_dir",
+        "label_variables",
         "home_mnt_ns",
         "instance",
         "boot_id",

@@ -57,6 +57,8 @@ pub struct SessionJson<'a> {
     pub starts: Vec<String>,
     /// What variables in the environment say of the session, by the names of the labels. Processes choose them.
     pub labels: BTreeMap<Cow<'a, str>, Text<'a>>,
+    /// The variables from which the labels are, by the names of the labels.
+    pub label_variables: BTreeMap<Cow<'a, str>, Text<'a>>,
     /// When the primary's terminal last received input; in answers only, null elsewhere.
     pub tty_input_at: Option<String>,
     /// When it last received output; likewise.
@@ -165,6 +167,11 @@ impl<'a> SessionJson<'a> {
                 .labels
                 .iter()
                 .map(|it| (Cow::Borrowed(&*it.name), Text::from(&*it.value)))
+                .collect(),
+            label_variables: session
+                .labels
+                .iter()
+                .map(|it| (Cow::Borrowed(&*it.name), Text::from(&*it.variable)))
                 .collect(),
             tty_input_at: None,
             tty_output_at: None,

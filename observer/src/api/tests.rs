@@ -176,6 +176,7 @@ fn a_session_has_the_fields_of_its_home_and_its_primary() {
         ("home_deleted", json!(false)),
         ("home_dir", json!({"dev": "253:17", "ino": "18446744073709551615", "generation": 0})),
         ("labels", json!({"agent": "a\u{10feff}\u{1b}"})),
+        ("label_variables", json!({"agent": "AGENT"})),
         ("end_reason", Value::Null),
         ("death", Value::Null),
         ("cost", Value::Null),

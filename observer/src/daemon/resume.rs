@@ -70,6 +70,7 @@ impl<'a> RecordedSession<'a> {
         };
         let label = |(name, value): (&Cow<'_, str>, &Text<'_>)| Label {
             name: Arc::from(&**name),
+            variable: Arc::from(json.label_variables.get(name).map_or(&[][..], Text::as_bytes)),
             value: Arc::from(value.as_bytes()),
         };
         let labels = json.labels.iter().map(label).collect();

@@ -13,7 +13,7 @@ use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
 /// entry, and what frames add.
-const NOT_STATE: [&str; 16] = [
+const NOT_STATE: [&str; 17] = [
     "ancestor_pid",
     "as_of",
     "at",
@@ -26,6 +26,7 @@ const NOT_STATE: [&str; 16] = [
     "found_at",
     "home_dir",
     "kind",
+    "label_variables",
     "restarts",
     "stopped",
     "tty_input_at",
