@@ -217,6 +217,8 @@ fn a_daemon_that_is_started_again_knows_what_was_left() {
 fn known<'a>(home: &'a observer_core::session::Home, primary: ProcessKey) -> KnownSession<'a> {
     KnownSession {
         home,
+        home_dir: Default::default(),
+        home_deleted: false,
         name: b"a",
         primary,
         wall_offset_ns: 0,

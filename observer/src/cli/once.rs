@@ -26,7 +26,7 @@ use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::daemon::previous::{PreviousSessions, known_primaries};
 use crate::daemon::resume::{Resumption, recorded_sessions};
 use crate::journal::JournalReader;
-use crate::kernel::{Look, MemoryRead, MemoryReader, Patience, ReadingProgress};
+use crate::kernel::{Look, MemoryRead, MemoryReader, ReadScope, ReadingProgress};
 use crate::{boot, clock, kernel};
 
 /// How long a command waits for arguments, whose reading a process can delay.
@@ -211,13 +211,13 @@ fn read_memory(core: &mut Core, reader: &MemoryReader, keys: Vec<ProcessKey>, re
     let give_up = Instant::now() + ARGV_WAIT;
     let at_once = Instant::now() + ALL_AT_ONCE_WAIT;
     let mut found = Vec::new();
-    if let Some(read) = read_groups(reader, &wanted, wanted.len(), Patience::Resident, at_once) {
+    if let Some(read) = read_groups(reader, &wanted, wanted.len(), ReadScope::Resident, at_once) {
         found = read.memories;
         wanted.retain(|(key, _)| read.absent.contains(key));
     }
     let group = wanted.len().div_ceil(MEMORY_READERS_MAX);
     found.extend(
-        read_groups(reader, &wanted, group, Patience::Any, give_up)
+        read_groups(reader, &wanted, group, ReadScope::Any, give_up)
             .into_iter()
             .flat_map(|read| read.memories),
     );
@@ -231,7 +231,7 @@ fn read_groups(
     reader: &MemoryReader,
     wanted: &[(ProcessKey, bool)],
     group: usize,
-    patience: Patience,
+    patience: ReadScope,
     give_up: Instant,
 ) -> Option<MemoryRead> {
     let (found, reads) = channel();

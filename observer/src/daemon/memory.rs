@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::api::status::MemoryReadCounts;
-use crate::kernel::{MemoryRead, Patience, ReadingProgress};
+use crate::kernel::{MemoryRead, ReadScope, ReadingProgress};
 
 /// Processes that wait to be read. Beyond that argv stays null, and a counter counts it.
 const WAITING_MAX: usize = 65_536;
@@ -51,7 +51,7 @@ pub struct Wanted {
 }
 
 /// Reads the memory of these processes, and their environment where `true`. It may take any time.
-pub type Read = Arc<dyn Fn(&[(ProcessKey, bool)], Patience, &ReadingProgress) -> MemoryRead + Send + Sync>;
+pub type Read = Arc<dyn Fn(&[(ProcessKey, bool)], ReadScope, &ReadingProgress) -> MemoryRead + Send + Sync>;
 
 /// The result of one batch.
 pub struct MemoryBatch {
@@ -63,7 +63,7 @@ pub struct MemoryBatch {
 /// A batch that a thread reads.
 struct UnderWay {
     wanted: Vec<Wanted>,
-    patience: Patience,
+    scope: ReadScope,
     progress: Arc<ReadingProgress>,
     /// When it is looked at whether it is stuck.
     due: Instant,
@@ -162,8 +162,7 @@ impl MemoryReads {
         let now = Instant::now();
         self.leave_stuck(now);
         self.take_retries(now, is_unread);
-        if !self.under_way.values().any(|batch| batch.patience == Patience::Resident && batch.stuck.is_none())
-        {
+        if !self.under_way.values().any(|batch| batch.scope == ReadScope::Resident && batch.stuck.is_none()) {
             self.begin_waiting(now);
         }
         while let Some(uid) = self.next_absent() {
@@ -171,7 +170,7 @@ impl MemoryReads {
                 self.absent.get_mut(&uid).map(|queue| queue.drain(..queue.len().min(BATCH_MAX)).collect());
             self.absent.retain(|_, queue| !queue.is_empty());
             self.last_uid = uid;
-            self.begin(batch.unwrap_or_default(), Patience::Any, now);
+            self.begin(batch.unwrap_or_default(), ReadScope::Any, now);
         }
     }
 
@@ -195,9 +194,9 @@ impl MemoryReads {
             batch.wanted = stuck;
             self.counters.stuck += 1;
             for wanted in others {
-                match batch.patience {
-                    Patience::Resident => self.waiting.push_back(wanted),
-                    Patience::Any => self.absent.entry(wanted.uid).or_default().push_back(wanted),
+                match batch.scope {
+                    ReadScope::Resident => self.waiting.push_back(wanted),
+                    ReadScope::Any => self.absent.entry(wanted.uid).or_default().push_back(wanted),
                 }
             }
         }
@@ -229,20 +228,19 @@ impl MemoryReads {
             }
         }
         if !batch.is_empty() {
-            self.begin(batch, Patience::Resident, now);
+            self.begin(batch, ReadScope::Resident, now);
         }
     }
 
     /// The next user, in turn, whose processes outside memory can be read.
     fn next_absent(&self) -> Option<u32> {
         if self.under_way.len() >= THREADS_MAX
-            || self.threads(|batch| batch.patience == Patience::Any) >= ABSENT_THREADS_MAX
+            || self.threads(|batch| batch.scope == ReadScope::Any) >= ABSENT_THREADS_MAX
         {
             return None;
         }
         let is_of = |batch: &UnderWay, uid| {
-            let reads =
-                batch.patience == Patience::Any && batch.wanted.iter().any(|wanted| wanted.uid == uid);
+            let reads = batch.scope == ReadScope::Any && batch.wanted.iter().any(|wanted| wanted.uid == uid);
             reads || batch.stuck == Some(uid)
         };
         let after = self.absent.range((Bound::Excluded(self.last_uid), Bound::Unbounded));
@@ -255,14 +253,14 @@ impl MemoryReads {
         self.under_way.values().filter(|batch| has(batch)).count()
     }
 
-    fn begin(&mut self, wanted: Vec<Wanted>, patience: Patience, now: Instant) {
+    fn begin(&mut self, wanted: Vec<Wanted>, scope: ReadScope, now: Instant) {
         self.next_batch += 1;
         let (number, results, read) = (self.next_batch, self.results.clone(), Arc::clone(&self.read));
         let progress = Arc::new(ReadingProgress::default());
         let (keys, watched): (Vec<_>, _) =
             (wanted.iter().map(|wanted| (wanted.key, wanted.env)).collect(), Arc::clone(&progress));
         let body = move || {
-            let read = read(&keys, patience, &watched);
+            let read = read(&keys, scope, &watched);
             let _ = results.blocking_send(MemoryBatch { batch: number, read });
         };
         if let Err(error) = thread::Builder::new().name("memory".into()).spawn(body) {
@@ -274,7 +272,7 @@ impl MemoryReads {
             }
             return;
         }
-        let batch = UnderWay { wanted, patience, progress, due: now + STUCK_AFTER, stuck: None };
+        let batch = UnderWay { wanted, scope, progress, due: now + STUCK_AFTER, stuck: None };
         self.under_way.insert(number, batch);
     }
 

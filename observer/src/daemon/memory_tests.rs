@@ -29,16 +29,11 @@ struct Processes {
 }
 
 impl Processes {
-    fn read(
-        &self,
-        keys: &[(ProcessKey, bool)],
-        patience: Patience,
-        progress: &ReadingProgress,
-    ) -> MemoryRead {
+    fn read(&self, keys: &[(ProcessKey, bool)], scope: ReadScope, progress: &ReadingProgress) -> MemoryRead {
         let mut read = MemoryRead::default();
         for &(key, _) in keys {
             let stalls = self.stall.get(&key.tgid.0);
-            if stalls == Some(&true) && patience == Patience::Resident {
+            if stalls == Some(&true) && scope == ReadScope::Resident {
                 read.absent.push(key);
                 continue;
             }
@@ -79,7 +74,7 @@ impl Reads {
     fn new(processes: Processes) -> Self {
         let processes = Arc::new(processes);
         let shared = Arc::clone(&processes);
-        let read: Read = Arc::new(move |keys, patience, progress| shared.read(keys, patience, progress));
+        let read: Read = Arc::new(move |keys, scope, progress| shared.read(keys, scope, progress));
         let (reads, outcomes) = MemoryReads::new(read);
         Self { processes, reads, outcomes, found: HashSet::new() }
     }

@@ -76,7 +76,7 @@ pub struct MemoryRead {
 
 /// Which processes a reading is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum ReadScope {
     /// Those whose arguments and environment are in memory.
     Resident,
     /// All; a reading may block for any time.
@@ -143,7 +143,7 @@ impl MemoryReader {
     pub fn read(
         &self,
         wanted: &[(ProcessKey, bool)],
-        patience: Patience,
+        scope: ReadScope,
         progress: &ReadingProgress,
     ) -> Result<MemoryRead> {
         let at = clock::boottime();
@@ -155,7 +155,7 @@ impl MemoryReader {
                 continue;
             };
             progress.begin(key);
-            let may_block = patience == Patience::Resident && !is_resident(key, blocks, env);
+            let may_block = scope == ReadScope::Resident && !is_resident(key, blocks, env);
             let memory = (!may_block).then(|| read_process(at, key, blocks, env));
             let goes_on = progress.end();
             if !goes_on {

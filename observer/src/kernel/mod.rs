@@ -28,7 +28,7 @@ pub use self::doctor::{Check, Verdict, doctor};
 pub use self::look::Look;
 #[cfg(test)]
 pub use self::memory::ProcessMemory;
-pub use self::memory::{MemoryRead, MemoryReader, Patience, ReadingProgress};
+pub use self::memory::{MemoryRead, MemoryReader, ReadScope, ReadingProgress};
 pub use self::options::KernelOptions;
 pub use self::program_log::TARGET as PROGRAM_LOG_TARGET;
 pub use self::programs::{Drained, Kernel, ReaderState};
