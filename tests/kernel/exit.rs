@@ -1,11 +1,17 @@
 //! Deaths: each process has one death certificate, which equals the result of wait(2), whichever thread exits
 //! last.
 
+use std::time::Duration;
+
 use observer_harness::Verb;
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
+use observer_harness::watch::SOON;
 use observer_harness::{Daemon, Fixture, Frame, Watch, share, text};
 use serde_json::{Value, json};
+
+/// How long many processes may take to end.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Asserts that the certificate equals the result of wait and that its other fields are consistent with the
 /// row of the living process.
@@ -196,5 +202,71 @@ fn a_process_killed_with_many_threads_dies_once() {
         assert_certified(&watch.end_of_row(&lived), waited, &lived);
         daemon.status();
         assert_eq!(watch.count(|frame| frame.ends(&lived)), 1, "one death");
+    }
+}
+
+/// How often two threads exit at the same moment.
+const TURNS: usize = 500;
+
+#[test]
+fn a_process_whose_last_two_threads_exit_at_the_same_moment_has_one_certificate() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let watch = Watch::all(daemon);
+    let mut parent = fixture.puppet();
+    parent.patience(LONG);
+    let turns = share::of(0..TURNS).len();
+    let numbers = parent.does(Verb::EndsByTwoThreads, &[turns.to_string().as_bytes()]);
+    let is_child = |frame: &Frame| {
+        let ppid = frame.field("ppid").and_then(Value::as_u64);
+        frame.kind() == "process_ended" && ppid == Some(parent.pid.into())
+    };
+    observer_harness::eventually("every death is reported", SOON, || match watch.count(is_child) {
+        reported if reported >= turns => Ok(()),
+        reported => Err(format!("{reported} of {turns}")),
+    });
+    // Whatever came before this answer has been published.
+    daemon.status();
+    watch.assert_no_holes();
+    let frames = watch.frames();
+    let found: Vec<_> = frames.iter().filter(|frame| is_child(frame)).collect();
+    assert_eq!(found.len(), turns, "one death for each");
+    // They lived one after the other.
+    let (mut leaders, mut others) = (0, 0);
+    for (turn, (frame, &[pid, raw_status])) in found.iter().zip(numbers.as_chunks().0).enumerate() {
+        let (death, of) = (frame.death(), frame.pid().map(u64::from));
+        let expected = (Some(pid), Some(&json!("exited")), Some(&json!(raw_status)));
+        assert_eq!((of, death.get("kind"), death.get("raw_status")), expected, "turn {turn}: {death:#}");
+        leaders += usize::from(raw_status == 3 << 8);
+        others += usize::from(raw_status == 7 << 8);
+    }
+    println!("{turns} turns: {leaders} with the code of the leader, {others} with that of the other thread");
+    assert_eq!(leaders + others, turns, "no other code");
+}
+
+#[test]
+fn a_process_that_is_older_than_the_daemon_has_the_status_of_wait() {
+    let fixture = Fixture::new();
+    let puppets = [0; 4].map(|_| fixture.puppet());
+    let [exits, killed, mut dumps, mut led] = puppets;
+    led.does(Verb::LeaderExits, &[b"3"]);
+    let daemon = Daemon::start(&observer_harness::Options::default());
+    let watch = Watch::all(&daemon);
+    let lived = |puppet: &observer_harness::Puppet| daemon.row(puppet.pid).expect("it lives");
+    let rows = [&exits, &killed, &dumps, &led].map(lived);
+    dumps.request(Verb::Die, &[b"6", b"1"]);
+    let statuses = [
+        exits.ends(Verb::Exit, &[b"5"]),
+        killed.killed(libc::SIGTERM),
+        dumps.reap(),
+        led.ends(Verb::Exit, &[b"9"]),
+    ];
+    assert_eq!(
+        statuses.map(|waited| waited.si_code),
+        [1, 2, 3, 1],
+        "an exit, a kill, a dumped core, an exit"
+    );
+    for (row, waited) in rows.iter().zip(statuses) {
+        assert_certified(&watch.end_of_row(row), waited, row);
+        assert_eq!(watch.count(|frame| frame.ends(row)), 1, "one death");
     }
 }

@@ -183,7 +183,7 @@ fn a_process_that_the_kernel_kills_for_another_reason_is_gone_from_the_next_answ
     let scene = Scene::new();
     let puppet = scene.fixture.puppet();
     let (pid, lived) = (puppet.pid, assert_row(Daemon::shared(), puppet.pid));
-    assert_killed(puppet.ends(Verb::UsesUpItsTime, &[]));
+    assert_killed(puppet.ends(Verb::UsesUpItsTime, &[b"1", b"1"]));
     // Its death may wait for the mark of a lack of memory, and so does the answer.
     let start = lived.get("start_boottime_ns").and_then(Value::as_str).expect("a start time");
     assert_no_row(Daemon::shared(), pid, start);

@@ -26,7 +26,8 @@ impl Died {
         let &[pid, killer, signal, way, raw_status] = numbers;
         let way = match way {
             0 => None,
-            1 => Some("kill"),
+            // What comes through a pidfd is as if by kill(2).
+            1 | 4 => Some("kill"),
             2 => Some("tgkill"),
             _ => Some("sigqueue"),
         };

@@ -89,6 +89,38 @@ fn the_way_in_which_a_process_sent_the_signal_is_told() {
 }
 
 #[test]
+fn a_sender_has_its_own_real_user_whoever_the_target_belongs_to() {
+    let scene = Scene::new();
+    let of_user = |uid| scene.fixture.cast(&PuppetOptions { uid: Some(uid), ..PuppetOptions::default() });
+    let mut killed = of_user(3001);
+    let lived = assert_row(Daemon::shared(), killed.pid);
+    assert!(killed.signal(libc::SIGTERM), "root may");
+    assert_by_this(sender(&scene.death(&lived)), "kill");
+    killed.reap();
+    // Real, effective and saved user of the sender, and the target's.
+    for ([real, effective, saved], of_target) in
+        [([3001, 3002, 3002], 3002), ([3001, 3001, 3001], 3001), ([3001, 0, 0], 3002), ([3001, 0, 0], 0)]
+    {
+        let mut killer = scene.fixture.puppet();
+        killer.does(
+            Verb::Setresuid,
+            &[real, effective, saved].map(|uid| uid.to_string()).each_ref().map(|it| it.as_bytes()),
+        );
+        let mut target = of_user(of_target);
+        let (by, lived) =
+            (assert_row(Daemon::shared(), killer.pid), assert_row(Daemon::shared(), target.pid));
+        killer.does(Verb::Kills, &[target.pid.to_string().as_bytes(), b"15"]);
+        let death = scene.death(&lived);
+        for field in ["pid", "start_boottime_ns", "comm"] {
+            assert_eq!(sender(&death).get(field), by.get(field), "{field}: {death:#}");
+        }
+        let found = (text::u64_any(sender(&death), "uid"), sender(&death).get("by"));
+        assert_eq!(found, (Some(real), Some(&json!("kill"))), "{death:#}");
+        assert_eq!(target.reap().raw_status, libc::SIGTERM);
+    }
+}
+
+#[test]
 fn a_polite_signal_that_was_handled_or_ignored_is_told_with_its_time() {
     let scene = Scene::new();
     for verb in [Verb::Counts, Verb::Ignore] {
@@ -144,6 +176,26 @@ fn the_kernel_is_the_sender_of_what_nobody_sent() {
     let (pid, lived) = (piped.pid, assert_row(Daemon::shared(), piped.pid));
     piped.ends(Verb::WritesToClosedPipe, &[]);
     assert_by_kernel(sender(&scene.death(&lived)), "caused", Some(pid));
+}
+
+#[test]
+fn a_limit_that_a_process_reached_is_enforced_by_the_kernel() {
+    let scene = Scene::new();
+    let file = scene.fixture.dir().join("file");
+    let path = file.to_str().expect("a path of text");
+    // The hard limit of CPU time, which is SIGKILL, is far away.
+    for (verb, args, signal, by) in [
+        (Verb::UsesUpItsTime, ["1", "60"], libc::SIGXCPU, "kernel"),
+        (Verb::WritesTooMuch, [path, ""], libc::SIGXFSZ, "caused"),
+    ] {
+        let puppet = scene.fixture.puppet();
+        let (pid, lived) = (puppet.pid, assert_row(Daemon::shared(), puppet.pid));
+        let waited = puppet.ends(verb, &args.map(str::as_bytes));
+        assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, signal), "{verb:?}");
+        let death = scene.death(&lived);
+        assert_eq!(death.get("raw_status"), Some(&json!(waited.raw_status)), "{death:#}");
+        assert_by_kernel(sender(&death), by, (by == "caused").then_some(pid));
+    }
 }
 
 #[test]

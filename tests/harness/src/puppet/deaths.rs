@@ -20,12 +20,16 @@ pub fn takes_memory(args: Args<'_>) -> Done {
 }
 
 extern "C" fn wait_to_be_killed(_: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: system calls with integers.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        loop {
-            libc::pause();
-        }
+    // SAFETY: a system call with integers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    pause()
+}
+
+/// Waits for a signal that ends this process.
+fn pause() -> ! {
+    loop {
+        // SAFETY: a system call without arguments.
+        unsafe { libc::pause() };
     }
 }
 
@@ -48,8 +52,12 @@ pub fn bears_namespace() -> Done {
     let pid = unsafe {
         let pid = libc::syscall(libc::SYS_clone, i64::from(flags), 0, 0, 0, 0);
         if pid == 0 {
-            if libc::fork() == 0 && child_end.write_all(b".").is_err() {
-                super::ends::exit(2);
+            if libc::fork() == 0 {
+                // Nothing but the end of the namespace ends it.
+                match child_end.write_all(b".") {
+                    Ok(()) => pause(),
+                    Err(_) => super::ends::exit(2),
+                }
             }
             wait_to_be_killed(std::ptr::null_mut());
         }
@@ -58,16 +66,6 @@ pub fn bears_namespace() -> Done {
     drop(child_end);
     ready.read_exact(&mut [0])?;
     Ok(vec![pid])
-}
-
-/// `uses_up_its_time`.
-pub fn uses_up_its_time() -> Done {
-    let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
-    // SAFETY: a valid limit.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })?;
-    loop {
-        std::hint::spin_loop();
-    }
 }
 
 /// `breaks_filter`.
@@ -92,10 +90,12 @@ pub fn breaks_filter() -> Done {
     Ok(vec![])
 }
 
-/// Signals that by default end a process, but SIGPIPE, which a Rust program ignores.
-const ENDING: [i32; 15] = [1, 2, 3, 6, 9, 10, 12, 14, 15, 16, 24, 29, 34, 50, 64];
+/// Signals that by default end a process. Those of real time follow.
+const ENDING: [i32; 23] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31];
 /// Processes that kill others.
 const KILLERS: u64 = 3;
+/// Ways in which they do it.
+const WAYS: u64 = 4;
 
 /// A child that kills whoever it is told to.
 struct Killer {
@@ -131,11 +131,23 @@ fn kill_as_told(mut orders: UnixStream) -> ! {
             match way {
                 1 => libc::kill(pid, signal).into(),
                 2 => libc::syscall(libc::SYS_tgkill, pid, pid, signal),
-                _ => libc::sigqueue(pid, signal, value).into(),
+                3 => libc::sigqueue(pid, signal, value).into(),
+                _ => through_pidfd(pid, signal),
             }
         };
     }
     super::ends::exit(0)
+}
+
+/// pidfd_send_signal(2), without a siginfo.
+fn through_pidfd(pid: libc::pid_t, signal: libc::c_int) -> libc::c_long {
+    // SAFETY: integers, and a descriptor that is closed by whom it was opened.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let sent = libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, 0, 0);
+        libc::close(fd as libc::c_int);
+        sent
+    }
 }
 
 /// `dies_in_many_ways COUNT SEED`.
@@ -144,6 +156,12 @@ pub fn dies_in_many_ways(args: Args<'_>) -> Done {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid limit.
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })?;
+    // A Rust program ignores the first and handles the others, and so would the children.
+    for signal in [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the default action needs no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let signals: Vec<i32> = ENDING.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).collect();
     let mut killers = (0..KILLERS).map(|_| Killer::bear()).collect::<io::Result<Vec<_>>>()?;
     let mut answer = Vec::new();
     let mut state = seed | 1;
@@ -164,8 +182,8 @@ pub fn dies_in_many_ways(args: Args<'_>) -> Done {
         let (mut by, mut signal, mut way) = (0, 0, 0);
         let index = (state >> 8) % KILLERS;
         if !exits && let Some(killer) = killers.get_mut(index as usize) {
-            signal = ENDING.get((state >> 16) as usize % ENDING.len()).copied().unwrap_or(libc::SIGKILL);
-            (by, way) = (killer.pid, (state >> 40) % 3 + 1);
+            signal = signals.get((state >> 16) as usize % signals.len()).copied().unwrap_or(libc::SIGKILL);
+            (by, way) = (killer.pid, (state >> 40) % WAYS + 1);
             killer.order(pid, signal, way)?;
         }
         let raw_status = crate::wait::reap(pid as i32)?.raw_status;

@@ -77,3 +77,10 @@ pub fn becomes_subreaper() -> Done {
     // SAFETY: prctl with integers.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(|_| vec![])
 }
+
+/// `ends_with_parent SIGNAL`.
+pub fn ends_with_parent(args: Args<'_>) -> Done {
+    let signal: libc::c_ulong = number(args, 0)?;
+    // SAFETY: prctl with integers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(|_| vec![])
+}

@@ -4,6 +4,7 @@
 mod births;
 mod deaths;
 mod ends;
+mod limits;
 mod memory;
 mod narrow;
 mod overlay;
@@ -13,6 +14,7 @@ mod signals;
 mod storms;
 mod terminals;
 mod threads;
+mod traces;
 mod verb;
 mod works;
 
@@ -122,7 +124,12 @@ impl Conversation {
             Verb::TakesMemory => deaths::takes_memory(args).into(),
             Verb::BearsSharer => deaths::bears_sharer().into(),
             Verb::BearsNamespace => deaths::bears_namespace().into(),
-            Verb::UsesUpItsTime => deaths::uses_up_its_time().into(),
+            Verb::UsesUpItsTime => limits::uses_up_its_time(args).into(),
+            Verb::WritesTooMuch => limits::writes_too_much(args).into(),
+            Verb::EndsWithParent => ends::ends_with_parent(args).into(),
+            Verb::Traces => traces::traces(args).into(),
+            Verb::Delivers => traces::delivers(args).into(),
+            Verb::EndsByTwoThreads => threads::end_together(args).into(),
             Verb::BreaksFilter => deaths::breaks_filter().into(),
             Verb::DiesInManyWays => deaths::dies_in_many_ways(args).into(),
             Verb::Wait => ends::wait(args).into(),

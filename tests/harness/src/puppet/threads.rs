@@ -1,6 +1,7 @@
 //! What threads do, and how it differs from what their process does.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use super::{Args, Conversation, Done, Then, check, number, text};
@@ -125,4 +126,37 @@ pub fn many(args: Args<'_>) -> Done {
         std::thread::spawn(|| {}).join().map_err(|_| io::Error::other("a thread panicked"))?;
     }
     Ok(vec![])
+}
+
+/// `ends_by_two_threads TIMES`.
+pub fn end_together(args: Args<'_>) -> Done {
+    let mut answer = Vec::new();
+    for turn in 0..number::<u32>(args, 0)? {
+        // SAFETY: this process has one thread, so the child may do anything.
+        let pid = check(unsafe { libc::fork() })?;
+        if pid == 0 {
+            let (first, second) = match turn % 3 {
+                0 => (libc::SYS_exit, libc::SYS_exit),
+                1 => (libc::SYS_exit_group, libc::SYS_exit),
+                _ => (libc::SYS_exit_group, libc::SYS_exit_group),
+            };
+            std::thread::spawn(move || ends_with_the_other(second, 7));
+            ends_with_the_other(first, 3);
+        }
+        answer.extend([pid, check(crate::wait::reap(pid as i32)?.raw_status)?]);
+    }
+    Ok(answer)
+}
+
+/// Makes this system call with `code` once two threads are here.
+fn ends_with_the_other(call: libc::c_long, code: i32) -> ! {
+    static HERE: AtomicU32 = AtomicU32::new(0);
+    HERE.fetch_add(1, Ordering::AcqRel);
+    while HERE.load(Ordering::Acquire) < 2 {
+        std::thread::yield_now();
+    }
+    loop {
+        // SAFETY: ends this thread, or the process.
+        unsafe { libc::syscall(call, code) };
+    }
 }

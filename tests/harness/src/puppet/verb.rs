@@ -61,13 +61,25 @@ verbs! {
     BearsSharer,
     /// → pid: a child of this process is the first of a pid namespace, and has a child there. Both wait until they are killed.
     BearsNamespace,
-    /// This process computes until its limit of CPU time, one second, ends it. No answer.
+    /// `SOFT HARD`: this process computes until its limit of CPU time, in seconds, ends it. No answer.
     UsesUpItsTime,
+    /// `PATH`: this process writes to a new file until its limit of file size ends it. It answers only where it survives.
+    WritesTooMuch,
+    /// `SIGNAL`: has the kernel send this process a signal when its parent ends (PR_SET_PDEATHSIG).
+    EndsWithParent,
+    /// `PID OPTIONS`: traces a process (PTRACE_SEIZE).
+    Traces,
+    /// `PID SIGNAL` → the signal that stopped it: waits until a process that this one traces stops for a signal, and has it go
+    /// on with SIGNAL instead; 0: with none.
+    Delivers,
+    /// `TIMES` → pid, raw status, of each: TIMES children, one after the other, in which two threads exit at the same moment:
+    /// both for themselves, one for the process, or both for the process.
+    EndsByTwoThreads,
     /// This process calls what its seccomp filter kills it for. It answers only where it survives.
     BreaksFilter,
     /// `COUNT SEED` → pid, killer's pid, signal, way, raw status, of each: COUNT children, of which each exits or is killed by
-    /// one of three other children: by kill(2), tgkill(2) or sigqueue(3), which are the ways 1, 2 and 3. Of those that exit
-    /// killer, signal and way are 0.
+    /// one of three other children: by kill(2), tgkill(2), sigqueue(3) or pidfd_send_signal(2), which are the ways 1 to 4. Of
+    /// those that exit killer, signal and way are 0.
     DiesInManyWays,
     /// `PID` → si_code, si_status, raw status: waits for a child of this process.
     Wait,
