@@ -214,6 +214,7 @@ pub const HOOKS: &[Hook] = &[
         At(0, Int(4)),
         At(1, Ptr("kernel_siginfo")),
         At(2, TASK),
+        At(3, Int(4)),
         At(4, Int(4)),
     ]),
     hook(Fact::CpuTime, Tracepoint("sched_process_free"), KIND_RELEASE, Blind).takes(&[At(0, TASK)]),

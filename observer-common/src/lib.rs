@@ -10,4 +10,5 @@ pub mod control;
 pub mod hooks;
 pub mod limits;
 pub mod offsets;
+pub mod origin;
 pub mod record;

@@ -298,34 +298,21 @@ pub struct SignalRecord {
     pub header: RecordHeader,
     /// `start_boottime` of the calling group's leader, ns.
     pub sender_start_boottime_ns: u64,
-    /// tgid of the calling group. It is the sender only if `origin` is [`SIGNAL_BY_CALLER`].
+    /// tgid of the calling group. It is the sender only if `origin` is `SIGNAL_BY_CALLER`.
     pub sender_tgid: u32,
     /// Its real user id.
     pub sender_uid: u32,
     /// Number of the signal, 1 to 64.
     pub signal: u32,
-    /// `si_code`; 0 unless `origin` is [`SIGNAL_BY_CALLER`] or [`SIGNAL_BY_KERNEL_CODE`].
+    /// `si_code`; 0 unless `origin` is `SIGNAL_BY_CALLER` or `SIGNAL_BY_KERNEL_CODE`.
     pub code: i32,
-    /// One of the `SIGNAL_BY_` constants.
+    /// One of the constants of [`origin`](crate::origin).
     pub origin: u32,
     /// Which memory the thread has that the signal was sent to: a part of the address of its `struct mm_struct`. 0: none.
     pub memory: u32,
     /// comm of the calling group's leader, NUL-padded.
     pub sender_comm: [u8; COMM_LEN],
 }
-
-/// [`SignalRecord::origin`]: the calling process sent the signal by a system call.
-pub const SIGNAL_BY_CALLER: u32 = 0;
-/// [`SignalRecord::origin`]: the kernel sent it, and `code` says why: a fault, a timer.
-pub const SIGNAL_BY_KERNEL_CODE: u32 = 1;
-/// [`SignalRecord::origin`]: the kernel sent it because of something that the calling process did (`SEND_SIG_NOINFO`): a write
-/// to a closed pipe, its own end, a write to `cgroup.kill`.
-pub const SIGNAL_BY_KERNEL_FOR_CALLER: u32 = 2;
-/// [`SignalRecord::origin`]: the kernel sent it by itself (`SEND_SIG_PRIV`): lack of memory, a hang-up, a key, a limit.
-pub const SIGNAL_BY_KERNEL: u32 = 3;
-/// [`SignalRecord::origin`]: the kernel sent SIGKILL by itself while the calling process, which is another one, ended: it was
-/// the first process of a pid namespace, or traced the target with PTRACE_O_EXITKILL.
-pub const SIGNAL_BY_KERNEL_FOR_ENDING: u32 = 4;
 
 /// Body of [`KIND_OOM`]; no tail. The header is of the calling process, which had asked for memory.
 #[repr(C)]

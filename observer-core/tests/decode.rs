@@ -1,6 +1,7 @@
 //! Decodes records: golden bytes, every truncation, hostile bytes.
 #![allow(clippy::indexing_slicing)]
 
+use observer_common::origin;
 use observer_common::record;
 use observer_core::death::{SignalContext, SignalOrigin};
 use observer_core::input::{Block, RawPath, join_path};
@@ -79,7 +80,7 @@ fn records() -> Vec<Vec<u8>> {
             .u32(1000)
             .u32(15)
             .u32(0)
-            .u32(record::SIGNAL_BY_CALLER)
+            .u32(origin::SIGNAL_BY_CALLER)
             .u32(0x55)
             .raw(b"systemd\0zzzzzzzz")
             .done(),
@@ -192,18 +193,23 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
         }
     };
     for (origin, code, expected) in [
-        (record::SIGNAL_BY_CALLER, 0, (SignalOrigin::Kill, true)),
-        (record::SIGNAL_BY_CALLER, -1, (SignalOrigin::Queue(-1), true)),
-        (record::SIGNAL_BY_CALLER, -3, (SignalOrigin::Queue(-3), true)),
-        (record::SIGNAL_BY_CALLER, -6, (SignalOrigin::ThreadKill, true)),
-        (record::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForProcess, true)),
-        (record::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),
-        (record::SIGNAL_BY_KERNEL, 0, (SignalOrigin::Kernel, false)),
-        (record::SIGNAL_BY_KERNEL_FOR_ENDING, 0, (SignalOrigin::KernelForEnding, true)),
+        (origin::SIGNAL_BY_CALLER, 0, (SignalOrigin::Kill, true)),
+        (origin::SIGNAL_BY_CALLER, -1, (SignalOrigin::Queue(-1), true)),
+        (origin::SIGNAL_BY_CALLER, -3, (SignalOrigin::Queue(-3), true)),
+        (origin::SIGNAL_BY_CALLER, -6, (SignalOrigin::ThreadKill, true)),
+        (origin::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForCgroup, true)),
+        (origin::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),
+        (origin::SIGNAL_BY_KERNEL, 0, (SignalOrigin::Kernel, false)),
+        (origin::SIGNAL_BY_KERNEL_FOR_ENDING, 0, (SignalOrigin::KernelForEnding, true)),
+        (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, 0, (SignalOrigin::KernelForTracee, true)),
+        (origin::SIGNAL_BY_KERNEL_FOR_CHILD, 0, (SignalOrigin::KernelForChild, true)),
     ] {
         assert_eq!(sent(9, origin, code), Ok(expected));
     }
-    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 5)] {
+    // SIGPIPE is to the process that wrote.
+    let expected = Ok((SignalOrigin::KernelForProcess, true));
+    assert_eq!(sent(13, origin::SIGNAL_BY_KERNEL_FOR_CALLER, 0), expected);
+    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 7)] {
         assert_eq!(sent(signal, origin, 0), Err(DecodeError::Bounds), "signal {signal}, origin {origin}");
     }
 }

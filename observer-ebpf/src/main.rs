@@ -118,7 +118,8 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
         // Every process of the terminal's POSIX session lost it.
         hooks::hint::raise(observer_common::record::HINT_BIT_IDS);
     }
-    hooks::signal::report(signal, info, Task::from_arg(&ctx, 2), ctx.arg::<u64>(4) as u32);
+    let is_to_group = ctx.arg::<u64>(3) as u32 != 0;
+    hooks::signal::report(signal, info, Task::from_arg(&ctx, 2), is_to_group, ctx.arg::<u64>(4) as u32);
     0
 }
 

@@ -171,6 +171,7 @@ fn a_process_that_ends_with_its_pid_namespace_is_killed_by_the_kernel_for_the_fi
     assert_eq!(death.get("raw_status"), Some(&json!(9)), "{death:#}");
     assert_by_kernel(&death, "caused", Some(init));
     let sender = death.get("sender").expect("a sender");
+    assert_eq!(sender.get("reason"), Some(&json!("namespace_ended")), "{death:#}");
     for field in ["comm", "uid", "start_boottime_ns"] {
         assert_eq!(sender.get(field), first.get(field), "{field}: {death:#}");
     }
@@ -208,6 +209,7 @@ fn whoever_kills_a_control_group_is_named() {
     let death = scene.death(&lived);
     assert_eq!(death.get("raw_status"), Some(&json!(9)), "{death:#}");
     assert_by_kernel(&death, "caused", Some(std::process::id().into()));
+    assert_eq!(death.pointer("/sender/reason"), Some(&json!("cgroup_kill")), "{death:#}");
     puppet.reap();
 }
 

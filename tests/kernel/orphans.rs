@@ -85,7 +85,7 @@ fn a_process_that_asked_to_end_with_its_parent_is_killed_by_the_kernel_for_the_p
         assert_eq!((si_code, si_status.to_string().as_str()), (libc::CLD_KILLED as u64, signal));
         let death = assert_status(&watch, &lived, raw_status);
         let sender = death.get("sender").expect("a sender, or null");
-        for (field, expected) in [("kind", "kernel"), ("by", "caused")] {
+        for (field, expected) in [("kind", "kernel"), ("by", "caused"), ("reason", "parent_ended")] {
             assert_eq!(sender.get(field), Some(&json!(expected)), "{field}: {death:#}");
         }
         for field in ["pid", "start_boottime_ns", "comm", "uid"] {

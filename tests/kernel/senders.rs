@@ -47,6 +47,7 @@ fn assert_by_this(sender: &Value, by: &str) {
 fn assert_by_kernel(sender: &Value, by: &str, pid: Option<u32>) {
     let expected = (Some(&json!("kernel")), Some(&json!(by)), Some(&json!(pid)));
     assert_eq!((sender.get("kind"), sender.get("by"), sender.get("pid")), expected, "{sender:#}");
+    assert_eq!(sender.get("reason"), Some(&Value::Null), "no other process did anything: {sender:#}");
 }
 
 fn pidfd_send(pid: u32, signal: libc::c_int) -> libc::c_long {

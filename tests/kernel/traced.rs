@@ -120,7 +120,7 @@ fn a_process_that_ends_with_its_tracer_is_killed_by_the_kernel_for_the_tracer() 
     let death = watch.end_of_row(&lived).death();
     assert_eq!(death.get("raw_status"), Some(&json!(9)), "{death:#}");
     let sender = death.get("sender").expect("a sender, or null");
-    for (field, expected) in [("kind", "kernel"), ("by", "caused")] {
+    for (field, expected) in [("kind", "kernel"), ("by", "caused"), ("reason", "tracer_ended")] {
         assert_eq!(sender.get(field), Some(&json!(expected)), "{field}: {death:#}");
     }
     for field in ["pid", "start_boottime_ns", "comm", "uid"] {

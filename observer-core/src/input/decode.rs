@@ -4,11 +4,12 @@
 use core::fmt;
 
 use observer_common::limits;
+use observer_common::origin;
 use observer_common::record::{self, path_flag};
 
 use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{SendingProcess, SentSignal, SignalContext, SignalOrigin};
+use crate::model::death::{SIGKILL, SendingProcess, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
@@ -181,13 +182,19 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let signal = u8::try_from(number).ok().filter(|number| (1..=SIGNAL_LAST).contains(number));
     let signal = signal.ok_or(DecodeError::Bounds)?;
     let origin = match (origin, code) {
-        (record::SIGNAL_BY_CALLER, SI_TKILL) => SignalOrigin::ThreadKill,
-        (record::SIGNAL_BY_CALLER, SI_USER) => SignalOrigin::Kill,
-        (record::SIGNAL_BY_CALLER, code) => SignalOrigin::Queue(code),
-        (record::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
-        (record::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
-        (record::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,
-        (record::SIGNAL_BY_KERNEL_FOR_ENDING, _) => SignalOrigin::KernelForEnding,
+        (origin::SIGNAL_BY_CALLER, SI_TKILL) => SignalOrigin::ThreadKill,
+        (origin::SIGNAL_BY_CALLER, SI_USER) => SignalOrigin::Kill,
+        (origin::SIGNAL_BY_CALLER, code) => SignalOrigin::Queue(code),
+        // For nothing else that a process does, the kernel sends SIGKILL to another one in this way.
+        (origin::SIGNAL_BY_KERNEL_FOR_CALLER, _) if signal == SIGKILL && process.key != header.key => {
+            SignalOrigin::KernelForCgroup
+        }
+        (origin::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
+        (origin::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
+        (origin::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,
+        (origin::SIGNAL_BY_KERNEL_FOR_ENDING, _) => SignalOrigin::KernelForEnding,
+        (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, _) => SignalOrigin::KernelForTracee,
+        (origin::SIGNAL_BY_KERNEL_FOR_CHILD, _) => SignalOrigin::KernelForChild,
         _ => return Err(DecodeError::Bounds),
     };
     // Whoever was running when the kernel sent it has nothing to do with it.

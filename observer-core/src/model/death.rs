@@ -45,12 +45,17 @@ pub enum SignalOrigin {
     ThreadKill,
     /// By sigqueue(3) and the like, with this `si_code` below zero, which the sender chooses.
     Queue(i32),
-    /// By the kernel, because of something that a process did: it wrote to a closed pipe, ended, or wrote to
-    /// `cgroup.kill`.
+    /// By the kernel, because of something that a process did: it wrote to a closed pipe or beyond a limit.
     KernelForProcess,
-    /// By the kernel, while a process ended without which the target must not live: the first of its pid namespace, or its
-    /// tracer. Or that process asked for memory as it ended, and no mark of the victim has come.
+    /// By the kernel, because a process wrote to `cgroup.kill` of a cgroup that the target was in.
+    KernelForCgroup,
+    /// By the kernel, while the first process of its pid namespace ended. Or that process asked for memory as it ended, and no
+    /// mark of the victim has come.
     KernelForEnding,
+    /// By the kernel, because the process ended that traced it with PTRACE_O_EXITKILL.
+    KernelForTracee,
+    /// By the kernel, because the thread ended that was its parent, for which it had asked (PR_SET_PDEATHSIG).
+    KernelForChild,
     /// By the kernel, with this `si_code`: a fault, a timer.
     KernelCode(i32),
     /// By the kernel itself: a hang-up, a key of the terminal, a limit; or lack of memory, and no mark of the victim has come.

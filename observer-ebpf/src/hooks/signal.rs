@@ -1,9 +1,10 @@
 //! Reports signals that may end a process, and who sent them. Runs in the context of the sender, or in an interrupt.
 
-use observer_common::record::{
-    KIND_SIGNAL, SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
-    SIGNAL_BY_KERNEL_FOR_ENDING, SignalRecord,
+use observer_common::origin::{
+    SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
+    SIGNAL_BY_KERNEL_FOR_CHILD, SIGNAL_BY_KERNEL_FOR_ENDING, SIGNAL_BY_KERNEL_FOR_TRACEE,
 };
+use observer_common::record::{KIND_SIGNAL, SignalRecord};
 
 use crate::access::{Probed, Typed, offset, read};
 use crate::budget;
@@ -46,10 +47,10 @@ pub fn may_end(signal: u32) -> bool {
     (1..=SIGNAL_LAST).contains(&signal) && HARMLESS & (1 << (signal & 63)) == 0
 }
 
-/// Reports that `signal`, which may end its target, was sent to `target`. One that the target handles or ignores is left out,
-/// unless it asks for the end.
+/// Reports that `signal`, which may end its target, was sent to `target`: the thread, or its whole process. One that the target
+/// handles or ignores is left out, unless it asks for the end.
 #[inline(always)]
-pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
+pub fn report(signal: u32, info: u64, target: Task<Typed>, is_to_group: bool, result: u32) {
     if matches!(result, RESULT_ALREADY_PENDING | RESULT_FAILED) || target.is_kthread() {
         return;
     }
@@ -67,15 +68,15 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
     let caller = thread.group_leader();
     let (mut origin, code) = origin(info);
     // Its own end is no reason to kill a process: that was a limit, or lack of memory.
-    let is_ending = signal == SIGKILL && thread.is_exiting() && caller.tgid() != leader.tgid();
-    if origin == SIGNAL_BY_KERNEL && is_ending {
-        origin = SIGNAL_BY_KERNEL_FOR_ENDING;
+    if thread.is_exiting() && caller.tgid() != leader.tgid() {
+        origin = for_ending(origin, signal, is_to_group);
     }
     // Each process is killed once. Of other signals, nobody causes more than their share; whoever is running when the
     // kernel sends one by itself has not caused it.
     let (sender_uid, ..) = caller.uids();
     if signal != SIGKILL {
-        let is_by_caller = origin == SIGNAL_BY_CALLER || origin == SIGNAL_BY_KERNEL_FOR_CALLER;
+        let is_by_caller =
+            matches!(origin, SIGNAL_BY_CALLER | SIGNAL_BY_KERNEL_FOR_CALLER | SIGNAL_BY_KERNEL_FOR_CHILD);
         let (target_uid, ..) = leader.uids();
         if !budget::has_left(now, if is_by_caller { sender_uid } else { target_uid }) || emit::is_half_full()
         {
@@ -97,6 +98,20 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, result: u32) {
     };
     // What the ring has no room for was refused above: no pass can read it again.
     emit::fixed(KIND_SIGNAL, Priority::Vital, header.tgid, false, record);
+}
+
+/// What stands for `origin` if the calling thread is ending, and the signal is to another process.
+#[inline(always)]
+fn for_ending(origin: u32, signal: u32, is_to_group: bool) -> u32 {
+    // `reparent_leader`, kernel/exit.c; a thread that is ending writes to no `cgroup.kill`.
+    if origin == SIGNAL_BY_KERNEL_FOR_CALLER {
+        return SIGNAL_BY_KERNEL_FOR_CHILD;
+    }
+    if origin != SIGNAL_BY_KERNEL || signal != SIGKILL {
+        return origin;
+    }
+    // `zap_pid_ns_processes` (kernel/pid_namespace.c) kills groups, `exit_ptrace` (kernel/ptrace.c) a thread.
+    if is_to_group { SIGNAL_BY_KERNEL_FOR_ENDING } else { SIGNAL_BY_KERNEL_FOR_TRACEE }
 }
 
 /// Who sent a signal with this `info`, and its `si_code`.

@@ -45,6 +45,35 @@ pub enum SentBy {
     Unknown,
 }
 
+/// Why the kernel sent a signal because of what another process did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalReason {
+    /// That process was the parent, or the thread of it that was ended, and the target had asked for a signal then.
+    ParentEnded,
+    /// That process was the first of the pid namespace, and ended.
+    NamespaceEnded,
+    /// That process traced the target with PTRACE_O_EXITKILL, and ended.
+    TracerEnded,
+    /// That process wrote to `cgroup.kill`.
+    CgroupKill,
+    /// A word that this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl SignalReason {
+    fn of(origin: SignalOrigin) -> Option<Self> {
+        Some(match origin {
+            SignalOrigin::KernelForChild => Self::ParentEnded,
+            SignalOrigin::KernelForEnding => Self::NamespaceEnded,
+            SignalOrigin::KernelForTracee => Self::TracerEnded,
+            SignalOrigin::KernelForCgroup => Self::CgroupKill,
+            _ => return None,
+        })
+    }
+}
+
 /// Who sent a signal, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -61,6 +90,8 @@ pub struct Sender<'a> {
     pub kind: SenderKind,
     /// How.
     pub by: SentBy,
+    /// What the process did because of which the kernel sent it to another one; null where `by` and the signal say all.
+    pub reason: Option<SignalReason>,
     /// `si_code` of a signal that was sent with one.
     pub code: Option<i32>,
     /// That process as one word ([`LifeKey`]).
@@ -92,9 +123,11 @@ impl Sender<'_> {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
             SignalOrigin::Queue(code) => (SenderKind::User, SentBy::Sigqueue, Some(code)),
-            SignalOrigin::KernelForProcess | SignalOrigin::KernelForEnding => {
-                (SenderKind::Kernel, SentBy::Caused, None)
-            }
+            SignalOrigin::KernelForProcess
+            | SignalOrigin::KernelForCgroup
+            | SignalOrigin::KernelForEnding
+            | SignalOrigin::KernelForTracee
+            | SignalOrigin::KernelForChild => (SenderKind::Kernel, SentBy::Caused, None),
             SignalOrigin::KernelCode(SI_TIMER) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
             SignalOrigin::KernelCode(code) if is_fault(sent.signal) => {
                 (SenderKind::Kernel, SentBy::Fault, Some(code))
@@ -112,6 +145,7 @@ impl Sender<'_> {
             uid: Some(uid),
             kind,
             by,
+            reason: SignalReason::of(sent.origin),
             code,
             key: Some(LifeKey::of(boot_id, key).to_string()),
             session: received.sender_session.as_ref().map(|name| Text::from(name.to_vec())),

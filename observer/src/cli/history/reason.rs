@@ -5,7 +5,7 @@ use nix::libc::{
     SIGSYS, SIGTRAP, SIGVTALRM, SIGXCPU, SIGXFSZ,
 };
 
-use crate::api::signal::{Sender, SentBy};
+use crate::api::signal::{Sender, SentBy, SignalReason};
 use crate::text::bytes::to_line;
 
 /// `si_code` of a fault whose address the processor does not give, include/uapi/asm-generic/siginfo.h.
@@ -61,14 +61,24 @@ fn caused(signal: i32, sender: &Sender<'_>, to: Option<u32>) -> Option<String> {
         _ if sender.pid.is_none() || sender.pid == to => return None,
         _ => {}
     }
-    let what = match signal {
-        SIGKILL => {
-            "wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace"
+    let process = process(sender);
+    Some(match (sender.reason, signal) {
+        (Some(SignalReason::ParentEnded), _) => {
+            format!("its parent, {process}, ended, or the thread of it that was the parent")
         }
-        SIGHUP => "gave up its terminal, or ended as the parent that it must not outlive",
-        _ => "ended as the parent that it must not outlive",
-    };
-    Some(format!("{} {what}", process(sender)))
+        (Some(SignalReason::NamespaceEnded), _) => {
+            format!("{process} ended, the first process of its pid namespace")
+        }
+        (Some(SignalReason::TracerEnded), _) => format!("its tracer, {process}, ended"),
+        (Some(SignalReason::CgroupKill), _) => format!("{process} wrote to cgroup.kill"),
+        (Some(SignalReason::Unknown) | None, SIGKILL) => format!(
+            "{process} wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace"
+        ),
+        (_, SIGHUP) => {
+            format!("{process} gave up its terminal, or ended as the parent that it must not outlive")
+        }
+        _ => format!("{process} ended as the parent that it must not outlive"),
+    })
 }
 
 /// What makes the kernel send this signal by itself.

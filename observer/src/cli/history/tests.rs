@@ -183,6 +183,8 @@ fn what_was_killed_is_told_in_a_sentence() {
 fn the_kernels_reasons_are_words() {
     let by_itself = r#"{"kind":"kernel","by":"caused","pid":103,"comm":"claude"}"#;
     let by_shell = r#"{"kind":"kernel","by":"caused","pid":7,"comm":"sh"}"#;
+    let because = |reason| by_shell.replace('}', &format!(r#","reason":"{reason}"}}"#));
+    let reasons = ["parent_ended", "namespace_ended", "tracer_ended", "cgroup_kill"].map(because);
     let fault = by_kernel("fault", r#","code":1"#);
     let (alone, timer) = (by_kernel("kernel", ""), by_kernel("timer", r#","code":-2"#));
     for (signal, sender, words) in [
@@ -200,6 +202,14 @@ fn the_kernels_reasons_are_words() {
             by_shell,
             ", because pid 7 (sh) wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace.",
         ),
+        (
+            15,
+            &reasons[0],
+            ", because its parent, pid 7 (sh), ended, or the thread of it that was the parent.",
+        ),
+        (9, &reasons[1], ", because pid 7 (sh) ended, the first process of its pid namespace."),
+        (9, &reasons[2], ", because its tracer, pid 7 (sh), ended."),
+        (9, &reasons[3], ", because pid 7 (sh) wrote to cgroup.kill."),
         (15, by_shell, ", because pid 7 (sh) ended as the parent that it must not outlive."),
         (
             9,

@@ -1,0 +1,20 @@
+//! Who sent a signal: [`SignalRecord::origin`](crate::record::SignalRecord::origin).
+
+/// The calling process sent the signal by a system call.
+pub const SIGNAL_BY_CALLER: u32 = 0;
+/// The kernel sent it, and `code` says why: a fault, a timer.
+pub const SIGNAL_BY_KERNEL_CODE: u32 = 1;
+/// The kernel sent it because of something that the calling process did (`SEND_SIG_NOINFO`): a write
+/// to a closed pipe, or to `cgroup.kill`.
+pub const SIGNAL_BY_KERNEL_FOR_CALLER: u32 = 2;
+/// The kernel sent it by itself (`SEND_SIG_PRIV`): lack of memory, a hang-up, a key, a limit.
+pub const SIGNAL_BY_KERNEL: u32 = 3;
+/// The kernel sent SIGKILL by itself, to the whole process, while the calling process, which is another
+/// one, ended: it was the first process of a pid namespace.
+pub const SIGNAL_BY_KERNEL_FOR_ENDING: u32 = 4;
+/// The kernel sent SIGKILL by itself, to one thread, while the calling process, which is another one,
+/// ended: it traced the target with PTRACE_O_EXITKILL.
+pub const SIGNAL_BY_KERNEL_FOR_TRACEE: u32 = 5;
+/// The kernel sent it because the calling thread ended, which was the parent of another process that
+/// had asked for it (PR_SET_PDEATHSIG).
+pub const SIGNAL_BY_KERNEL_FOR_CHILD: u32 = 6;
