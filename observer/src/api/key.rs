@@ -35,9 +35,12 @@ impl<'a> LifeKey<'a> {
         let is_spelled_so = parts.next().is_none() && key.to_string().as_bytes() == text;
         (is_boot && is_spelled_so && key.start_boottime_ns >= START_MIN_NS).then_some(key)
     }
-}
 
-impl LifeKey<'_> {
+    /// The tgid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The process, if it is one of the boot with this id.
     pub fn process(&self, boot_id: &str) -> Option<ProcessKey> {
         let is_of_boot = boot_id.split('-').next() == Some(self.boot);
@@ -62,6 +65,7 @@ mod tests {
         assert_eq!(LifeKey::parse(b"7f3e90ab-4242-1a2b3c4d5e"), Some(key));
         assert_eq!(key.process("7f3e90ab-1"), Some(ProcessKey::new(4242, 0x1a_2b3c_4d5e)));
         assert_eq!(key.process("8f3e90ab-1"), None);
+        assert_eq!(key.pid(), 4242);
     }
 
     #[test]

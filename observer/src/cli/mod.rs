@@ -24,7 +24,7 @@ mod ps;
 mod rules;
 mod run;
 mod schema;
-mod signal;
+pub mod signal;
 mod status;
 mod term;
 mod usage;

@@ -1,8 +1,8 @@
 //! `observer signal`
 
 mod leftovers;
-mod number;
-mod pidfd;
+pub mod number;
+pub mod pidfd;
 mod report;
 mod sending;
 mod tree;

@@ -3,6 +3,36 @@
 //! A pidfd is of whatever process has the pid when it is opened. So the daemon is asked before and after: where both
 //! answers show the same life of a process with this pid, it had the pid in between, and the pidfd is of it
 //! (docs/decisions/47-signals-by-verified-pidfd.md).
+//!
+//! A verified process can be signalled:
+//!
+//! ```
+//! use observer::cli::signal::number::SignalNumber;
+//! use observer::cli::signal::pidfd::VerifiedProcess;
+//!
+//! fn may(process: &VerifiedProcess) {
+//!     let _ = process.send(SignalNumber::NONE);
+//! }
+//! ```
+//!
+//! A pidfd that was not verified cannot, and nobody else can make a verified one:
+//!
+//! ```compile_fail,E0599
+//! use observer::cli::signal::number::SignalNumber;
+//! use observer::cli::signal::pidfd::OpenedPidfd;
+//!
+//! fn may_not(opened: &OpenedPidfd) {
+//!     let _ = opened.send(SignalNumber::NONE);
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! use observer::cli::signal::pidfd::VerifiedProcess;
+//!
+//! fn forged(fd: std::os::fd::OwnedFd, key: String) -> VerifiedProcess {
+//!     VerifiedProcess { fd, key }
+//! }
+//! ```
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +44,7 @@ use serde::de::DeserializeOwned;
 
 use super::number::SignalNumber;
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::key::LifeKey;
 use crate::api::leftovers::LeftoversAnswer;
 use crate::api::process::ProcessJson;
 use crate::api::words::SessionState;
@@ -93,10 +124,13 @@ pub fn ask<A: LivesAnswer>(socket: &Path) -> Result<A, ClientError> {
 
 impl OpenedPidfd {
     /// Opens a pidfd for the pid of `process`, which an answer has shown to live. `None`: nobody has this pid any more, or
-    /// a thread has it, so the process has ended.
+    /// a thread has it, so the process has ended. EBADMSG: its key is that of another pid.
     pub fn open(process: &ProcessJson<'_>) -> Result<Option<Self>, Errno> {
+        // What is verified is the key, and what is opened is the pid.
+        let named = LifeKey::parse(process.key.as_bytes()).map(|key| key.pid());
+        let pid = named.filter(|&pid| pid == process.pid).ok_or(Errno::EBADMSG)?;
         // SAFETY: pidfd_open takes two integers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         match Errno::result(fd) {
             Ok(fd) => {
                 let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
@@ -162,19 +196,36 @@ impl VerifiedProcess {
 mod tests {
     use super::*;
 
+    /// A process as an answer shows it.
+    fn process(pid: u32) -> ProcessJson<'static> {
+        ProcessJson {
+            pid,
+            key: LifeKey::of("7f3e90ab", observer_core::ProcessKey::new(pid, 1 << 30)).to_string(),
+            ..ProcessJson::default()
+        }
+    }
+
+    #[test]
+    fn a_process_whose_key_is_that_of_another_pid_is_not_opened() {
+        let own = process(std::process::id());
+        for key in [process(own.pid + 1).key, "7f3e90ab".into(), String::new()] {
+            let odd = ProcessJson { key, ..own.clone() };
+            assert_eq!(OpenedPidfd::open(&odd).map(|it| it.is_some()), Err(Errno::EBADMSG), "{}", odd.key);
+        }
+    }
+
     #[test]
     fn a_pid_that_nobody_has_is_not_opened() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let gone = ProcessJson { pid: child.id(), ..ProcessJson::default() };
+        let gone = process(child.id());
         child.wait().unwrap();
         assert!(OpenedPidfd::open(&gone).unwrap().is_none());
-        let own = ProcessJson { pid: std::process::id(), ..ProcessJson::default() };
-        assert!(OpenedPidfd::open(&own).unwrap().is_some());
+        assert!(OpenedPidfd::open(&process(std::process::id())).unwrap().is_some());
         // A thread's number is no process.
         let of_thread = std::thread::spawn(|| {
             // SAFETY: gettid has no preconditions.
             let tid = u32::try_from(unsafe { libc::gettid() }).unwrap();
-            OpenedPidfd::open(&ProcessJson { pid: tid, ..ProcessJson::default() }).map(|it| it.is_some())
+            OpenedPidfd::open(&process(tid)).map(|it| it.is_some())
         });
         assert_eq!(of_thread.join().unwrap(), Ok(false));
     }

@@ -293,6 +293,12 @@ fn primaries(answer: &ListAnswer<'_>) -> HashSet<String> {
 pub(super) fn open(process: &ProcessJson<'_>) -> anyhow::Result<Option<OpenedPidfd>> {
     OpenedPidfd::open(process).map_err(|error| match error {
         Errno::EMFILE => anyhow!("cannot open a pidfd of process {}: {TOO_FEW_FILES}", process.pid),
+        Errno::EBADMSG => anyhow!(
+            "the daemon's answer has the key {} for process {}, and that is of another one: use the `observer` of the \
+             daemon's version",
+            to_line(process.key.as_bytes()),
+            process.pid
+        ),
         error => anyhow!(
             "cannot open a pidfd of process {} ({error}): run the command outside of any sandbox",
             process.pid

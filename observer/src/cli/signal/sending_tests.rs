@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 use super::super::leftovers::{self, Patience};
 use super::*;
 use crate::api::answer::Head;
+use crate::api::key::LifeKey;
 use crate::api::leftovers::{FormerSessionJson, LeftoverJson, LeftoversAnswer};
 use crate::boot::boot_id;
 use crate::cli::former::FormerWanted;
@@ -48,7 +49,8 @@ impl Drop for Sleeper {
 
 fn row(pid: u32, ppid: u32, start: u64) -> ProcessJson<'static> {
     let start_boottime_ns = Big(start);
-    ProcessJson { pid, ppid, start_boottime_ns, key: format!("k{pid}"), ..ProcessJson::default() }
+    let key = LifeKey::of("7f3e90ab", observer_core::ProcessKey::new(pid, 1 << 30)).to_string();
+    ProcessJson { pid, ppid, start_boottime_ns, key, ..ProcessJson::default() }
 }
 
 fn sessions(primaries: &[&ProcessJson<'static>]) -> Vec<u8> {
@@ -115,7 +117,7 @@ fn this_command_is_no_target_and_an_answer_in_doubt_has_none() {
     let (root, shell) = (own + 1, own + 2);
     let processes = vec![row(root, 1, 10), row(shell, root, 11), row(own, shell, 12)];
     let mut answer = ProcessesAnswer { processes, ..ProcessesAnswer::default() };
-    let mut tree = ProcessTree::new(&format!("k{root}"));
+    let mut tree = ProcessTree::new(&row(root, 1, 10).key);
     assert!(planned(&answer, &mut tree, &HashSet::new()).is_err(), "it is not certain");
     answer.head.certain = true;
     let planned = planned(&answer, &mut tree, &HashSet::new()).unwrap();
