@@ -2,6 +2,7 @@
 
 use observer_harness::Verb;
 use observer_harness::text::{moment_ms, u64_any};
+use observer_harness::wait::Waited;
 use observer_harness::{Pty, eventually};
 use serde_json::{Value, json};
 
@@ -95,22 +96,65 @@ fn a_process_that_died_during_the_absence_has_an_unobserved_death_with_an_interv
     }
 }
 
+/// Asserts that the death has the status that wait(2) returned, and nothing that nobody saw.
+#[track_caller]
+fn assert_found_dead(death: &Value, waited: Waited) {
+    let (kind, code, signal) = match waited.si_code {
+        libc::CLD_EXITED => ("exited", json!(waited.si_status), Value::Null),
+        _ => ("signaled", Value::Null, json!(waited.si_status)),
+    };
+    let core = if kind == "exited" { Value::Null } else { json!(waited.si_code == libc::CLD_DUMPED) };
+    for (field, truth) in [
+        ("kind", json!(kind)),
+        ("code", code),
+        ("signal", signal),
+        ("core_dumped", core),
+        ("raw_status", json!(waited.raw_status)),
+        ("lifetime_ms", Value::Null),
+        ("sender", Value::Null),
+        ("polite_signal", Value::Null),
+    ] {
+        assert_eq!(death[field], truth, "{field} of {waited:?}: {death:#}");
+    }
+    assert!(death["between"].is_array(), "when, nobody saw: {death:#}");
+}
+
 #[test]
 fn a_zombie_that_is_found_at_start_has_an_exact_status() {
     let mut scene = Scene::new();
-    let home = scene.home("zombie");
-    let mut agent = scene.agent(&home, None);
-    scene.wait_live(&home, &agent);
-    scene.again(true, |_| {
-        agent.request(Verb::Exit, &[b"3"]);
-        assert!(agent.is_gone_within(SOON), "it ends, and is not reaped");
+    let ends: [(&str, Verb, &[&[u8]]); 6] = [
+        ("exits", Verb::Exit, &[b"3"]),
+        ("killed", Verb::Die, &[b"15", b"0"]),
+        ("quits", Verb::Die, &[b"3", b"1"]),
+        ("aborts", Verb::Die, &[b"6", b"1"]),
+        ("led", Verb::Exit, &[b"9"]),
+        ("threads", Verb::ExitThread, &[b"7"]),
+    ];
+    let mut agents = ends.map(|(name, ..)| {
+        let home = scene.home(name);
+        let mut agent = scene.agent(&home, None);
+        scene.wait_live(&home, &agent);
+        if ["led", "threads"].contains(&name) {
+            agent.does(Verb::LeaderExits, &[b"4"]);
+        }
+        agent
     });
-    let end = scene.entries_of(&home).pop().expect("entries");
-    let death = &end["death"];
-    assert_eq!((kind(&end), &death["kind"], &death["code"]), ("session_ended", &json!("exited"), &json!(3)));
-    assert_eq!((&death["raw_status"], &death["lifetime_ms"]), (&json!(3 << 8), &Value::Null), "{end:#}");
-    assert!(death["between"].is_array(), "when, nobody saw: {end:#}");
-    agent.reap();
+    scene.again(true, |_| {
+        for (agent, (_, verb, args)) in agents.iter_mut().zip(ends) {
+            agent.request(verb, args);
+            assert!(agent.is_gone_within(SOON), "it ends, and is not reaped");
+        }
+    });
+    let mut seen = Vec::new();
+    for (agent, (name, ..)) in agents.iter_mut().zip(ends) {
+        let end = scene.entries_of(&scene.home(name)).pop().expect("entries");
+        assert_eq!((kind(&end), end["pid"].as_u64()), ("session_ended", Some(agent.pid.into())), "{end:#}");
+        let waited = agent.reap();
+        assert_found_dead(&end["death"], waited);
+        seen.push(waited.si_code);
+    }
+    let (exited, killed, dumped) = (libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED);
+    assert_eq!(seen, [exited, killed, dumped, dumped, exited, exited]);
 }
 
 #[test]
