@@ -85,10 +85,9 @@ mod tests {
     #[test]
     fn every_target_that_depends_on_the_kernel_runs_on_every_kernel() {
         use Breadth::{Between, End, Every};
-        for target in ["kernel", "hooks", "contracts", "refuse", "verifier"] {
+        for target in ["kernel", "sessions", "hooks", "contracts", "refuse", "verifier"] {
             assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
-        assert!(Way::Own.has("sessions", End) && !Way::Own.has("sessions", Between));
         assert!(Way::Own.has("journal", Every) && !Way::Own.has("journal", End));
         assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", End));
     }
