@@ -72,7 +72,10 @@ fn history_says_for_whose_end_the_kernel_killed_a_session() {
     assert_eq!(comm(init), "sh");
     // SAFETY: a process of ours, which its parent has not reaped.
     assert_eq!(unsafe { libc::kill(init.cast_signed(), libc::SIGKILL) }, 0);
-    scene.assert_told(&home, &format!("because pid {init} (sh) wrote to cgroup.kill, or ended"));
+    scene.assert_told(
+        &home,
+        &format!("because pid {init} (sh) ended, the first process of its pid namespace"),
+    );
 }
 
 #[test]
