@@ -91,6 +91,17 @@ fn the_memory_is_read_when_the_session_ends_and_those_that_ended_with_it_are_not
 }
 
 #[test]
+fn what_a_session_left_is_not_known_where_no_reading_tells_who_ended_with_it() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    world.spawn(&agent, 41, "server");
+    world.reports.is_reading_late = true;
+    assert_eq!(left(&mut world, &agent), None);
+    assert_eq!(leftovers(&world), [(41, 40)], "who lives is listed all the same");
+}
+
+#[test]
 fn a_session_without_leftovers_left_none_and_what_is_no_session_left_nothing() {
     let mut world = world();
     let bash = shell(&mut world);
@@ -198,6 +209,7 @@ fn a_daemon_that_is_started_again_knows_what_was_left() {
     let of = |primary: u32, processes| KnownLeft {
         home: Box::leak(Box::new(home("/srv/a"))),
         name: b"a",
+        foreign: None,
         primary: ProcessKey::new(primary, 30),
         ended_at: BootTime(1),
         wall_offset_ns: 5,

@@ -65,19 +65,22 @@ impl Core {
         Some(session.former(&self.table.get(key)?.process, at))
     }
 
-    /// Returns what a primary leaves that ends and has the live descendants `below`.
-    pub(super) fn left_by(&mut self, below: &[ProcessKey], sink: &mut dyn Sink) -> Option<LeftProcesses> {
+    /// Returns what a primary leaves that ended at `at` and has the live descendants `below`. `None`: nobody could say which of
+    /// them outlived it, because they may have ended with it.
+    pub(super) fn left_by(
+        &mut self,
+        at: BootTime,
+        below: &[ProcessKey],
+        sink: &mut dyn Sink,
+    ) -> Option<LeftProcesses> {
         let mut keys = self.born_in_no_other(below);
-        let pages = if keys.is_empty() { Some(Vec::new()) } else { sink.resident_pages(&keys) };
-        let mut rss_pages = None;
-        if let Some(pages) = pages.filter(|pages| pages.len() == keys.len()) {
-            rss_pages = Some(pages.iter().flatten().sum());
-            // Those that have ended meanwhile are not left.
-            let mut lives = pages.iter().map(Option::is_some);
-            keys.retain(|_| lives.next().unwrap_or(false));
-            // A live process has some.
-            rss_pages = rss_pages.filter(|&pages| pages != 0 || keys.is_empty());
-        }
+        let pages = if keys.is_empty() { Vec::new() } else { sink.resident_pages(&keys, at)? };
+        let rss_pages = pages.iter().flatten().sum();
+        // Those that have ended meanwhile are not left.
+        let mut lives = pages.iter().map(Option::is_some);
+        keys.retain(|_| lives.next().unwrap_or(false));
+        // A live process has some.
+        let rss_pages = Some(rss_pages).filter(|&pages| pages != 0 || keys.is_empty());
         let processes = u32::try_from(keys.len()).ok()?;
         self.counters.left_unnamed += keys.len().saturating_sub(LEFT_KEYS_MAX) as u64;
         keys.truncate(LEFT_KEYS_MAX);
@@ -140,6 +143,7 @@ impl Core {
         let ended = known.iter().map(|session| KnownLeft {
             home: session.home,
             name: session.name,
+            foreign: None,
             primary: session.primary,
             ended_at: if session.state == State::Ended { session.since } else { at },
             wall_offset_ns: session.wall_offset_ns,
@@ -167,6 +171,7 @@ impl Core {
         Arc::new(FormerSession {
             home: self.sessions.homes.intern(left.home.clone()),
             name: Bytes::from(left.name),
+            foreign: left.foreign,
             primary: left.primary,
             ended_at: left.ended_at,
             wall_offset_ns: left.wall_offset_ns,

@@ -195,7 +195,7 @@ impl Core {
         let is_counted = used.is_some() || former.is_some();
         let live = if is_counted { self.counted_descendants(key) } else { None };
         let cost = used.and_then(|used| self.cost_at_end(key, used, live.as_deref()));
-        let left = former.as_ref().and_then(|_| self.left_by(live.as_deref()?, sink));
+        let left = former.as_ref().and_then(|_| self.left_by(death.at, live.as_deref()?, sink));
         let death = Death { cost, left, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };

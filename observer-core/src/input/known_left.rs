@@ -10,6 +10,8 @@ pub struct KnownLeft<'a> {
     pub home: &'a Home,
     /// Its name.
     pub name: &'a [u8],
+    /// Whether its user was another one than the one whose home it is; `None`: that is not known.
+    pub foreign: Option<bool>,
     /// Its primary.
     pub primary: ProcessKey,
     /// When it ended.

@@ -71,10 +71,10 @@ pub trait Sink {
     fn change(&mut self, at: BootTime, change: Change<'_>);
     /// The core requests this, and does not wait for it.
     fn request(&mut self, request: Request<'_>);
-    /// Returns for each process how many pages of memory it has now, `None` where it has ended; or `None` if that cannot be
-    /// read. It is the one question of the core, because a death is reported once: what a session left is counted as it ends.
-    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
-        let _ = processes;
+    /// Returns for each process how many pages of memory it has, `None` where it has ended, by a reading that began after
+    /// `since`; or `None` if there is none. It is the one question of the core, because a death is reported once: what a session left is counted as it ends.
+    fn resident_pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
+        let _ = (processes, since);
         None
     }
 }

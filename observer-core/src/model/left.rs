@@ -13,6 +13,8 @@ pub struct FormerSession {
     pub home: Arc<Home>,
     /// Its name.
     pub name: Bytes,
+    /// Whether its user was another one than the one whose home it is; `None`: that was not known.
+    pub foreign: Option<bool>,
     /// Its primary, which has ended or runs another program.
     pub primary: ProcessKey,
     /// When it ended.
@@ -27,6 +29,7 @@ impl Session {
         Arc::new(FormerSession {
             home: Arc::clone(&self.home),
             name: Arc::clone(&self.name),
+            foreign: self.foreign,
             primary: self.primary,
             ended_at: at,
             wall_offset_ns: primary.wall_offset_ns,

@@ -90,8 +90,10 @@ pub struct Reports {
     pub watched: BTreeSet<ProcessKey>,
     pub faults: Vec<String>,
     pub changes: u64,
-    /// The memory of processes, if it can be read.
+    /// The memory of those processes that live; `None`: all live, with memory that is not known.
     pub resident: Option<BTreeMap<ProcessKey, u64>>,
+    /// Whether no reading of memory is of late enough.
+    pub is_reading_late: bool,
 }
 
 fn name(session: &Session) -> String {
@@ -230,8 +232,11 @@ impl Sink for Reports {
         }
     }
 
-    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
-        let pages = self.resident.as_ref()?;
+    fn resident_pages(&mut self, processes: &[ProcessKey], _: BootTime) -> Option<Vec<Option<u64>>> {
+        if self.is_reading_late {
+            return None;
+        }
+        let Some(pages) = &self.resident else { return Some(vec![Some(0); processes.len()]) };
         Some(processes.iter().map(|key| pages.get(key).copied()).collect())
     }
 }

@@ -51,6 +51,8 @@ pub struct FormerSessionJson<'a> {
     pub instance: u32,
     /// Real user id of its primary.
     pub uid: u32,
+    /// Whether that was another user than the one whose home it is; null where that was not known.
+    pub foreign: Option<bool>,
     /// tgid of its primary.
     pub pid: u32,
     /// The life of its primary, as one word.
@@ -73,13 +75,14 @@ impl<'a> LeftoverJson<'a> {
 
 impl<'a> FormerSessionJson<'a> {
     fn new(former: &'a FormerSession, context: Context<'_>) -> Self {
-        let FormerSession { home, name, primary, ended_at, wall_offset_ns } = former;
+        let FormerSession { home, name, foreign, primary, ended_at, wall_offset_ns } = former;
         Self {
             name: Text::from(&**name),
             home: Text::from(&*home.path),
             home_mnt_ns: home.mnt_ns,
             instance: home.instance,
             uid: home.uid,
+            foreign: *foreign,
             pid: primary.tgid.0,
             key: LifeKey::of(context.boot_id, *primary).to_string(),
             ended_at: rfc3339(*ended_at, *wall_offset_ns),

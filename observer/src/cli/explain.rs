@@ -165,7 +165,7 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         SessionPosition::Other => match session {
             Some(session) => {
                 format!(
-                    "{it} could be the session of {home}, but {} is, and stays it until it ends or goes elsewhere",
+                    "{it} could be the session of {home}, but {} is, and stays it until its session ends",
                     session.primary.pid
                 )
             }

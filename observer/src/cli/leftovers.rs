@@ -65,10 +65,10 @@ impl LeftoversArgs {
         })?;
         let line = client.ask(&ClientRequest::Leftovers {})?;
         let mut answer: LeftoversAnswer<'_> = decode(&line)?;
-        answer.leftovers.retain(|it| match &wanted {
-            Some(wanted) => wanted.is_meant(&it.session),
-            None => self.user.is_none_or(|uid| uid == it.session.uid),
-        });
+        match &wanted {
+            Some(wanted) => answer.leftovers = wanted.named(&answer.leftovers).into_iter().cloned().collect(),
+            None => answer.leftovers.retain(|it| self.user.is_none_or(|uid| uid == it.session.uid)),
+        }
         answer.leftovers.sort_by_key(|it| Reverse(it.rss_bytes));
         if self.json {
             term::print_json(&answer.leftovers)?;

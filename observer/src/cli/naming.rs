@@ -40,18 +40,30 @@ pub(super) fn is_named(session: &SessionJson<'_>, wanted: &[u8]) -> bool {
 /// Sessions that `wanted` names, or whose primary is the life with this key: of several, those of the host's own mount
 /// namespace, unless it names another.
 pub(super) fn choose<'s, 'a>(sessions: &'s [SessionJson<'a>], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
+    let found = choose_anywhere(sessions, wanted);
+    if is_one_life(wanted) {
+        return found;
+    }
+    let on_host: Vec<_> = found.iter().copied().filter(|session| session.home_mnt_ns.is_none()).collect();
+    if on_host.is_empty() { found } else { on_host }
+}
+
+/// The same, in all mount namespaces unless it names one.
+pub(super) fn choose_anywhere<'s, 'a>(
+    sessions: &'s [SessionJson<'a>],
+    wanted: &[u8],
+) -> Vec<&'s SessionJson<'a>> {
     // No name is taken for a key: whoever is called so is not that process.
     if is_one_life(wanted) {
         return sessions.iter().filter(|session| session.primary.key.as_bytes() == wanted).collect();
     }
     let found = find(sessions, wanted);
-    if found.is_empty()
-        && let Some((rest, number)) = split_namespace(wanted)
-    {
-        return find(sessions, rest).into_iter().filter(|it| it.home_mnt_ns == Some(number)).collect();
+    match split_namespace(wanted) {
+        Some((rest, number)) if found.is_empty() => {
+            find(sessions, rest).into_iter().filter(|it| it.home_mnt_ns == Some(number)).collect()
+        }
+        _ => found,
     }
-    let on_host: Vec<_> = found.iter().copied().filter(|session| session.home_mnt_ns.is_none()).collect();
-    if on_host.is_empty() { found } else { on_host }
 }
 
 /// Takes `NAME@NUMBER` apart.
@@ -60,7 +72,7 @@ fn split_namespace(wanted: &[u8]) -> Option<(&[u8], u32)> {
 }
 
 /// Takes apart what a number follows behind `mark`.
-pub(super) fn split_number(wanted: &[u8], mark: u8) -> Option<(&[u8], u32)> {
+fn split_number(wanted: &[u8], mark: u8) -> Option<(&[u8], u32)> {
     let at = wanted.iter().rposition(|&byte| byte == mark)?;
     let (rest, number) = wanted.split_at_checked(at)?;
     Some((rest, std::str::from_utf8(number.get(1..)?).ok()?.parse().ok()?))

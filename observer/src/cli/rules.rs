@@ -16,6 +16,7 @@ use super::term;
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
 use crate::config::{Config, builtin_rules};
+use crate::journal::JournalReader;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::{Text, to_line};
@@ -97,7 +98,8 @@ impl TryArgs {
     fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
-                let then_map = self.map(Some(&self.file), None, socket)?;
+                let journal = self.journal(None, socket);
+                let then_map = self.map(Some(&self.file), journal)?;
                 let then = then_map.list(None);
                 if let Some(file) = &self.config {
                     say_unused("--config", file, socket);
@@ -115,29 +117,31 @@ impl TryArgs {
                         socket.display()
                     );
                 }
-                let map = |rules| self.map(rules, self.config.as_ref(), socket);
-                let (now_map, then_map) = (map(self.config.as_deref())?, map(Some(&self.file))?);
+                let found = self.journal(self.config.clone(), socket);
+                let again = found.as_ref().and_then(|_| journal_of(self.config.clone(), socket).ok());
+                let (now_map, then_map) =
+                    (self.map(self.config.as_deref(), found)?, self.map(Some(&self.file), again)?);
                 self.show(&now_map.list(None), &then_map.list(None))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The map under `rules`, in which sessions go on as in a daemon that is started again: what they were is in the journal of
-    /// the daemon on `socket`, or without a daemon in that of the configuration `config`.
-    fn map(
-        &self,
-        rules: Option<&Path>,
-        config: Option<&PathBuf>,
-        socket: &Path,
-    ) -> anyhow::Result<StandaloneMap> {
-        let journal = journal_of(config.cloned(), socket).inspect_err(|error| {
+    /// The journal that says what the sessions were: of the daemon on `socket`, or without a daemon of the configuration
+    /// `config`. Says on standard error if there is none.
+    fn journal(&self, config: Option<PathBuf>, socket: &Path) -> Option<JournalReader> {
+        let journal = journal_of(config, socket).inspect_err(|error| {
             anstream::eprintln!(
                 "observer: without a journal ({error:#}): what is detached or has left its home may be shown as gone, and \
                  sessions of one home with other numbers"
             );
         });
-        StandaloneMap::take_with(Config::load(rules)?, journal.ok(), self.btf.btf.as_deref())
+        journal.ok()
+    }
+
+    /// The map under `rules`, in which sessions go on as in a daemon that is started again with this journal.
+    fn map(&self, rules: Option<&Path>, journal: Option<JournalReader>) -> anyhow::Result<StandaloneMap> {
+        StandaloneMap::take_with(Config::load(rules)?, journal, self.btf.btf.as_deref())
     }
 
     fn show(&self, now: &ListAnswer<'_>, then: &ListAnswer<'_>) -> anyhow::Result<Exit> {

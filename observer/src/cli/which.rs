@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 
 use super::exit::Exit;
-use super::naming::{choose, home_with_numbers, is_called, is_named, is_one_life, name_without_number};
+use super::naming::{
+    choose, choose_anywhere, home_with_numbers, is_called, is_named, is_one_life, name_without_number,
+};
 use super::{home, user};
 use crate::api::answer::{ListAnswer, NamesakeJson, UndecidedJson};
 use crate::api::key::LifeKey;
@@ -94,12 +96,11 @@ impl Which {
             return Ok(Found::Unknown);
         }
         let home = self.home.as_ref().map(|home| home::absolute(home.as_bytes())).transpose()?;
-        let named = match &home {
-            None => choose(&answer.sessions, &wanted),
-            Some(home) => of_home(&answer.sessions, home, &wanted),
-        };
+        let named = of_words(&answer.sessions, &wanted, home.as_deref());
+        let shown = to_line(&wanted).into_owned();
+        let in_home = home.as_ref().map_or(String::new(), |home| format!(" in {}", to_line(home)));
         // A home says more than a name.
-        let wanted = home.unwrap_or(wanted);
+        let wanted = home.filter(|_| !is_one_life(&wanted)).unwrap_or(wanted);
         let chosen = answer_to(&named, &wanted, self.user);
         // Whose life is given is meant, whatever else has that name.
         if let Chosen::One(session) = chosen
@@ -121,8 +122,7 @@ impl Which {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 let gone = if is_one_life(&wanted) { " any more" } else { "" };
                 anstream::eprintln!(
-                    "observer: no session {}{of_user}{gone}: `observer list --long` shows those there are",
-                    to_line(&wanted)
+                    "observer: no session {shown}{in_home}{of_user}{gone}: `observer list --long` shows those there are"
                 );
                 Found::None
             }
@@ -186,7 +186,7 @@ impl Which {
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
-enum Chosen<'s, 'a> {
+pub(super) enum Chosen<'s, 'a> {
     One(&'s SessionJson<'a>),
     /// Nothing is called so.
     None,
@@ -194,16 +194,26 @@ enum Chosen<'s, 'a> {
     Several(Vec<&'s SessionJson<'a>>),
 }
 
-/// The sessions of `home` that are called `wanted`.
-fn of_home<'s, 'a>(sessions: &'s [SessionJson<'a>], home: &[u8], wanted: &[u8]) -> Vec<&'s SessionJson<'a>> {
-    let mut found = choose(sessions, home);
-    found.retain(|session| is_called(wanted, session.name.as_bytes(), session.home.as_bytes()));
-    found
+/// The sessions that `wanted` names, of `home` where one is given.
+pub(super) fn of_words<'s, 'a>(
+    sessions: &'s [SessionJson<'a>],
+    wanted: &[u8],
+    home: Option<&[u8]>,
+) -> Vec<&'s SessionJson<'a>> {
+    let Some(home) = home else { return choose(sessions, wanted) };
+    // A name alone is of the host's own mount namespace, which the home may not be.
+    let named = choose_anywhere(sessions, wanted);
+    let is_named = |it: &&SessionJson<'_>| named.iter().any(|named| std::ptr::eq(*named, *it));
+    choose(sessions, home).into_iter().filter(is_named).collect()
 }
 
 /// What `wanted` stands for among the sessions that it names. Without a user, the sessions of others than the owners
 /// of their homes are not answered: somebody may stand in a home who has nothing to do with it.
-fn answer_to<'s, 'a>(named: &[&'s SessionJson<'a>], wanted: &[u8], user: Option<u32>) -> Chosen<'s, 'a> {
+pub(super) fn answer_to<'s, 'a>(
+    named: &[&'s SessionJson<'a>],
+    wanted: &[u8],
+    user: Option<u32>,
+) -> Chosen<'s, 'a> {
     let is_meant = |session: &SessionJson<'_>| match user {
         Some(uid) => session.primary.uid == uid,
         None => is_one_life(wanted) || !is_foreign(session),
@@ -391,11 +401,17 @@ mod tests {
     fn a_home_chooses_among_sessions_of_one_name() {
         let inside = SessionJson { home_mnt_ns: Some(7), ..session(b"a", b"/x/a") };
         let sessions = [session(b"a", b"/x/a"), session(b"a", b"/y/a"), inside];
-        let pick = |home: &[u8], name: &[u8]| of_home(&sessions, home, name);
+        let pick = |home: &[u8], name: &[u8]| of_words(&sessions, name, Some(home));
         assert_eq!(pick(b"/y/a", b"a"), [&sessions[1]]);
         assert_eq!(pick(b"/x/a", b"a"), [&sessions[0]], "the host's own, unless a namespace is named");
         assert_eq!(pick(b"/x/a@7", b"a"), [&sessions[2]]);
+        assert_eq!(pick(b"/x/a@7", b"a@7"), [&sessions[2]]);
         assert!(pick(b"/y/a", b"b").is_empty() && pick(b"/z", b"a").is_empty());
+        let one = [SessionJson {
+            primary: ProcessJson { key: "7f3e90ab-42-1a2b3c4d5e".into(), ..ProcessJson::default() },
+            ..session(b"a", b"/x/a")
+        }];
+        assert_eq!(of_words(&one, b"7f3e90ab-42-1a2b3c4d5e", Some(b"/x/a")).len(), 1, "a key and its home");
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl MemoryReads {
     /// Queues a reading. It begins with the next [`MemoryReads::go_on`].
     pub fn ask(&mut self, wanted: Wanted) {
         if self.known.contains_key(&wanted.key) {
+            self.ask_again(wanted);
             return;
         }
         if self.known.len() >= WAITING_MAX {
@@ -120,6 +121,16 @@ impl MemoryReads {
         self.known.insert(wanted.key, 0);
         self.counters.asked += 1;
         self.waiting.push_back(wanted);
+    }
+
+    /// Reads a process again at once whose last reading failed: it may have executed another program since.
+    fn ask_again(&mut self, wanted: Wanted) {
+        let due = self.retries.keys().find(|(_, key)| *key == wanted.key).copied();
+        if let Some(due) = due {
+            self.retries.remove(&due);
+            self.known.insert(wanted.key, 0);
+            self.waiting.push_back(wanted);
+        }
     }
 
     /// Takes note of a result that came on the channel.

@@ -39,6 +39,7 @@ impl RecordedOrigins {
 struct RecordedLeft {
     home: Home,
     name: Vec<u8>,
+    foreign: Option<bool>,
     primary: ProcessKey,
     ended_at: BootTime,
     wall_offset_ns: i64,
@@ -50,6 +51,7 @@ struct RecordedLeft {
 #[serde(default)]
 struct Fields<'a> {
     uid: u32,
+    foreign: Option<bool>,
     death: Option<DeathJson<'a>>,
 }
 
@@ -57,7 +59,7 @@ impl RecordedLeft {
     /// `None`: the entry names nothing that was left in the boot `boot_id`.
     fn new(entry: &Entry, boot_id: &str) -> Option<Self> {
         let subject = entry.subject.as_ref().filter(|_| entry.boot_id == boot_id)?;
-        let Fields { uid, death } = serde_json::from_str(&entry.detail).ok()?;
+        let Fields { uid, foreign, death } = serde_json::from_str(&entry.detail).ok()?;
         let keys = death?.left?.keys;
         let process = |key: &String| LifeKey::parse(key.as_bytes())?.process(boot_id);
         let home = Home {
@@ -69,6 +71,7 @@ impl RecordedLeft {
         Some(Self {
             home,
             name: subject.name.clone(),
+            foreign,
             primary: subject.process,
             ended_at: BootTime(entry.boottime_ns),
             wall_offset_ns: entry.at_unix_ns.saturating_sub(entry.boottime_ns.cast_signed()),
@@ -81,6 +84,7 @@ impl RecordedLeft {
         KnownLeft {
             home: &self.home,
             name: &self.name,
+            foreign: self.foreign,
             primary: self.primary,
             ended_at: self.ended_at,
             wall_offset_ns: self.wall_offset_ns,

@@ -1,7 +1,7 @@
 //! How much memory processes have at a moment: that of what a session leaves, when it ends.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use observer_core::{BootTime, ProcessKey};
 
@@ -32,12 +32,11 @@ impl ResidentReads {
         Self { read, last: None }
     }
 
-    /// The pages of each of `processes`, `None` where it has ended; `None` where that cannot be known.
-    pub fn pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
-        let now = Instant::now();
-        let last = self.last.take().filter(|last| now < last.used_until);
-        let last = self.last.insert(last.unwrap_or_else(|| Reading::take(&self.read, now)));
-        let pages = last.pages.as_ref()?;
+    /// The pages of each of `processes`, `None` where it has ended; `None` where no reading tells that began after `since`.
+    pub fn pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
+        let last = self.last.take().filter(|last| Instant::now() < last.used_until);
+        let last = self.last.insert(last.unwrap_or_else(|| Reading::take(&self.read)));
+        let pages = last.pages.as_ref().filter(|_| last.began >= since)?;
         // Of what was born after it, a reading says nothing.
         let is_known = |key: &ProcessKey| key.start_boottime < last.began;
         processes.iter().all(is_known).then(|| processes.iter().map(|key| pages.get(key).copied()).collect())
@@ -45,11 +44,11 @@ impl ResidentReads {
 }
 
 impl Reading {
-    fn take(read: &ReadPages, now: Instant) -> Self {
-        let began = clock::boottime();
+    fn take(read: &ReadPages) -> Self {
+        let (began, now) = (clock::boottime(), Instant::now());
         let pages = read();
-        let used_until = now + now.elapsed().saturating_mul(READING_REST).min(Duration::from_secs(1));
-        Self { began, used_until, pages }
+        let took = now.elapsed();
+        Self { began, used_until: Instant::now() + took.saturating_mul(READING_REST), pages }
     }
 }
 
@@ -57,6 +56,7 @@ impl Reading {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -77,28 +77,36 @@ mod tests {
     #[test]
     fn a_reading_is_used_again_for_a_multiple_of_the_time_that_it_took() {
         let mut slow = reads(Duration::from_millis(50));
-        assert_eq!(slow.pages(&[OLD]), Some(vec![Some(1)]));
-        assert_eq!(slow.pages(&[OLD]), Some(vec![Some(1)]));
+        assert_eq!(slow.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
+        assert_eq!(slow.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
         let mut quick = reads(Duration::ZERO);
-        assert_eq!(quick.pages(&[OLD]), Some(vec![Some(1)]));
+        assert_eq!(quick.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
         let used_until = quick.last.as_ref().map(|last| last.used_until).expect("a reading");
         while Instant::now() < used_until {
             std::thread::yield_now();
         }
-        assert_eq!(quick.pages(&[OLD]), Some(vec![Some(2)]));
+        assert_eq!(quick.pages(&[OLD], BootTime(0)), Some(vec![Some(2)]));
     }
 
     #[test]
     fn what_ended_has_no_memory_and_of_what_was_born_later_nothing_is_known() {
         let mut reads = reads(Duration::from_millis(50));
-        assert_eq!(reads.pages(&[OLD, ProcessKey::new(2, 2)]), Some(vec![Some(1), None]));
+        assert_eq!(reads.pages(&[OLD, ProcessKey::new(2, 2)], BootTime(0)), Some(vec![Some(1), None]));
         let young = ProcessKey::new(3, clock::boottime().0);
-        assert_eq!(reads.pages(&[OLD, young]), None);
+        assert_eq!(reads.pages(&[OLD, young], BootTime(0)), None);
+    }
+
+    #[test]
+    fn a_reading_from_before_an_end_does_not_tell_what_outlived_it() {
+        let mut reads = reads(Duration::from_millis(50));
+        assert_eq!(reads.pages(&[OLD], clock::boottime()), Some(vec![Some(1)]));
+        assert_eq!(reads.pages(&[OLD], clock::boottime()), None, "it is used again, and began before");
+        assert_eq!(reads.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
     }
 
     #[test]
     fn what_cannot_be_read_is_not_known() {
         let mut reads = ResidentReads::new(Box::new(|| None));
-        assert_eq!(reads.pages(&[OLD]), None);
+        assert_eq!(reads.pages(&[OLD], BootTime(0)), None);
     }
 }

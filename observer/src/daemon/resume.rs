@@ -104,7 +104,8 @@ impl<'a> RecordedSession<'a> {
             primary: self.primary,
             wall_offset_ns: wall,
             state,
-            since: boottime(&self.json.since).unwrap_or(at),
+            // The wall clock may have been set since the start, by which the times are reckoned.
+            since: boottime(&self.json.since).map_or(at, |since| since.min(at)),
             had_tty: self.json.primary.tty.is_some() || state == State::Detached,
             others,
             wrapper: self.json.wrapper_pid.map(Tgid),

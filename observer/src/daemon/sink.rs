@@ -441,8 +441,8 @@ impl Sink for DaemonSink {
         }
     }
 
-    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
-        self.resident.pages(processes)
+    fn resident_pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
+        self.resident.pages(processes, since)
     }
 }
 

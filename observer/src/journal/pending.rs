@@ -18,6 +18,9 @@ const STORM_BYTES: usize = 1 << 20;
 /// Bytes of the largest entry: a session with all its arguments and start times needs a tenth of it.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
 
+/// How often room is made for one entry.
+const ROOM_TURNS_MAX: usize = 8;
+
 /// Changes that got no number.
 #[derive(Default)]
 struct LostChanges {
@@ -212,9 +215,17 @@ impl Pending {
             return None;
         }
         let reason = self.failing.unwrap_or(GapReason::QueueFull);
-        if self.is_open() && !self.entries.has_room(bytes) {
-            let user = entry.subject.as_ref().and_then(|subject| subject.uid);
-            self.status.dropped += self.entries.make_room(user, reason, &self.boot_id);
+        let user = entry.subject.as_ref().and_then(|subject| subject.uid);
+        // What is removed leaves a gap in its place, so that one turn may not be enough.
+        for _ in 0..ROOM_TURNS_MAX {
+            if !self.is_open() || self.entries.has_room(bytes) {
+                break;
+            }
+            let removed = self.entries.make_room(user, reason, &self.boot_id);
+            self.status.dropped += removed;
+            if removed == 0 {
+                break;
+            }
         }
         if !self.is_open() || !self.entries.has_room(bytes) {
             self.lose(&entry, reason);

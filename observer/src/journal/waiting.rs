@@ -17,6 +17,8 @@ const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// What is removed at once, because each removal goes through all that wait, and by how much a share has to exceed another one
 /// for that.
 const TURN_BYTES: usize = QUEUE_BYTES_MAX / 64;
+/// Bytes of one transaction, beyond its first entry.
+const BATCH_BYTES_MAX: usize = 512 << 10;
 /// What an entry takes beside its texts, bytes.
 const ENTRY_BYTES: usize = 256;
 
@@ -77,9 +79,16 @@ impl WaitingEntries {
         self.append(QueuedEntry { seq, entry: Arc::new(entry), since: Instant::now(), removed: None });
     }
 
-    /// The first entries, at most `max`, for the writer.
+    /// The first entries, at most `max` of at most [`BATCH_BYTES_MAX`], for the writer. They count as handed over: they may be
+    /// committed before it says so.
     pub fn first(&mut self, max: usize) -> Vec<(u64, Arc<Entry>)> {
-        let first = self.entries.iter().take(max);
+        let mut bytes = 0;
+        let fits = |waiting: &&QueuedEntry| {
+            let is_first = bytes == 0;
+            bytes += size(&waiting.entry);
+            is_first || bytes <= BATCH_BYTES_MAX
+        };
+        let first = self.entries.iter().take(max).take_while(fits);
         let first: Vec<_> = first.map(|waiting| (waiting.seq, Arc::clone(&waiting.entry))).collect();
         self.handed_over = first.last().map_or(self.handed_over, |&(last, _)| last);
         first
@@ -233,15 +242,15 @@ mod tests {
         (waiting, seq)
     }
 
-    fn all(waiting: &mut WaitingEntries) -> Vec<NumberedEntry> {
-        let first = waiting.first(usize::MAX).into_iter();
-        first.map(|(seq, entry)| NumberedEntry { seq, entry: Entry::clone(&entry) }).collect()
+    fn all(waiting: &WaitingEntries) -> Vec<NumberedEntry> {
+        let all = waiting.entries.iter();
+        all.map(|it| NumberedEntry { seq: it.seq, entry: Entry::clone(&it.entry) }).collect()
     }
 
     #[test]
     fn room_is_taken_from_the_user_with_the_most_and_from_nobody_else() {
         let (mut waiting, mut seq) = full(100);
-        let others = all(&mut waiting).iter().filter(|it| user_of(&it.entry) == Some(8)).count() as u64;
+        let others = all(&waiting).iter().filter(|it| user_of(&it.entry) == Some(8)).count() as u64;
         waiting.handed_over = 500;
         let mut removed = 0;
         for _ in 0..3_000 {
@@ -256,7 +265,7 @@ mod tests {
             waiting.push(seq, of(8, 1_000));
             assert!(waiting.bytes() <= QUEUE_BYTES_MAX);
         }
-        let left = all(&mut waiting);
+        let left = all(&waiting);
         assert_dense(&left);
         let count = |uid| left.iter().filter(|it| user_of(&it.entry) == Some(uid)).count() as u64;
         assert_eq!(count(8), others + 3_000);
@@ -271,6 +280,20 @@ mod tests {
         assert!(left.iter().take_while(|it| it.seq <= 500).all(|it| it.entry.subject.is_some()));
         assert!(waiting.written(seq).is_some());
         assert_eq!((waiting.bytes(), waiting.by_user.len()), (0, 0));
+    }
+
+    #[test]
+    fn of_large_entries_the_writer_is_given_few_and_the_others_can_be_removed() {
+        let mut waiting = WaitingEntries::default();
+        for seq in 1.. {
+            let large = of(7, 100_000);
+            if !waiting.has_room(size(&large)) {
+                break;
+            }
+            waiting.push(seq, large);
+        }
+        assert_eq!(waiting.first(512).len(), 5, "as many as fit, or one that does not");
+        assert!(waiting.make_room(Some(8), GapReason::DiskFull, "boot") > 0);
     }
 
     #[test]

@@ -28,8 +28,6 @@ use crate::{clock, heap};
 
 /// Entries of one transaction.
 const BATCH_MAX: usize = 512;
-/// Bytes of one transaction, beyond its first entry.
-const BATCH_BYTES_MAX: usize = 512 << 10;
 /// The first and the longest wait after a failure.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -238,7 +236,7 @@ impl JournalWriter {
             self.end_stream(GapReason::Corrupt, format!("{error:#}"));
             return Ok(());
         }
-        self.write(within_bytes(batch))
+        self.write(batch)
     }
 
     /// Writes `batch` in one transaction, in which entries also expire.
@@ -389,17 +387,6 @@ fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, Write
 /// The waits between attempts. There is one journal on a disk, so they need no jitter.
 fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::new().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times().build()
-}
-
-/// The first entries of `batch`, up to the bytes of a transaction.
-fn within_bytes(batch: &[(u64, Arc<Entry>)]) -> &[(u64, Arc<Entry>)] {
-    let mut bytes = 0;
-    let fits = batch.iter().take_while(|(_, entry)| {
-        let is_first = bytes == 0;
-        bytes += entry.detail.len();
-        is_first || bytes <= BATCH_BYTES_MAX
-    });
-    batch.get(..fits.count()).unwrap_or(batch)
 }
 
 /// When the oldest entry after `acknowledged` became known, ns since 1970; `None`: there is none.

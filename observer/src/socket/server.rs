@@ -232,7 +232,7 @@ impl<'a> Connection<'a> {
                 let is_large = answer.len() >= LARGE_ANSWER_BYTES;
                 drop(answer);
                 if is_large {
-                    heap::give_back();
+                    heap::give_back_after_answer();
                 }
             }
         }

@@ -211,7 +211,7 @@ fn a_wait_ends_as_the_guide_says() {
 fn signals_are_sent_as_the_guide_says() {
     let (scene, pty) = (Scene::new(""), Pty::open());
     let mut agent = cast(&scene, &scene.home("alpha"), &pty, "claude", None);
-    let (child, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
+    let (mut child, _) = agent.bears(&scene.fixture, Verb::Fork, &[]);
     let key = |pid: u32| {
         let row = scene.daemon.row(pid).expect("a row");
         row.get("key").and_then(serde_json::Value::as_str).expect("a key").to_owned()
@@ -230,6 +230,10 @@ fn signals_are_sent_as_the_guide_says() {
         panic!("two commands")
     };
     Meaning(words.clone()).assert_prints(&scene, tree);
+    // What still ends while the session does may count as left.
+    let child_pid = child.pid.to_string();
+    child.request(Verb::Exit, &[b"0"]);
+    agent.does(Verb::Wait, &[child_pid.as_bytes()]);
     let arguments: Vec<&str> = end.command.split_whitespace().skip(1).collect();
     let mut command = scene.daemon.command(&arguments);
     let command =

@@ -11,15 +11,19 @@ use super::number::SignalNumber;
 use super::pidfd::{OpenedPidfd, VerifiedProcess, ask};
 use super::report::{Outcome, Target};
 use super::sending::{Signalled, TREE_OPEN_MAX, TREE_ROUNDS_MAX, open, send, unanswered};
-use crate::api::leftovers::{FormerSessionJson, LeftoverJson, LeftoversAnswer};
+use crate::api::leftovers::{LeftoverJson, LeftoversAnswer};
 use crate::cli::exit::Exit;
-use crate::cli::former::FormerWanted;
+use crate::cli::former::{FormerFound, FormerMeant, FormerWanted};
 use crate::cli::leftovers::no_daemon;
 use crate::socket::client::ClientError;
 
 /// What to do where an answer is not certain.
 const UNCERTAIN: &str =
     "can't know what is left: events were lost and the kernel is read again; ask again in a second";
+
+/// Processes that are kept open while others are signalled. Beside as many as are signalled at once, that is less than what a
+/// command may have open.
+const KEPT_MAX: usize = TREE_OPEN_MAX / 2;
 
 /// Until when the end of what was signalled is waited for.
 #[derive(Clone, Copy)]
@@ -30,29 +34,29 @@ pub enum Patience {
     Until(Option<Instant>),
 }
 
-/// The leftovers that are meant, as the first answer shows them; or the exit code, where standard error says why there is
+/// Which sessions are meant, and what they left by the first answer; or the exit code, where standard error says why there is
 /// nothing to signal.
 pub fn find(
     wanted: &FormerWanted,
     socket: &Path,
-) -> anyhow::Result<Result<(FormerSessionJson<'static>, LeftoversAnswer<'static>), Exit>> {
+) -> anyhow::Result<Result<(FormerMeant, LeftoversAnswer<'static>), Exit>> {
     let answer: LeftoversAnswer<'static> = ask(socket).map_err(|error| match error {
         ClientError::NoDaemon(path) => anyhow::Error::from(no_daemon(&path)),
         error => error.into(),
     })?;
     ensure!(answer.head.certain, UNCERTAIN);
-    if let Some(lines) = wanted.several(&answer.leftovers) {
-        anstream::eprintln!(
-            "observer: {} was the name of sessions in several homes or of several users; name one by its home, --user or key:",
-            wanted.shown()
-        );
-        lines.iter().for_each(|line| anstream::eprintln!("  {line}"));
-        return Ok(Err(Exit::Ambiguous));
-    }
-    let session = answer.leftovers.iter().map(|it| &it.session).find(|session| wanted.is_meant(session));
-    match session.cloned() {
-        Some(session) => Ok(Ok((session, answer))),
-        None => {
+    match wanted.find(&answer.leftovers) {
+        FormerFound::One(meant) => Ok(Ok((meant, answer))),
+        FormerFound::Several(lines) => {
+            anstream::eprintln!(
+                "observer: {} does not say which session is meant: of several, of another user than the home's owner, or of \
+                 another mount namespace; name one by its home, --user or key:",
+                wanted.shown()
+            );
+            lines.iter().for_each(|line| anstream::eprintln!("  {line}"));
+            Ok(Err(Exit::Ambiguous))
+        }
+        FormerFound::None => {
             anstream::eprintln!(
                 "observer: no leftovers of {}: nothing was sent; `observer leftovers` shows those of all sessions",
                 wanted.shown()
@@ -63,16 +67,16 @@ pub fn find(
 }
 
 /// What would be signalled.
-pub fn plan(wanted: &FormerWanted, answer: &LeftoversAnswer<'static>) -> Signalled {
-    let meant = chosen(wanted, answer);
-    let targets = meant.iter().map(|it| Target::new(&it.process, false, planned(it))).collect();
+pub fn plan(meant: &FormerMeant, answer: &LeftoversAnswer<'static>) -> Signalled {
+    let chosen = chosen(meant, answer);
+    let targets = chosen.iter().map(|it| Target::new(&it.process, false, planned(it))).collect();
     Signalled { targets, complete: true, failure: None }
 }
 
 /// The leftovers that are meant, but for this process itself, the youngest first: whoever started another is older.
-fn chosen<'l>(wanted: &FormerWanted, answer: &'l LeftoversAnswer<'static>) -> Vec<&'l LeftoverJson<'static>> {
+fn chosen<'l>(meant: &FormerMeant, answer: &'l LeftoversAnswer<'static>) -> Vec<&'l LeftoverJson<'static>> {
     let is_meant =
-        |it: &&LeftoverJson<'static>| wanted.is_meant(&it.session) && it.process.pid != std::process::id();
+        |it: &&LeftoverJson<'static>| meant.has(&it.session) && it.process.pid != std::process::id();
     let mut chosen: Vec<_> = answer.leftovers.iter().filter(is_meant).collect();
     chosen.sort_by_key(|it| Reverse(it.process.start_boottime_ns.0));
     chosen
@@ -82,34 +86,46 @@ fn planned(leftover: &LeftoverJson<'_>) -> Outcome {
     if leftover.runs_session { Outcome::OtherSession } else { Outcome::Planned }
 }
 
-/// Sends `signal` to the leftovers that `answer` shows and that are meant, and to those that are born meanwhile. Returns what
-/// was done, and whether the time was over before all had ended that were waited for.
+/// Sends `signal` to the leftovers that `answer` shows and that are meant, and to those that are born meanwhile; then waits
+/// for their ends. Returns what was done, and whether the time was over before all had ended that were waited for.
 pub fn signal(
-    wanted: &FormerWanted,
+    meant: &FormerMeant,
     answer: LeftoversAnswer<'static>,
     signal: SignalNumber,
     patience: Patience,
     socket: &Path,
 ) -> (Signalled, bool) {
-    let mut sending = Sending { wanted, signal, patience, socket, targets: Vec::new(), timed_out: false };
-    let result = sending.send_all(answer);
+    let kept_max = if matches!(patience, Patience::None) { 0 } else { KEPT_MAX };
+    let mut sending =
+        Sending { meant, signal, socket, targets: Vec::new(), kept: Vec::new(), kept_max, timed_out: false };
+    let result = sending.send_all(answer).and_then(|complete| match patience {
+        Patience::Until(deadline) => Ok(sending.wait(deadline)? && complete),
+        Patience::None => Ok(complete),
+    });
     let Sending { targets, timed_out, .. } = sending;
     let (complete, failure) = match result {
         Ok(complete) => (complete, None),
         Err(error) => {
             let count = targets.iter().filter(|it| it.outcome == Outcome::Sent).count();
-            (false, Some(error.context(format!("{count} leftovers were signalled, and the others were not"))))
+            let others = if targets.iter().any(|it| it.outcome == Outcome::Unverified) {
+                ", and others were not"
+            } else {
+                ""
+            };
+            (false, Some(error.context(format!("{count} leftovers were signalled{others}"))))
         }
     };
     (Signalled { targets, complete, failure }, timed_out)
 }
 
 struct Sending<'a> {
-    wanted: &'a FormerWanted,
+    meant: &'a FormerMeant,
     signal: SignalNumber,
-    patience: Patience,
     socket: &'a Path,
     targets: Vec<Target>,
+    /// Some of those that were signalled, to wait for their ends.
+    kept: Vec<VerifiedProcess>,
+    kept_max: usize,
     timed_out: bool,
 }
 
@@ -119,7 +135,7 @@ impl Sending<'_> {
         let mut seen = HashSet::new();
         for _ in 0..TREE_ROUNDS_MAX {
             ensure!(answer.head.certain, UNCERTAIN);
-            let batch: Vec<_> = chosen(self.wanted, &answer)
+            let batch: Vec<_> = chosen(self.meant, &answer)
                 .into_iter()
                 .filter(|it| seen.insert(it.process.key.clone()))
                 .take(TREE_OPEN_MAX)
@@ -152,16 +168,17 @@ impl Sending<'_> {
                 return Err(error);
             }
         };
-        let verified: HashMap<&str, &VerifiedProcess> = verified.iter().map(|it| (it.key(), it)).collect();
+        let verified_by_key: HashMap<&str, &VerifiedProcess> =
+            verified.iter().map(|it| (it.key(), it)).collect();
         // A session may have begun below one of them meanwhile.
         let runs_session: HashSet<&str> = {
             let running = later.leftovers.iter().filter(|it| it.runs_session);
             running.map(|it| it.process.key.as_str()).collect()
         };
-        let mut sent = Vec::new();
+        let mut sent = HashSet::new();
         for leftover in batch {
             let key = leftover.process.key.as_str();
-            let outcome = match verified.get(key) {
+            let outcome = match verified_by_key.get(key) {
                 _ if planned(leftover) == Outcome::OtherSession || runs_session.contains(key) => {
                     Outcome::OtherSession
                 }
@@ -170,21 +187,51 @@ impl Sending<'_> {
                 None => Outcome::Ended,
             };
             if outcome == Outcome::Sent {
-                sent.extend(verified.get(key));
+                sent.insert(key);
             }
             self.targets.push(Target::new(&leftover.process, false, outcome));
         }
-        self.wait(sent.into_iter().copied())?;
+        let room = self.kept_max.saturating_sub(self.kept.len());
+        self.kept.extend(verified.into_iter().filter(|it| sent.contains(it.key())).take(room));
         Ok(later)
     }
 
-    fn wait<'p>(&mut self, mut sent: impl Iterator<Item = &'p VerifiedProcess>) -> anyhow::Result<()> {
-        let Patience::Until(deadline) = self.patience else { return Ok(()) };
-        let ended = sent.try_fold(true, |all, process| Ok(all & process.has_ended_by(deadline)?));
-        let ended = ended.map_err(|error: nix::errno::Errno| {
+    /// Waits until those have ended that were signalled. Returns whether the last answer showed no other leftovers, such as
+    /// were born meanwhile.
+    fn wait(&mut self, deadline: Option<Instant>) -> anyhow::Result<bool> {
+        let mut open_now = std::mem::take(&mut self.kept);
+        loop {
+            self.timed_out |= !have_ended(&open_now, deadline)?;
+            let answer: LeftoversAnswer<'static> = ask(self.socket)?;
+            ensure!(answer.head.certain, UNCERTAIN);
+            let outcome_by_key: HashMap<&str, Outcome> =
+                self.targets.iter().map(|it| (it.key.as_str(), it.outcome)).collect();
+            let shown = chosen(self.meant, &answer);
+            let complete = shown.iter().all(|it| outcome_by_key.contains_key(it.process.key.as_str()));
+            // Those that were too many to be kept open.
+            let is_sent =
+                |it: &&&LeftoverJson<'_>| outcome_by_key.get(it.process.key.as_str()) == Some(&Outcome::Sent);
+            let mut opened = Vec::new();
+            for leftover in shown.iter().filter(is_sent).take(TREE_OPEN_MAX) {
+                opened.extend(open(&leftover.process)?);
+            }
+            (open_now, _) = OpenedPidfd::verify::<LeftoversAnswer<'static>>(opened, self.socket)?;
+            if open_now.is_empty() || self.timed_out {
+                return Ok(complete);
+            }
+        }
+    }
+}
+
+/// Waits until these have ended, but no longer than `deadline`. Returns whether they have.
+fn have_ended(processes: &[VerifiedProcess], deadline: Option<Instant>) -> anyhow::Result<bool> {
+    for process in processes {
+        let ended = process.has_ended_by(deadline).map_err(|error| {
             anyhow::anyhow!("cannot wait for the processes ({error}): run the command outside of any sandbox")
         })?;
-        self.timed_out |= !ended;
-        Ok(())
+        if !ended {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }

@@ -144,16 +144,17 @@ impl SignalArgs {
     fn signal_leftovers(&self, socket: &Path) -> anyhow::Result<Exit> {
         let Which { session, user, home, only_if } = &self.which;
         let wanted = FormerWanted::new(session, *user, only_if.as_deref())?.in_home(home.as_deref())?;
-        let (session, answer) = match leftovers::find(&wanted, socket)? {
+        let (meant, answer) = match leftovers::find(&wanted, socket)? {
             Ok(found) => found,
             Err(exit) => return Ok(exit),
         };
         let patience = if self.wait { Patience::Until(self.deadline()) } else { Patience::None };
         let (mut signalled, timed_out) = if self.dry_run {
-            (leftovers::plan(&wanted, &answer), false)
+            (leftovers::plan(&meant, &answer), false)
         } else {
-            leftovers::signal(&wanted, answer, self.signal, patience, socket)
+            leftovers::signal(&meant, answer, self.signal, patience, socket)
         };
+        let session = &meant.session;
         let name = to_line(session.name.as_bytes());
         let failure = signalled.failure.take();
         if !self.json {

@@ -228,7 +228,12 @@ fn descendants_are_signalled_though_the_primary_ends_before_their_round() {
 /// What a session called `a` left, each with whether it runs a session that lives; `others`: what one called `b` left.
 fn left(certain: bool, of_a: &[(&ProcessJson<'static>, bool)], of_b: &[&ProcessJson<'static>]) -> Vec<u8> {
     let leftover = |name: &'static [u8], process: &ProcessJson<'static>, runs_session| LeftoverJson {
-        session: FormerSessionJson { name: Text::from(name), ..FormerSessionJson::default() },
+        session: FormerSessionJson {
+            name: Text::from(name),
+            home: Text::from(name),
+            key: if name == b"a" { "7f3e90ab-1-40000000" } else { "7f3e90ab-2-40000000" }.into(),
+            ..FormerSessionJson::default()
+        },
         runs_session,
         process: process.clone(),
         ..LeftoverJson::default()
@@ -242,8 +247,8 @@ fn left(certain: bool, of_a: &[(&ProcessJson<'static>, bool)], of_b: &[&ProcessJ
 fn send_term_to_leftovers(answers: Vec<Vec<u8>>) -> Signalled {
     let (_dir, socket) = script(answers);
     let wanted = FormerWanted::new(OsStr::new("a"), None, None).unwrap();
-    let Ok((_, answer)) = leftovers::find(&wanted, &socket).unwrap() else { panic!("there are some") };
-    leftovers::signal(&wanted, answer, SignalNumber::parse("TERM").unwrap(), Patience::None, &socket).0
+    let Ok((meant, answer)) = leftovers::find(&wanted, &socket).unwrap() else { panic!("there are some") };
+    leftovers::signal(&meant, answer, SignalNumber::parse("TERM").unwrap(), Patience::None, &socket).0
 }
 
 #[test]
