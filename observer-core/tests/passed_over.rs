@@ -15,8 +15,8 @@ fn primary(world: &World, home: &str) -> Option<u32> {
     world.session(home).filter(|it| it.end_reason.is_none()).map(|session| session.primary.tgid.0)
 }
 
-#[test]
-fn who_could_be_no_session_where_it_went_is_one_when_the_session_there_ends() {
+/// In /srv/a, codex (21) is the session, and claude (22) came back beside it from its session in /srv/b.
+fn passed_over() -> (World, Proc, Proc) {
     let mut world = World::new(vec![rule()]);
     let bash = at_home(&mut world);
     let sudo = world.spawn(&bash, 20, "sudo");
@@ -24,6 +24,12 @@ fn who_could_be_no_session_where_it_went_is_one_when_the_session_there_ends() {
     let mut claude = world.spawn(&sudo, 22, "claude");
     settle(&mut world, &mut claude, "/srv/b");
     settle(&mut world, &mut claude, "/srv/a");
+    (world, codex, claude)
+}
+
+#[test]
+fn who_could_be_no_session_where_it_went_is_one_when_the_session_there_ends() {
+    let (mut world, codex, _) = passed_over();
     assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (Some(21), Some(22)));
     world.take_reports();
     world.exit(&codex, 9);
@@ -39,13 +45,7 @@ fn who_could_be_no_session_where_it_went_is_one_when_the_session_there_ends() {
 
 #[test]
 fn who_died_where_it_could_be_no_session_is_not_looked_at_again() {
-    let mut world = World::new(vec![rule()]);
-    let bash = at_home(&mut world);
-    let sudo = world.spawn(&bash, 20, "sudo");
-    let codex = world.spawn(&sudo, 21, "codex");
-    let mut claude = world.spawn(&sudo, 22, "claude");
-    settle(&mut world, &mut claude, "/srv/b");
-    settle(&mut world, &mut claude, "/srv/a");
+    let (mut world, codex, claude) = passed_over();
     world.exit(&claude, 0);
     world.take_reports();
     world.exit(&codex, 9);
