@@ -7,7 +7,7 @@ use observer_core::limits::{INSTANCES_MAX, SETTLE_NS};
 use observer_core::rule::{HomeRule, Instances};
 use observer_core::session::{Session, State};
 use observer_core::{Input, Rule};
-use support::{Proc, World, at_home, rule, shell};
+use support::{Proc, World, at_home, only_program, rule, shell};
 
 const MIN_AGE_NS: u64 = 1_000_000_000;
 
@@ -184,6 +184,84 @@ fn the_process_of_a_deleted_home_keeps_a_session_beside_the_one_of_the_new_direc
     world.assert_reports_give_the_map();
     world.exit(&old, 0);
     assert_eq!(shown(&world), [row("a", 30, State::Live), row("a#2", 20, State::Ended)]);
+}
+
+#[test]
+fn a_number_does_not_depend_on_where_a_program_was_born() {
+    let mut world = World::new(vec![each()]);
+    let bash = at_home(&mut world);
+    let first = world.spawn(&bash, 20, "claude");
+    let mut second = world.spawn(&bash, 21, "claude");
+    let helper = world.spawn(&second, 22, "codex");
+    world.chdir(&mut second, "/srv/b");
+    world.wait(2 * SETTLE_NS);
+    world.exit(&first, 0);
+    // Among the candidates of the second session, which both numbers are free of.
+    let mut third = world.fork(&helper, 23);
+    world.set_tty(&mut third, Some("pts5"));
+    world.exec(&mut third, "claude");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(
+        shown(&world),
+        [row("a", 23, State::Live), row("a#2", 21, State::Ended), row("b", 21, State::Live)]
+    );
+    // codex had none, and takes the lowest that is free.
+    let mut fourth = world.fork(&helper, 24);
+    world.set_tty(&mut fourth, Some("pts6"));
+    world.exec(&mut fourth, "codex");
+    assert_eq!(shown(&world)[1], row("a#2", 24, State::Live));
+    world.assert_reports_give_the_map();
+}
+
+#[test]
+fn a_primary_that_is_on_its_way_to_another_home_cuts_nothing_off() {
+    let mut world = World::new(vec![each()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut codex = shell_on(&mut world, &claude, 21, "pts5");
+    world.exec(&mut codex, "codex");
+    // On the terminal of claude, whose helper it is.
+    let mut helper = world.fork(&codex, 22);
+    world.set_tty(&mut helper, claude.tty);
+    world.exec(&mut helper, "claude");
+    world.wait(2 * SETTLE_NS);
+    let (first, second) = (row("a", 20, State::Live), row("a#2", 21, State::Live));
+    assert_eq!(shown(&world), [first.clone(), second]);
+    world.chdir(&mut codex, "/srv/b");
+    assert_eq!(shown(&world), [first.clone(), row("a#2", 21, State::Left)]);
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(shown(&world), [first, row("a#2", 21, State::Ended), row("b", 21, State::Live)]);
+}
+
+#[test]
+fn who_could_be_no_session_beside_a_second_one_keeps_its_home_over_a_restart() {
+    let rules = || vec![Rule { conditions: only_program(&["claude", "codex"]), ..each() }];
+    let mut before = World::new(rules());
+    before.interpreter = Some("node");
+    // In no home.
+    let mut bash = shell(&mut before);
+    let mut starter = before.spawn(&bash, 21, "claude");
+    before.chdir(&mut bash, "/srv/a");
+    let first = before.spawn(&bash, 20, "claude");
+    let mut second = before.spawn(&starter, 22, "codex");
+    let mut third = before.spawn(&starter, 23, "codex");
+    // The second is a session beside the first, and below what started it. So the third can be none there.
+    for (proc, home) in [(&mut second, "/srv/a"), (&mut third, "/srv/b"), (&mut starter, "/srv/a")] {
+        before.chdir(proc, home);
+        before.wait(2 * SETTLE_NS);
+    }
+    before.chdir(&mut third, "/srv/a");
+    before.wait(2 * SETTLE_NS);
+    let expected = [row("a", 20, State::Live), row("a#2", 22, State::Live), row("b", 23, State::Left)];
+    assert_eq!(shown(&before), expected);
+    let mut after = World::restarted(rules());
+    after.interpreter = before.interpreter;
+    after.now = before.now;
+    after.dirs.clone_from(&before.dirs);
+    after.pass(&[&bash, &first, &starter, &second, &third]);
+    [&bash, &third].into_iter().for_each(|read| after.memory(read));
+    after.resume_recorded(&before.recorded(), 0);
+    assert_eq!(shown(&after), expected);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Young {
         for root in &state.roots {
             for key in [root.launcher, root.stand_in].into_iter().flatten() {
                 let Some(entry) = ctx.table.get(key) else { continue };
-                let settles = settles_above(ctx.table, settling, entry).filter(|&due| due > ctx.now);
+                let settles = settles_above(ctx.table, (homes, settling), entry).filter(|&due| due > ctx.now);
                 if let Some(due) = settles.filter(|_| state.current_primary() != Some(key)) {
                     young.push((key, due));
                     continue;
@@ -145,13 +145,9 @@ pub(super) fn choose(
     (state, primary): (&HomeState, Option<ProcessKey>),
     young: &Young,
 ) -> Choice {
-    // The program of another session that ended takes that one up again.
     let is_free = |key: &ProcessKey| {
         let Some(entry) = ctx.table.get(*key) else { return false };
-        let is_program_here = state.slot.as_ref().is_some_and(|slot| slot.program.is_run_by(&entry.process));
-        is_program_here
-            || !is_each(rule_of(ctx, entry))
-            || homes.ended_sibling_of(home, &entry.process).is_none()
+        !is_each(rule_of(ctx, entry)) || !homes.takes_sibling(home, state, &entry.process)
     };
     let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root)).filter(is_free);
     let Some(slot) = &state.slot else {

@@ -37,6 +37,23 @@ impl Homes {
         self.siblings(home).find(|(_, state)| ran_it(state)).map(|(sibling, _)| sibling)
     }
 
+    /// Returns whether `process` takes another instance of `home` than `home` itself, whose state is `state`, if it begins a
+    /// session: of those that its program had, the one with the lowest number, else of those that nobody has. Which one it was
+    /// born in is history.
+    pub(super) fn takes_sibling(&self, home: &Home, state: &HomeState, process: &Process) -> bool {
+        let ran_here = state.slot.as_ref().is_some_and(|slot| slot.program.is_run_by(process));
+        let ended = self.ended_sibling_of(home, process);
+        if state.live_session().is_some() {
+            return !ran_here && ended.is_some();
+        }
+        if ran_here || ended.is_some() {
+            return ended.is_some_and(|ended| !ran_here || ended.instance < home.instance);
+        }
+        let lower = self.siblings(home).take_while(|(sibling, _)| sibling.instance < home.instance);
+        let taken = lower.filter(|(_, state)| state.is_taken()).count();
+        u32::try_from(taken).is_ok_and(|taken| Home::FIRST + taken < home.instance)
+    }
+
     /// Returns whether another instance of `home` is free.
     fn has_free_sibling(&self, home: &Home) -> bool {
         let taken = self.siblings(home).filter(|(_, state)| state.is_taken()).count();

@@ -173,7 +173,7 @@ impl Sessions {
     fn may_be_session(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> bool {
         let Some(entry) = ctx.table.get(key) else { return false };
         let Some(candidacy) = &entry.candidacy else { return false };
-        let home = &candidacy.home;
+        let home = self.instance_for(ctx, entry, &candidacy.home);
         let primary = self.homes.slot(home).map(|slot| slot.session.primary);
         match position(ctx.table, &self.homes, entry, home, primary) {
             LineagePosition::Root => true,
@@ -186,11 +186,21 @@ impl Sessions {
 
     /// A process can be no session where it is, so it keeps the one that it left.
     fn pass_over(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
-        if let Some(home) = candidacy.map(|candidacy| Arc::clone(&candidacy.home)) {
-            self.remove_candidate(ctx, key);
-            self.passed_over.add(key, &home);
-        }
+        let Some(entry) = ctx.table.get(key) else { return };
+        let Some(candidacy) = &entry.candidacy else { return };
+        let home = Arc::clone(self.instance_for(ctx, entry, &candidacy.home));
+        self.remove_candidate(ctx, key);
+        self.passed_over.add(key, &home);
+    }
+
+    /// Returns the instance of `home`, in which `entry` was found, that what is above it belongs to.
+    fn instance_for<'a>(
+        &'a self,
+        ctx: &'a SessionContext<'_>,
+        entry: &'a ProcessEntry,
+        home: &'a Arc<Home>,
+    ) -> &'a Arc<Home> {
+        instance_above(ctx.table, &self.homes, entry, home).unwrap_or(home)
     }
 
     /// Every candidate was found in the first instance of its home. Moves what is above and below each known primary to the

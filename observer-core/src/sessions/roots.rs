@@ -70,12 +70,17 @@ struct Above<'a> {
 }
 
 /// Returns the ancestors of `entry`, the nearest first.
-fn lineage<'a>(table: &'a ProcessTable, entry: &'a ProcessEntry) -> impl Iterator<Item = Above<'a>> {
+fn lineage<'a>(
+    table: &'a ProcessTable,
+    homes: &'a Homes,
+    entry: &'a ProcessEntry,
+) -> impl Iterator<Item = Above<'a>> {
     let own = entry.process.tty;
     table.ancestors(entry).scan(Between::default(), move |between, above| {
         let tty = above.process.tty;
         let is_cut_off = between.has_other_than(tty);
-        if above.candidacy.is_none() {
+        // A primary that left its home was admitted.
+        if above.candidacy.is_none() && homes.held_by(above.process.key).is_empty() {
             between.add(tty);
         }
         Some(Above { entry: above, is_cut_off, has_own_terminal: own.is_some() && own != tty })
@@ -95,7 +100,7 @@ pub(crate) fn position(
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> LineagePosition {
-    for above in lineage(table, entry).filter(|above| !above.is_cut_off) {
+    for above in lineage(table, homes, entry).filter(|above| !above.is_cut_off) {
         let key = above.entry.process.key;
         let is_here = may_be_above(above.entry, home) || Some(key) == primary;
         if is_here && (above.entry.is_wrapper() || !above.has_own_terminal) {
@@ -130,11 +135,11 @@ pub(super) fn wrapping_root(
 /// that outlived the candidate that started it: what it started is its helper then.
 pub(super) fn settles_above(
     table: &ProcessTable,
-    settling: &Settling,
+    (homes, settling): (&Homes, &Settling),
     entry: &ProcessEntry,
 ) -> Option<BootTime> {
     let settles = |above: ProcessKey| settling.waited_for_until(above);
-    let above = lineage(table, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
+    let above = lineage(table, homes, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
     let goes_on = |above: &ProcessEntry| {
         let candidacy = above.candidacy.as_ref().filter(|candidacy| !candidacy.is_wrapper)?;
         let left_behind = above.left_behind.as_ref().filter(|it| it.home == candidacy.home)?;
@@ -151,7 +156,7 @@ pub(super) fn instance_above<'a>(
     entry: &'a ProcessEntry,
     home: &Home,
 ) -> Option<&'a Arc<Home>> {
-    for above in lineage(table, entry).filter(|above| !above.is_cut_off) {
+    for above in lineage(table, homes, entry).filter(|above| !above.is_cut_off) {
         let candidacy = above.entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
         let held = homes.home_of_primary(above.entry.process.key);
         let here = candidacy.into_iter().chain(held).find(|above| above.is_sibling(home));
@@ -169,7 +174,7 @@ pub(super) fn instance_above<'a>(
 /// own by the rule of [`position`].
 pub(super) fn nearest_above<'a>(
     table: &'a ProcessTable,
-    homes: &Homes,
+    homes: &'a Homes,
     entry: &'a ProcessEntry,
 ) -> Option<&'a ProcessEntry> {
     let takes = |above: &Above<'_>| {
@@ -177,7 +182,7 @@ pub(super) fn nearest_above<'a>(
         let is_of_session = entry.candidacy.is_some() || !homes.held_by(entry.process.key).is_empty();
         is_of_session && !is_cut_off && (entry.is_wrapper() || !has_own_terminal)
     };
-    lineage(table, entry).find(takes).map(|above| above.entry)
+    lineage(table, homes, entry).find(takes).map(|above| above.entry)
 }
 
 /// Returns whether `key`, once it is a candidate in the place of `home`, is what is right above `entry`, a candidate of
@@ -190,7 +195,7 @@ pub(super) fn would_be_above(
     (key, is_wrapper): (ProcessKey, bool),
 ) -> bool {
     // Ancestors are older.
-    let lineage = lineage(table, entry).take_while(|above| age(above.entry.process.key) >= age(key));
+    let lineage = lineage(table, homes, entry).take_while(|above| age(above.entry.process.key) >= age(key));
     for above in lineage.filter(|above| !above.is_cut_off) {
         let at = above.entry.process.key;
         if at == key {
