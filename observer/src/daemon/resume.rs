@@ -23,7 +23,7 @@ use crate::api::entry::{Entry, Subject};
 use crate::api::session::{DirJson, SessionJson};
 use crate::api::words::{DeathCause, EntryKind, SessionEndReason, SessionState};
 use crate::clock;
-use crate::journal::Resumed;
+use crate::journal::{LifeProofs, Resumed};
 use crate::text::bytes::{Big, Text};
 use crate::text::time::{rfc3339, unix_ns, unix_rfc3339};
 
@@ -128,6 +128,7 @@ pub struct Resumption<'a> {
     ended: Vec<RecordedSession<'a>>,
     origins: RecordedOrigins,
     until_ns: Option<i64>,
+    proofs: &'a LifeProofs,
     boot_id: &'a str,
     wall_offset_ns: i64,
 }
@@ -146,7 +147,8 @@ impl<'a> Resumption<'a> {
         let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
         let ended = resumed.ended.iter().filter_map(RecordedSession::of_ended).collect();
         let origins = RecordedOrigins::new(resumed, boot_id);
-        Self { recorded, ended, origins, until_ns: resumed.until_ns, boot_id, wall_offset_ns }
+        let (until_ns, proofs) = (resumed.until_ns, &resumed.proofs);
+        Self { recorded, ended, origins, until_ns, proofs, boot_id, wall_offset_ns }
     }
 
     /// Lets the map continue the sessions of this boot.
@@ -170,6 +172,7 @@ impl<'a> Resumption<'a> {
             now: clock::boottime(),
             wall_offset_ns: self.wall_offset_ns,
             until_ns: self.until_ns,
+            proofs: self.proofs,
             context: Context { boot_id: self.boot_id, certain: !core.in_gap() },
             core,
             previous,
@@ -266,6 +269,8 @@ struct EntryMaker<'a> {
     wall_offset_ns: i64,
     /// The time up to which the journal knew the sessions, ns since 1970; `None`: it knew none.
     until_ns: Option<i64>,
+    /// Up to when primaries are known to live of whose sessions entries were lost.
+    proofs: &'a LifeProofs,
     context: Context<'a>,
     core: &'a Core,
     previous: &'a PreviousSessions,
@@ -357,7 +362,8 @@ impl EntryMaker<'_> {
 
     /// The last time at which a session's primary was known to live, ns since 1970.
     fn known_to_live_ns(&self, before: &RecordedSession<'_>) -> i64 {
-        self.until_ns.unwrap_or(i64::MIN).max(before.entry.at_unix_ns)
+        let proven_ns = before.entry.subject.as_ref().and_then(|subject| self.proofs.of(subject));
+        proven_ns.or(self.until_ns).unwrap_or(i64::MIN).max(before.entry.at_unix_ns)
     }
 
     fn died(&self, before: RecordedSession<'_>, observed: Option<ObservedDeath>) -> Entry {
@@ -435,3 +441,7 @@ impl EntryMaker<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod tests;

@@ -13,8 +13,9 @@ use tracing::warn;
 
 use super::error::{OpenError, SqliteFault};
 use super::identity::DirectoryIdentity;
-use super::live::LiveSessions;
+use super::live::{LifeProofs, LiveSessions};
 use super::lock::{DirectoryLock, Watermark};
+use super::lost::LostEntries;
 use super::options::JournalOptions;
 use super::tables::{self, SCHEMA_VERSION, TableExtent, meta, set_meta};
 use super::{bounds, live, migration, quarantine};
@@ -51,6 +52,10 @@ pub struct OpenedFile {
     pub lost_to_seq: Option<u64>,
     /// The sessions that live according to the file.
     pub live: LiveSessions,
+    /// Which entries were lost, of those that came after others of the file.
+    pub lost: Option<LostEntries>,
+    /// What that means for the sessions that live.
+    pub proofs: LifeProofs,
     /// Ends of the last sessions of this boot that ended and were not started again.
     pub ended: Vec<Entry>,
     /// Ends of sessions of this boot that name what they left, the newest first.
@@ -188,6 +193,8 @@ fn load(
     let lost_to_seq = watermark.map(|watermark| watermark.last_seq).filter(|&seq| seq > extent.last_seq);
     let absence = absence(lock.previous.complete_ns, lost_to_seq.is_some(), closed_at_ns, &extent);
     let live = live::read(&conn)?;
+    let lost = LostEntries::read(&conn)?;
+    let proofs = live::read_proofs(&conn, lost)?;
     let ended = live::read_ended(&conn, &options.boot_id, &live)?;
     let left = live::read_left(&conn, &options.boot_id)?;
     let births = tables::meta_text(&conn, tables::BIRTHS)?;
@@ -201,6 +208,8 @@ fn load(
         absence: Some(absence),
         lost_to_seq,
         live,
+        lost,
+        proofs,
         ended,
         left,
         births,
@@ -315,6 +324,8 @@ fn create(
         absence: None,
         lost_to_seq: None,
         live: LiveSessions::new(),
+        lost: None,
+        proofs: LifeProofs::default(),
         ended: Vec::new(),
         left: Vec::new(),
         births: String::new(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use observer_core::limits::ENDED_SESSIONS_MAX;
 use rusqlite::{Connection, params};
 
+use super::lost::LostEntries;
 use super::tables::{decode, insert};
 use crate::api::entry::{Entry, Subject};
 use crate::api::words::EntryKind;
@@ -41,6 +42,17 @@ type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
 
 /// Last entries of the sessions that live.
 pub type LiveSessions = BTreeMap<SessionKey, Entry>;
+
+/// Up to when primaries are known to live, ns since 1970: those of the sessions of which later entries were lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LifeProofs(BTreeMap<SessionKey, i64>);
+
+impl LifeProofs {
+    /// Returns up to when the primary of the session is known to live, ns since 1970. `None`: no entry about it was lost.
+    pub fn of(&self, subject: &Subject) -> Option<i64> {
+        self.0.get(&key(subject)).copied()
+    }
+}
 
 /// What an entry means for its home and user.
 enum SessionChange<'a> {
@@ -147,6 +159,22 @@ pub fn read(conn: &Connection) -> rusqlite::Result<LiveSessions> {
         }
     }
     Ok(live)
+}
+
+/// Reads what `lost` means for the sessions that live according to the table.
+pub fn read_proofs(conn: &Connection, lost: Option<LostEntries>) -> rusqlite::Result<LifeProofs> {
+    let mut proofs = LifeProofs::default();
+    let Some(lost) = lost else { return Ok(proofs) };
+    let mut query =
+        conn.prepare("SELECT seq, at_unix_ns, home, nullif(home_mnt_ns, 0), uid, instance FROM live")?;
+    let mut rows = query.query(())?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get::<_, i64>(0)?.cast_unsigned();
+        if let Some(proven_ns) = lost.proven_ns(seq, row.get(1)?) {
+            proofs.0.insert((row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), proven_ns);
+        }
+    }
+    Ok(proofs)
 }
 
 /// Reads the last entry of each session that ended in the boot `boot_id` and is not in `live`, the newest first. It looks

@@ -12,6 +12,7 @@ mod handle;
 mod identity;
 mod live;
 mod lock;
+mod lost;
 mod migration;
 mod options;
 mod pending;
@@ -37,6 +38,7 @@ mod start_tests;
 mod tests;
 
 pub use handle::Journal;
+pub use live::LifeProofs;
 pub use options::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use pending::Resumed;
 pub use queue::Numbering;

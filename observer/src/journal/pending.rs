@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::file;
-use super::live::{self, LiveSessions};
+use super::live::{self, LifeProofs, LiveSessions};
 use super::options::JournalOptions;
-use super::waiting::{WaitingEntries, size};
+use super::waiting::{Loss, WaitingEntries, size};
 use crate::api::entry::{Entry, MissingEntries};
 use crate::api::status::JournalStatus;
 use crate::api::words::{GapReason, JournalState};
@@ -63,6 +63,8 @@ pub struct Pending {
     recording_since_ns: Option<i64>,
     /// The sessions that live according to the numbered entries, until the event loop takes them.
     live: Option<LiveSessions>,
+    /// Up to when their primaries are known to live, likewise.
+    proofs: LifeProofs,
     /// Ends of sessions according to the file, likewise.
     ended: Vec<Entry>,
     /// Those that name what was left, likewise.
@@ -71,7 +73,17 @@ pub struct Pending {
     births: String,
     /// The time up to which the file knew them, ns since 1970.
     known_until_ns: Option<i64>,
+    comparison: Comparison,
     boot_id: String,
+}
+
+/// The comparison of the sessions with the kernel, whose differences become entries.
+#[derive(Clone, Copy, Default)]
+struct Comparison {
+    /// The first number that its entries may have; 0: it is yet to be made.
+    from_seq: u64,
+    /// The first number after those of its entries, once all have one.
+    end_seq: Option<u64>,
 }
 
 /// What a file that was opened knows.
@@ -79,6 +91,8 @@ pub struct Pending {
 pub struct Resumed {
     /// Last entries of the sessions that live; entries pushed since the file was opened are included.
     pub live: Vec<Entry>,
+    /// Up to when the primaries of these are known to live, where that is earlier than `until_ns`.
+    pub proofs: LifeProofs,
     /// Ends of the last sessions of this boot that ended and were not started again before the file was opened.
     pub ended: Vec<Entry>,
     /// Ends of sessions of this boot that name what they left, the newest first.
@@ -110,10 +124,12 @@ impl Pending {
             absence: None,
             recording_since_ns: None,
             live: None,
+            proofs: LifeProofs::default(),
             ended: Vec::new(),
             left: Vec::new(),
             births: String::new(),
             known_until_ns: None,
+            comparison: Comparison::default(),
             boot_id: options.boot_id.clone(),
         }
     }
@@ -130,6 +146,8 @@ impl Pending {
         }
         (self.absence, self.known_until_ns) = opened.absence.take().unzip();
         self.live = Some(std::mem::take(&mut opened.live));
+        self.proofs = std::mem::take(&mut opened.proofs);
+        self.comparison = Comparison::default();
         self.ended = std::mem::take(&mut opened.ended);
         self.left = std::mem::take(&mut opened.left);
         self.births = std::mem::take(&mut opened.births);
@@ -197,8 +215,10 @@ impl Pending {
         self.recording_since_ns.get_or_insert_with(now_ns);
         let live = self.live.take()?;
         self.settle_absence();
+        self.comparison = Comparison { from_seq: self.next_seq, end_seq: None };
         Some(Resumed {
             live: live.into_values().collect(),
+            proofs: std::mem::take(&mut self.proofs),
             ended: std::mem::take(&mut self.ended),
             left: std::mem::take(&mut self.left),
             births: std::mem::take(&mut self.births),
@@ -206,8 +226,24 @@ impl Pending {
         })
     }
 
+    /// The number from which on entries, and gaps in their place, tell what became of the sessions: earlier ones were compared
+    /// with the kernel, and the differences are committed. 0: that is yet to come.
+    pub fn proven_from(&self) -> u64 {
+        let Comparison { from_seq, end_seq } = self.comparison;
+        let is_committed = end_seq.is_some_and(|end| end <= self.status.last_seq + 1);
+        if is_committed { from_seq } else { 0 }
+    }
+
+    /// What may be lost happened no earlier than this, ns since 1970: an entry of the comparison may be about any time since the
+    /// file knew the sessions.
+    fn earliest_ns(&self) -> i64 {
+        let is_proven = self.proven_from() > 0;
+        self.known_until_ns.filter(|_| !is_proven).unwrap_or(i64::MAX)
+    }
+
     /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, no file is open, or the queue is
-    /// full and nobody's entries take more of it than those of the entry's user.
+    /// full and nobody's entries take more of it than those of the entry's user. The end of a session takes the place of older
+    /// entries of its own user that are no ends.
     pub fn push(&mut self, entry: Entry) -> Option<u64> {
         let bytes = size(&entry);
         if bytes > ENTRY_BYTES_MAX {
@@ -215,13 +251,13 @@ impl Pending {
             return None;
         }
         let reason = self.failing.unwrap_or(GapReason::QueueFull);
-        let user = entry.subject.as_ref().and_then(|subject| subject.uid);
+        let earliest_ns = self.earliest_ns();
         // What is removed leaves a gap in its place, so that one turn may not be enough.
         for _ in 0..ROOM_TURNS_MAX {
             if !self.is_open() || self.entries.has_room(bytes) {
                 break;
             }
-            let removed = self.entries.make_room(user, reason, &self.boot_id);
+            let removed = self.entries.make_room(&entry, Loss { reason, earliest_ns }, &self.boot_id);
             self.status.dropped += removed;
             if removed == 0 {
                 break;
@@ -255,6 +291,9 @@ impl Pending {
     pub fn complete(&mut self, up_to_ns: i64) {
         if self.lost.count > 0 || self.live.is_some() || !self.is_open() {
             return;
+        }
+        if self.comparison.from_seq > 0 {
+            self.comparison.end_seq.get_or_insert(self.next_seq);
         }
         if self.entries.is_empty() {
             self.completeness.committed_ns = up_to_ns;
@@ -324,10 +363,12 @@ impl Pending {
     }
 
     fn lose(&mut self, entry: &Entry, reason: GapReason) {
+        let from_ns = entry.at_unix_ns.min(self.earliest_ns());
         if self.lost.count == 0 {
-            self.lost.from_ns = entry.at_unix_ns;
+            self.lost.from_ns = from_ns;
             self.lost.reason = reason;
         }
+        self.lost.from_ns = self.lost.from_ns.min(from_ns);
         self.lost.to_ns = entry.at_unix_ns;
         self.lost.count += 1;
         self.status.dropped += 1;

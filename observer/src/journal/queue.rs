@@ -184,6 +184,11 @@ impl WriteQueue {
         resumed
     }
 
+    /// See [`Pending::proven_from`].
+    pub fn proven_from(&self) -> u64 {
+        self.lock().pending.proven_from()
+    }
+
     /// See [`super::Journal::complete`].
     pub fn complete(&self, up_to_ns: i64) {
         self.lock().pending.complete(up_to_ns);

@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::shown;
+use super::lost::LostEntries;
 use super::pending::Resumed;
 use super::{live, quarantine, tables};
 use crate::api::entry::{Entry, NumberedEntry};
@@ -149,12 +150,13 @@ impl JournalReader {
     pub fn resumed(&self, boot_id: &str) -> Result<Resumed> {
         let read = || -> rusqlite::Result<Resumed> {
             let live = live::read(&self.conn)?;
+            let proofs = live::read_proofs(&self.conn, LostEntries::read(&self.conn)?)?;
             let ended = live::read_ended(&self.conn, boot_id, &live)?;
             let newest = tables::extent(&self.conn)?;
             let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
             let left = live::read_left(&self.conn, boot_id)?;
             let births = tables::meta_text(&self.conn, tables::BIRTHS)?;
-            Ok(Resumed { live: live.into_values().collect(), ended, left, births, until_ns })
+            Ok(Resumed { live: live.into_values().collect(), proofs, ended, left, births, until_ns })
         };
         read().context("cannot read the journal; is its disk well?")
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::shares::User;
 use crate::api::entry::{Entry, MissingEntries};
-use crate::api::words::GapReason;
+use crate::api::words::{EntryKind, GapReason};
 use crate::text::time::unix_rfc3339;
 
 /// Entries that wait for the disk.
@@ -31,6 +31,24 @@ struct QueuedEntry {
     since: Instant,
     /// What it reports as removed, if it is a gap in the place of entries.
     removed: Option<Removed>,
+}
+
+/// What an entry is removed for.
+#[derive(Clone, Copy)]
+pub struct Loss {
+    /// Why there is no room.
+    pub reason: GapReason,
+    /// A time before which the entry may have happened whatever its own time is, ns since 1970.
+    pub earliest_ns: i64,
+}
+
+/// Which entries of a user may be removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removable {
+    /// All but ends of sessions.
+    NoEnds,
+    /// All.
+    All,
 }
 
 /// Entries that were removed, one after the other.
@@ -119,44 +137,67 @@ impl WaitingEntries {
         taken.entries.into_iter().map(renumbered).collect()
     }
 
-    /// Makes room for an entry of `user`, unless nobody's entries take [`TURN_BYTES`] more than that user's. It removes the
-    /// oldest entries of the user whose entries take the most. Returns how many it removed.
-    pub fn make_room(&mut self, user: User, reason: GapReason, boot_id: &str) -> u64 {
+    /// Makes room for `coming`, unless nobody's entries take [`TURN_BYTES`] more than those of its user. It removes the oldest
+    /// entries of the user whose entries take the most, and ends of sessions only where there is nothing else: nothing follows
+    /// an end that would tell the same. For an end it removes entries of the same user that are no ends. Returns how many it
+    /// removed.
+    pub fn make_room(&mut self, coming: &Entry, loss: Loss, boot_id: &str) -> u64 {
+        let user = user_of(coming);
         let own = self.by_user.get(&user).copied().unwrap_or(0);
         let users = self.by_user.iter().filter(|(user, _)| user.is_some());
         let largest = users.max_by_key(|(_, bytes)| **bytes).filter(|&(_, &bytes)| bytes > own + TURN_BYTES);
-        let Some((&largest, _)) = largest else { return 0 };
+        let (of, all) = match largest {
+            Some((&largest, _)) => (largest, &[Removable::NoEnds, Removable::All][..]),
+            None if coming.kind == EntryKind::SessionEnded => (user, &[Removable::NoEnds][..]),
+            None => return 0,
+        };
+        for &removable in all {
+            if let Some(to_seq) = self.removable_to(of, removable) {
+                return self.remove(of, removable, to_seq, loss, boot_id);
+            }
+        }
+        0
+    }
+
+    /// Up to which number entries of a user have to be removed for [`TURN_BYTES`]; `None`: there are none.
+    fn removable_to(&self, user: User, removable: Removable) -> Option<u64> {
         let (mut freed, mut to_seq) = (0, None);
-        for waiting in self.entries.iter().filter(|waiting| self.is_removable(waiting, largest)) {
+        for waiting in self.entries.iter().filter(|waiting| self.is_removable(waiting, user, removable)) {
             if freed >= TURN_BYTES {
                 break;
             }
             freed += size(&waiting.entry);
             to_seq = Some(waiting.seq);
         }
-        to_seq.map_or(0, |to_seq| self.remove(largest, to_seq, reason, boot_id))
+        to_seq
     }
 
-    /// Whether it is an entry of `user`, and cannot be committed already.
-    fn is_removable(&self, waiting: &QueuedEntry, user: User) -> bool {
-        waiting.seq > self.handed_over && user_of(&waiting.entry) == user
+    /// Whether it is such an entry of `user`, and cannot be committed already.
+    fn is_removable(&self, waiting: &QueuedEntry, user: User, removable: Removable) -> bool {
+        let is_kept = removable == Removable::NoEnds && waiting.entry.kind == EntryKind::SessionEnded;
+        waiting.seq > self.handed_over
+            && waiting.removed.is_none()
+            && user_of(&waiting.entry) == user
+            && !is_kept
     }
 
-    /// Removes the entries of a user up to `to_seq`. Returns how many these were.
-    fn remove(&mut self, user: User, to_seq: u64, reason: GapReason, boot_id: &str) -> u64 {
+    /// Removes such entries of a user up to `to_seq`. Returns how many these were.
+    fn remove(&mut self, user: User, removable: Removable, to_seq: u64, loss: Loss, boot_id: &str) -> u64 {
         let former = std::mem::take(&mut self.entries);
         (self.bytes, self.by_user) = (0, BTreeMap::new());
         let mut count = 0;
         for mut waiting in former {
-            let is_removed = waiting.seq <= to_seq && self.is_removable(&waiting, user);
+            let is_removed = waiting.seq <= to_seq && self.is_removable(&waiting, user, removable);
             if is_removed {
                 count += 1;
-                let from_ns = waiting.entry.at_unix_ns;
+                let from_ns = waiting.entry.at_unix_ns.min(loss.earliest_ns);
+                let reason = loss.reason;
                 waiting.removed = Some(Removed { from_seq: waiting.seq, count: 1, from_ns, reason });
             }
             let follows = waiting.removed.zip(self.entries.back()).and_then(|(removed, last)| {
                 let before = last.removed.filter(|_| last.seq > self.handed_over)?;
-                Some(Removed { count: before.count + removed.count, ..before })
+                let from_ns = before.from_ns.min(removed.from_ns);
+                Some(Removed { count: before.count + removed.count, from_ns, ..before })
             });
             if follows.is_some() {
                 waiting.removed = follows;
@@ -222,6 +263,8 @@ mod tests {
     use crate::api::entry::NumberedEntry;
     use crate::journal::tests::{assert_dense, entry};
 
+    const FULL: Loss = Loss { reason: GapReason::QueueFull, earliest_ns: i64::MAX };
+
     fn of(uid: u32, bytes: usize) -> Entry {
         let mut entry = entry(1);
         entry.subject.as_mut().unwrap().uid = Some(uid);
@@ -256,7 +299,7 @@ mod tests {
         for _ in 0..3_000 {
             let bytes = size(&of(8, 1_000));
             if !waiting.has_room(bytes) {
-                let gone = waiting.make_room(Some(8), GapReason::QueueFull, "boot");
+                let gone = waiting.make_room(&of(8, 0), FULL, "boot");
                 assert!(gone > 0, "user 7 has most of it");
                 removed += gone;
             }
@@ -293,19 +336,55 @@ mod tests {
             waiting.push(seq, large);
         }
         assert_eq!(waiting.first(512).len(), 5, "as many as fit, or one that does not");
-        assert!(waiting.make_room(Some(8), GapReason::DiskFull, "boot") > 0);
+        assert!(waiting.make_room(&of(8, 0), FULL, "boot") > 0);
+    }
+
+    fn end_of(uid: u32, bytes: usize) -> Entry {
+        Entry { kind: EntryKind::SessionEnded, ..of(uid, bytes) }
+    }
+
+    #[test]
+    fn ends_of_sessions_are_removed_last() {
+        let (mut waiting, mut seq) = (WaitingEntries::default(), 0);
+        let bytes = size(&of(7, 1_000));
+        while waiting.has_room(2 * bytes) {
+            seq += 2;
+            waiting.push(seq - 1, end_of(7, 1_000));
+            waiting.push(seq, of(7, 1_000));
+        }
+        let ends = |waiting: &WaitingEntries| {
+            waiting.entries.iter().filter(|it| it.entry.kind == EntryKind::SessionEnded).count() as u64
+        };
+        let all_ends = ends(&waiting);
+        let mut removed = 0;
+        for _ in 0..all_ends / 2 {
+            if !waiting.has_room(bytes) {
+                removed += waiting.make_room(&end_of(8, 0), FULL, "boot");
+            }
+            seq += 1;
+            waiting.push(seq, end_of(8, 1_000));
+        }
+        assert!(removed > all_ends / 2, "{removed} of {all_ends}");
+        assert_eq!(ends(&waiting), all_ends + all_ends / 2);
+        // An end takes the place of what its own user has beside ends, and any other entry does not.
+        assert_eq!(waiting.make_room(&of(7, 0), FULL, "boot"), 0);
+        while waiting.make_room(&end_of(7, 0), FULL, "boot") > 0 {}
+        assert_eq!(ends(&waiting), all_ends + all_ends / 2);
+        assert!(all(&waiting).iter().all(|it| it.entry.kind != EntryKind::SessionChanged));
+        // Where there is nothing else, ends make room for others.
+        assert!(waiting.make_room(&of(9, 0), FULL, "boot") > 0);
     }
 
     #[test]
     fn who_has_the_most_gets_no_room() {
         let (mut waiting, _) = full(100);
-        assert_eq!(waiting.make_room(Some(7), GapReason::QueueFull, "boot"), 0);
+        assert_eq!(waiting.make_room(&of(7, 0), FULL, "boot"), 0);
     }
 
     #[test]
     fn a_gap_that_goes_to_another_file_has_no_numbers_of_this_one() {
         let (mut waiting, _) = full(100);
-        let removed = waiting.make_room(Some(8), GapReason::DiskFull, "boot");
+        let removed = waiting.make_room(&of(8, 0), FULL, "boot");
         let taken = waiting.take_all("boot");
         let gaps: Vec<MissingEntries> = taken
             .iter()

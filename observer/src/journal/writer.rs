@@ -15,6 +15,7 @@ use super::error::{OpenError, SqliteFault, loss_reason};
 use super::file::{self, Origin, StreamEnd};
 use super::identity::DirectoryIdentity;
 use super::lock::{DirectoryLock, Watermark};
+use super::lost::LostEntries;
 use super::options::JournalOptions;
 use super::queue::{FileFacts, Work, WriteQueue};
 use super::shares::Shares;
@@ -56,6 +57,8 @@ pub struct JournalWriter {
     unchecked: bool,
     /// Nothing was written since the file was opened, so its record of its end still holds.
     untouched: bool,
+    /// Which entries were lost, as the file records it.
+    lost: Option<LostEntries>,
     aged_at: Option<Instant>,
     ages: AgeClock,
     shares: Shares,
@@ -95,6 +98,7 @@ impl JournalWriter {
             committed,
             unchecked: false,
             untouched: false,
+            lost: None,
             aged_at: None,
             ages: AgeClock::new(clock::wall_offset_ns()),
             shares: Shares::default(),
@@ -145,6 +149,7 @@ impl JournalWriter {
             last_seq: opened.last_seq,
         });
         self.ended = None;
+        self.lost = opened.lost;
         self.shares = Shares::default();
         self.unchecked = opened.origin == Origin::Existing;
         self.untouched = opened.origin == Origin::Existing;
@@ -175,6 +180,10 @@ impl JournalWriter {
         }
         self.write_watermark(0);
         if let Some(conn) = self.conn.take() {
+            if self.lost != self.still_lost() {
+                // If this fails, the next daemon knows as much as after a crash.
+                let _ = LostEntries::write(self.still_lost(), &conn);
+            }
             let complete_ns = (!self.untouched).then(|| self.queue.watermark().complete_ns);
             file::close(conn, complete_ns, self.queue.take_births());
         }
@@ -239,8 +248,16 @@ impl JournalWriter {
         self.write(batch)
     }
 
+    /// Which entries were lost since the sessions were last compared with the kernel.
+    fn still_lost(&self) -> Option<LostEntries> {
+        let proven_from = self.queue.proven_from();
+        self.lost.filter(|lost| !lost.is_before(proven_from))
+    }
+
     /// Writes `batch` in one transaction, in which entries also expire.
     fn write(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
+        let lost =
+            batch.iter().fold(self.still_lost(), |lost, (seq, entry)| LostEntries::after(lost, *seq, entry));
         let Some(conn) = &mut self.conn else { return Ok(()) };
         let usage = empty_log(conn, &self.options)?;
         let coming = batch.iter().map(|(_, entry)| tables::bytes(entry)).sum();
@@ -272,8 +289,11 @@ impl JournalWriter {
             live::add(&tx, *seq, entry)?;
             shares.add(*seq, entry);
         }
+        if lost != self.lost {
+            LostEntries::write(lost, &tx)?;
+        }
         tx.commit()?;
-        self.shares = shares;
+        (self.shares, self.lost) = (shares, lost);
         if age_is_due && aged == 0 {
             self.aged_at = Some(Instant::now());
         }
