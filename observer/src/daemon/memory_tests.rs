@@ -22,6 +22,8 @@ fn wanted(tgid: u32, uid: u32) -> Wanted {
 struct Processes {
     /// Processes that do not answer, and whether a page of them counts as outside memory.
     stall: HashMap<u32, bool>,
+    /// Processes that answer after this time.
+    slow: HashMap<u32, Duration>,
     /// Processes that cannot be read.
     fail: Mutex<HashSet<u32>>,
     released: Mutex<bool>,
@@ -31,13 +33,22 @@ struct Processes {
 impl Processes {
     fn read(&self, keys: &[(ProcessKey, bool)], scope: ReadScope, progress: &ReadingProgress) -> MemoryRead {
         let mut read = MemoryRead::default();
-        for &(key, _) in keys {
+        let mut left = keys.iter();
+        while let Some(&(key, _)) = left.next() {
             let stalls = self.stall.get(&key.tgid.0);
             if stalls == Some(&true) && scope == ReadScope::Resident {
                 read.absent.push(key);
                 continue;
             }
-            progress.begin(key);
+            if !progress.begin(key) {
+                read.unread.push(key);
+                read.unread.extend(left.map(|&(key, _)| key));
+                break;
+            }
+            if let Some(&slow) = self.slow.get(&key.tgid.0) {
+                let released = self.released.lock().unwrap();
+                drop(self.release.wait_timeout_while(released, slow, |released| !*released).unwrap());
+            }
             if stalls.is_some() {
                 let released = self.released.lock().unwrap();
                 drop(self.release.wait_while(released, |released| !*released).unwrap());
@@ -169,4 +180,61 @@ async fn a_process_that_is_gone_or_known_is_not_read_again() {
     reads.reads.go_on(|_| false);
     assert_eq!((reads.reads.counters().retried, reads.reads.due()), (0, None));
     assert!(reads.reads.known.is_empty());
+}
+
+#[tokio::test]
+async fn processes_that_answer_late_delay_those_of_another_user_for_the_time_of_a_batch() {
+    let late = STUCK_AFTER - Duration::from_millis(50);
+    let slow = (100..300).map(|tgid| (tgid, late)).collect();
+    let mut reads = Reads::new(Processes { slow, ..Processes::default() });
+    (100..300).for_each(|tgid| reads.reads.ask(wanted(tgid, 7)));
+    (1..=20).for_each(|tgid| reads.reads.ask(wanted(tgid, 8)));
+    // They come after all others, in a batch of their own.
+    (1_000..1_300).for_each(|tgid| reads.reads.ask(wanted(tgid, 9)));
+    let of_others: HashSet<u32> = (1..=20).chain(1_000..1_300).collect();
+    let took = reads.until("the others are read", |it| of_others.is_subset(&it.found)).await;
+    assert!(took < (BATCH_TIME_MAX + STUCK_AFTER) * 3, "{took:?}");
+    reads.processes.release();
+    reads.until("all are read", |it| it.found.len() == 520).await;
+    let counters = reads.reads.counters();
+    assert_eq!((counters.asked, counters.failed, counters.stuck), (520, 0, 0), "{counters:?}");
+    assert!(reads.reads.known.is_empty());
+}
+
+#[tokio::test]
+async fn users_who_keep_many_threads_leave_some_to_others() {
+    // Pages are taken away between the look and the reading.
+    let hostile = || (0..128).map(|n| wanted(100 + n, 1_000 + n % 16));
+    let stall = hostile().map(|it| (it.key.tgid.0, false)).collect();
+    let mut reads = Reads::new(Processes { stall, ..Processes::default() });
+    hostile().for_each(|wanted| reads.reads.ask(wanted));
+    reads.until("threads are kept", |it| it.reads.counters().stuck >= STUCK_MANY).await;
+    reads.until("no more are", |it| it.reads.is_done()).await;
+    let stuck = reads.reads.counters().stuck;
+    assert!(stuck <= STUCK_MANY + 16, "{stuck}");
+    reads.reads.ask(wanted(1, 1));
+    let took = reads.until("another is read", |it| it.found.contains(&1)).await;
+    assert!(took < STUCK_AFTER, "{took:?}");
+    reads.processes.release();
+    reads.until("all are read", |it| it.found.len() == 129).await;
+}
+
+#[tokio::test]
+async fn who_has_most_processes_makes_room_for_others() {
+    let all: HashSet<u32> = (100..100 + u32::try_from(WAITING_MAX).unwrap()).collect();
+    let fail = Mutex::new(all.iter().copied().chain([1_000_002, 1_000_003]).collect());
+    let mut reads = Reads::new(Processes { fail, ..Processes::default() });
+    all.iter().for_each(|&tgid| reads.reads.ask(wanted(tgid, 7)));
+    // While they wait to be read, and while they wait to be read again.
+    for (tgid, failed) in [(1, 0), (2, WAITING_MAX as u64 / 2)] {
+        reads.until("they fail", |it| it.reads.counters().failed >= failed).await;
+        let overflowed = reads.reads.counters().overflowed;
+        reads.reads.ask(wanted(tgid, 8));
+        assert_eq!(reads.reads.counters().overflowed, overflowed + 1, "one of the others is forgotten");
+        assert_eq!(reads.reads.known.len(), WAITING_MAX);
+        reads.reads.ask(wanted(1_000_000, 7));
+        assert!(!reads.reads.known.contains(wanted(1_000_000, 7).key), "not for one of the same user");
+        reads.until("it is read", |it| it.found.contains(&tgid)).await;
+        reads.reads.ask(wanted(1_000_001 + tgid, 7));
+    }
 }

@@ -5,6 +5,7 @@ mod audit;
 mod columns;
 pub mod costs;
 mod event_loop;
+mod known_reads;
 mod live_map;
 mod logging;
 mod memory;

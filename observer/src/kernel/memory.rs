@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use observer_common::limits::{ARGV_MAX, ENV_MAX};
@@ -72,6 +72,8 @@ pub struct MemoryRead {
     pub absent: Vec<ProcessKey>,
     /// Processes that need not be read again: they are gone, or this process may not read them.
     pub hopeless: Vec<ProcessKey>,
+    /// Processes that were not read because the time was over.
+    pub unread: Vec<ProcessKey>,
 }
 
 /// Which processes a reading is for.
@@ -83,17 +85,31 @@ pub enum ReadScope {
     Any,
 }
 
+/// From this time on the reading of one process, which takes microseconds otherwise, counts as slow.
+const SLOW: Duration = Duration::from_millis(20);
+
 /// What a reading is doing, for another thread that waits for it.
 #[derive(Debug, Default)]
-pub struct ReadingProgress(Mutex<Reading>);
+pub struct ReadingProgress {
+    /// How long the reading may take before it begins with another process; `None`: for any time.
+    time_max: Option<Duration>,
+    reading: Mutex<Reading>,
+}
 
 #[derive(Debug, Default)]
 struct Reading {
+    began: Option<Instant>,
     process: Option<(ProcessKey, Instant)>,
     given_up: bool,
+    slow: Vec<ProcessKey>,
 }
 
 impl ReadingProgress {
+    /// The progress of a reading that begins with no other process once it has taken so long.
+    pub fn within(time_max: Duration) -> Self {
+        Self { time_max: Some(time_max), reading: Mutex::default() }
+    }
+
     /// The process whose memory is being read, and since when.
     pub fn process(&self) -> Option<(ProcessKey, Instant)> {
         self.reading().process
@@ -107,21 +123,34 @@ impl ReadingProgress {
         reading.given_up
     }
 
-    /// The reading begins to read this process.
-    pub fn begin(&self, key: ProcessKey) {
-        self.reading().process = Some((key, Instant::now()));
+    /// The reading begins to read this process. Returns false if it is not to, because its time is over.
+    pub fn begin(&self, key: ProcessKey) -> bool {
+        let (mut reading, now) = (self.reading(), Instant::now());
+        let began = *reading.began.get_or_insert(now);
+        let goes_on = self.time_max.is_none_or(|time_max| now - began < time_max);
+        reading.process = goes_on.then_some((key, now));
+        goes_on
     }
 
     /// The process answered. Returns false if the reading was given up meanwhile.
     pub fn end(&self) -> bool {
         let mut reading = self.reading();
-        reading.process = None;
+        if let Some((key, since)) = reading.process.take()
+            && since.elapsed() >= SLOW
+        {
+            reading.slow.push(key);
+        }
         !reading.given_up
+    }
+
+    /// The processes that took long to answer.
+    pub fn slow(&self) -> Vec<ProcessKey> {
+        self.reading().slow.clone()
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
         // What a thread that panics leaves is consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +168,8 @@ impl MemoryReader {
     }
 
     /// Reads argv of each process, and the environment of those marked `true`. A process that called exec meanwhile, or whose
-    /// memory cannot be read, is nowhere in the result. A call takes two passes of the iterator.
+    /// memory cannot be read, is nowhere in the result. A call takes two passes of the iterator, and begins with no process once
+    /// the time of `progress` is over.
     pub fn read(
         &self,
         wanted: &[(ProcessKey, bool)],
@@ -149,12 +179,17 @@ impl MemoryReader {
         let at = clock::boottime();
         let before = self.blocks()?;
         let mut result = MemoryRead::default();
-        for &(key, env) in wanted {
+        let mut left = wanted.iter();
+        while let Some(&(key, env)) = left.next() {
             let Some(&blocks) = before.get(&key) else {
                 result.hopeless.push(key);
                 continue;
             };
-            progress.begin(key);
+            if !progress.begin(key) {
+                result.unread.push(key);
+                result.unread.extend(left.map(|&(key, _)| key));
+                break;
+            }
             let may_block = scope == ReadScope::Resident && !is_resident(key, blocks, env);
             let memory = (!may_block).then(|| read_process(at, key, blocks, env));
             let goes_on = progress.end();
