@@ -29,4 +29,4 @@ pub struct Context<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,7 +21,7 @@ const START: u64 = 9_007_199_254_740_993;
 const CONTEXT: Context<'_> = Context { boot_id: "boot", certain: true };
 
 #[derive(Default)]
-struct Frames(Vec<Value>);
+pub(crate) struct Frames(Vec<Value>);
 
 impl Sink for Frames {
     fn change(&mut self, at: BootTime, change: Change<'_>) {
@@ -56,7 +56,7 @@ fn facts() -> ProcessFacts {
 }
 
 /// A map with one process on pts/3 that exec'd in a pane of tmux, in a directory with a hostile name.
-fn map() -> (Core, Frames) {
+pub(crate) fn map() -> (Core, Frames) {
     let rule = Rule {
         home: HomeRule::Cwd,
         conditions: Conditions { uids: vec![1_000], ..Conditions::default() },

@@ -1,11 +1,9 @@
 //! Answers from the map, as lines.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use observer_core::explanation::Explanation;
-use observer_core::left::Leftover;
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
@@ -13,17 +11,13 @@ use serde::Serialize;
 use super::costs::CostReader;
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, UndecidedJson};
-use crate::api::change::{Certainty, body};
 use crate::api::cost::CostJson;
 use crate::api::explain::ExplainAnswer;
 use crate::api::key::LifeKey;
-use crate::api::leftovers::{LeftoverJson, LeftoversAnswer};
 use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
-use crate::api::words::FrameKind;
 use crate::socket::frame::line;
-use crate::socket::hub::{FrameScope, WatchFilter};
-use crate::terminal;
+use crate::terminal::{self, LastIo};
 use crate::text::bytes::{Big, Text};
 use crate::text::time::{rfc3339, unix_rfc3339};
 
@@ -52,42 +46,96 @@ impl AnswerTime<'_> {
             certain: self.context.certain,
         }
     }
+}
 
-    fn frame(&self, kind: FrameKind, subject: impl Serialize) -> Bytes {
-        Bytes::from(body(kind, self.at, self.wall_offset_ns, subject))
+/// A session of an answer, as it was when the answer was made.
+pub struct ListRow {
+    session: Session,
+    /// Its primary, in its pane.
+    pub primary: Process,
+    now: ReadNow,
+}
+
+/// What is read for an answer alone.
+#[derive(Default)]
+struct ReadNow {
+    io: Option<LastIo>,
+    cost: Option<CostJson>,
+}
+
+impl ReadNow {
+    fn of(core: &Core, costs: &mut CostReader<'_>, session: &Session, primary: &Process) -> Self {
+        let tty = primary.tty.as_ref().filter(|_| core.has_host_terminal(primary));
+        let lives = session.state != State::Ended;
+        let cost = if lives { costs.read(session.primary) } else { None };
+        Self { io: tty.and_then(terminal::last_io), cost: cost.as_ref().map(CostJson::new) }
     }
+
+    fn in_json<'a>(&self, mut json: SessionJson<'a>) -> SessionJson<'a> {
+        if let Some(io) = self.io {
+            (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
+        }
+        json.cost.clone_from(&self.cost);
+        json
+    }
+}
+
+impl ListRow {
+    /// A session without what is read for `list` alone.
+    pub fn new(core: &Core, session: &Session, primary: &Process) -> Self {
+        Self { session: session.clone(), primary: shown(core, primary), now: ReadNow::default() }
+    }
+
+    /// Its JSON.
+    pub fn json<'a>(&'a self, context: Context<'a>) -> SessionJson<'a> {
+        self.now.in_json(SessionJson::new(&self.session, &self.primary, context))
+    }
+}
+
+/// The process in its pane, without its environment, which no answer shows.
+pub fn shown(core: &Core, process: &Process) -> Process {
+    Process { pane: core.pane(process), env: None, ..process.clone() }
 }
 
 /// The answer to `list`: sessions by name, then home; those that have ended only if `ended`.
 pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer<'a> {
-    let mut rows: Vec<(&Session, &Process)> =
-        core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
-    rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
     let mut costs = CostReader::new(core);
-    let sessions = rows.iter().map(|(session, primary)| {
+    let sessions = in_order(core, ended).into_iter().map(|(session, primary)| {
         let mut json = SessionJson::new(session, primary, time.context);
         json.primary = json.primary.in_pane(&core.pane(primary));
-        let tty = primary.tty.as_ref().filter(|_| core.has_host_terminal(primary));
-        if let Some(io) = tty.and_then(terminal::last_io) {
-            (json.tty_input_at, json.tty_output_at) = (unix_rfc3339(io.input_ns), unix_rfc3339(io.output_ns));
-        }
-        if session.state != State::Ended {
-            json.cost = costs.read(session.primary).as_ref().map(CostJson::new);
-        }
-        json
+        ReadNow::of(core, &mut costs, session, primary).in_json(json)
     });
-    let namesakes = namesakes(core);
-    let undecided = core.undecided().map(|it| UndecidedJson::new(&it, time.context.boot_id));
+    ListAnswer { sessions: sessions.collect(), ..list_without_rows(core, time) }
+}
+
+/// The sessions of that answer.
+pub fn list_rows(core: &Core, ended: bool) -> Vec<ListRow> {
+    let mut costs = CostReader::new(core);
+    let rows = in_order(core, ended).into_iter().map(|(session, primary)| ListRow {
+        now: ReadNow::of(core, &mut costs, session, primary),
+        ..ListRow::new(core, session, primary)
+    });
+    rows.collect()
+}
+
+/// That answer without its sessions.
+pub fn list_without_rows(core: &Core, time: AnswerTime<'_>) -> ListAnswer<'static> {
+    let key = |key| LifeKey::of(time.context.boot_id, key).to_string();
     ListAnswer {
         head: time.head("list"),
-        sessions: sessions.collect(),
-        undecided: undecided.collect(),
-        awaiting_owners: core
-            .awaiting_owners()
-            .map(|key| LifeKey::of(time.context.boot_id, key).to_string())
-            .collect(),
-        namesakes,
+        sessions: Vec::new(),
+        undecided: core.undecided().map(|it| UndecidedJson::new(&it, time.context.boot_id)).collect(),
+        awaiting_owners: core.awaiting_owners().map(key).collect(),
+        namesakes: namesakes(core),
     }
+}
+
+/// Sessions by name, then home; those that have ended only if `ended`.
+fn in_order(core: &Core, ended: bool) -> Vec<(&Session, &Process)> {
+    let mut rows: Vec<_> =
+        core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
+    rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
+    rows
 }
 
 /// For each name of live sessions the last session that ended, had that name, and was of another user in another home than
@@ -155,16 +203,6 @@ pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a
     ProcessesAnswer { head: time.head("processes"), processes: processes.collect() }
 }
 
-/// The answer to `leftovers`: every process that was born in a session which is over, the oldest first.
-pub fn leftovers<'a>(core: &'a Core, time: AnswerTime<'a>) -> LeftoversAnswer<'a> {
-    let json = |leftover: &Leftover<'a>| {
-        let mut json = LeftoverJson::new(leftover, time.context);
-        json.process = json.process.in_pane(&core.pane(leftover.process));
-        json
-    };
-    LeftoversAnswer { head: time.head("leftovers"), leftovers: core.leftovers().iter().map(json).collect() }
-}
-
 /// The answer to `explain`, as a line.
 pub fn explain_line(core: &Core, time: AnswerTime<'_>, tgid: Tgid) -> Bytes {
     let explanation = core.explain(tgid);
@@ -183,29 +221,4 @@ pub fn explain<'a>(
 /// An answer as a line, which clients that ask the same share.
 pub fn shared(answer: &impl Serialize) -> Bytes {
     Bytes::from(line(answer))
-}
-
-/// The frames of a snapshot: what `filter` selects of the map.
-pub fn snapshot(core: &Core, time: AnswerTime<'_>, filter: &WatchFilter) -> Arc<[Bytes]> {
-    let note = Certainty { boot_id: time.context.boot_id, certain: time.context.certain };
-    let mut frames = vec![time.frame(FrameKind::SnapshotBegin, &note)];
-    for (session, primary) in core.sessions().filter(|(session, _)| session.state != State::Ended) {
-        if filter.wants(FrameScope::Session { name: &session.name, home: &session.home.path }) {
-            let mut json = SessionJson::new(session, primary, time.context);
-            json.primary = json.primary.in_pane(&core.pane(primary));
-            frames.push(time.frame(FrameKind::Session, json));
-        }
-    }
-    if filter.all() {
-        for process in core.processes() {
-            let comm = process.comm.as_bytes();
-            let scope = FrameScope::Process { in_session: false, comm, cwd: process.cwd.path.as_deref() };
-            if filter.wants(scope) {
-                let json = ProcessJson::new(process, time.context).in_pane(&core.pane(process));
-                frames.push(time.frame(FrameKind::Process, json));
-            }
-        }
-    }
-    frames.push(time.frame(FrameKind::SnapshotEnd, &note));
-    frames.into()
 }

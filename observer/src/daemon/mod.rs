@@ -14,6 +14,7 @@ mod notify;
 mod options;
 pub mod owners;
 mod pace;
+mod pieces;
 pub mod previous;
 mod questions;
 mod recorded_left;

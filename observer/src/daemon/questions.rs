@@ -1,13 +1,16 @@
 //! Questions of clients: what has to be read before the answer, and the answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use observer_core::BootTime;
 
-use super::answers;
 use super::event_loop::EventLoop;
+use super::{answers, pieces};
 use crate::clock;
-use crate::socket::hub::{Subscription, WatchFilter};
+use crate::socket::hub::WatchFilter;
 use crate::socket::server::{Answer, PendingQuestion, QUESTIONS_MAX, Question};
+use crate::socket::unread::{HeldPieces, Unread};
 
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
@@ -72,55 +75,63 @@ impl EventLoop {
         self.tick(now);
         self.perform();
         let mut lines = AnswerLines::default();
-        for PendingQuestion { question, reply } in batch {
+        for PendingQuestion { question, client, reply } in batch {
             let answer = match question {
-                Question::List { ended } => Answer::Line(lines.list(self, sure, ended)),
-                Question::Processes => Answer::Line(lines.processes(self, sure)),
-                Question::Leftovers => Answer::Line(lines.leftovers(self, sure)),
+                Question::List { ended } => given(&client, lines.list(self, sure, ended)),
+                Question::Processes => given(&client, lines.processes(self, sure)),
+                Question::Leftovers => given(&client, lines.leftovers(self, sure)),
                 Question::Status => Answer::Line(lines.status(self, sure)),
                 Question::Audit => Answer::Line(lines.audit(self)),
                 Question::Explain(tgid) => {
                     Answer::Line(answers::explain_line(&self.core, self.answer_time(sure), tgid))
                 }
-                Question::Watch(filter) => Answer::Watch(self.subscribe(filter, sure)),
+                Question::Watch(filter) => self.subscribe(filter, &client, sure),
             };
             // The client may have left.
             let _ = reply.send(answer);
         }
+        drop(lines);
+        self.sink.hub.keep_budget();
     }
 
-    pub(super) fn subscribe(&mut self, filter: WatchFilter, sure: bool) -> Subscription {
-        let snapshot = answers::snapshot(&self.core, self.answer_time(sure), &filter);
-        self.sink.hub.subscribe(filter, snapshot)
+    fn subscribe(&mut self, filter: WatchFilter, client: &Arc<Unread>, sure: bool) -> Answer {
+        let snapshot = pieces::snapshot(&self.core, self.answer_time(sure), &filter);
+        self.sink.hub.subscribe(filter, client, snapshot);
+        Answer::Unread
     }
 }
 
-/// Answers of one batch. Clients that ask the same share the line.
+fn given(client: &Unread, pieces: Arc<HeldPieces>) -> Answer {
+    client.give(pieces);
+    Answer::Unread
+}
+
+/// Answers of one batch. Clients that ask the same share the answer.
 #[derive(Default)]
 struct AnswerLines {
-    list: Option<Bytes>,
-    list_ended: Option<Bytes>,
-    processes: Option<Bytes>,
-    leftovers: Option<Bytes>,
+    list: Option<Arc<HeldPieces>>,
+    list_ended: Option<Arc<HeldPieces>>,
+    processes: Option<Arc<HeldPieces>>,
+    leftovers: Option<Arc<HeldPieces>>,
     status: Option<Bytes>,
     audit: Option<Bytes>,
 }
 
 impl AnswerLines {
-    fn list(&mut self, daemon: &EventLoop, sure: bool, ended: bool) -> Bytes {
-        let line = if ended { &mut self.list_ended } else { &mut self.list };
-        let make = || answers::shared(&answers::list(&daemon.core, daemon.answer_time(sure), ended));
-        line.get_or_insert_with(make).clone()
+    fn list(&mut self, daemon: &EventLoop, sure: bool, ended: bool) -> Arc<HeldPieces> {
+        let answer = if ended { &mut self.list_ended } else { &mut self.list };
+        let make = || pieces::list(&daemon.core, daemon.answer_time(sure), ended);
+        Arc::clone(answer.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 
-    fn processes(&mut self, daemon: &EventLoop, sure: bool) -> Bytes {
-        let make = || answers::shared(&answers::processes(&daemon.core, daemon.answer_time(sure)));
-        self.processes.get_or_insert_with(make).clone()
+    fn processes(&mut self, daemon: &EventLoop, sure: bool) -> Arc<HeldPieces> {
+        let make = || pieces::processes(&daemon.core, daemon.answer_time(sure));
+        Arc::clone(self.processes.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 
-    fn leftovers(&mut self, daemon: &EventLoop, sure: bool) -> Bytes {
-        let make = || answers::shared(&answers::leftovers(&daemon.core, daemon.answer_time(sure)));
-        self.leftovers.get_or_insert_with(make).clone()
+    fn leftovers(&mut self, daemon: &EventLoop, sure: bool) -> Arc<HeldPieces> {
+        let make = || pieces::leftovers(&daemon.core, daemon.answer_time(sure));
+        Arc::clone(self.leftovers.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 
     fn status(&mut self, daemon: &mut EventLoop, sure: bool) -> Bytes {

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::daemon::test_session::{primary, session};
 use crate::journal::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
-use crate::socket::hub::{Subscription, WatchFilter};
+use crate::socket::hub::WatchFilter;
+use crate::socket::unread::Unread;
 
 const MS: u64 = 1_000_000;
 
 /// A sink whose journal is in `dir`, and a client.
-fn sink(dir: &Path) -> (DaemonSink, Subscription) {
+fn sink(dir: &Path) -> (DaemonSink, Arc<Unread>) {
     let journal = Journal::open(JournalOptions {
         path: dir.join("journal.sqlite"),
         max_bytes: MAX_BYTES_MIN,
@@ -26,8 +27,9 @@ fn sink(dir: &Path) -> (DaemonSink, Subscription) {
     journal.resume();
     sink.journal = Some(journal);
     sink.recording = Recording::Active;
-    let subscription = sink.hub.subscribe(WatchFilter::default(), [].into());
-    (sink, subscription)
+    let client = sink.hub.budget().client(0);
+    sink.hub.subscribe(WatchFilter::default(), &client, Vec::new());
+    (sink, client)
 }
 
 fn session_and_primary() -> (Session, Process) {
@@ -37,8 +39,8 @@ fn session_and_primary() -> (Session, Process) {
 }
 
 /// The frames that came since the last call: whether the frame has the field `event_seq`, its value, and `changed`.
-fn frames(subscription: &mut Subscription) -> Vec<(bool, bool, Value)> {
-    let frames = std::iter::from_fn(|| subscription.changes.try_recv());
+fn frames(client: &Unread) -> Vec<(bool, bool, Value)> {
+    let frames = std::iter::from_fn(|| client.try_next());
     let frames = frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap());
     let shown = |frame: Value| {
         let event_seq = frame.get("event_seq");
@@ -57,70 +59,70 @@ fn moves(sink: &mut DaemonSink, ms: u64, session: &Session, process: &mut Proces
 #[test]
 fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_frame() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sink, mut watch) = sink(dir.path());
+    let (mut sink, watch) = sink(dir.path());
     let (session, mut process) = session_and_primary();
     sink.change(BootTime(0), Change::SessionStarted(&session, &process));
-    assert_eq!(frames(&mut watch), [(true, true, Value::Null)]);
+    assert_eq!(frames(&watch), [(true, true, Value::Null)]);
     moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
     moves(&mut sink, 20, &session, &mut process, b"/srv/a/c");
     let waiting = |before: &str, after: &str| (false, false, json!({"cwd": [before, after]}));
-    assert_eq!(frames(&mut watch), [waiting("/srv/a", "/srv/a/b"), waiting("/srv/a/b", "/srv/a/c")]);
+    assert_eq!(frames(&watch), [waiting("/srv/a", "/srv/a/b"), waiting("/srv/a/b", "/srv/a/c")]);
     let due = sink.next_due().unwrap();
     assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
     sink.write_waiting(due, &session.home, Some((&session, &process)));
-    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/c"]}))]);
+    assert_eq!(frames(&watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/c"]}))]);
 }
 
 #[test]
 fn a_change_of_which_nothing_is_shown_is_neither_published_nor_written() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sink, mut watch) = sink(dir.path());
+    let (mut sink, watch) = sink(dir.path());
     let (mut session, mut process) = session_and_primary();
     sink.change(BootTime(0), Change::SessionStarted(&session, &process));
     session.home_dir.ino = 5;
     process.filename = Some(Arc::from(&b"agent"[..]));
     moves(&mut sink, 2_000, &session, &mut process, b"/srv/a");
-    assert_eq!((frames(&mut watch).len(), sink.next_due()), (1, None), "the start alone");
+    assert_eq!((frames(&watch).len(), sink.next_due()), (1, None), "the start alone");
     // It went and came back before the journal took it.
     moves(&mut sink, 3_000, &session, &mut process, b"/srv/a/b");
     moves(&mut sink, 3_010, &session, &mut process, b"/srv/a/c");
     moves(&mut sink, 3_020, &session, &mut process, b"/srv/a/b");
-    assert_eq!(frames(&mut watch).len(), 3);
+    assert_eq!(frames(&watch).len(), 3);
     let due = sink.next_due().unwrap();
     sink.take_due(due);
     sink.write_waiting(due, &session.home, Some((&session, &process)));
-    assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
+    assert_eq!((frames(&watch), sink.next_due()), (vec![], None));
     assert_eq!(sink.journal.as_ref().unwrap().numbering().last_seq, 2);
 }
 
 #[test]
 fn without_a_journal_each_change_is_published_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sink, mut watch) = sink(dir.path());
+    let (mut sink, watch) = sink(dir.path());
     sink.journal = None;
     let (session, mut process) = session_and_primary();
     moves(&mut sink, 10, &session, &mut process, b"/srv/a/b");
     moves(&mut sink, 20, &session, &mut process, b"/srv/a/c");
     let expected = [(true, false, Value::Null), (true, false, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))];
-    assert_eq!(frames(&mut watch), expected);
+    assert_eq!(frames(&watch), expected);
     assert_eq!(sink.next_due(), None);
 }
 
 #[test]
 fn a_session_that_starts_again_or_is_resumed_is_compared_with_its_start() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sink, mut watch) = sink(dir.path());
+    let (mut sink, watch) = sink(dir.path());
     let (session, mut process) = session_and_primary();
     moves(&mut sink, 0, &session, &mut process, b"/srv/a/b");
     sink.change(BootTime(MS), Change::SessionEnded(&session, &process));
     sink.change(BootTime(2 * MS), Change::SessionStarted(&session, &process));
-    frames(&mut watch);
+    frames(&watch);
     moves(&mut sink, 5_000, &session, &mut process, b"/srv/a/c");
-    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))]);
+    assert_eq!(frames(&watch), [(true, true, json!({"cwd": ["/srv/a/b", "/srv/a/c"]}))]);
     process.cwd.path = None;
     sink.reported.resumed(&session, &process);
     moves(&mut sink, 10_000, &session, &mut process, b"/srv/a/d");
-    assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": [null, "/srv/a/d"]}))]);
+    assert_eq!(frames(&watch), [(true, true, json!({"cwd": [null, "/srv/a/d"]}))]);
 }
 
 /// Starts the session `count` times, 10 ms apart, and ends it after each but the last `live` of them.
@@ -144,11 +146,11 @@ fn restarts(sink: &mut DaemonSink, count: u64, live: u64, session: &mut Session,
 fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
     for (live, kind, deaths) in [(0, "session_ended", 20), (1, "session_started", 19)] {
         let dir = tempfile::tempdir().unwrap();
-        let (mut sink, mut watch) = sink(dir.path());
+        let (mut sink, watch) = sink(dir.path());
         let (mut session, mut process) = session_and_primary();
         sink.wall_offset_ns = 0;
         restarts(&mut sink, 30, live, &mut session, &mut process);
-        let seen = frames(&mut watch);
+        let seen = frames(&watch);
         let numbered = seen.iter().filter(|(_, has_number, _)| *has_number).count();
         assert_eq!(
             (seen.len() as u64, numbered),
@@ -159,7 +161,7 @@ fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
         assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
         let living = (live > 0).then_some((&session, &process));
         sink.write_waiting(due, &session.home, living);
-        let frame = watch.changes.try_recv().unwrap();
+        let frame = watch.try_next().unwrap();
         let frame: Value = serde_json::from_slice(&frame).unwrap();
         assert_eq!((&frame["kind"], &frame["event_seq"]), (&json!(kind), &json!(21)), "{frame:#}");
         let restarts = &frame["restarts"];
@@ -171,12 +173,12 @@ fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
             json!({"exited": 0, "signaled": deaths, "oom_killed": 0, "unobserved": 0})
         );
         assert_eq!(restarts["last_death"]["signal_name"], "SIGKILL");
-        assert_eq!((frames(&mut watch), sink.next_due()), (vec![], None));
+        assert_eq!((frames(&watch), sink.next_due()), (vec![], None));
         // What is known of it is the last start.
         process.cwd.path = Some(Arc::from(&b"/srv/a/b"[..]));
         if live > 0 {
             moves(&mut sink, 5_000, &session, &mut process, b"/srv/a/b");
-            assert_eq!(frames(&mut watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/b"]}))]);
+            assert_eq!(frames(&watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/b"]}))]);
         }
     }
 }

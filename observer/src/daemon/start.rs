@@ -194,7 +194,8 @@ fn serve_clients(
     let hello = Hello { observer: version, protocol: PROTOCOL, boot_id, pid: std::process::id() };
     let policy = PeerPolicy { group: bound.group };
     let counters: Arc<ClientCounters> = Arc::clone(&daemon.clients);
-    Ok(tokio::spawn(server::serve(listener, SocketService { hello, policy, questions, counters })))
+    let budget = daemon.sink.hub.budget().clone();
+    Ok(tokio::spawn(server::serve(listener, SocketService { hello, policy, questions, counters, budget })))
 }
 
 impl EventLoop {

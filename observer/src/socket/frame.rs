@@ -69,6 +69,8 @@ pub enum Refusal {
     Idle,
     /// There are too many connections.
     Busy,
+    /// Clients have too much unread, and this one is among those with the most.
+    Overloaded,
     /// The user has no right to ask.
     Denied,
     /// The daemon stops.
@@ -84,6 +86,7 @@ impl Refusal {
             Self::BadGlob => "bad_glob",
             Self::Idle => "idle",
             Self::Busy => "busy",
+            Self::Overloaded => "overloaded",
             Self::Denied => "denied",
             Self::Stopping => "stopping",
         }
@@ -100,6 +103,9 @@ impl Refusal {
             Self::BadGlob => "the glob does not compile: correct it",
             Self::Idle => "nothing was asked for 30 seconds: connect again when there is a question",
             Self::Busy => "too many connections: close some, then connect again",
+            Self::Overloaded => {
+                "clients have not read 128 MiB of answers, and this user's have most of it: end those that do not read, then try again"
+            }
             Self::Denied => "this user may not ask: become root, or a member of the group `observer`",
             Self::Stopping => "the daemon is stopping: connect again when it runs",
         }

@@ -1,19 +1,11 @@
 //! The clients that watch, and which changes each of them gets. A change is serialized once, and only if a client gets it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use observer_core::rule::Pattern as _;
-use tokio::sync::mpsc;
 
+use super::unread::{FramePushed, Pieces, Unread, UnreadBudget};
 use crate::text::glob::Glob;
-
-/// Bytes of frames that wait for one client. Beyond that the client gets a `lagged` frame and a new snapshot. The frames of
-/// one drain of a full ring of the default size fit, because no client's task runs during a drain.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// What a waiting frame takes beside its own bytes.
-const FRAME_BYTES: usize = 64;
 
 /// Which frames a client gets.
 #[derive(Clone, Debug, Default)]
@@ -77,57 +69,25 @@ pub enum FrameScope<'a> {
     },
 }
 
-/// One client's end: the snapshot, and every change after it.
-#[derive(Debug)]
-pub struct Subscription {
-    /// Bodies of the frames of the snapshot.
-    pub snapshot: Arc<[Bytes]>,
-    /// Bodies of changes.
-    pub changes: Changes,
-    /// Set when `changes` ended because the client was too slow.
-    pub lagged: Arc<AtomicBool>,
-}
-
-/// Bodies of changes, in order. They end when the client lags or the daemon stops.
-#[derive(Debug)]
-pub struct Changes {
-    frames: mpsc::UnboundedReceiver<Bytes>,
-    waiting_bytes: Arc<AtomicUsize>,
-}
-
-impl Changes {
-    /// Waits for the next.
-    pub async fn recv(&mut self) -> Option<Bytes> {
-        let frame = self.frames.recv().await;
-        frame.inspect(|frame| self.taken(frame))
-    }
-
-    /// The next, if there is one already.
-    pub fn try_recv(&mut self) -> Option<Bytes> {
-        let frame = self.frames.try_recv().ok();
-        frame.inspect(|frame| self.taken(frame))
-    }
-
-    fn taken(&self, frame: &Bytes) {
-        self.waiting_bytes.fetch_sub(frame.len() + FRAME_BYTES, Ordering::Relaxed);
-    }
-}
-
 struct Subscriber {
     filter: WatchFilter,
-    queue: mpsc::UnboundedSender<Bytes>,
-    waiting_bytes: Arc<AtomicUsize>,
-    lagged: Arc<AtomicBool>,
+    unread: Arc<Unread>,
 }
 
 /// The clients that watch.
 #[derive(Default)]
 pub struct WatchHub {
     subscribers: Vec<Subscriber>,
+    budget: UnreadBudget,
     lagged_total: u64,
 }
 
 impl WatchHub {
+    /// The budget of all clients, also of those that do not watch.
+    pub fn budget(&self) -> &UnreadBudget {
+        &self.budget
+    }
+
     /// Whether no client watches.
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -135,7 +95,7 @@ impl WatchHub {
 
     /// How many clients watch.
     pub fn len(&self) -> usize {
-        self.subscribers.iter().filter(|subscriber| !subscriber.queue.is_closed()).count()
+        self.subscribers.iter().filter(|subscriber| subscriber.unread.is_following()).count()
     }
 
     /// How often a client was too slow, since the daemon's start.
@@ -143,45 +103,52 @@ impl WatchHub {
         self.lagged_total
     }
 
-    /// Adds a client, which gets everything that is published from here on.
-    pub fn subscribe(&mut self, filter: WatchFilter, snapshot: Arc<[Bytes]>) -> Subscription {
-        self.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
-        // `publish` bounds what waits in it.
-        let (queue, frames) = mpsc::unbounded_channel();
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let lagged = Arc::new(AtomicBool::new(false));
-        let (its_bytes, its_lag) = (Arc::clone(&waiting_bytes), Arc::clone(&lagged));
-        self.subscribers.push(Subscriber { filter, queue, waiting_bytes: its_bytes, lagged: its_lag });
-        Subscription { snapshot, changes: Changes { frames, waiting_bytes }, lagged }
+    /// Adds a client, which gets `snapshot` and everything that is published from here on.
+    pub fn subscribe(&mut self, filter: WatchFilter, client: &Arc<Unread>, snapshot: impl Pieces + 'static) {
+        let is_other = |it: &Subscriber| !it.unread.is_closed() && !Arc::ptr_eq(&it.unread, client);
+        self.subscribers.retain(is_other);
+        client.give_snapshot(self.budget.hold(snapshot));
+        self.subscribers.push(Subscriber { filter, unread: Arc::clone(client) });
     }
 
     /// Gives a frame to every client that gets frames of `scope`. `body` is called at most once, and only if there is such
     /// a client. Never waits: a client without room is unsubscribed, and learns that it lagged.
     pub fn publish(&mut self, scope: FrameScope<'_>, body: impl FnOnce() -> Vec<u8>) {
-        let mut body = Some(body);
-        let mut frame = Bytes::new();
-        let mut lagged = 0;
-        self.subscribers.retain(|subscriber| {
+        let (mut body, mut frame) = (Some(body), None);
+        let Self { subscribers, budget, lagged_total } = self;
+        subscribers.retain(|subscriber| {
             if !subscriber.filter.wants(scope) {
                 return true;
             }
             if let Some(body) = body.take() {
-                frame = Bytes::from(body());
+                frame = Some(budget.frame(body()));
             }
-            let cost = frame.len() + FRAME_BYTES;
-            if subscriber.waiting_bytes.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES_MAX {
-                subscriber.lagged.store(true, Ordering::Release);
-                lagged += 1;
-                return false;
-            }
-            subscriber.queue.send(frame.clone()).is_ok()
+            let pushed = frame.as_ref().map(|frame| subscriber.unread.push(frame));
+            *lagged_total += u64::from(pushed == Some(FramePushed::Lags));
+            pushed == Some(FramePushed::Waits)
         });
-        self.lagged_total += lagged;
+        if frame.is_some() && budget.is_exceeded() {
+            budget.keep();
+        }
+    }
+
+    /// Keeps the budget of all clients.
+    pub fn keep_budget(&mut self) {
+        self.budget.keep();
+    }
+}
+
+impl Drop for WatchHub {
+    fn drop(&mut self) {
+        for subscriber in &self.subscribers {
+            subscriber.unread.stop();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::unread::{NextUnread, UnreadEnd};
     use super::*;
 
     const SESSION: FrameScope<'_> = FrameScope::Session { name: b"agent", home: b"/srv/agent" };
@@ -203,29 +170,66 @@ mod tests {
         assert!(WatchFilter::new(false, Some("[")).is_err());
     }
 
+    /// A client that watches, and has read its snapshot, which is empty.
+    fn watch(hub: &mut WatchHub) -> Arc<Unread> {
+        let client = hub.budget().client(0);
+        hub.subscribe(WatchFilter::default(), &client, Vec::new());
+        assert_eq!(client.try_next(), None);
+        client
+    }
+
     #[test]
     fn a_frame_that_no_client_gets_is_not_serialized() {
         let mut hub = WatchHub::default();
         hub.publish(FrameScope::Always, || panic!("no client watches"));
-        let mut subscription = hub.subscribe(WatchFilter::default(), [].into());
+        let client = watch(&mut hub);
         hub.publish(OTHER, || panic!("no client gets it"));
         hub.publish(SESSION, || b"{}".to_vec());
-        assert_eq!(subscription.changes.try_recv().unwrap(), b"{}"[..]);
+        assert_eq!(client.try_next().unwrap(), b"{}"[..]);
     }
 
     #[test]
     fn a_slow_client_is_unsubscribed_and_others_are_not() {
         let mut hub = WatchHub::default();
-        let mut slow = hub.subscribe(WatchFilter::default(), [].into());
-        let mut quick = hub.subscribe(WatchFilter::default(), [].into());
-        let room = QUEUE_BYTES_MAX / (1 << 20);
-        for _ in 0..=room {
-            hub.publish(SESSION, || vec![b' '; (1 << 20) - FRAME_BYTES]);
-            assert!(quick.changes.try_recv().is_some());
+        let (slow, quick) = (watch(&mut hub), watch(&mut hub));
+        let mut published = 0;
+        while hub.lagged_total() == 0 {
+            hub.publish(SESSION, || vec![b' '; 1_000_000]);
+            assert!(quick.try_next().is_some());
+            published += 1;
+            assert!(published < 1_000, "a queue has a bound");
         }
-        let queued = std::iter::from_fn(|| slow.changes.try_recv()).count();
-        assert_eq!(queued, room);
-        assert!(slow.lagged.load(Ordering::Acquire) && !quick.lagged.load(Ordering::Acquire));
+        let queued = std::iter::from_fn(|| slow.try_next()).count();
+        assert_eq!((queued, published), (67, 68));
+        assert_eq!(slow.next(|_| {}), NextUnread::End(UnreadEnd::Lagged));
         assert_eq!((hub.len(), hub.lagged_total()), (1, 1));
+        // With a new snapshot it is subscribed again, once.
+        hub.subscribe(WatchFilter::default(), &slow, Vec::new());
+        hub.subscribe(WatchFilter::default(), &slow, vec![b"snapshot".to_vec()]);
+        hub.publish(SESSION, || b"{}".to_vec());
+        let read: Vec<_> = std::iter::from_fn(|| slow.try_next()).collect();
+        assert_eq!(read, [&b"snapshot"[..], b"{}"]);
+        slow.close();
+        hub.publish(SESSION, || b"{}".to_vec());
+        assert_eq!((hub.subscribers.len(), hub.lagged_total()), (1, 1));
+    }
+
+    #[test]
+    fn slow_clients_lag_before_all_of_them_have_their_own_bound_unread() {
+        let mut hub = WatchHub::default();
+        let mut clients = Vec::new();
+        // Each begins when the one before it has a full queue, and reads nothing.
+        for lagged in 0..8 {
+            clients.push(watch(&mut hub));
+            let mut published = 0;
+            while hub.lagged_total() == lagged {
+                hub.publish(SESSION, || vec![b' '; 1_000_000]);
+                published += 1;
+                assert!(published < 1_000, "a queue has a bound");
+            }
+        }
+        let queued: usize =
+            clients.iter().map(|client| std::iter::from_fn(|| client.try_next()).count()).sum();
+        assert!(queued < 140, "{queued} MB");
     }
 }

@@ -7,3 +7,4 @@ pub mod hub;
 pub mod listen;
 pub mod peer;
 pub mod server;
+pub mod unread;

@@ -13,13 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{
     ClientRequest, Hello, LineBuffer, Refusal, error_line, line, parse_request, push_numbered,
 };
-use super::hub::{Subscription, WatchFilter};
+use super::hub::WatchFilter;
 use super::peer::{PeerPolicy, is_privileged};
+use super::unread::{NextUnread, Unread, UnreadBudget, UnreadEnd};
 use crate::api::change::{Certainty, body};
 use crate::api::words::FrameKind;
 use crate::{clock, heap};
@@ -69,6 +71,8 @@ pub enum Question {
 pub struct PendingQuestion {
     /// The question.
     pub question: Question,
+    /// Who asks.
+    pub client: Arc<Unread>,
     /// The client's task waits at the other end.
     pub reply: oneshot::Sender<Answer>,
 }
@@ -78,8 +82,8 @@ pub struct PendingQuestion {
 pub enum Answer {
     /// One line with its end. Clients that ask the same at once share it.
     Line(Bytes),
-    /// The answer to [`Question::Watch`].
-    Watch(Subscription),
+    /// The client has it unread.
+    Unread,
 }
 
 /// Counters of connections since the daemon's start.
@@ -105,6 +109,8 @@ pub struct SocketService {
     pub questions: mpsc::Sender<PendingQuestion>,
     /// Counters of connections.
     pub counters: Arc<ClientCounters>,
+    /// What clients have not read.
+    pub budget: UnreadBudget,
 }
 
 /// Accepts clients for as long as the task lives.
@@ -121,34 +127,54 @@ pub async fn serve(listener: UnixListener, service: SocketService) {
             }
         };
         service.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        if let Err(refusal) = admit(&stream, &service, slots.available_permits()) {
-            service.counters.refused.fetch_add(1, Ordering::Relaxed);
-            refuse_at_once(&stream, refusal);
-            continue;
-        }
+        let uid = match admit(&stream, &service, slots.available_permits()) {
+            Ok(uid) => uid,
+            Err((refusal, detail)) => {
+                service.counters.refused.fetch_add(1, Ordering::Relaxed);
+                refuse_at_once(&stream, refusal, detail);
+                continue;
+            }
+        };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
         let service = Arc::clone(&service);
+        let unread = service.budget.client(uid);
         tokio::spawn(async move {
             service.counters.connected.fetch_add(1, Ordering::Relaxed);
-            Connection::new(stream, &service).run().await;
+            Connection::new(stream, &service, unread).run().await;
             service.counters.connected.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         });
     }
 }
 
-fn admit(stream: &UnixStream, service: &SocketService, free: usize) -> Result<(), Refusal> {
-    let peer = stream.peer_cred().map_err(|_| Refusal::Denied)?;
-    if !service.policy.admits(peer.uid(), peer.gid(), stream.as_fd()) {
-        return Err(Refusal::Denied);
+/// The user of a connection that is served, while so many connections are free.
+fn admit(
+    stream: &UnixStream,
+    service: &SocketService,
+    free: usize,
+) -> Result<u32, (Refusal, Option<String>)> {
+    let peer = stream.peer_cred().map_err(|_| (Refusal::Denied, None))?;
+    let uid = peer.uid();
+    if !service.policy.admits(uid, peer.gid(), stream.as_fd()) {
+        return Err((Refusal::Denied, None));
     }
-    let reserved = if is_privileged(peer.uid()) { 0 } else { CLIENTS_RESERVED };
-    if free <= reserved { Err(Refusal::Busy) } else { Ok(()) }
+    let own = service.budget.connected(uid);
+    if has_room(is_privileged(uid), free, own) {
+        return Ok(uid);
+    }
+    Err((Refusal::Busy, (own > 0).then(|| format!("this user has {own}"))))
+}
+
+/// Whether a user with `own` connections may have another one while so many are free. What is free for users without
+/// privilege is as much as each of them may have: so one user leaves half of them to others.
+const fn has_room(is_privileged: bool, free: usize, own: usize) -> bool {
+    if is_privileged { free > 0 } else { free > CLIENTS_RESERVED && own < free - CLIENTS_RESERVED }
 }
 
 /// A new socket accepts a line without waiting. If it does not, the client sees only that the connection is closed.
-fn refuse_at_once(stream: &UnixStream, refusal: Refusal) {
-    let _ = stream.try_write(&error_line(refusal, None));
+fn refuse_at_once(stream: &UnixStream, refusal: Refusal, detail: Option<String>) {
+    let _ = stream
+        .try_write(&error_line(refusal, detail.as_ref().map(|detail| detail as &dyn std::fmt::Display)));
 }
 
 /// Why a connection ends.
@@ -172,12 +198,19 @@ struct Connection<'a> {
     writer: OwnedWriteHalf,
     lines: LineBuffer,
     service: &'a SocketService,
+    unread: Arc<Unread>,
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.unread.close();
+    }
 }
 
 impl<'a> Connection<'a> {
-    fn new(stream: UnixStream, service: &'a SocketService) -> Self {
+    fn new(stream: UnixStream, service: &'a SocketService, unread: Arc<Unread>) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader, writer, lines: LineBuffer::default(), service }
+        Self { reader, writer, lines: LineBuffer::default(), service, unread }
     }
 
     async fn run(mut self) {
@@ -227,15 +260,43 @@ impl<'a> Connection<'a> {
                     return self.watch(filter).await;
                 }
             };
-            if let Answer::Line(answer) = self.ask(question).await? {
-                self.write(&answer).await?;
-                let is_large = answer.len() >= LARGE_ANSWER_BYTES;
-                drop(answer);
-                if is_large {
-                    heap::give_back_after_answer();
-                }
+            match self.ask(question).await? {
+                Answer::Line(answer) => self.write(&answer).await?,
+                Answer::Unread => self.write_answer().await?,
             }
         }
+    }
+
+    /// Writes an answer, of which pieces are made as the client takes them.
+    async fn write_answer(&mut self) -> Result<(), End> {
+        let (mut out, mut written) = (Vec::new(), 0);
+        loop {
+            let next = self.unread.next(|piece| out.extend_from_slice(piece));
+            match next {
+                NextUnread::Body if out.len() < WRITE_BYTES => continue,
+                NextUnread::Body | NextUnread::Nothing => {}
+                NextUnread::End(UnreadEnd::Stopped) => return Err(End::Stopping),
+                NextUnread::End(_) if written == 0 => return Err(End::Refused(Refusal::Overloaded, None)),
+                NextUnread::End(_) => {
+                    // It has a part of the line: there is no place for a reason.
+                    self.service.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    return Err(End::Gone);
+                }
+            }
+            self.write(&out).await?;
+            written += out.len();
+            out.clear();
+            if next == NextUnread::Nothing {
+                break;
+            }
+            // The event loop has its turn before the next pieces are made.
+            yield_now().await;
+        }
+        drop(out);
+        if written >= LARGE_ANSWER_BYTES {
+            heap::give_back_after_answer();
+        }
+        Ok(())
     }
 
     async fn read_request(&mut self) -> Result<ClientRequest, End> {
@@ -258,7 +319,12 @@ impl<'a> Connection<'a> {
 
     async fn ask(&self, question: Question) -> Result<Answer, End> {
         let (reply, answer) = oneshot::channel();
-        self.service.questions.send(PendingQuestion { question, reply }).await.map_err(|_| End::Stopping)?;
+        let client = Arc::clone(&self.unread);
+        self.service
+            .questions
+            .send(PendingQuestion { question, client, reply })
+            .await
+            .map_err(|_| End::Stopping)?;
         answer.await.map_err(|_| End::Stopping)
     }
 
@@ -266,35 +332,50 @@ impl<'a> Connection<'a> {
     async fn watch(&mut self, filter: WatchFilter) -> Result<(), End> {
         let mut seq = 0;
         loop {
-            let Answer::Watch(mut subscription) = self.ask(Question::Watch(filter.clone())).await? else {
+            let Answer::Unread = self.ask(Question::Watch(filter.clone())).await? else {
                 return Ok(());
             };
             let began = Instant::now();
-            let snapshot = Arc::clone(&subscription.snapshot);
-            self.write_frames(&mut seq, snapshot.iter().cloned()).await?;
-            drop(snapshot);
-            subscription.snapshot = [].into();
-            self.follow(&mut seq, &mut subscription).await?;
-            if !subscription.lagged.load(Ordering::Acquire) {
-                return Err(End::Stopping);
+            match self.follow(&mut seq).await? {
+                UnreadEnd::Lagged => {}
+                UnreadEnd::CutOff => return Err(End::Refused(Refusal::Overloaded, None)),
+                UnreadEnd::Stopped => return Err(End::Stopping),
             }
             let certainty = Certainty { boot_id: &self.service.hello.boot_id, certain: false };
             let lagged = body(FrameKind::Lagged, clock::boottime(), clock::wall_offset_ns(), certainty);
-            self.write_frames(&mut seq, [Bytes::from(lagged)]).await?;
+            seq += 1;
+            let mut out = Vec::new();
+            push_numbered(&mut out, seq, &lagged);
+            self.write(&out).await?;
             sleep_until(began + RESYNC_MIN).await;
         }
     }
 
-    /// Writes changes until the subscription ends.
-    async fn follow(&mut self, seq: &mut u64, subscription: &mut Subscription) -> Result<(), End> {
-        let mut byte = [0; 1];
+    /// Writes a snapshot and changes until nothing more comes.
+    async fn follow(&mut self, seq: &mut u64) -> Result<UnreadEnd, End> {
+        let (mut out, mut byte) = (Vec::new(), [0; 1]);
         loop {
-            tokio::select! {
-                change = subscription.changes.recv() => {
-                    let Some(change) = change else { return Ok(()) };
-                    let queued = std::iter::from_fn(|| subscription.changes.try_recv());
-                    self.write_frames(seq, std::iter::once(change).chain(queued)).await?;
+            let next = self.unread.next(|body| {
+                *seq += 1;
+                push_numbered(&mut out, *seq, body);
+            });
+            if next == NextUnread::Body && out.len() < WRITE_BYTES {
+                continue;
+            }
+            if !out.is_empty() {
+                self.write(&out).await?;
+                out.clear();
+            }
+            match next {
+                NextUnread::End(end) => return Ok(end),
+                NextUnread::Body => {
+                    yield_now().await;
+                    continue;
                 }
+                NextUnread::Nothing => out.shrink_to(0),
+            }
+            tokio::select! {
+                () = self.unread.changed() => {}
                 read = self.reader.read(&mut byte) => match read? {
                     0 => return Err(End::Gone),
                     _ => {
@@ -304,23 +385,6 @@ impl<'a> Connection<'a> {
                 },
             }
         }
-    }
-
-    async fn write_frames(
-        &mut self,
-        seq: &mut u64,
-        bodies: impl IntoIterator<Item = Bytes>,
-    ) -> Result<(), End> {
-        let mut out = Vec::new();
-        for body in bodies {
-            *seq += 1;
-            push_numbered(&mut out, *seq, &body);
-            if out.len() >= WRITE_BYTES {
-                self.write(&out).await?;
-                out.clear();
-            }
-        }
-        self.write(&out).await
     }
 
     /// Writes all of `bytes`, unless the client accepts none for [`STALL_MAX`].

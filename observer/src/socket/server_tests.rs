@@ -13,6 +13,7 @@ struct Fixture {
     path: PathBuf,
     questions: mpsc::Receiver<PendingQuestion>,
     counters: Arc<ClientCounters>,
+    budget: UnreadBudget,
 }
 
 fn start() -> Fixture {
@@ -22,15 +23,17 @@ fn start() -> Fixture {
     listener.set_nonblocking(true).unwrap();
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let counters = Arc::new(ClientCounters::default());
+    let budget = UnreadBudget::default();
     let hello = Hello { observer: "0".into(), protocol: 1, boot_id: "b".into(), pid: 1 };
     let service = SocketService {
         hello,
         policy: PeerPolicy { group: None },
         questions: asked,
         counters: Arc::clone(&counters),
+        budget: budget.clone(),
     };
     tokio::spawn(serve(UnixListener::from_std(listener).unwrap(), service));
-    Fixture { _dir: dir, path, questions, counters }
+    Fixture { _dir: dir, path, questions, counters, budget }
 }
 
 impl Fixture {
@@ -131,8 +134,8 @@ async fn connections_beyond_the_bound_are_refused() {
 async fn subscribe(fixture: &mut Fixture, hub: &mut WatchHub) {
     let asked = fixture.questions.recv().await.unwrap();
     let Question::Watch(filter) = asked.question else { panic!("a watch") };
-    let snapshot = [Bytes::from_static(b"{\"kind\":\"snapshot_begin\"}")].into();
-    asked.reply.send(Answer::Watch(hub.subscribe(filter, snapshot))).unwrap();
+    hub.subscribe(filter, &asked.client, vec![b"{\"kind\":\"snapshot_begin\"}".to_vec()]);
+    asked.reply.send(Answer::Unread).unwrap();
 }
 
 #[tokio::test]
@@ -181,6 +184,66 @@ async fn a_slow_client_gets_a_lagged_frame_and_a_new_snapshot() {
     subscribe(&mut fixture, &mut hub).await;
     let line = read(&mut client).await;
     assert_eq!(line, format!("{{\"seq\":{},\"kind\":\"snapshot_begin\"}}\n", frames + 1));
+}
+
+#[tokio::test]
+async fn an_answer_is_made_while_it_is_read_and_one_line() {
+    let mut fixture = start();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"processes\"}\n{\"request\":\"list\"}\n").await;
+    let pieces: Vec<_> = (0..3_000).map(|n| format!("{n:999},").into_bytes()).collect();
+    let expected = pieces.concat();
+    for last in [b"]}\n".to_vec(), b"{}\n".to_vec()] {
+        let asked = fixture.questions.recv().await.unwrap();
+        let is_large = matches!(asked.question, Question::Processes);
+        let rows = if is_large { pieces.clone() } else { Vec::new() };
+        asked.client.give(fixture.budget.hold([rows, vec![last]].concat()));
+        asked.reply.send(Answer::Unread).unwrap();
+        let line = read(&mut client).await;
+        match is_large {
+            true => assert!(line.as_bytes().strip_suffix(b"]}\n") == Some(&expected)),
+            false => assert_eq!(line, "{}\n"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_lost_its_answer_gets_the_reason_if_it_has_nothing_of_it_yet() {
+    let mut fixture = start();
+    let mut client = fixture.connect().await;
+    send(&mut client, b"{\"request\":\"processes\"}\n").await;
+    let asked = fixture.questions.recv().await.unwrap();
+    asked.client.give(fixture.budget.hold(vec![vec![b' '; 70 << 20]]));
+    // Another client of the same user has as much and came later, and another user has little.
+    let others = [(0, 80), (1, 1)].map(|(uid, mib)| {
+        let other = fixture.budget.client(uid);
+        other.give(fixture.budget.hold(vec![vec![b' '; mib << 20]]));
+        other
+    });
+    fixture.budget.keep();
+    assert!(others[0].try_next().is_none(), "it has more");
+    others[0].give(fixture.budget.hold(vec![vec![b' '; 60 << 20]]));
+    fixture.budget.keep();
+    asked.reply.send(Answer::Unread).unwrap();
+    let line = read(&mut client).await;
+    assert!(line.contains("\"error\":\"overloaded\"") && line.contains("try again"), "{line}");
+    assert_eq!(read(&mut client).await, "", "dropped");
+    assert!(others.iter().all(|other| other.try_next().is_some()));
+}
+
+#[test]
+fn one_user_leaves_connections_to_others() {
+    let (mut free, mut own) = (CLIENTS_MAX, [0; 5]);
+    // One after the other takes as many as it gets.
+    for own in &mut own {
+        while has_room(false, free, *own) {
+            *own += 1;
+            free -= 1;
+        }
+    }
+    assert_eq!(own, [28, 14, 7, 4, 2]);
+    assert!(has_room(true, CLIENTS_RESERVED, CLIENTS_MAX) && !has_room(true, 0, 0));
+    assert!(!has_room(false, CLIENTS_RESERVED, 0));
 }
 
 #[tokio::test]

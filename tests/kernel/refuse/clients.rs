@@ -1,12 +1,14 @@
 //! Clients of the socket that send garbage, too much or nothing.
 
-use std::io::{Read as _, Write as _};
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use observer_harness::Verb;
-use observer_harness::{Daemon, Fixture, Options, Watch};
+use observer_harness::fixture::PuppetOptions;
+use observer_harness::text::u64_any;
+use observer_harness::{Cgroup, Daemon, Fixture, Options, Verb, Watch};
 
 /// Reads everything that the daemon sends until it closes the connection, for seconds at most. Returns the
 /// bytes and whether the connection was closed.
@@ -99,6 +101,52 @@ fn a_flood_of_connections_does_not_end_the_daemon() {
     assert!(daemon.is_running(), "it goes on");
     assert_answers_again(&daemon);
     assert_goes_on(&daemon);
+}
+
+/// Asks, and reads no more than the first byte of the answer.
+fn asks_and_stops_reading(daemon: &Daemon, request: &str) -> UnixStream {
+    let mut client = UnixStream::connect(daemon.socket()).expect("connect");
+    client.set_read_timeout(Some(Duration::from_secs(60))).expect("a deadline");
+    let mut byte = [0];
+    while byte != *b"\n" {
+        client.read_exact(&mut byte).expect("the first line");
+    }
+    client.write_all(format!("{request}\n").as_bytes()).expect("ask");
+    client.read_exact(&mut byte).expect("the answer begins");
+    client
+}
+
+#[test]
+fn answers_that_clients_do_not_read_do_not_fill_the_memory_of_the_daemon() {
+    // JSON has six bytes for a control character: an answer has 24 MB.
+    const PROCESSES: &str = "1000";
+    let cgroup = Cgroup::limited("unread", 160 << 20);
+    let mut daemon = Daemon::start(&Options { cgroup: Some(cgroup.path.clone()), ..Options::default() });
+    let fixture = Fixture::new();
+    let args = (0..39).map(|_| "\u{1}".repeat(99).into()).collect();
+    let mut parent = fixture.cast(&PuppetOptions { args, ..PuppetOptions::default() });
+    parent.patience(Duration::from_secs(60));
+    let children = parent.does(Verb::BearsMany, &[PROCESSES.as_bytes()]);
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        for request in [r#"{"request":"processes"}"#, r#"{"request":"watch","all":true}"#] {
+            silent.push(asks_and_stops_reading(&daemon, request));
+            assert!(daemon.is_running(), "the daemon did not survive {} such clients", silent.len());
+        }
+    }
+    // Another client gets the answer meanwhile, and so does one that reads on.
+    let rows = daemon.ps();
+    let pids: HashSet<_> = rows.iter().filter_map(|row| u64_any(row, "pid")).collect();
+    assert!(children.iter().all(|pid| pids.contains(pid)));
+    let slow = asks_and_stops_reading(&daemon, r#"{"request":"processes"}"#);
+    let mut line = b"{".to_vec();
+    BufReader::new(&slow).read_until(b'\n', &mut line).expect("the rest of the answer");
+    let answer: serde_json::Value = serde_json::from_slice(&line).expect("one line of JSON");
+    let rows = answer.get("processes").and_then(|rows| rows.as_array()).expect("its rows");
+    assert!(rows.len() >= children.len());
+    drop((slow, silent));
+    assert_goes_on(&daemon);
+    assert_eq!(cgroup.pids(), [daemon.pid()]);
 }
 
 #[test]
