@@ -135,13 +135,13 @@ pub struct EventLoop {
     pub(super) ready_at: BootTime,
     /// Questions, each with the time from which on the deaths before it are complete.
     pub(super) postponed: Vec<(BootTime, PendingQuestion)>,
-    /// The last field, so that it is dropped after the journal: what the journal commits at its end can still be delivered.
+    /// It ends after the journal: what the journal commits at its end can still be delivered.
     pub(super) mirror: MirrorLink,
 }
 
 impl EventLoop {
-    /// Runs until a signal asks to stop. Returns the signal's name.
-    pub(super) async fn serve(&mut self, events: &mut EventSources) -> &'static str {
+    /// Runs until a signal asks to stop. Returns the signal's name, and when it was received.
+    pub(super) async fn serve(&mut self, events: &mut EventSources) -> (&'static str, Instant) {
         loop {
             let busy = !self.turn();
             let event = if busy {
@@ -165,8 +165,9 @@ impl EventLoop {
                 LoopEvent::Owner(found) => self.owner_found(&found),
                 LoopEvent::Journal => self.resume(),
                 LoopEvent::Stop(signal) => {
+                    let since = Instant::now();
                     self.write_all();
-                    return signal;
+                    return (signal, since);
                 }
                 LoopEvent::Rules(read) => self.rules_read(read),
                 LoopEvent::Map(reply) => self.send_map(reply),

@@ -78,6 +78,13 @@ impl MirrorLink {
         Ok((Self::On { mirror, heartbeats, due: Instant::now() + HEARTBEAT_EVERY }, questions))
     }
 
+    /// Ends the mirror, which delivers until then what it can. Does not wait longer.
+    pub fn stop_by(self, deadline: Instant) {
+        if let Self::On { mirror, .. } = self {
+            mirror.stop_by(deadline);
+        }
+    }
+
     /// When the next heartbeat is due.
     pub fn due(&self) -> Option<Instant> {
         match self {

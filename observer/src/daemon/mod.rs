@@ -4,6 +4,7 @@ pub mod answers;
 mod audit;
 mod columns;
 pub mod costs;
+mod ending;
 mod event_loop;
 mod known_reads;
 mod live_map;

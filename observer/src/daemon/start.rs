@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use super::ending::end;
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
 use super::memory::MemoryReads;
@@ -81,11 +82,12 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     daemon.ready_at = clock::boottime();
     daemon.announce(&bound);
     events.is_serving = true;
-    let signal = daemon.serve(&mut events).await;
+    let (signal, since) = daemon.serve(&mut events).await;
     info!(signal, "{signal}: stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
     server.abort();
     drop(bound);
+    end(daemon.sink.journal.take(), daemon.mirror, since);
     Ok(())
 }
 

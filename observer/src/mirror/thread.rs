@@ -2,7 +2,7 @@
 //! that drains the ring does not wait for it.
 
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -50,16 +50,24 @@ impl Mirror {
     pub fn status(&self) -> MirrorStatus {
         self.status.read()
     }
+
+    /// Ends it as dropping does, but waits no longer than `deadline`.
+    pub fn stop_by(mut self, deadline: Instant) {
+        self.stop(deadline.min(Instant::now() + STOP_WAIT));
+    }
+
+    fn stop(&mut self, deadline: Instant) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        let deadline = std::time::Instant::now() + STOP_WAIT;
-        if let Some(thread) = self.thread.take() {
-            while !thread.is_finished() && std::time::Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        }
+        self.stop(Instant::now() + STOP_WAIT);
     }
 }
