@@ -137,8 +137,15 @@ pub const KERNEL_KILLS_MAX: usize = 1024;
 /// The number of deaths that wait for a mark. The oldest no longer wait if there are more.
 pub const OPEN_DEATHS_MAX: usize = 1024;
 
-/// The number of processes left by a session that are named in its end, so that a daemon which is started again knows them.
-/// Further ones are counted (`CoreCounters::left_unnamed`).
+/// How long after the end of a session it is counted what it left, ns: so long, what ends with it has time to end.
+pub const LEFT_SETTLE_NS: u64 = 500_000_000;
+
+/// The number of sessions that wait to be counted. Beyond that, the last of the user who has most is not counted
+/// (`CoreCounters::left_uncounted`).
+pub const LEFT_COUNTS_MAX: usize = 256;
+
+/// The number of processes left by a session that are named when they are counted, so that a daemon which is started again
+/// knows them. Further ones are counted (`CoreCounters::left_unnamed`).
 pub const LEFT_KEYS_MAX: usize = 64;
 
 /// The number of processes born in sessions of which a daemon that ends leaves to the next one where they were born.

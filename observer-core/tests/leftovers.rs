@@ -5,9 +5,12 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use observer_core::death::LeftProcesses;
+use observer_core::death::{DeathKind, LeftProcesses};
 use observer_core::input::{KnownLeft, KnownSession};
-use observer_core::limits::{DESCENDANTS_COUNTED_MAX, LEFT_KEYS_MAX};
+use observer_core::left::{FormerSession, KnownBirth, Origins};
+use observer_core::limits::{
+    BIRTHS_KNOWN_MAX, DESCENDANTS_COUNTED_MAX, LEFT_COUNTS_MAX, LEFT_KEYS_MAX, LEFT_SETTLE_NS,
+};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey};
 use proptest::prelude::*;
@@ -32,10 +35,17 @@ fn agent(world: &mut World, above: &Proc, tgid: u32, path: &str) -> Proc {
     agent
 }
 
-/// The process is killed; returns what it left.
+/// The process is killed; returns what it left, which is counted a moment later.
 fn left(world: &mut World, proc: &Proc) -> Option<LeftProcesses> {
     world.exit(proc, 9);
-    world.reports.deaths.last().expect("a death").left.clone()
+    let at_once = world.reports.deaths.last().expect("a death").left.clone();
+    if at_once.is_some() {
+        return at_once;
+    }
+    let before = world.reports.left.len();
+    world.wait(LEFT_SETTLE_NS);
+    let counted = world.reports.left.get(before..).expect("a list").first().cloned();
+    counted.filter(|(primary, ..)| *primary == proc.key).map(|(.., left)| left)
 }
 
 /// The leftovers, each with the primary of its session.
@@ -77,28 +87,96 @@ fn what_is_below_a_primary_that_ends_is_left_by_it_whoever_its_parent_is() {
 }
 
 #[test]
-fn the_memory_is_read_when_the_session_ends_and_those_that_ended_with_it_are_not_left() {
+fn the_memory_is_that_of_those_which_a_reading_shows() {
     let mut world = world();
     let bash = shell(&mut world);
     let agent = agent(&mut world, &bash, 40, "/srv/a");
     let server = world.spawn(&agent, 41, "server");
     let watcher = world.spawn(&agent, 42, "watcher");
-    world.spawn(&agent, 43, "short");
+    let young = world.spawn(&agent, 43, "young");
     world.reports.resident = Some(BTreeMap::from([(server.key, 100), (watcher.key, 20)]));
     let left = left(&mut world, &agent).expect("it was a primary");
-    assert_eq!((left.processes, left.rss_pages), (2, Some(120)));
-    assert_eq!(left.keys.to_vec(), [server.key, watcher.key]);
+    assert_eq!((left.processes, left.rss_pages), (3, Some(120)));
+    assert_eq!(left.keys.to_vec(), [server.key, watcher.key, young.key]);
 }
 
 #[test]
-fn what_a_session_left_is_not_known_where_no_reading_tells_who_ended_with_it() {
+fn what_ends_a_moment_after_the_session_is_not_left_by_it() {
     let mut world = world();
     let bash = shell(&mut world);
     let agent = agent(&mut world, &bash, 40, "/srv/a");
-    world.spawn(&agent, 41, "server");
-    world.reports.is_reading_late = true;
-    assert_eq!(left(&mut world, &agent), None);
-    assert_eq!(leftovers(&world), [(41, 40)], "who lives is listed all the same");
+    let jobs = [41, 42, 43].map(|tgid| world.spawn(&agent, tgid, "job"));
+    // It is about to become a daemon, by another fork.
+    let early = world.spawn(&agent, 44, "daemon");
+    world.exit(&agent, 9);
+    assert_eq!(world.reports.deaths.last().and_then(|death| death.left.clone()), None, "not known yet");
+    jobs.iter().for_each(|job| world.exit(job, 1));
+    let daemon = world.fork(&early, 45);
+    world.exit(&early, 0);
+    world.wait(LEFT_SETTLE_NS / 2);
+    assert_eq!(world.reports.left, []);
+    world.wait(LEFT_SETTLE_NS / 2);
+    let left = LeftProcesses { processes: 1, rss_pages: None, keys: [daemon.key].into() };
+    let killed = DeathKind::Signaled { signal: 9, core_dumped: false };
+    assert_eq!(world.reports.left, [(agent.key, killed, left.clone())]);
+    assert_eq!(world.session("/srv/a").and_then(|it| it.death).and_then(|it| it.left), Some(left));
+    world.wait(2 * SECOND);
+    assert_eq!(world.reports.left.len(), 1, "once");
+}
+
+#[test]
+fn what_takes_the_session_over_is_not_left_by_it() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let next = world.spawn(&agent, 41, "claude");
+    world.exit(&agent, 0);
+    world.wait(2 * SECOND);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(next.key));
+    assert_eq!(leftovers(&world), []);
+}
+
+#[test]
+fn a_session_that_is_started_again_at_once_does_not_change_what_the_former_life_left() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let first = agent(&mut world, &bash, 40, "/srv/a");
+    let server = world.spawn(&first, 41, "server");
+    world.exit(&first, 9);
+    let mut second = world.spawn(&bash, 50, "claude");
+    world.chdir(&mut second, "/srv/a");
+    world.spawn(&second, 51, "server");
+    world.wait(LEFT_SETTLE_NS);
+    let [(primary, _, left)] = &world.reports.left[..] else { panic!("{:?}", world.reports.left) };
+    assert_eq!((*primary, left.keys.to_vec()), (first.key, vec![server.key]));
+}
+
+#[test]
+fn nobody_keeps_the_sessions_of_another_user_from_being_counted() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let mine = agent(&mut world, &bash, 40, "/srv/mine");
+    let server = world.spawn(&mine, 41, "server");
+    let mut greedy: Vec<Proc> = Vec::new();
+    for number in 0..LEFT_COUNTS_MAX as u32 + 5 {
+        let mut it = world.fork(&bash, 1_000 + 2 * number);
+        it.uid = 1001;
+        world.exec(&mut it, "claude");
+        world.chdir(&mut it, &format!("/srv/h{number}"));
+        world.fork(&it, 1_001 + 2 * number);
+        greedy.push(it);
+    }
+    // They are admitted by and by.
+    while primaries(&world).len() <= greedy.len() {
+        world.wait(2 * SECOND);
+    }
+    greedy.iter().for_each(|it| world.exit(it, 9));
+    world.exit(&mine, 9);
+    world.wait(LEFT_SETTLE_NS);
+    assert_eq!(world.reports.left.len(), LEFT_COUNTS_MAX);
+    assert_eq!(world.core.counters().left_uncounted, 6);
+    let left = world.reports.left.iter().find(|(primary, ..)| *primary == mine.key);
+    assert_eq!(left.map(|(.., left)| left.keys.to_vec()), Some(vec![server.key]));
 }
 
 #[test]
@@ -154,7 +232,7 @@ fn what_becomes_a_session_is_no_leftover_while_it_is_one() {
     let mut world = world();
     let bash = shell(&mut world);
     let first = agent(&mut world, &bash, 40, "/srv/a");
-    let mut helper = world.fork(&first, 41);
+    let mut helper = world.spawn(&first, 41, "server");
     let below = world.spawn(&helper, 42, "server");
     assert_eq!(left(&mut world, &first).map(|it| it.processes), Some(2));
     world.exec(&mut helper, "claude");
@@ -246,6 +324,55 @@ fn known<'a>(home: &'a observer_core::session::Home, primary: ProcessKey) -> Kno
     }
 }
 
+/// What a daemon that ends leaves to the next one.
+struct Told {
+    births: Vec<KnownBirth>,
+    left: Vec<(FormerSession, Vec<ProcessKey>)>,
+}
+
+impl Told {
+    fn by(world: &World) -> Self {
+        let Origins { births, left, surplus } = world.core.origins();
+        assert_eq!(surplus, 0);
+        Self { births, left: left.into_iter().map(|(former, keys)| (former.clone(), keys)).collect() }
+    }
+
+    /// What `key` was born below.
+    fn above(&self, key: ProcessKey) -> Option<ProcessKey> {
+        self.births.iter().find(|it| it.key == key).map(|it| it.above)
+    }
+
+    /// Gives it to a daemon, with the sessions that there were.
+    fn resume(&self, again: &mut World, known: &[KnownSession<'_>]) {
+        let left: Vec<KnownLeft<'_>> =
+            self.left.iter().map(|(former, keys)| of_former(former, keys)).collect();
+        let at = again.tick_clock();
+        again.feed(Input::Resume { at, known, left: &left, births: &self.births });
+    }
+}
+
+fn of_former<'a>(former: &'a FormerSession, processes: &'a [ProcessKey]) -> KnownLeft<'a> {
+    KnownLeft {
+        home: &former.home,
+        name: &former.name,
+        foreign: former.foreign,
+        primary: former.primary,
+        ended_at: former.ended_at,
+        wall_offset_ns: former.wall_offset_ns,
+        processes,
+    }
+}
+
+/// A daemon that was started again, and has made its first pass over these.
+fn restarted(world: &World, procs: &[&Proc]) -> World {
+    let mut again = World::restarted(vec![agents()]);
+    again.now = world.now;
+    again.pass(procs);
+    again
+}
+
+const INIT: ProcessKey = ProcessKey::new(1, 1);
+
 #[test]
 fn births_that_the_kernel_does_not_keep_survive_a_restart_of_the_daemon() {
     let mut world = world();
@@ -256,36 +383,135 @@ fn births_that_the_kernel_does_not_keep_survive_a_restart_of_the_daemon() {
     let mut orphan = world.spawn(&middle, 43, "server");
     let below = world.spawn(&orphan, 44, "server");
     world.exit(&middle, 0);
-    let init = ProcessKey::new(1, 1);
-    orphan.parent = init;
+    orphan.parent = INIT;
     world.pass(&[&bash, &agent, &child, &orphan, &below]);
-    let (births, surplus) = world.core.births();
-    assert_eq!(surplus, 0);
-    let of = |key: &Proc| births.iter().find(|it| it.key == key.key).map(|it| it.above);
-    assert_eq!([of(&child), of(&orphan), of(&below)], [Some(agent.key), Some(agent.key), None]);
+    let told = Told::by(&world);
+    let above = [&child, &orphan, &below].map(|proc| told.above(proc.key));
+    assert_eq!(above, [Some(agent.key), Some(agent.key), Some(orphan.key)]);
     let home = home("/srv/a");
     for lives in [true, false] {
-        let mut again = World::restarted(vec![agents()]);
-        again.now = world.now;
-        let orphaned = Proc { parent: init, ..child.clone() };
-        if lives {
-            again.pass(&[&bash, &agent, &child, &orphan, &below]);
-        } else {
-            again.pass(&[&bash, &orphaned, &orphan, &below]);
-        }
-        let at = again.tick_clock();
-        let known = [known(&home, agent.key)];
-        again.feed(Input::Resume { at, known: &known, left: &[], births: &births });
+        let orphaned = Proc { parent: INIT, ..child.clone() };
+        let mut again = match lives {
+            true => restarted(&world, &[&bash, &agent, &child, &orphan, &below]),
+            false => restarted(&world, &[&bash, &orphaned, &orphan, &below]),
+        };
+        told.resume(&mut again, &[known(&home, agent.key)]);
         if lives {
             assert_eq!(leftovers(&again), []);
             assert_eq!(left(&mut again, &agent).map(|it| it.processes), Some(3));
         }
         assert_eq!(leftovers(&again), [(41, 40), (43, 40), (44, 40)], "{lives}");
         // What was left is left to the daemon after that as well.
-        let (births, _) = again.core.births();
-        let of_session = births.iter().filter(|it| it.above == agent.key).map(|it| it.key);
-        assert_eq!(of_session.collect::<Vec<_>>(), [child.key, orphan.key]);
+        let told = Told::by(&again);
+        assert_eq!(told.left.len(), 1);
+        assert!(told.left[0].1.contains(&child.key) && told.left[0].1.contains(&orphan.key));
     }
+}
+
+#[test]
+fn what_is_between_a_process_and_its_session_may_end_while_no_daemon_runs() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let middle = world.spawn(&agent, 41, "server");
+    let lower = world.spawn(&middle, 42, "server");
+    let last = world.spawn(&lower, 43, "server");
+    let told = Told::by(&world);
+    let orphan = Proc { parent: INIT, ..last };
+    let home = home("/srv/a");
+    for lives in [true, false] {
+        let mut again = match lives {
+            true => restarted(&world, &[&bash, &agent, &orphan]),
+            false => restarted(&world, &[&bash, &orphan]),
+        };
+        told.resume(&mut again, &[known(&home, agent.key)]);
+        if lives {
+            assert_eq!(leftovers(&again), []);
+            again.exit(&agent, 9);
+        }
+        assert_eq!(leftovers(&again), [(43, 40)], "{lives}");
+    }
+}
+
+#[test]
+fn a_restart_of_the_daemon_forgets_nothing_that_a_primary_left_which_is_another_program() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let mut agent = agent(&mut world, &bash, 40, "/srv/a");
+    let server = world.spawn(&agent, 41, "server");
+    world.exec(&mut agent, "vim");
+    let later = world.spawn(&agent, 42, "later");
+    let told = Told::by(&world);
+    let mut again = restarted(&world, &[&bash, &agent, &server, &later]);
+    told.resume(&mut again, &[]);
+    assert_eq!(leftovers(&again), [(41, 40)]);
+    let former = again.core.leftovers().first().map(|it| it.former.clone()).expect("one");
+    assert_eq!((&*former.name, &*former.home, former.primary), (&b"a"[..], &home("/srv/a"), agent.key));
+    again.exit(&agent, 0);
+    assert_eq!(leftovers(&again), [(41, 40)], "{:?} was born in no session", later.key);
+}
+
+#[test]
+fn what_a_primary_started_that_becomes_another_program_while_no_daemon_runs_is_left() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let mut agent = agent(&mut world, &bash, 40, "/srv/a");
+    let server = world.spawn(&agent, 41, "server");
+    let told = Told::by(&world);
+    world.exec(&mut agent, "vim");
+    let later = world.spawn(&agent, 42, "later");
+    let mut again = restarted(&world, &[]);
+    let procs = [&bash, &agent, &server, &later];
+    again.pass(&procs);
+    for proc in procs {
+        again.memory(proc);
+    }
+    let home = home("/srv/a");
+    told.resume(&mut again, &[known(&home, agent.key)]);
+    assert_eq!(leftovers(&again), [(41, 40)]);
+}
+
+#[test]
+fn what_a_primary_leaves_that_dies_while_the_daemon_starts_is_left() {
+    // The daemon before may have been killed, so that it left nothing.
+    for is_told in [true, false] {
+        let mut world = world();
+        let bash = shell(&mut world);
+        let agent = agent(&mut world, &bash, 40, "/srv/a");
+        let middle = world.spawn(&agent, 41, "server");
+        let server = world.spawn(&middle, 42, "server");
+        let told = is_told.then(|| Told::by(&world));
+        let told = told.unwrap_or(Told { births: Vec::new(), left: Vec::new() });
+        // It was born while no daemon ran.
+        let late = Proc { key: ProcessKey::new(43, world.now), parent: agent.key, ..server.clone() };
+        let mut again = restarted(&world, &[&bash, &agent, &middle, &server, &late]);
+        again.exit(&middle, 0);
+        again.exit(&agent, 9);
+        let home = home("/srv/a");
+        told.resume(&mut again, &[known(&home, agent.key)]);
+        assert_eq!(leftovers(&again), [(42, 40), (43, 40)], "{is_told}");
+    }
+}
+
+#[test]
+fn nobody_pushes_out_what_is_told_of_the_sessions_of_another_user() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let mut greedy = world.fork(&bash, 50);
+    greedy.uid = 1001;
+    world.exec(&mut greedy, "claude");
+    world.chdir(&mut greedy, "/srv/b");
+    world.wait(2 * SECOND);
+    let first = 1_000;
+    for tgid in first..first + BIRTHS_KNOWN_MAX as u32 + 10 {
+        world.fork(&greedy, tgid);
+    }
+    // It is the youngest of all.
+    let server = world.fork(&agent, 900_000);
+    let Origins { births, surplus, .. } = world.core.origins();
+    assert_eq!((births.len(), surplus), (BIRTHS_KNOWN_MAX, 11));
+    assert!(births.contains(&KnownBirth { key: server.key, above: agent.key }));
 }
 
 #[test]

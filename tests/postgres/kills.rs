@@ -78,6 +78,44 @@ fn who_killed_what_after_which_polite_signal_is_one_query() {
         );
         assert_eq!(server().psql(&database, &left), *expected, "{fields}");
     }
+    // Half a second after the end follows what was left then.
+    for (name, processes, after) in
+        [("late", 2, "0.6 s"), ("much_later", 3, "5 min"), ("other_life", 4, "0.6 s")]
+    {
+        seq += 10;
+        let pid = 40 + processes;
+        let start = if name == "other_life" { 8 } else { 7 };
+        let event = |seq, kind, at, start, detail: &str| {
+            format!(
+                "INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, name, pid, start_boottime_ns, detail)
+                 VALUES ({number}, '{HOST}', {seq}, {at}, '{HOST}', '{kind}', '{name}', {pid}, {start}, '{detail}')"
+            )
+        };
+        let end = event(
+            seq,
+            "session_ended",
+            "now()".to_owned(),
+            7,
+            r#"{"death": {"kind": "exited", "left": null}}"#,
+        );
+        let at = format!("now() + interval '{after}'");
+        let left = format!(
+            r#"{{"comm": "node", "ended_at": "2026-01-02T03:04:05.5Z", "left": {{"processes": {processes}, "rss_bytes": 5, "keys": ["a"]}}}}"#
+        );
+        for event in [end, event(seq + 1, "session_left", at, start, &left)] {
+            let result = server().try_psql_as(&database, "host_kills", &event);
+            assert_eq!(result.code, Some(0), "{result:?}");
+        }
+        let of_death =
+            format!("SELECT left_processes, left_rss_bytes FROM observer.deaths WHERE name = '{name}'");
+        let known = if name == "late" { "2|5" } else { "|" };
+        assert_eq!(server().psql(&database, &of_death), known, "{name}");
+        let view = format!(
+            "SELECT pid, comm, ended_at = '2026-01-02T03:04:05.5Z', left_processes, left_rss_bytes, keys
+             FROM observer.leftovers WHERE name = '{name}'"
+        );
+        assert_eq!(server().psql(&database, &view), format!(r#"{pid}|node|t|{processes}|5|["a"]"#));
+    }
     let known = "SELECT name, left_processes IS NULL FROM observer.deaths WHERE name IN ('left2', 'cost0') ORDER BY name";
     assert_eq!(server().psql(&database, known), "cost0|t\nleft2|f", "of a daemon before 1.4 it is not known");
     assert_eq!(

@@ -1,8 +1,10 @@
 //! The one owner of the map: it takes every input and answers every query. `records` and `resync` contain
 //! what each input does.
 
+mod births;
 mod costs;
 mod counting;
+mod left_counts;
 mod leftovers;
 mod open_deaths;
 mod panes;
@@ -26,8 +28,10 @@ use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
 use crate::model::session::{Home, Session, Undecided};
+use crate::processes::early_births::EarlyBirths;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
+use crate::processes::left_counts::LeftCounts;
 use crate::processes::merge::{Image, ValueStore};
 use crate::processes::oom::KernelKills;
 use crate::processes::open_deaths::OpenDeaths;
@@ -59,8 +63,10 @@ pub struct CoreCounters {
     pub sessions_dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
     pub candidates_left_out: u64,
-    /// Processes left by sessions whose ends do not name them, because they left too many.
+    /// Processes left by sessions that no report names, because these left too many.
     pub left_unnamed: u64,
+    /// Sessions of which it was not counted what they left: they left too many, or too many sessions ended at once.
+    pub left_uncounted: u64,
 }
 
 /// The configuration of the core.
@@ -105,6 +111,8 @@ pub struct Core {
     unexeced_helpers: BTreeSet<ProcessKey>,
     kernel_kills: KernelKills,
     open_deaths: OpenDeaths,
+    early_births: EarlyBirths,
+    left_counts: LeftCounts,
     store: ValueStore,
 }
 
@@ -125,6 +133,8 @@ impl Core {
             unexeced_helpers: BTreeSet::new(),
             kernel_kills: KernelKills::default(),
             open_deaths: OpenDeaths::default(),
+            early_births: EarlyBirths::default(),
+            left_counts: LeftCounts::default(),
             store: ValueStore { env, labels, ..ValueStore::default() },
         }
     }
@@ -182,6 +192,7 @@ impl Core {
             Input::Memory { at, key, exec_id, argv, env } => {
                 self.apply_memory(at, key, exec_id, (argv, env), sink);
             }
+            Input::ResidentPages { at, began } => self.apply_resident_pages(at, began, sink),
             Input::HomeOwner { at, home, owner } => {
                 self.with_sessions(at, sink, |sessions, ctx| sessions.owner_known(ctx, home, owner));
             }
@@ -190,6 +201,7 @@ impl Core {
                 self.resume_births(at, known, left, births, sink);
                 self.with_sessions(at, sink, |sessions, ctx| sessions.resume(ctx, known));
                 left.iter().for_each(|left| self.resume_left(left));
+                self.resume_replaced(at, known, births);
             }
             Input::Tick { at } => self.apply_tick(at, sink),
         }
@@ -222,7 +234,8 @@ impl Core {
 
     /// Returns when [`Input::Tick`] is next due. No other input replaces it.
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        [self.passes.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+        let due = [self.passes.poll_timeout(), self.sessions.poll_timeout(), self.left_counts.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns every live process, in the order of tgids.

@@ -10,7 +10,7 @@ use crate::input::{Block, ProcessFacts};
 use crate::limits::UNEXECED_HELPERS_MAX;
 use crate::model::change::{Change, Request, Sink};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{Death, ReceivedSignal, SentSignal, SignalContext, SignalOrigin};
+use crate::model::death::{Death, LeftProcesses, ReceivedSignal, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -195,11 +195,19 @@ impl Core {
         let is_counted = used.is_some() || former.is_some();
         let live = if is_counted { self.counted_descendants(key) } else { None };
         let cost = used.and_then(|used| self.cost_at_end(key, used, live.as_deref()));
-        let left = former.as_ref().and_then(|_| self.left_by(death.at, live.as_deref()?, sink));
+        let none_is_left = former.as_ref().is_some_and(|former| {
+            live.as_ref().is_some_and(|live| self.born_in_no_other(live, former).is_empty())
+        });
+        let left = none_is_left.then(LeftProcesses::none);
         let death = Death { cost, left, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };
         self.table.leave(&orphans, former.as_ref().or(entry.left_of.as_ref()));
+        self.keep_births(&entry, &orphans);
+        self.count_orphans(&entry, &orphans);
+        if let Some(former) = former.filter(|_| !none_is_left) {
+            self.count_later(&former, &entry.process, &death, &orphans);
+        }
         sink.change(at, Change::ProcessEnded(&entry.process, &death));
         for &orphan in &orphans {
             if let Some(orphan) = self.table.get(orphan) {

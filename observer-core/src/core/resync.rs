@@ -301,6 +301,7 @@ impl Core {
         }
         self.counters.drift_total += self.passes.suspects.settle(at);
         self.with_sessions(at, sink, |sessions, ctx| sessions.tick(ctx));
+        self.left_counts.tick(self.now, sink);
     }
 }
 

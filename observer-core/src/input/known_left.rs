@@ -1,4 +1,4 @@
-//! What was known, before the daemon was started again, of processes whose births the kernel does not keep.
+//! What was known, before the daemon was started again, of processes that sessions left.
 
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::session::Home;
@@ -20,13 +20,4 @@ pub struct KnownLeft<'a> {
     pub wall_offset_ns: i64,
     /// The processes, of which any may have ended since.
     pub processes: &'a [ProcessKey],
-}
-
-/// A process that was born in a session, and below which: what the kernel does not tell once its parent has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownBirth {
-    /// The process.
-    pub key: ProcessKey,
-    /// Its nearest ancestor by birth that lived; of what a session left, the primary of that.
-    pub above: ProcessKey,
 }

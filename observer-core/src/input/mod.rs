@@ -8,13 +8,14 @@ mod path;
 
 pub use facts::{Block, ProcessFacts, TaskRow};
 pub use known::KnownSession;
-pub use known_left::{KnownBirth, KnownLeft};
+pub use known_left::KnownLeft;
 pub use path::{RawPath, join_path};
 pub(crate) use path::{is_in_memory, path_is};
 
 use crate::model::cost::ProcessUsage;
 use crate::model::death::{SentSignal, SignalContext};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
+use crate::model::left::KnownBirth;
 use crate::model::process::{Comm, DirId, Tty, Uids};
 use crate::model::session::Home;
 
@@ -202,6 +203,14 @@ pub enum Input<'a> {
         /// Owner of the directory; `None` if it could not be read.
         owner: Option<u32>,
     },
+    /// The answer to [`Request::ResidentPages`](crate::Request::ResidentPages):
+    /// [`Sink::resident_pages`](crate::Sink::resident_pages) tells what was read.
+    ResidentPages {
+        /// The present time.
+        at: BootTime,
+        /// When the reading began.
+        began: BootTime,
+    },
     /// The sessions that were known before the daemon was started again: all that have not ended, and the last ones that
     /// have, at most [`ENDED_SESSIONS_MAX`](crate::limits::ENDED_SESSIONS_MAX). To be given after a complete pass.
     Resume {
@@ -261,6 +270,7 @@ impl Input<'_> {
             | Self::PassEnd { at, .. }
             | Self::Memory { at, .. }
             | Self::HomeOwner { at, .. }
+            | Self::ResidentPages { at, .. }
             | Self::Resume { at, .. }
             | Self::Tick { at } => at,
             Self::Signal { sent, .. } => sent.at,

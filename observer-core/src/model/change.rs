@@ -3,8 +3,9 @@
 
 use alloc::vec::Vec;
 
-use crate::model::death::Death;
+use crate::model::death::{Death, DeathKind, LeftProcesses};
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::left::FormerSession;
 use crate::model::process::Process;
 use crate::model::session::{Home, Session};
 
@@ -29,6 +30,17 @@ pub enum Change<'a> {
     /// No root remains. Session and primary are as they were last known. `Session::death` is `None` if the
     /// primary lives on as another program.
     SessionEnded(&'a Session, &'a Process),
+    /// It was counted what a session left whose primary ended a moment before.
+    SessionLeft {
+        /// The session.
+        former: &'a FormerSession,
+        /// Its primary as last known.
+        primary: &'a Process,
+        /// How that ended.
+        death: DeathKind,
+        /// What was born in the session and still lives.
+        left: &'a LeftProcesses,
+    },
     /// Records were lost. Until the gap is closed, the map may be wrong.
     GapOpened {
         /// No loss is known before this time.
@@ -59,6 +71,8 @@ pub enum Request<'a> {
     },
     /// argv of a process from its memory, and the environment too if it has a terminal.
     Memory(ProcessKey),
+    /// A reading of the memory of all processes; [`Input::ResidentPages`](crate::Input::ResidentPages) is the answer.
+    ResidentPages,
     /// The owner of the directory of this home; [`Input::HomeOwner`](crate::Input::HomeOwner) is the answer.
     HomeOwner(&'a Home),
     /// Whether records of this process are worth waking the reader of the ring for.
@@ -71,10 +85,10 @@ pub trait Sink {
     fn change(&mut self, at: BootTime, change: Change<'_>);
     /// The core requests this, and does not wait for it.
     fn request(&mut self, request: Request<'_>);
-    /// Returns for each process how many pages of memory it has, `None` where it has ended, by a reading that began after
-    /// `since`; or `None` if there is none. It is the one question of the core, because a death is reported once: what a session left is counted as it ends.
-    fn resident_pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
-        let _ = (processes, since);
+    /// Returns for each process how many pages of memory it had at the last reading that was requested, `None` for those which
+    /// that did not show; or `None` if it failed. It is the one question of the core, and the answer is there.
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        let _ = processes;
         None
     }
 }

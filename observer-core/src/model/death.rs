@@ -109,7 +109,7 @@ pub struct ReceivedSignal {
     pub sender_session: Option<Bytes>,
 }
 
-/// What outlived a primary when it ended.
+/// What outlived a primary, a moment after its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftProcesses {
     /// The number of processes.
@@ -119,6 +119,13 @@ pub struct LeftProcesses {
     /// The processes, those above before those below, at most
     /// [`LEFT_KEYS_MAX`](crate::limits::LEFT_KEYS_MAX).
     pub keys: Arc<[ProcessKey]>,
+}
+
+impl LeftProcesses {
+    /// Returns what a session left that left nothing.
+    pub fn none() -> Self {
+        Self { processes: 0, rss_pages: Some(0), keys: Arc::from([]) }
+    }
 }
 
 /// The end of a process.
@@ -136,8 +143,8 @@ pub struct Death {
     pub polite_signal: Option<ReceivedSignal>,
     /// What it used, and its descendants that have ended; `None` where the end was not observed.
     pub cost: Option<Cost>,
-    /// What was born in its session and outlived it. `None` where it was the primary of none, or had more descendants than are
-    /// counted.
+    /// What was born in its session and outlived it. `None` where it was the primary of none, or something lived when it ended:
+    /// what of that is left is counted a moment later ([`Change::SessionLeft`](crate::Change::SessionLeft)).
     pub left: Option<LeftProcesses>,
 }
 

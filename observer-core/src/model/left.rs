@@ -1,6 +1,7 @@
 //! What a session left behind: processes that were born in it and outlive it.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Bytes, Process};
@@ -48,4 +49,24 @@ pub struct Leftover<'a> {
     pub rss_pages: u64,
     /// A session that lives was born below it, as in a multiplexer.
     pub runs_session: bool,
+}
+
+/// What a daemon that ends knows of births in sessions, for the next one.
+#[derive(Clone, Debug, Default)]
+pub struct Origins<'a> {
+    /// Below what processes in sessions were born.
+    pub births: Vec<KnownBirth>,
+    /// Sessions that are over, each with the processes that it left.
+    pub left: Vec<(&'a FormerSession, Vec<ProcessKey>)>,
+    /// The number of further processes in sessions, of which nothing is told.
+    pub surplus: usize,
+}
+
+/// A process that was born in a session, and below which: what the kernel does not tell once its parent has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownBirth {
+    /// The process.
+    pub key: ProcessKey,
+    /// Its nearest ancestor by birth that lived.
+    pub above: ProcessKey,
 }

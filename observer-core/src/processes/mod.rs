@@ -1,8 +1,10 @@
 //! The map of live processes.
 
+pub(crate) mod early_births;
 pub(crate) mod ended;
 pub(crate) mod entry;
 pub(crate) mod fields;
+pub(crate) mod left_counts;
 pub(crate) mod merge;
 pub(crate) mod oom;
 pub(crate) mod open_deaths;

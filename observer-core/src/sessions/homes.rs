@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use crate::input::KnownSession;
 use crate::limits::NAME_MAX;
+use crate::model::death::LeftProcesses;
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::left::FormerSession;
 use crate::model::process::{Bytes, Comm, DirId, Process};
 use crate::model::rule::NameTemplate;
 use crate::model::session::{Home, Session, State};
@@ -321,6 +323,15 @@ impl Homes {
     /// Returns the session of a home.
     pub fn slot(&self, home: &Home) -> Option<&SessionSlot> {
         self.by_home.get(home)?.slot.as_ref()
+    }
+
+    /// Completes the death of a session that is over with what it left, if no other one has taken its place.
+    pub fn set_left(&mut self, former: &FormerSession, left: &LeftProcesses) {
+        let slot = self.by_home.get_mut(&former.home).and_then(|state| state.slot.as_mut());
+        let slot = slot.filter(|slot| slot.is_ended() && slot.session.primary == former.primary);
+        if let Some(death) = slot.and_then(|slot| slot.session.death.as_mut()) {
+            death.left = Some(left.clone());
+        }
     }
 
     /// Returns the homes whose primary or wrapper `key` is.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use observer_core::Settings;
 use observer_core::cost::ProcessUsage;
-use observer_core::death::Death;
+use observer_core::death::{Death, DeathKind, LeftProcesses};
 use observer_core::input::{Block, KnownSession, ProcessFacts, RawPath, TaskRow};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
@@ -92,8 +92,10 @@ pub struct Reports {
     pub changes: u64,
     /// The memory of those processes that live; `None`: all live, with memory that is not known.
     pub resident: Option<BTreeMap<ProcessKey, u64>>,
-    /// Whether no reading of memory is of late enough.
-    pub is_reading_late: bool,
+    /// Whether a reading of the memory is requested.
+    pub wants_pages: bool,
+    /// What sessions left, by their primaries, and how these ended, in the order in which it was reported.
+    pub left: Vec<(ProcessKey, DeathKind, LeftProcesses)>,
 }
 
 fn name(session: &Session) -> String {
@@ -200,6 +202,15 @@ impl Sink for Reports {
                 self.text.push(format!("ended {}", name(session)));
                 self.sessions.insert(key, session.clone());
             }
+            Change::SessionLeft { former, primary, death, left } => {
+                self.check(primary.key == former.primary, || "reported with another process".into());
+                let session = self.sessions.get_mut(&*former.home);
+                let session = session.filter(|it| it.state == State::Ended && it.primary == former.primary);
+                if let Some(ended) = session.and_then(|session| session.death.as_mut()) {
+                    ended.left = Some(left.clone());
+                }
+                self.left.push((former.primary, death, left.clone()));
+            }
             Change::GapOpened { .. } => {
                 let closed = self.gaps_opened == self.gaps_closed;
                 self.check(closed, || "gap opened twice".into());
@@ -221,6 +232,10 @@ impl Sink for Reports {
                 self.owner_requests.push(home.path.to_vec());
                 self.unanswered.push(home.clone());
             }
+            Request::ResidentPages => {
+                let asked = std::mem::replace(&mut self.wants_pages, true);
+                self.check(!asked, || "the memory is requested twice".into());
+            }
             Request::Watch(key, true) => {
                 let new = self.watched.insert(key);
                 self.check(new, || format!("{key:?} watched twice"));
@@ -232,10 +247,7 @@ impl Sink for Reports {
         }
     }
 
-    fn resident_pages(&mut self, processes: &[ProcessKey], _: BootTime) -> Option<Vec<Option<u64>>> {
-        if self.is_reading_late {
-            return None;
-        }
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
         let Some(pages) = &self.resident else { return Some(vec![Some(0); processes.len()]) };
         Some(processes.iter().map(|key| pages.get(key).copied()).collect())
     }
@@ -360,6 +372,10 @@ impl World {
         self.core.handle(input, &mut self.reports);
         assert_eq!(self.reports.faults, Vec::<String>::new());
         assert_eq!(observer_core::invariants::check(&self.core), Ok(()));
+        if std::mem::take(&mut self.reports.wants_pages) {
+            let at = self.tick_clock();
+            self.feed(Input::ResidentPages { at, began: at });
+        }
     }
 
     pub fn set_rules(&mut self, rules: Vec<Rule>, ignored: Vec<Ignore>) {

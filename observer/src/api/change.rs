@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::Context;
 use super::changed::Changed;
 use super::death::DeathJson;
+use super::leftovers::SessionLeftJson;
 use super::process::ProcessJson;
 use super::restarts::RestartsJson;
 use super::session::SessionJson;
@@ -125,6 +126,7 @@ fn frame_kind(change: &Change<'_>) -> FrameKind {
         Change::SessionStarted(..) => FrameKind::SessionStarted,
         Change::SessionChanged(..) => FrameKind::SessionChanged,
         Change::SessionEnded(..) => FrameKind::SessionEnded,
+        Change::SessionLeft { .. } => FrameKind::SessionLeft,
         Change::GapOpened { .. } => FrameKind::GapOpened,
         Change::GapClosed { .. } => FrameKind::GapClosed,
     }
@@ -174,6 +176,9 @@ pub fn change_body(at: BootTime, change: &Change<'_>, wall_offset_ns: i64, conte
         }
         Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary) => {
             body(kind, at, wall_offset_ns, SessionJson::new(session, primary, context))
+        }
+        Change::SessionLeft { former, primary, death, left } => {
+            body(kind, at, wall_offset_ns, SessionLeftJson::new(former, primary, death, left, context))
         }
         Change::GapOpened { from } => {
             let gap = GapOpened {

@@ -1,4 +1,4 @@
-//! What a session left behind, as its death tells it in JSON.
+//! What a session left behind, in JSON.
 
 use observer_core::death::LeftProcesses;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::text::size::size;
 pub struct LeftJson {
     /// The number of processes.
     pub processes: u32,
-    /// The memory that they had when it ended, bytes; null where it is not known. What several share counts for each.
+    /// The memory that they had when they were counted, bytes; null where it is not known. What several share counts for each.
     pub rss_bytes: Option<u64>,
     /// The keys of the processes, at most 64.
     pub keys: Vec<String>,

@@ -1,5 +1,7 @@
 //! The answer to `leftovers`: processes that were born in a session which is over.
 
+use observer_core::Process;
+use observer_core::death::{DeathKind, LeftProcesses};
 use observer_core::left::{FormerSession, Leftover};
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +9,10 @@ use super::Context;
 use super::answer::Head;
 use super::cost::bytes_of_pages;
 use super::key::LifeKey;
+use super::left::LeftJson;
 use super::process::ProcessJson;
-use crate::text::bytes::Text;
+use super::words::DeathCause;
+use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
 /// Answer to `leftovers`.
@@ -61,6 +65,51 @@ pub struct FormerSessionJson<'a> {
     pub ended_at: String,
 }
 
+/// What a session left whose primary ended a moment before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionLeftJson<'a> {
+    /// The session.
+    #[serde(flatten)]
+    pub session: FormerSessionJson<'a>,
+    /// The boot in which it was.
+    pub boot_id: Text<'a>,
+    /// Start of its primary, ns since boot.
+    pub start_boottime_ns: Big,
+    /// When it ended, boot time in ns.
+    pub ended_boottime_ns: Big,
+    /// comm of its primary.
+    pub comm: Text<'a>,
+    /// The program of its primary, if that is known.
+    pub program: Option<Text<'a>>,
+    /// How its primary ended.
+    pub death_kind: DeathCause,
+    /// What still lives of what was born in it.
+    pub left: LeftJson,
+}
+
+impl<'a> SessionLeftJson<'a> {
+    /// The JSON of what `former` left, whose primary was `primary`.
+    pub fn new(
+        former: &'a FormerSession,
+        primary: &'a Process,
+        death: DeathKind,
+        left: &LeftProcesses,
+        context: Context<'a>,
+    ) -> Self {
+        Self {
+            session: FormerSessionJson::new(former, context),
+            boot_id: Text::from(context.boot_id.as_bytes()),
+            start_boottime_ns: Big(former.primary.start_boottime.0),
+            ended_boottime_ns: Big(former.ended_at.0),
+            comm: Text::from(primary.comm.as_bytes()),
+            program: primary.program.as_deref().map(Text::from),
+            death_kind: DeathCause::from(death),
+            left: LeftJson::new(left, context.boot_id),
+        }
+    }
+}
+
 impl<'a> LeftoverJson<'a> {
     /// The JSON of `leftover`.
     pub fn new(leftover: &Leftover<'a>, context: Context<'a>) -> Self {
@@ -74,7 +123,8 @@ impl<'a> LeftoverJson<'a> {
 }
 
 impl<'a> FormerSessionJson<'a> {
-    fn new(former: &'a FormerSession, context: Context<'_>) -> Self {
+    /// The JSON of a session that is over.
+    pub fn new(former: &'a FormerSession, context: Context<'_>) -> Self {
         let FormerSession { home, name, foreign, primary, ended_at, wall_offset_ns } = former;
         Self {
             name: Text::from(&**name),

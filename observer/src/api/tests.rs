@@ -246,6 +246,36 @@ fn both_kinds_of_end_carry_the_death() {
 }
 
 #[test]
+fn what_a_session_left_has_a_frame_that_names_the_session_and_the_processes() {
+    let (mut core, _) = map();
+    let mut frames = Frames::default();
+    let (child, end) = (ProcessKey::new(4_300, START + 4 * S), START + 5 * S);
+    // The rule does not admit it.
+    let uids = Uids { uid: 1_001, ..facts().uids };
+    let facts = ProcessFacts { parent: KEY, uids, ..facts() };
+    core.handle(Input::Fork { at: child.start_boottime, key: child, facts, creator: KEY }, &mut frames);
+    let (at, usage) = (BootTime(end), ProcessUsage::default());
+    core.handle(Input::Exit { at, key: KEY, raw_status: 9, led_sid: None, usage }, &mut frames);
+    let ended = frames.0.iter().find(|frame| frame["kind"] == "session_ended").expect("an end").clone();
+    assert_eq!(ended["death"]["left"], Value::Null, "it is counted later");
+    let at = BootTime(end + S);
+    core.handle(Input::Tick { at }, &mut frames);
+    core.handle(Input::ResidentPages { at, began: at }, &mut frames);
+    let mut left = frames.0.iter().find(|frame| frame["kind"] == "session_left").expect("a count").clone();
+    let expected = json!({"at": "1970-04-15T06:00:05.254Z", "boottime_ns": (end + S).to_string(),
+        "kind": "session_left", "boot_id": "boot", "name": left["name"], "home": left["home"], "home_mnt_ns": null,
+        "instance": 1, "uid": 1000, "foreign": null, "pid": 4242, "key": "boot-4242-20000000000001",
+        "start_boottime_ns": START.to_string(), "ended_at": "1970-04-15T06:00:04.254Z",
+        "ended_boottime_ns": end.to_string(), "comm": left["comm"], "program": left["program"],
+        "death_kind": "signaled",
+        "left": {"processes": 1, "rss_bytes": null, "keys": [format!("boot-4300-{:x}", START + 4 * S)]}});
+    assert_eq!((&left["name"], &left["home"]), (&ended["name"], &ended["home"]));
+    assert_eq!((&left["comm"], &left["program"]), (&ended["comm"], &ended["program"]));
+    left["foreign"].take();
+    assert_eq!(left, expected);
+}
+
+#[test]
 fn a_deleted_directory_is_shown_as_the_kernel_shows_it() {
     let (mut core, mut frames) = map();
     let moved = Input::Cwd {

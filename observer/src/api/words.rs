@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use observer_core::death::DeathKind;
 use observer_core::session::{EndReason, State};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -135,6 +136,17 @@ words! {
         Left = "left",
         /// The primary has died, and no other root remains.
         Ended = "ended",
+    }
+}
+
+impl From<DeathKind> for DeathCause {
+    fn from(kind: DeathKind) -> Self {
+        match kind {
+            DeathKind::Exited { .. } => Self::Exited,
+            DeathKind::Signaled { .. } => Self::Signaled,
+            DeathKind::OomKilled => Self::OomKilled,
+            DeathKind::Unobserved { .. } => Self::Unobserved,
+        }
     }
 }
 
@@ -299,6 +311,8 @@ words! {
         SessionChanged = "session_changed",
         /// A session ended.
         SessionEnded = "session_ended",
+        /// It was counted what a session left that had ended.
+        SessionLeft = "session_left",
         /// Kernel events were lost.
         GapOpened = "gap_opened",
         /// A pass has corrected what the lost events left wrong.
@@ -325,6 +339,8 @@ pub enum EntryKind {
     SessionEnded,
     /// A session's primary died, and another root took its place.
     ProcessEnded,
+    /// It was counted what a session left whose primary had died.
+    SessionLeft,
     /// Kernel events were lost.
     GapOpened,
     /// A pass has corrected what the lost events left wrong.
@@ -344,6 +360,7 @@ impl EntryKind {
             Self::SessionChanged => FrameKind::SessionChanged,
             Self::SessionEnded => FrameKind::SessionEnded,
             Self::ProcessEnded => FrameKind::ProcessEnded,
+            Self::SessionLeft => FrameKind::SessionLeft,
             Self::GapOpened => FrameKind::GapOpened,
             Self::GapClosed => FrameKind::GapClosed,
             Self::Gap => FrameKind::Gap,
@@ -372,6 +389,7 @@ impl From<&str> for EntryKind {
             FrameKind::SessionChanged => Self::SessionChanged,
             FrameKind::SessionEnded => Self::SessionEnded,
             FrameKind::ProcessEnded => Self::ProcessEnded,
+            FrameKind::SessionLeft => Self::SessionLeft,
             FrameKind::GapOpened => Self::GapOpened,
             FrameKind::GapClosed => Self::GapClosed,
             FrameKind::Gap => Self::Gap,
@@ -421,6 +439,7 @@ mod tests {
             EntryKind::SessionChanged,
             EntryKind::SessionEnded,
             EntryKind::ProcessEnded,
+            EntryKind::SessionLeft,
             EntryKind::GapOpened,
             EntryKind::GapClosed,
             EntryKind::Gap,

@@ -1,6 +1,8 @@
 //! What an entry of the journal records beside its JSON, its kind and whose session it is about, and which clients a frame is
 //! for.
 
+use observer_core::death::Death;
+use observer_core::left::FormerSession;
 use observer_core::session::Home;
 use observer_core::{Change, ProcessKey, Session};
 
@@ -9,6 +11,16 @@ use crate::api::words::EntryKind;
 use crate::socket::hub::FrameScope;
 use crate::text::bytes::Text;
 
+/// A primary that died, and whose place another process took.
+pub(super) struct ReplacedPrimary {
+    pub(super) key: ProcessKey,
+    pub(super) death: Death,
+    /// Whose session it was.
+    pub(super) subject: Subject,
+    /// Its JSON.
+    pub(super) body: String,
+}
+
 /// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
 /// (`DaemonSink::session_changed`).
 pub(super) fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>)> {
@@ -16,6 +28,7 @@ pub(super) fn columns(change: &Change<'_>) -> Option<(EntryKind, Option<Subject>
     match change {
         Change::SessionStarted(session, _) => Some((EntryKind::SessionStarted, of(session))),
         Change::SessionEnded(session, _) => Some((EntryKind::SessionEnded, of(session))),
+        Change::SessionLeft { former, .. } => Some((EntryKind::SessionLeft, Some(former_subject(former)))),
         Change::GapOpened { .. } => Some((EntryKind::GapOpened, None)),
         Change::GapClosed { .. } => Some((EntryKind::GapClosed, None)),
         Change::ProcessStarted(_)
@@ -36,6 +49,18 @@ pub(super) fn subject(session: &Session, process: ProcessKey) -> Subject {
         instance: session.home.instance,
         name: session.name.to_vec(),
         process,
+    }
+}
+
+/// The primary of a session that is over.
+fn former_subject(former: &FormerSession) -> Subject {
+    Subject {
+        home: former.home.path.to_vec(),
+        home_mnt_ns: former.home.mnt_ns,
+        uid: Some(former.home.uid),
+        instance: former.home.instance,
+        name: former.name.to_vec(),
+        process: former.primary,
     }
 }
 
@@ -77,6 +102,9 @@ pub(super) fn scope<'c>(change: &Change<'c>, is_primary: impl Fn(&ProcessKey) ->
         | Change::SessionChanged(session, _)
         | Change::SessionEnded(session, _) => {
             FrameScope::Session { name: &session.name, home: &session.home.path }
+        }
+        Change::SessionLeft { former, .. } => {
+            FrameScope::Session { name: &former.name, home: &former.home.path }
         }
         Change::GapOpened { .. } | Change::GapClosed { .. } => FrameScope::Always,
     }

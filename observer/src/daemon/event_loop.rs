@@ -143,7 +143,7 @@ impl EventLoop {
     /// Runs until a signal asks to stop. Returns the signal's name, and when it was received.
     pub(super) async fn serve(&mut self, events: &mut EventSources) -> (&'static str, Instant) {
         loop {
-            let busy = !self.turn();
+            let busy = !self.turn() || self.sink.resident.is_reading();
             let event = if busy {
                 tokio::task::yield_now().await;
                 events.next(Some(Instant::now()), false).await
@@ -201,6 +201,7 @@ impl EventLoop {
             self.pass();
         }
         self.tick(now);
+        self.read_resident();
         if self.counters_due.is_some_and(|due| due <= Instant::now()) {
             self.counters_due = None;
             // Only the kernel counts programs that it skipped; this reading adds them to the total.
@@ -374,24 +375,6 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn memory_read(&mut self, outcome: MemoryBatch) {
-        self.memory_reads.done(&outcome);
-        for memory in outcome.read.memories {
-            self.core.handle(memory.input(), &mut self.sink);
-        }
-        self.perform();
-    }
-
-    pub(super) fn owner_found(&mut self, found: &OwnerFound) {
-        self.owners.done();
-        self.owner_known(found);
-    }
-
-    pub(super) fn owner_known(&mut self, found: &OwnerFound) {
-        let input = Input::HomeOwner { at: clock::boottime(), home: &found.home, owner: found.owner };
-        self.core.handle(input, &mut self.sink);
-    }
-
     /// Chooses the sleep mode. Returns false if there is something to drain first. The programs learn the mode before the last
     /// look at the ring, so that a record that comes after the look wakes the reader.
     pub(super) fn may_sleep(&mut self) -> bool {
@@ -432,6 +415,7 @@ impl EventLoop {
             self.pass_due().map(of_boot),
             self.counters_due,
             self.memory_reads.due(),
+            self.sink.resident.due(),
             self.mirror.due(),
         ]
         .into_iter()

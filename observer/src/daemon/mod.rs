@@ -18,6 +18,7 @@ mod pace;
 mod pieces;
 pub mod previous;
 mod questions;
+mod read_results;
 mod recorded_left;
 mod reload;
 mod reported;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use observer_core::input::{KnownBirth, KnownLeft};
+use observer_core::input::KnownLeft;
+use observer_core::left::{FormerSession, KnownBirth, Origins};
 use observer_core::limits::BIRTHS_KNOWN_MAX;
 use observer_core::session::Home;
 use observer_core::{BootTime, ProcessKey};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use tracing::warn;
 
@@ -14,9 +15,12 @@ use super::event_loop::EventLoop;
 use crate::api::death::DeathJson;
 use crate::api::entry::Entry;
 use crate::api::key::LifeKey;
+use crate::api::left::LeftJson;
 use crate::journal::Resumed;
+use crate::text::bytes::{Big, Text};
 
 /// Where processes were born, as far as the journal tells.
+#[derive(Default)]
 pub struct RecordedOrigins {
     left: Vec<RecordedLeft>,
     births: Vec<KnownBirth>,
@@ -25,8 +29,10 @@ pub struct RecordedOrigins {
 impl RecordedOrigins {
     /// What `resumed` says of processes of the boot `boot_id`.
     pub fn new(resumed: &Resumed, boot_id: &str) -> Self {
-        let left = resumed.left.iter().filter_map(|entry| RecordedLeft::new(entry, boot_id)).collect();
-        Self { left, births: parse_births(&resumed.births, boot_id) }
+        let mut origins = parse_origins(&resumed.births, boot_id);
+        // What the daemon before knew comes first: it is later than every end.
+        origins.left.extend(resumed.left.iter().filter_map(|entry| RecordedLeft::new(entry, boot_id)));
+        origins
     }
 
     /// The same, as the core is given it.
@@ -35,7 +41,8 @@ impl RecordedOrigins {
     }
 }
 
-/// What the end of a session, or of a primary that another process replaced, names.
+/// A session that is over, and what it left.
+#[derive(Debug, PartialEq, Eq)]
 struct RecordedLeft {
     home: Home,
     name: Vec<u8>,
@@ -52,6 +59,9 @@ struct RecordedLeft {
 struct Fields<'a> {
     uid: u32,
     foreign: Option<bool>,
+    ended_boottime_ns: Option<Big>,
+    left: LeftJson,
+    /// Earlier versions told in the certificate what was left.
     death: Option<DeathJson<'a>>,
 }
 
@@ -59,9 +69,9 @@ impl RecordedLeft {
     /// `None`: the entry names nothing that was left in the boot `boot_id`.
     fn new(entry: &Entry, boot_id: &str) -> Option<Self> {
         let subject = entry.subject.as_ref().filter(|_| entry.boot_id == boot_id)?;
-        let Fields { uid, foreign, death } = serde_json::from_str(&entry.detail).ok()?;
-        let keys = death?.left?.keys;
-        let process = |key: &String| LifeKey::parse(key.as_bytes())?.process(boot_id);
+        let Fields { uid, foreign, ended_boottime_ns, left, death } =
+            serde_json::from_str(&entry.detail).ok()?;
+        let keys = death.and_then(|death| death.left).unwrap_or(left).keys;
         let home = Home {
             mnt_ns: subject.home_mnt_ns,
             path: Arc::from(subject.home.as_slice()),
@@ -73,9 +83,9 @@ impl RecordedLeft {
             name: subject.name.clone(),
             foreign,
             primary: subject.process,
-            ended_at: BootTime(entry.boottime_ns),
+            ended_at: BootTime(ended_boottime_ns.map_or(entry.boottime_ns, |at| at.0)),
             wall_offset_ns: entry.at_unix_ns.saturating_sub(entry.boottime_ns.cast_signed()),
-            processes: keys.iter().filter_map(process).collect(),
+            processes: keys.iter().filter_map(|key| process(key, boot_id)).collect(),
         })
     }
 
@@ -97,48 +107,140 @@ impl EventLoop {
     /// Leaves to the next daemon what the kernel will not tell it of births in sessions.
     pub(super) fn leave_births(&self) {
         let Some(journal) = &self.sink.journal else { return };
-        let (births, surplus) = self.core.births();
+        let origins = self.core.origins();
+        let surplus = origins.surplus;
         if surplus > 0 {
             warn!(
                 surplus,
-                "of {surplus} processes in sessions, the next daemon will not know where they were born; it knows {}",
-                births.len()
+                "of {surplus} processes in sessions, the next daemon will not know where they were born; it knows \
+                 {BIRTHS_KNOWN_MAX}"
             );
         }
-        journal.leave_births(births_text(&births, &self.sink.boot_id));
+        journal.leave_births(origins_text(&origins, &self.sink.boot_id));
     }
 }
 
-/// Births in sessions as text for the next daemon of the boot `boot_id`: on each line the keys of a process and of what it was
-/// born below.
-fn births_text(births: &[KnownBirth], boot_id: &str) -> String {
-    let word = |key: ProcessKey| LifeKey::of(boot_id, key).to_string();
-    births.iter().map(|birth| format!("{} {}\n", word(birth.key), word(birth.above))).collect()
+/// What a daemon leaves to the next one, as JSON. Processes are words, as everywhere.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct OriginsJson<'a> {
+    left: Vec<LeftOfJson<'a>>,
+    /// A process, and what it was born below.
+    births: Vec<(String, String)>,
 }
 
-/// The births of the boot `boot_id` in such a text.
-fn parse_births(text: &str, boot_id: &str) -> Vec<KnownBirth> {
-    let process = |word: &str| LifeKey::parse(word.as_bytes())?.process(boot_id);
-    let birth = |line: &str| {
-        let (key, above) = line.split_once(' ')?;
-        Some(KnownBirth { key: process(key)?, above: process(above)? })
+/// A session that is over, with what it left.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct LeftOfJson<'a> {
+    home: Text<'a>,
+    home_mnt_ns: Option<u32>,
+    uid: u32,
+    instance: u32,
+    name: Text<'a>,
+    foreign: Option<bool>,
+    primary: String,
+    ended_boottime_ns: Big,
+    wall_offset_ns: i64,
+    processes: Vec<String>,
+}
+
+fn word(key: ProcessKey, boot_id: &str) -> String {
+    LifeKey::of(boot_id, key).to_string()
+}
+
+/// The process of the boot `boot_id` that a word is for.
+fn process(word: &str, boot_id: &str) -> Option<ProcessKey> {
+    LifeKey::parse(word.as_bytes())?.process(boot_id)
+}
+
+/// What is known of births in sessions as text for the next daemon of the boot `boot_id`.
+fn origins_text(origins: &Origins<'_>, boot_id: &str) -> String {
+    let left = |(former, processes): &(&FormerSession, Vec<ProcessKey>)| LeftOfJson {
+        home: Text::from(former.home.path.to_vec()),
+        home_mnt_ns: former.home.mnt_ns,
+        uid: former.home.uid,
+        instance: former.home.instance,
+        name: Text::from(former.name.to_vec()),
+        foreign: former.foreign,
+        primary: word(former.primary, boot_id),
+        ended_boottime_ns: Big(former.ended_at.0),
+        wall_offset_ns: former.wall_offset_ns,
+        processes: processes.iter().map(|&key| word(key, boot_id)).collect(),
     };
-    text.lines().take(BIRTHS_KNOWN_MAX).filter_map(birth).collect()
+    let births = origins.births.iter().map(|it| (word(it.key, boot_id), word(it.above, boot_id)));
+    let json = OriginsJson { left: origins.left.iter().map(left).collect(), births: births.collect() };
+    // Strings and numbers only: serializing them into memory cannot fail.
+    serde_json::to_string(&json).unwrap_or_default()
+}
+
+/// What such a text says of processes of the boot `boot_id`.
+fn parse_origins(text: &str, boot_id: &str) -> RecordedOrigins {
+    let OriginsJson { left, births } = serde_json::from_str(text).unwrap_or_default();
+    let left = left.into_iter().take(BIRTHS_KNOWN_MAX).filter_map(|it| {
+        let home = Home {
+            mnt_ns: it.home_mnt_ns,
+            path: Arc::from(it.home.as_bytes()),
+            uid: it.uid,
+            instance: it.instance,
+        };
+        Some(RecordedLeft {
+            home,
+            name: it.name.as_bytes().to_vec(),
+            foreign: it.foreign,
+            primary: process(&it.primary, boot_id)?,
+            ended_at: BootTime(it.ended_boottime_ns.0),
+            wall_offset_ns: it.wall_offset_ns,
+            processes: it.processes.iter().filter_map(|word| process(word, boot_id)).collect(),
+        })
+    });
+    let birth = |(key, above): &(String, String)| {
+        Some(KnownBirth { key: process(key, boot_id)?, above: process(above, boot_id)? })
+    };
+    let births = births.iter().take(BIRTHS_KNOWN_MAX).filter_map(birth).collect();
+    RecordedOrigins { left: left.collect(), births }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const BOOT: &str = "7f3e90ab-1234-4567-89ab-cdef01234567";
+
+    fn key(tgid: u32) -> ProcessKey {
+        ProcessKey::new(tgid, 0x1a_2b3c_4d5e + u64::from(tgid))
+    }
+
     #[test]
-    fn births_are_read_as_they_were_written_in_the_same_boot_and_nothing_else_is() {
-        let (boot, other) = ("7f3e90ab-1234-4567-89ab-cdef01234567", "8f3e90ab-1234-4567-89ab-cdef01234567");
-        let key = |tgid: u32| ProcessKey::new(tgid, 0x1a_2b3c_4d5e + u64::from(tgid));
+    fn origins_are_read_as_they_were_written_in_the_same_boot_and_nothing_else_is() {
         let births = [(1, 2), (3, 4)].map(|(one, two)| KnownBirth { key: key(one), above: key(two) });
-        let text = births_text(&births, boot);
-        assert_eq!(parse_births(&text, boot), births);
-        assert_eq!(parse_births(&text, other), []);
-        let damaged = format!("x\n7f3e90ab-1 7f3e90ab-2\n\n{text}7f3e90ab-1-1a2b3c4d5e");
-        assert_eq!(parse_births(&damaged, boot), births);
+        let path = b"/srv/\xff".as_slice();
+        let former = FormerSession {
+            home: Arc::new(Home { mnt_ns: Some(7), path: Arc::from(path), uid: 5, instance: 2 }),
+            name: Arc::from(&path[5..]),
+            foreign: Some(true),
+            primary: key(9),
+            ended_at: BootTime(u64::MAX),
+            wall_offset_ns: -3,
+        };
+        let origins =
+            Origins { births: births.to_vec(), left: vec![(&former, vec![key(5), key(6)])], surplus: 1 };
+        let text = origins_text(&origins, BOOT);
+        let read = parse_origins(&text, BOOT);
+        assert_eq!(read.births, births);
+        let left = RecordedLeft {
+            home: (*former.home).clone(),
+            name: vec![0xff],
+            foreign: Some(true),
+            primary: key(9),
+            ended_at: BootTime(u64::MAX),
+            wall_offset_ns: -3,
+            processes: vec![key(5), key(6)],
+        };
+        assert_eq!(read.left, [left]);
+        for other in [&text.replace("7f3e90ab", "8f3e90ab"), "", "x", "{\"births\":[[\"x\",\"y\"]]}", "[]"] {
+            let read = parse_origins(other, BOOT);
+            assert_eq!((read.births, read.left), (vec![], vec![]), "{other}");
+        }
     }
 }

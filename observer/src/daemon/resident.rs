@@ -1,112 +1,193 @@
-//! How much memory processes have at a moment: that of what a session leaves, when it ends.
+//! How much memory processes have: that of what sessions left, a moment after these ended. A reading is made in pieces, between
+//! which the event loop does its other work.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use observer_core::{BootTime, ProcessKey};
 
 use crate::clock;
 
-/// How many times the duration of a reading it is used again, so that programs that provoke readings cannot keep the daemon from
-/// other work.
+/// How long one turn of the event loop reads. A piece that has begun is read to its end.
+const READING_TURN: Duration = Duration::from_millis(5);
+/// How many times the duration of a reading passes before the next one begins, so that programs that provoke readings cannot
+/// keep the daemon from other work.
 const READING_REST: u32 = 10;
 
-/// Reads how many pages each live process has.
-pub type ReadPages = Box<dyn Fn() -> Option<HashMap<ProcessKey, u64>> + Send>;
+/// Pages of memory by process.
+pub type Pages = HashMap<ProcessKey, u64>;
+/// Reads the next piece. Returns whether there is more; `None`: it failed.
+pub type ReadPiece = Box<dyn FnMut(&mut Pages) -> Option<bool> + Send>;
+/// Begins a reading, which waits for no process; `None`: it failed.
+pub type BeginReading = Box<dyn Fn() -> Option<ReadPiece> + Send>;
 
 /// Readings of the memory of all processes.
 pub struct ResidentReads {
-    read: ReadPages,
-    last: Option<Reading>,
+    begin: BeginReading,
+    is_wanted: bool,
+    reading: Option<Reading>,
+    /// When the next one may begin.
+    rested_at: Option<Instant>,
+    last: Option<Pages>,
 }
 
 struct Reading {
     began: BootTime,
-    used_until: Instant,
-    pages: Option<HashMap<ProcessKey, u64>>,
+    read: Option<ReadPiece>,
+    pages: Pages,
+    /// How much time it has taken.
+    took: Duration,
 }
 
 impl ResidentReads {
-    /// Readings by `read`, which does not wait for a process.
-    pub fn new(read: ReadPages) -> Self {
-        Self { read, last: None }
+    /// Readings that `begin` begins.
+    pub fn new(begin: BeginReading) -> Self {
+        Self { begin, is_wanted: false, reading: None, rested_at: None, last: None }
     }
 
-    /// The pages of each of `processes`, `None` where it has ended; `None` where no reading tells that began after `since`.
-    pub fn pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
-        let last = self.last.take().filter(|last| Instant::now() < last.used_until);
-        let last = self.last.insert(last.unwrap_or_else(|| Reading::take(&self.read)));
-        let pages = last.pages.as_ref().filter(|_| last.began >= since)?;
-        // Of what was born after it, a reading says nothing.
-        let is_known = |key: &ProcessKey| key.start_boottime < last.began;
-        processes.iter().all(is_known).then(|| processes.iter().map(|key| pages.get(key).copied()).collect())
+    /// A reading is wanted that begins from now on.
+    pub fn request(&mut self) {
+        self.is_wanted = true;
     }
-}
 
-impl Reading {
-    fn take(read: &ReadPages) -> Self {
-        let (began, now) = (clock::boottime(), Instant::now());
-        let pages = read();
-        let took = now.elapsed();
-        Self { began, used_until: Instant::now() + took.saturating_mul(READING_REST), pages }
+    /// Whether a reading has begun, so that [`Self::turn`] has something to do.
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// When [`Self::turn`] is due.
+    pub fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let next = self.is_wanted.then(|| self.rested_at.map_or(now, |rested_at| rested_at.max(now)));
+        if self.is_reading() { Some(now) } else { next }
+    }
+
+    /// Reads for some time. Returns when the reading began, if that is complete.
+    pub fn turn(&mut self) -> Option<BootTime> {
+        let since = Instant::now();
+        if self.reading.is_none() {
+            let is_due = self.is_wanted && self.rested_at.is_none_or(|rested_at| rested_at <= since);
+            if !is_due {
+                return None;
+            }
+            self.is_wanted = false;
+            let began = clock::boottime();
+            self.reading =
+                Some(Reading { began, read: (self.begin)(), pages: Pages::new(), took: Duration::ZERO });
+        }
+        let reading = self.reading.as_mut()?;
+        let mut goes_on = Some(true);
+        while goes_on == Some(true) && since.elapsed() < READING_TURN {
+            goes_on = reading.read.as_mut().and_then(|read| read(&mut reading.pages));
+        }
+        reading.took += since.elapsed();
+        if goes_on == Some(true) {
+            return None;
+        }
+        let Reading { began, pages, took, .. } = self.reading.take()?;
+        self.rested_at = Some(Instant::now() + took.saturating_mul(READING_REST));
+        self.last = goes_on.map(|_| pages);
+        Some(began)
+    }
+
+    /// Nobody asks for the pages of the last reading any more.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// The pages of each of `processes` in the last reading, `None` where that did not show it; `None` if it failed.
+    pub fn pages(&self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        let pages = self.last.as_ref()?;
+        Some(processes.iter().map(|key| pages.get(key).copied()).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
-
     use super::*;
 
-    const OLD: ProcessKey = ProcessKey::new(1, 1);
+    fn key(tgid: u32) -> ProcessKey {
+        ProcessKey::new(tgid, 1)
+    }
 
-    /// Readings that take so long, each of which shows one process with the number of the reading as its pages.
-    fn reads(takes: Duration) -> ResidentReads {
-        let count = Arc::new(AtomicU64::new(0));
+    /// Readings of so many pieces, each of which takes so long and shows one process, with its number as its pages. The piece with
+    /// the number `fails_at` fails.
+    fn reads(pieces: u32, takes: Duration, fails_at: u32) -> ResidentReads {
         ResidentReads::new(Box::new(move || {
-            let began = Instant::now();
-            while began.elapsed() < takes {
-                std::thread::yield_now();
-            }
-            Some(HashMap::from([(OLD, count.fetch_add(1, Ordering::Relaxed) + 1)]))
+            let mut piece = 0;
+            Some(Box::new(move |pages: &mut Pages| {
+                let since = Instant::now();
+                while since.elapsed() < takes {
+                    std::thread::yield_now();
+                }
+                piece += 1;
+                pages.insert(key(piece), u64::from(piece));
+                (piece != fails_at).then_some(piece < pieces)
+            }))
         }))
     }
 
-    #[test]
-    fn a_reading_is_used_again_for_a_multiple_of_the_time_that_it_took() {
-        let mut slow = reads(Duration::from_millis(50));
-        assert_eq!(slow.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
-        assert_eq!(slow.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
-        let mut quick = reads(Duration::ZERO);
-        assert_eq!(quick.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
-        let used_until = quick.last.as_ref().map(|last| last.used_until).expect("a reading");
-        while Instant::now() < used_until {
-            std::thread::yield_now();
+    /// Turns until a reading ends; returns when it began, how many turns it took, and how long the longest was.
+    fn read(reads: &mut ResidentReads) -> (BootTime, u32, Duration) {
+        let (mut turns, mut longest) = (0, Duration::ZERO);
+        loop {
+            let since = Instant::now();
+            let began = reads.turn();
+            longest = longest.max(since.elapsed());
+            turns += 1;
+            if let Some(began) = began {
+                return (began, turns, longest);
+            }
+            assert!(reads.due().is_some());
         }
-        assert_eq!(quick.pages(&[OLD], BootTime(0)), Some(vec![Some(2)]));
     }
 
     #[test]
-    fn what_ended_has_no_memory_and_of_what_was_born_later_nothing_is_known() {
-        let mut reads = reads(Duration::from_millis(50));
-        assert_eq!(reads.pages(&[OLD, ProcessKey::new(2, 2)], BootTime(0)), Some(vec![Some(1), None]));
-        let young = ProcessKey::new(3, clock::boottime().0);
-        assert_eq!(reads.pages(&[OLD, young], BootTime(0)), None);
+    fn a_reading_takes_as_many_turns_as_keep_each_of_them_short() {
+        let mut reads = reads(20, Duration::from_millis(2), 0);
+        assert!(reads.turn().is_none() && reads.due().is_none(), "none is wanted");
+        let before = clock::boottime();
+        reads.request();
+        let (began, turns, _) = read(&mut reads);
+        assert!(began >= before && (5..=20).contains(&turns), "{turns}");
+        assert_eq!(reads.pages(&[key(20), key(21), key(1)]), Some(vec![Some(20), None, Some(1)]));
+        assert!(!reads.is_reading() && reads.due().is_none());
     }
 
     #[test]
-    fn a_reading_from_before_an_end_does_not_tell_what_outlived_it() {
-        let mut reads = reads(Duration::from_millis(50));
-        assert_eq!(reads.pages(&[OLD], clock::boottime()), Some(vec![Some(1)]));
-        assert_eq!(reads.pages(&[OLD], clock::boottime()), None, "it is used again, and began before");
-        assert_eq!(reads.pages(&[OLD], BootTime(0)), Some(vec![Some(1)]));
+    fn the_next_reading_waits_for_a_multiple_of_the_time_that_the_last_one_took() {
+        let mut reads = reads(2, Duration::from_millis(4), 0);
+        reads.request();
+        read(&mut reads);
+        let ended = Instant::now();
+        reads.request();
+        let due = reads.due().expect("a reading is wanted");
+        assert!(due > ended + Duration::from_millis(60), "{:?}", due - ended);
+        assert!(reads.turn().is_none() && !reads.is_reading());
+        read(&mut reads);
+        assert!(Instant::now() > due);
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_known() {
-        let mut reads = ResidentReads::new(Box::new(|| None));
-        assert_eq!(reads.pages(&[OLD], BootTime(0)), None);
+    fn a_request_during_a_reading_is_for_the_next_one() {
+        let mut reads = reads(3, Duration::from_millis(4), 0);
+        reads.request();
+        assert!(reads.turn().is_none() && reads.is_reading());
+        let asked = clock::boottime();
+        reads.request();
+        assert!(read(&mut reads).0 < asked);
+        assert!(read(&mut reads).0 > asked);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known_and_is_answered() {
+        let mut failing = reads(5, Duration::ZERO, 2);
+        failing.request();
+        read(&mut failing);
+        assert_eq!(failing.pages(&[key(1)]), None);
+        let mut none = ResidentReads::new(Box::new(|| None));
+        none.request();
+        assert!(none.turn().is_some());
+        assert_eq!(none.pages(&[key(1)]), None);
     }
 }

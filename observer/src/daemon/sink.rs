@@ -9,7 +9,7 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 use tracing::warn;
 
-use super::columns::{columns, scope, subject, with_home};
+use super::columns::{ReplacedPrimary, columns, scope, subject, with_home};
 use super::pace::{Pace, Restarts, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
@@ -44,16 +44,6 @@ pub enum Recording {
     Paused,
     /// Changes are written.
     Active,
-}
-
-/// A primary that died, and whose place another process took.
-struct ReplacedPrimary {
-    key: ProcessKey,
-    death: Death,
-    /// Whose session it was.
-    subject: Subject,
-    /// Its JSON.
-    body: String,
 }
 
 /// The daemon's implementation of [`Sink`].
@@ -347,6 +337,10 @@ impl DaemonSink {
 
     /// Whether the start or the end of a session gets an entry of its own; other changes do.
     fn is_recorded(&mut self, change: &Change<'_>) -> bool {
+        // The ends of a session that starts again and again have no entries either.
+        if let Change::SessionLeft { former, .. } = change {
+            return self.recording == Recording::Active && !self.pace.counts(&former.home);
+        }
         let (Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary)) = *change
         else {
             return true;
@@ -389,6 +383,8 @@ impl Sink for DaemonSink {
                 self.log_gap(at);
             }
             Change::GapClosed { .. } => self.certain = true,
+            // It is not worth an entry.
+            Change::SessionLeft { left, .. } if left.processes == 0 => return,
             _ => {}
         }
         let death = self.track_primary(at, &change);
@@ -431,6 +427,7 @@ impl Sink for DaemonSink {
                 pending.hints |= hints;
             }
             Request::Memory(key) => self.memory.push(key),
+            Request::ResidentPages => self.resident.request(),
             Request::HomeOwner(home) => self.owners.push(home.clone()),
             Request::Watch(key, on) => {
                 if on {
@@ -441,8 +438,8 @@ impl Sink for DaemonSink {
         }
     }
 
-    fn resident_pages(&mut self, processes: &[ProcessKey], since: BootTime) -> Option<Vec<Option<u64>>> {
-        self.resident.pages(processes, since)
+    fn resident_pages(&mut self, processes: &[ProcessKey]) -> Option<Vec<Option<u64>>> {
+        self.resident.pages(processes)
     }
 }
 

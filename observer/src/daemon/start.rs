@@ -130,7 +130,10 @@ fn assemble(
     let reader = kernel.memory_reader();
     let host_mnt_ns = reader.host_mnt_ns();
     let memory = reader.clone();
-    let resident = ResidentReads::new(Box::new(move || memory.resident_pages().ok()));
+    let resident = ResidentReads::new(Box::new(move || {
+        let mut read = memory.resident_pages().ok()?;
+        Some(Box::new(move |pages| read(pages).ok()))
+    }));
     // A pass that fails there fails in the event loop too, which reports it.
     let (memory_reads, memory) = MemoryReads::new(Arc::new(move |wanted, patience, progress| {
         reader.read(wanted, patience, progress).unwrap_or_default()

@@ -80,6 +80,7 @@ impl EventLoop {
             ("sessions_dropped", counters.sessions_dropped),
             ("candidates_left_out", counters.candidates_left_out),
             ("left_unnamed", counters.left_unnamed),
+            ("left_uncounted", counters.left_uncounted),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))

@@ -34,8 +34,8 @@ pub const SCHEMA: &str = "
 const ENDED_SEARCH_MAX: i64 = 16_384;
 /// The size of the entries of ended sessions that a start takes, as JSON.
 const ENDED_BYTES_MAX: usize = 4 << 20;
-/// Ends of sessions that left something, of which a start takes what was left.
-const LEFT_ENTRIES_MAX: i64 = 1024;
+/// Entries of what sessions left that a start takes.
+const LEFT_ENTRIES_MAX: usize = 1024;
 
 /// Home, mount namespace (`None`: the host's own), user and number of a session.
 type SessionKey = (Vec<u8>, Option<u32>, u32, u32);
@@ -70,6 +70,7 @@ impl<'a> SessionChange<'a> {
             EntryKind::SessionStarted | EntryKind::SessionChanged => Some(Self::Lives(subject)),
             EntryKind::SessionEnded => Some(Self::Ended(subject)),
             EntryKind::ProcessEnded
+            | EntryKind::SessionLeft
             | EntryKind::GapOpened
             | EntryKind::GapClosed
             | EntryKind::Gap
@@ -185,7 +186,7 @@ pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusq
             AND kind = 'session_ended' AND boot_id = ?2 ORDER BY seq DESC",
     )?;
     let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id])?;
-    let (mut seen, mut ended) = (BTreeSet::new(), EndedEntries::default());
+    let (mut seen, mut ended) = (BTreeSet::new(), SharedEntries::new(ENDED_SESSIONS_MAX));
     while let Some(row) = rows.next()? {
         let entry = decode(row)?.entry;
         let key = entry.subject.as_ref().map(key);
@@ -196,9 +197,9 @@ pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusq
     Ok(ended.newest_first())
 }
 
-/// Entries of sessions that ended, within the bounds.
-#[derive(Default)]
-struct EndedEntries {
+/// Entries of sessions that ended: so many at most, of [`ENDED_BYTES_MAX`] at most, shared by users.
+struct SharedEntries {
+    max: usize,
     /// Those of each user with their numbers, which begin with the newest, and the size of their details.
     of_user: BTreeMap<u32, (usize, Vec<(usize, Entry)>)>,
     added: usize,
@@ -206,8 +207,13 @@ struct EndedEntries {
     bytes: usize,
 }
 
-impl EndedEntries {
-    /// Adds an entry that is older than the others.
+impl SharedEntries {
+    /// Room for `max` entries.
+    fn new(max: usize) -> Self {
+        Self { max, of_user: BTreeMap::new(), added: 0, len: 0, bytes: 0 }
+    }
+
+    /// Adds an entry that is older than the others. Where there are too many, the oldest goes of the user who has most.
     fn add(&mut self, entry: Entry) {
         let (size, uid) = (entry.detail.len(), entry.subject.as_ref().and_then(|subject| subject.uid));
         let (bytes, entries) = self.of_user.entry(uid.unwrap_or(0)).or_default();
@@ -216,7 +222,7 @@ impl EndedEntries {
         self.added += 1;
         self.len += 1;
         self.bytes += size;
-        while self.len > ENDED_SESSIONS_MAX || self.bytes > ENDED_BYTES_MAX {
+        while self.len > self.max || self.bytes > ENDED_BYTES_MAX {
             let Some((bytes, entries)) = self.of_user.values_mut().max_by_key(|(bytes, _)| *bytes) else {
                 break;
             };
@@ -235,24 +241,19 @@ impl EndedEntries {
 }
 
 /// Reads the entries of the boot `boot_id` that name what a session left, the newest first. It looks at the newest
-/// [`ENDED_SEARCH_MAX`] entries.
+/// [`ENDED_SEARCH_MAX`] entries. Where there are too many, it leaves out the oldest of the user who has most.
 pub fn read_left(conn: &Connection, boot_id: &str) -> rusqlite::Result<Vec<Entry>> {
     let mut query = conn.prepare(
         "SELECT * FROM entry WHERE seq > (SELECT ifnull(max(seq), 0) FROM entry) - ?1
-            AND kind IN ('session_ended', 'process_ended') AND boot_id = ?2
-            AND instr(detail, '\"keys\":[\"') > 0 ORDER BY seq DESC LIMIT ?3",
+            AND kind IN ('session_left', 'session_ended', 'process_ended') AND boot_id = ?2
+            AND instr(detail, '\"keys\":[\"') > 0 ORDER BY seq DESC",
     )?;
-    let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id, LEFT_ENTRIES_MAX])?;
-    let (mut left, mut bytes) = (Vec::new(), 0);
+    let mut rows = query.query(params![ENDED_SEARCH_MAX, boot_id])?;
+    let mut left = SharedEntries::new(LEFT_ENTRIES_MAX);
     while let Some(row) = rows.next()? {
-        let entry = decode(row)?.entry;
-        bytes += entry.detail.len();
-        if bytes > ENDED_BYTES_MAX {
-            break;
-        }
-        left.push(entry);
+        left.add(decode(row)?.entry);
     }
-    Ok(left)
+    Ok(left.newest_first())
 }
 
 /// Writes `entry` under `seq`, and applies it to the table `live`. To be called in a transaction.

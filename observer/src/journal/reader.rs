@@ -26,7 +26,7 @@ pub struct EntryFilter {
     pub since_ns: Option<i64>,
     /// Those that happened before this time, ns since 1970.
     pub until_ns: Option<i64>,
-    /// Only ends of sessions and primaries, and gaps.
+    /// Only ends of sessions and primaries, what these left, and gaps.
     pub ends: bool,
 }
 
@@ -104,7 +104,7 @@ impl JournalReader {
                 AND (?3 IS NULL OR home IS NULL OR home = ?3)
                 AND (?4 IS NULL OR at_unix_ns >= ?4)
                 AND (?5 IS NULL OR at_unix_ns < ?5)
-                AND (NOT ?6 OR kind IN ('session_ended', 'process_ended', 'gap', 'gap_closed')
+                AND (NOT ?6 OR kind IN ('session_ended', 'process_ended', 'session_left', 'gap', 'gap_closed')
                     OR (kind = 'session_started' AND instr(detail, '\"restarts\":') > 0))
              ORDER BY seq LIMIT ?7",
         )?;

@@ -92,6 +92,30 @@ fn ended_sessions_of_one_user_leave_room_for_those_of_another() {
 }
 
 #[test]
+fn what_sessions_of_one_user_left_leaves_room_for_what_those_of_another_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    let of = |uid, kind, detail: &str, n| {
+        let entry = Entry { detail: detail.into(), ..session(kind, "a", n) };
+        Entry { subject: entry.subject.clone().map(|it| Subject { uid: Some(uid), ..it }), ..entry }
+    };
+    let left = r#"{"left":{"processes":1,"rss_bytes":5,"keys":["k"]}}"#;
+    assert!(journal.push(of(7, "session_left", left, 1)).is_some());
+    let nothing = r#"{"death":{"left":{"processes":0,"rss_bytes":0,"keys":[]}}}"#;
+    assert!(journal.push(of(7, "session_ended", nothing, 2)).is_some());
+    for n in 3..=1_500 {
+        until("room", || journal.queue().waiting() < 500);
+        assert!(journal.push(of(8, "session_left", left, n)).is_some());
+    }
+    committed(&journal, 1_500);
+    drop(journal);
+    let left = Journal::open(options(dir.path())).unwrap().resume().unwrap().left;
+    let numbers: Vec<u64> = left.iter().map(|it| it.boottime_ns).collect();
+    assert!(numbers.is_sorted_by(|a, b| a > b), "the newest first");
+    assert_eq!((numbers.len(), numbers.first(), numbers.last()), (1024, Some(&1_500), Some(&1)));
+}
+
+#[test]
 fn a_session_that_lives_is_known_after_its_entry_was_removed() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };

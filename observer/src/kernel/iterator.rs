@@ -33,30 +33,64 @@ impl TaskIterator {
     /// Runs one pass; calls `handle` with the bytes of each row.
     pub fn run(&self, mut handle: impl FnMut(&[u8])) -> Result<()> {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = File::from(bpf::open_iterator(link.as_fd()).context("open the task iterator")?);
-        let mut buffer = vec![0; READ_BYTES];
-        let mut filled = 0;
-        loop {
-            let free = buffer.get_mut(filled..).unwrap_or_default();
-            let read = match file.read(free) {
-                Ok(read) => read,
-                // The kernel returns EAGAIN after a million threads without a row (`MAX_ITER_OBJECTS`), and EINTR at a signal.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-                {
-                    continue;
-                }
-                Err(error) => return Err(error).context("read the task iterator"),
-            };
-            if read == 0 {
-                ensure!(filled == 0, "the task iterator ended within a row");
-                return Ok(());
+        let mut pass = OpenedPass::open(&link)?;
+        while pass.read(&mut handle)? {}
+        Ok(())
+    }
+
+    /// Begins a pass that is run in pieces. Others may run between these.
+    pub fn begin(&self) -> Result<PiecewisePass> {
+        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(PiecewisePass { pass: OpenedPass::open(&link)?, link: Arc::clone(&self.0) })
+    }
+}
+
+/// A pass that is run in pieces.
+pub struct PiecewisePass {
+    pass: OpenedPass,
+    link: Arc<Mutex<OwnedFd>>,
+}
+
+impl PiecewisePass {
+    /// Reads the next piece, of some hundred rows at most; calls `handle` with the bytes of each. Returns false at the end.
+    pub fn read(&mut self, handle: impl FnMut(&[u8])) -> Result<bool> {
+        let _one_at_a_time = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pass.read(handle)
+    }
+}
+
+/// A pass of which the kernel keeps the position, by the tid of the next thread (`task_seq_get_next`, kernel/bpf/task_iter.c).
+struct OpenedPass {
+    file: File,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl OpenedPass {
+    fn open(link: &OwnedFd) -> Result<Self> {
+        let file = File::from(bpf::open_iterator(link.as_fd()).context("open the task iterator")?);
+        Ok(Self { file, buffer: vec![0; READ_BYTES], filled: 0 })
+    }
+
+    fn read(&mut self, mut handle: impl FnMut(&[u8])) -> Result<bool> {
+        let Self { file, buffer, filled } = self;
+        let read = match file.read(buffer.get_mut(*filled..).unwrap_or_default()) {
+            Ok(read) => read,
+            // The kernel returns EAGAIN after a million threads without a row (`MAX_ITER_OBJECTS`), and EINTR at a signal.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(true);
             }
-            filled += read;
-            let used = rows(buffer.get(..filled).unwrap_or_default(), &mut handle)?;
-            buffer.copy_within(used..filled, 0);
-            filled -= used;
+            Err(error) => return Err(error).context("read the task iterator"),
+        };
+        if read == 0 {
+            ensure!(*filled == 0, "the task iterator ended within a row");
+            return Ok(false);
         }
+        *filled += read;
+        let used = rows(buffer.get(..*filled).unwrap_or_default(), &mut handle)?;
+        buffer.copy_within(used..*filled, 0);
+        *filled -= used;
+        Ok(true)
     }
 }
 

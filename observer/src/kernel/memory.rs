@@ -227,18 +227,22 @@ impl MemoryReader {
         if found == 0 { sys::own_mnt_ns() } else { found }
     }
 
-    /// Returns how many pages of memory each live process has; 0 where the kernel's counters are not known. A call takes one pass of
-    /// the iterator.
-    pub fn resident_pages(&self) -> Result<HashMap<ProcessKey, u64>> {
-        let mut pages = HashMap::new();
-        self.iterator.run(|row| {
-            if let Ok(Input::PassRow(row)) = decode(row)
-                && row.dead.is_none()
-            {
-                pages.insert(row.key, row.rss_pages);
-            }
-        })?;
-        Ok(pages)
+    /// Begins to read how many pages of memory each live process has; 0 where the kernel's counters are not known. A call of what is
+    /// returned reads the next processes, some hundred at most, and returns false when it has read all. It takes one pass of the
+    /// iterator.
+    pub fn resident_pages(
+        &self,
+    ) -> Result<impl FnMut(&mut HashMap<ProcessKey, u64>) -> Result<bool> + use<>> {
+        let mut pass = self.iterator.begin()?;
+        Ok(move |pages: &mut HashMap<ProcessKey, u64>| {
+            pass.read(|row| {
+                if let Ok(Input::PassRow(row)) = decode(row)
+                    && row.dead.is_none()
+                {
+                    pages.insert(row.key, row.rss_pages);
+                }
+            })
+        })
     }
 
     fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {

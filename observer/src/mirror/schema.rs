@@ -35,9 +35,10 @@ pub const MIGRATIONS: &[SchemaMigration] = &[
     SchemaMigration { to: SchemaVersion::new(1, 2), script: include_str!("migrations/0001-2.sql") },
     SchemaMigration { to: SchemaVersion::new(1, 3), script: include_str!("migrations/0001-3.sql") },
     SchemaMigration { to: SchemaVersion::new(1, 4), script: include_str!("migrations/0001-4.sql") },
+    SchemaMigration { to: SchemaVersion::new(1, 5), script: include_str!("migrations/0001-5.sql") },
 ];
 /// The last version that this program knows.
-pub const LATEST: SchemaVersion = SchemaVersion::new(1, 4);
+pub const LATEST: SchemaVersion = SchemaVersion::new(1, 5);
 /// From here on a writer can add the user to the keys of its host's sessions.
 pub const REKEYED: SchemaVersion = SchemaVersion::new(1, 1);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
@@ -224,7 +225,7 @@ mod tests {
         assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {
             let error = print(version(unknown)).unwrap_err().to_string();
-            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4; give --from"), "{error}");
+            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5; give --from"), "{error}");
         }
     }
 

@@ -73,7 +73,19 @@ fn abandoned<const N: usize>(scene: &Scene, home: &Path, pty: &Pty) -> (String, 
     let servers = std::array::from_fn(|_| server(scene, &mut agent));
     agent.killed(libc::SIGKILL);
     let ended = scene.wait_for_frame("session_ended", home);
-    (field(&live, "/key").to_owned(), servers, ended.death().get("left").expect("left").clone())
+    let at_once = ended.death().get("left").expect("left").clone();
+    let left = if N == 0 {
+        at_once
+    } else {
+        assert_eq!(at_once, Value::Null, "who ends with the session is not known yet");
+        counted(scene, home)
+    };
+    (field(&live, "/key").to_owned(), servers, left)
+}
+
+/// What a session of `home` left, as it is counted a moment after its end.
+fn counted(scene: &Scene, home: &Path) -> Value {
+    scene.wait_for_frame("session_left", home).field("left").expect("left").clone()
 }
 
 #[test]
@@ -189,6 +201,64 @@ fn where_processes_were_born_is_known_to_the_next_daemon_whether_their_session_l
 }
 
 #[test]
+fn what_the_hang_up_of_the_terminal_ends_is_not_left() {
+    let scene = Scene::new(RULE);
+    for (name, daemons) in [("hung-up", 0), ("daemonized", 1)] {
+        let (home, pty) = (scene.home(name), Pty::open());
+        let mut agent = scene.agent(&home, &pty);
+        scene.assert_session(&home, &agent, "live");
+        let daemonized: Vec<Puppet> = (0..daemons).map(|_| server(&scene, &mut agent)).collect();
+        // They are in the foreground, which the kernel tells that the terminal's session is over.
+        let jobs: Vec<Puppet> = (0..5).map(|_| agent.bears(&scene.fixture, Verb::Fork, &[]).0).collect();
+        agent.killed(libc::SIGKILL);
+        let ended = eventually("the count", PATIENCE, || {
+            let rows = scene.daemon.observer(&["list", "--ended", "--json"]).json();
+            let rows = rows.as_array().cloned().unwrap_or_default();
+            let ended = rows.into_iter().find(|row| row.get("home").and_then(Value::as_str) == home.to_str());
+            let left = ended.as_ref().and_then(|row| row.pointer("/death/left/processes")?.as_u64());
+            left.ok_or_else(|| format!("{ended:#?}"))
+        });
+        assert!(jobs.iter().all(|job| job.is_gone_within(PATIENCE)), "{name}");
+        assert_eq!(ended, daemons, "{name}");
+        assert_eq!(leftovers(&scene, name).0, pids(&daemonized.iter().collect::<Vec<_>>()));
+        let told = scene.daemon.observer(&["history", name, "--state-dir", state_dir(&scene).as_str()]);
+        assert_eq!(told.text().matches("left 1 process, ").count() as u64, daemons, "{told:?}");
+        assert_eq!(told.text().matches("left ").count() as u64, daemons, "{told:?}");
+    }
+}
+
+#[test]
+fn what_a_primary_left_that_executed_another_program_is_known_to_the_next_daemon() {
+    for execs_meanwhile in [false, true] {
+        let mut scene = Scene::new(RULE);
+        let (home, pty) = (scene.home("replaced"), Pty::open());
+        let mut agent = scene.agent(&home, &pty);
+        scene.assert_session(&home, &agent, "live");
+        let servers = [server(&scene, &mut agent), server(&scene, &mut agent)];
+        if execs_meanwhile {
+            assert_eq!(scene.daemon.stop(), Some(0));
+        }
+        let token = scene.fixture.token();
+        let program = scene.fixture.program("editor");
+        agent.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
+        // It is the same process, which ends with its last puppet.
+        std::mem::forget(agent);
+        let mut editor = scene.fixture.meet(&token);
+        let later = server(&scene, &mut editor);
+        let expected = pids(&[&servers[0], &servers[1]]);
+        if !execs_meanwhile {
+            scene.wait_for_frame("session_ended", &home);
+            assert_eq!(leftovers(&scene, "replaced").0, expected);
+            assert_eq!(scene.daemon.stop(), Some(0));
+        }
+        scene.daemon.restart();
+        assert_eq!(leftovers(&scene, "replaced").0, expected, "{execs_meanwhile}");
+        editor.killed(libc::SIGKILL);
+        assert_eq!(leftovers(&scene, "replaced").0, expected, "{} is of no session", later.pid);
+    }
+}
+
+#[test]
 fn a_session_that_leaves_nothing_is_certified_to() {
     let scene = Scene::new(RULE);
     let (home, pty) = (scene.home("tidy"), Pty::open());
@@ -238,8 +308,8 @@ fn a_leftover_that_runs_another_session_is_listed_and_not_signalled() {
     });
     let other = server(&scene, &mut agent);
     agent.killed(libc::SIGKILL);
-    let ended = scene.wait_for_frame("session_ended", &home);
-    assert_eq!(ended.death().pointer("/left/processes"), Some(&2.into()), "{:#}", ended.death());
+    let left = counted(&scene, &home);
+    assert_eq!(left.get("processes"), Some(&2.into()), "{left:#}");
     assert_eq!(leftovers(&scene, "first").0, pids(&[&mux, &other]));
     let sent = scene.daemon.observer(&["signal", "--leftovers", "first", "KILL", "--json", "--wait"]);
     assert_eq!(targets(&sent.json(), "sent"), pids(&[&other]), "{sent:?}");

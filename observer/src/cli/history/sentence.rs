@@ -25,6 +25,7 @@ pub fn paragraph(shown: &Shown<'_>, line: &EntryLine<'_>, host: Option<&str>) ->
     let words = match (&shown.restarts, &shown.death) {
         (Some(restarts), _) => told.restarts(restarts),
         (None, Some(death)) => told.end(death),
+        (None, None) if line.kind == EntryKind::SessionLeft => shown.what_is_left(),
         (None, None) => {
             let (event, how) = shown.words(&line.kind, line.pid);
             return (when, to_one_line(&format!("{event}{on_host}: {how}")).into_owned());

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
 use crate::api::entry::MissingEntries;
+use crate::api::left::LeftJson;
 use crate::api::restarts::RestartsJson;
 use crate::api::words::{DeathCause, EntryKind, GapReason, SessionEndReason, SessionState};
 use crate::cli::changes::describe;
@@ -65,6 +66,8 @@ pub struct Shown<'a> {
     changed: Option<Changed<'a>>,
     pub(super) restarts: Option<RestartsJson<'a>>,
     pub(super) death: Option<DeathJson<'a>>,
+    pub(super) left: Option<LeftJson>,
+    death_kind: Option<DeathCause>,
     end_reason: Option<SessionEndReason>,
     found_at: Option<String>,
     lost: u64,
@@ -74,11 +77,11 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether a signal or the lack of memory ended the session, or one of its starts that are counted together.
+    /// Whether a signal or the lack of memory ended the session, or one of its starts that are counted together; also of what
+    /// such a session left.
     pub fn is_forced_end(&self) -> bool {
-        let is_forced =
-            |death: &DeathJson<'_>| matches!(death.kind, DeathCause::Signaled | DeathCause::OomKilled);
-        self.death.as_ref().is_some_and(is_forced)
+        let kind = self.death.as_ref().map(|death| death.kind).or(self.death_kind);
+        matches!(kind, Some(DeathCause::Signaled | DeathCause::OomKilled))
             || self
                 .restarts
                 .as_ref()
@@ -135,6 +138,7 @@ impl Shown<'_> {
             EntryKind::ProcessEnded => {
                 ("died", BAD, format!("{}; another stands for the home", self.end(pid)))
             }
+            EntryKind::SessionLeft => ("leftover", NOTICE, self.what_is_left()),
             EntryKind::GapOpened => ("gap", BAD, "events were lost; the kernel was read again".into()),
             EntryKind::GapClosed => {
                 ("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
@@ -152,6 +156,11 @@ impl Shown<'_> {
         }
         let comma = if words.is_empty() { "" } else { ", " };
         format!("{words}{comma}+{} more", self.roots - 1)
+    }
+
+    /// What the session left.
+    pub(super) fn what_is_left(&self) -> String {
+        self.left.as_ref().and_then(LeftJson::describe).unwrap_or_default()
     }
 
     fn end(&self, pid: Option<u32>) -> String {

@@ -353,6 +353,29 @@ fn a_change_is_described_by_what_changed() {
 }
 
 #[test]
+fn what_a_session_left_has_a_line_and_beside_killed_sessions_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = |minutes, home, kind| {
+        let detail = format!(
+            r#","comm":"node","program":"claude","death_kind":"{kind}","left":{{"processes":3,"rss_bytes":48000000,"keys":["k"]}}"#
+        );
+        entry(minutes, "session_left", home, &detail)
+    };
+    journal(dir.path(), vec![left(1, "/srv/alpha", "signaled"), left(2, "/srv/beta", "exited")]);
+    assert_eq!(
+        events(dir.path(), &[]),
+        [
+            "leftover alpha 101 claude left 3 processes, 48 MB /srv/alpha",
+            "leftover beta 102 claude left 3 processes, 48 MB /srv/beta"
+        ]
+    );
+    assert_eq!(
+        sentences(dir.path(), &["--killed"]),
+        ["alpha (claude, pid 101, in /srv/alpha) left 3 processes, 48 MB."]
+    );
+}
+
+#[test]
 fn filters_select_what_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), sample());

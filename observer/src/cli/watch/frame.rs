@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
+use crate::api::left::LeftJson;
 use crate::api::restarts::RestartsJson;
 use crate::api::session::SessionJson;
 use crate::api::words::{FrameKind, SessionEndReason, SessionState};
@@ -50,6 +51,7 @@ pub struct WatchFrame<'a> {
     changed: Option<Changed<'a>>,
     restarts: Option<RestartsJson<'a>>,
     death: Option<DeathJson<'a>>,
+    left: Option<LeftJson>,
     end_reason: Option<SessionEndReason>,
     lost: u64,
     corrected: u64,
@@ -133,6 +135,10 @@ impl WatchFrame<'_> {
             }
             FrameKind::SessionChanged => (self.state.as_str(), NOTICE, self.changed_session()),
             FrameKind::SessionEnded => ("ended", BAD, format!("{}  {}", self.session(), self.end())),
+            FrameKind::SessionLeft => {
+                let left = self.left.as_ref().and_then(LeftJson::describe).unwrap_or_default();
+                ("leftover", NOTICE, format!("{}  {left}", self.session()))
+            }
             FrameKind::GapOpened => ("gap", BAD, "events were lost; the kernel is read again".into()),
             FrameKind::GapClosed => {
                 ("healed", NOTICE, format!("{} events lost, {} corrections", self.lost, self.corrected))
@@ -256,6 +262,11 @@ mod tests {
         let rest = r"x\x1b[2J  started   a\nb  7  \x1b]0;  pts/3  /h/\u{202e}  +2 more";
         assert_eq!(started, rest);
         assert_eq!(plain(r#"{"kind":"snapshot_end"}"#, Processes::All), None);
+        let left = r#"{"kind":"session_left","name":"a","home":"/srv/a","pid":7,"program":"vim","left":{"processes":2,"rss_bytes":5000000}}"#;
+        assert_eq!(
+            plain(left, Processes::OfSessions).unwrap(),
+            "never  leftover  a  7  vim  /srv/a  left 2 processes, 5.0 MB"
+        );
         assert_eq!(plain(r#"{"kind":"process_started","pid":3}"#, Processes::OfSessions), None);
         assert!(
             plain(r#"{"kind":"process_started","pid":3,"comm":"ls"}"#, Processes::All)

@@ -1,0 +1,298 @@
+//! Where processes were born, over a restart of the daemon. The kernel gives a process whose parent ended to another one, and
+//! keeps no trace of a session.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::core::Core;
+use crate::input::{KnownLeft, KnownSession};
+use crate::limits::BIRTHS_KNOWN_MAX;
+use crate::model::change::Sink;
+use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::left::{FormerSession, KnownBirth, Origins};
+use crate::model::process::Bytes;
+use crate::model::session::{Home, State};
+use crate::processes::early_births::EarlyBirths;
+use crate::processes::entry::ProcessEntry;
+use crate::sessions::by_age::age;
+
+/// What is known of a process that is noted for the next daemon.
+struct Noted<'a> {
+    entry: &'a ProcessEntry,
+    /// What it was born below, in a session.
+    above: Option<ProcessKey>,
+    /// The kernel tells that, while the process above lives.
+    is_told: bool,
+}
+
+/// What follows for a process from what is above it.
+#[derive(Clone, Copy, Default)]
+struct Origin<'a> {
+    /// The innermost session in which it was born, if that is over.
+    former: Option<&'a KnownLeft<'a>>,
+    /// Its nearest ancestor that lives.
+    live: Option<ProcessKey>,
+}
+
+impl Core {
+    /// Returns what the kernel will not tell another daemon of births in sessions: below what each process in a session was
+    /// born, and which processes sessions left. At most [`BIRTHS_KNOWN_MAX`] processes, shared by their users, of each user
+    /// first those of which the kernel tells nothing, and then the oldest.
+    pub fn origins(&self) -> Origins<'_> {
+        let mut noted = self.noted();
+        let surplus = keep_shares(&mut noted);
+        let births = noted
+            .iter()
+            .filter_map(|it| it.above.map(|above| KnownBirth { key: it.entry.process.key, above }));
+        let births = births.collect();
+        let mut left: BTreeMap<(ProcessKey, BootTime, &Home), (&FormerSession, Vec<ProcessKey>)> =
+            BTreeMap::new();
+        for entry in noted.iter().map(|it| it.entry) {
+            let Some(former) = &entry.left_of else { continue };
+            let of_session = left.entry((former.primary, former.ended_at, &*former.home));
+            of_session.or_insert_with(|| (former, Vec::new())).1.push(entry.process.key);
+        }
+        Origins { births, left: left.into_values().collect(), surplus }
+    }
+
+    /// Returns the processes in sessions and those that sessions left, the oldest first.
+    fn noted(&self) -> Vec<Noted<'_>> {
+        let mut entries: Vec<&ProcessEntry> = self.table.iter().collect();
+        entries.sort_unstable_by_key(|entry| age(entry.process.key));
+        let (mut inside, mut noted) = (BTreeSet::new(), Vec::new());
+        for entry in entries {
+            let process = &entry.process;
+            let above = process.lineage.filter(|above| inside.contains(above));
+            if self.holds_session(process.key) || entry.left_of.is_some() || above.is_some() {
+                inside.insert(process.key);
+            }
+            if entry.left_of.is_none() && above.is_none() {
+                continue;
+            }
+            let is_told = entry.left_of.is_none() && above == Some(process.parent);
+            noted.push(Noted { entry, above, is_told });
+        }
+        noted
+    }
+
+    /// A process ends before the sessions are known that there were: keeps what it was born below, and what below it.
+    pub(super) fn keep_births(&mut self, entry: &ProcessEntry, orphans: &[ProcessKey]) {
+        if !self.settings.awaits_known || orphans.is_empty() {
+            return;
+        }
+        let (key, uid) = (entry.process.key, entry.process.uids.uid);
+        let own = entry.process.lineage.map(|above| KnownBirth { key, above });
+        let births = orphans.iter().map(|&orphan| KnownBirth { key: orphan, above: key });
+        own.into_iter().chain(births).for_each(|birth| self.early_births.add(uid, birth));
+    }
+
+    /// Puts processes below the ancestors by birth that they had before the daemon was started again. What was born below a
+    /// primary that ended since, or before, is left by its session.
+    pub(super) fn resume_births(
+        &mut self,
+        at: BootTime,
+        known: &[KnownSession<'_>],
+        left: &[KnownLeft<'_>],
+        births: &[KnownBirth],
+        sink: &mut dyn Sink,
+    ) {
+        let early = core::mem::take(&mut self.early_births);
+        let ancestry = Ancestry::new(at, known, left, births, early);
+        for (key, origin) in ancestry.resolve(|key| self.table.get(key).is_some()) {
+            if self.table.get(key).is_none() {
+                continue;
+            }
+            if let Some(above) = origin.live {
+                self.relink(at, key, above, sink);
+            }
+            // Its own mark, which is put later, comes first.
+            if let Some(former) = origin.former.filter(|_| !ancestry.marks.contains_key(&key)) {
+                let former = self.known_former(former);
+                self.table.leave(&[key], Some(&former));
+            }
+        }
+    }
+
+    /// Marks what a session left before the daemon was started again, as far as it lives.
+    pub(super) fn resume_left(&mut self, left: &KnownLeft<'_>) {
+        let lives = |key: &ProcessKey| self.table.get(*key).is_some();
+        let keys: BTreeSet<ProcessKey> =
+            left.processes.iter().copied().take(BIRTHS_KNOWN_MAX).filter(lives).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let former = self.known_former(left);
+        // What is below another one of them has its mark.
+        let is_top = |key: &&ProcessKey| {
+            let above = self.table.get(**key).and_then(|entry| entry.process.lineage);
+            above.is_none_or(|above| !keys.contains(&above))
+        };
+        let tops: Vec<ProcessKey> = keys.iter().filter(is_top).copied().collect();
+        self.table.leave(&tops, Some(&former));
+    }
+
+    /// Marks what was born below the known primaries that executed another program while no daemon ran, as if they had ended.
+    pub(super) fn resume_replaced(
+        &mut self,
+        at: BootTime,
+        known: &[KnownSession<'_>],
+        births: &[KnownBirth],
+    ) {
+        let mut births_by_above: BTreeMap<ProcessKey, Vec<ProcessKey>> = BTreeMap::new();
+        for birth in births.iter().take(BIRTHS_KNOWN_MAX) {
+            births_by_above.entry(birth.above).or_default().push(birth.key);
+        }
+        for session in known.iter().filter(|session| session.state != State::Ended) {
+            let Some(entry) = self.table.get(session.primary) else { continue };
+            let runs = entry.process.program.as_deref();
+            let is_replaced = runs.zip(session.program).is_some_and(|(runs, ran)| runs != ran);
+            if !is_replaced || self.holds_session(session.primary) {
+                continue;
+            }
+            if let Some(born) = births_by_above.get(&session.primary) {
+                let former = self.known_former(&as_left(session, at));
+                self.table.leave(born, Some(&former));
+            }
+        }
+    }
+
+    fn known_former(&self, left: &KnownLeft<'_>) -> Arc<FormerSession> {
+        Arc::new(FormerSession {
+            home: self.sessions.homes.intern(left.home.clone()),
+            name: Bytes::from(left.name),
+            foreign: left.foreign,
+            primary: left.primary,
+            ended_at: left.ended_at,
+            wall_offset_ns: left.wall_offset_ns,
+        })
+    }
+}
+
+/// A known session as one that is over: at `at`, unless it had ended before.
+fn as_left<'a>(session: &KnownSession<'a>, at: BootTime) -> KnownLeft<'a> {
+    KnownLeft {
+        home: session.home,
+        name: session.name,
+        foreign: None,
+        primary: session.primary,
+        ended_at: if session.state == State::Ended { session.since } else { at },
+        wall_offset_ns: session.wall_offset_ns,
+        processes: &[],
+    }
+}
+
+/// What was known of births and sessions before the daemon was started again.
+struct Ancestry<'a> {
+    /// What each process was born below, and whether that was noted by this daemon, before it knew of sessions.
+    above: BTreeMap<ProcessKey, (ProcessKey, bool)>,
+    /// The sessions that there were when the daemon before ended, by their primaries.
+    lived: BTreeMap<ProcessKey, KnownLeft<'a>>,
+    /// Sessions that had ended before.
+    ended: BTreeMap<ProcessKey, KnownLeft<'a>>,
+    /// The sessions that left a process.
+    marks: BTreeMap<ProcessKey, KnownLeft<'a>>,
+}
+
+impl<'a> Ancestry<'a> {
+    fn new(
+        at: BootTime,
+        known: &[KnownSession<'a>],
+        left: &[KnownLeft<'a>],
+        births: &[KnownBirth],
+        early: EarlyBirths,
+    ) -> Self {
+        let (mut lived, mut ended) = (BTreeMap::new(), BTreeMap::new());
+        for session in known {
+            let of_state = if session.state == State::Ended { &mut ended } else { &mut lived };
+            of_state.insert(session.primary, as_left(session, at));
+        }
+        // The journal's own account of an end comes first.
+        ended.extend(left.iter().map(|left| (left.primary, *left)));
+        let mut marks = BTreeMap::new();
+        for left in left {
+            for &key in left.processes.iter().take(BIRTHS_KNOWN_MAX) {
+                marks.entry(key).or_insert(*left);
+            }
+        }
+        let known = births.iter().take(BIRTHS_KNOWN_MAX).map(|birth| (birth.key, (birth.above, false)));
+        let mut above: BTreeMap<ProcessKey, (ProcessKey, bool)> = known.collect();
+        for birth in early.all() {
+            above.entry(birth.key).or_insert((birth.above, true));
+        }
+        Self { above, lived, ended, marks }
+    }
+
+    /// Returns what follows for each process, those above before those below.
+    fn resolve(&self, lives: impl Fn(ProcessKey) -> bool) -> Vec<(ProcessKey, Origin<'_>)> {
+        let mut keys: Vec<ProcessKey> = self.above.keys().copied().collect();
+        keys.sort_unstable_by_key(|&key| age(key));
+        let mut resolved: BTreeMap<ProcessKey, Origin<'_>> = BTreeMap::new();
+        let mut origins = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(&(above, is_early)) = self.above.get(&key) else { continue };
+            let origin = if lives(above) {
+                Origin { former: None, live: Some(above) }
+            } else {
+                let beyond = resolved.get(&above).copied().unwrap_or_default();
+                // Whether a session that had ended ended by its primary's end is not known: what this daemon saw
+                // below that may have been started by another program.
+                let ended = || self.ended.get(&above).filter(|_| !is_early);
+                let former = self.lived.get(&above).or_else(ended).or_else(|| self.marks.get(&above));
+                Origin { former: former.or(beyond.former), live: beyond.live }
+            };
+            resolved.insert(key, origin);
+            origins.push((key, origin));
+        }
+        origins
+    }
+}
+
+/// Keeps as many as the next daemon is told, shared by users. Returns how many are left out.
+fn keep_shares(noted: &mut Vec<Noted<'_>>) -> usize {
+    let before = noted.len();
+    if before <= BIRTHS_KNOWN_MAX {
+        return 0;
+    }
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    noted.iter().for_each(|it| *counts.entry(it.entry.process.uids.uid).or_default() += 1);
+    let share = even_share(counts.into_values().collect(), BIRTHS_KNOWN_MAX);
+    let mut kept: BTreeMap<u32, usize> = BTreeMap::new();
+    // Whoever is above another is older, and stays with it.
+    noted.sort_by_key(|it| it.is_told);
+    noted.retain(|it| {
+        let kept = kept.entry(it.entry.process.uids.uid).or_default();
+        *kept += 1;
+        *kept <= share
+    });
+    before - noted.len()
+}
+
+/// Returns how many everybody may keep, so that all together keep at most `max` and nobody could keep more.
+fn even_share(mut counts: Vec<usize>, max: usize) -> usize {
+    counts.sort_unstable();
+    let (mut left, mut users) = (max, counts.len());
+    for count in counts {
+        let share = left / users.max(1);
+        if count > share {
+            return share;
+        }
+        (left, users) = (left - count, users - 1);
+    }
+    max
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn what_one_does_not_need_is_for_the_others() {
+        assert_eq!(even_share(vec![5, 100, 3], 20), 12);
+        assert_eq!(even_share(vec![100, 100], 20), 10);
+        assert_eq!(even_share(vec![1, 2], 20), 20);
+        assert_eq!(even_share(vec![], 20), 20);
+    }
+}
