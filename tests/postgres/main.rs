@@ -6,6 +6,7 @@ mod forget;
 mod kills;
 mod labels;
 mod leftovers;
+mod old_entries;
 mod outage;
 mod revisions;
 mod schema;
