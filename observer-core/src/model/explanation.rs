@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::left::FormerSession;
 use crate::model::session::Home;
 
 /// What a process lacks of a rule. Conditions are asked in this order, and the first that fails is given.
@@ -93,6 +94,38 @@ pub enum Position {
     NotAdmitted,
 }
 
+/// The session in which a process was born: the innermost one, if there are several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BirthSession {
+    /// It lives.
+    Live {
+        /// Its home.
+        home: Arc<Home>,
+        /// The ancestor by birth that is its primary, its wrapper or its launcher.
+        of: ProcessKey,
+    },
+    /// It is over.
+    Former {
+        /// The session.
+        former: Arc<FormerSession>,
+        /// The process that went on when it ended: the process itself, or the nearest ancestor by birth that did.
+        of: ProcessKey,
+    },
+}
+
+/// What a process has from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// The session in which it was born; `None`: in none that is known.
+    pub born_in: Option<BirthSession>,
+    /// The wrapper or launcher of the session to which it belongs, under which it runs.
+    pub wrapper: Option<ProcessKey>,
+    /// The root of the home of that session, or of its own home, which is the process itself or above it.
+    pub root: Option<ProcessKey>,
+    /// The ancestor by birth from which it has its terminal: the first that had it. `None`: it has none, or one of its own.
+    pub terminal_of: Option<ProcessKey>,
+}
+
 /// Why a process is the session of a home, or is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -106,4 +139,6 @@ pub struct Explanation {
     pub admitted_by: Option<usize>,
     /// What it is to the sessions.
     pub position: Position,
+    /// What it has from others.
+    pub inherited: Inherited,
 }

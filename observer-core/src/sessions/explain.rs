@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::model::explanation::{Explanation, Position, Unmet};
+use crate::model::explanation::{BirthSession, Explanation, Inherited, Position, Unmet};
 use crate::model::ids::ProcessKey;
 use crate::model::rule::Rule;
 use crate::model::session::Home;
@@ -38,6 +38,7 @@ impl Sessions {
             rules: rules.collect(),
             admitted_by: entry.candidacy.as_ref().map(|candidacy| candidacy.rule),
             position: self.position_of(basis.table, entry),
+            inherited: self.inherited_by(basis.table, entry),
         })
     }
 
@@ -102,6 +103,54 @@ impl Sessions {
             }
         }
     }
+}
+
+impl Sessions {
+    /// Returns what a process has from those above it.
+    fn inherited_by(&self, table: &ProcessTable, entry: &ProcessEntry) -> Inherited {
+        let born_in = self.birth_session(table, entry);
+        let own = self.homes.held_by(entry.process.key).first();
+        let of_birth = match &born_in {
+            Some(BirthSession::Live { home, .. }) => Some(home),
+            _ => None,
+        };
+        let home = own.or(entry.candidacy.as_ref().map(|candidacy| &candidacy.home)).or(of_birth);
+        let is_above = |key: ProcessKey| {
+            key == entry.process.key || table.ancestors(entry).any(|above| above.process.key == key)
+        };
+        let state = home.and_then(|home| self.homes.by_home.get(home));
+        let session = state.and_then(HomeState::live_session);
+        let wrapper = session.and_then(|session| session.wrapper);
+        let root = state.and_then(|state| state.roots.iter().find(|root| is_above(root.key)));
+        Inherited {
+            born_in,
+            wrapper: wrapper.filter(|&key| key != entry.process.key && is_above(key)),
+            root: root.map(|root| root.key),
+            terminal_of: terminal_of(table, entry),
+        }
+    }
+
+    /// Returns the session in which a process was born. Its own is none.
+    fn birth_session(&self, table: &ProcessTable, entry: &ProcessEntry) -> Option<BirthSession> {
+        let own = self.homes.held_by(entry.process.key);
+        let former = |entry: &ProcessEntry| {
+            let former = Arc::clone(entry.left_of.as_ref()?);
+            Some(BirthSession::Former { former, of: entry.process.key })
+        };
+        let above = |above: &ProcessEntry| {
+            let of = above.process.key;
+            let held = self.homes.held_by(of).iter().find(|home| !own.contains(home));
+            held.map(|home| BirthSession::Live { home: Arc::clone(home), of }).or_else(|| former(above))
+        };
+        former(entry).or_else(|| table.ancestors(entry).find_map(above))
+    }
+}
+
+/// Returns the first ancestor of a process that had its terminal, of those without another one in between.
+fn terminal_of(table: &ProcessTable, entry: &ProcessEntry) -> Option<ProcessKey> {
+    let tty = entry.process.tty?;
+    let with_it = table.ancestors(entry).take_while(|above| above.process.tty == Some(tty));
+    with_it.last().map(|above| above.process.key)
 }
 
 fn position_of_root(state: &HomeState, key: ProcessKey, home: Arc<Home>) -> Position {

@@ -1,12 +1,13 @@
 //! Why a process is a session or is not, as JSON.
 
-use observer_core::explanation::{Explanation, Position, Unmet};
+use observer_core::explanation::{BirthSession, Explanation, Inherited, Position, Unmet};
 use observer_core::session::Home;
 use observer_core::{Core, ProcessKey};
 use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::answer::Head;
+use super::key::LifeKey;
 use super::process::ProcessJson;
 use super::session::SessionJson;
 use super::words::{SessionPosition, UnmetCondition};
@@ -40,6 +41,86 @@ pub struct ExplainAnswer<'a> {
     pub admitted_by: Option<usize>,
     /// What the process lacks of each rule; null: that rule admits it.
     pub rules: Vec<Option<UnmetCondition>>,
+    /// What it has from others; null: there is no such process.
+    pub inherited: Option<InheritedJson<'a>>,
+}
+
+/// What a process has from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InheritedJson<'a> {
+    /// The session in which it was born; null: in none that is known.
+    pub session: Option<BirthSessionJson<'a>>,
+    /// tgid of the wrapper of the session to which it belongs, if it runs under that.
+    pub wrapper_pid: Option<u32>,
+    /// tgid of the root of its home or of that session, which is itself or above it.
+    pub root_pid: Option<u32>,
+    /// tgid of the ancestor by birth from which it has its terminal; null: it has none, or one of its own.
+    pub tty_from_pid: Option<u32>,
+}
+
+/// The session in which a process was born.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BirthSessionJson<'a> {
+    /// Raw name.
+    pub name: Text<'a>,
+    /// Path of the home.
+    pub home: Text<'a>,
+    /// Mount namespace of the home, where it is not the host's own.
+    pub home_mnt_ns: Option<u32>,
+    /// Number of the session among those of the user in this home, from 1.
+    pub instance: u32,
+    /// Real user id of its primary.
+    pub uid: u32,
+    /// tgid of its primary.
+    pub pid: u32,
+    /// The life of its primary, as one word.
+    pub key: String,
+    /// When it ended, RFC 3339; null: it lives.
+    pub ended_at: Option<String>,
+    /// tgid of the process from which it has that: of a session that lives, the ancestor by birth that is its primary, wrapper or
+    /// launcher; else the process that went on when it ended, which is itself or the nearest such ancestor.
+    pub from_pid: u32,
+}
+
+impl<'a> InheritedJson<'a> {
+    fn new(core: &'a Core, inherited: &'a Inherited, context: Context<'a>) -> Self {
+        let pid = |key: Option<ProcessKey>| key.map(|key| key.tgid.0);
+        let born_in = inherited.born_in.as_ref();
+        Self {
+            session: born_in.and_then(|born_in| BirthSessionJson::new(core, born_in, context)),
+            wrapper_pid: pid(inherited.wrapper),
+            root_pid: pid(inherited.root),
+            tty_from_pid: pid(inherited.terminal_of),
+        }
+    }
+}
+
+impl<'a> BirthSessionJson<'a> {
+    fn new(core: &'a Core, born_in: &'a BirthSession, context: Context<'a>) -> Option<Self> {
+        let (home, name, primary, ended_at, of) = match born_in {
+            BirthSession::Live { home, of } => {
+                let (session, _) = core.session(home)?;
+                (home, &session.name, session.primary, None, of)
+            }
+            BirthSession::Former { former, of } => {
+                let ended_at = rfc3339(former.ended_at, former.wall_offset_ns);
+                (&former.home, &former.name, former.primary, Some(ended_at), of)
+            }
+        };
+        Some(Self {
+            name: Text::from(&**name),
+            home: Text::from(&*home.path),
+            home_mnt_ns: home.mnt_ns,
+            instance: home.instance,
+            uid: home.uid,
+            pid: primary.tgid.0,
+            key: LifeKey::of(context.boot_id, primary).to_string(),
+            ended_at,
+            from_pid: of.tgid.0,
+        })
+    }
 }
 
 impl<'a> ExplainAnswer<'a> {
@@ -66,6 +147,7 @@ impl<'a> ExplainAnswer<'a> {
             ignored_by: explanation.ignored_by,
             admitted_by: explanation.admitted_by,
             rules: explanation.rules.iter().map(|unmet| unmet.map(Into::into)).collect(),
+            inherited: Some(InheritedJson::new(core, &explanation.inherited, context)),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::once::StandaloneMap;
 use super::places::PlaceFlags;
 use super::{home, naming, term};
 use crate::api::answer::ListAnswer;
-use crate::api::explain::ExplainAnswer;
+use crate::api::explain::{ExplainAnswer, InheritedJson};
 use crate::api::process::ProcessJson;
 use crate::api::words::{SessionPosition, UnmetCondition};
 use crate::daemon::answers;
@@ -124,6 +124,10 @@ fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
             number + 1
         ));
     }
+    if let Some(inherited) = &answer.inherited {
+        lines.extend(hanging("", 0, &birth(process, inherited), WIDTH));
+        lines.extend(inheritance(process, inherited));
+    }
     for (number, unmet) in answer.rules.iter().enumerate() {
         let label = format!("rule {}: ", number + 1);
         let admitted = answer.admitted_by == Some(number);
@@ -136,6 +140,38 @@ fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
         lines.extend(hanging(&label, label.len(), &sentence, WIDTH));
     }
     lines
+}
+
+/// In which session the process was born, as a sentence.
+fn birth(process: &ProcessJson<'_>, inherited: &InheritedJson<'_>) -> String {
+    let Some(session) = &inherited.session else { return "it was born in no session that is known".into() };
+    let (name, primary, from) = (shown(&session.name), session.pid, session.from_pid);
+    let born = format!("it was born in the session {name}");
+    match session.ended_at.as_deref().map(time_of_day) {
+        None if from == primary => format!("{born}, below its primary {primary}"),
+        None => format!("{born}, below {from}, under which its primary {primary} runs"),
+        Some(at) if from == process.pid => {
+            format!("{born}, whose primary {primary} ended at {at}, and it went on")
+        }
+        Some(at) => {
+            format!("{born}, whose primary {primary} ended at {at}, and {from} went on, which is above it")
+        }
+    }
+}
+
+/// From whom the process has its root, its wrapper and its terminal, as a sentence; `None`: it has none of these.
+fn inheritance(process: &ProcessJson<'_>, inherited: &InheritedJson<'_>) -> Option<String> {
+    let root = inherited.root_pid.map(|root| match root == process.pid {
+        true => "it is a root of its home".into(),
+        false => format!("its root is {root}"),
+    });
+    let wrapper = inherited.wrapper_pid.map(|wrapper| format!("its wrapper is {wrapper}"));
+    let tty = process.tty.as_ref().map(|tty| match inherited.tty_from_pid {
+        Some(from) => format!("its terminal {} comes from {from}", shown(tty)),
+        None => format!("its terminal {} is its own", shown(tty)),
+    });
+    let clauses: Vec<String> = [root, wrapper, tty].into_iter().flatten().collect();
+    (!clauses.is_empty()).then(|| clauses.join(", "))
 }
 
 fn shown(text: &Text<'_>) -> String {
@@ -239,6 +275,7 @@ fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::explain::BirthSessionJson;
 
     fn process() -> ProcessJson<'static> {
         ProcessJson {
@@ -266,6 +303,48 @@ mod tests {
             "rule 3: would admit it",
         ];
         assert_eq!(text(&process(), &answer), expected);
+    }
+
+    #[test]
+    fn what_a_process_inherited_is_told_with_those_from_which_it_has_it() {
+        let of = |session: Option<(u32, Option<&str>)>, root, wrapper, tty| InheritedJson {
+            session: session.map(|(from_pid, ended_at)| BirthSessionJson {
+                name: Text::from(b"alp\x1bha".as_slice()),
+                pid: 40,
+                from_pid,
+                ended_at: ended_at.map(str::to_owned),
+                ..BirthSessionJson::default()
+            }),
+            root_pid: root,
+            wrapper_pid: wrapper,
+            tty_from_pid: tty,
+        };
+        let on_tty = ProcessJson { tty: Some(Text::from(b"pts/3".as_slice())), ..process() };
+        let told = |process: &ProcessJson<'_>, it| (birth(process, &it), inheritance(process, &it));
+        let born = |rest: &str| format!("it was born in the session alp\\x1bha, {rest}");
+        assert_eq!(
+            told(&process(), of(None, None, None, None)),
+            ("it was born in no session that is known".into(), None)
+        );
+        assert_eq!(
+            told(&on_tty, of(Some((40, None)), Some(39), Some(39), Some(12))),
+            (
+                born("below its primary 40"),
+                Some("its root is 39, its wrapper is 39, its terminal pts/3 comes from 12".into())
+            )
+        );
+        assert_eq!(
+            told(&on_tty, of(Some((39, None)), Some(42), None, None)),
+            (
+                born("below 39, under which its primary 40 runs"),
+                Some("it is a root of its home, its terminal pts/3 is its own".into())
+            )
+        );
+        let at = "2026-11-21T08:03:50.000Z";
+        let end = born(&format!("whose primary 40 ended at {}", time_of_day(at)));
+        let of_former = |from| birth(&process(), &of(Some((from, Some(at))), None, None, None));
+        assert_eq!(of_former(42), format!("{end}, and it went on"));
+        assert_eq!(of_former(41), format!("{end}, and 41 went on, which is above it"));
     }
 
     #[test]

@@ -146,7 +146,9 @@ fn a_helper_is_explained_as_the_guide_says() {
     let (tail, token) = (scene.fixture.program("tail"), scene.fixture.token());
     helper.request(Verb::Exec, &[tail.as_os_str().as_bytes(), token.as_bytes()]);
     let helper = scene.fixture.meet(&token);
-    let meaning = Meaning(vec![("4711", agent.pid.to_string()), ("4712", helper.pid.to_string())]);
+    let tty = pty.path.strip_prefix("/dev").expect("a device").display().to_string();
+    let pids = [("4711", agent.pid.to_string()), ("4712", helper.pid.to_string())];
+    let meaning = Meaning(pids.into_iter().chain([("pts/3", tty)]).collect());
     let [example] = &block("observer explain 4712")[..] else { panic!("one command") };
     assert_eq!(meaning.assert_prints(&scene, example).code, Some(0));
 }

@@ -175,7 +175,8 @@ fn an_explanation_names_the_session_the_helper_and_the_condition() {
     assert_eq!(explained("explained"), (code, text), "by its name, too");
     let (_, text) = explained(&helper.pid.to_string());
     let verdict = format!("is a helper of the session explained: {} started it", agent.pid);
-    assert!(text.contains(&verdict), "{text}");
+    let born = format!("it was born in the session explained, below its primary {}", agent.pid);
+    assert!(text.contains(&verdict) && text.contains(&born), "{text}");
     let (_, text) = explained(&stranger.pid.to_string());
     assert!(text.contains("rule 1: does not admit it: its directory"), "{text}");
     assert_eq!(explained("4194305").0, Some(1), "no such process");
