@@ -1,4 +1,5 @@
-//! Who sent a signal: [`SignalRecord::origin`](crate::record::SignalRecord::origin).
+//! Who sent a signal: [`SignalRecord::origin`](crate::record::SignalRecord::origin); and where the
+//! address of a fault is: [`SignalRecord::address`](crate::record::SignalRecord::address).
 
 /// The calling process sent the signal by a system call.
 pub const SIGNAL_BY_CALLER: u32 = 0;
@@ -18,3 +19,15 @@ pub const SIGNAL_BY_KERNEL_FOR_TRACEE: u32 = 5;
 /// The kernel sent it because the calling thread ended, which was the parent of another process that
 /// had asked for it (PR_SET_PDEATHSIG).
 pub const SIGNAL_BY_KERNEL_FOR_CHILD: u32 = 6;
+
+/// There is no address, or it is not known.
+pub const ADDRESS_UNKNOWN: u32 = 0;
+/// In the first 64 KiB, where nothing is mapped unless the administrator allows it
+/// (`vm.mmap_min_addr`): a null pointer, with the offset of a member.
+pub const ADDRESS_NULL_PAGE: u32 = 1;
+/// Elsewhere in the part of the address space that processes have.
+pub const ADDRESS_USER: u32 = 2;
+/// In the part of the kernel.
+pub const ADDRESS_KERNEL: u32 = 3;
+/// In neither.
+pub const ADDRESS_NON_CANONICAL: u32 = 4;

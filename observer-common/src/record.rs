@@ -312,6 +312,10 @@ pub struct SignalRecord {
     pub memory: u32,
     /// comm of the calling group's leader, NUL-padded.
     pub sender_comm: [u8; COMM_LEN],
+    /// Where the address of a fault is: one of the `ADDRESS_` constants of [`origin`](crate::origin).
+    pub address: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Body of [`KIND_OOM`]; no tail. The header is of the calling process, which had asked for memory.
@@ -426,7 +430,7 @@ const _: () = {
     assert!(size_of::<IdsRecord>() == 64);
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
-    assert!(size_of::<SignalRecord>() == 80);
+    assert!(size_of::<SignalRecord>() == 88);
     assert!(size_of::<OomRecord>() == 40);
     assert!(size_of::<RowRecord>() == 248);
     assert!(offset_of!(RecordHeader, tgid) == 24);

@@ -3,7 +3,7 @@
 
 use observer_common::origin;
 use observer_common::record;
-use observer_core::death::{SignalContext, SignalOrigin};
+use observer_core::death::{AddressClass, SignalContext, SignalOrigin};
 use observer_core::input::{Block, RawPath, join_path};
 use observer_core::process::DirId;
 use observer_core::{DecodeError, Input, ProcessKey, Tgid, decode};
@@ -83,6 +83,8 @@ fn records() -> Vec<Vec<u8>> {
             .u32(origin::SIGNAL_BY_CALLER)
             .u32(0x55)
             .raw(b"systemd\0zzzzzzzz")
+            .u32(0)
+            .u32(0)
             .done(),
         Bytes::header(record::KIND_OOM).u32(44).u32(0).done(),
         row.u32(0)
@@ -183,22 +185,24 @@ fn each_kind_decodes() {
 
 #[test]
 fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
-    let sent = |signal: u32, origin: u32, code: i32| {
+    let sent_at = |signal: u32, origin: u32, code: i32, address: u32| {
         let bytes = Bytes::header(record::KIND_SIGNAL).u64(70).u32(41).u32(0).u32(signal);
-        let bytes = bytes.u32(code.cast_unsigned()).u32(origin).u32(0).raw(&[0; 16]).done();
+        let bytes = bytes.u32(code.cast_unsigned()).u32(origin).u32(0).raw(&[0; 16]);
+        let bytes = bytes.u32(address).u32(0).done();
         match decode(&bytes) {
             Ok(Input::Signal { sent, .. }) => Ok((sent.origin, sent.process.is_some())),
             Ok(other) => panic!("not a signal: {other:?}"),
             Err(error) => Err(error),
         }
     };
+    let sent = |signal, origin, code| sent_at(signal, origin, code, 0);
     for (origin, code, expected) in [
         (origin::SIGNAL_BY_CALLER, 0, (SignalOrigin::Kill, true)),
         (origin::SIGNAL_BY_CALLER, -1, (SignalOrigin::Queue(-1), true)),
         (origin::SIGNAL_BY_CALLER, -3, (SignalOrigin::Queue(-3), true)),
         (origin::SIGNAL_BY_CALLER, -6, (SignalOrigin::ThreadKill, true)),
         (origin::SIGNAL_BY_KERNEL_FOR_CALLER, 0, (SignalOrigin::KernelForCgroup, true)),
-        (origin::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1), false)),
+        (origin::SIGNAL_BY_KERNEL_CODE, 1, (SignalOrigin::KernelCode(1, None), false)),
         (origin::SIGNAL_BY_KERNEL, 0, (SignalOrigin::Kernel, false)),
         (origin::SIGNAL_BY_KERNEL_FOR_ENDING, 0, (SignalOrigin::KernelForEnding, true)),
         (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, 0, (SignalOrigin::KernelForTracee, true)),
@@ -206,6 +210,16 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
     ] {
         assert_eq!(sent(9, origin, code), Ok(expected));
     }
+    for (address, class) in [
+        (origin::ADDRESS_NULL_PAGE, AddressClass::NullPage),
+        (origin::ADDRESS_USER, AddressClass::User),
+        (origin::ADDRESS_KERNEL, AddressClass::Kernel),
+        (origin::ADDRESS_NON_CANONICAL, AddressClass::NonCanonical),
+    ] {
+        let expected = (SignalOrigin::KernelCode(2, Some(class)), false);
+        assert_eq!(sent_at(11, origin::SIGNAL_BY_KERNEL_CODE, 2, address), Ok(expected));
+    }
+    assert_eq!(sent_at(11, origin::SIGNAL_BY_KERNEL_CODE, 2, 5), Err(DecodeError::Bounds));
     // SIGPIPE is to the process that wrote.
     let expected = Ok((SignalOrigin::KernelForProcess, true));
     assert_eq!(sent(13, origin::SIGNAL_BY_KERNEL_FOR_CALLER, 0), expected);

@@ -166,17 +166,28 @@ fn a_polite_signal_that_the_kernel_kept_from_the_first_process_of_a_namespace_is
 #[test]
 fn the_kernel_is_the_sender_of_what_nobody_sent() {
     let scene = Scene::new();
-    let fault = scene.fixture.puppet();
-    let (pid, lived) = (fault.pid, assert_row(Daemon::shared(), fault.pid));
-    fault.ends(Verb::Faults, &[]);
-    let death = scene.death(&lived);
-    assert_by_kernel(sender(&death), "fault", None);
-    assert_eq!(text::u64_any(sender(&death), "code"), Some(1), "SEGV_MAPERR of {pid}: {death:#}");
-
     let piped = scene.fixture.puppet();
     let (pid, lived) = (piped.pid, assert_row(Daemon::shared(), piped.pid));
     piped.ends(Verb::WritesToClosedPipe, &[]);
     assert_by_kernel(sender(&scene.death(&lived)), "caused", Some(pid));
+}
+
+#[test]
+fn a_fault_is_told_with_its_code_and_where_the_address_is() {
+    let scene = Scene::new();
+    // Of a general protection fault, such as a privileged instruction is, the processor gives no address (SI_KERNEL).
+    let cases = [("null", 1, Some("null_page")), ("user", 1, Some("user")), ("kernel", 1, Some("kernel"))];
+    let privileged = cfg!(target_arch = "x86_64").then_some(("privileged", 0x80, None));
+    for (how, code, address) in cases.into_iter().chain(privileged) {
+        let fault = scene.fixture.puppet();
+        let lived = assert_row(Daemon::shared(), fault.pid);
+        let waited = fault.ends(Verb::Faults, &[how.as_bytes()]);
+        assert_eq!(waited.si_status, libc::SIGSEGV, "{how}");
+        let death = scene.death(&lived);
+        assert_by_kernel(sender(&death), "fault", None);
+        assert_eq!(text::u64_any(sender(&death), "code"), Some(code), "{how}: {death:#}");
+        assert_eq!(sender(&death).get("address"), Some(&json!(address)), "{how}: {death:#}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use observer_common::record::{self, path_flag};
 
 use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
 use crate::model::cost::ProcessUsage;
-use crate::model::death::{SIGKILL, SendingProcess, SentSignal, SignalContext, SignalOrigin};
+use crate::model::death::{AddressClass, SIGKILL, SendingProcess, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
@@ -178,6 +178,8 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let (number, code) = (cursor.u32()?, cursor.u32()?.cast_signed());
     let (origin, memory) = (cursor.u32()?, cursor.u32()?);
     let process = SendingProcess { key: ProcessKey::new(tgid, start), comm: comm(&mut cursor)?, uid };
+    let address = address_class(cursor.u32()?)?;
+    cursor.u32()?;
     cursor.end()?;
     let signal = u8::try_from(number).ok().filter(|number| (1..=SIGNAL_LAST).contains(number));
     let signal = signal.ok_or(DecodeError::Bounds)?;
@@ -190,7 +192,7 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
             SignalOrigin::KernelForCgroup
         }
         (origin::SIGNAL_BY_KERNEL_FOR_CALLER, _) => SignalOrigin::KernelForProcess,
-        (origin::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code),
+        (origin::SIGNAL_BY_KERNEL_CODE, code) => SignalOrigin::KernelCode(code, address),
         (origin::SIGNAL_BY_KERNEL, _) => SignalOrigin::Kernel,
         (origin::SIGNAL_BY_KERNEL_FOR_ENDING, _) => SignalOrigin::KernelForEnding,
         (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, _) => SignalOrigin::KernelForTracee,
@@ -198,12 +200,23 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
         _ => return Err(DecodeError::Bounds),
     };
     // Whoever was running when the kernel sent it has nothing to do with it.
-    let is_by_kernel = matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelCode(_));
+    let is_by_kernel = matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelCode(..));
     let process = (!is_by_kernel && tgid != 0).then_some(process);
     Ok(Input::Signal {
         key: header.key,
         sent: SentSignal { signal, at: header.at, origin, process },
         context: SignalContext { caller: Tgid(tgid), thread: header.tid, memory },
+    })
+}
+
+fn address_class(word: u32) -> Result<Option<AddressClass>, DecodeError> {
+    Ok(match word {
+        origin::ADDRESS_UNKNOWN => None,
+        origin::ADDRESS_NULL_PAGE => Some(AddressClass::NullPage),
+        origin::ADDRESS_USER => Some(AddressClass::User),
+        origin::ADDRESS_KERNEL => Some(AddressClass::Kernel),
+        origin::ADDRESS_NON_CANONICAL => Some(AddressClass::NonCanonical),
+        _ => return Err(DecodeError::Bounds),
     })
 }
 

@@ -36,6 +36,19 @@ pub enum DeathKind {
     },
 }
 
+/// Where the address of a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressClass {
+    /// In the first 64 KiB, where by default nothing can be mapped: a null pointer, with the offset of a member.
+    NullPage,
+    /// Elsewhere in the part of the address space that processes have.
+    User,
+    /// In the part of the kernel.
+    Kernel,
+    /// In neither.
+    NonCanonical,
+}
+
 /// How a signal was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalOrigin {
@@ -56,8 +69,8 @@ pub enum SignalOrigin {
     KernelForTracee,
     /// By the kernel, because the thread ended that was its parent, for which it had asked (PR_SET_PDEATHSIG).
     KernelForChild,
-    /// By the kernel, with this `si_code`: a fault, a timer.
-    KernelCode(i32),
+    /// By the kernel, with this `si_code`: a fault, a timer. Of a fault also where its address is, if it has one.
+    KernelCode(i32, Option<AddressClass>),
     /// By the kernel itself: a hang-up, a key of the terminal, a limit; or lack of memory, and no mark of the victim has come.
     Kernel,
     /// By the kernel, because memory ran out.

@@ -1,6 +1,7 @@
 //! Reports signals that may end a process, and who sent them. Runs in the context of the sender, or in an interrupt.
 
 use observer_common::origin::{
+    ADDRESS_KERNEL, ADDRESS_NON_CANONICAL, ADDRESS_NULL_PAGE, ADDRESS_UNKNOWN, ADDRESS_USER,
     SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
     SIGNAL_BY_KERNEL_FOR_CHILD, SIGNAL_BY_KERNEL_FOR_ENDING, SIGNAL_BY_KERNEL_FOR_TRACEE,
 };
@@ -15,9 +16,15 @@ use crate::task::Task;
 const SIGHUP: u32 = 1;
 const SIGINT: u32 = 2;
 const SIGQUIT: u32 = 3;
+const SIGILL: u32 = 4;
+const SIGBUS: u32 = 7;
+const SIGFPE: u32 = 8;
 const SIGKILL: u32 = 9;
+const SIGSEGV: u32 = 11;
 const SIGTERM: u32 = 15;
 const SIGNAL_LAST: u32 = 64;
+/// Those that the kernel sends with the address of a fault.
+const FAULTS: u64 = 1 << SIGILL | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV;
 /// Those that by default end nothing: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH.
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 /// Those that ask a process to end, which it may handle.
@@ -34,6 +41,10 @@ const SI_USER: i32 = 0;
 const SI_TIMER: i32 = -2;
 const SI_ASYNCIO: i32 = -4;
 const SI_SIGIO: i32 = -5;
+const SI_KERNEL: i32 = 0x80;
+/// Where the first addresses end that no process has, unless the administrator allows it: the default of
+/// `vm.mmap_min_addr` (mm/Kconfig).
+const NULL_PAGE_END: u64 = 0x1_0000;
 
 /// Whether the kernel itself hung up a terminal.
 #[inline(always)]
@@ -95,9 +106,35 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, is_to_group: bool, re
         origin,
         memory: target.memory(),
         sender_comm: caller.comm(),
+        address: if origin == SIGNAL_BY_KERNEL_CODE {
+            address_class(signal, code, info)
+        } else {
+            ADDRESS_UNKNOWN
+        },
+        reserved: 0,
     };
     // What the ring has no room for was refused above: no pass can read it again.
     emit::fixed(KIND_SIGNAL, Priority::Vital, header.tgid, false, record);
+}
+
+/// Where the address is that the processor gave for a fault. The address itself stays in the kernel: where a process has its
+/// memory is nobody else's business.
+#[inline(always)]
+fn address_class(signal: u32, code: i32, info: u64) -> u32 {
+    // With SI_KERNEL, which stands for a general protection fault, there is no address.
+    if FAULTS & (1 << (signal & 63)) == 0 || signal > SIGNAL_LAST - 1 || !(1..SI_KERNEL).contains(&code) {
+        return ADDRESS_UNKNOWN;
+    }
+    let address: u64 = read(info.wrapping_add(u64::from(offset!(siginfo_addr))));
+    match address {
+        // x86 gives none for one that is not aligned (`exc_alignment_check`, arch/x86/kernel/traps.c).
+        0 if signal == SIGBUS => ADDRESS_UNKNOWN,
+        0..NULL_PAGE_END => ADDRESS_NULL_PAGE,
+        // With five levels of page tables, processes have 56 bits (arch/x86/include/asm/page_64_types.h).
+        _ if address >> 56 == 0 => ADDRESS_USER,
+        _ if address >> 56 == 0xff => ADDRESS_KERNEL,
+        _ => ADDRESS_NON_CANONICAL,
+    }
 }
 
 /// What stands for `origin` if the calling thread is ending, and the signal is to another process.

@@ -1,6 +1,6 @@
 //! Signals that were sent to a process, as JSON.
 
-use observer_core::death::{ReceivedSignal, SendingProcess, SignalOrigin};
+use observer_core::death::{AddressClass, ReceivedSignal, SendingProcess, SignalOrigin};
 use serde::{Deserialize, Serialize};
 
 use super::key::LifeKey;
@@ -62,6 +62,34 @@ pub enum SignalReason {
     Unknown,
 }
 
+/// Where the address of a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultAddress {
+    /// In the first 64 KiB: a null pointer, with the offset of a member.
+    NullPage,
+    /// Elsewhere in the part of the address space that processes have.
+    User,
+    /// In the part of the kernel.
+    Kernel,
+    /// In neither.
+    NonCanonical,
+    /// A word that this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl From<AddressClass> for FaultAddress {
+    fn from(class: AddressClass) -> Self {
+        match class {
+            AddressClass::NullPage => Self::NullPage,
+            AddressClass::User => Self::User,
+            AddressClass::Kernel => Self::Kernel,
+            AddressClass::NonCanonical => Self::NonCanonical,
+        }
+    }
+}
+
 impl SignalReason {
     fn of(origin: SignalOrigin) -> Option<Self> {
         Some(match origin {
@@ -94,6 +122,8 @@ pub struct Sender<'a> {
     pub reason: Option<SignalReason>,
     /// `si_code` of a signal that was sent with one.
     pub code: Option<i32>,
+    /// Where the address of a fault is; null where it has none, or the processor gives none.
+    pub address: Option<FaultAddress>,
     /// That process as one word ([`LifeKey`]).
     pub key: Option<String>,
     /// Name of the session to which that process belonged.
@@ -119,6 +149,7 @@ impl Sender<'_> {
     pub fn new(received: &ReceivedSignal, boot_id: &str) -> Self {
         const SI_TIMER: i32 = -2;
         let sent = &received.sent;
+        let mut address = None;
         let (kind, by, code) = match sent.origin {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
@@ -128,15 +159,16 @@ impl Sender<'_> {
             | SignalOrigin::KernelForEnding
             | SignalOrigin::KernelForTracee
             | SignalOrigin::KernelForChild => (SenderKind::Kernel, SentBy::Caused, None),
-            SignalOrigin::KernelCode(SI_TIMER) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
-            SignalOrigin::KernelCode(code) if is_fault(sent.signal) => {
+            SignalOrigin::KernelCode(SI_TIMER, _) => (SenderKind::Kernel, SentBy::Timer, Some(SI_TIMER)),
+            SignalOrigin::KernelCode(code, class) if is_fault(sent.signal) => {
+                address = class.map(FaultAddress::from);
                 (SenderKind::Kernel, SentBy::Fault, Some(code))
             }
-            SignalOrigin::KernelCode(code) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
+            SignalOrigin::KernelCode(code, _) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
             SignalOrigin::Kernel | SignalOrigin::LackOfMemory => (SenderKind::Kernel, SentBy::Kernel, None),
         };
         let Some(SendingProcess { key, comm, uid }) = sent.process else {
-            return Self { kind, by, code, ..Self::default() };
+            return Self { kind, by, code, address, ..Self::default() };
         };
         Self {
             pid: Some(key.tgid.0),
@@ -147,6 +179,7 @@ impl Sender<'_> {
             by,
             reason: SignalReason::of(sent.origin),
             code,
+            address,
             key: Some(LifeKey::of(boot_id, key).to_string()),
             session: received.sender_session.as_ref().map(|name| Text::from(name.to_vec())),
         }

@@ -5,7 +5,7 @@ use nix::libc::{
     SIGSYS, SIGTRAP, SIGVTALRM, SIGXCPU, SIGXFSZ,
 };
 
-use crate::api::signal::{Sender, SentBy, SignalReason};
+use crate::api::signal::{FaultAddress, Sender, SentBy, SignalReason};
 use crate::text::bytes::to_line;
 
 /// `si_code` of a fault whose address the processor does not give, include/uapi/asm-generic/siginfo.h.
@@ -23,7 +23,7 @@ pub fn process(sender: &Sender<'_>) -> String {
 pub fn reason(signal: u8, sender: &Sender<'_>, to: Option<u32>) -> Option<String> {
     let signal = i32::from(signal);
     let words = match sender.by {
-        SentBy::Fault => return Some(fault(signal, sender.code)),
+        SentBy::Fault => return Some(fault(signal, sender)),
         SentBy::Caused => return caused(signal, sender, to),
         SentBy::Timer => "a timer that it had set expired",
         _ => by_itself(signal)?,
@@ -32,7 +32,8 @@ pub fn reason(signal: u8, sender: &Sender<'_>, to: Option<u32>) -> Option<String
 }
 
 /// What the process did that the processor or a filter forbids.
-fn fault(signal: i32, code: Option<i32>) -> String {
+fn fault(signal: i32, sender: &Sender<'_>) -> String {
+    let code = sender.code;
     let words = match (signal, code) {
         (SIGSEGV, Some(1)) => "it used an address at which nothing is mapped",
         (SIGSEGV, Some(2)) => "it used an address in a way that is not allowed there",
@@ -50,7 +51,16 @@ fn fault(signal: i32, code: Option<i32>) -> String {
         (SIGTRAP, _) => "it reached a breakpoint",
         _ => "it used memory as it must not",
     };
-    code.map_or_else(|| words.into(), |code| format!("{words} (code {code})"))
+    let address = match sender.address {
+        // Of these it is that of the instruction.
+        _ if [SIGILL, SIGFPE].contains(&signal) => "",
+        Some(FaultAddress::NullPage) => ", a null pointer",
+        Some(FaultAddress::User) => ", in the memory of processes",
+        Some(FaultAddress::Kernel) => ", in the memory of the kernel",
+        Some(FaultAddress::NonCanonical) => ", in nobody's memory",
+        Some(FaultAddress::Unknown) | None => "",
+    };
+    code.map_or_else(|| words.into(), |code| format!("{words} (code {code}{address})"))
 }
 
 /// What a process did that made the kernel send the signal.

@@ -186,9 +186,12 @@ fn the_kernels_reasons_are_words() {
     let because = |reason| by_shell.replace('}', &format!(r#","reason":"{reason}"}}"#));
     let reasons = ["parent_ended", "namespace_ended", "tracer_ended", "cgroup_kill"].map(because);
     let fault = by_kernel("fault", r#","code":1"#);
+    let null = by_kernel("fault", r#","code":1,"address":"null_page""#);
     let (alone, timer) = (by_kernel("kernel", ""), by_kernel("timer", r#","code":-2"#));
     for (signal, sender, words) in [
         (11, &*fault, ", because it used an address at which nothing is mapped (code 1)."),
+        (11, &null, ", because it used an address at which nothing is mapped (code 1, a null pointer)."),
+        (8, &null, ", because it divided an integer by zero (code 1)."),
         (8, &fault, ", because it divided an integer by zero (code 1)."),
         (31, &fault, ", because it made a system call that its seccomp filter forbids (code 1)."),
         (13, by_itself, ", because it wrote to a closed pipe or socket."),

@@ -34,14 +34,32 @@ pub fn die(args: Args<'_>) -> Done {
     Ok(vec![])
 }
 
-/// `faults`.
-pub fn faults() -> ! {
+/// `faults HOW`.
+pub fn faults(args: Args<'_>) -> ! {
+    let how = args.first().map(Vec::as_slice).unwrap_or_default();
     // SAFETY: it is not safe, and ends this process, whose handlers and core dumps are left out.
     unsafe {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-        std::ptr::without_provenance::<u8>(8).read_volatile();
+        for signal in [libc::SIGSEGV, libc::SIGILL] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let address = match how {
+            b"null" => 8,
+            b"user" => {
+                let (anonymous, page) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, 1 << 16);
+                let mapped = libc::mmap(std::ptr::null_mut(), page, libc::PROT_READ, anonymous, -1, 0);
+                libc::munmap(mapped, page);
+                mapped.addr()
+            }
+            b"kernel" => usize::MAX << 47 | 0x1000,
+            _ => {
+                #[cfg(target_arch = "x86_64")]
+                std::arch::asm!("hlt");
+                exit(0)
+            }
+        };
+        std::ptr::without_provenance::<u8>(address).read_volatile();
     }
     exit(0)
 }

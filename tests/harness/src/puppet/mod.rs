@@ -119,7 +119,7 @@ impl Conversation {
             Verb::NamedDuringExec => births::named_during_exec(args).into(),
             Verb::Exit => ends::exit_as(args),
             Verb::Die => ends::die(args).into(),
-            Verb::Faults => ends::faults(),
+            Verb::Faults => ends::faults(args),
             Verb::WritesToClosedPipe => ends::writes_to_closed_pipe().into(),
             Verb::TakesMemory => deaths::takes_memory(args).into(),
             Verb::BearsSharer => deaths::bears_sharer().into(),

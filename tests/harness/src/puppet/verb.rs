@@ -51,7 +51,8 @@ verbs! {
     ExitThread,
     /// `SIGNAL CORE`: this process kills itself; CORE 1 allows a core dump. It answers only where it survives.
     Die,
-    /// This process reads an address that is not mapped. No answer.
+    /// `HOW`: this process reads at address 8 (`null`), where nothing is mapped any more (`user`) or at an address of the kernel
+    /// (`kernel`), or executes an instruction that processes may not (`privileged`). No answer.
     Faults,
     /// This process writes to a pipe that nobody reads. No answer.
     WritesToClosedPipe,
