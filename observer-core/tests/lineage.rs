@@ -336,6 +336,59 @@ fn an_explanation_names_the_rule_the_condition_and_the_session() {
 }
 
 #[test]
+fn what_is_too_young_is_explained_by_its_own_age_and_what_is_old_enough_is_not_young() {
+    let mut world = world_with_min_age();
+    let bash = at_home(&mut world);
+    let explain =
+        |world: &World, proc: &Proc| world.core.explain(proc.key.tgid).expect("in the map").position;
+    let claude = world.spawn(&bash, 20, "claude");
+    world.wait(2 * MIN_AGE_NS);
+    let home = Arc::clone(&world.session("/srv/a").expect("a session").home);
+    let other = world.spawn(&bash, 21, "vim");
+    world.wait(2 * MIN_AGE_NS);
+    // They are due one after the other, and the home when the first of them is.
+    let first = world.spawn(&bash, 22, "codex");
+    let execed_first = world.now;
+    world.wait(MIN_AGE_NS / 2);
+    let sudo = world.spawn(&bash, 23, "sudo");
+    let second = world.spawn(&sudo, 24, "gemini");
+    let execed_second = world.now;
+    let young = |program: &Proc, execed: u64| {
+        let until = observer_core::BootTime(execed + MIN_AGE_NS);
+        Position::Young { home: Arc::clone(&home), program: program.key, until }
+    };
+    assert_eq!(explain(&world, &claude), Position::Primary(Arc::clone(&home)));
+    assert_eq!(explain(&world, &other), Position::Other(Arc::clone(&home)));
+    assert_eq!(explain(&world, &first), young(&first, execed_first));
+    assert_eq!(explain(&world, &second), young(&second, execed_second));
+    assert_eq!(explain(&world, &sudo), young(&second, execed_second), "it stands aside for that");
+}
+
+#[test]
+fn who_is_left_out_of_a_home_with_too_many_candidates_is_told_so() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let count = u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number");
+    let agents: Vec<Proc> = (0..=count).map(|at| world.spawn(&bash, 100 + at, "claude")).collect();
+    let (last, others) = agents.split_last().expect("some");
+    let explain = |world: &World| world.core.explain(last.key.tgid).expect("in the map");
+    let home = Arc::clone(&world.session("/srv/a").expect("a session").home);
+    assert_eq!(explain(&world).position, Position::LeftOut(Arc::clone(&home)));
+    assert_eq!((explain(&world).rules, explain(&world).admitted_by), (vec![None], None));
+    // No rule admits it where it goes.
+    let mut last = last.clone();
+    world.chdir(&mut last, "/tmp");
+    assert_eq!(explain(&world).position, Position::NotAdmitted);
+    world.chdir(&mut last, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(explain(&world).position, Position::LeftOut(Arc::clone(&home)));
+    for agent in others.iter().take(others.len() / 2) {
+        world.exit(agent, 0);
+    }
+    assert_eq!(explain(&world).position, Position::Other(home));
+}
+
+#[test]
 fn a_home_with_more_candidates_than_its_bound_loses_none_for_good() {
     let mut world = world();
     let bash = at_home(&mut world);

@@ -293,6 +293,7 @@ impl Core {
             ignored: self.settings.ignore_list(),
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &self.table,
+            now: self.now,
         };
         self.sessions.explain(&basis, key)
     }

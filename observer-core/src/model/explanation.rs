@@ -58,11 +58,13 @@ pub enum Position {
     },
     /// It could be the primary, and another process is.
     Other(Arc<Home>),
-    /// It is too young, or outlived the program that started it a moment ago.
+    /// It, or what it runs as a wrapper or launcher, is too young, or outlived the program that started it a moment ago.
     Young {
         /// The home.
         home: Arc<Home>,
-        /// The next time at which a process of this home is old enough.
+        /// The process that is too young.
+        program: ProcessKey,
+        /// When that one is old enough.
         until: BootTime,
     },
     /// It is a wrapper with no program below it.
@@ -88,6 +90,8 @@ pub enum Position {
         /// When it will have.
         until: BootTime,
     },
+    /// A rule admits it to this home, which has too many candidates (`limits::CANDIDATES_A_HOME_MAX`).
+    LeftOut(Arc<Home>),
     /// The owner of its home is not known yet.
     AwaitsOwner,
     /// No rule admits it.

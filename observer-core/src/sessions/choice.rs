@@ -52,27 +52,13 @@ impl Young {
         settling: &Settling,
         (home, state): (&Home, &HomeState),
     ) -> Self {
-        let mut young = Vec::new();
-        for root in &state.roots {
-            for key in [root.launcher, root.stand_in].into_iter().flatten() {
-                let Some(entry) = ctx.table.get(key) else { continue };
-                let settles = settles_above(ctx.table, (homes, settling), entry).filter(|&due| due > ctx.now);
-                if let Some(due) = settles.filter(|_| state.current_primary() != Some(key)) {
-                    young.push((key, due));
-                    continue;
-                }
-                let due =
-                    old_enough_at(rule_of(ctx, entry), &entry.process).max(left_until(ctx.table, key, home));
-                let is_known = || {
-                    is_known_here(state, root, entry)
-                        || homes.ended_sibling_of(home, &entry.process).is_some()
-                };
-                if due > ctx.now && !is_known() {
-                    young.push((key, due));
-                }
-            }
-        }
-        Self(young)
+        let ages = Ages { rules: ctx.rules, table: ctx.table, now: ctx.now, homes, settling };
+        let of_root = |root: &Root| {
+            let found = [root.launcher, root.stand_in]
+                .map(|key| Some((key?, ages.young_until(home, state, root, key?)?)));
+            found.into_iter().flatten()
+        };
+        Self(state.roots.iter().flat_map(of_root).collect())
     }
 
     fn due(&self, key: ProcessKey) -> Option<BootTime> {
@@ -104,6 +90,39 @@ impl Young {
         let entry = ctx.table.get(launcher)?;
         let waits_until = old_enough_at(rule_of(ctx, entry), &entry.process).after(SETTLE_NS);
         (state.current_primary().is_some() || due > waits_until).then_some(launcher)
+    }
+}
+
+/// What decides whether a process is too young.
+pub(super) struct Ages<'a> {
+    pub rules: &'a [Rule],
+    pub table: &'a ProcessTable,
+    pub now: BootTime,
+    pub homes: &'a Homes,
+    pub settling: &'a Settling,
+}
+
+impl Ages<'_> {
+    /// Returns from when `key`, which may be the primary of `home` for `root`, is old enough. `None`: it is, or need not be.
+    pub fn young_until(
+        &self,
+        home: &Home,
+        state: &HomeState,
+        root: &Root,
+        key: ProcessKey,
+    ) -> Option<BootTime> {
+        let entry = self.table.get(key)?;
+        let settles =
+            settles_above(self.table, (self.homes, self.settling), entry).filter(|&due| due > self.now);
+        if settles.is_some() && state.current_primary() != Some(key) {
+            return settles;
+        }
+        let rule = entry.candidacy.as_ref().and_then(|candidacy| self.rules.get(candidacy.rule));
+        let due = old_enough_at(rule, &entry.process).max(left_until(self.table, key, home));
+        let is_known = || {
+            is_known_here(state, root, entry) || self.homes.ended_sibling_of(home, &entry.process).is_some()
+        };
+        (due > self.now && !is_known()).then_some(due)
     }
 }
 

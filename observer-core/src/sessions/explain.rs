@@ -1,17 +1,19 @@
 //! Explains why a process is the session of a home, or is not.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::model::explanation::{BirthSession, Explanation, Inherited, Position, Unmet};
-use crate::model::ids::ProcessKey;
+use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::rule::Rule;
 use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, Claim, ProcessEntry};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespace, unmet};
+use crate::sessions::choice::Ages;
 use crate::sessions::context::IgnoreList;
-use crate::sessions::homes::HomeState;
+use crate::sessions::homes::{HomeState, Root};
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
 
@@ -21,6 +23,8 @@ pub(crate) struct Basis<'a> {
     pub ignored: IgnoreList<'a>,
     pub host_mnt_ns: u32,
     pub table: &'a ProcessTable,
+    /// The latest timestamp of any input.
+    pub now: BootTime,
 }
 
 impl Sessions {
@@ -32,14 +36,17 @@ impl Sessions {
             true => self.unmet_of(basis, rule, entry),
             false => Some(Unmet::MntNs),
         });
-        Some(Explanation {
-            key,
-            ignored_by: ignored_by(basis.ignored, &entry.process),
-            rules: rules.collect(),
-            admitted_by: entry.candidacy.as_ref().map(|candidacy| candidacy.rule),
-            position: self.position_of(basis.table, entry),
-            inherited: self.inherited_by(basis.table, entry),
-        })
+        let rules: Vec<Option<Unmet>> = rules.collect();
+        let ignored_by = ignored_by(basis.ignored, &entry.process);
+        let mut position = self.position_of(basis, entry);
+        if position == Position::NotAdmitted && entry.left_out && ignored_by.is_none() {
+            let admitting = rules.iter().zip(basis.rules).find(|(unmet, _)| unmet.is_none());
+            let home = admitting.and_then(|(_, rule)| home_under(rule, &entry.process, basis.host_mnt_ns));
+            position = home.map_or(position, |home| Position::LeftOut(self.homes.intern(home)));
+        }
+        let admitted_by = entry.candidacy.as_ref().map(|candidacy| candidacy.rule);
+        let inherited = self.inherited_by(basis.table, entry);
+        Some(Explanation { key, ignored_by, rules, admitted_by, position, inherited })
     }
 
     /// Returns what the process lacks of `rule`.
@@ -63,7 +70,7 @@ impl Sessions {
         }
     }
 
-    fn position_of(&self, table: &ProcessTable, entry: &ProcessEntry) -> Position {
+    fn position_of(&self, basis: &Basis<'_>, entry: &ProcessEntry) -> Position {
         let key = entry.process.key;
         if let Some(home) = self.homes.home_of_primary(key) {
             return Position::Primary(Arc::clone(home));
@@ -73,7 +80,7 @@ impl Sessions {
             return Position::Settling { home, until };
         }
         match &entry.candidacy {
-            Some(candidacy) => self.position_of_candidate(table, entry, candidacy),
+            Some(candidacy) => self.position_of_candidate(basis, entry, candidacy),
             None if entry.claim == Some(Claim::Waiting) => Position::AwaitsOwner,
             None => Position::NotAdmitted,
         }
@@ -81,15 +88,15 @@ impl Sessions {
 
     fn position_of_candidate(
         &self,
-        table: &ProcessTable,
+        basis: &Basis<'_>,
         entry: &ProcessEntry,
         candidacy: &Candidacy,
     ) -> Position {
         let home = Arc::clone(&candidacy.home);
         let Some(state) = self.homes.by_home.get(&home) else { return Position::NotAdmitted };
         let primary = state.current_primary();
-        match position(table, &self.homes, entry, &home, primary) {
-            LineagePosition::Root => position_of_root(state, entry.process.key, home),
+        match position(basis.table, &self.homes, entry, &home, primary) {
+            LineagePosition::Root => self.position_of_root(basis, state, entry.process.key, home),
             LineagePosition::Helper(of) => {
                 let home = self.homes.home_of_primary(of).map_or(home, Arc::clone);
                 Position::Helper { home, of }
@@ -97,11 +104,46 @@ impl Sessions {
             LineagePosition::Below(above) if Some(above) == primary => Position::Helper { home, of: above },
             LineagePosition::Below(above) => {
                 match state.roots.iter().find(|root| root.stand_in == Some(entry.process.key)) {
-                    Some(root) => position_of_root(state, root.key, home),
+                    Some(root) => self.position_of_root(basis, state, root.key, home),
                     None => Position::Below { home, above },
                 }
             }
         }
+    }
+
+    /// Returns the position of a process that is the root `key` of `home`, or what runs for it.
+    fn position_of_root(
+        &self,
+        basis: &Basis<'_>,
+        state: &HomeState,
+        key: ProcessKey,
+        home: Arc<Home>,
+    ) -> Position {
+        let root = state.roots.iter().find(|root| root.key == key);
+        let Some((root, stand_in)) = root.and_then(|root| root.stand_in.map(|stand_in| (root, stand_in)))
+        else {
+            return Position::WrapperAlone(home);
+        };
+        if state.current_primary() == Some(stand_in) {
+            return Position::StandsAside { home, primary: stand_in };
+        }
+        match self.young_until(basis, &home, state, root, stand_in) {
+            Some(until) => Position::Young { home, program: stand_in, until },
+            None => Position::Other(home),
+        }
+    }
+
+    fn young_until(
+        &self,
+        basis: &Basis<'_>,
+        home: &Home,
+        state: &HomeState,
+        root: &Root,
+        key: ProcessKey,
+    ) -> Option<BootTime> {
+        let Basis { rules, table, now, .. } = *basis;
+        let ages = Ages { rules, table, now, homes: &self.homes, settling: &self.settling };
+        ages.young_until(home, state, root, key)
     }
 }
 
@@ -151,15 +193,4 @@ fn terminal_of(table: &ProcessTable, entry: &ProcessEntry) -> Option<ProcessKey>
     let tty = entry.process.tty?;
     let with_it = table.ancestors(entry).take_while(|above| above.process.tty == Some(tty));
     with_it.last().map(|above| above.process.key)
-}
-
-fn position_of_root(state: &HomeState, key: ProcessKey, home: Arc<Home>) -> Position {
-    let root = state.roots.iter().find(|root| root.key == key);
-    let stand_in = root.and_then(|root| root.stand_in);
-    match (state.current_primary(), stand_in, state.due) {
-        (_, None, _) => Position::WrapperAlone(home),
-        (Some(primary), Some(stand_in), _) if primary == stand_in => Position::StandsAside { home, primary },
-        (_, _, Some(until)) => Position::Young { home, until },
-        (_, _, None) => Position::Other(home),
-    }
 }

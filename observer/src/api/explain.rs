@@ -29,7 +29,8 @@ pub struct ExplainAnswer<'a> {
     pub home: Option<Text<'a>>,
     /// Mount namespace of that home, where it is not the host's own.
     pub home_mnt_ns: Option<u32>,
-    /// tgid of the process that decides: the primary for which it stands aside or whose helper it is, or the candidate above.
+    /// tgid of the process that decides: the primary for which it stands aside or whose helper it is, the candidate above, or
+    /// the program that is too young.
     pub by_pid: Option<u32>,
     /// When it may become the primary, where it waits for that.
     pub until: Option<String>,
@@ -162,11 +163,14 @@ fn parts(position: &Position) -> Parts<'_> {
             (SessionPosition::StandsAside, Some(home), Some(*primary), None)
         }
         Position::Other(home) => (SessionPosition::Other, Some(home), None, None),
-        Position::Young { home, until } => (SessionPosition::Young, Some(home), None, Some(*until)),
+        Position::Young { home, program, until } => {
+            (SessionPosition::Young, Some(home), Some(*program), Some(*until))
+        }
         Position::WrapperAlone(home) => (SessionPosition::WrapperAlone, Some(home), None, None),
         Position::Helper { home, of } => (SessionPosition::Helper, Some(home), Some(*of), None),
         Position::Below { home, above } => (SessionPosition::Below, Some(home), Some(*above), None),
         Position::Settling { home, until } => (SessionPosition::Settling, Some(home), None, Some(*until)),
+        Position::LeftOut(home) => (SessionPosition::LeftOut, Some(home), None, None),
         Position::AwaitsOwner => (SessionPosition::AwaitsOwner, None, None, None),
         Position::NotAdmitted => (SessionPosition::NotAdmitted, None, None, None),
     }

@@ -80,6 +80,8 @@ words! {
         Below = "below",
         /// It moved into a home a moment ago.
         Settling = "settling",
+        /// Its home has too many candidates.
+        LeftOut = "left_out",
         /// The owner of its home is not known yet.
         AwaitsOwner = "awaits_owner",
         /// No rule admits it.

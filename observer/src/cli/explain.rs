@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
+use observer_core::limits::CANDIDATES_A_HOME_MAX;
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
@@ -207,9 +208,14 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
             }
             None => format!("{it} could be the session of {home}, but its directory was deleted"),
         },
-        SessionPosition::Young => {
-            format!("{it} may be the session of {home} from {until} on: it has not run for long enough")
-        }
+        SessionPosition::Young => match answer.by_pid.filter(|&pid| pid != process.pid) {
+            None => {
+                format!("{it} may be the session of {home} from {until} on: it has not run for long enough")
+            }
+            Some(program) => format!(
+                "{it} stands aside for {program}, which may be the session of {home} from {until} on: it has not run for long enough"
+            ),
+        },
         SessionPosition::WrapperAlone => format!("{it} is a wrapper, and no rule admits what it runs"),
         SessionPosition::Helper => {
             format!(
@@ -222,6 +228,9 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         SessionPosition::Settling => {
             format!("{it} may be the session of {home} from {until} on, if it stays in that directory")
         }
+        SessionPosition::LeftOut => format!(
+            "{it} is left out, though a rule admits it to {home}: so many processes may be the session of that home ({CANDIDATES_A_HOME_MAX}) that no other one is considered until half of them have ended"
+        ),
         SessionPosition::AwaitsOwner => format!("{it} is no session yet: the owner of its directory is read"),
         SessionPosition::NotAdmitted => format!("{it} is no session: no rule admits it"),
         SessionPosition::Unknown => format!("{it}: this daemon answers what this program does not know"),
@@ -350,7 +359,9 @@ mod tests {
     #[test]
     fn every_position_has_a_sentence_that_fits() {
         let home = Text::from(vec![b'x'; 400]);
-        for position in ["primary", "stands_aside", "other", "young", "wrapper_alone", "helper", "below"] {
+        for position in
+            ["primary", "stands_aside", "other", "young", "wrapper_alone", "helper", "below", "left_out"]
+        {
             let answer = ExplainAnswer {
                 position: position.into(),
                 home: Some(home.clone()),
