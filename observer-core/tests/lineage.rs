@@ -416,6 +416,53 @@ fn a_home_with_more_candidates_than_its_bound_loses_none_for_good() {
 }
 
 #[test]
+fn what_a_wrapper_runs_on_another_terminal_waits_for_who_started_the_wrapper() {
+    let mut world = world();
+    let mut bash = shell(&mut world);
+    world.chdir(&mut bash, "/srv/b");
+    let claude = world.spawn(&bash, 20, "claude");
+    let codex = world.spawn(&claude, 21, "codex");
+    let mut sudo = world.spawn(&codex, 22, "sudo");
+    world.chdir(&mut sudo, "/srv/a");
+    world.wait(2 * SETTLE_NS);
+    let mut vim = world.fork(&sudo, 23);
+    world.set_tty(&mut vim, Some("pts5"));
+    world.exec(&mut vim, "vim");
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(world.session("/srv/a"), None, "sudo is a helper of claude, and vim runs for sudo");
+    // codex is the session in a moment, and sudo its helper.
+    world.exit(&claude, 9);
+    for _ in 0..3 {
+        world.wait(2 * SETTLE_NS);
+    }
+    assert_eq!(world.session("/srv/b").map(|session| session.primary), Some(codex.key));
+    assert_eq!(world.session("/srv/a"), None);
+    // Without it, vim is one.
+    world.exit(&codex, 9);
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(vim.key));
+}
+
+#[test]
+fn a_first_look_takes_no_helper_for_a_session_whichever_home_is_older() {
+    // A wrapper that runs nothing is the oldest of its home, and then a program without a terminal.
+    for (oldest, expected) in [("sudo", None), ("codex", Some(20))] {
+        let mut world = world();
+        let mut bash = shell(&mut world);
+        bash.cwd = "/tmp".into();
+        let oldest = Proc { cwd: "/srv/a".into(), tty: None, ..world.child(&bash, 20, oldest) };
+        let claude = Proc { cwd: "/srv/b".into(), ..world.child(&bash, 21, "claude") };
+        let tail = Proc { cwd: "/srv/a".into(), ..world.child(&claude, 22, "tail") };
+        let mut world = World::new(vec![rule()]);
+        world.pass(&[&bash, &oldest, &claude, &tail]);
+        assert_eq!(world.session("/srv/b").map(|session| session.primary.tgid.0), Some(21));
+        assert_eq!(world.session("/srv/a").map(|session| session.primary.tgid.0), expected);
+        let reported = world.take_reports();
+        assert!(!reported.iter().any(|line| line.starts_with("started /srv/a 22")), "{reported:?}");
+    }
+}
+
+#[test]
 fn a_first_look_takes_no_more_candidates_than_the_bound_and_finds_the_roots() {
     let bash = at_home(&mut world());
     let mut world = world();

@@ -1,8 +1,8 @@
 //! Which process is the primary of each home, by a naive model: it computes from the tree of processes, and from who was
 //! the primary before, what docs/decisions/39-roots-helpers-launchers.md promises. It has nothing in common with the core
 //! but the inputs. One event at a time happens, and everything has settled before the next. A process that started others
-//! goes nowhere else, and ends only if it started its own program alone: the model knows no more of the past than the last
-//! event.
+//! goes nowhere else, executes nothing, and ends only if it started its own program alone: the model knows no more of the
+//! past than the last event. In the end, a core that knows nothing of the past looks at the same processes.
 //!
 //! Each run has other sequences. A failure prints the seed that repeats it: `PROPTEST_RNG_SEED`. `PROPTEST_CASES` gives more.
 //! In one of some 400,000 sequences both still differ: after a death, where what a wrapper runs on another terminal is
@@ -11,15 +11,20 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
+use observer_core::explanation::Position;
 use observer_core::limits::SETTLE_NS;
+use observer_core::rule::{HomeRule, Rule};
 use observer_core::session::State;
+use observer_core::{ProcessKey, Tgid};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use support::{Proc, World, rule, shell};
 
 const NAMES: [&str; 6] = ["claude", "bash", "sudo", "claude", "codex", "bash"];
+/// What a rule without `cwd` may have for homes. The others are the first, the third and the fourth.
 const DIRS: [&str; 5] = ["/srv/a", "/srv/a/x", "/srv/b", "/srv/c", "/tmp"];
 const TTYS: [Option<&str>; 4] = [None, Some("pts3"), Some("pts4"), Some("pts5")];
 /// Cases, and how many proptest has where nobody says otherwise.
@@ -48,6 +53,16 @@ enum Op {
         by: usize,
         to: usize,
     },
+    /// A running process executes a program.
+    Exec {
+        by: usize,
+        name: usize,
+    },
+    /// The controlling terminal of a process becomes another one, or none.
+    SetTty {
+        by: usize,
+        tty: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -58,23 +73,71 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(by, name, tty, leads)| Op::Spawn { by, name, tty, leads }),
         1 => by.clone().prop_map(|by| Op::Fork { by }),
         4 => by.clone().prop_map(|by| Op::Exit { by }),
-        4 => (by, 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
+        4 => (by.clone(), 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
+        3 => (by.clone(), 0..NAMES.len()).prop_map(|(by, name)| Op::Exec { by, name }),
+        1 => (by, 0..TTYS.len()).prop_map(|(by, tty)| Op::SetTty { by, tty }),
     ]
 }
 
+/// The rule.
+#[derive(Clone, Copy, Debug)]
+enum Homes {
+    /// It has a `cwd`: the homes are /srv/a, /srv/b and /srv/c.
+    Matched,
+    /// It has none: the home of a program is where it had settled.
+    Settled,
+}
+
+impl Homes {
+    fn rule(self) -> Rule {
+        match self {
+            Self::Matched => rule(),
+            Self::Settled => Rule { home: HomeRule::Cwd, ..rule() },
+        }
+    }
+
+    fn all(self) -> Vec<&'static str> {
+        match self {
+            Self::Matched => DIRS.into_iter().filter(|dir| dir.len() == "/srv/a".len()).collect(),
+            Self::Settled => DIRS.to_vec(),
+        }
+    }
+
+    /// The home of a process that settles where it is.
+    fn home_of(self, proc: &Proc) -> Option<&'static str> {
+        let is_in = |home: &&str| match self {
+            Self::Matched => proc.cwd == **home || proc.cwd.starts_with(&format!("{home}/")),
+            Self::Settled => proc.cwd == **home,
+        };
+        self.all().into_iter().find(is_in).filter(|_| proc.comm != "bash")
+    }
+}
+
 /// A process, and which live process started it, or else started the one that did.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Task {
     proc: Proc,
     above: Option<u32>,
     leads: bool,
+    home: Option<&'static str>,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Proc { comm, cwd, tty, exec_id, .. } = &self.proc;
+        let tty = tty.unwrap_or("-");
+        write!(f, "{comm}/{exec_id} in {cwd} of {:?} on {tty} below {:?}", self.home, self.above)?;
+        if self.leads { write!(f, ", leads") } else { Ok(()) }
+    }
 }
 
 impl Task {
     fn home(&self) -> Option<&'static str> {
-        let homes = ["/srv/a", "/srv/b", "/srv/c"];
-        let is_in = |home: &&str| self.proc.cwd == **home || self.proc.cwd.starts_with(&format!("{home}/"));
-        homes.into_iter().find(is_in).filter(|_| self.proc.comm != "bash")
+        self.home
+    }
+
+    fn is_program(&self) -> bool {
+        self.home.is_some() && !self.is_wrapper()
     }
 
     fn is_wrapper(&self) -> bool {
@@ -88,6 +151,8 @@ struct Past {
     primary: Option<u32>,
     /// What the session is of.
     program: &'static str,
+    /// The primary was there when one that ran that program ended, and runs another one.
+    is_substitute: bool,
     launcher: Option<u32>,
 }
 
@@ -100,6 +165,8 @@ struct Event {
     below: BTreeSet<u32>,
     /// The process that came into another home.
     arrived: Option<u32>,
+    /// The process that executed a program with which it can be no session of the home that it had.
+    gave_up: Option<u32>,
 }
 
 /// Who must be the primary of a home.
@@ -129,6 +196,7 @@ fn launched<'a>(tops: &'a [Top], past: Option<&Past>) -> Option<&'a Top> {
 }
 
 struct Model {
+    homes: Homes,
     world: World,
     tasks: BTreeMap<u32, Task>,
     pasts: BTreeMap<&'static str, Past>,
@@ -136,12 +204,45 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
-        let mut world = World::new(vec![rule()]);
+    fn new(homes: Homes) -> Self {
+        let mut world = World::new(vec![homes.rule()]);
         let mut bash = shell(&mut world);
         world.chdir(&mut bash, "/srv/a");
-        let tasks = BTreeMap::from([(bash.key.tgid.0, Task { proc: bash, above: None, leads: false })]);
-        Self { world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
+        let tgid = bash.key.tgid.0;
+        let tasks = BTreeMap::from([(tgid, Task { proc: bash, above: None, leads: false, home: None })]);
+        Self { homes, world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
+    }
+
+    /// What a core answers that knows nothing but the processes that there are: they are as they were, and nobody ever was
+    /// the primary.
+    fn look(&self) -> Self {
+        let mut world = World::new(vec![self.homes.rule()]);
+        (world.now, world.dirs, world.sids) =
+            (self.world.now, self.world.dirs.clone(), self.world.sids.clone());
+        let mut tasks = self.tasks.clone();
+        for task in tasks.values_mut() {
+            // What outlives its parent has another one, here the next above it.
+            let above = task.above.and_then(|above| self.tasks.get(&above));
+            task.proc.parent = above.map_or(ProcessKey::new(1, 1), |above| above.proc.key);
+            task.home = self.homes.home_of(&task.proc);
+        }
+        // In which order they are found has no part in it.
+        let mut rows: Vec<&Proc> = tasks.values().map(|task| &task.proc).collect();
+        rows.rotate_left(usize::try_from(world.now).unwrap_or(0) % tasks.len());
+        world.pass(&rows);
+        rows.into_iter().for_each(|proc| world.memory(proc));
+        Self { homes: self.homes, world, tasks, pasts: BTreeMap::new(), next_tgid: self.next_tgid }
+    }
+
+    fn has_children(&self, tgid: u32) -> bool {
+        self.tasks.values().any(|it| it.above == Some(tgid))
+    }
+
+    /// The home that a process left and whose primary it still is.
+    fn left_home(&self, task: &Task) -> Option<&'static str> {
+        let is_held = |past: &Past| past.primary == Some(task.proc.key.tgid.0);
+        let held = self.pasts.iter().find(|(_, past)| is_held(past)).map(|(home, _)| *home);
+        held.filter(|held| task.home != Some(*held))
     }
 
     fn pick(&self, by: usize) -> Option<Task> {
@@ -154,6 +255,12 @@ impl Model {
         match op {
             Op::Spawn { by, .. } | Op::Fork { by } if self.tasks.len() < PROCESSES => {
                 let Some(parent) = self.pick(by) else { return event };
+                // Until it executes another program, its child is a program where the home is another one.
+                let is_elsewhere = parent.is_program() && parent.home != self.homes.home_of(&parent.proc);
+                let is_primary = |past: &Past| past.primary == Some(parent.proc.key.tgid.0);
+                if matches!(op, Op::Spawn { .. }) && is_elsewhere && !self.pasts.values().any(is_primary) {
+                    return event;
+                }
                 let tgid = self.next_tgid;
                 self.next_tgid += 1;
                 let mut proc = self.world.fork(&parent.proc, tgid);
@@ -166,7 +273,8 @@ impl Model {
                     }
                     self.world.exec(&mut proc, NAMES.get(name).copied().unwrap_or("claude"));
                 }
-                self.tasks.insert(tgid, Task { proc, above: Some(parent.proc.key.tgid.0), leads });
+                let (above, home) = (Some(parent.proc.key.tgid.0), self.homes.home_of(&proc));
+                self.tasks.insert(tgid, Task { proc, above, leads, home });
             }
             Op::Spawn { .. } | Op::Fork { .. } => {}
             Op::Exit { by } => {
@@ -195,16 +303,50 @@ impl Model {
             Op::Chdir { by, to } => {
                 let Some(mut task) = self.pick(by) else { return event };
                 let tgid = task.proc.key.tgid.0;
-                if task.above.is_some() && self.tasks.values().any(|it| it.above == Some(tgid)) {
+                if task.above.is_some() && self.has_children(tgid) {
                     return event;
                 }
                 let from = task.home();
+                let follows = matches!(self.homes, Homes::Matched) || self.left_home(&task).is_some();
                 self.world.chdir(&mut task.proc, DIRS.get(to).copied().unwrap_or("/tmp"));
+                if follows {
+                    task.home = self.homes.home_of(&task.proc);
+                }
                 event.arrived = (task.home() != from).then_some(tgid);
+                self.tasks.insert(task.proc.key.tgid.0, task);
+            }
+            Op::Exec { by, name } => {
+                let Some(task) = self.pick(by) else { return event };
+                let tgid = task.proc.key.tgid.0;
+                if self.has_children(tgid) || task.above.is_none() {
+                    return event;
+                }
+                self.exec(task, NAMES.get(name).copied().unwrap_or("claude"), &mut event);
+            }
+            Op::SetTty { by, tty } => {
+                let Some(mut task) = self.pick(by) else { return event };
+                self.world.set_tty(&mut task.proc, TTYS.get(tty).copied().unwrap_or_default());
                 self.tasks.insert(task.proc.key.tgid.0, task);
             }
         }
         event
+    }
+
+    fn exec(&mut self, mut task: Task, name: &'static str, event: &mut Event) {
+        let tgid = task.proc.key.tgid.0;
+        let before = task.clone();
+        self.world.exec(&mut task.proc, name);
+        // A program that goes on as itself keeps the home in which it had settled.
+        if before.proc.comm != name || before.home.is_none() {
+            task.home = self.homes.home_of(&task.proc);
+        }
+        let goes = before.home.is_some() && task.home != before.home;
+        if name == "bash" || (before.is_wrapper() && goes) {
+            event.gave_up = Some(tgid);
+        } else if goes || self.left_home(&before).is_some() {
+            event.arrived = Some(tgid);
+        }
+        self.tasks.insert(tgid, task);
     }
 
     /// The processes that started one, the nearest first.
@@ -223,7 +365,8 @@ impl Model {
             let is_cut_off = between.iter().any(|&tty| Some(tty) != above.proc.tty);
             let own_terminal = task.proc.tty.is_some() && task.proc.tty != above.proc.tty;
             let is_here = above.home() == Some(home) || holder == Some(key);
-            let takes = (is_here && (above.is_wrapper() || !own_terminal))
+            let wraps = above.is_wrapper() && above.home().is_some();
+            let takes = (is_here && (wraps || !own_terminal))
                 || (primaries.contains(&key) && holder != Some(key) && !own_terminal);
             if takes && !is_cut_off {
                 return Some(key);
@@ -344,10 +487,19 @@ impl Model {
         let there = answer.get(to).map(|&(primary, _)| primary);
         let others = answer.iter().filter(|(other, _)| *other != to && *other != home);
         let primaries = others.map(|(_, &(primary, _))| primary).collect();
-        let runs_for_wrapper = || {
-            self.tops(to, there, &primaries).iter().any(|top| top.launcher.or(top.program) == Some(primary))
+        let tops = || self.tops(to, there, &primaries);
+        let runs_for_wrapper = || tops().iter().any(|top| top.launcher.or(top.program) == Some(primary));
+        // A wrapper goes where it runs nothing if it may run the program of a wrapper there.
+        let wraps_for_wrapper = || {
+            let is_wrapper = |tgid: u32| self.tasks.get(&tgid).is_some_and(Task::is_wrapper);
+            let above = |&tgid: &u32| self.owner(tgid, to, there, &primaries);
+            let chain: Vec<u32> = std::iter::successors(Some(primary), above).collect();
+            let top = chain.last().copied().filter(|_| chain.iter().all(|&tgid| is_wrapper(tgid)));
+            let may_run = |top: &Top| top.launcher.or(top.program).is_none_or(|program| primary < program);
+            top.is_some_and(|top| tops().iter().any(|it| it.tgid == top && may_run(it)))
         };
-        self.owner(primary, to, there, &primaries).is_none() || runs_for_wrapper()
+        let owner = self.owner(primary, to, there, &primaries);
+        owner.is_none() || (owner != there && (runs_for_wrapper() || wraps_for_wrapper()))
     }
 
     /// Who must be the primary of `home`, and whether it left.
@@ -364,14 +516,16 @@ impl Model {
         let others = answer.iter().filter(|(other, _)| *other != home);
         let primaries: BTreeSet<u32> = others.map(|(_, &(primary, _))| primary).collect();
         let before = past.and_then(|past| past.primary);
-        let alive = before.filter(|before| self.tasks.contains_key(before));
+        let goes_on = |before: &u32| self.tasks.contains_key(before) && event.gave_up != Some(*before);
+        let alive = before.filter(goes_on);
         let holder = alive.filter(|it| !primaries.contains(it) && !self.has_moved(*it, home, answer));
         let tops = self.tops(home, holder, &primaries);
         let programs = || tops.iter().filter_map(|top| top.program);
         let is_here = |tgid: &u32| self.tasks.get(tgid).and_then(Task::home) == Some(home);
         let runs = |tgid: &u32| self.runs(*tgid, past);
         if let Some(present) = alive.filter(is_here) {
-            let returned = self.best(programs().filter(|it| !runs(&present) && runs(it)), None, None);
+            let is_substitute = past.is_some_and(|past| past.is_substitute);
+            let returned = self.best(programs().filter(|it| is_substitute && runs(it)), None, None);
             let in_chain = |top: &&Top| {
                 let from_launcher = || {
                     let mut above = top.program.into_iter().flat_map(|program| self.above(program));
@@ -434,7 +588,7 @@ impl Model {
     /// Compares the answer with what is expected, and takes it for what was before the next event.
     fn compare(&mut self, event: &Event) {
         let (answer, pasts) = (self.answer(), self.pasts.clone());
-        for home in ["/srv/a", "/srv/b", "/srv/c"] {
+        for home in self.homes.all() {
             let expected = self.expected(home, &pasts, &answer, event);
             let of_home = expected.map(|it| (it.tgid, it.has_left));
             assert_eq!(answer.get(home).copied(), of_home, "{home} in {answer:?} of {:#?}", self.tasks);
@@ -448,26 +602,77 @@ impl Model {
         primary: Option<Primary>,
         answer: &BTreeMap<String, (u32, bool)>,
     ) {
-        let Some(Primary { tgid, is_start, .. }) = primary else {
+        let Some(Primary { tgid, is_start, has_left }) = primary else {
             if let Some(past) = self.pasts.get_mut(home) {
                 past.primary = None;
             }
             return;
         };
+        if has_left {
+            return;
+        }
         let others = answer.iter().filter(|(other, _)| *other != home);
         let primaries = others.map(|(_, &(primary, _))| primary).collect();
         let tops = self.tops(home, Some(tgid), &primaries);
         let launcher = tops.iter().find(|top| top.program == Some(tgid)).and_then(|top| top.launcher);
         let program = self.tasks.get(&tgid).map_or("", |task| task.proc.comm);
-        let past = self.pasts.entry(home).or_insert(Past { primary: None, program, launcher });
-        // Another program stands in for that of a session that goes on.
-        if is_start {
+        let new = Past { primary: None, program, is_substitute: false, launcher };
+        let past = self.pasts.entry(home).or_insert(new);
+        // Another program stands in for that of a session that goes on. What the primary executes is the program from then on.
+        let is_other = past.primary != Some(tgid);
+        past.is_substitute = !is_start && past.program != program && (is_other || past.is_substitute);
+        if !past.is_substitute {
             past.program = program;
         }
         if launcher.is_some() || past.launcher != Some(tgid) {
             past.launcher = launcher;
         }
         past.primary = Some(tgid);
+    }
+
+    /// One process, one session; and while a program runs that the rule admits, the answer is not that there is none.
+    fn assert_promises(&self) {
+        let answer = self.answer();
+        let primaries: BTreeSet<u32> = answer.values().map(|&(primary, _)| primary).collect();
+        assert_eq!(primaries.len(), answer.len(), "one process is one session: {answer:?}");
+        assert!(primaries.iter().all(|primary| self.tasks.contains_key(primary)), "{answer:?}");
+        for task in self.tasks.values().filter(|task| task.is_program()) {
+            let tgid = task.proc.key.tgid;
+            assert!(
+                self.is_covered(tgid, &answer),
+                "{tgid} is of no session in {answer:?} of {:#?}",
+                self.tasks
+            );
+        }
+    }
+
+    /// Whether a process is a session, of one, or beside one.
+    fn is_covered(&self, tgid: Tgid, answer: &BTreeMap<String, (u32, bool)>) -> bool {
+        let Some(explanation) = self.world.core.explain(tgid) else { return false };
+        let is_primary = |key: ProcessKey| answer.values().any(|&(primary, _)| primary == key.tgid.0);
+        match explanation.position {
+            Position::Primary(_) => true,
+            Position::StandsAside { primary, .. } => is_primary(primary),
+            Position::Helper { of, .. } => is_primary(of),
+            Position::Other(home) => answer.contains_key(&*String::from_utf8_lossy(&home.path)),
+            Position::Below { above, .. } => self.is_covered(above.tgid, answer),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing but the present tree decides: each home has one program, which no other one started, and each
+    /// session is of such a program that is there.
+    fn has_no_history(&self) -> bool {
+        let programs = || self.tasks.values().filter(|task| task.is_program());
+        let homes: BTreeSet<_> = programs().map(Task::home).collect();
+        let is_alone = |task: &Task| !self.above(task.proc.key.tgid.0).any(Task::is_program);
+        let is_plain = |&(primary, has_left): &(u32, bool)| {
+            !has_left && self.tasks.get(&primary).is_some_and(Task::is_program)
+        };
+        let is_where_it_was = |task: &Task| task.home == self.homes.home_of(&task.proc);
+        homes.len() == programs().count()
+            && programs().all(|task| is_alone(task) && is_where_it_was(task))
+            && self.answer().values().all(is_plain)
     }
 }
 
@@ -488,14 +693,26 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_primary_of_each_home_follows_from_the_tree(ops in prop::collection::vec(op(), 1..40)) {
-        let mut model = Model::new();
+    fn the_primary_of_each_home_follows_from_the_tree(
+        ops in prop::collection::vec(op(), 1..40),
+        homes in prop_oneof![2 => Just(Homes::Matched), 1 => Just(Homes::Settled)],
+    ) {
+        let mut model = Model::new(homes);
         for op in ops {
             let event = model.apply(op);
             for _ in 0..3 {
                 model.world.wait(2 * SETTLE_NS);
             }
             model.compare(&event);
+            model.assert_promises();
         }
+        // One look at the same processes.
+        let mut look = model.look();
+        look.assert_promises();
+        if model.has_no_history() {
+            assert_eq!(look.answer(), model.answer());
+        }
+        assert_eq!(look.answer().is_empty(), !look.tasks.values().any(Task::is_program));
+        look.compare(&Event::default());
     }
 }

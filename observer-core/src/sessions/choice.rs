@@ -113,7 +113,7 @@ impl Ages<'_> {
     ) -> Option<BootTime> {
         let entry = self.table.get(key)?;
         let settles =
-            settles_above(self.table, (self.homes, self.settling), entry).filter(|&due| due > self.now);
+            settles_above(self.table, (self.homes, self.settling), entry, home).filter(|&due| due > self.now);
         if settles.is_some() && state.current_primary() != Some(key) {
             return settles;
         }

@@ -103,7 +103,12 @@ impl Sessions {
         }
     }
 
-    fn find_roots(&mut self, ctx: &SessionContext<'_>, home: &Arc<Home>, primary: Option<ProcessKey>) {
+    pub(super) fn find_roots(
+        &mut self,
+        ctx: &SessionContext<'_>,
+        home: &Arc<Home>,
+        primary: Option<ProcessKey>,
+    ) {
         let found = roots(ctx.table, &self.homes, home, primary);
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         // Who could be no session beside the former roots may be one beside these.

@@ -131,22 +131,38 @@ pub(super) fn wrapping_root(
     None
 }
 
-/// Returns from when it is known whether the nearest process above `entry` is a session that moved into another home, or
-/// that outlived the candidate that started it: what it started is its helper then.
+/// Returns from when it is known whether a process above `entry`, a candidate of `home`, is a session that moved into another
+/// home, or that outlived the candidate that started it: what it started is its helper then. What takes `entry` for its own in
+/// `home`, such as a wrapper, may be that helper, whatever terminal `entry` has.
 pub(super) fn settles_above(
     table: &ProcessTable,
     (homes, settling): (&Homes, &Settling),
     entry: &ProcessEntry,
+    home: &Home,
 ) -> Option<BootTime> {
-    let settles = |above: ProcessKey| settling.waited_for_until(above);
-    let above = lineage(table, homes, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
     let goes_on = |above: &ProcessEntry| {
         let candidacy = above.candidacy.as_ref().filter(|candidacy| !candidacy.is_wrapper)?;
         let left_behind = above.left_behind.as_ref().filter(|it| it.home == candidacy.home)?;
         // Its own home comes first.
         Some(left_behind.at.after(SETTLE_NS + 1))
     };
-    above.filter_map(|above| settles(above.entry.process.key).or_else(|| goes_on(above.entry))).max()
+    let settles =
+        |above: &ProcessEntry| settling.waited_for_until(above.process.key).or_else(|| goes_on(above));
+    let mut latest = None;
+    let mut at = Some(entry);
+    for _ in 0..LAUNCHERS_MAX {
+        let Some(below) = at.take() else { break };
+        for above in lineage(table, homes, below).filter(|above| !above.is_cut_off) {
+            if !above.has_own_terminal {
+                latest = latest.max(settles(above.entry));
+            }
+            if may_be_above(above.entry, home) && (above.entry.is_wrapper() || !above.has_own_terminal) {
+                at = Some(above.entry);
+                break;
+            }
+        }
+    }
+    latest
 }
 
 /// Returns the instance of `home` to which what is right above `entry` belongs, by the same rule as [`position`].
@@ -183,6 +199,19 @@ pub(super) fn nearest_above<'a>(
         is_of_session && !is_cut_off && (entry.is_wrapper() || !has_own_terminal)
     };
     lineage(table, homes, entry).find(takes).map(|above| above.entry)
+}
+
+/// Returns the homes, other than `home`, of the candidates above `entry` that would take it for their helper if they were
+/// primaries there, the nearest first.
+pub(super) fn homes_above<'a>(
+    table: &'a ProcessTable,
+    homes: &'a Homes,
+    entry: &'a ProcessEntry,
+    home: &'a Home,
+) -> impl Iterator<Item = &'a Arc<Home>> {
+    let above = lineage(table, homes, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
+    let candidacies = above.filter_map(|above| above.entry.candidacy.as_ref());
+    candidacies.filter(|it| !it.is_wrapper && *it.home != *home).map(|it| &it.home)
 }
 
 /// Returns whether `key`, once it is a candidate in the place of `home`, is what is right above `entry`, a candidate of

@@ -492,8 +492,8 @@ impl World {
     pub fn set_tty(&mut self, proc: &mut Proc, tty: Option<&'static str>) {
         let at = self.tick_clock();
         proc.tty = tty;
-        let tty = self.facts(proc).tty;
-        self.feed(Input::Ids { at, key: proc.key, sid: 1, pgid: 1, tty });
+        let ProcessFacts { sid, pgid, tty, .. } = self.facts(proc);
+        self.feed(Input::Ids { at, key: proc.key, sid, pgid, tty });
     }
 
     /// A child of `parent` that no record shows.
