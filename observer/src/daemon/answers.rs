@@ -86,6 +86,14 @@ impl ListRow {
         Self { session: session.clone(), primary: shown(core, primary), now: ReadNow::default() }
     }
 
+    /// Bytes of what it has beside its primary.
+    pub fn text_bytes(&self) -> usize {
+        let Session { home, name, others, starts, labels, .. } = &self.session;
+        let labels: usize = labels.iter().map(|label| label.value.len() + label.variable.len()).sum();
+        let lists = size_of_val(others.as_slice()) + starts.len() * size_of::<BootTime>();
+        home.path.len() + name.len() + labels + lists
+    }
+
     /// Its JSON.
     pub fn json<'a>(&'a self, context: Context<'a>) -> SessionJson<'a> {
         self.now.in_json(SessionJson::new(&self.session, &self.primary, context))

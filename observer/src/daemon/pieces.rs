@@ -48,7 +48,7 @@ impl AnswerRow for Process {
 
 impl AnswerRow for ListRow {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.primary.bytes()
+        self.text_bytes() + size_of::<Self>() + self.primary.bytes()
     }
 
     fn json(&self, context: Context<'_>) -> Vec<u8> {
@@ -58,7 +58,8 @@ impl AnswerRow for ListRow {
 
 impl AnswerRow for LeftoverRow {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.process.bytes()
+        let FormerSession { home, name, .. } = &self.former;
+        size_of::<Self>() + home.path.len() + name.len() + self.process.bytes()
     }
 
     fn json(&self, context: Context<'_>) -> Vec<u8> {
