@@ -11,6 +11,8 @@ pub(crate) struct Figure {
     pub(crate) unit: String,
     pub(crate) outcome: Outcome,
     pub(crate) budget: Budget,
+    /// The bench fails where the budget is missed.
+    pub(crate) must_hold: bool,
     pub(crate) references: Vec<Reference>,
     /// What a reader must know to judge it; empty for nothing.
     pub(crate) note: String,
@@ -82,6 +84,7 @@ impl Figure {
             unit: unit.into(),
             outcome: Outcome::Measured(sample),
             budget: Budget::None,
+            must_hold: false,
             references: Vec::new(),
             note: String::new(),
         }
@@ -100,6 +103,24 @@ impl Figure {
     pub(crate) fn at_most(mut self, limit: f64) -> Self {
         self.budget = Budget::AtMost(limit);
         self
+    }
+
+    /// The same as [`Self::at_most`], and the bench fails where it is missed.
+    pub(crate) fn must_be_at_most(self, limit: f64) -> Self {
+        Self { must_hold: true, ..self.at_most(limit) }
+    }
+
+    /// Says how the budget is missed, where that is a failure.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let (Outcome::Measured(sample), Budget::AtMost(limit)) = (&self.outcome, &self.budget) else {
+            return None;
+        };
+        let is_missed = self.must_hold && self.met() == Some(false);
+        is_missed.then(|| {
+            let Self { measure, what, unit, .. } = self;
+            let value = format!("{:.2} {unit}", sample.value);
+            format!("{measure}: {what}: {} of at most {limit}", value.trim_end())
+        })
     }
 
     pub(crate) fn budget(mut self, budget: Budget) -> Self {
@@ -211,6 +232,15 @@ mod tests {
             None,
             "nothing was measured"
         );
+    }
+
+    #[test]
+    fn a_budget_that_must_hold_says_how_it_is_missed() {
+        let figure = |value| Figure::new("hostile", "daemon CPU, fork", "ms", Sample::once(value));
+        assert_eq!(figure(0.4).must_be_at_most(0.5).failure(), None);
+        assert_eq!(figure(0.6).at_most(0.5).failure(), None);
+        let missed = figure(0.6).must_be_at_most(0.5).failure();
+        assert_eq!(missed.as_deref(), Some("hostile: daemon CPU, fork: 0.60 ms of at most 0.5"));
     }
 
     #[test]

@@ -175,10 +175,26 @@ fn run(arguments: &Arguments) -> Result<()> {
     writeln!(std::io::stdout(), "{}", shown.trim_end())
         .with_context(|| format!("print the table; it is in {}", file.display()))?;
     eprintln!("bench: the same as JSON: {}", file.display());
-    if figures.iter().any(|figure| matches!(figure.outcome, Outcome::Absent(_))) {
-        bail!("not everything could be measured; what could not is named above");
+    verdict(&figures, arguments.quick)
+}
+
+/// Fails where something could not be measured, or a budget that must hold was missed. A short run shows neither.
+fn verdict(figures: &[Figure], quick: bool) -> Result<()> {
+    let failures: Vec<String> = figures.iter().filter_map(Figure::failure).collect();
+    let failures = failures.join("\n");
+    let is_absent = figures.iter().any(|figure| matches!(figure.outcome, Outcome::Absent(_)));
+    match (is_absent, failures.is_empty()) {
+        (false, true) => Ok(()),
+        (false, false) if quick => {
+            eprintln!("bench: a run without --quick would fail: these budgets must hold:\n{failures}");
+            Ok(())
+        }
+        (true, true) => bail!("not everything could be measured; what could not is named above"),
+        (true, false) => {
+            bail!("not everything could be measured, and these budgets must hold and are missed:\n{failures}")
+        }
+        (false, false) => bail!("these budgets must hold and are missed:\n{failures}"),
     }
-    Ok(())
 }
 
 fn chosen(only: &[Measure]) -> Vec<Measure> {
@@ -238,6 +254,21 @@ fn homes_rule(homes: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missed_budget_of_hostile_users_is_a_failure_that_names_it() {
+        let figure = |ratio| {
+            Figure::new("hostile", "fork on a terminal", "", figure::Sample::once(ratio)).must_be_at_most(0.5)
+        };
+        assert!(verdict(&[figure(0.5)], false).is_ok());
+        let missed = verdict(&[figure(0.1), figure(0.7)], false).map_err(|error| error.to_string());
+        let expected =
+            "these budgets must hold and are missed:\nhostile: fork on a terminal: 0.70 of at most 0.5";
+        assert_eq!(missed, Err(expected.to_owned()));
+        assert!(verdict(&[figure(0.7)], true).is_ok(), "a short run does not show it");
+        let absent = Figure::absent("hostile", "fork", "no gcc");
+        assert!(verdict(&[absent], true).is_err());
+    }
 
     #[test]
     fn without_a_choice_everything_is_measured_in_the_tables_order() {
