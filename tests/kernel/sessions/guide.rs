@@ -84,6 +84,16 @@ impl Meaning {
         assert_eq!(found, expected, "{example:#?}");
     }
 
+    /// Asserts that a command printed the table that the guide shows. How wide its columns are depends on what is in them.
+    #[track_caller]
+    fn assert_lists(&self, scene: &Scene, example: &Example) {
+        let command = self.of(example.command);
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let result = scene.daemon.observer(&words);
+        let expected: Vec<_> = example.output.iter().map(|line| cells(&self.of(line))).collect();
+        assert_eq!(result.text().lines().map(cells).collect::<Vec<_>>(), expected, "{result:?}");
+    }
+
     #[track_caller]
     fn assert_prints(&self, scene: &Scene, example: &Example) -> CommandResult {
         let command = self.of(example.command);
@@ -107,8 +117,11 @@ fn every_command_that_the_guide_shows_is_run_here() {
     let first: Vec<_> =
         blocks.iter().flat_map(|block| block.first()).map(|example| example.command).collect();
     let run = [
+        "observer list --state left",
+        "observer list /srv/agents/alpha",
         "observer pid alpha",
         "observer explain 4712",
+        "observer list --state detached",
         "observer list --ended",
         "observer wait alpha --timeout 2h",
         "observer signal alpha KILL --tree --dry-run",
@@ -182,10 +195,59 @@ fn sessions_are_listed_as_the_guide_says() {
     beta.killed(libc::SIGKILL);
     scene.watch.wait_for("its end", |frame| frame.is("session_ended", pid));
     let [example] = &block("observer list --ended")[..] else { panic!("one command") };
-    let words: Vec<&str> = example.command.split_whitespace().skip(1).collect();
-    let result = scene.daemon.observer(&words);
-    let expected: Vec<_> = example.output.iter().map(|line| cells(&meaning.of(line))).collect();
-    assert_eq!(result.text().lines().map(cells).collect::<Vec<_>>(), expected, "{result:?}");
+    meaning.assert_lists(&scene, example);
+}
+
+#[test]
+fn two_programs_in_one_home_are_listed_and_chosen_as_the_guide_says() {
+    let (scene, ptys) = (Scene::new("instances = \"each\""), [Pty::open(), Pty::open()]);
+    let home = scene.home("alpha");
+    let first = cast(&scene, &home, &ptys[0], "claude", None);
+    scene.wait_for_frame("session_started", &home);
+    let second = cast(&scene, &home, &ptys[1], "codex", None);
+    scene.watch.wait_for("the second", |frame| frame.is("session_started", second.pid));
+    let meaning = Meaning(vec![
+        ("/srv/agents/alpha", home.display().to_string()),
+        ("4711", first.pid.to_string()),
+        ("4712", second.pid.to_string()),
+        ("pts/3", ptys[0].tty()),
+        ("pts/4", ptys[1].tty()),
+    ]);
+    let [list, several, one] = &block("observer list /srv/agents/alpha")[..] else {
+        panic!("three commands")
+    };
+    meaning.assert_lists(&scene, list);
+    assert_eq!(meaning.assert_prints(&scene, several).code, Some(3));
+    assert_eq!(meaning.assert_prints(&scene, one).code, Some(0));
+}
+
+#[test]
+fn a_session_that_left_its_home_is_listed_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let (home, elsewhere) = (scene.home("alpha"), scene.fixture.mkdir("elsewhere"));
+    let mut agent = cast(&scene, &home, &pty, "claude", None);
+    let meaning = Meaning(vec![
+        ("/srv/agents/alpha", home.display().to_string()),
+        ("/srv/x", elsewhere.display().to_string()),
+        ("4711", agent.pid.to_string()),
+        ("pts/3", pty.tty()),
+    ]);
+    agent.chdir(&elsewhere);
+    let [example] = &block("observer list --state left")[..] else { panic!("one command") };
+    meaning.assert_lists(&scene, example);
+}
+
+#[test]
+fn a_session_whose_terminal_is_gone_is_listed_as_the_guide_says() {
+    let (scene, pty) = (Scene::new(""), Pty::open());
+    let home = scene.home("alpha");
+    let mut agent = cast(&scene, &home, &pty, "claude", None);
+    let meaning =
+        Meaning(vec![("/srv/agents/alpha", home.display().to_string()), ("4711", agent.pid.to_string())]);
+    agent.does(Verb::Ignore, &[libc::SIGHUP.to_string().as_bytes()]);
+    pty.hang_up(agent.pid);
+    let [example] = &block("observer list --state detached")[..] else { panic!("one command") };
+    meaning.assert_lists(&scene, example);
 }
 
 #[test]
