@@ -1,6 +1,8 @@
 //! Users who try to overload the daemon without starting a process.
 
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
@@ -11,6 +13,9 @@ use serde_json::Value;
 
 /// The user who loops.
 const NOBODY: u32 = 65_534;
+/// Processes whose records nobody has read when the daemon is told to stop, and clients whose questions wait then.
+const UNREAD: u64 = 20_000;
+const QUESTIONS: usize = 6;
 /// A change may take longer to be published while three processes never pause on two cores.
 const BUSY: Duration = Duration::from_secs(20);
 
@@ -148,10 +153,25 @@ fn a_busy_daemon_stops_within_two_seconds() {
         let records = total(&status, "events_by_kind") + total(&status, "throttled_by_kind");
         if records > 100_000 { Ok(()) } else { Err(format!("{records} records")) }
     });
+    let (_parent, _children) = crate::population(&fixture);
+    let mut clients: Vec<_> =
+        (0..QUESTIONS).map(|_| UnixStream::connect(daemon.socket()).expect("connect")).collect();
+    // It gets no CPU, so what happens meanwhile is what it has to do when it is told to stop: the records of the storm, and
+    // an answer to each of the questions that nobody reads.
+    daemon.starve(true);
+    for client in &mut clients {
+        let questions = "{\"request\":\"processes\"}\n".repeat(20);
+        client.write_all(questions.as_bytes()).expect("ask");
+    }
+    crate::Storm::begin(&fixture, UNREAD).end();
+    let storm = crate::Storm::begin(&fixture, crate::PROCESSES);
+    daemon.starve(false);
     let asked = Instant::now();
     assert_eq!(daemon.stop(), Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    drop(loopers);
+    let took = asked.elapsed();
+    assert!(storm.goes_on(), "the storm outlasts the daemon");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    drop((loopers, storm));
 }
 
 #[test]
