@@ -1,12 +1,15 @@
 //! Pseudo-terminals, made and held by the test: closing the master is a hang-up.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::fixture::PATIENCE;
+use crate::fixture::{PATIENCE, take_terminal};
 use crate::{Truth, eventually};
 
 /// A pseudo-terminal; dropping it hangs up.
@@ -35,6 +38,13 @@ impl Pty {
         assert!(named == 0, "ptsname_r: error {named}");
         let name = CStr::from_bytes_until_nul(&name).expect("ptsname_r ends with NUL");
         Self { master, path: PathBuf::from(name.to_str().expect("/dev/pts/N is ASCII")) }
+    }
+
+    /// Has a command lead a POSIX session on this terminal, with it as standard input, output and error.
+    pub fn control(&self, command: &mut Command) {
+        let slave = CString::new(self.path.as_os_str().as_bytes()).expect("a device's path has no NUL");
+        // SAFETY: only async-signal-safe calls between fork and exec.
+        unsafe { command.pre_exec(move || take_terminal(&slave)) };
     }
 
     /// What observer shows for it: `pts/N`.

@@ -1,5 +1,7 @@
 //! Without a configuration, a program that runs on a pty for a second is a session named after its directory.
 
+use std::process::Child;
+
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::{Daemon, Fixture, Pty, Puppet, Watch, text};
@@ -72,4 +74,57 @@ fn two_programs_in_one_directory_are_two_sessions() {
         let one = daemon.observer(&["pid", &format!("{path}#{number}")]);
         assert_eq!((one.code, one.text().trim()), (Some(0), puppet.pid.to_string().as_str()), "{one:?}");
     }
+}
+
+/// Kills a command at the end of a test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn observers_own_commands_are_no_sessions_on_terminals_of_their_own() {
+    let (daemon, fixture, pty) = (Daemon::shared(), Fixture::new(), Pty::open());
+    let watch = Watch::sessions(daemon);
+    let cast = |name: &str, pty| {
+        let options = PuppetOptions { dir: Some(fixture.mkdir(name)), pty: Some(pty), ..Default::default() };
+        let puppet = fixture.cast(&options);
+        watch.wait_for("its session", |frame| frame.is("session_started", puppet.pid));
+        puppet
+    };
+    let agent = cast("agent", &pty);
+    let home = fixture.mkdir("agent").display().to_string();
+    let commands: [&[&str]; 4] = [
+        &["watch"],
+        &["watch", "--all", "--json"],
+        &["wait", &home, "--timeout", "10m"],
+        &["signal", &home, "WINCH", "--wait", "--timeout", "10m"],
+    ];
+    let mut running: Vec<(Running, Pty)> = Vec::new();
+    for (number, args) in commands.into_iter().enumerate() {
+        let pty = Pty::open();
+        let mut command = daemon.command(args);
+        pty.control(command.current_dir(fixture.mkdir(format!("of-observer-{number}"))));
+        running.push((Running(command.spawn().expect("start a command of observer")), pty));
+    }
+    // This program begins later, so each command has run for longer than `min_age` when its session is published.
+    let other_pty = Pty::open();
+    let later = cast("later", &other_pty);
+    for (Running(child), pty) in &mut running {
+        assert!(matches!(child.try_wait(), Ok(None)), "it still runs");
+        let pid = child.id();
+        let explained = daemon.observer(&["explain", "--json", &pid.to_string()]).json();
+        let of_process = |field: &str| explained.pointer(&format!("/process/{field}")).cloned();
+        assert_eq!(of_process("tty"), Some(pty.tty().into()), "{explained:#}");
+        // The rule would admit it; it is what is ignored.
+        assert_eq!(explained.get("rules"), Some(&serde_json::json!([null])), "{explained:#}");
+        assert_eq!(explained.get("position"), Some(&"not_admitted".into()), "{explained:#}");
+        assert!(explained.get("ignored_by").is_some_and(Value::is_u64), "{explained:#}");
+        assert_eq!(watch.count(|frame| frame.pid() == Some(pid)), 0, "it never was a session");
+    }
+    drop((agent, later));
 }
