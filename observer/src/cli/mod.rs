@@ -15,6 +15,7 @@ mod home;
 mod hooks;
 mod leftovers;
 mod list;
+mod man;
 mod naming;
 mod once;
 mod paths;
@@ -98,6 +99,9 @@ enum Command {
     Forget(forget::ForgetArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// Parses the arguments, runs the command and reports its error.
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Rules(rules) => rules.run(&path),
         Command::Forget(forget) => forget.run(),
         Command::Completions(completions) => completions.run(&mut CommandLine::command()),
+        Command::Man(man) => man.run(CommandLine::command()),
     };
     ExitCode::from(result.unwrap_or_else(|error| report(&error)).code())
 }

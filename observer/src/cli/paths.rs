@@ -15,3 +15,22 @@ pub const JOURNAL_NAME: &str = "journal.sqlite";
 pub fn journal_path(path: Option<&Path>, dir: Option<&Path>) -> PathBuf {
     path.map_or_else(|| dir.unwrap_or(STATE_DIR_DEFAULT.as_ref()).join(JOURNAL_NAME), Path::to_path_buf)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_installed_configuration_names_the_default_paths() {
+        let template = include_str!("../../../packaging/observer.toml");
+        let journal = journal_path(None, None);
+        for (key, path) in [
+            ("socket", SOCKET_DEFAULT),
+            ("state_dir", STATE_DIR_DEFAULT),
+            ("path", journal.to_str().unwrap_or_default()),
+        ] {
+            let line = format!("#{key} = {path:?}");
+            assert!(template.lines().any(|found| found == line), "packaging/observer.toml: {line}");
+        }
+    }
+}
