@@ -209,7 +209,7 @@ fn a_number_does_not_depend_on_where_a_program_was_born() {
     let mut fourth = world.fork(&helper, 24);
     world.set_tty(&mut fourth, Some("pts6"));
     world.exec(&mut fourth, "codex");
-    assert_eq!(shown(&world)[1], row("a#2", 24, State::Live));
+    assert_eq!(shown(&world).get(1), Some(&row("a#2", 24, State::Live)));
     world.assert_reports_give_the_map();
 }
 
