@@ -1,6 +1,7 @@
 //! Calls systemd, and observer as a user of the machine does.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,21 +13,24 @@ pub const SOCKET: &str = "/run/observer/observer.sock";
 /// The limit for an action of the service manager; emulated machines are slow.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// The README's commands, which run in the directory of the files that they install.
-const INSTALL: &str = "install -Dm644 packaging/observer.sysusers.conf /usr/lib/sysusers.d/observer.conf && \
-                       systemd-sysusers && \
-                       install -Dm644 packaging/observer.service /etc/systemd/system/observer.service && \
-                       systemctl daemon-reload";
+/// The package, as `cargo xtask dist` made it.
+pub const PACKAGE: &str = "/vm/packages/observer.deb";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-static INSTALLED: Once = Once::new();
+static USERS: Once = Once::new();
 
-/// Installs and stops the unit, and returns a guard under which no other test uses it.
+/// Returns a guard under which no other test uses the unit.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Installs the package where it is not, stops the unit, and returns a guard under which no other test uses it.
 pub fn installed() -> MutexGuard<'static, ()> {
-    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    INSTALLED.call_once(|| {
-        let result = CommandResult::of(Command::new("sh").args(["-c", INSTALL]).current_dir("/vm"));
-        assert_eq!(result.code, Some(0), "the README's commands: {result:?}");
+    let alone = alone();
+    if !Path::new("/usr/bin/observer").exists() {
+        dpkg(&["--install", PACKAGE]);
+    }
+    USERS.call_once(|| {
         for name in ["member", "stranger"] {
             let result = CommandResult::of(Command::new("useradd").args(["--no-create-home", name]));
             assert_eq!(result.code, Some(0), "a user of the machine: {result:?}");
@@ -37,6 +41,13 @@ pub fn installed() -> MutexGuard<'static, ()> {
     systemctl(&["stop", UNIT]);
     systemctl(&["reset-failed", UNIT]);
     alone
+}
+
+/// Runs dpkg as a machine's owner does, and without a person who could be asked.
+pub fn dpkg(args: &[&str]) {
+    let mut command = Command::new("dpkg");
+    let result = CommandResult::of(command.env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    assert_eq!(result.code, Some(0), "dpkg {args:?}: {result:?}\n{}", journal());
 }
 
 /// Runs systemctl.

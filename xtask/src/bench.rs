@@ -27,15 +27,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bail!("loading kernel programs needs root: run as root: cargo xtask bench");
     }
     let binary = build::release(workspace, &setup::for_bench()?)?;
-    command::run(&mut workspace.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "observer-tests",
-        "--bin",
-        "puppet",
-    ]))?;
+    let puppet = ["build", "--release", "--package", "observer-tests", "--bin", "puppet"];
+    let mut puppet = workspace.cargo(&puppet);
+    build::without_directories(&mut puppet, workspace);
+    command::run(&mut puppet)?;
     let mut command = workspace.cargo(&benchmarks);
+    build::without_directories(&mut command, workspace);
     command.arg("--").arg("--save").arg(workspace.target.join("bench/bench.json"));
     command::run(command.args(&arguments.arguments).env("OBSERVER_BIN", binary))
 }

@@ -1,16 +1,19 @@
 //! `cargo xtask build`: the kernel programs, then the program that carries them.
 
+use std::env;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
+use observer_vm::Sysroot;
 
 use crate::toolchain::{TARGET, Toolchain};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use observer_harness::command;
 
 /// Build the kernel programs and target/release/observer.
@@ -39,8 +42,33 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 /// Builds everything in the release profile; returns where the program is.
 pub(crate) fn release(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
     kernel_programs(workspace, toolchain)?;
-    command::run(&mut workspace.cargo(&["build", "--release", "--package", "observer"]))?;
+    let product = ["--release", "--package", "observer", "--bin", "observer", "--"];
+    let mut cargo = workspace.cargo(&["auditable", "rustc"]);
+    cargo.args(product);
+    // The package has this very program, so it is linked for the oldest system that the package is for.
+    let sysroot = Sysroot::present();
+    let link = sysroot.iter().flat_map(Sysroot::link_arguments);
+    cargo.args(link.map(|argument| format!("-Clink-arg={argument}")));
+    without_directories(&mut cargo, workspace);
+    command::run(&mut cargo)?;
     Ok(workspace.release_binary())
+}
+
+/// Has a release build name no directory of the machine that builds it. All release builds have the same flags: libraries are
+/// built for each set of flags.
+pub(crate) fn without_directories(command: &mut Command, workspace: &Workspace) {
+    let mut flags = flags_of_environment();
+    flags.extend(workspace::without_directories(&workspace.root));
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+}
+
+/// The flags that the caller has for rustc.
+fn flags_of_environment() -> Vec<String> {
+    let split = |name: &str, at: char| {
+        let value = env::var(name).ok()?;
+        Some(value.split(at).filter(|flag| !flag.is_empty()).map(str::to_owned).collect())
+    };
+    split("CARGO_ENCODED_RUSTFLAGS", '\x1f').or_else(|| split("RUSTFLAGS", ' ')).unwrap_or_default()
 }
 
 /// Builds the kernel programs alone, and puts them where the product's build looks for them.

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod check;
+mod dist;
 mod fmt;
 mod run;
 mod service;
@@ -37,6 +38,7 @@ enum Verb {
     Vm(vm::VmArguments),
     Service(service::Arguments),
     Fmt(fmt::Arguments),
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Vm(verb) => vm::run(&workspace, verb),
         Verb::Service(verb) => service::run(&workspace, verb),
         Verb::Fmt(verb) => fmt::run(&workspace, verb),
+        Verb::Dist(verb) => dist::run(&workspace, verb),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

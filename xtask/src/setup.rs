@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
 use observer_harness::{apt, command, programs};
+use observer_vm::Sysroot;
 
 /// Install what building and testing need, as far as it is missing.
 #[derive(clap::Args)]
@@ -23,10 +24,16 @@ const TEST_PROGRAMS: [(&str, &str); 5] = [
 /// Where Debian has Postgres' programs, which are not on the search path there.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
+/// Programs that make the package, and that check it.
+const PACKAGE_PROGRAMS: [(&str, &str); 4] =
+    [("dh", "debhelper"), ("objcopy", "binutils"), ("mandoc", "mandoc"), ("git", "git")];
+
+/// Programs that make and run containers.
+const CONTAINER_PROGRAMS: [(&str, &str); 2] =
+    [("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")];
+
 /// Programs that `cargo xtask vm` runs, on this machine or in the guest.
-const VM_PROGRAMS: [(&str, &str); 7] = [
-    ("debootstrap", "debootstrap"),
-    ("systemd-nspawn", "systemd-container"),
+const VM_PROGRAMS: [(&str, &str); 5] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
@@ -42,11 +49,16 @@ pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
 pub(crate) fn for_build() -> Result<Toolchain> {
     let kind = toolchain::install_compiler().context("setup")?;
     let linker = toolchain::install_linker().context("setup")?;
+    toolchain::install_cargo_auditable().context("setup")?;
     Ok(Toolchain { kind, linker })
 }
 
 /// What building and testing need.
 pub(crate) fn for_test() -> Result<Toolchain> {
+    if let Err(error) = Sysroot::obtain() {
+        // Only the package cannot be made.
+        eprintln!("setup: the C library that the package is linked with: {error:#}");
+    }
     let toolchain = for_build()?;
     for (program, package) in TEST_PROGRAMS {
         install_program(program, package)
@@ -70,9 +82,33 @@ pub(crate) fn for_bench() -> Result<Toolchain> {
     Ok(toolchain)
 }
 
+/// What building a package needs.
+pub(crate) fn for_dist() -> Result<Toolchain> {
+    for (program, package) in PACKAGE_PROGRAMS {
+        install_program(program, package)
+            .with_context(|| format!("setup: {program}, which makes and checks the package"))?;
+    }
+    // Before the program is linked.
+    Sysroot::obtain().context("setup: the C library that the package is linked with")?;
+    let toolchain = for_build()?;
+    toolchain::install_cargo_cyclonedx()
+        .context("setup: cargo-cyclonedx, which lists what the package has")?;
+    Ok(toolchain)
+}
+
+/// What running containers needs.
+pub(crate) fn for_containers() -> Result<()> {
+    for (program, package) in CONTAINER_PROGRAMS {
+        install_program(program, package)
+            .with_context(|| format!("setup: {program}, which makes and runs containers"))?;
+    }
+    Ok(())
+}
+
 /// What building, and testing on other kernels need.
 pub(crate) fn for_vm() -> Result<Toolchain> {
-    let toolchain = for_build()?;
+    let toolchain = for_dist()?;
+    for_containers()?;
     for (program, package) in VM_PROGRAMS {
         install_program(program, package)
             .with_context(|| format!("setup: {program}, which boots other kernels"))?;

@@ -10,7 +10,7 @@ use observer_harness::libtest::{Counts, Report, TIMES, TIMES_ENVIRONMENT};
 use observer_vm::{FEATURES, SERVICE, Test};
 
 use crate::workspace::Workspace;
-use crate::{build, check, setup, vm};
+use crate::{build, check, dist, setup};
 
 /// Tests against the kernel at a time. With more, the tests' own load would decide how long the daemon takes to answer.
 const KERNEL_THREADS: u8 = 2;
@@ -95,6 +95,9 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
     }
+    if filter.is_none() {
+        parts.push(part("package", || nothing(dist::checked(workspace))));
+    }
     if filter.is_none() && !arguments.quick {
         parts.push(part("service", || container(workspace)));
         parts.push(part("other kernels", || other_kernels(workspace, arguments.record)));
@@ -114,12 +117,12 @@ fn nothing<T>(outcome: Result<T>) -> Result<Report> {
 }
 
 fn container(workspace: &Workspace) -> Result<Report> {
-    vm::prepare(workspace)?;
+    setup::for_vm()?;
     observer_vm::container(workspace, false)
 }
 
 fn other_kernels(workspace: &Workspace, record: bool) -> Result<Report> {
-    vm::prepare(workspace)?;
+    setup::for_vm()?;
     observer_vm::whole(workspace, record)
 }
 
@@ -193,7 +196,7 @@ fn summary(parts: &[Part]) -> String {
     }
     if parts.iter().any(|part| part.name == "build" && part.outcome.is_err()) {
         lines.push(
-            "  mirror tests, real programs, kernel tests, check, service and other kernels need the build: not run".to_owned(),
+            "  mirror tests, real programs, kernel tests, check, package, service and other kernels need the build: not run".to_owned(),
         );
     }
     let whole: Duration = parts.iter().map(|part| part.took).sum();

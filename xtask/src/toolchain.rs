@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::workspace;
 use observer_harness::{apt, command, failure};
 
 /// Chooses the toolchain: `debian` or `nightly`.
@@ -19,6 +20,10 @@ pub(crate) const OVERRIDE: &str = "OBSERVER_BPF_TOOLCHAIN";
 pub(crate) const LINKER_VERSION: &str = "0.10.3";
 /// Holds the dependencies to `deny.toml`. Pinned: another version may have other rules.
 const DENY_VERSION: &str = "0.20.2";
+/// Writes the list of the dependencies into the program, where scanners look for it.
+const AUDITABLE_VERSION: &str = "0.7.7";
+/// Writes the list of the dependencies as a document.
+const CYCLONEDX_VERSION: &str = "0.5.9";
 
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -70,6 +75,7 @@ impl Toolchain {
             Plan::Ready(kind) => kind,
             Plan::Try(_) | Plan::Stuck(_) => bail!("no compiler for the BPF target: run cargo xtask setup"),
         };
+        AUDITABLE.ready()?;
         Ok(Self { kind, linker: LINKER.ready()? })
     }
 
@@ -96,12 +102,14 @@ impl Toolchain {
                 command
             }
         };
-        let flags = [
+        let mut flags = vec![
             format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
             format!("-Clinker={}", self.linker.display()),
         ];
+        // BTF names the files of the source.
+        flags.extend(workspace::without_directories(root));
         command
             .current_dir(root)
             // The host's flags and wrappers are not for this target.
@@ -310,20 +318,56 @@ struct Tool {
     takes: &'static str,
     /// Changes of cargo's release profile.
     profile: &'static [(&'static str, &'static str)],
+    /// Who says which version is there.
+    version_by: VersionBy,
 }
 
-const LINKER: Tool = Tool { name: "bpf-linker", version: LINKER_VERSION, takes: "about 70 s", profile: &[] };
+/// Who says which version of a tool is there.
+#[derive(Clone, Copy)]
+enum VersionBy {
+    /// The tool itself, by `--version`.
+    Itself,
+    /// Cargo, which installed it: as a command of cargo it has no option for that.
+    Cargo,
+}
 
-/// It runs for a second a time, so it is built fast rather than made fast.
+/// For what runs for a second a time: it is built fast rather than made fast.
+const BUILT_FAST: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+];
+
+const LINKER: Tool = Tool {
+    name: "bpf-linker",
+    version: LINKER_VERSION,
+    takes: "about 70 s",
+    profile: &[],
+    version_by: VersionBy::Itself,
+};
+
 const DENY: Tool = Tool {
     name: "cargo-deny",
     version: DENY_VERSION,
     takes: "some minutes",
-    profile: &[
-        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-        ("CARGO_PROFILE_RELEASE_LTO", "off"),
-        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
-    ],
+    profile: &BUILT_FAST,
+    version_by: VersionBy::Itself,
+};
+
+const AUDITABLE: Tool = Tool {
+    name: "cargo-auditable",
+    version: AUDITABLE_VERSION,
+    takes: "about 20 s",
+    profile: &BUILT_FAST,
+    version_by: VersionBy::Cargo,
+};
+
+const CYCLONEDX: Tool = Tool {
+    name: "cargo-cyclonedx",
+    version: CYCLONEDX_VERSION,
+    takes: "about 70 s",
+    profile: &BUILT_FAST,
+    version_by: VersionBy::Cargo,
 };
 
 enum Installed {
@@ -336,7 +380,12 @@ enum Installed {
 impl Tool {
     fn installed(&self) -> Installed {
         let Some(path) = command::find(self.name) else { return Installed::Absent };
-        match command::capture(Command::new(&path).arg("--version")) {
+        let found = match self.version_by {
+            VersionBy::Itself => command::capture(Command::new(&path).arg("--version")),
+            VersionBy::Cargo => command::capture(command::cargo(Path::new("/")).args(["install", "--list"]))
+                .map(|list| listed(&list, self.name).unwrap_or_else(|| "not installed by cargo".to_owned())),
+        };
+        match found {
             Ok(version) if version.trim() == format!("{} {}", self.name, self.version) => {
                 Installed::Present(path)
             }
@@ -355,7 +404,7 @@ impl Tool {
 
     /// Installs the program unless it is there, and prints a line about it.
     fn install(&self) -> Result<PathBuf> {
-        let Self { name, version, takes, profile } = self;
+        let Self { name, version, takes, profile, .. } = self;
         match self.installed() {
             Installed::Present(path) => {
                 eprintln!("setup: {name} {version}: present");
@@ -384,6 +433,22 @@ impl Tool {
             ),
         }
     }
+}
+
+/// The name and version of a tool, from the lines `NAME vVERSION:` of `cargo install --list`.
+fn listed(list: &str, name: &str) -> Option<String> {
+    let rests = list.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(" v"));
+    rests.map(|rest| format!("{name} {}", rest.trim_end_matches(':'))).next()
+}
+
+/// Installs what writes the list of dependencies into the program, unless it is there.
+pub(crate) fn install_cargo_auditable() -> Result<()> {
+    AUDITABLE.install().map(drop)
+}
+
+/// Installs what writes the list of dependencies as a document, unless it is there.
+pub(crate) fn install_cargo_cyclonedx() -> Result<()> {
+    CYCLONEDX.install().map(drop)
 }
 
 /// Installs the linker of the kernel programs unless it is there.
@@ -467,6 +532,14 @@ mod tests {
         assert_eq!(new_enough("rustc 2.0.0-nightly (x)"), Ok(()));
         assert!(new_enough("rustc 1.63.0 (4b91a6ea7 2022-08-08)").is_err(), "Debian 12's own rustc");
         assert!(new_enough("gibberish").is_err());
+    }
+
+    #[test]
+    fn cargo_says_which_version_of_a_command_it_installed() {
+        let list = "cargo-deny v0.20.2:\n    cargo-deny\nx v1.0.0 (/src/x):\n    x\nx-y v2.0.0:\n    x-y\n";
+        assert_eq!(listed(list, "cargo-deny").as_deref(), Some("cargo-deny 0.20.2"));
+        assert_eq!(listed(list, "x-y").as_deref(), Some("x-y 2.0.0"));
+        assert_eq!(listed(list, "cargo-auditable"), None);
     }
 
     #[test]

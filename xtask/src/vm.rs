@@ -12,8 +12,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &VmArguments) -> Result<()> 
     observer_vm::matrix(workspace, arguments).map(drop)
 }
 
-/// Installs what the machines and the container need, and builds the product.
+/// Installs what the machines and the container need, and builds the product and its package.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<()> {
     observer_vm::require_x86_64()?;
-    build::release(workspace, &setup::for_vm()?).map(drop)
+    build::release(workspace, &setup::for_vm()?)?;
+    observer_dist::make(workspace).map(drop)
 }

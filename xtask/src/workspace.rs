@@ -20,3 +20,12 @@ fn top() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest.parent().map_or_else(|| manifest.clone(), Path::to_path_buf)
 }
+
+/// Flags of rustc under which nothing that is built names a directory of this machine: neither cargo's nor `root`, the
+/// workspace's.
+pub(crate) fn without_directories(root: &Path) -> Vec<String> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let directories = cargo_home.iter().map(|home| (home.as_path(), "/cargo")).chain([(root, "/observer")]);
+    directories.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+}

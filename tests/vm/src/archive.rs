@@ -68,13 +68,22 @@ impl Archive {
 
     /// Downloads `package` and unpacks it below `directory`.
     pub(crate) fn unpack(&self, package: &str, directory: &Path) -> Result<()> {
+        Self::extract(&self.download(package, directory)?, directory)
+    }
+
+    /// Downloads `package`, which may name a release as in `libc6/bookworm`, to `directory`, which has no other package.
+    pub(crate) fn download(&self, package: &str, directory: &Path) -> Result<PathBuf> {
         command::quiet(self.apt("apt-get").current_dir(directory).args(["-qq", "download", package]))?;
-        let found = fs::read_dir(directory)
+        fs::read_dir(directory)
             .with_context(|| format!("list {}", directory.display()))?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| format!("apt-get downloaded no file of package {package}"))?;
-        command::quiet(Command::new("dpkg-deb").arg("-x").arg(found).arg(directory))
+            .with_context(|| format!("apt-get downloaded no file of package {package}"))
+    }
+
+    /// Unpacks the files of a package below `directory`.
+    pub(crate) fn extract(file: &Path, directory: &Path) -> Result<()> {
+        command::quiet(Command::new("dpkg-deb").arg("-x").arg(file).arg(directory))
     }
 
     fn apt(&self, program: &str) -> Command {

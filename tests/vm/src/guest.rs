@@ -19,6 +19,8 @@ pub(crate) const VERIFIER: &str = "verifier";
 
 /// The directory of the tests that need more than cargo.
 const DIRECTORY: &str = "tests";
+/// Where `cargo xtask dist` leaves the packages for the machines, below the directory of everything that is built.
+pub const PACKAGES: &str = "dist-work/packages";
 /// The target that needs a Postgres.
 const POSTGRES: &str = "postgres";
 /// The target that needs installed programs.
@@ -36,8 +38,8 @@ pub(crate) struct Guest {
     pub(crate) puppet: PathBuf,
     /// Test targets, by name.
     pub(crate) tests: Vec<Test>,
-    /// The unit's files.
-    pub(crate) packaging: PathBuf,
+    /// The directory of the package for Debian, and of the same package with a lower version.
+    pub(crate) packages: PathBuf,
 }
 
 /// One test target.
@@ -55,7 +57,7 @@ pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
         observer: workspace.release_binary(),
         puppet: programs.puppet,
         tests: programs.tests.into_iter().filter(|test| storm || test.name != STORM).collect(),
-        packaging: workspace.root.join("packaging"),
+        packages: workspace.target.join(PACKAGES),
     };
     ensure!(!guest.tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");
     Ok(guest)

@@ -11,6 +11,7 @@ mod nspawn;
 mod record;
 mod report;
 mod results;
+mod sysroot;
 mod systemd;
 mod ways;
 
@@ -23,8 +24,9 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
-pub use guest::{FEATURES, SERVICE, Test, TestPrograms, test_programs};
+pub use guest::{FEATURES, PACKAGES, SERVICE, Test, TestPrograms, test_programs};
 use left_out::Breadth;
+pub use sysroot::Sysroot;
 use ways::Way;
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
@@ -190,6 +192,13 @@ pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
     Ok(results::merged(&runs))
 }
 
+/// The root file system of a release of Debian with systemd; made, as root, where it is not there yet.
+pub fn debian_root(release: &str) -> Result<PathBuf> {
+    require_x86_64()?;
+    let (cache, _lock) = cache()?;
+    systemd::release_root(&cache, release)
+}
+
 /// Fails where this machine is no x86-64: the packages, kernels and test programs are.
 pub fn require_x86_64() -> Result<()> {
     ensure!(
@@ -203,11 +212,7 @@ pub fn require_x86_64() -> Result<()> {
 
 /// The directory, and a lock on it: of two runs that find the same thing missing, one fetches it.
 fn cache() -> Result<(PathBuf, fs::File)> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let path = set(CACHE)
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("observer-vm")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/observer-vm")))
-        .with_context(|| format!("no HOME to keep kernels below: set {CACHE} to a directory"))?;
+    let path = cache_directory()?;
     fs::create_dir_all(&path).with_context(|| format!("create {} (or set {CACHE})", path.display()))?;
     let path = path.canonicalize().with_context(|| format!("look up {}", path.display()))?;
     let file = path.join("lock");
@@ -217,4 +222,13 @@ fn cache() -> Result<(PathBuf, fs::File)> {
         lock.lock().with_context(|| format!("lock {}", file.display()))?;
     }
     Ok((path, lock))
+}
+
+/// Where the cache is, or will be.
+fn cache_directory() -> Result<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set(CACHE)
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("observer-vm")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/observer-vm")))
+        .with_context(|| format!("no HOME to keep kernels below: set {CACHE} to a directory"))
 }

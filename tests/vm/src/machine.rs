@@ -26,7 +26,7 @@ const TESTS_S: u32 = 1200;
 const STORM_S: u32 = 7200;
 const BOOT_S: u32 = 180;
 /// Tests of the service that are for a machine of its own.
-const SERVICE_TESTS: [&str; 2] = ["unit::", "host::"];
+const SERVICE_TESTS: [&str; 3] = ["unit::", "host::", "package::"];
 const POLL: Duration = Duration::from_millis(100);
 
 /// A machine's share of a test that repeats one check many times: each check is made on one of the kernels.

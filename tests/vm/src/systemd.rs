@@ -54,8 +54,7 @@ impl Rootfs {
             if !failure::is_root() {
                 bail!("making {} takes root: run `cargo xtask vm` as root once", rootfs.directory.display());
             }
-            kernels::check_room(&home)?;
-            in_one_step(&rootfs.directory, |directory| debootstrap(suite, directory))?;
+            release_root(cache, suite)?;
         }
         if !rootfs.archive.exists() {
             let leave_out = LEFT_OUT.map(Path::new);
@@ -75,14 +74,24 @@ impl Rootfs {
     }
 }
 
-/// What is laid over the root file system: the product where its unit has it, its unit's files where the README's commands
-/// take them from, and what is to be run.
+/// The root file system of a release of Debian with systemd, made where it is not there yet.
+pub(crate) fn release_root(cache: &Path, release: &str) -> Result<PathBuf> {
+    let home = cache.join("rootfs");
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    let directory = home.join(release);
+    if !directory.exists() {
+        kernels::check_room(&home)?;
+        in_one_step(&directory, |directory| debootstrap(release, directory))?;
+    }
+    Ok(directory)
+}
+
+/// What is laid over the root file system: the packages of the product, which tests install, and what is to be run.
 pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
-    copy_stripped(&guest.observer, &root.join("usr/bin/observer"))?;
     copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
     copy_stripped(&guest.puppet, &root.join("vm/puppet"))?;
-    for file in ["observer.service", "observer.sysusers.conf"] {
-        copy(&guest.packaging.join(file), &root.join("vm/packaging").join(file))?;
+    for file in ["observer.deb", "former.deb"] {
+        copy(&guest.packages.join(file), &root.join("vm/packages").join(file))?;
     }
     for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
         copy_stripped(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
@@ -94,7 +103,7 @@ pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) 
 }
 
 /// Files of the overlay, as the container is to see them: paths from its root.
-pub(crate) const OVERLAY: [&str; 4] = ["usr/bin/observer", "usr/bin/busybox", "vm", TESTS_AT];
+pub(crate) const OVERLAY: [&str; 3] = ["usr/bin/busybox", "vm", TESTS_AT];
 
 /// The Debian that runs here, and therefore has the libraries of what is built here.
 fn suite() -> Result<String> {
