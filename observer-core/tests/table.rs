@@ -233,6 +233,28 @@ fn a_gap_closes_when_a_complete_pass_began_after_every_known_loss() {
 }
 
 #[test]
+fn no_gap_closes_while_events_do_not_come() {
+    let (mut world, bash) = world();
+    let at = world.tick_clock();
+    world.core.set_blind(true);
+    world.feed(Input::Dropped { at, total: 1 });
+    world.drops = 1;
+    for _ in 0..3 {
+        world.pass(&[&bash]);
+        assert!(world.core.in_gap());
+    }
+    assert_eq!((world.reports.gaps_opened, world.reports.gaps_closed), (1, 0));
+    assert_eq!(world.core.counters().drift_total, 0);
+    world.core.set_blind(false);
+    let at = world.tick_clock();
+    world.feed(Input::Dropped { at, total: 2 });
+    world.drops = 2;
+    world.pass(&[&bash]);
+    assert!(!world.core.in_gap());
+    assert_eq!((world.reports.gaps_opened, world.reports.gaps_closed, world.reports.lost), (1, 1, 2));
+}
+
+#[test]
 fn an_unchanged_count_of_losses_moves_the_begin_of_the_next_gap() {
     let (mut world, _) = world();
     let lossless_until = world.tick_clock();

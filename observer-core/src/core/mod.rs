@@ -227,6 +227,12 @@ impl Core {
         }
     }
 
+    /// Says whether events of the kernel do not come through. A gap that is open then, or opens, stays open: what a pass
+    /// reads does not show what happens after it. The next pass after the end of that closes it.
+    pub fn set_blind(&mut self, is_blind: bool) {
+        self.passes.is_blind = is_blind;
+    }
+
     /// Returns whether any variable labels sessions, so that the environment of every process is worth reading.
     pub fn has_labels(&self) -> bool {
         !self.settings.labels.is_empty()

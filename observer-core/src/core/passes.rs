@@ -48,6 +48,8 @@ pub(crate) struct Passes {
     /// A pass was complete: the map holds every process of the host.
     pub first_done: bool,
     pub gap: Option<OpenGap>,
+    /// Events do not come, so no gap closes.
+    pub is_blind: bool,
     /// The latest known count of lost records.
     pub drops_total: u64,
     /// The latest moment at which that count was known not to have risen.

@@ -279,7 +279,7 @@ impl Core {
     pub(super) fn try_close_gap(&mut self, at: BootTime, sink: &mut dyn Sink) {
         let Some(gap) = self.passes.gap else { return };
         let healed = self.passes.open.is_none() && self.passes.healed_drops == Some(self.passes.drops_total);
-        if !healed || self.prune_absent() {
+        if !healed || self.passes.is_blind || self.prune_absent() {
             return;
         }
         self.passes.gap = None;

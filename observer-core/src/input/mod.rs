@@ -232,8 +232,8 @@ pub enum Input<'a> {
 
 impl Input<'_> {
     /// Returns the process that the input is of, where it is of one.
-    pub fn tgid(&self) -> Option<Tgid> {
-        match self {
+    pub fn key(&self) -> Option<ProcessKey> {
+        match *self {
             Self::Fork { key, .. }
             | Self::Exec { key, .. }
             | Self::Exit { key, .. }
@@ -245,9 +245,14 @@ impl Input<'_> {
             | Self::Cgroup { key, .. }
             | Self::Signal { key, .. }
             | Self::Memory { key, .. }
-            | Self::PassRow(TaskRow { key, .. }) => Some(key.tgid),
+            | Self::PassRow(TaskRow { key, .. }) => Some(key),
             _ => None,
         }
+    }
+
+    /// Returns the tgid of the process that the input is of, where it is of one.
+    pub fn tgid(&self) -> Option<Tgid> {
+        self.key().map(|key| key.tgid)
     }
 
     /// Returns the time of the input.
