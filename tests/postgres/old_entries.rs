@@ -96,7 +96,7 @@ const SHOWN: [(&str, &str); 9] = [
         "fine|exited|3||||768|3600500|fine|9|t||t\n\
          killed|signaled||9|SIGKILL|f|9|3600500|killed|9|t||t\n\
          dumped|signaled||11|SIGSEGV|t|139|3600500|dumped|9|t||t\n\
-         unseen|unobserved||||||||unseen|9|t|t|t",
+         unseen|unobserved|||||||unseen|9|t|t|t",
     ),
     (
         "SELECT count(*), count(sender_pid), count(sender_comm), count(sender_uid), count(sender_kind), count(sender_by),

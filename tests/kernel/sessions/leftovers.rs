@@ -36,14 +36,18 @@ fn server(scene: &Scene, above: &mut Puppet) -> Puppet {
     middle.request(Verb::Exit, &[b"0"]);
     above.does(Verb::Wait, &[middle_pid.as_bytes()]);
     server.does(Verb::Setsid, &[]);
-    let token = scene.fixture.token();
-    let program = scene.fixture.program("server");
-    server.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
-    // It is the same process, which ends with its last puppet.
-    std::mem::forget(server);
-    let mut server = scene.fixture.meet(&token);
+    let mut server = becomes(scene, server, "server");
     server.does(Verb::TakesMemory, &[MEMORY_BYTES.to_string().as_bytes()]);
     server
+}
+
+/// The process executes another program.
+fn becomes(scene: &Scene, mut puppet: Puppet, name: &str) -> Puppet {
+    let (token, program) = (scene.fixture.token(), scene.fixture.program(name));
+    puppet.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
+    // It is the same process, which ends with its last puppet.
+    std::mem::forget(puppet);
+    scene.fixture.meet(&token)
 }
 
 /// What `observer leftovers` lists of `name`: pids in order, and the array.
@@ -209,7 +213,8 @@ fn what_the_hang_up_of_the_terminal_ends_is_not_left() {
         scene.assert_session(&home, &agent, "live");
         let daemonized: Vec<Puppet> = (0..daemons).map(|_| server(&scene, &mut agent)).collect();
         // They are in the foreground, which the kernel tells that the terminal's session is over.
-        let jobs: Vec<Puppet> = (0..5).map(|_| agent.bears(&scene.fixture, Verb::Fork, &[]).0).collect();
+        let jobs: Vec<Puppet> =
+            (0..5).map(|_| becomes(&scene, agent.bears(&scene.fixture, Verb::Fork, &[]).0, "job")).collect();
         agent.killed(libc::SIGKILL);
         let ended = eventually("the count", PATIENCE, || {
             let rows = scene.daemon.observer(&["list", "--ended", "--json"]).json();
@@ -238,12 +243,7 @@ fn what_a_primary_left_that_executed_another_program_is_known_to_the_next_daemon
         if execs_meanwhile {
             assert_eq!(scene.daemon.stop(), Some(0));
         }
-        let token = scene.fixture.token();
-        let program = scene.fixture.program("editor");
-        agent.request(Verb::Exec, &[program.to_str().expect("a path").as_bytes(), token.as_bytes()]);
-        // It is the same process, which ends with its last puppet.
-        std::mem::forget(agent);
-        let mut editor = scene.fixture.meet(&token);
+        let mut editor = becomes(&scene, agent, "editor");
         let later = server(&scene, &mut editor);
         let expected = pids(&[&servers[0], &servers[1]]);
         if !execs_meanwhile {
