@@ -116,6 +116,23 @@ pub struct AuditAnswer<'a> {
     pub drift: Vec<DriftJson<'a>>,
 }
 
+/// Answer to `reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadAnswer {
+    /// The first fields.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Whether the rules were read and are in force; otherwise the former ones are.
+    pub reloaded: bool,
+    /// Path of the configuration file; null without one.
+    pub config: Option<String>,
+    /// Session rules that are in force; null where the former ones stay.
+    pub rules: Option<u64>,
+    /// Why the rules cannot be used, and what to do; null where they are in force.
+    pub error: Option<String>,
+}
+
 /// One difference between the map and the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::status::StatusAnswer;
-use super::words::{DeathCause, JournalState, MirrorState};
+use super::words::{CanaryState, DeathCause, JournalState, MirrorState};
 
 /// Before the name of each metric.
 pub const PREFIX: &str = "observer";
@@ -132,9 +132,11 @@ pub const METRICS: &[Metric] = &[
     })
     .by("version"),
     gauge("uptime_seconds", "Seconds since the daemon was ready", |status| one(status.uptime)),
-    gauge("certain", "1 if the map is what the kernel would say, 0 while a gap is open", |status| {
-        one(u64::from(status.head.certain))
-    }),
+    gauge(
+        "certain",
+        "1 if the map is what the kernel would say, 0 while a gap is open or the daemon is blind",
+        |status| one(u64::from(status.head.certain)),
+    ),
     gauge("resident_memory_bytes", "Resident memory of the daemon, bytes", |status| one(status.rss_bytes)),
     gauge("processes", "Live processes", |status| one(status.processes)),
     gauge("sessions", "Sessions that have not ended", |status| counts(&status.sessions_by_state)).by("state"),
@@ -160,6 +162,19 @@ pub const METRICS: &[Metric] = &[
     counter("records_undecodable", "Records that could not be decoded", |status| one(status.undecodable)),
     counter("gaps", "Gaps that were opened because records were lost", |status| one(status.gaps)),
     counter("resyncs", "Passes that healed a gap", |status| one(status.resyncs)),
+    gauge("canary_missing", "1 if the last canary did not come round: the daemon is blind", |status| {
+        one(u64::from(status.canary.state == CanaryState::Missing))
+    }),
+    gauge("canary_round_trip_seconds", "Seconds that the last canary took that came round", |status| {
+        status.canary.round_trip_us.map(|us| plain(seconds(us, 1e6))).into_iter().collect()
+    }),
+    gauge("canary_interval_seconds", "Seconds from the start of one canary to the next", |status| {
+        vec![plain(seconds(status.canary.interval_ms, 1e3))]
+    }),
+    counter("canaries", "Canaries, by whether they came round", |status| {
+        labelled([("came_round", status.canary.came_round), ("missed", status.canary.missed)])
+    })
+    .by("result"),
     counter("drift", "Differences between map and kernel that no loss explains", |status| {
         one(status.drift_total)
     }),

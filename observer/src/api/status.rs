@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::Head;
 use super::restarts::DeathCountsJson;
-use super::words::{JournalState, MirrorState};
+use super::words::{CanaryState, JournalState, MirrorState};
 
 /// The answer to `status`. Counters count from the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct StatusAnswer {
     pub resyncs: u64,
     /// Passes run, and those that failed.
     pub passes: PassCounts,
+    /// Whether events of the kernel come through.
+    pub canary: CanaryStatus,
     /// Differences between the map and the kernel that no loss explains.
     pub drift_total: u64,
     /// Anomalies that the core counted, by name.
@@ -84,6 +86,30 @@ pub struct PassCounts {
     pub failed: u64,
     /// How long the last pass took, µs.
     pub last_us: u64,
+}
+
+/// `canary` of `status --json` (docs/json.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CanaryStatus {
+    /// Whether the last canary came round.
+    pub state: CanaryState,
+    /// Time from the start of the last one that came round until the daemon had its death, µs; null: none did.
+    pub round_trip_us: Option<u64>,
+    /// When the last one came round; null: none did.
+    pub last_at: Option<String>,
+    /// Since when the daemon is blind: when it was last known to see; null: it is not.
+    pub blind_since: Option<String>,
+    /// Why the last one did not come round, or could not tell; it ends with the next step.
+    pub last_error: Option<String>,
+    /// Canaries that came round.
+    pub came_round: u64,
+    /// Canaries that did not.
+    pub missed: u64,
+    /// How often one is started, ms.
+    pub interval_ms: u64,
+    /// Whether the service manager restarts a daemon whose canaries do not come round.
+    pub watchdog: bool,
 }
 
 /// A hook in use.

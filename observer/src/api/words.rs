@@ -251,6 +251,18 @@ words! {
 }
 
 words! {
+    /// Whether events of the kernel come through, as the daemon's canary shows.
+    CanaryState {
+        /// The last canary came round.
+        Ok = "ok",
+        /// The first one is awaited.
+        Awaited = "awaited",
+        /// The last one did not come round: the daemon is blind.
+        Missing = "missing",
+    }
+}
+
+words! {
     /// Why entries are missing from a journal.
     GapReason {
         /// The journal reached its size bound, and the oldest entries were removed.

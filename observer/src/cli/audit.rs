@@ -58,7 +58,11 @@ impl AuditArgs {
         if !answer.drift.is_empty() {
             return Ok(Exit::None);
         }
-        Ok(if answer.head.certain { Exit::Found } else { Exit::Unknown })
+        if answer.head.certain {
+            return Ok(Exit::Found);
+        }
+        anstream::eprintln!("observer: not certain: events were lost (`observer status` says more)");
+        Ok(Exit::Unknown)
     }
 }
 

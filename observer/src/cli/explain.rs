@@ -108,7 +108,7 @@ impl ExplainArgs {
         }
         if !answer.head.certain {
             anstream::eprintln!(
-                "observer: not certain: events were lost and the kernel is read again; ask again in a second"
+                "observer: not certain: events were lost and the kernel is read again; ask again in a second (`observer status` says more)"
             );
             return Ok(Exit::Unknown);
         }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod changes;
+mod check_config;
 mod completions;
 mod database;
 mod doctor;
@@ -22,6 +23,7 @@ mod paths;
 mod pid;
 mod places;
 mod ps;
+mod reload;
 mod rules;
 mod run;
 mod schema;
@@ -41,6 +43,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::daemon::canary;
 use exit::{Exit, Failure};
 use paths::SOCKET_DEFAULT;
 
@@ -87,6 +90,10 @@ enum Command {
     History(history::HistoryArgs),
     /// Show the daemon's own counters
     Status(status::StatusArgs),
+    /// Have the daemon read its rules again, and wait for the outcome
+    Reload(reload::ReloadArgs),
+    /// Check a configuration file as a whole, before a daemon uses it
+    CheckConfig(check_config::CheckConfigArgs),
     /// Compare the map with the kernel, field by field
     Audit(audit::AuditArgs),
     /// Check whether this machine can run observer, and say what to do
@@ -106,6 +113,9 @@ enum Command {
 
 /// Parses the arguments, runs the command and reports its error.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == canary::ARGUMENT) {
+        return ExitCode::from(canary::EXIT_CODE);
+    }
     let CommandLine { socket, command } = CommandLine::try_parse().unwrap_or_else(|error| usage::exit(error));
     let path = socket.clone().unwrap_or_else(|| SOCKET_DEFAULT.into());
     let result = match command {
@@ -120,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Watch(watch) => watch.run(&path),
         Command::History(history) => history.run(&path),
         Command::Status(status) => status.run(&path),
+        Command::Reload(reload) => reload.run(&path),
+        Command::CheckConfig(check) => check.run(),
         Command::Audit(audit) => audit.run(&path),
         Command::Doctor(doctor) => doctor.run(&path),
         Command::Schema(schema) => schema.run(),

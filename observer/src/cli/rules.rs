@@ -159,7 +159,7 @@ impl TryArgs {
             return Ok(Exit::Found);
         }
         anstream::eprintln!(
-            "observer: not certain: events were lost and the kernel is read again; try again in a second"
+            "observer: not certain: events were lost and the kernel is read again; try again in a second (`observer status` says more)"
         );
         Ok(Exit::Unknown)
     }

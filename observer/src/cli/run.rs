@@ -11,7 +11,8 @@ use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
 use super::paths::{SOCKET_DEFAULT, journal_path};
-use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes};
+use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes, span};
+use crate::daemon::canary;
 use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice, RuleReader, RuleSet};
 use crate::mirror::feed::MirrorOptions;
 use crate::mirror::items::MirroredArgv;
@@ -74,6 +75,10 @@ pub struct RunArgs {
     /// Write the kernel programs' own diagnostics to the log
     #[arg(long)]
     program_log: bool,
+    /// How often a process of observer's own checks that events come through, as 30s; a service manager's watchdog may
+    /// want it more often
+    #[arg(long, value_name = "SPAN", value_parser = parse_canary_interval, hide_short_help = true)]
+    canary_interval: Option<Duration>,
     /// Where to take facts from that more than one kind of hook can tell
     #[arg(long, value_name = "WAY", default_value = "auto")]
     hooks: HooksFlag,
@@ -91,6 +96,12 @@ fn parse_max_bytes(text: &str) -> Result<u64, String> {
     check_max_bytes(
         text.parse().map_err(|_| "it is no number of bytes: write for instance 268435456".to_owned())?,
     )
+}
+
+fn parse_canary_interval(text: &str) -> Result<Duration, String> {
+    let allowed = canary::INTERVAL_MIN..=canary::INTERVAL_MAX;
+    let interval = span(text).filter(|interval| allowed.contains(interval));
+    interval.ok_or_else(|| "it is no span from 100ms to 1h: write for instance 30s".to_owned())
 }
 
 impl RunArgs {
@@ -129,6 +140,7 @@ impl RunArgs {
             log_level: self.log_level.into(),
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,
+            canary_interval: self.canary_interval.unwrap_or(canary::INTERVAL_DEFAULT),
             kernel: kernel::KernelOptions {
                 ring_bytes: self
                     .ring_bytes

@@ -11,8 +11,8 @@ use unicode_width::UnicodeWidthStr as _;
 use super::exit::Exit;
 use super::term;
 use crate::api::metrics;
-use crate::api::status::{BlindSpotStatus, JournalStatus, MirrorStatus, StatusAnswer};
-use crate::api::words::{JournalState, MirrorState};
+use crate::api::status::{BlindSpotStatus, CanaryStatus, JournalStatus, MirrorStatus, StatusAnswer};
+use crate::api::words::{CanaryState, JournalState, MirrorState};
 use crate::socket::client::{Client, decode};
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
@@ -60,6 +60,7 @@ impl StatusArgs {
 fn render(status: &StatusAnswer, width: usize) -> Vec<String> {
     let mut lines = vec![head(status)];
     lines.extend(counters(status).iter().flat_map(|(label, text)| hanging(label, LABEL, text, width)));
+    lines.extend(canary(&status.canary, width));
     lines.extend(journal(&status.journal, width));
     lines.extend(mirror(&status.mirror, width));
     lines.push(String::new());
@@ -71,7 +72,11 @@ fn render(status: &StatusAnswer, width: usize) -> Vec<String> {
 }
 
 fn head(status: &StatusAnswer) -> String {
-    let (word, style) = if status.head.certain { ("certain", GOOD) } else { ("a gap is open", BAD) };
+    let (word, style) = match status.canary.state {
+        CanaryState::Missing => ("blind", BAD),
+        _ if status.head.certain => ("certain", GOOD),
+        _ => ("a gap is open", BAD),
+    };
     let (version, uptime) = (name(&status.version), name(&status.uptime_text));
     let daemon = format!("observer {version}, pid {}, up {uptime}", status.pid);
     format!("{STRONG}{daemon}{STRONG:#}  {style}{word}{style:#}")
@@ -107,6 +112,32 @@ fn counters(status: &StatusAnswer) -> [(&'static str, String); 5] {
         None => "the built-in rules; `observer run --config FILE` uses others".into(),
     };
     [("config", config), ("map", map), ("ring", ring), ("healing", healing), ("clients", clients)]
+}
+
+fn canary(canary: &CanaryStatus, width: usize) -> Vec<String> {
+    let text = |text: &Option<String>| to_line(text.as_deref().unwrap_or_default().as_bytes()).into_owned();
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let mut line = match canary.state {
+        CanaryState::Missing => format!("blind since {}", text(&canary.blind_since)),
+        CanaryState::Ok => {
+            let ms = seconds(canary.round_trip_us.unwrap_or_default());
+            format!("came round in {ms:.1} ms at {}", text(&canary.last_at))
+        }
+        CanaryState::Awaited => "awaited".into(),
+        CanaryState::Unknown => "unknown".into(),
+    };
+    if let Some(error) = &canary.last_error {
+        line.push_str(&format!(": {}", to_line(error.as_bytes())));
+    }
+    let (missed, watchdog) = (canary.missed, if canary.watchdog { "; restarted without it" } else { "" });
+    let every = seconds(canary.interval_ms);
+    line.push_str(&format!("; every {every} s, {} came round, {missed} missed{watchdog}", canary.came_round));
+    let (word, style) = match canary.state {
+        CanaryState::Missing => ("blind", BAD),
+        CanaryState::Ok => ("came round", GOOD),
+        CanaryState::Awaited | CanaryState::Unknown => ("awaited", NOTICE),
+    };
+    painted(hanging("canary", LABEL, &line, width), word, style)
 }
 
 fn journal(journal: &JournalStatus, width: usize) -> Vec<String> {
@@ -248,6 +279,16 @@ mod tests {
                 HookStatus { fact: "f\n".repeat(200), source: "s".repeat(300), why: "w".repeat(300) },
             ],
             blind_spots: vec![BlindSpotStatus { fact: "terminal".into(), what: WHY.into() }],
+            canary: CanaryStatus {
+                state: CanaryState::Missing,
+                blind_since: Some("2026-11-29T17:00:00.000Z".into()),
+                last_error: Some(WHY.into()),
+                came_round: u64::MAX,
+                missed: u64::MAX,
+                interval_ms: 30_000,
+                watchdog: true,
+                ..CanaryStatus::default()
+            },
             journal: JournalStatus {
                 state: JournalState::Failing,
                 last_error: Some(WHY.into()),
@@ -285,11 +326,36 @@ mod tests {
         let numbers = lines.iter().flat_map(|line| line.split([' ', ',', '('])).filter(|word| {
             [u64::MAX.to_string(), u32::MAX.to_string(), i64::MAX.to_string()].iter().any(|it| it == word)
         });
-        assert_eq!(numbers.count(), 19, "{lines:#?}");
+        assert_eq!(numbers.count(), 21, "{lines:#?}");
         let text = lines.concat().replace(' ', "");
         for part in [PATH, SOURCE, WHY, "db.example:5432"] {
             assert!(text.contains(&part.replace(' ', "")), "{part}: {lines:#?}");
         }
+    }
+
+    #[test]
+    fn a_canary_that_came_round_has_its_time_and_one_that_is_missing_what_to_do() {
+        let mut status = StatusAnswer::default();
+        status.head.certain = true;
+        status.canary = CanaryStatus {
+            state: CanaryState::Ok,
+            round_trip_us: Some(3_240),
+            last_at: Some("2026-11-29T17:00:00.000Z".into()),
+            came_round: 12,
+            interval_ms: 30_000,
+            ..CanaryStatus::default()
+        };
+        let lines = plain(&status, LINE_COLUMNS);
+        let expected =
+            "canary   came round in 3.2 ms at 2026-11-29T17:00:00.000Z; every 30 s, 12 came round, 0 missed";
+        assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
+        status.canary.state = CanaryState::Missing;
+        status.canary.blind_since = status.canary.last_at.clone();
+        status.canary.last_error = Some("nothing came; restart it".into());
+        let lines = plain(&status, LINE_COLUMNS);
+        assert!(lines[0].ends_with("  blind"), "{lines:#?}");
+        let expected = "canary   blind since 2026-11-29T17:00:00.000Z: nothing came; restart it; every 30 s";
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{lines:#?}");
     }
 
     #[test]

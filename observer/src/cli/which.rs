@@ -91,7 +91,7 @@ impl Which {
         let wanted = home::absolute(self.session.as_bytes())?;
         if !answer.head.certain {
             anstream::eprintln!(
-                "observer: can't know: events were lost and the kernel is read again; ask again in a second"
+                "observer: can't know: events were lost and the kernel is read again; ask again in a second (`observer status` says more)"
             );
             return Ok(Found::Unknown);
         }

@@ -5,25 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observer_core::limits::{OOM_MARK_NS, PASS_RETRY_NS};
+use observer_core::limits::OOM_MARK_NS;
 use observer_core::session::State;
 use observer_core::{BootTime, Core, Input};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
-use tracing::{debug, warn};
 
 use super::answers::AnswerTime;
+use super::canary::Canary;
 use super::memory::{MemoryBatch, MemoryReads, Wanted};
 use super::mirror_link::{MapRequests, MirrorLink};
-use super::options::RulesRead;
+use super::notify::StatusLine;
 use super::owners::{OwnerFound, OwnerLookups};
-use super::sink::{DaemonSink, PendingPass};
+use super::reread::{ReloadReply, RereadRules};
+use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use crate::api::Context;
 use crate::api::status::PassCounts;
 use crate::clock;
-use crate::kernel::{Drained, Kernel, ReaderState, Snapshot};
+use crate::kernel::{Drained, Kernel, ReaderState, RecordOf};
 use crate::mirror::feed::LiveMap;
 use crate::socket::server::{ClientCounters, PendingQuestion};
 
@@ -39,10 +40,6 @@ const CLOCK_STEP_NS: u64 = 100_000_000;
 /// How much later than its timestamp a record is assumed to be in the ring, ns: a program can be delayed in between. The
 /// watermark for the next daemon allows for it.
 const RECORD_LATE_NS: u64 = 10_000_000;
-/// How many times its own duration a pass delays the next one that hints request, so that programs that provoke passes
-/// cannot keep the daemon from other work.
-const PASS_REST: u32 = 10;
-
 /// Everything that can happen to the daemon.
 pub enum LoopEvent {
     /// The ring is readable.
@@ -58,7 +55,7 @@ pub enum LoopEvent {
     /// A file of the journal was opened.
     Journal,
     /// The rules were read again.
-    Rules(RulesRead),
+    Rules(RereadRules),
     /// The mirror requests the map.
     Map(oneshot::Sender<LiveMap>),
     /// A signal asks to stop.
@@ -73,7 +70,7 @@ pub struct EventSources {
     pub(super) owners: mpsc::Receiver<OwnerFound>,
     pub(super) journal: Arc<Notify>,
     pub(super) maps: MapRequests,
-    pub(super) rules: mpsc::Receiver<RulesRead>,
+    pub(super) rules: mpsc::Receiver<RereadRules>,
     pub(super) stop: mpsc::Receiver<&'static str>,
     /// Whether files of the journal and rules are taken. Until the daemon serves they wait.
     pub(super) is_serving: bool,
@@ -135,6 +132,10 @@ pub struct EventLoop {
     pub(super) ready_at: BootTime,
     /// Questions, each with the time from which on the deaths before it are complete.
     pub(super) postponed: Vec<(BootTime, PendingQuestion)>,
+    pub(super) canary: Canary,
+    pub(super) status_line: StatusLine,
+    /// Has the rules read again.
+    pub(super) reload: Option<mpsc::Sender<ReloadReply>>,
     /// It ends after the journal: what the journal commits at its end can still be delivered.
     pub(super) mirror: MirrorLink,
 }
@@ -207,7 +208,9 @@ impl EventLoop {
             // Only the kernel counts programs that it skipped; this reading adds them to the total.
             self.kernel.drops_by_kind();
             self.report_drops();
+            self.notify_status();
         }
+        self.watch_canary(drained.caught_up);
         self.perform();
         if drained.caught_up {
             // While records wait in the ring, an entry written now would be dated later than theirs.
@@ -220,10 +223,14 @@ impl EventLoop {
     /// Applies records to the core, at most a budget.
     pub(super) fn drain(&mut self) -> Drained {
         self.adjust_clock();
-        let Self { kernel, core, sink, .. } = self;
+        let Self { kernel, core, sink, canary, .. } = self;
         let drained = kernel.drain(DRAIN_BUDGET, |input| {
+            if canary.takes(&input) {
+                return RecordOf::Canary;
+            }
             sink.previous.observe(&input);
             core.handle(input, sink);
+            RecordOf::Host
         });
         self.found.records += drained.records;
         self.found.urgent |= drained.urgent;
@@ -286,57 +293,6 @@ impl EventLoop {
             // The program that reserved the record may need this CPU to continue.
             std::thread::sleep(Duration::from_micros(50));
         }
-    }
-
-    /// Runs one pass. Records from before the pass are applied before it, and records from during the pass before its rows, so
-    /// that a row is never ahead of the records that explain it. Returns whether everything succeeded.
-    pub(super) fn pass(&mut self) -> bool {
-        let began = Instant::now();
-        let before = self.drain_to(self.kernel.producer_position());
-        // This pass answers what was requested up to here. From here on its hints are raised again.
-        let asked = self.sink.pass.take();
-        self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
-        self.set_wall_offset(clock::wall_offset_ns());
-        let snapshot = self.snapshot();
-        self.core.handle(snapshot.begin(), &mut self.sink);
-        let after = self.drain_to(self.kernel.producer_position());
-        let Self { core, sink, .. } = self;
-        snapshot.rows(|input| {
-            sink.previous.observe(&input);
-            core.handle(input, sink);
-        });
-        core.handle(snapshot.end(), sink);
-        let result = self.kernel.end_pass(snapshot);
-        if let Err(error) = &result {
-            if self.pass_ok {
-                warn!("the processes could not be read: {error:#}; it is tried again");
-            }
-            let hints = asked.map_or(0, |pass| pass.hints);
-            let not_before = clock::boottime().after(PASS_RETRY_NS);
-            self.sink.pass.get_or_insert(PendingPass { not_before, hints }).hints |= hints;
-        }
-        self.pass_ok = result.is_ok();
-        let rest = began.elapsed().saturating_mul(PASS_REST);
-        self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
-        before && after && result.is_ok()
-    }
-
-    /// When the requested pass is due. A pass that heals a gap does not wait for the rest after the last one.
-    fn pass_due(&self) -> Option<BootTime> {
-        let not_before = self.sink.pass?.not_before;
-        Some(if self.core.in_gap() { not_before } else { not_before.max(self.rested_at) })
-    }
-
-    /// Reads the processes, and counts the pass.
-    pub(super) fn snapshot(&mut self) -> Snapshot {
-        let began = Instant::now();
-        let snapshot = self.kernel.snapshot();
-        self.passes.total += 1;
-        self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.passes.failed += u64::from(!snapshot.is_complete());
-        let PassCounts { total, last_us, .. } = self.passes;
-        debug!(total, last_us, "pass {total} took {last_us} µs");
-        snapshot
     }
 
     /// Lets the core perform what is due by `now`.
@@ -417,6 +373,7 @@ impl EventLoop {
             self.memory_reads.due(),
             self.sink.resident.due(),
             self.mirror.due(),
+            self.canary.due(),
         ]
         .into_iter()
         .flatten()

@@ -2,10 +2,12 @@
 
 pub mod answers;
 mod audit;
+pub mod canary;
 mod columns;
 pub mod costs;
 mod ending;
 mod event_loop;
+mod gap_log;
 mod known_reads;
 mod live_map;
 mod logging;
@@ -15,6 +17,7 @@ mod notify;
 mod options;
 pub mod owners;
 mod pace;
+mod passes;
 mod pieces;
 pub mod previous;
 mod questions;
@@ -22,6 +25,7 @@ mod read_results;
 mod recorded_left;
 mod reload;
 mod reported;
+mod reread;
 mod resident;
 pub mod resume;
 mod sink;
@@ -30,6 +34,7 @@ mod start;
 mod status;
 #[cfg(test)]
 mod test_session;
+mod watchdog;
 
 pub use logging::LogLevel;
 pub use options::{DaemonOptions, JournalPlace, PathChoice, RuleReader, RuleSet};

@@ -46,6 +46,8 @@ pub struct DaemonOptions {
     pub journal: JournalPlace,
     /// What is mirrored to which database; `None`: there is no mirror.
     pub mirror: Option<MirrorOptions>,
+    /// How often a canary is started.
+    pub canary_interval: Duration,
     /// What the kernel programs are loaded with.
     pub kernel: kernel::KernelOptions,
 }

@@ -61,7 +61,7 @@ impl EventLoop {
             Question::Leftovers => true,
             // The pass for a hint that was just drained may be pending.
             Question::Watch(_) => blind || self.sink.pass.is_some(),
-            Question::Status | Question::Audit => false,
+            Question::Status | Question::Audit | Question::Reload => false,
         });
         if needs_pass {
             sure &= self.pass();
@@ -86,6 +86,10 @@ impl EventLoop {
                     Answer::Line(answers::explain_line(&self.core, self.answer_time(sure), tgid))
                 }
                 Question::Watch(filter) => self.subscribe(filter, &client, sure),
+                Question::Reload => {
+                    self.ask_reload(reply);
+                    continue;
+                }
             };
             // The client may have left.
             let _ = reply.send(answer);

@@ -1,58 +1,51 @@
-//! Reads the rules again on SIGHUP, on a thread of its own, because a file system can delay that.
+//! Applies rules that were read again.
 
-use std::fs::File;
-
-use anyhow::{Context, Result};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use super::answers::shared;
 use super::event_loop::EventLoop;
 use super::notify::notify;
-use super::options::{RuleReader, RuleSet, RulesRead};
+use super::options::{RuleSet, RulesRead};
+use super::reread::{ReloadReply, RereadRules};
+use crate::api::answer::ReloadAnswer;
 use crate::clock;
-
-/// Reads the rules with `read` each time SIGHUP comes. Signals that come while they are read cause one more reading.
-/// Where the daemon had a terminal and has none by then, the signal says that it is gone, and stops the daemon.
-pub fn on_hangup(read: RuleReader, stopper: mpsc::Sender<&'static str>) -> Result<mpsc::Receiver<RulesRead>> {
-    let mut hangups = signal(SignalKind::hangup()).context("cannot handle SIGHUP; report this")?;
-    let (results, rules) = mpsc::channel(1);
-    let had_terminal = has_terminal();
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            if had_terminal && !has_terminal() {
-                let _ = stopper.send("SIGHUP").await;
-                return;
-            }
-            let read = RuleReader::clone(&read);
-            let Ok(result) = tokio::task::spawn_blocking(move || read()).await else { return };
-            if results.send(result).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(rules)
-}
-
-/// Whether the daemon has a controlling terminal.
-fn has_terminal() -> bool {
-    File::open("/dev/tty").is_ok()
-}
+use crate::socket::server::Answer;
 
 impl EventLoop {
-    /// Applies rules that were read again. Rules that cannot be used change nothing.
-    pub(super) fn rules_read(&mut self, read: RulesRead) {
-        let RuleSet { rules, ignored, labels } = match read {
-            Ok(rules) => rules,
-            Err(message) => {
-                error!("the rules stay as they are: {message}");
-                return;
-            }
-        };
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, now]);
+    /// Has the rules read again for a client, which gets the outcome.
+    pub(super) fn ask_reload(&mut self, reply: ReloadReply) {
+        if let Some(reload) = &self.reload {
+            // There is room for one of each client.
+            let _ = reload.try_send(reply);
         }
+    }
+
+    /// Applies rules that were read again, and answers who asked for it. Rules that cannot be used change nothing.
+    pub(super) fn rules_read(&mut self, reread: RereadRules) {
+        let result = self.apply_rules(reread.read);
+        notify(&[NotifyState::Ready]);
+        if let Err(message) = &result {
+            error!("the rules stay as they are: {message}");
+        }
+        let answer = ReloadAnswer {
+            head: self.answer_time(true).head("reload"),
+            reloaded: result.is_ok(),
+            config: self.config_path(),
+            rules: result.as_ref().ok().copied(),
+            error: result.err(),
+        };
+        let line = shared(&answer);
+        for reply in reread.replies {
+            // The client may have left.
+            let _ = reply.send(Answer::Line(line.clone()));
+        }
+        self.notify_status();
+    }
+
+    /// Returns how many session rules there are from here on.
+    fn apply_rules(&mut self, read: RulesRead) -> Result<u64, String> {
+        let RuleSet { rules, ignored, labels } = read?;
         let count = rules.len();
         // No exec is without the variables: they are sent before the core wants them, and until it wants none.
         if !labels.is_empty() {
@@ -64,10 +57,10 @@ impl EventLoop {
         self.core.set_labels(clock::boottime(), labels, &mut self.sink);
         self.core.set_rules(clock::boottime(), rules, ignored, &mut self.sink);
         self.perform();
-        notify(&[NotifyState::Ready]);
         info!(
             count,
             "the rules were read again: {count} of them; other settings are used from the next start on"
         );
+        Ok(count as u64)
     }
 }

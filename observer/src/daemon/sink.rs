@@ -7,9 +7,9 @@ use std::sync::Arc;
 use observer_core::death::Death;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
-use tracing::warn;
 
 use super::columns::{ReplacedPrimary, columns, scope, subject, with_home};
+use super::gap_log::GapLog;
 use super::pace::{Pace, Restarts, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
@@ -24,9 +24,6 @@ use crate::api::words::EntryKind;
 use crate::clock;
 use crate::journal::Journal;
 use crate::socket::hub::{FrameScope, WatchHub};
-
-/// Shortest interval between two log messages about gaps, ns.
-const GAP_LOG_NS: u64 = 10_000_000_000;
 
 /// A pass that the core requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +63,8 @@ pub struct DaemonSink {
     pub wall_offset_ns: i64,
     /// Whether no gap is open.
     pub certain: bool,
+    /// Events of the kernel do not come through: a canary is missing.
+    pub is_blind: bool,
     /// Whether changes of sessions are written to the journal.
     pub recording: Recording,
     /// What the journal knew when it was opened.
@@ -87,7 +86,7 @@ pub struct DaemonSink {
     ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
     /// The memory of processes.
     pub resident: ResidentReads,
-    gap_logged_at: Option<BootTime>,
+    gaps: GapLog,
 }
 
 impl DaemonSink {
@@ -103,6 +102,7 @@ impl DaemonSink {
             boot_id,
             wall_offset_ns: clock::wall_offset_ns(),
             certain: false,
+            is_blind: false,
             recording: Recording::Paused,
             previous: PreviousSessions::default(),
             reported: ReportedSessions::default(),
@@ -113,7 +113,7 @@ impl DaemonSink {
             pace: Pace::default(),
             ended_waiting: HashMap::new(),
             resident: ResidentReads::new(Box::new(|| None)),
-            gap_logged_at: None,
+            gaps: GapLog::default(),
         }
     }
 
@@ -365,14 +365,6 @@ impl DaemonSink {
     fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
         scope(change, |key| self.primaries.contains(key))
     }
-
-    /// Logs that events were lost, but not once for each of many gaps.
-    fn log_gap(&mut self, at: BootTime) {
-        if self.gap_logged_at.is_none_or(|logged| at.since(logged) >= GAP_LOG_NS) {
-            self.gap_logged_at = Some(at);
-            warn!("events were lost; the kernel is read again. If this repeats, raise --ring-bytes");
-        }
-    }
 }
 
 impl Sink for DaemonSink {
@@ -380,7 +372,10 @@ impl Sink for DaemonSink {
         match change {
             Change::GapOpened { .. } => {
                 self.certain = false;
-                self.log_gap(at);
+                // Why the daemon is blind is in the log, and its ring need not be larger.
+                if !self.is_blind {
+                    self.gaps.log(at);
+                }
             }
             Change::GapClosed { .. } => self.certain = true,
             // It is not worth an entry.

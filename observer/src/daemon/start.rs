@@ -15,15 +15,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use super::canary::{self, Canary};
 use super::ending::end;
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
 use super::logging;
 use super::memory::MemoryReads;
 use super::mirror_link::{MirrorLink, announced};
-use super::notify::notify;
+use super::notify::{StatusLine, notify};
 use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
-use super::reload;
+use super::reread;
 use super::resident::ResidentReads;
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
@@ -64,7 +65,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     // Before the programs are loaded: a signal during the start then stops it in order.
     let (stopper, stop) = mpsc::channel(1);
     stop_on_signals(&stopper)?;
-    let rules_read = reload::on_hangup(options.read_rules, stopper)?;
+    let (reload, rules_read) = reread::start(options.read_rules, stopper)?;
     let kernel = Kernel::start(&options.kernel)?;
     // Rights belong to a thread, so they are dropped while there is only one.
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
@@ -76,10 +77,13 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
         return Ok(());
     }
     daemon.config = options.config;
+    daemon.reload = Some(reload);
+    daemon.canary = Canary::new(options.canary_interval);
     (daemon.mirror, events.maps) = MirrorLink::start(options.mirror, daemon.sink.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
     let server = serve_clients(&bound, &daemon, boot_id, asked)?;
     daemon.ready_at = clock::boottime();
+    daemon.canary.begin(Instant::now(), daemon.ready_at)?;
     daemon.announce(&bound);
     events.is_serving = true;
     let (signal, since) = daemon.serve(&mut events).await;
@@ -176,6 +180,9 @@ fn assemble(
         clients: Arc::default(),
         ready_at: clock::boottime(),
         postponed: Vec::new(),
+        canary: Canary::new(canary::INTERVAL_DEFAULT),
+        status_line: StatusLine::default(),
+        reload: None,
         mirror: MirrorLink::Off(None),
     };
     daemon.sink.journal = journal.ok();
@@ -265,7 +272,7 @@ impl EventLoop {
     }
 
     /// Reports that the daemon is ready, to people and to the service manager.
-    fn announce(&self, bound: &BoundSocket) {
+    fn announce(&mut self, bound: &BoundSocket) {
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
         println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
         println!("  socket     {}", to_line(bound.path().as_os_str().as_encoded_bytes()));
@@ -282,6 +289,7 @@ impl EventLoop {
             println!("  not seen   some changes of {facts}; `observer status` says which");
         }
         notify(&[sd_notify::NotifyState::Ready]);
+        self.notify_status();
         self.log_hooks();
     }
 

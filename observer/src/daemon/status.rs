@@ -29,10 +29,7 @@ impl EventLoop {
             pid: std::process::id(),
             uptime,
             uptime_text: span(uptime),
-            config: self
-                .config
-                .as_ref()
-                .map(|path| to_json(path.as_os_str().as_encoded_bytes()).into_owned()),
+            config: self.config_path(),
             processes: self.core.process_count() as u64,
             sessions: sessions_by_state.values().sum(),
             sessions_by_state,
@@ -47,6 +44,7 @@ impl EventLoop {
             gaps: counters.gaps,
             resyncs: counters.resyncs,
             passes: self.passes.clone(),
+            canary: self.canary.status(self.sink.wall_offset_ns),
             drift_total: counters.drift_total,
             anomalies: self.anomalies(),
             hooks: self.hooks(),
@@ -59,7 +57,12 @@ impl EventLoop {
         }
     }
 
-    fn sessions_by_state(&self) -> BTreeMap<String, u64> {
+    /// Path of the configuration file, for answers.
+    pub(super) fn config_path(&self) -> Option<String> {
+        self.config.as_ref().map(|path| to_json(path.as_os_str().as_encoded_bytes()).into_owned())
+    }
+
+    pub(super) fn sessions_by_state(&self) -> BTreeMap<String, u64> {
         let name = |state: State| SessionState::from(state).as_str().to_owned();
         let mut counts: BTreeMap<_, _> =
             [State::Live, State::Detached, State::Left].map(|state| (name(state), 0)).into();
@@ -87,7 +90,7 @@ impl EventLoop {
         .into()
     }
 
-    fn journal(&self) -> JournalStatus {
+    pub(super) fn journal(&self) -> JournalStatus {
         match &self.sink.journal {
             Some(journal) => journal.status(clock::realtime_ns()),
             None => JournalStatus::off(self.journal_off.as_deref().unwrap_or_default()),

@@ -31,6 +31,6 @@ pub use self::memory::ProcessMemory;
 pub use self::memory::{MemoryRead, MemoryReader, ReadScope, ReadingProgress};
 pub use self::options::KernelOptions;
 pub use self::program_log::TARGET as PROGRAM_LOG_TARGET;
-pub use self::programs::{Drained, Kernel, ReaderState};
+pub use self::programs::{Drained, Kernel, ReaderState, RecordOf};
 pub use self::rights::drop_unneeded as drop_rights;
 pub use self::snapshot::Snapshot;

@@ -30,6 +30,15 @@ pub struct Drained {
     pub caught_up: bool,
 }
 
+/// Whose a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordOf {
+    /// A process of the host: the record is counted.
+    Host,
+    /// A process that observer starts to see whether its records come: no count has it.
+    Canary,
+}
+
 /// What the reader does next, which decides when the programs wake it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReaderState {
@@ -53,6 +62,8 @@ pub struct Kernel {
     pub(super) blind_spots: Vec<BlindSpot>,
     /// Records by kind; index 0 counts those that could not be decoded.
     pub(super) events: [u64; KIND_COUNT],
+    /// Losses that no counter shows and that [`Kernel::presume_loss`] has counted.
+    pub(super) presumed_lost: u64,
     /// Hint bits that were passed on and not cleared since.
     pub(super) delivered_hints: u64,
     /// The rows of an earlier pass, for their memory.
@@ -96,18 +107,19 @@ impl Kernel {
     }
 
     /// Passes up to `budget` records to `handle`, in the ring's order, and hints that were raised without a record.
-    /// Malformed records are counted and not passed on.
-    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(Input<'_>)) -> Drained {
+    /// Malformed records are counted and not passed on. `handle` returns whose the record is.
+    pub fn drain(&mut self, budget: usize, mut handle: impl FnMut(Input<'_>) -> RecordOf) -> Drained {
         let urgent = self.control.take_urgent();
         let events = &mut self.events;
         let delivered_hints = &mut self.delivered_hints;
         let (records, end) = self.ring.drain(budget, |bytes| match decode(bytes) {
             Ok(input) => {
-                count(events, bytes);
                 if let Input::Hint { bits, .. } = input {
                     *delivered_hints |= bits;
                 }
-                handle(input);
+                if handle(input) == RecordOf::Host {
+                    count(events, bytes);
+                }
             }
             Err(_) => count(events, &[]),
         });
@@ -148,10 +160,15 @@ impl Kernel {
     /// Sum of the records lost since the start, from mapped memory, without a system call. Skipped programs are counted as of
     /// the last [`Kernel::drops_by_kind`].
     pub fn drops_total(&self) -> u64 {
-        self.control.drops().iter().chain(&self.skipped.by_kind()).sum()
+        self.presumed_lost + self.control.drops().iter().chain(&self.skipped.by_kind()).sum::<u64>()
     }
 
-    /// Records received by kind, and those that could not be decoded (index 0).
+    /// Counts a loss that no counter shows, in [`Kernel::drops_total`] alone.
+    pub fn presume_loss(&mut self) {
+        self.presumed_lost += 1;
+    }
+
+    /// Records of the host received by kind, and those that could not be decoded (index 0).
     pub fn events_by_kind(&self) -> [u64; KIND_COUNT] {
         self.events
     }

@@ -58,6 +58,7 @@ impl Kernel {
             sources,
             blind_spots,
             events: [0; KIND_COUNT],
+            presumed_lost: 0,
             delivered_hints: 0,
             rows: Cell::default(),
             _ebpf: ebpf,

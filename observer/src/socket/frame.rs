@@ -49,6 +49,8 @@ pub enum ClientRequest {
     Status {},
     /// Asks for a comparison of the map with the kernel.
     Audit {},
+    /// Has the daemon read its rules again; root and the daemon's own user may.
+    Reload {},
     /// Asks why a process is a session, or is not.
     Explain {
         /// Its tgid.
@@ -73,6 +75,8 @@ pub enum Refusal {
     Overloaded,
     /// The user has no right to ask.
     Denied,
+    /// The user may ask, but may not have the rules read again.
+    NotAllowed,
     /// The daemon stops.
     Stopping,
 }
@@ -88,6 +92,7 @@ impl Refusal {
             Self::Busy => "busy",
             Self::Overloaded => "overloaded",
             Self::Denied => "denied",
+            Self::NotAllowed => "not_allowed",
             Self::Stopping => "stopping",
         }
     }
@@ -97,7 +102,7 @@ impl Refusal {
         match self {
             Self::LineTooLong => "a request is one line of at most 65536 bytes: send it shorter",
             Self::BadRequest => {
-                "a request is one line such as {\"request\":\"list\"}; list, processes, leftovers, watch, status, audit and explain exist: \
+                "a request is one line such as {\"request\":\"list\"}; list, processes, leftovers, watch, status, audit, explain and reload exist: \
                  see docs/socket.md"
             }
             Self::BadGlob => "the glob does not compile: correct it",
@@ -107,6 +112,10 @@ impl Refusal {
                 "clients have not read 128 MiB of answers, and this user's have most of it: end those that do not read, then try again"
             }
             Self::Denied => "this user may not ask: become root, or a member of the group `observer`",
+            Self::NotAllowed => {
+                "only root and the service's own user may have the rules read again: run `sudo observer reload`, or `sudo \
+                 systemctl reload observer`"
+            }
             Self::Stopping => "the daemon is stopping: connect again when it runs",
         }
     }

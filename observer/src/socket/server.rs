@@ -64,6 +64,8 @@ pub enum Question {
     Explain(Tgid),
     /// A snapshot, and the changes that follow it.
     Watch(WatchFilter),
+    /// Have the rules read again.
+    Reload,
 }
 
 /// A question, and where its answer goes.
@@ -199,6 +201,8 @@ struct Connection<'a> {
     lines: LineBuffer,
     service: &'a SocketService,
     unread: Arc<Unread>,
+    /// Whether the peer is root, or the user that the daemon runs as.
+    is_privileged: bool,
 }
 
 impl Drop for Connection<'_> {
@@ -209,8 +213,9 @@ impl Drop for Connection<'_> {
 
 impl<'a> Connection<'a> {
     fn new(stream: UnixStream, service: &'a SocketService, unread: Arc<Unread>) -> Self {
+        let is_privileged = stream.peer_cred().is_ok_and(|peer| is_privileged(peer.uid()));
         let (reader, writer) = stream.into_split();
-        Self { reader, writer, lines: LineBuffer::default(), service, unread }
+        Self { reader, writer, lines: LineBuffer::default(), service, unread, is_privileged }
     }
 
     async fn run(mut self) {
@@ -254,6 +259,8 @@ impl<'a> Connection<'a> {
                 ClientRequest::Status {} => Question::Status,
                 ClientRequest::Audit {} => Question::Audit,
                 ClientRequest::Explain { pid } => Question::Explain(Tgid(pid)),
+                ClientRequest::Reload {} if self.is_privileged => Question::Reload,
+                ClientRequest::Reload {} => return Err(End::Refused(Refusal::NotAllowed, None)),
                 ClientRequest::Watch { all, glob } => {
                     let filter = WatchFilter::new(all, glob.as_deref())
                         .map_err(|why| End::Refused(Refusal::BadGlob, Some(why)))?;

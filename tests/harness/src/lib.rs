@@ -6,7 +6,8 @@
 //!
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
-//! - what it depends on: [`postgres`], [`programs`], [`wall_clock`];
+//! - what it depends on: [`postgres`], [`programs`], [`wall_clock`], [`manager`] (what a service tells its manager);
+//! - what is done to it: `inject` (system calls that it is made to call);
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - in a virtual machine, a part of many equal checks: [`share`];
 //! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
@@ -18,7 +19,10 @@ pub mod command;
 pub mod daemon;
 pub mod failure;
 pub mod fixture;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
 pub mod libtest;
+pub mod manager;
 pub mod observe;
 pub mod poll;
 pub mod population;

@@ -60,6 +60,48 @@ fn a_hangup_reads_the_rules_again_and_a_wrong_file_changes_nothing() {
     );
 }
 
+#[test]
+fn observer_reload_waits_and_says_which_rules_are_in_force() {
+    let mut scene = Scene::new("");
+    let (home, pty) = (scene.home("one"), Pty::open());
+    let agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let wrong = "[[session]]\ncmm = \"agent\"\n";
+    scene.daemon.write_config(wrong);
+    let config = scene.daemon.dir().join("observer.toml");
+    let result = scene.daemon.observer(&["reload"]);
+    assert_eq!((result.code, result.text()), (Some(2), ""), "{result:?}");
+    let place = format!("the former rules stay in force: {}:2:1: ", config.display());
+    assert!(result.stderr.contains(&place), "{}", result.stderr);
+    let result = scene.daemon.observer(&["reload", "--json"]);
+    let json = result.json();
+    assert_eq!(
+        (result.code, json.get("reloaded"), json.get("rules")),
+        (Some(2), Some(&false.into()), Some(&Value::Null)),
+        "{json}"
+    );
+    scene.assert_session(&home, &agent, "live");
+
+    scene.daemon.write_config(&(rule(&scene, "nobody") + &rule(&scene, "noone")));
+    let result = scene.daemon.observer(&["reload"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let said = format!("{}: 2 session rules are in force;", config.display());
+    assert!(result.text().starts_with(&said), "{result:?}");
+    // Nothing is waited for: the command did.
+    scene.assert_none(&home);
+
+    let check = |text: &str| {
+        std::fs::write(&config, text).expect("write the configuration");
+        scene.daemon.observer(&["check-config", config.to_str().expect("a plain path")])
+    };
+    let result = check(wrong);
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(result.stderr.contains("observer.toml:2:1: "), "{}", result.stderr);
+    let result = check("[daemon]\nring_bytes = 65536\n");
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert!(result.text().contains("ring_bytes     65536"), "{result:?}");
+}
+
 /// Reads these rules in turn, as fast as the daemon does, until it is over. Returns how often.
 fn reload_until(over: &AtomicBool, daemon: &Daemon, rules: &[String]) -> usize {
     let (file, log) = (daemon.dir().join("observer.toml"), daemon.log());

@@ -18,8 +18,7 @@ use crate::cli::leftovers::no_daemon;
 use crate::socket::client::ClientError;
 
 /// What to do where an answer is not certain.
-const UNCERTAIN: &str =
-    "can't know what is left: events were lost and the kernel is read again; ask again in a second";
+const UNCERTAIN: &str = "can't know what is left: events were lost and the kernel is read again; ask again in a second (`observer status` says more)";
 
 /// Processes that are kept open while others are signalled. Beside as many as are signalled at once, that is less than what a
 /// command may have open.

@@ -29,8 +29,7 @@ pub(super) const TREE_OPEN_MAX: usize = 512;
 const TOO_FEW_FILES: &str =
     "the limit of open files is reached: raise it with `ulimit -n 1024`, and ask again";
 /// What to do where an answer is not certain.
-const UNCERTAIN: &str =
-    "can't know what it started: events were lost and the kernel is read again; ask again in a second";
+const UNCERTAIN: &str = "can't know what it started: events were lost and the kernel is read again; ask again in a second (`observer status` says more)";
 
 /// What was done, and to whom.
 pub struct Signalled {

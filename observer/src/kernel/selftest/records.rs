@@ -24,7 +24,7 @@ use super::rows::{EndedChild, TestChildren};
 use super::truth::{self, TestDirectory};
 use super::usage::{self, UsedByChild};
 use super::values::{self, same};
-use crate::kernel::programs::Kernel;
+use crate::kernel::programs::{Kernel, RecordOf};
 use crate::kernel::snapshot::Snapshot;
 
 /// Environment variable of the child that executes this program once more. If the child ever runs observer, it stops.
@@ -125,6 +125,7 @@ impl<'a> RingRecords<'a> {
                 Some(seen) => seen.add(input),
                 None => *others += 1,
             }
+            RecordOf::Host
         });
     }
 

@@ -1,0 +1,253 @@
+//! What is awaited of the canary, a process that the daemon starts at intervals: its birth, its change of directory, its exec
+//! and its death must come through the hooks and the ring, as they happened. Starts no process and reads no clock.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use observer_core::input::join_path;
+use observer_core::{Input, ProcessKey, Tgid};
+
+use super::child::{ARGUMENT, DIRECTORY, EXIT_CODE};
+
+/// Canaries whose records are recognised: those of an earlier one may come late.
+const KNOWN_MAX: usize = 4;
+/// How long the records of a canary are waited for.
+const PATIENCE_MAX: Duration = Duration::from_secs(10);
+/// Canaries within the time after which the service manager restarts the daemon.
+const ROUNDS_A_WATCHDOG: u32 = 3;
+
+/// When canaries are started, and how long each is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanaryTiming {
+    /// From the start of one to the start of the next.
+    pub interval: Duration,
+    /// From the start of one to when its records are missing.
+    pub patience: Duration,
+}
+
+impl CanaryTiming {
+    /// Canaries every `interval`, or more often where the service manager restarts a daemon that reported nothing for the time
+    /// `watchdog`.
+    pub fn new(interval: Duration, watchdog: Option<Duration>) -> Self {
+        let part = watchdog.map_or(Duration::MAX, |watchdog| watchdog / ROUNDS_A_WATCHDOG);
+        Self { interval: interval.min(part), patience: PATIENCE_MAX.min(part) }
+    }
+}
+
+/// What the daemon knows at the time of a look.
+#[derive(Clone, Debug)]
+pub struct CanaryLook {
+    /// The time.
+    pub now: Instant,
+    /// Records lost so far.
+    pub lost: u64,
+    /// Changes of directory, so far, that were not sent because others go first.
+    pub throttled: u64,
+    /// The ring was empty: what happened before `now` was read.
+    pub is_caught_up: bool,
+    /// The canary that was ordered could not be started, or did not end as it should.
+    pub has_failed: bool,
+}
+
+/// What follows from a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CanaryStep {
+    /// A canary is to be started.
+    Start,
+    /// The canary came round, in this time.
+    CameRound(Duration),
+    /// The canary cannot tell, because it failed or because records were lost, which their count shows. Births or deaths of
+    /// other processes came.
+    Witnessed,
+    /// These events of the canary did not come.
+    Missing(String),
+}
+
+/// What came of a canary.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    birth: bool,
+    moved: bool,
+    exec: bool,
+    death: bool,
+}
+
+impl Seen {
+    fn missing(self) -> String {
+        let events = [
+            (self.birth, "birth"),
+            (self.moved, "change of directory"),
+            (self.exec, "exec"),
+            (self.death, "death"),
+        ];
+        let missing: Vec<&str> = events.iter().filter(|(seen, _)| !seen).map(|(_, name)| *name).collect();
+        missing.join(", ")
+    }
+}
+
+/// One canary, from its order on.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    began: Instant,
+    lost: u64,
+    throttled: u64,
+    child: Option<ProcessKey>,
+    seen: Seen,
+    /// A birth or a death of any process came.
+    has_witness: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Until the next one is started.
+    Resting(Instant),
+    Awaited(Round),
+}
+
+/// The canaries of a daemon.
+#[derive(Debug)]
+pub struct CanaryRounds {
+    /// The daemon: its children are canaries, because it starts no others.
+    daemon: Tgid,
+    timing: CanaryTiming,
+    phase: Phase,
+    /// The newest last.
+    known: VecDeque<ProcessKey>,
+    is_missing: bool,
+}
+
+impl CanaryRounds {
+    /// The first canary of the process `daemon` is due at once.
+    pub fn new(daemon: Tgid, timing: CanaryTiming, now: Instant) -> Self {
+        Self { daemon, timing, phase: Phase::Resting(now), known: VecDeque::new(), is_missing: false }
+    }
+
+    /// When the next look is due.
+    pub fn due(&self) -> Instant {
+        match &self.phase {
+            Phase::Resting(until) => *until,
+            Phase::Awaited(round) => round.began + self.timing.patience,
+        }
+    }
+
+    /// Whether a look at `now` can have a result.
+    pub fn needs_look(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Awaited(_)) || self.due() <= now
+    }
+
+    /// Whether the last canary did not come round.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
+    }
+
+    /// Looks at what comes from the kernel. Returns whether it is of a canary: then it is not for the map.
+    pub fn takes(&mut self, input: &Input<'_>) -> bool {
+        match input {
+            Input::Fork { key, facts, creator, .. } => {
+                if creator.tgid == self.daemon || facts.parent.tgid == self.daemon {
+                    self.born(*key);
+                }
+                self.witness();
+            }
+            Input::Exit { .. } => self.witness(),
+            // Its birth may be lost.
+            Input::Exec { key, facts, .. } if facts.parent.tgid == self.daemon => self.know(*key),
+            Input::PassRow(row) if row.facts.parent.tgid == self.daemon => self.know(row.key),
+            _ => {}
+        }
+        let Some(key) = input.key().filter(|key| self.known.contains(key)) else { return false };
+        if let Phase::Awaited(round) = &mut self.phase
+            && round.child == Some(key)
+        {
+            round.add(input);
+        }
+        true
+    }
+
+    fn born(&mut self, key: ProcessKey) {
+        self.know(key);
+        if let Phase::Awaited(round) = &mut self.phase {
+            // A canary whose order had to wait is younger than one that ends late.
+            *round = Round { child: Some(key), seen: Seen::default(), ..*round };
+        }
+    }
+
+    fn know(&mut self, key: ProcessKey) {
+        if !self.known.contains(&key) {
+            if self.known.len() == KNOWN_MAX {
+                self.known.pop_front();
+            }
+            self.known.push_back(key);
+        }
+    }
+
+    fn witness(&mut self) {
+        if let Phase::Awaited(round) = &mut self.phase {
+            round.has_witness = true;
+        }
+    }
+
+    /// What follows at the time of `look`.
+    pub fn look(&mut self, look: &CanaryLook) -> Option<CanaryStep> {
+        let now = look.now;
+        let round = match self.phase {
+            Phase::Resting(until) if until > now || !look.is_caught_up => return None,
+            Phase::Resting(_) => {
+                self.phase = Phase::Awaited(Round {
+                    began: now,
+                    lost: look.lost,
+                    throttled: look.throttled,
+                    child: None,
+                    seen: Seen::default(),
+                    has_witness: false,
+                });
+                return Some(CanaryStep::Start);
+            }
+            Phase::Awaited(round) => round,
+        };
+        let next = now.max(round.began + self.timing.interval);
+        if round.is_whole(look) {
+            (self.phase, self.is_missing) = (Phase::Resting(next), false);
+            return Some(CanaryStep::CameRound(now - round.began));
+        }
+        if now < round.began + self.timing.patience || !look.is_caught_up {
+            return None;
+        }
+        let cannot_tell = look.has_failed || look.lost != round.lost;
+        if cannot_tell && round.has_witness && !self.is_missing {
+            self.phase = Phase::Resting(next);
+            return Some(CanaryStep::Witnessed);
+        }
+        // One more before the next is due.
+        self.phase = Phase::Resting(if self.is_missing { next } else { now });
+        self.is_missing = true;
+        Some(CanaryStep::Missing(round.seen.missing()))
+    }
+}
+
+impl Round {
+    fn add(&mut self, input: &Input<'_>) {
+        match input {
+            Input::Fork { .. } => self.seen.birth = true,
+            // A path that could not be read whole is the right directory's.
+            Input::Cwd { path, .. } => {
+                self.seen.moved = join_path(*path).is_none_or(|path| *path == *DIRECTORY.as_bytes());
+            }
+            Input::Exec { argv, .. } => {
+                let argument = argv.bytes.split(|&byte| byte == 0).nth(1);
+                self.seen.exec = argument == Some(ARGUMENT.as_bytes());
+            }
+            Input::Exit { raw_status, .. } => self.seen.death = *raw_status == u32::from(EXIT_CODE) << 8,
+            _ => {}
+        }
+    }
+
+    fn is_whole(&self, look: &CanaryLook) -> bool {
+        let Seen { birth, moved, exec, death } = self.seen;
+        birth && exec && death && (moved || look.throttled != self.throttled)
+    }
+}
+
+#[cfg(test)]
+#[path = "rounds_tests.rs"]
+mod tests;

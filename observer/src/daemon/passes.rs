@@ -1,0 +1,72 @@
+//! Passes of the task iterator: when one is due, and what comes before and after its rows.
+
+use std::time::Instant;
+
+use observer_core::BootTime;
+use observer_core::limits::PASS_RETRY_NS;
+use tracing::{debug, warn};
+
+use super::event_loop::EventLoop;
+use super::sink::PendingPass;
+use crate::api::status::PassCounts;
+use crate::clock;
+use crate::kernel::Snapshot;
+
+/// How many times its own duration a pass delays the next one that hints request, so that programs that provoke passes
+/// cannot keep the daemon from other work.
+const PASS_REST: u32 = 10;
+
+impl EventLoop {
+    /// Runs one pass. Records from before the pass are applied before it, and records from during the pass before its rows, so
+    /// that a row is never ahead of the records that explain it. Returns whether everything succeeded.
+    pub(super) fn pass(&mut self) -> bool {
+        let began = Instant::now();
+        let before = self.drain_to(self.kernel.producer_position());
+        // This pass answers what was requested up to here. From here on its hints are raised again.
+        let asked = self.sink.pass.take();
+        self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));
+        self.set_wall_offset(clock::wall_offset_ns());
+        let snapshot = self.snapshot();
+        self.core.handle(snapshot.begin(), &mut self.sink);
+        let after = self.drain_to(self.kernel.producer_position());
+        let Self { core, sink, canary, .. } = self;
+        snapshot.rows(|input| {
+            if !canary.takes(&input) {
+                sink.previous.observe(&input);
+                core.handle(input, sink);
+            }
+        });
+        core.handle(snapshot.end(), sink);
+        let result = self.kernel.end_pass(snapshot);
+        if let Err(error) = &result {
+            if self.pass_ok {
+                warn!("the processes could not be read: {error:#}; it is tried again");
+            }
+            let hints = asked.map_or(0, |pass| pass.hints);
+            let not_before = clock::boottime().after(PASS_RETRY_NS);
+            self.sink.pass.get_or_insert(PendingPass { not_before, hints }).hints |= hints;
+        }
+        self.pass_ok = result.is_ok();
+        let rest = began.elapsed().saturating_mul(PASS_REST);
+        self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
+        before && after && result.is_ok()
+    }
+
+    /// When the requested pass is due. A pass that heals a gap does not wait for the rest after the last one.
+    pub(super) fn pass_due(&self) -> Option<BootTime> {
+        let not_before = self.sink.pass?.not_before;
+        Some(if self.core.in_gap() { not_before } else { not_before.max(self.rested_at) })
+    }
+
+    /// Reads the processes, and counts the pass.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let began = Instant::now();
+        let snapshot = self.kernel.snapshot();
+        self.passes.total += 1;
+        self.passes.last_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.passes.failed += u64::from(!snapshot.is_complete());
+        let PassCounts { total, last_us, .. } = self.passes;
+        debug!(total, last_us, "pass {total} took {last_us} µs");
+        snapshot
+    }
+}

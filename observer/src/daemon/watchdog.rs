@@ -1,0 +1,82 @@
+//! What follows from the canary: the service manager's watchdog, and a daemon that is blind says so.
+
+use std::time::Instant;
+
+use observer_common::record::KIND_CWD;
+use observer_core::Input;
+use sd_notify::NotifyState;
+use tracing::{error, info};
+
+use super::canary::{CanaryLook, CanaryNews};
+use super::event_loop::EventLoop;
+use super::notify::{StatusFacts, notify};
+use crate::api::words::JournalState;
+use crate::clock;
+
+impl EventLoop {
+    /// Looks after the canary. `is_caught_up`: everything that came before was read from the ring.
+    pub(super) fn watch_canary(&mut self, is_caught_up: bool) {
+        let now = Instant::now();
+        if !self.canary.needs_look(now) {
+            return;
+        }
+        let throttled = self.kernel.throttled_by_kind().get(KIND_CWD as usize).copied().unwrap_or(0);
+        let lost = self.kernel.drops_total();
+        let look = CanaryLook { now, lost, throttled, is_caught_up, has_failed: false };
+        match self.canary.look(look, clock::boottime()) {
+            None => return,
+            Some(CanaryNews::Sees { proven_at }) => {
+                if let Some(at) = proven_at.filter(|_| lost == self.drops_seen) {
+                    self.core.handle(Input::Dropped { at, total: lost }, &mut self.sink);
+                }
+                if self.sink.is_blind {
+                    info!("events of the kernel come through again; the processes are read once more");
+                    self.core.set_blind(false);
+                    self.presume_loss();
+                    self.sink.is_blind = false;
+                }
+                if self.canary.has_watchdog() {
+                    notify(&[NotifyState::Watchdog]);
+                }
+            }
+            Some(CanaryNews::IsBlind { is_new }) => {
+                if is_new {
+                    error!("{}", self.canary.last_error().unwrap_or_default());
+                }
+                self.sink.is_blind = true;
+                self.core.set_blind(true);
+                self.presume_loss();
+            }
+        }
+        self.perform();
+        self.notify_status();
+    }
+
+    /// Nobody counts what is lost while the daemon is blind: a gap opens, which stays open until a canary comes round, and a
+    /// pass reads what can be read.
+    fn presume_loss(&mut self) {
+        self.kernel.presume_loss();
+        self.report_drops();
+    }
+}
+
+impl EventLoop {
+    /// Sends a line about the state to the service manager, if it changed and the last one is some seconds old.
+    pub(super) fn notify_status(&mut self) {
+        let now = Instant::now();
+        if !self.status_line.may_send(now) {
+            return;
+        }
+        let journal = self.journal();
+        let mirror = self.mirror.status(&journal);
+        let facts = StatusFacts {
+            sessions: self.sessions_by_state().values().sum(),
+            gaps: self.core.counters().gaps,
+            in_gap: self.core.in_gap(),
+            blind_since: self.canary.status(self.sink.wall_offset_ns).blind_since,
+            mirror: mirror.lag_ms.map(|lag_ms| (mirror.state.as_str(), lag_ms)),
+            is_recorded: (journal.state != JournalState::Off).then_some(journal.state == JournalState::Ok),
+        };
+        self.status_line.send(facts.line(), now);
+    }
+}
