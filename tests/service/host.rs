@@ -1,6 +1,8 @@
 //! Tests the service as it runs on a host.
 
+mod configured;
 mod mirror;
+mod watchdog;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -208,16 +210,6 @@ fn a_killed_daemon_is_restarted_with_a_correct_map() {
 }
 
 #[test]
-fn a_reload_reaches_the_daemon_and_leaves_it_running() {
-    let _alone = installed();
-    start();
-    let daemon = main_pid();
-    assert_eq!(systemctl(&["reload", UNIT]).code, Some(0), "{}", journal());
-    eventually("the daemon answers the reload", || journal().contains("the rules were read again"));
-    assert_eq!((main_pid(), property("ActiveState")), (daemon, "active".into()), "{}", journal());
-}
-
-#[test]
 fn a_daemon_that_is_asked_to_stop_exits_successfully_and_leaves_nothing() {
     let _alone = installed();
     start();
@@ -244,8 +236,18 @@ fn the_doctor_finds_no_failure_inside_the_units_sandbox() {
     let unit = fs::read_to_string("/usr/lib/systemd/system/observer.service").expect("the unit");
     let service =
         unit.split("[Service]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("its service");
-    let own =
-        ["Type=", "ExecStart=", "Restart", "RuntimeDirectory", "StateDirectory", "Environment", "Timeout"];
+    let own = [
+        "Type=",
+        "ExecStart=",
+        "Restart",
+        "RuntimeDirectory",
+        "StateDirectory",
+        "ConfigurationDirectory",
+        "ExecReload=",
+        "Watchdog",
+        "Environment",
+        "Timeout",
+    ];
     let kept = service.lines().filter(|line| line.contains('=') && !line.starts_with('#'));
     let mut command = Command::new("systemd-run");
     command.args(["--pipe", "--wait", "--quiet"]);

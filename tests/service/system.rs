@@ -81,6 +81,11 @@ pub fn journal() -> String {
     String::from_utf8_lossy(&result.stdout).into_owned()
 }
 
+/// Runs observer as root.
+pub fn observer(args: &[&str]) -> CommandResult {
+    CommandResult::of(Command::new("/usr/bin/observer").args(args))
+}
+
 /// Runs observer as this user with all of the user's groups.
 pub fn as_user(user: &str, args: &[&str]) -> CommandResult {
     CommandResult::of(

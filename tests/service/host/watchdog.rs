@@ -1,0 +1,80 @@
+//! Tests that systemd starts a daemon again that does not see.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::system::{UNIT, as_user, eventually, installed, journal, main_pid, property, start, systemctl};
+
+const DROP_IN: &str = "/run/systemd/system/observer.service.d/watchdog.conf";
+
+/// A watchdog that does not wait as long as the unit's; an emulated machine takes seconds for a process.
+struct ShortWatchdog;
+
+impl ShortWatchdog {
+    fn new() -> Self {
+        let dir = DROP_IN.rsplit_once('/').expect("an absolute path").0;
+        fs::create_dir_all(dir).expect("a directory");
+        fs::write(DROP_IN, "[Service]\nWatchdogSec=20s\n").expect("write as root");
+        assert_eq!(systemctl(&["daemon-reload"]).code, Some(0));
+        Self
+    }
+}
+
+impl Drop for ShortWatchdog {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(DROP_IN);
+        systemctl(&["daemon-reload"]);
+    }
+}
+
+/// A field of the canary in `status`; null while no daemon answers.
+fn canary(field: &str) -> Value {
+    let result = as_user("member", &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&result.stdout).unwrap_or_default();
+    status.pointer(&format!("/canary/{field}")).cloned().unwrap_or_default()
+}
+
+/// Waits until systemd has started another daemon because of its watchdog, which sees.
+#[track_caller]
+fn wait_for_another(first: u32) {
+    eventually("another daemon is ready", || {
+        property("ActiveState") == "active" && ![0, first].contains(&main_pid())
+    });
+    assert!(journal().contains("Watchdog timeout"), "{}", journal());
+    eventually("its canary comes round", || canary("state") == "ok");
+    assert_eq!(property("NRestarts"), "1");
+}
+
+#[test]
+fn a_daemon_that_is_frozen_is_started_again() {
+    let _alone = installed();
+    let _watchdog = ShortWatchdog::new();
+    start();
+    let first = main_pid();
+    assert_eq!(systemctl(&["kill", "--signal=STOP", "--kill-who=main", UNIT]).code, Some(0));
+    wait_for_another(first);
+    let audit = as_user("member", &["audit", "--json"]);
+    assert_eq!(audit.code, Some(0), "no drift: {audit:?}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_daemon_whose_programs_are_detached_is_started_again() {
+    let _alone = installed();
+    let _watchdog = ShortWatchdog::new();
+    start();
+    let first = main_pid();
+    observer_harness::inject::detach_programs(first);
+    wait_for_another(first);
+}
+
+#[test]
+fn the_canary_feeds_the_units_watchdog() {
+    let _alone = installed();
+    start();
+    eventually("a canary comes round inside the sandbox", || canary("state") == "ok");
+    assert_eq!((canary("watchdog"), canary("interval_ms")), (true.into(), 30_000.into()));
+    println!("it came round in {} µs", canary("round_trip_us"));
+    assert_eq!(property("NRestarts"), "0");
+}
