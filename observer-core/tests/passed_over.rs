@@ -96,3 +96,19 @@ fn what_goes_on_in_another_home_has_its_session_before_what_is_below_it() {
     // What is below it is its helper, wherever that is.
     assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (None, Some(22)));
 }
+
+#[test]
+fn what_goes_on_below_what_no_rule_admits_has_its_session_before_what_is_below_it() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let shell = world.spawn(&claude, 21, "bash");
+    let mut inner = world.spawn(&shell, 22, "claude");
+    settle(&mut world, &mut inner, "/srv/b");
+    let mut innermost = world.spawn(&inner, 23, "claude");
+    settle(&mut world, &mut innermost, "/srv/a");
+    assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (Some(20), None));
+    world.exit(&claude, 9);
+    world.wait(2 * SETTLE_NS);
+    assert_eq!((primary(&world, "/srv/a"), primary(&world, "/srv/b")), (None, Some(22)));
+}

@@ -80,10 +80,24 @@ impl Sessions {
         let is_below = |entry: &&ProcessEntry| {
             home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| may_take(above, home)))
         };
-        let entries = orphans.iter().take(RELINKED_A_TURN_MAX).filter_map(|&key| ctx.table.get(key));
-        let candidates = entries.filter(|it| !is_below(it)).filter_map(|entry| entry.candidacy.as_ref());
-        let elsewhere = candidates.map(|it| &it.home).filter(|elsewhere| Some(*elsewhere) != home);
-        let homes: BTreeSet<_> = elsewhere.map(Arc::clone).collect();
+        let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
+        let mut pending: Vec<ProcessKey> = orphans.to_vec();
+        for _ in 0..RELINKED_A_TURN_MAX {
+            let Some(key) = pending.pop() else { break };
+            let Some(entry) = ctx.table.get(key) else { continue };
+            match entry.candidacy.as_ref().map(|candidacy| &candidacy.home) {
+                Some(elsewhere) if Some(elsewhere) != home && !is_below(&entry) => {
+                    homes.insert(Arc::clone(elsewhere));
+                }
+                Some(_) => {}
+                // What no rule admits, such as a shell, may have started what goes on.
+                None => {
+                    let children = ctx.table.children_by_birth(entry.process.key.tgid);
+                    let children = children.filter_map(|child| ctx.table.by_tgid(child));
+                    pending.extend(children.map(|child| child.process.key));
+                }
+            }
+        }
         for elsewhere in homes {
             self.elect(ctx, &elsewhere, Cause::Candidates);
         }
