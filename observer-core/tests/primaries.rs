@@ -5,8 +5,8 @@
 //! past than the last event. In the end, a core that knows nothing of the past looks at the same processes.
 //!
 //! Each run has other sequences. A failure prints the seed that repeats it: `PROPTEST_RNG_SEED`. `PROPTEST_CASES` gives more.
-//! 200,000 sequences of seed 14 show no difference. What becomes of a launcher that goes elsewhere, or executes another
-//! program while it has several children, is history that the model does not know, so there are no such events.
+//! What becomes of a launcher that goes elsewhere, or executes another program, while it has several children is history that
+//! the model does not know, so there are no such events.
 
 mod support;
 
