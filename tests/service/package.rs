@@ -132,7 +132,7 @@ fn removing_the_package_keeps_the_state_and_purging_leaves_nothing() {
     fs::write("/etc/default/observer", "").expect("write as root");
     dpkg(&["--purge", "observer"]);
     let mut find = Command::new("find");
-    find.args(["/", "/run", "-xdev", "-name", "*observer*", "!", "-name", "observer-tests*"]);
+    find.args(["/", "/run", "-xdev", "-name", "*observer*", "!", "-name", "*observer-tests*"]);
     let found = CommandResult::of(find.args(["!", "-path", "/vm*", "!", "-name", "observer-fixture-*"]));
     assert_eq!(found.text().trim(), "", "left behind");
     let user = CommandResult::of(Command::new("id").args(["--user", "observer"]));
