@@ -22,7 +22,9 @@ impl Configured {
         };
         write(CREDENTIAL, database_url);
         fs::set_permissions(CREDENTIAL, fs::Permissions::from_mode(0o600)).expect("only root reads it");
-        write(DROP_IN, &format!("[Service]\nLoadCredential=database_url:{CREDENTIAL}\n"));
+        let service =
+            format!("[Service]\nLoadCredential=database_url:{CREDENTIAL}\nIPAddressAllow=localhost\n");
+        write(DROP_IN, &service);
         assert_eq!(systemctl(&["daemon-reload"]).code, Some(0));
         Self
     }
