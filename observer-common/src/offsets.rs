@@ -159,7 +159,6 @@ offsets! {
     signal_maxrss = "signal_struct" ["maxrss"] Int(8);
     sighand_action = "sighand_struct" ["action"] Structs("k_sigaction");
     siginfo_code = "kernel_siginfo" ["si_code"] Int(4);
-    siginfo_addr = "kernel_siginfo" ["_sifields._sigfault._addr"] Ptr("");
     pid_numbers = "pid" ["numbers"] Structs("upid");
     upid_nr = "upid" ["nr"] Int(4);
     cred_uid = "cred" ["uid"] Int(4);

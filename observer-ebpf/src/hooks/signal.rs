@@ -42,6 +42,9 @@ const SI_TIMER: i32 = -2;
 const SI_ASYNCIO: i32 = -4;
 const SI_SIGIO: i32 = -5;
 const SI_KERNEL: i32 = 0x80;
+/// From `si_code` to `si_addr`, bytes. No kernel moves it: processes get the same bytes (`copy_siginfo_to_user`,
+/// kernel/signal.c), in the layout of include/uapi/asm-generic/siginfo.h.
+const ADDRESS_AFTER_CODE: u64 = 8;
 /// Where the first addresses end that no process has, unless the administrator allows it: the default of
 /// `vm.mmap_min_addr` (mm/Kconfig).
 const NULL_PAGE_END: u64 = 0x1_0000;
@@ -125,7 +128,7 @@ fn address_class(signal: u32, code: i32, info: u64) -> u32 {
     if FAULTS & (1 << (signal & 63)) == 0 || signal > SIGNAL_LAST - 1 || !(1..SI_KERNEL).contains(&code) {
         return ADDRESS_UNKNOWN;
     }
-    let address: u64 = read(info.wrapping_add(u64::from(offset!(siginfo_addr))));
+    let address: u64 = read(info.wrapping_add(u64::from(offset!(siginfo_code)) + ADDRESS_AFTER_CODE));
     match address {
         // x86 gives none for one that is not aligned (`exc_alignment_check`, arch/x86/kernel/traps.c).
         0 if signal == SIGBUS => ADDRESS_UNKNOWN,

@@ -86,7 +86,7 @@ values! {
         task_exit_state signal_live signal_flags signal_group_exit_code task_exit_code
     ];
     STATUS = "wait status" [task_signal signal_flags signal_group_exit_code task_exit_code];
-    SIGNAL = "the signal that killed it, and how it was sent" [task_sighand sighand_action siginfo_code siginfo_addr];
+    SIGNAL = "the signal that killed it, and how it was sent" [task_sighand sighand_action siginfo_code];
     HANDLED = "whether a signal that it handled is taken for one that ends it" [task_sighand sighand_action];
     SENDER = "the sender of that signal" [task_group_leader task_tgid task_real_cred cred_uid];
     LED_SID = "the POSIX session that it led" [signal_leader signal_pids];
