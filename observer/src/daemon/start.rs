@@ -30,7 +30,7 @@ use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use crate::api::status::PassCounts;
 use crate::journal::{Journal, JournalOptions};
-use crate::kernel::{self, Drained, Kernel};
+use crate::kernel::{self, Drained, Kernel, MemoryReader};
 use crate::socket::frame::{Hello, PROTOCOL};
 use crate::socket::listen::{BoundSocket, SocketClaim};
 use crate::socket::peer::PeerPolicy;
@@ -133,11 +133,7 @@ fn assemble(
         .context("cannot wait for the ring; report this")?;
     let reader = kernel.memory_reader();
     let host_mnt_ns = reader.host_mnt_ns();
-    let memory = reader.clone();
-    let resident = ResidentReads::new(Box::new(move || {
-        let mut read = memory.resident_pages().ok()?;
-        Some(Box::new(move |pages| read(pages).ok()))
-    }));
+    let resident = resident_reads(reader.clone());
     // A pass that fails there fails in the event loop too, which reports it.
     let (memory_reads, memory) = MemoryReads::new(Arc::new(move |wanted, patience, progress| {
         reader.read(wanted, patience, progress).unwrap_or_default()
@@ -188,6 +184,14 @@ fn assemble(
     daemon.sink.journal = journal.ok();
     daemon.sink.resident = resident;
     Ok((daemon, events, asked))
+}
+
+/// Has the kernel asked how many pages processes have resident.
+fn resident_reads(memory: MemoryReader) -> ResidentReads {
+    ResidentReads::new(Box::new(move || {
+        let mut read = memory.resident_pages().ok()?;
+        Some(Box::new(move |pages| read(pages).ok()))
+    }))
 }
 
 /// Starts the task that accepts clients.

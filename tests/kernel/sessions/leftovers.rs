@@ -226,9 +226,14 @@ fn what_the_hang_up_of_the_terminal_ends_is_not_left() {
         assert!(jobs.iter().all(|job| job.is_gone_within(PATIENCE)), "{name}");
         assert_eq!(ended, daemons, "{name}");
         assert_eq!(leftovers(&scene, name).0, pids(&daemonized.iter().collect::<Vec<_>>()));
-        let told = scene.daemon.observer(&["history", name, "--state-dir", state_dir(&scene).as_str()]);
-        assert_eq!(told.text().matches("left 1 process, ").count() as u64, daemons, "{told:?}");
-        assert_eq!(told.text().matches("left ").count() as u64, daemons, "{told:?}");
+        // The journal has it a moment later.
+        eventually("the entry", PATIENCE, || {
+            let history =
+                scene.daemon.observer(&["history", name, "--state-dir", state_dir(&scene).as_str()]);
+            let counts =
+                ["left 1 process, ", "left "].map(|text| history.text().matches(text).count() as u64);
+            if counts == [daemons; 2] { Ok(()) } else { Err(history.text().to_owned()) }
+        });
     }
 }
 
