@@ -518,11 +518,12 @@ impl Linux {
                 && (above.uid == task.uid || is_wrapper);
             let own_terminal = !is_wrapper && task.tty.is_some() && task.tty != above.tty;
             let behind_shell = shells.iter().any(|&tty| Some(tty) != above.tty);
-            if (in_home || self.session_of(above.key).is_some()) && !own_terminal && !behind_shell {
+            let is_primary = self.session_of(above.key).is_some();
+            if (in_home || is_primary) && !own_terminal && !behind_shell {
                 return true;
             }
-            // No rule admits it wherever it is.
-            if above.comm == "bash" || self.home(above).is_none() {
+            // No rule admits it wherever it is. A primary that left its home was admitted.
+            if !is_primary && (above.comm == "bash" || self.home(above).is_none()) {
                 shells.extend(above.tty);
             }
         }

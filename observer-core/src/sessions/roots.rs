@@ -80,7 +80,7 @@ fn lineage<'a>(
         let tty = above.process.tty;
         let is_cut_off = between.has_other_than(tty);
         // A primary that left its home was admitted.
-        if above.candidacy.is_none() && homes.held_by(above.process.key).is_empty() {
+        if above.candidacy.is_none() && homes.home_of_primary(above.process.key).is_none() {
             between.add(tty);
         }
         Some(Above { entry: above, is_cut_off, has_own_terminal: own.is_some() && own != tty })
