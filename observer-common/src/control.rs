@@ -18,7 +18,8 @@ pub const ALL_ENVIRONMENTS: u32 = 7;
 /// Word index: the word at `DROPS + k` counts records of kind `k` that could not be reserved.
 pub const DROPS: u32 = 8;
 /// Word index: the word at `THROTTLED + k` counts records of kind `k` that were not sent because the ring was more than half
-/// full, or because their user had sent too many. The daemon reads their fields again, so nothing is lost.
+/// full, or because their user had sent too many. The daemon reads their fields again. Where a program starts is told
+/// with its exec ([`CWD_LEFT_OUT_AT`]), because it may end before that.
 pub const THROTTLED: u32 = DROPS + KIND_COUNT as u32;
 /// Word index: the word at `FIRED + h` is set to 1 when the program of hook `h` (its index in [`HOOKS`]) first runs. Only
 /// programs that are tried at start ([`Hook::trial`](crate::hooks::Hook::trial)) set it.
@@ -26,6 +27,8 @@ pub const FIRED: u32 = THROTTLED + KIND_COUNT as u32;
 /// Word index: the word at `SECOND + k` counts events of kind `k` for which the kernel skipped the first program, and which the
 /// second program reported.
 pub const SECOND: u32 = FIRED + HOOKS.len() as u32;
+/// Word index: when a record of a working directory was last left out, boot time, ns.
+pub const CWD_LEFT_OUT_AT: u32 = SECOND + KIND_COUNT as u32;
 /// Words in the control map.
 pub const WORDS: u32 = 128;
 
@@ -37,7 +40,7 @@ pub const READER_LINGERING: u64 = 1;
 pub const READER_POLLING: u64 = 2;
 
 const _: () = assert!(HINTS as usize + HINT_COUNT <= URGENT as usize);
-const _: () = assert!(SECOND as usize + KIND_COUNT <= WORDS as usize);
+const _: () = assert!(CWD_LEFT_OUT_AT < WORDS);
 
 /// Returns the index of the [`FIRED`] word of the hook whose point has this name; `None` if no such hook is tried at start.
 pub const fn fired_word(name: &str) -> Option<u32> {

@@ -18,6 +18,8 @@ pub const TTY_NAME_LEN: usize = 16;
 pub const RECORDS_BURST_MAX: u64 = 4096;
 /// They may send another one after this long, ns: 2,000 a second.
 pub const RECORD_EVERY_NS: u64 = 500_000;
+/// For this long after a record of a working directory was left out, ns, each exec tells the directory.
+pub const CWD_LEFT_OUT_NS: u64 = 1_000_000_000;
 /// Users whose records are counted.
 pub const BUDGETS_MAX: u32 = 1024;
 /// The ring's default size. A power of two; holds about 20,000 births and deaths.

@@ -2,7 +2,6 @@
 //! the daemon. What is not sent is read again by a pass, as where the ring is more than half full; the sender of a signal is
 //! lost.
 
-use observer_common::control;
 use observer_common::limits::{RECORD_EVERY_NS, RECORDS_BURST_MAX};
 use observer_common::record::HINT_BIT_THROTTLED;
 
@@ -20,7 +19,7 @@ pub fn allows<A: Access>(kind: u32, now: u64, task: Task<A>) -> bool {
     if has_left(now, uid) {
         return true;
     }
-    emit::count(control::THROTTLED + kind);
+    emit::leave_out(kind, || now);
     hint::raise(HINT_BIT_THROTTLED);
     false
 }

@@ -3,7 +3,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ringbuf_query};
 use observer_common::control;
-use observer_common::record::{HINT_BIT_THROTTLED, RecordHeader};
+use observer_common::record::{HINT_BIT_THROTTLED, KIND_CWD, RecordHeader};
 
 use crate::access::{Access, offset};
 use crate::maps::{CONTROL, RING, WATCHED};
@@ -17,7 +17,7 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 /// How a record is treated while the ring fills up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Births, execs, deaths and signals are reserved as long as there is room. Where it is scarce, `hooks::signal` sends
+    /// Births, execs (with their directory where others' are left out), deaths and signals are reserved as long as there is room. Where it is scarce, `hooks::signal` sends
     /// SIGKILL alone.
     Vital,
     /// Other records are not sent while the ring is more than half full; the daemon reads their fields again instead.
@@ -104,10 +104,19 @@ pub fn variable(kind: u32, priority: Priority, tgid: u32, urgent: bool, record: 
 fn throttle(kind: u32) -> bool {
     let is_refused = is_half_full();
     if is_refused {
-        count(control::THROTTLED + kind);
+        leave_out(kind, now);
         set_word(control::HINTS + HINT_BIT_THROTTLED, 1);
     }
     is_refused
+}
+
+/// Counts a record that is not sent.
+#[inline(always)]
+pub fn leave_out(kind: u32, at: impl FnOnce() -> u64) {
+    count(control::THROTTLED + kind);
+    if kind == KIND_CWD {
+        set_word(control::CWD_LEFT_OUT_AT, at());
+    }
 }
 
 /// Returns whether more than half of the ring is in use.

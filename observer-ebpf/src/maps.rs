@@ -94,6 +94,14 @@ pub static ROW_SCRATCH: PerCpuArray<Scratch<RowRecord, PATHS_TAIL>> = PerCpuArra
 pub static EXEC_SECOND_SCRATCH: PerCpuArray<Scratch<ExecRecord, EXEC_TAIL>> =
     PerCpuArray::with_max_entries(1, 0);
 
+/// For the directory of an exec.
+#[map]
+pub static EXEC_CWD_SCRATCH: PerCpuArray<Scratch<CwdRecord, PATHS_TAIL>> =
+    PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static EXEC_SECOND_CWD_SCRATCH: PerCpuArray<Scratch<CwdRecord, PATHS_TAIL>> =
+    PerCpuArray::with_max_entries(1, 0);
+
 /// Slots of [`REPORTED`]: more than there are tasks between their first and their second program at any time.
 pub const REPORTED_SLOTS: u32 = 512;
 

@@ -8,6 +8,7 @@ use observer_common::record::{ExecRecord, KIND_EXEC};
 
 use crate::access::{Access, Typed, offset};
 use crate::emit::{self, Priority};
+use crate::hooks::cwd;
 use crate::maps::{EXEC_SCRATCH, EXEC_SECOND_SCRATCH, EXEC_TAIL, Scratch, TAIL_MASK, Walk};
 use crate::path;
 use crate::task::{self, Task};
@@ -19,6 +20,7 @@ path::walker!(exec_second_walk, EXEC_SECOND_SCRATCH, dentry_steps);
 /// of the executable's path; 0 is an ordinary path.
 #[inline(always)]
 pub fn report(task: Task<Typed>, bprm: *const u8) -> u32 {
+    cwd::report_of_exec(task);
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
     report_from(task, bprm, scratch, exec_walk)
 }
@@ -26,6 +28,7 @@ pub fn report(task: Task<Typed>, bprm: *const u8) -> u32 {
 /// The same, for the second program of the tracepoint (`preemption`).
 #[inline(always)]
 pub fn report_second(task: Task<Typed>, bprm: *const u8) {
+    cwd::report_of_exec_second(task);
     let Some(scratch) = EXEC_SECOND_SCRATCH.get_ptr_mut(0) else { return };
     report_from(task, bprm, scratch, exec_second_walk);
 }

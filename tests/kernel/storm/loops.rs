@@ -102,9 +102,6 @@ fn assert_loop_of_prctl_hides_nothing(uid: Option<u32>) {
         let (pty, home) = (Pty::open(), fixture.mkdir(format!("homes/{session}")));
         let agent = fixture.cast(&PuppetOptions { dir: Some(home), pty: Some(&pty), ..Default::default() });
         pids.push(agent.pid);
-        // The directory of a process of the same user may be read again instead of being reported, before it ends.
-        let is_listed = || daemon.list().iter().any(|row| row["pid"] == agent.pid);
-        assert!(uid.is_some() || is_listed(), "{} is a session at once", agent.pid);
         agent.ends(Verb::Exit, &[b"0"]);
     }
     let before = loops(&daemon.status());
