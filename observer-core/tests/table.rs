@@ -236,7 +236,7 @@ fn a_gap_closes_when_a_complete_pass_began_after_every_known_loss() {
 fn no_gap_closes_while_events_do_not_come() {
     let (mut world, bash) = world();
     let at = world.tick_clock();
-    world.core.set_blind(true);
+    world.core.set_blind(Some(BootTime(world.now)));
     world.feed(Input::Dropped { at, total: 1 });
     world.drops = 1;
     for _ in 0..3 {
@@ -245,7 +245,7 @@ fn no_gap_closes_while_events_do_not_come() {
     }
     assert_eq!((world.reports.gaps_opened, world.reports.gaps_closed), (1, 0));
     assert_eq!(world.core.counters().drift_total, 0);
-    world.core.set_blind(false);
+    world.core.set_blind(None);
     let at = world.tick_clock();
     world.feed(Input::Dropped { at, total: 2 });
     world.drops = 2;

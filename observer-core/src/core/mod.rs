@@ -228,9 +228,13 @@ impl Core {
     }
 
     /// Says whether events of the kernel do not come through. A gap that is open then, or opens, stays open: what a pass
-    /// reads does not show what happens after it. The next pass after the end of that closes it.
-    pub fn set_blind(&mut self, is_blind: bool) {
-        self.passes.is_blind = is_blind;
+    /// reads does not show what happens after it. The next pass after the end of that closes it. `since`: the last time up
+    /// to which events are known to have come; `None`: they come.
+    pub fn set_blind(&mut self, since: Option<BootTime>) {
+        self.passes.is_blind = since.is_some();
+        if let Some(since) = since {
+            self.passes.lossless_until = self.passes.lossless_until.min(since);
+        }
     }
 
     /// Returns whether any variable labels sessions, so that the environment of every process is worth reading.

@@ -257,6 +257,8 @@ words! {
         Ok = "ok",
         /// The first one is awaited.
         Awaited = "awaited",
+        /// The last one cannot tell, because it was not started, runs slowly, or records were lost.
+        Unproven = "unproven",
         /// The last one did not come round: the daemon is blind.
         Missing = "missing",
     }

@@ -124,6 +124,7 @@ fn canary(canary: &CanaryStatus, width: usize) -> Vec<String> {
             format!("came round in {ms:.1} ms at {}", text(&canary.last_at))
         }
         CanaryState::Awaited => "awaited".into(),
+        CanaryState::Unproven => "unproven".into(),
         CanaryState::Unknown => "unknown".into(),
     };
     if let Some(error) = &canary.last_error {
@@ -135,6 +136,7 @@ fn canary(canary: &CanaryStatus, width: usize) -> Vec<String> {
     let (word, style) = match canary.state {
         CanaryState::Missing => ("blind", BAD),
         CanaryState::Ok => ("came round", GOOD),
+        CanaryState::Unproven => ("unproven", NOTICE),
         CanaryState::Awaited | CanaryState::Unknown => ("awaited", NOTICE),
     };
     painted(hanging("canary", LABEL, &line, width), word, style)

@@ -7,7 +7,7 @@ use observer_core::Input;
 use sd_notify::NotifyState;
 use tracing::{error, info};
 
-use super::canary::{CanaryLook, CanaryNews};
+use super::canary::{CanaryLook, CanaryNews, CanaryOutcome};
 use super::event_loop::EventLoop;
 use super::notify::{StatusFacts, notify};
 use crate::api::words::JournalState;
@@ -22,7 +22,7 @@ impl EventLoop {
         }
         let throttled = self.kernel.throttled_by_kind().get(KIND_CWD as usize).copied().unwrap_or(0);
         let lost = self.kernel.drops_total();
-        let look = CanaryLook { now, lost, throttled, is_caught_up, has_failed: false };
+        let look = CanaryLook { now, lost, throttled, is_caught_up, outcome: CanaryOutcome::Runs };
         match self.canary.look(look, clock::boottime()) {
             None => return,
             Some(CanaryNews::Sees { proven_at }) => {
@@ -31,7 +31,7 @@ impl EventLoop {
                 }
                 if self.sink.is_blind {
                     info!("events of the kernel come through again; the processes are read once more");
-                    self.core.set_blind(false);
+                    self.core.set_blind(None);
                     self.presume_loss();
                     self.sink.is_blind = false;
                 }
@@ -42,9 +42,11 @@ impl EventLoop {
             Some(CanaryNews::IsBlind { is_new }) => {
                 if is_new {
                     error!("{}", self.canary.last_error().unwrap_or_default());
+                    // What was taken for complete since then is not.
+                    self.complete(self.canary.proven_at());
                 }
                 self.sink.is_blind = true;
-                self.core.set_blind(true);
+                self.core.set_blind(Some(self.canary.proven_at()));
                 self.presume_loss();
             }
         }

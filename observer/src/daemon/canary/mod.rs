@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use observer_core::{BootTime, Input, Tgid};
 
 use self::child::CanaryStarter;
-pub use self::child::{ARGUMENT, EXIT_CODE};
+pub use self::child::{ARGUMENT, CanaryOutcome, EXIT_CODE};
 pub use self::rounds::{CanaryLook, CanaryStep};
 use self::rounds::{CanaryRounds, CanaryTiming};
 use crate::api::status::CanaryStatus;
@@ -48,6 +48,10 @@ pub struct Canary {
     round_trip: Option<Duration>,
     /// When the daemon was last known to see: it was ready, or a canary came round.
     seen_at: BootTime,
+    /// Up to when events are known to have come: the start of that canary.
+    proven_at: BootTime,
+    /// The last canary could not tell.
+    is_unproven: bool,
     came_round: u64,
     missed: u64,
     last_error: Option<String>,
@@ -63,6 +67,8 @@ impl Canary {
             has_watchdog: watchdog.is_some(),
             round_trip: None,
             seen_at: BootTime(0),
+            proven_at: BootTime(0),
+            is_unproven: false,
             came_round: 0,
             missed: 0,
             last_error: None,
@@ -73,8 +79,8 @@ impl Canary {
     pub fn begin(&mut self, now: Instant, at: BootTime) -> Result<()> {
         let starter = CanaryStarter::new()
             .context("cannot start the thread of the canary; raise the limits of processes and of memory")?;
-        self.seen_at = at;
-        self.running = Some((CanaryRounds::new(Tgid(std::process::id()), self.timing, now), starter));
+        (self.seen_at, self.proven_at) = (at, at);
+        self.running = Some((CanaryRounds::new(Tgid(std::process::id()), self.timing, now, at), starter));
         Ok(())
     }
 
@@ -103,6 +109,11 @@ impl Canary {
         self.has_watchdog
     }
 
+    /// Up to when events are known to have come.
+    pub fn proven_at(&self) -> BootTime {
+        self.proven_at
+    }
+
     /// Why the last canary did not come round, as a sentence that ends with the next step.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
@@ -111,10 +122,12 @@ impl Canary {
     /// Looks after the canaries: `at` is the time of the look. Starts one that is due.
     pub fn look(&mut self, look: CanaryLook, at: BootTime) -> Option<CanaryNews> {
         let (rounds, starter) = self.running.as_mut()?;
-        let failure = starter.failure();
+        let outcome = starter.outcome();
+        let failure = outcome.failure();
         let was_missing = rounds.is_missing();
         let mut proven_at = None;
-        let step = rounds.look(&CanaryLook { has_failed: failure.is_some(), ..look })?;
+        let step = rounds.look(&CanaryLook { outcome: outcome.clone(), ..look })?;
+        self.is_unproven = step == CanaryStep::Unproven || (self.is_unproven && step == CanaryStep::Start);
         match step {
             CanaryStep::Start => {
                 starter.start();
@@ -124,16 +137,15 @@ impl Canary {
                 (self.round_trip, self.seen_at, self.last_error) = (Some(took), at, None);
                 self.came_round += 1;
                 let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-                proven_at = Some(BootTime(at.0.saturating_sub(took_ns)));
+                self.proven_at = BootTime(at.0.saturating_sub(took_ns));
+                proven_at = Some(self.proven_at);
             }
-            CanaryStep::Witnessed => {
-                self.last_error = failure.map(|why| {
-                    format!("{why}; births or deaths of other processes came: see that the limits of processes and memory leave room")
-                });
+            CanaryStep::Unproven => {
+                self.last_error = Some(unproven(failure, self.timing.patience));
             }
             CanaryStep::Missing(what) => {
                 self.missed += 1;
-                self.last_error = Some(missing(&what, failure.as_deref(), self.timing.patience));
+                self.last_error = Some(missing(&what, failure, self.timing.patience));
                 return Some(CanaryNews::IsBlind { is_new: !was_missing });
             }
         }
@@ -147,6 +159,7 @@ impl Canary {
         CanaryStatus {
             state: match self.came_round {
                 _ if is_missing => CanaryState::Missing,
+                _ if self.is_unproven => CanaryState::Unproven,
                 0 => CanaryState::Awaited,
                 _ => CanaryState::Ok,
             },
@@ -160,6 +173,16 @@ impl Canary {
             watchdog: self.has_watchdog,
         }
     }
+}
+
+/// The sentence about a canary that cannot tell.
+fn unproven(failure: Option<&str>, patience: Duration) -> String {
+    let why = failure
+        .map_or_else(|| format!("it did not come round within {} s", patience.as_secs_f32()), str::to_owned);
+    format!(
+        "the last process that the daemon started to see whether events come through cannot tell: {why}. See that the limits \
+         of processes and memory leave room, and that the host is not overloaded"
+    )
 }
 
 /// The sentence about a canary of which this did not come.

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use observer_core::input::join_path;
-use observer_core::{Input, ProcessKey, Tgid};
+use observer_core::{BootTime, Input, ProcessKey, Tgid};
 
-use super::child::{ARGUMENT, DIRECTORY, EXIT_CODE};
+use super::child::{ARGUMENT, CanaryOutcome, DIRECTORY, EXIT_CODE};
 
 /// Canaries whose records are recognised: those of an earlier one may come late.
 const KNOWN_MAX: usize = 4;
@@ -45,8 +45,8 @@ pub struct CanaryLook {
     pub throttled: u64,
     /// The ring was empty: what happened before `now` was read.
     pub is_caught_up: bool,
-    /// The canary that was ordered could not be started, or did not end as it should.
-    pub has_failed: bool,
+    /// What became of the canary that was ordered last.
+    pub outcome: CanaryOutcome,
 }
 
 /// What follows from a look.
@@ -56,9 +56,9 @@ pub enum CanaryStep {
     Start,
     /// The canary came round, in this time.
     CameRound(Duration),
-    /// The canary cannot tell, because it failed or because records were lost, which their count shows. Births or deaths of
-    /// other processes came.
-    Witnessed,
+    /// The canary cannot tell: it was not started, it failed or still runs, records were lost, which their count shows, or
+    /// the ring holds more than was read. Unless it was not started, births or deaths of other processes came.
+    Unproven,
     /// These events of the canary did not come.
     Missing(String),
 }
@@ -93,7 +93,7 @@ struct Round {
     throttled: u64,
     child: Option<ProcessKey>,
     seen: Seen,
-    /// A birth or a death of any process came.
+    /// A birth or a death of another process came.
     has_witness: bool,
 }
 
@@ -109,6 +109,8 @@ enum Phase {
 pub struct CanaryRounds {
     /// The daemon: its children are canaries, because it starts no others.
     daemon: Tgid,
+    /// Before this it had other children: its own program may have been executed by a process that had some.
+    begun_at: BootTime,
     timing: CanaryTiming,
     phase: Phase,
     /// The newest last.
@@ -117,9 +119,16 @@ pub struct CanaryRounds {
 }
 
 impl CanaryRounds {
-    /// The first canary of the process `daemon` is due at once.
-    pub fn new(daemon: Tgid, timing: CanaryTiming, now: Instant) -> Self {
-        Self { daemon, timing, phase: Phase::Resting(now), known: VecDeque::new(), is_missing: false }
+    /// The first canary of the process `daemon` is due at once, `now`, which is `begun_at`.
+    pub fn new(daemon: Tgid, timing: CanaryTiming, now: Instant, begun_at: BootTime) -> Self {
+        Self {
+            daemon,
+            begun_at,
+            timing,
+            phase: Phase::Resting(now),
+            known: VecDeque::new(),
+            is_missing: false,
+        }
     }
 
     /// When the next look is due.
@@ -143,13 +152,13 @@ impl CanaryRounds {
     /// Looks at what comes from the kernel. Returns whether it is of a canary: then it is not for the map.
     pub fn takes(&mut self, input: &Input<'_>) -> bool {
         match input {
-            Input::Fork { key, facts, creator, .. } => {
-                if creator.tgid == self.daemon || facts.parent.tgid == self.daemon {
-                    self.born(*key);
-                }
-                self.witness();
+            Input::Fork { key, facts, creator, .. }
+                if creator.tgid == self.daemon || facts.parent.tgid == self.daemon =>
+            {
+                self.born(*key);
             }
-            Input::Exit { .. } => self.witness(),
+            Input::Fork { .. } => self.witness(),
+            Input::Exit { key, .. } if !self.known.contains(key) => self.witness(),
             // Its birth may be lost.
             Input::Exec { key, facts, .. } if facts.parent.tgid == self.daemon => self.know(*key),
             Input::PassRow(row) if row.facts.parent.tgid == self.daemon => self.know(row.key),
@@ -166,6 +175,9 @@ impl CanaryRounds {
 
     fn born(&mut self, key: ProcessKey) {
         self.know(key);
+        if key.start_boottime < self.begun_at {
+            return;
+        }
         if let Phase::Awaited(round) = &mut self.phase {
             // A canary whose order had to wait is younger than one that ends late.
             *round = Round { child: Some(key), seen: Seen::default(), ..*round };
@@ -173,7 +185,7 @@ impl CanaryRounds {
     }
 
     fn know(&mut self, key: ProcessKey) {
-        if !self.known.contains(&key) {
+        if key.start_boottime >= self.begun_at && !self.known.contains(&key) {
             if self.known.len() == KNOWN_MAX {
                 self.known.pop_front();
             }
@@ -191,7 +203,7 @@ impl CanaryRounds {
     pub fn look(&mut self, look: &CanaryLook) -> Option<CanaryStep> {
         let now = look.now;
         let round = match self.phase {
-            Phase::Resting(until) if until > now || !look.is_caught_up => return None,
+            Phase::Resting(until) if until > now => return None,
             Phase::Resting(_) => {
                 self.phase = Phase::Awaited(Round {
                     began: now,
@@ -210,13 +222,15 @@ impl CanaryRounds {
             (self.phase, self.is_missing) = (Phase::Resting(next), false);
             return Some(CanaryStep::CameRound(now - round.began));
         }
-        if now < round.began + self.timing.patience || !look.is_caught_up {
+        if now < round.began + self.timing.patience {
             return None;
         }
-        let cannot_tell = look.has_failed || look.lost != round.lost;
-        if cannot_tell && round.has_witness && !self.is_missing {
+        if !self.is_missing && round.is_unproven(look) {
             self.phase = Phase::Resting(next);
-            return Some(CanaryStep::Witnessed);
+            return Some(CanaryStep::Unproven);
+        }
+        if !look.is_caught_up {
+            return None;
         }
         // One more before the next is due.
         self.phase = Phase::Resting(if self.is_missing { next } else { now });
@@ -231,7 +245,8 @@ impl Round {
             Input::Fork { .. } => self.seen.birth = true,
             // A path that could not be read whole is the right directory's.
             Input::Cwd { path, .. } => {
-                self.seen.moved = join_path(*path).is_none_or(|path| *path == *DIRECTORY.as_bytes());
+                // The path of a daemon in a chroot begins outside of that.
+                self.seen.moved = join_path(*path).is_none_or(|path| path.ends_with(DIRECTORY.as_bytes()));
             }
             Input::Exec { argv, .. } => {
                 let argument = argv.bytes.split(|&byte| byte == 0).nth(1);
@@ -240,6 +255,13 @@ impl Round {
             Input::Exit { raw_status, .. } => self.seen.death = *raw_status == u32::from(EXIT_CODE) << 8,
             _ => {}
         }
+    }
+
+    /// Whether it follows from nothing that the daemon does not see.
+    fn is_unproven(&self, look: &CanaryLook) -> bool {
+        let cannot_tell =
+            look.outcome != CanaryOutcome::Ended || look.lost != self.lost || !look.is_caught_up;
+        matches!(look.outcome, CanaryOutcome::NotStarted(_)) || (cannot_tell && self.has_witness)
     }
 
     fn is_whole(&self, look: &CanaryLook) -> bool {
