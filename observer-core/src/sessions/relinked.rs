@@ -1,7 +1,7 @@
 //! Looks again at candidates whose place among others may have changed, and at those that were left out of a home
 //! with too many.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -81,9 +81,9 @@ impl Sessions {
             home.is_some_and(|home| ctx.table.ancestors(entry).any(|above| may_take(above, home)))
         };
         let mut homes: BTreeSet<Arc<Home>> = BTreeSet::new();
-        let mut pending: Vec<ProcessKey> = orphans.to_vec();
+        let mut pending: VecDeque<ProcessKey> = orphans.iter().copied().take(RELINKED_A_TURN_MAX).collect();
         for _ in 0..RELINKED_A_TURN_MAX {
-            let Some(key) = pending.pop() else { break };
+            let Some(key) = pending.pop_front() else { break };
             let Some(entry) = ctx.table.get(key) else { continue };
             match entry.candidacy.as_ref().map(|candidacy| &candidacy.home) {
                 Some(elsewhere) if Some(elsewhere) != home && !is_below(&entry) => {
@@ -94,7 +94,8 @@ impl Sessions {
                 None => {
                     let children = ctx.table.children_by_birth(entry.process.key.tgid);
                     let children = children.filter_map(|child| ctx.table.by_tgid(child));
-                    pending.extend(children.map(|child| child.process.key));
+                    let room = RELINKED_A_TURN_MAX.saturating_sub(pending.len());
+                    pending.extend(children.map(|child| child.process.key).take(room));
                 }
             }
         }

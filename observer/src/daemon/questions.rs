@@ -101,6 +101,8 @@ impl EventLoop {
     fn subscribe(&mut self, filter: WatchFilter, client: &Arc<Unread>, sure: bool) -> Answer {
         let snapshot = pieces::snapshot(&self.core, self.answer_time(sure), &filter);
         self.sink.hub.subscribe(filter, client, snapshot);
+        // The next snapshot is made after what this one takes is given back.
+        self.sink.hub.keep_budget();
         Answer::Unread
     }
 }

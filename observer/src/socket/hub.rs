@@ -128,13 +128,13 @@ impl WatchHub {
             pushed == Some(FramePushed::Waits)
         });
         if frame.is_some() && budget.is_exceeded() {
-            budget.keep();
+            *lagged_total += budget.keep();
         }
     }
 
     /// Keeps the budget of all clients.
     pub fn keep_budget(&mut self) {
-        self.budget.keep();
+        self.lagged_total += self.budget.keep();
     }
 }
 

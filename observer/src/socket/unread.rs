@@ -99,13 +99,16 @@ impl UnreadBudget {
     }
 
     /// Keeps the budget: while it is exceeded, the client with the most unread bytes loses these, of the user whose clients have
-    /// the most. One that is the only one to have any keeps them: an answer may be as large as the map is.
-    pub fn keep(&self) {
+    /// the most. One that is the only one to have any keeps them: an answer may be as large as the map is. Returns how many of
+    /// those that lost them had taken frames.
+    pub fn keep(&self) -> u64 {
+        let mut lagging = 0;
         while self.is_exceeded()
             && let Some(client) = self.largest()
         {
-            client.cut_off();
+            lagging += u64::from(client.cut_off());
         }
+        lagging
     }
 
     /// The client with the most unread bytes, of the user whose clients have the most; of several the one that came last. `None`
@@ -164,8 +167,10 @@ pub enum NextUnread {
 pub enum FramePushed {
     /// It waits for the client.
     Waits,
-    /// The client lags.
+    /// The client lags from here on.
     Lags,
+    /// The client takes no frames any more.
+    Refused,
     /// The client has left.
     Left,
 }
@@ -217,8 +222,8 @@ impl Unread {
             return FramePushed::Left;
         }
         if !state.is_following {
-            // It was cut off since the last frame.
-            return FramePushed::Lags;
+            // It was cut off since the last frame, or asked something else.
+            return FramePushed::Refused;
         }
         if state.frame_bytes + frame.held.bytes > QUEUE_BYTES_MAX {
             (state.is_following, state.end) = (false, Some(UnreadEnd::Lagged));
@@ -288,13 +293,15 @@ impl Unread {
         self.wake.notify_one();
     }
 
-    /// The client loses what it has not read. One that takes frames goes on with a new snapshot.
-    fn cut_off(&self) {
+    /// The client loses what it has not read. One that takes frames goes on with a new snapshot. Returns whether it took some.
+    fn cut_off(&self) -> bool {
         let mut state = self.state();
+        let was_following = state.is_following;
         let end = if state.pieces.is_some() { UnreadEnd::CutOff } else { UnreadEnd::Lagged };
         state.clear();
         state.end = Some(end);
         self.wake.notify_one();
+        was_following
     }
 
     fn state(&self) -> MutexGuard<'_, UnreadState> {
