@@ -7,18 +7,18 @@ use crate::system::{
 };
 
 const FILE: &str = "/etc/observer/observer.toml";
-const ARGUMENTS: &str = "/etc/default/observer";
 /// The rule's homes.
 const RULE: &str = "[[session]]\ncwd = \"/srv/agents/*\"\n";
 
-/// A configuration, which the unit's arguments name.
-struct Configured;
+/// The configuration of the package with other content, and as it was once this is dropped.
+struct Configured {
+    packaged: String,
+}
 
 impl Configured {
     fn new() -> Self {
-        fs::create_dir_all("/etc/observer").expect("a directory");
-        fs::write(ARGUMENTS, format!("OBSERVER_ARGS=\"--config {FILE}\"\n")).expect("write the arguments");
-        Self.write(RULE)
+        let packaged = fs::read_to_string(FILE).expect("the package has a configuration");
+        Self { packaged }.write(RULE)
     }
 
     fn write(self, text: &str) -> Self {
@@ -29,9 +29,7 @@ impl Configured {
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        for path in [FILE, ARGUMENTS] {
-            let _ = fs::remove_file(path);
-        }
+        let _ = fs::write(FILE, &self.packaged);
     }
 }
 
@@ -65,14 +63,16 @@ fn a_reload_waits_for_the_daemon_and_fails_where_the_former_rules_stay() {
 }
 
 #[test]
-fn a_reload_without_a_configuration_says_how_to_use_one() {
+fn more_options_do_not_take_the_place_of_the_configuration() {
+    const OPTIONS: &str = "/etc/default/observer";
     let _alone = installed();
+    let _configured = Configured::new();
+    fs::write(OPTIONS, "OBSERVER_ARGS=\"--log-level debug\"\n").expect("write the options");
     start();
-    let daemon = main_pid();
-    let result = observer(&["reload"]);
-    assert_eq!(result.code, Some(2), "{result:?}");
-    assert!(result.stderr.contains("--config FILE"), "{}", result.stderr);
-    assert_eq!((main_pid(), property("ActiveState")), (daemon, "active".into()), "{}", journal());
+    let status = observer(&["status", "--json"]);
+    let _ = fs::remove_file(OPTIONS);
+    let json: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+    assert_eq!(json.get("config").and_then(|path| path.as_str()), Some(FILE), "{status:?}");
 }
 
 #[test]
