@@ -16,6 +16,33 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// The package, as `cargo xtask dist` made it.
 pub const PACKAGE: &str = "/vm/packages/observer.deb";
 
+/// Where drop-ins of the unit are.
+const DROP_INS: &str = "/run/systemd/system/observer.service.d";
+
+/// A drop-in of the unit, until this is dropped.
+pub struct DropIn {
+    path: String,
+}
+
+impl DropIn {
+    /// Adds these settings of the service.
+    pub fn new(name: &str, settings: &str) -> Self {
+        let path = format!("{DROP_INS}/{name}.conf");
+        let text = format!("[Service]\n{settings}");
+        fs::create_dir_all(DROP_INS).and_then(|()| fs::write(&path, text)).expect("write as root");
+        assert_eq!(systemctl(&["daemon-reload"]).code, Some(0));
+        Self { path }
+    }
+}
+
+impl Drop for DropIn {
+    fn drop(&mut self) {
+        // Of the directory only if it is empty: another test may have one there.
+        let _ = fs::remove_file(&self.path).and_then(|()| fs::remove_dir(DROP_INS));
+        systemctl(&["daemon-reload"]);
+    }
+}
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static USERS: Once = Once::new();
 

@@ -61,7 +61,8 @@ fn thousands_of_sessions_that_left_their_homes_or_ended_fit_into_the_memory_of_t
     let config = Some(Scene::config(&fixture, ""));
     let options = Options { config, cgroup: Some(cgroup.path.clone()), ..Options::default() };
     let mut scene = Scene { daemon: Daemon::start(&options), fixture };
-    assert_eq!(cgroup.pids(), [scene.daemon.pid()]);
+    // Its canary may be there too, for a moment.
+    assert!(cgroup.pids().contains(&scene.daemon.pid()));
 
     let (parent, _) = scene.walkers("ended", ENDED);
     scene.wait_rows(ENDED, "live");
@@ -83,7 +84,7 @@ fn thousands_of_sessions_that_left_their_homes_or_ended_fit_into_the_memory_of_t
     assert_eq!(scene.daemon.stop(), Some(0));
     scene.daemon.restart();
     scene.wait_rows(LEFT, "left");
-    assert_eq!(cgroup.pids(), [scene.daemon.pid()]);
+    assert!(cgroup.pids().contains(&scene.daemon.pid()));
 
     let entries = scene.history(&[]);
     let of = |kind| count(&entries, kind);

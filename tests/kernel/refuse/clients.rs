@@ -146,7 +146,8 @@ fn answers_that_clients_do_not_read_do_not_fill_the_memory_of_the_daemon() {
     assert!(rows.len() >= children.len());
     drop((slow, silent));
     assert_goes_on(&daemon);
-    assert_eq!(cgroup.pids(), [daemon.pid()]);
+    // Its canary may be there too, for a moment.
+    assert!(cgroup.pids().contains(&daemon.pid()));
 }
 
 #[test]

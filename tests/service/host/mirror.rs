@@ -6,36 +6,27 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::system::{as_user, eventually, installed, start, systemctl};
+use crate::system::{DropIn, as_user, eventually, installed, start};
 
 const CREDENTIAL: &str = "/etc/observer/database_url";
-const DROP_IN: &str = "/run/systemd/system/observer.service.d/mirror.conf";
 
 /// The configuration that docs/mirror.md tells an operator to write.
-struct Configured;
+struct Configured {
+    _drop_in: DropIn,
+}
 
 impl Configured {
     fn new(database_url: &str) -> Self {
-        let write = |path: &str, text: &str| {
-            let dir = path.rsplit_once('/').expect("an absolute path").0;
-            fs::create_dir_all(dir).and_then(|()| fs::write(path, text)).expect("write as root");
-        };
-        write(CREDENTIAL, database_url);
+        fs::write(CREDENTIAL, database_url).expect("write as root");
         fs::set_permissions(CREDENTIAL, fs::Permissions::from_mode(0o600)).expect("only root reads it");
-        let service =
-            format!("[Service]\nLoadCredential=database_url:{CREDENTIAL}\nIPAddressAllow=localhost\n");
-        write(DROP_IN, &service);
-        assert_eq!(systemctl(&["daemon-reload"]).code, Some(0));
-        Self
+        let settings = format!("LoadCredential=database_url:{CREDENTIAL}\nIPAddressAllow=localhost\n");
+        Self { _drop_in: DropIn::new("mirror", &settings) }
     }
 }
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        for path in [CREDENTIAL, DROP_IN] {
-            let _ = fs::remove_file(path);
-        }
-        systemctl(&["daemon-reload"]);
+        let _ = fs::remove_file(CREDENTIAL);
     }
 }
 

@@ -1,32 +1,13 @@
 //! Tests that systemd starts a daemon again that does not see.
 
-use std::fs;
-
 use serde_json::Value;
 
-use crate::system::{UNIT, as_user, eventually, installed, journal, main_pid, property, start, systemctl};
-
-const DROP_IN: &str = "/run/systemd/system/observer.service.d/watchdog.conf";
+use crate::system::{
+    DropIn, UNIT, as_user, eventually, installed, journal, main_pid, property, start, systemctl,
+};
 
 /// A watchdog that does not wait as long as the unit's; an emulated machine takes seconds for a process.
-struct ShortWatchdog;
-
-impl ShortWatchdog {
-    fn new() -> Self {
-        let dir = DROP_IN.rsplit_once('/').expect("an absolute path").0;
-        fs::create_dir_all(dir).expect("a directory");
-        fs::write(DROP_IN, "[Service]\nWatchdogSec=20s\n").expect("write as root");
-        assert_eq!(systemctl(&["daemon-reload"]).code, Some(0));
-        Self
-    }
-}
-
-impl Drop for ShortWatchdog {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(DROP_IN);
-        systemctl(&["daemon-reload"]);
-    }
-}
+const SHORT: &str = "WatchdogSec=20s\n";
 
 /// A field of the canary in `status`; null while no daemon answers.
 fn canary(field: &str) -> Value {
@@ -49,7 +30,7 @@ fn wait_for_another(first: u32) {
 #[test]
 fn a_daemon_that_is_frozen_is_started_again() {
     let _alone = installed();
-    let _watchdog = ShortWatchdog::new();
+    let _watchdog = DropIn::new("watchdog", SHORT);
     start();
     let first = main_pid();
     assert_eq!(systemctl(&["kill", "--signal=STOP", "--kill-who=main", UNIT]).code, Some(0));
@@ -62,7 +43,7 @@ fn a_daemon_that_is_frozen_is_started_again() {
 #[cfg(target_arch = "x86_64")]
 fn a_daemon_whose_programs_are_detached_is_started_again() {
     let _alone = installed();
-    let _watchdog = ShortWatchdog::new();
+    let _watchdog = DropIn::new("watchdog", SHORT);
     start();
     let first = main_pid();
     observer_harness::inject::detach_programs(first);
