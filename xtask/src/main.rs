@@ -12,6 +12,7 @@ mod service;
 mod setup;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 

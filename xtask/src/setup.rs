@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
+use crate::tools;
 use observer_harness::{apt, command, programs};
 use observer_vm::Sysroot;
 
@@ -48,8 +49,8 @@ pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
 /// What building needs.
 pub(crate) fn for_build() -> Result<Toolchain> {
     let kind = toolchain::install_compiler().context("setup")?;
-    let linker = toolchain::install_linker().context("setup")?;
-    toolchain::install_cargo_auditable().context("setup")?;
+    let linker = tools::LINKER.install().context("setup")?;
+    tools::AUDITABLE.install().context("setup")?;
     Ok(Toolchain { kind, linker })
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn for_test() -> Result<Toolchain> {
         // Only the tests that run them fail.
         eprintln!("setup: programs that the tests of sessions run: {error:#}");
     }
-    toolchain::install_cargo_deny().context("setup: cargo-deny, which checks the dependencies")?;
+    tools::DENY.install().context("setup: cargo-deny, which checks the dependencies")?;
     Ok(toolchain)
 }
 
@@ -91,8 +92,7 @@ pub(crate) fn for_dist() -> Result<Toolchain> {
     // Before the program is linked.
     Sysroot::obtain().context("setup: the C library that the package is linked with")?;
     let toolchain = for_build()?;
-    toolchain::install_cargo_cyclonedx()
-        .context("setup: cargo-cyclonedx, which lists what the package has")?;
+    tools::CYCLONEDX.install().context("setup: cargo-cyclonedx, which lists what the package has")?;
     Ok(toolchain)
 }
 

@@ -1,28 +1,18 @@
 //! A daemon that starts where its predecessor lost entries.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use observer_core::Settings;
 use serde_json::Value;
 
 use super::*;
-use crate::journal::{EntryFilter, Journal, JournalOptions, JournalReader, MAX_AGE_DEFAULT};
+use crate::journal::tests::options;
+use crate::journal::{EntryFilter, Journal, JournalReader};
 
 /// For one thing to come about.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Entries that the writer may have been given.
 const HANDED_OVER: usize = 600;
-
-fn options(dir: &Path) -> JournalOptions {
-    JournalOptions {
-        path: dir.join("journal.sqlite"),
-        max_bytes: 64 << 20,
-        max_age: MAX_AGE_DEFAULT,
-        boot_id: "boot".into(),
-        delivers: false,
-    }
-}
 
 fn now_ns() -> i64 {
     i64::try_from(clock::realtime_ns()).unwrap()

@@ -35,7 +35,7 @@ mod removal_tests;
 #[cfg(test)]
 mod start_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use handle::Journal;
 pub use live::LifeProofs;

@@ -14,7 +14,8 @@ use crate::clock;
 /// For one thing to come about.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-pub(super) fn options(dir: &Path) -> JournalOptions {
+/// A journal in `dir`.
+pub(crate) fn options(dir: &Path) -> JournalOptions {
     JournalOptions {
         path: dir.join("journal.sqlite"),
         max_bytes: 64 << 20,

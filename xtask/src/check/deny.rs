@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::toolchain;
+use crate::tools;
 use crate::workspace::Workspace;
 
 /// What cargo-deny is asked.
@@ -21,7 +21,7 @@ pub(super) enum Checks {
 /// # Errors
 /// cargo-deny is not installed or cannot be started.
 pub(super) fn check(workspace: &Workspace, checks: Checks) -> Result<Vec<String>> {
-    let mut command = Command::new(toolchain::cargo_deny()?);
+    let mut command = Command::new(tools::DENY.ready()?);
     command.current_dir(&workspace.root).args(["--log-level", "error", "--locked"]);
     let subjects: &[&str] = match checks {
         Checks::Packages => &["bans", "licenses", "sources"],
