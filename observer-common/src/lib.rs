@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod chosen;
 pub mod control;
 pub mod hooks;
 pub mod limits;

@@ -210,6 +210,41 @@ fn a_zombie_in_a_pass_ends_with_its_exact_status() {
 }
 
 #[test]
+fn a_process_that_is_read_alone_is_brought_up_to_date_and_ends_nobody_else() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    world.reports.pass_requests.clear();
+    for stopped in [true, false] {
+        let facts = world.facts(&bash);
+        let at = world.tick_clock();
+        world.feed(Input::LoneRow(TaskRow {
+            stopped,
+            rss_pages: 7,
+            ..row_of(at, bash.key, facts, b"root\0")
+        }));
+        assert_eq!(world.core.process_by_key(bash.key).expect("live").stopped, stopped);
+    }
+    assert!(world.core.process_by_key(child.key).is_some(), "nobody is absent from what is no pass");
+    assert!(world.reports.pass_requests.is_empty());
+    assert_eq!((world.core.counters().drift_total, world.core.in_gap()), (0, false));
+}
+
+#[test]
+fn a_process_read_alone_that_proves_the_map_wrong_is_left_to_a_pass() {
+    for (tgid, age, dead) in [(4711, 0, None), (10, 1, None), (10, 0, Some(0))] {
+        let (mut world, bash) = world();
+        world.reports.pass_requests.clear();
+        let key = ProcessKey::new(tgid, bash.key.start_boottime.0 + age);
+        let at = world.tick_clock();
+        let facts = world.facts(&bash);
+        world.feed(Input::LoneRow(TaskRow { dead, ..row_of(at, key, facts, b"root\0") }));
+        assert_eq!(world.reports.pass_requests.len(), 1, "{key:?} {dead:?}");
+        let lives = world.core.process_by_key(bash.key).is_some();
+        assert_eq!((lives, world.core.processes().count()), (true, 1), "{key:?} {dead:?}");
+    }
+}
+
+#[test]
 fn a_gap_closes_when_a_complete_pass_began_after_every_known_loss() {
     let (mut world, bash) = world();
     world.reports.pass_requests.clear();

@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use observer_common::chosen::CHOSEN_WORDS;
 use observer_common::control;
 use observer_common::limits::{BUDGETS_MAX, ENV_MAX, PATH_MAX};
 use observer_common::offsets::Offsets;
@@ -19,6 +20,10 @@ pub static CONTROL: Array<u64> = Array::with_max_entries(control::WORDS, BPF_F_M
 /// tgids whose records wake the reader even if they have no terminal: primaries of sessions.
 #[map]
 pub static WATCHED: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0);
+
+/// The processes that the task iterator shows; the daemon maps it into its memory, and sets it before each read.
+#[map]
+pub static CHOSEN: Array<u64> = Array::with_max_entries(CHOSEN_WORDS, BPF_F_MMAPABLE);
 
 /// What a user may still send (`budget`).
 #[repr(C)]

@@ -21,6 +21,11 @@ impl Core {
         Some(CostSoFar { known, descendants })
     }
 
+    /// Returns the live descendants of a live process, born below it. `None` if there are more than `most`, or no such process.
+    pub fn descendants(&self, key: ProcessKey, most: usize) -> Option<Vec<ProcessKey>> {
+        self.table.descendants(self.table.get(key)?.process.key.tgid, most)
+    }
+
     /// Returns what the live process `key` cost, which ends now and used `own`.
     /// `live` are its live descendants, if they could be counted.
     pub(super) fn cost_at_end(

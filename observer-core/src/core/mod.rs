@@ -188,6 +188,7 @@ impl Core {
             Input::Dropped { at, total } => self.apply_drops(at, total, sink),
             Input::PassBegin { at, drops_total } => self.begin_pass(at, drops_total, sink),
             Input::PassRow(row) => self.apply_row(&row, sink),
+            Input::LoneRow(row) => self.apply_lone_row(&row, sink),
             Input::PassEnd { at, complete } => self.end_pass(at, complete, sink),
             Input::Memory { at, key, exec_id, argv, env } => {
                 self.apply_memory(at, key, exec_id, (argv, env), sink);

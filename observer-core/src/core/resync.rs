@@ -89,6 +89,20 @@ impl Core {
         }
     }
 
+    /// Applies one process that was read outside of a pass. What proves the map wrong is left to a pass.
+    pub(super) fn apply_lone_row(&mut self, row: &TaskRow<'_>, sink: &mut dyn Sink) {
+        match self.table.standing(row.key) {
+            Standing::Live if row.dead.is_none() => self.apply_live_row(row, sink),
+            Standing::Live if self.open_deaths.has(row.key) => {}
+            Standing::Dead => {}
+            // A user-mode helper before its exec, or a process that is about to end.
+            Standing::Unknown | Standing::Reused(_) if row.facts.no_mm && !row.facts.leader_gone => {}
+            Standing::Live | Standing::Unknown | Standing::Reused(_) => {
+                self.passes.request_soon(self.now, 0, sink);
+            }
+        }
+    }
+
     /// A row of a process that is in the map.
     fn apply_live_row(&mut self, row: &TaskRow<'_>, sink: &mut dyn Sink) {
         let serial = self.passes.serial;

@@ -174,6 +174,8 @@ pub enum Input<'a> {
     },
     /// One process of the pass.
     PassRow(TaskRow<'a>),
+    /// One process that was read for a question, outside of a pass.
+    LoneRow(TaskRow<'a>),
     /// The pass ended.
     PassEnd {
         /// The time after the last row was read.
@@ -245,7 +247,8 @@ impl Input<'_> {
             | Self::Cgroup { key, .. }
             | Self::Signal { key, .. }
             | Self::Memory { key, .. }
-            | Self::PassRow(TaskRow { key, .. }) => Some(key),
+            | Self::PassRow(TaskRow { key, .. })
+            | Self::LoneRow(TaskRow { key, .. }) => Some(key),
             _ => None,
         }
     }
@@ -272,6 +275,7 @@ impl Input<'_> {
             | Self::Dropped { at, .. }
             | Self::PassBegin { at, .. }
             | Self::PassRow(TaskRow { at, .. })
+            | Self::LoneRow(TaskRow { at, .. })
             | Self::PassEnd { at, .. }
             | Self::Memory { at, .. }
             | Self::HomeOwner { at, .. }

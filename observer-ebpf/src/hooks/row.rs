@@ -1,11 +1,12 @@
 //! Writes a row of the task iterator: every field of one thread group, as it is at that time.
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
+use observer_common::chosen;
 use observer_common::record::{FACT_DEAD, FACT_STOPPED, KIND_ROW, RowRecord};
 
 use crate::access::{Access, Typed, offset};
 use crate::emit;
-use crate::maps::{ROW_SCRATCH, TAIL_MASK};
+use crate::maps::{CHOSEN, ROW_SCRATCH, TAIL_MASK};
 use crate::path;
 use crate::task::{self, Task};
 
@@ -25,7 +26,7 @@ struct IterMeta {
     seq: *mut u8,
 }
 
-/// Writes the row of `ctx.task` if the task leads a group and is no kernel thread.
+/// Writes the row of `ctx.task` if the task leads a group that is chosen, and is no kernel thread.
 #[inline(always)]
 pub fn write(ctx: *mut IterTask) -> i32 {
     // SAFETY: the iterator's context, as the verifier knows it.
@@ -35,7 +36,7 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     }
     let leader = Task::from_iterator(task);
     // Most of the tasks that the iterator visits may be threads, so they are skipped first.
-    if !leader.is_leader() || leader.is_kthread() {
+    if !leader.is_leader() || leader.is_kthread() || !is_chosen(leader.tgid()) {
         return 0;
     }
     let now = emit::now();
@@ -93,4 +94,9 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     // SAFETY: `seq` comes from the iterator's context; `len` bytes from the body lie within the map value.
     unsafe { bpf_seq_write((*meta).seq.cast(), (&raw const *body).cast_mut().cast(), len as u32) };
     0
+}
+
+fn is_chosen(tgid: u32) -> bool {
+    let (word, bit) = chosen::place(tgid);
+    CHOSEN.get(word).is_some_and(|chosen| chosen & bit != 0)
 }

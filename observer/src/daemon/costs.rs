@@ -1,7 +1,8 @@
 //! What sessions have used until now: what the map has, and the CPU time that the kernel gives for a live process.
 
 use observer_core::cost::Cost;
-use observer_core::{BootTime, Core, ProcessKey};
+use observer_core::session::State;
+use observer_core::{BootTime, Core, ProcessKey, Tgid};
 
 use crate::clock;
 
@@ -11,6 +12,19 @@ const DESCENDANTS_MAX: usize = 512;
 const CLOCKS_MAX: usize = 4096;
 /// After this time no more are read, ns: that of a process with thousands of threads takes longer.
 const TIME_MAX_NS: u64 = 20_000_000;
+
+/// Returns the processes that the answer to `list` is about: the primaries of live sessions, and the descendants whose cost it
+/// has.
+pub fn listed(core: &Core) -> Vec<Tgid> {
+    let mut tgids = Vec::new();
+    for (session, _) in core.sessions().filter(|(session, _)| session.state != State::Ended) {
+        tgids.push(session.primary.tgid);
+        let most = DESCENDANTS_MAX.min(CLOCKS_MAX.saturating_sub(tgids.len()));
+        let descendants = core.descendants(session.primary, most).unwrap_or_default();
+        tgids.extend(descendants.iter().map(|key| key.tgid));
+    }
+    tgids
+}
 
 /// Reads the costs of the sessions of one answer.
 pub struct CostReader<'a> {

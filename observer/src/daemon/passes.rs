@@ -1,11 +1,12 @@
-//! Passes of the task iterator: when one is due, and what comes before and after its rows.
+//! Passes of the task iterator: when one is due, and what comes before and after its rows. Readings of single processes.
 
 use std::time::Instant;
 
-use observer_core::BootTime;
 use observer_core::limits::PASS_RETRY_NS;
+use observer_core::{BootTime, Input};
 use tracing::{debug, warn};
 
+use super::costs;
 use super::event_loop::EventLoop;
 use super::sink::PendingPass;
 use crate::api::status::PassCounts;
@@ -50,6 +51,27 @@ impl EventLoop {
         let rest = began.elapsed().saturating_mul(PASS_REST);
         self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
         before && after && result.is_ok()
+    }
+
+    /// Reads the processes that the answer to `list` shows, as it shows what no event reports of them. Returns whether everything
+    /// succeeded. Where they are most of the host's processes, or cannot be read, it runs a pass.
+    pub(super) fn read_listed(&mut self) -> bool {
+        let tgids = costs::listed(&self.core);
+        if tgids.len() > self.core.process_count() / 2 {
+            return self.pass();
+        }
+        let snapshot = self.kernel.snapshot_of(&tgids.into_iter().collect());
+        let is_drained = self.drain_to(self.kernel.producer_position());
+        let Self { core, sink, canary, .. } = self;
+        snapshot.rows(|input| match input {
+            Input::PassRow(row) if !canary.takes(&input) => core.handle(Input::LoneRow(row), sink),
+            _ => {}
+        });
+        let is_complete = snapshot.is_complete();
+        match self.kernel.end_pass(snapshot) {
+            Ok(()) if is_complete => is_drained,
+            Ok(()) | Err(_) => self.pass(),
+        }
     }
 
     /// When the requested pass is due. A pass that heals a gap does not wait for the rest after the last one.

@@ -15,6 +15,15 @@ use crate::socket::unread::{HeldPieces, Unread};
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
 
+/// What is read before an answer, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reading {
+    Nothing,
+    /// The processes that the answer to `list` shows.
+    Listed,
+    Everything,
+}
+
 impl EventLoop {
     /// Answers questions that were asked at once, as soon as the deaths before them are complete: before that, the dead are
     /// in the map.
@@ -53,19 +62,11 @@ impl EventLoop {
             self.kernel.drops_by_kind();
             self.report_drops();
         }
-        let blind = self.kernel.blind_spots().iter().any(|spot| spot.is_read_again);
-        let needs_pass = batch.iter().any(|asked| match asked.question {
-            // These answers show the terminal's foreground group, which no event reports.
-            Question::List { .. } | Question::Processes | Question::Explain(_) => true,
-            // Memory is read by passes alone.
-            Question::Leftovers => true,
-            // The pass for a hint that was just drained may be pending.
-            Question::Watch(_) => blind || self.sink.pass.is_some(),
-            Question::Status | Question::Audit | Question::Reload => false,
-        });
-        if needs_pass {
-            sure &= self.pass();
-        }
+        sure &= match batch.iter().map(|asked| self.reading(&asked.question)).max() {
+            Some(Reading::Everything) => self.pass(),
+            Some(Reading::Listed) => self.read_listed(),
+            Some(Reading::Nothing) | None => true,
+        };
         for _ in 0..HEALING_PASSES_MAX {
             if self.core.in_gap() {
                 sure &= self.pass();
@@ -96,6 +97,20 @@ impl EventLoop {
         }
         drop(lines);
         self.sink.hub.keep_budget();
+    }
+
+    fn reading(&self, question: &Question) -> Reading {
+        let is_pass_pending = || {
+            // The pass for a hint that was just drained may be pending.
+            self.sink.pass.is_some() || self.kernel.blind_spots().iter().any(|spot| spot.is_read_again)
+        };
+        match question {
+            // These answers show what no event reports of each process: its terminal's foreground group, and its memory.
+            Question::Processes | Question::Explain(_) | Question::Leftovers => Reading::Everything,
+            Question::List { .. } | Question::Watch(_) if is_pass_pending() => Reading::Everything,
+            Question::List { .. } => Reading::Listed,
+            Question::Watch(_) | Question::Status | Question::Audit | Question::Reload => Reading::Nothing,
+        }
     }
 
     fn subscribe(&mut self, filter: WatchFilter, client: &Arc<Unread>, sure: bool) -> Answer {

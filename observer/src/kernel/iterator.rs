@@ -1,23 +1,30 @@
-//! The task iterator. One pass reads every process and gives a row for each.
+//! The task iterator. One pass reads every process, or those that are chosen, and gives a row for each.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
+use aya::maps::Map;
 use aya::programs::Iter;
 use observer_common::record::RecordHeader;
 
 use super::bpf;
+use super::chosen::{Chosen, ChosenMap};
 
 /// Size of the buffer. The kernel returns whole rows, at most 32 KiB a read (`bpf_seq_read`, kernel/bpf/bpf_iter.c).
 const READ_BYTES: usize = 64 << 10;
 
 /// The loaded iterator. It runs one pass at a time, because the program makes rows in one scratch for each CPU.
 #[derive(Clone)]
-pub struct TaskIterator(Arc<Mutex<OwnedFd>>);
+pub struct TaskIterator(Arc<Mutex<Linked>>);
+
+struct Linked {
+    link: OwnedFd,
+    chosen: ChosenMap,
+}
 
 impl TaskIterator {
     /// Links the iterator of the loaded object.
@@ -27,34 +34,40 @@ impl TaskIterator {
             .context("find program iter_task in the object: rebuild with `cargo xtask build`")?
             .try_into()?;
         let link = bpf::link_iterator(program.fd()?.as_fd()).context("create the task iterator")?;
-        Ok(Self(Arc::new(Mutex::new(link))))
+        let Some(Map::Array(chosen)) = ebpf.map("CHOSEN") else {
+            bail!("find map CHOSEN in the object: rebuild with `cargo xtask build`");
+        };
+        let chosen = ChosenMap::map(chosen.fd().as_fd())?;
+        Ok(Self(Arc::new(Mutex::new(Linked { link, chosen }))))
     }
 
-    /// Runs one pass; calls `handle` with the bytes of each row.
-    pub fn run(&self, mut handle: impl FnMut(&[u8])) -> Result<()> {
-        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pass = OpenedPass::open(&link)?;
+    /// Runs one pass over the chosen processes; calls `handle` with the bytes of each row.
+    pub fn run(&self, chosen: &Chosen, mut handle: impl FnMut(&[u8])) -> Result<()> {
+        let linked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        linked.chosen.set(chosen);
+        let mut pass = OpenedPass::open(&linked.link)?;
         while pass.read(&mut handle)? {}
         Ok(())
     }
 
-    /// Begins a pass that is run in pieces. Others may run between these.
+    /// Begins a pass over every process that is run in pieces. Others may run between these.
     pub fn begin(&self) -> Result<PiecewisePass> {
-        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(PiecewisePass { pass: OpenedPass::open(&link)?, link: Arc::clone(&self.0) })
+        let linked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(PiecewisePass { pass: OpenedPass::open(&linked.link)?, linked: Arc::clone(&self.0) })
     }
 }
 
 /// A pass that is run in pieces.
 pub struct PiecewisePass {
     pass: OpenedPass,
-    link: Arc<Mutex<OwnedFd>>,
+    linked: Arc<Mutex<Linked>>,
 }
 
 impl PiecewisePass {
     /// Reads the next piece, of some hundred rows at most; calls `handle` with the bytes of each. Returns false at the end.
     pub fn read(&mut self, handle: impl FnMut(&[u8])) -> Result<bool> {
-        let _one_at_a_time = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let one_at_a_time = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        one_at_a_time.chosen.set(&Chosen::ALL);
         self.pass.read(handle)
     }
 }

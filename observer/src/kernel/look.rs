@@ -1,5 +1,6 @@
 //! The task iterator alone, with nothing attached.
 
+use super::chosen::Chosen;
 use super::iterator::TaskIterator;
 use super::memory::MemoryReader;
 use super::snapshot::{Rows, Snapshot};
@@ -12,7 +13,7 @@ pub struct Look {
 impl Look {
     /// Reads every process, as it is at this time.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::read(&self.iterator, 0, Rows::default())
+        Snapshot::read(&self.iterator, &Chosen::ALL, 0, Rows::default())
     }
 
     /// A reader of argv and environment in processes' memory, for a thread of its own.

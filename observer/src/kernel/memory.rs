@@ -15,6 +15,7 @@ use observer_core::decode;
 use observer_core::input::Block;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 
+use super::chosen::Chosen;
 use super::iterator::TaskIterator;
 use super::sys;
 use crate::clock;
@@ -168,7 +169,7 @@ impl MemoryReader {
     }
 
     /// Reads argv of each process, and the environment of those marked `true`. A process that called exec meanwhile, or whose
-    /// memory cannot be read, is nowhere in the result. A call takes two passes of the iterator, and begins with no process once
+    /// memory cannot be read, is nowhere in the result. A call takes two passes of the iterator over them, and begins with no process once
     /// the time of `progress` is over.
     pub fn read(
         &self,
@@ -177,7 +178,8 @@ impl MemoryReader {
         progress: &ReadingProgress,
     ) -> Result<MemoryRead> {
         let at = clock::boottime();
-        let before = self.blocks()?;
+        let chosen = wanted.iter().map(|(key, _)| key.tgid).collect();
+        let before = self.blocks(&chosen)?;
         let mut result = MemoryRead::default();
         let mut left = wanted.iter();
         while let Some(&(key, env)) = left.next() {
@@ -207,7 +209,7 @@ impl MemoryReader {
             }
         }
         if !result.memories.is_empty() {
-            let after = self.blocks()?;
+            let after = self.blocks(&chosen)?;
             result.memories.retain(|memory| after.get(&memory.key) == before.get(&memory.key));
         }
         Ok(result)
@@ -217,7 +219,7 @@ impl MemoryReader {
     /// process (some virtual machines hide it).
     pub fn host_mnt_ns(&self) -> u32 {
         let mut found = 0;
-        let _ = self.iterator.run(|row| {
+        let _ = self.iterator.run(&[Tgid(1)].into_iter().collect(), |row| {
             if let Ok(Input::PassRow(row)) = decode(row)
                 && row.key.tgid == Tgid(1)
             {
@@ -245,9 +247,9 @@ impl MemoryReader {
         })
     }
 
-    fn blocks(&self) -> Result<BTreeMap<ProcessKey, Blocks>> {
+    fn blocks(&self, chosen: &Chosen) -> Result<BTreeMap<ProcessKey, Blocks>> {
         let mut blocks = BTreeMap::new();
-        self.iterator.run(|row| {
+        self.iterator.run(chosen, |row| {
             if let Some((key, found)) = decode_blocks(row) {
                 blocks.insert(key, found);
             }

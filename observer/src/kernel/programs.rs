@@ -12,6 +12,7 @@ use observer_core::decode;
 use observer_core::{Input, Tgid};
 
 use super::attach::{BlindSpot, FactSource, HeldLinks};
+use super::chosen::Chosen;
 use super::iterator::TaskIterator;
 use super::memory::MemoryReader;
 use super::ring::{Control, DrainEnd, Ring};
@@ -193,7 +194,12 @@ impl Kernel {
     /// Reads every process, as it is at this time. The rows must be applied after the ring has been drained to its position
     /// after the pass; then no row is ahead of the records that explain it.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::read(&self.iterator, self.drops_total(), self.rows.take())
+        self.snapshot_of(&Chosen::ALL)
+    }
+
+    /// The same of chosen processes: what it does not show may live.
+    pub fn snapshot_of(&self, chosen: &Chosen) -> Snapshot {
+        Snapshot::read(&self.iterator, chosen, self.drops_total(), self.rows.take())
     }
 
     /// Takes the memory of a snapshot back for the next one. Returns the error that ended the pass early, if there was one.

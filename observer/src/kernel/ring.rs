@@ -4,65 +4,20 @@
 //! Layout: <https://docs.kernel.org/bpf/ringbuf.html>. One page with the consumer's position, one with the
 //! producers', then the data, mapped twice in a row so that no record is ever split.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use observer_common::control;
 use observer_common::record::{HINT_COUNT, KIND_COUNT};
+
+use super::mapping::Mapping;
 
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const RECORD_HEADER: u64 = 8;
 /// Number of records after which the consumer's position is published; the producers read it at each reservation.
 const PUBLISH_EVERY: usize = 64;
-
-/// A shared mapping, unmapped when dropped.
-struct Mapping {
-    at: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: a mapping is memory like any other; access goes through atomics, or through `&mut` of its owner.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, offset: usize, len: usize, writable: bool) -> Result<Self> {
-        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                protection,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("map a BPF map into memory");
-        }
-        let at = NonNull::new(at.cast()).context("map a BPF map into memory: address 0")?;
-        Ok(Self { at, len })
-    }
-
-    /// The word at byte `at`.
-    fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at + 8 <= self.len && at.is_multiple_of(8));
-        // SAFETY: within the mapping, aligned, and only ever accessed as whole words.
-        unsafe { AtomicU64::from_ptr(self.at.as_ptr().add(at).cast()) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and nothing borrows from it any more.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
-    }
-}
 
 /// Consumer of the ring.
 pub struct Ring {
@@ -159,7 +114,7 @@ impl Ring {
     fn header(&self) -> &AtomicU32 {
         // SAFETY: the index lies within the first copy of the data, records are aligned to 8 bytes, and the kernel
         // writes the length atomically.
-        unsafe { AtomicU32::from_ptr(self.producer.at.as_ptr().add(self.index()).cast()) }
+        unsafe { AtomicU32::from_ptr(self.producer.address().add(self.index()).cast()) }
     }
 
     fn data(&self, len: u32) -> &[u8] {
@@ -168,7 +123,7 @@ impl Ring {
         // consumer's position passes it, which needs `&mut self`.
         unsafe {
             std::slice::from_raw_parts(
-                self.producer.at.as_ptr().add(self.index() + RECORD_HEADER as usize),
+                self.producer.address().add(self.index() + RECORD_HEADER as usize),
                 len,
             )
         }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use observer_core::decode;
 use observer_core::{BootTime, Input};
 
+use super::chosen::Chosen;
 use super::iterator::TaskIterator;
 use crate::clock;
 
@@ -45,10 +46,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a pass into the memory of `rows`, which has to be empty.
-    pub(super) fn read(iterator: &TaskIterator, drops_total: u64, mut rows: Rows) -> Self {
+    /// Reads the chosen processes into the memory of `rows`, which has to be empty.
+    pub(super) fn read(iterator: &TaskIterator, chosen: &Chosen, drops_total: u64, mut rows: Rows) -> Self {
         let began = clock::boottime();
-        let result = iterator.run(|row| {
+        let result = iterator.run(chosen, |row| {
             rows.starts.push(rows.bytes.len());
             rows.bytes.extend_from_slice(row);
         });

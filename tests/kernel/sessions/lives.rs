@@ -1,7 +1,9 @@
 //! Events in the life of a session: a young age, crashes, a lost terminal, moves and execs.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
@@ -103,6 +105,52 @@ fn a_primary_that_a_signal_stopped_is_marked_until_it_is_continued() {
             if seen == Some(state) { Ok(()) } else { Err(format!("{seen:?}")) }
         });
         assert_eq!(stopped(&scene), Some(is_stopped));
+    }
+}
+
+/// Processes that no session has.
+struct Bystanders(Child);
+
+impl Bystanders {
+    fn start(count: usize) -> Self {
+        let script = format!("at=0; while [ $at -lt {count} ]; do sleep 600 & at=$((at + 1)); done; wait");
+        Self(Command::new("sh").args(["-c", &script]).process_group(0).spawn().expect("start a shell"))
+    }
+}
+
+impl Drop for Bystanders {
+    fn drop(&mut self) {
+        // SAFETY: integers. The shell is a child that is not reaped, so its group is no stranger's.
+        unsafe { libc::kill(-self.0.id().cast_signed(), libc::SIGKILL) };
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_list_reads_what_no_event_reports_without_a_pass_over_all_processes() {
+    let scene = Scene::new("");
+    let status = scene.daemon.status();
+    let spots = status.get("blind_spots").and_then(Value::as_array).expect("status has them");
+    let unread = ["signal", "oom", "cpu_time", "older argv"];
+    if let Some(spot) = spots.iter().find(|spot| !unread.iter().any(|fact| spot["fact"] == **fact)) {
+        // Every question reads all processes then.
+        eprintln!("not on this kernel: {spot}");
+        return;
+    }
+    let _bystanders = Bystanders::start(60);
+    let (home, pty) = (scene.home("listed"), Pty::open());
+    let agent = scene.agent(&home, &pty);
+    let passes = || scene.daemon.status().pointer("/passes/total").and_then(Value::as_u64).expect("a count");
+    for (signal, is_stopped) in [(libc::SIGSTOP, true), (libc::SIGCONT, false)] {
+        agent.signal(signal);
+        // Other processes of the host request passes.
+        eventually("a list that no pass preceded shows the state", LIMIT, || {
+            let before = passes();
+            let row = scene.assert_session(&home, &agent, "live");
+            let after = passes();
+            let shown = (row.get("stopped").and_then(Value::as_bool), after - before);
+            if shown == (Some(is_stopped), 0) { Ok(()) } else { Err(format!("{shown:?}")) }
+        });
     }
 }
 
