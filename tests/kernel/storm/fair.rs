@@ -23,16 +23,20 @@ const DELAY_MAX_MS: u64 = 50;
 const SESSIONS: usize = 15;
 const AT_ONCE: usize = 150;
 
+/// What the line that ends a snapshot has.
+const SNAPSHOT_END: &[u8] = br#""kind":"snapshot_end""#;
+
 /// A line and when it came, in ns of boot time.
 type Line = (u64, Vec<u8>);
 
-/// When the frames about one home came, by a watcher that gets those of all.
+/// When the frames about sessions in one directory came, by a watcher that gets those of all.
 struct Arrivals {
     watcher: Child,
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
 impl Arrivals {
+    /// Begins to watch. What happens after this call comes as a frame of its own.
     fn of(daemon: &Daemon, home: &Path) -> Self {
         let mut watcher = daemon
             .command(&["watch", "--json"])
@@ -42,13 +46,18 @@ impl Arrivals {
         let stdout = BufReader::new(watcher.stdout.take().expect("a pipe"));
         let lines = Arc::new(Mutex::new(Vec::<Line>::new()));
         let (kept, home) = (Arc::clone(&lines), home.as_os_str().as_bytes().to_vec());
+        let (begun, has_begun) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for line in stdout.split(b'\n').map_while(Result::ok) {
+                if line.windows(SNAPSHOT_END.len()).any(|part| part == SNAPSHOT_END) {
+                    let _ = begun.send(());
+                }
                 if line.windows(home.len()).any(|part| part == home) {
                     kept.lock().expect("no reader panicked").push((boottime_ns(), line));
                 }
             }
         });
+        has_begun.recv_timeout(LIMIT).expect("the watcher has what was there before it");
         Self { watcher, lines }
     }
 
