@@ -1,6 +1,7 @@
 //! Runs the mirror against a real Postgres.
 
 mod daemon;
+mod doctor;
 mod documented;
 mod forget;
 mod kills;

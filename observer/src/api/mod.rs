@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod change;
 pub mod changed;
+pub mod check;
 pub mod cost;
 pub mod death;
 pub mod entry;

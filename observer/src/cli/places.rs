@@ -66,6 +66,11 @@ impl PlaceFlags {
         }
     }
 
+    /// The configuration that a flag names.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Whether a flag names a journal or a configuration.
     pub fn are_given(&self) -> bool {
         self.given().is_some()
@@ -124,7 +129,7 @@ impl PlaceFlags {
     }
 
     /// The journal of a daemon that was started with these flags.
-    fn named_journal(&self, config: &Config) -> FoundJournal {
+    pub fn named_journal(&self, config: &Config) -> FoundJournal {
         let path = self.journal_path.as_deref().or(config.journal.path.as_deref());
         let dir = self.state_dir.as_deref().or(config.state_dir.as_deref());
         let is_flag =

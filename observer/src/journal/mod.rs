@@ -6,6 +6,7 @@
 //! connection of its own.
 
 mod bounds;
+pub mod doctor;
 mod error;
 mod file;
 mod handle;

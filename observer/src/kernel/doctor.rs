@@ -2,47 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-
 use super::attach::{HookChoice, tracefs_mounted};
 use super::options::KernelOptions;
 use super::programs::Kernel;
 use super::{load, rights, sys};
+use crate::api::check::{Check, Verdict};
+
+/// Where the kernel says what it forbids root.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 /// Size of the ring while `doctor` runs the self-test: room for what a busy machine does meanwhile.
 const RING_BYTES: u32 = 1 << 20;
-
-/// One check of `observer doctor`.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What was checked: "BTF", "ring buffer", "tp_btf/sched_process_exit"…
-    pub name: String,
-    /// The result.
-    pub verdict: Verdict,
-    /// What was found, and if the verdict is not `Fine`, what to do.
-    pub detail: String,
-}
-
-/// The result of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// As wanted.
-    Fine,
-    /// observer runs, but does not see something or is slower.
-    Limited,
-    /// observer cannot run.
-    Fails,
-}
-
-impl Check {
-    fn of(name: &str, result: Result<String>) -> Self {
-        let (verdict, detail) = match result {
-            Ok(detail) => (Verdict::Fine, detail),
-            Err(error) => (Verdict::Fails, format!("{error:#}")),
-        };
-        Self { name: name.into(), verdict, detail }
-    }
-}
 
 /// Runs every check that concerns the kernel, the most important first. Loads, attaches and self-tests the real programs, then
 /// detaches them.
@@ -57,6 +27,7 @@ pub fn doctor(btf: Option<&Path>, hooks: HookChoice) -> Vec<Check> {
         Check::of("rights", rights::check().map(|()| "may load programs".into())),
         Check::of("BTF", load::check_btf(btf).map(|_| has_all(btf))),
         tracefs(),
+        lockdown(std::fs::read_to_string(LOCKDOWN).ok().as_deref()),
     ];
     if checks.iter().any(|check| check.verdict == Verdict::Fails) {
         return checks;
@@ -98,6 +69,20 @@ fn has_all(btf: Option<&Path>) -> String {
     format!("{} has every field in use", btf.unwrap_or(Path::new(load::KERNEL_BTF)).display())
 }
 
+/// Whether the kernel is locked down, by what [`LOCKDOWN`] has: `none [integrity] confidentiality`.
+fn lockdown(modes: Option<&str>) -> Check {
+    let mode = modes.and_then(|modes| modes.split_once('[')?.1.split_once(']')).map(|(mode, _)| mode);
+    let (verdict, detail) = match mode {
+        Some("confidentiality") => (
+            Verdict::Fails,
+            "forbids kernel programs to read kernel memory: boot with lockdown=integrity, or without lockdown",
+        ),
+        Some("integrity") => (Verdict::Fine, "integrity, which observer does not mind"),
+        Some(_) | None => (Verdict::Fine, "off"),
+    };
+    Check::new("lockdown", verdict, detail)
+}
+
 fn tracefs() -> Check {
     let name = "tracefs".to_owned();
     if tracefs_mounted() {
@@ -110,4 +95,19 @@ fn tracefs() -> Check {
     let detail = "not mounted, and mounting it takes CAP_SYS_ADMIN; only needed where fexit does not attach: then run \
                   `mount -t tracefs nodev /sys/kernel/tracing` as root";
     Check { name, verdict: Verdict::Limited, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lockdown_that_hides_kernel_memory_is_a_problem() {
+        let verdict = |modes| lockdown(modes).verdict;
+        assert_eq!(verdict(Some("none integrity [confidentiality]\n")), Verdict::Fails);
+        for modes in [Some("none [integrity] confidentiality\n"), Some("[none] integrity\n"), Some(""), None]
+        {
+            assert_eq!(verdict(modes), Verdict::Fine, "{modes:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod start;
 mod sys;
 
 pub use self::attach::{BlindSpot, FactSource, HookChoice};
-pub use self::doctor::{Check, Verdict, doctor};
+pub use self::doctor::doctor;
 pub use self::look::Look;
 #[cfg(test)]
 pub use self::memory::ProcessMemory;

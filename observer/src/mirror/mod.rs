@@ -4,6 +4,7 @@ mod ask;
 mod columns;
 pub mod connect;
 pub mod delivery;
+pub mod doctor;
 mod driver;
 pub mod error;
 pub mod feed;
