@@ -4,6 +4,7 @@ mod daemon;
 mod doctor;
 mod documented;
 mod forget;
+mod former;
 mod kills;
 mod labels;
 mod leftovers;

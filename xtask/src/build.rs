@@ -12,6 +12,7 @@ use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 use observer_vm::Sysroot;
 
+use crate::former;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{self, Workspace};
 use observer_harness::command;
@@ -23,11 +24,17 @@ pub(crate) struct Arguments {
     /// verifier takes no others.
     #[arg(long)]
     debug: bool,
+    /// Instead, the program of a former version, for the tests of upgrades, which `cargo xtask test` runs from then on. It is
+    /// built once and kept in the cache (~/.cache/observer-former).
+    #[arg(long, conflicts_with = "debug")]
+    former: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let toolchain = Toolchain::ready()?;
-    if arguments.debug {
+    if arguments.former {
+        eprintln!("xtask: built {}", former::build(workspace, &toolchain)?.display());
+    } else if arguments.debug {
         kernel_programs(workspace, &toolchain)?;
         // With the features of the whole workspace, as the tests are built.
         command::run(&mut workspace.cargo(&["build", "--bin", "observer"]))?;

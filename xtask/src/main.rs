@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod dist;
 mod fmt;
+mod former;
 mod run;
 mod service;
 mod setup;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use observer_harness::command;
 use observer_harness::libtest::{Counts, Report, TIMES, TIMES_ENVIRONMENT};
+use observer_harness::{command, former};
 use observer_vm::{FEATURES, SERVICE, Test};
 
 use crate::workspace::Workspace;
@@ -82,7 +82,7 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     }
     let programs = observer_vm::test_programs(workspace)?;
     parts.push(part("mirror tests", || {
-        tests(&mut [privileged(workspace, &programs.postgres, MIRROR_THREADS, filter)])
+        tests(&mut [with_upgrades(privileged(workspace, &programs.postgres, MIRROR_THREADS, filter))])
     }));
     parts.push(part("real programs", || {
         tests(&mut [privileged(workspace, &programs.real, PROGRAM_THREADS, filter)])
@@ -145,6 +145,15 @@ fn privileged(workspace: &Workspace, test: &Test, threads: u8, filter: Option<&s
     command.env(variable, value).env("OBSERVER_BIN", workspace.release_binary());
     command.current_dir(workspace.root.join("tests"));
     command
+}
+
+/// Has tests of the mirror upgrade from a former program too, where that was built (`cargo xtask build --former`). Where it was
+/// not, they count as ignored.
+fn with_upgrades(mut tests: Command) -> Command {
+    if former::program().is_ok_and(|program| program.exists()) {
+        tests.arg("--include-ignored");
+    }
+    tests
 }
 
 /// Runs tests, passes their output on and returns what they reported. All are run, also after one failed.

@@ -1,12 +1,14 @@
 //! A daemon that a test owns: it has a socket, a state directory and a configuration of its own, and ends with its test.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::ptr;
 use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,10 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Added to its command line.
     pub flags: Vec<OsString>,
+    /// The program; `None`: the product.
+    pub program: Option<PathBuf>,
+    /// Text of `/etc/machine-id` as it sees the file, in a mount namespace of its own: another host, to the mirror.
+    pub machine_id: Option<&'static str>,
 }
 
 /// A running daemon.
@@ -154,6 +160,11 @@ impl Daemon {
         if let Some(cgroup) = &self.options.cgroup {
             join(cgroup, &mut command);
         }
+        if let Some(id) = self.options.machine_id {
+            let file = self.dir.join("machine-id");
+            fs::write(&file, id).expect("write its machine id");
+            on_machine(&file, &mut command);
+        }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
     }
 
@@ -161,7 +172,7 @@ impl Daemon {
     /// capabilities and no others.
     fn runner(&self) -> Command {
         match std::env::var_os("OBSERVER_TEST_USER") {
-            None => Command::new(product()),
+            None => Command::new(self.program()),
             Some(user) => {
                 assert_eq!(user, "service", "OBSERVER_TEST_USER is not set, or service");
                 // It makes its socket and its state there.
@@ -173,7 +184,7 @@ impl Daemon {
                 for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
                     command.arg(format!("{set}=-all,{SERVICE_CAPABILITIES}"));
                 }
-                command.args(["--pdeathsig", "TERM"]).arg(product());
+                command.args(["--pdeathsig", "TERM"]).arg(self.program());
                 // `LimitMEMLOCK=` of the unit, which kernels before 5.11 count maps against. Newer ones don't care.
                 // SAFETY: one async-signal-safe call between fork and exec, which reads one struct.
                 unsafe {
@@ -187,6 +198,15 @@ impl Daemon {
                 command
             }
         }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.options.program.clone().unwrap_or_else(product)
+    }
+
+    /// Its program from the next start on; `None`: the product.
+    pub fn use_program(&mut self, program: Option<PathBuf>) {
+        self.options.program = program;
     }
 
     fn run_args(&self) -> Vec<OsString> {
@@ -316,7 +336,7 @@ impl Daemon {
 
     /// A command line of the product, directed at this daemon.
     pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
-        let mut command = Command::new(product());
+        let mut command = Command::new(self.program());
         command.args(args).arg("--socket").arg(self.socket()).stdin(Stdio::null());
         without_cargos_libraries(&mut command);
         command
@@ -347,6 +367,26 @@ fn join(cgroup: &Path, command: &mut Command) {
         command.pre_exec(move || match libc::write(members.as_raw_fd(), c"0".as_ptr().cast(), 1) {
             1 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+/// Has a command see this file as `/etc/machine-id`, in a mount namespace of its own.
+fn on_machine(file: &Path, command: &mut Command) {
+    let file = CString::new(file.as_os_str().as_bytes()).expect("a path without NUL");
+    let mount = |from: *const libc::c_char, to: &CStr, flags| {
+        // SAFETY: one system call; the paths end with NUL and outlive it, and the others may be null.
+        let result = unsafe { libc::mount(from, to.as_ptr(), ptr::null(), flags, ptr::null()) };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: three async-signal-safe calls between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::unshare(libc::CLONE_NEWNS) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            mount(ptr::null(), c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+            mount(file.as_ptr(), c"/etc/machine-id", libc::MS_BIND)
         });
     }
 }

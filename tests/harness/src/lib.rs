@@ -6,7 +6,7 @@
 //!
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
-//! - what it depends on: [`postgres`], [`programs`], [`wall_clock`], [`manager`] (what a service tells its manager);
+//! - what it depends on: [`postgres`], [`programs`], [`former`] (an older version of it), [`wall_clock`], [`manager`] (what a service tells its manager);
 //! - what is done to it: `inject` (system calls that it is made to call);
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - in a virtual machine, a part of many equal checks: [`share`];
@@ -19,6 +19,7 @@ pub mod command;
 pub mod daemon;
 pub mod failure;
 pub mod fixture;
+pub mod former;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod libtest;

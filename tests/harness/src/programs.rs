@@ -13,6 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::workspace::cache;
 use crate::{apt, command};
 
 /// Programs on the search path, Debian's packages that have them, and the version of these with which the table of
@@ -99,9 +100,7 @@ const FAILURE: &str = "failure";
 
 /// The directory of the programs from PyPI and npm.
 fn directory() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    Ok(cache.context("no HOME to keep programs below")?.join("observer-programs"))
+    cache("observer-programs")
 }
 
 /// The directory that npm installed to.

@@ -3,7 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use anyhow::{Context, Result};
+
 use crate::command;
+
+/// The directory of this name in the user's cache, which outlives build products.
+pub fn cache(name: &str) -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    Ok(cache.context("no HOME to keep programs below: set HOME or XDG_CACHE_HOME")?.join(name))
+}
 
 /// The workspace as cargo sees it.
 pub struct Workspace {
