@@ -69,6 +69,27 @@ fn an_exec_by_a_thread_that_is_not_the_leader_keeps_pid_and_start_time() {
 }
 
 #[test]
+fn a_process_that_executed_another_program_has_the_status_of_wait() {
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let watch = Watch::all(daemon);
+    for exec in [Verb::Exec, Verb::ExecByThread] {
+        for (end, args) in [(Verb::Exit, &[&b"7"[..]][..]), (Verb::Die, &[b"6", b"0"])] {
+            let mut before = fixture.puppet();
+            let (token, program) = (fixture.token(), fixture.program("changed"));
+            before.request(exec, &[program.as_os_str().as_bytes(), token.as_bytes()]);
+            let mut after = fixture.meet(&token);
+            let lived = assert_row(daemon, after.pid);
+            after.request(end, args);
+            let waited = before.reap();
+            let frame = watch.end_of_row(&lived);
+            let status = frame.death().get("raw_status").cloned();
+            assert_eq!(status, Some(waited.raw_status.into()), "{exec:?}, {end:?}: {frame:?}");
+            assert_eq!(watch.count(|frame| frame.is("process_ended", after.pid)), 1, "{exec:?}, {end:?}");
+        }
+    }
+}
+
+#[test]
 fn a_failed_exec_changes_nothing() {
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::all(daemon);

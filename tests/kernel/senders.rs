@@ -90,6 +90,22 @@ fn the_way_in_which_a_process_sent_the_signal_is_told() {
 }
 
 #[test]
+fn a_signal_that_a_thread_sends_is_by_its_process() {
+    let scene = Scene::new();
+    let mut puppet = scene.fixture.puppet();
+    let lived = assert_row(Daemon::shared(), puppet.pid);
+    let pid = puppet.pid.cast_signed();
+    let sender_of = std::thread::Builder::new().name("other-name".into());
+    // SAFETY: our own child, which is not reaped.
+    let thread = sender_of.spawn(move || unsafe { (libc::gettid(), libc::kill(pid, libc::SIGKILL)) });
+    let (thread, sent) = thread.expect("a thread").join().expect("it ends");
+    assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    assert_ne!(thread, std::process::id().cast_signed(), "it is not the leader");
+    assert_by_this(sender(&scene.death(&lived)), "kill");
+    puppet.reap();
+}
+
+#[test]
 fn a_sender_has_its_own_real_user_whoever_the_target_belongs_to() {
     let scene = Scene::new();
     let of_user = |uid| scene.fixture.cast(&PuppetOptions { uid: Some(uid), ..PuppetOptions::default() });
