@@ -12,9 +12,10 @@ use observer_harness::{Fixture, Puppet};
 
 use crate::system::{PACKAGE, SOCKET, UNIT, alone, dpkg, eventually, journal, main_pid, property, systemctl};
 
-/// The same package with a lower version.
+/// The same package with a lower version, in which the configuration is another one, and a conffile.
 const FORMER: &str = "/vm/packages/former.deb";
 const CONFIGURATION: &str = "/etc/observer/observer.toml";
+const TEMPLATE: &str = "/usr/share/observer/observer.toml";
 const JOURNAL: &str = "/var/lib/observer/journal.sqlite";
 /// Deaths by SIGKILL and SIGTERM in JSON.
 const KILLED: &str = "\"signal\":9";
@@ -82,6 +83,8 @@ fn installing_the_package_starts_the_service_and_enables_it() {
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let verified = CommandResult::of(Command::new("dpkg").args(["--verify", "observer"]));
     assert_eq!((verified.code, verified.text()), (Some(0), ""), "no file differs from the package's");
+    let read = |path| fs::read_to_string(path).expect("it is there");
+    assert_eq!(read(CONFIGURATION), read(TEMPLATE));
 }
 
 #[test]
@@ -95,12 +98,14 @@ fn an_upgrade_keeps_the_journal_and_an_edited_configuration() {
     ends.killed(libc::SIGKILL);
     eventually("its end is in the journal", || history("beta").contains(KILLED));
     let (daemon, before) = (main_pid(), history("alpha"));
+    let edited = fs::read(CONFIGURATION).expect("it is there");
 
     dpkg(&["--install", PACKAGE]);
     assert!(!version().ends_with("~former"), "{}", version());
     assert_eq!(property("ActiveState"), "active", "{}", journal());
     assert!(![0, daemon].contains(&main_pid()), "the service was restarted");
-    assert!(fs::read_to_string(CONFIGURATION).expect("it is there").ends_with(RULE), "the edit was kept");
+    assert_eq!(fs::read(CONFIGURATION).expect("it is there"), edited, "the configuration was kept");
+    assert_ne!(fs::read(TEMPLATE).expect("it is there"), edited, "the template is another one");
     assert!(history("beta").contains(KILLED), "the journal was kept");
     assert_eq!(history("alpha"), before, "the upgrade is no event of a session that lives through it");
     assert!(is_primary("alpha", &stays), "the map is right");

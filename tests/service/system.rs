@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,8 @@ pub fn installed() -> MutexGuard<'static, ()> {
 /// Runs dpkg as a machine's owner does, and without a person who could be asked.
 pub fn dpkg(args: &[&str]) {
     let mut command = Command::new("dpkg");
-    let result = CommandResult::of(command.env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    let result =
+        CommandResult::of(command.env("DEBIAN_FRONTEND", "noninteractive").args(args).stdin(Stdio::null()));
     assert_eq!(result.code, Some(0), "dpkg {args:?}: {result:?}\n{}", journal());
 }
 

@@ -15,7 +15,6 @@ use observer_harness::workspace::Workspace;
 const GLIBC_MAX: (u32, u32) = (2, 31);
 /// The section in which scanners look for the dependencies.
 const DEPENDENCIES: &str = ".dep-v0";
-const CONFIGURATION: &str = "/etc/observer/observer.toml";
 /// The libraries of the packages that `Depends:` names: libc6 and libgcc-s1.
 const LIBRARIES: [&str; 7] = [
     "libc.so.6",
@@ -30,7 +29,6 @@ const LIBRARIES: [&str; 7] = [
 const ADDED: [&str; 2] = ["usr/share/doc/observer/changelog.gz", "usr/share/doc/observer/copyright"];
 /// What a package without these would not be for.
 const NEEDED: [&str; 10] = [
-    "etc/observer/observer.toml",
     "usr/bin/observer",
     "usr/lib/systemd/system/observer.service",
     "usr/lib/sysusers.d/observer.conf",
@@ -39,6 +37,7 @@ const NEEDED: [&str; 10] = [
     "usr/share/fish/vendor_completions.d/observer.fish",
     "usr/share/man/man1/observer-rules-check.1.gz",
     "usr/share/man/man5/observer.toml.5.gz",
+    "usr/share/observer/observer.toml",
     "usr/share/zsh/vendor-completions/_observer",
 ];
 /// Libraries that the product has, and one that only its tests have.
@@ -111,10 +110,13 @@ fn field(deb: &Path, name: &str) -> Result<String> {
 }
 
 fn fields(dist: &Dist) -> Result<()> {
-    let (version, former) = (field(&dist.deb, "Version")?, field(&dist.former, "Version")?);
+    let version = field(&dist.deb, "Version")?;
     ensure!(version == dist.version.debian, "the version is {version}");
-    command::quiet(Command::new("dpkg").args(["--compare-versions", &former, "lt", &version]))
-        .context("the former version is not lower")?;
+    for (lower, higher) in [(&dist.former, &dist.deb), (&dist.deb, &dist.next)] {
+        let (lower, higher) = (field(lower, "Version")?, field(higher, "Version")?);
+        command::quiet(Command::new("dpkg").args(["--compare-versions", &lower, "lt", &higher]))
+            .with_context(|| format!("{lower} is not lower than {higher}"))?;
+    }
     ensure!(field(&dist.deb, "Package")? == "observer", "the package has another name");
     let depends = field(&dist.deb, "Depends")?;
     let libc = depends.split(", ").find_map(|one| one.strip_prefix("libc6 (>= ")?.strip_suffix(')'));
@@ -125,8 +127,8 @@ fn fields(dist: &Dist) -> Result<()> {
     }
     let control = tempfile::tempdir()?;
     command::quiet(Command::new("dpkg-deb").arg("--control").arg(&dist.deb).arg(control.path()))?;
-    let conffiles = fs::read_to_string(control.path().join("conffiles")).context("read conffiles")?;
-    ensure!(conffiles.trim() == CONFIGURATION, "dpkg keeps changes of: {conffiles}");
+    let conffiles = fs::read_to_string(control.path().join("conffiles")).unwrap_or_default();
+    ensure!(conffiles.is_empty(), "at upgrades, dpkg asks about: {conffiles}");
     Ok(())
 }
 
@@ -134,7 +136,11 @@ fn scripts(dist: &Dist) -> Result<()> {
     let control = tempfile::tempdir()?;
     command::quiet(Command::new("dpkg-deb").arg("--control").arg(&dist.deb).arg(control.path()))?;
     for (name, parts) in [
-        ("postinst", ["systemd-sysusers", "deb-systemd-helper", "deb-systemd-invoke"].as_slice()),
+        (
+            "postinst",
+            ["/etc/observer/observer.toml", "systemd-sysusers", "deb-systemd-helper", "deb-systemd-invoke"]
+                .as_slice(),
+        ),
         ("prerm", &["deb-systemd-invoke"]),
         ("postrm", &["/var/lib/observer", "deb-systemd-helper"]),
     ] {
@@ -148,8 +154,10 @@ fn scripts(dist: &Dist) -> Result<()> {
         }
     }
     let postinst = fs::read_to_string(control.path().join("postinst")).context("read postinst")?;
-    let (user, start) = (postinst.find("systemd-sysusers"), postinst.find("deb-systemd-invoke"));
-    ensure!(user < start, "the service starts before its user is made");
+    let start = postinst.find("deb-systemd-invoke");
+    for (part, what) in [("systemd-sysusers", "user"), ("/etc/observer/observer.toml", "configuration")] {
+        ensure!(postinst.find(part) < start, "the service starts before its {what} is there");
+    }
     Ok(())
 }
 

@@ -13,33 +13,92 @@ use observer_harness::workspace::Workspace;
 
 /// Files that debhelper reads.
 const FILES: [&str; 3] = ["control", "copyright", "observer.postrm"];
+/// Puts the configuration where it is read.
+const POSTINST: &str = "observer.postinst";
 /// The first steps that `dh binary` has for a package without a build. The user is made before the service starts.
 const FIRST: [&[&str]; 4] =
     [&["dh_installdocs"], &["dh_installchangelogs"], &["dh_installsysusers"], &["dh_installsystemd"]];
-/// Those that follow.
-const LAST: [&[&str]; 6] = [
+/// Those that follow, without the last one.
+const LAST: [&[&str]; 5] = [
     &["dh_compress", "-X.md", "-X.json"],
     &["dh_fixperms"],
     &["dh_installdeb"],
     &["dh_gencontrol"],
     &["dh_md5sums"],
-    // Debian 11 reads no packages that are compressed by zstd.
-    &["dh_builddeb", "--", "-Zxz"],
 ];
+/// The last one. Debian 11 reads no packages that are compressed by zstd.
+const PACK: [&str; 3] = ["dh_builddeb", "--", "-Zxz"];
+/// Packs sooner and not as small.
+const PACK_SOONER: &str = "-z1";
 /// Where the unit goes, and where dh_installsystemd of Debian 12 looks for it: in no other place.
 const UNIT: (&str, &str) = ("usr/lib/systemd", "lib/systemd");
 
-/// Makes the package of this version below `work`, puts it into `directory` and returns its path.
+/// The shipped template of the configuration, where the postinst takes it from.
+const TEMPLATE: &str = "usr/share/observer/observer.toml";
+/// Where the configuration is read.
+const CONFIGURATION: &str = "etc/observer/observer.toml";
+
+/// Which package is made of the same files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edition {
+    /// The one that is released.
+    Release,
+    /// For tests: a lower version, with another configuration, of which dpkg keeps what an operator changed (a conffile).
+    Former,
+    /// For tests: a higher version, with another template of the configuration.
+    Next,
+}
+
+impl Edition {
+    /// The version of the package that has `version` when it is released.
+    fn version(self, version: &Version) -> Version {
+        let suffix = match self {
+            Self::Release => "",
+            Self::Former => "~former",
+            Self::Next => "+next",
+        };
+        Version { debian: format!("{}{suffix}", version.debian), epoch: version.epoch }
+    }
+
+    /// The files of `packaging/debian` that it is made with.
+    fn files(self) -> Vec<&'static str> {
+        let postinst = (self != Self::Former).then_some(POSTINST);
+        FILES.into_iter().chain(postinst).collect()
+    }
+
+    /// Changes the files of the package, which are below `root`, to what this one has.
+    fn change(self, root: &Path) -> Result<()> {
+        let template = root.join(TEMPLATE);
+        let text = fs::read_to_string(&template).with_context(|| format!("read {}", template.display()))?;
+        match self {
+            Self::Release => Ok(()),
+            Self::Former => {
+                fs::remove_file(&template).with_context(|| format!("remove {}", template.display()))?;
+                tree::write(&root.join(CONFIGURATION), &format!("# Of the former version.\n{text}"))
+            }
+            Self::Next => tree::write(&template, &format!("# Of the next version.\n{text}")),
+        }
+    }
+
+    /// The step that packs it.
+    fn pack(self) -> Vec<&'static str> {
+        let sooner = (self != Self::Release).then_some(PACK_SOONER);
+        PACK.into_iter().chain(sooner).collect()
+    }
+}
+
+/// Makes the package below `work`, puts it into `directory` and returns its path. `version` is that of the release.
 pub(crate) fn build(
     workspace: &Workspace,
     work: &Path,
     files: &Path,
-    version: &Version,
+    (edition, version): (Edition, &Version),
     directory: &Path,
 ) -> Result<PathBuf> {
+    let version = &edition.version(version);
     let debian = work.join("debian");
     fs::create_dir_all(&debian).with_context(|| format!("create {}", debian.display()))?;
-    for name in FILES {
+    for name in edition.files() {
         let from = workspace.root.join("packaging/debian").join(name);
         fs::copy(&from, debian.join(name)).with_context(|| format!("copy {}", from.display()))?;
     }
@@ -47,6 +106,7 @@ pub(crate) fn build(
     tree::write(&debian.join("changelog"), &changelog::debian(&markdown, version)?)?;
     let root = debian.join("observer");
     command::quiet(Command::new("cp").arg("--archive").arg(files).arg(&root))?;
+    edition.change(&root)?;
     let (unit, for_debhelper) = (root.join(UNIT.0), root.join(UNIT.1));
     fs::create_dir_all(root.join("lib")).context("create lib")?;
     fs::rename(&unit, &for_debhelper).with_context(|| format!("move {}", unit.display()))?;
@@ -54,6 +114,7 @@ pub(crate) fn build(
     fs::rename(&for_debhelper, &unit).with_context(|| format!("move {}", for_debhelper.display()))?;
     fs::remove_dir(root.join("lib")).context("remove lib")?;
     steps(&LAST, work, version)?;
+    steps(&[&edition.pack()], work, version)?;
     // It is written beside the directory of the package.
     let architecture = command::capture(Command::new("dpkg").arg("--print-architecture"))?;
     let name = format!("observer_{}_{}.deb", version.debian, architecture.trim());

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use observer_harness::command;
 use observer_harness::workspace::Workspace;
 
+use debian::Edition;
 use version::Version;
 
 /// What was made.
@@ -31,6 +32,8 @@ pub struct Dist {
     deb: PathBuf,
     /// The same with a lower version, which upgrades are tried from.
     former: PathBuf,
+    /// The same with a higher version, which upgrades are tried to.
+    next: PathBuf,
 }
 
 const SUMS: &str = "SHA256SUMS";
@@ -68,12 +71,16 @@ pub fn make(workspace: &Workspace) -> Result<Dist> {
     list_dependencies(workspace, &version, &sbom)?;
     let tree = work.join(&name);
     tree::lay_out(workspace, &tree, &sbom, &directory.join(format!("{name}.debug")))?;
-    let deb = debian::build(workspace, &work.join("deb"), &tree, &version, &directory)?;
-    let former = debian::build(workspace, &work.join("former"), &tree, &version.former(), &work)?;
+    let made = |edition, name: &str, to: &Path| {
+        debian::build(workspace, &work.join(name), &tree, (edition, &version), to)
+    };
+    let deb = made(Edition::Release, "deb", &directory)?;
+    let former = made(Edition::Former, "former", &work)?;
+    let next = made(Edition::Next, "next", &work)?;
     for_machines(workspace, [(&deb, "observer.deb"), (&former, "former.deb")])?;
     archive(&tree, &version, &directory.join(format!("{name}.tar.gz")))?;
     sum(&directory)?;
-    Ok(Dist { version, directory, tree, deb, former })
+    Ok(Dist { version, directory, tree, deb, former, next })
 }
 
 /// Copies the packages to where virtual machines and containers take them from.

@@ -28,7 +28,7 @@ fn inside(root: &Path, dist: &Dist) -> Result<()> {
     let mut nspawn = Command::new("systemd-nspawn");
     nspawn.args(["--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--pipe", "--directory"]);
     nspawn.arg(root);
-    for (file, name) in [(&dist.former, "former"), (&dist.deb, "observer")] {
+    for (file, name) in [(&dist.former, "former"), (&dist.deb, "observer"), (&dist.next, "next")] {
         nspawn.arg(format!("--bind-ro={}:/packages/{name}.deb", file.display()));
     }
     command::quiet(nspawn.args(["/bin/sh", "-c", SCRIPT]))

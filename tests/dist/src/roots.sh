@@ -1,28 +1,77 @@
-# Runs as root of a minimal Debian, whose systemd does not run. Any command that fails fails the whole.
+# Runs as root of a minimal Debian, whose systemd does not run. Any command that fails fails the whole. Nobody answers
+# questions: standard input has nothing to read.
 set -eux
+exec </dev/null
+template=/usr/share/observer/observer.toml
 configuration=/etc/observer/observer.toml
 journal=/var/lib/observer/journal.sqlite
 export DEBIAN_FRONTEND=noninteractive
 
+# Says that the configuration holds what it held when `was` was made, and that nothing lies beside it.
+is_as_it_was() {
+    cmp "$configuration" /was
+    test "$(ls /etc/observer)" = observer.toml
+}
+
+# The former version, in which dpkg kept the configuration, and whose template was another one.
 dpkg --install /packages/former.deb
 id observer
 observer --version
 observer rules check "$configuration"
 test -L /etc/systemd/system/multi-user.target.wants/observer.service
 printf '[journal]\nmax_age = "7d"\n' >>"$configuration"
+cp "$configuration" /was
 mkdir -p /var/lib/observer
 touch "$journal"
 
 dpkg --install /packages/observer.deb
 dpkg --verify observer | grep -v ' c /etc/' && exit 1
-grep -q '^max_age = "7d"' "$configuration"
+is_as_it_was
+observer check-config "$configuration"
 test -e "$journal"
+dpkg --install /packages/next.deb
+is_as_it_was
 
 dpkg --remove observer
 test ! -e /usr/bin/observer
-test -e "$configuration"
+is_as_it_was
 test -e "$journal"
 
 dpkg --purge observer
+rm /was
+left=$(find / -xdev -name '*observer*' ! -path '/packages/*')
+test -z "$left"
+
+# An installation without a former one: for every user to read, whatever the umask of the one who installs.
+(umask 077 && dpkg --install /packages/observer.deb)
+cmp "$configuration" "$template"
+test "$(stat -c '%a %U %G' "$configuration" /etc/observer)" = "$(printf '644 root root\n755 root root')"
+test -z "$(dpkg --verify observer)"
+printf '[journal]\nmax_age = "7d"\n' >>"$configuration"
+cp "$configuration" /was
+dpkg --install /packages/next.deb
+is_as_it_was
+cmp "$configuration" "$template" && exit 1
+
+# What was removed on purpose stays away until the package is purged.
+rm "$configuration"
+dpkg --remove observer
+dpkg --install /packages/observer.deb
+test ! -e "$configuration"
+dpkg --purge observer
+
+# What is there before the package: written by a program that manages configurations, or a link to nowhere.
+mkdir /etc/observer
+echo '# By hand.' >"$configuration"
+cp "$configuration" /was
+dpkg --install /packages/observer.deb
+is_as_it_was
+dpkg --purge observer
+mkdir /etc/observer
+ln -s /nowhere "$configuration"
+dpkg --install /packages/observer.deb
+test "$(readlink "$configuration")" = /nowhere
+dpkg --purge observer
+rm /was
 left=$(find / -xdev -name '*observer*' ! -path '/packages/*')
 test -z "$left"

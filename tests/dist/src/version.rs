@@ -26,11 +26,6 @@ impl Version {
         let at = date(epoch, "+%Y%m%d.%H%M")?;
         Ok(Self { debian: debian(env!("CARGO_PKG_VERSION"), &changelog::sections(&text), &at), epoch })
     }
-
-    /// A version before this one.
-    pub(crate) fn former(&self) -> Self {
-        Self { debian: format!("{}~former", self.debian), epoch: self.epoch }
-    }
 }
 
 fn debian(version: &str, sections: &[changelog::Section<'_>], at: &str) -> String {
