@@ -27,9 +27,11 @@ pub fn install() {
             before(info);
             let thread = std::thread::current();
             let (test, target) = (thread.name().unwrap_or("main"), target());
-            let feature = if matches!(&*target, "postgres" | "programs" | "service") { &*target } else { "kernel" };
+            let feature =
+                if matches!(&*target, "postgres" | "programs" | "service") { &*target } else { "kernel" };
             eprintln!(
-                "reproduce: cargo test -p observer-tests --features {feature} --test {target} -- --exact {test}"
+                "reproduce: cargo test -p observer-tests --features {feature} --test {target} -- \
+                 --include-ignored --exact {test}"
             );
             if let Some(log) = crate::daemon::shared_log() {
                 eprintln!("the end of the shared daemon's log:\n{}", last_lines(&log));
