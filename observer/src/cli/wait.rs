@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
+use observer_core::limits::{LEFT_KEYS_MAX, LEFT_SETTLE_NS};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,6 +14,8 @@ use super::term;
 use super::which::{Found, Which};
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
 use crate::api::death::DeathJson;
+use crate::api::left::LeftJson;
+use crate::api::leftovers::LeftoversAnswer;
 use crate::api::session::SessionJson;
 use crate::api::words::{DeathCause, FrameKind, SessionState};
 use crate::config::span as parse_span;
@@ -40,13 +43,19 @@ Exit codes:
   2    wrong usage
   124  the time is over, and it still runs
   125  can't say: no daemon, several sessions of that name, or nobody saw how it ended
-  127  no session of that name")]
+  127  no session of that name
+
+What it left behind is counted half a second after its end, for which this does not wait: --left does,
+and `observer leftovers NAME` lists it.")]
 pub struct WaitArgs {
     #[command(flatten)]
     which: Which,
     /// Wait no longer than this: 90s, 5m, 2h
     #[arg(long, value_name = "SPAN", value_parser = timeout)]
     timeout: Option<Duration>,
+    /// Say also what it left behind, on a line of its own half a second after the end
+    #[arg(long)]
+    left: bool,
     /// Print the end as JSON
     #[arg(long)]
     json: bool,
@@ -123,9 +132,34 @@ impl WaitArgs {
             Found::None => return Ok(Exit::Status(NO_SESSION)),
             Found::Several | Found::Unknown => return Ok(Exit::Status(OWN_FAILURE)),
         };
-        let Some(end) = waited.until_end(socket, frames, deadline)? else { return Ok(waited.timed_out()) };
-        let line = if self.json { end.json(&waited).to_string() } else { end.line(&waited) };
-        term::print_lines([line])?;
+        let Some(mut end) = waited.until_end(socket, frames, deadline)? else {
+            return Ok(waited.timed_out());
+        };
+        if !self.left {
+            let line = if self.json { end.json(&waited).to_string() } else { end.line(&waited) };
+            term::print_lines([line])?;
+            return Ok(end.exit());
+        }
+        let known = end.death.left.take();
+        if !self.json {
+            term::print_lines([end.line(&waited)])?;
+        }
+        end.death.left = match known.map_or_else(|| waited.left(socket), Ok) {
+            Ok(left) => Some(left),
+            Err(error) => {
+                let Waited { name, key, .. } = &waited;
+                anstream::eprintln!(
+                    "observer: what {name} left is not known: {error:#}; `observer leftovers {key}` lists it"
+                );
+                None
+            }
+        };
+        if self.json {
+            term::print_lines([end.json(&waited).to_string()])?;
+        } else if let Some(left) = &end.death.left {
+            let left = left.describe().unwrap_or_else(|| "left nothing".into());
+            term::print_lines([format!("{}  {left}", waited.name)])?;
+        }
         Ok(end.exit())
     }
 }
@@ -300,6 +334,24 @@ impl Waited {
             (true, _) => Asked::Again(Again::Runs(frames)),
             (false, true) => Asked::Nobody,
             (false, false) => Asked::Uncertain,
+        })
+    }
+
+    /// What of it lives when its end has settled, by which time the daemon counts it too.
+    fn left(&self, socket: &Path) -> anyhow::Result<LeftJson> {
+        std::thread::sleep(Duration::from_nanos(LEFT_SETTLE_NS));
+        let line = Client::connect(socket)?.ask(&ClientRequest::Leftovers {})?;
+        let answer: LeftoversAnswer<'_> = decode(&line)?;
+        if !answer.head.certain {
+            bail!("events were lost and the kernel is read again");
+        }
+        let left = || answer.leftovers.iter().filter(|it| it.session.key == self.key);
+        let memory = left().filter_map(|it| it.rss_bytes).reduce(u64::saturating_add);
+        let processes = u32::try_from(left().count()).unwrap_or(u32::MAX);
+        Ok(LeftJson {
+            processes,
+            rss_bytes: if processes == 0 { Some(0) } else { memory },
+            keys: left().take(LEFT_KEYS_MAX).map(|it| it.process.key.clone()).collect(),
         })
     }
 

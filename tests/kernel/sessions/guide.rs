@@ -64,10 +64,15 @@ impl Meaning {
         words.fold(marked, |text, (at, (_, meaning))| text.replace(&mark(at), meaning))
     }
 
-    /// Asserts that a command printed what the guide shows. How long a process lived is another span each time.
+    /// Asserts that a command printed what the guide shows. How long a process lived is another span each time, and what
+    /// processes hold another size.
     #[track_caller]
     fn assert_printed(&self, example: &Example, result: &CommandResult) {
         let shape = |line: &str| match line.split_once("lived ") {
+            None if line.contains("processes, ") => match line.rsplit_once(", ") {
+                Some((before, size)) if is_size(size) => format!("{before}, SIZE"),
+                _ => line.to_owned(),
+            },
             Some((before, span)) => {
                 let units: String = span.chars().filter(|c| !c.is_ascii_digit() && *c != ' ').collect();
                 assert!(
@@ -105,6 +110,16 @@ impl Meaning {
     }
 }
 
+fn is_size(text: &str) -> bool {
+    text.ends_with(" GB") || text.ends_with(" MB")
+}
+
+/// This process, as observer names a sender.
+fn this() -> String {
+    let comm = std::fs::read_to_string("/proc/self/comm").expect("the own name");
+    format!("{} ({})", comm.trim_end(), std::process::id())
+}
+
 fn cast(scene: &Scene, home: &Path, pty: &Pty, program: &str, uid: Option<u32>) -> Puppet {
     let program = Some(scene.fixture.program(program));
     let dir = Some(home.to_owned());
@@ -124,6 +139,7 @@ fn every_command_that_the_guide_shows_is_run_here() {
         "observer list --state detached",
         "observer list --ended",
         "observer wait alpha --timeout 2h",
+        "observer wait alpha --left",
         "observer signal alpha KILL --tree --dry-run",
         "observer leftovers",
     ];
@@ -254,9 +270,7 @@ fn a_session_whose_terminal_is_gone_is_listed_as_the_guide_says() {
 fn a_wait_ends_as_the_guide_says() {
     let (scene, pty) = (Scene::new(""), Pty::open());
     let agent = cast(&scene, &scene.home("alpha"), &pty, "claude", None);
-    let comm = std::fs::read_to_string("/proc/self/comm").expect("the own name");
-    let this = format!("{} ({})", comm.trim_end(), std::process::id());
-    let meaning = Meaning(vec![("bash (900)", this), ("4711", agent.pid.to_string())]);
+    let meaning = Meaning(vec![("bash (900)", this()), ("4711", agent.pid.to_string())]);
     let [wait, code] = &block("observer wait alpha --timeout 2h")[..] else { panic!("two commands") };
     let words: Vec<&str> = wait.command.split_whitespace().skip(1).collect();
     let child = waiting(&scene, &words);
@@ -327,8 +341,13 @@ fn leftovers_are_listed_and_signalled_as_the_guide_says() {
     };
     let large = server("tsserver", b"33554432");
     let small = server("mcp-server", b"8388608");
+    let [wait] = &block("observer wait alpha --left")[..] else { panic!("one command") };
+    let words: Vec<&str> = wait.command.split_whitespace().skip(1).collect();
+    let waiter = waiting(&scene, &words);
+    let by_this = ("bash (900)", this());
+    let meaning = Meaning(vec![by_this, ("4711", agent.pid.to_string())]);
     agent.killed(libc::SIGKILL);
-    scene.wait_for_frame("session_ended", &home);
+    meaning.assert_printed(wait, &ended(waiter));
     let key = |pid: u32| {
         let row = scene.daemon.row(pid).expect("a row");
         row.get("key").and_then(serde_json::Value::as_str).expect("a key").to_owned()
@@ -341,7 +360,6 @@ fn leftovers_are_listed_and_signalled_as_the_guide_says() {
     ]);
     let [list, signal] = &block("observer leftovers")[..] else { panic!("two commands") };
     let result = scene.daemon.observer(&["leftovers"]);
-    let is_size = |cell: &String| cell.ends_with(" GB") || cell.ends_with(" MB");
     let shape = |line: &str| -> Vec<String> {
         cells(line).into_iter().map(|cell| if is_size(&cell) { "SIZE".into() } else { cell }).collect()
     };

@@ -9,6 +9,7 @@ use observer_harness::{Pty, Puppet, Verb, eventually, text};
 use serde_json::Value;
 
 use crate::Scene;
+use crate::waits::{ended, waiting};
 
 /// Only what calls itself `agent` is a session, so that what it starts is none. Its file has another name.
 const RULE: &str = "comm = \"agent\"";
@@ -320,4 +321,47 @@ fn a_leftover_that_runs_another_session_is_listed_and_not_signalled() {
     assert_eq!(targets(&sent.json(), "sent"), pids(&[&other]), "{sent:?}");
     assert_eq!(targets(&sent.json(), "other_session"), pids(&[&mux]), "{sent:?}");
     assert!(lives(&mux) && lives(&inner) && !lives(&other), "{sent:?}");
+}
+
+#[test]
+fn wait_says_how_it_ended_and_then_what_it_left_where_it_is_asked_to() {
+    let scene = Scene::new(RULE);
+    let (home, pty) = (scene.home("awaited"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let servers = [server(&scene, &mut agent), server(&scene, &mut agent)];
+    let wait = |flags: &[&str]| waiting(&scene, &[&["wait", "awaited"], flags].concat());
+    let (plain, asked, json) = (wait(&[]), wait(&["--left"]), wait(&["--left", "--json"]));
+    let pid = agent.pid;
+    agent.killed(libc::SIGKILL);
+
+    let (plain, asked, json) = (ended(plain), ended(asked), ended(json));
+    let killed = Some(128 + libc::SIGKILL);
+    assert_eq!((plain.code, asked.code, json.code), (killed, killed, killed), "{plain:?} {asked:?} {json:?}");
+    assert_eq!(plain.text().lines().count(), 1, "{plain:?}");
+    let lines: Vec<_> = asked.text().lines().collect();
+    let [end, left] = lines[..] else { panic!("two lines: {asked:?}") };
+    assert_eq!(end, plain.text().trim_end());
+    assert!(end.starts_with(&format!("awaited  {pid}  agent  SIGKILL ")), "{end}");
+    assert!(left.starts_with("awaited  left 2 processes, ") && left.ends_with(" MB"), "{left}");
+    let json = json.json();
+    let counted = counted(&scene, &home);
+    let keys = |left: &Value| {
+        let keys = left.get("keys").and_then(Value::as_array).expect("keys").iter().filter_map(Value::as_str);
+        let mut keys: Vec<_> = keys.map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let in_death = json.pointer("/death/left").expect("left");
+    assert_eq!(in_death.get("processes"), Some(&2.into()), "{json:#}");
+    assert_eq!(keys(in_death), keys(&counted));
+    assert!(servers.iter().all(lives));
+
+    let agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let asked = wait(&["--left"]);
+    assert_eq!(agent.ends(Verb::Exit, &[b"3"]).si_status, 3);
+    let asked = ended(asked);
+    assert_eq!(asked.code, Some(3), "{asked:?}");
+    assert_eq!(asked.text().lines().last(), Some("awaited  left nothing"), "{asked:?}");
 }
