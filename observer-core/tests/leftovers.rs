@@ -17,6 +17,8 @@ use proptest::prelude::*;
 use support::{Proc, World, home, only_program, rule, shell};
 
 const SECOND: u64 = 1_000_000_000;
+/// Room for all that is told.
+const BYTES_MAX: usize = 1 << 20;
 
 /// A world whose only sessions are agents below /srv.
 fn world() -> World {
@@ -332,7 +334,7 @@ struct Told {
 
 impl Told {
     fn by(world: &World) -> Self {
-        let Origins { births, left, surplus } = world.core.origins();
+        let Origins { births, left, surplus } = world.core.origins(BYTES_MAX, |_| 1);
         assert_eq!(surplus, 0);
         Self { births, left: left.into_iter().map(|(former, keys)| (former.clone(), keys)).collect() }
     }
@@ -509,9 +511,47 @@ fn nobody_pushes_out_what_is_told_of_the_sessions_of_another_user() {
     }
     // It is the youngest of all.
     let server = world.fork(&agent, 900_000);
-    let Origins { births, surplus, .. } = world.core.origins();
+    let Origins { births, surplus, .. } = world.core.origins(BYTES_MAX, |_| 1);
     assert_eq!((births.len(), surplus), (BIRTHS_KNOWN_MAX, 11));
     assert!(births.contains(&KnownBirth { key: server.key, above: agent.key }));
+}
+
+#[test]
+fn what_is_told_takes_so_many_bytes_of_which_nobody_takes_those_of_another_user() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let homes: Vec<&str> = vec!["/srv/b", "/srv/c", "/srv/d", "/srv/e", "/srv/f", "/srv/g"];
+    let mut of_greedy = Vec::new();
+    for (number, home) in (0..).zip(&homes) {
+        let mut greedy = world.fork(&bash, 50 + 10 * number);
+        greedy.uid = 1001;
+        world.exec(&mut greedy, "claude");
+        world.chdir(&mut greedy, home);
+        world.wait(2 * SECOND);
+        of_greedy.extend([51, 52].map(|tgid| world.spawn(&greedy, tgid + 10 * number, "server").key));
+        world.exit(&greedy, 9);
+    }
+    // This session is the youngest of all.
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let server = world.spawn(&agent, 900_000, "server");
+    world.exit(&agent, 9);
+    world.wait(2 * SECOND);
+    // A session takes much more than a process does.
+    let bytes_of = |former: Option<&FormerSession>| former.map_or(1, |_| 100);
+    let told = |bytes_max| {
+        let Origins { left, surplus, .. } = world.core.origins(bytes_max, bytes_of);
+        let bytes: usize = left.iter().map(|(_, keys)| 100 + keys.len()).sum();
+        assert!(bytes <= bytes_max, "{bytes} of {bytes_max}");
+        let mut keys: Vec<ProcessKey> = left.into_iter().flat_map(|(_, keys)| keys).collect();
+        keys.sort_unstable();
+        (keys, surplus)
+    };
+    let all: Vec<ProcessKey> = of_greedy.iter().copied().chain([server.key]).collect();
+    assert_eq!(told(6 * 102 + 101), (all, 0));
+    let kept = |of_greedy: &[ProcessKey]| of_greedy.iter().copied().chain([server.key]).collect::<Vec<_>>();
+    assert_eq!(told(3 * 102 + 101), (kept(&of_greedy[..6]), 6), "of the greedy the oldest");
+    // There is room for one of the two that a session left.
+    assert_eq!(told(102 + 101 + 101), (kept(&of_greedy[..3]), 9));
 }
 
 #[test]

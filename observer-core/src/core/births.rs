@@ -26,6 +26,12 @@ struct Noted<'a> {
     is_told: bool,
 }
 
+impl Noted<'_> {
+    fn uid(&self) -> u32 {
+        self.entry.process.uids.uid
+    }
+}
+
 /// What follows for a process from what is above it.
 #[derive(Clone, Copy, Default)]
 struct Origin<'a> {
@@ -37,20 +43,36 @@ struct Origin<'a> {
 
 impl Core {
     /// Returns what the kernel will not tell another daemon of births in sessions: below what each process in a session was
-    /// born, and which processes sessions left. At most [`BIRTHS_KNOWN_MAX`] processes, shared by their users, of each user
-    /// first those of which the kernel tells nothing, and then the oldest.
-    pub fn origins(&self) -> Origins<'_> {
+    /// born, and which processes sessions left. At most [`BIRTHS_KNOWN_MAX`] processes and `bytes_max` bytes, both shared by
+    /// the users of the processes, of each user first those of which the kernel tells nothing, and then the oldest. `bytes_of`
+    /// returns what a session that is over takes where all this is written down, and for `None` what a process takes.
+    pub fn origins(
+        &self,
+        bytes_max: usize,
+        bytes_of: impl Fn(Option<&FormerSession>) -> usize,
+    ) -> Origins<'_> {
         let mut noted = self.noted();
-        let surplus = keep_shares(&mut noted);
+        let of_all = noted.len();
+        keep_shares(&mut noted, BIRTHS_KNOWN_MAX, || |_: &Noted<'_>| 1);
+        keep_shares(&mut noted, bytes_max, || {
+            let mut written = BTreeSet::new();
+            let bytes_of = &bytes_of;
+            move |it: &Noted<'_>| {
+                // Of each user, it counts once: so it is no matter whose processes are left out.
+                let is_new = |former: &&FormerSession| written.insert((it.uid(), life(former)));
+                let former = it.entry.left_of.as_deref().filter(is_new);
+                bytes_of(None) + former.map_or(0, |former| bytes_of(Some(former)))
+            }
+        });
+        let surplus = of_all - noted.len();
         let births = noted
             .iter()
             .filter_map(|it| it.above.map(|above| KnownBirth { key: it.entry.process.key, above }));
         let births = births.collect();
-        let mut left: BTreeMap<(ProcessKey, BootTime, &Home), (&FormerSession, Vec<ProcessKey>)> =
-            BTreeMap::new();
+        let mut left: BTreeMap<Life, (&FormerSession, Vec<ProcessKey>)> = BTreeMap::new();
         for entry in noted.iter().map(|it| it.entry) {
             let Some(former) = &entry.left_of else { continue };
-            let of_session = left.entry((former.primary, former.ended_at, &*former.home));
+            let of_session = left.entry(life(former));
             of_session.or_insert_with(|| (former, Vec::new())).1.push(entry.process.key);
         }
         Origins { births, left: left.into_values().collect(), surplus }
@@ -248,27 +270,37 @@ impl<'a> Ancestry<'a> {
     }
 }
 
-/// Keeps as many as the next daemon is told, shared by users. Returns how many are left out.
-fn keep_shares(noted: &mut Vec<Noted<'_>>) -> usize {
-    let before = noted.len();
-    if before <= BIRTHS_KNOWN_MAX {
-        return 0;
+/// What tells one life of a session from others.
+type Life = (ProcessKey, BootTime, Arc<Home>);
+
+fn life(former: &FormerSession) -> Life {
+    (former.primary, former.ended_at, Arc::clone(&former.home))
+}
+
+/// Keeps of each user so many that all together cost at most `max`. `meter` returns what returns the cost of one after the
+/// other.
+fn keep_shares<'a, C: FnMut(&Noted<'a>) -> usize>(
+    noted: &mut Vec<Noted<'a>>,
+    max: usize,
+    meter: impl Fn() -> C,
+) {
+    let (mut costs, mut cost_of): (BTreeMap<u32, usize>, C) = (BTreeMap::new(), meter());
+    noted.iter().for_each(|it| *costs.entry(it.uid()).or_default() += cost_of(it));
+    if costs.values().sum::<usize>() <= max {
+        return;
     }
-    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
-    noted.iter().for_each(|it| *counts.entry(it.entry.process.uids.uid).or_default() += 1);
-    let share = even_share(counts.into_values().collect(), BIRTHS_KNOWN_MAX);
-    let mut kept: BTreeMap<u32, usize> = BTreeMap::new();
+    let share = even_share(costs.into_values().collect(), max);
+    let (mut kept, mut cost_of): (BTreeMap<u32, usize>, C) = (BTreeMap::new(), meter());
     // Whoever is above another is older, and stays with it.
     noted.sort_by_key(|it| it.is_told);
     noted.retain(|it| {
-        let kept = kept.entry(it.entry.process.uids.uid).or_default();
-        *kept += 1;
+        let kept = kept.entry(it.uid()).or_default();
+        *kept += cost_of(it);
         *kept <= share
     });
-    before - noted.len()
 }
 
-/// Returns how many everybody may keep, so that all together keep at most `max` and nobody could keep more.
+/// Returns how much everybody may keep, so that all together keep at most `max` and nobody could keep more.
 fn even_share(mut counts: Vec<usize>, max: usize) -> usize {
     counts.sort_unstable();
     let (mut left, mut users) = (max, counts.len());

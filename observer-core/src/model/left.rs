@@ -58,7 +58,7 @@ pub struct Origins<'a> {
     pub births: Vec<KnownBirth>,
     /// Sessions that are over, each with the processes that it left.
     pub left: Vec<(&'a FormerSession, Vec<ProcessKey>)>,
-    /// The number of further processes in sessions, of which nothing is told.
+    /// The number of further processes in sessions, of which nothing is told for lack of room.
     pub surplus: usize,
 }
 

@@ -16,7 +16,7 @@ use crate::api::death::DeathJson;
 use crate::api::entry::Entry;
 use crate::api::key::LifeKey;
 use crate::api::left::LeftJson;
-use crate::journal::Resumed;
+use crate::journal::{BIRTHS_BYTES_MAX, Resumed};
 use crate::text::bytes::{Big, Text};
 
 /// Where processes were born, as far as the journal tells.
@@ -107,17 +107,35 @@ impl EventLoop {
     /// Leaves to the next daemon what the kernel will not tell it of births in sessions.
     pub(super) fn leave_births(&self) {
         let Some(journal) = &self.sink.journal else { return };
-        let origins = self.core.origins();
+        let boot_id = &self.sink.boot_id;
+        let bytes_max = BIRTHS_BYTES_MAX.saturating_sub(NOTHING_BYTES);
+        let origins = self.core.origins(bytes_max, |former| match former {
+            Some(former) => session_bytes(former, boot_id),
+            None => PROCESS_BYTES,
+        });
         let surplus = origins.surplus;
         if surplus > 0 {
             warn!(
                 surplus,
-                "of {surplus} processes in sessions, the next daemon will not know where they were born; it knows \
-                 {BIRTHS_KNOWN_MAX}"
+                "of {surplus} processes in sessions, the next daemon will not know where they were born: it is told of \
+                 {BIRTHS_KNOWN_MAX} processes and {BIRTHS_BYTES_MAX} bytes at most"
             );
         }
-        journal.leave_births(origins_text(&origins, &self.sink.boot_id));
+        journal.leave_births(origins_text(&origins, boot_id));
     }
+}
+
+/// The bytes of the text without processes.
+const NOTHING_BYTES: usize = r#"{"left":[],"births":[]}"#.len();
+/// What the text takes for a process at most: the pair of a birth, and a word among those that a session left.
+const PROCESS_BYTES: usize = r#"["",""],"#.len() + r#""","#.len() + 3 * WORD_BYTES;
+/// The bytes of a process as a word, at most: a boot, a tgid and a start.
+const WORD_BYTES: usize = "7f3e90ab-4294967295-ffffffffffffffff".len();
+
+/// What the text takes for a session that is over, without its processes.
+fn session_bytes(former: &FormerSession, boot_id: &str) -> usize {
+    let json = serde_json::to_string(&left_of(former, &[], boot_id)).unwrap_or_default();
+    json.len() + ",".len()
 }
 
 /// What a daemon leaves to the next one, as JSON. Processes are words, as everywhere.
@@ -156,22 +174,26 @@ fn process(word: &str, boot_id: &str) -> Option<ProcessKey> {
 
 /// What is known of births in sessions as text for the next daemon of the boot `boot_id`.
 fn origins_text(origins: &Origins<'_>, boot_id: &str) -> String {
-    let left = |(former, processes): &(&FormerSession, Vec<ProcessKey>)| LeftOfJson {
-        home: Text::from(former.home.path.to_vec()),
+    let left = origins.left.iter().map(|(former, processes)| left_of(former, processes, boot_id));
+    let births = origins.births.iter().map(|it| (word(it.key, boot_id), word(it.above, boot_id)));
+    let json = OriginsJson { left: left.collect(), births: births.collect() };
+    // Strings and numbers only: serializing them into memory cannot fail.
+    serde_json::to_string(&json).unwrap_or_default()
+}
+
+fn left_of<'a>(former: &'a FormerSession, processes: &[ProcessKey], boot_id: &str) -> LeftOfJson<'a> {
+    LeftOfJson {
+        home: Text::from(&*former.home.path),
         home_mnt_ns: former.home.mnt_ns,
         uid: former.home.uid,
         instance: former.home.instance,
-        name: Text::from(former.name.to_vec()),
+        name: Text::from(&*former.name),
         foreign: former.foreign,
         primary: word(former.primary, boot_id),
         ended_boottime_ns: Big(former.ended_at.0),
         wall_offset_ns: former.wall_offset_ns,
         processes: processes.iter().map(|&key| word(key, boot_id)).collect(),
-    };
-    let births = origins.births.iter().map(|it| (word(it.key, boot_id), word(it.above, boot_id)));
-    let json = OriginsJson { left: origins.left.iter().map(left).collect(), births: births.collect() };
-    // Strings and numbers only: serializing them into memory cannot fail.
-    serde_json::to_string(&json).unwrap_or_default()
+    }
 }
 
 /// What such a text says of processes of the boot `boot_id`.
@@ -241,6 +263,30 @@ mod tests {
         for other in [&text.replace("7f3e90ab", "8f3e90ab"), "", "x", "{\"births\":[[\"x\",\"y\"]]}", "[]"] {
             let read = parse_origins(other, BOOT);
             assert_eq!((read.births, read.left), (vec![], vec![]), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_text_takes_no_more_bytes_than_are_reckoned() {
+        let longest = |tgid| ProcessKey::new(u32::MAX - tgid, u64::MAX);
+        for byte in [b'a', b'"', 1, 0xff] {
+            let path = [b"/srv/".as_slice(), &[byte; 4_000]].concat();
+            let former = FormerSession {
+                home: Arc::new(Home { mnt_ns: Some(u32::MAX), path: Arc::from(path), uid: 5, instance: 64 }),
+                name: Arc::from(vec![byte; 255]),
+                foreign: None,
+                primary: longest(0),
+                ended_at: BootTime(u64::MAX),
+                wall_offset_ns: i64::MIN,
+            };
+            let keys: Vec<ProcessKey> = (1..=40).map(longest).collect();
+            let births = keys.iter().map(|&key| KnownBirth { key, above: longest(0) }).collect();
+            let left = vec![(&former, keys.clone()), (&former, keys.clone())];
+            let text = origins_text(&Origins { births, left, surplus: 0 }, BOOT);
+            let reckoned = NOTHING_BYTES + 2 * session_bytes(&former, BOOT) + 80 * PROCESS_BYTES;
+            assert!(text.len() <= reckoned, "{} > {reckoned}", text.len());
+            let read = parse_origins(&text, BOOT);
+            assert_eq!((read.births.len(), read.left.len()), (40, 2));
         }
     }
 }

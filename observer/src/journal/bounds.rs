@@ -12,6 +12,9 @@ use super::quarantine;
 pub const CHECKPOINT_PAGES: i64 = 256;
 /// Part of the file's bound that is left after a removal, so that entries are removed in groups and not one by one.
 const KEEP: f64 = 0.98;
+/// Bytes of what a daemon leaves to the next one of births in sessions. What is longer is not read.
+pub const BIRTHS_BYTES_MAX: usize = 1 << 20;
+
 /// How many users can have a share that is taken from before those of the others.
 const LARGE_SHARES_MAX: u64 = 64;
 /// Free pages returned to the file system at a time, and half of those that are kept for the next entries.

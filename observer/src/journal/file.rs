@@ -197,7 +197,7 @@ fn load(
     let proofs = live::read_proofs(&conn, lost)?;
     let ended = live::read_ended(&conn, &options.boot_id, &live)?;
     let left = live::read_left(&conn, &options.boot_id)?;
-    let births = tables::meta_text(&conn, tables::BIRTHS)?;
+    let births = tables::births(&conn)?;
     Ok(OpenedFile {
         conn,
         stream_id,

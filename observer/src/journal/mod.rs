@@ -38,6 +38,7 @@ mod start_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use bounds::BIRTHS_BYTES_MAX;
 pub use handle::Journal;
 pub use live::LifeProofs;
 pub use options::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};

@@ -316,3 +316,41 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
         assert_eq!(left, ["instance", "journal.sqlite", "lock"]);
     });
 }
+
+#[test]
+fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let births =
+        |journal: &Journal| JournalReader::open(journal.path()).unwrap().resumed("boot").unwrap().births;
+    let journal = begun(options(dir.path()));
+    journal.push(entry(1));
+    journal.leave_births("first".into());
+    drop(journal);
+    // This one is stopped before it has looked at the file.
+    let journal = Journal::open(options(dir.path())).unwrap();
+    journal.leave_births("nothing is known".into());
+    drop(journal);
+    let journal = Journal::open(options(dir.path())).unwrap();
+    assert_eq!(journal.resume().unwrap().births, "first");
+    journal.push(entry(2));
+    // The time without a daemon has an entry, too.
+    committed(&journal, 3);
+    assert_eq!(
+        births(&journal),
+        "",
+        "if it is killed from here on, the next one inherits nothing that is outdated"
+    );
+    journal.leave_births("second".into());
+    drop(journal);
+    let journal = Journal::open(options(dir.path())).unwrap();
+    assert_eq!(births(&journal), "second");
+    journal.resume();
+    journal.push(entry(3));
+    journal.leave_births("x".repeat(BIRTHS_BYTES_MAX + 1));
+    drop(journal);
+    assert_eq!(
+        Journal::open(options(dir.path())).unwrap().resume().unwrap().births,
+        "",
+        "too much is not read"
+    );
+}

@@ -5,6 +5,7 @@ use observer_core::session::Home;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
+use super::bounds::BIRTHS_BYTES_MAX;
 use crate::api::entry::{Entry, NumberedEntry, Subject};
 use crate::api::words::EntryKind;
 
@@ -79,6 +80,20 @@ pub fn meta_text(conn: &Connection, key: &str) -> rusqlite::Result<String> {
     conn.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0))
         .optional()
         .map(Option::unwrap_or_default)
+}
+
+/// What the last daemon left of births; empty where there is nothing, or more than [`BIRTHS_BYTES_MAX`].
+pub fn births(conn: &Connection) -> rusqlite::Result<String> {
+    let read = "SELECT value FROM meta WHERE key = ? AND octet_length(value) <= ?";
+    let bytes_max = i64::try_from(BIRTHS_BYTES_MAX).unwrap_or(i64::MAX);
+    conn.query_row(read, params![BIRTHS, bytes_max], |row| row.get(0))
+        .optional()
+        .map(Option::unwrap_or_default)
+}
+
+/// Removes what the last daemon left of births.
+pub fn forget_births(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("DELETE FROM meta WHERE key = ?", [BIRTHS]).map(|_| ())
 }
 
 /// Sets the value of `key` in the table `meta`.

@@ -185,7 +185,9 @@ impl JournalWriter {
                 let _ = LostEntries::write(self.still_lost(), &conn);
             }
             let complete_ns = (!self.untouched).then(|| self.queue.watermark().complete_ns);
-            file::close(conn, complete_ns, self.queue.take_births());
+            // A file that this daemon changed nothing in keeps what the one before left.
+            let births = self.queue.take_births().filter(|_| !self.untouched);
+            file::close(conn, complete_ns, births);
         }
     }
 
@@ -268,6 +270,8 @@ impl JournalWriter {
         let tx = conn.transaction()?;
         if self.untouched && !batch.is_empty() {
             tables::set_meta(&tx, "closed_at_ns", 0)?;
+            // What this daemon observes contradicts it sooner or later.
+            tables::forget_births(&tx)?;
         }
         // Where this transaction fails, they are counted again.
         let mut shares = std::mem::take(&mut self.shares);
