@@ -85,6 +85,10 @@ pub const CANDIDATES_A_HOME_MAX: usize = 128;
 /// roots.
 pub const INSTANCES_MAX: u32 = 64;
 
+/// Live sessions of one user. Beyond that, a home in which one would begin has none until another one has ended
+/// (`CoreCounters::sessions_left_out`).
+pub const SESSIONS_A_USER_MAX: usize = 4096;
+
 /// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
 pub const RELINKED_A_TURN_MAX: usize = 64;
 

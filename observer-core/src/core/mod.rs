@@ -63,6 +63,8 @@ pub struct CoreCounters {
     pub sessions_dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
     pub candidates_left_out: u64,
+    /// Sessions that did not begin, because their users had too many.
+    pub sessions_left_out: u64,
     /// Processes left by sessions that no report names, because these left too many.
     pub left_unnamed: u64,
     /// Sessions of which it was not counted what they left: they left too many, or too many sessions ended at once.
@@ -296,6 +298,12 @@ impl Core {
         self.sessions.awaiting_owners()
     }
 
+    /// Returns the users of homes that have no session because their users have
+    /// [`SESSIONS_A_USER_MAX`](crate::limits::SESSIONS_A_USER_MAX).
+    pub fn users_with_too_many_sessions(&self) -> impl Iterator<Item = u32> {
+        self.sessions.homes.of_users.full_users()
+    }
+
     /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.
     pub fn explain(&self, tgid: Tgid) -> Option<Explanation> {
         let key = self.table.by_tgid(tgid)?.process.key;
@@ -322,6 +330,7 @@ impl Core {
             suspects_dropped: self.passes.suspects.dropped,
             sessions_dropped: self.sessions.homes.dropped,
             candidates_left_out: self.sessions.homes.left_out,
+            sessions_left_out: self.sessions.homes.of_users.dropped,
             ..self.counters
         }
     }
@@ -350,6 +359,7 @@ impl Core {
         self.sessions.forget_reported();
         follow(&mut self.sessions, &mut ctx);
         self.sessions.elect_relinked(&mut ctx);
+        self.sessions.elect_left_out(&mut ctx);
     }
 
     /// Reports the changed fields of a live process, and lets its sessions follow.

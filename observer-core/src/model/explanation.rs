@@ -92,6 +92,8 @@ pub enum Position {
     },
     /// A rule admits it to this home, which has too many candidates (`limits::CANDIDATES_A_HOME_MAX`).
     LeftOut(Arc<Home>),
+    /// It, or what it runs, would be the session of this home, whose user has too many (`limits::SESSIONS_A_USER_MAX`).
+    TooManySessions(Arc<Home>),
     /// The owner of its home is not known yet.
     AwaitsOwner,
     /// No rule admits it.

@@ -12,6 +12,29 @@ use crate::limits::{
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::session::Home;
 
+/// What is known of the owner of a home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    #[default]
+    Unknown,
+    /// The answer is awaited. `again`: what was requested may be of another directory than what is there. `before` is
+    /// what was known.
+    Requested { again: bool, before: Option<u32> },
+    /// The user id; `None` if it could not be read.
+    Known(Option<u32>),
+}
+
+impl Owner {
+    /// Returns the user id that was read last.
+    pub fn last(self) -> Option<u32> {
+        match self {
+            Self::Unknown => None,
+            Self::Requested { before, .. } => before,
+            Self::Known(owner) => owner,
+        }
+    }
+}
+
 /// Processes that a rule admits to a home if their user owns its directory.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {

@@ -14,10 +14,10 @@ use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
+use crate::sessions::claims::Owner;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::Tenure;
-use crate::sessions::homes::Root;
-use crate::sessions::homes::{HomeState, Owner, RunProgram, SessionSlot, names_primary, session_name};
+use crate::sessions::homes::{HomeState, Root, RunProgram, SessionSlot, names_primary, session_name};
 use crate::sessions::labels::label_by;
 use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
 use crate::sessions::roots::roots;
@@ -64,6 +64,7 @@ impl Sessions {
         let young = Young::among(ctx, &self.homes, &self.settling, (home, state));
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
         let spread = self.spread(ctx, home, &young, choice);
+        let is_admitted = self.homes.admits_session(home, choice.elected().is_some());
         let elected = choice.elected();
         let is_another = elected.is_some() && primary.is_some() && primary != elected;
         if is_another || !spread.is_empty() {
@@ -73,6 +74,7 @@ impl Sessions {
         let before = (state.holders(), state.ended_at());
         let basis_before = state.live_session().map(OwnerBasis::of);
         let outcome = match choice {
+            _ if !is_admitted => Outcome::Unchanged,
             Choice::Primary(key) => install(ctx, home, state, key, &young, cause),
             Choice::NewIncarnation(key) => {
                 if let Some(mut old) = state.slot.take().filter(|slot| !slot.is_ended()) {

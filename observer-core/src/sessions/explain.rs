@@ -127,6 +127,9 @@ impl Sessions {
         if state.current_primary() == Some(stand_in) {
             return Position::StandsAside { home, primary: stand_in };
         }
+        if self.homes.of_users.is_left_out(&home) {
+            return Position::TooManySessions(home);
+        }
         match self.young_until(basis, &home, state, root, stand_in) {
             Some(until) => Position::Young { home, program: stand_in, until },
             None => Position::Other(home),

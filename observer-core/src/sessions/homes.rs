@@ -17,8 +17,9 @@ use crate::model::rule::NameTemplate;
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
 use crate::sessions::by_age::ByAge;
-use crate::sessions::claims::{Claims, OwnerChecks};
+use crate::sessions::claims::{Claims, Owner, OwnerChecks};
 use crate::sessions::ended_sessions::EndedSessions;
+use crate::sessions::user_sessions::SessionsByUser;
 
 /// The session of one home, and what it takes to keep it right.
 #[derive(Debug)]
@@ -226,18 +227,6 @@ fn split_base(path: &[u8]) -> (&[u8], &[u8]) {
     (above.unwrap_or(path), base.unwrap_or(path))
 }
 
-/// What is known of the owner of a home.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Owner {
-    #[default]
-    Unknown,
-    /// The answer is awaited. `again`: what was requested may be of another directory than what is there. `before` is
-    /// what was known.
-    Requested { again: bool, before: Option<u32> },
-    /// The user id; `None` if it could not be read.
-    Known(Option<u32>),
-}
-
 /// A candidate with no candidate of its home above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
@@ -247,17 +236,6 @@ pub(crate) struct Root {
     pub stand_in: Option<ProcessKey>,
     /// The process that stands aside for `stand_in`, which is the same program: the outermost of such a chain.
     pub launcher: Option<ProcessKey>,
-}
-
-impl Owner {
-    /// Returns the user id that was read last.
-    pub fn last(self) -> Option<u32> {
-        match self {
-            Self::Unknown => None,
-            Self::Requested { before, .. } => before,
-            Self::Known(owner) => owner,
-        }
-    }
 }
 
 /// A home that has candidates, a session, processes that claim it, or a request for its owner.
@@ -274,6 +252,8 @@ pub(crate) struct HomeState {
     pub claims: Claims,
     /// When the owner is read again.
     pub check_due: Option<BootTime>,
+    /// Its session is one of its user's.
+    pub is_counted: bool,
 }
 
 impl HomeState {
@@ -305,6 +285,7 @@ pub(crate) struct Homes {
     due: BTreeSet<(BootTime, Arc<Home>)>,
     checks: OwnerChecks,
     ended: EndedSessions,
+    pub of_users: SessionsByUser,
     /// Ended sessions that were forgotten.
     pub dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
@@ -353,6 +334,7 @@ impl Homes {
         if !homes.contains(home) {
             homes.push(Arc::clone(home));
         }
+        self.count_session(home);
         is_first
     }
 
@@ -364,7 +346,17 @@ impl Homes {
         if was_last {
             self.homes_by_holder.remove(&key);
         }
+        self.count_session(home);
         was_last
+    }
+
+    /// Counts the session of `home` from when it begins until it ends.
+    fn count_session(&mut self, home: &Home) {
+        let Some(state) = self.by_home.get_mut(home) else { return };
+        let is_live = state.live_session().is_some();
+        if core::mem::replace(&mut state.is_counted, is_live) != is_live {
+            self.of_users.count(home.uid, is_live);
+        }
     }
 
     /// Sets or clears the time at which a root of `home` is old enough.
@@ -416,6 +408,7 @@ impl Homes {
         }
         if state.slot.is_none() && state.owner == Owner::Unknown {
             self.set_due(home, None);
+            self.of_users.forget(home);
             if let Some(due) = self.by_home.remove(home).and_then(|state| state.check_due) {
                 self.checks.remove(due, home);
             }

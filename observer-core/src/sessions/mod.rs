@@ -11,13 +11,13 @@
 //! `places` puts them; `reload` applies other rules; `fitting` finds the
 //! rules that admit primaries to their homes then; `relinked` looks again at processes whose ancestors changed;
 //! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
-//! `explain` says why a process is a session or is not.
+//! `user_sessions` and `room` bound how many one user has; `explain` says why a process is a session or is not.
 
 mod admission;
 pub(crate) mod by_age;
 mod candidates;
 mod choice;
-mod claims;
+pub(crate) mod claims;
 mod context;
 mod election;
 mod ended_sessions;
@@ -35,9 +35,11 @@ mod places;
 mod relinked;
 mod reload;
 mod resume;
+mod room;
 pub(crate) mod roots;
 mod settling;
 mod undecided;
+mod user_sessions;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -92,7 +94,8 @@ impl Sessions {
 
     /// When a tick is due.
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        let unfinished = (!self.relinked.is_empty()).then_some(BootTime(0));
+        let has_room = !self.is_looking && self.homes.of_users.has_room();
+        let unfinished = (!self.relinked.is_empty() || has_room).then_some(BootTime(0));
         let check =
             self.homes.next_check().zip(self.checks_under_way.free_from()).map(|(due, free)| due.max(free));
         let homes_due = [self.homes.next_due().map(|(at, _)| at), check];

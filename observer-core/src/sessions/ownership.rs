@@ -11,9 +11,9 @@ use crate::model::rule::Rule;
 use crate::model::session::{Home, Session, State};
 use crate::processes::entry::Claim;
 use crate::sessions::Sessions;
-use crate::sessions::claims::Claims;
+use crate::sessions::claims::{Claims, Owner};
 use crate::sessions::context::SessionContext;
-use crate::sessions::homes::{Owner, SessionSlot};
+use crate::sessions::homes::SessionSlot;
 
 /// The superuser, who may act for the owner of any home.
 const ROOT: u32 = 0;

@@ -9,7 +9,8 @@ use crate::model::session::{Home, Undecided};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{finds_home, unmet};
-use crate::sessions::homes::{HomeState, Owner, session_name};
+use crate::sessions::claims::Owner;
+use crate::sessions::homes::{HomeState, session_name};
 
 impl Sessions {
     /// Returns each home that a rule with `owner` would give a session if its owner were known: nobody has

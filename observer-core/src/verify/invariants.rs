@@ -12,7 +12,8 @@ use crate::model::session::{Home, Session, State};
 use crate::processes::entry::Claim;
 use crate::processes::table::starts_before;
 use crate::sessions::by_age::age;
-use crate::sessions::homes::{HomeState, Owner};
+use crate::sessions::claims::Owner;
+use crate::sessions::homes::HomeState;
 use crate::sessions::roots::{is_candidate, roots};
 
 /// An invariant that does not hold, as a sentence that names the process or the home.
@@ -31,6 +32,7 @@ pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
     check_candidates(core, &mut found);
     check_claims(core, &mut found);
     check_primaries(core, &mut found);
+    check_counts(core, &mut found);
     // Roots are known once elections take place.
     if !core.sessions.is_looking() {
         check_sessions(core, &mut found);
@@ -124,6 +126,28 @@ fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
     for (key, _) in core.sessions.settling() {
         if core.table.get(key).is_none_or(|entry| entry.candidacy.is_some()) {
             found.push(Violation(format!("{key:?} settles, but is gone or a candidate")));
+        }
+    }
+}
+
+/// The sessions of each user are counted, and homes that were left out have none.
+fn check_counts(core: &Core, found: &mut Vec<Violation>) {
+    let homes = &core.sessions.homes;
+    let mut live: BTreeMap<u32, usize> = BTreeMap::new();
+    for (home, _) in homes.by_home.iter().filter(|(_, state)| state.live_session().is_some()) {
+        *live.entry(home.uid).or_default() += 1;
+    }
+    let users: BTreeSet<u32> = homes.by_home.keys().map(|home| home.uid).collect();
+    for uid in users {
+        let (counted, live) = (homes.of_users.live(uid), live.get(&uid).copied().unwrap_or_default());
+        if counted != live {
+            found.push(Violation(format!("user {uid} has {live} sessions, but {counted} are counted")));
+        }
+    }
+    for home in homes.of_users.left_out() {
+        let state = homes.by_home.get(home);
+        if state.is_none_or(|state| state.live_session().is_some() || state.candidates.is_empty()) {
+            found.push(Violation(format!("{home:?}: has a session or no candidates, and is left out")));
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct ListAnswer<'a> {
     /// For each name of these, the last session that ended and had that name, in another home and of another user than one
     /// of them.
     pub namesakes: Vec<NamesakeJson<'a>>,
+    /// Real user ids that have as many live sessions as they may, and homes that have none because of that.
+    pub too_many_sessions: Vec<u32>,
 }
 
 /// A session that ended, whose name a session of another user has.

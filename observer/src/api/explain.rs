@@ -171,6 +171,7 @@ fn parts(position: &Position) -> Parts<'_> {
         Position::Below { home, above } => (SessionPosition::Below, Some(home), Some(*above), None),
         Position::Settling { home, until } => (SessionPosition::Settling, Some(home), None, Some(*until)),
         Position::LeftOut(home) => (SessionPosition::LeftOut, Some(home), None, None),
+        Position::TooManySessions(home) => (SessionPosition::TooManySessions, Some(home), None, None),
         Position::AwaitsOwner => (SessionPosition::AwaitsOwner, None, None, None),
         Position::NotAdmitted => (SessionPosition::NotAdmitted, None, None, None),
     }

@@ -82,6 +82,8 @@ words! {
         Settling = "settling",
         /// Its home has too many candidates.
         LeftOut = "left_out",
+        /// Its user has too many sessions.
+        TooManySessions = "too_many_sessions",
         /// The owner of its home is not known yet.
         AwaitsOwner = "awaits_owner",
         /// No rule admits it.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
-use observer_core::limits::CANDIDATES_A_HOME_MAX;
+use observer_core::limits::{CANDIDATES_A_HOME_MAX, SESSIONS_A_USER_MAX};
 
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
@@ -231,6 +231,9 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         SessionPosition::LeftOut => format!(
             "{it} is left out, though a rule admits it to {home}: so many processes may be the session of that home ({CANDIDATES_A_HOME_MAX}) that no other one is considered until half of them have ended"
         ),
+        SessionPosition::TooManySessions => format!(
+            "{it} would be the session of {home}, but its user has {SESSIONS_A_USER_MAX}, which is the bound: it is one when others have ended"
+        ),
         SessionPosition::AwaitsOwner => format!("{it} is no session yet: the owner of its directory is read"),
         SessionPosition::NotAdmitted => format!("{it} is no session: no rule admits it"),
         SessionPosition::Unknown => format!("{it}: this daemon answers what this program does not know"),
@@ -359,9 +362,9 @@ mod tests {
     #[test]
     fn every_position_has_a_sentence_that_fits() {
         let home = Text::from(vec![b'x'; 400]);
-        for position in
-            ["primary", "stands_aside", "other", "young", "wrapper_alone", "helper", "below", "left_out"]
-        {
+        let positions =
+            "primary stands_aside other young wrapper_alone helper below left_out too_many_sessions";
+        for position in positions.split(' ') {
             let answer = ExplainAnswer {
                 position: position.into(),
                 home: Some(home.clone()),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
+use observer_core::limits::SESSIONS_A_USER_MAX;
 
 use super::exit::Exit;
 use super::naming::{
@@ -118,6 +119,7 @@ impl Which {
                 anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
                 Found::None
             }
+            Chosen::None if self.say_too_many(answer) => Found::Unknown,
             Chosen::None => {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 let gone = if is_one_life(&wanted) { " any more" } else { "" };
@@ -162,6 +164,13 @@ impl Which {
         let namesake = namesake(&answer.namesakes, session, wanted)?;
         say_namesake(session, namesake);
         Some(Found::Several)
+    }
+
+    /// Says on standard error that what was not found may be a session that one user too many has, if so. Returns whether it
+    /// may.
+    fn say_too_many(&self, answer: &ListAnswer<'_>) -> bool {
+        let full = answer.too_many_sessions.iter().find(|&&uid| self.user.is_none_or(|user| user == uid));
+        full.inspect(|&&uid| say_too_many(uid)).is_some()
     }
 
     /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session.
@@ -275,6 +284,15 @@ pub(super) fn say_undecided(undecided: &UndecidedJson<'_>) {
     );
 }
 
+/// Says on standard error that not all of what a user runs has sessions, and what to do.
+pub(super) fn say_too_many(uid: u32) {
+    anstream::eprintln!(
+        "observer: can't know: {} has {SESSIONS_A_USER_MAX} sessions, and what more that user runs has none: see what it is \
+         by `observer list --long`, and narrow the rules, or name another user by --user",
+        user::shown(uid)
+    );
+}
+
 /// Says on standard error that nobody knows yet whether the session is of its home's owner, and what to do.
 fn say_awaiting_owner(session: &SessionJson<'_>) {
     let home = to_line(session.home.as_bytes());
@@ -371,6 +389,17 @@ mod tests {
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
         assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
         assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
+    }
+
+    #[test]
+    fn nothing_is_certainly_none_of_a_user_with_too_many_sessions() {
+        let head = Head { certain: true, ..Head::default() };
+        let answer = ListAnswer { head, too_many_sessions: vec![8], ..ListAnswer::default() };
+        let exit = |user| {
+            let which = Which { session: "a".into(), user, home: None, only_if: None };
+            which.find(&answer).unwrap().exit()
+        };
+        assert_eq!([None, Some(8), Some(9)].map(exit), [Exit::Unknown, Exit::Unknown, Exit::None]);
     }
 
     #[test]

@@ -135,6 +135,7 @@ pub fn list_without_rows(core: &Core, time: AnswerTime<'_>) -> ListAnswer<'stati
         undecided: core.undecided().map(|it| UndecidedJson::new(&it, time.context.boot_id)).collect(),
         awaiting_owners: core.awaiting_owners().map(key).collect(),
         namesakes: namesakes(core),
+        too_many_sessions: core.users_with_too_many_sessions().collect(),
     }
 }
 

@@ -82,6 +82,7 @@ impl EventLoop {
             ("parents_unresolved", counters.parents_unresolved),
             ("sessions_dropped", counters.sessions_dropped),
             ("candidates_left_out", counters.candidates_left_out),
+            ("sessions_left_out", counters.sessions_left_out),
             ("left_unnamed", counters.left_unnamed),
             ("left_uncounted", counters.left_uncounted),
             ("owners_refused", self.owners.refused()),

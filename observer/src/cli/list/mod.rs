@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
 use super::places::PlaceFlags;
-use super::which::say_undecided;
+use super::which::{say_too_many, say_undecided};
 use super::{term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
@@ -112,6 +112,13 @@ impl ListArgs {
         if let Some(undecided) = undecided.filter(|_| self.state != Some(SessionState::Ended)) {
             say_undecided(undecided);
             return Ok(if sessions.is_empty() { Exit::Unknown } else { Exit::Found });
+        }
+        if sessions.is_empty()
+            && self.state != Some(SessionState::Ended)
+            && let Some(&uid) = answer.too_many_sessions.first()
+        {
+            say_too_many(uid);
+            return Ok(Exit::Unknown);
         }
         if answer.sessions.is_empty() {
             anstream::eprintln!(
