@@ -18,6 +18,7 @@ use super::memory::{MemoryBatch, MemoryReads, Wanted};
 use super::mirror_link::{MapRequests, MirrorLink};
 use super::notify::StatusLine;
 use super::owners::{OwnerFound, OwnerLookups};
+use super::pass_rest::PassRest;
 use super::reread::{ReloadReply, RereadRules};
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
@@ -126,8 +127,8 @@ pub struct EventLoop {
     pub(super) passes: PassCounts,
     /// Whether the last pass succeeded.
     pub(super) pass_ok: bool,
-    /// The earliest time of the next pass that hints request.
-    pub(super) rested_at: BootTime,
+    /// The rest after the last pass.
+    pub(super) pass_rest: PassRest,
     pub(super) clients: Arc<ClientCounters>,
     pub(super) ready_at: BootTime,
     /// Questions, each with the time from which on the deaths before it are complete.

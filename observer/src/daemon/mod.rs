@@ -17,6 +17,7 @@ mod notify;
 mod options;
 pub mod owners;
 mod pace;
+mod pass_rest;
 mod passes;
 mod pieces;
 pub mod previous;

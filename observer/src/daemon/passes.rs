@@ -8,14 +8,11 @@ use tracing::{debug, warn};
 
 use super::costs;
 use super::event_loop::EventLoop;
+use super::pass_rest::PassRest;
 use super::sink::PendingPass;
 use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::Snapshot;
-
-/// How many times its own duration a pass delays the next one that hints request, so that programs that provoke passes
-/// cannot keep the daemon from other work.
-const PASS_REST: u32 = 10;
 
 impl EventLoop {
     /// Runs one pass. Records from before the pass are applied before it, and records from during the pass before its rows, so
@@ -48,8 +45,7 @@ impl EventLoop {
             self.sink.pass.get_or_insert(PendingPass { not_before, hints }).hints |= hints;
         }
         self.pass_ok = result.is_ok();
-        let rest = began.elapsed().saturating_mul(PASS_REST);
-        self.rested_at = clock::boottime().after(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
+        self.pass_rest = PassRest::after(clock::boottime(), began.elapsed());
         before && after && result.is_ok()
     }
 
@@ -74,10 +70,9 @@ impl EventLoop {
         }
     }
 
-    /// When the requested pass is due. A pass that heals a gap does not wait for the rest after the last one.
+    /// When the requested pass is due.
     pub(super) fn pass_due(&self) -> Option<BootTime> {
-        let not_before = self.sink.pass?.not_before;
-        Some(if self.core.in_gap() { not_before } else { not_before.max(self.rested_at) })
+        Some(self.pass_rest.due(self.sink.pass?.not_before, self.core.in_gap()))
     }
 
     /// Reads the processes, and counts the pass.

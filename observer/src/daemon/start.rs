@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use observer_common::hooks::Fact;
 use observer_core::session::State;
-use observer_core::{BootTime, Core, Settings};
+use observer_core::{Core, Settings};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
@@ -24,6 +24,7 @@ use super::mirror_link::{MirrorLink, announced};
 use super::notify::{StatusLine, notify};
 use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
+use super::pass_rest::PassRest;
 use super::reread;
 use super::resident::ResidentReads;
 use super::sink::DaemonSink;
@@ -172,7 +173,7 @@ fn assemble(
         counters_due: None,
         passes: PassCounts::default(),
         pass_ok: true,
-        rested_at: BootTime(0),
+        pass_rest: PassRest::default(),
         clients: Arc::default(),
         ready_at: clock::boottime(),
         postponed: Vec::new(),
