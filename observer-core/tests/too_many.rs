@@ -1,11 +1,12 @@
-//! More sessions of one user than there may be.
+//! More sessions of one user than there may be, and many homes at the first look.
 
 #![allow(clippy::indexing_slicing)]
 
 mod support;
 
 use observer_core::explanation::Position;
-use observer_core::limits::SESSIONS_A_USER_MAX;
+use observer_core::limits::{CANDIDATES_A_HOME_MAX, SESSIONS_A_USER_MAX};
+use observer_core::rule::{Instances, Rule};
 use observer_core::{ProcessKey, Tgid};
 use support::{Proc, World, rule, shell};
 
@@ -99,3 +100,38 @@ fn a_user_with_too_many_has_no_more_under_other_rules() {
     assert_eq!(live.count(), SESSIONS_A_USER_MAX);
 }
 
+/// The agents of a first look: in one home as many as there may be, each but the oldest below a parent in a home of its own,
+/// under a rule whose homes have one session or several. The oldest one has no terminal, so it comes last.
+fn nested(instances: Instances) -> (u64, usize) {
+    let bash = shell(&mut World::new(vec![rule()]));
+    let mut world = World::new(vec![Rule { instances, ..rule() }]);
+    let count = u32::try_from(CANDIDATES_A_HOME_MAX).expect("a small number") - 1;
+    let agent = |at: u32, parent: &Proc, cwd: String| Proc {
+        key: ProcessKey::new(FIRST + at, 100 + u64::from(at)),
+        parent: parent.key,
+        comm: "claude",
+        cwd,
+        ..bash.clone()
+    };
+    let oldest = Proc { tty: None, ..agent(0, &bash, "/srv/all".into()) };
+    let above: Vec<Proc> = (1..=count).map(|at| agent(at, &bash, format!("/srv/{at}"))).collect();
+    let below: Vec<Proc> =
+        (1..).zip(&above).map(|(at, above)| agent(count + at, above, "/srv/all".into())).collect();
+    world.is_large = true;
+    world.now = 1_000_000;
+    world.pass(&[&bash, &oldest].into_iter().chain(&above).chain(&below).collect::<Vec<_>>());
+    world.is_large = false;
+    world.wait(10);
+    assert!(is_primary(&world, oldest.key.tgid.0));
+    assert!(above.iter().all(|above| is_primary(&world, above.key.tgid.0)));
+    assert!(below.iter().all(|below| matches!(position(&world, below.key.tgid.0), Position::Helper { .. })));
+    (world.core.counters().candidates_placed, above.len() + below.len())
+}
+
+#[test]
+fn a_first_look_places_each_candidate_so_many_times_however_many_are_above_others() {
+    for instances in [Instances::One, Instances::Each] {
+        let (placed, count) = nested(instances);
+        assert!(placed <= 10 * count as u64, "{instances:?}: {placed} for {count}");
+    }
+}

@@ -65,6 +65,8 @@ pub struct CoreCounters {
     pub candidates_left_out: u64,
     /// Sessions that did not begin, because their users had too many.
     pub sessions_left_out: u64,
+    /// How often it was looked where a candidate is among the others of its home: what elections cost.
+    pub candidates_placed: u64,
     /// Processes left by sessions that no report names, because these left too many.
     pub left_unnamed: u64,
     /// Sessions of which it was not counted what they left: they left too many, or too many sessions ended at once.
@@ -330,6 +332,7 @@ impl Core {
             suspects_dropped: self.passes.suspects.dropped,
             sessions_dropped: self.sessions.homes.dropped,
             candidates_left_out: self.sessions.homes.left_out,
+            candidates_placed: self.sessions.homes.placed,
             sessions_left_out: self.sessions.homes.of_users.dropped,
             ..self.counters
         }

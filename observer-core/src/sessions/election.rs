@@ -113,6 +113,7 @@ impl Sessions {
     ) {
         let found = roots(ctx.table, &self.homes, home, primary);
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
+        self.homes.placed += state.candidates.len() as u64;
         // Who could be no session beside the former roots may be one beside these.
         if state.roots != found {
             self.relinked.extend(self.passed_over.in_home(home).map(age));

@@ -290,6 +290,8 @@ pub(crate) struct Homes {
     pub dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.
     pub left_out: u64,
+    /// How often it was looked where a candidate is among the others of its home.
+    pub placed: u64,
 }
 
 impl Homes {

@@ -4,15 +4,17 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::limits::LINEAGE_STEPS_MAX;
 use crate::model::ids::ProcessKey;
 use crate::model::session::Home;
+use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Young, choose, is_each, is_in_chain, rule_of};
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::{HomeState, Root};
-use crate::sessions::roots::{homes_above, may_be_above};
+use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::roots::{LineagePosition, homes_above, may_be_above, position};
 
 impl Sessions {
     /// The map is complete for the first time: finds every candidate. Nobody is elected before [`Self::elect_all`], so
@@ -53,48 +55,146 @@ impl Sessions {
         elected: &mut BTreeSet<Arc<Home>>,
     ) {
         seen.insert(Arc::clone(&home));
-        let mut pending = alloc::vec![home];
-        while let Some(home) = pending.last().map(Arc::clone) {
-            let above =
-                self.homes_of_takers(ctx, &home).into_iter().find(|above| seen.insert(Arc::clone(above)));
-            if let Some(above) = above {
-                pending.push(above);
+        let mut pending = alloc::vec![Awaiting::new(home)];
+        while let Some(awaiting) = pending.last_mut() {
+            if let Some(above) = self.home_above(ctx, awaiting, seen) {
+                pending.push(Awaiting::new(above));
                 continue;
             }
+            let home = Arc::clone(&awaiting.home);
             pending.pop();
             self.elect(ctx, &home, Cause::Candidates);
             elected.insert(home);
         }
     }
 
-    /// Returns the homes of the candidates that would take those for their helpers, as primaries, who would be elected in
-    /// `home` at this moment.
-    fn homes_of_takers(&mut self, ctx: &SessionContext<'_>, home: &Arc<Home>) -> Vec<Arc<Home>> {
-        let Some(primary) = self.homes.by_home.get(home).map(HomeState::current_primary) else {
-            return Vec::new();
-        };
-        self.find_roots(ctx, home, primary);
-        let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
-        let young = Young::among(ctx, &self.homes, &self.settling, (home, state));
-        let elected = choose(ctx, &self.homes, home, (state, primary), &young).elected();
-        let is_each_one = |key: ProcessKey| ctx.table.get(key).is_some_and(|it| is_each(rule_of(ctx, it)));
-        let candidate = |root: &Root| {
-            let is_elected = elected.is_some_and(|elected| is_in_chain(ctx.table, root, elected));
-            let candidate = || young.candidate(ctx, state, root).filter(|&key| is_each_one(key));
-            // A present primary goes on, whatever is above it.
-            if is_elected { elected.filter(|_| elected != primary) } else { candidate() }
-        };
-        let mut found = Vec::new();
-        for (root, key) in state.roots.iter().filter_map(|root| Some((root.key, candidate(root)?))) {
-            let Some(entry) = ctx.table.get(key) else { continue };
-            // What wraps it may be a helper, too.
-            let above = ctx.table.ancestors(entry).take_while(|above| age(above.process.key) >= age(root));
-            for entry in core::iter::once(entry).chain(above.filter(|above| may_be_above(above, home))) {
-                found.extend(homes_above(ctx.table, &self.homes, entry, home).map(Arc::clone));
+    /// Adds to `seen`, and returns, the first home that is not there yet of the candidates that would take those for their
+    /// helpers, as primaries, who would be elected in the home of `awaiting` at this moment.
+    fn home_above(
+        &mut self,
+        ctx: &SessionContext<'_>,
+        awaiting: &mut Awaiting,
+        seen: &mut BTreeSet<Arc<Home>>,
+    ) -> Option<Arc<Home>> {
+        loop {
+            let home = Arc::clone(&awaiting.home);
+            let young = match &awaiting.young {
+                Some(young) => young,
+                None => {
+                    let primary = self.homes.by_home.get(&home)?.current_primary();
+                    self.find_roots(ctx, &home, primary);
+                    let state = self.homes.by_home.get(&home)?;
+                    let young = Young::among(ctx, &self.homes, &self.settling, (&home, state));
+                    awaiting.is_outdated = false;
+                    awaiting.young.insert(young)
+                }
+            };
+            let state = self.homes.by_home.get(&home)?;
+            let known = (&mut awaiting.settled, awaiting.is_outdated);
+            let next = next_above(ctx, &self.homes, (&home, state), young, known, seen);
+            match next {
+                NextAbove::Home(above) => {
+                    awaiting.is_outdated = true;
+                    return Some(above);
+                }
+                NextAbove::Lost(root) => {
+                    awaiting.is_outdated = true;
+                    self.homes.by_home.get_mut(&home)?.roots.retain(|it| it.key != root);
+                }
+                // All of them are found again, once, to see what else became of them.
+                NextAbove::None if awaiting.is_outdated => awaiting.young = None,
+                NextAbove::None => return None,
             }
         }
-        found
     }
+}
+
+/// A home in which nobody is elected before those above are.
+struct Awaiting {
+    home: Arc<Home>,
+    /// What was too young when its roots were found; `None`: they are to be found.
+    young: Option<Young>,
+    /// Somebody was elected elsewhere since then.
+    is_outdated: bool,
+    /// The roots above which there is no home that was not seen.
+    settled: BTreeSet<ProcessKey>,
+}
+
+impl Awaiting {
+    fn new(home: Arc<Home>) -> Self {
+        Self { home, young: None, is_outdated: false, settled: BTreeSet::new() }
+    }
+}
+
+/// What comes before the election in a home.
+enum NextAbove {
+    /// The election in this home.
+    Home(Arc<Home>),
+    /// This root is none any more.
+    Lost(ProcessKey),
+    /// Nothing.
+    None,
+}
+
+/// Returns what comes before the election in `home`. `settled` are the roots of which that is known to be nothing. Somebody
+/// may have been elected elsewhere since the roots were found if that `is_outdated`.
+fn next_above(
+    ctx: &SessionContext<'_>,
+    homes: &Homes,
+    (home, state): (&Arc<Home>, &HomeState),
+    young: &Young,
+    (settled, is_outdated): (&mut BTreeSet<ProcessKey>, bool),
+    seen: &mut BTreeSet<Arc<Home>>,
+) -> NextAbove {
+    let primary = state.current_primary();
+    let elected = choose(ctx, homes, home, (state, primary), young).elected();
+    let is_each_one = |key: ProcessKey| ctx.table.get(key).is_some_and(|it| is_each(rule_of(ctx, it)));
+    for root in &state.roots {
+        let is_elected = elected.is_some_and(|elected| is_in_chain(ctx.table, root, elected));
+        let candidate = || young.candidate(ctx, state, root).filter(|&key| is_each_one(key));
+        // A present primary goes on, whatever is above it.
+        let candidate = if is_elected { elected.filter(|_| elected != primary) } else { candidate() };
+        let Some(entry) = candidate.and_then(|key| ctx.table.get(key)) else { continue };
+        let is_settled = settled.contains(&root.key);
+        let may_be_lost = is_outdated && (is_elected || !is_settled);
+        if may_be_lost && !runs_for(ctx.table, homes, entry, home, root.key) {
+            return NextAbove::Lost(root.key);
+        }
+        if is_settled {
+            continue;
+        }
+        // What wraps it may be a helper, too.
+        let above = ctx.table.ancestors(entry).take_while(|above| age(above.process.key) >= age(root.key));
+        for entry in core::iter::once(entry).chain(above.filter(|above| may_be_above(above, home))) {
+            let mut above = homes_above(ctx.table, homes, entry, home);
+            if let Some(above) = above.find(|&above| seen.insert(Arc::clone(above))) {
+                return NextAbove::Home(Arc::clone(above));
+            }
+        }
+        settled.insert(root.key);
+    }
+    NextAbove::None
+}
+
+/// Returns whether `root` is a root of `home` still, and `entry` a candidate that it has below itself.
+fn runs_for(
+    table: &ProcessTable,
+    homes: &Homes,
+    entry: &ProcessEntry,
+    home: &Home,
+    root: ProcessKey,
+) -> bool {
+    let primary = homes.by_home.get(home).and_then(HomeState::current_primary);
+    let mut at = Some(entry);
+    for _ in 0..LINEAGE_STEPS_MAX {
+        let Some(entry) = at.take() else { break };
+        match position(table, homes, entry, home, primary) {
+            LineagePosition::Below(above) => at = table.get(above),
+            LineagePosition::Root => return entry.process.key == root,
+            LineagePosition::Helper(_) => break,
+        }
+    }
+    false
 }
 
 /// Returns every process, the oldest first.
