@@ -213,9 +213,9 @@ pub fn processes<'a>(core: &'a Core, time: AnswerTime<'a>) -> ProcessesAnswer<'a
 }
 
 /// The answer to `explain`, as a line.
-pub fn explain_line(core: &Core, time: AnswerTime<'_>, tgid: Tgid) -> Bytes {
+pub fn explain_line(core: &Core, time: AnswerTime<'_>, tgid: Tgid) -> Vec<u8> {
     let explanation = core.explain(tgid);
-    shared(&explain(core, time, explanation.as_ref()))
+    line(&explain(core, time, explanation.as_ref()))
 }
 
 /// The answer to `explain`. `explanation` is the core's; `None`: there is no such process.

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use observer_core::BootTime;
 
 use super::event_loop::EventLoop;
 use super::{answers, pieces};
 use crate::clock;
+use crate::socket::frame::line;
 use crate::socket::hub::WatchFilter;
 use crate::socket::server::{Answer, PendingQuestion, QUESTIONS_MAX, Question};
-use crate::socket::unread::{HeldPieces, Unread};
+use crate::socket::unread::{AnswerLine, HeldPieces, Unread};
 
 /// Passes that a question waits for while a gap is open.
 const HEALING_PASSES_MAX: usize = 3;
@@ -81,10 +81,11 @@ impl EventLoop {
                 Question::List { ended } => given(&client, lines.list(self, sure, ended)),
                 Question::Processes => given(&client, lines.processes(self, sure)),
                 Question::Leftovers => given(&client, lines.leftovers(self, sure)),
-                Question::Status => Answer::Line(lines.status(self, sure)),
-                Question::Audit => Answer::Line(lines.audit(self)),
+                Question::Status => given(&client, lines.status(self, sure)),
+                Question::Audit => given(&client, lines.audit(self)),
                 Question::Explain(tgid) => {
-                    Answer::Line(answers::explain_line(&self.core, self.answer_time(sure), tgid))
+                    let line = answers::explain_line(&self.core, self.answer_time(sure), tgid);
+                    given(&client, self.sink.hub.budget().hold(AnswerLine::from(line)))
                 }
                 Question::Watch(filter) => self.subscribe(filter, &client, sure),
                 Question::Reload => {
@@ -134,8 +135,8 @@ struct AnswerLines {
     list_ended: Option<Arc<HeldPieces>>,
     processes: Option<Arc<HeldPieces>>,
     leftovers: Option<Arc<HeldPieces>>,
-    status: Option<Bytes>,
-    audit: Option<Bytes>,
+    status: Option<Arc<HeldPieces>>,
+    audit: Option<Arc<HeldPieces>>,
 }
 
 impl AnswerLines {
@@ -155,11 +156,19 @@ impl AnswerLines {
         Arc::clone(self.leftovers.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 
-    fn status(&mut self, daemon: &mut EventLoop, sure: bool) -> Bytes {
-        self.status.get_or_insert_with(|| answers::shared(&daemon.status(sure))).clone()
+    fn status(&mut self, daemon: &mut EventLoop, sure: bool) -> Arc<HeldPieces> {
+        let make = || {
+            let status = line(&daemon.status(sure));
+            daemon.sink.hub.budget().hold(AnswerLine::from(status))
+        };
+        Arc::clone(self.status.get_or_insert_with(make))
     }
 
-    fn audit(&mut self, daemon: &mut EventLoop) -> Bytes {
-        self.audit.get_or_insert_with(|| answers::shared(&daemon.audit())).clone()
+    fn audit(&mut self, daemon: &mut EventLoop) -> Arc<HeldPieces> {
+        let make = || {
+            let audit = line(&daemon.audit());
+            daemon.sink.hub.budget().hold(AnswerLine::from(audit))
+        };
+        Arc::clone(self.audit.get_or_insert_with(make))
     }
 }

@@ -82,7 +82,7 @@ pub struct PendingQuestion {
 /// An answer of the event loop.
 #[derive(Debug)]
 pub enum Answer {
-    /// One line with its end. Clients that ask the same at once share it.
+    /// One line of bounded length, with its end. Clients that ask the same at once share it.
     Line(Bytes),
     /// The client has it unread.
     Unread,

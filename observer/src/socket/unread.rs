@@ -14,6 +14,8 @@ const UNREAD_BYTES_MAX: usize = 128 << 20;
 /// Bytes of frames that wait for one client. Beyond that the client gets a `lagged` frame and a new snapshot. The frames of
 /// one drain of a full ring of the default size fit, because no client's task runs during a drain.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of an answer that is one line which are passed on at a time: what was passed on does not count.
+const LINE_PIECE_BYTES: usize = 32 << 10;
 /// What a waiting frame takes beside its own bytes.
 const FRAME_BYTES: usize = 64;
 
@@ -24,6 +26,25 @@ pub trait Pieces: Send + Sync {
 
     /// Bytes that it takes in memory until it was read.
     fn bytes(&self) -> usize;
+}
+
+/// An answer that is made at once, as one line.
+pub struct AnswerLine(Vec<u8>);
+
+impl From<Vec<u8>> for AnswerLine {
+    fn from(line: Vec<u8>) -> Self {
+        Self(line)
+    }
+}
+
+impl Pieces for AnswerLine {
+    fn piece(&self, number: usize) -> Option<Vec<u8>> {
+        self.0.chunks(LINE_PIECE_BYTES).nth(number).map(<[u8]>::to_vec)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Bytes that count until this is dropped.
@@ -99,37 +120,74 @@ impl UnreadBudget {
     }
 
     /// Keeps the budget: while it is exceeded, the client with the most unread bytes loses these, of the user whose clients have
-    /// the most. One that is the only one to have any keeps them: an answer may be as large as the map is. Returns how many of
-    /// those that lost them had taken frames.
+    /// the most. What several clients share counts in parts. Where one client has all that is unread, whoever shares it, none
+    /// loses it: an answer may be as large as the map is. Returns how many of those that lost something had taken frames.
     pub fn keep(&self) -> u64 {
-        let mut lagging = 0;
-        while self.is_exceeded()
-            && let Some(client) = self.largest()
-        {
+        if !self.is_exceeded() {
+            return 0;
+        }
+        let (mut shares, mut lagging) = (Shares::of(&self.clients()), 0);
+        while self.is_exceeded() {
+            let before = self.total.load(Ordering::Relaxed);
+            let Some(client) = shares.take_largest(before) else { break };
             lagging += u64::from(client.cut_off());
+            shares.freed(client.uid, before.saturating_sub(self.total.load(Ordering::Relaxed)));
         }
         lagging
-    }
-
-    /// The client with the most unread bytes, of the user whose clients have the most; of several the one that came last. `None`
-    /// if less than two have any.
-    fn largest(&self) -> Option<Arc<Unread>> {
-        let clients = self.clients();
-        let clients = clients.iter().filter_map(Weak::upgrade);
-        let unread = clients.map(|client| (client.unread_bytes(), client));
-        let unread: Vec<_> = unread.filter(|&(bytes, _)| bytes > 0).collect();
-        let mut of_user: BTreeMap<u32, usize> = BTreeMap::new();
-        for (bytes, client) in &unread {
-            *of_user.entry(client.uid).or_default() += bytes;
-        }
-        let (&uid, _) = of_user.iter().max_by_key(|&(_, bytes)| bytes).filter(|_| unread.len() > 1)?;
-        let its = unread.into_iter().filter(|(_, client)| client.uid == uid);
-        its.max_by_key(|&(bytes, _)| bytes).map(|(_, client)| client)
     }
 
     fn clients(&self) -> MutexGuard<'_, Vec<Weak<Unread>>> {
         // No code that panics runs under the lock.
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which part of the unread bytes each client has, and each user.
+struct Shares {
+    of_clients: Vec<(UnreadBytes, Arc<Unread>)>,
+    of_users: BTreeMap<u32, usize>,
+}
+
+/// The unread bytes of one client.
+#[derive(Clone, Copy)]
+struct UnreadBytes {
+    /// All of them.
+    all: usize,
+    /// The same, where each client has an equal part of what several have.
+    share: usize,
+}
+
+impl Shares {
+    fn of(clients: &[Weak<Unread>]) -> Self {
+        let clients = clients.iter().filter_map(Weak::upgrade);
+        let unread = clients.map(|client| (client.unread_bytes(), client));
+        let of_clients: Vec<_> = unread.filter(|&(bytes, _)| bytes.all > 0).collect();
+        let mut of_users: BTreeMap<u32, usize> = BTreeMap::new();
+        for (bytes, client) in &of_clients {
+            *of_users.entry(client.uid).or_default() += bytes.share;
+        }
+        Self { of_clients, of_users }
+    }
+
+    /// Removes and returns the client with the largest part, of the user with the largest; of several the one that came last.
+    /// `None` if one client has all of `total`, or nobody has anything.
+    fn take_largest(&mut self, total: usize) -> Option<Arc<Unread>> {
+        if self.of_clients.iter().any(|(bytes, _)| bytes.all >= total) {
+            return None;
+        }
+        let has_some = |uid: u32| self.of_clients.iter().any(|(_, client)| client.uid == uid);
+        let users = self.of_users.iter().filter(|&(&uid, _)| has_some(uid));
+        let &uid = users.max_by_key(|&(_, bytes)| bytes)?.0;
+        let its = self.of_clients.iter().enumerate().filter(|(_, (_, client))| client.uid == uid);
+        let (at, _) = its.max_by_key(|(_, (bytes, _))| bytes.share)?;
+        Some(self.of_clients.remove(at).1)
+    }
+
+    /// A client of `uid` lost what it had, of which so much was nobody else's.
+    fn freed(&mut self, uid: u32, bytes: usize) {
+        if let Some(of_user) = self.of_users.get_mut(&uid) {
+            *of_user = of_user.saturating_sub(bytes);
+        }
     }
 }
 
@@ -190,8 +248,11 @@ struct UnreadState {
 }
 
 impl UnreadState {
-    fn bytes(&self) -> usize {
-        self.frame_bytes + self.pieces.as_ref().map_or(0, |(pieces, _)| pieces.held.bytes)
+    fn bytes(&self) -> UnreadBytes {
+        let pieces = self.pieces.as_ref().map(|(pieces, _)| (pieces.held.bytes, Arc::strong_count(pieces)));
+        let frames = self.frames.iter().map(|frame| (frame.held.bytes, Arc::strong_count(frame)));
+        let share = pieces.into_iter().chain(frames).map(|(bytes, holders)| bytes / holders.max(1)).sum();
+        UnreadBytes { all: self.frame_bytes + pieces.map_or(0, |(bytes, _)| bytes), share }
     }
 
     fn clear(&mut self) {
@@ -263,7 +324,7 @@ impl Unread {
         self.wake.notified().await;
     }
 
-    fn unread_bytes(&self) -> usize {
+    fn unread_bytes(&self) -> UnreadBytes {
         self.state().bytes()
     }
 

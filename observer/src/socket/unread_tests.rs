@@ -100,6 +100,71 @@ fn frames_that_clients_share_count_once_and_who_has_the_most_lags() {
     assert_eq!(first[0].try_next().unwrap().len(), MIB - FRAME_BYTES);
 }
 
+/// Clients of `uid` that watch, and share frames of so many MiB.
+fn watch_together(budget: &UnreadBudget, uid: u32, count: usize, mib: usize) -> Vec<Arc<Unread>> {
+    let clients: Vec<_> = (0..count).map(|_| budget.client(uid)).collect();
+    for client in &clients {
+        client.give_snapshot(budget.hold(Vec::new()));
+        assert_eq!(client.try_next(), None);
+    }
+    for _ in 0..mib {
+        let frame = budget.frame(vec![b' '; MIB - FRAME_BYTES]);
+        assert!(clients.iter().all(|client| client.push(&frame) == FramePushed::Waits));
+    }
+    clients
+}
+
+#[test]
+fn who_shares_what_is_unread_is_not_cut_off_for_what_others_have() {
+    let budget = UnreadBudget::default();
+    let sharing = watch_together(&budget, 7, 8, 60);
+    let own = asks(&budget, 8, 70 * MIB);
+    assert_eq!(end(&own), Some(UnreadEnd::CutOff), "60 MiB are fewer");
+    assert!(sharing.iter().all(|client| client.is_following()));
+    // Of one user, too.
+    let own = asks(&budget, 7, 69 * MIB);
+    assert_eq!(end(&own), Some(UnreadEnd::CutOff));
+    assert!(sharing.iter().all(|client| client.is_following()));
+    // Once they have more, they are, until it is enough.
+    let other = watch_together(&budget, 8, 1, 40);
+    let own = asks(&budget, 9, 50 * MIB);
+    assert_eq!(sharing.iter().filter(|client| client.is_following()).count(), 0);
+    assert!(end(&own).is_none() && other[0].is_following());
+}
+
+#[test]
+fn an_answer_that_is_larger_than_the_budget_is_kept_by_all_who_share_it() {
+    let budget = UnreadBudget::default();
+    let clients = [7, 8, 8].map(|uid| budget.client(uid));
+    let pieces = budget.hold(Large(UNREAD_BYTES_MAX + MIB));
+    clients.iter().for_each(|client| client.give(Arc::clone(&pieces)));
+    drop(pieces);
+    assert_eq!(budget.keep(), 0);
+    assert!(clients.iter().all(|client| end(client).is_none()));
+}
+
+#[test]
+fn a_line_counts_until_it_is_read() {
+    let budget = UnreadBudget::default();
+    let line: Vec<u8> = (0..=250).cycle().take(3 * MIB + 7).collect();
+    let clients = [7, 8].map(|uid| budget.client(uid));
+    let held = budget.hold(AnswerLine::from(line.clone()));
+    clients.iter().for_each(|client| client.give(Arc::clone(&held)));
+    drop(held);
+    let is_counted = || budget.total.load(Ordering::Relaxed) == 3 * MIB + 7;
+    for client in &clients {
+        let mut read = Vec::new();
+        while read.len() < line.len() {
+            assert!(is_counted());
+            let piece = client.try_next().unwrap();
+            assert!(piece.len() <= 64 << 10, "as much as is written at once, and no more");
+            read.extend(piece);
+        }
+        assert!(read == line && client.try_next().is_none());
+    }
+    assert_eq!(budget.total.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn a_client_that_left_has_nothing_unread_and_no_connection() {
     let budget = UnreadBudget::default();
