@@ -210,6 +210,27 @@ fn a_rule_with_a_group_admits_its_members_alone() {
 }
 
 #[test]
+fn a_rule_with_a_cgroup_admits_what_is_moved_there_and_refuses_the_rest() {
+    let conditions = Conditions { cgroup: globs(&["/agents/*"]), ..Conditions::default() };
+    let mut world = World::new(vec![with(conditions)]);
+    let bash = at_home(&mut world);
+    let agent = world.spawn(&bash, 20, "claude");
+    assert_eq!((unmet(&world, 20), world.session("/srv/a")), (Some(Unmet::Cgroup), None));
+    let moved_to = |world: &mut World, cgroup_id, path: &str| {
+        let at = world.tick_clock();
+        world.feed(Input::Cgroup { at, key: agent.key, cgroup_id, path: path.as_bytes() });
+    };
+    moved_to(&mut world, 5, "/other/a");
+    assert_eq!(unmet(&world, 20), Some(Unmet::Cgroup));
+    moved_to(&mut world, 6, "/agents/a");
+    assert_eq!(unmet(&world, 20), None);
+    assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(agent.key));
+    // Rules admit and do not evict.
+    moved_to(&mut world, 5, "/other/a");
+    assert_eq!(world.session("/srv/a").map(|session| session.state), Some(State::Live));
+}
+
+#[test]
 fn a_rule_for_the_host_admits_nobody_in_another_mount_namespace() {
     let mut world = World::new(vec![with(only_host()), Rule { name: "second".into(), ..rule() }]);
     let bash = at_home(&mut world);

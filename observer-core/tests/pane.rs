@@ -135,6 +135,30 @@ fn dtach_and_editors_and_terminal_emulators_in_a_pane_have_none() {
     assert_eq!(pane(&world, &agent), Pane::None);
 }
 
+/// Multiplexers and remote shells that name no panes, whatever they are called.
+const WITHOUT_PANES: [&str; 9] =
+    ["dtach", "abduco", "zellij", "mosh-server", "sshd", "sshd-session", "dropbear", "dvtm", "emacs"];
+
+#[test]
+fn what_names_no_panes_gives_none_and_hides_those_further_out() {
+    for name in WITHOUT_PANES {
+        let (mut world, bash) = world();
+        let server = daemon(&mut world, &bash, 60, name);
+        let agent = on_tty(&mut world, &server, 61, ("pts9", "claude", b""));
+        assert_eq!(names(&world, &agent), ["none"], "{name}");
+
+        let (_, shell) = tmux(&mut world, &bash);
+        let server = daemon(&mut world, &shell, 70, name);
+        let agent = on_tty(&mut world, &server, 71, ("pts8", "claude", IN_TMUX));
+        assert_eq!(names(&world, &agent), ["stale"], "{name}");
+        // What a pane of tmux within it shows is that pane's.
+        let inner = daemon(&mut world, &agent, 80, "tmux");
+        let env = b"TMUX=/tmp/b,80,0\0TMUX_PANE=%0\0";
+        let within = on_tty(&mut world, &inner, 81, ("pts7", "claude", env));
+        assert_eq!(names(&world, &within), ["TMUX=/tmp/b,80,0", "TMUX_PANE=%0"], "{name}");
+    }
+}
+
 #[test]
 fn dtach_that_outlives_its_server_has_no_pane_of_the_next_one() {
     let (mut world, bash) = world();

@@ -198,3 +198,17 @@ fn list(text: &mut String, what: &str, field: &str, names: &[&str]) {
     }
     text.push_str("\n]\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplexers_and_remote_shells_are_no_sessions_unless_a_rule_says_so() {
+        let known =
+            "tmux screen zellij dtach abduco byobu mosh-server mosh-client sshd sshd-session ssh dropbear";
+        for name in known.split(' ') {
+            assert!(NOT_PROGRAM_DEFAULT.contains(&name), "{name}");
+        }
+    }
+}
