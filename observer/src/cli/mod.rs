@@ -23,6 +23,7 @@ mod paths;
 mod pid;
 mod places;
 mod ps;
+mod readable;
 mod reload;
 mod rules;
 mod run;

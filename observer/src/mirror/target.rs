@@ -146,6 +146,12 @@ impl ConnectionTarget {
         Ok(Self { config, mode, tls })
     }
 
+    /// The files that it names, which are read for each connection.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let TlsFiles { roots, certificate, key } = &self.tls;
+        [roots, certificate, key].into_iter().flatten().cloned().collect()
+    }
+
     /// Whether it holds a password.
     pub fn has_secret(&self) -> bool {
         self.config.get_password().is_some()

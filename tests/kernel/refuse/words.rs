@@ -1,5 +1,13 @@
 //! Errors on the command line and in the configuration.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use observer_harness::daemon::product;
+use observer_harness::observe::CommandResult;
 use observer_harness::{Daemon, Fixture, Options, Pty, failure};
 
 use crate::{assert_refused, run};
@@ -30,6 +38,62 @@ fn a_broken_configuration_is_refused_with_file_line_and_column() {
         let at = format!("{path}:{line}:");
         assert!(result.stderr.contains(&at), "{at} and a column for {text:?}: {}", result.stderr);
     }
+}
+
+/// A user who is neither root nor the owner of anything here.
+const STRANGER: &str = "65534";
+
+#[test]
+fn a_file_of_the_configuration_that_the_user_of_the_daemon_cannot_read_is_no_ok() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("set the mode");
+    };
+    set_mode(dir.path(), 0o755);
+    let [file, closed] = ["observer.toml", "closed"].map(|name| dir.path().join(name));
+    let url = closed.join("database_url");
+    std::fs::create_dir(&closed).expect("make a directory");
+    let write_url = |text: &str| std::fs::write(&url, text).expect("write the connection string");
+    write_url("postgresql://observer:secret@db.example/fleet?sslmode=verify-full");
+    let text = format!("[mirror]\ndatabase_url_file = \"{}\"\n", url.display());
+    std::fs::write(&file, text).expect("write the configuration");
+    let check = |user: &str| {
+        let mut command = Command::new(product());
+        CommandResult::of(command.arg("check-config").arg(&file).args(["--user", user]))
+    };
+    // Only root may enter the directory, and then, read the file.
+    let [closed, url_shown] = [&closed, &url].map(|path| path.display().to_string());
+    set_mode(Path::new(&closed), 0o700);
+    for (at, mode) in [(&closed, 0o700), (&url_shown, 0o600)] {
+        set_mode(Path::new(at), mode);
+        let result = check(STRANGER);
+        assert_eq!(result.code, Some(2), "{result:?}");
+        let why = format!("cannot read {url_shown}: {at} has mode 0{mode:o} and belongs to root:");
+        assert!(result.stderr.contains(&why) && result.stderr.contains("LoadCredential="), "{result:?}");
+        assert!(result.text().contains(": 1 problem"), "{result:?}");
+        let of_root = check("0");
+        assert_eq!(of_root.code, Some(0), "{of_root:?}");
+        assert!(of_root.text().contains("read as user root (uid 0)"), "{of_root:?}");
+        set_mode(Path::new(at), 0o755);
+    }
+    assert_eq!(check(STRANGER).code, Some(0));
+    // Files that the connection string names, and faults of it, count too.
+    write_url(&format!("postgresql://db.example/fleet?sslrootcert={}/absent.pem", dir.path().display()));
+    let result = check(STRANGER);
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(result.stderr.contains("absent.pem: No such file"), "{result:?}");
+    write_url("postgresql://observer:secret@db.example/fleet?colour=red");
+    let result = check(STRANGER);
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(!result.stderr.contains("secret"), "{result:?}");
+    // Who cannot act as the daemon's user says so.
+    set_mode(Path::new(&url_shown), 0o644);
+    let mut command = Command::new(product());
+    command.arg("check-config").arg(&file).args(["--user", "0"]).uid(65_534).gid(65_534);
+    let result = CommandResult::of(&mut command);
+    assert_eq!(result.code, Some(4), "{result:?}");
+    assert!(result.stderr.contains("this runs as") && result.text().contains(": not known"), "{result:?}");
 }
 
 #[test]
