@@ -64,8 +64,18 @@ pub struct StatusAnswer {
     pub hooks: Vec<HookStatus>,
     /// Changes that the hooks do not report.
     pub blind_spots: Vec<BlindSpotStatus>,
+    /// What waits, by where it waits.
+    pub queues: BTreeMap<String, u64>,
+    /// How long records waited because the event loop had others to handle, µs.
+    pub behind_us: u64,
+    /// Starts of sessions that were counted and not written one by one, because the session starts again and again.
+    pub starts_counted: u64,
+    /// What the kernel programs took.
+    pub bpf: BpfStatus,
     /// Connections of the socket.
     pub clients: ClientCounts,
+    /// Connections that ask for metrics.
+    pub scrapes: ScrapeCounts,
     /// Readings of argv and environment from memory.
     pub memory_reads: MemoryReadCounts,
     /// The journal.
@@ -74,6 +84,8 @@ pub struct StatusAnswer {
     pub mirror: MirrorStatus,
     /// Resident memory of the daemon, bytes; 0 unknown.
     pub rss_bytes: u64,
+    /// CPU time of the daemon, µs.
+    pub cpu_us: u64,
 }
 
 /// Passes of the task iterator.
@@ -110,6 +122,26 @@ pub struct CanaryStatus {
     pub interval_ms: u64,
     /// Whether the service manager restarts a daemon whose canaries do not come round.
     pub watchdog: bool,
+}
+
+/// `bpf` of `status --json` (docs/json.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BpfStatus {
+    /// Whether the kernel measures the run time of programs (`kernel.bpf_stats_enabled`).
+    pub stats_enabled: bool,
+    /// What each program took while it did; empty unless it does.
+    pub programs: BTreeMap<String, ProgramTime>,
+}
+
+/// What a kernel program took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramTime {
+    /// How often it ran.
+    pub runs: u64,
+    /// For how long, ns.
+    pub ns: u64,
 }
 
 /// A hook in use.
@@ -150,6 +182,20 @@ pub struct ClientCounts {
     pub dropped: u64,
     /// How often a watching client was too slow.
     pub lagged: u64,
+    /// Bytes that clients have not read yet.
+    pub unread_bytes: u64,
+}
+
+/// Connections that ask for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrapeCounts {
+    /// Those that got metrics.
+    pub answered: u64,
+    /// Those that got an error.
+    pub refused: u64,
+    /// Those that were closed before they had sent a request or taken the response.
+    pub cut_off: u64,
 }
 
 /// Readings of argv and environment from the memory of processes.

@@ -169,6 +169,7 @@ fn summary(file: &Path, config: &Config, checked: &CheckedFiles) -> Vec<String> 
         format!("  ring_bytes     {}", set(config.ring_bytes.map(|bytes| bytes.to_string()))),
         format!("  journal        {}", set(config.journal.path.as_deref().map(line))),
         format!("  mirror         {}", set(database)),
+        format!("  metrics        {}", set(config.metrics.as_ref().map(ToString::to_string))),
     ];
     lines.extend(checked.read_as.as_ref().map(|user| format!("  files          read as {user}")));
     lines

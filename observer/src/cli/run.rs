@@ -140,6 +140,7 @@ impl RunArgs {
             log_level: self.log_level.into(),
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,
+            metrics: config.metrics.clone(),
             canary_interval: self.canary_interval.unwrap_or(canary::INTERVAL_DEFAULT),
             kernel: kernel::KernelOptions {
                 ring_bytes: self

@@ -5,6 +5,7 @@ mod builtin;
 mod fault;
 mod journal;
 mod labels;
+mod metrics;
 mod mirror;
 mod never;
 mod resolve;
@@ -24,6 +25,7 @@ use observer_core::rule::Ignore;
 use serde::Deserialize;
 
 use self::fault::{ConfigFault, absolute, variable};
+use crate::socket::metrics_address::MetricsAddress;
 use crate::text::bytes::{to_line, to_one_line};
 use crate::text::table::cut;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// The mirror.
     pub mirror: MirrorConfig,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics: Option<MetricsAddress>,
     /// What can be used but is probably wrong.
     pub warnings: Vec<ConfigError>,
 }
@@ -95,6 +99,8 @@ struct File {
     #[serde(default)]
     mirror: mirror::MirrorSection,
     #[serde(default)]
+    metrics: metrics::MetricsSection,
+    #[serde(default)]
     session: Vec<session::SessionSection>,
     #[serde(default)]
     ignore: Vec<toml::Spanned<session::IgnoreSection>>,
@@ -122,6 +128,7 @@ impl Config {
             ring_bytes: None,
             journal: JournalConfig::default(),
             mirror: MirrorConfig::default(),
+            metrics: None,
             warnings: Vec::new(),
         }
     }
@@ -213,6 +220,7 @@ impl Config {
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
             journal: file.journal.check()?,
             mirror: file.mirror.check()?,
+            metrics: file.metrics.check()?,
             warnings: Vec::new(),
         })
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod guide;
 mod labels;
+mod metrics;
 mod template;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::answers::AnswerTime;
+use super::behind::TimeBehind;
 use super::canary::Canary;
 use super::memory::{MemoryBatch, MemoryReads, Wanted};
 use super::mirror_link::{MapRequests, MirrorLink};
@@ -27,6 +28,7 @@ use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, RecordOf};
 use crate::mirror::feed::LiveMap;
+use crate::socket::metrics_server::ScrapeCounters;
 use crate::socket::server::{ClientCounters, PendingQuestion};
 
 /// Records drained in one turn. Clients' tasks run between turns.
@@ -130,10 +132,12 @@ pub struct EventLoop {
     /// The rest after the last pass.
     pub(super) pass_rest: PassRest,
     pub(super) clients: Arc<ClientCounters>,
+    pub(super) scrapes: Arc<ScrapeCounters>,
     pub(super) ready_at: BootTime,
     /// Questions, each with the time from which on the deaths before it are complete.
     pub(super) postponed: Vec<(BootTime, PendingQuestion)>,
     pub(super) canary: Canary,
+    pub(super) behind: TimeBehind,
     pub(super) status_line: StatusLine,
     /// Has the rules read again.
     pub(super) reload: Option<mpsc::Sender<ReloadReply>>,
@@ -193,6 +197,7 @@ impl EventLoop {
     pub(super) fn turn(&mut self) -> bool {
         let before = clock::boottime();
         let drained = self.drain();
+        self.behind.turned(drained.caught_up);
         if drained.caught_up {
             self.core.close_deaths(before, &mut self.sink);
             self.complete(before);

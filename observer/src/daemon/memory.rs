@@ -245,6 +245,11 @@ impl MemoryReads {
         }
     }
 
+    /// How many processes wait, or are read.
+    pub fn waiting(&self) -> usize {
+        self.known.len()
+    }
+
     /// Counters since the daemon's start.
     pub fn counters(&self) -> &MemoryReadCounts {
         &self.counters

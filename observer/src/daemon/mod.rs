@@ -2,6 +2,7 @@
 
 pub mod answers;
 mod audit;
+mod behind;
 pub mod canary;
 mod columns;
 pub mod costs;

@@ -11,6 +11,7 @@ use observer_core::rule::Ignore;
 use super::logging::LogLevel;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
+use crate::socket::metrics_address::MetricsAddress;
 
 /// What decides which processes are sessions, and how they are labelled.
 pub struct RuleSet {
@@ -46,6 +47,8 @@ pub struct DaemonOptions {
     pub journal: JournalPlace,
     /// What is mirrored to which database; `None`: there is no mirror.
     pub mirror: Option<MirrorOptions>,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics: Option<MetricsAddress>,
     /// How often a canary is started.
     pub canary_interval: Duration,
     /// What the kernel programs are loaded with.

@@ -58,6 +58,11 @@ impl OwnerLookups {
         self.under_way == 0
     }
 
+    /// How many look-ups run.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// Look-ups that were not made because too many ran.
     pub fn refused(&self) -> u64 {
         self.refused

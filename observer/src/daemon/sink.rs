@@ -135,6 +135,11 @@ impl DaemonSink {
         self.pace.next_due()
     }
 
+    /// How often changes of sessions are written.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     /// Since when there are starts or ends of sessions that are counted and not written yet.
     pub fn withheld_since(&self) -> Option<BootTime> {
         self.pace.withheld_since()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::unistd::Uid;
 use observer_common::hooks::Fact;
 use observer_core::session::State;
 use observer_core::{Core, Settings};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use super::behind::TimeBehind;
 use super::canary::{self, Canary};
 use super::ending::end;
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
@@ -34,6 +36,8 @@ use crate::journal::{Journal, JournalOptions};
 use crate::kernel::{self, Drained, Kernel, MemoryReader};
 use crate::socket::frame::{Hello, PROTOCOL};
 use crate::socket::listen::{BoundSocket, SocketClaim};
+use crate::socket::metrics_address::MetricsAddress;
+use crate::socket::metrics_server::{MetricsServer, NumbersSource};
 use crate::socket::peer::PeerPolicy;
 use crate::socket::server::{self, ClientCounters, PendingQuestion, QUESTIONS_MAX, SocketService};
 use crate::text::bytes::to_line;
@@ -50,7 +54,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub fn run(options: DaemonOptions) -> Result<()> {
     logging::start(options.log_level, options.kernel.program_log)?;
     let boot_id = boot::boot_id()?;
-    let claim = SocketClaim::new(&options.socket)?;
+    let claim = SocketClaim::new(&options.socket, "--socket")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -82,15 +86,19 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     daemon.canary = Canary::new(options.canary_interval);
     (daemon.mirror, events.maps) = MirrorLink::start(options.mirror, daemon.sink.journal.as_ref(), &boot_id)?;
     let bound = claim.bind()?;
+    let address = options.metrics;
+    let metrics =
+        address.clone().map(|address| serve_metrics(address, &daemon, asked.clone())).transpose()?;
     let server = serve_clients(&bound, &daemon, boot_id, asked)?;
     daemon.ready_at = clock::boottime();
     daemon.canary.begin(Instant::now(), daemon.ready_at)?;
-    daemon.announce(&bound);
+    daemon.announce(&bound, address.as_ref());
     events.is_serving = true;
     let (signal, since) = daemon.serve(&mut events).await;
     info!(signal, "{signal}: stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
     server.abort();
+    drop(metrics);
     drop(bound);
     end(daemon.sink.journal.take(), daemon.mirror, since);
     Ok(())
@@ -143,16 +151,14 @@ fn assemble(
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
     let env = env.into_iter().map(String::into_bytes).collect();
     let opened = journal.as_ref().map(Journal::opened).unwrap_or_default();
-    let maps = mpsc::channel(1).1;
-    let rules_read = mpsc::channel(1).1;
     let events = EventSources {
         ring,
         questions,
         memory,
         owners: found,
         journal: opened,
-        maps,
-        rules: rules_read,
+        maps: mpsc::channel(1).1,
+        rules: mpsc::channel(1).1,
         stop,
         is_serving: false,
     };
@@ -175,9 +181,11 @@ fn assemble(
         pass_ok: true,
         pass_rest: PassRest::default(),
         clients: Arc::default(),
+        scrapes: Arc::default(),
         ready_at: clock::boottime(),
         postponed: Vec::new(),
         canary: Canary::new(canary::INTERVAL_DEFAULT),
+        behind: TimeBehind::default(),
         status_line: StatusLine::default(),
         reload: None,
         mirror: MirrorLink::Off(None),
@@ -213,6 +221,16 @@ fn serve_clients(
     let counters: Arc<ClientCounters> = Arc::clone(&daemon.clients);
     let budget = daemon.sink.hub.budget().clone();
     Ok(tokio::spawn(server::serve(listener, SocketService { hello, policy, questions, counters, budget })))
+}
+
+/// Starts the thread that serves metrics.
+fn serve_metrics(
+    address: MetricsAddress,
+    daemon: &EventLoop,
+    questions: mpsc::Sender<PendingQuestion>,
+) -> Result<MetricsServer> {
+    let client = daemon.sink.hub.budget().client(Uid::effective().as_raw());
+    MetricsServer::start(address, NumbersSource { questions, client, counters: Arc::clone(&daemon.scrapes) })
 }
 
 impl EventLoop {
@@ -277,7 +295,7 @@ impl EventLoop {
     }
 
     /// Reports that the daemon is ready, to people and to the service manager.
-    fn announce(&mut self, bound: &BoundSocket) {
+    fn announce(&mut self, bound: &BoundSocket, metrics: Option<&MetricsAddress>) {
         let sessions = self.core.sessions().filter(|(session, _)| session.state != State::Ended).count();
         println!("observer {} is ready", env!("CARGO_PKG_VERSION"));
         println!("  socket     {}", to_line(bound.path().as_os_str().as_encoded_bytes()));
@@ -287,6 +305,9 @@ impl EventLoop {
         }
         if let Some(line) = announced(&self.mirror) {
             println!("{line}");
+        }
+        if let Some(address) = metrics {
+            println!("  metrics    {address}");
         }
         println!("  ring       {} KiB", self.kernel.ring_usage().1 / 1024);
         println!("  hooks      {} in use; `observer status` lists them", self.kernel.sources().len());

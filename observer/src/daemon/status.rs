@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use observer_core::session::State;
 
 use super::event_loop::EventLoop;
-use crate::api::status::{BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, StatusAnswer, by_kind};
+use crate::api::status::{
+    BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, ScrapeCounts, StatusAnswer, by_kind,
+};
 use crate::api::words::SessionState;
 use crate::clock;
 use crate::text::bytes::to_json;
@@ -49,11 +52,17 @@ impl EventLoop {
             anomalies: self.anomalies(),
             hooks: self.hooks(),
             blind_spots: self.blind_spots(),
+            queues: self.queues(),
+            behind_us: micros(self.behind.total(Instant::now())),
+            starts_counted: self.sink.pace().starts_counted(),
+            bpf: self.kernel.run_times(),
             clients: self.clients(),
+            scrapes: self.scrapes(),
             memory_reads: self.memory_reads.counters().clone(),
             mirror: self.mirror.status(&journal),
             journal,
             rss_bytes: rss_bytes(),
+            cpu_us: clock::cpu_ns(std::process::id()).unwrap_or(0) / 1000,
         }
     }
 
@@ -91,6 +100,17 @@ impl EventLoop {
         .into()
     }
 
+    fn queues(&self) -> BTreeMap<String, u64> {
+        [
+            ("questions", self.postponed.len()),
+            ("memory_reads", self.memory_reads.waiting()),
+            ("owner_lookups", self.owners.under_way()),
+            ("session_changes", self.sink.pace().waiting()),
+        ]
+        .map(|(name, length)| (name.to_owned(), length as u64))
+        .into()
+    }
+
     pub(super) fn journal(&self) -> JournalStatus {
         match &self.sink.journal {
             Some(journal) => journal.status(clock::realtime_ns()),
@@ -123,8 +143,21 @@ impl EventLoop {
             refused: self.clients.refused.load(Ordering::Relaxed),
             dropped: self.clients.dropped.load(Ordering::Relaxed),
             lagged: self.sink.hub.lagged_total(),
+            unread_bytes: self.sink.hub.budget().bytes() as u64,
         }
     }
+
+    fn scrapes(&self) -> ScrapeCounts {
+        ScrapeCounts {
+            answered: self.scrapes.answered.load(Ordering::Relaxed),
+            refused: self.scrapes.refused.load(Ordering::Relaxed),
+            cut_off: self.scrapes.cut_off.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Resident memory of this process, bytes; 0 if the kernel does not report it.

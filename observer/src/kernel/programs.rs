@@ -16,8 +16,10 @@ use super::chosen::Chosen;
 use super::iterator::TaskIterator;
 use super::memory::MemoryReader;
 use super::ring::{Control, DrainEnd, Ring};
+use super::run_times::RunTimes;
 use super::skipped::Skipped;
 use super::snapshot::{Rows, Snapshot};
+use crate::api::status::BpfStatus;
 use crate::clock;
 
 /// Result of [`Kernel::drain`].
@@ -59,6 +61,7 @@ pub struct Kernel {
     pub(super) watched_tgids: BTreeSet<u32>,
     pub(super) iterator: TaskIterator,
     pub(super) skipped: Skipped,
+    pub(super) run_times: RunTimes,
     pub(super) sources: Vec<FactSource>,
     pub(super) blind_spots: Vec<BlindSpot>,
     /// Records by kind; index 0 counts those that could not be decoded.
@@ -183,6 +186,11 @@ impl Kernel {
     /// Events, by kind, for which the kernel skipped the first program and which the second reported.
     pub fn preempted_by_kind(&self) -> [u64; KIND_COUNT] {
         self.control.second()
+    }
+
+    /// How long the programs ran, as far as the kernel measures that. Takes a system call for each program where it does.
+    pub fn run_times(&self) -> BpfStatus {
+        self.run_times.read()
     }
 
     /// Clears hint bits, so that the next such event raises them again. Must be called before the pass that answers them.

@@ -2,7 +2,6 @@
 //! as lost as one that could not be reserved, unless a second program reported the event. From 5.12 on the kernel counts them
 //! (`recursion_misses`, `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c) and shows the count in the descriptor's fdinfo.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use aya::Ebpf;
 use observer_common::hooks::{FALLBACKS, HOOKS};
 use observer_common::record::KIND_COUNT;
 
+use super::program_info::ProgramInfo;
 use super::ring::Control;
 
 /// How long a task whose first program was skipped may take to its second program, before the event counts as lost.
@@ -80,6 +80,5 @@ fn combine(one: &ByKind, other: &ByKind, of: impl Fn(u64, u64) -> u64) -> ByKind
 }
 
 fn read_misses(fd: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+    ProgramInfo::read(fd)?.number("recursion_misses:")
 }

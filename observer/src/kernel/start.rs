@@ -19,6 +19,7 @@ use super::look::Look;
 use super::options::KernelOptions;
 use super::programs::Kernel;
 use super::ring::{Control, Ring};
+use super::run_times::RunTimes;
 use super::skipped::Skipped;
 use super::{program_log, selftest};
 
@@ -48,6 +49,7 @@ impl Kernel {
         let Loaded { ebpf, .. } = loaded;
         crate::heap::give_back();
         let skipped = Skipped::new(&ebpf);
+        let run_times = RunTimes::new(&ebpf);
         let mut kernel = Self {
             ring,
             control,
@@ -55,6 +57,7 @@ impl Kernel {
             watched_tgids: BTreeSet::new(),
             iterator,
             skipped,
+            run_times,
             sources,
             blind_spots,
             events: [0; KIND_COUNT],

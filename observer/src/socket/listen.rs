@@ -1,9 +1,10 @@
 //! The socket's path: it is claimed before the programs are loaded, bound when the daemon is ready, and removed when the
 //! daemon stops.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,8 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, chown};
 use tracing::warn;
 
@@ -21,11 +25,14 @@ use crate::text::bytes::to_line;
 
 /// The group whose members may ask.
 pub const GROUP: &str = "observer";
+/// The mode of a socket's file.
+const MODE: u32 = 0o660;
 
 /// A path that is reserved for this process: no other daemon listens on it or is starting on it.
 #[derive(Debug)]
 pub struct SocketClaim {
     path: PathBuf,
+    chosen_with: &'static str,
     _lock: Flock<File>,
 }
 
@@ -59,17 +66,18 @@ fn lock_file(mut file: File) -> Result<Flock<File>, Errno> {
 }
 
 impl SocketClaim {
-    /// Creates the directory, and locks the path. A path that is in use is an error.
-    pub fn new(path: &Path) -> Result<Self> {
+    /// Creates the directory, and locks the path. A path that is in use is an error, which names the setting that the path was
+    /// `chosen_with`.
+    pub fn new(path: &Path, chosen_with: &'static str) -> Result<Self> {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o755).create(dir).with_context(|| {
                 format!(
-                    "cannot make the directory {}; make it yourself, or choose a path with --socket",
+                    "cannot make the directory {}; make it yourself, or choose a path with {chosen_with}",
                     dir.display()
                 )
             })?;
         }
-        check_is_free(path)?;
+        check_is_free(path, chosen_with)?;
         let lock_path = lock_path(path);
         let lock = OpenOptions::new()
             .write(true)
@@ -80,28 +88,29 @@ impl SocketClaim {
             .open(&lock_path)
             .with_context(|| {
                 format!(
-                    "cannot open {}; correct its rights, or choose a path with --socket",
+                    "cannot open {}; correct its rights, or choose a path with {chosen_with}",
                     lock_path.display()
                 )
             })?;
         let lock = match lock_file(lock) {
             Ok(lock) => lock,
             Err(Errno::EWOULDBLOCK) => bail!(
-                "another daemon is starting on {}: stop it, or choose another path with --socket",
+                "another daemon is starting on {}: stop it, or choose another path with {chosen_with}",
                 path.display()
             ),
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("cannot lock {}; choose a path with --socket", lock_path.display())
+                    format!("cannot lock {}; choose a path with {chosen_with}", lock_path.display())
                 });
             }
         };
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), chosen_with, _lock: lock })
     }
 
     /// Listens on the path, with mode 0660 and group [`GROUP`] where it exists.
     pub fn bind(self) -> Result<BoundSocket> {
-        check_is_free(&self.path)?;
+        let chosen_with = self.chosen_with;
+        check_is_free(&self.path, chosen_with)?;
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| {
@@ -110,16 +119,12 @@ impl SocketClaim {
             }
             _ => {}
         }
-        let before = umask(Mode::from_bits_truncate(0o117));
-        let bound = UnixListener::bind(&self.path);
-        umask(before);
-        let listener = bound.with_context(|| {
+        let listener = listen_privately(&self.path).with_context(|| {
             format!(
-                "cannot listen on {}; choose a shorter or writable path with --socket",
+                "cannot listen on {}; choose a shorter or writable path with {chosen_with}",
                 self.path.display()
             )
         })?;
-        listener.set_nonblocking(true).context("cannot make the socket non-blocking")?;
         let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
         if let Some(group) = group
             && let Err(error) = chown(&self.path, None, Some(group))
@@ -134,6 +139,18 @@ impl SocketClaim {
         let id = std::fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()));
         Ok(BoundSocket { listener, group, claim: self, id })
     }
+}
+
+/// Listens on `path`, with the mode 0660 from the first moment. The umask is left alone: it is that of all threads.
+fn listen_privately(path: &Path) -> Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // The file gets the mode of the socket, less the umask: unix_bind() in net/unix/af_unix.c.
+    fchmod(&socket, Mode::from_bits_truncate(MODE))?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    listen(&socket, Backlog::MAXALLOWABLE)?;
+    Ok(socket.into())
 }
 
 impl BoundSocket {
@@ -162,33 +179,36 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// An error if something other than a stale socket is at `path`.
-fn check_is_free(path: &Path) -> Result<()> {
+fn check_is_free(path: &Path, chosen_with: &str) -> Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => {
             return Err(error).with_context(|| {
-                format!("cannot look at {}; choose another path with --socket", path.display())
+                format!("cannot look at {}; choose another path with {chosen_with}", path.display())
             });
         }
     };
     if !meta.file_type().is_socket() {
         bail!(
-            "{} is there and is no socket: remove it, or choose another path with --socket",
+            "{} is there and is no socket: remove it, or choose another path with {chosen_with}",
             path.display()
         );
     }
     match UnixStream::connect(path) {
         Ok(stream) => {
             bail!(
-                "a daemon is already running on {}{}: stop it, or choose another path with --socket",
+                "a daemon is already running on {}{}: stop it, or choose another path with {chosen_with}",
                 path.display(),
                 peer_pid(&stream).map(|pid| format!(" (pid {pid})")).unwrap_or_default()
             )
         }
         Err(error) if is_stale(&error) => Ok(()),
         Err(error) => Err(error).with_context(|| {
-            format!("{} is a socket that cannot be tried; choose another path with --socket", path.display())
+            format!(
+                "{} is a socket that cannot be tried; choose another path with {chosen_with}",
+                path.display()
+            )
         }),
     }
 }
@@ -204,8 +224,6 @@ fn peer_pid(stream: &UnixStream) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -214,7 +232,7 @@ mod tests {
         let path = dir.path().join("new/o.sock");
         std::fs::create_dir(dir.path().join("new")).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let bound = SocketClaim::new(&path).unwrap().bind().unwrap();
+        let bound = SocketClaim::new(&path, "--socket").unwrap().bind().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(UnixStream::connect(&path).is_ok());
         drop(bound);
@@ -226,15 +244,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "keep").unwrap();
-        let refused = SocketClaim::new(&file).unwrap_err().to_string();
+        let refused = SocketClaim::new(&file, "--socket").unwrap_err().to_string();
         assert!(refused.contains("is no socket: remove it"), "{refused}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "keep");
 
         let path = dir.path().join("o.sock");
-        let claim = SocketClaim::new(&path).unwrap();
-        assert!(SocketClaim::new(&path).unwrap_err().to_string().contains("another daemon is starting"));
+        let claim = SocketClaim::new(&path, "--socket").unwrap();
+        assert!(
+            SocketClaim::new(&path, "--socket")
+                .unwrap_err()
+                .to_string()
+                .contains("another daemon is starting")
+        );
         let bound = claim.bind().unwrap();
-        let refused = SocketClaim::new(&path).unwrap_err().to_string();
+        let refused = SocketClaim::new(&path, "--socket").unwrap_err().to_string();
         assert!(refused.contains(&format!(
             "already running on {} (pid {})",
             path.display(),
@@ -248,7 +271,7 @@ mod tests {
     fn anothers_socket_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("o.sock");
-        let bound = SocketClaim::new(&path).unwrap().bind().unwrap();
+        let bound = SocketClaim::new(&path, "--socket").unwrap().bind().unwrap();
         std::fs::remove_file(&path).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(bound);

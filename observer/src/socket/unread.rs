@@ -114,9 +114,14 @@ impl UnreadBudget {
         Arc::new(HeldFrame { body, held })
     }
 
+    /// Bytes that clients have unread.
+    pub fn bytes(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
     /// Whether clients have too much unread.
     pub fn is_exceeded(&self) -> bool {
-        self.total.load(Ordering::Relaxed) > UNREAD_BYTES_MAX
+        self.bytes() > UNREAD_BYTES_MAX
     }
 
     /// Keeps the budget: while it is exceeded, the client with the most unread bytes loses these, of the user whose clients have

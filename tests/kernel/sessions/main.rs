@@ -15,6 +15,7 @@ mod panes;
 mod program;
 mod reload;
 mod roots;
+mod scrapes;
 mod senders;
 mod service;
 mod signals;

@@ -142,9 +142,20 @@ pub struct Pace {
     withheld: BTreeSet<(BootTime, Arc<Home>)>,
     /// Sessions that ended, in order: they are forgotten when the window is over.
     ended: VecDeque<(BootTime, Arc<Home>)>,
+    starts_counted: u64,
 }
 
 impl Pace {
+    /// Changes that wait.
+    pub fn waiting(&self) -> usize {
+        self.users.waiting()
+    }
+
+    /// Starts that were counted and not written one by one.
+    pub fn starts_counted(&self) -> u64 {
+        self.starts_counted
+    }
+
     /// A session is as the journal knows it, or its changes are not written.
     pub fn knows(&mut self, at: BootTime, session: &Session) {
         self.sessions.entry(Arc::clone(&session.home)).or_insert_with(|| Paced::new(at, session));
@@ -166,6 +177,7 @@ impl Pace {
         paced.is_counted = paced.recent.add(at) || paced.restarts.is_some();
         if paced.is_counted {
             paced.restarts.get_or_insert_default().add_start(at);
+            self.starts_counted += 1;
             self.wait_for_restarts(at, home);
             return Writes::Later;
         }
@@ -214,6 +226,7 @@ impl Pace {
             let restarts = paced.restarts.get_or_insert_default();
             if is_start {
                 restarts.add_start(at);
+                self.starts_counted += 1;
             }
             if let Some((key, death)) = death {
                 restarts.add_death(key, death.clone());

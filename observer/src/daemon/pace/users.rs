@@ -181,6 +181,12 @@ impl Users {
         homes
     }
 
+    /// How many changes wait.
+    pub(super) fn waiting(&self) -> usize {
+        let of_user = |user: &User| user.starts.len() + user.states.len() + user.minors.len();
+        self.by_uid.values().map(of_user).sum()
+    }
+
     fn user(&mut self, at: BootTime, uid: u32) -> &mut User {
         if self.by_uid.len() >= self.trimmed_at.max(IDLE_USERS_MAX) && !self.by_uid.contains_key(&uid) {
             self.by_uid.retain(|_, user| !user.is_idle(at));

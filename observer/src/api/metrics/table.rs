@@ -1,129 +1,10 @@
-//! The daemon's counters as metrics for Prometheus.
+//! The metrics, each with where its values are in the status.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
-
-use super::status::StatusAnswer;
-use super::words::{CanaryState, DeathCause, JournalState, MirrorState};
-
-/// Before the name of each metric.
-pub const PREFIX: &str = "observer";
-
-/// Whether a metric only grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// It counts from the daemon's start; its name ends with `_total`.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-}
-
-impl MetricKind {
-    /// The word that Prometheus has for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-        }
-    }
-
-    fn metric_type(self) -> MetricType {
-        match self {
-            Self::Counter => MetricType::Counter,
-            Self::Gauge => MetricType::Gauge,
-        }
-    }
-}
-
-/// Values of a metric, each with the value of its label; without a label there is one.
-type Values = Vec<(String, f64)>;
-
-/// A metric, or one for each value of a label. No label has values that users or programs choose.
-pub struct Metric {
-    /// Its name without [`PREFIX`] and without `_total`.
-    pub name: &'static str,
-    /// Whether it only grows.
-    pub kind: MetricKind,
-    /// The name of its label.
-    pub label: Option<&'static str>,
-    /// What it is, with its unit. Without a full stop at the end.
-    pub help: &'static str,
-    values: fn(&StatusAnswer) -> Values,
-}
-
-impl Metric {
-    /// The name under which Prometheus stores it.
-    pub fn full_name(&self) -> String {
-        let end = if self.kind == MetricKind::Counter { "_total" } else { "" };
-        format!("{PREFIX}_{}{end}", self.name)
-    }
-}
-
-/// Returns the metrics in Prometheus' text format.
-///
-/// # Errors
-///
-/// None is expected: it is text in memory.
-pub fn text(status: &StatusAnswer) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(StatusMetrics(status.clone())));
-    let mut text = String::new();
-    prometheus_text::encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-#[derive(Debug)]
-struct StatusMetrics(StatusAnswer);
-
-impl Collector for StatusMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in METRICS {
-            let values = (metric.values)(&self.0);
-            if values.is_empty() {
-                continue;
-            }
-            let mut family =
-                encoder.encode_descriptor(metric.name, metric.help, None, metric.kind.metric_type())?;
-            for (of, value) in values {
-                match metric.label {
-                    Some(label) => {
-                        let labels = [(label, of.as_str())];
-                        encode_value(&mut family.encode_family(&labels)?, metric.kind, value)?;
-                    }
-                    None => encode_value(&mut family, metric.kind, value)?,
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn encode_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: f64) -> fmt::Result {
-    match kind {
-        MetricKind::Counter => encoder.encode_counter::<[(&str, &str); 0], f64, f64>(&value, None),
-        MetricKind::Gauge => encoder.encode_gauge(&value),
-    }
-}
-
-const fn counter(name: &'static str, help: &'static str, values: fn(&StatusAnswer) -> Values) -> Metric {
-    Metric { name, kind: MetricKind::Counter, label: None, help, values }
-}
-
-const fn gauge(name: &'static str, help: &'static str, values: fn(&StatusAnswer) -> Values) -> Metric {
-    Metric { name, kind: MetricKind::Gauge, label: None, help, values }
-}
-
-impl Metric {
-    const fn by(mut self, label: &'static str) -> Self {
-        self.label = Some(label);
-        self
-    }
-}
+use super::metric::{Metric, Values, counter, gauge};
+use crate::api::status::StatusAnswer;
+use crate::api::words::{CanaryState, DeathCause, JournalState, MirrorState};
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
@@ -138,9 +19,23 @@ pub const METRICS: &[Metric] = &[
         |status| one(u64::from(status.head.certain)),
     ),
     gauge("resident_memory_bytes", "Resident memory of the daemon, bytes", |status| one(status.rss_bytes)),
+    counter("cpu_seconds", "CPU time of the daemon, seconds", |status| {
+        vec![plain(seconds(status.cpu_us, 1e6))]
+    }),
     gauge("processes", "Live processes", |status| one(status.processes)),
     gauge("sessions", "Sessions that have not ended", |status| counts(&status.sessions_by_state)).by("state"),
     counter("session_deaths", "Deaths of sessions' primaries", deaths).by("cause"),
+    counter(
+        "session_starts_counted",
+        "Starts of sessions that were counted and not written one by one, because the session starts again and again",
+        |status| one(status.starts_counted),
+    ),
+    gauge("queue_entries", "What waits, by where it waits", |status| counts(&status.queues)).by("queue"),
+    counter(
+        "loop_behind_seconds",
+        "Time in which records waited because the event loop had others to handle",
+        |status| vec![plain(seconds(status.behind_us, 1e6))],
+    ),
     gauge("ring_bytes", "Size of the ring, bytes", |status| one(status.ring_bytes)),
     gauge("ring_used_bytes", "Bytes of the ring in use", |status| one(status.ring_used_bytes)),
     counter("records", "Records received from the kernel", |status| counts(&status.events_by_kind))
@@ -162,6 +57,23 @@ pub const METRICS: &[Metric] = &[
     counter("records_undecodable", "Records that could not be decoded", |status| one(status.undecodable)),
     counter("gaps", "Gaps that were opened because records were lost", |status| one(status.gaps)),
     counter("resyncs", "Passes that healed a gap", |status| one(status.resyncs)),
+    gauge(
+        "bpf_stats_enabled",
+        "1 if the kernel measures the time of programs (kernel.bpf_stats_enabled)",
+        |status| one(u64::from(status.bpf.stats_enabled)),
+    ),
+    counter(
+        "bpf_run_seconds",
+        "Time in each kernel program while the kernel measured it, seconds",
+        |status| {
+            status.bpf.programs.iter().map(|(name, time)| (name.clone(), seconds(time.ns, 1e9))).collect()
+        },
+    )
+    .by("program"),
+    counter("bpf_runs", "Runs of each kernel program while the kernel counted them", |status| {
+        status.bpf.programs.iter().map(|(name, time)| (name.clone(), time.runs as f64)).collect()
+    })
+    .by("program"),
     gauge("canary_missing", "1 if the last canary did not come round: the daemon is blind", |status| {
         one(u64::from(status.canary.state == CanaryState::Missing))
     }),
@@ -207,6 +119,14 @@ pub const METRICS: &[Metric] = &[
     counter("clients_lagged", "How often a watching client was too slow", |status| {
         one(status.clients.lagged)
     }),
+    gauge("clients_unread_bytes", "Bytes that clients have not read yet", |status| {
+        one(status.clients.unread_bytes)
+    }),
+    counter("scrapes", "Connections that asked for metrics, by what they got", |status| {
+        let scrapes = &status.scrapes;
+        labelled([("answered", scrapes.answered), ("refused", scrapes.refused), ("cut_off", scrapes.cut_off)])
+    })
+    .by("result"),
     counter("memory_reads", "Readings of arguments and environment from processes", |status| {
         let reads = &status.memory_reads;
         labelled([("read", reads.read), ("failed", reads.failed), ("overflowed", reads.overflowed)])
@@ -254,6 +174,17 @@ pub const METRICS: &[Metric] = &[
         labelled(states.map(|state| (state.as_str(), u64::from(state == status.mirror.state))))
     })
     .by("state"),
+    gauge(
+        "mirror_presence",
+        "1 if the database knows this daemon as the host's writer, 0 otherwise",
+        |status| {
+            let has_mirror = status.mirror.state != MirrorState::Off;
+            has_mirror
+                .then(|| plain(f64::from(u8::from(status.mirror.generation.is_some()))))
+                .into_iter()
+                .collect()
+        },
+    ),
     gauge(
         "mirror_lag_seconds",
         "Age of the oldest committed entry that the database lacks, seconds",
@@ -304,74 +235,4 @@ fn plain(value: f64) -> (String, f64) {
 
 fn seconds(value: u64, in_a_second: f64) -> f64 {
     value as f64 / in_a_second
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use super::*;
-
-    fn is_word(text: &str) -> bool {
-        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && !text.starts_with('_')
-    }
-
-    #[test]
-    fn names_are_distinct_and_as_prometheus_wants_them() {
-        let mut names = BTreeSet::new();
-        for metric in METRICS {
-            assert!(names.insert(metric.name), "{} is there twice", metric.name);
-            assert!(is_word(metric.name) && metric.label.is_none_or(is_word), "{}", metric.name);
-            assert!(!metric.name.ends_with("_total") && !metric.help.ends_with('.'), "{}", metric.name);
-            assert!(
-                !metric.name.ends_with("_ms") && !metric.name.ends_with("_us"),
-                "not in seconds: {}",
-                metric.name
-            );
-        }
-    }
-
-    #[test]
-    fn each_value_has_a_line_with_its_unit_and_labels() {
-        let mut status = StatusAnswer { version: "1.2".into(), ..StatusAnswer::default() };
-        status.head.certain = true;
-        status.events_by_kind = [("fork".to_owned(), 7)].into();
-        status.sessions_by_state = [("live".to_owned(), 3), ("left".to_owned(), 0)].into();
-        status.deaths.oom_killed = 2;
-        status.passes.last_us = 1500;
-        status.journal.state = JournalState::Failing;
-        status.mirror.lag_ms = Some(250);
-        let text = text(&status).unwrap();
-        for line in [
-            "# HELP observer_build_info 1; the label has the version of the daemon",
-            "# TYPE observer_records_total counter",
-            "# TYPE observer_sessions gauge",
-            "observer_build_info{version=\"1.2\"} 1.0",
-            "observer_certain 1.0",
-            "observer_records_total{kind=\"fork\"} 7.0",
-            "observer_sessions{state=\"live\"} 3.0",
-            "observer_sessions{state=\"left\"} 0.0",
-            "observer_session_deaths_total{cause=\"oom_killed\"} 2.0",
-            "observer_last_pass_seconds 0.0015",
-            "observer_journal_state{state=\"failing\"} 1.0",
-            "observer_journal_state{state=\"ok\"} 0.0",
-            "observer_mirror_lag_seconds 0.25",
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
-        }
-        assert!(!text.contains("observer_journal_commit_seconds"), "nothing was committed:\n{text}");
-    }
-
-    #[test]
-    fn docs_list_the_metrics() {
-        let row = |metric: &Metric| {
-            let label = metric.label.map_or(String::new(), |label| format!("`{label}`"));
-            format!("| `{}` | {} | {label} | {} |\n", metric.full_name(), metric.kind.as_str(), metric.help)
-        };
-        let table: String = METRICS.iter().map(row).collect();
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-        let text = std::fs::read_to_string(page).unwrap();
-        assert!(text.contains(&table), "docs/metrics.md should have\n{table}");
-    }
 }
