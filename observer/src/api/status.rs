@@ -76,6 +76,8 @@ pub struct StatusAnswer {
     pub clients: ClientCounts,
     /// Connections that ask for metrics.
     pub scrapes: ScrapeCounts,
+    /// Lines of the log that were left out because they repeat.
+    pub log_left_out: u64,
     /// Readings of argv and environment from memory.
     pub memory_reads: MemoryReadCounts,
     /// The journal.

@@ -13,7 +13,7 @@ use super::hooks::HooksFlag;
 use super::paths::{SOCKET_DEFAULT, journal_path};
 use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes, span};
 use crate::daemon::canary;
-use crate::daemon::{DaemonOptions, JournalPlace, LogLevel, PathChoice, RuleReader, RuleSet};
+use crate::daemon::{DaemonOptions, JournalPlace, LogFormat, LogLevel, PathChoice, RuleReader, RuleSet};
 use crate::mirror::feed::MirrorOptions;
 use crate::mirror::items::MirroredArgv;
 use crate::mirror::target::DatabaseUrl;
@@ -39,6 +39,27 @@ impl From<LogLevelFlag> for LogLevel {
             LogLevelFlag::Warn => Self::Warn,
             LogLevelFlag::Info => Self::Info,
             LogLevelFlag::Debug => Self::Debug,
+        }
+    }
+}
+
+/// [`LogFormat`] as the command line spells it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormatFlag {
+    /// Entries of systemd's journal where it takes standard error, else lines
+    Auto,
+    /// Lines on standard error
+    Lines,
+    /// JSON objects on standard error, one on a line
+    Json,
+}
+
+impl From<LogFormatFlag> for LogFormat {
+    fn from(flag: LogFormatFlag) -> Self {
+        match flag {
+            LogFormatFlag::Auto => Self::Auto,
+            LogFormatFlag::Lines => Self::Lines,
+            LogFormatFlag::Json => Self::Json,
         }
     }
 }
@@ -72,6 +93,9 @@ pub struct RunArgs {
     /// Write log events of this level and of more severe ones
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevelFlag,
+    /// What the log looks like
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    log_format: LogFormatFlag,
     /// Write the kernel programs' own diagnostics to the log
     #[arg(long)]
     program_log: bool,
@@ -138,6 +162,7 @@ impl RunArgs {
         let options = DaemonOptions {
             config: self.config.as_ref().map(absolute),
             log_level: self.log_level.into(),
+            log_format: self.log_format.into(),
             journal: self.journal(&config),
             mirror: self.mirror(&config)?,
             metrics: config.metrics.clone(),

@@ -1,12 +1,13 @@
 //! The log: events that any layer emits with `tracing`, and records of libraries that use `log`. They are lines on standard
 //! error, or entries of systemd's journal where the service manager connected standard error to it.
 
-use std::fmt::{self, Debug, Write as _};
+use std::fmt;
 use std::io;
 
 use anyhow::{Context as _, Result};
 use nix::sys::stat::fstat;
-use tracing::field::{Field, Visit};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -16,8 +17,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::kernel;
-use crate::text::bytes::to_one_line;
+use super::log_fields::LogFields;
+use super::log_repeats::RepeatFilter;
+use crate::text::time::unix_rfc3339;
+use crate::{clock, kernel};
 
 /// Prefix of the fields of an entry in systemd's journal.
 const FIELD_PREFIX: &str = "OBSERVER";
@@ -36,17 +39,35 @@ pub enum LogLevel {
     Debug,
 }
 
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Entries of systemd's journal where standard error is connected to it, lines elsewhere.
+    #[default]
+    Auto,
+    /// Lines on standard error.
+    Lines,
+    /// JSON objects on standard error, one on a line.
+    Json,
+}
+
 /// Starts the log. `with_programs`: the kernel programs' diagnostics are written whatever the level is.
-pub fn start(level: LogLevel, with_programs: bool) -> Result<()> {
-    let journal = stderr_is_journal().then(journal_layer).flatten();
-    let lines = journal.is_none().then(|| {
+pub fn start(level: LogLevel, format: LogFormat, with_programs: bool) -> Result<()> {
+    let journal = (format == LogFormat::Auto && stderr_is_journal()).then(journal_layer).flatten();
+    // Without `log_internal_errors`, a standard error that cannot be written is reported on standard error, which panics.
+    let json = (format == LogFormat::Json).then(|| {
+        let layer = tracing_subscriber::fmt::layer().event_format(JsonLines).with_writer(io::stderr);
+        layer.log_internal_errors(false)
+    });
+    let lines = (journal.is_none() && json.is_none()).then(|| {
         let layer = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(io::stderr);
-        // Without this, a standard error that cannot be written is reported on standard error, which panics.
         layer.log_internal_errors(false)
     });
     tracing_subscriber::registry()
         .with(filter(level, with_programs))
+        .with(RepeatFilter)
         .with(journal)
+        .with(json)
         .with(lines)
         .try_init()
         .context("cannot start the log; report this")
@@ -107,12 +128,45 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = LineFields::default();
-        event.record(&mut line);
-        let LineFields { library, message } = line;
         let level = word(*event.metadata().level());
-        writeln!(writer, "observer: {level}: {library}{}", to_one_line(&message))
+        writeln!(writer, "observer: {level}: {}", LogFields::of(event).line())
     }
+}
+
+/// One JSON object for each event, on a line (docs/json.md).
+struct JsonLines;
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let LogFields { library, message, others } = LogFields::of(event);
+        let object = LogLine {
+            at: i64::try_from(clock::realtime_ns()).ok().and_then(unix_rfc3339).unwrap_or_default(),
+            level: word(*event.metadata().level()),
+            message,
+            library: Some(library).filter(|library| !library.is_empty()),
+            fields: others,
+        };
+        writeln!(writer, "{}", serde_json::to_string(&object).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A line of the log as JSON.
+#[derive(Serialize)]
+struct LogLine {
+    at: String,
+    level: &'static str,
+    message: String,
+    library: Option<String>,
+    fields: Map<String, Value>,
 }
 
 fn word(level: Level) -> &'static str {
@@ -124,31 +178,6 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// The fields of an event that its line shows.
-#[derive(Default)]
-struct LineFields {
-    /// Module of the library that made the record, and a colon; empty for observer's own events.
-    library: String,
-    message: String,
-}
-
-impl Visit for LineFields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.message.push_str(value),
-            "log.target" => self.library = format!("{value}: "),
-            _ => {}
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            // Writing to a String cannot fail.
-            let _ = write!(self.message, "{value:?}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -157,19 +186,40 @@ mod tests {
 
     use super::*;
 
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written to standard error as JSON by `emit`.
+    fn json(emit: impl FnOnce()) -> Vec<Value> {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines =
+            tracing_subscriber::fmt::layer().event_format(JsonLines).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(filter(LogLevel::Debug, false))
+            .with(RepeatFilter)
+            .with(lines);
+        tracing::subscriber::with_default(subscriber, emit);
+        let bytes = written.0.lock().unwrap().clone();
+        bytes
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
     /// What is written to standard error at this level by `emit`.
     fn written(level: LogLevel, with_programs: bool, emit: impl FnOnce()) -> String {
-        #[derive(Clone, Default)]
-        struct Written(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Written {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let written = Written::default();
         let writer = written.clone();
         let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(move || writer.clone());
@@ -219,6 +269,42 @@ mod tests {
         assert_eq!(lines, "observer: warning: evil\\nobserver: error: forged\\x1b[2J\\u{202e} was lost\n");
         let escaped = written(LogLevel::Info, false, || warn!("{} was lost", r"a\nb"));
         assert_eq!(escaped, "observer: warning: a\\nb was lost\n", "what is escaped is not escaped again");
+    }
+
+    #[test]
+    fn json_has_time_level_message_and_fields() {
+        let lines = json(|| {
+            warn!(entries = 3, "{} entries were lost", 3);
+            error!(reason = "disk_full", ok = false, "evil\n\u{202e}");
+            info!(target: "aya::bpf", "a library has a detail");
+        });
+        let without_time = |mut line: Value| {
+            let at = line.as_object_mut().unwrap().remove("at").unwrap();
+            assert!(at.as_str().unwrap().ends_with('Z'), "{at}");
+            line
+        };
+        let lines: Vec<_> = lines.into_iter().map(without_time).collect();
+        let expected = [
+            serde_json::json!({"level": "warning", "message": "3 entries were lost", "library": null, "fields": {"entries": 3}}),
+            serde_json::json!({"level": "error", "message": "evil\n\u{202e}", "library": null,
+                               "fields": {"reason": "disk_full", "ok": false}}),
+            serde_json::json!({"level": "info", "message": "a library has a detail", "library": null, "fields": {}}),
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_repeats_is_left_out_unless_it_is_a_detail() {
+        let before = super::super::log_repeats::left_out();
+        let lines = json(|| {
+            for number in 0..100 {
+                warn!("{number} entries were lost");
+                debug!("detail {number}");
+            }
+        });
+        let of = |level: &str| lines.iter().filter(|line| line["level"] == level).count();
+        assert_eq!((of("warning"), of("debug")), (10, 100));
+        assert!(super::super::log_repeats::left_out() >= before + 90);
     }
 
     #[test]

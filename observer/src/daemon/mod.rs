@@ -11,6 +11,8 @@ mod event_loop;
 mod gap_log;
 mod known_reads;
 mod live_map;
+mod log_fields;
+mod log_repeats;
 mod logging;
 mod memory;
 mod mirror_link;
@@ -38,6 +40,6 @@ mod status;
 mod test_session;
 mod watchdog;
 
-pub use logging::LogLevel;
+pub use logging::{LogFormat, LogLevel};
 pub use options::{DaemonOptions, JournalPlace, PathChoice, RuleReader, RuleSet};
 pub use start::run;

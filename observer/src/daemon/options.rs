@@ -8,7 +8,7 @@ use observer_core::Rule;
 use observer_core::label::LabelVariable;
 use observer_core::rule::Ignore;
 
-use super::logging::LogLevel;
+use super::logging::{LogFormat, LogLevel};
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
 use crate::socket::metrics_address::MetricsAddress;
@@ -41,6 +41,8 @@ pub struct DaemonOptions {
     pub env: Vec<String>,
     /// The least severe events that the log has.
     pub log_level: LogLevel,
+    /// What the log looks like.
+    pub log_format: LogFormat,
     /// Path of the socket.
     pub socket: PathBuf,
     /// Where the journal is, and its bounds.

@@ -20,7 +20,6 @@ use super::behind::TimeBehind;
 use super::canary::{self, Canary};
 use super::ending::end;
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
-use super::logging;
 use super::memory::MemoryReads;
 use super::mirror_link::{MirrorLink, announced};
 use super::notify::{StatusLine, notify};
@@ -31,6 +30,7 @@ use super::reread;
 use super::resident::ResidentReads;
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
+use super::{log_repeats, logging};
 use crate::api::status::PassCounts;
 use crate::journal::{Journal, JournalOptions};
 use crate::kernel::{self, Drained, Kernel, MemoryReader};
@@ -52,7 +52,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 
 /// Runs the daemon until SIGTERM, SIGINT, or the end of the terminal that it was started on.
 pub fn run(options: DaemonOptions) -> Result<()> {
-    logging::start(options.log_level, options.kernel.program_log)?;
+    logging::start(options.log_level, options.log_format, options.kernel.program_log)?;
     let boot_id = boot::boot_id()?;
     let claim = SocketClaim::new(&options.socket, "--socket")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,6 +70,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     // Before the programs are loaded: a signal during the start then stops it in order.
     let (stopper, stop) = mpsc::channel(1);
     stop_on_signals(&stopper)?;
+    tokio::spawn(log_repeats::report());
     let (reload, rules_read) = reread::start(options.read_rules, stopper)?;
     let kernel = Kernel::start(&options.kernel)?;
     // Rights belong to a thread, so they are dropped while there is only one.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use observer_core::session::State;
 
 use super::event_loop::EventLoop;
+use super::log_repeats;
 use crate::api::status::{
     BlindSpotStatus, ClientCounts, HookStatus, JournalStatus, ScrapeCounts, StatusAnswer, by_kind,
 };
@@ -58,6 +59,7 @@ impl EventLoop {
             bpf: self.kernel.run_times(),
             clients: self.clients(),
             scrapes: self.scrapes(),
+            log_left_out: log_repeats::left_out(),
             memory_reads: self.memory_reads.counters().clone(),
             mirror: self.mirror.status(&journal),
             journal,

@@ -9,6 +9,7 @@ mod homes;
 mod labels;
 mod leftovers;
 mod lives;
+mod logs;
 mod metrics;
 mod namespaces;
 mod panes;

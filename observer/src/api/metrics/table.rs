@@ -127,6 +127,9 @@ pub const METRICS: &[Metric] = &[
         labelled([("answered", scrapes.answered), ("refused", scrapes.refused), ("cut_off", scrapes.cut_off)])
     })
     .by("result"),
+    counter("log_lines_left_out", "Lines of the log that were left out because they repeat", |status| {
+        one(status.log_left_out)
+    }),
     counter("memory_reads", "Readings of arguments and environment from processes", |status| {
         let reads = &status.memory_reads;
         labelled([("read", reads.read), ("failed", reads.failed), ("overflowed", reads.overflowed)])
