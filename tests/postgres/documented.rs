@@ -35,7 +35,7 @@ fn statement(title: &str) -> &'static str {
 
 /// Fills the database with two hosts of one name, one of which is present, with sessions in every state and
 /// with events of some sessions.
-fn filled(database: &str) -> SqlSession {
+pub fn filled(database: &str) -> SqlSession {
     let mut daemon = server().session(database, "postgres");
     let number = present(&mut daemon, WEB1);
     daemon

@@ -1,6 +1,7 @@
 //! Runs the mirror against a real Postgres.
 
 mod daemon;
+mod dashboard;
 mod doctor;
 mod documented;
 mod forget;

@@ -28,13 +28,16 @@ const LIBRARIES: [&str; 7] = [
 /// Files that debhelper adds.
 const ADDED: [&str; 2] = ["usr/share/doc/observer/changelog.gz", "usr/share/doc/observer/copyright"];
 /// What a package without these would not be for.
-const NEEDED: [&str; 10] = [
+const NEEDED: [&str; 13] = [
     "usr/bin/observer",
     "usr/lib/systemd/system/observer.service",
     "usr/lib/sysusers.d/observer.conf",
     "usr/share/bash-completion/completions/observer",
     "usr/share/doc/observer/observer.cdx.json",
     "usr/share/fish/vendor_completions.d/observer.fish",
+    "usr/share/observer/alerts/observer.rules.yml",
+    "usr/share/observer/dashboards/observer-metrics.json",
+    "usr/share/observer/dashboards/observer-postgres.json",
     "usr/share/man/man1/observer-rules-check.1.gz",
     "usr/share/man/man5/observer.toml.5.gz",
     "usr/share/observer/observer.toml",

@@ -1,0 +1,287 @@
+//! The alert rules and dashboards of the package: each expression parses, and names what the daemon exports.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use observer::api::metrics::metric::MetricKind;
+use observer::api::metrics::table::METRICS;
+use observer::api::metrics::text;
+use observer::api::status::StatusAnswer;
+use promql_parser::label::MatchOp;
+use promql_parser::parser::{self, Call, Expr, LabelModifier, VectorSelector};
+use saphyr::{LoadableYamlNode as _, Yaml};
+use serde_json::Value;
+
+/// Labels that Prometheus adds to the metrics of a target.
+const TARGET: [&str; 2] = ["instance", "job"];
+/// What Prometheus itself says of a target.
+const OF_TARGET: &str = "up";
+/// Functions that want a counter.
+const OF_COUNTERS: [&str; 3] = ["rate", "irate", "increase"];
+
+fn packaging(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(path)
+}
+
+/// What the daemon exports.
+struct Exported {
+    /// Kind and label of each metric.
+    metrics: BTreeMap<String, (MetricKind, Option<&'static str>)>,
+    /// The values of labels that are always there.
+    values: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Exported {
+    fn new() -> Self {
+        let metrics =
+            METRICS.iter().map(|metric| (metric.full_name(), (metric.kind, metric.label))).collect();
+        let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let text = text(&StatusAnswer::default()).unwrap();
+        for (name, rest) in text.lines().filter_map(|line| line.split_once('{')) {
+            let value = rest.split('"').nth(1).unwrap();
+            values.entry(name.to_owned()).or_default().insert(value.to_owned());
+        }
+        // The daemon always has these; a status that was not filled in has none.
+        values.insert("observer_sessions".into(), ["live", "detached", "left"].map(String::from).into());
+        Self { metrics, values }
+    }
+
+    /// What is wrong with an expression; the names of the metrics in it are added to `names`.
+    fn check(&self, text: &str, names: &mut BTreeSet<String>) -> Vec<String> {
+        match parser::parse(text) {
+            Ok(expression) => {
+                let mut faults = Vec::new();
+                self.walk(&expression, &mut faults, names);
+                faults
+            }
+            Err(error) => vec![format!("{error}")],
+        }
+    }
+
+    fn walk(&self, expression: &Expr, faults: &mut Vec<String>, names: &mut BTreeSet<String>) {
+        match expression {
+            Expr::Aggregate(it) => {
+                self.walk(&it.expr, faults, names);
+                let (LabelModifier::Include(labels) | LabelModifier::Exclude(labels)) = match &it.modifier {
+                    Some(modifier) => modifier,
+                    None => return,
+                };
+                let mut below = BTreeSet::new();
+                self.walk(&it.expr, &mut Vec::new(), &mut below);
+                let known: Vec<_> = below.iter().filter_map(|name| self.metrics.get(name)?.1).collect();
+                let unknown = labels
+                    .labels
+                    .iter()
+                    .filter(|label| !TARGET.contains(&label.as_str()) && !known.contains(&label.as_str()));
+                faults.extend(unknown.map(|label| format!("{below:?} has no label {label}")));
+            }
+            Expr::Unary(it) => self.walk(&it.expr, faults, names),
+            Expr::Binary(it) => {
+                self.walk(&it.lhs, faults, names);
+                self.walk(&it.rhs, faults, names);
+            }
+            Expr::Paren(it) => self.walk(&it.expr, faults, names),
+            Expr::Subquery(it) => self.walk(&it.expr, faults, names),
+            Expr::VectorSelector(it) => self.selector(it, faults, names),
+            Expr::MatrixSelector(it) => self.selector(&it.vs, faults, names),
+            Expr::Call(it) => {
+                self.counters(it, faults);
+                it.args.args.iter().for_each(|argument| self.walk(argument, faults, names));
+            }
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => {}
+            other => faults.push(format!("not checked: {other:?}")),
+        }
+    }
+
+    /// A rate of what goes up and down means nothing.
+    fn counters(&self, call: &Call, faults: &mut Vec<String>) {
+        if !OF_COUNTERS.contains(&call.func.name) {
+            return;
+        }
+        let mut names = BTreeSet::new();
+        call.args.args.iter().for_each(|argument| self.walk(argument, &mut Vec::new(), &mut names));
+        let gauges = names
+            .iter()
+            .filter(|&name| self.metrics.get(name).is_some_and(|&(kind, _)| kind != MetricKind::Counter));
+        faults.extend(gauges.map(|name| format!("{} of {name}, which is no counter", call.func.name)));
+    }
+
+    fn selector(&self, selector: &VectorSelector, faults: &mut Vec<String>, names: &mut BTreeSet<String>) {
+        let name = selector.name.clone().unwrap_or_default();
+        names.insert(name.clone());
+        let label = match self.metrics.get(&name) {
+            Some(&(_, label)) => label,
+            None if name == OF_TARGET => None,
+            None => return faults.push(format!("{name:?} is not exported")),
+        };
+        let mut has_job = false;
+        for matcher in &selector.matchers.matchers {
+            has_job |= matcher.name == "job" && matcher.value == "observer";
+            if !TARGET.contains(&matcher.name.as_str()) && label != Some(matcher.name.as_str()) {
+                faults.push(format!("{name} has no label {}", matcher.name));
+            } else if label == Some(matcher.name.as_str())
+                && matcher.op == MatchOp::Equal
+                && self.values.get(&name).is_some_and(|values| !values.contains(&matcher.value))
+            {
+                faults.push(format!("{} of {name} is never {}", matcher.name, matcher.value));
+            }
+        }
+        if !has_job {
+            faults.push(format!("{name} is taken of any job"));
+        }
+    }
+}
+
+#[test]
+fn the_check_finds_what_is_wrong() {
+    let exported = Exported::new();
+    let cases = [
+        ("observer_certain{job=\"observer\"} == 0", None),
+        ("observer_certain{job=\"observer\"} ==", Some("")),
+        ("observer_certainty{job=\"observer\"} == 0", Some("is not exported")),
+        ("observer_certain == 0", Some("of any job")),
+        ("rate(observer_certain{job=\"observer\"}[5m])", Some("which is no counter")),
+        ("rate(observer_records_total{job=\"observer\"})", Some("")),
+        ("sum by (kid) (observer_sessions{job=\"observer\"})", Some("has no label kid")),
+        ("observer_journal_state{job=\"observer\",state=\"of\"}", Some("is never of")),
+        ("observer_journal_state{job=\"observer\",mode=\"off\"}", Some("has no label mode")),
+        (
+            "sum(rate(observer_gaps_total{job=\"observer\"}[5m])) / observer_gap{job=\"observer\"}",
+            Some("is not exported"),
+        ),
+    ];
+    for (text, expected) in cases {
+        let faults = exported.check(text, &mut BTreeSet::new());
+        match expected {
+            None => assert_eq!(faults, [""; 0], "{text}"),
+            Some(part) => assert!(faults.iter().any(|fault| fault.contains(part)), "{text}: {faults:?}"),
+        }
+    }
+}
+
+/// An alert as its rule has it.
+struct Alert {
+    name: String,
+    expression: String,
+    fields: BTreeMap<String, String>,
+}
+
+fn alerts() -> Vec<Alert> {
+    let text = std::fs::read_to_string(packaging("alerts/observer.rules.yml")).unwrap();
+    let documents = Yaml::load_from_str(&text).unwrap();
+    let [document] = &documents[..] else { panic!("one document") };
+    let groups = document["groups"].as_sequence().expect("groups");
+    let rules = groups.iter().flat_map(|group| group["rules"].as_sequence().expect("rules"));
+    let alerts = rules.map(|rule| {
+        let text = |key: &str| rule[key].as_str().unwrap_or_else(|| panic!("{key} of {rule:?}")).to_owned();
+        let mut fields = BTreeMap::new();
+        for part in ["labels", "annotations"] {
+            for (key, value) in rule[part].as_mapping().unwrap_or_else(|| panic!("{part} of {rule:?}")) {
+                fields.insert(key.as_str().unwrap().to_owned(), value.as_str().unwrap().to_owned());
+            }
+        }
+        Alert { name: text("alert"), expression: text("expr"), fields }
+    });
+    alerts.collect()
+}
+
+#[test]
+fn each_alert_has_an_expression_of_what_is_exported_and_says_what_to_do() {
+    let (exported, mut names) = (Exported::new(), BTreeSet::new());
+    let alerts = alerts();
+    let distinct: BTreeSet<_> = alerts.iter().map(|alert| &alert.name).collect();
+    assert_eq!(distinct.len(), alerts.len(), "two alerts have one name");
+    assert!(alerts.len() >= 15, "{distinct:?}");
+    for Alert { name, expression, fields } in &alerts {
+        assert_eq!(exported.check(expression, &mut names), [""; 0], "{name}: {expression}");
+        let severity = fields["severity"].as_str();
+        assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
+        assert!(fields["description"].ends_with('.') && !fields["summary"].ends_with('.'), "{name}");
+        let page = format!("/usr/share/doc/observer/docs/operations.md#{}", name.to_lowercase());
+        assert_eq!(fields["runbook_url"], format!("file://{page}"), "{name}");
+    }
+    let page = packaging("../docs/operations.md");
+    if let Ok(page) = std::fs::read_to_string(page) {
+        let has = |name: &str| {
+            page.lines()
+                .any(|line| line.trim_start_matches('#') == format!(" {name}") && line.starts_with('#'))
+        };
+        let missing: Vec<_> = alerts.iter().map(|alert| &alert.name).filter(|name| !has(name)).collect();
+        assert_eq!(missing, [""; 0], "docs/operations.md has no heading for these");
+    }
+}
+
+/// `promtool` of Prometheus, where it is installed, is the last word on rules.
+#[test]
+fn promtool_finds_no_fault_in_the_rules() {
+    let rules = packaging("alerts/observer.rules.yml");
+    match Command::new("promtool").args(["check", "rules"]).arg(rules).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => println!("skipped: promtool cannot be started ({error})"),
+    }
+}
+
+fn dashboard(name: &str) -> Value {
+    let path = packaging("dashboards").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The variables that Grafana puts into an expression.
+fn expanded(expression: &str) -> String {
+    let expression = expression.replace("$__rate_interval", "5m").replace("$__interval", "5m");
+    let expression = expression.replace("$instance", ".*");
+    assert!(!expression.contains('$'), "every variable is replaced: {expression}");
+    expression
+}
+
+#[test]
+fn each_query_of_the_dashboard_of_metrics_is_of_what_is_exported() {
+    let (exported, mut names) = (Exported::new(), BTreeSet::new());
+    let dashboard = dashboard("observer-metrics.json");
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = expanded(target["expr"].as_str().unwrap());
+            let faults = exported.check(&expression, &mut names);
+            assert_eq!(faults, [""; 0], "{}: {expression}", panel["title"]);
+            // A legend of a label that the series lack is empty.
+            let legend = target["legendFormat"].as_str().unwrap();
+            for label in legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap()) {
+                let is_kept = !expression.starts_with("sum") || expression.contains(&format!("by ({label})"));
+                assert!(is_kept, "{}: {legend} of {expression}", panel["title"]);
+            }
+        }
+    }
+    assert!(names.len() >= 15, "{names:?}");
+    let variable = dashboard["templating"]["list"][1]["definition"].as_str().unwrap();
+    assert!(exported.metrics.keys().any(|name| variable.contains(&format!("({name}{{"))), "{variable}");
+}
+
+#[test]
+fn each_panel_can_be_read() {
+    for name in ["observer-metrics.json", "observer-postgres.json"] {
+        let dashboard = dashboard(name);
+        let panels = dashboard["panels"].as_array().unwrap();
+        assert!((10..=20).contains(&panels.len()), "{name} has {} panels", panels.len());
+        let (mut cells, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        for panel in panels {
+            let title = panel["title"].as_str().unwrap();
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {title} has another's id");
+            assert!(
+                !title.is_empty() && panel["description"].as_str().unwrap().ends_with('.'),
+                "{name}: {title}"
+            );
+            assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{name}: {title} has no unit");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name}: {title}");
+            let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+            assert!(place("x") + place("w") <= 24, "{name}: {title} is out of the page");
+            for x in place("x")..place("x") + place("w") {
+                for y in place("y")..place("y") + place("h") {
+                    assert!(cells.insert((x, y)), "{name}: {title} covers another panel");
+                }
+            }
+        }
+        assert_eq!(dashboard["uid"], name.trim_end_matches(".json"));
+    }
+}
