@@ -1,6 +1,8 @@
 //! Tests the service as it runs on a host.
 
 mod configured;
+mod log;
+mod metrics;
 mod mirror;
 mod watchdog;
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use observer_harness::workspace::Workspace;
 
 use crate::opens::{self, Allowed, Places};
@@ -82,15 +84,20 @@ impl Session {
         self.places.run.join("observer.sock")
     }
 
+    fn metrics(&self) -> PathBuf {
+        self.places.run.join("metrics.sock")
+    }
+
     fn configuration(&self) -> PathBuf {
         self.places.run.join("observer.toml")
     }
 
-    /// One rule that has owners looked up, so that this is traced too.
+    /// One rule that has owners looked up, and metrics, so that these are traced too.
     fn configure(&self) -> Result<()> {
         let text = format!(
-            "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\nowner = true\n",
-            self.places.homes.display()
+            "[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\nowner = true\n[metrics]\nlisten = \"{}\"\n",
+            self.places.homes.display(),
+            self.metrics().display()
         );
         fs::write(self.configuration(), text).context("write the configuration")
     }
@@ -144,6 +151,12 @@ impl Session {
         ] {
             self.client(arguments, seen)?;
         }
+        let mut scrape = UnixStream::connect(self.metrics()).context("ask for metrics")?;
+        scrape.set_read_timeout(Some(DEADLINE))?;
+        scrape.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut metrics = String::new();
+        scrape.read_to_string(&mut metrics).context("read the metrics")?;
+        ensure!(metrics.starts_with("HTTP/1.1 200 OK"), "no metrics are served: {metrics}");
         workload.finish()?;
         until("the dead session is not live any more", || {
             let status =
