@@ -6,7 +6,7 @@
 //! `relaunch` has launchers that start their program again when it is killed.
 //!
 //! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries` and `strangers` have the
-//! tests.
+//! tests. `top` types to `observer top` and reads its screen.
 
 mod container;
 mod earlyoom;
@@ -20,4 +20,5 @@ mod strangers;
 mod subvolumes;
 mod table;
 mod terminal;
+mod top;
 mod witness;

@@ -31,6 +31,7 @@ mod schema;
 pub mod signal;
 mod status;
 mod term;
+mod top;
 mod usage;
 mod user;
 mod wait;
@@ -87,6 +88,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Follow sessions as they start, move and end
     Watch(watch::WatchArgs),
+    /// Show sessions on the whole terminal, as they change and what they cost
+    Top(top::TopArgs),
     /// Show what happened to sessions, from the journal
     History(history::HistoryArgs),
     /// Show the daemon's own counters
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Signal(signal) => signal.run(&path),
         Command::Explain(explain) => explain.run(&path),
         Command::Watch(watch) => watch.run(&path),
+        Command::Top(top) => top.run(&path),
         Command::History(history) => history.run(&path),
         Command::Status(status) => status.run(&path),
         Command::Reload(reload) => reload.run(&path),

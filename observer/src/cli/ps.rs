@@ -173,7 +173,7 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
 }
 
 /// The arguments as one line; comm where they are not known.
-fn command(process: &ProcessJson<'_>) -> String {
+pub(super) fn command(process: &ProcessJson<'_>) -> String {
     match process.argv.as_deref() {
         Some(argv @ [_, ..]) => {
             let words: Vec<_> = argv.iter().map(|word: &Text<'_>| to_line(word.as_bytes())).collect();
@@ -185,7 +185,7 @@ fn command(process: &ProcessJson<'_>) -> String {
 
 /// Every process once, children below their parents, each with the drawing that precedes it. A process whose parent is missing is a
 /// root. Fields that were read at different times can form a circle; one of its processes is then a root.
-fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJson<'a>)> {
+pub(super) fn tree<'p, 'a>(processes: &'p [ProcessJson<'a>]) -> Vec<(String, &'p ProcessJson<'a>)> {
     let known: HashMap<u32, &ProcessJson<'_>> =
         processes.iter().map(|process| (process.pid, process)).collect();
     let mut children: BTreeMap<u32, Vec<&ProcessJson<'a>>> = BTreeMap::new();

@@ -174,6 +174,28 @@ impl JournalReader {
         read().context("cannot read the journal; is its disk well?")
     }
 
+    /// The newest entries of sessions, at most `entries_max` of the last `look_back` numbers, newest first: all those of the
+    /// home, or the ends and restarts of all.
+    pub fn newest(
+        &self,
+        home: Option<&[u8]>,
+        look_back: u64,
+        entries_max: usize,
+    ) -> Result<Vec<NumberedEntry>> {
+        let read = || -> rusqlite::Result<Vec<NumberedEntry>> {
+            let mut query = self.conn.prepare_cached(
+                "SELECT * FROM entry WHERE seq > (SELECT ifnull(max(seq), 0) FROM entry) - ?1 AND home IS NOT NULL
+                    AND CASE WHEN ?2 IS NOT NULL THEN home = ?2 ELSE kind IN ('session_ended', 'process_ended')
+                        OR (kind = 'session_started' AND instr(detail, '\"restarts\":') > 0) END
+                 ORDER BY seq DESC LIMIT ?3",
+            )?;
+            let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);
+            let values = rusqlite::params![look_back.cast_signed(), home, limit];
+            query.query_map(values, tables::decode)?.collect()
+        };
+        read().context("cannot read the journal; is its disk well?")
+    }
+
     /// Checks that sessions can be read from the file, and not only its entries.
     pub fn of_this_version(&self) -> Result<()> {
         let read = self.conn.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));

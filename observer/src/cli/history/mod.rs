@@ -5,7 +5,7 @@ mod lines;
 mod local;
 mod reason;
 mod sentence;
-mod shown;
+pub(super) mod shown;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -1,0 +1,233 @@
+//! Where `observer top` has the sessions of this machine from: frames of `watch` say what changed, and `list` what it costs.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use super::event::{
+    Details, DetailsWanted, EventLine, LastDeath, Question, RowId, SeenSession, SessionsSeen, TopEvent, Wake,
+};
+use super::lines::{event_line, last_death, tree_lines};
+use crate::api::answer::{ListAnswer, ProcessesAnswer};
+use crate::api::session::SessionJson;
+use crate::api::words::FrameKind;
+use crate::cli::places::journal_of;
+use crate::cli::user;
+use crate::socket::client::{Client, ClientError, check_refusal, decode};
+use crate::socket::frame::ClientRequest;
+use crate::socket::hub::{FrameScope, WatchFilter};
+use crate::text::bytes::Big;
+
+/// Between two questions for costs; before the second one, since it takes two to say how much CPU is used.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ASK_SOON: Duration = Duration::from_secs(1);
+/// A daemon that takes long to answer is asked less often: this many times as long is waited, below the time after which it
+/// closes an idle connection.
+const ASK_SHARE: u32 = 4;
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(20);
+/// Before another attempt to reach the daemon.
+const RETRY: Duration = Duration::from_secs(1);
+/// The newest entries of the journal that are looked at, and of those the ones that are shown of a session.
+const ENTRIES_LOOKED_AT_MAX: u64 = 20_000;
+pub(super) const EVENTS_MAX: usize = 20;
+/// Ends that are read when the program starts.
+const ENDS_READ_MAX: usize = 4_096;
+
+/// Starts to follow the sessions that `filter` wants, whose glob is `glob`. Fails where there is no daemon.
+pub(super) fn start(
+    socket: &Path,
+    filter: WatchFilter,
+    glob: Option<String>,
+    out: &SyncSender<Wake>,
+) -> anyhow::Result<Sender<Question>> {
+    let client = Client::connect(socket)?;
+    let (questions, asked) = channel();
+    let mut asking =
+        Asking { socket: socket.into(), filter, client: Some(client), out: out.clone(), ended: false };
+    let threads = "cannot start a thread; see `ulimit -u`";
+    thread::Builder::new().name("list".into()).spawn(move || asking.run(&asked)).context(threads)?;
+    let (socket, out) = (socket.to_owned(), out.clone());
+    let watch = move || {
+        while let Err(Stopped::ByDaemon) = watch(&socket, glob.clone(), &out) {
+            thread::sleep(RETRY);
+        }
+    };
+    thread::Builder::new().name("watch".into()).spawn(watch).context(threads)?;
+    Ok(questions)
+}
+
+/// Why a thread no longer follows.
+enum Stopped {
+    ByDaemon,
+    /// Nobody receives what it sends.
+    ByProgram,
+}
+
+impl From<ClientError> for Stopped {
+    /// What is wrong is said by the thread that asks.
+    fn from(_: ClientError) -> Self {
+        Self::ByDaemon
+    }
+}
+
+/// Sends every change of a session.
+fn watch(socket: &Path, glob: Option<String>, out: &SyncSender<Wake>) -> Result<(), Stopped> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Head {
+        kind: FrameKind,
+        boottime_ns: Big,
+    }
+    let mut client = Client::connect(socket)?;
+    client.send(&ClientRequest::Watch { all: false, glob })?;
+    client.wait_without_timeout()?;
+    loop {
+        let frame = client.read_line()?;
+        check_refusal(&frame)?;
+        let head: Head = decode(&frame)?;
+        use FrameKind::{SessionChanged, SessionEnded, SessionStarted};
+        if matches!(head.kind, SessionStarted | SessionChanged | SessionEnded) {
+            let session: SessionJson<'static> = decode(&frame)?;
+            let seen = SeenSession { session, ..SeenSession::default() };
+            let event = TopEvent::Changed(Box::new(seen), head.boottime_ns.0);
+            out.send(Wake::Event(event)).map_err(|_| Stopped::ByProgram)?;
+        }
+    }
+}
+
+/// Asks one question at a time.
+struct Asking {
+    socket: PathBuf,
+    filter: WatchFilter,
+    client: Option<Client>,
+    out: SyncSender<Wake>,
+    /// Whether sessions that have ended are asked for.
+    ended: bool,
+}
+
+impl Asking {
+    fn run(&mut self, asked: &Receiver<Question>) {
+        let (mut due, mut answers) = (Instant::now(), 0_u32);
+        loop {
+            match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Question::Details(wanted)) => {
+                    let details = self.details(&wanted);
+                    if self.send(TopEvent::Details(Box::new(details))).is_none() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Question::List { ended }) => self.ended = ended,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let begun = Instant::now();
+            let (event, pause) = match self.list() {
+                Ok(seen) => {
+                    answers = answers.saturating_add(1);
+                    let every = if answers == 1 { ASK_SOON } else { ASK_EVERY };
+                    let pause = begun.elapsed().saturating_mul(ASK_SHARE).min(ASK_PAUSE_MAX).max(every);
+                    (TopEvent::Sessions(seen), pause)
+                }
+                Err(error) => {
+                    self.client = None;
+                    (TopEvent::Away(error.to_string()), RETRY)
+                }
+            };
+            due = Instant::now() + pause;
+            let ends = (answers == 1).then(|| self.deaths());
+            let sent = self
+                .send(event)
+                .and_then(|()| ends.map_or(Some(()), |ends| self.send(TopEvent::Deaths(ends))));
+            if sent.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// `None`: nobody receives it.
+    fn send(&self, event: TopEvent) -> Option<()> {
+        self.out.send(Wake::Event(event)).ok()
+    }
+
+    fn client(&mut self) -> Result<&mut Client, ClientError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(&self.socket)?,
+        };
+        Ok(self.client.insert(client))
+    }
+
+    fn list(&mut self) -> Result<SessionsSeen, ClientError> {
+        let request = ClientRequest::List { ended: self.ended };
+        let answer: ListAnswer<'static> = decode(&self.client()?.ask(&request)?)?;
+        let wanted = |session: &SessionJson<'_>| {
+            self.filter
+                .wants(FrameScope::Session { name: session.name.as_bytes(), home: session.home.as_bytes() })
+        };
+        let sessions = answer.sessions.into_iter().filter(wanted);
+        Ok(SessionsSeen {
+            sessions: sessions.map(|session| SeenSession { session, ..SeenSession::default() }).collect(),
+            at_boottime_ns: answer.head.boottime_ns.0,
+            is_certain: answer.head.certain,
+        })
+    }
+
+    /// The last ends of homes, as far as the journal can be read and has them.
+    fn deaths(&self) -> Vec<(RowId, LastDeath)> {
+        let read =
+            || journal_of(None, &self.socket).ok()?.newest(None, ENTRIES_LOOKED_AT_MAX, ENDS_READ_MAX).ok();
+        // The newest first: of each home the last one counts, which a map keeps if it comes last.
+        let entries = read().unwrap_or_default().into_iter().rev();
+        let ends = entries.filter_map(|numbered| {
+            let subject = numbered.entry.subject?;
+            let death = last_death(subject.process.tgid.0, &numbered.entry.detail)?;
+            let id = RowId {
+                host_id: String::new(),
+                home: subject.home,
+                mnt_ns: subject.home_mnt_ns,
+                uid: subject.uid?,
+                instance: subject.instance,
+            };
+            Some((id, death))
+        });
+        ends.collect()
+    }
+
+    fn details(&mut self, wanted: &DetailsWanted) -> Details {
+        Details {
+            id: wanted.id.clone(),
+            user: user::shown(wanted.id.uid),
+            processes: self.processes(wanted),
+            events: self.events(wanted).map_err(|error| format!("{error:#}")),
+        }
+    }
+
+    fn processes(&mut self, wanted: &DetailsWanted) -> Result<Vec<String>, String> {
+        let Some(pid) = wanted.pid else { return Err("it has ended".into()) };
+        let ask = |client: &mut Client| client.ask(&ClientRequest::Processes {});
+        let answer = self.client().and_then(ask).and_then(|line| decode::<ProcessesAnswer<'static>>(&line));
+        match answer {
+            Ok(answer) => Ok(tree_lines(answer.processes, pid)),
+            Err(error) => {
+                self.client = None;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn events(&self, wanted: &DetailsWanted) -> anyhow::Result<Vec<EventLine>> {
+        let journal = journal_of(None, &self.socket)?;
+        let entries = journal.newest(Some(&wanted.id.home), ENTRIES_LOOKED_AT_MAX, EVENTS_MAX)?;
+        let lines = entries.iter().map(|numbered| {
+            let entry = &numbered.entry;
+            let pid = entry.subject.as_ref().map(|subject| subject.process.tgid.0);
+            event_line(entry.at_unix_ns, &entry.kind, pid, &entry.detail)
+        });
+        Ok(lines.collect())
+    }
+}
