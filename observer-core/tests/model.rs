@@ -63,6 +63,10 @@ enum Op {
     /// The next two records were reserved in the other order.
     Swap,
     Pass,
+    /// Some processes are read outside of a pass: those whose place has a bit.
+    ReadAlone {
+        places: u16,
+    },
     Wait,
     /// So long that processes settle.
     WaitLong,
@@ -83,10 +87,14 @@ fn op(lossy: bool) -> impl Strategy<Value = Op> {
         2 => Just(if lossy { Op::Lose } else { Op::Deliver { records: 1 } }),
         2 => Just(Op::Swap),
         1 => Just(Op::Pass),
+        2 => any::<u16>().prop_map(|places| Op::ReadAlone { places }),
         1 => Just(Op::Wait),
         1 => Just(Op::WaitLong),
     ]
 }
+
+/// The input that has a row.
+type ToInput = for<'a> fn(TaskRow<'a>) -> Input<'a>;
 
 #[derive(Clone, Debug)]
 struct Task {
@@ -300,6 +308,12 @@ impl Linux {
                 }
             }
             Op::Pass => self.pass(),
+            Op::ReadAlone { places } => {
+                // As after each drain.
+                self.drops();
+                let is_chosen = |place: usize| places & (1 << (place % 16)) != 0;
+                self.rows(|row| Input::LoneRow(row), is_chosen);
+            }
             Op::Wait => self.world.wait(60_000_000),
             Op::WaitLong => {
                 // No record stays in the ring for so long.
@@ -355,22 +369,37 @@ impl Linux {
     fn pass(&mut self) {
         let begin = self.world.tick_clock();
         self.world.feed(Input::PassBegin { at: begin, drops_total: self.lost });
-        let tasks: Vec<Task> = self.tasks.values().cloned().collect();
-        for task in &tasks {
-            let facts = self.facts(task);
-            self.row(task.key, facts, &self.path(task), task.comm, None);
-        }
-        for (key, status, facts) in self.zombies.clone() {
-            self.row(key, facts, "/", "gone", Some(status));
-        }
+        self.rows(|row| Input::PassRow(row), |_| true);
         let at = self.world.tick_clock();
         self.world.feed(Input::PassEnd { at, complete: true });
     }
 
-    fn row(&mut self, key: ProcessKey, facts: ProcessFacts, path: &str, name: &str, dead: Option<u32>) {
+    /// Feeds the rows of the processes at these places, live ones first.
+    fn rows(&mut self, input: ToInput, is_chosen: impl Fn(usize) -> bool) {
+        let tasks: Vec<Task> = self.tasks.values().cloned().collect();
+        let zombies = self.zombies.clone();
+        for (_, task) in tasks.iter().enumerate().filter(|&(place, _)| is_chosen(place)) {
+            let facts = self.facts(task);
+            self.row(input, task.key, facts, (&self.path(task), task.comm), None);
+        }
+        for (place, (key, status, facts)) in zombies.into_iter().enumerate() {
+            if is_chosen(tasks.len() + place) {
+                self.row(input, key, facts, ("/", "gone"), Some(status));
+            }
+        }
+    }
+
+    fn row(
+        &mut self,
+        input: ToInput,
+        key: ProcessKey,
+        facts: ProcessFacts,
+        (path, name): (&str, &str),
+        dead: Option<u32>,
+    ) {
         let at = self.world.tick_clock();
         let (raw, exe) = (components(path), [name.as_bytes(), b"\0bin\0"].concat());
-        self.world.feed(Input::PassRow(TaskRow {
+        self.world.feed(input(TaskRow {
             at,
             key,
             facts,

@@ -1,5 +1,7 @@
 //! What sessions have used until now: what the map has, and the CPU time that the kernel gives for a live process.
 
+use std::collections::BTreeSet;
+
 use observer_core::cost::Cost;
 use observer_core::session::State;
 use observer_core::{BootTime, Core, ProcessKey, Tgid};
@@ -14,14 +16,15 @@ const CLOCKS_MAX: usize = 4096;
 const TIME_MAX_NS: u64 = 20_000_000;
 
 /// Returns the processes that the answer to `list` is about: the primaries of live sessions, and the descendants whose cost it
-/// has.
-pub fn listed(core: &Core) -> Vec<Tgid> {
-    let mut tgids = Vec::new();
+/// has. Looks at [`CLOCKS_MAX`] descendants at most.
+pub fn listed(core: &Core) -> BTreeSet<Tgid> {
+    let (mut tgids, mut left) = (BTreeSet::new(), CLOCKS_MAX);
     for (session, _) in core.sessions().filter(|(session, _)| session.state != State::Ended) {
-        tgids.push(session.primary.tgid);
-        let most = DESCENDANTS_MAX.min(CLOCKS_MAX.saturating_sub(tgids.len()));
-        let descendants = core.descendants(session.primary, most).unwrap_or_default();
-        tgids.extend(descendants.iter().map(|key| key.tgid));
+        tgids.insert(session.primary.tgid);
+        let most = DESCENDANTS_MAX.min(left);
+        let descendants = core.descendants(session.primary, most);
+        left -= descendants.as_ref().map_or(most, Vec::len);
+        tgids.extend(descendants.into_iter().flatten().map(|key| key.tgid));
     }
     tgids
 }

@@ -50,24 +50,34 @@ impl EventLoop {
     }
 
     /// Reads the processes that the answer to `list` shows, as it shows what no event reports of them. Returns whether everything
-    /// succeeded. Where they are most of the host's processes, or cannot be read, it runs a pass.
+    /// succeeded. It runs a pass where they are most of the host's processes, and where the reading shows that the map is wrong
+    /// or old, or fails.
     pub(super) fn read_listed(&mut self) -> bool {
-        let tgids = costs::listed(&self.core);
+        let mut tgids = costs::listed(&self.core);
+        if tgids.is_empty() {
+            return true;
+        }
         if tgids.len() > self.core.process_count() / 2 {
             return self.pass();
         }
-        let snapshot = self.kernel.snapshot_of(&tgids.into_iter().collect());
+        let snapshot = self.kernel.snapshot_of(&tgids.iter().copied().collect());
         let is_drained = self.drain_to(self.kernel.producer_position());
         let Self { core, sink, canary, .. } = self;
         snapshot.rows(|input| match input {
-            Input::PassRow(row) if !canary.takes(&input) => core.handle(Input::LoneRow(row), sink),
+            Input::PassRow(row) if !canary.takes(&input) => {
+                tgids.remove(&row.key.tgid);
+                core.handle(Input::LoneRow(row), sink);
+            }
             _ => {}
         });
         let is_complete = snapshot.is_complete();
-        match self.kernel.end_pass(snapshot) {
-            Ok(()) if is_complete => is_drained,
-            Ok(()) | Err(_) => self.pass(),
+        let is_read = self.kernel.end_pass(snapshot).is_ok() && is_complete;
+        // Who was not shown has ended, or the map is wrong.
+        let is_absent = tgids.iter().any(|&tgid| self.core.process(tgid).is_some());
+        if !is_read || is_absent || self.sink.pass.is_some() {
+            return self.pass();
         }
+        is_drained
     }
 
     /// When the requested pass is due.

@@ -57,7 +57,7 @@ impl EventLoop {
         if sure {
             self.core.close_deaths(before, &mut self.sink);
         }
-        if batch.iter().any(|asked| matches!(asked.question, Question::Audit | Question::Status)) {
+        if batch.iter().any(|asked| !matches!(asked.question, Question::Reload)) {
             // A program that the kernel skipped is a loss like any other: it is healed before the answer, and is no drift.
             self.kernel.drops_by_kind();
             self.report_drops();
