@@ -157,6 +157,16 @@ impl ConnectionTarget {
         self.config.get_password().is_some()
     }
 
+    /// Whether a host of it is on another machine.
+    pub fn is_remote(&self) -> bool {
+        let hosts = self.config.get_hosts().iter();
+        let mut names = hosts.filter_map(|host| match host {
+            Host::Tcp(name) => Some(name),
+            Host::Unix(_) => None,
+        });
+        names.any(|name| !is_loopback(name)) || self.config.get_hostaddrs().iter().any(|at| !at.is_loopback())
+    }
+
     /// The files with certificates.
     pub fn tls(&self) -> &TlsFiles {
         &self.tls

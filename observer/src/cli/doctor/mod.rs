@@ -2,6 +2,7 @@
 
 mod report;
 mod service;
+mod unit;
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,6 @@ use crate::text::bytes::to_line;
 use crate::text::style::{BAD, GOOD, NOTICE};
 use crate::{boot, journal, kernel, mirror};
 
-/// The configuration of the service.
-const CONFIG_DEFAULT: &str = "/etc/observer/observer.toml";
 /// Where systemd puts what it hands to the service; only root can look.
 const CREDENTIALS: &str = "/run/credentials/observer.service";
 
@@ -31,7 +30,7 @@ Exit codes:
   0  no problem; there may be warnings
   1  a problem: each says what to do";
 
-/// Tries the real programs and the way to the database, so it needs the daemon's rights: run it as root. It changes nothing.
+/// Tries the real programs and the way to the database, with the rights of whoever runs it: run it as root. It changes nothing.
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct DoctorArgs {
@@ -55,7 +54,8 @@ pub struct DoctorArgs {
 impl DoctorArgs {
     /// 0, or 1 where a check fails.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
-        let file = self.places.config().map(Path::to_path_buf).or_else(default_config);
+        let given = self.places.config().map(Path::to_path_buf);
+        let file = given.or_else(|| service::config_in_use(socket)).or_else(unit::config);
         let (config, mut checks) = service::configuration(file.as_deref());
         checks.extend(kernel::doctor(self.btf.btf.as_deref(), self.hooks.into()));
         checks.extend(service::daemon(socket));
@@ -107,15 +107,15 @@ impl DoctorArgs {
         };
         let host_id: Option<Uuid> = boot::host_id().ok();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(match runtime {
+        let mut checks = match runtime {
             Ok(runtime) => runtime.block_on(mirror::doctor::doctor(&database, host_id)),
             Err(error) => vec![Check::of("mirror", Err(error.into()))],
-        })
+        };
+        if database.target().is_ok_and(|target| target.is_remote()) {
+            checks.extend(unit::addresses());
+        }
+        Ok(checks)
     }
-}
-
-fn default_config() -> Option<PathBuf> {
-    Some(PathBuf::from(CONFIG_DEFAULT)).filter(|file| file.exists())
 }
 
 fn line(check: &Check) -> String {

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use nix::sys::utsname::uname;
 
 use crate::api::check::Check;
+use crate::config::Config;
 use crate::socket::client::Client;
 use crate::socket::frame::ClientRequest;
 use crate::text::bytes::to_line;
@@ -79,13 +80,13 @@ fn system() -> String {
     )
 }
 
-/// The configuration without comments and secrets.
+/// The configuration without comments and secrets. In one that cannot be used, a secret may stand anywhere.
 fn configuration(file: &Path) -> String {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => return format!("cannot be read: {error}"),
-    };
-    without_secrets(&text).unwrap_or_else(|| "left out, because it is no TOML".into())
+    if let Err(error) = Config::load(Some(file)) {
+        return format!("left out, because it cannot be used: {error}");
+    }
+    let text = fs::read_to_string(file).ok().and_then(|text| without_secrets(&text));
+    text.unwrap_or_else(|| "left out, because it was changed meanwhile".into())
 }
 
 fn without_secrets(text: &str) -> Option<String> {
@@ -130,7 +131,24 @@ mod tests {
         let shown = without_secrets(text).unwrap();
         assert!(!shown.contains("hunter2") && shown.contains("(removed)"), "{shown}");
         assert!(shown.contains("mirror_argv = true"), "{shown}");
-        assert_eq!(without_secrets("[mirror\ndatabase_url = \"hunter2\""), None);
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_used_is_not_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("observer.toml");
+        for text in [
+            "[mirror]\ndatabase_ur = \"postgresql://u:hunter2@h/d\"\n",
+            "[miror]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\n",
+            "[[mirror]]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\n",
+            "[mirror\ndatabase_url = \"postgresql://u:hunter2@h/d\"\n",
+        ] {
+            fs::write(&file, text).unwrap();
+            let shown = configuration(&file);
+            assert!(shown.starts_with("left out") && !shown.contains("hunter2"), "{shown}");
+        }
+        fs::write(&file, "[mirror]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\n").unwrap();
+        assert_eq!(configuration(&file), "[mirror]\ndatabase_url = \"(removed)\"\n");
     }
 
     #[test]

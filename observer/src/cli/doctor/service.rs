@@ -1,16 +1,20 @@
 //! The checks of `observer doctor` about the service: its configuration, its socket, its memory.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group};
 
 use crate::api::check::{Check, Verdict};
+use crate::api::status::StatusAnswer;
 use crate::config::Config;
-use crate::socket::client::{Client, ClientError};
+use crate::socket::client::{Client, ClientError, decode};
+use crate::socket::frame::ClientRequest;
 use crate::socket::listen::GROUP;
-use crate::text::bytes::to_line;
+use crate::text::bytes::{from_json, to_line};
 
 /// The cgroup of the service as systemd makes it.
 const CGROUP: &str = "/sys/fs/cgroup/system.slice/observer.service";
@@ -40,6 +44,13 @@ pub fn configuration(file: Option<&Path>) -> (Config, Vec<Check>) {
         }
         Err(error) => (Config::without_file(), vec![Check::new(name, Verdict::Fails, error.to_string())]),
     }
+}
+
+/// The configuration of the daemon that answers on the socket.
+pub fn config_in_use(socket: &Path) -> Option<PathBuf> {
+    let line = Client::connect(socket).ok()?.ask(&ClientRequest::Status {}).ok()?;
+    let StatusAnswer { config, .. } = decode(&line).ok()?;
+    config.map(|path| PathBuf::from(OsString::from_vec(from_json(&path))))
 }
 
 /// Whether a daemon answers on the socket.
@@ -112,7 +123,8 @@ pub fn memory() -> Option<Check> {
 fn memory_of(max: &str, current: &str, events: &str) -> Check {
     let name = "memory of the service";
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    let victims = events.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(number).unwrap_or(0);
+    let victims =
+        events.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(number).unwrap_or(0);
     let has = number(current).unwrap_or(0) >> 20;
     let Some(max) = number(max) else {
         return Check::new(name, Verdict::Fine, format!("{has} MiB, without a limit"));
