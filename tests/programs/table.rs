@@ -73,6 +73,8 @@ rows! {
     vim_in_tmux:                "{tmux} '{vim}'"                                        => "{vim}",                "vim",     Pane,  Tmux,   Live,     Tmux(Ends);
     vim_in_screen:              "{screen} {vim}"                                        => "{vim}",                "vim",     Inner, Screen, Live,     Screen(Ends);
     vim_in_dtach:               "{dtach} {vim}"                                         => "{vim}",                "vim",     Inner, No,     Live,     Dtach(Ends);
+    vim_in_byobu:               "byobu -L row new-session '{vim}'"                      => "{vim}",                "vim",     Pane,  Tmux,   Live,     Tmux(Ends);
+    vim_in_mosh:                "./mosh.sh mosh-server {vim}"                           => "{vim}",                "vim",     Inner, No,     Ends,     No;
     gemini_in_tmux:             "{tmux} gemini"                                         => "*node --* */gemini",   "gemini",  Pane,  Tmux,   Live,     Tmux(Varies);
     codex_in_screen:            "{screen} codex"                                        => "*/codex/codex",        "codex",   Inner, Screen, Live,     Screen(Ends);
     sudo_in_tmux:               "{tmux} 'sudo {vim}'"                                   => "{vim}",                "vim",     Free,  Tmux,   Live,     Tmux(Ends);

@@ -19,9 +19,10 @@ use crate::{apt, command};
 /// Programs on the search path, Debian's packages that have them, and the version of these with which the table of
 /// tests/programs was seen to be right. An archive of Debian keeps one version of a package at a time, so they cannot be
 /// installed by their versions: where there is another one, setup and a test that fails say so.
-const DEBIAN: [(&str, &str, &str); 20] = [
+const DEBIAN: [(&str, &str, &str); 22] = [
     ("btrfs", "btrfs-progs", "6.2"),
     ("bwrap", "bubblewrap", "0.8.0"),
+    ("byobu", "byobu", "5.133"),
     ("dtach", "dtach", "0.9"),
     ("earlyoom", "earlyoom", "1.7"),
     ("expect", "expect", "5.45.4"),
@@ -30,6 +31,7 @@ const DEBIAN: [(&str, &str, &str); 20] = [
     ("make", "make", "4.3"),
     ("mkfs.btrfs", "btrfs-progs", "6.2"),
     ("mc", "mc", "4.8.29"),
+    ("mosh-server", "mosh", "1.4.0"),
     ("ncdu", "ncdu", "1.18"),
     ("runc", "runc", "1.1.5+ds1"),
     ("screen", "screen", "4.9.0"),
