@@ -14,5 +14,6 @@ mod outage;
 mod revisions;
 mod schema;
 mod story;
+mod top;
 mod watch;
 mod writer;

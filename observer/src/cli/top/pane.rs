@@ -43,9 +43,9 @@ pub(super) fn details_lines(
     let (state, tone) = row.state(is_host_away);
     let up = row.up_s(now_ns).map(|s| format!(", up {}", span(s))).unwrap_or_default();
     let user = details.map_or_else(|| session.primary.uid.to_string(), |details| details.user.clone());
-    let starts = session.starts.len();
+    let starts = counted(session.starts.len() as u64, "start", "starts");
     let since = time_of_day(&session.since);
-    say(format!("{state} since {since}{up}, {starts} starts, user {}", to_line(user.as_bytes())), tone);
+    say(format!("{state} since {since}{up}, {starts}, user {}", to_line(user.as_bytes())), tone);
     say(terminal(session), Tone::Plain);
     if let Some(words) = cost(row) {
         say(words, Tone::Plain);
@@ -115,6 +115,11 @@ fn cost(row: &TopRow) -> Option<String> {
         span(cpu_ms / 1000)
     };
     let memory = cost.max_rss_bytes.map(|bytes| format!(", at most {} in one process", size(bytes)));
-    let born = cost.processes.map(|born| format!(", {born} processes born in it"));
+    let born =
+        cost.processes.map(|born| format!(", {} born in it", counted(born.into(), "process", "processes")));
     Some(format!("CPU {now}{total} in all{}{}", memory.unwrap_or_default(), born.unwrap_or_default()))
+}
+
+fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }

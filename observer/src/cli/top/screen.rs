@@ -178,15 +178,18 @@ impl Backend for AnsiBackend {
     where
         I: Iterator<Item = (u16, u16, &'a Cell)>,
     {
-        let mut style = None;
+        let (mut style, mut next) = (None, None);
         for (x, y, cell) in content {
-            // A terminal may count the cells of a character otherwise: each place is named.
-            self.place(x, y);
+            // Behind a character that terminals may give another width, the place is named again.
+            if next != Some((x, y)) {
+                self.place(x, y);
+            }
             if style != Some(cell.style()) {
                 self.push(&sequence(cell.style()));
                 style = Some(cell.style());
             }
             self.push(cell.symbol());
+            next = cell.symbol().is_ascii().then_some((x.saturating_add(1), y));
         }
         if style.is_some() {
             self.push("\x1b[0m");
@@ -257,10 +260,11 @@ mod tests {
         let mut backend = AnsiBackend::default();
         let mut bad = Cell::new("x");
         bad.set_style(Style::new().fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::REVERSED));
-        let plain = Cell::new("語");
-        backend.draw([(0, 0, &bad), (1, 0, &bad), (7, 4, &plain)].into_iter()).unwrap();
+        let (wide, plain) = (Cell::new("語"), Cell::new("y"));
+        let cells = [(0, 0, &bad), (1, 0, &bad), (7, 4, &wide), (9, 4, &plain), (0, 5, &plain)];
+        backend.draw(cells.into_iter()).unwrap();
         let written = String::from_utf8(backend.out).unwrap();
-        assert_eq!(written, "\x1b[1;1H\x1b[0;1;7;31mx\x1b[1;2Hx\x1b[5;8H\x1b[0m語\x1b[0m");
+        assert_eq!(written, "\x1b[1;1H\x1b[0;1;7;31mxx\x1b[5;8H\x1b[0m語\x1b[5;10Hy\x1b[6;1Hy\x1b[0m");
     }
 
     #[test]
