@@ -14,6 +14,7 @@ mod outage;
 mod revisions;
 mod schema;
 mod story;
+mod timeline;
 mod top;
 mod watch;
 mod writer;

@@ -31,6 +31,7 @@ mod schema;
 pub mod signal;
 mod status;
 mod term;
+mod timeline;
 mod top;
 mod usage;
 mod user;
@@ -92,6 +93,8 @@ enum Command {
     Top(top::TopArgs),
     /// Show what happened to sessions, from the journal
     History(history::HistoryArgs),
+    /// Draw when sessions lived and how they ended
+    Timeline(timeline::TimelineArgs),
     /// Show the daemon's own counters
     Status(status::StatusArgs),
     /// Have the daemon read its rules again, and wait for the outcome
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Watch(watch) => watch.run(&path),
         Command::Top(top) => top.run(&path),
         Command::History(history) => history.run(&path),
+        Command::Timeline(timeline) => timeline.run(&path),
         Command::Status(status) => status.run(&path),
         Command::Reload(reload) => reload.run(&path),
         Command::CheckConfig(check) => check.run(),

@@ -21,6 +21,8 @@ pub struct FoundJournal {
     pub path: PathBuf,
     /// Why, as the end of a sentence; `None`: a flag names it.
     pub why: Option<String>,
+    /// Whether a daemon that answers writes it. A journal that a flag names may be another's.
+    pub is_in_use: bool,
 }
 
 /// Flags that name a configuration and a journal.
@@ -61,7 +63,7 @@ impl PlaceFlags {
                     _ => "nothing can be asked on",
                 };
                 let why = Some(format!("the default one: {answer} {}", shown(socket)));
-                Ok(FoundJournal { path: journal_path(None, None), why })
+                Ok(FoundJournal { path: journal_path(None, None), why, is_in_use: false })
             }
         }
     }
@@ -138,6 +140,7 @@ impl PlaceFlags {
         FoundJournal {
             path: journal_path(path, dir),
             why: file.map(|file| format!("as {} has it", shown(file))),
+            is_in_use: false,
         }
     }
 }
@@ -176,7 +179,7 @@ fn of_daemon(mut client: Client, socket: &Path) -> anyhow::Result<FoundJournal> 
         return Err(Failure { exit: Exit::Unknown, message }.into());
     };
     let path = PathBuf::from(std::ffi::OsString::from_vec(from_json(&path)));
-    Ok(FoundJournal { path, why: Some(format!("of the daemon on {}", shown(socket))) })
+    Ok(FoundJournal { path, why: Some(format!("of the daemon on {}", shown(socket))), is_in_use: true })
 }
 
 fn shown(path: &Path) -> String {

@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::shown;
+use super::live::LiveSessions;
 use super::lost::LostEntries;
 use super::pending::Resumed;
 use super::{live, quarantine, tables};
@@ -192,6 +193,19 @@ impl JournalReader {
             let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);
             let values = rusqlite::params![look_back.cast_signed(), home, limit];
             query.query_map(values, tables::decode)?.collect()
+        };
+        read().context("cannot read the journal; is its disk well?")
+    }
+
+    /// Last entries of the sessions that live according to the file, and when the newest entry of all happened, ns since 1970.
+    /// None in a file of another version.
+    pub fn live(&self) -> Result<(Vec<Entry>, Option<i64>)> {
+        let read = || -> rusqlite::Result<(Vec<Entry>, Option<i64>)> {
+            let newest = tables::extent(&self.conn)?;
+            let newest_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
+            let live =
+                if self.of_this_version().is_ok() { live::read(&self.conn)? } else { LiveSessions::new() };
+            Ok((live.into_values().collect(), newest_ns))
         };
         read().context("cannot read the journal; is its disk well?")
     }

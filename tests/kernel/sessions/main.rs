@@ -21,6 +21,7 @@ mod senders;
 mod service;
 mod signals;
 mod terminal_times;
+mod timeline;
 mod trying;
 mod users;
 mod waits;

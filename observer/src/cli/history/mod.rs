@@ -60,7 +60,7 @@ pub struct HistoryArgs {
 }
 
 /// A time, ns since 1970. A date stands for its first moment in this machine's time zone.
-fn when(text: &str) -> Result<i64, String> {
+pub(super) fn when(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let now = clock::realtime_ns();
     let ago = || span(text).map(|span| now - span.as_nanos().cast_signed());

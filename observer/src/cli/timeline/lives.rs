@@ -1,0 +1,448 @@
+//! Lifetimes from entries of history: when sessions lived, how their primaries ended, and which times are not known.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::scale::Window;
+use crate::api::death::DeathJson;
+use crate::api::restarts::{DeathCountsJson, RestartsJson};
+use crate::api::words::{DeathCause, EntryKind, SessionEndReason};
+use crate::text::bytes::to_one_line;
+use crate::text::time::unix_ns;
+
+/// Rows that are kept. Of more sessions, those are left out that had an entry last.
+const ROWS_MAX: usize = 2_048;
+/// The times of a row and those that are not known are kept with the resolution of so many parts of the window.
+const PARTS: u32 = 4_096;
+
+/// What a row is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowKey {
+    /// Raw name of the host; empty where there is one only.
+    pub(super) host: String,
+    /// Raw path of the home.
+    pub(super) home: Vec<u8>,
+    pub(super) mnt_ns: Option<u32>,
+    pub(super) uid: u32,
+    pub(super) instance: u32,
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum EndMark {
+    /// The session ended and its process did not, such as when it moved.
+    Other,
+    ExitZero,
+    Unobserved,
+    ExitOther,
+    Signal,
+    Oom,
+}
+
+impl EndMark {
+    /// All, in the order of the legend.
+    pub(super) const ALL: [Self; 6] =
+        [Self::ExitZero, Self::ExitOther, Self::Signal, Self::Oom, Self::Unobserved, Self::Other];
+
+    /// What it means.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Other => "ended, process lives",
+            Self::ExitZero => "exit 0",
+            Self::Unobserved => "death unobserved",
+            Self::ExitOther => "exit other than 0",
+            Self::Signal => "signal",
+            Self::Oom => "lack of memory",
+        }
+    }
+
+    fn of(death: &DeathJson<'_>) -> Self {
+        match (death.kind, death.code) {
+            (DeathCause::Exited, Some(0)) => Self::ExitZero,
+            (DeathCause::Exited, _) => Self::ExitOther,
+            (DeathCause::Signaled, _) => Self::Signal,
+            (DeathCause::OomKilled, _) => Self::Oom,
+            (DeathCause::Unobserved | DeathCause::Unknown, _) => Self::Unobserved,
+        }
+    }
+}
+
+/// A time in which a session lived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bar {
+    pub(super) from_ns: i64,
+    /// `None`: it lives.
+    pub(super) to_ns: Option<i64>,
+}
+
+/// Ends in one part of the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) at_ns: i64,
+    /// The gravest of them.
+    pub(super) end: EndMark,
+    pub(super) count: u64,
+    /// The last of them, as one harmless line.
+    pub(super) cause: String,
+}
+
+/// A time of which something is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from_ns: i64,
+    pub(super) to_ns: i64,
+}
+
+/// The life of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LifeRow {
+    /// Raw name.
+    pub(super) name: Vec<u8>,
+    pub(super) bars: Vec<Bar>,
+    pub(super) marks: Vec<Mark>,
+    /// Times in which it ended, at a moment that nobody saw.
+    pub(super) unseen: Vec<Span>,
+}
+
+/// An entry of history.
+pub(super) struct PastEntry<'a> {
+    /// `None`: it is a gap.
+    pub(super) key: Option<RowKey>,
+    /// Raw name of the host; empty where there is one only.
+    pub(super) host: String,
+    /// Raw name of the session.
+    pub(super) name: Vec<u8>,
+    pub(super) at_ns: i64,
+    pub(super) kind: EntryKind,
+    pub(super) pid: Option<u32>,
+    /// Its JSON.
+    pub(super) detail: &'a str,
+}
+
+/// The lives of sessions in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lives {
+    pub(super) window: Window,
+    pub(super) rows: BTreeMap<RowKey, LifeRow>,
+    /// Times of which not everything is known, by host.
+    pub(super) gaps: BTreeMap<String, Vec<Span>>,
+    /// Entries of sessions that have no row.
+    pub(super) left_out: u64,
+}
+
+/// The fields of an entry that say how long something lived.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told<'a> {
+    started_at: String,
+    death: Option<DeathJson<'a>>,
+    end_reason: Option<SessionEndReason>,
+    restarts: Option<RestartsJson<'a>>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Lives {
+    /// Nothing yet.
+    pub(super) fn new(window: Window) -> Self {
+        Self { window, rows: BTreeMap::new(), gaps: BTreeMap::new(), left_out: 0 }
+    }
+
+    /// Takes the next entry; of one host they come in the order of time.
+    pub(super) fn take(&mut self, entry: PastEntry<'_>) {
+        // Another version may have written it, or anybody.
+        let told: Told<'_> = serde_json::from_str(entry.detail).unwrap_or_default();
+        let window = self.window;
+        match (&entry.key, &entry.kind) {
+            (_, EntryKind::Gap | EntryKind::GapClosed) => {
+                let moment = |at: &Option<String>| at.as_deref().and_then(unix_ns);
+                let to = moment(&told.to).unwrap_or(entry.at_ns);
+                // Without a beginning it is a moment.
+                self.gap(entry.host, moment(&told.from).unwrap_or(to), to);
+            }
+            (Some(_), EntryKind::SessionStarted) => {
+                let Some(row) = self.row(entry.key, entry.name) else { return };
+                if let Some(restarts) = &told.restarts {
+                    row.restarted(window, restarts);
+                }
+                row.begin(window, entry.at_ns);
+            }
+            (Some(_), EntryKind::SessionChanged) => {
+                let Some(row) = self.row(entry.key, entry.name) else { return };
+                row.begin(window, unix_ns(&told.started_at).unwrap_or(entry.at_ns).min(entry.at_ns));
+            }
+            (Some(_), EntryKind::SessionEnded) => {
+                let (at_ns, pid) = (entry.at_ns, entry.pid);
+                let Some(row) = self.row(entry.key, entry.name) else { return };
+                row.begin(window, unix_ns(&told.started_at).unwrap_or(at_ns).min(at_ns));
+                row.ended(window, at_ns, pid, &told);
+            }
+            (Some(_), EntryKind::ProcessEnded) => {
+                let (at_ns, pid) = (entry.at_ns, entry.pid);
+                let Some(row) = self.row(entry.key, entry.name) else { return };
+                row.mark(window, at_ns, &told, pid);
+            }
+            _ => {}
+        }
+    }
+
+    /// A session that lives, of which there may be no entry in the window.
+    pub(super) fn lives(&mut self, key: RowKey, name: Vec<u8>, detail: &str) {
+        let told: Told<'_> = serde_json::from_str(detail).unwrap_or_default();
+        let window = self.window;
+        let Some(from) = unix_ns(&told.started_at).filter(|&from| from < window.until_ns) else { return };
+        if let Some(row) = self.row(Some(key), name)
+            && row.bars.is_empty()
+        {
+            row.begin(window, from);
+        }
+    }
+
+    /// A time of which not everything is known on a host.
+    pub(super) fn gap(&mut self, host: String, from_ns: i64, to_ns: i64) {
+        let Some((from_ns, to_ns)) = self.window.clip(from_ns, to_ns) else { return };
+        push_span(self.gaps.entry(host).or_default(), self.window, Span { from_ns, to_ns });
+    }
+
+    fn row(&mut self, key: Option<RowKey>, name: Vec<u8>) -> Option<&mut LifeRow> {
+        let key = key?;
+        if self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&key) {
+            self.left_out += 1;
+            return None;
+        }
+        let row = self.rows.entry(key).or_default();
+        row.name = name;
+        Some(row)
+    }
+}
+
+/// Adds a span to others in the order of time; those of one part of the window become one.
+fn push_span(spans: &mut Vec<Span>, window: Window, span: Span) {
+    match spans.last_mut() {
+        Some(last) if window.part(last.to_ns, PARTS) >= window.part(span.from_ns, PARTS) => {
+            last.from_ns = last.from_ns.min(span.from_ns);
+            last.to_ns = last.to_ns.max(span.to_ns);
+        }
+        _ => spans.push(span),
+    }
+}
+
+impl LifeRow {
+    /// It lives from `at_ns` on, unless it did before.
+    fn begin(&mut self, window: Window, at_ns: i64) {
+        let from_ns = at_ns.max(window.since_ns);
+        match self.bars.last_mut() {
+            Some(Bar { to_ns: None, .. }) => {}
+            // A pause that nobody could see: how often it was is said by the marks.
+            Some(Bar { to_ns, .. })
+                if to_ns.is_some_and(|to| window.part(to, PARTS) >= window.part(from_ns, PARTS)) =>
+            {
+                *to_ns = None;
+            }
+            _ => self.bars.push(Bar { from_ns, to_ns: None }),
+        }
+    }
+
+    /// It ended at `at_ns`.
+    fn ended(&mut self, window: Window, at_ns: i64, pid: Option<u32>, told: &Told<'_>) {
+        let between = told.death.as_ref().and_then(|death| death.between.as_ref());
+        let between = between.and_then(|[from, to]| Some((unix_ns(from)?, unix_ns(to)?)));
+        let last_seen = between.map_or(at_ns, |(from, _)| from);
+        if let Some(bar) = self.bars.last_mut() {
+            bar.to_ns = Some(last_seen.clamp(bar.from_ns, window.until_ns.max(bar.from_ns)));
+        }
+        if let Some((from_ns, to_ns)) = between.and_then(|(from, to)| window.clip(from, to)) {
+            push_span(&mut self.unseen, window, Span { from_ns, to_ns });
+        }
+        if let Some(restarts) = &told.restarts {
+            self.restarted(window, restarts);
+        } else {
+            self.mark(window, at_ns, told, pid);
+        }
+    }
+
+    /// Marks the end that an entry has.
+    fn mark(&mut self, window: Window, at_ns: i64, told: &Told<'_>, pid: Option<u32>) {
+        let end = told.death.as_ref().map_or(EndMark::Other, EndMark::of);
+        let words = told.death.as_ref().map(|death| death.describe_in_full(pid));
+        let cause = DeathJson::describe_end(words, told.end_reason);
+        self.push_mark(window, Mark { at_ns, end, count: 1, cause: to_one_line(&cause).into_owned() });
+    }
+
+    /// Starts that are counted together, with their deaths.
+    fn restarted(&mut self, window: Window, restarts: &RestartsJson<'_>) {
+        let Some(from_ns) = unix_ns(&restarts.first) else { return };
+        let at_ns = unix_ns(&restarts.last).unwrap_or(from_ns);
+        self.begin(window, from_ns);
+        let DeathCountsJson { exited, signaled, oom_killed, unobserved } = restarts.deaths;
+        let last = restarts.last_death.as_ref().map(EndMark::of);
+        let of_exit = last.filter(|end| [EndMark::ExitZero, EndMark::ExitOther].contains(end));
+        let counted = [
+            (of_exit.unwrap_or(EndMark::ExitOther), exited),
+            (EndMark::Signal, signaled),
+            (EndMark::Oom, oom_killed),
+            (EndMark::Unobserved, unobserved),
+        ];
+        let cause = to_one_line(&restarts.describe()).into_owned();
+        for (end, count) in counted.into_iter().filter(|(_, count)| *count > 0) {
+            self.push_mark(window, Mark { at_ns, end, count, cause: cause.clone() });
+        }
+    }
+
+    fn push_mark(&mut self, window: Window, mark: Mark) {
+        if !window.has(mark.at_ns) {
+            return;
+        }
+        match self.marks.last_mut() {
+            Some(last) if window.part(last.at_ns, PARTS) == window.part(mark.at_ns, PARTS) => {
+                last.end = last.end.max(mark.end);
+                last.count = last.count.saturating_add(mark.count);
+                last.cause = mark.cause;
+            }
+            _ => self.marks.push(mark),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) const HOUR: i64 = 3_600_000_000_000;
+    /// 2026-11-21T00:00:00Z.
+    pub(in super::super) const BASE: i64 = 1_795_219_200_000_000_000;
+
+    pub(in super::super) fn rfc3339(at_ns: i64) -> String {
+        crate::text::time::unix_rfc3339(at_ns).unwrap()
+    }
+
+    pub(in super::super) fn window() -> Window {
+        Window { since_ns: BASE, until_ns: BASE + 24 * HOUR }
+    }
+
+    pub(in super::super) fn entry<'a>(hour: i64, kind: &str, home: &str, detail: &'a str) -> PastEntry<'a> {
+        let key = RowKey { home: home.into(), uid: 1000, instance: 1, ..RowKey::default() };
+        PastEntry {
+            key: (!home.is_empty()).then_some(key),
+            host: String::new(),
+            name: home.rsplit('/').next().unwrap_or_default().into(),
+            at_ns: BASE + hour * HOUR,
+            kind: kind.into(),
+            pid: Some(7),
+            detail,
+        }
+    }
+
+    pub(in super::super) fn death(kind: &str, rest: &str) -> String {
+        format!(r#"{{"end_reason":"died","death":{{"kind":"{kind}"{rest}}}}}"#)
+    }
+
+    fn only(lives: &Lives) -> &LifeRow {
+        assert_eq!(lives.rows.len(), 1);
+        lives.rows.values().next().unwrap()
+    }
+
+    fn bar(from: i64, to: Option<i64>) -> Bar {
+        Bar { from_ns: BASE + from * HOUR, to_ns: to.map(|to| BASE + to * HOUR) }
+    }
+
+    #[test]
+    fn a_life_is_a_bar_and_each_kind_of_death_a_mark() {
+        let mut lives = Lives::new(window());
+        let kinds = [
+            (death("exited", r#","code":0"#), EndMark::ExitZero),
+            (death("exited", r#","code":3"#), EndMark::ExitOther),
+            (death("signaled", r#","signal":9,"signal_name":"SIGKILL""#), EndMark::Signal),
+            (death("oom_killed", ""), EndMark::Oom),
+            (r#"{"end_reason":"moved"}"#.into(), EndMark::Other),
+        ];
+        for (number, (detail, _)) in (0..).zip(&kinds) {
+            lives.take(entry(4 * number, "session_started", "/a", "{}"));
+            lives.take(entry(4 * number + 2, "session_ended", "/a", detail));
+        }
+        lives.take(entry(22, "session_started", "/a", "no JSON at all"));
+        let row = only(&lives);
+        let ends: Vec<_> = row.marks.iter().map(|mark| mark.end).collect();
+        assert_eq!(ends, kinds.map(|(_, end)| end));
+        assert_eq!(row.marks[2].cause, "SIGKILL");
+        let bars = [(0, Some(2)), (4, Some(6)), (8, Some(10)), (12, Some(14)), (16, Some(18)), (22, None)];
+        assert_eq!(row.bars, bars.map(|(from, to)| bar(from, to)));
+    }
+
+    #[test]
+    fn a_life_that_began_before_the_window_begins_with_it() {
+        let mut lives = Lives::new(window());
+        let old = format!(r#"{{"started_at":"{}"}}"#, rfc3339(BASE - 9 * HOUR));
+        lives.take(entry(5, "session_changed", "/a", &old));
+        lives.take(entry(6, "session_ended", "/a", &death("exited", r#","code":0"#)));
+        assert_eq!(only(&lives).bars, [bar(0, Some(6))]);
+        // One without an entry lives all the time, and one that began later from then on.
+        let key = |home: &str| RowKey { home: home.into(), ..RowKey::default() };
+        lives.lives(key("/b"), b"b".to_vec(), &old);
+        assert_eq!(lives.rows.get(&key("/b")).unwrap().bars, [bar(0, None)]);
+        let late = format!(r#"{{"started_at":"{}"}}"#, rfc3339(BASE + 25 * HOUR));
+        lives.lives(key("/c"), b"c".to_vec(), &late);
+        assert_eq!(lives.rows.get(&key("/c")), None, "it began behind the window");
+        lives.lives(key("/d"), b"d".to_vec(), "{}");
+        assert_eq!(lives.rows.len(), 2);
+    }
+
+    #[test]
+    fn an_unobserved_death_leaves_a_time_open_and_gaps_are_kept_by_host() {
+        let mut lives = Lives::new(window());
+        lives.take(entry(1, "session_started", "/a", "{}"));
+        let between =
+            format!(r#","between":["{}","{}"]"#, rfc3339(BASE + 2 * HOUR), rfc3339(BASE + 5 * HOUR));
+        lives.take(entry(5, "session_ended", "/a", &death("unobserved", &between)));
+        let gap = format!(r#"{{"from":"{}"}}"#, rfc3339(BASE - HOUR));
+        lives.take(entry(3, "gap", "", &gap));
+        lives.take(entry(9, "gap", "", "{}"));
+        let row = only(&lives);
+        assert_eq!((row.bars.as_slice(), row.marks[0].end), (&[bar(1, Some(2))][..], EndMark::Unobserved));
+        assert_eq!(row.unseen, [Span { from_ns: BASE + 2 * HOUR, to_ns: BASE + 5 * HOUR }]);
+        let spans =
+            [(0, 3), (9, 9)].map(|(from, to)| Span { from_ns: BASE + from * HOUR, to_ns: BASE + to * HOUR });
+        assert_eq!(lives.gaps.get("").unwrap(), &spans);
+    }
+
+    #[test]
+    fn restarts_are_one_bar_with_marks_that_count() {
+        let mut lives = Lives::new(window());
+        let (first, last) = (rfc3339(BASE + HOUR), rfc3339(BASE + HOUR + 9_000_000_000));
+        let restarts = format!(
+            r#"{{"restarts":{{"count":14,"first":"{first}","last":"{last}","deaths":{{"exited":1,"signaled":13}}}}}}"#
+        );
+        lives.take(entry(1, "session_started", "/a", &restarts));
+        let row = only(&lives);
+        assert_eq!(row.bars, [bar(1, None)]);
+        assert_eq!(
+            row.marks.iter().map(|mark| (mark.end, mark.count)).collect::<Vec<_>>(),
+            [(EndMark::Signal, 14)]
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_whatever_the_history() {
+        let mut lives = Lives::new(window());
+        let detail = death("exited", r#","code":3"#);
+        for second in 0..20_000 {
+            let at = |entry: PastEntry<'static>, ns| PastEntry {
+                at_ns: BASE + second * 1_000_000_000 + ns,
+                ..entry
+            };
+            lives.take(at(entry(0, "session_started", "/a", "{}"), 0));
+            let end = entry(0, "session_ended", "/a", &detail);
+            lives.take(PastEntry { at_ns: BASE + second * 1_000_000_000 + 500_000_000, ..end });
+            lives.take(at(entry(0, "gap", "", "{}"), 0));
+        }
+        let row = only(&lives);
+        let parts = usize::try_from(PARTS).unwrap();
+        assert!(row.bars.len() <= parts && row.marks.len() <= parts && lives.gaps[""].len() <= parts);
+        assert_eq!(row.marks.iter().map(|mark| mark.count).sum::<u64>(), 20_000);
+        for home in 0..ROWS_MAX + 10 {
+            lives.take(entry(1, "session_started", &format!("/h{home}"), "{}"));
+        }
+        assert_eq!((lives.rows.len(), lives.left_out), (ROWS_MAX, 11));
+    }
+}

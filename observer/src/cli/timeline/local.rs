@@ -1,0 +1,151 @@
+//! Lives of this machine's sessions, from its journal.
+
+use std::path::Path;
+
+use super::lives::{Lives, PastEntry, RowKey};
+use super::scale::Window;
+use crate::api::entry::Subject;
+use crate::cli::places::PlaceFlags;
+use crate::journal::{EntryFilter, JournalReader};
+use crate::socket::hub::{FrameScope, WatchFilter};
+use crate::text::bytes::to_line;
+
+/// Entries read at a time, and their bytes.
+const READ_MAX: usize = 1_024;
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// Lives of the sessions that `filter` wants, from the journal that `places` names, or that of the daemon on `socket`.
+pub(super) fn read(
+    places: &PlaceFlags,
+    socket: &Path,
+    filter: &WatchFilter,
+    window: Window,
+) -> anyhow::Result<Lives> {
+    let found = places.journal(socket)?;
+    if let Some(why) = &found.why {
+        let path = to_line(found.path.as_os_str().as_encoded_bytes());
+        anstream::eprintln!("observer: this is the journal {path}, {why}");
+    }
+    let journal = JournalReader::open(&found.path)?;
+    let mut lives = lives_of(&journal, filter, window)?;
+    if !found.is_in_use {
+        // Nobody wrote down what happened since.
+        let (_, newest_ns) = journal.live()?;
+        lives.gap(String::new(), newest_ns.unwrap_or(window.since_ns), window.until_ns);
+    }
+    Ok(lives)
+}
+
+fn lives_of(journal: &JournalReader, filter: &WatchFilter, window: Window) -> anyhow::Result<Lives> {
+    let wanted =
+        |subject: &Subject| filter.wants(FrameScope::Session { name: &subject.name, home: &subject.home });
+    let mut lives = Lives::new(window);
+    let of_window = EntryFilter {
+        since_ns: Some(window.since_ns),
+        until_ns: Some(window.until_ns),
+        ..EntryFilter::default()
+    };
+    let mut after = 0;
+    loop {
+        let batch = journal.read_after(after, &of_window, READ_MAX, READ_BYTES_MAX)?;
+        let Some(last) = batch.last() else { break };
+        after = last.seq;
+        for entry in batch.iter().map(|numbered| &numbered.entry) {
+            let subject = entry.subject.as_ref();
+            if subject.is_some_and(|subject| !wanted(subject)) {
+                continue;
+            }
+            lives.take(PastEntry {
+                key: subject.map(key),
+                host: String::new(),
+                name: subject.map(|subject| subject.name.clone()).unwrap_or_default(),
+                at_ns: entry.at_unix_ns,
+                kind: entry.kind.clone(),
+                pid: subject.map(|subject| subject.process.tgid.0),
+                detail: &entry.detail,
+            });
+        }
+    }
+    let (live, _) = journal.live()?;
+    for entry in live {
+        if let Some(subject) = entry.subject.as_ref().filter(|subject| wanted(subject)) {
+            lives.lives(key(subject), subject.name.clone(), &entry.detail);
+        }
+    }
+    Ok(lives)
+}
+
+fn key(subject: &Subject) -> RowKey {
+    RowKey {
+        host: String::new(),
+        home: subject.home.clone(),
+        mnt_ns: subject.home_mnt_ns,
+        uid: subject.uid.unwrap_or_default(),
+        instance: subject.instance,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lives::tests::{BASE, HOUR, rfc3339, window};
+    use super::super::lives::{Bar, EndMark};
+    use super::*;
+    use crate::api::entry::Entry;
+    use crate::cli::paths::JOURNAL_NAME;
+    use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+    use observer_core::ProcessKey;
+
+    fn entry(hour: i64, kind: &str, home: &str, detail: &str) -> Entry {
+        Entry {
+            at_unix_ns: BASE + hour * HOUR,
+            boottime_ns: 1,
+            boot_id: "boot".into(),
+            kind: kind.into(),
+            subject: Some(Subject {
+                home: home.into(),
+                home_mnt_ns: None,
+                uid: Some(1000),
+                instance: 1,
+                name: home.rsplit('/').next().unwrap_or_default().into(),
+                process: ProcessKey::new(7, 1),
+            }),
+            detail: format!("{{\"kind\":\"{kind}\"{detail}}}"),
+        }
+    }
+
+    #[test]
+    fn lives_are_read_from_the_journal_also_those_without_an_entry_in_the_window() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(JOURNAL_NAME);
+        let journal = Journal::open(JournalOptions {
+            path: path.clone(),
+            max_bytes: MAX_BYTES_MIN,
+            max_age: MAX_AGE_DEFAULT,
+            boot_id: "boot".into(),
+            delivers: false,
+        })
+        .unwrap();
+        journal.resume();
+        journal.complete(BASE);
+        let old = format!(r#","state":"live","started_at":"{}""#, rfc3339(BASE - 9 * HOUR));
+        let killed = r#","state":"ended","end_reason":"died","death":{"kind":"signaled","signal":9,"signal_name":"SIGKILL"}"#;
+        for entry in [
+            entry(-9, "session_started", "/srv/old", &old),
+            entry(-8, "session_started", "/srv/other", &old),
+            entry(2, "session_started", "/srv/a", r#","state":"live""#),
+            entry(4, "session_ended", "/srv/a", killed),
+        ] {
+            journal.push(entry).unwrap();
+        }
+        drop(journal);
+        let reader = JournalReader::open(&path).unwrap();
+        let filter = WatchFilter::new(false, Some("/srv/{a,old}")).unwrap();
+        let lives = lives_of(&reader, &filter, window()).unwrap();
+        let rows: Vec<_> = lives.rows.values().collect();
+        assert_eq!(rows.len(), 2, "{rows:#?}");
+        assert_eq!(rows[0].bars, [Bar { from_ns: BASE + 2 * HOUR, to_ns: Some(BASE + 4 * HOUR) }]);
+        assert_eq!(rows[0].marks[0].end, EndMark::Signal);
+        assert_eq!(rows[1].bars, [Bar { from_ns: BASE, to_ns: None }]);
+        assert_eq!(reader.live().unwrap().1, Some(BASE + 4 * HOUR));
+    }
+}
