@@ -105,6 +105,13 @@ fn threads(pid: u32) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Open descriptors of a process.
+pub(crate) fn descriptors(pid: u32) -> Result<usize> {
+    let directory = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&directory).with_context(|| format!("list {directory}: did it end?"))?;
+    Ok(entries.count())
+}
+
 /// Waits until the process has done what there was to do: it has been still for [`STILL`], or [`SETTLE_MAX`] is over.
 pub(crate) fn settle(pid: u32) -> Result<()> {
     let end = Instant::now() + SETTLE_MAX;

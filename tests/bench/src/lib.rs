@@ -19,6 +19,7 @@ mod observer;
 mod peers;
 mod slowdown;
 mod snapshot;
+mod soak;
 mod storm;
 mod table;
 mod work;
@@ -101,6 +102,8 @@ enum Measure {
     Idle,
     /// A system call that is none of observer's business.
     Getppid,
+    /// Half an hour of mixed load; only where it is asked for.
+    Soak,
 }
 
 /// What every measurement needs.
@@ -139,6 +142,7 @@ impl Measure {
             Self::Hostile => hostile::measure(bench),
             Self::Idle => idle::measure(bench),
             Self::Getppid => getppid::measure(bench),
+            Self::Soak => soak::measure(bench),
         }
     }
 }
@@ -198,7 +202,10 @@ fn verdict(figures: &[Figure], quick: bool) -> Result<()> {
 }
 
 fn chosen(only: &[Measure]) -> Vec<Measure> {
-    let wanted = |measure: &Measure| only.is_empty() || only.contains(measure);
+    let wanted = |measure: &Measure| match only {
+        [] => *measure != Measure::Soak,
+        only => only.contains(measure),
+    };
     Measure::value_variants().iter().copied().filter(wanted).collect()
 }
 
