@@ -128,22 +128,24 @@ impl Driver {
         let (mut drawn, mut tick) = (Instant::now(), Instant::now() + TICK);
         let mut draw_at = None::<Instant>;
         loop {
+            // First, since under a flood of events one always waits.
+            let now = Instant::now();
+            if draw_at.is_some_and(|at| at <= now) {
+                self.draw()?;
+                (drawn, draw_at) = (now, None);
+            }
             let until = draw_at.map_or(tick, |at| at.min(tick));
-            let wake = match wakes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(wake) => wake,
-                Err(RecvTimeoutError::Timeout) if Instant::now() < tick => {
-                    self.draw()?;
-                    (drawn, draw_at) = (Instant::now(), None);
-                    continue;
-                }
-                Err(RecvTimeoutError::Timeout) if screen::is_hung_up() => {
-                    return Ok(Ended::BySignal(Signal::SIGHUP));
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    tick = Instant::now() + TICK;
+            let wake = match tick <= now {
+                true if screen::is_hung_up() => return Ok(Ended::BySignal(Signal::SIGHUP)),
+                true => {
+                    tick = now + TICK;
                     Wake::Event(TopEvent::Tick)
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Quit),
+                false => match wakes.recv_timeout(until.saturating_duration_since(now)) {
+                    Ok(wake) => wake,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Quit),
+                },
             };
             let is_typed = matches!(wake, Wake::Input(_) | Wake::Signal(_));
             if let Some(ended) = self.wake(wake)? {
@@ -185,6 +187,7 @@ impl Driver {
     }
 
     fn draw(&mut self) -> anyhow::Result<()> {
+        self.model.settle();
         let model = &self.model;
         self.screen.terminal.draw(|frame| {
             if let Some(position) = view::draw(model, frame.buffer_mut()) {

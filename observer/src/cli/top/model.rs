@@ -62,6 +62,8 @@ pub(super) struct TopModel {
     /// Ids of hosts whose daemon is not connected.
     pub(super) hosts_away: HashSet<String>,
     size: (u16, u16),
+    /// Whether rows changed since they were put in order.
+    is_unsettled: bool,
     /// Ends of sessions that have no row.
     deaths: HashMap<RowId, LastDeath>,
     /// When details were asked for last, ns since 1970.
@@ -93,6 +95,7 @@ impl TopModel {
             now_ns,
             hosts_away: HashSet::new(),
             size,
+            is_unsettled: false,
             deaths: HashMap::new(),
             asked_at_ns: 0,
         }
@@ -102,11 +105,19 @@ impl TopModel {
     pub(super) fn update(&mut self, event: TopEvent, now_ns: i128) -> Option<Effect> {
         self.now_ns = now_ns;
         match event {
-            TopEvent::Tick => return self.refreshed_details(),
+            TopEvent::Tick => {
+                self.settle();
+                return self.refreshed_details();
+            }
             TopEvent::Key(key) => return self.key(key),
             TopEvent::Resized(width, height) => self.size = (width, height),
             TopEvent::Sessions(seen) => self.read(seen),
-            TopEvent::Changed(seen, at_ns) => self.changed(*seen, at_ns),
+            // There may be thousands between two frames.
+            TopEvent::Changed(seen, at_ns) => {
+                self.changed(*seen, at_ns);
+                self.is_unsettled = true;
+                return None;
+            }
             TopEvent::Deaths(deaths) => self.died(deaths),
             TopEvent::Presence(host_id, true) => drop(self.hosts_away.remove(&host_id)),
             TopEvent::Presence(host_id, false) => drop(self.hosts_away.insert(host_id)),
@@ -150,7 +161,7 @@ impl TopModel {
     /// The chosen row.
     pub(super) fn chosen(&self) -> Option<&TopRow> {
         let selected = self.selected.as_ref()?;
-        self.shown.iter().filter_map(|&at| self.rows.get(at)).find(|row| row.id() == *selected)
+        self.shown.iter().filter_map(|&at| self.rows.get(at)).find(|row| row.is(selected))
     }
 
     /// Whether nobody can say what the session of `row` does.
@@ -181,7 +192,7 @@ impl TopModel {
 
     fn changed(&mut self, seen: SeenSession, at_ns: u64) {
         let id = seen.id();
-        let at = self.rows.iter().position(|row| row.id() == id);
+        let at = self.rows.iter().position(|row| row.is(&id));
         if seen.has_ended() && !self.ended {
             let known = at.map(|at| self.rows.swap_remove(at)).and_then(|row| row.death);
             if let Some(death) = LastDeath::of(&seen.session).or(known) {
@@ -215,8 +226,16 @@ impl TopModel {
         }
     }
 
+    /// Puts rows in order if they changed since; before the state is drawn.
+    pub(super) fn settle(&mut self) {
+        if self.is_unsettled {
+            self.arrange();
+        }
+    }
+
     /// Puts rows in order, applies the filter, and keeps the chosen row on the screen.
     fn arrange(&mut self) {
+        self.is_unsettled = false;
         let (column, now_ns) = (self.column, self.now_ns);
         self.rows.sort_by(|a, b| a.compare(b, column, now_ns));
         if self.reversed {
@@ -241,7 +260,7 @@ impl TopModel {
     /// The place of the chosen row in `shown`.
     fn place(&self) -> Option<usize> {
         let selected = self.selected.as_ref()?;
-        self.shown.iter().position(|&at| self.rows.get(at).is_some_and(|row| row.id() == *selected))
+        self.shown.iter().position(|&at| self.rows.get(at).is_some_and(|row| row.is(selected)))
     }
 
     /// Chooses the row at this place, or the last one.
@@ -278,6 +297,7 @@ impl TopModel {
 
     fn key(&mut self, key: TopKey) -> Option<Effect> {
         self.note = None;
+        self.settle();
         match key {
             TopKey::Interrupt => return Some(Effect::Quit),
             TopKey::Suspend => return Some(Effect::Suspend),

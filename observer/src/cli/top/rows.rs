@@ -147,6 +147,15 @@ impl TopRow {
         self.seen.id()
     }
 
+    /// Whether it is the session with this identity.
+    pub(super) fn is(&self, id: &RowId) -> bool {
+        let SeenSession { host_id, session, .. } = &self.seen;
+        session.home.as_bytes() == id.home
+            && *host_id == id.host_id
+            && (session.home_mnt_ns, session.primary.uid, session.instance)
+                == (id.mnt_ns, id.uid, id.instance)
+    }
+
     /// What orders rows that a column does not.
     fn names(&self) -> (&[u8], &str, &[u8], u32, u32, Option<u32>) {
         let SeenSession { host, session, .. } = &self.seen;

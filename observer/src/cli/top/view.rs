@@ -203,7 +203,7 @@ fn table(model: &TopModel, pen: &Pen, area: Rect, rows: usize, buffer: &mut Buff
         x = put_cell(pen, buffer, area, area.y, x, it, *width, it.column.header(), style);
     }
     for (row, y) in visible.iter().zip(area.y.saturating_add(1)..area.bottom()) {
-        let is_chosen = model.selected.as_ref() == Some(&row.id());
+        let is_chosen = model.selected.as_ref().is_some_and(|selected| row.is(selected));
         let faint = model.away.is_some() || row.seen.has_ended();
         let mut x = 0;
         for (it, width) in &columns {

@@ -129,6 +129,7 @@ impl Screen {
     fn event(&mut self, event: TopEvent) -> &mut Self {
         let now = self.model.now_ns;
         self.effects.extend(self.model.update(event, now));
+        self.model.settle();
         self
     }
 
@@ -351,6 +352,21 @@ fn frames_change_rows_between_answers_and_older_answers_do_not_undo_them() {
     assert_eq!(screen.names(), ["alpha", "beta", "gamma"]);
     let beta = screen.lines()[3].clone();
     assert!(beta.ends_with("2     -  210 MB  10m 0s 1m 5s ago: SIGKILL"), "{beta}");
+}
+
+#[test]
+fn thousands_of_changes_are_put_in_order_once() {
+    let mut screen = Screen::new(80, 8);
+    let sessions = |count: u32| (0..count).map(|pid| session(&format!("s{pid:04}"), pid + 1, 0)).collect();
+    screen.event(answer(1, sessions(2_000)));
+    screen.key(TopKey::Last);
+    for pid in 0..2_000 {
+        let ended = seen(killed(&format!("s{pid:04}"), pid + 1));
+        screen.model.update(TopEvent::Changed(Box::new(ended), 2_000_000_000), NOW_NS);
+        assert_eq!(screen.model.shown.len(), 2_000);
+    }
+    screen.key(TopKey::Down);
+    assert_eq!((screen.names().len(), screen.chosen().as_str()), (0, ""));
 }
 
 #[test]
