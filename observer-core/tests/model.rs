@@ -620,3 +620,34 @@ proptest! {
         prop_assert_eq!(reports.started.len() as u64 - gone, linux.tasks.len() as u64);
     }
 }
+
+/// Two directories at one path one after the other, with records of the processes in the first that arrive after a pass.
+#[test]
+fn a_session_that_takes_the_place_of_another_begins_no_earlier_than_that_ended() {
+    let fork = || Op::Fork { by: 0, share_fs: false };
+    let exit = |by| Op::Exit { by, leave_zombie: false };
+    let ops = [
+        Op::Rename { dir: 1, to: 3 },
+        Op::Chdir { by: 0, to: 1 },
+        Op::Exec { by: 0, name: 3 },
+        fork(),
+        exit(7),
+        fork(),
+        fork(),
+        Op::Rename { dir: 1, to: 0 },
+        Op::Deliver { records: 4 },
+        fork(),
+        Op::Deliver { records: 3 },
+        exit(1),
+        exit(1),
+        Op::Chdir { by: 2, to: 2 },
+        Op::Rename { dir: 2, to: 3 },
+        fork(),
+        Op::Comm { by: 0, name: 0 },
+        Op::Exec { by: 3, name: 2 },
+        fork(),
+        Op::Chdir { by: 2, to: 0 },
+        Op::Pass,
+    ];
+    assert_same(&run(&ops, false));
+}

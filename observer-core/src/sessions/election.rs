@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::model::change::{Change, Request, Sink};
 use crate::model::ids::{BootTime, ProcessKey};
-use crate::model::process::{Bytes, Process};
+use crate::model::process::Bytes;
 use crate::model::rule::NameTemplate;
 use crate::model::session::{EndReason, Home, Session, State};
 use crate::processes::entry::ProcessEntry;
@@ -16,7 +16,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
 use crate::sessions::claims::Owner;
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::fitting::Tenure;
+use crate::sessions::fitting::is_unconfirmed;
 use crate::sessions::homes::{HomeState, Root, RunProgram, SessionSlot, names_primary, session_name};
 use crate::sessions::labels::label_by;
 use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
@@ -79,6 +79,7 @@ impl Sessions {
             Choice::NewIncarnation(key) => {
                 if let Some(mut old) = state.slot.take().filter(|slot| !slot.is_ended()) {
                     end(ctx, &mut old, EndReason::Replaced, cause);
+                    state.replaced_at = old.changed_at;
                 }
                 install(ctx, home, state, key, &young, cause)
             }
@@ -178,6 +179,7 @@ impl Sessions {
         // The next primary begins a session of its own, without the starts of this one.
         if let Some(mut slot) = state.slot.take_if(|slot| slot.current_primary() == Some(key)) {
             end(ctx, &mut slot, reason, Cause::Candidates);
+            state.replaced_at = slot.changed_at;
         }
         let after = (state.holders(), state.ended_at());
         self.index(ctx, home, before, after);
@@ -250,8 +252,9 @@ fn install(
     let is_start = state.slot.as_ref().is_none_or(SessionSlot::is_ended);
     let before = state.slot.as_ref().filter(|_| !is_start).map(|slot| slot.session.clone());
     let template = ctx.rules.get(candidacy.rule).map_or(NameTemplate::BASENAME, |rule| &rule.name);
-    let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, ctx.at));
-    let at = slot.changed_at.max(ctx.at);
+    let at = ctx.at.max(state.replaced_at);
+    let mut slot = state.slot.take().unwrap_or_else(|| SessionSlot::new(home, process, template, at));
+    let at = slot.changed_at.max(at);
     if names_primary(template) || core::mem::take(&mut slot.is_recorded) {
         let recorded = slot.session.recorded_program.as_ref().filter(|_| slot.session.primary == key);
         slot.session.name = session_name(template, home, process, recorded);
@@ -284,9 +287,7 @@ fn install(
     }
     session.foreign = is_foreign(rule, home, session.owner);
     (session.roots, session.others) = others(ctx, state, young, session);
-    session.moved_to = None;
-    session.death = None;
-    session.end_reason = None;
+    (session.moved_to, session.death, session.end_reason) = (None, None, None);
     let is_detached = slot.had_tty && process.tty.is_none();
     let new_state = if is_detached { State::Detached } else { State::Live };
     if is_start || session.state != new_state {
@@ -388,12 +389,6 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
         slot.changed_at = at;
     }
     outcome
-}
-
-/// Returns whether it cannot be said yet whether the rule of `session` admits `primary`.
-fn is_unconfirmed(ctx: &SessionContext<'_>, session: &Session, had_tty: bool, primary: &Process) -> bool {
-    let tenure = Tenure { home: &session.home, had_tty, program: None };
-    ctx.rules.get(session.rule).is_some_and(|rule| tenure.is_unconfirmed(ctx.ignored, rule, primary))
 }
 
 /// Returns whether the cause is a change of fields of `key` that the session shows.

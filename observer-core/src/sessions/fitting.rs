@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
-use crate::model::session::{EndReason, Home};
+use crate::model::session::{EndReason, Home, Session};
 use crate::processes::entry::Candidacy;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
@@ -140,4 +140,15 @@ impl Sessions {
         let is_wrapper = is_wrapper(ctx.rules.get(rule)?, &entry.process);
         Some(Candidacy { rule, is_wrapper, ..entry.candidacy.clone()? })
     }
+}
+
+/// Returns whether it cannot be said yet whether the rule of `session` admits `primary`.
+pub(super) fn is_unconfirmed(
+    ctx: &SessionContext<'_>,
+    session: &Session,
+    had_tty: bool,
+    primary: &Process,
+) -> bool {
+    let tenure = Tenure { home: &session.home, had_tty, program: None };
+    ctx.rules.get(session.rule).is_some_and(|rule| tenure.is_unconfirmed(ctx.ignored, rule, primary))
 }

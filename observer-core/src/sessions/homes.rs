@@ -252,6 +252,9 @@ pub(crate) struct HomeState {
     pub claims: Claims,
     /// When the owner is read again.
     pub check_due: Option<BootTime>,
+    /// When the last session ended that another one took the place of: that one begins no earlier, though the cause of both
+    /// may have been earlier than what was reported of the former.
+    pub replaced_at: BootTime,
     /// Its session is one of its user's.
     pub is_counted: bool,
 }
