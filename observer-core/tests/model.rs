@@ -96,6 +96,14 @@ fn op(lossy: bool) -> impl Strategy<Value = Op> {
 /// The input that has a row.
 type ToInput = for<'a> fn(TaskRow<'a>) -> Input<'a>;
 
+fn pass_row(row: TaskRow<'_>) -> Input<'_> {
+    Input::PassRow(row)
+}
+
+fn lone_row(row: TaskRow<'_>) -> Input<'_> {
+    Input::LoneRow(row)
+}
+
 #[derive(Clone, Debug)]
 struct Task {
     key: ProcessKey,
@@ -312,7 +320,7 @@ impl Linux {
                 // As after each drain.
                 self.drops();
                 let is_chosen = |place: usize| places & (1 << (place % 16)) != 0;
-                self.rows(|row| Input::LoneRow(row), is_chosen);
+                self.rows(lone_row, is_chosen);
             }
             Op::Wait => self.world.wait(60_000_000),
             Op::WaitLong => {
@@ -369,7 +377,7 @@ impl Linux {
     fn pass(&mut self) {
         let begin = self.world.tick_clock();
         self.world.feed(Input::PassBegin { at: begin, drops_total: self.lost });
-        self.rows(|row| Input::PassRow(row), |_| true);
+        self.rows(pass_row, |_| true);
         let at = self.world.tick_clock();
         self.world.feed(Input::PassEnd { at, complete: true });
     }

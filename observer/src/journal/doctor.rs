@@ -46,7 +46,7 @@ pub fn doctor(path: &Path, max_bytes: u64) -> Vec<Check> {
 fn space(path: &Path, dir: &Path, shown: &str, max_bytes: u64) -> Check {
     let name = "journal: space";
     let free = match statvfs(dir) {
-        Ok(disk) => disk.blocks_available() as u64 * disk.fragment_size() as u64,
+        Ok(disk) => disk.blocks_available() * disk.fragment_size(),
         Err(error) => {
             let detail = format!("the file system of {shown} does not say what is free: {error}");
             return Check::new(name, Verdict::Limited, detail);
