@@ -154,6 +154,7 @@ impl EventLoop {
                 tokio::task::yield_now().await;
                 events.next(Some(Instant::now()), false).await
             } else if self.may_sleep() {
+                self.behind.sleeps(clock::boottime);
                 let event = events.next(self.due(), self.sleep_mode != SleepMode::Polling).await;
                 self.kernel.set_reader_state(ReaderState::Polling);
                 event
@@ -197,7 +198,7 @@ impl EventLoop {
     pub(super) fn turn(&mut self) -> bool {
         let before = clock::boottime();
         let drained = self.drain();
-        self.behind.turned(drained.caught_up);
+        self.behind.turned(drained.caught_up, clock::boottime);
         if drained.caught_up {
             self.core.close_deaths(before, &mut self.sink);
             self.complete(before);
@@ -229,8 +230,14 @@ impl EventLoop {
     /// Applies records to the core, at most a budget.
     pub(super) fn drain(&mut self) -> Drained {
         self.adjust_clock();
-        let Self { kernel, core, sink, canary, .. } = self;
+        let mut first = None;
+        let Self { kernel, core, sink, canary, behind, .. } = self;
         let drained = kernel.drain(DRAIN_BUDGET, |input| {
+            // Before it is handled: the record waited for what the loop did until now.
+            if first.is_none() {
+                first = Some(input.at());
+                behind.drained(first, clock::boottime);
+            }
             if canary.takes(&input) {
                 return RecordOf::Canary;
             }
@@ -238,6 +245,9 @@ impl EventLoop {
             core.handle(input, sink);
             RecordOf::Host
         });
+        if first.is_none() {
+            behind.drained(None, clock::boottime);
+        }
         self.found.records += drained.records;
         self.found.urgent |= drained.urgent;
         if drained.records > 0 && self.counters_due.is_none() {

@@ -20,6 +20,7 @@ impl EventLoop {
     pub(super) fn pass(&mut self) -> bool {
         let began = Instant::now();
         let before = self.drain_to(self.kernel.producer_position());
+        self.behind.works(clock::boottime());
         // This pass answers what was requested up to here. From here on its hints are raised again.
         let asked = self.sink.pass.take();
         self.kernel.clear_hints(asked.map_or(0, |pass| pass.hints));

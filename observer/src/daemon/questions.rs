@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use observer_core::BootTime;
+use tokio::sync::oneshot;
 
 use super::event_loop::EventLoop;
 use super::{answers, pieces};
@@ -27,7 +28,15 @@ enum Reading {
 impl EventLoop {
     /// Answers questions that were asked at once, as soon as the deaths before them are complete: before that, the dead are
     /// in the map.
-    pub(super) fn ask(&mut self, batch: Vec<PendingQuestion>) {
+    pub(super) fn ask(&mut self, mut batch: Vec<PendingQuestion>) {
+        let is_of_metrics = |asked: &mut PendingQuestion| matches!(asked.question, Question::Metrics);
+        let of_metrics: Vec<_> = batch.extract_if(.., is_of_metrics).collect();
+        for asked in of_metrics {
+            self.answer_metrics(asked.reply);
+        }
+        if batch.is_empty() {
+            return;
+        }
         self.drain_to(self.kernel.producer_position());
         match self.core.deaths_complete_at() {
             Some(until) if self.postponed.len() + batch.len() <= QUESTIONS_MAX => {
@@ -54,6 +63,7 @@ impl EventLoop {
     pub(super) fn answer(&mut self, batch: Vec<PendingQuestion>) {
         let before = clock::boottime();
         let mut sure = self.drain_to(self.kernel.producer_position());
+        self.behind.works(clock::boottime());
         if sure {
             self.core.close_deaths(before, &mut self.sink);
         }
@@ -92,12 +102,29 @@ impl EventLoop {
                     self.ask_reload(reply);
                     continue;
                 }
+                Question::Metrics => {
+                    self.answer_metrics(reply);
+                    continue;
+                }
             };
             // The client may have left.
             let _ = reply.send(answer);
         }
         drop(lines);
         self.sink.hub.keep_budget();
+    }
+
+    /// Answers with the counters as they are, for the thread that serves metrics. Any local user may have it ask, so the answer
+    /// waits for nothing and runs no pass; it is a line, which the thread takes at once, and counts as nobody's unread bytes.
+    fn answer_metrics(&mut self, reply: oneshot::Sender<Answer>) {
+        self.behind.works(clock::boottime());
+        // What the kernel lost by now opens a gap, in which the map is not certain.
+        self.kernel.drops_by_kind();
+        self.report_drops();
+        let sure = !self.core.in_gap();
+        let status = line(&self.status(sure));
+        // The thread may have ended.
+        let _ = reply.send(Answer::Line(status.into()));
     }
 
     fn reading(&self, question: &Question) -> Reading {
@@ -110,7 +137,11 @@ impl EventLoop {
             Question::Processes | Question::Explain(_) | Question::Leftovers => Reading::Everything,
             Question::List { .. } | Question::Watch(_) if is_pass_pending() => Reading::Everything,
             Question::List { .. } => Reading::Listed,
-            Question::Watch(_) | Question::Status | Question::Audit | Question::Reload => Reading::Nothing,
+            Question::Watch(_)
+            | Question::Status
+            | Question::Audit
+            | Question::Reload
+            | Question::Metrics => Reading::Nothing,
         }
     }
 

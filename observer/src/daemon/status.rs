@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use observer_core::session::State;
 
@@ -54,7 +53,7 @@ impl EventLoop {
             hooks: self.hooks(),
             blind_spots: self.blind_spots(),
             queues: self.queues(),
-            behind_us: micros(self.behind.total(Instant::now())),
+            behind_us: self.behind.total_ns(clock::boottime()) / 1000,
             starts_counted: self.sink.pace().starts_counted(),
             bpf: self.kernel.run_times(),
             clients: self.clients(),
@@ -156,10 +155,6 @@ impl EventLoop {
             cut_off: self.scrapes.cut_off.load(Ordering::Relaxed),
         }
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Resident memory of this process, bytes; 0 if the kernel does not report it.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{error, info};
 
 use super::http::{HEAD_BYTES_MAX, HttpRefusal, HttpRequest, metrics_response, refusal_response};
@@ -293,9 +293,11 @@ impl Scrapes {
         Ok(numbers.map(|_| ()))
     }
 
-    /// The metrics, which are at most [`SHARED_FOR`] old. `None` if the event loop does not answer.
+    /// The metrics, which are at most [`SHARED_FOR`] old. `None` if the event loop does not answer within [`NUMBERS_MAX`], also
+    /// where another connection waits for it already.
     async fn text(&self) -> Option<Bytes> {
-        let mut numbers = self.numbers.lock().await;
+        let deadline = Instant::now() + NUMBERS_MAX;
+        let mut numbers = timeout_at(deadline, self.numbers.lock()).await.ok()?;
         if let Some((at, text)) = &numbers.text
             && at.elapsed() < SHARED_FOR
         {
@@ -306,7 +308,7 @@ impl Scrapes {
             None => self.ask()?,
         };
         let asked = numbers.asked.insert(asked);
-        let answer = timeout(NUMBERS_MAX, asked).await.ok()?;
+        let answer = timeout_at(deadline, asked).await.ok()?;
         numbers.asked = None;
         let Ok(Answer::Line(line)) = answer else { return None };
         let status: StatusAnswer = serde_json::from_slice(&line).ok()?;
@@ -318,7 +320,7 @@ impl Scrapes {
     fn ask(&self) -> Option<oneshot::Receiver<Answer>> {
         let (reply, answer) = oneshot::channel();
         let client = Arc::clone(&self.source.client);
-        let question = PendingQuestion { question: Question::Status, client, reply };
+        let question = PendingQuestion { question: Question::Metrics, client, reply };
         self.source.questions.try_send(question).ok()?;
         Some(answer)
     }

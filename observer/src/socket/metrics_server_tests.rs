@@ -42,7 +42,7 @@ impl Fixture {
 
     async fn answers(&mut self, uptime: u64) {
         let asked = self.questions.recv().await.unwrap();
-        assert!(matches!(asked.question, Question::Status));
+        assert!(matches!(asked.question, Question::Metrics), "which the loop answers with a line");
         let status = StatusAnswer { uptime, ..StatusAnswer::default() };
         // Who asked may have left.
         let _ = asked.reply.send(Answer::Line(serde_json::to_vec(&status).unwrap().into()));
@@ -94,6 +94,20 @@ async fn a_loop_that_does_not_answer_has_one_question_and_clients_get_an_error()
     tokio::time::advance(SHARED_FOR).await;
     assert!(response(fixture.sends(REQUEST).await).await.starts_with("HTTP/1.1 503 "), "the loop has ended");
     assert_eq!(fixture.counts(), [1, 3, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_question_of_another_waits_no_longer_than_that_one() {
+    let fixture = Fixture::new();
+    let _first = fixture.sends(REQUEST).await;
+    tokio::time::sleep(NUMBERS_MAX / 2).await;
+    let (second, third) = (fixture.sends(REQUEST).await, fixture.sends(REQUEST).await);
+    let before = Instant::now();
+    for text in [response(second).await, response(third).await] {
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    }
+    assert_eq!(before.elapsed(), NUMBERS_MAX);
+    assert_eq!(fixture.counts(), [0, 3, 0]);
 }
 
 #[tokio::test(start_paused = true)]

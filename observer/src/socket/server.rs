@@ -56,8 +56,10 @@ pub enum Question {
     Processes,
     /// Which processes were left by sessions that are over.
     Leftovers,
-    /// The daemon's counters.
+    /// The daemon's counters, and whether the map is certain.
     Status,
+    /// The counters as they are: nothing is read or healed for this answer.
+    Metrics,
     /// Whether the map agrees with the kernel.
     Audit,
     /// Why the process with this tgid is a session, or is not.

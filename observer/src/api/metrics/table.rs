@@ -33,7 +33,7 @@ pub const METRICS: &[Metric] = &[
     gauge("queue_entries", "What waits, by where it waits", |status| counts(&status.queues)).by("queue"),
     counter(
         "loop_behind_seconds",
-        "Time in which records waited because the event loop had others to handle",
+        "Time in which records waited because the event loop had others to handle, answered, or read processes",
         |status| vec![plain(seconds(status.behind_us, 1e6))],
     ),
     gauge("ring_bytes", "Size of the ring, bytes", |status| one(status.ring_bytes)),
