@@ -93,7 +93,7 @@ pub struct RunArgs {
     /// Write log events of this level and of more severe ones
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevelFlag,
-    /// What the log looks like
+    /// What the log looks like; in systemd's journal, only auto has priorities (journalctl -p) and fields
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log_format: LogFormatFlag,
     /// Write the kernel programs' own diagnostics to the log

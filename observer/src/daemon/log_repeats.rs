@@ -1,6 +1,7 @@
 //! Keeps lines that repeat out of the log, and counts them.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use super::log_fields::LogFields;
 
 /// Lines from one place of the source that are written within [`WINDOW`].
 const LINES_MAX: u32 = 10;
+/// Messages of one place of which the first line is written also beyond [`LINES_MAX`]. All that the mirror reports comes from one
+/// place for each level, and so do the records of libraries: what repeats must not hide what does not.
+const MESSAGES_MAX: usize = 16;
 /// After this time, what was left out is reported, and lines are written again.
 const WINDOW: Duration = Duration::from_secs(10);
 /// The target of the report, which is not bounded itself: it has one line for each place.
@@ -32,9 +36,14 @@ pub async fn report() {
     loop {
         REPEATS.begun.notified().await;
         tokio::time::sleep(WINDOW).await;
-        for LeftOut { count, first } in REPEATS.take(Instant::now()) {
-            warn!(target: REPORT, count, "{count} lines were left out that repeat; the first is: {first}");
-        }
+        report_pending();
+    }
+}
+
+/// Reports what was left out and is not reported yet: at the end of the daemon nothing reports it later.
+pub fn report_pending() {
+    for LeftOut { count, first } in REPEATS.take(Instant::now()) {
+        warn!(target: REPORT, count, "{count} lines were left out that repeat; the first is: {first}");
     }
 }
 
@@ -48,7 +57,7 @@ impl<S: Subscriber> Layer<S> for RepeatFilter {
         if *metadata.level() > Level::INFO || metadata.target() == REPORT {
             return true;
         }
-        REPEATS.allows(metadata.callsite(), Instant::now(), || LogFields::of(event).line())
+        REPEATS.allows(metadata.callsite(), Instant::now(), LogFields::of(event).line())
     }
 }
 
@@ -64,7 +73,24 @@ struct LeftOut {
 struct Lines {
     since: Instant,
     written: u32,
+    /// Hashes of the messages that were written, at most [`MESSAGES_MAX`].
+    messages: Vec<u64>,
     left_out: Option<LeftOut>,
+}
+
+impl Lines {
+    fn new(since: Instant) -> Self {
+        Self { since, written: 0, messages: Vec::new(), left_out: None }
+    }
+}
+
+/// The hash of a line without its numbers, such as counts and pids, by which lines with the same message differ.
+fn message_hash(line: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for part in line.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty()) {
+        part.hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// What was written lately. There are as many entries as places of the source that emit lines.
@@ -82,17 +108,25 @@ impl RepeatLimit {
     }
 
     /// Whether a line from this place may be written.
-    fn allows(&self, place: Identifier, now: Instant, line: impl FnOnce() -> String) -> bool {
+    fn allows(&self, place: Identifier, now: Instant, line: String) -> bool {
+        let message = message_hash(&line);
         let mut all = self.lines();
-        let lines = all.entry(place).or_insert(Lines { since: now, written: 0, left_out: None });
+        let lines = all.entry(place).or_insert_with(|| Lines::new(now));
         if lines.left_out.is_none() && now.saturating_duration_since(lines.since) >= WINDOW {
-            (lines.since, lines.written) = (now, 0);
+            *lines = Lines::new(now);
+        }
+        let is_new = lines.messages.len() < MESSAGES_MAX && !lines.messages.contains(&message);
+        if is_new {
+            lines.messages.push(message);
         }
         if lines.written < LINES_MAX {
             lines.written += 1;
             return true;
         }
-        lines.left_out.get_or_insert_with(|| LeftOut { count: 0, first: line() }).count += 1;
+        if is_new {
+            return true;
+        }
+        lines.left_out.get_or_insert_with(|| LeftOut { count: 0, first: line }).count += 1;
         self.left_out.fetch_add(1, Ordering::Relaxed);
         self.begun.notify_one();
         false
@@ -103,7 +137,7 @@ impl RepeatLimit {
         let mut all = self.lines();
         let taken = all.values_mut().filter_map(|lines| {
             let left_out = lines.left_out.take()?;
-            (lines.since, lines.written) = (now, 0);
+            *lines = Lines::new(now);
             Some(left_out)
         });
         taken.collect()
@@ -144,7 +178,7 @@ mod tests {
         let (limit, start) = (RepeatLimit::default(), Instant::now());
         let place = || tracing::callsite::Identifier(&PLACE);
         let written = |from: u64, to: u64, at| {
-            (from..to).filter(|number| limit.allows(place(), at, || format!("line {number}"))).count()
+            (from..to).filter(|number| limit.allows(place(), at, format!("line {number}"))).count()
         };
         assert_eq!(written(0, 10, start), 10);
         assert_eq!(limit.take(start), [], "nothing was left out yet");
@@ -162,7 +196,21 @@ mod tests {
         let (limit, start) = (RepeatLimit::default(), Instant::now());
         for number in 0..100 {
             let at = start + WINDOW / 10 * number;
-            assert!(limit.allows(Identifier(&PLACE), at, || unreachable!("it is written")), "{number}");
+            assert!(limit.allows(Identifier(&PLACE), at, "a line".into()), "{number}");
         }
+    }
+
+    #[test]
+    fn lines_that_repeat_hide_no_other_message_from_the_same_place() {
+        let (limit, start) = (RepeatLimit::default(), Instant::now());
+        let is_written = |line: String| limit.allows(Identifier(&PLACE), start, line);
+        let rejected = |number: u64| format!("entry {number} of 2026 was rejected");
+        assert_eq!((0..100).filter(|&number| is_written(rejected(number))).count(), 10);
+        assert!(is_written("the password is wrong".into()));
+        assert!(!is_written("the password is wrong".into()), "it repeats");
+        let others = (b'a'..=b'z').filter(|&other| is_written(char::from(other).to_string()));
+        assert_eq!(others.count(), MESSAGES_MAX - 2, "messages without end are bounded");
+        let left_out = 90 + 1 + 26 - (MESSAGES_MAX - 2) as u64;
+        assert_eq!(limit.take(start), [LeftOut { count: left_out, first: rejected(10) }]);
     }
 }

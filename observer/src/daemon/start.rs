@@ -102,6 +102,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     drop(metrics);
     drop(bound);
     end(daemon.sink.journal.take(), daemon.mirror, since);
+    log_repeats::report_pending();
     Ok(())
 }
 

@@ -45,8 +45,11 @@ fn json_is_an_object_on_each_line() {
 
 #[test]
 fn what_repeats_is_written_ten_times_and_then_counted() {
-    let daemon = Daemon::start(&Options { config: Some("[daemon]\n".into()), ..Options::default() });
+    let mut daemon = Daemon::start(&Options { config: Some("[daemon]\n".into()), ..Options::default() });
     fs::write(daemon.dir().join("observer.toml"), "colour = 1\n").expect("a wrong configuration");
+    let counted = |lines: u64| {
+        format!("warning: {lines} lines were left out that repeat; the first is: the rules stay")
+    };
     let begin = Instant::now();
     for _ in 0..14 {
         assert_ne!(daemon.observer(&["reload"]).code, Some(0), "it is refused");
@@ -62,10 +65,16 @@ fn what_repeats_is_written_ten_times_and_then_counted() {
     assert_eq!(left_out, 4, "{}", log(&daemon));
     eventually("the log says how many", LIMIT, || {
         let log = log(&daemon);
-        let counted =
-            format!("warning: {left_out} lines were left out that repeat; the first is: the rules stay");
-        if log.contains(&counted) { Ok(()) } else { Err(log) }
+        if log.contains(&counted(left_out)) { Ok(()) } else { Err(log) }
     });
+    let begin = Instant::now();
+    for _ in 0..12 {
+        assert_ne!(daemon.observer(&["reload"]).code, Some(0), "it is refused");
+    }
+    assert_eq!(daemon.stop(), Some(0));
+    if begin.elapsed() < WINDOW {
+        assert!(log(&daemon).contains(&counted(2)), "its end reports what waits: {}", log(&daemon));
+    }
 }
 
 #[test]
