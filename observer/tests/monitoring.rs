@@ -165,6 +165,8 @@ fn the_check_finds_what_is_wrong() {
 struct Alert {
     name: String,
     expression: String,
+    /// For how long the expression must hold, s.
+    holds_for: u64,
     fields: BTreeMap<String, String>,
 }
 
@@ -182,7 +184,8 @@ fn alerts() -> Vec<Alert> {
                 fields.insert(key.as_str().unwrap().to_owned(), value.as_str().unwrap().to_owned());
             }
         }
-        Alert { name: text("alert"), expression: text("expr"), fields }
+        let holds_for = rule.as_mapping_get("for").map_or(0, |_| seconds(&text("for")));
+        Alert { name: text("alert"), expression: text("expr"), holds_for, fields }
     });
     alerts.collect()
 }
@@ -194,7 +197,7 @@ fn each_alert_has_an_expression_of_what_is_exported_and_says_what_to_do() {
     let distinct: BTreeSet<_> = alerts.iter().map(|alert| &alert.name).collect();
     assert_eq!(distinct.len(), alerts.len(), "two alerts have one name");
     assert!(alerts.len() >= 15, "{distinct:?}");
-    for Alert { name, expression, fields } in &alerts {
+    for Alert { name, expression, fields, .. } in &alerts {
         assert_eq!(exported.check(expression, &mut names), [""; 0], "{name}: {expression}");
         let severity = fields["severity"].as_str();
         assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
@@ -202,15 +205,65 @@ fn each_alert_has_an_expression_of_what_is_exported_and_says_what_to_do() {
         let page = format!("/usr/share/doc/observer/docs/operations.md#{}", name.to_lowercase());
         assert_eq!(fields["runbook_url"], format!("file://{page}"), "{name}");
     }
-    let page = packaging("../docs/operations.md");
-    if let Ok(page) = std::fs::read_to_string(page) {
-        let has = |name: &str| {
-            page.lines()
-                .any(|line| line.trim_start_matches('#') == format!(" {name}") && line.starts_with('#'))
-        };
-        let missing: Vec<_> = alerts.iter().map(|alert| &alert.name).filter(|name| !has(name)).collect();
-        assert_eq!(missing, [""; 0], "docs/operations.md has no heading for these");
+    let page = std::fs::read_to_string(packaging("../docs/operations.md")).unwrap();
+    let has = |name: &str| {
+        page.lines().any(|line| line.trim_start_matches('#') == format!(" {name}") && line.starts_with('#'))
+    };
+    let missing: Vec<_> = alerts.iter().map(|alert| &alert.name).filter(|name| !has(name)).collect();
+    assert_eq!(missing, [""; 0], "docs/operations.md has no heading for these");
+}
+
+/// A duration such as "90s", s.
+fn seconds(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => panic!("a duration: {text}"),
+    };
+    number.parse::<u64>().unwrap() * factor
+}
+
+/// Why an alert of a blind daemon does not fire under a unit whose watchdog ends it after `watchdog` s.
+fn fault_of_blind(expression: &str, holds_for: u64, watchdog: u64) -> Option<&'static str> {
+    const BLIND: &str = "observer_canary_missing";
+    let (before, after) = expression.split_once(BLIND)?;
+    let range = after.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let Some((range, rest)) = range.filter(|_| before.ends_with("max_over_time(")) else {
+        return Some("the daemon is restarted before Prometheus reads it");
+    };
+    if seconds(range) < 2 * watchdog {
+        return Some("it is over when the next daemon has been read");
     }
+    let is_the_condition = before == "max_over_time(";
+    if is_the_condition && holds_for > 0 {
+        return Some("the daemon is restarted before it holds for so long");
+    }
+    fault_of_blind(rest, holds_for, watchdog)
+}
+
+#[test]
+fn an_alert_of_a_blind_daemon_fires_although_its_watchdog_restarts_it() {
+    let unit = std::fs::read_to_string(packaging("observer.service")).unwrap();
+    let watchdog = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")).unwrap();
+    let watchdog = seconds(watchdog);
+    for (expression, holds_for, is_faulty) in [
+        ("observer_canary_missing == 1", 0, true),
+        ("max_over_time(observer_canary_missing[1m]) == 1", 0, true),
+        ("max_over_time(observer_canary_missing[5m]) == 1", 60, true),
+        ("max_over_time(observer_canary_missing[5m]) == 1", 0, false),
+        ("observer_certain == 0 unless max_over_time(observer_canary_missing[5m]) == 1", 60, false),
+        ("observer_certain == 0 unless observer_canary_missing == 1", 60, true),
+    ] {
+        assert_eq!(fault_of_blind(expression, holds_for, watchdog).is_some(), is_faulty, "{expression}");
+    }
+    let alerts = alerts();
+    for Alert { name, expression, holds_for, .. } in &alerts {
+        assert_eq!(fault_of_blind(expression, *holds_for, watchdog), None, "{name}: {expression}");
+    }
+    let of_blind = alerts.iter().filter(|alert| alert.expression.contains("observer_canary_missing"));
+    assert!(of_blind.count() >= 2, "ObserverBlind, and ObserverGapOpen, which leaves it out");
 }
 
 /// `promtool` of Prometheus, where it is installed, is the last word on rules.
@@ -230,8 +283,8 @@ fn dashboard(name: &str) -> Value {
 
 /// The variables that Grafana puts into an expression.
 fn expanded(expression: &str) -> String {
-    let expression = expression.replace("$__rate_interval", "5m").replace("$__interval", "5m");
-    let expression = expression.replace("$instance", ".*");
+    // `$__interval` may be shorter than the time between two scrapes: a range of that is empty.
+    let expression = expression.replace("$__rate_interval", "5m").replace("$instance", ".*");
     assert!(!expression.contains('$'), "every variable is replaced: {expression}");
     expression
 }
