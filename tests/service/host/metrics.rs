@@ -40,6 +40,13 @@ fn are_served(mut stream: impl Read + Write) -> std::io::Result<bool> {
     Ok(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\nobserver_certain "))
 }
 
+fn connected() -> std::io::Result<TcpStream> {
+    let address = ADDRESS.parse().expect("an address");
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
 #[test]
 fn metrics_on_a_unix_socket_are_for_who_may_ask() {
     let _alone = installed();
@@ -59,9 +66,23 @@ fn metrics_on_the_loopback_are_served_with_the_drop_in_that_the_unit_names() {
     let _configured = Configured::new(ADDRESS);
     let _drop_in = DropIn::new("metrics", "IPAddressAllow=localhost\n");
     start();
-    eventually("metrics are served", || {
-        let address = ADDRESS.parse().expect("an address");
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5));
-        stream.and_then(are_served).unwrap_or(false)
+    eventually("metrics are served", || connected().and_then(are_served).unwrap_or(false));
+}
+
+#[test]
+fn the_unit_alone_lets_nobody_reach_metrics_on_the_loopback() {
+    let _alone = installed();
+    let _configured = Configured::new(ADDRESS);
+    start();
+    // Of the columns, the second is the local address, in the kernel's notation, and the fourth the state: 0A is LISTEN.
+    eventually("the daemon listens", || {
+        let sockets = fs::read_to_string("/proc/net/tcp").expect("the sockets");
+        let listens = |line: &str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns.get(1) == Some(&"0100007F:24D7") && columns.get(3) == Some(&"0A")
+        };
+        sockets.lines().any(listens)
     });
+    let served = connected().and_then(are_served);
+    assert!(served.is_err(), "without a drop-in: {served:?}\n{}", journal());
 }
