@@ -53,6 +53,17 @@ dpkg --install /packages/next.deb
 is_as_it_was
 cmp "$configuration" "$template" && exit 1
 
+# Back to the former version, as docs/operations.md says it. dpkg does not know the file, which is a conffile there: it asks,
+# and nobody answers.
+if dpkg --install /packages/former.deb; then exit 1; fi
+cmp "$configuration" /was
+dpkg --force-confold --install /packages/former.deb
+cmp "$configuration" /was
+observer rules check "$configuration"
+rm "$configuration.dpkg-dist"
+dpkg --install /packages/next.deb
+is_as_it_was
+
 # What was removed on purpose stays away until the package is purged.
 rm "$configuration"
 dpkg --remove observer
