@@ -16,7 +16,7 @@ use crate::api::death::DeathJson;
 use crate::api::entry::Entry;
 use crate::api::key::LifeKey;
 use crate::api::left::LeftJson;
-use crate::journal::{BIRTHS_BYTES_MAX, Resumed};
+use crate::journal::{BIRTHS_BYTES_MAX, RecordedBirths, Resumed};
 use crate::text::bytes::{Big, Text};
 
 /// Where processes were born, as far as the journal tells.
@@ -29,7 +29,16 @@ pub struct RecordedOrigins {
 impl RecordedOrigins {
     /// What `resumed` says of processes of the boot `boot_id`.
     pub fn new(resumed: &Resumed, boot_id: &str) -> Self {
-        let mut origins = parse_origins(&resumed.births, boot_id);
+        let RecordedBirths { text, unread_bytes } = &resumed.births;
+        if *unread_bytes > 0 {
+            warn!(
+                bytes = unread_bytes,
+                "what the daemon before left of births in sessions is not read, because it has {unread_bytes} bytes and at most \
+                 {BIRTHS_BYTES_MAX} are: what sessions left that ended before may be missing in `observer leftovers`, and \
+                 processes may count for the wrong session"
+            );
+        }
+        let mut origins = parse_origins(text, boot_id);
         // What the daemon before knew comes first: it is later than every end.
         origins.left.extend(resumed.left.iter().filter_map(|entry| RecordedLeft::new(entry, boot_id)));
         origins

@@ -61,7 +61,7 @@ pub struct OpenedFile {
     /// Ends of sessions of this boot that name what they left, the newest first.
     pub left: Vec<Entry>,
     /// What the last daemon knew of births in sessions, if it was stopped; empty: nothing.
-    pub births: String,
+    pub births: tables::RecordedBirths,
     /// How the file came to be.
     pub origin: Origin,
 }
@@ -328,7 +328,7 @@ fn create(
         proofs: LifeProofs::default(),
         ended: Vec::new(),
         left: Vec::new(),
-        births: String::new(),
+        births: tables::RecordedBirths::default(),
         origin: Origin::New,
     })
 }

@@ -46,3 +46,4 @@ pub use pending::Resumed;
 pub use queue::Numbering;
 pub use reader::{EntryFilter, JournalReader};
 pub use spool::{Committed, Spool};
+pub use tables::RecordedBirths;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::file;
 use super::live::{self, LifeProofs, LiveSessions};
 use super::options::JournalOptions;
+use super::tables::RecordedBirths;
 use super::waiting::{Loss, WaitingEntries, size};
 use crate::api::entry::{Entry, MissingEntries};
 use crate::api::status::JournalStatus;
@@ -70,7 +71,7 @@ pub struct Pending {
     /// Those that name what was left, likewise.
     left: Vec<Entry>,
     /// What the last daemon knew of births, likewise.
-    births: String,
+    births: RecordedBirths,
     /// The time up to which the file knew them, ns since 1970.
     known_until_ns: Option<i64>,
     comparison: Comparison,
@@ -98,7 +99,7 @@ pub struct Resumed {
     /// Ends of sessions of this boot that name what they left, the newest first.
     pub left: Vec<Entry>,
     /// What [`super::Journal::leave_births`] was given by the daemon before, if it was stopped; empty: nothing.
-    pub births: String,
+    pub births: RecordedBirths,
     /// The time up to which that is known because a daemon ran, ns since 1970; `None`: the file is new.
     pub until_ns: Option<i64>,
 }
@@ -127,7 +128,7 @@ impl Pending {
             proofs: LifeProofs::default(),
             ended: Vec::new(),
             left: Vec::new(),
-            births: String::new(),
+            births: RecordedBirths::default(),
             known_until_ns: None,
             comparison: Comparison::default(),
             boot_id: options.boot_id.clone(),

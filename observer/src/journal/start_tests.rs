@@ -321,7 +321,7 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
 fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
     let dir = tempfile::tempdir().unwrap();
     let births =
-        |journal: &Journal| JournalReader::open(journal.path()).unwrap().resumed("boot").unwrap().births;
+        |journal: &Journal| JournalReader::open(journal.path()).unwrap().resumed("boot").unwrap().births.text;
     let journal = begun(options(dir.path()));
     journal.push(entry(1));
     journal.leave_births("first".into());
@@ -331,7 +331,7 @@ fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
     journal.leave_births("nothing is known".into());
     drop(journal);
     let journal = Journal::open(options(dir.path())).unwrap();
-    assert_eq!(journal.resume().unwrap().births, "first");
+    assert_eq!(journal.resume().unwrap().births.text, "first");
     journal.push(entry(2));
     // The time without a daemon has an entry, too.
     committed(&journal, 3);
@@ -348,9 +348,7 @@ fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
     journal.push(entry(3));
     journal.leave_births("x".repeat(BIRTHS_BYTES_MAX + 1));
     drop(journal);
-    assert_eq!(
-        Journal::open(options(dir.path())).unwrap().resume().unwrap().births,
-        "",
-        "too much is not read"
-    );
+    let births = Journal::open(options(dir.path())).unwrap().resume().unwrap().births;
+    assert_eq!(births.text, "", "too much is not read");
+    assert_eq!(births.unread_bytes, BIRTHS_BYTES_MAX as u64 + 1, "and it is said how much");
 }

@@ -82,13 +82,24 @@ pub fn meta_text(conn: &Connection, key: &str) -> rusqlite::Result<String> {
         .map(Option::unwrap_or_default)
 }
 
-/// What the last daemon left of births; empty where there is nothing, or more than [`BIRTHS_BYTES_MAX`].
-pub fn births(conn: &Connection) -> rusqlite::Result<String> {
-    let read = "SELECT value FROM meta WHERE key = ? AND octet_length(value) <= ?";
+/// What the last daemon left of births.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordedBirths {
+    /// As it was written; empty where there is nothing.
+    pub text: String,
+    /// Bytes of what is there and was not read, because it is longer than [`BIRTHS_BYTES_MAX`]; else 0.
+    pub unread_bytes: u64,
+}
+
+/// What the last daemon left of births.
+pub fn births(conn: &Connection) -> rusqlite::Result<RecordedBirths> {
+    let read = "SELECT iif(octet_length(value) <= ?2, value, ''), iif(octet_length(value) <= ?2, 0, octet_length(value))
+        FROM meta WHERE key = ?1";
     let bytes_max = i64::try_from(BIRTHS_BYTES_MAX).unwrap_or(i64::MAX);
-    conn.query_row(read, params![BIRTHS, bytes_max], |row| row.get(0))
-        .optional()
-        .map(Option::unwrap_or_default)
+    let births = |row: &Row<'_>| {
+        Ok(RecordedBirths { text: row.get(0)?, unread_bytes: row.get::<_, i64>(1)?.unsigned_abs() })
+    };
+    conn.query_row(read, params![BIRTHS, bytes_max], births).optional().map(Option::unwrap_or_default)
 }
 
 /// Removes what the last daemon left of births.
