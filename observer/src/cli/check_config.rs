@@ -1,5 +1,6 @@
 //! `observer check-config`
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,19 +9,21 @@ use nix::unistd::{User, geteuid};
 use super::exit::Exit;
 use super::{readable, term, user};
 use crate::config::Config;
-use crate::mirror::target::DatabaseUrl;
+use crate::mirror::target::{ConnectionTarget, DatabaseUrl};
 use crate::text::bytes::to_line;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  the daemon can use it; warnings are on standard error
   2  it cannot be used: the message has the line and the column, or names a file that the daemon's user cannot read
-  4  it cannot be known whether the daemon's user can read the files that it names: run it as root";
+  4  nothing is known to be wrong, and it cannot be known whether the daemon's user can read the files that it names: run it as root";
 
 /// The user that the package's unit runs the daemon as.
 const SERVICE_USER: &str = "observer";
 /// Below this, systemd has what it provides to services while they run (`LoadCredential=`).
 const CREDENTIALS: &str = "/run/credentials";
+/// What the package's unit hides from the daemon (`PrivateTmp=`).
+const PRIVATE_DIRS: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Errors have line and column, and warnings say what can never match. Files that the configuration names are read as the
 /// daemon's user. `observer rules try FILE` shows which sessions there would be.
@@ -42,21 +45,23 @@ impl CheckConfigArgs {
         config.warn();
         let uid = self.user.or_else(service_user).unwrap_or_else(|| geteuid().as_raw());
         self.warn_of_itself(uid);
-        let named = NamedFiles::of(&config);
-        let checked = named.check(uid);
-        for problem in &checked.problems {
+        let checked = CheckedFiles::of(&config, uid);
+        for warning in &checked.warnings {
+            anstream::eprintln!("observer: warning: {warning}");
+        }
+        for problem in checked.problems.iter().chain(&checked.not_known) {
             anstream::eprintln!("observer: {problem}");
         }
         term::print_lines(summary(&self.file, &config, &checked))?;
-        Ok(checked.exit)
+        Ok(checked.exit())
     }
 
     /// Warns where the daemon could not read the configuration at the place where it is.
     fn warn_of_itself(&self, uid: u32) {
         let Ok(file) = std::path::absolute(&self.file) else { return };
         // Whether it stays there is not known, nor what this process cannot try.
-        let Ok(tried) = readable::try_as(uid, &[file]) else { return };
-        for unreadable in tried.into_iter().flatten() {
+        let Ok(opened) = readable::open_as(uid, &[file]) else { return };
+        for unreadable in opened.into_iter().filter_map(Result::err) {
             anstream::eprintln!(
                 "observer: warning: {} cannot read the configuration where it is: {}",
                 shown(uid),
@@ -76,67 +81,97 @@ fn shown(uid: u32) -> String {
     if name == uid.to_string() { format!("user {uid}") } else { format!("user {name} (uid {uid})") }
 }
 
-/// The files that a configuration names, and what is wrong with them whoever reads them.
-struct NamedFiles {
-    files: Vec<PathBuf>,
-    problems: Vec<String>,
-}
-
-/// What came of reading the files.
+/// What came of reading the files that a configuration names.
+#[derive(Default)]
 struct CheckedFiles {
     problems: Vec<String>,
+    warnings: Vec<String>,
+    /// Why it is not known whether the daemon can read them.
+    not_known: Option<String>,
     /// Who read them, if there are any.
     read_as: Option<String>,
-    exit: Exit,
 }
 
-impl NamedFiles {
-    fn of(config: &Config) -> Self {
-        let (mut files, mut problems) = (Vec::new(), Vec::new());
-        let Some(database) = &config.mirror.database else { return Self { files, problems } };
-        if let DatabaseUrl::File(path) = database {
-            files.push(path.clone());
+impl CheckedFiles {
+    /// Reads the files of `config` as the user `uid`.
+    fn of(config: &Config, uid: u32) -> Self {
+        let mut checked = Self::default();
+        let Some(database) = &config.mirror.database else { return checked };
+        let target = match database {
+            DatabaseUrl::Text(_) => Some(database.target()),
+            DatabaseUrl::File(path) => {
+                let opened = checked.open(vec![path.clone()], uid).pop();
+                // What that user cannot read, this one may.
+                let opened = opened.or_else(|| readable::open(path).ok());
+                opened.map(|opened| ConnectionTarget::read(path, opened))
+            }
+        };
+        match target {
+            Some(Ok(target)) => drop(checked.open(target.files(), uid)),
+            Some(Err(error)) => checked.problems.push(format!("{error:#}")),
+            None => {}
         }
-        match database.target() {
-            Ok(target) => files.extend(target.files()),
-            // What this user cannot read, the daemon's may.
-            Err(_) if files.iter().any(|file| std::fs::read(file).is_err()) => {}
-            Err(error) => problems.push(format!("{error:#}")),
-        }
-        files.retain(|file| !file.starts_with(CREDENTIALS));
-        Self { files, problems }
+        checked
     }
 
-    fn check(self, uid: u32) -> CheckedFiles {
-        let Self { files, mut problems } = self;
-        let exit = |problems: &[String]| if problems.is_empty() { Exit::Found } else { Exit::Usage };
+    /// Opens those of `files` that are there when the daemon does not run, and says what is wrong with the others.
+    fn open(&mut self, mut files: Vec<PathBuf>, uid: u32) -> Vec<File> {
+        files.retain(|file| !file.starts_with(CREDENTIALS));
         if files.is_empty() {
-            return CheckedFiles { exit: exit(&problems), problems, read_as: None };
+            return Vec::new();
         }
-        let tried = match readable::try_as(uid, &files) {
+        self.warnings.extend(files.iter().filter(|file| is_hidden(file)).map(|file| {
+            format!(
+                "the service of the package cannot see {}, because systemd gives it empty /tmp and /var/tmp of its own \
+                 (PrivateTmp=yes): move the file, such as to /etc/observer",
+                line(file)
+            )
+        }));
+        let tried = match readable::open_as(uid, &files) {
             Ok(tried) => tried,
             Err(error) => {
                 let own = shown(geteuid().as_raw());
-                problems.push(format!(
-                    "can't know whether {} can read {}: this runs as {own} ({error}); run it as root",
-                    shown(uid),
-                    lines(&files)
-                ));
-                return CheckedFiles { problems, read_as: None, exit: Exit::Unknown };
+                self.not_known.get_or_insert_with(|| {
+                    format!(
+                        "can't know whether {} can read {}: this runs as {own} ({error}); run it as root",
+                        shown(uid),
+                        lines(&files)
+                    )
+                });
+                return Vec::new();
             }
         };
-        for (file, unreadable) in files.iter().zip(tried) {
-            let Some(unreadable) = unreadable else { continue };
-            problems.push(format!(
-                "{} cannot read {}: {}; give that user the right to read it, or if it is the connection string, have systemd \
-                 pass it to the service (LoadCredential=database_url:FILE) and leave database_url_file out",
-                shown(uid),
-                line(file),
-                unreadable.reason()
-            ));
+        self.read_as = Some(shown(uid));
+        let mut opened = Vec::new();
+        for (file, tried) in files.iter().zip(tried) {
+            match tried {
+                Ok(file) => opened.push(file),
+                Err(unreadable) => self.problems.push(format!(
+                    "{} cannot read {}: {}; give that user the right to read it, or if it is the connection string, have \
+                     systemd pass it to the service (LoadCredential=database_url:FILE) and leave database_url_file out",
+                    shown(uid),
+                    line(file),
+                    unreadable.reason()
+                )),
+            }
         }
-        CheckedFiles { exit: exit(&problems), problems, read_as: Some(shown(uid)) }
+        opened
     }
+
+    /// What is known to be wrong stays wrong, whatever else is not known.
+    fn exit(&self) -> Exit {
+        match (self.problems.is_empty(), &self.not_known) {
+            (false, _) => Exit::Usage,
+            (true, Some(_)) => Exit::Unknown,
+            (true, None) => Exit::Found,
+        }
+    }
+}
+
+/// Whether the service of the package cannot see a file, wherever links to it are.
+fn is_hidden(file: &Path) -> bool {
+    let at = std::fs::canonicalize(file).unwrap_or_else(|_| file.into());
+    PRIVATE_DIRS.iter().any(|dir| at.starts_with(dir))
 }
 
 fn lines(files: &[PathBuf]) -> String {
@@ -151,7 +186,8 @@ fn line(path: &Path) -> String {
 /// What the configuration sets. No password of a database is in it.
 fn summary(file: &Path, config: &Config, checked: &CheckedFiles) -> Vec<String> {
     let set = |value: Option<String>| value.unwrap_or_else(|| "not set".into());
-    let verdict = match (checked.exit, checked.problems.len(), config.warnings.len()) {
+    let warnings = config.warnings.len() + checked.warnings.len();
+    let verdict = match (checked.exit(), checked.problems.len(), warnings) {
         (Exit::Unknown, ..) => "not known".to_owned(),
         (_, 0, 0) => "fine".to_owned(),
         (_, 0, 1) => "1 warning".to_owned(),

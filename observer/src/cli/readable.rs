@@ -1,6 +1,6 @@
 //! Tries whether a user can read files: by reading them as that user, since modes alone do not say it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -35,9 +35,10 @@ impl Unreadable {
     }
 }
 
-/// Tries to read each of `files` as the user `uid`. The error says why this process cannot act as that user.
-pub(super) fn try_as(uid: u32, files: &[PathBuf]) -> io::Result<Vec<Option<Unreadable>>> {
-    let all = || files.iter().map(|file| unreadable(file)).collect();
+/// Opens each of `files` as the user `uid`, who may have rights that this process has not. The error says why this process
+/// cannot act as that user.
+pub(super) fn open_as(uid: u32, files: &[PathBuf]) -> io::Result<Vec<Result<File, Unreadable>>> {
+    let all = || files.iter().map(|file| open(file)).collect();
     if geteuid().as_raw() == uid {
         return Ok(all());
     }
@@ -70,12 +71,13 @@ fn become_user(uid: u32, gid: Gid, groups: &[Gid]) -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
-fn unreadable(file: &Path) -> Option<Unreadable> {
+/// Opens a regular file.
+pub(super) fn open(file: &Path) -> Result<File, Unreadable> {
     // No FIFO delays it.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file);
-    let error = match opened.and_then(|opened| opened.metadata()) {
-        Ok(met) if met.is_file() => return None,
-        Ok(_) => io::Error::other("it is no regular file"),
+    let error = match opened.and_then(|opened| Ok((opened.metadata()?.is_file(), opened))) {
+        Ok((true, opened)) => return Ok(opened),
+        Ok((false, _)) => io::Error::other("it is no regular file"),
         Err(error) => error,
     };
     let mut at = file;
@@ -84,7 +86,7 @@ fn unreadable(file: &Path) -> Option<Unreadable> {
     {
         at = above;
     }
-    Some(Unreadable { at: at.into(), error })
+    Err(Unreadable { at: at.into(), error })
 }
 
 #[cfg(test)]
@@ -100,8 +102,8 @@ mod tests {
         fs::write(&file, "text").unwrap();
         let uid = geteuid().as_raw();
         let reasons = |files: &[PathBuf]| -> Vec<Option<String>> {
-            let tried = try_as(uid, files).unwrap();
-            tried.into_iter().map(|it| it.map(|it| it.reason())).collect()
+            let opened = open_as(uid, files).unwrap();
+            opened.into_iter().map(|it| it.err().map(|it| it.reason())).collect()
         };
         let missing = dir.path().join("missing");
         let found = reasons(&[file.clone(), missing, dir.path().into()]);

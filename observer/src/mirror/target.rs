@@ -3,6 +3,8 @@
 //! parses the rest. Errors show names of keys and nothing else of the text, which may hold a password anywhere.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +16,9 @@ use super::tls::{TlsFiles, TlsMode};
 
 /// Bytes of the largest file with a connection string.
 const URL_BYTES_MAX: u64 = 64 << 10;
+/// What to do where a file with a connection string is not read.
+const READ_NEXT: &str =
+    "give the daemon's user the right to read it, or name another with --database-url-file";
 /// The directory of the server's socket on this machine, for a string that names no host.
 const SOCKET_DIR_DEFAULT: &str = "/run/postgresql";
 /// The credential (systemd's LoadCredential) that holds a connection string.
@@ -73,21 +78,15 @@ impl DatabaseUrl {
         match self {
             Self::Text(text) => ConnectionTarget::parse(text),
             Self::File(path) => {
-                let next =
-                    "give the daemon's user the right to read it, or name another with --database-url-file";
-                let unreadable =
-                    || format!("cannot read the connection string in {}; {next}", path.display());
-                let size = std::fs::metadata(path).with_context(unreadable)?.len();
-                ensure!(
-                    size <= URL_BYTES_MAX,
-                    "{} is larger than {URL_BYTES_MAX} bytes; {next}",
-                    path.display()
-                );
-                let text = std::fs::read_to_string(path).with_context(unreadable)?;
-                ConnectionTarget::parse(text.trim()).with_context(|| format!("in {}", path.display()))
+                let opened = File::open(path).with_context(|| unreadable(path))?;
+                ConnectionTarget::read(path, opened)
             }
         }
     }
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read the connection string in {}; {READ_NEXT}", path.display())
 }
 
 /// A parsed connection string.
@@ -109,6 +108,18 @@ pub struct HostTarget {
 }
 
 impl ConnectionTarget {
+    /// Reads and parses the connection string in `opened`, which is the file at `path`.
+    pub fn read(path: &Path, opened: File) -> Result<Self> {
+        let mut text = String::new();
+        opened.take(URL_BYTES_MAX + 1).read_to_string(&mut text).with_context(|| unreadable(path))?;
+        ensure!(
+            text.len() as u64 <= URL_BYTES_MAX,
+            "{} is larger than {URL_BYTES_MAX} bytes; {READ_NEXT}",
+            path.display()
+        );
+        Self::parse(text.trim()).with_context(|| format!("in {}", path.display()))
+    }
+
     /// Parses a URL (`postgresql://…`) or `key=value …`. Errors name keys, never values, and end with the next step.
     pub fn parse(text: &str) -> Result<Self> {
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");

@@ -42,6 +42,9 @@ fn a_broken_configuration_is_refused_with_file_line_and_column() {
 
 /// A user who is neither root nor the owner of anything here.
 const STRANGER: &str = "65534";
+/// include/uapi/linux/capability.h
+const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
 
 #[test]
 fn a_file_of_the_configuration_that_the_user_of_the_daemon_cannot_read_is_no_ok() {
@@ -91,9 +94,72 @@ fn a_file_of_the_configuration_that_the_user_of_the_daemon_cannot_read_is_no_ok(
     set_mode(Path::new(&url_shown), 0o644);
     let mut command = Command::new(product());
     command.arg("check-config").arg(&file).args(["--user", "0"]).uid(65_534).gid(65_534);
+    // What is wrong whoever reads it is a problem all the same.
+    let result = CommandResult::of(&mut command);
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(result.stderr.contains("this runs as") && result.text().contains(": 1 problem"), "{result:?}");
+    write_url("postgresql://observer:secret@db.example/fleet?sslmode=verify-full");
     let result = CommandResult::of(&mut command);
     assert_eq!(result.code, Some(4), "{result:?}");
     assert!(result.stderr.contains("this runs as") && result.text().contains(": not known"), "{result:?}");
+}
+
+#[test]
+fn the_connection_string_is_checked_where_only_the_user_of_the_daemon_may_read_it() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    let [file, url] = ["observer.toml", "database_url"].map(|name| dir.path().join(name));
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("set the mode");
+    std::fs::write(&file, format!("[mirror]\ndatabase_url_file = \"{}\"\n", url.display())).expect("write");
+    std::fs::write(&url, "postgresql://observer:secret@db.example/fleet?colour=red").expect("write");
+    std::fs::set_permissions(&url, Permissions::from_mode(0o400)).expect("set the mode");
+    let stranger = STRANGER.parse().ok();
+    std::os::unix::fs::chown(&url, stranger, stranger).expect("change the owner");
+    let mut command = Command::new(product());
+    command.arg("check-config").arg(&file).args(["--user", STRANGER]);
+    // As root of a client of a network file system, which the server takes for nobody.
+    // SAFETY: async-signal-safe calls between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            for capability in [CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH] {
+                if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    let result = CommandResult::of(&mut command);
+    assert_eq!(result.code, Some(2), "{result:?}");
+    assert!(result.stderr.contains("key or value that is not understood"), "{result:?}");
+    assert!(!result.stderr.contains("cannot read") && !result.stderr.contains("secret"), "{result:?}");
+}
+
+#[test]
+fn a_file_that_the_service_cannot_see_is_warned_of() {
+    failure::require_root();
+    let hidden = tempfile::tempdir_in("/tmp").expect("a directory");
+    let dir = tempfile::tempdir_in("/run").expect("a directory");
+    let [file, link] = ["observer.toml", "database_url"].map(|name| dir.path().join(name));
+    let url = hidden.path().join("database_url");
+    std::fs::write(&url, "host=db.example user=observer dbname=fleet").expect("write");
+    std::os::unix::fs::symlink(&url, &link).expect("make a link");
+    let check = |named: &Path| {
+        let text = format!("[mirror]\ndatabase_url_file = \"{}\"\n", named.display());
+        std::fs::write(&file, text).expect("write the configuration");
+        CommandResult::of(Command::new(product()).arg("check-config").arg(&file).args(["--user", "0"]))
+    };
+    for named in [&url, &link] {
+        let result = check(named);
+        assert_eq!(result.code, Some(0), "{result:?}");
+        let why = format!("cannot see {}, because", named.display());
+        assert!(result.stderr.contains(&why) && result.stderr.contains("PrivateTmp=yes"), "{result:?}");
+        assert!(result.text().contains(": 1 warning"), "{result:?}");
+    }
+    std::fs::remove_file(&link).expect("remove the link");
+    std::fs::rename(&url, &link).or_else(|_| std::fs::copy(&url, &link).map(drop)).expect("move the file");
+    let result = check(&link);
+    assert!(result.code == Some(0) && result.text().contains(": fine"), "{result:?}");
 }
 
 #[test]
