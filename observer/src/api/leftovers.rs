@@ -3,6 +3,7 @@
 use observer_core::Process;
 use observer_core::death::{DeathKind, LeftProcesses};
 use observer_core::left::{FormerSession, Leftover};
+use observer_core::limits::LEFT_KEYS_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::Context;
@@ -24,6 +25,18 @@ pub struct LeftoversAnswer<'a> {
     pub head: Head,
     /// Live processes that were born in a session which is over, the oldest first.
     pub leftovers: Vec<LeftoverJson<'a>>,
+}
+
+impl LeftoversAnswer<'_> {
+    /// Returns what the session left whose primary was `key`, with the memory where that of all these is known.
+    pub fn left_by(&self, key: &str) -> LeftJson {
+        let left = || self.leftovers.iter().filter(|it| it.session.key == key);
+        LeftJson {
+            processes: u32::try_from(left().count()).unwrap_or(u32::MAX),
+            rss_bytes: left().try_fold(0, |sum: u64, it| Some(sum.saturating_add(it.rss_bytes?))),
+            keys: left().take(LEFT_KEYS_MAX).map(|it| it.process.key.clone()).collect(),
+        }
+    }
 }
 
 /// A live process that was born in a session which is over.
@@ -137,5 +150,27 @@ impl<'a> FormerSessionJson<'a> {
             key: LifeKey::of(context.boot_id, *primary).to_string(),
             ended_at: rfc3339(*ended_at, *wall_offset_ns),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_which_a_part_is_not_known_is_not_known() {
+        let left = |rows: &str| {
+            let answer = format!(r#"{{"leftovers":[{rows}]}}"#);
+            let left = serde_json::from_str::<LeftoversAnswer<'_>>(&answer).unwrap().left_by("a-1-1");
+            (left.processes, left.rss_bytes, left.keys)
+        };
+        let row = |of: &str, key: &str, rss: &str| {
+            format!(r#"{{"session":{{"key":"{of}"}},"key":"{key}","rss_bytes":{rss}}}"#)
+        };
+        let (own, unknown) = (row("a-1-1", "a-2-1", "4096"), row("a-1-1", "a-3-1", "null"));
+        let other = row("a-9-1", "a-4-1", "null");
+        assert_eq!(left(&other), (0, Some(0), vec![]));
+        assert_eq!(left(&format!("{own},{other}")), (1, Some(4096), vec!["a-2-1".into()]));
+        assert_eq!(left(&format!("{own},{unknown}")), (2, None, vec!["a-2-1".into(), "a-3-1".into()]));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use observer_core::limits::{LEFT_KEYS_MAX, LEFT_SETTLE_NS};
+use observer_core::limits::LEFT_SETTLE_NS;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -78,6 +78,8 @@ pub(super) struct End {
     pid: u32,
     program: String,
     death: DeathJson<'static>,
+    /// Whether a daemon said so that saw it end as the primary of a session.
+    ended_session: bool,
 }
 
 /// What a stream of frames brought.
@@ -110,7 +112,8 @@ fn end_of(session: &SessionJson<'static>) -> Option<End> {
     let death = session.session_death.as_ref().filter(|_| session.state == SessionState::Ended)?;
     let primary = &session.primary;
     let program = to_line(primary.program.as_ref().unwrap_or(&primary.comm).as_bytes()).into_owned();
-    Some(End { pid: primary.pid, program, death: death.clone() })
+    // Another daemon may have seen it.
+    Some(End { pid: primary.pid, program, death: death.clone(), ended_session: false })
 }
 
 impl WaitArgs {
@@ -124,7 +127,7 @@ impl WaitArgs {
     fn wait(&self, socket: &Path) -> anyhow::Result<Exit> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // Subscribed before the question, so that no death after the answer is missed.
-        let frames = Frames::subscribe(socket)?;
+        let mut frames = Frames::subscribe(socket)?;
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         let waited = match self.which.find(&answer)? {
@@ -132,7 +135,7 @@ impl WaitArgs {
             Found::None => return Ok(Exit::Status(NO_SESSION)),
             Found::Several | Found::Unknown => return Ok(Exit::Status(OWN_FAILURE)),
         };
-        let Some(mut end) = waited.until_end(socket, frames, deadline)? else {
+        let Some(mut end) = waited.until_end(socket, &mut frames, deadline)? else {
             return Ok(waited.timed_out());
         };
         if !self.left {
@@ -140,20 +143,21 @@ impl WaitArgs {
             term::print_lines([line])?;
             return Ok(end.exit());
         }
-        let known = end.death.left.take();
         if !self.json {
             term::print_lines([end.line(&waited)])?;
         }
-        end.death.left = match known.map_or_else(|| waited.left(socket), Ok) {
-            Ok(left) => Some(left),
-            Err(error) => {
-                let Waited { name, key, .. } = &waited;
-                anstream::eprintln!(
-                    "observer: what {name} left is not known: {error:#}; `observer leftovers {key}` lists it"
-                );
-                None
-            }
-        };
+        if end.death.left.is_none() {
+            end.death.left = waited.left(socket, &mut frames, &end).map_or_else(
+                |error| {
+                    let Waited { name, key, .. } = &waited;
+                    anstream::eprintln!(
+                        "observer: what {name} left is not known: {error:#}; `observer leftovers {key}` lists what is known"
+                    );
+                    None
+                },
+                Some,
+            );
+        }
         if self.json {
             term::print_lines([end.json(&waited).to_string()])?;
         } else if let Some(left) = &end.death.left {
@@ -167,14 +171,14 @@ impl WaitArgs {
 impl End {
     /// The certificate as JSON.
     pub(super) fn json(&self, waited: &Waited) -> Value {
-        let Self { pid, program, death } = self;
+        let Self { pid, program, death, .. } = self;
         let Waited { name, key, .. } = waited;
         json!({"name": name, "key": key, "pid": pid, "program": program, "death": death})
     }
 
     /// The certificate as a line.
     pub(super) fn line(&self, waited: &Waited) -> String {
-        let Self { pid, program, death } = self;
+        let Self { pid, program, death, .. } = self;
         let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
         let death = death.describe_in_full(Some(*pid));
         format!("{}  {pid}  {program}  {}{lived}", waited.name, to_one_line(&death))
@@ -214,6 +218,14 @@ impl Frames {
     }
 }
 
+impl EndFrame<'_> {
+    /// Whether the daemon saw the process `key` end as the primary of a session, of which it then keeps what it left.
+    fn ended_session_of(&self, key: &str) -> bool {
+        let is_seen = |death: &DeathJson<'_>| death.kind != DeathCause::Unobserved;
+        self.kind == FrameKind::SessionEnded && self.key == key && self.death.as_ref().is_some_and(is_seen)
+    }
+}
+
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
@@ -245,11 +257,11 @@ impl Waited {
     pub(super) fn until_end(
         &self,
         socket: &Path,
-        mut frames: Frames,
+        frames: &mut Frames,
         deadline: Option<Instant>,
     ) -> anyhow::Result<Option<End>> {
         loop {
-            match self.follow(&mut frames, deadline)? {
+            match self.follow(frames, deadline)? {
                 Outcome::Ended(end) => return Ok(Some(*end)),
                 Outcome::TimedOut => return Ok(None),
                 Outcome::Lost => {}
@@ -257,7 +269,7 @@ impl Waited {
             match self.again(socket, deadline)? {
                 Again::Ended(end) => return Ok(Some(*end)),
                 Again::TimedOut => return Ok(None),
-                Again::Runs(again) => frames = again,
+                Again::Runs(again) => *frames = again,
             }
         }
     }
@@ -276,13 +288,15 @@ impl Waited {
             // A daemon that stops says so in a line of its own.
             let Ok(frame) = decode::<EndFrame<'_>>(&line) else { return Ok(Outcome::Lost) };
             let concerns_it = frame.key == self.key;
+            let ended_session = frame.ended_session_of(&self.key);
             let is_its_home = frame.home.as_ref() == Some(&self.home);
             match (frame.kind, frame.death) {
                 (FrameKind::Lagged, _) => return Ok(Outcome::Lost),
                 (FrameKind::ProcessEnded | FrameKind::SessionEnded, Some(death)) if concerns_it => {
                     let program = frame.program.as_ref().unwrap_or(&frame.comm);
                     let program = to_line(program.as_bytes()).into_owned();
-                    return Ok(Outcome::Ended(Box::new(End { pid: frame.pid, program, death })));
+                    let end = End { pid: frame.pid, program, death, ended_session };
+                    return Ok(Outcome::Ended(Box::new(end)));
                 }
                 // It goes on, and may stand for no session any more.
                 (FrameKind::SessionEnded, None) if concerns_it && !frames.all => return Ok(Outcome::Lost),
@@ -337,22 +351,43 @@ impl Waited {
         })
     }
 
-    /// What of it lives when its end has settled, by which time the daemon counts it too.
-    fn left(&self, socket: &Path) -> anyhow::Result<LeftJson> {
-        std::thread::sleep(Duration::from_nanos(LEFT_SETTLE_NS));
-        let line = Client::connect(socket)?.ask(&ClientRequest::Leftovers {})?;
+    /// What of it lives when its end has settled, by which time the daemon counts it too. `frames` showed its end. An error
+    /// where nothing is listed by a daemon that did not see a session end: it would list nothing, whatever is left.
+    fn left(&self, socket: &Path, frames: &mut Frames, end: &End) -> anyhow::Result<LeftJson> {
+        let settled = Instant::now() + Duration::from_nanos(LEFT_SETTLE_NS);
+        let mut client = Client::connect(socket)?;
+        if client.hello.pid != frames.client.hello.pid {
+            bail!("the daemon that saw the end has ended");
+        }
+        let ended_session = end.ended_session || self.is_shown_as_session(frames, settled)?;
+        std::thread::sleep(settled.saturating_duration_since(Instant::now()));
+        let line = client.ask(&ClientRequest::Leftovers {})?;
         let answer: LeftoversAnswer<'_> = decode(&line)?;
         if !answer.head.certain {
             bail!("events were lost and the kernel is read again");
         }
-        let left = || answer.leftovers.iter().filter(|it| it.session.key == self.key);
-        let memory = left().filter_map(|it| it.rss_bytes).reduce(u64::saturating_add);
-        let processes = u32::try_from(left().count()).unwrap_or(u32::MAX);
-        Ok(LeftJson {
-            processes,
-            rss_bytes: if processes == 0 { Some(0) } else { memory },
-            keys: left().take(LEFT_KEYS_MAX).map(|it| it.process.key.clone()).collect(),
-        })
+        let left = answer.left_by(&self.key);
+        if left.processes == 0 && !ended_session {
+            bail!("no daemon saw a session end with it");
+        }
+        Ok(left)
+    }
+
+    /// Whether `frames` show until `deadline` that a session ended with it. The end of the process comes before that.
+    fn is_shown_as_session(&self, frames: &mut Frames, deadline: Instant) -> Result<bool, ClientError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            frames.client.wait_for(Some(left))?;
+            let Ok(line) = frames.client.read_line() else { return Ok(false) };
+            match decode::<EndFrame<'_>>(&line) {
+                Ok(frame) if frame.ended_session_of(&self.key) => return Ok(true),
+                Ok(frame) if frame.kind != FrameKind::Lagged => {}
+                _ => return Ok(false),
+            }
+        }
     }
 
     /// Says that it still runs.
@@ -365,6 +400,20 @@ impl Waited {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_end_of_a_session_that_a_daemon_saw_says_that_it_knows_what_is_left() {
+        let known = |frame: &str| serde_json::from_str::<EndFrame<'_>>(frame).unwrap().ended_session_of("k");
+        assert!(known(r#"{"kind":"session_ended","key":"k","death":{"kind":"exited","code":1}}"#));
+        for frame in [
+            r#"{"kind":"session_ended","key":"k","death":{"kind":"unobserved"}}"#,
+            r#"{"kind":"session_ended","key":"k","death":null}"#,
+            r#"{"kind":"session_ended","key":"other","death":{"kind":"exited"}}"#,
+            r#"{"kind":"process_ended","key":"k","death":{"kind":"exited"}}"#,
+        ] {
+            assert!(!known(frame), "{frame}");
+        }
+    }
 
     #[test]
     fn the_status_is_what_a_shell_would_have() {

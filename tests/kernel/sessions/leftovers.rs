@@ -9,7 +9,7 @@ use observer_harness::{Pty, Puppet, Verb, eventually, text};
 use serde_json::Value;
 
 use crate::Scene;
-use crate::waits::{ended, waiting};
+use crate::waits::{Clients, ended, waiting};
 
 /// Only what calls itself `agent` is a session, so that what it starts is none. Its file has another name.
 const RULE: &str = "comm = \"agent\"";
@@ -364,4 +364,55 @@ fn wait_says_how_it_ended_and_then_what_it_left_where_it_is_asked_to() {
     let asked = ended(asked);
     assert_eq!(asked.code, Some(3), "{asked:?}");
     assert_eq!(asked.text().lines().last(), Some("awaited  left nothing"), "{asked:?}");
+}
+
+#[test]
+fn wait_does_not_say_that_nothing_is_left_where_no_daemon_knows_it() {
+    let mut scene = Scene::new(RULE);
+    let homes = scene.fixture.dir().join("homes");
+    let rule = |comm: &str| {
+        format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ncomm = \"{comm}\"\n", homes.display())
+    };
+    let (home, pty) = (scene.home("unknown"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let [asked, json] = [&["wait", "unknown", "--left"][..], &["wait", "unknown", "--left", "--json"]]
+        .map(|args| waiting(&scene, args));
+
+    // It is no session any more, and the daemon does not note what outlives it.
+    scene.daemon.write_config(&rule("nobody"));
+    let before = Clients::of(&scene);
+    let result = scene.daemon.observer(&["reload"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    // Both ask for sessions, and then for processes, and listen both times before that.
+    before.wait_for(&scene, 1 + 2 * 4, before.watching);
+    scene.assert_none(&home);
+    let servers: [Puppet; 3] = std::array::from_fn(|_| server(&scene, &mut agent));
+    agent.killed(libc::SIGKILL);
+    let (asked, json) = (ended(asked), ended(json));
+    let killed = Some(128 + libc::SIGKILL);
+    assert_eq!((asked.code, json.code), (killed, killed), "{asked:?} {json:?}");
+    assert_eq!(asked.text().lines().count(), 1, "{asked:?}");
+    for result in [&asked, &json] {
+        assert!(result.stderr.contains("what unknown left is not known: no daemon saw"), "{result:?}");
+    }
+    assert_eq!(json.json().pointer("/death/left"), Some(&Value::Null), "{json:?}");
+    assert!(servers.iter().all(lives));
+
+    // The daemon that saw the end is killed before it has counted, and the next one knows of no births.
+    scene.daemon.write_config(&rule("agent"));
+    assert_eq!(scene.daemon.observer(&["reload"]).code, Some(0));
+    let (home, pty) = (scene.home("beheaded"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    let left = server(&scene, &mut agent);
+    let asked = waiting(&scene, &["wait", "beheaded", "--left"]);
+    agent.killed(libc::SIGKILL);
+    scene.wait_for_frame("session_ended", &home);
+    scene.daemon.kill();
+    scene.daemon.restart();
+    let asked = ended(asked);
+    assert_eq!(asked.code, killed, "{asked:?}");
+    assert!(!asked.text().contains("left nothing"), "{asked:?}");
+    assert!(lives(&left));
 }

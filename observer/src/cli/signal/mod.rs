@@ -118,7 +118,7 @@ impl SignalArgs {
             return Err(failure);
         }
         let exit = self.judge(session, &signalled);
-        let Some(frames) = frames.filter(|_| signalled.ends_primary()) else {
+        let Some(mut frames) = frames.filter(|_| signalled.ends_primary()) else {
             if self.json {
                 self.print_json(session, &signalled, None)?;
             }
@@ -126,7 +126,7 @@ impl SignalArgs {
         };
         let waited = Waited::of(session);
         let deadline = self.deadline();
-        let end = waited.until_end(socket, frames, deadline)?;
+        let end = waited.until_end(socket, &mut frames, deadline)?;
         if self.json {
             self.print_json(session, &signalled, end.as_ref().map(|end| end.json(&waited)))?;
         } else if let Some(end) = &end {
