@@ -116,8 +116,9 @@ struct Awaiting {
     young: Option<Young>,
     /// Somebody was elected elsewhere since then.
     is_outdated: bool,
-    /// The roots above which there is no home that was not seen.
-    settled: BTreeSet<ProcessKey>,
+    /// The roots above which there is no home that was not seen, each with the candidate of which that was found. When others
+    /// below a root are found to be helpers, it has another candidate.
+    settled: BTreeSet<(ProcessKey, ProcessKey)>,
 }
 
 impl Awaiting {
@@ -130,20 +131,20 @@ impl Awaiting {
 enum NextAbove {
     /// The election in this home.
     Home(Arc<Home>),
-    /// This root is none any more.
+    /// This process is no longer a root.
     Lost(ProcessKey),
     /// Nothing.
     None,
 }
 
-/// Returns what comes before the election in `home`. `settled` are the roots of which that is known to be nothing. Somebody
-/// may have been elected elsewhere since the roots were found if that `is_outdated`.
+/// Returns what comes before the election in `home`. `settled` are the roots of which that is known to be nothing, each
+/// with its candidate. Somebody may have been elected elsewhere since the roots were found if that `is_outdated`.
 fn next_above(
     ctx: &SessionContext<'_>,
     homes: &Homes,
     (home, state): (&Arc<Home>, &HomeState),
     young: &Young,
-    (settled, is_outdated): (&mut BTreeSet<ProcessKey>, bool),
+    (settled, is_outdated): (&mut BTreeSet<(ProcessKey, ProcessKey)>, bool),
     seen: &mut BTreeSet<Arc<Home>>,
 ) -> NextAbove {
     let primary = state.current_primary();
@@ -155,7 +156,8 @@ fn next_above(
         // A present primary goes on, whatever is above it.
         let candidate = if is_elected { elected.filter(|_| elected != primary) } else { candidate() };
         let Some(entry) = candidate.and_then(|key| ctx.table.get(key)) else { continue };
-        let is_settled = settled.contains(&root.key);
+        let looked_at = (root.key, entry.process.key);
+        let is_settled = settled.contains(&looked_at);
         let may_be_lost = is_outdated && (is_elected || !is_settled);
         if may_be_lost && !runs_for(ctx.table, homes, entry, home, root.key) {
             return NextAbove::Lost(root.key);
@@ -171,7 +173,7 @@ fn next_above(
                 return NextAbove::Home(Arc::clone(above));
             }
         }
-        settled.insert(root.key);
+        settled.insert(looked_at);
     }
     NextAbove::None
 }
