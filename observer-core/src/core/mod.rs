@@ -362,7 +362,7 @@ impl Core {
         self.sessions.forget_reported();
         follow(&mut self.sessions, &mut ctx);
         self.sessions.elect_relinked(&mut ctx);
-        self.sessions.elect_left_out(&mut ctx);
+        self.sessions.elect_over_limit(&mut ctx);
     }
 
     /// Reports the changed fields of a live process, and lets its sessions follow.

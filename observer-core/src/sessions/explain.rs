@@ -127,7 +127,7 @@ impl Sessions {
         if state.current_primary() == Some(stand_in) {
             return Position::StandsAside { home, primary: stand_in };
         }
-        if self.homes.of_users.is_left_out(&home) {
+        if self.homes.of_users.is_over_limit(&home) {
             return Position::TooManySessions(home);
         }
         match self.young_until(basis, &home, state, root, stand_in) {

@@ -55,7 +55,7 @@ impl Sessions {
                     rule
                 }
             };
-            if self.is_free(known) {
+            if self.may_be_restored(known) {
                 let home = self.homes.intern(known.home.clone());
                 self.adopt(ctx, &home, rule, known);
             }
@@ -80,15 +80,17 @@ impl Sessions {
         Some(if is_admitted { Place::OtherHome(index) } else { Place::Outside(index) })
     }
 
-    /// Returns whether neither the home nor the primary of a known session has another one.
-    fn is_free(&self, known: &KnownSession<'_>) -> bool {
-        self.homes.slot(known.home).is_none() && self.homes.home_of_primary(known.primary).is_none()
+    /// Returns whether neither the home nor the primary of a known session has another one, and its user may have one more.
+    fn may_be_restored(&self, known: &KnownSession<'_>) -> bool {
+        self.homes.slot(known.home).is_none()
+            && self.homes.home_of_primary(known.primary).is_none()
+            && self.homes.has_room(known.home)
     }
 
     /// Makes a known primary that is in its home the primary and a candidate there.
     fn put_home(&mut self, ctx: &mut SessionContext<'_>, known: &KnownSession<'_>, rule: usize) {
         let key = known.primary;
-        if !self.is_free(known) {
+        if !self.may_be_restored(known) {
             return;
         }
         let home = self.homes.intern(known.home.clone());

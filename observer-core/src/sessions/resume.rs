@@ -101,6 +101,11 @@ impl Sessions {
         if is_elsewhere && !keeps_home {
             return;
         }
+        // Its session, if it has one in another home, ends.
+        let leaves = self.homes.home_of_primary(known.primary).is_some_and(|held| held.uid == home.uid);
+        if !leaves && !self.homes.has_room(home) {
+            return;
+        }
         let candidacy = (is_there && !is_candidate).then(|| Candidacy {
             home: Arc::clone(home),
             rule: index,
@@ -118,7 +123,10 @@ impl Sessions {
             self.depart(ctx, known.primary, EndReason::Moved);
         }
         let vacated = self.vacate_others(ctx, known.primary, home);
-        self.adopt(ctx, home, index, known);
+        // Another one may have begun where its session ended.
+        if self.homes.has_room(home) {
+            self.adopt(ctx, home, index, known);
+        }
         match candidacy {
             Some(candidacy) => self.join(ctx, known.primary, candidacy),
             None => self.elect(ctx, home, Cause::Candidates),

@@ -9,17 +9,31 @@ use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Homes};
 
 impl Homes {
-    /// Returns whether a process that was elected in `home` may be the primary there.
+    /// Returns whether a process that was elected in `home` may be the primary there. Where it may not, the home is kept as one
+    /// that is over the limit.
     pub fn admits_session(&mut self, home: &Arc<Home>, is_elected: bool) -> bool {
+        let state = self.by_home.get(home).filter(|state| is_elected && state.live_session().is_none());
+        let Some(&oldest) = state.and_then(|state| state.candidates.first()) else {
+            self.of_users.forget(home);
+            return true;
+        };
+        let was_over_limit = self.of_users.is_over_limit(home);
+        let is_admitted = self.of_users.admits(home, oldest);
+        self.of_users.dropped += u64::from(!is_admitted && !was_over_limit);
+        is_admitted
+    }
+
+    /// Returns whether `home` has a session, or its user may have one more.
+    pub fn has_room(&self, home: &Home) -> bool {
         let is_live = self.by_home.get(home).and_then(HomeState::live_session).is_some();
-        self.of_users.admits(home, is_elected && !is_live)
+        is_live || self.of_users.may_have_more(home.uid)
     }
 }
 
 impl Sessions {
-    /// Elects in homes that were left out and may have a session, as far as that is no work for more than one turn. To be
-    /// called after each event.
-    pub fn elect_left_out(&mut self, ctx: &mut SessionContext<'_>) {
+    /// Elects in homes that are over the limit of users who may have one more session, as far as that is no work for more than
+    /// one turn. To be called after each event.
+    pub fn elect_over_limit(&mut self, ctx: &mut SessionContext<'_>) {
         for _ in 0..RELINKED_A_TURN_MAX {
             if self.is_looking {
                 break;

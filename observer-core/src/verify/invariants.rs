@@ -130,7 +130,7 @@ fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
     }
 }
 
-/// The sessions of each user are counted, and homes that were left out have none.
+/// The sessions of each user are counted, and homes that are over the limit have none and are ordered by age.
 fn check_counts(core: &Core, found: &mut Vec<Violation>) {
     let homes = &core.sessions.homes;
     let mut live: BTreeMap<u32, usize> = BTreeMap::new();
@@ -144,10 +144,12 @@ fn check_counts(core: &Core, found: &mut Vec<Violation>) {
             found.push(Violation(format!("user {uid} has {live} sessions, but {counted} are counted")));
         }
     }
-    for home in homes.of_users.left_out() {
-        let state = homes.by_home.get(home);
-        if state.is_none_or(|state| state.live_session().is_some() || state.candidates.is_empty()) {
-            found.push(Violation(format!("{home:?}: has a session or no candidates, and is left out")));
+    for (home, oldest) in homes.of_users.over_limit() {
+        let state = homes.by_home.get(home).filter(|state| state.live_session().is_none());
+        if state.and_then(|state| state.candidates.first()) != Some(&oldest) {
+            found.push(Violation(format!(
+                "{home:?}: is over the limit, and has a session or another oldest candidate"
+            )));
         }
     }
 }
