@@ -49,6 +49,13 @@ impl Areas {
         }
     }
 
+    /// What of the parts lies within `screen`.
+    pub(super) fn within(self, screen: Rect) -> Self {
+        let Self { title, table, pane, foot } = self;
+        let [title, table, pane, foot] = [title, table, pane, foot].map(|part| part.intersection(screen));
+        Self { title, table, pane, foot }
+    }
+
     /// Rows of the table below its headers.
     pub(super) fn rows(&self) -> usize {
         usize::from(self.table.height.saturating_sub(1))

@@ -188,8 +188,10 @@ impl Driver {
 
     fn draw(&mut self) -> anyhow::Result<()> {
         self.model.settle();
-        let model = &self.model;
+        let model = &mut self.model;
         self.screen.terminal.draw(|frame| {
+            // The terminal may have another size than the last event said.
+            model.fit(frame.area().width, frame.area().height);
             if let Some(position) = view::draw(model, frame.buffer_mut()) {
                 frame.set_cursor_position(position);
             }

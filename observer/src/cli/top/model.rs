@@ -110,7 +110,7 @@ impl TopModel {
                 return self.refreshed_details();
             }
             TopEvent::Key(key) => return self.key(key),
-            TopEvent::Resized(width, height) => self.size = (width, height),
+            TopEvent::Resized(width, height) => self.fit(width, height),
             TopEvent::Sessions(seen) => self.read(seen),
             // There may be thousands between two frames.
             TopEvent::Changed(seen, at_ns) => {
@@ -133,6 +133,14 @@ impl TopModel {
         }
         self.arrange();
         None
+    }
+
+    /// The screen has this size.
+    pub(super) fn fit(&mut self, width: u16, height: u16) {
+        if self.size != (width, height) {
+            self.size = (width, height);
+            self.arrange();
+        }
     }
 
     /// The parts of the screen.

@@ -27,9 +27,10 @@ struct Fitting {
     is_right: bool,
 }
 
-/// Draws the state. The position is that of the cursor, where there is one.
+/// Draws the state. The position is that of the cursor, where there is one. Nothing is drawn outside of the buffer, also where
+/// the state is of a screen of another size.
 pub(super) fn draw(model: &TopModel, buffer: &mut Buffer) -> Option<Position> {
-    let areas = model.areas();
+    let areas = model.areas().within(buffer.area);
     let pen = Pen { colour: model.setting.colour };
     title(model, &pen, areas.title, buffer);
     table(model, &pen, areas.table, areas.rows(), buffer);
@@ -70,6 +71,7 @@ impl Pen {
     /// Writes `text` at `x` cells from the left of `area`; returns the cell behind it. Whatever the text has, what is written
     /// is one line without control characters.
     fn put(&self, buffer: &mut Buffer, area: Rect, y: u16, x: u16, text: &str, style: Style) -> u16 {
+        let area = area.intersection(buffer.area);
         let room = area.width.saturating_sub(x);
         if room == 0 || y < area.y || y >= area.bottom() {
             return x;

@@ -241,6 +241,24 @@ fn every_size_is_drawn_and_nothing_leaves_the_screen() {
 }
 
 #[test]
+fn a_state_of_another_size_is_drawn_within_the_buffer() {
+    for keys in ["", "?", "/x"] {
+        for (width, height) in [(0, 0), (1, 1), (39, 7), (40, 30), (200, 5), (200, 60)] {
+            let mut screen = Screen::with_three(80, 24);
+            screen.keys(keys);
+            let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+            let cursor = draw(&screen.model, &mut buffer);
+            assert!(cursor.is_none_or(|at| buffer.area.contains(at)), "{width}x{height}: {cursor:?}");
+            let (mut fitted, mut expected) = (screen, Screen::with_three(width, height));
+            expected.keys(keys);
+            fitted.model.fit(width, height);
+            fitted.size = (width, height);
+            assert_eq!(fitted.lines(), expected.lines(), "{width}x{height}");
+        }
+    }
+}
+
+#[test]
 fn hostile_names_are_escaped_and_cut() {
     let mut screen = Screen::new(140, 6);
     let mut evil = session("x", 11, 0);
