@@ -76,7 +76,7 @@ pub(super) const HELP: [(&str, &str); 12] = [
     ("g", "go to its tmux pane, or say how"),
     ("Ctrl-L", "draw the screen again"),
     ("Ctrl-Z", "stop; `fg` continues"),
-    ("q Esc", "quit; so does Ctrl-C"),
+    ("q", "quit; so does Ctrl-C"),
 ];
 
 #[cfg(test)]

@@ -339,11 +339,9 @@ impl TopModel {
     fn command(&mut self, key: TopKey) -> Option<Effect> {
         match key {
             TopKey::Char('q') => return Some(Effect::Quit),
-            TopKey::Esc => match (self.pane, self.filter.is_empty()) {
-                (Pane::Closed, true) => return Some(Effect::Quit),
-                (Pane::Closed, false) => self.filter.clear(),
-                _ => self.open(Pane::Closed),
-            },
+            // It never quits: it is also the first byte of an arrow key, whose others may come later.
+            TopKey::Esc if self.pane == Pane::Closed => self.filter.clear(),
+            TopKey::Esc => self.open(Pane::Closed),
             TopKey::Enter if self.pane == Pane::Closed && self.selected.is_some() => self.open(Pane::Details),
             TopKey::Enter => self.open(Pane::Closed),
             TopKey::Char('?') if self.pane == Pane::Help => self.open(Pane::Closed),

@@ -317,8 +317,15 @@ fn rows_are_sorted_filtered_and_chosen_by_keys() {
     assert_eq!((screen.names().len(), screen.effects.len()), (3, 0));
     screen.keys("/nothing").key(TopKey::Enter);
     assert_eq!(screen.lines()[2], "no session matches the filter: Esc shows all");
-    screen.key(TopKey::Esc).key(TopKey::Esc);
+    screen.key(TopKey::Esc).keys("[A");
+    assert_eq!((screen.names().len(), screen.effects.len()), (3, 0));
+    // An arrow key whose bytes come in two parts.
+    screen.key(TopKey::Esc).keys("[A");
+    assert_eq!((screen.effects.len(), screen.chosen().as_str()), (0, "gamma"));
+    screen.keys("q");
     assert_eq!(screen.effects, [Effect::Quit]);
+    screen.key(TopKey::Interrupt);
+    assert_eq!(screen.effects, [Effect::Quit, Effect::Quit]);
 }
 
 #[test]
