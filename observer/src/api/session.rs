@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use observer_core::limits::STARTS_MAX;
 use observer_core::process::DirId;
 use observer_core::session::OtherRoot;
 use observer_core::{Process, Session};
@@ -53,7 +54,7 @@ pub struct SessionJson<'a> {
     pub foreign: Option<bool>,
     /// Why it ended; null unless it ended.
     pub end_reason: Option<SessionEndReason>,
-    /// Starts in this home, oldest first, at most 64.
+    /// Starts in this home, oldest first, at most 64; [`SessionJson::starts_counted`] counts them.
     pub starts: Vec<String>,
     /// What variables in the environment say of the session, by the names of the labels. Processes choose them.
     pub labels: BTreeMap<Cow<'a, str>, Text<'a>>,
@@ -180,6 +181,13 @@ impl<'a> SessionJson<'a> {
             session_death: session.death.as_ref().map(death),
         }
     }
+
+    /// How many starts there were: `7`, and `64+` where older ones are no longer kept.
+    pub fn starts_counted(&self) -> String {
+        let more = if self.starts.len() >= STARTS_MAX { "+" } else { "" };
+        format!("{}{more}", self.starts.len())
+    }
+
     /// The same session after its end.
     pub fn ended(self, since: String, reason: SessionEndReason, death: Option<DeathJson<'a>>) -> Self {
         Self {

@@ -102,7 +102,7 @@ impl Column {
             Self::User => Cell::new(user::shown(primary.uid)),
             Self::Up => Cell::new(lived(session)).styled(FAINT),
             Self::Ended => Cell::new(ended_ago(session)).styled(FAINT),
-            Self::Starts => Cell::new(session.starts.len().to_string()),
+            Self::Starts => Cell::new(session.starts_counted()),
             Self::Cpu => of_cost(session, |cost| Some(cpu(cost))),
             Self::Memory => of_cost(session, |cost| cost.max_rss_bytes.map(mebibytes)),
             Self::Processes => of_cost(session, |cost| cost.processes.map(|born| born.to_string())),

@@ -43,7 +43,10 @@ pub(super) fn details_lines(
     let (state, tone) = row.state(is_host_away);
     let up = row.up_s(now_ns).map(|s| format!(", up {}", span(s))).unwrap_or_default();
     let user = details.map_or_else(|| session.primary.uid.to_string(), |details| details.user.clone());
-    let starts = counted(session.starts.len() as u64, "start", "starts");
+    let starts = match session.starts.len() {
+        1 => "1 start".to_owned(),
+        _ => format!("{} starts", session.starts_counted()),
+    };
     let since = time_of_day(&session.since);
     say(format!("{state} since {since}{up}, {starts}, user {}", to_line(user.as_bytes())), tone);
     say(terminal(session), Tone::Plain);

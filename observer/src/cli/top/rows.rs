@@ -237,7 +237,7 @@ impl TopRow {
             TopColumn::Name => (shown(&session.name), Tone::Strong),
             TopColumn::State => self.state(is_host_away),
             TopColumn::Up => self.up_s(now_ns).map_or_else(unknown, |s| (span(s), Tone::Plain)),
-            TopColumn::Starts => (session.starts.len().to_string(), Tone::Plain),
+            TopColumn::Starts => (session.starts_counted(), Tone::Plain),
             TopColumn::Cpu => {
                 self.cpu_permille.map_or_else(unknown, |permille| (percent(permille), Tone::Plain))
             }

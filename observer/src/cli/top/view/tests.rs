@@ -259,6 +259,19 @@ fn a_state_of_another_size_is_drawn_within_the_buffer() {
 }
 
 #[test]
+fn starts_that_are_not_all_kept_are_so_many_and_more() {
+    let mut screen = Screen::new(80, 24);
+    let mut often = session("alpha", 11, 0);
+    often.starts = vec![ago(9_000); 63];
+    screen.event(answer(1, vec![often.clone()]));
+    assert!(screen.lines()[2].contains(" 63 "), "{:?}", screen.lines());
+    often.starts.push(ago(7_500));
+    screen.event(answer(2, vec![often])).key(TopKey::Enter);
+    assert!(screen.lines()[2].contains(" 64+ "), "{:?}", screen.lines());
+    assert!(screen.lines().iter().any(|line| line.contains(", 64+ starts, ")), "{:?}", screen.lines());
+}
+
+#[test]
 fn hostile_names_are_escaped_and_cut() {
     let mut screen = Screen::new(140, 6);
     let mut evil = session("x", 11, 0);
