@@ -79,6 +79,7 @@ pub(super) struct Bar {
 /// Ends in one part of the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
+    /// When the last of them was.
     pub(super) at_ns: i64,
     /// The gravest of them.
     pub(super) end: EndMark,
@@ -298,7 +299,8 @@ impl LifeRow {
             Some(last) if window.part(last.at_ns, PARTS) == window.part(mark.at_ns, PARTS) => {
                 last.end = last.end.max(mark.end);
                 last.count = last.count.saturating_add(mark.count);
-                last.cause = mark.cause;
+                // The time is that of the end that is in words.
+                (last.cause, last.at_ns) = (mark.cause, mark.at_ns);
             }
             _ => self.marks.push(mark),
         }
@@ -436,6 +438,7 @@ pub(super) mod tests {
             lives.take(PastEntry { at_ns: BASE + second * 1_000_000_000 + 500_000_000, ..end });
             lives.take(at(entry(0, "gap", "", "{}"), 0));
         }
+        assert_eq!(only(&lives).marks.last().unwrap().at_ns, BASE + 19_999_500_000_000, "of the last end");
         let row = only(&lives);
         let parts = usize::try_from(PARTS).unwrap();
         assert!(row.bars.len() <= parts && row.marks.len() <= parts && lives.gaps[""].len() <= parts);
