@@ -4,9 +4,10 @@ use super::event::Details;
 use super::keys::HELP;
 use super::rows::{Tone, TopColumn, TopRow, percent, shown};
 use crate::api::session::SessionJson;
+use crate::cli::history::shown::local_time;
 use crate::text::bytes::to_line;
 use crate::text::size::size;
-use crate::text::time::{span, time_of_day};
+use crate::text::time::{span, unix_ns};
 use crate::text::wrap::{hanging, wrap};
 
 /// Cells before what a key does.
@@ -47,7 +48,7 @@ pub(super) fn details_lines(
         1 => "1 start".to_owned(),
         _ => format!("{} starts", session.starts_counted()),
     };
-    let since = time_of_day(&session.since);
+    let since = moment(&session.since);
     say(format!("{state} since {since}{up}, {starts}, user {}", to_line(user.as_bytes())), tone);
     say(terminal(session), Tone::Plain);
     if let Some(words) = cost(row) {
@@ -55,7 +56,7 @@ pub(super) fn details_lines(
     }
     if let Some(death) = &row.death {
         let (ago, _) = row.cell(TopColumn::Death, now_ns, false);
-        say(format!("last death at {}, {ago}", time_of_day(&death.at)), Tone::Plain);
+        say(format!("last death at {}, {ago}", moment(&death.at)), Tone::Plain);
     }
     say(format!("key {}", to_line(session.primary.key.as_bytes())), Tone::Faint);
     for other in &session.others {
@@ -121,6 +122,14 @@ fn cost(row: &TopRow) -> Option<String> {
     let born =
         cost.processes.map(|born| format!(", {} born in it", counted(born.into(), "process", "processes")));
     Some(format!("CPU {now}{total} in all{}{}", memory.unwrap_or_default(), born.unwrap_or_default()))
+}
+
+/// Date and time in this machine's time zone, as last events have them.
+fn moment(rfc3339: &str) -> String {
+    match unix_ns(rfc3339) {
+        Some(at) => local_time(at).get(..19).unwrap_or_default().into(),
+        None => to_line(rfc3339.as_bytes()).into_owned(),
+    }
 }
 
 fn counted(count: u64, one: &str, several: &str) -> String {

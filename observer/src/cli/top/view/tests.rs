@@ -18,6 +18,7 @@ use crate::api::process::ProcessJson;
 use crate::api::session::SessionJson;
 use crate::api::words::{DeathCause, SessionEndReason};
 use crate::text::bytes::Text;
+use crate::text::time::unix_ns;
 
 /// 2026-11-21T08:00:00Z.
 const NOW_NS: i128 = 1_795_248_000_000_000_000;
@@ -454,7 +455,9 @@ fn details_are_asked_for_and_shown_below_the_table() {
         events: Ok(vec![event("ended", true), event("started", false)]),
     };
     screen.event(TopEvent::Details(Box::new(details.clone())));
-    let since = time_of_day(&ago(7_500));
+    let since = crate::cli::history::shown::local_time(unix_ns(&ago(7_500)).unwrap());
+    let since = &since[..19];
+    assert!(since.starts_with("2026-11-2"), "{since}");
     let expected = [
         "── details ─────────────────────────────────────────────────────────────────────".to_owned(),
         "alpha  claude  pid 11  /srv/alpha".into(),
