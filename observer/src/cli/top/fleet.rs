@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::event::{Details, DetailsWanted, EventLine, Question, SeenSession, SessionsSeen, TopEvent, Wake};
+use super::asked::{Asked, NextQuestion, Pace, pause};
+use super::event::{Details, DetailsWanted, EventLine, SeenSession, SessionsSeen, TopEvent, Wake};
 use super::lines::event_line;
 use super::local::EVENTS_MAX;
 use crate::api::words::FrameKind;
@@ -33,10 +34,11 @@ pub(super) fn start(
     database: DatabaseFlags,
     filter: WatchFilter,
     out: &SyncSender<Wake>,
-) -> anyhow::Result<Sender<Question>> {
+) -> anyhow::Result<Arc<Asked>> {
     database.with(Purpose::Read, async |connected| Ok(schema::check(&connected.client).await?))?;
     let database = Arc::new(database);
-    let (questions, asked) = channel();
+    let questions = Arc::new(Asked::default());
+    let asked = Arc::clone(&questions);
     let threads = "cannot start a thread; see `ulimit -u`";
     let (followed, events) = (Arc::clone(&database), out.clone());
     let follow = move || {
@@ -112,9 +114,13 @@ fn event(mut frame: FleetFrame, filter: &WatchFilter) -> Option<TopEvent> {
 }
 
 /// Answers one question at a time, of those that wait the last.
-fn answer(database: &DatabaseFlags, asked: &Receiver<Question>, out: &SyncSender<Wake>) {
-    while let Ok(question) = asked.recv() {
-        let Question::Details(wanted) = asked.try_iter().last().unwrap_or(question) else { continue };
+fn answer(database: &DatabaseFlags, asked: &Asked, out: &SyncSender<Wake>) {
+    let now = Instant::now();
+    let mut pace = Pace { details_from: now, list_from: now, list_due: None };
+    loop {
+        // All sessions are known from the frames.
+        let NextQuestion::Details(wanted) = asked.next(pace) else { continue };
+        let begun = Instant::now();
         let events = database.with(Purpose::Read, async |connected| events(connected, &wanted).await);
         let details = Details {
             user: user::shown(wanted.id.uid),
@@ -122,6 +128,7 @@ fn answer(database: &DatabaseFlags, asked: &Receiver<Question>, out: &SyncSender
             events: events.map_err(|error| format!("{error:#}")),
             id: wanted.id,
         };
+        pace.details_from = Instant::now() + pause(begun.elapsed());
         if out.send(Wake::Event(TopEvent::Details(Box::new(details)))).is_err() {
             return;
         }

@@ -1,15 +1,17 @@
 //! Where `observer top` has the sessions of this machine from: frames of `watch` say what changed, and `list` what it costs.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::asked::{Asked, NextQuestion, Pace, pause};
 use super::event::{
-    Details, DetailsWanted, EventLine, LastDeath, Question, RowId, SeenSession, SessionsSeen, TopEvent, Wake,
+    Details, DetailsWanted, EventLine, LastDeath, RowId, SeenSession, SessionsSeen, TopEvent, Wake,
 };
 use super::lines::{event_line, last_death, tree_lines};
 use crate::api::answer::{ListAnswer, ProcessesAnswer};
@@ -25,10 +27,6 @@ use crate::text::bytes::Big;
 /// Between two questions for costs; before the second one, since it takes two to say how much CPU is used.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 const ASK_SOON: Duration = Duration::from_secs(1);
-/// A daemon that takes long to answer is asked less often: this many times as long is waited, below the time after which it
-/// closes an idle connection.
-const ASK_SHARE: u32 = 4;
-const ASK_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// Before another attempt to reach the daemon.
 const RETRY: Duration = Duration::from_secs(1);
 /// The newest entries of the journal that are looked at, and of those the ones that are shown of a session.
@@ -43,9 +41,10 @@ pub(super) fn start(
     filter: WatchFilter,
     glob: Option<String>,
     out: &SyncSender<Wake>,
-) -> anyhow::Result<Sender<Question>> {
+) -> anyhow::Result<Arc<Asked>> {
     let client = Client::connect(socket)?;
-    let (questions, asked) = channel();
+    let questions = Arc::new(Asked::default());
+    let asked = Arc::clone(&questions);
     let mut asking =
         Asking { socket: socket.into(), filter, client: Some(client), out: out.clone(), ended: false };
     let threads = "cannot start a thread; see `ulimit -u`";
@@ -110,35 +109,35 @@ struct Asking {
 }
 
 impl Asking {
-    fn run(&mut self, asked: &Receiver<Question>) {
-        let (mut due, mut answers) = (Instant::now(), 0_u32);
+    fn run(&mut self, asked: &Asked) {
+        let (now, mut answers) = (Instant::now(), 0_u32);
+        let mut pace = Pace { details_from: now, list_from: now, list_due: Some(now) };
         loop {
-            match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Question::Details(wanted)) => {
+            let next = asked.next(pace);
+            let begun = Instant::now();
+            match next {
+                NextQuestion::Details(wanted) => {
                     let details = self.details(&wanted);
+                    pace.details_from = Instant::now() + pause(begun.elapsed());
                     if self.send(TopEvent::Details(Box::new(details))).is_none() {
                         return;
                     }
                     continue;
                 }
-                Ok(Question::List { ended }) => self.ended = ended,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                NextQuestion::List(ended) => self.ended = ended.unwrap_or(self.ended),
             }
-            let begun = Instant::now();
-            let (event, pause) = match self.list() {
+            let (event, every) = match self.list() {
                 Ok(seen) => {
                     answers = answers.saturating_add(1);
-                    let every = if answers == 1 { ASK_SOON } else { ASK_EVERY };
-                    let pause = begun.elapsed().saturating_mul(ASK_SHARE).min(ASK_PAUSE_MAX).max(every);
-                    (TopEvent::Sessions(seen), pause)
+                    (TopEvent::Sessions(seen), if answers == 1 { ASK_SOON } else { ASK_EVERY })
                 }
                 Err(error) => {
                     self.client = None;
                     (TopEvent::Away(error.to_string()), RETRY)
                 }
             };
-            due = Instant::now() + pause;
+            pace.list_from = Instant::now() + pause(begun.elapsed());
+            pace.list_due = Some(pace.list_from.max(Instant::now() + every));
             let ends = (answers == 1).then(|| self.deaths());
             let sent = self
                 .send(event)

@@ -4,6 +4,7 @@
 //! they learn as events: `local.rs` or `fleet.rs`, the signals and the keys. The driver below applies one after the other.
 
 mod areas;
+mod asked;
 mod event;
 mod fleet;
 mod foot;
@@ -22,7 +23,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ use clap::Args;
 use crossterm::event::Event;
 use nix::sys::signal::Signal;
 
+use self::asked::Asked;
 use self::event::{Effect, Question, Scope, TopEvent, Wake};
 use self::jump::OwnMux;
 use self::keys::TopKey;
@@ -118,7 +121,7 @@ enum Ended {
 struct Driver {
     screen: Screen,
     model: TopModel,
-    questions: Sender<Question>,
+    questions: Arc<Asked>,
     out: SyncSender<Wake>,
 }
 
@@ -177,9 +180,8 @@ impl Driver {
             Some(Effect::Quit) => return Ok(Some(Ended::Quit)),
             Some(Effect::Suspend) => self.suspend()?,
             Some(Effect::Redraw) => self.screen.terminal.clear()?,
-            // Who answers may be gone, which its last event said.
-            Some(Effect::Ask(wanted)) => drop(self.questions.send(Question::Details(wanted))),
-            Some(Effect::List { ended }) => drop(self.questions.send(Question::List { ended })),
+            Some(Effect::Ask(wanted)) => self.questions.ask(Question::Details(wanted)),
+            Some(Effect::List { ended }) => self.questions.ask(Question::List { ended }),
             Some(Effect::Jump { socket, pane }) => self.jump(socket, pane)?,
             None => {}
         }
