@@ -126,7 +126,7 @@ impl RepeatLimit {
         if is_new {
             return true;
         }
-        lines.left_out.get_or_insert_with(|| LeftOut { count: 0, first: line }).count += 1;
+        lines.left_out.get_or_insert(LeftOut { count: 0, first: line }).count += 1;
         self.left_out.fetch_add(1, Ordering::Relaxed);
         self.begun.notify_one();
         false
