@@ -37,8 +37,8 @@ pub(super) async fn read(
     let us = |ns: i64| Some(ns.div_euclid(1_000));
     let query = EventQuery {
         host: host.map(Into::into),
+        // What came after the window says what lived in it.
         since_us: us(window.since_ns),
-        until_us: us(window.until_ns),
         ..EventQuery::default()
     };
     each(&connected.client, &query, |past| {

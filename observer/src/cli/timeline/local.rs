@@ -40,14 +40,16 @@ fn lives_of(journal: &JournalReader, filter: &WatchFilter, window: Window) -> an
     let wanted =
         |subject: &Subject| filter.wants(FrameScope::Session { name: &subject.name, home: &subject.home });
     let mut lives = Lives::new(window);
-    let of_window = EntryFilter {
-        since_ns: Some(window.since_ns),
-        until_ns: Some(window.until_ns),
-        ..EntryFilter::default()
-    };
+    // Of what was before the oldest entry, the journal has nothing, or no longer.
+    let oldest = journal.read_after(0, &EntryFilter::default(), 1, READ_BYTES_MAX)?;
+    if let Some(oldest) = oldest.first().filter(|oldest| oldest.entry.at_unix_ns > window.since_ns) {
+        lives.gap(String::new(), window.since_ns, oldest.entry.at_unix_ns);
+    }
+    // What came after the window says what lived in it.
+    let since = EntryFilter { since_ns: Some(window.since_ns), ..EntryFilter::default() };
     let mut after = 0;
     loop {
-        let batch = journal.read_after(after, &of_window, READ_MAX, READ_BYTES_MAX)?;
+        let batch = journal.read_after(after, &since, READ_MAX, READ_BYTES_MAX)?;
         let Some(last) = batch.last() else { break };
         after = last.seq;
         for entry in batch.iter().map(|numbered| &numbered.entry) {
@@ -88,7 +90,7 @@ fn key(subject: &Subject) -> RowKey {
 #[cfg(test)]
 mod tests {
     use super::super::lives::tests::{BASE, HOUR, rfc3339, window};
-    use super::super::lives::{Bar, EndMark};
+    use super::super::lives::{Bar, EndMark, Span};
     use super::*;
     use crate::api::entry::Entry;
     use crate::cli::paths::JOURNAL_NAME;
@@ -113,8 +115,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lives_are_read_from_the_journal_also_those_without_an_entry_in_the_window() {
+    fn journal_of<const N: usize>(entries: [Entry; N]) -> (tempfile::TempDir, JournalReader) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(JOURNAL_NAME);
         let journal = Journal::open(JournalOptions {
@@ -127,18 +128,42 @@ mod tests {
         .unwrap();
         journal.resume();
         journal.complete(BASE);
+        for entry in entries {
+            journal.push(entry).unwrap();
+        }
+        drop(journal);
+        (dir, JournalReader::open(&path).unwrap())
+    }
+
+    #[test]
+    fn a_session_that_lived_through_a_window_in_the_past_is_in_it() {
+        let started = format!(r#","started_at":"{}""#, rfc3339(BASE - 9 * HOUR));
+        let (_dir, reader) = journal_of([
+            entry(-9, "session_started", "/srv/a", &started),
+            entry(5, "session_ended", "/srv/a", &format!(r#","state":"ended"{started}"#)),
+        ]);
+        let past = |from: i64, to: i64| Window { since_ns: BASE + from * HOUR, until_ns: BASE + to * HOUR };
+        let lives = lives_of(&reader, &WatchFilter::default(), past(-4, -1)).unwrap();
+        let bars: Vec<_> = lives.rows.values().flat_map(|row| &row.bars).collect();
+        assert_eq!(bars, [&Bar { from_ns: BASE - 4 * HOUR, to_ns: Some(BASE - HOUR) }]);
+        let none = lives_of(&reader, &WatchFilter::default(), past(-12, -10)).unwrap();
+        assert!(none.rows.is_empty(), "{none:#?}");
+        assert!(lives.gaps.is_empty(), "{lives:#?}");
+        assert_eq!(none.gaps[""], [Span { from_ns: BASE - 12 * HOUR, to_ns: BASE - 10 * HOUR }]);
+        let partly = lives_of(&reader, &WatchFilter::default(), past(-12, -1)).unwrap();
+        assert_eq!(partly.gaps[""], [Span { from_ns: BASE - 12 * HOUR, to_ns: BASE - 9 * HOUR }]);
+    }
+
+    #[test]
+    fn lives_are_read_from_the_journal_also_those_without_an_entry_in_the_window() {
         let old = format!(r#","state":"live","started_at":"{}""#, rfc3339(BASE - 9 * HOUR));
         let killed = r#","state":"ended","end_reason":"died","death":{"kind":"signaled","signal":9,"signal_name":"SIGKILL"}"#;
-        for entry in [
+        let (_dir, reader) = journal_of([
             entry(-9, "session_started", "/srv/old", &old),
             entry(-8, "session_started", "/srv/other", &old),
             entry(2, "session_started", "/srv/a", r#","state":"live""#),
             entry(4, "session_ended", "/srv/a", killed),
-        ] {
-            journal.push(entry).unwrap();
-        }
-        drop(journal);
-        let reader = JournalReader::open(&path).unwrap();
+        ]);
         let filter = WatchFilter::new(false, Some("/srv/{a,old}")).unwrap();
         let lives = lives_of(&reader, &filter, window()).unwrap();
         let rows: Vec<_> = lives.rows.values().collect();

@@ -104,7 +104,7 @@ impl TimelineArgs {
         }
         if lives.rows.is_empty() {
             anstream::eprintln!(
-                "observer: no session of that lived in that time; `observer history` shows all that is known"
+                "observer: no session is known that lived in that time; `observer history` shows all that is known"
             );
             return Ok(Exit::None);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::lives::{EndMark, LifeRow, Lives, Mark, RowKey, Span};
@@ -9,7 +10,6 @@ use super::scale::Window;
 use super::text::{label, ordered};
 use crate::text::bytes::to_line;
 use crate::text::table::cut_middle;
-use crate::text::time::unix_rfc3339;
 
 /// Rows of a picture. Of more sessions, those are shown that lived or ended last.
 const SVG_ROWS_MAX: usize = 100;
@@ -21,6 +21,9 @@ const LEFT: u32 = 200;
 const TRACK: u32 = 780;
 const TOP: u32 = 60;
 const ROW: u32 = 22;
+/// Forms of the ends of the window, and of the end of a life.
+const HEADING: &str = "%Y-%m-%d %H:%M %:z";
+const END: &str = "%Y-%m-%d %H:%M:%S%.3f %:z";
 /// Labels of the axis.
 const LABELS: u32 = 10;
 
@@ -49,7 +52,7 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
     let lines = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let bottom = TOP + lines * ROW;
     let height = bottom + 56;
-    let mut out = Svg { text: String::new(), window: lives.window };
+    let mut out = Svg { text: String::new(), window: lives.window, zone };
     out.push(&format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n"
     ));
@@ -59,7 +62,9 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
          <line class=\"hatch\" x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\"/></pattern></defs>\n",
     );
     out.push(&format!("<rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n"));
-    let heading = format!("{} to {}", moment(lives.window.since_ns), moment(lives.window.until_ns));
+    // The clock may change within the window, so both ends have an offset.
+    let [since, until] = [lives.window.since_ns, lives.window.until_ns].map(|at| moment(at, zone, HEADING));
+    let heading = format!("{since} to {until}");
     out.words(LEFT, 18, "faint", &heading);
     out.words(10, 18, "title", &format!("{} sessions", all.len()));
     for row in (0..lines).step_by(2) {
@@ -68,7 +73,7 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
             TOP + row * ROW
         ));
     }
-    out.axis(bottom, zone);
+    out.axis(bottom);
     for ((key, row), line) in rows.iter().zip(0..) {
         let gaps = lives.gaps.get(&key.host).map(Vec::as_slice).unwrap_or_default();
         out.row(key, row, gaps, TOP + line * ROW);
@@ -96,9 +101,10 @@ fn newest<'l>(all: &[(&'l RowKey, &'l LifeRow)], window: Window) -> Vec<(&'l Row
     places.into_iter().filter_map(|at| all.get(at).copied()).collect()
 }
 
-fn moment(unix_ns: i64) -> String {
-    let at = unix_rfc3339(unix_ns).unwrap_or_default();
-    at.get(..16).unwrap_or(&at).replace('T', " ") + " UTC"
+/// A moment in a time zone, in this form.
+fn moment(unix_ns: i64, zone: &TimeZone, form: &str) -> String {
+    let at = Timestamp::from_nanosecond(unix_ns.into());
+    at.map(|at| at.to_zoned(zone.clone()).strftime(form).to_string()).unwrap_or_default()
 }
 
 /// `text` as the content of an element or an attribute: one harmless line, with XML's own characters escaped.
@@ -137,12 +143,14 @@ fn shape(end: EndMark, x: u32, y: u32) -> String {
 }
 
 /// A document that is being written.
-struct Svg {
+struct Svg<'z> {
     text: String,
     window: Window,
+    /// Of all times in the document.
+    zone: &'z TimeZone,
 }
 
-impl Svg {
+impl Svg<'_> {
     fn push(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -157,9 +165,9 @@ impl Svg {
         LEFT + self.window.part(at_ns, TRACK)
     }
 
-    fn axis(&mut self, bottom: u32, zone: &TimeZone) {
+    fn axis(&mut self, bottom: u32) {
         let mut free = 0;
-        for tick in self.window.ticks(LABELS, zone) {
+        for tick in self.window.ticks(LABELS, self.zone) {
             let x = self.x(tick.at_ns);
             let _ = writeln!(
                 self.text,
@@ -216,7 +224,7 @@ impl Svg {
     fn mark(&mut self, worst: EndMark, count: u64, last: &Mark, x: u32, y: u32) {
         let times = if count > 1 { format!("{count} ends, the last: ") } else { String::new() };
         let cause = if last.cause.is_empty() { last.end.words() } else { &last.cause };
-        let words = escaped(&format!("{times}{cause} at {}", unix_rfc3339(last.at_ns).unwrap_or_default()));
+        let words = escaped(&format!("{times}{cause} at {}", moment(last.at_ns, self.zone, END)));
         let _ = writeln!(self.text, "<g><title>{words}</title>{}</g>", shape(worst, x, y));
     }
 
@@ -267,7 +275,10 @@ mod tests {
         for expected in ["a<b>&\"'c", "]]>", r"\x1b[2J\u{202e}\u{ffff}", "语言", "-->", "&#0;", r"\x00"] {
             assert!(texts.contains(&expected), "{expected}: {texts:#?}");
         }
-        assert!(texts.iter().any(|text| text.starts_with(r#"<b>&"'\x1b at 2026-11-21T02:00"#)), "{texts:#?}");
+        assert!(
+            texts.iter().any(|text| text.starts_with(r#"<b>&"'\x1b at 2026-11-21 02:00:00.000 +00:00"#)),
+            "{texts:#?}"
+        );
     }
 
     #[test]
@@ -289,6 +300,19 @@ mod tests {
         assert_eq!((class_count(&parsed, "bar"), class_count(&parsed, "other")), (6, 1));
         let bar = parsed.descendants().find(|node| node.attribute("class") == Some("bar")).unwrap();
         assert_eq!((bar.attribute("x"), bar.attribute("width")), (Some("200"), Some("65")), "2 of 24 hours");
+    }
+
+    #[test]
+    fn all_times_are_of_one_zone_whose_offset_is_named() {
+        let mut lives = Lives::new(window());
+        lives.take(entry(2, "session_ended", "/srv/a", &death("oom_killed", "")));
+        let india = TimeZone::fixed(jiff::tz::offset(5).saturating_add(jiff::Span::new().minutes(30)));
+        let text = document(&lives, &india);
+        let parsed = parsed(&text);
+        let texts: Vec<_> = parsed.descendants().filter_map(|node| node.text()).collect();
+        assert!(texts.contains(&"2026-11-21 05:30 +05:30 to 2026-11-22 05:30 +05:30"), "{texts:#?}");
+        assert!(texts.iter().any(|text| text.ends_with(" at 2026-11-21 07:30:00.000 +05:30")), "{texts:#?}");
+        assert!(texts.contains(&"06:00"), "the axis: {texts:#?}");
     }
 
     #[test]

@@ -141,6 +141,9 @@ mod tests {
             asked.ask(Question::Details(wanted(7)));
             assert_eq!(answered.join().unwrap(), NextQuestion::Details(wanted(7)));
         });
-        assert_eq!((pause(Duration::from_secs(1)), pause(Duration::MAX)), (Duration::from_secs(4), ASK_PAUSE_MAX));
+        assert_eq!(
+            (pause(Duration::from_secs(1)), pause(Duration::MAX)),
+            (Duration::from_secs(4), ASK_PAUSE_MAX)
+        );
     }
 }

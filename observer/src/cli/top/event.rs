@@ -69,6 +69,13 @@ pub(super) struct LastDeath {
     pub cause: String,
 }
 
+impl LastDeath {
+    /// The later of two ends; RFC 3339 in UTC has the order of the moments.
+    pub(super) fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).max_by(|a, b| a.at.cmp(&b.at))
+    }
+}
+
 /// All sessions at one moment.
 #[derive(Debug, Default)]
 pub(super) struct SessionsSeen {

@@ -1,5 +1,9 @@
 //! Where a session's pane is, and how to get there from where `observer top` runs.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
 use super::event::Scope;
 use super::rows::{TopRow, shown};
 use crate::text::bytes::{Text, to_line};
@@ -9,20 +13,34 @@ use crate::text::table::cut_middle;
 const NAME_CELLS: usize = 24;
 
 /// The multiplexer that this program runs in, and its user.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct OwnMux {
     /// Path of the socket of the tmux server.
     pub(super) tmux_socket: Option<Vec<u8>>,
     /// Effective user id.
     pub(super) uid: u32,
+    /// Owner of the socket at a path, which is that of the server; `None`: there is no socket, or nobody may look.
+    pub(super) socket_owner: fn(&[u8]) -> Option<u32>,
 }
 
 impl OwnMux {
     /// From the value of the environment variable `TMUX`: socket, pid of the server, number of the session.
     pub(super) fn new(tmux: Option<&[u8]>, uid: u32) -> Self {
         let socket = tmux.and_then(|value| value.rsplitn(3, |&byte| byte == b',').nth(2));
-        Self { tmux_socket: socket.filter(|socket| !socket.is_empty()).map(<[u8]>::to_vec), uid }
+        Self {
+            tmux_socket: socket.filter(|socket| !socket.is_empty()).map(<[u8]>::to_vec),
+            uid,
+            socket_owner: owner_of_socket,
+        }
     }
+}
+
+/// The owner of a socket; a link is none.
+fn owner_of_socket(path: &[u8]) -> Option<u32> {
+    // What is not absolute is not a path of this program.
+    let path = Some(path).filter(|path| path.starts_with(b"/"))?;
+    let found = std::fs::symlink_metadata(OsStr::from_bytes(path)).ok()?;
+    found.file_type().is_socket().then(|| found.uid())
 }
 
 /// What `g` does.
@@ -60,7 +78,7 @@ impl Jump {
                 format!(
                     "{}type: {}screen -x {socket} -p {pane}",
                     on_host(row, scope),
-                    as_user(row, scope, own)
+                    as_user(primary.uid, scope, own)
                 )
             }
             _ => cannot_be_typed(&name),
@@ -75,11 +93,17 @@ fn to_tmux(row: &TopRow, scope: Scope, own: &OwnMux, pane: &Text<'_>, socket: &T
         return Jump::Say(format!("{name} names a pane that is none of tmux: {}", shown(pane)));
     };
     let is_own = own.tmux_socket.as_deref() == Some(socket.as_bytes());
-    if scope == Scope::Local && is_own && own.uid == row.seen.session.primary.uid {
+    // The session may run as another user in a pane of this one, by sudo; and only the server's owner is spoken to.
+    if scope == Scope::Local && is_own && (own.socket_owner)(socket.as_bytes()) == Some(own.uid) {
         return Jump::Switch { socket: socket.as_bytes().to_vec(), pane: pane.into() };
     }
+    let owner = match scope {
+        Scope::Local => (own.socket_owner)(socket.as_bytes()),
+        Scope::Fleet => None,
+    };
     let Some(socket) = quoted(socket) else { return Jump::Say(cannot_be_typed(&name)) };
-    let (host, user) = (on_host(row, scope), as_user(row, scope, own));
+    let (host, user) =
+        (on_host(row, scope), as_user(owner.unwrap_or(row.seen.session.primary.uid), scope, own));
     let choose = format!(r"select-window -t {pane} \; select-pane -t {pane}");
     Jump::Say(format!(r"{host}type: {user}tmux -S {socket} {choose} \; attach -t {pane}"))
 }
@@ -104,8 +128,7 @@ fn on_host(row: &TopRow, scope: Scope) -> String {
 }
 
 /// What precedes a command that another user has to run. Who runs this program says nothing on another host.
-fn as_user(row: &TopRow, scope: Scope, own: &OwnMux) -> String {
-    let uid = row.seen.session.primary.uid;
+fn as_user(uid: u32, scope: Scope, own: &OwnMux) -> String {
     match scope {
         Scope::Local if uid != own.uid => format!("sudo -u '#{uid}' "),
         Scope::Local | Scope::Fleet => String::new(),
@@ -163,6 +186,21 @@ mod tests {
         row
     }
 
+    fn own(tmux: &[u8], socket_owner: fn(&[u8]) -> Option<u32>) -> OwnMux {
+        OwnMux { socket_owner, ..OwnMux::new(Some(tmux), 0) }
+    }
+
+    #[test]
+    fn the_owner_of_a_socket_is_known_and_other_files_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let _listener = std::os::unix::net::UnixListener::bind(path("s")).unwrap();
+        std::os::unix::fs::symlink(path("s"), path("link")).unwrap();
+        let owner = |name: &str| owner_of_socket(path(name).as_os_str().as_bytes());
+        assert_eq!(owner("s"), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!([owner("link"), owner("."), owner("none")], [None; 3]);
+    }
+
     fn said(row: &TopRow, scope: Scope, own: &OwnMux) -> String {
         match Jump::to(row, scope, own) {
             Jump::Say(text) => text,
@@ -172,19 +210,22 @@ mod tests {
 
     #[test]
     fn the_own_tmux_server_of_the_same_user_is_switched_and_others_are_named() {
-        let own = OwnMux::new(Some(b"/tmp/tmux-0/a,b,123,0"), 0);
+        let own = own(b"/tmp/tmux-0/a,b,123,0", |_| Some(0));
         assert_eq!(own.tmux_socket.as_deref(), Some(&b"/tmp/tmux-0/a,b"[..]));
         let here = row("tmux", "%5", "/tmp/tmux-0/a,b", 0);
         let switch = Jump::Switch { socket: b"/tmp/tmux-0/a,b".to_vec(), pane: "%5".into() };
         assert_eq!(Jump::to(&here, Scope::Local, &own), switch);
         let tail = r"select-window -t %5 \; select-pane -t %5 \; attach -t %5";
         let elsewhere = row("tmux", "%5", "/tmp/tmux-7/it's", 7);
-        let expected = format!(r"type: sudo -u '#7' tmux -S '/tmp/tmux-7/it'\''s' {tail}");
-        assert_eq!(said(&elsewhere, Scope::Local, &own), expected);
-        let forged = row("tmux", "%5", "/tmp/tmux-0/a,b", 7);
-        assert!(
-            said(&forged, Scope::Local, &own).starts_with("type: sudo -u '#7' tmux -S '/tmp/tmux-0/a,b'")
-        );
+        let expected = format!(r"type: tmux -S '/tmp/tmux-7/it'\''s' {tail}");
+        assert_eq!(said(&elsewhere, Scope::Local, &own), expected, "the server is of the own user");
+        // A session of another user in a pane of the own server, such as by sudo.
+        assert_eq!(Jump::to(&row("tmux", "%5", "/tmp/tmux-0/a,b", 7), Scope::Local, &own), switch);
+        let other = OwnMux { socket_owner: |_| Some(9), ..own.clone() };
+        let forged = said(&here, Scope::Local, &other);
+        assert!(forged.starts_with("type: sudo -u '#9' tmux -S '/tmp/tmux-0/a,b'"), "{forged}");
+        let gone = OwnMux { socket_owner: |_| None, ..own.clone() };
+        assert!(said(&here, Scope::Local, &gone).starts_with("type: tmux -S "), "the session's user");
         let fleet = said(&here, Scope::Fleet, &own);
         assert_eq!(fleet, format!("on web1, type: tmux -S '/tmp/tmux-0/a,b' {tail}"));
         let screen = row("screen", "2", "812.work", 0);

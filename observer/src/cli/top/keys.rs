@@ -63,22 +63,6 @@ impl TopKey {
     }
 }
 
-/// The keys, and what they do.
-pub(super) const HELP: [(&str, &str); 12] = [
-    ("↑ ↓ j k", "choose a session; PgUp, PgDn, Home, End"),
-    ("Enter", "details: its processes and last events; Enter or Esc closes them"),
-    ("[ ]", "scroll the details"),
-    ("/", "show only what contains this text; Enter keeps it, Esc drops it"),
-    ("← →", "sort by the column beside; r: the other way round"),
-    ("n t u s", "sort by name, state, time up, starts"),
-    ("c m b d", "sort by CPU, memory, busy or quiet, last death"),
-    ("e", "also sessions that have ended, or not"),
-    ("g", "go to its tmux pane, or say how"),
-    ("Ctrl-L", "draw the screen again"),
-    ("Ctrl-Z", "stop; `fg` continues"),
-    ("q", "quit; so does Ctrl-C"),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Where `observer top` has the sessions of this machine from: frames of `watch` say what changed, and `list` what it costs.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -45,8 +46,14 @@ pub(super) fn start(
     let client = Client::connect(socket)?;
     let questions = Arc::new(Asked::default());
     let asked = Arc::clone(&questions);
-    let mut asking =
-        Asking { socket: socket.into(), filter, client: Some(client), out: out.clone(), ended: false };
+    let mut asking = Asking {
+        socket: socket.into(),
+        filter,
+        client: Some(client),
+        out: out.clone(),
+        ended: false,
+        ends: EndsRead::default(),
+    };
     let threads = "cannot start a thread; see `ulimit -u`";
     thread::Builder::new().name("list".into()).spawn(move || asking.run(&asked)).context(threads)?;
     let (socket, out) = (socket.to_owned(), out.clone());
@@ -106,6 +113,34 @@ struct Asking {
     out: SyncSender<Wake>,
     /// Whether sessions that have ended are asked for.
     ended: bool,
+    ends: EndsRead,
+}
+
+/// When the last ends are to be read from the journal: first, after the daemon was away, and where a session has another
+/// primary, whose start no frame says, such as one of those that are counted together.
+#[derive(Debug, Default)]
+struct EndsRead {
+    /// Key of the primary of each session in the last answer; `None`: there was none since the daemon was away.
+    keys: Option<HashMap<RowId, String>>,
+}
+
+impl EndsRead {
+    /// Whether they are to be read now that these sessions were answered.
+    fn is_due(&mut self, sessions: &[SeenSession]) -> bool {
+        let key = |seen: &SeenSession| (seen.id(), seen.session.primary.key.clone());
+        let keys: HashMap<_, _> = sessions.iter().map(key).collect();
+        let is_other = |before: &HashMap<RowId, String>| {
+            keys.iter().any(|(id, key)| before.get(id).is_some_and(|before| before != key))
+        };
+        let is_due = self.keys.as_ref().is_none_or(is_other);
+        self.keys = Some(keys);
+        is_due
+    }
+
+    /// The daemon does not answer.
+    fn away(&mut self) {
+        self.keys = None;
+    }
 }
 
 impl Asking {
@@ -126,19 +161,21 @@ impl Asking {
                 }
                 NextQuestion::List(ended) => self.ended = ended.unwrap_or(self.ended),
             }
+            let mut ends = None;
             let (event, every) = match self.list() {
                 Ok(seen) => {
                     answers = answers.saturating_add(1);
+                    ends = self.ends.is_due(&seen.sessions).then(|| self.deaths());
                     (TopEvent::Sessions(seen), if answers == 1 { ASK_SOON } else { ASK_EVERY })
                 }
                 Err(error) => {
                     self.client = None;
+                    self.ends.away();
                     (TopEvent::Away(error.to_string()), RETRY)
                 }
             };
             pace.list_from = Instant::now() + pause(begun.elapsed());
             pace.list_due = Some(pace.list_from.max(Instant::now() + every));
-            let ends = (answers == 1).then(|| self.deaths());
             let sent = self
                 .send(event)
                 .and_then(|()| ends.map_or(Some(()), |ends| self.send(TopEvent::Deaths(ends))));
@@ -228,5 +265,29 @@ impl Asking {
             event_line(entry.at_unix_ns, &entry.kind, pid, &entry.detail)
         });
         Ok(lines.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(uid: u32, key: &str) -> SeenSession {
+        let mut session = SessionJson::default();
+        session.primary.uid = uid;
+        session.primary.key = key.to_owned();
+        SeenSession { session, ..SeenSession::default() }
+    }
+
+    #[test]
+    fn ends_are_read_first_after_a_reconnect_and_where_a_primary_is_another_one() {
+        let mut ends = EndsRead::default();
+        assert!(ends.is_due(&[]), "first");
+        assert!(!ends.is_due(&[session(1, "a")]), "one that is new");
+        assert!(!ends.is_due(&[session(1, "a"), session(2, "b")]));
+        assert!(ends.is_due(&[session(1, "c"), session(2, "b")]));
+        assert!(!ends.is_due(&[session(1, "c")]), "one that ended");
+        ends.away();
+        assert!(ends.is_due(&[session(1, "c")]));
     }
 }

@@ -8,6 +8,7 @@ mod asked;
 mod event;
 mod fleet;
 mod foot;
+mod help;
 mod jump;
 mod keys;
 mod lines;

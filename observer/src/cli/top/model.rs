@@ -158,7 +158,7 @@ impl TopModel {
     pub(super) fn pane_lines(&self) -> Vec<PaneLine> {
         let width = usize::from(self.size.0);
         match (self.pane, self.chosen()) {
-            (Pane::Help, _) => help_lines(width),
+            (Pane::Help, _) => help_lines(self.setting.scope, width),
             (Pane::Details, Some(row)) => {
                 details_lines(row, self.details.as_ref(), self.now_ns, self.is_host_away(row), width)
             }
@@ -183,7 +183,7 @@ impl TopModel {
         for session in seen.sessions {
             let id = session.id();
             let mut row = TopRow::listed(session, at_ns, before.remove(&id));
-            row.death = row.death.or_else(|| self.deaths.remove(&id));
+            row.death = LastDeath::later(self.deaths.remove(&id), row.death);
             self.rows.push(row);
         }
         for (id, row) in before {
@@ -223,14 +223,15 @@ impl TopModel {
         let mut deaths: HashMap<_, _> = deaths.into_iter().collect();
         for row in &mut self.rows {
             let before = deaths.remove(&row.id());
-            row.death = row.death.take().or(before);
+            row.death = LastDeath::later(before, row.death.take());
         }
         deaths.into_iter().for_each(|(id, death)| self.remember(id, death));
     }
 
     fn remember(&mut self, id: RowId, death: LastDeath) {
         if self.deaths.len() < DEATHS_MAX || self.deaths.contains_key(&id) {
-            self.deaths.insert(id, death);
+            let death = LastDeath::later(self.deaths.remove(&id), Some(death));
+            self.deaths.extend(death.map(|death| (id, death)));
         }
     }
 
@@ -331,7 +332,11 @@ impl TopModel {
             }
             TopKey::Backspace => drop(self.filter.pop()),
             TopKey::Clear => self.filter.clear(),
-            TopKey::Char(c) if self.filter.chars().count() < FILTER_CHARS_MAX => self.filter.push(c),
+            TopKey::Char(c) => {
+                if self.filter.chars().count() < FILTER_CHARS_MAX {
+                    self.filter.push(c);
+                }
+            }
             _ => self.moved(key),
         }
     }

@@ -1,7 +1,7 @@
 //! The lines of the pane of `observer top`: the details of a session, or the keys.
 
-use super::event::Details;
-use super::keys::HELP;
+use super::event::{Details, Scope};
+use super::help::help;
 use super::rows::{Tone, TopColumn, TopRow, percent, shown};
 use crate::api::session::SessionJson;
 use crate::cli::history::shown::local_time;
@@ -17,8 +17,9 @@ const KEY_CELLS: usize = 10;
 pub(super) type PaneLine = Vec<(String, Tone)>;
 
 /// What the keys do, in lines of this width.
-pub(super) fn help_lines(width: usize) -> Vec<PaneLine> {
-    let lines = HELP.iter().flat_map(|(keys, words)| hanging(keys, KEY_CELLS, words, width.max(1)));
+pub(super) fn help_lines(scope: Scope, width: usize) -> Vec<PaneLine> {
+    let keys = help(scope);
+    let lines = keys.iter().flat_map(|(keys, words)| hanging(keys, KEY_CELLS, words, width.max(1)));
     lines.map(|line| vec![(line, Tone::Plain)]).collect()
 }
 

@@ -6,6 +6,7 @@ use ratatui_core::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr;
 
 use super::areas::Pane;
+use super::asked::ASK_PAUSE_MAX;
 use super::event::Scope;
 use super::model::TopModel;
 use super::rows::{Tone, TopColumn, TopRow, columns};
@@ -14,8 +15,9 @@ use crate::text::bytes::to_one_line;
 use crate::text::table::{cut, cut_middle};
 use crate::text::time::{time_of_day, unix_rfc3339};
 
-/// How long an answer may take before the screen says that it is old, ns.
-const LATE_NS: i128 = 10_000_000_000;
+/// How long no answer may come before the screen says so, ns: longer than between two that are slow.
+const LATE_NS: i128 = 30_000_000_000;
+const _: () = assert!(LATE_NS > ASK_PAUSE_MAX.as_nanos().cast_signed() * 5 / 4);
 
 /// How a column takes its place.
 struct Fitting {

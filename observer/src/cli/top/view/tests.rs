@@ -103,7 +103,7 @@ struct Screen {
 
 impl Screen {
     fn of(scope: Scope, width: u16, height: u16) -> Self {
-        let setting = TopSetting { scope, colour: true, own: OwnMux::default() };
+        let setting = TopSetting { scope, colour: true, own: OwnMux::new(None, 0) };
         let model = TopModel::new(setting, (width, height), NOW_NS);
         Self { model, size: (width, height), effects: Vec::new() }
     }
@@ -273,6 +273,38 @@ fn starts_that_are_not_all_kept_are_so_many_and_more() {
 }
 
 #[test]
+fn the_later_of_two_ends_is_the_last_death() {
+    let death = |seconds, cause: &str| LastDeath { at: ago(seconds), cause: cause.into() };
+    let mut screen = Screen::with_three(80, 8);
+    let id = screen.model.rows[0].id();
+    let (old, new, between) = (death(300, "exit 1"), death(200, "exit 2"), death(250, "exit 3"));
+    for (read, expected) in [(&old, &old), (&new, &new), (&between, &new)] {
+        screen.event(TopEvent::Deaths(vec![(id.clone(), read.clone())]));
+        assert_eq!(screen.model.rows[0].death.as_ref(), Some(expected));
+    }
+    // Also where the session has no row in between.
+    screen.event(TopEvent::Changed(Box::new(seen(killed("alpha", 11))), 103_000_000_000));
+    screen.event(TopEvent::Deaths(vec![(id.clone(), death(400, "exit 4"))]));
+    screen.event(TopEvent::Changed(Box::new(seen(session("alpha", 21, 0))), 104_000_000_000));
+    assert_eq!(screen.model.rows[0].death, Some(death(65, "SIGKILL")));
+    // An end that is in the journal alone is newer than the one that a frame said.
+    screen.event(TopEvent::Deaths(vec![(id, death(5, "exit 5"))]));
+    assert_eq!(screen.model.rows[0].death, Some(death(5, "exit 5")));
+}
+
+#[test]
+fn a_filter_that_takes_no_more_characters_leaves_the_choice() {
+    let mut screen = Screen::with_three(80, 8);
+    screen.keys("/").keys(&"a".repeat(64));
+    screen.event(answer(3, ["x", "y"].map(|end| session(&format!("{}{end}", "a".repeat(64)), 9, 0)).into()));
+    let chosen = screen.chosen();
+    screen.keys("jj");
+    assert_eq!((screen.model.filter.len(), screen.chosen()), (64, chosen.clone()));
+    screen.key(TopKey::Down);
+    assert_ne!(screen.chosen(), chosen);
+}
+
+#[test]
 fn hostile_names_are_escaped_and_cut() {
     let mut screen = Screen::new(140, 6);
     let mut evil = session("x", 11, 0);
@@ -335,7 +367,7 @@ fn rows_are_sorted_filtered_and_chosen_by_keys() {
     assert_eq!((screen.names().len(), screen.effects.len()), (3, 0));
     // An arrow key whose bytes come in two parts.
     screen.key(TopKey::Esc).keys("[A");
-    assert_eq!((screen.effects.len(), screen.chosen().as_str()), (0, "gamma"));
+    assert_eq!((screen.effects.len(), screen.chosen().as_str()), (0, "alpha"));
     screen.keys("q");
     assert_eq!(screen.effects, [Effect::Quit]);
     screen.key(TopKey::Interrupt);
@@ -433,6 +465,10 @@ fn a_daemon_that_is_away_is_said_and_comes_back() {
     assert_eq!(screen.model.rows[0].cpu_permille, None, "of another boot, or of another clock");
     screen.model.update(TopEvent::Tick, NOW_NS + 60 * SECOND_NS);
     assert!(screen.lines()[0].contains("no answer since "), "{:?}", screen.lines());
+    // A daemon that takes long is asked each 20 s.
+    let mut slow = Screen::with_three(80, 8);
+    slow.model.update(TopEvent::Tick, NOW_NS + 25 * SECOND_NS);
+    assert!(!slow.lines()[0].contains("no answer since "), "{:?}", slow.lines());
 }
 
 #[test]
