@@ -1,5 +1,6 @@
 //! System calls that another process is made to call, as a debugger does it: what a process has open, nobody else can close.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,14 +67,22 @@ pub fn call(pid: u32, number: c_long, arguments: [u64; 4]) -> i64 {
         r10,
         ..saved
     });
-    traced.step();
+    // A signal that is being delivered stops it before the call is made.
+    let before = traced.registers().rip;
+    while traced.registers().rip == before {
+        traced.step();
+    }
     let result = traced.registers().rax.cast_signed();
     traced.set_registers(saved);
     result
 }
 
 /// A stopped thread, which goes on when this is dropped.
-struct Traced(pid_t);
+struct Traced {
+    pid: pid_t,
+    /// A signal that it was about to get; 0 for none. It gets it when it goes on.
+    signal: Cell<i32>,
+}
 
 impl Traced {
     /// Stops the thread if it sleeps in a system call.
@@ -84,7 +93,7 @@ impl Traced {
         }
         let pid = pid.cast_signed();
         assert_eq!(request(libc::PTRACE_SEIZE, pid, 0, 0), 0, "seize {pid}");
-        let traced = Self(pid);
+        let traced = Self { pid, signal: Cell::new(0) };
         assert_eq!(request(libc::PTRACE_INTERRUPT, pid, 0, 0), 0, "interrupt {pid}");
         traced.wait();
         let registers = traced.registers();
@@ -95,33 +104,46 @@ impl Traced {
         Ok(traced)
     }
 
-    fn wait(&self) {
+    /// Waits until it stops; returns the signal by which.
+    fn wait(&self) -> i32 {
         let mut status = 0;
         // SAFETY: `status` is valid for the kernel to fill.
-        let waited = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
-        assert!(waited == self.0 && libc::WIFSTOPPED(status), "it stops: {waited}, {status:#x}");
+        let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) };
+        assert!(waited == self.pid && libc::WIFSTOPPED(status), "it stops: {waited}, {status:#x}");
+        libc::WSTOPSIG(status)
     }
 
     fn step(&self) {
-        assert_eq!(request(libc::PTRACE_SINGLESTEP, self.0, 0, 0), 0, "step {}", self.0);
-        self.wait();
+        assert_eq!(request(libc::PTRACE_SINGLESTEP, self.pid, 0, 0), 0, "step {}", self.pid);
+        let signal = self.wait();
+        if signal != libc::SIGTRAP {
+            self.signal.set(signal);
+        }
     }
 
     fn registers(&self) -> user_regs_struct {
         // SAFETY: all bit patterns are valid, and the kernel fills the struct.
         let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
-        assert_eq!(request(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers as u64), 0, "read registers");
+        assert_eq!(
+            request(libc::PTRACE_GETREGS, self.pid, 0, &raw mut registers as u64),
+            0,
+            "read registers"
+        );
         registers
     }
 
     fn set_registers(&self, registers: user_regs_struct) {
-        assert_eq!(request(libc::PTRACE_SETREGS, self.0, 0, &raw const registers as u64), 0, "set registers");
+        assert_eq!(
+            request(libc::PTRACE_SETREGS, self.pid, 0, &raw const registers as u64),
+            0,
+            "set registers"
+        );
     }
 }
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        request(libc::PTRACE_DETACH, self.0, 0, 0);
+        request(libc::PTRACE_DETACH, self.pid, 0, self.signal.get().unsigned_abs().into());
     }
 }
 

@@ -102,20 +102,11 @@ fn observer_reload_waits_and_says_which_rules_are_in_force() {
     assert!(result.text().contains("ring_bytes     65536"), "{result:?}");
 }
 
-/// Reads these rules in turn, as fast as the daemon does, until it is over. Returns how often.
-fn reload_until(over: &AtomicBool, daemon: &Daemon, rules: &[String]) -> usize {
-    let (file, log) = (daemon.dir().join("observer.toml"), daemon.log());
-    let mut times = 0;
-    for text in rules.iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
-        std::fs::write(&file, text).expect("write the configuration");
-        daemon.hang_up();
-        times += 1;
-        eventually("the rules are applied", watch::SOON, || {
-            let log = std::fs::read_to_string(&log).expect("the log");
-            if log.matches("the rules were read again").count() == times { Ok(()) } else { Err(log) }
-        });
-    }
-    times
+/// Has the daemon read these rules, which are in force when this returns.
+fn reload(daemon: &Daemon, rules: &str) {
+    std::fs::write(daemon.dir().join("observer.toml"), rules).expect("write the configuration");
+    let result = daemon.observer(&["reload"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
 }
 
 #[test]
@@ -127,11 +118,16 @@ fn rules_that_are_read_again_while_sessions_start_and_end_at_a_high_rate_miss_no
     scene.assert_session(&kept, &agent, "live");
     // The rule that admits them is another one each time, and has another number.
     let rules = [rule(&scene, "agent"), rule(&scene, "nobody") + &rule(&scene, "agent")];
+    // Under those that the daemon began with, they would be no sessions.
+    let [_, last] = &rules;
+    reload(&scene.daemon, last);
     let over = AtomicBool::new(false);
     let short = scene.fixture.dir().join("homes/short");
     let times = std::thread::scope(|threads| {
-        let daemon = &scene.daemon;
-        let reloads = threads.spawn(|| reload_until(&over, daemon, &rules));
+        let reloads = threads.spawn(|| {
+            let turns = rules.iter().cycle().take_while(|_| !over.load(Ordering::Relaxed));
+            turns.map(|rules| reload(&scene.daemon, rules)).count()
+        });
         scene.fixture.short_lives_of(Some(AGENT), &short, &[], LIVES);
         over.store(true, Ordering::Relaxed);
         reloads.join().expect("the rules were read again")
