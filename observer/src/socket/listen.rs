@@ -2,7 +2,7 @@
 //! daemon stops.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -51,6 +51,8 @@ pub struct BoundSocket {
 /// How long a start waits for the lock: the lock of a killed daemon was seen held for a moment after its process was gone.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(20);
+/// How long a listener may take to greet at a time.
+const GREETING_WAIT: Duration = Duration::from_millis(500);
 
 /// Locks the file. The error is `EWOULDBLOCK` where another process keeps the lock.
 fn lock_file(mut file: File) -> Result<Flock<File>, Errno> {
@@ -195,7 +197,7 @@ fn check_is_free(path: &Path, chosen_with: &str) -> Result<()> {
             path.display()
         );
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Ok(stream) => {
             bail!(
                 "a daemon is already running on {}{}: stop it, or choose another path with {chosen_with}",
@@ -216,6 +218,23 @@ fn check_is_free(path: &Path, chosen_with: &str) -> Result<()> {
 /// Whether the error means that no process listens on the socket, or that it does not exist.
 pub fn is_stale(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound)
+}
+
+/// Connects to the daemon that listens on `path`. One that does not greet may be the child of a daemon that was killed, which
+/// has the listener until it executes a program: that is waited for.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        let stream = UnixStream::connect(path)?;
+        if greets(&stream) || Instant::now() > end {
+            return Ok(stream);
+        }
+        thread::sleep(LOCK_POLL);
+    }
+}
+
+fn greets(mut stream: &UnixStream) -> bool {
+    stream.set_read_timeout(Some(GREETING_WAIT)).is_ok() && stream.read(&mut [0]).is_ok_and(|read| read > 0)
 }
 
 fn peer_pid(stream: &UnixStream) -> Option<i32> {
@@ -265,6 +284,17 @@ mod tests {
         )));
         assert!(path.exists());
         drop(bound);
+    }
+
+    #[test]
+    fn a_listener_that_ends_without_a_greeting_is_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        // As the child of a killed daemon does when it executes a program.
+        let holder = thread::spawn(move || listener.accept().map(drop));
+        SocketClaim::new(&path, "--socket").unwrap();
+        holder.join().unwrap().unwrap();
     }
 
     #[test]
