@@ -89,6 +89,10 @@ pub const INSTANCES_MAX: u32 = 64;
 /// (`CoreCounters::sessions_left_out`).
 pub const SESSIONS_A_USER_MAX: usize = 4096;
 
+/// Candidates of homes beyond that bound, of one user, that the answer to a list names. Of others it names the user alone, and
+/// nothing that is not found is certainly no session of that user.
+pub const OVER_LIMIT_SHOWN_MAX: usize = 1024;
+
 /// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
 pub const RELINKED_A_TURN_MAX: usize = 64;
 

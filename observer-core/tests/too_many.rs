@@ -24,7 +24,10 @@ fn is_primary(world: &World, tgid: u32) -> bool {
 }
 
 fn full_users(world: &World) -> Vec<u32> {
-    world.core.users_with_too_many_sessions().collect()
+    let over_limit = world.core.over_limit();
+    assert_eq!(over_limit.users_of_others, []);
+    let users: std::collections::BTreeSet<u32> = over_limit.candidates.iter().map(|it| it.home.uid).collect();
+    users.into_iter().collect()
 }
 
 /// How many processes have sessions, and how many are there.

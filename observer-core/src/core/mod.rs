@@ -27,7 +27,7 @@ use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
-use crate::model::session::{Home, Session, Undecided};
+use crate::model::session::{Home, OverLimit, Session, Undecided};
 use crate::processes::early_births::EarlyBirths;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -300,10 +300,10 @@ impl Core {
         self.sessions.awaiting_owners()
     }
 
-    /// Returns the users of homes that have no session because their users have
+    /// Returns the candidates of homes that have no session because their users have
     /// [`SESSIONS_A_USER_MAX`](crate::limits::SESSIONS_A_USER_MAX).
-    pub fn users_with_too_many_sessions(&self) -> impl Iterator<Item = u32> {
-        self.sessions.homes.of_users.full_users()
+    pub fn over_limit(&self) -> OverLimit {
+        self.sessions.over_limit(&self.table, &self.settings.rules)
     }
 
     /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.

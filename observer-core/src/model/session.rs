@@ -80,15 +80,25 @@ pub struct OtherRoot {
     pub tty: Option<Tty>,
 }
 
-/// A home that would have a session if it belonged to the user of a process in it, and nobody knows whose it is.
+/// A home that may have a session, or would have one: it is not known whether it belongs to the user of a process in it, or
+/// that user has too many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided {
     /// The home.
     pub home: Arc<Home>,
     /// The name that the session would have.
     pub name: Bytes,
-    /// A process that a rule admits if its user owns the home.
+    /// The process that would be the primary.
     pub key: ProcessKey,
+}
+
+/// The candidates of homes that have no session because their users have too many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverLimit {
+    /// The first of each user, each with the session that it would be.
+    pub candidates: Vec<Undecided>,
+    /// The users who have more of them, or some whose names are not known.
+    pub users_of_others: Vec<u32>,
 }
 
 /// A home and its primary, the process that represents it.

@@ -57,9 +57,10 @@ impl SessionsByUser {
         self.of_user.values().flat_map(|of_user| of_user.over_limit.iter().map(|(home, &age)| (home, age)))
     }
 
-    /// Returns the users of these.
-    pub fn full_users(&self) -> impl Iterator<Item = u32> {
-        self.of_user.iter().filter(|(_, of_user)| !of_user.over_limit.is_empty()).map(|(&uid, _)| uid)
+    /// Returns the users of these, each with the homes in the order in which they get a session.
+    pub fn full_users(&self) -> impl Iterator<Item = (u32, impl Iterator<Item = &Arc<Home>>)> {
+        let full = self.of_user.iter().filter(|(_, of_user)| !of_user.over_limit.is_empty());
+        full.map(|(&uid, of_user)| (uid, of_user.by_age.iter().map(|(_, home)| home)))
     }
 
     /// Returns whether `home` has no session because its user has too many.

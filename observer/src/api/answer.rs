@@ -42,7 +42,9 @@ pub struct ListAnswer<'a> {
     /// For each name of these, the last session that ended and had that name, in another home and of another user than one
     /// of them.
     pub namesakes: Vec<NamesakeJson<'a>>,
-    /// Real user ids that have as many live sessions as they may, and homes that have none because of that.
+    /// Candidates of homes that have no session because their users have as many live ones as they may.
+    pub over_limit: Vec<UndecidedJson<'a>>,
+    /// The real user ids that have others, too, which `over_limit` does not name.
     pub too_many_sessions: Vec<u32>,
 }
 

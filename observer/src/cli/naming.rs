@@ -67,7 +67,7 @@ pub(super) fn choose_anywhere<'s, 'a>(
 }
 
 /// Takes `NAME@NUMBER` apart.
-fn split_namespace(wanted: &[u8]) -> Option<(&[u8], u32)> {
+pub(super) fn split_namespace(wanted: &[u8]) -> Option<(&[u8], u32)> {
     split_number(wanted, b'@')
 }
 

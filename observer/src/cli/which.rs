@@ -9,6 +9,7 @@ use observer_core::limits::SESSIONS_A_USER_MAX;
 use super::exit::Exit;
 use super::naming::{
     choose, choose_anywhere, home_with_numbers, is_called, is_named, is_one_life, name_without_number,
+    split_namespace,
 };
 use super::{home, user};
 use crate::api::answer::{ListAnswer, NamesakeJson, UndecidedJson};
@@ -119,7 +120,7 @@ impl Which {
                 anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
                 Found::None
             }
-            Chosen::None if self.say_too_many(answer) => Found::Unknown,
+            Chosen::None if self.say_too_many(answer, &wanted) => Found::Unknown,
             Chosen::None => {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 let gone = if is_one_life(&wanted) { " any more" } else { "" };
@@ -168,9 +169,20 @@ impl Which {
 
     /// Says on standard error that what was not found may be a session that one user too many has, if so. Returns whether it
     /// may.
-    fn say_too_many(&self, answer: &ListAnswer<'_>) -> bool {
-        let full = answer.too_many_sessions.iter().find(|&&uid| self.user.is_none_or(|user| user == uid));
-        full.inspect(|&&uid| say_too_many(uid)).is_some()
+    fn say_too_many(&self, answer: &ListAnswer<'_>, wanted: &[u8]) -> bool {
+        let named = answer.over_limit.iter().find(|it| self.may_mean(wanted, it)).map(|it| it.uid);
+        let mut others = answer.too_many_sessions.iter().copied();
+        let full = named.or_else(|| others.find(|&uid| self.user.is_none_or(|user| user == uid)));
+        full.inspect(|&uid| say_too_many(uid)).is_some()
+    }
+
+    /// Whether `wanted` may mean the session that a process would be, in whichever mount namespace.
+    fn may_mean(&self, wanted: &[u8], it: &UndecidedJson<'_>) -> bool {
+        let is_called = |wanted: &[u8]| is_called(wanted, it.name.as_bytes(), it.home.as_bytes());
+        self.user.is_none_or(|uid| uid == it.uid)
+            && (it.key.as_bytes() == wanted
+                || is_called(wanted)
+                || split_namespace(wanted).is_some_and(|(plain, _)| is_called(plain)))
     }
 
     /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session.
@@ -185,11 +197,7 @@ impl Which {
         if is_found || matches!(chosen, Chosen::Several(_)) {
             return None;
         }
-        let is_meant = |it: &&UndecidedJson<'_>| {
-            self.user.is_none_or(|uid| uid == it.uid)
-                && (it.key.as_bytes() == wanted || is_called(wanted, it.name.as_bytes(), it.home.as_bytes()))
-        };
-        answer.undecided.iter().find(is_meant)
+        answer.undecided.iter().find(|it| self.may_mean(wanted, it))
     }
 }
 
@@ -394,12 +402,33 @@ mod tests {
     #[test]
     fn nothing_is_certainly_none_of_a_user_with_too_many_sessions() {
         let head = Head { certain: true, ..Head::default() };
-        let answer = ListAnswer { head, too_many_sessions: vec![8], ..ListAnswer::default() };
-        let exit = |user| {
-            let which = Which { session: "a".into(), user, home: None, only_if: None };
-            which.find(&answer).unwrap().exit()
+        let mut answer = ListAnswer { head, too_many_sessions: vec![8], ..ListAnswer::default() };
+        let exit = |answer: &ListAnswer<'_>, wanted: &str, user| {
+            let which = Which { session: wanted.into(), user, home: None, only_if: None };
+            which.find(answer).unwrap().exit()
         };
-        assert_eq!([None, Some(8), Some(9)].map(exit), [Exit::Unknown, Exit::Unknown, Exit::None]);
+        let exits = [None, Some(8), Some(9)].map(|user| exit(&answer, "a", user));
+        assert_eq!(exits, [Exit::Unknown, Exit::Unknown, Exit::None]);
+        // It is known which homes have none.
+        answer.too_many_sessions.clear();
+        answer.over_limit.push(UndecidedJson {
+            name: Text::from(b"a".to_vec()),
+            home: Text::from(b"/x/a".to_vec()),
+            uid: 8,
+            ..UndecidedJson::default()
+        });
+        for (wanted, user, expected) in [
+            ("a", None, Exit::Unknown),
+            ("a#2", None, Exit::Unknown),
+            ("a@7", None, Exit::Unknown),
+            ("/x/a", None, Exit::Unknown),
+            ("a", Some(8), Exit::Unknown),
+            ("a", Some(9), Exit::None),
+            ("b", None, Exit::None),
+            ("/x/b", Some(8), Exit::None),
+        ] {
+            assert_eq!(exit(&answer, wanted, user), expected, "{wanted} of {user:?}");
+        }
     }
 
     #[test]

@@ -129,13 +129,16 @@ pub fn list_rows(core: &Core, ended: bool) -> Vec<ListRow> {
 /// That answer without its sessions.
 pub fn list_without_rows(core: &Core, time: AnswerTime<'_>) -> ListAnswer<'static> {
     let key = |key| LifeKey::of(time.context.boot_id, key).to_string();
+    let undecided = |it| UndecidedJson::new(&it, time.context.boot_id);
+    let over_limit = core.over_limit();
     ListAnswer {
         head: time.head("list"),
         sessions: Vec::new(),
-        undecided: core.undecided().map(|it| UndecidedJson::new(&it, time.context.boot_id)).collect(),
+        undecided: core.undecided().map(undecided).collect(),
         awaiting_owners: core.awaiting_owners().map(key).collect(),
         namesakes: namesakes(core),
-        too_many_sessions: core.users_with_too_many_sessions().collect(),
+        over_limit: over_limit.candidates.into_iter().map(undecided).collect(),
+        too_many_sessions: over_limit.users_of_others,
     }
 }
 

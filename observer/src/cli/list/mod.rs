@@ -13,7 +13,7 @@ use super::once::StandaloneMap;
 use super::places::PlaceFlags;
 use super::which::{say_too_many, say_undecided};
 use super::{term, user};
-use crate::api::answer::ListAnswer;
+use crate::api::answer::{ListAnswer, UndecidedJson};
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::socket::client::{Client, ClientError, decode};
@@ -105,17 +105,19 @@ impl ListArgs {
             );
             return Ok(Exit::Unknown);
         }
-        let undecided = answer.undecided.iter().find(|it| {
+        let is_wanted = |it: &&UndecidedJson<'_>| {
             filter.wants(FrameScope::Session { name: it.name.as_bytes(), home: it.home.as_bytes() })
-        });
+        };
+        let undecided = answer.undecided.iter().find(is_wanted);
         // Whether a home has a session says nothing of those that ended.
         if let Some(undecided) = undecided.filter(|_| self.state != Some(SessionState::Ended)) {
             say_undecided(undecided);
             return Ok(if sessions.is_empty() { Exit::Unknown } else { Exit::Found });
         }
+        let over_limit = answer.over_limit.iter().find(is_wanted).map(|it| it.uid);
         if sessions.is_empty()
             && self.state != Some(SessionState::Ended)
-            && let Some(&uid) = answer.too_many_sessions.first()
+            && let Some(uid) = over_limit.or_else(|| answer.too_many_sessions.first().copied())
         {
             say_too_many(uid);
             return Ok(Exit::Unknown);
