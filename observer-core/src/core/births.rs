@@ -277,8 +277,8 @@ fn life(former: &FormerSession) -> Life {
     (former.primary, former.ended_at, Arc::clone(&former.home))
 }
 
-/// Keeps of each user so many that all together cost at most `max`. `meter` returns what returns the cost of one after the
-/// other.
+/// Keeps of each user so many that all together cost at most `max`. `meter` makes a function that returns the cost of each,
+/// called in order.
 fn keep_shares<'a, C: FnMut(&Noted<'a>) -> usize>(
     noted: &mut Vec<Noted<'a>>,
     max: usize,
