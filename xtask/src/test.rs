@@ -1,7 +1,8 @@
 //! `cargo xtask test`: everything that can be tested on this machine, then one summary with the time of each part.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +17,10 @@ use crate::{build, check, dist, setup};
 const KERNEL_THREADS: u8 = 2;
 /// Targets whose tests have a daemon each, and mostly wait: a second for the kernel to detach its programs, and for ages and
 /// delays of the product.
-const WAITING: [&str; 3] = ["journal", "refuse", "sessions"];
+const WAITING: [&str; 4] = ["hooks", "journal", "refuse", "sessions"];
+/// The target that leaves the processors idle for most of its time: it runs beside the real programs, which do so for half of
+/// theirs.
+const BESIDE_PROGRAMS: &str = "journal";
 /// Tests of these at a time.
 const WAITING_THREADS: u8 = 4;
 /// Tests against a Postgres at a time. They mostly wait: for time-outs, and for a server that is stopped.
@@ -84,13 +88,19 @@ fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     parts.push(part("mirror tests", || {
         tests(&mut [with_upgrades(privileged(workspace, &programs.postgres, MIRROR_THREADS, filter))])
     }));
-    parts.push(part("real programs", || {
-        tests(&mut [privileged(workspace, &programs.real, PROGRAM_THREADS, filter)])
-    }));
-    let kernel = programs.tests.iter().filter(|test| test.name != SERVICE);
+    let (beside, kernel): (Vec<_>, Vec<_>) = programs
+        .tests
+        .iter()
+        .filter(|test| test.name != SERVICE)
+        .partition(|test| test.name == BESIDE_PROGRAMS);
     let threads =
         |test: &Test| if WAITING.contains(&test.name.as_str()) { WAITING_THREADS } else { KERNEL_THREADS };
-    let mut kernel: Vec<_> = kernel.map(|test| privileged(workspace, test, threads(test), filter)).collect();
+    let against_kernel = |test: &Test| privileged(workspace, test, threads(test), filter);
+    parts.push(part("real programs", || {
+        let mut beside = beside.into_iter().map(against_kernel);
+        tests_beside(&mut [privileged(workspace, &programs.real, PROGRAM_THREADS, filter)], beside.next())
+    }));
+    let mut kernel: Vec<_> = kernel.into_iter().map(against_kernel).collect();
     parts.push(part("kernel tests", || tests(&mut kernel)));
     if filter.is_none() {
         parts.push(part("check", || nothing(check::everything(workspace))));
@@ -158,30 +168,90 @@ fn with_upgrades(mut tests: Command) -> Command {
 
 /// Runs tests, passes their output on and returns what they reported. All are run, also after one failed.
 fn tests(commands: &mut [Command]) -> Result<Report> {
-    let (mut report, mut failed) = (Report::default(), Vec::new());
+    tests_beside(commands, None)
+}
+
+/// The same, while `beside` runs too; the output of that follows.
+fn tests_beside(commands: &mut [Command], beside: Option<Command>) -> Result<Report> {
+    let mut ended = Ended::default();
+    let beside = match beside {
+        Some(mut command) => {
+            let Started { line, child, output } = Started::new(&mut command)?;
+            Some((line, child, thread::spawn(|| lines(output).collect::<Vec<_>>())))
+        }
+        None => None,
+    };
     for command in commands {
+        let Started { line, child, output } = Started::new(command)?;
+        ended.add(line, child, lines(output))?;
+    }
+    if let Some((line, child, output)) = beside {
+        let Ok(output) = output.join() else {
+            bail!("the thread that reads the output of `{line}` panicked")
+        };
+        ended.add(line, child, output.into_iter())?;
+    }
+    ended.report()
+}
+
+/// A command that runs, with its output.
+struct Started {
+    line: String,
+    child: Child,
+    output: ChildStdout,
+}
+
+impl Started {
+    fn new(command: &mut Command) -> Result<Self> {
         let line = command::line(command);
         eprintln!("xtask: {line}");
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start `{line}`"))?;
         let output = child.stdout.take().context("the tests' output is not piped")?;
-        for bytes in BufReader::new(output).split(b'\n') {
+        Ok(Self { line, child, output })
+    }
+}
+
+fn lines(output: ChildStdout) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    BufReader::new(output).split(b'\n')
+}
+
+/// What commands reported that have ended.
+#[derive(Default)]
+struct Ended {
+    report: Report,
+    failed: Vec<String>,
+}
+
+impl Ended {
+    /// Passes on what `child` prints, and waits for its end.
+    fn add(
+        &mut self,
+        line: String,
+        mut child: Child,
+        output: impl Iterator<Item = io::Result<Vec<u8>>>,
+    ) -> Result<()> {
+        for bytes in output {
             let bytes = bytes.context("read the tests' output")?;
             let text = String::from_utf8_lossy(&bytes);
             println!("{text}");
-            report.add(&text);
+            self.report.add(&text);
         }
-        report.end();
+        self.report.end();
         let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
         if !status.success() {
-            failed.push(format!("{line} ({status})"));
+            self.failed.push(format!("{line} ({status})"));
         }
+        Ok(())
     }
-    if !failed.is_empty() {
-        let Counts { passed, failed: count, .. } = report.counts.unwrap_or_default();
-        let names = report.failed.join(", ");
-        bail!("{passed} passed, {count} failed: {names}; to reproduce: {}", failed.join("; "));
+
+    fn report(self) -> Result<Report> {
+        if !self.failed.is_empty() {
+            let Counts { passed, failed: count, .. } = self.report.counts.unwrap_or_default();
+            let (names, failed) = (self.report.failed.join(", "), self.failed.join("; "));
+            bail!("{passed} passed, {count} failed: {names}; to reproduce: {failed}");
+        }
+        Ok(self.report)
     }
-    Ok(report)
 }
 
 fn ran(parts: &[Part]) -> u64 {
@@ -249,5 +319,21 @@ mod tests {
         shell.args(["-c", script]);
         let error = super::tests(&mut [shell]).err().map(|error| error.to_string());
         assert!(error.as_ref().is_some_and(|text| text.starts_with("1 passed, 1 failed")), "{error:?}");
+    }
+
+    #[test]
+    fn what_runs_beside_is_reported_after_the_others_and_fails_the_part() {
+        let shell = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]);
+            shell
+        };
+        let passed = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured'";
+        let passed_of = |beside: &str| {
+            let report = tests_beside(&mut [shell(passed)], Some(shell(beside)));
+            report.ok().and_then(|report| report.counts).map(|counts| counts.passed)
+        };
+        assert_eq!(passed_of(passed), Some(4));
+        assert_eq!(passed_of("exit 1"), None);
     }
 }
