@@ -17,7 +17,7 @@ enum Build {
 }
 
 /// Makes a measurement of both builds, and returns the figures of this one with those of the other beside them. Of two
-/// turns the smaller value counts, because interference only adds.
+/// turns the better value counts, because interference makes none better.
 pub(crate) fn in_turns(other: &Path, measure: impl Fn() -> Result<Vec<Figure>>) -> Result<Vec<Figure>> {
     let mut figures: [Option<Vec<Figure>>; 2] = [None, None];
     for turn in TURNS {
@@ -28,7 +28,7 @@ pub(crate) fn in_turns(other: &Path, measure: impl Fn() -> Result<Vec<Figure>>) 
         let best = if turn == Build::This { this } else { others };
         match best {
             None => *best = Some(measured?),
-            Some(best) => keep_smaller(best, measured?),
+            Some(best) => keep_better(best, measured?),
         }
     }
     let [this, others] = figures;
@@ -36,10 +36,10 @@ pub(crate) fn in_turns(other: &Path, measure: impl Fn() -> Result<Vec<Figure>>) 
     Ok(this.into_iter().zip(others).map(|(figure, other)| with_reference(figure, &other)).collect())
 }
 
-fn keep_smaller(best: &mut [Figure], again: Vec<Figure>) {
+fn keep_better(best: &mut [Figure], again: Vec<Figure>) {
     for (best, again) in best.iter_mut().zip(again) {
         if let (Outcome::Measured(one), Outcome::Measured(two)) = (&best.outcome, &again.outcome)
-            && two.value < one.value
+            && best.better.worse_percent(one.value, two.value).is_some_and(|percent| percent > 0.0)
         {
             *best = again;
         }
@@ -56,7 +56,8 @@ fn with_reference(figure: Figure, other: &Figure) -> Figure {
                 "the other build".into()
             };
             let reference = Reference::measured(name, that.value, figure.unit.clone());
-            figure.against([reference])
+            let worse_percent = figure.better.worse_percent(this.value, that.value);
+            Figure { worse_percent, ..figure }.against([reference])
         }
         (_, Outcome::Absent(why)) => {
             let reference = Reference::absent("the other build", why.clone());
@@ -73,15 +74,31 @@ mod tests {
     use super::*;
     use crate::figure::Sample;
 
+    /// The figure of a build whose turns give 12 and 11, beside one whose turns give 10 and 20.
+    fn compared(figure: fn(Sample) -> Figure) -> Result<Figure> {
+        let values = RefCell::new(vec![12.0, 10.0, 20.0, 11.0]);
+        let measured =
+            in_turns(Path::new("/other"), || Ok(vec![figure(Sample::once(values.borrow_mut().remove(0)))]))?;
+        measured.into_iter().next().context("a figure")
+    }
+
+    #[test]
+    fn the_larger_of_two_turns_counts_where_more_is_better() -> Result<()> {
+        let figure = compared(|sample| Figure::new("m", "w", "/s", sample).larger_is_better())?;
+        assert!(
+            matches!(figure.outcome, Outcome::Measured(Sample { value, .. }) if value == 12.0),
+            "{figure:?}"
+        );
+        assert!(
+            figure.is_worse(66.0).is_some() && figure.is_worse(67.0).is_none(),
+            "20 beside 12: {figure:?}"
+        );
+        Ok(())
+    }
+
     #[test]
     fn the_smaller_of_two_turns_counts_for_each_build() -> Result<()> {
-        let values = RefCell::new(vec![12.0, 10.0, 20.0, 11.0]);
-        let measured = in_turns(Path::new("/other"), || {
-            let value = values.borrow_mut().remove(0);
-            let sample = Sample { value, min: value, max: value, count: 1 };
-            Ok(vec![Figure::new("m", "w", "s", sample)])
-        })?;
-        let [figure] = measured.as_slice() else { anyhow::bail!("one figure: {measured:?}") };
+        let figure = compared(|sample| Figure::new("m", "w", "s", sample))?;
         let [reference] = figure.references.as_slice() else { anyhow::bail!("one reference: {figure:?}") };
         assert!(
             matches!(figure.outcome, Outcome::Measured(Sample { value, .. }) if value == 11.0),
@@ -91,6 +108,7 @@ mod tests {
             (reference.value.clone(), reference.name.as_str()),
             (Ok(10.0), "the other build (+10.0 %)")
         );
+        assert!(figure.is_worse(9.0).is_some() && figure.is_worse(11.0).is_none(), "{figure:?}");
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! BPF time and CPU for each fork+exec+exit, and the same of the peers.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use crate::Bench;
 use crate::account::{self, BpfStatistics, BpfTime};
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::Observer;
 use crate::peers::Peer;
+use crate::setting::Bench;
 use crate::work::{Place, Spawn, Work};
 
 const NAME: &str = "cost";
@@ -38,23 +38,26 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             .against(references(&peers, bpf))
             .note(format!("no terminal; {} program runs a spawn", runs(&plain))),
         figure("BPF time per fork+exec+exit, with argv and environment", &terminal, |cost| cost.bpf_us)?
-            .at_most(6.0)
+            .at_most(3.0)
             .note("on a terminal: 250 bytes of argv, 3 KiB of environment; its records wake the reader"),
         figure("daemon CPU per fork+exec+exit", &plain, |cost| cost.cpu_us)?
-            .at_most(5.0)
+            .at_most(1.0)
             .against(references(&peers, |_, cost| Some(cost.cpu_us))),
-        figure("daemon CPU per fork+exec+exit, on a terminal", &terminal, |cost| cost.cpu_us)?,
+        figure("daemon CPU per fork+exec+exit, on a terminal", &terminal, |cost| cost.cpu_us)?
+            .at_most(2.0 * median(&plain, |cost| cost.cpu_us)?.value)
+            .note("the budget is twice what it costs without one"),
         figure("BPF time per fork+exec+exit of /bin/true", &ordinary, |cost| cost.bpf_us)?,
         figure("daemon CPU per fork+exec+exit of /bin/true", &ordinary, |cost| cost.cpu_us)?,
     ])
 }
 
 fn figure(what: &str, costs: &[Cost], of: impl Fn(&Cost) -> f64) -> Result<Figure> {
+    Ok(Figure::new(NAME, what, "µs", median(costs, of)?))
+}
+
+fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> Result<Sample> {
     let values: Vec<f64> = costs.iter().map(of).collect();
-    match Sample::median(&values) {
-        Some(sample) => Ok(Figure::new(NAME, what, "µs", sample)),
-        None => bail!("no round was run"),
-    }
+    Sample::median(&values).context("no round was run")
 }
 
 fn runs(costs: &[Cost]) -> String {

@@ -13,9 +13,33 @@ pub(crate) struct Figure {
     pub(crate) budget: Budget,
     /// The bench fails where the budget is missed.
     pub(crate) must_hold: bool,
+    pub(crate) better: Better,
+    /// By how many percent it is worse than the same figure of another build; less than nothing where it is better.
+    pub(crate) worse_percent: Option<f64>,
     pub(crate) references: Vec<Reference>,
     /// What a reader must know to judge it; empty for nothing.
     pub(crate) note: String,
+}
+
+/// Which of two values of a figure is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Smaller,
+    Larger,
+    /// None: it is measured without observer, to compare others with it.
+    Neither,
+}
+
+impl Better {
+    /// By how many percent `this` is worse than `that`; `None` where that has no meaning.
+    pub(crate) fn worse_percent(self, this: f64, that: f64) -> Option<f64> {
+        let ratio = match self {
+            Self::Smaller => this / that,
+            Self::Larger => that / this,
+            Self::Neither => return None,
+        };
+        Some((ratio - 1.0) * 100.0).filter(|percent| !percent.is_nan())
+    }
 }
 
 /// Whether there is a value.
@@ -35,7 +59,7 @@ pub(crate) struct Sample {
     pub(crate) count: usize,
 }
 
-/// What design.md §12 allows.
+/// The most that is allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Budget {
     /// None was set: for scale.
@@ -85,6 +109,8 @@ impl Figure {
             outcome: Outcome::Measured(sample),
             budget: Budget::None,
             must_hold: false,
+            better: Better::Smaller,
+            worse_percent: None,
             references: Vec::new(),
             note: String::new(),
         }
@@ -108,6 +134,22 @@ impl Figure {
     /// The same as [`Self::at_most`], and the bench fails where it is missed.
     pub(crate) fn must_be_at_most(self, limit: f64) -> Self {
         Self { must_hold: true, ..self.at_most(limit) }
+    }
+
+    /// The larger of two values is the better one.
+    pub(crate) fn larger_is_better(self) -> Self {
+        Self { better: Better::Larger, ..self }
+    }
+
+    /// Without observer: neither of two values is the better one.
+    pub(crate) fn for_scale(self) -> Self {
+        Self { better: Better::Neither, ..self }
+    }
+
+    /// Says by how much it is worse than that of the other build, where that is more than `limit` percent.
+    pub(crate) fn is_worse(&self, limit: f64) -> Option<String> {
+        let percent = self.worse_percent.filter(|percent| *percent > limit)?;
+        Some(format!("{}: {}: worse by {percent:.1} %", self.measure, self.what))
     }
 
     /// Says how the budget is missed, where that is a failure.
@@ -163,6 +205,7 @@ impl Figure {
             "budget": match &self.budget { Budget::AtMost(limit) => Some(*limit), _ => None },
             "budget_not_here": match &self.budget { Budget::NotHere { why, .. } => Some(why), _ => None },
             "met": self.met(),
+            "worse_percent": self.worse_percent,
             "references": self.references.iter().map(Reference::json).collect::<Vec<_>>(),
             "note": self.note,
         })
@@ -241,6 +284,25 @@ mod tests {
         assert_eq!(figure(0.6).at_most(0.5).failure(), None);
         let missed = figure(0.6).must_be_at_most(0.5).failure();
         assert_eq!(missed.as_deref(), Some("hostile: daemon CPU, fork: 0.60 ms of at most 0.5"));
+    }
+
+    #[test]
+    fn worse_is_what_costs_more_or_does_less() {
+        assert_eq!(Better::Smaller.worse_percent(12.0, 10.0), Some(20.0));
+        assert_eq!(Better::Smaller.worse_percent(5.0, 10.0), Some(-50.0));
+        assert_eq!(Better::Larger.worse_percent(10.0, 12.0), Some(20.0));
+        assert_eq!(Better::Neither.worse_percent(12.0, 10.0), None);
+        assert_eq!(
+            Better::Smaller.worse_percent(3.0, 0.0),
+            Some(f64::INFINITY),
+            "events lost by this one alone"
+        );
+        assert_eq!(Better::Smaller.worse_percent(0.0, 0.0), None);
+        let figure = Figure::new("cost", "CPU", "µs", Sample::once(12.0));
+        assert_eq!(figure.is_worse(3.0), None, "there is no other build");
+        let figure = Figure { worse_percent: Some(20.0), ..figure };
+        assert_eq!(figure.is_worse(20.0), None);
+        assert_eq!(figure.is_worse(19.0).as_deref(), Some("cost: CPU: worse by 20.0 %"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use crate::Bench;
 use crate::figure::{Budget, Figure, Sample};
 use crate::observer::Observer;
+use crate::setting::Bench;
 
 const NAME: &str = "getppid";
 /// Noise of a loop of system calls on a quiet machine: within it, unchanged.
@@ -37,7 +37,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let alone = Sample::median(&alone).context("nothing was measured")?;
     let ratio = Sample::median(&ratios).context("nothing was measured")?;
     Ok(vec![
-        Figure::new(NAME, "getppid, nobody watching", "ns", alone),
+        Figure::new(NAME, "getppid, nobody watching", "ns", alone).for_scale(),
         Figure::new(NAME, "getppid beside observer", "×", ratio).budget(budget),
     ])
 }

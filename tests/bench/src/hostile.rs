@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::Bench;
 use crate::account;
 use crate::child::Conversation;
 use crate::figure::{Figure, Sample};
 use crate::latency;
 use crate::list;
 use crate::observer::Observer;
+use crate::setting::Bench;
 use crate::work::{ATTACKER, Attack};
 
 const NAME: &str = "hostile";
@@ -46,11 +46,11 @@ const LISTS: usize = 5;
 const LIST_MAX_MS: f64 = 5.0;
 /// The directories that `attack.c` expects.
 const HOMES: usize = 64;
-/// CPU time of the daemon for each unit of the user's: what `sessions.md` allows.
+/// CPU time of the daemon for each unit of the user's.
 const RATIO_MAX: f64 = 0.5;
 /// Entries a second about one user's sessions, their starts and ends aside.
 const ENTRIES_MAX: f64 = 20.0;
-/// What another user's events may take, ms: the budget of `latency` under load.
+/// What another user's events may take, ms.
 const OTHERS_MAX_MS: f64 = 50.0;
 /// An attack and what it takes to begin and to end.
 const LIMIT: Duration = Duration::from_secs(120);

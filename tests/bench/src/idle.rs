@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::Bench;
 use crate::account;
 use crate::figure::{Figure, Sample};
 use crate::observer::Observer;
+use crate::setting::Bench;
 
 const NAME: &str = "idle";
 

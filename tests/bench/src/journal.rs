@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use observer_harness::fixture::LIVES_A_HOME;
 
-use crate::Bench;
 use crate::account;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::{Observer, Status};
+use crate::setting::Bench;
 use crate::work::Work;
 
 const NAME: &str = "journal";
@@ -81,12 +81,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let outage =
         format!("{:.0} changes on the disk: 10 minutes without a database, 100 a second", load.changes);
     figures.extend([
-        once("changes of sessions committed, as fast as they come", "/s", load.changes / load.seconds),
+        once("changes of sessions committed, as fast as they come", "/s", load.changes / load.seconds)
+            .larger_is_better(),
         once("daemon CPU per change of a session", "µs", load.cpu_us).note(split),
         once(&outage, "MiB", load.bytes / MEBIBYTE)
             .note(format!("{:.0} bytes a change, log included", load.bytes / load.changes)),
         once("resident memory after them", "MiB", load.resident / MEBIBYTE).at_most(16.0),
-        once("changes committed, while a full journal drops the oldest", "/s", full.changes / full.seconds),
+        once("changes committed, while a full journal drops the oldest", "/s", full.changes / full.seconds)
+            .larger_is_better(),
         once("daemon CPU per change, while it does", "µs", full.cpu_us),
         once("resident memory with a full journal of 32 MiB", "MiB", full.resident / MEBIBYTE).at_most(16.0),
     ]);

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use observer_harness::protocol::boottime_ns;
 
-use crate::Bench;
 use crate::child::Conversation;
-use crate::figure::{Figure, Sample};
+use crate::figure::{Budget, Figure, Sample};
 use crate::observer::Observer;
+use crate::setting::{Bench, homes_rule};
 use crate::work::{Place, Spawn};
 
 const NAME: &str = "latency";
@@ -57,14 +57,16 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         }
         spawner.child_mut().stop(libc::SIGKILL, LIMIT)?;
     }
-    let mut figures = figures("", &quiet)?;
-    figures.extend(self::figures(&format!(", beside {SPAWNERS} loops that spawn"), &loaded?)?);
+    let mut figures = figures("", &quiet, [Budget::AtMost(0.4), Budget::AtMost(1.0)])?;
+    let beside = format!(", beside {SPAWNERS} loops that spawn");
+    figures.extend(self::figures(&beside, &loaded?, [Budget::AtMost(1.0), Budget::None])?);
     Ok(figures)
 }
 
-fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
+/// The median and the 99th percentile, with their budgets.
+fn figures(beside: &str, delays: &[Delay], budgets: [Budget; 2]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (name, percent, budget) in [("p50", 50.0, 0.5), ("p99", 99.0, 5.0)] {
+    for ((name, percent), budget) in [("p50", 50.0), ("p99", 99.0)].into_iter().zip(budgets) {
         let sample = |of: fn(&Delay) -> f64, wanted: &[Event]| {
             let wanted = delays.iter().filter(|delay| wanted.contains(&delay.event));
             Sample::percentile(&wanted.map(of).collect::<Vec<_>>(), percent).context("no event was made")
@@ -79,7 +81,7 @@ fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
                 "ms",
                 of_both(from_kernel)?,
             )
-            .at_most(budget)
+            .budget(budget)
             .note(format!("moves {:.2} ms, deaths {:.2} ms", moves?.value, deaths?.value)),
         );
         let what = format!("from before the system call to watch, a session, {name}{beside}");
@@ -90,7 +92,7 @@ fn figures(beside: &str, delays: &[Delay]) -> Result<Vec<Figure>> {
 
 fn events_of(bench: &Bench, events: u64) -> Result<Vec<Delay>> {
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = Observer::start(Some(&crate::homes_rule(homes.path())));
+    let observer = Observer::start(Some(&homes_rule(homes.path())));
     let mut watch = watch(&observer, &[])?;
     let mut delays = Vec::new();
     for n in 0..events / 2 {

@@ -17,6 +17,7 @@ mod memory;
 mod mirror;
 mod observer;
 mod peers;
+mod setting;
 mod slowdown;
 mod snapshot;
 mod soak;
@@ -39,6 +40,7 @@ use observer_harness::failure;
 use crate::figure::{Figure, Outcome};
 use crate::machine::Machine;
 use crate::peers::{PEERS, Peer};
+use crate::setting::Bench;
 use crate::work::Work;
 
 /// Measure observer against its budgets and its peers (as root).
@@ -61,6 +63,10 @@ struct Arguments {
     /// left out.
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
+    /// Fail where a figure is worse than that of the other build by more than so many percent; without this, the
+    /// comparison is only shown.
+    #[arg(long, value_name = "PERCENT", requires = "beside", value_parser = percent)]
+    worse_at_most: Option<f64>,
     /// Where the figures are kept as JSON.
     #[arg(long, hide = true, default_value = "bench.json")]
     save: PathBuf,
@@ -104,20 +110,6 @@ enum Measure {
     Getppid,
     /// Half an hour of mixed load; only where it is asked for.
     Soak,
-}
-
-/// What every measurement needs.
-struct Bench {
-    work: Work,
-    quick: bool,
-    peers: &'static [Peer],
-}
-
-impl Bench {
-    /// A size of the full run, or of the quick one.
-    fn scaled<T>(&self, full: T, quick: T) -> T {
-        if self.quick { quick } else { full }
-    }
 }
 
 impl Measure {
@@ -179,25 +171,37 @@ fn run(arguments: &Arguments) -> Result<()> {
     writeln!(std::io::stdout(), "{}", shown.trim_end())
         .with_context(|| format!("print the table; it is in {}", file.display()))?;
     eprintln!("bench: the same as JSON: {}", file.display());
-    verdict(&figures, arguments.quick)
+    verdict(&figures, arguments.quick, arguments.worse_at_most)
 }
 
-/// Fails where something could not be measured, or a budget that must hold was missed. A short run shows neither.
-fn verdict(figures: &[Figure], quick: bool) -> Result<()> {
-    let failures: Vec<String> = figures.iter().filter_map(Figure::failure).collect();
-    let failures = failures.join("\n");
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent: &f64| percent.is_finite() && *percent >= 0.0);
+    percent.ok_or_else(|| "it is no percentage: write for instance 3".to_owned())
+}
+
+/// Fails where something could not be measured, a budget that must hold was missed, or a figure is worse than that of the other
+/// build by more than `worse_at_most` percent. A short run shows neither of the last two.
+fn verdict(figures: &[Figure], quick: bool, worse_at_most: Option<f64>) -> Result<()> {
+    let missed: Vec<String> = figures.iter().filter_map(Figure::failure).collect();
+    let limit = worse_at_most.unwrap_or(f64::INFINITY);
+    let worse: Vec<String> = figures.iter().filter_map(|figure| figure.is_worse(limit)).collect();
+    let budgets = "these budgets must hold and are missed".to_owned();
+    let others = format!("these figures are worse than those of the other build by more than {limit} %");
+    let failures = [(budgets, missed), (others, worse)].into_iter().filter(|(_, lines)| !lines.is_empty());
+    let failures = failures.map(|(what, lines)| format!("{what}:\n{}", lines.join("\n")));
+    let failures = failures.collect::<Vec<_>>().join("\n");
     let is_absent = figures.iter().any(|figure| matches!(figure.outcome, Outcome::Absent(_)));
     match (is_absent, failures.is_empty()) {
         (false, true) => Ok(()),
         (false, false) if quick => {
-            eprintln!("bench: a run without --quick would fail: these budgets must hold:\n{failures}");
+            eprintln!("bench: a run without --quick would fail: {failures}");
             Ok(())
         }
         (true, true) => bail!("not everything could be measured; what could not is named above"),
         (true, false) => {
-            bail!("not everything could be measured, and these budgets must hold and are missed:\n{failures}")
+            bail!("not everything could be measured, and {failures}")
         }
-        (false, false) => bail!("these budgets must hold and are missed:\n{failures}"),
+        (false, false) => bail!("{failures}"),
     }
 }
 
@@ -253,11 +257,6 @@ fn save(file: &Path, json: &str) -> Result<()> {
     fs::write(file, format!("{json}\n")).with_context(|| format!("write {}", file.display()))
 }
 
-/// A configuration under which every directory in `homes` is a session's home.
-fn homes_rule(homes: &Path) -> String {
-    format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"pts/*\"\n", homes.display())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,14 +266,42 @@ mod tests {
         let figure = |ratio| {
             Figure::new("hostile", "fork on a terminal", "", figure::Sample::once(ratio)).must_be_at_most(0.5)
         };
-        assert!(verdict(&[figure(0.5)], false).is_ok());
-        let missed = verdict(&[figure(0.1), figure(0.7)], false).map_err(|error| error.to_string());
+        assert!(verdict(&[figure(0.5)], false, None).is_ok());
+        let missed = verdict(&[figure(0.1), figure(0.7)], false, None).map_err(|error| error.to_string());
         let expected =
             "these budgets must hold and are missed:\nhostile: fork on a terminal: 0.70 of at most 0.5";
         assert_eq!(missed, Err(expected.to_owned()));
-        assert!(verdict(&[figure(0.7)], true).is_ok(), "a short run does not show it");
+        assert!(verdict(&[figure(0.7)], true, None).is_ok(), "a short run does not show it");
         let absent = Figure::absent("hostile", "fork", "no gcc");
-        assert!(verdict(&[absent], true).is_err());
+        assert!(verdict(&[absent], true, None).is_err());
+    }
+
+    #[test]
+    fn a_figure_that_is_worse_than_the_other_builds_is_a_failure_if_that_is_asked_for() {
+        let figure = |worse_percent| Figure {
+            worse_percent,
+            ..Figure::new("cost", "daemon CPU", "µs", figure::Sample::once(1.0))
+        };
+        let (better, worse) = (figure(Some(-2.0)), figure(Some(4.0)));
+        assert!(verdict(&[worse], false, None).is_ok());
+        assert!(verdict(&[better], false, Some(0.0)).is_ok());
+        let figures = [figure(Some(-2.0)), figure(Some(4.0)), figure(None)];
+        assert!(verdict(&figures, false, Some(4.0)).is_ok());
+        let failed = verdict(&figures, false, Some(3.0)).map_err(|error| error.to_string());
+        let expected = "these figures are worse than those of the other build by more than 3 %:\n\
+                        cost: daemon CPU: worse by 4.0 %";
+        assert_eq!(failed, Err(expected.to_owned()));
+        assert!(verdict(&figures, true, Some(3.0)).is_ok(), "a short run does not show it");
+    }
+
+    #[test]
+    fn a_limit_for_the_comparison_needs_a_build_to_compare_with() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["bench"], words].concat());
+        let given = parse(&["--beside", "/o", "--worse-at-most", "3"]).ok().and_then(|it| it.worse_at_most);
+        assert_eq!(given, Some(3.0));
+        for wrong in [&["--worse-at-most", "3"][..], &["--beside", "/o", "--worse-at-most", "NaN"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

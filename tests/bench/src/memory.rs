@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::Bench;
 use crate::account::{self, Memory};
 use crate::figure::{Figure, Sample};
 use crate::observer::Observer;
+use crate::setting::Bench;
 use crate::work::disperse;
 
 const NAME: &str = "memory";

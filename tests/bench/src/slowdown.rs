@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 
+use crate::account;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::Observer;
 use crate::peers::Peer;
+use crate::setting::Bench;
 use crate::work::{Place, Spawn, Work};
-use crate::{Bench, account};
 
 const NAME: &str = "slowdown";
 
@@ -163,7 +164,8 @@ fn figures(
         };
         let note =
             [each.note, rounds].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-        figures.push(Figure::new(NAME, format!("a spawn, nobody watching: {}", each.what), "µs", scale));
+        let what = format!("a spawn, nobody watching: {}", each.what);
+        figures.push(Figure::new(NAME, what, "µs", scale).for_scale());
         figures.push(
             Figure::new(NAME, format!("the same beside observer: {}", each.what), "×", beside)
                 .at_most(1.03)

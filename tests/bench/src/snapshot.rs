@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::Bench;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::Observer;
+use crate::setting::Bench;
 use crate::work::disperse;
 
 const NAME: &str = "snapshot";

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Bench;
 use crate::account::{self, Memory};
 use crate::figure::{Figure, Sample};
 use crate::latency::{one_session, watch};
 use crate::list::timed;
 use crate::observer::Observer;
+use crate::setting::{Bench, homes_rule};
 use crate::work::{Place, Spawn, disperse};
 
 const NAME: &str = "soak";
@@ -38,7 +38,7 @@ struct Taken {
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let whole = bench.scaled(FULL, QUICK);
     let homes = tempfile::Builder::new().prefix("observer-bench-").tempdir()?;
-    let observer = Observer::start(Some(&crate::homes_rule(homes.path())));
+    let observer = Observer::start(Some(&homes_rule(homes.path())));
     let mut watcher = watch(&observer, &[])?;
     let (began, mut round, mut taken, mut drift) = (Instant::now(), 0, Vec::new(), 0);
     while began.elapsed() < whole {

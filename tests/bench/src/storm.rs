@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::Bench;
 use crate::figure::{Figure, Reference, Sample};
 use crate::observer::{Observer, Status};
 use crate::peers::Peer;
+use crate::setting::Bench;
 use crate::work::{Place, Spawn, Work, finish};
 
 const PROCESSES: &str = "storm";
@@ -46,7 +46,8 @@ pub(crate) fn processes(bench: &Bench) -> Result<Vec<Figure>> {
         .note("births, execs and deaths; peers: processes that they did not report"),
         Figure::new(PROCESSES, "differences between map and kernel afterwards", "", worst(|s| s.drift)?)
             .at_most(0.0),
-        Figure::new(PROCESSES, "spawns a second in the storm", "/s", rate.context("no storm was made")?),
+        Figure::new(PROCESSES, "spawns a second in the storm", "/s", rate.context("no storm was made")?)
+            .larger_is_better(),
     ])
 }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use observer_harness::Puppet;
 use observer_harness::scene::Scene;
 
-use crate::Bench;
 use crate::figure::Figure;
 use crate::mirror::once;
 use crate::mirror::server::{self, DURABLE};
+use crate::setting::Bench;
 
 const NAME: &str = "outage";
 const SESSIONS: usize = 8;
