@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use observer_harness::daemon::product;
-use observer_harness::fixture::{OwnedProcess, take_terminal};
+use observer_harness::fixture::OwnedProcess;
 use observer_harness::observe::CommandResult;
+use observer_harness::pty::take_terminal;
 use observer_harness::{Cgroup, Daemon, Fixture, Options, Truth, eventually, programs};
 use serde_json::Value;
 

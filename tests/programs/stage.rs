@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use observer_harness::fixture::take_terminal;
+use observer_harness::pty::take_terminal;
 use observer_harness::{Daemon, Fixture, Options, eventually, programs, text};
 use serde_json::Value;
 

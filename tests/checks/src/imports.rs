@@ -1,7 +1,7 @@
 //! What each file of a crate imports from the other files of the crate.
 //!
-//! An import is a path, in a `use`, in code or in a macro call, that leads into another file. A re-export is no
-//! import of the file that makes it: whoever uses the name imports from the file that declares it.
+//! An import is a path, in a `use`, in code or in a macro call, that leads into another file. Whoever uses a re-exported name
+//! imports from the file that declares it. So the file that re-exports it makes no circle by that, but it knows the other file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub(crate) struct Import {
     pub(crate) to: PathBuf,
     /// Of the first path in `from` that leads into `to`.
     pub(crate) line: usize,
+    /// `from` does nothing with `to` but re-export its names.
+    pub(crate) is_reexport: bool,
 }
 
 /// Each pair of files of `krate` of which the first imports from the second, in order.
@@ -34,17 +36,20 @@ pub(crate) fn imports(krate: &Crate) -> Vec<Import> {
     for source in &krate.sources {
         names.declare(&source.file.items, &source.module, &source.path);
     }
-    let mut found: BTreeMap<(PathBuf, PathBuf), usize> = BTreeMap::new();
+    // An import beside a re-export is an import: `false` comes first.
+    let mut found: BTreeMap<(PathBuf, PathBuf), (bool, usize)> = BTreeMap::new();
     for source in &krate.sources {
         let mut paths = Paths { index: &names, module: source.module.clone(), found: Vec::new() };
         paths.visit_file(&source.file);
-        for (line, path) in paths.found {
+        for ImportPath { line, path, is_reexport } in paths.found {
             let Some(to) = names.file(&path, REEXPORTS_MAX).filter(|&to| to != source.path) else { continue };
-            let first = found.entry((source.path.clone(), to.to_path_buf())).or_insert(line);
-            *first = line.min(*first);
+            let place = (is_reexport, line);
+            let first = found.entry((source.path.clone(), to.to_path_buf())).or_insert(place);
+            *first = place.min(*first);
         }
     }
-    found.into_iter().map(|((from, to), line)| Import { from, to, line }).collect()
+    let import = |((from, to), (is_reexport, line))| Import { from, to, line, is_reexport };
+    found.into_iter().map(import).collect()
 }
 
 /// What the modules of a crate declare.
@@ -210,23 +215,34 @@ fn leaves(tree: &UseTree) -> Vec<Leaf> {
     found
 }
 
+/// A path that may lead into another file.
+struct ImportPath {
+    line: usize,
+    path: Names,
+    is_reexport: bool,
+}
+
 /// Collects the paths of a file that may lead into another.
 struct Paths<'a> {
     index: &'a Index,
     module: Names,
-    found: Vec<(usize, Names)>,
+    found: Vec<ImportPath>,
 }
 
 impl Paths<'_> {
+    fn import(&mut self, line: usize, path: Names) {
+        self.found.push(ImportPath { line, path, is_reexport: false });
+    }
+
     fn add(&mut self, line: usize, path: &[String]) {
         let Some(first) = path.first() else { return };
         let key = (self.module.clone(), first.clone());
         // A private `use` counts where it stands; the re-exported name where it is used.
         if self.index.exported.contains(&key) {
             let target = self.index.bindings.get(&key).cloned().unwrap_or_default();
-            self.found.push((line, target));
+            self.import(line, target);
         } else if let Some(path) = self.index.absolute(&self.module, path).filter(|_| path.len() > 1) {
-            self.found.push((line, path));
+            self.import(line, path);
         }
     }
 
@@ -267,12 +283,10 @@ impl Paths<'_> {
 
 impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_item_use(&mut self, import: &'ast ItemUse) {
-        if !matches!(import.vis, Visibility::Inherited) {
-            return;
-        }
+        let is_reexport = !matches!(import.vis, Visibility::Inherited);
         for leaf in leaves(&import.tree) {
             if let Some(path) = self.index.absolute(&self.module, &leaf.path) {
-                self.found.push((import.span().start().line, path));
+                self.found.push(ImportPath { line: import.span().start().line, path, is_reexport });
             }
         }
     }
@@ -310,7 +324,8 @@ mod tests {
     use crate::source::tests::written;
 
     fn found(files: &[(&str, &str)]) -> Result<Vec<String>> {
-        let imports = imports(&written(files)?);
+        let mut imports = imports(&written(files)?);
+        imports.retain(|import| !import.is_reexport);
         let below = |path: &Path| path.strip_prefix("c/src").unwrap_or(path).display().to_string();
         Ok(imports.iter().map(|it| format!("{} {} {}", below(&it.from), below(&it.to), it.line)).collect())
     }
@@ -353,6 +368,21 @@ mod tests {
             "b.rs a/mod.rs 2",
         ];
         assert_eq!(found(&files)?, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_reexports_a_name_knows_the_file_that_declares_it() -> Result<()> {
+        let files = [
+            ("lib.rs", "mod a;\nmod b;\nmod c;"),
+            ("a.rs", "pub use crate::b::B;\n\npub(crate) use super::c::C;\nfn f(_: C) {}"),
+            ("b.rs", "pub struct B;"),
+            ("c.rs", "pub struct C;"),
+        ];
+        let imports = imports(&written(&files)?);
+        let found: Vec<_> = imports.iter().map(|it| (it.to.as_path(), it.line, it.is_reexport)).collect();
+        // What is used as well is imported, from where it is used.
+        assert_eq!(found, [(Path::new("c/src/b.rs"), 1, true), (Path::new("c/src/c.rs"), 4, false)]);
         Ok(())
     }
 }

@@ -30,7 +30,8 @@ pub fn source(workspace: &Workspace) -> Result<Vec<String>> {
     findings.extend(limits::check(workspace, &product)?);
     findings.extend(columns::check(workspace)?);
     findings.extend(opens::check_source(&opens::Allowed::read(workspace)?, &product));
-    let shape = [order::check(&product), types::check(&product, &tools), length::check(&product)].concat();
+    let shape =
+        [order::check(&product, &tools), types::check(&product, &tools), length::check(&product)].concat();
     let settled = finding::settle(&shape);
     findings.extend(settled.findings);
     findings.extend(settled.unused);

@@ -38,9 +38,9 @@ const LAYERS: [Layers; 2] = [
     },
 ];
 
-/// Circles of imports, and imports against the order of the layers.
-pub(crate) fn check(product: &[Crate]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// Circles of imports in the product and in the tools, and imports of the product against the order of its layers.
+pub(crate) fn check(product: &[Crate], tools: &[Crate]) -> Vec<Finding> {
+    let mut findings: Vec<_> = tools.iter().flat_map(|krate| circles(&imports(krate))).collect();
     for krate in product {
         let imports = imports(krate);
         findings.extend(circles(&imports));
@@ -56,7 +56,8 @@ pub(crate) fn check(product: &[Crate]) -> Vec<Finding> {
 
 /// One finding for each set of files that reach each other, with a shortest circle through its first file.
 fn circles(imports: &[Import]) -> Vec<Finding> {
-    let edges = imports.iter().map(|import| (import.from.as_path(), import.to.as_path(), import.line));
+    let imports = imports.iter().filter(|import| !import.is_reexport);
+    let edges = imports.map(|import| (import.from.as_path(), import.to.as_path(), import.line));
     let graph: DiGraphMap<&Path, usize> = DiGraphMap::from_edges(edges);
     let mut findings = Vec::new();
     for mut files in tarjan_scc(&graph).into_iter().filter(|files| files.len() > 1) {
@@ -190,6 +191,32 @@ mod tests {
     }
 
     #[test]
+    fn a_circle_of_a_tool_is_found_like_one_of_the_product() -> Result<()> {
+        let files = [
+            ("lib.rs", "mod a;\npub struct Shared;\nfn f() {\na::f() }"),
+            ("a.rs", "use crate::Shared;\npub fn f() {}"),
+        ];
+        let expected = [
+            "c/src/a.rs: 2 files import each other in a circle (c/src/a.rs:1 imports c/src/lib.rs:4 imports \
+                         c/src/a.rs): move what they share into a file below them",
+        ];
+        assert_eq!(messages(&check(&[], &[written(&files)?])), expected);
+        assert_eq!(messages(&check(&[written(&files)?], &[])), expected);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_reexports_what_is_below_it_makes_no_circle() -> Result<()> {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a/mod.rs", "mod b;\npub use b::B;\npub struct A;"),
+            ("a/b.rs", "use super::A;\npub struct B;"),
+        ];
+        assert!(check(&[], &[written(&files)?]).is_empty());
+        Ok(())
+    }
+
+    #[test]
     fn imports_point_downwards_only() -> Result<()> {
         let files = [
             ("lib.rs", "mod low;\nmod left;\nmod right;\nmod high;\npub struct Root;"),
@@ -210,6 +237,23 @@ mod tests {
                 "c/src/right.rs: line 1 imports c/src/left/inner.rs, which is in left, its peer: neither may know the other",
             ]
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_reexport_from_a_higher_layer_is_found() -> Result<()> {
+        let files = [
+            ("lib.rs", "mod low;\nmod left;\nmod right;\nmod high;\npub use high::f;"),
+            ("low.rs", ""),
+            ("left.rs", "\npub use crate::high::f;"),
+            ("right.rs", "pub(crate) use crate::low;"),
+            ("high.rs", "pub fn f() {}"),
+        ];
+        let krate = written(&files)?;
+        let paths: Vec<_> = krate.sources.iter().skip(1).map(|source| source.path.as_path()).collect();
+        let found = TWO.check(Path::new("c/src/lib.rs"), &paths, &imports(&krate));
+        let expected = ["c/src/left.rs: line 2 imports c/src/high.rs, which is in high, a layer above left"];
+        assert_eq!(messages(&found), expected);
         Ok(())
     }
 

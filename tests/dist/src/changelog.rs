@@ -4,40 +4,13 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
+use crate::sections::sections;
 use crate::version::{Version, date};
 
-/// The heading of what was not released.
-pub(crate) const UNRELEASED: &str = "Unreleased";
 /// Columns of a line.
 const COLUMNS: usize = 79;
 /// Debian's form wants a name and an address.
 const MAINTAINER: &str = "The observer contributors <maintainers@observer.invalid>";
-
-/// The changes of one version.
-pub(crate) struct Section<'a> {
-    /// Its heading without the date.
-    pub(crate) version: &'a str,
-    /// The date behind it, as 2026-11-29.
-    date: Option<&'a str>,
-    /// The lines below it.
-    text: &'a str,
-}
-
-/// The sections, newest first: each begins with `## VERSION` or `## VERSION - DATE`.
-pub(crate) fn sections(markdown: &str) -> Vec<Section<'_>> {
-    let sections = markdown.split("\n## ").skip(usize::from(!markdown.starts_with("## ")));
-    sections
-        .map(|section| {
-            let section = section.strip_prefix("## ").unwrap_or(section);
-            let (heading, text) = section.split_once('\n').unwrap_or((section, ""));
-            let (version, date) = match heading.split_once(" - ") {
-                Some((version, date)) => (version, Some(date.trim())),
-                None => (heading, None),
-            };
-            Section { version: version.trim(), date, text }
-        })
-        .collect()
-}
 
 /// The changelog; what was not released is of `version`.
 pub(crate) fn debian(markdown: &str, version: &Version) -> Result<String> {

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use observer_harness::command;
 
-use crate::{Dist, SUMS, tree};
+use crate::made::{Dist, SUMS};
+use crate::tree;
 use observer_harness::workspace::Workspace;
 
 /// The C library of the oldest Debian that the package is for, Debian 11.

@@ -4,8 +4,10 @@
 mod changelog;
 mod check;
 mod debian;
+mod made;
 mod page;
 mod roots;
+mod sections;
 mod tree;
 mod version;
 
@@ -18,25 +20,9 @@ use observer_harness::command;
 use observer_harness::workspace::Workspace;
 
 use debian::Edition;
+pub use made::Dist;
+use made::SUMS;
 use version::Version;
-
-/// What was made.
-pub struct Dist {
-    /// The version, as Debian orders it.
-    version: Version,
-    /// Where all of it is.
-    directory: PathBuf,
-    /// The package's files below a root directory.
-    tree: PathBuf,
-    /// The package for Debian.
-    deb: PathBuf,
-    /// The same with a lower version, which upgrades are tried from.
-    former: PathBuf,
-    /// The same with a higher version, which upgrades are tried to.
-    next: PathBuf,
-}
-
-const SUMS: &str = "SHA256SUMS";
 
 impl Dist {
     /// Checks what was made, without installing it.
@@ -47,12 +33,6 @@ impl Dist {
     /// Installs, upgrades and removes the package in a minimal Debian of each release that it is for. Needs root.
     pub fn install_everywhere(&self) -> Result<()> {
         roots::everywhere(self)
-    }
-
-    /// For a person: what was made, with its sums.
-    pub fn summary(&self) -> Result<String> {
-        let sums = fs::read_to_string(self.directory.join(SUMS)).context("read the sums")?;
-        Ok(format!("{sums}version {} in {}", self.version.debian, self.directory.display()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use observer_harness::command;
 
-use crate::Dist;
+use crate::made::Dist;
 
 /// The releases that the package is for.
 const RELEASES: [&str; 3] = ["bullseye", "bookworm", "trixie"];

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use observer_harness::command;
 
-use crate::changelog;
+use crate::sections::{Section, UNRELEASED, sections};
 use observer_harness::workspace::Workspace;
 
 /// A version.
@@ -24,12 +24,12 @@ impl Version {
         let text = fs::read_to_string(workspace.root.join("CHANGELOG.md")).context("read CHANGELOG.md")?;
         let epoch = epoch(workspace)?;
         let at = date(epoch, "+%Y%m%d.%H%M")?;
-        Ok(Self { debian: debian(env!("CARGO_PKG_VERSION"), &changelog::sections(&text), &at), epoch })
+        Ok(Self { debian: debian(env!("CARGO_PKG_VERSION"), &sections(&text), &at), epoch })
     }
 }
 
-fn debian(version: &str, sections: &[changelog::Section<'_>], at: &str) -> String {
-    let is_unreleased = sections.first().is_some_and(|section| section.version == changelog::UNRELEASED);
+fn debian(version: &str, sections: &[Section<'_>], at: &str) -> String {
+    let is_unreleased = sections.first().is_some_and(|section| section.version == UNRELEASED);
     match (is_unreleased, sections.iter().any(|section| section.version == version)) {
         (false, _) => version.to_owned(),
         (true, true) => format!("{version}+{at}"),
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn unreleased_changes_sort_after_what_was_released_and_before_what_was_not() {
-        let version = |text: &str| debian("0.2.0", &changelog::sections(text), "20261129.1640");
+        let version = |text: &str| debian("0.2.0", &sections(text), "20261129.1640");
         assert_eq!(version("## 0.2.0\n- b\n## 0.1.0\n"), "0.2.0");
         assert_eq!(version("## Unreleased\n- c\n## 0.2.0\n- b\n"), "0.2.0+20261129.1640");
         assert_eq!(version("## Unreleased\n- b\n## 0.1.0\n- a\n"), "0.2.0~20261129.1640");

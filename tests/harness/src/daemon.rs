@@ -83,11 +83,6 @@ pub fn product() -> PathBuf {
     path.canonicalize().expect("the product's path")
 }
 
-/// Log of the shared daemon, if it was started.
-pub fn shared_log() -> Option<PathBuf> {
-    SHARED.get().map(Daemon::log)
-}
-
 impl Daemon {
     /// The one daemon that the tests of this binary share, with the default rule and the default ring.
     pub fn shared() -> &'static Self {
@@ -105,6 +100,7 @@ impl Daemon {
             let daemon = wait.recv().expect("the shared daemon started (see above why not)");
             // SAFETY: `end_shared` is a plain function that does not unwind.
             unsafe { libc::atexit(end_shared) };
+            failure::show_log(daemon.log());
             daemon
         })
     }

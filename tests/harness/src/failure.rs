@@ -1,10 +1,19 @@
 //! What a failing test prints: the one command that reproduces it, and the end of the shared daemon's log.
 
-use std::path::Path;
-use std::sync::Once;
+use std::path::{Path, PathBuf};
+use std::sync::{Once, OnceLock};
 
 /// Lines of the daemon's log shown with a failure.
 const LOG_LINES: usize = 40;
+
+/// The log of the daemon that the tests of this binary share, once it runs.
+static SHARED_LOG: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has the end of this log printed with every failure: that of the daemon that the tests share.
+pub fn show_log(log: PathBuf) {
+    // There is one such daemon.
+    let _ = SHARED_LOG.set(log);
+}
 
 /// Fails the test where it does not run as root; prepares what is printed on failure.
 pub fn require_root() {
@@ -33,8 +42,8 @@ pub fn install() {
                 "reproduce: cargo test -p observer-tests --features {feature} --test {target} -- \
                  --include-ignored --exact {test}"
             );
-            if let Some(log) = crate::daemon::shared_log() {
-                eprintln!("the end of the shared daemon's log:\n{}", last_lines(&log));
+            if let Some(log) = SHARED_LOG.get() {
+                eprintln!("the end of the shared daemon's log:\n{}", last_lines(log));
             }
         }));
     });

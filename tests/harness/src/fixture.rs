@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::pty::Pty;
+use crate::pty::{Pty, take_terminal};
 use crate::puppet::Verb;
 use crate::wait::{self, Waited};
 use crate::{eventually, protocol};
@@ -272,26 +272,6 @@ impl Default for Fixture {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Leads a new POSIX session on this terminal, with it as standard input, output and error.
-pub fn take_terminal(slave: &std::ffi::CStr) -> io::Result<()> {
-    // SAFETY: system calls on valid arguments; the descriptor is new.
-    unsafe {
-        if libc::setsid() < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let fd = libc::open(slave.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
-        if fd < 0 || libc::ioctl(fd, libc::TIOCSCTTY, 0) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for standard in 0..=2 {
-            if libc::dup2(fd, standard) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The puppet's program, beside the test binary's directory.

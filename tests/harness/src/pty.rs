@@ -2,15 +2,18 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::fixture::{PATIENCE, take_terminal};
 use crate::{Truth, eventually};
+
+/// How long the kernel may take to take a terminal that hung up from its process.
+const HANG_UP: Duration = Duration::from_secs(20);
 
 /// A pseudo-terminal; dropping it hangs up.
 #[derive(Debug)]
@@ -26,12 +29,12 @@ impl Pty {
     pub fn open() -> Self {
         // SAFETY: posix_openpt has no preconditions.
         let fd = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
-        assert!(fd >= 0, "posix_openpt: {}", std::io::Error::last_os_error());
+        assert!(fd >= 0, "posix_openpt: {}", io::Error::last_os_error());
         // SAFETY: the descriptor is new and nobody else's.
         let master = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: `fd` is a pty master.
         let unlocked = unsafe { libc::grantpt(fd) == 0 && libc::unlockpt(fd) == 0 };
-        assert!(unlocked, "unlockpt: {}", std::io::Error::last_os_error());
+        assert!(unlocked, "unlockpt: {}", io::Error::last_os_error());
         let mut name = [0u8; 64];
         // SAFETY: the buffer and its length belong together.
         let named = unsafe { libc::ptsname_r(fd, name.as_mut_ptr().cast(), name.len()) };
@@ -57,19 +60,19 @@ impl Pty {
     #[track_caller]
     pub fn hang_up(self, pid: u32) {
         drop(self.master);
-        eventually("the kernel takes the terminal away", PATIENCE, || match Truth::of(pid) {
+        eventually("the kernel takes the terminal away", HANG_UP, || match Truth::of(pid) {
             Some(Truth { tty: Some(tty), .. }) => Err(tty),
             _ => Ok(()),
         });
     }
 
     /// Waits until what was written to the terminal contains `text`, and gives all that was read.
-    pub fn read_until(&self, text: &str, limit: std::time::Duration) -> String {
-        let end = std::time::Instant::now() + limit;
+    pub fn read_until(&self, text: &str, limit: Duration) -> String {
+        let end = Instant::now() + limit;
         let mut seen = Vec::new();
         let mut reader = File::from(self.master.try_clone().expect("duplicate the master"));
         while !String::from_utf8_lossy(&seen).contains(text) {
-            let left = end.saturating_duration_since(std::time::Instant::now());
+            let left = end.saturating_duration_since(Instant::now());
             let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             let wait = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
             // SAFETY: one valid pollfd.
@@ -82,4 +85,24 @@ impl Pty {
         }
         String::from_utf8_lossy(&seen).into_owned()
     }
+}
+
+/// Leads a new POSIX session on this terminal, with it as standard input, output and error.
+pub fn take_terminal(slave: &CStr) -> io::Result<()> {
+    // SAFETY: system calls on valid arguments; the descriptor is new.
+    unsafe {
+        if libc::setsid() < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::open(slave.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        if fd < 0 || libc::ioctl(fd, libc::TIOCSCTTY, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for standard in 0..=2 {
+            if libc::dup2(fd, standard) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
 }

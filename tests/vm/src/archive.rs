@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::kernels;
+use crate::room;
 use observer_harness::command;
 
 /// Releases that have kernels, oldest first. `sid` is no release: its index may be older than it promises to be.
@@ -52,7 +52,7 @@ impl Archive {
                 }
                 _ => write(&list, &sources)?,
             }
-            kernels::check_room(cache)?;
+            room::check_room(cache)?;
             eprintln!("vm: fetching the package lists of {}", RELEASES.join(", "));
             command::quiet(archive.apt("apt-get").args(["-qq", "--error-on=any", "update"]))?;
             write(&stamp, "")?;

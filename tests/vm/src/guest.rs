@@ -7,15 +7,9 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Message, TargetKind};
 
 use crate::left_out;
+use crate::targets::{STORM, Test};
 use observer_harness::command;
 use observer_harness::workspace::Workspace;
-
-/// The target whose tests take very long under emulation.
-pub(crate) const STORM: &str = "storm";
-/// The target that is for a real systemd alone.
-pub const SERVICE: &str = "service";
-/// The target that measures what programs cost the verifier; its output is recorded.
-pub(crate) const VERIFIER: &str = "verifier";
 
 /// The directory of the tests that need more than cargo.
 const DIRECTORY: &str = "tests";
@@ -40,14 +34,6 @@ pub(crate) struct Guest {
     pub(crate) tests: Vec<Test>,
     /// The directory of the package for Debian, and of the same package with a lower version.
     pub(crate) packages: PathBuf,
-}
-
-/// One test target.
-pub struct Test {
-    /// Its name.
-    pub name: String,
-    /// Where it is.
-    pub program: PathBuf,
 }
 
 /// Builds them, but for the product, whose release build must be there.

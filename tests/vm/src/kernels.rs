@@ -5,10 +5,10 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::statvfs::statvfs;
+use anyhow::{Context, Result, bail};
 
 use crate::archive::Archive;
+use crate::room::{NO_ROOM, check_room, more_room};
 
 /// Packages tried for a series, newest first: superseded ones vanish from the archive.
 const TRIES_MAX: usize = 3;
@@ -21,12 +21,6 @@ const SUFFIX: &str = "-cloud-amd64";
 const OFFLINE: &str = "--offline was given";
 /// Begins the name of a directory to unpack in.
 const PARTIAL: &str = ".partial-";
-/// What a cache with four kernels and a root file system takes, unpacking included.
-const ROOM_MB: u64 = 1000;
-
-/// Why nothing is fetched to a disk.
-const NO_ROOM: &str = "too few for kernels and a root file system";
-
 /// A kernel to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
@@ -36,22 +30,6 @@ pub(crate) struct Kernel {
     pub(crate) release: String,
     /// Its image.
     pub(crate) image: PathBuf,
-}
-
-/// Refuses a disk that is nearly full before something is fetched to it: apt would wait forever.
-pub(crate) fn check_room(directory: &Path) -> Result<()> {
-    let found = statvfs(directory).with_context(|| format!("see how full {} is", directory.display()))?;
-    let free_mb = (found.blocks_available() * found.fragment_size()) >> 20;
-    ensure_room(directory, free_mb)
-}
-
-fn ensure_room(directory: &Path, free_mb: u64) -> Result<()> {
-    ensure!(free_mb >= ROOM_MB, "{}: {free_mb} MB are free: {NO_ROOM}; {}", directory.display(), more_room());
-    Ok(())
-}
-
-fn more_room() -> String {
-    format!("free {ROOM_MB} MB there, or set OBSERVER_VM_CACHE to a directory that has them")
 }
 
 /// Checks a series that a person gave: numbers with dots between.
@@ -319,6 +297,7 @@ mod tests {
     fn the_next_step_fits_the_fault() {
         for (why, what) in [
             ("apt-get: write: No space left on device", "OBSERVER_VM_CACHE"),
+            (NO_ROOM, "the disk is full"),
             (OFFLINE, "run once without --offline"),
             ("Temporary failure resolving", "apt-get update"),
             ("", "name another with --kernel"),
@@ -348,15 +327,6 @@ mod tests {
             .unwrap_or_default();
         assert!(error.contains("run once without --offline"), "{error}");
         Ok(())
-    }
-
-    #[test]
-    fn a_full_disk_is_refused_before_anything_is_fetched() {
-        let cache = Path::new("/c");
-        assert!(ensure_room(cache, ROOM_MB).is_ok());
-        let error = ensure_room(cache, 8).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(error.contains("8 MB are free") && error.contains("OBSERVER_VM_CACHE"), "{error}");
-        assert!(remedy(&error, "/c/vmlinuz").starts_with("the disk is full"), "{error}");
     }
 
     #[test]

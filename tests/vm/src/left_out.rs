@@ -6,31 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::{SERVICE, Test};
-use crate::ways::Way;
+use crate::targets::{SERVICE, Test};
+use crate::ways::{Breadth, Way};
 use observer_harness::command;
-
-/// How much of the tests a machine runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Breadth {
-    /// Every test, in every way to which the way makes a difference.
-    Every,
-    /// For the oldest and the newest kernel.
-    End,
-    /// For a kernel between them.
-    Between,
-}
-
-impl Breadth {
-    /// For the kernel at `index` of `kernels`. A run that a person narrows down is not thinned out.
-    pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
-        match (filter.is_empty() && ways.contains(&Way::Own), index == 0 || index + 1 == kernels) {
-            (false, _) => Self::Every,
-            (true, true) => Self::End,
-            (true, false) => Self::Between,
-        }
-    }
-}
 
 /// Machines that leave something out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,8 +271,13 @@ pub(crate) fn names(way: Way, breadth: Breadth, target: &str) -> impl Iterator<I
 }
 
 /// Whether a whole target is left out.
-pub(crate) fn is_whole(way: Way, breadth: Breadth, target: &str) -> bool {
+fn is_whole(way: Way, breadth: Breadth, target: &str) -> bool {
     rows(way, breadth, target).any(|row| row.names.is_empty())
+}
+
+/// Whether a test target runs in a way of running the daemon.
+pub(crate) fn runs(way: Way, breadth: Breadth, target: &str) -> bool {
+    way.has(target, breadth) && !is_whole(way, breadth, target)
 }
 
 /// For a person: what is left out, and why.
@@ -359,6 +342,14 @@ mod tests {
             for row in LEFT_OUT {
                 assert_eq!(names(way, Breadth::Every, row.target).count(), 0, "{}", row.target);
             }
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_left_out_as_a_whole_does_not_run() {
+        assert!(runs(Own, Breadth::Every, "journal") && !runs(Own, Breadth::End, "journal"));
+        for target in ["kernel", "sessions", "hooks", "contracts", "refuse", "verifier"] {
+            assert!(runs(Own, Breadth::Between, target), "{target} runs on every kernel");
         }
     }
 

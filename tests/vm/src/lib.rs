@@ -11,8 +11,10 @@ mod nspawn;
 mod record;
 mod report;
 mod results;
+mod room;
 mod sysroot;
 mod systemd;
+mod targets;
 mod ways;
 
 use std::num::NonZeroUsize;
@@ -24,10 +26,10 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
-pub use guest::{FEATURES, PACKAGES, SERVICE, Test, TestPrograms, test_programs};
-use left_out::Breadth;
+pub use guest::{FEATURES, PACKAGES, TestPrograms, test_programs};
 pub use sysroot::Sysroot;
-use ways::Way;
+pub use targets::{SERVICE, Test};
+use ways::{Breadth, Way};
 
 /// Where kernels are kept, instead of ~/.cache/observer-vm.
 const CACHE: &str = "OBSERVER_VM_CACHE";

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::guest::{Guest, SERVICE, STORM, VERIFIER};
+use crate::guest::Guest;
 use crate::initramfs::{self, HOME, Step};
 use crate::kernels::Kernel;
-use crate::left_out::{self, Breadth};
+use crate::left_out;
 use crate::results::{End, Ended, Run};
 use crate::systemd::{Rootfs, START_TESTS};
-use crate::ways::Way;
+use crate::targets::{SERVICE, STORM, VERIFIER};
+use crate::ways::{Breadth, Way};
 use observer_harness::command;
 use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
 use observer_harness::share;
@@ -71,7 +72,7 @@ impl<'a> Plan<'a> {
                 let command = command.map(str::to_owned).into();
                 steps.push(Step { name: "doctor".into(), limit_s: DOCTOR_S, command });
             }
-            for test in guest.tests.iter().filter(|test| way.has(&test.name, breadth)) {
+            for test in guest.tests.iter().filter(|test| left_out::runs(*way, breadth, &test.name)) {
                 let (variable, value) = TIMES_ENVIRONMENT;
                 let mut command = vec!["/usr/bin/env".to_owned(), format!("{variable}={value}")];
                 command.extend(way.environment().iter().map(|&variable| variable.to_owned()));

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::VERIFIER;
 use crate::report;
 use crate::results::Run;
+use crate::targets::VERIFIER;
 use observer_harness::command;
 
 const BEGIN: &str = "<!-- written by `cargo xtask vm --record`: from here -->";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::guest::{SERVICE, VERIFIER};
 use crate::results::{Run, Section};
+use crate::targets::{SERVICE, VERIFIER};
 use crate::ways;
 
 const FIRST: &str = "tests";

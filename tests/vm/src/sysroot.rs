@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::archive::Archive;
-use crate::{cache, kernels, require_x86_64};
+use crate::room;
+use crate::{cache, require_x86_64};
 
 /// The release, whose packages the archive of the kernels has as well.
 const RELEASE: &str = "bullseye";
@@ -39,7 +40,7 @@ impl Sysroot {
         }
         let home = cache.join("sysroot");
         fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-        kernels::check_room(&home)?;
+        room::check_room(&home)?;
         eprintln!("vm: fetching the C library of Debian {RELEASE}, to link with");
         let partial = tempfile::tempdir_in(&home).context("make a directory for the sysroot")?;
         let archive = Archive::open(&cache)?;

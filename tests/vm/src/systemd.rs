@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::archive;
-use crate::guest::{Guest, SERVICE};
+use crate::guest::Guest;
 use crate::initramfs::{self, Step, copy, copy_stripped, needed, put};
-use crate::kernels;
+use crate::room;
+use crate::targets::SERVICE;
 use observer_harness::{command, failure};
 
 /// Says which system this is.
@@ -80,7 +81,7 @@ pub(crate) fn release_root(cache: &Path, release: &str) -> Result<PathBuf> {
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
     let directory = home.join(release);
     if !directory.exists() {
-        kernels::check_room(&home)?;
+        room::check_room(&home)?;
         in_one_step(&directory, |directory| debootstrap(release, directory))?;
     }
     Ok(directory)

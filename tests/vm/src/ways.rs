@@ -1,7 +1,6 @@
-//! Ways in which the same tests run the daemon.
+//! Ways in which the same tests run the daemon, and how many of the tests a machine runs.
 
-use crate::guest::SERVICE;
-use crate::left_out::{self, Breadth};
+use crate::targets::SERVICE;
 
 /// One way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,20 +38,41 @@ impl Way {
         }
     }
 
-    /// Whether a test target runs this way.
+    /// Whether a test target is for this way.
     pub(crate) fn has(self, target: &str, breadth: Breadth) -> bool {
-        let runs = match (self, breadth) {
+        match (self, breadth) {
             (Self::Own, _) => target != SERVICE,
             (_, Breadth::Every) => ["kernel", "sessions", "hooks"].contains(&target),
             // Makes each change, and has each hook report it in this way.
             (_, Breadth::End | Breadth::Between) => target == "hooks",
-        };
-        runs && !left_out::is_whole(self, breadth, target)
+        }
     }
 
     /// Name of the step that runs a test target.
     pub(crate) fn step(self, target: &str) -> String {
         self.name().map_or_else(|| target.to_owned(), |name| format!("{target}{SEPARATOR}{name}"))
+    }
+}
+
+/// How much of the tests a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breadth {
+    /// Every test, in every way to which the way makes a difference.
+    Every,
+    /// For the oldest and the newest kernel.
+    End,
+    /// For a kernel between them.
+    Between,
+}
+
+impl Breadth {
+    /// For the kernel at `index` of `kernels`. A run that a person narrows down is not thinned out.
+    pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
+        match (filter.is_empty() && ways.contains(&Way::Own), index == 0 || index + 1 == kernels) {
+            (false, _) => Self::Every,
+            (true, true) => Self::End,
+            (true, false) => Self::Between,
+        }
     }
 }
 
@@ -84,11 +104,10 @@ mod tests {
 
     #[test]
     fn every_target_that_depends_on_the_kernel_runs_on_every_kernel() {
-        use Breadth::{Between, End, Every};
+        use Breadth::{Between, End};
         for target in ["kernel", "sessions", "hooks", "contracts", "refuse", "verifier"] {
             assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
-        assert!(Way::Own.has("journal", Every) && !Way::Own.has("journal", End));
         assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", End));
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::protocol::boottime_ns;
 
-use super::{Args, Conversation, Done, Then, Verb, check, number, text, word};
+use super::Verb;
+use super::conversation::{Args, Conversation, Done, Then, check, number, text, word};
 
 /// `fork TOKEN`, `clone FLAGS TOKEN`, `clone3 FLAGS CGROUP_DIR|- TID TOKEN`: the child, with a copy of this
 /// process's memory, begins a conversation of its own. Answers pid and the boot times around the birth.

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use super::{Args, Done, check, number};
+use super::conversation::{Args, Done, check, number};
 
 /// `takes_memory BYTES`.
 pub fn takes_memory(args: Args<'_>) -> Done {

@@ -1,6 +1,6 @@
 //! Ends, and waiting for them.
 
-use super::{Args, Done, Then, check, number};
+use super::conversation::{Args, Done, Then, check, number};
 
 /// Exits at once, all threads.
 pub fn exit(code: i32) -> ! {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 
 use super::births::path;
-use super::{Args, Done, check, number, text};
+use super::conversation::{Args, Done, check, number, text};
 
 /// The limit of file size, bytes.
 const FILE_BYTES: u64 = 4096;

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::conversation::{Done, check};
 use super::overlay::memory_that_nobody_provides;
-use super::{Done, check};
 
 /// Bytes of the arguments' place: more than those of any puppet.
 const PLACE_BYTES: usize = 1 << 16;

@@ -2,6 +2,7 @@
 //! carries out one request for each line that it reads. See [`crate::fixture`].
 
 mod births;
+mod conversation;
 mod deaths;
 mod ends;
 mod limits;
@@ -18,39 +19,12 @@ mod traces;
 mod verb;
 mod works;
 
-use std::ffi::CString;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::io::{BufRead as _, Write as _};
 
 use crate::protocol;
 
+use conversation::{Args, Conversation, Then};
 pub use verb::Verb;
-
-/// The arguments after the verb.
-type Args<'a> = &'a [Vec<u8>];
-/// The numbers of the answer.
-type Done = io::Result<Vec<u64>>;
-
-/// One conversation with a test.
-struct Conversation {
-    address: Vec<u8>,
-    stream: BufReader<UnixStream>,
-}
-
-/// What follows a request.
-enum Then {
-    /// The puppet answers with this.
-    Answer(Done),
-    /// The puppet answers nothing: it is a new process, or a thread that took over, and has answered already.
-    Listen,
-}
-
-impl From<Done> for Then {
-    fn from(done: Done) -> Self {
-        Self::Answer(done)
-    }
-}
 
 /// Runs a puppet until its test closes the connection.
 pub fn main() {
@@ -69,15 +43,6 @@ pub fn main() {
 }
 
 impl Conversation {
-    /// Connects, and sends the token and the pid.
-    fn begin(address: Vec<u8>, token: &[u8]) -> io::Result<Self> {
-        let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&address)?)?;
-        // SAFETY: getpid has no preconditions.
-        let pid = unsafe { libc::getpid() };
-        stream.write_all(&protocol::line(&[token.to_vec(), pid.to_string().into_bytes()]))?;
-        Ok(Self { address, stream: BufReader::new(stream) })
-    }
-
     /// Drops the inherited connection and begins one of this process's own.
     fn begin_again(&mut self, token: &[u8]) -> Then {
         match Self::begin(self.address.clone(), token) {
@@ -192,25 +157,4 @@ impl Conversation {
             Verb::Works => works::works(args).into(),
         }
     }
-}
-
-/// The argument at `at`.
-fn word<'a>(args: Args<'a>, at: usize) -> io::Result<&'a [u8]> {
-    args.get(at).map(Vec::as_slice).ok_or_else(|| io::Error::other(format!("argument {at} is missing")))
-}
-
-/// The argument at `at`, for a system call.
-fn text(args: Args<'_>, at: usize) -> io::Result<CString> {
-    Ok(CString::new(word(args, at)?)?)
-}
-
-/// The argument at `at`, a decimal number.
-fn number<T: std::str::FromStr>(args: Args<'_>, at: usize) -> io::Result<T> {
-    let word = String::from_utf8_lossy(word(args, at)?).into_owned();
-    word.parse().map_err(|_| io::Error::other(format!("{word:?} is no number")))
-}
-
-/// A system call's result: -1 is errno.
-fn check(result: impl Into<i64>) -> io::Result<u64> {
-    u64::try_from(result.into()).map_err(|_| io::Error::last_os_error())
 }

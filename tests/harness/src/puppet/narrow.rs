@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 
 use super::births::path;
-use super::{Args, Done, text, word};
+use super::conversation::{Args, Done, text, word};
 
 /// Numbers in the i386 table.
 const CHDIR: u64 = 12;

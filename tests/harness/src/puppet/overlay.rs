@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::births::path;
+use super::conversation::{Args, Conversation, Then, check, text, word};
 use super::ends;
 use super::terminals::setresuid;
-use super::{Args, Conversation, Then, check, text, word};
 use crate::protocol;
 
 const PAGE: usize = 4096;

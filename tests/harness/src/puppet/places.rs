@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use super::births::path;
-use super::{Args, Done, check, text, word};
+use super::conversation::{Args, Done, check, text, word};
 
 /// `facts`: pid, ppid, sid, pgid, the three user ids, st_dev and st_ino of `.`, by this process's own calls.
 pub fn facts() -> Done {
@@ -109,7 +109,7 @@ mod uring {
     use std::ffi::CStr;
     use std::io;
 
-    use super::check;
+    use super::super::conversation::check;
 
     const RENAMEAT: u8 = 35;
     const OFF_SQES: i64 = 0x1000_0000;

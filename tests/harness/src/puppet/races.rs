@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Args, Done, check, number, text, word};
+use super::conversation::{Args, Done, check, number, text, word};
 
 /// `chdir_race DIR_A DIR_B TIMES`: two threads of this process, each into its own directory, as fast as they go.
 pub fn chdir(args: Args<'_>) -> Done {

@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use super::{Args, Done, births, check, number, text};
+use super::births;
+use super::conversation::{Args, Done, check, number, text};
 use crate::wait::Waited;
 
 /// Signals counted by this process alone.

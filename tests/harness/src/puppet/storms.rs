@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use super::{Args, Done, check, number, text, word};
+use super::conversation::{Args, Done, check, number, text, word};
 
 /// What a child of the storm needs to exec.
 struct Tiny {

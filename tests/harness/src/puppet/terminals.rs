@@ -2,7 +2,7 @@
 
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 
-use super::{Args, Done, check, number, text};
+use super::conversation::{Args, Done, check, number, text};
 
 /// `setsid`: answers the new sid.
 pub fn setsid() -> Done {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
-use super::{Args, Conversation, Done, Then, check, number, text};
+use super::conversation::{Args, Conversation, Done, Then, check, number, text};
 
 /// `leader_exits CODE`: a second thread takes the conversation over, answers its tid, and the leader exits.
 pub fn leader_exits(conversation: &mut Conversation, args: Args<'_>) -> Then {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Args, Done, check, number};
+use super::conversation::{Args, Done, check, number};
 
 /// `traces PID OPTIONS`.
 pub fn traces(args: Args<'_>) -> Done {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Args, Done, check, number, word};
+use super::conversation::{Args, Done, check, number, word};
 
 /// Steps of [`compute`] that are timed to find out how many take how long.
 const TRIAL_STEPS: u64 = 20_000_000;
