@@ -26,7 +26,7 @@ pub(crate) enum Role {
 }
 
 /// The result of matching the rules against a process.
-pub(super) enum Verdict {
+pub(super) enum AdmissionResult {
     Refused,
     /// The owner of this home must be known first.
     AwaitsOwner(Arc<Home>),
@@ -79,12 +79,12 @@ impl Sessions {
         }
         self.passed_over.remove(key);
         match self.verdict(ctx, key) {
-            Verdict::Refused => {}
-            Verdict::AwaitsOwner(home) => {
+            AdmissionResult::Refused => {}
+            AdmissionResult::AwaitsOwner(home) => {
                 self.request_owner(ctx, &home);
                 self.claim(ctx, key, &home, Claim::Waiting);
             }
-            Verdict::Admitted(mut candidacy) => {
+            AdmissionResult::Admitted(mut candidacy) => {
                 candidacy.home = self.instance_of(ctx, (key, candidacy.is_wrapper), &candidacy.home);
                 self.join(ctx, key, candidacy);
             }
@@ -92,11 +92,11 @@ impl Sessions {
     }
 
     /// Matches the rules against a process.
-    pub(super) fn verdict(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> Verdict {
-        let Some(entry) = ctx.table.get(key) else { return Verdict::Refused };
+    pub(super) fn verdict(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> AdmissionResult {
+        let Some(entry) = ctx.table.get(key) else { return AdmissionResult::Refused };
         let process = &entry.process;
         if is_ignored(ctx.ignored, process) {
-            return Verdict::Refused;
+            return AdmissionResult::Refused;
         }
         let mnt_ns = namespace(ctx.host_mnt_ns, process.cwd.mnt_ns);
         for admission in admissions(ctx.rules, process).filter(|it| it.is_of_namespace(ctx.rules, mnt_ns)) {
@@ -113,12 +113,12 @@ impl Sessions {
                     Some(_) => continue,
                     // It was refused there while it waited for another home.
                     None if self.is_refused(key, &home) => continue,
-                    None => return Verdict::AwaitsOwner(home),
+                    None => return AdmissionResult::AwaitsOwner(home),
                 }
             }
             let is_wrapper = admission.role == Role::Wrapper;
             let dir = process.cwd.id;
-            return Verdict::Admitted(Candidacy {
+            return AdmissionResult::Admitted(Candidacy {
                 home,
                 rule: admission.rule,
                 is_wrapper,
@@ -127,7 +127,7 @@ impl Sessions {
                 is_assumed: false,
             });
         }
-        Verdict::Refused
+        AdmissionResult::Refused
     }
 }
 

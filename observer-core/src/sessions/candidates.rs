@@ -16,7 +16,7 @@ use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
-    Verdict, admits, finds_home, follows_cwd, has_namespace, is_ignored, is_refused_by_arguments,
+    AdmissionResult, admits, finds_home, follows_cwd, has_namespace, is_ignored, is_refused_by_arguments,
     is_refused_like, is_wrapper, namespace, old_enough_at,
 };
 use crate::sessions::by_age::age;
@@ -145,9 +145,9 @@ impl Sessions {
         }
         self.stop_claiming(ctx, key);
         let home = match self.verdict(ctx, key) {
-            Verdict::Refused => return,
-            Verdict::AwaitsOwner(home) => home,
-            Verdict::Admitted(candidacy) => candidacy.home,
+            AdmissionResult::Refused => return,
+            AdmissionResult::AwaitsOwner(home) => home,
+            AdmissionResult::Admitted(candidacy) => candidacy.home,
         };
         let same = settling.as_ref().filter(|stay| stay.home == home).map(|stay| stay.due);
         let due = same.unwrap_or(ctx.now.after(SETTLE_NS));
@@ -157,7 +157,7 @@ impl Sessions {
     /// Where the working directory is the home, a process that is too young to be a session goes from home to
     /// home without a report, so it need not wait.
     fn follows_at_once(&self, ctx: &SessionContext<'_>, key: ProcessKey) -> bool {
-        let Verdict::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
+        let AdmissionResult::Admitted(candidacy) = self.verdict(ctx, key) else { return false };
         let rule = ctx.rules.get(candidacy.rule);
         let Some(process) = ctx.table.get(key).map(|entry| &entry.process) else { return false };
         rule.is_some_and(follows_cwd) && ctx.now < old_enough_at(rule, process)
@@ -219,7 +219,7 @@ impl Sessions {
         // What a wrapper executes elsewhere, as in a namespace that it entered, was never in this home.
         let execed_away =
             is_refused || (candidacy.is_wrapper && !is_other_user && diff.intersects(Diff::EXEC));
-        if let Verdict::Admitted(mut candidacy) = self.verdict(ctx, key)
+        if let AdmissionResult::Admitted(mut candidacy) = self.verdict(ctx, key)
             && candidacy.home.is_sibling(home)
         {
             // Another rule admits it to the same home.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::naming::is_one_life;
-use super::which::{Chosen, answer_to, of_words};
+use super::which::{NameAnswer, answer_to, of_words};
 use super::{home, user};
 use crate::api::leftovers::{FormerSessionJson, LeftoverJson};
 use crate::api::process::ProcessJson;
@@ -97,9 +97,9 @@ impl FormerWanted {
             places.iter().find(|place| place.key == session.primary.key).map(|&place| place.clone())
         };
         match answer_to(&sessions.iter().collect::<Vec<_>>(), wanted, self.user) {
-            Chosen::None => FormerFound::None,
-            Chosen::Several(_) => FormerFound::Several(places.iter().map(|place| line(place)).collect()),
-            Chosen::One(session) => place(session).map_or(FormerFound::None, |session| {
+            NameAnswer::None => FormerFound::None,
+            NameAnswer::Several(_) => FormerFound::Several(places.iter().map(|place| line(place)).collect()),
+            NameAnswer::One(session) => place(session).map_or(FormerFound::None, |session| {
                 FormerFound::One(FormerMeant {
                     session,
                     is_one_life: self.key.is_some() || is_one_life(&self.wanted),

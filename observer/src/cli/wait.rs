@@ -67,7 +67,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// The process that is waited for.
-pub(super) struct Waited {
+pub(super) struct WaitTarget {
     name: String,
     home: Text<'static>,
     key: String,
@@ -131,7 +131,7 @@ impl WaitArgs {
         let line = Client::connect(socket)?.ask(&ClientRequest::List { ended: false })?;
         let answer: ListAnswer<'static> = decode(&line)?;
         let waited = match self.which.find(&answer)? {
-            Found::One(session) => Waited::of(session),
+            Found::One(session) => WaitTarget::of(session),
             Found::None => return Ok(Exit::Status(NO_SESSION)),
             Found::Several | Found::Unknown => return Ok(Exit::Status(OWN_FAILURE)),
         };
@@ -149,7 +149,7 @@ impl WaitArgs {
         if end.death.left.is_none() {
             end.death.left = waited.left(socket, &mut frames, &end).map_or_else(
                 |error| {
-                    let Waited { name, key, .. } = &waited;
+                    let WaitTarget { name, key, .. } = &waited;
                     anstream::eprintln!(
                         "observer: what {name} left is not known: {error:#}; `observer leftovers {key}` lists what is known"
                     );
@@ -170,14 +170,14 @@ impl WaitArgs {
 
 impl End {
     /// The certificate as JSON.
-    pub(super) fn json(&self, waited: &Waited) -> Value {
+    pub(super) fn json(&self, waited: &WaitTarget) -> Value {
         let Self { pid, program, death, .. } = self;
-        let Waited { name, key, .. } = waited;
+        let WaitTarget { name, key, .. } = waited;
         json!({"name": name, "key": key, "pid": pid, "program": program, "death": death})
     }
 
     /// The certificate as a line.
-    pub(super) fn line(&self, waited: &Waited) -> String {
+    pub(super) fn line(&self, waited: &WaitTarget) -> String {
         let Self { pid, program, death, .. } = self;
         let lived = death.lifetime_ms.map_or(String::new(), |ms| format!(", lived {}", span(ms / 1000)));
         let death = death.describe_in_full(Some(*pid));
@@ -243,7 +243,7 @@ struct EndFrame<'a> {
     death: Option<DeathJson<'static>>,
 }
 
-impl Waited {
+impl WaitTarget {
     /// The primary of `session`.
     pub(super) fn of(session: &SessionJson<'_>) -> Self {
         Self {

@@ -105,7 +105,7 @@ impl Which {
         let wanted = home.filter(|_| !is_one_life(&wanted)).unwrap_or(wanted);
         let chosen = answer_to(&named, &wanted, self.user);
         // Whose life is given is meant, whatever else has that name.
-        if let Chosen::One(session) = chosen
+        if let NameAnswer::One(session) = chosen
             && key == Some(session.primary.key.as_str())
         {
             return Ok(Found::One(session));
@@ -114,14 +114,14 @@ impl Which {
             return Ok(doubt);
         }
         Ok(match chosen {
-            Chosen::One(session) if is_same_life(session) => Found::One(session),
-            Chosen::One(session) => {
+            NameAnswer::One(session) if is_same_life(session) => Found::One(session),
+            NameAnswer::One(session) => {
                 let name = to_line(session.name.as_bytes());
                 anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
                 Found::None
             }
-            Chosen::None if self.say_too_many(answer, &wanted) => Found::Unknown,
-            Chosen::None => {
+            NameAnswer::None if self.say_too_many(answer, &wanted) => Found::Unknown,
+            NameAnswer::None => {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 let gone = if is_one_life(&wanted) { " any more" } else { "" };
                 anstream::eprintln!(
@@ -129,7 +129,7 @@ impl Which {
                 );
                 Found::None
             }
-            Chosen::Several(sessions) => {
+            NameAnswer::Several(sessions) => {
                 say_several(&sessions, &wanted);
                 Found::Several
             }
@@ -141,12 +141,12 @@ impl Which {
         &self,
         answer: &'s ListAnswer<'a>,
         wanted: &[u8],
-        chosen: &Chosen<'s, 'a>,
+        chosen: &NameAnswer<'s, 'a>,
         key: Option<&str>,
     ) -> Option<Found<'s, 'a>> {
         if let Some(undecided) = self.undecided(answer, wanted, chosen) {
             say_undecided(undecided);
-            if let Chosen::One(session) = chosen {
+            if let NameAnswer::One(session) = chosen {
                 anstream::eprintln!(
                     "observer: the session of that name is in another home; name it by that: {}",
                     home_with_numbers(session, false)
@@ -154,7 +154,7 @@ impl Which {
             }
             return Some(Found::Unknown);
         }
-        let Chosen::One(session) = chosen else { return None };
+        let NameAnswer::One(session) = chosen else { return None };
         if self.user.is_some() || key.is_some() {
             return None;
         }
@@ -190,11 +190,12 @@ impl Which {
         &self,
         answer: &'s ListAnswer<'a>,
         wanted: &[u8],
-        chosen: &Chosen<'_, '_>,
+        chosen: &NameAnswer<'_, '_>,
     ) -> Option<&'s UndecidedJson<'a>> {
         // Several are no answer anyway, and a life or a home that was found is the one that is meant.
-        let is_found = matches!(chosen, Chosen::One(_)) && (is_one_life(wanted) || wanted.starts_with(b"/"));
-        if is_found || matches!(chosen, Chosen::Several(_)) {
+        let is_found =
+            matches!(chosen, NameAnswer::One(_)) && (is_one_life(wanted) || wanted.starts_with(b"/"));
+        if is_found || matches!(chosen, NameAnswer::Several(_)) {
             return None;
         }
         answer.undecided.iter().find(|it| self.may_mean(wanted, it))
@@ -203,7 +204,7 @@ impl Which {
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chosen<'s, 'a> {
+pub(super) enum NameAnswer<'s, 'a> {
     One(&'s SessionJson<'a>),
     /// Nothing is called so.
     None,
@@ -230,17 +231,17 @@ pub(super) fn answer_to<'s, 'a>(
     named: &[&'s SessionJson<'a>],
     wanted: &[u8],
     user: Option<u32>,
-) -> Chosen<'s, 'a> {
+) -> NameAnswer<'s, 'a> {
     let is_meant = |session: &SessionJson<'_>| match user {
         Some(uid) => session.primary.uid == uid,
         None => is_one_life(wanted) || !is_foreign(session),
     };
     let meant: Vec<_> = named.iter().copied().filter(|session| is_meant(session)).collect();
     match meant[..] {
-        [session] if is_named(session, wanted) => Chosen::One(session),
-        [] if named.is_empty() || user.is_some() => Chosen::None,
-        [] => Chosen::Several(named.to_vec()),
-        _ => Chosen::Several(meant),
+        [session] if is_named(session, wanted) => NameAnswer::One(session),
+        [] if named.is_empty() || user.is_some() => NameAnswer::None,
+        [] => NameAnswer::Several(named.to_vec()),
+        _ => NameAnswer::Several(meant),
     }
 }
 
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(chosen, [&sessions[0]]);
         assert_eq!(
             answer_to(&chosen, KEY.as_bytes(), None),
-            Chosen::One(&sessions[0]),
+            NameAnswer::One(&sessions[0]),
             "wherever and whose it is"
         );
         assert!(choose(&sessions[1..], KEY.as_bytes()).is_empty(), "it ended");
@@ -385,18 +386,18 @@ mod tests {
         };
         let (own, strange, unknown) = (of(7, Some(false)), of(8, Some(true)), of(9, None));
         let all = [&own, &strange, &unknown];
-        assert_eq!(answer_to(&[&own, &strange], b"a", None), Chosen::One(&own));
-        assert_eq!(answer_to(&all, b"a", None), Chosen::Several(vec![&own, &unknown]));
-        assert_eq!(answer_to(&all, b"a", Some(8)), Chosen::One(&strange));
-        assert_eq!(answer_to(&all, b"a", Some(10)), Chosen::None);
-        assert_eq!(answer_to(&[&strange], b"a", None), Chosen::Several(vec![&strange]));
-        assert_eq!(answer_to(&[&unknown], b"a", None), Chosen::One(&unknown));
-        assert_eq!(answer_to(&[], b"a", None), Chosen::None);
+        assert_eq!(answer_to(&[&own, &strange], b"a", None), NameAnswer::One(&own));
+        assert_eq!(answer_to(&all, b"a", None), NameAnswer::Several(vec![&own, &unknown]));
+        assert_eq!(answer_to(&all, b"a", Some(8)), NameAnswer::One(&strange));
+        assert_eq!(answer_to(&all, b"a", Some(10)), NameAnswer::None);
+        assert_eq!(answer_to(&[&strange], b"a", None), NameAnswer::Several(vec![&strange]));
+        assert_eq!(answer_to(&[&unknown], b"a", None), NameAnswer::One(&unknown));
+        assert_eq!(answer_to(&[], b"a", None), NameAnswer::None);
         let root = of(0, Some(false));
-        assert_eq!(answer_to(&[&own, &root], b"a", None), Chosen::Several(vec![&own, &root]));
+        assert_eq!(answer_to(&[&own, &root], b"a", None), NameAnswer::Several(vec![&own, &root]));
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
-        assert_eq!(answer_to(&[&inside], b"a@7", None), Chosen::One(&inside), "named by its namespace");
-        assert_eq!(answer_to(&[&inside], b"a", None), Chosen::Several(vec![&inside]));
+        assert_eq!(answer_to(&[&inside], b"a@7", None), NameAnswer::One(&inside), "named by its namespace");
+        assert_eq!(answer_to(&[&inside], b"a", None), NameAnswer::Several(vec![&inside]));
     }
 
     #[test]
@@ -532,18 +533,18 @@ mod tests {
         };
         let answer = ListAnswer { undecided: vec![of(b"a", b"/v/a")], ..ListAnswer::default() };
         let other = session(b"a", b"/x/a");
-        let is_doubtful = |wanted: &str, user, chosen: Chosen<'_, '_>| {
+        let is_doubtful = |wanted: &str, user, chosen: NameAnswer<'_, '_>| {
             let which = Which { session: wanted.into(), user, home: None, only_if: None };
             which.undecided(&answer, wanted.as_bytes(), &chosen).is_some()
         };
         for wanted in ["a", "a#2", "/v/a", "/v/a/", "7f3e90ab-4242-1a2b3c4d5e"] {
-            assert!(is_doubtful(wanted, None, Chosen::None), "{wanted}");
+            assert!(is_doubtful(wanted, None, NameAnswer::None), "{wanted}");
         }
         for wanted in ["b", "/v", "/x/a", "7f3e90ab-4243-1a2b3c4d5e"] {
-            assert!(!is_doubtful(wanted, None, Chosen::None), "{wanted}");
+            assert!(!is_doubtful(wanted, None, NameAnswer::None), "{wanted}");
         }
-        assert!(is_doubtful("a", None, Chosen::One(&other)), "another home of that name");
-        assert!(!is_doubtful("/x/a", None, Chosen::One(&other)));
-        assert!(is_doubtful("a", Some(7), Chosen::None) && !is_doubtful("a", Some(8), Chosen::None));
+        assert!(is_doubtful("a", None, NameAnswer::One(&other)), "another home of that name");
+        assert!(!is_doubtful("/x/a", None, NameAnswer::One(&other)));
+        assert!(is_doubtful("a", Some(7), NameAnswer::None) && !is_doubtful("a", Some(8), NameAnswer::None));
     }
 }

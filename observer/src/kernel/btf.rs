@@ -120,7 +120,7 @@ impl fmt::Display for MemberError {
 
 /// One type's record.
 #[derive(Clone, Copy)]
-pub(super) struct Type {
+pub(super) struct BtfType {
     pub(super) at: usize,
     name: u32,
     pub(super) kind: u32,
@@ -233,7 +233,7 @@ impl Btf {
 
     /// The only type of this name and kind. Duplicates of a typedef, which the kernel has for types that differ elsewhere, count
     /// as one.
-    fn only(&self, name: &str, kind: u32) -> Result<Type, HookError> {
+    fn only(&self, name: &str, kind: u32) -> Result<BtfType, HookError> {
         let mut types = self.types_named(name).filter(|ty| ty.kind == kind);
         let first = types.next().ok_or(HookError::Missing)?;
         if kind == KIND_FUNC && types.next().is_some() { Err(HookError::Ambiguous) } else { Ok(first) }
@@ -241,7 +241,7 @@ impl Btf {
 
     /// The value of a constant of an enum.
     pub fn constant(&self, of: &str, name: &str) -> Option<u32> {
-        let value = |ty: Type| {
+        let value = |ty: BtfType| {
             (0..ty.vlen).map(|index| ty.at + 12 + index * 8).find_map(|at| {
                 let same = self.string(u32_at(&self.bytes, at)?)? == name.as_bytes();
                 same.then(|| u32_at(&self.bytes, at + 4))?
@@ -260,11 +260,11 @@ impl Btf {
         self.named(name).filter(move |(_, ty)| ty.kind == kind).map(|(id, _)| id)
     }
 
-    fn types_named(&self, name: &str) -> impl Iterator<Item = Type> {
+    fn types_named(&self, name: &str) -> impl Iterator<Item = BtfType> {
         self.named(name).map(|(_, ty)| ty)
     }
 
-    fn named(&self, name: &str) -> impl Iterator<Item = (u32, Type)> {
+    fn named(&self, name: &str) -> impl Iterator<Item = (u32, BtfType)> {
         let name = name.as_bytes();
         let hash = hash(name);
         let begin = self.names.partition_point(|&(other, _)| other < hash);
@@ -273,21 +273,21 @@ impl Btf {
             .filter(move |(_, ty)| self.string(ty.name).is_some_and(|string| string == name))
     }
 
-    fn record(&self, id: u32) -> Option<Type> {
+    fn record(&self, id: u32) -> Option<BtfType> {
         self.type_at(*self.types.get(id as usize).filter(|_| id != 0)? as usize)
     }
 
     /// The name of a type; empty if it has none.
-    pub(super) fn name_of(&self, ty: Type) -> &[u8] {
+    pub(super) fn name_of(&self, ty: BtfType) -> &[u8] {
         self.string(ty.name).unwrap_or_default()
     }
 
     /// The 32 bits at offset `at` of a type's record.
-    pub(super) fn word(&self, ty: Type, at: usize) -> Option<u32> {
+    pub(super) fn word(&self, ty: BtfType, at: usize) -> Option<u32> {
         u32_at(&self.bytes, ty.at + at)
     }
 
-    fn descend(&self, ty: Type, path: &str, visits: &mut u32) -> Option<Member> {
+    fn descend(&self, ty: BtfType, path: &str, visits: &mut u32) -> Option<Member> {
         let mut ty = ty;
         let mut base = 0_u32;
         let mut parts = path.split('.').peekable();
@@ -303,7 +303,7 @@ impl Btf {
         None
     }
 
-    fn find(&self, ty: Type, name: &str, depth: usize, visits: &mut u32) -> Option<(Member, u32)> {
+    fn find(&self, ty: BtfType, name: &str, depth: usize, visits: &mut u32) -> Option<(Member, u32)> {
         if depth > DEPTH_MAX || !matches!(ty.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
@@ -347,7 +347,7 @@ impl Btf {
     }
 
     /// The type behind typedefs and qualifiers.
-    pub(super) fn resolve(&self, type_id: u32) -> Option<Type> {
+    pub(super) fn resolve(&self, type_id: u32) -> Option<BtfType> {
         let mut id = type_id;
         for _ in 0..DEPTH_MAX {
             let ty = self.record(id)?;
@@ -361,9 +361,9 @@ impl Btf {
         None
     }
 
-    fn type_at(&self, at: usize) -> Option<Type> {
+    fn type_at(&self, at: usize) -> Option<BtfType> {
         let info = u32_at(&self.bytes, at + 4)?;
-        Some(Type {
+        Some(BtfType {
             at,
             name: u32_at(&self.bytes, at)?,
             kind: info >> 24 & 0x1f,

@@ -3,8 +3,8 @@
 use observer_common::offsets::CType;
 
 use super::btf::{
-    Btf, DEPTH_MAX, KIND_ARRAY, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_FWD, KIND_INT, KIND_PTR,
-    KIND_STRUCT, KIND_UNION, Type,
+    Btf, BtfType, DEPTH_MAX, KIND_ARRAY, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_FWD, KIND_INT,
+    KIND_PTR, KIND_STRUCT, KIND_UNION,
 };
 
 impl Btf {
@@ -54,7 +54,7 @@ impl Btf {
         }
     }
 
-    fn integer_bytes(&self, ty: Type, depth: usize) -> Option<u32> {
+    fn integer_bytes(&self, ty: BtfType, depth: usize) -> Option<u32> {
         match ty.kind {
             KIND_INT | KIND_ENUM | KIND_ENUM64 => Some(ty.size_or_type),
             // A struct that wraps one integer, as `kuid_t` does.
@@ -66,21 +66,21 @@ impl Btf {
         }
     }
 
-    fn points_at(&self, pointer: Type, name: &str) -> bool {
+    fn points_at(&self, pointer: BtfType, name: &str) -> bool {
         name.is_empty() || self.resolve(pointer.size_or_type).is_some_and(|ty| self.is_struct(ty, name))
     }
 
     /// A struct of this name, or its declaration.
-    fn is_struct(&self, ty: Type, name: &str) -> bool {
+    fn is_struct(&self, ty: BtfType, name: &str) -> bool {
         matches!(ty.kind, KIND_STRUCT | KIND_FWD) && self.name_of(ty) == name.as_bytes()
     }
 
-    fn text_bytes(&self, ty: Type) -> Option<u32> {
+    fn text_bytes(&self, ty: BtfType) -> Option<u32> {
         let (element, count) = self.array(ty)?;
         (element.kind == KIND_INT && element.size_or_type == 1).then_some(count)
     }
 
-    fn array(&self, ty: Type) -> Option<(Type, u32)> {
+    fn array(&self, ty: BtfType) -> Option<(BtfType, u32)> {
         let element = self.resolve(self.word(ty, 12)?).filter(|_| ty.kind == KIND_ARRAY)?;
         Some((element, self.word(ty, 20)?))
     }

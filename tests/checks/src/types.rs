@@ -13,7 +13,7 @@ const EXCEPTIONS: [(&str, &str); 0] = [];
 /// What counts as a public type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// Also what is `pub(crate)`: in the product, whatever more than one file may name.
+    /// Also what is `pub(crate)` or `pub(super)`: in the product, whatever more than one file may name.
     Crate,
     /// What is `pub`: in tools, whatever other crates may name.
     Workspace,
@@ -68,7 +68,7 @@ fn types(items: &[Item], scope: Scope) -> Vec<&Ident> {
         };
         let is_public = match visibility {
             Visibility::Public(_) => true,
-            Visibility::Restricted(restricted) => scope == Scope::Crate && restricted.path.is_ident("crate"),
+            Visibility::Restricted(restricted) => scope == Scope::Crate && !restricted.path.is_ident("self"),
             Visibility::Inherited => false,
         };
         if is_public {
@@ -92,7 +92,7 @@ mod tests {
         let files = [
             (
                 "a.rs",
-                "pub struct Row;\nstruct Own;\npub(super) struct Near;\npub mod m { pub(crate) enum Row {} }",
+                "pub struct Row;\nstruct Own;\npub(super) struct Near;\npub mod m { pub(crate) enum Row {} }\npub(self) struct Own;",
             ),
             (
                 "b.rs",
@@ -100,8 +100,12 @@ mod tests {
             ),
         ];
         let found: Vec<_> = check_by(&[], &product(&files), &[]).iter().map(Finding::to_string).collect();
-        assert_eq!(found, ["Row: 2 public types have this name (a.rs:1, a.rs:4)"]);
-        assert!(check_by(&[("Row", "why")], &product(&files), &[]).is_empty());
+        let expected = [
+            "Near: 2 public types have this name (a.rs:3, b.rs:3)",
+            "Row: 2 public types have this name (a.rs:1, a.rs:4)",
+        ];
+        assert_eq!(found, expected);
+        assert!(check_by(&[("Near", "why"), ("Row", "why")], &product(&files), &[]).is_empty());
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl<'a> Arguments<'a> {
 
 /// What an interpreter runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Subject<'a> {
+pub(super) enum Interpreted<'a> {
     /// A script, by its path.
     Script(&'a [u8]),
     /// A module, by its name.
@@ -56,25 +56,28 @@ enum After<'a> {
     /// Further options, or an argument that is none.
     Arguments,
     /// Nothing that matters: the option says what is run.
-    Subject(Subject<'a>),
+    Runs(Interpreted<'a>),
 }
 
 /// Returns what an interpreter of `language` runs. `arguments` begin behind its own name.
-pub(super) fn subject<'a>(language: &Language, arguments: &mut Arguments<'a>) -> Result<Subject<'a>, Cut> {
+pub(super) fn interpreted<'a>(
+    language: &Language,
+    arguments: &mut Arguments<'a>,
+) -> Result<Interpreted<'a>, Cut> {
     let mut options = true;
     let mut commanded = false;
     while let Some(word) = arguments.next()? {
         match word {
             // A process that wrote a title over its arguments leaves empty ones.
-            b"" => return Ok(Subject::Nothing),
-            b"-" if !language.is_shell => return Ok(Subject::Nothing),
+            b"" => return Ok(Interpreted::Nothing),
+            b"-" if !language.is_shell => return Ok(Interpreted::Nothing),
             b"-" | b"--" if options => {
                 options = false;
                 continue;
             }
             [b'-', ..] if options => match option(language, word, arguments)? {
                 After::Arguments => continue,
-                After::Subject(subject) => return Ok(subject),
+                After::Runs(interpreted) => return Ok(interpreted),
             },
             [b'+', _, ..] if options && language.is_shell => {
                 cluster(language, word, arguments)?;
@@ -83,21 +86,21 @@ pub(super) fn subject<'a>(language: &Language, arguments: &mut Arguments<'a>) ->
             _ => {}
         }
         match language.operand {
-            Operand::Script => return Ok(Subject::Script(word)),
+            Operand::Script => return Ok(Interpreted::Script(word)),
             // An argument file may hold any options.
             Operand::Class if word.starts_with(b"@") => return Err(Cut),
-            Operand::Class if word.ends_with(b".java") => return Ok(Subject::Script(word)),
-            Operand::Class => return Ok(Subject::Class(word)),
+            Operand::Class if word.ends_with(b".java") => return Ok(Interpreted::Script(word)),
+            Operand::Class => return Ok(Interpreted::Class(word)),
             Operand::Command(run) if !commanded && run.iter().any(|it| it.as_bytes() == word) => {
                 commanded = true;
             }
             Operand::Command(_) if word.iter().any(|byte| b"./:".contains(byte)) => {
-                return Ok(Subject::Script(word));
+                return Ok(Interpreted::Script(word));
             }
-            Operand::Command(_) => return Ok(Subject::Nothing),
+            Operand::Command(_) => return Ok(Interpreted::Nothing),
         }
     }
-    Ok(Subject::Nothing)
+    Ok(Interpreted::Nothing)
 }
 
 /// Reads one option and its value.
@@ -149,17 +152,17 @@ fn take<'a>(
         Some(value) => Ok(Some(value)),
         None => arguments.next(),
     };
-    let of = |value: Option<&'a [u8]>, kind: fn(&'a [u8]) -> Subject<'a>| {
-        After::Subject(value.map_or(Subject::Nothing, kind))
+    let of = |value: Option<&'a [u8]>, kind: fn(&'a [u8]) -> Interpreted<'a>| {
+        After::Runs(value.map_or(Interpreted::Nothing, kind))
     };
     Ok(match takes {
         Takes::Value | Takes::Next => {
             value()?;
             After::Arguments
         }
-        Takes::Code => After::Subject(Subject::Nothing),
-        Takes::Script => of(value()?, Subject::Script),
-        Takes::Module => of(value()?, Subject::Module),
+        Takes::Code => After::Runs(Interpreted::Nothing),
+        Takes::Script => of(value()?, Interpreted::Script),
+        Takes::Module => of(value()?, Interpreted::Module),
         Takes::Rest | Takes::RestAfterColon | Takes::Digits => After::Arguments,
     })
 }

@@ -13,7 +13,7 @@ mod tests;
 
 use crate::input::Block;
 
-use self::arguments::{Arguments, Cut, Subject, subject};
+use self::arguments::{Arguments, Cut, Interpreted, interpreted};
 use self::language::{Language, language_of};
 
 /// Executables that are called by the names of many programs.
@@ -83,8 +83,8 @@ fn of_multicall<'a>(called: &Called<'a>, mut arguments: Arguments<'a>) -> Option
         }
     }
     match language_of(applet) {
-        Some(language) => match subject(language, &mut arguments) {
-            Ok(Subject::Script(path)) => name::script(path, language).or(Some(applet)),
+        Some(language) => match interpreted(language, &mut arguments) {
+            Ok(Interpreted::Script(path)) => name::script(path, language).or(Some(applet)),
             Ok(_) => Some(applet),
             Err(Cut) => None,
         },
@@ -99,11 +99,11 @@ fn of_interpreter<'a>(
     language: &'static Language,
     mut arguments: Arguments<'a>,
 ) -> Option<&'a [u8]> {
-    let found = match subject(language, &mut arguments) {
-        Ok(Subject::Script(path)) => name::script(path, language),
-        Ok(Subject::Module(module)) => name::module(module),
-        Ok(Subject::Class(class)) => name::class(class),
-        Ok(Subject::Nothing) => None,
+    let found = match interpreted(language, &mut arguments) {
+        Ok(Interpreted::Script(path)) => name::script(path, language),
+        Ok(Interpreted::Module(module)) => name::module(module),
+        Ok(Interpreted::Class(class)) => name::class(class),
+        Ok(Interpreted::Nothing) => None,
         // The kernel may have been given the script itself.
         Err(Cut) => {
             let script = called.filename.filter(|path| name::base(path).and_then(language_of).is_none());

@@ -21,10 +21,10 @@ const SECONDS_MS: u64 = 120_000;
 pub fn paragraph(shown: &Shown<'_>, line: &EntryLine<'_>, host: Option<&str>) -> (String, String) {
     let when = local(line.at_unix_ns, "%Y-%m-%d %H:%M:%S");
     let on_host = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let told = Told { date: local(line.at_unix_ns, "%Y-%m-%d"), pid: line.pid };
+    let end = EndContext { date: local(line.at_unix_ns, "%Y-%m-%d"), pid: line.pid };
     let words = match (&shown.restarts, &shown.death) {
-        (Some(restarts), _) => told.restarts(restarts),
-        (None, Some(death)) => told.end(death),
+        (Some(restarts), _) => end.restarts(restarts),
+        (None, Some(death)) => end.end(death),
         (None, None) if line.kind == EntryKind::SessionLeft => shown.what_is_left(),
         (None, None) => {
             let (event, how) = shown.words(&line.kind, line.pid);
@@ -43,14 +43,14 @@ pub fn paragraph(shown: &Shown<'_>, line: &EntryLine<'_>, host: Option<&str>) ->
 }
 
 /// What all clauses about one end need.
-struct Told {
+struct EndContext {
     /// The date of the end.
     date: String,
     /// The process that ended.
     pid: Option<u32>,
 }
 
-impl Told {
+impl EndContext {
     fn restarts(&self, restarts: &RestartsJson<'_>) -> String {
         let (first, last) = (self.time(&restarts.first), self.time(&restarts.last));
         // A death after the last of these starts is counted with the next ones, so these are two facts.

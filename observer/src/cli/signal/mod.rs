@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::exit::{Exit, Failure};
 use super::former::FormerWanted;
 use super::term;
-use super::wait::{Frames, NO_SESSION, OWN_FAILURE, TIMED_OUT, Waited, timeout};
+use super::wait::{Frames, NO_SESSION, OWN_FAILURE, TIMED_OUT, WaitTarget, timeout};
 use super::which::Which;
 use crate::api::session::SessionJson;
 use crate::text::bytes::{Text, to_line};
@@ -124,7 +124,7 @@ impl SignalArgs {
             }
             return Ok(exit);
         };
-        let waited = Waited::of(session);
+        let waited = WaitTarget::of(session);
         let deadline = self.deadline();
         let end = waited.until_end(socket, &mut frames, deadline)?;
         if self.json {

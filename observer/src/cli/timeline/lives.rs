@@ -135,7 +135,7 @@ pub(super) struct Lives {
 /// The fields of an entry that say how long something lived.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Told<'a> {
+struct LifeFields<'a> {
     started_at: String,
     death: Option<DeathJson<'a>>,
     end_reason: Option<SessionEndReason>,
@@ -144,7 +144,7 @@ struct Told<'a> {
     to: Option<String>,
 }
 
-impl Told<'_> {
+impl LifeFields<'_> {
     /// The earliest moment of which the entry says something.
     fn began_ns(&self, entry: &PastEntry<'_>) -> i64 {
         let began = match (&entry.kind, &self.restarts) {
@@ -158,7 +158,7 @@ impl Told<'_> {
 }
 
 impl Lives {
-    /// Nothing yet.
+    /// No lives yet, in this window.
     pub(super) fn new(window: Window) -> Self {
         Self { window, rows: BTreeMap::new(), gaps: BTreeMap::new(), left_out: 0 }
     }
@@ -166,7 +166,7 @@ impl Lives {
     /// Takes the next entry; of one host they come in the order of time. Those after the window say what lived in it.
     pub(super) fn take(&mut self, entry: PastEntry<'_>) {
         // Another version may have written it, or anybody.
-        let told: Told<'_> = serde_json::from_str(entry.detail).unwrap_or_default();
+        let told: LifeFields<'_> = serde_json::from_str(entry.detail).unwrap_or_default();
         let window = self.window;
         if entry.key.is_some() && told.began_ns(&entry) >= window.until_ns {
             return;
@@ -206,7 +206,7 @@ impl Lives {
 
     /// A session that lives, of which there may be no entry in the window.
     pub(super) fn lives(&mut self, key: RowKey, name: Vec<u8>, detail: &str) {
-        let told: Told<'_> = serde_json::from_str(detail).unwrap_or_default();
+        let told: LifeFields<'_> = serde_json::from_str(detail).unwrap_or_default();
         let window = self.window;
         let Some(from) = unix_ns(&told.started_at).filter(|&from| from < window.until_ns) else { return };
         if let Some(row) = self.row(Some(key), name)
@@ -251,7 +251,7 @@ impl LifeRow {
         let from_ns = at_ns.max(window.since_ns);
         match self.bars.last_mut() {
             Some(Bar { to_ns: None, .. }) => {}
-            // A pause that nobody could see: how often it was is said by the marks.
+            // The pause is too short to be drawn; the marks count how many there were.
             Some(Bar { to_ns, .. })
                 if to_ns.is_some_and(|to| window.part(to, PARTS) >= window.part(from_ns, PARTS)) =>
             {
@@ -262,7 +262,7 @@ impl LifeRow {
     }
 
     /// It ended at `at_ns`.
-    fn ended(&mut self, window: Window, at_ns: i64, pid: Option<u32>, told: &Told<'_>) {
+    fn ended(&mut self, window: Window, at_ns: i64, pid: Option<u32>, told: &LifeFields<'_>) {
         let between = told.death.as_ref().and_then(|death| death.between.as_ref());
         let between = between.and_then(|[from, to]| Some((unix_ns(from)?, unix_ns(to)?)));
         let last_seen = between.map_or(at_ns, |(from, _)| from);
@@ -280,7 +280,7 @@ impl LifeRow {
     }
 
     /// Marks the end that an entry has.
-    fn mark(&mut self, window: Window, at_ns: i64, told: &Told<'_>, pid: Option<u32>) {
+    fn mark(&mut self, window: Window, at_ns: i64, told: &LifeFields<'_>, pid: Option<u32>) {
         let end = told.death.as_ref().map_or(EndMark::Other, EndMark::of);
         let words = told.death.as_ref().map(|death| death.describe_in_full(pid));
         let cause = DeathJson::describe_end(words, told.end_reason);

@@ -29,7 +29,7 @@ pub(super) fn read(
     let journal = JournalReader::open(&found.path)?;
     let mut lives = lives_of(&journal, filter, window)?;
     if !found.is_in_use {
-        // Nobody wrote down what happened since.
+        // No daemon recorded what happened since.
         let (_, newest_ns) = journal.live()?;
         lives.gap(String::new(), newest_ns.unwrap_or(window.since_ns), window.until_ns);
     }
@@ -40,12 +40,12 @@ fn lives_of(journal: &JournalReader, filter: &WatchFilter, window: Window) -> an
     let wanted =
         |subject: &Subject| filter.wants(FrameScope::Session { name: &subject.name, home: &subject.home });
     let mut lives = Lives::new(window);
-    // Of what was before the oldest entry, the journal has nothing, or no longer.
+    // The journal has nothing from before its oldest entry: there was none, or it was removed.
     let oldest = journal.read_after(0, &EntryFilter::default(), 1, READ_BYTES_MAX)?;
     if let Some(oldest) = oldest.first().filter(|oldest| oldest.entry.at_unix_ns > window.since_ns) {
         lives.gap(String::new(), window.since_ns, oldest.entry.at_unix_ns);
     }
-    // What came after the window says what lived in it.
+    // Entries after the window show which sessions lived in it.
     let since = EntryFilter { since_ns: Some(window.since_ns), ..EntryFilter::default() };
     let mut after = 0;
     loop {

@@ -1,4 +1,4 @@
-//! From moments to places: a window of time that is divided into equal parts, and round moments in it.
+//! Maps moments to places: a window of time that is divided into equal parts, and round moments in it.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

@@ -9,7 +9,7 @@ pub(super) const FOOT_LINES_MAX: u16 = 4;
 
 /// What is shown beside the table, or in its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pane {
+pub(super) enum TopPane {
     #[default]
     Closed,
     Details,
@@ -31,14 +31,14 @@ pub(super) struct Areas {
 
 impl Areas {
     /// The parts of a screen of this size, whose last part needs `foot_lines`.
-    pub(super) fn new(width: u16, height: u16, pane: Pane, foot_lines: u16) -> Self {
+    pub(super) fn new(width: u16, height: u16, pane: TopPane, foot_lines: u16) -> Self {
         let title = height.min(1);
         let foot = foot_lines.clamp(1, FOOT_LINES_MAX).min(height.saturating_sub(3));
         let middle = height - title - foot;
         let table = match pane {
-            Pane::Closed => middle,
-            Pane::Details if height >= SPLIT_LINES => (middle / 3).max(4),
-            Pane::Details | Pane::Help => 0,
+            TopPane::Closed => middle,
+            TopPane::Details if height >= SPLIT_LINES => (middle / 3).max(4),
+            TopPane::Details | TopPane::Help => 0,
         };
         let part = |y, lines| Rect::new(0, y, width, lines);
         Self {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_parts_cover_the_screen_and_do_not_overlap() {
-        for pane in [Pane::Closed, Pane::Details, Pane::Help] {
+        for pane in [TopPane::Closed, TopPane::Details, TopPane::Help] {
             for (width, height) in
                 (0..200).step_by(13).flat_map(|width| (0..60).map(move |height| (width, height)))
             {

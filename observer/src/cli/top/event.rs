@@ -1,4 +1,4 @@
-//! What reaches the model of `observer top`, and what the model asks of its driver.
+//! The events that the model of `observer top` applies, and the effects that it asks its driver for.
 
 use crossterm::event::Event;
 use nix::sys::signal::Signal;
@@ -17,7 +17,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// Who answers.
+    /// Returns what answers, in words.
     pub(super) fn source(self) -> &'static str {
         match self {
             Self::Local => "the daemon",
@@ -119,7 +119,7 @@ pub(super) enum TopEvent {
     Key(TopKey),
     /// Cells of a line, and lines.
     Resized(u16, u16),
-    /// All sessions: takes the place of those before.
+    /// All sessions. They replace those before.
     Sessions(SessionsSeen),
     /// One session started, changed or ended, at this boot time in ns.
     Changed(Box<SeenSession>, u64),
@@ -165,13 +165,13 @@ pub(super) enum Wake {
     Signal(Signal),
 }
 
-/// What a source of sessions is asked.
-pub(super) enum Question {
+/// A question to the source of sessions.
+pub(super) enum TopQuestion {
     Details(DetailsWanted),
     List { ended: bool },
 }
 
-/// Of which session details are asked for.
+/// The session whose details are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DetailsWanted {
     pub id: RowId,

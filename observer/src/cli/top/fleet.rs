@@ -1,4 +1,4 @@
-//! Where `observer top` has the sessions of all hosts from: the database to which their daemons mirror them.
+//! The source of the sessions of all hosts for `observer top`: the database to which their daemons mirror them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::asked::{Asked, NextQuestion, Pace, pause};
+use super::asked::{Asked, NextQuestion, QuestionTimes, pause};
 use super::event::{Details, DetailsWanted, EventLine, SeenSession, SessionsSeen, TopEvent, Wake};
 use super::lines::event_line;
 use super::local::EVENTS_MAX;
@@ -24,7 +24,7 @@ use crate::mirror::schema;
 use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::text::bytes::to_json;
 
-/// Before another attempt to reach the database.
+/// How long is waited before another attempt to reach the database.
 const RETRY: Duration = Duration::from_secs(2);
 /// How far back the last events of a session are looked for, µs.
 const EVENTS_AGE_US: i64 = 86_400_000_000;
@@ -84,7 +84,7 @@ async fn follow(connected: Connected, filter: &WatchFilter, out: &SyncSender<Wak
     }
 }
 
-/// What a frame says; `None`: nothing that is shown, or what no daemon has written.
+/// Returns the event of a frame; `None`: the frame has nothing that is shown, or no daemon wrote it.
 fn event(mut frame: FleetFrame, filter: &WatchFilter) -> Option<TopEvent> {
     let text = |frame: &FleetFrame, name: &str| Some(frame.get(name)?.as_str()?.to_owned());
     let kind = FrameKind::from(text(&frame, "kind")?.as_str());
@@ -98,7 +98,7 @@ fn event(mut frame: FleetFrame, filter: &WatchFilter) -> Option<TopEvent> {
         | FrameKind::SessionStarted
         | FrameKind::SessionChanged
         | FrameKind::SessionEnded => {
-            // Whether its host is there is said by the host's own frames.
+            // Frames about hosts say whether the host is present.
             if let Some(recorded) = frame.remove("recorded_state") {
                 frame.insert("state".into(), recorded);
             }
@@ -113,13 +113,13 @@ fn event(mut frame: FleetFrame, filter: &WatchFilter) -> Option<TopEvent> {
     }
 }
 
-/// Answers one question at a time, of those that wait the last.
+/// Answers one question at a time, the newest of those that wait.
 fn answer(database: &DatabaseFlags, asked: &Asked, out: &SyncSender<Wake>) {
     let now = Instant::now();
-    let mut pace = Pace { details_from: now, list_from: now, list_due: None };
+    let mut times = QuestionTimes { details_from: now, list_from: now, list_due: None };
     loop {
-        // All sessions are known from the frames.
-        let NextQuestion::Details(wanted) = asked.next(pace) else { continue };
+        // Frames have all sessions, so questions for these are not answered.
+        let NextQuestion::Details(wanted) = asked.next(times) else { continue };
         let begun = Instant::now();
         let events = database.with(Purpose::Read, async |connected| events(connected, &wanted).await);
         let details = Details {
@@ -128,7 +128,7 @@ fn answer(database: &DatabaseFlags, asked: &Asked, out: &SyncSender<Wake>) {
             events: events.map_err(|error| format!("{error:#}")),
             id: wanted.id,
         };
-        pace.details_from = Instant::now() + pause(begun.elapsed());
+        times.details_from = Instant::now() + pause(begun.elapsed());
         if out.send(Wake::Event(TopEvent::Details(Box::new(details)))).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Where `observer top` has the sessions of this machine from: frames of `watch` say what changed, and `list` what it costs.
+//! The source of this machine's sessions for `observer top`: frames of `watch` have the changes, answers to `list` the costs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::asked::{Asked, NextQuestion, Pace, pause};
+use super::asked::{Asked, NextQuestion, QuestionTimes, pause};
 use super::event::{
     Details, DetailsWanted, EventLine, LastDeath, RowId, SeenSession, SessionsSeen, TopEvent, Wake,
 };
@@ -28,7 +28,7 @@ use crate::text::bytes::Big;
 /// Between two questions for costs; before the second one, since it takes two to say how much CPU is used.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 const ASK_SOON: Duration = Duration::from_secs(1);
-/// Before another attempt to reach the daemon.
+/// How long is waited before another attempt to reach the daemon.
 const RETRY: Duration = Duration::from_secs(1);
 /// The newest entries of the journal that are looked at, and of those the ones that are shown of a session.
 const ENTRIES_LOOKED_AT_MAX: u64 = 20_000;
@@ -51,7 +51,6 @@ pub(super) fn start(
         filter,
         client: Some(client),
         out: out.clone(),
-        ended: false,
         ends: EndsRead::default(),
     };
     let threads = "cannot start a thread; see `ulimit -u`";
@@ -74,7 +73,7 @@ enum Stopped {
 }
 
 impl From<ClientError> for Stopped {
-    /// What is wrong is said by the thread that asks.
+    /// The error is dropped: the thread that asks questions reports what is wrong.
     fn from(_: ClientError) -> Self {
         Self::ByDaemon
     }
@@ -111,13 +110,11 @@ struct Asking {
     filter: WatchFilter,
     client: Option<Client>,
     out: SyncSender<Wake>,
-    /// Whether sessions that have ended are asked for.
-    ended: bool,
     ends: EndsRead,
 }
 
-/// When the last ends are to be read from the journal: first, after the daemon was away, and where a session has another
-/// primary, whose start no frame says, such as one of those that are counted together.
+/// Decides when the last ends are read from the journal: with the first answer, after the daemon was away, and where a session
+/// has another primary whose start was in no frame, such as one of starts that are counted together.
 #[derive(Debug, Default)]
 struct EndsRead {
     /// Key of the primary of each session in the last answer; `None`: there was none since the daemon was away.
@@ -146,23 +143,23 @@ impl EndsRead {
 impl Asking {
     fn run(&mut self, asked: &Asked) {
         let (now, mut answers) = (Instant::now(), 0_u32);
-        let mut pace = Pace { details_from: now, list_from: now, list_due: Some(now) };
+        let mut times = QuestionTimes { details_from: now, list_from: now, list_due: Some(now) };
         loop {
-            let next = asked.next(pace);
+            let next = asked.next(times);
             let begun = Instant::now();
-            match next {
+            let ended = match next {
                 NextQuestion::Details(wanted) => {
                     let details = self.details(&wanted);
-                    pace.details_from = Instant::now() + pause(begun.elapsed());
+                    times.details_from = Instant::now() + pause(begun.elapsed());
                     if self.send(TopEvent::Details(Box::new(details))).is_none() {
                         return;
                     }
                     continue;
                 }
-                NextQuestion::List(ended) => self.ended = ended.unwrap_or(self.ended),
-            }
+                NextQuestion::List { ended } => ended,
+            };
             let mut ends = None;
-            let (event, every) = match self.list() {
+            let (event, every) = match self.list(ended) {
                 Ok(seen) => {
                     answers = answers.saturating_add(1);
                     ends = self.ends.is_due(&seen.sessions).then(|| self.deaths());
@@ -174,8 +171,8 @@ impl Asking {
                     (TopEvent::Away(error.to_string()), RETRY)
                 }
             };
-            pace.list_from = Instant::now() + pause(begun.elapsed());
-            pace.list_due = Some(pace.list_from.max(Instant::now() + every));
+            times.list_from = Instant::now() + pause(begun.elapsed());
+            times.list_due = Some(times.list_from.max(Instant::now() + every));
             let sent = self
                 .send(event)
                 .and_then(|()| ends.map_or(Some(()), |ends| self.send(TopEvent::Deaths(ends))));
@@ -198,8 +195,8 @@ impl Asking {
         Ok(self.client.insert(client))
     }
 
-    fn list(&mut self) -> Result<SessionsSeen, ClientError> {
-        let request = ClientRequest::List { ended: self.ended };
+    fn list(&mut self, ended: bool) -> Result<SessionsSeen, ClientError> {
+        let request = ClientRequest::List { ended };
         let answer: ListAnswer<'static> = decode(&self.client()?.ask(&request)?)?;
         let wanted = |session: &SessionJson<'_>| {
             self.filter
@@ -217,7 +214,7 @@ impl Asking {
     fn deaths(&self) -> Vec<(RowId, LastDeath)> {
         let read =
             || journal_of(None, &self.socket).ok()?.newest(None, ENTRIES_LOOKED_AT_MAX, ENDS_READ_MAX).ok();
-        // The newest first: of each home the last one counts, which a map keeps if it comes last.
+        // They come newest first, and a map keeps what is put last: so in the other order the last end of each home stays.
         let entries = read().unwrap_or_default().into_iter().rev();
         let ends = entries.filter_map(|numbered| {
             let subject = numbered.entry.subject?;

@@ -35,7 +35,7 @@ use crossterm::event::Event;
 use nix::sys::signal::Signal;
 
 use self::asked::Asked;
-use self::event::{Effect, Question, Scope, TopEvent, Wake};
+use self::event::{Effect, Scope, TopEvent, TopQuestion, Wake};
 use self::jump::OwnMux;
 use self::keys::TopKey;
 use self::model::{TopModel, TopSetting};
@@ -46,11 +46,11 @@ use crate::clock;
 use crate::socket::hub::WatchFilter;
 use crate::text::bytes::to_one_line;
 
-/// Events that wait to be applied; who sends more waits.
+/// Events that may wait to be applied. A thread that sends more is blocked.
 const EVENTS_WAITING_MAX: usize = 1_024;
 /// How often spans of time are drawn anew.
 const TICK: Duration = Duration::from_secs(1);
-/// At most so often is drawn what nobody typed for.
+/// The shortest time between two frames, except after a key.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Sessions with their state, cost and last death, as they change. `?` shows the keys, `q` quits. Needs a terminal, and the
@@ -132,7 +132,7 @@ impl Driver {
         let (mut drawn, mut tick) = (Instant::now(), Instant::now() + TICK);
         let mut draw_at = None::<Instant>;
         loop {
-            // First, since under a flood of events one always waits.
+            // Before an event is taken: under a flood of events there is always one, and nothing would be drawn.
             let now = Instant::now();
             if draw_at.is_some_and(|at| at <= now) {
                 self.draw()?;
@@ -181,8 +181,8 @@ impl Driver {
             Some(Effect::Quit) => return Ok(Some(Ended::Quit)),
             Some(Effect::Suspend) => self.suspend()?,
             Some(Effect::Redraw) => self.screen.terminal.clear()?,
-            Some(Effect::Ask(wanted)) => self.questions.ask(Question::Details(wanted)),
-            Some(Effect::List { ended }) => self.questions.ask(Question::List { ended }),
+            Some(Effect::Ask(wanted)) => self.questions.ask(TopQuestion::Details(wanted)),
+            Some(Effect::List { ended }) => self.questions.ask(TopQuestion::List { ended }),
             Some(Effect::Jump { socket, pane }) => self.jump(socket, pane)?,
             None => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::areas::{Areas, Pane};
+use super::areas::{Areas, TopPane};
 use super::event::{
     Details, DetailsWanted, Effect, LastDeath, RowId, Scope, SeenSession, SessionsSeen, TopEvent,
 };
@@ -15,7 +15,7 @@ use super::rows::{TopColumn, TopRow, column_of, columns};
 
 /// Characters of a filter.
 const FILTER_CHARS_MAX: usize = 64;
-/// Ends of homes that have no row which are remembered.
+/// How many ends are remembered of homes that have no row.
 const DEATHS_MAX: usize = 4_096;
 /// How old details may be before they are asked for again, ns.
 const DETAILS_AGE_NS: i128 = 4_000_000_000;
@@ -48,7 +48,7 @@ pub(super) struct TopModel {
     pub(super) ended: bool,
     pub(super) filter: String,
     pub(super) is_typing: bool,
-    pub(super) pane: Pane,
+    pub(super) pane: TopPane,
     pub(super) details: Option<Details>,
     /// Lines of the pane that were scrolled away.
     pub(super) scroll: usize,
@@ -85,7 +85,7 @@ impl TopModel {
             ended: false,
             filter: String::new(),
             is_typing: false,
-            pane: Pane::Closed,
+            pane: TopPane::Closed,
             details: None,
             scroll: 0,
             away: None,
@@ -112,7 +112,7 @@ impl TopModel {
             TopEvent::Key(key) => return self.key(key),
             TopEvent::Resized(width, height) => self.fit(width, height),
             TopEvent::Sessions(seen) => self.read(seen),
-            // There may be thousands between two frames.
+            // Thousands may come before the screen is drawn again, so rows are put in order then.
             TopEvent::Changed(seen, at_ns) => {
                 self.changed(*seen, at_ns);
                 self.is_unsettled = true;
@@ -158,11 +158,11 @@ impl TopModel {
     pub(super) fn pane_lines(&self) -> Vec<PaneLine> {
         let width = usize::from(self.size.0);
         match (self.pane, self.chosen()) {
-            (Pane::Help, _) => help_lines(self.setting.scope, width),
-            (Pane::Details, Some(row)) => {
+            (TopPane::Help, _) => help_lines(self.setting.scope, width),
+            (TopPane::Details, Some(row)) => {
                 details_lines(row, self.details.as_ref(), self.now_ns, self.is_host_away(row), width)
             }
-            (Pane::Details, None) | (Pane::Closed, _) => Vec::new(),
+            (TopPane::Details, None) | (TopPane::Closed, _) => Vec::new(),
         }
     }
 
@@ -260,7 +260,7 @@ impl TopModel {
             None => self.choose(self.at),
         }
         self.scroll_to_chosen();
-        if self.pane != Pane::Closed {
+        if self.pane != TopPane::Closed {
             let lines = self.pane_lines().len().saturating_sub(self.areas().pane_rows());
             self.scroll = self.scroll.min(lines);
         }
@@ -294,7 +294,7 @@ impl TopModel {
 
     /// Asks for the details of the chosen row, where they are shown and are not known, or not of now.
     fn refreshed_details(&mut self) -> Option<Effect> {
-        if self.pane != Pane::Details || self.now_ns - self.asked_at_ns < DETAILS_AGE_NS {
+        if self.pane != TopPane::Details || self.now_ns - self.asked_at_ns < DETAILS_AGE_NS {
             return None;
         }
         let row = self.chosen()?;
@@ -345,12 +345,14 @@ impl TopModel {
         match key {
             TopKey::Char('q') => return Some(Effect::Quit),
             // It never quits: it is also the first byte of an arrow key, whose others may come later.
-            TopKey::Esc if self.pane == Pane::Closed => self.filter.clear(),
-            TopKey::Esc => self.open(Pane::Closed),
-            TopKey::Enter if self.pane == Pane::Closed && self.selected.is_some() => self.open(Pane::Details),
-            TopKey::Enter => self.open(Pane::Closed),
-            TopKey::Char('?') if self.pane == Pane::Help => self.open(Pane::Closed),
-            TopKey::Char('?') => self.open(Pane::Help),
+            TopKey::Esc if self.pane == TopPane::Closed => self.filter.clear(),
+            TopKey::Esc => self.open(TopPane::Closed),
+            TopKey::Enter if self.pane == TopPane::Closed && self.selected.is_some() => {
+                self.open(TopPane::Details)
+            }
+            TopKey::Enter => self.open(TopPane::Closed),
+            TopKey::Char('?') if self.pane == TopPane::Help => self.open(TopPane::Closed),
+            TopKey::Char('?') => self.open(TopPane::Help),
             TopKey::Char('/') => self.is_typing = true,
             TopKey::Char('[') => self.scroll = self.scroll.saturating_sub(1),
             TopKey::Char(']') => self.scroll = self.scroll.saturating_add(1),
@@ -381,7 +383,7 @@ impl TopModel {
         words.into()
     }
 
-    fn open(&mut self, pane: Pane) {
+    fn open(&mut self, pane: TopPane) {
         self.pane = pane;
         self.scroll = 0;
         self.asked_at_ns = 0;
@@ -391,7 +393,7 @@ impl TopModel {
     fn moved(&mut self, key: TopKey) {
         let page = self.areas().rows().max(1);
         let place = self.at;
-        if self.pane == Pane::Help {
+        if self.pane == TopPane::Help {
             match key {
                 TopKey::Down | TopKey::Char('j') => self.scroll = self.scroll.saturating_add(1),
                 TopKey::Up | TopKey::Char('k') => self.scroll = self.scroll.saturating_sub(1),

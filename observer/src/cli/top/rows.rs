@@ -46,7 +46,7 @@ pub(super) enum TopColumn {
 
 /// Whether a session does something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Activity {
+pub(super) enum SessionActivity {
     Busy,
     /// Its terminal had no input and no output for so long, s.
     Quiet(u64),
@@ -127,7 +127,7 @@ impl TopRow {
         row
     }
 
-    /// The row after a frame said that the session is as in `seen` since `at_ns`. What only answers have stays.
+    /// Returns the row after a frame: the session is as in `seen` since `at_ns`. Fields that only answers have stay.
     pub(super) fn changed(&mut self, mut seen: SeenSession, at_ns: u64) {
         let before = &self.seen.session;
         if before.primary.key == seen.session.primary.key && !seen.has_ended() {
@@ -156,7 +156,7 @@ impl TopRow {
                 == (id.mnt_ns, id.uid, id.instance)
     }
 
-    /// What orders rows that a column does not.
+    /// The order of rows that are equal in the column by which they are sorted.
     fn names(&self) -> (&[u8], &str, &[u8], u32, u32, Option<u32>) {
         let SeenSession { host, session, .. } = &self.seen;
         let SessionJson { name, home, instance, home_mnt_ns, primary, .. } = session;
@@ -197,17 +197,21 @@ impl TopRow {
     }
 
     /// Whether it does something.
-    pub(super) fn activity(&self, now_ns: i128) -> Activity {
+    pub(super) fn activity(&self, now_ns: i128) -> SessionActivity {
         let session = &self.seen.session;
         if session.state == SessionState::Ended {
-            return Activity::Unknown;
+            return SessionActivity::Unknown;
         }
         let age = |at: &Option<String>| at.as_ref().map(|at| age_s(at, now_ns));
         let output = age(&session.tty_output_at);
         let is_busy = self.cpu_permille.is_some_and(|permille| permille >= BUSY_PERMILLE)
             || output.is_some_and(|age| age < RECENT_OUTPUT_S);
         let quiet = || [output, age(&session.tty_input_at)].into_iter().flatten().min();
-        if is_busy { Activity::Busy } else { quiet().map_or(Activity::Unknown, Activity::Quiet) }
+        if is_busy {
+            SessionActivity::Busy
+        } else {
+            quiet().map_or(SessionActivity::Unknown, SessionActivity::Quiet)
+        }
     }
 
     /// The state in words. `is_host_away`: nobody can say.
@@ -246,9 +250,9 @@ impl TopRow {
                 bytes.map_or_else(unknown, |bytes| (size(bytes), Tone::Plain))
             }
             TopColumn::Quiet => match self.activity(now_ns) {
-                Activity::Busy => ("busy".into(), Tone::Good),
-                Activity::Quiet(s) => (span(s), Tone::Plain),
-                Activity::Unknown => unknown(),
+                SessionActivity::Busy => ("busy".into(), Tone::Good),
+                SessionActivity::Quiet(s) => (span(s), Tone::Plain),
+                SessionActivity::Unknown => unknown(),
             },
             TopColumn::Death => match &self.death {
                 Some(death) => {

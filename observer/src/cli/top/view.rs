@@ -1,11 +1,11 @@
-//! What `observer top` shows of its state: the state in, cells out.
+//! Draws the state of `observer top` into cells.
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::{Position, Rect};
 use ratatui_core::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr;
 
-use super::areas::Pane;
+use super::areas::TopPane;
 use super::asked::ASK_PAUSE_MAX;
 use super::event::Scope;
 use super::model::TopModel;
@@ -253,11 +253,11 @@ fn put_cell(
 }
 
 fn pane(model: &TopModel, pen: &Pen, area: Rect, rows: usize, buffer: &mut Buffer) {
-    if area.is_empty() || model.pane == Pane::Closed {
+    if area.is_empty() || model.pane == TopPane::Closed {
         return;
     }
     let lines = model.pane_lines();
-    let name = if model.pane == Pane::Help { "keys" } else { "details" };
+    let name = if model.pane == TopPane::Help { "keys" } else { "details" };
     let more = match lines.len() > rows {
         true => format!(
             ", lines {}-{} of {}",

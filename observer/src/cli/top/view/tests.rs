@@ -518,7 +518,7 @@ fn details_are_asked_for_and_shown_below_the_table() {
     screen.event(TopEvent::Details(Box::new(details)));
     assert!(screen.lines().iter().any(|line| line == "asking …"));
     screen.key(TopKey::Esc);
-    assert_eq!(screen.model.pane, Pane::Closed);
+    assert_eq!(screen.model.pane, TopPane::Closed);
 }
 
 #[test]
@@ -537,7 +537,7 @@ fn details_and_help_take_a_small_screen_and_scroll() {
     }
     assert!(screen.lines()[8].contains("quit"), "{:#?}", screen.lines());
     screen.keys("?");
-    assert_eq!(screen.model.pane, Pane::Closed);
+    assert_eq!(screen.model.pane, TopPane::Closed);
 }
 
 #[test]
