@@ -7,7 +7,7 @@ use clap::Args;
 use nix::unistd::{User, geteuid};
 
 use super::exit::Exit;
-use super::{readable, term, user};
+use super::{places, readable, term, user};
 use crate::config::Config;
 use crate::mirror::target::{ConnectionTarget, DatabaseUrl};
 use crate::text::bytes::to_line;
@@ -42,7 +42,7 @@ impl CheckConfigArgs {
     /// 0 fine, 2 a configuration that cannot be used, 4 not known.
     pub fn run(self) -> anyhow::Result<Exit> {
         let config = Config::load(Some(&self.file))?;
-        config.warn();
+        places::warn_of(&config);
         let uid = self.user.or_else(service_user).unwrap_or_else(|| geteuid().as_raw());
         self.warn_of_itself(uid);
         let checked = CheckedFiles::of(&config, uid);

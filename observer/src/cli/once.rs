@@ -14,7 +14,7 @@ use observer_core::session::Home;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
 use super::exit::{Exit, Failure};
-use super::places::Places;
+use super::places::{Places, warn_of};
 use crate::api::Context;
 use crate::api::answer::ListAnswer;
 use crate::api::entry::Entry;
@@ -91,7 +91,7 @@ impl StandaloneMap {
         journal: Option<JournalReader>,
         btf: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        config.warn();
+        warn_of(&config);
         let boot_id = boot::boot_id()?;
         let resumed = journal.as_ref().map(|journal| journal.resumed(&boot_id)).transpose()?;
         let mut previous = PreviousSessions::default();

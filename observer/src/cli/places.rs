@@ -157,6 +157,13 @@ pub fn journal_of(config: Option<PathBuf>, socket: &Path) -> anyhow::Result<Jour
     Ok(journal)
 }
 
+/// Says on standard error what of a configuration is probably wrong.
+pub fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        anstream::eprintln!("observer: warning: {warning}");
+    }
+}
+
 /// Says on standard error that the daemon on `socket` answers, and so the value of a flag is not used.
 pub fn say_unused(flag: &str, path: &Path, socket: &Path) {
     anstream::eprintln!(

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::flags::BtfFlag;
 use super::naming::home_with_numbers;
 use super::once::StandaloneMap;
-use super::places::{journal_of, say_unused};
+use super::places::{journal_of, say_unused, warn_of};
 use super::term;
 use crate::api::answer::ListAnswer;
 use crate::api::session::SessionJson;
@@ -80,7 +80,7 @@ impl RulesArgs {
 
 fn check(file: &Path) -> anyhow::Result<Exit> {
     let config = Config::load(Some(file))?;
-    config.warn();
+    warn_of(&config);
     let count = match config.rules.len() {
         1 => "1 session rule".to_owned(),
         count => format!("{count} session rules"),

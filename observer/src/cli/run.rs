@@ -157,7 +157,6 @@ impl RunArgs {
     /// 0 after a signal, 1 if it could not run, 2 for a wrong configuration.
     pub fn run(self, socket: Option<PathBuf>) -> anyhow::Result<Exit> {
         let config = Config::load_for_daemon(self.config.as_deref())?;
-        config.warn();
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let options = DaemonOptions {
             config: self.config.as_ref().map(absolute),
@@ -178,7 +177,12 @@ impl RunArgs {
                 all_environments: !config.labels.is_empty(),
             },
             socket: socket.or(config.socket).unwrap_or_else(|| SOCKET_DEFAULT.into()),
-            rules: RuleSet { rules: config.rules, ignored: config.ignored, labels: config.labels },
+            rules: RuleSet {
+                rules: config.rules,
+                ignored: config.ignored,
+                labels: config.labels,
+                warnings: config.warnings,
+            },
             read_rules: reader(self.config),
             env: config.env,
         };
@@ -195,8 +199,8 @@ fn reader(file: Option<PathBuf>) -> RuleReader {
                 "there is no configuration file; start the daemon with --config FILE to use one".into()
             );
         };
-        let config = Config::load_for_daemon(Some(file)).map_err(|error| error.to_string())?;
-        config.warn();
-        Ok(RuleSet { rules: config.rules, ignored: config.ignored, labels: config.labels })
+        let Config { rules, ignored, labels, warnings, .. } =
+            Config::load_for_daemon(Some(file)).map_err(|error| error.to_string())?;
+        Ok(RuleSet { rules, ignored, labels, warnings })
     })
 }

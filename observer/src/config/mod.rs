@@ -75,6 +75,13 @@ pub struct ConfigError {
     message: String,
 }
 
+impl ConfigError {
+    /// Line and column, both from 1, where the error has a place in the file.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        self.place
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", to_line(self.file.as_os_str().as_encoded_bytes()))?;
@@ -163,13 +170,6 @@ impl Config {
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
         Self::parse(&text, path)
-    }
-
-    /// Reports what is probably wrong to a person.
-    pub fn warn(&self) {
-        for warning in &self.warnings {
-            anstream::eprintln!("observer: warning: {warning}");
-        }
     }
 
     /// Parses and checks `text`, which was read from `path`.

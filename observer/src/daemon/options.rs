@@ -7,8 +7,10 @@ use std::time::Duration;
 use observer_core::Rule;
 use observer_core::label::LabelVariable;
 use observer_core::rule::Ignore;
+use tracing::warn;
 
 use super::logging::{LogFormat, LogLevel};
+use crate::config::ConfigError;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
 use crate::socket::metrics_address::MetricsAddress;
@@ -21,6 +23,18 @@ pub struct RuleSet {
     pub ignored: Vec<Ignore>,
     /// Environment variables that label sessions.
     pub labels: Vec<LabelVariable>,
+    /// What of the configuration can be used but is probably wrong.
+    pub warnings: Vec<ConfigError>,
+}
+
+impl RuleSet {
+    /// Writes the warnings to the log.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            let (line, column) = warning.place().unzip();
+            warn!(line, column, "{warning}");
+        }
+    }
 }
 
 /// Rules that were read, or why they cannot be used and what to do.

@@ -45,7 +45,9 @@ impl EventLoop {
 
     /// Returns how many session rules there are from here on.
     fn apply_rules(&mut self, read: RulesRead) -> Result<u64, String> {
-        let RuleSet { rules, ignored, labels } = read?;
+        let read = read?;
+        read.log_warnings();
+        let RuleSet { rules, ignored, labels, warnings: _ } = read;
         let count = rules.len();
         // No exec is without the variables: they are sent before the core wants them, and until it wants none.
         if !labels.is_empty() {

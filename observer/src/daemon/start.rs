@@ -53,6 +53,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 /// Runs the daemon until SIGTERM, SIGINT, or the end of the terminal that it was started on.
 pub fn run(options: DaemonOptions) -> Result<()> {
     logging::start(options.log_level, options.log_format, options.kernel.program_log)?;
+    options.rules.log_warnings();
     let boot_id = boot::boot_id()?;
     let claim = SocketClaim::new(&options.socket, "--socket")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -130,7 +131,7 @@ fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Re
 fn assemble(
     kernel: Kernel,
     journal: Result<Journal, String>,
-    RuleSet { rules, ignored, labels }: RuleSet,
+    RuleSet { rules, ignored, labels, warnings: _ }: RuleSet,
     env: Vec<String>,
     boot_id: String,
     stop: mpsc::Receiver<&'static str>,

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use observer_harness::daemon::product;
@@ -41,6 +41,60 @@ fn json_is_an_object_on_each_line() {
     let hooks = lines.iter().filter(|line| line["fields"]["fact"].is_string()).count();
     assert!(hooks >= 5, "{hooks} hooks, each a detail: {log}");
     assert!(!log.contains("observer: info:"), "{log}");
+}
+
+/// A daemon that a test started itself; killed with its test.
+struct OwnDaemon(Child);
+
+impl OwnDaemon {
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child is ours and not reaped yet.
+        unsafe { libc::kill(self.0.id().cast_signed(), signal) };
+    }
+}
+
+impl Drop for OwnDaemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_line_on_standard_error_is_json_and_so_are_warnings_about_the_configuration() {
+    let fixture = Fixture::new();
+    let dir = fixture.mkdir("own");
+    let (out, err, config) = (dir.join("out"), dir.join("err"), dir.join("observer.toml"));
+    fs::write(&config, "[[session]]\ncomm = \"sixteen-bytes-xx\"\n").expect("a configuration");
+    let mut command = Command::new(product());
+    command.args(["run", "--log-format", "json", "--log-level", "debug", "--config"]).arg(&config);
+    command.arg("--socket").arg(dir.join("o.sock")).arg("--state-dir").arg(dir.join("state"));
+    command.stdout(File::create(&out).expect("its output")).stderr(File::create(&err).expect("its log"));
+    let mut daemon = OwnDaemon(command.spawn().expect("start the daemon"));
+    let has = |path: &Path, words: &str| {
+        let text = fs::read_to_string(path).expect("what it wrote");
+        if text.contains(words) { Ok(()) } else { Err(text) }
+    };
+    eventually("it is ready", LIMIT, || has(&out, "is ready"));
+    daemon.signal(libc::SIGHUP);
+    eventually("it has read its rules again", LIMIT, || has(&err, "the rules were read again"));
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.0.wait().is_ok_and(|status| status.success()), "it ends in order");
+    let text = fs::read_to_string(&err).expect("its log");
+    let json = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    let lines: Vec<Value> = text.lines().map(json).collect();
+    assert!(lines.iter().all(Value::is_object), "{text}");
+    let is_warning =
+        |line: &&Value| line["message"].as_str().is_some_and(|it| it.contains("matches no comm"));
+    let warnings: Vec<_> = lines.iter().filter(is_warning).collect();
+    assert_eq!(warnings.len(), 2, "at the start and on SIGHUP: {text}");
+    for warning in warnings {
+        assert_eq!(
+            (&warning["level"], &warning["fields"]["line"]),
+            (&"warning".into(), &2.into()),
+            "{warning}"
+        );
+    }
 }
 
 #[test]
