@@ -1,6 +1,6 @@
 //! A model of the database: as much of Postgres as the mirror relies on, and what must hold in it at each moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -90,6 +90,8 @@ pub struct Database {
     pub high_water: HashMap<Uuid, u64>,
     /// Rows of the state were refused: a home that is new has none then.
     pub refused_rows: bool,
+    /// Numbers of the changes whose entries were refused when they came alone.
+    refused_changes: HashSet<u64>,
     /// A copy of the data, to which it may be restored.
     pub copy: Option<Data>,
 }
@@ -304,7 +306,11 @@ impl Database {
             last = item.seq;
             let event = match item.at.as_second().cast_unsigned() {
                 0 => Stored::Gap,
-                change if is_gap => Stored::Refused(change),
+                change if is_gap => {
+                    let is_refused = self.refused_changes.contains(&change);
+                    assert!(is_refused, "a gap stands for change {change}, which was not refused");
+                    Stored::Refused(change)
+                }
                 change => Stored::Change(change),
             };
             let earlier = self.data.events.insert((stream_id, item.seq), event);
@@ -341,8 +347,56 @@ impl Database {
         };
         if statement.items().iter().any(is_refused) {
             self.refused_rows |= self.disorder.refused_home.is_some();
+            if let [item] = statement.items()
+                && item.kind != EntryKind::Gap
+            {
+                self.refused_changes.insert(item.at.as_second().cast_unsigned());
+            }
             return Err(DatabaseError::new(ErrorClass::RefusedData, "refused"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::mirror::items::BatchItem;
+
+    /// Writes a gap for change 1 to a database that has refused these changes in one statement.
+    fn write_gap_after_refusal_of(changes: &[u64]) {
+        let mut database = Database::default();
+        let (pid, stream_id) = (database.connect(0, 1, 0), Uuid::from_u128(1));
+        database.try_lock(pid);
+        let writer = WriterIdentity::New { host_no: HOST_NO, instance_id: Uuid::nil() };
+        let map = LiveMap { stream_id: Some(stream_id), after_seq: 0, certain: true, sessions: Vec::new() };
+        let token = database.reconcile(pid, writer, &map, 2).unwrap().token;
+        database.disorder.refused_entries = Some(1);
+        let item = |&seq: &u64, kind| {
+            let at = Timestamp::from_second(seq.cast_signed()).unwrap();
+            BatchItem { seq, kind, at, ..BatchItem::default() }
+        };
+        let mut write = |batch: Vec<BatchItem>| {
+            let (after, caught_up, doubtful, part) = (0, false, None, 0..batch.len());
+            let statement =
+                BatchStatement { stream_id, after, caught_up, doubtful, batch: batch.into(), part };
+            database.write(pid, token, &statement)
+        };
+        let refused = write(changes.iter().map(|seq| item(seq, EntryKind::SessionChanged)).collect());
+        assert_eq!(refused.map_err(|error| error.class), Err(ErrorClass::RefusedData));
+        write(vec![item(&1, EntryKind::Gap)]).unwrap();
+    }
+
+    #[test]
+    fn a_gap_may_stand_for_a_change_that_was_refused() {
+        write_gap_after_refusal_of(&[1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a gap stands for change 1, which was not refused")]
+    fn a_gap_for_a_change_that_may_have_been_accepted_alone_is_noticed() {
+        write_gap_after_refusal_of(&[1, 2]);
     }
 }

@@ -207,7 +207,9 @@ impl Schedule {
             let change = daemon.journal.change(seq).unwrap();
             match found {
                 None => panic!("entry {seq} of {committed} is lost: {}", self.describe()),
-                Some(Stored::Gap) => {}
+                Some(Stored::Gap) => {
+                    assert_eq!(change.home, None, "entry {seq} is lost in a gap: {}", self.describe());
+                }
                 Some(Stored::Change(found) | Stored::Refused(found)) => {
                     assert_eq!(*found, change.number, "entry {seq} is another one: {}", self.describe());
                 }
