@@ -6,6 +6,7 @@
 
 pub mod api;
 mod boot;
+#[expect(clippy::disallowed_macros, reason = "a command speaks to a person, on standard error")]
 pub mod cli;
 mod clock;
 mod config;

@@ -182,6 +182,10 @@ impl TestChild {
         self.wait_for(libc::WEXITED)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "its own child, whose pid is no other's until it is reaped"
+    )]
     fn send(&self, signal: libc::c_int) -> Result<()> {
         // SAFETY: our own child, not reaped yet, so the pid is still its.
         let sent = unsafe { libc::kill(self.pid.cast_signed(), signal) };
@@ -219,6 +223,10 @@ impl TestChild {
 }
 
 impl Drop for TestChild {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "its own child, whose pid is no other's until it is reaped"
+    )]
     fn drop(&mut self) {
         if !self.reaped {
             // SAFETY: our own child, not reaped yet.
