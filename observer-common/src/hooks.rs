@@ -41,6 +41,8 @@ pub enum Fact {
     Pgid,
     /// The controlling terminal.
     Terminal,
+    /// Arguments and environment of processes that called exec before observer started, which no hook reports.
+    OlderArgv,
 }
 
 impl Fact {
@@ -62,12 +64,23 @@ impl Fact {
             Self::Sid => "sid",
             Self::Pgid => "pgid",
             Self::Terminal => "terminal",
+            Self::OlderArgv => "older argv",
         }
     }
 
-    /// Whether a pass can read the fact that no hook reported. A birth, an end or a signal is over then.
+    /// Whether a pass can read the fact that no hook reported. A birth, an end or a signal is over then, and a pass reads no
+    /// memory.
     pub const fn is_read_again(self) -> bool {
-        !matches!(self, Self::Birth | Self::Exec | Self::Death | Self::Signal | Self::CpuTime | Self::Oom)
+        !matches!(
+            self,
+            Self::Birth
+                | Self::Exec
+                | Self::Death
+                | Self::Signal
+                | Self::CpuTime
+                | Self::Oom
+                | Self::OlderArgv
+        )
     }
 }
 

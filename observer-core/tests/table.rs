@@ -515,7 +515,7 @@ fn an_audit_names_the_fields_and_processes_that_differ() {
         audit.finish(&world.core)
     };
     let report = audit(&world);
-    let fields: Vec<&str> = report.drift.iter().map(|drift| drift.field).collect();
+    let fields: Vec<&str> = report.drift.iter().map(|drift| drift.field.name()).collect();
     assert_eq!(fields, ["sid", "cwd"]);
     assert_eq!(
         (report.missing.clone(), report.surplus.clone()),

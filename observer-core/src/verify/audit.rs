@@ -28,13 +28,65 @@ pub enum FieldValue {
     Text(String),
 }
 
+/// A field that an audit compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditedField {
+    /// The parent.
+    Ppid,
+    /// The POSIX session.
+    Sid,
+    /// The process group.
+    Pgid,
+    /// The controlling terminal.
+    Tty,
+    /// The id of the cgroup in the v2 hierarchy.
+    CgroupId,
+    /// The path of that cgroup.
+    Cgroup,
+    /// How often the process called exec, as the kernel counts.
+    ExecId,
+    /// The leader's comm.
+    Comm,
+    /// The user ids.
+    Uid,
+    /// The inode number of the mount namespace.
+    MntNs,
+    /// The identity of the working directory.
+    CwdId,
+    /// The path of the working directory.
+    Cwd,
+    /// Whether the working directory is deleted.
+    CwdDeleted,
+}
+
+impl AuditedField {
+    /// The name, in the kernel's words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ppid => "ppid",
+            Self::Sid => "sid",
+            Self::Pgid => "pgid",
+            Self::Tty => "tty",
+            Self::CgroupId => "cgroup_id",
+            Self::Cgroup => "cgroup",
+            Self::ExecId => "exec_id",
+            Self::Comm => "comm",
+            Self::Uid => "uid",
+            Self::MntNs => "mnt_ns",
+            Self::CwdId => "cwd_id",
+            Self::Cwd => "cwd",
+            Self::CwdDeleted => "cwd_deleted",
+        }
+    }
+}
+
 /// A field whose value in the map differs from the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// The process.
     pub key: ProcessKey,
-    /// Name of the field, in the kernel's words.
-    pub field: &'static str,
+    /// The field.
+    pub field: AuditedField,
     /// The value in the map.
     pub ours: FieldValue,
     /// The value in the kernel.
@@ -121,32 +173,36 @@ impl Audit {
                 self.report.drift.push(Drift { key, field, ours, kernel });
             }
         };
-        differ("ppid", text(&ours.parent), text(&facts.parent));
-        differ("sid", number(ours.sid), number(facts.sid));
-        differ("pgid", number(ours.pgid), number(facts.pgid));
-        differ("tty", tty(ours.tty), tty(facts.tty));
+        differ(AuditedField::Ppid, text(&ours.parent), text(&facts.parent));
+        differ(AuditedField::Sid, number(ours.sid), number(facts.sid));
+        differ(AuditedField::Pgid, number(ours.pgid), number(facts.pgid));
+        differ(AuditedField::Tty, tty(ours.tty), tty(facts.tty));
         if facts.cgroup_id != 0 {
-            differ("cgroup_id", FieldValue::Number(ours.cgroup_id), FieldValue::Number(facts.cgroup_id));
-            differ("cgroup", path(ours.cgroup.clone()), path(join_path(row.cgroup)));
+            differ(
+                AuditedField::CgroupId,
+                FieldValue::Number(ours.cgroup_id),
+                FieldValue::Number(facts.cgroup_id),
+            );
+            differ(AuditedField::Cgroup, path(ours.cgroup.clone()), path(join_path(row.cgroup)));
         }
         if !facts.no_mm {
-            differ("exec_id", number(ours.exec_id), number(facts.exec_id));
+            differ(AuditedField::ExecId, number(ours.exec_id), number(facts.exec_id));
         }
         // Where the leader exited before its threads, the map keeps the leader's last values.
         if facts.leader_gone {
             return;
         }
-        differ("comm", bytes(ours.comm.as_bytes()), bytes(facts.comm.as_bytes()));
-        differ("uid", text(&ours.uids), text(&facts.uids));
-        differ("mnt_ns", number(ours.cwd.mnt_ns), number(facts.mnt_ns));
+        differ(AuditedField::Comm, bytes(ours.comm.as_bytes()), bytes(facts.comm.as_bytes()));
+        differ(AuditedField::Uid, text(&ours.uids), text(&facts.uids));
+        differ(AuditedField::MntNs, number(ours.cwd.mnt_ns), number(facts.mnt_ns));
         // The address of an inode is not shown, only whether it is another one.
         let other_object = u32::from(ours.cwd.id.object != facts.cwd.object);
         let id = |id: DirId, object| text(&DirId { object, ..id });
-        differ("cwd_id", id(ours.cwd.id, other_object), id(facts.cwd, 0));
+        differ(AuditedField::CwdId, id(ours.cwd.id, other_object), id(facts.cwd, 0));
         if facts.cwd != DirId::default() {
-            differ("cwd", path(ours.cwd.path.clone()), path(join_path(row.cwd_path)));
+            differ(AuditedField::Cwd, path(ours.cwd.path.clone()), path(join_path(row.cwd_path)));
             let deleted = row.cwd_path.flags & observer_common::record::path_flag::DELETED != 0;
-            differ("cwd_deleted", number(u32::from(ours.cwd.deleted)), number(u32::from(deleted)));
+            differ(AuditedField::CwdDeleted, number(u32::from(ours.cwd.deleted)), number(u32::from(deleted)));
         }
     }
 }

@@ -168,7 +168,7 @@ impl AuditAnswer<'_> {
         drift.extend(report.drift.iter().map(|drift| DriftJson {
             pid: drift.key.tgid.0,
             start_boottime_ns: Big(drift.key.start_boottime.0),
-            field: drift.field.into(),
+            field: drift.field.name().into(),
             observer: value(&drift.ours),
             kernel: value(&drift.kernel),
         }));

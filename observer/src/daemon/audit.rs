@@ -1,8 +1,9 @@
 //! The comparison of the map with the kernel. Rows are compared and not applied, so that a difference is not healed before it
 //! is compared again.
 
+use observer_common::hooks::Fact;
 use observer_core::Input;
-use observer_core::audit::{Audit, AuditReport};
+use observer_core::audit::{Audit, AuditReport, AuditedField};
 
 use super::event_loop::EventLoop;
 use crate::api::answer::AuditAnswer;
@@ -59,9 +60,10 @@ impl EventLoop {
     /// hook reports on this kernel. They are read by a pass, and only fields that differ afterwards remain.
     fn excuse(&mut self, report: &mut AuditReport) -> bool {
         let pending = self.sink.pass.is_some();
-        let blind: Vec<&str> = self.kernel.blind_spots().iter().map(|spot| spot.fact).collect();
-        let excusable =
-            |field: &str| (pending && field != "exec_id") || blind.iter().any(|fact| concerns(fact, field));
+        let blind: Vec<Fact> = self.kernel.blind_spots().iter().map(|spot| spot.fact).collect();
+        let excusable = |field: AuditedField| {
+            (pending && field != AuditedField::ExecId) || blind.iter().any(|&fact| concerns(fact, field))
+        };
         let ok = self.pass();
         let (after, whole) = self.compare();
         let still = after.confirmed(report);
@@ -71,14 +73,19 @@ impl EventLoop {
 }
 
 /// Whether a blind spot of `fact` can leave `field` stale.
-fn concerns(fact: &str, field: &str) -> bool {
+fn concerns(fact: Fact, field: AuditedField) -> bool {
+    use AuditedField::{Cgroup, CgroupId, Comm, Cwd, CwdDeleted, CwdId, MntNs, Pgid, Sid, Tty, Uid};
     match fact {
-        "cwd" | "paths" => matches!(field, "cwd" | "cwd_id" | "cwd_deleted" | "mnt_ns"),
-        "uids" => field == "uid",
+        Fact::Cwd | Fact::Paths => matches!(field, Cwd | CwdId | CwdDeleted | MntNs),
+        Fact::Uids => field == Uid,
         // A new POSIX session is a new process group without a terminal.
-        "sid" => matches!(field, "sid" | "pgid" | "tty"),
-        "terminal" => field == "tty",
-        fact => fact == field,
+        Fact::Sid => matches!(field, Sid | Pgid | Tty),
+        Fact::Pgid => field == Pgid,
+        Fact::Terminal => field == Tty,
+        Fact::Comm => field == Comm,
+        Fact::Cgroup => matches!(field, Cgroup | CgroupId),
+        // Events and certificates, which no later reading corrects.
+        _ => false,
     }
 }
 
@@ -88,17 +95,20 @@ mod tests {
 
     #[test]
     fn a_blind_spot_excuses_its_own_fields_only() {
+        use AuditedField::{
+            Cgroup, CgroupId, Comm, Cwd, CwdDeleted, CwdId, MntNs, Pgid, Ppid, Sid, Tty, Uid,
+        };
+        let all = [Cgroup, CgroupId, Comm, Cwd, CwdDeleted, CwdId, MntNs, Pgid, Ppid, Sid, Tty, Uid];
         for (fact, fields) in [
-            ("paths", &["cwd", "cwd_id", "cwd_deleted", "mnt_ns"][..]),
-            ("uids", &["uid"]),
-            ("terminal", &["tty"]),
-            ("pgid", &["pgid"]),
+            (Fact::Paths, &[Cwd, CwdDeleted, CwdId, MntNs][..]),
+            (Fact::Uids, &[Uid]),
+            (Fact::Terminal, &[Tty]),
+            (Fact::Pgid, &[Pgid]),
+            (Fact::Cgroup, &[Cgroup, CgroupId]),
+            (Fact::Death, &[]),
         ] {
-            for field in
-                ["cwd", "cwd_id", "cwd_deleted", "mnt_ns", "uid", "sid", "pgid", "tty", "ppid", "comm"]
-            {
-                assert_eq!(concerns(fact, field), fields.contains(&field), "{fact} {field}");
-            }
+            let excused: Vec<_> = all.into_iter().filter(|&field| concerns(fact, field)).collect();
+            assert_eq!(excused, fields, "{fact:?}");
         }
     }
 }

@@ -16,10 +16,21 @@ const READING_REST: u32 = 10;
 
 /// Pages of memory by process.
 pub type Pages = HashMap<ProcessKey, u64>;
-/// Reads the next piece. Returns whether there is more; `None`: it failed.
-pub type ReadPiece = Box<dyn FnMut(&mut Pages) -> Option<bool> + Send>;
+/// Reads the next piece.
+pub type ReadPiece = Box<dyn FnMut(&mut Pages) -> PieceRead + Send>;
 /// Begins a reading, which waits for no process; `None`: it failed.
 pub type BeginReading = Box<dyn Fn() -> Option<ReadPiece> + Send>;
+
+/// What came of reading a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceRead {
+    /// There is more to be read.
+    More,
+    /// It was the last piece.
+    Last,
+    /// It could not be read.
+    Failed,
+}
 
 /// Readings of the memory of all processes.
 pub struct ResidentReads {
@@ -76,17 +87,17 @@ impl ResidentReads {
                 Some(Reading { began, read: (self.begin)(), pages: Pages::new(), took: Duration::ZERO });
         }
         let reading = self.reading.as_mut()?;
-        let mut goes_on = Some(true);
-        while goes_on == Some(true) && since.elapsed() < READING_TURN {
-            goes_on = reading.read.as_mut().and_then(|read| read(&mut reading.pages));
+        let mut piece = PieceRead::More;
+        while piece == PieceRead::More && since.elapsed() < READING_TURN {
+            piece = reading.read.as_mut().map_or(PieceRead::Failed, |read| read(&mut reading.pages));
         }
         reading.took += since.elapsed();
-        if goes_on == Some(true) {
+        if piece == PieceRead::More {
             return None;
         }
         let Reading { began, pages, took, .. } = self.reading.take()?;
         self.rested_at = Some(Instant::now() + took.saturating_mul(READING_REST));
-        self.last = goes_on.map(|_| pages);
+        self.last = (piece == PieceRead::Last).then_some(pages);
         Some(began)
     }
 
@@ -122,7 +133,13 @@ mod tests {
                 }
                 piece += 1;
                 pages.insert(key(piece), u64::from(piece));
-                (piece != fails_at).then_some(piece < pieces)
+                if piece == fails_at {
+                    PieceRead::Failed
+                } else if piece < pieces {
+                    PieceRead::More
+                } else {
+                    PieceRead::Last
+                }
             }))
         }))
     }

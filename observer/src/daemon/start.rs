@@ -27,7 +27,7 @@ use super::options::{DaemonOptions, JournalPlace, PathChoice, RuleSet};
 use super::owners::OwnerLookups;
 use super::pass_rest::PassRest;
 use super::reread;
-use super::resident::ResidentReads;
+use super::resident::{PieceRead, ResidentReads};
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use super::{log_repeats, logging};
@@ -165,7 +165,7 @@ fn assemble(
         stop,
         is_serving: false,
     };
-    let awaits_oom_marks = kernel.sources().iter().any(|source| source.fact == Fact::Oom.name());
+    let awaits_oom_marks = kernel.sources().iter().any(|source| source.fact == Fact::Oom);
     let settings =
         Settings { rules, ignored, env, labels, host_mnt_ns, awaits_oom_marks, awaits_known: true };
     let mut daemon = EventLoop {
@@ -202,7 +202,11 @@ fn assemble(
 fn resident_reads(memory: MemoryReader) -> ResidentReads {
     ResidentReads::new(Box::new(move || {
         let mut read = memory.resident_pages().ok()?;
-        Some(Box::new(move |pages| read(pages).ok()))
+        Some(Box::new(move |pages| match read(pages) {
+            Ok(true) => PieceRead::More,
+            Ok(false) => PieceRead::Last,
+            Err(_) => PieceRead::Failed,
+        }))
     }))
 }
 
@@ -325,9 +329,11 @@ impl EventLoop {
     fn log_hooks(&self) {
         for hook in self.kernel.sources() {
             let kernel::FactSource { fact, source, why, fallback } = hook;
+            let fact = fact.name();
             debug!(fact, source, why, fallback, "{fact} comes from {source}: {}", reason(why));
         }
         for kernel::BlindSpot { fact, what, .. } in self.kernel.blind_spots() {
+            let fact = fact.name();
             debug!(fact, what, "not seen of {fact}: {what}");
         }
     }
@@ -341,8 +347,8 @@ fn reason(why: &str) -> &str {
 fn facts_with_blind_spots(spots: &[kernel::BlindSpot]) -> Option<String> {
     let mut facts: Vec<&str> = Vec::new();
     for spot in spots {
-        if !facts.contains(&spot.fact) {
-            facts.push(spot.fact);
+        if !facts.contains(&spot.fact.name()) {
+            facts.push(spot.fact.name());
         }
     }
     (!facts.is_empty()).then(|| facts.join(", "))

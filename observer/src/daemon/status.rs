@@ -121,7 +121,7 @@ impl EventLoop {
 
     fn hooks(&self) -> Vec<HookStatus> {
         let json = |hook: &crate::kernel::FactSource| HookStatus {
-            fact: hook.fact.into(),
+            fact: hook.fact.name().into(),
             source: hook.source.clone(),
             why: hook.why.clone(),
         };
@@ -130,7 +130,7 @@ impl EventLoop {
 
     fn blind_spots(&self) -> Vec<BlindSpotStatus> {
         let json = |spot: &crate::kernel::BlindSpot| BlindSpotStatus {
-            fact: spot.fact.into(),
+            fact: spot.fact.name().into(),
             what: spot.what.clone(),
         };
         self.kernel.blind_spots().iter().map(json).collect()

@@ -47,9 +47,9 @@ fn of_programs(kernel: &Kernel) -> Vec<Check> {
     }];
     for source in kernel.sources() {
         let detail = if source.why.is_empty() {
-            source.fact.to_owned()
+            source.fact.name().to_owned()
         } else {
-            format!("{} ({})", source.fact, source.why)
+            format!("{} ({})", source.fact.name(), source.why)
         };
         let verdict = if source.fallback { Verdict::Limited } else { Verdict::Fine };
         checks.push(Check { name: source.source.clone(), verdict, detail });
@@ -60,7 +60,11 @@ fn of_programs(kernel: &Kernel) -> Vec<Check> {
         } else {
             format!("not known: {}", spot.what)
         };
-        checks.push(Check { name: format!("blind: {}", spot.fact), verdict: Verdict::Limited, detail });
+        checks.push(Check {
+            name: format!("blind: {}", spot.fact.name()),
+            verdict: Verdict::Limited,
+            detail,
+        });
     }
     checks
 }

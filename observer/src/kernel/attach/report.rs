@@ -8,8 +8,8 @@ use crate::kernel::rights;
 /// One source of one fact on this kernel.
 #[derive(Clone, Debug)]
 pub struct FactSource {
-    /// The fact: "birth", "cwd", "uids"…
-    pub fact: &'static str,
+    /// The fact.
+    pub fact: Fact,
     /// Where it comes from: "tp_btf/sched_process_fork", "fexit/set_fs_pwd",
     /// "tracepoint/syscalls/sys_exit_{chdir,fchdir}", "iter/task"…
     pub source: String,
@@ -22,8 +22,8 @@ pub struct FactSource {
 /// Something that the hooks in use cannot see.
 #[derive(Clone, Debug)]
 pub struct BlindSpot {
-    /// The field or fact concerned.
-    pub fact: &'static str,
+    /// The fact concerned.
+    pub fact: Fact,
     /// Whether a pass reads it again when it is asked for, so that its value carries `as_of`. Otherwise it stays unknown.
     pub is_read_again: bool,
     /// What is not seen, in words.
@@ -58,22 +58,22 @@ pub struct Attached {
 impl Attached {
     /// Adds the best source of a fact; `why` says when it is read, if not at each event.
     pub(super) fn add_source(&mut self, fact: Fact, source: String, why: &str) {
-        self.sources.push(FactSource { fact: fact.name(), source, why: why.into(), fallback: false });
+        self.sources.push(FactSource { fact, source, why: why.into(), fallback: false });
     }
 
     /// Adds a source that replaces a better one, for the reason `why`.
     pub(super) fn add_fallback(&mut self, fact: Fact, source: String, why: String) {
-        self.sources.push(FactSource { fact: fact.name(), source, why, fallback: true });
+        self.sources.push(FactSource { fact, source, why, fallback: true });
     }
 
     /// Removes every source of a fact but those that replace a better one.
     pub(super) fn keep_fallbacks(&mut self, fact: Fact) {
-        self.sources.retain(|source| source.fact != fact.name() || source.fallback);
+        self.sources.retain(|source| source.fact != fact || source.fallback);
     }
 
     pub(super) fn add_blind_spot(&mut self, fact: Fact, what: String) {
         self.blind_spots.push(BlindSpot {
-            fact: fact.name(),
+            fact,
             is_read_again: fact.is_read_again(),
             what,
             lacks_hook: false,
@@ -83,7 +83,7 @@ impl Attached {
     /// Adds what is not seen because a hook could not be attached.
     pub(super) fn add_lacking_hook(&mut self, fact: Fact, what: String) {
         self.blind_spots.push(BlindSpot {
-            fact: fact.name(),
+            fact,
             is_read_again: fact.is_read_again(),
             what,
             lacks_hook: true,
@@ -92,7 +92,7 @@ impl Attached {
 
     /// Adds what is known of processes that were started before observer: argv, which no hook reports.
     pub(super) fn add_older_argv(&mut self) {
-        let fact = "older argv";
+        let fact = Fact::OlderArgv;
         if rights::has_ptrace() {
             self.sources.push(FactSource {
                 fact,
@@ -105,7 +105,7 @@ impl Attached {
         } else {
             self.blind_spots.push(BlindSpot {
                 fact,
-                is_read_again: false,
+                is_read_again: fact.is_read_again(),
                 what: "argv and environment of other users' processes that called exec before observer started: give \
                        observer CAP_SYS_PTRACE if you want them"
                     .into(),

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use observer_common::hooks::Fact;
 use observer_common::record::{KIND_COMM, KIND_COUNT, KIND_CWD, KIND_SIGNAL, hint};
 use observer_core::cost::ProcessUsage;
 use observer_core::death::{SentSignal, SignalOrigin};
@@ -94,7 +95,7 @@ impl<'a> RingRecords<'a> {
     }
 
     /// Whether the hooks in use report every change of `fact`.
-    fn reports(&self, fact: &str) -> bool {
+    fn reports(&self, fact: Fact) -> bool {
         let kernel = &self.0.borrow().kernel;
         let lacks_hook = kernel.blind_spots().iter().any(|spot| spot.fact == fact && spot.lacks_hook);
         !lacks_hook && kernel.sources().iter().any(|source| source.fact == fact)
@@ -102,7 +103,7 @@ impl<'a> RingRecords<'a> {
 
     /// Whether a record of this kind can be relied on: a hook reports `fact`, and none was throttled. On a busy machine a small
     /// ring is more than half full at times.
-    fn must_have(&self, fact: &str, kind: u32) -> bool {
+    fn must_have(&self, fact: Fact, kind: u32) -> bool {
         let received = self.0.borrow();
         let now = received.kernel.throttled_by_kind();
         let count = |counts: &[u64; KIND_COUNT]| counts.get(kind as usize).copied();
@@ -157,13 +158,13 @@ impl<'a> RingRecords<'a> {
 pub fn check(records: &RingRecords<'_>, children: &TestChildren) -> Result<()> {
     let seen = birth_and_death(records, &children.killed, Some(children.sid))?;
     // A fact that no hook reports on this kernel is a blind spot, and listed as one.
-    if seen.comm.is_some() || records.must_have("comm", KIND_COMM) {
+    if seen.comm.is_some() || records.must_have(Fact::Comm, KIND_COMM) {
         same(VIA, &values::COMM, seen.comm, Some(Comm(*COMM)))?;
     }
-    if seen.cwd.is_some() || records.must_have("cwd", KIND_CWD) {
+    if seen.cwd.is_some() || records.must_have(Fact::Cwd, KIND_CWD) {
         same(VIA, &values::CWD, seen.cwd.as_deref(), Some(DIRECTORY.to_bytes()))?;
     }
-    if records.reports("uids") {
+    if records.reports(Fact::Uids) {
         same(VIA, &values::UIDS, seen.uids.unwrap_or(children.uids), children.uids)?;
     }
     killed(records, &seen)?;
@@ -205,7 +206,7 @@ fn birth_and_death(
 /// Compares the signals that this process sent to the child: one that it handled, and the one that ended it.
 fn killed(records: &RingRecords<'_>, seen: &ChildRecords) -> Result<()> {
     same(VIA, &values::HANDLED, seen.has_handled_signal, false)?;
-    if seen.signal.is_none() && !records.must_have("signal", KIND_SIGNAL) {
+    if seen.signal.is_none() && !records.must_have(Fact::Signal, KIND_SIGNAL) {
         return Ok(());
     }
     let sent = seen.signal.map(|sent| (sent.signal, sent.origin));
@@ -226,7 +227,7 @@ fn plain(records: &RingRecords<'_>) -> Result<()> {
 
 /// Checks that the rename of a directory raises the hint for paths.
 fn renamed(records: &RingRecords<'_>) -> Result<()> {
-    if !records.reports("paths") {
+    if !records.reports(Fact::Paths) {
         return Ok(());
     }
     // Its deletion raises the hint, too, so it is deleted at the end.
