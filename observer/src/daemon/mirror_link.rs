@@ -16,6 +16,7 @@ use crate::boot;
 use crate::journal::{Committed, EntryFilter, Journal, JournalReader, Numbering, Spool};
 use crate::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+    UserKey,
 };
 use crate::mirror::thread::Mirror;
 use crate::text::bytes::to_line;
@@ -203,19 +204,24 @@ pub fn announced(link: &MirrorLink) -> Option<String> {
 
 /// The entry as the mirror takes it.
 fn event(NumberedEntry { seq, entry }: NumberedEntry) -> HistoryEntry {
-    let (home, name, process) = match entry.subject {
-        Some(Subject { home, name, process, .. }) => (Some(home), Some(name), Some(process)),
-        None => (None, None, None),
-    };
-    HistoryEntry {
+    let of_host = HistoryEntry {
         seq,
         at_unix_ns: entry.at_unix_ns,
         boot_id: Uuid::parse_str(&entry.boot_id).ok(),
         kind: entry.kind,
-        home,
-        name,
-        pid: process.map(|it| it.tgid.0),
-        start_boottime_ns: process.map(|it| it.start_boottime.0),
         detail: entry.detail,
+        ..HistoryEntry::default()
+    };
+    let Some(Subject { home, home_mnt_ns, uid, instance, name, process }) = entry.subject else {
+        return of_host;
+    };
+    HistoryEntry {
+        home: Some(home),
+        home_mnt_ns,
+        user: uid.map(|uid| UserKey { uid, instance }),
+        name: Some(name),
+        pid: Some(process.tgid.0),
+        start_boottime_ns: Some(process.start_boottime.0),
+        ..of_host
     }
 }

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use super::delivery::{JournalExtent, LiveMap, LoopHeartbeat};
-pub use super::items::HistoryEntry;
 use super::items::MirroredArgv;
+pub use super::items::{HistoryEntry, UserKey};
 use super::target::DatabaseUrl;
 
 /// What is mirrored, and where.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use observer_core::session::Home;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::api::words::EntryKind;
+use crate::api::entry::MissingEntries;
+use crate::api::words::{EntryKind, GapReason};
 use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
@@ -81,6 +82,10 @@ pub struct HistoryEntry {
     pub kind: EntryKind,
     /// Raw path of the home.
     pub home: Option<Vec<u8>>,
+    /// Inode number of the home's mount namespace; `None` for the host's own.
+    pub home_mnt_ns: Option<u32>,
+    /// What identifies the session beside its home; `None`: not known, in entries of earlier versions.
+    pub user: Option<UserKey>,
     /// Raw name.
     pub name: Option<Vec<u8>>,
     /// tgid of the primary process.
@@ -169,6 +174,43 @@ pub struct UserKey {
     pub instance: u32,
 }
 
+/// Of which home and user a session is.
+struct SessionPlace {
+    home: Vec<u8>,
+    mnt_ns: Option<u32>,
+    user: Option<UserKey>,
+}
+
+impl SessionPlace {
+    /// That of the session that an entry concerns, whose JSON is `fields`; `None` if it concerns none. Entries that an earlier
+    /// version wrote have the user in the JSON alone.
+    fn of_entry(entry: &HistoryEntry, fields: &Map<String, Value>) -> Option<Self> {
+        let home = entry.home.clone()?;
+        Some(Self { home, mnt_ns: entry.home_mnt_ns, user: entry.user.or_else(|| UserKey::of_json(fields)) })
+    }
+
+    /// That of a session of `list --json`; `None` if it is no session.
+    fn of_json(session: &Map<String, Value>) -> Option<Self> {
+        let home = from_json(session.get("home")?.as_str()?);
+        Some(Self { home, mnt_ns: number(session, "home_mnt_ns"), user: UserKey::of_json(session) })
+    }
+
+    fn key(&self, keys: SessionKeys) -> Vec<u8> {
+        home_id(self.mnt_ns, &self.home, self.user.filter(|_| keys == SessionKeys::HomeAndUser))
+    }
+}
+
+impl UserKey {
+    fn of_json(session: &Map<String, Value>) -> Option<Self> {
+        let instance = number(session, "instance").unwrap_or(Home::FIRST);
+        Some(Self { uid: number(session, "uid")?, instance })
+    }
+}
+
+fn number(session: &Map<String, Value>, field: &str) -> Option<u32> {
+    session.get(field)?.as_u64().and_then(|number| u32::try_from(number).ok())
+}
+
 /// The user ids in `sessions`, each once.
 pub fn uids<'a>(sessions: impl Iterator<Item = &'a str>) -> Vec<u32> {
     #[derive(serde::Deserialize)]
@@ -185,29 +227,25 @@ pub fn uids<'a>(sessions: impl Iterator<Item = &'a str>) -> Vec<u32> {
 /// A session of `list --json` as a row of the state; `None` if it is no session.
 pub fn session_row(json: &str, conversion: Conversion<'_>) -> Option<SessionRow> {
     let Ok(Value::Object(session)) = serde_json::from_str(json) else { return None };
-    row_of(session, conversion)
+    let place = SessionPlace::of_json(&session)?;
+    Some(row_of(session, &place, conversion))
 }
 
-fn row_of(mut session: Map<String, Value>, conversion: Conversion<'_>) -> Option<SessionRow> {
-    let home = from_json(session.get("home")?.as_str()?);
-    let number =
-        |field: &str| session.get(field).and_then(Value::as_u64).and_then(|it| u32::try_from(it).ok());
-    let (mnt_ns, uid) = (number("home_mnt_ns"), number("uid"));
-    let of_user = uid.map(|uid| UserKey { uid, instance: number("instance").unwrap_or(Home::FIRST) });
+fn row_of(mut session: Map<String, Value>, place: &SessionPlace, conversion: Conversion<'_>) -> SessionRow {
     for field in NOT_STATE {
         session.remove(field);
     }
     cut_argv(&mut session, conversion.argv);
-    let username = uid.and_then(|uid| conversion.usernames.get(&uid)).cloned().flatten();
+    let username = place.user.and_then(|user| conversion.usernames.get(&user.uid)).cloned().flatten();
     session.insert("username".into(), username.into());
     let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
-    Some(SessionRow {
-        home_id: home_id(mnt_ns, &home, of_user.filter(|_| conversion.keys == SessionKeys::HomeAndUser)),
+    SessionRow {
+        home_id: place.key(conversion.keys),
         is_ended: session.get("state").is_some_and(|state| state == "ended"),
         body: Some(Value::Object(session).to_string()),
         death,
         is_last: true,
-    })
+    }
 }
 
 /// Removes the arguments that are not mirrored.
@@ -233,7 +271,7 @@ pub fn batch_item(entry: HistoryEntry, state_after: u64, conversion: Conversion<
         cut_argv(fields, conversion.argv);
     }
     let is_newer = entry.seq > state_after;
-    let row = row_change(&entry.kind, &detail, is_newer, conversion);
+    let row = row_change(&entry, &detail, is_newer, conversion);
     let home_id = match &row {
         Some(row) => Some(row.home_id.clone()),
         None => entry.home.as_deref().map(|home| home_id(None, home, None)),
@@ -260,20 +298,21 @@ pub fn batch_item(entry: HistoryEntry, state_after: u64, conversion: Conversion<
     }
 }
 
-/// What an entry of this kind changes in the state of its home.
+/// What an entry changes in the state of its home.
 fn row_change(
-    kind: &EntryKind,
+    entry: &HistoryEntry,
     detail: &Value,
     is_newer: bool,
     conversion: Conversion<'_>,
 ) -> Option<SessionRow> {
     let Value::Object(fields) = detail else { return None };
-    let is_session = kind.is_session();
+    let is_session = entry.kind.is_session();
     // The primary process ended, and another root takes its place: only the death is of interest.
-    if !is_session && *kind != EntryKind::ProcessEnded {
+    if !is_session && entry.kind != EntryKind::ProcessEnded {
         return None;
     }
-    let mut row = row_of(fields.clone(), conversion)?;
+    let place = SessionPlace::of_entry(entry, fields)?;
+    let mut row = row_of(fields.clone(), &place, conversion);
     if !is_session || !is_newer {
         row.body = None;
     }
@@ -289,8 +328,14 @@ fn timestamp(unix_ns: i64) -> Timestamp {
 impl BatchItem {
     /// What stands in the place of an entry that the database refuses.
     pub fn as_refused(&self, why: &str) -> Self {
-        let detail = json!({"from_seq": self.seq, "to_seq": self.seq, "count": 1, "reason": "rejected", "from": null,
-            "to": null, "previous_stream_id": null, "message": why});
+        let missing = MissingEntries {
+            from_seq: Some(self.seq),
+            to_seq: Some(self.seq),
+            count: Some(1),
+            reason: GapReason::Rejected,
+            message: Some(why.into()),
+            ..MissingEntries::default()
+        };
         Self {
             kind: EntryKind::Gap,
             home_id: None,
@@ -298,7 +343,8 @@ impl BatchItem {
             name: None,
             pid: None,
             start_boottime_ns: None,
-            detail: detail.to_string(),
+            // Strings and numbers only: serializing them into memory cannot fail.
+            detail: serde_json::to_string(&missing).unwrap_or_default(),
             ..self.clone()
         }
     }
@@ -306,6 +352,8 @@ impl BatchItem {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn first(uid: u32) -> Option<UserKey> {
@@ -331,6 +379,7 @@ mod tests {
             at_unix_ns: -1_500_000_000,
             kind: EntryKind::SessionStarted,
             home: Some(b"/a\xff".to_vec()),
+            user: first(5),
             detail: detail.to_string(),
             pid: Some(7),
             start_boottime_ns: Some(u64::MAX),
@@ -357,6 +406,19 @@ mod tests {
             json!({"home": "/a\u{10feff}", "name": "a", "pid": 7, "argv": ["run"], "argv_truncated": true, "uid": 5,
                 "username": "agents", "state": "live", "death": null})
         );
+    }
+
+    #[test]
+    fn the_row_of_an_entry_is_that_of_its_columns_and_of_its_json_where_these_lack_the_user() {
+        let key = |entry| item(entry, 0).home_id;
+        let of = |mnt_ns, user| Some(home_id(mnt_ns, b"/a\xff", user));
+        let second = Some(UserKey { uid: 6, instance: 2 });
+        assert_eq!(key(HistoryEntry { user: second, ..started(1) }), of(None, second));
+        assert_eq!(key(HistoryEntry { home_mnt_ns: Some(9), ..started(1) }), of(Some(9), first(5)));
+        let mut former = HistoryEntry { user: None, ..started(1) };
+        assert_eq!(key(former.clone()), of(None, first(5)), "the uid of the JSON");
+        former.detail = json!({"home": "/a\u{10feff}", "uid": 6, "instance": 2, "state": "live"}).to_string();
+        assert_eq!(key(former), of(None, second));
     }
 
     #[test]
@@ -406,12 +468,9 @@ mod tests {
     fn a_refused_entry_becomes_a_gap_of_the_same_number() {
         let gap = item(started(9), 0).as_refused("SQLSTATE 22P05");
         assert_eq!((gap.seq, gap.kind, gap.home), (9, EntryKind::Gap, None));
-        let detail = json(&gap.detail);
-        assert_eq!(detail["reason"], json!("rejected"));
-        assert_eq!(
-            (&detail["from_seq"], &detail["to_seq"], &detail["count"]),
-            (&json!(9), &json!(9), &json!(1))
-        );
+        let expected = json!({"from_seq": 9, "to_seq": 9, "count": 1, "reason": "rejected", "from": null, "to": null,
+            "previous_stream_id": null, "message": "SQLSTATE 22P05"});
+        assert_eq!(json(&gap.detail), expected);
         assert!(gap.row.is_some(), "the row may be acceptable");
     }
 

@@ -12,6 +12,7 @@ use observer::api::status::MirrorStatus;
 use observer::api::words::{EntryKind, MirrorState};
 use observer::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+    UserKey,
 };
 use observer::mirror::items::MirroredArgv;
 use observer::mirror::target::DatabaseUrl;
@@ -266,6 +267,8 @@ impl World {
             boot_id: Some(self.boot_id),
             kind,
             home: Some(home.into()),
+            home_mnt_ns: None,
+            user: Some(UserKey { uid: 0, instance: 1 }),
             name: session["name"].as_str().map(|name| name.as_bytes().into()),
             pid: session["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
             start_boottime_ns: start,

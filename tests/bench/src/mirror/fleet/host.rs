@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use observer::api::words::EntryKind;
 use observer::mirror::feed::{
     History, HistoryEntry, HostIdentity, JournalExtent, LiveMap, LoopHeartbeat, MirrorFeed, MirrorOptions,
+    UserKey,
 };
 use observer::mirror::items::MirroredArgv;
 use observer::mirror::target::DatabaseUrl;
@@ -166,6 +167,8 @@ impl Host {
             boot_id: Some(self.boot_id),
             kind,
             home: text("home").map(|home| home.as_bytes().into()),
+            home_mnt_ns: None,
+            user: Some(UserKey { uid: 0, instance: 1 }),
             name: text("name").map(|name| name.as_bytes().into()),
             pid: detail.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()),
             start_boottime_ns: text("start_boottime_ns").and_then(|text| text.parse().ok()),
