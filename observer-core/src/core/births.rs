@@ -1,5 +1,5 @@
-//! Where processes were born, over a restart of the daemon. The kernel gives a process whose parent ended to another one, and
-//! keeps no trace of a session.
+//! Keeps over a restart of the daemon in which sessions processes were born. When a parent ends, the kernel gives its children
+//! another parent, and it knows nothing of sessions.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -17,12 +17,12 @@ use crate::processes::early_births::EarlyBirths;
 use crate::processes::entry::ProcessEntry;
 use crate::sessions::by_age::age;
 
-/// What is known of a process that is noted for the next daemon.
+/// A process of whose birth the next daemon is informed.
 struct Noted<'a> {
     entry: &'a ProcessEntry,
-    /// What it was born below, in a session.
+    /// The ancestor below which it was born, where that is in a session.
     above: Option<ProcessKey>,
-    /// The kernel tells that, while the process above lives.
+    /// Whether the kernel shows that as well: the ancestor is its parent, and lives.
     is_told: bool,
 }
 
@@ -32,7 +32,7 @@ impl Noted<'_> {
     }
 }
 
-/// What follows for a process from what is above it.
+/// What follows for a process from its ancestors by birth.
 #[derive(Clone, Copy, Default)]
 struct Origin<'a> {
     /// The innermost session in which it was born, if that is over.
@@ -42,10 +42,11 @@ struct Origin<'a> {
 }
 
 impl Core {
-    /// Returns what the kernel will not tell another daemon of births in sessions: below what each process in a session was
-    /// born, and which processes sessions left. At most [`BIRTHS_KNOWN_MAX`] processes and `bytes_max` bytes, both shared by
-    /// the users of the processes, of each user first those of which the kernel tells nothing, and then the oldest. `bytes_of`
-    /// returns what a session that is over takes where all this is written down, and for `None` what a process takes.
+    /// Returns what another daemon cannot learn from the kernel about births in sessions: the ancestor below which each process
+    /// in a session was born, and the processes that sessions left. There are at most [`BIRTHS_KNOWN_MAX`] processes and
+    /// `bytes_max` bytes, of which each user has a share. Of one user, processes whose birth the kernel does not show come first,
+    /// and then the oldest. `bytes_of` returns the bytes that a session which is over takes in writing; for `None`, those of a
+    /// process.
     pub fn origins(
         &self,
         bytes_max: usize,
@@ -58,7 +59,7 @@ impl Core {
             let mut written = BTreeSet::new();
             let bytes_of = &bytes_of;
             move |it: &Noted<'_>| {
-                // Of each user, it counts once: so it is no matter whose processes are left out.
+                // It counts once for each user, so its cost does not depend on whose processes are left out.
                 let is_new = |former: &&FormerSession| written.insert((it.uid(), life(former)));
                 let former = it.entry.left_of.as_deref().filter(is_new);
                 bytes_of(None) + former.map_or(0, |former| bytes_of(Some(former)))
@@ -98,7 +99,7 @@ impl Core {
         noted
     }
 
-    /// A process ends before the sessions are known that there were: keeps what it was born below, and what below it.
+    /// Keeps the births above and below a process that ends before the sessions of the former daemon are known.
     pub(super) fn keep_births(&mut self, entry: &ProcessEntry, orphans: &[ProcessKey]) {
         if !self.settings.awaits_known || orphans.is_empty() {
             return;
@@ -109,8 +110,8 @@ impl Core {
         own.into_iter().chain(births).for_each(|birth| self.early_births.add(uid, birth));
     }
 
-    /// Puts processes below the ancestors by birth that they had before the daemon was started again. What was born below a
-    /// primary that ended since, or before, is left by its session.
+    /// Restores the ancestors by birth that processes had before the daemon was started again. A process that was born below a
+    /// primary which has ended is marked as left by that session.
     pub(super) fn resume_births(
         &mut self,
         at: BootTime,
@@ -128,7 +129,7 @@ impl Core {
             if let Some(above) = origin.live {
                 self.relink(at, key, above, sink);
             }
-            // Its own mark, which is put later, comes first.
+            // A mark of its own, which `resume_left` puts later, takes precedence.
             if let Some(former) = origin.former.filter(|_| !ancestry.marks.contains_key(&key)) {
                 let former = self.known_former(former);
                 self.table.leave(&[key], Some(&former));
@@ -136,7 +137,7 @@ impl Core {
         }
     }
 
-    /// Marks what a session left before the daemon was started again, as far as it lives.
+    /// Marks the processes that a session left before the daemon was started again, and that still live.
     pub(super) fn resume_left(&mut self, left: &KnownLeft<'_>) {
         let lives = |key: &ProcessKey| self.table.get(*key).is_some();
         let keys: BTreeSet<ProcessKey> =
@@ -145,7 +146,7 @@ impl Core {
             return;
         }
         let former = self.known_former(left);
-        // What is below another one of them has its mark.
+        // A process below another one of them gets the mark of that.
         let is_top = |key: &&ProcessKey| {
             let above = self.table.get(**key).and_then(|entry| entry.process.lineage);
             above.is_none_or(|above| !keys.contains(&above))
@@ -154,7 +155,8 @@ impl Core {
         self.table.leave(&tops, Some(&former));
     }
 
-    /// Marks what was born below the known primaries that executed another program while no daemon ran, as if they had ended.
+    /// Marks the processes that were born below a known primary which executed another program while no daemon ran, as if that
+    /// primary had ended.
     pub(super) fn resume_replaced(
         &mut self,
         at: BootTime,
@@ -191,7 +193,7 @@ impl Core {
     }
 }
 
-/// A known session as one that is over: at `at`, unless it had ended before.
+/// Returns a known session as one that is over: since `at`, unless it had ended before.
 fn as_left<'a>(session: &KnownSession<'a>, at: BootTime) -> KnownLeft<'a> {
     KnownLeft {
         home: session.home,
@@ -206,11 +208,11 @@ fn as_left<'a>(session: &KnownSession<'a>, at: BootTime) -> KnownLeft<'a> {
 
 /// What was known of births and sessions before the daemon was started again.
 struct Ancestry<'a> {
-    /// What each process was born below, and whether that was noted by this daemon, before it knew of sessions.
+    /// The process below which each one was born, and whether this daemon noted that, before it knew of sessions.
     above: BTreeMap<ProcessKey, (ProcessKey, bool)>,
-    /// The sessions that there were when the daemon before ended, by their primaries.
+    /// The sessions that lived when the former daemon ended, by their primaries.
     lived: BTreeMap<ProcessKey, KnownLeft<'a>>,
-    /// Sessions that had ended before.
+    /// The sessions that had ended by then, by their primaries.
     ended: BTreeMap<ProcessKey, KnownLeft<'a>>,
     /// The sessions that left a process.
     marks: BTreeMap<ProcessKey, KnownLeft<'a>>,
@@ -229,7 +231,7 @@ impl<'a> Ancestry<'a> {
             let of_state = if session.state == State::Ended { &mut ended } else { &mut lived };
             of_state.insert(session.primary, as_left(session, at));
         }
-        // The journal's own account of an end comes first.
+        // Where the journal has the end of a session, that is used.
         ended.extend(left.iter().map(|left| (left.primary, *left)));
         let mut marks = BTreeMap::new();
         for left in left {
@@ -245,7 +247,7 @@ impl<'a> Ancestry<'a> {
         Self { above, lived, ended, marks }
     }
 
-    /// Returns what follows for each process, those above before those below.
+    /// Returns what follows for each process, ancestors before their descendants.
     fn resolve(&self, lives: impl Fn(ProcessKey) -> bool) -> Vec<(ProcessKey, Origin<'_>)> {
         let mut keys: Vec<ProcessKey> = self.above.keys().copied().collect();
         keys.sort_unstable_by_key(|&key| age(key));
@@ -257,8 +259,8 @@ impl<'a> Ancestry<'a> {
                 Origin { former: None, live: Some(above) }
             } else {
                 let beyond = resolved.get(&above).copied().unwrap_or_default();
-                // Whether a session that had ended ended by its primary's end is not known: what this daemon saw
-                // below that may have been started by another program.
+                // It is not known whether a session that had ended did so by the end of its primary. If the primary went
+                // on with another program, that may have started what this daemon saw below it.
                 let ended = || self.ended.get(&above).filter(|_| !is_early);
                 let former = self.lived.get(&above).or_else(ended).or_else(|| self.marks.get(&above));
                 Origin { former: former.or(beyond.former), live: beyond.live }
@@ -270,15 +272,15 @@ impl<'a> Ancestry<'a> {
     }
 }
 
-/// What tells one life of a session from others.
+/// What distinguishes one life of a session from others.
 type Life = (ProcessKey, BootTime, Arc<Home>);
 
 fn life(former: &FormerSession) -> Life {
     (former.primary, former.ended_at, Arc::clone(&former.home))
 }
 
-/// Keeps of each user so many that all together cost at most `max`. `meter` makes a function that returns the cost of each,
-/// called in order.
+/// Keeps so many processes of each user that all of them cost at most `max`. `meter` makes a function that returns the cost of a
+/// process, and is called for them in order.
 fn keep_shares<'a, C: FnMut(&Noted<'a>) -> usize>(
     noted: &mut Vec<Noted<'a>>,
     max: usize,
@@ -291,7 +293,7 @@ fn keep_shares<'a, C: FnMut(&Noted<'a>) -> usize>(
     }
     let share = even_share(costs.into_values().collect(), max);
     let (mut kept, mut cost_of): (BTreeMap<u32, usize>, C) = (BTreeMap::new(), meter());
-    // Whoever is above another is older, and stays with it.
+    // An ancestor is older than its descendants, so it is kept where they are.
     noted.sort_by_key(|it| it.is_told);
     noted.retain(|it| {
         let kept = kept.entry(it.uid()).or_default();
@@ -300,7 +302,7 @@ fn keep_shares<'a, C: FnMut(&Noted<'a>) -> usize>(
     });
 }
 
-/// Returns how much everybody may keep, so that all together keep at most `max` and nobody could keep more.
+/// Returns how much each user may keep: the largest share with which all of them keep at most `max`.
 fn even_share(mut counts: Vec<usize>, max: usize) -> usize {
     counts.sort_unstable();
     let (mut left, mut users) = (max, counts.len());

@@ -90,21 +90,31 @@ impl EventSources {
                 None => std::future::pending().await,
             }
         };
+        // Of several sources that are ready, the first is taken. Each turn of the loop drains the ring before it comes here, so
+        // no source keeps records waiting for longer than its event takes.
         tokio::select! {
             biased;
+            // 1. The end: the service manager waits a bounded time for it.
             Some(signal) = self.stop.recv() => LoopEvent::Stop(signal),
+            // 2. Questions, of which all that wait are answered at once: a person or a script waits for each.
             Some(asked) = self.questions.recv() => LoopEvent::Asked(asked),
+            // 3. and 4. What admits processes to sessions and was asked for before: the next answers depend on it.
             Some(outcome) = self.memory.recv() => LoopEvent::Memory(outcome),
             Some(found) = self.owners.recv() => LoopEvent::Owner(found),
+            // 5. Sessions that the journal knows: once for each file that is opened.
             () = self.journal.notified(), if self.is_serving => LoopEvent::Journal,
+            // 6. Other rules, which a person may ask for at any rate: what happened before is judged by the former ones.
             Some(read) = self.rules.recv(), if self.is_serving => LoopEvent::Rules(read),
+            // 7. The map for the mirror, which has waited for a database before and takes the longest to copy.
             Some(reply) = self.maps.recv() => LoopEvent::Map(reply),
+            // 8. The ring, which only has to wake the loop: the next turn drains it whatever woke it.
             ready = self.ring.readable(), if may_wake => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
                 }
                 LoopEvent::Ring
             }
+            // 9. What is due, which each turn performs as well.
             () = due => LoopEvent::Timer,
         }
     }
