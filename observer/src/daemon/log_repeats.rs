@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tracing::callsite::Identifier;
-use tracing::{Event, Level, Subscriber, warn};
+use tracing::{Event, Level, Metadata, Subscriber, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -19,6 +19,8 @@ const LINES_MAX: u32 = 10;
 /// Messages of one place of which the first line is written also beyond [`LINES_MAX`]. All that the mirror reports comes from one
 /// place for each level, and so do the records of libraries: what repeats must not hide what does not.
 const MESSAGES_MAX: usize = 16;
+/// The same of errors, which a person must act on: each of them is written until a place has this many in [`WINDOW`].
+const ERRORS_MAX: usize = 256;
 /// After this time, what was left out is reported, and lines are written again.
 const WINDOW: Duration = Duration::from_secs(10);
 /// The target of the report, which is not bounded itself: it has one line for each place.
@@ -57,7 +59,7 @@ impl<S: Subscriber> Layer<S> for RepeatFilter {
         if *metadata.level() > Level::INFO || metadata.target() == REPORT {
             return true;
         }
-        REPEATS.allows(metadata.callsite(), Instant::now(), LogFields::of(event).line())
+        REPEATS.allows(metadata, Instant::now(), LogFields::of(event).line())
     }
 }
 
@@ -73,7 +75,7 @@ struct LeftOut {
 struct Lines {
     since: Instant,
     written: u32,
-    /// Hashes of the messages that were written, at most [`MESSAGES_MAX`].
+    /// Hashes of the messages that were written, as many as [`messages_max`] allows.
     messages: Vec<u64>,
     left_out: Option<LeftOut>,
 }
@@ -93,7 +95,12 @@ fn message_hash(line: &str) -> u64 {
     hasher.finish()
 }
 
-/// What was written lately. There are as many entries as places of the source that emit lines.
+/// Messages of one place of this level of which the first line is always written.
+fn messages_max(level: Level) -> usize {
+    if level == Level::ERROR { ERRORS_MAX } else { MESSAGES_MAX }
+}
+
+/// What was written lately. There are as many entries as places of the source that emit lines; each place has one level.
 #[derive(Default)]
 struct RepeatLimit {
     lines: Mutex<HashMap<Identifier, Lines>>,
@@ -107,15 +114,16 @@ impl RepeatLimit {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a line from this place may be written.
-    fn allows(&self, place: Identifier, now: Instant, line: String) -> bool {
+    /// Whether a line from the place with this metadata may be written.
+    fn allows(&self, place: &Metadata<'_>, now: Instant, line: String) -> bool {
         let message = message_hash(&line);
         let mut all = self.lines();
-        let lines = all.entry(place).or_insert_with(|| Lines::new(now));
+        let lines = all.entry(place.callsite()).or_insert_with(|| Lines::new(now));
         if lines.left_out.is_none() && now.saturating_duration_since(lines.since) >= WINDOW {
             *lines = Lines::new(now);
         }
-        let is_new = lines.messages.len() < MESSAGES_MAX && !lines.messages.contains(&message);
+        let is_new =
+            lines.messages.len() < messages_max(*place.level()) && !lines.messages.contains(&message);
         if is_new {
             lines.messages.push(message);
         }
@@ -147,38 +155,44 @@ impl RepeatLimit {
 #[cfg(test)]
 mod tests {
     use tracing::callsite::Callsite;
+    use tracing::metadata;
     use tracing::metadata::Kind;
     use tracing::subscriber::Interest;
-    use tracing::{Metadata, metadata};
 
     use super::*;
 
-    struct Place;
+    /// A place of the source that emits lines of one level.
+    macro_rules! place {
+        ($place:ident, $metadata:ident, $level:expr) => {
+            struct $place;
 
-    impl Callsite for Place {
-        fn set_interest(&self, _: Interest) {}
+            impl Callsite for $place {
+                fn set_interest(&self, _: Interest) {}
 
-        fn metadata(&self) -> &Metadata<'_> {
-            &METADATA
-        }
+                fn metadata(&self) -> &Metadata<'_> {
+                    &$metadata
+                }
+            }
+
+            static $metadata: Metadata<'static> = metadata! {
+                name: "a place",
+                target: "observer",
+                level: $level,
+                fields: &[],
+                callsite: &$place,
+                kind: Kind::EVENT
+            };
+        };
     }
 
-    static PLACE: Place = Place;
-    static METADATA: Metadata<'static> = metadata! {
-        name: "a place",
-        target: "observer",
-        level: Level::WARN,
-        fields: &[],
-        callsite: &PLACE,
-        kind: Kind::EVENT
-    };
+    place!(WarningPlace, WARNING, Level::WARN);
+    place!(ErrorPlace, ERROR, Level::ERROR);
 
     #[test]
     fn lines_that_repeat_are_left_out_and_counted_and_then_written_again() {
         let (limit, start) = (RepeatLimit::default(), Instant::now());
-        let place = || tracing::callsite::Identifier(&PLACE);
         let written = |from: u64, to: u64, at| {
-            (from..to).filter(|number| limit.allows(place(), at, format!("line {number}"))).count()
+            (from..to).filter(|number| limit.allows(&WARNING, at, format!("line {number}"))).count()
         };
         assert_eq!(written(0, 10, start), 10);
         assert_eq!(limit.take(start), [], "nothing was left out yet");
@@ -196,14 +210,14 @@ mod tests {
         let (limit, start) = (RepeatLimit::default(), Instant::now());
         for number in 0..100 {
             let at = start + WINDOW / 10 * number;
-            assert!(limit.allows(Identifier(&PLACE), at, "a line".into()), "{number}");
+            assert!(limit.allows(&WARNING, at, "a line".into()), "{number}");
         }
     }
 
     #[test]
     fn lines_that_repeat_hide_no_other_message_from_the_same_place() {
         let (limit, start) = (RepeatLimit::default(), Instant::now());
-        let is_written = |line: String| limit.allows(Identifier(&PLACE), start, line);
+        let is_written = |line: String| limit.allows(&WARNING, start, line);
         let rejected = |number: u64| format!("entry {number} of 2026 was rejected");
         assert_eq!((0..100).filter(|&number| is_written(rejected(number))).count(), 10);
         assert!(is_written("the password is wrong".into()));
@@ -212,5 +226,20 @@ mod tests {
         assert_eq!(others.count(), MESSAGES_MAX - 2, "messages without end are bounded");
         let left_out = 90 + 1 + 26 - (MESSAGES_MAX - 2) as u64;
         assert_eq!(limit.take(start), [LeftOut { count: left_out, first: rejected(10) }]);
+    }
+    #[test]
+    fn an_error_is_held_back_by_no_other_message() {
+        let (limit, start) = (RepeatLimit::default(), Instant::now());
+        let message = |number: usize| {
+            // Numbers do not tell messages apart.
+            let letter = |place: usize| char::from(b'a' + u8::try_from(place % 26).unwrap());
+            format!("the {}{} server refuses", letter(number), letter(number / 26))
+        };
+        for number in 0..ERRORS_MAX {
+            limit.allows(&WARNING, start, message(number));
+            assert!(limit.allows(&ERROR, start, message(number)), "error {number}");
+        }
+        assert!((0..ERRORS_MAX).all(|number| !limit.allows(&ERROR, start, message(number))), "these repeat");
+        assert!(!limit.allows(&ERROR, start, message(ERRORS_MAX)), "messages without end are bounded");
     }
 }
