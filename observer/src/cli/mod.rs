@@ -19,6 +19,7 @@ mod list;
 mod man;
 mod naming;
 mod once;
+mod past;
 mod paths;
 mod pid;
 mod places;

@@ -13,18 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::Args;
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 
 use self::local::LocalHistory;
 use self::shown::{Form, local_time};
-use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
-use super::places::PlaceFlags;
+use super::past::{PastFlags, PastSource, when};
 use super::{home, term};
-use crate::clock;
-use crate::config::span;
 use crate::journal::{EntryFilter, JournalReader};
 use crate::mirror::connect::Purpose;
 use crate::mirror::history::EventQuery;
@@ -40,9 +34,6 @@ pub struct HistoryArgs {
     /// No earlier: a span before now (24h, 7d), a date, or an RFC 3339 moment
     #[arg(long, value_name = "WHEN", value_parser = when)]
     since: Option<i64>,
-    /// Earlier than this
-    #[arg(long, value_name = "WHEN", value_parser = when)]
-    until: Option<i64>,
     /// Only sessions that a signal or the lack of memory ended, in sentences
     #[arg(long = "killed")]
     forced: bool,
@@ -50,28 +41,7 @@ pub struct HistoryArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    places: PlaceFlags,
-    /// Instead of the journal: what all hosts mirrored to this database
-    #[command(flatten)]
-    database: DatabaseFlags,
-    /// Of the mirror only this host, by its name or host_id
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-}
-
-/// A time, ns since 1970. A date stands for its first moment in this machine's time zone.
-pub(super) fn when(text: &str) -> Result<i64, String> {
-    let text = text.trim();
-    let now = clock::realtime_ns();
-    let ago = || span(text).map(|span| now - span.as_nanos().cast_signed());
-    let moment = || text.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
-    let local = || {
-        let time = text.parse::<DateTime>().ok().or_else(|| text.parse::<Date>().ok().map(DateTime::from))?;
-        time.to_zoned(TimeZone::system()).ok().map(|time| time.timestamp().as_nanosecond())
-    };
-    ago().or_else(moment).or_else(local).and_then(|ns| i64::try_from(ns).ok()).ok_or_else(|| {
-        "it is no moment: write for instance 24h, 2026-11-21 or 2026-11-21T08:00:00Z".to_owned()
-    })
+    past: PastFlags,
 }
 
 /// Streams and the form of the output.
@@ -99,7 +69,7 @@ impl HistoryArgs {
         width: Option<usize>,
     ) -> anyhow::Result<Exit> {
         let usage = |message: String| Err(Failure { exit: Exit::Usage, message }.into());
-        if let (Some(since), Some(until)) = (self.since, self.until)
+        if let (Some(since), Some(until)) = (self.since, self.past.until)
             && since >= until
         {
             let (since, until) = (local_time(since), local_time(until));
@@ -109,26 +79,22 @@ impl HistoryArgs {
         }
         let form = Form { json: self.json, forced: self.forced, width };
         let output = Output { out, err, form };
-        match (self.database.url()?.is_some(), self.places.are_given()) {
-            (true, true) => usage("a journal and a database cannot both be read: leave one out".into()),
-            (true, false) => self.print_mirrored(output),
-            (false, _) if self.host.is_some() => {
-                usage("--host is of the mirror: name its database, with --database-url-file FILE".into())
-            }
-            (false, _) => self.print_local(socket, output),
+        match self.past.source()? {
+            PastSource::Mirror => self.print_mirrored(output),
+            PastSource::Journal => self.print_local(socket, output),
         }
     }
 
     /// History of this machine, from its journal.
     fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
-        let found = self.places.journal(socket)?;
+        let found = self.past.places.journal(socket)?;
         if let Some(why) = found.why.filter(|_| !self.json) {
             let path = to_line(found.path.as_os_str().as_encoded_bytes());
             writeln!(output.err, "observer: this is the journal {path}, {why}")?;
         }
         let filter = EntryFilter {
             since_ns: self.since,
-            until_ns: self.until,
+            until_ns: self.past.until,
             ends: self.forced,
             ..EntryFilter::default()
         };
@@ -149,14 +115,14 @@ impl HistoryArgs {
             name => (None, name.map(text)),
         };
         let wanted = EventQuery {
-            host: self.host.clone(),
+            host: self.past.host.clone(),
             since_us: self.since.map(|ns| ns.div_euclid(1_000)),
-            until_us: self.until.map(|ns| ns.div_euclid(1_000)),
+            until_us: self.past.until.map(|ns| ns.div_euclid(1_000)),
             name,
             home,
             ends: self.forced,
         };
-        let found = self.database.with(Purpose::Read, async |connected| {
+        let found = self.past.database.with(Purpose::Read, async |connected| {
             fleet::print(connected, &wanted, output.form, output.out).await
         })?;
         if found > 0 {

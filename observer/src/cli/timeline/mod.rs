@@ -17,10 +17,8 @@ use jiff::tz::TimeZone;
 
 use self::lives::Lives;
 use self::scale::Window;
-use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
-use super::history::when;
-use super::places::PlaceFlags;
+use super::past::{PastFlags, PastSource, when};
 use super::term;
 use crate::clock;
 use crate::mirror::connect::Purpose;
@@ -38,20 +36,11 @@ pub struct TimelineArgs {
     /// From then on: a span before now (24h, 7d), a date, or an RFC 3339 moment
     #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = when)]
     since: i64,
-    /// Until then; now if it is left out
-    #[arg(long, value_name = "WHEN", value_parser = when)]
-    until: Option<i64>,
     /// Write a picture to this file (`-`: standard output), for a browser or a document
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]
-    places: PlaceFlags,
-    /// Instead of the journal: what all hosts mirrored to this database
-    #[command(flatten)]
-    database: DatabaseFlags,
-    /// Of the mirror only this host, by its name or host_id
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
+    past: PastFlags,
 }
 
 impl TimelineArgs {
@@ -60,27 +49,19 @@ impl TimelineArgs {
         let usage = |message: String| Failure { exit: Exit::Usage, message };
         let filter = WatchFilter::new(false, self.glob.as_deref()).map_err(usage)?;
         let now_ns = i64::try_from(clock::realtime_ns()).unwrap_or(i64::MAX);
-        let window = Window { since_ns: self.since, until_ns: self.until.unwrap_or(now_ns) };
+        let window = Window { since_ns: self.since, until_ns: self.past.until.unwrap_or(now_ns) };
         if window.since_ns >= window.until_ns {
             return Err(usage(
                 "--since must be earlier than --until, and than now; correct one of them".into(),
             )
             .into());
         }
-        let lives = match (self.database.url()?.is_some(), self.places.are_given()) {
-            (true, true) => {
-                return Err(
-                    usage("a journal and a database cannot both be read: leave one out".into()).into()
-                );
-            }
-            (true, false) => self.database.with(Purpose::Read, async |connected| {
-                fleet::read(connected, &self.database, self.host.as_deref(), &filter, window).await
+        let PastFlags { places, database, host, .. } = &self.past;
+        let lives = match self.past.source()? {
+            PastSource::Mirror => database.with(Purpose::Read, async |connected| {
+                fleet::read(connected, database, host.as_deref(), &filter, window).await
             })?,
-            (false, _) if self.host.is_some() => {
-                let message = "--host is of the mirror: name its database, with --database-url-file FILE";
-                return Err(usage(message.into()).into());
-            }
-            (false, _) => local::read(&self.places, socket, &filter, window)?,
+            PastSource::Journal => local::read(places, socket, &filter, window)?,
         };
         self.show(&lives)
     }
