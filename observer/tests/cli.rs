@@ -227,3 +227,19 @@ fn a_password_in_an_argument_is_refused_and_never_shown() {
     let (code, ..) = run(&socket, &["run", "--database-url", "host=h", "--database-url-file", "/f"]);
     assert_eq!(code, Some(2));
 }
+
+#[test]
+fn local_times_are_those_of_the_zone_that_is_named() {
+    if !Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+        return println!("skipped: this machine has no time zone database (Debian's package tzdata)");
+    }
+    let shown = |zone: &str| {
+        let wrong = ["history", "--since", "2026-11-21T12:00:00Z", "--until", "2026-07-21T08:00:00Z"];
+        let output = observer(Path::new("/nonexistent"), &wrong).env("TZ", zone).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let berlin = shown("Europe/Berlin");
+    assert!(berlin.contains("2026-11-21 13:00:00") && berlin.contains("2026-07-21 10:00:00"), "{berlin}");
+    let utc = shown("UTC");
+    assert!(utc.contains("2026-11-21 12:00:00") && utc.contains("2026-07-21 08:00:00"), "{utc}");
+}

@@ -15,6 +15,7 @@ fn lives_of_all_hosts_are_drawn_also_those_without_an_event_in_the_window() {
     let database = applied();
     let mut daemon = server().session(&database, "postgres");
     let number = present(&mut daemon, HOST);
+    daemon.ask("UPDATE observer.host SET first_seen_at = now() - interval '3 hours'");
     daemon.ask(&format!(
         "INSERT INTO observer.session (host_no, home_id, home, name, state, certain, starts, detail)
          VALUES ({number}, 'alpha'::bytea, '/h/alpha', 'alpha', 'live', true, '{{}}', jsonb_build_object(
@@ -46,4 +47,52 @@ fn lives_of_all_hosts_are_drawn_also_those_without_an_event_in_the_window() {
     let none = timeline(&["--host", "other"]);
     assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
     assert_eq!(timeline(&["--state-dir", "/x"]).code, Some(2));
+}
+
+#[test]
+fn the_times_in_which_a_host_was_not_present_or_its_journal_had_a_gap_are_shaded() {
+    const ABSENT: &str = "0b6cf3ba-4f0f-4f3c-8b4e-6a3c6a7a4d11";
+    let database = applied();
+    let mut daemon = server().session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    // Another host of the same name, of which there is something from 90 minutes ago until 30 minutes ago.
+    daemon.ask(&format!(
+        "INSERT INTO observer.host (host_id, host, first_seen_at, last_commit_at)
+         VALUES ('{ABSENT}', 'h', now() - interval '80 minutes', now() - interval '30 minutes')"
+    ));
+    let absent = daemon.ask(&format!("SELECT host_no FROM observer.host WHERE host_id = '{ABSENT}'"));
+    daemon.ask(&format!(
+        "UPDATE observer.host SET first_seen_at = now() - interval '3 hours' WHERE host_no = {number}"
+    ));
+    let mut event = |host: &str, seq: u32, minutes: u32, kind: &str, name: &str, detail: &str| {
+        let home =
+            if name.is_empty() { "NULL, NULL, NULL".into() } else { format!("'/h/{name}', '{name}', 7") };
+        daemon.ask(&format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, home, name, pid, detail)
+             VALUES ({host}, '{STREAM}', {seq}, now() - interval '{minutes} minutes', '{kind}', {home}, {detail})"
+        ));
+    };
+    event(&absent, 1, 90, "session_started", "beta", "'{}'");
+    event(&number, 1, 119, "session_started", "beta", "'{}'");
+    let gap = "jsonb_build_object('from_seq', 2, 'to_seq', 2, 'count', 0, 'reason', 'not_running', 'to', NULL,
+         'previous_stream_id', NULL, 'message', NULL,
+         'from', to_char(now() AT TIME ZONE 'UTC' - interval '60 minutes', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))";
+    event(&number, 2, 40, "gap", "", gap);
+    let url = server().url(&database);
+    let drawn = CommandResult::of(Command::new(product()).args([
+        "timeline",
+        "--database-url",
+        &url,
+        "--since",
+        "2h",
+    ]));
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    let row = |id: &str| drawn.text().lines().find(|line| line.contains(&id[..8])).unwrap_or_default();
+    let counts = |id: &str| ['░', '━', '┅'].map(|shown| row(id).matches(shown).count());
+    // 120 minutes are some 60 cells.
+    let [before, lived, unknown] = counts(ABSENT);
+    assert!((12..=18).contains(&before) && (26..=34).contains(&lived), "{drawn:?}");
+    assert!((12..=18).contains(&unknown), "{drawn:?}");
+    let [outside, lived, unknown] = counts(HOST);
+    assert!(outside == 0 && lived > 40 && (8..=13).contains(&unknown), "{drawn:?}");
 }

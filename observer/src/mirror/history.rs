@@ -19,6 +19,13 @@ const EVENTS: &str = "SELECT host, host_id, stream_id, seq, least(at, '9999-12-3
         AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'session_left', 'gap', 'gap_closed') OR detail ? 'restarts')
     ORDER BY at, host_id, stream_id, seq";
 
+/// Since when and until when the database knows of each host. Of one that is present and has sent all, it knows until now.
+const KNOWN: &str = "SELECT h.host_id,
+        least(h.first_seen_at, (SELECT min(e.at) FROM observer.events e WHERE e.host_id = h.host_id), '9999-12-30'::timestamptz),
+        CASE WHEN NOT (h.present AND h.caught_up)
+            THEN least(coalesce(h.last_commit_at, h.first_seen_at), '9999-12-30'::timestamptz) END
+    FROM observer.hosts h WHERE $1::text IS NULL OR h.host = $1 OR h.host_id::text = $1";
+
 /// Which events are read. Text is escaped as in the database.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
@@ -59,6 +66,30 @@ pub struct FleetEvent {
     pub pid: Option<i32>,
     /// The whole event as JSON.
     pub detail: String,
+}
+
+/// What the database knows of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownHost {
+    /// Id of the host.
+    pub host_id: String,
+    /// Since then; µs since 1970.
+    pub since_us: i64,
+    /// Until then; µs since 1970. `None`: until now.
+    pub until_us: Option<i64>,
+}
+
+/// What the database knows of the host with this name or host_id, or of all.
+pub async fn known_hosts(client: &Client, host: Option<&str>) -> Result<Vec<KnownHost>> {
+    let rows = client.query(KNOWN, &[&host]).await.map_err(DatabaseError::from)?;
+    let known = |row: &Row| -> Result<KnownHost> {
+        Ok(KnownHost {
+            host_id: row.try_get::<_, Uuid>(0)?.to_string(),
+            since_us: row.try_get::<_, Timestamp>(1)?.as_microsecond(),
+            until_us: row.try_get::<_, Option<Timestamp>>(2)?.map(Timestamp::as_microsecond),
+        })
+    };
+    rows.iter().map(known).collect()
 }
 
 /// Calls `visit` with each event that the query selects, the oldest first. A slow reader holds no lock: the server keeps the

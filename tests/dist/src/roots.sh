@@ -29,6 +29,10 @@ dpkg --verify observer | grep -v ' c /etc/' && exit 1
 is_as_it_was
 observer check-config "$configuration"
 test -e "$journal"
+# Local times are those of the zone that is named.
+if test -e /usr/share/zoneinfo/Europe/Berlin; then
+    TZ=Europe/Berlin observer history --since 2026-11-21T12:00:00Z --until 2026-11-21T08:00:00Z 2>&1 | grep 13:00:00
+fi
 dpkg --install /packages/next.deb
 is_as_it_was
 

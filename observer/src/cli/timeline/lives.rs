@@ -19,8 +19,10 @@ const PARTS: u32 = 4_096;
 /// What a row is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowKey {
-    /// Raw name of the host; empty where there is one only.
+    /// Name of the host, escaped; empty where there is one only.
     pub(super) host: String,
+    /// Id of the host, which another host of that name has not; empty where there is one only.
+    pub(super) host_id: String,
     /// Raw path of the home.
     pub(super) home: Vec<u8>,
     pub(super) mnt_ns: Option<u32>,
@@ -110,8 +112,8 @@ pub(super) struct LifeRow {
 pub(super) struct PastEntry<'a> {
     /// `None`: it is a gap.
     pub(super) key: Option<RowKey>,
-    /// Raw name of the host; empty where there is one only.
-    pub(super) host: String,
+    /// Id of the host; empty where there is one only.
+    pub(super) host_id: String,
     /// Raw name of the session.
     pub(super) name: Vec<u8>,
     pub(super) at_ns: i64,
@@ -126,7 +128,7 @@ pub(super) struct PastEntry<'a> {
 pub(super) struct Lives {
     pub(super) window: Window,
     pub(super) rows: BTreeMap<RowKey, LifeRow>,
-    /// Times of which not everything is known, by host.
+    /// Times of which not everything is known, by the host's id.
     pub(super) gaps: BTreeMap<String, Vec<Span>>,
     /// Entries of sessions that have no row.
     pub(super) left_out: u64,
@@ -176,7 +178,7 @@ impl Lives {
                 let moment = |at: &Option<String>| at.as_deref().and_then(unix_ns);
                 let to = moment(&told.to).unwrap_or(entry.at_ns);
                 // Without a beginning it is a moment.
-                self.gap(entry.host, moment(&told.from).unwrap_or(to), to);
+                self.gap(entry.host_id, moment(&told.from).unwrap_or(to), to);
             }
             (Some(_), EntryKind::SessionStarted) => {
                 let Some(row) = self.row(entry.key, entry.name) else { return };
@@ -217,9 +219,9 @@ impl Lives {
     }
 
     /// A time of which not everything is known on a host.
-    pub(super) fn gap(&mut self, host: String, from_ns: i64, to_ns: i64) {
+    pub(super) fn gap(&mut self, host_id: String, from_ns: i64, to_ns: i64) {
         let Some((from_ns, to_ns)) = self.window.clip(from_ns, to_ns) else { return };
-        push_span(self.gaps.entry(host).or_default(), self.window, Span { from_ns, to_ns });
+        push_span(self.gaps.entry(host_id).or_default(), self.window, Span { from_ns, to_ns });
     }
 
     fn row(&mut self, key: Option<RowKey>, name: Vec<u8>) -> Option<&mut LifeRow> {

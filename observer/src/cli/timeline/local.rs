@@ -59,7 +59,7 @@ fn lives_of(journal: &JournalReader, filter: &WatchFilter, window: Window) -> an
             }
             lives.take(PastEntry {
                 key: subject.map(key),
-                host: String::new(),
+                host_id: String::new(),
                 name: subject.map(|subject| subject.name.clone()).unwrap_or_default(),
                 at_ns: entry.at_unix_ns,
                 kind: entry.kind.clone(),
@@ -80,6 +80,7 @@ fn lives_of(journal: &JournalReader, filter: &WatchFilter, window: Window) -> an
 fn key(subject: &Subject) -> RowKey {
     RowKey {
         host: String::new(),
+        host_id: String::new(),
         home: subject.home.clone(),
         mnt_ns: subject.home_mnt_ns,
         uid: subject.uid.unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! `observer timeline`
 
 mod fleet;
+mod labels;
 mod lives;
 mod local;
 mod scale;

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::lives::{EndMark, LifeRow, Lives, Mark, RowKey, Span};
+use super::labels::labels;
+use super::lives::{Bar, EndMark, LifeRow, Lives, Mark, RowKey, Span};
 use super::scale::Window;
-use super::text::{label, ordered};
+use super::text::ordered;
 use crate::text::bytes::to_line;
 use crate::text::table::cut_middle;
 
@@ -32,13 +33,15 @@ const STYLE: &str = "
 text { font: 12px ui-monospace, 'DejaVu Sans Mono', monospace; fill: #24292f }
 .paper { fill: #ffffff } .faint { fill: #57606a } .title { font-weight: bold }
 .line { stroke: #d8dee4; stroke-width: 1 } .stripe { fill: #f6f8fa }
-.bar { fill: #54aeff } .gap { fill: url(#hatch) } .hatch { stroke: #8c959f; stroke-width: 1.5 }
+.bar { fill: #218bff } .gap { fill: url(#hatch) } .hatch { stroke: #6e7781; stroke-width: 2 }
+.cut { fill: url(#cuts) } .gash { stroke: #ffffff; stroke-width: 4 }
 .good { fill: #ffffff; stroke: #1a7f37; stroke-width: 2 } .warn { fill: #bf8700; stroke: #ffffff; stroke-width: 1 }
 .bad { fill: none; stroke: #cf222e; stroke-width: 3 } .oom { fill: #cf222e; stroke: #ffffff; stroke-width: 1 }
 .asks { fill: #ffffff; stroke: #bf8700; stroke-width: 2 } .other { fill: none; stroke: #57606a; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 } .paper { fill: #0d1117 } .faint { fill: #9198a1 }
-.line { stroke: #30363d } .stripe { fill: #151b23 } .bar { fill: #1f6feb } .hatch { stroke: #656c76 }
+.line { stroke: #30363d } .stripe { fill: #151b23 } .bar { fill: #388bfd } .hatch { stroke: #9198a1 }
+.gash { stroke: #0d1117 }
 .good { fill: #0d1117; stroke: #3fb950 } .warn { fill: #d29922; stroke: #0d1117 }
 .bad { stroke: #ff7b72 } .oom { fill: #ff7b72; stroke: #0d1117 }
 .asks { fill: #0d1117; stroke: #d29922 } .other { stroke: #9198a1 }
@@ -49,6 +52,7 @@ text { fill: #e6edf3 } .paper { fill: #0d1117 } .faint { fill: #9198a1 }
 pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
     let all = ordered(lives);
     let rows = newest(&all, lives.window);
+    let names = labels(&rows);
     let lines = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let bottom = TOP + lines * ROW;
     let height = bottom + 56;
@@ -57,10 +61,7 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n"
     ));
     out.push(&format!("<title>Lifetimes of sessions</title>\n<style>{STYLE}</style>\n"));
-    out.push(
-        "<defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
-         <line class=\"hatch\" x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\"/></pattern></defs>\n",
-    );
+    out.push(&format!("<defs>{}{}</defs>\n", stripes("hatch", "hatch"), stripes("cuts", "gash")));
     out.push(&format!("<rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n"));
     // The clock may change within the window, so both ends have an offset.
     let [since, until] = [lives.window.since_ns, lives.window.until_ns].map(|at| moment(at, zone, HEADING));
@@ -74,9 +75,9 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
         ));
     }
     out.axis(bottom);
-    for ((key, row), line) in rows.iter().zip(0..) {
-        let gaps = lives.gaps.get(&key.host).map(Vec::as_slice).unwrap_or_default();
-        out.row(key, row, gaps, TOP + line * ROW);
+    for (((key, row), name), line) in rows.iter().zip(&names).zip(0..) {
+        let gaps = lives.gaps.get(&key.host_id).map(Vec::as_slice).unwrap_or_default();
+        out.row(name, key, row, gaps, TOP + line * ROW);
     }
     out.legend(bottom + 20);
     let left_out = all.len() - rows.len();
@@ -89,6 +90,32 @@ pub(super) fn document(lives: &Lives, zone: &TimeZone) -> String {
     }
     out.push("</svg>\n");
     out.text
+}
+
+/// A pattern of diagonal stripes: its id, and the class of a stripe.
+fn stripes(id: &str, class: &str) -> String {
+    format!(
+        "<pattern id=\"{id}\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+         <line class=\"{class}\" x1=\"4\" y1=\"0\" x2=\"4\" y2=\"8\"/></pattern>"
+    )
+}
+
+/// The parts of bars that lie in these times. Both are in the order of time.
+fn within(mut bars: &[Bar], mut gaps: &[Span], window: Window) -> Vec<Span> {
+    let mut parts = Vec::new();
+    while let ([bar, later_bars @ ..], [gap, later_gaps @ ..]) = (bars, gaps) {
+        let to_ns = bar.to_ns.unwrap_or(window.until_ns);
+        let part = Span { from_ns: bar.from_ns.max(gap.from_ns), to_ns: to_ns.min(gap.to_ns) };
+        if part.from_ns <= part.to_ns {
+            parts.push(part);
+        }
+        if to_ns < gap.to_ns {
+            bars = later_bars;
+        } else {
+            gaps = later_gaps;
+        }
+    }
+    parts
 }
 
 /// At most [`SVG_ROWS_MAX`] rows: those that lived or ended last, in their order.
@@ -191,11 +218,13 @@ impl Svg<'_> {
         );
     }
 
-    fn row(&mut self, key: &RowKey, row: &LifeRow, gaps: &[Span], y: u32) {
-        let name = label(key, row);
+    fn row(&mut self, name: &str, key: &RowKey, row: &LifeRow, gaps: &[Span], y: u32) {
         let home = escaped(&to_line(&key.home));
-        let short = escaped(&cut_middle(&name, NAME_CELLS));
+        let short = escaped(&cut_middle(name, NAME_CELLS));
         self.push(&format!("<g><title>{home}</title><text x=\"10\" y=\"{}\">{short}</text></g>\n", y + 15));
+        for gap in gaps.iter().chain(&row.unseen) {
+            self.span("gap", gap.from_ns, gap.to_ns, y + 1, 20);
+        }
         let mut end = None;
         for bar in &row.bars {
             let to_ns = bar.to_ns.unwrap_or(self.window.until_ns);
@@ -205,8 +234,8 @@ impl Svg<'_> {
             }
             end = Some((self.x(bar.from_ns), self.x(to_ns)));
         }
-        for gap in gaps.iter().chain(&row.unseen) {
-            self.span("gap", gap.from_ns, gap.to_ns, y + 3, 16);
+        for part in within(&row.bars, gaps, self.window) {
+            self.span("cut", part.from_ns, part.to_ns, y + 6, 10);
         }
         self.push("\n");
         let mut marks = row.marks.iter().peekable();
@@ -237,12 +266,14 @@ impl Svg<'_> {
             self.words(x + 12, y, "faint", end.words());
             x += 42 + 8 * u32::try_from(end.words().len()).unwrap_or(0);
         }
-        self.push(&format!(
-            "<rect class=\"gap\" x=\"{}\" y=\"{}\" width=\"24\" height=\"14\"/>\n",
-            10,
-            y + 13
-        ));
-        self.words(40, y + 24, "faint", "not all is known");
+        let (bar, gap) = (y + 15, y + 10);
+        self.push(&format!("<rect class=\"gap\" x=\"10\" y=\"{gap}\" width=\"52\" height=\"20\"/>\n"));
+        for class in ["bar", "cut"] {
+            self.push(&format!(
+                "<rect class=\"{class}\" x=\"36\" y=\"{bar}\" width=\"26\" height=\"10\"/>\n"
+            ));
+        }
+        self.words(70, y + 24, "faint", "not all is known");
     }
 }
 
@@ -297,9 +328,35 @@ mod tests {
         for class in ["good", "warn", "bad", "oom", "asks", "gap"] {
             assert_eq!(class_count(&parsed, class), 2, "{class}: {text}");
         }
-        assert_eq!((class_count(&parsed, "bar"), class_count(&parsed, "other")), (6, 1));
+        assert_eq!((class_count(&parsed, "bar"), class_count(&parsed, "other")), (7, 1));
         let bar = parsed.descendants().find(|node| node.attribute("class") == Some("bar")).unwrap();
         assert_eq!((bar.attribute("x"), bar.attribute("width")), (Some("200"), Some("65")), "2 of 24 hours");
+    }
+
+    #[test]
+    fn a_bar_is_cut_where_not_all_is_known_and_nowhere_else() {
+        let mut lives = Lives::new(window());
+        lives.take(entry(4, "session_started", "/srv/a", "{}"));
+        lives.take(entry(8, "session_ended", "/srv/a", "{}"));
+        lives.take(entry(12, "session_started", "/srv/a", "{}"));
+        for (from, to) in [(2, 5), (7, 14), (16, 17)] {
+            let gap = format!(r#"{{"from":"{}"}}"#, rfc3339(BASE + from * HOUR));
+            lives.take(entry(to, "gap", "", &gap));
+        }
+        let bars = &lives.rows.first_key_value().unwrap().1.bars;
+        let parts = within(bars, &lives.gaps[""], lives.window);
+        let hours = |span: &Span| ((span.from_ns - BASE) / HOUR, (span.to_ns - BASE) / HOUR);
+        assert_eq!(parts.iter().map(hours).collect::<Vec<_>>(), [(4, 5), (7, 8), (12, 14), (16, 17)]);
+        let text = document(&lives, &TimeZone::UTC);
+        let parsed = parsed(&text);
+        // The last one is in the legend.
+        let cuts: Vec<_> =
+            parsed.descendants().filter(|node| node.attribute("class") == Some("cut")).collect();
+        assert_eq!(
+            (cuts.len(), cuts[0].attribute("x"), cuts[0].attribute("width")),
+            (5, Some("330"), Some("32"))
+        );
+        assert!(within(&[], &lives.gaps[""], lives.window).is_empty());
     }
 
     #[test]

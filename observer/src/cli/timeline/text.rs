@@ -4,9 +4,9 @@ use anstyle::Style;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr as _;
 
+use super::labels::labels;
 use super::lives::{EndMark, LifeRow, Lives, RowKey, Span};
 use super::scale::Window;
-use crate::text::bytes::{from_json, to_line};
 use crate::text::style::{BAD, FAINT, GOOD, NOTICE, STRONG};
 use crate::text::table::cut_middle;
 use crate::text::wrap::wrap;
@@ -39,26 +39,17 @@ fn style(end: EndMark) -> Style {
     }
 }
 
-/// The name of a row, with that of its host where there are several.
-pub(super) fn label(key: &RowKey, row: &LifeRow) -> String {
-    let name = to_line(&row.name);
-    match key.host.is_empty() {
-        true => name.into_owned(),
-        false => format!("{}/{name}", to_line(&from_json(&key.host))),
-    }
-}
-
 /// The rows in the order in which they are shown.
 pub(super) fn ordered(lives: &Lives) -> Vec<(&RowKey, &LifeRow)> {
     let mut rows: Vec<_> = lives.rows.iter().collect();
-    rows.sort_by_key(|(key, row)| (&key.host, &row.name, &key.home, key.instance, key.uid));
+    rows.sort_by_key(|(key, row)| (&key.host, &key.host_id, &row.name, &key.home, key.instance, key.uid));
     rows
 }
 
 /// The lines, none of them wider than `width` cells as far as that is possible.
 pub(super) fn lines(lives: &Lives, width: usize, zone: &TimeZone) -> Vec<String> {
     let rows = ordered(lives);
-    let labels: Vec<String> = rows.iter().map(|(key, row)| label(key, row)).collect();
+    let labels = labels(&rows);
     let widest = labels.iter().map(|label| label.width()).max().unwrap_or(0);
     let name_cells = widest.min(NAME_CELLS_MAX).min(width / 3).max(1);
     let cells = u32::try_from(width.saturating_sub(name_cells + 1)).unwrap_or(u32::MAX).max(1);
@@ -68,7 +59,7 @@ pub(super) fn lines(lives: &Lives, width: usize, zone: &TimeZone) -> Vec<String>
     for ((key, row), label) in rows.iter().zip(&labels) {
         let label = cut_middle(label, name_cells);
         let pad = " ".repeat(name_cells.saturating_sub(label.width()) + 1);
-        let gaps = lives.gaps.get(&key.host).unwrap_or(&no_gaps);
+        let gaps = lives.gaps.get(&key.host_id).unwrap_or(&no_gaps);
         lines.push(format!("{STRONG}{label}{STRONG:#}{pad}{}", track(row, gaps, lives.window, cells)));
     }
     lines.extend(legend(lives, width).into_iter().map(|line| format!("{FAINT}{line}{FAINT:#}")));

@@ -18,7 +18,7 @@ pub(in super::super) fn entry<'a>(hour: i64, kind: &str, home: &str, detail: &'a
     let key = RowKey { home: home.into(), uid: 1000, instance: 1, ..RowKey::default() };
     PastEntry {
         key: (!home.is_empty()).then_some(key),
-        host: String::new(),
+        host_id: String::new(),
         name: home.rsplit('/').next().unwrap_or_default().into(),
         at_ns: BASE + hour * HOUR,
         kind: kind.into(),
