@@ -254,6 +254,8 @@ pub struct JournalStatus {
     pub dropped: u64,
     /// Entries removed since the daemon's start because a bound was reached.
     pub expired: u64,
+    /// How often since the daemon's start somebody deleted or replaced the file or its directory.
+    pub files_gone: u64,
 }
 
 impl JournalStatus {

@@ -158,6 +158,9 @@ fn journal(journal: &JournalStatus, width: usize) -> Vec<String> {
             to_line(path.as_bytes())
         ));
     }
+    if journal.files_gone > 0 {
+        text.push_str(&format!("; deleted or replaced under the daemon {} times", journal.files_gone));
+    }
     painted(hanging("journal", LABEL, &text, width), journal.state.as_str(), style)
 }
 

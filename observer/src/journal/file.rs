@@ -310,6 +310,10 @@ fn create(
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()?;
     conn.close().map_err(|(_, error)| error)?;
+    // The log of a file that was deleted without it: SQLite would take it for the new file's.
+    for part in ["-wal", "-shm"] {
+        remove(&quarantine::suffixed(&options.path, part))?;
+    }
     std::fs::rename(&new, &options.path)?;
     File::open(options.dir()).and_then(|dir| dir.sync_all())?;
     let conn = connect(&options.path)?;
@@ -336,10 +340,7 @@ fn create(
 /// Makes an empty file that the group may read. SQLite gives the log and its index the owner and mode of the file.
 fn make_empty(path: &Path) -> Result<()> {
     for part in ["", "-journal", "-wal", "-shm"] {
-        match std::fs::remove_file(quarantine::suffixed(path, part)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        remove(&quarantine::suffixed(path, part))?;
     }
     let file = File::options().create_new(true).write(true).mode(0o640).open(path)?;
     // The group exists where the service was installed.
@@ -347,6 +348,14 @@ fn make_empty(path: &Path) -> Result<()> {
         let _ = std::os::unix::fs::fchown(&file, None, Some(group.gid.as_raw()));
     }
     Ok(())
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The first entry of a stream that follows another, of which `newest` is known.
@@ -366,12 +375,20 @@ fn first_entry(end: StreamEnd, newest: &Watermark, options: &JournalOptions) -> 
     Entry::gap(&missing, now_ns, clock::boottime().0, &options.boot_id)
 }
 
-/// Checks that every page can be read and is consistent; the error describes the first fault.
+/// Checks that every page can be read and is consistent, and that every entry can be read as `history` reads it; the error
+/// describes the first fault.
 pub fn check(conn: &Connection) -> Result<()> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if verdict != "ok" {
         bail!("{verdict}");
     }
+    // A damaged value may leave its page consistent.
+    let mut query = conn.prepare("SELECT * FROM entry")?;
+    let mut rows = query.query(())?;
+    while let Some(row) = rows.next()? {
+        tables::decode(row).context("an entry cannot be read")?;
+    }
+    live::read(conn).context("a session that lives cannot be read")?;
     Ok(())
 }
 

@@ -57,7 +57,9 @@ impl DirectoryIdentity {
         let (path, new) = (dir.join("instance"), dir.join("instance.new"));
         let text = serde_json::to_vec(self).unwrap_or_default();
         let write = || -> std::io::Result<()> {
-            let mut file = File::options().create(true).truncate(true).write(true).mode(0o640).open(&new)?;
+            let mut options = File::options();
+            options.create(true).truncate(true).write(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+            let mut file = options.open(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::error::OpenError;
 use super::identity::NEXT;
@@ -38,6 +38,9 @@ pub struct Watermark {
 }
 
 impl DirectoryLock {
+    /// Name of the file in its directory.
+    pub const NAME: &str = "lock";
+
     /// Creates `dir` where it is missing, and locks it for this process.
     pub fn acquire(dir: &Path) -> Result<Self, OpenError> {
         let file = Self::open(dir).map_err(OpenError::Transient)?;
@@ -55,7 +58,7 @@ impl DirectoryLock {
                     )));
                 }
                 Err(TryLockError::Error(error)) => {
-                    let message = format!("cannot lock {}; {NEXT}", dir.join("lock").display());
+                    let message = format!("cannot lock {}; {NEXT}", dir.join(Self::NAME).display());
                     return Err(OpenError::Transient(anyhow::Error::new(error).context(message)));
                 }
             }
@@ -74,7 +77,19 @@ impl DirectoryLock {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).with_context(|| may_write("make"))?;
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true).mode(0o600);
-        options.open(dir.join("lock")).with_context(|| may_write("write in"))
+        // A link would have this process write to the file to which it leads.
+        options.custom_flags(libc::O_NOFOLLOW);
+        let path = dir.join(Self::NAME);
+        let opened = options.open(&path);
+        if opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP)) {
+            bail!("{} is a symbolic link, which observer does not follow; remove it", path.display());
+        }
+        opened.with_context(|| may_write("write in"))
+    }
+
+    /// The status of the locked file.
+    pub fn metadata(&self) -> std::io::Result<fs::Metadata> {
+        self.file.metadata()
     }
 
     /// What is known of the journal: by this daemon, or else by the previous one.

@@ -23,12 +23,15 @@ mod reader;
 mod removal;
 mod shares;
 mod spool;
+mod state_dir;
 mod tables;
 mod waiting;
 mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod gone_tests;
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]

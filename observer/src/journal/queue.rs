@@ -161,6 +161,11 @@ impl WriteQueue {
         status.failures
     }
 
+    /// Somebody deleted or replaced the file.
+    pub fn file_is_gone(&self) {
+        self.lock().pending.status.files_gone += 1;
+    }
+
     /// See [`Pending::begin`].
     pub fn begin(&self, opened: &mut OpenedFile, instance_id: &str) {
         let mut state = self.lock();

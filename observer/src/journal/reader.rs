@@ -16,6 +16,9 @@ use super::{live, quarantine, tables};
 use crate::api::entry::{Entry, NumberedEntry};
 use crate::api::words::EntryKind;
 
+/// Why nothing is read from a file that is open.
+const UNREADABLE: &str = "cannot read the journal; look at its disk, or restart the daemon, which puts a damaged journal in quarantine";
+
 /// Which entries are read.
 #[derive(Clone, Debug, Default)]
 pub struct EntryFilter {
@@ -88,7 +91,7 @@ impl JournalReader {
         entries_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<NumberedEntry>> {
-        self.read(seq, filter, entries_max, bytes_max).context("cannot read the journal; is its disk well?")
+        self.read(seq, filter, entries_max, bytes_max).context(UNREADABLE)
     }
 
     fn read(
@@ -144,7 +147,7 @@ impl JournalReader {
             let values = rusqlite::params![filter.name, filter.since_ns, filter.until_ns];
             query.query_map(values, |row| row.get(0))?.collect()
         };
-        read().context("cannot read the journal; is its disk well?")
+        read().context(UNREADABLE)
     }
 
     /// What the file knows of sessions, as a daemon reads it when it starts in the boot `boot_id`.
@@ -159,7 +162,7 @@ impl JournalReader {
             let births = tables::births(&self.conn)?;
             Ok(Resumed { live: live.into_values().collect(), proofs, ended, left, births, until_ns })
         };
-        read().context("cannot read the journal; is its disk well?")
+        read().context(UNREADABLE)
     }
 
     /// The newest ends of sessions in the boot `boot_id`, at most `entries_max`, newest first.
@@ -172,7 +175,7 @@ impl JournalReader {
             let entries = query.query_map(rusqlite::params![boot_id, limit], tables::decode)?;
             entries.map(|entry| entry.map(|numbered| numbered.entry)).collect()
         };
-        read().context("cannot read the journal; is its disk well?")
+        read().context(UNREADABLE)
     }
 
     /// The newest entries of sessions, at most `entries_max` of the last `look_back` numbers, newest first: all those of the
@@ -194,7 +197,7 @@ impl JournalReader {
             let values = rusqlite::params![look_back.cast_signed(), home, limit];
             query.query_map(values, tables::decode)?.collect()
         };
-        read().context("cannot read the journal; is its disk well?")
+        read().context(UNREADABLE)
     }
 
     /// Last entries of the sessions that live according to the file, and when the newest entry of all happened, ns since 1970.
@@ -207,13 +210,13 @@ impl JournalReader {
                 if self.of_this_version().is_ok() { live::read(&self.conn)? } else { LiveSessions::new() };
             Ok((live.into_values().collect(), newest_ns))
         };
-        read().context("cannot read the journal; is its disk well?")
+        read().context(UNREADABLE)
     }
 
     /// Checks that sessions can be read from the file, and not only its entries.
     pub fn of_this_version(&self) -> Result<()> {
         let read = self.conn.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
-        match read.context("cannot read the journal; is its disk well?")? {
+        match read.context(UNREADABLE)? {
             tables::SCHEMA_VERSION => Ok(()),
             version => bail!(
                 "the journal is of version {version}, and this program reads sessions from version {}: start this \
@@ -228,7 +231,7 @@ impl JournalReader {
         let read = self
             .conn
             .query_row("SELECT EXISTS (SELECT 1 FROM entry WHERE home = ?)", [home], |row| row.get(0));
-        read.context("cannot read the journal; is its disk well?")
+        read.context(UNREADABLE)
     }
 }
 

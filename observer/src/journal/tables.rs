@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, par
 use super::bounds::BIRTHS_BYTES_MAX;
 use crate::api::entry::{Entry, NumberedEntry, Subject};
 use crate::api::words::EntryKind;
+use crate::text::time::unix_ns;
 
 /// Version of the tables below, in the file's `user_version`.
 pub const SCHEMA_VERSION: i32 = 3;
@@ -35,6 +36,9 @@ pub const SCHEMA: &str = "
 pub const EXTENT: &str =
     "SELECT ifnull((SELECT min(seq) FROM entry), 0), ifnull((SELECT max(seq) FROM entry), 0),
     ifnull((SELECT at_unix_ns FROM entry ORDER BY seq DESC LIMIT 1), 0)";
+
+/// The oldest entry after a number.
+pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
 
 /// What an entry takes beside its texts, bytes.
 const ENTRY_BYTES: usize = 256;
@@ -172,4 +176,18 @@ fn decode_subject(row: &Row<'_>) -> rusqlite::Result<Option<Subject>> {
     };
     let (uid, instance) = (number("uid")?, number("instance")?.unwrap_or(Home::FIRST));
     Ok(Some(Subject { home, home_mnt_ns: row.get("home_mnt_ns")?, uid, instance, name, process }))
+}
+
+/// When the oldest entry after `acknowledged` became known, ns since 1970; `None`: there is none.
+pub fn undelivered_since(conn: &Connection, acknowledged: u64) -> rusqlite::Result<Option<i64>> {
+    #[derive(serde::Deserialize)]
+    struct Found {
+        found_at: Option<String>,
+    }
+    let mut query = conn.prepare_cached(UNDELIVERED)?;
+    let mut rows = query.query([acknowledged.cast_signed()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (at_ns, detail): (i64, String) = (row.get(0)?, row.get(1)?);
+    let found = serde_json::from_str::<Found>(&detail).ok().and_then(|found| unix_ns(&found.found_at?));
+    Ok(Some(found.map_or(at_ns, |found_ns| found_ns.max(at_ns))))
 }

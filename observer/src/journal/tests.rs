@@ -492,7 +492,7 @@ fn no_query_of_a_commit_reads_the_whole_table() {
         drop(rows);
         asked.get_status(FullscanStep) + asked.get_status(VmStep)
     };
-    let queries = [tables::EXTENT, writer::UNDELIVERED];
+    let queries = [tables::EXTENT, tables::UNDELIVERED];
     (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
     committed(&journal, 10);
     let few = queries.map(steps);

@@ -1,30 +1,29 @@
 //! The thread that writes: it commits what is queued, in one transaction that is synced before it counts. It alone changes
 //! the file.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::bounds::{self, AgeClock, Usage};
 use super::error::{OpenError, SqliteFault, loss_reason};
 use super::file::{self, Origin, StreamEnd};
-use super::identity::DirectoryIdentity;
-use super::lock::{DirectoryLock, Watermark};
+use super::lock::Watermark;
 use super::lost::LostEntries;
 use super::options::JournalOptions;
 use super::queue::{FileFacts, Work, WriteQueue};
 use super::shares::Shares;
 use super::spool::Committed;
+use super::state_dir::{FormerDir, StateDir};
 use super::{live, removal, tables};
 use crate::api::entry::Entry;
 use crate::api::words::GapReason;
 use crate::text::bytes::to_line;
-use crate::text::time::unix_ns;
 use crate::{clock, heap};
 
 /// Entries of one transaction.
@@ -34,18 +33,19 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Interval at which the age bound is applied.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
+/// Interval at which the file is checked: its disk may have damaged what nobody has read since.
+const CHECK_EVERY: Duration = Duration::from_secs(86_400);
 /// Shortest interval at which memory is returned to the system, because the event loop may have to wait for it.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// Longest interval at which the watermark is written.
 const WATERMARK_EVERY: Duration = Duration::from_secs(60);
 
-/// The oldest entry after a number.
-pub const UNDELIVERED: &str = "SELECT at_unix_ns, detail FROM entry WHERE seq > ? ORDER BY seq LIMIT 1";
-
 /// See the module.
 pub struct JournalWriter {
     /// `None` until the state directory could be locked.
     dir: Option<StateDir>,
+    /// What is known of a state directory that somebody deleted, until there is one again.
+    former: Option<FormerDir>,
     /// `None` while no file could be opened or made.
     conn: Option<Connection>,
     /// Why the stream ended, if a new one is to begin.
@@ -53,8 +53,10 @@ pub struct JournalWriter {
     options: JournalOptions,
     queue: Arc<WriteQueue>,
     committed: watch::Sender<Committed>,
-    /// The pages of the file are to be checked before the next write.
+    /// The file is to be checked before the next write.
     unchecked: bool,
+    /// When it was opened or last checked.
+    checked_at: Instant,
     /// Nothing was written since the file was opened, so its record of its end still holds.
     untouched: bool,
     /// Which entries were lost, as the file records it.
@@ -64,12 +66,6 @@ pub struct JournalWriter {
     shares: Shares,
     trimmed_at: Option<Instant>,
     backoff: ExponentialBackoff,
-}
-
-/// The state directory, locked for this process.
-struct StateDir {
-    lock: DirectoryLock,
-    identity: DirectoryIdentity,
 }
 
 /// Why a batch was not written.
@@ -91,12 +87,14 @@ impl JournalWriter {
     pub fn new(options: JournalOptions, queue: Arc<WriteQueue>, committed: watch::Sender<Committed>) -> Self {
         Self {
             dir: None,
+            former: None,
             conn: None,
             ended: None,
             options,
             queue,
             committed,
             unchecked: false,
+            checked_at: Instant::now(),
             untouched: false,
             lost: None,
             aged_at: None,
@@ -123,7 +121,7 @@ impl JournalWriter {
         let path = self.options.dir();
         let dir = match self.dir.take() {
             Some(dir) => self.dir.insert(dir),
-            None => self.dir.insert(StateDir::claim(path)?),
+            None => self.dir.insert(StateDir::claim(path, self.former.take())?),
         };
         if dir.identity.opens.is_none() {
             // The file must exist before the first journal, which names it.
@@ -142,6 +140,7 @@ impl JournalWriter {
             // The journal may be one ahead of the identity's count.
             Err(error) => warn!("{}", to_line(format!("{error:#}").as_bytes())),
         }
+        dir.opened(&self.options);
         self.queue.begin(&mut opened, &dir.identity.id);
         self.committed.send_replace(Committed {
             stream_id: opened.stream_id,
@@ -152,6 +151,7 @@ impl JournalWriter {
         self.lost = opened.lost;
         self.shares = Shares::default();
         self.unchecked = opened.origin == Origin::Existing;
+        self.checked_at = Instant::now();
         self.untouched = opened.origin == Origin::Existing;
         self.conn = Some(opened.conn);
         Ok(())
@@ -233,6 +233,9 @@ impl JournalWriter {
     }
 
     fn step(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
+        if self.conn.is_some() && self.dir.as_ref().is_some_and(|dir| dir.is_gone(&self.options)) {
+            self.give_up_file();
+        }
         if self.conn.is_none() {
             // What is queued gets other numbers in a new file, so the batch is asked for again.
             return self.try_open().map_err(|error| {
@@ -240,14 +243,35 @@ impl JournalWriter {
                 WriteError::Other(loss_reason(&error), format!("{error:#}"))
             });
         }
+        self.unchecked |= self.checked_at.elapsed() >= CHECK_EVERY;
         if std::mem::take(&mut self.unchecked)
             && let Some(conn) = &self.conn
-            && let Err(error) = file::check(conn)
         {
-            self.end_stream(GapReason::Corrupt, format!("{error:#}"));
-            return Ok(());
+            self.checked_at = Instant::now();
+            if let Err(error) = file::check(conn) {
+                self.end_stream(GapReason::Corrupt, format!("{error:#}"));
+                return Ok(());
+            }
         }
         self.write(batch)
+    }
+
+    /// Closes a file that is not at its path any more. The next attempt opens what is there, or makes a new one.
+    fn give_up_file(&mut self) {
+        let path = file::shown(&self.options.path);
+        warn!(
+            path,
+            "somebody deleted or replaced the journal {path} or its directory: what it had is lost, and it begins anew"
+        );
+        if let Some(conn) = self.conn.take() {
+            // What is at the path of the log may belong to another file.
+            let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+        self.queue.file_is_gone();
+        self.former = self.dir.as_mut().and_then(|dir| dir.give_up(&self.options));
+        if self.former.is_some() {
+            self.dir = None;
+        }
     }
 
     /// Which entries were lost since the sessions were last compared with the kernel.
@@ -309,6 +333,9 @@ impl JournalWriter {
         let last_seq = batch.last().map_or(0, |(last, _)| *last);
         // Before anybody learns of the commit: no number is given twice, whenever this process ends.
         self.write_watermark(last_seq);
+        if let Some(dir) = &mut self.dir {
+            dir.wrote_log(&self.options);
+        }
         self.queue.written(last_seq);
         self.announce(expired as u64)
     }
@@ -323,8 +350,11 @@ impl JournalWriter {
         let usage = bounds::usage(conn, &self.options.path)?;
         bounds::vacuum(conn, &usage)?;
         let extent = tables::extent(conn)?;
-        let undelivered_since_ns =
-            if self.options.delivers { undelivered_since(conn, self.queue.acknowledged())? } else { None };
+        let undelivered_since_ns = if self.options.delivers {
+            tables::undelivered_since(conn, self.queue.acknowledged())?
+        } else {
+            None
+        };
         self.queue.update_facts(&FileFacts {
             bytes: usage.total(),
             expired,
@@ -381,14 +411,6 @@ impl JournalWriter {
     }
 }
 
-impl StateDir {
-    fn claim(dir: &Path) -> Result<Self, OpenError> {
-        let lock = DirectoryLock::acquire(dir)?;
-        let identity = DirectoryIdentity::load(dir).map_err(OpenError::Transient)?;
-        Ok(Self { lock, identity })
-    }
-}
-
 /// Moves the write-ahead log into the file where the log has more than its share. Returns what is in use afterwards.
 fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, WriteError> {
     let usage = bounds::usage(conn, &options.path)?;
@@ -411,18 +433,4 @@ fn empty_log(conn: &Connection, options: &JournalOptions) -> Result<Usage, Write
 /// The waits between attempts. There is one journal on a disk, so they need no jitter.
 fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::new().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times().build()
-}
-
-/// When the oldest entry after `acknowledged` became known, ns since 1970; `None`: there is none.
-fn undelivered_since(conn: &Connection, acknowledged: u64) -> rusqlite::Result<Option<i64>> {
-    #[derive(serde::Deserialize)]
-    struct Found {
-        found_at: Option<String>,
-    }
-    let mut query = conn.prepare_cached(UNDELIVERED)?;
-    let mut rows = query.query([acknowledged.cast_signed()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let (at_ns, detail): (i64, String) = (row.get(0)?, row.get(1)?);
-    let found = serde_json::from_str::<Found>(&detail).ok().and_then(|found| unix_ns(&found.found_at?));
-    Ok(Some(found.map_or(at_ns, |found_ns| found_ns.max(at_ns))))
 }

@@ -5,6 +5,7 @@ mod alone;
 mod changed;
 mod corrupt;
 mod crash;
+mod deleted;
 mod disk;
 mod entries;
 mod kills;

@@ -164,6 +164,9 @@ pub const METRICS: &[Metric] = &[
     counter("journal_entries_expired", "Entries removed because a bound was reached", |status| {
         one(status.journal.expired)
     }),
+    counter("journal_files_gone", "Times that somebody deleted or replaced the journal", |status| {
+        one(status.journal.files_gone)
+    }),
     gauge("mirror_state", "1 for the state of the mirror, 0 for the others", |status| {
         let states = [
             MirrorState::Off,
