@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 
 use super::exit::Exit;
 use super::{places, readable, term, user};
@@ -18,8 +18,6 @@ Exit codes:
   2  it cannot be used: the message has the line and the column, or names a file that the daemon's user cannot read
   4  nothing is known to be wrong, and it cannot be known whether the daemon's user can read the files that it names: run it as root";
 
-/// The user that the package's unit runs the daemon as.
-const SERVICE_USER: &str = "observer";
 /// Below this, systemd has what it provides to services while they run (`LoadCredential=`).
 const CREDENTIALS: &str = "/run/credentials";
 /// What the package's unit hides from the daemon (`PrivateTmp=`).
@@ -43,7 +41,7 @@ impl CheckConfigArgs {
     pub fn run(self) -> anyhow::Result<Exit> {
         let config = Config::load(Some(&self.file))?;
         places::warn_of(&config);
-        let uid = self.user.or_else(service_user).unwrap_or_else(|| geteuid().as_raw());
+        let uid = self.user.or_else(user::of_service).unwrap_or_else(|| geteuid().as_raw());
         self.warn_of_itself(uid);
         let checked = CheckedFiles::of(&config, uid);
         for warning in &checked.warnings {
@@ -64,21 +62,11 @@ impl CheckConfigArgs {
         for unreadable in opened.into_iter().filter_map(Result::err) {
             anstream::eprintln!(
                 "observer: warning: {} cannot read the configuration where it is: {}",
-                shown(uid),
+                user::named(uid),
                 unreadable.reason()
             );
         }
     }
-}
-
-/// The user of the service, where there is one.
-fn service_user() -> Option<u32> {
-    User::from_name(SERVICE_USER).ok().flatten().map(|user| user.uid.as_raw())
-}
-
-fn shown(uid: u32) -> String {
-    let name = user::shown(uid);
-    if name == uid.to_string() { format!("user {uid}") } else { format!("user {name} (uid {uid})") }
 }
 
 /// What came of reading the files that a configuration names.
@@ -130,18 +118,18 @@ impl CheckedFiles {
         let tried = match readable::open_as(uid, &files) {
             Ok(tried) => tried,
             Err(error) => {
-                let own = shown(geteuid().as_raw());
+                let own = user::named(geteuid().as_raw());
                 self.not_known.get_or_insert_with(|| {
                     format!(
                         "can't know whether {} can read {}: this runs as {own} ({error}); run it as root",
-                        shown(uid),
+                        user::named(uid),
                         lines(&files)
                     )
                 });
                 return Vec::new();
             }
         };
-        self.read_as = Some(shown(uid));
+        self.read_as = Some(user::named(uid));
         let mut opened = Vec::new();
         for (file, tried) in files.iter().zip(tried) {
             match tried {
@@ -149,7 +137,7 @@ impl CheckedFiles {
                 Err(unreadable) => self.problems.push(format!(
                     "{} cannot read {}: {}; give that user the right to read it, or if it is the connection string, have \
                      systemd pass it to the service (LoadCredential=database_url:FILE) and leave database_url_file out",
-                    shown(uid),
+                    user::named(uid),
                     line(file),
                     unreadable.reason()
                 )),

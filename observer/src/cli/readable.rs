@@ -1,4 +1,4 @@
-//! Tries whether a user can read files: by reading them as that user, since modes alone do not say it.
+//! Tries what a user can do, such as read files: by doing it as that user, since modes alone do not say it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -38,14 +38,19 @@ impl Unreadable {
 /// Opens each of `files` as the user `uid`, who may have rights that this process has not. The error says why this process
 /// cannot act as that user.
 pub(super) fn open_as(uid: u32, files: &[PathBuf]) -> io::Result<Vec<Result<File, Unreadable>>> {
-    let all = || files.iter().map(|file| open(file)).collect();
+    as_user(uid, &|| files.iter().map(|file| open(file)).collect())
+}
+
+/// Does `work` with the rights of the user `uid`, on a thread of its own unless this process has them. The error says why this
+/// process cannot act as that user; nothing was done then.
+pub(super) fn as_user<T: Send>(uid: u32, work: &(dyn Fn() -> T + Sync)) -> io::Result<T> {
     if geteuid().as_raw() == uid {
-        return Ok(all());
+        return Ok(work());
     }
     let (gid, groups) = groups(uid)?;
     std::thread::scope(|scope| {
-        let as_user = scope.spawn(|| become_user(uid, gid, &groups).map(|()| all()));
-        as_user.join().unwrap_or_else(|_| Err(io::Error::other("the thread that read the files ended")))
+        let as_user = scope.spawn(|| become_user(uid, gid, &groups).map(|()| work()));
+        as_user.join().unwrap_or_else(|_| Err(io::Error::other("the thread that acted as that user ended")))
     })
 }
 

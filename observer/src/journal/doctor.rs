@@ -22,12 +22,13 @@ const SYNC_BYTES: usize = 4096;
 /// A sync that takes longer delays what the journal has, and whatever waits for it.
 const SYNC_SLOW: Duration = Duration::from_millis(100);
 
-/// Checks the directory of the journal `path`, which may have `max_bytes`.
-pub fn doctor(path: &Path, max_bytes: u64) -> Vec<Check> {
+/// Checks the directory of the journal `path`, which may have `max_bytes`. `user` names the user whose rights this thread has,
+/// and says how bad it is if that one may not write there.
+pub fn doctor(path: &Path, max_bytes: u64, user: (&str, Verdict)) -> Vec<Check> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let shown = to_line(dir.as_os_str().as_encoded_bytes()).into_owned();
     match fs::metadata(dir) {
-        Ok(meta) if meta.is_dir() => vec![space(path, dir, &shown, max_bytes), syncs(dir, &shown)],
+        Ok(meta) if meta.is_dir() => vec![space(path, dir, &shown, max_bytes), syncs(dir, &shown, user)],
         Ok(_) => {
             let detail = format!("{shown} is no directory: name another with --state-dir");
             vec![Check::new("journal: directory", Verdict::Fails, detail)]
@@ -37,8 +38,9 @@ pub fn doctor(path: &Path, max_bytes: u64) -> Vec<Check> {
             vec![Check::new("journal: directory", Verdict::Limited, detail)]
         }
         Err(error) => {
-            let detail = format!("{shown} cannot be looked at ({error}): run the doctor as root");
-            vec![Check::new("journal: directory", Verdict::Limited, detail)]
+            let (named, denied) = user;
+            let detail = format!("{named} cannot look at {shown} ({error}): give that user the right");
+            vec![Check::new("journal: directory", denied, detail)]
         }
     }
 }
@@ -75,7 +77,7 @@ fn space(path: &Path, dir: &Path, shown: &str, max_bytes: u64) -> Check {
 }
 
 /// How long the disk takes to keep what it was given.
-fn syncs(dir: &Path, shown: &str) -> Check {
+fn syncs(dir: &Path, shown: &str, (named, denied): (&str, Verdict)) -> Check {
     let name = "journal: speed of the disk";
     match time_syncs(dir) {
         Ok(times) => {
@@ -95,8 +97,12 @@ fn syncs(dir: &Path, shown: &str) -> Check {
             Check::new(name, Verdict::Limited, format!("{found}: {next}"))
         }
         Err(error) => {
-            let next =
-                format!("not measured ({error:#}): run the doctor as root, or correct the rights of {shown}");
+            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if kind == Some(ErrorKind::PermissionDenied) {
+                let detail = format!("{named} may not write in {shown}: give that user the right");
+                return Check::new(name, denied, detail);
+            }
+            let next = format!("not measured ({error:#}): look at the disk of {shown}");
             Check::new(name, Verdict::Limited, next)
         }
     }
@@ -130,10 +136,12 @@ fn time_syncs(dir: &Path) -> anyhow::Result<Vec<Duration>> {
 mod tests {
     use super::*;
 
+    const USER: (&str, Verdict) = ("user agent (uid 7)", Verdict::Fails);
+
     #[test]
     fn a_directory_with_room_is_fine_and_nothing_is_left_in_it() {
         let dir = tempfile::tempdir().unwrap();
-        let checks = doctor(&dir.path().join("journal.sqlite"), 1 << 20);
+        let checks = doctor(&dir.path().join("journal.sqlite"), 1 << 20, USER);
         let [space, speed] = checks.as_slice() else { panic!("{checks:?}") };
         assert_eq!((space.name.as_str(), space.verdict), ("journal: space", Verdict::Fine), "{space:?}");
         assert!(speed.detail.starts_with("a write that is synced takes "), "{speed:?}");
@@ -143,7 +151,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_too_small_for_the_journals_bound_is_a_warning_with_the_next_step() {
         let dir = tempfile::tempdir().unwrap();
-        let checks = doctor(&dir.path().join("journal.sqlite"), u64::MAX);
+        let checks = doctor(&dir.path().join("journal.sqlite"), u64::MAX, USER);
         let [space, _] = checks.as_slice() else { panic!("{checks:?}") };
         assert_eq!(space.verdict, Verdict::Limited);
         assert!(space.detail.contains("lower max_bytes"), "{}", space.detail);
@@ -155,7 +163,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let verdict =
-            |path: &Path| doctor(path, 1).into_iter().map(|check| check.verdict).collect::<Vec<_>>();
+            |path: &Path| doctor(path, 1, USER).into_iter().map(|check| check.verdict).collect::<Vec<_>>();
         assert_eq!(verdict(&file.join("journal.sqlite")), [Verdict::Fails]);
         assert_eq!(verdict(&dir.path().join("none/journal.sqlite")), [Verdict::Limited]);
     }

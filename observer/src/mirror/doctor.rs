@@ -33,15 +33,19 @@ const CLOCK: &str =
 
 /// Checks the way to the database, and what it has for the host `host_id`. Writes nothing.
 pub async fn doctor(url: &DatabaseUrl, host_id: Option<Uuid>) -> Vec<Check> {
-    let target = match url.target() {
-        Ok(target) => target,
-        Err(error) => return vec![Check::of("mirror: connection string", Err(error))],
-    };
+    match url.target() {
+        Ok(target) => reach_and_log_in(&target, host_id).await,
+        Err(error) => vec![Check::of("mirror: connection string", Err(error))],
+    }
+}
+
+/// The same of a connection string that was read.
+pub async fn reach_and_log_in(target: &ConnectionTarget, host_id: Option<Uuid>) -> Vec<Check> {
     let mut checks = Vec::new();
     for host in target.hosts() {
         checks.extend(reach(&host).await);
     }
-    match login(&target).await {
+    match login(target).await {
         Ok((connected, check)) => {
             checks.push(check);
             checks.extend(logged_in(&connected.client, host_id).await);

@@ -125,6 +125,11 @@ impl Client {
         if is_here { Ok(()) } else { Err(ClientError::OtherPids(self.path.clone())) }
     }
 
+    /// The user that the daemon runs as.
+    pub fn daemon_uid(&self) -> Option<u32> {
+        getsockopt(self.reader.get_ref(), PeerCredentials).ok().map(|peer| peer.uid())
+    }
+
     /// Sends `request`.
     pub fn send(&mut self, request: &ClientRequest) -> Result<(), ClientError> {
         let path = &self.path;

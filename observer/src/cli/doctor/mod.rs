@@ -2,6 +2,7 @@
 
 mod report;
 mod service;
+mod tried;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -9,12 +10,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use uuid::Uuid;
 
+use self::tried::TriedUser;
 use super::database::DatabaseFlags;
 use super::exit::Exit;
 use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
 use super::places::PlaceFlags;
-use super::term;
+use super::{term, user};
 use crate::api::check::{Check, Verdict};
 use crate::config::Config;
 use crate::mirror::target::DatabaseUrl;
@@ -25,12 +27,16 @@ use crate::{boot, journal, kernel, mirror};
 /// Where systemd puts what it hands to the service; only root can look.
 const CREDENTIALS: &str = "/run/credentials/observer.service";
 
+/// What is said where nothing is to be mirrored.
+const NO_DATABASE: &str = "no database is named, so nothing is mirrored";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  no problem; there may be warnings
   1  a problem: each says what to do";
 
-/// Tries the real programs and the way to the database, with the rights of whoever runs it: run it as root. It changes nothing.
+/// Tries the real programs, and as the daemon's user the journal's disk and the way to the database: run it as root. It
+/// changes nothing.
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct DoctorArgs {
@@ -60,8 +66,10 @@ impl DoctorArgs {
         checks.extend(kernel::doctor(self.btf.btf.as_deref(), self.hooks.into()));
         checks.extend(service::daemon(socket));
         checks.extend(service::memory());
-        checks.extend(self.journal(socket, &config));
-        checks.extend(self.mirror(&config)?);
+        let user = TriedUser::find(socket);
+        checks.push(user.check());
+        checks.extend(self.journal(socket, &config, user));
+        checks.extend(self.mirror(&config, user)?);
         if let Some(path) = &self.report {
             report::write(path, &checks, file.as_deref(), socket)?;
         }
@@ -79,7 +87,7 @@ impl DoctorArgs {
     }
 
     /// The disk of the journal that the daemon has, or would have.
-    fn journal(&self, socket: &Path, config: &Config) -> Vec<Check> {
+    fn journal(&self, socket: &Path, config: &Config, user: TriedUser) -> Vec<Check> {
         let of_daemon = service::answers(socket) && !self.places.are_given();
         let found = match of_daemon {
             true => self.places.journal(socket),
@@ -88,30 +96,44 @@ impl DoctorArgs {
         match found {
             Ok(found) => {
                 let max_bytes = config.journal.max_bytes.unwrap_or(journal::MAX_BYTES_DEFAULT);
-                journal::doctor::doctor(&found.path, max_bytes)
+                user.run(&|tried| {
+                    let named = user::named(tried.uid);
+                    let denied = if tried.is_daemons { Verdict::Fails } else { Verdict::Limited };
+                    journal::doctor::doctor(&found.path, max_bytes, (&named, denied))
+                })
             }
             Err(error) => vec![Check::new("journal", Verdict::Limited, format!("{error:#}"))],
         }
     }
 
     /// The way to the database, if there is to be one: that of the flags, of the configuration, or of the service.
-    fn mirror(&self, config: &Config) -> anyhow::Result<Vec<Check>> {
-        let database = self.database.url()?.or_else(|| config.mirror.database.clone());
-        let Some(database) = database.or_else(|| DatabaseUrl::from_credentials(Some(Path::new(CREDENTIALS))))
-        else {
-            return Ok(vec![Check::new(
-                "mirror",
-                Verdict::Fine,
-                "no database is named, so nothing is mirrored",
-            )]);
+    fn mirror(&self, config: &Config, user: TriedUser) -> anyhow::Result<Vec<Check>> {
+        let target = match self.database.url()? {
+            Some(database) => database.target(),
+            None => match &config.mirror.database {
+                // The daemon reads this file itself.
+                Some(database) => user.run(&|_| database.target()),
+                // This one is handed to it by systemd.
+                None => match DatabaseUrl::from_credentials(Some(Path::new(CREDENTIALS))) {
+                    Some(database) => database.target(),
+                    None => return Ok(vec![Check::new("mirror", Verdict::Fine, NO_DATABASE)]),
+                },
+            },
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return Ok(vec![Check::of("mirror: connection string", Err(error))]),
         };
         let host_id: Option<Uuid> = boot::host_id().ok();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let mut checks = match runtime {
-            Ok(runtime) => runtime.block_on(mirror::doctor::doctor(&database, host_id)),
-            Err(error) => vec![Check::of("mirror", Err(error.into()))],
-        };
-        if database.target().is_ok_and(|target| target.is_remote()) {
+        // Servers know the users of their own machine, and only the daemon's need be able to read the files of TLS.
+        let mut checks = user.run(&|_| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(mirror::doctor::reach_and_log_in(&target, host_id)),
+                Err(error) => vec![Check::of("mirror", Err(error.into()))],
+            }
+        });
+        if target.is_remote() {
             checks.extend(unit::addresses());
         }
         Ok(checks)
