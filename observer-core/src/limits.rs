@@ -123,11 +123,15 @@ pub const TORN_REREADS_MAX: u8 = 8;
 pub const ENDED_SESSIONS_MAX: usize = 4096;
 
 /// The number of signals that are kept of a process until it ends, each with another number or sender. The oldest is
-/// forgotten first.
+/// forgotten first (`CoreCounters::signals_forgotten`).
 pub const SIGNALS_KEPT_MAX: usize = 4;
 
 /// How long before the end a signal that asked for it has to do with it: 10 minutes.
 pub const POLITE_SIGNAL_NS: u64 = 600_000_000_000;
+
+/// How long after the first of them a process has sent the polite signals that together ask for the end, ns. Service managers
+/// send them one right after the other.
+pub const POLITE_BURST_NS: u64 = 1_000_000_000;
 
 /// How long a death by the kernel's own SIGKILL waits for the mark that tells whether memory had run out, ns. The mark comes
 /// from the CPU that sent the signal, a few microseconds after it, unless an interrupt or another virtual machine delays
@@ -139,10 +143,11 @@ pub const OOM_MARK_NS: u64 = 100_000_000;
 pub const KERNEL_KILL_NS: u64 = 1_000_000_000;
 
 /// The number of such kills that are kept, and of such marks. The oldest are forgotten first; their processes then count
-/// as killed by the kernel, for no known reason.
+/// as killed by the kernel, for no known reason (`CoreCounters::kernel_kills_forgotten`).
 pub const KERNEL_KILLS_MAX: usize = 1024;
 
-/// The number of deaths that wait for a mark. The oldest no longer wait if there are more.
+/// The number of deaths that wait for a mark. The oldest no longer wait if there are more
+/// (`CoreCounters::deaths_hurried`).
 pub const OPEN_DEATHS_MAX: usize = 1024;
 
 /// How long after the end of a session it is counted what it left, ns: so long, what ends with it has time to end.

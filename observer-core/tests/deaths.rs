@@ -6,13 +6,16 @@ use observer_core::death::{
     Death, DeathKind, ReceivedSignal, SendingProcess, SentSignal, SignalContext, SignalOrigin,
 };
 use observer_core::limits::{
-    KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_SIGNAL_NS, SETTLE_NS,
+    KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_BURST_NS, POLITE_SIGNAL_NS,
+    SETTLE_NS, SIGNALS_KEPT_MAX,
 };
 use observer_core::process::Comm;
 use observer_core::{BootTime, Input, ProcessKey, Tgid};
 use support::{Proc, World, at_home, rule, shell};
 
 const SIGHUP: u8 = 1;
+const SIGINT: u8 = 2;
+const SIGQUIT: u8 = 3;
 const SIGUSR1: u8 = 10;
 const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
@@ -144,6 +147,64 @@ fn a_polite_signal_of_long_ago_has_nothing_to_do_with_the_end() {
     assert_eq!(end(&mut world, &agent, 0).polite_signal, None);
 }
 
+/// A signal, how long after the one before it, ns, and the pid of its sender.
+type Sent = (u8, u64, u32);
+
+/// The number, among these signals, of the polite one in the death of a process that `fatal` ended.
+fn asked_to_end(sent: &[Sent], fatal: Option<Sent>) -> Option<usize> {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    let send = |world: &mut World, (signal, after, from): Sent| {
+        world.wait(after);
+        send(world, &agent, signal, from)
+    };
+    let sent: Vec<SentSignal> = sent.iter().map(|&it| send(&mut world, it)).collect();
+    let status = fatal.map_or(0, |it| send(&mut world, it).signal.into());
+    let (_, polite) = signals(&end(&mut world, &agent, status));
+    polite.map(|polite| sent.iter().position(|&it| it == polite).expect("it was sent"))
+}
+
+#[test]
+fn of_what_one_sender_asks_sigterm_counts_and_otherwise_the_last_signal() {
+    // As service managers wait before they kill.
+    const LATER: u64 = 90_000_000_000;
+    const APART: u64 = POLITE_BURST_NS + 1;
+    let kill = |from| Some((SIGKILL, LATER, from));
+    let cases: &[(&str, &[Sent], Option<Sent>, usize)] = &[
+        ("the stop of a scope of logind", &[(SIGTERM, 0, 1), (SIGHUP, 0, 1)], kill(1), 0),
+        ("the same, and another one kills", &[(SIGTERM, 0, 1), (SIGHUP, 0, 1)], kill(2), 0),
+        ("the same, and it exits", &[(SIGTERM, 0, 1), (SIGHUP, 0, 1)], None, 0),
+        ("in the other order", &[(SIGHUP, 0, 1), (SIGTERM, 0, 1)], kill(1), 1),
+        ("KillSignal=SIGINT", &[(SIGINT, 0, 1), (SIGHUP, 0, 1)], kill(1), 0),
+        ("KillSignal=SIGQUIT", &[(SIGQUIT, 0, 1), (SIGHUP, 0, 1)], kill(2), 0),
+        ("a reload before the stop", &[(SIGHUP, 0, 2), (SIGTERM, LATER, 1)], kill(1), 1),
+        ("a reload by somebody during the stop", &[(SIGTERM, 0, 1), (SIGHUP, APART, 2)], kill(1), 0),
+        ("a reload long after SIGTERM", &[(SIGTERM, 0, 1), (SIGHUP, APART, 1)], kill(2), 1),
+        ("one by each of two", &[(SIGTERM, 0, 1), (SIGHUP, 0, 2)], kill(3), 1),
+        ("the last of two stops", &[(SIGTERM, 0, 1), (SIGTERM, LATER, 2)], kill(3), 1),
+        ("the key of a terminal", &[(SIGTERM, 0, 1), (SIGINT, LATER, 2)], None, 1),
+    ];
+    for (name, sent, fatal, expected) in cases {
+        assert_eq!(asked_to_end(sent, *fatal), Some(*expected), "{name}");
+    }
+}
+
+#[test]
+fn what_the_kernel_sends_by_itself_is_of_no_sender() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    let mut by_kernel = |signal| {
+        let at = world.tick_clock();
+        let sent = SentSignal { signal, at, origin: SignalOrigin::Kernel, process: None };
+        world.feed(Input::Signal { key: agent.key, sent, context: SignalContext::default() });
+        sent
+    };
+    // A key of the terminal, which then hangs up.
+    by_kernel(SIGINT);
+    let hang_up = by_kernel(SIGHUP);
+    assert_eq!(signals(&end(&mut world, &agent, 0)), (None, Some(hang_up)));
+}
+
 #[test]
 fn a_process_that_receives_many_signals_keeps_a_few() {
     let mut world = World::new(vec![rule()]);
@@ -152,6 +213,11 @@ fn a_process_that_receives_many_signals_keeps_a_few() {
         send(&mut world, &agent, signal, 1);
     }
     let last = send(&mut world, &agent, 64, 2);
+    assert_eq!(world.core.counters().signals_forgotten, 31 - SIGNALS_KEPT_MAX as u64);
+    // The same once more displaces none.
+    send(&mut world, &agent, 63, 1);
+    let last = send(&mut world, &agent, last.signal, 2);
+    assert_eq!(world.core.counters().signals_forgotten, 31 - SIGNALS_KEPT_MAX as u64);
     let death = end(&mut world, &agent, 64);
     assert_eq!(signals(&death), (Some(last), None));
 }
@@ -404,6 +470,20 @@ fn the_deaths_that_wait_are_bounded_and_so_are_the_kills_that_are_kept() {
     assert_eq!(world.reports.deaths.len(), 1, "its kill was forgotten");
     mark(&mut world, CALLER, 1_001);
     assert_eq!(world.reports.deaths.last().map(|death| death.kind), Some(DeathKind::OomKilled));
+    let counted = |world: &World| {
+        let counters = world.core.counters();
+        (counters.deaths_hurried, counters.kernel_kills_forgotten)
+    };
+    assert_eq!(counted(&world), (1, 1));
+    // What is too old for a mark is no loss.
+    world.wait(KERNEL_KILL_NS + 1);
+    drained(&mut world);
+    for tgid in [10_000, 10_001, 10_002] {
+        let agent = world.fork(&bash, tgid);
+        kernel_kills(&mut world, &agent, tgid, tgid);
+    }
+    assert_eq!(counted(&world), (1, 1));
+    assert_eq!(world.reports.deaths.len() as u32, count, "none waits any more");
 }
 
 #[test]

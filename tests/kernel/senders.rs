@@ -153,6 +153,23 @@ fn a_polite_signal_that_was_handled_or_ignored_is_told_with_its_time() {
     }
 }
 
+#[test]
+fn sigterm_is_told_where_the_same_sender_sent_sighup_with_it() {
+    let scene = Scene::new();
+    for verb in [Verb::Counts, Verb::Ignore] {
+        let mut puppet = scene.fixture.puppet();
+        [b"15".as_slice(), b"1"].map(|signal| puppet.does(verb, &[signal]));
+        let lived = assert_row(Daemon::shared(), puppet.pid);
+        // As systemd does for SendSIGHUP=yes, which scopes of logins have.
+        for signal in [libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: our own child, which is not reaped.
+            assert_eq!(unsafe { libc::kill(puppet.pid.cast_signed(), signal) }, 0);
+        }
+        puppet.killed(libc::SIGKILL);
+        assert_polite(&scene.death(&lived));
+    }
+}
+
 /// Asserts that this process had sent SIGTERM before.
 #[track_caller]
 fn assert_polite(death: &Value) {

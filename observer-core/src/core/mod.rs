@@ -71,6 +71,13 @@ pub struct CoreCounters {
     pub left_unnamed: u64,
     /// Sessions of which it was not counted what they left: they left too many, or too many sessions ended at once.
     pub left_uncounted: u64,
+    /// Signals to a process that were forgotten before it ended, because too many others came to it.
+    pub signals_forgotten: u64,
+    /// Kills by the kernel itself that were forgotten before a mark of a victim could be for them, and such marks before the
+    /// kills that could follow them.
+    pub kernel_kills_forgotten: u64,
+    /// Deaths by such a kill that did not wait for a mark, because too many did.
+    pub deaths_hurried: u64,
 }
 
 /// The configuration of the core.
@@ -334,6 +341,7 @@ impl Core {
             candidates_left_out: self.sessions.homes.left_out,
             candidates_placed: self.sessions.homes.placed,
             sessions_left_out: self.sessions.homes.of_users.dropped,
+            kernel_kills_forgotten: self.kernel_kills.forgotten,
             ..self.counters
         }
     }

@@ -15,7 +15,7 @@ impl Core {
         if self.open_deaths.len() >= OPEN_DEATHS_MAX
             && let Some((first, _)) = self.open_deaths.first()
         {
-            self.close_death(first, sink);
+            self.counters.deaths_hurried += u64::from(self.close_death(first, sink));
         }
         self.open_deaths.add(key, death);
     }

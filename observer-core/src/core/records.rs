@@ -237,7 +237,9 @@ impl Core {
         let of_sender = sent.process.and_then(|sender| self.sessions.session_of(&self.table, sender.key));
         let sender_session = of_sender.map(|session| Arc::clone(&session.name));
         if let Some(entry) = self.table.get_mut(key) {
-            entry.signals.get_or_insert_default().add(ReceivedSignal { sent, sender_session });
+            let is_one_forgotten =
+                entry.signals.get_or_insert_default().add(ReceivedSignal { sent, sender_session });
+            self.counters.signals_forgotten += u64::from(is_one_forgotten);
         }
     }
 

@@ -152,7 +152,8 @@ pub struct Death {
     pub at: BootTime,
     /// The fatal signal; `None` if none was fatal, or its record was not received.
     pub fatal_signal: Option<ReceivedSignal>,
-    /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM.
+    /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM. Of several that
+    /// one sender sent, TERM.
     pub polite_signal: Option<ReceivedSignal>,
     /// What it used, and its descendants that have ended; `None` where the end was not observed.
     pub cost: Option<Cost>,

@@ -34,6 +34,8 @@ struct Victim {
 pub(crate) struct KernelKills {
     kills: VecDeque<KernelKill>,
     victims: VecDeque<Victim>,
+    /// Kills and victims that were forgotten before their time.
+    pub forgotten: u64,
 }
 
 impl KernelKills {
@@ -52,7 +54,7 @@ impl KernelKills {
         if self.victims.iter().any(has_its_memory) {
             return true;
         }
-        push(&mut self.kills, KernelKill { at: sent.at, key, context });
+        self.forgotten += push(&mut self.kills, KernelKill { at: sent.at, key, context }, |kill| kill.at);
         false
     }
 
@@ -63,7 +65,8 @@ impl KernelKills {
         };
         let index = self.kills.iter().rposition(is_of)?;
         let kill = self.kills.remove(index)?;
-        push(&mut self.victims, Victim { at, caller, memory: kill.context.memory });
+        let victim = Victim { at, caller, memory: kill.context.memory };
+        self.forgotten += push(&mut self.victims, victim, |victim| victim.at);
         Some(kill.key)
     }
 }
@@ -73,10 +76,11 @@ fn is_soon(first: BootTime, second: BootTime) -> bool {
     first <= second && second.since(first) <= KERNEL_KILL_NS
 }
 
-/// Adds to a bounded list, of which the oldest is forgotten first.
-fn push<T>(list: &mut VecDeque<T>, item: T) {
-    if list.len() >= KERNEL_KILLS_MAX {
-        list.pop_front();
-    }
+/// Adds to a bounded list, of which the oldest is forgotten first. Returns how many were forgotten that might have been needed
+/// yet.
+fn push<T>(list: &mut VecDeque<T>, item: T, at: impl Fn(&T) -> BootTime) -> u64 {
+    let oldest = if list.len() >= KERNEL_KILLS_MAX { list.pop_front() } else { None };
+    let is_needed = oldest.is_some_and(|oldest| is_soon(at(&oldest), at(&item)));
     list.push_back(item);
+    u64::from(is_needed)
 }

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use crate::limits::{POLITE_SIGNAL_NS, SIGNALS_KEPT_MAX};
+use crate::limits::{POLITE_BURST_NS, POLITE_SIGNAL_NS, SIGNALS_KEPT_MAX};
 use crate::model::death::{Death, DeathKind, ReceivedSignal, SIGKILL, SentSignal, SignalOrigin};
+use crate::model::ids::ProcessKey;
 
 // Numbers of signals, include/uapi/asm-generic/signal.h.
 const SIGHUP: u8 = 1;
@@ -17,17 +18,20 @@ pub(crate) struct ReceivedSignals(Vec<ReceivedSignal>);
 
 impl ReceivedSignals {
     /// Records a signal. Of each number and sender the last one is kept. What comes after SIGKILL changes nothing any more.
-    pub fn add(&mut self, received: ReceivedSignal) {
+    /// Returns whether another one was forgotten, because there are too many.
+    pub fn add(&mut self, received: ReceivedSignal) -> bool {
         if self.0.last().is_some_and(|last| last.sent.signal == SIGKILL) {
-            return;
+            return false;
         }
         let sent = &received.sent;
         let is_alike = |known: &SentSignal| (known.signal, known.process) == (sent.signal, sent.process);
         self.0.retain(|known| !is_alike(&known.sent));
-        if self.0.len() >= SIGNALS_KEPT_MAX {
+        let is_full = self.0.len() >= SIGNALS_KEPT_MAX;
+        if is_full {
             self.0.remove(0);
         }
         self.0.push(received);
+        is_full
     }
 
     /// SIGKILL, by which the kernel killed the process, was for lack of memory.
@@ -53,8 +57,36 @@ impl ReceivedSignals {
             Some(sent) != fatal && sent.at <= until && until.since(sent.at) <= POLITE_SIGNAL_NS
         };
         let is_polite = |sent: SentSignal| matches!(sent.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM);
-        let polite = self.0.iter().rfind(|received| is_before(received.sent) && is_polite(received.sent));
-        death.polite_signal = polite.cloned();
+        let polite = self.0.iter().filter(|received| is_before(received.sent) && is_polite(received.sent));
+        death.polite_signal = request_to_end(polite, fatal).cloned();
         death
     }
+}
+
+/// Returns which of these polite signals, oldest first, asked the process to end, before the signal `fatal` ended it.
+///
+/// That is the last one, unless its sender sent others with it: systemd sends SIGTERM and right after it SIGHUP to units with
+/// `SendSIGHUP=`, among them the scopes of logins. And SIGTERM of the process that later sent the fatal signal comes before
+/// what others sent in between: that may have been meant otherwise, as SIGHUP often asks to read a configuration again.
+fn request_to_end<'a>(
+    polite: impl DoubleEndedIterator<Item = &'a ReceivedSignal> + Clone,
+    fatal: Option<SentSignal>,
+) -> Option<&'a ReceivedSignal> {
+    let of_sender = |sender: Option<ProcessKey>| {
+        polite.clone().rev().filter(move |it| sender.is_some() && sender_of(&it.sent) == sender)
+    };
+    let by_killer = of_sender(fatal.as_ref().and_then(sender_of)).find(|it| it.sent.signal == SIGTERM);
+    if by_killer.is_some() {
+        return by_killer;
+    }
+    let last = polite.clone().next_back()?;
+    let burst =
+        of_sender(sender_of(&last.sent)).filter(|it| last.sent.at.since(it.sent.at) <= POLITE_BURST_NS);
+    let of_burst = |is_meant: fn(u8) -> bool| burst.clone().find(|it| is_meant(it.sent.signal));
+    of_burst(|signal| signal == SIGTERM).or_else(|| of_burst(|signal| signal != SIGHUP)).or(Some(last))
+}
+
+/// The process that sent a signal, or for which the kernel did.
+fn sender_of(sent: &SentSignal) -> Option<ProcessKey> {
+    sent.process.map(|process| process.key)
 }

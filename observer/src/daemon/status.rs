@@ -95,6 +95,9 @@ impl EventLoop {
             ("sessions_left_out", counters.sessions_left_out),
             ("left_unnamed", counters.left_unnamed),
             ("left_uncounted", counters.left_uncounted),
+            ("signals_forgotten", counters.signals_forgotten),
+            ("kernel_kills_forgotten", counters.kernel_kills_forgotten),
+            ("deaths_hurried", counters.deaths_hurried),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))
