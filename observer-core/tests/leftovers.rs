@@ -89,6 +89,24 @@ fn what_is_below_a_primary_that_ends_is_left_by_it_whoever_its_parent_is() {
 }
 
 #[test]
+fn what_began_before_births_were_known_is_not_said_to_have_left_nothing() {
+    let mut world = world();
+    let bash = shell(&mut world);
+    let (old, other) = (agent(&mut world, &bash, 40, "/srv/a"), agent(&mut world, &bash, 50, "/srv/b"));
+    let job = world.spawn(&other, 51, "job");
+    world.core.set_births_unknown(Some(BootTime(world.now)));
+    let young = agent(&mut world, &bash, 60, "/srv/c");
+    assert_eq!(left(&mut world, &old), None);
+    // The job ends before it is counted.
+    world.exit(&other, 9);
+    world.exit(&job, 0);
+    world.wait(LEFT_SETTLE_NS);
+    assert_eq!(world.reports.left, []);
+    assert_eq!(world.session("/srv/b").and_then(|it| it.death).and_then(|it| it.left), None);
+    assert_eq!(left(&mut world, &young), Some(LeftProcesses::none()));
+}
+
+#[test]
 fn the_memory_is_that_of_those_which_a_reading_shows() {
     let mut world = world();
     let bash = shell(&mut world);

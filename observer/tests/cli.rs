@@ -175,6 +175,21 @@ fn porcelain_is_a_line_a_session_whatever_its_name() {
 }
 
 #[test]
+fn an_empty_list_of_leftovers_is_certain_unless_births_are_unknown() {
+    for (until, expected) in [("null", 1), ("\"7\"", 4)] {
+        for arguments in [&["leftovers"][..], &["leftovers", "a"], &["leftovers", "--json"]] {
+            let answer = format!(
+                "{{\"kind\":\"leftovers\",\"certain\":true,\"births_unknown_until_boottime_ns\":{until},\"leftovers\":[]}}\n"
+            );
+            let (code, out, err) = ask(arguments, answer.leak());
+            let shown = if arguments.contains(&"--json") { "[]\n" } else { "" };
+            assert_eq!((code, out.as_str()), (Some(expected), shown), "{arguments:?}: {err}");
+            assert_eq!(err.contains("ended without leaving what it knew of births"), expected == 4, "{err}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_daemon_is_told_apart() {
     for garbage in ["HTTP/1.1 400\n", "{}\n", ""] {
         let (code, out, err) = ask(&["list", "--json"], garbage);

@@ -79,6 +79,17 @@ impl Core {
         Origins { births, left: left.into_values().collect(), surplus }
     }
 
+    /// Of what was born before `until`, it may be unknown that it was born in a session: so it is not said of a session that
+    /// began before that that it left nothing.
+    pub fn set_births_unknown(&mut self, until: Option<BootTime>) {
+        self.births_unknown_until = until;
+    }
+
+    /// Whether a session may have left what is not known to be of it, whose primary is this process.
+    pub(super) fn may_lack_births(&self, primary: ProcessKey) -> bool {
+        self.births_unknown_until.is_some_and(|until| primary.start_boottime < until)
+    }
+
     /// Returns the processes in sessions and those that sessions left, the oldest first.
     fn noted(&self) -> Vec<Noted<'_>> {
         let mut entries: Vec<&ProcessEntry> = self.table.iter().collect();
@@ -121,6 +132,7 @@ impl Core {
         sink: &mut dyn Sink,
     ) {
         let early = core::mem::take(&mut self.early_births);
+        self.counters.births_forgotten += early.forgotten();
         let ancestry = Ancestry::new(at, known, left, births, early);
         for (key, origin) in ancestry.resolve(|key| self.table.get(key).is_some()) {
             if self.table.get(key).is_none() {

@@ -48,6 +48,9 @@ impl Core {
                 self.counters.left_uncounted += 1;
                 continue;
             };
+            if keys.is_empty() && self.may_lack_births(pending.former.primary) {
+                continue;
+            }
             let left = self.left_processes(keys, sink);
             self.sessions.homes.set_left(&pending.former, &left);
             let PendingCount { former, primary, death, .. } = &pending;

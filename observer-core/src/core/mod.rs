@@ -78,6 +78,9 @@ pub struct CoreCounters {
     pub kernel_kills_forgotten: u64,
     /// Deaths by such a kill that did not wait for a mark, because too many did.
     pub deaths_hurried: u64,
+    /// Births of processes that ended before the sessions were known that there were, and that were forgotten until then,
+    /// because there were too many.
+    pub births_forgotten: u64,
 }
 
 /// The configuration of the core.
@@ -123,6 +126,8 @@ pub struct Core {
     kernel_kills: KernelKills,
     open_deaths: OpenDeaths,
     early_births: EarlyBirths,
+    /// Of what was born before this it may be unknown that it was born in a session.
+    births_unknown_until: Option<BootTime>,
     left_counts: LeftCounts,
     store: ValueStore,
 }
@@ -145,6 +150,7 @@ impl Core {
             kernel_kills: KernelKills::default(),
             open_deaths: OpenDeaths::default(),
             early_births: EarlyBirths::default(),
+            births_unknown_until: None,
             left_counts: LeftCounts::default(),
             store: ValueStore { env, labels, ..ValueStore::default() },
         }

@@ -198,7 +198,7 @@ impl Core {
         let none_is_left = former.as_ref().is_some_and(|former| {
             live.as_ref().is_some_and(|live| self.born_in_no_other(live, former).is_empty())
         });
-        let left = none_is_left.then(LeftProcesses::none);
+        let left = (none_is_left && !self.may_lack_births(key)).then(LeftProcesses::none);
         let death = Death { cost, left, ..self.explained(key, death) };
         let was_parent = self.table.has_children(key);
         let Some((mut entry, orphans)) = self.table.remove(key, self.now, used) else { return };

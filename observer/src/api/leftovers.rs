@@ -23,11 +23,21 @@ pub struct LeftoversAnswer<'a> {
     /// The first fields.
     #[serde(flatten)]
     pub head: Head,
+    /// A process that was born before this may have been left without being known for it, boot time in ns: a daemon ended
+    /// without leaving what it knew of births to the next one. Null: there is none.
+    pub births_unknown_until_boottime_ns: Option<Big>,
     /// Live processes that were born in a session which is over, the oldest first.
     pub leftovers: Vec<LeftoverJson<'a>>,
 }
 
 impl LeftoversAnswer<'_> {
+    /// Whether the process `key` may have left what the answer does not list.
+    pub fn may_lack_of(&self, key: &str) -> bool {
+        let Some(until) = self.births_unknown_until_boottime_ns else { return false };
+        let process = LifeKey::parse(key.as_bytes()).and_then(|key| key.process(&self.head.boot_id));
+        process.is_none_or(|process| process.start_boottime.0 < until.0)
+    }
+
     /// Returns what the session left whose primary was `key`, with the memory where that of all these is known.
     pub fn left_by(&self, key: &str) -> LeftJson {
         let left = || self.leftovers.iter().filter(|it| it.session.key == key);
@@ -156,6 +166,21 @@ impl<'a> FormerSessionJson<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_process_left_may_be_unknown_if_it_began_before_births_were_known() {
+        let of = |until: &str, key: &str| {
+            let answer = format!(
+                r#"{{"boot_id":"7f3e90ab-1234","births_unknown_until_boottime_ns":{until},"leftovers":[]}}"#
+            );
+            serde_json::from_str::<LeftoversAnswer<'_>>(&answer).unwrap().may_lack_of(key)
+        };
+        // It began at 0x100_0000, in ns.
+        let key = "7f3e90ab-42-1000000";
+        assert!(!of("null", key));
+        assert!(of("\"16777217\"", key) && !of("\"16777216\"", key));
+        assert!(of("\"1\"", "8f3e90ab-42-1000000"), "of another boot, nothing is known");
+    }
 
     #[test]
     fn memory_of_which_a_part_is_not_known_is_not_known() {

@@ -31,7 +31,7 @@ Exit codes:
   0  some
   1  certainly none
   2  wrong usage
-  4  can't know: no daemon, or events were lost")]
+  4  can't know: no daemon, events were lost, or a daemon was killed before the present one")]
 pub struct LeftoversArgs {
     /// Only those of this session: its name, its home, or the key of its last process (`key` in --json)
     #[arg(value_name = "NAME|HOME|KEY")]
@@ -84,6 +84,10 @@ impl LeftoversArgs {
         if !answer.leftovers.is_empty() {
             return Ok(Exit::Found);
         }
+        if answer.births_unknown_until_boottime_ns.is_some() {
+            say_unknown_births(wanted.as_ref());
+            return Ok(Exit::Unknown);
+        }
         match &wanted {
             Some(wanted) => anstream::eprintln!(
                 "observer: no leftovers of {}: `observer leftovers` shows those of all sessions",
@@ -95,6 +99,16 @@ impl LeftoversArgs {
         }
         Ok(Exit::None)
     }
+}
+
+/// Says on standard error that nothing is known to be left, and why that is not certain.
+pub(super) fn say_unknown_births(wanted: Option<&FormerWanted>) {
+    let of = wanted.map_or(String::new(), |wanted| format!(" of {}", wanted.shown()));
+    anstream::eprintln!(
+        "observer: can't know: no leftovers{of} are known, but a daemon before the present one ended without leaving what it \
+         knew of births (it was killed, its journal is gone, or there was no room): see what `observer ps` shows that was \
+         started before the daemon"
+    );
 }
 
 fn table(leftovers: &[LeftoverJson<'_>], now: i128) -> Table {

@@ -370,6 +370,9 @@ impl WaitTarget {
         if left.processes == 0 && !ended_session {
             bail!("no daemon saw a session end with it");
         }
+        if left.processes == 0 && answer.may_lack_of(&self.key) {
+            bail!("a daemon that saw it run ended without leaving what it knew of births");
+        }
         Ok(left)
     }
 

@@ -14,6 +14,7 @@ use tokio::time::sleep_until;
 
 use super::answers::AnswerTime;
 use super::behind::TimeBehind;
+use super::birth_history::BirthHistory;
 use super::canary::Canary;
 use super::memory::{MemoryBatch, MemoryReads, Wanted};
 use super::mirror_link::{MapRequests, MirrorLink};
@@ -149,6 +150,8 @@ pub struct EventLoop {
     pub(super) canary: Canary,
     pub(super) behind: TimeBehind,
     pub(super) status_line: StatusLine,
+    /// What is not known of births in sessions before this daemon began.
+    pub(super) births: BirthHistory,
     /// Has the rules read again.
     pub(super) reload: Option<mpsc::Sender<ReloadReply>>,
     /// It ends after the journal: what the journal commits at its end can still be delivered.

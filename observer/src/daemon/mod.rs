@@ -3,6 +3,7 @@
 pub mod answers;
 mod audit;
 mod behind;
+mod birth_history;
 pub mod canary;
 mod columns;
 pub mod costs;

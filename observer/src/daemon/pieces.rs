@@ -16,6 +16,7 @@ use crate::api::words::FrameKind;
 use crate::socket::frame::line;
 use crate::socket::hub::{FrameScope, WatchFilter};
 use crate::socket::unread::Pieces;
+use crate::text::bytes::Big;
 
 /// A row of the map as it was when the answer was made. It shares strings with the map.
 trait AnswerRow: Send + Sync {
@@ -108,15 +109,20 @@ pub fn processes(core: &Core, time: AnswerTime<'_>) -> impl Pieces + use<> {
     AnswerPieces::new(&around, "processes", rows, time.context)
 }
 
-/// The answer to `leftovers`: every process that was born in a session which is over, the oldest first.
-pub fn leftovers(core: &Core, time: AnswerTime<'_>) -> impl Pieces + use<> {
+/// The answer to `leftovers`: every process that was born in a session which is over, the oldest first. Of what was born before
+/// `unknown_until`, some may not be known.
+pub fn leftovers(core: &Core, time: AnswerTime<'_>, unknown_until: Option<BootTime>) -> impl Pieces + use<> {
     let row = |leftover: &Leftover<'_>| LeftoverRow {
         process: shown(core, leftover.process),
         former: leftover.former.clone(),
         rss_pages: leftover.rss_pages,
         runs_session: leftover.runs_session,
     };
-    let around = LeftoversAnswer { head: time.head("leftovers"), leftovers: Vec::new() };
+    let around = LeftoversAnswer {
+        head: time.head("leftovers"),
+        births_unknown_until_boottime_ns: unknown_until.map(|until| Big(until.0)),
+        leftovers: Vec::new(),
+    };
     let rows = core.leftovers().iter().map(row).collect();
     AnswerPieces::new(&around, "leftovers", rows, time.context)
 }

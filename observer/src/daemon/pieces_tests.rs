@@ -27,9 +27,12 @@ fn the_pieces_of_an_answer_are_the_line() {
     let all: Value = serde_json::from_slice(&whole).unwrap();
     assert_eq!(all["processes"].as_array().unwrap().len(), 3);
     assert!(pieces.bytes() >= 3 * size_of::<Process>());
-    let (none, _) = joined(&leftovers(&core, time()));
-    let none: Value = serde_json::from_slice(&none).unwrap();
-    assert_eq!((&none["kind"], &none["leftovers"]), (&Value::from("leftovers"), &Value::Array(vec![])));
+    for (unknown_until, expected) in [(None, Value::Null), (Some(BootTime(7)), Value::from("7"))] {
+        let (none, _) = joined(&leftovers(&core, time(), unknown_until));
+        let none: Value = serde_json::from_slice(&none).unwrap();
+        assert_eq!((&none["kind"], &none["leftovers"]), (&Value::from("leftovers"), &Value::Array(vec![])));
+        assert_eq!(none["births_unknown_until_boottime_ns"], expected);
+    }
 }
 
 #[test]

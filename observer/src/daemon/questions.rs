@@ -183,7 +183,8 @@ impl AnswerLines {
     }
 
     fn leftovers(&mut self, daemon: &EventLoop, sure: bool) -> Arc<HeldPieces> {
-        let make = || pieces::leftovers(&daemon.core, daemon.answer_time(sure));
+        let unknown_until = daemon.births.unknown_until();
+        let make = || pieces::leftovers(&daemon.core, daemon.answer_time(sure), unknown_until);
         Arc::clone(self.leftovers.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use tracing::warn;
 
+use super::birth_history::LostBirths;
 use super::event_loop::EventLoop;
 use crate::api::death::DeathJson;
 use crate::api::entry::Entry;
 use crate::api::key::LifeKey;
 use crate::api::left::LeftJson;
+use crate::clock;
 use crate::journal::{BIRTHS_BYTES_MAX, RecordedBirths, Resumed};
 use crate::text::bytes::{Big, Text};
 
@@ -24,12 +26,13 @@ use crate::text::bytes::{Big, Text};
 pub struct RecordedOrigins {
     left: Vec<RecordedLeft>,
     births: Vec<KnownBirth>,
+    lost: LostBirths,
 }
 
 impl RecordedOrigins {
-    /// What `resumed` says of processes of the boot `boot_id`.
-    pub fn new(resumed: &Resumed, boot_id: &str) -> Self {
-        let RecordedBirths { text, unread_bytes } = &resumed.births;
+    /// What `resumed` says at `at` of processes of the boot `boot_id`.
+    pub fn new(resumed: &Resumed, at: BootTime, boot_id: &str) -> Self {
+        let RecordedBirths { text, unread_bytes, is_missing } = &resumed.births;
         if *unread_bytes > 0 {
             warn!(
                 bytes = unread_bytes,
@@ -39,6 +42,9 @@ impl RecordedOrigins {
             );
         }
         let mut origins = parse_origins(text, boot_id);
+        if *is_missing || *unread_bytes > 0 {
+            origins.lost = origins.lost.after_unrecorded_end(at, boot_id);
+        }
         // What the daemon before knew comes first: it is later than every end.
         origins.left.extend(resumed.left.iter().filter_map(|entry| RecordedLeft::new(entry, boot_id)));
         origins
@@ -47,6 +53,11 @@ impl RecordedOrigins {
     /// The same, as the core is given it.
     pub fn known(&self) -> (Vec<KnownLeft<'_>>, &[KnownBirth]) {
         (self.left.iter().map(RecordedLeft::known).collect(), &self.births)
+    }
+
+    /// What the daemons before lost of births.
+    pub fn lost(&self) -> &LostBirths {
+        &self.lost
     }
 }
 
@@ -130,12 +141,15 @@ impl EventLoop {
                  {BIRTHS_KNOWN_MAX} processes and {BIRTHS_BYTES_MAX} bytes at most"
             );
         }
-        journal.leave_births(origins_text(&origins, boot_id));
+        let lost = self.births.lost_for_next(clock::boottime(), boot_id, surplus as u64);
+        journal.leave_births(origins_text(&origins, lost, boot_id));
     }
 }
 
-/// The bytes of the text without processes.
-const NOTHING_BYTES: usize = r#"{"left":[],"births":[]}"#.len();
+/// The bytes of the text without processes, at most: boot ids have 36 bytes.
+const NOTHING_BYTES: usize = r#"{"left":[],"births":[],"lost":{"boot_id":"","unknown_until_boottime_ns":"18446744073709551615","unrecorded":18446744073709551615,"left_out":18446744073709551615}}"#
+    .len()
+    + 36;
 /// What the text takes for a process at most: the pair of a birth, and a word among those that a session left.
 const PROCESS_BYTES: usize = r#"["",""],"#.len() + r#""","#.len() + 3 * WORD_BYTES;
 /// The bytes of a process as a word, at most: a boot, a tgid and a start.
@@ -154,6 +168,7 @@ struct OriginsJson<'a> {
     left: Vec<LeftOfJson<'a>>,
     /// A process, and what it was born below.
     births: Vec<(String, String)>,
+    lost: LostBirths,
 }
 
 /// A session that is over, with what it left.
@@ -181,11 +196,11 @@ fn process(word: &str, boot_id: &str) -> Option<ProcessKey> {
     LifeKey::parse(word.as_bytes())?.process(boot_id)
 }
 
-/// What is known of births in sessions as text for the next daemon of the boot `boot_id`.
-fn origins_text(origins: &Origins<'_>, boot_id: &str) -> String {
+/// What is known of births in sessions, and what is `lost`, as text for the next daemon of the boot `boot_id`.
+fn origins_text(origins: &Origins<'_>, lost: LostBirths, boot_id: &str) -> String {
     let left = origins.left.iter().map(|(former, processes)| left_of(former, processes, boot_id));
     let births = origins.births.iter().map(|it| (word(it.key, boot_id), word(it.above, boot_id)));
-    let json = OriginsJson { left: left.collect(), births: births.collect() };
+    let json = OriginsJson { left: left.collect(), births: births.collect(), lost };
     // Strings and numbers only: serializing them into memory cannot fail.
     serde_json::to_string(&json).unwrap_or_default()
 }
@@ -207,7 +222,7 @@ fn left_of<'a>(former: &'a FormerSession, processes: &[ProcessKey], boot_id: &st
 
 /// What such a text says of processes of the boot `boot_id`.
 fn parse_origins(text: &str, boot_id: &str) -> RecordedOrigins {
-    let OriginsJson { left, births } = serde_json::from_str(text).unwrap_or_default();
+    let OriginsJson { left, births, lost } = serde_json::from_str(text).unwrap_or_default();
     let left = left.into_iter().take(BIRTHS_KNOWN_MAX).filter_map(|it| {
         let home = Home {
             mnt_ns: it.home_mnt_ns,
@@ -229,7 +244,8 @@ fn parse_origins(text: &str, boot_id: &str) -> RecordedOrigins {
         Some(KnownBirth { key: process(key, boot_id)?, above: process(above, boot_id)? })
     };
     let births = births.iter().take(BIRTHS_KNOWN_MAX).filter_map(birth).collect();
-    RecordedOrigins { left: left.collect(), births }
+    let lost = if lost.boot_id == boot_id { lost } else { LostBirths::default() };
+    RecordedOrigins { left: left.collect(), births, lost }
 }
 
 #[cfg(test)]
@@ -256,9 +272,10 @@ mod tests {
         };
         let origins =
             Origins { births: births.to_vec(), left: vec![(&former, vec![key(5), key(6)])], surplus: 1 };
-        let text = origins_text(&origins, BOOT);
+        let lost = LostBirths { boot_id: BOOT.into(), unrecorded: 3, left_out: 4, ..LostBirths::default() };
+        let text = origins_text(&origins, lost.clone(), BOOT);
         let read = parse_origins(&text, BOOT);
-        assert_eq!(read.births, births);
+        assert_eq!((read.births, read.lost), (births.to_vec(), lost));
         let left = RecordedLeft {
             home: (*former.home).clone(),
             name: vec![0xff],
@@ -272,7 +289,22 @@ mod tests {
         for other in [&text.replace("7f3e90ab", "8f3e90ab"), "", "x", "{\"births\":[[\"x\",\"y\"]]}", "[]"] {
             let read = parse_origins(other, BOOT);
             assert_eq!((read.births, read.left), (vec![], vec![]), "{other}");
+            assert_eq!(read.lost, LostBirths::default(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_daemon_knew_of_births_is_lost() {
+        let lost = |births: RecordedBirths| {
+            let resumed = Resumed { births, ..Resumed::default() };
+            RecordedOrigins::new(&resumed, BootTime(5), BOOT).lost
+        };
+        let at_5 = LostBirths::default().after_unrecorded_end(BootTime(5), BOOT);
+        assert_eq!(lost(RecordedBirths::default()), LostBirths::default(), "there was none");
+        assert_eq!(lost(RecordedBirths { is_missing: true, ..RecordedBirths::default() }), at_5);
+        assert_eq!(lost(RecordedBirths { unread_bytes: 1, ..RecordedBirths::default() }), at_5);
+        let text = origins_text(&Origins::default(), at_5.clone(), BOOT);
+        assert_eq!(lost(RecordedBirths { text, ..RecordedBirths::default() }), at_5, "for good");
     }
 
     #[test]
@@ -291,7 +323,13 @@ mod tests {
             let keys: Vec<ProcessKey> = (1..=40).map(longest).collect();
             let births = keys.iter().map(|&key| KnownBirth { key, above: longest(0) }).collect();
             let left = vec![(&former, keys.clone()), (&former, keys.clone())];
-            let text = origins_text(&Origins { births, left, surplus: 0 }, BOOT);
+            let lost = LostBirths {
+                boot_id: BOOT.into(),
+                unknown_until_boottime_ns: Some(Big(u64::MAX)),
+                unrecorded: u64::MAX,
+                left_out: u64::MAX,
+            };
+            let text = origins_text(&Origins { births, left, surplus: 0 }, lost, BOOT);
             let reckoned = NOTHING_BYTES + 2 * session_bytes(&former, BOOT) + 80 * PROCESS_BYTES;
             assert!(text.len() <= reckoned, "{} > {reckoned}", text.len());
             let read = parse_origins(&text, BOOT);

@@ -146,7 +146,7 @@ impl<'a> Resumption<'a> {
     pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
         let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
         let ended = resumed.ended.iter().filter_map(RecordedSession::of_ended).collect();
-        let origins = RecordedOrigins::new(resumed, boot_id);
+        let origins = RecordedOrigins::new(resumed, clock::boottime(), boot_id);
         let (until_ns, proofs) = (resumed.until_ns, &resumed.proofs);
         Self { recorded, ended, origins, until_ns, proofs, boot_id, wall_offset_ns }
     }
@@ -229,6 +229,7 @@ impl EventLoop {
                 let at = clock::boottime();
                 let nothing = Input::Resume { at, known: &[], left: &[], births: &[] };
                 self.core.handle(nothing, &mut self.sink);
+                self.core.set_births_unknown(self.births.unknown_until());
             }
             self.sink.recording = Recording::Active;
             self.sink.previous.forget_deaths();
@@ -238,6 +239,8 @@ impl EventLoop {
         let boot_id = self.sink.boot_id.clone();
         let resumption = Resumption::new(&resumed, &boot_id, self.sink.wall_offset_ns);
         resumption.restore(&mut self.core, &mut self.sink);
+        self.births.read(resumption.origins.lost(), clock::boottime(), self.core.counters().births_forgotten);
+        self.core.set_births_unknown(self.births.unknown_until());
         self.sink.recording = Recording::Active;
         let Differences { entries, unchanged } = resumption.differences(&self.core, &self.sink.previous);
         self.sink.previous.set_recorded(unchanged);

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use super::behind::TimeBehind;
+use super::birth_history::BirthHistory;
 use super::canary::{self, Canary};
 use super::ending::end;
 use super::event_loop::{EventLoop, EventSources, LoopEvent};
@@ -190,6 +191,7 @@ fn assemble(
         canary: Canary::new(canary::INTERVAL_DEFAULT),
         behind: TimeBehind::default(),
         status_line: StatusLine::default(),
+        births: journal.as_ref().map(|_| BirthHistory::unread(clock::boottime())).unwrap_or_default(),
         reload: None,
         mirror: MirrorLink::Off(None),
     };

@@ -98,6 +98,8 @@ impl EventLoop {
             ("signals_forgotten", counters.signals_forgotten),
             ("kernel_kills_forgotten", counters.kernel_kills_forgotten),
             ("deaths_hurried", counters.deaths_hurried),
+            ("births_unrecorded", self.births.unrecorded()),
+            ("births_left_out", self.births.left_out()),
             ("owners_refused", self.owners.refused()),
         ]
         .map(|(name, count)| (name.to_owned(), count))

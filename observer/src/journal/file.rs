@@ -197,7 +197,7 @@ fn load(
     let proofs = live::read_proofs(&conn, lost)?;
     let ended = live::read_ended(&conn, &options.boot_id, &live)?;
     let left = live::read_left(&conn, &options.boot_id)?;
-    let births = tables::births(&conn)?;
+    let births = tables::births(&conn, &options.boot_id)?;
     Ok(OpenedFile {
         conn,
         stream_id,
@@ -294,6 +294,8 @@ fn create(
     let stream_id = uuid::Uuid::new_v4().to_string();
     let opens = identity.opens.unwrap_or(0) + 1;
     let last_seq = u64::from(end.is_some());
+    // What the file before had of births is not here.
+    let births = tables::RecordedBirths { is_missing: end.is_some(), ..tables::RecordedBirths::default() };
     let mut conn = connect(&new)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let tx = conn.transaction()?;
@@ -332,7 +334,7 @@ fn create(
         proofs: LifeProofs::default(),
         ended: Vec::new(),
         left: Vec::new(),
-        births: tables::RecordedBirths::default(),
+        births,
         origin: Origin::New,
     })
 }

@@ -159,7 +159,7 @@ impl JournalReader {
             let newest = tables::extent(&self.conn)?;
             let until_ns = (newest.last_seq > 0).then_some(newest.last_at_ns);
             let left = live::read_left(&self.conn, boot_id)?;
-            let births = tables::births(&self.conn)?;
+            let births = tables::births(&self.conn, boot_id)?;
             Ok(Resumed { live: live.into_values().collect(), proofs, ended, left, births, until_ns })
         };
         read().context(UNREADABLE)

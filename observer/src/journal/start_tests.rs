@@ -320,9 +320,11 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
 #[test]
 fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let births =
-        |journal: &Journal| JournalReader::open(journal.path()).unwrap().resumed("boot").unwrap().births.text;
+    let recorded =
+        |journal: &Journal| JournalReader::open(journal.path()).unwrap().resumed("boot").unwrap().births;
+    let births = |journal: &Journal| recorded(journal).text;
     let journal = begun(options(dir.path()));
+    assert!(!recorded(&journal).is_missing, "no daemon was there before");
     journal.push(entry(1));
     journal.leave_births("first".into());
     drop(journal);
@@ -340,6 +342,9 @@ fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
         "",
         "if it is killed from here on, the next one inherits nothing that is outdated"
     );
+    assert!(recorded(&journal).is_missing, "and knows that there was something");
+    let of_next_boot = JournalReader::open(journal.path()).unwrap().resumed("next").unwrap().births;
+    assert!(!of_next_boot.is_missing, "which another boot has ended");
     journal.leave_births("second".into());
     drop(journal);
     let journal = Journal::open(options(dir.path())).unwrap();
@@ -351,4 +356,17 @@ fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
     let births = Journal::open(options(dir.path())).unwrap().resume().unwrap().births;
     assert_eq!(births.text, "", "too much is not read");
     assert_eq!(births.unread_bytes, BIRTHS_BYTES_MAX as u64 + 1, "and it is said how much");
+}
+
+#[test]
+fn a_file_in_the_place_of_another_is_known_to_lack_what_was_left_of_births() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begun(options(dir.path()));
+    committed(&journal, journal.push(entry(1)).unwrap());
+    let path = journal.path().to_owned();
+    journal.leave_births("known".into());
+    drop(journal);
+    fs::remove_file(path).unwrap();
+    let births = Journal::open(options(dir.path())).unwrap().resume().unwrap().births;
+    assert_eq!((births.text.as_str(), births.is_missing), ("", true));
 }

@@ -93,17 +93,25 @@ pub struct RecordedBirths {
     pub text: String,
     /// Bytes of what is there and was not read, because it is longer than [`BIRTHS_BYTES_MAX`]; else 0.
     pub unread_bytes: u64,
+    /// A daemon ran in this boot and left nothing, because it was killed, or its file is not this one.
+    pub is_missing: bool,
 }
 
-/// What the last daemon left of births.
-pub fn births(conn: &Connection) -> rusqlite::Result<RecordedBirths> {
+/// What the last daemon left of births. It ran in the boot `boot_id` if the newest entry is of that.
+pub fn births(conn: &Connection, boot_id: &str) -> rusqlite::Result<RecordedBirths> {
     let read = "SELECT iif(octet_length(value) <= ?2, value, ''), iif(octet_length(value) <= ?2, 0, octet_length(value))
         FROM meta WHERE key = ?1";
     let bytes_max = i64::try_from(BIRTHS_BYTES_MAX).unwrap_or(i64::MAX);
     let births = |row: &Row<'_>| {
-        Ok(RecordedBirths { text: row.get(0)?, unread_bytes: row.get::<_, i64>(1)?.unsigned_abs() })
+        let (text, unread_bytes) = (row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs());
+        Ok(RecordedBirths { text, unread_bytes, is_missing: false })
     };
-    conn.query_row(read, params![BIRTHS, bytes_max], births).optional().map(Option::unwrap_or_default)
+    if let Some(births) = conn.query_row(read, params![BIRTHS, bytes_max], births).optional()? {
+        return Ok(births);
+    }
+    let newest = "SELECT boot_id FROM entry ORDER BY seq DESC LIMIT 1";
+    let newest: Option<String> = conn.query_row(newest, (), |row| row.get(0)).optional()?;
+    Ok(RecordedBirths { is_missing: newest.as_deref() == Some(boot_id), ..RecordedBirths::default() })
 }
 
 /// Removes what the last daemon left of births.

@@ -206,6 +206,54 @@ fn where_processes_were_born_is_known_to_the_next_daemon_whether_their_session_l
 }
 
 #[test]
+fn after_a_killed_daemon_nobody_says_that_nothing_is_left() {
+    let mut scene = Scene::new(RULE);
+    let (home, pty) = (scene.home("orphaned"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    // Its parent has ended, so the kernel does not know where it was born.
+    let left = server(&scene, &mut agent);
+    let answers = |scene: &Scene| {
+        let asked =
+            [&["leftovers"][..], &["leftovers", "orphaned"], &["signal", "--leftovers", "orphaned", "TERM"]];
+        asked.map(|words| {
+            let result = scene.daemon.observer(words);
+            assert_eq!(result.text(), "", "{result:?}");
+            result.code
+        })
+    };
+    let status = |scene: &Scene, path: &str| {
+        let status = scene.daemon.observer(&["status", "--json"]).json();
+        status.pointer(path).and_then(Value::as_u64)
+    };
+    let unrecorded = |scene: &Scene| status(scene, "/anomalies/births_unrecorded");
+    assert_eq!(scene.daemon.stop(), Some(0));
+    scene.daemon.restart();
+    assert_eq!((answers(&scene), unrecorded(&scene)), ([Some(1); 3], Some(0)), "it was told");
+
+    // With its first entry, what it was told is removed.
+    eventually("the commit", PATIENCE, || match status(&scene, "/journal/queued") {
+        Some(0) => Ok(()),
+        queued => Err(format!("{queued:?} entries wait")),
+    });
+    scene.daemon.kill();
+    scene.daemon.restart();
+    scene.assert_session(&home, &agent, "live");
+    let waits = waiting(&scene, &["wait", "orphaned", "--left"]);
+    agent.killed(libc::SIGKILL);
+    let waited = ended(waits);
+    assert_eq!(waited.code, Some(128 + libc::SIGKILL), "{waited:?}");
+    assert!(!waited.text().contains("left nothing"), "{waited:?}");
+    assert!(waited.stderr.contains("what orphaned left is not known"), "{waited:?}");
+    assert_eq!((answers(&scene), unrecorded(&scene)), ([Some(4); 3], Some(1)));
+    // A daemon that is stopped passes on that it does not know.
+    assert_eq!(scene.daemon.stop(), Some(0));
+    scene.daemon.restart();
+    assert_eq!((answers(&scene), unrecorded(&scene)), ([Some(4); 3], Some(1)));
+    assert!(lives(&left));
+}
+
+#[test]
 fn what_the_hang_up_of_the_terminal_ends_is_not_left() {
     let scene = Scene::new(RULE);
     for (name, daemons) in [("hung-up", 0), ("daemonized", 1)] {

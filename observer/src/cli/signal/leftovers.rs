@@ -14,7 +14,7 @@ use super::sending::{Signalled, TREE_OPEN_MAX, TREE_ROUNDS_MAX, open, send, unan
 use crate::api::leftovers::{LeftoverJson, LeftoversAnswer};
 use crate::cli::exit::Exit;
 use crate::cli::former::{FormerFound, FormerMeant, FormerWanted};
-use crate::cli::leftovers::no_daemon;
+use crate::cli::leftovers::{no_daemon, say_unknown_births};
 use crate::socket::client::ClientError;
 
 /// What to do where an answer is not certain.
@@ -60,6 +60,10 @@ pub fn find(
                 "observer: no leftovers of {}: nothing was sent; `observer leftovers` shows those of all sessions",
                 wanted.shown()
             );
+            if answer.births_unknown_until_boottime_ns.is_some() {
+                say_unknown_births(Some(wanted));
+                return Ok(Err(Exit::Unknown));
+            }
             Ok(Err(Exit::None))
         }
     }

@@ -240,7 +240,11 @@ fn left(certain: bool, of_a: &[(&ProcessJson<'static>, bool)], of_b: &[&ProcessJ
     };
     let of_a = of_a.iter().map(|&(process, runs_session)| leftover(b"a", process, runs_session));
     let leftovers = of_a.chain(of_b.iter().map(|process| leftover(b"b", process, false))).collect();
-    line(&LeftoversAnswer { head: Head { certain, ..Head::default() }, leftovers })
+    line(&LeftoversAnswer {
+        head: Head { certain, ..Head::default() },
+        leftovers,
+        ..LeftoversAnswer::default()
+    })
 }
 
 /// Sends SIGTERM to what the session called `a` left.
