@@ -154,9 +154,11 @@ fn answers_decide_the_exit_code() {
     assert!(err.ends_with("name one by its home:\n  /x/a\\nb\n  /y/\\u{202e}\n"), "{err}");
     assert_eq!(ask(&["pid", "/x/a\nb"], TWO), (Some(0), "7\n".into(), String::new()));
     // A pid that may be wrong is not printed: a script would use it.
-    let (code, out, err) = ask(&["pid", "a"], UNSURE);
-    assert_eq!((code, out.as_str()), (Some(4), ""));
-    assert!(err.contains("can't know"), "{err}");
+    for arguments in [&["pid", "a"][..], &["pid", "--key", "a"]] {
+        let (code, out, err) = ask(arguments, UNSURE);
+        assert_eq!((code, out.as_str()), (Some(4), ""));
+        assert!(err.contains("can't know"), "{err}");
+    }
     assert_eq!(ask(&["list"], UNSURE).0, Some(4));
     let drift =
         "{\"kind\":\"audit\",\"certain\":true,\"processes\":1,\"drift\":[{\"pid\":1,\"field\":\"cwd\"}]}\n";
@@ -172,6 +174,25 @@ fn porcelain_is_a_line_a_session_whatever_its_name() {
     let (code, out, _) = ask(&["list", "--porcelain"], TWO);
     assert_eq!(code, Some(0));
     assert_eq!(out, "a\\nb\t7\t/x/a\\nb\\\\\na\\nb\t8\t/y/\\xff\n");
+}
+
+#[test]
+fn a_key_is_for_scripts_as_a_pid_is() {
+    const KEY: &str = "7f3e90ab-7-1a2b3c4d5e";
+    const KEYED: &str = "{\"kind\":\"list\",\"certain\":true,\"sessions\":[\
+        {\"name\":\"a\",\"home\":\"/x/a\",\"pid\":7,\"cwd\":\"/x/a\",\"state\":\"live\",\"key\":\"7f3e90ab-7-1a2b3c4d5e\"}]}\n";
+    assert_eq!(ask(&["pid", "a"], KEYED), (Some(0), "7\n".into(), String::new()));
+    for name in ["a", "/x/a", KEY] {
+        assert_eq!(
+            ask(&["pid", "--key", name], KEYED),
+            (Some(0), format!("{KEY}\n"), String::new()),
+            "{name}"
+        );
+    }
+    let (code, out, _) = ask(&["list", "--porcelain", "--long"], KEYED);
+    assert_eq!((code, out.split('\t').count()), (Some(0), 12), "{out}");
+    assert!(out.starts_with("a\t7\t/x/a\t") && out.ends_with(&format!("\t{KEY}\n")), "{out}");
+    assert_eq!(ask(&["list", "--porcelain"], KEYED).1, "a\t7\t/x/a\n");
 }
 
 #[test]

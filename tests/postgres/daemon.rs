@@ -29,6 +29,12 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
     assert_eq!(of_row("tty"), listed["tty"]);
     assert_eq!(of_row("home"), listed["home"]);
     assert_eq!(of_row("boot_id"), listed["boot_id"]);
+    // A dispatcher takes the key from the daemon to the database.
+    let printed = scene.daemon.observer(&["pid", "--key", "alpha"]);
+    let key = printed.text().trim_end();
+    assert_eq!((printed.code, Some(key)), (Some(0), listed["key"].as_str()), "{printed:?}");
+    let is_same = format!("SELECT observer.is_same(host, '{key}') FROM observer.hosts");
+    scene.gives(&is_same, "t", SOON);
     let status = scene.daemon.status();
     assert_eq!(status["mirror"]["state"], "ok");
     assert_eq!((&status["mirror"]["lag_ms"], &status["mirror"]["last_error"]), (&0.into(), &Value::Null));
@@ -41,12 +47,15 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
         "unknown|live",
         Duration::from_secs(2),
     );
+    assert_eq!(scene.sql(&is_same), "", "nobody knows");
     scene.daemon.restart();
     scene.gives("SELECT state, pid FROM observer.sessions", &format!("live|{}", agent.pid), SOON);
+    scene.gives(&is_same, "t", SOON);
     let pid = agent.pid;
     agent.killed(libc::SIGKILL);
     let death = "SELECT state, last_death_kind, last_death_signal FROM observer.sessions";
     scene.gives(death, "ended|signaled|9", SOON);
+    scene.gives(&is_same, "f", SOON);
     scene.delivered();
     assert_eq!(scene.sql("SELECT kind, signal, pid FROM observer.deaths"), format!("signaled|9|{pid}"));
     let listed = scene.daemon.observer(&["list", "--ended", "--json"]).json();

@@ -18,6 +18,9 @@ use crate::text::bytes::to_line;
 pub struct PidArgs {
     #[command(flatten)]
     which: Which,
+    /// Print the key of the process in place of its pid: one life of it, for --if, and for NAME in other commands
+    #[arg(long)]
+    key: bool,
 }
 
 impl PidArgs {
@@ -27,7 +30,8 @@ impl PidArgs {
         let answer: ListAnswer<'_> = decode(&line)?;
         let found = self.which.find(&answer)?;
         if let Found::One(session) = found {
-            term::print_lines([session.primary.pid.to_string()])?;
+            let primary = &session.primary;
+            term::print_lines([if self.key { primary.key.clone() } else { primary.pid.to_string() }])?;
             if session.roots > 1 {
                 warn_of_others(session);
             }

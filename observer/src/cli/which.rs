@@ -24,7 +24,7 @@ const ROOT: u32 = 0;
 #[derive(Args)]
 pub struct Which {
     /// A session's name, or its home: an absolute path, `.` or a path that begins with `./` or `../`. Of a home in another
-    /// mount namespace, with the namespace's number: NAME@NUMBER. A key (`key` in --json) is one life of a process: where
+    /// mount namespace, with the namespace's number: NAME@NUMBER. A key (`observer pid --key`) is one life of a process: where
     /// that has ended, there is no such session, whoever runs in its home since
     #[arg(value_name = "NAME|HOME|KEY")]
     pub(super) session: OsString,
@@ -34,7 +34,8 @@ pub struct Which {
     /// The session of this home, where several have the name
     #[arg(long, value_name = "HOME")]
     pub(super) home: Option<OsString>,
-    /// Only if the session's primary is this life of a process still (`key` in --json): there is no such session otherwise
+    /// Only if the session's primary is this life of a process still (`observer pid --key`): there is no such session
+    /// otherwise
     #[arg(long = "if", value_name = "KEY", value_parser = key)]
     pub(super) only_if: Option<String>,
 }
@@ -65,7 +66,7 @@ impl Found<'_, '_> {
 /// The key of one life of a process.
 fn key(text: &str) -> Result<String, String> {
     let wrong =
-        || "expected a key, such as 7f3e90ab-4242-1a2b3c4d5e: `key` of `observer list --json`".to_owned();
+        || "expected a key, such as 7f3e90ab-4242-1a2b3c4d5e: `observer pid --key NAME` prints it".to_owned();
     LifeKey::parse(text.as_bytes()).map(|_| text.to_owned()).ok_or_else(wrong)
 }
 

@@ -45,6 +45,8 @@ pub(super) enum Column {
     Home,
     Cwd,
     Labels,
+    /// The life of the primary as one word, for scripts.
+    Key,
 }
 
 /// The columns that fit a terminal of 80 cells.
@@ -56,12 +58,12 @@ pub(super) const COLUMNS: &[Column] = {
 /// The columns of `--long`.
 pub(super) const LONG_COLUMNS: &[Column] = {
     use Column::{
-        Cpu, Cwd, Ended, Home, Labels, Memory, Name, Pane, Pid, Processes, Program, Starts, State, Tty, Up,
-        User,
+        Cpu, Cwd, Ended, Home, Key, Labels, Memory, Name, Pane, Pid, Processes, Program, Starts, State, Tty,
+        Up, User,
     };
     &[
         Name, Pid, State, Tty, Pane, User, Up, Ended, Starts, Cpu, Memory, Processes, Program, Home, Cwd,
-        Labels,
+        Labels, Key,
     ]
 };
 
@@ -84,6 +86,7 @@ impl Column {
             Self::Home => ("HOME", Align::Left),
             Self::Cwd => ("CWD", Align::Left),
             Self::Labels => ("LABELS", Align::Left),
+            Self::Key => ("KEY", Align::Left),
         }
     }
 
@@ -110,6 +113,7 @@ impl Column {
             Self::Home => Cell::new(home(session)),
             Self::Cwd => Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
             Self::Labels => Cell::new(labels(session)),
+            Self::Key => Cell::new(&*primary.key).styled(FAINT),
         }
     }
 }

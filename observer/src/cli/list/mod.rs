@@ -32,11 +32,11 @@ pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
-    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN), the working directory, and labels if there are any
+    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN), the working directory, labels if there are any, and the key
     #[arg(long)]
     long: bool,
     /// For scripts: name<TAB>pid<TAB>cwd, a line a session; with --long also home, namespace, user, foreign, state, program,
-    /// tty and pane
+    /// tty, pane and key
     #[arg(long)]
     porcelain: bool,
     /// Also sessions that have ended, with the cause and how long ago that was
@@ -164,6 +164,7 @@ fn long_porcelain(session: &SessionJson<'_>) -> String {
         shown(primary.shown_program()),
         or_empty(&primary.tty),
         or_empty(&primary.pane),
+        primary.key.clone(),
     ]
     .join("\t")
 }

@@ -104,16 +104,22 @@ fn an_ended_session_says_how_long_ago_that_was() {
 
 #[test]
 fn a_session_in_the_home_of_another_user_is_marked() {
+    let primary =
+        crate::api::process::ProcessJson { key: "7f3e90ab-4242-1a2b3c4d5e".into(), ..Default::default() };
     let foreign = SessionJson {
         name: Text::from(&b"alpha"[..]),
         home: Text::from(&b"/srv/a"[..]),
         state: SessionState::Live,
         foreign: Some(true),
+        primary,
         ..SessionJson::default()
     };
     let lines = lines(COLUMNS, &foreign, None);
     assert!(lines[1].contains("live (foreign)"), "{lines:?}");
-    assert_eq!(long_porcelain(&foreign), "alpha\t0\t\t/srv/a\t\troot\ttrue\tlive\t\t\t");
+    assert_eq!(
+        long_porcelain(&foreign),
+        "alpha\t0\t\t/srv/a\t\troot\ttrue\tlive\t\t\t\t7f3e90ab-4242-1a2b3c4d5e"
+    );
 }
 
 #[test]
@@ -165,12 +171,15 @@ fn the_cost_of_a_session_is_that_of_all_its_processes() {
 }
 
 #[test]
-fn labels_are_the_last_column_and_have_no_control_characters() {
+fn a_long_line_ends_with_labels_without_control_characters_and_the_whole_key() {
     let labels = [("agent", &b"1\x1b[2J"[..]), ("task", b"a b")];
     let labels = labels.map(|(name, value)| (name.into(), Text::from(value)));
-    let session = SessionJson { labels: labels.into(), ..SessionJson::default() };
+    let key = "7f3e90ab-4242-1a2b3c4d5e";
+    let primary = crate::api::process::ProcessJson { key: key.into(), ..Default::default() };
+    let session = SessionJson { labels: labels.into(), primary, ..SessionJson::default() };
     let lines = lines(LONG_COLUMNS, &session, None);
-    assert!(lines[0].ends_with("  LABELS"), "{lines:?}");
-    assert!(lines[1].ends_with(r"  agent=1\x1b[2J task=a b"), "{lines:?}");
-    assert!(!COLUMNS.contains(&Column::Labels));
+    let header = lines[0].trim_end_matches("KEY");
+    assert!(header.len() < lines[0].len() && header.trim_end().ends_with("  LABELS"), "{lines:?}");
+    assert!(lines[1].ends_with(&format!(r"  agent=1\x1b[2J task=a b  {key}")), "{lines:?}");
+    assert!(!COLUMNS.contains(&Column::Labels) && !COLUMNS.contains(&Column::Key));
 }
