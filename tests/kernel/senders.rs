@@ -42,12 +42,13 @@ fn assert_by_this(sender: &Value, by: &str) {
     );
 }
 
-/// Asserts that the kernel sent the signal in this way: by itself, or for something that the process `pid` did.
+/// Asserts that the kernel sent the signal in this way and for this reason: by itself, or for something that the process `pid`
+/// did.
 #[track_caller]
-fn assert_by_kernel(sender: &Value, by: &str, pid: Option<u32>) {
+fn assert_by_kernel(sender: &Value, by: &str, reason: Option<&str>, pid: Option<u32>) {
     let expected = (Some(&json!("kernel")), Some(&json!(by)), Some(&json!(pid)));
     assert_eq!((sender.get("kind"), sender.get("by"), sender.get("pid")), expected, "{sender:#}");
-    assert_eq!(sender.get("reason"), Some(&Value::Null), "no other process did anything: {sender:#}");
+    assert_eq!(sender.get("reason"), Some(&json!(reason)), "{sender:#}");
 }
 
 fn pidfd_send(pid: u32, signal: libc::c_int) -> libc::c_long {
@@ -202,7 +203,7 @@ fn the_kernel_is_the_sender_of_what_nobody_sent() {
     let piped = scene.fixture.puppet();
     let (pid, lived) = (piped.pid, assert_row(Daemon::shared(), piped.pid));
     piped.ends(Verb::WritesToClosedPipe, &[]);
-    assert_by_kernel(sender(&scene.death(&lived)), "caused", Some(pid));
+    assert_by_kernel(sender(&scene.death(&lived)), "caused", Some("closed_pipe"), Some(pid));
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn a_fault_is_told_with_its_code_and_where_the_address_is() {
         let waited = fault.ends(Verb::Faults, &[how.as_bytes()]);
         assert_eq!(waited.si_status, libc::SIGSEGV, "{how}");
         let death = scene.death(&lived);
-        assert_by_kernel(sender(&death), "fault", None);
+        assert_by_kernel(sender(&death), "fault", None, None);
         assert_eq!(text::u64_any(sender(&death), "code"), Some(code), "{how}: {death:#}");
         assert_eq!(sender(&death).get("address"), Some(&json!(address)), "{how}: {death:#}");
     }
@@ -229,9 +230,9 @@ fn a_limit_that_a_process_reached_is_enforced_by_the_kernel() {
     let file = scene.fixture.dir().join("file");
     let path = file.to_str().expect("a path of text");
     // The hard limit of CPU time, which is SIGKILL, is far away.
-    for (verb, args, signal, by) in [
-        (Verb::UsesUpItsTime, ["1", "60"], libc::SIGXCPU, "kernel"),
-        (Verb::WritesTooMuch, [path, ""], libc::SIGXFSZ, "caused"),
+    for (verb, args, signal, by, reason) in [
+        (Verb::UsesUpItsTime, ["1", "60"], libc::SIGXCPU, "kernel", "cpu_limit"),
+        (Verb::WritesTooMuch, [path, ""], libc::SIGXFSZ, "caused", "file_size_limit"),
     ] {
         let puppet = scene.fixture.puppet();
         let (pid, lived) = (puppet.pid, assert_row(Daemon::shared(), puppet.pid));
@@ -239,7 +240,7 @@ fn a_limit_that_a_process_reached_is_enforced_by_the_kernel() {
         assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, signal), "{verb:?}");
         let death = scene.death(&lived);
         assert_eq!(death.get("raw_status"), Some(&json!(waited.raw_status)), "{death:#}");
-        assert_by_kernel(sender(&death), by, (by == "caused").then_some(pid));
+        assert_by_kernel(sender(&death), by, Some(reason), (by == "caused").then_some(pid));
     }
 }
 
@@ -251,6 +252,6 @@ fn a_hang_up_of_the_terminal_is_by_the_kernel() {
     drop(pty);
     let death = scene.death(&lived);
     assert_eq!(death.get("signal_name"), Some(&json!("SIGHUP")), "{death:#}");
-    assert_by_kernel(sender(&death), "kernel", None);
+    assert_by_kernel(sender(&death), "kernel", Some("hang_up"), None);
     puppet.reap();
 }

@@ -1,11 +1,14 @@
 //! Signals that were sent to a process, as JSON.
 
-use observer_core::death::{AddressClass, ReceivedSignal, SendingProcess, SignalOrigin};
+use observer_core::death::{AddressClass, ReceivedSignal, SendingProcess, SentSignal, SignalOrigin};
 use serde::{Deserialize, Serialize};
 
 use super::key::LifeKey;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
+
+/// `si_code` of a timer that a process made, include/uapi/asm-generic/siginfo.h.
+const SI_TIMER: i32 = -2;
 
 /// Who sent a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +48,7 @@ pub enum SentBy {
     Unknown,
 }
 
-/// Why the kernel sent a signal because of what another process did.
+/// Why the kernel sent a signal, as far as it says: what another process did, or what the signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignalReason {
@@ -57,6 +60,18 @@ pub enum SignalReason {
     TracerEnded,
     /// That process wrote to `cgroup.kill`.
     CgroupKill,
+    /// The terminal was hung up, or the process ended, or gave it up, that controlled it.
+    HangUp,
+    /// Somebody typed Ctrl-C or Ctrl-\ on the terminal.
+    TerminalKey,
+    /// The process itself wrote to a pipe or socket that nobody reads.
+    ClosedPipe,
+    /// It reached its soft limit of CPU time.
+    CpuLimit,
+    /// It wrote beyond its limit of file size.
+    FileSizeLimit,
+    /// A timer expired that it had set.
+    Timer,
     /// A word that this program does not know.
     #[serde(other)]
     Unknown,
@@ -91,12 +106,20 @@ impl From<AddressClass> for FaultAddress {
 }
 
 impl SignalReason {
-    fn of(origin: SignalOrigin) -> Option<Self> {
-        Some(match origin {
-            SignalOrigin::KernelForChild => Self::ParentEnded,
-            SignalOrigin::KernelForEnding => Self::NamespaceEnded,
-            SignalOrigin::KernelForTracee => Self::TracerEnded,
-            SignalOrigin::KernelForCgroup => Self::CgroupKill,
+    fn of(sent: &SentSignal) -> Option<Self> {
+        use nix::libc::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGPROF, SIGQUIT, SIGVTALRM, SIGXCPU, SIGXFSZ};
+        Some(match (sent.origin, i32::from(sent.signal)) {
+            (SignalOrigin::KernelForChild, _) => Self::ParentEnded,
+            (SignalOrigin::KernelForEnding, _) => Self::NamespaceEnded,
+            (SignalOrigin::KernelForTracee, _) => Self::TracerEnded,
+            (SignalOrigin::KernelForCgroup, _) => Self::CgroupKill,
+            (SignalOrigin::Kernel | SignalOrigin::KernelForProcess, SIGHUP) => Self::HangUp,
+            (SignalOrigin::KernelForProcess, SIGPIPE) => Self::ClosedPipe,
+            (SignalOrigin::KernelForProcess, SIGXFSZ) => Self::FileSizeLimit,
+            (SignalOrigin::Kernel, SIGINT | SIGQUIT) => Self::TerminalKey,
+            (SignalOrigin::Kernel, SIGXCPU) => Self::CpuLimit,
+            (SignalOrigin::Kernel, SIGALRM | SIGVTALRM | SIGPROF) => Self::Timer,
+            (SignalOrigin::KernelCode(SI_TIMER, _), _) => Self::Timer,
             _ => return None,
         })
     }
@@ -118,7 +141,7 @@ pub struct Sender<'a> {
     pub kind: SenderKind,
     /// How.
     pub by: SentBy,
-    /// What the process did because of which the kernel sent it to another one; null where `by` and the signal say all.
+    /// Why the kernel sent it; null where that is not known, where `by` says all, and where a process sent it.
     pub reason: Option<SignalReason>,
     /// `si_code` of a signal that was sent with one.
     pub code: Option<i32>,
@@ -147,9 +170,8 @@ pub struct PoliteSignal<'a> {
 impl Sender<'_> {
     /// The sender of a signal in the boot `boot_id`.
     pub fn new(received: &ReceivedSignal, boot_id: &str) -> Self {
-        const SI_TIMER: i32 = -2;
         let sent = &received.sent;
-        let mut address = None;
+        let (mut address, reason) = (None, SignalReason::of(sent));
         let (kind, by, code) = match sent.origin {
             SignalOrigin::Kill => (SenderKind::User, SentBy::Kill, None),
             SignalOrigin::ThreadKill => (SenderKind::User, SentBy::Tgkill, None),
@@ -168,7 +190,7 @@ impl Sender<'_> {
             SignalOrigin::Kernel | SignalOrigin::LackOfMemory => (SenderKind::Kernel, SentBy::Kernel, None),
         };
         let Some(SendingProcess { key, comm, uid }) = sent.process else {
-            return Self { kind, by, code, address, ..Self::default() };
+            return Self { kind, by, reason, code, address, ..Self::default() };
         };
         Self {
             pid: Some(key.tgid.0),
@@ -177,7 +199,7 @@ impl Sender<'_> {
             uid: Some(uid),
             kind,
             by,
-            reason: SignalReason::of(sent.origin),
+            reason,
             code,
             address,
             key: Some(LifeKey::of(boot_id, key).to_string()),
@@ -217,5 +239,46 @@ impl PoliteSignal<'_> {
             at: rfc3339(received.sent.at, wall_offset_ns),
             sender: Some(Sender::new(received, boot_id)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_core::process::Comm;
+    use observer_core::{BootTime, ProcessKey};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_signals_say_why_it_sent_them() {
+        use SignalOrigin::{
+            Kernel, KernelCode, KernelForChild, KernelForEnding, KernelForProcess, Kill, LackOfMemory,
+        };
+        let process = SendingProcess { key: ProcessKey::new(7, 1), comm: Comm([0; 16]), uid: 0 };
+        for (signal, origin, process, reason) in [
+            (1, Kernel, None, json!("hang_up")),
+            (1, KernelForProcess, Some(process), json!("hang_up")),
+            (1, KernelForChild, Some(process), json!("parent_ended")),
+            (1, Kill, Some(process), Value::Null),
+            (2, Kernel, None, json!("terminal_key")),
+            (3, Kernel, None, json!("terminal_key")),
+            (9, Kernel, None, Value::Null),
+            (9, LackOfMemory, None, Value::Null),
+            (9, KernelForEnding, Some(process), json!("namespace_ended")),
+            (13, KernelForProcess, Some(process), json!("closed_pipe")),
+            (13, Kill, Some(process), Value::Null),
+            (14, Kernel, None, json!("timer")),
+            (10, KernelCode(SI_TIMER, None), None, json!("timer")),
+            (11, KernelCode(1, None), None, Value::Null),
+            (24, Kernel, None, json!("cpu_limit")),
+            (25, KernelForProcess, Some(process), json!("file_size_limit")),
+        ] {
+            let sent = SentSignal { signal, at: BootTime(1), origin, process };
+            let sender = Sender::new(&ReceivedSignal { sent, sender_session: None }, "boot");
+            let json = serde_json::to_value(&sender).unwrap();
+            assert_eq!(json["reason"], reason, "{signal} {origin:?}");
+        }
+        assert_eq!(serde_json::from_value::<SignalReason>(json!("later")).unwrap(), SignalReason::Unknown);
     }
 }

@@ -81,6 +81,7 @@ fn caused(signal: i32, sender: &Sender<'_>, to: Option<u32>) -> Option<String> {
         }
         (Some(SignalReason::TracerEnded), _) => format!("its tracer, {process}, ended"),
         (Some(SignalReason::CgroupKill), _) => format!("{process} wrote to cgroup.kill"),
+        (Some(SignalReason::HangUp), _) => format!("{process} gave up its terminal"),
         (Some(SignalReason::Unknown) | None, SIGKILL) => format!(
             "{process} wrote to cgroup.kill, or ended as its parent, its tracer or the first process of its pid namespace"
         ),

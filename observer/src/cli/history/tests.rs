@@ -186,7 +186,7 @@ fn the_kernels_reasons_are_words() {
     let by_itself = r#"{"kind":"kernel","by":"caused","pid":103,"comm":"claude"}"#;
     let by_shell = r#"{"kind":"kernel","by":"caused","pid":7,"comm":"sh"}"#;
     let because = |reason| by_shell.replace('}', &format!(r#","reason":"{reason}"}}"#));
-    let reasons = ["parent_ended", "namespace_ended", "tracer_ended", "cgroup_kill"].map(because);
+    let reasons = ["parent_ended", "namespace_ended", "tracer_ended", "cgroup_kill", "hang_up"].map(because);
     let fault = by_kernel("fault", r#","code":1"#);
     let null = by_kernel("fault", r#","code":1,"address":"null_page""#);
     let (alone, timer) = (by_kernel("kernel", ""), by_kernel("timer", r#","code":-2"#));
@@ -215,6 +215,7 @@ fn the_kernels_reasons_are_words() {
         (9, &reasons[1], ", because pid 7 (sh) ended, the first process of its pid namespace."),
         (9, &reasons[2], ", because its tracer, pid 7 (sh), ended."),
         (9, &reasons[3], ", because pid 7 (sh) wrote to cgroup.kill."),
+        (1, &reasons[4], ", because pid 7 (sh) gave up its terminal."),
         (15, by_shell, ", because pid 7 (sh) ended as the parent that it must not outlive."),
         (
             9,
