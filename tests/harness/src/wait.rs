@@ -14,13 +14,19 @@ pub struct Waited {
     pub si_status: i32,
     /// The status word of wait4.
     pub raw_status: i32,
+    /// CPU time of the child, and of its descendants as far as each was waited for, µs.
+    pub cpu_us: u64,
+    /// The most memory that it or one of these had at a time, KiB.
+    pub max_rss_kib: u64,
 }
 
 /// Waits for `pid` to end and reaps it. Blocks; fails with ECHILD where it is no child of the caller.
 pub fn reap(pid: i32) -> io::Result<Waited> {
     let mut raw_status = 0;
-    // SAFETY: `raw_status` is valid for the kernel to fill, no rusage is asked for.
-    let got = unsafe { libc::wait4(pid, &raw mut raw_status, 0, std::ptr::null_mut()) };
+    // SAFETY: a struct of plain integers.
+    let mut usage = unsafe { std::mem::zeroed::<libc::rusage>() };
+    // SAFETY: both are valid for the kernel to fill.
+    let got = unsafe { libc::wait4(pid, &raw mut raw_status, 0, &raw mut usage) };
     if got != pid {
         return Err(io::Error::last_os_error());
     }
@@ -31,5 +37,7 @@ pub fn reap(pid: i32) -> io::Result<Waited> {
     } else {
         (libc::CLD_KILLED, libc::WTERMSIG(raw_status))
     };
-    Ok(Waited { si_code, si_status, raw_status })
+    let us = |time: libc::timeval| (time.tv_sec * 1_000_000 + time.tv_usec).unsigned_abs();
+    let cpu_us = us(usage.ru_utime) + us(usage.ru_stime);
+    Ok(Waited { si_code, si_status, raw_status, cpu_us, max_rss_kib: usage.ru_maxrss.unsigned_abs() })
 }

@@ -35,6 +35,11 @@ impl Children {
     }
 }
 
+/// By how much a death may have less CPU time than wait4(2) counts, ms: a tick of 100 Hz, and what the end itself takes.
+fn missing_ms_max(waited_ms: u64) -> u64 {
+    10 + waited_ms / 100
+}
+
 fn number(value: &Value, path: &str) -> u64 {
     value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} of {value:#}"))
 }
@@ -87,7 +92,7 @@ fn assert_costs(name: &str, children: &Children) {
     assert!(number(&live, "/cost/cpu_children_ms") >= measured_us / 1000, "{measured_us} µs: {live:#}");
     assert_eq!(number(&live, "/cost/processes"), children.born(), "{live:#}");
 
-    agent.killed(libc::SIGKILL);
+    let waited = agent.killed(libc::SIGKILL);
     let ended = scene.wait_for_frame("session_ended", &home);
     let cost = ended.death().get("cost").expect("a cost").clone();
     for field in ["/cpu_ms", "/cpu_children_ms", "/processes"] {
@@ -96,6 +101,11 @@ fn assert_costs(name: &str, children: &Children) {
     }
     let most = number(&cost, "/max_rss_bytes") / 1024;
     assert!(most.abs_diff(max_rss_kib) <= 1024 && most >= MEMORY_MIB * 1024, "{most} KiB, not {max_rss_kib}");
+    // wait4 lacks what nobody waited for.
+    let (all_ms, waited_ms) =
+        (number(&cost, "/cpu_ms") + number(&cost, "/cpu_children_ms"), waited.cpu_us / 1000);
+    assert!(waited_ms <= all_ms + missing_ms_max(waited_ms), "{cost:#}, {waited:?}");
+    assert!(most.abs_diff(waited.max_rss_kib) <= 1024, "{cost:#}, {waited:?}");
     let listed = scene.daemon.observer(&["list", "--ended", "--json"]).json();
     let of_home = |row: &&Value| row.get("home").and_then(Value::as_str) == home.to_str();
     let ended = listed.as_array().and_then(|rows| rows.iter().find(of_home)).expect("the ended session");
@@ -103,5 +113,30 @@ fn assert_costs(name: &str, children: &Children) {
         (ended.pointer("/death/cost"), ended.get("cost")),
         (Some(&cost), Some(&Value::Null)),
         "{ended:#}"
+    );
+}
+
+#[test]
+fn the_certificate_has_what_wait4_says_that_the_process_used() {
+    let scene = Scene::new("");
+    let (home, pty) = (scene.home("alone"), Pty::open());
+    let mut agent = scene.agent(&home, &pty);
+    scene.assert_session(&home, &agent, "live");
+    agent.patience(LIMIT);
+    agent.does(Verb::TakesMemory, &[(MEMORY_MIB << 20).to_string().as_bytes()]);
+    // It computes for a second.
+    let waited = agent.ends(Verb::UsesUpItsTime, &[b"1", b"60"]);
+    assert_eq!(waited.si_status, libc::SIGXCPU, "{waited:?}");
+    let death = scene.wait_for_frame("session_ended", &home).death();
+    let (cpu_ms, waited_ms) = (number(&death, "/cost/cpu_ms"), waited.cpu_us / 1000);
+    assert!(waited_ms >= 1_000, "{waited:?}");
+    // Each is rounded down.
+    let is_same = cpu_ms <= waited_ms + 1 && waited_ms <= cpu_ms + missing_ms_max(waited_ms);
+    assert!(is_same, "{waited:?}, {death:#}");
+    assert_eq!((number(&death, "/cost/cpu_children_ms"), number(&death, "/cost/processes")), (0, 0));
+    let most_kib = number(&death, "/cost/max_rss_bytes") / 1024;
+    assert!(
+        most_kib.abs_diff(waited.max_rss_kib) <= 1024 && most_kib >= MEMORY_MIB * 1024,
+        "{waited:?}, {death:#}"
     );
 }

@@ -76,6 +76,31 @@ fn a_signal_by_name_or_number_reaches_the_primary_and_no_other_session() {
 }
 
 #[test]
+fn among_sessions_of_one_name_that_of_the_home_is_signalled() {
+    let scene = Scene::new("name = \"same\"");
+    let homes = ["one", "two"].map(|name| scene.home(name));
+    let ptys = [Pty::open(), Pty::open()];
+    let [mut first, mut second] = [0, 1].map(|at| scene.agent(&homes[at], &ptys[at]));
+    for (home, agent) in homes.iter().zip([&mut first, &mut second]) {
+        scene.assert_session(home, agent, "live");
+        agent.does(Verb::Counts, &[USR1]);
+    }
+    let [one, two] = homes.each_ref().map(|home| home.to_str().expect("a path of text"));
+    let signal = |args: &[&str]| scene.daemon.observer(&[&["signal"], args].concat());
+    let both = signal(&["same", "USR1"]);
+    assert_eq!((both.code, both.text()), (Some(3), ""), "{both:?}");
+    assert!(both.stderr.contains(one) && both.stderr.contains(two), "{both:?}");
+    let sent = signal(&["same", "USR1", "--home", two]);
+    assert_eq!((sent.code, sent.stderr.as_str()), (Some(0), ""), "{sent:?}");
+    assert!(sent.text().starts_with(&format!("same  {}  agent  ", second.pid)), "{sent:?}");
+    for (name, home) in [("same", "/nowhere"), ("other", two)] {
+        let none = signal(&[name, "USR1", "--home", home]);
+        assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
+    }
+    assert_eq!((counted(&mut first), counted(&mut second)), (0, 1));
+}
+
+#[test]
 fn what_cannot_be_signalled_is_said_with_an_exit_code_and_nothing_is_sent() {
     let scene = Scene::new("");
     let home = scene.home("guarded");
