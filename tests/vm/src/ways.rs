@@ -104,10 +104,11 @@ mod tests {
 
     #[test]
     fn every_target_that_depends_on_the_kernel_runs_on_every_kernel() {
-        use Breadth::{Between, End};
-        for target in ["kernel", "sessions", "hooks", "contracts", "refuse", "verifier"] {
+        use Breadth::{Between, End, Every};
+        for target in ["kernel", "sessions", "journal", "hooks", "contracts", "refuse", "verifier"] {
             assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
-        assert!(Way::Service.has("hooks", Between) && !Way::Service.has("kernel", End));
+        assert!(Way::Service.has("kernel", Every) && !Way::Service.has("kernel", End));
+        assert!(Way::Service.has("hooks", Between));
     }
 }
