@@ -159,7 +159,7 @@ fn journal(journal: &JournalStatus, width: usize) -> Vec<String> {
         ));
     }
     if journal.files_gone > 0 {
-        text.push_str(&format!("; deleted or replaced under the daemon {} times", journal.files_gone));
+        text.push_str(&format!("; files deleted or replaced under the daemon: {}", journal.files_gone));
     }
     painted(hanging("journal", LABEL, &text, width), journal.state.as_str(), style)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use observer_common::hooks::Fact;
 use observer_common::record::KIND_CWD;
 use observer_core::Input;
 use sd_notify::NotifyState;
@@ -22,7 +23,9 @@ impl EventLoop {
         }
         let throttled = self.kernel.throttled_by_kind().get(KIND_CWD as usize).copied().unwrap_or(0);
         let lost = self.kernel.drops_total();
-        let look = CanaryLook { now, lost, throttled, is_caught_up, outcome: CanaryOutcome::Runs };
+        let sees_moves = self.kernel.reports(Fact::Cwd);
+        let outcome = CanaryOutcome::Runs;
+        let look = CanaryLook { now, lost, throttled, sees_moves, is_caught_up, outcome };
         match self.canary.look(look, clock::boottime()) {
             None => return,
             Some(CanaryNews::Sees { proven_at }) => {

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use observer_common::control;
+use observer_common::hooks::Fact;
 use observer_common::record::KIND_COUNT;
 use observer_core::decode;
 use observer_core::{Input, Tgid};
@@ -87,6 +88,12 @@ impl Kernel {
     /// What the hooks in use cannot see.
     pub fn blind_spots(&self) -> &[BlindSpot] {
         &self.blind_spots
+    }
+
+    /// Whether the hooks in use report every change of `fact`.
+    pub fn reports(&self, fact: Fact) -> bool {
+        let lacks_hook = self.blind_spots.iter().any(|spot| spot.fact == fact && spot.lacks_hook);
+        !lacks_hook && self.sources.iter().any(|source| source.fact == fact)
     }
 
     /// The ring's descriptor, which is readable (poll, level-triggered) when a program decided to wake the reader.

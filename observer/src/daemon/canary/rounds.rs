@@ -43,6 +43,8 @@ pub struct CanaryLook {
     pub lost: u64,
     /// Changes of directory, so far, that were not sent because others go first.
     pub throttled: u64,
+    /// A hook reports changes of directory. Some kernels let none be attached, with the rights that there are.
+    pub sees_moves: bool,
     /// The ring was empty: what happened before `now` was read.
     pub is_caught_up: bool,
     /// What became of the canary that was ordered last.
@@ -235,7 +237,8 @@ impl CanaryRounds {
         // One more before the next is due.
         self.phase = Phase::Resting(if self.is_missing { next } else { now });
         self.is_missing = true;
-        Some(CanaryStep::Missing(round.seen.missing()))
+        let moved = round.seen.moved || !look.sees_moves;
+        Some(CanaryStep::Missing(Seen { moved, ..round.seen }.missing()))
     }
 }
 
@@ -266,7 +269,7 @@ impl Round {
 
     fn is_whole(&self, look: &CanaryLook) -> bool {
         let Seen { birth, moved, exec, death } = self.seen;
-        birth && exec && death && (moved || look.throttled != self.throttled)
+        birth && exec && death && (moved || !look.sees_moves || look.throttled != self.throttled)
     }
 }
 

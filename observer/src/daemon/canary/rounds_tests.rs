@@ -70,7 +70,8 @@ impl Scene {
     fn started() -> Self {
         let begin = Instant::now();
         let outcome = CanaryOutcome::Ended;
-        let look = CanaryLook { now: begin, lost: 0, throttled: 0, is_caught_up: true, outcome };
+        let look =
+            CanaryLook { now: begin, lost: 0, throttled: 0, sees_moves: true, is_caught_up: true, outcome };
         let mut scene = Self { rounds: CanaryRounds::new(DAEMON, EVERY_30, begin, BEGUN_AT), begin, look };
         assert_eq!(scene.at(0), Some(CanaryStep::Start));
         scene
@@ -94,6 +95,20 @@ impl Scene {
 
 fn missing(what: &str) -> Option<CanaryStep> {
     Some(CanaryStep::Missing(what.into()))
+}
+
+#[test]
+fn where_no_hook_reports_changes_of_directory_none_is_awaited() {
+    let mut scene = Scene::started();
+    scene.look.sees_moves = false;
+    let [fork, _, exec, exit] = life(7);
+    scene.takes_all(&[fork, exec]);
+    assert_eq!(scene.at(10), missing("death"));
+    scene.takes_all(&[exit]);
+    assert_eq!(scene.at(11), Some(CanaryStep::Start));
+    let [fork, _, exec, exit] = life(8);
+    scene.takes_all(&[fork, exec, exit]);
+    assert_eq!(scene.at(12), Some(CanaryStep::CameRound(SECOND)));
 }
 
 #[test]

@@ -96,9 +96,7 @@ impl<'a> RingRecords<'a> {
 
     /// Whether the hooks in use report every change of `fact`.
     fn reports(&self, fact: Fact) -> bool {
-        let kernel = &self.0.borrow().kernel;
-        let lacks_hook = kernel.blind_spots().iter().any(|spot| spot.fact == fact && spot.lacks_hook);
-        !lacks_hook && kernel.sources().iter().any(|source| source.fact == fact)
+        self.0.borrow().kernel.reports(fact)
     }
 
     /// Whether a record of this kind can be relied on: a hook reports `fact`, and none was throttled. On a busy machine a small
