@@ -67,7 +67,7 @@ impl ExplainArgs {
                 let time = map.answer_time();
                 let pid = match self.pid() {
                     Some(pid) => pid,
-                    None => self.primary(&answers::list(&map.core, time, false))?,
+                    None => self.primary(&map.list(false))?,
                 };
                 let explanation = map.core.explain(observer_core::Tgid(pid));
                 self.show(pid, &answers::explain(&map.core, time, explanation.as_ref()))

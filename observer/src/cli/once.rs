@@ -1,6 +1,5 @@
 //! Commands without a daemon: one pass over the kernel's processes fills a map of the command's own.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use observer_core::Settings;
 use observer_core::audit::{Audit, AuditReport};
-use observer_core::limits::ENDED_SESSIONS_MAX;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink};
 
@@ -17,14 +15,12 @@ use super::exit::{Exit, Failure};
 use super::places::{Places, warn_of};
 use crate::api::Context;
 use crate::api::answer::ListAnswer;
-use crate::api::entry::Entry;
-use crate::api::session::SessionJson;
-use crate::api::words::EntryKind;
 use crate::config::Config;
-use crate::daemon::answers::{self, AnswerTime};
+use crate::daemon::answers::{self, AnswerTime, SessionSources};
+use crate::daemon::ends::RecordedEnds;
 use crate::daemon::owners::{OwnerFound, read_owner};
 use crate::daemon::previous::{PreviousSessions, known_primaries};
-use crate::daemon::resume::{Resumption, recorded_sessions};
+use crate::daemon::resume::Resumption;
 use crate::journal::JournalReader;
 use crate::kernel::{Look, MemoryRead, MemoryReader, ReadScope, ReadingProgress};
 use crate::{boot, clock, kernel};
@@ -68,9 +64,7 @@ pub struct StandaloneMap {
     look: Look,
     boot_id: String,
     wall_offset_ns: i64,
-    journal: Option<JournalReader>,
-    /// What the journal lacks.
-    found: Vec<Entry>,
+    ends: RecordedEnds,
 }
 
 impl StandaloneMap {
@@ -119,42 +113,23 @@ impl StandaloneMap {
         let Requests { memory, owners } = requests;
         let mut requests = Requests { memory: Vec::new(), owners };
         read_memory(&mut core, &reader, memory, &mut requests);
-        let mut found = Vec::new();
-        if let Some(resumed) = &resumed {
-            let resumption = Resumption::new(resumed, &boot_id, wall_offset_ns);
+        let mut ends = RecordedEnds::default();
+        if let Some(resumed) = resumed {
+            let resumption = Resumption::new(&resumed, &boot_id, wall_offset_ns);
             resumption.restore(&mut core, &mut requests);
-            found = resumption.differences(&core, &previous).entries;
+            let found = resumption.differences(&core, &previous).entries;
+            ends.add(resumed, &found, &boot_id);
         }
         core.handle(Input::Tick { at: clock::boottime() }, &mut requests);
         read_owners(&mut core, requests);
-        Ok(Self { core, look, boot_id, wall_offset_ns, journal, found })
+        Ok(Self { core, look, boot_id, wall_offset_ns, ends })
     }
 
-    /// The newest ends of sessions in this boot that the journal knows, or that follow from it, newest first.
-    pub fn ended(&self) -> anyhow::Result<Vec<Entry>> {
-        let is_end = |entry: &&Entry| entry.kind == EntryKind::SessionEnded && entry.boot_id == self.boot_id;
-        let mut ended: Vec<Entry> = self.found.iter().filter(is_end).cloned().collect();
-        if let Some(journal) = &self.journal {
-            ended.extend(journal.ended(&self.boot_id, ENDED_SESSIONS_MAX)?);
-        }
-        Ok(ended)
-    }
-
-    /// The answer to `list`: sessions by name, then home. Those that have ended are in it only if [`StandaloneMap::ended`] is
-    /// given.
-    pub fn list<'a>(&'a self, ended: Option<&'a [Entry]>) -> ListAnswer<'a> {
-        let mut answer = answers::list(&self.core, self.answer_time(), ended.is_some());
-        let home = |session: &SessionJson<'_>| {
-            let home = session.home.as_bytes().to_vec();
-            (home, session.home_mnt_ns, session.primary.uid, session.instance)
-        };
-        let mut seen: HashSet<_> = answer.sessions.iter().map(home).collect();
-        let recorded = recorded_sessions(ended.unwrap_or_default());
-        answer.sessions.extend(recorded.filter(|session| seen.insert(home(session))));
-        answer.sessions.sort_by(|a, b| {
-            (a.name.as_bytes(), a.home.as_bytes()).cmp(&(b.name.as_bytes(), b.home.as_bytes()))
-        });
-        answer
+    /// The answer to `list`: sessions by name, then home; those that have ended only if `ended`, of which the journal knows the
+    /// newest of this boot.
+    pub fn list(&self, ended: bool) -> ListAnswer<'_> {
+        let sources = SessionSources { core: &self.core, ends: &self.ends };
+        answers::list(sources, self.answer_time(), ended)
     }
 
     /// Applies a second pass to the map, and compares the map with it.

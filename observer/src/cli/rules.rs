@@ -100,7 +100,7 @@ impl TryArgs {
             Ok(mut client) => {
                 let journal = self.journal(None, socket);
                 let then_map = self.map(Some(&self.file), journal)?;
-                let then = then_map.list(None);
+                let then = then_map.list(false);
                 if let Some(file) = &self.config {
                     say_unused("--config", file, socket);
                 }
@@ -121,7 +121,7 @@ impl TryArgs {
                 let again = found.as_ref().and_then(|_| journal_of(self.config.clone(), socket).ok());
                 let (now_map, then_map) =
                     (self.map(self.config.as_deref(), found)?, self.map(Some(&self.file), again)?);
-                self.show(&now_map.list(None), &then_map.list(None))
+                self.show(&now_map.list(false), &then_map.list(false))
             }
             Err(error) => Err(error.into()),
         }

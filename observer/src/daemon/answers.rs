@@ -1,6 +1,7 @@
 //! Answers from the map, as lines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use observer_core::explanation::Explanation;
@@ -9,6 +10,7 @@ use observer_core::{BootTime, Core, Process, Session, Tgid};
 use serde::Serialize;
 
 use super::costs::CostReader;
+use super::ends::{RecordedEnd, RecordedEnds};
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, UndecidedJson};
 use crate::api::cost::CostJson;
@@ -105,29 +107,108 @@ pub fn shown(core: &Core, process: &Process) -> Process {
     Process { pane: core.pane(process), env: None, ..process.clone() }
 }
 
+/// What answers about sessions are made from.
+#[derive(Clone, Copy)]
+pub struct SessionSources<'a> {
+    /// The map.
+    pub core: &'a Core,
+    /// What the journal knows of sessions that had ended before.
+    pub ends: &'a RecordedEnds,
+}
+
+/// A row of the answer to `list`, as it was when the answer was made.
+pub enum SessionRow {
+    /// Of the map.
+    Mapped(Box<ListRow>),
+    /// Of the journal.
+    Recorded(Arc<RecordedEnd>),
+}
+
+/// A session of the answer to `list`.
+enum Listed<'a> {
+    Mapped(&'a Session, &'a Process),
+    Recorded(&'a Arc<RecordedEnd>),
+}
+
+impl<'a> Listed<'a> {
+    fn name_and_home(&self) -> (&'a [u8], &'a Home) {
+        match self {
+            Self::Mapped(session, _) => (&session.name, &session.home),
+            Self::Recorded(end) => (end.name(), &end.home),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Mapped(session, _) => session.state == State::Ended,
+            Self::Recorded(_) => true,
+        }
+    }
+
+    /// Of a session that ended: when.
+    fn since_boot(&self) -> BootTime {
+        match self {
+            Self::Mapped(session, _) => session.since,
+            Self::Recorded(end) => end.at(),
+        }
+    }
+
+    /// The same as text.
+    fn since(&self) -> String {
+        match self {
+            Self::Mapped(session, primary) => rfc3339(session.since, primary.wall_offset_ns),
+            Self::Recorded(end) => end.json().map(|json| json.since).unwrap_or_default(),
+        }
+    }
+}
+
+impl<'a> SessionSources<'a> {
+    /// Every session, and those that have ended.
+    fn all(self) -> impl Iterator<Item = Listed<'a>> {
+        let mapped = self.core.sessions().map(|(session, primary)| Listed::Mapped(session, primary));
+        mapped.chain(self.ends.beside(self.core).map(Listed::Recorded))
+    }
+
+    /// Sessions by name, then home; those that have ended only if `ended`.
+    fn in_order(self, ended: bool) -> Vec<Listed<'a>> {
+        let mut rows: Vec<_> = self.all().filter(|listed| ended || !listed.has_ended()).collect();
+        rows.sort_by(|a, b| a.name_and_home().cmp(&b.name_and_home()));
+        rows
+    }
+}
+
 /// The answer to `list`: sessions by name, then home; those that have ended only if `ended`.
-pub fn list<'a>(core: &'a Core, time: AnswerTime<'a>, ended: bool) -> ListAnswer<'a> {
+pub fn list<'a>(sources: SessionSources<'a>, time: AnswerTime<'a>, ended: bool) -> ListAnswer<'a> {
+    let core = sources.core;
     let mut costs = CostReader::new(core);
-    let sessions = in_order(core, ended).into_iter().map(|(session, primary)| {
-        let mut json = SessionJson::new(session, primary, time.context);
-        json.primary = json.primary.in_pane(&core.pane(primary));
-        ReadNow::of(core, &mut costs, session, primary).in_json(json)
+    let sessions = sources.in_order(ended).into_iter().filter_map(|listed| match listed {
+        Listed::Mapped(session, primary) => {
+            let mut json = SessionJson::new(session, primary, time.context);
+            json.primary = json.primary.in_pane(&core.pane(primary));
+            Some(ReadNow::of(core, &mut costs, session, primary).in_json(json))
+        }
+        Listed::Recorded(end) => end.json(),
     });
-    ListAnswer { sessions: sessions.collect(), ..list_without_rows(core, time) }
+    ListAnswer { sessions: sessions.collect(), ..list_without_rows(sources, time) }
 }
 
 /// The sessions of that answer.
-pub fn list_rows(core: &Core, ended: bool) -> Vec<ListRow> {
+pub fn list_rows(sources: SessionSources<'_>, ended: bool) -> Vec<SessionRow> {
+    let core = sources.core;
     let mut costs = CostReader::new(core);
-    let rows = in_order(core, ended).into_iter().map(|(session, primary)| ListRow {
-        now: ReadNow::of(core, &mut costs, session, primary),
-        ..ListRow::new(core, session, primary)
+    let rows = sources.in_order(ended).into_iter().map(|listed| match listed {
+        Listed::Mapped(session, primary) => SessionRow::Mapped(Box::new(ListRow {
+            now: ReadNow::of(core, &mut costs, session, primary),
+            ..ListRow::new(core, session, primary)
+        })),
+        Listed::Recorded(end) => SessionRow::Recorded(Arc::clone(end)),
     });
     rows.collect()
 }
 
 /// That answer without its sessions.
-pub fn list_without_rows(core: &Core, time: AnswerTime<'_>) -> ListAnswer<'static> {
+pub fn list_without_rows(sources: SessionSources<'_>, time: AnswerTime<'_>) -> ListAnswer<'static> {
+    let core = sources.core;
     let key = |key| LifeKey::of(time.context.boot_id, key).to_string();
     let undecided = |it| UndecidedJson::new(&it, time.context.boot_id);
     let over_limit = core.over_limit();
@@ -136,40 +217,41 @@ pub fn list_without_rows(core: &Core, time: AnswerTime<'_>) -> ListAnswer<'stati
         sessions: Vec::new(),
         undecided: core.undecided().map(undecided).collect(),
         awaiting_owners: core.awaiting_owners().map(key).collect(),
-        namesakes: namesakes(core),
+        namesakes: namesakes(sources),
         over_limit: over_limit.candidates.into_iter().map(undecided).collect(),
         too_many_sessions: over_limit.users_of_others,
     }
 }
 
-/// Sessions by name, then home; those that have ended only if `ended`.
-fn in_order(core: &Core, ended: bool) -> Vec<(&Session, &Process)> {
-    let mut rows: Vec<_> =
-        core.sessions().filter(|(session, _)| ended || session.state != State::Ended).collect();
-    rows.sort_by(|(a, _), (b, _)| (&a.name, &a.home).cmp(&(&b.name, &b.home)));
-    rows
-}
-
 /// For each name of live sessions the last session that ended, had that name, and was of another user in another home than
 /// one of them.
-fn namesakes(core: &Core) -> Vec<NamesakeJson<'static>> {
-    let has_ended = |session: &Session| session.state == State::Ended;
+fn namesakes(sources: SessionSources<'_>) -> Vec<NamesakeJson<'static>> {
     let mut live: BTreeMap<&[u8], NameInUse<'_>> = BTreeMap::new();
-    for (session, _) in core.sessions().filter(|(session, _)| !has_ended(session)) {
-        live.entry(name_of_home(session)).or_default().add(&session.home);
+    let mut ended = Vec::new();
+    for listed in sources.all() {
+        let (name, home) = listed.name_and_home();
+        let name = name_of_home(name, home);
+        if listed.has_ended() {
+            ended.push((name, listed));
+        } else {
+            live.entry(name).or_default().add(home);
+        }
     }
-    for (session, primary) in core.sessions().filter(|(session, _)| has_ended(session)) {
-        if let Some(name) = live.get_mut(name_of_home(session)) {
-            name.consider(session, primary);
+    for (name, listed) in ended {
+        if let Some(in_use) = live.get_mut(name) {
+            in_use.consider(listed);
         }
     }
     let found = live.into_iter().filter_map(|(name, in_use)| Some((name, in_use.last_ended?)));
-    let json = found.map(|(name, (session, primary))| NamesakeJson {
-        name: Text::from(name.to_vec()),
-        home: Text::from(session.home.path.to_vec()),
-        home_mnt_ns: session.home.mnt_ns,
-        uid: session.home.uid,
-        ended_at: rfc3339(session.since, primary.wall_offset_ns),
+    let json = found.map(|(name, listed)| {
+        let (_, home) = listed.name_and_home();
+        NamesakeJson {
+            name: Text::from(name.to_vec()),
+            home: Text::from(home.path.to_vec()),
+            home_mnt_ns: home.mnt_ns,
+            uid: home.uid,
+            ended_at: listed.since(),
+        }
     });
     json.collect()
 }
@@ -179,8 +261,8 @@ fn namesakes(core: &Core) -> Vec<NamesakeJson<'static>> {
 struct NameInUse<'a> {
     /// Homes of that name, two of each user: one of them is elsewhere than any third one.
     homes: Vec<&'a Home>,
-    /// The last session that ended and may be meant by the name instead, with its primary.
-    last_ended: Option<(&'a Session, &'a Process)>,
+    /// The last session that ended and may be meant by the name instead.
+    last_ended: Option<Listed<'a>>,
 }
 
 impl<'a> NameInUse<'a> {
@@ -192,20 +274,22 @@ impl<'a> NameInUse<'a> {
         }
     }
 
-    fn consider(&mut self, session: &'a Session, primary: &'a Process) {
-        let is_other = |home: &&Home| home.uid != session.home.uid && home.path != session.home.path;
-        let is_later = self.last_ended.is_none_or(|(last, _)| last.since < session.since);
+    fn consider(&mut self, ended: Listed<'a>) {
+        let (_, home) = ended.name_and_home();
+        let is_other = |other: &&Home| other.uid != home.uid && other.path != home.path;
+        let is_later = self.last_ended.as_ref().is_none_or(|last| last.since_boot() < ended.since_boot());
         if is_later && self.homes.iter().any(is_other) {
-            self.last_ended = Some((session, primary));
+            self.last_ended = Some(ended);
         }
     }
 }
 
 /// The name without the number of an instance, which the sessions of a home have in common.
-fn name_of_home(session: &Session) -> &[u8] {
-    let number = format!("#{}", session.home.instance);
-    let is_numbered = session.home.instance > Home::FIRST;
-    session.name.strip_suffix(number.as_bytes()).filter(|_| is_numbered).unwrap_or(&session.name)
+fn name_of_home<'a>(name: &'a [u8], home: &Home) -> &'a [u8] {
+    if home.instance == Home::FIRST {
+        return name;
+    }
+    name.strip_suffix(format!("#{}", home.instance).as_bytes()).unwrap_or(name)
 }
 
 /// The answer to `processes`: every process, by pid.

@@ -3,7 +3,8 @@
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::answers;
+use super::answers::{self, SessionSources};
+use super::ends::RecordedEnds;
 use super::event_loop::EventLoop;
 use crate::clock;
 use crate::journal::{Journal, Numbering};
@@ -18,7 +19,9 @@ impl EventLoop {
         let Numbering { stream_id, last_seq: after_seq, .. } =
             self.sink.journal.as_ref().map(Journal::numbering).unwrap_or_default();
         let stream_id = Uuid::parse_str(&stream_id).ok();
-        let list = answers::list(&self.core, self.answer_time(true), true);
+        // What ended before this daemon was started, an earlier one delivered, or the journal has it.
+        let sources = SessionSources { core: &self.core, ends: &RecordedEnds::default() };
+        let list = answers::list(sources, self.answer_time(true), true);
         // Strings, numbers and structs only: serializing them into memory cannot fail.
         let json = |session| serde_json::to_string(session).unwrap_or_default();
         let sessions = list.sessions.iter().map(json).collect();

@@ -6,7 +6,7 @@ use observer_core::session::State;
 use observer_core::{BootTime, Core, Process};
 use serde::Serialize;
 
-use super::answers::{self, AnswerTime, ListRow, shown};
+use super::answers::{self, AnswerTime, ListRow, SessionRow, SessionSources, shown};
 use crate::api::Context;
 use crate::api::answer::ProcessesAnswer;
 use crate::api::change::{Certainty, body};
@@ -57,6 +57,22 @@ impl AnswerRow for ListRow {
     }
 }
 
+impl AnswerRow for SessionRow {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Mapped(row) => AnswerRow::bytes(&**row),
+            Self::Recorded(end) => end.bytes(),
+        }
+    }
+
+    fn json(&self, context: Context<'_>) -> Vec<u8> {
+        match self {
+            Self::Mapped(row) => AnswerRow::json(&**row, context),
+            Self::Recorded(end) => json(&end.json().unwrap_or_default()),
+        }
+    }
+}
+
 impl AnswerRow for LeftoverRow {
     fn bytes(&self) -> usize {
         let FormerSession { home, name, .. } = &self.former;
@@ -97,9 +113,9 @@ impl<R> AnswerPieces<R> {
 }
 
 /// The answer to `list`, as [`answers::list`] has it.
-pub fn list(core: &Core, time: AnswerTime<'_>, ended: bool) -> impl Pieces + use<> {
-    let around = answers::list_without_rows(core, time);
-    AnswerPieces::new(&around, "sessions", answers::list_rows(core, ended), time.context)
+pub fn list(sources: SessionSources<'_>, time: AnswerTime<'_>, ended: bool) -> impl Pieces + use<> {
+    let around = answers::list_without_rows(sources, time);
+    AnswerPieces::new(&around, "sessions", answers::list_rows(sources, ended), time.context)
 }
 
 /// The answer to `processes`, as [`answers::processes`] has it.

@@ -3,6 +3,7 @@
 use observer_core::BootTime;
 use serde_json::Value;
 
+use super::super::ends::RecordedEnds;
 use super::*;
 
 fn time() -> AnswerTime<'static> {
@@ -18,8 +19,9 @@ fn joined(pieces: &impl Pieces) -> (Vec<u8>, usize) {
 #[test]
 fn the_pieces_of_an_answer_are_the_line() {
     let (core, _) = crate::api::tests::map();
-    let whole = line(&answers::list(&core, time(), true));
-    assert_eq!(joined(&list(&core, time(), true)), (whole, 3), "one session");
+    let sources = SessionSources { core: &core, ends: &RecordedEnds::default() };
+    let whole = line(&answers::list(sources, time(), true));
+    assert_eq!(joined(&list(sources, time(), true)), (whole, 3), "one session");
     let whole = line(&answers::processes(&core, time()));
     let pieces = processes(&core, time());
     assert_eq!(joined(&pieces), (whole.clone(), 5), "three processes");

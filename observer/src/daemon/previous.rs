@@ -9,6 +9,7 @@ use observer_core::process::Pane;
 use observer_core::session::Home;
 use observer_core::{BootTime, Input, Process, ProcessKey, Session};
 
+use super::ends::RecordedEnds;
 use crate::api::Context;
 use crate::api::entry::Entry;
 use crate::api::session::SessionJson;
@@ -30,6 +31,8 @@ pub struct PreviousSessions {
     /// Sessions that continued unchanged: their primary, and a digest of what was recorded. What is read of them later
     /// (arguments from memory) is no change.
     recorded: HashMap<Home, (ProcessKey, Digest)>,
+    /// Sessions that had ended.
+    pub ends: RecordedEnds,
 }
 
 impl PreviousSessions {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use observer_core::BootTime;
 use tokio::sync::oneshot;
 
+use super::answers::{self, SessionSources};
 use super::event_loop::EventLoop;
-use super::{answers, pieces};
+use super::pieces;
 use crate::clock;
 use crate::socket::frame::line;
 use crate::socket::hub::WatchFilter;
@@ -127,6 +128,10 @@ impl EventLoop {
         let _ = reply.send(Answer::Line(status.into()));
     }
 
+    fn session_sources(&self) -> SessionSources<'_> {
+        SessionSources { core: &self.core, ends: &self.sink.previous.ends }
+    }
+
     fn reading(&self, question: &Question) -> Reading {
         let is_pass_pending = || {
             // The pass for a hint that was just drained may be pending.
@@ -173,7 +178,7 @@ struct AnswerLines {
 impl AnswerLines {
     fn list(&mut self, daemon: &EventLoop, sure: bool, ended: bool) -> Arc<HeldPieces> {
         let answer = if ended { &mut self.list_ended } else { &mut self.list };
-        let make = || pieces::list(&daemon.core, daemon.answer_time(sure), ended);
+        let make = || pieces::list(daemon.session_sources(), daemon.answer_time(sure), ended);
         Arc::clone(answer.get_or_insert_with(|| daemon.sink.hub.budget().hold(make())))
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::journal::tests::options;
 use crate::journal::{EntryFilter, Journal, JournalReader};
+use crate::text::time::unix_ns;
 
 /// For one thing to come about.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -309,6 +309,7 @@ impl DaemonSink {
         match *change {
             Change::SessionStarted(session, primary) => {
                 self.reported.started(session, primary);
+                self.previous.ends.started(&session.home);
                 if is_written {
                     self.reported.written(&session.home);
                 }

@@ -197,6 +197,14 @@ pub fn read_ended(conn: &Connection, boot_id: &str, live: &LiveSessions) -> rusq
     Ok(ended.newest_first())
 }
 
+/// Returns as many of the entries of sessions that ended, of which the newest come first, as a start takes. Where there are too
+/// many, the oldest of the user who has most are left out.
+pub fn shared_by_users(newest_first: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let mut shared = SharedEntries::new(ENDED_SESSIONS_MAX);
+    newest_first.into_iter().for_each(|entry| shared.add(entry));
+    shared.newest_first()
+}
+
 /// Entries of sessions that ended: so many at most, of [`ENDED_BYTES_MAX`] at most, shared by users.
 struct SharedEntries {
     max: usize,

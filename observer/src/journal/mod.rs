@@ -43,7 +43,7 @@ pub(crate) mod tests;
 
 pub use bounds::BIRTHS_BYTES_MAX;
 pub use handle::Journal;
-pub use live::LifeProofs;
+pub use live::{LifeProofs, shared_by_users};
 pub use options::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use pending::Resumed;
 pub use queue::Numbering;

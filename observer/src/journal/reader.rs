@@ -165,19 +165,6 @@ impl JournalReader {
         read().context(UNREADABLE)
     }
 
-    /// The newest ends of sessions in the boot `boot_id`, at most `entries_max`, newest first.
-    pub fn ended(&self, boot_id: &str, entries_max: usize) -> Result<Vec<Entry>> {
-        let read = || -> rusqlite::Result<Vec<Entry>> {
-            let mut query = self.conn.prepare(
-                "SELECT * FROM entry WHERE kind = 'session_ended' AND boot_id = ?1 ORDER BY seq DESC LIMIT ?2",
-            )?;
-            let limit = i64::try_from(entries_max).unwrap_or(i64::MAX);
-            let entries = query.query_map(rusqlite::params![boot_id, limit], tables::decode)?;
-            entries.map(|entry| entry.map(|numbered| numbered.entry)).collect()
-        };
-        read().context(UNREADABLE)
-    }
-
     /// The newest entries of sessions, at most `entries_max` of the last `look_back` numbers, newest first: all those of the
     /// home, or the ends and restarts of all.
     pub fn newest(

@@ -1,5 +1,7 @@
 //! The daemon is started again: history records what happened to the sessions, not what the daemon did.
 
+use std::path::Path;
+
 use observer_harness::Verb;
 use observer_harness::text::{moment_ms, u64_any};
 use observer_harness::wait::Waited;
@@ -317,4 +319,73 @@ fn a_reboot_ends_the_sessions_of_the_previous_boot() {
     scene.again(true, |_| {});
     let received = scene.history(&[]);
     assert_eq!(received.len(), before + 1, "one absence more: {:#?}", received.last());
+}
+
+#[test]
+fn sessions_that_ended_are_listed_by_the_next_daemon_and_without_one() {
+    let mut scene = Scene::new();
+    let [before, meanwhile, again] = ["before", "meanwhile", "again"].map(|name| scene.home(name));
+    let start = |scene: &Scene, home: &Path| {
+        let agent = scene.agent(home, None);
+        scene.wait_live(home, &agent);
+        agent
+    };
+    let [first, second, third] = [&before, &meanwhile, &again].map(|home| start(&scene, home));
+    let absent = second.pid;
+    first.killed(libc::SIGTERM);
+    third.killed(libc::SIGKILL);
+    let rows_of = |rows: Vec<Value>, home: &Path| -> Vec<Value> {
+        rows.into_iter().filter(|row| row["home"].as_str() == home.to_str()).collect()
+    };
+    let listed = |scene: &Scene, args: &[&str]| -> Vec<Value> {
+        let result = scene.daemon.observer(&[&["list", "--ended", "--json"], args].concat());
+        serde_json::from_value(result.json()).expect("an array")
+    };
+    let ended = eventually("both have ended", SOON, || {
+        let rows = listed(&scene, &[]);
+        let ended: Vec<_> = rows.iter().filter(|row| row["state"] == "ended").cloned().collect();
+        if ended.len() == 2 { Ok(ended) } else { Err(format!("{rows:#?}")) }
+    });
+    let mut former = rows_of(ended, &before).pop().expect("a row");
+    assert_eq!(former["death"]["signal"], json!(libc::SIGTERM), "{former:#}");
+    // Half a second after its end, what it left is counted.
+    former["death"]["left"] = Value::Null;
+    let mut second = Some(second);
+    for killed in ENDS {
+        scene.again(killed, |_| {
+            if let Some(second) = second.take() {
+                second.killed(libc::SIGKILL);
+            }
+        });
+        let rows = listed(&scene, &[]);
+        let mut row = rows_of(rows.clone(), &before).pop().expect("what ended before the first stop");
+        row["death"]["left"] = Value::Null;
+        assert_eq!(row, former, "killed: {killed}");
+        let lost = rows_of(rows, &meanwhile);
+        assert_eq!((lost.len(), lost[0]["pid"].as_u64()), (1, Some(absent.into())), "{lost:#?}");
+        assert_eq!((&lost[0]["state"], &lost[0]["death"]["kind"]), (&json!("ended"), &json!("unobserved")));
+        assert!(scene.row(&before).is_none(), "only those who ask for the ended see them");
+    }
+    // A later session takes the place of the one that ended.
+    let fourth = start(&scene, &again);
+    let rows = rows_of(listed(&scene, &[]), &again);
+    assert_eq!((rows.len(), rows[0]["pid"].as_u64()), (1, Some(fourth.pid.into())), "{rows:#?}");
+    fourth.killed(libc::SIGKILL);
+    scene.wait_written();
+    let with_daemon = eventually("its end", SOON, || {
+        let rows = listed(&scene, &[]);
+        if rows.iter().all(|row| row["state"] == "ended") { Ok(rows) } else { Err(format!("{rows:#?}")) }
+    });
+    scene.wait_written();
+    assert_eq!(scene.daemon.stop(), Some(0));
+    let state_dir = scene.daemon.state_dir();
+    let config = scene.daemon.dir().join("observer.toml");
+    let [state_dir, config] = [&state_dir, &config].map(|path| path.to_str().expect("a path of text"));
+    let without = listed(&scene, &["--state-dir", state_dir, "--config", config]);
+    let named = |rows: &[Value]| -> Vec<(Value, Value, Value)> {
+        rows.iter()
+            .map(|row| (row["home"].clone(), row["pid"].clone(), row["death"]["kind"].clone()))
+            .collect()
+    };
+    assert_eq!(named(&without), named(&with_daemon));
 }

@@ -74,8 +74,7 @@ impl ListArgs {
                 if !self.json && !self.porcelain {
                     anstream::eprintln!("observer: {sentence}");
                 }
-                let ended = self.ended.then(|| map.ended()).transpose()?;
-                self.show(&filter, &map.list(ended.as_deref()))
+                self.show(&filter, &map.list(self.ended))
             }
             Err(error) => Err(error.into()),
         }
