@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 use super::mirror_link::MirrorLink;
 use crate::journal::Journal;
 
-/// How long after the signal the daemon ends, unless entries wait for the disk until then. Nothing is lost for lack of time
-/// before the database has it: the next daemon delivers it. What waits for the disk is lost with the process, so the journal
-/// has a longer time of its own.
+/// How long after the signal the daemon ends, whatever does not answer: service managers and people count on two seconds. What
+/// the journal could not write by then is a gap that the next daemon reports, and sessions are compared with the kernel there;
+/// what the database does not have, the next daemon delivers.
 const END_WAIT: Duration = Duration::from_millis(1800);
 
 /// Closes the journal, then the mirror, for a daemon that was asked to stop at `since`.
 pub fn end(journal: Option<Journal>, mirror: MirrorLink, since: Instant) {
-    drop(journal);
-    mirror.stop_by(since + END_WAIT);
+    let deadline = since + END_WAIT;
+    if let Some(journal) = journal {
+        journal.close_by(deadline);
+    }
+    mirror.stop_by(deadline);
 }
 
 #[cfg(test)]

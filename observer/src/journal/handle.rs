@@ -18,15 +18,18 @@ use super::writer::JournalWriter;
 use crate::api::entry::Entry;
 use crate::api::status::JournalStatus;
 
-/// How long the daemon's end waits for queued entries to be written.
-const STOP_WAIT: Duration = Duration::from_secs(3);
+/// How long dropping the journal waits for queued entries to be written.
+const STOP_WAIT: Duration = Duration::from_millis(1800);
 
-/// The event loop's side of the journal. Dropping it writes what is queued, for at most [`STOP_WAIT`].
+/// The event loop's side of the journal. Dropping it writes what is queued, for at most [`STOP_WAIT`]. What is not written then
+/// is lost with the process: the next daemon reports the time since the last entry as a gap.
 pub struct Journal {
     queue: Arc<WriteQueue>,
     committed: watch::Receiver<Committed>,
     path: PathBuf,
     writer: Option<JoinHandle<()>>,
+    /// When dropping it gives up, if that is earlier.
+    give_up: Option<Instant>,
 }
 
 impl Journal {
@@ -46,7 +49,7 @@ impl Journal {
             .name("journal".into())
             .spawn(move || writer.run(wait))
             .context("cannot start the journal's thread; raise the limit of processes (ulimit -u)")?;
-        Ok(Self { queue, committed, path, writer: Some(writer) })
+        Ok(Self { queue, committed, path, writer: Some(writer), give_up: None })
     }
 
     /// Numbers `entry` and queues it. Returns `None` if there is no room or no file: the change is then counted, and a
@@ -80,6 +83,11 @@ impl Journal {
     /// Leaves this text to the next daemon, which gets it as [`Resumed::births`]. It is written when the journal is closed.
     pub fn leave_births(&self, births: String) {
         self.queue.leave_births(births);
+    }
+
+    /// Closes it as dropping does, but waits no longer than `deadline`.
+    pub fn close_by(mut self, deadline: Instant) {
+        self.give_up = Some(deadline);
     }
 
     /// The path at which readers open the journal.
@@ -119,7 +127,8 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.queue.stop();
-        let deadline = Instant::now() + STOP_WAIT;
+        let latest = Instant::now() + STOP_WAIT;
+        let deadline = self.give_up.map_or(latest, |give_up| give_up.min(latest));
         if let Some(writer) = self.writer.take() {
             while !writer.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(2));
@@ -129,7 +138,9 @@ impl Drop for Journal {
                 let path = shown(&self.path);
                 warn!(
                     entries = left,
-                    path, "{left} entries could not be written to the journal {path}; free disk space there"
+                    path,
+                    "{left} entries could not be written in time to the journal {path}: the next start reports them as a gap; see \
+                     whether its disk is full or slow"
                 );
             }
         }

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use observer_harness::{Watch, eventually};
+use serde_json::json;
 
-use crate::{SOON, Scene, kind};
+use crate::{SOON, Scene, count, kind};
 
 /// One suspended thread of another process.
 struct Held(libc::pid_t);
@@ -87,4 +88,35 @@ fn the_map_stays_current_while_the_disk_does_not_respond() {
         let entry = received.iter().find(|entry| entry["event_seq"] == *seq).expect("it is written now");
         assert_eq!((kind(entry), &entry["cwd"]), (frame.kind(), &frame.0["cwd"]));
     }
+}
+
+#[test]
+fn what_a_disk_does_not_take_before_the_end_is_a_gap_of_the_next_daemon() {
+    let mut scene = Scene::new();
+    let [dies, lives] = ["dies", "lives"].map(|name| scene.home(name));
+    let [dying, _living] = [&dies, &lives].map(|home| {
+        let agent = scene.agent(home, None);
+        scene.wait_live(home, &agent);
+        agent
+    });
+    scene.wait_written();
+    let file = scene.daemon.state_dir().join("journal.sqlite");
+    let other = rusqlite::Connection::open(file).expect("open the journal");
+    other.execute_batch("BEGIN IMMEDIATE").expect("keep the daemon from writing");
+    let watch = Watch::sessions(&scene.daemon);
+    let pid = dying.pid;
+    dying.killed(libc::SIGKILL);
+    let end = watch.wait_for("its end", |frame| frame.is("session_ended", pid));
+    assert_eq!(scene.daemon.stop(), Some(0));
+    other.execute_batch("ROLLBACK").expect("let go");
+    assert_eq!(count(&scene.entries_of(&dies), "session_ended"), 0, "it was not written");
+    scene.daemon.restart();
+    scene.wait_written();
+    let gaps: Vec<_> = scene.history(&[]).into_iter().filter(|entry| kind(entry) == "gap").collect();
+    let [gap] = &gaps[..] else { panic!("one gap: {gaps:#?}") };
+    assert_eq!(gap["reason"], json!("not_running"));
+    assert!(gap["from"].as_str() <= end.0["at"].as_str(), "it begins before the end: {gap:#} {end:?}");
+    let ended = scene.entries_of(&dies).pop().expect("entries");
+    assert_eq!((kind(&ended), &ended["death"]["kind"]), ("session_ended", &json!("unobserved")));
+    assert_eq!(count(&scene.entries_of(&lives), "session_ended"), 0);
 }
