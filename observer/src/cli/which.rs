@@ -159,8 +159,13 @@ impl Which {
         if self.user.is_some() || key.is_some() {
             return None;
         }
-        if !is_one_life(wanted) && answer.awaiting_owners.contains(&session.primary.key) {
-            say_awaiting_owner(session);
+        if !is_one_life(wanted) && is_owner_missing(session) {
+            let is_awaited = answer.awaiting_owners.contains(&session.primary.key);
+            if is_awaited {
+                say_awaiting_owner(session)
+            } else {
+                say_unknown_owner(session)
+            }
             return Some(Found::Unknown);
         }
         let namesake = namesake(&answer.namesakes, session, wanted)?;
@@ -246,8 +251,13 @@ pub(super) fn answer_to<'s, 'a>(
     }
 }
 
-/// Whether the session's user is known to be another one than the one whose home it is. The daemon cannot read each home:
-/// others cannot enter what is closed to it, and a daemon of an earlier version does not tell.
+/// Whether it cannot be said if the session's user is the one whose home it is. In another mount namespace that is never known,
+/// and such a session is named with its namespace.
+fn is_owner_missing(session: &SessionJson<'_>) -> bool {
+    session.foreign.is_none() && session.home_mnt_ns.is_none()
+}
+
+/// Whether the session's user is known to be another one than the one whose home it is.
 fn is_foreign(session: &SessionJson<'_>) -> bool {
     session.foreign == Some(true)
 }
@@ -311,6 +321,18 @@ fn say_awaiting_owner(session: &SessionJson<'_>) {
          and see what `stat {home}` says",
         session.primary.pid,
         user::shown(session.primary.uid)
+    );
+}
+
+/// Says on standard error that the session may be another user's than the home's, and what to do.
+fn say_unknown_owner(session: &SessionJson<'_>) {
+    let (home, uid) = (to_line(session.home.as_bytes()), session.primary.uid);
+    anstream::eprintln!(
+        "observer: can't know: pid {} of {} is in {home}, and the daemon may not see whose directory that is: if it is the one \
+         that you mean, name it by --user {}, or name its user in the rule",
+        session.primary.pid,
+        user::shown(uid),
+        user::shown(uid)
     );
 }
 
@@ -451,10 +473,16 @@ mod tests {
             let which = Which { session: wanted.into(), user, home: None, only_if: None };
             matches!(which.find(answer).unwrap(), Found::One(_))
         };
-        let awaiting = answer(vec![key.clone()]);
         let by = [("a", None), ("/x/a", None), ("a", Some(8)), (key.as_str(), None)];
-        assert_eq!(by.map(|(wanted, user)| found(&awaiting, wanted, user)), [false, false, true, true]);
-        assert_eq!(by.map(|(wanted, user)| found(&answer(vec![]), wanted, user)), [true; 4]);
+        // Whether the answer is awaited, or there was none.
+        for mut unknown in [answer(vec![key.clone()]), answer(vec![])] {
+            assert_eq!(by.map(|(wanted, user)| found(&unknown, wanted, user)), [false, false, true, true]);
+            unknown.sessions[0].foreign = Some(false);
+            assert_eq!(by.map(|(wanted, user)| found(&unknown, wanted, user)), [true; 4]);
+            let in_container = SessionJson { foreign: None, home_mnt_ns: Some(7), ..strange.clone() };
+            unknown.sessions = vec![in_container];
+            assert!(found(&unknown, "a@7", None), "named by its namespace");
+        }
     }
 
     #[test]

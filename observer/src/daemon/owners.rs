@@ -1,6 +1,7 @@
 //! Looks up the owners of homes, on threads of their own, because a directory's file system can delay that.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,6 +11,8 @@ use tokio::sync::mpsc;
 
 /// Look-ups that run at a time. Beyond that an owner counts as unknown, and no process is admitted by it.
 const LOOKUPS_MAX: usize = 256;
+/// Bits of a directory's mode by which others than its owner may enter it.
+const ENTERED_BY_OTHERS: u32 = 0o011;
 
 /// The owner of a home.
 pub struct OwnerFound {
@@ -71,9 +74,22 @@ impl OwnerLookups {
 
 /// Reads who owns the directory of `home`. Its file system may never answer.
 pub fn read_owner(home: Home) -> OwnerFound {
-    let metadata = || std::fs::metadata(Path::new(OsStr::from_bytes(&home.path))).ok();
-    let owner = if is_readable(&home) { metadata().map(|metadata| metadata.uid()) } else { None };
+    let path = Path::new(OsStr::from_bytes(&home.path));
+    let owner = match std::fs::metadata(path) {
+        _ if !is_readable(&home) => None,
+        Ok(metadata) => Some(metadata.uid()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => sole_entrant(path, home.uid),
+        Err(_) => None,
+    };
     OwnerFound { home, owner }
+}
+
+/// Returns `uid` if it owns the directory above `path` that is closed to this process, and nobody else but root may enter that
+/// one: then nobody else stands below it, whoever owns what is there. An access control list that lets others in shows as bits
+/// of the group.
+fn sole_entrant(path: &Path, uid: u32) -> Option<u32> {
+    let closed = path.ancestors().skip(1).find_map(|above| std::fs::metadata(above).ok())?;
+    (closed.uid() == uid && closed.mode() & ENTERED_BY_OTHERS == 0).then_some(uid)
 }
 
 /// Whether the directory of `home` may be looked at: a path of another mount namespace names another directory here, and
@@ -89,7 +105,10 @@ fn is_of_proc(path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
+
+    use nix::unistd::Uid;
 
     use super::*;
 
@@ -120,6 +139,34 @@ mod tests {
             };
             assert_eq!((&*answer.home.path, answer.owner), (path, uid));
         }
+    }
+
+    #[test]
+    fn what_only_its_user_may_enter_is_that_users_and_what_a_group_may_enter_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let (closed, inside) = (dir.path().join("closed"), dir.path().join("closed/a/b"));
+        std::fs::create_dir_all(&inside).unwrap();
+        let own = std::fs::metadata(&closed).unwrap().uid();
+        let set_mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(dir.path(), 0o755);
+        // Of root's groups it is in none; who is not root is its owner in any case.
+        let _ = std::os::unix::fs::chown(&closed, None, Some(54_321));
+        let owner_for = |uid| {
+            let path = inside.as_os_str().as_bytes();
+            read_owner(Home { uid, ..home(path, None) }).owner
+        };
+        assert_eq!(owner_for(own + 1), Some(own), "it can be read");
+        for (mode, known) in [(0o600, Some(own)), (0o644, Some(own)), (0o610, None)] {
+            set_mode(&closed, mode);
+            // As the service, which has no right to enter: for this thread alone, which root needs and others do not.
+            nix::unistd::setfsuid(Uid::from_raw(own + 2));
+            let found = [owner_for(own), owner_for(own + 1)];
+            nix::unistd::setfsuid(Uid::from_raw(own));
+            assert_eq!(found, [known, None], "{mode:o}");
+        }
+        set_mode(&closed, 0o700);
     }
 
     #[tokio::test]

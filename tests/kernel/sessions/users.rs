@@ -171,10 +171,71 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
 }
 
 #[test]
+fn whose_session_it_is_cannot_be_said_where_the_owner_cannot_be_read() {
+    let scene = Scene::new("[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\n");
+    let pty = Pty::open();
+    let agent = agent_of(&scene, STRANGER, Path::new("/proc/sys"), &pty);
+    scene.watch.wait_for("its session", |frame| frame.is("session_started", agent.pid));
+    let rows = scene.daemon.list();
+    let row = rows.iter().find(|row| text::u64_any(row, "pid") == Some(agent.pid.into())).expect("a row");
+    assert_eq!(row.get("foreign"), Some(&Value::Null), "{row:#}");
+    let key = row.get("key").and_then(Value::as_str).expect("a key");
+    for (args, code) in [
+        (&["pid", "sys"][..], 4),
+        (&["pid", "/proc/sys"], 4),
+        (&["signal", "sys", "0"], 4),
+        (&["pid", "sys", "--user", "3002"], 0),
+        (&["pid", key], 0),
+    ] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!(answer.code, Some(code), "{args:?}: {answer:?}");
+        let says_how =
+            answer.stderr.contains(&format!("pid {} of ", agent.pid)) && answer.stderr.contains("--user");
+        assert_eq!(says_how, code == 4, "{args:?}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn a_directory_of_another_owner_in_the_place_of_a_home_admits_nobody_who_comes_back() {
+    let scene = Scene::new("owner = true\n");
+    let home = home_of(&scene, "replaced", STRANGER);
+    let pty = Pty::open();
+    let mut agent = agent_of(&scene, STRANGER, &home, &pty);
+    row_of(&scene, &home, STRANGER);
+    agent.chdir(Path::new("/"));
+    scene.watch.wait_for("that it left", |frame| {
+        frame.is("session_changed", agent.pid) && frame.0.get("state") == Some(&"left".into())
+    });
+    // The directory goes away, and one of another user takes its place.
+    let aside = home.with_extension("aside");
+    std::fs::rename(&home, &aside).expect("move the home away");
+    let replacement = home_of(&scene, "replaced", OWNER);
+    std::fs::set_permissions(&replacement, std::fs::Permissions::from_mode(0o755)).expect("open it");
+    agent.chdir(&home);
+    // It is nobody's session: neither the former one goes on, nor does one begin.
+    eventually("that it is refused", PATIENCE, || {
+        let explained = scene.daemon.observer(&["explain", &agent.pid.to_string(), "--json"]).json();
+        let is_refused = explained.pointer("/rules/0") == Some(&"owner".into())
+            && explained.get("position") == Some(&"not_admitted".into());
+        if is_refused { Ok(()) } else { Err(explained.to_string()) }
+    });
+    let path = home.to_str().expect("a path of text");
+    for args in [&["pid", path][..], &["pid", "replaced"], &["pid", path, "--user", "3002"]] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!(answer.code, Some(1), "{args:?}: {answer:?} {:#?}", scene.daemon.list());
+    }
+    let other = Pty::open();
+    let owner = agent_of(&scene, OWNER, &home, &other);
+    row_of(&scene, &home, OWNER);
+    let answer = scene.daemon.observer(&["pid", "replaced"]);
+    assert_eq!((answer.code, answer.text().trim()), (Some(0), owner.pid.to_string().as_str()));
+}
+
+#[test]
 fn a_strangers_own_home_does_not_take_the_name_of_a_session_that_ended() {
     let elsewhere = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(elsewhere.path(), std::fs::Permissions::from_mode(0o755)).expect("open it");
-    let scene = Scene::new(&format!("[[session]]\ncwd = \"{}/*\"\n", elsewhere.path().display()));
+    let mut scene = Scene::new(&format!("[[session]]\ncwd = \"{}/*\"\n", elsewhere.path().display()));
     let home = home_of(&scene, "sought", OWNER);
     let other = elsewhere.path().join("sought");
     std::fs::create_dir(&other).expect("make a home");
@@ -200,5 +261,17 @@ fn a_strangers_own_home_does_not_take_the_name_of_a_session_that_ended() {
             (Some(0), stranger.pid.to_string().as_str()),
             "{args:?}"
         );
+    }
+    // A daemon that is started again knows as much.
+    for killed in [false, true] {
+        if killed {
+            scene.daemon.kill();
+        } else {
+            assert_eq!(scene.daemon.stop(), Some(0));
+        }
+        scene.daemon.restart();
+        row_of(&scene, &other, STRANGER);
+        let again = scene.daemon.observer(&["pid", "sought"]);
+        assert_eq!((again.code, again.stderr), (Some(3), by_name.stderr.clone()), "killed: {killed}");
     }
 }
