@@ -178,8 +178,8 @@ pub const LINEAGE_STEPS_MAX: usize = 256;
 /// has no pane.
 pub const TERMINALS_MAX: usize = 16;
 
-/// The number of processes that were started by a server of screen and are looked at to find out that a window was
-/// renumbered.
+/// The number of processes that were started by a server of screen and are looked at to find out whether it has several
+/// windows.
 pub const SCREEN_WINDOWS_MAX: usize = 64;
 
 /// The length of a session's name, bytes. A longer name is cut.

@@ -74,7 +74,7 @@ fn names(world: &World, proc: &Proc) -> Vec<String> {
     match pane(world, proc) {
         Pane::None => vec!["none".into()],
         Pane::Stale => vec!["stale".into()],
-        Pane::Tmux(env) | Pane::Screen(env) => {
+        Pane::Tmux(env) | Pane::Screen(env) | Pane::SomeWindow(env) => {
             env.iter().map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
         }
     }
@@ -188,16 +188,26 @@ fn the_innermost_multiplexer_has_the_pane() {
 }
 
 #[test]
-fn a_window_whose_number_was_given_to_a_later_one_is_stale() {
+fn the_number_of_a_window_is_known_while_its_screen_has_no_other() {
     let (mut world, bash) = world();
     let screen = daemon(&mut world, &bash, 60, "screen");
     let env = |window: u32| format!("STY=60.pts-4.host\0WINDOW={window}\0").into_bytes();
     let first = on_tty(&mut world, &screen, 61, ("pts9", "bash", &env(0)));
+    let shown =
+        |world: &World, proc: &Proc| world.core.pane(world.core.process_by_key(proc.key).expect("it lives"));
+    assert!(matches!(shown(&world, &first), Pane::Screen(_)));
+    // What is started without a terminal of its own is no window.
+    daemon(&mut world, &screen, 64, "filter");
+    assert!(matches!(shown(&world, &first), Pane::Screen(_)));
+    // The windows may have been given any numbers since.
     let second = on_tty(&mut world, &screen, 62, ("pts10", "bash", &env(1)));
-    let third = on_tty(&mut world, &screen, 63, ("pts11", "bash", &env(0)));
-    let all = [&first, &second, &third]
-        .map(|proc| world.core.pane(world.core.process_by_key(proc.key).expect("it lives")));
-    assert!(matches!(all, [Pane::Stale, Pane::Screen(_), Pane::Screen(_)]), "{all:?}");
+    for proc in [&first, &second] {
+        let pane = shown(&world, proc);
+        assert!(matches!(pane, Pane::SomeWindow(_)), "{pane:?}");
+        assert_eq!(pane.mux_socket(), Some(&b"60.pts-4.host"[..]), "the screen is known");
+    }
+    world.exit(&first, 0);
+    assert!(matches!(shown(&world, &second), Pane::Screen(_)));
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! `relaunch` has launchers that start their program again when it is killed.
 //!
-//! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries` and `strangers` have the
-//! tests. `top` types to `observer top` and reads its screen.
+//! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries`, `strangers` and
+//! `windows` have the tests. `top` types to `observer top` and reads its screen.
 
 mod container;
 mod earlyoom;
@@ -21,4 +21,5 @@ mod subvolumes;
 mod table;
 mod terminal;
 mod top;
+mod windows;
 mod witness;

@@ -172,8 +172,11 @@ pub enum Pane {
     /// A pane of tmux. `TMUX` and `TMUX_PANE` name it, in the environment of the process or of one that shares its
     /// terminal.
     Tmux(Env),
-    /// A window of screen. `STY` and `WINDOW` name it, likewise.
+    /// The only window of a screen. `STY` and `WINDOW` name it, likewise.
     Screen(Env),
+    /// One of several windows of a screen, which `STY` names. They may have swapped their numbers, so `WINDOW` does not tell
+    /// which it is.
+    SomeWindow(Env),
 }
 
 impl Pane {
@@ -185,7 +188,7 @@ impl Pane {
             Self::Tmux(env) => {
                 variable(env, b"TMUX").and_then(|tmux| tmux.rsplitn(3, |&byte| byte == b',').nth(2))
             }
-            Self::Screen(env) => variable(env, b"STY"),
+            Self::Screen(env) | Self::SomeWindow(env) => variable(env, b"STY"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::limits::{SCREEN_WINDOWS_MAX, TERMINALS_MAX};
 use crate::model::ids::Tgid;
 use crate::model::process::{Env, Pane, Process};
 use crate::processes::entry::ProcessEntry;
-use crate::processes::table::{ProcessTable, starts_before};
+use crate::processes::table::ProcessTable;
 
 /// Programs that give each of their panes the environment variable `TMUX`.
 const TMUX: [&str; 2] = ["tmux", "tmate"];
@@ -111,21 +111,18 @@ impl Server<'_> {
         if self.kind == Opener::Tmux {
             return Some(Pane::Tmux(env.clone()));
         }
-        (!self.is_renumbered(table, env)).then(|| Pane::Screen(env.clone()))
+        let is_alone = !self.may_have_other_windows(table);
+        Some(if is_alone { Pane::Screen(env.clone()) } else { Pane::SomeWindow(env.clone()) })
     }
 
-    /// Returns whether a window of screen that was opened later was given the number in `env`. The window of `env`
-    /// must have been renumbered before, which changes no environment.
-    fn is_renumbered(&self, table: &ProcessTable, env: &Env) -> bool {
-        let started = table.children_by_birth(self.process.key.tgid).take(SCREEN_WINDOWS_MAX);
-        let entries = started.filter_map(|tgid| table.by_tgid(tgid));
-        let later = entries.filter(|other| starts_before(self.below.process.key, other.process.key));
-        let mut windows =
-            later.filter(|other| terminal_leader(table, other).is_some_and(|leader| is_same(leader, other)));
-        windows.any(|other| {
-            let of = other.process.env.as_ref();
-            of.is_some_and(|of| self.is_named_by(of) && variable(of, "WINDOW") == variable(env, "WINDOW"))
-        })
+    /// Returns whether screen may have another window than this one. Two windows can swap their numbers (`number`), which changes
+    /// neither the kernel nor any environment.
+    fn may_have_other_windows(&self, table: &ProcessTable) -> bool {
+        let mut started = table.children_by_birth(self.process.key.tgid);
+        let near = started.by_ref().take(SCREEN_WINDOWS_MAX).filter_map(|tgid| table.by_tgid(tgid));
+        let mut others = near.filter(|other| !is_same(other, self.below));
+        let leads = |other: &ProcessEntry| terminal_leader(table, other).is_some_and(|it| is_same(it, other));
+        others.any(leads) || started.next().is_some()
     }
 }
 

@@ -233,7 +233,7 @@ fn is_pane_known(ctx: &SessionContext<'_>, entry: &ProcessEntry) -> bool {
         && match pane {
             Pane::Stale => false,
             Pane::None => !ctx.table.ancestors(entry).any(may_name),
-            Pane::Tmux(_) | Pane::Screen(_) => true,
+            Pane::Tmux(_) | Pane::Screen(_) | Pane::SomeWindow(_) => true,
         }
 }
 

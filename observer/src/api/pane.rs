@@ -2,7 +2,7 @@
 
 use observer_core::process::{Env, Pane};
 
-/// The names of a pane. All are `None` where there is no pane.
+/// The names of a pane. All are `None` where there is no pane, and the first where it is not known which of several windows it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PaneNames<'a> {
     /// `TMUX_PANE`; under screen `WINDOW`.
@@ -33,6 +33,9 @@ impl<'a> PaneNames<'a> {
                 socket: pane.mux_socket(),
                 stale: false,
             },
+            Pane::SomeWindow(_) => {
+                Self { pane: None, mux: Some("screen"), socket: pane.mux_socket(), stale: true }
+            }
         }
     }
 }
