@@ -176,7 +176,7 @@ pub fn builtin_rules() -> String {
     list(&mut text, "programs that are never a session", "not_program_only", &NOT_PROGRAM_DEFAULT);
     list(
         &mut text,
-        "comms of wrappers: the session is the program below",
+        "comms and programs of wrappers: the session is the program below",
         "wrappers_only",
         &WRAPPERS_DEFAULT,
     );
