@@ -29,6 +29,8 @@ pub enum Fact {
     CpuTime,
     /// That the kernel killed a process for lack of memory.
     Oom,
+    /// What had no memory left then.
+    OomScope,
     /// The working directory.
     Cwd,
     /// Names of directories and mounts, which are part of paths.
@@ -58,6 +60,7 @@ impl Fact {
             Self::Signal => "signal",
             Self::CpuTime => "cpu_time",
             Self::Oom => "oom",
+            Self::OomScope => "oom_scope",
             Self::Cwd => "cwd",
             Self::Paths => "paths",
             Self::Uids => "uids",
@@ -80,6 +83,7 @@ impl Fact {
                 | Self::CpuTime
                 | Self::Oom
                 | Self::OlderArgv
+                | Self::OomScope
         )
     }
 }
@@ -108,8 +112,10 @@ pub struct Hook {
 pub enum Point {
     /// Tracepoint: `btf_trace_NAME` in BTF.
     Tracepoint(&'static str),
-    /// Function, for fexit.
+    /// End of a function, for fexit.
     Function(&'static str),
+    /// Entry of a function, for fentry.
+    Entry(&'static str),
     /// Entry of a system call, for fexit: `__x64_sys_NAME`, `__arm64_sys_NAME`.
     Syscall(&'static str),
     /// Entry of a system call for 32-bit callers, for fexit. A kernel without this function has no such callers.
@@ -191,7 +197,7 @@ impl Trial {
 }
 
 use Argument::{At, EitherAt, Found, MayBeAt, ReturnedAfter};
-use Point::{Compat, Function, Iterator, Syscall, Tracepoint};
+use Point::{Compat, Entry, Function, Iterator, Syscall, Tracepoint};
 use Without::{Blind, Refused};
 
 /// Index of the argument `group_dead` of `sched_process_exit`, on kernels that have it.
@@ -269,6 +275,8 @@ pub const HOOKS: &[Hook] = &[
     hook(Fact::Terminal, Function("tty_open_proc_set_tty"), KIND_IDS, Blind)
         .takes(&[At(1, Ptr("tty_struct"))])
         .tried_by(Trial::OpenTerminal),
+    // At its end the victim may be gone. No call that a process can make tries it.
+    hook(Fact::OomScope, Entry("oom_kill_process"), KIND_OOM, Blind).takes(&[At(0, Ptr("oom_control"))]),
 ];
 
 const fn hook(fact: Fact, point: Point, kind: u32, without: Without) -> Hook {
@@ -294,7 +302,7 @@ impl Hook {
     }
 }
 
-/// What reports a fact if one of its functions cannot be attached to.
+/// What reports a fact if one of its functions cannot be attached to, at its end or its entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Fallback {
     /// The fact.
@@ -316,7 +324,7 @@ pub struct SyscallExits {
     pub kind: u32,
 }
 
-/// Every fact that the ends of kernel functions report, and what replaces them.
+/// Every fact that programs at kernel functions report, and what replaces them.
 pub const FALLBACKS: &[Fallback] = &[
     Fallback {
         fact: Fact::Cwd,
@@ -368,6 +376,11 @@ pub const FALLBACKS: &[Fallback] = &[
         exits: None,
         unseen: "a terminal gained or given up by ioctl or by opening it",
     },
+    Fallback {
+        fact: Fact::OomScope,
+        exits: None,
+        unseen: "whether a cgroup or the whole host had no memory left when the kernel killed a process for that",
+    },
 ];
 
 const fn exits(program: &'static str, kind: u32, calls: &'static [&'static str]) -> Option<SyscallExits> {
@@ -375,7 +388,7 @@ const fn exits(program: &'static str, kind: u32, calls: &'static [&'static str])
 }
 
 impl Fallback {
-    /// The hooks at the ends of functions that report the fact.
+    /// The hooks at functions that report the fact.
     pub fn functions(&self) -> impl core::iter::Iterator<Item = &'static Hook> {
         let fact = self.fact;
         HOOKS.iter().filter(move |hook| hook.fact == fact)
@@ -415,7 +428,8 @@ impl Point {
     /// The name of the point, which is also the name of its program.
     pub const fn name(self) -> &'static str {
         match self {
-            Tracepoint(name) | Function(name) | Syscall(name) | Compat(name) | Iterator(name) => name,
+            Tracepoint(name) | Function(name) | Entry(name) | Syscall(name) | Compat(name)
+            | Iterator(name) => name,
         }
     }
 }

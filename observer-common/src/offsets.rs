@@ -36,8 +36,28 @@ pub enum CType {
 /// Offset of a member that this kernel does not have, and without which the programs work.
 pub const ABSENT: u32 = u32::MAX;
 
+/// The cgroup whose limit was reached when memory ran out; null where no limit was.
+pub const OOM_CONTROL_MEMCG: KernelMember = KernelMember {
+    field: "oom_control_memcg",
+    of: "oom_control",
+    names: &["memcg"],
+    ctype: CType::Ptr("mem_cgroup"),
+};
+
+/// The cgroup that a limit of memory belongs to.
+pub const MEM_CGROUP_CGROUP: KernelMember = KernelMember {
+    field: "mem_cgroup_cgroup",
+    of: "mem_cgroup",
+    names: &["css.cgroup"],
+    ctype: CType::Ptr("cgroup"),
+};
+
+/// Members without which observer works, because they tell no more than what had no memory left. Their offsets are [`ABSENT`] on
+/// kernels that lack them. No self-test can have them read.
+pub const OPTIONAL: &[KernelMember] = &[OOM_CONTROL_MEMCG, MEM_CGROUP_CGROUP];
+
 /// Number of words in [`Offsets`].
-pub const WORDS: usize = MEMBERS.len() + 10;
+pub const WORDS: usize = MEMBERS.len() + 12;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $ctype:expr;)*) => {
@@ -60,6 +80,10 @@ macro_rules! offsets {
             pub mm_rss_stride: u32,
             /// 1 if the argument of the tracepoint `mark_victim` is a task, and not its pid.
             pub mark_victim_has_task: u32,
+            /// Offset of `oom_control::memcg`, or [`ABSENT`].
+            pub oom_control_memcg: u32,
+            /// Offset of `mem_cgroup::css.cgroup`, or [`ABSENT`].
+            pub mem_cgroup_cgroup: u32,
             /// 1 if a plain load through a BTF-typed pointer is safe: a load that faults returns 0.
             pub typed_loads: u32,
             /// 1 if a program at a tracepoint can be preempted, so that vital tracepoints have a second program.
@@ -79,6 +103,8 @@ macro_rules! offsets {
                 mm_rss_stat: 0,
                 mm_rss_stride: 0,
                 mark_victim_has_task: 0,
+                oom_control_memcg: 0,
+                mem_cgroup_cgroup: 0,
                 typed_loads: 0,
                 preempted: 0,
                 ring_bytes: 0,
@@ -95,6 +121,8 @@ macro_rules! offsets {
                     self.mm_rss_stat,
                     self.mm_rss_stride,
                     self.mark_victim_has_task,
+                    self.oom_control_memcg,
+                    self.mem_cgroup_cgroup,
                     self.typed_loads,
                     self.preempted,
                     self.ring_bytes,

@@ -1,5 +1,6 @@
-//! Who sent a signal: [`SignalRecord::origin`](crate::record::SignalRecord::origin); and where the
-//! address of a fault is: [`SignalRecord::address`](crate::record::SignalRecord::address).
+//! Who sent a signal: [`SignalRecord::origin`](crate::record::SignalRecord::origin); where the address
+//! of a fault is: [`SignalRecord::address`](crate::record::SignalRecord::address); and what had no
+//! memory left: [`OomRecord::scope`](crate::record::OomRecord::scope).
 
 /// The calling process sent the signal by a system call.
 pub const SIGNAL_BY_CALLER: u32 = 0;
@@ -31,3 +32,10 @@ pub const ADDRESS_USER: u32 = 2;
 pub const ADDRESS_KERNEL: u32 = 3;
 /// In neither.
 pub const ADDRESS_NON_CANONICAL: u32 = 4;
+
+/// It is not known what had no memory left.
+pub const OOM_SCOPE_UNKNOWN: u32 = 0;
+/// No cgroup was at its limit: it was the host, or the memory nodes that the calling process may use.
+pub const OOM_SCOPE_HOST: u32 = 1;
+/// A cgroup was at its limit, whose path is in the record.
+pub const OOM_SCOPE_CGROUP: u32 = 2;

@@ -318,7 +318,8 @@ pub struct SignalRecord {
     pub reserved: u32,
 }
 
-/// Body of [`KIND_OOM`]; no tail. The header is of the calling process, which had asked for memory.
+/// Body of [`KIND_OOM`]. The header is of the calling process, which had asked for memory. Tail: the path of the cgroup that had
+/// none left.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomRecord {
@@ -326,8 +327,12 @@ pub struct OomRecord {
     pub header: RecordHeader,
     /// pid of the thread that was marked, in the initial pid namespace.
     pub victim: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What had no memory left: one of the `OOM_SCOPE_` constants of [`origin`](crate::origin).
+    pub scope: u32,
+    /// Bytes of the path: components from the leaf up, each followed by a NUL.
+    pub path_len: u32,
+    /// [`path_flag`] bits.
+    pub path_flags: u32,
 }
 
 /// Body of [`KIND_RELEASE`]; no tail. The header is of the process that had ended: its parent has waited for it, or nobody
@@ -431,7 +436,7 @@ const _: () = {
     assert!(size_of::<CgroupRecord>() == 48);
     assert!(size_of::<HintRecord>() == 40);
     assert!(size_of::<SignalRecord>() == 88);
-    assert!(size_of::<OomRecord>() == 40);
+    assert!(size_of::<OomRecord>() == 48);
     assert!(size_of::<RowRecord>() == 248);
     assert!(offset_of!(RecordHeader, tgid) == 24);
     assert!(offset_of!(ExecRecord, facts) == 32 && offset_of!(ForkRecord, facts) == 32);

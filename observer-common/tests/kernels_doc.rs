@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point, Without};
-use observer_common::offsets::{CType, KernelMember, MEMBERS};
+use observer_common::offsets::{CType, KernelMember, MEMBERS, OPTIONAL};
 
 const BEGIN: &str =
     "<!-- written by `OBSERVER_WRITE_DOCS=1 cargo test -p observer-common --test kernels_doc`: from here -->";
@@ -29,6 +29,7 @@ fn hook(hook: &Hook) -> String {
     let point = match hook.point {
         Point::Tracepoint(name) => format!("tracepoint `{name}`"),
         Point::Function(name) => format!("function `{name}`"),
+        Point::Entry(name) => format!("entry of the function `{name}`"),
         Point::Syscall(name) => format!("function `__x64_sys_{name}`, on aarch64 `__arm64_sys_{name}`"),
         Point::Compat(name) => format!("function `{name}`, if there is one"),
         Point::Iterator(name) => format!("iterator `{name}`"),
@@ -68,7 +69,12 @@ fn section() -> String {
     let mut structs: Vec<_> = MEMBERS.iter().map(|kernel_member| kernel_member.of).collect();
     structs.dedup();
     text.extend(structs.iter().map(|of| members(of)));
-    text.push_str("\nCompiled in, and compared with BTF at start:");
+    text.push_str("\nMembers that observer can do without:");
+    for KernelMember { of, names, ctype: expected, .. } in OPTIONAL {
+        let _ = write!(text, " `{of}.{}` ({});", names.join("` or `"), ctype(*expected));
+    }
+    text.pop();
+    text.push_str(".\n\nCompiled in, and compared with BTF at start:");
     for fixed in FIXED {
         let _ = write!(text, " `{}.{}` at byte {};", fixed.of, fixed.member, fixed.offset);
     }

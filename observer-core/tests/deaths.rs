@@ -3,8 +3,9 @@
 mod support;
 
 use observer_core::death::{
-    Death, DeathKind, ReceivedSignal, SendingProcess, SentSignal, SignalContext, SignalOrigin,
+    Death, DeathKind, MemoryScope, ReceivedSignal, SendingProcess, SentSignal, SignalContext, SignalOrigin,
 };
+use observer_core::input::{RawMemoryScope, RawPath};
 use observer_core::limits::{
     KERNEL_KILL_NS, KERNEL_KILLS_MAX, OOM_MARK_NS, OPEN_DEATHS_MAX, POLITE_BURST_NS, POLITE_SIGNAL_NS,
     SETTLE_NS, SIGNALS_KEPT_MAX,
@@ -44,8 +45,13 @@ fn kernel_kills(world: &mut World, to: &Proc, thread: u32, memory: u32) -> SentS
 
 /// The kernel marks a thread, within the process `caller`.
 fn mark(world: &mut World, caller: Tgid, thread: u32) {
+    mark_in(world, caller, thread, RawMemoryScope::Unknown);
+}
+
+/// The same, when this had no memory left.
+fn mark_in(world: &mut World, caller: Tgid, thread: u32, scope: RawMemoryScope<'_>) {
     let at = world.tick_clock();
-    world.feed(Input::OomVictim { at, caller, thread });
+    world.feed(Input::OomVictim { at, caller, thread, scope });
 }
 
 /// Every record up to now was applied.
@@ -416,6 +422,51 @@ fn whoever_has_the_memory_of_a_victim_was_killed_for_lack_of_memory_as_well() {
     mark(&mut world, CALLER, 61);
     assert_eq!(world.reports.deaths.last().map(|death| death.kind), Some(DeathKind::OomKilled));
     assert!(world.core.has_open_death(without.key));
+}
+
+#[test]
+fn a_death_for_lack_of_memory_tells_what_had_none_left() {
+    let raw = RawPath { components: b"b\0org\0", flags: 0 };
+    let torn = RawPath { components: b"b\0", flags: observer_common::record::path_flag::TRUNCATED };
+    let path = MemoryScope::Cgroup(Some(b"/org/b".as_slice().into()));
+    for (scope, expected) in [
+        (RawMemoryScope::Unknown, MemoryScope::Unknown),
+        (RawMemoryScope::Host, MemoryScope::Host),
+        (RawMemoryScope::Cgroup(raw), path),
+        (RawMemoryScope::Cgroup(torn), MemoryScope::Cgroup(None)),
+    ] {
+        let mut world = World::awaiting_marks(vec![rule()]);
+        let agent = victim(&mut world);
+        let sharer = world.fork(&agent, 60);
+        let other = world.fork(&agent, 61);
+        kernel_kills(&mut world, &agent, 40, 5);
+        // Whether the mark comes before the end or after it.
+        world.exit(&agent, SIGKILL.into());
+        mark_in(&mut world, CALLER, 40, scope);
+        assert_eq!(world.reports.deaths.last().map(|death| &death.memory_scope), Some(&expected));
+        kernel_kills(&mut world, &sharer, 60, 5);
+        assert_eq!(end(&mut world, &sharer, SIGKILL.into()).memory_scope, expected, "it had the same memory");
+        // The kernel kills again for lack of memory of something else.
+        kernel_kills(&mut world, &other, 61, 6);
+        mark(&mut world, CALLER, 61);
+        let death = end(&mut world, &other, SIGKILL.into());
+        assert_eq!((death.kind, death.memory_scope), (DeathKind::OomKilled, MemoryScope::Unknown));
+    }
+}
+
+#[test]
+fn a_death_for_another_reason_lacked_nothing() {
+    let mut world = World::awaiting_marks(vec![rule()]);
+    let agent = victim(&mut world);
+    let other = world.fork(&agent, 60);
+    kernel_kills(&mut world, &agent, 40, 5);
+    mark_in(&mut world, CALLER, 40, RawMemoryScope::Host);
+    // Somebody was first.
+    send(&mut world, &other, SIGKILL, 2);
+    kernel_kills(&mut world, &other, 60, 5);
+    let death = end(&mut world, &other, SIGKILL.into());
+    let kind = DeathKind::Signaled { signal: SIGKILL, core_dumped: false };
+    assert_eq!((death.kind, death.memory_scope), (kind, MemoryScope::Unknown));
 }
 
 #[test]

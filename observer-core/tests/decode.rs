@@ -4,7 +4,7 @@
 use observer_common::origin;
 use observer_common::record;
 use observer_core::death::{AddressClass, SignalContext, SignalOrigin};
-use observer_core::input::{Block, RawPath, join_path};
+use observer_core::input::{Block, RawMemoryScope, RawPath, join_path};
 use observer_core::process::DirId;
 use observer_core::{DecodeError, Input, ProcessKey, Tgid, decode};
 use proptest::prelude::*;
@@ -86,7 +86,13 @@ fn records() -> Vec<Vec<u8>> {
             .u32(0)
             .u32(0)
             .done(),
-        Bytes::header(record::KIND_OOM).u32(44).u32(0).done(),
+        Bytes::header(record::KIND_OOM)
+            .u32(44)
+            .u32(origin::OOM_SCOPE_CGROUP)
+            .u32(6)
+            .u32(0)
+            .raw(b"b\0org\0")
+            .done(),
         row.u32(0)
             .u32(0x8b)
             .u32(8)
@@ -119,7 +125,7 @@ fn the_sizes_are_those_of_the_record_types() {
         size_of::<record::CgroupRecord>() + 2,
         size_of::<record::HintRecord>(),
         size_of::<record::SignalRecord>(),
-        size_of::<record::OomRecord>(),
+        size_of::<record::OomRecord>() + 6,
         size_of::<record::RowRecord>() + 10,
         size_of::<record::ReleaseRecord>(),
     ];
@@ -162,8 +168,10 @@ fn each_kind_decodes() {
             Input::Ids { sid, pgid, tty, .. } => assert_eq!((sid, pgid, tty), (1, 2, None)),
             Input::Cgroup { cgroup_id, path, .. } => assert_eq!((cgroup_id, path), (600, b"/c".as_slice())),
             Input::Hint { bits, .. } => assert_eq!(bits, 3),
-            Input::OomVictim { at, caller, thread } => {
+            Input::OomVictim { at, caller, thread, scope } => {
                 assert_eq!((at.0, caller, thread), (1000, Tgid(42), 44), "the header is the caller's");
+                let RawMemoryScope::Cgroup(path) = scope else { panic!("{scope:?}") };
+                assert_eq!(join_path(path).as_deref(), Some(b"/org/b".as_slice()));
             }
             Input::Signal { key: of, sent, context } => {
                 let expected = SignalContext { caller: Tgid(41), thread: 43, memory: 0x55 };
@@ -180,6 +188,24 @@ fn each_kind_decodes() {
             }
             other => panic!("no record makes {other:?}"),
         }
+    }
+}
+
+#[test]
+fn what_had_no_memory_left_is_one_of_three() {
+    let path = RawPath { components: b"", flags: record::path_flag::FAULT };
+    for (word, expected) in [
+        (origin::OOM_SCOPE_UNKNOWN, Ok(RawMemoryScope::Unknown)),
+        (origin::OOM_SCOPE_HOST, Ok(RawMemoryScope::Host)),
+        (origin::OOM_SCOPE_CGROUP, Ok(RawMemoryScope::Cgroup(path))),
+        (origin::OOM_SCOPE_CGROUP + 1, Err(DecodeError::Bounds)),
+    ] {
+        let bytes = Bytes::header(record::KIND_OOM).u32(44).u32(word).u32(0).u32(path.flags).done();
+        let scope = decode(&bytes).map(|input| match input {
+            Input::OomVictim { scope, .. } => scope,
+            other => panic!("no mark: {other:?}"),
+        });
+        assert_eq!(scope, expected, "{word}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The kernel programs: entry points only, one function for each hook, named after the hook. Those at the ends of kernel
-//! functions are in `fexit`.
+//! functions are in `fexit`, those at entries in `fentry`.
 //!
 //! What a hook does is in `hooks`, separate from the entry points, so that a tracepoint and an fexit program can share it.
 //! No program returns an error to the kernel: what cannot be read is flagged, what cannot be sent is counted.
@@ -16,6 +16,7 @@ use observer_common::record::{KIND_EXEC, KIND_EXIT, KIND_FORK};
 mod access;
 mod budget;
 mod emit;
+mod fentry;
 mod fexit;
 mod hooks;
 mod maps;

@@ -6,7 +6,7 @@ use observer_common::chosen::CHOSEN_WORDS;
 use observer_common::control;
 use observer_common::limits::{BUDGETS_MAX, ENV_MAX, PATH_MAX};
 use observer_common::offsets::Offsets;
-use observer_common::record::{CgroupRecord, CwdRecord, ExecRecord, RowRecord};
+use observer_common::record::{CgroupRecord, CwdRecord, ExecRecord, OomRecord, RowRecord};
 
 /// Records on their way to the daemon. All CPUs share one ring, so that the order of reservation is one order. The daemon
 /// sets its size.
@@ -98,6 +98,11 @@ pub static ROW_SCRATCH: PerCpuArray<Scratch<RowRecord, PATHS_TAIL>> = PerCpuArra
 #[map]
 pub static EXEC_SECOND_SCRATCH: PerCpuArray<Scratch<ExecRecord, EXEC_TAIL>> =
     PerCpuArray::with_max_entries(1, 0);
+
+/// For the marks of victims of lack of memory. The kernel makes them within one thread at a time, which may move to another CPU
+/// between what it does first and the mark (`hooks::oom`); so it is one for all CPUs.
+#[map]
+pub static OOM_SCRATCH: Array<Scratch<OomRecord, PATHS_TAIL>> = Array::with_max_entries(1, 0);
 
 /// For the directory of an exec.
 #[map]

@@ -61,9 +61,24 @@ fn assert_killed(waited: Waited) {
     assert_eq!((waited.si_code, waited.si_status), (libc::CLD_KILLED, libc::SIGKILL));
 }
 
+/// What a death says had no memory left, if a hook tells it on this kernel, and otherwise that nobody knows.
+fn oom(told: Value) -> Value {
+    let status = Daemon::shared().status();
+    let hooks = status.get("hooks").and_then(Value::as_array).expect("status has them");
+    let is_known = hooks.iter().any(|hook| hook.get("fact") == Some(&json!("oom_scope")));
+    if is_known { told } else { json!({"scope": "unknown", "cgroup": null}) }
+}
+
+/// Asserts that the kernel killed a process because this control group had no memory left.
+#[track_caller]
+fn assert_oom_killed(death: &Value, cgroup: &Cgroup) {
+    let name = cgroup.path.file_name().and_then(|name| name.to_str()).expect("a name");
+    assert_killed_for_lack(death, &oom(json!({"scope": "cgroup", "cgroup": format!("/{name}")})));
+}
+
 /// Asserts that the kernel killed a process for lack of memory, for which nobody else is named.
 #[track_caller]
-fn assert_oom_killed(death: &Value) {
+fn assert_killed_for_lack(death: &Value, oom: &Value) {
     for (field, expected) in [
         ("kind", json!("oom_killed")),
         ("signal", json!(9)),
@@ -75,8 +90,7 @@ fn assert_oom_killed(death: &Value) {
     ] {
         assert_eq!(death.get(field), Some(&expected), "{field}: {death:#}");
     }
-    let oom = death.get("oom").expect("what had no memory");
-    assert_eq!(oom, &json!({"scope": "unknown", "cgroup": null}), "{death:#}");
+    assert_eq!(death.get("oom"), Some(oom), "{death:#}");
     assert_by_kernel(death, "kernel", None);
 }
 
@@ -100,7 +114,43 @@ fn a_process_that_is_killed_for_lack_of_memory_is_named_so() {
     let lived = assert_row(Daemon::shared(), puppet.pid);
     join(&cgroup, puppet.pid);
     assert_killed(runs_out_of_memory(puppet));
-    assert_oom_killed(&scene.death(&lived));
+    assert_oom_killed(&scene.death(&lived), &cgroup);
+}
+
+#[test]
+fn the_control_group_at_its_limit_is_named_and_not_the_one_below_it_that_a_process_was_in() {
+    let (scene, cgroup) = (Scene::new(), Cgroup::limited("outer", LIMIT_BYTES));
+    // With a limit of its own, in a v2 hierarchy, which it does not reach.
+    let _ = fs::write(cgroup.path.join("cgroup.subtree_control"), "+memory");
+    let below = Cgroup { path: cgroup.path.join("below") };
+    fs::create_dir(&below.path).expect("create a cgroup");
+    let puppet = scene.fixture.puppet();
+    let lived = assert_row(Daemon::shared(), puppet.pid);
+    join(&below, puppet.pid);
+    assert_killed(runs_out_of_memory(puppet));
+    assert_oom_killed(&scene.death(&lived), &cgroup);
+}
+
+/// In the test machines alone a process can be killed for a lack of memory of the whole host. Their system has this name.
+fn is_test_machine() -> bool {
+    fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=observer-vm"))
+}
+
+#[test]
+fn a_process_that_is_killed_when_no_control_group_is_at_its_limit_is_named_so() {
+    if !is_test_machine() {
+        println!("SKIPPED: the kernel would choose among all processes of this machine");
+        return;
+    }
+    let scene = Scene::new();
+    let mut puppet = scene.fixture.puppet();
+    let lived = assert_row(Daemon::shared(), puppet.pid);
+    // It counts as if it had all memory twice, so the kernel chooses it among all.
+    fs::write(format!("/proc/{}/oom_score_adj", puppet.pid), "1000").expect("be chosen");
+    // The kernel kills as it does when memory has run out (`moom_callback`, drivers/tty/sysrq.c).
+    fs::write("/proc/sysrq-trigger", "f").expect("have the kernel kill");
+    assert_killed(puppet.reap());
+    assert_killed_for_lack(&scene.death(&lived), &oom(json!({"scope": "global", "cgroup": null})));
 }
 
 #[test]
@@ -118,10 +168,10 @@ fn whoever_asked_for_memory_is_not_the_sender_that_killed_the_one_who_had_most()
         // If the first is not gone in time, this one is killed as well.
         let survives = other.attempt(Verb::TakesMemory, &[part.as_bytes()]).is_ok();
         assert_killed(most.reap());
-        assert_oom_killed(&scene.death(&lived));
+        assert_oom_killed(&scene.death(&lived), &cgroup);
         if !survives {
             assert_killed(other.reap());
-            assert_oom_killed(&scene.death(&asked));
+            assert_oom_killed(&scene.death(&asked), &cgroup);
         }
     }
 }
@@ -134,8 +184,8 @@ fn a_process_that_is_killed_with_another_because_of_its_memory_is_named_so() {
     let (lived, shared) = (assert_row(Daemon::shared(), puppet.pid), row(sharer));
     join(&cgroup, puppet.pid);
     assert_killed(runs_out_of_memory(puppet));
-    assert_oom_killed(&scene.death(&lived));
-    assert_oom_killed(&scene.death(&shared));
+    assert_oom_killed(&scene.death(&lived), &cgroup);
+    assert_oom_killed(&scene.death(&shared), &cgroup);
 }
 
 #[test]
@@ -152,7 +202,7 @@ fn a_process_that_somebody_kills_while_others_run_out_of_memory_was_killed_by_th
     assert_eq!((death.get("kind"), death.get("oom")), (Some(&json!("signaled")), Some(&Value::Null)));
     let by = death.get("sender").and_then(|sender| text::u64_any(sender, "pid"));
     assert_eq!(by, Some(std::process::id().into()), "{death:#}");
-    assert_oom_killed(&scene.death(&lived));
+    assert_oom_killed(&scene.death(&lived), &cgroup);
 }
 
 #[test]

@@ -200,7 +200,9 @@ impl Core {
                 });
             }
             Input::Signal { key, sent, context } => self.apply_signal(key, sent, context),
-            Input::OomVictim { at, caller, thread } => self.apply_oom_victim(at, caller, thread, sink),
+            Input::OomVictim { at, caller, thread, scope } => {
+                self.apply_oom_victim(at, (caller, thread), scope, sink);
+            }
             Input::Hint { bits, .. } => self.apply_hint(bits, sink),
             Input::Dropped { at, total } => self.apply_drops(at, total, sink),
             Input::PassBegin { at, drops_total } => self.begin_pass(at, drops_total, sink),

@@ -4,6 +4,7 @@
 //! reported once, so it waits for the mark. Until then its process is in the map, as if its exit had not been read.
 
 use crate::core::Core;
+use crate::input::RawMemoryScope;
 use crate::limits::{OOM_MARK_NS, OPEN_DEATHS_MAX};
 use crate::model::change::Sink;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
@@ -31,11 +32,20 @@ impl Core {
         true
     }
 
-    /// The kernel marked a thread as a victim: SIGKILL, which it had sent to that process, was for lack of memory.
-    pub(super) fn apply_oom_victim(&mut self, at: BootTime, caller: Tgid, thread: u32, sink: &mut dyn Sink) {
-        let Some(key) = self.kernel_kills.mark(at, caller, thread) else { return };
+    /// The kernel marked a thread as a victim, within the process `caller`: SIGKILL, which it had sent to the thread's process, was
+    /// for lack of memory.
+    pub(super) fn apply_oom_victim(
+        &mut self,
+        at: BootTime,
+        (caller, thread): (Tgid, u32),
+        scope: RawMemoryScope<'_>,
+        sink: &mut dyn Sink,
+    ) {
+        let Some((key, scope)) = self.kernel_kills.mark(at, caller, thread, || scope.joined()) else {
+            return;
+        };
         if let Some(signals) = self.table.get_mut(key).and_then(|entry| entry.signals.as_mut()) {
-            signals.set_lack_of_memory();
+            signals.set_lack_of_memory(scope);
         }
         self.close_death(key, sink);
     }

@@ -228,7 +228,8 @@ impl Core {
     /// A signal was sent to a process that may end it. Its record precedes the one of the death: the kernel generates it under
     /// the lock under which the process receives it (`siglock`).
     pub(super) fn apply_signal(&mut self, key: ProcessKey, mut sent: SentSignal, context: SignalContext) {
-        if self.kernel_kills.add(key, &sent, context) {
+        let lack_of_memory = self.kernel_kills.add(key, &sent, context);
+        if lack_of_memory.is_some() {
             (sent.origin, sent.process) = (SignalOrigin::LackOfMemory, None);
         }
         if self.table.get(key).is_none() {
@@ -237,8 +238,9 @@ impl Core {
         let of_sender = sent.process.and_then(|sender| self.sessions.session_of(&self.table, sender.key));
         let sender_session = of_sender.map(|session| Arc::clone(&session.name));
         if let Some(entry) = self.table.get_mut(key) {
+            let received = ReceivedSignal { sent, sender_session };
             let is_one_forgotten =
-                entry.signals.get_or_insert_default().add(ReceivedSignal { sent, sender_session });
+                entry.signals.get_or_insert_default().add(received, lack_of_memory.unwrap_or_default());
             self.counters.signals_forgotten += u64::from(is_one_forgotten);
         }
     }

@@ -7,7 +7,7 @@ use observer_common::limits;
 use observer_common::origin;
 use observer_common::record::{self, path_flag};
 
-use crate::input::{Block, Input, ProcessFacts, RawPath, TaskRow};
+use crate::input::{Block, Input, ProcessFacts, RawMemoryScope, RawPath, TaskRow};
 use crate::model::cost::ProcessUsage;
 use crate::model::death::{AddressClass, SIGKILL, SendingProcess, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
@@ -94,12 +94,7 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
             cursor.end()?;
             Ok(Input::Release { at: header.at, key: header.key, cpu_ns })
         }
-        record::KIND_OOM => {
-            let thread = cursor.u32()?;
-            cursor.u32()?;
-            cursor.end()?;
-            Ok(Input::OomVictim { at: header.at, caller: header.key.tgid, thread })
-        }
+        record::KIND_OOM => oom_victim(&header, cursor),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -207,6 +202,20 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
         sent: SentSignal { signal, at: header.at, origin, process },
         context: SignalContext { caller: Tgid(tgid), thread: header.tid, memory },
     })
+}
+
+fn oom_victim<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeError> {
+    let (thread, scope) = (cursor.u32()?, cursor.u32()?);
+    let (path_len, flags) = (cursor.u32()?, cursor.u32()?);
+    let path = RawPath { components: cursor.section(path_len, limits::PATH_MAX)?, flags };
+    cursor.end()?;
+    let scope = match scope {
+        origin::OOM_SCOPE_UNKNOWN => RawMemoryScope::Unknown,
+        origin::OOM_SCOPE_HOST => RawMemoryScope::Host,
+        origin::OOM_SCOPE_CGROUP => RawMemoryScope::Cgroup(path),
+        _ => return Err(DecodeError::Bounds),
+    };
+    Ok(Input::OomVictim { at: header.at, caller: header.key.tgid, thread, scope })
 }
 
 fn address_class(word: u32) -> Result<Option<AddressClass>, DecodeError> {

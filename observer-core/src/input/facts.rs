@@ -1,7 +1,8 @@
 //! The values that records and rows of the task iterator hold of one process.
 
-use crate::input::path::RawPath;
+use crate::input::path::{RawPath, join_path};
 use crate::model::cost::ProcessUsage;
+use crate::model::death::MemoryScope;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::{Comm, DirId, Tty, Uids};
 
@@ -36,6 +37,28 @@ pub struct ProcessFacts {
     pub no_mm: bool,
     /// It has not exec'd since its birth.
     pub forked: bool,
+}
+
+/// What had no memory left when the kernel marked a victim of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawMemoryScope<'a> {
+    /// It is not known.
+    Unknown,
+    /// No cgroup was at its limit.
+    Host,
+    /// The cgroup with this path was at its limit.
+    Cgroup(RawPath<'a>),
+}
+
+impl RawMemoryScope<'_> {
+    /// Returns the scope with the path of the cgroup joined.
+    pub(crate) fn joined(self) -> MemoryScope {
+        match self {
+            Self::Unknown => MemoryScope::Unknown,
+            Self::Host => MemoryScope::Host,
+            Self::Cgroup(path) => MemoryScope::Cgroup(join_path(path)),
+        }
+    }
 }
 
 /// An argv or environment block.

@@ -6,7 +6,7 @@ mod known;
 mod known_left;
 mod path;
 
-pub use facts::{Block, ProcessFacts, TaskRow};
+pub use facts::{Block, ProcessFacts, RawMemoryScope, TaskRow};
 pub use known::KnownSession;
 pub use known_left::KnownLeft;
 pub use path::{RawPath, join_path};
@@ -150,6 +150,8 @@ pub enum Input<'a> {
         caller: Tgid,
         /// pid of the thread.
         thread: u32,
+        /// What had no memory left.
+        scope: RawMemoryScope<'a>,
     },
     /// Fields may have changed with no record of their own.
     Hint {

@@ -36,6 +36,18 @@ pub enum DeathKind {
     },
 }
 
+/// What had no memory left when the kernel killed a process for lack of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MemoryScope {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// No cgroup was at its limit: it was the host, or the memory nodes that the process may use which asked for memory.
+    Host,
+    /// A cgroup was at its limit. Its path in its hierarchy; `None` where that could not be read.
+    Cgroup(Option<Bytes>),
+}
+
 /// Where the address of a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressClass {
@@ -152,6 +164,8 @@ pub struct Death {
     pub at: BootTime,
     /// The fatal signal; `None` if none was fatal, or its record was not received.
     pub fatal_signal: Option<ReceivedSignal>,
+    /// What had no memory left, where the kernel killed it for that.
+    pub memory_scope: MemoryScope,
     /// The last signal before that which asked the process to end and did not end it: HUP, INT, QUIT or TERM. Of several that
     /// one sender sent, TERM.
     pub polite_signal: Option<ReceivedSignal>,
@@ -176,6 +190,7 @@ impl Death {
             raw_status: Some(raw_status),
             at,
             fatal_signal: None,
+            memory_scope: MemoryScope::Unknown,
             polite_signal: None,
             cost: None,
             left: None,
@@ -197,6 +212,7 @@ impl Death {
             raw_status: None,
             at: to,
             fatal_signal: None,
+            memory_scope: MemoryScope::Unknown,
             polite_signal: None,
             cost: None,
             left: None,

@@ -10,7 +10,7 @@
 use alloc::collections::VecDeque;
 
 use crate::limits::{KERNEL_KILL_NS, KERNEL_KILLS_MAX};
-use crate::model::death::{SIGKILL, SentSignal, SignalContext, SignalOrigin};
+use crate::model::death::{MemoryScope, SIGKILL, SentSignal, SignalContext, SignalOrigin};
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 
 /// A kill by the kernel itself that no mark was joined with.
@@ -22,11 +22,13 @@ struct KernelKill {
 }
 
 /// A victim that was marked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Victim {
     at: BootTime,
     caller: Tgid,
     memory: u32,
+    /// What had no memory left.
+    scope: MemoryScope,
 }
 
 /// The last kills by the kernel itself, and the last victims, oldest first.
@@ -39,35 +41,44 @@ pub(crate) struct KernelKills {
 }
 
 impl KernelKills {
-    /// Records a signal to `key`. Returns whether it is a kill for lack of memory, because the process has the memory of a
-    /// victim.
-    pub fn add(&mut self, key: ProcessKey, sent: &SentSignal, context: SignalContext) -> bool {
+    /// Records a signal to `key`. If it is a kill for lack of memory, because the process has the memory of a victim, returns
+    /// what had none left.
+    pub fn add(&mut self, key: ProcessKey, sent: &SentSignal, context: SignalContext) -> Option<MemoryScope> {
         let is_candidate = matches!(sent.origin, SignalOrigin::Kernel | SignalOrigin::KernelForEnding);
         if sent.signal != SIGKILL || !is_candidate {
-            return false;
+            return None;
         }
         let has_its_memory = |victim: &Victim| {
             (victim.caller, victim.memory) == (context.caller, context.memory)
                 && context.memory != 0
                 && is_soon(victim.at, sent.at)
         };
-        if self.victims.iter().any(has_its_memory) {
-            return true;
+        // The last one, because memory may be the same that an earlier victim had.
+        if let Some(victim) = self.victims.iter().rfind(|victim| has_its_memory(victim)) {
+            return Some(victim.scope.clone());
         }
         self.forgotten += push(&mut self.kills, KernelKill { at: sent.at, key, context }, |kill| kill.at);
-        false
+        None
     }
 
-    /// The kernel marked a thread, within the process `caller`. Returns the process that it had killed, which the thread is of.
-    pub fn mark(&mut self, at: BootTime, caller: Tgid, thread: u32) -> Option<ProcessKey> {
+    /// The kernel marked a thread, within the process `caller`, when what `scope` returns had no memory left. Returns the process
+    /// that it had killed, which the thread is of, and that scope.
+    pub fn mark(
+        &mut self,
+        at: BootTime,
+        caller: Tgid,
+        thread: u32,
+        scope: impl FnOnce() -> MemoryScope,
+    ) -> Option<(ProcessKey, MemoryScope)> {
         let is_of = |kill: &KernelKill| {
             (kill.context.caller, kill.context.thread) == (caller, thread) && is_soon(kill.at, at)
         };
         let index = self.kills.iter().rposition(is_of)?;
         let kill = self.kills.remove(index)?;
-        let victim = Victim { at, caller, memory: kill.context.memory };
+        let scope = scope();
+        let victim = Victim { at, caller, memory: kill.context.memory, scope: scope.clone() };
         self.forgotten += push(&mut self.victims, victim, |victim| victim.at);
-        Some(kill.key)
+        Some((kill.key, scope))
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::limits::{POLITE_BURST_NS, POLITE_SIGNAL_NS, SIGNALS_KEPT_MAX};
-use crate::model::death::{Death, DeathKind, ReceivedSignal, SIGKILL, SentSignal, SignalOrigin};
+use crate::model::death::{Death, DeathKind, MemoryScope, ReceivedSignal, SIGKILL, SentSignal, SignalOrigin};
 use crate::model::ids::ProcessKey;
 
 // Numbers of signals, include/uapi/asm-generic/signal.h.
@@ -12,31 +12,39 @@ const SIGINT: u8 = 2;
 const SIGQUIT: u8 = 3;
 const SIGTERM: u8 = 15;
 
-/// The signals that a process received, oldest first. Most processes receive none.
+/// The signals that a process received. Most processes receive none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ReceivedSignals(Vec<ReceivedSignal>);
+pub(crate) struct ReceivedSignals {
+    /// Oldest first.
+    received: Vec<ReceivedSignal>,
+    /// What had no memory left, if the last one is a kill for that.
+    memory_scope: MemoryScope,
+}
 
 impl ReceivedSignals {
     /// Records a signal. Of each number and sender the last one is kept. What comes after SIGKILL changes nothing any more.
-    /// Returns whether another one was forgotten, because there are too many.
-    pub fn add(&mut self, received: ReceivedSignal) -> bool {
-        if self.0.last().is_some_and(|last| last.sent.signal == SIGKILL) {
+    /// `scope` had no memory left, if it is a kill for that. Returns whether another one was forgotten, because there are too
+    /// many.
+    pub fn add(&mut self, received: ReceivedSignal, scope: MemoryScope) -> bool {
+        if self.received.last().is_some_and(|last| last.sent.signal == SIGKILL) {
             return false;
         }
+        self.memory_scope = scope;
         let sent = &received.sent;
         let is_alike = |known: &SentSignal| (known.signal, known.process) == (sent.signal, sent.process);
-        self.0.retain(|known| !is_alike(&known.sent));
-        let is_full = self.0.len() >= SIGNALS_KEPT_MAX;
+        self.received.retain(|known| !is_alike(&known.sent));
+        let is_full = self.received.len() >= SIGNALS_KEPT_MAX;
         if is_full {
-            self.0.remove(0);
+            self.received.remove(0);
         }
-        self.0.push(received);
+        self.received.push(received);
         is_full
     }
 
-    /// SIGKILL, by which the kernel killed the process, was for lack of memory.
-    pub fn set_lack_of_memory(&mut self) {
-        if let Some(kill) = self.0.last_mut().filter(|last| last.sent.signal == SIGKILL) {
+    /// SIGKILL, by which the kernel killed the process, was for lack of memory, of which `scope` had none left.
+    pub fn set_lack_of_memory(&mut self, scope: MemoryScope) {
+        self.memory_scope = scope;
+        if let Some(kill) = self.received.last_mut().filter(|last| last.sent.signal == SIGKILL) {
             (kill.sent.origin, kill.sent.process) = (SignalOrigin::LackOfMemory, None);
             kill.sender_session = None;
         }
@@ -46,18 +54,21 @@ impl ReceivedSignals {
     /// before: the process lived on with it.
     pub fn explain(&self, mut death: Death) -> Death {
         if let DeathKind::Signaled { signal, .. } = death.kind {
-            death.fatal_signal = self.0.iter().rfind(|received| received.sent.signal == signal).cloned();
+            death.fatal_signal =
+                self.received.iter().rfind(|received| received.sent.signal == signal).cloned();
         }
         let fatal = death.fatal_signal.as_ref().map(|fatal| fatal.sent);
         if fatal.is_some_and(|fatal| fatal.origin == SignalOrigin::LackOfMemory) {
             death.kind = DeathKind::OomKilled;
+            death.memory_scope = self.memory_scope.clone();
         }
         let until = fatal.map_or(death.at, |fatal| fatal.at);
         let is_before = |sent: SentSignal| {
             Some(sent) != fatal && sent.at <= until && until.since(sent.at) <= POLITE_SIGNAL_NS
         };
         let is_polite = |sent: SentSignal| matches!(sent.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM);
-        let polite = self.0.iter().filter(|received| is_before(received.sent) && is_polite(received.sent));
+        let polite =
+            self.received.iter().filter(|received| is_before(received.sent) && is_polite(received.sent));
         death.polite_signal = request_to_end(polite, fatal).cloned();
         death
     }

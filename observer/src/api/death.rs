@@ -1,7 +1,7 @@
 //! Deaths as JSON: one shape for every kind of death.
 
 use observer_core::BootTime;
-use observer_core::death::{Death, DeathKind};
+use observer_core::death::{Death, DeathKind, MemoryScope};
 use serde::{Deserialize, Serialize};
 
 use super::cost::CostJson;
@@ -58,6 +58,19 @@ pub struct Oom<'a> {
     pub cgroup: Option<Text<'a>>,
 }
 
+impl Oom<'_> {
+    fn new(scope: &MemoryScope) -> Self {
+        match scope {
+            MemoryScope::Unknown => Self::default(),
+            MemoryScope::Host => Self { scope: OomScope::Global, cgroup: None },
+            MemoryScope::Cgroup(path) => {
+                let cgroup = path.as_ref().map(|path| Text::from(path.to_vec()));
+                Self { scope: OomScope::Cgroup, cgroup }
+            }
+        }
+    }
+}
+
 impl DeathJson<'_> {
     /// The JSON of the death of a process that started at `start` in the boot `boot_id`.
     pub fn new(death: &Death, start: BootTime, wall_offset_ns: i64, boot_id: &str) -> Self {
@@ -89,7 +102,7 @@ impl DeathJson<'_> {
                 json.signal = Some(SIGKILL);
                 json.signal_name = Some(signal_name(SIGKILL));
                 json.core_dumped = Some(false);
-                json.oom = Some(Oom::default());
+                json.oom = Some(Oom::new(&death.memory_scope));
             }
             DeathKind::Unobserved { from, to } => {
                 json.kind = DeathCause::Unobserved;
@@ -246,6 +259,16 @@ mod tests {
                 "raw_status": 9, "at": at, "lifetime_ms": 0, "sender": null, "polite_signal": null,
                 "oom": {"scope": "unknown", "cgroup": null}, "between": null, "cost": null, "left": null})
         );
+        let of_scope = |memory_scope| {
+            let mut death = Death::from_status(9, BootTime(1_000_000_000));
+            (death.kind, death.memory_scope) = (DeathKind::OomKilled, memory_scope);
+            shown(death).get("oom").cloned()
+        };
+        assert_eq!(of_scope(MemoryScope::Host), Some(json!({"scope": "global", "cgroup": null})));
+        assert_eq!(of_scope(MemoryScope::Cgroup(None)), Some(json!({"scope": "cgroup", "cgroup": null})));
+        let path = Some(b"/user/a\n".as_slice().into());
+        let expected = json!({"scope": "cgroup", "cgroup": "/user/a\n"});
+        assert_eq!(of_scope(MemoryScope::Cgroup(path)), Some(expected));
         let told = |scope, cgroup: Option<&[u8]>| {
             let oom = Some(Oom { scope, cgroup: cgroup.map(|path| Text::from(path.to_vec())) });
             let sender = Some(Sender { kind: super::super::signal::SenderKind::Kernel, ..Sender::default() });

@@ -213,9 +213,9 @@ words! {
 words! {
     /// What had no memory left when the kernel killed a process for that.
     OomScope {
-        /// The host.
+        /// No cgroup was at its limit: the host, or the memory nodes that a process may use.
         Global = "global",
-        /// A memory cgroup.
+        /// A cgroup was at its limit.
         Cgroup = "cgroup",
     }
 }

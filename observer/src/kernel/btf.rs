@@ -384,7 +384,9 @@ pub fn function_name(point: Point) -> String {
     match point {
         Point::Syscall(name) => format!("{SYSCALL_PREFIX}{name}"),
         Point::Iterator(name) => format!("bpf_iter_{name}"),
-        Point::Tracepoint(name) | Point::Function(name) | Point::Compat(name) => name.to_owned(),
+        Point::Tracepoint(name) | Point::Function(name) | Point::Entry(name) | Point::Compat(name) => {
+            name.to_owned()
+        }
     }
 }
 
@@ -392,7 +394,7 @@ pub fn function_name(point: Point) -> String {
 pub fn listed_as(point: Point) -> (String, u32) {
     match point {
         Point::Tracepoint(name) => (format!("btf_trace_{name}"), KIND_TYPEDEF),
-        Point::Function(_) | Point::Compat(_) | Point::Syscall(_) | Point::Iterator(_) => {
+        Point::Function(_) | Point::Entry(_) | Point::Compat(_) | Point::Syscall(_) | Point::Iterator(_) => {
             (function_name(point), KIND_FUNC)
         }
     }

@@ -4,9 +4,11 @@
 
 use anyhow::{Result, bail};
 use observer_common::hooks::{
-    Argument, CONSTANTS, FIXED, FixedMember, GROUP_DEAD, HOOKS, Hook, Point, VICTIM, Without,
+    Argument, CONSTANTS, FIXED, Fact, FixedMember, GROUP_DEAD, HOOKS, Hook, Point, VICTIM, Without,
 };
-use observer_common::offsets::{ABSENT, CType, KernelMember, MEMBERS, Offsets};
+use observer_common::offsets::{
+    ABSENT, CType, KernelMember, MEM_CGROUP_CGROUP, MEMBERS, OOM_CONTROL_MEMCG, Offsets,
+};
 
 use super::btf::{Btf, HookError, MemberError, function_name};
 use super::ctype::in_words;
@@ -33,7 +35,7 @@ impl Contract {
                 absent.push(hook.point);
                 continue;
             }
-            match check_hook(btf, hook) {
+            match check_hook(btf, hook).and_then(|()| check_optional(btf, hook)) {
                 Ok(()) => {}
                 Err(why) if hook.without == Without::Refused => problems.push(why),
                 Err(why) => unfit.push((hook.point, why)),
@@ -94,6 +96,8 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     let victim = marked.get(usize::from(VICTIM));
     let is_task = victim.is_some_and(|&victim| btf.is(victim, CType::Ptr("task_struct")));
     offsets.mark_victim_has_task = u32::from(is_task);
+    offsets.oom_control_memcg = offset(btf, &OOM_CONTROL_MEMCG).unwrap_or(ABSENT);
+    offsets.mem_cgroup_cgroup = offset(btf, &MEM_CGROUP_CGROUP).unwrap_or(ABSENT);
     (offsets, problems)
 }
 
@@ -176,11 +180,19 @@ fn check_hook(btf: &Btf, hook: &Hook) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks that the kernel has the member without which the hook tells nothing, if it is one that observer can do without.
+fn check_optional(btf: &Btf, hook: &Hook) -> Result<(), String> {
+    match hook.fact {
+        Fact::OomScope => offset(btf, &OOM_CONTROL_MEMCG).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Returns the kind and the kernel's name of a point, for messages.
 fn describe(point: Point) -> String {
     match point {
         Point::Tracepoint(name) => format!("tracepoint {name}"),
-        Point::Function(_) | Point::Compat(_) | Point::Syscall(_) => {
+        Point::Function(_) | Point::Entry(_) | Point::Compat(_) | Point::Syscall(_) => {
             format!("function {}", function_name(point))
         }
         Point::Iterator(name) => format!("iterator {name}"),

@@ -1,7 +1,7 @@
 //! This kernel's BTF has every member, hook and constant in use as observer-common lists it.
 
 use observer_common::hooks::{Argument, CONSTANTS, FIXED, HOOKS, Hook, Point};
-use observer_common::offsets::{CType, KernelMember, MEMBERS};
+use observer_common::offsets::{CType, KernelMember, MEMBERS, OPTIONAL};
 use observer_harness::btf::{WitnessBtf, kind};
 
 #[cfg(target_arch = "x86_64")]
@@ -67,7 +67,7 @@ fn places(btf: &WitnessBtf, kernel_member: &KernelMember) -> Vec<Result<u32, Str
 fn every_member_in_use_is_there_and_what_it_should_be() {
     let btf = WitnessBtf::of_kernel();
     let mut broken = Vec::new();
-    for kernel_member in MEMBERS {
+    for kernel_member in MEMBERS.iter().chain(OPTIONAL) {
         let mut places = places(&btf, kernel_member);
         places.dedup();
         match places.as_slice() {
@@ -121,7 +121,7 @@ fn arguments(btf: &WitnessBtf, point: Point) -> Result<Vec<u32>, String> {
             arguments.remove(0);
             Ok(arguments)
         }
-        Point::Function(name) | Point::Compat(name) => function(name),
+        Point::Function(name) | Point::Entry(name) | Point::Compat(name) => function(name),
         Point::Syscall(name) => function(&format!("{SYSCALL_PREFIX}{name}")),
         Point::Iterator(name) => function(&format!("bpf_iter_{name}")),
     }

@@ -36,6 +36,9 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
             assert_way(&status, "fexit/", &FACTS);
             assert_way(&by_functions, "fexit/", &FACTS);
             assert_eq!(all(&status, blind_spots), [""; 0], "nothing is unseen");
+            for status in [&status, &by_functions] {
+                assert_eq!(sources(status, "oom_scope"), ["fentry/oom_kill_process"], "{status:#}");
+            }
         }
         Err(refusal) => {
             assert!(refusal.contains("--hooks fexit cannot be had: "), "{refusal}");
@@ -43,7 +46,7 @@ fn functions_are_chosen_where_the_kernel_attaches_to_them() {
             // The daemon works without function hooks. But on each tested kernel, the list must name only
             // functions that no caller bypasses.
             assert!(!refusal.contains("went past it"), "{refusal}");
-            for fact in FACTS {
+            for fact in FACTS.iter().chain(&["oom_scope"]) {
                 assert!(
                     !blind_spots(&status, fact).is_empty(),
                     "{fact}: what is unseen is listed: {status:#}"
@@ -81,9 +84,10 @@ fn system_call_tracepoints_can_be_requested() {
     };
     assert_way(&status, "tracepoint/syscalls/", FACTS.get(..5).expect("but for the terminal"));
     assert_eq!(sources(&status, "terminal"), [""; 0], "no system call's exit tells it");
-    for fact in FACTS {
+    for fact in FACTS.iter().chain(&["oom_scope"]) {
         assert!(!blind_spots(&status, fact).is_empty(), "{fact}: what is unseen is listed: {status:#}");
     }
+    assert_eq!(sources(&status, "oom_scope"), [""; 0], "no system call's exit tells it");
 }
 
 #[test]

@@ -192,6 +192,7 @@ fn a_missing_optional_hook_becomes_a_blind_spot() {
     edited.retype_argument(proto, 1, other);
     // This adds a static function of the same name, to which a program might be attached by mistake.
     edited.duplicate(only(&edited, kind::FUNC, "set_fs_pwd"));
+    edited.rename_member(member(&edited, "oom_control", "memcg"), "gone");
     edited.write(&file);
     let result = CommandResult::of(Command::new(product()).args(["doctor", "--json", "--btf"]).arg(&file));
     assert_eq!(result.code, Some(0), "it runs: {}", result.stderr);
@@ -200,6 +201,7 @@ fn a_missing_optional_hook_becomes_a_blind_spot() {
     for (fact, why) in [
         ("comm", "tracepoint task_rename: this kernel does not have it"),
         ("cgroup", "tracepoint cgroup_attach_task: argument 0 is struct mm_struct"),
+        ("oom_scope", "(struct oom_control: memcg: the struct has no such member)"),
     ] {
         let blind = checks.iter().find(|check| check["name"] == format!("blind: {fact}"));
         let detail = blind.and_then(|check| check["detail"].as_str()).unwrap_or_default();

@@ -131,7 +131,7 @@ fn a_list_reads_what_no_event_reports_without_a_pass_over_all_processes() {
     let scene = Scene::new("");
     let status = scene.daemon.status();
     let spots = status.get("blind_spots").and_then(Value::as_array).expect("status has them");
-    let unread = ["signal", "oom", "cpu_time", "older argv"];
+    let unread = ["signal", "oom", "oom_scope", "cpu_time", "older argv"];
     if let Some(spot) = spots.iter().find(|spot| !unread.iter().any(|fact| spot["fact"] == **fact)) {
         // Every question reads all processes then.
         eprintln!("not on this kernel: {spot}");

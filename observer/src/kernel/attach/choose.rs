@@ -31,13 +31,13 @@ pub fn attach(loaded: &mut Loaded, choice: HookChoice, control: &Control) -> Res
     };
     match choice {
         HookChoice::Fexit => {
-            let problems = incomplete.iter().map(|incomplete| incomplete.why.as_str());
-            require_none(problems, "fexit", "--hooks auto")?;
+            // What is lost with the moment is a blind spot, whatever was demanded: without it the map is as right.
+            let demanded = incomplete.iter().filter(|incomplete| incomplete.fallback.fact.is_read_again());
+            require_none(demanded.map(|incomplete| incomplete.why.as_str()), "fexit", "--hooks auto")?;
         }
-        HookChoice::Auto | HookChoice::Tracepoints => {
-            fall_back(loaded, choice, &incomplete, &mut attached)?;
-        }
+        HookChoice::Auto | HookChoice::Tracepoints => {}
     }
+    fall_back(loaded, choice, &incomplete, &mut attached)?;
     attached.add_source(Fact::Snapshot, "iter/task".into(), "at start, to heal, when asked, on hints");
     attached.add_older_argv();
     Ok(attached)
@@ -91,7 +91,7 @@ fn attach_tracepoint(
     Ok(links.attach(program_name, program.fd()?.as_fd()).map_err(|error| root_cause(&error)))
 }
 
-/// Has the exits of system calls report the facts that are incomplete.
+/// Has the exits of system calls report the facts that are incomplete, as far as they can.
 fn fall_back(
     loaded: &mut Loaded,
     choice: HookChoice,

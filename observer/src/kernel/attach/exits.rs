@@ -29,6 +29,9 @@ pub fn attach_exits(ebpf: &mut Ebpf, links: &mut Links, incomplete: &[Incomplete
         .iter()
         .filter_map(|incomplete| Some((incomplete.fallback.fact, incomplete.fallback.exits?)))
         .collect();
+    if replaced.is_empty() {
+        return Ok(Vec::new());
+    }
     // Only attaching needs tracefs.
     for (_, exits) in &replaced {
         let program: &mut TracePoint = program(ebpf, exits.program)?.try_into()?;

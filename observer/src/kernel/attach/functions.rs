@@ -1,11 +1,11 @@
-//! Attaches the programs at the ends of kernel functions (fexit).
+//! Attaches the programs at the ends of kernel functions (fexit), and at their entries (fentry).
 
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
-use aya::programs::FExit;
+use aya::programs::{FEntry, FExit, Program, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf};
-use observer_common::hooks::{FALLBACKS, Fallback, Hook};
+use observer_common::hooks::{FALLBACKS, Fallback, Hook, Point};
 
 use super::links::Links;
 use super::program::{Problem, describe, program, root_cause};
@@ -64,7 +64,8 @@ pub fn attach_functions(
             why: "a call made to try it went past it".to_owned(),
         }));
         for hook in &useful {
-            attached.add_source(fallback.fact, format!("fexit/{}", function_name(hook.point)), "");
+            let way = if matches!(hook.point, Point::Entry(_)) { "fentry" } else { "fexit" };
+            attached.add_source(fallback.fact, format!("{way}/{}", function_name(hook.point)), "");
         }
         if !problems.is_empty() {
             incomplete.push(Incomplete { fallback, why: describe(&problems), attached: useful });
@@ -97,23 +98,37 @@ fn attach_function(
         return Ok(Err(why.to_owned()));
     }
     let name = hook.point.name();
-    let program: &mut FExit = program(ebpf, name)?.try_into()?;
-    if let Err(error) = program.load(&function_name(hook.point), btf) {
+    let program = program(ebpf, name)?;
+    if let Err(error) = load_at(program, &function_name(hook.point), btf) {
         return Ok(Err(root_cause(&error)));
     }
     let result = links.attach(name, program.fd()?.as_fd());
     if result.is_err() {
-        program.unload().with_context(|| format!("unload {name}"))?;
+        unload(program).with_context(|| format!("unload {name}"))?;
     }
     Ok(result.map_err(|error| root_cause(&error)))
+}
+
+/// Loads a program for the entry or the end of a function, whichever it is made for.
+fn load_at(program: &mut Program, function: &str, btf: &AyaBtf) -> Result<(), ProgramError> {
+    match program {
+        Program::FEntry(program) => program.load(function, btf),
+        program => <&mut FExit>::try_from(program)?.load(function, btf),
+    }
+}
+
+fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::FEntry(program) => FEntry::unload(program),
+        program => <&mut FExit>::try_from(program)?.unload(),
+    }
 }
 
 /// Detaches and unloads the programs of these hooks.
 pub fn detach_functions(ebpf: &mut Ebpf, links: &mut Links, hooks: &[&'static Hook]) -> Result<()> {
     for name in hooks.iter().map(|hook| hook.point.name()) {
         links.detach(name);
-        let program: &mut FExit = program(ebpf, name)?.try_into()?;
-        program.unload().with_context(|| format!("detach {name}"))?;
+        unload(program(ebpf, name)?).with_context(|| format!("detach {name}"))?;
     }
     Ok(())
 }
