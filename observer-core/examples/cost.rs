@@ -65,6 +65,7 @@ fn main() {
                 cgroup: path,
                 tty_pgrp: 0,
                 stopped: false,
+                executing: false,
                 dead: None,
                 usage: ProcessUsage::default(),
                 rss_pages: 0,

@@ -416,6 +416,7 @@ impl Linux {
             cgroup: RawPath::default(),
             tty_pgrp: 0,
             stopped: false,
+            executing: false,
             dead,
             usage: ProcessUsage::default(),
             rss_pages: 0,

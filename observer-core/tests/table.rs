@@ -8,7 +8,7 @@ use observer_core::audit::Audit;
 use observer_core::cost::{Cost, ProcessUsage};
 use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
-use observer_core::process::ArgvSource;
+use observer_core::process::{ArgvSource, Comm, Uids};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 use support::{Proc, World, components, shell};
 
@@ -50,6 +50,7 @@ fn row_of<'a>(at: BootTime, key: ProcessKey, facts: ProcessFacts, raw: &'a [u8])
         cgroup,
         tty_pgrp: 0,
         stopped: false,
+        executing: false,
         dead: None,
         usage: ProcessUsage::default(),
         rss_pages: 0,
@@ -498,6 +499,30 @@ fn ended_processes_are_remembered_within_bounds() {
         world.core.handle(exit, &mut world.reports);
     }
     assert_eq!(world.core.counters().tombstones_dropped, 10);
+}
+
+#[test]
+fn what_an_exec_sets_is_not_compared_in_the_middle_of_one() {
+    let (mut world, bash) = world();
+    let facts = world.facts(&bash);
+    let began = world.tick_clock();
+    let changed = ProcessFacts {
+        exec_id: facts.exec_id + 1,
+        comm: Comm(*b"true\0\0\0\0\0\0\0\0\0\0\0\0"),
+        uids: Uids { uid: facts.uids.uid + 1, ..facts.uids },
+        sid: facts.sid + 1,
+        ..facts
+    };
+    let fields = |executing| {
+        let mut audit = Audit::new(began);
+        let raw = components("/");
+        let row = row_of(began, bash.key, changed, &raw);
+        audit.row(&world.core, &TaskRow { executing, ..row });
+        let report = audit.finish(&world.core);
+        report.drift.iter().map(|drift| drift.field).filter(|field| *field != "cwd").collect::<Vec<_>>()
+    };
+    assert_eq!(fields(true), ["sid"], "no exec sets it");
+    assert_eq!(fields(false), ["sid", "exec_id", "comm", "uid"], "the exec's record is lost");
 }
 
 #[test]

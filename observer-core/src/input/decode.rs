@@ -397,6 +397,7 @@ fn row<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, DecodeErr
         cgroup,
         tty_pgrp,
         stopped: facts_flags & record::FACT_STOPPED != 0,
+        executing: facts_flags & record::FACT_EXECUTING != 0,
         dead: (facts_flags & record::FACT_DEAD != 0).then_some(exit_code),
         usage,
         rss_pages,

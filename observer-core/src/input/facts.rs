@@ -115,6 +115,8 @@ pub struct TaskRow<'a> {
     pub tty_pgrp: u32,
     /// A signal stopped the process.
     pub stopped: bool,
+    /// The leader is within execve.
+    pub executing: bool,
     /// The wait status, where every thread has exited and the group waits to be reaped.
     pub dead: Option<u32>,
     /// What the process has used. Of a live one, the time of its live threads but the leader is missing.

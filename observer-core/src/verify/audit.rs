@@ -185,15 +185,18 @@ impl Audit {
             );
             differ(AuditedField::Cgroup, path(ours.cgroup.clone()), path(join_path(row.cgroup)));
         }
-        if !facts.no_mm {
+        // In the middle of an exec, the kernel has set part of what the exec's record will tell.
+        if !facts.no_mm && !row.executing {
             differ(AuditedField::ExecId, number(ours.exec_id), number(facts.exec_id));
         }
         // Where the leader exited before its threads, the map keeps the leader's last values.
         if facts.leader_gone {
             return;
         }
-        differ(AuditedField::Comm, bytes(ours.comm.as_bytes()), bytes(facts.comm.as_bytes()));
-        differ(AuditedField::Uid, text(&ours.uids), text(&facts.uids));
+        if !row.executing {
+            differ(AuditedField::Comm, bytes(ours.comm.as_bytes()), bytes(facts.comm.as_bytes()));
+            differ(AuditedField::Uid, text(&ours.uids), text(&facts.uids));
+        }
         differ(AuditedField::MntNs, number(ours.cwd.mnt_ns), number(facts.mnt_ns));
         // The address of an inode is not shown, only whether it is another one.
         let other_object = u32::from(ours.cwd.id.object != facts.cwd.object);

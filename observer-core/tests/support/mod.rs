@@ -562,6 +562,7 @@ impl World {
             cgroup: RawPath::default(),
             tty_pgrp: 0,
             stopped: false,
+            executing: false,
             dead: None,
             usage: self.usage,
             rss_pages: 0,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use observer_common::chosen;
-use observer_common::record::{FACT_DEAD, FACT_STOPPED, KIND_ROW, RowRecord};
+use observer_common::record::{FACT_DEAD, FACT_EXECUTING, FACT_STOPPED, KIND_ROW, RowRecord};
 
 use crate::access::{Access, Typed, offset};
 use crate::emit;
@@ -57,6 +57,9 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     }
     if leader.is_stopped() {
         body.facts.flags |= FACT_STOPPED;
+    }
+    if leader.in_execve() {
+        body.facts.flags |= FACT_EXECUTING;
     }
     let mm = leader.mm();
     body.tty_pgrp = task::tty_pgrp::<Typed>(leader.signal().tty());

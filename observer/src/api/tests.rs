@@ -88,6 +88,7 @@ pub(crate) fn map() -> (Core, Frames) {
         cgroup: RawPath { components: b"user.slice\0", flags: 0 },
         tty_pgrp: 4_242,
         stopped: true,
+        executing: false,
         dead: None,
         usage: ProcessUsage { cpu_ns: 1_500_000, children_cpu_ns: 0, max_rss_pages: 2 },
         rss_pages: 2,

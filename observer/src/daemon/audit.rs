@@ -1,6 +1,8 @@
 //! The comparison of the map with the kernel. Rows are compared and not applied, so that a difference is not healed before it
 //! is compared again.
 
+use std::time::{Duration, Instant};
+
 use observer_common::hooks::Fact;
 use observer_core::Input;
 use observer_core::audit::{Audit, AuditReport, AuditedField};
@@ -11,6 +13,11 @@ use crate::api::answer::AuditAnswer;
 /// Comparisons in which a difference must have the same value. A change that happens during the first comparison is in the map
 /// by the second.
 const COMPARISONS: u32 = 3;
+/// How long after a comparison the next one begins. A process may be stopped on this CPU, in the middle of a change that its hook
+/// reports at the end.
+const APART: Duration = Duration::from_millis(10);
+/// Between two looks at the ring meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl EventLoop {
     /// Answer to `audit`.
@@ -18,6 +25,7 @@ impl EventLoop {
         let mut passes = 1;
         let (mut report, mut sure) = self.compare();
         while passes < COMPARISONS && !report.is_clean() {
+            self.let_others_run();
             let (again, ok) = self.compare();
             report = again.confirmed(&report);
             sure &= ok;
@@ -33,6 +41,15 @@ impl EventLoop {
             sure = false;
         }
         AuditAnswer::new(self.answer_time(sure).head("audit"), &report, passes)
+    }
+
+    /// Leaves the CPU to those who may be in the middle of a change, and drains what they report.
+    fn let_others_run(&mut self) {
+        let end = Instant::now() + APART;
+        while Instant::now() < end {
+            std::thread::sleep(LOOK_EVERY);
+            self.drain();
+        }
     }
 
     /// Compares once, after everything that happened before was applied. Also returns whether the pass was complete.

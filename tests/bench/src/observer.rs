@@ -39,12 +39,16 @@ impl Observer {
         self.ask("status").map(Status)
     }
 
-    /// Differences between its map and the kernel.
+    /// The number of differences between its map and the kernel, each of which is printed.
     pub(crate) fn drift(&self) -> Result<usize> {
         let answer = self.ask("audit")?;
         let compared = answer.get("processes").and_then(Value::as_u64).unwrap_or(0);
         ensure!(compared > 0, "the audit compared nothing: {answer}");
-        answer.get("drift").and_then(Value::as_array).map(Vec::len).context("an audit without drift")
+        let drift = answer.get("drift").and_then(Value::as_array).context("an audit without drift")?;
+        for difference in drift {
+            eprintln!("bench: the audit found {difference}");
+        }
+        Ok(drift.len())
     }
 
     /// Asks for every process, and returns how many there are.

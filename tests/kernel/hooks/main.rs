@@ -1,6 +1,7 @@
 //! Each hook fires: `watch` shows a change without a query, because the hook in use on this kernel reports
 //! it. `OBSERVER_TEST_HOOKS=fexit|tracepoints` makes the daemon use one kind of hook only.
 
+mod audit;
 mod canary;
 mod choice;
 mod full;
