@@ -159,7 +159,9 @@ fn sigterm_is_told_where_the_same_sender_sent_sighup_with_it() {
     let scene = Scene::new();
     for verb in [Verb::Counts, Verb::Ignore] {
         let mut puppet = scene.fixture.puppet();
-        [b"15".as_slice(), b"1"].map(|signal| puppet.does(verb, &[signal]));
+        for signal in [b"15".as_slice(), b"1"] {
+            puppet.does(verb, &[signal]);
+        }
         let lived = assert_row(Daemon::shared(), puppet.pid);
         // As systemd does for SendSIGHUP=yes, which scopes of logins have.
         for signal in [libc::SIGTERM, libc::SIGHUP] {

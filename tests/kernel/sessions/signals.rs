@@ -80,7 +80,7 @@ fn among_sessions_of_one_name_that_of_the_home_is_signalled() {
     let scene = Scene::new("name = \"same\"");
     let homes = ["one", "two"].map(|name| scene.home(name));
     let ptys = [Pty::open(), Pty::open()];
-    let [mut first, mut second] = [0, 1].map(|at| scene.agent(&homes[at], &ptys[at]));
+    let (mut first, mut second) = (scene.agent(&homes[0], &ptys[0]), scene.agent(&homes[1], &ptys[1]));
     for (home, agent) in homes.iter().zip([&mut first, &mut second]) {
         scene.assert_session(home, agent, "live");
         agent.does(Verb::Counts, &[USR1]);
