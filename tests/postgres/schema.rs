@@ -79,7 +79,7 @@ fn applying_the_schema_again_changes_nothing() {
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
-        (Some(0), "created the schema observer, version 1.5\n"),
+        (Some(0), "created the schema observer, version 1.6\n"),
         "{first:?}"
     );
     let dump = || String::from_utf8(dump(&database).stdout).expect("text");
@@ -87,7 +87,7 @@ fn applying_the_schema_again_changes_nothing() {
     let again = apply(&url);
     assert_eq!(
         (again.code, again.text()),
-        (Some(0), "the schema observer is at version 1.5 already\n"),
+        (Some(0), "the schema observer is at version 1.6 already\n"),
         "{again:?}"
     );
     assert_eq!(dump(), made);
@@ -118,7 +118,7 @@ fn the_printed_script_makes_the_same_schema() {
     let result = server().try_psql(&printed, script.text());
     assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.5 already\n");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.6 already\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn two_concurrent_applications_make_one_schema() {
     texts.sort();
     assert_eq!(
         texts,
-        ["created the schema observer, version 1.5\n", "the schema observer is at version 1.5 already\n"],
+        ["created the schema observer, version 1.6\n", "the schema observer is at version 1.6 already\n"],
         "{result:?}"
     );
 }

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::database::DatabaseFlags;
 use super::exit::{Exit, Failure};
 use crate::mirror::connect::Purpose;
+use crate::mirror::restrict::{Needed, RestrictOutcome, permit, restrict};
 use crate::mirror::schema::{self, AppliedVersions, SchemaVersion};
 
 /// The mirror's tables and views, in a Postgres database.
@@ -27,10 +28,20 @@ enum Verb {
         #[command(flatten)]
         database: DatabaseFlags,
     },
+    /// Take the daemons' rights on its tables away, when all of them call its functions
+    Restrict {
+        #[command(flatten)]
+        database: DatabaseFlags,
+    },
+    /// Give these rights back, for daemons of a former version
+    Permit {
+        #[command(flatten)]
+        database: DatabaseFlags,
+    },
 }
 
 impl SchemaArgs {
-    /// 0: it is there, as this program needs it.
+    /// 0: it is there, as this program needs it, or was changed; 1: hosts need the rights that were to be taken away.
     pub fn run(self) -> anyhow::Result<Exit> {
         match self.verb {
             Verb::Print { from } => {
@@ -48,6 +59,19 @@ impl SchemaArgs {
                     from if from == to => println!("the schema observer is at version {to} already"),
                     from => println!("brought the schema observer from version {from} to {to}"),
                 }
+            }
+            Verb::Restrict { database } => {
+                let outcome = database
+                    .with(Purpose::Change, async |mut connected| restrict(&mut connected.client).await)?;
+                if let RestrictOutcome::Needed(hosts) = outcome {
+                    let message = Needed(&hosts).to_string();
+                    return Err(Failure { exit: Exit::None, message }.into());
+                }
+                println!("daemons write by the functions of the schema observer alone");
+            }
+            Verb::Permit { database } => {
+                database.with(Purpose::Change, async |mut connected| permit(&mut connected.client).await)?;
+                println!("daemons may write to the tables of the schema observer themselves");
             }
         }
         Ok(Exit::Found)

@@ -66,6 +66,11 @@ pub fn parameter(name: &str) -> String {
     format!("${}::{kind}", place.map_or(0, |at| at + 1))
 }
 
+/// All parameters in their order, as a statement's text refers to them.
+pub fn all_parameters() -> String {
+    PARAMETERS.iter().map(|(name, _)| parameter(name)).collect::<Vec<_>>().join(", ")
+}
+
 impl<'a> Parameters<'a> {
     /// The values for `statement`.
     pub fn new(token: FencingToken, statement: &'a BatchStatement) -> Self {
@@ -168,11 +173,21 @@ mod tests {
 
     #[test]
     fn the_statement_refers_to_each_parameter_and_to_no_other() {
-        let text = crate::mirror::sql::batch();
-        for (at, (name, kind)) in PARAMETERS.iter().enumerate() {
-            assert!(text.contains(&format!("${}::{kind}", at + 1)), "{name}");
+        for text in [crate::mirror::tables::batch(), crate::mirror::sql::deliver()] {
+            for (at, (name, kind)) in PARAMETERS.iter().enumerate() {
+                assert!(text.contains(&format!("${}::{kind}", at + 1)), "{name}");
+            }
+            assert!(!text.contains("$0"), "{text}");
+            assert!(!text.contains(&format!("${}", PARAMETERS.len() + 1)), "{text}");
         }
-        assert!(!text.contains("$0"), "{text}");
-        assert!(!text.contains(&format!("${}", PARAMETERS.len() + 1)), "{text}");
+    }
+
+    #[test]
+    fn the_function_takes_the_parameters_in_their_order() {
+        let script = crate::mirror::schema::MIGRATIONS.last().unwrap().script;
+        let (_, declared) = script.split_once("CREATE FUNCTION observer.deliver(").unwrap();
+        let (declared, _) = declared.split_once(", OUT hosts").unwrap();
+        let kinds: Vec<_> = declared.split(',').map(|one| one.trim().split_once(' ').unwrap().1).collect();
+        assert_eq!(kinds, PARAMETERS.iter().map(|(_, kind)| *kind).collect::<Vec<_>>());
     }
 }

@@ -19,10 +19,10 @@ use super::delivery::{
 };
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::{History, HostIdentity, MirrorFeed, MirrorOptions};
-use super::items::{BatchItem, Conversion, HistoryEntry, SessionKeys, batch_item, uids};
+use super::items::{BatchItem, Conversion, HistoryEntry, batch_item, uids};
 use super::presence::try_lock;
 use super::reconcile::reconcile;
-use super::schema::{self, SchemaVersion};
+use super::schema::{self, SchemaVersion, WritingStyle};
 use super::sql;
 use super::status::SharedStatus;
 use super::usernames::UsernameCache;
@@ -203,7 +203,7 @@ struct Peers {
 struct Connection {
     client: Client,
     backend_pid: i32,
-    keys: SessionKeys,
+    writing: WritingStyle,
     /// The statement that writes a batch, once it was prepared.
     batch: Option<Statement>,
     _socket: Socket,
@@ -246,8 +246,8 @@ impl Peers {
         if self.schema.replace(found) != Some(found) && found < schema::LATEST {
             warn!("{}", schema::older_revision(found));
         }
-        let keys = if found < schema::REKEYED { SessionKeys::Home } else { SessionKeys::HomeAndUser };
-        self.connection = Some(Connection { client, backend_pid, keys, batch: None, _socket: socket });
+        let writing = found.writing();
+        self.connection = Some(Connection { client, backend_pid, writing, batch: None, _socket: socket });
         Ok((ServerPeer { host, backend_pid }, ended))
     }
 
@@ -255,7 +255,7 @@ impl Peers {
     fn conversion(&self) -> Conversion<'_> {
         Conversion {
             argv: self.options.argv,
-            keys: self.connection.as_ref().map(|it| it.keys).unwrap_or_default(),
+            keys: self.connection.as_ref().map(|it| it.writing.keys).unwrap_or_default(),
             usernames: self.users.names(),
         }
     }
@@ -277,7 +277,7 @@ impl Peers {
 
     async fn ask_database(&mut self, request: DeliveryRequest) -> Result<DeliveryAnswer, DatabaseError> {
         let (identity, argv, usernames) = (&self.identity, self.options.argv, self.users.names());
-        let Some(Connection { client, backend_pid, keys, batch, .. }) = &mut self.connection else {
+        let Some(Connection { client, backend_pid, writing, batch, .. }) = &mut self.connection else {
             return Err(DatabaseError::broken("there is no connection"));
         };
         match request {
@@ -285,10 +285,11 @@ impl Peers {
                 return try_lock(client, *backend_pid, identity).await.map(DeliveryAnswer::Lock);
             }
             DeliveryRequest::Reconcile { writer, map, last_seq } => {
-                let conversion = Conversion { argv, keys: *keys, usernames };
-                let done = reconcile(client, identity, writer, &map, last_seq, conversion).await?;
+                let conversion = Conversion { argv, keys: writing.keys, usernames };
+                let access = writing.access;
+                let done = reconcile(client, identity, writer, &map, last_seq, conversion, access).await?;
                 if batch.is_none() {
-                    *batch = Some(prepare(client).await?);
+                    *batch = Some(prepare(client, access).await?);
                 }
                 return Ok(DeliveryAnswer::Reconciled(done));
             }
@@ -301,7 +302,8 @@ impl Peers {
             }
             DeliveryRequest::Maintain => {
                 run_statement(client, sql::MAINTAIN, &[]).await?;
-                if *keys == SessionKeys::Home && schema::check(client).await? >= schema::REKEYED {
+                let is_latest = *writing == schema::LATEST.writing();
+                if !is_latest && schema::check(client).await?.writing() != *writing {
                     let why = "its schema was brought to a later revision, which a new connection uses";
                     return Err(DatabaseError::broken(why));
                 }

@@ -8,6 +8,7 @@ use super::ask::{execute, query_one, query_opt};
 use super::delivery::{FencingToken, HostRow, LockAttempt, LockHolder};
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::HostIdentity;
+use super::schema::WriteAccess;
 use super::sql;
 
 /// Tries to take the lock of this host, whose row is made if there is none. `backend_pid` is the connection's.
@@ -69,17 +70,25 @@ pub async fn holder(client: &Client, host_no: i32) -> Result<Option<LockHolder>,
     }))
 }
 
-/// Makes the connection the host's writer, within the caller's transaction.
+/// Makes the connection the host's writer, within the caller's transaction. Where the schema knows names of connections, it gets
+/// the one by which readers recognize it.
 pub async fn begin_generation(
     client: &Client,
     host_no: i32,
     identity: &HostIdentity,
     instance_id: Uuid,
+    access: WriteAccess,
 ) -> Result<FencingToken, DatabaseError> {
     let params: [&(dyn ToSql + Sync); 5] =
         [&host_no, &identity.host, &identity.boot_id, &instance_id, &identity.version];
-    match query_opt(client, sql::BEGIN_GENERATION, &params).await? {
-        Some(row) => Ok(FencingToken { host_no, generation: row.try_get(0)? }),
-        None => Err(DatabaseError::forgotten()),
+    let begin = match access {
+        WriteAccess::Functions => sql::BEGIN_NAMED_GENERATION,
+        WriteAccess::Tables => sql::BEGIN_GENERATION,
+    };
+    let Some(row) = query_opt(client, begin, &params).await? else { return Err(DatabaseError::forgotten()) };
+    let token = FencingToken { host_no, generation: row.try_get(0)? };
+    if access == WriteAccess::Functions {
+        query_one(client, sql::NAME_CONNECTION, &[&token.host_no, &token.generation]).await?;
     }
+    Ok(token)
 }

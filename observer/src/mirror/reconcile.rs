@@ -1,17 +1,19 @@
 //! One transaction that makes the state in the database equal to the live map, whatever was there: rows from before a crash,
 //! rows edited by hand. What is equal is not written.
 
-use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement, ToStatement};
 
-use super::ask::{answer, execute, query_one, run};
+use super::ask::{Params, answer, execute, query_one, run};
 use super::columns::StateColumns;
 use super::delivery::{FencingToken, LiveMap, Reconciled, Refusals, WriterIdentity};
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::HostIdentity;
 use super::items::{Conversion, SessionKeys, SessionRow, session_row};
 use super::presence::begin_generation;
-use super::sql;
+use super::schema::WriteAccess;
+use super::write::why_not_writer;
+use super::{sql, tables};
 
 /// Sessions written by one statement.
 const CHUNK_MAX: usize = 256;
@@ -26,6 +28,7 @@ pub async fn reconcile(
     map: &LiveMap,
     last_seq: u64,
     conversion: Conversion<'_>,
+    access: WriteAccess,
 ) -> Result<Reconciled, DatabaseError> {
     let mut rows: Vec<SessionRow> =
         map.sessions.iter().filter_map(|session| session_row(session, conversion)).collect();
@@ -36,7 +39,7 @@ pub async fn reconcile(
     run(client, "BEGIN").await?;
     let token = match writer {
         WriterIdentity::New { host_no, instance_id } => {
-            let token = begin_generation(client, host_no, identity, instance_id).await?;
+            let token = begin_generation(client, host_no, identity, instance_id, access).await?;
             if conversion.keys == SessionKeys::HomeAndUser {
                 execute(client, sql::REKEY_SESSIONS, &[&host_no]).await?;
             }
@@ -44,17 +47,13 @@ pub async fn reconcile(
         }
         WriterIdentity::Current(token) => token,
     };
-    let host_no = &token.host_no;
-    let cursor = cursor(client, token, map).await?;
+    let state = State { client, token, access };
     let homes: Vec<&[u8]> = rows.iter().map(|row| row.home_id.as_slice()).collect();
-    // A stream that is known here reports every end. A stream that is new here begins after the ends of what is unknown to the
-    // map.
-    let ends_will_come = cursor > 0;
-    execute(client, sql::END_UNKNOWN, &[host_no, &homes, &ends_will_come]).await?;
-    let refused = write_rows(client, token, &rows).await?;
+    let cursor = state.begin(map, &homes).await?;
+    let refused = state.write_rows(&rows).await?;
     // Where the database is ahead of the journal, another stream is about to begin.
     let caught_up = cursor == last_seq.max(map.after_seq);
-    let params: [&(dyn ToSql + Sync); 4] = [host_no, &token.generation, &map.certain, &caught_up];
+    let params: [&(dyn ToSql + Sync); 4] = [&token.host_no, &token.generation, &map.certain, &caught_up];
     if execute(client, sql::SETTLE_HOST, &params).await? != 1 {
         return Err(DatabaseError::superseded());
     }
@@ -62,46 +61,111 @@ pub async fn reconcile(
     Ok(Reconciled { token, cursor, refused })
 }
 
-/// The number of the last entry of the map's stream in the database; 0 without a stream.
-async fn cursor(client: &Client, token: FencingToken, map: &LiveMap) -> Result<u64, DatabaseError> {
-    let Some(stream_id) = &map.stream_id else { return Ok(0) };
-    execute(client, sql::INSERT_CURSOR, &[&token.host_no, stream_id]).await?;
-    let row = query_one(client, sql::READ_CURSOR, &[&token.host_no, stream_id]).await?;
-    Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+/// The state of a host in the database, within the transaction of a reconciliation.
+struct State<'a> {
+    client: &'a Client,
+    token: FencingToken,
+    access: WriteAccess,
 }
 
-/// Writes the rows; what was refused. Savepoints keep a row that is refused from ending the whole transaction.
-async fn write_rows(
-    client: &Client,
-    token: FencingToken,
-    rows: &[SessionRow],
-) -> Result<Refusals, DatabaseError> {
-    let statement = answer(client.prepare(&sql::reconcile_rows())).await?;
-    let mut refusals = Refusals::default();
-    let mut parts: Vec<&[SessionRow]> = rows.chunks(CHUNK_MAX).rev().collect();
-    while let Some(part) = parts.pop() {
-        let columns = StateColumns::new(part.iter());
-        run(client, "SAVEPOINT part").await?;
-        let params: [&(dyn ToSql + Sync); 4] =
-            [&token.host_no, &columns.homes, &columns.bodies, &columns.deaths];
-        match execute(client, &statement, &params).await {
-            Ok(_) => run(client, "RELEASE part").await?,
-            Err(error) if error.class == ErrorClass::RefusedData => {
-                run(client, "ROLLBACK TO part").await?;
-                match part {
-                    [row] => {
-                        refusals.add(&error.message);
-                        // The home's row, if there is one, differs from the map.
-                        execute(client, sql::DOUBT, &[&token.host_no, &row.home_id]).await?;
-                    }
-                    _ => {
-                        let (left, right) = part.split_at(part.len() / 2);
-                        parts.extend([right, left]);
+impl State<'_> {
+    /// Makes the cursor of the map's stream if there is none, and ends the sessions that are not among `homes`. Returns the number
+    /// of the stream's last entry in the database; 0 without a stream.
+    async fn begin(&self, map: &LiveMap, homes: &[&[u8]]) -> Result<u64, DatabaseError> {
+        let Self { client, token, .. } = self;
+        if self.access == WriteAccess::Functions {
+            let params: [&(dyn ToSql + Sync); 4] =
+                [&token.host_no, &token.generation, &map.stream_id, &homes];
+            let row = query_one(client, sql::BEGIN_RECONCILIATION, &params).await?;
+            return match row.try_get::<_, Option<i64>>(0)? {
+                Some(cursor) => Ok(cursor.cast_unsigned()),
+                None => Err(why_not_writer(client, *token).await?),
+            };
+        }
+        let cursor = match &map.stream_id {
+            Some(stream_id) => {
+                execute(client, tables::INSERT_CURSOR, &[&token.host_no, stream_id]).await?;
+                let row = query_one(client, tables::READ_CURSOR, &[&token.host_no, stream_id]).await?;
+                row.try_get::<_, i64>(0)?.cast_unsigned()
+            }
+            None => 0,
+        };
+        // A stream that is known here reports every end. A stream that is new here begins after the ends of what is unknown to the
+        // map.
+        let ends_will_come = cursor > 0;
+        execute(client, tables::END_UNKNOWN, &[&token.host_no, &homes, &ends_will_come]).await?;
+        Ok(cursor)
+    }
+
+    /// Writes the rows; what was refused. Savepoints keep a row that is refused from ending the whole transaction.
+    async fn write_rows(&self, rows: &[SessionRow]) -> Result<Refusals, DatabaseError> {
+        let client = self.client;
+        let statement = match self.access {
+            WriteAccess::Functions => answer(client.prepare(sql::RECONCILE_SESSIONS)).await?,
+            WriteAccess::Tables => answer(client.prepare(&tables::reconcile_rows())).await?,
+        };
+        let mut refusals = Refusals::default();
+        let mut parts: Vec<&[SessionRow]> = rows.chunks(CHUNK_MAX).rev().collect();
+        while let Some(part) = parts.pop() {
+            run(client, "SAVEPOINT part").await?;
+            match self.write_part(&statement, part).await {
+                Ok(()) => run(client, "RELEASE part").await?,
+                Err(error) if error.class == ErrorClass::RefusedData => {
+                    run(client, "ROLLBACK TO part").await?;
+                    match part {
+                        [row] => {
+                            refusals.add(&error.message);
+                            self.doubt(row).await?;
+                        }
+                        _ => {
+                            let (left, right) = part.split_at(part.len() / 2);
+                            parts.extend([right, left]);
+                        }
                     }
                 }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+        }
+        Ok(refusals)
+    }
+
+    async fn write_part(&self, statement: &Statement, part: &[SessionRow]) -> Result<(), DatabaseError> {
+        let Self { client, token, .. } = self;
+        let columns = StateColumns::new(part.iter());
+        let (homes, bodies, deaths) = (&columns.homes, &columns.bodies, &columns.deaths);
+        match self.access {
+            WriteAccess::Functions => {
+                self.call(statement, &[&token.host_no, &token.generation, homes, bodies, deaths]).await
+            }
+            WriteAccess::Tables => {
+                execute(client, statement, &[&token.host_no, homes, bodies, deaths]).await?;
+                Ok(())
+            }
         }
     }
-    Ok(refusals)
+
+    /// Marks the row of the home, if there is one, as not certain: it differs from the map.
+    async fn doubt(&self, row: &SessionRow) -> Result<(), DatabaseError> {
+        let Self { client, token, .. } = self;
+        match self.access {
+            WriteAccess::Functions => {
+                self.call(sql::DOUBT_SESSION, &[&token.host_no, &token.generation, &row.home_id]).await
+            }
+            WriteAccess::Tables => {
+                execute(client, tables::DOUBT, &[&token.host_no, &row.home_id]).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls a function that returns whether the connection is the host's writer.
+    async fn call<S>(&self, statement: &S, params: Params<'_>) -> Result<(), DatabaseError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        match query_one(self.client, statement, params).await?.try_get(0)? {
+            true => Ok(()),
+            false => Err(why_not_writer(self.client, self.token).await?),
+        }
+    }
 }

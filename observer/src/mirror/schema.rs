@@ -8,6 +8,7 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::connect::SERVER_VERSION_MIN;
 use super::error::{DatabaseError, ErrorClass};
+use super::items::SessionKeys;
 
 /// A version of the schema and a revision of that version: `1.1`. A program works with each revision of the version that it
 /// knows, and with no other version.
@@ -36,11 +37,14 @@ pub const MIGRATIONS: &[SchemaMigration] = &[
     SchemaMigration { to: SchemaVersion::new(1, 3), script: include_str!("migrations/0001-3.sql") },
     SchemaMigration { to: SchemaVersion::new(1, 4), script: include_str!("migrations/0001-4.sql") },
     SchemaMigration { to: SchemaVersion::new(1, 5), script: include_str!("migrations/0001-5.sql") },
+    SchemaMigration { to: WITH_FUNCTIONS, script: include_str!("migrations/0001-6.sql") },
 ];
 /// The last version that this program knows.
-pub const LATEST: SchemaVersion = SchemaVersion::new(1, 5);
+pub const LATEST: SchemaVersion = WITH_FUNCTIONS;
 /// From here on a writer can add the user to the keys of its host's sessions.
 pub const REKEYED: SchemaVersion = SchemaVersion::new(1, 1);
+/// From here on a writer calls functions, and its connection has a name that readers recognize.
+pub const WITH_FUNCTIONS: SchemaVersion = SchemaVersion::new(1, 6);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
 /// waits for a table makes everybody else wait behind.
 const LOCK: &str = "SET LOCAL lock_timeout = '20s'; SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
@@ -59,6 +63,32 @@ impl SchemaVersion {
 
     /// There is no schema.
     pub const NONE: Self = Self::new(0, 0);
+
+    /// How a daemon writes to this revision.
+    pub fn writing(self) -> WritingStyle {
+        WritingStyle {
+            keys: if self < REKEYED { SessionKeys::Home } else { SessionKeys::HomeAndUser },
+            access: if self < WITH_FUNCTIONS { WriteAccess::Tables } else { WriteAccess::Functions },
+        }
+    }
+}
+
+/// How a daemon writes to a revision of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WritingStyle {
+    /// What identifies a session.
+    pub keys: SessionKeys,
+    /// What its statements use.
+    pub access: WriteAccess,
+}
+
+/// What the statements of a writer use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAccess {
+    /// The functions of [`WITH_FUNCTIONS`].
+    Functions,
+    /// The rights on the tables, since the schema is older.
+    Tables,
 }
 
 impl fmt::Display for SchemaVersion {
@@ -195,7 +225,7 @@ pub fn older_revision(found: SchemaVersion) -> String {
         false => "",
     };
     format!(
-        "the database's schema is at version {found}: it lacks views and columns of {LATEST}{shared}; run `observer schema \
+        "the database's schema is at version {found}: it lacks views, columns and functions of {LATEST}{shared}; run `observer schema \
          apply` of this version on the database"
     )
 }
@@ -225,7 +255,7 @@ mod tests {
         assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {
             let error = print(version(unknown)).unwrap_err().to_string();
-            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5; give --from"), "{error}");
+            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6; give --from"), "{error}");
         }
     }
 
@@ -246,7 +276,32 @@ mod tests {
         let class = crate::mirror::sql::LOCK_CLASS.to_string();
         let first = MIGRATIONS.first().unwrap().script;
         assert!(first.contains(&format!("k.classid = {class} AND k.objsubid = 2")));
+        assert!(
+            MIGRATIONS.last().unwrap().script.contains(&format!("k.classid = {class} AND k.objsubid = 2"))
+        );
         assert!(LOCK.contains(&class));
+    }
+
+    #[test]
+    fn the_views_look_for_the_name_that_the_writer_gives_its_connection() {
+        let name = |number: &str, generation: &str| format!("'observer ' || {number} || ' ' || {generation}");
+        assert!(crate::mirror::sql::NAME_CONNECTION.contains(&name("$1::integer", "$2::bigint")));
+        assert!(MIGRATIONS.last().unwrap().script.contains(&name("h.host_no", "h.generation")));
+    }
+
+    #[test]
+    fn the_revision_decides_how_a_daemon_writes() {
+        let style = |text| version(text).writing();
+        let expected = [
+            ("1.0", SessionKeys::Home, WriteAccess::Tables),
+            ("1.1", SessionKeys::HomeAndUser, WriteAccess::Tables),
+            ("1.5", SessionKeys::HomeAndUser, WriteAccess::Tables),
+            ("1.6", SessionKeys::HomeAndUser, WriteAccess::Functions),
+            ("1.10", SessionKeys::HomeAndUser, WriteAccess::Functions),
+        ];
+        for (text, keys, access) in expected {
+            assert_eq!(style(text), WritingStyle { keys, access }, "{text}");
+        }
     }
 
     #[test]

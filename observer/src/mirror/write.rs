@@ -6,11 +6,16 @@ use super::ask::{answer, query_opt};
 use super::columns::Parameters;
 use super::delivery::{BatchStatement, FencingToken};
 use super::error::DatabaseError;
-use super::sql;
+use super::schema::WriteAccess;
+use super::{sql, tables};
 
 /// Prepares the statement for [`write`].
-pub async fn prepare(client: &Client) -> Result<Statement, DatabaseError> {
-    answer(client.prepare(&sql::batch())).await
+pub async fn prepare(client: &Client, access: WriteAccess) -> Result<Statement, DatabaseError> {
+    let statement = match access {
+        WriteAccess::Functions => sql::deliver(),
+        WriteAccess::Tables => tables::batch(),
+    };
+    answer(client.prepare(&statement)).await
 }
 
 /// Applies `statement`. The error is [`DatabaseError::superseded`] or another where the token is not the writer's any more, or
@@ -31,7 +36,7 @@ pub async fn write(
 }
 
 /// Why the connection is not the host's writer any more.
-async fn why_not_writer(client: &Client, token: FencingToken) -> Result<DatabaseError, DatabaseError> {
+pub async fn why_not_writer(client: &Client, token: FencingToken) -> Result<DatabaseError, DatabaseError> {
     let Some(row) = query_opt(client, sql::GENERATION, &[&token.host_no]).await? else {
         return Ok(DatabaseError::forgotten());
     };

@@ -128,7 +128,7 @@ fn a_certificate_is_checked_as_sslmode_requires() {
     let url = |rest: &str| format!("port={} user=postgres dbname={database} {rest}", server.port());
     let used = |host: &Host| {
         host.delivered(SOON);
-        server.psql(&database, "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'observer'")
+        server.psql(&database, "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'observer %'")
     };
     let roots = format!("sslrootcert={}", file("ca.crt"));
     for rest in [
