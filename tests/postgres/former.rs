@@ -14,7 +14,7 @@ use observer_harness::scene::DATABASE;
 use observer_harness::{Daemon, Fixture, Options, Puppet, eventually, former};
 
 use crate::revisions::make_1_0;
-use crate::schema::apply;
+use crate::schema::{apply, observer};
 
 /// The limit for a change to reach the database on a machine that runs other tests.
 const SOON: Duration = Duration::from_secs(30);
@@ -135,8 +135,9 @@ fn warnings(daemon: &Daemon) -> usize {
 #[ignore = "needs the program of a former version: cargo xtask build --former"]
 fn the_schema_is_brought_up_to_date_under_daemons_of_both_versions_that_write() {
     let upgrade = Upgrade::new();
-    let of_former = upgrade.formers_host("former");
-    let present = upgrade.host("present", Options { machine_id: Some(OTHER_MACHINE), ..Options::default() });
+    let mut of_former = upgrade.formers_host("former");
+    let mut present =
+        upgrade.host("present", Options { machine_id: Some(OTHER_MACHINE), ..Options::default() });
     upgrade.gives("SELECT count(*) FROM observer.hosts WHERE present", "2");
     assert_eq!(warnings(&present), 1, "{}", log(&present));
 
@@ -173,6 +174,28 @@ fn the_schema_is_brought_up_to_date_under_daemons_of_both_versions_that_write() 
         assert!(!log.contains("ERROR"), "{log}");
     }
     assert_eq!(present.status()["mirror"]["state"], "ok");
+
+    // Rights are taken away when no daemon is connected that needs them.
+    for daemon in [&mut present, &mut of_former] {
+        let result = restrict(&upgrade.url());
+        assert_eq!(result.code, Some(1), "{result:?}");
+        assert_eq!(daemon.stop(), Some(0));
+        daemon.use_program(None);
+        daemon.restart();
+        upgrade.gives("SELECT count(*) FROM observer.hosts WHERE present", "2");
+    }
+    let result = restrict(&upgrade.url());
+    assert_eq!(result.code, Some(0), "{result:?}");
+    for host in ["former", "present"] {
+        let name = format!("{host}-restricted");
+        upgrade.life(&name);
+        names.push(name);
+    }
+    upgrade.has_lives(&names);
+}
+
+fn restrict(url: &str) -> CommandResult {
+    observer(&["schema", "restrict", "--database-url", url])
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod doctor;
 mod documented;
 mod forget;
 mod former;
+mod functions;
 mod kills;
 mod labels;
 mod leftovers;

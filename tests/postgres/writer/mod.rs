@@ -9,6 +9,7 @@ mod presence;
 mod proxy;
 mod refused;
 mod rekeyed;
+mod restricted;
 mod watched;
 
 use std::collections::BTreeMap;
