@@ -128,11 +128,9 @@ impl Kernel {
                 if let Input::Hint { bits, .. } = input {
                     *delivered_hints |= bits;
                 }
-                if handle(input) == RecordOf::Host {
-                    count(events, bytes);
-                }
+                count(events, handle(input), bytes);
             }
-            Err(_) => count(events, &[]),
+            Err(_) => count(events, RecordOf::Host, &[]),
         });
         let undelivered = self.control.hints() & !self.delivered_hints;
         if undelivered != 0 {
@@ -244,10 +242,35 @@ impl Kernel {
     }
 }
 
-/// Counts a record under its kind; bytes without a kind count under 0.
-fn count(events: &mut [u64; KIND_COUNT], bytes: &[u8]) {
+/// Counts a record of the host under its kind; bytes without a kind count under 0.
+fn count(events: &mut [u64; KIND_COUNT], whose: RecordOf, bytes: &[u8]) {
+    if whose == RecordOf::Canary {
+        return;
+    }
     let kind = bytes.get(..4).and_then(|kind| kind.try_into().ok()).map_or(0, u32::from_ne_bytes);
     if let Some(count) = events.get_mut(kind as usize) {
         *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_common::record::{KIND_EXIT, KIND_FORK};
+
+    use super::*;
+
+    #[test]
+    fn records_of_a_canary_are_not_counted() {
+        let mut events = [0; KIND_COUNT];
+        for whose in [RecordOf::Canary, RecordOf::Host, RecordOf::Canary] {
+            count(&mut events, whose, &KIND_FORK.to_ne_bytes());
+            count(&mut events, whose, &KIND_EXIT.to_ne_bytes());
+        }
+        count(&mut events, RecordOf::Host, &[]);
+        let mut expected = [0; KIND_COUNT];
+        for kind in [0, KIND_FORK as usize, KIND_EXIT as usize] {
+            expected[kind] = 1;
+        }
+        assert_eq!(events, expected);
     }
 }

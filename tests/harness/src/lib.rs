@@ -7,7 +7,7 @@
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
 //! - what it depends on: [`postgres`], [`programs`], [`former`] (an older version of it), [`wall_clock`], [`manager`] (what a service tells its manager);
-//! - what is done to it: `inject` (system calls that it is made to call);
+//! - what is done to it: `inject` (system calls that it is made to call), `links` (of its kernel programs);
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - in a virtual machine, a part of many equal checks: [`share`];
 //! - for developer tools: [`command`], [`apt`], [`libtest`], [`workspace`].
@@ -23,6 +23,8 @@ pub mod former;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod libtest;
+#[cfg(target_arch = "x86_64")]
+pub mod links;
 pub mod manager;
 pub mod observe;
 pub mod poll;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(target_arch = "x86_64")]
+use observer_harness::manager::ServiceManager;
 use observer_harness::watch::SOON;
 use observer_harness::{Daemon, Options, Watch, eventually};
 use serde_json::Value;
@@ -84,6 +86,54 @@ fn nobody_sees_a_canary() {
     assert!(orphans < 8, "{orphans} records of canaries reached the map");
 }
 
+/// A rule without conditions: it admits what no other rule would.
+const ANY: &str = "[[session]]\nmin_age = \"0s\"\n";
+
+/// Whether a field `ppid` somewhere in `value` has this pid.
+fn has_parent(value: &Value, pid: u32) -> bool {
+    match value {
+        Value::Object(fields) => {
+            fields.get("ppid").is_some_and(|ppid| ppid == pid)
+                || fields.values().any(|it| has_parent(it, pid))
+        }
+        Value::Array(values) => values.iter().any(|it| has_parent(it, pid)),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_canary_is_in_no_count_and_no_history() {
+    let _alone = alone();
+    let daemon = Daemon::start(&Options { config: Some(ANY.into()), ..options() });
+    // To another daemon, canaries are processes like any other.
+    let flags = vec!["--canary-interval".into(), "1h".into()];
+    let other = Daemon::start(&Options { flags, config: Some(ANY.into()), ..Options::default() });
+    wait_for_rounds(&other, 1);
+    let watch = Watch::all(&other);
+    // The other daemon is asked before the one and after it, so it has seen at least as much, and the canaries besides.
+    let before_other = other.status();
+    let before = daemon.status();
+    let rounds = count(field(&before, "/canary"), "came_round") + 8;
+    wait_for_rounds(&daemon, rounds);
+    let after = daemon.status();
+    let after_other = other.status();
+    let came_round =
+        count(field(&after, "/canary"), "came_round") - count(field(&before, "/canary"), "came_round");
+    for kind in ["fork", "exec", "exit"] {
+        let kinds = [&before, &after, &before_other, &after_other];
+        let [from, to, from_other, to_other] =
+            kinds.map(|status| count(field(status, "/events_by_kind"), kind));
+        let (own, others) = (to - from, to_other - from_other);
+        assert!(others >= own + came_round, "{kind}: {own} of {others}, {came_round} canaries came round");
+    }
+    let pid = daemon.pid();
+    let seen = watch.count(|frame| frame.kind() == "process_started" && has_parent(&frame.0, pid));
+    assert!(seen as u64 >= came_round, "the other daemon saw {seen} of {came_round}");
+    for shown in [daemon.history(), daemon.list(), daemon.ps()] {
+        assert_eq!(shown.iter().find(|it| has_parent(it, pid)), None);
+    }
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_daemon_whose_programs_are_detached_is_blind_and_says_so() {
@@ -130,17 +180,36 @@ fn a_daemon_whose_programs_are_detached_is_blind_and_says_so() {
     );
 }
 
-#[test]
+/// The watchdog of a service manager: an emulated machine takes seconds for a process.
 #[cfg(target_arch = "x86_64")]
-fn a_service_manager_hears_of_a_daemon_only_while_canaries_come_round() {
-    let _alone = alone();
-    let manager = observer_harness::manager::ServiceManager::new();
-    let watchdog = Duration::from_secs(9);
-    let environment = manager.environment(Some(watchdog));
+const WATCHDOG: Duration = Duration::from_secs(9);
+
+/// A daemon of whose canaries a service manager has heard twice.
+#[cfg(target_arch = "x86_64")]
+fn watched() -> (ServiceManager, Daemon) {
+    let manager = ServiceManager::new();
+    let environment = manager.environment(Some(WATCHDOG));
     let daemon = Daemon::start(&Options { environment, ..Options::default() });
     for line in ["READY=1", "STATUS=", "WATCHDOG=1", "WATCHDOG=1"] {
         manager.wait_for(line, SOON);
     }
+    (manager, daemon)
+}
+
+/// Asserts that the service manager, which got everything that was sent so far, hears of no canary until it would restart the
+/// daemon. Where canaries came round, there would be three.
+#[cfg(target_arch = "x86_64")]
+fn assert_silent(manager: &ServiceManager) {
+    manager.listen(Duration::from_millis(1));
+    let heard = manager.listen(WATCHDOG);
+    assert!(!heard.iter().any(|message| message.contains("WATCHDOG=1")), "{heard:?}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_service_manager_hears_of_a_daemon_only_while_canaries_come_round() {
+    let _alone = alone();
+    let (manager, daemon) = watched();
     let canary = canary(&daemon);
     assert_eq!(
         (field(&canary, "/interval_ms"), field(&canary, "/watchdog")),
@@ -149,8 +218,32 @@ fn a_service_manager_hears_of_a_daemon_only_while_canaries_come_round() {
     );
     observer_harness::inject::detach_programs(daemon.pid());
     manager.wait_for("STATUS=blind since ", 2 * SOON);
-    manager.listen(Duration::from_millis(1));
-    // Where canaries came round, a sign of life would come three times in this time.
-    let heard = manager.listen(watchdog);
-    assert!(!heard.iter().any(|message| message.contains("WATCHDOG=1")), "{heard:?}");
+    assert_silent(&manager);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_daemon_that_sees_no_deaths_is_blind_and_names_them() {
+    let _alone = alone();
+    let (manager, daemon) = watched();
+    observer_harness::inject::detach_tracepoint(daemon.pid(), "sched_process_exit");
+    manager.wait_for("STATUS=blind since ", 2 * SOON);
+    let canary = canary(&daemon);
+    assert_eq!(field(&canary, "/state"), "missing", "{canary}");
+    let error = field(&canary, "/last_error").as_str().unwrap_or_default();
+    assert!(error.contains(" did not come within 3 s: death. "), "births, moves and execs come: {error}");
+    assert_silent(&manager);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_service_manager_hears_nothing_of_a_daemon_whose_loop_hangs_while_its_threads_run() {
+    let _alone = alone();
+    let (manager, mut daemon) = watched();
+    observer_harness::inject::hang(daemon.pid());
+    assert_silent(&manager);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("its threads").count();
+    assert!(tasks > 1, "the thread of the canary is there");
+    // As systemd does, whose signal wakes a loop that sleeps: it goes on where it was.
+    assert_eq!(daemon.stop(), Some(0));
 }
