@@ -1,9 +1,10 @@
-//! Rules that are read again by SIGHUP.
+//! Rules that are read again, by SIGHUP and by `observer reload`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use observer_harness::{Daemon, Pty, eventually, text, watch};
+use observer_harness::manager::ServiceManager;
+use observer_harness::{Daemon, Options, Pty, eventually, text, watch};
 use serde_json::Value;
 
 use super::Scene;
@@ -100,6 +101,41 @@ fn observer_reload_waits_and_says_which_rules_are_in_force() {
     let result = check("[daemon]\nring_bytes = 65536\n");
     assert_eq!(result.code, Some(0), "{result:?}");
     assert!(result.text().contains("ring_bytes     65536"), "{result:?}");
+}
+
+/// The clock with which a service says when it began to reload, µs.
+fn monotonic_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the kernel to fill.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }, 0);
+    time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_nsec.cast_unsigned() / 1_000
+}
+
+#[test]
+fn a_service_manager_hears_when_a_reload_begins_and_when_it_is_over_whatever_came_of_it() {
+    let manager = ServiceManager::new();
+    let environment = manager.environment(None);
+    let config = Some("[daemon]\n".into());
+    let mut daemon = Daemon::start(&Options { config, environment, ..Options::default() });
+    manager.wait_for("READY=1", watch::SOON);
+    for (rules, code) in [("[[session]]\nprogram = \"vim\"\n", 0), ("[[session]]\ncmm = \"vim\"\n", 2)] {
+        daemon.write_config(rules);
+        for by_signal in [true, false] {
+            let before = monotonic_us();
+            if by_signal {
+                daemon.hang_up();
+            } else {
+                assert_eq!(daemon.observer(&["reload"]).code, Some(code), "{rules}");
+            }
+            let begun = manager.wait_for("RELOADING=1", watch::SOON);
+            let at = begun.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+            let at = at.and_then(|at| at.parse::<u64>().ok()).unwrap_or_else(|| panic!("a time: {begun}"));
+            assert!((before..=monotonic_us()).contains(&at), "{before}, then {begun}");
+            let over = manager.wait_for("READY=1", watch::SOON);
+            assert!(!over.contains("RELOADING=1"), "{over}");
+        }
+    }
+    assert!(daemon.is_running(), "a wrong file ends nothing");
 }
 
 /// Has the daemon read these rules, which are in force when this returns.
