@@ -33,6 +33,11 @@ pub fn left_out() -> u64 {
     REPEATS.left_out.load(Ordering::Relaxed)
 }
 
+/// Counts a line that its source left out by a limit of its own.
+pub fn count_left_out() {
+    REPEATS.left_out.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Reports what is left out, for as long as the future lives.
 pub async fn report() {
     loop {
@@ -45,7 +50,7 @@ pub async fn report() {
 /// Reports what was left out and is not reported yet: at the end of the daemon nothing reports it later.
 pub fn report_pending() {
     for LeftOut { count, first } in REPEATS.take(Instant::now()) {
-        warn!(target: REPORT, count, "{count} lines were left out that repeat; the first is: {first}");
+        warn!(target: REPORT, part = "log", count, "{count} lines were left out that repeat; the first is: {first}");
     }
 }
 

@@ -350,6 +350,7 @@ impl MemoryReads {
         };
         if let Err(error) = thread::Builder::new().name("memory".into()).spawn(body) {
             warn!(
+                part = "memory_reads",
                 "cannot start a thread ({error}), so arguments stay unknown for now; raise the limit of tasks"
             );
             for wanted in wanted {

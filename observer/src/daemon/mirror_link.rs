@@ -55,14 +55,14 @@ impl MirrorLink {
         let Some(options) = options else { return Ok((Self::Off(None), questions)) };
         let Some(journal) = journal else {
             let why = "nothing is mirrored without a journal; name a directory for it with --state-dir";
-            error!("{why}");
+            error!(part = "mirror", reason = "no_journal", "{why}");
             return Ok((Self::Off(Some(why.into())), questions));
         };
         let (host_id, host) = match boot::host_id().and_then(|id| Ok((id, boot::hostname()?))) {
             Ok(who) => who,
             Err(error) => {
                 let why = format!("nothing is mirrored: {error:#}");
-                error!("{}", to_line(why.as_bytes()));
+                error!(part = "mirror", reason = "no_identity", "{}", to_line(why.as_bytes()));
                 return Ok((Self::Off(Some(why)), questions));
             }
         };

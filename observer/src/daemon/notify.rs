@@ -11,7 +11,10 @@ const STATUS_EVERY: Duration = Duration::from_secs(3);
 /// Notifies the service manager, if there is one.
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        error!("the service manager could not be notified ({error}); look at NOTIFY_SOCKET");
+        error!(
+            part = "service_manager",
+            "the service manager could not be notified ({error}); look at NOTIFY_SOCKET"
+        );
     }
 }
 

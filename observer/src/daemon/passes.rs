@@ -39,7 +39,7 @@ impl EventLoop {
         let result = self.kernel.end_pass(snapshot);
         if let Err(error) = &result {
             if self.pass_ok {
-                warn!("the processes could not be read: {error:#}; it is tried again");
+                warn!(part = "passes", "the processes could not be read: {error:#}; it is tried again");
             }
             let hints = asked.map_or(0, |pass| pass.hints);
             let not_before = clock::boottime().after(PASS_RETRY_NS);

@@ -35,6 +35,7 @@ impl RecordedOrigins {
         let RecordedBirths { text, unread_bytes, is_missing } = &resumed.births;
         if *unread_bytes > 0 {
             warn!(
+                part = "leftovers",
                 bytes = unread_bytes,
                 "what the daemon before left of births in sessions is not read, because it has {unread_bytes} bytes and at most \
                  {BIRTHS_BYTES_MAX} are: what sessions left that ended before may be missing in `observer leftovers`, and \
@@ -136,6 +137,7 @@ impl EventLoop {
         let surplus = origins.surplus;
         if surplus > 0 {
             warn!(
+                part = "leftovers",
                 surplus,
                 "of {surplus} processes in sessions, the next daemon will not know where they were born: it is told of \
                  {BIRTHS_KNOWN_MAX} processes and {BIRTHS_BYTES_MAX} bytes at most"

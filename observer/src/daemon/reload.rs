@@ -26,7 +26,8 @@ impl EventLoop {
         let result = self.apply_rules(reread.read);
         notify(&[NotifyState::Ready]);
         if let Err(message) = &result {
-            error!("the rules stay as they are: {message}");
+            let config = self.config_path().unwrap_or_default();
+            error!(part = "rules", config, "the rules stay as they are: {message}");
         }
         let answer = ReloadAnswer {
             head: self.answer_time(true).head("reload"),
@@ -60,6 +61,7 @@ impl EventLoop {
         self.core.set_rules(clock::boottime(), rules, ignored, &mut self.sink);
         self.perform();
         info!(
+            part = "rules",
             count,
             "the rules were read again: {count} of them; other settings are used from the next start on"
         );

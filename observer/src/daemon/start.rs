@@ -33,6 +33,7 @@ use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use super::{log_repeats, logging};
 use crate::api::status::PassCounts;
+use crate::api::words::JournalState;
 use crate::journal::{Journal, JournalOptions};
 use crate::kernel::{self, Drained, Kernel, MemoryReader};
 use crate::socket::frame::{Hello, PROTOCOL};
@@ -98,7 +99,7 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     daemon.announce(&bound, address.as_ref());
     events.is_serving = true;
     let (signal, since) = daemon.serve(&mut events).await;
-    info!(signal, "{signal}: stopping");
+    info!(part = "daemon", signal, "{signal}: stopping");
     notify(&[sd_notify::NotifyState::Stopping]);
     server.abort();
     drop(metrics);
@@ -121,7 +122,12 @@ fn open_journal(place: JournalPlace, boot_id: &str, delivers: bool) -> Result<Re
     match Journal::open(options) {
         Err(error) if place.choice == PathChoice::Default => {
             let why = format!("{error:#}");
-            warn!("no history is kept: {}", to_line(why.as_bytes()));
+            warn!(
+                part = "journal",
+                state = JournalState::Off.as_str(),
+                "no history is kept: {}",
+                to_line(why.as_bytes())
+            );
             Ok(Err(why))
         }
         result => result.map(Ok),

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::canary::{CanaryLook, CanaryNews, CanaryOutcome};
 use super::event_loop::EventLoop;
 use super::notify::{StatusFacts, notify};
-use crate::api::words::JournalState;
+use crate::api::words::{CanaryState, JournalState};
 use crate::clock;
 
 impl EventLoop {
@@ -33,7 +33,11 @@ impl EventLoop {
                     self.core.handle(Input::Dropped { at, total: lost }, &mut self.sink);
                 }
                 if self.sink.is_blind {
-                    info!("events of the kernel come through again; the processes are read once more");
+                    info!(
+                        part = "canary",
+                        state = CanaryState::Ok.as_str(),
+                        "events of the kernel come through again; the processes are read once more"
+                    );
                     self.core.set_blind(None);
                     self.presume_loss();
                     self.sink.is_blind = false;
@@ -44,7 +48,12 @@ impl EventLoop {
             }
             Some(CanaryNews::IsBlind { is_new }) => {
                 if is_new {
-                    error!("{}", self.canary.last_error().unwrap_or_default());
+                    error!(
+                        part = "canary",
+                        state = CanaryState::Missing.as_str(),
+                        "{}",
+                        self.canary.last_error().unwrap_or_default()
+                    );
                     // What was taken for complete since then is not.
                     self.complete(self.canary.proven_at());
                 }

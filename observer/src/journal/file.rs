@@ -145,6 +145,7 @@ pub fn begin_new_stream(
             .context("cannot quarantine the journal")?;
         let kept_as = shown(&to);
         warn!(
+            part = "journal",
             reason = end.reason.as_str(),
             kept_as,
             "the journal cannot be continued ({}: {}); it is kept as {kept_as}, and a new one begins",

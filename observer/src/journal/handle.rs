@@ -137,6 +137,7 @@ impl Drop for Journal {
             if left > 0 {
                 let path = shown(&self.path);
                 warn!(
+                    part = "journal",
                     entries = left,
                     path,
                     "{left} entries could not be written in time to the journal {path}: the next start reports them as a gap; see \

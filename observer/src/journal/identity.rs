@@ -42,7 +42,11 @@ impl DirectoryIdentity {
         let read = read.filter(|instance| uuid::Uuid::parse_str(&instance.id).is_ok());
         if read.is_none() {
             let path = to_line(path.as_os_str().as_encoded_bytes());
-            warn!(path = &*path, "{path} cannot be understood; this state directory gets a new identity");
+            warn!(
+                part = "journal",
+                path = &*path,
+                "{path} cannot be understood; this state directory gets a new identity"
+            );
         }
         Ok(read.unwrap_or(new))
     }

@@ -138,7 +138,14 @@ impl JournalWriter {
         match identity.store(path) {
             Ok(()) => dir.identity = identity,
             // The journal may be one ahead of the identity's count.
-            Err(error) => warn!("{}", to_line(format!("{error:#}").as_bytes())),
+            Err(error) => {
+                warn!(
+                    part = "journal",
+                    path = file::shown(path),
+                    "{}",
+                    to_line(format!("{error:#}").as_bytes())
+                );
+            }
         }
         dir.opened(&self.options);
         self.queue.begin(&mut opened, &dir.identity.id);
@@ -390,6 +397,7 @@ impl JournalWriter {
             let path = file::shown(&self.options.path);
             let message = to_line(message.as_bytes());
             warn!(
+                part = "journal",
                 path,
                 reason = reason.as_str(),
                 "the journal {path} cannot be written: {message}; look at its disk and its rights. It is tried again, {kept}"

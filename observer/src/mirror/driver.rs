@@ -15,7 +15,7 @@ use super::ask::within;
 use super::connect::{Connected, Purpose, Socket, connect};
 use super::delivery::{
     ANSWER_WAIT, Comparison, Delivery, DeliveryAction, DeliveryAnswer, DeliveryInput, DeliveryRequest,
-    EntryRange, LiveMap, LogLine, LoopHeartbeat, ServerPeer, loop_is_silent,
+    EntryRange, LiveMap, LogLine, LogSubject, LoopHeartbeat, ServerPeer, loop_is_silent,
 };
 use super::error::{DatabaseError, ErrorClass};
 use super::feed::{History, HostIdentity, MirrorFeed, MirrorOptions};
@@ -91,11 +91,15 @@ async fn perform(delivery: &mut Delivery, events: &mut Events, peers: &mut Peers
     }
 }
 
-fn log(line: &LogLine) {
-    match line {
-        LogLine::Error(message) => error!("{message}"),
-        LogLine::Warning(message) => warn!("{message}"),
-        LogLine::Info(message) => info!("{message}"),
+fn log(LogLine { subject, message }: &LogLine) {
+    let reason = subject.as_str();
+    match subject {
+        LogSubject::Stopped => error!(part = "mirror", reason, "{message}"),
+        LogSubject::Connected => info!(part = "mirror", reason, "{message}"),
+        LogSubject::Retrying
+        | LogSubject::Refused
+        | LogSubject::JournalReplaced
+        | LogSubject::JournalUnreadable => warn!(part = "mirror", reason, "{message}"),
     }
 }
 
@@ -244,7 +248,7 @@ impl Peers {
             connect(&target, Purpose::Presence).await?;
         let found = within(ANSWER_WAIT, schema::check(&client)).await?;
         if self.schema.replace(found) != Some(found) && found < schema::LATEST {
-            warn!("{}", schema::older_revision(found));
+            warn!(part = "mirror", reason = "older_revision", "{}", schema::older_revision(found));
         }
         let writing = found.writing();
         self.connection = Some(Connection { client, backend_pid, writing, batch: None, _socket: socket });

@@ -133,6 +133,7 @@ impl SocketClaim {
         {
             let path = to_line(self.path.as_os_str().as_encoded_bytes());
             warn!(
+                part = "socket",
                 path = &*path,
                 "{path} could not be given to the group {GROUP} ({error}): only root and this user can ask; run the daemon \
                  as a member of the group"

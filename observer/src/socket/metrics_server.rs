@@ -117,7 +117,10 @@ async fn listen(address: &MetricsAddress, scrapes: Arc<Scrapes>) {
             Err(why) if !has_failed => {
                 has_failed = true;
                 let why = to_line(format!("{why:#}").as_bytes()).into_owned();
+                let address = address.to_string();
                 error!(
+                    part = "metrics",
+                    address,
                     "no metrics are served, which is tried again every {} s: {why}",
                     LISTEN_RETRY.as_secs()
                 );
@@ -128,7 +131,7 @@ async fn listen(address: &MetricsAddress, scrapes: Arc<Scrapes>) {
     };
     if has_failed {
         let address = address.to_string();
-        info!(address, "metrics are served on {address}");
+        info!(part = "metrics", address, "metrics are served on {address}");
     }
     accept(&listener, scrapes).await;
 }

@@ -3,6 +3,7 @@
 //! They are a crate of their own, so that only `cargo xtask check` and the tests wait for what parses Rust.
 
 mod columns;
+mod events;
 mod finding;
 mod imports;
 mod layers;
@@ -29,6 +30,7 @@ pub fn source(workspace: &Workspace) -> Result<Vec<String>> {
     let mut findings = layers::check(workspace, &product)?;
     findings.extend(limits::check(workspace, &product)?);
     findings.extend(columns::check(workspace)?);
+    findings.extend(events::check(&product));
     findings.extend(opens::check_source(&opens::Allowed::read(workspace)?, &product));
     let shape =
         [order::check(&product, &tools), types::check(&product, &tools), length::check(&product)].concat();

@@ -138,6 +138,29 @@ impl Source {
         });
         found
     }
+
+    /// Line and arguments of each call of a macro with one of these names.
+    pub(crate) fn macro_calls(&self, names: &[&str]) -> Vec<(usize, TokenStream)> {
+        let (mut found, mut line, mut is_macro) = (Vec::new(), None, false);
+        for_each_token(self.file.to_token_stream(), &mut |token| {
+            match token {
+                TokenTree::Group(group) if is_macro => found.extend(line.map(|line| (line, group.stream()))),
+                TokenTree::Punct(punct) if punct.as_char() == '!' && line.is_some() => {
+                    is_macro = true;
+                    return;
+                }
+                _ => {}
+            }
+            is_macro = false;
+            line = match token {
+                TokenTree::Ident(ident) if names.iter().any(|name| ident == name) => {
+                    Some(ident.span().start().line)
+                }
+                _ => None,
+            };
+        });
+        found
+    }
 }
 
 fn opening(delimiter: Delimiter) -> &'static str {

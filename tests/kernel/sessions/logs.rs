@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use observer_harness::daemon::product;
 use observer_harness::{Daemon, Fixture, Options, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// In an emulated machine a daemon takes half a minute to be ready.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -94,6 +94,37 @@ fn every_line_on_standard_error_is_json_and_so_are_warnings_about_the_configurat
             (&"warning".into(), &2.into()),
             "{warning}"
         );
+    }
+}
+
+#[test]
+fn every_event_has_a_field_by_which_one_selects() {
+    // Nobody listens there.
+    let mirror = "[mirror]\ndatabase_url = \"postgresql://agent@127.0.0.1:1/fleet\"\n";
+    let config = Some(format!("{mirror}[[session]]\nprogram = \"vim\"\n"));
+    let mut daemon = Daemon::start(&Options { config, ..with_flags(&["--log-format", "json"]) });
+    eventually("the mirror failed to connect", LIMIT, || {
+        let status = daemon.status();
+        if status["mirror"]["failures"].as_u64() > Some(0) { Ok(()) } else { Err(status.to_string()) }
+    });
+    assert_eq!(daemon.observer(&["reload"]).code, Some(0));
+    fs::write(daemon.dir().join("observer.toml"), "colour = 1\n").expect("a wrong configuration");
+    assert_eq!(daemon.observer(&["reload"]).code, Some(2));
+    assert_eq!(daemon.stop(), Some(0));
+    let log = log(&daemon);
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for line in lines.iter().filter(|line| line["library"].is_null()) {
+        assert!(line["fields"]["part"].is_string(), "{line}");
+    }
+    let file = daemon.dir().join("observer.toml");
+    for (level, fields) in [
+        ("warning", json!({"part": "mirror", "reason": "retrying"})),
+        ("info", json!({"part": "rules", "count": 1})),
+        ("error", json!({"part": "rules", "config": file.to_str()})),
+        ("info", json!({"part": "daemon", "signal": "SIGTERM"})),
+    ] {
+        let is_there = lines.iter().any(|line| line["level"] == level && line["fields"] == fields);
+        assert!(is_there, "{level} {fields}: {log}");
     }
 }
 

@@ -47,13 +47,42 @@ pub enum DeliveryAction {
 
 /// A line of the log. What it quotes from outside is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogLine {
-    /// A person has to act.
-    Error(String),
-    /// Something was lost, or does not work at the moment.
-    Warning(String),
+pub struct LogLine {
+    /// By this a machine selects, and it decides the level.
+    pub subject: LogSubject,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What a line of the log is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSubject {
+    /// The database refuses the mirror until a person acts.
+    Stopped,
+    /// The connection was lost, and is tried again.
+    Retrying,
+    /// The database refused entries or rows.
+    Refused,
+    /// The database has entries that the journal lacks, so another journal begins.
+    JournalReplaced,
+    /// The journal cannot be read.
+    JournalUnreadable,
     /// A connection began.
-    Info(String),
+    Connected,
+}
+
+impl LogSubject {
+    /// The word for it in the fields of the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Retrying => "retrying",
+            Self::Refused => "refused",
+            Self::JournalReplaced => "journal_replaced",
+            Self::JournalUnreadable => "journal_unreadable",
+            Self::Connected => "connected",
+        }
+    }
 }
 
 /// A request to the journal, the daemon's loop or the database.

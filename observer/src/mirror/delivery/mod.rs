@@ -306,11 +306,13 @@ impl Delivery {
         self.status.state = if is_permanent { MirrorState::Stopped } else { MirrorState::Retrying };
         self.status.generation = None;
         if self.logged.as_ref() != Some(&message) {
-            let line = match is_permanent {
-                true => LogLine::Error(format!("nothing is mirrored: {message}")),
-                false => LogLine::Warning(format!("the mirror lost its database: {message}; it is retried")),
+            let (subject, line) = match is_permanent {
+                true => (LogSubject::Stopped, format!("nothing is mirrored: {message}")),
+                false => {
+                    (LogSubject::Retrying, format!("the mirror lost its database: {message}; it is retried"))
+                }
             };
-            self.actions.push_back(DeliveryAction::Log(line));
+            self.log(subject, line);
             self.logged = Some(message.clone());
         }
         self.failed(message);
@@ -347,11 +349,16 @@ impl Delivery {
         if self.refused_logged_at.is_none_or(|at| now >= at + REFUSED_LOG_EVERY) {
             self.refused_logged_at = Some(now);
             let why = to_line(why.as_bytes());
-            self.actions.push_back(DeliveryAction::Log(LogLine::Warning(format!(
+            let line = format!(
                 "the database refuses what is mirrored ({count} entries or rows: {why}); look for constraints and triggers \
                  that were added to the schema observer"
-            ))));
+            );
+            self.log(LogSubject::Refused, line);
         }
+    }
+
+    fn log(&mut self, subject: LogSubject, message: String) {
+        self.actions.push_back(DeliveryAction::Log(LogLine { subject, message }));
     }
 }
 

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::phases::{MapStamp, Opening, OpeningStep, Phase, Present};
 use super::takeover::check_ghost;
 use super::{
-    DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest, LiveMap, LockAttempt, LogLine,
-    OpenRequest, ReplicationCursor, ServerPeer, WriterIdentity, shown, unexpected,
+    DatabaseError, Delivery, DeliveryAnswer, DeliveryRequest, LiveMap, LockAttempt, LogSubject, OpenRequest,
+    ReplicationCursor, ServerPeer, WriterIdentity, shown, unexpected,
 };
 
 /// How long the end of a ghost of this daemon is waited for.
@@ -58,7 +58,7 @@ impl Delivery {
             (OpeningStep::Reconciling(stamp), Ok(DeliveryAnswer::Reconciled(done))) => {
                 self.former.generation = Some(done.token.generation);
                 let line = format!("the mirror writes to {}", shown(&opening.peer.host));
-                self.actions.push_back(DeliveryAction::Log(LogLine::Info(line)));
+                self.log(LogSubject::Connected, line);
                 self.status.host = Some(opening.peer.host);
                 self.status.generation = Some(done.token.generation);
                 self.status.connections += 1;

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::phases::{Activity, AfterPause, Phase, Present, WriteStep};
 use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
-    EntryRange, ErrorClass, LogLine, OpenRequest, ReplicationCursor, WriterIdentity, shown, unexpected,
+    EntryRange, ErrorClass, LogSubject, OpenRequest, ReplicationCursor, WriterIdentity, shown, unexpected,
 };
 use crate::api::words::MirrorState;
 use crate::mirror::items::BatchItem;
@@ -117,9 +117,8 @@ impl Delivery {
             && present.superseded_stream != Some(stream_id)
         {
             present.superseded_stream = Some(stream_id);
-            self.actions.push_back(DeliveryAction::Log(LogLine::Warning(
-                "the database has entries that the journal lacks: was an older copy put back? A new journal is begun".into(),
-            )));
+            let line = "the database has entries that the journal lacks: was an older copy put back? A new journal is begun";
+            self.log(LogSubject::JournalReplaced, line.into());
             self.actions.push_back(DeliveryAction::BeginNewStream(stream_id));
         }
         if now >= present.reconciled_at + REFRESH_EVERY {
@@ -229,7 +228,7 @@ impl Delivery {
     fn journal_was_unreadable(&mut self, why: String) {
         if !std::mem::replace(&mut self.is_journal_unreadable, true) {
             let line = format!("history is not mirrored: {}; it is retried", shown(&why));
-            self.actions.push_back(DeliveryAction::Log(LogLine::Warning(line)));
+            self.log(LogSubject::JournalUnreadable, line);
         }
         self.failed(shown(&why));
     }
