@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use observer_harness::{Daemon, Fixture, Options, eventually};
 
+use crate::metrics::assert_labels_are_bounded;
+
 /// In an emulated machine a listener takes a while.
 const LIMIT: Duration = Duration::from_secs(60);
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
@@ -159,6 +161,7 @@ fn the_time_of_programs_is_exported_while_the_kernel_measures_it() {
     };
     assert!(measured.contains("\nobserver_bpf_stats_enabled 1.0\n"), "{measured}");
     assert!(measured.contains("\nobserver_bpf_run_seconds_total{program="), "{measured}");
+    assert_labels_are_bounded(&measured);
     let _off = Setting::set("0");
     let text = metrics();
     assert!(text.contains("\nobserver_bpf_stats_enabled 0.0\n") && runs(&text) == 0.0, "{text}");
