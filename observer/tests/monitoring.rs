@@ -266,13 +266,207 @@ fn an_alert_of_a_blind_daemon_fires_although_its_watchdog_restarts_it() {
     assert!(of_blind.count() >= 2, "ObserverBlind, and ObserverGapOpen, which leaves it out");
 }
 
-/// `promtool` of Prometheus, where it is installed, is the last word on rules.
+/// What `promtool` of Prometheus, the last word on rules, says of a file, and whether it is content; `None` where it is not
+/// installed.
+fn promtool(words: &[&str], file: &Path) -> Option<(bool, String)> {
+    match Command::new("promtool").args(words).arg(file).output() {
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+        }
+        Err(error) => {
+            println!("skipped: promtool cannot be started ({error}); `cargo xtask setup` installs it");
+            None
+        }
+    }
+}
+
 #[test]
 fn promtool_finds_no_fault_in_the_rules() {
     let rules = packaging("alerts/observer.rules.yml");
-    match Command::new("promtool").args(["check", "rules"]).arg(rules).output() {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => println!("skipped: promtool cannot be started ({error})"),
+    let Some((is_right, said)) = promtool(&["check", "rules"], &rules) else { return };
+    assert!(is_right && said.contains(&format!("{} rules found", alerts().len())), "{said}");
+}
+
+/// A case of an alert: the series from minute 0 on, one value a minute, and the minute at which it is looked at.
+struct AlertCase {
+    alert: &'static str,
+    minute: u32,
+    /// With these values it fires.
+    fires: &'static [(&'static str, &'static str)],
+    /// With these it does not.
+    is_silent: &'static [(&'static str, &'static str)],
+}
+
+const fn case(
+    alert: &'static str,
+    minute: u32,
+    fires: &'static [(&'static str, &'static str)],
+    is_silent: &'static [(&'static str, &'static str)],
+) -> AlertCase {
+    AlertCase { alert, minute, fires, is_silent }
+}
+
+/// A case of each alert, in promtool's notation of values: `axn` is `a` and n times more, `a+bxn` grows by b.
+const ALERT_CASES: [AlertCase; 20] = [
+    case("ObserverDown", 3, &[("up", "1 0x9")], &[("up", "1 1 0x9")]),
+    case("ObserverAbsent", 12, &[("up{job=\"node\"}", "1x20")], &[("up", "0x20")]),
+    case(
+        "ObserverRestarting",
+        10,
+        &[("observer_uptime_seconds", "10 20 0 10 0 10 0 10 0 10 20")],
+        &[("observer_uptime_seconds", "10 20 0 10 0 10 0 10 20 30 40")],
+    ),
+    // The watchdog has restarted the daemon long before the second minute is over.
+    case(
+        "ObserverBlind",
+        6,
+        &[("observer_canary_missing", "0 0 1 0x9")],
+        &[("observer_canary_missing", "1 0x9")],
+    ),
+    case(
+        "ObserverCanarySlow",
+        6,
+        &[("observer_canary_round_trip_seconds", "3x9")],
+        &[("observer_canary_round_trip_seconds", "1 1 3x9")],
+    ),
+    case(
+        "ObserverLostEvents",
+        5,
+        &[("observer_records_lost_total{kind=\"exit\"}", "0 0 5x9")],
+        &[("observer_records_lost_total{kind=\"exit\"}", "5x9")],
+    ),
+    case(
+        "ObserverGapOpen",
+        4,
+        &[("observer_certain", "0x9"), ("observer_canary_missing", "0x9")],
+        &[("observer_certain", "0x9"), ("observer_canary_missing", "1x9")],
+    ),
+    case("ObserverDrift", 5, &[("observer_drift_total", "0 0 1x9")], &[("observer_drift_total", "3x9")]),
+    case(
+        "ObserverPassesFailing",
+        8,
+        &[("observer_passes_failed_total", "0+1x9")],
+        &[("observer_passes_failed_total", "0 1x9")],
+    ),
+    case(
+        "ObserverLoopBehind",
+        12,
+        &[("observer_loop_behind_seconds_total", "0+60x20")],
+        &[("observer_loop_behind_seconds_total", "0+20x20")],
+    ),
+    case(
+        "ObserverMemoryHigh",
+        12,
+        &[("observer_resident_memory_bytes", "450000000x20")],
+        &[("observer_resident_memory_bytes", "400000000x20")],
+    ),
+    case(
+        "ObserverJournalFailing",
+        4,
+        &[("observer_journal_state{state=\"failing\"}", "1x9")],
+        &[
+            ("observer_journal_state{state=\"failing\"}", "0x9"),
+            ("observer_journal_state{state=\"off\"}", "1x9"),
+        ],
+    ),
+    case(
+        "ObserverJournalOff",
+        6,
+        &[("observer_journal_state{state=\"off\"}", "1x9")],
+        &[("observer_journal_state{state=\"off\"}", "0x9"), ("observer_journal_state{state=\"ok\"}", "1x9")],
+    ),
+    case(
+        "ObserverJournalDropping",
+        5,
+        &[("observer_journal_entries_dropped_total", "0 0 4x9")],
+        &[("observer_journal_entries_dropped_total", "4x9")],
+    ),
+    case(
+        "ObserverMirrorBehind",
+        6,
+        &[("observer_mirror_lag_seconds", "90x9")],
+        &[("observer_mirror_lag_seconds", "30x9")],
+    ),
+    case(
+        "ObserverMirrorNotPresent",
+        6,
+        &[("observer_mirror_presence", "0x9")],
+        &[("observer_mirror_presence", "0 0 1 0x9")],
+    ),
+    case(
+        "ObserverMirrorStopped",
+        3,
+        &[("observer_mirror_state{state=\"stopped\"}", "1x9")],
+        &[
+            ("observer_mirror_state{state=\"stopped\"}", "0x9"),
+            ("observer_mirror_state{state=\"ok\"}", "1x9"),
+        ],
+    ),
+    case(
+        "ObserverMirrorRejecting",
+        5,
+        &[("observer_mirror_rejected_total", "0 0 1x9")],
+        &[("observer_mirror_rejected_total", "1x9")],
+    ),
+    case(
+        "ObserverSessionRestartLoop",
+        12,
+        &[("observer_session_starts_counted_total", "0+10x20")],
+        &[("observer_session_starts_counted_total", "0 10x20")],
+    ),
+    case(
+        "ObserverSessionOutOfMemory",
+        5,
+        &[("observer_session_deaths_total{cause=\"oom_killed\"}", "0 1x9")],
+        &[("observer_session_deaths_total{cause=\"signaled\"}", "0 1x9")],
+    ),
+];
+
+/// A series with the labels that Prometheus adds to those of a target.
+fn of_target(series: &str) -> String {
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let job = if labels.contains("job=") { "" } else { "job=\"observer\"," };
+    format!("{name}{{{job}instance=\"host\",{labels}").replace(",}", "}")
+}
+
+/// A file of tests for promtool, in which each alert fires, or does not, as `fires` says of its values.
+fn promtool_tests(cases: &[(&AlertCase, bool, bool)]) -> String {
+    let rules = packaging("alerts/observer.rules.yml").canonicalize().unwrap();
+    let mut text = format!("rule_files: [{:?}]\nevaluation_interval: 1m\ntests:\n", rules.display());
+    for (case, with_fires, fires) in cases {
+        let AlertCase { alert, minute, .. } = case;
+        text.push_str(&format!("- name: {alert} {fires}\n  interval: 1m\n  input_series:\n"));
+        for (series, values) in if *with_fires { case.fires } else { case.is_silent } {
+            text.push_str(&format!("  - {{series: '{}', values: '{values}'}}\n", of_target(series)));
+        }
+        let expected = if *fires { "[{labels: '{}', value: 1}]" } else { "[]" };
+        text.push_str(&format!(
+            "  promql_expr_test:\n  - expr: count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}})\n    eval_time: \
+             {minute}m\n    exp_samples: {expected}\n"
+        ));
+    }
+    text
+}
+
+#[test]
+fn each_alert_fires_for_what_it_is_about_and_not_for_less() {
+    let named: BTreeSet<_> = ALERT_CASES.iter().map(|case| case.alert.to_owned()).collect();
+    assert_eq!(named, alerts().into_iter().map(|alert| alert.name).collect(), "each alert has a case");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tests.yml");
+    let tested = |cases: &[(&AlertCase, bool, bool)]| {
+        std::fs::write(&file, promtool_tests(cases)).unwrap();
+        promtool(&["test", "rules"], &file)
+    };
+    let right: Vec<_> =
+        ALERT_CASES.iter().flat_map(|case| [(case, true, true), (case, false, false)]).collect();
+    let Some((is_right, said)) = tested(&right) else { return };
+    assert!(is_right, "{said}\n{}", promtool_tests(&right));
+    // That promtool looks: the contrary does not hold.
+    for (case, with_fires, fires) in right.into_iter().take(2) {
+        let (is_right, said) = tested(&[(case, with_fires, !fires)]).unwrap();
+        assert!(!is_right, "{} {with_fires}: {said}", case.alert);
     }
 }
 

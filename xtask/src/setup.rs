@@ -22,6 +22,9 @@ const TEST_PROGRAMS: [(&str, &str); 5] = [
     ("pgbouncer", "pgbouncer"),
 ];
 
+/// The program with which a test checks the alert rules, and Debian's package that has it. Without it the test is left out.
+const ALERT_CHECKER: (&str, &str) = ("promtool", "prometheus");
+
 /// Where Debian has Postgres' programs, which are not on the search path there.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
@@ -66,6 +69,11 @@ pub(crate) fn for_test() -> Result<Toolchain> {
             .with_context(|| format!("setup: {program}, which the tests run"))?;
     }
     install_postgres().context("setup: Postgres, which the mirror's tests start")?;
+    let (program, package) = ALERT_CHECKER;
+    if let Err(error) = install_program(program, package) {
+        // Only the tests of alerts are left out.
+        eprintln!("setup: {program}, which tests the alert rules: {error:#}");
+    }
     if let Err(error) = programs::install() {
         // Only the tests that run them fail.
         eprintln!("setup: programs that the tests of sessions run: {error:#}");
