@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::command;
 
 use crate::made::{Dist, SUMS};
-use crate::tree;
+use crate::{archive, tree};
 use observer_harness::workspace::Workspace;
 
 /// The C library of the oldest Debian that the package is for, Debian 11.
@@ -44,13 +44,14 @@ const NEEDED: [&str; 13] = [
     "usr/share/observer/observer.toml",
     "usr/share/zsh/vendor-completions/_observer",
 ];
-/// Libraries that the product has, and one that only its tests have.
-const LISTED: [&str; 3] = ["rusqlite", "aya", "ring"];
+/// Libraries that the product and its kernel programs have, and one that only tests have.
+const LISTED: [&str; 6] = ["rusqlite", "aya", "ring", "observer-ebpf", "aya-ebpf", "aya-log-ebpf"];
 const NOT_LISTED: &str = "proptest";
 
 /// Runs every check.
 pub(crate) fn everything(workspace: &Workspace, dist: &Dist) -> Result<()> {
     contents(dist).context("what is in the package")?;
+    archived(dist).context("what is in the archive")?;
     fields(dist).context("the package's fields")?;
     scripts(dist).context("the package's scripts")?;
     program(workspace, dist).context("the program in the package")?;
@@ -80,11 +81,11 @@ fn entries(list: &str) -> Vec<Entry<'_>> {
     list.lines().filter_map(entry).collect()
 }
 
-fn contents(dist: &Dist) -> Result<()> {
-    let list = command::capture(Command::new("dpkg-deb").arg("--contents").arg(&dist.deb))?;
+/// The files in a list, all of which must belong to `root` and have the modes that they are installed with.
+fn files(list: &str, root: &str) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for Entry { mode, owner, path } in entries(&list) {
-        ensure!(owner == "root/root", "{path} belongs to {owner}");
+    for Entry { mode, owner, path } in entries(list) {
+        ensure!(owner == root, "{path} belongs to {owner}");
         let expected = match path {
             tree::PROGRAM => "-rwxr-xr-x",
             path if path.is_empty() || path.ends_with('/') => "drwxr-xr-x",
@@ -95,6 +96,12 @@ fn contents(dist: &Dist) -> Result<()> {
             found.insert(path.to_owned());
         }
     }
+    Ok(found)
+}
+
+fn contents(dist: &Dist) -> Result<()> {
+    let list = command::capture(Command::new("dpkg-deb").arg("--contents").arg(&dist.deb))?;
+    let found = files(&list, "root/root")?;
     let mut expected: BTreeSet<_> = ADDED.map(str::to_owned).into();
     for file in tree::files_below(&dist.tree)? {
         let path = file.to_str().context("a path that is no text")?;
@@ -105,6 +112,26 @@ fn contents(dist: &Dist) -> Result<()> {
     for path in NEEDED {
         ensure!(found.contains(path), "{path} is missing");
     }
+    Ok(())
+}
+
+fn archived(dist: &Dist) -> Result<()> {
+    let mut tar = Command::new("tar");
+    // Without the directory that all of it is in, as README has it unpacked.
+    tar.args([
+        "--list",
+        "--verbose",
+        "--numeric-owner",
+        "--show-transformed-names",
+        "--transform=s,^[^/]*/,,",
+    ]);
+    let list = command::capture(tar.arg("--file").arg(&dist.archive))?;
+    let found = files(&list, "0/0")?;
+    let mut expected: BTreeSet<_> = archive::ADDED.map(|(_, to)| to.to_owned()).into();
+    for file in tree::files_below(&dist.tree)? {
+        expected.insert(file.to_str().context("a path that is no text")?.to_owned());
+    }
+    ensure!(found == expected, "differs from what was laid out: {:?}", found.symmetric_difference(&expected));
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub struct Dist {
     pub(crate) directory: PathBuf,
     /// The package's files below a root directory.
     pub(crate) tree: PathBuf,
+    /// The archive for other systems.
+    pub(crate) archive: PathBuf,
     /// The package for Debian.
     pub(crate) deb: PathBuf,
     /// The same with a lower version, which upgrades are tried from.

@@ -122,8 +122,8 @@ pub(crate) fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whatever the umask of the builder.
-fn set_modes(tree: &Path) -> Result<()> {
+/// Sets the modes of all files, whatever the umask of the builder.
+pub(crate) fn set_modes(tree: &Path) -> Result<()> {
     let set = |path: &Path, mode| {
         let permissions = fs::Permissions::from_mode(mode);
         fs::set_permissions(path, permissions).with_context(|| format!("set the mode of {}", path.display()))
@@ -144,7 +144,8 @@ fn above(path: &Path) -> Result<PathBuf> {
     Ok(path.to_path_buf())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file, and makes the directories above it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let to = above(to)?;
     fs::copy(from, &to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }
