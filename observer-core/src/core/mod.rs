@@ -67,6 +67,8 @@ pub struct CoreCounters {
     pub sessions_left_out: u64,
     /// How often it was looked where a candidate is among the others of its home: what elections cost.
     pub candidates_placed: u64,
+    /// Processes that were looked at as ancestors of others, or because all were looked at: what an event costs beyond itself.
+    pub processes_visited: u64,
     /// Processes left by sessions that no report names, because these left too many.
     pub left_unnamed: u64,
     /// Sessions of which it was not counted what they left: they left too many, or too many sessions ended at once.
@@ -137,11 +139,12 @@ impl Core {
     pub fn new(mut settings: Settings) -> Self {
         let env = core::mem::take(&mut settings.env);
         let labels = variables(&settings.labels);
+        let table = ProcessTable::new(settings.host_mnt_ns);
         Self {
             settings,
             wall_offset_ns: 0,
             now: BootTime::default(),
-            table: ProcessTable::default(),
+            table,
             sessions: Sessions::default(),
             passes: Passes::default(),
             counting: Counting::default(),
@@ -348,6 +351,7 @@ impl Core {
             sessions_dropped: self.sessions.homes.dropped,
             candidates_left_out: self.sessions.homes.left_out,
             candidates_placed: self.sessions.homes.placed,
+            processes_visited: self.table.visited(),
             sessions_left_out: self.sessions.homes.of_users.dropped,
             kernel_kills_forgotten: self.kernel_kills.forgotten,
             ..self.counters

@@ -307,9 +307,12 @@ impl Core {
         entry.last_seen = entry.last_seen.max(at);
         // It was seen after the last pass began, so its absence from that pass means nothing.
         entry.absent &= at < began;
-        let before = entry.process.parent;
+        let (before, mnt_ns_before) = (entry.process.parent, entry.process.cwd.mnt_ns);
         let merged = merge(entry, &mut self.store);
-        let parent = entry.process.parent;
+        let (parent, mnt_ns) = (entry.process.parent, entry.process.cwd.mnt_ns);
+        if mnt_ns_before != mnt_ns {
+            self.table.entered_namespace(key, mnt_ns_before, mnt_ns);
+        }
         if before != parent {
             self.table.reparented(before, parent);
             self.await_reparenting(parent, sink);

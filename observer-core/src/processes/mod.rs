@@ -6,6 +6,7 @@ pub(crate) mod entry;
 pub(crate) mod fields;
 pub(crate) mod left_counts;
 pub(crate) mod merge;
+pub(crate) mod namespaces;
 pub(crate) mod oom;
 pub(crate) mod open_deaths;
 pub(crate) mod pane;

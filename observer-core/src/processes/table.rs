@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use crate::limits::{LINEAGE_STEPS_MAX, RELEASE_STEPS_MAX};
 use crate::model::cost::ProcessUsage;
@@ -11,6 +12,7 @@ use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::left::FormerSession;
 use crate::processes::ended::Unreleased;
 use crate::processes::entry::{LeftBehind, ProcessEntry};
+use crate::processes::namespaces::Namespaces;
 use crate::processes::tgid_map::TgidMap;
 use crate::processes::tombstones::Tombstones;
 
@@ -37,9 +39,17 @@ pub(crate) struct ProcessTable {
     children: BTreeMap<ProcessKey, u32>,
     tombstones: Tombstones,
     unreleased: Unreleased,
+    namespaces: Namespaces,
+    /// Processes that were looked at as ancestors of others, or because all were looked at.
+    visited: Cell<u64>,
 }
 
 impl ProcessTable {
+    /// Returns an empty table. `host_mnt_ns` is the inode number of the host's own mount namespace, 0 if it is not known.
+    pub fn new(host_mnt_ns: u32) -> Self {
+        Self { namespaces: Namespaces::new(host_mnt_ns), ..Self::default() }
+    }
+
     /// Returns what is known of `key`.
     pub fn standing(&self, key: ProcessKey) -> Standing {
         match self.by_tgid.get(key.tgid) {
@@ -58,7 +68,7 @@ impl ProcessTable {
 
     /// Returns the live processes in the order of tgids.
     pub fn iter(&self) -> impl Iterator<Item = &ProcessEntry> {
-        self.by_tgid.values().map(|entry| &**entry)
+        self.by_tgid.values().map(|entry| &**entry).inspect(|_| self.count_visits(1))
     }
 
     /// The same as [`Self::iter`], to be changed.
@@ -95,6 +105,7 @@ impl ProcessTable {
         if let Some(above) = entry.process.lineage {
             self.lineage.insert((above.tgid, key.tgid));
         }
+        self.namespaces.add(entry.process.cwd.mnt_ns, key);
         self.by_tgid.insert(key.tgid, entry);
     }
 
@@ -122,6 +133,22 @@ impl ProcessTable {
     pub fn reparented(&mut self, from: ProcessKey, to: ProcessKey) {
         self.remove_child(from);
         self.add_child(to);
+    }
+
+    /// Records that one process is in another mount namespace.
+    pub fn entered_namespace(&mut self, key: ProcessKey, from: u32, to: u32) {
+        self.namespaces.remove(from, key);
+        self.namespaces.add(to, key);
+    }
+
+    /// Returns the process in this mount namespace, another one than the host's, that started first.
+    pub fn oldest_in_namespace(&self, mnt_ns: u32) -> Option<ProcessKey> {
+        self.namespaces.oldest(mnt_ns)
+    }
+
+    /// Returns the index of mount namespaces, for the check of invariants.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 
     fn add_child(&mut self, parent: ProcessKey) {
@@ -164,6 +191,7 @@ impl ProcessTable {
         self.get(key)?;
         let entry = self.by_tgid.remove(key.tgid)?;
         self.tombstones.add(key, at);
+        self.namespaces.remove(entry.process.cwd.mnt_ns, key);
         self.remove_child(entry.process.parent);
         let above = entry.process.lineage;
         if let Some(above) = above {
@@ -276,8 +304,28 @@ impl ProcessTable {
 
     /// Returns the live ancestors by birth, nearest first, at most [`LINEAGE_STEPS_MAX`].
     pub fn ancestors(&self, entry: &ProcessEntry) -> impl Iterator<Item = &ProcessEntry> {
-        let up = |entry: &ProcessEntry| entry.process.lineage.and_then(|key| self.get(key));
-        core::iter::successors(up(entry), move |entry| up(entry)).take(LINEAGE_STEPS_MAX)
+        core::iter::successors(self.above_of(entry), |entry| self.above_of(entry)).take(LINEAGE_STEPS_MAX)
+    }
+
+    /// Returns the nearest live ancestor by birth.
+    pub fn above_of(&self, entry: &ProcessEntry) -> Option<&ProcessEntry> {
+        self.visit(entry.process.lineage?)
+    }
+
+    /// The same as [`Self::get`], for a process that is an ancestor of another one.
+    pub fn visit(&self, key: ProcessKey) -> Option<&ProcessEntry> {
+        self.count_visits(1);
+        self.get(key)
+    }
+
+    /// Counts processes that are looked at because of another one.
+    pub fn count_visits(&self, count: u64) {
+        self.visited.set(self.visited.get() + count);
+    }
+
+    /// Returns how many processes were looked at as ancestors of others, or because all were looked at.
+    pub fn visited(&self) -> u64 {
+        self.visited.get()
     }
 }
 

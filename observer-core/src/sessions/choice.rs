@@ -13,7 +13,8 @@ use crate::sessions::admission::old_enough_at;
 use crate::sessions::by_age::age;
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root, SessionSlot};
-use crate::sessions::roots::{is_candidate, settles_above};
+use crate::sessions::lineages::{LineageSource, Lineages};
+use crate::sessions::roots::is_candidate;
 use crate::sessions::settling::Settling;
 
 /// The result of an election.
@@ -37,7 +38,7 @@ impl Choice {
     }
 }
 
-/// Processes that are too young to be a primary, each with the time from which it is old enough.
+/// Processes that are too young to be a primary, in the order of their keys, each with the time from which it is old enough.
 pub(super) struct Young(Vec<(ProcessKey, BootTime)>);
 
 impl Young {
@@ -51,18 +52,22 @@ impl Young {
         homes: &Homes,
         settling: &Settling,
         (home, state): (&Home, &HomeState),
+        lineages: &mut Lineages,
     ) -> Self {
         let ages = Ages { rules: ctx.rules, table: ctx.table, now: ctx.now, homes, settling };
         let of_root = |root: &Root| {
             let found = [root.launcher, root.stand_in]
-                .map(|key| Some((key?, ages.young_until(home, state, root, key?)?)));
+                .map(|key| Some((key?, ages.young_until(home, state, (root, key?), lineages)?)));
             found.into_iter().flatten()
         };
-        Self(state.roots.iter().flat_map(of_root).collect())
+        let mut young: Vec<(ProcessKey, BootTime)> = state.roots.iter().flat_map(of_root).collect();
+        young.sort_unstable_by_key(|&(key, _)| key);
+        Self(young)
     }
 
     fn due(&self, key: ProcessKey) -> Option<BootTime> {
-        self.0.iter().find(|&&(young, _)| young == key).map(|&(_, due)| due)
+        let at = self.0.binary_search_by_key(&key, |&(young, _)| young).ok()?;
+        self.0.get(at).map(|&(_, due)| due)
     }
 
     /// When the first of them is old enough.
@@ -108,17 +113,19 @@ impl Ages<'_> {
         &self,
         home: &Home,
         state: &HomeState,
-        root: &Root,
-        key: ProcessKey,
+        (root, key): (&Root, ProcessKey),
+        lineages: &mut Lineages,
     ) -> Option<BootTime> {
         let entry = self.table.get(key)?;
-        let settles =
-            settles_above(self.table, (self.homes, self.settling), entry, home).filter(|&due| due > self.now);
+        let source = LineageSource { table: self.table, homes: self.homes, settling: self.settling };
+        let settles = lineages.settles_above(source, entry);
         if settles.is_some() && state.current_primary() != Some(key) {
             return settles;
         }
         let rule = entry.candidacy.as_ref().and_then(|candidacy| self.rules.get(candidacy.rule));
-        let due = old_enough_at(rule, &entry.process).max(left_until(self.table, key, home));
+        // What a candidate that died had started may be about to die, too.
+        let goes_on = lineages.left_at(source, entry).map_or(BootTime(0), |at| at.after(SETTLE_NS));
+        let due = old_enough_at(rule, &entry.process).max(goes_on);
         let is_known = || {
             is_known_here(state, root, entry) || self.homes.ended_sibling_of(home, &entry.process).is_some()
         };
@@ -133,18 +140,6 @@ pub(super) fn is_each(rule: Option<&Rule>) -> bool {
 
 pub(super) fn rule_of<'a>(ctx: &SessionContext<'a>, entry: &ProcessEntry) -> Option<&'a Rule> {
     ctx.rules.get(entry.candidacy.as_ref()?.rule)
-}
-
-/// Returns until when the root `key` is not the primary, because a candidate of `home` started it, or one of its
-/// ancestors, and died. It may be about to die, too.
-fn left_until(table: &ProcessTable, key: ProcessKey, home: &Home) -> BootTime {
-    let Some(entry) = table.get(key) else { return BootTime(0) };
-    let left_behind = core::iter::once(entry)
-        .chain(table.ancestors(entry))
-        .filter_map(|entry| entry.left_behind.as_ref())
-        .filter(|left_behind| *left_behind.home == *home);
-    let last = left_behind.map(|left_behind| left_behind.at).max();
-    last.map_or(BootTime(0), |at| at.after(SETTLE_NS))
 }
 
 /// Returns whether `entry`, which may be the primary for `root`, runs the program that the home's session is of.
@@ -292,8 +287,5 @@ pub(super) fn others(
 /// was, the kernel may have given the number of the namespace to another one.
 fn outlived_by_namespace(table: &ProcessTable, home: &Home, slot: &SessionSlot) -> bool {
     let Some(mnt_ns) = home.mnt_ns else { return true };
-    let ended_at = slot.session.since;
-    table
-        .iter()
-        .any(|entry| entry.process.cwd.mnt_ns == mnt_ns && entry.process.key.start_boottime < ended_at)
+    table.oldest_in_namespace(mnt_ns).is_some_and(|oldest| oldest.start_boottime < slot.session.since)
 }

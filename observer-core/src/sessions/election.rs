@@ -20,7 +20,6 @@ use crate::sessions::fitting::is_unconfirmed;
 use crate::sessions::homes::{HomeState, Root, RunProgram, SessionSlot, names_primary, session_name};
 use crate::sessions::labels::label_by;
 use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
-use crate::sessions::roots::roots;
 
 /// Fields of the primary that a session shows.
 const SHOWN: Diff = Diff::EXEC
@@ -52,23 +51,28 @@ impl Sessions {
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
+        let mut lineages = self.lineages(ctx, home);
         let mut elsewhere = Vec::new();
         if !matches!(cause, Cause::Changed(..)) {
-            self.find_roots(ctx, home, primary);
-            elsewhere = self.gather(ctx, home);
+            self.find_roots(ctx, &mut lineages, primary);
+            elsewhere = self.gather(ctx, home, &mut lineages);
             if !elsewhere.is_empty() {
-                self.find_roots(ctx, home, primary);
+                lineages = self.lineages(ctx, home);
+                self.find_roots(ctx, &mut lineages, primary);
             }
         }
         let Some(state) = self.homes.by_home.get(home) else { return };
-        let young = Young::among(ctx, &self.homes, &self.settling, (home, state));
+        let young = Young::among(ctx, &self.homes, &self.settling, (home, state), &mut lineages);
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
-        let spread = self.spread(ctx, home, &young, choice);
+        let spread = self.spread(ctx, home, &young, choice, &mut lineages);
         let is_admitted = self.homes.admits_session(home, choice.elected().is_some());
         let elected = choice.elected();
         let is_another = elected.is_some() && primary.is_some() && primary != elected;
         if is_another || !spread.is_empty() {
-            self.find_roots(ctx, home, primary.filter(|_| !is_another));
+            if !spread.is_empty() {
+                lineages = self.lineages(ctx, home);
+            }
+            self.find_roots(ctx, &mut lineages, primary.filter(|_| !is_another));
         }
         let Some(state) = self.homes.by_home.get_mut(home) else { return };
         let before = (state.holders(), state.ended_at());
@@ -103,22 +107,6 @@ impl Sessions {
         }
         for instance in spread.into_iter().chain(elsewhere) {
             self.elect(ctx, &instance, Cause::Candidates);
-        }
-    }
-
-    pub(super) fn find_roots(
-        &mut self,
-        ctx: &SessionContext<'_>,
-        home: &Arc<Home>,
-        primary: Option<ProcessKey>,
-    ) {
-        let found = roots(ctx.table, &self.homes, home, primary);
-        let Some(state) = self.homes.by_home.get_mut(home) else { return };
-        self.homes.placed += state.candidates.len() as u64;
-        // Who could be no session beside the former roots may be one beside these.
-        if state.roots != found {
-            self.relinked.extend(self.passed_over.in_home(home).map(age));
-            state.roots = found;
         }
     }
 
@@ -269,7 +257,8 @@ fn install(
     let session = &mut slot.session;
     session.recorded_program.take_if(|_| session.primary != key || !process.is_unread());
     session.primary = key;
-    let is_root = |key: &ProcessKey| state.roots.iter().any(|root| root.key == *key);
+    let is_root =
+        |key: &ProcessKey| state.roots.binary_search_by_key(&age(*key), |root| age(root.key)).is_ok();
     // A primary goes on below a root that starts it no more, or that came above it later.
     let is_below = || table.ancestors(entry).map(|above| above.process.key).find(is_root);
     let wrapper = root.map(|root| root.key).or(former_wrapper.filter(is_root)).or_else(is_below);

@@ -14,6 +14,7 @@ use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespac
 use crate::sessions::choice::Ages;
 use crate::sessions::context::IgnoreList;
 use crate::sessions::homes::{HomeState, Root};
+use crate::sessions::lineages::Lineages;
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
 
@@ -130,7 +131,7 @@ impl Sessions {
         if self.homes.of_users.is_over_limit(&home) {
             return Position::TooManySessions(home);
         }
-        match self.young_until(basis, &home, state, root, stand_in) {
+        match self.young_until(basis, &home, state, (root, stand_in)) {
             Some(until) => Position::Young { home, program: stand_in, until },
             None => Position::Other(home),
         }
@@ -139,14 +140,13 @@ impl Sessions {
     fn young_until(
         &self,
         basis: &Basis<'_>,
-        home: &Home,
+        home: &Arc<Home>,
         state: &HomeState,
-        root: &Root,
-        key: ProcessKey,
+        of_root: (&Root, ProcessKey),
     ) -> Option<BootTime> {
         let Basis { rules, table, now, .. } = *basis;
         let ages = Ages { rules, table, now, homes: &self.homes, settling: &self.settling };
-        ages.young_until(home, state, root, key)
+        ages.young_until(home, state, of_root, &mut Lineages::new(home, now, 1))
     }
 }
 

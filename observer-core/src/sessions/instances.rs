@@ -17,6 +17,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root};
+use crate::sessions::lineages::Lineages;
 use crate::sessions::roots::{instance_above, is_candidate, trees, would_be_above};
 
 impl Homes {
@@ -112,15 +113,22 @@ impl Sessions {
         if self.is_looking || !ctx.table.has_children_by_birth(admitted.0.tgid) {
             return None;
         }
-        let is_above = |home: &Arc<Home>, state: &HomeState| {
-            state.current_primary().is_some()
-                && state.roots.iter().filter_map(|root| ctx.table.get(root.key)).any(|root| {
-                    is_candidate(root, home) && would_be_above(ctx.table, &self.homes, root, home, admitted)
-                })
+        let source = self.lineage_source(ctx.table);
+        let mut lineages = Lineages::to(home, ctx.now, admitted.0);
+        let mut is_above = |home: &Arc<Home>, state: &HomeState| {
+            let roots = state.roots.iter().filter_map(|root| ctx.table.get(root.key));
+            let mut roots = roots.filter(|_| state.current_primary().is_some());
+            roots.any(|root| {
+                lineages.has_above(source, root, admitted.0)
+                    && is_candidate(root, home)
+                    && would_be_above(ctx.table, &self.homes, root, home, admitted)
+            })
         };
         let own = self.homes.by_home.get(home).filter(|state| is_above(home, state)).map(|_| home);
-        let sibling = || self.homes.siblings(home).find(|&(sibling, state)| is_above(sibling, state));
-        own.or_else(|| sibling().map(|(sibling, _)| sibling))
+        own.or_else(|| {
+            let mut siblings = self.homes.siblings(home);
+            siblings.find(|&(sibling, state)| is_above(sibling, state)).map(|(sibling, _)| sibling)
+        })
     }
 
     /// Moves each root that is to have a session of its own to another instance of `home`, with what is below it.
@@ -131,6 +139,7 @@ impl Sessions {
         home: &Arc<Home>,
         young: &Young,
         choice: Choice,
+        lineages: &mut Lineages,
     ) -> Vec<Arc<Home>> {
         let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
         let elected = choice.elected();
@@ -151,7 +160,9 @@ impl Sessions {
         if roots.is_empty() || !self.homes.has_free_sibling(home) {
             return Vec::new();
         }
-        let trees = trees(ctx.table, &self.homes, home, primary, &roots);
+        let source = self.lineage_source(ctx.table);
+        let position = |entry: &ProcessEntry| lineages.position(source, entry, primary);
+        let trees = trees(ctx.table, &self.homes, home, (primary, &roots), position);
         let is_leaving = |(_, members): &(ProcessKey, Vec<ProcessKey>)| {
             elected.is_none_or(|elected| !members.contains(&elected))
         };
@@ -161,15 +172,22 @@ impl Sessions {
 
     /// Moves each root of `home`, which has no session, that belongs to what is above it in another instance there, with
     /// what is below it: that one came after it. Returns these instances, in which nobody was elected yet.
-    pub(super) fn gather(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>) -> Vec<Arc<Home>> {
+    pub(super) fn gather(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        home: &Arc<Home>,
+        lineages: &mut Lineages,
+    ) -> Vec<Arc<Home>> {
         let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
         if state.live_session().is_some() || self.homes.siblings(home).next().is_none() {
             return Vec::new();
         }
-        let instance = |key: ProcessKey| instance_above(ctx.table, &self.homes, ctx.table.get(key)?, home);
-        let belongs = |root: &Root| Some((root.key, instance(root.key).filter(|to| *to != home).cloned()?));
+        let source = self.lineage_source(ctx.table);
+        let mut instance = |key: ProcessKey| lineages.instance_above(source, ctx.table.get(key)?);
+        let belongs = |root: &Root| Some((root.key, instance(root.key).filter(|to| to != home)?));
         let (keys, to): (Vec<ProcessKey>, Vec<Arc<Home>>) = state.roots.iter().filter_map(belongs).unzip();
-        let trees = trees(ctx.table, &self.homes, home, None, &keys);
+        let position = |entry: &ProcessEntry| lineages.position(source, entry, None);
+        let trees = trees(ctx.table, &self.homes, home, (None, &keys), position);
         for (members, to) in trees.into_iter().zip(&to) {
             self.move_members(ctx, home, to, members);
         }

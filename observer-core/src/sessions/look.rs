@@ -82,9 +82,11 @@ impl Sessions {
                 Some(young) => young,
                 None => {
                     let primary = self.homes.by_home.get(&home)?.current_primary();
-                    self.find_roots(ctx, &home, primary);
+                    let mut lineages = self.lineages(ctx, &home);
+                    self.find_roots(ctx, &mut lineages, primary);
                     let state = self.homes.by_home.get(&home)?;
-                    let young = Young::among(ctx, &self.homes, &self.settling, (&home, state));
+                    let of_home = (&*home, state);
+                    let young = Young::among(ctx, &self.homes, &self.settling, of_home, &mut lineages);
                     awaiting.is_outdated = false;
                     awaiting.young.insert(young)
                 }

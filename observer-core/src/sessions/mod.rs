@@ -2,7 +2,7 @@
 //!
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
 //! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
-//! candidate above them; `choice` chooses the primary among the roots; `instances` gives each root a session of
+//! candidate above them, for all candidates of a home at once with `lineages`; `choice` chooses the primary among the roots; `instances` gives each root a session of
 //! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result, and
 //! `ended_sessions` those that ended, as many as are kept;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
@@ -26,6 +26,7 @@ mod fitting;
 pub(crate) mod homes;
 mod instances;
 mod labels;
+mod lineages;
 mod look;
 mod membership;
 mod ownership;

@@ -5,15 +5,14 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::{LAUNCHERS_MAX, SETTLE_NS};
-use crate::model::ids::{BootTime, ProcessKey};
+use crate::limits::LAUNCHERS_MAX;
+use crate::model::ids::ProcessKey;
 use crate::model::process::Tty;
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::by_age::{age, key_at};
 use crate::sessions::homes::{Homes, Root};
-use crate::sessions::settling::Settling;
 
 /// The position of a candidate among the others of its home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,21 +40,26 @@ pub(crate) fn may_be_above(entry: &ProcessEntry, home: &Home) -> bool {
 
 /// The terminals of the processes between one process and an ancestor that no rule admits, such as the shell in
 /// the pane of a multiplexer.
-#[derive(Default)]
-struct Between {
+#[derive(Clone, Copy, Default)]
+pub(super) struct Between {
     first: Option<Tty>,
     /// There are several.
     mixed: bool,
 }
 
 impl Between {
-    fn add(&mut self, tty: Option<Tty>) {
+    pub fn add(&mut self, tty: Option<Tty>) {
         let Some(tty) = tty else { return };
         self.mixed |= *self.first.get_or_insert(tty) != tty;
     }
 
+    pub fn add_all(&mut self, others: Self) {
+        self.add(others.first);
+        self.mixed |= others.mixed;
+    }
+
     /// Returns whether one of them is another terminal than `tty`.
-    fn has_other_than(&self, tty: Option<Tty>) -> bool {
+    pub fn has_other_than(&self, tty: Option<Tty>) -> bool {
         self.mixed || self.first.is_some_and(|first| Some(first) != tty)
     }
 }
@@ -129,40 +133,6 @@ pub(super) fn wrapping_root(
         }
     }
     None
-}
-
-/// Returns from when it is known whether a process above `entry`, a candidate of `home`, is a session that moved into another
-/// home, or that outlived the candidate that started it: what it started is its helper then. What takes `entry` for its own in
-/// `home`, such as a wrapper, may be that helper, whatever terminal `entry` has.
-pub(super) fn settles_above(
-    table: &ProcessTable,
-    (homes, settling): (&Homes, &Settling),
-    entry: &ProcessEntry,
-    home: &Home,
-) -> Option<BootTime> {
-    let goes_on = |above: &ProcessEntry| {
-        let candidacy = above.candidacy.as_ref().filter(|candidacy| !candidacy.is_wrapper)?;
-        let left_behind = above.left_behind.as_ref().filter(|it| it.home == candidacy.home)?;
-        // Its own home comes first.
-        Some(left_behind.at.after(SETTLE_NS + 1))
-    };
-    let settles =
-        |above: &ProcessEntry| settling.waited_for_until(above.process.key).or_else(|| goes_on(above));
-    let mut latest = None;
-    let mut at = Some(entry);
-    for _ in 0..LAUNCHERS_MAX {
-        let Some(below) = at.take() else { break };
-        for above in lineage(table, homes, below).filter(|above| !above.is_cut_off) {
-            if !above.has_own_terminal {
-                latest = latest.max(settles(above.entry));
-            }
-            if may_be_above(above.entry, home) && (above.entry.is_wrapper() || !above.has_own_terminal) {
-                at = Some(above.entry);
-                break;
-            }
-        }
-    }
-    latest
 }
 
 /// Returns the instance of `home` to which what is right above `entry` belongs, by the same rule as [`position`].
@@ -248,31 +218,49 @@ struct Forest<'a> {
     below: BTreeMap<ProcessKey, Vec<ProcessKey>>,
 }
 
-/// Returns the roots of `home`, oldest first.
+/// Returns the roots of `home`, oldest first. Each candidate is placed for itself: elections find the same with
+/// [`Lineages`](crate::sessions::lineages::Lineages).
 pub(crate) fn roots(
     table: &ProcessTable,
     homes: &Homes,
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> Vec<Root> {
-    let forest = Forest::new(table, homes, home, primary);
-    forest.tops.iter().map(|&key| forest.root(key)).collect()
+    roots_by(table, homes, home, primary, |entry| position(table, homes, entry, home, primary))
 }
 
-/// Returns for each of `roots` the candidates of `home` that are it or below it.
-pub(super) fn trees(
+/// Returns the roots of `home`, oldest first. `position` returns the place of a candidate.
+pub(super) fn roots_by(
     table: &ProcessTable,
     homes: &Homes,
     home: &Home,
     primary: Option<ProcessKey>,
-    roots: &[ProcessKey],
+    position: impl FnMut(&ProcessEntry) -> LineagePosition,
+) -> Vec<Root> {
+    let forest = Forest::new(table, homes, home, primary, position);
+    forest.tops.iter().map(|&key| forest.root(key)).collect()
+}
+
+/// Returns for each of `roots` the candidates of `home` that are it or below it. `position` returns the place of a candidate.
+pub(super) fn trees(
+    table: &ProcessTable,
+    homes: &Homes,
+    home: &Home,
+    (primary, roots): (Option<ProcessKey>, &[ProcessKey]),
+    position: impl FnMut(&ProcessEntry) -> LineagePosition,
 ) -> Vec<Vec<ProcessKey>> {
-    let forest = Forest::new(table, homes, home, primary);
+    let forest = Forest::new(table, homes, home, primary, position);
     roots.iter().map(|&root| forest.tree(root, home)).collect()
 }
 
 impl<'a> Forest<'a> {
-    fn new(table: &'a ProcessTable, homes: &Homes, home: &Home, primary: Option<ProcessKey>) -> Self {
+    fn new(
+        table: &'a ProcessTable,
+        homes: &Homes,
+        home: &Home,
+        primary: Option<ProcessKey>,
+        mut position: impl FnMut(&ProcessEntry) -> LineagePosition,
+    ) -> Self {
         let mut forest = Self { table, tops: Vec::new(), below: BTreeMap::new() };
         let Some(state) = homes.by_home.get(home) else { return forest };
         let mut members = state.candidates.clone();
@@ -281,7 +269,7 @@ impl<'a> Forest<'a> {
         while let Some(at) = members.pop_last() {
             let key = key_at(at);
             let Some(entry) = table.get(key) else { continue };
-            match position(table, homes, entry, home, primary) {
+            match position(entry) {
                 LineagePosition::Root => forest.tops.push(key),
                 LineagePosition::Below(above) => {
                     forest.below.entry(above).or_default().push(key);

@@ -43,9 +43,11 @@ pub fn check(core: &Core) -> Result<(), Vec<Violation>> {
 fn check_table(core: &Core, found: &mut Vec<Violation>) {
     let mut children: BTreeMap<ProcessKey, u32> = BTreeMap::new();
     let mut lineage: BTreeSet<(Tgid, Tgid)> = BTreeSet::new();
+    let mut namespaces = core.table.namespaces().cleared();
     for entry in core.table.iter() {
         let process = &entry.process;
         *children.entry(process.parent).or_default() += 1;
+        namespaces.add(process.cwd.mnt_ns, process.key);
         let Some(above) = process.lineage else { continue };
         lineage.insert((above.tgid, process.key.tgid));
         if core.table.get(above).is_none() {
@@ -60,6 +62,9 @@ fn check_table(core: &Core, found: &mut Vec<Violation>) {
     }
     if &lineage != core.table.lineage_index() {
         found.push(Violation("the index of ancestors differs from the processes".into()));
+    }
+    if &namespaces != core.table.namespaces() {
+        found.push(Violation("the index of mount namespaces differs from the processes".into()));
     }
 }
 

@@ -1,0 +1,161 @@
+//! What an event costs does not depend on how many other processes there are: it is counted how many processes the core
+//! looks at because of one.
+
+#![allow(clippy::indexing_slicing)]
+
+mod support;
+
+use observer_core::limits::{CANDIDATES_A_HOME_MAX, LINEAGE_STEPS_MAX, SETTLE_NS};
+use observer_core::rule::{Instances, Rule};
+use observer_core::session::State;
+use support::{Proc, World, at_home, rule, shell};
+
+const STEPS: u64 = LINEAGE_STEPS_MAX as u64;
+const CANDIDATES: u64 = CANDIDATES_A_HOME_MAX as u64;
+
+/// Returns how many processes were looked at since `before`, which is where that was counted last.
+fn visited(world: &World, before: &mut u64) -> u64 {
+    let now = world.core.counters().processes_visited;
+    now - std::mem::replace(before, now)
+}
+
+/// Shells one below the other, the innermost one of them. No rule admits any.
+fn nested_shells(world: &mut World, outermost: &Proc) -> Proc {
+    (0..).take(LINEAGE_STEPS_MAX).fold(outermost.clone(), |above, at| world.fork(&above, 1_000 + at))
+}
+
+/// The name of a terminal.
+fn terminal(number: u32) -> &'static str {
+    Box::leak(format!("pts{number}").into_boxed_str())
+}
+
+/// What else there is in a home in which a program is started again and again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Roots {
+    OnOneTerminal,
+    /// Each has a terminal of its own.
+    OnTerminals,
+    /// They are too young to be sessions.
+    Young,
+}
+
+/// Returns how many processes are looked at for a program that is started and ends, beside as many others as there may be,
+/// all below the same shells.
+fn visited_by_a_life(roots: Roots, instances: Instances) -> u64 {
+    let min_age_ns = if roots == Roots::Young { u64::MAX / 2 } else { 0 };
+    let mut world = World::new(vec![Rule { instances, min_age_ns, ..rule() }]);
+    let bash = at_home(&mut world);
+    world.is_large = true;
+    let innermost = nested_shells(&mut world, &bash);
+    for at in 0..u32::try_from(CANDIDATES).expect("a small number") - 1 {
+        let mut other = world.fork(&innermost, 2_000 + at);
+        if roots == Roots::OnTerminals {
+            world.set_tty(&mut other, Some(terminal(at)));
+        }
+        world.exec(&mut other, "claude");
+    }
+    let lives = 16;
+    let mut before = 0;
+    visited(&world, &mut before);
+    for at in 0..lives {
+        let codex = world.spawn(&innermost, 3_000 + at, "codex");
+        world.exit(&codex, 0);
+    }
+    visited(&world, &mut before) / u64::from(lives)
+}
+
+#[test]
+fn a_program_that_starts_and_ends_costs_no_walk_for_each_other_one_in_its_home() {
+    for instances in [Instances::One, Instances::Each] {
+        for roots in [Roots::OnOneTerminal, Roots::OnTerminals, Roots::Young] {
+            let visited = visited_by_a_life(roots, instances);
+            println!("{roots:?}, {instances:?}: {visited}");
+            // Each walk up for one process is so long, and each candidate is looked at a few times.
+            let bound = 24 * STEPS + 24 * CANDIDATES;
+            assert!(visited <= bound, "{roots:?}, {instances:?}: {visited} processes, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn what_started_others_and_executes_programs_costs_no_walk_for_each_other_one_in_its_home() {
+    for instances in [Instances::One, Instances::Each] {
+        let mut world = World::new(vec![Rule { instances, ..rule() }]);
+        let bash = at_home(&mut world);
+        world.is_large = true;
+        // It started first, so each other process could be below it.
+        let mut looping = world.fork(&bash, 500);
+        world.fork(&looping, 501);
+        let innermost = nested_shells(&mut world, &bash);
+        for at in 0..u32::try_from(CANDIDATES).expect("a small number") - 2 {
+            world.spawn(&innermost, 2_000 + at, "claude");
+        }
+        let (lives, mut before) = (16, 0);
+        visited(&world, &mut before);
+        for _ in 0..lives {
+            world.exec(&mut looping, "codex");
+            world.exec(&mut looping, "bash");
+        }
+        let visited = visited(&world, &mut before) / lives;
+        println!("{instances:?}: {visited}");
+        let bound = 24 * STEPS + 24 * CANDIDATES;
+        assert!(visited <= bound, "{instances:?}: {visited} processes, at most {bound}");
+    }
+}
+
+#[test]
+fn many_candidates_one_below_the_other_cost_no_walk_to_the_top_for_each() {
+    const COUNT: u32 = 3_500;
+    const MOVES: u32 = 120;
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    world.is_large = true;
+    let mut nested = vec![world.spawn(&bash, 1_000, "claude")];
+    for at in 1..COUNT {
+        let child = world.fork(&nested[nested.len() - 1], 1_000 + at);
+        nested.push(child);
+    }
+    let mut before = 0;
+    println!("births: {}", visited(&world, &mut before) / u64::from(COUNT));
+    for at in 0..MOVES {
+        let moving = &mut nested[64];
+        world.chdir(moving, if at % 2 == 0 { "/srv/b" } else { "/srv/a" });
+        world.wait(10);
+    }
+    let of_moves = visited(&world, &mut before) / u64::from(MOVES);
+    println!("moves: {of_moves}");
+    for outermost in &nested {
+        world.exit(outermost, 9);
+    }
+    world.wait(2 * SETTLE_NS);
+    let of_deaths = visited(&world, &mut before) / u64::from(COUNT);
+    println!("deaths: {of_deaths}");
+    assert_eq!(world.session("/srv/a").map(|it| it.state), Some(State::Ended));
+    let bound = 24 * STEPS + 24 * CANDIDATES;
+    assert!(of_moves <= bound && of_deaths <= bound, "{of_moves} and {of_deaths}, at most {bound}");
+}
+
+#[test]
+fn a_session_that_begins_in_a_namespace_costs_no_look_at_all_processes() {
+    const COUNT: u32 = 5_000;
+    let mut world = World::new(vec![rule()]);
+    let bash = shell(&mut world);
+    world.is_large = true;
+    (0..COUNT).for_each(|at| drop(world.fork(&bash, 1_000 + at)));
+    // A look at all of them comes to it last.
+    let mut inside = world.fork(&bash, 30_000);
+    inside.mnt_ns = 2;
+    world.chdir(&mut inside, "/srv/a");
+    let claude = world.spawn(&inside, 20_000, "claude");
+    world.exit(&claude, 0);
+    let (lives, mut before) = (16, 0);
+    visited(&world, &mut before);
+    for at in 0..lives {
+        let claude = world.spawn(&inside, 20_001 + at, "claude");
+        assert_eq!(world.session("/srv/a").map(|it| it.state), Some(State::Live));
+        world.exit(&claude, 0);
+    }
+    let visited = visited(&world, &mut before) / u64::from(lives);
+    println!("{visited}");
+    assert!(visited <= 100, "{visited} of {COUNT} processes");
+}
