@@ -161,7 +161,8 @@ pub const LEFT_COUNTS_MAX: usize = 256;
 /// knows them. Further ones are counted (`CoreCounters::left_unnamed`).
 pub const LEFT_KEYS_MAX: usize = 64;
 
-/// The number of processes born in sessions of which a daemon that ends leaves to the next one where they were born.
+/// The number of processes born in sessions, or below what runs in a home beside one, of which a daemon that ends leaves to the
+/// next one where they were born.
 pub const BIRTHS_KNOWN_MAX: usize = 4096;
 
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.

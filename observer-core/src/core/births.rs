@@ -90,7 +90,7 @@ impl Core {
         self.births_unknown_until.is_some_and(|until| primary.start_boottime < until)
     }
 
-    /// Returns the processes in sessions and those that sessions left, the oldest first.
+    /// Returns the processes below sessions and candidates, and those that sessions left, the oldest first.
     fn noted(&self) -> Vec<Noted<'_>> {
         let mut entries: Vec<&ProcessEntry> = self.table.iter().collect();
         entries.sort_unstable_by_key(|entry| age(entry.process.key));
@@ -98,7 +98,9 @@ impl Core {
         for entry in entries {
             let process = &entry.process;
             let above = process.lineage.filter(|above| inside.contains(above));
-            if self.holds_session(process.key) || entry.left_of.is_some() || above.is_some() {
+            // What runs in a home beside its session has helpers, too.
+            let has_helpers = self.holds_session(process.key) || entry.candidacy.is_some();
+            if has_helpers || entry.left_of.is_some() || above.is_some() {
                 inside.insert(process.key);
             }
             if entry.left_of.is_none() && above.is_none() {

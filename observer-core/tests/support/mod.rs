@@ -8,7 +8,8 @@ use std::sync::Arc;
 use observer_core::Settings;
 use observer_core::cost::ProcessUsage;
 use observer_core::death::{Death, DeathKind, LeftProcesses};
-use observer_core::input::{Block, KnownSession, ProcessFacts, RawPath, TaskRow};
+use observer_core::input::{Block, KnownLeft, KnownSession, ProcessFacts, RawPath, TaskRow};
+use observer_core::left::{FormerSession, KnownBirth};
 use observer_core::process::{Comm, DirId, Tty, Uids};
 use observer_core::rule::{Conditions, HomeRule, Ignore, Instances, Pattern, TtyRule};
 use observer_core::session::{EndReason, Home, State};
@@ -600,6 +601,17 @@ impl World {
 
     /// Resumes sessions of another world as the journal had them.
     pub fn resume_recorded(&mut self, recorded: &[Recorded], wall_offset_ns: i64) {
+        self.resume_told(recorded, wall_offset_ns, &[], &[]);
+    }
+
+    /// The same with what sessions left, and with what the daemon before knew of births.
+    pub fn resume_told(
+        &mut self,
+        recorded: &[Recorded],
+        wall_offset_ns: i64,
+        left: &[(FormerSession, Vec<ProcessKey>)],
+        births: &[KnownBirth],
+    ) {
         let at = self.tick_clock();
         let others = |it: &Recorded| it.session.others.iter().map(|other| other.key).collect();
         let others: Vec<Vec<ProcessKey>> = recorded.iter().map(others).collect();
@@ -622,7 +634,17 @@ impl World {
             labels: &session.labels,
         });
         let known: Vec<KnownSession<'_>> = known.collect();
-        self.feed(Input::Resume { at, known: &known, left: &[], births: &[] });
+        let left = left.iter().map(|(former, processes)| KnownLeft {
+            home: &former.home,
+            name: &former.name,
+            foreign: former.foreign,
+            primary: former.primary,
+            ended_at: former.ended_at,
+            wall_offset_ns: former.wall_offset_ns,
+            processes,
+        });
+        let left: Vec<KnownLeft<'_>> = left.collect();
+        self.feed(Input::Resume { at, known: &known, left: &left, births });
     }
 
     /// Returns every session that is shown, as the journal has it.
