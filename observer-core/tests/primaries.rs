@@ -16,7 +16,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use observer_core::explanation::Position;
 use observer_core::limits::SETTLE_NS;
-use observer_core::rule::{HomeRule, Rule};
+use observer_core::rule::{HomeRule, Instances, Rule};
 use observer_core::session::State;
 use observer_core::{ProcessKey, Tgid};
 use proptest::prelude::*;
@@ -197,6 +197,7 @@ fn launched<'a>(tops: &'a [Top], past: Option<&Past>) -> Option<&'a Top> {
 
 struct Model {
     homes: Homes,
+    instances: Instances,
     world: World,
     tasks: BTreeMap<u32, Task>,
     pasts: BTreeMap<&'static str, Past>,
@@ -204,19 +205,19 @@ struct Model {
 }
 
 impl Model {
-    fn new(homes: Homes) -> Self {
-        let mut world = World::new(vec![homes.rule()]);
+    fn new(homes: Homes, instances: Instances) -> Self {
+        let mut world = World::new(vec![Rule { instances, ..homes.rule() }]);
         let mut bash = shell(&mut world);
         world.chdir(&mut bash, "/srv/a");
         let tgid = bash.key.tgid.0;
         let tasks = BTreeMap::from([(tgid, Task { proc: bash, above: None, leads: false, home: None })]);
-        Self { homes, world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
+        Self { homes, instances, world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
     }
 
     /// What a core answers that knows nothing but the processes that there are: they are as they were, and nobody ever was
     /// the primary.
     fn look(&self) -> Self {
-        let mut world = World::new(vec![self.homes.rule()]);
+        let mut world = World::new(vec![Rule { instances: self.instances, ..self.homes.rule() }]);
         (world.now, world.dirs, world.sids) =
             (self.world.now, self.world.dirs.clone(), self.world.sids.clone());
         let mut tasks = self.tasks.clone();
@@ -231,7 +232,8 @@ impl Model {
         rows.rotate_left(usize::try_from(world.now).unwrap_or(0) % tasks.len());
         world.pass(&rows);
         rows.into_iter().for_each(|proc| world.memory(proc));
-        Self { homes: self.homes, world, tasks, pasts: BTreeMap::new(), next_tgid: self.next_tgid }
+        let (homes, instances) = (self.homes, self.instances);
+        Self { homes, instances, world, tasks, pasts: BTreeMap::new(), next_tgid: self.next_tgid }
     }
 
     fn has_children(&self, tgid: u32) -> bool {
@@ -646,6 +648,54 @@ impl Model {
         }
     }
 
+    /// The primaries of the sessions of each home, where there may be several.
+    fn primaries(&self) -> BTreeMap<String, BTreeSet<u32>> {
+        let live = self.world.core.sessions().filter(|(session, _)| session.state != State::Ended);
+        let mut primaries: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+        for (session, _) in live {
+            let home = String::from_utf8_lossy(&session.home.path).into_owned();
+            primaries.entry(home).or_default().insert(session.primary.tgid.0);
+        }
+        primaries
+    }
+
+    /// Where each program may have a session of its own, each is one, runs in one, or runs for the same wrapper as one.
+    fn assert_each(&self) {
+        let answer = self.primaries();
+        let primaries: BTreeSet<u32> = answer.values().flatten().copied().collect();
+        let is_primary = |key: ProcessKey| primaries.contains(&key.tgid.0);
+        for task in self.tasks.values().filter(|task| task.is_program()) {
+            let mut at = Some(task.proc.key.tgid);
+            while let Some(tgid) = at.take() {
+                let position = self.world.core.explain(tgid).map(|it| it.position);
+                let is_covered = match position {
+                    Some(Position::Primary(_)) => true,
+                    Some(Position::StandsAside { primary, .. }) => is_primary(primary),
+                    Some(Position::Helper { of, .. }) => is_primary(of),
+                    Some(Position::Other(ref home)) => {
+                        answer.contains_key(&*String::from_utf8_lossy(&home.path))
+                    }
+                    Some(Position::Below { above, .. }) => at.replace(above.tgid).is_none(),
+                    _ => false,
+                };
+                assert!(is_covered, "{tgid} is {position:?} of {primaries:?} in {:#?}", self.tasks);
+            }
+        }
+    }
+
+    /// The programs that are sessions where there is no past: what runs for each top of each home.
+    fn assert_each_top_is_a_session(&self) {
+        let answer = self.primaries();
+        for home in self.homes.all() {
+            let others = answer.iter().filter(|(other, _)| *other != home);
+            let others: BTreeSet<u32> = others.flat_map(|(_, primaries)| primaries.clone()).collect();
+            let tops = self.tops(home, None, &others);
+            let expected: BTreeSet<u32> = tops.iter().filter_map(|top| top.program).collect();
+            let of_home = answer.get(home).cloned().unwrap_or_default();
+            assert_eq!(of_home, expected, "{home} in {answer:?} of {:#?}", self.tasks);
+        }
+    }
+
     /// Whether a process is a session, of one, or beside one.
     fn is_covered(&self, tgid: Tgid, answer: &BTreeMap<String, (u32, bool)>) -> bool {
         let Some(explanation) = self.world.core.explain(tgid) else { return false };
@@ -697,7 +747,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..40),
         homes in prop_oneof![2 => Just(Homes::Matched), 1 => Just(Homes::Settled)],
     ) {
-        let mut model = Model::new(homes);
+        let mut model = Model::new(homes, Instances::One);
         for op in ops {
             let event = model.apply(op);
             for _ in 0..3 {
@@ -714,5 +764,23 @@ proptest! {
         }
         assert_eq!(look.answer().is_empty(), !look.tasks.values().any(Task::is_program));
         look.compare(&Event::default());
+    }
+
+    #[test]
+    fn each_program_is_a_session_where_several_may_be(
+        ops in prop::collection::vec(op(), 1..40),
+        homes in prop_oneof![2 => Just(Homes::Matched), 1 => Just(Homes::Settled)],
+    ) {
+        let mut model = Model::new(homes, Instances::Each);
+        for op in ops {
+            model.apply(op);
+            for _ in 0..3 {
+                model.world.wait(2 * SETTLE_NS);
+            }
+            model.assert_each();
+        }
+        let look = model.look();
+        look.assert_each();
+        look.assert_each_top_is_a_session();
     }
 }
