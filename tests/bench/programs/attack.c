@@ -27,6 +27,8 @@
 #define HOMES 64
 #define DIRECTORIES 10000
 #define ANCESTORS 3500
+#define ROOTS 127
+#define SHELLS 256
 #define LONG_ARGUMENT (120 * 1024)
 
 extern char **environ;
@@ -70,14 +72,20 @@ static void reap(pid_t pid)
 }
 
 // A function of its own: what a vfork'd child does to its parent's frame must not reach the loop's.
-static __attribute__((noinline)) pid_t start(char **argv)
+static __attribute__((noinline)) pid_t start_in(const char *directory, char **argv)
 {
 	pid_t pid = vfork();
 	if (pid == 0) {
-		execve(argv[0], argv, environ);
+		if (!directory || chdir(directory) == 0)
+			execve(argv[0], argv, environ);
 		_exit(127);
 	}
 	return pid;
+}
+
+static pid_t start(char **argv)
+{
+	return start_in(NULL, argv);
 }
 
 static void spawn(char *argument)
@@ -97,9 +105,13 @@ static void do_fork(long round)
 	reap(pid);
 }
 
+// What it starts is a session of h0 because this process is in no home.
 static void do_exec(long round)
 {
-	spawn(round & 1 ? "one" : "other");
+	char *argv[] = { (char *)program, round & 1 ? "one" : "other", NULL };
+	pid_t pid = start_in("h0", argv);
+	check(pid, "vfork");
+	reap(pid);
 }
 
 static void do_argv(long round)
@@ -239,12 +251,43 @@ static pid_t descend(char *what, int depth, char *seconds)
 	return pid;
 }
 
+static void in_no_home(void)
+{
+	check(chdir(".."), "chdir to no home");
+}
+
+// Starts programs beside others in one home, each of which could be the session. Returns how many.
+static long beside_roots(char *seconds)
+{
+	pid_t roots[ROOTS];
+	program = getenv("PROGRAM");
+	for (int n = 0; n < ROOTS; n++) {
+		roots[n] = fork();
+		if (roots[n] == 0) {
+			if (chdir("h0") == 0)
+				pause();
+			_exit(1);
+		}
+		check(roots[n], "fork");
+	}
+	// Who stays in a home for a second is a candidate there.
+	sleep(2);
+	long rounds = repeat(do_exec, atof(seconds));
+	for (int n = 0; n < ROOTS; n++) {
+		kill(roots[n], SIGKILL);
+		reap(roots[n]);
+	}
+	return rounds;
+}
+
 static int descended(char *what, int depth, char *seconds)
 {
 	char byte;
 	pid_t pid = depth > 0 ? descend(what, depth - 1, seconds) : 0;
 	if (pid == 0 && strcmp(what, "below") == 0)
 		dprintf(READY, "%ld", repeat(do_chdir, atof(seconds)));
+	if (pid == 0 && strcmp(what, "beside") == 0)
+		dprintf(READY, "%ld", beside_roots(seconds));
 	close(READY);
 	if (pid > 0)
 		reap(pid);
@@ -270,8 +313,8 @@ static void with_descendants(void)
 		;
 }
 
-// The innermost of the chain changes its directory. Returns its rounds.
-static long below_ancestors(char *seconds)
+// The innermost of a chain of so many attacks. Returns its rounds.
+static long below_ancestors(char *what, int depth, char *seconds)
 {
 	int ready[2];
 	char text[32] = "";
@@ -280,7 +323,7 @@ static long below_ancestors(char *seconds)
 	check(pipe2(ready, O_CLOEXEC), "pipe");
 	check(dup2(ready[1], READY), "dup2");
 	close(ready[1]);
-	pid_t pid = descend("below", ANCESTORS - 1, seconds);
+	pid_t pid = descend(what, depth - 1, seconds);
 	close(READY);
 	while ((more = read(ready[0], text + length, sizeof text - 1 - length)) > 0)
 		length += more;
@@ -357,7 +400,7 @@ static const struct {
 	void (*clean)(void);
 } ATTACKS[] = {
 	{ "fork", NULL, do_fork, NULL },
-	{ "exec", NULL, do_exec, NULL },
+	{ "exec", in_no_home, do_exec, NULL },
 	{ "argv", with_long_argument, do_argv, NULL },
 	{ "chdir", NULL, do_chdir, NULL },
 	{ "directories", with_directories, do_directories, without_directories },
@@ -390,7 +433,13 @@ int main(int argc, char **argv)
 	check(chdir(argv[3]), "chdir");
 	check(chdir("h0"), "chdir to h0");
 	if (strcmp(argv[1], "ancestry") == 0) {
-		report(below_ancestors(argv[2]));
+		report(below_ancestors("below", ANCESTORS, argv[2]));
+		return 0;
+	}
+	if (strcmp(argv[1], "roots") == 0) {
+		in_no_home();
+		check(setenv("PROGRAM", program, 1), "setenv");
+		report(below_ancestors("beside", SHELLS, argv[2]));
 		return 0;
 	}
 	for (size_t n = 0; n < sizeof ATTACKS / sizeof *ATTACKS; n++) {

@@ -20,9 +20,10 @@ use crate::work::{ATTACKER, Attack};
 
 const NAME: &str = "hostile";
 /// What `attack.c` can do.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "fork",
-    "exec",
+    SESSIONS,
+    "roots",
     "argv",
     "chdir",
     "directories",
@@ -38,6 +39,8 @@ const KINDS: [&str; 16] = [
     "signal",
     "threads",
 ];
+/// Programs that start and end, each of which is a session.
+const SESSIONS: &str = "exec";
 /// The walk through thousands of directories, beside which `observer list` is measured.
 const WALK: &str = "directories";
 /// Lists for each session of another user.
@@ -170,8 +173,14 @@ fn one(bench: &Bench, kind: &str, terminal: bool) -> Result<Damage> {
     account::settle(pid)?;
     let daemon_ns = account::cpu_ns(pid)? - before;
     drop(watch);
-    let lost = observer.status()?.number(&["journal", "dropped"])?;
+    let status = observer.status()?;
+    let lost = status.number(&["journal", "dropped"])?;
     let (changes, starts_and_ends) = entries(&observer, &theirs)?;
+    if kind == SESSIONS {
+        // Most starts of a session that starts again and again are counted, and have no entry of their own.
+        let started = starts_and_ends / 2 + status.number(&["starts_counted"])?;
+        ensure!(started >= rounds / 2, "{rounds} programs were {started} sessions");
+    }
     observer.stop()?;
     ensure!(sessions > 0, "it was over before another user's session began");
     Ok(Damage {
