@@ -76,10 +76,14 @@ pub const OWNER_CHECKS_STUCK_MAX: usize = 64;
 /// others follow in the next.
 pub const OWNERS_A_TURN_MAX: usize = 64;
 
-/// The number of candidates of one home beyond which no helper becomes one, and the number of roots beyond which no root
-/// does (`CoreCounters::candidates_left_out`). They are considered again when half of the candidates are gone, or when
-/// what is above them changes.
+/// The number of candidates of one home beyond which no helper becomes one, the number of roots that run a program beyond
+/// which no program becomes one, and the number of those that run none beyond which no wrapper does
+/// (`CoreCounters::candidates_left_out`). They are considered again when half of what they count as are gone, at most
+/// [`RELINKED_A_TURN_MAX`] in vain, or when what is above them changes.
 pub const CANDIDATES_A_HOME_MAX: usize = 128;
+
+/// The number of candidates of one home beyond which nothing becomes one.
+pub const CANDIDATES_IN_ALL_MAX: usize = 4 * CANDIDATES_A_HOME_MAX;
 
 /// Sessions of a user in one home. Beyond that, programs that could have one are listed in the first session, as its other
 /// roots.

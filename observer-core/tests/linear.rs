@@ -159,3 +159,31 @@ fn a_session_that_begins_in_a_namespace_costs_no_look_at_all_processes() {
     println!("{visited}");
     assert!(visited <= 100, "{visited} of {COUNT} processes");
 }
+
+#[test]
+fn a_home_that_has_room_again_costs_no_look_at_what_others_left_out() {
+    const COUNT: u32 = 6_000;
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    world.is_large = true;
+    let claude = world.spawn(&bash, 500, "claude");
+    (0..COUNT).for_each(|at| drop(world.spawn(&claude, 1_000 + at, "git")));
+    let mut elsewhere = bash.clone();
+    elsewhere = world.fork(&elsewhere, 600);
+    world.chdir(&mut elsewhere, "/srv/b");
+    let other = world.spawn(&elsewhere, 601, "claude");
+    let (mut most, mut before) = (0, 0);
+    for (home, round) in [(&other, 0), (&other, 1), (&claude, 2), (&claude, 3)] {
+        let count = u32::try_from(CANDIDATES).expect("a small number");
+        let helpers: Vec<Proc> =
+            (0..2 * count).map(|at| world.spawn(home, 10_000 + 1_000 * round + at, "git")).collect();
+        visited(&world, &mut before);
+        for helper in &helpers {
+            world.exit(helper, 0);
+            most = most.max(visited(&world, &mut before));
+        }
+    }
+    println!("{most}");
+    let bound = 24 * STEPS + 24 * CANDIDATES;
+    assert!(most <= bound, "{most} processes for one death, at most {bound}");
+}

@@ -27,7 +27,7 @@ use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
-use crate::model::session::{Home, OverLimit, Session, Undecided};
+use crate::model::session::{Home, OverLimit, Session, Undecided, UndecidedUser};
 use crate::processes::early_births::EarlyBirths;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -312,6 +312,11 @@ impl Core {
         self.sessions.undecided(&self.table, &self.settings.rules)
     }
 
+    /// Returns users who may have sessions of which not even the name is known.
+    pub fn undecided_users(&self) -> Vec<UndecidedUser> {
+        self.sessions.undecided_users(&self.basis())
+    }
+
     /// Returns the primaries of sessions of which it is not known yet whether they are foreign: the owner of their home is being
     /// read for the first time.
     pub fn awaiting_owners(&self) -> impl Iterator<Item = ProcessKey> {
@@ -327,14 +332,18 @@ impl Core {
     /// Explains why a process is the session of a home, or is not. `None`: the process is not in the map.
     pub fn explain(&self, tgid: Tgid) -> Option<Explanation> {
         let key = self.table.by_tgid(tgid)?.process.key;
-        let basis = Basis {
+        self.sessions.explain(&self.basis(), key)
+    }
+
+    /// Returns what sessions are explained by.
+    fn basis(&self) -> Basis<'_> {
+        Basis {
             rules: &self.settings.rules,
             ignored: self.settings.ignore_list(),
             host_mnt_ns: self.settings.host_mnt_ns,
             table: &self.table,
             now: self.now,
-        };
-        self.sessions.explain(&basis, key)
+        }
     }
 
     /// Returns whether the map may be wrong: no pass was complete yet, or records were lost and no pass has

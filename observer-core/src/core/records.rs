@@ -307,12 +307,11 @@ impl Core {
         entry.last_seen = entry.last_seen.max(at);
         // It was seen after the last pass began, so its absence from that pass means nothing.
         entry.absent &= at < began;
-        let (before, mnt_ns_before) = (entry.process.parent, entry.process.cwd.mnt_ns);
+        let place = |entry: &ProcessEntry| (entry.process.cwd.truncated, entry.process.cwd.mnt_ns);
+        let (before, from) = (entry.process.parent, place(entry));
         let merged = merge(entry, &mut self.store);
-        let (parent, mnt_ns) = (entry.process.parent, entry.process.cwd.mnt_ns);
-        if mnt_ns_before != mnt_ns {
-            self.table.entered_namespace(key, mnt_ns_before, mnt_ns);
-        }
+        let (parent, to) = (entry.process.parent, place(entry));
+        self.table.moved(key, from, to);
         if before != parent {
             self.table.reparented(before, parent);
             self.await_reparenting(parent, sink);

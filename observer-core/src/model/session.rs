@@ -80,10 +80,35 @@ pub struct OtherRoot {
     pub tty: Option<Tty>,
 }
 
-/// A home that may have a session, or would have one: it is not known whether it belongs to the user of a process in it, or
-/// that user has too many.
+/// Why it is not known whether there is a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The rule requires the owner of the home, who is not known.
+    Owner,
+    /// The home has too many candidates.
+    TooManyCandidates,
+    /// The user has too many sessions.
+    TooManySessions,
+    /// The path of the process's directory is too long to be read, so it is not known which home it is in.
+    PathTooLong,
+}
+
+/// A user who may have sessions of which not even the name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UndecidedUser {
+    /// The real user id.
+    pub uid: u32,
+    /// A process that may be one.
+    pub key: ProcessKey,
+    /// Why that is not known.
+    pub doubt: Doubt,
+}
+
+/// A home that may have a session, or would have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecided {
+    /// Why it is not known whether it has.
+    pub doubt: Doubt,
     /// The home.
     pub home: Arc<Home>,
     /// The name that the session would have.

@@ -89,8 +89,6 @@ pub(crate) struct ProcessEntry {
     pub candidacy: Option<Candidacy>,
     /// A rule would admit it if its user owned the home.
     pub claim: Option<Claim>,
-    /// A rule admits it, but its home has too many candidates.
-    pub left_out: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
     /// The session in which it was born, which is over. `None`: that of its nearest live ancestor by birth, if that has one.
@@ -167,7 +165,6 @@ impl ProcessEntry {
             torn: 0,
             candidacy: None,
             claim: None,
-            left_out: false,
             left_behind: None,
             left_of: None,
             signals: None,

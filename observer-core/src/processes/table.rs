@@ -40,6 +40,8 @@ pub(crate) struct ProcessTable {
     tombstones: Tombstones,
     unreleased: Unreleased,
     namespaces: Namespaces,
+    /// Processes in directories whose paths are too long to be read.
+    long_paths: BTreeSet<ProcessKey>,
     /// Processes that were looked at as ancestors of others, or because all were looked at.
     visited: Cell<u64>,
 }
@@ -106,6 +108,9 @@ impl ProcessTable {
             self.lineage.insert((above.tgid, key.tgid));
         }
         self.namespaces.add(entry.process.cwd.mnt_ns, key);
+        if entry.process.cwd.truncated {
+            self.long_paths.insert(key);
+        }
         self.by_tgid.insert(key.tgid, entry);
     }
 
@@ -135,10 +140,25 @@ impl ProcessTable {
         self.add_child(to);
     }
 
-    /// Records that one process is in another mount namespace.
-    pub fn entered_namespace(&mut self, key: ProcessKey, from: u32, to: u32) {
-        self.namespaces.remove(from, key);
-        self.namespaces.add(to, key);
+    /// Records that a process went from one directory and mount namespace to others, of which it is given whether the path is
+    /// too long to be read, and the number.
+    pub fn moved(&mut self, key: ProcessKey, from: (bool, u32), to: (bool, u32)) {
+        if from.0 != to.0 {
+            if to.0 {
+                self.long_paths.insert(key)
+            } else {
+                self.long_paths.remove(&key)
+            };
+        }
+        if from.1 != to.1 {
+            self.namespaces.remove(from.1, key);
+            self.namespaces.add(to.1, key);
+        }
+    }
+
+    /// Returns the processes in directories whose paths are too long to be read.
+    pub fn with_long_paths(&self) -> impl Iterator<Item = ProcessKey> {
+        self.long_paths.iter().copied()
     }
 
     /// Returns the process in this mount namespace, another one than the host's, that started first.
@@ -192,6 +212,7 @@ impl ProcessTable {
         let entry = self.by_tgid.remove(key.tgid)?;
         self.tombstones.add(key, at);
         self.namespaces.remove(entry.process.cwd.mnt_ns, key);
+        self.long_paths.remove(&key);
         self.remove_child(entry.process.parent);
         let above = entry.process.lineage;
         if let Some(above) = above {

@@ -74,9 +74,7 @@ impl Sessions {
 
     /// The same for a process that goes on claiming homes.
     pub(super) fn decide(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey) {
-        if let Some(entry) = ctx.table.get_mut(key) {
-            entry.left_out = false;
-        }
+        self.left_out.remove(key);
         self.passed_over.remove(key);
         match self.verdict(ctx, key) {
             AdmissionResult::Refused => {}
@@ -137,7 +135,6 @@ pub(super) fn is_refused_like(child: &ProcessEntry, creator: &ProcessEntry) -> b
     let (one, other) = (&child.process, &creator.process);
     creator.candidacy.is_none()
         && creator.claim != Some(Claim::Waiting)
-        && !creator.left_out
         && one.exec_id == other.exec_id
         && one.comm == other.comm
         && one.tty == other.tty

@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::{LINEAGE_STEPS_MAX, SETTLE_NS, SETTLED_A_TICK_MAX};
+use crate::limits::{SETTLE_NS, SETTLED_A_TICK_MAX};
 use crate::model::death::Death;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
@@ -13,7 +13,6 @@ use crate::model::rule::Rule;
 use crate::model::session::{EndReason, Home};
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
-use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::{
     AdmissionResult, admits, finds_home, follows_cwd, has_namespace, is_ignored, is_refused_by_arguments,
@@ -22,7 +21,10 @@ use crate::sessions::admission::{
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Root, SessionSlot};
-use crate::sessions::roots::{LineagePosition, is_candidate, may_be_above, position, wrapping_root};
+use crate::sessions::left_out::Part;
+use crate::sessions::roots::{
+    LineagePosition, is_candidate, is_launched, is_right_below_candidate, position, wrapping_root,
+};
 use crate::sessions::settling::Stay;
 
 /// Fields that decide whether a rule admits a process.
@@ -48,7 +50,8 @@ impl Sessions {
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
-        let may_be_refused = |it: &&ProcessEntry| !self.passed_over.has(it.process.key);
+        let may_be_refused =
+            |it: &&ProcessEntry| !self.passed_over.has(it.process.key) && !self.left_out.has(it.process.key);
         if let Some(creator) = creator.filter(may_be_refused).filter(|it| is_refused_like(entry, it)) {
             return self.claim_like(ctx, key, creator.process.key);
         }
@@ -87,6 +90,7 @@ impl Sessions {
         self.forget_claims(process.key);
         self.settling.remove(process.key);
         self.passed_over.remove(process.key);
+        self.left_out.remove(process.key);
         if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
             self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
         } else {
@@ -136,6 +140,8 @@ impl Sessions {
     /// a timer at most.
     pub(super) fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
         let settling = self.settling.remove(key);
+        // It is considered when it has settled.
+        self.left_out.remove(key);
         let execed = diff.intersects(Diff::EXEC);
         let moved = diff.intersects(Diff::CWD_ID) && !execed;
         let holds = !self.homes.held_by(key).is_empty();
@@ -375,8 +381,9 @@ impl Sessions {
         if holds_other && !is_root {
             return self.passed_over.add(key, &home);
         }
-        if primary != Some(key) && self.is_full(&home, is_root) {
-            return self.leave_out(ctx, key, &home);
+        let part = Part::of(is_root, candidacy.is_wrapper);
+        if primary != Some(key) && self.is_full(&home, part) {
+            return self.leave_out(key, &home, part);
         }
         let is_launched = is_launched(ctx.table, &entry.process, &home);
         let vacated = self.vacate_others(ctx, key, &home);
@@ -421,23 +428,6 @@ impl Sessions {
         self.readmit(ctx, home);
         self.homes.forget_empty(home);
     }
-}
-
-/// Returns whether the process that started `process` is a candidate of `home`, or a wrapper there.
-fn is_right_below_candidate(table: &ProcessTable, process: &Process, home: &Home) -> bool {
-    process.lineage.and_then(|key| table.get(key)).is_some_and(|above| may_be_above(above, home))
-}
-
-/// Returns whether `process` may be what a launcher of `home` stands aside for: right above it, but for wrappers,
-/// a candidate runs the same program.
-fn is_launched(table: &ProcessTable, process: &Process, home: &Home) -> bool {
-    let parent = process.lineage.and_then(|key| table.get(key));
-    let parents = core::iter::successors(parent, |above| table.get(above.process.lineage?));
-    let launcher = parents
-        .take_while(|above| may_be_above(above, home))
-        .take(LINEAGE_STEPS_MAX)
-        .find(|above| above.candidacy.as_ref().is_some_and(|candidacy| !candidacy.is_wrapper));
-    launcher.is_some_and(|launcher| launcher.process.program == process.program)
 }
 
 /// Returns whether the program that `process` executed is none that `rule` admits, its home aside.

@@ -40,7 +40,7 @@ impl Sessions {
         let rules: Vec<Option<Unmet>> = rules.collect();
         let ignored_by = ignored_by(basis.ignored, &entry.process);
         let mut position = self.position_of(basis, entry);
-        if position == Position::NotAdmitted && entry.left_out && ignored_by.is_none() {
+        if position == Position::NotAdmitted && self.left_out.has(key) && ignored_by.is_none() {
             let admitting = rules.iter().zip(basis.rules).find(|(unmet, _)| unmet.is_none());
             let home = admitting.and_then(|(_, rule)| home_under(rule, &entry.process, basis.host_mnt_ns));
             position = home.map_or(position, |home| Position::LeftOut(self.homes.intern(home)));

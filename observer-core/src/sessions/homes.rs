@@ -244,8 +244,6 @@ pub(crate) struct HomeState {
     pub candidates: ByAge,
     pub roots: Vec<Root>,
     pub slot: Option<SessionSlot>,
-    /// There were too many candidates for another one.
-    pub has_left_out: bool,
     /// When a root will be old enough.
     pub due: Option<BootTime>,
     pub owner: Owner,

@@ -42,7 +42,7 @@ impl Sessions {
         for home in held.into_iter().filter(|home| !elected.contains(home)) {
             self.elect(ctx, &home, Cause::Candidates);
         }
-        self.consider_left_out(ctx);
+        self.consider_all_left_out(ctx);
     }
 
     /// Elects in `home`, before that in the homes of what would have its primary for a helper, and so on. So nobody is elected

@@ -7,7 +7,8 @@
 //! `ended_sessions` those that ended, as many as are kept;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
 //! `panes` keeps which processes decide about the panes of primaries; `settling` delays processes that move
-//! between homes; `passed_over` keeps primaries that are where they could be no session; `resume` restores what was known before the daemon was started again, with the primaries where
+//! between homes; `passed_over` keeps primaries that are where they could be no session; `left_out` keeps processes for which their homes have
+//! too many candidates; `resume` restores what was known before the daemon was started again, with the primaries where
 //! `places` puts them; `reload` applies other rules; `fitting` finds the
 //! rules that admit primaries to their homes then; `relinked` looks again at processes whose ancestors changed;
 //! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
@@ -26,6 +27,7 @@ mod fitting;
 pub(crate) mod homes;
 mod instances;
 mod labels;
+mod left_out;
 mod lineages;
 mod look;
 mod membership;
@@ -55,6 +57,7 @@ use crate::processes::table::ProcessTable;
 use crate::sessions::by_age::ByAge;
 use crate::sessions::claims::ChecksUnderWay;
 use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::left_out::LeftOut;
 use crate::sessions::panes::FollowedPanes;
 use crate::sessions::passed_over::PassedOver;
 use crate::sessions::settling::Settling;
@@ -74,6 +77,8 @@ pub(crate) struct Sessions {
     settling: Settling,
     /// Primaries that are where they could be no session.
     passed_over: PassedOver,
+    /// Processes that a rule admits to homes with too many candidates.
+    left_out: LeftOut,
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
     reported: Vec<Arc<Home>>,
     /// Processes whose descendants may have become helpers, or ceased to be.

@@ -95,11 +95,11 @@ impl Sessions {
         }
         let home = self.homes.intern(known.home.clone());
         self.settling.remove(key);
+        self.left_out.remove(key);
         self.stop_claiming(ctx, key);
         self.remove_candidate(ctx, key);
         let since = ctx.at;
         let Some((entry, settings)) = ctx.table.get_mut(key).zip(ctx.rules.get(rule)) else { return };
-        entry.left_out = false;
         entry.candidacy = Some(Candidacy {
             home: Arc::clone(&home),
             rule,

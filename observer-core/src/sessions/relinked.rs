@@ -5,7 +5,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::{CANDIDATES_A_HOME_MAX, RELINKED_A_TURN_MAX};
+use crate::limits::{CANDIDATES_A_HOME_MAX, CANDIDATES_IN_ALL_MAX, RELINKED_A_TURN_MAX};
 use crate::model::ids::ProcessKey;
 use crate::model::session::Home;
 use crate::processes::entry::{LeftBehind, ProcessEntry};
@@ -13,6 +13,7 @@ use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::Root;
+use crate::sessions::left_out::Part;
 use crate::sessions::roots::is_candidate;
 
 impl Sessions {
@@ -36,7 +37,8 @@ impl Sessions {
             {
                 budget -= 1;
                 // What is below one that was left out was left out with it.
-                if ctx.table.by_tgid(tgid).is_none_or(|entry| !entry.left_out) {
+                let is_left_out = |entry: &ProcessEntry| self.left_out.has(entry.process.key);
+                if !ctx.table.by_tgid(tgid).is_some_and(is_left_out) {
                     let children = ctx.table.children_by_birth(tgid);
                     let children = children.filter_map(|child| ctx.table.by_tgid(child));
                     self.relinked.extend(children.map(|child| age(child.process.key)));
@@ -48,7 +50,7 @@ impl Sessions {
                     }
                     Some(_) => {}
                     // It may be where it was a helper until this moment.
-                    None if entry.left_out
+                    None if self.left_out.has(entry.process.key)
                         || self.passed_over.has(entry.process.key)
                         || !self.homes.held_by(entry.process.key).is_empty() =>
                     {
@@ -126,41 +128,58 @@ impl Sessions {
         }
     }
 
-    /// Returns whether `home` has too many candidates for one more. Roots are known only where elections take place.
-    pub(super) fn is_full(&self, home: &Home, is_root: bool) -> bool {
-        let counts_roots = is_root && !self.is_looking;
-        self.homes.by_home.get(home).is_some_and(|state| {
-            let count = if counts_roots { state.roots.len() } else { state.candidates.len() };
-            count >= CANDIDATES_A_HOME_MAX
-        })
+    /// Returns how many candidates of `home` count against the bound for one that is `part` of it: roots that run a program
+    /// leave room for wrappers, and those that run nothing for programs. Roots are known only where elections take place.
+    fn count_of(&self, home: &Home, part: Part) -> usize {
+        let Some(state) = self.homes.by_home.get(home) else { return 0 };
+        let all = state.candidates.len();
+        // There are no more roots than candidates.
+        if self.is_looking || part == Part::Helper || all <= CANDIDATES_A_HOME_MAX / 2 {
+            return all;
+        }
+        let runs = part == Part::Program;
+        let of_part = state.roots.iter().filter(|root| root.stand_in.is_some() == runs).count();
+        of_part.max(all / (CANDIDATES_IN_ALL_MAX / CANDIDATES_A_HOME_MAX))
     }
 
-    pub(super) fn leave_out(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Home) {
+    /// Returns whether `home` has too many candidates for one more that is `part` of it.
+    pub(super) fn is_full(&self, home: &Home, part: Part) -> bool {
+        self.count_of(home, part) >= CANDIDATES_A_HOME_MAX
+    }
+
+    pub(super) fn leave_out(&mut self, key: ProcessKey, home: &Arc<Home>, part: Part) {
         self.homes.left_out += 1;
-        if let Some(entry) = ctx.table.get_mut(key) {
-            entry.left_out = true;
-        }
-        if let Some(state) = self.homes.by_home.get_mut(home) {
-            state.has_left_out = true;
-        }
+        self.left_out.add(key, home, part);
     }
 
-    /// Considers those again that were left out of a home, when half of its candidates are gone.
+    /// Considers those again that were left out of a home, when half of what they count as are gone.
     pub(super) fn readmit(&mut self, ctx: &mut SessionContext<'_>, home: &Home) {
-        let Some(state) = self.homes.by_home.get_mut(home) else { return };
-        if !state.has_left_out || state.candidates.len() > CANDIDATES_A_HOME_MAX / 2 {
+        if !self.left_out.has_any(home) {
             return;
         }
-        state.has_left_out = false;
-        self.consider_left_out(ctx);
+        for part in Part::ALL {
+            if self.count_of(home, part) <= CANDIDATES_A_HOME_MAX / 2 {
+                self.consider_left_out(ctx, home, part);
+            }
+        }
+    }
+
+    /// Considers processes again that were left out of `home` as `part`, until so many of them were left out again. The others
+    /// come first the next time.
+    fn consider_left_out(&mut self, ctx: &mut SessionContext<'_>, home: &Home, part: Part) {
+        let end = self.left_out.next_number();
+        let mut again = 0;
+        while again < RELINKED_A_TURN_MAX
+            && let Some(key) = self.left_out.first_before(home, part, end)
+        {
+            self.consider(ctx, key);
+            again += usize::from(self.left_out.has(key));
+        }
     }
 
     /// Considers each process again that was left out of a home.
-    pub(super) fn consider_left_out(&mut self, ctx: &mut SessionContext<'_>) {
-        let left_out = ctx.table.iter().filter(|entry| entry.left_out).map(|entry| entry.process.key);
-        // One that moved on meanwhile has to stay where it is first.
-        let left_out = left_out.filter(|&key| self.settling.home_of(key).is_none());
-        for key in left_out.collect::<Vec<_>>() {
+    pub(super) fn consider_all_left_out(&mut self, ctx: &mut SessionContext<'_>) {
+        for key in self.left_out.processes().collect::<Vec<_>>() {
             self.consider(ctx, key);
         }
     }

@@ -14,6 +14,7 @@ use crate::sessions::by_age::age;
 use crate::sessions::claims::{Claims, Owner};
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::fitting_rule;
+use crate::sessions::left_out::LeftOut;
 use crate::sessions::look::oldest_first;
 use crate::sessions::passed_over::PassedOver;
 use crate::sessions::settling::Settling;
@@ -57,7 +58,7 @@ impl Sessions {
             self.elect(ctx, &home, Cause::Candidates);
             self.homes.forget_empty(&home);
         }
-        self.consider_left_out(ctx);
+        self.consider_all_left_out(ctx);
     }
 
     /// Makes no process a candidate of anything. Returns the homes that were known.
@@ -65,10 +66,10 @@ impl Sessions {
         self.claimed.clear();
         self.settling = Settling::default();
         self.passed_over = PassedOver::default();
+        self.left_out = LeftOut::default();
         for entry in ctx.table.iter_mut() {
             entry.candidacy = None;
             entry.claim = None;
-            entry.left_out = false;
         }
         let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
         for home in &homes {
@@ -76,7 +77,6 @@ impl Sessions {
             if let Some(state) = self.homes.by_home.get_mut(home) {
                 state.candidates.clear();
                 state.roots.clear();
-                state.has_left_out = false;
                 state.claims = Claims::default();
                 // What was requested is of no use to the candidates that come.
                 if let Owner::Requested { again, .. } = &mut state.owner {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::limits::{OVER_LIMIT_SHOWN_MAX, RELINKED_A_TURN_MAX};
 use crate::model::ids::ProcessKey;
 use crate::model::rule::Rule;
-use crate::model::session::{Home, OverLimit, Undecided};
+use crate::model::session::{Doubt, Home, OverLimit, Undecided};
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::by_age::key_at;
@@ -79,5 +79,6 @@ fn with_name(table: &ProcessTable, rules: &[Rule], home: &Arc<Home>, key: Proces
     let template = &rules.get(entry.candidacy.as_ref()?.rule)?.name;
     let first = Home { instance: Home::FIRST, ..(**home).clone() };
     let name = || session_name(template, &first, &entry.process, None);
-    (!names_primary(template)).then(|| Undecided { home: Arc::clone(home), name: name(), key })
+    let doubt = Doubt::TooManySessions;
+    (!names_primary(template)).then(|| Undecided { doubt, home: Arc::clone(home), name: name(), key })
 }

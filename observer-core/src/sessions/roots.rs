@@ -5,9 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::limits::LAUNCHERS_MAX;
+use crate::limits::{LAUNCHERS_MAX, LINEAGE_STEPS_MAX};
 use crate::model::ids::ProcessKey;
-use crate::model::process::Tty;
+use crate::model::process::{Process, Tty};
 use crate::model::session::Home;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
@@ -208,6 +208,23 @@ pub(super) fn would_be_above(
         }
     }
     false
+}
+
+/// Returns whether the process that started `process` is a candidate of `home`, or a wrapper there.
+pub(super) fn is_right_below_candidate(table: &ProcessTable, process: &Process, home: &Home) -> bool {
+    process.lineage.and_then(|key| table.get(key)).is_some_and(|above| may_be_above(above, home))
+}
+
+/// Returns whether `process` may be what a launcher of `home` stands aside for: right above it, but for wrappers,
+/// a candidate runs the same program.
+pub(super) fn is_launched(table: &ProcessTable, process: &Process, home: &Home) -> bool {
+    let parent = process.lineage.and_then(|key| table.get(key));
+    let parents = core::iter::successors(parent, |above| table.get(above.process.lineage?));
+    let launcher = parents
+        .take_while(|above| may_be_above(above, home))
+        .take(LINEAGE_STEPS_MAX)
+        .find(|above| above.candidacy.as_ref().is_some_and(|candidacy| !candidacy.is_wrapper));
+    launcher.is_some_and(|launcher| launcher.process.program == process.program)
 }
 
 /// The candidates of a home as a forest, each below the nearest candidate that it belongs to.

@@ -2,10 +2,9 @@
 
 use observer_core::ProcessKey;
 use observer_core::audit::{AuditReport, FieldValue};
-use observer_core::session::Undecided;
 use serde::{Deserialize, Serialize};
 
-use super::key::LifeKey;
+use super::doubt::{UndecidedJson, UndecidedUserJson};
 use super::process::ProcessJson;
 use super::session::SessionJson;
 use crate::text::bytes::{Big, Text};
@@ -46,6 +45,8 @@ pub struct ListAnswer<'a> {
     pub over_limit: Vec<UndecidedJson<'a>>,
     /// The real user ids that have others, too, which `over_limit` does not name.
     pub too_many_sessions: Vec<u32>,
+    /// Users who may have sessions of which not even the name is known, each once for each reason.
+    pub undecided_users: Vec<UndecidedUserJson>,
 }
 
 /// A session that ended, whose name a session of another user has.
@@ -62,36 +63,6 @@ pub struct NamesakeJson<'a> {
     pub uid: u32,
     /// When it ended, RFC 3339.
     pub ended_at: String,
-}
-
-/// A home that has a session if it belongs to the user of the process, which is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UndecidedJson<'a> {
-    /// The name that the session would have.
-    pub name: Text<'a>,
-    /// Path of the home.
-    pub home: Text<'a>,
-    /// tgid of a process that a rule with `owner` admits if its user owns the home.
-    pub pid: u32,
-    /// The same process as one word.
-    pub key: String,
-    /// Real user id of the process.
-    pub uid: u32,
-}
-
-impl UndecidedJson<'static> {
-    /// The JSON of a home of this boot.
-    pub fn new(undecided: &Undecided, boot_id: &str) -> Self {
-        let Undecided { home, name, key } = undecided;
-        Self {
-            name: Text::from(name.to_vec()),
-            home: Text::from(home.path.to_vec()),
-            pid: key.tgid.0,
-            key: LifeKey::of(boot_id, *key).to_string(),
-            uid: home.uid,
-        }
-    }
 }
 
 /// Answer to `processes`.

@@ -6,6 +6,7 @@ pub mod changed;
 pub mod check;
 pub mod cost;
 pub mod death;
+pub mod doubt;
 pub mod entry;
 pub mod explain;
 pub mod key;

@@ -61,6 +61,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// What a process is to the sessions.
     SessionPosition {

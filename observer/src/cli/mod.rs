@@ -6,6 +6,7 @@ mod check_config;
 mod completions;
 mod database;
 mod doctor;
+mod doubt;
 mod exit;
 mod explain;
 mod flags;

@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
-use observer_core::limits::SESSIONS_A_USER_MAX;
 
+use super::doubt::{say_too_many, say_undecided, say_undecided_user};
 use super::exit::Exit;
 use super::naming::{
     choose, choose_anywhere, home_with_numbers, is_called, is_named, is_one_life, name_without_number,
     split_namespace,
 };
 use super::{home, user};
-use crate::api::answer::{ListAnswer, NamesakeJson, UndecidedJson};
+use crate::api::answer::{ListAnswer, NamesakeJson};
+use crate::api::doubt::UndecidedJson;
 use crate::api::key::LifeKey;
 use crate::api::session::SessionJson;
 use crate::text::bytes::to_line;
@@ -121,7 +122,7 @@ impl Which {
                 anstream::eprintln!("observer: {name} is another process now: {}", session.primary.key);
                 Found::None
             }
-            NameAnswer::None if self.say_too_many(answer, &wanted) => Found::Unknown,
+            NameAnswer::None if self.say_doubt(answer, &wanted) => Found::Unknown,
             NameAnswer::None => {
                 let of_user = self.user.map_or(String::new(), |uid| format!(" of user {}", user::shown(uid)));
                 let gone = if is_one_life(&wanted) { " any more" } else { "" };
@@ -173,13 +174,18 @@ impl Which {
         Some(Found::Several)
     }
 
-    /// Says on standard error that what was not found may be a session that one user too many has, if so. Returns whether it
-    /// may.
-    fn say_too_many(&self, answer: &ListAnswer<'_>, wanted: &[u8]) -> bool {
+    /// Says on standard error that what was not found may be a session that one user too many has, or one of which not even
+    /// the name is known, if so. Returns whether it may.
+    fn say_doubt(&self, answer: &ListAnswer<'_>, wanted: &[u8]) -> bool {
+        let is_meant = |uid: u32| self.user.is_none_or(|user| user == uid);
         let named = answer.over_limit.iter().find(|it| self.may_mean(wanted, it)).map(|it| it.uid);
         let mut others = answer.too_many_sessions.iter().copied();
-        let full = named.or_else(|| others.find(|&uid| self.user.is_none_or(|user| user == uid)));
-        full.inspect(|&uid| say_too_many(uid)).is_some()
+        if let Some(uid) = named.or_else(|| others.find(|&uid| is_meant(uid))) {
+            say_too_many(uid);
+            return true;
+        }
+        let undecided = answer.undecided_users.iter().find(|it| is_meant(it.uid));
+        undecided.inspect(|it| say_undecided_user(it)).is_some()
     }
 
     /// Whether `wanted` may mean the session that a process would be, in whichever mount namespace.
@@ -294,25 +300,6 @@ fn say_namesake(session: &SessionJson<'_>, namesake: &NamesakeJson<'_>) {
     );
 }
 
-/// Says on standard error that nobody knows whether a home has a session, and what to do.
-pub(super) fn say_undecided(undecided: &UndecidedJson<'_>) {
-    let home = to_line(undecided.home.as_bytes());
-    anstream::eprintln!(
-        "observer: can't know: pid {} in {home} is a session if its user owns that directory, whose owner is not known: \
-         ask again in a second, and see what `stat {home}` says",
-        undecided.pid
-    );
-}
-
-/// Says on standard error that not all of what a user runs has sessions, and what to do.
-pub(super) fn say_too_many(uid: u32) {
-    anstream::eprintln!(
-        "observer: can't know: {} has {SESSIONS_A_USER_MAX} sessions, and what more that user runs has none: see what it is \
-         by `observer list --long`, and narrow the rules, or name another user by --user",
-        user::shown(uid)
-    );
-}
-
 /// Says on standard error that nobody knows yet whether the session is of its home's owner, and what to do.
 fn say_awaiting_owner(session: &SessionJson<'_>) {
     let home = to_line(session.home.as_bytes());
@@ -371,6 +358,7 @@ fn say_several(sessions: &[&SessionJson<'_>], wanted: &[u8]) {
 mod tests {
     use super::*;
     use crate::api::answer::Head;
+    use crate::api::doubt::{DoubtReason, UndecidedUserJson};
     use crate::api::process::ProcessJson;
     use crate::text::bytes::Text;
 
@@ -421,6 +409,26 @@ mod tests {
         let inside = SessionJson { home_mnt_ns: Some(7), ..unknown.clone() };
         assert_eq!(answer_to(&[&inside], b"a@7", None), NameAnswer::One(&inside), "named by its namespace");
         assert_eq!(answer_to(&[&inside], b"a", None), NameAnswer::Several(vec![&inside]));
+    }
+
+    #[test]
+    fn nothing_is_certainly_none_of_a_user_who_may_have_a_session_without_a_name() {
+        let head = Head { certain: true, ..Head::default() };
+        let user =
+            UndecidedUserJson { uid: 8, reason: DoubtReason::PathTooLong, ..UndecidedUserJson::default() };
+        let answer = ListAnswer {
+            head,
+            sessions: vec![session(b"b", b"/x/b")],
+            undecided_users: vec![user],
+            ..ListAnswer::default()
+        };
+        let exit = |wanted: &str, user| {
+            let which = Which { session: wanted.into(), user, home: None, only_if: None };
+            which.find(&answer).unwrap().exit()
+        };
+        let exits = [None, Some(8), Some(9)].map(|user| exit("a", user));
+        assert_eq!(exits, [Exit::Unknown, Exit::Unknown, Exit::None]);
+        assert_eq!(exit("b", None), Exit::Found, "what is found is found");
     }
 
     #[test]

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::costs::CostReader;
 use super::ends::{RecordedEnd, RecordedEnds};
 use crate::api::Context;
-use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer, UndecidedJson};
+use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer};
 use crate::api::cost::CostJson;
+use crate::api::doubt::{UndecidedJson, UndecidedUserJson};
 use crate::api::explain::ExplainAnswer;
 use crate::api::key::LifeKey;
 use crate::api::process::ProcessJson;
@@ -211,6 +212,7 @@ pub fn list_without_rows(sources: SessionSources<'_>, time: AnswerTime<'_>) -> L
     let core = sources.core;
     let key = |key| LifeKey::of(time.context.boot_id, key).to_string();
     let undecided = |it| UndecidedJson::new(&it, time.context.boot_id);
+    let user = |it| UndecidedUserJson::new(it, time.context.boot_id);
     let over_limit = core.over_limit();
     ListAnswer {
         head: time.head("list"),
@@ -220,6 +222,7 @@ pub fn list_without_rows(sources: SessionSources<'_>, time: AnswerTime<'_>) -> L
         namesakes: namesakes(sources),
         over_limit: over_limit.candidates.into_iter().map(undecided).collect(),
         too_many_sessions: over_limit.users_of_others,
+        undecided_users: core.undecided_users().into_iter().map(user).collect(),
     }
 }
 

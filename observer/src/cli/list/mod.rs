@@ -7,13 +7,14 @@ use std::path::Path;
 use clap::Args;
 
 use self::columns::{COLUMNS, Column, LONG_COLUMNS, shown, table};
+use super::doubt::{say_too_many, say_undecided, say_undecided_user};
 use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
 use super::places::PlaceFlags;
-use super::which::{say_too_many, say_undecided};
 use super::{term, user};
-use crate::api::answer::{ListAnswer, UndecidedJson};
+use crate::api::answer::ListAnswer;
+use crate::api::doubt::UndecidedJson;
 use crate::api::session::SessionJson;
 use crate::api::words::SessionState;
 use crate::socket::client::{Client, ClientError, decode};
@@ -119,6 +120,11 @@ impl ListArgs {
             && let Some(uid) = over_limit.or_else(|| answer.too_many_sessions.first().copied())
         {
             say_too_many(uid);
+            return Ok(Exit::Unknown);
+        }
+        let undecided_user = answer.undecided_users.first().filter(|_| sessions.is_empty());
+        if let Some(user) = undecided_user.filter(|_| self.state != Some(SessionState::Ended)) {
+            say_undecided_user(user);
             return Ok(Exit::Unknown);
         }
         if answer.sessions.is_empty() {
