@@ -519,7 +519,12 @@ fn what_an_exec_sets_is_not_compared_in_the_middle_of_one() {
         let row = row_of(began, bash.key, changed, &raw);
         audit.row(&world.core, &TaskRow { executing, ..row });
         let report = audit.finish(&world.core);
-        report.drift.iter().map(|drift| drift.field).filter(|field| *field != "cwd").collect::<Vec<_>>()
+        report
+            .drift
+            .iter()
+            .map(|drift| drift.field.name())
+            .filter(|field| *field != "cwd")
+            .collect::<Vec<_>>()
     };
     assert_eq!(fields(true), ["sid"], "no exec sets it");
     assert_eq!(fields(false), ["sid", "exec_id", "comm", "uid"], "the exec's record is lost");

@@ -385,14 +385,6 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_left_out_as_a_whole_does_not_run() {
-        assert!(runs(Own, Breadth::Every, "journal") && !runs(Own, Breadth::End, "journal"));
-        for target in ["kernel", "sessions", "hooks", "contracts", "refuse", "verifier"] {
-            assert!(runs(Own, Breadth::Between, target), "{target} runs on every kernel");
-        }
-    }
-
-    #[test]
     fn what_is_left_out_stands_in_the_report_with_its_reason() {
         let text = report();
         for row in LEFT_OUT {
