@@ -11,7 +11,7 @@ use super::attach_points::attach_points;
 use super::btf::Btf;
 use super::contract::Contract;
 use super::options::KernelOptions;
-use super::{rights, sys};
+use super::{limit_reached, rights, sys};
 
 /// The file in which the kernel publishes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -54,6 +54,9 @@ fn contract_of(file: &Path) -> Result<Contract> {
 /// Reads the running kernel's type information.
 fn own_btf() -> Result<Btf> {
     Btf::read(Path::new(KERNEL_BTF)).map_err(|error| {
+        if limit_reached::is_cause(error.as_ref()) {
+            return limit_reached::explain(error);
+        }
         anyhow!("{error:#}; observer cannot know this kernel's layout: please report this with `uname -r`")
     })
 }
@@ -83,6 +86,7 @@ pub fn load(options: &KernelOptions) -> Result<Loaded> {
     let KernelOptions { ring_bytes, program_log, btf: file, .. } = options;
     let ring_bytes = *ring_bytes;
     check_machine()?;
+    limit_reached::raise_open_files();
     ensure!(
         is_ring_size(ring_bytes),
         "{ring_bytes} bytes are no valid size of a ring, and its caller did not check it: please report this"
@@ -125,6 +129,9 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
              5.11: raise that limit (`LimitMEMLOCK=infinity` in the unit, `ulimit -l unlimited` in a shell)"
         );
     }
+    if let Some(remedy) = limit_reached::remedy(&error) {
+        return anyhow!("create observer's maps: {text}; {remedy}");
+    }
     if refused {
         return anyhow!(
             "the kernel refused to create observer's maps ({text}): run as root, or with CAP_BPF and CAP_PERFMON"
@@ -135,6 +142,10 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
 
 /// Describes the refusal of a program with the end of the verifier's log and the next step.
 pub fn explain_program(name: &str, error: &ProgramError) -> anyhow::Error {
+    if let Some(remedy) = limit_reached::remedy(error) {
+        let cause = anyhow::Chain::new(error).last().map(ToString::to_string).unwrap_or_default();
+        return anyhow!("load program {name}: {cause}; {remedy}");
+    }
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         let lines = last_lines(&log);

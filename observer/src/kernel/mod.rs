@@ -10,6 +10,7 @@ mod contract;
 mod ctype;
 mod doctor;
 mod iterator;
+mod limit_reached;
 mod load;
 mod look;
 mod mapping;

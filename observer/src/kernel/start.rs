@@ -21,12 +21,16 @@ use super::programs::Kernel;
 use super::ring::{Control, Ring};
 use super::run_times::RunTimes;
 use super::skipped::Skipped;
-use super::{program_log, selftest};
+use super::{limit_reached, program_log, selftest};
 
 impl Kernel {
     /// Loads the programs with this kernel's offsets, attaches them and runs the self-test. Records queue in the ring from
     /// then on. Errors are sentences that end with the next step.
     pub fn start(options: &KernelOptions) -> Result<Self> {
+        Self::load_and_test(options).map_err(limit_reached::explain)
+    }
+
+    fn load_and_test(options: &KernelOptions) -> Result<Self> {
         let mut loaded = load::load(options)?;
         let ebpf = &mut loaded.ebpf;
         let ring_map = take_map(ebpf, "RING")?;
@@ -78,6 +82,10 @@ impl Look {
     /// Loads the iterator and runs its part of the self-test. The kernel's layout is taken from `btf`, or from the kernel
     /// itself.
     pub fn load(btf: Option<&Path>) -> Result<Self> {
+        Self::load_and_test(btf).map_err(limit_reached::explain)
+    }
+
+    fn load_and_test(btf: Option<&Path>) -> Result<Self> {
         let Loaded { ebpf, .. } = load::load(&KernelOptions::brief(btf, HookChoice::Auto, RING_BYTES_MIN))?;
         crate::heap::give_back();
         let look = Self { iterator: TaskIterator::new(&ebpf)? };

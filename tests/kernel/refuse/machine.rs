@@ -201,3 +201,19 @@ fn the_doctor_finds_this_machine_fit() {
     assert_eq!(result.code, Some(0), "{result:?}");
     assert!(result.text().contains("BTF"), "{result:?}");
 }
+
+#[test]
+fn too_few_open_files_are_named_and_taken_for_no_wrong_layout() {
+    failure::require_root();
+    let dir = tempfile::tempdir().expect("a directory");
+    // Too few for the maps, for the programs, for what they are attached to, or for the self-test.
+    for files in ["12", "30", "34", "40", "50"] {
+        let result = run(&["sh", "-c", "ulimit -n $0 && exec \"$@\"", files], dir.path(), &[]);
+        println!("{files}: {}", result.stderr);
+        let named = format!("may have {files} files open at a time");
+        assert_refused(&result, 1, &["Too many open files", &named, "`LimitNOFILE=4096` in the unit"]);
+        for wrong in ["self-test failed", "uname -r", "observer doctor"] {
+            assert!(!result.stderr.contains(wrong), "{wrong}: {}", result.stderr);
+        }
+    }
+}

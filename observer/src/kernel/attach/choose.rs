@@ -12,6 +12,7 @@ use super::functions::{Incomplete, attach_functions};
 use super::links::Links;
 use super::program::{program, root_cause};
 use super::report::{Attached, HookChoice};
+use crate::kernel::limit_reached;
 use crate::kernel::load::{Loaded, explain_program};
 use crate::kernel::ring::Control;
 use crate::kernel::sys;
@@ -88,7 +89,11 @@ fn attach_tracepoint(
     let program: &mut BtfTracePoint = program(ebpf, program_name)?.try_into()?;
     // A refusal of the verifier is a defect of observer, whatever the fact.
     program.load(hook.point.name(), btf).map_err(|error| explain_program(program_name, &error))?;
-    Ok(links.attach(program_name, program.fd()?.as_fd()).map_err(|error| root_cause(&error)))
+    let result = links.attach(program_name, program.fd()?.as_fd());
+    if let Err(error) = &result {
+        limit_reached::refuse(program_name, error)?;
+    }
+    Ok(result.map_err(|error| root_cause(&error)))
 }
 
 /// Has the exits of system calls report the facts that are incomplete, as far as they can.

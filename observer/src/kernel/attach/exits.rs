@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::TracePoint;
 use observer_common::hooks::{Fact, SyscallExits};
@@ -12,6 +12,7 @@ use super::links::Links;
 use super::program::{Problem, describe, program, remedy, root_cause};
 use super::report::Attached;
 use super::tracefs;
+use crate::kernel::limit_reached;
 use crate::kernel::load::explain_program;
 
 /// Which exits of a fact's system calls were attached to.
@@ -59,6 +60,9 @@ fn attach_fact(ebpf: &mut Ebpf, links: &mut Links, fact: Fact, exits: SyscallExi
         let fd = program.fd()?.as_fd();
         match links.attach_traced(exits.program, fd, "syscalls", &format!("sys_exit_{call}")) {
             Ok(()) => attached.push(*call),
+            Err(error) if limit_reached::is_cause(&error) => {
+                return Err(error).with_context(|| format!("attach to sys_exit_{call}"));
+            }
             Err(error) => problems.push(Problem {
                 point: format!("sys_exit_{call}"),
                 why: root_cause(&error) + remedy(&error),

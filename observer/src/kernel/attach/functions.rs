@@ -13,6 +13,7 @@ use super::report::Attached;
 use super::trial;
 use crate::kernel::btf::function_name;
 use crate::kernel::contract::Contract;
+use crate::kernel::limit_reached;
 use crate::kernel::load::Loaded;
 use crate::kernel::ring::Control;
 
@@ -100,10 +101,12 @@ fn attach_function(
     let name = hook.point.name();
     let program = program(ebpf, name)?;
     if let Err(error) = load_at(program, &function_name(hook.point), btf) {
+        limit_reached::refuse(name, &error)?;
         return Ok(Err(root_cause(&error)));
     }
     let result = links.attach(name, program.fd()?.as_fd());
-    if result.is_err() {
+    if let Err(error) = &result {
+        limit_reached::refuse(name, error)?;
         unload(program).with_context(|| format!("unload {name}"))?;
     }
     Ok(result.map_err(|error| root_cause(&error)))

@@ -41,7 +41,9 @@ fn make_calls() -> Result<Vec<Trial>> {
         // SAFETY: as above.
         unsafe { run_child(&scene, child_end.as_raw_fd()) }
     }
-    ensure!(pid > 0, "fork: {}", io::Error::last_os_error());
+    if pid < 0 {
+        return Err(io::Error::last_os_error()).context("start a process");
+    }
     drop(child_end);
     let mut bytes = Vec::new();
     let read = results.read_to_end(&mut bytes);

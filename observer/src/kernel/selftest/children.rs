@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::busy::busy;
 use super::child_ends::{ChildEnds, FAILED, READY_WITH_UIDS, THREAD, pipe, report, wait_for_order};
+use crate::kernel::limit_reached::NoRoom;
 
 /// The directory of the first child: three levels deep, below a mount point, and present on every machine that observer runs
 /// on.
@@ -135,7 +136,9 @@ impl TestChild {
             unsafe { libc::close(orders.as_raw_fd()) };
             main(ChildEnds { status: status.as_raw_fd(), orders: received.as_raw_fd() });
         }
-        ensure!(pid > 0, "fork: {}", io::Error::last_os_error());
+        if pid < 0 {
+            return Err(io::Error::last_os_error()).context("start a process");
+        }
         Ok(Self { pid: pid.cast_unsigned(), ready, orders, reaped: false })
     }
 
@@ -144,11 +147,13 @@ impl TestChild {
         let mut byte = FAILED;
         // SAFETY: writes one byte. The child's end closes when it exits, so this returns.
         let read = unsafe { libc::read(self.ready.as_raw_fd(), (&raw mut byte).cast(), 1) };
-        ensure!(
-            read == 1 && byte != FAILED,
+        if read != 1 || byte == FAILED {
+            return Err(NoRoom(
             "the self-test's child could not take its terminal, change its directory, start a thread or a process, or \
-             have 8 MiB of memory; see that the limits of processes, open files and memory leave room, and start observer again"
-        );
+             have 8 MiB of memory; see that the limits of processes, open files and memory leave room, and start observer again",
+            )
+            .into());
+        }
         Ok(byte == READY_WITH_UIDS)
     }
 

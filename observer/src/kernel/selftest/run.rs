@@ -1,9 +1,10 @@
 //! Runs the self-test.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Error, Result, ensure};
 
 use super::records::{self, CHILD_MARK, RingRecords};
 use super::rows;
+use crate::kernel::limit_reached;
 use crate::kernel::look::Look;
 use crate::kernel::programs::Kernel;
 
@@ -14,14 +15,22 @@ const REFUSAL: &str = "observer's self-test failed: what the kernel programs rea
 pub fn run(kernel: &mut Kernel) -> Result<()> {
     check_mark()?;
     let records = RingRecords::new(kernel);
-    let children = rows::check(&|| records.snapshot()).context(REFUSAL)?;
-    records::check(&records, &children).context(REFUSAL)
+    let children = rows::check(&|| records.snapshot()).map_err(refusal)?;
+    records::check(&records, &children).map_err(refusal)
 }
 
 /// Runs the iterator's part of it.
 pub fn run_rows(look: &Look) -> Result<()> {
     check_mark()?;
-    rows::check(&|| look.snapshot()).map(drop).context(REFUSAL)
+    rows::check(&|| look.snapshot()).map(drop).map_err(refusal)
+}
+
+/// Describes why the self-test failed. A limit says nothing of the programs.
+fn refusal(error: Error) -> Error {
+    if limit_reached::is_cause(error.as_ref()) {
+        return error.context("observer's self-test could not be made");
+    }
+    error.context(REFUSAL)
 }
 
 /// Fails in the child that the self-test starts, which must not run another self-test.
