@@ -118,7 +118,7 @@ pub struct SessionSources<'a> {
 }
 
 /// A row of the answer to `list`, as it was when the answer was made.
-pub enum SessionRow {
+pub enum ListedSession {
     /// Of the map.
     Mapped(Box<ListRow>),
     /// Of the journal.
@@ -194,15 +194,15 @@ pub fn list<'a>(sources: SessionSources<'a>, time: AnswerTime<'a>, ended: bool) 
 }
 
 /// The sessions of that answer.
-pub fn list_rows(sources: SessionSources<'_>, ended: bool) -> Vec<SessionRow> {
+pub fn list_rows(sources: SessionSources<'_>, ended: bool) -> Vec<ListedSession> {
     let core = sources.core;
     let mut costs = CostReader::new(core);
     let rows = sources.in_order(ended).into_iter().map(|listed| match listed {
-        Listed::Mapped(session, primary) => SessionRow::Mapped(Box::new(ListRow {
+        Listed::Mapped(session, primary) => ListedSession::Mapped(Box::new(ListRow {
             now: ReadNow::of(core, &mut costs, session, primary),
             ..ListRow::new(core, session, primary)
         })),
-        Listed::Recorded(end) => SessionRow::Recorded(Arc::clone(end)),
+        Listed::Recorded(end) => ListedSession::Recorded(Arc::clone(end)),
     });
     rows.collect()
 }

@@ -6,7 +6,7 @@ use observer_core::session::State;
 use observer_core::{BootTime, Core, Process};
 use serde::Serialize;
 
-use super::answers::{self, AnswerTime, ListRow, SessionRow, SessionSources, shown};
+use super::answers::{self, AnswerTime, ListRow, ListedSession, SessionSources, shown};
 use crate::api::Context;
 use crate::api::answer::ProcessesAnswer;
 use crate::api::change::{Certainty, body};
@@ -57,7 +57,7 @@ impl AnswerRow for ListRow {
     }
 }
 
-impl AnswerRow for SessionRow {
+impl AnswerRow for ListedSession {
     fn bytes(&self) -> usize {
         match self {
             Self::Mapped(row) => AnswerRow::bytes(&**row),

@@ -288,9 +288,9 @@ mod tests {
 
     #[test]
     fn worse_is_what_costs_more_or_does_less() {
-        assert_eq!(Better::Smaller.worse_percent(12.0, 10.0), Some(20.0));
+        assert_eq!(Better::Smaller.worse_percent(12.5, 10.0), Some(25.0));
         assert_eq!(Better::Smaller.worse_percent(5.0, 10.0), Some(-50.0));
-        assert_eq!(Better::Larger.worse_percent(10.0, 12.0), Some(20.0));
+        assert_eq!(Better::Larger.worse_percent(10.0, 12.5), Some(25.0));
         assert_eq!(Better::Neither.worse_percent(12.0, 10.0), None);
         assert_eq!(
             Better::Smaller.worse_percent(3.0, 0.0),

@@ -22,6 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The daemon cannot start without it, so a trace without it was not read right.
 const SURELY_OPENED: &str = "/sys/kernel/btf/vmlinux";
 
+/// Names in the directory of the run.
+const CONFIGURATION: &str = "observer.toml";
+const STATE: &str = "state";
+
 /// What the traced run gave.
 pub(crate) struct Traced {
     /// Distinct paths seen.
@@ -46,9 +50,7 @@ pub(crate) fn run(workspace: &Workspace, allowed: &Allowed) -> Result<Traced> {
     session.configure()?;
     let mut seen = BTreeMap::new();
     session.with_daemon(&mut seen)?;
-    for arguments in [&["list"][..], &["ps", "--json"], &["audit", "--json"], &["doctor"], &["status"]] {
-        session.client(arguments, &mut seen)?;
-    }
+    session.without_daemon(&mut seen)?;
     if !seen.contains_key(SURELY_OPENED) {
         bail!("the trace does not show {SURELY_OPENED}, which the daemon must open: it was not read right");
     }
@@ -89,7 +91,7 @@ impl Session {
     }
 
     fn configuration(&self) -> PathBuf {
-        self.places.run.join("observer.toml")
+        self.places.run.join(CONFIGURATION)
     }
 
     /// One rule that has owners looked up, and metrics, so that these are traced too.
@@ -106,9 +108,9 @@ impl Session {
         let trace = self.traces.join("daemon");
         let log = self.places.run.join("daemon.log");
         let output = fs::File::create(&log)?;
-        let mut command = under_strace(&trace);
+        let mut command = self.under_strace(&trace);
         command.arg(&self.binary).arg("run").arg("--config").arg(self.configuration());
-        command.arg("--socket").arg(self.socket()).arg("--state-dir").arg(self.places.run.join("state"));
+        command.arg("--socket").arg(self.socket()).arg("--state-dir").arg(self.places.run.join(STATE));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let mut strace = Running(command.spawn().context("start strace: run cargo xtask setup")?);
         let asked = self.wait_until_ready(&mut strace).and_then(|()| self.exercise(seen));
@@ -131,10 +133,7 @@ impl Session {
 
     /// Work for the daemon to see, and every question that it answers.
     fn exercise(&self, seen: &mut Seen) -> Result<()> {
-        let trace = self.traces.join("watch");
-        let mut watch = under_strace(&trace);
-        watch.args(self.words(&["watch", "--json", "--all"])).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut watch = Running(watch.spawn()?);
+        let (mut watch, watched) = self.begin(&["watch", "--json", "--all"])?;
         let workload = Workload::start(&self.places.homes)?;
         until("the new session is listed", || {
             let listed = self.observer(&["list", "--porcelain"]).output()?;
@@ -146,11 +145,22 @@ impl Session {
             &["ps"],
             &["ps", "--json"],
             &["pid", "one"],
+            &["explain", "one"],
+            &["signal", "one", "TERM", "--tree", "--dry-run"],
+            &["leftovers"],
+            &["history"],
+            &["timeline"],
+            &["timeline", "--svg", &self.file("timeline.svg")],
+            &["reload"],
             &["status", "--json"],
             &["audit", "--json"],
+            &["rules", "try", &self.file(CONFIGURATION)],
+            &["doctor", "--config", &self.file(CONFIGURATION), "--report", &self.file("report-beside")],
         ] {
             self.client(arguments, seen)?;
         }
+        let (mut wait, waited) = self.begin(&["wait", "one"])?;
+        until("`watch` and `wait` are subscribed", || Ok(self.watching()? == 2))?;
         let mut scrape = UnixStream::connect(self.metrics()).context("ask for metrics")?;
         scrape.set_read_timeout(Some(DEADLINE))?;
         scrape.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
@@ -158,13 +168,50 @@ impl Session {
         scrape.read_to_string(&mut metrics).context("read the metrics")?;
         ensure!(metrics.starts_with("HTTP/1.1 200 OK"), "no metrics are served: {metrics}");
         workload.finish()?;
+        until("`wait` ends with the session", || Ok(wait.0.try_wait()?.is_some()))?;
+        read(&waited, seen)?;
         until("the dead session is not live any more", || {
             let status =
                 self.observer(&["pid", "one"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
             Ok(status.code() == Some(1))
         })?;
-        stop(&mut watch, &trace)?;
-        read(&trace, seen)
+        self.client(&["history", "--killed"], seen)?;
+        self.client(&["signal", "one", "TERM", "--leftovers", "--dry-run"], seen)?;
+        stop(&mut watch, &watched)?;
+        read(&watched, seen)
+    }
+
+    /// Every command that works without a daemon.
+    fn without_daemon(&self, seen: &mut Seen) -> Result<()> {
+        let (configuration, state) = (&self.file(CONFIGURATION), &self.file(STATE));
+        for arguments in [
+            &["list"][..],
+            &["list", "--state-dir", state],
+            &["ps", "--json"],
+            &["explain", "1"],
+            &["history", "--state-dir", state],
+            &["timeline", "--state-dir", state],
+            &["audit", "--json"],
+            &["rules", "defaults"],
+            &["rules", "check", configuration],
+            &["rules", "try", configuration],
+            &["check-config", configuration],
+            &["doctor", "--report", &self.file("report")],
+            &["status"],
+        ] {
+            self.client(arguments, seen)?;
+        }
+        Ok(())
+    }
+
+    /// How many clients the daemon has that follow changes.
+    fn watching(&self) -> Result<u64> {
+        let output = self.observer(&["status", "--json"]).output()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).context("read the status")?;
+        status
+            .pointer("/clients/watching")
+            .and_then(serde_json::Value::as_u64)
+            .context("clients of the status")
     }
 
     fn words(&self, arguments: &[&str]) -> Vec<OsString> {
@@ -172,6 +219,30 @@ impl Session {
         words.extend(arguments.iter().map(OsString::from));
         words.extend(["--socket".into(), self.socket().into_os_string()]);
         words
+    }
+
+    /// A file in the directory of the run.
+    fn file(&self, name: &str) -> String {
+        self.places.run.join(name).display().to_string()
+    }
+
+    /// Starts a command that goes on under strace; also returns where the trace is.
+    fn begin(&self, arguments: &[&str]) -> Result<(Running, PathBuf)> {
+        let trace = self.traces.join(arguments.first().context("a command")?);
+        let mut command = self.under_strace(&trace);
+        command.args(self.words(arguments)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok((Running(command.spawn().context("start strace")?), trace))
+    }
+
+    /// strace, before the command that it runs. Programs that the command would start, such as journalctl, are not found: what
+    /// they open is theirs.
+    fn under_strace(&self, trace: &Path) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-s", "4096", "-e", "trace=%file", "-e", "signal=none"]);
+        command.arg("-E").arg(format!("PATH={}", self.file("no-programs"))).arg("-o").arg(trace);
+        // Cargo's, for compiler plug-ins: the loader would look there first.
+        command.env_remove("LD_LIBRARY_PATH");
+        command
     }
 
     /// One command of the program, untraced.
@@ -184,7 +255,7 @@ impl Session {
     /// Runs one command of the program under strace. What it finds is not judged here, what it opens is.
     fn client(&self, arguments: &[&str], seen: &mut Seen) -> Result<()> {
         let trace = self.traces.join("client");
-        let mut command = under_strace(&trace);
+        let mut command = self.under_strace(&trace);
         command.args(self.words(arguments));
         let output = command.stdin(Stdio::null()).output().context("start strace")?;
         // 0 found, 1 none or drift, 4 no daemon: answers all. Others are no answers.
@@ -209,14 +280,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn under_strace(trace: &Path) -> Command {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-s", "4096", "-e", "trace=%file", "-e", "signal=none", "-o"]).arg(trace);
-    // Cargo's, for compiler plug-ins: the loader would look there first.
-    command.env_remove("LD_LIBRARY_PATH");
-    command
 }
 
 /// Asks the traced program to end and waits for it; strace ends with it.

@@ -212,17 +212,17 @@ fn a_directory_of_another_owner_in_the_place_of_a_home_admits_nobody_who_comes_b
     let replacement = home_of(&scene, "replaced", OWNER);
     std::fs::set_permissions(&replacement, std::fs::Permissions::from_mode(0o755)).expect("open it");
     agent.chdir(&home);
-    // It is nobody's session: neither the former one goes on, nor does one begin.
     eventually("that it is refused", PATIENCE, || {
         let explained = scene.daemon.observer(&["explain", &agent.pid.to_string(), "--json"]).json();
-        let is_refused = explained.pointer("/rules/0") == Some(&"owner".into())
-            && explained.get("position") == Some(&"not_admitted".into());
+        let is_refused = explained.pointer("/rules/0") == Some(&"owner".into());
         if is_refused { Ok(()) } else { Err(explained.to_string()) }
     });
-    let path = home.to_str().expect("a path of text");
-    for args in [&["pid", path][..], &["pid", "replaced"], &["pid", path, "--user", "3002"]] {
-        let answer = scene.daemon.observer(args);
-        assert_eq!(answer.code, Some(1), "{args:?}: {answer:?} {:#?}", scene.daemon.list());
+    // Its session is that of the directory which was moved away: it is not there again, and no answer.
+    let row = row_of(&scene, &home, STRANGER);
+    assert_eq!((row.get("state"), row.get("foreign")), (Some(&"left".into()), Some(&true.into())), "{row:#}");
+    for args in [["pid", home.to_str().expect("a path of text")], ["pid", "replaced"]] {
+        let answer = scene.daemon.observer(&args);
+        assert_eq!(answer.code, Some(3), "{args:?}: {answer:?}");
     }
     let other = Pty::open();
     let owner = agent_of(&scene, OWNER, &home, &other);

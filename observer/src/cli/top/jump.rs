@@ -60,6 +60,14 @@ impl Jump {
         if row.seen.has_ended() {
             return Self::Say(format!("{name} has ended; `observer history` says how"));
         }
+        if let (None, Some(socket)) = (&primary.pane, &primary.mux_socket) {
+            let Some(socket) = quoted(socket) else { return Self::Say(cannot_be_typed(&name)) };
+            let (host, user) = (on_host(row, scope), as_user(primary.uid, scope, own));
+            let pid = primary.pid;
+            return Self::Say(format!(
+                "{host}type: {user}screen -x {socket} -p =  (and choose the window of pid {pid})"
+            ));
+        }
         let (Some(pane), Some(socket)) = (&primary.pane, &primary.mux_socket) else {
             return Self::Say(match &primary.tty {
                 _ if primary.pane_stale => format!("{name}: its pane is gone; look for pid {}", primary.pid),
@@ -230,6 +238,10 @@ mod tests {
         assert_eq!(fleet, format!("on web1, type: tmux -S '/tmp/tmux-0/a,b' {tail}"));
         let screen = row("screen", "2", "812.work", 0);
         assert_eq!(said(&screen, Scope::Local, &own), "type: screen -x 812.work -p 2");
+        let mut several = screen;
+        several.seen.session.primary.pane = None;
+        let expected = "type: screen -x 812.work -p =  (and choose the window of pid 7)";
+        assert_eq!(said(&several, Scope::Local, &own), expected);
     }
 
     #[test]
