@@ -3,9 +3,10 @@
 //! knew, and the arguments of processes, some of them late. Its primaries are those of a core that was there all the time.
 //!
 //! The property is restricted to what the kernel, the journal and the daemon before tell, which leaves what was born in
-//! sessions to the next one. A process has settled where it is before it starts another one. Where each process has a session
-//! and there are launchers, neither they nor what started others goes elsewhere, executes another program, gets another
-//! terminal or ends: to which of several sessions those belong afterwards is history.
+//! sessions to the next one. A process has settled where it is before it starts another one. Where each process has a session,
+//! none ends that started others, and where there are launchers beside that, neither they nor what started others goes
+//! elsewhere, executes another program or gets another terminal: to which of several sessions those belong afterwards is
+//! history.
 
 mod support;
 
@@ -208,7 +209,8 @@ impl Daemons {
     /// A process ends, and the kernel gives what it started to init.
     fn exit(&mut self, at: usize) {
         let Some(proc) = self.procs.get(at).cloned() else { return };
-        if at == 0 || !self.may_move(at) {
+        let has_children = self.above.values().any(|&above| above == proc.key.tgid.0);
+        if at == 0 || (self.setting.is_each && has_children) {
             return;
         }
         self.both(|world| world.exit(&proc, 9));
