@@ -2,21 +2,19 @@
 //! replaced by one that is given what a restarted daemon has: the rows of the live processes, the sessions that the journal
 //! knew, and the arguments of processes, some of them late. Its primaries are those of a core that was there all the time.
 //!
-//! The property is restricted to what the kernel, the journal and the daemon before tell, which leaves what was born in
-//! sessions to the next one. A process has settled where it is before it starts another one. Where each process has a session,
-//! none ends that started others, and where there are launchers beside that, neither they nor what started others goes
-//! elsewhere, executes another program or gets another terminal: to which of several sessions those belong afterwards is
-//! history.
+//! The property is restricted to what the kernel and the journal tell. A process that ends has no children: what it leaves
+//! behind is known by its birth alone. A process has settled where it is before it starts another one. Where each process has
+//! a session and there are launchers, neither they nor what started others goes elsewhere: to which of several sessions
+//! those belong afterwards is history.
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use observer_core::left::{FormerSession, Origins};
+use observer_core::Rule;
 use observer_core::limits::SETTLE_NS;
 use observer_core::rule::Instances;
 use observer_core::session::{Home, State};
-use observer_core::{ProcessKey, Rule};
 use proptest::prelude::*;
 use support::{Proc, Recorded, World, only_program, rule, shell};
 
@@ -28,9 +26,6 @@ const NAMESPACES: [u32; 3] = [1, 2, 3];
 
 /// Processes at a time.
 const PROCESSES: usize = 7;
-/// Cases, and how many proptest has where nobody says otherwise.
-const CASES: u32 = 2_000;
-const CASES_OF_PROPTEST: u32 = 256;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -41,19 +36,9 @@ enum Op {
         mnt_ns: Option<usize>,
         tty: Option<usize>,
     },
-    /// A process ends. What it started has another parent from then on.
+    /// A process without children ends: what it leaves behind would be known by its birth alone.
     Exit {
         by: usize,
-    },
-    /// A running process executes a program.
-    Exec {
-        by: usize,
-        name: usize,
-    },
-    /// The controlling terminal of a process becomes another one, or none.
-    SetTty {
-        by: usize,
-        tty: Option<usize>,
     },
     Chdir {
         by: usize,
@@ -68,9 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (by.clone(), 0..NAMES.len(), prop::option::weighted(0.2, 0..NAMESPACES.len()), prop::option::weighted(0.3, 0..TTYS.len()))
             .prop_map(|(by, name, mnt_ns, tty)| Op::Spawn { by, name, mnt_ns, tty }),
         3 => by.clone().prop_map(|by| Op::Exit { by }),
-        5 => (by.clone(), 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
-        2 => (by.clone(), 0..NAMES.len()).prop_map(|(by, name)| Op::Exec { by, name }),
-        1 => (by, prop::option::weighted(0.7, 0..TTYS.len())).prop_map(|(by, tty)| Op::SetTty { by, tty }),
+        5 => (by, 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
         1 => Just(Op::Wait),
     ]
 }
@@ -81,8 +64,6 @@ struct Daemons {
     restarted: World,
     setting: Setting,
     procs: Vec<Proc>,
-    /// What started each process, or the nearest above that which lives.
-    above: BTreeMap<u32, u32>,
     next_tgid: u32,
     /// The last that was written of each session.
     journal: BTreeMap<Home, Recorded>,
@@ -125,8 +106,7 @@ impl Daemons {
         let shells = worlds.each_mut().map(shell);
         let [lasting, restarted] = worlds;
         let procs = shells.into_iter().take(1).collect();
-        let (above, journal) = (BTreeMap::new(), BTreeMap::new());
-        Self { lasting, restarted, setting, procs, above, next_tgid: 20, journal }
+        Self { lasting, restarted, setting, procs, next_tgid: 20, journal: BTreeMap::new() }
     }
 
     /// Has both cores see the same at the same time.
@@ -174,25 +154,14 @@ impl Daemons {
                     world.exec(&mut child, name);
                     child
                 });
-                self.above.insert(tgid, parent.key.tgid.0);
                 self.procs.push(child);
             }
-            Op::Exit { by } => self.exit(by % self.procs.len()),
-            Op::Exec { by, name } => {
-                let (at, mut name) = (by % self.procs.len(), NAMES.get(name).copied().unwrap_or("claude"));
-                if !self.setting.has_launchers && self.kin(at).any(|kin| kin.comm == name) {
-                    name = "bash";
-                }
-                self.settle();
-                if at > 0 && self.may_move(at) {
-                    self.change(at, |world, proc| world.exec(proc, name));
-                }
-            }
-            Op::SetTty { by, tty } => {
-                let (at, tty) = (by % self.procs.len(), tty.and_then(|at| TTYS.get(at)).copied());
-                self.settle();
-                if at > 0 && self.may_move(at) {
-                    self.change(at, |world, proc| world.set_tty(proc, tty));
+            Op::Exit { by } => {
+                let at = by % self.procs.len();
+                let Some(proc) = self.procs.get(at).cloned() else { return };
+                if at > 0 && !self.procs.iter().any(|child| child.parent == proc.key) {
+                    self.both(|world| world.exit(&proc, 9));
+                    self.procs.remove(at);
                 }
             }
             Op::Chdir { by, to } => {
@@ -206,40 +175,12 @@ impl Daemons {
         }
     }
 
-    /// A process ends, and the kernel gives what it started to init.
-    fn exit(&mut self, at: usize) {
-        let Some(proc) = self.procs.get(at).cloned() else { return };
-        let has_children = self.above.values().any(|&above| above == proc.key.tgid.0);
-        if at == 0 || (self.setting.is_each && has_children) {
-            return;
-        }
-        self.both(|world| world.exit(&proc, 9));
-        self.procs.remove(at);
-        let above = self.above.remove(&proc.key.tgid.0);
-        for child in self.above.values_mut().filter(|child| **child == proc.key.tgid.0) {
-            *child = above.unwrap_or_default();
-        }
-        for child in self.procs.iter_mut().filter(|child| child.parent == proc.key) {
-            child.parent = ProcessKey::new(1, 1);
-        }
-    }
-
-    /// What started a process, and what that one started.
-    fn kin(&self, at: usize) -> impl Iterator<Item = &Proc> {
-        let tgid = self.procs.get(at).map_or(0, |proc| proc.key.tgid.0);
-        let above = move |of: u32| self.above.get(&of).copied();
-        let is_kin = move |other: &&Proc| {
-            above(tgid) == Some(other.key.tgid.0) || above(other.key.tgid.0) == Some(tgid)
-        };
-        self.procs.iter().filter(is_kin)
-    }
-
     /// Whether a process may go elsewhere: what others belong to that it started is history where each has a session.
     fn may_move(&self, at: usize) -> bool {
         let Some(proc) = self.procs.get(at) else { return false };
-        let above = self.above.get(&proc.key.tgid.0);
-        let is_bound = |kin: &Proc| above != Some(&kin.key.tgid.0) || kin.comm == proc.comm;
-        at == 0 || !self.setting.is_each || !self.setting.has_launchers || !self.kin(at).any(is_bound)
+        let is_kin =
+            |other: &Proc| other.parent == proc.key || (other.key == proc.parent && other.comm == proc.comm);
+        at == 0 || !self.setting.is_each || !self.setting.has_launchers || !self.procs.iter().any(is_kin)
     }
 
     /// Replaces the restarted core. Of the processes, `late` has a bit set for each whose arguments are read afterwards.
@@ -252,9 +193,6 @@ impl Daemons {
         world.dirs.clone_from(&before.dirs);
         world.pass(&self.procs.iter().collect::<Vec<_>>());
         let expected = answer(before);
-        let Origins { births, left, .. } = before.core.origins(usize::MAX, |_| 1);
-        let left: Vec<(FormerSession, Vec<ProcessKey>)> =
-            left.into_iter().map(|(former, keys)| (former.clone(), keys)).collect();
         // Until it is known that what is between it and a session is a helper, something on a terminal of its own may be a
         // session.
         let tty = self.procs.first().and_then(|proc| proc.tty);
@@ -267,7 +205,7 @@ impl Daemons {
         meanwhile.iter().for_each(|&op| self.apply(op));
         assert_eq!(self.restarted.core.sessions().count(), 0);
         let recorded: Vec<Recorded> = self.journal.values().cloned().collect();
-        self.restarted.resume_told(&recorded, 0, &left, &births);
+        self.restarted.resume_recorded(&recorded, 0);
         for (_, proc) in late.iter().rev() {
             self.assert_resumed(&expected, meanwhile);
             self.restarted.memory(proc);
@@ -322,9 +260,7 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    let cases = if default.cases == CASES_OF_PROPTEST { CASES } else { default.cases };
-    ProptestConfig { cases, failure_persistence: None, ..default }
+    ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
