@@ -257,10 +257,10 @@ pub(super) fn answer_to<'s, 'a>(
     }
 }
 
-/// Whether it cannot be said if the session's user is the one whose home it is. In another mount namespace that is never known,
-/// and such a session is named with its namespace.
+/// Whether it cannot be said if the session's user is the one whose home it is. root counts as the owner of each. In another
+/// mount namespace it is never known, and such a session is named with its namespace.
 fn is_owner_missing(session: &SessionJson<'_>) -> bool {
-    session.foreign.is_none() && session.home_mnt_ns.is_none()
+    session.foreign.is_none() && session.home_mnt_ns.is_none() && session.primary.uid != ROOT
 }
 
 /// Whether the session's user is known to be another one than the one whose home it is.

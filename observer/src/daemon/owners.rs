@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 /// Look-ups that run at a time. Beyond that an owner counts as unknown, and no process is admitted by it.
 const LOOKUPS_MAX: usize = 256;
-/// Bits of a directory's mode by which others than its owner may enter it.
-const ENTERED_BY_OTHERS: u32 = 0o011;
+/// Bits of a directory's mode by which everybody may enter it, or others than its owner may change what is in it.
+const OPEN_TO_OTHERS: u32 = 0o023;
 
 /// The owner of a home.
 pub struct OwnerFound {
@@ -78,18 +78,18 @@ pub fn read_owner(home: Home) -> OwnerFound {
     let owner = match std::fs::metadata(path) {
         _ if !is_readable(&home) => None,
         Ok(metadata) => Some(metadata.uid()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => sole_entrant(path, home.uid),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => owner_of_closed(path, home.uid),
         Err(_) => None,
     };
     OwnerFound { home, owner }
 }
 
-/// Returns `uid` if it owns the directory above `path` that is closed to this process, and nobody else but root may enter that
-/// one: then nobody else stands below it, whoever owns what is there. An access control list that lets others in shows as bits
-/// of the group.
-fn sole_entrant(path: &Path, uid: u32) -> Option<u32> {
+/// Returns `uid` if it owns the directory above `path` that is closed to this process, where only its owner and a group may enter
+/// and only its owner may make and rename what is in it: what stands below it is there by leave of that user. An access control
+/// list that lets others in shows as bits of the group.
+fn owner_of_closed(path: &Path, uid: u32) -> Option<u32> {
     let closed = path.ancestors().skip(1).find_map(|above| std::fs::metadata(above).ok())?;
-    (closed.uid() == uid && closed.mode() & ENTERED_BY_OTHERS == 0).then_some(uid)
+    (closed.uid() == uid && closed.mode() & OPEN_TO_OTHERS == 0).then_some(uid)
 }
 
 /// Whether the directory of `home` may be looked at: a path of another mount namespace names another directory here, and
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_its_user_may_enter_is_that_users_and_what_a_group_may_enter_is_not_known() {
+    fn what_is_closed_is_of_the_user_who_alone_may_change_it() {
         let dir = tempfile::tempdir().unwrap();
         let (closed, inside) = (dir.path().join("closed"), dir.path().join("closed/a/b"));
         std::fs::create_dir_all(&inside).unwrap();
@@ -158,7 +158,7 @@ mod tests {
             read_owner(Home { uid, ..home(path, None) }).owner
         };
         assert_eq!(owner_for(own + 1), Some(own), "it can be read");
-        for (mode, known) in [(0o600, Some(own)), (0o644, Some(own)), (0o610, None)] {
+        for (mode, known) in [(0o600, Some(own)), (0o644, Some(own)), (0o750, Some(own)), (0o770, None)] {
             set_mode(&closed, mode);
             // As the service, which has no right to enter: for this thread alone, which root needs and others do not.
             nix::unistd::setfsuid(Uid::from_raw(own + 2));
