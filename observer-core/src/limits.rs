@@ -100,6 +100,10 @@ pub const OVER_LIMIT_SHOWN_MAX: usize = 1024;
 /// Processes whose place among the candidates is looked at again in one input. The others follow in the next.
 pub const RELINKED_A_TURN_MAX: usize = 64;
 
+/// Processes of a user in directories with too long a path that an answer looks at. With more, that user may have sessions of which
+/// nobody knows what they are called.
+pub const LONG_PATHS_A_USER_MAX: usize = 64;
+
 /// The length of a label's value, bytes. A longer one labels nothing.
 pub const LABEL_BYTES_MAX: usize = 256;
 

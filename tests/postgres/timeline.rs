@@ -57,8 +57,8 @@ fn the_times_in_which_a_host_was_not_present_or_its_journal_had_a_gap_are_shaded
     let number = present(&mut daemon, HOST);
     // Another host of the same name, of which there is something from 90 minutes ago until 30 minutes ago.
     daemon.ask(&format!(
-        "INSERT INTO observer.host (host_id, host, first_seen_at, last_commit_at)
-         VALUES ('{ABSENT}', 'h', now() - interval '80 minutes', now() - interval '30 minutes')"
+        "INSERT INTO observer.host (host_id, host, first_seen_at, last_commit_at, caught_up)
+         VALUES ('{ABSENT}', 'h', now() - interval '80 minutes', now() - interval '30 minutes', true)"
     ));
     let absent = daemon.ask(&format!("SELECT host_no FROM observer.host WHERE host_id = '{ABSENT}'"));
     daemon.ask(&format!(
@@ -79,20 +79,23 @@ fn the_times_in_which_a_host_was_not_present_or_its_journal_had_a_gap_are_shaded
          'from', to_char(now() AT TIME ZONE 'UTC' - interval '60 minutes', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))";
     event(&number, 2, 40, "gap", "", gap);
     let url = server().url(&database);
-    let drawn = CommandResult::of(Command::new(product()).args([
-        "timeline",
-        "--database-url",
-        &url,
-        "--since",
-        "2h",
-    ]));
-    assert_eq!(drawn.code, Some(0), "{drawn:?}");
-    let row = |id: &str| drawn.text().lines().find(|line| line.contains(&id[..8])).unwrap_or_default();
-    let counts = |id: &str| ['░', '━', '┅'].map(|shown| row(id).matches(shown).count());
+    let counts = |id: &str| {
+        let arguments = ["timeline", "--database-url", &url, "--since", "2h"];
+        let drawn = CommandResult::of(Command::new(product()).args(arguments));
+        assert_eq!(drawn.code, Some(0), "{drawn:?}");
+        let row = drawn.text().lines().find(|line| line.contains(&id[..8])).unwrap_or_default();
+        ['░', '━', '┅'].map(|shown| row.matches(shown).count())
+    };
     // 120 minutes are some 60 cells.
     let [before, lived, unknown] = counts(ABSENT);
-    assert!((12..=18).contains(&before) && (26..=34).contains(&lived), "{drawn:?}");
-    assert!((12..=18).contains(&unknown), "{drawn:?}");
+    assert!((12..=18).contains(&before) && (26..=34).contains(&lived), "{before} {lived}");
+    assert!((12..=18).contains(&unknown), "{unknown}");
     let [outside, lived, unknown] = counts(HOST);
-    assert!(outside == 0 && lived > 40 && (8..=13).contains(&unknown), "{drawn:?}");
+    assert!(outside == 0 && lived > 40 && (8..=13).contains(&unknown), "{outside} {lived} {unknown}");
+    // It committed its state a moment ago, and has its history still to send.
+    daemon.ask(&format!(
+        "UPDATE observer.host SET caught_up = false, last_commit_at = now() WHERE host_id = '{ABSENT}'"
+    ));
+    let [before, lived, unknown] = counts(ABSENT);
+    assert!((12..=18).contains(&before) && lived <= 2 && unknown >= 40, "{before} {lived} {unknown}");
 }

@@ -48,7 +48,8 @@ impl Core {
                 self.counters.left_uncounted += 1;
                 continue;
             };
-            if keys.is_empty() && self.may_lack_births(pending.former.primary) {
+            // As many were left at least, and nobody knows how many.
+            if self.may_lack_births(pending.former.primary) {
                 continue;
             }
             let left = self.left_processes(keys, sink);

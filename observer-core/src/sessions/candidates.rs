@@ -381,7 +381,10 @@ impl Sessions {
         if holds_other && !is_root {
             return self.passed_over.add(key, &home);
         }
-        let part = Part::of(is_root, candidacy.is_wrapper);
+        // One below a wrapper that runs an older program takes its place when that ends.
+        let runs_for_root = matches!(position, LineagePosition::Below(above) if primary != Some(above))
+            && wrapping_root(ctx.table, &self.homes, entry, &home).is_some();
+        let part = Part::of(is_root || runs_for_root, candidacy.is_wrapper);
         if primary != Some(key) && self.is_full(&home, part) {
             return self.leave_out(key, &home, part);
         }

@@ -1,5 +1,6 @@
-//! Finds where the candidates of a home are among its others, in one election. Each process above them is looked at once,
-//! however many of them are below it. Of most, such as shells that no rule admits, only the terminal matters.
+//! Finds where the candidates of a home are among its others, in one election. Of most processes above them, such as shells that no
+//! rule admits, only the terminal matters: each of these is looked at once, however many candidates are below it. Those that may
+//! decide, which are candidates and primaries, are looked at by each candidate below them.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -349,6 +350,10 @@ impl Sessions {
         if state.roots != found {
             self.relinked.extend(self.passed_over.in_home(&home).map(age));
             state.roots = found;
+            // Roots also become helpers, and count as such then.
+            if self.left_out.has_any(&home) {
+                self.changed_roots.insert(home);
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ mod settling;
 mod undecided;
 mod user_sessions;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -79,6 +79,8 @@ pub(crate) struct Sessions {
     passed_over: PassedOver,
     /// Processes that a rule admits to homes with too many candidates.
     left_out: LeftOut,
+    /// Homes that left processes out, whose roots are others since these were considered again.
+    changed_roots: BTreeSet<Arc<Home>>,
     /// Homes whose session was reported since [`Self::forget_reported`], so that one change is reported once.
     reported: Vec<Arc<Home>>,
     /// Processes whose descendants may have become helpers, or ceased to be.

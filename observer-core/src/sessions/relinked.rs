@@ -26,6 +26,9 @@ impl Sessions {
     /// Elects again in the homes of the processes that were noted as relinked, and of their descendants, as far as
     /// that is no work for more than one turn. To be called after each event.
     pub fn elect_relinked(&mut self, ctx: &mut SessionContext<'_>) {
+        for home in core::mem::take(&mut self.changed_roots) {
+            self.readmit(ctx, &home);
+        }
         let mut budget = RELINKED_A_TURN_MAX;
         while budget > 0 && !self.relinked.is_empty() {
             let mut homes: Vec<Arc<Home>> = Vec::new();
@@ -36,13 +39,9 @@ impl Sessions {
                 && let Some((_, tgid)) = self.relinked.pop_first()
             {
                 budget -= 1;
-                // What is below one that was left out was left out with it.
-                let is_left_out = |entry: &ProcessEntry| self.left_out.has(entry.process.key);
-                if !ctx.table.by_tgid(tgid).is_some_and(is_left_out) {
-                    let children = ctx.table.children_by_birth(tgid);
-                    let children = children.filter_map(|child| ctx.table.by_tgid(child));
-                    self.relinked.extend(children.map(|child| age(child.process.key)));
-                }
+                let children = ctx.table.children_by_birth(tgid);
+                let children = children.filter_map(|child| ctx.table.by_tgid(child));
+                self.relinked.extend(children.map(|child| age(child.process.key)));
                 let Some(entry) = ctx.table.by_tgid(tgid) else { continue };
                 match &entry.candidacy {
                     Some(candidacy) if seen.insert(Arc::clone(&candidacy.home)) => {
@@ -50,7 +49,8 @@ impl Sessions {
                     }
                     Some(_) => {}
                     // It may be where it was a helper until this moment.
-                    None if self.left_out.has(entry.process.key)
+                    // Of a chain of processes that were left out the first is considered: there is no more room for the others.
+                    None if self.is_first_left_out(entry)
                         || self.passed_over.has(entry.process.key)
                         || !self.homes.held_by(entry.process.key).is_empty() =>
                     {
@@ -140,6 +140,11 @@ impl Sessions {
         let runs = part == Part::Program;
         let of_part = state.roots.iter().filter(|root| root.stand_in.is_some() == runs).count();
         of_part.max(all / (CANDIDATES_IN_ALL_MAX / CANDIDATES_A_HOME_MAX))
+    }
+
+    fn is_first_left_out(&self, entry: &ProcessEntry) -> bool {
+        let is_left_out = |key| self.left_out.has(key);
+        is_left_out(entry.process.key) && !entry.process.lineage.is_some_and(is_left_out)
     }
 
     /// Returns whether `home` has too many candidates for one more that is `part` of it.

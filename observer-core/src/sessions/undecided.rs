@@ -1,10 +1,11 @@
 //! Finds the homes of which it cannot be said whether they have a session, because nobody knows who owns them, or because
 //! they have too many candidates; and the users of whom nobody knows which homes their processes are in.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::limits::LONG_PATHS_A_USER_MAX;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::Rule;
@@ -40,14 +41,25 @@ impl Sessions {
         let Basis { table, rules, .. } = *basis;
         let crowded = self.crowded(table, rules).filter(|(_, rule, _)| names_primary(&rule.name));
         let crowded = crowded.map(|(home, _, process)| (home.uid, process.key, Doubt::TooManyCandidates));
-        let too_long = table.with_long_paths().filter_map(|key| table.get(key));
-        let too_long = too_long.filter(|entry| self.may_be_admitted(basis, entry));
-        let too_long = too_long.map(|entry| (entry.process.uids.uid, entry.process.key, Doubt::PathTooLong));
         let mut found: Vec<UndecidedUser> = Vec::new();
         let mut seen = BTreeSet::new();
-        for (uid, key, doubt) in crowded.chain(too_long) {
-            if seen.insert((uid, doubt == Doubt::PathTooLong)) {
+        for (uid, key, doubt) in crowded {
+            if seen.insert(uid) {
                 found.push(UndecidedUser { uid, key, doubt });
+            }
+        }
+        let mut looked_at = BTreeMap::<u32, usize>::new();
+        for entry in table.with_long_paths().filter_map(|key| table.get(key)) {
+            let Process { key, uids, .. } = &entry.process;
+            let count = looked_at.entry(uids.uid).or_default();
+            // Of those beyond the bound it is not known.
+            if *count > LONG_PATHS_A_USER_MAX {
+                continue;
+            }
+            *count += 1;
+            if *count > LONG_PATHS_A_USER_MAX || self.may_be_admitted(basis, entry) {
+                *count = usize::MAX;
+                found.push(UndecidedUser { uid: uids.uid, key: *key, doubt: Doubt::PathTooLong });
             }
         }
         found

@@ -100,6 +100,11 @@ impl RecordedEnds {
         self.0.remove(home);
     }
 
+    /// Forgets those of homes of which the map has a later session, which may be forgotten later.
+    pub fn retain_beside(&mut self, core: &Core) {
+        self.0.retain(|home, _| core.session(home).is_none());
+    }
+
     /// Those of homes of which the map has no later session.
     pub fn beside<'a>(&'a self, core: &'a Core) -> impl Iterator<Item = &'a Arc<RecordedEnd>> {
         self.0.values().filter(|end| core.session(&end.home).is_none())

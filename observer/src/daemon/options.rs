@@ -32,7 +32,7 @@ impl RuleSet {
     pub fn log_warnings(&self) {
         for warning in &self.warnings {
             let (line, column) = warning.place().unzip();
-            warn!(line, column, "{warning}");
+            warn!(part = "rules", line, column, "{warning}");
         }
     }
 }

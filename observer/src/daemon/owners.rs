@@ -74,9 +74,11 @@ impl OwnerLookups {
 
 /// Reads who owns the directory of `home`. Its file system may never answer.
 pub fn read_owner(home: Home) -> OwnerFound {
+    if !is_readable(&home) {
+        return OwnerFound { home, owner: None };
+    }
     let path = Path::new(OsStr::from_bytes(&home.path));
     let owner = match std::fs::metadata(path) {
-        _ if !is_readable(&home) => None,
         Ok(metadata) => Some(metadata.uid()),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => owner_of_closed(path, home.uid),
         Err(_) => None,

@@ -148,6 +148,7 @@ impl EventLoop {
         let Differences { entries, unchanged } = resumption.differences(&self.core, &self.sink.previous);
         self.sink.previous.set_recorded(unchanged);
         self.sink.previous.ends.add(resumed, &entries, &boot_id);
+        self.sink.previous.ends.retain_beside(&self.core);
         if let Some(journal) = &self.sink.journal {
             for entry in entries {
                 journal.push(entry);

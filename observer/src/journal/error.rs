@@ -48,11 +48,38 @@ impl SqliteFault {
             rusqlite::Error::SqlInputError { .. }
             | rusqlite::Error::QueryReturnedNoRows
             | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::FromSqlConversionFailure(..) => Self::Corrupt,
             _ => Self::Transient,
         }
     }
+}
+
+/// Why a batch was not written.
+pub enum WriteError {
+    /// SQLite refused it.
+    Sqlite(rusqlite::Error),
+    /// Any other reason, for the gap entry and for people.
+    Other(GapReason, String),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<anyhow::Error> for WriteError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(loss_reason(&error), format!("{error:#}"))
+    }
+}
+
+/// Whether `error` is one of the disk or of memory that may pass, and says nothing of what the file has.
+pub fn is_passing(error: &anyhow::Error) -> bool {
+    let sqlite = error.chain().find_map(|cause| cause.downcast_ref::<rusqlite::Error>());
+    sqlite.is_some_and(|error| SqliteFault::of(error) != SqliteFault::Corrupt)
 }
 
 /// The reason that a gap entry states for changes lost because of `error`.

@@ -57,13 +57,18 @@ impl FileId {
 
 impl StateDir {
     /// Locks the directory, which is made where it is missing. If this process had it before and it was deleted, it stays the
-    /// same one for the mirror, and its journal is known to be lost.
-    pub fn claim(dir: &Path, former: Option<FormerDir>) -> Result<Self, OpenError> {
+    /// same one for the mirror, and its journal is known to be lost. If only the lock was, what that said is known.
+    pub fn claim(dir: &Path, former: Option<&FormerDir>) -> Result<Self, OpenError> {
         let mut lock = DirectoryLock::acquire(dir)?;
         let mut identity = DirectoryIdentity::load(dir).map_err(OpenError::Transient)?;
-        if let Some(former) = former.filter(|_| identity.opens.is_none()) {
-            former.identity.store(dir).map_err(OpenError::Transient)?;
-            (identity, lock.previous) = (former.identity, former.watermark);
+        if let Some(former) = former {
+            if identity.opens.is_none() {
+                former.identity.store(dir).map_err(OpenError::Transient)?;
+                identity = former.identity.clone();
+            }
+            if lock.previous.stream_id.is_empty() {
+                lock.previous = former.watermark.clone();
+            }
         }
         Ok(Self { lock, identity, file: None, log: None })
     }
@@ -86,13 +91,26 @@ impl StateDir {
         self.file.is_some_and(|file| file.is_gone_from(&options.path)) || self.lock_is_gone(options)
     }
 
-    /// Gives up the journal that is gone, with its log: SQLite would take that for the log of whatever is at the path now. The
-    /// connection must be closed. The result has what is known of the directory if that is gone too, and `None` if it
+    /// Locks the directory again where somebody deleted the lock alone. False: the journal is gone too, or another process has the
+    /// new lock.
+    pub fn lock_again(&mut self, options: &JournalOptions) -> bool {
+        if self.file.is_none_or(|file| file.is_gone_from(&options.path)) {
+            return false;
+        }
+        let Ok(mut lock) = DirectoryLock::acquire(options.dir()) else { return false };
+        lock.previous = self.lock.newest().clone();
+        self.lock = lock;
+        true
+    }
+
+    /// Gives up the journal. Where it is gone, its log goes too: SQLite would take that for the log of whatever is at the path now.
+    /// A journal that is still there keeps its log, which has its newest entries. The connection must be closed. The result has what is known of the directory if that is gone too, and `None` if it
     /// is still locked.
     pub fn give_up(&mut self, options: &JournalOptions) -> Option<FormerDir> {
-        self.file = None;
+        let is_file_gone = self.file.take().is_none_or(|file| file.is_gone_from(&options.path));
         let log = log(options);
-        if self.log.take().is_some_and(|known| FileId::at(&log) == Some(known)) {
+        let is_own = self.log.take().is_some_and(|known| FileId::at(&log) == Some(known));
+        if is_file_gone && is_own {
             for part in [&log, &suffixed(&options.path, "-shm")] {
                 let _ = fs::remove_file(part);
             }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::bounds::{self, AgeClock, Usage};
-use super::error::{OpenError, SqliteFault, loss_reason};
+use super::error::{OpenError, SqliteFault, WriteError, is_passing};
 use super::file::{self, Origin, StreamEnd};
 use super::lock::Watermark;
 use super::lost::LostEntries;
@@ -68,20 +68,6 @@ pub struct JournalWriter {
     backoff: ExponentialBackoff,
 }
 
-/// Why a batch was not written.
-enum WriteError {
-    /// SQLite refused it.
-    Sqlite(rusqlite::Error),
-    /// Any other reason, for the gap entry and for people.
-    Other(GapReason, String),
-}
-
-impl From<rusqlite::Error> for WriteError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
 impl JournalWriter {
     /// A writer without a file.
     pub fn new(options: JournalOptions, queue: Arc<WriteQueue>, committed: watch::Sender<Committed>) -> Self {
@@ -111,9 +97,7 @@ impl JournalWriter {
         match self.try_open() {
             Ok(()) => Ok(Duration::ZERO),
             Err(OpenError::Permanent(error)) => Err(error),
-            Err(OpenError::Transient(error)) => {
-                Ok(self.failed(WriteError::Other(loss_reason(&error), format!("{error:#}"))))
-            }
+            Err(OpenError::Transient(error)) => Ok(self.failed(error.into())),
         }
     }
 
@@ -121,7 +105,11 @@ impl JournalWriter {
         let path = self.options.dir();
         let dir = match self.dir.take() {
             Some(dir) => self.dir.insert(dir),
-            None => self.dir.insert(StateDir::claim(path, self.former.take())?),
+            None => {
+                let dir = StateDir::claim(path, self.former.as_ref())?;
+                self.former = None;
+                self.dir.insert(dir)
+            }
         };
         if dir.identity.opens.is_none() {
             // The file must exist before the first journal, which names it.
@@ -240,14 +228,16 @@ impl JournalWriter {
     }
 
     fn step(&mut self, batch: &[(u64, Arc<Entry>)]) -> Result<(), WriteError> {
-        if self.conn.is_some() && self.dir.as_ref().is_some_and(|dir| dir.is_gone(&self.options)) {
+        let options = &self.options;
+        let is_gone = |dir: &mut StateDir| dir.is_gone(options) && !dir.lock_again(options);
+        if self.conn.is_some() && self.dir.as_mut().is_some_and(is_gone) {
             self.give_up_file();
         }
         if self.conn.is_none() {
             // What is queued gets other numbers in a new file, so the batch is asked for again.
             return self.try_open().map_err(|error| {
                 let (OpenError::Permanent(error) | OpenError::Transient(error)) = error;
-                WriteError::Other(loss_reason(&error), format!("{error:#}"))
+                error.into()
             });
         }
         self.unchecked |= self.checked_at.elapsed() >= CHECK_EVERY;
@@ -256,6 +246,10 @@ impl JournalWriter {
         {
             self.checked_at = Instant::now();
             if let Err(error) = file::check(conn) {
+                if is_passing(&error) {
+                    self.unchecked = true;
+                    return Err(error.into());
+                }
                 self.end_stream(GapReason::Corrupt, format!("{error:#}"));
                 return Ok(());
             }
@@ -267,6 +261,7 @@ impl JournalWriter {
     fn give_up_file(&mut self) {
         let path = file::shown(&self.options.path);
         warn!(
+            part = "journal",
             path,
             "somebody deleted or replaced the journal {path} or its directory: what it had is lost, and it begins anew"
         );

@@ -40,9 +40,10 @@ pub fn is_cause(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Fails with an error that is one of a limit: it says nothing of what the kernel allows, and without its program the daemon would
-/// miss what it can have.
+/// miss what it can have. EAGAIN is of no limit here: a signal came while the kernel verified the program.
 pub fn refuse(program: &str, error: &(dyn StdError + 'static)) -> Result<(), Error> {
-    match (causes(error).last(), remedy(error)) {
+    let remedy = remedy(error).filter(|_| causes(error).all(|cause| errno(cause) != Some(Errno::EAGAIN)));
+    match (causes(error).last(), remedy) {
         (Some(cause), Some(remedy)) => Err(anyhow!("attach {program}: {cause}; {remedy}")),
         _ => Ok(()),
     }

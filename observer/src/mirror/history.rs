@@ -19,12 +19,22 @@ const EVENTS: &str = "SELECT host, host_id, stream_id, seq, least(at, '9999-12-3
         AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'session_left', 'gap', 'gap_closed') OR detail ? 'restarts')
     ORDER BY at, host_id, stream_id, seq";
 
-/// Since when and until when the database knows of each host. Of one that is present and has sent all, it knows until now.
+/// Since when and until when the database knows of each host. It knows nothing before the oldest day that is kept, and of a host
+/// that has not sent all, nothing after the newest event: the time of the last commit is also set by what is committed of the
+/// state. Of a host that is present and has sent all, it knows until now.
 const KNOWN: &str = "SELECT h.host_id,
-        least(h.first_seen_at, (SELECT min(e.at) FROM observer.events e WHERE e.host_id = h.host_id), '9999-12-30'::timestamptz),
-        CASE WHEN NOT (h.present AND h.caught_up)
-            THEN least(coalesce(h.last_commit_at, h.first_seen_at), '9999-12-30'::timestamptz) END
-    FROM observer.hosts h WHERE $1::text IS NULL OR h.host = $1 OR h.host_id::text = $1";
+        CASE WHEN h.first_seen_at < kept.since THEN kept.since
+            ELSE least(h.first_seen_at, '9999-12-30'::timestamptz, (SELECT min(e.at) FROM observer.events e
+                WHERE e.host_id = h.host_id AND e.at < h.first_seen_at)) END,
+        CASE WHEN NOT (h.present AND h.caught_up) THEN least(
+            coalesce(CASE WHEN h.caught_up THEN h.last_commit_at
+                ELSE (SELECT max(e.at) FROM observer.events e WHERE e.host_id = h.host_id) END, h.first_seen_at),
+            h.last_commit_at, '9999-12-30'::timestamptz) END
+    FROM observer.hosts h, (
+        SELECT min(pg_catalog.to_date(pg_catalog.substr(c.relname, 7), 'YYYYMMDD'))::timestamptz AS since
+        FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = pg_catalog.to_regclass('observer.event') AND c.relname ~ '^event_[0-9]{8}$') AS kept
+    WHERE $1::text IS NULL OR h.host = $1 OR h.host_id::text = $1";
 
 /// Which events are read. Text is escaped as in the database.
 #[derive(Clone, Debug, Default)]

@@ -14,6 +14,9 @@ const LOCK: &str = "SET LOCAL lock_timeout = '20s'; LOCK TABLE observer.host IN 
 /// Hosts whose last writer used the rights.
 const IN_THE_WAY: &str = "SELECT host, host_id::text, coalesce(version, '?') FROM observer.host
     WHERE generation > 0 AND named_generation IS DISTINCT FROM generation ORDER BY host, host_id";
+/// Whether the login has the rights of the owner of the tables.
+const OWNS: &str = "SELECT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE')
+    FROM pg_catalog.pg_class c WHERE c.oid = 'observer.event'::pg_catalog.regclass";
 const REVOKE: &str =
     "REVOKE INSERT, UPDATE ON observer.stream, observer.session, observer.event FROM observer_writer";
 /// The rights that the first version of the schema gives.
@@ -86,6 +89,12 @@ async fn has_functions(client: &Client) -> Result<()> {
         found >= WITH_FUNCTIONS,
         "the database's schema is at version {found}, and writers need their rights on the tables before {WITH_FUNCTIONS}; run \
          `observer schema apply` first"
+    );
+    // To others, GRANT and REVOKE give a warning at most.
+    let row = client.query_one(OWNS, &[]).await.map_err(DatabaseError::from)?;
+    ensure!(
+        row.try_get::<_, bool>(0)?,
+        "this login does not own the tables of the schema observer: nothing was changed; log in as their owner"
     );
     Ok(())
 }

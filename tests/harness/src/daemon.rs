@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::failure;
 
+/// How long a daemon may take to greet.
+const GREETING: Duration = Duration::from_secs(2);
 /// How long a daemon may take to attach, read the kernel and listen: in an emulated machine beside another one, half a
 /// minute.
 pub const READY: Duration = Duration::from_secs(60);
@@ -81,6 +84,14 @@ pub fn product() -> PathBuf {
         path.display()
     );
     path.canonicalize().expect("the product's path")
+}
+
+/// Whether a daemon greets at the socket. A daemon that was killed leaves a listener for a moment where a child of it has that
+/// open: it takes connections and says nothing.
+fn greets(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok_and(|mut stream| {
+        stream.set_read_timeout(Some(GREETING)).is_ok() && matches!(stream.read(&mut [0]), Ok(1))
+    })
 }
 
 impl Daemon {
@@ -234,7 +245,7 @@ impl Daemon {
     fn ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + READY;
         loop {
-            if UnixStream::connect(self.socket()).is_ok() {
+            if greets(&self.socket()) {
                 return Ok(());
             }
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {

@@ -36,6 +36,34 @@ fn begins_anew(scene: &Scene, former: &Value, times: u64) {
 }
 
 #[test]
+fn a_journal_whose_lock_alone_is_deleted_goes_on() {
+    let scene = Scene::new();
+    let home = scene.home("alive");
+    let agent = scene.agent(&home, None);
+    scene.wait_live(&home, &agent);
+    scene.wait_written();
+    let (stream, before) = (scene.journal()["stream_id"].clone(), scene.history(&[]));
+    fs::remove_file(scene.daemon.state_dir().join("lock")).expect("delete the lock");
+    let home = scene.home("later");
+    let later = scene.agent(&home, None);
+    scene.wait_live(&home, &later);
+    let after = eventually("its start is written", SOON, || {
+        let received = scene.entries_of(&home);
+        if count(&received, "session_started") == 1 {
+            Ok(scene.history(&[]))
+        } else {
+            Err(format!("{received:?}"))
+        }
+    });
+    assert_eq!(scene.journal()["stream_id"], stream, "{after:#?}");
+    assert_eq!(after.get(..before.len()), Some(&before[..]), "nothing is lost: {after:#?}");
+    let numbers: Vec<_> = after.iter().filter_map(|entry| entry["event_seq"].as_u64()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next), "no number is given twice: {numbers:?}");
+    assert_eq!(count(&after, "gap"), count(&before, "gap"), "nothing is missing: {after:#?}");
+    assert!(scene.daemon.state_dir().join("lock").exists());
+}
+
+#[test]
 fn a_journal_that_is_deleted_under_the_daemon_begins_anew_and_the_daemon_says_so() {
     let scene = Scene::new();
     let home = scene.home("alive");

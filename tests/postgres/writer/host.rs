@@ -268,7 +268,9 @@ impl World {
             kind,
             home: Some(home.into()),
             home_mnt_ns: None,
-            user: Some(UserKey { uid: 0, instance: 1 }),
+            user: session["uid"]
+                .as_u64()
+                .map(|uid| UserKey { uid: u32::try_from(uid).expect("a uid"), instance: 1 }),
             name: session["name"].as_str().map(|name| name.as_bytes().into()),
             pid: session["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
             start_boottime_ns: start,
@@ -280,7 +282,7 @@ impl World {
         self.next_pid += 1;
         let name = home.rsplit('/').next().unwrap_or(home);
         let at = format!("2026-11-21T00:00:{:02}.000Z", self.next_pid % 60);
-        let session = json!({"home": home, "home_mnt_ns": null, "name": name, "state": "live", "since": at, "roots": 1,
+        let session = json!({"home": super::as_json(home), "home_mnt_ns": null, "name": name, "state": "live", "since": at, "roots": 1,
             "wrapper_pid": null, "moved_to": null, "end_reason": null, "starts": [at], "pid": self.next_pid,
             "start_boottime_ns": (u64::from(self.next_pid) * 1_000_000_007).to_string(), "started_at": at,
             "exec_at": at, "comm": "sleep", "argv": ["sleep", "--token=hunter2"], "argv_truncated": false,

@@ -82,7 +82,7 @@ fn has_history(server: &Server, database: &str, host: &Host) {
 /// Returns the state and pid of each home in the map.
 fn state_of(world: &World) -> BTreeMap<String, String> {
     let state = |session: &Value| format!("{} {}", session["state"].as_str().unwrap(), session["pid"]);
-    world.map.iter().map(|(home, session)| (home.clone(), state(session))).collect()
+    world.map.iter().map(|(home, session)| (as_json(home), state(session))).collect()
 }
 
 /// Returns a path in the socket's form, in which an escape that the path contains is itself escaped.

@@ -6,9 +6,9 @@ ALTER TABLE observer.host ADD COLUMN named_generation bigint;
 COMMENT ON COLUMN observer.host.named_generation IS 'The generation whose connection has the application_name `observer HOST_NO GENERATION`. The writer of another generation is a daemon of a revision before 6, and is recognized by the presence lock.';
 GRANT UPDATE (named_generation) ON observer.host TO observer_writer;
 
--- A name may be longer than a btree allows.
+-- Either name may be longer than a btree allows, and a host's login chooses it.
 CREATE INDEX session_name ON observer.session USING hash (name);
-CREATE INDEX host_name ON observer.host (host);
+CREATE INDEX host_name ON observer.host USING hash (host);
 
 -- The functions that writers call run with the rights of the owner. Each writes the rows of one host, and only where generation,
 -- server process and login are those of the host's writer, and `writers` maps the login to the host. They call the next two,
@@ -282,5 +282,23 @@ REVOKE ALL ON FUNCTION observer.is_writer, observer.write_sessions, observer.del
     observer.reconcile_sessions, observer.doubt_session FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION observer.deliver, observer.begin_reconciliation, observer.reconcile_sessions, observer.doubt_session
     TO observer_writer;
+-- Views run these with the rights of whoever reads, also where the database takes them from PUBLIC by default.
+GRANT EXECUTE ON FUNCTION observer.is_connected, observer.connections, observer.lock_holders TO PUBLIC;
+
+-- Whoever applies this may be another role than the owner of the tables, whose rights are the ones that the functions need.
+DO $$
+DECLARE
+    owner constant name := (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c
+        WHERE c.oid = 'observer.host'::regclass);
+    function regprocedure;
+BEGIN
+    FOR function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'observer'::regnamespace AND pg_catalog.pg_get_userbyid(p.proowner) <> owner
+    LOOP
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', function, owner);
+    END LOOP;
+END
+$$;
 
 INSERT INTO observer.migration (version, revision) VALUES (1, 6);
