@@ -4,7 +4,6 @@ mod configured;
 mod log;
 mod metrics;
 mod mirror;
-mod pressure;
 mod watchdog;
 
 use std::fs;
