@@ -9,7 +9,7 @@ use observer_common::record::path_flag;
 use observer_core::Input;
 use observer_core::explanation::Position;
 use observer_core::input::RawPath;
-use observer_core::limits::{CANDIDATES_A_HOME_MAX, CANDIDATES_IN_ALL_MAX, SETTLE_NS};
+use observer_core::limits::{CANDIDATES_A_HOME_MAX, CANDIDATES_IN_ALL_MAX, LONG_PATHS_A_USER_MAX, SETTLE_NS};
 use observer_core::rule::Rule;
 use observer_core::session::{Doubt, State};
 use observer_core::{ProcessKey, Tgid};
@@ -150,4 +150,33 @@ fn a_directory_whose_path_is_too_long_may_be_in_any_home() {
     assert_eq!(in_doubt(&world).1, [(7, helper.key, Doubt::PathTooLong)]);
     world.exit(&helper, 0);
     assert_eq!(in_doubt(&world), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn of_a_user_with_many_paths_that_are_too_long_so_many_are_looked_at() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut helpers: Vec<Proc> =
+        (0..=LONG_PATHS_A_USER_MAX as u32).map(|at| world.spawn(&claude, 100 + at, "git")).collect();
+    let last = helpers.pop().expect("one more than are looked at");
+    helpers.iter_mut().for_each(|helper| go_deep(&mut world, helper));
+    assert_eq!(in_doubt(&world), (Vec::new(), Vec::new()), "each is of the session");
+    let mut last = last;
+    go_deep(&mut world, &mut last);
+    assert_eq!(in_doubt(&world).1, [(7, last.key, Doubt::PathTooLong)], "this one is not looked at");
+}
+
+#[test]
+fn a_program_below_a_wrapper_that_runs_an_older_one_is_left_out_as_a_program() {
+    let mut world = World::new(vec![rule()]);
+    let bash = at_home(&mut world);
+    (1..BOUND).for_each(|at| drop(world.spawn(&bash, 100 + at, "sudo")));
+    let wrapper = world.spawn(&bash, 50, "sudo");
+    let claude = world.spawn(&wrapper, 20, "claude");
+    let codex = world.spawn(&wrapper, 21, "codex");
+    assert_eq!(primary(&world, "/srv/a"), Some(20));
+    world.exit(&claude, 0);
+    world.wait(2 * SETTLE_NS);
+    assert_eq!(primary(&world, "/srv/a"), Some(codex.key.tgid.0));
 }

@@ -14,7 +14,7 @@ use observer_core::limits::{
 use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey};
 use proptest::prelude::*;
-use support::{Proc, World, home, only_program, rule, shell};
+use support::{Proc, World, home, of_former, only_program, rule, shell};
 
 const SECOND: u64 = 1_000_000_000;
 /// Room for all that is told.
@@ -368,18 +368,6 @@ impl Told {
             self.left.iter().map(|(former, keys)| of_former(former, keys)).collect();
         let at = again.tick_clock();
         again.feed(Input::Resume { at, known, left: &left, births: &self.births });
-    }
-}
-
-fn of_former<'a>(former: &'a FormerSession, processes: &'a [ProcessKey]) -> KnownLeft<'a> {
-    KnownLeft {
-        home: &former.home,
-        name: &former.name,
-        foreign: former.foreign,
-        primary: former.primary,
-        ended_at: former.ended_at,
-        wall_offset_ns: former.wall_offset_ns,
-        processes,
     }
 }
 

@@ -48,17 +48,18 @@ impl Sessions {
                 found.push(UndecidedUser { uid, key, doubt });
             }
         }
+        let mut in_doubt = BTreeSet::new();
         let mut looked_at = BTreeMap::<u32, usize>::new();
         for entry in table.with_long_paths().filter_map(|key| table.get(key)) {
             let Process { key, uids, .. } = &entry.process;
-            let count = looked_at.entry(uids.uid).or_default();
-            // Of those beyond the bound it is not known.
-            if *count > LONG_PATHS_A_USER_MAX {
+            if in_doubt.contains(&uids.uid) {
                 continue;
             }
+            let count = looked_at.entry(uids.uid).or_default();
             *count += 1;
+            // Of those beyond the bound it is not known.
             if *count > LONG_PATHS_A_USER_MAX || self.may_be_admitted(basis, entry) {
-                *count = usize::MAX;
+                in_doubt.insert(uids.uid);
                 found.push(UndecidedUser { uid: uids.uid, key: *key, doubt: Doubt::PathTooLong });
             }
         }

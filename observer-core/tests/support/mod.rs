@@ -315,6 +315,19 @@ pub fn comm(text: &str) -> Comm {
     Comm(bytes)
 }
 
+/// What a daemon that is started again is given of what a session left.
+pub fn of_former<'a>(former: &'a FormerSession, processes: &'a [ProcessKey]) -> KnownLeft<'a> {
+    KnownLeft {
+        home: &former.home,
+        name: &former.name,
+        foreign: former.foreign,
+        primary: former.primary,
+        ended_at: former.ended_at,
+        wall_offset_ns: former.wall_offset_ns,
+        processes,
+    }
+}
+
 impl World {
     pub fn new(rules: Vec<Rule>) -> Self {
         Self::ignoring(Vec::new(), rules)
@@ -634,15 +647,7 @@ impl World {
             labels: &session.labels,
         });
         let known: Vec<KnownSession<'_>> = known.collect();
-        let left = left.iter().map(|(former, processes)| KnownLeft {
-            home: &former.home,
-            name: &former.name,
-            foreign: former.foreign,
-            primary: former.primary,
-            ended_at: former.ended_at,
-            wall_offset_ns: former.wall_offset_ns,
-            processes,
-        });
+        let left = left.iter().map(|(former, processes)| of_former(former, processes));
         let left: Vec<KnownLeft<'_>> = left.collect();
         self.feed(Input::Resume { at, known: &known, left: &left, births });
     }
