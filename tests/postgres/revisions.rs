@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a field that a JSON object lacks is null")]
 
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use observer::mirror::schema::{MIGRATIONS, REKEYED, SchemaVersion, print};
@@ -98,6 +99,62 @@ fn the_script_from_1_0_is_that_of_1_and_leads_to_the_same_schema() {
         let result = observer(&["schema", "print", "--from", unknown]);
         assert_eq!(result.code, Some(2), "{unknown}: {result:?}");
     }
+}
+
+/// Readers whose transactions read two views each, in every order, until `end`.
+fn read_until(end: &AtomicBool, database: &str, views: [&str; 2]) {
+    let read = format!(
+        "BEGIN; SELECT count(*) FROM observer.{}; SELECT pg_sleep(0.02); SELECT count(*) FROM observer.{}; COMMIT",
+        views[0], views[1]
+    );
+    while !end.load(Ordering::Relaxed) {
+        let result = server().try_psql_as(database, "postgres", &read);
+        assert_eq!(result.code, Some(0), "{views:?}: {result:?}");
+    }
+}
+
+#[test]
+fn a_migration_and_those_who_read_several_views_meanwhile_end_in_no_deadlock() {
+    let database = server().database();
+    make_1_0(server(), &database);
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for views in [["live", "events"], ["events", "live"], ["deaths", "hosts"], ["sessions", "deaths"]] {
+            let (end, database) = (&end, &database);
+            scope.spawn(move || read_until(end, database, views));
+        }
+        let result = apply(&server().url(&database));
+        end.store(true, Ordering::Relaxed);
+        assert_eq!(result.code, Some(0), "{result:?}");
+    });
+}
+
+#[test]
+fn a_migration_that_waits_for_a_reader_says_so_and_delays_others_for_moments_only() {
+    let database = server().database();
+    make_1_0(server(), &database);
+    let mut reader = server().session(&database, "postgres");
+    reader.ask("BEGIN; SELECT count(*) FROM observer.live");
+    let url = server().url(&database);
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| apply(&url));
+        while !applied.is_finished() {
+            let result = server().try_psql_as(
+                &database,
+                "postgres",
+                "SET statement_timeout = '5s'; SELECT count(*) FROM observer.live",
+            );
+            assert_eq!(result.code, Some(0), "{result:?}");
+        }
+        let result = applied.join().expect("it returns");
+        assert_eq!(result.code, Some(4), "{result:?}");
+        assert!(
+            result.stderr.contains("nothing was changed") && result.stderr.contains("pg_locks"),
+            "{result:?}"
+        );
+    });
+    reader.ask("COMMIT");
+    assert_eq!(apply(&url).code, Some(0));
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub const WITH_FUNCTIONS: SchemaVersion = SchemaVersion::new(1, 6);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
 /// waits for a table makes everybody else wait behind.
 const LOCK: &str = "SET LOCAL lock_timeout = '20s'; SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
+/// Locks everything that is there before it is changed.
+const LOCK_RELATIONS: &str = include_str!("migrations/lock.sql");
 const FIND: &str = "SELECT pg_catalog.to_regclass('observer.migration') IS NOT NULL,
     pg_catalog.to_regnamespace('observer') IS NOT NULL";
 /// The column `revision` is missing in 1.0.
@@ -137,6 +139,10 @@ pub fn print(from: SchemaVersion) -> Result<String> {
          BEGIN;\n{}\n{LOCK};\n\n",
         guard()
     );
+    if from != SchemaVersion::NONE && from < LATEST {
+        script.push_str(LOCK_RELATIONS);
+        script.push('\n');
+    }
     for migration in after(MIGRATIONS, from) {
         script.push_str(migration.script);
         script.push('\n');
@@ -179,6 +185,10 @@ pub async fn apply(client: &mut Client, migrations: &[SchemaMigration]) -> Resul
     let from = if known { read(&transaction).await? } else { SchemaVersion::NONE };
     if from.version > latest.version {
         bail!("{}", newer_schema(from, latest));
+    }
+    if known && from < latest {
+        let locked = transaction.batch_execute(LOCK_RELATIONS).await.map_err(DatabaseError::from);
+        locked.context("wait for who reads and writes the schema observer; nothing was changed")?;
     }
     for SchemaMigration { to, script } in after(migrations, from) {
         let applied = transaction.batch_execute(script).await.map_err(DatabaseError::from);
@@ -250,9 +260,13 @@ mod tests {
         let whole = print(SchemaVersion::NONE).unwrap();
         assert!(whole.starts_with("--") && whole.ends_with("COMMIT;\n"), "{whole}");
         assert!(whole.contains("CREATE SCHEMA observer") && whole.contains(LOCK));
-        assert!(!print(LATEST).unwrap().contains("CREATE"));
+        assert!(!whole.contains(LOCK_RELATIONS), "there is nothing to lock");
+        let nothing = print(LATEST).unwrap();
+        assert!(!nothing.contains("CREATE") && !nothing.contains(LOCK_RELATIONS), "{nothing}");
         let from_1_0 = print(version("1")).unwrap();
         assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
+        let (locks, first_change) = (from_1_0.find(LOCK_RELATIONS), from_1_0.find("ALTER TABLE"));
+        assert!(locks.is_some() && locks < first_change, "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {
             let error = print(version(unknown)).unwrap_err().to_string();
             assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6; give --from"), "{error}");
