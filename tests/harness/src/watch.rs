@@ -1,6 +1,8 @@
 //! `observer watch --json`, read in the background.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -76,6 +78,9 @@ fn whole_lines(mut stdout: impl BufRead) -> impl Iterator<Item = Vec<u8>> {
 pub struct Watch {
     child: Child,
     frames: Arc<Mutex<Vec<Frame>>>,
+    /// What the watchers of this daemon wrote to standard error, for messages: most say at the end that the daemon closed the
+    /// connection, which would stand in the middle of the tests' results.
+    errors: PathBuf,
 }
 
 impl Watch {
@@ -95,7 +100,9 @@ impl Watch {
     #[track_caller]
     pub fn start(daemon: &Daemon, args: &[&str]) -> Self {
         let mut command = daemon.command(args);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("start observer watch");
+        let errors = daemon.log().with_file_name("watch-errors");
+        let file = File::options().append(true).create(true).open(&errors).expect("a file for its errors");
+        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("start observer watch");
         let stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
         let frames = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&frames);
@@ -106,7 +113,7 @@ impl Watch {
                 received.lock().expect("no reader panicked").push(Frame(value));
             }
         });
-        let watch = Self { child, frames };
+        let watch = Self { child, frames, errors };
         watch.wait_for("the end of the snapshot", |frame| frame.kind() == "snapshot_end");
         watch
     }
@@ -137,13 +144,17 @@ impl Watch {
             let last: Vec<_> = new.iter().rev().take(3).map(Frame::brief).collect();
             new.into_iter()
                 .find(|frame| sort(frame))
-                .ok_or_else(|| format!("{looked} frames, the newest {last:?}"))
+                .ok_or_else(|| format!("{looked} frames, the newest {last:?}; {}", self.errors()))
         })
     }
 
     fn since(&self, looked: usize) -> Result<Vec<Frame>, String> {
         let frames = self.frames.lock().map_err(|_| "a line was no JSON".to_owned())?;
         Ok(frames.get(looked..).unwrap_or_default().to_vec())
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(&self.errors).unwrap_or_else(|error| error.to_string())
     }
 
     /// The end of this process, received already or soon.
