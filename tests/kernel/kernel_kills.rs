@@ -5,7 +5,7 @@ use std::fs;
 
 use observer_harness::truth::{assert_no_row, assert_row};
 use observer_harness::wait::Waited;
-use observer_harness::{Cgroup, Daemon, Fixture, Puppet, Verb, Watch, share, text};
+use observer_harness::{Cgroup, Daemon, Fixture, Puppet, Verb, Watch, share, skip, text};
 use serde_json::{Value, json};
 
 /// The memory of a control group, and what a process takes in it.
@@ -139,8 +139,7 @@ fn is_test_machine() -> bool {
 #[test]
 fn a_process_that_is_killed_when_no_control_group_is_at_its_limit_is_named_so() {
     if !is_test_machine() {
-        println!("SKIPPED: the kernel would choose among all processes of this machine");
-        return;
+        skip!("the kernel would choose among all processes of this machine");
     }
     let scene = Scene::new();
     let mut puppet = scene.fixture.puppet();
@@ -249,8 +248,7 @@ fn whoever_kills_a_control_group_is_named() {
     let (scene, cgroup) = (Scene::new(), Cgroup::new("killed"));
     let kill = cgroup.path.join("cgroup.kill");
     if !kill.exists() {
-        println!("SKIPPED: this kernel has no cgroup.kill, which is there from 5.14 on");
-        return;
+        skip!("this kernel has no cgroup.kill, which is there from 5.14 on");
     }
     let mut puppet = scene.fixture.puppet();
     let lived = assert_row(Daemon::shared(), puppet.pid);

@@ -256,19 +256,21 @@ impl Ended {
 
 fn ran(parts: &[Part]) -> u64 {
     // A part that failed ran something: its own error has the details.
-    let passed = |report: &Report| report.counts.unwrap_or_default().passed;
-    parts.iter().map(|part| part.outcome.as_ref().map_or(1, passed)).sum()
+    let ran = |report: &Report| report.counts.map_or(0, |counts| counts.passed + counts.skipped);
+    parts.iter().map(|part| part.outcome.as_ref().map_or(1, ran)).sum()
 }
 
 fn summary(parts: &[Part]) -> String {
     let mut lines = vec!["summary:".to_owned()];
     for Part { name, took, outcome } in parts {
         let (verdict, detail) = match outcome {
-            Ok(report) => ("ok", counted(report.counts.unwrap_or_default())),
+            Ok(report) => ("ok", report.counts.map(Counts::in_words).unwrap_or_default()),
             Err(error) => ("FAILED", error.to_string().lines().next().unwrap_or_default().to_owned()),
         };
         let line = format!("  {name:<13} {verdict:<6} {:>6.1} s  {detail}", took.as_secs_f64());
         lines.push(line.trim_end().to_owned());
+        let skipped = outcome.iter().flat_map(|report| &report.skipped);
+        lines.extend(skipped.map(|test| format!("  {:>31}  {test}", "skipped")));
         for timed in outcome.iter().flat_map(|report| report.slowest(SLOWEST)) {
             lines.push(format!("  {:>29.1} s  {}", timed.took.as_secs_f64(), timed.name));
         }
@@ -283,14 +285,6 @@ fn summary(parts: &[Part]) -> String {
     lines.join("\n")
 }
 
-fn counted(counts: Counts) -> String {
-    match counts {
-        Counts { passed: 0, ignored: 0, .. } => String::new(),
-        Counts { passed, ignored: 0, .. } => format!("{passed} passed"),
-        Counts { passed, ignored, .. } => format!("{passed} passed, {ignored} ignored"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,15 +292,19 @@ mod tests {
     #[test]
     fn the_summary_names_failures_and_slow_tests_and_what_did_not_run() {
         let took = Duration::from_millis(1500);
-        let report =
-            Report::read(["test a::b ... ok <1.250s>", "test result: ok. 3 passed; 0 failed; 0 ignored"]);
+        let report = Report::read([
+            "test a::b ... ok <1.250s>",
+            "SKIPPED: c: no disk",
+            "test result: ok. 3 passed; 0 failed; 0 ignored",
+        ]);
         let parts = [
             Part { name: "build", took, outcome: Err(anyhow::anyhow!("no linker\nmore")) },
             Part { name: "unit tests", took, outcome: Ok(report) },
         ];
         let text = summary(&parts);
         assert!(text.contains("build         FAILED    1.5 s  no linker\n"), "{text}");
-        assert!(text.contains("unit tests    ok        1.5 s  3 passed\n"), "{text}");
+        assert!(text.contains("unit tests    ok        1.5 s  2 passed, 1 skipped\n"), "{text}");
+        assert!(text.contains(" skipped  c: no disk\n"), "{text}");
         assert!(text.contains(" 1.2 s  a::b\n"), "{text}");
         assert!(text.contains("not run\n"), "{text}");
         assert!(text.ends_with("3.0 s"), "{text}");

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use observer_core::ProcessKey;
+use observer_harness::skip;
 
-use super::crash_tests::on_a_small_disk;
+use super::crash_tests::{is_root, on_a_small_disk};
 use super::lock::{DirectoryLock, Watermark};
 use super::tests::{all, assert_dense, begun, committed, entry, gap, options, until};
 use super::*;
@@ -279,10 +280,8 @@ fn fill(dir: &Path) -> std::path::PathBuf {
 
 #[test]
 fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
-    // SAFETY: reads a number.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("not tried: mounting a small file system needs root");
-        return;
+    if !is_root() {
+        skip!("mounting a small file system needs root");
     }
     on_a_small_disk("6m", |dir| {
         // The first time, and with a journal there.

@@ -36,6 +36,7 @@ pub mod pty;
 pub mod puppet;
 pub mod scene;
 pub mod share;
+pub mod skipped;
 pub mod text;
 pub mod tiny;
 pub mod truth;

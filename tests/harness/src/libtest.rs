@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::skipped::MARK;
+
 /// Options that have a test program print how long each test took. They are unstable, so the program's environment needs
 /// [`TIMES_ENVIRONMENT`] as well.
 pub const TIMES: [&str; 2] = ["-Zunstable-options", "--report-time"];
@@ -15,14 +17,31 @@ pub struct Counts {
     pub passed: u64,
     /// Tests that failed.
     pub failed: u64,
-    /// Tests that were skipped.
+    /// Tests that say that they cannot run here ([`crate::skip`]).
+    pub skipped: u64,
+    /// Tests that run on request only.
     pub ignored: u64,
+}
+
+impl Counts {
+    /// In words: `3 passed, 1 skipped`.
+    pub fn in_words(self) -> String {
+        let Self { passed, failed, skipped, ignored } = self;
+        let mut text = format!("{passed} passed");
+        for (count, word) in [(failed, "FAILED"), (skipped, "skipped"), (ignored, "ignored")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {word}"));
+            }
+        }
+        text
+    }
 }
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
         self.ignored += other.ignored;
     }
 }
@@ -45,6 +64,10 @@ pub struct Report {
     pub times: Vec<Timed>,
     /// The tests that failed; of a program that ended without a result, the test that was running last.
     pub failed: Vec<String>,
+    /// The tests that were skipped, each with its reason.
+    pub skipped: Vec<String>,
+    /// How many of these the program has not counted yet: it counts them as passed.
+    uncounted: u64,
     /// The test that began last, while its program has printed no result.
     running: Option<String>,
     /// The names below the last `failures:` of the program; `None` above it.
@@ -64,7 +87,12 @@ impl Report {
 
     /// Reads the next line.
     pub fn add(&mut self, line: &str) {
-        if let Some(counts) = result(line) {
+        if let Some(skipped) = line.strip_prefix(MARK) {
+            self.skipped.push(skipped.to_owned());
+            self.uncounted += 1;
+        } else if let Some(mut counts) = result(line) {
+            counts.skipped = std::mem::take(&mut self.uncounted);
+            counts.passed = counts.passed.saturating_sub(counts.skipped);
             *self.counts.get_or_insert_default() += counts;
             self.running = None;
             self.failed.extend(self.listed.take().unwrap_or_default());
@@ -134,8 +162,16 @@ mod tests {
             "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
             "running 9 passed tests",
         ]);
-        assert_eq!(report.counts, Some(Counts { passed: 7, failed: 2, ignored: 1 }));
+        assert_eq!(report.counts, Some(Counts { passed: 7, failed: 2, skipped: 0, ignored: 1 }));
         assert_eq!(Report::read(["fine"]).counts, None);
+    }
+
+    #[test]
+    fn a_test_that_says_so_is_skipped_and_has_not_passed() {
+        let line = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured";
+        let report = Report::read(["test a ... ", "SKIPPED: a: no root", "ok <0.001s>", line, line]);
+        assert_eq!(report.counts, Some(Counts { passed: 5, failed: 0, skipped: 1, ignored: 0 }));
+        assert_eq!(report.skipped, ["a: no root"]);
     }
 
     #[test]

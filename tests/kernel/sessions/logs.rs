@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use observer_harness::daemon::product;
-use observer_harness::{Daemon, Fixture, Options, eventually};
+use observer_harness::{Daemon, Fixture, Options, eventually, skip};
 use serde_json::{Value, json};
 
 /// In an emulated machine a daemon takes half a minute to be ready.
@@ -145,7 +145,7 @@ fn what_repeats_is_written_ten_times_and_then_counted() {
     let left_out = daemon.status()["log_left_out"].as_u64().expect("a count");
     assert_eq!(lines(&log(&daemon)) as u64 + left_out, 14, "{}", log(&daemon));
     if took > WINDOW {
-        return println!("skipped: fourteen reloads took {took:?} here, in which more lines are written");
+        skip!("fourteen reloads took {took:?}, in which more lines are written");
     }
     assert_eq!(left_out, 4, "{}", log(&daemon));
     eventually("the log says how many", LIMIT, || {
@@ -227,7 +227,7 @@ impl Drop for Journal {
 #[test]
 fn entries_of_systemds_journal_have_a_priority_and_fields() {
     let Some(Journal(journal)) = &Journal::in_its_place() else {
-        return println!("skipped: this machine has a journal of systemd");
+        skip!("this machine has a journal of systemd");
     };
     let fixture = Fixture::new();
     let path = fixture.mkdir("own").join("log");

@@ -267,20 +267,8 @@ fn a_terminal_that_another_program_opens_in_a_pane_has_none() {
     assert_names(daemon, &watch, &fixture.meet("opened"), &Names::none(true));
 }
 
-/// Whether a program is there that `cargo xtask setup` does not install.
-fn is_installed(program: &str) -> bool {
-    let is_there = Command::new(program).arg("--version").output().is_ok();
-    if !is_there {
-        eprintln!("skipped: {program}(1) is not installed");
-    }
-    is_there
-}
-
 #[test]
 fn dtach_in_a_pane_of_tmux_has_no_pane() {
-    if !is_installed("dtach") {
-        return;
-    }
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
     let tmux = Tmux { socket: fixture.address.clone() };
@@ -312,9 +300,6 @@ impl Drop for Screen {
 
 #[test]
 fn screen_in_a_pane_of_tmux_has_its_own_window() {
-    if !is_installed("screen") {
-        return;
-    }
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());
     let watch = Watch::sessions(daemon);
     let tmux = Tmux { socket: fixture.address.clone() };

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::report;
-use crate::results::Run;
+use crate::results::{Run, merged};
 use crate::targets::VERIFIER;
 use observer_harness::command;
 
@@ -69,6 +69,11 @@ fn section(runs: &[&Run], units: &[&Run], date: &str) -> String {
         };
         let cells: Vec<_> = runs.iter().map(|run| on(run).unwrap_or_else(|| "–".into())).collect();
         text.push_str(&format!("| {name}, under systemd | {} |\n", cells.join(" | ")));
+    }
+    let skipped = merged(runs.iter().chain(units).copied()).skipped;
+    if !skipped.is_empty() {
+        text.push_str("\nSkipped there, with the reason:\n\n");
+        text.extend(skipped.iter().map(|test| format!("- {test}\n")));
     }
     text.push_str("\nInstructions that the verifier processed, of its 1,000,000:\n\n");
     text.push_str(&counts(runs));
@@ -158,5 +163,13 @@ mod tests {
             "All tests passed on 2026-01-02 on these kernels:\n\n- Linux 6.1.0-56 (Debian 6.1.192-2)\n"
         );
         assert_eq!(thousands(1_000_000), "1,000,000");
+    }
+
+    #[test]
+    fn what_was_skipped_stands_below_the_table() {
+        let output = PASSED.replace("test a::b ... ok", "test a::b ... \nSKIPPED: a::b: no such hook\nok");
+        let text = section(&[&run(&output, "")], &[], "2026-01-02");
+        assert!(text.contains("| kernel | 2 passed, 1 skipped, 1 ignored |"), "{text}");
+        assert!(text.contains("\n- 6.1.0-56: kernel: a::b: no such hook\n"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::results::{Run, Section};
+use crate::results::{self, Run, Section};
 use crate::targets::{SERVICE, VERIFIER};
 use crate::ways;
 
@@ -22,6 +22,9 @@ pub(crate) fn table(runs: &[Run], filter: &[String]) -> String {
     }));
     rows.push(row("plan", runs, |run| if run.complete { "done".into() } else { "NOT DONE".into() }));
     let mut text = aligned(&rows);
+    for test in results::merged(runs).skipped {
+        text.push_str(&format!("skipped: {test}\n"));
+    }
     for run in runs.iter().filter(|run| !run.passed()) {
         text.push_str(&failures(run, filter));
     }
@@ -95,13 +98,7 @@ pub(crate) fn cell(run: &Run, name: &str) -> String {
         return if planned { "not run".into() } else { String::new() };
     };
     match (section.tests.counts, section.code) {
-        (Some(counts), Some(_)) if counts.failed > 0 => {
-            format!("{} passed, {} FAILED", counts.passed, counts.failed)
-        }
-        (Some(counts), Some(0)) if counts.ignored > 0 => {
-            format!("{} passed, {} ignored", counts.passed, counts.ignored)
-        }
-        (Some(counts), Some(0)) => format!("{} passed", counts.passed),
+        (Some(counts), Some(code)) if counts.failed > 0 || code == 0 => counts.in_words(),
         (None, Some(0)) if section.passed() => "ok".into(),
         (None, Some(0)) => "NO RESULT".into(),
         (_, Some(137)) => "KILLED: over its time".into(),
@@ -190,6 +187,14 @@ mod tests {
         let text = table(&[run(PASSED, ""), run(PASSED, "")], &[]);
         assert!(text.contains("\nkernel         3 passed, 1 ignored  3 passed, 1 ignored\n"), "{text}");
         assert!(!text.contains("to repeat"), "{text}");
+    }
+
+    #[test]
+    fn what_was_skipped_is_counted_and_named_with_its_reason() {
+        let skipped = PASSED.replace("test a::b ... ok", "test a::b ... \nSKIPPED: a::b: no such hook\nok");
+        let text = table(&[run(&skipped, "")], &[]);
+        assert!(text.contains("2 passed, 1 skipped, 1 ignored"), "{text}");
+        assert!(text.contains("\nskipped: 6.1.0-56: kernel: a::b: no such hook\n"), "{text}");
     }
 
     #[test]

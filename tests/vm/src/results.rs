@@ -200,7 +200,7 @@ impl Section {
 }
 
 /// What the tests of all machines reported; each test is named with its machine and its step.
-pub(crate) fn merged(runs: &[Run]) -> Report {
+pub(crate) fn merged<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Report {
     let mut merged = Report::default();
     for run in runs {
         for section in &run.sections {
@@ -209,6 +209,7 @@ pub(crate) fn merged(runs: &[Run]) -> Report {
             }
             let named = |name: &str| format!("{}: {}: {name}", run.release, section.name);
             merged.failed.extend(section.tests.failed.iter().map(|name| named(name)));
+            merged.skipped.extend(section.tests.skipped.iter().map(|test| named(test)));
             let timed = |timed: &Timed| Timed { name: named(&timed.name), took: timed.took };
             merged.times.extend(section.tests.times.iter().map(timed));
         }
