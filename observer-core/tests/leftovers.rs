@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use support::{Proc, World, home, of_former, only_program, rule, shell};
 
 const SECOND: u64 = 1_000_000_000;
-/// Room for all that is told.
+/// Room for all that is recorded.
 const BYTES_MAX: usize = 1 << 20;
 
 /// A world whose only sessions are agents below /srv.
@@ -345,12 +345,12 @@ fn known<'a>(home: &'a observer_core::session::Home, primary: ProcessKey) -> Kno
 }
 
 /// What a daemon that ends leaves to the next one.
-struct Told {
+struct Recorded {
     births: Vec<KnownBirth>,
     left: Vec<(FormerSession, Vec<ProcessKey>)>,
 }
 
-impl Told {
+impl Recorded {
     fn by(world: &World) -> Self {
         let Origins { births, left, surplus } = world.core.origins(BYTES_MAX, |_| 1);
         assert_eq!(surplus, 0);
@@ -393,8 +393,8 @@ fn births_that_the_kernel_does_not_keep_survive_a_restart_of_the_daemon() {
     world.exit(&middle, 0);
     orphan.parent = INIT;
     world.pass(&[&bash, &agent, &child, &orphan, &below]);
-    let told = Told::by(&world);
-    let above = [&child, &orphan, &below].map(|proc| told.above(proc.key));
+    let recorded = Recorded::by(&world);
+    let above = [&child, &orphan, &below].map(|proc| recorded.above(proc.key));
     assert_eq!(above, [Some(agent.key), Some(agent.key), Some(orphan.key)]);
     let home = home("/srv/a");
     for lives in [true, false] {
@@ -403,16 +403,16 @@ fn births_that_the_kernel_does_not_keep_survive_a_restart_of_the_daemon() {
             true => restarted(&world, &[&bash, &agent, &child, &orphan, &below]),
             false => restarted(&world, &[&bash, &orphaned, &orphan, &below]),
         };
-        told.resume(&mut again, &[known(&home, agent.key)]);
+        recorded.resume(&mut again, &[known(&home, agent.key)]);
         if lives {
             assert_eq!(leftovers(&again), []);
             assert_eq!(left(&mut again, &agent).map(|it| it.processes), Some(3));
         }
         assert_eq!(leftovers(&again), [(41, 40), (43, 40), (44, 40)], "{lives}");
         // What was left is left to the daemon after that as well.
-        let told = Told::by(&again);
-        assert_eq!(told.left.len(), 1);
-        assert!(told.left[0].1.contains(&child.key) && told.left[0].1.contains(&orphan.key));
+        let recorded = Recorded::by(&again);
+        assert_eq!(recorded.left.len(), 1);
+        assert!(recorded.left[0].1.contains(&child.key) && recorded.left[0].1.contains(&orphan.key));
     }
 }
 
@@ -424,7 +424,7 @@ fn what_is_between_a_process_and_its_session_may_end_while_no_daemon_runs() {
     let middle = world.spawn(&agent, 41, "server");
     let lower = world.spawn(&middle, 42, "server");
     let last = world.spawn(&lower, 43, "server");
-    let told = Told::by(&world);
+    let recorded = Recorded::by(&world);
     let orphan = Proc { parent: INIT, ..last };
     let home = home("/srv/a");
     for lives in [true, false] {
@@ -432,7 +432,7 @@ fn what_is_between_a_process_and_its_session_may_end_while_no_daemon_runs() {
             true => restarted(&world, &[&bash, &agent, &orphan]),
             false => restarted(&world, &[&bash, &orphan]),
         };
-        told.resume(&mut again, &[known(&home, agent.key)]);
+        recorded.resume(&mut again, &[known(&home, agent.key)]);
         if lives {
             assert_eq!(leftovers(&again), []);
             again.exit(&agent, 9);
@@ -449,9 +449,9 @@ fn a_restart_of_the_daemon_forgets_nothing_that_a_primary_left_which_is_another_
     let server = world.spawn(&agent, 41, "server");
     world.exec(&mut agent, "vim");
     let later = world.spawn(&agent, 42, "later");
-    let told = Told::by(&world);
+    let recorded = Recorded::by(&world);
     let mut again = restarted(&world, &[&bash, &agent, &server, &later]);
-    told.resume(&mut again, &[]);
+    recorded.resume(&mut again, &[]);
     assert_eq!(leftovers(&again), [(41, 40)]);
     let former = again.core.leftovers().first().map(|it| it.former.clone()).expect("one");
     assert_eq!((&*former.name, &*former.home, former.primary), (&b"a"[..], &home("/srv/a"), agent.key));
@@ -465,7 +465,7 @@ fn what_a_primary_started_that_becomes_another_program_while_no_daemon_runs_is_l
     let bash = shell(&mut world);
     let mut agent = agent(&mut world, &bash, 40, "/srv/a");
     let server = world.spawn(&agent, 41, "server");
-    let told = Told::by(&world);
+    let recorded = Recorded::by(&world);
     world.exec(&mut agent, "vim");
     let later = world.spawn(&agent, 42, "later");
     let mut again = restarted(&world, &[]);
@@ -475,29 +475,29 @@ fn what_a_primary_started_that_becomes_another_program_while_no_daemon_runs_is_l
         again.memory(proc);
     }
     let home = home("/srv/a");
-    told.resume(&mut again, &[known(&home, agent.key)]);
+    recorded.resume(&mut again, &[known(&home, agent.key)]);
     assert_eq!(leftovers(&again), [(41, 40)]);
 }
 
 #[test]
 fn what_a_primary_leaves_that_dies_while_the_daemon_starts_is_left() {
     // The daemon before may have been killed, so that it left nothing.
-    for is_told in [true, false] {
+    for is_recorded in [true, false] {
         let mut world = world();
         let bash = shell(&mut world);
         let agent = agent(&mut world, &bash, 40, "/srv/a");
         let middle = world.spawn(&agent, 41, "server");
         let server = world.spawn(&middle, 42, "server");
-        let told = is_told.then(|| Told::by(&world));
-        let told = told.unwrap_or(Told { births: Vec::new(), left: Vec::new() });
+        let recorded = is_recorded.then(|| Recorded::by(&world));
+        let recorded = recorded.unwrap_or(Recorded { births: Vec::new(), left: Vec::new() });
         // It was born while no daemon ran.
         let late = Proc { key: ProcessKey::new(43, world.now), parent: agent.key, ..server.clone() };
         let mut again = restarted(&world, &[&bash, &agent, &middle, &server, &late]);
         again.exit(&middle, 0);
         again.exit(&agent, 9);
         let home = home("/srv/a");
-        told.resume(&mut again, &[known(&home, agent.key)]);
-        assert_eq!(leftovers(&again), [(42, 40), (43, 40)], "{is_told}");
+        recorded.resume(&mut again, &[known(&home, agent.key)]);
+        assert_eq!(leftovers(&again), [(42, 40), (43, 40)], "{is_recorded}");
     }
 }
 
@@ -544,7 +544,7 @@ fn what_is_told_takes_so_many_bytes_of_which_nobody_takes_those_of_another_user(
     world.wait(2 * SECOND);
     // A session takes much more than a process does.
     let bytes_of = |former: Option<&FormerSession>| former.map_or(1, |_| 100);
-    let told = |bytes_max| {
+    let recorded = |bytes_max| {
         let Origins { left, surplus, .. } = world.core.origins(bytes_max, bytes_of);
         let bytes: usize = left.iter().map(|(_, keys)| 100 + keys.len()).sum();
         assert!(bytes <= bytes_max, "{bytes} of {bytes_max}");
@@ -553,11 +553,11 @@ fn what_is_told_takes_so_many_bytes_of_which_nobody_takes_those_of_another_user(
         (keys, surplus)
     };
     let all: Vec<ProcessKey> = of_greedy.iter().copied().chain([server.key]).collect();
-    assert_eq!(told(6 * 102 + 101), (all, 0));
+    assert_eq!(recorded(6 * 102 + 101), (all, 0));
     let kept = |of_greedy: &[ProcessKey]| of_greedy.iter().copied().chain([server.key]).collect::<Vec<_>>();
-    assert_eq!(told(3 * 102 + 101), (kept(&of_greedy[..6]), 6), "of the greedy the oldest");
+    assert_eq!(recorded(3 * 102 + 101), (kept(&of_greedy[..6]), 6), "of the greedy the oldest");
     // There is room for one of the two that a session left.
-    assert_eq!(told(102 + 101 + 101), (kept(&of_greedy[..3]), 9));
+    assert_eq!(recorded(102 + 101 + 101), (kept(&of_greedy[..3]), 9));
 }
 
 #[test]

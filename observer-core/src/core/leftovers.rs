@@ -59,8 +59,8 @@ impl Core {
         Some(session.former(&self.table.get(key)?.process, at))
     }
 
-    /// Returns those of `below`, in which those above come before those below, that are of no other session than `former`: neither
-    /// of one that lives, nor left by another one.
+    /// Returns which of the processes `below` belong to no session but `former`: neither to one that lives, nor to what another one
+    /// left. In `below`, each process comes after its ancestors.
     pub(super) fn born_in_no_other(&self, below: &[ProcessKey], former: &FormerSession) -> Vec<ProcessKey> {
         let mut others: BTreeSet<ProcessKey> = BTreeSet::new();
         let mut found = Vec::new();

@@ -119,8 +119,8 @@ impl ChecksUnderWay {
         self.0.retain(|(_, under_way)| **under_way != *home);
     }
 
-    /// Returns from when on another one may begin: so many are read at a time, and what has no answer for long does not
-    /// count. `None`: not before there is an answer.
+    /// Returns the time from which on another look-up may begin. Only some are made at a time, but one that has had no answer for
+    /// long no longer counts among them. `None`: too many have no answer, so that none begins before one of them has it.
     pub fn free_from(&self) -> Option<BootTime> {
         if self.0.len() >= OWNER_CHECKS_STUCK_MAX {
             return None;
@@ -129,8 +129,8 @@ impl ChecksUnderWay {
         Some(last_of_them.map_or(BootTime(0), |(began, _)| began.after(OWNER_STUCK_NS)))
     }
 
-    /// Returns whether the homes of this user may have another one: who has a file system that does not answer has no
-    /// more than those that wait for it.
+    /// Returns whether another look-up may begin for homes of this user. Who has a file system that does not answer can have only
+    /// so many look-ups waiting for it.
     pub fn has_room_for(&self, uid: u32) -> bool {
         self.0.iter().filter(|(_, home)| home.uid == uid).count() < OWNER_CHECKS_AT_ONCE_MAX
     }

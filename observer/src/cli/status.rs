@@ -178,7 +178,7 @@ fn mirror(mirror: &MirrorStatus, width: usize) -> Vec<String> {
             mirror.pending, mirror.failures, mirror.rejected
         ));
         if let Some(generation) = mirror.generation {
-            text.push_str(&format!(", generation {generation}"));
+            text.push_str(&format!(", fencing token {generation}"));
         }
         if let Some(host) = &mirror.host {
             text.push_str(&format!(", {}", to_line(host.as_bytes())));

@@ -35,8 +35,8 @@ impl BirthHistory {
         Self { lost: LostBirths { unknown_until_boottime_ns, ..LostBirths::default() }, is_read: false }
     }
 
-    /// The journal was read, and says what the daemons before `lost`. What it says later, this daemon has written. `forgotten`:
-    /// births that this daemon forgot until now, `at`.
+    /// Takes note of `lost`, which the journal has about the daemons before this one. Only the first reading counts: what the
+    /// journal has later, this daemon has written. This daemon itself has forgotten `forgotten` births until now (`at`).
     pub fn read(&mut self, lost: &LostBirths, at: BootTime, forgotten: u64) {
         if std::mem::replace(&mut self.is_read, true) {
             return;
@@ -45,7 +45,7 @@ impl BirthHistory {
         self.leave_out(at, forgotten);
     }
 
-    /// Of what was born before `at`, it is left out of these processes where that was.
+    /// Takes note that it is not known in which sessions so many `processes` were born, all of them before `at`.
     fn leave_out(&mut self, at: BootTime, processes: u64) {
         if processes > 0 {
             self.lost.left_out = self.lost.left_out.saturating_add(processes);
@@ -53,7 +53,8 @@ impl BirthHistory {
         }
     }
 
-    /// What the next daemon is told, which at `at` is not told of `left_out` more processes.
+    /// What this daemon leaves in the journal for the next one when it ends at `at`, and can leave nothing of `left_out` more
+    /// processes.
     pub fn lost_for_next(&self, at: BootTime, boot_id: &str, left_out: u64) -> LostBirths {
         let mut next = Self { lost: self.lost.clone(), is_read: true };
         next.leave_out(at, left_out);

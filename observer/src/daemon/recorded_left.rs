@@ -139,8 +139,8 @@ impl EventLoop {
             warn!(
                 part = "leftovers",
                 surplus,
-                "of {surplus} processes in sessions, the next daemon will not know where they were born: it is told of \
-                 {BIRTHS_KNOWN_MAX} processes and {BIRTHS_BYTES_MAX} bytes at most"
+                "the next daemon will not know in which sessions {surplus} processes were born: the journal keeps this of at most \
+                 {BIRTHS_KNOWN_MAX} processes, in at most {BIRTHS_BYTES_MAX} bytes"
             );
         }
         let lost = self.births.lost_for_next(clock::boottime(), boot_id, surplus as u64);

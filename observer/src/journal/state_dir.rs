@@ -56,8 +56,9 @@ impl FileId {
 }
 
 impl StateDir {
-    /// Locks the directory, which is made where it is missing. If this process had it before and it was deleted, it stays the
-    /// same one for the mirror, and its journal is known to be lost. If only the lock was, what that said is known.
+    /// Locks the directory, which is made where it is missing. If this process had it before (`former`) and it was deleted, it
+    /// stays the same one for the mirror, and its journal is known to be lost. If only the lock was deleted, its content is
+    /// written again from `former`.
     pub fn claim(dir: &Path, former: Option<&FormerDir>) -> Result<Self, OpenError> {
         let mut lock = DirectoryLock::acquire(dir)?;
         let mut identity = DirectoryIdentity::load(dir).map_err(OpenError::Transient)?;

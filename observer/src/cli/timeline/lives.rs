@@ -168,39 +168,39 @@ impl Lives {
     /// Takes the next entry; of one host they come in the order of time. Those after the window say what lived in it.
     pub(super) fn take(&mut self, entry: PastEntry<'_>) {
         // Another version may have written it, or anybody.
-        let told: LifeFields<'_> = serde_json::from_str(entry.detail).unwrap_or_default();
+        let fields: LifeFields<'_> = serde_json::from_str(entry.detail).unwrap_or_default();
         let window = self.window;
-        if entry.key.is_some() && told.began_ns(&entry) >= window.until_ns {
+        if entry.key.is_some() && fields.began_ns(&entry) >= window.until_ns {
             return;
         }
         match (&entry.key, &entry.kind) {
             (_, EntryKind::Gap | EntryKind::GapClosed) => {
                 let moment = |at: &Option<String>| at.as_deref().and_then(unix_ns);
-                let to = moment(&told.to).unwrap_or(entry.at_ns);
+                let to = moment(&fields.to).unwrap_or(entry.at_ns);
                 // Without a beginning it is a moment.
-                self.gap(entry.host_id, moment(&told.from).unwrap_or(to), to);
+                self.gap(entry.host_id, moment(&fields.from).unwrap_or(to), to);
             }
             (Some(_), EntryKind::SessionStarted) => {
                 let Some(row) = self.row(entry.key, entry.name) else { return };
-                if let Some(restarts) = &told.restarts {
+                if let Some(restarts) = &fields.restarts {
                     row.restarted(window, restarts);
                 }
                 row.begin(window, entry.at_ns);
             }
             (Some(_), EntryKind::SessionChanged) => {
                 let Some(row) = self.row(entry.key, entry.name) else { return };
-                row.begin(window, unix_ns(&told.started_at).unwrap_or(entry.at_ns).min(entry.at_ns));
+                row.begin(window, unix_ns(&fields.started_at).unwrap_or(entry.at_ns).min(entry.at_ns));
             }
             (Some(_), EntryKind::SessionEnded) => {
                 let (at_ns, pid) = (entry.at_ns, entry.pid);
                 let Some(row) = self.row(entry.key, entry.name) else { return };
-                row.begin(window, unix_ns(&told.started_at).unwrap_or(at_ns).min(at_ns));
-                row.ended(window, at_ns, pid, &told);
+                row.begin(window, unix_ns(&fields.started_at).unwrap_or(at_ns).min(at_ns));
+                row.ended(window, at_ns, pid, &fields);
             }
             (Some(_), EntryKind::ProcessEnded) => {
                 let (at_ns, pid) = (entry.at_ns, entry.pid);
                 let Some(row) = self.row(entry.key, entry.name) else { return };
-                row.mark(window, at_ns, &told, pid);
+                row.mark(window, at_ns, &fields, pid);
             }
             _ => {}
         }
@@ -208,9 +208,9 @@ impl Lives {
 
     /// A session that lives, of which there may be no entry in the window.
     pub(super) fn lives(&mut self, key: RowKey, name: Vec<u8>, detail: &str) {
-        let told: LifeFields<'_> = serde_json::from_str(detail).unwrap_or_default();
+        let fields: LifeFields<'_> = serde_json::from_str(detail).unwrap_or_default();
         let window = self.window;
-        let Some(from) = unix_ns(&told.started_at).filter(|&from| from < window.until_ns) else { return };
+        let Some(from) = unix_ns(&fields.started_at).filter(|&from| from < window.until_ns) else { return };
         if let Some(row) = self.row(Some(key), name)
             && row.bars.is_empty()
         {
@@ -264,8 +264,8 @@ impl LifeRow {
     }
 
     /// It ended at `at_ns`.
-    fn ended(&mut self, window: Window, at_ns: i64, pid: Option<u32>, told: &LifeFields<'_>) {
-        let between = told.death.as_ref().and_then(|death| death.between.as_ref());
+    fn ended(&mut self, window: Window, at_ns: i64, pid: Option<u32>, fields: &LifeFields<'_>) {
+        let between = fields.death.as_ref().and_then(|death| death.between.as_ref());
         let between = between.and_then(|[from, to]| Some((unix_ns(from)?, unix_ns(to)?)));
         let last_seen = between.map_or(at_ns, |(from, _)| from);
         if let Some(bar) = self.bars.last_mut() {
@@ -274,18 +274,18 @@ impl LifeRow {
         if let Some((from_ns, to_ns)) = between.and_then(|(from, to)| window.clip(from, to)) {
             push_span(&mut self.unseen, window, Span { from_ns, to_ns });
         }
-        if let Some(restarts) = &told.restarts {
+        if let Some(restarts) = &fields.restarts {
             self.restarted(window, restarts);
         } else {
-            self.mark(window, at_ns, told, pid);
+            self.mark(window, at_ns, fields, pid);
         }
     }
 
     /// Marks the end that an entry has.
-    fn mark(&mut self, window: Window, at_ns: i64, told: &LifeFields<'_>, pid: Option<u32>) {
-        let end = told.death.as_ref().map_or(EndMark::Other, EndMark::of);
-        let words = told.death.as_ref().map(|death| death.describe_in_full(pid));
-        let cause = DeathJson::describe_end(words, told.end_reason);
+    fn mark(&mut self, window: Window, at_ns: i64, fields: &LifeFields<'_>, pid: Option<u32>) {
+        let end = fields.death.as_ref().map_or(EndMark::Other, EndMark::of);
+        let words = fields.death.as_ref().map(|death| death.describe_in_full(pid));
+        let cause = DeathJson::describe_end(words, fields.end_reason);
         self.push_mark(window, Mark { at_ns, end, count: 1, cause: to_one_line(&cause).into_owned() });
     }
 
