@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::api::entry::MissingEntries;
-use crate::api::words::{EntryKind, GapReason};
+use crate::api::words::{EntryKind, GapReason, SessionState};
 use crate::text::bytes::{from_json, to_json};
 
 /// Fields of a session's JSON that a row of the state leaves out: what is read for one answer only, what changes without an
@@ -241,7 +241,7 @@ fn row_of(mut session: Map<String, Value>, place: &SessionPlace, conversion: Con
     let death = session.get("death").filter(|death| death.is_object()).map(Value::to_string);
     SessionRow {
         home_id: place.key(conversion.keys),
-        is_ended: session.get("state").is_some_and(|state| state == "ended"),
+        is_ended: session.get("state").is_some_and(|state| state == SessionState::Ended.as_str()),
         body: Some(Value::Object(session).to_string()),
         death,
         is_last: true,
