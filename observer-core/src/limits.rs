@@ -176,6 +176,10 @@ pub const BIRTHS_KNOWN_MAX: usize = 4096;
 /// The number of other roots that are named in a session. The youngest are left out; the number of all is kept.
 pub const OTHERS_MAX: usize = 16;
 
+/// An exec of a primary that follows its last start by less than this belongs to that start: interpreters and
+/// launchers replace themselves by the program that they were called for.
+pub const STARTING_NS: u64 = 1_000_000_000;
+
 /// The number of start times that are kept of a session. The oldest is forgotten first.
 pub const STARTS_MAX: usize = 64;
 

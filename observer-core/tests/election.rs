@@ -4,7 +4,7 @@ mod support;
 
 use observer_common::record::path_flag;
 use observer_core::input::{Block, RawPath};
-use observer_core::limits::SETTLE_NS;
+use observer_core::limits::{SETTLE_NS, STARTING_NS};
 use observer_core::rule::{Conditions, HomeRule, Ignore, TtyRule};
 use observer_core::session::State;
 use observer_core::{BootTime, Input, ProcessKey, Rule, Tgid};
@@ -347,8 +347,31 @@ fn a_birth_and_the_first_exec_are_one_start_and_the_next_exec_is_another() {
     assert_eq!(starts(&world), [key.start_boottime]);
     world.exec(&mut claude, "claude");
     assert_eq!(starts(&world), [BootTime(world.now)]);
+    world.now += STARTING_NS;
     world.exec(&mut claude, "claude");
     assert_eq!(starts(&world).len(), 2);
+}
+
+#[test]
+fn what_an_interpreter_executes_is_no_second_start_however_often_it_goes_on() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let mut claude = world.fork(&bash, 20);
+    world.exec(&mut claude, "claude");
+    let first = BootTime(world.now);
+    let starts = |world: &World| world.session("/srv/a").expect("a session").starts.to_vec();
+    for _ in 0..3 {
+        world.now += STARTING_NS / 4;
+        world.exec(&mut claude, "claude");
+        assert_eq!(starts(&world), [first]);
+    }
+    world.now += STARTING_NS / 4;
+    world.exec(&mut claude, "claude");
+    assert_eq!(starts(&world), [first, BootTime(world.now)], "it does not start for ever");
+    // Another process is another start, however soon.
+    world.exit(&claude, 1);
+    world.spawn(&bash, 21, "claude");
+    assert_eq!(starts(&world).len(), 3);
 }
 
 #[test]
@@ -611,6 +634,7 @@ fn an_exec_of_the_same_program_is_one_more_start() {
     let bash = at_home(&mut world);
     let mut claude = world.spawn(&bash, 20, "claude");
     world.take_reports();
+    world.now += STARTING_NS;
     world.exec(&mut claude, "claude");
     assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
     assert_eq!(world.session("/srv/a").map(|session| session.starts.len()), Some(2));

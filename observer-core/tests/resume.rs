@@ -65,6 +65,7 @@ fn a_live_session_keeps_its_starts_and_the_time_of_its_state() {
     assert_same(&before, &session(&after));
     // It goes on from there: another exec is one more start, and the death ends it.
     after.take_reports();
+    after.now += observer_core::limits::STARTING_NS;
     after.exec(&mut claude, "claude");
     assert_eq!(session(&after).starts.len(), 3);
     after.exit(&claude, 9);

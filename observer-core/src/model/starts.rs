@@ -3,12 +3,13 @@
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use crate::limits::STARTS_MAX;
+use crate::limits::{STARTING_NS, STARTS_MAX};
 use crate::model::ids::BootTime;
 use crate::model::process::Process;
 
 /// When the primaries of one home started, oldest first, at most [`STARTS_MAX`] times. An exec of the primary
-/// is a start too.
+/// is a start too, unless it follows the last start by less than [`STARTING_NS`]: an interpreter or a launcher
+/// that replaces itself by the program that it was called for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Starts {
     times: Vec<BootTime>,
@@ -37,14 +38,17 @@ impl Starts {
 
     /// Counts the exec of the primary, if it has exec'd since its last start. `at` is the time of the exec
     /// where its record was not observed. A birth that was observed (`born`) and the first exec after it are
-    /// one start.
+    /// one start, and so is an exec soon after another one.
     pub(crate) fn add_exec(&mut self, process: &Process, born: bool, at: BootTime) {
         let birth = Some(&process.key.start_boottime);
         if self.misses_image_of(process) {
+            let at = process.exec_at.unwrap_or(at);
             if born && !self.exec_known && self.times.last() == birth {
                 self.times.pop();
+                self.push(at);
+            } else if self.times.last().is_none_or(|&last| at.since(last) >= STARTING_NS) {
+                self.push(at);
             }
-            self.push(process.exec_at.unwrap_or(at));
         } else if let Some(exec_at) = process.exec_at.filter(|_| !self.exec_known) {
             self.times.pop();
             self.push(exec_at);
