@@ -109,10 +109,134 @@ fn every_query_of_the_document_finds_what_its_title_says() {
     let kinds: Vec<_> = happened.lines().map(|row| without_time(row.to_owned())).collect();
     assert_eq!(kinds, ["session_ended|4242|signaled", "session_started|4242|"]);
     assert!(ask("what is not known: numbers that are missing, and why").ends_with("|rejected|2"));
+    let arrived = ask("what died in the last 24 hours, by the server's clock: hosts' clocks may be wrong");
+    assert!(arrived.ends_with("|web1|alpha|/srv/agents/alpha|signaled||SIGKILL"), "{arrived}");
+    assert_eq!(without_time(ask("deaths an hour by host and killer, as a time series")), "web1|oomd|1");
+    assert!(ask("which host lost events, and when").contains("|gap|rejected|"));
+    let users = ask("sessions of each user");
+    assert!(users.starts_with("web1||2|4|"), "{users}");
+    assert_eq!(
+        ask("ghosts: sessions of hosts that are not present, of which nobody knows whether they run"),
+        ""
+    );
+    assert_eq!(ask("processes that moved from one home to another"), "");
+    assert_eq!(ask("hosts whose clocks are wrong"), "");
+    assert_eq!(ask("when hosts were present this month"), "", "nobody claimed a host");
     assert_eq!(ask("names that two hosts share: another host_id"), format!("web1|{{{WEB1},{CLONE}}}"));
     drop(daemon);
+    let ghosts =
+        ask("ghosts: sessions of hosts that are not present, of which nobody knows whether they run");
+    let states: Vec<_> = ghosts.lines().map(|row| row.split('|').nth(4).unwrap_or_default()).collect();
+    assert_eq!(states.len(), 3, "{ghosts}");
+    assert!(!states.contains(&"ended"), "{ghosts}");
     let gone = server().psql(&database, statement("is this one still the process that I gave work to?"));
     assert_eq!(gone, "f", "nobody says so any more");
+}
+
+/// Two days of two homes of one user: `a` restarted once, `b` moved to `c` and ended there.
+fn with_lives(database: &str) -> SqlSession {
+    let mut daemon = server().session(database, "postgres");
+    let number = present(&mut daemon, WEB1);
+    daemon
+        .ask(&format!("UPDATE observer.host SET host = 'web1', boot_id = '{BOOT}' WHERE host_no = {number}"));
+    let shown = |hours: u32| format!("observer.shown(now() - interval '{hours} hours')");
+    daemon.ask(&format!(
+        "INSERT INTO observer.session (host_no, home_id, home, name, boot_id, pid, start_boottime_ns, started_at, uid, username, state,
+             certain, detail)
+         VALUES ({number}, 'a', '/a', 'a', '{BOOT}', 2, 2, now() - interval '10 hours', 1000, 'agents', 'live', true, '{{}}')"
+    ));
+    for (seq, home, pid, began, ended, moved_to) in
+        [(1, "a", 1, 40, 11, "null"), (2, "b", 3, 40, 26, "\"/c\""), (3, "c", 3, 40, 2, "null")]
+    {
+        let reason = if moved_to == "null" { "died" } else { "moved" };
+        daemon.ask(&format!(
+            "INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home, name, pid, start_boottime_ns, detail)
+             SELECT {number}, '{STREAM}', {seq}, now() - interval '{ended} hours', '{BOOT}', 'session_ended', '/{home}', '{home}', {pid},
+                 {pid}, jsonb_build_object('uid', 1000, 'username', 'agents', 'started_at', {}, 'end_reason', '{reason}',
+                 'moved_to', '{moved_to}'::jsonb)",
+            shown(began)
+        ));
+    }
+    daemon
+}
+
+#[test]
+fn who_ran_when_and_for_how_long_is_known() {
+    let database = applied();
+    let _daemon = with_lives(&database);
+    let reader = format!("lives_{database}");
+    server().psql(&database, &format!("CREATE ROLE {reader} LOGIN IN ROLE observer_reader"));
+    let ask = |statement: &str| {
+        let result = server().try_psql_as(&database, &reader, statement);
+        assert_eq!(result.code, Some(0), "{statement}: {result:?}");
+        result.text().trim_end().to_owned()
+    };
+    let at = |hours: u32| {
+        ask(&format!(
+            "SELECT string_agg(concat_ws(' ', home, pid, uid, username), ', ' ORDER BY home)
+             FROM observer.live_at(now() - interval '{hours} hours')"
+        ))
+    };
+    assert_eq!(at(41), "");
+    assert_eq!(at(30), "/a 1 1000 agents, /b 3 1000 agents", "a process counts once, where it was");
+    assert_eq!(at(20), "/a 1 1000 agents, /c 3 1000 agents");
+    assert_eq!(at(10), "/a 2 1000 agents, /c 3 1000 agents");
+    assert_eq!(at(1), "/a 2 1000 agents");
+    let two_hours = ask(statement("who was running two hours ago").trim_end());
+    assert!(two_hours.contains("web1|a|/a|agents|2|"), "{two_hours}");
+
+    let up = "SELECT home, round(extract(epoch FROM sum(up)) / 3600) FROM observer.availability(now() - interval '48 hours', now())
+        GROUP BY home ORDER BY home";
+    assert_eq!(ask(up), "/a|39\n/b|14\n/c|38", "of 40 hours, one without a process");
+    let whole = "SELECT count(*), bool_and(share BETWEEN 0 AND 1) FROM observer.availability(now() - interval '48 hours', now())";
+    assert!(ask(whole).ends_with("|t"));
+    let days = ask(statement("for how long each session had a process, day by day"));
+    assert!(days.lines().count() >= 3, "{days}");
+    let differences =
+        ask(statement("what ran at this time yesterday and does not now, and the other way round"));
+    let kinds: Vec<_> = differences.lines().filter_map(|row| row.rsplit('|').nth(1)).collect();
+    assert_eq!(kinds, ["restarted", "gone"], "{differences}");
+    let moves = ask(statement("processes that moved from one home to another"));
+    assert!(moves.ends_with("|web1|/b|/c|agents|3"), "{moves}");
+}
+
+/// The queries of the document, by their titles.
+fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
+    statements().into_iter().filter(|(_, statement)| statement.starts_with("SELECT"))
+}
+
+#[test]
+fn no_query_of_the_document_reads_all_of_history() {
+    let database = applied();
+    let _daemon = filled(&database);
+    // Many changes of 22 hosts, and few ends, gaps and leftovers among them.
+    server().psql(
+        &database,
+        &format!(
+            "INSERT INTO observer.host (host_id, host) SELECT gen_random_uuid(), 'other' FROM generate_series(1, 20);
+             INSERT INTO observer.event (host_no, stream_id, seq, at, boot_id, kind, home, name, pid, start_boottime_ns, detail)
+             SELECT h.host_no, '{STREAM}', 100 + n, m.at, '{BOOT}',
+                 CASE WHEN n % 200 = 0 THEN 'session_ended' WHEN n % 5000 = 1 THEN 'gap' WHEN n % 1000 = 2 THEN 'session_left'
+                     ELSE 'session_changed' END,
+                 '/srv/agents/' || n % 500, n % 500, n % 30000, n,
+                 jsonb_build_object('text', repeat('x', 400), 'started_at', observer.shown(m.at - interval '1 hour'),
+                     'ended_at', observer.shown(m.at), 'left', '{{\"processes\": 1}}'::jsonb)
+                 || CASE WHEN n % 200 = 0 THEN jsonb_build_object('death', jsonb_build_object('kind', 'signaled',
+                     'signal', CASE WHEN n % 2000 = 0 THEN 9 ELSE 15 END, 'at', observer.shown(m.at))) ELSE '{{}}' END
+             FROM generate_series(1, 100000) AS n, LATERAL (SELECT now() - n * interval '40 s' AS at) AS m,
+                 (SELECT host_no, row_number() OVER () AS place FROM observer.host) AS h
+             WHERE h.place = n % 22 + 1"
+        ),
+    );
+    server().psql(&database, "ANALYZE observer.event");
+    let today = server().psql(&database, "SELECT 'event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')");
+    let mut looked_at = 0;
+    for (title, query) in queries() {
+        let plan = server().psql(&database, &format!("EXPLAIN {query}"));
+        assert!(!plan.contains(&format!("Seq Scan on {today}")), "{title}:\n{plan}");
+        looked_at += usize::from(plan.contains(&today));
+    }
+    assert!(looked_at >= 10, "{looked_at} queries of history");
 }
 
 #[test]
@@ -153,6 +277,14 @@ fn roles_and_retention_are_set_as_the_document_says() {
         server.psql(&database, statement(title));
     }
     assert_eq!(server.psql(&database, "SELECT keep_events FROM observer.setting"), "180 days");
+    server.psql(
+        &database,
+        statement("keep ended sessions for a year, and at most a thousand rows of one user of a host"),
+    );
+    assert_eq!(
+        server.psql(&database, "SELECT keep_ended, sessions_max FROM observer.setting"),
+        "365 days|1000"
+    );
     let result = server.try_psql_as(&database, "tooling", "SELECT count(*) FROM observer.live");
     assert_eq!((result.code, result.text()), (Some(0), "0\n"), "{result:?}");
     let mut host = server.session(&database, "host_web1");
@@ -173,6 +305,7 @@ fn the_views_are_those_that_the_document_names() {
         "leftovers",
         "events",
         "hosts",
+        "presences",
     ];
     for view in named {
         assert!(DOCUMENT.contains(&format!("| `observer.{view}` |")), "{view}");
@@ -211,7 +344,8 @@ fn documented_columns(view: &str) -> Vec<(&'static str, &'static str)> {
 #[test]
 fn the_document_lists_every_column_of_every_view_and_no_other() {
     let database = applied();
-    for view in ["sessions", "deaths", "kills", "restart_loops", "leftovers", "events", "hosts"] {
+    for view in ["sessions", "deaths", "kills", "restart_loops", "leftovers", "events", "hosts", "presences"]
+    {
         let there = server().psql(
             &database,
             &format!(

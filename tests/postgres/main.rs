@@ -13,6 +13,7 @@ mod leftovers;
 mod old_entries;
 mod outage;
 mod revisions;
+mod rows;
 mod schema;
 mod story;
 mod timeline;

@@ -51,13 +51,13 @@ fn a_database_of_1_0_is_brought_to_1_1_under_a_daemon_and_keeps_its_rows_and_rig
 
     let url = server().url(&database);
     let result = apply(&url);
-    let brought = "brought the schema observer from version 1.0 to 1.6\n";
+    let brought = "brought the schema observer from version 1.0 to 1.7\n";
     assert_eq!((result.code, result.text()), (Some(0), brought), "{result:?}");
-    assert_eq!(apply(&url).text(), "the schema observer is at version 1.6 already\n");
+    assert_eq!(apply(&url).text(), "the schema observer is at version 1.7 already\n");
     assert_eq!(server().psql(&database, rows), before);
     assert_eq!(
         server().psql(&database, "SELECT version, revision FROM observer.migration ORDER BY 1, 2"),
-        "1|0\n1|1\n1|2\n1|3\n1|4\n1|5\n1|6"
+        "1|0\n1|1\n1|2\n1|3\n1|4\n1|5\n1|6\n1|7"
     );
 
     // The daemon writes on, and the next one of its version finds the version that it knows.
@@ -95,7 +95,7 @@ fn the_script_from_1_0_is_that_of_1_and_leads_to_the_same_schema() {
     server().psql(&database, script.text());
     assert_eq!(dump(&database).text(), dump(&applied()).text());
     assert_eq!(script.text(), print(SchemaVersion::new(1, 0)).expect("it is known"));
-    for unknown in ["1.7", "2", "one"] {
+    for unknown in ["1.8", "2", "one"] {
         let result = observer(&["schema", "print", "--from", unknown]);
         assert_eq!(result.code, Some(2), "{unknown}: {result:?}");
     }

@@ -79,7 +79,7 @@ fn applying_the_schema_again_changes_nothing() {
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
-        (Some(0), "created the schema observer, version 1.6\n"),
+        (Some(0), "created the schema observer, version 1.7\n"),
         "{first:?}"
     );
     let dump = || String::from_utf8(dump(&database).stdout).expect("text");
@@ -87,7 +87,7 @@ fn applying_the_schema_again_changes_nothing() {
     let again = apply(&url);
     assert_eq!(
         (again.code, again.text()),
-        (Some(0), "the schema observer is at version 1.6 already\n"),
+        (Some(0), "the schema observer is at version 1.7 already\n"),
         "{again:?}"
     );
     assert_eq!(dump(), made);
@@ -118,7 +118,7 @@ fn the_printed_script_makes_the_same_schema() {
     let result = server().try_psql(&printed, script.text());
     assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.6 already\n");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.7 already\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn two_concurrent_applications_make_one_schema() {
     texts.sort();
     assert_eq!(
         texts,
-        ["created the schema observer, version 1.6\n", "the schema observer is at version 1.6 already\n"],
+        ["created the schema observer, version 1.7\n", "the schema observer is at version 1.7 already\n"],
         "{result:?}"
     );
 }
@@ -160,7 +160,7 @@ fn a_database_owner_who_is_no_superuser_can_apply_the_schema_and_its_hosts_can_w
     assert_eq!(server.psql(&database, "SELECT state FROM observer.live"), "live");
     let yesterday = "event_".to_owned()
         + &server.psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date - 1, 'YYYYMMDD')");
-    server.psql(&database, &format!("DROP TABLE observer.{yesterday}"));
+    server.psql(&database, &format!("DROP TABLE observer_days.{yesterday}"));
     assert_eq!(host.ask("SELECT observer.maintain()"), "");
     let owner = format!("SELECT tableowner FROM pg_tables WHERE tablename = '{yesterday}'");
     assert_eq!(server.psql(&database, &owner), "plain_owner");
@@ -177,8 +177,8 @@ async fn pending_migrations_are_applied_all_or_none() {
         tokio_postgres::connect(&config, tokio_postgres::NoTls).await.expect("connect");
     tokio::spawn(connection);
     const ADDED: SchemaMigration = SchemaMigration {
-        to: SchemaVersion::new(1, 7),
-        script: "INSERT INTO observer.migration (version, revision) VALUES (1, 7);",
+        to: SchemaVersion::new(1, 8),
+        script: "INSERT INTO observer.migration (version, revision) VALUES (1, 8);",
     };
     const SECOND: SchemaMigration = SchemaMigration {
         to: SchemaVersion::new(2, 0),
@@ -294,7 +294,8 @@ fn the_views_have_the_columns_that_tooling_reads() {
             "events",
             "host_id uuid, stream_id uuid, seq bigint, boot_id uuid, at timestamp with time zone, \
              received_at timestamp with time zone, kind text, home text, name text, pid integer, \
-             start_boottime_ns bigint, detail jsonb, host text, changed jsonb",
+             start_boottime_ns bigint, detail jsonb, host text, changed jsonb, uid bigint, username text, \
+             started_at timestamp with time zone",
         ),
         ("hosts", "host text, host_id uuid, present boolean"),
     ] {
@@ -578,7 +579,7 @@ fn partitions_are_made_ahead_and_dropped_when_they_are_old_but_not_while_they_ar
     assert_eq!(made.split(' ').count(), 9, "yesterday, today and seven days ahead: {made}");
     let last = server().psql(
         &database,
-        "SELECT 'observer.event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')",
+        "SELECT 'observer_days.event_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')",
     );
     assert!(made.ends_with(&last), "{made}: {last}");
     // These are three days in the past: two are old enough to be dropped, one of them just so, and one is
@@ -624,7 +625,7 @@ fn a_login_that_holds_every_lock_it_can_take_stops_no_maintenance_and_only_delay
         let result = server().try_psql_as(&database, "host_locked_out", &lock);
         assert!(result.stderr.contains("permission denied"), "{table}: {result:?}");
     }
-    let tomorrow = "observer.event_".to_owned()
+    let tomorrow = "observer_days.event_".to_owned()
         + &server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')");
     server().psql(&database, &format!("DROP TABLE {tomorrow}"));
     let made = server().try_psql_as(&database, "host_locked_out", "SELECT observer.maintain()");

@@ -9,6 +9,7 @@ use tokio_postgres::config::Host;
 use uuid::Uuid;
 
 use super::ask::{query_one, query_opt};
+use super::clock::server_ahead_ns;
 use super::connect::{Connected, Purpose, connect};
 use super::error::DatabaseError;
 use super::presence::holder;
@@ -16,7 +17,7 @@ use super::schema::{self, LATEST};
 use super::sql;
 use super::target::{ConnectionTarget, DatabaseUrl, HostTarget};
 use crate::api::check::{Check, Verdict};
-use crate::clock::{boottime, wall_offset_ns};
+use crate::clock::boottime;
 
 /// How long one address may take to accept a connection.
 const TCP_WAIT: Duration = Duration::from_secs(5);
@@ -27,9 +28,6 @@ const CLOCK_APART_NS: u64 = 2_000_000_000;
 const RIGHTS: &str = "SELECT session_user::text,
     pg_catalog.has_schema_privilege(session_user, 'observer', 'USAGE'),
     pg_catalog.pg_has_role(session_user, 'observer_writer', 'MEMBER')";
-/// Time of the server, ns since 1970.
-const CLOCK: &str =
-    "SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::int8 * 1000";
 
 /// Checks the way to the database, and what it has for the host `host_id`. Writes nothing.
 pub async fn doctor(url: &DatabaseUrl, host_id: Option<Uuid>) -> Vec<Check> {
@@ -211,12 +209,7 @@ async fn presence(client: &Client, host_id: Uuid) -> Result<(Verdict, String), D
 }
 
 async fn clock(client: &Client) -> Result<(Verdict, String), DatabaseError> {
-    let began = boottime().0;
-    let row = query_one(client, CLOCK, &[]).await?;
-    let ended = boottime().0;
-    let server: i64 = row.try_get(0)?;
-    let own = i64::try_from(began / 2 + ended / 2).unwrap_or(i64::MAX).saturating_add(wall_offset_ns());
-    Ok(compared(server.saturating_sub(own)))
+    Ok(compared(server_ahead_ns(client).await?))
 }
 
 /// What is to be said of a server whose clock is so many ns ahead.

@@ -23,10 +23,10 @@ use super::items::{BatchItem, Conversion, HistoryEntry, batch_item, uids};
 use super::presence::try_lock;
 use super::reconcile::reconcile;
 use super::schema::{self, SchemaVersion, WritingStyle};
-use super::sql;
 use super::status::SharedStatus;
 use super::usernames::UsernameCache;
 use super::write::{prepare, write};
+use super::{clock, sql};
 use crate::api::words::EntryKind;
 
 /// Delivers until the daemon stops, and then what can still be delivered in a moment.
@@ -290,10 +290,13 @@ impl Peers {
             }
             DeliveryRequest::Reconcile { writer, map, last_seq } => {
                 let conversion = Conversion { argv, keys: writing.keys, usernames };
-                let access = writing.access;
+                let WritingStyle { access, has_clocks, .. } = *writing;
                 let done = reconcile(client, identity, writer, &map, last_seq, conversion, access).await?;
                 if batch.is_none() {
                     *batch = Some(prepare(client, access).await?);
+                    if has_clocks {
+                        clock::note(client, done.token).await?;
+                    }
                 }
                 return Ok(DeliveryAnswer::Reconciled(done));
             }

@@ -16,7 +16,8 @@ const EVENTS: &str = "SELECT host, host_id, stream_id, seq, least(at, '9999-12-3
     WHERE ($1::text IS NULL OR host = $1 OR host_id::text = $1)
         AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
         AND ($4::text IS NULL OR name = $4 OR kind LIKE 'gap%') AND ($5::text IS NULL OR home = $5 OR kind LIKE 'gap%')
-        AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'session_left', 'gap', 'gap_closed') OR detail ? 'restarts')
+        AND (NOT $6 OR kind IN ('session_ended', 'process_ended', 'session_left', 'gap', 'gap_closed')
+            OR (kind = 'session_started' AND detail ? 'restarts'))
     ORDER BY at, host_id, stream_id, seq";
 
 /// Since when and until when the database knows of each host. It knows nothing before the oldest day that is kept, and of a host

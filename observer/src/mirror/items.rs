@@ -272,6 +272,7 @@ pub fn batch_item(entry: HistoryEntry, state_after: u64, conversion: Conversion<
     }
     let is_newer = entry.seq > state_after;
     let row = row_change(&entry, &detail, is_newer, conversion);
+    add_username(&mut detail, conversion.usernames);
     let home_id = match &row {
         Some(row) => Some(row.home_id.clone()),
         None => entry.home.as_deref().map(|home| home_id(None, home, None)),
@@ -295,6 +296,15 @@ pub fn batch_item(entry: HistoryEntry, state_after: u64, conversion: Conversion<
         certain: certain.filter(|_| is_newer),
         state_lost: entry.kind == EntryKind::Gap && is_newer,
         kind: entry.kind,
+    }
+}
+
+/// Adds the name of the user, where it is known: users are renamed and removed, while history stays.
+fn add_username(detail: &mut Value, usernames: &Usernames) {
+    let Value::Object(fields) = detail else { return };
+    let name = number(fields, "uid").and_then(|uid| usernames.get(&uid)?.clone());
+    if let Some(name) = name {
+        fields.insert("username".into(), name.into());
     }
 }
 
@@ -400,6 +410,7 @@ mod tests {
         assert_eq!(item.at, Timestamp::from_microsecond(-1_500_000).unwrap());
         let state = item.row.unwrap();
         assert_eq!(Some(state.home_id), item.home_id);
+        assert_eq!(json(&item.detail)["username"], json!("agents"));
         let row = json(&state.body.unwrap());
         assert_eq!(
             row,
@@ -451,6 +462,7 @@ mod tests {
             json!({"kind": "session_changed", "home": "/a", "state": "left", "changed": changed}).to_string();
         let item = item(entry, 0);
         assert_eq!(json(&item.detail)["changed"], changed);
+        assert_eq!(json(&item.detail).get("username"), None, "nobody knows it");
         let row = json(&item.row.unwrap().body.unwrap());
         assert_eq!(row, json!({"home": "/a", "state": "left", "username": null}));
     }

@@ -1,6 +1,7 @@
 //! The mirror: the live map, and what happened to sessions, in Postgres (docs/mirror.md). Knows no other adapter.
 
 mod ask;
+mod clock;
 mod columns;
 pub mod connect;
 pub mod delivery;

@@ -38,13 +38,16 @@ pub const MIGRATIONS: &[SchemaMigration] = &[
     SchemaMigration { to: SchemaVersion::new(1, 4), script: include_str!("migrations/0001-4.sql") },
     SchemaMigration { to: SchemaVersion::new(1, 5), script: include_str!("migrations/0001-5.sql") },
     SchemaMigration { to: WITH_FUNCTIONS, script: include_str!("migrations/0001-6.sql") },
+    SchemaMigration { to: WITH_CLOCKS, script: include_str!("migrations/0001-7.sql") },
 ];
 /// The last version that this program knows.
-pub const LATEST: SchemaVersion = WITH_FUNCTIONS;
+pub const LATEST: SchemaVersion = WITH_CLOCKS;
 /// From here on a writer can add the user to the keys of its host's sessions.
 pub const REKEYED: SchemaVersion = SchemaVersion::new(1, 1);
 /// From here on a writer calls functions, and its connection has a name that readers recognize.
 pub const WITH_FUNCTIONS: SchemaVersion = SchemaVersion::new(1, 6);
+/// From here on a writer notes how far its host's clock is ahead of the server's.
+pub const WITH_CLOCKS: SchemaVersion = SchemaVersion::new(1, 7);
 /// One migration at a time; the second key is of no host. Neither this lock nor those of a migration are waited for without end: who
 /// waits for a table makes everybody else wait behind.
 const LOCK: &str = "SET LOCAL lock_timeout = '20s'; SELECT pg_catalog.pg_advisory_xact_lock(1868723062, 0)";
@@ -71,6 +74,7 @@ impl SchemaVersion {
         WritingStyle {
             keys: if self < REKEYED { SessionKeys::Home } else { SessionKeys::HomeAndUser },
             access: if self < WITH_FUNCTIONS { WriteAccess::Tables } else { WriteAccess::Functions },
+            has_clocks: self >= WITH_CLOCKS,
         }
     }
 }
@@ -82,6 +86,8 @@ pub struct WritingStyle {
     pub keys: SessionKeys,
     /// What its statements use.
     pub access: WriteAccess,
+    /// Whether the row of the host has a column for its clock.
+    pub has_clocks: bool,
 }
 
 /// What the statements of a writer use.
@@ -269,7 +275,7 @@ mod tests {
         assert!(locks.is_some() && locks < first_change, "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {
             let error = print(version(unknown)).unwrap_err().to_string();
-            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6; give --from"), "{error}");
+            assert!(error.contains("1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7; give --from"), "{error}");
         }
     }
 
@@ -290,9 +296,8 @@ mod tests {
         let class = crate::mirror::sql::LOCK_CLASS.to_string();
         let first = MIGRATIONS.first().unwrap().script;
         assert!(first.contains(&format!("k.classid = {class} AND k.objsubid = 2")));
-        assert!(
-            MIGRATIONS.last().unwrap().script.contains(&format!("k.classid = {class} AND k.objsubid = 2"))
-        );
+        let of_functions = MIGRATIONS.iter().find(|migration| migration.to == WITH_FUNCTIONS).unwrap().script;
+        assert!(of_functions.contains(&format!("k.classid = {class} AND k.objsubid = 2")));
         assert!(LOCK.contains(&class));
     }
 
@@ -307,14 +312,15 @@ mod tests {
     fn the_revision_decides_how_a_daemon_writes() {
         let style = |text| version(text).writing();
         let expected = [
-            ("1.0", SessionKeys::Home, WriteAccess::Tables),
-            ("1.1", SessionKeys::HomeAndUser, WriteAccess::Tables),
-            ("1.5", SessionKeys::HomeAndUser, WriteAccess::Tables),
-            ("1.6", SessionKeys::HomeAndUser, WriteAccess::Functions),
-            ("1.10", SessionKeys::HomeAndUser, WriteAccess::Functions),
+            ("1.0", SessionKeys::Home, WriteAccess::Tables, false),
+            ("1.1", SessionKeys::HomeAndUser, WriteAccess::Tables, false),
+            ("1.5", SessionKeys::HomeAndUser, WriteAccess::Tables, false),
+            ("1.6", SessionKeys::HomeAndUser, WriteAccess::Functions, false),
+            ("1.7", SessionKeys::HomeAndUser, WriteAccess::Functions, true),
+            ("1.10", SessionKeys::HomeAndUser, WriteAccess::Functions, true),
         ];
-        for (text, keys, access) in expected {
-            assert_eq!(style(text), WritingStyle { keys, access }, "{text}");
+        for (text, keys, access, has_clocks) in expected {
+            assert_eq!(style(text), WritingStyle { keys, access, has_clocks }, "{text}");
         }
     }
 

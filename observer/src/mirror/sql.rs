@@ -54,6 +54,12 @@ pub const BEGIN_NAMED_GENERATION: &str = "
 /// Gives the connection the name that the views expect of the host's writer.
 pub const NAME_CONNECTION: &str = "SELECT pg_catalog.set_config('application_name', 'observer ' || $1::integer || ' ' || $2::bigint, false)";
 
+/// Notes how far the host's clock is ahead of the server's: host, token, µs. Clocks that are further apart than the column allows
+/// are noted as so far apart.
+pub const NOTE_CLOCK: &str = "
+    UPDATE observer.host SET clock_ahead = least(greatest($3::bigint, -3153600000000000), 3153600000000000) * interval '1 microsecond'
+    WHERE host_no = $1 AND generation = $2 AND backend_pid = pg_catalog.pg_backend_pid()";
+
 /// Adds the user to the keys of sessions that a daemon of an earlier version wrote. The connection has to be the host's writer.
 pub const REKEY_SESSIONS: &str = "SELECT observer.rekey_sessions($1)";
 

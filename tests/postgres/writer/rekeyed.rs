@@ -148,7 +148,7 @@ fn a_mirror_on_1_0_has_a_row_for_each_home_and_goes_over_to_1_1_by_itself() {
     host.delivered(SOON);
     assert_eq!(host.status().connections, 1, "the schema is applied under the connection");
     // Each hour, and when the partition of today is missing, the mirror looks after the partitions, and sees the schema.
-    let today = "SELECT 'observer.event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
+    let today = "SELECT 'observer_days.event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
     let today = SERVER.psql(&database, today);
     SERVER.psql(&database, &format!("DROP TABLE {today}"));
     host.churn(10, 10);
