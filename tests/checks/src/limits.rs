@@ -1,5 +1,6 @@
-//! Every bound in the source is on the operators' page.
+//! Every bound in the source is on the operators' page, and no bound is there twice.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -12,12 +13,33 @@ use crate::source::{Crate, Source};
 
 const PAGE: &str = "docs/limits.md";
 
-/// Constants that bound something and are not named in the page.
+/// Constants that bound something and are not named in the page, and those that have too many rows there.
 pub(crate) fn check(workspace: &Workspace, product: &[Crate]) -> Result<Vec<String>> {
     let path = workspace.root.join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let sources: Vec<_> = product.iter().flat_map(|krate| &krate.sources).collect();
-    Ok(missing(&page, &sources))
+    Ok([missing(&page, &sources), repeated(&page, &sources)].concat())
+}
+
+/// Two rows of one constant sooner or later say different things of it. Each constant of a name may have a row of its own.
+fn repeated(page: &str, product: &[&Source]) -> Vec<String> {
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, name) in product.iter().flat_map(|source| constants(source)) {
+        *known.entry(name).or_default() += 1;
+    }
+    let mut lines: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, row) in page.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
+        let names = row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
+        for name in names.filter(|&name| known.contains_key(name)) {
+            lines.entry(name).or_default().push(index + 1);
+        }
+    }
+    let surplus = lines.iter().filter(|&(&name, lines)| lines.len() > known.get(name).copied().unwrap_or(0));
+    surplus
+        .map(|(name, lines)| {
+            format!("{PAGE}: `{name}` has rows in the lines {lines:?}: keep the one that is right")
+        })
+        .collect()
 }
 
 fn missing(page: &str, product: &[&Source]) -> Vec<String> {
@@ -101,6 +123,27 @@ mod tests {
                 "observer/src/x.rs:1: `C_MAX`",
                 "observer/src/x.rs:4: `E_MIN`"
             ]
+        );
+    }
+
+    #[test]
+    fn a_bound_with_more_rows_than_constants_is_found() {
+        let product = [
+            source("observer/src/x.rs", "const A_MAX: u8 = 1;\nconst B_MAX: u8 = 1;"),
+            source("observer/src/y.rs", "const B_MAX: u8 = 2;\nconst C_MAX: u8 = 1;"),
+        ];
+        let product: Vec<_> = product.iter().collect();
+        let right = "| `A_MAX`, `B_MAX` | 1 | x | as `C_MAX` |\n| `B_MAX` (`y`) | 2 | y | z |\n| `C_MAX` | 1 | x | y |\n";
+        assert_eq!(repeated(right, &product), [""; 0]);
+        let found = repeated(&format!("{right}| `C_MAX` | 1 | y | z |\n"), &product);
+        assert_eq!(
+            found,
+            ["docs/limits.md: `C_MAX` has rows in the lines [3, 4]: keep the one that is right"]
+        );
+        let found = repeated(&format!("{right}| `B_MAX` | 1 | y | z |\n"), &product);
+        assert_eq!(
+            found,
+            ["docs/limits.md: `B_MAX` has rows in the lines [1, 2, 4]: keep the one that is right"]
         );
     }
 
