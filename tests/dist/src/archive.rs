@@ -10,13 +10,9 @@ use observer_harness::workspace::Workspace;
 use crate::tree;
 use crate::version::Version;
 
-/// Files of the repository, and where they are in the archive.
-pub(crate) const ADDED: [(&str, &str); 4] = [
-    ("CHANGELOG.md", "usr/share/doc/observer/CHANGELOG.md"),
-    ("LICENSE-APACHE", "usr/share/doc/observer/LICENSE-APACHE"),
-    ("LICENSE-MIT", "usr/share/doc/observer/LICENSE-MIT"),
-    ("packaging/debian/copyright", "usr/share/doc/observer/copyright"),
-];
+/// Files of the repository that are not among those of the package, and where they are in the archive.
+pub(crate) const ADDED: [(&str, &str); 1] =
+    [("packaging/debian/copyright", "usr/share/doc/observer/copyright")];
 
 /// Packs the files of the package, which are below `tree`, into `file`. `work` is a directory that is not there yet.
 pub(crate) fn pack(

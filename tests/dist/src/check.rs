@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +51,7 @@ const NOT_LISTED: &str = "proptest";
 /// Runs every check.
 pub(crate) fn everything(workspace: &Workspace, dist: &Dist) -> Result<()> {
     contents(dist).context("what is in the package")?;
+    links(&dist.tree).context("the links of the documents")?;
     archived(dist).context("what is in the archive")?;
     fields(dist).context("the package's fields")?;
     scripts(dist).context("the package's scripts")?;
@@ -113,6 +114,49 @@ fn contents(dist: &Dist) -> Result<()> {
         ensure!(found.contains(path), "{path} is missing");
     }
     Ok(())
+}
+
+/// Every relative link of a document in `tree` leads to a file in it.
+fn links(tree: &Path) -> Result<()> {
+    let (mut dead, mut found) = (Vec::new(), 0_usize);
+    for file in tree::files_below(tree)? {
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text =
+            fs::read_to_string(tree.join(&file)).with_context(|| format!("read {}", file.display()))?;
+        for target in targets(&text) {
+            found += 1;
+            let path = from(&file, target);
+            if path.is_none_or(|path| !tree.join(path).exists()) {
+                dead.push(format!("{}: {target}", file.display()));
+            }
+        }
+    }
+    ensure!(dead.is_empty(), "add to packaging/files what these lead to: {}", dead.join(", "));
+    ensure!(found > 0, "no document has a link: adapt tests/dist/src/check.rs");
+    Ok(())
+}
+
+/// The files to which the links of a document lead, without those of the network and those within the document.
+fn targets(markdown: &str) -> Vec<&str> {
+    let ends = markdown.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let ends = ends.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    ends.filter_map(|target| target.split('#').next()).filter(|path| !path.is_empty()).collect()
+}
+
+/// The path to which `target` leads from `file`; `None` where it leads out of the tree.
+fn from(file: &Path, target: &str) -> Option<PathBuf> {
+    let mut path = file.parent()?.to_path_buf();
+    for component in Path::new(target).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if path.pop() => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(path)
 }
 
 fn archived(dist: &Dist) -> Result<()> {
@@ -299,6 +343,32 @@ mod tests {
         assert_eq!(newest_glibc("none"), None);
         assert!((2, 4) < GLIBC_MAX && (2, 34) > GLIBC_MAX);
         assert_eq!(glibc_version("2.31-13+deb11u1"), Some((2, 31)));
+    }
+
+    #[test]
+    fn a_link_that_leads_to_nothing_in_the_package_is_found() -> Result<()> {
+        let tree = tempfile::tempdir()?;
+        let page =
+            "[a](../README.md#install), ![b](pictures/b.svg), [c](#here), [d](https://example.org/x).\n";
+        tree::write(&tree.path().join("doc/docs/a.md"), page)?;
+        tree::write(&tree.path().join("doc/README.md"), "[a](docs/a.md)\n[b](./docs/a.md)\n")?;
+        let error = links(tree.path()).err().map(|error| error.to_string());
+        let expected = "add to packaging/files what these lead to: doc/docs/a.md: pictures/b.svg";
+        assert_eq!(error.as_deref(), Some(expected));
+        tree::write(&tree.path().join("doc/docs/pictures/b.svg"), "")?;
+        links(tree.path())?;
+        tree::write(&tree.path().join("doc/docs/c.md"), "[out](../../../README.md)\n")?;
+        assert!(links(tree.path()).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_packaged_documents_of_the_repository_link_to_packaged_files() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let workspace = Workspace { target: root.join("target"), root };
+        let tree = tempfile::tempdir()?;
+        tree::copy_listed(&workspace, tree.path())?;
+        links(tree.path())
     }
 
     #[test]

@@ -16,11 +16,15 @@ const FILES: [&str; 3] = ["control", "copyright", "observer.postrm"];
 /// Puts the configuration where it is read.
 const POSTINST: &str = "observer.postinst";
 /// The first steps that `dh binary` has for a package without a build. The user is made before the service starts.
-const FIRST: [&[&str]; 4] =
-    [&["dh_installdocs"], &["dh_installchangelogs"], &["dh_installsysusers"], &["dh_installsystemd"]];
+const FIRST: [&[&str]; 4] = [
+    &["dh_installdocs"],
+    &["dh_installchangelogs", "-XCHANGELOG.md"],
+    &["dh_installsysusers"],
+    &["dh_installsystemd"],
+];
 /// Those that follow, without the last one.
 const LAST: [&[&str]; 5] = [
-    &["dh_compress", "-X.md", "-X.json"],
+    &["dh_compress", "-X.md", "-X.json", "-X.svg", "-X.txt", "-XLICENSE"],
     &["dh_fixperms"],
     &["dh_installdeb"],
     &["dh_gencontrol"],

@@ -39,6 +39,12 @@ pub(crate) fn lay_out(workspace: &Workspace, tree: &Path, sbom: &Path, debug: &P
         write(&tree.join(path), &script)?;
     }
     copy(sbom, &tree.join(SBOM))?;
+    copy_listed(workspace, tree)?;
+    set_modes(tree)
+}
+
+/// Copies what is packaged besides what is made.
+pub(crate) fn copy_listed(workspace: &Workspace, tree: &Path) -> Result<()> {
     let list = workspace.root.join(FILES);
     let list = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
     for (from, to) in listed(&list)? {
@@ -48,7 +54,7 @@ pub(crate) fn lay_out(workspace: &Workspace, tree: &Path, sbom: &Path, debug: &P
             copy(&file, &to)?;
         }
     }
-    set_modes(tree)
+    Ok(())
 }
 
 fn write_page(workspace: &Workspace, file: &Path) -> Result<()> {
