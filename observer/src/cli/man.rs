@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Command};
+use clap_mangen::Man;
 
 use super::exit::Exit;
 
@@ -17,9 +18,20 @@ pub struct ManArgs {
 impl ManArgs {
     /// Writes the pages of `program`; the exit code is 0.
     pub fn run(self, program: Command) -> anyhow::Result<Exit> {
-        clap_mangen::generate_to(program, &self.directory)
+        let mut program = program.disable_help_subcommand(true);
+        let source = format!("{} {}", program.get_name(), program.get_version().unwrap_or_default());
+        // Gives each command below the name of its page.
+        program.build();
+        self.write(&program, &source)
             .with_context(|| format!("{}: name a directory that exists", self.directory.display()))?;
         Ok(Exit::Found)
+    }
+
+    /// Writes the pages of a command and of those below it. `source`, at the foot of each, is what they belong to.
+    fn write(&self, command: &Command, source: &str) -> std::io::Result<()> {
+        let mut below = command.get_subcommands().filter(|below| !below.is_hide_set());
+        below.try_for_each(|below| self.write(below, source))?;
+        Man::new(command.clone()).source(source).generate_to(&self.directory).map(drop)
     }
 }
 
@@ -60,6 +72,9 @@ mod tests {
             for part in [".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS"] {
                 assert!(text.contains(part), "{:?} has no {part}:\n{text}", entry.file_name());
             }
+            let title = text.lines().find(|line| line.starts_with(".TH ")).unwrap_or_default();
+            let foot = concat!("\"observer ", env!("CARGO_PKG_VERSION"), "\"");
+            assert!(title.contains(foot), "{:?}: {title}", entry.file_name());
         }
     }
 }
