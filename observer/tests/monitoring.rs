@@ -505,6 +505,76 @@ fn each_query_of_the_dashboard_of_metrics_is_of_what_is_exported() {
     assert!(exported.metrics.keys().any(|name| variable.contains(&format!("({name}{{"))), "{variable}");
 }
 
+/// Series of everything that is exported, of two hosts, each in the notation of promtool; all of them grow by one a minute.
+fn exported_series(exported: &Exported) -> Vec<String> {
+    let mut series = vec![OF_TARGET.to_owned()];
+    for (name, &(_, label)) in &exported.metrics {
+        match label {
+            None => series.push(name.clone()),
+            Some(label) => {
+                let values = exported.values.get(name).cloned().unwrap_or_default();
+                // Of some the values depend on the host; two make one-to-one matches fail that have to group.
+                let values = if values.is_empty() { ["a", "b"].map(String::from).into() } else { values };
+                series.extend(values.iter().map(|value| format!("{name}{{{label}=\"{value}\"}}")));
+            }
+        }
+    }
+    let of_hosts = |series: String| {
+        ["host", "other"].map(|host| of_target(&series).replace("\"host\"", &format!("\"{host}\"")))
+    };
+    series.into_iter().flat_map(of_hosts).collect()
+}
+
+/// Has promtool evaluate expressions over `series`. Each must give a series; `None` where promtool is not installed.
+fn evaluated(expressions: &[String], series: &[String]) -> Option<(bool, String)> {
+    let mut text = "evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n".to_owned();
+    for series in series {
+        text.push_str(&format!("  - {{series: '{series}', values: '0+1x90'}}\n"));
+    }
+    text.push_str("  promql_expr_test:\n");
+    for expression in expressions {
+        // A number of series at least one is `1`; of none there is no sample.
+        let counted = format!("count({expression}) >= bool 1");
+        text.push_str(&format!(
+            "  - {{expr: {counted:?}, eval_time: 80m, exp_samples: [{{labels: '{{}}', value: 1}}]}}\n"
+        ));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tests.yml");
+    std::fs::write(&file, text).unwrap();
+    promtool(&["test", "rules"], &file)
+}
+
+#[test]
+fn each_query_of_the_dashboard_of_metrics_gives_series_of_what_is_exported() {
+    let series = exported_series(&Exported::new());
+    let panels = dashboard("observer-metrics.json")["panels"].as_array().unwrap().clone();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions: Vec<_> = targets.map(|target| expanded(target["expr"].as_str().unwrap())).collect();
+    assert!(expressions.len() >= 15, "{expressions:?}");
+    let Some((is_right, said)) = evaluated(&expressions, &series) else { return };
+    assert!(is_right, "{said}");
+    // That promtool evaluates: what parses and can give nothing is refused.
+    for (wrong, why) in [
+        ("observer_certain{job=\"observer\",instance=\"none\"}", "no series"),
+        (
+            "observer_certain{job=\"observer\"} * on (job) observer_build_info{job=\"observer\"}",
+            "many-to-many",
+        ),
+        (
+            "observer_certain{job=\"observer\"} / on (instance) observer_sessions{job=\"observer\"}",
+            "one-to-many",
+        ),
+        (
+            "sum by (state) (observer_sessions{job=\"observer\"}) + observer_certain{job=\"observer\"}",
+            "no match",
+        ),
+    ] {
+        let (is_right, said) = evaluated(&[wrong.to_owned()], &series).unwrap();
+        assert!(!is_right, "{why}: {wrong}: {said}");
+    }
+}
+
 #[test]
 fn each_panel_can_be_read() {
     for name in ["observer-metrics.json", "observer-postgres.json"] {
