@@ -55,7 +55,7 @@ pub fn filled(database: &str) -> SqlSession {
             "INSERT INTO observer.session (host_no, home_id, home, name, boot_id, pid, start_boottime_ns, pane, cwd, since, state,
                  roots, starts, certain, last_death_at, last_death_kind, last_death_signal, last_death_code, detail)
              VALUES ({number}, '{name}'::bytea, '/srv/agents/{name}', '{name}', '{BOOT}', {pid}, 51000000000, '%3', '/srv/agents/{name}',
-                 '2026-11-21T08:00:00Z', '{state}', {roots}, {starts}, true, {death}, '{{}}')"
+                 '2026-11-21T08:00:00Z', '{state}', {roots}, {starts}, true, {death}, '{{\"foreign\": false}}')"
         ));
     }
     let certificate = r#"{"comm": "python3", "started_at": "2026-11-21T08:00:00Z", "death": {"kind": "signaled", "code": null, "signal": 9,
@@ -83,6 +83,20 @@ fn every_query_of_the_document_finds_what_its_title_says() {
     let database = applied();
     let daemon = filled(&database);
     let ask = |title: &str| server().psql(&database, statement(title));
+    // A stranger's program in the same home, and one of which nobody knows whose the home is.
+    for (id, uid, foreign) in [("stranger", 1001, "true"), ("unknown", 1002, "null")] {
+        server().psql(
+            &database,
+            &format!(
+                "INSERT INTO observer.session (host_no, home_id, home, name, boot_id, pid, start_boottime_ns, pane, cwd, since, state,
+                     roots, starts, certain, detail)
+                 SELECT host_no, '{id}'::bytea, home, name, boot_id, {uid}, start_boottime_ns, pane, cwd, since, state, roots, starts,
+                     certain, '{{\"foreign\": {foreign}}}' FROM observer.session WHERE name = 'alpha' AND home_id = 'alpha'::bytea"
+            ),
+        );
+    }
+    let of_that_name = "SELECT count(*) FROM observer.live WHERE certain AND name = 'alpha'";
+    assert_eq!(server().psql(&database, of_that_name), "3");
     let without_time = |rows: String| rows.split_once('|').map_or(rows.clone(), |(_, rest)| rest.to_owned());
     assert_eq!(
         ask("which process is it: to nudge it, give it work, or leave it alone"),
