@@ -274,6 +274,8 @@ fn a_process_that_a_filter_kills_is_told_from_one_that_somebody_killed() {
     // Before 5.16 the kernel ended the process without a signal (`__seccomp_filter`, kernel/seccomp.c).
     if death.get("sender") != Some(&Value::Null) {
         assert_by_kernel(&death, "fault", None);
+        let reason = death.get("sender").and_then(|sender| sender.get("reason"));
+        assert_eq!(reason, Some(&json!("seccomp")), "{death:#}");
     } else {
         assert!(release() < (5, 16), "{death:#}");
     }

@@ -7,6 +7,8 @@ use super::key::LifeKey;
 use crate::text::bytes::{Big, Text};
 use crate::text::time::rfc3339;
 
+/// `si_code` of SIGSYS by a seccomp filter (SYS_SECCOMP), include/uapi/asm-generic/siginfo.h.
+const SYS_SECCOMP: i32 = 1;
 /// `si_code` of a timer that a process made, include/uapi/asm-generic/siginfo.h.
 const SI_TIMER: i32 = -2;
 
@@ -72,6 +74,8 @@ pub enum SignalReason {
     FileSizeLimit,
     /// A timer expired that it had set.
     Timer,
+    /// It made a system call that its seccomp filter forbids.
+    Seccomp,
     /// A word that this program does not know.
     #[serde(other)]
     Unknown,
@@ -107,7 +111,9 @@ impl From<AddressClass> for FaultAddress {
 
 impl SignalReason {
     fn of(sent: &SentSignal) -> Option<Self> {
-        use nix::libc::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGPROF, SIGQUIT, SIGVTALRM, SIGXCPU, SIGXFSZ};
+        use nix::libc::{
+            SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGPROF, SIGQUIT, SIGSYS, SIGVTALRM, SIGXCPU, SIGXFSZ,
+        };
         Some(match (sent.origin, i32::from(sent.signal)) {
             (SignalOrigin::KernelForChild, _) => Self::ParentEnded,
             (SignalOrigin::KernelForEnding, _) => Self::NamespaceEnded,
@@ -120,6 +126,7 @@ impl SignalReason {
             (SignalOrigin::Kernel, SIGXCPU) => Self::CpuLimit,
             (SignalOrigin::Kernel, SIGALRM | SIGVTALRM | SIGPROF) => Self::Timer,
             (SignalOrigin::KernelCode(SI_TIMER, _), _) => Self::Timer,
+            (SignalOrigin::KernelCode(SYS_SECCOMP, _), SIGSYS) => Self::Seccomp,
             _ => return None,
         })
     }
@@ -271,6 +278,8 @@ mod tests {
             (14, Kernel, None, json!("timer")),
             (10, KernelCode(SI_TIMER, None), None, json!("timer")),
             (11, KernelCode(1, None), None, Value::Null),
+            (31, KernelCode(SYS_SECCOMP, None), None, json!("seccomp")),
+            (31, KernelCode(2, None), None, Value::Null),
             (24, Kernel, None, json!("cpu_limit")),
             (25, KernelForProcess, Some(process), json!("file_size_limit")),
         ] {
