@@ -55,7 +55,9 @@ fn without_a_daemon_nobody_knows_what_sessions_left() {
 fn without_a_daemon_lists_come_from_the_kernel_or_say_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("none.sock");
-    for arguments in [&["list", "--json"][..], &["ps", "--json"], &["audit", "--json"]] {
+    for arguments in
+        [&["list", "--json"][..], &["ps", "--json"], &["audit", "--json"], &["explain", "1", "--json"]]
+    {
         let (code, out, err) = run(&socket, arguments);
         if code == Some(4) {
             assert!(out.is_empty(), "{arguments:?}: {out}");
@@ -66,8 +68,34 @@ fn without_a_daemon_lists_come_from_the_kernel_or_say_why_not() {
         } else {
             assert!(matches!(code, Some(0 | 1)), "{arguments:?}: {code:?} {err}");
             let document: serde_json::Value = serde_json::from_str(&out).unwrap();
-            assert!(document.is_array() || document.get("drift").is_some(), "{out}");
+            let keys = ["drift", "process"];
+            assert!(document.is_array() || keys.iter().any(|key| document.get(key).is_some()), "{out}");
         }
+    }
+}
+
+#[test]
+fn without_a_daemon_the_configuration_and_the_journal_are_named_also_to_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    let config = dir.path().join("observer.toml");
+    std::fs::write(&config, format!("[daemon]\nstate_dir = {:?}\n", dir.path())).unwrap();
+    let config = config.to_str().unwrap();
+    let journal = dir.path().join("journal.sqlite");
+    let journal = journal.to_str().unwrap();
+    for arguments in [&["list", "--json"][..], &["list", "--porcelain"], &["explain", "1", "--json"]] {
+        let (code, _, err) = run(&socket, &[arguments, &["--config", config]].concat());
+        if code == Some(4) && err.contains("could not be read") {
+            println!("skipped: {arguments:?} cannot look at this kernel");
+            continue;
+        }
+        assert!(err.starts_with("observer: no daemon on "), "{arguments:?}: {err}");
+        assert!(err.contains(config) && err.contains(journal), "{arguments:?}: {err}");
+    }
+    for arguments in [&["history"][..], &["history", "--json"]] {
+        let (_, out, err) = run(&socket, &[arguments, &["--config", config]].concat());
+        let expected = format!("observer: this is the journal {journal}, as {config} has it\n");
+        assert!(out.is_empty() && err.starts_with(&expected), "{arguments:?}: {err}");
     }
 }
 

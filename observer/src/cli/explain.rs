@@ -61,9 +61,7 @@ impl ExplainArgs {
                 let places = self.places.without_daemon(socket)?;
                 let sentence = places.sentence.clone();
                 let map = StandaloneMap::take_at(places, self.btf.btf.as_deref())?;
-                if !self.json {
-                    anstream::eprintln!("observer: {sentence}");
-                }
+                anstream::eprintln!("observer: {sentence}");
                 let time = map.answer_time();
                 let pid = match self.pid() {
                     Some(pid) => pid,

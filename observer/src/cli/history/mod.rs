@@ -88,7 +88,7 @@ impl HistoryArgs {
     /// History of this machine, from its journal.
     fn print_local(&self, socket: &Path, output: Output<'_, impl Write, impl Write>) -> anyhow::Result<Exit> {
         let found = self.past.places.journal(socket)?;
-        if let Some(why) = found.why.filter(|_| !self.json) {
+        if let Some(why) = found.why {
             let path = to_line(found.path.as_os_str().as_encoded_bytes());
             writeln!(output.err, "observer: this is the journal {path}, {why}")?;
         }

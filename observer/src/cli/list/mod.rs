@@ -72,9 +72,7 @@ impl ListArgs {
                 let places = self.places.without_daemon(socket)?;
                 let sentence = places.sentence.clone();
                 let map = StandaloneMap::take_at(places, self.btf.btf.as_deref())?;
-                if !self.json && !self.porcelain {
-                    anstream::eprintln!("observer: {sentence}");
-                }
+                anstream::eprintln!("observer: {sentence}");
                 self.show(&filter, &map.list(self.ended))
             }
             Err(error) => Err(error.into()),
