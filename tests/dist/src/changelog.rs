@@ -1,8 +1,9 @@
 //! CHANGELOG.md in Debian's form.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::sections::sections;
 use crate::version::{Version, date};
@@ -16,6 +17,7 @@ const MAINTAINER: &str = "The observer contributors <maintainers@observer.invali
 pub(crate) fn debian(markdown: &str, version: &Version) -> Result<String> {
     let now = date(version.epoch, "--rfc-email")?;
     let mut text = String::new();
+    ensure_no_item_twice(markdown)?;
     for (index, section) in sections(markdown).iter().enumerate() {
         let at = match section.date {
             Some(day) => moment(day)?,
@@ -27,6 +29,23 @@ pub(crate) fn debian(markdown: &str, version: &Version) -> Result<String> {
             .context("write the changelog")?;
     }
     Ok(text)
+}
+
+/// Two equal items of a version are what is left of a merge.
+fn ensure_no_item_twice(markdown: &str) -> Result<()> {
+    for section in sections(markdown) {
+        let mut items = BTreeSet::new();
+        for block in format!("\n{}", section.text).split("\n- ").skip(1) {
+            // The item goes on in lines that are indented.
+            let lines = block.lines().enumerate();
+            let words = lines.take_while(|(index, line)| *index == 0 || line.starts_with(' '));
+            let item = words.flat_map(|(_, line)| line.split_whitespace()).collect::<Vec<_>>().join(" ");
+            let begin: String = item.chars().take(COLUMNS).collect();
+            let version = section.version;
+            ensure!(items.insert(item), "CHANGELOG.md, {version}: this item stands there twice: {begin}");
+        }
+    }
+    Ok(())
 }
 
 fn moment(day: &str) -> Result<String> {
@@ -99,6 +118,26 @@ mod tests {
                         contributors <maintainers@observer.invalid>  Sun, 01 Mar 2026 00:00:00 +0000\n\n";
         assert_eq!(debian(MARKDOWN, &version)?, expected);
         Ok(())
+    }
+
+    #[test]
+    fn an_item_that_stands_twice_in_one_version_is_refused() {
+        let version = Version { debian: "1".into(), epoch: 0 };
+        let twice = MARKDOWN.replace(
+            "- A fault.",
+            "- One thing that takes more words\n  than there is room for\n  on a line of it, and goes on.",
+        );
+        let error = debian(&twice, &version).err().map(|error| format!("{error:#}"));
+        let expected =
+            "CHANGELOG.md, Unreleased: this item stands there twice: One thing that takes more words";
+        assert!(error.as_ref().is_some_and(|error| error.starts_with(expected)), "{error:?}");
+        let other_version = MARKDOWN.replace("- The first.", "- A fault.");
+        assert!(debian(&other_version, &version).is_ok());
+    }
+
+    #[test]
+    fn the_changelog_of_the_project_can_be_packaged() -> Result<()> {
+        ensure_no_item_twice(include_str!("../../../CHANGELOG.md"))
     }
 
     #[test]
