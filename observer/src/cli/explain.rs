@@ -1,17 +1,17 @@
 //! `observer explain`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
 use observer_core::limits::{CANDIDATES_A_HOME_MAX, SESSIONS_A_USER_MAX};
 
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::flags::BtfFlag;
 use super::once::StandaloneMap;
 use super::places::PlaceFlags;
-use super::{home, naming, term};
+use super::which::{Found, Which};
+use super::{term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::explain::{ExplainAnswer, InheritedJson};
 use crate::api::process::ProcessJson;
@@ -29,9 +29,12 @@ const WIDTH: usize = 100;
 /// Without a daemon: one snapshot of the kernel (needs root).
 #[derive(Args)]
 pub struct ExplainArgs {
-    /// A pid, or a session as `pid` takes it: a name or a home
-    #[arg(value_name = "PID|NAME|HOME")]
+    /// A pid, or a session as `pid` takes it: a name, a home or a key
+    #[arg(value_name = "PID|NAME|HOME|KEY")]
     subject: OsString,
+    /// The session of this user, by name or number, whoever owns the home. A pid needs none
+    #[arg(long, value_name = "USER", value_parser = user::parse)]
+    user: Option<u32>,
     /// JSON: an object (docs/json.md)
     #[arg(long)]
     json: bool,
@@ -42,20 +45,23 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
-    /// 0 explained, 1 no such process or session, 3 several sessions, 4 not certain.
+    /// 0 explained, 1 certainly no such process or session, 3 several or another user's, 4 not certain.
     pub fn run(self, socket: &Path) -> anyhow::Result<Exit> {
         match Client::connect(socket) {
             Ok(mut client) => {
                 self.places.say_unused(socket);
-                let pid = match self.pid() {
-                    Some(pid) => pid,
+                let subject = match self.pid() {
+                    Some(subject) => subject,
                     None => {
                         let line = client.ask(&ClientRequest::List { ended: false })?;
-                        self.primary(&decode(&line)?)?
+                        match self.primary(&decode(&line)?)? {
+                            Ok(subject) => subject,
+                            Err(exit) => return Ok(exit),
+                        }
                     }
                 };
-                let line = client.ask(&ClientRequest::Explain { pid })?;
-                self.show(pid, &decode(&line)?)
+                let line = client.ask(&ClientRequest::Explain { pid: subject.pid })?;
+                self.show(&subject, &decode(&line)?)
             }
             Err(ClientError::NoDaemon(_)) => {
                 let places = self.places.without_daemon(socket)?;
@@ -63,40 +69,38 @@ impl ExplainArgs {
                 let map = StandaloneMap::take_at(places, self.btf.btf.as_deref())?;
                 anstream::eprintln!("observer: {sentence}");
                 let time = map.answer_time();
-                let pid = match self.pid() {
-                    Some(pid) => pid,
-                    None => self.primary(&map.list(false))?,
+                let subject = match self.pid() {
+                    Some(subject) => subject,
+                    None => match self.primary(&map.list(false))? {
+                        Ok(subject) => subject,
+                        Err(exit) => return Ok(exit),
+                    },
                 };
-                let explanation = map.core.explain(observer_core::Tgid(pid));
-                self.show(pid, &answers::explain(&map.core, time, explanation.as_ref()))
+                let explanation = map.core.explain(observer_core::Tgid(subject.pid));
+                self.show(&subject, &answers::explain(&map.core, time, explanation.as_ref()))
             }
             Err(error) => Err(error.into()),
         }
     }
 
     /// The pid that was given, if it was one.
-    fn pid(&self) -> Option<u32> {
-        self.subject.to_str()?.parse().ok()
+    fn pid(&self) -> Option<Subject> {
+        Some(Subject { pid: self.subject.to_str()?.parse().ok()?, key: None })
     }
 
-    /// The pid of the session that was given.
-    fn primary(&self, answer: &ListAnswer<'_>) -> anyhow::Result<u32> {
-        let wanted = home::absolute(self.subject.as_bytes())?;
-        let shown = to_line(&wanted);
-        let (exit, message) = match naming::choose(&answer.sessions, &wanted)[..] {
-            [session] => return Ok(session.primary.pid),
-            [] => (
-                Exit::None,
-                format!(
-                    "no session {shown}: give the pid of the process that should be it, to learn why it is not"
-                ),
-            ),
-            _ => (Exit::Ambiguous, format!("several sessions are called {shown}: give a pid or a home")),
-        };
-        Err(Failure { exit, message }.into())
+    /// The primary of the session that was given, or how the command ends without it; that was said on standard error.
+    fn primary(&self, answer: &ListAnswer<'_>) -> anyhow::Result<Result<Subject, Exit>> {
+        primary(self.subject.clone(), self.user, answer)
     }
 
-    fn show(&self, pid: u32, answer: &ExplainAnswer<'_>) -> anyhow::Result<Exit> {
+    fn show(&self, subject: &Subject, answer: &ExplainAnswer<'_>) -> anyhow::Result<Exit> {
+        let pid = subject.pid;
+        if !subject.is_meant(answer) {
+            anstream::eprintln!(
+                "observer: can't know: pid {pid}, which was the session, ended while it was asked about: ask again"
+            );
+            return Ok(Exit::Unknown);
+        }
         if self.json {
             term::print_json(answer)?;
         } else if let Some(process) = &answer.process {
@@ -112,6 +116,41 @@ impl ExplainArgs {
         }
         Ok(if answer.process.is_some() { Exit::Found } else { Exit::None })
     }
+}
+
+/// The process that is explained.
+#[derive(Debug, PartialEq, Eq)]
+struct Subject {
+    pid: u32,
+    /// The life of it that is meant, where a session was given.
+    key: Option<String>,
+}
+
+impl Subject {
+    /// Whether an answer is about the life that is meant.
+    fn is_meant(&self, answer: &ExplainAnswer<'_>) -> bool {
+        self.key.is_none() || self.key.as_ref() == answer.process.as_ref().map(|process| &process.key)
+    }
+}
+
+/// The primary of the session that `subject` names, of this user if one is given, or how the command ends without it; that was
+/// said on standard error.
+fn primary(
+    subject: OsString,
+    user: Option<u32>,
+    answer: &ListAnswer<'_>,
+) -> anyhow::Result<Result<Subject, Exit>> {
+    let which = Which { session: subject, user, home: None, only_if: None };
+    let found = which.find(answer)?;
+    if let Found::One(session) = found {
+        return Ok(Ok(Subject { pid: session.primary.pid, key: Some(session.primary.key.clone()) }));
+    }
+    if let Found::None = found {
+        anstream::eprintln!(
+            "observer: to learn why a process is no session, give its pid (`observer ps` shows those there are)"
+        );
+    }
+    Ok(Err(found.exit()))
 }
 
 /// The explanation in sentences.
@@ -285,7 +324,10 @@ fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::answer::Head;
+    use crate::api::doubt::{UndecidedJson, UndecidedUserJson};
     use crate::api::explain::BirthSessionJson;
+    use crate::api::session::SessionJson;
 
     fn process() -> ProcessJson<'static> {
         ProcessJson {
@@ -313,6 +355,68 @@ mod tests {
             "rule 3: would admit it",
         ];
         assert_eq!(text(&process(), &answer), expected);
+    }
+
+    #[test]
+    fn a_name_is_certainly_none_only_where_everything_is_known() {
+        let session = SessionJson {
+            name: Text::from(b"a".as_slice()),
+            home: Text::from(b"/x/a".as_slice()),
+            foreign: Some(false),
+            primary: ProcessJson { key: "7f3e90ab-42-1a2b3c4d5e".into(), ..process() },
+            ..SessionJson::default()
+        };
+        let head = Head { certain: true, ..Head::default() };
+        let known = ListAnswer { head: head.clone(), sessions: vec![session], ..ListAnswer::default() };
+        let exit = |answer: &ListAnswer<'_>, wanted: &str, user| match primary(wanted.into(), user, answer) {
+            Ok(Ok(subject)) => {
+                let key = Some("7f3e90ab-42-1a2b3c4d5e".into());
+                assert_eq!(subject, Subject { pid: 42, key });
+                Exit::Found
+            }
+            Ok(Err(exit)) => exit,
+            Err(error) => panic!("{error:#}"),
+        };
+        let of = |answer: &ListAnswer<'_>| ["a", "b"].map(|wanted| exit(answer, wanted, None));
+        assert_eq!(of(&known), [Exit::Found, Exit::None]);
+        let lost = ListAnswer { head: Head { certain: false, ..head }, ..known.clone() };
+        assert_eq!(of(&lost), [Exit::Unknown, Exit::Unknown]);
+        let b = UndecidedJson {
+            name: Text::from(b"b".as_slice()),
+            home: Text::from(b"/y/b".as_slice()),
+            uid: 8,
+            ..UndecidedJson::default()
+        };
+        let in_doubt = [
+            ListAnswer { undecided: vec![b.clone()], ..known.clone() },
+            ListAnswer { over_limit: vec![b], ..known.clone() },
+            ListAnswer { too_many_sessions: vec![8], ..known.clone() },
+            ListAnswer {
+                undecided_users: vec![UndecidedUserJson { uid: 8, ..UndecidedUserJson::default() }],
+                ..known.clone()
+            },
+        ];
+        for answer in in_doubt {
+            assert_eq!(of(&answer), [Exit::Found, Exit::Unknown], "{answer:?}");
+            assert_eq!(exit(&answer, "b", Some(9)), Exit::None, "another user is meant: {answer:?}");
+        }
+        let mut foreign = known;
+        foreign.sessions.iter_mut().for_each(|session| session.foreign = Some(true));
+        assert_eq!(of(&foreign), [Exit::Ambiguous, Exit::None]);
+        assert_eq!(exit(&foreign, "a", Some(0)), Exit::Found, "its user is named");
+    }
+
+    #[test]
+    fn an_answer_about_another_life_is_none_about_the_session() {
+        let of = |key: &str| ExplainAnswer {
+            process: Some(ProcessJson { key: key.into(), ..process() }),
+            ..ExplainAnswer::default()
+        };
+        let named = Subject { pid: 42, key: Some("one".into()) };
+        let is_meant = [&of("one"), &of("two"), &ExplainAnswer::default()].map(|it| named.is_meant(it));
+        assert_eq!(is_meant, [true, false, false]);
+        let given = Subject { pid: 42, key: None };
+        assert!(given.is_meant(&of("two")) && given.is_meant(&ExplainAnswer::default()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use observer_harness::fixture::{PATIENCE, PuppetOptions};
+use observer_harness::observe::CommandResult;
 use observer_harness::{Pty, Puppet, Verb, eventually, text};
 use serde_json::Value;
 
@@ -156,6 +157,9 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
         (&["pid", "sys", "--user", "3003"], 1),
         (&["pid", "elsewhere"], 1),
         (&["list", "sys"], 4),
+        (&["explain", "sys"], 4),
+        (&["explain", "sys", "--user", "3003"], 1),
+        (&["explain", "elsewhere"], 1),
         (&["wait", "sys"], 125),
     ] {
         let answer = scene.daemon.observer(args);
@@ -168,6 +172,24 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session() {
         let answer = scene.daemon.observer(&["pid", "sys"]);
         if answer.code == Some(1) { Ok(()) } else { Err(format!("{answer:?}")) }
     });
+}
+
+#[test]
+fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session_in_one_look_either() {
+    let mut scene =
+        Scene::new("owner = true\n[[session]]\ncwd = \"/proc/sys\"\ncomm = \"agent\"\nowner = true\n");
+    let pty = Pty::open();
+    let agent = agent_of(&scene, STRANGER, Path::new("/proc/sys"), &pty);
+    let config = scene.daemon.dir().join("observer.toml");
+    assert_eq!(scene.daemon.stop(), Some(0));
+    for (subject, code) in [("sys", 4), ("elsewhere", 1)] {
+        let mut command = scene.daemon.command(&["explain", subject]);
+        let places = ["--config".into(), config.clone(), "--state-dir".into(), scene.daemon.state_dir()];
+        let answer = CommandResult::of(command.args(places));
+        assert_eq!(answer.code, Some(code), "{subject}: {answer:?}");
+        let says_who = answer.stderr.contains(&format!("pid {} in /proc/sys", agent.pid));
+        assert_eq!(says_who, code == 4, "{subject}: {}", answer.stderr);
+    }
 }
 
 #[test]
