@@ -6,9 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use observer_core::Rule;
-use observer_core::explanation::{Position, Unmet};
+use observer_core::explanation::{ElectionCriterion, Position, Unmet};
 use observer_core::limits::{CANDIDATES_A_HOME_MAX, SETTLE_NS};
-use observer_core::session::State;
+use observer_core::session::{Home, State};
 use support::{Proc, World, assert_reported, at_home, only_program, rule, shell};
 
 const MIN_AGE_NS: u64 = 1_000_000_000;
@@ -27,6 +27,14 @@ fn shell_on(world: &mut World, parent: &Proc, tgid: u32, tty: &'static str) -> P
     world.set_tty(&mut child, Some(tty));
     world.exec(&mut child, "bash");
     child
+}
+
+fn only_candidate(home: Arc<Home>) -> Position {
+    Position::Primary { home, elected_by: ElectionCriterion::OnlyCandidate, is_substitute: false }
+}
+
+fn other_than_primary(home: Arc<Home>) -> Position {
+    Position::Other { home, is_substituted: false }
 }
 
 fn starts(world: &World, home: &str) -> usize {
@@ -314,14 +322,14 @@ fn an_explanation_names_the_rule_the_condition_and_the_session() {
     let claude = world.spawn(&sudo, 20, "claude");
     let found = explain(&world, &claude);
     assert_eq!(found.rules, [Some(Unmet::Program), None]);
-    assert_eq!((found.admitted_by, found.position), (Some(1), Position::Primary(home(&world))));
+    assert_eq!((found.admitted_by, found.position), (Some(1), only_candidate(home(&world))));
     let stands_aside = Position::StandsAside { home: home(&world), primary: claude.key };
     assert_eq!(explain(&world, &sudo).position, stands_aside);
     let helper = world.spawn(&claude, 21, "node");
     let of_claude = Position::Helper { home: home(&world), of: claude.key };
     assert_eq!(explain(&world, &helper).position, of_claude);
     let other = world.spawn(&bash, 22, "vim");
-    assert_eq!(explain(&world, &other).position, Position::Other(home(&world)));
+    assert_eq!(explain(&world, &other).position, other_than_primary(home(&world)));
     let below = world.spawn(&other, 23, "git");
     assert_eq!(explain(&world, &below).position, Position::Below { home: home(&world), above: other.key });
     assert_eq!(explain(&world, &bash).rules, [Some(Unmet::NotComm), Some(Unmet::NotComm)]);
@@ -357,8 +365,8 @@ fn what_is_too_young_is_explained_by_its_own_age_and_what_is_old_enough_is_not_y
         let until = observer_core::BootTime(execed + MIN_AGE_NS);
         Position::Young { home: Arc::clone(&home), program: program.key, until }
     };
-    assert_eq!(explain(&world, &claude), Position::Primary(Arc::clone(&home)));
-    assert_eq!(explain(&world, &other), Position::Other(Arc::clone(&home)));
+    assert_eq!(explain(&world, &claude), only_candidate(Arc::clone(&home)));
+    assert_eq!(explain(&world, &other), other_than_primary(Arc::clone(&home)));
     assert_eq!(explain(&world, &first), young(&first, execed_first));
     assert_eq!(explain(&world, &second), young(&second, execed_second));
     assert_eq!(explain(&world, &sudo), young(&second, execed_second), "it stands aside for that");
@@ -385,7 +393,7 @@ fn who_is_left_out_of_a_home_with_too_many_candidates_is_told_so() {
     for agent in others.iter().take(others.len() / 2) {
         world.exit(agent, 0);
     }
-    assert_eq!(explain(&world).position, Position::Other(home));
+    assert_eq!(explain(&world).position, other_than_primary(home));
 }
 
 #[test]

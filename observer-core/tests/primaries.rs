@@ -669,10 +669,10 @@ impl Model {
             while let Some(tgid) = at.take() {
                 let position = self.world.core.explain(tgid).map(|it| it.position);
                 let is_covered = match position {
-                    Some(Position::Primary(_)) => true,
+                    Some(Position::Primary { .. }) => true,
                     Some(Position::StandsAside { primary, .. }) => is_primary(primary),
                     Some(Position::Helper { of, .. }) => is_primary(of),
-                    Some(Position::Other(ref home)) => {
+                    Some(Position::Other { ref home, .. }) => {
                         answer.contains_key(&*String::from_utf8_lossy(&home.path))
                     }
                     Some(Position::Below { above, .. }) => at.replace(above.tgid).is_none(),
@@ -701,10 +701,10 @@ impl Model {
         let Some(explanation) = self.world.core.explain(tgid) else { return false };
         let is_primary = |key: ProcessKey| answer.values().any(|&(primary, _)| primary == key.tgid.0);
         match explanation.position {
-            Position::Primary(_) => true,
+            Position::Primary { .. } => true,
             Position::StandsAside { primary, .. } => is_primary(primary),
             Position::Helper { of, .. } => is_primary(of),
-            Position::Other(home) => answer.contains_key(&*String::from_utf8_lossy(&home.path)),
+            Position::Other { home, .. } => answer.contains_key(&*String::from_utf8_lossy(&home.path)),
             Position::Below { above, .. } => self.is_covered(above.tgid, answer),
             _ => false,
         }

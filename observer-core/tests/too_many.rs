@@ -20,7 +20,7 @@ fn position(world: &World, tgid: u32) -> Position {
 }
 
 fn is_primary(world: &World, tgid: u32) -> bool {
-    matches!(position(world, tgid), Position::Primary(_))
+    matches!(position(world, tgid), Position::Primary { .. })
 }
 
 fn full_users(world: &World) -> Vec<u32> {

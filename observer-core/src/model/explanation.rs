@@ -44,11 +44,44 @@ pub enum Unmet {
     OwnerUnknown,
 }
 
+/// What decided that a process became the primary of its home. Criteria are asked in this order; among several candidates it is
+/// the first in which the primary and the next best of them differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionCriterion {
+    /// It was the primary before this map was begun.
+    WasPrimary,
+    /// Another directory is at the path of the home, and of those in it that could be the primary it is the oldest.
+    NewDirectory,
+    /// It runs the program that the session is of, and a substitute was the primary.
+    Returned,
+    /// It is in one chain of launchers and wrappers with the former primary.
+    SameChain,
+    /// No other process could be the primary.
+    OnlyCandidate,
+    /// It is the launcher of the former primary, or runs for it.
+    Launcher,
+    /// It runs the program that the session is of.
+    Program,
+    /// It has a terminal.
+    Terminal,
+    /// It leads its POSIX session.
+    SessionLeader,
+    /// It is the oldest.
+    Oldest,
+}
+
 /// What a process is to the sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// It is the primary of this home.
-    Primary(Arc<Home>),
+    /// It is the primary.
+    Primary {
+        /// The home.
+        home: Arc<Home>,
+        /// What decided that.
+        elected_by: ElectionCriterion,
+        /// It is a substitute: it gives the session back to the program that the session is of.
+        is_substitute: bool,
+    },
     /// It is a wrapper or a launcher, and the primary runs below it.
     StandsAside {
         /// The home.
@@ -57,7 +90,12 @@ pub enum Position {
         primary: ProcessKey,
     },
     /// It could be the primary, and another process is.
-    Other(Arc<Home>),
+    Other {
+        /// The home.
+        home: Arc<Home>,
+        /// The primary is a substitute: it gives the session back to the program that the session is of.
+        is_substituted: bool,
+    },
     /// It, or what it runs as a wrapper or launcher, is too young, or outlived the program that started it a moment ago.
     Young {
         /// The home.

@@ -3,14 +3,15 @@
 use alloc::vec::Vec;
 
 use crate::limits::{OTHERS_MAX, SETTLE_NS};
-use crate::model::ids::{BootTime, ProcessKey};
+use crate::model::explanation::ElectionCriterion;
+use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::process::{Bytes, DirId, Process};
 use crate::model::rule::{Instances, Rule};
 use crate::model::session::{Home, OtherRoot, Session};
 use crate::processes::entry::ProcessEntry;
 use crate::processes::table::ProcessTable;
 use crate::sessions::admission::old_enough_at;
-use crate::sessions::by_age::age;
+use crate::sessions::by_age::{age, key_at};
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root, SessionSlot};
 use crate::sessions::lineages::{LineageSource, Lineages};
@@ -20,8 +21,8 @@ use crate::sessions::settling::Settling;
 /// The result of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// This process is the primary.
-    Primary(ProcessKey),
+    /// This process is the primary. The criterion decided that, unless it was the primary before.
+    Primary(ProcessKey, ElectionCriterion),
     /// This process is the primary of a new incarnation: another directory is at the path of the home.
     NewIncarnation(ProcessKey),
     /// No candidate can be the primary.
@@ -32,9 +33,24 @@ impl Choice {
     /// Returns who is the primary.
     pub fn elected(self) -> Option<ProcessKey> {
         match self {
-            Self::Primary(key) | Self::NewIncarnation(key) => Some(key),
+            Self::Primary(key, _) | Self::NewIncarnation(key) => Some(key),
             Self::NoCandidate => None,
         }
+    }
+
+    /// Chooses the lowest of these ranks. What decided is where it differs from the next one.
+    fn best_of(ranks: impl Iterator<Item = Rank>) -> Self {
+        let mut lowest: Option<(Rank, Option<Rank>)> = None;
+        for rank in ranks {
+            lowest = Some(match lowest {
+                None => (rank, None),
+                Some((best, _)) if rank < best => (rank, Some(best)),
+                Some((best, next)) => (best, Some(next.map_or(rank, |next| next.min(rank)))),
+            });
+        }
+        let Some((best, next)) = lowest else { return Self::NoCandidate };
+        let criterion = next.map_or(ElectionCriterion::OnlyCandidate, |next| best.criterion_before(&next));
+        Self::Primary(best.key(), criterion)
     }
 }
 
@@ -165,8 +181,7 @@ pub(super) fn choose(
     };
     let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root)).filter(is_free);
     let Some(slot) = &state.slot else {
-        let best = candidates.min_by_key(|&key| rank(ctx.table, key));
-        return best.map_or(Choice::NoCandidate, Choice::Primary);
+        return Choice::best_of(candidates.map(|key| Rank::of(ctx.table, key)));
     };
     if let Some(key) = candidates.clone().find(|&key| is_replacement(ctx.table, home, slot, key)) {
         return Choice::NewIncarnation(key);
@@ -177,12 +192,12 @@ pub(super) fn choose(
         && ctx.table.get(primary).is_some_and(|entry| is_candidate(entry, home))
     {
         let returned = eligible.filter(|&key| slot.is_substitute && runs_program(key));
-        if let Some(key) = returned.min_by_key(|&key| rank(ctx.table, key)) {
-            return Choice::Primary(key);
+        if let Some(best) = returned.map(|key| Rank::of(ctx.table, key)).min() {
+            return Choice::Primary(best.key(), ElectionCriterion::Returned);
         }
         let root = state.roots.iter().find(|root| is_in_chain(ctx.table, root, primary));
         let innermost = root.and_then(|root| young.candidate(ctx, state, root));
-        return Choice::Primary(innermost.unwrap_or(primary));
+        return Choice::Primary(innermost.unwrap_or(primary), ElectionCriterion::SameChain);
     }
     // The others have sessions of their own, and a primary that is elsewhere may come back.
     let is_elsewhere = |key| ctx.table.get(key).is_some_and(|entry| !is_candidate(entry, home));
@@ -193,18 +208,55 @@ pub(super) fn choose(
     let launches =
         |root: &&Root| slot.launcher.is_some() && [root.launcher, root.stand_in].contains(&slot.launcher);
     let launched = state.roots.iter().find(launches).and_then(|root| young.candidate(ctx, state, root));
-    let best = eligible.min_by_key(|&key| (launched != Some(key), !runs_program(key), rank(ctx.table, key)));
-    best.map_or(Choice::NoCandidate, Choice::Primary)
+    Choice::best_of(eligible.map(|key| Rank {
+        is_not_launched: launched != Some(key),
+        runs_another: !runs_program(key),
+        ..Rank::of(ctx.table, key)
+    }))
 }
 
-/// Returns the rank of a candidate where nothing is known of the program or the launcher; the lowest is elected. First comes
-/// what has a terminal, then what leads its POSIX session, and the oldest.
-fn rank(table: &ProcessTable, key: ProcessKey) -> impl Ord + use<> {
-    let process = table.get(key).map(|entry| &entry.process);
-    let is = |holds: fn(&Process) -> bool| process.is_some_and(holds);
-    let has_tty = is(|process| process.tty.is_some());
-    let leads = is(|process| process.sid == process.key.tgid.0);
-    (!has_tty, !leads, age(key))
+/// The rank of a candidate; the lowest is elected. The fields are compared in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// It is not what runs for the launcher of the former primary, nor that launcher.
+    is_not_launched: bool,
+    /// It runs another program than the one that the session is of.
+    runs_another: bool,
+    has_no_tty: bool,
+    /// It does not lead its POSIX session.
+    is_led: bool,
+    age: (BootTime, Tgid),
+}
+
+impl Rank {
+    /// Returns the rank of a candidate where nothing is known of the program or the launcher.
+    fn of(table: &ProcessTable, key: ProcessKey) -> Self {
+        let process = table.get(key).map(|entry| &entry.process);
+        let is = |holds: fn(&Process) -> bool| process.is_some_and(holds);
+        Self {
+            is_not_launched: false,
+            runs_another: false,
+            has_no_tty: !is(|process| process.tty.is_some()),
+            is_led: !is(|process| process.sid == process.key.tgid.0),
+            age: age(key),
+        }
+    }
+
+    fn key(&self) -> ProcessKey {
+        key_at(self.age)
+    }
+
+    /// Returns the first criterion by which it comes before `next`.
+    fn criterion_before(&self, next: &Self) -> ElectionCriterion {
+        let criteria = [
+            (self.is_not_launched != next.is_not_launched, ElectionCriterion::Launcher),
+            (self.runs_another != next.runs_another, ElectionCriterion::Program),
+            (self.has_no_tty != next.has_no_tty, ElectionCriterion::Terminal),
+            (self.is_led != next.is_led, ElectionCriterion::SessionLeader),
+        ];
+        let first = criteria.into_iter().find(|&(differs, _)| differs);
+        first.map_or(ElectionCriterion::Oldest, |(_, criterion)| criterion)
+    }
 }
 
 /// Returns whether `key` is a process that may be the primary for `root`: the root, or from its launcher to its

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::model::change::{Change, Request, Sink};
+use crate::model::explanation::ElectionCriterion;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::process::Bytes;
 use crate::model::rule::NameTemplate;
@@ -79,13 +80,13 @@ impl Sessions {
         let basis_before = state.live_session().map(OwnerBasis::of);
         let outcome = match choice {
             _ if !is_admitted => Outcome::Unchanged,
-            Choice::Primary(key) => install(ctx, home, state, key, &young, cause),
+            Choice::Primary(key, criterion) => install(ctx, home, state, (key, criterion), &young, cause),
             Choice::NewIncarnation(key) => {
                 if let Some(mut old) = state.slot.take().filter(|slot| !slot.is_ended()) {
                     end(ctx, &mut old, EndReason::Replaced, cause);
                     state.replaced_at = old.changed_at;
                 }
-                install(ctx, home, state, key, &young, cause)
+                install(ctx, home, state, (key, ElectionCriterion::NewDirectory), &young, cause)
             }
             Choice::NoCandidate => keep_without_candidate(ctx, state, cause),
         };
@@ -224,12 +225,13 @@ impl Sessions {
     }
 }
 
-/// Makes `key` the primary of `home`: opens a session or brings the present one up to date.
+/// Makes `key` the primary of `home`, by this criterion unless it is that already: opens a session or brings the present one up
+/// to date.
 fn install(
     ctx: &mut SessionContext<'_>,
     home: &Arc<Home>,
     state: &mut HomeState,
-    key: ProcessKey,
+    (key, criterion): (ProcessKey, ElectionCriterion),
     young: &Young,
     cause: Cause<'_>,
 ) -> Outcome {
@@ -249,7 +251,7 @@ fn install(
     }
     let root = state.roots.iter().find(|root| [root.stand_in, root.launcher].contains(&Some(key)));
     let former_wrapper = slot.session.wrapper.filter(|_| slot.session.primary == key);
-    count_start(&mut slot, entry, root, is_start, at);
+    count_start(&mut slot, (entry, criterion), root, is_start, at);
     label_by(ctx.labels, &mut slot, process);
     slot.had_tty |= process.tty.is_some();
     slot.last_primary = None;
@@ -297,10 +299,10 @@ fn install(
 }
 
 /// Brings the starts of a session, its program and its launcher up to date: `entry` is its primary from here on,
-/// for `root`. `is_start`: there was no session.
+/// for `root`, by this criterion unless it was that before. `is_start`: there was no session.
 fn count_start(
     slot: &mut SessionSlot,
-    entry: &ProcessEntry,
+    (entry, criterion): (&ProcessEntry, ElectionCriterion),
     root: Option<&Root>,
     is_start: bool,
     at: BootTime,
@@ -317,6 +319,7 @@ fn count_start(
     if !is_other {
         slot.session.starts.add_exec(process, entry.lineage_by_birth, at);
     } else {
+        slot.elected_by = criterion;
         slot.had_tty = false;
         slot.was_known = false;
         if is_handed_over {

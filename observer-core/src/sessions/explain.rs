@@ -13,7 +13,7 @@ use crate::sessions::Sessions;
 use crate::sessions::admission::{has_namespace, home_under, ignored_by, namespace, unmet};
 use crate::sessions::choice::Ages;
 use crate::sessions::context::IgnoreList;
-use crate::sessions::homes::{HomeState, Root};
+use crate::sessions::homes::{HomeState, Root, SessionSlot};
 use crate::sessions::lineages::Lineages;
 use crate::sessions::ownership::may_act_for_owner;
 use crate::sessions::roots::{LineagePosition, position};
@@ -73,8 +73,10 @@ impl Sessions {
 
     fn position_of(&self, basis: &Basis<'_>, entry: &ProcessEntry) -> Position {
         let key = entry.process.key;
-        if let Some(home) = self.homes.home_of_primary(key) {
-            return Position::Primary(Arc::clone(home));
+        let held = self.homes.home_of_primary(key);
+        if let Some((home, slot)) = held.and_then(|home| Some((home, self.homes.slot(home)?))) {
+            let SessionSlot { elected_by, is_substitute, .. } = *slot;
+            return Position::Primary { home: Arc::clone(home), elected_by, is_substitute };
         }
         let settling = self.settling.iter().find(|&(settling, _)| settling == key);
         if let Some((home, (_, until))) = self.settling.home_of(key).zip(settling) {
@@ -133,7 +135,10 @@ impl Sessions {
         }
         match self.young_until(basis, &home, state, (root, stand_in)) {
             Some(until) => Position::Young { home, program: stand_in, until },
-            None => Position::Other(home),
+            None => {
+                let session = state.slot.as_ref().filter(|slot| !slot.is_ended());
+                Position::Other { home, is_substituted: session.is_some_and(|slot| slot.is_substitute) }
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use crate::input::KnownSession;
 use crate::limits::NAME_MAX;
 use crate::model::death::LeftProcesses;
+use crate::model::explanation::ElectionCriterion;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::left::FormerSession;
 use crate::model::process::{Bytes, Comm, DirId, Process};
@@ -25,6 +26,8 @@ use crate::sessions::user_sessions::SessionsByUser;
 #[derive(Debug)]
 pub(crate) struct SessionSlot {
     pub session: Session,
+    /// What decided who is the primary.
+    pub elected_by: ElectionCriterion,
     /// The primary as it was when the session ended.
     pub last_primary: Option<Box<Process>>,
     /// The primary has or had a terminal.
@@ -131,6 +134,7 @@ impl SessionSlot {
         };
         Self {
             session,
+            elected_by: ElectionCriterion::WasPrimary,
             last_primary: None,
             had_tty: false,
             changed_at: at,

@@ -1,6 +1,6 @@
 //! Why a process is a session or is not, as JSON.
 
-use observer_core::explanation::{BirthSession, Explanation, Inherited, Position, Unmet};
+use observer_core::explanation::{BirthSession, ElectionCriterion, Explanation, Inherited, Position, Unmet};
 use observer_core::session::Home;
 use observer_core::{Core, ProcessKey};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::answer::Head;
 use super::key::LifeKey;
 use super::process::ProcessJson;
 use super::session::SessionJson;
-use super::words::{SessionPosition, UnmetCondition};
+use super::words::{ElectedBy, SessionPosition, UnmetCondition};
 use crate::text::bytes::Text;
 use crate::text::time::rfc3339;
 
@@ -25,6 +25,11 @@ pub struct ExplainAnswer<'a> {
     pub process: Option<ProcessJson<'a>>,
     /// What it is to the sessions.
     pub position: SessionPosition,
+    /// What decided that it became the primary; null: it is none.
+    pub elected_by: Option<ElectedBy>,
+    /// The primary, which it is or could be, is a substitute: it gives the session back to the program that the session is of.
+    /// null: it is and could be none.
+    pub substituted: Option<bool>,
     /// The home concerned.
     pub home: Option<Text<'a>>,
     /// Mount namespace of that home, where it is not the host's own.
@@ -140,6 +145,15 @@ impl<'a> ExplainAnswer<'a> {
             head,
             process: core.process_by_key(explanation.key).map(|process| ProcessJson::new(process, context)),
             position,
+            elected_by: match explanation.position {
+                Position::Primary { elected_by, .. } => Some(elected_by.into()),
+                _ => None,
+            },
+            substituted: match explanation.position {
+                Position::Primary { is_substitute: is_substituted, .. }
+                | Position::Other { is_substituted, .. } => Some(is_substituted),
+                _ => None,
+            },
             home: home.map(|home| Text::from(&*home.path)),
             home_mnt_ns: home.and_then(|home| home.mnt_ns),
             by_pid: by.map(|key| key.tgid.0),
@@ -158,11 +172,11 @@ type Parts<'a> = (SessionPosition, Option<&'a Home>, Option<ProcessKey>, Option<
 /// The fields of a position.
 fn parts(position: &Position) -> Parts<'_> {
     match position {
-        Position::Primary(home) => (SessionPosition::Primary, Some(home), None, None),
+        Position::Primary { home, .. } => (SessionPosition::Primary, Some(home), None, None),
         Position::StandsAside { home, primary } => {
             (SessionPosition::StandsAside, Some(home), Some(*primary), None)
         }
-        Position::Other(home) => (SessionPosition::Other, Some(home), None, None),
+        Position::Other { home, .. } => (SessionPosition::Other, Some(home), None, None),
         Position::Young { home, program, until } => {
             (SessionPosition::Young, Some(home), Some(*program), Some(*until))
         }
@@ -174,6 +188,23 @@ fn parts(position: &Position) -> Parts<'_> {
         Position::TooManySessions(home) => (SessionPosition::TooManySessions, Some(home), None, None),
         Position::AwaitsOwner => (SessionPosition::AwaitsOwner, None, None, None),
         Position::NotAdmitted => (SessionPosition::NotAdmitted, None, None, None),
+    }
+}
+
+impl From<ElectionCriterion> for ElectedBy {
+    fn from(criterion: ElectionCriterion) -> Self {
+        match criterion {
+            ElectionCriterion::WasPrimary => Self::WasPrimary,
+            ElectionCriterion::NewDirectory => Self::NewDirectory,
+            ElectionCriterion::Returned => Self::Returned,
+            ElectionCriterion::SameChain => Self::SameChain,
+            ElectionCriterion::OnlyCandidate => Self::OnlyCandidate,
+            ElectionCriterion::Launcher => Self::Launcher,
+            ElectionCriterion::Program => Self::Program,
+            ElectionCriterion::Terminal => Self::Terminal,
+            ElectionCriterion::SessionLeader => Self::SessionLeader,
+            ElectionCriterion::Oldest => Self::Oldest,
+        }
     }
 }
 

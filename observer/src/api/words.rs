@@ -94,6 +94,32 @@ words! {
 }
 
 words! {
+    /// What decided that a process became the primary of its home.
+    ElectedBy {
+        /// It was that before the daemon was started, or before the only look.
+        WasPrimary = "was_primary",
+        /// Another directory is at the path of the home.
+        NewDirectory = "new_directory",
+        /// It took the session back from a substitute.
+        Returned = "returned",
+        /// It is in one chain of launchers with the former primary.
+        SameChain = "same_chain",
+        /// No other process could be it.
+        OnlyCandidate = "only_candidate",
+        /// The launcher of the former primary, or what runs for that.
+        Launcher = "launcher",
+        /// It runs the program of the session.
+        Program = "program",
+        /// It has a terminal.
+        Terminal = "terminal",
+        /// It leads its POSIX session.
+        SessionLeader = "session_leader",
+        /// It is the oldest.
+        Oldest = "oldest",
+    }
+}
+
+words! {
     /// The first condition of a rule that a process does not meet.
     UnmetCondition {
         /// `mnt_ns`.

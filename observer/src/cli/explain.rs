@@ -15,7 +15,8 @@ use super::{term, user};
 use crate::api::answer::ListAnswer;
 use crate::api::explain::{ExplainAnswer, InheritedJson};
 use crate::api::process::ProcessJson;
-use crate::api::words::{SessionPosition, UnmetCondition};
+use crate::api::session::SessionJson;
+use crate::api::words::{ElectedBy, SessionPosition, UnmetCondition};
 use crate::daemon::answers;
 use crate::socket::client::{Client, ClientError, decode};
 use crate::socket::frame::ClientRequest;
@@ -156,6 +157,9 @@ fn primary(
 /// The explanation in sentences.
 fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
     let mut lines = hanging("", 0, &verdict(process, answer), WIDTH);
+    if let Some(reason) = answer.elected_by.and_then(reason) {
+        lines.extend(hanging("", 0, &format!("it was elected because {reason}{}", term_of(answer)), WIDTH));
+    }
     if let Some(number) = answer.ignored_by {
         lines.push(format!(
             "[[ignore]] {} matches it (observer's own commands and its service come last)",
@@ -238,9 +242,9 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         }
         SessionPosition::Other => match session {
             Some(session) => {
+                let (primary, until) = (session.primary.pid, until_when(session, answer.substituted));
                 format!(
-                    "{it} could be the session of {home}, but {} is, and stays it until its session ends",
-                    session.primary.pid
+                    "{it} could be the session of {home}, but {primary} is, and stays it {until} (`observer explain {primary}` says why)"
                 )
             }
             None => format!("{it} could be the session of {home}, but its directory was deleted"),
@@ -275,6 +279,50 @@ fn verdict(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> String {
         SessionPosition::NotAdmitted => format!("{it} is no session: no rule admits it"),
         SessionPosition::Unknown => format!("{it}: this daemon answers what this program does not know"),
     }
+}
+
+/// Until when the primary of a session stays it. `is_substitute` is the daemon's word; former versions had none.
+fn until_when(session: &SessionJson<'_>, is_substitute: Option<bool>) -> String {
+    match &session.stands_in_for {
+        Some(program) => {
+            format!("until {}, for which it stands in, is started again, or its session ends", shown(program))
+        }
+        None if is_substitute == Some(true) => {
+            "until the program for which it stands in is started again, or its session ends".into()
+        }
+        None => "until its session ends".into(),
+    }
+}
+
+/// How long a primary stays it, as the end of a sentence.
+fn term_of(answer: &ExplainAnswer<'_>) -> String {
+    let session = answer.session.as_ref();
+    session.map_or_else(String::new, |session| {
+        format!("; it stays the primary {}", until_when(session, answer.substituted))
+    })
+}
+
+/// What decided the election of a primary, as the end of a sentence; `None`: this program does not know it.
+fn reason(elected_by: ElectedBy) -> Option<&'static str> {
+    Some(match elected_by {
+        ElectedBy::WasPrimary => "it was the session already when observer began to look",
+        ElectedBy::NewDirectory => {
+            "another directory is at the path of the home, and of those in it that could be the session it is the oldest"
+        }
+        ElectedBy::Returned => "it runs the program that the session is of, for which another one stood in",
+        ElectedBy::SameChain => {
+            "it is in one chain of launchers or wrappers with the process that was the session before: each stands aside for what it runs"
+        }
+        ElectedBy::OnlyCandidate => "nothing else could be the session at that moment",
+        ElectedBy::Launcher => {
+            "it is, or was started by, the launcher of the process that was the session before"
+        }
+        ElectedBy::Program => "it runs the program that the session is of, and the next best does not",
+        ElectedBy::Terminal => "it has a terminal, and the next best has none",
+        ElectedBy::SessionLeader => "it leads its POSIX session, and the next best does not",
+        ElectedBy::Oldest => "it is the oldest of those that could equally be the session",
+        ElectedBy::Unknown => return None,
+    })
 }
 
 /// What the process lacks of a rule, as the end of a sentence.
@@ -327,7 +375,6 @@ mod tests {
     use crate::api::answer::Head;
     use crate::api::doubt::{UndecidedJson, UndecidedUserJson};
     use crate::api::explain::BirthSessionJson;
-    use crate::api::session::SessionJson;
 
     fn process() -> ProcessJson<'static> {
         ProcessJson {
@@ -417,6 +464,70 @@ mod tests {
         assert_eq!(is_meant, [true, false, false]);
         let given = Subject { pid: 42, key: None };
         assert!(given.is_meant(&of("two")) && given.is_meant(&ExplainAnswer::default()));
+    }
+
+    #[test]
+    fn a_primary_is_told_by_what_it_was_elected_and_for_how_long() {
+        let told = |elected_by: &str, stands_in_for: Option<&'static str>| {
+            let answer = ExplainAnswer {
+                position: SessionPosition::Primary,
+                elected_by: Some(elected_by.into()),
+                session: Some(SessionJson {
+                    stands_in_for: stands_in_for.map(|program| Text::from(program.as_bytes())),
+                    ..SessionJson::default()
+                }),
+                ..ExplainAnswer::default()
+            };
+            text(&process(), &answer).split_off(1).join(" ")
+        };
+        assert_eq!(
+            told("terminal", None),
+            "it was elected because it has a terminal, and the next best has none; it stays the primary until its session ends"
+        );
+        assert_eq!(
+            told("only_candidate", Some("co\x1bdex")),
+            "it was elected because nothing else could be the session at that moment; it stays the primary until co\\x1bdex, for \
+             which it stands in, is started again, or its session ends"
+        );
+        let words = "was_primary new_directory returned same_chain only_candidate launcher program terminal \
+                     session_leader oldest";
+        let sentences: std::collections::BTreeSet<_> =
+            words.split(' ').map(|word| told(word, None)).collect();
+        assert_eq!(sentences.len(), 10, "{sentences:?}");
+        assert_eq!(told("of another version", None), "");
+    }
+
+    #[test]
+    fn another_primary_is_told_with_until_when_it_stays_that() {
+        let told = |substituted, stands_in_for: Option<&'static str>| {
+            let answer = ExplainAnswer {
+                position: SessionPosition::Other,
+                substituted,
+                home: Some(Text::from(b"/x/a".as_slice())),
+                session: Some(SessionJson {
+                    stands_in_for: stands_in_for.map(|program| Text::from(program.as_bytes())),
+                    primary: ProcessJson { pid: 7, ..ProcessJson::default() },
+                    ..SessionJson::default()
+                }),
+                ..ExplainAnswer::default()
+            };
+            text(&process(), &answer).join(" ")
+        };
+        let sentence = |until: &str| {
+            format!(
+                "42 (ge\\x1bmini) could be the session of /x/a, but 7 is, and stays it {until}its session ends (`observer \
+                 explain 7` says why)"
+            )
+        };
+        assert_eq!(told(Some(false), None), sentence("until "));
+        assert_eq!(
+            told(Some(true), Some("codex")),
+            sentence("until codex, for which it stands in, is started again, or ")
+        );
+        assert_eq!(
+            told(Some(true), None),
+            sentence("until the program for which it stands in is started again, or ")
+        );
     }
 
     #[test]

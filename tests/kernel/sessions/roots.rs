@@ -172,6 +172,8 @@ fn an_explanation_names_the_session_the_helper_and_the_condition() {
     let (code, text) = explained(&agent.pid.to_string());
     let verdict = format!("{} (agent) is the session explained: home {}", agent.pid, home.display());
     assert!(code == Some(0) && text.starts_with(&verdict) && text.contains("rule 1: admits it"), "{text}");
+    let elected = "it was elected because nothing else could be the session at that moment";
+    assert!(text.contains(elected), "{text}");
     assert_eq!(explained("explained"), (code, text), "by its name, too");
     let (_, text) = explained(&helper.pid.to_string());
     let verdict = format!("is a helper of the session explained: {} started it", agent.pid);
