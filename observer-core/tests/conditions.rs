@@ -66,9 +66,11 @@ fn arguments_are_those_that_were_read_whole() {
         (b"a title", false, &["a title"]),
     ];
     for (bytes, truncated, expected) in cases {
-        let argv = Argv { bytes: bytes.into(), truncated, source: ArgvSource::Exec };
+        let argv = Argv { bytes: bytes.into(), truncated, source: ArgvSource::Exec, uid: 0 };
         let whole: Vec<_> = argv.whole().map(String::from_utf8_lossy).collect();
         assert_eq!(whole, expected, "{bytes:?} {truncated}");
+        let has_more = bytes.splitn(2, |&byte| byte == 0).nth(1).is_some_and(|rest| !rest.is_empty());
+        assert_eq!(argv.has_more_than_name(), has_more, "{bytes:?}");
     }
 }
 

@@ -187,6 +187,7 @@ fn flags_override_the_configuration_file() {
         LIMIT.to_string().into(),
         "--journal-max-age".into(),
         "2d".into(),
+        "--journal-argv".into(),
         "--mirror-argv".into(),
     ];
     let options = Options { config: Some(config.into()), flags, ..Options::default() };

@@ -108,7 +108,7 @@ impl Core {
             Standing::Live => {
                 return self.apply_fields(at, key, Diff::RECORDED, sink, |entry, store| {
                     let mut merged = entry.merge_identities(at, facts);
-                    merged.diff |= entry.merge_exec(at, facts.exec_id, image, store);
+                    merged.diff |= entry.merge_exec(at, facts, image, store);
                     merged
                 });
             }
@@ -119,7 +119,7 @@ impl Core {
         // The process starts with its image: its start and its exec are reported as one change.
         entry.process.exec_id = facts.exec_id.wrapping_sub(1);
         entry.stamps.exec = BootTime(0);
-        entry.merge_exec(at, facts.exec_id, image, &mut self.store);
+        entry.merge_exec(at, facts, image, &mut self.store);
         self.table.insert(entry, Some(facts.parent));
         self.await_reparenting(facts.parent, sink);
         if !helper {

@@ -145,6 +145,8 @@ pub struct Argv {
     pub truncated: bool,
     /// Where they were read from.
     pub source: ArgvSource,
+    /// The real user id that the process had when it executed its program. Where `source` is its memory: when that was read.
+    pub uid: u32,
 }
 
 impl Argv {
@@ -155,6 +157,12 @@ impl Argv {
         let kept = if is_open && !self.truncated { 0 } else { 1 };
         let count = self.bytes.split(|&byte| byte == 0).count() - kept;
         self.bytes.split(|&byte| byte == 0).take(count)
+    }
+
+    /// Returns whether there are others than the first, which is the name of the program.
+    pub fn has_more_than_name(&self) -> bool {
+        let end_of_name = self.bytes.iter().position(|&byte| byte == 0);
+        end_of_name.is_some_and(|end| end + 1 < self.bytes.len())
     }
 }
 

@@ -245,10 +245,11 @@ impl ProcessEntry {
     pub fn merge_exec(
         &mut self,
         at: BootTime,
-        exec_id: u32,
+        facts: &ProcessFacts,
         image: &Image<'_>,
         store: &mut ValueStore,
     ) -> Diff {
+        let exec_id = facts.exec_id;
         let same = self.process.exec_id == exec_id;
         let adds_arguments = same && self.process.exec_at.is_none();
         let newer = at > self.stamps.exec;
@@ -264,7 +265,8 @@ impl ProcessEntry {
         process.exec_id = exec_id;
         process.exec_at = Some(at);
         process.filename = Some(store.recent.share(image.filename));
-        let mut diff = set(&mut process.argv, store.argv(image.argv, ArgvSource::Exec), Diff::ARGUMENTS);
+        let argv = store.argv(image.argv, ArgvSource::Exec, facts.uids.uid);
+        let mut diff = set(&mut process.argv, argv, Diff::ARGUMENTS);
         diff |= set(&mut process.env, store.env(image.env), Diff::ARGUMENTS);
         self.name_program(&mut store.recent);
         if same { Diff::IMAGE | diff } else { Diff::EXEC }
@@ -343,7 +345,8 @@ impl ProcessEntry {
         }
         let mut diff = Diff::default();
         if process.argv.as_ref().is_none_or(|argv| argv.source == ArgvSource::Memory) {
-            diff |= set(&mut process.argv, store.argv(argv, ArgvSource::Memory), LEARNED);
+            let argv = store.argv(argv, ArgvSource::Memory, process.uids.uid);
+            diff |= set(&mut process.argv, argv, LEARNED);
         }
         if process.env.is_none() && process.exec_at.is_none() {
             diff |= set(&mut process.env, store.env(env), LEARNED);
@@ -387,11 +390,12 @@ pub(crate) struct ValueStore {
 
 impl ValueStore {
     /// Returns `None` for an empty block that is longer in memory: it could not be read.
-    fn argv(&mut self, block: Block<'_>, source: ArgvSource) -> Option<Argv> {
+    fn argv(&mut self, block: Block<'_>, source: ArgvSource, uid: u32) -> Option<Argv> {
         (!block.bytes.is_empty() || !block.truncated).then(|| Argv {
             bytes: self.recent.share(block.bytes),
             truncated: block.truncated,
             source,
+            uid,
         })
     }
 

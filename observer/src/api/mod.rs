@@ -1,6 +1,7 @@
 //! What leaves the process: core types, status and answers as JSON (the contract of docs/json.md). Knows no adapter.
 
 pub mod answer;
+pub mod audience;
 pub mod change;
 pub mod changed;
 pub mod check;
@@ -21,13 +22,25 @@ pub mod signal;
 pub mod status;
 pub mod words;
 
-/// The facts that every JSON object carries beside its own fields.
+use audience::Audience;
+
+/// The facts that every JSON object carries beside its own fields, and who reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The id of this boot, from /proc/sys/kernel/random/boot_id.
     pub boot_id: &'a str,
     /// Whether no gap is open and the last pass over the processes succeeded.
     pub certain: bool,
+    /// Who reads it.
+    pub audience: Audience,
+}
+
+impl Context<'_> {
+    /// The same for another reader.
+    #[must_use]
+    pub const fn read_by(self, audience: Audience) -> Self {
+        Self { audience, ..self }
+    }
 }
 
 #[cfg(test)]

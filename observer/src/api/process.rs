@@ -39,7 +39,7 @@ pub struct ProcessJson<'a> {
     pub exe: Option<Text<'a>>,
     /// Whether the executable was unlinked or replaced.
     pub exe_deleted: bool,
-    /// Arguments.
+    /// Arguments: all of them for root and the user who executed the program, the first for others.
     pub argv: Option<Vec<Text<'a>>>,
     /// Whether there are more arguments than `argv` has.
     pub argv_truncated: bool,
@@ -112,6 +112,9 @@ impl<'a> ProcessJson<'a> {
         let wall = process.wall_offset_ns;
         let names = PaneNames::of(&process.pane);
         let cwd = &process.cwd;
+        let argv = process.argv.as_ref();
+        let is_argv_whole = argv.is_none_or(|argv| context.audience.sees(argv));
+        let shown_max = if is_argv_whole { usize::MAX } else { 1 };
         Self {
             pid: process.key.tgid.0,
             ppid: process.parent.tgid.0,
@@ -124,9 +127,9 @@ impl<'a> ProcessJson<'a> {
             program: process.program.as_deref().map(Text::from),
             exe: process.exe.as_deref().map(Text::from),
             exe_deleted: process.exe_deleted,
-            argv: process.argv.as_ref().map(|argv| strings(&argv.bytes).map(Text::from).collect()),
-            argv_truncated: process.argv.as_ref().is_some_and(|argv| argv.truncated),
-            argv_source: process.argv.as_ref().map(|argv| Cow::Borrowed(source(argv.source))),
+            argv: argv.map(|argv| strings(&argv.bytes).take(shown_max).map(Text::from).collect()),
+            argv_truncated: !is_argv_whole || argv.is_some_and(|argv| argv.truncated),
+            argv_source: argv.map(|argv| Cow::Borrowed(source(argv.source))),
             cwd: cwd_path(process),
             cwd_dev: known(cwd.id).map(|id| device(id.dev)),
             cwd_ino: known(cwd.id).map(|id| Big(id.ino)),
@@ -164,6 +167,14 @@ impl<'a> ProcessJson<'a> {
         self.mux = names.mux.map(Cow::Borrowed);
         self.mux_socket = names.socket.map(|socket| Text::from(socket.to_vec()));
         self
+    }
+
+    /// Leaves out the arguments that not everyone sees.
+    pub fn hide_arguments(&mut self) {
+        if let Some(argv) = self.argv.as_mut().filter(|argv| argv.len() > 1) {
+            argv.truncate(1);
+            self.argv_truncated = true;
+        }
     }
 
     /// What people see as its program: comm where the program is not known.

@@ -10,6 +10,7 @@ use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Rule, Si
 use serde_json::{Value, json};
 
 use super::Context;
+use super::audience::Audience;
 use super::change::{change_body, session_changed_body};
 use super::changed::Changed;
 use super::process::ProcessJson;
@@ -18,7 +19,7 @@ use super::session::SessionJson;
 const S: u64 = 1_000_000_000;
 const KEY: ProcessKey = ProcessKey::new(4_242, 9_007_199_254_740_993);
 const START: u64 = 9_007_199_254_740_993;
-const CONTEXT: Context<'_> = Context { boot_id: "boot", certain: true };
+const CONTEXT: Context<'_> = Context { boot_id: "boot", certain: true, audience: Audience::Root };
 
 #[derive(Default)]
 pub(crate) struct Frames(Vec<Value>);
@@ -153,6 +154,34 @@ fn a_process_has_every_field_of_the_contract() {
     let mut expected = process_json();
     expected["as_of"]["cwd"] = Value::Null;
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn others_than_root_and_who_executed_a_program_see_its_name_alone() {
+    let (core, _) = map();
+    let process = core.process_by_key(KEY).unwrap();
+    let (session, primary) = core.sessions().next().expect("pts/3 for more than a second");
+    let mut whole = process_json();
+    let argv = whole["argv"].take();
+    for (audience, expected) in [
+        (Audience::of_user(0), (argv.clone(), false)),
+        (Audience::of_user(1_000), (argv, false)),
+        (Audience::of_user(1_001), (json!(["claude"]), true)),
+        (Audience::Anyone, (json!(["claude"]), true)),
+    ] {
+        let context = CONTEXT.read_by(audience);
+        for shown in [
+            serde_json::to_value(ProcessJson::new(process, context)).unwrap(),
+            serde_json::to_value(SessionJson::new(session, primary, context)).unwrap(),
+        ] {
+            let seen = (shown["argv"].clone(), shown["argv_truncated"] == json!(true));
+            assert_eq!(seen, expected, "{audience:?}");
+            assert_eq!((&shown["argv_source"], &shown["program"]), (&json!("exec"), &json!("claude")));
+        }
+        let mut hidden = ProcessJson::new(process, context);
+        hidden.hide_arguments();
+        assert_eq!(hidden, ProcessJson::new(process, CONTEXT.read_by(Audience::Anyone)));
+    }
 }
 
 #[test]

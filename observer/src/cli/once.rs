@@ -15,6 +15,7 @@ use super::exit::{Exit, Failure};
 use super::places::{Places, warn_of};
 use crate::api::Context;
 use crate::api::answer::ListAnswer;
+use crate::api::audience::Audience;
 use crate::config::Config;
 use crate::daemon::answers::{self, AnswerTime, SessionSources};
 use crate::daemon::ends::RecordedEnds;
@@ -115,7 +116,7 @@ impl StandaloneMap {
         read_memory(&mut core, &reader, memory, &mut requests);
         let mut ends = RecordedEnds::default();
         if let Some(resumed) = resumed {
-            let resumption = Resumption::new(&resumed, &boot_id, wall_offset_ns);
+            let resumption = Resumption::new(&resumed, &boot_id, wall_offset_ns, Audience::Anyone);
             resumption.restore(&mut core, &mut requests);
             let found = resumption.differences(&core, &previous).entries;
             ends.add(resumed, &found, &boot_id);
@@ -155,7 +156,12 @@ impl StandaloneMap {
         AnswerTime {
             at: clock::boottime(),
             wall_offset_ns: self.wall_offset_ns,
-            context: Context { boot_id: &self.boot_id, certain: !self.core.in_gap() },
+            // Whoever may load kernel programs can read the memory of any process.
+            context: Context {
+                boot_id: &self.boot_id,
+                certain: !self.core.in_gap(),
+                audience: Audience::Root,
+            },
         }
     }
 }

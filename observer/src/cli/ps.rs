@@ -172,12 +172,13 @@ fn table(processes: &[ProcessJson<'_>]) -> Table {
     table
 }
 
-/// The arguments as one line; comm where they are not known.
+/// The arguments as one line, with a mark where there are more than this user sees; comm where they are not known.
 pub(super) fn command(process: &ProcessJson<'_>) -> String {
     match process.argv.as_deref() {
         Some(argv @ [_, ..]) => {
-            let words: Vec<_> = argv.iter().map(|word: &Text<'_>| to_line(word.as_bytes())).collect();
-            words.join(" ")
+            let words = argv.iter().map(|word: &Text<'_>| to_line(word.as_bytes()));
+            let more = process.argv_truncated.then_some("…".into());
+            words.chain(more).collect::<Vec<_>>().join(" ")
         }
         _ => format!("[{}]", to_line(process.comm.as_bytes())),
     }
@@ -237,6 +238,16 @@ mod tests {
     fn children_are_below_their_parents() {
         let processes = [process(1, 0), process(2, 1), process(3, 1), process(4, 2), process(9, 7)];
         assert_eq!(drawn(&processes), ["1", "├─ 2", "│  └─ 4", "└─ 3", "9"]);
+    }
+
+    #[test]
+    fn arguments_that_are_not_shown_are_marked() {
+        let argv = ["a", "b\n"].map(|word| Text::from(word.as_bytes())).to_vec();
+        let whole = ProcessJson { argv: Some(argv), ..process(1, 0) };
+        assert_eq!(command(&whole), "a b\\n");
+        let mut hidden = whole;
+        hidden.hide_arguments();
+        assert_eq!(command(&hidden), "a …");
     }
 
     #[test]

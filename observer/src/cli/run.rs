@@ -11,6 +11,7 @@ use super::exit::{Exit, Failure};
 use super::flags::BtfFlag;
 use super::hooks::HooksFlag;
 use super::paths::{SOCKET_DEFAULT, journal_path};
+use crate::api::audience::Audience;
 use crate::config::{Config, check_max_age, check_max_bytes, check_ring_bytes, span};
 use crate::daemon::canary;
 use crate::daemon::{DaemonOptions, JournalPlace, LogFormat, LogLevel, PathChoice, RuleReader, RuleSet};
@@ -82,9 +83,12 @@ pub struct RunArgs {
     /// How old its entries may get, as 90d
     #[arg(long, value_name = "SPAN", value_parser = check_max_age)]
     journal_max_age: Option<Duration>,
+    /// Keep all arguments of processes in the journal, which may hold secrets; otherwise only the first
+    #[arg(long)]
+    journal_argv: bool,
     #[command(flatten)]
     database: DatabaseFlags,
-    /// Mirror all arguments of processes, which may hold secrets; otherwise only the first
+    /// Mirror all arguments of processes that the journal keeps; otherwise only the first
     #[arg(long)]
     mirror_argv: bool,
     /// Size of the ring buffer, bytes: a power of two
@@ -141,7 +145,13 @@ impl RunArgs {
                 .or(config.journal.max_bytes)
                 .unwrap_or(journal::MAX_BYTES_DEFAULT),
             max_age: self.journal_max_age.or(config.journal.max_age).unwrap_or(journal::MAX_AGE_DEFAULT),
+            entries_for: if self.keeps_arguments(config) { Audience::Root } else { Audience::Anyone },
         }
+    }
+
+    /// Whether the journal has all arguments of processes.
+    fn keeps_arguments(&self, config: &Config) -> bool {
+        self.journal_argv || config.journal.argv
     }
 
     /// The database is that of the flags, else of the configuration, else of the service's credentials.
@@ -149,7 +159,12 @@ impl RunArgs {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let database = self.database.url()?.or_else(|| config.mirror.database.clone());
         let database = database.or_else(|| DatabaseUrl::from_credentials(credentials.as_deref()));
-        let is_whole = self.mirror_argv || config.mirror.argv;
+        if self.mirror_argv && !self.keeps_arguments(config) {
+            let message = "--mirror-argv has no effect: the mirror copies the journal, which keeps the first argument alone; give \
+                           --journal-argv as well, or leave it out";
+            return Err(Failure { exit: Exit::Usage, message: message.into() }.into());
+        }
+        let is_whole = self.keeps_arguments(config) && (self.mirror_argv || config.mirror.argv);
         let argv = if is_whole { MirroredArgv::All } else { MirroredArgv::First };
         Ok(database.map(|database| MirrorOptions { database, argv }))
     }

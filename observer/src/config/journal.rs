@@ -19,6 +19,8 @@ pub struct JournalConfig {
     pub max_bytes: Option<u64>,
     /// Bound of an entry's age.
     pub max_age: Option<Duration>,
+    /// Whether all arguments of processes are kept, which may contain secrets, and not only the first.
+    pub argv: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +29,8 @@ pub(super) struct JournalSection {
     path: Option<Spanned<PathBuf>>,
     max_bytes: Option<Spanned<u64>>,
     max_age: Option<Spanned<String>>,
+    #[serde(default)]
+    argv: bool,
 }
 
 impl JournalSection {
@@ -35,6 +39,7 @@ impl JournalSection {
             path: self.path.map(|path| absolute("path", path)).transpose()?,
             max_bytes: self.max_bytes.map(|bytes| check_at(bytes, check_max_bytes)).transpose()?,
             max_age: self.max_age.map(|age| check_at(age, |age| check_max_age(&age))).transpose()?,
+            argv: self.argv,
         })
     }
 }

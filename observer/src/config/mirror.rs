@@ -13,7 +13,8 @@ use crate::mirror::target::{ConnectionTarget, DatabaseUrl};
 pub struct MirrorConfig {
     /// The database; `None`: there is no mirror.
     pub database: Option<DatabaseUrl>,
-    /// Whether all arguments of processes are mirrored, which may contain secrets, and not only the first.
+    /// Whether all arguments of processes are mirrored, which may contain secrets, and not only the first. The mirror has none
+    /// that the journal lacks.
     pub argv: bool,
 }
 
@@ -22,11 +23,18 @@ pub struct MirrorConfig {
 pub(super) struct MirrorSection {
     database_url: Option<Spanned<String>>,
     database_url_file: Option<Spanned<PathBuf>>,
-    #[serde(default)]
-    mirror_argv: bool,
+    mirror_argv: Option<Spanned<bool>>,
 }
 
 impl MirrorSection {
+    /// What is wrong with the section beside a journal that keeps all arguments, or the first ones.
+    pub(super) fn warning(&self, journal_argv: bool) -> Option<ConfigFault> {
+        let asked = self.mirror_argv.as_ref().filter(|asked| *asked.get_ref() && !journal_argv)?;
+        let message = "mirror_argv has no effect: the mirror copies the journal, which keeps the first argument alone; write argv \
+                       = true below [journal] as well, or leave it out";
+        Some(ConfigFault { span: Some(asked.span()), message: message.into() })
+    }
+
     pub(super) fn check(self) -> Result<MirrorConfig, ConfigFault> {
         let database = match (self.database_url, self.database_url_file) {
             (Some(url), Some(_)) => {
@@ -52,6 +60,6 @@ impl MirrorSection {
             }
             (None, None) => None,
         };
-        Ok(MirrorConfig { database, argv: self.mirror_argv })
+        Ok(MirrorConfig { database, argv: self.mirror_argv.is_some_and(Spanned::into_inner) })
     }
 }

@@ -210,6 +210,8 @@ impl Config {
                            observer`)";
             warnings.push(ConfigFault { span: None, message: message.into() });
         }
+        let journal = file.journal.check()?;
+        warnings.extend(file.mirror.warning(journal.argv));
         Ok(Self {
             rules,
             ignored,
@@ -218,7 +220,7 @@ impl Config {
             socket: file.daemon.socket.map(|path| absolute("socket", path)).transpose()?,
             state_dir: file.daemon.state_dir.map(|path| absolute("state_dir", path)).transpose()?,
             ring_bytes: file.daemon.ring_bytes.map(ring_bytes).transpose()?,
-            journal: file.journal.check()?,
+            journal,
             mirror: file.mirror.check()?,
             metrics: file.metrics.check()?,
             warnings: Vec::new(),

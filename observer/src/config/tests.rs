@@ -312,6 +312,13 @@ fn the_mirror_is_named_once_and_its_secret_is_never_shown() {
     let mirror =
         parse("[mirror]\ndatabase_url = \"postgresql://u:hunter2@h/d\"\nmirror_argv = true").unwrap().mirror;
     assert!(mirror.argv);
+    let warnings =
+        |text: &str| parse(text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let [warning] = &warnings("[mirror]\nmirror_argv = true")[..] else { panic!("what it lacks is said") };
+    assert!(warning.contains(":2:15: ") && warning.contains("below [journal]"), "{warning}");
+    for text in ["[journal]\nargv = true\n[mirror]\nmirror_argv = true", "[mirror]\nmirror_argv = false"] {
+        assert_eq!(warnings(text), [""; 0], "{text}");
+    }
     assert_eq!(mirror.database, Some(DatabaseUrl::Text("postgresql://u:hunter2@h/d".into())));
     let mirror = parse("[mirror]\ndatabase_url_file = \"/etc/observer/database_url\"").unwrap().mirror;
     assert_eq!(mirror.database, Some(DatabaseUrl::File("/etc/observer/database_url".into())));

@@ -13,6 +13,7 @@ use super::costs::CostReader;
 use super::ends::{RecordedEnd, RecordedEnds};
 use crate::api::Context;
 use crate::api::answer::{Head, ListAnswer, NamesakeJson, ProcessesAnswer};
+use crate::api::audience::Audience;
 use crate::api::cost::CostJson;
 use crate::api::doubt::{UndecidedJson, UndecidedUserJson};
 use crate::api::explain::ExplainAnswer;
@@ -39,6 +40,12 @@ pub struct AnswerTime<'a> {
 }
 
 impl AnswerTime<'_> {
+    /// The same for another reader.
+    #[must_use]
+    pub const fn read_by(self, audience: Audience) -> Self {
+        Self { context: self.context.read_by(audience), ..self }
+    }
+
     /// The first fields of an answer.
     pub fn head(&self, kind: &str) -> Head {
         Head {
@@ -158,7 +165,7 @@ impl<'a> Listed<'a> {
     fn since(&self) -> String {
         match self {
             Self::Mapped(session, primary) => rfc3339(session.since, primary.wall_offset_ns),
-            Self::Recorded(end) => end.json().map(|json| json.since).unwrap_or_default(),
+            Self::Recorded(end) => end.json(Audience::Anyone).map(|json| json.since).unwrap_or_default(),
         }
     }
 }
@@ -188,7 +195,7 @@ pub fn list<'a>(sources: SessionSources<'a>, time: AnswerTime<'a>, ended: bool) 
             json.primary = json.primary.in_pane(&core.pane(primary));
             Some(ReadNow::of(core, &mut costs, session, primary).in_json(json))
         }
-        Listed::Recorded(end) => end.json(),
+        Listed::Recorded(end) => end.json(time.context.audience),
     });
     ListAnswer { sessions: sessions.collect(), ..list_without_rows(sources, time) }
 }

@@ -6,6 +6,7 @@ use observer_core::left::FormerSession;
 use observer_core::session::Home;
 use observer_core::{Change, ProcessKey, Session};
 
+use crate::api::audience::sees_all;
 use crate::api::entry::Subject;
 use crate::api::words::EntryKind;
 use crate::socket::hub::FrameScope;
@@ -79,6 +80,21 @@ pub(super) fn with_home(session: &Session, body: &str) -> String {
     // Strings and numbers: serializing them into memory cannot fail.
     let fields = serde_json::to_string(&fields).unwrap_or_default();
     format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())
+}
+
+/// The user who sees all arguments that the frame of `change` has; `None`: there are none to hide.
+pub(super) fn arguments_of(change: &Change<'_>) -> Option<u32> {
+    match *change {
+        Change::ProcessStarted(process)
+        | Change::ProcessExeced(process)
+        | Change::ProcessMoved(process)
+        | Change::ProcessChanged(process)
+        | Change::ProcessEnded(process, _)
+        | Change::SessionStarted(_, process)
+        | Change::SessionChanged(_, process)
+        | Change::SessionEnded(_, process) => sees_all(process.argv.as_ref()),
+        Change::SessionLeft { .. } | Change::GapOpened { .. } | Change::GapClosed { .. } => None,
+    }
 }
 
 /// Which clients the frame of `change` is for. `is_primary`: whether a process stands for a session.

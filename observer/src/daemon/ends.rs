@@ -9,6 +9,7 @@ use observer_core::{BootTime, Core, ProcessKey};
 use serde::Deserialize;
 
 use super::recorded::{RecordedSession, home_of};
+use crate::api::audience::Audience;
 use crate::api::entry::{Entry, Subject};
 use crate::api::left::LeftJson;
 use crate::api::session::SessionJson;
@@ -55,9 +56,13 @@ impl RecordedEnd {
         BootTime(self.entry.boottime_ns)
     }
 
-    /// The session, as it was then. `None`: never, since the entry has a session.
-    pub fn json(&self) -> Option<SessionJson<'_>> {
+    /// The session, as it was then, for this reader. `None`: never, since the entry has a session.
+    pub fn json(&self, audience: Audience) -> Option<SessionJson<'_>> {
         let mut json = RecordedSession::new(&self.entry)?.json;
+        // Who executed the program is not in the entry.
+        if audience != Audience::Root {
+            json.primary.hide_arguments();
+        }
         if let Some(death) = json.session_death.as_mut().filter(|death| death.left.is_none()) {
             death.left.clone_from(&self.left);
         }
@@ -157,7 +162,7 @@ mod tests {
     fn shown(ends: &RecordedEnds) -> Vec<(String, u64, Option<u32>)> {
         let core = Core::new(Settings::default());
         let show = |end: &Arc<RecordedEnd>| {
-            let left = end.json().unwrap().session_death.unwrap().left;
+            let left = end.json(Audience::Root).unwrap().session_death.unwrap().left;
             (String::from_utf8(end.name().to_vec()).unwrap(), end.at().0, left.map(|left| left.processes))
         };
         ends.beside(&core).map(show).collect()
@@ -181,6 +186,18 @@ mod tests {
         assert_eq!(shown(&ends).len(), 3, "another user's session");
         ends.started(&home("a", 8));
         assert_eq!(shown(&ends).len(), 2);
+    }
+
+    #[test]
+    fn arguments_of_what_ended_before_are_for_root_alone() {
+        let detail = r#"{"argv":["agent","hunter2"],"uid":8}"#;
+        let end = RecordedEnd::new(entry(EntryKind::SessionEnded, "a", 8, 2, detail), "boot").unwrap();
+        let seen = |audience| {
+            let process = end.json(audience).unwrap().primary;
+            (process.argv.unwrap().len(), process.argv_truncated)
+        };
+        assert_eq!(seen(Audience::Root), (2, false));
+        assert_eq!([Audience::User(8), Audience::Anyone].map(seen), [(1, true), (1, true)]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::reread::{ReloadReply, RereadRules};
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
 use crate::api::Context;
+use crate::api::audience::Audience;
 use crate::api::status::PassCounts;
 use crate::clock;
 use crate::kernel::{Drained, Kernel, ReaderState, RecordOf};
@@ -409,12 +410,14 @@ impl EventLoop {
         .min()
     }
 
+    /// For whoever reads it: who sees more than that is told by [`AnswerTime::read_by`], or by the client where it is made into
+    /// pieces.
     pub(super) fn answer_time(&self, sure: bool) -> AnswerTime<'_> {
         let certain = sure && self.sink.certain;
         AnswerTime {
             at: clock::boottime(),
             wall_offset_ns: self.sink.wall_offset_ns,
-            context: Context { boot_id: &self.sink.boot_id, certain },
+            context: Context { boot_id: &self.sink.boot_id, certain, audience: Audience::Anyone },
         }
     }
 }

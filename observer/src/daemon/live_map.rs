@@ -21,7 +21,9 @@ impl EventLoop {
         let stream_id = Uuid::parse_str(&stream_id).ok();
         // What ended before this daemon was started, an earlier one delivered, or the journal has it.
         let sources = SessionSources { core: &self.core, ends: &RecordedEnds::default() };
-        let list = answers::list(sources, self.answer_time(true), true);
+        // The state has the arguments that history has.
+        let time = self.answer_time(true).read_by(self.sink.entries_for);
+        let list = answers::list(sources, time, true);
         // Strings, numbers and structs only: serializing them into memory cannot fail.
         let json = |session| serde_json::to_string(session).unwrap_or_default();
         let sessions = list.sessions.iter().map(json).collect();

@@ -35,6 +35,7 @@ mod reported;
 mod reread;
 mod resident;
 pub mod resume;
+mod session_entries;
 mod sink;
 mod sleep;
 mod start;

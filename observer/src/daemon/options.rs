@@ -10,6 +10,7 @@ use observer_core::rule::Ignore;
 use tracing::warn;
 
 use super::logging::{LogFormat, LogLevel};
+use crate::api::audience::Audience;
 use crate::config::ConfigError;
 use crate::kernel;
 use crate::mirror::feed::MirrorOptions;
@@ -81,6 +82,8 @@ pub struct JournalPlace {
     pub max_bytes: u64,
     /// Bound of an entry's age.
     pub max_age: Duration,
+    /// For whom its entries are made: anyone, or root, so that they have all arguments of processes.
+    pub entries_for: Audience,
 }
 
 /// Who chose the path of the journal.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::answers::{self, AnswerTime, ListRow, ListedSession, SessionSources, shown};
 use crate::api::Context;
 use crate::api::answer::ProcessesAnswer;
+use crate::api::audience::Audience;
 use crate::api::change::{Certainty, body};
 use crate::api::leftovers::{LeftoverJson, LeftoversAnswer};
 use crate::api::process::ProcessJson;
@@ -68,7 +69,7 @@ impl AnswerRow for ListedSession {
     fn json(&self, context: Context<'_>) -> Vec<u8> {
         match self {
             Self::Mapped(row) => AnswerRow::json(&**row, context),
-            Self::Recorded(end) => json(&end.json().unwrap_or_default()),
+            Self::Recorded(end) => json(&end.json(context.audience).unwrap_or_default()),
         }
     }
 }
@@ -144,10 +145,10 @@ pub fn leftovers(core: &Core, time: AnswerTime<'_>, unknown_until: Option<BootTi
 }
 
 impl<R: AnswerRow> Pieces for AnswerPieces<R> {
-    fn piece(&self, number: usize) -> Option<Vec<u8>> {
+    fn piece(&self, number: usize, audience: Audience) -> Option<Vec<u8>> {
         let [before, after] = &self.around;
         let Some(at) = number.checked_sub(1) else { return Some(before.clone()) };
-        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let context = Context { boot_id: &self.boot_id, certain: self.certain, audience };
         match self.rows.get(at) {
             Some(row) if at == 0 => Some(row.json(context)),
             Some(row) => {
@@ -198,8 +199,8 @@ impl SnapshotPieces {
 }
 
 impl Pieces for SnapshotPieces {
-    fn piece(&self, number: usize) -> Option<Vec<u8>> {
-        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+    fn piece(&self, number: usize, audience: Audience) -> Option<Vec<u8>> {
+        let context = Context { boot_id: &self.boot_id, certain: self.certain, audience };
         let note = Certainty { boot_id: &self.boot_id, certain: self.certain };
         let Some(at) = number.checked_sub(1) else {
             return Some(self.frame(FrameKind::SnapshotBegin, &note));

@@ -7,12 +7,12 @@ use super::super::ends::RecordedEnds;
 use super::*;
 
 fn time() -> AnswerTime<'static> {
-    let context = Context { boot_id: "boot", certain: true };
+    let context = Context { boot_id: "boot", certain: true, audience: Audience::Root };
     AnswerTime { at: BootTime(9_007_199_254_740_993), wall_offset_ns: 0, context }
 }
 
 fn joined(pieces: &impl Pieces) -> (Vec<u8>, usize) {
-    let made: Vec<_> = (0..).map_while(|number| pieces.piece(number)).collect();
+    let made: Vec<_> = (0..).map_while(|number| pieces.piece(number, Audience::Root)).collect();
     (made.concat(), made.len())
 }
 
@@ -25,7 +25,8 @@ fn the_pieces_of_an_answer_are_the_line() {
     let whole = line(&answers::processes(&core, time()));
     let pieces = processes(&core, time());
     assert_eq!(joined(&pieces), (whole.clone(), 5), "three processes");
-    assert_eq!((pieces.piece(5), pieces.piece(9)), (None, None));
+    let at = |number| pieces.piece(number, Audience::Root);
+    assert_eq!((at(5), at(9)), (None, None));
     let all: Value = serde_json::from_slice(&whole).unwrap();
     assert_eq!(all["processes"].as_array().unwrap().len(), 3);
     assert!(pieces.bytes() >= 3 * size_of::<Process>());
@@ -56,7 +57,7 @@ fn a_snapshot_has_what_the_filter_selects_between_its_ends() {
     ] {
         let filter = WatchFilter::new(all, glob).unwrap();
         let pieces = snapshot(&core, time(), &filter);
-        let frames = (0..).map_while(|number| pieces.piece(number));
+        let frames = (0..).map_while(|number| pieces.piece(number, Audience::Root));
         let kinds: Vec<_> =
             frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap()["kind"].clone()).collect();
         assert_eq!(kinds, expected);

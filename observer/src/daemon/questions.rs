@@ -95,7 +95,8 @@ impl EventLoop {
                 Question::Status => given(&client, lines.status(self, sure)),
                 Question::Audit => given(&client, lines.audit(self)),
                 Question::Explain(tgid) => {
-                    let line = answers::explain_line(&self.core, self.answer_time(sure), tgid);
+                    let time = self.answer_time(sure).read_by(client.audience());
+                    let line = answers::explain_line(&self.core, time, tgid);
                     given(&client, self.sink.hub.budget().hold(AnswerLine::from(line)))
                 }
                 Question::Watch(filter) => self.subscribe(filter, &client, sure),

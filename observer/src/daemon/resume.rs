@@ -14,6 +14,7 @@ use super::recorded::{KnownLists, RecordedSession};
 use super::recorded_left::RecordedOrigins;
 use super::sink::Recording;
 use crate::api::Context;
+use crate::api::audience::Audience;
 use crate::api::change::FoundLater;
 use crate::api::changed::Changed;
 use crate::api::death::DeathJson;
@@ -34,6 +35,7 @@ pub struct Resumption<'a> {
     proofs: &'a LifeProofs,
     boot_id: &'a str,
     wall_offset_ns: i64,
+    entries_for: Audience,
 }
 
 /// What differs between the journal and the map.
@@ -45,13 +47,17 @@ pub struct Differences {
 }
 
 impl<'a> Resumption<'a> {
-    /// What `resumed` says in the boot `boot_id`. `wall_offset_ns` is realtime minus boot time.
-    pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64) -> Self {
-        let recorded = resumed.live.iter().filter_map(RecordedSession::new).collect();
+    /// What `resumed` says in the boot `boot_id`. `wall_offset_ns` is realtime minus boot time. `entries_for`: for whom entries are
+    /// made, while those of the file may have more.
+    pub fn new(resumed: &'a Resumed, boot_id: &'a str, wall_offset_ns: i64, entries_for: Audience) -> Self {
+        let mut recorded: Vec<_> = resumed.live.iter().filter_map(RecordedSession::new).collect();
+        if entries_for != Audience::Root {
+            recorded.iter_mut().for_each(|it| it.json.primary.hide_arguments());
+        }
         let ended = resumed.ended.iter().filter_map(RecordedSession::of_ended).collect();
         let origins = RecordedOrigins::new(resumed, clock::boottime(), boot_id);
         let (until_ns, proofs) = (resumed.until_ns, &resumed.proofs);
-        Self { recorded, ended, origins, until_ns, proofs, boot_id, wall_offset_ns }
+        Self { recorded, ended, origins, until_ns, proofs, boot_id, wall_offset_ns, entries_for }
     }
 
     /// Lets the map continue the sessions of this boot.
@@ -76,7 +82,7 @@ impl<'a> Resumption<'a> {
             wall_offset_ns: self.wall_offset_ns,
             until_ns: self.until_ns,
             proofs: self.proofs,
-            context: Context { boot_id: self.boot_id, certain: !core.in_gap() },
+            context: Context { boot_id: self.boot_id, certain: !core.in_gap(), audience: self.entries_for },
             core,
             previous,
         };
@@ -140,7 +146,8 @@ impl EventLoop {
         };
         self.sink.recording = Recording::Paused;
         let boot_id = self.sink.boot_id.clone();
-        let resumption = Resumption::new(&resumed, &boot_id, self.sink.wall_offset_ns);
+        let (wall_offset_ns, entries_for) = (self.sink.wall_offset_ns, self.sink.entries_for);
+        let resumption = Resumption::new(&resumed, &boot_id, wall_offset_ns, entries_for);
         resumption.restore(&mut self.core, &mut self.sink);
         self.births.read(resumption.origins.lost(), clock::boottime(), self.core.counters().births_forgotten);
         self.core.set_births_unknown(self.births.unknown_until());

@@ -67,7 +67,7 @@ fn fill(journal: &Journal, first: Entry) {
 /// The ends that a daemon records which starts with this journal and finds none of its sessions.
 fn ends_found(journal: &Journal) -> Vec<(String, DeathJson<'static>)> {
     let resumed = journal.resume().unwrap();
-    let resumption = Resumption::new(&resumed, "boot", clock::wall_offset_ns());
+    let resumption = Resumption::new(&resumed, "boot", clock::wall_offset_ns(), Audience::Anyone);
     let core = Core::new(Settings::default());
     let differences = resumption.differences(&core, &PreviousSessions::default());
     let end = |entry: Entry| {
@@ -133,5 +133,23 @@ fn an_end_that_was_lost_is_dated_from_the_loss_and_not_from_the_stop_of_the_daem
     for (name, death) in found {
         let from_ns = unix_ns(&death.between.unwrap()[0]).unwrap();
         assert!(from_ns >= compared_ns - 1_000_000, "{name}");
+    }
+}
+
+#[test]
+fn what_is_found_of_a_recorded_session_has_no_more_arguments_than_entries_have() {
+    let secret = r#"{"argv":["agent","hunter2"],"argv_truncated":false,"argv_source":"exec"}"#;
+    for (entries_for, argv) in [
+        (Audience::Anyone, r#""argv":["agent"],"argv_truncated":true"#),
+        (Audience::Root, r#""argv":["agent","hunter2"],"argv_truncated":false"#),
+    ] {
+        let live = vec![Entry { detail: secret.into(), ..entry(EntryKind::SessionStarted, "a", 8) }];
+        let resumed = Resumed { live, ..Resumed::default() };
+        let resumption = Resumption::new(&resumed, "boot", clock::wall_offset_ns(), entries_for);
+        let core = Core::new(Settings::default());
+        let found = resumption.differences(&core, &PreviousSessions::default()).entries;
+        let [end] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(end.kind, EntryKind::SessionEnded);
+        assert!(end.detail.contains(argv), "{}", end.detail);
     }
 }

@@ -8,18 +8,17 @@ use observer_core::death::Death;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 
-use super::columns::{ReplacedPrimary, columns, scope, subject, with_home};
+use super::columns::{ReplacedPrimary, arguments_of, columns, scope, subject, with_home};
 use super::gap_log::GapLog;
-use super::pace::{Pace, Restarts, Writes};
+use super::pace::{Pace, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
 use super::resident::ResidentReads;
 use crate::api::Context;
-use crate::api::change::{change_body, journaled, restarts_body, session_changed_body};
-use crate::api::changed::Changed;
+use crate::api::audience::Audience;
+use crate::api::change::{change_body, journaled};
 use crate::api::entry::{Entry, Subject};
 use crate::api::restarts::DeathCountsJson;
-use crate::api::session::SessionJson;
 use crate::api::words::EntryKind;
 use crate::clock;
 use crate::journal::Journal;
@@ -67,6 +66,8 @@ pub struct DaemonSink {
     pub is_blind: bool,
     /// Whether changes of sessions are written to the journal.
     pub recording: Recording,
+    /// For whom the journal's entries are made: anyone, or root where all arguments are kept.
+    pub entries_for: Audience,
     /// What the journal knew when it was opened.
     pub previous: PreviousSessions,
     /// What clients and the journal know of the sessions.
@@ -81,9 +82,9 @@ pub struct DaemonSink {
     /// Deaths of primaries.
     pub deaths: DeathCountsJson,
     /// How often changes of sessions are written.
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Sessions whose end waits for the journal, because they start again and again.
-    ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
+    pub(super) ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
     /// The memory of processes.
     pub resident: ResidentReads,
     gaps: GapLog,
@@ -104,6 +105,7 @@ impl DaemonSink {
             certain: false,
             is_blind: false,
             recording: Recording::Paused,
+            entries_for: Audience::Anyone,
             previous: PreviousSessions::default(),
             reported: ReportedSessions::default(),
             primaries: HashSet::new(),
@@ -150,121 +152,8 @@ impl DaemonSink {
         self.pace.take_due(due)
     }
 
-    /// Writes what waited of the session of `home`, as it is at `at`; `live`: the session and its primary, if it lives.
-    pub fn write_waiting(&mut self, at: BootTime, home: &Arc<Home>, live: Option<(&Session, &Process)>) {
-        let ended = self.ended_waiting.remove(home);
-        let restarts = self.pace.take_restarts(home);
-        match (restarts, live, &ended) {
-            (Some(restarts), Some((session, primary)), _) => {
-                self.write_restarts(at, &restarts, Change::SessionStarted(session, primary));
-            }
-            (Some(restarts), None, Some((session, primary))) => {
-                self.write_restarts(at, &restarts, Change::SessionEnded(session, primary));
-            }
-            (None, Some((session, primary)), _) => self.write_change(at, session, primary),
-            (_, None, _) => {}
-        }
-    }
-
-    /// Writes the start or the end of a session that started again and again, and how often it did since the last entry.
-    fn write_restarts(&mut self, at: BootTime, restarts: &Restarts, change: Change<'_>) {
-        let (Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary)) = change
-        else {
-            return;
-        };
-        self.pace.written(at, session);
-        let Some((kind, subject)) = columns(&change) else { return };
-        let json = SessionJson::new(session, primary, self.context());
-        let restarts = restarts.json(self.wall_offset_ns, &self.boot_id);
-        let body = restarts_body(at, &change, self.wall_offset_ns, &json, restarts.as_ref());
-        let event_seq = self.write(at, kind, subject, &body);
-        if let Change::SessionStarted(..) = change {
-            self.reported.started(session, primary);
-            if event_seq.is_some() {
-                self.reported.written(&session.home);
-            }
-        }
-        self.hub.publish(self.scope(&change), || journaled(&body, event_seq));
-    }
-
-    /// Writes a change that waited, unless the session is as it was written last. Clients have seen its values already,
-    /// without a number.
-    fn write_change(&mut self, at: BootTime, session: &Session, primary: &Process) {
-        let before = self.reported.publish(session, primary);
-        let context = Context { boot_id: &self.boot_id, certain: self.certain };
-        let json = SessionJson::new(session, primary, context);
-        let changed = before.since_written(&json, context);
-        if changed.as_ref().is_some_and(Changed::is_empty) {
-            return;
-        }
-        self.pace.written(at, session);
-        let body = session_changed_body(at, self.wall_offset_ns, &json, changed.as_ref());
-        let subject = Some(subject(session, session.primary));
-        let event_seq = self.write(at, EntryKind::SessionChanged, subject, &body);
-        let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
-        if event_seq.is_some() {
-            self.reported.written(&session.home);
-            return self.hub.publish(scope, || journaled(&body, event_seq));
-        }
-        // Clients learn which entry is missing.
-        let changed = before.since_published(&json, context);
-        let body = session_changed_body(at, self.wall_offset_ns, &json, changed.as_ref());
-        self.hub.publish(scope, || journaled(&body, None));
-    }
-
-    /// Publishes a change of a session, and writes it if the session's pace allows. A change of which nothing is shown
-    /// is neither published nor written.
-    fn session_changed(
-        &mut self,
-        at: BootTime,
-        session: &Session,
-        primary: &Process,
-        death: Option<ReplacedPrimary>,
-    ) {
-        let before = self.reported.publish(session, primary);
-        if self.hub.is_empty() && self.journal.is_none() {
-            return;
-        }
-        let context = Context { boot_id: &self.boot_id, certain: self.certain };
-        let json = SessionJson::new(session, primary, context);
-        let published = before.since_published(&json, context);
-        let is_shown = !published.as_ref().is_some_and(Changed::is_empty);
-        let is_recorded = is_shown
-            && self.journal.is_some()
-            && self.recording == Recording::Active
-            && !self.previous.is_known(session, primary, context);
-        let former = death.as_ref().map(|former| (former.key, &former.death));
-        let may_write = is_recorded && self.pace.changed(at, session, former) == Writes::Now;
-        if let Some(former) = death.filter(|_| !(is_recorded && self.pace.counts(&session.home))) {
-            self.write_death(at, former);
-        }
-        if !is_shown {
-            return;
-        }
-        // The comparison with the last entry costs time: it is made at the pace of entries, not of changes.
-        let written = if may_write { before.since_written(&json, context) } else { None };
-        let is_written = may_write && !written.as_ref().is_some_and(Changed::is_empty);
-        let offset_ns = self.wall_offset_ns;
-        let body = |changed: Option<&Changed<'_>>| session_changed_body(at, offset_ns, &json, changed);
-        let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
-        if is_written {
-            let body = body(written.as_ref());
-            let subject = Some(subject(session, session.primary));
-            if let Some(event_seq) = self.write(at, EntryKind::SessionChanged, subject, &body) {
-                self.reported.written(&session.home);
-                return self.hub.publish(scope, || journaled(&body, Some(event_seq)));
-            }
-        }
-        // A change that waits for the journal has no number yet. Without a journal, or without room in it, there is none.
-        let waits = self.journal.is_some() && !is_written;
-        self.hub.publish(scope, || {
-            let body = body(published.as_ref());
-            if waits { body } else { journaled(&body, None) }
-        });
-    }
-
     fn context(&self) -> Context<'_> {
-        Context { boot_id: &self.boot_id, certain: self.certain }
+        Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for }
     }
 
     /// Tracks the primary of each home. Where a primary died and another process took its place, no session ended, and
@@ -298,7 +187,7 @@ impl DaemonSink {
     }
 
     /// Writes the death of a primary that another process replaced.
-    fn write_death(&self, at: BootTime, former: ReplacedPrimary) {
+    pub(super) fn write_death(&self, at: BootTime, former: ReplacedPrimary) {
         if self.recording == Recording::Active {
             self.write(at, EntryKind::ProcessEnded, Some(former.subject), former.body.as_bytes());
         }
@@ -351,12 +240,18 @@ impl DaemonSink {
         else {
             return true;
         };
-        let context = Context { boot_id: &self.boot_id, certain: self.certain };
+        let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
         self.recording == Recording::Active && !self.previous.is_known(session, primary, context)
     }
 
     /// Writes an entry with the JSON `body`. Returns its number, if the journal has room for it.
-    fn write(&self, at: BootTime, kind: EntryKind, subject: Option<Subject>, body: &[u8]) -> Option<u64> {
+    pub(super) fn write(
+        &self,
+        at: BootTime,
+        kind: EntryKind,
+        subject: Option<Subject>,
+        body: &[u8],
+    ) -> Option<u64> {
         self.journal.as_ref()?.push(Entry {
             at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
             boottime_ns: at.0,
@@ -368,7 +263,7 @@ impl DaemonSink {
         })
     }
 
-    fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
+    pub(super) fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
         scope(change, |key| self.primaries.contains(key))
     }
 }
@@ -399,25 +294,32 @@ impl Sink for DaemonSink {
         if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
             return self.track_session(&change, false);
         }
-        let scope = self.scope(&change);
+        let (scope, arguments_of) = (self.scope(&change), arguments_of(&change));
         let Some((kind, subject)) = columns else {
-            let context = Context { boot_id: &self.boot_id, certain: self.certain };
-            return self.hub.publish(scope, || change_body(at, &change, self.wall_offset_ns, context));
+            let context =
+                Context { boot_id: &self.boot_id, certain: self.certain, audience: Audience::Anyone };
+            return self.hub.publish(scope, arguments_of, |audience| {
+                Some(change_body(at, &change, self.wall_offset_ns, context.read_by(audience)))
+            });
         };
         // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
         // disk a moment later.
-        let body = change_body(at, &change, self.wall_offset_ns, self.context());
+        let entry = change_body(at, &change, self.wall_offset_ns, self.context());
         // Without a journal each change is published once, and its number is null.
         let is_recorded = self.journal.is_none() || self.is_recorded(&change);
         let writes = if self.journal.is_some() { self.paced(at, &change, is_recorded) } else { Writes::Now };
-        if is_recorded && writes == Writes::Now {
-            let event_seq = self.write(at, kind, subject, &body);
-            self.track_session(&change, event_seq.is_some());
-            self.hub.publish(scope, || journaled(&body, event_seq));
-        } else {
-            self.track_session(&change, false);
-            self.hub.publish(scope, || body);
-        }
+        let is_written = is_recorded && writes == Writes::Now;
+        let event_seq = if is_written { self.write(at, kind, subject, &entry) } else { None };
+        self.track_session(&change, event_seq.is_some());
+        let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
+        self.hub.publish(scope, arguments_of, |audience| {
+            let body = if audience == self.entries_for {
+                entry.clone()
+            } else {
+                change_body(at, &change, self.wall_offset_ns, context.read_by(audience))
+            };
+            Some(if is_written { journaled(&body, event_seq) } else { body })
+        });
     }
 
     fn request(&mut self, request: Request<'_>) {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use observer_core::process::{Argv, ArgvSource};
 use observer_core::session::State;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::daemon::test_session::{primary, session};
-use crate::journal::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+use crate::journal::{EntryFilter, JournalOptions, JournalReader, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
 use crate::socket::hub::WatchFilter;
 use crate::socket::unread::Unread;
 
@@ -180,5 +181,51 @@ fn a_session_that_starts_again_and_again_has_one_entry_for_all_starts() {
             moves(&mut sink, 5_000, &session, &mut process, b"/srv/a/b");
             assert_eq!(frames(&watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/b"]}))]);
         }
+    }
+}
+
+#[test]
+fn entries_and_frames_of_others_have_the_first_argument_alone() {
+    let argv =
+        |bytes: &[u8]| Argv { bytes: bytes.into(), truncated: false, source: ArgvSource::Exec, uid: 1000 };
+    for entries_for in [Audience::Anyone, Audience::Root] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut sink, root) = sink(dir.path());
+        sink.entries_for = entries_for;
+        let watch = |sink: &mut DaemonSink, uid| {
+            let client = sink.hub.budget().client(uid);
+            sink.hub.subscribe(WatchFilter::default(), &client, Vec::new());
+            client
+        };
+        let (owner, other) = (watch(&mut sink, 1000), watch(&mut sink, 1001));
+        let (mut session, mut process) = session_and_primary();
+        process.argv = Some(argv(b"agent\0hunter2\0"));
+        restarts(&mut sink, 30, 1, &mut session, &mut process);
+        let due = sink.next_due().unwrap();
+        sink.take_due(due);
+        sink.write_waiting(due, &session.home, Some((&session, &process)));
+        process.argv = Some(argv(b"agent\0hunter3\0"));
+        process.exec_at = Some(BootTime(1));
+        moves(&mut sink, 5_000, &session, &mut process, b"/srv/a");
+        // The arguments alone differ, which is shown to those who see them.
+        process.argv = Some(argv(b"agent\0hunter4\0"));
+        moves(&mut sink, 10_000, &session, &mut process, b"/srv/a");
+        let bodies = |client: &Unread| -> Vec<String> {
+            let next = std::iter::from_fn(|| client.try_next());
+            next.map(|body| String::from_utf8(body).unwrap()).collect()
+        };
+        let (of_root, of_owner, of_other) = (bodies(&root), bodies(&owner), bodies(&other));
+        assert!(of_root.iter().all(|body| body.contains("hunter")), "{of_root:#?}");
+        assert_eq!(of_owner, of_root);
+        assert!(of_other.iter().all(|body| !body.contains("hunter")), "{of_other:#?}");
+        assert!(of_other.iter().all(|body| body.contains(r#""argv":["agent"],"argv_truncated":true"#)));
+        assert_eq!(of_other.len() + 1, of_root.len(), "an exec is shown to all, and arguments are not");
+        drop(sink);
+        let reader = JournalReader::open(&dir.path().join("journal.sqlite")).unwrap();
+        let entries = reader.read_after(0, &EntryFilter::default(), usize::MAX, usize::MAX).unwrap();
+        let count = |text: &str| entries.iter().filter(|entry| entry.entry.detail.contains(text)).count();
+        assert!(entries.len() > 20);
+        assert_eq!(count("hunter"), if entries_for == Audience::Root { entries.len() } else { 0 });
+        assert_eq!(count(r#""argv":["agent""#), entries.len());
     }
 }

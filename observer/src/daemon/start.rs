@@ -78,10 +78,12 @@ async fn start(options: DaemonOptions, claim: SocketClaim, boot_id: String) -> R
     let kernel = Kernel::start(&options.kernel)?;
     // Rights belong to a thread, so they are dropped while there is only one.
     kernel::drop_rights().context("cannot give up rights that are needed no longer; report this")?;
+    let entries_for = options.journal.entries_for;
     let journal = open_journal(options.journal, &boot_id, options.mirror.is_some())?;
     let (mut daemon, mut events, asked) =
         assemble(kernel, journal, options.rules, options.env, boot_id.clone(), stop)?;
     events.rules = rules_read;
+    daemon.sink.entries_for = entries_for;
     if !daemon.first_passes(&mut events).await? {
         return Ok(());
     }

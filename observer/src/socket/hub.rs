@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use observer_core::rule::Pattern as _;
 
-use super::unread::{FramePushed, Pieces, Unread, UnreadBudget};
+use super::unread::{FramePushed, HeldFrame, Pieces, Unread, UnreadBudget};
+use crate::api::audience::Audience;
 use crate::text::glob::Glob;
 
 /// Which frames a client gets.
@@ -74,6 +75,24 @@ struct Subscriber {
     unread: Arc<Unread>,
 }
 
+/// A frame as clients get it, once it was made: `None` within where it has nothing for them.
+#[derive(Default)]
+struct Frames {
+    whole: Option<Option<Arc<HeldFrame>>>,
+    reduced: Option<Option<Arc<HeldFrame>>>,
+}
+
+impl Frames {
+    /// The frame of those who see all of it, or of the others, and for whom it is made.
+    fn of(&mut self, sees_all: bool) -> (&mut Option<Option<Arc<HeldFrame>>>, Audience) {
+        if sees_all { (&mut self.whole, Audience::Root) } else { (&mut self.reduced, Audience::Anyone) }
+    }
+
+    fn are_made(&self) -> bool {
+        self.whole.is_some() || self.reduced.is_some()
+    }
+}
+
 /// The clients that watch.
 #[derive(Default)]
 pub struct WatchHub {
@@ -111,23 +130,32 @@ impl WatchHub {
         self.subscribers.push(Subscriber { filter, unread: Arc::clone(client) });
     }
 
-    /// Gives a frame to every client that gets frames of `scope`. `body` is called at most once, and only if there is such
-    /// a client. Never waits: a client without room is unsubscribed, and learns that it lagged.
-    pub fn publish(&mut self, scope: FrameScope<'_>, body: impl FnOnce() -> Vec<u8>) {
-        let (mut body, mut frame) = (Some(body), None);
+    /// Gives a frame to every client that gets frames of `scope`. `body` makes it, and returns `None` where it has nothing for
+    /// that audience. It is called only if there is such a client, at most twice: for root, which stands for whoever sees the
+    /// arguments in the frame, those that the user `arguments_of` gave (`None`: there are none to hide), and for anyone else.
+    /// Never waits: a client without room is unsubscribed, and learns that it lagged.
+    pub fn publish(
+        &mut self,
+        scope: FrameScope<'_>,
+        arguments_of: Option<u32>,
+        body: impl Fn(Audience) -> Option<Vec<u8>>,
+    ) {
+        let mut frames = Frames::default();
         let Self { subscribers, budget, lagged_total } = self;
         subscribers.retain(|subscriber| {
             if !subscriber.filter.wants(scope) {
                 return true;
             }
-            if let Some(body) = body.take() {
-                frame = Some(budget.frame(body()));
-            }
-            let pushed = frame.as_ref().map(|frame| subscriber.unread.push(frame));
-            *lagged_total += u64::from(pushed == Some(FramePushed::Lags));
-            pushed == Some(FramePushed::Waits)
+            let audience = subscriber.unread.audience();
+            let sees_all = arguments_of.is_none_or(|uid| audience.sees_arguments_of(uid));
+            let (frame, audience) = frames.of(sees_all);
+            let made = || body(audience).map(|body| budget.frame(body));
+            let Some(frame) = frame.get_or_insert_with(made) else { return true };
+            let pushed = subscriber.unread.push(frame);
+            *lagged_total += u64::from(pushed == FramePushed::Lags);
+            pushed == FramePushed::Waits
         });
-        if frame.is_some() && budget.is_exceeded() {
+        if frames.are_made() && budget.is_exceeded() {
             *lagged_total += budget.keep();
         }
     }
@@ -181,11 +209,39 @@ mod tests {
     #[test]
     fn a_frame_that_no_client_gets_is_not_serialized() {
         let mut hub = WatchHub::default();
-        hub.publish(FrameScope::Always, || panic!("no client watches"));
+        hub.publish(FrameScope::Always, None, |_| panic!("no client watches"));
         let client = watch(&mut hub);
-        hub.publish(OTHER, || panic!("no client gets it"));
-        hub.publish(SESSION, || b"{}".to_vec());
+        hub.publish(OTHER, None, |_| panic!("no client gets it"));
+        hub.publish(SESSION, None, |_| None);
+        hub.publish(SESSION, None, |_| Some(b"{}".to_vec()));
         assert_eq!(client.try_next().unwrap(), b"{}"[..]);
+        assert_eq!((client.try_next(), hub.len()), (None, 1));
+    }
+
+    #[test]
+    fn arguments_are_for_root_and_the_user_who_gave_them() {
+        let mut hub = WatchHub::default();
+        let clients = [0, 7, 8, 9].map(|uid| {
+            let client = hub.budget().client(uid);
+            hub.subscribe(WatchFilter::default(), &client, Vec::new());
+            assert_eq!(client.try_next(), None);
+            client
+        });
+        let made = std::cell::RefCell::new(Vec::new());
+        let body = |audience| {
+            made.borrow_mut().push(audience);
+            (audience == Audience::Root).then(|| b"secret".to_vec())
+        };
+        let seen = || clients.each_ref().map(|client| client.try_next().is_some());
+        hub.publish(SESSION, Some(7), body);
+        assert_eq!(seen(), [true, true, false, false]);
+        assert_eq!(made.take(), [Audience::Root, Audience::Anyone], "once each");
+        hub.publish(SESSION, Some(0), body);
+        assert_eq!(seen(), [true, false, false, false]);
+        made.take();
+        hub.publish(SESSION, None, body);
+        assert_eq!((seen(), made.take()), ([true; 4], vec![Audience::Root]), "nothing to hide");
+        assert_eq!(hub.len(), 4);
     }
 
     #[test]
@@ -194,7 +250,7 @@ mod tests {
         let (slow, quick) = (watch(&mut hub), watch(&mut hub));
         let mut published = 0;
         while hub.lagged_total() == 0 {
-            hub.publish(SESSION, || vec![b' '; 1_000_000]);
+            hub.publish(SESSION, None, |_| Some(vec![b' '; 1_000_000]));
             assert!(quick.try_next().is_some());
             published += 1;
             assert!(published < 1_000, "a queue has a bound");
@@ -206,11 +262,11 @@ mod tests {
         // With a new snapshot it is subscribed again, once.
         hub.subscribe(WatchFilter::default(), &slow, Vec::new());
         hub.subscribe(WatchFilter::default(), &slow, vec![b"snapshot".to_vec()]);
-        hub.publish(SESSION, || b"{}".to_vec());
+        hub.publish(SESSION, None, |_| Some(b"{}".to_vec()));
         let read: Vec<_> = std::iter::from_fn(|| slow.try_next()).collect();
         assert_eq!(read, [&b"snapshot"[..], b"{}"]);
         slow.close();
-        hub.publish(SESSION, || b"{}".to_vec());
+        hub.publish(SESSION, None, |_| Some(b"{}".to_vec()));
         assert_eq!((hub.subscribers.len(), hub.lagged_total()), (1, 1));
     }
 
@@ -223,7 +279,7 @@ mod tests {
             clients.push(watch(&mut hub));
             let mut published = 0;
             while hub.lagged_total() == lagged {
-                hub.publish(SESSION, || vec![b' '; 1_000_000]);
+                hub.publish(SESSION, None, |_| Some(vec![b' '; 1_000_000]));
                 published += 1;
                 assert!(published < 1_000, "a queue has a bound");
             }

@@ -146,7 +146,7 @@ async fn a_watch_is_a_snapshot_and_every_change_after_it_numbered() {
     send(&mut client, b"{\"request\":\"watch\"}\n").await;
     subscribe(&mut fixture, &mut hub).await;
     for n in 0..3 {
-        hub.publish(FrameScope::Always, || format!("{{\"n\":{n}}}").into_bytes());
+        hub.publish(FrameScope::Always, None, |_| Some(format!("{{\"n\":{n}}}").into_bytes()));
     }
     assert_eq!(read(&mut client).await, "{\"seq\":1,\"kind\":\"snapshot_begin\"}\n");
     for n in 0..3 {
@@ -165,7 +165,7 @@ async fn a_slow_client_gets_a_lagged_frame_and_a_new_snapshot() {
     subscribe(&mut fixture, &mut hub).await;
     let mut published = 0;
     while !hub.is_empty() {
-        hub.publish(FrameScope::Always, || vec![b' '; 1 << 20]);
+        hub.publish(FrameScope::Always, None, |_| Some(vec![b' '; 1 << 20]));
         published += 1;
         assert!(published < 100_000, "the queue has a bound");
     }

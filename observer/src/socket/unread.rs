@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
+use crate::api::audience::Audience;
+
 /// Bytes that all clients together have not read. Beyond that the client with the most loses what it has not read, of the user
 /// whose clients have the most.
 const UNREAD_BYTES_MAX: usize = 128 << 20;
@@ -21,8 +23,8 @@ const FRAME_BYTES: usize = 64;
 
 /// An answer, or a snapshot, of which each piece is made when the client is ready for it.
 pub trait Pieces: Send + Sync {
-    /// Makes the piece with this number, from 0; `None`: there are no more.
-    fn piece(&self, number: usize) -> Option<Vec<u8>>;
+    /// Makes the piece with this number, from 0, for this reader; `None`: there are no more.
+    fn piece(&self, number: usize, audience: Audience) -> Option<Vec<u8>>;
 
     /// Bytes that it takes in memory until it was read.
     fn bytes(&self) -> usize;
@@ -38,7 +40,7 @@ impl From<Vec<u8>> for AnswerLine {
 }
 
 impl Pieces for AnswerLine {
-    fn piece(&self, number: usize) -> Option<Vec<u8>> {
+    fn piece(&self, number: usize, _: Audience) -> Option<Vec<u8>> {
         self.0.chunks(LINE_PIECE_BYTES).nth(number).map(<[u8]>::to_vec)
     }
 
@@ -267,6 +269,11 @@ impl UnreadState {
 }
 
 impl Unread {
+    /// Who reads it.
+    pub const fn audience(&self) -> Audience {
+        Audience::of_user(self.uid)
+    }
+
     /// An answer for the client.
     pub fn give(&self, pieces: Arc<HeldPieces>) {
         let mut state = self.state();
@@ -306,7 +313,7 @@ impl Unread {
     pub fn next(&self, pass_on: impl FnOnce(&[u8])) -> NextUnread {
         let mut state = self.state();
         if let Some((pieces, number)) = &mut state.pieces {
-            let piece = pieces.pieces.piece(*number);
+            let piece = pieces.pieces.piece(*number, self.audience());
             *number += 1;
             if let Some(piece) = piece {
                 pass_on(&piece);
@@ -384,7 +391,7 @@ impl fmt::Debug for Unread {
 
 #[cfg(test)]
 impl Pieces for Vec<Vec<u8>> {
-    fn piece(&self, number: usize) -> Option<Vec<u8>> {
+    fn piece(&self, number: usize, _: Audience) -> Option<Vec<u8>> {
         self.get(number).cloned()
     }
 

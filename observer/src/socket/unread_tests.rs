@@ -8,7 +8,7 @@ const MIB: usize = 1 << 20;
 struct Large(usize);
 
 impl Pieces for Large {
-    fn piece(&self, number: usize) -> Option<Vec<u8>> {
+    fn piece(&self, number: usize, _: Audience) -> Option<Vec<u8>> {
         (number < self.0 / MIB).then(|| vec![b' '; MIB])
     }
 

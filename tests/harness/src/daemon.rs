@@ -49,6 +49,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Text of `/etc/machine-id` as it sees the file, in a mount namespace of its own: another host, to the mirror.
     pub machine_id: Option<&'static str>,
+    /// Text of `/etc/group` as it sees the file, likewise: who may ask it.
+    pub groups: Option<&'static str>,
 }
 
 /// A running daemon.
@@ -167,10 +169,14 @@ impl Daemon {
         if let Some(cgroup) = &self.options.cgroup {
             join(cgroup, &mut command);
         }
-        if let Some(id) = self.options.machine_id {
-            let file = self.dir.join("machine-id");
-            fs::write(&file, id).expect("write its machine id");
-            on_machine(&file, &mut command);
+        for (text, at) in
+            [(self.options.machine_id, c"/etc/machine-id"), (self.options.groups, c"/etc/group")]
+        {
+            let Some(text) = text else { continue };
+            let file =
+                self.dir.join(Path::new(OsStr::from_bytes(at.to_bytes())).file_name().expect("a name"));
+            fs::write(&file, text).expect("write the file that it sees");
+            sees(&file, at, &mut command);
         }
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")));
     }
@@ -341,6 +347,16 @@ impl Daemon {
         None
     }
 
+    /// A command of another user, who may ask where the daemon's group `observer` has this number.
+    pub fn command_of(&self, uid: u32, group: u32, args: &[impl AsRef<OsStr>]) -> Command {
+        // A daemon that runs as a user like any cannot give the socket to a group. It asks the kernel who connects all the same.
+        fs::set_permissions(self.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .expect("open the socket to all");
+        let mut command = self.command(args);
+        command.uid(uid).gid(group);
+        command
+    }
+
     /// A command line of the product, directed at this daemon.
     pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(self.program());
@@ -378,8 +394,8 @@ fn join(cgroup: &Path, command: &mut Command) {
     }
 }
 
-/// Has a command see this file as `/etc/machine-id`, in a mount namespace of its own.
-fn on_machine(file: &Path, command: &mut Command) {
+/// Has a command see this file at this path, in a mount namespace of its own.
+fn sees(file: &Path, at: &'static CStr, command: &mut Command) {
     let file = CString::new(file.as_os_str().as_bytes()).expect("a path without NUL");
     let mount = |from: *const libc::c_char, to: &CStr, flags| {
         // SAFETY: one system call; the paths end with NUL and outlive it, and the others may be null.
@@ -393,7 +409,7 @@ fn on_machine(file: &Path, command: &mut Command) {
                 return Err(std::io::Error::last_os_error());
             }
             mount(ptr::null(), c"/", libc::MS_REC | libc::MS_PRIVATE)?;
-            mount(file.as_ptr(), c"/etc/machine-id", libc::MS_BIND)
+            mount(file.as_ptr(), at, libc::MS_BIND)
         });
     }
 }

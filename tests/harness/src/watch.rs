@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -99,7 +99,12 @@ impl Watch {
     /// Any `watch --json`; returns once its snapshot has ended.
     #[track_caller]
     pub fn start(daemon: &Daemon, args: &[&str]) -> Self {
-        let mut command = daemon.command(args);
+        Self::of(daemon, daemon.command(args))
+    }
+
+    /// The same by this command, which asks `daemon`.
+    #[track_caller]
+    pub fn of(daemon: &Daemon, mut command: Command) -> Self {
         let errors = daemon.log().with_file_name("watch-errors");
         let file = File::options().append(true).create(true).open(&errors).expect("a file for its errors");
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("start observer watch");

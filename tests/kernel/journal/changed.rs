@@ -70,7 +70,7 @@ impl Scene {
 
 #[test]
 fn entries_and_lines_state_what_changed() {
-    let scene = Scene::new();
+    let scene = Scene::with("[journal]\nargv = true", None);
     let (home, outside) = (scene.home("told"), scene.fixture.mkdir("outside"));
     let mut agent = scene.agent(&home, None);
     scene.wait_live(&home, &agent);

@@ -92,8 +92,10 @@ impl Scene {
             // A start may be recorded in parts, with the exec last; the row has all of it at once.
             let (row, last) = (self.row(home), received.last());
             let lives = row.zip(last).is_some_and(|(row, last)| {
-                let whole =
-                    row["comm"] == last["comm"] && (row["argv"].is_null() || row["argv"] == last["argv"]);
+                // Entries have the first argument alone.
+                let whole = row["comm"] == last["comm"]
+                    && (row["argv"].is_null() || row["argv"][0] == last["argv"][0])
+                    && row["exec_at"] == last["exec_at"];
                 last["pid"] == agent.pid && kind(last) != "session_ended" && whole
             });
             if lives { Ok(received) } else { Err(format!("{received:?}")) }

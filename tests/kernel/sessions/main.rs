@@ -17,6 +17,7 @@ mod program;
 mod reload;
 mod roots;
 mod scrapes;
+mod secrets;
 mod senders;
 mod service;
 mod signals;

@@ -178,6 +178,13 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: All,
         way: Own,
         target: "sessions",
+        names: &["secrets::"],
+        reason: "who sees which arguments is the daemon's own; that they are those of the exec, every machine checks",
+    },
+    LeftOut {
+        machines: All,
+        way: Own,
+        target: "sessions",
         names: &["costs::a_session_cost_what_ten_thousand_processes_used"],
         reason: "the same with a thousand processes is tried on every kernel",
     },

@@ -87,6 +87,7 @@ fn the_values_that_the_template_calls_defaults_are_the_defaults() {
     assert_eq!(max_bytes, Some(crate::journal::MAX_BYTES_DEFAULT));
     assert_eq!(value("[journal]", "max_age").journal.max_age, Some(crate::journal::MAX_AGE_DEFAULT));
     assert!(!value("[mirror]", "mirror_argv").mirror.argv);
+    assert!(!value("[journal]", "argv").journal.argv);
     // What a rule with a home has without these keys.
     let with = |line: &str| {
         let rule = parse(&format!("[[session]]\ncwd = \"/srv/*\"\n{line}")).unwrap().rules.remove(0);
