@@ -186,3 +186,65 @@ fn the_mode_of_the_socket_excludes_other_users() {
     );
     crate::assert_refused(&answer, 4, &["become root"]);
 }
+
+/// Connects as this user, who is a member of the group, as often as the daemon takes it and `most` times at most. Returns the
+/// connections that were greeted, and what the next one got.
+fn connections_of(daemon: &Daemon, uid: u32, most: usize) -> (Vec<UnixStream>, String) {
+    let socket = daemon.socket();
+    let connect = move || {
+        if uid != 0 {
+            // SAFETY: bare system calls change this thread alone, and integers are all they take.
+            let done = unsafe {
+                libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) == 0
+                    && libc::syscall(libc::SYS_setresgid, GROUP, GROUP, GROUP) == 0
+                    && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0
+            };
+            assert!(done, "become another user: {}", std::io::Error::last_os_error());
+        }
+        let mut held = Vec::new();
+        loop {
+            let client = UnixStream::connect(&socket).expect("connect");
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+            let mut line = String::new();
+            BufReader::new(&client).read_line(&mut line).expect("a line");
+            if !line.contains("protocol") {
+                return (held, line);
+            }
+            held.push(client);
+            if held.len() == most {
+                return (held, String::new());
+            }
+        }
+    };
+    std::thread::spawn(connect).join().expect("it connected")
+}
+
+const GROUP: u32 = 3009;
+
+#[test]
+fn a_member_of_the_group_who_takes_all_connections_locks_out_no_other_member_and_not_root() {
+    let groups = Some("root:x:0:\nobserver:x:3009:\n");
+    let daemon = Daemon::start(&Options { groups, ..Options::default() });
+    std::fs::set_permissions(daemon.socket(), std::fs::Permissions::from_mode(0o666))
+        .expect("open the socket to all");
+    let (first, refusal) = connections_of(&daemon, 3001, 100);
+    assert_eq!(first.len(), 28, "half of those that are not kept");
+    assert!(refusal.contains("\"busy\"") && refusal.contains("this user has 28"), "{refusal}");
+    let (second, refusal) = connections_of(&daemon, 3002, 100);
+    assert_eq!((second.len(), refusal.contains("this user has 14")), (14, true), "{refusal}");
+    let (third, _) = connections_of(&daemon, 3003, 1);
+    assert_eq!(third.len(), 1);
+    // Those that are kept are root's, however many members there are.
+    let rest: Vec<_> = (3004..3020).map(|uid| connections_of(&daemon, uid, 100).0).collect();
+    let members = first.len() + second.len() + third.len() + rest.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(members, 56);
+    let (root, refusal) = connections_of(&daemon, 0, 100);
+    assert_eq!((root.len(), refusal.contains("\"busy\"")), (8, true), "{refusal}");
+    drop(root);
+    assert_answers_again(&daemon);
+    // Who is no member is refused before that counts.
+    let status =
+        observer_harness::observe::CommandResult::of(&mut daemon.command_of(3021, 3021, &["status"]));
+    assert_eq!(status.code, Some(4), "{status:?}");
+    assert!(status.stderr.contains("this user may not ask"), "{status:?}");
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
-use observer_harness::{Daemon, Fixture, Frame, Options, Pty, Watch, eventually, text};
+use observer_harness::{Cgroup, Daemon, Fixture, Frame, Options, Pty, Watch, eventually, text};
 use serde_json::Value;
 
 /// The user who loops.
@@ -213,4 +213,96 @@ fn what_a_user_does_in_loops_is_sent_at_a_bounded_rate_and_answered_exactly() {
     drop(loopers);
     crate::assert_right_now(&daemon);
     daemon.assert_no_drift();
+}
+
+/// CPU time of a process, ms.
+fn cpu_ms(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a live process");
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    tasks.filter_map(of_task).sum::<u64>() / 1_000_000
+}
+
+#[test]
+fn directories_that_a_user_removes_cost_a_tenth_of_a_processor_however_many_processes_there_are() {
+    const PROCESSES: &[u8] = b"10000";
+    const MS: u64 = 5_000;
+    let _alone = crate::alone();
+    let fixture = Fixture::new();
+    let daemon = Daemon::start(&Options::default());
+    let mut parent = fixture.puppet();
+    parent.patience(crate::LONG);
+    parent.does(Verb::BearsMany, &[PROCESSES]);
+    let own = fixture.mkdir("own");
+    std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY)).expect("give the directory away");
+    let mut remover = fixture.cast(&PuppetOptions { uid: Some(NOBODY), ..Default::default() });
+    remover.patience(crate::LONG);
+    let passes = |daemon: &Daemon| daemon.status()["passes"]["total"].as_u64().expect("a counter");
+    eventually("it has read all of them", BUSY, || match daemon.ps().len() {
+        10_000.. => Ok(()),
+        processes => Err(processes.to_string()),
+    });
+    let (before_passes, before_ms) = (passes(&daemon), cpu_ms(daemon.pid()));
+    let dir = own.join("removed");
+    let ms = MS.to_string();
+    remover.does(Verb::RemovesFor, &[dir.as_os_str().as_bytes(), b"50000", ms.as_bytes()]);
+    let (passes, took_ms) = (passes(&daemon) - before_passes, cpu_ms(daemon.pid()) - before_ms);
+    println!("{passes} passes, {took_ms} ms of {MS}");
+    assert!(passes > 0, "the map follows");
+    // An eleventh for the passes, and what else happens on this machine.
+    assert!(took_ms < MS / 5, "{took_ms} ms of {MS} for {passes} passes");
+    crate::assert_right_now(&daemon);
+}
+
+#[test]
+fn moves_among_control_groups_that_a_user_was_given_are_sent_at_a_bounded_rate_and_answered_exactly() {
+    const MS: &[u8] = b"4000";
+    let _alone = crate::alone();
+    let (cgroup, fixture) = (Cgroup::new("given"), Fixture::new());
+    let daemon = Daemon::start(&Options::default());
+    let groups = ["one", "other"].map(|name| cgroup.path.join(name));
+    for dir in groups.iter().chain([&cgroup.path]) {
+        std::fs::create_dir_all(dir).expect("make a control group");
+        for path in [dir.clone(), dir.join("cgroup.procs")] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("give it away");
+        }
+    }
+    let mut mover = fixture.cast(&PuppetOptions { uid: Some(NOBODY), ..Default::default() });
+    mover.patience(crate::LONG);
+    let join = |pid: u32| {
+        std::fs::write(groups[0].join("cgroup.procs"), pid.to_string()).expect("put it into the group");
+    };
+    join(mover.pid);
+    let before = [mover.pid, daemon.pid()].map(cpu_ms);
+    let [one, other] = groups.each_ref().map(|group| group.as_os_str().as_bytes());
+    let moves = mover.does(Verb::ChangesCgroupFor, &[one, other, MS]);
+    let [theirs, ours] =
+        [(mover.pid, before[0]), (daemon.pid(), before[1])].map(|(pid, ms)| cpu_ms(pid) - ms);
+    let status = daemon.status();
+    let of = |field: &str| text::u64_any(&status[field], "cgroup").expect("a counter");
+    let (sent, left_out) = (of("events_by_kind"), of("throttled_by_kind"));
+    println!(
+        "{moves:?} times both ways: {theirs} ms, the daemon {ours} ms; {sent} sent, {left_out} left out"
+    );
+    let all = 2 * moves.first().copied().unwrap_or_default();
+    assert!(all > 20, "{all} moves");
+    assert!(sent + left_out >= all, "{status:#}");
+    // 4,096 at once and one each half millisecond, for this user and for what else runs on the machine.
+    assert!(sent < 2 * (4_096 + 8_000), "{sent}");
+    assert!(ours <= theirs / 2 + 200, "{ours} ms for {theirs}");
+    for group in &groups {
+        std::fs::write(group.join("cgroup.procs"), mover.pid.to_string()).expect("move it");
+        let row = observer_harness::truth::assert_row(&daemon, mover.pid);
+        let shown = row.get("cgroup").and_then(Value::as_str);
+        let name = group.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(shown.is_some_and(|shown| shown.ends_with(name)), "{row:#}");
+    }
+    assert_eq!(daemon.drops(), 0);
+    daemon.assert_no_drift();
+    drop(mover);
+    for group in &groups {
+        eventually("the group is empty", BUSY, || std::fs::remove_dir(group).map_err(|it| it.to_string()));
+    }
 }

@@ -5,6 +5,7 @@
 
 mod fair;
 mod loops;
+mod mass;
 mod races;
 mod streams;
 

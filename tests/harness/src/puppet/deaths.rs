@@ -196,3 +196,27 @@ pub fn dies_in_many_ways(args: Args<'_>) -> Done {
     }
     Ok(answer)
 }
+
+/// `kills_many COUNT`: children in a group of their own, which one signal ends.
+pub fn kills_many(args: Args<'_>) -> Done {
+    let count: u64 = number(args, 0)?;
+    let mut pids: Vec<i32> = Vec::new();
+    for _ in 0..count {
+        // SAFETY: as in `Killer::bear`.
+        let pid = check(unsafe { libc::fork() })?;
+        if pid == 0 {
+            wait_to_be_killed(std::ptr::null_mut());
+        }
+        pids.push(pid as i32);
+        // SAFETY: integers; the first child is not reaped, so the group is its own.
+        check(unsafe { libc::setpgid(pid as i32, pids.first().copied().unwrap_or(0)) })?;
+    }
+    let group = pids.first().copied().ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: integers, as above.
+    check(unsafe { libc::kill(-group, libc::SIGKILL) })?;
+    let mut answer = Vec::new();
+    for pid in pids {
+        answer.extend([check(pid)?, check(crate::wait::reap(pid)?.raw_status)?]);
+    }
+    Ok(answer)
+}

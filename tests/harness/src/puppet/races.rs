@@ -1,7 +1,7 @@
 //! Races within one process, and a process that never stops.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -157,6 +157,30 @@ pub fn fchdirs_for(args: Args<'_>) -> Done {
         }
         Ok(())
     })
+}
+
+/// `removes_for DIR PAUSE_US MS`: makes and removes a directory, with pauses. Answers how often.
+pub fn removes_for(args: Args<'_>) -> Done {
+    let (dir, pause) = (text(args, 0)?, Duration::from_micros(number(args, 1)?));
+    repeat_for(args, || {
+        // SAFETY: a valid path.
+        unsafe {
+            check(libc::mkdir(dir.as_ptr(), 0o755))?;
+            check(libc::rmdir(dir.as_ptr()))?;
+        }
+        std::thread::sleep(pause);
+        Ok(())
+    })
+}
+
+/// `changes_cgroup_for DIR OTHER MS`: from one control group into the other and back again. Answers how often.
+pub fn changes_cgroup_for(args: Args<'_>) -> Done {
+    let members = |at| -> io::Result<_> {
+        let path = super::births::path(word(args, at)?).join("cgroup.procs");
+        std::fs::File::options().write(true).open(path)
+    };
+    let mut groups = [members(0)?, members(1)?];
+    repeat_for(args, || groups.iter_mut().try_for_each(|group| group.write_all(b"0")))
 }
 
 /// Repeats it for as many milliseconds as the third argument gives.

@@ -82,6 +82,9 @@ verbs! {
     /// one of three other children: by kill(2), tgkill(2), sigqueue(3) or pidfd_send_signal(2), which are the ways 1 to 4. Of
     /// those that exit killer, signal and way are 0.
     DiesInManyWays,
+    /// `COUNT` → pid, raw status, of each: COUNT children in a process group of their own, which this process ends by one
+    /// SIGKILL to the group.
+    KillsMany,
     /// `PID` → si_code, si_status, raw status: waits for a child of this process.
     Wait,
     /// `SIGNAL`: ignores a signal from here on.
@@ -115,6 +118,9 @@ verbs! {
     Fchdir,
     /// `DIR`: mkdir(2).
     Mkdir,
+    /// `DIR PAUSE_US MS` → how often: mkdir(2) and rmdir(2) of DIR, with pauses of so many microseconds, for so many
+    /// milliseconds.
+    RemovesFor,
     /// Takes a mount namespace of its own and does nothing else that a hook could see.
     UnshareQuietly,
     /// Takes a mount namespace of its own, from which nothing propagates.
@@ -192,6 +198,8 @@ verbs! {
     RenamesFor,
     /// `DIR OTHER MS` → how often: goes into the one and the other by descriptors for so many milliseconds.
     FchdirsFor,
+    /// `DIR OTHER MS` → how often: writes itself into the cgroup.procs of the one and the other for so many milliseconds.
+    ChangesCgroupFor,
     /// `PREFIX COUNT TIMES`: chdir(2) into PREFIX0, PREFIX1 and so on up to COUNT directories and from the first again, TIMES
     /// times in all, as fast as they go.
     Walks,
