@@ -11,6 +11,7 @@ mod length;
 mod limits;
 mod opens;
 mod order;
+mod security;
 mod source;
 mod strace;
 mod trace;
@@ -30,6 +31,7 @@ pub fn source(workspace: &Workspace) -> Result<Vec<String>> {
     let mut findings = layers::check(workspace, &product)?;
     findings.extend(limits::check(workspace, &product)?);
     findings.extend(columns::check(workspace)?);
+    findings.extend(security::check(workspace)?);
     findings.extend(events::check(&product));
     findings.extend(opens::check_source(&opens::Allowed::read(workspace)?, &product));
     let shape =
