@@ -1,6 +1,16 @@
 //! A test that makes one check for each of many values, or tries a race many times: this machine makes all of them, and each
 //! virtual machine makes a part, in which no value is left to none.
 
+use std::path::Path;
+
+/// What a virtual machine of `cargo xtask vm` has at this path: the tests that it runs.
+const PLAN: &str = "/vm/plan";
+
+/// Whether this is such a machine. It emulates its processor, and takes some ten times as long for everything.
+pub fn is_emulated() -> bool {
+    Path::new(PLAN).exists()
+}
+
 /// `INDEX/MACHINES`: which part of the values a virtual machine checks. Unset means all.
 pub const VARIABLE: &str = "OBSERVER_TEST_SHARE";
 
