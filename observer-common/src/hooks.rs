@@ -415,6 +415,7 @@ pub const FIXED: &[FixedMember] = &[
     FixedMember { of: "bpf_iter_meta", member: "seq", offset: 0, ctype: Ptr("seq_file") },
     FixedMember { of: "k_sigaction", member: "sa", offset: 0, ctype: Struct("sigaction") },
     FixedMember { of: "sigaction", member: "sa_handler", offset: 0, ctype: Ptr("") },
+    FixedMember { of: "rlimit", member: "rlim_max", offset: 8, ctype: Int(8) },
     // The last member, of 8 bytes.
     FixedMember { of: "sigaction", member: "sa_mask", offset: 24, ctype: Struct("") },
     FixedMember { of: "trace_event_raw_sys_exit", member: "ret", offset: 16, ctype: Int(8) },

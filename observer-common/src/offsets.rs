@@ -52,12 +52,37 @@ pub const MEM_CGROUP_CGROUP: KernelMember = KernelMember {
     ctype: CType::Ptr("cgroup"),
 };
 
-/// Members without which observer works, because they tell no more than what had no memory left. Their offsets are [`ABSENT`] on
-/// kernels that lack them. No self-test can have them read.
-pub const OPTIONAL: &[KernelMember] = &[OOM_CONTROL_MEMCG, MEM_CGROUP_CGROUP];
+/// The limits of a process; the first one is of its CPU time.
+pub const SIGNAL_RLIM: KernelMember = KernelMember {
+    field: "signal_rlim",
+    of: "signal_struct",
+    names: &["rlim"],
+    ctype: CType::Structs("rlimit"),
+};
+
+/// CPU time of a process in its own code, ns, as the kernel compares it with that limit. Not counted without a limit.
+pub const SIGNAL_COUNTED_UTIME: KernelMember = KernelMember {
+    field: "signal_counted_utime",
+    of: "signal_struct",
+    names: &["cputimer.cputime_atomic.utime"],
+    ctype: CType::Int(8),
+};
+
+/// The same in the kernel's code.
+pub const SIGNAL_COUNTED_STIME: KernelMember = KernelMember {
+    field: "signal_counted_stime",
+    of: "signal_struct",
+    names: &["cputimer.cputime_atomic.stime"],
+    ctype: CType::Int(8),
+};
+
+/// Members without which observer works, because they tell no more than what had no memory left, or that a limit of CPU time
+/// was reached. Their offsets are [`ABSENT`] on kernels that lack them. No self-test can have them read.
+pub const OPTIONAL: &[KernelMember] =
+    &[OOM_CONTROL_MEMCG, MEM_CGROUP_CGROUP, SIGNAL_RLIM, SIGNAL_COUNTED_UTIME, SIGNAL_COUNTED_STIME];
 
 /// Number of words in [`Offsets`].
-pub const WORDS: usize = MEMBERS.len() + 12;
+pub const WORDS: usize = MEMBERS.len() + 15;
 
 macro_rules! offsets {
     ($($field:ident = $of:literal [$($member:literal),+] $ctype:expr;)*) => {
@@ -84,6 +109,12 @@ macro_rules! offsets {
             pub oom_control_memcg: u32,
             /// Offset of `mem_cgroup::css.cgroup`, or [`ABSENT`].
             pub mem_cgroup_cgroup: u32,
+            /// Offset of `signal_struct::rlim`, or [`ABSENT`].
+            pub signal_rlim: u32,
+            /// Offset of `signal_struct::cputimer.cputime_atomic.utime`, or [`ABSENT`].
+            pub signal_counted_utime: u32,
+            /// Offset of `signal_struct::cputimer.cputime_atomic.stime`, or [`ABSENT`].
+            pub signal_counted_stime: u32,
             /// 1 if a plain load through a BTF-typed pointer is safe: a load that faults returns 0.
             pub typed_loads: u32,
             /// 1 if a program at a tracepoint can be preempted, so that vital tracepoints have a second program.
@@ -105,6 +136,9 @@ macro_rules! offsets {
                 mark_victim_has_task: 0,
                 oom_control_memcg: 0,
                 mem_cgroup_cgroup: 0,
+                signal_rlim: 0,
+                signal_counted_utime: 0,
+                signal_counted_stime: 0,
                 typed_loads: 0,
                 preempted: 0,
                 ring_bytes: 0,
@@ -123,6 +157,9 @@ macro_rules! offsets {
                     self.mark_victim_has_task,
                     self.oom_control_memcg,
                     self.mem_cgroup_cgroup,
+                    self.signal_rlim,
+                    self.signal_counted_utime,
+                    self.signal_counted_stime,
                     self.typed_loads,
                     self.preempted,
                     self.ring_bytes,

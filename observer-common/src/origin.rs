@@ -21,6 +21,10 @@ pub const SIGNAL_BY_KERNEL_FOR_TRACEE: u32 = 5;
 /// had asked for it (PR_SET_PDEATHSIG).
 pub const SIGNAL_BY_KERNEL_FOR_CHILD: u32 = 6;
 
+/// The kernel sent SIGKILL by itself, to the whole process, which was calling it and has used as much CPU
+/// time as its hard limit allows (`RLIMIT_CPU`).
+pub const SIGNAL_BY_KERNEL_FOR_LIMIT: u32 = 7;
+
 /// There is no address, or it is not known.
 pub const ADDRESS_UNKNOWN: u32 = 0;
 /// In the first 64 KiB, where nothing is mapped unless the administrator allows it

@@ -43,6 +43,15 @@ fn kernel_kills(world: &mut World, to: &Proc, thread: u32, memory: u32) -> SentS
     sent
 }
 
+/// The kernel kills a process that has used up its CPU time.
+fn limit_kills(world: &mut World, to: &Proc) -> SentSignal {
+    let (at, origin) = (world.tick_clock(), SignalOrigin::KernelForLimit);
+    let sent = SentSignal { signal: SIGKILL, at, origin, process: None };
+    let context = SignalContext { caller: to.key.tgid, thread: to.key.tgid.0, memory: 5 };
+    world.feed(Input::Signal { key: to.key, sent, context });
+    sent
+}
+
 /// The kernel marks a thread, within the process `caller`.
 fn mark(world: &mut World, caller: Tgid, thread: u32) {
     mark_in(world, caller, thread, RawMemoryScope::Unknown);
@@ -319,6 +328,27 @@ fn a_process_that_was_marked_before_it_ended_was_killed_for_lack_of_memory() {
     assert_eq!((death.kind, death.raw_status), (DeathKind::OomKilled, Some(9)));
     let expected = SentSignal { origin: SignalOrigin::LackOfMemory, ..kill };
     assert_eq!(signals(&death), (Some(expected), Some(polite)));
+}
+
+#[test]
+fn a_process_that_used_up_its_cpu_time_was_not_killed_for_lack_of_memory_unless_a_mark_says_so() {
+    for is_marked in [false, true] {
+        let mut world = World::awaiting_marks(vec![rule()]);
+        let agent = victim(&mut world);
+        let kill = limit_kills(&mut world, &agent);
+        world.exit(&agent, SIGKILL.into());
+        assert_eq!(world.reports.deaths.len(), 0, "the mark may come later");
+        if is_marked {
+            mark(&mut world, agent.key.tgid, agent.key.tgid.0);
+        }
+        world.wait(OOM_MARK_NS);
+        drained(&mut world);
+        let [death] = world.reports.deaths.as_slice() else { panic!("{:?}", world.reports.deaths) };
+        let killed = DeathKind::Signaled { signal: SIGKILL, core_dumped: false };
+        let lack = SentSignal { origin: SignalOrigin::LackOfMemory, ..kill };
+        let expected = if is_marked { (DeathKind::OomKilled, lack) } else { (killed, kill) };
+        assert_eq!((death.kind, signals(death).0), (expected.0, Some(expected.1)));
+    }
 }
 
 #[test]

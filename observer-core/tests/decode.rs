@@ -233,6 +233,7 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
         (origin::SIGNAL_BY_KERNEL_FOR_ENDING, 0, (SignalOrigin::KernelForEnding, true)),
         (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, 0, (SignalOrigin::KernelForTracee, true)),
         (origin::SIGNAL_BY_KERNEL_FOR_CHILD, 0, (SignalOrigin::KernelForChild, true)),
+        (origin::SIGNAL_BY_KERNEL_FOR_LIMIT, 0, (SignalOrigin::KernelForLimit, false)),
     ] {
         assert_eq!(sent(9, origin, code), Ok(expected));
     }
@@ -249,7 +250,7 @@ fn whoever_was_running_when_the_kernel_sent_a_signal_is_not_its_sender() {
     // SIGPIPE is to the process that wrote.
     let expected = Ok((SignalOrigin::KernelForProcess, true));
     assert_eq!(sent(13, origin::SIGNAL_BY_KERNEL_FOR_CALLER, 0), expected);
-    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 7)] {
+    for (signal, origin) in [(0, 0), (65, 0), (265, 0), (9, 8)] {
         assert_eq!(sent(signal, origin, 0), Err(DecodeError::Bounds), "signal {signal}, origin {origin}");
     }
 }

@@ -20,6 +20,7 @@ mod fentry;
 mod fexit;
 mod hooks;
 mod maps;
+mod pages;
 mod path;
 mod preemption;
 mod task;

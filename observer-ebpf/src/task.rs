@@ -26,6 +26,12 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 // Of `signal->flags`, include/linux/sched/signal.h.
 const SIGNAL_STOP_STOPPED: u32 = 0x0000_0001;
 const SIGNAL_GROUP_EXIT: u32 = 0x0000_0004;
+/// Of `struct rlimit`; compared with BTF at start (`observer_common::hooks::FIXED`). `RLIMIT_CPU`, the first limit, is 0
+/// (include/uapi/asm-generic/resource.h).
+const RLIM_HARD: u32 = 8;
+/// `RLIM_INFINITY` there.
+const RLIM_INFINITY: u64 = u64::MAX;
+const NS_A_SECOND: u64 = 1_000_000_000;
 /// `PIDTYPE_PGID`; compared with BTF at start (`observer_common::hooks::CONSTANTS`).
 const PIDTYPE_PGID: u32 = 2;
 /// `PIDTYPE_SID`; compared with BTF at start.
@@ -319,6 +325,20 @@ impl<A: Access> Signal<A> {
         A::u64(self.0, offset!(signal_sum_sched_runtime))
     }
 
+    /// Whether the group's CPU time has reached its hard limit. Compares what the kernel does before it sends SIGKILL
+    /// (`check_process_timers`, kernel/time/posix-cpu-timers.c), in seconds.
+    #[inline(always)]
+    pub fn is_at_cpu_limit(self) -> bool {
+        let (rlim, utime) = (offset!(signal_rlim), offset!(signal_counted_utime));
+        let stime = offset!(signal_counted_stime);
+        if rlim == ABSENT || utime == ABSENT || stime == ABSENT {
+            return false;
+        }
+        let limit = A::u64(self.0, rlim.wrapping_add(RLIM_HARD));
+        let used = A::u64(self.0, utime).wrapping_add(A::u64(self.0, stime));
+        limit != RLIM_INFINITY && used / NS_A_SECOND >= limit
+    }
+
     /// `signal->tty`; 0 without a controlling terminal.
     #[inline(always)]
     pub fn tty(self) -> u64 {
@@ -330,35 +350,6 @@ impl<A: Access> Signal<A> {
 #[inline(always)]
 fn global_nr<A: Access>(pid: u64) -> u32 {
     A::u32(pid, offset!(pid_numbers) + offset!(upid_nr))
-}
-
-/// The most pages that a `struct mm_struct` had at a time (`get_mm_hiwater_rss`, include/linux/mm.h): `hiwater_rss`, which is
-/// written when pages are given back, or `resident`, what it has now. 0 where the counters are not known.
-#[inline(always)]
-pub fn peak_pages<A: Access>(mm: u64, resident: u64) -> u64 {
-    if offset!(mm_rss_stat) == ABSENT {
-        return 0;
-    }
-    let highest = A::u64(mm, offset!(mm_hiwater_rss));
-    if highest > resident { highest } else { resident }
-}
-
-/// The pages that a `struct mm_struct` has (`get_mm_rss`, include/linux/mm.h). What single CPUs or threads have not added to its
-/// counters is missing, as it is in what the kernel reports at the end. 0 where the counters are not known.
-#[inline(always)]
-pub fn resident_pages<A: Access>(mm: u64) -> u64 {
-    if offset!(mm_rss_stat) == ABSENT {
-        return 0;
-    }
-    // MM_FILEPAGES, MM_ANONPAGES and MM_SHMEMPAGES, include/linux/mm_types_task.h.
-    counted::<A>(mm, 0).wrapping_add(counted::<A>(mm, 1)).wrapping_add(counted::<A>(mm, 3))
-}
-
-/// A counter of `mm_struct::rss_stat`; 0 while it is below zero.
-#[inline(always)]
-fn counted<A: Access>(mm: u64, index: u32) -> u64 {
-    let pages = A::u64(mm, offset!(mm_rss_stat) + index * offset!(mm_rss_stride));
-    if pages.cast_signed() < 0 { 0 } else { pages }
 }
 
 /// Device number of a terminal (major << 20 | minor); 0 if there is none.

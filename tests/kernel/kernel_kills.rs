@@ -241,6 +241,32 @@ fn a_process_that_the_kernel_kills_for_another_reason_is_gone_from_the_next_answ
     let found = (death.get("kind"), death.get("raw_status"), death.get("oom"));
     assert_eq!(found, (Some(&json!("signaled")), Some(&json!(9)), Some(&Value::Null)), "{death:#}");
     assert_by_kernel(&death, "kernel", None);
+    assert_eq!(death.pointer("/sender/reason"), Some(&json!("cpu_limit")), "{death:#}");
+}
+
+#[test]
+fn a_process_with_a_limit_of_cpu_time_that_others_kill_has_not_reached_it() {
+    let scene = Scene::new();
+    let cgroup = Cgroup::limited("both-limits", LIMIT_BYTES);
+    let [killed, victim] = [scene.fixture.puppet(), scene.fixture.puppet()];
+    for puppet in [&killed, &victim] {
+        let hour = libc::rlimit { rlim_cur: 3600, rlim_max: 3600 };
+        let pid = puppet.pid.cast_signed();
+        // SAFETY: a valid limit, of our own child, which is not reaped.
+        let result = unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, &raw const hour, std::ptr::null_mut()) };
+        assert_eq!(result, 0, "limit its time");
+    }
+    let [of_killed, of_victim] = [&killed, &victim].map(|puppet| assert_row(Daemon::shared(), puppet.pid));
+    assert_killed(killed.killed(libc::SIGKILL));
+    let death = scene.death(&of_killed);
+    let sender = death.get("sender").expect("a sender");
+    assert_eq!(text::u64_any(sender, "pid"), Some(std::process::id().into()), "{death:#}");
+    assert_eq!(sender.get("reason"), Some(&Value::Null), "{death:#}");
+    join(&cgroup, victim.pid);
+    assert_killed(runs_out_of_memory(victim));
+    let death = scene.death(&of_victim);
+    assert_oom_killed(&death, &cgroup);
+    assert_eq!(death.pointer("/sender/reason"), Some(&Value::Null), "{death:#}");
 }
 
 #[test]

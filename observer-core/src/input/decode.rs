@@ -192,10 +192,12 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
         (origin::SIGNAL_BY_KERNEL_FOR_ENDING, _) => SignalOrigin::KernelForEnding,
         (origin::SIGNAL_BY_KERNEL_FOR_TRACEE, _) => SignalOrigin::KernelForTracee,
         (origin::SIGNAL_BY_KERNEL_FOR_CHILD, _) => SignalOrigin::KernelForChild,
+        (origin::SIGNAL_BY_KERNEL_FOR_LIMIT, _) => SignalOrigin::KernelForLimit,
         _ => return Err(DecodeError::Bounds),
     };
     // Whoever was running when the kernel sent it has nothing to do with it.
-    let is_by_kernel = matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelCode(..));
+    let is_by_kernel =
+        matches!(origin, SignalOrigin::Kernel | SignalOrigin::KernelForLimit | SignalOrigin::KernelCode(..));
     let process = (!is_by_kernel && tgid != 0).then_some(process);
     Ok(Input::Signal {
         key: header.key,

@@ -81,6 +81,9 @@ pub enum SignalOrigin {
     KernelForTracee,
     /// By the kernel, because the thread ended that was its parent, for which it had asked (PR_SET_PDEATHSIG).
     KernelForChild,
+    /// By the kernel with SIGKILL, because the process used as much CPU time as its hard limit allows. Or it asked for memory just
+    /// then, and no mark of the victim has come.
+    KernelForLimit,
     /// By the kernel, with this `si_code`: a fault, a timer. Of a fault also where its address is, if it has one.
     KernelCode(i32, Option<AddressClass>),
     /// By the kernel itself: a hang-up, a key of the terminal, a limit; or lack of memory, and no mark of the victim has come.
@@ -201,7 +204,9 @@ impl Death {
     /// come.
     pub(crate) fn may_lack_memory(&self) -> bool {
         let is_kill = matches!(self.kind, DeathKind::Signaled { signal: SIGKILL, .. });
-        is_kill && self.fatal_signal.as_ref().is_some_and(|fatal| fatal.sent.origin == SignalOrigin::Kernel)
+        let is_own =
+            |sent: &SentSignal| matches!(sent.origin, SignalOrigin::Kernel | SignalOrigin::KernelForLimit);
+        is_kill && self.fatal_signal.as_ref().is_some_and(|fatal| is_own(&fatal.sent))
     }
 
     /// Returns a death of which no record was received, between two moments.

@@ -44,7 +44,8 @@ impl KernelKills {
     /// Records a signal to `key`. If it is a kill for lack of memory, because the process has the memory of a victim, returns
     /// what had none left.
     pub fn add(&mut self, key: ProcessKey, sent: &SentSignal, context: SignalContext) -> Option<MemoryScope> {
-        let is_candidate = matches!(sent.origin, SignalOrigin::Kernel | SignalOrigin::KernelForEnding);
+        use SignalOrigin::{Kernel, KernelForEnding, KernelForLimit};
+        let is_candidate = matches!(sent.origin, Kernel | KernelForEnding | KernelForLimit);
         if sent.signal != SIGKILL || !is_candidate {
             return None;
         }

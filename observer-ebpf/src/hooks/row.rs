@@ -7,6 +7,7 @@ use observer_common::record::{FACT_DEAD, FACT_EXECUTING, FACT_STOPPED, KIND_ROW,
 use crate::access::{Access, Typed, offset};
 use crate::emit;
 use crate::maps::{CHOSEN, ROW_SCRATCH, TAIL_MASK};
+use crate::pages;
 use crate::path;
 use crate::task::{self, Task};
 
@@ -69,8 +70,8 @@ pub fn write(ctx: *mut IterTask) -> i32 {
     body.env_end = Typed::u64(mm, offset!(mm_env_end));
 
     body.usage = leader.usage();
-    body.rss_pages = task::resident_pages::<Typed>(mm);
-    let peak = task::peak_pages::<Typed>(mm, body.rss_pages);
+    body.rss_pages = pages::resident_pages::<Typed>(mm);
+    let peak = pages::peak_pages::<Typed>(mm, body.rss_pages);
     if peak > body.usage.max_rss_pages {
         body.usage.max_rss_pages = peak;
     }

@@ -3,7 +3,8 @@
 use observer_common::origin::{
     ADDRESS_KERNEL, ADDRESS_NON_CANONICAL, ADDRESS_NULL_PAGE, ADDRESS_UNKNOWN, ADDRESS_USER,
     SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL, SIGNAL_BY_KERNEL_CODE, SIGNAL_BY_KERNEL_FOR_CALLER,
-    SIGNAL_BY_KERNEL_FOR_CHILD, SIGNAL_BY_KERNEL_FOR_ENDING, SIGNAL_BY_KERNEL_FOR_TRACEE,
+    SIGNAL_BY_KERNEL_FOR_CHILD, SIGNAL_BY_KERNEL_FOR_ENDING, SIGNAL_BY_KERNEL_FOR_LIMIT,
+    SIGNAL_BY_KERNEL_FOR_TRACEE,
 };
 use observer_common::record::{KIND_SIGNAL, SignalRecord};
 
@@ -84,6 +85,12 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, is_to_group: bool, re
     // Its own end is no reason to kill a process: that was a limit, or lack of memory.
     if thread.is_exiting() && caller.tgid() != leader.tgid() {
         origin = for_ending(origin, signal, is_to_group);
+    }
+    // At its hard limit of CPU time, a process is killed from within. So it is, seldom, for lack of memory: then a mark follows.
+    let is_from_within = is_to_group && caller.tgid() == leader.tgid();
+    if origin == SIGNAL_BY_KERNEL && signal == SIGKILL && is_from_within && target.signal().is_at_cpu_limit()
+    {
+        origin = SIGNAL_BY_KERNEL_FOR_LIMIT;
     }
     // Each process is killed once. Of other signals, nobody causes more than their share; whoever is running when the
     // kernel sends one by itself has not caused it.

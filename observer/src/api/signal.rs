@@ -68,7 +68,7 @@ pub enum SignalReason {
     TerminalKey,
     /// The process itself wrote to a pipe or socket that nobody reads.
     ClosedPipe,
-    /// It reached its soft limit of CPU time.
+    /// It reached a limit of CPU time: the hard one, if the signal is SIGKILL, otherwise the soft one.
     CpuLimit,
     /// It wrote beyond its limit of file size.
     FileSizeLimit,
@@ -123,7 +123,7 @@ impl SignalReason {
             (SignalOrigin::KernelForProcess, SIGPIPE) => Self::ClosedPipe,
             (SignalOrigin::KernelForProcess, SIGXFSZ) => Self::FileSizeLimit,
             (SignalOrigin::Kernel, SIGINT | SIGQUIT) => Self::TerminalKey,
-            (SignalOrigin::Kernel, SIGXCPU) => Self::CpuLimit,
+            (SignalOrigin::Kernel, SIGXCPU) | (SignalOrigin::KernelForLimit, _) => Self::CpuLimit,
             (SignalOrigin::Kernel, SIGALRM | SIGVTALRM | SIGPROF) => Self::Timer,
             (SignalOrigin::KernelCode(SI_TIMER, _), _) => Self::Timer,
             (SignalOrigin::KernelCode(SYS_SECCOMP, _), SIGSYS) => Self::Seccomp,
@@ -194,7 +194,9 @@ impl Sender<'_> {
                 (SenderKind::Kernel, SentBy::Fault, Some(code))
             }
             SignalOrigin::KernelCode(code, _) => (SenderKind::Kernel, SentBy::Kernel, Some(code)),
-            SignalOrigin::Kernel | SignalOrigin::LackOfMemory => (SenderKind::Kernel, SentBy::Kernel, None),
+            SignalOrigin::Kernel | SignalOrigin::KernelForLimit | SignalOrigin::LackOfMemory => {
+                (SenderKind::Kernel, SentBy::Kernel, None)
+            }
         };
         let Some(SendingProcess { key, comm, uid }) = sent.process else {
             return Self { kind, by, reason, code, address, ..Self::default() };
@@ -260,7 +262,8 @@ mod tests {
     #[test]
     fn the_kernels_own_signals_say_why_it_sent_them() {
         use SignalOrigin::{
-            Kernel, KernelCode, KernelForChild, KernelForEnding, KernelForProcess, Kill, LackOfMemory,
+            Kernel, KernelCode, KernelForChild, KernelForEnding, KernelForLimit, KernelForProcess, Kill,
+            LackOfMemory,
         };
         let process = SendingProcess { key: ProcessKey::new(7, 1), comm: Comm([0; 16]), uid: 0 };
         for (signal, origin, process, reason) in [
@@ -272,6 +275,7 @@ mod tests {
             (3, Kernel, None, json!("terminal_key")),
             (9, Kernel, None, Value::Null),
             (9, LackOfMemory, None, Value::Null),
+            (9, KernelForLimit, None, json!("cpu_limit")),
             (9, KernelForEnding, Some(process), json!("namespace_ended")),
             (13, KernelForProcess, Some(process), json!("closed_pipe")),
             (13, Kill, Some(process), Value::Null),

@@ -8,6 +8,7 @@ use observer_common::hooks::{
 };
 use observer_common::offsets::{
     ABSENT, CType, KernelMember, MEM_CGROUP_CGROUP, MEMBERS, OOM_CONTROL_MEMCG, Offsets,
+    SIGNAL_COUNTED_STIME, SIGNAL_COUNTED_UTIME, SIGNAL_RLIM,
 };
 
 use super::btf::{Btf, HookError, MemberError, function_name};
@@ -96,8 +97,12 @@ fn offsets(btf: &Btf) -> (Offsets, Vec<String>) {
     let victim = marked.get(usize::from(VICTIM));
     let is_task = victim.is_some_and(|&victim| btf.is(victim, CType::Ptr("task_struct")));
     offsets.mark_victim_has_task = u32::from(is_task);
-    offsets.oom_control_memcg = offset(btf, &OOM_CONTROL_MEMCG).unwrap_or(ABSENT);
-    offsets.mem_cgroup_cgroup = offset(btf, &MEM_CGROUP_CGROUP).unwrap_or(ABSENT);
+    let or_absent = |member| offset(btf, member).unwrap_or(ABSENT);
+    offsets.oom_control_memcg = or_absent(&OOM_CONTROL_MEMCG);
+    offsets.mem_cgroup_cgroup = or_absent(&MEM_CGROUP_CGROUP);
+    offsets.signal_rlim = or_absent(&SIGNAL_RLIM);
+    offsets.signal_counted_utime = or_absent(&SIGNAL_COUNTED_UTIME);
+    offsets.signal_counted_stime = or_absent(&SIGNAL_COUNTED_STIME);
     (offsets, problems)
 }
 

@@ -26,6 +26,9 @@ pub fn reason(signal: u8, sender: &Sender<'_>, to: Option<u32>) -> Option<String
         SentBy::Fault => return Some(fault(signal, sender)),
         SentBy::Caused => return caused(signal, sender, to),
         SentBy::Timer => "a timer that it had set expired",
+        _ if signal == SIGKILL && sender.reason == Some(SignalReason::CpuLimit) => {
+            "it used up its CPU time, by the hard limit"
+        }
         _ => by_itself(signal)?,
     };
     Some(words.into())
