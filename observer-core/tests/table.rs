@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use observer_common::record::hint;
-use observer_core::audit::Audit;
+use observer_core::audit::{Audit, AuditReport};
 use observer_core::cost::{Cost, ProcessUsage};
 use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
@@ -519,6 +521,10 @@ fn what_an_exec_sets_is_not_compared_in_the_middle_of_one() {
         let row = row_of(began, bash.key, changed, &raw);
         audit.row(&world.core, &TaskRow { executing, ..row });
         let report = audit.finish(&world.core);
+        let not_compared = BTreeSet::from_iter(executing.then_some(bash.key));
+        assert_eq!((report.processes, &report.executing), (1, &not_compared), "and it says so");
+        let again = AuditReport::default().confirmed(&report);
+        assert_eq!(again.executing, not_compared, "also where a later comparison found it elsewhere");
         report
             .drift
             .iter()

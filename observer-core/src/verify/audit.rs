@@ -98,6 +98,9 @@ pub struct Drift {
 pub struct AuditReport {
     /// The number of processes that were compared.
     pub processes: usize,
+    /// Those of them that were in the middle of an exec. What an exec sets was not compared of them: how often they called it,
+    /// comm and user ids.
+    pub executing: BTreeSet<ProcessKey>,
     /// The fields that differ.
     pub drift: Vec<Drift>,
     /// Processes that the kernel has and the map has not.
@@ -112,9 +115,11 @@ impl AuditReport {
         self.drift.is_empty() && self.missing.is_empty() && self.surplus.is_empty()
     }
 
-    /// Reduces this report to what an earlier one found as well.
+    /// Reduces the differences in this report to what an earlier one found as well. What was not compared in either was not
+    /// compared.
     #[must_use]
     pub fn confirmed(mut self, earlier: &Self) -> Self {
+        self.executing.extend(&earlier.executing);
         self.drift.retain(|drift| earlier.drift.contains(drift));
         self.missing.retain(|key| earlier.missing.contains(key));
         self.surplus.retain(|key| earlier.surplus.contains(key));
@@ -151,6 +156,9 @@ impl Audit {
             return;
         };
         self.report.processes += 1;
+        if row.executing {
+            self.report.executing.insert(row.key);
+        }
         self.compare(ours, row);
     }
 

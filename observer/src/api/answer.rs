@@ -85,6 +85,8 @@ pub struct AuditAnswer<'a> {
     pub head: Head,
     /// Processes that were compared.
     pub processes: u64,
+    /// Those of them that were in the middle of an exec, so that their comm, user ids and number of execs were not compared.
+    pub executing: u64,
     /// Passes that the comparison took.
     pub passes: u32,
     /// The differences that two more comparisons found again.
@@ -143,7 +145,8 @@ impl AuditAnswer<'_> {
             observer: value(&drift.ours),
             kernel: value(&drift.kernel),
         }));
-        Self { head, processes: report.processes as u64, passes, drift }
+        let (processes, executing) = (report.processes as u64, report.executing.len() as u64);
+        Self { head, processes, executing, passes, drift }
     }
 }
 

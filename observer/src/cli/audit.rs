@@ -66,10 +66,23 @@ impl AuditArgs {
     }
 }
 
+/// What was not compared; nothing if everything was.
+fn not_compared(answer: &AuditAnswer<'_>) -> Option<String> {
+    let words = match answer.executing {
+        0 => return None,
+        1 => "1 of them was in the middle of an exec: its name and user ids were not compared".to_owned(),
+        many => format!(
+            "{many} of them were in the middle of an exec: their names and user ids were not compared"
+        ),
+    };
+    Some(words)
+}
+
 fn print(answer: &AuditAnswer<'_>) -> std::io::Result<()> {
     if answer.drift.is_empty() {
         let word = format!("{} processes compared with the kernel, no drift", answer.processes);
-        return term::print_lines([format!("{GOOD}{word}{GOOD:#}")]);
+        let line = format!("{GOOD}{word}{GOOD:#}");
+        return term::print_lines([line].into_iter().chain(not_compared(answer)));
     }
     let mut table = Table::new(&[
         ("PID", Align::Right),
@@ -95,5 +108,19 @@ fn print(answer: &AuditAnswer<'_>) -> std::io::Result<()> {
         answer.drift.len(),
         answer.processes
     ));
+    lines.extend(not_compared(answer));
     term::print_lines(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_says_how_many_were_in_the_middle_of_an_exec() {
+        let of = |executing| not_compared(&AuditAnswer { executing, ..AuditAnswer::default() });
+        assert_eq!(of(0), None);
+        assert!(of(1).is_some_and(|words| words.starts_with("1 of them was ")));
+        assert!(of(2).is_some_and(|words| words.starts_with("2 of them were ")));
+    }
 }

@@ -1,11 +1,17 @@
 //! The audit: it finds what no hook reported, and nothing else, whatever other programs do meanwhile.
 
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use observer_harness::{Daemon, share};
+use observer_harness::btf::{WitnessBtf, kind};
+use observer_harness::watch::SOON;
+use observer_harness::{Daemon, Fixture, eventually, share};
 use serde_json::Value;
 
 use crate::scene::alone;
@@ -16,6 +22,8 @@ const AUDITS: usize = 300;
 const LOOPS: usize = 8;
 /// Others go first, so that one in the middle of an exec stays there for a while.
 const NICE: libc::c_int = 10;
+/// Audits, one after the other, at which the same process is within an exec.
+const IN_A_ROW: u32 = 10;
 
 /// Threads that start one program after the other as the C library does it, by vfork.
 struct ExecLoops {
@@ -68,11 +76,80 @@ fn an_audit_in_the_middle_of_execs_finds_no_difference() {
     }
 }
 
+/// Number of the command, include/uapi/asm-generic/fcntl.h.
+const F_SETSIG: libc::c_int = 10;
+
+/// A lease on a program (fcntl(2)): whoever opens it waits until this is dropped, or for 45 s (`lease-break-time`, proc(5)).
+struct Leased {
+    file: File,
+}
+
+impl Leased {
+    fn new(path: &Path) -> Self {
+        // Not for writing, which would have the exec fail.
+        let file = File::open(path).expect("open the program");
+        // SAFETY: system calls with integers, on our own file. The default action of SIGURG is none.
+        unsafe {
+            assert_eq!(libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG), 0, "choose the signal");
+            assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK), 0, "take a lease");
+        }
+        Self { file }
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        // Closing it would not do: the child that waits has it open as well.
+        // SAFETY: a system call with integers, on our own file.
+        let given_up = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+        assert!(given_up == 0 || thread::panicking(), "give the lease up");
+    }
+}
+
+/// Whether this kernel says which processes are within an exec.
+fn tells_execs() -> bool {
+    let btf = WitnessBtf::of_kernel();
+    btf.named(kind::STRUCT, "task_struct").iter().any(|&id| btf.member(id, "in_execve").is_some())
+}
+
+#[test]
+fn an_audit_says_that_it_could_not_compare_a_process_whose_exec_hangs() {
+    if !tells_execs() {
+        println!("SKIPPED: this kernel does not say which processes are within an exec");
+        return;
+    }
+    let _alone = alone();
+    let (daemon, fixture) = (Daemon::shared(), Fixture::new());
+    let [program, script] = ["program", "script"].map(|name| fixture.dir().join(name));
+    fs::copy("/bin/true", &program).expect("copy a program");
+    // The kernel opens the interpreter of a script within the exec.
+    fs::write(&script, format!("#!{}\n", program.display())).expect("write a script");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let lease = Leased::new(&program);
+    let child = thread::spawn(move || Command::new(&script).status().expect("start the script"));
+    let executing = |audit: &Value| audit.get("executing").and_then(Value::as_u64).expect("a number");
+    // Other programs on this machine are within an exec for a moment, and not at each audit.
+    let mut in_a_row = 0;
+    eventually("the audit says that it could not compare it", SOON, || {
+        let (audit, code) = daemon.audit();
+        assert!(drift(&audit).is_empty() && code == Some(0), "{code:?}: {audit:#}");
+        in_a_row = if executing(&audit) > 0 { in_a_row + 1 } else { 0 };
+        if in_a_row >= IN_A_ROW { Ok(()) } else { Err(audit.to_string()) }
+    });
+    let text = daemon.observer(&["audit"]).text().to_owned();
+    assert!(text.contains("in the middle of an exec"), "{text}");
+    drop(lease);
+    assert!(child.join().expect("the script ran").success());
+    eventually("nobody is in the middle of an exec", SOON, || {
+        let (audit, _) = daemon.audit();
+        if executing(&audit) == 0 { Ok(()) } else { Err(audit.to_string()) }
+    });
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn an_audit_finds_what_no_hook_reported() {
-    use observer_harness::watch::SOON;
-    use observer_harness::{Fixture, Options, Verb, eventually, inject};
+    use observer_harness::{Options, Verb, inject};
 
     let _alone = alone();
     let flags = vec!["--canary-interval".into(), "1h".into()];
