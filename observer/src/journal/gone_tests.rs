@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use super::lock::DirectoryLock;
 use super::tests::{all, assert_dense, begun, committed, entry, gap, options, until};
 use super::*;
 use crate::api::status::JournalStatus;
@@ -66,6 +67,34 @@ fn a_directory_that_is_deleted_is_made_again_and_stays_the_same_one_for_the_mirr
     let next = begun(options(&dir));
     assert_eq!(next.spool().instance_id(), id);
     assert_eq!(next.push(entry(2)), Some(read.last().unwrap().seq + 2), "the stream goes on, after a gap");
+}
+
+#[test]
+fn a_journal_whose_lock_is_deleted_is_anothers_while_that_has_the_new_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = begun(options(dir.path()));
+    (1..=3).for_each(|n| assert!(first.push(entry(n)).is_some()));
+    committed(&first, 3);
+    let (stream, _) = all(first.path());
+    fs::remove_file(dir.path().join(DirectoryLock::NAME)).unwrap();
+    let second = begun(options(dir.path()));
+    assert_eq!(second.push(entry(4)), Some(5), "after the gap of a start");
+    committed(&second, 5);
+    assert!(first.push(entry(5)).is_some());
+    until("it writes no more", || status(&first).state == JournalState::Failing);
+    let why = status(&first).last_error.unwrap_or_default();
+    assert!(why.contains("another observer keeps its journal in"), "{why}");
+    assert_eq!(second.push(entry(6)), Some(6));
+    committed(&second, 6);
+    assert_eq!(status(&second).state, JournalState::Ok);
+    drop(second);
+    until("it writes again", || status(&first).state == JournalState::Ok && first.queue().waiting() == 0);
+    let (again, read) = all(first.path());
+    assert_eq!(again, stream);
+    assert_dense(&read);
+    let pushed = read.iter().filter(|stored| stored.entry.kind == EntryKind::SessionChanged);
+    let pushed: Vec<_> = pushed.map(|stored| stored.entry.boottime_ns).collect();
+    assert_eq!(pushed, [1, 2, 3, 4, 6, 5], "each once: {read:#?}");
 }
 
 #[test]

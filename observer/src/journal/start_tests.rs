@@ -138,6 +138,28 @@ fn a_session_that_lives_is_known_after_its_entry_was_removed() {
 }
 
 #[test]
+fn what_is_no_text_in_the_entry_of_a_session_that_lives_is_damage() {
+    for column in ["detail", "boot_id", "kind"] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = begun(options(dir.path()));
+        assert!(journal.push(session("session_started", "a", 1)).is_some());
+        committed(&journal, 1);
+        let (path, (stream, _)) = (journal.path().to_owned(), all(journal.path()));
+        drop(journal);
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        let no_text = format!("UPDATE live SET {column} = CAST(x'ff' AS TEXT)");
+        assert_eq!(conn.execute(&no_text, ()).unwrap(), 1);
+        drop(conn);
+        let journal = begun(options(dir.path()));
+        assert!(journal.push(entry(9)).is_some());
+        committed(&journal, 2);
+        let (again, read) = all(&path);
+        assert_ne!(again, stream, "{column}");
+        assert_eq!((gap(&read[0]).reason.as_str(), read.len()), ("corrupt", 2), "{column}: {read:#?}");
+    }
+}
+
+#[test]
 fn the_time_without_a_daemon_ends_when_changes_are_recorded() {
     let dir = tempfile::tempdir().unwrap();
     drop(begun(options(dir.path())));
