@@ -37,6 +37,8 @@ enum Roots {
     OnTerminals,
     /// They are too young to be sessions.
     Young,
+    /// Each has a terminal of its own, and has started the next one.
+    Nested,
 }
 
 /// Returns how many processes are looked at for a program that is started and ends, beside as many others as there may be,
@@ -47,12 +49,16 @@ fn visited_by_a_life(roots: Roots, instances: Instances) -> u64 {
     let bash = at_home(&mut world);
     world.is_large = true;
     let innermost = nested_shells(&mut world, &bash);
+    let mut above = innermost.clone();
     for at in 0..u32::try_from(CANDIDATES).expect("a small number") - 1 {
-        let mut other = world.fork(&innermost, 2_000 + at);
-        if roots == Roots::OnTerminals {
+        let mut other = world.fork(&above, 2_000 + at);
+        if matches!(roots, Roots::OnTerminals | Roots::Nested) {
             world.set_tty(&mut other, Some(terminal(at)));
         }
         world.exec(&mut other, "claude");
+        if roots == Roots::Nested {
+            above = other;
+        }
     }
     let lives = 16;
     let mut before = 0;
@@ -67,7 +73,7 @@ fn visited_by_a_life(roots: Roots, instances: Instances) -> u64 {
 #[test]
 fn a_program_that_starts_and_ends_costs_no_walk_for_each_other_one_in_its_home() {
     for instances in [Instances::One, Instances::Each] {
-        for roots in [Roots::OnOneTerminal, Roots::OnTerminals, Roots::Young] {
+        for roots in [Roots::OnOneTerminal, Roots::OnTerminals, Roots::Young, Roots::Nested] {
             let visited = visited_by_a_life(roots, instances);
             println!("{roots:?}, {instances:?}: {visited}");
             // Each walk up for one process is so long, and each candidate is looked at a few times.

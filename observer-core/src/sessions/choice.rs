@@ -14,9 +14,10 @@ use crate::sessions::admission::old_enough_at;
 use crate::sessions::by_age::{age, key_at};
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root, SessionSlot};
-use crate::sessions::lineages::{LineageSource, Lineages};
+use crate::sessions::lineages::Lineages;
 use crate::sessions::roots::is_candidate;
 use crate::sessions::settling::Settling;
+use crate::sessions::stops::LineageSource;
 
 /// The result of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

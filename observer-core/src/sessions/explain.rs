@@ -151,7 +151,7 @@ impl Sessions {
     ) -> Option<BootTime> {
         let Basis { rules, table, now, .. } = *basis;
         let ages = Ages { rules, table, now, homes: &self.homes, settling: &self.settling };
-        ages.young_until(home, state, of_root, &mut Lineages::new(home, now, 1))
+        ages.young_until(home, state, of_root, &mut Lineages::new(home, now, 1, None))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `admission` matches rules against processes; `candidates` keeps the processes that rules admit to each
 //! home; `look` finds them all for the first time; `roots` finds those that are no helpers and have no other
-//! candidate above them, for all candidates of a home at once with `lineages`; `choice` chooses the primary among the roots; `instances` gives each root a session of
+//! candidate above them, for all candidates of a home at once with `lineages`, of which `stops` are the processes that may
+//! decide, and `landmarks` (with `terminal_maps`) the nearest of them; `choice` chooses the primary among the roots; `instances` gives each root a session of
 //! its own where the rule says so; `election` makes it the primary and reports changes; `homes` keeps the result, and
 //! `ended_sessions` those that ended, as many as are kept;
 //! `membership` finds the session to which a process belongs; `labels` labels sessions by environments;
@@ -27,6 +28,7 @@ mod fitting;
 pub(crate) mod homes;
 mod instances;
 mod labels;
+mod landmarks;
 mod left_out;
 mod lineages;
 mod look;
@@ -41,6 +43,8 @@ mod resume;
 mod room;
 pub(crate) mod roots;
 mod settling;
+mod stops;
+mod terminal_maps;
 mod undecided;
 mod user_sessions;
 

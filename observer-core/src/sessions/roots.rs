@@ -40,7 +40,7 @@ pub(crate) fn may_be_above(entry: &ProcessEntry, home: &Home) -> bool {
 
 /// The terminals of the processes between one process and an ancestor that no rule admits, such as the shell in
 /// the pane of a multiplexer.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Between {
     first: Option<Tty>,
     /// There are several.
@@ -56,6 +56,16 @@ impl Between {
     pub fn add_all(&mut self, others: Self) {
         self.add(others.first);
         self.mixed |= others.mixed;
+    }
+
+    /// Returns the first of them.
+    pub fn first(&self) -> Option<Tty> {
+        self.first
+    }
+
+    /// Returns whether there are several.
+    pub fn is_mixed(&self) -> bool {
+        self.mixed
     }
 
     /// Returns whether one of them is another terminal than `tty`.
