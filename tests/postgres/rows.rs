@@ -20,26 +20,31 @@ fn changed(session: usize, step: usize) -> Value {
     let dir = |step: usize| format!("/srv/agents/checkout-{session}/src/module{}", step % 7);
     let ino = |step: usize| (700_000 + step % 7).to_string();
     let at = format!("2026-11-30T04:{:02}:{:02}.{:03}Z", step / 60 % 60, step % 60, step % 1_000);
-    json!({
+    let mut detail = json!({
         "at": at, "kind": "session_changed", "boottime_ns": (90_000_000_000 + step).to_string(),
         "changed": {"cwd": [dir(step + 6), dir(step)], "cwd_ino": [ino(step + 6), ino(step)]},
         "name": format!("checkout-{session}"), "home": format!("/srv/agents/checkout-{session}"), "home_mnt_ns": null,
-        "instance": 1, "state": "live", "since": "2026-11-30T01:02:03.123Z", "roots": 1, "others": [],
-        "stands_in_for": null, "wrapper_pid": null, "moved_to": null, "home_deleted": false,
-        "home_dir": {"dev": "254:1", "ino": (500_000 + session).to_string(), "generation": 1_234_567}, "owner": 1000,
-        "foreign": false, "end_reason": null, "starts": ["2026-11-30T01:02:03.123Z"], "labels": {}, "label_variables": {},
-        "tty_input_at": null, "tty_output_at": null, "cost": null, "pid": 4_000 + session, "ppid": 3_999, "ancestor_pid": 3_999,
-        "start_boottime_ns": (51_000_000_000 + session).to_string(), "key": "bba24f73-4242-bdfd63e00",
-        "started_at": "2026-11-30T01:02:03.100Z", "exec_at": "2026-11-30T01:02:03.123Z", "comm": "node", "program": "claude",
-        "exe": "/usr/bin/node", "exe_deleted": false, "argv": ["claude"], "argv_truncated": true, "argv_source": "exec",
-        "cwd": dir(step), "cwd_dev": "254:1", "cwd_ino": ino(step), "cwd_deleted": false, "cwd_truncated": false,
-        "cwd_unreachable": false, "mnt_ns": 4_026_531_841_u32, "tty": format!("pts/{session}"), "tty_dev": "136:3",
-        "foreground": true, "stopped": false, "uid": 1000, "euid": 1000, "suid": 1000, "sid": 3_999, "pgid": 4_000 + session,
-        "cgroup": "/user.slice/user-1000.slice/session-3.scope", "pane": "%3", "pane_stale": false, "mux": "tmux",
-        "mux_socket": "/tmp/tmux-1000/default", "as_of": {"cwd": at}, "certain": true,
-        "boot_id": "bba24f73-d3f2-4a88-9abd-a6393b876be2", "death": null, "username": "agents",
-    })
+        "home_dir": {"dev": "254:1", "ino": (500_000 + session).to_string(), "generation": 1_234_567},
+        "pid": 4_000 + session, "start_boottime_ns": (51_000_000_000 + session).to_string(), "cwd": dir(step),
+        "cwd_ino": ino(step), "tty": format!("pts/{session}"), "pgid": 4_000 + session, "as_of": {"cwd": at},
+    });
+    let same: Value = serde_json::from_str(SAME).expect("JSON");
+    let same = same.as_object().expect("an object").clone();
+    detail.as_object_mut().expect("an object").extend(same);
+    detail
 }
+
+/// What all changes of [`changed`] have.
+const SAME: &str = r#"{"instance": 1, "state": "live", "since": "2026-11-30T01:02:03.123Z", "roots": 1, "others": [], "stands_in_for": null,
+    "wrapper_pid": null, "moved_to": null, "home_deleted": false, "owner": 1000, "foreign": false, "end_reason": null,
+    "starts": ["2026-11-30T01:02:03.123Z"], "labels": {}, "label_variables": {}, "tty_input_at": null, "tty_output_at": null,
+    "cost": null, "ppid": 3999, "ancestor_pid": 3999, "key": "bba24f73-4242-bdfd63e00", "started_at": "2026-11-30T01:02:03.100Z",
+    "exec_at": "2026-11-30T01:02:03.123Z", "comm": "node", "program": "claude", "exe": "/usr/bin/node", "exe_deleted": false,
+    "argv": ["claude"], "argv_truncated": true, "argv_source": "exec", "cwd_dev": "254:1", "cwd_deleted": false,
+    "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531841, "tty_dev": "136:3", "foreground": true,
+    "stopped": false, "uid": 1000, "euid": 1000, "suid": 1000, "sid": 3999, "pane": "%3", "pane_stale": false, "mux": "tmux",
+    "cgroup": "/user.slice/user-1000.slice/session-3.scope", "mux_socket": "/tmp/tmux-1000/default", "certain": true,
+    "boot_id": "bba24f73-d3f2-4a88-9abd-a6393b876be2", "death": null, "username": "agents"}"#;
 
 /// A host whose cursor is at 0, and the connection of its writer.
 fn host(database: &str) -> (SqlSession, String) {
@@ -417,7 +422,7 @@ fn a_host_whose_clock_is_slow_has_its_starts_of_the_last_24_hours() {
 
 #[test]
 fn a_daemon_notes_its_clock_and_its_presence() {
-    let scene = Scene::new(&[]);
+    let mut scene = Scene::new(&[]);
     let near = "SELECT clock_ahead BETWEEN '-1 second' AND '1 second' FROM observer.hosts";
     scene.gives(near, "t", SOON);
     let presences =
