@@ -104,6 +104,10 @@ pub const RELINKED_A_TURN_MAX: usize = 64;
 /// nobody knows what they are called.
 pub const LONG_PATHS_A_USER_MAX: usize = 64;
 
+/// Processes of a user that a rule may admit, which depends on arguments that are not known, and that an answer looks at. With
+/// more, that user may have sessions of which nobody knows what they are called.
+pub const UNREAD_A_USER_MAX: usize = 1024;
+
 /// The length of a label's value, bytes. A longer one labels nothing.
 pub const LABEL_BYTES_MAX: usize = 256;
 

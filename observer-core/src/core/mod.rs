@@ -27,7 +27,7 @@ use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::label::LabelVariable;
 use crate::model::process::Process;
 use crate::model::rule::{Ignore, Rule};
-use crate::model::session::{Home, OverLimit, Session, Undecided, UndecidedUser};
+use crate::model::session::{Home, OverLimit, Session, Undecided, UndecidedUser, UnreadArguments};
 use crate::processes::early_births::EarlyBirths;
 use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
@@ -315,6 +315,11 @@ impl Core {
     /// Returns users who may have sessions of which not even the name is known.
     pub fn undecided_users(&self) -> Vec<UndecidedUser> {
         self.sessions.undecided_users(&self.basis())
+    }
+
+    /// Returns what may be sessions of processes whose arguments are not known.
+    pub fn unread_arguments(&self) -> UnreadArguments {
+        self.sessions.unread_arguments(&self.basis())
     }
 
     /// Returns the primaries of sessions of which it is not known yet whether they are foreign: the owner of their home is being

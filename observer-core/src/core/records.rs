@@ -16,7 +16,7 @@ use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::processes::merge::{Image, Merged, ValueStore};
 use crate::processes::open_deaths::OpenDeath;
-use crate::processes::table::Standing;
+use crate::processes::table::{Indexed, Standing};
 
 impl Core {
     /// A thread group was born.
@@ -307,11 +307,10 @@ impl Core {
         entry.last_seen = entry.last_seen.max(at);
         // It was seen after the last pass began, so its absence from that pass means nothing.
         entry.absent &= at < began;
-        let place = |entry: &ProcessEntry| (entry.process.cwd.truncated, entry.process.cwd.mnt_ns);
-        let (before, from) = (entry.process.parent, place(entry));
+        let (before, from) = (entry.process.parent, Indexed::of(&entry.process));
         let merged = merge(entry, &mut self.store);
-        let (parent, to) = (entry.process.parent, place(entry));
-        self.table.moved(key, from, to);
+        let (parent, to) = (entry.process.parent, Indexed::of(&entry.process));
+        self.table.reindex(key, from, to);
         if before != parent {
             self.table.reparented(before, parent);
             self.await_reparenting(parent, sink);

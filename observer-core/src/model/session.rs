@@ -91,6 +91,8 @@ pub enum Doubt {
     TooManySessions,
     /// The path of the process's directory is too long to be read, so it is not known which home it is in.
     PathTooLong,
+    /// The arguments of the process, on which it depends whether a rule admits it, are not known.
+    ArgumentsUnread,
 }
 
 /// A user who may have sessions of which not even the name is known.
@@ -124,6 +126,16 @@ pub struct OverLimit {
     pub candidates: Vec<Undecided>,
     /// The users who have more of them, or some whose names are not known.
     pub users_of_others: Vec<u32>,
+}
+
+/// What may be sessions of processes whose arguments are not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnreadArguments {
+    /// The homes that may have them, each with one process that may be the primary.
+    pub homes: Vec<Undecided>,
+    /// The users who may have others, each with one process: what these would be called is not known, or there are too many
+    /// processes to look at.
+    pub users: Vec<UndecidedUser>,
 }
 
 /// A home and its primary, the process that represents it.

@@ -203,6 +203,11 @@ pub(crate) fn visit_deciding<'a>(
     server(table, entry, visit);
 }
 
+/// Returns whether a multiplexer opened the terminal of a process, so that an environment may name its pane.
+pub(crate) fn may_have_pane(table: &ProcessTable, entry: &ProcessEntry) -> bool {
+    server(table, entry, |_| {}).is_some()
+}
+
 /// Returns the pane in which a process runs.
 pub(crate) fn pane(table: &ProcessTable, entry: &ProcessEntry) -> Pane {
     let own = entry.process.env.as_ref();

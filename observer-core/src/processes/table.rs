@@ -10,6 +10,7 @@ use crate::limits::{LINEAGE_STEPS_MAX, RELEASE_STEPS_MAX};
 use crate::model::cost::ProcessUsage;
 use crate::model::ids::{BootTime, ProcessKey, Tgid};
 use crate::model::left::FormerSession;
+use crate::model::process::{Process, WorkingDirectory};
 use crate::processes::ended::Unreleased;
 use crate::processes::entry::{LeftBehind, ProcessEntry};
 use crate::processes::namespaces::Namespaces;
@@ -29,6 +30,33 @@ pub(crate) enum Standing {
     Reused(ProcessKey),
 }
 
+/// The values of a process by which it is found.
+#[derive(Clone, Copy)]
+pub(crate) struct Indexed {
+    has_long_path: bool,
+    is_unread: bool,
+    mnt_ns: u32,
+}
+
+impl Indexed {
+    /// Returns the values of a process.
+    pub fn of(process: &Process) -> Self {
+        let WorkingDirectory { truncated, mnt_ns, .. } = process.cwd;
+        Self { has_long_path: truncated, is_unread: process.is_unread(), mnt_ns }
+    }
+}
+
+/// Adds `key` to `set` or removes it. `change`: whether it was a member, and whether it is one.
+fn set_member(set: &mut BTreeSet<ProcessKey>, key: ProcessKey, change: (bool, bool)) {
+    let (was_member, is_member) = change;
+    if is_member && !was_member {
+        set.insert(key);
+    }
+    if was_member && !is_member {
+        set.remove(&key);
+    }
+}
+
 /// The live processes, at most one for each tgid.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessTable {
@@ -42,6 +70,8 @@ pub(crate) struct ProcessTable {
     namespaces: Namespaces,
     /// Processes in directories whose paths are too long to be read.
     long_paths: BTreeSet<ProcessKey>,
+    /// Processes whose arguments are not known.
+    unread: BTreeSet<ProcessKey>,
     /// Processes that were looked at as ancestors of others, or because all were looked at.
     visited: Cell<u64>,
 }
@@ -111,6 +141,9 @@ impl ProcessTable {
         if entry.process.cwd.truncated {
             self.long_paths.insert(key);
         }
+        if entry.process.is_unread() {
+            self.unread.insert(key);
+        }
         self.by_tgid.insert(key.tgid, entry);
     }
 
@@ -140,20 +173,19 @@ impl ProcessTable {
         self.add_child(to);
     }
 
-    /// Records that a process went from one directory and mount namespace to others, of which it is given whether the path is
-    /// too long to be read, and the number.
-    pub fn moved(&mut self, key: ProcessKey, from: (bool, u32), to: (bool, u32)) {
-        if from.0 != to.0 {
-            if to.0 {
-                self.long_paths.insert(key)
-            } else {
-                self.long_paths.remove(&key)
-            };
+    /// Records that the values of a process by which it is found became others.
+    pub fn reindex(&mut self, key: ProcessKey, from: Indexed, to: Indexed) {
+        set_member(&mut self.long_paths, key, (from.has_long_path, to.has_long_path));
+        set_member(&mut self.unread, key, (from.is_unread, to.is_unread));
+        if from.mnt_ns != to.mnt_ns {
+            self.namespaces.remove(from.mnt_ns, key);
+            self.namespaces.add(to.mnt_ns, key);
         }
-        if from.1 != to.1 {
-            self.namespaces.remove(from.1, key);
-            self.namespaces.add(to.1, key);
-        }
+    }
+
+    /// Returns the processes whose arguments are not known.
+    pub fn unread(&self) -> impl Iterator<Item = ProcessKey> {
+        self.unread.iter().copied()
     }
 
     /// Returns the processes in directories whose paths are too long to be read.
@@ -213,6 +245,7 @@ impl ProcessTable {
         self.tombstones.add(key, at);
         self.namespaces.remove(entry.process.cwd.mnt_ns, key);
         self.long_paths.remove(&key);
+        self.unread.remove(&key);
         self.remove_child(entry.process.parent);
         let above = entry.process.lineage;
         if let Some(above) = above {

@@ -12,7 +12,8 @@
 //! too many candidates; `resume` restores what was known before the daemon was started again, with the primaries where
 //! `places` puts them; `reload` applies other rules; `fitting` finds the
 //! rules that admit primaries to their homes then; `relinked` looks again at processes whose ancestors changed;
-//! `ownership` asks whose the homes are; `undecided` finds those of which that is not known;
+//! `ownership` asks whose the homes are; `undecided` finds those of which that is not known; `unread` finds
+//! what may be sessions of processes whose arguments are not known;
 //! `user_sessions` and `room` bound how many one user has; `explain` says why a process is a session or is not.
 
 mod admission;
@@ -46,6 +47,7 @@ mod settling;
 mod stops;
 mod terminal_maps;
 mod undecided;
+mod unread;
 mod user_sessions;
 
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -44,12 +44,13 @@ fn check_table(core: &Core, found: &mut Vec<Violation>) {
     let mut children: BTreeMap<ProcessKey, u32> = BTreeMap::new();
     let mut lineage: BTreeSet<(Tgid, Tgid)> = BTreeSet::new();
     let mut namespaces = core.table.namespaces().cleared();
-    let mut long_paths = BTreeSet::new();
+    let (mut long_paths, mut unread) = (BTreeSet::new(), BTreeSet::new());
     for entry in core.table.iter() {
         let process = &entry.process;
         *children.entry(process.parent).or_default() += 1;
         namespaces.add(process.cwd.mnt_ns, process.key);
         long_paths.extend(process.cwd.truncated.then_some(process.key));
+        unread.extend(process.is_unread().then_some(process.key));
         let Some(above) = process.lineage else { continue };
         lineage.insert((above.tgid, process.key.tgid));
         if core.table.get(above).is_none() {
@@ -67,6 +68,9 @@ fn check_table(core: &Core, found: &mut Vec<Violation>) {
     }
     if !core.table.with_long_paths().eq(long_paths) {
         found.push(Violation("the index of long paths differs from the processes".into()));
+    }
+    if !core.table.unread().eq(unread) {
+        found.push(Violation("the index of unread arguments differs from the processes".into()));
     }
     if &namespaces != core.table.namespaces() {
         found.push(Violation("the index of mount namespaces differs from the processes".into()));

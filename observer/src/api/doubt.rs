@@ -21,6 +21,8 @@ words! {
         TooManySessions = "too_many_sessions",
         /// The path of the process's directory is too long to be read.
         PathTooLong = "path_too_long",
+        /// The arguments of the process, which the rules ask for, are not known.
+        ArgumentsUnread = "arguments_unread",
     }
 }
 
@@ -31,6 +33,7 @@ impl From<Doubt> for DoubtReason {
             Doubt::TooManyCandidates => Self::TooManyCandidates,
             Doubt::TooManySessions => Self::TooManySessions,
             Doubt::PathTooLong => Self::PathTooLong,
+            Doubt::ArgumentsUnread => Self::ArgumentsUnread,
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) enum Found<'s, 'a> {
     None,
     /// Several, or another user's.
     Several,
-    /// Events were lost, or the owner of a home is not known.
+    /// Events were lost, or what decides is not known: the owner of a home, or the arguments of a process.
     Unknown,
 }
 
@@ -197,7 +197,8 @@ impl Which {
                 || split_namespace(wanted).is_some_and(|(plain, _)| is_called(plain)))
     }
 
-    /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session.
+    /// A home that could be meant instead of what was chosen, of which it is not known whether it has a session. Where it has
+    /// one, and may have another, the name is that one's.
     fn undecided<'s, 'a>(
         &self,
         answer: &'s ListAnswer<'a>,
@@ -210,7 +211,12 @@ impl Which {
         if is_found || matches!(chosen, NameAnswer::Several(_)) {
             return None;
         }
-        answer.undecided.iter().find(|it| self.may_mean(wanted, it))
+        let is_chosen = |it: &UndecidedJson<'_>| {
+            let is_home_of =
+                |session: &SessionJson<'_>| session.home == it.home && session.primary.uid == it.uid;
+            matches!(chosen, NameAnswer::One(session) if is_home_of(session))
+        };
+        answer.undecided.iter().find(|it| self.may_mean(wanted, it) && !is_chosen(it))
     }
 }
 
@@ -581,6 +587,9 @@ mod tests {
             assert!(!is_doubtful(wanted, None, NameAnswer::None), "{wanted}");
         }
         assert!(is_doubtful("a", None, NameAnswer::One(&other)), "another home of that name");
+        let primary = ProcessJson { uid: 7, ..ProcessJson::default() };
+        let own = SessionJson { primary, ..session(b"a", b"/v/a") };
+        assert!(!is_doubtful("a", None, NameAnswer::One(&own)), "it may have one more, which is a#2");
         assert!(!is_doubtful("/x/a", None, NameAnswer::One(&other)));
         assert!(is_doubtful("a", Some(7), NameAnswer::None) && !is_doubtful("a", Some(8), NameAnswer::None));
     }

@@ -220,16 +220,16 @@ pub fn list_without_rows(sources: SessionSources<'_>, time: AnswerTime<'_>) -> L
     let key = |key| LifeKey::of(time.context.boot_id, key).to_string();
     let undecided = |it| UndecidedJson::new(&it, time.context.boot_id);
     let user = |it| UndecidedUserJson::new(it, time.context.boot_id);
-    let over_limit = core.over_limit();
+    let (over_limit, unread) = (core.over_limit(), core.unread_arguments());
     ListAnswer {
         head: time.head("list"),
         sessions: Vec::new(),
-        undecided: core.undecided().map(undecided).collect(),
+        undecided: core.undecided().chain(unread.homes).map(undecided).collect(),
         awaiting_owners: core.awaiting_owners().map(key).collect(),
         namesakes: namesakes(sources),
         over_limit: over_limit.candidates.into_iter().map(undecided).collect(),
         too_many_sessions: over_limit.users_of_others,
-        undecided_users: core.undecided_users().into_iter().map(user).collect(),
+        undecided_users: core.undecided_users().into_iter().chain(unread.users).map(user).collect(),
     }
 }
 

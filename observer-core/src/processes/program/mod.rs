@@ -11,6 +11,8 @@ mod name;
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
+
 use crate::input::Block;
 
 use self::arguments::{Arguments, Cut, Interpreted, interpreted};
@@ -65,6 +67,23 @@ pub(crate) fn is_named_by_arguments(exe: &[u8]) -> bool {
     let Some(base) = name::base(name::without_deleted(exe)) else { return true };
     let stem = base.split(|&byte| byte == b'.').next().unwrap_or(base);
     language_of(base).is_some() || MULTICALL.iter().any(|it| it.as_bytes() == stem) || name::has_parts(base)
+}
+
+/// Returns the names that the executable `exe` may be called by, whatever its arguments are, where no exec of it was observed.
+/// `None`: any name.
+pub(crate) fn possible_names(exe: &[u8]) -> Option<Vec<&[u8]>> {
+    let image = name::without_deleted(exe);
+    if let Some(memfd) = image.strip_prefix(b"/memfd:") {
+        return Some(Vec::from([memfd]));
+    }
+    let base = name::base(image)?;
+    let stem = base.split(|&byte| byte == b'.').next().unwrap_or(base);
+    if language_of(base).is_some() || MULTICALL.iter().any(|it| it.as_bytes() == stem) {
+        return None;
+    }
+    let mut names = name::parts(base)?;
+    names.extend(name::executable(image));
+    Some(names)
 }
 
 /// Returns whether `exe` is env(1), which becomes the program that its arguments name.

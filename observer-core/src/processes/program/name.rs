@@ -1,5 +1,7 @@
 //! Names of programs in paths, modules and classes. Each name is a part of what it is found in.
 
+use alloc::vec::Vec;
+
 use crate::processes::program::language::Language;
 
 /// File names that say nothing of the program. Its package's directory does.
@@ -67,6 +69,22 @@ pub(super) fn is_part(part: &[u8], name: &[u8]) -> bool {
                 && separates(at.checked_sub(1).and_then(|before| name.get(before)))
                 && separates(name.get(at + part.len()))
         })
+}
+
+/// The separators in a name up to which its parts are listed.
+const SEPARATORS_MAX: usize = 7;
+
+/// Returns every part of a name, as [`is_part`] finds them; `None` if there are too many.
+pub(super) fn parts(name: &[u8]) -> Option<Vec<&[u8]>> {
+    let places = name.iter().enumerate().filter(|(_, byte)| SEPARATORS.contains(byte)).map(|(at, _)| at);
+    let places: Vec<usize> = places.take(SEPARATORS_MAX + 1).collect();
+    if places.len() > SEPARATORS_MAX {
+        return None;
+    }
+    let begins = core::iter::once(0).chain(places.iter().map(|at| at + 1));
+    let ends = || places.iter().copied().chain([name.len()]);
+    let parts = begins.flat_map(|begin| ends().filter_map(move |end| name.get(begin..end)));
+    Some(parts.filter(|part| !part.is_empty()).collect())
 }
 
 /// Returns whether a file name is a version, such as `2.0.14` or `v1.2-rc1`.
