@@ -1,5 +1,6 @@
 //! Arguments of processes that are older than the daemon, which it reads from their memory.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -80,4 +81,48 @@ fn arguments_that_could_not_be_read_are_read_when_they_can_be() {
     agent.does(Verb::ShowsArguments, &[]);
     wait_known(&scene, "the arguments are read again", SOON, &home, &agent);
     assert!(reads(&scene, "retried").is_some_and(|retried| retried > 0));
+}
+
+#[test]
+fn who_may_be_a_session_by_arguments_that_are_not_read_is_not_certainly_none() {
+    let mut scene = Scene::new("argv = \"--profile=*\"");
+    let (homes, ptys) = (["unread", "other"].map(|name| scene.home(name)), [Pty::open(), Pty::open()]);
+    // They are older than the daemon, which may not read their memory in any case where it runs as its service does.
+    scene.daemon.kill();
+    let started = |home, pty| {
+        let mut agent = with_args(&scene, &[], &["--profile=x"], home, pty);
+        agent.does(Verb::HidesArguments, &[]);
+        agent
+    };
+    let [mut agent, mut other] = [started(&homes[0], &ptys[0]), started(&homes[1], &ptys[1])];
+    scene.daemon.restart();
+    let path = homes[0].to_str().expect("a path of text");
+    for (args, code) in [
+        (&["pid", path][..], 4),
+        (&["pid", "unread"], 4),
+        (&["pid", "unread", "--user", "0"], 4),
+        (&["pid", "unread", "--user", "3003"], 1),
+        (&["pid", "elsewhere"], 1),
+        (&["list", "unread"], 4),
+        (&["wait", "unread"], 125),
+        (&["signal", "unread", "CONT"], 4),
+    ] {
+        let answer = scene.daemon.observer(args);
+        assert_eq!(answer.code, Some(code), "{args:?}: {answer:?}");
+        let says_why = answer.stderr.contains(&format!("pid {} of ", agent.pid))
+            && answer.stderr.contains("its arguments are not known")
+            && answer.stderr.contains("CAP_SYS_PTRACE");
+        assert_eq!(says_why, code != 1, "{args:?}: {}", answer.stderr);
+    }
+    // They are known from the next exec on.
+    let execs = |agent: &mut Puppet, argument: &[u8]| {
+        let (program, token) = (scene.fixture.program("agent"), scene.fixture.token());
+        agent.request(Verb::Exec, &[program.as_os_str().as_bytes(), token.as_bytes(), argument]);
+        scene.fixture.meet(&token)
+    };
+    let again = execs(&mut agent, b"--profile=y");
+    scene.assert_session(&homes[0], &again, "live");
+    let _refused = execs(&mut other, b"--batch");
+    let answer = scene.daemon.observer(&["pid", "other"]);
+    assert_eq!(answer.code, Some(1), "no rule admits it: {answer:?}");
 }
