@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::answer::Head;
+use super::explain_words::{ElectedBy, SessionPosition, UnmetCondition};
 use super::key::LifeKey;
 use super::process::ProcessJson;
 use super::session::SessionJson;
-use super::words::{ElectedBy, SessionPosition, UnmetCondition};
 use crate::text::bytes::Text;
 use crate::text::time::rfc3339;
 

@@ -10,6 +10,7 @@ pub mod death;
 pub mod doubt;
 pub mod entry;
 pub mod explain;
+pub mod explain_words;
 pub mod key;
 pub mod left;
 pub mod leftovers;

@@ -79,8 +79,9 @@ fn frames_with_secret(watch: &Watch, pid: u32) -> (usize, usize) {
 fn others_than_root_and_the_user_see_the_first_argument_alone() {
     let scene = scene("");
     let pty = Pty::open();
-    let watchers = [0, OWNER, STRANGER]
-        .map(|uid| (uid, Watch::of(&scene.daemon, command_of(&scene.daemon, uid, &["watch", "--json", "--all"]))));
+    let watchers = [0, OWNER, STRANGER].map(|uid| {
+        (uid, Watch::of(&scene.daemon, command_of(&scene.daemon, uid, &["watch", "--json", "--all"])))
+    });
     let mut agent = agent(&scene, OWNER, "watched", &pty);
     let pid = agent.pid;
     for (_, watch) in &watchers {
@@ -88,7 +89,8 @@ fn others_than_root_and_the_user_see_the_first_argument_alone() {
     }
     for (uid, sees) in [(0, true), (OWNER, true), (STRANGER, false)] {
         assert_answers(&scene, uid, pid, sees);
-        let snapshot = Watch::of(&scene.daemon, command_of(&scene.daemon, uid, &["watch", "--json", "--all"]));
+        let snapshot =
+            Watch::of(&scene.daemon, command_of(&scene.daemon, uid, &["watch", "--json", "--all"]));
         let (with_secret, all) = frames_with_secret(&snapshot, pid);
         assert_eq!((with_secret, all), (if sees { 2 } else { 0 }, 2), "its process and its session");
     }

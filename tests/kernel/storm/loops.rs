@@ -239,7 +239,9 @@ fn directories_that_a_user_removes_cost_a_tenth_of_a_processor_however_many_proc
     std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY)).expect("give the directory away");
     let mut remover = fixture.cast(&PuppetOptions { uid: Some(NOBODY), ..Default::default() });
     remover.patience(crate::LONG);
-    let passes = |daemon: &Daemon| daemon.status()["passes"]["total"].as_u64().expect("a counter");
+    let passes = |daemon: &Daemon| {
+        daemon.status().pointer("/passes/total").and_then(Value::as_u64).expect("a counter")
+    };
     eventually("it has read all of them", BUSY, || match daemon.ps().len() {
         10_000.. => Ok(()),
         processes => Err(processes.to_string()),
@@ -281,7 +283,8 @@ fn moves_among_control_groups_that_a_user_was_given_are_sent_at_a_bounded_rate_a
     let [theirs, ours] =
         [(mover.pid, before[0]), (daemon.pid(), before[1])].map(|(pid, ms)| cpu_ms(pid) - ms);
     let status = daemon.status();
-    let of = |field: &str| text::u64_any(&status[field], "cgroup").expect("a counter");
+    let of =
+        |field: &str| text::u64_any(status.get(field).expect("it is there"), "cgroup").expect("a counter");
     let (sent, left_out) = (of("events_by_kind"), of("throttled_by_kind"));
     println!(
         "{moves:?} times both ways: {theirs} ms, the daemon {ours} ms; {sent} sent, {left_out} left out"
