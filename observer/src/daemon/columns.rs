@@ -3,10 +3,11 @@
 
 use observer_core::death::Death;
 use observer_core::left::FormerSession;
-use observer_core::session::Home;
-use observer_core::{Change, ProcessKey, Session};
+use observer_core::{BootTime, Change, Process, ProcessKey, Session};
 
+use crate::api::Context;
 use crate::api::audience::sees_all;
+use crate::api::change::change_body;
 use crate::api::entry::Subject;
 use crate::api::words::EntryKind;
 use crate::socket::hub::FrameScope;
@@ -14,12 +15,21 @@ use crate::text::bytes::Text;
 
 /// A primary that died, and whose place another process took.
 pub(super) struct ReplacedPrimary {
-    pub(super) key: ProcessKey,
+    /// When it died.
+    pub(super) at: BootTime,
+    pub(super) process: Box<Process>,
     pub(super) death: Death,
     /// Whose session it was.
     pub(super) subject: Subject,
-    /// Its JSON.
-    pub(super) body: String,
+}
+
+impl ReplacedPrimary {
+    /// The JSON object of its death, with the session's name, home and number.
+    pub(super) fn body(&self, wall_offset_ns: i64, context: Context<'_>) -> String {
+        let change = Change::ProcessEnded(&self.process, &self.death);
+        let body = change_body(self.at, &change, wall_offset_ns, context);
+        with_home(&self.subject, &String::from_utf8_lossy(&body))
+    }
 }
 
 /// The columns of the entry that records `change`; `None` if the journal does not record it, or only at a pace
@@ -65,8 +75,8 @@ fn former_subject(former: &FormerSession) -> Subject {
     }
 }
 
-/// `body`, the JSON object of a process that was the primary of `session`, with the session's name, home and number.
-pub(super) fn with_home(session: &Session, body: &str) -> String {
+/// `body`, the JSON object of a process that was the primary of a session, with the session's name, home and number.
+fn with_home(of: &Subject, body: &str) -> String {
     #[derive(serde::Serialize)]
     struct NameAndHome<'a> {
         name: Text<'a>,
@@ -74,9 +84,8 @@ pub(super) fn with_home(session: &Session, body: &str) -> String {
         home_mnt_ns: Option<u32>,
         instance: u32,
     }
-    let (name, home) = (Text::from(&*session.name), Text::from(&*session.home.path));
-    let Home { mnt_ns, instance, .. } = *session.home;
-    let fields = NameAndHome { name, home, home_mnt_ns: mnt_ns, instance };
+    let (name, home) = (Text::from(&*of.name), Text::from(&*of.home));
+    let fields = NameAndHome { name, home, home_mnt_ns: of.home_mnt_ns, instance: of.instance };
     // Strings and numbers: serializing them into memory cannot fail.
     let fields = serde_json::to_string(&fields).unwrap_or_default();
     format!("{},{}", fields.strip_suffix('}').unwrap_or_default(), body.get(1..).unwrap_or_default())

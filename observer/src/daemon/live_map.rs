@@ -16,6 +16,7 @@ impl EventLoop {
         self.drain_to(self.kernel.producer_position());
         self.tick(clock::boottime());
         self.perform();
+        self.sink.report_all_waiting();
         let Numbering { stream_id, last_seq: after_seq, .. } =
             self.sink.journal.as_ref().map(Journal::numbering).unwrap_or_default();
         let stream_id = Uuid::parse_str(&stream_id).ok();

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::api::entry::{NumberedEntry, Subject};
 use crate::api::status::{JournalStatus, MirrorStatus};
+use crate::api::words::MirrorState;
 use crate::boot;
 use crate::journal::{Committed, EntryFilter, Journal, JournalReader, Numbering, Spool};
 use crate::mirror::feed::{
@@ -104,6 +105,12 @@ impl MirrorLink {
             *due = now + every;
             heartbeats.send_replace(current_heartbeat(journal));
         }
+    }
+
+    /// Whether it delivers entries to the database.
+    pub fn delivers(&self) -> bool {
+        let Self::On { mirror, .. } = self else { return false };
+        matches!(mirror.status().state, MirrorState::Ok | MirrorState::CatchingUp)
     }
 
     /// What `status` reports; `pending` and `lag_ms` come from the journal's status.

@@ -11,6 +11,7 @@ mod ending;
 pub mod ends;
 mod event_loop;
 mod gap_log;
+mod in_turn;
 mod known_reads;
 mod live_map;
 mod log_fields;
@@ -42,6 +43,8 @@ mod start;
 mod status;
 #[cfg(test)]
 mod test_session;
+mod turns;
+mod waiting_change;
 mod watchdog;
 
 pub use logging::{LogFormat, LogLevel};

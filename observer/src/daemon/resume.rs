@@ -131,6 +131,8 @@ impl EventLoop {
     /// To be called after the first passes, and whenever a file of the journal was opened: compares the sessions that live
     /// according to the file with the map.
     pub(super) fn resume(&mut self) {
+        self.sink.report_all_waiting();
+        self.sink.turns.forget_entries();
         let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
         let Some(resumed) = resumed else {
             if self.core.awaits_known() {

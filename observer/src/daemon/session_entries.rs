@@ -6,7 +6,7 @@ use std::sync::Arc;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, Session};
 
-use super::columns::{ReplacedPrimary, columns, subject};
+use super::columns::{ReplacedPrimary, columns, scope, subject};
 use super::pace::{Restarts, Writes};
 use super::reported::LastReports;
 use super::sink::{DaemonSink, Recording};
@@ -68,7 +68,12 @@ impl SessionChange<'_> {
 
 impl DaemonSink {
     /// Writes what waited of the session of `home`, as it is at `at`; `live`: the session and its primary, if it lives.
-    pub fn write_waiting(&mut self, at: BootTime, home: &Arc<Home>, live: Option<(&Session, &Process)>) {
+    pub(super) fn write_waiting(
+        &mut self,
+        at: BootTime,
+        home: &Arc<Home>,
+        live: Option<(&Session, &Process)>,
+    ) {
         let ended = self.ended_waiting.remove(home);
         let restarts = self.pace.take_restarts(home);
         match (restarts, live, &ended) {
@@ -105,7 +110,7 @@ impl DaemonSink {
                 self.reported.written(&session.home);
             }
         }
-        let (scope, arguments_of) = (self.scope(&change), sees_all(primary.argv.as_ref()));
+        let (scope, arguments_of) = (scope(&change, |_| true), sees_all(primary.argv.as_ref()));
         self.hub.publish(scope, arguments_of, |audience| Some(journaled(&body(audience), event_seq)));
     }
 
@@ -158,7 +163,7 @@ impl DaemonSink {
             && self.journal.is_some()
             && self.recording == Recording::Active
             && !self.previous.is_known(session, primary, context);
-        let former = death.as_ref().map(|former| (former.key, &former.death));
+        let former = death.as_ref().map(|former| (former.process.key, &former.death));
         let may_write = is_recorded && self.pace.changed(at, session, former) == Writes::Now;
         if let Some(former) = death.filter(|_| !(is_recorded && self.pace.counts(&session.home))) {
             self.write_death(at, former);

@@ -1,6 +1,7 @@
 //! The core's output sink: changes go to the journal and to clients that watch, requests wait until the event loop
 //! performs them.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,12 +9,14 @@ use observer_core::death::Death;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, ProcessKey, Request, Session, Sink};
 
-use super::columns::{ReplacedPrimary, arguments_of, columns, scope, subject, with_home};
+use super::columns::{ReplacedPrimary, arguments_of, columns, scope, subject};
 use super::gap_log::GapLog;
 use super::pace::{Pace, Writes};
 use super::previous::PreviousSessions;
 use super::reported::ReportedSessions;
 use super::resident::ResidentReads;
+use super::turns::Turns;
+use super::waiting_change::WaitingChange;
 use crate::api::Context;
 use crate::api::audience::Audience;
 use crate::api::change::{change_body, journaled};
@@ -74,11 +77,11 @@ pub struct DaemonSink {
     pub reported: ReportedSessions,
     /// Primaries of sessions. One that ended stays until [`DaemonSink::take_watches`], so that its last change still
     /// counts as a change of a session.
-    primaries: HashSet<ProcessKey>,
+    pub(super) primaries: HashSet<ProcessKey>,
     /// The last primary of each home.
     primary_by_home: HashMap<Arc<Home>, ProcessKey>,
-    /// The primary that died last, its death, and its JSON. Another process may become primary of its home.
-    last_death: Option<(ProcessKey, Death, String)>,
+    /// When the primary died that died last, and its death. Another process may become primary of its home.
+    last_death: Option<(BootTime, Process, Death)>,
     /// Deaths of primaries.
     pub deaths: DeathCountsJson,
     /// How often changes of sessions are written.
@@ -87,6 +90,12 @@ pub struct DaemonSink {
     pub(super) ended_waiting: HashMap<Arc<Home>, (Session, Process)>,
     /// The memory of processes.
     pub resident: ResidentReads,
+    /// Changes that wait until it is their user's turn.
+    pub(super) turns: Turns<WaitingChange>,
+    /// Processes of which changes wait: the user whose turn they wait for, and how many.
+    pub(super) waiting_processes: HashMap<ProcessKey, (u32, usize)>,
+    /// Entries that got their numbers since the turn began, each with its user.
+    pub(super) numbered: RefCell<Vec<(u32, u64)>>,
     gaps: GapLog,
 }
 
@@ -115,6 +124,9 @@ impl DaemonSink {
             pace: Pace::default(),
             ended_waiting: HashMap::new(),
             resident: ResidentReads::new(Box::new(|| None)),
+            turns: Turns::default(),
+            waiting_processes: HashMap::new(),
+            numbered: RefCell::default(),
             gaps: GapLog::default(),
         }
     }
@@ -142,9 +154,9 @@ impl DaemonSink {
         &self.pace
     }
 
-    /// Since when there are starts or ends of sessions that are counted and not written yet.
+    /// Since when there are changes that wait, or starts or ends of sessions that are counted and not written yet.
     pub fn withheld_since(&self) -> Option<BootTime> {
-        self.pace.withheld_since()
+        self.pace.withheld_since().into_iter().chain(self.waiting_since()).min()
     }
 
     /// Takes the homes of the sessions whose changes may be written by `due`.
@@ -152,7 +164,7 @@ impl DaemonSink {
         self.pace.take_due(due)
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(super) fn context(&self) -> Context<'_> {
         Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for }
     }
 
@@ -161,21 +173,20 @@ impl DaemonSink {
     fn track_primary(&mut self, at: BootTime, change: &Change<'_>) -> Option<ReplacedPrimary> {
         match *change {
             Change::ProcessEnded(process, death) if self.primaries.contains(&process.key) => {
-                let body = change_body(at, change, self.wall_offset_ns, self.context());
-                let body = String::from_utf8_lossy(&body).into_owned();
-                self.last_death = Some((process.key, death.clone(), body));
+                self.last_death = Some((at, process.clone(), death.clone()));
                 self.deaths.add(&death.kind);
                 None
             }
             Change::SessionStarted(session, _) | Change::SessionChanged(session, _) => {
                 let home = Arc::clone(&session.home);
                 let former = self.primary_by_home.insert(home, session.primary)?;
-                let (key, death, body) = self.last_death.as_ref().filter(|(key, ..)| *key == former)?;
+                let (at, process, death) =
+                    self.last_death.as_ref().filter(|(_, process, _)| process.key == former)?;
                 (session.primary != former).then(|| ReplacedPrimary {
-                    key: *key,
+                    at: *at,
+                    process: Box::new(process.clone()),
                     death: death.clone(),
-                    subject: subject(session, *key),
-                    body: with_home(session, body),
+                    subject: subject(session, former),
                 })
             }
             Change::SessionEnded(session, _) => {
@@ -189,7 +200,8 @@ impl DaemonSink {
     /// Writes the death of a primary that another process replaced.
     pub(super) fn write_death(&self, at: BootTime, former: ReplacedPrimary) {
         if self.recording == Recording::Active {
-            self.write(at, EntryKind::ProcessEnded, Some(former.subject), former.body.as_bytes());
+            let body = former.body(self.wall_offset_ns, self.context());
+            self.write(at, EntryKind::ProcessEnded, Some(former.subject), body.as_bytes());
         }
     }
 
@@ -252,7 +264,8 @@ impl DaemonSink {
         subject: Option<Subject>,
         body: &[u8],
     ) -> Option<u64> {
-        self.journal.as_ref()?.push(Entry {
+        let uid = subject.as_ref().and_then(|subject| subject.uid);
+        let seq = self.journal.as_ref()?.push(Entry {
             at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
             boottime_ns: at.0,
             boot_id: self.boot_id.clone(),
@@ -260,41 +273,37 @@ impl DaemonSink {
             subject,
             // JSON is UTF-8.
             detail: String::from_utf8_lossy(body).into_owned(),
-        })
+        });
+        self.numbered.borrow_mut().extend(uid.zip(seq));
+        seq
     }
 
-    pub(super) fn scope<'c>(&self, change: &Change<'c>) -> FrameScope<'c> {
-        scope(change, |key| self.primaries.contains(key))
+    /// Whether a change is about a process that is the primary of a session.
+    pub(super) fn is_in_session(&self, change: &Change<'_>) -> bool {
+        let is_primary = |key: &ProcessKey| self.primaries.contains(key);
+        matches!(scope(change, is_primary), FrameScope::Process { in_session: true, .. })
     }
-}
 
-impl Sink for DaemonSink {
-    fn change(&mut self, at: BootTime, change: Change<'_>) {
-        match change {
-            Change::GapOpened { .. } => {
-                self.certain = false;
-                // Why the daemon is blind is in the log, and its ring need not be larger.
-                if !self.is_blind {
-                    self.gaps.log(at);
-                }
-            }
-            Change::GapClosed { .. } => self.certain = true,
-            // It is not worth an entry.
-            Change::SessionLeft { left, .. } if left.processes == 0 => return,
-            _ => {}
-        }
-        let death = self.track_primary(at, &change);
+    /// Writes a change to the journal and publishes it, as far as it is recorded and of interest to clients. `former`: the
+    /// primary that died. `in_session`: it is about a primary.
+    pub(super) fn report(
+        &mut self,
+        at: BootTime,
+        change: Change<'_>,
+        former: Option<ReplacedPrimary>,
+        in_session: bool,
+    ) {
         if let Change::SessionChanged(session, primary) = change {
-            return self.session_changed(at, session, primary, death);
+            return self.session_changed(at, session, primary, former);
         }
-        if let Some(former) = death {
+        if let Some(former) = former {
             self.write_death(at, former);
         }
         let columns = columns(&change);
         if self.hub.is_empty() && (self.journal.is_none() || columns.is_none()) {
             return self.track_session(&change, false);
         }
-        let (scope, arguments_of) = (self.scope(&change), arguments_of(&change));
+        let (scope, arguments_of) = (scope(&change, |_| in_session), arguments_of(&change));
         let Some((kind, subject)) = columns else {
             let context =
                 Context { boot_id: &self.boot_id, certain: self.certain, audience: Audience::Anyone };
@@ -320,6 +329,26 @@ impl Sink for DaemonSink {
             };
             Some(if is_written { journaled(&body, event_seq) } else { body })
         });
+    }
+}
+
+impl Sink for DaemonSink {
+    fn change(&mut self, at: BootTime, change: Change<'_>) {
+        match change {
+            Change::GapOpened { .. } => {
+                self.certain = false;
+                // Why the daemon is blind is in the log, and its ring need not be larger.
+                if !self.is_blind {
+                    self.gaps.log(at);
+                }
+            }
+            Change::GapClosed { .. } => self.certain = true,
+            // It is not worth an entry.
+            Change::SessionLeft { left, .. } if left.processes == 0 => return,
+            _ => {}
+        }
+        let former = self.track_primary(at, &change);
+        self.report_in_turn(at, &change, former);
     }
 
     fn request(&mut self, request: Request<'_>) {

@@ -111,7 +111,7 @@ impl EventLoop {
             ("questions", self.postponed.len()),
             ("memory_reads", self.memory_reads.waiting()),
             ("owner_lookups", self.owners.under_way()),
-            ("session_changes", self.sink.pace().waiting()),
+            ("session_changes", self.sink.pace().waiting() + self.sink.turns.waiting()),
         ]
         .map(|(name, length)| (name.to_owned(), length as u64))
         .into()

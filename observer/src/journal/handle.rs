@@ -12,7 +12,7 @@ use tracing::warn;
 use super::file::shown;
 use super::options::JournalOptions;
 use super::pending::Resumed;
-use super::queue::{Numbering, WriteQueue};
+use super::queue::{JournalProgress, Numbering, WriteQueue};
 use super::spool::{Committed, Spool};
 use super::writer::JournalWriter;
 use crate::api::entry::Entry;
@@ -103,6 +103,11 @@ impl Journal {
     /// Where the numbering stands.
     pub fn numbering(&self) -> Numbering {
         self.queue.numbering()
+    }
+
+    /// How far entries have come.
+    pub fn progress(&self) -> JournalProgress {
+        self.queue.progress()
     }
 
     /// Whether changes are not on the disk yet.

@@ -46,7 +46,7 @@ pub use handle::Journal;
 pub use live::{LifeProofs, shared_by_users};
 pub use options::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use pending::Resumed;
-pub use queue::Numbering;
+pub use queue::{JournalProgress, Numbering};
 pub use reader::{EntryFilter, JournalReader};
 pub use spool::{Committed, Spool};
 pub use tables::RecordedBirths;

@@ -37,6 +37,15 @@ pub struct Numbering {
     pub dropped: u64,
 }
 
+/// How far entries have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalProgress {
+    /// Number of the newest entry that is committed.
+    pub committed: u64,
+    /// Number of the newest entry that the mirror has.
+    pub delivered: u64,
+}
+
 /// What the writer reads from the file after a commit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileFacts {
@@ -228,6 +237,12 @@ impl WriteQueue {
             last_seq: state.pending.last_numbered(),
             dropped: state.pending.status.dropped,
         }
+    }
+
+    /// See [`super::Journal::progress`].
+    pub fn progress(&self) -> JournalProgress {
+        let state = self.lock();
+        JournalProgress { committed: state.pending.status.last_seq, delivered: state.pending.acknowledged }
     }
 
     /// See [`super::Spool::acknowledge`].

@@ -73,6 +73,8 @@ pub enum FrameScope<'a> {
 struct Subscriber {
     filter: WatchFilter,
     unread: Arc<Unread>,
+    /// Changes before this one are in its snapshot, also those that are published later.
+    since: u64,
 }
 
 /// A frame as clients get it, once it was made: `None` within where it has nothing for them.
@@ -99,6 +101,10 @@ pub struct WatchHub {
     subscribers: Vec<Subscriber>,
     budget: UnreadBudget,
     lagged_total: u64,
+    /// Changes that are to be published later, so far.
+    changes: u64,
+    /// Which of them is published at the moment; `None`: one that has just happened.
+    published: Option<u64>,
 }
 
 impl WatchHub {
@@ -122,12 +128,28 @@ impl WatchHub {
         self.lagged_total
     }
 
-    /// Adds a client, which gets `snapshot` and everything that is published from here on.
+    /// Whether a client gets frames of this scope.
+    pub fn wants(&self, scope: FrameScope<'_>) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.filter.wants(scope))
+    }
+
+    /// Counts a change that is published later, and returns its number. It is part of the snapshots that are made meanwhile.
+    pub fn count_change(&mut self) -> u64 {
+        self.changes += 1;
+        self.changes - 1
+    }
+
+    /// What is published from here on is the change with this number; `None`: what has just happened.
+    pub fn set_change(&mut self, number: Option<u64>) {
+        self.published = number;
+    }
+
+    /// Adds a client, which gets `snapshot` and everything that happens from here on.
     pub fn subscribe(&mut self, filter: WatchFilter, client: &Arc<Unread>, snapshot: impl Pieces + 'static) {
         let is_other = |it: &Subscriber| !it.unread.is_closed() && !Arc::ptr_eq(&it.unread, client);
         self.subscribers.retain(is_other);
         client.give_snapshot(self.budget.hold(snapshot));
-        self.subscribers.push(Subscriber { filter, unread: Arc::clone(client) });
+        self.subscribers.push(Subscriber { filter, unread: Arc::clone(client), since: self.changes });
     }
 
     /// Gives a frame to every client that gets frames of `scope`. `body` makes it, and returns `None` where it has nothing for
@@ -141,9 +163,10 @@ impl WatchHub {
         body: impl Fn(Audience) -> Option<Vec<u8>>,
     ) {
         let mut frames = Frames::default();
-        let Self { subscribers, budget, lagged_total } = self;
+        let Self { subscribers, budget, lagged_total, published, .. } = self;
         subscribers.retain(|subscriber| {
-            if !subscriber.filter.wants(scope) {
+            let knows = published.is_some_and(|number| number < subscriber.since);
+            if knows || !subscriber.filter.wants(scope) {
                 return true;
             }
             let audience = subscriber.unread.audience();
@@ -242,6 +265,23 @@ mod tests {
         hub.publish(SESSION, None, body);
         assert_eq!((seen(), made.take()), ([true; 4], vec![Audience::Root]), "nothing to hide");
         assert_eq!(hub.len(), 4);
+    }
+
+    #[test]
+    fn a_change_that_is_published_later_is_in_the_snapshot_of_who_came_meanwhile() {
+        let mut hub = WatchHub::default();
+        let before = watch(&mut hub);
+        let number = hub.count_change();
+        let after = watch(&mut hub);
+        hub.set_change(Some(number));
+        hub.publish(SESSION, None, |_| Some(b"{}".to_vec()));
+        hub.set_change(None);
+        assert_eq!(before.try_next().as_deref(), Some(&b"{}"[..]));
+        assert_eq!(after.try_next(), None);
+        let number = hub.count_change();
+        hub.set_change(Some(number));
+        hub.publish(SESSION, None, |_| Some(b"{}".to_vec()));
+        assert!(before.try_next().is_some() && after.try_next().is_some());
     }
 
     #[test]

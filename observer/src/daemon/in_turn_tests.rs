@@ -1,0 +1,145 @@
+//! Changes of several users, of whom one has many, with a journal and clients that watch.
+
+use std::path::Path;
+
+use observer_core::death::Death;
+use observer_core::process::Uids;
+use observer_core::session::State;
+use observer_core::{ProcessKey, Sink as _};
+use serde_json::Value;
+
+use super::*;
+use crate::clock;
+use crate::daemon::test_session::{primary, session};
+use crate::daemon::turns::CHANGES_AT_ONCE_MAX;
+use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+use crate::socket::hub::WatchFilter;
+use crate::socket::unread::Unread;
+
+/// A sink whose journal is in `dir`, and a client that watches every process.
+fn sink(dir: &Path) -> (DaemonSink, Arc<Unread>) {
+    let journal = Journal::open(JournalOptions {
+        path: dir.join("journal.sqlite"),
+        max_bytes: MAX_BYTES_MIN,
+        max_age: MAX_AGE_DEFAULT,
+        boot_id: "boot".into(),
+        delivers: false,
+    });
+    let mut sink = DaemonSink::new("boot".into());
+    let journal = journal.unwrap();
+    journal.resume();
+    sink.journal = Some(journal);
+    sink.recording = Recording::Active;
+    let client = watch(&mut sink);
+    (sink, client)
+}
+
+fn watch(sink: &mut DaemonSink) -> Arc<Unread> {
+    let client = sink.hub.budget().client(0);
+    sink.hub.subscribe(WatchFilter::new(true, None).unwrap(), &client, Vec::new());
+    client
+}
+
+/// A session of `uid`, and its primary.
+fn of(uid: u32, number: u32) -> (Session, Process) {
+    let (key, path) = (ProcessKey::new(number, u64::from(number)), format!("/srv/{number}"));
+    let home = Home { mnt_ns: None, path: Arc::from(path.as_bytes()), uid, instance: 1 };
+    let mut process = primary(key);
+    process.uids = Uids { uid, ..Uids::default() };
+    (Session { home: Arc::new(home), primary: key, ..session() }, process)
+}
+
+/// The frames that came since the last call: kind, pid, number.
+fn frames(client: &Unread) -> Vec<(String, u64, Option<u64>)> {
+    let frames = std::iter::from_fn(|| client.try_next());
+    let frames = frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap());
+    let shown = |it: Value| {
+        (it["kind"].as_str().unwrap().into(), it["pid"].as_u64().unwrap(), it["event_seq"].as_u64())
+    };
+    frames.map(shown).collect()
+}
+
+/// Takes turns until nothing waits.
+fn take_all_turns(sink: &mut DaemonSink) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while sink.turns.waiting() > 0 {
+        let written = sink.journal.as_ref().unwrap().progress().committed;
+        sink.take_turns(clock::boottime(), written);
+        assert!(std::time::Instant::now() < deadline, "{} wait", sink.turns.waiting());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_start_is_reported_behind_a_bounded_number_of_another_users_starts() {
+    const COUNT: u32 = 1_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, client) = sink(dir.path());
+    for number in 1..=COUNT {
+        let (session, process) = of(7, number);
+        sink.change(BootTime(u64::from(number)), Change::SessionStarted(&session, &process));
+    }
+    let (ours, process) = of(8, 5_000);
+    sink.change(BootTime(5_000), Change::SessionStarted(&ours, &process));
+    let most = CHANGES_AT_ONCE_MAX as u64;
+    let seen = frames(&client);
+    assert_eq!(seen.len() as u64, most + 1);
+    assert_eq!(seen.last(), Some(&("session_started".into(), 5_000, Some(most + 1))));
+    // Up to the first that waits, the journal is complete.
+    assert_eq!(sink.withheld_since(), Some(BootTime(most + 1)));
+    let late = watch(&mut sink);
+    take_all_turns(&mut sink);
+    let rest = frames(&client);
+    let expected: Vec<_> =
+        (most + 1..=u64::from(COUNT)).map(|pid| ("session_started".into(), pid, Some(pid + 1))).collect();
+    assert_eq!(rest, expected, "each once, in order, with the next numbers");
+    assert_eq!(frames(&late), [], "they are in the snapshot of who came meanwhile");
+    assert_eq!(sink.withheld_since(), None);
+}
+
+#[test]
+fn what_waits_of_a_session_keeps_its_order_and_states_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, client) = sink(dir.path());
+    for number in 1..=CHANGES_AT_ONCE_MAX as u32 {
+        let (session, process) = of(7, number);
+        sink.change(BootTime(1), Change::SessionStarted(&session, &process));
+    }
+    frames(&client);
+    let (mut session, mut process) = of(7, 5_000);
+    sink.change(BootTime(2), Change::SessionStarted(&session, &process));
+    process.cwd.path = Some(Arc::from(&b"/srv/elsewhere"[..]));
+    session.state = State::Left;
+    sink.change(BootTime(3), Change::SessionChanged(&session, &process));
+    sink.write_in_turn(BootTime(4), Arc::clone(&session.home), Some((&session, &process)));
+    let death = Death::from_status(9, BootTime(5));
+    sink.change(BootTime(5), Change::ProcessEnded(&process, &death));
+    (session.state, session.death) = (State::Ended, Some(death));
+    sink.change(BootTime(5), Change::SessionEnded(&session, &process));
+    assert_eq!(frames(&client), []);
+    take_all_turns(&mut sink);
+    let seen = frames(&client);
+    let kinds: Vec<_> = seen.iter().map(|(kind, ..)| kind.as_str()).collect();
+    assert_eq!(kinds, ["session_started", "session_changed", "process_ended", "session_ended"]);
+    assert_eq!(seen.iter().filter_map(|(_, _, seq)| *seq).collect::<Vec<_>>(), [129, 130, 131]);
+}
+
+#[test]
+fn a_process_that_becomes_another_users_keeps_its_place_behind_what_waits_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, client) = sink(dir.path());
+    let (_, mut process) = of(7, 1);
+    for _ in 0..=CHANGES_AT_ONCE_MAX {
+        sink.change(BootTime(1), Change::ProcessChanged(&process));
+    }
+    process.uids.uid = 0;
+    sink.change(BootTime(2), Change::ProcessExeced(&process));
+    assert!(frames(&client).iter().all(|(kind, ..)| kind == "process_changed"));
+    take_all_turns(&mut sink);
+    let kinds: Vec<_> = frames(&client).into_iter().map(|(kind, ..)| kind).collect();
+    assert_eq!(kinds, ["process_changed", "process_execed"]);
+    assert!(sink.waiting_processes.is_empty());
+    // From here on it is another user's.
+    sink.change(BootTime(3), Change::ProcessChanged(&process));
+    assert_eq!(frames(&client).len(), 1);
+}
