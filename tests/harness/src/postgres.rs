@@ -20,6 +20,8 @@ const INSTALLED: &str = "/usr/lib/postgresql";
 const USERS: [&str; 2] = ["postgres", "nobody"];
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
+/// Longer statements than this come from a file: Linux takes 128 KiB as one argument.
+const ARGUMENT_MAX: usize = 100_000;
 
 /// One server.
 #[derive(Debug)]
@@ -252,7 +254,13 @@ impl Server {
 
     /// The same as another login.
     pub fn try_psql_as(&self, database: &str, login: &str, statements: &str) -> CommandResult {
-        CommandResult::of(self.psql_command(&self.url_as(database, login)).args(["-c", statements]))
+        let mut psql = self.psql_command(&self.url_as(database, login));
+        if statements.len() < ARGUMENT_MAX {
+            return CommandResult::of(psql.args(["-c", statements]));
+        }
+        let script = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(script.path(), statements).expect("write the script");
+        CommandResult::of(psql.arg("-f").arg(script.path()))
     }
 
     /// Another copy of psql that stays: its statements are sent one after the other.
