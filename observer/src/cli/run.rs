@@ -69,7 +69,8 @@ impl From<LogFormatFlag> for LogFormat {
 #[derive(Args)]
 pub struct RunArgs {
     /// Session rules and settings (TOML); without it, what runs on a pty for a second is a session
-    #[arg(long, value_name = "FILE")]
+    // The unit names one, and an operator may name another behind it.
+    #[arg(long, value_name = "FILE", overrides_with = "config")]
     config: Option<PathBuf>,
     /// Directory for what outlives the daemon
     #[arg(long, value_name = "DIR")]
@@ -218,4 +219,23 @@ fn reader(file: Option<PathBuf>) -> RuleReader {
             Config::load_for_daemon(Some(file)).map_err(|error| error.to_string())?;
         Ok(RuleSet { rules, ignored, labels, warnings })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn of_several_configurations_the_last_one_counts() {
+        let Line { run } = Line::try_parse_from(["run", "--config", "/a", "--config", "/b"]).unwrap();
+        assert_eq!(run.config, Some("/b".into()));
+    }
 }
