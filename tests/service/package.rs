@@ -9,11 +9,39 @@ use std::sync::MutexGuard;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::CommandResult;
 use observer_harness::{Fixture, Puppet};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 
 use crate::system::{PACKAGE, SOCKET, UNIT, alone, dpkg, eventually, journal, main_pid, property, systemctl};
 
 /// The same package with a lower version, in which the configuration is another one, and a conffile.
 const FORMER: &str = "/vm/packages/former.deb";
+/// A package with the program of a former version, and the unit of that time.
+const EARLIER: &str = "/vm/packages/earlier.deb";
+/// What an operator wrote with it: in that version the package had no configuration, and the unit named none.
+const EARLIER_CONFIGURATION: &str = r#"[daemon]
+env = ["TMUX_PANE", "TMUX", "STY", "WINDOW", "PANE"]
+
+[journal]
+max_age = "60d"
+
+[[ignore]]
+program = ["less", "tail"]
+
+[[session]]
+cwd = "/srv/others/*"
+comm = ["node", "python*"]
+not_comm = ["htop"]
+wrappers = ["run-it"]
+user = "root"
+min_age = "1s"
+name = "{program}-{basename}"
+"#;
+/// The options of the service, and those that the documents of that time gave as an example.
+const OPTIONS: (&str, &str) =
+    ("/etc/default/observer", "OBSERVER_ARGS=\"--config /etc/observer/observer.toml\"\n");
+/// Version of the journal that the program of that time writes.
+const EARLIER_JOURNAL: i32 = 2;
 const CONFIGURATION: &str = "/etc/observer/observer.toml";
 const TEMPLATE: &str = "/usr/share/observer/observer.toml";
 const JOURNAL: &str = "/var/lib/observer/journal.sqlite";
@@ -111,6 +139,61 @@ fn an_upgrade_keeps_the_journal_and_an_edited_configuration() {
     assert!(is_primary("alpha", &stays), "the map is right");
     assert_eq!(observer(&["pid", "beta"]).code, Some(1), "certainly none");
     assert_eq!(observer(&["audit"]).code, Some(0), "no drift");
+}
+
+/// Version of the journal's file.
+fn journal_version() -> i32 {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let file = Connection::open_with_flags(JOURNAL, flags).expect("the journal");
+    file.pragma_query_value(None, "user_version", |row| row.get(0)).expect("its version")
+}
+
+/// Number, kind and pid of each of these lines of a history.
+fn events(history: &str) -> Vec<[Value; 3]> {
+    let lines = history.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .map(|event| ["event_seq", "kind", "pid"].map(|field| event.get(field).cloned().unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+#[ignore = "needs the program of a former version: cargo xtask build --former"]
+fn an_upgrade_from_a_former_version_keeps_its_journal_and_its_configuration() {
+    let _alone = purged();
+    fs::create_dir_all("/etc/observer").expect("a directory for the configuration");
+    fs::write(CONFIGURATION, EARLIER_CONFIGURATION).expect("write as root");
+    fs::write(OPTIONS.0, OPTIONS.1).expect("write as root");
+    dpkg(&["--install", EARLIER]);
+    assert!(version().ends_with("~earlier"), "{}", version());
+    configure();
+    let fixture = Fixture::new();
+    let (stays, ends) = (session(&fixture, "delta"), session(&fixture, "epsilon"));
+    ends.killed(libc::SIGKILL);
+    eventually("its end is in the journal", || history("epsilon").contains(KILLED));
+    assert_eq!(journal_version(), EARLIER_JOURNAL);
+    let (daemon, before) = (main_pid(), ["delta", "epsilon"].map(|name| events(&history(name))));
+    let edited = fs::read(CONFIGURATION).expect("it is there");
+
+    dpkg(&["--install", PACKAGE]);
+    assert!(!version().ends_with("~earlier"), "{}", version());
+    assert_eq!(property("ActiveState"), "active", "{}", journal());
+    assert_eq!(property("NRestarts"), "0", "{}", journal());
+    assert!(![0, daemon].contains(&main_pid()), "the service was restarted");
+    assert_eq!(fs::read(CONFIGURATION).expect("it is there"), edited, "the configuration was kept");
+    assert_eq!(fs::read_to_string(OPTIONS.0).expect("they are there"), OPTIONS.1, "the options were kept");
+    let status = observer(&["status", "--json"]).json();
+    assert_eq!(status.get("config"), Some(&CONFIGURATION.into()), "{status:#}");
+    assert!(journal_version() > EARLIER_JOURNAL, "the journal was brought to the present version");
+    assert!(history("epsilon").contains(KILLED), "{}", history("epsilon"));
+    let after = ["delta", "epsilon"].map(|name| events(&history(name)));
+    assert_eq!(after, before, "the upgrade is no event of a session that lives through it, or is over");
+    assert!(is_primary("delta", &stays), "the map is right");
+    assert_eq!(observer(&["pid", "epsilon"]).code, Some(1), "certainly none");
+    assert_eq!(observer(&["audit"]).code, Some(0), "no drift");
+    stays.killed(libc::SIGTERM);
+    eventually("the history goes on", || history("delta").contains(TERMINATED));
+    // Other tests have their own options.
+    dpkg(&["--purge", "observer"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use observer_harness::command;
+use observer_harness::{command, former};
 
 use crate::version::Version;
 use crate::{changelog, tree};
@@ -42,6 +42,10 @@ const TEMPLATE: &str = "usr/share/observer/observer.toml";
 /// Where the configuration is read.
 const CONFIGURATION: &str = "etc/observer/observer.toml";
 
+/// The unit as it was in the version of the former program (`former::COMMIT`), and where it goes.
+const FORMER_UNIT: (&str, &str) =
+    ("usr/lib/systemd/system/observer.service", include_str!("../former/observer.service"));
+
 /// Which package is made of the same files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edition {
@@ -49,6 +53,9 @@ pub(crate) enum Edition {
     Release,
     /// For tests: a lower version, with another configuration, of which dpkg keeps what an operator changed (a conffile).
     Former,
+    /// For tests: a lower version, with the program and the unit of a former one, and no configuration, which was the operator's
+    /// to write. Only where that program was built.
+    Earlier,
     /// For tests: a higher version, with another template of the configuration.
     Next,
 }
@@ -59,6 +66,7 @@ impl Edition {
         let suffix = match self {
             Self::Release => "",
             Self::Former => "~former",
+            Self::Earlier => "~earlier",
             Self::Next => "+next",
         };
         Version { debian: format!("{}{suffix}", version.debian), epoch: version.epoch }
@@ -66,7 +74,8 @@ impl Edition {
 
     /// The files of `packaging/debian` that it is made with.
     fn files(self) -> Vec<&'static str> {
-        let postinst = (self != Self::Former).then_some(POSTINST);
+        let has_template = matches!(self, Self::Release | Self::Next);
+        let postinst = has_template.then_some(POSTINST);
         FILES.into_iter().chain(postinst).collect()
     }
 
@@ -79,6 +88,14 @@ impl Edition {
             Self::Former => {
                 fs::remove_file(&template).with_context(|| format!("remove {}", template.display()))?;
                 tree::write(&root.join(CONFIGURATION), &format!("# Of the former version.\n{text}"))
+            }
+            Self::Earlier => {
+                fs::remove_file(&template).with_context(|| format!("remove {}", template.display()))?;
+                let (path, unit) = FORMER_UNIT;
+                tree::write(&root.join(path), unit)?;
+                let mut strip = Command::new("strip");
+                strip.args(["--strip-all", "-o"]).arg(root.join(tree::PROGRAM));
+                command::quiet(strip.arg(former::program()?))
             }
             Self::Next => tree::write(&template, &format!("# Of the next version.\n{text}")),
         }

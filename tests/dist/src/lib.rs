@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use observer_harness::command;
 use observer_harness::workspace::Workspace;
+use observer_harness::{command, former};
 
 use debian::Edition;
 pub use made::Dist;
@@ -60,7 +60,11 @@ pub fn make(workspace: &Workspace) -> Result<Dist> {
     let deb = made(Edition::Release, "deb", &directory)?;
     let former = made(Edition::Former, "former", &work)?;
     let next = made(Edition::Next, "next", &work)?;
-    for_machines(workspace, [(&deb, "observer.deb"), (&former, "former.deb")])?;
+    let mut for_tests = vec![(deb.clone(), "observer.deb"), (former.clone(), "former.deb")];
+    if former::program()?.exists() {
+        for_tests.push((made(Edition::Earlier, "earlier", &work)?, observer_vm::EARLIER));
+    }
+    for_machines(workspace, &for_tests)?;
     let archive = directory.join(format!("{name}.tar.gz"));
     archive::pack(workspace, &tree, &work.join("archive"), &version, &archive)?;
     sum(&directory)?;
@@ -68,7 +72,7 @@ pub fn make(workspace: &Workspace) -> Result<Dist> {
 }
 
 /// Copies the packages to where virtual machines and containers take them from.
-fn for_machines(workspace: &Workspace, packages: [(&PathBuf, &str); 2]) -> Result<()> {
+fn for_machines(workspace: &Workspace, packages: &[(PathBuf, &str)]) -> Result<()> {
     let directory = workspace.target.join(observer_vm::PACKAGES);
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     for (from, name) in packages {

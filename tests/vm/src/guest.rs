@@ -15,6 +15,8 @@ use observer_harness::workspace::Workspace;
 const DIRECTORY: &str = "tests";
 /// Where `cargo xtask dist` leaves the packages for the machines, below the directory of everything that is built.
 pub const PACKAGES: &str = "dist-work/packages";
+/// The package there that has the program of a former version, if that was built.
+pub const EARLIER: &str = "earlier.deb";
 /// The target that needs a Postgres.
 const POSTGRES: &str = "postgres";
 /// The target that needs installed programs.
@@ -32,8 +34,15 @@ pub(crate) struct Guest {
     pub(crate) puppet: PathBuf,
     /// Test targets, by name.
     pub(crate) tests: Vec<Test>,
-    /// The directory of the package for Debian, and of the same package with a lower version.
+    /// The directory of the package for Debian, and of those that tests upgrade from.
     pub(crate) packages: PathBuf,
+}
+
+impl Guest {
+    /// Whether there is a package with the program of a former version.
+    pub(crate) fn has_earlier(&self) -> bool {
+        self.packages.join(EARLIER).exists()
+    }
 }
 
 /// Builds them, but for the product, whose release build must be there.

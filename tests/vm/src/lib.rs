@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
-pub use guest::{FEATURES, PACKAGES, TestPrograms, test_programs};
+pub use guest::{EARLIER, FEATURES, PACKAGES, TestPrograms, test_programs};
 pub use sysroot::Sysroot;
 pub use targets::{SERVICE, Test};
 use ways::{Breadth, Way};

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::archive;
-use crate::guest::Guest;
+use crate::guest::{EARLIER, Guest};
 use crate::initramfs::{self, Step, copy, copy_stripped, needed, put};
 use crate::room;
 use crate::targets::SERVICE;
@@ -91,7 +91,8 @@ pub(crate) fn release_root(cache: &Path, release: &str) -> Result<PathBuf> {
 pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
     copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
     copy_stripped(&guest.puppet, &root.join("vm/puppet"))?;
-    for file in ["observer.deb", "former.deb"] {
+    let earlier = guest.has_earlier().then_some(EARLIER);
+    for file in ["observer.deb", "former.deb"].into_iter().chain(earlier) {
         copy(&guest.packages.join(file), &root.join("vm/packages").join(file))?;
     }
     for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
