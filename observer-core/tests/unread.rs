@@ -1,6 +1,8 @@
 //! Processes whose arguments are not known, which decide whether a rule admits them: it is said that they may be sessions, for
 //! as long as that is so.
 
+#![allow(clippy::indexing_slicing)]
+
 mod support;
 
 use observer_common::record::path_flag;
@@ -39,8 +41,11 @@ fn bash_and(name: &'static str) -> (Proc, Proc) {
     (bash, script)
 }
 
+/// The path of a home that is undecided, the process and the name.
+type DoubtedHome = (String, u32, String);
+
 /// The homes in doubt, each with the process and the name, and the users.
-fn in_doubt(world: &World) -> (Vec<(String, u32, String)>, Vec<(u32, u32)>) {
+fn in_doubt(world: &World) -> (Vec<DoubtedHome>, Vec<(u32, u32)>) {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let found = world.core.unread_arguments();
     let homes = found.homes.iter().inspect(|it| assert_eq!(it.doubt, Doubt::ArgumentsUnread));
