@@ -167,14 +167,14 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     let fixture = Fixture::new();
     let disk = SmallDisk::new(&fixture, 24);
     let scene = {
-        let config = Some(Scene::config(&fixture, ""));
+        let config = Some(Scene::config(&fixture, "[journal]\nargv = true"));
         let state_dir = Some(disk.at.clone());
         let daemon = Daemon::start(&Options { config, state_dir, ..Options::default() });
         Scene { fixture, daemon }
     };
     let watch = Watch::sessions(&scene.daemon);
     let home = scene.home("busy");
-    // JSON escapes control characters, so an entry has 20 KiB: 8 MiB of entries wait in memory.
+    // JSON escapes control characters, so an entry with all arguments has 20 KiB: 8 MiB of entries wait in memory.
     let args: Vec<_> = (0..40).map(|_| "\u{1}".repeat(90).into()).collect();
     let short = scene.home("short");
     let agent = scene.agent(&home, None);

@@ -1,7 +1,7 @@
 //! Whose a session is: two users in one directory, owners, and what `pid` answers.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use observer_harness::fixture::{PATIENCE, PuppetOptions};
 use observer_harness::observe::CommandResult;
@@ -23,7 +23,7 @@ fn agent_of(scene: &Scene, uid: u32, home: &Path, pty: &Pty) -> Puppet {
     })
 }
 
-fn home_of(scene: &Scene, name: &str, uid: u32) -> std::path::PathBuf {
+fn home_of(scene: &Scene, name: &str, uid: u32) -> PathBuf {
     let home = scene.home(name);
     std::os::unix::fs::chown(&home, Some(uid), Some(uid)).expect("give the home away");
     home
@@ -184,7 +184,8 @@ fn a_home_whose_owner_cannot_be_read_is_not_certainly_without_a_session_in_one_l
     assert_eq!(scene.daemon.stop(), Some(0));
     for (subject, code) in [("sys", 4), ("elsewhere", 1)] {
         let mut command = scene.daemon.command(&["explain", subject]);
-        let places = ["--config".into(), config.clone(), "--state-dir".into(), scene.daemon.state_dir()];
+        let places: [PathBuf; 4] =
+            ["--config".into(), config.clone(), "--state-dir".into(), scene.daemon.state_dir()];
         let answer = CommandResult::of(command.args(places));
         assert_eq!(answer.code, Some(code), "{subject}: {answer:?}");
         let says_who = answer.stderr.contains(&format!("pid {} in /proc/sys", agent.pid));
