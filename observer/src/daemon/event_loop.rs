@@ -377,7 +377,8 @@ impl EventLoop {
         }
         let journal = self.sink.journal.as_ref().map(Journal::progress);
         // While the mirror is near the end of the journal, it is the last that takes changes.
-        let written = journal.map_or(u64::MAX, |JournalProgress { committed, delivered }| {
+        let journal = journal.filter(|journal| !journal.is_failing);
+        let written = journal.map_or(u64::MAX, |JournalProgress { committed, delivered, .. }| {
             let is_near = self.mirror.delivers() && committed.saturating_sub(delivered) <= MIRROR_NEAR_MAX;
             if is_near { delivered } else { committed }
         });

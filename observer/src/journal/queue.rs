@@ -44,6 +44,8 @@ pub struct JournalProgress {
     pub committed: u64,
     /// Number of the newest entry that the mirror has.
     pub delivered: u64,
+    /// The last write failed.
+    pub is_failing: bool,
 }
 
 /// What the writer reads from the file after a commit.
@@ -242,7 +244,11 @@ impl WriteQueue {
     /// See [`super::Journal::progress`].
     pub fn progress(&self) -> JournalProgress {
         let state = self.lock();
-        JournalProgress { committed: state.pending.status.last_seq, delivered: state.pending.acknowledged }
+        JournalProgress {
+            committed: state.pending.status.last_seq,
+            delivered: state.pending.acknowledged,
+            is_failing: state.pending.failing.is_some(),
+        }
     }
 
     /// See [`super::Spool::acknowledge`].
