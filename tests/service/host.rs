@@ -4,6 +4,7 @@ mod configured;
 mod log;
 mod metrics;
 mod mirror;
+mod pressure;
 mod watchdog;
 
 use std::fs;
