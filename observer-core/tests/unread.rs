@@ -6,12 +6,13 @@
 mod support;
 
 use observer_common::record::path_flag;
+use observer_core::explanation::Position;
 use observer_core::input::RawPath;
 use observer_core::limits::{SETTLE_NS, UNREAD_A_USER_MAX};
 use observer_core::process::{Bytes, Pane};
 use observer_core::rule::{Conditions, HomeRule, Ignore, Instances};
 use observer_core::session::{Doubt, State};
-use observer_core::{Input, Rule};
+use observer_core::{Input, ProcessKey, Rule};
 use proptest::prelude::*;
 use support::{Proc, World, globs, on_pty, only_comm, only_program, only_uid, rule, shell};
 
@@ -218,9 +219,7 @@ fn a_user_is_in_doubt_where_no_name_is_known_or_there_are_too_many_processes() {
 
     let bound = u32::try_from(UNREAD_A_USER_MAX).expect("a small number");
     let workers = |count: u32| -> Vec<Proc> {
-        (0..count)
-            .map(|at| Proc { key: observer_core::ProcessKey::new(100 + at, 900), ..claude.clone() })
-            .collect()
+        (0..count).map(|at| Proc { key: ProcessKey::new(100 + at, 900), ..claude.clone() }).collect()
     };
     for (count, users) in [(bound, Vec::new()), (bound + 1, vec![(7, 100 + bound)])] {
         let workers = workers(count);
@@ -262,7 +261,7 @@ fn an_environment_that_is_not_read_may_name_the_pane_that_a_rule_requires() {
     let mut world = World::new(of_panes("/tmp/agents"));
     world.interpreter = Some("node");
     world.sids.insert(pane.key, pane.key.tgid.0);
-    let claude = Proc { key: observer_core::ProcessKey::new(20, 3_000), ..claude };
+    let claude = Proc { key: ProcessKey::new(20, 3_000), ..claude };
     world.sids.insert(claude.key, pane.key.tgid.0);
     world.now = 5_000_000_000;
     world.pass(&[&server, &pane, &claude]);
@@ -275,12 +274,7 @@ fn an_environment_that_is_not_read_may_name_the_pane_that_a_rule_requires() {
 #[test]
 fn under_a_rule_that_asks_for_no_arguments_an_unread_launcher_stays_the_primary() {
     let (bash, outer) = bash_and("claude");
-    let inner = Proc {
-        key: observer_core::ProcessKey::new(21, 2_000),
-        parent: outer.key,
-        exec_id: 3,
-        ..outer.clone()
-    };
+    let inner = Proc { key: ProcessKey::new(21, 2_000), parent: outer.key, exec_id: 3, ..outer.clone() };
     let rules = vec![Rule { not_program: globs(&["server"]), ..rule() }];
     let mut world = look(rules, &[&bash, &outer, &inner]);
     assert_eq!(primary(&world, "/srv/a"), Some(20));
@@ -347,6 +341,16 @@ fn lasting(ops: &[Op], rules: Vec<Rule>) -> (World, Vec<Proc>) {
     (world, procs)
 }
 
+/// Whether an ancestor of the process is the primary of a session.
+fn is_below_primary(world: &World, procs: &[Proc], key: ProcessKey) -> bool {
+    let parent_of = |key: ProcessKey| procs.iter().find(|it| it.key == key).map(|it| it.parent);
+    let is_primary = |key: &ProcessKey| {
+        let explained = world.core.explain(key.tgid);
+        matches!(explained.map(|it| it.position), Some(Position::Primary { .. }))
+    };
+    std::iter::successors(parent_of(key), |&above| parent_of(above)).any(|above| is_primary(&above))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -383,7 +387,10 @@ proptest! {
             }
             for (session, _) in all.core.sessions() {
                 let home = String::from_utf8_lossy(&session.home.path).into_owned();
-                let is_known = primary(&look, &home).is_some() || homes.iter().any(|(it, ..)| *it == home);
+                // Where another process became a primary before all were known, it stays that, and this one is its helper.
+                let is_in_doubt = homes.iter().any(|(it, ..)| *it == home);
+                let is_helper = || is_below_primary(&look, &procs, session.primary);
+                let is_known = primary(&look, &home).is_some() || is_in_doubt || is_helper();
                 prop_assert!(is_known, "{home} of {:?}: {homes:?}", session.primary);
             }
             if read & (1 << (at % 32)) != 0 {

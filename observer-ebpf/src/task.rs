@@ -336,7 +336,8 @@ impl<A: Access> Signal<A> {
         }
         let limit = A::u64(self.0, rlim.wrapping_add(RLIM_HARD));
         let used = A::u64(self.0, utime).wrapping_add(A::u64(self.0, stime));
-        limit != RLIM_INFINITY && used / NS_A_SECOND >= limit
+        // A limit of 0 ends nothing before a second is over; a limit that cannot be read is 0 too.
+        limit != RLIM_INFINITY && limit != 0 && used / NS_A_SECOND >= limit
     }
 
     /// `signal->tty`; 0 without a controlling terminal.

@@ -17,6 +17,8 @@ pub struct Starts {
     exec_id: u32,
     /// The last start is the time of an observed exec.
     exec_known: bool,
+    /// The image executed so soon after the last start that it belongs to that one, whose time stays.
+    is_absorbed: bool,
 }
 
 impl Starts {
@@ -48,8 +50,10 @@ impl Starts {
                 self.push(at);
             } else if self.times.last().is_none_or(|&last| at.since(last) >= STARTING_NS) {
                 self.push(at);
+            } else {
+                self.is_absorbed = true;
             }
-        } else if let Some(exec_at) = process.exec_at.filter(|_| !self.exec_known) {
+        } else if let Some(exec_at) = process.exec_at.filter(|_| !self.exec_known && !self.is_absorbed) {
             self.times.pop();
             self.push(exec_at);
         }
@@ -71,6 +75,7 @@ impl Starts {
             self.times.remove(0);
         }
         self.times.push(at);
+        self.is_absorbed = false;
     }
 
     fn set_image(&mut self, process: &Process) {

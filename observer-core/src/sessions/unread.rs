@@ -33,6 +33,9 @@ impl Sessions {
         let mut looked_at = BTreeMap::<u32, usize>::new();
         for entry in basis.table.unread().filter_map(|key| basis.table.get(key)) {
             let (key, uid) = (entry.process.key, entry.process.uids.uid);
+            if looked_at.get(&uid).is_some_and(|count| *count > UNREAD_A_USER_MAX) {
+                continue;
+            }
             let rules = self.rules_in_doubt(basis, entry);
             if rules.is_empty() {
                 continue;
@@ -44,8 +47,12 @@ impl Sessions {
             for rule in rules.into_iter().filter(|_| !is_beyond) {
                 let Some(home) = self.home_in_doubt(basis, entry, rule) else { continue };
                 has_no_name |= rule.name.text.contains("{program}");
-                if !has_no_name && homes.insert(home.clone()) {
-                    let name = session_name(&rule.name, &home, &entry.process, None);
+                if has_no_name {
+                    continue;
+                }
+                let name = session_name(&rule.name, &home, &entry.process, None);
+                // Two rules may give one home two names.
+                if homes.insert((home.clone(), name.clone())) {
                     let home = self.homes.intern(home);
                     found.homes.push(Undecided { doubt: Doubt::ArgumentsUnread, home, name, key });
                 }

@@ -290,7 +290,7 @@ fn until_when(session: &SessionJson<'_>, is_substitute: Option<bool>) -> String 
         None if is_substitute == Some(true) => {
             "until the program for which it stands in is started again, or its session ends".into()
         }
-        None => "until its session ends".into(),
+        None => "until it ends, leaves the home or stands aside for a program that it runs".into(),
     }
 }
 
@@ -482,7 +482,7 @@ mod tests {
         };
         assert_eq!(
             told("terminal", None),
-            "it was elected because it has a terminal, and the next best has none; it stays the primary until its session ends"
+            "it was elected because it has a terminal, and the next best has none; it stays the primary until it ends, leaves the home or stands aside for a program that it runs"
         );
         assert_eq!(
             told("only_candidate", Some("co\x1bdex")),
@@ -515,18 +515,21 @@ mod tests {
         };
         let sentence = |until: &str| {
             format!(
-                "42 (ge\\x1bmini) could be the session of /x/a, but 7 is, and stays it {until}its session ends (`observer \
-                 explain 7` says why)"
+                "42 (ge\\x1bmini) could be the session of /x/a, but 7 is, and stays it until {until} (`observer explain 7` says \
+                 why)"
             )
         };
-        assert_eq!(told(Some(false), None), sentence("until "));
+        assert_eq!(
+            told(Some(false), None),
+            sentence("it ends, leaves the home or stands aside for a program that it runs")
+        );
         assert_eq!(
             told(Some(true), Some("codex")),
-            sentence("until codex, for which it stands in, is started again, or ")
+            sentence("codex, for which it stands in, is started again, or its session ends")
         );
         assert_eq!(
             told(Some(true), None),
-            sentence("until the program for which it stands in is started again, or ")
+            sentence("the program for which it stands in is started again, or its session ends")
         );
     }
 

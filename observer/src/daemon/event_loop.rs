@@ -24,12 +24,10 @@ use super::pass_rest::PassRest;
 use super::reread::{ReloadReply, RereadRules};
 use super::sink::DaemonSink;
 use super::sleep::SleepMode;
-use super::turns::CHANGES_AT_ONCE_MAX;
 use crate::api::Context;
 use crate::api::audience::Audience;
 use crate::api::status::PassCounts;
 use crate::clock;
-use crate::journal::{Journal, JournalProgress};
 use crate::kernel::{Drained, Kernel, ReaderState, RecordOf};
 use crate::mirror::feed::LiveMap;
 use crate::socket::metrics_server::ScrapeCounters;
@@ -39,9 +37,6 @@ use crate::socket::server::{ClientCounters, PendingQuestion};
 const DRAIN_BUDGET: usize = 128;
 /// Interval of turns while changes wait for them, which is when the disk has taken what came before.
 const TURN_EVERY: Duration = Duration::from_millis(1);
-/// Entries that the database lacks up to which changes wait for the database too. Beyond that it is down or slow, and what waits
-/// for it is in the journal.
-const MIRROR_NEAR_MAX: u64 = 4 * CHANGES_AT_ONCE_MAX as u64;
 /// How long a question waits for a record that is reserved and not submitted yet, which delays those behind it.
 const COMMIT_MAX: Duration = Duration::from_millis(100);
 /// Interval at which counters that need system calls are read while records come.
@@ -208,8 +203,9 @@ impl EventLoop {
         let now = clock::boottime();
         let is_drained = self.drain_to(self.kernel.producer_position());
         self.core.close_deaths(BootTime(u64::MAX), &mut self.sink);
-        self.write_waiting(BootTime(u64::MAX));
+        // What waits for its turn may have to wait for its pace as well.
         self.sink.report_all_waiting();
+        self.write_waiting(BootTime(u64::MAX));
         if is_drained {
             self.complete(now);
         }
@@ -364,25 +360,11 @@ impl EventLoop {
 
     /// Writes the changes of sessions that waited for the journal until `due`, as the sessions are now.
     pub(super) fn write_waiting(&mut self, due: BootTime) {
+        let since = self.sink.pace().withheld_since();
         for home in self.sink.take_due(due) {
             let live = self.core.session(&home).filter(|(session, _)| session.state != State::Ended);
-            self.sink.write_in_turn(clock::boottime(), home, live);
+            self.sink.write_in_turn(clock::boottime(), since, home, live);
         }
-    }
-
-    /// Reports the changes that waited and whose user's turn it is.
-    fn take_turns(&mut self) {
-        if !self.sink.has_turns() {
-            return;
-        }
-        let journal = self.sink.journal.as_ref().map(Journal::progress);
-        // While the mirror is near the end of the journal, it is the last that takes changes.
-        let journal = journal.filter(|journal| !journal.is_failing);
-        let written = journal.map_or(u64::MAX, |JournalProgress { committed, delivered, .. }| {
-            let is_near = self.mirror.delivers() && committed.saturating_sub(delivered) <= MIRROR_NEAR_MAX;
-            if is_near { delivered } else { committed }
-        });
-        self.sink.take_turns(clock::boottime(), written);
     }
 
     /// Chooses the sleep mode. Returns false if there is something to drain first. The programs learn the mode before the last

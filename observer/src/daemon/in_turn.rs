@@ -3,12 +3,40 @@
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use observer_core::limits::OOM_MARK_NS;
 use observer_core::session::Home;
 use observer_core::{BootTime, Change, Process, Session};
 
 use super::columns::{ReplacedPrimary, scope};
+use super::event_loop::EventLoop;
 use super::sink::{DaemonSink, Recording};
+use super::turns::{CHANGES_AT_ONCE_MAX, Written};
 use super::waiting_change::{Changed, Waiting, WaitingChange, process_of, user_of};
+use crate::clock;
+use crate::journal::{Journal, JournalProgress};
+
+/// Entries that the database lacks up to which changes wait for the database too. Beyond that it is down or slow, and what waits
+/// for it is in the journal.
+const MIRROR_NEAR_MAX: u64 = 4 * CHANGES_AT_ONCE_MAX as u64;
+
+impl EventLoop {
+    /// Reports the changes that waited and whose user's turn it is.
+    pub(super) fn take_turns(&mut self) {
+        if !self.sink.has_turns() {
+            return;
+        }
+        let journal = self.sink.journal.as_ref().map(Journal::progress);
+        // While the mirror is near the end of the journal, it is the last that takes changes.
+        let journal = journal.filter(|journal| !journal.is_failing);
+        let written =
+            journal.map_or(Written::from(u64::MAX), |JournalProgress { committed, delivered, .. }| {
+                let is_near =
+                    self.mirror.delivers() && committed.saturating_sub(delivered) <= MIRROR_NEAR_MAX;
+                Written { on_disk: committed, in_database: if is_near { delivered } else { committed } }
+            });
+        self.sink.take_turns(clock::boottime(), written);
+    }
+}
 
 impl DaemonSink {
     /// Reports a change, or has it wait for its user's turn.
@@ -24,7 +52,8 @@ impl DaemonSink {
             return;
         }
         let is_of_interest = self.journal.is_some() || !self.hub.is_empty();
-        let uid = user_of(change).filter(|_| is_of_interest && self.recording == Recording::Active);
+        let is_recorded = is_of_interest && self.recording == Recording::Active;
+        let uid = user_of(change).filter(|&uid| is_recorded || self.turns.has_waiting(uid));
         // A process keeps its place behind what waits of it, also as another user.
         let behind = process.and_then(|key| self.waiting_processes.get(&key)).map(|&(uid, _)| uid);
         let waits_for = behind.or_else(|| uid.filter(|&uid| !self.turns.goes_on(uid)));
@@ -36,13 +65,15 @@ impl DaemonSink {
         }
         let what = Waiting::Change { changed, former: former.map(Box::new), in_session };
         let number = self.hub.count_change();
-        self.turns.wait(uid, WaitingChange { at, number, what });
+        self.wait(uid, WaitingChange { at, number, what });
     }
 
-    /// Writes what waited for the journal of the session of `home`, or has that wait behind earlier changes of its user.
+    /// Writes what waited for the journal of the session of `home`, or has that wait behind earlier changes of its user. `since`:
+    /// starts or ends may have happened since then that have no entry yet.
     pub(super) fn write_in_turn(
         &mut self,
         at: BootTime,
+        since: Option<BootTime>,
         home: Arc<Home>,
         live: Option<(&Session, &Process)>,
     ) {
@@ -52,7 +83,17 @@ impl DaemonSink {
         }
         let live = live.map(|(session, primary)| Box::new((session.clone(), primary.clone())));
         let (number, what) = (self.hub.count_change(), Waiting::Paced { home, live });
-        self.turns.wait(uid, WaitingChange { at, number, what });
+        self.paced_since = self.paced_since.into_iter().chain(since).min();
+        self.wait(uid, WaitingChange { at, number, what });
+    }
+
+    fn wait(&mut self, uid: u32, change: WaitingChange) {
+        self.turns.wait(uid, change);
+        while self.turns.is_over()
+            && let Some(waiting) = self.turns.take()
+        {
+            self.report_waiting(waiting);
+        }
     }
 
     /// Whether changes wait, or count for users whose next ones may have to.
@@ -61,7 +102,7 @@ impl DaemonSink {
     }
 
     /// Begins a turn at `at`, and reports the changes that wait and whose turn it is.
-    pub(super) fn take_turns(&mut self, at: BootTime, written: u64) {
+    pub(super) fn take_turns(&mut self, at: BootTime, written: Written) {
         let entries = std::mem::take(&mut *self.numbered.borrow_mut());
         self.turns.begin(at, entries, written);
         while let Some(waiting) = self.turns.take() {
@@ -76,9 +117,10 @@ impl DaemonSink {
         }
     }
 
-    /// Since when there is a change that waits.
+    /// Since when there is a change that waits. A death that waited for the kernel's mark stands behind later changes.
     pub(super) fn waiting_since(&self) -> Option<BootTime> {
-        self.turns.oldest().map(|waiting| waiting.at).min()
+        let oldest = self.turns.oldest().map(|waiting| BootTime(waiting.at.0.saturating_sub(OOM_MARK_NS)));
+        oldest.chain(self.paced_since).min()
     }
 
     fn report_waiting(&mut self, WaitingChange { at, number, what }: WaitingChange) {
@@ -102,6 +144,9 @@ impl DaemonSink {
             }
         }
         self.hub.set_change(None);
+        if self.turns.waiting() == 0 {
+            self.paced_since = None;
+        }
     }
 }
 

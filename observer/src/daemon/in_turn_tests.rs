@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use observer_core::death::Death;
+use observer_core::limits::OOM_MARK_NS;
 use observer_core::process::Uids;
 use observer_core::session::State;
 use observer_core::{ProcessKey, Sink as _};
@@ -64,7 +65,7 @@ fn take_all_turns(sink: &mut DaemonSink) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while sink.turns.waiting() > 0 {
         let written = sink.journal.as_ref().unwrap().progress().committed;
-        sink.take_turns(clock::boottime(), written);
+        sink.take_turns(clock::boottime(), written.into());
         assert!(std::time::Instant::now() < deadline, "{} wait", sink.turns.waiting());
         std::thread::yield_now();
     }
@@ -77,7 +78,8 @@ fn a_start_is_reported_behind_a_bounded_number_of_another_users_starts() {
     let (mut sink, client) = sink(dir.path());
     for number in 1..=COUNT {
         let (session, process) = of(7, number);
-        sink.change(BootTime(u64::from(number)), Change::SessionStarted(&session, &process));
+        let at = BootTime(OOM_MARK_NS + u64::from(number));
+        sink.change(at, Change::SessionStarted(&session, &process));
     }
     let (ours, process) = of(8, 5_000);
     sink.change(BootTime(5_000), Change::SessionStarted(&ours, &process));
@@ -85,7 +87,7 @@ fn a_start_is_reported_behind_a_bounded_number_of_another_users_starts() {
     let seen = frames(&client);
     assert_eq!(seen.len() as u64, most + 1);
     assert_eq!(seen.last(), Some(&("session_started".into(), 5_000, Some(most + 1))));
-    // Up to the first that waits, the journal is complete.
+    // Up to the first that waits, the journal is complete; a death may be reported later than what came after it.
     assert_eq!(sink.withheld_since(), Some(BootTime(most + 1)));
     let late = watch(&mut sink);
     take_all_turns(&mut sink);
@@ -111,7 +113,7 @@ fn what_waits_of_a_session_keeps_its_order_and_states_what_changed() {
     process.cwd.path = Some(Arc::from(&b"/srv/elsewhere"[..]));
     session.state = State::Left;
     sink.change(BootTime(3), Change::SessionChanged(&session, &process));
-    sink.write_in_turn(BootTime(4), Arc::clone(&session.home), Some((&session, &process)));
+    sink.write_in_turn(BootTime(4), None, Arc::clone(&session.home), Some((&session, &process)));
     let death = Death::from_status(9, BootTime(5));
     sink.change(BootTime(5), Change::ProcessEnded(&process, &death));
     (session.state, session.death) = (State::Ended, Some(death));
@@ -122,6 +124,58 @@ fn what_waits_of_a_session_keeps_its_order_and_states_what_changed() {
     let kinds: Vec<_> = seen.iter().map(|(kind, ..)| kind.as_str()).collect();
     assert_eq!(kinds, ["session_started", "session_changed", "process_ended", "session_ended"]);
     assert_eq!(seen.iter().filter_map(|(_, _, seq)| *seq).collect::<Vec<_>>(), [129, 130, 131]);
+}
+
+#[test]
+fn what_waits_when_a_gap_begins_or_ends_is_as_certain_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, client) = sink(dir.path());
+    sink.certain = true;
+    let many = CHANGES_AT_ONCE_MAX as u32 + 5;
+    let start = |sink: &mut DaemonSink, first: u32| {
+        for number in first..first + many {
+            let (session, process) = of(7, number);
+            sink.change(BootTime(1), Change::SessionStarted(&session, &process));
+        }
+    };
+    start(&mut sink, 1);
+    sink.change(BootTime(2), Change::GapOpened { from: BootTime(1) });
+    start(&mut sink, 10_000);
+    sink.change(BootTime(3), Change::GapClosed { from: BootTime(1), to: BootTime(3), lost: 0, corrected: 0 });
+    let frames = std::iter::from_fn(|| client.try_next());
+    let frames = frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap());
+    let shown: Vec<_> =
+        frames.map(|it| (it["kind"].as_str().unwrap().to_owned(), it["certain"].as_bool())).collect();
+    let of = |certain| std::iter::repeat_n(("session_started".to_owned(), Some(certain)), many as usize);
+    let starts: Vec<_> = shown.iter().filter(|(kind, _)| kind == "session_started").cloned().collect();
+    assert_eq!(starts, of(true).chain(of(false)).collect::<Vec<_>>());
+    let place = |kind: &str| shown.iter().position(|(it, _)| it == kind);
+    assert_eq!((place("gap_opened"), place("gap_closed")), (Some(many as usize), Some(shown.len() - 1)));
+}
+
+#[test]
+fn an_end_that_waits_for_its_turn_and_then_for_its_pace_is_written_when_the_daemon_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, _client) = sink(dir.path());
+    for number in 1..=CHANGES_AT_ONCE_MAX as u32 {
+        let (session, process) = of(7, number);
+        sink.change(BootTime(1), Change::SessionStarted(&session, &process));
+    }
+    let (mut session, process) = of(7, 5_000);
+    session.death = Some(Death::from_status(9, BootTime(5)));
+    for _ in 0..64 {
+        session.state = State::Live;
+        sink.change(BootTime(2), Change::SessionStarted(&session, &process));
+        session.state = State::Ended;
+        sink.change(BootTime(2), Change::SessionEnded(&session, &process));
+    }
+    assert!(sink.turns.waiting() > 0);
+    // As the event loop does at its end.
+    sink.report_all_waiting();
+    let due = sink.take_due(BootTime(u64::MAX));
+    assert_eq!(due, [Arc::clone(&session.home)], "it starts and ends again and again");
+    due.into_iter().for_each(|home| sink.write_in_turn(BootTime(6), None, home, None));
+    assert_eq!((sink.withheld_since(), sink.turns.waiting()), (None, 0));
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl EventLoop {
     pub(super) fn resume(&mut self) {
         self.sink.report_all_waiting();
         self.sink.turns.forget_entries();
+        self.sink.numbered.borrow_mut().clear();
         let resumed = self.sink.journal.as_ref().and_then(|journal| journal.resume());
         let Some(resumed) = resumed else {
             if self.core.awaits_known() {

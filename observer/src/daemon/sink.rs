@@ -96,6 +96,8 @@ pub struct DaemonSink {
     pub(super) waiting_processes: HashMap<ProcessKey, (u32, usize)>,
     /// Entries that got their numbers since the turn began, each with its user.
     pub(super) numbered: RefCell<Vec<(u32, u64)>>,
+    /// Since when there are starts or ends without an entry among what waits because of its pace and its turn.
+    pub(super) paced_since: Option<BootTime>,
     gaps: GapLog,
 }
 
@@ -127,6 +129,7 @@ impl DaemonSink {
             turns: Turns::default(),
             waiting_processes: HashMap::new(),
             numbered: RefCell::default(),
+            paced_since: None,
             gaps: GapLog::default(),
         }
     }
@@ -334,6 +337,10 @@ impl DaemonSink {
 
 impl Sink for DaemonSink {
     fn change(&mut self, at: BootTime, change: Change<'_>) {
+        if let Change::GapOpened { .. } | Change::GapClosed { .. } = change {
+            // What happened before is as certain as it was then.
+            self.report_all_waiting();
+        }
         match change {
             Change::GapOpened { .. } => {
                 self.certain = false;

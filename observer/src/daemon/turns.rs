@@ -13,6 +13,25 @@ const CHANGES_WAITING_MAX: usize = 8_192;
 /// How long an entry may take to be on the disk, ns. After that, nothing waits for the disk until it is there: clients have the
 /// changes in time even where the disk hangs.
 const ENTRY_WAITED_FOR_NS: u64 = 1_000_000_000;
+/// How long after it got its number an entry that is on the disk is waited for until it is in the database too, ns. A database that
+/// is far away delays nothing for longer.
+const DELIVERY_WAITED_FOR_NS: u64 = 50_000_000;
+
+/// How far the entries are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// The newest on the disk; the largest number where nothing waits for the disk.
+    pub on_disk: u64,
+    /// The newest in the database; the same as on the disk where nothing waits for the database.
+    pub in_database: u64,
+}
+
+impl From<u64> for Written {
+    /// Nothing waits for a database.
+    fn from(on_disk: u64) -> Self {
+        Self { on_disk, in_database: on_disk }
+    }
+}
 
 /// An entry that is not written yet.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +127,11 @@ impl<T> Turns<T> {
         self.waiting
     }
 
+    /// Whether more changes wait than may: the next one is to be [taken](Self::take).
+    pub fn is_over(&self) -> bool {
+        self.waiting > CHANGES_WAITING_MAX
+    }
+
     /// The oldest change of each user that waits.
     pub fn oldest(&self) -> impl Iterator<Item = &T> {
         self.next.iter().filter_map(|uid| self.users.get(uid)?.waiting.front())
@@ -116,7 +140,7 @@ impl<T> Turns<T> {
     /// Takes the change that goes on next: one of each user in turn who may have more. Where too many wait, one of the user who
     /// has most.
     pub fn take(&mut self) -> Option<T> {
-        if self.waiting > CHANGES_WAITING_MAX {
+        if self.is_over() {
             let most = self.users.iter().max_by_key(|(_, user)| user.waiting.len());
             let uid = most.map(|(&uid, _)| uid)?;
             return self.take_of(uid);
@@ -148,31 +172,42 @@ impl<T> Turns<T> {
         Some(change)
     }
 
-    /// A turn of the event loop begins. `entries` got their numbers in the last one, each of its user; of all entries, those up to
-    /// `written` are where they are to be.
-    pub fn begin(&mut self, at: BootTime, entries: impl IntoIterator<Item = (u32, u64)>, written: u64) {
+    /// A turn of the event loop begins. `entries` got their numbers in the last one, each of its user.
+    pub fn begin(
+        &mut self,
+        at: BootTime,
+        entries: impl IntoIterator<Item = (u32, u64)>,
+        written: impl Into<Written>,
+    ) {
+        let Written { on_disk, in_database } = written.into();
         for user in self.users.values_mut() {
             user.gone_on = 0;
         }
-        self.slow_until.take_if(|until| *until <= written);
+        self.slow_until.take_if(|until| *until <= on_disk);
         for (uid, seq) in entries {
-            if seq > written && self.slow_until.is_none() {
+            if seq > in_database && self.slow_until.is_none() {
                 self.open.push_back(OpenEntry { seq, uid, since: at });
                 self.users.entry(uid).or_default().open += 1;
             }
         }
-        while let Some(entry) = self.open.pop_front_if(|entry| entry.seq <= written) {
+        let is_written = |entry: &mut OpenEntry| {
+            let is_waited_for = at.since(entry.since) <= DELIVERY_WAITED_FOR_NS;
+            entry.seq <= in_database || (entry.seq <= on_disk && !is_waited_for)
+        };
+        while let Some(entry) = self.open.pop_front_if(is_written) {
             self.close(entry.uid);
         }
         if let Some(first) = self.open.front().filter(|first| at.since(first.since) > ENTRY_WAITED_FOR_NS) {
-            self.slow_until = Some(first.seq);
+            let seq = first.seq;
             self.forget_entries();
+            self.slow_until = Some(seq);
         }
         self.users.retain(|_, user| !user.is_idle());
     }
 
     /// Nothing waits for the entries that have numbers: another file gives them others.
     pub fn forget_entries(&mut self) {
+        self.slow_until = None;
         while let Some(entry) = self.open.pop_front() {
             self.close(entry.uid);
         }
@@ -262,6 +297,29 @@ mod tests {
         turns.forget_entries();
         turns.begin(BootTime(4 * MS), [], 3);
         assert_eq!(taken(&mut turns).len(), CHANGES_AT_ONCE_MAX);
+    }
+
+    #[test]
+    fn a_database_that_is_far_away_is_waited_for_a_moment_only() {
+        let mut turns = Turns::default();
+        come(&mut turns, 7, 1_000);
+        let on_the_disk = Written { on_disk: 128, in_database: 0 };
+        turns.begin(BootTime(0), (1..=128).map(|seq| (7, seq)), on_the_disk);
+        turns.begin(BootTime(DELIVERY_WAITED_FOR_NS), [], on_the_disk);
+        assert!(taken(&mut turns).is_empty());
+        turns.begin(BootTime(DELIVERY_WAITED_FOR_NS + 1), [], on_the_disk);
+        assert_eq!(taken(&mut turns).len(), CHANGES_AT_ONCE_MAX);
+    }
+
+    #[test]
+    fn a_disk_that_was_slow_is_waited_for_again_after_another_file_was_begun() {
+        let mut turns = Turns::default();
+        come(&mut turns, 7, 1_000);
+        turns.begin(BootTime(0), (900..1_028).map(|seq| (7, seq)), 0);
+        turns.begin(BootTime(ENTRY_WAITED_FOR_NS + 1), [], 0);
+        turns.forget_entries();
+        turns.begin(BootTime(ENTRY_WAITED_FOR_NS + 2), (1..=128).map(|seq| (7, seq)), 0);
+        assert!(taken(&mut turns).is_empty(), "its numbers are others");
     }
 
     #[test]

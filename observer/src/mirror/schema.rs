@@ -265,12 +265,15 @@ mod tests {
     fn a_script_has_what_is_missing_and_no_more() {
         let whole = print(SchemaVersion::NONE).unwrap();
         assert!(whole.starts_with("--") && whole.ends_with("COMMIT;\n"), "{whole}");
-        assert!(whole.contains("CREATE SCHEMA observer") && whole.contains(LOCK));
+        assert!(whole.contains("CREATE SCHEMA observer;") && whole.contains(LOCK));
         assert!(!whole.contains(LOCK_RELATIONS), "there is nothing to lock");
         let nothing = print(LATEST).unwrap();
         assert!(!nothing.contains("CREATE") && !nothing.contains(LOCK_RELATIONS), "{nothing}");
         let from_1_0 = print(version("1")).unwrap();
-        assert!(!from_1_0.contains("CREATE SCHEMA") && from_1_0.contains("rekey_sessions"), "{from_1_0}");
+        assert!(
+            !from_1_0.contains("CREATE SCHEMA observer;") && from_1_0.contains("rekey_sessions"),
+            "{from_1_0}"
+        );
         let (locks, first_change) = (from_1_0.find(LOCK_RELATIONS), from_1_0.find("ALTER TABLE"));
         assert!(locks.is_some() && locks < first_change, "{from_1_0}");
         for unknown in ["2", "1.9", "0.1", "-1"] {

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use observer_harness::btf::{WitnessBtf, kind};
 use observer_harness::watch::SOON;
-use observer_harness::{Daemon, Fixture, eventually, share};
+use observer_harness::{Daemon, Fixture, eventually, share, skip};
 use serde_json::Value;
 
 use crate::scene::alone;
@@ -115,8 +115,7 @@ fn tells_execs() -> bool {
 #[test]
 fn an_audit_says_that_it_could_not_compare_a_process_whose_exec_hangs() {
     if !tells_execs() {
-        println!("SKIPPED: this kernel does not say which processes are within an exec");
-        return;
+        skip!("this kernel does not say which processes are within an exec");
     }
     let _alone = alone();
     let (daemon, fixture) = (Daemon::shared(), Fixture::new());

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use observer_harness::Verb;
-use observer_harness::{Pty, eventually, skip, text, watch};
+use observer_harness::{Pty, eventually, protocol, skip, text, watch};
 use serde_json::Value;
 
 use crate::Scene;
@@ -285,6 +285,13 @@ fn a_primary_that_execs_its_own_program_is_the_same_session_with_one_more_start(
     let (home, pty) = (scene.home("again"), Pty::open());
     let mut agent = scene.agent(&home, &pty);
     let before = scene.assert_session(&home, &agent, "live");
+    // An exec in the first second belongs to the start.
+    let started = text::u64_any(&before, "start_boottime_ns").expect("a number");
+    let is_young = |now: u64| now < started + 1_100_000_000;
+    eventually("it is older than a second", watch::SOON, || match protocol::boottime_ns() {
+        now if is_young(now) => Err(now.to_string()),
+        _ => Ok(()),
+    });
     let token = scene.fixture.token();
     agent.request(
         Verb::Exec,

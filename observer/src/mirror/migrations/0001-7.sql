@@ -2,7 +2,19 @@
 -- share what the changes of a session have in common. Daemons of every revision of version 1 can write to it, at the same time.
 
 -- Days of history stand in a schema of their own, where readers do not see them.
-CREATE SCHEMA IF NOT EXISTS observer_days;
+DO $$
+BEGIN
+    -- What is left of a schema observer that was dropped is an empty schema of the same owner.
+    IF pg_catalog.to_regnamespace('observer_days') IS NULL THEN
+        CREATE SCHEMA observer_days;
+    ELSIF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = 'observer_days'::pg_catalog.regnamespace)
+        OR (SELECT d.nspowner FROM pg_catalog.pg_namespace d WHERE d.nspname = 'observer_days')
+            NOT IN (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'observer.host'::pg_catalog.regclass)
+    THEN
+        RAISE EXCEPTION 'the database has a schema named observer_days that is not observer''s: rename it (ALTER SCHEMA observer_days RENAME TO ...)';
+    END IF;
+END
+$$;
 COMMENT ON SCHEMA observer_days IS 'The days of observer.event: one partition for each day of arrival (UTC).';
 DO $$
 DECLARE
@@ -29,8 +41,9 @@ END
 $$;
 COMMENT ON FUNCTION observer.death_at(jsonb) IS 'When the death was that the detail of an event reports; null if it reports none. Whoever reads the view deaths executes it.';
 
--- It takes moments in UTC alone, so no setting changes what it returns.
-ALTER FUNCTION observer.moment(text) IMMUTABLE PARALLEL SAFE;
+-- It takes moments in UTC alone, so no setting changes what it returns. It stays unsafe in parallel: it catches errors, which takes
+-- a subtransaction.
+ALTER FUNCTION observer.moment(text) IMMUTABLE;
 
 CREATE INDEX event_ended ON observer.event (observer.death_at(detail)) WHERE kind IN ('session_ended', 'process_ended');
 CREATE INDEX event_killed ON observer.event (((detail #>> '{death,signal}')::integer), observer.death_at(detail))
@@ -324,7 +337,9 @@ AS $$
 BEGIN
     UPDATE observer.presence p SET ended_before = coalesce(p.ended_before, now()),
         ended_after = least(greatest(p.began_at, p.seen_at, OLD.last_commit_at), coalesce(p.ended_before, now()))
-    WHERE p.host_no = OLD.host_no AND p.ended_after IS NULL;
+    WHERE p.host_no = OLD.host_no AND p.generation IN (
+        -- Whoever holds a row, in a call of maintain() that does not end, keeps no host from becoming present. The next claim notes it.
+        SELECT o.generation FROM observer.presence o WHERE o.host_no = OLD.host_no AND o.ended_after IS NULL FOR UPDATE SKIP LOCKED);
     INSERT INTO observer.presence (host_no, generation, boot_id, version)
     VALUES (NEW.host_no, NEW.generation, NEW.boot_id, NEW.version)
     ON CONFLICT (host_no, generation) DO NOTHING;
@@ -362,6 +377,10 @@ AS $$
 DECLARE
     most constant integer := (SELECT s.sessions_max FROM observer.setting s);
 BEGIN
+    -- Triggers come before the policies of the table, which refuse a row of another host.
+    IF NOT (NEW.host_no = ANY (observer.own_hosts()) OR pg_has_role(session_user, current_user, 'USAGE')) THEN
+        RETURN NEW;
+    END IF;
     -- A row that is there is updated, whether by ON CONFLICT or not at all.
     IF EXISTS (SELECT FROM observer.session s WHERE s.host_no = NEW.host_no AND s.home_id = NEW.home_id)
         OR (SELECT count(*) FROM (
@@ -409,8 +428,11 @@ BEGIN
     END IF;
     UPDATE observer.upkeep SET done_at = now();
     UPDATE observer.presence p SET ended_before = now()
-    FROM observer.hosts h
-    WHERE p.ended_before IS NULL AND h.host_no = p.host_no AND NOT (h.present AND h.generation = p.generation);
+    FROM (
+        SELECT o.host_no, o.generation FROM observer.presence o JOIN observer.hosts h USING (host_no)
+        WHERE o.ended_before IS NULL AND NOT (h.present AND h.generation = o.generation)
+        LIMIT most FOR UPDATE OF o SKIP LOCKED) AS gone
+    WHERE p.host_no = gone.host_no AND p.generation = gone.generation;
     DELETE FROM observer.session s USING (
         SELECT o.host_no, o.home_id FROM observer.session o, observer.setting c
         WHERE o.state = 'ended' AND o.since < now() - c.keep_ended LIMIT most FOR UPDATE OF o SKIP LOCKED) AS ended
@@ -422,10 +444,22 @@ BEGIN
         SELECT o.host_no, o.day, o.id FROM observer.host h
         JOIN observer.event_base o ON o.host_no = h.host_no AND o.day < oldest LIMIT most) AS old
     WHERE b.host_no = old.host_no AND b.day = old.day AND b.id = old.id;
-    DELETE FROM observer.presence p USING observer.setting c WHERE p.ended_before < now() - c.keep_events;
+    DELETE FROM observer.presence p USING (
+        SELECT o.host_no, o.generation FROM observer.presence o, observer.setting c
+        WHERE o.ended_before < now() - c.keep_events LIMIT most FOR UPDATE OF o SKIP LOCKED) AS old
+    WHERE p.host_no = old.host_no AND p.generation = old.generation;
 END
 $$;
 COMMENT ON FUNCTION observer.remove_expired() IS 'Removes rows whose time is over, and notes which hosts are not present any more, at most every ten minutes. maintain() calls it, with the rights of the owner.';
+
+CREATE FUNCTION observer.has_day(part text) RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+    -- Whatever schema it is in: a call that began before this revision makes it in the schema observer.
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'observer.event'::pg_catalog.regclass AND c.relname = part)
+$$;
+COMMENT ON FUNCTION observer.has_day(text) IS 'Whether there is a partition of this name. maintain() calls it, with the rights of the owner.';
 
 CREATE OR REPLACE FUNCTION observer.maintain(days_ahead integer DEFAULT 7) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -442,12 +476,12 @@ BEGIN
     FOR day IN SELECT pg_catalog.generate_series(first_day, current_date + least(greatest(days_ahead, 1), 30), '1 day')::date
     LOOP
         part := 'event_' || to_char(day, 'YYYYMMDD');
-        CONTINUE WHEN to_regclass('observer_days.' || part) IS NOT NULL;
+        CONTINUE WHEN observer.has_day(part);
         -- One caller at a time creates a partition; a caller that waited finds it. Only the owner can take this lock.
         PERFORM set_config('lock_timeout', '0', true);
         LOCK TABLE observer.setting IN SHARE UPDATE EXCLUSIVE MODE;
         PERFORM set_config('lock_timeout', '250ms', true);
-        CONTINUE WHEN to_regclass('observer_days.' || part) IS NOT NULL;
+        CONTINUE WHEN observer.has_day(part);
         -- Creating the table apart and attaching it does not block readers and writers of the other partitions.
         EXECUTE format('CREATE TABLE observer_days.%I (LIKE observer.event INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', part);
         EXECUTE format('COMMENT ON TABLE observer_days.%I IS %L', part, 'Events that arrived on ' || day || ' (UTC).');
@@ -456,7 +490,12 @@ BEGIN
     END LOOP;
     UPDATE observer.presence p SET seen_at = now() FROM observer.host h
     WHERE h.backend_pid = pg_backend_pid() AND h.login = session_user AND p.host_no = h.host_no AND p.generation = h.generation;
-    PERFORM observer.remove_expired();
+    BEGIN
+        PERFORM observer.remove_expired();
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        -- Somebody holds a row for long. The days stay made, and a later call removes what is due.
+        NULL;
+    END;
     FOR part IN
         SELECT c.oid::regclass::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid, observer.setting s
         WHERE i.inhparent = 'observer.event'::regclass AND c.relname ~ '^event_[0-9]{8}$'
@@ -744,7 +783,7 @@ $$;
 
 REVOKE ALL ON observer.event_base, observer.presence, observer.upkeep, observer.presences FROM PUBLIC;
 REVOKE ALL ON FUNCTION observer.event_base_of, observer.event_rest_of, observer.note_presence, observer.limit_sessions,
-    observer.remove_expired, observer.lives, observer.live_at, observer.availability FROM PUBLIC;
+    observer.remove_expired, observer.has_day, observer.lives, observer.live_at, observer.availability FROM PUBLIC;
 GRANT SELECT ON observer.presences TO observer_reader;
 GRANT EXECUTE ON FUNCTION observer.lives, observer.live_at, observer.availability TO observer_reader;
 -- Views, and indexes that daemons before revision 6 write to, run these with the rights of whoever reads or writes.
