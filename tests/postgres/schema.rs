@@ -1,8 +1,10 @@
 //! The schema that `observer schema` creates, tested as its readers and writers use it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use observer_harness::daemon::product;
+use observer_harness::eventually;
 use observer_harness::observe::CommandResult;
 use observer_harness::postgres::Server;
 
@@ -639,6 +641,65 @@ fn a_login_that_holds_every_lock_it_can_take_stops_no_maintenance_and_only_delay
     );
     squatter.ask("SELECT pg_advisory_unlock(1868723062, 0)");
     assert_eq!(apply(&server().url(&database)).code, Some(0));
+}
+
+#[test]
+fn a_login_that_keeps_rows_locked_keeps_no_day_from_being_made_and_no_host_from_becoming_present() {
+    let database = applied();
+    writer(&database, "host_keeps_rows", OTHER);
+    let mut hostile = server().session(&database, "host_keeps_rows");
+    present(&mut hostile, OTHER);
+    let mut daemon = server().session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    let claim = format!("UPDATE observer.host SET generation = generation + 1 WHERE host_no = {number}");
+    daemon.ask(&claim);
+    // Its presence is to be ended by whoever looks after the rows, and it holds that row.
+    hostile.ask("UPDATE observer.host SET generation = generation + 1");
+    hostile.ask("BEGIN; UPDATE observer.host SET generation = generation + 1");
+    let day = server().psql(&database, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')");
+    server().psql(&database, &format!("DROP TABLE observer_days.event_{day}"));
+    server().psql(&database, "UPDATE observer.upkeep SET done_at = '-infinity'");
+    daemon.ask("SELECT observer.maintain()");
+    let made = format!("SELECT observer.has_day('event_{day}')");
+    assert_eq!(server().psql(&database, &made), "t");
+    drop(hostile);
+
+    // The other way round: it holds the rows of hosts that are not present.
+    drop(daemon);
+    let gone = "SELECT count(*) FROM observer.hosts WHERE present";
+    eventually("nobody is present", Duration::from_secs(10), || match server().psql(&database, gone) {
+        none if none == "0" => Ok(()),
+        some => Err(some),
+    });
+    server().psql(&database, "UPDATE observer.upkeep SET done_at = '-infinity'");
+    let mut hostile = server().session(&database, "host_keeps_rows");
+    hostile.ask("BEGIN; SELECT observer.maintain()");
+    let mut daemon = server().session(&database, "postgres");
+    daemon.ask("SET lock_timeout = '2s'");
+    assert_eq!(present(&mut daemon, HOST), number);
+    daemon.ask(&claim);
+}
+
+#[test]
+fn a_login_counts_no_refused_session_for_another_host() {
+    let database = applied();
+    writer(&database, "host_counts", OTHER);
+    let mut daemon = server().session(&database, "postgres");
+    let number = present(&mut daemon, HOST);
+    let row = |home: &str| {
+        format!(
+            "INSERT INTO observer.session (host_no, home_id, home, uid, state, certain, detail)
+             SELECT {number}, convert_to({home}, 'UTF8'), 'a', 7, 'live', true, '{{}}'"
+        )
+    };
+    server().psql(&database, "UPDATE observer.setting SET sessions_max = 100");
+    daemon.ask(&(row("'h' || i") + " FROM generate_series(1, 100) AS i"));
+    let refused = "SELECT refused_sessions FROM observer.hosts";
+    let result = server().try_psql_as(&database, "host_counts", &row("'x'"));
+    assert!(result.stderr.contains("row-level security"), "{result:?}");
+    assert_eq!(server().psql(&database, refused), "0");
+    daemon.ask(&row("'x'"));
+    assert_eq!(server().psql(&database, refused), "1", "its own user's");
 }
 
 #[test]
