@@ -142,7 +142,9 @@ fn an_audit_says_that_it_could_not_compare_a_process_whose_exec_hangs() {
         let (audit, code) = daemon.audit();
         assert!(drift(&audit).is_empty() && code == Some(0), "{code:?}: {audit:#}");
         in_a_row = if executing(&audit) > 0 { in_a_row + 1 } else { 0 };
-        if in_a_row >= IN_A_ROW { Ok(()) } else { Err(audit.to_string()) }
+        // Nothing else runs in a test machine, where an audit may take seconds, and the lease is broken after 45.
+        let wanted = if share::is_emulated() { 3 } else { IN_A_ROW };
+        if in_a_row >= wanted { Ok(()) } else { Err(audit.to_string()) }
     });
     let text = daemon.observer(&["audit"]).text().to_owned();
     assert!(text.contains("in the middle of an exec"), "{text}");
