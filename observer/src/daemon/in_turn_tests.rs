@@ -11,26 +11,14 @@ use serde_json::Value;
 
 use super::*;
 use crate::clock;
-use crate::daemon::test_session::{primary, session};
+use crate::daemon::test_session::{primary, recording_sink, session};
 use crate::daemon::turns::CHANGES_AT_ONCE_MAX;
-use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
 use crate::socket::hub::WatchFilter;
 use crate::socket::unread::Unread;
 
 /// A sink whose journal is in `dir`, and a client that watches every process.
 fn sink(dir: &Path) -> (DaemonSink, Arc<Unread>) {
-    let journal = Journal::open(JournalOptions {
-        path: dir.join("journal.sqlite"),
-        max_bytes: MAX_BYTES_MIN,
-        max_age: MAX_AGE_DEFAULT,
-        boot_id: "boot".into(),
-        delivers: false,
-    });
-    let mut sink = DaemonSink::new("boot".into());
-    let journal = journal.unwrap();
-    journal.resume();
-    sink.journal = Some(journal);
-    sink.recording = Recording::Active;
+    let mut sink = recording_sink(dir);
     let client = watch(&mut sink);
     (sink, client)
 }

@@ -7,8 +7,8 @@ use observer_core::session::State;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::daemon::test_session::{primary, session};
-use crate::journal::{EntryFilter, JournalOptions, JournalReader, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+use crate::daemon::test_session::{primary, recording_sink, session};
+use crate::journal::{EntryFilter, JournalReader};
 use crate::socket::hub::WatchFilter;
 use crate::socket::unread::Unread;
 
@@ -16,18 +16,7 @@ const MS: u64 = 1_000_000;
 
 /// A sink whose journal is in `dir`, and a client.
 fn sink(dir: &Path) -> (DaemonSink, Arc<Unread>) {
-    let journal = Journal::open(JournalOptions {
-        path: dir.join("journal.sqlite"),
-        max_bytes: MAX_BYTES_MIN,
-        max_age: MAX_AGE_DEFAULT,
-        boot_id: "boot".into(),
-        delivers: false,
-    });
-    let mut sink = DaemonSink::new("boot".into());
-    let journal = journal.unwrap();
-    journal.resume();
-    sink.journal = Some(journal);
-    sink.recording = Recording::Active;
+    let mut sink = recording_sink(dir);
     let client = sink.hub.budget().client(0);
     sink.hub.subscribe(WatchFilter::default(), &client, Vec::new());
     (sink, client)

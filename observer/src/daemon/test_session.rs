@@ -1,10 +1,31 @@
-//! A session and its primary, for tests.
+//! A session and its primary, and a sink that records them, for tests.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use observer_core::process::{Comm, DirId, Pane, Uids, WorkingDirectory};
 use observer_core::session::{Home, State};
 use observer_core::{BootTime, Process, ProcessKey, Session};
+
+use super::sink::{DaemonSink, Recording};
+use crate::journal::{Journal, JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_MIN};
+
+/// A sink without clients that writes to a journal in `dir`.
+pub(super) fn recording_sink(dir: &Path) -> DaemonSink {
+    let journal = Journal::open(JournalOptions {
+        path: dir.join("journal.sqlite"),
+        max_bytes: MAX_BYTES_MIN,
+        max_age: MAX_AGE_DEFAULT,
+        boot_id: "boot".into(),
+        delivers: false,
+    });
+    let mut sink = DaemonSink::new("boot".into());
+    let journal = journal.unwrap();
+    journal.resume();
+    sink.journal = Some(journal);
+    sink.recording = Recording::Active;
+    sink
+}
 
 /// The session of /srv/a, which has started once.
 pub(super) fn session() -> Session {

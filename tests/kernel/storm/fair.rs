@@ -177,6 +177,16 @@ fn threads(pid: u32) -> Vec<u32> {
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// A daemon to which each directory in `homes` is a home, and its journal.
+fn of_homes(homes: &Path) -> (Daemon, Connection) {
+    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
+    let daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
+    let path = daemon.state_dir().join("journal.sqlite");
+    let journal =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("open the journal");
+    (daemon, journal)
+}
+
 /// Stops or continues a daemon.
 fn signal(daemon: &Daemon, signal: libc::c_int) {
     // SAFETY: integers. The daemon is a child that is not reaped.
@@ -188,11 +198,7 @@ fn ends_of_one_user_that_come_at_once_are_not_all_before_another_users() {
     let _alone = crate::alone();
     let fixture = Fixture::new();
     let homes = fixture.mkdir("homes");
-    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
-    let daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
-    let path = daemon.state_dir().join("journal.sqlite");
-    let journal =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("open the journal");
+    let (daemon, journal) = of_homes(&homes);
     let arrivals = Arrivals::of(&daemon, &homes.join("ours"));
     for pid in [daemon.pid(), arrivals.watcher.id(), std::process::id()] {
         run_first(threads(pid));
@@ -244,11 +250,7 @@ fn a_flood_of_one_user_delays_no_start_and_no_end_of_another_user() {
     let _alone = crate::alone();
     let fixture = Fixture::new();
     let homes = fixture.mkdir("homes");
-    let config = format!("[[session]]\nmin_age = \"0s\"\ncwd = \"{}/*\"\ntty = \"any\"\n", homes.display());
-    let daemon = Daemon::start(&Options { config: Some(config), ..Default::default() });
-    let path = daemon.state_dir().join("journal.sqlite");
-    let journal =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("open the journal");
+    let (daemon, journal) = of_homes(&homes);
     let (watch, arrivals) =
         (Watch::start(&daemon, &["watch", "--json", "looper"]), Arrivals::of(&daemon, &homes.join("ours")));
     for pid in [daemon.pid(), arrivals.watcher.id(), std::process::id()] {

@@ -48,6 +48,11 @@ struct LeftOut {
 use Machines::{All, Between};
 use Way::{Own, Service, Tracepoints};
 
+/// Tests of canaries that stay away.
+const AWAY: &[&str] = &["canary::a_canary_", "canary::a_daemon_", "canary::a_service_manager_hears_nothing_"];
+const AWAY_REASON: &str =
+    "what is done about canaries that stay away is the same in every way, in each of which they come round";
+
 /// Everything that is left out.
 const LEFT_OUT: &[LeftOut] = &[
     LeftOut {
@@ -264,20 +269,8 @@ const LEFT_OUT: &[LeftOut] = &[
         ],
         reason: "no exit of a system call reports these; choice:: asserts in the usual way that they are a blind spot",
     },
-    LeftOut {
-        machines: All,
-        way: Tracepoints,
-        target: "hooks",
-        names: &["canary::a_canary_", "canary::a_daemon_", "canary::a_service_manager_hears_nothing_"],
-        reason: "what is done about canaries that stay away is the same in every way, in each of which they come round",
-    },
-    LeftOut {
-        machines: All,
-        way: Service,
-        target: "hooks",
-        names: &["canary::a_canary_", "canary::a_daemon_", "canary::a_service_manager_hears_nothing_"],
-        reason: "what is done about canaries that stay away is the same in every way, in each of which they come round",
-    },
+    LeftOut { machines: All, way: Tracepoints, target: "hooks", names: AWAY, reason: AWAY_REASON },
+    LeftOut { machines: All, way: Service, target: "hooks", names: AWAY, reason: AWAY_REASON },
     LeftOut {
         machines: All,
         way: Service,
