@@ -47,7 +47,13 @@ pub fn differences_while(daemon: &Daemon, movers: &[u32]) -> Vec<String> {
         match rows.get(pid) {
             // A sandbox's first process may be hidden from the iterator, as it is closed to root in /proc.
             None if *pid == 1 && !truth.readable => {}
-            None => found.push(format!("{pid} {} lives and has no row", truth.comm.escape_ascii())),
+            // It may have ended for observer before the question, or not.
+            _ if truth.exits || still.exits => {}
+            None => found.push(format!(
+                "{pid} {} lives and has no row; now it is {}",
+                truth.comm.escape_ascii(),
+                doing(*pid)
+            )),
             Some(row) if truth == still && !movers.contains(pid) => {
                 found.extend(
                     truth
@@ -71,6 +77,14 @@ pub fn differences_while(daemon: &Daemon, movers: &[u32]) -> Vec<String> {
     }
     assert!(!before.live.is_empty(), "/proc shows processes");
     found
+}
+
+/// The state of a process, and where in the kernel it waits.
+fn doing(pid: u32) -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = read("status");
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map_or("gone", str::trim);
+    format!("{state}, waiting in {:?}", read("wchan"))
 }
 
 /// argv and exe are facts of the exec: a title written since, or an executable replaced since, is no difference.

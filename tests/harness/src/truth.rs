@@ -43,6 +43,9 @@ pub struct Truth {
     pub pgid: u32,
     /// Every thread but an unreaped leader is gone.
     pub dead: bool,
+    /// It has one thread, and that one is on its way out (`PF_EXITING`). observer ends a process when its last thread enters its exit,
+    /// and /proc shows it as living until it has given everything back: seconds, where thousands wait for each other's locks.
+    pub exits: bool,
     /// /proc lets the caller read the links of this process (a sandbox's first process may be closed to root
     /// too). Where it does not, `exe`, `cwd`, its identity and `mnt_ns` are unknown.
     pub readable: bool,
@@ -52,6 +55,8 @@ pub struct Truth {
 
 /// Kernel's `PF_KTHREAD`, in field 9 of stat.
 const PF_KTHREAD: u64 = 0x0020_0000;
+/// Kernel's `PF_EXITING`, in the same field.
+const PF_EXITING: u64 = 0x0000_0004;
 /// Majors of the Unix 98 pty slaves.
 const PTS_MAJORS: std::ops::RangeInclusive<u64> = 136..=143;
 
@@ -97,6 +102,7 @@ impl Truth {
             readable: !fs::read_link(proc("cwd"))
                 .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied),
             dead: matches!(field.first(), Some(&"Z" | &"X")) && threads <= 1,
+            exits: at(9)? & PF_EXITING != 0 && threads <= 1,
             kernel_thread: at(9)? & PF_KTHREAD != 0,
         })
     }

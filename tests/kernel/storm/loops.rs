@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use observer_harness::Verb;
 use observer_harness::fixture::PuppetOptions;
 use observer_harness::observe::total;
+use observer_harness::truth::gone;
 use observer_harness::{Cgroup, Daemon, Fixture, Frame, Options, Pty, Watch, eventually, text};
 use serde_json::Value;
 
@@ -234,7 +235,7 @@ fn directories_that_a_user_removes_cost_a_tenth_of_a_processor_however_many_proc
     let daemon = Daemon::start(&Options::default());
     let mut parent = fixture.puppet();
     parent.patience(crate::LONG);
-    parent.does(Verb::BearsMany, &[PROCESSES]);
+    let children = parent.does(Verb::BearsMany, &[PROCESSES]);
     let own = fixture.mkdir("own");
     std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY)).expect("give the directory away");
     let mut remover = fixture.cast(&PuppetOptions { uid: Some(NOBODY), ..Default::default() });
@@ -255,6 +256,13 @@ fn directories_that_a_user_removes_cost_a_tenth_of_a_processor_however_many_proc
     assert!(passes > 0, "the map follows");
     // An eleventh for the passes, and what else happens on this machine.
     assert!(took_ms < MS / 5, "{took_ms} ms of {MS} for {passes} passes");
+    crate::assert_right_now(&daemon);
+    // The map must be right while they die, and the next test is to begin without them.
+    drop(parent);
+    crate::assert_right_now(&daemon);
+    for pid in children {
+        gone(u32::try_from(pid).expect("a pid"), crate::LONG);
+    }
     crate::assert_right_now(&daemon);
 }
 
