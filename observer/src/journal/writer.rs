@@ -263,7 +263,7 @@ impl JournalWriter {
         warn!(
             part = "journal",
             path,
-            "somebody deleted or replaced the journal {path} or its directory: what it had is lost, and it begins anew"
+            "somebody deleted or replaced the journal {path}, its lock or its directory: it is opened again, and what a deleted file had is lost"
         );
         if let Some(conn) = self.conn.take() {
             // What is at the path of the log may belong to another file.
