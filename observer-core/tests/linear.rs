@@ -42,8 +42,8 @@ enum Roots {
 }
 
 /// Returns how many processes are looked at for a program that is started and ends, beside as many others as there may be,
-/// all below the same shells.
-fn visited_by_a_life(roots: Roots, instances: Instances) -> u64 {
+/// all below the same shells, and how often it is looked where a candidate is among the others.
+fn visited_by_a_life(roots: Roots, instances: Instances) -> (u64, u64) {
     let min_age_ns = if roots == Roots::Young { u64::MAX / 2 } else { 0 };
     let mut world = World::new(vec![Rule { instances, min_age_ns, ..rule() }]);
     let bash = at_home(&mut world);
@@ -63,22 +63,29 @@ fn visited_by_a_life(roots: Roots, instances: Instances) -> u64 {
     let lives = 16;
     let mut before = 0;
     visited(&world, &mut before);
+    let placed = world.core.counters().candidates_placed;
     for at in 0..lives {
         let codex = world.spawn(&innermost, 3_000 + at, "codex");
         world.exit(&codex, 0);
     }
-    visited(&world, &mut before) / u64::from(lives)
+    let placed = world.core.counters().candidates_placed - placed;
+    (visited(&world, &mut before) / u64::from(lives), placed / u64::from(lives))
 }
 
 #[test]
 fn a_program_that_starts_and_ends_costs_no_walk_for_each_other_one_in_its_home() {
     for instances in [Instances::One, Instances::Each] {
         for roots in [Roots::OnOneTerminal, Roots::OnTerminals, Roots::Young, Roots::Nested] {
-            let visited = visited_by_a_life(roots, instances);
-            println!("{roots:?}, {instances:?}: {visited}");
+            let (visited, placed) = visited_by_a_life(roots, instances);
+            println!("{roots:?}, {instances:?}: {visited}, {placed} placed");
             // Each walk up for one process is so long, and each candidate is looked at a few times.
             let bound = 24 * STEPS + 24 * CANDIDATES;
             assert!(visited <= bound, "{roots:?}, {instances:?}: {visited} processes, at most {bound}");
+            // Beside a primary that stays, and below no candidate, it is counted, and nobody is elected.
+            if instances == Instances::One && matches!(roots, Roots::OnOneTerminal | Roots::OnTerminals) {
+                assert_eq!(placed, 1, "{roots:?}");
+                assert!(visited <= 8 * STEPS, "{roots:?}: {visited} processes, at most {}", 8 * STEPS);
+            }
         }
     }
 }

@@ -399,6 +399,10 @@ impl Sessions {
         if has_children {
             self.relinked.insert(age(key));
         }
+        let is_lone_root = position == LineagePosition::Root && vacated.is_empty();
+        if is_lone_root && self.counts_lone_root(ctx, key, &home) {
+            return;
+        }
         // Most processes of a busy home are descendants of its primary and change nothing.
         if is_root || may_stand_in || is_launched || primary == Some(key) || has_children {
             self.elect(ctx, &home, Cause::Candidates);
@@ -425,7 +429,8 @@ impl Sessions {
         if has_children {
             self.relinked.insert(age(key));
         }
-        if self.decides(key, home) || is_below || has_children {
+        let concerns = self.decides(key, home) || is_below || has_children;
+        if concerns && (is_below || !self.discounts_lone_root(ctx, key, home)) {
             self.elect(ctx, home, cause);
         }
         self.readmit(ctx, home);

@@ -275,7 +275,7 @@ pub(super) fn is_in_chain(table: &ProcessTable, root: &Root, key: ProcessKey) ->
 
 /// A process in a deleted directory can be the primary only of the incarnation of the home that is deleted
 /// too.
-fn is_eligible(table: &ProcessTable, cwd_deleted: bool, key: ProcessKey) -> bool {
+pub(super) fn is_eligible(table: &ProcessTable, cwd_deleted: bool, key: ProcessKey) -> bool {
     table.get(key).is_some_and(|entry| cwd_deleted || !entry.process.cwd.deleted)
 }
 
@@ -305,7 +305,7 @@ fn is_other_dir(table: &ProcessTable, slot: &SessionSlot, dir: DirId) -> bool {
 
 /// Returns whether `key` is in another directory at the home's path than the one that the session is of, or in another
 /// mount namespace with the same number.
-fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
+pub(super) fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: ProcessKey) -> bool {
     let Some(entry) = table.get(key).filter(|entry| !entry.process.cwd.deleted) else { return false };
     let Some(candidacy) = &entry.candidacy else { return false };
     if slot.is_ended() && (slot.session.cwd_deleted || !outlived_by_namespace(table, home, slot)) {
@@ -316,20 +316,29 @@ fn is_replacement(table: &ProcessTable, home: &Home, slot: &SessionSlot, key: Pr
     known && differs && candidacy.since > slot.opened_at
 }
 
-/// Returns the number of roots that could be the primary of `session`, at least 1, and those beside the primary and
-/// its wrapper as they are shown.
-pub(super) fn others(
+/// Returns for each root the process that could be the primary of `session`, if there is one.
+pub(super) fn eligible(
     ctx: &SessionContext<'_>,
     state: &HomeState,
     young: &Young,
     session: &Session,
-) -> (u32, Vec<OtherRoot>) {
+) -> Vec<ProcessKey> {
     let candidates = state.roots.iter().filter_map(|root| young.candidate(ctx, state, root));
-    let eligible = candidates.filter(|&key| is_eligible(ctx.table, session.cwd_deleted, key));
-    let count = u32::try_from(eligible.clone().count()).unwrap_or(u32::MAX).max(1);
-    let shown = eligible.filter(|&key| key != session.primary && Some(key) != session.wrapper);
+    candidates.filter(|&key| is_eligible(ctx.table, session.cwd_deleted, key)).collect()
+}
+
+/// Returns how many of those that are `eligible` could be the primary of `session`, at least 1, and those beside the primary and
+/// its wrapper as they are shown.
+pub(super) fn others(
+    table: &ProcessTable,
+    eligible: &[ProcessKey],
+    session: &Session,
+) -> (u32, Vec<OtherRoot>) {
+    let count = u32::try_from(eligible.len()).unwrap_or(u32::MAX).max(1);
+    let shown =
+        eligible.iter().copied().filter(|&key| key != session.primary && Some(key) != session.wrapper);
     let shown = shown.take(OTHERS_MAX).filter_map(|key| {
-        let process = &ctx.table.get(key)?.process;
+        let process = &table.get(key)?.process;
         let program = process.program.clone().unwrap_or_else(|| Bytes::from(process.comm.as_bytes()));
         Some(OtherRoot { key, program, tty: process.tty })
     });

@@ -14,7 +14,7 @@ use crate::processes::entry::ProcessEntry;
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
-use crate::sessions::choice::{Choice, Young, choose, home_dir, others};
+use crate::sessions::choice::{Choice, Young, choose, eligible, home_dir, others};
 use crate::sessions::claims::Owner;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::is_unconfirmed;
@@ -277,7 +277,8 @@ fn install(
         session.owner = Some(owner);
     }
     session.foreign = is_foreign(rule, home, session.owner);
-    (session.roots, session.others) = others(ctx, state, young, session);
+    state.eligible = eligible(ctx, state, young, session);
+    (session.roots, session.others) = others(ctx.table, &state.eligible, session);
     (session.moved_to, session.death, session.end_reason) = (None, None, None);
     let is_detached = slot.had_tty && process.tty.is_none();
     let new_state = if is_detached { State::Detached } else { State::Live };

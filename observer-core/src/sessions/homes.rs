@@ -247,6 +247,8 @@ pub(crate) struct Root {
 pub(crate) struct HomeState {
     pub candidates: ByAge,
     pub roots: Vec<Root>,
+    /// For each root the process that could be the primary beside the present one, as the last election found it.
+    pub eligible: Vec<ProcessKey>,
     pub slot: Option<SessionSlot>,
     /// When a root will be old enough.
     pub due: Option<BootTime>,

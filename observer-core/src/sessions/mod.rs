@@ -32,6 +32,7 @@ mod labels;
 mod landmarks;
 mod left_out;
 mod lineages;
+mod lone_roots;
 mod look;
 mod membership;
 mod ownership;

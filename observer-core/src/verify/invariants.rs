@@ -212,6 +212,12 @@ fn check_live_session(
     if session.wrapper.is_some_and(|wrapper| core.table.get(wrapper).is_none()) {
         found.push(Violation(format!("{home:?}: its wrapper is not live")));
     }
+    let runs_for_root = |key: &ProcessKey| {
+        state.roots.iter().any(|root| [root.stand_in, root.launcher].contains(&Some(*key)))
+    };
+    if session.state != State::Left && !state.eligible.iter().all(runs_for_root) {
+        found.push(Violation(format!("{home:?}: {:?} are not of its roots", state.eligible)));
+    }
     let stand_ins = state.roots.iter().filter(|root| root.stand_in.is_some()).count();
     let fits = usize::try_from(session.roots).is_ok_and(|roots| (1..=stand_ins.max(1)).contains(&roots));
     if !fits {
