@@ -314,21 +314,21 @@ impl DaemonSink {
                 Some(change_body(at, &change, self.wall_offset_ns, context.read_by(audience)))
             });
         };
-        // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
-        // disk a moment later.
-        let entry = change_body(at, &change, self.wall_offset_ns, self.context());
         // Without a journal each change is published once, and its number is null.
         let is_recorded = self.journal.is_none() || self.is_recorded(&change);
         let writes = if self.journal.is_some() { self.paced(at, &change, is_recorded) } else { Writes::Now };
         let is_written = is_recorded && writes == Writes::Now;
-        let event_seq = if is_written { self.write(at, kind, subject, &entry) } else { None };
+        // Most starts of a session that starts again and again are only counted, and nobody reads their JSON.
+        let entry = is_written.then(|| change_body(at, &change, self.wall_offset_ns, self.context()));
+        // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
+        // disk a moment later.
+        let event_seq = entry.as_deref().and_then(|entry| self.write(at, kind, subject, entry));
         self.track_session(&change, event_seq.is_some());
         let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
         self.hub.publish(scope, arguments_of, |audience| {
-            let body = if audience == self.entries_for {
-                entry.clone()
-            } else {
-                change_body(at, &change, self.wall_offset_ns, context.read_by(audience))
+            let body = match &entry {
+                Some(entry) if audience == self.entries_for => entry.clone(),
+                _ => change_body(at, &change, self.wall_offset_ns, context.read_by(audience)),
             };
             Some(if is_written { journaled(&body, event_seq) } else { body })
         });
