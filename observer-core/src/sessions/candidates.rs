@@ -1,7 +1,6 @@
 //! Keeps the candidates of each home: which processes a rule admits to it, as processes start, change and
 //! end.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -91,16 +90,8 @@ impl Sessions {
         self.settling.remove(process.key);
         self.passed_over.remove(process.key);
         self.left_out.remove(process.key);
-        if candidacy.is_some() || process.tty.is_some() || !self.homes.held_by(process.key).is_empty() {
-            self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
-        } else {
-            // What a launcher stands aside for is right below it, and these may be.
-            let homes = orphans.iter().filter_map(|&orphan| ctx.table.get(orphan)?.candidacy.as_ref());
-            let homes: BTreeSet<_> = homes.map(|candidacy| Arc::clone(&candidacy.home)).collect();
-            for home in homes {
-                self.elect(ctx, &home, Cause::Candidates);
-            }
-        }
+        // Whatever it was: what is below it is nearer to what is above it, and so may come within reach of that.
+        self.relinked.extend(orphans.iter().map(|&orphan| age(orphan)));
         let home = candidacy.map(|candidacy| candidacy.home);
         if home.is_none() {
             self.leave_behind(ctx, process.key, orphans);
@@ -212,10 +203,7 @@ impl Sessions {
             let Some(candidacy) = self.other_candidacy(ctx, key, home) else {
                 return self.expel(ctx, key, home);
             };
-            if let Some(entry) = ctx.table.get_mut(key) {
-                entry.candidacy = Some(candidacy);
-            }
-            return self.elect(ctx, home, Cause::Moved(key, diff));
+            return self.stay_by_other_rule(ctx, key, candidacy, diff);
         }
         let is_refused = diff.intersects(Diff::EXEC) && is_refused_image(ctx, rule, &entry.process);
         let is_other_user = entry.process.uids.uid != home.uid;
@@ -230,10 +218,7 @@ impl Sessions {
         {
             // Another rule admits it to the same home.
             candidacy.home = Arc::clone(home);
-            if let Some(entry) = ctx.table.get_mut(key) {
-                entry.candidacy = Some(candidacy);
-            }
-            return self.elect(ctx, home, Cause::Moved(key, diff));
+            return self.stay_by_other_rule(ctx, key, candidacy, diff);
         }
         let cause = match (execed_away, is_other_user) {
             (true, _) => Cause::ExecedAway(key),
@@ -248,6 +233,22 @@ impl Sessions {
         if !is_back {
             self.arrive(ctx, key, diff);
         }
+    }
+
+    /// Another rule admits a candidate to the home in which it is, maybe as a wrapper where it was none.
+    fn stay_by_other_rule(
+        &mut self,
+        ctx: &mut SessionContext<'_>,
+        key: ProcessKey,
+        candidacy: Candidacy,
+        diff: Diff,
+    ) {
+        let (home, is_wrapper) = (Arc::clone(&candidacy.home), candidacy.is_wrapper);
+        let before = ctx.table.get_mut(key).and_then(|entry| entry.candidacy.replace(candidacy));
+        if before.is_some_and(|before| before.is_wrapper != is_wrapper) {
+            self.relinked.insert(age(key));
+        }
+        self.elect(ctx, &home, Cause::Moved(key, diff));
     }
 
     /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
