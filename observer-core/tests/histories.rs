@@ -12,7 +12,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use observer_core::limits::{LINEAGE_STEPS_MAX, SETTLE_NS};
 use observer_core::process::Uids;
 use observer_core::rule::{HomeRule, Instances};
-use observer_core::session::{Home, State};
 use observer_core::{BootTime, Input, ProcessKey, Rule, invariants};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -251,51 +250,10 @@ impl Host {
         panic!("work waits after {TURNS} turns");
     }
 
-    /// Lets everything settle.
-    fn settle(&mut self) {
-        for _ in 0..3 {
-            self.world.wait(2 * SETTLE_NS);
-            self.finish_turns();
-        }
-    }
-
-    /// The host under the next daemon, which knows the sessions from the journal. Who has outlived its parent shows the next one
-    /// above as that, since its birth is not known any more.
-    fn under_next_daemon(&self, setting: Setting) -> Self {
-        let mut world = World::restarted(setting.rules());
-        world.is_large = true;
-        world.now = self.world.now;
-        world.dirs.clone_from(&self.world.dirs);
-        let mut procs = self.procs.clone();
-        for proc in &mut procs {
-            let lineage = self.world.core.process_by_key(proc.key).and_then(|process| process.lineage);
-            proc.parent = lineage.unwrap_or(ProcessKey::new(1, 1));
-        }
-        world.pass(&procs.iter().collect::<Vec<_>>());
-        procs.iter().for_each(|proc| world.memory(proc));
-        world.resume_recorded(&self.world.recorded(), 0);
-        let mut next = Self { world, procs, shells: self.shells.clone(), next_tgid: self.next_tgid };
-        next.settle();
-        next
-    }
-
     fn assert_as_a_fresh_look(&mut self) {
         self.finish_turns();
         assert_eq!(invariants::check(&self.world.core), Ok(()));
     }
-}
-
-/// Home, user, number, primary, state and number of roots of a session.
-type Answer = (String, u32, u32, u32, String, u32);
-
-fn answer(world: &World) -> BTreeSet<Answer> {
-    let live = world.core.sessions().filter(|(session, _)| session.state != State::Ended);
-    live.map(|(session, _)| {
-        let Home { path, uid, instance, .. } = &*session.home;
-        let path = String::from_utf8_lossy(path).into_owned();
-        (path, *uid, *instance, session.primary.tgid.0, format!("{:?}", session.state), session.roots)
-    })
-    .collect()
 }
 
 /// Other cases each time, unless the environment has a seed.
@@ -325,24 +283,6 @@ proptest! {
             host.assert_as_a_fresh_look();
         }
         host.world.assert_reports_give_the_map();
-    }
-
-    #[test]
-    fn the_next_daemon_finds_what_a_history_left(
-        ops in prop::collection::vec(op(), 1..30),
-        setting in setting(),
-    ) {
-        // Where the home of a candidate without a session was before it went elsewhere is history.
-        let setting = Setting { is_by_cwd: false, ..setting };
-        let mut host = Host::new(setting);
-        for op in ops {
-            host.apply(op);
-            host.settle();
-        }
-        let mut next = host.under_next_daemon(setting);
-        prop_assert_eq!(answer(&next.world), answer(&host.world));
-        next.assert_as_a_fresh_look();
-        next.world.assert_reports_give_the_map();
     }
 }
 

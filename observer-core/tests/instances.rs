@@ -285,3 +285,20 @@ fn beyond_a_bound_programs_are_listed_in_the_first_session() {
     assert_eq!(live, INSTANCES_MAX as usize);
     world.assert_reports_give_the_map();
 }
+
+#[test]
+fn what_a_primary_started_that_executes_a_refused_program_goes_where_what_is_above_it_goes() {
+    let mut world = World::new(vec![each()]);
+    let bash = at_home(&mut world);
+    let mut outer = world.spawn(&bash, 20, "claude");
+    let mut inner = world.spawn(&outer, 21, "claude");
+    let helper = world.spawn(&inner, 22, "codex");
+    let other = world.spawn(&bash, 23, "codex");
+    world.exit(&other, 0);
+    world.exec(&mut outer, "codex");
+    // The outer one takes the number that its program had, and what is below it with it.
+    world.exec(&mut inner, "bash");
+    assert_eq!(shown(&world).last(), Some(&row("a#2", 20, State::Live)));
+    world.exec(&mut inner, "codex");
+    assert_eq!(shown(&world).last(), Some(&row("a#2", helper.key.tgid.0, State::Live)));
+}

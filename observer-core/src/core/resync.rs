@@ -1,6 +1,7 @@
 //! Brings the map in line with the kernel: hints, losses, passes, and the healing of a gap.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use observer_common::record::hint;
@@ -204,7 +205,7 @@ impl Core {
             self.with_sessions(at, sink, |sessions, ctx| {
                 sessions.look(ctx);
                 if !awaits_known {
-                    sessions.elect_all(ctx);
+                    sessions.elect_all(ctx, &BTreeMap::new());
                 }
             });
         }

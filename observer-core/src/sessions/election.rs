@@ -48,7 +48,7 @@ impl Sessions {
         // A primary that is elsewhere still keeps its descendants from being roots. One that runs another program or
         // is of another user does not.
         let gave_up = match cause {
-            Cause::ExecedAway(key) | Cause::ChangedUser(key) => Some(key),
+            Cause::ExecedAway(key) | Cause::FoundExecedAway(key) | Cause::ChangedUser(key) => Some(key),
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
@@ -65,7 +65,7 @@ impl Sessions {
         let Some(state) = self.homes.by_home.get(home) else { return };
         let young = Young::among(ctx, &self.homes, &self.settling, (home, state), &mut lineages);
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
-        let spread = self.spread(ctx, home, &young, choice, &mut lineages);
+        let spread = self.spread(ctx, home, &young, (choice, primary), &mut lineages);
         let is_admitted = self.homes.admits_session(home, choice.elected().is_some());
         let elected = choice.elected();
         let is_another = elected.is_some() && primary.is_some() && primary != elected;
@@ -332,7 +332,9 @@ fn count_start(
         }
     }
     let is_known = slot.program.is_run_by(process);
-    slot.is_substitute = !is_start && !is_known && (is_other || slot.is_substitute);
+    // What a launcher hands over to runs what the launcher does, which may just have executed that.
+    let is_another = is_other && !is_handed_over;
+    slot.is_substitute = !is_start && !is_known && (is_another || slot.is_substitute);
     // Until its arguments are known, its program is the one that was recorded.
     if !slot.is_substitute && (is_other || !process.is_unread()) {
         slot.program = RunProgram::of(process);
@@ -348,7 +350,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return Outcome::Unchanged };
     let primary = slot.session.primary;
     let reason = match cause {
-        Cause::ExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
+        Cause::ExecedAway(key) | Cause::FoundExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
         Cause::ChangedUser(key) if key == primary => Some(EndReason::UserChanged),
         Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
         _ => None,
@@ -426,7 +428,8 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;
     ctx.sink.change(at, Change::SessionEnded(session, &last));
-    let is_other_program = dead.is_none() && session.end_reason == Some(EndReason::ExecedAway);
+    let is_found = matches!(cause, Cause::FoundExecedAway(_));
+    let is_other_program = dead.is_none() && !is_found && session.end_reason == Some(EndReason::ExecedAway);
     let former = is_other_program.then(|| session.former(&last, at));
     slot.last_primary = Some(last);
     if let Some(former) = former {

@@ -132,20 +132,20 @@ impl Sessions {
     }
 
     /// Moves each root that is to have a session of its own to another instance of `home`, with what is below it.
-    /// `choice` is who is elected in `home` itself. Returns these instances, in which nobody was elected yet.
+    /// `choice` is who is elected in `home` itself, and `primary` the present primary unless it gave the session up. Returns these
+    /// instances, in which nobody was elected yet.
     pub(super) fn spread(
         &mut self,
         ctx: &mut SessionContext<'_>,
         home: &Arc<Home>,
         young: &Young,
-        choice: Choice,
+        (choice, primary): (Choice, Option<ProcessKey>),
         lineages: &mut Lineages,
     ) -> Vec<Arc<Home>> {
         let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
         let elected = choice.elected();
         // The process of the deleted directory goes on, beside the session of the new one.
         let replaced = state.current_primary().filter(|_| matches!(choice, Choice::NewIncarnation(_)));
-        let primary = state.current_primary();
         let (mut roots, mut keys) = (Vec::new(), Vec::new());
         for root in &state.roots {
             let is_replaced = replaced.is_some_and(|replaced| is_in_chain(ctx.table, root, replaced));
