@@ -104,6 +104,8 @@ impl Report {
         {
             self.running = Some(name.to_owned());
             self.times.extend(time(outcome).map(|took| Timed { name: name.to_owned(), took }));
+        } else if let (Some(name), Some(took)) = (&self.running, time_alone(line)) {
+            self.times.push(Timed { name: name.clone(), took });
         } else if let Some(listed) = &mut self.listed {
             listed.extend(line.strip_prefix("    ").map(|name| name.trim().to_owned()));
         }
@@ -147,6 +149,11 @@ fn time(outcome: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
 }
 
+/// From the line of an outcome that stands below what a test printed.
+fn time_alone(line: &str) -> Option<Duration> {
+    ["ok <", "FAILED <"].iter().any(|outcome| line.starts_with(outcome)).then(|| time(line)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +190,13 @@ mod tests {
     fn a_program_that_ends_without_a_result_names_its_last_test() {
         let report = Report::read(["test a ... ok", "test b ... not a result"]);
         assert_eq!((report.failed.as_slice(), report.counts), (&["b".to_owned()][..], None));
+    }
+
+    #[test]
+    fn the_time_of_a_test_that_prints_stands_below_what_it_printed() {
+        let report = Report::read(["test a ... ", "it took long", "ok <2.000s>", "test b ... ok <1.000s>"]);
+        let names: Vec<_> = report.times.iter().map(|timed| (timed.name.as_str(), timed.took)).collect();
+        assert_eq!(names, [("a", Duration::from_secs(2)), ("b", Duration::from_secs(1))]);
     }
 
     #[test]

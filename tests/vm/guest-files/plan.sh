@@ -5,7 +5,8 @@ if [ -c "$1" ]; then
     stty -F "$1" raw -echo
 fi
 report() { echo; echo "$marker $*"; }
-uptime_s() { cut -d' ' -f1 /proc/uptime; }
+# Seconds since the start, and how many of these the processor was idle.
+uptime_s() { cat /proc/uptime; }
 
 report release "$(uname -r)"
 report version "$(uname -v)"

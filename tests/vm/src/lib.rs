@@ -143,7 +143,7 @@ fn boot_all(
     let work = workspace.target.join("vm");
     // The longest first, so that none is left to run alone at the end.
     let mut order: Vec<_> = plans.iter().enumerate().collect();
-    order.sort_by_key(|(_, plan)| std::cmp::Reverse(plan.steps()));
+    order.sort_by_key(|(_, plan)| std::cmp::Reverse(plan.weight()));
     let next = AtomicUsize::new(0);
     let boot = || {
         let mut runs = Vec::new();

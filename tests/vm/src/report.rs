@@ -45,23 +45,33 @@ pub(crate) fn in_a_line(runs: &[Run]) -> Option<String> {
     (!failed.is_empty()).then(|| failed.join("; "))
 }
 
-/// The longest waits: how long each machine took, and its slowest tests.
+/// The longest waits: how long each machine took, and its slowest tests; then all machines together.
 pub(crate) fn waits(runs: &[Run]) -> String {
     let mut text = String::new();
     for run in runs {
-        let phases = run
-            .sections
-            .iter()
-            .filter_map(|section| Some(format!("{} {}", section.name, seconds(section.took()?))));
-        let phases: Vec<_> = phases.collect();
-        text.push_str(&format!("{}: {}: {}\n", label(run), seconds(run.ended.took), phases.join(", ")));
+        text.push_str(&phases(&label(run), std::slice::from_ref(run)));
         let mut slowest: Vec<_> = run.sections.iter().flat_map(slowest).collect();
         slowest.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
         for (took, name) in slowest.iter().take(SLOWEST) {
             text.push_str(&format!("  {:>7}  {name}\n", seconds(*took)));
         }
     }
+    text.push_str(&phases("all machines", runs));
     text
+}
+
+/// What these machines took in all, and for each step, of which they were idle a part.
+fn phases(label: &str, runs: &[Run]) -> String {
+    let mut phases = vec![format!("boot {}", seconds(runs.iter().filter_map(Run::boot).sum()))];
+    for name in names(runs) {
+        let sections = || runs.iter().flat_map(|run| &run.sections).filter(|section| section.name == name);
+        let took: Duration = sections().filter_map(Section::took).sum();
+        let idle: Duration = sections().filter_map(Section::idle).sum();
+        let idle = 100.0 * idle.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
+        phases.push(format!("{name} {} ({idle:.0} % idle)", seconds(took)));
+    }
+    let took = runs.iter().map(|run| run.ended.took).sum();
+    format!("{label}: {}: {}\n", seconds(took), phases.join(", "))
 }
 
 fn slowest(section: &Section) -> Vec<(Duration, String)> {
@@ -209,6 +219,14 @@ mod tests {
         assert!(text.contains("to repeat: cargo xtask vm --kernel 6.1 -- a::b\n"), "{text}");
         assert_eq!(in_a_line(&runs).as_deref(), Some("6.1.0-56: FAILED (3 tests, 9 s), kernel: a::b"));
         assert_eq!(in_a_line(&runs[..1]), None);
+    }
+
+    #[test]
+    fn the_time_of_each_step_stands_by_machine_and_in_all() {
+        let text = waits(&[run(PASSED, ""), run(PASSED, "")]);
+        let one = "6.1.0-56: 9 s: boot 1 s, doctor 2 s (10 % idle), kernel 6 s (17 % idle)\n";
+        let all = "all machines: 18 s: boot 2 s, doctor 4 s (10 % idle), kernel 12 s (17 % idle)\n";
+        assert_eq!(text, format!("{one}{one}{all}"));
     }
 
     #[test]

@@ -76,6 +76,23 @@ impl End {
     }
 }
 
+/// A moment by the guest's clock, as `/proc/uptime` has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uptime {
+    /// Since the kernel's start.
+    up: Duration,
+    /// How long its processor was idle until then.
+    idle: Duration,
+}
+
+impl Uptime {
+    fn read(text: &str) -> Option<Self> {
+        let (up, idle) = text.trim().split_once(' ')?;
+        let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
+        Some(Self { up: seconds(up)?, idle: seconds(idle)? })
+    }
+}
+
 /// The output of one step.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
@@ -83,9 +100,9 @@ pub(crate) struct Section {
     pub(crate) name: String,
     /// Its exit status; `None`: it never ended.
     pub(crate) code: Option<i32>,
-    /// When it began and ended, by the guest's clock, s.
-    pub(crate) began_s: Option<f64>,
-    pub(crate) ended_s: Option<f64>,
+    /// When it began and ended.
+    pub(crate) began: Option<Uptime>,
+    pub(crate) ended: Option<Uptime>,
     /// What the tests in it reported.
     pub(crate) tests: Report,
     /// Everything else that it printed.
@@ -121,14 +138,14 @@ impl Run {
                 Some(("version", text)) => text.clone_into(&mut run.version),
                 Some(("begin", rest)) => {
                     let (name, began) = rest.split_once(' ').unwrap_or((rest, ""));
-                    let began_s = began.parse().ok();
-                    run.sections.push(Section { name: name.into(), began_s, ..Section::default() });
+                    let began = Uptime::read(began);
+                    run.sections.push(Section { name: name.into(), began, ..Section::default() });
                 }
                 Some(("end", rest)) => {
                     if let Some(section) = run.sections.last_mut() {
-                        let mut words = rest.split(' ').skip(1);
+                        let mut words = rest.splitn(3, ' ').skip(1);
                         section.code = words.next().and_then(|code| code.parse().ok());
-                        section.ended_s = words.next().and_then(|at| at.parse().ok());
+                        section.ended = words.next().and_then(Uptime::read);
                     }
                 }
                 Some(("done", _)) => run.complete = true,
@@ -153,7 +170,7 @@ impl Run {
 
     /// From the kernel's start to its first step.
     pub(crate) fn boot(&self) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.sections.first()?.began_s?).ok()
+        Some(self.sections.first()?.began?.up)
     }
 
     /// How many tests passed or failed.
@@ -195,7 +212,12 @@ impl Section {
 
     /// How long it took, by the guest's clock.
     pub(crate) fn took(&self) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.ended_s? - self.began_s?).ok()
+        self.ended?.up.checked_sub(self.began?.up)
+    }
+
+    /// How long the guest's processor was idle meanwhile.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.ended?.idle.checked_sub(self.began?.idle)
     }
 }
 
@@ -237,14 +259,19 @@ pub(crate) mod tests {
         Run::read(&kernel, false, "@w", output, console, ended)
     }
 
-    pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor 1.1\nfine\n@w end doctor 0 3.1\n\
-         @w begin kernel 3.2\ntest a::b ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n@w end kernel 0 9.0\n@w done\n";
+    pub(crate) const PASSED: &str = "@w release 6.1.0-56\n@w version #1 Debian 6.1.192-2\n@w begin doctor 1.1 0.5\nfine\n@w end doctor 0 3.1 0.7\n\
+         @w begin kernel 3.2 0.7\ntest a::b ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n\
+         @w end kernel 0 9.0 1.7\n@w done\n";
 
     #[test]
     fn a_run_that_came_to_its_end_passes() {
         let run = run(PASSED, "");
         assert!(run.passed(), "{run:?}");
         assert_eq!((run.release.as_str(), run.tests()), ("6.1.0-56", 3));
+        let times: Vec<_> =
+            run.sections.iter().filter_map(|section| Some([section.took()?, section.idle()?])).collect();
+        assert_eq!(times, [[2000, 200], [5800, 1000]].map(|pair| pair.map(Duration::from_millis)));
+        assert_eq!(run.boot(), Some(Duration::from_millis(1100)));
     }
 
     #[test]
@@ -253,7 +280,7 @@ pub(crate) mod tests {
             ("a panic: the plan's end is missing", PASSED.replace("@w done\n", "")),
             ("the marker of another run", PASSED.replace("@w done", "@v done")),
             ("a step that was killed", PASSED.replace("end kernel 0", "end kernel 137")),
-            ("a step that never ended", PASSED.replace("@w end kernel 0 9.0\n", "")),
+            ("a step that never ended", PASSED.replace("@w end kernel 0 9.0 1.7\n", "")),
             ("a test target without a result", PASSED.replace("test result: ok.", "")),
             ("a refusal by the product", PASSED.replace("end doctor 0", "end doctor 1")),
             ("silence", String::new()),

@@ -44,7 +44,7 @@ impl Way {
             (Self::Own, _) => target != SERVICE,
             (_, Breadth::Every) => ["kernel", "sessions", "hooks"].contains(&target),
             // Makes each change, and has each hook report it in this way.
-            (_, Breadth::End | Breadth::Between) => target == "hooks",
+            (_, Breadth::Oldest | Breadth::Newest | Breadth::Between) => target == "hooks",
         }
     }
 
@@ -59,8 +59,10 @@ impl Way {
 pub(crate) enum Breadth {
     /// Every test, in every way to which the way makes a difference.
     Every,
-    /// For the oldest and the newest kernel.
-    End,
+    /// For the oldest kernel.
+    Oldest,
+    /// For the newest kernel.
+    Newest,
     /// For a kernel between them.
     Between,
 }
@@ -68,10 +70,13 @@ pub(crate) enum Breadth {
 impl Breadth {
     /// For the kernel at `index` of `kernels`. A run that a person narrows down is not thinned out.
     pub(crate) fn of(index: usize, kernels: usize, ways: &[Way], filter: &[String]) -> Self {
-        match (filter.is_empty() && ways.contains(&Way::Own), index == 0 || index + 1 == kernels) {
-            (false, _) => Self::Every,
-            (true, true) => Self::End,
-            (true, false) => Self::Between,
+        if !filter.is_empty() || !ways.contains(&Way::Own) {
+            return Self::Every;
+        }
+        match index {
+            0 => Self::Oldest,
+            _ if index + 1 == kernels => Self::Newest,
+            _ => Self::Between,
         }
     }
 }
@@ -104,11 +109,11 @@ mod tests {
 
     #[test]
     fn every_target_that_depends_on_the_kernel_runs_on_every_kernel() {
-        use Breadth::{Between, End, Every};
+        use Breadth::{Between, Every, Oldest};
         for target in ["kernel", "sessions", "journal", "hooks", "contracts", "refuse", "verifier"] {
             assert!(Way::Own.has(target, Between), "{target} runs on every kernel");
         }
-        assert!(Way::Service.has("kernel", Every) && !Way::Service.has("kernel", End));
+        assert!(Way::Service.has("kernel", Every) && !Way::Service.has("kernel", Oldest));
         assert!(Way::Service.has("hooks", Between));
     }
 }
