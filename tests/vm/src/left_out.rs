@@ -254,7 +254,7 @@ const LEFT_OUT: &[LeftOut] = &[
         reason: "what a session is follows from the facts, which these machines check",
     },
     LeftOut {
-        machines: Between,
+        machines: AllButOldest,
         way: Own,
         target: "hooks",
         names: AWAY,
