@@ -318,7 +318,7 @@ impl Peers {
             DeliveryRequest::MarkBehind(token) => {
                 run_statement(client, sql::MARK_BEHIND, &[&token.host_no, &token.generation]).await?;
             }
-            DeliveryRequest::Ping => client.batch_execute("").await?,
+            DeliveryRequest::Ping => client.check_connection().await?,
             DeliveryRequest::Notify(host_no) => {
                 run_statement(client, sql::NOTIFY, &[&sql::CHANNEL, &host_no.to_string()]).await?;
             }

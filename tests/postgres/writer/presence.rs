@@ -247,3 +247,24 @@ fn each_login_writes_its_own_host_and_no_other() {
     host.delivered(Duration::from_secs(60));
     is_mirrored(&SERVER, &database, &host);
 }
+
+#[test]
+fn an_idle_host_stays_present_without_a_transaction() {
+    let database = applied(&SERVER);
+    let host = Host::new(&SERVER.url(&database));
+    host.start("/srv/a");
+    host.delivered(SOON);
+    let look = "SELECT query_start, state_change > query_start + interval '16 seconds' FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'observer %'";
+    let looked = || SERVER.psql(&database, look);
+    let mut since = looked();
+    // The notification may be on its way. Then nothing happens for longer than a silent connection may last.
+    eventually("signs of life alone", SOON, || match looked() {
+        found if found == since.replace("|f", "|t") => Ok(()),
+        found => {
+            since.clone_from(&found);
+            Err(found)
+        }
+    });
+    assert!(is_present(&SERVER, &database, &host));
+}

@@ -133,7 +133,7 @@ pub enum DeliveryRequest {
     },
     /// Marks the state as not caught up. Answer: `Done`.
     MarkBehind(FencingToken),
-    /// Sends an empty query. Answer: `Done`.
+    /// Asks the server for a sign of life, which begins no transaction. Answer: `Done`.
     Ping,
     /// Sends listeners a hint. Answer: `Done`.
     Notify(i32),
