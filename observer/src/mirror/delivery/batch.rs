@@ -88,6 +88,11 @@ impl Batch {
         Some(statement)
     }
 
+    /// How many entries the statement has.
+    pub fn entries_sent(&self) -> usize {
+        self.parts.last().map_or(0, ExactSizeIterator::len)
+    }
+
     /// The database applied the statement; the number of its last entry.
     pub fn applied(&mut self) -> Option<u64> {
         let part = self.parts.pop()?;

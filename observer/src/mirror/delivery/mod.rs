@@ -5,9 +5,11 @@
 //! then both as they come. Nothing is queued in memory but one batch: the journal is the queue.
 
 mod batch;
+mod congestion;
 mod messages;
 mod opening;
 mod phases;
+mod retries;
 mod statement;
 mod steps;
 mod takeover;
@@ -18,7 +20,6 @@ mod simulation;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use uuid::Uuid;
 
 pub use messages::*;
@@ -29,6 +30,7 @@ use crate::api::status::MirrorStatus;
 use crate::api::words::MirrorState;
 use crate::text::bytes::to_line;
 use phases::Phase;
+use retries::Retries;
 use takeover::FormerConnections;
 
 /// Entries in one batch.
@@ -44,13 +46,6 @@ const LOOP_WAIT: Duration = Duration::from_secs(10);
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(12);
 /// Between two looks whether the journal has been opened.
 const JOURNAL_POLL: Duration = Duration::from_secs(1);
-/// Wait before another connection, doubled each time from the first to the second, and up to as much again at random: a
-/// server that comes back does not meet all hosts at once.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// See [`RETRY_MIN`].
-const RETRY_MAX: Duration = Duration::from_secs(15);
-/// The least wait after a permanent error.
-const STOPPED_WAIT: Duration = Duration::from_secs(15);
 /// A connection that lasted this long was no failure: the next wait is the shortest again.
 const LASTED: Duration = Duration::from_secs(60);
 /// How long the daemon's end waits for entries that are committed.
@@ -80,8 +75,7 @@ pub struct Delivery {
     stop_at: Option<Instant>,
     status: MirrorStatus,
     former: FormerConnections,
-    jitter_seed: u64,
-    backoff: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    retries: Retries,
     /// When the last connection began.
     connected_at: Instant,
     /// The last connection wrote at least one batch.
@@ -98,8 +92,7 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery without a connection.
     pub fn new(host_id: Uuid, extent: JournalExtent, heartbeat: LoopHeartbeat, now: Instant) -> Self {
-        // No two hosts wait for the same times.
-        let (_, jitter_seed) = host_id.as_u64_pair();
+        let (_, seed) = host_id.as_u64_pair();
         let mut delivery = Self {
             phase: Phase::Identifying(now),
             actions: VecDeque::new(),
@@ -109,8 +102,7 @@ impl Delivery {
             stop_at: None,
             status: MirrorStatus::connecting(host_id),
             former: FormerConnections::default(),
-            jitter_seed,
-            backoff: backoff(jitter_seed),
+            retries: Retries::new(seed),
             connected_at: now,
             has_delivered: false,
             batch_halvings: 0,
@@ -294,14 +286,11 @@ impl Delivery {
         self.actions.push_back(DeliveryAction::Disconnect);
         if self.has_delivered || now.saturating_duration_since(self.connected_at) > LASTED {
             self.logged = None;
-            self.backoff = backoff(self.jitter_seed);
+            self.retries.succeeded();
         }
         self.has_delivered = false;
-        let mut wait = self.backoff.next().unwrap_or(RETRY_MAX);
         let is_permanent = error.class == ErrorClass::Permanent;
-        if is_permanent {
-            wait = wait.max(STOPPED_WAIT);
-        }
+        let wait = self.retries.wait(is_permanent);
         let message = shown(&error.message);
         self.status.state = if is_permanent { MirrorState::Stopped } else { MirrorState::Retrying };
         self.status.generation = None;
@@ -399,16 +388,6 @@ pub fn loop_is_silent() -> DatabaseError {
 fn unexpected(answer: &DeliveryAnswer) -> DatabaseError {
     debug_assert!(false, "unexpected answer: {answer:?}");
     DatabaseError::broken("the mirror received an answer to another request; report this")
-}
-
-fn backoff(jitter_seed: u64) -> <ExponentialBuilder as BackoffBuilder>::Backoff {
-    ExponentialBuilder::new()
-        .with_jitter()
-        .with_jitter_seed(jitter_seed)
-        .with_min_delay(RETRY_MIN)
-        .with_max_delay(RETRY_MAX)
-        .without_max_times()
-        .build()
 }
 
 /// The message on one line, not too long and harmless to a terminal: it comes from a server.

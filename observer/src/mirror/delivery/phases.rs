@@ -5,6 +5,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::batch::Batch;
+use super::congestion::Congestion;
 use super::messages::{FencingToken, JournalExtent, LoopHeartbeat, ReplicationCursor, ServerPeer};
 
 /// Where the delivery stands.
@@ -74,6 +75,12 @@ pub(super) struct Present {
     pub notified_at: Option<Instant>,
     /// When the next hint is due.
     pub notify_due: Option<Instant>,
+    /// What the statements of batches took.
+    pub congestion: Congestion,
+    /// When the last one was sent.
+    pub sent_at: Instant,
+    /// Until when changes wait for others that share their transaction; `None`: nothing waits.
+    pub held_until: Option<Instant>,
     /// A heartbeat arrived after the last ping.
     pub is_ping_due: bool,
     /// The heartbeat at the last ping, and what the journal had committed then.
@@ -151,6 +158,9 @@ impl Present {
             maintained_at: now,
             notified_at: None,
             notify_due: Some(now),
+            congestion: Congestion::default(),
+            sent_at: now,
+            held_until: None,
             is_ping_due: false,
             pinged_heartbeat: heartbeat,
             pinged_last_seq: extent.last_seq,
@@ -162,7 +172,7 @@ impl Present {
 
     pub fn wake_at(&self) -> Option<Instant> {
         match &self.activity {
-            Activity::Idle => self.notify_due,
+            Activity::Idle => [self.notify_due, self.held_until].into_iter().flatten().min(),
             Activity::Pausing(at, _) | Activity::Writing(_, WriteStep::Pausing(at)) => Some(*at),
             _ => None,
         }

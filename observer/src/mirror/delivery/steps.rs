@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::batch::Batch;
+use super::congestion::GROUP_ENTRIES;
 use super::phases::{Activity, AfterPause, Phase, Present, WriteStep};
 use super::{
     BATCH_ENTRIES_MAX, Comparison, DatabaseError, Delivery, DeliveryAction, DeliveryAnswer, DeliveryRequest,
@@ -38,7 +39,7 @@ impl Delivery {
             Activity::Pausing(_, AfterPause::Refresh) => Some(self.read_map(now)),
             Activity::Idle | Activity::Pausing(..) => self.next_activity(now, &mut present),
             Activity::Writing(batch, WriteStep::Pausing(at)) if now >= at => {
-                Some(self.retry_batch(now, &present, batch))
+                Some(self.retry_batch(now, &mut present, batch))
             }
             activity => Some(activity),
         };
@@ -79,7 +80,8 @@ impl Delivery {
             self.request(DeliveryRequest::Notify(present.token.host_no), OpenRequest::ping(now));
             return Some(Activity::Notifying);
         }
-        if let Some(id) = stream_id.filter(|_| self.status.pending > 0) {
+        let is_batch_due = self.is_batch_due(now, present);
+        if let Some(id) = stream_id.filter(|_| is_batch_due) {
             return Some(self.begin_batch(now, present, id));
         }
         if self.is_stopping() {
@@ -125,6 +127,19 @@ impl Delivery {
             return self.read_map(now);
         }
         Activity::Pausing(now + RETRY_WAIT, AfterPause::Continue)
+    }
+
+    /// Whether entries are sent now. Few ones wait for others while the server is busy.
+    fn is_batch_due(&self, now: Instant, present: &mut Present) -> bool {
+        let pending = self.status.pending;
+        if pending > 0 && pending < GROUP_ENTRIES && !self.is_stopping() {
+            let hold = || now + present.congestion.hold(now);
+            if now < *present.held_until.get_or_insert_with(hold) {
+                return false;
+            }
+        }
+        present.held_until = None;
+        pending > 0
     }
 
     /// Reads the next entries, or first the state where they are far behind it.
@@ -182,7 +197,7 @@ impl Delivery {
                 }
             }
             (Activity::Reading, Ok(DeliveryAnswer::Entries(items))) => {
-                self.entries_read(now, &present, items)
+                self.entries_read(now, &mut present, items)
             }
             (Activity::Comparing | Activity::Reading, Ok(DeliveryAnswer::JournalUnreadable(why))) => {
                 self.journal_was_unreadable(why);
@@ -233,7 +248,7 @@ impl Delivery {
         self.failed(shown(&why));
     }
 
-    fn entries_read(&mut self, now: Instant, present: &Present, items: Vec<BatchItem>) -> Activity {
+    fn entries_read(&mut self, now: Instant, present: &mut Present, items: Vec<BatchItem>) -> Activity {
         self.journal_was_read();
         if items.is_empty() {
             // The stream ended after its extent was reported.
@@ -244,7 +259,8 @@ impl Delivery {
     }
 
     /// Sends the next statement of the batch.
-    fn send(&mut self, now: Instant, present: &Present, batch: Box<Batch>) -> Activity {
+    fn send(&mut self, now: Instant, present: &mut Present, batch: Box<Batch>) -> Activity {
+        present.sent_at = now;
         if let Some(statement) = batch.statement(&present.cursor, self.last_seq_of(present.cursor.stream_id))
         {
             let request = DeliveryRequest::Write { token: present.token, statement };
@@ -289,6 +305,7 @@ impl Delivery {
     }
 
     fn statement_applied(&mut self, now: Instant, present: &mut Present, mut batch: Box<Batch>) -> Activity {
+        present.congestion.observe(present.sent_at, now, batch.entries_sent());
         present.cursor.seq = batch.applied().unwrap_or(present.cursor.seq);
         // Counted when their gap is committed: the connection may end before the rest of the batch is written.
         self.count_refusals(now, std::mem::take(&mut batch.refusals));
@@ -330,7 +347,7 @@ impl Delivery {
         Activity::Writing(batch, WriteStep::MarkingBehind)
     }
 
-    fn retry_batch(&mut self, now: Instant, present: &Present, mut batch: Box<Batch>) -> Activity {
+    fn retry_batch(&mut self, now: Instant, present: &mut Present, mut batch: Box<Batch>) -> Activity {
         batch.restart(&present.cursor);
         self.send(now, present, batch)
     }

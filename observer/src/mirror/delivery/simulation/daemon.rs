@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::super::{
-    Delivery, DeliveryRequest, EntryRange, JournalExtent, LiveMap, LoopHeartbeat, RETRY_MAX, RETRY_MIN,
-    STOPPED_WAIT,
-};
+use super::super::retries::{RETRY_SPREAD, STOPPED_WAIT, longest_wait};
+use super::super::{Delivery, DeliveryRequest, EntryRange, JournalExtent, LiveMap, LoopHeartbeat};
 use super::database::HOMES;
 use crate::api::words::EntryKind;
 use crate::mirror::error::{DatabaseError, ErrorClass};
@@ -244,9 +242,8 @@ impl Daemon {
             DeliveryRequest::Connect => {
                 self.connects += 1;
                 if let Some(disconnected_ms) = limits.disconnected_ms {
-                    let doubled = RETRY_MIN * 2_u32.saturating_pow(limits.failures.saturating_sub(1));
-                    let least =
-                        if limits.last_error_is_permanent { STOPPED_WAIT } else { doubled.min(RETRY_MAX) };
+                    let doubled = longest_wait(limits.failures.saturating_sub(1)) / RETRY_SPREAD;
+                    let least = if limits.last_error_is_permanent { STOPPED_WAIT } else { doubled };
                     let waited = Duration::from_millis(now_ms - disconnected_ms);
                     assert!(waited >= least, "connected after {waited:?} and not {least:?}: {limits:?}");
                 }

@@ -5,6 +5,7 @@
 mod daemon;
 mod database;
 mod fault;
+mod fleet;
 mod random;
 mod schedule;
 

@@ -23,7 +23,7 @@ const HEARTBEAT_EVERY_MS: u64 = 5_000;
 const DRIVER_WAIT_MS: u64 = 25_000;
 /// Changes and faults begin within this time.
 const FAULTS_MS: u64 = 20_000;
-/// Everything is delivered within this time after the last fault: the longest wait between connections (30 s), what a ghost
+/// Everything is delivered within this time after the last fault: the longest wait between connections (20 s), what a ghost
 /// takes (15 s), a batch and an answer that are waited for (33 s), and some more.
 const PROGRESS_MS: u64 = 120_000;
 /// A schedule with more events makes no progress.
