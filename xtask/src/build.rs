@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// verifier takes no others.
     #[arg(long)]
     debug: bool,
-    /// Instead, the program of a former version, for the tests of upgrades, which `cargo xtask test` runs from then on. It is
+    /// Instead, the programs of former versions, for the tests of upgrades, which `cargo xtask test` runs from then on. They are
     /// built once and kept in the cache (~/.cache/observer-former).
     #[arg(long, conflicts_with = "debug")]
     former: bool,
@@ -33,7 +33,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let toolchain = Toolchain::ready()?;
     if arguments.former {
-        eprintln!("xtask: built {}", former::build(workspace, &toolchain)?.display());
+        for program in former::build(workspace, &toolchain)? {
+            eprintln!("xtask: built {}", program.display());
+        }
     } else if arguments.debug {
         kernel_programs(workspace, &toolchain)?;
         // With the features of the whole workspace, as the tests are built.

@@ -1,4 +1,4 @@
-//! The program of a former version, built from its commit and kept in the cache: tests upgrade from it.
+//! Programs of former versions, built from their commits and kept in the cache: tests upgrade from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,28 +18,33 @@ const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
 
-/// Builds it unless it is there, and returns where it is.
-pub(crate) fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
-    let program = former::program()?;
-    if !program.exists() {
-        let directory = workspace.target.join("former");
-        let built = built(workspace, toolchain, &directory)?;
-        keep(&built, &program).with_context(|| format!("write {}", program.display()))?;
+/// Builds those that are missing, and returns where all are.
+pub(crate) fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<Vec<PathBuf>> {
+    let directory = workspace.target.join("former");
+    let mut programs = Vec::new();
+    for former in former::PROGRAMS {
+        let program = former.path()?;
+        if !program.exists() {
+            let built = built(workspace, toolchain, &directory, former.commit)?;
+            keep(&built, &program).with_context(|| format!("write {}", program.display()))?;
+        }
+        programs.push(program);
+    }
+    if directory.exists() {
         fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
     }
-    Ok(program)
+    Ok(programs)
 }
 
-/// Builds it below `directory`.
-fn built(workspace: &Workspace, toolchain: &Toolchain, directory: &Path) -> Result<PathBuf> {
-    let (source, archive) = (directory.join("source"), directory.join("source.tar"));
+/// Builds one below `directory`, where most of the others is built as well.
+fn built(workspace: &Workspace, toolchain: &Toolchain, directory: &Path, commit: &str) -> Result<PathBuf> {
+    let (source, archive) = (directory.join(commit), directory.join("source.tar"));
     fs::create_dir_all(&source).with_context(|| format!("create {}", source.display()))?;
     let mut git = Command::new("git");
     git.current_dir(&workspace.root).args(["archive", "--format=tar", "--output"]).arg(&archive);
-    command::quiet(git.arg(former::COMMIT)).with_context(|| {
+    command::quiet(git.arg(commit)).with_context(|| {
         format!(
-            "the source of commit {}: if it is missing, fetch the whole history (`git fetch --unshallow`)",
-            former::COMMIT
+            "the source of commit {commit}: if it is missing, fetch the whole history (`git fetch --unshallow`)"
         )
     })?;
     let mut tar = Command::new("tar");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use observer_harness::libtest::{Counts, Report, TIMES, TIMES_ENVIRONMENT};
+use observer_harness::releases::PostgresRelease;
 use observer_harness::{command, former};
 use observer_vm::{FEATURES, SERVICE, Test};
 
@@ -42,6 +43,10 @@ pub(crate) struct Arguments {
     /// If other kernels pass, write the results to README.md and docs/kernels.md.
     #[arg(long, conflicts_with_all = ["filter", "quick"])]
     record: bool,
+    /// Instead of all parts, the tests of the mirror against this release of Postgres (14, 16, 17 or 18), from the npm registry.
+    /// May be given several times.
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["quick", "record"])]
+    postgres: Vec<u32>,
 }
 
 /// One part of the run.
@@ -71,9 +76,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 
 fn parts(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Part>> {
     let filter = arguments.filter.as_deref();
+    let releases: Vec<_> =
+        arguments.postgres.iter().map(|&major| PostgresRelease::of(major)).collect::<Result<_>>()?;
     let toolchain = setup::for_test()?;
     let mut parts = vec![part("build", || nothing(build::release(workspace, &toolchain)))];
     let built = parts.iter().all(|part| part.outcome.is_ok());
+    if !releases.is_empty() {
+        if built {
+            let programs = observer_vm::test_programs(workspace)?;
+            let mirror = || with_upgrades(privileged(workspace, &programs.postgres, MIRROR_THREADS, filter));
+            parts.extend(
+                releases.into_iter().map(|release| part(release.name, || against(release, mirror()))),
+            );
+        }
+        return Ok(parts);
+    }
     if filter.is_none() {
         parts.push(part("format", || {
             nothing(command::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))
@@ -157,10 +174,17 @@ fn privileged(workspace: &Workspace, test: &Test, threads: u8, filter: Option<&s
     command
 }
 
-/// Has tests of the mirror upgrade from a former program too, where that was built (`cargo xtask build --former`). Where it was
-/// not, they count as ignored.
+/// Runs tests of the mirror against a release of Postgres.
+fn against(release: &PostgresRelease, mut mirror: Command) -> Result<Report> {
+    let unpacked = release.unpack()?;
+    mirror.env("OBSERVER_TEST_POSTGRES", unpacked.directory());
+    tests(&mut [mirror])
+}
+
+/// Has tests of the mirror upgrade from former programs too, where those were built (`cargo xtask build --former`). Where they
+/// were not, the tests count as ignored.
 fn with_upgrades(mut tests: Command) -> Command {
-    if former::program().is_ok_and(|program| program.exists()) {
+    if former::are_built() {
         tests.arg("--include-ignored");
     }
     tests

@@ -42,7 +42,7 @@ const TEMPLATE: &str = "usr/share/observer/observer.toml";
 /// Where the configuration is read.
 const CONFIGURATION: &str = "etc/observer/observer.toml";
 
-/// The unit as it was in the version of the former program (`former::COMMIT`), and where it goes.
+/// The unit as it was in the version of the former program (`former::FIRST`), and where it goes.
 const FORMER_UNIT: (&str, &str) =
     ("usr/lib/systemd/system/observer.service", include_str!("../former/observer.service"));
 
@@ -95,7 +95,7 @@ impl Edition {
                 tree::write(&root.join(path), unit)?;
                 let mut strip = Command::new("strip");
                 strip.args(["--strip-all", "-o"]).arg(root.join(tree::PROGRAM));
-                command::quiet(strip.arg(former::program()?))
+                command::quiet(strip.arg(former::FIRST.path()?))
             }
             Self::Next => tree::write(&template, &format!("# Of the next version.\n{text}")),
         }

@@ -61,7 +61,7 @@ pub fn make(workspace: &Workspace) -> Result<Dist> {
     let former = made(Edition::Former, "former", &work)?;
     let next = made(Edition::Next, "next", &work)?;
     let mut for_tests = vec![(deb.clone(), "observer.deb"), (former.clone(), "former.deb")];
-    if former::program()?.exists() {
+    if former::FIRST.path()?.exists() {
         for_tests.push((made(Edition::Earlier, "earlier", &work)?, observer_vm::EARLIER));
     }
     for_machines(workspace, &for_tests)?;

@@ -6,7 +6,7 @@
 //!
 //! - the product: [`daemon`], its command line in [`observe`], its stream in [`watch`], its JSON in [`text`];
 //! - what it observes: [`fixture`] and [`puppet`], [`pty`], [`cgroup`], [`scene`] (a host with its sessions), [`tiny`];
-//! - what it depends on: [`postgres`], [`programs`], [`former`] (an older version of it), [`wall_clock`], [`manager`] (what a service tells its manager);
+//! - what it depends on: [`postgres`] ([`releases`] of it), [`programs`], [`former`] (an older version of it), [`wall_clock`], [`manager`] (what a service tells its manager);
 //! - what is done to it: `inject` (system calls that it is made to call), `links` (of its kernel programs);
 //! - the witnesses: [`truth`], [`population`], [`wait`], [`btf`];
 //! - in a virtual machine, a part of many equal checks: [`share`];
@@ -34,6 +34,7 @@ pub mod programs;
 pub mod protocol;
 pub mod pty;
 pub mod puppet;
+pub mod releases;
 pub mod scene;
 pub mod share;
 pub mod skipped;
