@@ -27,5 +27,5 @@ pub use model::ids::{BootTime, ProcessKey, Tgid};
 pub use model::process::Process;
 pub use model::rule::Rule;
 pub use model::session::Session;
-pub use model::{change, cost, death, explanation, ids, label, left, process, rule, session, starts};
+pub use model::{cgroup, change, cost, death, explanation, ids, label, left, process, rule, session, starts};
 pub use verify::{audit, invariants};

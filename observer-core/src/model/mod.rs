@@ -1,6 +1,7 @@
 //! The types that inputs, changes and the map have in common: processes, their identity and their end,
 //! sessions and their rules, changes.
 
+pub mod cgroup;
 pub mod change;
 pub mod cost;
 pub mod death;

@@ -1,7 +1,9 @@
 //! One live process as the kernel shows it.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
+use crate::model::cgroup;
 use crate::model::ids::{BootTime, ProcessKey};
 
 /// Bytes that processes choose, such as paths and argv. They need not be text. Parent and child share them.
@@ -267,5 +269,15 @@ impl Process {
     /// be. What is called its program is that of the executable then, if it has any.
     pub fn is_unread(&self) -> bool {
         self.argv.is_none() && self.filename.is_none()
+    }
+
+    /// Returns the systemd unit that the path of its cgroup names, as [`cgroup::unit`] does.
+    pub fn unit(&self) -> Option<&[u8]> {
+        cgroup::unit(self.cgroup.as_deref()?)
+    }
+
+    /// Returns the container that the path of its cgroup names, as [`cgroup::container`] does.
+    pub fn container(&self) -> Option<Cow<'_, [u8]>> {
+        cgroup::container(self.cgroup.as_deref()?)
     }
 }
