@@ -233,6 +233,63 @@ fn a_rule_with_a_cgroup_admits_what_is_moved_there_and_refuses_the_rest() {
 }
 
 #[test]
+fn a_rule_with_a_unit_or_a_container_admits_what_is_moved_there_and_refuses_the_rest() {
+    let id = "1b2c".repeat(16);
+    for (conditions, lacks, there) in [
+        (
+            Conditions { unit: globs(&["agent@*"]), ..Conditions::default() },
+            Unmet::Unit,
+            "/system.slice/system-agent.slice/agent@7.service/sub".to_owned(),
+        ),
+        (
+            Conditions { container: globs(&["1b2c*"]), ..Conditions::default() },
+            Unmet::Container,
+            format!("/system.slice/docker-{id}.scope"),
+        ),
+    ] {
+        let mut world = World::new(vec![with(conditions)]);
+        let bash = at_home(&mut world);
+        let agent = world.spawn(&bash, 20, "claude");
+        let moved_to = |world: &mut World, cgroup_id, path: &str| {
+            let at = world.tick_clock();
+            world.feed(Input::Cgroup { at, key: agent.key, cgroup_id, path: path.as_bytes() });
+        };
+        assert_eq!(
+            (unmet(&world, 20), world.session("/srv/a")),
+            (Some(lacks), None),
+            "its cgroup is not known"
+        );
+        moved_to(&mut world, 5, "/system.slice/other.service");
+        assert_eq!((unmet(&world, 20), world.session("/srv/a")), (Some(lacks), None));
+        moved_to(&mut world, 6, &there);
+        assert_eq!(unmet(&world, 20), None);
+        assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(agent.key));
+    }
+}
+
+#[test]
+fn what_is_ignored_by_unit_or_container_is_no_session() {
+    let id = "1b2c".repeat(16);
+    for conditions in [
+        Conditions { unit: globs(&["docker-*"]), ..Conditions::default() },
+        Conditions { container: globs(&["*"]), ..Conditions::default() },
+    ] {
+        let mut world = World::new(vec![rule()]);
+        world.set_rules(vec![rule()], ignoring(conditions));
+        let bash = at_home(&mut world);
+        let mut inside = world.fork(&bash, 20);
+        let at = world.tick_clock();
+        let path = format!("/system.slice/docker-{id}.scope");
+        world.feed(Input::Cgroup { at, key: inside.key, cgroup_id: 6, path: path.as_bytes() });
+        world.exec(&mut inside, "claude");
+        world.wait(2 * observer_core::limits::SETTLE_NS);
+        assert_eq!(world.session("/srv/a"), None);
+        let beside = world.spawn(&bash, 21, "claude");
+        assert_eq!(world.session("/srv/a").map(|session| session.primary), Some(beside.key));
+    }
+}
+
+#[test]
 fn a_rule_for_the_host_admits_nobody_in_another_mount_namespace() {
     let mut world = World::new(vec![with(only_host()), Rule { name: "second".into(), ..rule() }]);
     let bash = at_home(&mut world);

@@ -26,6 +26,10 @@ pub enum Unmet {
     Group,
     /// The cgroup.
     Cgroup,
+    /// The systemd unit.
+    Unit,
+    /// The container.
+    Container,
     /// comm is one of those that the rule refuses.
     NotComm,
     /// The program is one of those that the rule refuses.

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::model::process::Bytes;
+use crate::model::process::{Bytes, Process};
 
 /// A pattern over bytes. The edge makes it of a glob.
 pub trait Pattern: fmt::Debug + Send + Sync {
@@ -100,10 +100,28 @@ pub struct Conditions {
     pub argv: Vec<Box<dyn Pattern>>,
     /// Patterns of the path of the v2 cgroup.
     pub cgroup: Vec<Box<dyn Pattern>>,
+    /// Patterns of the systemd unit ([`Process::unit`](crate::Process::unit)). None matches a process in no unit.
+    pub unit: Vec<Box<dyn Pattern>>,
+    /// Patterns of the container ([`Process::container`](crate::Process::container)). None matches a process in no container.
+    pub container: Vec<Box<dyn Pattern>>,
     /// Real user ids.
     pub uids: Vec<u32>,
     /// Real user ids of the members of groups; `None` requires nothing.
     pub members: Option<Vec<u32>>,
+}
+
+impl Conditions {
+    /// Returns whether the systemd unit of `process` is what is required.
+    pub(crate) fn has_unit(&self, process: &Process) -> bool {
+        let is_one = |unit: &[u8]| self.unit.iter().any(|pattern| pattern.is_match(unit));
+        self.unit.is_empty() || process.unit().is_some_and(is_one)
+    }
+
+    /// Returns whether the container of `process` is what is required.
+    pub(crate) fn has_container(&self, process: &Process) -> bool {
+        let is_one = |container: &[u8]| self.container.iter().any(|pattern| pattern.is_match(container));
+        self.container.is_empty() || process.container().is_some_and(|container| is_one(&container))
+    }
 }
 
 impl Default for Conditions {
@@ -118,6 +136,8 @@ impl Default for Conditions {
             exe: Vec::new(),
             argv: Vec::new(),
             cgroup: Vec::new(),
+            unit: Vec::new(),
+            container: Vec::new(),
             uids: Vec::new(),
             members: None,
         }

@@ -271,6 +271,8 @@ pub(super) fn unmet(rule: &Rule, process: &Process) -> Option<Unmet> {
         (Unmet::User, !uids.is_empty() && !uids.contains(&process.uids.uid)),
         (Unmet::Group, !is_member(&rule.conditions, process)),
         (Unmet::Cgroup, !matches_if_any(cgroup, process.cgroup.as_deref())),
+        (Unmet::Unit, !rule.conditions.has_unit(process)),
+        (Unmet::Container, !rule.conditions.has_container(process)),
         (Unmet::NotComm, !runs_any && any_matches(&rule.not_comm, process.comm.as_bytes())),
         (Unmet::NotProgram, !runs_any && has_refused_program(rule, process)),
         (Unmet::Comm, !runs_any && !matches_if_any(comm, name)),
@@ -341,6 +343,8 @@ fn has_place(conditions: &Conditions, process: &Process) -> bool {
     (conditions.uids.is_empty() || conditions.uids.contains(&process.uids.uid))
         && is_member(conditions, process)
         && matches_if_any(&conditions.cgroup, process.cgroup.as_deref())
+        && conditions.has_unit(process)
+        && conditions.has_container(process)
 }
 
 /// Returns whether the user is a member of the groups that are required.

@@ -114,6 +114,8 @@ changed! {
     sid: u32 as primary.sid,
     pgid: u32 as primary.pgid,
     cgroup: Option<Text<'a>> as primary.cgroup,
+    unit: Option<Text<'a>> as primary.unit,
+    container: Option<Text<'a>> as primary.container,
     pane: Option<Text<'a>> as primary.pane,
     mux: Option<Cow<'a, str>> as primary.mux,
     mux_socket: Option<Text<'a>> as primary.mux_socket,

@@ -219,6 +219,8 @@ impl From<Unmet> for UnmetCondition {
             Unmet::User => Self::User,
             Unmet::Group => Self::Group,
             Unmet::Cgroup => Self::Cgroup,
+            Unmet::Unit => Self::Unit,
+            Unmet::Container => Self::Container,
             Unmet::NotComm => Self::NotComm,
             Unmet::NotProgram => Self::NotProgram,
             Unmet::Comm => Self::Comm,

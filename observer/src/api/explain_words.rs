@@ -82,6 +82,10 @@ words! {
         Group = "group",
         /// `cgroup`.
         Cgroup = "cgroup",
+        /// `unit`.
+        Unit = "unit",
+        /// `container`.
+        Container = "container",
         /// `not_comm`.
         NotComm = "not_comm",
         /// `not_program`.

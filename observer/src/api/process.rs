@@ -79,6 +79,10 @@ pub struct ProcessJson<'a> {
     pub pgid: u32,
     /// Path of the v2 cgroup.
     pub cgroup: Option<Text<'a>>,
+    /// The systemd unit that this path names.
+    pub unit: Option<Text<'a>>,
+    /// The container that this path names.
+    pub container: Option<Text<'a>>,
     /// The pane of its terminal, if that is one of tmux or screen.
     pub pane: Option<Text<'a>>,
     /// Whether the environment at exec names a pane that is not known to be that of its terminal.
@@ -147,6 +151,8 @@ impl<'a> ProcessJson<'a> {
             sid: process.sid,
             pgid: process.pgid,
             cgroup: process.cgroup.as_deref().map(Text::from),
+            unit: process.unit().map(Text::from),
+            container: process.container().map(Text),
             pane: names.pane.map(Text::from),
             pane_stale: names.stale,
             mux: names.mux.map(Cow::Borrowed),

@@ -86,7 +86,7 @@ pub(crate) fn map() -> (Core, Frames) {
         facts: facts(),
         cwd_path: RawPath { components: b"a\xfe\x1bb\0srv\0", flags: 0 },
         exe: RawPath { components: b"claude\0bin\0", flags: 0 },
-        cgroup: RawPath { components: b"user.slice\0", flags: 0 },
+        cgroup: RawPath { components: b"a\0lxc\0session-3.scope\0user.slice\0", flags: 0 },
         tty_pgrp: 4_242,
         stopped: true,
         executing: false,
@@ -138,7 +138,7 @@ fn process_json() -> Value {
         "cwd": "/srv/a\u{10fefe}\u{1b}b", "cwd_dev": "253:17", "cwd_ino": "18446744073709551615",
         "cwd_deleted": false, "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531840_u32,
         "tty": "pts/3", "tty_dev": "136:3", "foreground": true, "stopped": true, "uid": 1000, "euid": 1001, "suid": 1002, "sid": 4200, "pgid": 4242,
-        "cgroup": "/user.slice", "pane": "%5", "pane_stale": false, "mux": "tmux", "mux_socket": "/tmp/a,b/default",
+        "cgroup": "/user.slice/session-3.scope/lxc/a", "unit": "session-3.scope", "container": "a", "pane": "%5", "pane_stale": false, "mux": "tmux", "mux_socket": "/tmp/a,b/default",
         "as_of": {"cwd": "1970-04-15T06:00:00.254Z"}, "certain": true, "boot_id": "boot"
     })
 }

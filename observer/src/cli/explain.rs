@@ -170,6 +170,7 @@ fn text(process: &ProcessJson<'_>, answer: &ExplainAnswer<'_>) -> Vec<String> {
         lines.extend(hanging("", 0, &birth(process, inherited), WIDTH));
         lines.extend(inheritance(process, inherited));
     }
+    lines.extend(place(process));
     for (number, unmet) in answer.rules.iter().enumerate() {
         let label = format!("rule {}: ", number + 1);
         let admitted = answer.admitted_by == Some(number);
@@ -213,6 +214,14 @@ fn inheritance(process: &ProcessJson<'_>, inherited: &InheritedJson<'_>) -> Opti
         None => format!("its terminal {} is its own", shown(tty)),
     });
     let clauses: Vec<String> = [root, wrapper, tty].into_iter().flatten().collect();
+    (!clauses.is_empty()).then(|| clauses.join(", "))
+}
+
+/// The systemd unit and the container of the process, as a sentence; `None`: it is in none that is known.
+fn place(process: &ProcessJson<'_>) -> Option<String> {
+    let unit = process.unit.as_ref().map(|unit| format!("its unit is {}", shown(unit)));
+    let container = process.container.as_ref().map(|it| format!("its container is {}", shown(it)));
+    let clauses: Vec<String> = [unit, container].into_iter().flatten().collect();
     (!clauses.is_empty()).then(|| clauses.join(", "))
 }
 
@@ -347,6 +356,14 @@ fn lacks(process: &ProcessJson<'_>, unmet: UnmetCondition) -> String {
         UnmetCondition::Group => format!("its user {} is no member of the group (group)", process.uid),
         UnmetCondition::User => format!("its user is {} (user)", process.uid),
         UnmetCondition::Cgroup => format!("its cgroup is {} (cgroup)", or_unknown(process.cgroup.as_ref())),
+        UnmetCondition::Unit => match &process.unit {
+            Some(unit) => format!("its unit is {} (unit)", shown(unit)),
+            None => "it is in no systemd unit that is known (unit)".into(),
+        },
+        UnmetCondition::Container => match &process.container {
+            Some(container) => format!("its container is {} (container)", shown(container)),
+            None => "it is in no container that is known (container)".into(),
+        },
         UnmetCondition::NotComm => {
             format!("its comm {} is one that the rule refuses (not_comm)", shown(&process.comm))
         }
@@ -402,6 +419,38 @@ mod tests {
             "rule 3: would admit it",
         ];
         assert_eq!(text(&process(), &answer), expected);
+    }
+
+    #[test]
+    fn the_unit_and_the_container_are_told_and_what_lacks_them() {
+        let answer = ExplainAnswer {
+            position: SessionPosition::NotAdmitted,
+            rules: vec![Some(UnmetCondition::Unit), Some(UnmetCondition::Container)],
+            ..ExplainAnswer::default()
+        };
+        let of = |name: &'static [u8]| Some(Text::from(name));
+        let inside = ProcessJson { unit: of(b"docker.service"), container: of(b"web-1"), ..process() };
+        assert_eq!(
+            text(&inside, &answer).get(1..),
+            Some(
+                &[
+                    "its unit is docker.service, its container is web-1",
+                    "rule 1: does not admit it: its unit is docker.service (unit)",
+                    "rule 2: does not admit it: its container is web-1 (container)",
+                ]
+                .map(String::from)[..]
+            )
+        );
+        assert_eq!(
+            text(&process(), &answer).get(1..),
+            Some(
+                &[
+                    "rule 1: does not admit it: it is in no systemd unit that is known (unit)",
+                    "rule 2: does not admit it: it is in no container that is known (container)",
+                ]
+                .map(String::from)[..]
+            )
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use observer_common::limits::COMM_LEN;
+use observer_core::cgroup::unit;
 use observer_core::rule::{Conditions, Pattern};
 use toml::Spanned;
 
@@ -27,6 +28,23 @@ pub fn never_a_comm(glob: &Spanned<String>) -> Option<ConfigFault> {
         );
         warning(glob.span(), message)
     })
+}
+
+/// Warnings about globs that match no systemd unit. Without wildcards, that is all but the whole name of one that has processes.
+pub fn never_units(field: Option<&Spanned<OneOrMore>>) -> Vec<ConfigFault> {
+    let is_unit = |value: &Spanned<String>| {
+        let name = value.get_ref();
+        unit(format!("/{name}").as_bytes()) == Some(name.as_bytes())
+    };
+    let never = literals(field).into_iter().filter(|value| !is_unit(value)).map(|value| {
+        let message = format!(
+            "{} matches no unit that has processes: write the whole name, such as \"nginx.service\", or use `cgroup` for \
+             a slice",
+            quoted(value.get_ref())
+        );
+        warning(value.span(), message)
+    });
+    never.collect()
 }
 
 /// The values of a field that match nothing but themselves.

@@ -12,8 +12,8 @@ use toml::Spanned;
 use super::builtin::{boxed, default_rule};
 use super::fault::{ConfigFault, OneOrMore, empty_list};
 use super::never::{
-    literals, never_a_comm, owner_elsewhere, pane_without_tty, refused, users_outside_groups, with_nul,
-    without_members,
+    literals, never_a_comm, never_units, owner_elsewhere, pane_without_tty, refused, users_outside_groups,
+    with_nul, without_members,
 };
 use super::resolve::{RESOLVE_MAX, canonicalize, within};
 use super::terminal::terminal;
@@ -32,6 +32,8 @@ pub struct SessionSection {
     exe: Option<Spanned<OneOrMore>>,
     argv: Option<Spanned<OneOrMore>>,
     cgroup: Option<Spanned<OneOrMore>>,
+    unit: Option<Spanned<OneOrMore>>,
+    container: Option<Spanned<OneOrMore>>,
     user: Option<Spanned<OneOrMore>>,
     group: Option<Spanned<OneOrMore>>,
     mux_socket: Option<Spanned<OneOrMore>>,
@@ -60,6 +62,8 @@ pub struct IgnoreSection {
     exe: Option<Spanned<OneOrMore>>,
     argv: Option<Spanned<OneOrMore>>,
     cgroup: Option<Spanned<OneOrMore>>,
+    unit: Option<Spanned<OneOrMore>>,
+    container: Option<Spanned<OneOrMore>>,
     user: Option<Spanned<OneOrMore>>,
     group: Option<Spanned<OneOrMore>>,
     mux_socket: Option<Spanned<OneOrMore>>,
@@ -78,13 +82,27 @@ impl SessionSection {
         users: &UserDatabase,
         warnings: &mut Vec<ConfigFault>,
     ) -> Result<Rule, ConfigFault> {
-        let Self { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns, .. } = self;
+        let Self { cwd, tty, comm, program, exe, argv, .. } = self;
+        let Self { cgroup, unit, container, user, group, mux_socket, mnt_ns, .. } = self;
         let default = default_rule();
         let has_home = cwd.is_some();
         let (named_comms, named_programs) = (literals(comm.as_ref()), literals(program.as_ref()));
         warnings.extend(self.owner.then(|| owner_elsewhere(mnt_ns.as_ref())).flatten());
-        let conditions =
-            IgnoreSection { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns };
+        let conditions = IgnoreSection {
+            cwd,
+            tty,
+            comm,
+            program,
+            exe,
+            argv,
+            cgroup,
+            unit,
+            container,
+            user,
+            group,
+            mux_socket,
+            mnt_ns,
+        };
         let Ignore { cwd, conditions } = conditions.conditions(users, warnings)?;
         let not_comm = (default.not_comm, self.not_comm, self.not_comm_only);
         let not_program = (default.not_program, self.not_program, self.not_program_only);
@@ -118,8 +136,9 @@ impl IgnoreSection {
     ) -> Result<Ignore, ConfigFault> {
         let span = section.span();
         let section = section.into_inner();
-        let Self { cwd, tty, comm, program, exe, argv, cgroup, user, group, mux_socket, mnt_ns } = &section;
-        let lists = [cwd, comm, program, exe, argv, cgroup, user, group, mux_socket];
+        let Self { cwd, comm, program, exe, argv, .. } = &section;
+        let Self { tty, cgroup, unit, container, user, group, mux_socket, mnt_ns, .. } = &section;
+        let lists = [cwd, comm, program, exe, argv, cgroup, unit, container, user, group, mux_socket];
         if tty.is_none() && mnt_ns.is_none() && lists.iter().all(|list| list.is_none()) {
             let message = "[[ignore]] without a condition would ignore every process: write for instance \
                            program = [\"less\", \"tail\"]";
@@ -136,6 +155,7 @@ impl IgnoreSection {
     ) -> Result<Ignore, ConfigFault> {
         let user_span = self.user.as_ref().map(Spanned::span);
         warnings.extend([&self.argv, &self.mux_socket].into_iter().flat_map(|it| with_nul(it.as_ref())));
+        warnings.extend(never_units(self.unit.as_ref()));
         warnings.extend(pane_without_tty(self.mux_socket.as_ref(), self.tty.as_ref()));
         let conditions = Conditions {
             tty: terminal(self.tty)?,
@@ -146,6 +166,8 @@ impl IgnoreSection {
             exe: each(self.exe, |glob| absolute_glob("exe", glob))?,
             argv: each(self.argv, name_glob)?,
             cgroup: each(self.cgroup, |glob| absolute_glob("cgroup", glob))?,
+            unit: each(self.unit, |glob| slashless_glob("unit", "cgroup", glob))?,
+            container: each(self.container, |glob| slashless_glob("container", "cgroup", glob))?,
             uids: each(self.user, |user| users.uid(user))?,
             members: members(self.group, users, warnings)?,
         };
@@ -271,11 +293,17 @@ fn name_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
 }
 
 fn program_glob(glob: &str) -> Result<Box<dyn Pattern>, String> {
+    slashless_glob("program", "exe", glob)
+}
+
+/// Compiles a glob of `field`, of which `path_field` has the path.
+fn slashless_glob(field: &str, path_field: &str, glob: &str) -> Result<Box<dyn Pattern>, String> {
     match glob.contains('/') {
         false => name_glob(glob),
-        true => {
-            Err(format!("program is a name without a path, found {}: use `exe` for a path", quoted(glob)))
-        }
+        true => Err(format!(
+            "{field} is a name without a path, found {}: use `{path_field}` for a path",
+            quoted(glob)
+        )),
     }
 }
 

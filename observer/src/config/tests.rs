@@ -77,6 +77,8 @@ fn every_field_is_taken() {
         mnt_ns = "host"
         exe = ["/opt/**", "/usr/**"]
         cgroup = "/user.slice/**"
+        unit = ["*.scope", "nginx.service"]
+        container = "web-*"
         user = ["root", "12"]
         owner = true
         min_age = "1m 500ms"
@@ -101,6 +103,8 @@ fn every_field_is_taken() {
     assert!(others.argv.is_empty() && others.members.is_none() && !second.not_program.is_empty());
     assert!(conditions.exe[1].is_match(b"/usr/bin/x") && !conditions.exe[0].is_match(b"/usr/bin/x"));
     assert!(conditions.cgroup[0].is_match(b"/user.slice/a/b"));
+    assert!(conditions.unit[0].is_match(b"session-3.scope") && conditions.unit[1].is_match(b"nginx.service"));
+    assert!(conditions.container[0].is_match(b"web-1") && !conditions.container[0].is_match(b"db"));
     assert_eq!((&conditions.uids[..], first.owner, first.min_age_ns), (&[0, 12][..], true, 60_500_000_000));
     assert_eq!(first.name.text, "{program}-{basename}");
     assert!(conditions.program[1].is_match(b"aider-x") && !conditions.program[0].is_match(b"aider"));
@@ -423,6 +427,10 @@ fn what_can_never_match_is_a_warning_with_the_next_step() {
         (
             "[[session]]\ntty = \"none\"\nmux_socket = \"*.work\"",
             "observer.toml:3:14: mux_socket matches nothing with tty = \"none\", because a pane is a terminal: leave one out",
+        ),
+        (
+            "[[ignore]]\nunit = [\"sshd.service\", \"nginx\", \"n*\"]",
+            "observer.toml:2:25: \"nginx\" matches no unit that has processes: write the whole name, such as \"nginx.service\", or use `cgroup` for a slice",
         ),
         (
             "[daemon]\nenv = [\"WINDOW\"]\n[[session]]\nmux_socket = \"*.work\"",

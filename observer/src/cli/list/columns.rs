@@ -44,6 +44,10 @@ pub(super) enum Column {
     Program,
     Home,
     Cwd,
+    /// The systemd unit of the primary.
+    Unit,
+    /// The container of the primary.
+    Container,
     Labels,
     /// The life of the primary as one word, for scripts.
     Key,
@@ -58,12 +62,12 @@ pub(super) const COLUMNS: &[Column] = {
 /// The columns of `--long`.
 pub(super) const LONG_COLUMNS: &[Column] = {
     use Column::{
-        Cpu, Cwd, Ended, Home, Key, Labels, Memory, Name, Pane, Pid, Processes, Program, Starts, State, Tty,
-        Up, User,
+        Container, Cpu, Cwd, Ended, Home, Key, Labels, Memory, Name, Pane, Pid, Processes, Program, Starts,
+        State, Tty, Unit, Up, User,
     };
     &[
         Name, Pid, State, Tty, Pane, User, Up, Ended, Starts, Cpu, Memory, Processes, Program, Home, Cwd,
-        Labels, Key,
+        Unit, Container, Labels, Key,
     ]
 };
 
@@ -85,6 +89,8 @@ impl Column {
             Self::Program => ("PROGRAM", Align::Left),
             Self::Home => ("HOME", Align::Left),
             Self::Cwd => ("CWD", Align::Left),
+            Self::Unit => ("UNIT", Align::Left),
+            Self::Container => ("CONTAINER", Align::Left),
             Self::Labels => ("LABELS", Align::Left),
             Self::Key => ("KEY", Align::Left),
         }
@@ -112,6 +118,8 @@ impl Column {
             Self::Program => Cell::new(shown(primary.shown_program())),
             Self::Home => Cell::new(home(session)),
             Self::Cwd => Cell::new(primary.cwd.as_ref().map_or("?".into(), shown)),
+            Self::Unit => Cell::new(primary.unit.as_ref().map_or("-".into(), shown)),
+            Self::Container => Cell::new(primary.container.as_ref().map_or("-".into(), shown)),
             Self::Labels => Cell::new(labels(session)),
             Self::Key => Cell::new(&*primary.key).styled(FAINT),
         }
@@ -138,6 +146,8 @@ pub(super) fn table(columns: &[Column], sessions: &[&SessionJson<'_>]) -> Table 
         .shortened("PROGRAM", Shorten::Middle, 7)
         .shortened("HOME", Shorten::Middle, 10)
         .shortened("CWD", Shorten::Middle, 10)
+        .shortened("UNIT", Shorten::Middle, 10)
+        .shortened("CONTAINER", Shorten::End, 12)
         .shortened("LABELS", Shorten::End, 10);
     for session in sessions {
         table.push(columns.iter().map(|column| column.cell(session)).collect());

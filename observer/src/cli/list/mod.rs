@@ -33,7 +33,8 @@ pub struct ListArgs {
     /// JSON: an array of sessions (docs/json.md)
     #[arg(long, conflicts_with = "porcelain")]
     json: bool,
-    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN), the working directory, labels if there are any, and the key
+    /// Also the pane, the user, what it cost (CPU, MEMORY, BORN), the working directory, the unit, the container and labels if
+    /// there are any, and the key
     #[arg(long)]
     long: bool,
     /// For scripts: name<TAB>pid<TAB>cwd, a line a session; with --long also home, namespace, user, foreign, state, program,
@@ -88,10 +89,18 @@ impl ListArgs {
             term::print_lines(sessions.iter().map(|session| line(session)))?;
         } else if !sessions.is_empty() {
             let columns = if self.long { LONG_COLUMNS } else { COLUMNS };
-            let has_labels = sessions.iter().any(|session| !session.labels.is_empty());
+            let has =
+                |is_there: fn(&SessionJson<'_>) -> bool| sessions.iter().any(|session| is_there(session));
+            let (has_labels, has_unit, has_container) = (
+                has(|session| !session.labels.is_empty()),
+                has(|session| session.primary.unit.is_some()),
+                has(|session| session.primary.container.is_some()),
+            );
             let is_shown = |column: &Column| match column {
                 Column::Ended => self.ended,
                 Column::Labels => has_labels,
+                Column::Unit => has_unit,
+                Column::Container => has_container,
                 _ => true,
             };
             let columns: Vec<Column> = columns.iter().copied().filter(is_shown).collect();

@@ -171,6 +171,20 @@ fn the_cost_of_a_session_is_that_of_all_its_processes() {
 }
 
 #[test]
+fn a_long_line_has_the_unit_and_the_whole_container() {
+    let id = "1b2c".repeat(16);
+    let primary = crate::api::process::ProcessJson {
+        unit: Some(Text::from(&b"docker.service"[..])),
+        container: Some(Text::from(id.as_bytes())),
+        ..Default::default()
+    };
+    let session = SessionJson { primary, ..SessionJson::default() };
+    let lines = lines(&[Column::Unit, Column::Container], &session, None);
+    assert!(lines[0].starts_with("UNIT            CONTAINER"), "{lines:?}");
+    assert_eq!(lines[1], format!("docker.service  {id}"));
+}
+
+#[test]
 fn a_long_line_ends_with_labels_without_control_characters_and_the_whole_key() {
     let labels = [("agent", &b"1\x1b[2J"[..]), ("task", b"a b")];
     let labels = labels.map(|(name, value)| (name.into(), Text::from(value)));

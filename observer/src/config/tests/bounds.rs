@@ -5,12 +5,12 @@ use super::{home_matches, parse, refusal};
 #[test]
 fn globs_are_bounded_in_every_condition_and_list() {
     let long = format!("/{}*", "x".repeat(300));
-    let conditions = ["cwd", "comm", "exe", "argv", "cgroup", "mux_socket"];
+    let conditions = ["cwd", "comm", "exe", "argv", "cgroup", "unit", "container", "mux_socket"];
     let in_sections = ["session", "ignore"].map(|section| conditions.map(|field| (section, field)));
     let lists = ["not_comm", "not_program", "wrappers", "wrappers_only"].map(|field| ("session", field));
     for (section, field) in in_sections.into_iter().flatten().chain(lists) {
-        // A program has no slash.
-        let glob = if field == "not_program" { long.trim_start_matches('/') } else { &long };
+        let is_slashless = ["not_program", "unit", "container"].contains(&field);
+        let glob = if is_slashless { long.trim_start_matches('/') } else { &long };
         let error = refusal(&format!("[[{section}]]\n{field} = [{glob:?}]"));
         assert!(error.starts_with("observer.toml:2:") && error.len() < 250, "{field}: {error}");
         assert!(error.contains("bytes, and at most 256 are taken: shorten it"), "{field}: {error}");
