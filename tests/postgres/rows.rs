@@ -43,7 +43,7 @@ const SAME: &str = r#"{"instance": 1, "state": "live", "since": "2026-11-30T01:0
     "argv": ["claude"], "argv_truncated": true, "argv_source": "exec", "cwd_dev": "254:1", "cwd_deleted": false,
     "cwd_truncated": false, "cwd_unreachable": false, "mnt_ns": 4026531841, "tty_dev": "136:3", "foreground": true,
     "stopped": false, "uid": 1000, "euid": 1000, "suid": 1000, "sid": 3999, "pane": "%3", "pane_stale": false, "mux": "tmux",
-    "cgroup": "/user.slice/user-1000.slice/session-3.scope", "mux_socket": "/tmp/tmux-1000/default", "certain": true,
+    "cgroup": "/user.slice/user-1000.slice/session-3.scope", "unit": "session-3.scope", "container": null, "mux_socket": "/tmp/tmux-1000/default", "certain": true,
     "boot_id": "bba24f73-d3f2-4a88-9abd-a6393b876be2", "death": null, "username": "agents"}"#;
 
 /// A host whose cursor is at 0, and the connection of its writer.

@@ -301,7 +301,7 @@ fn the_views_have_the_columns_that_tooling_reads() {
              last_death_at timestamp with time zone, last_death_kind text, last_death_signal integer, \
              last_death_code integer, as_of timestamp with time zone, wrapper_pid integer, home_mnt_ns bigint, detail jsonb, \
              program text, others jsonb, tty_dev text, pane_stale boolean, owner bigint, is_foreign boolean, \
-             instance bigint, labels jsonb",
+             instance bigint, labels jsonb, unit text, container text",
         ),
         (
             "events",

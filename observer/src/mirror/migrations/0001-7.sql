@@ -93,8 +93,8 @@ LANGUAGE sql STABLE
 RETURN detail
     - '{name,home,home_mnt_ns,instance,home_deleted,home_dir,owner,foreign,starts,labels,label_variables,tty_input_at,tty_output_at,
             cost,pid,ppid,ancestor_pid,start_boottime_ns,key,exec_at,program,exe,exe_deleted,argv,argv_truncated,argv_source,cwd_dev,
-            cwd_deleted,cwd_truncated,cwd_unreachable,mnt_ns,tty,tty_dev,foreground,uid,euid,suid,sid,pgid,cgroup,pane,pane_stale,
-            mux,mux_socket,certain,boot_id,username}'::text[]
+            cwd_deleted,cwd_truncated,cwd_unreachable,mnt_ns,tty,tty_dev,foreground,uid,euid,suid,sid,pgid,cgroup,unit,container,pane,
+            pane_stale,mux,mux_socket,certain,boot_id,username}'::text[]
     -- The view deaths reads started_at and the fields of a death from here.
     - CASE WHEN kind = 'session_ended' THEN '{}'::text[]
         ELSE '{started_at,state,roots,others,death,end_reason,moved_to,stands_in_for,wrapper_pid,stopped}'::text[] END
@@ -562,8 +562,12 @@ SELECT h.host, h.host_id, s.boot_id, s.home, s.name, s.pid, s.start_boottime_ns,
         THEN (s.detail -> 'foreign')::boolean END AS is_foreign,
     CASE WHEN s.detail -> 'instance' BETWEEN '0'::jsonb AND '4294967295'::jsonb
         THEN (s.detail -> 'instance')::bigint END AS instance,
-    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'labels') = 'object' THEN s.detail -> 'labels' END AS labels
+    CASE WHEN pg_catalog.jsonb_typeof(s.detail -> 'labels') = 'object' THEN s.detail -> 'labels' END AS labels,
+    s.detail ->> 'unit' AS unit, s.detail ->> 'container' AS container
 FROM observer.session s JOIN observer.hosts h USING (host_no);
+
+CREATE OR REPLACE VIEW observer.live AS
+SELECT * FROM observer.sessions WHERE state IN ('live', 'detached');
 
 CREATE OR REPLACE VIEW observer.restart_loops AS
 SELECT h.host, h.host_id, s.home, s.name, s.uid,
@@ -762,6 +766,10 @@ DECLARE
         "hosts.clock_ahead": "How far the host''s clock was ahead of the server''s when its daemon last connected; negative: behind. Null: not measured, by a daemon before revision 7.",
         "hosts.refused_sessions": "How often a row for another session was refused, because a user had setting.sessions_max of them and none had ended.",
         "hosts.last_refused_at": "When that last happened, by the server''s clock.",
+        "sessions.unit": "The innermost systemd unit in the path of the cgroup; null: in none that is known, or written by a daemon before revision 7.",
+        "sessions.container": "The innermost container in the path of the cgroup: its id, or the name where the runtime has names; null: in none that is known, or written by a daemon before revision 7.",
+        "live.unit": "The innermost systemd unit in the path of the cgroup; null: in none that is known, or written by a daemon before revision 7.",
+        "live.container": "The innermost container in the path of the cgroup: its id, or the name where the runtime has names; null: in none that is known, or written by a daemon before revision 7.",
         "presences.host": "Name of the host when its daemon last connected.",
         "presences.host_id": "The host.",
         "presences.generation": "The fencing token of the connection.",
