@@ -35,6 +35,10 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
     assert_eq!((printed.code, Some(key)), (Some(0), listed["key"].as_str()), "{printed:?}");
     let is_same = format!("SELECT observer.is_same(host, '{key}') FROM observer.hosts");
     scene.gives(&is_same, "t", SOON);
+    // Or the other way round.
+    assert_eq!(scene.sql("SELECT key FROM observer.live"), key);
+    assert_eq!(scene.sql("SELECT key FROM observer.events WHERE kind = 'session_started'"), key);
+    assert_eq!(scene.daemon.observer(&["pid", &scene.sql("SELECT key FROM observer.live")]).code, Some(0));
     let status = scene.daemon.status();
     assert_eq!(status["mirror"]["state"], "ok");
     assert_eq!((&status["mirror"]["lag_ms"], &status["mirror"]["last_error"]), (&0.into(), &Value::Null));
@@ -57,7 +61,10 @@ fn a_session_is_a_row_from_its_start_to_its_death() {
     scene.gives(death, "ended|signaled|9", SOON);
     scene.gives(&is_same, "f", SOON);
     scene.delivered();
-    assert_eq!(scene.sql("SELECT kind, signal, pid FROM observer.deaths"), format!("signaled|9|{pid}"));
+    assert_eq!(
+        scene.sql("SELECT kind, signal, pid, key FROM observer.deaths"),
+        format!("signaled|9|{pid}|{key}")
+    );
     let listed = scene.daemon.observer(&["list", "--ended", "--json"]).json();
     let death = listed.pointer("/0/death").expect("its death");
     let of = |path: &str| match death.pointer(path) {

@@ -280,8 +280,7 @@ fn install(
     state.eligible = eligible(ctx, state, young, session);
     (session.roots, session.others) = others(ctx.table, &state.eligible, session);
     (session.moved_to, session.death, session.end_reason) = (None, None, None);
-    let is_detached = slot.had_tty && process.tty.is_none();
-    let new_state = if is_detached { State::Detached } else { State::Live };
+    let new_state = if had_tty && process.tty.is_none() { State::Detached } else { State::Live };
     if is_start || session.state != new_state {
         enter(session, new_state, at);
     }

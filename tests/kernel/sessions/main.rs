@@ -24,6 +24,7 @@ mod signals;
 mod terminal_times;
 mod timeline;
 mod trying;
+mod units;
 mod users;
 mod waits;
 
