@@ -11,8 +11,7 @@ use observer_core::rule::{HomeRule, Ignore, Instances};
 use observer_core::session::{EndReason, Home, State};
 use observer_core::{BootTime, Input, Rule, Session};
 use support::{
-    Proc, Recorded, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule,
-    shell,
+    Proc, World, assert_reported, globs, home, on_pty, only_comm, only_program, only_uid, rule, shell,
 };
 
 /// Realtime minus boot time, ns, by which the sessions were reported. The next daemon's clock differs.
@@ -723,67 +722,4 @@ fn no_more_ended_sessions_are_resumed_than_are_kept() {
     after.pass(&[&bash]);
     after.resume_recorded(&recorded, REPORTED_OFFSET_NS);
     assert_eq!(after.core.counters().sessions_dropped, 10);
-}
-
-/// Returns the core of the next daemon, which finds `procs` and is given `known`. The arguments of all are read in time.
-fn after_reading_all(before: &World, rules: Vec<Rule>, procs: &[&Proc], known: &[Recorded]) -> World {
-    let mut world = World::restarted(rules);
-    world.now = before.now;
-    world.dirs.clone_from(&before.dirs);
-    world.pass(procs);
-    procs.iter().for_each(|proc| world.memory(proc));
-    world.resume_recorded(known, 0);
-    world.assert_reports_give_the_map();
-    world
-}
-
-#[test]
-fn a_primary_that_executed_a_refused_program_between_the_daemons_ends_its_session_by_that() {
-    let mut world = World::new(vec![rule()]);
-    let bash = at_home(&mut world);
-    let mut claude = world.spawn(&bash, 20, "claude");
-    let known = world.recorded();
-    world.exec(&mut claude, "bash");
-    let expected = session(&world);
-    let after = after_reading_all(&world, vec![rule()], &[&bash, &claude], &known);
-    let ended = session(&after);
-    assert_eq!((ended.state, ended.end_reason), (State::Ended, Some(EndReason::ExecedAway)));
-    assert_eq!((&ended.stands_in_for, ended.starts.len()), (&expected.stands_in_for, expected.starts.len()));
-}
-
-#[test]
-fn who_took_the_place_of_a_program_between_the_daemons_gives_it_back() {
-    let mut world = World::new(vec![rule()]);
-    let bash = at_home(&mut world);
-    let mut claude = world.spawn(&bash, 20, "claude");
-    let codex = world.spawn(&bash, 21, "codex");
-    let known = world.recorded();
-    world.exec(&mut claude, "bash");
-    let mut after = after_reading_all(&world, vec![rule()], &[&bash, &claude, &codex], &known);
-    for world in [&mut world, &mut after] {
-        assert_eq!(session(world).primary, codex.key);
-        assert_eq!(session(world).stands_in_for.as_deref(), Some(b"claude".as_slice()));
-        let again = world.spawn(&bash, 22, "claude");
-        assert_eq!(session(world).primary, again.key);
-    }
-}
-
-#[test]
-fn a_program_that_moved_between_the_daemons_has_its_number_when_it_is_started_again() {
-    let each = || vec![Rule { instances: Instances::Each, ..rule() }];
-    let mut world = World::new(each());
-    let bash = at_home(&mut world);
-    let claude = world.spawn(&bash, 20, "claude");
-    let mut codex = world.spawn(&bash, 21, "codex");
-    let known = world.recorded();
-    world.chdir(&mut codex, "/srv/b");
-    world.wait(2 * SETTLE_NS);
-    let mut after = after_reading_all(&world, each(), &[&bash, &claude, &codex], &known);
-    for world in [&mut world, &mut after] {
-        world.exit(&claude, 0);
-        let again = world.spawn(&bash, 22, "codex");
-        let mut sessions = world.core.sessions().map(|(session, _)| session);
-        let session = sessions.find(|it| it.primary == again.key);
-        assert_eq!(session.map(|session| session.home.instance), Some(2));
-    }
 }

@@ -6,10 +6,9 @@
 //! `relaunch` has launchers that start their program again when it is killed.
 //!
 //! `stage` runs several programs beside each other, each on a terminal of its own: `shebang`, `entries`, `strangers` and
-//! `windows` have the tests. `containers` has runtimes in cgroups with the names that managers give. `top` types to `observer top` and reads its screen.
+//! `windows` have the tests. `top` types to `observer top` and reads its screen.
 
 mod container;
-mod containers;
 mod earlyoom;
 mod entries;
 mod relaunch;

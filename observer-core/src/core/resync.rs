@@ -1,7 +1,6 @@
 //! Brings the map in line with the kernel: hints, losses, passes, and the healing of a gap.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use observer_common::record::hint;
@@ -205,7 +204,7 @@ impl Core {
             self.with_sessions(at, sink, |sessions, ctx| {
                 sessions.look(ctx);
                 if !awaits_known {
-                    sessions.elect_all(ctx, &BTreeMap::new());
+                    sessions.elect_all(ctx);
                 }
             });
         }

@@ -29,6 +29,7 @@ const SHOWN: Diff = Diff::EXEC
     .union(Diff::UIDS)
     .union(Diff::TTY)
     .union(Diff::IMAGE)
+    .union(Diff::CGROUP)
     .union(Diff::PANE);
 
 /// Whether an election changed what the session shows.
@@ -48,7 +49,7 @@ impl Sessions {
         // A primary that is elsewhere still keeps its descendants from being roots. One that runs another program or
         // is of another user does not.
         let gave_up = match cause {
-            Cause::ExecedAway(key) | Cause::FoundExecedAway(key) | Cause::ChangedUser(key) => Some(key),
+            Cause::ExecedAway(key) | Cause::ChangedUser(key) => Some(key),
             _ => None,
         };
         let primary = state.current_primary().filter(|&key| gave_up != Some(key));
@@ -349,7 +350,7 @@ fn keep_without_candidate(ctx: &mut SessionContext<'_>, state: &mut HomeState, c
     let Some(slot) = state.slot.as_mut().filter(|slot| !slot.is_ended()) else { return Outcome::Unchanged };
     let primary = slot.session.primary;
     let reason = match cause {
-        Cause::ExecedAway(key) | Cause::FoundExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
+        Cause::ExecedAway(key) if key == primary => Some(EndReason::ExecedAway),
         Cause::ChangedUser(key) if key == primary => Some(EndReason::UserChanged),
         Cause::Died(process, _) if process.key == primary => Some(EndReason::Died),
         _ => None,
@@ -427,8 +428,7 @@ fn end(ctx: &mut SessionContext<'_>, slot: &mut SessionSlot, reason: EndReason, 
     // It may be of another user by now, and that is why the session ends.
     last.uids.uid = session.home.uid;
     ctx.sink.change(at, Change::SessionEnded(session, &last));
-    let is_found = matches!(cause, Cause::FoundExecedAway(_));
-    let is_other_program = dead.is_none() && !is_found && session.end_reason == Some(EndReason::ExecedAway);
+    let is_other_program = dead.is_none() && session.end_reason == Some(EndReason::ExecedAway);
     let former = is_other_program.then(|| session.former(&last, at));
     slot.last_primary = Some(last);
     if let Some(former) = former {

@@ -1,6 +1,6 @@
 //! Finds the candidates of a map that is complete for the first time, and elects in every home.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,9 +16,6 @@ use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Homes};
 use crate::sessions::roots::{LineagePosition, homes_above, may_be_above, position};
 
-/// Homes whose primary executed a program that no rule admits there, or changed its user, while no daemon ran.
-pub(crate) type LostPrimaries = BTreeMap<Arc<Home>, Cause<'static>>;
-
 impl Sessions {
     /// The map is complete for the first time: finds every candidate. Nobody is elected before [`Self::elect_all`], so
     /// the order in which the processes were found has no part in it.
@@ -29,18 +26,12 @@ impl Sessions {
         }
     }
 
-    /// Every candidate was found, and every known primary is in its place: elects in each home. `lost` are homes whose primary
-    /// can be that no more, each with why.
-    pub fn elect_all(&mut self, ctx: &mut SessionContext<'_>, lost: &LostPrimaries) {
+    /// Every candidate was found, and every known primary is in its place: elects in each home.
+    pub fn elect_all(&mut self, ctx: &mut SessionContext<'_>) {
         self.is_looking = false;
         let held = self.homes.by_home.iter().filter(|(_, state)| state.slot.is_some());
         let held: Vec<Arc<Home>> = held.map(|(home, _)| Arc::clone(home)).collect();
         let (mut seen, mut elected) = (BTreeSet::new(), BTreeSet::new());
-        // What these had for helpers may be sessions, and who takes their place is known before that.
-        for (home, &cause) in lost {
-            self.elect(ctx, home, cause);
-            elected.insert(Arc::clone(home));
-        }
         for key in oldest_first(ctx.table) {
             let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
             let home = candidacy.map(|candidacy| Arc::clone(&candidacy.home));

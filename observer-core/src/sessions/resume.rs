@@ -21,7 +21,7 @@ use crate::sessions::homes::{RunProgram, SessionSlot, session_name};
 use crate::sessions::roots::roots;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
-pub(super) const GRAIN_NS: u64 = 1_000_000;
+const GRAIN_NS: u64 = 1_000_000;
 
 impl Sessions {
     /// Restores known sessions: all of a session if its primary lives and a rule would have admitted that one to the home,
@@ -38,9 +38,9 @@ impl Sessions {
         let offsets_changed: Vec<bool> = known.iter().map(|known| restore_wall_offset(ctx, known)).collect();
         let live: Vec<&KnownSession<'_>> =
             known.iter().copied().filter(|known| known.state != State::Ended).collect();
-        let lost = self.put_in_places(ctx, &live);
+        self.put_in_places(ctx, &live);
         known.iter().for_each(|known| self.remember(ctx, known));
-        self.elect_all(ctx, &lost);
+        self.elect_all(ctx);
         for (known, offset_changed) in known.iter().zip(offsets_changed) {
             let home = self.homes.intern(known.home.clone());
             self.restore_slot(ctx, &home, known, offset_changed);
@@ -50,11 +50,7 @@ impl Sessions {
     /// Keeps which program a session was of that has ended, and its starts: its program has the number of the session, and is
     /// known in the home, when it is started again.
     fn remember(&mut self, ctx: &SessionContext<'_>, known: &KnownSession<'_>) {
-        let entry = ctx.table.get(known.primary);
-        let candidacy = entry.and_then(|entry| entry.candidacy.as_ref());
-        // One that went elsewhere, or that no rule admits, has no session here any more.
-        let is_there = candidacy.is_some_and(|candidacy| candidacy.home.is_sibling(known.home));
-        let has_ended = known.state == State::Ended || !is_there;
+        let has_ended = known.state == State::Ended || ctx.table.get(known.primary).is_none();
         let program = known.stands_in_for.or(known.program);
         let Some(program) = program.filter(|_| has_ended) else { return };
         let home = self.homes.intern(known.home.clone());

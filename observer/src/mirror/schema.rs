@@ -254,6 +254,13 @@ fn newer_schema(found: SchemaVersion, latest: SchemaVersion) -> String {
     )
 }
 
+/// The last script that defines the functions by which daemons write.
+#[cfg(test)]
+pub fn last_with_functions() -> &'static str {
+    let defines = |script: &&str| script.contains("CREATE OR REPLACE FUNCTION observer.deliver(");
+    MIGRATIONS.iter().rev().map(|migration| migration.script).find(defines).expect("one of them")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
