@@ -190,10 +190,15 @@ fn with_a_full_disk_at_run_time_only_the_entries_that_a_gap_counts_are_missing()
     assert_eq!(scene.journal()["dropped"], 0);
     // More entries than fit in memory are lost.
     disk.fill();
-    scene.fixture.short_lives(&short, &args, 350);
+    // Starts that come fast are counted, and how many of them have entries depends on how fast they come.
+    eventually("entries are lost", SOON, || {
+        scene.fixture.short_lives(&short, &args, 50);
+        match scene.journal()["dropped"].as_u64().expect("a number") {
+            101.. => Ok(()),
+            lost => Err(lost.to_string()),
+        }
+    });
     row_is(&scene, &home, agent.pid, &home);
-    let lost = scene.journal()["dropped"].as_u64().expect("a number");
-    assert!(lost > 100, "{lost}");
     disk.free();
     state(&scene, "ok");
     let pid = agent.pid;
