@@ -7,14 +7,13 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher as _, RandomState};
 
 use observer_core::limits::{LINEAGE_STEPS_MAX, SETTLE_NS};
 use observer_core::process::Uids;
 use observer_core::rule::{HomeRule, Instances};
 use observer_core::{BootTime, Input, ProcessKey, Rule, invariants};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use support::cases::others_each_time;
 use support::{Proc, World, at_home, globs, only_program, rule};
 
 /// `sudo` and `env` are wrappers, and no rule admits `bash`.
@@ -27,9 +26,8 @@ const UIDS: [u32; 3] = [7, 8, 0];
 const PROGRAMS: usize = 14;
 /// Shells between programs at a time.
 const SHELLS: usize = 400;
-/// Cases, and how many proptest has where nobody says otherwise.
+/// Cases of each property.
 const CASES: u32 = 800;
-const CASES_OF_PROPTEST: u32 = 256;
 /// So many turns are enough for what waits after one event.
 const TURNS: usize = 400;
 
@@ -256,21 +254,8 @@ impl Host {
     }
 }
 
-/// Other cases each time, unless the environment has a seed.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    let seed = match default.rng_seed {
-        RngSeed::Random => RandomState::new().hash_one(std::process::id()),
-        RngSeed::Fixed(seed) => seed,
-    };
-    // The harness shows it where the test fails.
-    println!("PROPTEST_RNG_SEED={seed}");
-    let cases = if default.cases == CASES_OF_PROPTEST { CASES } else { default.cases };
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(others_each_time(CASES))]
 
     #[test]
     fn every_history_leaves_what_a_fresh_look_finds(

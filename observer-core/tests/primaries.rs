@@ -12,7 +12,6 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 
 use observer_core::explanation::Position;
 use observer_core::limits::SETTLE_NS;
@@ -20,16 +19,15 @@ use observer_core::rule::{HomeRule, Instances, Rule};
 use observer_core::session::State;
 use observer_core::{ProcessKey, Tgid};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use support::cases::others_each_time;
 use support::{Proc, World, rule, shell};
 
 const NAMES: [&str; 6] = ["claude", "bash", "sudo", "claude", "codex", "bash"];
 /// What a rule without `cwd` may have for homes. The others are the first, the third and the fourth.
 const DIRS: [&str; 5] = ["/srv/a", "/srv/a/x", "/srv/b", "/srv/c", "/tmp"];
 const TTYS: [Option<&str>; 4] = [None, Some("pts3"), Some("pts4"), Some("pts5")];
-/// Cases, and how many proptest has where nobody says otherwise.
+/// Cases of each property.
 const CASES: u32 = 1_000;
-const CASES_OF_PROPTEST: u32 = 256;
 /// Processes at a time.
 const PROCESSES: usize = 9;
 
@@ -726,21 +724,8 @@ impl Model {
     }
 }
 
-/// Other cases each time, unless the environment has a seed.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    let seed = match default.rng_seed {
-        RngSeed::Random => RandomState::new().hash_one(std::process::id()),
-        RngSeed::Fixed(seed) => seed,
-    };
-    // The harness shows it where the test fails.
-    println!("PROPTEST_RNG_SEED={seed}");
-    let cases = if default.cases == CASES_OF_PROPTEST { CASES } else { default.cases };
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(others_each_time(CASES))]
 
     #[test]
     fn the_primary_of_each_home_follows_from_the_tree(

@@ -2,6 +2,8 @@
 //! requests.
 #![allow(dead_code)]
 
+pub mod cases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
