@@ -51,7 +51,7 @@ fn an_end_waits_for_the_disk_and_the_database_together_no_longer_than_two_second
             subject: None,
             detail: "{}".into(),
         };
-        journal.push(entry).unwrap();
+        journal.push(entry).seq().unwrap();
         let since = Instant::now();
         end(Some(journal), mirror, since);
         let took = since.elapsed();

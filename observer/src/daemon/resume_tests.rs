@@ -56,9 +56,9 @@ fn completed(journal: &Journal) {
 /// Fills the queue with ends of sessions of user 8, behind 600 entries that may be with the writer, `first`.
 fn fill(journal: &Journal, first: Entry) {
     for n in 0..HANDED_OVER {
-        journal.push(entry(EntryKind::SessionChanged, &format!("early{n}"), 9)).unwrap();
+        journal.push(entry(EntryKind::SessionChanged, &format!("early{n}"), 9)).seq().unwrap();
     }
-    journal.push(first).unwrap();
+    journal.push(first).seq().unwrap();
     while journal.status(0).dropped == 0 {
         journal.push(entry(EntryKind::SessionEnded, "busy", 8));
     }
@@ -84,7 +84,7 @@ fn an_end_that_was_lost_is_dated_from_the_loss_and_not_from_the_stop_of_the_daem
     let journal = Journal::open(options(dir.path())).unwrap();
     journal.resume();
     for name in ["removed", "lost", "lives"] {
-        journal.push(entry(EntryKind::SessionStarted, name, 8)).unwrap();
+        journal.push(entry(EntryKind::SessionStarted, name, 8)).seq().unwrap();
     }
     completed(&journal);
     // Another connection writes: entries wait.
@@ -92,13 +92,17 @@ fn an_end_that_was_lost_is_dated_from_the_loss_and_not_from_the_stop_of_the_daem
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let before_ns = now_ns();
     fill(&journal, entry(EntryKind::SessionEnded, "removed", 8));
-    assert_eq!(journal.push(entry(EntryKind::SessionEnded, "lost", 8)), None, "nothing makes room for it");
+    assert_eq!(
+        journal.push(entry(EntryKind::SessionEnded, "lost", 8)).seq(),
+        None,
+        "nothing makes room for it"
+    );
     // The ends of user 8 are all that takes room.
-    assert!(journal.push(entry(EntryKind::SessionStarted, "small", 7)).is_some());
+    assert!(journal.push(entry(EntryKind::SessionStarted, "small", 7)).seq().is_some());
     let after_ns = now_ns();
     other.execute_batch("ROLLBACK").unwrap();
     completed(&journal);
-    journal.push(entry(EntryKind::SessionChanged, "lives", 8)).unwrap();
+    journal.push(entry(EntryKind::SessionChanged, "lives", 8)).seq().unwrap();
     completed(&journal);
     let stopped_ns = now_ns();
     drop(journal);

@@ -16,6 +16,7 @@ use crate::api::change::{journaled, restarts_body, session_changed_body};
 use crate::api::changed::Changed;
 use crate::api::session::SessionJson;
 use crate::api::words::EntryKind;
+use crate::journal::Pushed;
 use crate::socket::hub::FrameScope;
 
 /// A session after a change, and what was reported of it before.
@@ -103,7 +104,7 @@ impl DaemonSink {
             let json = SessionJson::new(session, primary, context.read_by(audience));
             restarts_body(at, &change, wall_offset_ns, &json, restarts.as_ref())
         };
-        let event_seq = self.write(at, kind, subject, &body(self.entries_for));
+        let event_seq = self.write(at, kind, subject, &body(self.entries_for)).and_then(Pushed::seq);
         if let Change::SessionStarted(..) = change {
             self.reported.started(session, primary);
             if event_seq.is_some() {
@@ -124,10 +125,13 @@ impl DaemonSink {
         let Some(entry) = change.body(self.entries_for, Since::Entry) else { return };
         self.pace.written(at, session);
         let about = Some(subject(session, session.primary));
-        let event_seq = self.write(at, EntryKind::SessionChanged, about, &entry);
+        let pushed = self.write(at, EntryKind::SessionChanged, about, &entry);
+        if pushed == Some(Pushed::LeftToComparison) {
+            return;
+        }
         let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
         let arguments_of = sees_all(primary.argv.as_ref());
-        if event_seq.is_some() {
+        if let Some(event_seq @ Some(_)) = pushed.map(Pushed::seq) {
             self.reported.written(&session.home);
             return self.hub.publish(scope, arguments_of, |audience| {
                 Some(journaled(&change.body(audience, Since::Entry)?, event_seq))
@@ -175,18 +179,16 @@ impl DaemonSink {
         let entry = if may_write { change.body(self.entries_for, Since::Entry) } else { None };
         let scope = FrameScope::Session { name: &session.name, home: &session.home.path };
         let arguments_of = sees_all(primary.argv.as_ref());
-        if let Some(entry) = &entry {
-            let about = Some(subject(session, session.primary));
-            let event_seq = self.write(at, EntryKind::SessionChanged, about, entry);
-            if event_seq.is_some() {
-                self.reported.written(&session.home);
-                return self.hub.publish(scope, arguments_of, |audience| {
-                    Some(journaled(&change.body(audience, Since::Entry)?, event_seq))
-                });
-            }
+        let about = Some(subject(session, session.primary));
+        let pushed = entry.and_then(|entry| self.write(at, EntryKind::SessionChanged, about, &entry));
+        if let Some(event_seq @ Some(_)) = pushed.map(Pushed::seq) {
+            self.reported.written(&session.home);
+            return self.hub.publish(scope, arguments_of, |audience| {
+                Some(journaled(&change.body(audience, Since::Entry)?, event_seq))
+            });
         }
         // A change that waits for the journal has no number yet. Without a journal, or without room in it, there is none.
-        let waits = self.journal.is_some() && entry.is_none();
+        let waits = self.journal.is_some() && pushed != Some(Pushed::Lost);
         self.hub.publish(scope, arguments_of, |audience| {
             let body = change.body(audience, Since::Frame)?;
             Some(if waits { body } else { journaled(&body, None) })

@@ -24,7 +24,7 @@ use crate::api::entry::{Entry, Subject};
 use crate::api::restarts::DeathCountsJson;
 use crate::api::words::EntryKind;
 use crate::clock;
-use crate::journal::Journal;
+use crate::journal::{Journal, Pushed};
 use crate::socket::hub::{FrameScope, WatchHub};
 
 /// A pass that the core requested.
@@ -259,16 +259,16 @@ impl DaemonSink {
         self.recording == Recording::Active && !self.previous.is_known(session, primary, context)
     }
 
-    /// Writes an entry with the JSON `body`. Returns its number, if the journal has room for it.
+    /// Writes an entry with the JSON `body`. Returns what became of it, if there is a journal.
     pub(super) fn write(
         &self,
         at: BootTime,
         kind: EntryKind,
         subject: Option<Subject>,
         body: &[u8],
-    ) -> Option<u64> {
+    ) -> Option<Pushed> {
         let uid = subject.as_ref().and_then(|subject| subject.uid);
-        let seq = self.journal.as_ref()?.push(Entry {
+        let pushed = self.journal.as_ref()?.push(Entry {
             at_unix_ns: at.0.cast_signed().saturating_add(self.wall_offset_ns),
             boottime_ns: at.0,
             boot_id: self.boot_id.clone(),
@@ -277,8 +277,8 @@ impl DaemonSink {
             // JSON is UTF-8.
             detail: String::from_utf8_lossy(body).into_owned(),
         });
-        self.numbered.borrow_mut().extend(uid.zip(seq));
-        seq
+        self.numbered.borrow_mut().extend(uid.zip(pushed.seq()));
+        Some(pushed)
     }
 
     /// Whether a change is about a process that is the primary of a session.
@@ -322,7 +322,7 @@ impl DaemonSink {
         let entry = is_written.then(|| change_body(at, &change, self.wall_offset_ns, self.context()));
         // The number is given here, so that the journal's entry and the clients' frame have the same. The entry is on the
         // disk a moment later.
-        let event_seq = entry.as_deref().and_then(|entry| self.write(at, kind, subject, entry));
+        let event_seq = entry.as_deref().and_then(|entry| self.write(at, kind, subject, entry)?.seq());
         self.track_session(&change, event_seq.is_some());
         let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
         self.hub.publish(scope, arguments_of, |audience| {

@@ -1,6 +1,7 @@
 //! Sessions that change, with a journal and a client that watches.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use observer_core::process::{Argv, ArgvSource};
 use observer_core::session::State;
@@ -61,6 +62,26 @@ fn an_entry_states_the_change_since_the_last_entry_and_a_frame_since_the_last_fr
     assert_eq!(sink.take_due(due), [Arc::clone(&session.home)]);
     sink.write_waiting(due, &session.home, Some((&session, &process)));
     assert_eq!(frames(&watch), [(true, true, json!({"cwd": ["/srv/a", "/srv/a/c"]}))]);
+}
+
+#[test]
+fn a_change_that_the_comparison_with_a_new_file_will_tell_has_no_number_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::write(&state, "in the way").unwrap();
+    let (mut sink, watch) = sink(&state);
+    let (session, mut process) = session_and_primary();
+    sink.change(BootTime(0), Change::SessionStarted(&session, &process));
+    assert_eq!(frames(&watch), [(true, false, Value::Null)], "the entry is lost");
+    std::fs::remove_file(&state).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sink.journal.as_ref().unwrap().status(0).stream_id.is_none() {
+        assert!(Instant::now() < deadline, "no file");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    moves(&mut sink, 2_000, &session, &mut process, b"/srv/a/b");
+    assert_eq!(frames(&watch), [(false, false, json!({"cwd": ["/srv/a", "/srv/a/b"]}))]);
+    assert_eq!(sink.journal.as_ref().unwrap().status(0).dropped, 1, "it is not lost");
 }
 
 #[test]

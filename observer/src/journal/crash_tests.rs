@@ -45,7 +45,8 @@ fn child_that_ends_at_a_chosen_moment() {
     for n in 0.. {
         let pad = "x".repeat((n as usize * 37) % 3_000);
         let at = u64::from(std::process::id()) << 32 | n;
-        let pushed = journal.push(Entry { detail: format!(r#"{{"n":{at},"pad":"{pad}"}}"#), ..entry(at) });
+        let pushed =
+            journal.push(Entry { detail: format!(r#"{{"n":{at},"pad":"{pad}"}}"#), ..entry(at) }).seq();
         // Standard error is not caught by the test harness.
         let mut err = std::io::stderr();
         if let Some(seq) = pushed {
@@ -181,7 +182,7 @@ fn a_full_disk_costs_a_gap_with_the_count_and_nothing_else() {
                 continue;
             }
             n += 1;
-            lost += u64::from(journal.push(large(n)).is_none());
+            lost += u64::from(journal.push(large(n)).seq().is_none());
             assert!(std::time::Instant::now() < deadline, "it never filled");
         }
         let status = journal.status(0);

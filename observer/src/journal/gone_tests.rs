@@ -28,7 +28,7 @@ fn goes_on(journal: &Journal, stream: &str) {
 fn a_file_that_is_deleted_is_noticed_and_a_new_stream_begins_with_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    (1..=3).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=3).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 3);
     let (stream, _) = all(journal.path());
     fs::remove_file(journal.path()).unwrap();
@@ -51,7 +51,7 @@ fn a_directory_that_is_deleted_is_made_again_and_stays_the_same_one_for_the_mirr
     let above = tempfile::tempdir().unwrap();
     let dir = above.path().join("state");
     let journal = begun(options(&dir));
-    assert!(journal.push(entry(1)).is_some());
+    assert!(journal.push(entry(1)).seq().is_some());
     committed(&journal, 1);
     let (stream, _) = all(journal.path());
     let id = journal.spool().instance_id();
@@ -66,25 +66,29 @@ fn a_directory_that_is_deleted_is_made_again_and_stays_the_same_one_for_the_mirr
     drop(journal);
     let next = begun(options(&dir));
     assert_eq!(next.spool().instance_id(), id);
-    assert_eq!(next.push(entry(2)), Some(read.last().unwrap().seq + 2), "the stream goes on, after a gap");
+    assert_eq!(
+        next.push(entry(2)).seq(),
+        Some(read.last().unwrap().seq + 2),
+        "the stream goes on, after a gap"
+    );
 }
 
 #[test]
 fn a_journal_whose_lock_is_deleted_is_anothers_while_that_has_the_new_lock() {
     let dir = tempfile::tempdir().unwrap();
     let first = begun(options(dir.path()));
-    (1..=3).for_each(|n| assert!(first.push(entry(n)).is_some()));
+    (1..=3).for_each(|n| assert!(first.push(entry(n)).seq().is_some()));
     committed(&first, 3);
     let (stream, _) = all(first.path());
     fs::remove_file(dir.path().join(DirectoryLock::NAME)).unwrap();
     let second = begun(options(dir.path()));
-    assert_eq!(second.push(entry(4)), Some(5), "after the gap of a start");
+    assert_eq!(second.push(entry(4)).seq(), Some(5), "after the gap of a start");
     committed(&second, 5);
-    assert!(first.push(entry(5)).is_some());
+    assert!(first.push(entry(5)).seq().is_some());
     until("it writes no more", || status(&first).state == JournalState::Failing);
     let why = status(&first).last_error.unwrap_or_default();
     assert!(why.contains("another observer keeps its journal in"), "{why}");
-    assert_eq!(second.push(entry(6)), Some(6));
+    assert_eq!(second.push(entry(6)).seq(), Some(6));
     committed(&second, 6);
     assert_eq!(status(&second).state, JournalState::Ok);
     drop(second);
@@ -101,7 +105,7 @@ fn a_journal_whose_lock_is_deleted_is_anothers_while_that_has_the_new_lock() {
 fn a_file_that_another_one_replaces_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    assert!(journal.push(entry(1)).is_some());
+    assert!(journal.push(entry(1)).seq().is_some());
     committed(&journal, 1);
     let (stream, _) = all(journal.path());
     let other = dir.path().join("other");
@@ -119,14 +123,14 @@ fn the_log_of_a_deleted_file_is_not_taken_for_that_of_the_next() {
     let path = options(dir.path()).path;
     let log = quarantine::suffixed(&path, "-wal");
     let journal = begun(options(dir.path()));
-    (1..=3).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=3).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 3);
     let left = fs::read(&log).unwrap();
     drop(journal);
     fs::remove_file(&path).unwrap();
     fs::write(&log, left).unwrap();
     let journal = begun(options(dir.path()));
-    assert_eq!(journal.push(entry(9)), Some(2));
+    assert_eq!(journal.push(entry(9)).seq(), Some(2));
     committed(&journal, 2);
     let (_, read) = all(&path);
     assert_eq!((read.len(), gap(&read[0]).reason.as_str()), (2, "lost"), "{read:?}");
@@ -153,7 +157,7 @@ fn a_link_in_the_place_of_the_lock_is_not_followed() {
 fn a_value_that_cannot_be_read_is_found_when_the_file_is_opened_although_its_page_is_consistent() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    (1..=3).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=3).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 3);
     let (path, stream) = (journal.path().to_owned(), all(journal.path()).0);
     drop(journal);

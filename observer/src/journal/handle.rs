@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::file::shown;
 use super::options::JournalOptions;
-use super::pending::Resumed;
+use super::pending::{Pushed, Resumed};
 use super::queue::{JournalProgress, Numbering, WriteQueue};
 use super::spool::{Committed, Spool};
 use super::writer::JournalWriter;
@@ -52,9 +52,8 @@ impl Journal {
         Ok(Self { queue, committed, path, writer: Some(writer), give_up: None })
     }
 
-    /// Numbers `entry` and queues it. Returns `None` if there is no room or no file: the change is then counted, and a
-    /// later gap entry reports it. Waits for nothing but a lock that is never held during I/O.
-    pub fn push(&self, entry: Entry) -> Option<u64> {
+    /// Numbers `entry` and queues it. Waits for nothing but a lock that is never held during I/O.
+    pub fn push(&self, entry: Entry) -> Pushed {
         self.queue.push(entry)
     }
 

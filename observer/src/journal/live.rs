@@ -88,6 +88,12 @@ pub fn apply_to_map(live: &mut LiveSessions, entry: &Entry) {
     }
 }
 
+/// Whether `entry` is the change of a session that does not live according to `live`.
+pub fn is_change_of_unknown(live: &LiveSessions, entry: &Entry) -> bool {
+    let is_unknown = |subject| !live.contains_key(&key(subject));
+    entry.kind == EntryKind::SessionChanged && entry.subject.as_ref().is_some_and(is_unknown)
+}
+
 fn key(subject: &Subject) -> SessionKey {
     (subject.home.clone(), subject.home_mnt_ns, subject.uid.unwrap_or(0), subject.instance)
 }

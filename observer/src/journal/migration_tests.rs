@@ -116,7 +116,7 @@ fn a_file_of_version_2_goes_on_with_its_stream_its_entries_and_its_sessions() {
         );
         assert_eq!((*found, subject.process.tgid.0), (detail, 7));
     }
-    let seq = journal.push(ended(&live[0])).unwrap();
+    let seq = journal.push(ended(&live[0])).seq().unwrap();
     committed(&journal, seq);
     let after = all(&path);
     assert_eq!((after.0, version(&path)), (stream, 3));
@@ -167,7 +167,7 @@ fn two_users_live_in_one_home() {
         (EntryKind::SessionEnded, 1000),
         (EntryKind::SessionChanged, 33),
     ] {
-        assert!(journal.push(of(kind, uid)).is_some());
+        assert!(journal.push(of(kind, uid)).seq().is_some());
     }
     committed(&journal, 5);
     drop(journal);

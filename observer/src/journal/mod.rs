@@ -45,7 +45,7 @@ pub use bounds::BIRTHS_BYTES_MAX;
 pub use handle::Journal;
 pub use live::{LifeProofs, shared_by_users};
 pub use options::{JournalOptions, MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
-pub use pending::Resumed;
+pub use pending::{Pushed, Resumed};
 pub use queue::{JournalProgress, Numbering};
 pub use reader::{EntryFilter, JournalReader};
 pub use spool::{Committed, Spool};

@@ -87,6 +87,28 @@ struct Comparison {
     end_seq: Option<u64>,
 }
 
+/// What became of an entry that was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits for the writer under this number.
+    Numbered(u64),
+    /// It is lost and counted: a later gap entry reports it.
+    Lost,
+    /// It is the change of a session of which the file knows nothing. The comparison that is about to be made writes the
+    /// start of the session, with the values that it has then.
+    LeftToComparison,
+}
+
+impl Pushed {
+    /// The entry's number, if it has one.
+    pub const fn seq(self) -> Option<u64> {
+        match self {
+            Self::Numbered(seq) => Some(seq),
+            Self::Lost | Self::LeftToComparison => None,
+        }
+    }
+}
+
 /// What a file that was opened knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resumed {
@@ -242,14 +264,17 @@ impl Pending {
         self.known_until_ns.filter(|_| !is_proven).unwrap_or(i64::MAX)
     }
 
-    /// Queues `entry` and returns its number; `None`: it is lost, because it is too large, no file is open, or the queue is
-    /// full and nobody's entries take more of it than those of the entry's user. The end of a session takes the place of older
-    /// entries of its own user that are no ends.
-    pub fn push(&mut self, entry: Entry) -> Option<u64> {
+    /// Numbers `entry` and queues it. It is lost if it is too large, no file is open, or the queue is full and nobody's
+    /// entries take more of it than those of the entry's user. The end of a session takes the place of older entries of its
+    /// own user that are no ends.
+    pub fn push(&mut self, entry: Entry) -> Pushed {
+        if self.live.as_ref().is_some_and(|live| live::is_change_of_unknown(live, &entry)) {
+            return Pushed::LeftToComparison;
+        }
         let bytes = size(&entry);
         if bytes > ENTRY_BYTES_MAX {
             self.lose(&entry, GapReason::TooLarge);
-            return None;
+            return Pushed::Lost;
         }
         let reason = self.failing.unwrap_or(GapReason::QueueFull);
         let earliest_ns = self.earliest_ns();
@@ -266,10 +291,10 @@ impl Pending {
         }
         if !self.is_open() || !self.entries.has_room(bytes) {
             self.lose(&entry, reason);
-            return None;
+            return Pushed::Lost;
         }
         self.report_losses();
-        Some(self.number(entry))
+        Pushed::Numbered(self.number(entry))
     }
 
     /// Entries up to `seq` are committed.

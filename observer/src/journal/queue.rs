@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::file::OpenedFile;
 use super::lock::Watermark;
 use super::options::JournalOptions;
-use super::pending::{Pending, Resumed};
+use super::pending::{Pending, Pushed, Resumed};
 use crate::api::entry::Entry;
 use crate::api::status::JournalStatus;
 use crate::api::words::{GapReason, JournalState};
@@ -101,15 +101,15 @@ impl WriteQueue {
     }
 
     /// See [`super::Journal::push`].
-    pub fn push(&self, entry: Entry) -> Option<u64> {
+    pub fn push(&self, entry: Entry) -> Pushed {
         let mut state = self.lock();
         let was_idle = state.pending.is_empty();
-        let seq = state.pending.push(entry);
+        let pushed = state.pending.push(entry);
         // A lost change needs an entry too, as soon as there is a file.
-        if was_idle && (seq.is_some() || state.pending.is_open()) {
+        if was_idle && (pushed.seq().is_some() || state.pending.is_open()) {
             self.wake.notify_one();
         }
-        seq
+        pushed
     }
 
     /// Waits for work for at most `patience`; afterwards there may be none. While writes fail, only a stop or an

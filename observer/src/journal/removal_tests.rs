@@ -24,7 +24,7 @@ fn filled(
     let mut last = 0;
     for n in numbers {
         until("room", || journal.queue().waiting() < 1_000);
-        last = journal.push(of_user(uid(n), n)).expect("there is room");
+        last = journal.push(of_user(uid(n), n)).seq().expect("there is room");
     }
     committed(journal, last);
     let (_, read) = all(journal.path());

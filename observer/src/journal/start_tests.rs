@@ -54,7 +54,7 @@ fn the_next_daemon_knows_the_sessions_that_live_according_to_the_entries() {
         Entry { kind: EntryKind::GapOpened, subject: None, ..entry(8) },
     ];
     let count = entries.len() as u64;
-    entries.into_iter().for_each(|entry| assert!(journal.push(entry).is_some()));
+    entries.into_iter().for_each(|entry| assert!(journal.push(entry).seq().is_some()));
     committed(&journal, count);
     drop(journal);
     let journal = Journal::open(options(dir.path())).unwrap();
@@ -78,10 +78,10 @@ fn ended_sessions_of_one_user_leave_room_for_those_of_another() {
             Entry { detail: format!(r#"{{"n":{n},"pad":"{pad}"}}"#), ..session("session_ended", name, n) };
         Entry { subject: ended.subject.clone().map(|it| Subject { uid: Some(uid), ..it }), ..ended }
     };
-    assert!(journal.push(of(7, "mine", 1)).is_some());
+    assert!(journal.push(of(7, "mine", 1)).seq().is_some());
     for n in 2..=4_000 {
         until("room", || journal.queue().waiting() < 500);
-        assert!(journal.push(of(8, &format!("busy{n}"), n)).is_some());
+        assert!(journal.push(of(8, &format!("busy{n}"), n)).seq().is_some());
     }
     committed(&journal, 4_000);
     drop(journal);
@@ -101,12 +101,12 @@ fn what_sessions_of_one_user_left_leaves_room_for_what_those_of_another_did() {
         Entry { subject: entry.subject.clone().map(|it| Subject { uid: Some(uid), ..it }), ..entry }
     };
     let left = r#"{"left":{"processes":1,"rss_bytes":5,"keys":["k"]}}"#;
-    assert!(journal.push(of(7, "session_left", left, 1)).is_some());
+    assert!(journal.push(of(7, "session_left", left, 1)).seq().is_some());
     let nothing = r#"{"death":{"left":{"processes":0,"rss_bytes":0,"keys":[]}}}"#;
-    assert!(journal.push(of(7, "session_ended", nothing, 2)).is_some());
+    assert!(journal.push(of(7, "session_ended", nothing, 2)).seq().is_some());
     for n in 3..=1_500 {
         until("room", || journal.queue().waiting() < 500);
-        assert!(journal.push(of(8, "session_left", left, n)).is_some());
+        assert!(journal.push(of(8, "session_left", left, n)).seq().is_some());
     }
     committed(&journal, 1_500);
     drop(journal);
@@ -121,13 +121,13 @@ fn a_session_that_lives_is_known_after_its_entry_was_removed() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) };
     let journal = begun(options.clone());
-    assert_eq!(journal.push(session("session_started", "old", 1)), Some(1));
+    assert_eq!(journal.push(session("session_started", "old", 1)).seq(), Some(1));
     let pad = "x".repeat(2_000);
     for n in 2..=4_000 {
         until("room", || journal.queue().waiting() < 500);
         let detail = format!(r#"{{"n":{n},"pad":"{pad}"}}"#);
         let kind = if n % 2 == 0 { "session_started" } else { "session_ended" };
-        assert!(journal.push(Entry { detail, ..session(kind, "busy", n) }).is_some());
+        assert!(journal.push(Entry { detail, ..session(kind, "busy", n) }).seq().is_some());
     }
     committed(&journal, 4_000);
     assert!(journal.status(0).expired > 1_000);
@@ -142,7 +142,7 @@ fn what_is_no_text_in_the_entry_of_a_session_that_lives_is_damage() {
     for column in ["detail", "boot_id", "kind"] {
         let dir = tempfile::tempdir().unwrap();
         let journal = begun(options(dir.path()));
-        assert!(journal.push(session("session_started", "a", 1)).is_some());
+        assert!(journal.push(session("session_started", "a", 1)).seq().is_some());
         committed(&journal, 1);
         let (path, (stream, _)) = (journal.path().to_owned(), all(journal.path()));
         drop(journal);
@@ -151,7 +151,7 @@ fn what_is_no_text_in_the_entry_of_a_session_that_lives_is_damage() {
         assert_eq!(conn.execute(&no_text, ()).unwrap(), 1);
         drop(conn);
         let journal = begun(options(dir.path()));
-        assert!(journal.push(entry(9)).is_some());
+        assert!(journal.push(entry(9)).seq().is_some());
         committed(&journal, 2);
         let (again, read) = all(&path);
         assert_ne!(again, stream, "{column}");
@@ -209,14 +209,14 @@ fn numbers_are_not_given_twice_where_the_end_of_the_file_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = options(dir.path()).path;
     let journal = begun(options(dir.path()));
-    (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=10).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 10);
     drop(journal);
     let conn = rusqlite::Connection::open(&path).unwrap();
     conn.execute("DELETE FROM entry WHERE seq > 6", ()).unwrap();
     drop(conn);
     let journal = begun(options(dir.path()));
-    let seq = journal.push(entry(11)).unwrap();
+    let seq = journal.push(entry(11)).seq().unwrap();
     committed(&journal, seq);
     let (_, read) = all(&path);
     assert_dense(&read);
@@ -263,17 +263,39 @@ fn a_directory_that_cannot_be_written_is_tried_again() {
     let error = status.last_error.unwrap();
     assert!(error.contains("--state-dir"), "the next step: {error}");
     assert_eq!((journal.spool().instance_id(), &*journal.spool().committed().borrow().stream_id), (None, ""));
-    assert_eq!([1, 2, 3].map(|n| journal.push(entry(n))), [None; 3]);
+    assert_eq!([1, 2, 3].map(|n| journal.push(entry(n)).seq()), [None; 3]);
     assert_eq!(journal.status(0).dropped, 3);
     fs::remove_file(&place).unwrap();
     until("it is open", || journal.status(0).state.as_str() == "ok");
     assert_eq!(journal.resume().unwrap(), Resumed::default());
     until("the gap", || journal.spool().committed().borrow().last_seq == 1);
-    assert_eq!(journal.push(entry(4)), Some(2));
+    assert_eq!(journal.push(entry(4)).seq(), Some(2));
     committed(&journal, 2);
     let (_, read) = all(journal.path());
     assert_eq!((gap(&read[0]).count, gap(&read[0]).reason.as_str()), (Some(3), "write_failed"));
     assert_eq!(read[1].entry, entry_of(&read[1].entry, 4));
+}
+
+#[test]
+fn the_first_entry_of_a_session_that_an_opened_file_lacks_is_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("state");
+    fs::write(&place, "in the way").unwrap();
+    let journal = begun(options(&place));
+    assert_eq!(journal.push(session("session_started", "old", 1)), Pushed::Lost);
+    fs::remove_file(&place).unwrap();
+    until("it is open", || journal.status(0).state.as_str() == "ok");
+    // The event loop has not compared the sessions yet.
+    assert_eq!(journal.push(session("session_changed", "old", 2)), Pushed::LeftToComparison);
+    let entries = [("session_started", "new"), ("session_changed", "new"), ("session_ended", "other")];
+    for (kind, name) in entries {
+        assert!(journal.push(session(kind, name, 3)).seq().is_some(), "{kind} {name}");
+    }
+    assert_eq!(journal.status(0).dropped, 1, "the start alone is lost");
+    let live = journal.resume().unwrap().live;
+    let names: Vec<_> = live.iter().map(|entry| entry.subject.as_ref().unwrap().name.as_slice()).collect();
+    assert_eq!(names, [b"new"]);
+    assert!(journal.push(session("session_changed", "old", 4)).seq().is_some(), "it was compared");
 }
 
 /// `like`, but for what [`entry`] fixes.
@@ -312,7 +334,7 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
             let journal = begun(options(dir));
             let status = journal.status(0);
             assert_eq!(status.state.as_str(), "failing", "life {life}: {status:?}");
-            (0..lost).for_each(|n| assert_eq!(journal.push(entry(n)), None));
+            (0..lost).for_each(|n| assert_eq!(journal.push(entry(n)).seq(), None));
             until("it is tried again", || journal.status(0).failures > 1);
             let status = journal.status(0);
             assert_eq!((status.state.as_str(), status.dropped), ("failing", lost), "{status:?}");
@@ -320,7 +342,7 @@ fn a_disk_that_is_full_at_the_start_costs_a_gap_with_the_count() {
             until("there is room", || journal.status(0).state.as_str() == "ok");
             assert_eq!(journal.resume().unwrap().live.len(), usize::from(life == 2));
             until("the gap", || journal.status(0).queued == 0 && journal.status(0).last_seq > 0);
-            let seq = journal.push(session("session_started", "a", life)).unwrap();
+            let seq = journal.push(session("session_started", "a", life)).seq().unwrap();
             committed(&journal, seq);
             let (_, read) = all(journal.path());
             assert_dense(&read);
@@ -383,7 +405,7 @@ fn what_a_stopped_daemon_leaves_of_births_is_for_the_next_one_alone() {
 fn a_file_in_the_place_of_another_is_known_to_lack_what_was_left_of_births() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
-    committed(&journal, journal.push(entry(1)).unwrap());
+    committed(&journal, journal.push(entry(1)).seq().unwrap());
     let path = journal.path().to_owned();
     journal.leave_births("known".into());
     drop(journal);

@@ -96,7 +96,7 @@ fn entries_are_read_as_they_were_pushed_also_after_a_restart() {
     let journal = begun(options(dir.path()));
     let pushed: Vec<_> = (1..=100).map(entry).collect();
     for (seq, entry) in (1..).zip(&pushed) {
-        assert_eq!(journal.push(entry.clone()), Some(seq));
+        assert_eq!(journal.push(entry.clone()).seq(), Some(seq));
     }
     committed(&journal, 100);
     let (stream, read) = all(journal.path());
@@ -108,7 +108,7 @@ fn entries_are_read_as_they_were_pushed_also_after_a_restart() {
     // No log is left: also a reader without the right to make one reads it.
     assert!(!quarantine::suffixed(&dir.path().join("journal.sqlite"), "-wal").exists());
     let journal = begun(options(dir.path()));
-    assert_eq!(journal.push(entry(101)), Some(102));
+    assert_eq!(journal.push(entry(101)).seq(), Some(102));
     committed(&journal, 102);
     let (again, read) = all(journal.path());
     assert_eq!(again, stream);
@@ -138,7 +138,7 @@ fn the_size_bound_removes_the_oldest_entries_and_a_gap_covers_them() {
     let total = 6_000;
     for n in 1..=total {
         until("room", || journal.queue().waiting() < 1_000);
-        assert_eq!(journal.push(large(n)), Some(n));
+        assert_eq!(journal.push(large(n)).seq(), Some(n));
         if n % 50 == 0 {
             let size =
                 |suffix| fs::metadata(quarantine::suffixed(journal.path(), suffix)).map_or(0, |it| it.len());
@@ -168,7 +168,7 @@ fn the_age_bound_removes_old_entries_and_numbering_continues() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(options(dir.path()));
     let old = |n| Entry { at_unix_ns: 1_000_000_000 * i64::try_from(n).unwrap(), ..entry(n) };
-    (1..=3_000).for_each(|n| assert!(journal.push(old(n)).is_some()));
+    (1..=3_000).for_each(|n| assert!(journal.push(old(n)).seq().is_some()));
     committed(&journal, 3_000);
     drop(journal);
     let journal = begun(options(dir.path()));
@@ -208,7 +208,7 @@ fn a_damaged_file_is_quarantined() {
     for (reason, damage) in damage {
         let dir = tempfile::tempdir().unwrap();
         let journal = begun(options(dir.path()));
-        (1..=200).for_each(|n| assert!(journal.push(large(n)).is_some()));
+        (1..=200).for_each(|n| assert!(journal.push(large(n)).seq().is_some()));
         committed(&journal, 200);
         let path = journal.path().to_owned();
         drop(journal);
@@ -282,7 +282,7 @@ fn another_programs_database_is_left_alone() {
 fn a_new_stream_begins_where_the_mirror_is_ahead() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(JournalOptions { delivers: true, ..options(dir.path()) });
-    (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=5).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 5);
     let stream = journal.spool().committed().borrow().stream_id.clone();
     assert!(journal.status(clock::realtime_ns()).oldest_undelivered_ms.is_some());
@@ -304,7 +304,7 @@ fn a_new_stream_begins_where_the_mirror_is_ahead() {
 fn a_new_stream_that_cannot_be_made_begins_once_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(JournalOptions { delivers: true, ..options(dir.path()) });
-    assert!(journal.push(entry(1)).is_some());
+    assert!(journal.push(entry(1)).seq().is_some());
     committed(&journal, 1);
     let stream = journal.spool().committed().borrow().stream_id.clone();
     // In the way of the new file.
@@ -327,7 +327,7 @@ fn the_next_daemon_knows_what_was_delivered_and_a_restored_database_lowers_it() 
     let delivers = || JournalOptions { delivers: true, ..options(dir.path()) };
     let delivered = |journal: &Journal| journal.status(clock::realtime_ns()).delivered;
     let journal = begun(delivers());
-    (1..=5).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=5).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 5);
     let stream = journal.spool().committed().borrow().stream_id.clone();
     journal.spool().acknowledge(&stream, 3);
@@ -359,15 +359,15 @@ fn a_full_queue_and_a_too_large_entry_are_reported_by_gaps() {
     let other = rusqlite::Connection::open(journal.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let huge = |n| Entry { detail: format!(r#"{{"n":{n},"pad":"{}"}}"#, "x".repeat(500_000)), ..entry(n) };
-    let pushed: u64 = (1..=40).map(|n| u64::from(journal.push(huge(n)).is_some())).sum();
+    let pushed: u64 = (1..=40).map(|n| u64::from(journal.push(huge(n)).seq().is_some())).sum();
     assert!((10..20).contains(&pushed), "{pushed}");
     assert_eq!(journal.status(0).dropped, 40 - pushed);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
     until("the gap", || journal.spool().committed().borrow().last_seq == pushed + 1);
     let too_large = Entry { detail: "x".repeat(2 << 20), ..entry(1) };
-    assert_eq!(journal.push(too_large), None);
-    assert_eq!(journal.push(entry(2)), Some(pushed + 3));
+    assert_eq!(journal.push(too_large).seq(), None);
+    assert_eq!(journal.push(entry(2)).seq(), Some(pushed + 3));
     committed(&journal, pushed + 3);
     let (_, read) = all(journal.path());
     assert_dense(&read);
@@ -388,14 +388,14 @@ fn a_user_who_fills_the_queue_pushes_out_nobody_else() {
     let other = rusqlite::Connection::open(journal.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut n = 0;
-    while journal.push(of(7, n)).is_some() {
+    while journal.push(of(7, n)).seq().is_some() {
         n += 1;
     }
     for n in 0..200 {
-        assert!(journal.push(of(8, n)).is_some(), "there is room for another user");
+        assert!(journal.push(of(8, n)).seq().is_some(), "there is room for another user");
     }
     // Who has the most takes nothing from the others.
-    while journal.push(of(7, n)).is_some() {
+    while journal.push(of(7, n)).seq().is_some() {
         n += 1;
     }
     other.execute_batch("ROLLBACK").unwrap();
@@ -420,7 +420,7 @@ fn a_user_who_fills_the_queue_pushes_out_nobody_else() {
 fn a_reader_that_pauses_delays_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begun(JournalOptions { max_bytes: MAX_BYTES_MIN, ..options(dir.path()) });
-    (1..=10).for_each(|n| assert!(journal.push(large(n)).is_some()));
+    (1..=10).for_each(|n| assert!(journal.push(large(n)).seq().is_some()));
     committed(&journal, 10);
     let stuck = rusqlite::Connection::open(journal.path()).unwrap();
     stuck.execute_batch("BEGIN; SELECT count(*) FROM entry").unwrap();
@@ -453,6 +453,7 @@ fn filters_select_matching_entries_and_gaps() {
         assert!(
             journal
                 .push(Entry { at_unix_ns: at_unix_ns - 10_i64.pow(9) * (4 - n as i64), ..entry })
+                .seq()
                 .is_some()
         );
     }
@@ -493,10 +494,10 @@ fn no_query_of_a_commit_reads_the_whole_table() {
         asked.get_status(FullscanStep) + asked.get_status(VmStep)
     };
     let queries = [tables::EXTENT, tables::UNDELIVERED];
-    (1..=10).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (1..=10).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 10);
     let few = queries.map(steps);
-    (11..=1_000).for_each(|n| assert!(journal.push(entry(n)).is_some()));
+    (11..=1_000).for_each(|n| assert!(journal.push(entry(n)).seq().is_some()));
     committed(&journal, 1_000);
     assert_eq!(queries.map(steps), few);
     let all = "SELECT min(seq), max(seq) FROM entry";

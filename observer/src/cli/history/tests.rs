@@ -80,7 +80,7 @@ fn journal(dir: &Path, entries: Vec<Entry>) {
     .unwrap();
     journal.resume();
     journal.complete(BASE_NS);
-    entries.into_iter().for_each(|entry| assert!(journal.push(entry).is_some()));
+    entries.into_iter().for_each(|entry| assert!(journal.push(entry).seq().is_some()));
     // Its end writes what is queued.
 }
 

@@ -130,7 +130,7 @@ mod tests {
         journal.resume();
         journal.complete(BASE);
         for entry in entries {
-            journal.push(entry).unwrap();
+            journal.push(entry).seq().unwrap();
         }
         drop(journal);
         (dir, JournalReader::open(&path).unwrap())
