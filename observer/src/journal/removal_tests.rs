@@ -80,6 +80,7 @@ fn the_bound_holds_in_a_new_stream_too() {
     let stream = journal.spool().committed().borrow().stream_id.clone();
     journal.spool().begin_new_stream(&stream);
     until("a new stream", || journal.spool().committed().borrow().stream_id != stream);
+    journal.resume();
     let read = filled(&journal, 1..=3_000, |_| 1);
     assert!(held_by(1, &read) < 2_000, "{}", held_by(1, &read));
 }

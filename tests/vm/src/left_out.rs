@@ -67,6 +67,7 @@ const LEFT_OUT: &[LeftOut] = &[
             "changed::",
             "corrupt::",
             "crash::",
+            "deleted::",
             "disk::",
             "entries::",
             "kills::",
@@ -194,7 +195,7 @@ const LEFT_OUT: &[LeftOut] = &[
         way: Own,
         target: "sessions",
         names: &["costs::a_session_cost_what_ten_thousand_processes_used"],
-        reason: "the same with a thousand processes is tried on every kernel",
+        reason: "the same with hundreds of processes is tried on every kernel",
     },
     LeftOut {
         machines: All,
@@ -250,8 +251,19 @@ const LEFT_OUT: &[LeftOut] = &[
         machines: Between,
         way: Own,
         target: "sessions",
-        names: &["homes::", "lives::", "terminal_times::"],
-        reason: "what a session is follows from the facts, which these machines check",
+        names: &["homes::", "leftovers::", "lives::", "terminal_times::", "units::"],
+        reason: "what a session is and leaves follows from the facts, which these machines check",
+    },
+    LeftOut {
+        machines: Between,
+        way: Own,
+        target: "kernel",
+        names: &[
+            "hostile::a_hostile_comm_",
+            "hostile::a_program_with_a_hostile_file_name_",
+            "hostile::hostile_directories_",
+        ],
+        reason: "no kernel looks at the bytes of a name; long and deep paths, which each walks, stay",
     },
     LeftOut {
         machines: AllButOldest,
