@@ -13,6 +13,7 @@ mod labels;
 mod leftovers;
 mod old_entries;
 mod outage;
+mod pooler;
 mod revisions;
 mod rows;
 mod schema;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::schema::{applied, present, server};
 
-const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
+/// The host_id of a host.
+pub const HOST: &str = "6f9619ff-8b86-5d11-b42d-00cf4fc964ff";
 const GONE: &str = "7d444840-9dc0-5ad3-9e1b-25f0a5b8d2a1";
 const STREAM: &str = "a908e876-0186-4247-9093-5a95ea6af837";
 /// The limit for a line to arrive; presence is polled every 5 s.
@@ -26,8 +27,13 @@ pub struct Watcher {
 impl Watcher {
     /// Starts a watcher of the database with these further arguments.
     pub fn start(database: &str, args: &[&str]) -> Self {
+        Self::of(&server().url(database), args)
+    }
+
+    /// The same, of the database with this connection string.
+    pub fn of(url: &str, args: &[&str]) -> Self {
         let mut command = Command::new(product());
-        command.args(["watch", "--database-url", &server().url(database)]).args(args).stdout(Stdio::piped());
+        command.args(["watch", "--database-url", url]).args(args).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("start observer watch");
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let (received, lines) = channel();
@@ -74,7 +80,8 @@ pub fn parsed(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-fn insert_event(number: &str, seq: u32, kind: &str, name: &str) -> String {
+/// The statement that adds an event of a session.
+pub fn insert_event(number: &str, seq: u32, kind: &str, name: &str) -> String {
     format!(
         "INSERT INTO observer.event (host_no, stream_id, seq, at, kind, home, name, pid, detail)
          VALUES ({number}, '{STREAM}', {seq}, now(), '{kind}', '/h/{name}', '{name}', 7,
@@ -83,7 +90,8 @@ fn insert_event(number: &str, seq: u32, kind: &str, name: &str) -> String {
     )
 }
 
-fn insert_session(number: &str, name: &str, state: &str) -> String {
+/// The statement that adds a row of a session.
+pub fn insert_session(number: &str, name: &str, state: &str) -> String {
     format!(
         "INSERT INTO observer.session (host_no, home_id, home, name, state, certain, starts, detail)
          VALUES ({number}, '{name}'::bytea, '/h/{name}', '{name}', '{state}', true, '{{}}',

@@ -1,7 +1,8 @@
 //! One connection: to the first host that accepts it and can be written, with the settings that presence and time limits
-//! need. A connection pooler is refused.
+//! need. A connection pooler is refused where something is written.
 
 use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use super::error::{DatabaseError, ErrorClass};
@@ -51,6 +53,12 @@ const PRESENCE_SETTINGS: [(&str, &str); 10] = [
     ("default_transaction_isolation", "read committed"),
 ];
 
+/// Settings of who writes. Who reads has them for each transaction: see [`super::reading`].
+const WRITER_SETTINGS: &str =
+    "SET search_path = pg_catalog; SET timezone = 'UTC'; SET client_min_messages = warning";
+/// A setting that has no effect. A server that has another value of it than this connection asked for is behind a pooler.
+const MARK: &str = "observer.connection";
+
 /// An open connection.
 pub struct Connected {
     /// Sends statements.
@@ -63,6 +71,8 @@ pub struct Connected {
     pub host: String,
     /// The server's process for it.
     pub backend_pid: i32,
+    /// A pooler is between: settings, cursors and notifications may be another client's after each transaction.
+    pub is_pooled: bool,
     /// Closes the connection when it is dropped.
     pub(super) socket: Socket,
 }
@@ -140,26 +150,24 @@ async fn connect_address(
     config.keepalives_idle(Duration::from_secs(5));
     config.keepalives_interval(Duration::from_secs(3));
     config.keepalives_retries(3);
-    if purpose == Purpose::Presence {
-        let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
-        config.options(given + &options());
-    }
     if purpose != Purpose::Read {
         // A standby takes no mirror, whatever the connection string allows.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
+    let mark = RandomState::new().hash_one(host.name.as_str()).to_string();
+    let mut marked = config.clone();
+    let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
+    marked.options(given + &options(purpose, &mark));
     let reach = async {
-        let (client, socket, ended, hints) = match config.get_ssl_mode() {
-            SslMode::Disable => open(&config, NoTls).await?,
-            _ => {
-                let tls = target.tls().connector(host.mode);
-                let tls =
-                    tls.map_err(|error| DatabaseError::new(ErrorClass::Permanent, format!("{error:#}")))?;
-                open(&config, tls).await?
+        let (client, socket, ended, hints) = match open_as_asked(target, host, &marked).await {
+            // A pooler refuses settings that it cannot keep. Who reads does without them.
+            Err(Refused::ByPooler) if purpose == Purpose::Read => {
+                open_as_asked(target, host, &config).await?
             }
+            opened => opened?,
         };
-        let backend_pid = check_server(&client, purpose).await?;
-        Ok(Connected { client, ended, hints, host: host.name.clone(), backend_pid, socket })
+        let Server { backend_pid, is_pooled } = check_server(&client, purpose, &mark).await?;
+        Ok(Connected { client, ended, hints, host: host.name.clone(), backend_pid, is_pooled, socket })
     };
     match timeout(wait, reach).await {
         Ok(reached) => reached,
@@ -167,16 +175,54 @@ async fn connect_address(
     }
 }
 
-/// Connects; the connection runs as a task until it ends.
-async fn open<T>(
+/// Why there is no connection.
+enum Refused {
+    /// A pooler does not support the settings in the startup message.
+    ByPooler,
+    Otherwise(DatabaseError),
+}
+
+impl From<tokio_postgres::Error> for Refused {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let is_pooler = error.as_db_error().is_some_and(|error| {
+            error.code().code() == "08P01" && error.message().contains("unsupported startup parameter")
+        });
+        if is_pooler { Self::ByPooler } else { Self::Otherwise(error.into()) }
+    }
+}
+
+impl From<Refused> for DatabaseError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByPooler => Self::through_pooler(),
+            Refused::Otherwise(error) => error,
+        }
+    }
+}
+
+type Opened = (Client, Socket, oneshot::Receiver<DatabaseError>, Arc<Notify>);
+
+/// Connects with TLS or without, as the connection string asks.
+async fn open_as_asked(
+    target: &ConnectionTarget,
+    host: &HostTarget,
     config: &Config,
-    tls: T,
-) -> Result<(Client, Socket, oneshot::Receiver<DatabaseError>, Arc<Notify>), DatabaseError>
+) -> Result<Opened, Refused> {
+    if config.get_ssl_mode() == SslMode::Disable {
+        return open(config, NoTls).await;
+    }
+    let tls = target.tls().connector(host.mode);
+    let no_tls = |error| DatabaseError::new(ErrorClass::Permanent, format!("{error:#}"));
+    open(config, tls.map_err(|error| Refused::Otherwise(no_tls(error)))?).await
+}
+
+/// Connects; the connection runs as a task until it ends.
+async fn open<T>(config: &Config, tls: T) -> Result<Opened, Refused>
 where
     T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, mut connection) = config.connect(tls).await.map_err(refused)?;
+    let (client, mut connection) = config.connect(tls).await?;
     let (report_end, ended) = oneshot::channel();
     let hints = Arc::new(Notify::new());
     let hint = Arc::clone(&hints);
@@ -195,28 +241,29 @@ where
     Ok((client, Socket(task.abort_handle()), ended, hints))
 }
 
-/// Classifies the error of a connection that was refused. A pooler refuses the settings in the startup message.
-fn refused(error: tokio_postgres::Error) -> DatabaseError {
-    let is_pooler = error.as_db_error().is_some_and(|error| {
-        error.code().code() == "08P01" && error.message().contains("unsupported startup parameter")
-    });
-    if is_pooler { DatabaseError::through_pooler() } else { error.into() }
-}
-
 /// The settings as the startup message carries them: a blank within a value is escaped.
-fn options() -> String {
-    let option = |(key, value): &(&str, &str)| format!("-c {key}={}", value.replace(' ', "\\ "));
-    PRESENCE_SETTINGS.iter().map(option).collect::<Vec<_>>().join(" ")
+fn options(purpose: Purpose, mark: &str) -> String {
+    let settings = if purpose == Purpose::Presence { &PRESENCE_SETTINGS[..] } else { &[] };
+    let settings = settings.iter().copied().chain([(MARK, mark)]);
+    let option = |(key, value): (&str, &str)| format!("-c {key}={}", value.replace(' ', "\\ "));
+    settings.map(option).collect::<Vec<_>>().join(" ")
 }
 
-/// Checks that the server is one that observer can use; the number of its process.
-async fn check_server(client: &Client, purpose: Purpose) -> Result<i32, DatabaseError> {
+/// What a server is.
+struct Server {
+    backend_pid: i32,
+    is_pooled: bool,
+}
+
+/// Checks that the server is one that observer can use.
+async fn check_server(client: &Client, purpose: Purpose, mark: &str) -> Result<Server, DatabaseError> {
+    // A statement without a name leaves nothing in a pool.
     let row = client
-        .query_one(
+        .query_typed_one(
             "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')::int4,
                     pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_encoding'),
-                    pg_catalog.current_setting('idle_session_timeout', true)",
-            &[],
+                    pg_catalog.current_setting('idle_session_timeout', true), pg_catalog.current_setting($1, true)",
+            &[(&MARK, Type::TEXT)],
         )
         .await?;
     let version: i32 = row.try_get(1)?;
@@ -230,14 +277,14 @@ async fn check_server(client: &Client, purpose: Purpose) -> Result<i32, Database
         let problem = format!("the database's encoding is {encoding}, and observer needs UTF8");
         return Err(DatabaseError::permanent(problem, "create one with ENCODING 'UTF8' TEMPLATE template0"));
     }
-    let idle: Option<String> = row.try_get(4)?;
-    if purpose == Purpose::Presence && idle.as_deref() != Some("15s") {
+    let (idle, marked): (Option<String>, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
+    let is_pooled = marked.as_deref() != Some(mark);
+    let lacks_settings = purpose == Purpose::Presence && idle.as_deref() != Some("15s");
+    if lacks_settings || (is_pooled && purpose != Purpose::Read) {
         return Err(DatabaseError::through_pooler());
     }
-    client
-        .batch_execute(
-            "SET search_path = pg_catalog; SET timezone = 'UTC'; SET client_min_messages = warning",
-        )
-        .await?;
-    Ok(row.try_get(0)?)
+    if purpose != Purpose::Read {
+        client.batch_execute(WRITER_SETTINGS).await?;
+    }
+    Ok(Server { backend_pid: row.try_get(0)?, is_pooled })
 }

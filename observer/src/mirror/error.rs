@@ -53,7 +53,7 @@ impl DatabaseError {
     /// Statements of this connection reach several server processes.
     pub fn through_pooler() -> Self {
         Self::permanent(
-            "this is a connection pooler, and presence needs a session of its own",
+            "this is a connection pooler, and who writes needs a session of its own",
             "name Postgres' own host and port in the connection string",
         )
     }

@@ -8,17 +8,19 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::ask::{Params, answer, run};
+use super::ask::run;
 use super::connect::Connected;
 use super::error::DatabaseError;
+use super::reading::Reading;
 use super::sql::CHANNEL;
 use crate::api::words::FrameKind;
 
 /// Presence ends without an event, and hints may be lost: the database is read at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The same where the server sends no hints: a standby.
+/// The same where no hints come: from a standby, and through a pooler.
 const LOOK_WITHOUT_HINTS: Duration = Duration::from_secs(1);
 /// An event is dated by the begin of its transaction and seen at its commit: at most the writer's `statement_timeout` later.
 const COMMIT_MAX: SignedDuration = SignedDuration::from_secs(30);
@@ -54,10 +56,7 @@ type Key = (Uuid, Uuid, i64);
 pub struct Follow {
     connected: Connected,
     hinted: bool,
-    /// Events that arrived after this, by the server's clock, may not have been seen.
-    since: Timestamp,
-    /// Those that were seen, with when they arrived.
-    seen: HashMap<Key, Timestamp>,
+    seen: SeenEvents,
     /// Name and presence by host_id.
     hosts: BTreeMap<Uuid, (String, bool)>,
     look_at: Instant,
@@ -69,35 +68,29 @@ impl Follow {
     /// Begins. The frames are the state at one moment; [`Follow::next`] has every event that this state lacks.
     pub async fn begin(connected: Connected) -> Result<(Self, Vec<FleetFrame>), DatabaseError> {
         let client = &connected.client;
-        // The hints begin before the state is read, so that none is missed. A standby refuses.
-        let hinted = run(client, &format!("LISTEN {CHANNEL}")).await.is_ok();
-        run(client, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let (now, at) = now(&connected).await?;
-        let mut follow = Self {
-            connected,
-            hinted,
-            since: before(now),
-            seen: HashMap::new(),
-            hosts: BTreeMap::new(),
-            look_at: Instant::now(),
-            events_at: Instant::now(),
-        };
+        // The hints begin before the state is read, so that none is missed. A standby refuses, and behind a pooler another
+        // client would get them.
+        let hinted = !connected.is_pooled && run(client, &format!("LISTEN {CHANNEL}")).await.is_ok();
+        let reading = Reading::begin(client).await?;
+        let (now, at) = now(&reading).await?;
+        let mut seen = SeenEvents { since: before(now), seen: HashMap::new() };
+        let mut hosts = BTreeMap::new();
         let mut frames = vec![frame(FrameKind::SnapshotBegin, &at)];
-        let rows = follow.query(HOSTS, &[]).await?;
-        for row in &rows {
+        for row in reading.query(HOSTS, &[]).await? {
             let (host_id, host, present): (Uuid, String, bool) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             frames.push(host_frame(FrameKind::Host, &at, host_id, &host, present));
-            follow.hosts.insert(host_id, (host, present));
+            hosts.insert(host_id, (host, present));
         }
-        for row in follow.query(SESSIONS, &[]).await? {
+        for row in reading.query(SESSIONS, &[]).await? {
             frames.push(session_frame(&row)?);
         }
         // The state has these already.
-        follow.unseen().await?;
-        run(&follow.connected.client, "COMMIT").await?;
+        seen.unseen(&reading).await?;
+        reading.end().await?;
         frames.push(frame(FrameKind::SnapshotEnd, &at));
-        Ok((follow, frames))
+        let (look_at, events_at) = (Instant::now(), Instant::now());
+        Ok((Self { connected, hinted, seen, hosts, look_at, events_at }, frames))
     }
 
     /// The next frames, as soon as there are some.
@@ -114,43 +107,59 @@ impl Follow {
             };
             sleep_until(self.events_at + LOOK_PAUSE).await;
             let mut frames = Vec::new();
+            let reading = Reading::begin(&self.connected.client).await?;
             if !hint {
                 self.look_at = Instant::now();
-                frames.extend(self.presence().await?);
+                frames.extend(presence(&reading, &mut self.hosts, &mut self.seen).await?);
             }
-            frames.extend(self.events().await?);
+            self.events_at = Instant::now();
+            frames.extend(self.seen.events(&reading).await?);
+            reading.end().await?;
             if !frames.is_empty() {
                 return Ok(frames);
             }
         }
     }
+}
 
-    /// Hosts whose presence began or ended.
-    async fn presence(&mut self) -> Result<Vec<FleetFrame>, DatabaseError> {
-        let (now, at) = now(&self.connected).await?;
-        // After the server's clock was set back, events that arrive are older than those that were seen.
-        self.since = self.since.min(before(now));
-        let mut frames = Vec::new();
-        let mut hosts = BTreeMap::new();
-        for row in self.query(HOSTS, &[]).await? {
-            let (host_id, host, present): (Uuid, String, bool) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let was = self.hosts.get(&host_id).is_some_and(|(_, present)| *present);
-            if was != present {
-                let kind = if present { FrameKind::HostPresent } else { FrameKind::HostLost };
-                frames.push(host_frame(kind, &at, host_id, &host, present));
-            }
-            hosts.insert(host_id, (host, present));
+/// Hosts whose presence began or ended.
+async fn presence(
+    reading: &Reading<'_>,
+    known: &mut BTreeMap<Uuid, (String, bool)>,
+    seen: &mut SeenEvents,
+) -> Result<Vec<FleetFrame>, DatabaseError> {
+    let (now, at) = now(reading).await?;
+    // After the server's clock was set back, events that arrive are older than those that were seen.
+    seen.since = seen.since.min(before(now));
+    let mut frames = Vec::new();
+    let mut hosts = BTreeMap::new();
+    for row in reading.query(HOSTS, &[]).await? {
+        let (host_id, host, present): (Uuid, String, bool) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let was = known.get(&host_id).is_some_and(|(_, present)| *present);
+        if was != present {
+            let kind = if present { FrameKind::HostPresent } else { FrameKind::HostLost };
+            frames.push(host_frame(kind, &at, host_id, &host, present));
         }
-        self.hosts = hosts;
-        Ok(frames)
+        hosts.insert(host_id, (host, present));
     }
+    *known = hosts;
+    Ok(frames)
+}
 
+/// Which events were seen.
+struct SeenEvents {
+    /// Events that arrived after this, by the server's clock, may not have been seen.
+    since: Timestamp,
+    /// Those that were seen, with when they arrived.
+    seen: HashMap<Key, Timestamp>,
+}
+
+impl SeenEvents {
     /// The events that were not seen yet, in the order of their arrival.
-    async fn unseen(&mut self) -> Result<Vec<Key>, DatabaseError> {
-        self.events_at = Instant::now();
+    async fn unseen(&mut self, reading: &Reading<'_>) -> Result<Vec<Key>, DatabaseError> {
         let mut unseen = Vec::new();
-        for row in self.query(KEYS, &[&self.since]).await? {
+        for row in reading.query(KEYS, &[(&self.since, Type::TIMESTAMPTZ)]).await? {
             let key: Key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let received_at: Timestamp = row.try_get(3)?;
             self.since = self.since.max(before(received_at));
@@ -164,29 +173,31 @@ impl Follow {
     }
 
     /// The events that were not seen yet, as frames.
-    async fn events(&mut self) -> Result<Vec<FleetFrame>, DatabaseError> {
+    async fn events(&mut self, reading: &Reading<'_>) -> Result<Vec<FleetFrame>, DatabaseError> {
         let since = self.since;
-        let unseen = self.unseen().await?;
+        let unseen = self.unseen(reading).await?;
         let mut frames = Vec::with_capacity(unseen.len());
         for part in unseen.chunks(DETAILS_MAX) {
             let hosts: Vec<Uuid> = part.iter().map(|(host_id, ..)| *host_id).collect();
             let streams: Vec<Uuid> = part.iter().map(|(_, stream_id, _)| *stream_id).collect();
             let seqs: Vec<i64> = part.iter().map(|(.., seq)| *seq).collect();
-            for row in self.query(DETAILS, &[&since, &hosts, &streams, &seqs]).await? {
+            let params: [(&(dyn ToSql + Sync), Type); 4] = [
+                (&since, Type::TIMESTAMPTZ),
+                (&hosts, Type::UUID_ARRAY),
+                (&streams, Type::UUID_ARRAY),
+                (&seqs, Type::INT8_ARRAY),
+            ];
+            for row in reading.query(DETAILS, &params).await? {
                 frames.push(event_frame(&row)?);
             }
         }
         Ok(frames)
     }
-
-    async fn query(&self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, DatabaseError> {
-        answer(self.connected.client.query(statement, params)).await
-    }
 }
 
 /// The moment up to which the data is complete, and the server's time as frames have it.
-async fn now(connected: &Connected) -> Result<(Timestamp, String), DatabaseError> {
-    let row = answer(connected.client.query_one(NOW, &[])).await?;
+async fn now(reading: &Reading<'_>) -> Result<(Timestamp, String), DatabaseError> {
+    let row = reading.query_one(NOW).await?;
     Ok((row.try_get(0)?, rfc3339(row.try_get(1)?)))
 }
 

@@ -2,10 +2,13 @@
 
 use anyhow::Result;
 use jiff::Timestamp;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::connect::Connected;
 use super::error::DatabaseError;
+use super::reading::Reading;
 
 /// Rows in memory at a time.
 const FETCH: u32 = 1_000;
@@ -91,8 +94,11 @@ pub struct KnownHost {
 }
 
 /// What the database knows of the host with this name or host_id, or of all.
-pub async fn known_hosts(client: &Client, host: Option<&str>) -> Result<Vec<KnownHost>> {
-    let rows = client.query(KNOWN, &[&host]).await.map_err(DatabaseError::from)?;
+pub async fn known_hosts(connected: &Connected, host: Option<&str>) -> Result<Vec<KnownHost>> {
+    let reading = Reading::begin(&connected.client).await?;
+    let rows = connected.client.query_typed(KNOWN, &[(&host, Type::TEXT)]).await;
+    let rows = rows.map_err(DatabaseError::from)?;
+    reading.end().await?;
     let known = |row: &Row| -> Result<KnownHost> {
         Ok(KnownHost {
             host_id: row.try_get::<_, Uuid>(0)?.to_string(),
@@ -104,27 +110,47 @@ pub async fn known_hosts(client: &Client, host: Option<&str>) -> Result<Vec<Know
 }
 
 /// Calls `visit` with each event that the query selects, the oldest first. A slow reader holds no lock: the server keeps the
-/// result.
+/// result, or, behind a pooler, where nothing can be kept beyond a transaction, that stays open until all is read.
 pub async fn each(
-    client: &Client,
+    connected: &Connected,
     query: &EventQuery,
     mut visit: impl FnMut(FleetEvent) -> Result<()>,
 ) -> Result<()> {
-    let declare = format!("DECLARE history NO SCROLL CURSOR WITH HOLD FOR {EVENTS}");
+    let hold = if connected.is_pooled { "" } else { "WITH HOLD " };
+    let declare = format!("DECLARE history NO SCROLL CURSOR {hold}FOR {EVENTS}");
     let (since, until) = (query.since_us.map(timestamp), query.until_us.map(timestamp));
-    client
-        .execute(&declare, &[&query.host, &since, &until, &query.name, &query.home, &query.ends])
-        .await
-        .map_err(DatabaseError::from)?;
-    let fetch = client.prepare(&format!("FETCH {FETCH} FROM history")).await.map_err(DatabaseError::from)?;
+    let params: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&query.host, Type::TEXT),
+        (&since, Type::TIMESTAMPTZ),
+        (&until, Type::TIMESTAMPTZ),
+        (&query.name, Type::TEXT),
+        (&query.home, Type::TEXT),
+        (&query.ends, Type::BOOL),
+    ];
+    let client = &connected.client;
+    let reading = Reading::begin(client).await?;
+    // The server takes as long for the first row as for all of them.
+    client.query_typed(&declare, &params).await.map_err(DatabaseError::from)?;
+    let reading = if connected.is_pooled {
+        Some(reading)
+    } else {
+        // Here the server collects what the cursor holds.
+        client.batch_execute("COMMIT").await.map_err(DatabaseError::from)?;
+        None
+    };
+    let fetch = format!("FETCH {FETCH} FROM history");
     loop {
-        let rows = client.query(&fetch, &[]).await.map_err(DatabaseError::from)?;
+        let rows = client.query_typed(&fetch, &[]).await.map_err(DatabaseError::from)?;
         if rows.is_empty() {
-            return Ok(());
+            break;
         }
         for row in &rows {
             visit(event(row)?)?;
         }
+    }
+    match reading {
+        Some(reading) => Ok(reading.end().await?),
+        None => Ok(()),
     }
 }
 

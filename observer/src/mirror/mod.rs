@@ -14,6 +14,7 @@ pub mod forget;
 pub mod history;
 pub mod items;
 mod presence;
+pub mod reading;
 mod reconcile;
 pub mod restrict;
 pub mod schema;

@@ -206,8 +206,8 @@ pub async fn apply(client: &mut Client, migrations: &[SchemaMigration]) -> Resul
 }
 
 /// Checks that the database has a schema that this program can write to and read; returns its version.
-pub async fn check(client: &Client) -> Result<SchemaVersion, DatabaseError> {
-    let row = client.query_one(FIND, &[]).await?;
+pub async fn check(client: &impl GenericClient) -> Result<SchemaVersion, DatabaseError> {
+    let row = client.query_typed_one(FIND, &[]).await?;
     let next_step = "run `observer schema apply` of this version on the database";
     if !row.try_get::<_, bool>(0)? {
         return Err(DatabaseError::permanent("the database has no schema of observer's", next_step));
@@ -225,7 +225,7 @@ pub async fn check(client: &Client) -> Result<SchemaVersion, DatabaseError> {
 
 /// The version of a schema that is there.
 async fn read(client: &impl GenericClient) -> Result<SchemaVersion, DatabaseError> {
-    match client.query_opt(READ, &[]).await? {
+    match client.query_typed_opt(READ, &[]).await? {
         Some(row) => Ok(SchemaVersion::new(row.try_get(0)?, row.try_get(1)?)),
         None => Ok(SchemaVersion::NONE),
     }

@@ -12,6 +12,7 @@ use observer_harness::poll::eventually;
 
 use super::host::Host;
 use super::{SERVER, SOON, applied, is_mirrored, is_present};
+use crate::pooler::{CONFIGURATIONS, Pooler};
 
 /// The time to wait for a commit that may not happen.
 const COMMIT_WAIT: Duration = Duration::from_secs(3);
@@ -157,35 +158,10 @@ fn a_lost_network_ends_presence_in_time() {
 #[test]
 fn pgbouncer_is_refused_as_a_connection_pooler() {
     let database = applied(&SERVER);
-    // PgBouncer does not support `options` and reports that, or it is configured to ignore parameters that it
-    // does not support.
-    for (name, rest) in [("refuses", ""), ("ignores", "ignore_startup_parameters = options")] {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let dir = SERVER.socket_dir();
-        let config = dir.join(format!("pgbouncer-{name}.ini"));
-        let text = format!(
-            "[databases]\n* = host={} port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             auth_type = any\npool_mode = transaction\nunix_socket_dir =\n{rest}\n",
-            dir.display(),
-            SERVER.port()
-        );
-        std::fs::write(&config, text).expect("write its configuration");
-        let mut pooler = SERVER.beside("pgbouncer");
-        let mut pooler = pooler
-            .arg("--quiet")
-            .arg(&config)
-            .spawn()
-            .expect("start pgbouncer: cargo xtask setup installs it");
-        eventually("it listens", SOON, || match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        });
-        let host =
-            Host::new(&format!("host=127.0.0.1 port={port} user=postgres dbname={database} sslmode=disable"));
+    for more in CONFIGURATIONS {
+        let pooler = Pooler::start(&SERVER, more);
+        let host = Host::new(&pooler.url(&database));
         let result = host.comes_to(MirrorState::Stopped, "connection pooler", SOON);
         assert!(result.last_error.is_some_and(|error| error.contains("Postgres' own host and port")));
-        drop(host);
-        pooler.kill().and_then(|()| pooler.wait()).expect("end pgbouncer");
     }
 }

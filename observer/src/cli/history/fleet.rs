@@ -21,7 +21,7 @@ pub async fn print(
     schema::check(&connected.client).await?;
     let mut lines = Lines::new(form, true);
     let mut found = 0;
-    each(&connected.client, wanted, |past| {
+    each(&connected, wanted, |past| {
         let shown: Shown<'_> = serde_json::from_str(&past.detail).unwrap_or_default();
         let is_session = past.name.is_some();
         if is_session && form.forced && !shown.is_forced_end() {

@@ -33,7 +33,7 @@ pub(super) async fn read(
 ) -> anyhow::Result<Lives> {
     schema::check(&connected.client).await?;
     let mut lives = Lives::new(window);
-    let hosts = known_hosts(&connected.client, host).await?;
+    let hosts = known_hosts(&connected, host).await?;
     // Gaps are given in the order of time: this one is before all entries of the host.
     for host in &hosts {
         not_known_before(&mut lives, host);
@@ -45,7 +45,7 @@ pub(super) async fn read(
         since_us: us(window.since_ns),
         ..EventQuery::default()
     };
-    each(&connected.client, &query, |past| {
+    each(&connected, &query, |past| {
         let home = past.home.as_deref().map(from_json);
         let name = past.name.as_deref().map(from_json).unwrap_or_default();
         if let Some(home) = &home

@@ -145,7 +145,7 @@ async fn events(connected: Connected, wanted: &DetailsWanted) -> anyhow::Result<
         ..EventQuery::default()
     };
     let mut newest = VecDeque::new();
-    each(&connected.client, &query, |past| {
+    each(&connected, &query, |past| {
         let (at_ns, kind) = (past.at_us.saturating_mul(1_000), past.kind.as_str().into());
         newest.push_front(event_line(at_ns, &kind, past.pid.map(i32::cast_unsigned), &past.detail));
         newest.truncate(EVENTS_MAX);
