@@ -37,6 +37,13 @@ pub struct LastReports {
 }
 
 impl LastReports {
+    /// Whether the last frame had other roots beside the primary, or another number of them.
+    pub fn had_other_roots(&self, session: &Session) -> bool {
+        self.published.as_deref().is_some_and(|ReportedSession { session: before, .. }| {
+            (before.roots, &before.others) != (session.roots, &session.others)
+        })
+    }
+
     /// What differs from the last frame; `None`: there is none.
     pub fn since_published<'a>(
         &'a self,

@@ -39,7 +39,9 @@ enum Since {
 impl SessionChange<'_> {
     /// Whether this reader sees that anything differs. Whatever another one sees, root does.
     fn is_shown_to(&self, audience: Audience) -> bool {
-        self.with(audience, Since::Frame, |_, changed| !changed.is_some_and(Changed::is_empty))
+        // Everybody sees which roots there are, and they are compared without making JSON of all of them.
+        self.before.had_other_roots(self.session)
+            || self.with(audience, Since::Frame, |_, changed| !changed.is_some_and(Changed::is_empty))
     }
 
     /// The body of the frame or entry for this reader; `None` where nothing differs for it.
