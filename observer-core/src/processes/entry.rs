@@ -89,6 +89,10 @@ pub(crate) struct ProcessEntry {
     pub candidacy: Option<Candidacy>,
     /// A rule would admit it if its user owned the home.
     pub claim: Option<Claim>,
+    /// It holds a session, as the primary or the wrapper.
+    pub holds_session: bool,
+    /// It moved into another home, in which it settles.
+    pub settles: bool,
     /// A candidate that was its nearest live ancestor died: it goes on without it.
     pub left_behind: Option<LeftBehind>,
     /// The session in which it was born, which is over. `None`: that of its nearest live ancestor by birth, if that has one.
@@ -165,6 +169,8 @@ impl ProcessEntry {
             torn: 0,
             candidacy: None,
             claim: None,
+            holds_session: false,
+            settles: false,
             left_behind: None,
             left_of: None,
             signals: None,

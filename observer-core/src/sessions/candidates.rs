@@ -22,7 +22,7 @@ use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::homes::{HomeState, Root, SessionSlot};
 use crate::sessions::left_out::Part;
 use crate::sessions::roots::{
-    LineagePosition, is_candidate, is_launched, is_right_below_candidate, position, wrapping_root,
+    LineagePosition, is_candidate, is_launched, is_right_below_candidate, wrapping_root,
 };
 use crate::sessions::settling::Stay;
 
@@ -45,7 +45,7 @@ impl Sessions {
         let Some(entry) = ctx.table.get(key) else { return };
         if let Some(home) = creator.and_then(|creator| self.settling.home_of(creator)) {
             let due = ctx.now.after(SETTLE_NS);
-            self.settling.set(key, Stay { home, due, first_due: due });
+            self.settling.set(ctx.table, key, Stay { home, due, first_due: due });
             return;
         }
         let creator = creator.and_then(|creator| ctx.table.get(creator));
@@ -87,7 +87,7 @@ impl Sessions {
         death: &Death,
     ) {
         self.forget_claims(process.key);
-        self.settling.remove(process.key);
+        self.settling.remove(ctx.table, process.key);
         self.passed_over.remove(process.key);
         self.left_out.remove(process.key);
         // Whatever it was: what is below it is nearer to what is above it, and so may come within reach of that.
@@ -110,7 +110,7 @@ impl Sessions {
     pub fn tick(&mut self, ctx: &mut SessionContext<'_>) {
         // The rest stays due: the caller looks at other events in between.
         for _ in 0..SETTLED_A_TICK_MAX {
-            let Some(key) = self.settling.take_due(ctx.now) else { break };
+            let Some(key) = self.settling.take_due(ctx.table, ctx.now) else { break };
             if ctx.table.get(key).is_some_and(|entry| entry.candidacy.is_none()) {
                 self.consider(ctx, key);
             }
@@ -130,7 +130,7 @@ impl Sessions {
     /// it has stayed. So a program that walks through homes is a session of none of them, and each step costs
     /// a timer at most.
     pub(super) fn arrive(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, diff: Diff) {
-        let settling = self.settling.remove(key);
+        let settling = self.settling.remove(ctx.table, key);
         // It is considered when it has settled.
         self.left_out.remove(key);
         let execed = diff.intersects(Diff::EXEC);
@@ -148,7 +148,8 @@ impl Sessions {
         };
         let same = settling.as_ref().filter(|stay| stay.home == home).map(|stay| stay.due);
         let due = same.unwrap_or(ctx.now.after(SETTLE_NS));
-        self.settling.set(key, Stay { home, due, first_due: settling.map_or(due, |stay| stay.first_due) });
+        let first_due = settling.map_or(due, |stay| stay.first_due);
+        self.settling.set(ctx.table, key, Stay { home, due, first_due });
     }
 
     /// Where the working directory is the home, a process that is too young to be a session goes from home to
@@ -314,7 +315,10 @@ impl Sessions {
         let may_be_in_chain =
             diff.intersects(PROGRAM.union(Diff::TTY)) && (self.decides(key, home) || is_below);
         if role_changed || may_be_in_chain || diff.intersects(Diff::TTY) {
-            self.elect(ctx, home, Cause::Moved(key, diff));
+            let keeps_place = !role_changed && !is_below && !diff.intersects(Diff::TTY);
+            if !keeps_place || !self.recounts_lone_root(ctx, key, home) {
+                self.elect(ctx, home, Cause::Moved(key, diff));
+            }
         } else if diff.intersects(Diff::CWD_ID) && self.decides(key, home) {
             self.elect(ctx, home, Cause::Changed(key, diff));
         } else if awaits_age && diff.intersects(PROGRAM) {
@@ -348,23 +352,22 @@ impl Sessions {
     /// Returns whether the session of `home` depends on this candidate by itself.
     fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
         self.homes.by_home.get(home).is_some_and(|state| {
-            let is_in = |root: &Root| {
-                // Below a wrapper of another user, any candidate may be what makes it a root.
-                let is_of_other_user = !state.candidates.contains(&age(root.key));
-                is_of_other_user || [Some(root.key), root.stand_in, root.launcher].contains(&Some(key))
-            };
-            state.holders().contains(&Some(key)) || state.roots.iter().any(is_in)
+            let is_for = |root: &Root| [Some(root.key), root.stand_in, root.launcher].contains(&Some(key));
+            // Below a wrapper of another user, any candidate may be what makes it a root.
+            let is_of_other_user = |root: &Root| !state.candidates.contains(&age(root.key));
+            let mut roots = state.roots.iter();
+            state.holders().contains(&Some(key)) || roots.clone().any(is_for) || roots.any(is_of_other_user)
         })
     }
 
     /// A process becomes a candidate.
     pub(super) fn join(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, candidacy: Candidacy) {
         let home = Arc::clone(&candidacy.home);
-        self.settling.remove(key);
+        self.settling.remove(ctx.table, key);
         self.stop_claiming(ctx, key);
         let primary = self.homes.by_home.get(&home).and_then(HomeState::current_primary);
         let Some(entry) = ctx.table.get(key) else { return };
-        let position = position(ctx.table, &self.homes, entry, &home, primary);
+        let (position, waits_for) = self.place_root(ctx.table, ctx.now, entry, &home, primary);
         let is_root = match position {
             LineagePosition::Root => true,
             // A wrapper of another user is above it, and no candidate of this home.
@@ -401,7 +404,7 @@ impl Sessions {
             self.relinked.insert(age(key));
         }
         let is_lone_root = position == LineagePosition::Root && vacated.is_empty();
-        if is_lone_root && self.counts_lone_root(ctx, key, &home) {
+        if is_lone_root && self.counts_lone_root(ctx, (key, waits_for), &home) {
             return;
         }
         // Most processes of a busy home are descendants of its primary and change nothing.
@@ -430,7 +433,7 @@ impl Sessions {
         if has_children {
             self.relinked.insert(age(key));
         }
-        let concerns = self.decides(key, home) || is_below || has_children;
+        let concerns = is_below || has_children || self.decides(key, home);
         if concerns && (is_below || !self.discounts_lone_root(ctx, key, home)) {
             self.elect(ctx, home, cause);
         }

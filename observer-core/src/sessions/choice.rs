@@ -139,9 +139,20 @@ impl Ages<'_> {
         if settles.is_some() && state.current_primary() != Some(key) {
             return settles;
         }
+        self.goes_on_until(home, state, (root, entry), lineages.left_at(source, entry))
+    }
+
+    /// The same for `entry`, above which nothing settles, and which was left behind at `left_at` with what is above it.
+    pub fn goes_on_until(
+        &self,
+        home: &Home,
+        state: &HomeState,
+        (root, entry): (&Root, &ProcessEntry),
+        left_at: Option<BootTime>,
+    ) -> Option<BootTime> {
         let rule = entry.candidacy.as_ref().and_then(|candidacy| self.rules.get(candidacy.rule));
         // What a candidate that died had started may be about to die, too.
-        let goes_on = lineages.left_at(source, entry).map_or(BootTime(0), |at| at.after(SETTLE_NS));
+        let goes_on = left_at.map_or(BootTime(0), |at| at.after(SETTLE_NS));
         let due = old_enough_at(rule, &entry.process).max(goes_on);
         let is_known = || {
             is_known_here(state, root, entry) || self.homes.ended_sibling_of(home, &entry.process).is_some()

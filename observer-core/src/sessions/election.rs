@@ -18,9 +18,10 @@ use crate::sessions::choice::{Choice, Young, choose, eligible, home_dir, others}
 use crate::sessions::claims::Owner;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::is_unconfirmed;
-use crate::sessions::homes::{HomeState, Root, RunProgram, SessionSlot, names_primary, session_name};
+use crate::sessions::homes::{HomeState, Root, SessionSlot, names_primary, session_name};
 use crate::sessions::labels::label_by;
 use crate::sessions::ownership::{OwnerBasis, is_foreign, is_owner_outdated};
+use crate::sessions::run_program::RunProgram;
 
 /// Fields of the primary that a session shows.
 const SHOWN: Diff = Diff::EXEC
@@ -142,7 +143,7 @@ impl Sessions {
 
     /// `key` holds `home` from here on, so its records are worth waking the reader for.
     pub(super) fn hold(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        if self.homes.hold(key, home) {
+        if self.homes.hold(ctx.table, key, home) {
             self.panes.follow(ctx.table, key);
             ctx.sink.request(Request::Watch(key, true));
         }
@@ -150,7 +151,7 @@ impl Sessions {
 
     /// `key` does not hold `home` any more.
     pub(super) fn release(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        if self.homes.release(key, home) {
+        if self.homes.release(ctx.table, key, home) {
             self.panes.unfollow(key);
             ctx.sink.request(Request::Watch(key, false));
         }

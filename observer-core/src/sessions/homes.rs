@@ -13,13 +13,16 @@ use crate::model::death::LeftProcesses;
 use crate::model::explanation::ElectionCriterion;
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::left::FormerSession;
-use crate::model::process::{Bytes, Comm, DirId, Process};
+use crate::model::process::{Bytes, DirId, Process};
 use crate::model::rule::NameTemplate;
 use crate::model::session::{Home, Session, State};
 use crate::model::starts::Starts;
+use crate::processes::entry::ProcessEntry;
+use crate::processes::table::ProcessTable;
 use crate::sessions::by_age::ByAge;
 use crate::sessions::claims::{Claims, Owner, OwnerChecks};
 use crate::sessions::ended_sessions::EndedSessions;
+use crate::sessions::run_program::RunProgram;
 use crate::sessions::user_sessions::SessionsByUser;
 
 /// The session of one home, and what it takes to keep it right.
@@ -48,46 +51,6 @@ pub(crate) struct SessionSlot {
     pub is_recorded: bool,
     /// Its primary stood for it before the daemon was started.
     pub was_known: bool,
-}
-
-/// What a process runs, as far as it tells programs apart.
-#[derive(Clone, Debug)]
-pub(crate) struct RunProgram {
-    program: Option<Bytes>,
-    exe: Option<Bytes>,
-    comm: Comm,
-}
-
-impl RunProgram {
-    pub fn of(process: &Process) -> Self {
-        Self { program: process.program.clone(), exe: process.exe.clone(), comm: process.comm }
-    }
-
-    /// Returns what a process runs that was recorded to run `program`.
-    pub fn recorded(process: &Process, program: Option<&[u8]>) -> Self {
-        let program = program.map(Bytes::from).or_else(|| process.program.clone());
-        Self { program, ..Self::of(process) }
-    }
-
-    /// Returns what a process ran of which nothing but its program is known.
-    pub fn named(program: &[u8]) -> Self {
-        // No process has such a comm: the kernel's ends with a NUL.
-        Self { program: Some(Bytes::from(program)), exe: None, comm: Comm([u8::MAX; 16]) }
-    }
-
-    /// Returns the program, where it is known.
-    pub fn name(&self) -> Option<&Bytes> {
-        self.program.as_ref()
-    }
-
-    /// Returns whether `process` runs the same. comm and executable decide only where a program is not known:
-    /// an interpreter runs many programs.
-    pub fn is_run_by(&self, process: &Process) -> bool {
-        match (&self.program, &process.program) {
-            (Some(program), Some(other)) => program == other,
-            _ => self.comm == process.comm || (self.exe.is_some() && self.exe == process.exe),
-        }
-    }
 }
 
 impl SessionSlot {
@@ -336,10 +299,18 @@ impl Homes {
         self.held_by(key).iter().find(is_primary)
     }
 
+    /// The same for a process in the map. Most hold no session, and this is asked of each ancestor of a process.
+    pub fn home_led_by(&self, entry: &ProcessEntry) -> Option<&Arc<Home>> {
+        if entry.holds_session { self.home_of_primary(entry.process.key) } else { None }
+    }
+
     /// Records that `key` holds `home` from here on. Returns whether it is the first home that it holds.
-    pub fn hold(&mut self, key: ProcessKey, home: &Arc<Home>) -> bool {
+    pub fn hold(&mut self, table: &mut ProcessTable, key: ProcessKey, home: &Arc<Home>) -> bool {
         let homes = self.homes_by_holder.entry(key).or_default();
         let is_first = homes.is_empty();
+        if let Some(entry) = table.get_mut(key) {
+            entry.holds_session = true;
+        }
         if !homes.contains(home) {
             homes.push(Arc::clone(home));
         }
@@ -348,12 +319,15 @@ impl Homes {
     }
 
     /// Records that `key` does not hold `home` any more. Returns whether it was the last home that it held.
-    pub fn release(&mut self, key: ProcessKey, home: &Arc<Home>) -> bool {
+    pub fn release(&mut self, table: &mut ProcessTable, key: ProcessKey, home: &Arc<Home>) -> bool {
         let Some(homes) = self.homes_by_holder.get_mut(&key) else { return false };
         homes.retain(|held| held != home);
         let was_last = homes.is_empty();
         if was_last {
             self.homes_by_holder.remove(&key);
+            if let Some(entry) = table.get_mut(key) {
+                entry.holds_session = false;
+            }
         }
         self.count_session(home);
         was_last

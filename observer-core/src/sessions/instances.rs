@@ -96,6 +96,9 @@ impl Sessions {
         (key, is_wrapper): (ProcessKey, bool),
         home: &Arc<Home>,
     ) -> Arc<Home> {
+        if self.homes.siblings(home).next().is_none() {
+            return Arc::clone(home);
+        }
         let held = self.homes.home_of_primary(key).filter(|held| held.is_sibling(home));
         let above = || instance_above(ctx.table, &self.homes, ctx.table.get(key)?, home);
         let below = || self.instance_below(ctx, (key, is_wrapper), home);
@@ -220,7 +223,7 @@ impl Sessions {
         let is_launcher = |above: &&ProcessEntry| {
             is_candidate(above, home)
                 && above.process.program == *program
-                && self.homes.home_of_primary(above.process.key).is_none()
+                && self.homes.home_led_by(above).is_none()
         };
         let launchers = ctx.table.ancestors(entry).take(LAUNCHERS_MAX).filter(is_launcher);
         let launchers = launchers.map(|above| above.process.key).collect();

@@ -94,7 +94,7 @@ impl Sessions {
             return;
         }
         let home = self.homes.intern(known.home.clone());
-        self.settling.remove(key);
+        self.settling.remove(ctx.table, key);
         self.left_out.remove(key);
         self.stop_claiming(ctx, key);
         self.remove_candidate(ctx, key);
@@ -150,7 +150,7 @@ impl Sessions {
         let wrapper = known.wrapper.and_then(|tgid| ctx.table.by_tgid(tgid)).map(|entry| entry.process.key);
         for &key in keys {
             let Some(candidacy) = assumed(ctx, known, (&home, rule, settings), key) else { continue };
-            self.settling.remove(key);
+            self.settling.remove(ctx.table, key);
             self.stop_claiming(ctx, key);
             let Some(entry) = ctx.table.get_mut(key) else { continue };
             entry.candidacy = Some(candidacy);

@@ -68,8 +68,7 @@ impl Sessions {
         self.passed_over = PassedOver::default();
         self.left_out = LeftOut::default();
         for entry in ctx.table.iter_mut() {
-            entry.candidacy = None;
-            entry.claim = None;
+            (entry.candidacy, entry.claim, entry.settles) = (None, None, false);
         }
         let homes: Vec<Arc<Home>> = self.homes.by_home.keys().cloned().collect();
         for home in &homes {

@@ -17,8 +17,9 @@ use crate::sessions::admission::{finds_home, follows_cwd, is_wrapper, namespace}
 use crate::sessions::by_age::age;
 use crate::sessions::context::{Cause, SessionContext};
 use crate::sessions::fitting::{Tenure, is_surely_ignored};
-use crate::sessions::homes::{RunProgram, SessionSlot, session_name};
+use crate::sessions::homes::{SessionSlot, session_name};
 use crate::sessions::roots::roots;
+use crate::sessions::run_program::RunProgram;
 
 /// Times are kept in milliseconds, so a kept time is at most this much too early, ns.
 const GRAIN_NS: u64 = 1_000_000;

@@ -75,12 +75,21 @@ impl Between {
 }
 
 /// An ancestor of a process, as the process sees it.
-struct Above<'a> {
-    entry: &'a ProcessEntry,
+pub(super) struct Above<'a> {
+    pub entry: &'a ProcessEntry,
+    /// The home of the session whose primary it is.
+    held: Option<&'a Arc<Home>>,
     /// A process that no rule admits, and that has another terminal than this one, is between.
     is_cut_off: bool,
     /// The process has another terminal than this ancestor.
     has_own_terminal: bool,
+}
+
+impl Above<'_> {
+    /// Returns whether what is between and the terminals let the process belong to this ancestor.
+    pub fn is_linked(&self) -> bool {
+        !self.is_cut_off && !self.has_own_terminal
+    }
 }
 
 /// Returns the ancestors of `entry`, the nearest first.
@@ -94,10 +103,11 @@ fn lineage<'a>(
         let tty = above.process.tty;
         let is_cut_off = between.has_other_than(tty);
         // A primary that left its home was admitted.
-        if above.candidacy.is_none() && homes.home_of_primary(above.process.key).is_none() {
+        let held = homes.home_led_by(above);
+        if above.candidacy.is_none() && held.is_none() {
             between.add(tty);
         }
-        Some(Above { entry: above, is_cut_off, has_own_terminal: own.is_some() && own != tty })
+        Some(Above { entry: above, held, is_cut_off, has_own_terminal: own.is_some() && own != tty })
     })
 }
 
@@ -114,13 +124,28 @@ pub(crate) fn position(
     home: &Home,
     primary: Option<ProcessKey>,
 ) -> LineagePosition {
-    for above in lineage(table, homes, entry).filter(|above| !above.is_cut_off) {
+    position_past(table, homes, entry, (home, primary), |_| {})
+}
+
+/// The same. `pass` is called with each ancestor up to the one that decides.
+pub(super) fn position_past<'a>(
+    table: &'a ProcessTable,
+    homes: &'a Homes,
+    entry: &'a ProcessEntry,
+    (home, primary): (&Home, Option<ProcessKey>),
+    mut pass: impl FnMut(&Above<'a>),
+) -> LineagePosition {
+    for above in lineage(table, homes, entry) {
+        pass(&above);
+        if above.is_cut_off {
+            continue;
+        }
         let key = above.entry.process.key;
         let is_here = may_be_above(above.entry, home) || Some(key) == primary;
         if is_here && (above.entry.is_wrapper() || !above.has_own_terminal) {
             return LineagePosition::Below(key);
         }
-        if !above.has_own_terminal && homes.home_of_primary(key).is_some_and(|other| **other != *home) {
+        if !above.has_own_terminal && above.held.is_some_and(|other| **other != *home) {
             return LineagePosition::Helper(key);
         }
     }
@@ -154,12 +179,11 @@ pub(super) fn instance_above<'a>(
 ) -> Option<&'a Arc<Home>> {
     for above in lineage(table, homes, entry).filter(|above| !above.is_cut_off) {
         let candidacy = above.entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
-        let held = homes.home_of_primary(above.entry.process.key);
-        let here = candidacy.into_iter().chain(held).find(|above| above.is_sibling(home));
+        let here = candidacy.into_iter().chain(above.held).find(|above| above.is_sibling(home));
         if here.is_some() && (above.entry.is_wrapper() || !above.has_own_terminal) {
             return here;
         }
-        if may_be_above(above.entry, home) || (held.is_some() && !above.has_own_terminal) {
+        if may_be_above(above.entry, home) || (above.held.is_some() && !above.has_own_terminal) {
             return None;
         }
     }
@@ -174,8 +198,8 @@ pub(super) fn nearest_above<'a>(
     entry: &'a ProcessEntry,
 ) -> Option<&'a ProcessEntry> {
     let takes = |above: &Above<'_>| {
-        let Above { entry, is_cut_off, has_own_terminal } = above;
-        let is_of_session = entry.candidacy.is_some() || !homes.held_by(entry.process.key).is_empty();
+        let Above { entry, is_cut_off, has_own_terminal, .. } = above;
+        let is_of_session = entry.candidacy.is_some() || entry.holds_session;
         is_of_session && !is_cut_off && (entry.is_wrapper() || !has_own_terminal)
     };
     lineage(table, homes, entry).find(takes).map(|above| above.entry)
@@ -189,7 +213,7 @@ pub(super) fn homes_above<'a>(
     entry: &'a ProcessEntry,
     home: &'a Home,
 ) -> impl Iterator<Item = &'a Arc<Home>> {
-    let above = lineage(table, homes, entry).filter(|above| !above.is_cut_off && !above.has_own_terminal);
+    let above = lineage(table, homes, entry).filter(Above::is_linked);
     let candidacies = above.filter_map(|above| above.entry.candidacy.as_ref());
     candidacies.filter(|it| !it.is_wrapper && *it.home != *home).map(|it| &it.home)
 }
@@ -212,7 +236,7 @@ pub(super) fn would_be_above(
         }
         let is_here = may_be_above(above.entry, home);
         if (is_here && (above.entry.is_wrapper() || !above.has_own_terminal))
-            || (!above.has_own_terminal && homes.home_of_primary(at).is_some())
+            || (!above.has_own_terminal && above.held.is_some())
         {
             return false;
         }

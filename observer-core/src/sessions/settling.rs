@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 
 use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::session::Home;
+use crate::processes::entry::ProcessEntry;
+use crate::processes::table::ProcessTable;
 
 /// Where a process settles.
 #[derive(Debug)]
@@ -29,10 +31,14 @@ impl Settling {
         self.by_process.get(&key).map(|stay| Arc::clone(&stay.home))
     }
 
-    /// Returns the time until which what `key` started waits for it. Whoever goes on from home to home settles nowhere, and is
+    /// Returns the time until which what `entry` started waits for it. Whoever goes on from home to home settles nowhere, and is
     /// waited for once.
-    pub fn waited_for_until(&self, key: ProcessKey) -> Option<BootTime> {
-        self.by_process.get(&key).map(|stay| stay.first_due)
+    pub fn waited_for_until(&self, entry: &ProcessEntry) -> Option<BootTime> {
+        // Most settle nowhere, and this is asked of each ancestor of a process.
+        if !entry.settles {
+            return None;
+        }
+        self.by_process.get(&entry.process.key).map(|stay| stay.first_due)
     }
 
     /// Returns the settling processes, each with the time from which it is settled.
@@ -41,15 +47,20 @@ impl Settling {
     }
 
     /// Sets where `key` settles.
-    pub fn set(&mut self, key: ProcessKey, stay: Stay) {
-        self.remove(key);
+    pub fn set(&mut self, table: &mut ProcessTable, key: ProcessKey, stay: Stay) {
+        self.remove(table, key);
+        let Some(entry) = table.get_mut(key) else { return };
+        entry.settles = true;
         self.due.insert((stay.due, key));
         self.by_process.insert(key, stay);
     }
 
     /// Removes `key`. Returns where it would have been settled.
-    pub fn remove(&mut self, key: ProcessKey) -> Option<Stay> {
+    pub fn remove(&mut self, table: &mut ProcessTable, key: ProcessKey) -> Option<Stay> {
         let stay = self.by_process.remove(&key)?;
+        if let Some(entry) = table.get_mut(key) {
+            entry.settles = false;
+        }
         self.due.remove(&(stay.due, key));
         Some(stay)
     }
@@ -60,9 +71,9 @@ impl Settling {
     }
 
     /// Removes and returns a process that is settled by `now`.
-    pub fn take_due(&mut self, now: BootTime) -> Option<ProcessKey> {
+    pub fn take_due(&mut self, table: &mut ProcessTable, now: BootTime) -> Option<ProcessKey> {
         let &(_, key) = self.due.first().filter(|&&(due, _)| due <= now)?;
-        self.remove(key);
+        self.remove(table, key);
         Some(key)
     }
 }

@@ -238,10 +238,8 @@ impl Stops {
     /// Returns `entry` as a stop, if it may decide anything or it `must_be` one.
     fn stop(&self, source: LineageSource<'_>, entry: &ProcessEntry, must_be: bool) -> Option<Stop> {
         let (home, key) = (&self.home, entry.process.key);
-        let is_later = |at: &BootTime| *at > self.now;
-        let held = source.homes.home_of_primary(key);
+        let held = source.homes.home_led_by(entry);
         let candidacy = entry.candidacy.as_ref().map(|candidacy| &candidacy.home);
-        let settles = source.settling.waited_for_until(key).or_else(|| goes_on_from(entry));
         let stop = Stop {
             key,
             tty: entry.process.tty,
@@ -252,8 +250,8 @@ impl Stops {
             is_primary: held.is_some(),
             is_primary_elsewhere: held.is_some_and(|held| held != home),
             instance: candidacy.into_iter().chain(held).find(|it| it.is_sibling(home)).map(Arc::clone),
-            settles: settles.filter(is_later),
-            left_at: left_at(entry, home).filter(|at| is_later(&at.after(SETTLE_NS))),
+            settles: settles_at(source.settling, entry, self.now),
+            left_at: left_lately(entry, home, self.now),
             above: None,
             landmark: None,
         };
@@ -269,7 +267,17 @@ impl Stops {
 
 /// Returns whether no rule admits `entry`. A primary that left its home was admitted.
 fn is_plain(homes: &Homes, entry: &ProcessEntry) -> bool {
-    entry.candidacy.is_none() && homes.home_of_primary(entry.process.key).is_none()
+    entry.candidacy.is_none() && homes.home_led_by(entry).is_none()
+}
+
+/// Returns from when it is known whether `entry` is a session, if that is later than `now`.
+pub(super) fn settles_at(settling: &Settling, entry: &ProcessEntry, now: BootTime) -> Option<BootTime> {
+    settling.waited_for_until(entry).or_else(|| goes_on_from(entry)).filter(|&at| at > now)
+}
+
+/// Returns when the candidate of `home` ended that had started `entry`, if that was lately.
+pub(super) fn left_lately(entry: &ProcessEntry, home: &Home, now: BootTime) -> Option<BootTime> {
+    left_at(entry, home).filter(|at| at.after(SETTLE_NS) > now)
 }
 
 /// Returns when the candidate of `home` ended that had started `entry`.

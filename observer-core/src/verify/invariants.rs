@@ -142,6 +142,16 @@ fn check_primaries(core: &Core, found: &mut Vec<Violation>) {
             found.push(Violation(format!("{key:?} settles, but is gone or a candidate")));
         }
     }
+    let settling: BTreeSet<_> = core.sessions.settling().map(|(key, _)| key).collect();
+    for entry in core.table.iter() {
+        let key = entry.process.key;
+        let kept = (!core.sessions.homes.held_by(key).is_empty(), settling.contains(&key));
+        if (entry.holds_session, entry.settles) != kept {
+            found.push(Violation(format!(
+                "{key:?}: its entry does not say whether it holds a session, or settles"
+            )));
+        }
+    }
 }
 
 /// The sessions of each user are counted, and homes that are over the limit have none and are ordered by age.
@@ -174,6 +184,9 @@ fn check_sessions(core: &Core, found: &mut Vec<Violation>) {
         if expected != state.roots {
             let kept = &state.roots;
             found.push(Violation(format!("{home:?}: roots are kept as {kept:?}, but are {expected:?}")));
+        }
+        for key in core.sessions.miscounted(&core.settings.rules, &core.table, core.now, home) {
+            found.push(Violation(format!("{home:?}: the root {key:?} is counted wrongly")));
         }
         let Some(slot) = &state.slot else { continue };
         if slot.is_ended() {
