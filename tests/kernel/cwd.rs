@@ -59,6 +59,7 @@ fn a_failed_chdir_is_no_move() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
 fn a_32_bit_chdir_is_shown_by_the_next_query() {
     let fixture = Fixture::new();
     let dir = fixture.mkdir("narrow");

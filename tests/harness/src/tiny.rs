@@ -8,7 +8,10 @@ pub const CODE: i32 = 7;
 const BASE: u64 = 0x40_0000;
 const HEADERS: u64 = 64 + 56;
 
-/// x86-64: `chdir(argv[1])` (EFAULT without one), `exit(7)`.
+/// The processor as ELF numbers it, and its code: `chdir(argv[1])` (EFAULT without one), `exit(7)`.
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+#[cfg(target_arch = "x86_64")]
 const CODE_BYTES: [u8; 24] = [
     0xb8, 80, 0, 0, 0, // mov eax, SYS_chdir
     0x48, 0x8b, 0x7c, 0x24, 16, // mov rdi, [rsp + 16]
@@ -18,12 +21,24 @@ const CODE_BYTES: [u8; 24] = [
     0x0f, 0x05, // syscall
 ];
 
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
+#[cfg(target_arch = "aarch64")]
+const CODE_BYTES: [u8; 24] = [
+    0xe0, 0x0b, 0x40, 0xf9, // ldr x0, [sp, #16]
+    0x28, 0x06, 0x80, 0xd2, // mov x8, #49 (chdir)
+    0x01, 0x00, 0x00, 0xd4, // svc #0
+    0xe0, 0x00, 0x80, 0xd2, // mov x0, #7
+    0xa8, 0x0b, 0x80, 0xd2, // mov x8, #93 (exit)
+    0x01, 0x00, 0x00, 0xd4, // svc #0
+];
+
 /// The program's file.
 pub fn image() -> Vec<u8> {
     let size = HEADERS + CODE_BYTES.len() as u64;
     let mut image: Vec<u8> = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for half in [2u16, 62] {
-        image.extend(half.to_le_bytes()); // e_type EXEC, e_machine x86-64
+    for half in [2u16, MACHINE] {
+        image.extend(half.to_le_bytes()); // e_type EXEC, e_machine
     }
     image.extend(1u32.to_le_bytes());
     for word in [BASE + HEADERS, 64, 0] {

@@ -81,6 +81,32 @@ pub fn loads(program: &Path, args: &[&str]) -> Vec<Load> {
     }
 }
 
+/// What a child's registers hold when it stops at a system call.
+struct Registers {
+    /// The system call's number.
+    number: u64,
+    /// Its first arguments, at its entry.
+    arguments: [u64; 3],
+    /// What it returns, at its exit.
+    result: u64,
+    /// The end of the stack.
+    stack: u64,
+}
+
+impl From<libc::user_regs_struct> for Registers {
+    #[cfg(target_arch = "x86_64")]
+    fn from(registers: libc::user_regs_struct) -> Self {
+        let arguments = [registers.rdi, registers.rsi, registers.rdx];
+        Self { number: registers.orig_rax, arguments, result: registers.rax, stack: registers.rsp }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn from(registers: libc::user_regs_struct) -> Self {
+        let [first, second, third, _, _, _, _, _, number, ..] = registers.regs;
+        Self { number, arguments: [first, second, third], result: first, stack: registers.sp }
+    }
+}
+
 struct Tracee(i32);
 
 impl Tracee {
@@ -103,26 +129,27 @@ impl Tracee {
     /// and the previous bytes of its attributes.
     fn entering(&self) -> Option<(u64, Vec<u8>)> {
         let registers = self.registers();
-        if registers.orig_rax != libc::SYS_bpf as u64 || registers.rdi != BPF_PROG_LOAD {
+        let [command, at, len] = registers.arguments;
+        if registers.number != libc::SYS_bpf as u64 || command != BPF_PROG_LOAD {
             return None;
         }
-        let attr = self.read(registers.rsi, ATTR_LEN.min(registers.rdx as usize));
+        let attr = self.read(at, ATTR_LEN.min(len as usize));
         if attr.len() < ATTR_LEN || attr.get(NAME) == Some(&0) {
             return None;
         }
         let mut log = [BPF_LOG_STATS, LOG_BYTES as u32].map(u32::to_ne_bytes).concat();
-        log.extend((registers.rsp - BELOW_STACK).to_ne_bytes());
-        self.write(registers.rsi + LOG_LEVEL as u64, &log);
-        Some((registers.rsi, attr))
+        log.extend((registers.stack - BELOW_STACK).to_ne_bytes());
+        self.write(at + LOG_LEVEL as u64, &log);
+        Some((at, attr))
     }
 
     /// Handles the exit of the system call: reads the log and restores the attributes.
     fn left(&self, at: u64, attr: &[u8]) -> Option<Load> {
         let registers = self.registers();
-        let log = self.read(registers.rsp - BELOW_STACK, LOG_BYTES);
+        let log = self.read(registers.stack - BELOW_STACK, LOG_BYTES);
         // A program that is refused before the verifier sees it has no log and must not get the previous
         // program's log.
-        self.write(registers.rsp - BELOW_STACK, &vec![0; log.len()]);
+        self.write(registers.stack - BELOW_STACK, &vec![0; log.len()]);
         self.write(at + LOG_LEVEL as u64, attr.get(LOG_LEVEL..LOG_LEVEL + 16)?);
         let text = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
@@ -131,18 +158,22 @@ impl Tracee {
         Some(Load {
             name: text(attr.get(NAME..NAME + NAME_LEN)?),
             attach_btf_id: u32::from_ne_bytes(id.try_into().ok()?),
-            accepted: registers.rax.cast_signed() >= 0,
+            accepted: registers.result.cast_signed() >= 0,
             log: text(&log),
         })
     }
 
-    fn registers(&self) -> libc::user_regs_struct {
+    fn registers(&self) -> Registers {
         // SAFETY: the registers are plain integers, which the kernel fills for a stopped child.
         unsafe {
             let mut registers = std::mem::zeroed::<libc::user_regs_struct>();
-            let got = libc::ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers);
+            let mut place = libc::iovec {
+                iov_base: (&raw mut registers).cast(),
+                iov_len: size_of::<libc::user_regs_struct>(),
+            };
+            let got = libc::ptrace(libc::PTRACE_GETREGSET, self.0, libc::NT_PRSTATUS, &raw mut place);
             assert_eq!(got, 0, "read the child's registers");
-            registers
+            registers.into()
         }
     }
 

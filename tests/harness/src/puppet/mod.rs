@@ -7,6 +7,7 @@ mod deaths;
 mod ends;
 mod limits;
 mod memory;
+#[cfg(target_arch = "x86_64")]
 mod narrow;
 mod overlay;
 mod places;
@@ -105,10 +106,19 @@ impl Conversation {
             Verb::ExitThread => threads::exit_thread(args),
             Verb::Facts => places::facts().into(),
             Verb::Chdir => places::chdir(args).into(),
+            #[cfg(target_arch = "x86_64")]
             Verb::Chdir32 => narrow::chdir(args).into(),
+            #[cfg(target_arch = "x86_64")]
             Verb::MoveMount32 => narrow::move_mount(args).into(),
+            #[cfg(target_arch = "x86_64")]
             Verb::Pivots32 => narrow::pivots(args).into(),
+            #[cfg(target_arch = "x86_64")]
             Verb::SetnsMounts32 => narrow::setns_mounts(args).into(),
+            // A process of 64 bits has no such entry on other processors.
+            #[cfg(not(target_arch = "x86_64"))]
+            Verb::Chdir32 | Verb::MoveMount32 | Verb::Pivots32 | Verb::SetnsMounts32 => {
+                Then::Answer(Err(std::io::Error::from_raw_os_error(libc::ENOSYS)))
+            }
             Verb::Mkdir => places::mkdir(args).into(),
             Verb::Fchdir => places::fchdir(args).into(),
             Verb::UnshareQuietly => places::unshare_quietly().into(),

@@ -11,7 +11,8 @@ use super::ends;
 use super::terminals::setresuid;
 use crate::protocol;
 
-const PAGE: usize = 4096;
+/// Whole pages, whatever size the kernel's have.
+const PAGE: usize = 64 << 10;
 /// `_IOWR(0xAA, 0x3F, struct uffdio_api)`.
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 /// `_IOWR(0xAA, 0x00, struct uffdio_register)`.
