@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
-use observer_vm::Sysroot;
+use observer_vm::{Arch, Cross, Sysroot};
 
 use crate::former;
 use crate::toolchain::{TARGET, Toolchain};
@@ -28,6 +28,10 @@ pub(crate) struct Arguments {
     /// built once and kept in the cache (~/.cache/observer-former).
     #[arg(long, conflicts_with = "debug")]
     former: bool,
+    /// The program for this processor: target/arm64/aarch64-unknown-linux-gnu/release/observer. `cargo xtask setup --target` installs
+    /// what that needs.
+    #[arg(long, conflicts_with_all = ["debug", "former"], value_enum)]
+    target: Option<Arch>,
 }
 
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -42,10 +46,31 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         command::run(&mut workspace.cargo(&["build", "--bin", "observer"]))?;
         eprintln!("xtask: built {}", workspace.target.join("debug/observer").display());
     } else {
-        let binary = release(workspace, &toolchain)?;
+        let binary = match arguments.target.and_then(other) {
+            None => release(workspace, &toolchain)?,
+            Some(arch) => release_for(workspace, &toolchain, arch)?,
+        };
         eprintln!("xtask: built {}", binary.display());
     }
     Ok(())
+}
+
+/// The processor, if it is not this machine's.
+pub(crate) fn other(arch: Arch) -> Option<Arch> {
+    (Some(arch) != Arch::of_this_machine()).then_some(arch)
+}
+
+/// Builds everything for another processor in the release profile; returns where the program is.
+pub(crate) fn release_for(workspace: &Workspace, toolchain: &Toolchain, arch: Arch) -> Result<PathBuf> {
+    let cross = Cross::ready(arch)?;
+    kernel_programs(workspace, toolchain)?;
+    let mut cargo = workspace.cargo(&["auditable", "build"]);
+    cargo.args(["--release", "--package", "observer", "--bin", "observer"]);
+    let mut flags = cross.flags();
+    flags.extend(workspace::without_directories(&workspace.root));
+    cross.apply(workspace, &mut cargo, &flags);
+    command::run(&mut cargo)?;
+    Ok(cross.built(workspace, "release").join("observer"))
 }
 
 /// Builds everything in the release profile; returns where the program is.
@@ -55,7 +80,7 @@ pub(crate) fn release(workspace: &Workspace, toolchain: &Toolchain) -> Result<Pa
     let mut cargo = workspace.cargo(&["auditable", "rustc"]);
     cargo.args(product);
     // The package has this very program, so it is linked for the oldest system that the package is for.
-    let sysroot = Sysroot::present();
+    let sysroot = Arch::of_this_machine().and_then(Sysroot::present);
     let link = sysroot.iter().flat_map(Sysroot::link_arguments);
     cargo.args(link.map(|argument| format!("-Clink-arg={argument}")));
     without_directories(&mut cargo, workspace);

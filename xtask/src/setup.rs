@@ -5,13 +5,17 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::toolchain::{self, Toolchain};
-use crate::tools;
+use crate::{build, tools};
 use observer_harness::{apt, command, programs};
-use observer_vm::Sysroot;
+use observer_vm::{Arch, Cross, Sysroot};
 
 /// Install what building and testing need, as far as it is missing.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Also what builds and emulates this processor.
+    #[arg(long, value_enum)]
+    target: Option<Arch>,
+}
 
 /// Programs that the tests run, and Debian's packages that have them.
 const TEST_PROGRAMS: [(&str, &str); 5] = [
@@ -45,8 +49,20 @@ const VM_PROGRAMS: [(&str, &str); 5] = [
     ("script", "bsdutils"),
 ];
 
-pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
-    for_test().map(drop)
+/// The program that emulates arm64.
+const EMULATOR: (&str, &str) = ("qemu-system-aarch64", "qemu-system-arm");
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    for_test()?;
+    arguments.target.map_or(Ok(()), for_other)
+}
+
+/// What building for another processor and emulating it need.
+pub(crate) fn for_other(arch: Arch) -> Result<()> {
+    let Some(arch) = build::other(arch) else { return Ok(()) };
+    Cross::obtain(arch).with_context(|| format!("setup: what builds for {}", arch.rust()))?;
+    let (program, package) = EMULATOR;
+    install_program(program, package).with_context(|| format!("setup: {program}, which emulates arm64"))
 }
 
 /// What building needs.
@@ -59,7 +75,7 @@ pub(crate) fn for_build() -> Result<Toolchain> {
 
 /// What building and testing need.
 pub(crate) fn for_test() -> Result<Toolchain> {
-    if let Err(error) = Sysroot::obtain() {
+    if let Err(error) = sysroot() {
         // Only the package cannot be made.
         eprintln!("setup: the C library that the package is linked with: {error:#}");
     }
@@ -98,7 +114,7 @@ pub(crate) fn for_dist() -> Result<Toolchain> {
             .with_context(|| format!("setup: {program}, which makes and checks the package"))?;
     }
     // Before the program is linked.
-    Sysroot::obtain().context("setup: the C library that the package is linked with")?;
+    sysroot().context("setup: the C library that the package is linked with")?;
     let toolchain = for_build()?;
     tools::CYCLONEDX.install().context("setup: cargo-cyclonedx, which lists what the package has")?;
     Ok(toolchain)
@@ -117,11 +133,22 @@ pub(crate) fn for_containers() -> Result<()> {
 pub(crate) fn for_vm() -> Result<Toolchain> {
     let toolchain = for_dist()?;
     for_containers()?;
+    for_machines()?;
+    Ok(toolchain)
+}
+
+/// What booting machines needs.
+pub(crate) fn for_machines() -> Result<()> {
     for (program, package) in VM_PROGRAMS {
         install_program(program, package)
             .with_context(|| format!("setup: {program}, which boots other kernels"))?;
     }
-    Ok(toolchain)
+    Ok(())
+}
+
+fn sysroot() -> Result<()> {
+    observer_vm::require_x86_64()?;
+    Sysroot::obtain(Arch::X86_64).map(drop)
 }
 
 fn install_program(program: &str, package: &str) -> Result<()> {

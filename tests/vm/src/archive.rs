@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::arch::Arch;
 use crate::room;
 use observer_harness::command;
 
@@ -29,16 +30,16 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Below `cache`, with package lists no older than a day.
-    pub(crate) fn open(cache: &Path) -> Result<Self> {
-        let home = cache.join("apt");
+    /// Of packages for `arch`, below `cache`, with package lists no older than a day.
+    pub(crate) fn open(cache: &Path, arch: Arch) -> Result<Self> {
+        let home = cache.join(format!("apt{}", arch.apart()));
         let archive = Self { configuration: home.join("apt.conf") };
         let sources = sources()?;
         for directory in ["etc", "state/lists/partial", "cache/archives/partial"] {
             let path = home.join(directory);
             fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         }
-        write(&archive.configuration, &configuration(&home)?)?;
+        write(&archive.configuration, &configuration(&home, arch)?)?;
         write(&home.join("state/status"), "")?;
         let list = home.join("etc/sources.list");
         let known = fs::read_to_string(&list).is_ok_and(|present| present == sources);
@@ -66,24 +67,18 @@ impl Archive {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Downloads `package` and unpacks it below `directory`.
-    pub(crate) fn unpack(&self, package: &str, directory: &Path) -> Result<()> {
-        Self::extract(&self.download(package, directory)?, directory)
-    }
-
-    /// Downloads `package`, which may name a release as in `libc6/bookworm`, to `directory`, which has no other package.
-    pub(crate) fn download(&self, package: &str, directory: &Path) -> Result<PathBuf> {
-        command::quiet(self.apt("apt-get").current_dir(directory).args(["-qq", "download", package]))?;
-        fs::read_dir(directory)
-            .with_context(|| format!("list {}", directory.display()))?
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| format!("apt-get downloaded no file of package {package}"))
-    }
-
-    /// Unpacks the files of a package below `directory`.
-    pub(crate) fn extract(file: &Path, directory: &Path) -> Result<()> {
-        command::quiet(Command::new("dpkg-deb").arg("-x").arg(file).arg(directory))
+    /// Downloads packages, which may name a release as in `libc6/bookworm` or a version as in `libc6=2.36-9`, and unpacks their
+    /// files below `directory`.
+    pub(crate) fn unpack(&self, packages: &[String], directory: &Path) -> Result<()> {
+        let mut download = self.apt("apt-get");
+        command::quiet(download.current_dir(directory).args(["-qq", "download"]).args(packages))?;
+        let entries = fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
+        let files: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "deb")) {
+            command::quiet(Command::new("dpkg-deb").arg("-x").arg(file).arg(directory))?;
+            fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+        }
+        Ok(())
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -95,7 +90,7 @@ impl Archive {
     }
 }
 
-fn configuration(home: &Path) -> Result<String> {
+fn configuration(home: &Path, arch: Arch) -> Result<String> {
     let proxy = command::capture(Command::new("apt-config").args([
         "dump",
         "--format",
@@ -103,12 +98,12 @@ fn configuration(home: &Path) -> Result<String> {
         "Acquire::http::Proxy",
         "Acquire::https::Proxy",
     ]))?;
-    let home = home.display();
+    let (home, arch) = (home.display(), arch.debian());
     // apt's own user cannot write below a home directory. Lists stay compressed: 40 MB instead of 300.
     Ok(format!(
         "Dir::Etc \"{home}/etc\";\nDir::State \"{home}/state\";\nDir::State::status \"{home}/state/status\";\n\
          Dir::Cache \"{home}/cache\";\nDir::Cache::pkgcache \"\";\nDir::Cache::srcpkgcache \"\";\n\
-         APT::Sandbox::User \"root\";\nAPT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\n\
+         APT::Sandbox::User \"root\";\nAPT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
          Acquire::Languages \"none\";\nAcquire::GzipIndexes \"true\";\nAcquire::Retries \"3\";\n{proxy}"
     ))
 }

@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Message, TargetKind};
 
+use crate::arch::Arch;
+use crate::cross::Cross;
 use crate::left_out;
+use crate::system::System;
 use crate::targets::{STORM, Test};
 use observer_harness::command;
 use observer_harness::workspace::Workspace;
@@ -24,10 +27,22 @@ const PROGRAMS: &str = "programs";
 /// Features of the test targets that need more than cargo; all of them, so that every build of the tests is one build.
 pub const FEATURES: &str =
     "observer-tests/kernel,observer-tests/service,observer-tests/postgres,observer-tests/programs";
+/// The feature of the targets that test a kernel.
+const KERNEL_FEATURE: &str = "observer-tests/kernel";
+/// All of these but the storms, which are named so that the product's own tests are not built with them.
+const KERNEL_TARGETS: [&str; 7] =
+    ["contracts", "hooks", "journal", "kernel", "refuse", "sessions", "verifier"];
+/// How programs for another processor are built, the product too: soon, and yet optimised a little, because they are emulated.
+const CROSS_PROFILE: [(&str, &str); 3] =
+    [("CARGO_PROFILE_DEV_OPT_LEVEL", "1"), ("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")];
 const MESSAGES: &str = "json-render-diagnostics";
 
 /// The built programs.
 pub(crate) struct Guest {
+    /// The processor that they are for.
+    pub(crate) arch: Arch,
+    /// Where the programs that tests call come from.
+    pub(crate) system: System,
     /// The product.
     pub(crate) observer: PathBuf,
     /// The program that tests have do things.
@@ -45,17 +60,53 @@ impl Guest {
     }
 }
 
-/// Builds them, but for the product, whose release build must be there.
-pub(crate) fn build(workspace: &Workspace, storm: bool) -> Result<Guest> {
-    let programs = test_programs(workspace)?;
-    let guest = Guest {
-        observer: workspace.release_binary(),
-        puppet: programs.puppet,
-        tests: programs.tests.into_iter().filter(|test| storm || test.name != STORM).collect(),
-        packages: workspace.target.join(PACKAGES),
+/// Builds them, but for the product for this machine, whose release build must be there.
+pub(crate) fn build(workspace: &Workspace, arch: Arch, storm: bool) -> Result<Guest> {
+    let system = System::obtain(arch)?;
+    let packages = workspace.target.join(PACKAGES);
+    let (observer, programs) = if Some(arch) == Arch::of_this_machine() {
+        let programs = test_programs(workspace)?;
+        (workspace.release_binary(), Built { puppet: programs.puppet, tests: programs.tests })
+    } else {
+        crossed(workspace, arch, storm)?
     };
-    ensure!(!guest.tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");
-    Ok(guest)
+    let Built { puppet, mut tests } = programs;
+    tests.retain(|test| storm || test.name != STORM);
+    ensure!(!tests.is_empty(), "package observer-tests has no test targets: see tests/Cargo.toml");
+    Ok(Guest { arch, system, observer, puppet, tests, packages })
+}
+
+/// What tests a kernel.
+struct Built {
+    puppet: PathBuf,
+    tests: Vec<Test>,
+}
+
+/// Builds the product and what tests a kernel for another processor.
+fn crossed(workspace: &Workspace, arch: Arch, storm: bool) -> Result<(PathBuf, Built)> {
+    let cross = Cross::ready(arch)?;
+    let mut cargo = workspace.cargo(&["test", "--no-run", "--message-format", MESSAGES]);
+    cargo.args([
+        "--package",
+        "observer-tests",
+        "--package",
+        "observer",
+        "--features",
+        KERNEL_FEATURE,
+        "--bins",
+    ]);
+    cargo.args(KERNEL_TARGETS.iter().flat_map(|target| ["--test", target]));
+    if storm {
+        cargo.args(["--test", STORM]);
+    }
+    cross.apply(workspace, &mut cargo, &cross.flags());
+    cargo.envs(CROSS_PROFILE);
+    let programs = built(&mut cargo)?;
+    let built = Built {
+        puppet: program(&programs, &TargetKind::Bin, "puppet")?,
+        tests: test_targets(workspace, &programs),
+    };
+    Ok((program(&programs, &TargetKind::Bin, "observer")?, built))
 }
 
 /// The programs of package observer-tests.
@@ -75,6 +126,15 @@ pub struct TestPrograms {
 pub fn test_programs(workspace: &Workspace) -> Result<TestPrograms> {
     let arguments = ["test", "--no-run", "--features", FEATURES, "--message-format", MESSAGES];
     let programs = built(&mut workspace.cargo(&arguments))?;
+    let mut tests = test_targets(workspace, &programs);
+    let postgres = taken(&mut tests, POSTGRES)?;
+    let real = taken(&mut tests, PROGRAMS)?;
+    left_out::check(&tests)?;
+    Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres, real })
+}
+
+/// The test targets of the directory of the tests, by name.
+fn test_targets(workspace: &Workspace, programs: &[Program]) -> Vec<Test> {
     let directory = workspace.root.join(DIRECTORY);
     let mut tests: Vec<_> = programs
         .iter()
@@ -82,10 +142,7 @@ pub fn test_programs(workspace: &Workspace) -> Result<TestPrograms> {
         .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
         .collect();
     tests.sort_by(|a, b| a.name.cmp(&b.name));
-    let postgres = taken(&mut tests, POSTGRES)?;
-    let real = taken(&mut tests, PROGRAMS)?;
-    left_out::check(&tests)?;
-    Ok(TestPrograms { puppet: program(&programs, &TargetKind::Bin, "puppet")?, tests, postgres, real })
+    tests
 }
 
 /// Removes the target of this name from those that machines run, and returns it.

@@ -1,7 +1,6 @@
 //! The guest's file system: busybox, the system's own programs that tests call (with their libraries), and what is to
 //! be tested. One uncompressed newc archive.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +9,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arch::Arch;
+use crate::cross::Cross;
 use crate::guest::Guest;
+use crate::system::System;
 use observer_harness::command;
 
 /// Where the guest has what is tested.
@@ -48,17 +50,18 @@ pub(crate) fn test_path(name: &str) -> String {
 pub(crate) fn write(file: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
     let directory = tempfile::tempdir().context("make a directory for the guest's files")?;
     let root = directory.path();
-    base(root)?;
+    let mut programs = base(root, &guest.system)?;
     for (from, to) in [(&guest.observer, "observer"), (&guest.puppet, "puppet")] {
-        copy_stripped(from, &root.join("vm").join(to))?;
+        copy_stripped(guest.arch, from, &root.join("vm").join(to))?;
+        programs.push(from.clone());
     }
-    let mut libraries = libraries_of(&guest.observer)?;
     for test in &guest.tests {
-        copy_stripped(&test.program, &root.join(test_path(&test.name).trim_start_matches('/')))?;
-        libraries.extend(libraries_of(&test.program)?);
+        let to = root.join(test_path(&test.name).trim_start_matches('/'));
+        copy_stripped(guest.arch, &test.program, &to)?;
+        programs.push(test.program.clone());
     }
-    for library in libraries {
-        copy_all(&library, root)?;
+    for (library, to) in guest.system.libraries(&programs)? {
+        copy(&library, &below(root, &to))?;
     }
     put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &plan(steps)?)?;
@@ -85,7 +88,8 @@ pub(crate) fn plan(steps: &[Step]) -> Result<String> {
     Ok(text)
 }
 
-fn base(root: &Path) -> Result<()> {
+/// The guest's own files and the system's programs, which are returned.
+fn base(root: &Path, system: &System) -> Result<Vec<PathBuf>> {
     for directory in DIRECTORIES {
         let path = root.join(directory);
         fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
@@ -99,41 +103,30 @@ fn base(root: &Path) -> Result<()> {
     put(root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n")?;
     put(root, "etc/os-release", "ID=observer-vm\nNAME=\"observer's test machine\"\n")?;
     executable(root, "init", INIT)?;
-    copy(&needed("busybox")?, &root.join("bin/busybox"))?;
-    let mut libraries = BTreeSet::new();
+    copy(&system.program("busybox")?, &root.join("bin/busybox"))?;
+    let mut programs = Vec::new();
     for name in PROGRAMS {
-        let program = needed(name)?;
-        libraries.extend(libraries_of(&program)?);
+        let program = system.program(name)?;
         copy(&program, &root.join("usr/bin").join(name))?;
         // Scripts and tests name some by the old directory.
         symlink(format!("/usr/bin/{name}"), root.join("bin").join(name))
             .with_context(|| format!("link {name}"))?;
+        programs.push(program);
     }
-    for path in libraries.iter().map(PathBuf::as_path).chain(DATA.map(Path::new)) {
-        copy_all(path, root)?;
+    for path in DATA {
+        copy_all(Path::new(path), root)?;
     }
-    Ok(())
+    Ok(programs)
 }
 
-pub(crate) fn needed(name: &str) -> Result<PathBuf> {
-    command::find(name)
-        .with_context(|| format!("no {name} on PATH, which the guest needs: run cargo xtask setup"))
-}
-
-/// Shared libraries and the loader, by the paths that they are looked for at.
-fn libraries_of(program: &Path) -> Result<BTreeSet<PathBuf>> {
-    let listing = command::capture(Command::new("ldd").arg(program))?;
-    Ok(libraries_in(&listing))
-}
-
-/// From ldd's lines: `name => /path (address)` or `/path (address)`.
-fn libraries_in(listing: &str) -> BTreeSet<PathBuf> {
-    listing.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+/// The place of an absolute path in a tree.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The file or directory `path` of this system at the same place below `root`. What is not there is left out.
 fn copy_all(path: &Path, root: &Path) -> Result<()> {
-    let to = root.join(path.strip_prefix("/").unwrap_or(path));
+    let to = below(root, path);
     if path.is_dir() {
         fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
         for entry in fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
@@ -153,11 +146,11 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// A program without what only a debugger reads: the guest has its files in memory.
-pub(crate) fn copy_stripped(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_stripped(arch: Arch, from: &Path, to: &Path) -> Result<()> {
     if let Some(directory) = to.parent() {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     }
-    command::quiet(Command::new("strip").arg("-o").arg(to).arg(from))
+    command::quiet(Command::new(Cross::tool(arch, "strip")).arg("-o").arg(to).arg(from))
 }
 
 pub(crate) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
@@ -227,15 +220,6 @@ fn list(root: &Path, below: &Path, left_out: &[&Path], names: &mut Vec<u8>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libraries_and_the_loader_are_found() {
-        let listing =
-            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
-        let found: Vec<_> = libraries_in(listing).into_iter().collect();
-        assert_eq!(found, [Path::new("/lib/x/libc.so.6"), Path::new("/lib64/ld.so.2")]);
-        assert!(libraries_in("\tnot a dynamic executable\n").is_empty());
-    }
 
     #[test]
     fn a_word_that_the_guests_shell_would_expand_is_refused() {

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::{Arch, LARGE_PAGES};
 use crate::archive::Archive;
 use crate::room::{NO_ROOM, check_room, more_room};
 
@@ -16,7 +16,6 @@ const TRIES_MAX: usize = 3;
 const KEPT_MAX: usize = 2;
 /// Before the release in a package's name; from 6.19 on the image is in the second kind.
 const PREFIXES: [&str; 2] = ["linux-image-", "linux-binary-"];
-const SUFFIX: &str = "-cloud-amd64";
 /// Why the archive is not asked.
 const OFFLINE: &str = "--offline was given";
 /// Begins the name of a directory to unpack in.
@@ -24,6 +23,8 @@ const PARTIAL: &str = ".partial-";
 /// A kernel to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
+    /// The processor that it is for.
+    pub(crate) arch: Arch,
     /// As asked for: `6.1`.
     pub(crate) series: String,
     /// Its `uname -r`.
@@ -32,13 +33,14 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
 }
 
-/// Checks a series that a person gave: numbers with dots between.
+/// Checks a series that a person gave: numbers with dots between, and perhaps a size of pages.
 pub(crate) fn series(text: &str) -> Result<String, String> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if text.split('.').all(digits) {
+    if text.strip_suffix(LARGE_PAGES).unwrap_or(text).split('.').all(digits) {
         Ok(text.to_owned())
     } else {
-        Err("give a kernel series like 6.1, or 7 for the newest 7.x".into())
+        Err("give a kernel series like 6.1, 7 for the newest 7.x, or for arm64 6.12-16k with pages of 16 KiB"
+            .into())
     }
 }
 
@@ -46,17 +48,18 @@ pub(crate) fn series(text: &str) -> Result<String, String> {
 type Opened = (Archive, Vec<String>);
 
 /// The newest kernel of each series: from the archive, or from the cache where that cannot be reached.
-pub(crate) fn obtain(cache: &Path, series: &[String], offline: bool) -> Result<Vec<Kernel>> {
+pub(crate) fn obtain(cache: &Path, arch: Arch, series: &[String], offline: bool) -> Result<Vec<Kernel>> {
     let home = cache.join("kernels");
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
     forget_partial(&home)?;
-    let archive = if offline { Err(OFFLINE.into()) } else { open(cache) };
-    series.iter().map(|series| newest(&home, series, archive.as_ref())).collect()
+    let archive = if offline { Err(OFFLINE.into()) } else { open(cache, arch) };
+    let home = Home { path: home, arch };
+    series.iter().map(|series| home.newest(series, archive.as_ref())).collect()
 }
 
 /// Otherwise why it cannot be used.
-fn open(cache: &Path) -> Result<Opened, String> {
-    let opened = Archive::open(cache).and_then(|archive| {
+fn open(cache: &Path, arch: Arch) -> Result<Opened, String> {
+    let opened = Archive::open(cache, arch).and_then(|archive| {
         let packages = archive.packages("linux-")?;
         Ok((archive, packages))
     });
@@ -67,30 +70,94 @@ fn open(cache: &Path) -> Result<Opened, String> {
     })
 }
 
-fn newest(home: &Path, series: &str, archive: Result<&Opened, &String>) -> Result<Kernel> {
-    let mut why = archive.err().cloned().unwrap_or_default();
-    if let Ok((archive, packages)) = archive {
-        for release in releases(packages, series).iter().take(TRIES_MAX) {
-            match fetch(home, release, archive, packages) {
-                Ok(image) => {
-                    forget_older(home, series)?;
-                    return Ok(Kernel { series: series.into(), release: release.clone(), image });
-                }
-                Err(error) => {
-                    eprintln!("vm: {release}: {error:#}");
-                    why = format!("{error:#}");
+/// Where the images for a processor are.
+struct Home {
+    path: PathBuf,
+    arch: Arch,
+}
+
+impl Home {
+    fn newest(&self, series: &str, archive: Result<&Opened, &String>) -> Result<Kernel> {
+        let kernel = |release: &str, image| Kernel {
+            arch: self.arch,
+            series: series.into(),
+            release: release.into(),
+            image,
+        };
+        let (numbers, suffix) = self.arch.releases(series);
+        let mut why = archive.err().cloned().unwrap_or_default();
+        if let Ok((archive, packages)) = archive {
+            for release in releases(packages, numbers, &suffix).iter().take(TRIES_MAX) {
+                match self.fetch(release, archive, packages) {
+                    Ok(image) => {
+                        self.forget_older(series)?;
+                        return Ok(kernel(release, image));
+                    }
+                    Err(error) => {
+                        eprintln!("vm: {release}: {error:#}");
+                        why = format!("{error:#}");
+                    }
                 }
             }
         }
-    }
-    match cached(home, series)?.first() {
-        Some(release) => {
-            let image = home.join(release).join("vmlinuz");
-            Ok(Kernel { series: series.into(), release: release.clone(), image })
+        match self.cached(series)?.first() {
+            Some(release) => Ok(kernel(release, self.path.join(release).join("vmlinuz"))),
+            None => {
+                bail!("no kernel {series}, neither from the archive nor in {}: {}", self.path.display(), {
+                    remedy(&why, &format!("{}/{numbers}.0{suffix}/vmlinuz", self.path.display()))
+                })
+            }
         }
-        None => bail!("no kernel {series}, neither from the archive nor in {}: {}", home.display(), {
-            remedy(&why, &format!("{}/{series}.0{SUFFIX}/vmlinuz", home.display()))
-        }),
+    }
+
+    /// Releases of a series whose image is in the cache, newest first.
+    fn cached(&self, series: &str) -> Result<Vec<String>> {
+        let (numbers, suffix) = self.arch.releases(series);
+        let entries = fs::read_dir(&self.path).with_context(|| format!("list {}", self.path.display()))?;
+        let mut found: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|release| belongs(release, numbers) && release.ends_with(&suffix))
+            .filter(|release| self.arch.is_whole_image(&self.path.join(release).join("vmlinuz")))
+            .collect();
+        found.sort_by(|a, b| by_version(b, a));
+        Ok(found)
+    }
+
+    fn fetch(&self, release: &str, archive: &Archive, packages: &[String]) -> Result<PathBuf> {
+        let directory = self.path.join(release);
+        let image = directory.join("vmlinuz");
+        if self.arch.is_whole_image(&image) {
+            return Ok(image);
+        }
+        let names = PREFIXES.iter().rev().map(|prefix| format!("{prefix}{release}"));
+        for package in names.filter(|name| packages.contains(name)) {
+            check_room(&self.path)?;
+            eprintln!("vm: fetching {package}");
+            let unpacked = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.path);
+            let unpacked = unpacked.context("make a directory to unpack in")?;
+            archive.unpack(std::slice::from_ref(&package), unpacked.path())?;
+            if let Some(found) = image_in(unpacked.path()) {
+                if !self.arch.is_whole_image(&found) {
+                    bail!("the image in package {package} is not whole, or not for {}", self.arch.rust());
+                }
+                // Else a machine that loses power might keep the name and not what it stands for.
+                let written = fs::File::open(&found).and_then(|file| file.sync_all());
+                written.with_context(|| format!("write {}", found.display()))?;
+                fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+                fs::rename(&found, &image)
+                    .with_context(|| format!("move the image to {}", image.display()))?;
+                return Ok(image);
+            }
+        }
+        bail!("no package of it has a kernel image")
+    }
+
+    fn forget_older(&self, series: &str) -> Result<()> {
+        for release in self.cached(series)?.iter().skip(KEPT_MAX) {
+            let path = self.path.join(release);
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -126,25 +193,12 @@ fn forget_partial(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is a kernel image to its last byte, by the boot protocol's header: the setup's size in sectors at 0x1f1, the
-/// rest's in units of 16 bytes at 0x1f4, `HdrS` at 0x202. A signature may follow.
-fn is_whole(image: &Path) -> bool {
-    let mut header = [0_u8; 0x206];
-    let read = fs::File::open(image).and_then(|mut file| {
-        file.read_exact(&mut header)?;
-        file.metadata()
-    });
-    let rest = u32::from_le_bytes([header[0x1f4], header[0x1f5], header[0x1f6], header[0x1f7]]);
-    let needed = (u64::from(header[0x1f1]) + 1) * 512 + u64::from(rest) * 16;
-    header.ends_with(b"HdrS") && read.is_ok_and(|metadata| metadata.len() >= needed)
-}
-
 /// Releases of a series that packages exist for, newest first.
-fn releases(packages: &[String], series: &str) -> Vec<String> {
+fn releases(packages: &[String], series: &str, suffix: &str) -> Vec<String> {
     let mut found: Vec<String> = packages
         .iter()
         .filter_map(|package| PREFIXES.iter().find_map(|prefix| package.strip_prefix(prefix)))
-        .filter(|release| belongs(release, series) && release.ends_with(SUFFIX))
+        .filter(|release| belongs(release, series) && release.ends_with(suffix))
         .map(str::to_owned)
         .collect();
     found.sort_by(|a, b| by_version(b, a));
@@ -155,45 +209,6 @@ fn releases(packages: &[String], series: &str) -> Vec<String> {
 /// `6.1.0-56-cloud-amd64` is of series 6.1, `6.12.1…` and the metapackage `6.1-cloud-amd64` are not.
 fn belongs(release: &str, series: &str) -> bool {
     release.strip_prefix(series).and_then(|rest| rest.strip_prefix('.')).is_some()
-}
-
-/// Releases of a series whose image is in the cache, newest first.
-fn cached(home: &Path, series: &str) -> Result<Vec<String>> {
-    let entries = fs::read_dir(home).with_context(|| format!("list {}", home.display()))?;
-    let mut found: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|release| belongs(release, series) && is_whole(&home.join(release).join("vmlinuz")))
-        .collect();
-    found.sort_by(|a, b| by_version(b, a));
-    Ok(found)
-}
-
-fn fetch(home: &Path, release: &str, archive: &Archive, packages: &[String]) -> Result<PathBuf> {
-    let directory = home.join(release);
-    let image = directory.join("vmlinuz");
-    if is_whole(&image) {
-        return Ok(image);
-    }
-    let names = PREFIXES.iter().rev().map(|prefix| format!("{prefix}{release}"));
-    for package in names.filter(|name| packages.contains(name)) {
-        check_room(home)?;
-        eprintln!("vm: fetching {package}");
-        let unpacked = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(home);
-        let unpacked = unpacked.context("make a directory to unpack in")?;
-        archive.unpack(&package, unpacked.path())?;
-        if let Some(found) = image_in(unpacked.path()) {
-            if !is_whole(&found) {
-                bail!("the image in package {package} is not whole, or for no x86-64");
-            }
-            // Else a machine that loses power might keep the name and not what it stands for.
-            let written = fs::File::open(&found).and_then(|file| file.sync_all());
-            written.with_context(|| format!("write {}", found.display()))?;
-            fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-            fs::rename(&found, &image).with_context(|| format!("move the image to {}", image.display()))?;
-            return Ok(image);
-        }
-    }
-    bail!("no package of it has a kernel image")
 }
 
 /// The image in an unpacked package: at boot/vmlinuz-*, from 6.19 on at usr/lib/modules/*/vmlinuz.
@@ -209,14 +224,6 @@ fn image_in(unpacked: &Path) -> Option<PathBuf> {
             .map(|modules| modules.join("vmlinuz"))
             .find(|image| image.is_file())
     })
-}
-
-fn forget_older(home: &Path, series: &str) -> Result<()> {
-    for release in cached(home, series)?.iter().skip(KEPT_MAX) {
-        let path = home.join(release);
-        fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// Numbers as numbers, the rest as text.
@@ -242,6 +249,9 @@ fn parts(text: &str) -> Vec<(u64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::tests::image;
+
+    const AMD64: &str = "-cloud-amd64";
 
     #[test]
     fn the_newest_release_of_a_series_comes_first() {
@@ -255,37 +265,27 @@ mod tests {
             "linux-image-7.2.13+deb14-cloud-amd64",
             "linux-binary-7.2.13+deb14-cloud-amd64",
             "linux-headers-7.2.14-cloud-amd64",
+            "linux-image-7.2.14-cloud-arm64",
+            "linux-image-7.2.13+deb14-arm64-16k",
         ]
         .map(str::to_owned);
         assert_eq!(
-            releases(&packages, "6.1"),
+            releases(&packages, "6.1", AMD64),
             ["6.1.0-56-cloud-amd64", "6.1.0-9-cloud-amd64", "6.1.0-0.deb11.52-cloud-amd64"]
         );
-        assert_eq!(releases(&packages, "7"), ["7.2.13+deb14-cloud-amd64"]);
-        assert!(releases(&packages, "5.10").is_empty());
-    }
-
-    /// Of a header that gives 2,064.
-    fn image(bytes: usize) -> Vec<u8> {
-        let mut header = [0; 0x206];
-        header[0x1f1] = 3;
-        header[0x1f4] = 1;
-        header[0x202..].copy_from_slice(b"HdrS");
-        let mut image = header.to_vec();
-        image.resize(bytes, 0);
-        image
+        assert_eq!(releases(&packages, "7", AMD64), ["7.2.13+deb14-cloud-amd64"]);
+        assert!(releases(&packages, "5.10", AMD64).is_empty());
+        for (series, release) in [("7", "7.2.14-cloud-arm64"), ("7-16k", "7.2.13+deb14-arm64-16k")] {
+            let (numbers, suffix) = Arch::Arm64.releases(series);
+            assert_eq!(releases(&packages, numbers, &suffix), [release]);
+        }
     }
 
     #[test]
-    fn what_a_killed_run_left_is_no_image() -> Result<()> {
+    fn what_a_killed_run_unpacked_is_forgotten() -> Result<()> {
         let home = tempfile::tempdir()?;
         let file = home.path().join("vmlinuz");
-        for (bytes, whole) in
-            [(image(2064), true), (image(2063), false), (vec![0; 2064], false), (Vec::new(), false)]
-        {
-            fs::write(&file, &bytes)?;
-            assert_eq!(is_whole(&file), whole, "{} bytes", bytes.len());
-        }
+        fs::write(&file, image(2064))?;
         let partial = home.path().join(".partial-x");
         fs::create_dir_all(partial.join("boot"))?;
         forget_partial(home.path())?;
@@ -316,23 +316,25 @@ mod tests {
         for release in ["6.1.0-9-cloud-amd64", "6.1.0-10-cloud-amd64"] {
             fs::write(home.path().join(release).join("vmlinuz"), image(2064))?;
         }
+        let other = home.path().join("6.1.0-12-cloud-arm64");
+        fs::create_dir(&other)?;
+        fs::write(other.join("vmlinuz"), image(2064))?;
+        let kernels = Home { path: home.path().into(), arch: Arch::X86_64 };
         assert_eq!(
-            newest(home.path(), "6.1", Err(&OFFLINE.into()))?.release,
+            kernels.newest("6.1", Err(&OFFLINE.into()))?.release,
             "6.1.0-10-cloud-amd64",
-            "11 has no image"
+            "11 has no image, and 12 is for another processor"
         );
-        let error = newest(home.path(), "5.10", Err(&OFFLINE.into()))
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
+        let error = kernels.newest("5.10", Err(&OFFLINE.into()));
+        let error = error.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("run once without --offline"), "{error}");
         Ok(())
     }
 
     #[test]
     fn a_series_is_numbers() {
-        assert!(series("6.1").is_ok() && series("7").is_ok());
-        for wrong in ["", "6.", "6.x", "../6"] {
+        assert!(series("6.1").is_ok() && series("7").is_ok() && series("6.12-16k").is_ok());
+        for wrong in ["", "6.", "6.x", "../6", "-16k", "6.12-64k"] {
             assert!(series(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,7 +1,10 @@
 //! `cargo xtask vm`: the tests against the kernel on Debian's kernels, each in a virtual machine of its own; and the
 //! tests of the systemd unit, in a machine or in a container.
 
+mod arch;
 mod archive;
+mod cache;
+mod cross;
 mod guest;
 mod initramfs;
 mod kernels;
@@ -13,32 +16,37 @@ mod report;
 mod results;
 mod room;
 mod sysroot;
+mod system;
 mod systemd;
 mod targets;
+mod unpacked;
 mod ways;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use observer_harness::libtest::Report;
 use observer_harness::workspace::Workspace;
 
+pub use arch::Arch;
+pub use cross::Cross;
 pub use guest::{EARLIER, FEATURES, PACKAGES, TestPrograms, test_programs};
 pub use sysroot::Sysroot;
 pub use targets::{SERVICE, Test};
 use ways::{Breadth, Way};
 
-/// Where kernels are kept, instead of ~/.cache/observer-vm.
-const CACHE: &str = "OBSERVER_VM_CACHE";
 /// Oldest to newest, as the archive has them.
 const SERIES: &str = "5.10,6.1,6.12,7";
 
 /// Run the tests against the kernel on other kernels, in emulated machines (without root and KVM).
 #[derive(clap::Args)]
 pub struct VmArguments {
+    /// The processor of the machines. For arm64, the product and the tests are built on this machine.
+    #[arg(long, default_value = "x86_64", value_enum)]
+    arch: Arch,
     /// Kernel series, the newest of each as Debian ships it.
     #[arg(long, value_delimiter = ',', default_value = SERIES, value_parser = kernels::series)]
     kernel: Vec<String>,
@@ -62,6 +70,13 @@ pub struct VmArguments {
     filter: Vec<String>,
 }
 
+impl VmArguments {
+    /// The processor of the machines.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+}
+
 /// Kernels on which the unit is tested under a real systemd, too.
 const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
 
@@ -70,20 +85,21 @@ const SERVICE_SERIES: [&str; 2] = ["5.10", "6.12"];
 pub fn whole(workspace: &Workspace, record: bool) -> Result<Report> {
     let kernel = SERIES.split(',').map(str::to_owned).collect();
     let (offline, storm) = (false, false);
-    let (way, jobs, filter) = (ways::ALL.to_vec(), None, Vec::new());
-    matrix(workspace, &VmArguments { kernel, offline, way, jobs, storm, record, filter })
+    let (arch, way, jobs, filter) = (Arch::X86_64, ways::ALL.to_vec(), None, Vec::new());
+    matrix(workspace, &VmArguments { arch, kernel, offline, way, jobs, storm, record, filter })
 }
 
 /// Boots the machines that `arguments` ask for, prints a table of the results, and returns what the tests reported. The product
 /// must have been built before. A test that fails is an error.
 pub fn matrix(workspace: &Workspace, arguments: &VmArguments) -> Result<Report> {
     require_x86_64()?;
-    let (cache, lock) = cache()?;
-    let kernels = kernels::obtain(&cache, &arguments.kernel, arguments.offline)?;
-    let serves = arguments.way.contains(&Way::Service);
+    let (cache, lock) = cache::locked()?;
+    let kernels = kernels::obtain(&cache, arguments.arch, &arguments.kernel, arguments.offline)?;
+    // There, systemd would start in a machine of another processor what debootstrap can only unpack here.
+    let serves = arguments.arch == Arch::X86_64 && arguments.way.contains(&Way::Service);
     let rootfs = serves.then(|| systemd::Rootfs::obtain(&cache, arguments.offline)).transpose()?;
     drop(lock);
-    let guest = guest::build(workspace, arguments.storm)?;
+    let guest = guest::build(workspace, arguments.arch, arguments.storm)?;
     let plans = plans(&kernels, &guest, rootfs.as_ref(), arguments);
     let runs = boot_all(workspace, &plans, arguments)?;
     print!("{}", report::table(&runs, &arguments.filter));
@@ -104,7 +120,7 @@ pub fn matrix(workspace: &Workspace, arguments: &VmArguments) -> Result<Report> 
         arguments.filter
     );
     if arguments.record {
-        record::write(&workspace.root, &runs)?;
+        record::write(&workspace.root, arguments.arch, &runs)?;
     }
     Ok(report)
 }
@@ -181,10 +197,10 @@ fn boot_all(
 /// been built before.
 pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
     require_x86_64()?;
-    let (cache, lock) = cache()?;
+    let (cache, lock) = cache::locked()?;
     let rootfs = systemd::Rootfs::obtain(&cache, offline)?;
     drop(lock);
-    let guest = guest::build(workspace, false)?;
+    let guest = guest::build(workspace, Arch::X86_64, false)?;
     let run = nspawn::boot(&workspace.target.join("vm/container"), &guest, &rootfs)?;
     let runs = [run];
     print!("{}", report::table(&runs, &[]));
@@ -197,40 +213,17 @@ pub fn container(workspace: &Workspace, offline: bool) -> Result<Report> {
 /// The root file system of a release of Debian with systemd; made, as root, where it is not there yet.
 pub fn debian_root(release: &str) -> Result<PathBuf> {
     require_x86_64()?;
-    let (cache, _lock) = cache()?;
+    let (cache, _lock) = cache::locked()?;
     systemd::release_root(&cache, release)
 }
 
-/// Fails where this machine is no x86-64: the packages, kernels and test programs are.
+/// Fails where this machine is no x86-64: it builds what machines and containers run, for arm64 too.
 pub fn require_x86_64() -> Result<()> {
     ensure!(
-        env::consts::ARCH == "x86_64",
-        "this is {}: tests on other kernels boot Debian's x86-64 kernels with programs linked here, which takes an x86-64 \
-         machine; `cargo xtask test FILTER` tests the kernel that runs",
+        Arch::of_this_machine() == Some(Arch::X86_64),
+        "this is {}: what machines and containers run is built on an x86-64 machine, for x86-64 and for arm64; `cargo xtask \
+         test FILTER` tests the kernel that runs",
         env::consts::ARCH
     );
     Ok(())
-}
-
-/// The directory, and a lock on it: of two runs that find the same thing missing, one fetches it.
-fn cache() -> Result<(PathBuf, fs::File)> {
-    let path = cache_directory()?;
-    fs::create_dir_all(&path).with_context(|| format!("create {} (or set {CACHE})", path.display()))?;
-    let path = path.canonicalize().with_context(|| format!("look up {}", path.display()))?;
-    let file = path.join("lock");
-    let lock = fs::File::create(&file).with_context(|| format!("create {}", file.display()))?;
-    if lock.try_lock().is_err() {
-        eprintln!("vm: another run fetches what is missing to {}: waiting for it", path.display());
-        lock.lock().with_context(|| format!("lock {}", file.display()))?;
-    }
-    Ok((path, lock))
-}
-
-/// Where the cache is, or will be.
-fn cache_directory() -> Result<PathBuf> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set(CACHE)
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("observer-vm")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/observer-vm")))
-        .with_context(|| format!("no HOME to keep kernels below: set {CACHE} to a directory"))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::guest::Guest;
 use crate::initramfs::{self, HOME, Step};
 use crate::kernels::Kernel;
@@ -20,11 +21,6 @@ use observer_harness::command;
 use observer_harness::libtest::{TIMES, TIMES_ENVIRONMENT};
 use observer_harness::share;
 
-const QEMU: &str = "qemu-system-x86_64";
-/// Everything that is emulated, without what is dear: instructions that copy byte by byte and not word by word, of which kernels
-/// and C libraries think that they are fast (`erms`, `fsrm`), a fifth level of page tables, and keys of pages, which empty the
-/// emulator's cache of addresses. A machine takes a fifth less processor time without these.
-const CPU: &str = "max,erms=off,fsrm=off,la57=off,pku=off";
 /// Emulation is 6 to 24 times slower than the machine it runs on; limits are for what hangs.
 const DOCTOR_S: u32 = 240;
 const TESTS_S: u32 = 1200;
@@ -168,11 +164,10 @@ pub(crate) fn boot(work: &Path, plan: &Plan<'_>) -> Result<Run> {
     eprintln!("vm: {}: {}", plan.label(), command::line(&command));
     let begin = Instant::now();
     let log = File::create(&files.log).with_context(|| format!("create {}", files.log.display()))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("start {QEMU} (cargo xtask setup installs it)"))?;
+    let mut child =
+        command.stdin(Stdio::null()).stderr(log).spawn().with_context(|| {
+            format!("start {} (cargo xtask setup installs it)", plan.kernel.arch.machine().0)
+        })?;
     let mut end = wait(&mut child, begin + plan.limit())?;
     let log = read(&files.log)?;
     eprint!("{log}");
@@ -213,23 +208,34 @@ impl Files {
 fn qemu(kernel: &Kernel, files: &Files, systemd: bool) -> Command {
     let memory = if systemd { "2048" } else { "1024" };
     let more = if systemd { format!(" {START_TESTS}") } else { String::new() };
+    let (qemu, machine) = kernel.arch.machine();
+    let (console, results) = kernel.arch.serial_lines();
     let serial = |path: &Path| format!("file:{}", path.display());
     // However this program ends, the machine does not outlive it.
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", QEMU])
-        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "1", "-m", memory])
+        .args(["--pdeathsig", "KILL", qemu])
+        .args(machine)
+        .args(["-accel", "tcg,thread=multi", "-smp", "1", "-m", memory])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .arg("-serial")
-        .arg(serial(&files.console))
-        .arg("-serial")
-        .arg(serial(&files.results))
+        .arg(serial(&files.console));
+    match kernel.arch {
+        Arch::X86_64 => command.arg("-serial").arg(serial(&files.results)),
+        // The board has one line for the kernel.
+        Arch::Arm64 => command
+            .arg("-chardev")
+            .arg(format!("file,id=results,path={}", files.results.display()))
+            .args(["-device", "pci-serial,chardev=results"]),
+    };
+    command
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&files.initrd)
         .arg("-append")
-        .arg(format!("console=ttyS0 panic=-1 oops=panic quiet{more}"));
+        // What the kernel does not know by its name is in the environment of its first process.
+        .arg(format!("console={console} results=/dev/{results} panic=-1 oops=panic quiet{more}"));
     command
 }
 

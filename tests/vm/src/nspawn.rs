@@ -40,7 +40,7 @@ pub(crate) fn boot(work: &Path, guest: &Guest, rootfs: &Rootfs) -> Result<Run> {
     let end = machine::wait(&mut child, begin + LIMIT)?;
     let ended = Ended { end, took: begin.elapsed(), console: console.clone() };
     let release = command::capture(Command::new("uname").arg("--kernel-release"))?.trim().to_owned();
-    let kernel = Kernel { series: "container".into(), release, image: Default::default() };
+    let kernel = Kernel { arch: guest.arch, series: "container".into(), release, image: Default::default() };
     let output = machine::read(&results)?;
     // Its console is a service manager's, not a kernel's.
     let run = Run::read(&kernel, true, &marker, &output, "", ended);

@@ -7,21 +7,28 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::arch::Arch;
 use crate::report;
 use crate::results::{Run, merged};
 use crate::targets::VERIFIER;
 use observer_harness::command;
 
-const BEGIN: &str = "<!-- written by `cargo xtask vm --record`: from here -->";
 const END: &str = "<!-- to here -->";
 
-/// Replaces what stands between the marks of both files, below `root`.
-pub(crate) fn write(root: &Path, runs: &[Run]) -> Result<()> {
+/// Begins what a run for this processor writes.
+fn begin(arch: Arch) -> String {
+    format!("<!-- written by `cargo xtask vm{} --record`: from here -->", arch.option())
+}
+
+/// Replaces what stands between the marks of docs/kernels.md, and for this machine's processor of README.md, below `root`.
+pub(crate) fn write(root: &Path, arch: Arch, runs: &[Run]) -> Result<()> {
     let date = command::capture(Command::new("date").args(["--utc", "+%F"]))?;
     // What runs under systemd is the unit alone, on a kernel that has a run of its own.
     let (units, runs): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.systemd);
-    put(&root.join("docs/kernels.md"), &section(&runs, &units, date.trim()))?;
-    put(&root.join("README.md"), &tested(&runs, date.trim()))?;
+    put(&root.join("docs/kernels.md"), &begin(arch), &section(&runs, &units, date.trim()))?;
+    if Some(arch) == Arch::of_this_machine() {
+        put(&root.join("README.md"), &begin(arch), &tested(&runs, date.trim()))?;
+    }
     let bare = runs.iter().find(|run| verified(run).is_empty());
     ensure!(
         bare.is_none(),
@@ -31,10 +38,10 @@ pub(crate) fn write(root: &Path, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-fn put(file: &Path, section: &str) -> Result<()> {
+fn put(file: &Path, begin: &str, section: &str) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let text = replaced(&text, section).with_context(|| {
-        format!("{} lacks the lines {BEGIN:?} and {END:?}: put them back", file.display())
+    let text = replaced(&text, begin, section).with_context(|| {
+        format!("{} lacks the lines {begin:?} and {END:?}: put them back", file.display())
     })?;
     fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
     eprintln!("vm: wrote {}", file.display());
@@ -47,10 +54,10 @@ fn tested(runs: &[&Run], date: &str) -> String {
     format!("All tests passed on {date} on these kernels:\n\n{}", lines.collect::<String>())
 }
 
-fn replaced(text: &str, section: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+fn replaced(text: &str, begin: &str, section: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{section}\n{END}{after}"))
+    Some(format!("{before}{begin}\n\n{section}\n{END}{after}"))
 }
 
 fn section(runs: &[&Run], units: &[&Run], date: &str) -> String {
@@ -136,11 +143,12 @@ mod tests {
 
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {
-        let text = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let new = replaced(&text, "new\n").unwrap_or_default();
-        assert_eq!(new, format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
-        assert_eq!(replaced(&new, "new\n").as_deref(), Some(new.as_str()), "twice is as once");
-        assert_eq!(replaced("no marks", "new"), None);
+        let [begin, other] = [Arch::Arm64, Arch::X86_64].map(begin);
+        let text = format!("{other}\n{END}\na\n{begin}\nold\n{END}\nb\n");
+        let new = replaced(&text, &begin, "new\n").unwrap_or_default();
+        assert_eq!(new, format!("{other}\n{END}\na\n{begin}\n\nnew\n\n{END}\nb\n"));
+        assert_eq!(replaced(&new, &begin, "new\n").as_deref(), Some(new.as_str()), "twice is as once");
+        assert_eq!(replaced("no marks", &begin, "new"), None);
     }
 
     #[test]

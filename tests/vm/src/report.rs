@@ -141,7 +141,11 @@ fn failures(run: &Run, filter: &[String]) -> String {
         text.push_str(&indented(&relevant(section)));
         for name in &section.tests.failed {
             let way = ways::option(&section.name);
-            text.push_str(&format!("  to repeat: cargo xtask vm --kernel {}{way} -- {name}\n", run.series));
+            let arch = run.arch.option();
+            text.push_str(&format!(
+                "  to repeat: cargo xtask vm{arch} --kernel {}{way} -- {name}\n",
+                run.series
+            ));
         }
         if section.tests.failed.is_empty() {
             text.push_str(&format!("  to repeat: {}\n", whole(run, filter)));
@@ -176,7 +180,7 @@ fn relevant(section: &Section) -> Vec<String> {
 
 fn whole(run: &Run, filter: &[String]) -> String {
     let way = if run.systemd { " --way service" } else { "" };
-    let mut line = format!("cargo xtask vm --kernel {}{way}", run.series);
+    let mut line = format!("cargo xtask vm{} --kernel {}{way}", run.arch.option(), run.series);
     if !filter.is_empty() {
         line.push_str(&format!(" -- {}", filter.join(" ")));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use observer_harness::libtest::{Report, Timed};
 
+use crate::arch::Arch;
 use crate::kernels::Kernel;
 
 /// Words on the kernel's console that mean that the kernel itself is in trouble.
@@ -23,6 +24,8 @@ const TAIL_LINES: usize = 40;
 /// One kernel's run.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// The processor.
+    pub(crate) arch: Arch,
     /// Series as asked for.
     pub(crate) series: String,
     /// `uname -r`, as the guest printed it; the package's where it printed nothing.
@@ -120,6 +123,7 @@ impl Run {
         ended: Ended,
     ) -> Self {
         let mut run = Self {
+            arch: kernel.arch,
             series: kernel.series.clone(),
             release: kernel.release.clone(),
             systemd,
@@ -254,7 +258,12 @@ pub(crate) mod tests {
 
     /// A run of one kernel with this output.
     pub(crate) fn run(output: &str, console: &str) -> Run {
-        let kernel = Kernel { series: "6.1".into(), release: "6.1.0".into(), image: PathBuf::new() };
+        let kernel = Kernel {
+            arch: Arch::X86_64,
+            series: "6.1".into(),
+            release: "6.1.0".into(),
+            image: PathBuf::new(),
+        };
         let ended = Ended { end: End::Exit, took: Duration::from_secs(9), console: "console.txt".into() };
         Run::read(&kernel, false, "@w", output, console, ended)
     }

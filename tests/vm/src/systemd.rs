@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::archive;
 use crate::guest::{EARLIER, Guest};
-use crate::initramfs::{self, Step, copy, copy_stripped, needed, put};
+use crate::initramfs::{self, Step, copy, copy_stripped, put};
 use crate::room;
+use crate::system::needed;
 use crate::targets::SERVICE;
 use observer_harness::{command, failure};
 
@@ -90,13 +91,14 @@ pub(crate) fn release_root(cache: &Path, release: &str) -> Result<PathBuf> {
 /// What is laid over the root file system: the packages of the product, which tests install, and what is to be run.
 pub(crate) fn overlay(root: &Path, guest: &Guest, steps: &[Step], marker: &str) -> Result<()> {
     copy(&needed("busybox")?, &root.join("usr/bin/busybox"))?;
-    copy_stripped(&guest.puppet, &root.join("vm/puppet"))?;
+    copy_stripped(guest.arch, &guest.puppet, &root.join("vm/puppet"))?;
     let earlier = guest.has_earlier().then_some(EARLIER);
     for file in ["observer.deb", "former.deb"].into_iter().chain(earlier) {
         copy(&guest.packages.join(file), &root.join("vm/packages").join(file))?;
     }
     for test in guest.tests.iter().filter(|test| test.name == SERVICE) {
-        copy_stripped(&test.program, &root.join(initramfs::test_path(&test.name).trim_start_matches('/')))?;
+        let to = root.join(initramfs::test_path(&test.name).trim_start_matches('/'));
+        copy_stripped(guest.arch, &test.program, &to)?;
     }
     put(root, "vm/marker", &format!("{marker}\n"))?;
     put(root, "vm/plan", &initramfs::plan(steps)?)?;
