@@ -10,7 +10,7 @@ use observer_core::audit::{Audit, AuditReport};
 use observer_core::cost::{Cost, ProcessUsage};
 use observer_core::death::{Death, DeathKind};
 use observer_core::input::{Block, ProcessFacts, RawPath, TaskRow};
-use observer_core::process::{ArgvSource, Comm, Uids};
+use observer_core::process::{ArgvSource, Bytes, Comm, Uids};
 use observer_core::{BootTime, Change, Core, Input, ProcessKey, Request, Sink, Tgid};
 use support::{Proc, World, components, shell};
 
@@ -170,6 +170,139 @@ fn a_process_ends_only_when_two_passes_in_a_row_do_not_show_it() {
     assert_eq!(world.reports.ended.get(&child.key), Some(&1));
     world.wait(2_000_000_000);
     assert_eq!(world.core.counters().drift_total, 1, "an exit was lost with no loss counted");
+}
+
+/// The record of a birth has no path of the cgroup, so a pass reads it (CLONE_INTO_CGROUP).
+#[test]
+fn a_birth_in_another_cgroup_is_no_drift_and_an_unrecorded_move_to_one_is() {
+    let (mut world, bash) = world();
+    let child = Proc { key: ProcessKey::new(20, world.tick_clock().0), parent: bash.key, ..bash.clone() };
+    let at = world.tick_clock();
+    let facts = ProcessFacts { cgroup_id: 7, ..world.facts(&child) };
+    world.feed(Input::Fork { at, key: child.key, facts, creator: bash.key });
+    let read_in = |world: &mut World, cgroup_id, cgroup: &'static [u8]| {
+        let (begin, at, end) = (world.tick_clock(), world.tick_clock(), world.tick_clock());
+        let (raw, facts) = (components(&child.cwd), ProcessFacts { cgroup_id, ..world.facts(&child) });
+        let row = row_of(at, child.key, facts, &raw);
+        world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+        world.feed(Input::PassRow(TaskRow { cgroup: RawPath { components: cgroup, flags: 0 }, ..row }));
+        world.feed(Input::PassEnd { at: end, complete: false });
+        world.wait(2_000_000_000);
+        let known = world.core.process_by_key(child.key).and_then(|process| process.cgroup.clone());
+        (known, world.core.counters().drift_total)
+    };
+    assert_eq!(read_in(&mut world, 7, b"a.service\0"), (Some(Bytes::from(&b"/a.service"[..])), 0));
+    assert_eq!(read_in(&mut world, 8, b"b.service\0"), (Some(Bytes::from(&b"/b.service"[..])), 1));
+}
+
+/// The pass has read the process before the change that the hint is about.
+#[test]
+fn a_hint_that_comes_while_a_pass_reads_explains_what_the_next_one_finds() {
+    let (mut world, bash) = world();
+    let (begin, read) = (world.tick_clock(), world.tick_clock());
+    let (raw, facts) = (components(&bash.cwd), world.facts(&bash));
+    let changed = Proc { comm: "agent", ..bash.clone() };
+    let at = world.tick_clock();
+    world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+    world.feed(Input::Hint { at, bits: hint::THROTTLED });
+    world.feed(Input::PassRow(row_of(read, bash.key, facts, &raw)));
+    world.feed(Input::PassEnd { at, complete: true });
+    world.pass(&[&changed]);
+    world.wait(2_000_000_000);
+    assert_eq!(world.core.counters().drift_total, 0);
+    world.pass(&[&bash]);
+    world.wait(2_000_000_000);
+    assert_eq!(world.core.counters().drift_total, 1, "the hint was answered");
+}
+
+/// Its exit record was sent before the programs were attached.
+#[test]
+fn children_of_a_process_that_is_about_to_end_at_the_start_are_read_until_they_have_another_parent() {
+    let (mut world, bash) = world();
+    let parent = Proc { key: ProcessKey::new(20, 6), parent: bash.key, ..bash.clone() };
+    let child = Proc { key: ProcessKey::new(21, 7), parent: parent.key, ..bash.clone() };
+    let (begin, at, end) = (world.tick_clock(), world.tick_clock(), world.tick_clock());
+    let raw = components(&bash.cwd);
+    let ending = ProcessFacts { no_mm: true, cwd: Default::default(), ..world.facts(&parent) };
+    let facts = [world.facts(&bash), world.facts(&child)];
+    world.reports.pass_requests.clear();
+    world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+    for (key, facts) in [(bash.key, facts[0]), (parent.key, ending), (child.key, facts[1])] {
+        world.feed(Input::PassRow(row_of(at, key, facts, &raw)));
+    }
+    world.feed(Input::PassEnd { at: end, complete: true });
+    assert_eq!(world.reports.pass_requests.len(), 1);
+    world.reports.pass_requests.clear();
+    world.pass(&[&bash, &Proc { parent: bash.key, ..child.clone() }]);
+    assert_eq!(world.core.process_by_key(child.key).map(|child| child.parent), Some(bash.key));
+    assert!(world.reports.pass_requests.is_empty());
+}
+
+/// Its directory was renamed before the pass read its creator, and the pass does not show it.
+#[test]
+fn a_child_that_is_born_while_paths_are_read_again_is_read_again_itself() {
+    let (mut world, bash) = world();
+    let at = world.tick_clock();
+    world.feed(Input::Hint { at, bits: hint::PATHS });
+    let (begin, read) = (world.tick_clock(), world.tick_clock());
+    let facts = world.facts(&bash);
+    world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+    world.reports.pass_requests.clear();
+    let child = world.fork(&bash, 20);
+    let renamed = components("/renamed");
+    world.feed(Input::PassRow(row_of(read, bash.key, facts, &renamed)));
+    let end = world.tick_clock();
+    world.feed(Input::PassEnd { at: end, complete: true });
+    let path = |key| world.core.process_by_key(key).and_then(|process| process.cwd.path.clone());
+    assert_eq!(path(bash.key).as_deref(), Some(b"/renamed".as_slice()));
+    assert_eq!(path(child.key).as_deref(), Some(b"/root".as_slice()), "as it was when it was born");
+    assert_eq!(world.reports.pass_requests.len(), 1);
+}
+
+/// The record of the exec names the directory and has no path.
+#[test]
+fn an_exec_while_a_pass_reads_does_not_hide_the_path_that_it_read() {
+    let (mut world, mut bash) = world();
+    let (begin, read) = (world.tick_clock(), world.tick_clock());
+    let facts = world.facts(&bash);
+    world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+    world.exec(&mut bash, "agent");
+    let renamed = components("/renamed");
+    world.feed(Input::PassRow(row_of(read, bash.key, facts, &renamed)));
+    let process = world.core.process_by_key(bash.key).expect("it lives");
+    assert_eq!(process.cwd.path.as_deref(), Some(b"/renamed".as_slice()));
+    assert_eq!(process.comm.as_bytes(), b"agent");
+}
+
+/// Its exit record was lost, and the pass that heals the loss finds it before it is a zombie.
+#[test]
+fn a_gap_stays_open_while_a_process_is_about_to_end() {
+    let (mut world, bash) = world();
+    let child = world.fork(&bash, 20);
+    let raw = components(&bash.cwd);
+    let facts = [world.facts(&bash), ProcessFacts { no_mm: true, ..world.facts(&child) }];
+    let pass = |world: &mut World, rows: &[(ProcessKey, ProcessFacts)]| {
+        let begin = world.tick_clock();
+        world.feed(Input::PassBegin { at: begin, drops_total: 1 });
+        for &(key, facts) in rows {
+            let at = world.tick_clock();
+            world.feed(Input::PassRow(row_of(at, key, facts, &raw)));
+        }
+        let at = world.tick_clock();
+        world.feed(Input::PassEnd { at, complete: true });
+    };
+    let at = world.tick_clock();
+    world.feed(Input::Dropped { at, total: 1 });
+    pass(&mut world, &[(bash.key, facts[0]), (child.key, facts[1])]);
+    assert!(world.core.in_gap());
+    world.reports.pass_requests.clear();
+    world.wait(30_000_000);
+    assert_eq!(world.reports.pass_requests.len(), 1);
+    pass(&mut world, &[(bash.key, facts[0]), (child.key, facts[1])]);
+    assert!(world.core.in_gap() && world.core.process(Tgid(20)).is_some(), "it has not ended yet");
+    pass(&mut world, &[(bash.key, facts[0])]);
+    assert!(!world.core.in_gap() && world.core.process(Tgid(20)).is_none());
+    assert_eq!(world.core.counters().drift_total, 0);
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl Core {
                 });
             }
             Input::Cgroup { at, key, cgroup_id, path } => {
-                self.apply_fields(at, key, Diff::CGROUP, sink, |entry, _| {
+                self.apply_fields(at, key, Diff::CGROUP_ID, sink, |entry, _| {
                     entry.merge_cgroup_record(at, cgroup_id, path)
                 });
             }

@@ -45,6 +45,8 @@ pub(crate) struct Passes {
     pub last_begin: BootTime,
     /// Fields that the hints since the last pass explain.
     pub hinted: Diff,
+    /// Those of them that came while the pass in progress read: its rows may be older.
+    hinted_meanwhile: Diff,
     /// A pass was complete: the map holds every process of the host.
     pub first_done: bool,
     pub gap: Option<OpenGap>,
@@ -60,6 +62,9 @@ pub(crate) struct Passes {
     pub healed_drops: Option<u64>,
     /// Processes that the last complete pass did not show.
     pub absent: Vec<ProcessKey>,
+    /// Processes that the pass in progress, which is to heal a gap, showed as about to end. Their exit records may be among
+    /// those that were lost.
+    pub ending: BTreeSet<ProcessKey>,
     /// When a second pass is requested for those that are still absent.
     pub absent_due: Option<BootTime>,
     /// Dead processes that live ones still have as parent, each with the number of passes since.
@@ -67,6 +72,8 @@ pub(crate) struct Passes {
     /// Processes of which a record came before their birth. It was not applied, so the next pass may find
     /// what it held.
     pub unapplied: BTreeSet<ProcessKey>,
+    /// Those of them whose record came while the pass in progress read.
+    unapplied_meanwhile: BTreeSet<ProcessKey>,
     pub suspects: Suspects,
 }
 
@@ -103,12 +110,37 @@ impl Passes {
         self.open = Some(OpenPass { at, drops_total });
         self.pending = None;
         self.last_begin = at;
+        self.ending.clear();
+        self.hinted_meanwhile = Diff::default();
+        self.unapplied_meanwhile.clear();
+    }
+
+    /// A hint explains what the next passes find different in these fields.
+    pub fn add_hinted(&mut self, fields: Diff) {
+        self.hinted |= fields;
+        if self.open.is_some() {
+            self.hinted_meanwhile |= fields;
+        }
+    }
+
+    /// A complete pass ended: it has read what was hinted and what could not be applied before it began.
+    pub fn forget_read(&mut self) {
+        self.hinted = core::mem::take(&mut self.hinted_meanwhile);
+        self.unapplied = core::mem::take(&mut self.unapplied_meanwhile);
+    }
+
+    /// Whether the pass in progress may read paths before a change that a hint is about.
+    pub fn reads_moved(&self) -> bool {
+        self.open.is_some() && self.hinted.intersects(Diff::MOVED)
     }
 
     /// Remembers that a record of `key` could not be applied.
     pub fn add_unapplied(&mut self, key: ProcessKey) {
         if self.unapplied.len() < SUSPECTS_MAX {
             self.unapplied.insert(key);
+            if self.open.is_some() {
+                self.unapplied_meanwhile.insert(key);
+            }
         }
     }
 

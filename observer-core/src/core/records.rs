@@ -43,7 +43,8 @@ impl Core {
         let mut entry = Box::new(ProcessEntry::new(at, key, facts, self.wall_offset_ns));
         entry.lineage_by_birth = true;
         let (lineage, reread) = match self.table.get(creator) {
-            Some(from) => (creator, entry.inherit(from)),
+            // A path that is being read again is not read of a child that is born meanwhile.
+            Some(from) => (creator, entry.inherit(from) || self.passes.reads_moved()),
             None => (facts.parent, true),
         };
         self.table.insert(entry, Some(lineage));

@@ -29,7 +29,7 @@ impl Core {
             fields |= Diff::THROTTLED;
         }
         self.passes.suspects.explain_all(fields);
-        self.passes.hinted |= fields;
+        self.passes.add_hinted(fields);
         self.passes.request_soon(self.now, bits, sink);
     }
 
@@ -83,8 +83,11 @@ impl Core {
         match self.identify(row.at, row.key, sink) {
             Standing::Dead => {}
             Standing::Live => self.apply_live_row(row, sink),
-            // A user-mode helper before its exec, or a process that is about to end.
-            Standing::Unknown | Standing::Reused(_) if facts.no_mm && !facts.leader_gone => {}
+            // A user-mode helper before its exec, or a process that is about to end: its children are about to get another
+            // parent.
+            Standing::Unknown | Standing::Reused(_) if facts.no_mm && !facts.leader_gone => {
+                self.passes.dead_parents.entry(row.key).or_insert(0);
+            }
             Standing::Unknown | Standing::Reused(_) => self.insert_row(row, sink),
         }
     }
@@ -118,6 +121,9 @@ impl Core {
             found = merged.diff;
             merged
         });
+        if row.facts.no_mm && !row.facts.leader_gone && self.passes.gap.is_some() {
+            self.passes.ending.insert(row.key);
+        }
         if moves_unrecorded {
             found = found.without(Diff::MOVED);
         }
@@ -209,8 +215,7 @@ impl Core {
             });
         }
         self.locate_followed(at, sink);
-        self.passes.hinted = Diff::default();
-        self.passes.unapplied.clear();
+        self.passes.forget_read();
         self.passes.healed_drops = Some(pass.drops_total);
         if self.passes.gap.is_some() {
             self.counters.resyncs += 1;
@@ -223,7 +228,7 @@ impl Core {
 
     /// Ends each process that started before the pass began and that neither this pass nor the one before
     /// showed. One absence proves nothing, because the iterator does not read all processes at one point in
-    /// time.
+    /// time. What is about to end counts as absent once.
     fn end_absent(&mut self, at: BootTime, began: BootTime, sink: &mut dyn Sink) {
         let serial = self.passes.serial;
         let mut gone: Vec<(ProcessKey, BootTime)> = Vec::new();
@@ -232,9 +237,10 @@ impl Core {
             let key = entry.process.key;
             let is_shown =
                 entry.last_pass == serial || key.start_boottime >= began || entry.last_seen >= began;
-            if is_shown || self.open_deaths.has(key) {
+            let is_ending = self.passes.ending.contains(&key);
+            if (is_shown && !is_ending) || self.open_deaths.has(key) {
                 entry.absent = false;
-            } else if entry.absent {
+            } else if entry.absent && !is_shown {
                 gone.push((key, entry.last_seen));
             } else {
                 entry.absent = true;

@@ -19,6 +19,7 @@ impl Diff {
     /// sid, pgid.
     pub const IDS: Self = Self(1 << 6);
     pub const PARENT: Self = Self(1 << 7);
+    /// The cgroup, or what is known of its path.
     pub const CGROUP: Self = Self(1 << 8);
     /// exe, argv, environment or exec time of the same image.
     pub const IMAGE: Self = Self(1 << 9);
@@ -32,6 +33,8 @@ impl Diff {
     pub const PANE: Self = Self(1 << 13);
     /// argv or environment of the same image, which were not known or only as the process had left them.
     pub const ARGUMENTS: Self = Self(1 << 14);
+    /// The identity of the cgroup.
+    pub const CGROUP_ID: Self = Self(1 << 15);
 
     /// Fields of a process on which its own pane depends.
     pub const LOCATING: Self = Self(Self::EXEC.0 | Self::IMAGE.0 | Self::TTY.0 | Self::IDS.0);
@@ -44,12 +47,12 @@ impl Diff {
             | Self::CWD_ID.0
             | Self::COMM.0
             | Self::UIDS.0
-            | Self::CGROUP.0
+            | Self::CGROUP_ID.0
             | Self::FOUND.0
             | Self::VANISHED.0,
     );
     /// Fields whose records are throttled while the ring is more than half full, or a user sends too many.
-    pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP.0);
+    pub const THROTTLED: Self = Self(Self::CWD_ID.0 | Self::COMM.0 | Self::UIDS.0 | Self::CGROUP_ID.0);
 
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -102,7 +102,7 @@ impl ProcessEntry {
         self.stamps.cgroup = at;
         let process = &mut self.process;
         let same = process.cgroup_id == cgroup_id;
-        let mut diff = set(&mut process.cgroup_id, cgroup_id, Diff::CGROUP);
+        let mut diff = set(&mut process.cgroup_id, cgroup_id, Diff::CGROUP_ID | Diff::CGROUP);
         match path {
             Some(path) => {
                 let path = path(process.cgroup.as_ref());
@@ -141,9 +141,10 @@ impl ProcessEntry {
         recent: &mut RecentBytes,
     ) -> Merged {
         let cwd = &mut self.process.cwd;
-        // An older record may still carry the path of the directory that a later one identified without a
-        // path.
-        let fills = cwd.path.is_none() && !cwd.truncated && cwd.id == id && cwd.mnt_ns == mnt_ns;
+        // An older record may still carry the path of the directory that a later one identified without a path, or a path
+        // that was read later than the one that is known.
+        let is_unknown = cwd.path.is_none() && !cwd.truncated;
+        let fills = (is_unknown || at > cwd.as_of) && cwd.id == id && cwd.mnt_ns == mnt_ns;
         if at <= self.stamps.cwd && !fills {
             return Merged::default();
         }
