@@ -11,6 +11,7 @@ mod former;
 mod run;
 mod service;
 mod setup;
+mod sim;
 mod test;
 mod toolchain;
 mod tools;
@@ -37,6 +38,7 @@ enum Verb {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
+    Sim(sim::Arguments),
     Vm(vm::VmArguments),
     Service(service::Arguments),
     Fmt(fmt::Arguments),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Test(verb) => test::run(&workspace, verb),
         Verb::Check(verb) => check::run(&workspace, verb),
         Verb::Bench(verb) => bench::run(&workspace, verb),
+        Verb::Sim(verb) => sim::run(&workspace, verb),
         Verb::Vm(verb) => vm::run(&workspace, verb),
         Verb::Service(verb) => service::run(&workspace, verb),
         Verb::Fmt(verb) => fmt::run(&workspace, verb),
