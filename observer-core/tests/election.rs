@@ -267,6 +267,19 @@ fn a_deleted_home_keeps_its_session_and_a_recreated_one_starts_another() {
 }
 
 #[test]
+fn another_root_whose_directory_was_deleted_is_counted_no_more() {
+    let mut world = world();
+    let bash = at_home(&mut world);
+    let claude = world.spawn(&bash, 20, "claude");
+    let mut other = world.spawn(&bash, 21, "claude");
+    assert_eq!(world.session("/srv/a").map(|session| session.roots), Some(2));
+    world.take_reports();
+    other.deleted = true;
+    world.pass(&[&bash, &claude, &other]);
+    assert_reported(&mut world, &["changed /srv/a 20 live roots=1"]);
+}
+
+#[test]
 fn a_home_recreated_after_the_end_of_its_session_counts_starts_from_one() {
     let mut world = world();
     let bash = at_home(&mut world);

@@ -295,7 +295,6 @@ impl Sessions {
 
     /// A candidate stays in its home, and may be another program or in another directory of it.
     fn stay(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
-        let at = ctx.at;
         let Some(entry) = ctx.table.get(key) else { return };
         let is_below = is_right_below_candidate(ctx.table, &entry.process, home);
         let Some(entry) = ctx.table.get_mut(key) else { return };
@@ -309,17 +308,17 @@ impl Sessions {
         }
         if process.cwd.usable_path().is_some() && process.cwd.id != candidacy.dir {
             candidacy.dir = process.cwd.id;
-            candidacy.since = at;
+            candidacy.since = ctx.at;
         }
         let awaits_age = self.homes.by_home.get(home).is_some_and(|state| state.due.is_some());
         let may_be_in_chain =
             diff.intersects(PROGRAM.union(Diff::TTY)) && (self.decides(key, home) || is_below);
         if role_changed || may_be_in_chain || diff.intersects(Diff::TTY) {
-            let keeps_place = !role_changed && !is_below && !diff.intersects(Diff::TTY);
-            if !keeps_place || !self.recounts_lone_root(ctx, key, home) {
+            let is_placed_anew = role_changed || is_below || diff.intersects(Diff::TTY);
+            if is_placed_anew || !self.recounts_lone_root(ctx, key, home) {
                 self.elect(ctx, home, Cause::Moved(key, diff));
             }
-        } else if diff.intersects(Diff::CWD_ID) && self.decides(key, home) {
+        } else if self.concerns_by_place(ctx, key, home, diff) {
             self.elect(ctx, home, Cause::Changed(key, diff));
         } else if awaits_age && diff.intersects(PROGRAM) {
             // It was too young as another program, but may be one that runs here again.
@@ -350,7 +349,7 @@ impl Sessions {
     }
 
     /// Returns whether the session of `home` depends on this candidate by itself.
-    fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
+    pub(super) fn decides(&self, key: ProcessKey, home: &Arc<Home>) -> bool {
         self.homes.by_home.get(home).is_some_and(|state| {
             let is_for = |root: &Root| [Some(root.key), root.stand_in, root.launcher].contains(&Some(key));
             // Below a wrapper of another user, any candidate may be what makes it a root.
@@ -433,8 +432,8 @@ impl Sessions {
         if has_children {
             self.relinked.insert(age(key));
         }
-        let concerns = is_below || has_children || self.decides(key, home);
-        if concerns && (is_below || !self.discounts_lone_root(ctx, key, home)) {
+        let concerns = has_children || self.decides(key, home);
+        if is_below || (concerns && !self.discounts_lone_root(ctx, key, home)) {
             self.elect(ctx, home, cause);
         }
         self.readmit(ctx, home);

@@ -10,6 +10,7 @@ use crate::model::ids::{BootTime, ProcessKey};
 use crate::model::rule::Rule;
 use crate::model::session::{Home, Session};
 use crate::processes::entry::ProcessEntry;
+use crate::processes::fields::Diff;
 use crate::processes::table::ProcessTable;
 use crate::sessions::Sessions;
 use crate::sessions::admission::old_enough_at;
@@ -117,6 +118,23 @@ impl Sessions {
         let is_eligible = young_until.is_none() && is_eligible(ctx.table, slot.session.cwd_deleted, key);
         self.homes.placed += 1;
         Some((is_eligible, young_until))
+    }
+
+    /// Returns whether `key`, a candidate of `home`, changed in where it is so that somebody has to be elected: it is in another
+    /// directory, or it is counted, and its directory was deleted.
+    pub(super) fn concerns_by_place(
+        &self,
+        ctx: &SessionContext<'_>,
+        key: ProcessKey,
+        home: &Arc<Home>,
+        diff: Diff,
+    ) -> bool {
+        let Some(state) = self.homes.by_home.get(home) else { return false };
+        let home_deleted = state.slot.as_ref().is_some_and(|slot| slot.session.cwd_deleted);
+        (diff.intersects(Diff::CWD_ID) && self.decides(key, home))
+            || (diff.intersects(Diff::CWD)
+                && state.eligible.contains(&key)
+                && !is_eligible(ctx.table, home_deleted, key))
     }
 
     /// Returns the roots of `home` with nothing below them that are counted beside a primary that stays though they could not take

@@ -3,8 +3,6 @@
 use observer_core::ProcessKey;
 use observer_core::process::{DirId, Tty};
 
-use crate::linux::facts::Facts;
-
 /// A record in the making.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bytes(Vec<u8>);
@@ -47,14 +45,6 @@ impl Bytes {
         // The decoder keeps the part of the address that tells inodes apart.
         let inode = u64::from(id.object) << 6;
         self.u64(id.ino).u64(inode).u32(id.dev).u32(id.mnt_id).u32(id.generation).u32(0)
-    }
-
-    pub fn facts(self, facts: &Facts) -> Self {
-        let parent = self.u64(facts.parent.start_boottime.0).dir(facts.cwd).u64(facts.cgroup_id);
-        let ids = parent.u32(facts.parent.tgid.0).u32(facts.sid).u32(facts.pgid);
-        let uids = ids.u32(facts.uid).u32(facts.uid).u32(facts.uid).u32(facts.tty.map_or(0, |tty| tty.dev));
-        let flags = uids.u32(facts.mnt_ns).u32(facts.exec_id).u32(facts.flags);
-        flags.tty_name(facts.tty).name(facts.comm)
     }
 
     pub fn tty_name(self, tty: Option<Tty>) -> Self {

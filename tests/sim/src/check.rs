@@ -4,7 +4,7 @@ use observer_core::death::{Death, DeathKind};
 use observer_core::session::State;
 use observer_core::{BootTime, Process, ProcessKey, invariants};
 
-use crate::daemon::Daemon;
+use crate::daemon::ModelDaemon;
 use crate::linux::facts::{Facts, tty};
 use crate::linux::process::Group;
 use crate::linux::{Killer, Linux, NAMES};
@@ -33,7 +33,7 @@ impl Faults {
 }
 
 /// Compares the map, what all changes gave, and the sessions.
-pub fn map(linux: &Linux, daemon: &Daemon, extent: Extent) -> Faults {
+pub fn map(linux: &Linux, daemon: &ModelDaemon, extent: Extent) -> Faults {
     let mut faults = Faults::default();
     let lives: Vec<ProcessKey> =
         linux.running().filter(|group| !group.has_no_mm).map(|group| group.key).collect();
@@ -97,7 +97,7 @@ fn fields(linux: &Linux, group: &Group, process: &Process, extent: Extent, fault
 }
 
 /// Applying all changes to an empty map has to give the map.
-fn reported(daemon: &Daemon, faults: &mut Faults) {
+fn reported(daemon: &ModelDaemon, faults: &mut Faults) {
     let shown = |process: &Process| {
         // When a field was read is no change of it.
         let mut process = process.clone();
@@ -118,7 +118,7 @@ fn reported(daemon: &Daemon, faults: &mut Faults) {
     }
 }
 
-fn sessions(linux: &Linux, daemon: &Daemon, extent: Extent, faults: &mut Faults) {
+fn sessions(linux: &Linux, daemon: &ModelDaemon, extent: Extent, faults: &mut Faults) {
     let live = || daemon.core.sessions().filter(|(session, _)| session.state != State::Ended);
     let mut primaries: Vec<ProcessKey> = live().map(|(session, _)| session.primary).collect();
     primaries.sort_unstable();
@@ -145,7 +145,7 @@ fn sessions(linux: &Linux, daemon: &Daemon, extent: Extent, faults: &mut Faults)
 }
 
 /// A program in a home has a session there, if nothing above it explains why not: "certainly none" is never said of it.
-fn homes_without_session(linux: &Linux, daemon: &Daemon, group: &Group, faults: &mut Faults) {
+fn homes_without_session(linux: &Linux, daemon: &ModelDaemon, group: &Group, faults: &mut Faults) {
     let is_named = |process: &Process, names: &[&str]| {
         let is_one = |name: &[u8]| names.iter().any(|one| one.as_bytes() == name);
         is_one(process.comm.as_bytes()) && process.program.as_deref().is_some_and(is_one)

@@ -20,7 +20,7 @@ struct Reading {
 
 /// The daemon.
 #[derive(Debug)]
-pub struct Daemon {
+pub struct ModelDaemon {
     /// The map.
     pub core: Core,
     /// What it reported.
@@ -32,7 +32,7 @@ pub struct Daemon {
     left_out: Option<u32>,
 }
 
-impl Daemon {
+impl ModelDaemon {
     /// A daemon that has read nothing. `awaits_known`: it is to be given the sessions that there were.
     pub fn new(awaits_known: bool) -> Self {
         let core = Core::new(Settings {

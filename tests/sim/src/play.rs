@@ -8,7 +8,7 @@ use observer_core::limits::SETTLE_NS;
 use observer_core::session::State;
 
 use crate::check::{self, Extent};
-use crate::daemon::Daemon;
+use crate::daemon::ModelDaemon;
 use crate::linux::Linux;
 use crate::op::{Op, Verb};
 use crate::resume;
@@ -22,7 +22,7 @@ const DEATHS_KEPT: usize = 4_096;
 
 /// What a history led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct PlayCounts {
     /// Operations.
     pub steps: u64,
     /// Records that the kernel made.
@@ -47,7 +47,7 @@ pub struct Counts {
     pub sessions: u64,
 }
 
-impl AddAssign for Counts {
+impl AddAssign for PlayCounts {
     fn add_assign(&mut self, other: Self) {
         for (sum, more) in [
             (&mut self.steps, other.steps),
@@ -71,10 +71,10 @@ impl AddAssign for Counts {
 #[derive(Debug)]
 pub struct Simulation {
     linux: Linux,
-    daemon: Daemon,
+    daemon: ModelDaemon,
     /// The daemon is down for so many operations, with the sessions that it knew.
     down: Option<(u32, Vec<resume::Recorded>)>,
-    counts: Counts,
+    counts: PlayCounts,
     /// Records that former daemons lost.
     lost_before: u64,
 }
@@ -89,17 +89,17 @@ impl Simulation {
     /// A host on which a daemon has just started.
     pub fn new() -> Self {
         let mut linux = Linux::new(0);
-        let mut daemon = Daemon::new(false);
+        let mut daemon = ModelDaemon::new(false);
         daemon.begin_pass(&mut linux);
         daemon.finish_pass(&mut linux);
-        Self { linux, daemon, down: None, counts: Counts::default(), lost_before: 0 }
+        Self { linux, daemon, down: None, counts: PlayCounts::default(), lost_before: 0 }
     }
 
     /// Returns what the history led to so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> PlayCounts {
         let ring = &self.linux.ring;
         let gaps = self.counts.gaps + self.daemon.core.counters().gaps;
-        Counts {
+        PlayCounts {
             records: ring.made,
             left_out: ring.left_out,
             lost: self.lost_before + ring.lost(),
@@ -246,7 +246,7 @@ impl Simulation {
     fn start(&mut self) -> Result<(), String> {
         let Some((_, recorded)) = self.down.take() else { return Ok(()) };
         self.linux.ring.attach();
-        self.daemon = Daemon::new(true);
+        self.daemon = ModelDaemon::new(true);
         let Self { linux, daemon, .. } = self;
         daemon.begin_pass(linux);
         daemon.finish_pass(linux);
@@ -278,7 +278,7 @@ impl Simulation {
 /// # Errors
 ///
 /// Returns the number of the operation after which something does not hold, and what.
-pub fn play(ops: &[Op]) -> Result<Counts, (usize, String)> {
+pub fn play(ops: &[Op]) -> Result<PlayCounts, (usize, String)> {
     let mut simulation = Simulation::new();
     for (number, &op) in ops.iter().enumerate() {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.apply(op)));

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::thread;
 
 use observer_sim::op::operations;
-use observer_sim::play::{Counts, play};
+use observer_sim::play::{PlayCounts, play};
 
 /// Histories, and the operations of each.
 const SEEDS: u64 = 502;
@@ -13,8 +13,8 @@ const STEPS: usize = 2_000;
 const OPEN: [u64; 2] = [141, 489];
 
 /// Plays every `threads`th seed from `first` on. Returns what they led to together.
-fn play_some(first: u64, threads: u64) -> Counts {
-    let mut sum = Counts::default();
+fn play_some(first: u64, threads: u64) -> PlayCounts {
+    let mut sum = PlayCounts::default();
     let seeds = (first..SEEDS).step_by(usize::try_from(threads).unwrap_or(1));
     for seed in seeds.filter(|seed| !OPEN.contains(seed)) {
         match play(&operations(seed, STEPS)) {
@@ -31,7 +31,7 @@ fn play_some(first: u64, threads: u64) -> Counts {
 #[test]
 fn the_map_is_the_kernels_after_a_million_operations() {
     let threads = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    let mut sum = Counts::default();
+    let mut sum = PlayCounts::default();
     thread::scope(|scope| {
         let players: Vec<_> =
             (0..threads).map(|first| scope.spawn(move || play_some(first, threads))).collect();
@@ -45,7 +45,7 @@ fn the_map_is_the_kernels_after_a_million_operations() {
     println!("{sum:?}");
     assert_eq!(sum.steps, (SEEDS - OPEN.len() as u64) * STEPS as u64);
     // What the histories are made for happened in them.
-    let Counts { lost, left_out, checks, unobserved, gaps, restarts, sessions, .. } = sum;
+    let PlayCounts { lost, left_out, checks, unobserved, gaps, restarts, sessions, .. } = sum;
     for (what, count) in [
         ("records were lost", lost),
         ("records were left out", left_out),

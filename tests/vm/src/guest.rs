@@ -20,6 +20,8 @@ const DIRECTORY: &str = "tests";
 pub const PACKAGES: &str = "dist-work/packages";
 /// The package there that has the program of a former version, if that was built.
 pub const EARLIER: &str = "earlier.deb";
+/// The directory of the simulator below it, whose tests ask no kernel anything.
+const SIMULATOR: &str = "sim";
 /// The target that needs a Postgres.
 const POSTGRES: &str = "postgres";
 /// The target that needs installed programs.
@@ -139,6 +141,7 @@ fn test_targets(workspace: &Workspace, programs: &[Program]) -> Vec<Test> {
     let mut tests: Vec<_> = programs
         .iter()
         .filter(|program| program.kind == TargetKind::Test && program.source.starts_with(&directory))
+        .filter(|program| !program.source.starts_with(directory.join(SIMULATOR)))
         .map(|program| Test { name: program.name.clone(), program: program.path.clone() })
         .collect();
     tests.sort_by(|a, b| a.name.cmp(&b.name));

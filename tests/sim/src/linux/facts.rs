@@ -10,6 +10,17 @@ use super::process::{Group, Stage};
 use super::{KTHREADD, Linux, NAMES, cgroup_path};
 use crate::bytes::Bytes;
 
+impl Bytes {
+    /// The facts of a process.
+    pub fn facts(self, facts: &Facts) -> Self {
+        let parent = self.u64(facts.parent.start_boottime.0).dir(facts.cwd).u64(facts.cgroup_id);
+        let ids = parent.u32(facts.parent.tgid.0).u32(facts.sid).u32(facts.pgid);
+        let uids = ids.u32(facts.uid).u32(facts.uid).u32(facts.uid).u32(facts.tty.map_or(0, |tty| tty.dev));
+        let flags = uids.u32(facts.mnt_ns).u32(facts.exec_id).u32(facts.flags);
+        flags.tty_name(facts.tty).name(facts.comm)
+    }
+}
+
 /// The facts of one process.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {

@@ -14,11 +14,10 @@ use std::collections::BTreeMap;
 use observer_core::ProcessKey;
 
 use files::Files;
+pub(crate) use process::NAMES;
 use process::{Group, Stage, Thread};
-use ring::{Priority, Ring};
+use ring::{ModelRing, Priority};
 
-/// Names of programs, and of threads. No rule of the simulations admits `bash` and `init`, and `sudo` and `env` are wrappers.
-pub(crate) const NAMES: [&str; 8] = ["init", "bash", "claude", "codex", "node", "sudo", "env", "vim"];
 pub(crate) const INIT: usize = 0;
 /// Processes at a time, and threads of one.
 const GROUPS_MAX: usize = 24;
@@ -74,7 +73,7 @@ pub struct Linux {
     pub groups: BTreeMap<u32, Group>,
     pub(crate) files: Files,
     /// The ring.
-    pub ring: Ring,
+    pub ring: ModelRing,
     /// How processes ended, those that the simulation has not forgotten.
     pub deaths: BTreeMap<ProcessKey, TrueDeath>,
     last_pid: u32,
@@ -113,7 +112,7 @@ impl Linux {
             now: now.max(1_000),
             groups,
             files,
-            ring: Ring::default(),
+            ring: ModelRing::default(),
             deaths: BTreeMap::new(),
             last_pid: 2,
             last_mnt_ns: HOST_MNT_NS,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use observer_core::ProcessKey;
 
-use super::NAMES;
+/// Names of programs, and of threads. No rule of the simulations admits `bash` and `init`, and `sudo` and `env` are wrappers.
+pub(crate) const NAMES: [&str; 8] = ["init", "bash", "claude", "codex", "node", "sudo", "env", "vim"];
 
 /// How far a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

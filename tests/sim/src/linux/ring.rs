@@ -47,7 +47,7 @@ pub(crate) enum Fate {
 
 /// The ring.
 #[derive(Debug, Default)]
-pub struct Ring {
+pub struct ModelRing {
     records: VecDeque<(Vec<u8>, [u32; 2])>,
     delayed: Vec<DelayedRecord>,
     pub(crate) fate: Fate,
@@ -67,7 +67,7 @@ pub struct Ring {
     pub left_out: u64,
 }
 
-impl Ring {
+impl ModelRing {
     fn is_half_full(&self) -> bool {
         self.records.len() > RING_RECORDS / 2
     }
