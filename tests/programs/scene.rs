@@ -172,6 +172,8 @@ impl Scene {
             self.kill(|_| true);
             if self.pids().is_empty() { Ok(()) } else { Err(format!("{:?}", self.pids())) }
         });
+        // A dtach that was killed before its program had ended leaves its socket, and another one refuses that address.
+        let _ = std::fs::remove_file(self.fixture.dir().join("dtach"));
     }
 
     /// Everything in the cgroup; a container has left it and stays in the home.

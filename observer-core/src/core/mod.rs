@@ -271,6 +271,11 @@ impl Core {
         due.into_iter().flatten().min()
     }
 
+    /// Returns whether the next [`Input::Tick`], at `now`, counts as drift what a pass found different and nothing explains.
+    pub fn counts_drift(&self, now: BootTime) -> bool {
+        self.passes.suspects.poll_timeout().is_some_and(|due| due <= now)
+    }
+
     /// Returns every live process, in the order of tgids.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.table.iter().map(|entry| &entry.process)

@@ -333,9 +333,11 @@ impl EventLoop {
     /// Lets the core perform what is due by `now`.
     pub(super) fn tick(&mut self, now: BootTime) {
         if self.core.poll_timeout().is_some_and(|due| due <= now) {
-            // What skipped programs did not report is a loss, and no drift.
-            self.kernel.drops_by_kind();
-            self.report_drops();
+            if self.core.counts_drift(now) {
+                // What skipped programs did not report is a loss, and no drift.
+                self.kernel.drops_by_kind();
+                self.report_drops();
+            }
             self.core.handle(Input::Tick { at: now }, &mut self.sink);
         }
     }
