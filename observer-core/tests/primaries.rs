@@ -28,14 +28,19 @@ const DIRS: [&str; 5] = ["/srv/a", "/srv/a/x", "/srv/b", "/srv/c", "/tmp"];
 const TTYS: [Option<&str>; 4] = [None, Some("pts3"), Some("pts4"), Some("pts5")];
 /// Cases of each property.
 const CASES: u32 = 1_000;
-/// Processes at a time.
+/// Processes at a time, the shells between programs aside.
 const PROCESSES: usize = 9;
+/// Shells between programs at a time.
+const SHELLS: usize = 40;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    /// A child that executes a program, on another terminal if one is given.
+    /// A child that executes a program, on another terminal if one is given. Shells are between, each of which started the
+    /// next one, and may have a terminal of their own.
     Spawn {
         by: usize,
+        shells: usize,
+        shell_tty: Option<usize>,
         name: usize,
         tty: Option<usize>,
         leads: bool,
@@ -64,11 +69,13 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let by = 0..16_usize;
-    let tty = prop::option::weighted(0.3, 0..TTYS.len());
+    let by = 0..64_usize;
+    let tty = || prop::option::weighted(0.3, 0..TTYS.len());
+    let shells = prop_oneof![8 => Just(0_usize), 1 => 1..4_usize, 1 => 4..24_usize];
     prop_oneof![
-        6 => (by.clone(), 0..NAMES.len(), tty, prop::bool::weighted(0.2))
-            .prop_map(|(by, name, tty, leads)| Op::Spawn { by, name, tty, leads }),
+        6 => (by.clone(), shells, tty(), 0..NAMES.len(), tty(), prop::bool::weighted(0.2)).prop_map(
+            |(by, shells, shell_tty, name, tty, leads)| Op::Spawn { by, shells, shell_tty, name, tty, leads }
+        ),
         1 => by.clone().prop_map(|by| Op::Fork { by }),
         4 => by.clone().prop_map(|by| Op::Exit { by }),
         4 => (by.clone(), 0..DIRS.len()).prop_map(|(by, to)| Op::Chdir { by, to }),
@@ -118,6 +125,8 @@ struct Task {
     above: Option<u32>,
     leads: bool,
     home: Option<&'static str>,
+    /// It is a shell between programs.
+    is_between: bool,
 }
 
 impl fmt::Debug for Task {
@@ -130,6 +139,11 @@ impl fmt::Debug for Task {
 }
 
 impl Task {
+    /// A process that no rule admits.
+    fn new(proc: Proc, above: Option<u32>) -> Self {
+        Self { proc, above, leads: false, home: None, is_between: false }
+    }
+
     fn home(&self) -> Option<&'static str> {
         self.home
     }
@@ -208,7 +222,7 @@ impl Model {
         let mut bash = shell(&mut world);
         world.chdir(&mut bash, "/srv/a");
         let tgid = bash.key.tgid.0;
-        let tasks = BTreeMap::from([(tgid, Task { proc: bash, above: None, leads: false, home: None })]);
+        let tasks = BTreeMap::from([(tgid, Task::new(bash, None))]);
         Self { homes, instances, world, tasks, pasts: BTreeMap::new(), next_tgid: 20 }
     }
 
@@ -234,6 +248,10 @@ impl Model {
         Self { homes, instances, world, tasks, pasts: BTreeMap::new(), next_tgid: self.next_tgid }
     }
 
+    fn has_room(&self) -> bool {
+        self.tasks.values().filter(|task| !task.is_between).count() < PROCESSES
+    }
+
     fn has_children(&self, tgid: u32) -> bool {
         self.tasks.values().any(|it| it.above == Some(tgid))
     }
@@ -245,21 +263,44 @@ impl Model {
         held.filter(|held| task.home != Some(*held))
     }
 
+    /// The shells between programs come less often than others.
     fn pick(&self, by: usize) -> Option<Task> {
-        self.tasks.values().nth(by % self.tasks.len()).cloned()
+        let (of_all, by) = (by.is_multiple_of(4), by / 4);
+        let tasks = || self.tasks.values().filter(|task| of_all || !task.is_between);
+        tasks().nth(by % tasks().count()).cloned()
+    }
+
+    /// Starts shells, each by the one before, and returns the last.
+    fn start_shells(&mut self, parent: Task, count: usize, tty: Option<usize>) -> Task {
+        let count = count.min(SHELLS - self.tasks.values().filter(|task| task.is_between).count());
+        (0..count).fold(parent, |above, number| {
+            let tgid = self.next_tgid;
+            self.next_tgid += 1;
+            let mut proc = self.world.fork(&above.proc, tgid);
+            if number == 0 {
+                proc.tty = tty.and_then(|at| TTYS.get(at)).copied().unwrap_or(proc.tty);
+                self.world.exec(&mut proc, "bash");
+            }
+            let shell = Task { is_between: true, ..Task::new(proc, Some(above.proc.key.tgid.0)) };
+            self.tasks.insert(tgid, shell.clone());
+            shell
+        })
     }
 
     /// Applies an event, and returns what it did.
     fn apply(&mut self, op: Op) -> Event {
         let mut event = Event::default();
         match op {
-            Op::Spawn { by, .. } | Op::Fork { by } if self.tasks.len() < PROCESSES => {
-                let Some(parent) = self.pick(by) else { return event };
+            Op::Spawn { by, .. } | Op::Fork { by } if self.has_room() => {
+                let Some(mut parent) = self.pick(by) else { return event };
                 // Until it executes another program, its child is a program where the home is another one.
                 let is_elsewhere = parent.is_program() && parent.home != self.homes.home_of(&parent.proc);
                 let is_primary = |past: &Past| past.primary == Some(parent.proc.key.tgid.0);
                 if matches!(op, Op::Spawn { .. }) && is_elsewhere && !self.pasts.values().any(is_primary) {
                     return event;
+                }
+                if let Op::Spawn { shells, shell_tty, .. } = op {
+                    parent = self.start_shells(parent, shells, shell_tty);
                 }
                 let tgid = self.next_tgid;
                 self.next_tgid += 1;
@@ -274,7 +315,7 @@ impl Model {
                     self.world.exec(&mut proc, NAMES.get(name).copied().unwrap_or("claude"));
                 }
                 let (above, home) = (Some(parent.proc.key.tgid.0), self.homes.home_of(&proc));
-                self.tasks.insert(tgid, Task { proc, above, leads, home });
+                self.tasks.insert(tgid, Task { leads, home, ..Task::new(proc, above) });
             }
             Op::Spawn { .. } | Op::Fork { .. } => {}
             Op::Exit { by } => {

@@ -134,6 +134,9 @@ impl Ages<'_> {
         lineages: &mut Lineages,
     ) -> Option<BootTime> {
         let entry = self.table.get(key)?;
+        if self.homes.held_back.contains(&key) {
+            return Some(BootTime(u64::MAX));
+        }
         let source = LineageSource { table: self.table, homes: self.homes, settling: self.settling };
         let settles = lineages.settles_above(source, entry);
         if settles.is_some() && state.current_primary() != Some(key) {

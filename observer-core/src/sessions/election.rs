@@ -59,6 +59,7 @@ impl Sessions {
         if !matches!(cause, Cause::Changed(..)) {
             self.find_roots(ctx, &mut lineages, primary);
             elsewhere = self.gather(ctx, home, &mut lineages);
+            elsewhere.extend(self.move_wrappers(ctx, home));
             if !elsewhere.is_empty() {
                 lineages = self.lineages(ctx, home);
                 self.find_roots(ctx, &mut lineages, primary);
@@ -69,8 +70,7 @@ impl Sessions {
         let choice = choose(ctx, &self.homes, home, (state, primary), &young);
         let spread = self.spread(ctx, home, &young, (choice, primary), &mut lineages);
         let is_admitted = self.homes.admits_session(home, choice.elected().is_some());
-        let elected = choice.elected();
-        let is_another = elected.is_some() && primary.is_some() && primary != elected;
+        let is_another = choice.elected().zip(primary).is_some_and(|(elected, primary)| elected != primary);
         if is_another || !spread.is_empty() {
             if !spread.is_empty() {
                 lineages = self.lineages(ctx, home);

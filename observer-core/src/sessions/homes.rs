@@ -256,6 +256,8 @@ pub(crate) struct Homes {
     checks: OwnerChecks,
     ended: EndedSessions,
     pub of_users: SessionsByUser,
+    /// Processes that are elected nowhere before those are that may have them for their helpers.
+    pub held_back: BTreeSet<ProcessKey>,
     /// Ended sessions that were forgotten.
     pub dropped: u64,
     /// Processes that a rule admitted to a home with too many candidates.

@@ -18,7 +18,7 @@ use crate::sessions::choice::{Choice, Young, is_each, is_in_chain, rule_of};
 use crate::sessions::context::SessionContext;
 use crate::sessions::homes::{HomeState, Homes, Root};
 use crate::sessions::lineages::Lineages;
-use crate::sessions::roots::{instance_above, is_candidate, trees, would_be_above};
+use crate::sessions::roots::{instance_above, is_candidate, position, trees, would_be_above};
 
 impl Homes {
     /// Returns the instances of `home` but itself, in the order of their numbers.
@@ -195,6 +195,45 @@ impl Sessions {
             self.move_members(ctx, home, to, members);
         }
         to
+    }
+
+    /// Moves each wrapper that runs a program of one instance, and is a candidate of another one in which it runs nothing, with
+    /// what is below it there: it came above that program later. One of both is `home`. Returns the other instances, in which
+    /// nobody was elected yet.
+    pub(super) fn move_wrappers(&mut self, ctx: &mut SessionContext<'_>, home: &Arc<Home>) -> Vec<Arc<Home>> {
+        let Some(state) = self.homes.by_home.get(home) else { return Vec::new() };
+        let runs = |state: &HomeState, key, any: bool| {
+            state.roots.iter().any(|it| it.key == key && it.stand_in.is_some() == any)
+        };
+        let moves = state.roots.iter().filter_map(|root| {
+            let of = &ctx.table.get(root.key)?.candidacy.as_ref()?.home;
+            let (from, to) = match root.stand_in {
+                None if of == home => {
+                    let mut siblings = self.homes.siblings(home);
+                    (home, siblings.find(|(_, state)| runs(state, root.key, true))?.0)
+                }
+                Some(_) if of != home && of.is_sibling(home) => {
+                    let there = self.homes.by_home.get(of)?;
+                    runs(there, root.key, false).then_some((of, home))?
+                }
+                _ => return None,
+            };
+            Some((root.key, Arc::clone(from), Arc::clone(to)))
+        });
+        let moves: Vec<(ProcessKey, Arc<Home>, Arc<Home>)> = moves.collect();
+        let mut others = Vec::new();
+        for (wrapper, from, to) in moves {
+            let primary = self.homes.by_home.get(&from).and_then(HomeState::current_primary);
+            let position = |entry: &ProcessEntry| position(ctx.table, &self.homes, entry, &from, primary);
+            let trees = trees(ctx.table, &self.homes, &from, (primary, &[wrapper]), position);
+            let members: Vec<ProcessKey> = trees.into_iter().flatten().collect();
+            // A session goes on where it is.
+            if members.iter().all(|&key| self.homes.home_of_primary(key).is_none()) {
+                self.move_members(ctx, &from, &to, members);
+                others.push(if from == *home { to } else { from });
+            }
+        }
+        others
     }
 
     /// Moves `members` to another instance of `home`, in which `key` is to be the primary.

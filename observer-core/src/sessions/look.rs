@@ -13,7 +13,7 @@ use crate::sessions::Sessions;
 use crate::sessions::by_age::age;
 use crate::sessions::choice::{Young, choose, is_each, is_in_chain, rule_of};
 use crate::sessions::context::{Cause, SessionContext};
-use crate::sessions::homes::{HomeState, Homes};
+use crate::sessions::homes::{HomeState, Homes, Root};
 use crate::sessions::roots::{LineagePosition, homes_above, may_be_above, position};
 
 impl Sessions {
@@ -34,9 +34,12 @@ impl Sessions {
         let (mut seen, mut elected) = (BTreeSet::new(), BTreeSet::new());
         for key in oldest_first(ctx.table) {
             let candidacy = ctx.table.get(key).and_then(|entry| entry.candidacy.as_ref());
-            let home = candidacy.map(|candidacy| Arc::clone(&candidacy.home));
-            if let Some(home) = home.filter(|home| !elected.contains(home)) {
-                self.elect_after_those_above(ctx, home, &mut seen, &mut elected);
+            let mut pending: Vec<Arc<Home>> =
+                candidacy.map(|candidacy| Arc::clone(&candidacy.home)).into_iter().collect();
+            while let Some(home) = pending.pop() {
+                if !elected.contains(&home) {
+                    pending.extend(self.elect_after_those_above(ctx, home, &mut seen, &mut elected));
+                }
             }
         }
         for home in held.into_iter().filter(|home| !elected.contains(home)) {
@@ -46,26 +49,61 @@ impl Sessions {
     }
 
     /// Elects in `home`, before that in the homes of what would have its primary for a helper, and so on. So nobody is elected
-    /// who turns out to be a helper. `seen` are the homes for which this was begun.
+    /// who turns out to be a helper. `seen` are the homes for which this was begun. Returns homes in which some are yet to be
+    /// elected: what is above those is of a home in which this waited for the others.
     fn elect_after_those_above(
         &mut self,
         ctx: &mut SessionContext<'_>,
         home: Arc<Home>,
         seen: &mut BTreeSet<Arc<Home>>,
         elected: &mut BTreeSet<Arc<Home>>,
-    ) {
+    ) -> Vec<Arc<Home>> {
         seen.insert(Arc::clone(&home));
+        let mut unfinished = Vec::new();
         let mut pending = alloc::vec![Awaiting::new(home)];
         while let Some(awaiting) = pending.last_mut() {
             if let Some(above) = self.home_above(ctx, awaiting, seen) {
                 pending.push(Awaiting::new(above));
                 continue;
             }
-            let home = Arc::clone(&awaiting.home);
-            pending.pop();
-            self.elect(ctx, &home, Cause::Candidates);
-            elected.insert(home);
+            let Some(awaiting) = pending.pop() else { break };
+            self.homes.held_back = self.held_back(ctx, &awaiting, &pending);
+            self.elect(ctx, &awaiting.home, Cause::Candidates);
+            if core::mem::take(&mut self.homes.held_back).is_empty() {
+                elected.insert(awaiting.home);
+            } else {
+                unfinished.push(awaiting.home);
+            }
         }
+        for home in &unfinished {
+            seen.remove(home);
+        }
+        unfinished
+    }
+
+    /// Returns the processes that are not elected yet in the home of `awaiting`: what is above them is of a home that is
+    /// `pending`, and may have them for its helpers.
+    fn held_back(
+        &self,
+        ctx: &SessionContext<'_>,
+        awaiting: &Awaiting,
+        pending: &[Awaiting],
+    ) -> BTreeSet<ProcessKey> {
+        let home = &awaiting.home;
+        let state = self.homes.by_home.get(home).filter(|_| !pending.is_empty());
+        let Some((state, young)) = state.zip(awaiting.young.as_ref()) else { return BTreeSet::new() };
+        let pending: BTreeSet<&Arc<Home>> = pending.iter().map(|awaiting| &awaiting.home).collect();
+        let waits = |root: &&Root| {
+            let candidate = young.candidate(ctx, state, root).and_then(|key| ctx.table.get(key));
+            let candidate = candidate.filter(|entry| is_each(rule_of(ctx, entry)));
+            let candidate = candidate.filter(|entry| state.current_primary() != Some(entry.process.key));
+            candidate.is_some_and(|entry| {
+                let mut chain = up_to_root(ctx.table, entry, root.key, home);
+                chain.any(|it| homes_above(ctx.table, &self.homes, it, home).any(|it| pending.contains(it)))
+            })
+        };
+        let waiting = state.roots.iter().filter(waits);
+        waiting.flat_map(|root| [root.launcher, root.stand_in]).flatten().collect()
     }
 
     /// Adds to `seen`, and returns, the first home that is not there yet of the candidates that would take those for their
@@ -167,9 +205,7 @@ fn next_above(
         if is_settled {
             continue;
         }
-        // What wraps it may be a helper, too.
-        let above = ctx.table.ancestors(entry).take_while(|above| age(above.process.key) >= age(root.key));
-        for entry in core::iter::once(entry).chain(above.filter(|above| may_be_above(above, home))) {
+        for entry in up_to_root(ctx.table, entry, root.key, home) {
             let mut above = homes_above(ctx.table, homes, entry, home);
             if let Some(above) = above.find(|&above| seen.insert(Arc::clone(above))) {
                 return NextAbove::Home(Arc::clone(above));
@@ -178,6 +214,17 @@ fn next_above(
         settled.insert(looked_at);
     }
     NextAbove::None
+}
+
+/// Returns `entry`, and what wraps it up to `root` in `home`, which may be a helper, too.
+fn up_to_root<'a>(
+    table: &'a ProcessTable,
+    entry: &'a ProcessEntry,
+    root: ProcessKey,
+    home: &'a Home,
+) -> impl Iterator<Item = &'a ProcessEntry> {
+    let above = table.ancestors(entry).take_while(move |above| age(above.process.key) >= age(root));
+    core::iter::once(entry).chain(above.filter(move |above| may_be_above(above, home)))
 }
 
 /// Returns whether `root` is a root of `home` still, and `entry` a candidate that it has below itself.

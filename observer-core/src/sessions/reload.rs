@@ -12,7 +12,7 @@ use crate::sessions::Sessions;
 use crate::sessions::admission::{finds_home, follows_cwd, is_wrapper, namespace};
 use crate::sessions::by_age::age;
 use crate::sessions::claims::{Claims, Owner};
-use crate::sessions::context::{Cause, SessionContext};
+use crate::sessions::context::SessionContext;
 use crate::sessions::fitting::fitting_rule;
 use crate::sessions::left_out::LeftOut;
 use crate::sessions::look::oldest_first;
@@ -48,17 +48,10 @@ impl Sessions {
         for home in homes.iter().filter(|home| !kept.contains(*home)) {
             self.end_session(ctx, home, EndReason::NotAdmitted, None);
         }
-        // What an older process is the primary of is known before its helpers are looked at.
-        let candidates = keys.iter().filter_map(|&key| ctx.table.get(key)?.candidacy.as_ref());
-        let candidates = candidates.map(|candidacy| Arc::clone(&candidacy.home));
-        let mut seen = BTreeSet::new();
-        let order: Vec<Arc<Home>> =
-            candidates.chain(homes).filter(|home| seen.insert(Arc::clone(home))).collect();
-        for home in order {
-            self.elect(ctx, &home, Cause::Candidates);
+        self.elect_all(ctx);
+        for home in homes {
             self.homes.forget_empty(&home);
         }
-        self.consider_all_left_out(ctx);
     }
 
     /// Makes no process a candidate of anything. Returns the homes that were known.
