@@ -660,3 +660,57 @@ proptest! {
         }
     }
 }
+
+/// What the daemon of `world` says of a home, and what one that was started just now would say.
+fn sessions_by_both(world: &World, rule: fn() -> observer_core::Rule, live: &[&Proc]) -> [Vec<u32>; 2] {
+    let mut look = World::restarted(vec![rule()]);
+    look.pass(live);
+    look.wait(2 * SECOND);
+    [world, &look].map(|world| {
+        let live = world.core.sessions().filter(|(session, _)| session.state != State::Ended);
+        live.map(|(session, _)| session.primary.tgid.0).collect()
+    })
+}
+
+/// A rule for agents on a terminal.
+fn on_terminals() -> observer_core::Rule {
+    observer_core::Rule { conditions: support::on_pty(), ..agents() }
+}
+
+#[test]
+fn a_child_that_left_the_terminal_is_left_by_a_primary_that_ends_and_is_no_session() {
+    let mut world = World::new(vec![on_terminals()]);
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let mut child = world.fork(&agent, 41);
+    world.setsid(&mut child, None);
+    let below = world.fork(&child, 42);
+    world.wait(2 * SECOND);
+    left(&mut world, &agent);
+    world.wait(2 * SECOND);
+    assert_eq!(world.session("/srv/a").map(|it| (it.state, it.primary)), Some((State::Ended, agent.key)));
+    assert_eq!(sessions_by_both(&world, on_terminals, &[&bash, &child, &below]), [vec![], vec![]]);
+    assert_eq!(leftovers(&world), [(41, 40), (42, 40)]);
+    // On a terminal of its own it is what the rule wants.
+    world.set_tty(&mut child, Some("pts4"));
+    world.wait(2 * SECOND);
+    assert_eq!(world.session("/srv/a").map(|it| (it.state, it.primary)), Some((State::Live, child.key)));
+}
+
+#[test]
+fn a_child_with_another_name_is_no_session_of_a_rule_by_names() {
+    fn named() -> observer_core::Rule {
+        observer_core::Rule { conditions: support::only_comm(&["claude"]), ..rule() }
+    }
+    let mut world = World::new(vec![named()]);
+    let bash = shell(&mut world);
+    let agent = agent(&mut world, &bash, 40, "/srv/a");
+    let mut child = world.fork(&agent, 41);
+    let at = world.tick_clock();
+    child.comm = "worker";
+    world.feed(Input::Comm { at, key: child.key, comm: support::comm("worker") });
+    world.exit(&agent, 9);
+    world.wait(2 * SECOND);
+    assert_eq!(world.session("/srv/a").map(|it| it.state), Some(State::Ended));
+    assert_eq!(sessions_by_both(&world, named, &[&bash, &child]), [vec![], vec![]]);
+}

@@ -200,6 +200,12 @@ pub(super) fn may_admit_unread(
         && (is_wrapper(rule, process) || runs())
 }
 
+/// Returns whether `process` meets those conditions of `rule` that can be judged without its arguments, its environment and
+/// its directory.
+pub(super) fn meets_unread(rule: &Rule, process: &Process) -> bool {
+    may_admit_unread(rule, process, false, None)
+}
+
 /// Returns whether the arguments of a process, its program or its environment decide whether it is what is required.
 pub(super) fn depends_on_arguments(conditions: &Conditions) -> bool {
     let Conditions { program, argv, mux_socket, .. } = conditions;

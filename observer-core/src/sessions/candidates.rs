@@ -9,7 +9,7 @@ use crate::model::death::Death;
 use crate::model::ids::ProcessKey;
 use crate::model::process::Process;
 use crate::model::rule::Rule;
-use crate::model::session::{EndReason, Home};
+use crate::model::session::Home;
 use crate::processes::entry::{Candidacy, ProcessEntry};
 use crate::processes::fields::Diff;
 use crate::sessions::Sessions;
@@ -191,8 +191,8 @@ impl Sessions {
         true
     }
 
-    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit and do not evict: only
-    /// another image or another directory ends a candidacy, or arguments that were not known when it began.
+    /// A candidate changed: it stays, leaves, or goes to another home. Rules admit a primary and do not evict it: only
+    /// another image or another directory ends its candidacy, or arguments that were not known when it began.
     fn reconsider(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>, diff: Diff) {
         let Some(entry) = ctx.table.get(key) else { return };
         let Some(candidacy) = &entry.candidacy else { return };
@@ -205,6 +205,9 @@ impl Sessions {
                 return self.expel(ctx, key, home);
             };
             return self.stay_by_other_rule(ctx, key, candidacy, diff);
+        }
+        if self.has_lapsed(ctx, (rule, entry), diff) {
+            return self.expel(ctx, key, home);
         }
         let is_refused = diff.intersects(Diff::EXEC) && is_refused_image(ctx, rule, &entry.process);
         let is_other_user = entry.process.uids.uid != home.uid;
@@ -250,21 +253,6 @@ impl Sessions {
             self.relinked.insert(age(key));
         }
         self.elect(ctx, &home, Cause::Moved(key, diff));
-    }
-
-    /// The arguments of a candidate were learned, and its rule does not admit it. Another rule may.
-    fn expel(&mut self, ctx: &mut SessionContext<'_>, key: ProcessKey, home: &Arc<Home>) {
-        let is_known_primary = |slot: &SessionSlot| slot.was_known && slot.current_primary() == Some(key);
-        if self.homes.slot(home).is_some_and(is_known_primary) {
-            // It stood for the session before.
-            self.end_session(ctx, home, EndReason::NotAdmitted, None);
-        }
-        self.depart(ctx, key, EndReason::NotAdmitted);
-        if ctx.table.has_children_by_birth(key.tgid) {
-            self.relinked.insert(age(key));
-        }
-        self.readmit(ctx, home);
-        self.consider(ctx, key);
     }
 
     /// Returns whether a candidate is in its home, as far as that is known.

@@ -30,6 +30,7 @@ pub(crate) mod homes;
 mod instances;
 mod labels;
 mod landmarks;
+mod lapsed;
 mod left_out;
 mod lineages;
 mod lone_roots;
