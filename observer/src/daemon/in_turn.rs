@@ -81,9 +81,12 @@ impl DaemonSink {
         if !self.turns.has_waiting(uid) {
             return self.write_waiting(at, &home, live);
         }
+        self.paced_since = self.paced_since.into_iter().chain(since).min();
+        if !self.pace.enters_turn(&home) {
+            return;
+        }
         let live = live.map(|(session, primary)| Box::new((session.clone(), primary.clone())));
         let (number, what) = (self.hub.count_change(), Waiting::Paced { home, live });
-        self.paced_since = self.paced_since.into_iter().chain(since).min();
         self.wait(uid, WaitingChange { at, number, what });
     }
 

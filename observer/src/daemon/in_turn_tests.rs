@@ -115,6 +115,39 @@ fn what_waits_of_a_session_keeps_its_order_and_states_what_changed() {
 }
 
 #[test]
+fn what_waited_for_its_pace_waits_once_for_its_turn_and_has_the_time_of_the_change() {
+    const MS: u64 = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, client) = sink(dir.path());
+    let (session, mut process) = of(7, 5_000);
+    sink.change(BootTime(1), Change::SessionStarted(&session, &process));
+    for number in 1..=CHANGES_AT_ONCE_MAX as u32 {
+        let (session, process) = of(7, number);
+        sink.change(BootTime(2), Change::SessionStarted(&session, &process));
+    }
+    for step in 0..50 {
+        let (at, now) = (BootTime((1_100 + 2 * step) * MS), BootTime((1_101 + 2 * step) * MS));
+        process.cwd.path = Some(Arc::from(format!("/srv/{step}").as_bytes()));
+        sink.change(at, Change::SessionChanged(&session, &process));
+        // As the event loop does when the pace of the session allows an entry.
+        sink.write_in_turn(now, None, Arc::clone(&session.home), Some((&session, &process)));
+    }
+    frames(&client);
+    take_all_turns(&mut sink);
+    let frames = std::iter::from_fn(|| client.try_next());
+    let frames = frames.map(|frame| serde_json::from_slice::<Value>(&frame).unwrap());
+    let written: Vec<_> = frames
+        .filter(|frame| frame["kind"] == "session_changed" && frame["event_seq"].is_u64())
+        .map(|frame| frame["boottime_ns"].clone())
+        .collect();
+    assert_eq!(
+        written,
+        [Value::from((1_100 * MS).to_string())],
+        "one entry in the second of which all these changes are"
+    );
+}
+
+#[test]
 fn what_waits_when_a_gap_begins_or_ends_is_as_certain_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sink, client) = sink(dir.path());

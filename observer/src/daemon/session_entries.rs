@@ -70,13 +70,15 @@ impl SessionChange<'_> {
 }
 
 impl DaemonSink {
-    /// Writes what waited of the session of `home`, as it is at `at`; `live`: the session and its primary, if it lives.
+    /// Writes what waited of the session of `home`, at `now` and with the time at which it changed; `live`: the session and its
+    /// primary, if it lives.
     pub(super) fn write_waiting(
         &mut self,
-        at: BootTime,
+        now: BootTime,
         home: &Arc<Home>,
         live: Option<(&Session, &Process)>,
     ) {
+        let at = (now, self.pace.leaves_turn(home).unwrap_or(now));
         let ended = self.ended_waiting.remove(home);
         let restarts = self.pace.take_restarts(home);
         match (restarts, live, &ended) {
@@ -92,12 +94,12 @@ impl DaemonSink {
     }
 
     /// Writes the start or the end of a session that started again and again, and how often it did since the last entry.
-    fn write_restarts(&mut self, at: BootTime, restarts: &Restarts, change: Change<'_>) {
+    fn write_restarts(&mut self, (now, at): (BootTime, BootTime), restarts: &Restarts, change: Change<'_>) {
         let (Change::SessionStarted(session, primary) | Change::SessionEnded(session, primary)) = change
         else {
             return;
         };
-        self.pace.written(at, session);
+        self.pace.written(now, session);
         let Some((kind, subject)) = columns(&change) else { return };
         let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
         let restarts = restarts.json(self.wall_offset_ns, &self.boot_id);
@@ -119,13 +121,13 @@ impl DaemonSink {
 
     /// Writes a change that waited, unless the session is as it was written last. Clients have seen its values already,
     /// without a number.
-    fn write_change(&mut self, at: BootTime, session: &Session, primary: &Process) {
+    fn write_change(&mut self, (now, at): (BootTime, BootTime), session: &Session, primary: &Process) {
         let before = self.reported.publish(session, primary);
         let context = Context { boot_id: &self.boot_id, certain: self.certain, audience: self.entries_for };
         let wall_offset_ns = self.wall_offset_ns;
         let change = SessionChange { at, wall_offset_ns, session, primary, before: &before, context };
         let Some(entry) = change.body(self.entries_for, Since::Entry) else { return };
-        self.pace.written(at, session);
+        self.pace.written(now, session);
         let about = Some(subject(session, session.primary));
         let pushed = self.write(at, EntryKind::SessionChanged, about, &entry);
         if pushed == Some(Pushed::LeftToComparison) {

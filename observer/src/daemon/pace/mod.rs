@@ -82,6 +82,10 @@ struct Paced {
     ended_at: Option<BootTime>,
     /// It is among [`Pace::ended`].
     is_queued: bool,
+    /// When it last changed, as far as that was reported.
+    changed_at: BootTime,
+    /// What waited is due, and waits for its user's turn: it is written with all that is reported until then.
+    is_in_turn: bool,
 }
 
 impl Paced {
@@ -99,6 +103,8 @@ impl Paced {
             restarts: None,
             ended_at: None,
             is_queued: false,
+            changed_at: at,
+            is_in_turn: false,
         }
     }
 
@@ -172,7 +178,7 @@ impl Pace {
         self.forget_ended(at);
         let home = &session.home;
         let paced = self.sessions.entry(Arc::clone(home)).or_insert_with(|| Paced::new(at, session));
-        paced.ended_at = None;
+        (paced.ended_at, paced.changed_at) = (None, at);
         paced.sees_start(session);
         paced.is_counted = paced.recent.add(at) || paced.restarts.is_some();
         if paced.is_counted {
@@ -189,7 +195,7 @@ impl Pace {
     pub fn ended(&mut self, at: BootTime, session: &Session) -> Writes {
         let home = &session.home;
         let Some(paced) = self.sessions.get_mut(home) else { return Writes::Now };
-        paced.ended_at = Some(at);
+        (paced.ended_at, paced.changed_at) = (Some(at), at);
         if !core::mem::replace(&mut paced.is_queued, true) {
             self.ended.push_back((at, Arc::clone(home)));
         }
@@ -218,6 +224,7 @@ impl Pace {
         }
         let former = self.cancel(home);
         let Some(paced) = self.sessions.get_mut(home) else { return Writes::Now };
+        paced.changed_at = at;
         let is_start = paced.sees_start(session);
         if is_start {
             paced.is_counted = paced.recent.add(at) || paced.restarts.is_some();
@@ -236,6 +243,9 @@ impl Pace {
             return Writes::Later;
         }
         let standing = Standing::of(session);
+        if paced.is_in_turn && standing == paced.standing {
+            return Writes::Later;
+        }
         let (free, weight) = paced.take(at, standing);
         let due = match free {
             Ok(()) if self.users.take(at, home.uid, weight) => None,
@@ -257,6 +267,18 @@ impl Pace {
     /// Whether starts and ends of the session are counted that are not written yet.
     pub fn counts(&self, home: &Home) -> bool {
         self.sessions.get(home).is_some_and(|paced| paced.restarts.is_some())
+    }
+
+    /// What waited of a session is due, and waits for its user's turn. Returns whether nothing of it did so yet.
+    pub fn enters_turn(&mut self, home: &Home) -> bool {
+        self.sessions.get_mut(home).is_none_or(|paced| !core::mem::replace(&mut paced.is_in_turn, true))
+    }
+
+    /// What waited is written now. Returns when the session last changed, as far as that was reported.
+    pub fn leaves_turn(&mut self, home: &Home) -> Option<BootTime> {
+        let paced = self.sessions.get_mut(home)?;
+        paced.is_in_turn = false;
+        Some(paced.changed_at)
     }
 
     /// The session is written as it is.
