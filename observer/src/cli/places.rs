@@ -1,6 +1,7 @@
 //! Which configuration and which journal a command uses that asks no daemon for both.
 
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -21,7 +22,7 @@ pub struct FoundJournal {
     pub path: PathBuf,
     /// Why, as the end of a sentence; `None`: a flag names it.
     pub why: Option<String>,
-    /// Whether a daemon that answers writes it. A journal that a flag names may be another's.
+    /// Whether the daemon on the socket writes it. A journal that a flag names may be another's.
     pub is_in_use: bool,
 }
 
@@ -53,7 +54,8 @@ impl PlaceFlags {
     /// Finds the journal that the flags name, else that of the daemon on `socket`, else the default one.
     pub fn journal(&self, socket: &Path) -> anyhow::Result<FoundJournal> {
         if self.given().is_some() {
-            return Ok(self.named_journal(&Config::load(self.config.as_deref())?));
+            let named = self.named_journal(&Config::load(self.config.as_deref())?);
+            return Ok(FoundJournal { is_in_use: is_written(&named.path, socket), ..named });
         }
         match Client::connect(socket) {
             Ok(client) => of_daemon(client, socket),
@@ -187,6 +189,13 @@ fn of_daemon(mut client: Client, socket: &Path) -> anyhow::Result<FoundJournal> 
     };
     let path = PathBuf::from(std::ffi::OsString::from_vec(from_json(&path)));
     Ok(FoundJournal { path, why: Some(format!("of the daemon on {}", shown(socket))), is_in_use: true })
+}
+
+/// Whether the daemon on `socket` writes the journal at `path`.
+fn is_written(path: &Path, socket: &Path) -> bool {
+    let of_daemon = Client::connect(socket).ok().and_then(|client| of_daemon(client, socket).ok());
+    let file = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    of_daemon.is_some_and(|found| file(path).is_some_and(|named| file(&found.path) == Some(named)))
 }
 
 fn shown(path: &Path) -> String {

@@ -40,15 +40,13 @@ fn a_session_that_lives_and_one_that_was_killed_are_drawn_from_the_journal() {
     );
     let none = scene.daemon.observer(&["timeline", "gamma"]);
     assert_eq!((none.code, none.text()), (Some(1), ""), "{none:?}");
+    let state_dir = scene.daemon.state_dir();
+    let named = ["timeline", "--since", "1m", "--state-dir", state_dir.to_str().expect("text")];
+    let meanwhile = scene.daemon.observer(&named);
+    let (code, drawn) = (meanwhile.code, row(&meanwhile, "alpha"));
+    assert!(code == Some(0) && drawn.ends_with('━'), "the daemon writes this journal: {drawn}");
     // Without a daemon nobody knows what happens since the newest entry.
     scene.daemon.kill();
-    let state_dir = scene.daemon.state_dir();
-    let after = scene.daemon.observer(&[
-        "timeline",
-        "--since",
-        "1m",
-        "--state-dir",
-        state_dir.to_str().expect("text"),
-    ]);
-    assert!(after.code == Some(0) && row(&after, "alpha").contains('┅'), "{after:?}");
+    let after = scene.daemon.observer(&named);
+    assert!(after.code == Some(0) && row(&after, "alpha").ends_with('┅'), "{}", row(&after, "alpha"));
 }
