@@ -37,7 +37,10 @@ impl WatchFilter {
         match &self.glob {
             None => true,
             Some(glob) if self.by_path => path.is_some_and(|path| glob.is_match(path)),
-            Some(glob) => glob.is_match(name),
+            Some(glob) => {
+                let of_session = matches!(scope, FrameScope::Session { .. });
+                glob.is_match(name) || (of_session && glob.is_match(without_instance(name)))
+            }
         }
     }
 
@@ -45,6 +48,13 @@ impl WatchFilter {
     pub fn all(&self) -> bool {
         self.all
     }
+}
+
+/// The name of a session without the number that tells it from others in its home: `alpha` of `alpha#2`.
+fn without_instance(name: &[u8]) -> &[u8] {
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (rest, _) = name.split_at(name.len() - digits);
+    rest.strip_suffix(b"#").filter(|_| digits > 0).unwrap_or(name)
 }
 
 /// What a frame concerns.
@@ -219,6 +229,14 @@ mod tests {
         assert_eq!(wanted(true, Some("/srv/*")), [true, true, true, false]);
         assert_eq!(wanted(true, Some("ls")), [true, false, false, true]);
         assert!(WatchFilter::new(false, Some("[")).is_err());
+        let of = |name: &str, glob: &str| {
+            let name = name.as_bytes();
+            let scope = FrameScope::Session { name, home: b"/srv/agent" };
+            WatchFilter::new(false, Some(glob)).unwrap().wants(scope)
+        };
+        let second = ["agent", "agent#*", "agent#2", "agent#1"].map(|glob| of("agent#2", glob));
+        assert_eq!(second, [true, true, true, false], "a name names all sessions that have it");
+        assert_eq!(["agent#", "agent#b"].map(|name| of(name, "agent")), [false; 2]);
     }
 
     /// A client that watches, and has read its snapshot, which is empty.
