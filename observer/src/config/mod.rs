@@ -160,9 +160,7 @@ impl Config {
         let unreadable = |error: &dyn fmt::Display| ConfigError {
             file: path.into(),
             place: None,
-            message: format!(
-                "cannot be read: {error}; name a readable TOML file with --config, or leave it out"
-            ),
+            message: format!("cannot be read: {error}; name a TOML file that can be read"),
         };
         let size = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
         if size > FILE_BYTES_MAX {

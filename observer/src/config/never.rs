@@ -53,15 +53,14 @@ pub fn literals(field: Option<&Spanned<OneOrMore>>) -> Vec<Spanned<String>> {
     values.into_iter().filter(|value| is_literal(value.get_ref())).collect()
 }
 
-/// Warnings about values that the rule requires in `field` and refuses in `not_` of it.
-pub fn refused(values: &[Spanned<String>], field: &str, refusing: &[Box<dyn Pattern>]) -> Vec<ConfigFault> {
+/// Warnings about values that the rule requires and that stand in its `list` of those that are never the session.
+pub fn refused(values: &[Spanned<String>], list: &str, refusing: &[Box<dyn Pattern>]) -> Vec<ConfigFault> {
     let is_refused = |value: &&Spanned<String>| {
         refusing.iter().any(|pattern| pattern.is_match(value.get_ref().as_bytes()))
     };
     let refused = values.iter().filter(is_refused).map(|value| {
         let message = format!(
-            "{} is never the session, because it is in the list not_{field}: write that list as not_{field}_only, \
-             without it",
+            "{} is never the session, because it is in the list {list}: write that list as {list}_only, without it",
             quoted(value.get_ref())
         );
         warning(value.span(), message)

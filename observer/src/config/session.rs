@@ -121,8 +121,11 @@ impl SessionSection {
             min_age_ns: self.min_age.map_or(Ok(default.min_age_ns), |age| spanned(age, min_age))?,
             name: self.name.map_or(Ok(default.name), |name| spanned(name, template))?,
         };
-        warnings.extend(refused(&named_comms, "comm", &rule.not_comm));
-        warnings.extend(refused(&named_programs, "program", &rule.not_program));
+        warnings.extend(refused(&named_comms, "not_comm", &rule.not_comm));
+        warnings.extend(refused(&named_programs, "not_program", &rule.not_program));
+        for named in [&named_comms, &named_programs] {
+            warnings.extend(refused(named, "wrappers", &rule.wrappers));
+        }
         Ok(rule)
     }
 }

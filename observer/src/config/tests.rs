@@ -256,7 +256,8 @@ fn errors_say_where_what_and_what_next() {
     );
     let missing = Config::load(Some(Path::new("/nowhere/observer.toml"))).unwrap_err().to_string();
     assert!(
-        missing.starts_with("/nowhere/observer.toml: cannot be read: ") && missing.contains("--config"),
+        missing.starts_with("/nowhere/observer.toml: cannot be read: ")
+            && missing.ends_with("; name a TOML file that can be read"),
         "{missing}"
     );
 }
@@ -394,7 +395,7 @@ fn the_built_in_rule_as_it_is_printed_is_the_built_in_rule() {
 #[test]
 fn a_glob_that_matches_no_comm_is_a_warning() {
     let config =
-        parse("[[session]]\ncomm = [\"fifteen-bytes-x\", \"gemini-cli-agent*\"]\nwrappers = \"*\"").unwrap();
+        parse("[[session]]\ncomm = [\"fifteen-bytes-x\", \"gemini-cli-agent*\"]\nwrappers = \"s*\"").unwrap();
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
@@ -439,6 +440,10 @@ fn what_can_never_match_is_a_warning_with_the_next_step() {
         (
             "[[session]]\nprogram = [\"claude\", \"bash\"]",
             "observer.toml:2:22: \"bash\" is never the session, because it is in the list not_program: write that list as not_program_only, without it",
+        ),
+        (
+            "[[session]]\nprogram = \"make\"",
+            "observer.toml:2:11: \"make\" is never the session, because it is in the list wrappers: write that list as wrappers_only, without it",
         ),
         (
             "[[session]]\ncomm = \"vim\"\nnot_comm = \"vi*\"",
