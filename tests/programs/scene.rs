@@ -28,13 +28,15 @@ const TYPED: &str = "{tmux} 'bash --norc' \\; send-keys";
 const SCREEN: &str = "screen -c /dev/null -S row";
 /// The files of a home.
 pub(crate) const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/home/.");
-/// Has programs ask nobody for updates, and send nothing.
-const SETTINGS: [(&str, &str); 2] = [
+/// Has programs ask nobody for updates, send nothing, and start nothing of their own in the home: byobu's status line has
+/// apt count updates there, for longer than the session lives where apt's cache is cold.
+const SETTINGS: [(&str, &str); 3] = [
     (
         ".gemini/settings.json",
         r#"{"general": {"enableAutoUpdate": false, "enableAutoUpdateNotification": false},
             "privacy": {"usageStatisticsEnabled": false}}"#,
     ),
+    (".byobu/status.disable", ""),
     (".codex/config.toml", "check_for_update_on_startup = false\n[analytics]\nenabled = false\n"),
 ];
 
