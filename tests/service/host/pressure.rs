@@ -1,4 +1,4 @@
-//! Tests that programs which take the memory of a host do not take the daemon's sight first.
+//! Tests that programs which take the memory or the processors of a host do not take the daemon's sight first.
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +22,12 @@ const SLICE: &str = "hostile.slice";
 const SLICE_MEMORY: &str = "192M";
 /// 32 processes, of which each has 8 MiB and waits. The daemon is larger than any of them, so the kernel would end it first.
 const HOGS: &str = "fork for 1 .. 5; my $bytes = 8 << 20; my $memory = 'x' x $bytes; sleep";
+
+/// Every process forks for ever; from the limit of the unit on each of them keeps a processor busy with trying.
+const BOMB: &str = "fork while 1";
+const BOMB_TASKS: &str = "--property=TasksMax=256";
+/// Processes that the bomb has to have made.
+const BOMB_BIRTHS: u64 = 128;
 
 /// A program that runs as a unit of its own, until this is dropped.
 struct Hostile {
@@ -138,4 +144,22 @@ fn those_who_take_the_memory_are_ended_before_the_daemon_which_reports_it() {
     drop(hogs);
     assert_saw(first);
     drop(slice);
+}
+
+#[test]
+fn a_fork_bomb_takes_no_canary_from_the_daemon_which_reports_its_processes() {
+    let _alone = installed();
+    let _often = DropIn::new("canary", OFTEN);
+    start();
+    let first = main_pid();
+    wait_for_rounds(&Value::Null, "canaries come round", |_| true);
+    let before = status();
+    let bomb = Hostile::start("bomb.service", &[BOMB_TASKS], BOMB);
+    let births = |status: &Value| count(status, "/events_by_kind/fork");
+    wait_for_rounds(&before, "processes are born, and canaries come round", |status| {
+        births(status) >= births(&before) + BOMB_BIRTHS
+    });
+    println!("{} processes were born", births(&status()) - births(&before));
+    drop(bomb);
+    assert_saw(first);
 }
