@@ -259,6 +259,51 @@ fn a_child_that_is_born_while_paths_are_read_again_is_read_again_itself() {
     assert_eq!(world.reports.pass_requests.len(), 1);
 }
 
+/// The leader of bash has exited, so no pass reads where that is, and a directory above is renamed.
+fn without_leader() -> (World, Proc) {
+    let (mut world, bash) = world();
+    let hint_at = world.tick_clock();
+    world.feed(Input::Hint { at: hint_at, bits: hint::PATHS });
+    let (begin, read, end) = (world.tick_clock(), world.tick_clock(), world.tick_clock());
+    let leader_gone = ProcessFacts { leader_gone: true, cwd: Default::default(), ..world.facts(&bash) };
+    world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+    world.feed(Input::PassRow(row_of(read, bash.key, leader_gone, &[])));
+    world.feed(Input::PassEnd { at: end, complete: true });
+    world.reports.pass_requests.clear();
+    (world, bash)
+}
+
+fn path_of(world: &World, of: &Proc) -> Option<Vec<u8>> {
+    world.core.process_by_key(of.key).and_then(|process| process.cwd.path.as_ref().map(|path| path.to_vec()))
+}
+
+#[test]
+fn a_child_has_no_path_that_its_creator_had_before_paths_were_read_again() {
+    let (mut world, bash) = without_leader();
+    assert_eq!(path_of(&world, &bash), Some(b"/root".to_vec()), "its last one stays");
+    let child = world.fork(&bash, 20);
+    assert_eq!(path_of(&world, &child), None);
+    assert_eq!(world.reports.pass_requests.len(), 1);
+}
+
+#[test]
+fn a_child_has_the_path_that_was_read_with_those_of_others() {
+    let (mut world, bash) = world();
+    let at = world.tick_clock();
+    world.feed(Input::Hint { at, bits: hint::PATHS });
+    world.pass(&[&bash]);
+    let child = world.fork(&bash, 20);
+    assert_eq!(path_of(&world, &child), Some(b"/root".to_vec()));
+}
+
+/// The record of the exec names the directory and has no path.
+#[test]
+fn a_thread_that_executes_after_its_leader_exited_is_read_again() {
+    let (mut world, mut bash) = without_leader();
+    world.exec(&mut bash, "agent");
+    assert_eq!(world.reports.pass_requests.len(), 1);
+}
+
 /// The record of the exec names the directory and has no path.
 #[test]
 fn an_exec_while_a_pass_reads_does_not_hide_the_path_that_it_read() {

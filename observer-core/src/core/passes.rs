@@ -47,6 +47,8 @@ pub(crate) struct Passes {
     pub hinted: Diff,
     /// Those of them that came while the pass in progress read: its rows may be older.
     hinted_meanwhile: Diff,
+    /// When the last complete pass began that read paths again because of a hint. A path that was read before it may be old.
+    pub paths_read_since: BootTime,
     /// A pass was complete: the map holds every process of the host.
     pub first_done: bool,
     pub gap: Option<OpenGap>,
@@ -125,6 +127,9 @@ impl Passes {
 
     /// A complete pass ended: it has read what was hinted and what could not be applied before it began.
     pub fn forget_read(&mut self) {
+        if self.hinted.intersects(Diff::MOVED) {
+            self.paths_read_since = self.last_begin;
+        }
         self.hinted = core::mem::take(&mut self.hinted_meanwhile);
         self.unapplied = core::mem::take(&mut self.unapplied_meanwhile);
     }

@@ -44,7 +44,10 @@ impl Core {
         entry.lineage_by_birth = true;
         let (lineage, reread) = match self.table.get(creator) {
             // A path that is being read again is not read of a child that is born meanwhile.
-            Some(from) => (creator, entry.inherit(from) || self.passes.reads_moved()),
+            Some(from) => {
+                let reread = entry.inherit(from, self.passes.paths_read_since) || self.passes.reads_moved();
+                (creator, reread)
+            }
             None => (facts.parent, true),
         };
         self.table.insert(entry, Some(lineage));

@@ -181,10 +181,12 @@ impl ProcessEntry {
     }
 
     /// Takes over from the creator what fork copies, as far as the identities prove that it is still the
-    /// same. Returns whether a pass has to read the rest.
-    pub fn inherit(&mut self, creator: &ProcessEntry) -> bool {
+    /// same. The path is left out if it was read before `paths_read_since`: the passes do not read that of a leader that is gone.
+    /// Returns whether a pass has to read the rest.
+    pub fn inherit(&mut self, creator: &ProcessEntry, paths_read_since: BootTime) -> bool {
         let (child, from) = (&mut self.process, &creator.process);
         let same_dir = child.cwd.id == from.cwd.id
+            && from.cwd.as_of >= paths_read_since
             && child.cwd.mnt_ns == from.cwd.mnt_ns
             && child.cwd.id != DirId::default();
         if same_dir {

@@ -124,7 +124,9 @@ impl ProcessEntry {
         self.stamps.cwd = at;
         let cwd = &mut self.process.cwd;
         if cwd.id == id && cwd.mnt_ns == mnt_ns && id != DirId::default() {
-            return Merged { diff: Diff::default(), reread: cwd.path.is_none() && !cwd.truncated };
+            // Where the leader was gone, no pass has read the path since.
+            let reread = (cwd.path.is_none() && !cwd.truncated) || cwd.leader_gone;
+            return Merged { diff: Diff::default(), reread };
         }
         let diff = Diff::CWD_ID.when(cwd.id != id) | Diff::CWD;
         *cwd = WorkingDirectory { id, mnt_ns, as_of: at, ..WorkingDirectory::default() };

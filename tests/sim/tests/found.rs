@@ -1,8 +1,8 @@
 //! Histories in which a simulation found a fault of the product, as short as it could make them.
 
 use observer_sim::op::Verb::{
-    Chdir, Exec, Exit, Fork, ForkForParent, ForkSharesFs, Make, Pass, Read, ReadAlone, RefuseNext, Remove,
-    Rename, Settle, Setuid, SkipNext, StartHelper, Turn, UnshareMounts, Wait, WaitLong,
+    Chdir, EndThread, Exec, Exit, Fork, ForkForParent, ForkSharesFs, Make, Pass, Read, ReadAlone, RefuseNext,
+    Remove, Rename, Settle, Setuid, SkipNext, StartHelper, StartThread, Turn, UnshareMounts, Wait, WaitLong,
 };
 use observer_sim::op::{Op, Verb};
 use observer_sim::play::play;
@@ -125,4 +125,25 @@ fn a_process_that_executes_while_a_pass_reads_its_deleted_directory_has_it_delet
         (Exec, [1055708281, 3437307924, 2444611304, 573352517]),
         (ReadAlone, [1833481779, 1454821225, 496526238, 2929070729]),
     ]);
+}
+
+/// The leader of bash ends, its directory is renamed, and its other thread goes on. A pass reads the directory of a leader alone.
+const WITHOUT_LEADER: [(Verb, [u32; 4]); 5] = [
+    (Chdir, [1, 0, 3, 0]),
+    (StartThread, [1, 0, 0, 0]),
+    (EndThread, [1, 0, 0, 0]),
+    (Rename, [3, 1, 4, 0]),
+    (Settle, [0; 4]),
+];
+
+/// The child took over the path that the leader had before the rename.
+#[test]
+fn a_child_of_a_thread_whose_leader_is_gone_has_the_path_after_the_rename() {
+    assert_holds(&[&WITHOUT_LEADER[..], &[(Fork, [1, 0, 0, 0]), (ReadAlone, [0; 4])]].concat());
+}
+
+/// So did the thread that became the leader.
+#[test]
+fn a_thread_that_becomes_the_leader_by_an_exec_has_the_path_after_the_rename() {
+    assert_holds(&[&WITHOUT_LEADER[..], &[(Exec, [1, 0, 2, 0]), (ReadAlone, [0; 4])]].concat());
 }
