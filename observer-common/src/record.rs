@@ -317,9 +317,12 @@ pub struct SignalRecord {
     pub sender_comm: [u8; COMM_LEN],
     /// Where the address of a fault is: one of the `ADDRESS_` constants of [`origin`](crate::origin).
     pub address: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 0, or [`SIGNAL_HANDLED`].
+    pub flags: u32,
 }
+
+/// [`SignalRecord::flags`]: when it was sent, the process handled or ignored the signal, so it is not what ends it.
+pub const SIGNAL_HANDLED: u32 = 1;
 
 /// Body of [`KIND_OOM`]. The header is of the calling process, which had asked for memory. Tail: the path of the cgroup that had
 /// none left.

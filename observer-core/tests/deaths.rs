@@ -21,13 +21,17 @@ const SIGUSR1: u8 = 10;
 const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
-/// Sends a signal to `to` from the process with this pid.
+/// Sends a signal to `to` from the process with this pid, which does not handle it.
 fn send(world: &mut World, to: &Proc, signal: u8, from: u32) -> SentSignal {
+    send_in(world, to, signal, from, SignalContext::default())
+}
+
+fn send_in(world: &mut World, to: &Proc, signal: u8, from: u32, context: SignalContext) -> SentSignal {
     let process =
         SendingProcess { key: ProcessKey::new(from, 1), comm: Comm(*b"systemd\0\0\0\0\0\0\0\0\0"), uid: 0 };
     let sent =
         SentSignal { signal, at: world.tick_clock(), origin: SignalOrigin::Kill, process: Some(process) };
-    world.feed(Input::Signal { key: to.key, sent, context: SignalContext::default() });
+    world.feed(Input::Signal { key: to.key, sent, context });
     sent
 }
 
@@ -38,7 +42,7 @@ const CALLER: Tgid = Tgid(70);
 fn kernel_kills(world: &mut World, to: &Proc, thread: u32, memory: u32) -> SentSignal {
     let sent =
         SentSignal { signal: SIGKILL, at: world.tick_clock(), origin: SignalOrigin::Kernel, process: None };
-    let context = SignalContext { caller: CALLER, thread, memory };
+    let context = SignalContext { caller: CALLER, thread, memory, ..SignalContext::default() };
     world.feed(Input::Signal { key: to.key, sent, context });
     sent
 }
@@ -47,7 +51,7 @@ fn kernel_kills(world: &mut World, to: &Proc, thread: u32, memory: u32) -> SentS
 fn limit_kills(world: &mut World, to: &Proc) -> SentSignal {
     let (at, origin) = (world.tick_clock(), SignalOrigin::KernelForLimit);
     let sent = SentSignal { signal: SIGKILL, at, origin, process: None };
-    let context = SignalContext { caller: to.key.tgid, thread: to.key.tgid.0, memory: 5 };
+    let context = SignalContext { caller: to.key.tgid, thread: to.key.tgid.0, memory: 5, is_handled: false };
     world.feed(Input::Signal { key: to.key, sent, context });
     sent
 }
@@ -115,6 +119,29 @@ fn a_handler_that_sends_its_signal_again_does_not_hide_who_sent_it_first() {
     let own = send(&mut world, &agent, SIGTERM, 40);
     let death = end(&mut world, &agent, SIGTERM.into());
     assert_eq!(signals(&death), (Some(own), Some(first)));
+}
+
+/// The record of the one that ended it was left out: its user had sent too many.
+#[test]
+fn a_signal_that_the_process_handled_is_not_the_one_that_ended_it() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    let handled = SignalContext { is_handled: true, ..SignalContext::default() };
+    let first = send_in(&mut world, &agent, SIGTERM, 1, handled);
+    let death = end(&mut world, &agent, SIGTERM.into());
+    assert_eq!(signals(&death), (None, Some(first)), "it asked for the end");
+}
+
+#[test]
+fn a_signal_that_ends_a_process_counts_whatever_it_handled_besides() {
+    let mut world = World::new(vec![rule()]);
+    let agent = victim(&mut world);
+    let handled = SignalContext { is_handled: true, ..SignalContext::default() };
+    send_in(&mut world, &agent, SIGTERM, 1, handled);
+    let fatal = send(&mut world, &agent, SIGTERM, 2);
+    send_in(&mut world, &agent, SIGTERM, 3, handled);
+    let death = end(&mut world, &agent, SIGTERM.into());
+    assert_eq!(signals(&death).0, Some(fatal));
 }
 
 #[test]
@@ -421,7 +448,7 @@ fn a_mark_of_a_process_that_the_kernel_did_not_kill_then_and_there_says_nothing(
             kernel_kills(&mut world, &agent, 40, 5);
         } else {
             let sent = send(&mut world, &agent, SIGKILL, 2);
-            let context = SignalContext { caller: CALLER, thread: 40, memory: 5 };
+            let context = SignalContext { caller: CALLER, thread: 40, memory: 5, is_handled: false };
             world.feed(Input::Signal { key: agent.key, sent, context });
         }
         world.wait(wait);

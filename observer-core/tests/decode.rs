@@ -84,7 +84,7 @@ fn records() -> Vec<Vec<u8>> {
             .u32(0x55)
             .raw(b"systemd\0zzzzzzzz")
             .u32(0)
-            .u32(0)
+            .u32(record::SIGNAL_HANDLED)
             .done(),
         Bytes::header(record::KIND_OOM)
             .u32(44)
@@ -174,7 +174,7 @@ fn each_kind_decodes() {
                 assert_eq!(join_path(path).as_deref(), Some(b"/org/b".as_slice()));
             }
             Input::Signal { key: of, sent, context } => {
-                let expected = SignalContext { caller: Tgid(41), thread: 43, memory: 0x55 };
+                let expected = SignalContext { caller: Tgid(41), thread: 43, memory: 0x55, is_handled: true };
                 assert_eq!(context, expected);
                 assert_eq!((of, sent.signal, sent.at.0, sent.origin), (key, 15, 1000, SignalOrigin::Kill));
                 let process = sent.process.expect("a sender");

@@ -243,8 +243,11 @@ impl Core {
         let sender_session = of_sender.map(|session| Arc::clone(&session.name));
         if let Some(entry) = self.table.get_mut(key) {
             let received = ReceivedSignal { sent, sender_session };
-            let is_one_forgotten =
-                entry.signals.get_or_insert_default().add(received, lack_of_memory.unwrap_or_default());
+            let is_one_forgotten = entry.signals.get_or_insert_default().add(
+                received,
+                context.is_handled,
+                lack_of_memory.unwrap_or_default(),
+            );
             self.counters.signals_forgotten += u64::from(is_one_forgotten);
         }
     }

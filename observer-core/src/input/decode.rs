@@ -174,7 +174,7 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     let (origin, memory) = (cursor.u32()?, cursor.u32()?);
     let process = SendingProcess { key: ProcessKey::new(tgid, start), comm: comm(&mut cursor)?, uid };
     let address = address_class(cursor.u32()?)?;
-    cursor.u32()?;
+    let is_handled = cursor.u32()? & record::SIGNAL_HANDLED != 0;
     cursor.end()?;
     let signal = u8::try_from(number).ok().filter(|number| (1..=SIGNAL_LAST).contains(number));
     let signal = signal.ok_or(DecodeError::Bounds)?;
@@ -202,7 +202,7 @@ fn signal<'a>(header: &Head, mut cursor: Cursor<'a>) -> Result<Input<'a>, Decode
     Ok(Input::Signal {
         key: header.key,
         sent: SentSignal { signal, at: header.at, origin, process },
-        context: SignalContext { caller: Tgid(tgid), thread: header.tid, memory },
+        context: SignalContext { caller: Tgid(tgid), thread: header.tid, memory, is_handled },
     })
 }
 

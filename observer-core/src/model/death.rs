@@ -116,7 +116,8 @@ pub struct SentSignal {
     pub process: Option<SendingProcess>,
 }
 
-/// Where a signal was sent, by which a kill for lack of memory is told from others.
+/// What the kernel had where it sent a signal, by which a kill for lack of memory is told from others, and a signal that may end
+/// the process from one that it handles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalContext {
     /// The process that was running, within which the kernel sent the signal.
@@ -125,6 +126,8 @@ pub struct SignalContext {
     pub thread: u32,
     /// Which memory that thread has; 0: none, or not known.
     pub memory: u32,
+    /// The process handled or ignored it when it was sent, so it is not what ends the process.
+    pub is_handled: bool,
 }
 
 /// A signal that a process received.

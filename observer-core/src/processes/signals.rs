@@ -12,39 +12,47 @@ const SIGINT: u8 = 2;
 const SIGQUIT: u8 = 3;
 const SIGTERM: u8 = 15;
 
+#[derive(Clone, Debug)]
+struct KeptSignal {
+    received: ReceivedSignal,
+    /// The process handled or ignored it when it was sent, so another one ended it, of which there may be no record.
+    is_handled: bool,
+}
+
 /// The signals that a process received. Most processes receive none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReceivedSignals {
     /// Oldest first.
-    received: Vec<ReceivedSignal>,
+    kept: Vec<KeptSignal>,
     /// What had no memory left, if the last one is a kill for that.
     memory_scope: MemoryScope,
 }
 
 impl ReceivedSignals {
     /// Records a signal. Of each number and sender the last one is kept. What comes after SIGKILL changes nothing any more.
-    /// `scope` had no memory left, if it is a kill for that. Returns whether another one was forgotten, because there are too
-    /// many.
-    pub fn add(&mut self, received: ReceivedSignal, scope: MemoryScope) -> bool {
-        if self.received.last().is_some_and(|last| last.sent.signal == SIGKILL) {
+    /// `is_handled`: the process handled or ignored it when it was sent. `scope` had no memory left, if it is a kill for that.
+    /// Returns whether another one was forgotten, because there are too many.
+    pub fn add(&mut self, received: ReceivedSignal, is_handled: bool, scope: MemoryScope) -> bool {
+        if self.kept.last().is_some_and(|last| last.received.sent.signal == SIGKILL) {
             return false;
         }
         self.memory_scope = scope;
         let sent = &received.sent;
         let is_alike = |known: &SentSignal| (known.signal, known.process) == (sent.signal, sent.process);
-        self.received.retain(|known| !is_alike(&known.sent));
-        let is_full = self.received.len() >= SIGNALS_KEPT_MAX;
+        self.kept.retain(|known| !is_alike(&known.received.sent));
+        let is_full = self.kept.len() >= SIGNALS_KEPT_MAX;
         if is_full {
-            self.received.remove(0);
+            self.kept.remove(0);
         }
-        self.received.push(received);
+        self.kept.push(KeptSignal { received, is_handled });
         is_full
     }
 
     /// SIGKILL, by which the kernel killed the process, was for lack of memory, of which `scope` had none left.
     pub fn set_lack_of_memory(&mut self, scope: MemoryScope) {
         self.memory_scope = scope;
-        if let Some(kill) = self.received.last_mut().filter(|last| last.sent.signal == SIGKILL) {
+        let last = self.kept.last_mut().map(|last| &mut last.received);
+        if let Some(kill) = last.filter(|last| last.sent.signal == SIGKILL) {
             (kill.sent.origin, kill.sent.process) = (SignalOrigin::LackOfMemory, None);
             kill.sender_session = None;
         }
@@ -54,8 +62,8 @@ impl ReceivedSignals {
     /// before: the process lived on with it.
     pub fn explain(&self, mut death: Death) -> Death {
         if let DeathKind::Signaled { signal, .. } = death.kind {
-            death.fatal_signal =
-                self.received.iter().rfind(|received| received.sent.signal == signal).cloned();
+            let may_end = |kept: &&KeptSignal| kept.received.sent.signal == signal && !kept.is_handled;
+            death.fatal_signal = self.kept.iter().rfind(may_end).map(|kept| kept.received.clone());
         }
         let fatal = death.fatal_signal.as_ref().map(|fatal| fatal.sent);
         if fatal.is_some_and(|fatal| fatal.origin == SignalOrigin::LackOfMemory) {
@@ -67,8 +75,8 @@ impl ReceivedSignals {
             Some(sent) != fatal && sent.at <= until && until.since(sent.at) <= POLITE_SIGNAL_NS
         };
         let is_polite = |sent: SentSignal| matches!(sent.signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM);
-        let polite =
-            self.received.iter().filter(|received| is_before(received.sent) && is_polite(received.sent));
+        let received = self.kept.iter().map(|kept| &kept.received);
+        let polite = received.filter(|received| is_before(received.sent) && is_polite(received.sent));
         death.polite_signal = request_to_end(polite, fatal).cloned();
         death
     }

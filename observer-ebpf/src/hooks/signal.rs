@@ -6,7 +6,7 @@ use observer_common::origin::{
     SIGNAL_BY_KERNEL_FOR_CHILD, SIGNAL_BY_KERNEL_FOR_ENDING, SIGNAL_BY_KERNEL_FOR_LIMIT,
     SIGNAL_BY_KERNEL_FOR_TRACEE,
 };
-use observer_common::record::{KIND_SIGNAL, SignalRecord};
+use observer_common::record::{KIND_SIGNAL, SIGNAL_HANDLED, SignalRecord};
 
 use crate::access::{Probed, Typed, offset, read};
 use crate::budget;
@@ -74,7 +74,8 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, is_to_group: bool, re
     if result == RESULT_IGNORED && (!is_polite || target.signal().is_ending()) {
         return;
     }
-    if signal != SIGKILL && !is_polite && !target.has_default_action(signal) {
+    let is_handled = result == RESULT_IGNORED || !target.has_default_action(signal);
+    if signal != SIGKILL && !is_polite && is_handled {
         return;
     }
     let now = emit::now();
@@ -121,7 +122,7 @@ pub fn report(signal: u32, info: u64, target: Task<Typed>, is_to_group: bool, re
         } else {
             ADDRESS_UNKNOWN
         },
-        reserved: 0,
+        flags: if is_handled { SIGNAL_HANDLED } else { 0 },
     };
     // What the ring has no room for was refused above: no pass can read it again.
     emit::fixed(KIND_SIGNAL, Priority::Vital, header.tgid, false, record);

@@ -2,7 +2,8 @@
 
 use observer_sim::op::Verb::{
     Chdir, EndThread, Exec, Exit, Fork, ForkForParent, ForkSharesFs, Make, Pass, Read, ReadAlone, RefuseNext,
-    Remove, Rename, Settle, Setuid, SkipNext, StartHelper, StartThread, Turn, UnshareMounts, Wait, WaitLong,
+    Remove, Rename, Settle, Setuid, SkipNext, StartHelper, StartThread, Terminate, Turn, UnshareMounts, Wait,
+    WaitLong,
 };
 use observer_sim::op::{Op, Verb};
 use observer_sim::play::play;
@@ -146,4 +147,16 @@ fn a_child_of_a_thread_whose_leader_is_gone_has_the_path_after_the_rename() {
 #[test]
 fn a_thread_that_becomes_the_leader_by_an_exec_has_the_path_after_the_rename() {
     assert_holds(&[&WITHOUT_LEADER[..], &[(Exec, [1, 0, 2, 0]), (ReadAlone, [0; 4])]].concat());
+}
+
+/// The record of the second SIGTERM is left out, so only the first one is known, which the process handled.
+#[test]
+fn the_sender_of_a_signal_that_a_process_handled_did_not_end_it() {
+    assert_holds(&[
+        (Fork, [0; 4]),
+        (Terminate, [0, 1, 1, 0]),
+        (RefuseNext, [0; 4]),
+        (Terminate, [1, 1, 0, 0]),
+        (Turn, [0; 4]),
+    ]);
 }

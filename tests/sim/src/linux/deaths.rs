@@ -1,7 +1,9 @@
 //! Ends: of threads, of processes, by signals; what becomes of children and terminals.
 
 use observer_common::origin::{OOM_SCOPE_HOST, SIGNAL_BY_CALLER, SIGNAL_BY_KERNEL};
-use observer_common::record::{EXIT_SESSION_LEADER, KIND_EXIT, KIND_OOM, KIND_RELEASE, KIND_SIGNAL, hint};
+use observer_common::record::{
+    EXIT_SESSION_LEADER, KIND_EXIT, KIND_OOM, KIND_RELEASE, KIND_SIGNAL, SIGNAL_HANDLED, hint,
+};
 use observer_core::ProcessKey;
 
 use super::process::Stage;
@@ -114,15 +116,16 @@ impl Linux {
         }
     }
 
-    /// Sends the record of a signal. What it ends does so only afterwards.
-    fn report_signal(&mut self, sender: u32, target: u32, signal: u32, origin: u32) {
+    /// Sends the record of a signal, which the target handles or not. What it ends does so only afterwards.
+    fn report_signal(&mut self, sender: u32, target: u32, (signal, is_handled): (u32, bool), origin: u32) {
         let at = self.tick();
         let (Some(from), Some(to)) = (self.groups.get(&sender), self.groups.get(&target)) else { return };
         let tid = to.threads.keys().next().copied().unwrap_or(target);
         let record = Bytes::header(KIND_SIGNAL, at, to.key, tid).u64(from.key.start_boottime.0);
         let record = record.u32(sender).u32(from.leader.uid).u32(signal).u32(0).u32(origin);
-        let record = record.u32(memory_of(to.key)).name(super::facts::comm(from.leader.comm)).u32(0).u32(0);
-        let priority = if signal == SIGKILL { Priority::Vital } else { Priority::Refinement };
+        let record = record.u32(memory_of(to.key)).name(super::facts::comm(from.leader.comm)).u32(0);
+        let record = record.u32(if is_handled { SIGNAL_HANDLED } else { 0 });
+        let priority = if signal == SIGKILL { Priority::Vital } else { Priority::Signal };
         self.ring.send(KIND_SIGNAL, priority, at, [sender, target], record.done());
     }
 
@@ -140,7 +143,7 @@ impl Linux {
         self.ring.runs(target);
         let Some(uid) = self.groups.get(&sender).map(|sender| sender.leader.uid) else { return };
         let Some(key) = self.groups.get(&sender).map(|sender| sender.key) else { return };
-        self.report_signal(sender, target, signal, SIGNAL_BY_CALLER);
+        self.report_signal(sender, target, (signal, !ends), SIGNAL_BY_CALLER);
         if ends {
             self.end(target, signal, Killer::Process(key, uid));
         }
@@ -156,7 +159,7 @@ impl Linux {
         self.ring.runs(victim);
         let Some(group) = self.groups.get(&victim) else { return };
         let thread = group.threads.keys().next().copied().unwrap_or(victim);
-        self.report_signal(caller, victim, SIGKILL, SIGNAL_BY_KERNEL);
+        self.report_signal(caller, victim, (SIGKILL, false), SIGNAL_BY_KERNEL);
         if order & 1 == 0 {
             self.end(victim, SIGKILL, Killer::Memory);
         }
@@ -179,7 +182,7 @@ impl Linux {
         self.ring.runs(sid);
         let at = self.tick();
         self.ring.raise(hint::IDS, at);
-        self.report_signal(sid, sid, SIGHUP, SIGNAL_BY_KERNEL);
+        self.report_signal(sid, sid, (SIGHUP, true), SIGNAL_BY_KERNEL);
         self.lose_terminal(sid);
     }
 }

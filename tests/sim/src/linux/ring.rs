@@ -18,6 +18,8 @@ pub(crate) enum Priority {
     Vital,
     /// It is left out while the ring is more than half full, and a hint asks for its fields.
     Throttled,
+    /// It is left out then, and nothing reads it again.
+    Signal,
     /// It is left out then, and nothing depends on it.
     Refinement,
 }
@@ -94,10 +96,13 @@ impl ModelRing {
                 self.leave_out(kind, at);
                 return self.raise(hint::THROTTLED, at);
             }
+            Fate::OverBudget if priority == Priority::Signal => return self.leave_out(kind, at),
             _ if is_throttled => {
                 if priority == Priority::Throttled {
-                    self.leave_out(kind, at);
                     self.hints |= hint::THROTTLED;
+                }
+                if priority != Priority::Refinement {
+                    self.leave_out(kind, at);
                 }
                 return;
             }
