@@ -350,6 +350,69 @@ fn a_gap_stays_open_while_a_process_is_about_to_end() {
     assert_eq!(world.core.counters().drift_total, 0);
 }
 
+/// A question reads it after the pass, or another process moves it to another process group.
+#[test]
+fn what_is_seen_of_a_process_that_is_about_to_end_does_not_close_a_gap() {
+    for is_read in [true, false] {
+        let (mut world, bash) = world();
+        let child = world.fork(&bash, 20);
+        let other = world.fork(&bash, 21);
+        let raw = components(&bash.cwd);
+        let ending = ProcessFacts { no_mm: true, cwd: Default::default(), ..world.facts(&child) };
+        let facts = [(bash.key, world.facts(&bash)), (child.key, ending), (other.key, world.facts(&other))];
+        let begin = world.tick_clock();
+        world.feed(Input::PassBegin { at: begin, drops_total: 1 });
+        for (key, facts) in facts {
+            let at = world.tick_clock();
+            world.feed(Input::PassRow(row_of(at, key, facts, &raw)));
+        }
+        let at = world.tick_clock();
+        world.feed(Input::PassEnd { at, complete: true });
+        let at = world.tick_clock();
+        world.feed(match is_read {
+            true => Input::LoneRow(row_of(at, child.key, ending, &raw)),
+            false => Input::Ids { at, key: child.key, sid: 1, pgid: 7, tty: None },
+        });
+        world.exit(&other, 0);
+        world.wait(30_000_000);
+        assert!(world.core.in_gap() && world.core.process(Tgid(20)).is_some(), "read: {is_read}");
+    }
+}
+
+/// The task iterator did not show it, and a record of it came, so nothing doubts that it lives.
+#[test]
+fn what_a_pass_was_to_read_again_is_read_of_a_process_that_it_did_not_show() {
+    for bits in [hint::PATHS, hint::THROTTLED] {
+        let (mut world, bash) = world();
+        let child = world.fork(&bash, 20);
+        let at = world.tick_clock();
+        world.feed(Input::Hint { at, bits });
+        let begin = world.tick_clock();
+        world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+        let at = world.tick_clock();
+        world.feed(Input::Comm { at, key: child.key, comm: support::comm("agent") });
+        world.row(&bash);
+        world.reports.pass_requests.clear();
+        let end = world.tick_clock();
+        world.feed(Input::PassEnd { at: end, complete: true });
+        assert_eq!(world.reports.pass_requests.len(), 1, "{bits}");
+        let renamed = components("/renamed");
+        let facts = ProcessFacts { comm: support::comm("agent"), ..world.facts(&child) };
+        let begin = world.tick_clock();
+        world.feed(Input::PassBegin { at: begin, drops_total: 0 });
+        world.row(&bash);
+        let read = world.tick_clock();
+        world.feed(Input::PassRow(row_of(read, child.key, facts, &renamed)));
+        let end = world.tick_clock();
+        world.reports.pass_requests.clear();
+        world.feed(Input::PassEnd { at: end, complete: true });
+        assert_eq!(world.reports.pass_requests.len(), 0, "{bits}: it has read everything");
+        assert_eq!(path_of(&world, &child), Some(b"/renamed".to_vec()));
+        world.wait(2_000_000_000);
+        assert_eq!(world.core.counters().drift_total, 0, "{bits}");
+    }
+}
+
 #[test]
 fn an_exit_record_explains_an_absence() {
     let (mut world, bash) = world();

@@ -64,8 +64,8 @@ pub(crate) struct Passes {
     pub healed_drops: Option<u64>,
     /// Processes that the last complete pass did not show.
     pub absent: Vec<ProcessKey>,
-    /// Processes that the pass in progress, which is to heal a gap, showed as about to end. Their exit records may be among
-    /// those that were lost.
+    /// Processes that were shown as about to end since the last pass began, which is to heal a gap. Their exit records may be
+    /// among those that were lost.
     pub ending: BTreeSet<ProcessKey>,
     /// When a second pass is requested for those that are still absent.
     pub absent_due: Option<BootTime>,
@@ -123,6 +123,11 @@ impl Passes {
         if self.open.is_some() {
             self.hinted_meanwhile |= fields;
         }
+    }
+
+    /// Whether a hint, or a record that could not be applied, asked for this pass.
+    pub fn is_read_again(&self) -> bool {
+        !self.hinted.is_empty() || !self.unapplied.is_empty()
     }
 
     /// A complete pass ended: it has read what was hinted and what could not be applied before it began.

@@ -312,8 +312,8 @@ impl Core {
         let began = self.passes.last_begin;
         let Some(entry) = self.table.get_mut(key) else { return };
         entry.last_seen = entry.last_seen.max(at);
-        // It was seen after the last pass began, so its absence from that pass means nothing.
-        entry.absent &= at < began;
+        // It was seen after the last pass began, so its absence from that pass means nothing, unless it was about to end.
+        entry.absent &= at < began || self.passes.ending.contains(&key);
         let (before, from) = (entry.process.parent, Indexed::of(&entry.process));
         let merged = merge(entry, &mut self.store);
         let (parent, to) = (entry.process.parent, Indexed::of(&entry.process));

@@ -111,9 +111,11 @@ impl Core {
         let serial = self.passes.serial;
         let mut found = Diff::default();
         let mut moves_unrecorded = false;
+        if row.facts.no_mm && !row.facts.leader_gone && self.passes.gap.is_some() {
+            self.passes.ending.insert(row.key);
+        }
         self.merge(row.at, row.key, sink, |entry, store| {
             entry.last_pass = serial;
-            entry.absent = false;
             entry.max_rss_pages = entry.max_rss_pages.max(row.usage.max_rss_pages);
             entry.rss_pages = row.rss_pages;
             moves_unrecorded = entry.process.fs_shared || row.facts.fs_shared || row.facts.leader_gone;
@@ -121,9 +123,6 @@ impl Core {
             found = merged.diff;
             merged
         });
-        if row.facts.no_mm && !row.facts.leader_gone && self.passes.gap.is_some() {
-            self.passes.ending.insert(row.key);
-        }
         if moves_unrecorded {
             found = found.without(Diff::MOVED);
         }
@@ -202,7 +201,7 @@ impl Core {
             self.passes.request(self.now.after(PASS_RETRY_NS), 0, sink);
             return;
         }
-        self.end_absent(at, pass.at, sink);
+        let has_read_all = self.end_absent(at, pass.at, sink);
         self.resolve_parents(sink);
         self.resolve_lineage(at, sink);
         if !core::mem::replace(&mut self.passes.first_done, true) {
@@ -215,7 +214,12 @@ impl Core {
             });
         }
         self.locate_followed(at, sink);
-        self.passes.forget_read();
+        // What it was to read again, it has not read of processes that it did not show.
+        if has_read_all {
+            self.passes.forget_read();
+        } else if self.passes.is_read_again() {
+            self.passes.request_soon(self.now, 0, sink);
+        }
         self.passes.healed_drops = Some(pass.drops_total);
         if self.passes.gap.is_some() {
             self.counters.resyncs += 1;
@@ -228,24 +232,29 @@ impl Core {
 
     /// Ends each process that started before the pass began and that neither this pass nor the one before
     /// showed. One absence proves nothing, because the iterator does not read all processes at one point in
-    /// time. What is about to end counts as absent once.
-    fn end_absent(&mut self, at: BootTime, began: BootTime, sink: &mut dyn Sink) {
+    /// time. What is about to end counts as absent once. Returns whether the pass has read all that began before it and
+    /// still lives.
+    fn end_absent(&mut self, at: BootTime, began: BootTime, sink: &mut dyn Sink) -> bool {
         let serial = self.passes.serial;
         let mut gone: Vec<(ProcessKey, BootTime)> = Vec::new();
+        let mut has_read_all = true;
         self.passes.absent.clear();
         for entry in self.table.iter_mut() {
             let key = entry.process.key;
             let is_shown =
                 entry.last_pass == serial || key.start_boottime >= began || entry.last_seen >= began;
             let is_ending = self.passes.ending.contains(&key);
+            let mut is_read = entry.last_pass == serial || key.start_boottime >= began;
             if (is_shown && !is_ending) || self.open_deaths.has(key) {
                 entry.absent = false;
             } else if entry.absent && !is_shown {
                 gone.push((key, entry.last_seen));
+                is_read = true;
             } else {
                 entry.absent = true;
                 self.passes.absent.push(key);
             }
+            has_read_all &= is_read || self.open_deaths.has(key);
         }
         for (key, from) in gone {
             self.note_missed_record(key, Diff::VANISHED);
@@ -253,6 +262,7 @@ impl Core {
         }
         let some = !self.passes.absent.is_empty();
         self.passes.absent_due = some.then(|| self.now.after(ABSENT_SETTLE_NS));
+        has_read_all
     }
 
     /// Forgets dead parents that no live process has any more, and requests another pass for the others.

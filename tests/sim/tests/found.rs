@@ -160,3 +160,21 @@ fn the_sender_of_a_signal_that_a_process_handled_did_not_end_it() {
         (Turn, [0; 4]),
     ]);
 }
+
+/// A question read it after the pass that was to heal the loss of its exit record, and it counted as one that lives.
+#[test]
+fn a_process_that_is_about_to_end_is_not_held_because_a_question_reads_it() {
+    assert_holds(&[
+        (Fork, [1, 0, 0, 0]),
+        (Fork, [1, 0, 0, 0]),
+        (SkipNext, [0; 4]),
+        (Exit, [3, 0, 0, 0]),
+        (ReadAlone, [0; 4]),
+        (Turn, [0; 4]),
+        (Read, [15, 1, 0, 0]),
+        (ReadAlone, [u32::MAX; 4]),
+        (Exit, [2, 0, 0, 0]),
+        (Turn, [0; 4]),
+        (ReadAlone, [0; 4]),
+    ]);
+}
