@@ -11,7 +11,7 @@ use crate::check::{self, Extent};
 use crate::daemon::ModelDaemon;
 use crate::linux::Linux;
 use crate::op::{Op, Verb};
-use crate::resume;
+use crate::resume::{self, Memory};
 
 /// Long enough for what hints requested.
 const WAIT_NS: u64 = 60_000_000;
@@ -43,6 +43,10 @@ pub struct PlayCounts {
     pub gaps: u64,
     /// Restarts of the daemon.
     pub restarts: u64,
+    /// Sessions whose primaries stood where they had stood before a restart of the daemon, and were primaries again.
+    pub kept: u64,
+    /// Those of them that had another primary then, or none.
+    pub replaced: u64,
     /// Sessions that lived at the times of complete comparisons.
     pub sessions: u64,
 }
@@ -60,6 +64,8 @@ impl AddAssign for PlayCounts {
             (&mut self.unobserved, other.unobserved),
             (&mut self.gaps, other.gaps),
             (&mut self.restarts, other.restarts),
+            (&mut self.kept, other.kept),
+            (&mut self.replaced, other.replaced),
             (&mut self.sessions, other.sessions),
         ] {
             *sum += more;
@@ -73,7 +79,7 @@ pub struct Simulation {
     linux: Linux,
     daemon: ModelDaemon,
     /// The daemon is down for so many operations, with the sessions that it knew.
-    down: Option<(u32, Vec<resume::Recorded>)>,
+    down: Option<(u32, Memory)>,
     counts: PlayCounts,
     /// Records that former daemons lost.
     lost_before: u64,
@@ -239,19 +245,22 @@ impl Simulation {
         self.counts.gaps += self.daemon.core.counters().gaps;
         self.counts.restarts += 1;
         self.linux.ring.detach();
-        self.down = Some((operations, resume::recorded(&self.daemon.core)));
+        self.down = Some((operations, resume::memory(&self.daemon.core, &self.linux)));
     }
 
     /// It is started again, and finds the sessions as they were recorded.
     fn start(&mut self) -> Result<(), String> {
-        let Some((_, recorded)) = self.down.take() else { return Ok(()) };
+        let Some((_, memory)) = self.down.take() else { return Ok(()) };
         self.linux.ring.attach();
         self.daemon = ModelDaemon::new(true);
-        let Self { linux, daemon, .. } = self;
+        let Self { linux, daemon, counts, .. } = self;
         daemon.begin_pass(linux);
         daemon.finish_pass(linux);
         let at = BootTime(linux.tick());
-        resume::resume(&mut daemon.core, &mut daemon.reports, at, &recorded);
+        memory.resume(&mut daemon.core, &mut daemon.reports, at);
+        let (kept, replaced) = memory.compare(&daemon.core, linux)?;
+        counts.kept += kept;
+        counts.replaced += replaced;
         self.check_reports()
     }
 

@@ -45,7 +45,7 @@ fn the_map_is_the_kernels_after_a_million_operations() {
     println!("{sum:?}");
     assert_eq!(sum.steps, (SEEDS - OPEN.len() as u64) * STEPS as u64);
     // What the histories are made for happened in them.
-    let PlayCounts { lost, left_out, checks, unobserved, gaps, restarts, sessions, .. } = sum;
+    let PlayCounts { lost, left_out, checks, unobserved, gaps, restarts, kept, sessions, .. } = sum;
     for (what, count) in [
         ("records were lost", lost),
         ("records were left out", left_out),
@@ -53,6 +53,7 @@ fn the_map_is_the_kernels_after_a_million_operations() {
         ("nobody saw an end", unobserved),
         ("a gap was opened", gaps),
         ("the daemon was started again", restarts),
+        ("sessions were kept by a restart", kept),
         ("sessions lived at a time", sessions),
     ] {
         assert!(count > 0, "{what} {count} times: {sum:?}");
