@@ -91,6 +91,7 @@ changed! {
     start_boottime_ns: Big as primary.start_boottime_ns,
     started_at: String as primary.started_at,
     exec_at: Option<String> as primary.exec_at,
+    exec_id: Option<u32> as primary.exec_id,
     comm: Text<'a> as primary.comm,
     program: Option<Text<'a>> as primary.program,
     exe: Option<Text<'a>> as primary.exe,

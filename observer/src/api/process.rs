@@ -31,6 +31,8 @@ pub struct ProcessJson<'a> {
     pub started_at: String,
     /// When it last executed a program, if that was observed.
     pub exec_at: Option<String>,
+    /// The kernel's `self_exec_id`, which differs after each exec; null in entries of versions that did not record it.
+    pub exec_id: Option<u32>,
     /// `task->comm` of the leader.
     pub comm: Text<'a>,
     /// What a person would call the program.
@@ -127,6 +129,7 @@ impl<'a> ProcessJson<'a> {
             key: LifeKey::of(context.boot_id, process.key).to_string(),
             started_at: rfc3339(process.key.start_boottime, wall),
             exec_at: process.exec_at.map(|at| rfc3339(at, wall)),
+            exec_id: Some(process.exec_id),
             comm: Text::from(process.comm.as_bytes()),
             program: process.program.as_deref().map(Text::from),
             exe: process.exe.as_deref().map(Text::from),

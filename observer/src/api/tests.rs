@@ -133,6 +133,7 @@ fn process_json() -> Value {
     json!({
         "pid": 4242, "ppid": 1, "ancestor_pid": null, "start_boottime_ns": "9007199254740993",
         "key": "boot-4242-20000000000001", "started_at": "1970-04-15T05:59:59.254Z", "exec_at": "1970-04-15T06:00:01.254Z",
+        "exec_id": 3,
         "comm": "cl\u{10feff}au\nde", "program": "claude", "exe": "/bin/claude", "exe_deleted": false,
         "argv": ["claude", "", "--x=\u{10fec3}"], "argv_truncated": false, "argv_source": "exec",
         "cwd": "/srv/a\u{10fefe}\u{1b}b", "cwd_dev": "253:17", "cwd_ino": "18446744073709551615",

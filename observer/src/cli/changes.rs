@@ -41,9 +41,12 @@ pub fn describe(changed: &Changed<'_>, cells: usize) -> String {
     joined(&parts, cells)
 }
 
-/// The exec of the primary, if there was one.
+/// The exec of the primary, if there was one. That of one which happened while no daemon ran has no time.
 fn executed(changed: &Changed<'_>) -> Option<String> {
-    after(&changed.exec_at)?;
+    let is_counted = matches!(changed.exec_id, Some([Some(_), Some(_)]));
+    if after(&changed.exec_at).is_none() && !is_counted {
+        return None;
+    }
     let program = after(&changed.program);
     Some(program.map_or_else(|| "exec'd again".into(), |program| format!("exec'd {}", name(program))))
 }
@@ -231,6 +234,9 @@ mod tests {
             (r#"{"exec_at":["a","b"],"starts":[null,null]}"#, "exec'd again"),
             (r#"{"exec_at":["a","b"],"program":["a",null]}"#, "exec'd again"),
             (r#"{"exec_at":["a",null],"argv_source":["exec","memory"]}"#, ""),
+            (r#"{"exec_at":["a",null],"exec_id":[3,5],"program":["a","b"]}"#, "exec'd b"),
+            (r#"{"exec_id":[3,4]}"#, "exec'd again"),
+            (r#"{"exec_id":[null,4]}"#, ""),
             (r#"{"program":[null,"codex"],"argv":[null,null]}"#, "program codex, other arguments"),
             (r#"{"comm":["node","MainThread"]}"#, "comm MainThread"),
             (r#"{"exe_deleted":[false,true]}"#, "executable deleted or replaced"),

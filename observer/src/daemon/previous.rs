@@ -94,13 +94,17 @@ impl PreviousSessions {
 pub struct Digest {
     fields: u64,
     pane: u64,
+    exec_id: Option<u32>,
 }
 
 impl Digest {
     /// Whether the session deserves no entry: the `current` digest of it and its `primary` is no other one than this,
-    /// which was recorded. The environments from which a pane follows may be read later.
+    /// which was recorded. The environments from which a pane follows may be read later. Entries of earlier versions do not
+    /// have the count of execs.
     pub fn agrees_with(self, current: Self, primary: &Process) -> bool {
-        self.fields == current.fields && (primary.pane == Pane::None || self.pane == current.pane)
+        self.fields == current.fields
+            && (self.exec_id.is_none() || self.exec_id == current.exec_id)
+            && (primary.pane == Pane::None || self.pane == current.pane)
     }
 }
 
@@ -126,5 +130,5 @@ pub fn digest(json: &SessionJson<'_>) -> Digest {
     (&process.comm, &process.exe, &process.cwd, &process.tty, process.uid).hash(&mut digest);
     let mut pane = DefaultHasher::new();
     (&process.pane, process.pane_stale, &process.mux_socket).hash(&mut pane);
-    Digest { fields: digest.finish(), pane: pane.finish() }
+    Digest { fields: digest.finish(), pane: pane.finish(), exec_id: process.exec_id }
 }
